@@ -1,0 +1,152 @@
+package structs
+
+import "time"
+
+// Assignment is one container as its host has to have it. The server derives
+// it from the Container row; the agent reconciles to it.
+type Assignment struct {
+	ContainerID      string         `json:"container_id"`
+	ProjectID        string         `json:"project_id"`
+	Name             string         `json:"name"`
+	Epoch            uint64         `json:"epoch"`
+	Generation       uint64         `json:"generation"`
+	RebootGeneration uint64         `json:"reboot_generation,omitempty"`
+	Desired          Desired        `json:"desired"`
+	Force            bool           `json:"force,omitempty"`
+	StopTimeout      int            `json:"stop_timeout"` // seconds
+	Observed         uint64         `json:"observed"`     // generation that the servers know to be carried out
+	Spec             *ContainerSpec `json:"spec"`
+}
+
+// AssignmentOf returns what the container's host has to know of it.
+func AssignmentOf(c *Container) Assignment {
+	stop := c.Spec.StopSeconds()
+	if c.StopTimeout != nil {
+		stop = *c.StopTimeout
+	}
+	return Assignment{
+		ContainerID: c.ID, ProjectID: c.ProjectID, Name: c.Name,
+		Epoch: c.Epoch, Generation: c.Generation, RebootGeneration: c.RebootGeneration,
+		Desired: c.Desired, Force: c.Force, StopTimeout: stop, Observed: c.Observed.Generation, Spec: &c.Spec,
+	}
+}
+
+// HostRegister is the body of POST /v1/agent/hosts.
+type HostRegister struct {
+	HostID      string      `json:"host_id"` // UUID, kept in the agent's data dir
+	Name        string      `json:"name"`    // the host's name
+	JoinToken   string      `json:"join_token"`
+	Secret      string      `json:"secret,omitempty"` // of the registration before, so that nobody else takes the host over
+	Fingerprint Fingerprint `json:"fingerprint"`
+}
+
+// HostRegistered answers HostRegister.
+type HostRegistered struct {
+	ClusterID     string        `json:"cluster_id"`
+	Incarnation   uint64        `json:"incarnation"`
+	Secret        string        `json:"secret"`       // sent as "Authorization: Bearer" from now on
+	Registration  uint64        `json:"registration"` // number of this registration; reports carry it
+	HostLostAfter time.Duration `json:"host_lost_after"`
+	Servers       []string      `json:"servers"` // REST addresses
+}
+
+// Work answers an agent's poll: GET /v1/agent/hosts/ID/work?index=N&wait=D.
+type Work struct {
+	ClusterID   string         `json:"cluster_id"`
+	Incarnation uint64         `json:"incarnation"`
+	Index       uint64         `json:"index"`     // the state that this answer is from; the next poll's N
+	Full        bool           `json:"full"`      // all assignments of the host, not only those that changed since N
+	Confirmed   bool           `json:"confirmed"` // the server made sure with a leader's read index that it is not behind; only then may unknown containers be removed
+	Assignments []Assignment   `json:"assignments"`
+	Sessions    []SessionOffer `json:"sessions,omitempty"`
+	Servers     []string       `json:"servers,omitempty"`
+}
+
+// StatusReport is the body of POST /v1/agent/hosts/ID/status.
+type StatusReport struct {
+	Registration uint64            `json:"registration"`
+	Seq          uint64            `json:"seq"` // raised by one with each new report of the registration; a repeat is dropped
+	Containers   []ContainerReport `json:"containers"`
+}
+
+// ContainerReport is what the agent sees of one container. It is dropped if
+// its epoch isn't the container's own.
+type ContainerReport struct {
+	ContainerID string `json:"container_id"`
+	Epoch       uint64 `json:"epoch"`
+	Observed
+}
+
+// StatusReported answers StatusReport.
+type StatusReported struct {
+	Index uint64 `json:"index"`
+	Seq   uint64 `json:"seq"` // the last one taken
+}
+
+// SessionKind says what an agent is asked to open.
+type SessionKind string
+
+// The session kinds.
+const (
+	SessionLogs SessionKind = "logs"
+	SessionExec SessionKind = "execute"
+)
+
+// SessionOffer asks an agent to dial back: a WebSocket on
+// GET /v1/agent/hosts/ID/sessions/SID, whose binary messages begin with a
+// Channel byte. A SID is used once and only by its host.
+type SessionOffer struct {
+	SID         string       `json:"sid"`
+	Kind        SessionKind  `json:"kind"`
+	ContainerID string       `json:"container_id"`
+	Epoch       uint64       `json:"epoch"`
+	Logs        *LogsRequest `json:"logs,omitempty"`
+	Exec        *ExecRequest `json:"exec,omitempty"`
+}
+
+// LogsRequest says which log lines are wanted.
+type LogsRequest struct {
+	Stdout     bool   `json:"stdout"`
+	Stderr     bool   `json:"stderr"`
+	Timestamps bool   `json:"timestamps"`
+	Follow     bool   `json:"follow"`
+	Tail       int    `json:"tail"`  // lines from the end, -1 means all
+	Since      string `json:"since"` // RFC 3339 or a duration before now, "" means from the start
+}
+
+// ExecRequest is a command to run inside a container.
+type ExecRequest struct {
+	Command []string `json:"command"`
+	Env     []string `json:"env,omitempty"` // KEY=VALUE
+	User    string   `json:"user,omitempty"`
+	Workdir string   `json:"workdir,omitempty"`
+	TTY     bool     `json:"tty,omitempty"`
+	Stdin   bool     `json:"stdin,omitempty"`
+	Width   uint     `json:"width,omitempty"` // of the terminal, in columns; 0 means unknown
+	Height  uint     `json:"height,omitempty"`
+}
+
+// The channels: the first byte of each binary WebSocket message of a session,
+// between client and server as between server and agent.
+const (
+	ChannelStdin   byte = 0
+	ChannelStdout  byte = 1
+	ChannelStderr  byte = 2
+	ChannelControl byte = 3 // JSON: Control
+)
+
+// Control is a message on ChannelControl. One field is set.
+type Control struct {
+	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
+	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended
+	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
+	Error    string  `json:"error,omitempty"`     // last message of a session that failed
+	Code     Code    `json:"code,omitempty"`      // of Error
+	Done     bool    `json:"done,omitempty"`      // last message of a logs session
+}
+
+// Resize is a terminal's size.
+type Resize struct {
+	Width  uint `json:"w"`
+	Height uint `json:"h"`
+}

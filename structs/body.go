@@ -1,0 +1,237 @@
+package structs
+
+// This file holds the JSON bodies of the REST API: what clients send
+// (…Request) and what servers answer (…Body). Field order is the order of
+// the contract's tables.
+
+// Link is one entry of an object's "links".
+type Link struct {
+	Href string `json:"href"`
+	Rel  string `json:"rel"` // self or bookmark
+}
+
+// BayRequest is the body of POST /v1/bays. Absent and null mean the same.
+type BayRequest struct {
+	UUID             string            `json:"uuid,omitempty"`
+	Name             *string           `json:"name,omitempty"`
+	BayModelID       string            `json:"baymodel_id,omitempty"` // uuid or name
+	COE              string            `json:"coe,omitempty"`         // default: the baymodel's, else docker
+	NodeCount        *Int              `json:"node_count,omitempty"`  // default 1
+	DiscoveryURL     string            `json:"discovery_url,omitempty"`
+	BayCreateTimeout *Int              `json:"bay_create_timeout,omitempty"` // minutes, default 0: none
+	Labels           map[string]string `json:"labels,omitempty"`             // of the hosts wanted
+	Placement        Placement         `json:"placement,omitempty"`          // default spread
+	Shared           Bool              `json:"shared,omitempty"`             // operators only
+}
+
+// BayBody is a bay as the API shows it.
+type BayBody struct {
+	UUID             string            `json:"uuid"`
+	Name             string            `json:"name"`
+	BayModelID       *string           `json:"baymodel_id"`
+	NodeCount        int               `json:"node_count"`
+	Status           BayStatus         `json:"status"`
+	BayCreateTimeout int               `json:"bay_create_timeout"`
+	Links            []Link            `json:"links"`
+	APIAddress       *string           `json:"api_address"`
+	NodeAddresses    []string          `json:"node_addresses"`
+	DiscoveryURL     *string           `json:"discovery_url"`
+	CreatedAt        Time              `json:"created_at"`
+	UpdatedAt        Time              `json:"updated_at"`
+	COE              string            `json:"coe"`
+	Labels           map[string]string `json:"labels"`
+	Placement        Placement         `json:"placement"`
+	Shared           bool              `json:"shared"`
+	StatusReason     *string           `json:"status_reason"`
+}
+
+// BayModelRequest is the body of POST /v1/baymodels.
+type BayModelRequest struct {
+	UUID              string  `json:"uuid,omitempty"`
+	Name              *string `json:"name,omitempty"`
+	COE               string  `json:"coe,omitempty"` // mandatory
+	ImageID           string  `json:"image_id,omitempty"`
+	FlavorID          string  `json:"flavor_id,omitempty"`
+	MasterFlavorID    string  `json:"master_flavor_id,omitempty"`
+	KeypairID         string  `json:"keypair_id,omitempty"`
+	ExternalNetworkID string  `json:"external_network_id,omitempty"`
+	FixedNetwork      string  `json:"fixed_network,omitempty"`
+	DNSNameserver     string  `json:"dns_nameserver,omitempty"` // IPv4
+	DockerVolumeSize  *Int    `json:"docker_volume_size,omitempty"`
+	SSHAuthorizedKey  string  `json:"ssh_authorized_key,omitempty"`
+	APIServerPort     *Int    `json:"apiserver_port,omitempty"` // 1024..65535
+	ClusterDistro     string  `json:"cluster_distro,omitempty"`
+}
+
+// BayModelBody is a baymodel as the API shows it.
+type BayModelBody struct {
+	UUID              string  `json:"uuid"`
+	Name              string  `json:"name"`
+	ImageID           *string `json:"image_id"`
+	APIServerPort     *int    `json:"apiserver_port"`
+	COE               string  `json:"coe"`
+	Links             []Link  `json:"links"`
+	FlavorID          *string `json:"flavor_id"`
+	MasterFlavorID    *string `json:"master_flavor_id"`
+	KeypairID         *string `json:"keypair_id"`
+	ExternalNetworkID *string `json:"external_network_id"`
+	FixedNetwork      *string `json:"fixed_network"`
+	DNSNameserver     *string `json:"dns_nameserver"`
+	DockerVolumeSize  *int    `json:"docker_volume_size"`
+	SSHAuthorizedKey  *string `json:"ssh_authorized_key"`
+	ClusterDistro     *string `json:"cluster_distro"`
+	CreatedAt         Time    `json:"created_at"`
+	UpdatedAt         Time    `json:"updated_at"`
+}
+
+// NodeRequest is the body of POST /v1/nodes.
+type NodeRequest struct {
+	UUID         string  `json:"uuid,omitempty"`
+	Name         *string `json:"name,omitempty"`
+	Type         string  `json:"type,omitempty"`
+	ImageID      string  `json:"image_id,omitempty"`
+	IronicNodeID string  `json:"ironic_node_id,omitempty"`
+}
+
+// NodeBody is a node of 2015, or a host in its spelling.
+type NodeBody struct {
+	UUID         string  `json:"uuid"`
+	Name         string  `json:"name"`
+	Type         *string `json:"type"`
+	ImageID      *string `json:"image_id"`
+	IronicNodeID *string `json:"ironic_node_id"`
+	Links        []Link  `json:"links"`
+	CreatedAt    Time    `json:"created_at"`
+	UpdatedAt    Time    `json:"updated_at"`
+}
+
+// HostBody is a host as operators see it.
+type HostBody struct {
+	UUID        string    `json:"uuid"`
+	Name        string    `json:"name"`
+	State       HostState `json:"state"`
+	StateReason *string   `json:"state_reason"`
+	BayUUID     *string   `json:"bay_uuid"`
+	Containers  int       `json:"containers"` // placed on it
+	Links       []Link    `json:"links"`
+	MemoryUsed  int64     `json:"memory_used"` // bytes reserved
+	CPUUsed     float64   `json:"cpu_used"`    // cores reserved
+	CreatedAt   Time      `json:"created_at"`
+	UpdatedAt   Time      `json:"updated_at"`
+	Fingerprint           // backend, engine_version, ..., labels, addresses
+}
+
+// ContainerRequest is the body of POST /v1/containers. Absent and null mean
+// the same.
+type ContainerRequest struct {
+	UUID            string            `json:"uuid,omitempty"`
+	Name            *string           `json:"name,omitempty"` // default: a generated, readable one
+	BayUUID         string            `json:"bay_uuid,omitempty"`
+	Bay             string            `json:"bay,omitempty"` // uuid or name; alias of bay_uuid
+	ImageID         string            `json:"image_id,omitempty"`
+	Image           string            `json:"image,omitempty"` // alias of image_id
+	Command         *Command          `json:"command,omitempty"`
+	Entrypoint      *Command          `json:"entrypoint,omitempty"`
+	Environment     map[string]string `json:"environment,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	Workdir         string            `json:"workdir,omitempty"`
+	Hostname        string            `json:"hostname,omitempty"`
+	User            string            `json:"user,omitempty"`
+	Ports           []Port            `json:"ports,omitempty"`
+	Memory          *Bytes            `json:"memory,omitempty"`
+	CPU             *Float            `json:"cpu,omitempty"`            // cores
+	RestartPolicy   string            `json:"restart_policy,omitempty"` // no, on-failure[:n], always, unless-stopped
+	Volumes         []Mount           `json:"volumes,omitempty"`
+	StopTimeout     *Int              `json:"stop_timeout,omitempty"` // seconds
+	TTY             Bool              `json:"tty,omitempty"`
+	Stdin           Bool              `json:"stdin,omitempty"`
+	AutoRemove      Bool              `json:"auto_remove,omitempty"`
+	ImagePullPolicy string            `json:"image_pull_policy,omitempty"`
+	Constraints     map[string]string `json:"constraints,omitempty"`
+	LogMaxSize      *Bytes            `json:"log_max_size,omitempty"`
+}
+
+// ContainerBody is a container as the API shows it. Lists show the fields up
+// to Status and Links, unless the path ends in /detail.
+type ContainerBody struct {
+	UUID            string            `json:"uuid"`
+	Name            string            `json:"name"`
+	BayUUID         string            `json:"bay_uuid"`
+	ImageID         string            `json:"image_id"`
+	Command         *Command          `json:"command"`
+	Status          ContainerStatus   `json:"status"`
+	Links           []Link            `json:"links"`
+	StatusReason    *string           `json:"status_reason"`
+	CreatedAt       Time              `json:"created_at"`
+	UpdatedAt       Time              `json:"updated_at"`
+	Host            *string           `json:"host"`      // name of its host, null while it waits for one
+	Addresses       []string          `json:"addresses"` // in the project's network
+	Ports           []Port            `json:"ports"`     // as published, or as asked for while it doesn't run
+	ExitCode        *int              `json:"exit_code"`
+	StartedAt       Time              `json:"started_at"`
+	FinishedAt      Time              `json:"finished_at"`
+	RestartCount    int               `json:"restart_count"`
+	Epoch           uint64            `json:"epoch"`
+	Entrypoint      *Command          `json:"entrypoint"`
+	Environment     map[string]string `json:"environment"`
+	Labels          map[string]string `json:"labels"`
+	Workdir         *string           `json:"workdir"`
+	Hostname        *string           `json:"hostname"`
+	User            *string           `json:"user"`
+	Memory          *int64            `json:"memory"` // bytes
+	CPU             *float64          `json:"cpu"`    // cores
+	RestartPolicy   string            `json:"restart_policy"`
+	Volumes         []Mount           `json:"volumes"`
+	StopTimeout     int               `json:"stop_timeout"` // seconds
+	TTY             bool              `json:"tty"`
+	Stdin           bool              `json:"stdin"`
+	AutoRemove      bool              `json:"auto_remove"`
+	ImagePullPolicy string            `json:"image_pull_policy"`
+	Constraints     map[string]string `json:"constraints"`
+	LogMaxSize      int64             `json:"log_max_size"` // bytes
+}
+
+// PatchOp is one operation of a PATCH body (RFC 6902, three operations of it).
+type PatchOp struct {
+	Op    string `json:"op"`   // add, replace or remove
+	Path  string `json:"path"` // "/field" or "/field/key"
+	Value any    `json:"value,omitempty"`
+}
+
+// OutputBody answers logs and execute.
+type OutputBody struct {
+	Output   string  `json:"output"`
+	ExitCode *int    `json:"exit_code,omitempty"` // of execute
+	Stdout   *string `json:"stdout,omitempty"`    // with ?split=true
+	Stderr   *string `json:"stderr,omitempty"`    // with ?split=true
+}
+
+// OperatorState answers GET /v1/operator/state: equal indexes have equal
+// hashes on every server.
+type OperatorState struct {
+	Index uint64 `json:"index"`
+	Hash  string `json:"hash"` // hex
+}
+
+// ErrorBody is the body of every error: the form of 2015, whose ErrorMessage
+// is itself a JSON text (Fault), and ours.
+type ErrorBody struct {
+	ErrorMessage string      `json:"error_message"`
+	Errors       []ErrorItem `json:"errors"`
+}
+
+// Fault is what ErrorBody.ErrorMessage holds as JSON text.
+type Fault struct {
+	DebugInfo   *string `json:"debuginfo"`
+	FaultCode   string  `json:"faultcode"` // Client or Server
+	FaultString string  `json:"faultstring"`
+}
+
+// ErrorItem is one error.
+type ErrorItem struct {
+	Status    int    `json:"status"`
+	Code      string `json:"code"` // "container.not_found", or the Code alone
+	Title     string `json:"title"`
+	Detail    string `json:"detail"`
+	RequestID string `json:"request_id"`
+}

@@ -1,0 +1,98 @@
+package structs
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code says what kind of failure an Error is. The origin of an error picks
+// it; server/rest turns it into an HTTP status and package api turns it back.
+type Code string
+
+// The codes, each with the HTTP status that it becomes.
+const (
+	CodeInvalid         Code = "invalid"            // 400
+	CodeUnauthenticated Code = "unauthenticated"    // 401
+	CodeForbidden       Code = "forbidden"          // 403
+	CodeNotFound        Code = "not_found"          // 404
+	CodeMethod          Code = "method_not_allowed" // 405
+	CodeConflict        Code = "conflict"           // 409
+	CodeGone            Code = "gone"               // 410
+	CodeTooLarge        Code = "too_large"          // 413
+	CodeQuota           Code = "quota"              // 403
+	CodeRateLimited     Code = "rate_limited"       // 429
+	CodeInternal        Code = "internal"           // 500
+	CodeNoLeader        Code = "no_leader"          // 503
+	CodeUnavailable     Code = "unavailable"        // 503
+	CodeNoSpace         Code = "no_space"           // 507
+)
+
+// Error is a failure that a user may see.
+type Error struct {
+	Code       Code
+	Kind       string        // the noun it is about ("container", "bay"), "" if none
+	Msg        string        // for the user: names the field and the value refused, and the way out
+	Err        error         // the cause, for the log only; may be nil
+	RetryAfter time.Duration // when to try again; 0 if the code's default will do
+}
+
+// Error returns the user's message, followed by the cause if there is one.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return e.Msg + ": " + e.Err.Error()
+	}
+	return e.Msg
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf returns an Error of the given code with a message for the user. An
+// error among args that the format wraps with %w becomes the cause.
+func Errorf(code Code, format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Code: code, Msg: err.Error(), Err: errors.Unwrap(err)}
+}
+
+// About sets the noun that the error is about and returns the error.
+func (e *Error) About(kind string) *Error {
+	e.Kind = kind
+	return e
+}
+
+// CodeOf returns the code of the first Error in err's chain, CodeInternal if
+// there is none, and "" for a nil error.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return CodeInternal
+}
+
+// NotFound is the contract's answer for an object that does not exist or that
+// belongs to another project: "Bay X could not be found."
+func NotFound(kind, ident string) *Error {
+	return Errorf(CodeNotFound, "%s %s could not be found.", Title(kind), ident).About(kind)
+}
+
+// Ambiguous is the contract's answer for a name that several objects carry.
+func Ambiguous(kind string) *Error {
+	return Errorf(CodeConflict, "Multiple %ss exist with same name. Please use the %s uuid instead.", kind, kind).About(kind)
+}
+
+// Title returns the noun as it begins a sentence: "bay" becomes "Bay",
+// "baymodel" becomes "BayModel".
+func Title(kind string) string {
+	switch kind {
+	case "":
+		return ""
+	case KindBayModel:
+		return "BayModel"
+	}
+	return string(kind[0]-'a'+'A') + kind[1:]
+}

@@ -1,0 +1,42 @@
+package structs
+
+import "time"
+
+// SchemaVersion numbers the shape of log entries and snapshots that this
+// binary writes. A server that meets a higher one stops.
+const SchemaVersion = 1
+
+// Limits of what users may send. A value beyond one is refused with
+// CodeInvalid (CodeTooLarge for bodies).
+const (
+	MaxBody        = 1 << 20 // bytes of a request body
+	MaxName        = 255     // characters of a name
+	MaxPage        = 1000    // objects of one page
+	MaxNodeCount   = 1000    // hosts of one bay
+	MaxText        = 4096    // bytes of an image reference, path, user, ...
+	MaxCommand     = 64 << 10
+	MaxEnvironment = 256 << 10 // bytes of all environment variables of a container
+	MaxLabels      = 256       // labels of one object
+	MaxLabel       = 4096      // bytes of a label's key or value
+	MaxPorts       = 256       // published ports of a container
+	MaxVolumes     = 64        // volumes of a container
+	MaxStopTimeout = 3600      // seconds
+	MaxWait        = 10 * time.Minute
+	MaxIdempotency = 255     // characters of an Idempotency-Key
+	MinMemory      = 6 << 20 // bytes; the engine refuses less
+	MaxMemory      = 1 << 50 // bytes
+	MaxMilliCPU    = 1 << 20
+	MaxReport      = 512 // containers in one status report
+	MaxChanges     = 100 // changes that one request may make
+	MaxQueue       = 4096
+	MaxBatch       = 512       // requests in one entry
+	MaxEntry       = 512 << 10 // bytes of one entry
+	MaxLogMaxSize  = 1 << 30
+	MinLogMaxSize  = 4 << 10
+)
+
+// Defaults of a container.
+const (
+	DefaultStopTimeout = 10       // seconds
+	DefaultLogMaxSize  = 10 << 20 // bytes
+)

@@ -1,0 +1,126 @@
+package structs
+
+import "time"
+
+// Table names a table of the state store and a kind of row.
+type Table string
+
+// The tables.
+const (
+	TableCluster     Table = "cluster"     // one row: Cluster
+	TableBayModels   Table = "baymodels"   // BayModel
+	TableBays        Table = "bays"        // Bay
+	TableNodes       Table = "nodes"       // Node
+	TableHosts       Table = "hosts"       // Host
+	TableContainers  Table = "containers"  // Container
+	TableIdempotency Table = "idempotency" // IdempotencyKey
+)
+
+// Tables lists all tables in the order in which snapshots write them.
+var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableContainers, TableIdempotency}
+
+// The nouns of the API, as they stand in error codes and messages.
+const (
+	KindBayModel  = "baymodel"
+	KindBay       = "bay"
+	KindNode      = "node"
+	KindHost      = "host"
+	KindContainer = "container"
+)
+
+// Row is one row of the replicated state: *Cluster, *BayModel, *Bay, *Node,
+// *Host, *Container or *IdempotencyKey.
+type Row interface {
+	Table() Table
+	Base() *Meta
+}
+
+// Meta is what every row carries.
+type Meta struct {
+	ID        string    // UUID (or the key of a row that has no UUID); minted by the conductor unless a POST carried one
+	Seq       uint64    // the contract's internal integer id: creation order, unique over all tables; from the conductor
+	ProjectID string    // from the token, never from the body; "" for rows that belong to the operator
+	UserID    string    // from the token
+	CreatedAt time.Time // when the conductor decided the creation; UTC, whole seconds
+	UpdatedAt time.Time // when a user last changed it; zero means never
+
+	// Written by the state store when the entry is applied, and carried
+	// beside the row, not in it, in entries and snapshots.
+	CreateIndex uint64 `codec:"-"` // index of the entry that made the row
+	ModifyIndex uint64 `codec:"-"` // index of the entry that last wrote the row
+}
+
+// Base returns the Meta itself, so that a Meta embedded in a row makes half of
+// the Row interface.
+func (m *Meta) Base() *Meta { return m }
+
+// NewRow returns an empty row of the table, or nil if there is no such table.
+func NewRow(t Table) Row {
+	switch t {
+	case TableCluster:
+		return new(Cluster)
+	case TableBayModels:
+		return new(BayModel)
+	case TableBays:
+		return new(Bay)
+	case TableNodes:
+		return new(Node)
+	case TableHosts:
+		return new(Host)
+	case TableContainers:
+		return new(Container)
+	case TableIdempotency:
+		return new(IdempotencyKey)
+	}
+	return nil
+}
+
+// Change is one upsert or delete of a row inside an entry. The conductor makes
+// it, the state store applies it.
+type Change struct {
+	Table   Table
+	ID      string
+	Version uint64 // ModifyIndex of the row that this replaces or deletes; 0 means that there must be none
+	Row     Row    // the row to write; nil deletes
+	Assign  bool   // the row's host has to hear of it: sets Container.AssignIndex and wakes the host's poll
+}
+
+// Entry is one Raft log entry: all that the conductor decided for one batch.
+type Entry struct {
+	Schema  int    // SchemaVersion of the proposer
+	Term    uint64 // Raft term in which it was decided
+	Prev    uint64 // index of the last entry that the FSM had applied when it was decided
+	Changes []Change
+}
+
+// Cluster is the one row of TableCluster, ID "cluster". The first leader
+// writes it.
+type Cluster struct {
+	Meta
+	ClusterID     string // UUID of this cluster; agents and servers refuse another
+	Incarnation   uint64 // raised by each restore of a snapshot by an operator; indexes are compared within one incarnation
+	JoinTokenHash string // hex SHA-256 of the token with which agents register
+}
+
+// ClusterRowID is the ID of the only Cluster row.
+const ClusterRowID = "cluster"
+
+// Table says which table the row belongs to.
+func (*Cluster) Table() Table { return TableCluster }
+
+// IdempotencyKey remembers the object that a POST with an Idempotency-Key
+// made, so that a retry gets the same one. Its ID is "project/key". Written by
+// the conductor in the entry that makes the object, deleted by it
+// IdempotencyTTL later.
+type IdempotencyKey struct {
+	Meta
+	BodyHash string // hex SHA-256 of the request's method, path, query and body
+	Result   Table  // table of the object made
+	ResultID string // ID of the object made
+}
+
+// Table says which table the row belongs to.
+func (*IdempotencyKey) Table() Table { return TableIdempotency }
+
+// IdempotencyTTL is how long a retried POST finds its first answer.
+const IdempotencyTTL = 10 * time.Minute
