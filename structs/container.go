@@ -69,6 +69,12 @@ type Mount struct {
 	Size     int64  `json:"size,omitempty"` // bytes, of a tmpfs; 0 means the engine's default
 }
 
+// The mount types.
+const (
+	MountVolume = "volume" // a named volume of the project, kept on the host until it is deleted
+	MountTmpfs  = "tmpfs"  // memory, gone with the container
+)
+
 // ContainerSpec is what a user asked for. It never changes except by the
 // user's own PATCH.
 type ContainerSpec struct {
@@ -133,6 +139,7 @@ type Container struct {
 
 	// Observed: from the agent's reports under the current epoch.
 	Observed Observed
+	Gone     bool // the host no longer has the container of this epoch; a start places it anew
 }
 
 // Table says which table the row belongs to.

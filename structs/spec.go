@@ -1,0 +1,313 @@
+package structs
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Spec checks the request and returns what it asks for. Errors are
+// CodeInvalid and name the field and the value.
+func (r *ContainerRequest) Spec() (ContainerSpec, error) {
+	s := ContainerSpec{
+		Image: r.Image, Environment: r.Environment, Labels: r.Labels, Workdir: r.Workdir, Hostname: r.Hostname,
+		User: r.User, TTY: bool(r.TTY), Stdin: bool(r.Stdin), AutoRemove: bool(r.AutoRemove),
+		PullPolicy: r.ImagePullPolicy, Constraints: r.Constraints,
+	}
+	if s.Image == "" {
+		s.Image = r.ImageID
+	} else if r.ImageID != "" && r.ImageID != r.Image {
+		return s, Errorf(CodeInvalid, "image %q and image_id %q are two spellings of one field: give one of them", r.Image, r.ImageID)
+	}
+	if s.PullPolicy == "" {
+		s.PullPolicy = PullIfNotPresent
+	}
+	if r.Command != nil {
+		s.Command, s.CommandText = r.Command.Args, r.Command.Text
+	}
+	if r.Entrypoint != nil {
+		s.Entrypoint = r.Entrypoint.Args
+	}
+	if r.Memory != nil {
+		s.Memory = int64(*r.Memory)
+	}
+	if r.CPU != nil {
+		if *r.CPU < 0 || *r.CPU > MaxMilliCPU/1000 {
+			return s, Errorf(CodeInvalid, "cpu %v not in 0..%d cores", *r.CPU, MaxMilliCPU/1000)
+		}
+		s.MilliCPU = int64(*r.CPU*1000 + 0.5)
+		if s.MilliCPU == 0 && *r.CPU > 0 {
+			return s, Errorf(CodeInvalid, "cpu %v is less than 0.001 of a core, the least that can be given", *r.CPU)
+		}
+	}
+	if r.StopTimeout != nil {
+		seconds := int(*r.StopTimeout)
+		if seconds < 0 || seconds > MaxStopTimeout {
+			return s, Errorf(CodeInvalid, "stop_timeout %d not in 0..%d seconds", seconds, MaxStopTimeout)
+		}
+		s.StopTimeout = &seconds
+	}
+	if r.LogMaxSize != nil {
+		s.LogMaxSize = int64(*r.LogMaxSize)
+		if s.LogMaxSize < MinLogMaxSize || s.LogMaxSize > MaxLogMaxSize {
+			return s, Errorf(CodeInvalid, "log_max_size %d not in %d..%d bytes", s.LogMaxSize, MinLogMaxSize, MaxLogMaxSize)
+		}
+	}
+	var err error
+	if s.RestartPolicy, err = ParseRestartPolicy(r.RestartPolicy); err != nil {
+		return s, err
+	}
+	if s.Ports, err = checkPorts(r.Ports); err != nil {
+		return s, err
+	}
+	if s.Volumes, err = checkMounts(r.Volumes); err != nil {
+		return s, err
+	}
+	return s, s.check()
+}
+
+// check holds the spec's plain fields against their limits.
+func (s *ContainerSpec) check() error {
+	if s.Image == "" {
+		return Errorf(CodeInvalid, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
+	}
+	for _, f := range []struct{ name, value string }{
+		{"image_id", s.Image}, {"workdir", s.Workdir}, {"hostname", s.Hostname}, {"user", s.User},
+	} {
+		if err := CheckText(f.name, f.value, MaxText); err != nil {
+			return err
+		}
+	}
+	if strings.ContainsAny(s.Image, " \t\n") {
+		return Errorf(CodeInvalid, "image_id %q has white space in it: it is written as [registry/]name[:tag]", s.Image)
+	}
+	if s.Workdir != "" && !path.IsAbs(s.Workdir) {
+		return Errorf(CodeInvalid, "workdir %q is not an absolute path", s.Workdir)
+	}
+	if s.Hostname != "" && !isHostname(s.Hostname) {
+		return Errorf(CodeInvalid, "hostname %q is not a host name: up to 63 letters, digits, dots and hyphens", s.Hostname)
+	}
+	for name, args := range map[string][]string{"command": s.Command, "entrypoint": s.Entrypoint} {
+		if err := CheckText(name, strings.Join(args, " "), MaxCommand); err != nil {
+			return err
+		}
+	}
+	if err := checkEnvironment(s.Environment); err != nil {
+		return err
+	}
+	if err := CheckLabels("labels", s.Labels); err != nil {
+		return err
+	}
+	for k := range s.Labels {
+		if strings.HasPrefix(k, "magnum.") {
+			return Errorf(CodeInvalid, "labels: %q begins with magnum., which is kept for magnum itself", k)
+		}
+	}
+	if err := CheckLabels("constraints", s.Constraints); err != nil {
+		return err
+	}
+	if s.Memory != 0 && (s.Memory < MinMemory || s.Memory > MaxMemory) {
+		return Errorf(CodeInvalid, "memory %d not in %d..%d bytes (0: no limit)", s.Memory, MinMemory, int64(MaxMemory))
+	}
+	switch s.PullPolicy {
+	case PullIfNotPresent, PullAlways, PullNever:
+	default:
+		return Errorf(CodeInvalid, "image_pull_policy %q is none of ifnotpresent, always, never", s.PullPolicy)
+	}
+	if s.AutoRemove && s.RestartPolicy.Name != RestartNo {
+		return Errorf(CodeInvalid, "auto_remove and restart_policy %q contradict each other: give one of them", s.RestartPolicy)
+	}
+	return nil
+}
+
+// ParseRestartPolicy reads no, on-failure[:n], always or unless-stopped; ""
+// means no.
+func ParseRestartPolicy(s string) (RestartPolicy, error) {
+	name, retries, counted := strings.Cut(s, ":")
+	p := RestartPolicy{Name: name}
+	switch {
+	case s == "":
+		p.Name = RestartNo
+	case counted && name == RestartOnFailure:
+		n, err := strconv.Atoi(retries)
+		if err != nil || n < 1 || n > 1000 {
+			return p, Errorf(CodeInvalid, "restart_policy %q: the retries are a number in 1..1000, such as on-failure:3", s)
+		}
+		p.MaxRetries = n
+	case !counted && (name == RestartNo || name == RestartOnFailure || p.Always()):
+	default:
+		return p, Errorf(CodeInvalid, "restart_policy %q is none of no, on-failure[:n], always, unless-stopped", s)
+	}
+	return p, nil
+}
+
+// String writes the policy as users give it.
+func (p RestartPolicy) String() string {
+	if p.MaxRetries > 0 {
+		return fmt.Sprintf("%s:%d", p.Name, p.MaxRetries)
+	}
+	return p.Name
+}
+
+func checkPorts(ports []Port) ([]Port, error) {
+	if len(ports) > MaxPorts {
+		return nil, Errorf(CodeInvalid, "ports: %d are more than %d", len(ports), MaxPorts)
+	}
+	type published struct {
+		protocol string
+		port     int
+	}
+	taken := make(map[published]bool, len(ports))
+	var out []Port
+	for i, p := range ports {
+		if p.Protocol == "" {
+			p.Protocol = "tcp"
+		}
+		if p.Protocol != "tcp" && p.Protocol != "udp" {
+			return nil, Errorf(CodeInvalid, "ports[%d].protocol %q is neither tcp nor udp", i, p.Protocol)
+		}
+		if p.ContainerPort < 1 || p.ContainerPort > 65535 {
+			return nil, Errorf(CodeInvalid, "ports[%d].container_port %d not in 1..65535", i, p.ContainerPort)
+		}
+		if p.HostPort < 0 || p.HostPort > 65535 {
+			return nil, Errorf(CodeInvalid, "ports[%d].host_port %d not in 0..65535 (0: any)", i, p.HostPort)
+		}
+		key := published{p.Protocol, p.HostPort}
+		if p.HostPort != 0 && taken[key] {
+			return nil, Errorf(CodeInvalid, "ports[%d].host_port %d/%s is published twice", i, p.HostPort, p.Protocol)
+		}
+		taken[key] = true
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func checkMounts(mounts []Mount) ([]Mount, error) {
+	if len(mounts) > MaxVolumes {
+		return nil, Errorf(CodeInvalid, "volumes: %d are more than %d", len(mounts), MaxVolumes)
+	}
+	targets := make(map[string]bool, len(mounts))
+	var out []Mount
+	for i, m := range mounts {
+		if m.Type == "" {
+			m.Type = MountVolume
+		}
+		switch m.Type {
+		case MountVolume:
+			if !isVolumeName(m.Name) {
+				return nil, Errorf(CodeInvalid, "volumes[%d].name %q is not a volume name: 1..128 letters, digits, dots, hyphens and underscores, the first a letter or digit (host paths can't be mounted)", i, m.Name)
+			}
+			if m.Size != 0 {
+				return nil, Errorf(CodeInvalid, "volumes[%d].size %d: only a tmpfs has a size", i, m.Size)
+			}
+		case MountTmpfs:
+			if m.Name != "" {
+				return nil, Errorf(CodeInvalid, "volumes[%d].name %q: a tmpfs has no name", i, m.Name)
+			}
+			if m.Size < 0 || m.Size > MaxMemory {
+				return nil, Errorf(CodeInvalid, "volumes[%d].size %d not in 0..%d bytes", i, m.Size, int64(MaxMemory))
+			}
+		default:
+			return nil, Errorf(CodeInvalid, "volumes[%d].type %q is neither volume nor tmpfs", i, m.Type)
+		}
+		if !path.IsAbs(m.Target) || len(m.Target) > MaxText || strings.ContainsAny(m.Target, "\x00:") || path.Clean(m.Target) == "/" {
+			return nil, Errorf(CodeInvalid, "volumes[%d].target %q is not an absolute path below /", i, m.Target)
+		}
+		if targets[path.Clean(m.Target)] {
+			return nil, Errorf(CodeInvalid, "volumes[%d].target %q is mounted twice", i, m.Target)
+		}
+		targets[path.Clean(m.Target)] = true
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func checkEnvironment(env map[string]string) error {
+	size := 0
+	for k, v := range env {
+		if k == "" || strings.ContainsAny(k, "=\x00") {
+			return Errorf(CodeInvalid, "environment: %q is not a variable's name", k)
+		}
+		if strings.ContainsRune(v, 0) {
+			return Errorf(CodeInvalid, "environment: the value of %q has a NUL byte in it", k)
+		}
+		size += len(k) + len(v) + 2
+	}
+	if size > MaxEnvironment {
+		return Errorf(CodeInvalid, "environment: %d bytes are more than %d", size, MaxEnvironment)
+	}
+	return nil
+}
+
+// CheckLabels holds labels against their limits.
+func CheckLabels(field string, labels map[string]string) error {
+	if len(labels) > MaxLabels {
+		return Errorf(CodeInvalid, "%s: %d are more than %d", field, len(labels), MaxLabels)
+	}
+	for k, v := range labels {
+		if k == "" {
+			return Errorf(CodeInvalid, "%s: an empty key", field)
+		}
+		if err := CheckText(field, k, MaxLabel); err != nil {
+			return err
+		}
+		if err := CheckText(field, v, MaxLabel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckName holds a name that a user gave against the contract: 1..255
+// characters.
+func CheckName(name string) error {
+	switch n := utf8.RuneCountInString(name); {
+	case n == 0:
+		return Errorf(CodeInvalid, "Invalid input for field/attribute name. Value: ''. Value should have a minimum character requirement of 1")
+	case n > MaxName:
+		return Errorf(CodeInvalid, "Invalid input for field/attribute name. Value: '%.32s...' (%d characters). Value should have a maximum character requirement of %d", name, n, MaxName)
+	}
+	return CheckText("name", name, 4*MaxName)
+}
+
+// CheckText refuses text that is longer than most bytes or that isn't UTF-8
+// without NUL bytes.
+func CheckText(field, text string, most int) error {
+	if len(text) > most {
+		return Errorf(CodeInvalid, "%s: %d bytes are more than %d", field, len(text), most)
+	}
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		return Errorf(CodeInvalid, "%s: %.64q is not UTF-8 text without NUL bytes", field, text)
+	}
+	return nil
+}
+
+func isHostname(s string) bool {
+	if len(s) > 63 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || i == len(s)-1 || c != '-' && c != '.') {
+			return false
+		}
+	}
+	return true
+}
+
+func isVolumeName(s string) bool {
+	if len(s) == 0 || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || c != '-' && c != '.' && c != '_') {
+			return false
+		}
+	}
+	return true
+}
