@@ -1,0 +1,202 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Containers are the containers of the caller's project.
+type Containers struct{ c *Client }
+
+// Containers returns the containers of the caller's project.
+func (c *Client) Containers() Containers { return Containers{c} }
+
+// List returns the containers that the options ask for. Without Detail they
+// have the fields up to Status and Links.
+func (t Containers) List(ctx context.Context, o QueryOptions) ([]structs.ContainerBody, Meta, error) {
+	return list[structs.ContainerBody](ctx, t.c, "containers", o)
+}
+
+// Get returns the container of a uuid or name. CodeNotFound, CodeConflict: the
+// name is several containers'.
+func (t Containers) Get(ctx context.Context, ident string, o QueryOptions) (*structs.ContainerBody, Meta, error) {
+	return get[structs.ContainerBody](ctx, t.c, "containers", ident, o)
+}
+
+// CreateOptions says what becomes of a new container.
+type CreateOptions struct {
+	WriteOptions
+	Run bool // start it, too
+}
+
+// Create makes a container. CodeInvalid, CodeQuota, CodeConflict: the
+// Idempotency-Key was used with another request.
+func (t Containers) Create(ctx context.Context, req *structs.ContainerRequest, o CreateOptions) (*structs.ContainerBody, Meta, error) {
+	return t.CreateJSON(ctx, req, o)
+}
+
+// CreateJSON makes a container from any value that is written as the JSON of
+// a structs.ContainerRequest. It lets a server judge fields that this client
+// does not know.
+func (t Containers) CreateJSON(ctx context.Context, req any, o CreateOptions) (*structs.ContainerBody, Meta, error) {
+	q := url.Values{}
+	if o.Run {
+		q.Set("run", "true")
+	}
+	return create[structs.ContainerBody](ctx, t.c, "containers", q, req, o.WriteOptions)
+}
+
+// Update changes the container of a uuid or name. CodeInvalid, CodeNotFound,
+// CodeConflict.
+func (t Containers) Update(ctx context.Context, ident string, ops []structs.PatchOp, o WriteOptions) (*structs.ContainerBody, Meta, error) {
+	return update[structs.ContainerBody](ctx, t.c, "containers", ident, ops, o)
+}
+
+// DeleteOptions says what may be deleted and how.
+type DeleteOptions struct {
+	WriteOptions
+	Force bool // kill it if it runs
+	Stop  bool // stop it first if it runs
+}
+
+// Delete removes the container of a uuid or name. CodeNotFound, CodeConflict:
+// it runs and neither Force nor Stop is set.
+func (t Containers) Delete(ctx context.Context, ident string, o DeleteOptions) (Meta, error) {
+	q := url.Values{}
+	if o.Force {
+		q.Set("force", "true")
+	}
+	if o.Stop {
+		q.Set("stop", "true")
+	}
+	return remove(ctx, t.c, "containers", ident, q, o.WriteOptions)
+}
+
+// Action is something that is done to a container.
+type Action string
+
+// The actions.
+const (
+	Start   Action = "start"
+	Stop    Action = "stop"
+	Reboot  Action = "reboot"
+	Pause   Action = "pause"
+	Unpause Action = "unpause"
+)
+
+// ActionOptions says how an action is done.
+type ActionOptions struct {
+	WriteOptions
+	StopTimeout *int // seconds between SIGTERM and SIGKILL, of stop and reboot; nil means the container's own
+}
+
+// Action does something to the container of a uuid or name. CodeNotFound,
+// CodeConflict: its state forbids it.
+func (t Containers) Action(ctx context.Context, ident string, action Action, o ActionOptions) (Meta, error) {
+	path, err := objectPath("containers", ident, string(action))
+	if err != nil {
+		return Meta{}, err
+	}
+	q := url.Values{}
+	if w := waitText(o.Wait); w != "" {
+		q.Set("wait", w)
+	}
+	wait := o.Wait
+	if o.StopTimeout != nil {
+		q.Set("timeout", strconv.Itoa(*o.StopTimeout))
+	}
+	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: wait}, nil)
+}
+
+// logsQuery writes the options of logs as the API takes them.
+func logsQuery(o structs.LogsRequest) url.Values {
+	q := url.Values{}
+	q.Set("stdout", strconv.FormatBool(o.Stdout))
+	q.Set("stderr", strconv.FormatBool(o.Stderr))
+	if o.Timestamps {
+		q.Set("timestamps", "true")
+	}
+	if o.Follow {
+		q.Set("follow", "true")
+	}
+	if o.Tail >= 0 {
+		q.Set("tail", strconv.Itoa(o.Tail))
+	}
+	if o.Since != "" {
+		q.Set("since", o.Since)
+	}
+	return q
+}
+
+// Logs returns the output of a container as a stream of text, standard output
+// and standard error merged. The caller closes it. With Follow it ends when
+// the container does. CodeNotFound, CodeUnavailable: its host is lost.
+func (t Containers) Logs(ctx context.Context, ident string, o structs.LogsRequest) (io.ReadCloser, error) {
+	path, err := objectPath("containers", ident, "logs")
+	if err != nil {
+		return nil, err
+	}
+	resp, err := t.c.stream(ctx, call{
+		method: http.MethodGet, path: path, query: logsQuery(o),
+		header: http.Header{"Accept": {"text/plain"}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// execQuery writes an execute's options as the API takes them. The command is
+// a JSON array, so that no shell rules change it on the way.
+func execQuery(req structs.ExecRequest) (url.Values, error) {
+	if len(req.Command) == 0 {
+		return nil, structs.Errorf(structs.CodeInvalid, "command is empty: name a program to execute").About(structs.KindContainer)
+	}
+	argv, err := json.Marshal(req.Command)
+	if err != nil {
+		return nil, structs.Errorf(structs.CodeInvalid, "command can't be written as JSON: %w", err)
+	}
+	q := url.Values{"command": {string(argv)}}
+	for _, e := range req.Env {
+		q.Add("env", e)
+	}
+	if req.User != "" {
+		q.Set("user", req.User)
+	}
+	if req.Workdir != "" {
+		q.Set("workdir", req.Workdir)
+	}
+	return q, nil
+}
+
+// ExecTimeout is how long Execute waits for a command's end.
+const ExecTimeout = 24 * time.Hour
+
+// Execute runs a command in a container to its end and returns its output and
+// exit code. Standard output and standard error are apart in the body's Stdout
+// and Stderr. TTY and Stdin are ignored: see ExecuteInteractive. CodeNotFound,
+// CodeConflict: the container does not run.
+func (t Containers) Execute(ctx context.Context, ident string, req structs.ExecRequest) (*structs.OutputBody, Meta, error) {
+	path, err := objectPath("containers", ident, "execute")
+	if err != nil {
+		return nil, Meta{}, err
+	}
+	q, err := execQuery(req)
+	if err != nil {
+		return nil, Meta{}, err
+	}
+	q.Set("split", "true")
+	body := new(structs.OutputBody)
+	meta, err := t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: ExecTimeout}, body)
+	if err != nil {
+		return nil, meta, err
+	}
+	return body, meta, nil
+}

@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Streams are the ends of an interactive execute that the caller holds.
+type Streams struct {
+	Stdin  io.Reader             // nil if the command gets no input; its Read may outlive ExecuteInteractive
+	Stdout io.Writer             // also the terminal's output
+	Stderr io.Writer             // nothing comes here with a TTY
+	Resize <-chan structs.Resize // new sizes of the terminal; may be nil
+}
+
+// ExecuteInteractive runs a command in a container with streams in both
+// directions and returns its exit code. It ends when the command does, or with
+// ctx. CodeNotFound, CodeConflict: the container does not run,
+// CodeUnavailable: the connection broke, and whether the command goes on is
+// not known.
+func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req structs.ExecRequest, s Streams) (int, error) {
+	path, err := objectPath("containers", ident, "execute", "ws")
+	if err != nil {
+		return 0, err
+	}
+	q, err := execQuery(req)
+	if err != nil {
+		return 0, err
+	}
+	q.Set("tty", strconv.FormatBool(req.TTY))
+	q.Set("stdin", strconv.FormatBool(req.Stdin && s.Stdin != nil))
+	if req.Width > 0 && req.Height > 0 {
+		q.Set("w", strconv.FormatUint(uint64(req.Width), 10))
+		q.Set("h", strconv.FormatUint(uint64(req.Height), 10))
+	}
+	conn, err := t.c.dial(ctx, path, q, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.CloseNow()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if req.Stdin && s.Stdin != nil {
+		// Not waited for: a Read of a terminal can't be interrupted. Its
+		// writes end with the connection.
+		go sendInput(ctx, conn, s.Stdin)
+	}
+	resized := make(chan struct{})
+	go func() {
+		defer close(resized)
+		sendSizes(ctx, conn, s.Resize)
+	}()
+	code, err := receiveOutput(ctx, conn, s)
+	cancel()
+	<-resized
+	if err != nil {
+		var ours *structs.Error
+		if errors.As(err, &ours) {
+			return 0, err
+		}
+		return 0, t.c.brokenSession(ctx, err)
+	}
+	conn.Close(websocket.StatusNormalClosure, "")
+	return code, nil
+}
+
+// brokenSession makes the error of a session that ended before its last
+// message.
+func (c *Client) brokenSession(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return structs.Errorf(structs.CodeUnavailable, "the connection to %s broke before the command ended; whether it still runs is not known: %w", c.Address(), err)
+}
+
+// sendInput copies the caller's input to the command until either ends.
+func sendInput(ctx context.Context, conn *websocket.Conn, in io.Reader) {
+	buf := make([]byte, 1+16<<10)
+	buf[0] = structs.ChannelStdin
+	for {
+		n, err := in.Read(buf[1:])
+		if n > 0 && conn.Write(ctx, websocket.MessageBinary, buf[:1+n]) != nil {
+			return // the reader of the connection tells why
+		}
+		if err != nil {
+			_ = sendControl(ctx, conn, structs.Control{EOF: true}) // likewise
+			return
+		}
+	}
+}
+
+// sendSizes tells the command its terminal's new sizes.
+func sendSizes(ctx context.Context, conn *websocket.Conn, sizes <-chan structs.Resize) {
+	for {
+		select {
+		case size, ok := <-sizes:
+			if !ok {
+				return
+			}
+			if sendControl(ctx, conn, structs.Control{Resize: &size}) != nil {
+				return // the reader of the connection tells why
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sendControl sends one control message.
+func sendControl(ctx context.Context, conn *websocket.Conn, m structs.Control) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return conn.Write(ctx, websocket.MessageBinary, append([]byte{structs.ChannelControl}, text...))
+}
+
+// receiveOutput copies the command's output to the caller until the server's
+// last message.
+func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams) (int, error) {
+	for {
+		_, message, err := conn.Read(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if len(message) == 0 {
+			continue
+		}
+		data := message[1:]
+		switch message[0] {
+		case structs.ChannelStdout:
+			err = writeAll(s.Stdout, data)
+		case structs.ChannelStderr:
+			err = writeAll(s.Stderr, data)
+		case structs.ChannelControl:
+			var m structs.Control
+			if err := json.Unmarshal(data, &m); err != nil {
+				return 0, structs.Errorf(structs.CodeInternal, "a control message of the server can't be read: %w", err)
+			}
+			if m.Error != "" {
+				if m.Code == "" {
+					m.Code = structs.CodeInternal
+				}
+				return 0, &structs.Error{Code: m.Code, Kind: structs.KindContainer, Msg: m.Error}
+			}
+			if m.ExitCode != nil {
+				return *m.ExitCode, nil
+			}
+		}
+		if err != nil {
+			return 0, structs.Errorf(structs.CodeInternal, "the command's output can't be written: %w", err)
+		}
+	}
+}
+
+// writeAll writes data; a nil writer drops it.
+func writeAll(w io.Writer, data []byte) error {
+	if w == nil {
+		return nil
+	}
+	if _, err := w.Write(data); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
