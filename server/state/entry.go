@@ -1,0 +1,188 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// A log entry is
+//
+//	schema   2 bytes, big endian
+//	checksum 4 bytes: CRC-32C of the schema and the payload
+//	payload  term, prev, number of changes, then the changes
+//
+// and a change is the table's code, flags, ID, version and, unless it deletes,
+// the row's bytes. Numbers in the payload are uvarints; what has a length
+// stands behind it.
+const entryHead = 2 + 4
+
+// The flags of a change in an entry.
+const (
+	flagRow    = 1 << iota // a row follows; without it the change deletes
+	flagAssign             // Change.Assign
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// EncodeEntry returns the bytes of a log entry. Equal entries have equal
+// bytes. Its errors are mistakes of the caller: a change without ID, a row
+// under another ID or in another table, a schema that is not SchemaVersion.
+func EncodeEntry(e *structs.Entry) ([]byte, error) {
+	if e.Schema != structs.SchemaVersion {
+		return nil, fmt.Errorf("entry of schema %d; this binary writes %d", e.Schema, structs.SchemaVersion)
+	}
+	c := rowCodecs.Get().(*rowCodec)
+	defer rowCodecs.Put(c)
+	b := make([]byte, entryHead, entryHead+64+512*len(e.Changes))
+	binary.BigEndian.PutUint16(b, uint16(e.Schema))
+	b = binary.AppendUvarint(b, e.Term)
+	b = binary.AppendUvarint(b, e.Prev)
+	b = binary.AppendUvarint(b, uint64(len(e.Changes)))
+	for i := range e.Changes {
+		ch := &e.Changes[i]
+		if err := checkChange(ch); err != nil {
+			return nil, fmt.Errorf("change %d: %w", i, err)
+		}
+		var flags byte
+		if ch.Assign {
+			flags |= flagAssign
+		}
+		if ch.Row != nil {
+			flags |= flagRow
+		}
+		b = append(b, tableCodes[ch.Table], flags)
+		b = binary.AppendUvarint(b, uint64(len(ch.ID)))
+		b = append(b, ch.ID...)
+		b = binary.AppendUvarint(b, ch.Version)
+		if ch.Row != nil {
+			row, err := c.encode(ch.Row)
+			if err != nil {
+				return nil, fmt.Errorf("change %d: %s: row %q: %w", i, ch.Table, ch.ID, err)
+			}
+			b = binary.AppendUvarint(b, uint64(len(row)))
+			b = append(b, row...)
+		}
+	}
+	binary.BigEndian.PutUint32(b[2:], entrySum(b))
+	return b, nil
+}
+
+// entrySum is the checksum over all of the entry but the checksum itself.
+func entrySum(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[:2], castagnoli), castagnoli, b[entryHead:])
+}
+
+// DecodeEntry returns the entry that the bytes hold. An error means that this
+// binary can't know what the entry does: it is damaged, or written under a
+// schema, with a table or with a field that this binary doesn't have.
+func DecodeEntry(b []byte) (*structs.Entry, error) {
+	if len(b) < entryHead {
+		return nil, fmt.Errorf("entry of %d bytes is cut off", len(b))
+	}
+	e := &structs.Entry{Schema: int(binary.BigEndian.Uint16(b))}
+	if e.Schema != structs.SchemaVersion {
+		return nil, fmt.Errorf("entry of schema %d; this binary reads %d: run the version of magnum that wrote it, or a newer one", e.Schema, structs.SchemaVersion)
+	}
+	if want, got := binary.BigEndian.Uint32(b[2:]), entrySum(b); want != got {
+		return nil, fmt.Errorf("entry is damaged: its checksum is %08x, its content's is %08x", want, got)
+	}
+	r := reader{rest: b[entryHead:]}
+	e.Term, e.Prev = r.uvarint("term"), r.uvarint("prev")
+	n := r.uvarint("number of changes")
+	if r.err == nil && n > uint64(len(r.rest)) {
+		return nil, fmt.Errorf("entry of %d bytes can't hold %d changes", len(b), n)
+	}
+	c := rowCodecs.Get().(*rowCodec)
+	defer rowCodecs.Put(c)
+	for i := range n {
+		ch, err := r.change(c)
+		if err != nil {
+			return nil, fmt.Errorf("change %d of %d: %w", i, n, err)
+		}
+		e.Changes = append(e.Changes, ch)
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	if len(r.rest) > 0 {
+		return nil, fmt.Errorf("%d bytes follow the last change", len(r.rest))
+	}
+	return e, nil
+}
+
+// reader takes values off the front of a payload and remembers the first error.
+type reader struct {
+	rest []byte
+	err  error
+}
+
+func (r *reader) fail(what string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%s is cut off or malformed", what)
+	}
+	r.rest = nil
+}
+
+func (r *reader) uvarint(what string) uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.fail(what)
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *reader) byte(what string) byte {
+	if len(r.rest) == 0 {
+		r.fail(what)
+		return 0
+	}
+	b := r.rest[0]
+	r.rest = r.rest[1:]
+	return b
+}
+
+func (r *reader) bytes(what string) []byte {
+	n := r.uvarint("length of " + what)
+	if n > uint64(len(r.rest)) || n > math.MaxInt32 {
+		r.fail(what)
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+// change reads one change.
+func (r *reader) change(c *rowCodec) (structs.Change, error) {
+	code, flags := r.byte("table"), r.byte("flags")
+	ch := structs.Change{ID: string(r.bytes("ID")), Version: r.uvarint("version"), Assign: flags&flagAssign != 0}
+	if r.err != nil {
+		return ch, r.err
+	}
+	table, known := tableOf[code]
+	if !known {
+		return ch, fmt.Errorf("unknown table number %d", code)
+	}
+	if flags&^(flagRow|flagAssign) != 0 {
+		return ch, fmt.Errorf("unknown flags %#x", flags)
+	}
+	ch.Table = table
+	if flags&flagRow != 0 {
+		b := r.bytes("row")
+		if r.err != nil {
+			return ch, r.err
+		}
+		row, err := c.decode(table, b)
+		if err != nil {
+			return ch, fmt.Errorf("%s: row %q: %w", table, ch.ID, err)
+		}
+		ch.Row = row
+	}
+	return ch, checkChange(&ch)
+}

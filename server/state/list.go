@@ -1,0 +1,149 @@
+package state
+
+import (
+	"container/heap"
+	"iter"
+
+	"github.com/hashicorp/go-memdb"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// AllProjects stands for every project where a projectID is asked for.
+const AllProjects = "*"
+
+// List returns the rows of the table in the project in the order of their
+// creation, those whose Seq is above after; with after 0 all of them, also
+// rows without a Seq. With AllProjects it costs one seek for each project.
+func (s *Snapshot) List(table structs.Table, projectID string, after uint64) iter.Seq[structs.Row] {
+	return s.ranges(table, projectID, func(projectID string) *cursor {
+		start := idKey(projectID)
+		if after > 0 {
+			start = append(seqKey(projectID, after), 0xff)
+		}
+		return &cursor{
+			it: s.seek(string(table), indexList, start),
+			in: func(row structs.Row) bool {
+				m := row.Base()
+				return m.ProjectID == projectID
+			},
+			want: func(row structs.Row) bool { return after == 0 || row.Base().Seq > after },
+		}
+	})
+}
+
+// ByName returns the rows of the table in the project that carry exactly this
+// name, in the order of their creation. Hosts belong to project "".
+func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
+	if _, named := nameOf(structs.NewRow(table)); !named || name == "" {
+		return func(func(structs.Row) bool) {}
+	}
+	return s.ranges(table, projectID, func(projectID string) *cursor {
+		key := nameKey(projectID, name, 0)
+		hash := string(key[:8])
+		return &cursor{
+			it: s.seek(string(table), indexName, key),
+			in: func(row structs.Row) bool {
+				m := row.Base()
+				n, _ := nameOf(row)
+				return m.ProjectID == projectID && n == name || string(nameKey(m.ProjectID, n, 0)[:8]) == hash
+			},
+			want: func(row structs.Row) bool {
+				n, _ := nameOf(row)
+				return row.Base().ProjectID == projectID && n == name
+			},
+		}
+	})
+}
+
+// ranges returns the rows of one project's cursor or, with AllProjects, of
+// every project's, merged by Seq.
+func (s *Snapshot) ranges(table structs.Table, projectID string, open func(projectID string) *cursor) iter.Seq[structs.Row] {
+	if tableCodes[table] == 0 {
+		return func(func(structs.Row) bool) {}
+	}
+	return func(yield func(structs.Row) bool) {
+		var merge cursorHeap
+		if projectID == AllProjects {
+			for projectID := range s.projects(table) {
+				if c := open(projectID); c.next() {
+					merge = append(merge, c)
+				}
+			}
+			heap.Init(&merge)
+		} else if c := open(projectID); c.next() {
+			merge = append(merge, c)
+		}
+		for len(merge) > 0 {
+			c := merge[0]
+			if !yield(c.row) {
+				return
+			}
+			if c.next() {
+				heap.Fix(&merge, 0)
+			} else {
+				heap.Pop(&merge)
+			}
+		}
+	}
+}
+
+// projects returns the projects that have, or had, rows in the table.
+func (s *Snapshot) projects(table structs.Table) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		it := s.seek(tableLists, indexID, []byte{tableCodes[table]})
+		for object := it.Next(); object != nil; object = it.Next() {
+			l := object.(*listRecord)
+			if l.table != table || !yield(l.projectID) {
+				return
+			}
+		}
+	}
+}
+
+// cursor walks a range of an index.
+type cursor struct {
+	it   memdb.ResultIterator
+	in   func(structs.Row) bool // still within the range
+	want func(structs.Row) bool // to be returned
+	row  structs.Row            // where the cursor stands
+}
+
+// next moves on and reports whether there is a row.
+func (c *cursor) next() bool {
+	for object := c.it.Next(); object != nil; object = c.it.Next() {
+		c.row = object.(*record).row
+		if !c.in(c.row) {
+			return false
+		}
+		if c.want(c.row) {
+			return true
+		}
+	}
+	return false
+}
+
+// cursorHeap has the cursor at the lowest Seq first; see container/heap.
+type cursorHeap []*cursor
+
+func (h cursorHeap) Len() int      { return len(h) }
+func (h cursorHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+func (h cursorHeap) Less(i, j int) bool {
+	a, b := h[i].row.Base(), h[j].row.Base()
+	if a.Seq != b.Seq {
+		return a.Seq < b.Seq
+	}
+	return a.ProjectID < b.ProjectID
+}
+
+// Push is never called.
+func (h *cursorHeap) Push(x any) { *h = append(*h, x.(*cursor)) }
+
+// Pop takes the last one off.
+func (h *cursorHeap) Pop() any {
+	last := len(*h) - 1
+	c := (*h)[last]
+	*h = (*h)[:last]
+	return c
+}

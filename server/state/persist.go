@@ -1,0 +1,178 @@
+package state
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// A snapshot is a stream of frames, each
+//
+//	kind     1 byte
+//	length   4 bytes, big endian, of the payload
+//	payload
+//	checksum 4 bytes: CRC-32C of all the bytes of the stream before it
+//
+// Since a checksum covers all that went before, a frame that is missing,
+// repeated or moved is found as surely as a flipped byte. The first frame is
+// the header; then come the lists, the rows in the order of structs.Tables,
+// and the trailer, behind which nothing may follow.
+const (
+	frameHeader  = 'H' // magic, schema, index, lastSeq, numbers of lists and of rows
+	frameLists   = 'L' // table, project, index of each list
+	frameRows    = 'R' // table, three indexes and bytes of each row
+	frameTrailer = 'E' // hash of the state
+)
+
+const (
+	magic      = "magnum-state"
+	frameSize  = 64 << 10 // bytes after which a frame is ended
+	maxPayload = 64 << 20 // bytes; no row comes near it
+)
+
+// Persist writes the state of this instant; see PersistSnapshot.
+func (s *Store) Persist(w io.Writer) error { return PersistSnapshot(s.Snapshot(), w) }
+
+// PersistSnapshot writes the snapshot as a stream from which Restore makes the
+// same state. Equal states give equal streams. It holds one frame in memory.
+func PersistSnapshot(s *Snapshot, w io.Writer) error {
+	fw := &frameWriter{w: bufio.NewWriterSize(w, frameSize)}
+	lists, rows := s.count()
+	fw.payload = append(fw.payload, magic...)
+	fw.payload = binary.BigEndian.AppendUint16(fw.payload, structs.SchemaVersion)
+	for _, v := range []uint64{s.index, s.lastSeq, lists, rows} {
+		fw.payload = binary.AppendUvarint(fw.payload, v)
+	}
+	if err := fw.end(frameHeader); err != nil {
+		return err
+	}
+	if err := s.persistLists(fw); err != nil {
+		return err
+	}
+	if err := s.persistRows(fw); err != nil {
+		return err
+	}
+	fw.payload = binary.BigEndian.AppendUint64(fw.payload, s.hash)
+	if err := fw.end(frameTrailer); err != nil {
+		return err
+	}
+	return fw.w.Flush()
+}
+
+// count returns how many lists and rows there are.
+func (s *Snapshot) count() (lists, rows uint64) {
+	lists = s.countAll(tableLists)
+	for _, table := range structs.Tables {
+		rows += s.countAll(string(table))
+	}
+	return lists, rows
+}
+
+func (s *Snapshot) countAll(table string) (n uint64) {
+	it := s.seek(table, indexID, []byte{})
+	for it.Next() != nil {
+		n++
+	}
+	return n
+}
+
+func (s *Snapshot) persistLists(fw *frameWriter) error {
+	it := s.seek(tableLists, indexID, []byte{})
+	for object := it.Next(); object != nil; object = it.Next() {
+		l := object.(*listRecord)
+		fw.payload = append(fw.payload, tableCodes[l.table])
+		fw.bytes([]byte(l.projectID))
+		fw.payload = binary.AppendUvarint(fw.payload, l.index)
+		if err := fw.endIfFull(frameLists); err != nil {
+			return err
+		}
+	}
+	return fw.endIfAny(frameLists)
+}
+
+func (s *Snapshot) persistRows(fw *frameWriter) error {
+	c := rowCodecs.Get().(*rowCodec)
+	defer rowCodecs.Put(c)
+	for _, table := range structs.Tables {
+		it := s.seek(string(table), indexID, []byte{})
+		for object := it.Next(); object != nil; object = it.Next() {
+			row := object.(*record).row
+			b, err := c.encode(row)
+			if err != nil {
+				return fmt.Errorf("%s: row %q: %w", table, row.Base().ID, err)
+			}
+			m := row.Base()
+			fw.payload = append(fw.payload, tableCodes[table])
+			for _, v := range []uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row)} {
+				fw.payload = binary.AppendUvarint(fw.payload, v)
+			}
+			fw.bytes(b)
+			if err := fw.endIfFull(frameRows); err != nil {
+				return err
+			}
+		}
+	}
+	return fw.endIfAny(frameRows)
+}
+
+// frameWriter gathers a payload and writes it as a frame.
+type frameWriter struct {
+	w       *bufio.Writer
+	sum     uint32
+	payload []byte
+}
+
+func (fw *frameWriter) bytes(b []byte) {
+	fw.payload = binary.AppendUvarint(fw.payload, uint64(len(b)))
+	fw.payload = append(fw.payload, b...)
+}
+
+func (fw *frameWriter) endIfFull(kind byte) error {
+	if len(fw.payload) < frameSize {
+		return nil
+	}
+	return fw.end(kind)
+}
+
+func (fw *frameWriter) endIfAny(kind byte) error {
+	if len(fw.payload) == 0 {
+		return nil
+	}
+	return fw.end(kind)
+}
+
+func (fw *frameWriter) end(kind byte) error {
+	head := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(fw.payload)))
+	for _, b := range [][]byte{head, fw.payload} {
+		fw.sum = crc32.Update(fw.sum, castagnoli, b)
+		if _, err := fw.w.Write(b); err != nil {
+			return err
+		}
+	}
+	tail := binary.BigEndian.AppendUint32(nil, fw.sum)
+	fw.sum = crc32.Update(fw.sum, castagnoli, tail)
+	fw.payload = fw.payload[:0]
+	_, err := fw.w.Write(tail)
+	return err
+}
+
+// Restore replaces the state by that of the stream and wakes every
+// subscription. A stream that is cut, damaged, of another schema, or of rows
+// that don't add up to its own hash, is refused with an error that says so;
+// then the store is as it was.
+func (s *Store) Restore(r io.Reader) error {
+	restored, db, err := readSnapshot(r)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.db = db
+	s.publish(restored)
+	s.topics.fireAll()
+	return nil
+}

@@ -1,0 +1,236 @@
+package state
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/hashicorp/go-memdb"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// restorer builds a state from the frames of a snapshot.
+type restorer struct {
+	txn         *memdb.Txn // nil: check only, keep nothing
+	state       Snapshot
+	codec       *rowCodec
+	usage       map[string]*Usage
+	lists, rows uint64 // that the header announces
+
+	readLists, readRows uint64
+}
+
+// readSnapshot reads a stream into tables of its own.
+func readSnapshot(r io.Reader) (*Snapshot, *memdb.MemDB, error) {
+	db := newDB()
+	rs := &restorer{txn: db.Txn(true), usage: make(map[string]*Usage)}
+	defer rs.txn.Abort() // does nothing after Commit
+	if err := rs.read(r); err != nil {
+		return nil, nil, err
+	}
+	for hostID, u := range rs.usage {
+		if err := putUsage(rs.txn, hostID, u); err != nil {
+			return nil, nil, err
+		}
+	}
+	rs.txn.Commit()
+	rs.state.txn = db.Txn(false)
+	if lists, rows := rs.state.count(); lists != rs.readLists || rows != rs.readRows {
+		return nil, nil, errors.New("it holds a row or a list twice")
+	}
+	return &rs.state, db, nil
+}
+
+// Verify reads a whole snapshot stream and returns its index, or the error
+// that Restore would return. It keeps nothing of what it reads.
+func Verify(r io.Reader) (index uint64, err error) {
+	rs := new(restorer)
+	if err := rs.read(r); err != nil {
+		return 0, fmt.Errorf("snapshot: %w", err)
+	}
+	return rs.state.index, nil
+}
+
+// read takes the stream frame by frame.
+func (rs *restorer) read(r io.Reader) error {
+	rs.codec = rowCodecs.Get().(*rowCodec)
+	defer rowCodecs.Put(rs.codec)
+	fr := &frameReader{r: bufio.NewReaderSize(r, frameSize)}
+	kind, payload, err := fr.next()
+	if err == nil {
+		err = rs.header(kind, payload)
+	}
+	for err == nil && kind != frameTrailer {
+		if kind, payload, err = fr.next(); err == nil {
+			err = rs.frame(kind, payload)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := fr.r.ReadByte(); err == nil {
+		return errors.New("bytes follow its end")
+	} else if err != io.EOF {
+		return err
+	}
+	return nil
+}
+
+func (rs *restorer) insert(table string, object any) error {
+	if rs.txn == nil {
+		return nil
+	}
+	return rs.txn.Insert(table, object)
+}
+
+func (rs *restorer) header(kind byte, payload []byte) error {
+	rest, found := bytes.CutPrefix(payload, []byte(magic))
+	if kind != frameHeader || !found || len(rest) < 2 {
+		return errors.New("this is not a snapshot of magnum's state")
+	}
+	if schema := binary.BigEndian.Uint16(rest); schema != structs.SchemaVersion {
+		return fmt.Errorf("it is of schema %d; this binary reads %d: run the version of magnum that wrote it, or a newer one", schema, structs.SchemaVersion)
+	}
+	r := reader{rest: rest[2:]}
+	rs.state.index, rs.state.lastSeq = r.uvarint("index"), r.uvarint("last seq")
+	rs.lists, rs.rows = r.uvarint("number of lists"), r.uvarint("number of rows")
+	return r.done()
+}
+
+// done returns the reader's error, also if something is left.
+func (r *reader) done() error {
+	if r.err == nil && len(r.rest) > 0 {
+		return fmt.Errorf("%d bytes too many in a frame", len(r.rest))
+	}
+	return r.err
+}
+
+func (rs *restorer) frame(kind byte, payload []byte) error {
+	r := reader{rest: payload}
+	switch kind {
+	case frameLists:
+		for len(r.rest) > 0 {
+			if err := rs.list(&r); err != nil {
+				return err
+			}
+		}
+	case frameRows:
+		for len(r.rest) > 0 {
+			if err := rs.row(&r); err != nil {
+				return err
+			}
+		}
+	case frameTrailer:
+		if len(payload) != 8 {
+			return errors.New("its end is malformed")
+		}
+		if rs.lists != rs.readLists || rs.rows != rs.readRows {
+			return fmt.Errorf("it holds %d rows and %d lists instead of %d and %d", rs.readRows, rs.readLists, rs.rows, rs.lists)
+		}
+		if want := binary.BigEndian.Uint64(payload); want != rs.state.hash {
+			return fmt.Errorf("its state's hash is %016x, that of its rows is %016x", want, rs.state.hash)
+		}
+	default:
+		return fmt.Errorf("unknown frame kind %#x", kind)
+	}
+	return r.err
+}
+
+func (rs *restorer) list(r *reader) error {
+	code, project, index := r.byte("table"), r.bytes("project"), r.uvarint("list index")
+	if r.err != nil {
+		return r.err
+	}
+	table, known := tableOf[code]
+	if !known {
+		return fmt.Errorf("unknown table number %d", code)
+	}
+	rs.readLists++
+	rs.state.tables[code] = max(rs.state.tables[code], index)
+	return rs.insert(tableLists, &listRecord{table: table, projectID: string(project), index: index})
+}
+
+func (rs *restorer) row(r *reader) error {
+	code := r.byte("table")
+	create, modify, assign := r.uvarint("create index"), r.uvarint("modify index"), r.uvarint("assign index")
+	b := r.bytes("row")
+	if r.err != nil {
+		return r.err
+	}
+	table, known := tableOf[code]
+	if !known {
+		return fmt.Errorf("unknown table number %d", code)
+	}
+	row, err := rs.codec.decode(table, b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", table, err)
+	}
+	m := row.Base()
+	m.CreateIndex, m.ModifyIndex = create, modify
+	if c, ok := row.(*structs.Container); ok {
+		c.AssignIndex = assign
+		if c.HostID != "" && rs.txn != nil {
+			u := rs.usage[c.HostID]
+			if u == nil {
+				u = new(Usage)
+				rs.usage[c.HostID] = u
+			}
+			u.Add(c)
+		}
+	}
+	if err := checkChange(&structs.Change{Table: table, ID: m.ID, Row: row}); err != nil {
+		return err
+	}
+	rec := &record{row: row, hash: hashRow(code, row, b)}
+	rs.readRows++
+	rs.state.hash += rec.hash
+	return rs.insert(string(table), rec)
+}
+
+// frameReader takes frames off a stream.
+type frameReader struct {
+	r       *bufio.Reader
+	sum     uint32
+	payload bytes.Buffer
+}
+
+// next returns the next frame; the payload is valid until the next call.
+func (fr *frameReader) next() (kind byte, payload []byte, err error) {
+	var head [5]byte
+	if _, err := io.ReadFull(fr.r, head[:]); err != nil {
+		return 0, nil, cutOff(err)
+	}
+	size := binary.BigEndian.Uint32(head[1:])
+	if size > maxPayload {
+		return 0, nil, fmt.Errorf("it is damaged: a frame of %d bytes", size)
+	}
+	// Copied piece by piece: a damaged length must not allocate what isn't there.
+	fr.payload.Reset()
+	if _, err := io.CopyN(&fr.payload, fr.r, int64(size)); err != nil {
+		return 0, nil, cutOff(err)
+	}
+	fr.sum = crc32.Update(fr.sum, castagnoli, head[:])
+	fr.sum = crc32.Update(fr.sum, castagnoli, fr.payload.Bytes())
+	var tail [4]byte
+	if _, err := io.ReadFull(fr.r, tail[:]); err != nil {
+		return 0, nil, cutOff(err)
+	}
+	if want := binary.BigEndian.Uint32(tail[:]); want != fr.sum {
+		return 0, nil, fmt.Errorf("it is damaged: a checksum is %08x, that of its content is %08x", want, fr.sum)
+	}
+	fr.sum = crc32.Update(fr.sum, castagnoli, tail[:])
+	return head[0], fr.payload.Bytes(), nil
+}
+
+// cutOff names the end of a stream that comes too soon.
+func cutOff(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errors.New("it is cut off before its end")
+	}
+	return err
+}

@@ -1,0 +1,131 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-memdb"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Store is the replicated state of one server. One goroutine, the FSM's, calls
+// Apply and Restore; any number may read Snapshots and Subscribe.
+type Store struct {
+	writing sync.Mutex // held by Apply and Restore
+	db      *memdb.MemDB
+	current atomic.Pointer[Snapshot]
+	topics  topics
+	waiters waiters
+}
+
+// New returns an empty store at index 0.
+func New() *Store {
+	s := &Store{db: newDB()}
+	s.current.Store(&Snapshot{txn: s.db.Txn(false)})
+	return s
+}
+
+func newDB() *memdb.MemDB {
+	db, err := memdb.NewMemDB(newSchema())
+	if err != nil {
+		panic(fmt.Sprintf("state: the schema of the tables is wrong: %v", err)) // a mistake in this package; any test shows it
+	}
+	return db
+}
+
+// Snapshot returns the state of this instant. It costs nothing, stays as it is
+// for as long as it is held, and never blocks the writer.
+func (s *Store) Snapshot() *Snapshot { return s.current.Load() }
+
+// Index returns the index of the last entry applied; 0 if there was none.
+func (s *Store) Index() uint64 { return s.Snapshot().Index() }
+
+// Hash returns the hash of the state: equal states have equal hashes. Take
+// Index and Hash from one Snapshot if they have to belong together.
+func (s *Store) Hash() uint64 { return s.Snapshot().Hash() }
+
+// Subscribe returns a wake-up call for changes to any of the topics. The
+// caller closes it.
+func (s *Store) Subscribe(topics ...Topic) *Subscription { return s.topics.add(topics) }
+
+// Apply carries out the changes of the log entry at the index, all or none, and
+// wakes who waits for them. It fills CreateIndex, ModifyIndex and AssignIndex
+// of the rows and keeps the rows: the caller must not touch them again.
+//
+// It returns CodeConflict if a Version is not that of the row, and CodeInternal
+// if the index is not above the last one or a change is malformed; then the
+// state is as it was, its index too. The result is the same on every replica.
+func (s *Store) Apply(index uint64, changes []structs.Change) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	before := s.Snapshot()
+	if index <= before.index {
+		return structs.Errorf(structs.CodeInternal, "entry %d comes after entry %d is applied", index, before.index)
+	}
+	steps, err := before.fold(changes)
+	if err != nil {
+		return err
+	}
+	after := *before
+	after.index = index
+	if len(steps) > 0 {
+		if err := s.write(before, &after, steps); err != nil {
+			return err
+		}
+	}
+	s.publish(&after)
+	s.topics.publish(steps)
+	return nil
+}
+
+// write carries out the steps in one transaction.
+func (s *Store) write(before, after *Snapshot, steps []*step) error {
+	txn := s.db.Txn(true)
+	defer txn.Abort() // does nothing after Commit
+	for _, st := range steps {
+		hash, err := st.write(txn, after.index)
+		if err != nil {
+			return structs.Errorf(structs.CodeInternal, "%s: row %q: %w", st.table, st.id, err)
+		}
+		after.hash += hash
+		if st.row != nil {
+			after.lastSeq = max(after.lastSeq, st.row.Base().Seq)
+		}
+	}
+	if err := writeLists(txn, steps, after.index, &after.tables); err != nil {
+		return structs.Errorf(structs.CodeInternal, "list indexes: %w", err)
+	}
+	if err := before.writeUsage(txn, steps); err != nil {
+		return structs.Errorf(structs.CodeInternal, "usage of hosts: %w", err)
+	}
+	txn.Commit()
+	after.txn = s.db.Txn(false)
+	return nil
+}
+
+func (s *Store) publish(now *Snapshot) {
+	s.current.Store(now)
+	s.waiters.reached(now.index)
+}
+
+// WaitIndex returns once the entry of the index is applied, or with the
+// context's error.
+func (s *Store) WaitIndex(ctx context.Context, index uint64) error {
+	if s.Index() >= index {
+		return nil
+	}
+	w := s.waiters.add(index)
+	defer s.waiters.remove(w)
+	if s.Index() >= index { // it came between the look and the waiting
+		return nil
+	}
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

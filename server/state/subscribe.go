@@ -1,0 +1,186 @@
+package state
+
+import (
+	"sync"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Topic names something that a subscriber waits for. Topics are comparable.
+type Topic struct {
+	kind  topicKind
+	table structs.Table
+	id    string // of a row, project or host
+}
+
+type topicKind byte
+
+const (
+	topicRow topicKind = iota
+	topicList
+	topicHost
+	topicRoom
+	topicAny
+	topicKinds
+)
+
+// TopicRow fires when the row is written or deleted.
+func TopicRow(table structs.Table, id string) Topic { return Topic{topicRow, table, id} }
+
+// TopicList fires when a row of the table in the project is written or
+// deleted; with AllProjects, a row of the table in any project.
+func TopicList(table structs.Table, projectID string) Topic {
+	return Topic{topicList, table, projectID}
+}
+
+// TopicHost fires when the host has to hear of a container: a Change with
+// Assign on one that is placed there, or one that was deleted or moved away.
+func TopicHost(hostID string) Topic { return Topic{kind: topicHost, id: hostID} }
+
+// TopicRoom fires when something that waits may be able to go on: a container
+// was deleted, moved or reserves less, or any host or bay changed.
+func TopicRoom() Topic { return Topic{kind: topicRoom} }
+
+// TopicAny fires after every Apply.
+func TopicAny() Topic { return Topic{kind: topicAny} }
+
+// Subscription is a wake-up call for its topics. It carries no data: who is
+// woken reads a new Snapshot. Register it before reading the snapshot that you
+// then decide to wait on, or a change in between is missed.
+type Subscription struct {
+	topics *topics
+	links  []link
+	wake   chan struct{}
+}
+
+// C receives after each Apply that touched one of the topics, and after each
+// Restore. Several that happen before it is read are one.
+func (s *Subscription) C() <-chan struct{} { return s.wake }
+
+// Close ends the subscription. It may be called more than once.
+func (s *Subscription) Close() { s.topics.remove(s) }
+
+func (s *Subscription) notify() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// link is a subscription's place in the list of a topic's subscriptions.
+type link struct {
+	sub        *Subscription
+	topic      Topic
+	prev, next *link
+}
+
+// topics finds the subscriptions of a topic.
+type topics struct {
+	mu    sync.Mutex
+	first map[Topic]*link
+	kinds [topicKinds]int // links of each kind: a kind that nobody waits for costs an apply nothing
+}
+
+func (t *topics) add(list []Topic) *Subscription {
+	s := &Subscription{topics: t, links: make([]link, len(list)), wake: make(chan struct{}, 1)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first == nil {
+		t.first = make(map[Topic]*link)
+	}
+	for i, topic := range list {
+		l := &s.links[i]
+		*l = link{sub: s, topic: topic, next: t.first[topic]}
+		if l.next != nil {
+			l.next.prev = l
+		}
+		t.first[topic] = l
+		t.kinds[topic.kind]++
+	}
+	return s
+}
+
+func (t *topics) remove(s *Subscription) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range s.links {
+		l := &s.links[i]
+		switch {
+		case l.prev != nil:
+			l.prev.next = l.next
+		case l.next != nil:
+			t.first[l.topic] = l.next
+		default:
+			delete(t.first, l.topic)
+		}
+		if l.next != nil {
+			l.next.prev = l.prev
+		}
+		t.kinds[l.topic.kind]--
+	}
+	s.links = nil
+	if len(t.first) == 0 {
+		t.first = nil // a map keeps the room that a storm of subscribers made
+	}
+}
+
+// fireAll wakes every subscription.
+func (t *topics) fireAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range t.first {
+		fire(l)
+	}
+}
+
+// publish wakes the subscriptions that the steps of an entry touch.
+func (t *topics) publish(steps []*step) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.first) == 0 {
+		return
+	}
+	if t.kinds[topicAny] > 0 {
+		fire(t.first[TopicAny()])
+	}
+	for _, st := range steps {
+		if t.kinds[topicRow] > 0 {
+			fire(t.first[TopicRow(st.table, st.id)])
+		}
+		if t.kinds[topicList] > 0 {
+			fire(t.first[TopicList(st.table, AllProjects)])
+			t.publishLists(st)
+		}
+		if t.kinds[topicHost] > 0 && st.table == structs.TableContainers {
+			t.publishHosts(st)
+		}
+		if t.kinds[topicRoom] > 0 && st.makesRoom() {
+			fire(t.first[TopicRoom()])
+		}
+	}
+}
+
+func (t *topics) publishLists(st *step) {
+	if st.old != nil {
+		fire(t.first[TopicList(st.table, st.old.row.Base().ProjectID)])
+	}
+	if st.row != nil && (st.old == nil || st.old.row.Base().ProjectID != st.row.Base().ProjectID) {
+		fire(t.first[TopicList(st.table, st.row.Base().ProjectID)])
+	}
+}
+
+func (t *topics) publishHosts(st *step) {
+	before, after := st.containers()
+	if after != nil && st.assign {
+		fire(t.first[TopicHost(after.HostID)])
+	}
+	if before != nil && (after == nil || after.HostID != before.HostID) {
+		fire(t.first[TopicHost(before.HostID)])
+	}
+}
+
+func fire(l *link) {
+	for ; l != nil; l = l.next {
+		l.sub.notify()
+	}
+}

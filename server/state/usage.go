@@ -1,0 +1,102 @@
+package state
+
+import (
+	"slices"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Usage is what the containers of one host have reserved. The store keeps one
+// for each host, in step with the container rows: every container that is
+// placed there counts, until its row is deleted or moved. The zero Usage is
+// that of an empty host.
+//
+// A Usage is a value: copy it with Clone before Add or Remove, because a plain
+// copy shares the ports.
+type Usage struct {
+	Containers int
+	Memory     int64 // bytes
+	MilliCPU   int64 // thousandths of a core
+
+	ports []uint32 // portKey of each reserved host port, sorted; one that is reserved twice is there twice
+}
+
+// portKey packs protocol and port into one number. "" is tcp.
+func portKey(protocol string, port int) uint32 {
+	key := uint32(port) & 0xffff
+	switch protocol {
+	case "", "tcp":
+		return key
+	case "udp":
+		return key | 1<<16
+	}
+	return key | 2<<16
+}
+
+// HasPort reports whether a container has reserved the port of the host. Ports
+// that the engine picks by itself are not reserved.
+func (u *Usage) HasPort(protocol string, hostPort int) bool {
+	_, found := slices.BinarySearch(u.ports, portKey(protocol, hostPort))
+	return found
+}
+
+// Ports returns how many host ports are reserved.
+func (u *Usage) Ports() int { return len(u.ports) }
+
+// Clone returns a copy that shares nothing with u.
+func (u *Usage) Clone() Usage {
+	c := *u
+	c.ports = slices.Clone(u.ports)
+	return c
+}
+
+// Add counts the container in. It looks only at the spec, not at where the
+// container is placed.
+func (u *Usage) Add(c *structs.Container) {
+	u.Containers++
+	u.Memory += c.Spec.Memory
+	u.MilliCPU += c.Spec.MilliCPU
+	for _, p := range c.Spec.Ports {
+		if p.HostPort != 0 {
+			key := portKey(p.Protocol, p.HostPort)
+			at, _ := slices.BinarySearch(u.ports, key)
+			u.ports = slices.Insert(u.ports, at, key)
+		}
+	}
+}
+
+// Remove undoes Add for a container of the same spec.
+func (u *Usage) Remove(c *structs.Container) {
+	u.Containers--
+	u.Memory -= c.Spec.Memory
+	u.MilliCPU -= c.Spec.MilliCPU
+	for _, p := range c.Spec.Ports {
+		if p.HostPort != 0 {
+			if at, found := slices.BinarySearch(u.ports, portKey(p.Protocol, p.HostPort)); found {
+				u.ports = slices.Delete(u.ports, at, at+1)
+			}
+		}
+	}
+}
+
+// sameReservation reports whether two specs reserve the same, so that a status
+// report costs the usage table nothing.
+func sameReservation(a, b *structs.ContainerSpec) bool {
+	return a.Memory == b.Memory && a.MilliCPU == b.MilliCPU && slices.Equal(a.Ports, b.Ports)
+}
+
+// shrinks reports whether b reserves less of anything than a.
+func shrinks(a, b *structs.ContainerSpec) bool {
+	if b.Memory < a.Memory || b.MilliCPU < a.MilliCPU {
+		return true
+	}
+	for _, p := range a.Ports {
+		kept := func(q structs.Port) bool {
+			return portKey(p.Protocol, p.HostPort) == portKey(q.Protocol, q.HostPort)
+		}
+		if p.HostPort != 0 && !slices.ContainsFunc(b.Ports, kept) {
+			return true
+		}
+	}
+	return false
+}
