@@ -124,6 +124,8 @@ const (
 
 // Fingerprint is what an agent found on its host.
 type Fingerprint struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
 	Backend       Backend           `json:"backend"`
 	EngineVersion string            `json:"engine_version"`
 	AgentVersion  string            `json:"agent_version"`

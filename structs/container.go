@@ -34,6 +34,8 @@ const (
 
 // RestartPolicy says what happens when a container's process ends by itself.
 type RestartPolicy struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
 	Name       string // one of the Restart constants
 	MaxRetries int    // for on-failure; 0 means without end
 }
@@ -54,6 +56,8 @@ func (p RestartPolicy) Always() bool {
 
 // Port publishes a port of the container on its host.
 type Port struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
 	ContainerPort int    `json:"container_port"`              // 1..65535
 	HostPort      int    `json:"host_port"`                   // 0 means any free one; in a status, the one in use
 	Protocol      string `json:"protocol" codec:",omitempty"` // tcp or udp
@@ -62,6 +66,8 @@ type Port struct {
 // Mount is a volume of a container: a named volume of the project on the
 // host, or a tmpfs.
 type Mount struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
 	Name     string `json:"name,omitempty"` // of the volume, "" for a tmpfs
 	Target   string `json:"target"`         // absolute path in the container
 	Type     string `json:"type,omitempty"` // volume or tmpfs
@@ -78,6 +84,8 @@ const (
 // ContainerSpec is what a user asked for. It never changes except by the
 // user's own PATCH.
 type ContainerSpec struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
 	Image         string
 	Command       []string // nil means the image's own
 	CommandText   string   // the command as it was given, if it was given as a string
@@ -147,6 +155,8 @@ func (*Container) Table() Table { return TableContainers }
 
 // Observed is what an agent last saw of a container.
 type Observed struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
 	Status       ContainerStatus `json:"status"`                  // Creating, Stopped, Running, Paused, Error or Gone; "" before the first report
 	Reason       string          `json:"reason,omitempty"`        // what happened and what to do
 	Generation   uint64          `json:"generation"`              // the newest generation that the agent has carried out, or given up

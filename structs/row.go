@@ -37,6 +37,8 @@ type Row interface {
 
 // Meta is what every row carries.
 type Meta struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
 	ID        string    // UUID (or the key of a row that has no UUID); minted by the conductor unless a POST carried one
 	Seq       uint64    // the contract's internal integer id: creation order, unique over all tables; from the conductor
 	ProjectID string    // from the token, never from the body; "" for rows that belong to the operator
