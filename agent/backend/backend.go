@@ -1,0 +1,177 @@
+// Package backend says what an agent asks of the engine that runs its work.
+//
+// Package agent calls it; agent/docker implements it on the Docker engine, and
+// backendtest holds the suite that every implementation passes, with an
+// in-memory one for tests. It decides nothing: what to start and when is the
+// agent's business, and no implementation starts, stops or removes anything of
+// its own accord.
+package backend
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Owner says whose containers are meant: the host's in its cluster. Every
+// container carries it in its labels; a backend never shows or touches one
+// of another owner.
+type Owner struct {
+	ClusterID string // UUID
+	HostID    string // UUID
+}
+
+// Ref names one placement of a container. At no instant does an engine have
+// two containers of one Ref.
+type Ref struct {
+	ContainerID string // magnum's UUID
+	Epoch       uint64
+}
+
+// Entry is a container as List and events show it: enough to find it again.
+type Entry struct {
+	Ref
+	EngineID string // the engine's own id; what all other calls take
+}
+
+// State is what an engine says of a container's process.
+type State string
+
+// The states.
+const (
+	StateCreated    State = "created" // never started
+	StateRunning    State = "running"
+	StatePaused     State = "paused"
+	StateRestarting State = "restarting" // between two runs, by the engine's restart policy
+	StateExited     State = "exited"
+	StateRemoving   State = "removing"
+)
+
+// Container is a container as the engine sees it now.
+type Container struct {
+	Entry
+	SpecHash     string // Hash of the spec that it was created from
+	State        State
+	ExitCode     int       // of the last run, if it has ended
+	OOMKilled    bool      // the last run ended because its memory did not suffice
+	StartedAt    time.Time // of the last run; zero if there was none
+	FinishedAt   time.Time // of the last run; zero if none has ended
+	RestartCount int       // restarts by the engine's policy since the last Start
+	Addresses    []string  // in the project's network
+	Ports        []structs.Port
+	Error        string // what the engine says of a start that failed
+}
+
+// Live reports whether the container has a process, or is about to get one by
+// the engine's restart policy.
+func (c *Container) Live() bool {
+	return c.State == StateRunning || c.State == StatePaused || c.State == StateRestarting
+}
+
+// CreateRequest is a container to create.
+type CreateRequest struct {
+	Owner
+	Ref
+	ProjectID string
+	Name      string // the user's; for messages only
+	Spec      *structs.ContainerSpec
+}
+
+// EventKind says what happened to a container.
+type EventKind string
+
+// The event kinds. A backend may report others as EventChanged.
+const (
+	EventCreated EventKind = "created"
+	EventRemoved EventKind = "removed"
+	EventChanged EventKind = "changed" // started, died, paused, renamed, ...
+)
+
+// Event says that something happened to a container. It tells where to look,
+// not what is the case now.
+type Event struct {
+	Entry
+	Kind EventKind
+}
+
+// ExecStreams are the ends of a command that runs inside a container.
+type ExecStreams struct {
+	Stdin  io.Reader // nil for none; its end ends the command's standard input
+	Stdout io.Writer
+	Stderr io.Writer             // not used with a TTY
+	Resize <-chan structs.Resize // nil for none
+}
+
+// Backend is an engine. All methods may be called by many goroutines at once,
+// except that the agent makes the calls for one container one after another
+// (only Kill may come while Stop waits). Methods return a *Failure whose
+// Reason is one of the Err values of this package where one fits; ErrAway can
+// come from any of them, and says nothing about whether the call was carried
+// out.
+type Backend interface {
+	// Fingerprint describes the host and its engine. The agent adds what
+	// the backend can't know: labels, addresses, its own version.
+	Fingerprint(ctx context.Context) (structs.Fingerprint, error)
+
+	// List returns all containers of the owner, in whatever state.
+	List(ctx context.Context, owner Owner) ([]Entry, error)
+
+	// Events calls ready once events are being recorded, and then event for
+	// each one of the owner's containers, from one goroutine. Nothing that
+	// happens after the call of ready is lost; something may come twice. It
+	// blocks until the stream ends, and returns why: never nil.
+	Events(ctx context.Context, owner Owner, ready func(), event func(Event)) error
+
+	// Inspect returns the container as it is now. ErrNotFound.
+	Inspect(ctx context.Context, engineID string) (*Container, error)
+
+	// Create makes the container, but doesn't start it. It first fetches the
+	// image as the spec's pull policy says, however long that takes;
+	// progress is called now and then with a sentence for the user, also
+	// while the registry is away and is asked again. All requests for one
+	// image share one fetch. If the container exists already and is the same
+	// (owner, ref, spec), it is returned: Create may be repeated.
+	// ErrNoImage, ErrNameTaken, ErrInvalid.
+	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)
+
+	// Start starts the process; nothing happens if it runs. ErrNotFound,
+	// ErrPortTaken.
+	Start(ctx context.Context, engineID string) error
+
+	// Stop asks the process to end, kills it after timeout, and returns when
+	// it has ended; nothing happens if it doesn't run. The engine won't
+	// restart it. A done ctx ends the wait only. ErrNotFound.
+	Stop(ctx context.Context, engineID string, timeout time.Duration) error
+
+	// Kill ends the process at once; nothing happens if it doesn't run. The
+	// engine won't restart it. ErrNotFound.
+	Kill(ctx context.Context, engineID string) error
+
+	// Pause freezes the process; nothing happens if it is frozen.
+	// ErrNotFound, ErrNotRunning.
+	Pause(ctx context.Context, engineID string) error
+
+	// Unpause thaws the process; nothing happens if it isn't frozen.
+	// ErrNotFound.
+	Unpause(ctx context.Context, engineID string) error
+
+	// Remove deletes the container, killing its process if it still has one.
+	// Named volumes stay; nothing happens if it does not exist.
+	Remove(ctx context.Context, engineID string) error
+
+	// Logs writes what the process has written, and, with Follow, goes on
+	// until it ends. With a TTY all of it goes to stdout. ErrNotFound,
+	// ErrInvalid.
+	Logs(ctx context.Context, engineID string, req structs.LogsRequest, stdout, stderr io.Writer) error
+
+	// Exec runs a command inside the running container until it ends, and
+	// returns its exit code. If ctx ends before, Exec ends the command as far
+	// as the engine allows, and returns ctx's error. ErrNotFound,
+	// ErrNotRunning, ErrInvalid.
+	Exec(ctx context.Context, engineID string, req structs.ExecRequest, streams ExecStreams) (exitCode int, err error)
+
+	// Close frees what the backend holds. No call may be under way.
+	Close() error
+}

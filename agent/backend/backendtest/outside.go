@@ -1,0 +1,149 @@
+package backendtest
+
+import (
+	"fmt"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// This file is what happens to a Fake behind the agent's back.
+
+// with runs change on the container of ref, and panics if there is none: a
+// test that changes nothing tests nothing.
+func (f *Fake) with(ref backend.Ref, change func(*process)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.containers {
+		if p.Ref == ref {
+			change(p)
+			return
+		}
+	}
+	panic(fmt.Sprintf("backendtest: no container %v", ref))
+}
+
+// Exit ends the process by itself with the code.
+func (f *Fake) Exit(ref backend.Ref, code int) {
+	f.with(ref, func(p *process) { f.exitLocked(p, code) })
+}
+
+// KillOutside is docker kill: the engine's restart policy rests.
+func (f *Fake) KillOutside(ref backend.Ref) { f.with(ref, f.endLocked) }
+
+// RemoveOutside is docker rm -f.
+func (f *Fake) RemoveOutside(ref backend.Ref) { f.with(ref, f.removeLocked) }
+
+// StartOutside is docker start.
+func (f *Fake) StartOutside(ref backend.Ref) { f.with(ref, f.startLocked) }
+
+// PauseOutside is docker pause, or unpause.
+func (f *Fake) PauseOutside(ref backend.Ref, paused bool) {
+	f.with(ref, func(p *process) {
+		p.State = backend.StateRunning
+		if paused {
+			p.State = backend.StatePaused
+		}
+		f.changedLocked(p, backend.EventChanged)
+	})
+}
+
+// Down stops the engine, and its containers with it.
+func (f *Fake) Down() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = true
+	for _, p := range f.containers {
+		if p.Live() {
+			p.State, p.ExitCode = backend.StateExited, 137
+			p.FinishedAt = p.StartedAt
+			p.Error = "" // the engine says nothing of it
+		} else {
+			p.manual = true
+		}
+	}
+	for _, w := range f.watchers {
+		close(w.end)
+	}
+	clear(f.watchers)
+}
+
+// Up starts the engine, and those containers whose policy says so.
+func (f *Fake) Up() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = false
+	for _, p := range f.containers {
+		if p.State == backend.StateExited && !p.manual && p.spec.RestartPolicy.Always() {
+			f.startLocked(p)
+		}
+	}
+}
+
+// Add makes a container of the owner that the agent never asked for.
+func (f *Fake) Add(req backend.CreateRequest) {
+	if _, err := f.create(req); err != nil {
+		panic(err)
+	}
+}
+
+// AddImage makes an image available, as a push to its registry does.
+func (f *Fake) AddImage(ref string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.images[ref] = true
+}
+
+// HoldPulls makes pulls wait until release is called.
+func (f *Fake) HoldPulls() (release func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	gate := make(chan struct{})
+	f.pulling = gate
+	return func() { close(gate) }
+}
+
+// TakePort makes a host port unavailable, or available again.
+func (f *Fake) TakePort(port int, taken bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.refused, fmt.Sprint(port))
+	if taken {
+		f.refused[fmt.Sprint(port)] = 1
+	}
+}
+
+// TakeName gives the name of ref to somebody else's container, or frees it.
+func (f *Fake) TakeName(ref backend.Ref, taken bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.foreign[ref.Name()] = taken
+}
+
+// Starts returns how often the container's process was started.
+func (f *Fake) Starts(ref backend.Ref) int { return f.count(f.starts, ref) }
+
+// Stops returns how often the container's process was stopped or killed.
+func (f *Fake) Stops(ref backend.Ref) int { return f.count(f.stops, ref) }
+
+// Creates returns how often the container was created.
+func (f *Fake) Creates(ref backend.Ref) int { return f.count(f.creates, ref) }
+
+func (f *Fake) count(m map[backend.Ref]int, ref backend.Ref) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return m[ref]
+}
+
+// Containers returns all containers of all owners.
+func (f *Fake) Containers() map[backend.Ref]backend.Container {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make(map[backend.Ref]backend.Container, len(f.containers))
+	for _, p := range f.containers {
+		if _, twice := all[p.Ref]; twice {
+			panic(fmt.Sprintf("backendtest: two containers %v", p.Ref))
+		}
+		all[p.Ref] = p.Container
+	}
+	return all
+}

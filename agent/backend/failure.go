@@ -1,0 +1,56 @@
+package backend
+
+import (
+	"errors"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Why a call of a Backend failed, as far as the agent acts on it. Test with
+// errors.Is.
+var (
+	ErrAway       = errors.New("engine away")           // the engine does not answer
+	ErrNotFound   = errors.New("no such container")     // removed, or never there
+	ErrNotRunning = errors.New("container not running") // or paused
+	ErrNoImage    = errors.New("no such image")         // the registry says so, or the pull policy forbids to ask
+	ErrNameTaken  = errors.New("name taken")            // by a container that isn't the one wanted
+	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
+	ErrInvalid    = errors.New("refused by the engine") // and will be again
+)
+
+// Failure is an error of a Backend.
+type Failure struct {
+	Reason error  // one of this package's Err values; nil if none fits
+	Msg    string // for the user: what happened and the way out
+	Err    error  // the cause, for the log only; may be nil
+}
+
+// Error returns the user's message.
+func (f *Failure) Error() string { return f.Msg }
+
+// Unwrap returns the reason, the cause, and an error that carries the code.
+func (f *Failure) Unwrap() []error {
+	errs := []error{&structs.Error{Code: codeOf(f.Reason), Msg: f.Msg}}
+	if f.Reason != nil {
+		errs = append(errs, f.Reason)
+	}
+	if f.Err != nil {
+		errs = append(errs, f.Err)
+	}
+	return errs
+}
+
+// codeOf is the code that a user's session gets.
+func codeOf(reason error) structs.Code {
+	switch reason {
+	case ErrAway:
+		return structs.CodeUnavailable
+	case ErrNotFound, ErrNoImage:
+		return structs.CodeNotFound
+	case ErrNotRunning, ErrNameTaken, ErrPortTaken:
+		return structs.CodeConflict
+	case ErrInvalid:
+		return structs.CodeInvalid
+	}
+	return structs.CodeInternal
+}

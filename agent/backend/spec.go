@@ -1,0 +1,38 @@
+package backend
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// The labels that every container of magnum carries. Users can't set labels
+// that begin with LabelPrefix.
+const (
+	LabelPrefix    = "magnum."
+	LabelCluster   = "magnum.cluster"   // Owner.ClusterID
+	LabelHost      = "magnum.host"      // Owner.HostID
+	LabelContainer = "magnum.container" // Ref.ContainerID
+	LabelEpoch     = "magnum.epoch"     // Ref.Epoch, decimal
+	LabelSpec      = "magnum.spec"      // Hash of the spec
+	LabelProject   = "magnum.project"
+	LabelName      = "magnum.name" // the user's name of the container when it was created
+)
+
+// Name is the name that the engine's container of a Ref has.
+func (r Ref) Name() string { return fmt.Sprintf("mg-%s-%d", r.ContainerID, r.Epoch) }
+
+// Hash identifies a spec: equal specs have equal hashes. Two agents of
+// different versions may disagree, so a different hash never is a reason to
+// remove a container.
+func Hash(spec *structs.ContainerSpec) string {
+	b, err := json.Marshal(spec) // map keys are sorted
+	if err != nil {
+		panic(fmt.Sprintf("backend: a spec that is no JSON: %v", err)) // strings and numbers only
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}

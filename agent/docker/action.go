@@ -1,0 +1,121 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// Start starts the process. A project network that somebody has removed is
+// made again: the container refers to it by name.
+func (d *Docker) Start(ctx context.Context, engineID string) error {
+	err := d.start(ctx, engineID)
+	if err == nil || !isNetworkGone(err) {
+		return err
+	}
+	raw, inspectErr := d.inspect(ctx, engineID)
+	if inspectErr != nil {
+		return inspectErr
+	}
+	projectID := raw.Config.Labels[backend.LabelProject]
+	p := d.project(projectID)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	p.known.Store(false)
+	if err := d.ensureNetwork(ctx, p, projectID); err != nil {
+		return err
+	}
+	return d.start(ctx, engineID)
+}
+
+func (d *Docker) start(ctx context.Context, engineID string) error {
+	return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerStart(ctx, engineID, container.StartOptions{})
+	})
+}
+
+// isNetworkGone reports whether a start failed because its network isn't there.
+func isNetworkGone(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "network") && strings.Contains(text, "not found")
+}
+
+// Stop asks the process to end and waits for it.
+func (d *Docker) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
+	seconds := int((timeout + time.Second - 1) / time.Second)
+	return d.change(ctx, d.stops, timeout+changeTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerStop(ctx, engineID, container.StopOptions{Timeout: &seconds})
+	})
+}
+
+// Kill ends the process at once.
+func (d *Docker) Kill(ctx context.Context, engineID string) error {
+	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerKill(ctx, engineID, "KILL")
+	})
+	if errors.Is(err, backend.ErrNotRunning) {
+		return nil
+	}
+	return err
+}
+
+// Pause freezes the process.
+func (d *Docker) Pause(ctx context.Context, engineID string) error {
+	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerPause(ctx, engineID)
+	})
+	if err != nil && strings.Contains(err.Error(), "already paused") {
+		return nil
+	}
+	return err
+}
+
+// Unpause thaws the process.
+func (d *Docker) Unpause(ctx context.Context, engineID string) error {
+	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerUnpause(ctx, engineID)
+	})
+	if err != nil && strings.Contains(err.Error(), "is not paused") {
+		return nil
+	}
+	return err
+}
+
+// removePause is the time between two looks at a container that somebody else
+// is removing.
+const removePause = 100 * time.Millisecond
+
+// Remove deletes the container with its anonymous volumes, and the project's
+// network with the last container of the project.
+func (d *Docker) Remove(ctx context.Context, engineID string) error {
+	raw, err := d.inspect(ctx, engineID)
+	if errors.Is(err, backend.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	err = d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		err := d.cli.ContainerRemove(ctx, engineID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		for err != nil && strings.Contains(err.Error(), "already in progress") {
+			select {
+			case <-time.After(removePause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if _, err = d.cli.ContainerInspect(ctx, engineID); err == nil {
+				err = errors.New("its removal is already in progress")
+			}
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, backend.ErrNotFound) {
+		return err
+	}
+	d.dropNetwork(ctx, raw.Config.Labels[backend.LabelProject])
+	return nil
+}

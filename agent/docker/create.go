@@ -1,0 +1,221 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// maxCreates is how often Create begins anew because something went away
+// between two of its calls: an image, a container of the same name.
+const maxCreates = 3
+
+// Create fetches the image if it has to, and makes the container.
+func (d *Docker) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+	if req.Spec.PullPolicy == structs.PullAlways {
+		// Not for one that exists already: its image was fetched.
+		if c, err := d.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
+			return c, err
+		}
+		if err := d.pull(ctx, req.Spec.Image, progress); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	for range maxCreates {
+		var c *backend.Container
+		c, err = d.create(ctx, req)
+		switch {
+		case err == nil:
+			return c, nil
+		case errdefs.IsConflict(err):
+			c, err = d.existing(ctx, req)
+			if !errors.Is(err, backend.ErrNotFound) {
+				return c, err
+			}
+		case errors.Is(err, backend.ErrNoImage):
+			if req.Spec.PullPolicy == structs.PullNever {
+				return nil, &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
+					"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", req.Spec.Image)}
+			}
+			if err := d.pull(ctx, req.Spec.Image, progress); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// existing returns the container that has the name already. ErrNameTaken if
+// it isn't the one wanted, ErrNotFound if there is none.
+func (d *Docker) existing(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
+	name := req.Ref.Name()
+	raw, err := d.inspect(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	labels := raw.Config.Labels
+	entry, ok := entryOf(raw.ID, labels)
+	if !ok || entry.Ref != req.Ref || labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
+		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
+			"the host has a container named %s that is not magnum's; it is created once that one is gone: docker rm -f %s", name, name)}
+	}
+	if labels[backend.LabelSpec] != backend.Hash(req.Spec) {
+		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
+			"the host has a container named %s that was made from another spec; it is created once that one is gone: docker rm -f %s", name, name)}
+	}
+	return containerOf(raw), nil
+}
+
+// create makes the container out of an image that is there. Its errors are
+// the engine's own for conflicts, and failures for the rest.
+func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
+	p := d.project(req.ProjectID)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if err := d.ensureNetwork(ctx, p, req.ProjectID); err != nil {
+		return nil, err
+	}
+	host, err := d.hostConfig(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	net := scopeName(req.ProjectID)
+	host.NetworkMode = container.NetworkMode(net)
+	networks := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{net: {}}}
+	var id string
+	var conflict error
+	err = d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, req.Ref.Name())
+		if errdefs.IsConflict(err) {
+			conflict = err
+			return nil
+		}
+		id = made.ID
+		return err
+	})
+	if conflict != nil {
+		return nil, conflict
+	} else if err != nil {
+		return nil, err
+	}
+	return &backend.Container{
+		Entry:    backend.Entry{Ref: req.Ref, EngineID: id},
+		SpecHash: backend.Hash(req.Spec), State: backend.StateCreated,
+	}, nil
+}
+
+// containerConfig is the part of a container that would fit any host.
+func containerConfig(req backend.CreateRequest) *container.Config {
+	spec := req.Spec
+	stop := spec.StopSeconds()
+	conf := &container.Config{
+		Hostname: spec.Hostname, User: spec.User, WorkingDir: spec.Workdir, Image: spec.Image,
+		Cmd: spec.Command, Entrypoint: spec.Entrypoint,
+		Tty: spec.TTY, OpenStdin: spec.Stdin, StopTimeout: &stop,
+		ExposedPorts: make(nat.PortSet, len(spec.Ports)),
+		Labels:       make(map[string]string, len(spec.Labels)+7),
+	}
+	if conf.Hostname == "" {
+		conf.Hostname = req.ContainerID
+	}
+	for _, k := range slices.Sorted(maps.Keys(spec.Environment)) {
+		conf.Env = append(conf.Env, k+"="+spec.Environment[k])
+	}
+	for _, p := range spec.Ports {
+		conf.ExposedPorts[portOf(p)] = struct{}{}
+	}
+	for k, v := range spec.Labels {
+		if !strings.HasPrefix(k, backend.LabelPrefix) {
+			conf.Labels[k] = v
+		}
+	}
+	conf.Labels[backend.LabelCluster] = req.ClusterID
+	conf.Labels[backend.LabelHost] = req.HostID
+	conf.Labels[backend.LabelContainer] = req.ContainerID
+	conf.Labels[backend.LabelEpoch] = strconv.FormatUint(req.Epoch, 10)
+	conf.Labels[backend.LabelSpec] = backend.Hash(spec)
+	conf.Labels[backend.LabelProject] = req.ProjectID
+	conf.Labels[backend.LabelName] = req.Name
+	return conf
+}
+
+// hostConfig is the part of a container that belongs to its host. It makes the
+// volumes that it refers to.
+func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*container.HostConfig, error) {
+	spec := req.Spec
+	logSize := spec.LogMaxSize
+	if logSize == 0 {
+		logSize = structs.DefaultLogMaxSize
+	}
+	host := &container.HostConfig{
+		Resources: container.Resources{
+			Memory: spec.Memory, MemorySwap: spec.Memory, // equal: no swap on top of the limit
+			NanoCPUs: spec.MilliCPU * 1e6,
+		},
+		RestartPolicy: restartPolicy(spec.RestartPolicy),
+		PortBindings:  make(nat.PortMap, len(spec.Ports)),
+		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{
+			"max-size": strconv.FormatInt(logSize, 10), "max-file": "3",
+		}},
+	}
+	for _, p := range spec.Ports {
+		binding := nat.PortBinding{}
+		if p.HostPort != 0 {
+			binding.HostPort = strconv.Itoa(p.HostPort)
+		}
+		host.PortBindings[portOf(p)] = append(host.PortBindings[portOf(p)], binding)
+	}
+	for _, v := range spec.Volumes {
+		m := mount.Mount{Type: mount.TypeVolume, Target: v.Target, ReadOnly: v.ReadOnly}
+		if v.Name == "" {
+			m.Type = mount.TypeTmpfs
+			if v.Size > 0 {
+				m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: v.Size}
+			}
+		} else {
+			source, err := d.ensureVolume(ctx, req.ProjectID, v.Name)
+			if err != nil {
+				return nil, err
+			}
+			m.Source = source
+		}
+		host.Mounts = append(host.Mounts, m)
+	}
+	return host, nil
+}
+
+func portOf(p structs.Port) nat.Port {
+	proto := p.Protocol
+	if proto == "" {
+		proto = "tcp"
+	}
+	return nat.Port(strconv.Itoa(p.ContainerPort) + "/" + proto)
+}
+
+// restartPolicy maps always to unless-stopped: the engine would start an
+// "always" container that a user has stopped when the engine itself starts.
+func restartPolicy(p structs.RestartPolicy) container.RestartPolicy {
+	switch {
+	case p.Always():
+		return container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}
+	case p.Name == structs.RestartOnFailure:
+		return container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: p.MaxRetries}
+	}
+	return container.RestartPolicy{Name: container.RestartPolicyDisabled}
+}

@@ -1,0 +1,161 @@
+package docker
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+const (
+	// The engine closes a command's output a moment before it records its
+	// exit code.
+	exitPause = 10 * time.Millisecond
+	exitLimit = 10 * time.Second
+	// killGrace is what a command has between SIGHUP or SIGTERM and SIGKILL
+	// when its user has left.
+	killGrace = 2 * time.Second
+)
+
+// Exec runs a command inside the container.
+//
+// The engine has no call to end such a command. When ctx ends, its standard
+// input and terminal are closed, which ends shells and filters; then, if the
+// engine is on this machine and the agent may signal the process, it is hung
+// up or terminated, and killed two seconds later. Processes that the command
+// itself has put into the background stay until the container stops.
+func (d *Docker) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
+	var id string
+	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
+		made, err := d.cli.ContainerExecCreate(ctx, engineID, container.ExecOptions{
+			User: req.User, WorkingDir: req.Workdir, Env: req.Env, Cmd: req.Command, Tty: req.TTY,
+			AttachStdin: s.Stdin != nil, AttachStdout: true, AttachStderr: true,
+		})
+		id = made.ID
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	conn, err := d.cli.ContainerExecAttach(ctx, id, container.ExecAttachOptions{Tty: req.TTY})
+	if err != nil {
+		return 0, d.callError(ctx, err)
+	}
+	defer conn.Close()
+	d.resize(ctx, id, req.TTY, structs.Resize{Width: req.Width, Height: req.Height})
+
+	output := make(chan error, 1)
+	go func() { output <- copyStreams(req.TTY, conn.Reader, s.Stdout, s.Stderr) }()
+	if s.Stdin != nil {
+		// Ends with its source: whoever made Stdin closes it.
+		go copyInput(&conn, s.Stdin)
+	}
+	resize := s.Resize
+	for {
+		select {
+		case size, ok := <-resize:
+			if !ok {
+				resize = nil
+				continue
+			}
+			d.resize(ctx, id, req.TTY, size)
+		case err = <-output:
+			if err != nil && ctx.Err() == nil {
+				// The user's end broke, or the engine went away.
+				d.endExec(ctx, engineID, id, req.TTY)
+				return 0, failure(err)
+			}
+			return d.exitCode(ctx, id)
+		case <-ctx.Done():
+			conn.Close()
+			<-output
+			d.endExec(ctx, engineID, id, req.TTY)
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// copyInput feeds the command's standard input and ends it.
+func copyInput(conn *types.HijackedResponse, stdin io.Reader) {
+	// A command that no longer reads breaks the copy: that is its right.
+	_, _ = io.Copy(conn.Conn, stdin)
+	_ = conn.CloseWrite()
+}
+
+// resize sets the terminal's size. A size that comes too late or too early is
+// no failure of the command.
+func (d *Docker) resize(ctx context.Context, id string, tty bool, size structs.Resize) {
+	if !tty || size.Width == 0 || size.Height == 0 {
+		return
+	}
+	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerExecResize(ctx, id, container.ResizeOptions{Width: size.Width, Height: size.Height})
+	})
+	if err != nil && ctx.Err() == nil {
+		d.log.Debug("terminal not resized", "error", err)
+	}
+}
+
+// exitCode waits for the engine to record how the command ended.
+func (d *Docker) exitCode(ctx context.Context, id string) (int, error) {
+	for deadline := time.Now().Add(exitLimit); ; {
+		var e container.ExecInspect
+		err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
+			e, err = d.cli.ContainerExecInspect(ctx, id)
+			return err
+		})
+		if err != nil || !e.Running {
+			return e.ExitCode, err
+		}
+		if time.Now().After(deadline) {
+			return 0, &backend.Failure{Msg: "the command has closed its output but has not ended; its exit code is unknown"}
+		}
+		select {
+		case <-time.After(exitPause):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// endExec ends the command of an exec whose user has left.
+func (d *Docker) endExec(ctx context.Context, engineID, id string, tty bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killGrace+readTimeout)
+	defer cancel()
+	e, err := d.cli.ContainerExecInspect(ctx, id)
+	if err != nil || !e.Running || e.Pid <= 1 {
+		return
+	}
+	polite := syscall.SIGTERM
+	if tty {
+		polite = syscall.SIGHUP
+	}
+	for _, sig := range []syscall.Signal{polite, syscall.SIGKILL} {
+		if !inContainer(e.Pid, engineID) || syscall.Kill(e.Pid, sig) != nil {
+			return
+		}
+		for deadline := time.Now().Add(killGrace); time.Now().Before(deadline); time.Sleep(exitPause) {
+			if !inContainer(e.Pid, engineID) {
+				return
+			}
+		}
+	}
+}
+
+// inContainer reports whether pid is, here and now, a process of the
+// container. An engine on another machine, or another PID namespace, gives
+// numbers that mean something else here.
+func inContainer(pid int, engineID string) bool {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
+	return err == nil && len(engineID) == 64 && strings.Contains(string(b), engineID)
+}

@@ -1,0 +1,60 @@
+package docker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/client"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// failure turns an error of the engine into a backend.Failure. The engine's
+// HTTP statuses say little (500 for a taken port), so its words count too;
+// they have been the same since 1.13.
+func failure(err error) error {
+	var f *backend.Failure
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	f = &backend.Failure{Msg: engineWords(err)}
+	text := strings.ToLower(f.Msg)
+	switch {
+	case isAway(err, text):
+		f.Reason, f.Msg, f.Err = backend.ErrAway, "the Docker engine does not answer; start it, or look at its log", err
+	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
+		f.Reason = backend.ErrPortTaken
+	case errdefs.IsNotFound(err) && strings.Contains(text, "no such image"):
+		f.Reason = backend.ErrNoImage
+	case errdefs.IsNotFound(err) && (strings.Contains(text, "no such container") || strings.Contains(text, "no such exec")):
+		f.Reason = backend.ErrNotFound
+	case strings.Contains(text, "is not running"), strings.Contains(text, "is paused"):
+		f.Reason = backend.ErrNotRunning
+	case errdefs.IsInvalidArgument(err):
+		f.Reason = backend.ErrInvalid
+	}
+	return f
+}
+
+// isAway reports whether the engine could not be asked, or is going down.
+func isAway(err error, text string) bool {
+	var op *net.OpError
+	switch {
+	case client.IsErrConnectionFailed(err), errors.As(err, &op):
+		return true
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return true
+	}
+	// containerd goes first when both are told to stop.
+	return strings.Contains(text, "daemon is shutting down") || strings.Contains(text, "transport is closing") ||
+		strings.Contains(text, "containerd.sock") || strings.Contains(text, "ttrpc: closed")
+}
+
+// engineWords is the engine's message without the client's prefix.
+func engineWords(err error) string {
+	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
+}

@@ -1,0 +1,255 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/pkg/jsonmessage"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// How a fetch tells of itself and how it goes on when the registry is away.
+const (
+	progressPause = 2 * time.Second // between two sentences: each is a write to the cluster
+	pullPauseMin  = 2 * time.Second
+	pullPauseMax  = 2 * time.Minute
+	pullSilence   = 5 * time.Minute // a registry that sends nothing for so long is away
+)
+
+// pull is one fetch of an image, shared by all who wait for it. It ends with
+// the last of them.
+type pull struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when err is final
+	err    error
+
+	waiters int // guarded by Docker.mu
+
+	mu       sync.Mutex
+	sentence string
+	listen   map[int]func(string)
+	nextID   int
+}
+
+// pull fetches the image, or joins the fetch that is under way, and returns
+// when it is there. It tries again without end while the registry is away.
+// ErrNoImage, ErrInvalid.
+func (d *Docker) pull(ctx context.Context, ref string, progress func(string)) error {
+	d.mu.Lock()
+	p := d.pulls[ref]
+	if p == nil {
+		pullCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		p = &pull{cancel: cancel, done: make(chan struct{}), listen: make(map[int]func(string))}
+		d.pulls[ref] = p
+		go func() {
+			p.err = d.fetch(pullCtx, ref, p.say)
+			cancel()
+			d.forget(ref, p)
+			close(p.done)
+		}()
+	}
+	p.waiters++
+	d.mu.Unlock()
+	leave := p.join(progress)
+	defer leave()
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	p.waiters--
+	last := p.waiters == 0
+	if last && d.pulls[ref] == p {
+		delete(d.pulls, ref) // whoever comes now begins a new one
+	}
+	d.mu.Unlock()
+	if last {
+		p.cancel()
+		<-p.done
+	}
+	return ctx.Err()
+}
+
+func (d *Docker) forget(ref string, p *pull) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pulls[ref] == p {
+		delete(d.pulls, ref)
+	}
+}
+
+// join adds a listener, which first hears the last sentence.
+func (p *pull) join(progress func(string)) (leave func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := p.nextID
+	p.nextID++
+	p.listen[id] = progress
+	if p.sentence != "" {
+		progress(p.sentence)
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.listen, id)
+	}
+}
+
+// say tells all who wait.
+func (p *pull) say(sentence string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sentence = sentence
+	for _, progress := range p.listen {
+		progress(sentence)
+	}
+}
+
+// fetch fetches the image, again and again while the registry is away.
+func (d *Docker) fetch(ctx context.Context, ref string, say func(string)) error {
+	pause := pullPauseMin
+	say("pulling " + ref)
+	for attempt := 1; ; attempt++ {
+		err := d.fetchOnce(ctx, ref, say)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if final := pullFailure(ref, err); final != nil {
+			return final
+		}
+		wait := pause/2 + rand.N(pause/2)
+		say(fmt.Sprintf("pulling %s: attempt %d failed: %s; trying again in %s",
+			ref, attempt, shorten(engineWords(err)), wait.Round(time.Second)))
+		d.log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		pause = min(2*pause, pullPauseMax)
+	}
+}
+
+// fetchOnce makes one attempt.
+func (d *Docker) fetchOnce(ctx context.Context, ref string, say func(string)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silence := time.AfterFunc(pullSilence, cancel)
+	defer silence.Stop()
+	body, err := d.cli.ImagePull(ctx, ref, image.PullOptions{})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	layers := make(map[string]*layer)
+	said := time.Now()
+	for dec := json.NewDecoder(body); ; {
+		var m jsonmessage.JSONMessage
+		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		silence.Reset(pullSilence)
+		if m.Error != nil {
+			return m.Error
+		}
+		note(layers, m)
+		if time.Since(said) >= progressPause {
+			said = time.Now()
+			say("pulling " + ref + summary(layers))
+		}
+	}
+}
+
+// layer is how far one layer of an image is fetched.
+type layer struct {
+	current, total int64 // bytes
+	done           bool
+}
+
+// note reads one message of the engine.
+func note(layers map[string]*layer, m jsonmessage.JSONMessage) {
+	switch m.Status {
+	case "Pulling fs layer", "Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete", "Already exists":
+	default:
+		return // "Pulling from library/x" has the tag as its ID
+	}
+	l := layers[m.ID]
+	if l == nil {
+		l = new(layer)
+		layers[m.ID] = l
+	}
+	if m.Status == "Downloading" && m.Progress != nil {
+		l.current, l.total = m.Progress.Current, m.Progress.Total
+	}
+	if m.Status == "Download complete" {
+		l.current = l.total
+	}
+	l.done = m.Status == "Pull complete" || m.Status == "Already exists"
+}
+
+// summary says how far the layers are.
+func summary(layers map[string]*layer) string {
+	var done int
+	var current, total int64
+	for _, l := range layers {
+		if l.done {
+			done++
+		}
+		current += l.current
+		total += l.total
+	}
+	if len(layers) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %d of %d layers, %.1f of %.1f MB", done, len(layers), float64(current)/1e6, float64(total)/1e6)
+}
+
+// pullFailure returns the failure of a fetch that will fail again, nil for one
+// that is worth another attempt.
+func pullFailure(ref string, err error) error {
+	text := strings.ToLower(err.Error())
+	has := func(parts ...string) bool {
+		for _, p := range parts {
+			if strings.Contains(text, p) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case isAway(err, ""):
+		return failure(err)
+	case has("invalid reference format", "must be lowercase", "invalid repository name", "invalid tag format"):
+		return &backend.Failure{Reason: backend.ErrInvalid, Err: err,
+			Msg: fmt.Sprintf("image %q is not an image reference; write it as name:tag", ref)}
+	case has("toomanyrequests", "too many requests", "connection refused", "no such host", "timeout"):
+		return nil
+	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
+		has("manifest unknown", "not found", "pull access denied", "unauthorized", "authentication required", "no matching manifest", "denied"):
+		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
+			"image %s can't be pulled: %s; check its name and tag, or push it to its registry", ref, shorten(engineWords(err)))}
+	}
+	return nil
+}
+
+// shorten cuts a message of a registry to what fits into a status.
+func shorten(s string) string {
+	const most = 300
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
+}

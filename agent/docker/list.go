@@ -1,0 +1,106 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// owned is the filter for an owner's containers.
+func owned(o backend.Owner) filters.Args {
+	return filters.NewArgs(
+		filters.Arg("label", backend.LabelCluster+"="+o.ClusterID),
+		filters.Arg("label", backend.LabelHost+"="+o.HostID))
+}
+
+// entryOf reads the labels of a container; ok is false if they aren't ours.
+func entryOf(engineID string, labels map[string]string) (e backend.Entry, ok bool) {
+	epoch, err := strconv.ParseUint(labels[backend.LabelEpoch], 10, 64)
+	id := labels[backend.LabelContainer]
+	if err != nil || id == "" {
+		return e, false
+	}
+	return backend.Entry{Ref: backend.Ref{ContainerID: id, Epoch: epoch}, EngineID: engineID}, true
+}
+
+// List returns all containers of the owner.
+func (d *Docker) List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error) {
+	var entries []backend.Entry
+	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
+		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: owned(owner)})
+		for _, c := range list {
+			if e, ok := entryOf(c.ID, c.Labels); ok {
+				entries = append(entries, e)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+// eventKinds are the engine's events that may change what Inspect says. Exec,
+// attach and health events, which can come many times a second, stay away.
+var eventKinds = map[events.Action]backend.EventKind{
+	events.ActionCreate:  backend.EventCreated,
+	events.ActionDestroy: backend.EventRemoved,
+	events.ActionStart:   backend.EventChanged,
+	events.ActionDie:     backend.EventChanged,
+	events.ActionPause:   backend.EventChanged,
+	events.ActionUnPause: backend.EventChanged,
+	events.ActionRename:  backend.EventChanged,
+	events.ActionUpdate:  backend.EventChanged,
+}
+
+// eventOverlap is how far back the stream begins: the engine answers before it
+// subscribes, and replays its last 256 events from memory.
+const eventOverlap = 2 * time.Second
+
+// Events follows the engine's event stream.
+func (d *Docker) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	args := owned(owner)
+	args.Add("type", string(events.ContainerEventType))
+	for action := range eventKinds {
+		args.Add("event", string(action))
+	}
+	since := time.Now().Add(-eventOverlap)
+	messages, errs := d.cli.Events(ctx, events.ListOptions{
+		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+		Filters: args,
+	})
+	select {
+	case err := <-errs:
+		return d.streamEnd(ctx, err)
+	default:
+		ready()
+	}
+	for {
+		select {
+		case m := <-messages:
+			if e, ok := entryOf(m.Actor.ID, m.Actor.Attributes); ok && eventKinds[m.Action] != "" {
+				event(backend.Event{Entry: e, Kind: eventKinds[m.Action]})
+			}
+		case err := <-errs:
+			return d.streamEnd(ctx, err)
+		}
+	}
+}
+
+// streamEnd is why the event stream ended: never nil.
+func (d *Docker) streamEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &backend.Failure{Reason: backend.ErrAway, Msg: "the Docker engine's event stream ended", Err: err}
+}
