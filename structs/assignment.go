@@ -36,7 +36,7 @@ type HostRegister struct {
 	HostID      string      `json:"host_id"` // UUID, kept in the agent's data dir
 	Name        string      `json:"name"`    // the host's name
 	JoinToken   string      `json:"join_token"`
-	Secret      string      `json:"secret,omitempty"` // of the registration before, so that nobody else takes the host over
+	Secret      string      `json:"secret"` // minted by the agent and kept in its data dir, at least 32 characters; sent as "Authorization: Bearer" with every later call
 	Fingerprint Fingerprint `json:"fingerprint"`
 }
 
@@ -44,7 +44,6 @@ type HostRegister struct {
 type HostRegistered struct {
 	ClusterID     string        `json:"cluster_id"`
 	Incarnation   uint64        `json:"incarnation"`
-	Secret        string        `json:"secret"`       // sent as "Authorization: Bearer" from now on
 	Registration  uint64        `json:"registration"` // number of this registration; reports carry it
 	HostLostAfter time.Duration `json:"host_lost_after"`
 	Servers       []string      `json:"servers"` // REST addresses

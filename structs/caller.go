@@ -23,3 +23,9 @@ type Caller struct {
 
 // Is reports whether the caller holds the role itself.
 func (c Caller) Is(r Role) bool { return slices.Contains(c.Roles, r) }
+
+// The project and user of everyone while there is no authentication.
+const (
+	DefaultProject = "default"
+	DefaultUser    = "default"
+)

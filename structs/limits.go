@@ -40,3 +40,6 @@ const (
 	DefaultStopTimeout = 10       // seconds
 	DefaultLogMaxSize  = 10 << 20 // bytes
 )
+
+// MaxWork is the longest that a server parks an agent's poll.
+const MaxWork = time.Minute

@@ -1,0 +1,140 @@
+package conductor
+
+import (
+	"fmt"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Action is what a user asks a container to do.
+type Action string
+
+// The actions.
+const (
+	ActionStart   Action = "start"
+	ActionStop    Action = "stop"
+	ActionReboot  Action = "reboot"
+	ActionPause   Action = "pause"
+	ActionUnpause Action = "unpause"
+)
+
+// Actions lists all actions.
+var Actions = []Action{ActionStart, ActionStop, ActionReboot, ActionPause, ActionUnpause}
+
+// ActOnContainer changes what is wanted of a container. The result's
+// Generation is the one to wait for.
+type ActOnContainer struct {
+	Caller  structs.Caller
+	Ident   string // UUID or name
+	Action  Action
+	Timeout *int // seconds between SIGTERM and SIGKILL; nil means the container's own
+}
+
+func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
+	c, err := t.container(r.Caller, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	if c.Desired == structs.DesiredAbsent {
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s is being deleted", r.Ident).About(structs.KindContainer)
+	}
+	was := effective(c)
+	want, idle, err := r.Action.from(was)
+	if err != nil {
+		return nil, structs.Errorf(structs.CodeConflict, "Cannot %s container %s: %w", r.Action, r.Ident, err).About(structs.KindContainer)
+	}
+	if c.Gone {
+		idle = false
+	}
+	if idle {
+		return c, nil
+	}
+	changed := *c
+	changed.Desired = want
+	changed.StopTimeout = r.Timeout
+	changed.Generation++
+	changed.UpdatedAt = t.now
+	if r.Action == ActionReboot {
+		changed.RebootGeneration = changed.Generation
+	}
+	if changed.Gone && want == structs.DesiredRunning {
+		t.replace(&changed)
+	}
+	t.assign(&changed)
+	return &changed, nil
+}
+
+// replace places a container whose Docker container is gone under a new epoch.
+func (t *tx) replace(c *structs.Container) {
+	bay := row[structs.Bay](t, c.BayID)
+	t.used(c.HostID).Remove(c)
+	defer t.used(c.HostID).Add(c)
+	was, observed := c.HostID, c.Observed
+	if t.place(c, bay); c.PlaceReason != "" {
+		c.HostID, c.Observed = was, observed
+	}
+}
+
+// from returns what the action wants of a container in the given state, and
+// whether it is so already. The error says why the state forbids it.
+func (a Action) from(was structs.Desired) (want structs.Desired, idle bool, err error) {
+	switch a {
+	case ActionStart:
+		if was == structs.DesiredPaused {
+			return "", false, fmt.Errorf("it is paused; unpause it")
+		}
+		return structs.DesiredRunning, was == structs.DesiredRunning, nil
+	case ActionStop:
+		if was == structs.DesiredCreated {
+			return was, true, nil
+		}
+		return structs.DesiredStopped, was == structs.DesiredStopped, nil
+	case ActionReboot:
+		if was == structs.DesiredPaused {
+			return "", false, fmt.Errorf("it is paused; unpause it first")
+		}
+		return structs.DesiredRunning, false, nil
+	case ActionPause:
+		if was != structs.DesiredRunning {
+			return "", false, fmt.Errorf("it is %s, and only what runs can be paused", wordFor(was))
+		}
+		return structs.DesiredPaused, false, nil
+	case ActionUnpause:
+		if was != structs.DesiredPaused {
+			return "", false, fmt.Errorf("it is %s, not paused", wordFor(was))
+		}
+		return structs.DesiredRunning, false, nil
+	}
+	return "", false, fmt.Errorf("there is no action %q", a)
+}
+
+// effective returns the state that an action starts from: what the host saw
+// last, or what is wanted while the host is still at it.
+func effective(c *structs.Container) structs.Desired {
+	if !c.Settled() {
+		return c.Desired
+	}
+	switch c.Observed.Status {
+	case structs.ContainerRunning:
+		return structs.DesiredRunning
+	case structs.ContainerPaused:
+		return structs.DesiredPaused
+	case structs.ContainerUnknown:
+		return c.Desired
+	}
+	if c.Desired == structs.DesiredCreated {
+		return structs.DesiredCreated
+	}
+	return structs.DesiredStopped
+}
+
+// wordFor returns the user's word for a state.
+func wordFor(s structs.Desired) string {
+	switch s {
+	case structs.DesiredRunning:
+		return string(structs.ContainerRunning)
+	case structs.DesiredPaused:
+		return string(structs.ContainerPaused)
+	}
+	return string(structs.ContainerStopped)
+}

@@ -1,0 +1,234 @@
+package conductor
+
+import (
+	"fmt"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// CreateBay makes a bay and claims the hosts for it that are free.
+type CreateBay struct {
+	Caller       structs.Caller
+	Once         Once
+	UUID         string
+	Name         string // "" means a generated one
+	BayModel     string // UUID or name, "" means none
+	COE          string // "" means the baymodel's, else docker
+	NodeCount    int
+	DiscoveryURL string
+	Timeout      int // minutes, 0 means none
+	Labels       map[string]string
+	Placement    structs.Placement
+	Shared       bool // rest lets only operators ask for it
+}
+
+func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
+	return once(t, r.Once, r.Caller, func() (*structs.Bay, error) {
+		coe, modelID := r.COE, ""
+		if r.BayModel != "" {
+			model, err := lookup(t, r.Caller, structs.KindBayModel, r.BayModel)
+			if structs.CodeOf(err) == structs.CodeNotFound {
+				return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s could not be found.", r.BayModel).About(structs.KindBayModel)
+			}
+			if err != nil {
+				return nil, err
+			}
+			modelID = model.Base().ID
+			coe = orElse(coe, model.(*structs.BayModel).COE)
+		}
+		meta, err := t.newMeta(r.Caller, structs.TableBays, structs.KindBay, r.UUID)
+		if err != nil {
+			return nil, err
+		}
+		b := &structs.Bay{
+			Meta: meta, Name: orElse(r.Name, generateName(meta.ID)), BayModelID: modelID, COE: orElse(coe, "docker"),
+			NodeCount: r.NodeCount, DiscoveryURL: r.DiscoveryURL, Timeout: r.Timeout, Labels: r.Labels,
+			Placement: r.Placement, Shared: r.Shared, Status: structs.BayCreating,
+		}
+		t.put(b)
+		return t.claim(b), nil
+	})
+}
+
+// claim gives the bay the free hosts that it wants, and its status what came of
+// it. A request that would change too many rows leaves the rest to Settle.
+func (t *tx) claim(b *structs.Bay) *structs.Bay {
+	have := 0
+	for range t.hostsInBay(b.ID) {
+		have++
+	}
+	if have < b.NodeCount {
+		var claimed []*structs.Host
+		for h := range t.hostsInBay("") {
+			if have+len(claimed) == b.NodeCount || t.writes()+len(claimed) >= structs.MaxChanges-2 {
+				break
+			}
+			if h.State == structs.HostReady && h.Fingerprint.Backend == b.Backend() && carries(h, b.Labels) {
+				claimed = append(claimed, h)
+			}
+		}
+		for _, h := range claimed {
+			host := *h
+			host.BayID = b.ID
+			t.put(&host)
+		}
+		have += len(claimed)
+	}
+	return t.progress(b, have)
+}
+
+// progress writes the bay's status for the number of hosts that it has.
+func (t *tx) progress(b *structs.Bay, have int) *structs.Bay {
+	changed := *b
+	missing := have < b.NodeCount
+	surplus := have > b.NodeCount
+	switch {
+	case missing && b.Status == structs.BayUpdated, surplus && !b.Status.InProgress():
+		changed.Status = structs.BayUpdating
+	case missing && b.Status == structs.BayCreated:
+		changed.Status = structs.BayUpdating
+	case !missing && !surplus && b.Status == structs.BayCreating:
+		changed.Status = structs.BayCreated
+	case !missing && !surplus && (b.Status == structs.BayUpdating || b.Status == structs.BayCreateFailed):
+		changed.Status = structs.BayUpdated
+	}
+	changed.StatusReason = ""
+	switch {
+	case missing && b.Status == structs.BayCreateFailed:
+		changed.StatusReason = b.StatusReason
+	case missing:
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for %s hosts that are free%s; start an agent on one", have, b.NodeCount, b.Backend(), withLabels(b.Labels))
+	case surplus:
+		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: the others go once no container is left on them", have, b.NodeCount)
+	}
+	if changed.Status == b.Status && changed.StatusReason == b.StatusReason {
+		return b
+	}
+	t.put(&changed)
+	return &changed
+}
+
+func withLabels(labels map[string]string) string {
+	if len(labels) == 0 {
+		return ""
+	}
+	return " and carry its labels"
+}
+
+// carries reports whether the host has all the labels.
+func carries(h *structs.Host, labels map[string]string) bool {
+	for k, v := range labels {
+		if got, ok := h.Fingerprint.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// PatchBay changes the number of hosts that a bay wants: the only thing about a
+// bay that can be changed.
+type PatchBay struct {
+	Caller    structs.Caller
+	Ident     string
+	NodeCount int
+}
+
+func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
+	b, err := t.ownBay(r.Caller, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	if b.Status != structs.BayCreated && b.Status != structs.BayUpdated {
+		return nil, structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported", b.Status).About(structs.KindBay)
+	}
+	changed := *b
+	changed.NodeCount = r.NodeCount
+	changed.Status = structs.BayUpdating
+	changed.UpdatedAt = t.now
+	t.put(&changed)
+	if err := t.release(&changed); err != nil {
+		return nil, err
+	}
+	return t.claim(&changed), nil
+}
+
+// release frees hosts without containers while the bay has more hosts than it
+// wants.
+func (t *tx) release(b *structs.Bay) error {
+	var empty []*structs.Host
+	have := 0
+	for h := range t.hostsInBay(b.ID) {
+		have++
+		if t.used(h.ID).Containers == 0 {
+			empty = append(empty, h)
+		}
+	}
+	for _, h := range empty {
+		if have <= b.NodeCount || t.writes() >= structs.MaxChanges-2 {
+			break
+		}
+		t.free(h)
+		have--
+	}
+	return nil
+}
+
+// free gives the host back.
+func (t *tx) free(h *structs.Host) {
+	host := *h
+	host.BayID = ""
+	t.put(&host)
+}
+
+// ownBay finds a bay that the caller may change: one of its project, or any for
+// operators. A shared bay of another project is seen but not changed.
+func (t *tx) ownBay(caller structs.Caller, ident string) (*structs.Bay, error) {
+	found, err := lookup(t, caller, structs.KindBay, ident)
+	if err != nil {
+		return nil, err
+	}
+	b := found.(*structs.Bay)
+	if b.ProjectID != caller.ProjectID && !caller.Is(structs.RoleAdmin) {
+		return nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with your project: only its operator can change it", b.Name).About(structs.KindBay)
+	}
+	return b, nil
+}
+
+// DeleteBay begins the end of a bay: Settle removes its containers, frees its
+// hosts and deletes its row.
+type DeleteBay struct {
+	Caller structs.Caller
+	Ident  string
+}
+
+func (r DeleteBay) decide(t *tx) (*structs.Bay, error) {
+	b, err := t.ownBay(r.Caller, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	if b.Status == structs.BayDeleting {
+		return b, nil
+	}
+	changed := *b
+	changed.Status, changed.StatusReason = structs.BayDeleting, "its containers are being removed"
+	changed.UpdatedAt = t.now
+	t.put(&changed)
+	return &changed, nil
+}
+
+// FailBay ends a bay's creation whose time is over.
+type FailBay struct {
+	ID string
+}
+
+func (r FailBay) decide(t *tx) (struct{}, error) {
+	b := row[structs.Bay](t, r.ID)
+	if b == nil || b.Status != structs.BayCreating {
+		return struct{}{}, nil
+	}
+	changed := *b
+	changed.Status = structs.BayCreateFailed
+	changed.StatusReason = fmt.Sprintf("not complete after bay_create_timeout of %d minutes: %s", b.Timeout, b.StatusReason)
+	t.put(&changed)
+	return struct{}{}, nil
+}

@@ -1,0 +1,233 @@
+package conductor
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/stackforge/magnum/server/schedule"
+	"github.com/stackforge/magnum/structs"
+)
+
+// CreateContainer makes a container and, if a host fits, places it.
+type CreateContainer struct {
+	Caller structs.Caller
+	Once   Once
+	UUID   string // "" means a new one
+	Name   string // "" means a generated one
+	Bay    string // UUID or name; "" means the only one that fits
+	Run    bool   // start it at once
+	Spec   structs.ContainerSpec
+}
+
+func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
+	return once(t, r.Once, r.Caller, func() (*structs.Container, error) {
+		bay, err := t.bayFor(r.Caller, r.Bay)
+		if err != nil {
+			return nil, err
+		}
+		meta, err := t.newMeta(r.Caller, structs.TableContainers, structs.KindContainer, r.UUID)
+		if err != nil {
+			return nil, err
+		}
+		c := &structs.Container{
+			Meta: meta, Name: r.Name, BayID: bay.ID, Spec: r.Spec,
+			Desired: structs.DesiredCreated, Generation: 1,
+		}
+		if c.Name == "" {
+			c.Name = generateName(c.ID)
+		}
+		if r.Run {
+			c.Desired = structs.DesiredRunning
+		}
+		t.place(c, bay)
+		t.assign(c)
+		return c, nil
+	})
+}
+
+// newMeta returns the Meta of a new row, with the UUID that the caller asked
+// for, if any.
+func (t *tx) newMeta(caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
+	if uuid != "" && t.get(table, uuid) != nil {
+		return structs.Meta{}, structs.Errorf(structs.CodeConflict, "A %s with UUID %s already exists.", kind, uuid).About(kind)
+	}
+	return t.meta(caller, uuid), nil
+}
+
+// bayFor returns the docker bay that the caller means; ident "" means the only
+// one there is for the caller.
+func (t *tx) bayFor(caller structs.Caller, ident string) (*structs.Bay, error) {
+	if ident != "" {
+		found, err := lookup(t, caller, structs.KindBay, ident)
+		if structs.CodeOf(err) == structs.CodeNotFound {
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", ident).About(structs.KindBay)
+		}
+		if err != nil {
+			return nil, err
+		}
+		bay := found.(*structs.Bay)
+		return bay, usable(bay)
+	}
+	var fit []*structs.Bay
+	var names []string
+	for b := range t.bays() {
+		if (b.ProjectID == caller.ProjectID || b.Shared) && usable(b) == nil {
+			fit = append(fit, b)
+			names = append(names, fmt.Sprintf("%s (%s)", b.Name, b.ID))
+		}
+	}
+	switch len(fit) {
+	case 0:
+		return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
+	case 1:
+		return fit[0], nil
+	}
+	slices.Sort(names)
+	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit), listSome(names)).About(structs.KindBay)
+}
+
+// listSome writes the first few names.
+func listSome(names []string) string {
+	const most = 10
+	text, rest := "", ""
+	if len(names) > most {
+		names, rest = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	for i, n := range names {
+		if i > 0 {
+			text += ", "
+		}
+		text += n
+	}
+	return text + rest
+}
+
+// usable says why containers can't be created in the bay, nil if they can.
+func usable(b *structs.Bay) error {
+	switch {
+	case b.Backend() != structs.BackendDocker:
+		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers run on docker bays; pods run on this one", b.Name, b.COE).About(structs.KindBay)
+	case b.Status == structs.BayDeleting:
+		return structs.Errorf(structs.CodeConflict, "bay %s is being deleted", b.Name).About(structs.KindBay)
+	}
+	return nil
+}
+
+// place gives the container a host of the bay and a new epoch, or the reason
+// why it has to wait. The caller writes the row.
+func (t *tx) place(c *structs.Container, bay *structs.Bay) {
+	hosts := t.candidates(bay)
+	if len(hosts) == 0 {
+		c.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
+		return
+	}
+	id, reason := schedule.Choose(hosts, &c.Spec, bay.Placement)
+	c.PlaceReason = reason
+	if id == "" {
+		return
+	}
+	c.HostID, c.Gone, c.Observed = id, false, structs.Observed{}
+	c.Epoch++
+}
+
+// candidates returns the hosts on which the bay places containers. A bay that
+// has to give hosts back places nothing on those that will go: the ones with
+// the fewest containers.
+func (t *tx) candidates(bay *structs.Bay) []schedule.Host {
+	var hosts []schedule.Host
+	for h := range t.hostsInBay(bay.ID) {
+		hosts = append(hosts, schedule.HostOf(h, t.used(h.ID)))
+	}
+	if len(hosts) > bay.NodeCount {
+		slices.SortStableFunc(hosts, func(a, b schedule.Host) int { return b.Used.Containers - a.Used.Containers })
+		hosts = hosts[:bay.NodeCount]
+	}
+	return hosts
+}
+
+func orElse(s, other string) string {
+	if s != "" {
+		return s
+	}
+	return other
+}
+
+// PatchContainer changes what a container is called and what it is made of. As
+// in 2015 it changes nothing that runs: image and command count when the
+// container is next made.
+type PatchContainer struct {
+	Caller  structs.Caller
+	Ident   string // UUID or name
+	Name    *string
+	Image   *string
+	Command *structs.Command // the zero Command means the image's own
+}
+
+func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
+	c, err := t.container(r.Caller, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	changed := *c
+	if r.Name != nil {
+		changed.Name = *r.Name
+	}
+	if r.Image != nil {
+		changed.Spec.Image = *r.Image
+	}
+	if r.Command != nil {
+		changed.Spec.Command, changed.Spec.CommandText = r.Command.Args, r.Command.Text
+	}
+	changed.UpdatedAt = t.now
+	t.assign(&changed)
+	return &changed, nil
+}
+
+// container finds a container of the caller.
+func (t *tx) container(caller structs.Caller, ident string) (*structs.Container, error) {
+	found, err := lookup(t, caller, structs.KindContainer, ident)
+	if err != nil {
+		return nil, err
+	}
+	return found.(*structs.Container), nil
+}
+
+// DeleteContainer has a container removed from its host; its row goes when the
+// host says that it is gone.
+type DeleteContainer struct {
+	Caller structs.Caller
+	Ident  string
+	Stop   bool // a running one is stopped first
+	Force  bool // a running one is killed; one on a lost host is forgotten
+}
+
+// decide returns the container as it was last.
+func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
+	c, err := t.container(r.Caller, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	if s := effective(c); (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident, wordFor(s)).About(structs.KindContainer)
+	}
+	return t.delete(c, r.Force), nil
+}
+
+// delete lets the container go: at once if no host has it.
+func (t *tx) delete(c *structs.Container, force bool) *structs.Container {
+	host := row[structs.Host](t, c.HostID)
+	if host == nil || force && host.State == structs.HostLost {
+		// Should the host come back with it, it removes what it doesn't know.
+		t.remove(c)
+		return c
+	}
+	if c.Desired == structs.DesiredAbsent && c.Force == force {
+		return c
+	}
+	changed := *c
+	changed.Desired, changed.Force = structs.DesiredAbsent, force
+	changed.Generation++
+	changed.UpdatedAt = t.now
+	t.assign(&changed)
+	return &changed
+}

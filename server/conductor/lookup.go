@@ -1,0 +1,190 @@
+package conductor
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// reader is what identifiers are looked up in: a snapshot, or a batch's
+// scratch view.
+type reader interface {
+	get(table structs.Table, id string) structs.Row
+	byName(table structs.Table, projectID, name string) iter.Seq[structs.Row]
+	sharedBays() iter.Seq[structs.Row]
+}
+
+// snapshotReader lets a plain snapshot be looked up in like a batch.
+type snapshotReader struct{ *state.Snapshot }
+
+func (s snapshotReader) get(table structs.Table, id string) structs.Row { return s.Get(table, id) }
+
+func (s snapshotReader) byName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
+	return s.ByName(table, projectID, name)
+}
+
+func (s snapshotReader) sharedBays() iter.Seq[structs.Row] { return rows(s.SharedBays()) }
+
+// Lookup finds what ident, a UUID or a name, means to the caller: an object of
+// the caller's project, a shared bay, or for operators anyone's (by UUID). The
+// error is CodeNotFound, also for another project's object, or CodeConflict for
+// a name that several objects carry.
+func Lookup(snap *state.Snapshot, caller structs.Caller, kind, ident string) (structs.Row, error) {
+	return lookup(snapshotReader{snap}, caller, kind, ident)
+}
+
+// tableOf says which table holds a kind of object.
+var tableOf = map[string]structs.Table{
+	structs.KindBay: structs.TableBays, structs.KindBayModel: structs.TableBayModels, structs.KindNode: structs.TableNodes,
+	structs.KindHost: structs.TableHosts, structs.KindContainer: structs.TableContainers,
+}
+
+func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, error) {
+	table := tableOf[kind]
+	if structs.IsID(ident) {
+		if found := r.get(table, ident); found != nil && Visible(caller, found) {
+			return found, nil
+		}
+		return nil, structs.NotFound(kind, ident)
+	}
+	owner := caller.ProjectID
+	if table == structs.TableHosts {
+		owner = ""
+	}
+	found := slices.Collect(r.byName(table, owner, ident))
+	if len(found) == 0 && table == structs.TableBays {
+		for b := range r.sharedBays() {
+			if nameOf(b) == ident {
+				found = append(found, b)
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, structs.NotFound(kind, ident)
+	case 1:
+		return found[0], nil
+	}
+	return nil, structs.Ambiguous(kind)
+}
+
+// Visible reports whether the caller may know of the object.
+func Visible(caller structs.Caller, r structs.Row) bool {
+	if caller.Is(structs.RoleAdmin) || r.Base().ProjectID == caller.ProjectID {
+		return true
+	}
+	b, ok := r.(*structs.Bay)
+	return ok && b.Shared
+}
+
+func (t *tx) byName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
+	return func(yield func(structs.Row) bool) {
+		match := func(r structs.Row) bool { return nameOf(r) == name && r.Base().ProjectID == projectID }
+		for r := range t.overlay(table, t.base.ByName(table, projectID, name), match) {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+func (t *tx) sharedBays() iter.Seq[structs.Row] {
+	return t.overlay(structs.TableBays, rows(t.base.SharedBays()), func(r structs.Row) bool { return r.(*structs.Bay).Shared })
+}
+
+// overlay yields the rows that match as the batch sees them: those of the
+// base, less what the batch changed, then the batch's own in creation order.
+func (t *tx) overlay(table structs.Table, base iter.Seq[structs.Row], match func(structs.Row) bool) iter.Seq[structs.Row] {
+	return func(yield func(structs.Row) bool) {
+		own := t.written(table) // before the loop's body writes more
+		for r := range base {
+			if _, ok := t.rows[rowKey{table, r.Base().ID}]; !ok && !yield(r) {
+				return
+			}
+		}
+		for _, r := range own {
+			if match(r) && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// written returns the batch's own rows of a table in creation order.
+func (t *tx) written(table structs.Table) []structs.Row {
+	var own []structs.Row
+	for _, key := range t.order {
+		if p := t.rows[key]; key.table == table && p.row != nil {
+			own = append(own, p.row)
+		}
+	}
+	slices.SortFunc(own, func(a, b structs.Row) int { return cmp.Compare(a.Base().Seq, b.Base().Seq) })
+	return own
+}
+
+func nameOf(r structs.Row) string {
+	switch r := r.(type) {
+	case *structs.Bay:
+		return r.Name
+	case *structs.BayModel:
+		return r.Name
+	case *structs.Node:
+		return r.Name
+	case *structs.Host:
+		return r.Name
+	case *structs.Container:
+		return r.Name
+	}
+	return ""
+}
+
+// rows gives a typed sequence the type of a plain one.
+func rows[P structs.Row](seq iter.Seq[P]) iter.Seq[structs.Row] {
+	return func(yield func(structs.Row) bool) {
+		for r := range seq {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// typed gives a plain sequence its rows' own type.
+func typed[P structs.Row](seq iter.Seq[structs.Row]) iter.Seq[P] {
+	return func(yield func(P) bool) {
+		for r := range seq {
+			if p, ok := r.(P); ok && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// hostsInBay yields the hosts that the bay has claimed; "" the free ones.
+func (t *tx) hostsInBay(bayID string) iter.Seq[*structs.Host] {
+	return typed[*structs.Host](t.overlay(structs.TableHosts, rows(t.base.HostsInBay(bayID)), func(r structs.Row) bool {
+		return r.(*structs.Host).BayID == bayID
+	}))
+}
+
+// containersInBay yields the containers of the bay.
+func (t *tx) containersInBay(bayID string) iter.Seq[*structs.Container] {
+	return typed[*structs.Container](t.overlay(structs.TableContainers, rows(t.base.ContainersInBay(bayID)), func(r structs.Row) bool {
+		return r.(*structs.Container).BayID == bayID
+	}))
+}
+
+// containersOnHost yields the containers that are placed on the host.
+func (t *tx) containersOnHost(hostID string) iter.Seq[*structs.Container] {
+	return typed[*structs.Container](t.overlay(structs.TableContainers, rows(t.base.ContainersOnHost(hostID)), func(r structs.Row) bool {
+		return r.(*structs.Container).HostID == hostID
+	}))
+}
+
+// bays yields all bays.
+func (t *tx) bays() iter.Seq[*structs.Bay] {
+	return typed[*structs.Bay](t.overlay(structs.TableBays, t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true }))
+}

@@ -1,0 +1,195 @@
+package conductor
+
+import (
+	"time"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// rowKey names a row.
+type rowKey struct {
+	table structs.Table
+	id    string
+}
+
+// pending is what a batch has done to a row so far.
+type pending struct {
+	row    structs.Row // nil: deleted
+	assign bool
+}
+
+// tx is the scratch view on which a batch is decided: the state that was last
+// applied, and over it the rows that the batch's requests have written so far.
+// A refused request's writes are undone. Only the conductor's loop touches it.
+type tx struct {
+	base *state.Snapshot
+	now  time.Time // of all that the batch writes; never before an earlier batch's
+	seq  uint64    // last Meta.Seq given out
+
+	rows  map[rowKey]pending
+	order []rowKey                // keys of rows, in the order of their first write
+	usage map[string]*state.Usage // of hosts whose containers the batch has changed
+
+	// Of the request that is being decided.
+	undo    []undo
+	seqMark uint64
+	size    int // bytes of the batch's rows, roughly
+}
+
+// undo restores one row to what it was before a write.
+type undo struct {
+	key  rowKey
+	was  pending
+	had  bool // the batch had written it before
+	size int
+}
+
+func newTx(base *state.Snapshot, now time.Time) *tx {
+	return &tx{base: base, now: now, seq: base.LastSeq(), rows: make(map[rowKey]pending), usage: make(map[string]*state.Usage)}
+}
+
+// get returns a row as the batch sees it, nil if there is none. It must not be
+// changed: copy it, change the copy, put that.
+func (t *tx) get(table structs.Table, id string) structs.Row {
+	if p, ok := t.rows[rowKey{table, id}]; ok {
+		return p.row
+	}
+	return t.base.Get(table, id)
+}
+
+// row is get with the row's own type; nil if there is none.
+func row[R any, P interface {
+	*R
+	structs.Row
+}](t *tx, id string) P {
+	var zero R
+	r, _ := t.get(P(&zero).Table(), id).(P)
+	return r
+}
+
+// put writes a row.
+func (t *tx) put(r structs.Row) { t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r}) }
+
+// assign writes a container and lets its host hear of it.
+func (t *tx) assign(c *structs.Container) {
+	t.set(rowKey{structs.TableContainers, c.ID}, pending{row: c, assign: true})
+}
+
+// remove deletes a row.
+func (t *tx) remove(r structs.Row) {
+	t.set(rowKey{r.Table(), r.Base().ID}, pending{assign: true})
+}
+
+func (t *tx) set(key rowKey, p pending) {
+	was, had := t.rows[key]
+	p.assign = p.assign || was.assign
+	size := sizeOf(p.row) - sizeOf(was.row)
+	t.undo = append(t.undo, undo{key, was, had, size})
+	if !had {
+		t.order = append(t.order, key)
+	}
+	t.reserve(key, p.row)
+	t.rows[key] = p
+	t.size += size
+}
+
+// reserve moves a container's reservation from where it was to where the row
+// puts it.
+func (t *tx) reserve(key rowKey, to structs.Row) {
+	if key.table != structs.TableContainers {
+		return
+	}
+	if c, ok := t.get(key.table, key.id).(*structs.Container); ok && c.HostID != "" {
+		t.used(c.HostID).Remove(c)
+	}
+	if c, ok := to.(*structs.Container); ok && c.HostID != "" {
+		t.used(c.HostID).Add(c)
+	}
+}
+
+// used returns what the batch sees reserved on a host, for reading and
+// changing.
+func (t *tx) used(hostID string) *state.Usage {
+	u, ok := t.usage[hostID]
+	if !ok {
+		own := t.base.Usage(hostID)
+		u = &own
+		t.usage[hostID] = u
+	}
+	return u
+}
+
+// begin starts a request.
+func (t *tx) begin() { t.undo, t.seqMark = t.undo[:0], t.seq }
+
+// rollback undoes all that the request has written.
+func (t *tx) rollback() {
+	for i := len(t.undo) - 1; i >= 0; i-- {
+		u := t.undo[i]
+		if u.had {
+			t.reserve(u.key, u.was.row)
+			t.rows[u.key] = u.was
+		} else {
+			t.reserve(u.key, t.base.Get(u.key.table, u.key.id))
+			delete(t.rows, u.key)
+			t.order = t.order[:len(t.order)-1]
+		}
+		t.size -= u.size
+	}
+	t.undo, t.seq = t.undo[:0], t.seqMark
+}
+
+// writes returns the number of rows that the request has written.
+func (t *tx) writes() int { return len(t.undo) }
+
+// changes returns what the batch comes to: one change for each row that is not
+// as it was.
+func (t *tx) changes() []structs.Change {
+	var out []structs.Change
+	for _, key := range t.order {
+		p := t.rows[key]
+		was := t.base.Get(key.table, key.id)
+		if p.row == nil && was == nil {
+			continue // made and deleted within the batch
+		}
+		c := structs.Change{Table: key.table, ID: key.id, Row: p.row, Assign: p.assign}
+		if was != nil {
+			c.Version = was.Base().ModifyIndex
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// meta returns the Meta of a new row on behalf of the caller. id may be "".
+func (t *tx) meta(caller structs.Caller, id string) structs.Meta {
+	if id == "" {
+		id = structs.NewID()
+	}
+	t.seq++
+	return structs.Meta{ID: id, Seq: t.seq, ProjectID: caller.ProjectID, UserID: caller.UserID, CreatedAt: t.now}
+}
+
+// sizeOf returns roughly how many bytes a row takes in an entry.
+func sizeOf(r structs.Row) int {
+	c, ok := r.(*structs.Container)
+	if !ok {
+		if r == nil {
+			return 0
+		}
+		return 512
+	}
+	n := 512 + len(c.Name) + len(c.Spec.Image) + len(c.Observed.Reason) + 64*(len(c.Spec.Ports)+len(c.Spec.Volumes))
+	for _, arg := range c.Spec.Command {
+		n += len(arg)
+	}
+	n += len(c.Spec.CommandText)
+	for k, v := range c.Spec.Environment {
+		n += len(k) + len(v)
+	}
+	for k, v := range c.Spec.Labels {
+		n += len(k) + len(v)
+	}
+	return n
+}

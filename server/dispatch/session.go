@@ -1,0 +1,218 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Limits of sessions.
+const (
+	offerTimeout  = 5 * time.Second // an offer waits this long for the agent to dial back
+	maxOffers     = 256             // offers that wait for one host's poll
+	maxMessage    = 1 << 20         // bytes of one message of a session
+	writeDeadline = 30 * time.Second
+)
+
+// mailbox holds the offers that wait for a host's next poll. It lives as long
+// as there are offers in it or polls at it.
+type mailbox struct {
+	polls  int
+	offers []structs.SessionOffer
+	wake   chan struct{} // capacity 1: there are offers
+	d      *Dispatch
+}
+
+// open enters a poll at the host's mailbox.
+func (d *Dispatch) open(hostID string) *mailbox {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	box := d.boxOf(hostID)
+	box.polls++
+	return box
+}
+
+// leave ends a poll at the mailbox. Offers that came too late for it wake the
+// next one.
+func (d *Dispatch) leave(hostID string, box *mailbox) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	box.polls--
+	if box.polls == 0 && len(box.offers) == 0 {
+		delete(d.mailbox, hostID)
+	}
+}
+
+// boxOf returns the host's mailbox. The caller holds mu.
+func (d *Dispatch) boxOf(hostID string) *mailbox {
+	box := d.mailbox[hostID]
+	if box == nil {
+		box = &mailbox{wake: make(chan struct{}, 1), d: d}
+		d.mailbox[hostID] = box
+	}
+	return box
+}
+
+// take empties the mailbox.
+func (b *mailbox) take() []structs.SessionOffer {
+	b.d.mu.Lock()
+	defer b.d.mu.Unlock()
+	offers := b.offers
+	b.offers = nil
+	return offers
+}
+
+// Session is a user's end of the connection that an agent has dialed back.
+type Session struct {
+	hostID string
+	conn   *websocket.Conn
+	dialed chan struct{} // closed once conn is set
+	once   sync.Once
+	closed chan struct{} // closed by Close
+}
+
+// Open asks the host's agent for a session and returns once it has dialed
+// back. The caller closes the session. Errors: CodeUnavailable if the agent
+// does not come within five seconds, CodeRateLimited.
+func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
+	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{})}
+	offer.SID = structs.NewSecret()
+	if err := d.offer(hostID, offer, s); err != nil {
+		return nil, err
+	}
+	timeout := time.NewTimer(offerTimeout)
+	defer timeout.Stop()
+	var err error
+	select {
+	case <-s.dialed:
+		return s, nil
+	case <-ctx.Done():
+		err = structs.Errorf(structs.CodeUnavailable, "the client left before the host answered: %w", ctx.Err())
+	case <-timeout.C:
+		err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready", offerTimeout)
+	}
+	if !d.withdraw(hostID, offer.SID) {
+		// The agent took it in this very moment: let it go again.
+		<-s.dialed
+		s.Close()
+	}
+	return nil, err
+}
+
+// offer leaves the offer for the host's poll.
+func (d *Dispatch) offer(hostID string, offer structs.SessionOffer, s *Session) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	box := d.boxOf(hostID)
+	if len(box.offers) >= maxOffers {
+		return structs.Errorf(structs.CodeRateLimited, "%d sessions wait for the host already: try again in a second", maxOffers)
+	}
+	box.offers = append(box.offers, offer)
+	d.sessions[offer.SID] = s
+	select {
+	case box.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// withdraw takes the offer back; false means that the agent has dialed.
+func (d *Dispatch) withdraw(hostID, sid string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if box := d.mailbox[hostID]; box != nil {
+		for i := range box.offers {
+			if box.offers[i].SID == sid {
+				box.offers = append(box.offers[:i], box.offers[i+1:]...)
+				break
+			}
+		}
+		if box.polls == 0 && len(box.offers) == 0 {
+			delete(d.mailbox, hostID)
+		}
+	}
+	_, waiting := d.sessions[sid]
+	delete(d.sessions, sid)
+	return waiting
+}
+
+// Expects reports whether the host may dial back for the session: rest asks
+// before it accepts the WebSocket. The error is CodeNotFound.
+func (d *Dispatch) Expects(hostID, sid string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.sessions[sid]; s == nil || s.hostID != hostID {
+		return structs.Errorf(structs.CodeNotFound, "there is no such session: it was opened already, or nobody waits for it any more")
+	}
+	return nil
+}
+
+// Accept joins the connection that an agent has dialed back with to the user
+// who waits for it, and blocks until the session ends. A session is used once,
+// and only by its host; the error for any other is CodeNotFound.
+func (d *Dispatch) Accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error {
+	d.mu.Lock()
+	s := d.sessions[sid]
+	if s != nil && s.hostID == hostID {
+		delete(d.sessions, sid)
+	} else {
+		s = nil
+	}
+	d.mu.Unlock()
+	if s == nil {
+		return structs.Errorf(structs.CodeNotFound, "there is no such session: it was opened already, or nobody waits for it any more")
+	}
+	conn.SetReadLimit(maxMessage)
+	s.conn = conn
+	close(s.dialed)
+	select {
+	case <-s.closed:
+	case <-ctx.Done():
+		conn.CloseNow()
+		<-s.closed
+	}
+	return nil
+}
+
+// Read returns the next message from the agent. The payload is valid until the
+// next Read.
+func (s *Session) Read(ctx context.Context) (channel byte, payload []byte, err error) {
+	kind, message, err := s.conn.Read(ctx)
+	if err != nil {
+		return 0, nil, structs.Errorf(structs.CodeUnavailable, "the host's agent ended the session: %w", err)
+	}
+	if kind != websocket.MessageBinary || len(message) == 0 {
+		return 0, nil, fmt.Errorf("the agent sent a message without a channel")
+	}
+	return message[0], message[1:], nil
+}
+
+// Write sends the agent a message.
+func (s *Session) Write(ctx context.Context, channel byte, payload []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, writeDeadline)
+	defer cancel()
+	w, err := s.conn.Writer(ctx, websocket.MessageBinary)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write([]byte{channel}); err != nil {
+		return err
+	}
+	if _, err := w.Write(payload); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// Close ends the session. The agent notices, and stops what it did for it.
+func (s *Session) Close() {
+	s.once.Do(func() {
+		s.conn.CloseNow()
+		close(s.closed)
+	})
+}

@@ -1,0 +1,190 @@
+package schedule
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the scripts give into testdata")
+
+// TestScripts runs the scripts in testdata. A script is lines of
+//
+//	placement spread|binpack
+//	host NAME [memory=GiB] [cpu=CORES] [lost] [KEY=VALUE ...]
+//	place [memory=GiB] [cpu=CORES] [port=N[/udp]] [KEY=VALUE ...]
+//
+// and each place is followed by a line "-> host" or "-> reason", which
+// -rewrite writes anew.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := runScript(t, string(want))
+			if *rewrite {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(want) {
+				t.Errorf("got:\n%s", got)
+			}
+		})
+	}
+}
+
+func runScript(t *testing.T, script string) string {
+	t.Helper()
+	var out strings.Builder
+	var hosts []Host
+	placement := structs.PlacementSpread
+	lines := bufio.NewScanner(strings.NewReader(script))
+	for lines.Scan() {
+		line := lines.Text()
+		words := strings.Fields(line)
+		if len(words) > 0 && words[0] == "->" {
+			continue
+		}
+		fmt.Fprintln(&out, line)
+		if len(words) == 0 || words[0] == "#" {
+			continue
+		}
+		switch words[0] {
+		case "placement":
+			placement = structs.Placement(words[1])
+		case "host":
+			hosts = append(hosts, scriptHost(t, words[1:]))
+		case "place":
+			spec := scriptSpec(t, words[1:])
+			id, reason := Choose(hosts, &spec, placement)
+			if id == "" {
+				fmt.Fprintln(&out, "-> "+reason)
+				continue
+			}
+			i := slices.IndexFunc(hosts, func(h Host) bool { return h.ID == id })
+			hosts[i].Used.Add(&structs.Container{HostID: id, Spec: spec})
+			fmt.Fprintln(&out, "-> "+hosts[i].Name)
+		default:
+			t.Fatalf("%q is no command", line)
+		}
+	}
+	return out.String()
+}
+
+func scriptHost(t *testing.T, words []string) Host {
+	h := Host{ID: "id-" + words[0], Name: words[0], Ready: true, Memory: 4 << 30, MilliCPU: 4000, Labels: map[string]string{}, Used: new(state.Usage)}
+	for _, word := range words[1:] {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "lost":
+			h.Ready = false
+		case "memory":
+			h.Memory = int64(number(t, value) * (1 << 30))
+		case "cpu":
+			h.MilliCPU = int64(number(t, value) * 1000)
+		default:
+			h.Labels[key] = value
+		}
+	}
+	return h
+}
+
+func scriptSpec(t *testing.T, words []string) structs.ContainerSpec {
+	s := structs.ContainerSpec{Constraints: map[string]string{}}
+	for _, word := range words {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "memory":
+			s.Memory = int64(number(t, value) * (1 << 30))
+		case "cpu":
+			s.MilliCPU = int64(number(t, value) * 1000)
+		case "port":
+			port, udp := strings.CutSuffix(value, "/udp")
+			p := structs.Port{ContainerPort: 80, HostPort: int(number(t, port)), Protocol: "tcp"}
+			if udp {
+				p.Protocol = "udp"
+			}
+			s.Ports = append(s.Ports, p)
+		default:
+			s.Constraints[key] = value
+		}
+	}
+	return s
+}
+
+func number(t *testing.T, s string) float64 {
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestNeverOverfills places and removes at random and holds every host against
+// what it has.
+func TestNeverOverfills(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		var hosts []Host
+		for i := range 5 {
+			hosts = append(hosts, Host{ID: fmt.Sprint(i), Name: fmt.Sprint(i), Ready: true, Memory: int64(r.IntN(8)) << 30, MilliCPU: int64(r.IntN(8000)), Used: new(state.Usage)})
+		}
+		ports := make(map[string]bool)
+		for range 300 {
+			spec := structs.ContainerSpec{Memory: int64(r.IntN(3)) << 29, MilliCPU: int64(r.IntN(3)) * 250}
+			port := r.IntN(20)
+			if port > 0 {
+				spec.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
+			}
+			id, reason := Choose(hosts, &spec, []structs.Placement{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
+			if (id == "") == (reason == "") {
+				t.Fatalf("seed %d: id %q and reason %q", seed, id, reason)
+			}
+			if id == "" {
+				continue
+			}
+			h := &hosts[slices.IndexFunc(hosts, func(h Host) bool { return h.ID == id })]
+			key := fmt.Sprint(id, port)
+			if port > 0 && ports[key] {
+				t.Fatalf("seed %d: port %d of host %s is given twice", seed, port, id)
+			}
+			ports[key] = true
+			h.Used.Add(&structs.Container{HostID: id, Spec: spec})
+			if h.Used.Memory > h.Memory && spec.Memory > 0 || h.Used.MilliCPU > h.MilliCPU && spec.MilliCPU > 0 {
+				t.Fatalf("seed %d: host %s is overfilled: %+v of %d, %d", seed, id, h.Used, h.Memory, h.MilliCPU)
+			}
+		}
+	}
+}
+
+// TestOrderDoesNotMatter: every server must choose alike.
+func TestOrderDoesNotMatter(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	var hosts []Host
+	for i := range 6 {
+		hosts = append(hosts, Host{ID: fmt.Sprint("id", i), Name: "same", Ready: true, Memory: 1 << 30, MilliCPU: 1000, Used: new(state.Usage)})
+	}
+	want, _ := Choose(hosts, &structs.ContainerSpec{}, structs.PlacementSpread)
+	for range 20 {
+		r.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
+		if got, _ := Choose(hosts, &structs.ContainerSpec{}, structs.PlacementSpread); got != want {
+			t.Fatalf("chose %s, then %s", want, got)
+		}
+	}
+}
