@@ -1,0 +1,67 @@
+package identity
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestNone(t *testing.T) {
+	caller, err := None().Authenticate(context.Background(), "whatever")
+	if err != nil || caller.ProjectID != DefaultProject || !caller.Is(structs.RoleAdmin) || !caller.Is(structs.RoleMember) {
+		t.Fatalf("caller %+v, error %v", caller, err)
+	}
+}
+
+func TestStaticRefusesUnknownTokens(t *testing.T) {
+	s := Static{"good": {ProjectID: "p"}, "": {ProjectID: "trap"}}
+	if c, err := s.Authenticate(context.Background(), "good"); err != nil || c.ProjectID != "p" {
+		t.Fatalf("good token: %+v, %v", c, err)
+	}
+	for _, token := range []string{"", "bad", "GOOD"} {
+		if _, err := s.Authenticate(context.Background(), token); structs.CodeOf(err) != structs.CodeUnauthenticated {
+			t.Errorf("token %q: %v, want unauthenticated", token, err)
+		}
+	}
+}
+
+func TestCheckProject(t *testing.T) {
+	caller := structs.Caller{ProjectID: "p"}
+	for named, want := range map[string]structs.Code{"": "", "p": "", "q": structs.CodeForbidden} {
+		if got := structs.CodeOf(CheckProject(caller, named)); got != want {
+			t.Errorf("project %q: code %q, want %q", named, got, want)
+		}
+	}
+}
+
+func TestCallerOfEmptyContextMayNothing(t *testing.T) {
+	caller := CallerFrom(context.Background())
+	for action := range policy {
+		if May(caller, action) {
+			t.Errorf("nobody may %s", action)
+		}
+	}
+	want := structs.Caller{ProjectID: "p", Roles: []structs.Role{structs.RoleReader}}
+	if got := CallerFrom(WithCaller(context.Background(), want)); got.ProjectID != "p" || !May(got, BayList) || May(got, BayCreate) {
+		t.Errorf("caller out of the context: %+v", got)
+	}
+}
+
+func TestPolicyByRole(t *testing.T) {
+	as := func(r structs.Role) structs.Caller { return structs.Caller{Roles: []structs.Role{r}} }
+	for action := range policy {
+		if !May(as(structs.RoleAdmin), action) {
+			t.Errorf("admin may not %s", action)
+		}
+		if May(as(structs.RoleReader), action) && !May(as(structs.RoleMember), action) {
+			t.Errorf("a reader may %s, a member may not", action)
+		}
+	}
+	if err := Check(as(structs.RoleReader), ContainerExecute); structs.CodeOf(err) != structs.CodeForbidden {
+		t.Errorf("a reader executes: %v", err)
+	}
+	if err := Check(as(structs.RoleAdmin), Action("no:such")); structs.CodeOf(err) != structs.CodeForbidden {
+		t.Errorf("an unknown action: %v", err)
+	}
+}

@@ -1,0 +1,138 @@
+package identity
+
+import (
+	"slices"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Action names something that a caller may or may not do. Every route of the
+// REST API names one; a few more are asked for by what a request says.
+type Action string
+
+// The actions of routes.
+const (
+	Public      Action = "public" // anyone, without a token
+	APIVersion  Action = "api:get"
+	APIDocument Action = "api:openapi"
+
+	BayCreate Action = "bay:create"
+	BayList   Action = "bay:get_all"
+	BayDetail Action = "bay:detail"
+	BayGet    Action = "bay:get"
+	BayUpdate Action = "bay:update"
+	BayDelete Action = "bay:delete"
+
+	BayModelCreate Action = "baymodel:create"
+	BayModelList   Action = "baymodel:get_all"
+	BayModelDetail Action = "baymodel:detail"
+	BayModelGet    Action = "baymodel:get"
+	BayModelUpdate Action = "baymodel:update"
+	BayModelDelete Action = "baymodel:delete"
+
+	NodeCreate Action = "node:create"
+	NodeList   Action = "node:get_all"
+	NodeDetail Action = "node:detail"
+	NodeGet    Action = "node:get"
+	NodeUpdate Action = "node:update"
+	NodeDelete Action = "node:delete"
+
+	HostList   Action = "host:get_all"
+	HostDetail Action = "host:detail"
+	HostGet    Action = "host:get"
+
+	ContainerCreate  Action = "container:create"
+	ContainerList    Action = "container:get_all"
+	ContainerDetail  Action = "container:detail"
+	ContainerGet     Action = "container:get"
+	ContainerUpdate  Action = "container:update"
+	ContainerDelete  Action = "container:delete"
+	ContainerStart   Action = "container:start"
+	ContainerStop    Action = "container:stop"
+	ContainerReboot  Action = "container:reboot"
+	ContainerPause   Action = "container:pause"
+	ContainerUnpause Action = "container:unpause"
+	ContainerLogs    Action = "container:logs"
+	ContainerExecute Action = "container:execute"
+
+	OperatorState Action = "operator:state"
+
+	AgentRegister Action = "agent:register" // the join token, or the host's secret, in the body
+	AgentCall     Action = "agent:call"     // the host's secret
+)
+
+// The actions that depend on what a request says.
+const (
+	BayShare    Action = "bay:share"         // a bay for all projects
+	AllProjects Action = "list:all_projects" // objects of other projects in lists
+	SeeHosts    Action = "node:hosts"        // hosts among the nodes
+)
+
+var (
+	anyone    = []structs.Role{structs.RoleReader, structs.RoleMember, structs.RoleAdmin}
+	members   = []structs.Role{structs.RoleMember, structs.RoleAdmin}
+	operators = []structs.Role{structs.RoleAdmin}
+)
+
+// policy says which roles may do what. An action that isn't in it is nobody's.
+var policy = map[Action][]structs.Role{
+	APIVersion:  anyone,
+	APIDocument: anyone,
+
+	BayCreate: members,
+	BayList:   anyone,
+	BayDetail: anyone,
+	BayGet:    anyone,
+	BayUpdate: members,
+	BayDelete: members,
+	BayShare:  operators,
+
+	BayModelCreate: members,
+	BayModelList:   anyone,
+	BayModelDetail: anyone,
+	BayModelGet:    anyone,
+	BayModelUpdate: members,
+	BayModelDelete: members,
+
+	NodeCreate: members,
+	NodeList:   anyone,
+	NodeDetail: anyone,
+	NodeGet:    anyone,
+	NodeUpdate: members,
+	NodeDelete: members,
+	SeeHosts:   operators,
+
+	HostList:   operators,
+	HostDetail: operators,
+	HostGet:    operators,
+
+	ContainerCreate:  members,
+	ContainerList:    anyone,
+	ContainerDetail:  anyone,
+	ContainerGet:     anyone,
+	ContainerUpdate:  members,
+	ContainerDelete:  members,
+	ContainerStart:   members,
+	ContainerStop:    members,
+	ContainerReboot:  members,
+	ContainerPause:   members,
+	ContainerUnpause: members,
+	ContainerLogs:    anyone,
+	ContainerExecute: members,
+
+	OperatorState: operators,
+	AllProjects:   operators,
+}
+
+// May reports whether the caller may do the action.
+func May(caller structs.Caller, action Action) bool {
+	return slices.ContainsFunc(policy[action], caller.Is)
+}
+
+// Check returns CodeForbidden unless the caller may do the action.
+func Check(caller structs.Caller, action Action) error {
+	if May(caller, action) {
+		return nil
+	}
+	return structs.Errorf(structs.CodeForbidden, "Policy doesn't allow %s to be performed: it takes a role of %v in the project", action, policy[action])
+}
