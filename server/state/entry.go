@@ -76,20 +76,29 @@ func entrySum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:2], castagnoli), castagnoli, b[entryHead:])
 }
 
+// CheckEntry returns an error if the bytes are not those of an entry of this
+// binary's schema, or are damaged. It is cheaper than DecodeEntry.
+func CheckEntry(b []byte) error {
+	if len(b) < entryHead {
+		return fmt.Errorf("entry of %d bytes is cut off", len(b))
+	}
+	if schema := binary.BigEndian.Uint16(b); schema != structs.SchemaVersion {
+		return fmt.Errorf("entry of schema %d; this binary reads %d: run the version of magnum that wrote it, or a newer one", schema, structs.SchemaVersion)
+	}
+	if want, got := binary.BigEndian.Uint32(b[2:]), entrySum(b); want != got {
+		return fmt.Errorf("entry is damaged: its checksum is %08x, its content's is %08x", want, got)
+	}
+	return nil
+}
+
 // DecodeEntry returns the entry that the bytes hold. An error means that this
 // binary can't know what the entry does: it is damaged, or written under a
 // schema, with a table or with a field that this binary doesn't have.
 func DecodeEntry(b []byte) (*structs.Entry, error) {
-	if len(b) < entryHead {
-		return nil, fmt.Errorf("entry of %d bytes is cut off", len(b))
+	if err := CheckEntry(b); err != nil {
+		return nil, err
 	}
 	e := &structs.Entry{Schema: int(binary.BigEndian.Uint16(b))}
-	if e.Schema != structs.SchemaVersion {
-		return nil, fmt.Errorf("entry of schema %d; this binary reads %d: run the version of magnum that wrote it, or a newer one", e.Schema, structs.SchemaVersion)
-	}
-	if want, got := binary.BigEndian.Uint32(b[2:]), entrySum(b); want != got {
-		return nil, fmt.Errorf("entry is damaged: its checksum is %08x, its content's is %08x", want, got)
-	}
 	r := reader{rest: b[entryHead:]}
 	e.Term, e.Prev = r.uvarint("term"), r.uvarint("prev")
 	n := r.uvarint("number of changes")

@@ -1,0 +1,98 @@
+package raftlog
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/server/state"
+)
+
+// Config says where a server's log lives and how it talks to other servers.
+type Config struct {
+	DataDir   string // the log's files are in its subdirectory "raft"
+	ServerID  string // of this server, for good; a UUID
+	BindAddr  string // host:port of Raft's TCP port; "" opens no port, for a server that stays alone
+	Advertise string // host:port at which other servers reach BindAddr; default: BindAddr as it was opened
+
+	Store  *state.Store // empty; filled from snapshot and log, and written by nobody else
+	Logger hclog.Logger
+
+	HeartbeatTimeout time.Duration // silence of the leader before an election; default 350ms
+	ElectionTimeout  time.Duration // silence of the voters before another election; default 350ms
+	LeaderLease      time.Duration // silence of the voters before a leader resigns; default 250ms, at most HeartbeatTimeout
+
+	SnapshotThreshold uint64        // entries after which a snapshot is taken; default 8192
+	SnapshotInterval  time.Duration // how often that is looked at; default 30s
+	TrailingLogs      uint64        // entries kept behind a snapshot, for followers that lag; default 8192
+
+	// Transport is used instead of one on BindAddr; for tests.
+	Transport raft.Transport
+	// WrapLogStore wraps the store of the log; for tests that break it and for
+	// trying another store.
+	WrapLogStore func(raft.LogStore) raft.LogStore
+}
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.HeartbeatTimeout == 0 {
+		c.HeartbeatTimeout = 350 * time.Millisecond
+	}
+	if c.ElectionTimeout == 0 {
+		c.ElectionTimeout = c.HeartbeatTimeout
+	}
+	if c.LeaderLease == 0 {
+		c.LeaderLease = min(250*time.Millisecond, c.HeartbeatTimeout)
+	}
+	if c.SnapshotThreshold == 0 {
+		c.SnapshotThreshold = 8192
+	}
+	if c.SnapshotInterval == 0 {
+		c.SnapshotInterval = 30 * time.Second
+	}
+	if c.TrailingLogs == 0 {
+		c.TrailingLogs = 8192
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.DataDir == "":
+		return fmt.Errorf("raft: no data directory given")
+	case c.ServerID == "":
+		return fmt.Errorf("raft: no server ID given")
+	case c.Store == nil:
+		return fmt.Errorf("raft: no store given")
+	case c.Store.Index() != 0:
+		return fmt.Errorf("raft: the store is not empty, it is at index %d", c.Store.Index())
+	}
+	return raft.ValidateConfig(c.raft())
+}
+
+// raft returns the configuration of the library.
+func (c Config) raft() *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(c.ServerID)
+	rc.HeartbeatTimeout = c.HeartbeatTimeout
+	rc.ElectionTimeout = c.ElectionTimeout
+	rc.LeaderLeaseTimeout = c.LeaderLease
+	rc.SnapshotThreshold = c.SnapshotThreshold
+	rc.SnapshotInterval = c.SnapshotInterval
+	rc.TrailingLogs = c.TrailingLogs
+	rc.MaxAppendEntries = 32 // an entry holds a whole batch, up to 512 KiB
+	rc.Logger = c.Logger.Named("raft")
+	rc.NoLegacyTelemetry = true
+	return rc
+}
+
+// The files of the log.
+func (c Config) dir() string          { return filepath.Join(c.DataDir, "raft") }
+func (c Config) logFile() string      { return filepath.Join(c.dir(), "log.db") }
+func (c Config) ackFile() string      { return filepath.Join(c.dir(), "acknowledged") }
+func (c Config) snapshotsDir() string { return filepath.Join(c.dir(), "snapshots") }

@@ -1,0 +1,309 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+const patience = 10 * time.Second
+
+// member is a Log whose Run is running.
+type member struct {
+	*Log
+	t    testing.TB
+	stop func() // ends Run and waits for it
+}
+
+func testConfig(t testing.TB, dir string) Config {
+	logger := hclog.NewNullLogger()
+	if testing.Verbose() {
+		logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn})
+	}
+	return Config{
+		DataDir: dir, ServerID: "11111111-1111-4111-8111-111111111111", Store: state.New(), Logger: logger,
+		HeartbeatTimeout: 50 * time.Millisecond, LeaderLease: 50 * time.Millisecond,
+	}
+}
+
+func mustOpen(t testing.TB, c Config) *Log {
+	t.Helper()
+	l, err := Open(c)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return l
+}
+
+// idle leads until the leadership ends.
+func idle(ctx context.Context, _ uint64) error { <-ctx.Done(); return nil }
+
+// start opens and runs a member, which bootstraps itself if it is new.
+func start(t testing.TB, c Config) *member {
+	t.Helper()
+	l := mustOpen(t, c)
+	if !l.HasState() {
+		if err := l.Bootstrap(); err != nil {
+			t.Fatalf("bootstrap: %v", err)
+		}
+	}
+	m := run(t, l, idle)
+	m.waitLeader()
+	return m
+}
+
+func run(t testing.TB, l *Log, lead func(context.Context, uint64) error) *member {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx, lead) }()
+	var once sync.Once
+	m := &member{Log: l, t: t, stop: func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("run: %v", err)
+				}
+			case <-time.After(patience):
+				t.Error("run did not end")
+			}
+		})
+	}}
+	t.Cleanup(m.stop)
+	return m
+}
+
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// waitLeader waits until the member leads and has passed a Barrier.
+func (m *member) waitLeader() {
+	m.t.Helper()
+	eventually(m.t, "the server leads", func() bool { return m.IsLeader() && m.Barrier(context.Background()) == nil })
+}
+
+func nodeChange(n int) structs.Change {
+	id := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
+	return structs.Change{Table: structs.TableNodes, ID: id, Row: &structs.Node{Meta: structs.Meta{ID: id, Seq: uint64(n)}, Name: fmt.Sprint("node-", n)}}
+}
+
+func encode(t testing.TB, term, prev uint64, changes ...structs.Change) []byte {
+	t.Helper()
+	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: term, Prev: prev, Changes: changes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// put proposes a row, decided on the state as it is.
+func (m *member) put(n int) uint64 {
+	m.t.Helper()
+	index, err := m.Propose(context.Background(), encode(m.t, m.Term(), m.Store.Index(), nodeChange(n)))
+	if err != nil {
+		m.t.Fatalf("propose: %v", err)
+	}
+	return index
+}
+
+func sameState(t testing.TB, got, want *state.Store) {
+	t.Helper()
+	g, w := got.Snapshot(), want.Snapshot()
+	if g.Index() != w.Index() || g.Hash() != w.Hash() {
+		t.Errorf("state is %d/%016x, want %d/%016x", g.Index(), g.Hash(), w.Index(), w.Hash())
+	}
+}
+
+func TestRestartKeepsState(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, testConfig(t, dir))
+	for n := range 20 {
+		a.put(n + 1)
+	}
+	a.stop()
+	b := start(t, testConfig(t, dir))
+	if !b.HasState() {
+		t.Error("a server with a log says it has no state")
+	}
+	sameState(t, b.Store, a.Store)
+	b.put(21)
+}
+
+// A copy of the files of a running server is what kill -9 leaves.
+func TestKillKeepsState(t *testing.T) {
+	dir := t.TempDir()
+	a := start(t, testConfig(t, dir))
+	for n := range 20 {
+		a.put(n + 1)
+	}
+	left := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, testConfig(t, left))
+	sameState(t, b.Store, a.Store)
+}
+
+func TestSnapshotAndReplayAgree(t *testing.T) {
+	dir := t.TempDir()
+	c := testConfig(t, dir)
+	c.TrailingLogs = 1
+	a := start(t, c)
+	for n := range 20 {
+		a.put(n + 1)
+	}
+	replayed := filepath.Join(t.TempDir(), "replayed")
+	if err := os.CopyFS(replayed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Snapshot(); err != nil {
+		t.Fatalf("snapshot: %v", err)
+	}
+	if first, err := a.bolt.FirstIndex(); err != nil || first < 15 {
+		t.Errorf("the log still begins at %d (%v)", first, err)
+	}
+	if err := a.Snapshot(); err != nil {
+		t.Errorf("a snapshot with nothing new: %v", err)
+	}
+	a.put(21)
+	a.stop()
+	b := start(t, testConfig(t, dir))
+	sameState(t, b.Store, a.Store)
+
+	r := start(t, testConfig(t, replayed))
+	r.put(21)
+	if r.Store.Hash() == 0 || b.Store.Snapshot().Hash() == 0 {
+		t.Error("the states are empty")
+	}
+	for n := range 21 {
+		id := nodeChange(n + 1).ID
+		if r.Store.Snapshot().Node(id) == nil || b.Store.Snapshot().Node(id) == nil {
+			t.Errorf("node %d is missing", n+1)
+		}
+	}
+}
+
+func TestStaleEntryIsRejected(t *testing.T) {
+	m := start(t, testConfig(t, t.TempDir()))
+	ctx := context.Background()
+	m.put(1)
+	before := m.Store.Snapshot()
+	for name, data := range map[string][]byte{
+		"term": encode(t, m.Term()-1, before.Index(), nodeChange(2)),
+		"prev": encode(t, m.Term(), before.Index()-1, nodeChange(2)),
+	} {
+		if _, err := m.Propose(ctx, data); !errors.Is(err, ErrStale) {
+			t.Errorf("%s: %v, want ErrStale", name, err)
+		}
+	}
+	if _, err := m.Propose(ctx, encode(t, m.Term(), before.Index(), nodeChange(1))); structs.CodeOf(err) != structs.CodeConflict {
+		t.Errorf("an existing row was made anew: %v", err)
+	}
+	sameState(t, m.Store, (func() *state.Store { return m.Store })())
+	if after := m.Store.Snapshot(); after != before {
+		t.Errorf("a rejected entry moved the state from %d to %d", before.Index(), after.Index())
+	}
+	m.put(2) // and it goes on
+}
+
+func TestFSMStopsAtPoison(t *testing.T) {
+	f := &fsm{store: state.New()}
+	defer func() {
+		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "entry 7") {
+			t.Errorf("panicked with %v", p)
+		}
+	}()
+	f.Apply(&raft.Log{Index: 7, Term: 1, Data: []byte("poison")})
+}
+
+func TestLeadIsCalledAgain(t *testing.T) {
+	l := mustOpen(t, testConfig(t, t.TempDir()))
+	if err := l.Bootstrap(); err != nil {
+		t.Fatal(err)
+	}
+	calls := make(chan uint64, 3)
+	run(t, l, func(ctx context.Context, term uint64) error {
+		if l.barrier.Load() != term {
+			t.Errorf("lead began without a Barrier in term %d", term)
+		}
+		calls <- term
+		if len(calls) < cap(calls) {
+			return errors.New("failed")
+		}
+		return idle(ctx, term)
+	})
+	eventually(t, "lead was called three times", func() bool { return len(calls) == cap(calls) })
+	if a, b, c := <-calls, <-calls, <-calls; a == 0 || a != b || b != c {
+		t.Errorf("terms %d %d %d", a, b, c)
+	}
+}
+
+func TestClosedLogRefuses(t *testing.T) {
+	m := start(t, testConfig(t, t.TempDir()))
+	m.stop()
+	ctx := context.Background()
+	if _, err := m.Propose(ctx, encode(t, 1, 1)); structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("propose: %v", err)
+	}
+	if _, err := m.ReadIndex(ctx); structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("read index: %v", err)
+	}
+	if err := m.Barrier(ctx); structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("barrier: %v", err)
+	}
+	if err := m.Close(); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+}
+
+func TestOpenRefusesConfig(t *testing.T) {
+	used := state.New()
+	if err := used.Apply(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"data directory": func(c *Config) { c.DataDir = "" },
+		"server ID":      func(c *Config) { c.ServerID = "" },
+		"no store":       func(c *Config) { c.Store = nil },
+		"not empty":      func(c *Config) { c.Store = used },
+		"Timeout":        func(c *Config) { c.HeartbeatTimeout = time.Millisecond },
+		"listen":         func(c *Config) { c.BindAddr = "127.0.0.1:notaport" },
+		"advertise":      func(c *Config) { c.BindAddr, c.Advertise = "127.0.0.1:0", "nowhere:notaport" },
+	} {
+		c := testConfig(t, t.TempDir())
+		change(&c)
+		if l, err := Open(c); err == nil || !strings.Contains(err.Error(), name) {
+			if l != nil {
+				l.Close()
+			}
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSecondOpenOfOneDirIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	start(t, testConfig(t, dir))
+	if _, err := Open(testConfig(t, dir)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("opened a log that is in use: %v", err)
+	}
+}

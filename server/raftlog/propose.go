@@ -1,0 +1,63 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// enqueueTimeout is how long the library may take to accept a call; it is
+// busy for longer only if its disk hangs.
+const enqueueTimeout = 5 * time.Second
+
+// Propose appends data to the log and returns its index once a majority has it
+// on disk and this server has applied it.
+//
+// An entry that was applied as a refusal gives ErrStale or the store's
+// CodeConflict: it is in the log and has changed nothing. Every other error is
+// CodeNoLeader and leaves the outcome unknown: the entry may or may not be
+// carried out, now or by a later leader. Also after ctx has ended.
+func (l *Log) Propose(ctx context.Context, data []byte) (index uint64, err error) {
+	var future raft.ApplyFuture
+	err = l.call(ctx, func() error {
+		f := l.raft.Apply(data, enqueueTimeout)
+		err := f.Error()
+		future = f
+		return err
+	})
+	if err != nil {
+		return 0, noLeader("commit an entry", err)
+	}
+	if refusal, ok := future.Response().(error); ok {
+		return 0, refusal
+	}
+	index = future.Index()
+	l.acked.write(index)
+	return index, nil
+}
+
+// Barrier returns once this server, being the leader, has applied all that was
+// committed before. Errors are CodeNoLeader.
+func (l *Log) Barrier(ctx context.Context) error {
+	term := l.Term()
+	err := l.call(ctx, func() error { return l.raft.Barrier(enqueueTimeout).Error() })
+	if err != nil {
+		return noLeader("wait for earlier entries", err)
+	}
+	if l.Term() == term {
+		l.barrier.Store(term)
+	}
+	return nil
+}
+
+// noLeader is the error for a question that only a leader can answer.
+func noLeader(what string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return structs.Errorf(structs.CodeNoLeader, "no leader could %s in time: %w", what, err)
+	}
+	return structs.Errorf(structs.CodeNoLeader, "this server is not, or no longer, the leader that could %s: %w", what, err)
+}

@@ -1,0 +1,161 @@
+package raftlog
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// pollLeadership is how often leadership is looked at, should a notification
+	// of the library be lost.
+	pollLeadership = 100 * time.Millisecond
+
+	minBackoff = 50 * time.Millisecond // ceiling of the first wait before lead is called again
+	maxBackoff = 2 * time.Second
+	steady     = 10 * time.Second // a lead that lasted so long is no longer failing
+
+	transferTimeout = 2 * time.Second // for handing leadership over at a clean stop
+)
+
+// Run takes part in the cluster until ctx ends; then it hands leadership over
+// if it has it and somebody else can take it, stops Raft, closes the files and
+// returns nil.
+//
+// Each time this server becomes the leader, and has applied all that earlier
+// leaders committed, Run calls lead with the term and a context that ends with
+// the leadership. If lead returns while the leadership lasts, it is called
+// again after another Barrier and a pause. Run never calls it while an earlier
+// call lasts.
+func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
+	changes := make(chan raft.Observation, 1)
+	observer := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
+		_, is := o.Data.(raft.RaftState)
+		return is
+	})
+	l.raft.RegisterObserver(observer)
+	tick := time.NewTicker(pollLeadership)
+	defer tick.Stop()
+	w := &watch{log: l, changes: changes, tick: tick.C}
+	for {
+		term, led := w.leadership(ctx)
+		if !led {
+			break
+		}
+		l.leadTerm(ctx, w, term, lead)
+	}
+	l.raft.DeregisterObserver(observer)
+	l.handOver()
+	return l.Close()
+}
+
+// leadTerm has lead run for as long as this server leads in the term.
+func (l *Log) leadTerm(ctx context.Context, w *watch, term uint64, lead func(context.Context, uint64) error) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.leadAgain(ctx, term, lead)
+	}()
+	w.end(ctx, term)
+	cancel()
+	<-ended
+}
+
+// leadAgain calls lead until ctx ends.
+func (l *Log) leadAgain(ctx context.Context, term uint64, lead func(context.Context, uint64) error) {
+	backoff := minBackoff
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.Barrier(ctx)
+		if err == nil && l.Term() == term {
+			err = lead(ctx, term)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > steady {
+			backoff = minBackoff
+		}
+		pause := rand.N(backoff)
+		l.Logger.Warn("leading ended although leadership lasts; it begins again", "term", term, "duration", pause, "error", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// watch looks at state and term whenever they may have changed. Raft's own
+// LeaderCh has one slot whose value is overwritten, so that losing and
+// regaining leadership can look like nothing at all.
+type watch struct {
+	log     *Log
+	changes <-chan raft.Observation
+	tick    <-chan time.Time
+}
+
+// leadership waits until this server leads and returns the term; led is false
+// once ctx has ended.
+func (w *watch) leadership(ctx context.Context) (term uint64, led bool) {
+	for ctx.Err() == nil {
+		if term, leads := w.now(); leads {
+			return term, true
+		}
+		w.wait(ctx)
+	}
+	return 0, false
+}
+
+// end waits until this server no longer leads in the term, or ctx has ended.
+func (w *watch) end(ctx context.Context, term uint64) {
+	for ctx.Err() == nil {
+		if now, leads := w.now(); !leads || now != term {
+			return
+		}
+		w.wait(ctx)
+	}
+}
+
+func (w *watch) now() (term uint64, leads bool) {
+	term = w.log.Term()
+	leads = w.log.IsLeader()
+	return term, leads && w.log.Term() == term
+}
+
+func (w *watch) wait(ctx context.Context) {
+	select {
+	case <-w.changes:
+	case <-w.tick:
+	case <-ctx.Done():
+	}
+}
+
+// handOver makes another voter the leader, so that a clean stop costs the
+// cluster no election timeout. What is wrong with it heals by an election.
+func (l *Log) handOver() {
+	if !l.IsLeader() || !l.hasOtherVoters() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), transferTimeout)
+	defer cancel()
+	if err := l.call(ctx, func() error { return l.raft.LeadershipTransfer().Error() }); err != nil {
+		l.Logger.Warn("leadership was not handed over", "error", err)
+	}
+}
+
+func (l *Log) hasOtherVoters() bool {
+	future := l.raft.GetConfiguration()
+	if future.Error() != nil {
+		return false
+	}
+	for _, s := range future.Configuration().Servers {
+		if s.Suffrage == raft.Voter && string(s.ID) != l.ServerID {
+			return true
+		}
+	}
+	return false
+}
