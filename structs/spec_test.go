@@ -1,0 +1,106 @@
+package structs
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func specOf(t *testing.T, body string) (ContainerSpec, error) {
+	t.Helper()
+	var r ContainerRequest
+	if err := json.Unmarshal([]byte(body), &r); err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return r.Spec()
+}
+
+func TestSpec(t *testing.T) {
+	s, err := specOf(t, `{"image":"busybox","command":"sh -c 'a b'","memory":"512m","cpu":0.5,"restart_policy":"on-failure:3",
+		"ports":[{"container_port":80,"host_port":8080}],"volumes":[{"name":"data","target":"/data"},{"type":"tmpfs","target":"/tmp"}],"stop_timeout":0}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Memory != 512<<20 || s.MilliCPU != 500 || s.RestartPolicy != (RestartPolicy{Name: RestartOnFailure, MaxRetries: 3}) || s.StopSeconds() != 0 ||
+		len(s.Command) != 3 || s.Ports[0].Protocol != "tcp" || s.Volumes[0].Type != MountVolume || s.PullPolicy != PullIfNotPresent {
+		t.Errorf("%+v", s)
+	}
+	if s, err = specOf(t, `{"image_id":"busybox","image":"busybox"}`); err != nil || s.StopSeconds() != DefaultStopTimeout || s.RestartPolicy.Name != RestartNo {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestSpecRefusals: every limit has a refusal that names the field.
+func TestSpecRefusals(t *testing.T) {
+	long := strings.Repeat("x", MaxText+1)
+	for body, field := range map[string]string{
+		`{}`:                                           "image_id",
+		`{"image":"a","image_id":"b"}`:                 "image_id",
+		`{"image":"a b"}`:                              "image_id",
+		`{"image":"` + long + `"}`:                     "image_id",
+		`{"image":"a","workdir":"here"}`:               "workdir",
+		`{"image":"a","workdir":"/` + long + `"}`:      "workdir",
+		`{"image":"a","hostname":"-x"}`:                "hostname",
+		`{"image":"a","hostname":"a_b"}`:               "hostname",
+		`{"image":"a","hostname":"` + long[:64] + `"}`: "hostname",
+		`{"image":"a","user":"` + long + `"}`:          "user",
+		`{"image":"a","user":"a\u0000"}`:               "user",
+		`{"image":"a","command":["` + strings.Repeat("x", MaxCommand+1) + `"]}`:                                 "command",
+		`{"image":"a","entrypoint":["` + strings.Repeat("x", MaxCommand+1) + `"]}`:                              "entrypoint",
+		`{"image":"a","environment":{"":"x"}}`:                                                                  "environment",
+		`{"image":"a","environment":{"a=b":"x"}}`:                                                               "environment",
+		`{"image":"a","environment":{"a":"\u0000"}}`:                                                            "environment",
+		`{"image":"a","environment":{"a":"` + strings.Repeat("x", MaxEnvironment) + `"}}`:                       "environment",
+		`{"image":"a","labels":{"":"x"}}`:                                                                       "labels",
+		`{"image":"a","labels":{"magnum.host":"x"}}`:                                                            "labels",
+		`{"image":"a","labels":{"a":"` + long + `"}}`:                                                           "labels",
+		`{"image":"a","constraints":{"":"x"}}`:                                                                  "constraints",
+		`{"image":"a","memory":1}`:                                                                              "memory",
+		`{"image":"a","memory":"2000t"}`:                                                                        "memory",
+		`{"image":"a","cpu":-1}`:                                                                                "cpu",
+		`{"image":"a","cpu":0.0001}`:                                                                            "cpu",
+		`{"image":"a","cpu":1e9}`:                                                                               "cpu",
+		`{"image":"a","stop_timeout":-1}`:                                                                       "stop_timeout",
+		`{"image":"a","stop_timeout":3601}`:                                                                     "stop_timeout",
+		`{"image":"a","log_max_size":1}`:                                                                        "log_max_size",
+		`{"image":"a","log_max_size":"2g"}`:                                                                     "log_max_size",
+		`{"image":"a","restart_policy":"sometimes"}`:                                                            "restart_policy",
+		`{"image":"a","restart_policy":"on-failure:x"}`:                                                         "restart_policy",
+		`{"image":"a","restart_policy":"on-failure:0"}`:                                                         "restart_policy",
+		`{"image":"a","restart_policy":"always:3"}`:                                                             "restart_policy",
+		`{"image":"a","restart_policy":"always","auto_remove":true}`:                                            "auto_remove",
+		`{"image":"a","image_pull_policy":"perhaps"}`:                                                           "image_pull_policy",
+		`{"image":"a","ports":[{"container_port":0}]}`:                                                          "ports[0].container_port",
+		`{"image":"a","ports":[{"container_port":65536}]}`:                                                      "ports[0].container_port",
+		`{"image":"a","ports":[{"container_port":1,"host_port":-1}]}`:                                           "ports[0].host_port",
+		`{"image":"a","ports":[{"container_port":1,"protocol":"sctp"}]}`:                                        "ports[0].protocol",
+		`{"image":"a","ports":[{"container_port":1,"host_port":80},{"container_port":2,"host_port":80}]}`:       "ports[1].host_port",
+		`{"image":"a","ports":[` + strings.Repeat(`{"container_port":1},`, MaxPorts) + `{"container_port":1}]}`: "ports",
+		`{"image":"a","volumes":[{"name":"/etc","target":"/x"}]}`:                                               "volumes[0].name",
+		`{"image":"a","volumes":[{"name":"","target":"/x"}]}`:                                                   "volumes[0].name",
+		`{"image":"a","volumes":[{"name":"v","target":"x"}]}`:                                                   "volumes[0].target",
+		`{"image":"a","volumes":[{"name":"v","target":"/"}]}`:                                                   "volumes[0].target",
+		`{"image":"a","volumes":[{"name":"v","target":"/a/.."}]}`:                                               "volumes[0].target",
+		`{"image":"a","volumes":[{"name":"v","target":"/a:/b"}]}`:                                               "volumes[0].target",
+		`{"image":"a","volumes":[{"name":"v","target":"/x","size":5}]}`:                                         "volumes[0].size",
+		`{"image":"a","volumes":[{"name":"v","target":"/x","type":"bind"}]}`:                                    "volumes[0].type",
+		`{"image":"a","volumes":[{"name":"v","target":"/x","type":"tmpfs"}]}`:                                   "volumes[0].name",
+		`{"image":"a","volumes":[{"target":"/x","type":"tmpfs","size":-5}]}`:                                    "volumes[0].size",
+		`{"image":"a","volumes":[{"name":"v","target":"/x"},{"name":"w","target":"/x/"}]}`:                      "volumes[1].target",
+	} {
+		_, err := specOf(t, body)
+		if CodeOf(err) != CodeInvalid || !strings.Contains(err.Error(), field) {
+			t.Errorf("%.80s: got %v, want an invalid %s", body, err, field)
+		}
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"a": true, strings.Repeat("ü", 255): true, "a b/c": true, "": false, strings.Repeat("x", 256): false, strings.Repeat("ü", 256): false, "a\x00": false, "\xff": false,
+	} {
+		if err := CheckName(name); (err == nil) != ok {
+			t.Errorf("%.20q: %v", name, err)
+		}
+	}
+}
