@@ -135,7 +135,7 @@ func retryPause(err error) time.Duration {
 
 // once makes one attempt of a call.
 func (c *Client) once(ctx context.Context, r call, body []byte, out any) (Meta, error) {
-	callCtx, cancel := context.WithTimeout(ctx, c.conf.Timeout+r.wait)
+	callCtx, cancel := context.WithTimeout(ctx, c.conf.Timeout+max(r.wait, 0))
 	defer cancel()
 	req, err := c.newRequest(callCtx, r, body)
 	if err != nil {
@@ -174,7 +174,7 @@ func (c *Client) once(ctx context.Context, r call, body []byte, out any) (Meta, 
 // the head of the answer has a deadline; the body ends with ctx.
 func (c *Client) stream(ctx context.Context, r call) (*http.Response, error) {
 	streamCtx, cancel := context.WithCancel(ctx)
-	head := time.AfterFunc(c.conf.Timeout+r.wait, cancel)
+	head := time.AfterFunc(c.conf.Timeout+max(r.wait, 0), cancel)
 	req, err := c.newRequest(streamCtx, r, nil)
 	if err != nil {
 		cancel()

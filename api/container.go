@@ -104,15 +104,11 @@ func (t Containers) Action(ctx context.Context, ident string, action Action, o A
 	if err != nil {
 		return Meta{}, err
 	}
-	q := url.Values{}
-	if w := waitText(o.Wait); w != "" {
-		q.Set("wait", w)
-	}
-	wait := o.Wait
+	q := o.query(nil)
 	if o.StopTimeout != nil {
 		q.Set("timeout", strconv.Itoa(*o.StopTimeout))
 	}
-	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: wait}, nil)
+	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: o.Wait}, nil)
 }
 
 // logsQuery writes the options of logs as the API takes them.

@@ -50,8 +50,11 @@ type Unreachable struct {
 
 // Error says what the network said, in short, and what to do.
 func (e *Unreachable) Error() string {
-	return reason(e.Err) + "; check that a server runs there and that the address is right"
+	return e.Reason() + "; check that a server runs there and that the address is right"
 }
+
+// Reason says what the network said, in short.
+func (e *Unreachable) Reason() string { return reason(e.Err) }
 
 // Unwrap returns what the network said.
 func (e *Unreachable) Unwrap() error { return e.Err }
@@ -87,9 +90,13 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 	}
 	var op *net.OpError
 	dialing := errors.As(err, &op) && op.Op == "dial"
+	msg := "no server reachable at "
+	if !dialing {
+		msg = "no answer from the server at "
+	}
 	return &structs.Error{
 		Code: structs.CodeUnavailable,
-		Msg:  "no server reachable at " + c.Address(),
+		Msg:  msg + c.Address(),
 		Err:  &Unreachable{Address: c.Address(), Sent: !dialing, Err: err},
 	}
 }

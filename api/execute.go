@@ -46,19 +46,19 @@ func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req st
 		return 0, err
 	}
 	defer conn.CloseNow()
-	ctx, cancel := context.WithCancel(ctx)
+	session, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if req.Stdin && s.Stdin != nil {
 		// Not waited for: a Read of a terminal can't be interrupted. Its
 		// writes end with the connection.
-		go sendInput(ctx, conn, s.Stdin)
+		go sendInput(session, conn, s.Stdin)
 	}
 	resized := make(chan struct{})
 	go func() {
 		defer close(resized)
-		sendSizes(ctx, conn, s.Resize)
+		sendSizes(session, conn, s.Resize)
 	}()
-	code, err := receiveOutput(ctx, conn, s)
+	code, err := receiveOutput(session, conn, s)
 	cancel()
 	<-resized
 	if err != nil {
@@ -75,8 +75,8 @@ func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req st
 // brokenSession makes the error of a session that ended before its last
 // message.
 func (c *Client) brokenSession(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the caller's own wish
 	}
 	return structs.Errorf(structs.CodeUnavailable, "the connection to %s broke before the command ended; whether it still runs is not known: %w", c.Address(), err)
 }

@@ -61,18 +61,32 @@ func (o QueryOptions) values() url.Values {
 	return q
 }
 
-// waitText is a duration as ?wait= takes it, "" for none.
+// waitText is a duration as ?wait= takes it, "" for the server's default.
 func waitText(d time.Duration) string {
-	if d <= 0 {
+	switch {
+	case d == 0:
 		return ""
+	case d < 0:
+		return "0s"
 	}
 	return min(d, structs.MaxWait).String()
+}
+
+// query adds the wait to a call's query, which may be nil.
+func (o WriteOptions) query(q url.Values) url.Values {
+	if q == nil {
+		q = url.Values{}
+	}
+	if w := waitText(o.Wait); w != "" {
+		q.Set("wait", w)
+	}
+	return q
 }
 
 // WriteOptions says how a write is made. The zero value answers as soon as the
 // servers have promised to do it.
 type WriteOptions struct {
-	Wait           time.Duration // hold the answer back until it is done or has failed; Meta.Done tells which, 0 means the server's default
+	Wait           time.Duration // hold the answer back until it is done or has failed; Meta.Done tells which. 0 means the server's default, below 0 don't
 	IdempotencyKey string        // of a create; "" mints one for this call
 }
 
@@ -82,14 +96,8 @@ func newCreate(path string, q url.Values, body any, o WriteOptions) call {
 	if key == "" {
 		key = structs.NewID()
 	}
-	if q == nil {
-		q = url.Values{}
-	}
-	if w := waitText(o.Wait); w != "" {
-		q.Set("wait", w)
-	}
 	return call{
-		method: http.MethodPost, path: path, query: q, body: body, wait: o.Wait, retry: true,
+		method: http.MethodPost, path: path, query: o.query(q), body: body, wait: o.Wait, retry: true,
 		header: http.Header{HeaderIdempotency: {key}},
 	}
 }
@@ -124,12 +132,8 @@ func update[T any](ctx context.Context, c *Client, noun, ident string, ops []str
 	if err != nil {
 		return nil, Meta{}, err
 	}
-	q := url.Values{}
-	if w := waitText(o.Wait); w != "" {
-		q.Set("wait", w)
-	}
 	body := new(T)
-	meta, err := c.do(ctx, call{method: http.MethodPatch, path: path, query: q, body: ops, wait: o.Wait}, body)
+	meta, err := c.do(ctx, call{method: http.MethodPatch, path: path, query: o.query(nil), body: ops, wait: o.Wait}, body)
 	if err != nil {
 		return nil, meta, err
 	}
@@ -142,13 +146,7 @@ func remove(ctx context.Context, c *Client, noun, ident string, q url.Values, o 
 	if err != nil {
 		return Meta{}, err
 	}
-	if q == nil {
-		q = url.Values{}
-	}
-	if w := waitText(o.Wait); w != "" {
-		q.Set("wait", w)
-	}
-	return c.do(ctx, call{method: http.MethodDelete, path: path, query: q, wait: o.Wait}, nil)
+	return c.do(ctx, call{method: http.MethodDelete, path: path, query: o.query(q), wait: o.Wait}, nil)
 }
 
 // list reads the objects of a noun, following the servers' pages until there

@@ -1,0 +1,131 @@
+package command
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/posener/complete"
+
+	"github.com/stackforge/magnum/api"
+)
+
+// completion says what a command's arguments name.
+type completion int
+
+// The kinds of arguments that complete.
+const (
+	completeNothing completion = iota
+	completeBays
+	completeBayModels
+	completeContainers
+	completeHosts
+	completeCommands
+	completeShells
+)
+
+// completeTimeout bounds the question to the server: nobody waits longer for
+// a key.
+const completeTimeout = time.Second
+
+// AutocompleteArgs completes the command's arguments.
+func (r *runner) AutocompleteArgs() complete.Predictor {
+	switch r.cmd.complete {
+	case completeNothing:
+		return nil
+	case completeShells:
+		return complete.PredictSet(shells...)
+	case completeCommands:
+		var names []string
+		for _, c := range commands() {
+			names = append(names, c.name)
+		}
+		return complete.PredictSet(names...)
+	}
+	return r.e.predictNames(r.cmd.complete)
+}
+
+// AutocompleteFlags completes the command's flags and their values.
+func (r *runner) AutocompleteFlags() complete.Flags {
+	f := newFlagSet(r.cmd.name)
+	r.cmd.setup(r.e, f)
+	flags := complete.Flags{}
+	for _, o := range f.options {
+		for _, n := range o.names {
+			flags["-"+n] = o.predict
+			if len(n) > 1 {
+				flags["--"+n] = o.predict
+			}
+		}
+	}
+	return flags
+}
+
+// predictNames completes names of objects by asking the server. A server that
+// doesn't answer completes nothing.
+func (e *env) predictNames(kind completion) complete.Predictor {
+	return complete.PredictFunc(func(a complete.Args) []string {
+		if strings.HasPrefix(a.Last, "-") {
+			return nil
+		}
+		conn := connection{addr: addrOf(a.All)}
+		client, err := conn.client(e)
+		if err != nil {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), completeTimeout)
+		defer cancel()
+		names, err := objectNames(ctx, client, kind)
+		if err != nil {
+			return nil // a message would land in the middle of the line being typed
+		}
+		return names
+	})
+}
+
+// addrOf finds -addr in a command line that is being typed.
+func addrOf(words []string) string {
+	for i, w := range words {
+		name, value, hasValue := strings.Cut(strings.TrimLeft(w, "-"), "=")
+		if !strings.HasPrefix(w, "-") || name != "addr" {
+			continue
+		}
+		if hasValue {
+			return value
+		}
+		if i+1 < len(words) {
+			return words[i+1]
+		}
+	}
+	return ""
+}
+
+// objectNames returns the names of the objects of a kind.
+func objectNames(ctx context.Context, client *api.Client, kind completion) ([]string, error) {
+	o := api.QueryOptions{Limit: 200, Stale: true}
+	var names []string
+	var meta api.Meta
+	var err error
+	switch kind {
+	case completeBays:
+		_, meta, err = client.Bays().List(ctx, o)
+	case completeBayModels:
+		_, meta, err = client.BayModels().List(ctx, o)
+	case completeContainers:
+		_, meta, err = client.Containers().List(ctx, o)
+	case completeHosts:
+		_, meta, err = client.Hosts().List(ctx, o)
+	}
+	for _, raw := range meta.Items {
+		obj, err := parseObject(raw)
+		if err != nil {
+			continue
+		}
+		name := obj.text("name")
+		if name == "" || name == "None" || strings.ContainsAny(name, " \t\n\"'\\$`") {
+			name = obj.text("uuid")
+		}
+		names = append(names, name)
+	}
+	return names, err
+}

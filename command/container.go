@@ -1,0 +1,257 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+var containers = noun{
+	kind: structs.KindContainer, group: groupContainers, plural: "containers", complete: completeContainers,
+	columns: []string{"uuid", "name", "status"},
+	wide:    []string{"bay_uuid", "image_id", "command", "host", "addresses", "ports", "exit_code", "status_reason"},
+	filters: []string{"name", "status", "bay", "host", "label"},
+	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Containers().List(ctx, o)
+		return meta, err
+	},
+	get: func(ctx context.Context, c *api.Client, ident string, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Containers().Get(ctx, ident, o)
+		return meta, err
+	},
+}
+
+func containerCommands() []*command {
+	return []*command{
+		containerRunCommand(), containerCreateCommand(), containers.listCommand(), containers.showCommand(),
+		actionCommand(api.Start, "Start", "Start containers"),
+		actionCommand(api.Stop, "Stop", "Stop containers"),
+		actionCommand(api.Reboot, "Reboot", "Stop containers and start them again"),
+		actionCommand(api.Pause, "Pause", "Freeze the processes of containers"),
+		actionCommand(api.Unpause, "Unpause", "Let frozen containers go on"),
+		containerLogsCommand(), containerExecuteCommand(), containerDeleteCommand(),
+	}
+}
+
+func containerCreateCommand() *command {
+	return &command{
+		name: "container-create", group: groupContainers, args: "[IMAGE [COMMAND...]]",
+		synopsis: "Create a container, without starting it",
+		about: "The container is created on a host of its bay and not started, unless -run is given. Without\n" +
+			"-bay it goes to the one bay that you can use, if it is one.\n\n" +
+			"-json FILE reads the request's JSON body from a file (\"-\" is standard input); flags override it,\n" +
+			"and add to its environment, labels and constraints. With no flag of the container's and no IMAGE the\n" +
+			"body is read from standard input, as the 2015 client did, unless that is a terminal.\n" +
+			"A COMMAND's own flags stand behind \"--\".",
+		examples: []string{
+			"magnum container-create -name web -p 8080:80 -m 512m -e MODE=test nginx",
+			"magnum container-create -run busybox -- sh -c 'while sleep 1; do date; done'",
+			`echo '{"name":"c1","image_id":"busybox","command":"sleep 100","bay_uuid":"web"}' | magnum container-create`,
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var wait waiting
+			out := output{noShort: true}
+			file, run := "", false
+			spec := newContainerFlags(e)
+			spec.flags(f)
+			own := len(f.options)
+			f.text(&file, "json", "FILE", "read the request's JSON body from FILE, - for standard input").predict = completeFiles
+			f.switchOn(&run, "run", "start it, too")
+			wait.flags(f, "wait timeout", "detach d")
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := out.check(); err != nil {
+					return err
+				}
+				bare := len(args) == 0 && file == ""
+				for _, o := range f.options[:own] {
+					bare = bare && !f.given[o.names[0]]
+				}
+				if bare {
+					if _, ok := terminalOf(e.stdin); ok {
+						return usagef("IMAGE is missing, or -json FILE")
+					}
+					file = "-"
+				}
+				if err := spec.command(args); err != nil {
+					return err
+				}
+				body, err := spec.bodyOver(e, file)
+				if err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				made, meta, err := client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: run})
+				if err != nil {
+					return err
+				}
+				if !wait.detach {
+					if _, meta, err = settleContainer(ctx, e, client, made, run, wait); err != nil {
+						return err
+					}
+				}
+				return out.show(e.stdout, meta.Raw)
+			}
+		},
+	}
+}
+
+// bodyOver reads the body of the file, if there is one, and lays the flags
+// over it.
+func (c *containerFlags) bodyOver(e *env, file string) (map[string]any, error) {
+	if file == "" {
+		return c.body, nil
+	}
+	var text []byte
+	var err error
+	if file == "-" {
+		file = "standard input"
+		text, err = io.ReadAll(io.LimitReader(e.stdin, structs.MaxBody+1))
+	} else {
+		text, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the container's JSON can't be read: %w", err)
+	}
+	if len(text) > structs.MaxBody {
+		return nil, fmt.Errorf("%s has more than %d bytes", file, structs.MaxBody)
+	}
+	if len(strings.TrimSpace(string(text))) == 0 {
+		return nil, usagef("%s is empty: give IMAGE, or the request's JSON body", file)
+	}
+	body := map[string]any{}
+	dec := json.NewDecoder(strings.NewReader(string(text)))
+	dec.UseNumber() // numbers go on as they were written
+	if err := dec.Decode(&body); err != nil || body == nil {
+		return nil, fmt.Errorf("%s is no JSON object: %v", file, err)
+	}
+	if dec.More() {
+		return nil, fmt.Errorf("%s has more than one JSON value", file)
+	}
+	for key, value := range c.body {
+		if alias := aliases[key]; alias != "" {
+			delete(body, alias)
+		}
+		if pairs, ok := value.(map[string]string); ok {
+			if old, ok := body[key].(map[string]any); ok {
+				for k, v := range pairs {
+					old[k] = v
+				}
+				continue
+			}
+		}
+		body[key] = value
+	}
+	return body, nil
+}
+
+// aliases are field names that mean the same.
+var aliases = map[string]string{"image": "image_id", "image_id": "image", "bay": "bay_uuid", "bay_uuid": "bay"}
+
+// settleContainer waits until a new container is created or, with run, has
+// been started. The answer is from its last reading.
+func settleContainer(ctx context.Context, e *env, client *api.Client, made *structs.ContainerBody, run bool, wait waiting) (*structs.ContainerBody, api.Meta, error) {
+	p := newProgress(e)
+	defer p.end()
+	limited, cancel := wait.withLimit(ctx)
+	defer cancel()
+	last, meta := made, api.Meta{}
+	sayContainer(p, made)
+	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+		return client.Containers().Get(ctx, made.UUID, o)
+	}, func(c *structs.ContainerBody, m api.Meta) (bool, error) {
+		last, meta = c, m
+		sayContainer(p, c)
+		return settled(c, run), nil
+	}, p)
+	p.end()
+	switch {
+	case errors.Is(err, errWaitOver):
+		return last, meta, fmt.Errorf("container %s is still %s after %v. It goes on without you: see \"magnum container-show %s\"",
+			last.Name, statusText(string(last.Status), last.StatusReason), wait.limit, last.UUID)
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", last.Name, last.UUID)
+		return last, meta, err
+	case err != nil:
+		return last, meta, err
+	case last.Status == structs.ContainerError:
+		return last, meta, fmt.Errorf("container %s: %s. Look at it with \"magnum container-show %s\", delete it with \"magnum container-delete %s\"",
+			last.Name, statusText(string(last.Status), last.StatusReason), last.UUID, last.UUID)
+	}
+	return last, meta, nil
+}
+
+func sayContainer(p *progress, c *structs.ContainerBody) {
+	p.say("%s: %s", c.Name, statusText(string(c.Status), c.StatusReason))
+}
+
+// settled reports whether a new container has come to where it was sent.
+func settled(c *structs.ContainerBody, run bool) bool {
+	switch c.Status {
+	case structs.ContainerCreating, structs.ContainerUnknown:
+		return false
+	case structs.ContainerStopped:
+		// Created comes before started: with run, it has stopped only after
+		// it ran.
+		return !run || !c.StartedAt.IsZero() || c.ExitCode != nil
+	}
+	return true
+}
+
+func containerDeleteCommand() *command {
+	return &command{
+		name: "container-delete", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
+		synopsis: "Delete containers",
+		about:    "A container that runs is deleted only with -stop or -force.",
+		examples: []string{"magnum container-delete web1 web2", "magnum container-delete -force $(magnum container-list -q)"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var wait waiting
+			o := api.DeleteOptions{}
+			f.switchOn(&o.Force, "force f", "kill those that run")
+			f.switchOn(&o.Stop, "stop", "stop those that run first")
+			wait.flags(f, "wait timeout", "detach")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				o.WriteOptions = wait.writeOptions()
+				return e.watched(ctx, client, "Delete", args, func(ctx context.Context, ident string) error {
+					meta, err := client.Containers().Delete(ctx, ident, o)
+					return stillGoing(meta, err, wait)
+				})
+			}
+		},
+	}
+}
+
+// stillGoing turns an answer that came before the work was done into an
+// error, unless nobody wanted to wait for it.
+func stillGoing(meta api.Meta, err error, wait waiting) error {
+	if err != nil || meta.Done() || wait.detach {
+		return err
+	}
+	text := "it is not done"
+	if obj, err := parseObject(meta.Raw); err == nil {
+		reason := obj.text("status_reason")
+		text = "it is still " + statusText(obj.text("status"), &reason)
+		if reason == "None" {
+			text = "it is still " + obj.text("status")
+		}
+	}
+	return fmt.Errorf("%s after %v. It goes on without you", text, wait.writeOptions().Wait)
+}

@@ -1,0 +1,121 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+func containerExecuteCommand() *command {
+	return &command{
+		name: "container-execute", group: groupContainers, args: "CONTAINER [COMMAND...]", complete: completeContainers,
+		synopsis: "Run a command in a container that runs",
+		about: "Prints the command's output, standard output and standard error apart, and exits with its exit\n" +
+			"code. -it gives it a terminal and your keyboard. The COMMAND's own flags stand behind \"--\", or the\n" +
+			"whole of it in -command, split as a shell does.",
+		examples: []string{
+			"magnum container-execute web1 -command 'ls -l /tmp'",
+			"magnum container-execute -it web1 sh",
+			"magnum container-execute -i db1 -- psql -U app < dump.sql",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var req structs.ExecRequest
+			text := ""
+			f.text(&text, "command", "COMMAND", "the command in one text, split as a shell does")
+			f.switchOn(&req.Stdin, "interactive i stdin", "pass on your standard input")
+			f.switchOn(&req.TTY, "tty t", "give it a terminal")
+			f.toggle("it ti", "short for -i -t", func(b bool) { req.Stdin, req.TTY = b, b })
+			f.each("env e environment", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
+				key, value, ok, err := parseEnvironment(s, e.lookupEnv)
+				if err == nil && ok {
+					req.Env = append(req.Env, key+"="+value)
+				}
+				return err
+			})
+			f.text(&req.User, "user u", "USER[:GROUP]", "user that it runs as")
+			f.text(&req.Workdir, "workdir w", "PATH", "working directory")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if len(args) == 0 {
+					return usagef("CONTAINER is missing")
+				}
+				ident := args[0]
+				req.Command = args[1:]
+				if text != "" {
+					if len(req.Command) > 0 {
+						return usagef("-command and %q both name the command", req.Command[0])
+					}
+					words, err := structs.SplitCommand(text)
+					if err != nil {
+						return usagef("%v", err)
+					}
+					req.Command = words
+				}
+				if len(req.Command) == 0 {
+					return usagef("COMMAND is missing")
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				if req.TTY || req.Stdin {
+					return e.executeInteractive(ctx, client, ident, req)
+				}
+				return e.execute(ctx, client, ident, req)
+			}
+		},
+	}
+}
+
+// execute runs a command that needs neither input nor a terminal.
+func (e *env) execute(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
+	body, _, err := client.Containers().Execute(ctx, ident, req)
+	if err != nil {
+		return err
+	}
+	out, errOut := body.Output, ""
+	if body.Stdout != nil {
+		out = *body.Stdout
+	}
+	if body.Stderr != nil {
+		errOut = *body.Stderr
+	}
+	if _, err := io.WriteString(e.stdout, out); err != nil {
+		return fmt.Errorf("the output can't be written: %w", err)
+	}
+	if _, err := io.WriteString(e.stderr, errOut); err != nil {
+		return fmt.Errorf("the output can't be written: %w", err)
+	}
+	if body.ExitCode != nil && *body.ExitCode != 0 {
+		return &exitError{*body.ExitCode}
+	}
+	return nil
+}
+
+// executeInteractive runs a command with the caller's own streams.
+func (e *env) executeInteractive(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
+	streams := api.Streams{Stdout: e.stdout, Stderr: e.stderr}
+	if req.Stdin {
+		streams.Stdin = e.stdin
+	}
+	if req.TTY {
+		t, err := openTerminal(e, req.Stdin)
+		if err != nil {
+			return err
+		}
+		defer t.restore()
+		req.Width, req.Height, streams.Resize = t.width, t.height, t.sizes
+	}
+	code, err := client.Containers().ExecuteInteractive(ctx, ident, req, streams)
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &exitError{code}
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+func containerLogsCommand() *command {
+	return &command{
+		name: "container-logs", group: groupContainers, args: "CONTAINER", complete: completeContainers,
+		synopsis: "Print what a container has written",
+		about:    "Standard output and standard error both go to standard output, in the order in which they were written.",
+		examples: []string{"magnum container-logs -f -tail 100 web1", "magnum container-logs -since 10m -stderr web1"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			o := structs.LogsRequest{Tail: -1}
+			f.switchOn(&o.Follow, "follow f", "go on with what is written from now on, until the container ends")
+			f.once("tail n", "N", "only the last N lines; all is every line (default all)", func(s string) error {
+				if s == "all" {
+					o.Tail = -1
+					return nil
+				}
+				n, err := strconv.Atoi(s)
+				if err != nil || n < -1 {
+					return errors.New("is neither a number of lines nor all")
+				}
+				o.Tail = n
+				return nil
+			})
+			f.text(&o.Since, "since", "TIME", "only what is newer: a duration such as 10m, or a time such as 2006-01-02T15:04:05Z")
+			f.switchOn(&o.Timestamps, "timestamps t", "put the time before each line")
+			f.switchOn(&o.Stdout, "stdout", "only standard output, unless -stderr is given, too")
+			f.switchOn(&o.Stderr, "stderr", "only standard error, unless -stdout is given, too")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args, "CONTAINER"); err != nil {
+					return err
+				}
+				if !o.Stdout && !o.Stderr {
+					o.Stdout, o.Stderr = true, true
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				logs, err := client.Containers().Logs(ctx, args[0], o)
+				if err != nil {
+					return err
+				}
+				defer logs.Close()
+				return copyLogs(ctx, e.stdout, logs)
+			}
+		},
+	}
+}
+
+// copyLogs prints a stream of logs to its end.
+func copyLogs(ctx context.Context, w io.Writer, logs io.Reader) error {
+	_, err := io.Copy(w, logs)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("the logs broke off: %w. Read them again with -since", err)
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+func containerRunCommand() *command {
+	return &command{
+		name: "container-run", group: groupContainers, args: "IMAGE [COMMAND...]", literal: true,
+		synopsis: "Create a container and start it",
+		about: "Creates and starts a container, prints what it writes until it ends, and exits with its exit\n" +
+			"code. Flags stand before IMAGE; all behind it is the container's command.\n\n" +
+			"With -d it prints the uuid once the container has been started, and ends. Ctrl-C stops the\n" +
+			"container; a second one leaves it as it is.\n\n" +
+			"-i and -t keep standard input open and give it a terminal. What you type does not reach the\n" +
+			"container's first process yet: so -i and -it, too, end once the container has been started, and\n" +
+			"say how to get in. -t alone prints what it writes.\n\n" +
+			"With -rm and without -d, this program deletes the container once it has printed all of its output;\n" +
+			"with -d the server does when it ends.",
+		examples: []string{
+			"magnum container-run busybox echo hello",
+			"magnum container-run -d -name web -p 8080:80 -restart always nginx",
+			"magnum container-run -rm -e KEY=value -v data:/data -m 64m -w /data -u nobody busybox ls -l",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var wait waiting
+			spec := newContainerFlags(e)
+			spec.flags(f)
+			detach := false
+			f.switchOn(&detach, "detach d", "print the uuid once it has been started, and end")
+			wait.flags(f, "wait timeout", "")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := spec.command(args); err != nil {
+					return err
+				}
+				if spec.body["image"] == nil && spec.body["image_id"] == nil {
+					return usagef("IMAGE is missing")
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				r := &containerRun{e: e, client: client, wait: wait, remove: spec.is("auto_remove")}
+				if detach || spec.is("stdin") {
+					return r.detached(ctx, spec.body, !detach)
+				}
+				// The server would delete it, and its logs, as soon as it
+				// ends; here its output is wanted first.
+				delete(spec.body, "auto_remove")
+				return r.foreground(ctx, spec.body)
+			}
+		},
+	}
+}
+
+// containerRun is one container-run.
+type containerRun struct {
+	e      *env
+	client *api.Client
+	wait   waiting
+	remove bool // delete the container after its end
+	made   *structs.ContainerBody
+}
+
+// create creates the container and waits until it was started.
+func (r *containerRun) create(ctx context.Context, body map[string]any) (*structs.ContainerBody, error) {
+	made, _, err := r.client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: true})
+	if err != nil {
+		return nil, err
+	}
+	r.made = made
+	if r.wait.detach {
+		return made, nil
+	}
+	c, _, err := settleContainer(ctx, r.e, r.client, made, true, r.wait)
+	return c, err
+}
+
+// detached starts the container and prints its uuid.
+func (r *containerRun) detached(ctx context.Context, body map[string]any, hint bool) error {
+	c, err := r.create(ctx, body)
+	if r.remove && structs.CodeOf(err) == structs.CodeNotFound && r.made != nil {
+		c, err = r.made, nil // it has ended and is deleted already
+	}
+	if err != nil {
+		return err
+	}
+	if hint {
+		fmt.Fprintf(r.e.stderr, "container %s has been started; attaching to it is not possible yet. "+
+			"Get in with \"magnum container-execute -it %s sh\"\n", c.Name, c.Name)
+	}
+	_, err = fmt.Fprintln(r.e.stdout, c.UUID)
+	return err
+}
+
+// foreground starts the container, prints its output, waits for its end and
+// exits with its exit code.
+func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err error) {
+	c, err := r.create(ctx, body)
+	if r.remove && r.made != nil {
+		defer func() {
+			if e := r.cleanUp(); e != nil && err == nil {
+				err = e
+			}
+		}()
+	}
+	if err != nil {
+		return err
+	}
+	// From here on Ctrl-C stops the container; ctx, which it has ended, does
+	// not end the reading of what comes after.
+	live, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.stopOnInterrupt(ctx, live, leave, c)
+	}()
+	err = r.output(live, c)
+	left := live.Err() != nil
+	leave()
+	<-stopped
+	if left {
+		fmt.Fprintf(r.e.stderr, "container %s is left as it is: see \"magnum container-show %s\"\n", c.Name, c.UUID)
+		r.remove = false
+		return &exitError{exitInterrupted}
+	}
+	return err
+}
+
+// stopOnInterrupt stops the container when ctx ends, and leaves it when
+// another signal comes.
+func (r *containerRun) stopOnInterrupt(ctx, live context.Context, leave func(), c *structs.ContainerBody) {
+	select {
+	case <-live.Done():
+		return
+	case <-ctx.Done():
+	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
+	fmt.Fprintf(r.e.stderr, "stopping %s (Ctrl-C again leaves it as it is)\n", c.Name)
+	asked := make(chan error, 1)
+	go func() {
+		_, err := r.client.Containers().Action(live, c.UUID, api.Stop, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}})
+		asked <- err
+	}()
+	for {
+		select {
+		case err := <-asked:
+			if err != nil && live.Err() == nil {
+				fmt.Fprintf(r.e.stderr, "ERROR: %s\n", describe(err))
+			}
+			asked = nil
+		case <-again:
+			leave()
+			return
+		case <-live.Done():
+			return
+		}
+	}
+}
+
+// output prints the container's output to its end and returns its exit code
+// as an error. A container that its restart policy starts again goes on.
+func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) error {
+	o := structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1}
+	for {
+		logs, err := r.client.Containers().Logs(ctx, c.UUID, o)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(r.e.stdout, logs)
+		logs.Close()
+		if err != nil && ctx.Err() == nil {
+			fmt.Fprintf(r.e.stderr, "the output of %s broke off: %v; waiting for its end\n", c.Name, err)
+		}
+		started := c.StartedAt
+		err = follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+			return r.client.Containers().Get(ctx, c.UUID, o)
+		}, func(now *structs.ContainerBody, _ api.Meta) (bool, error) {
+			c = now
+			restarted := now.Status == structs.ContainerRunning && !started.IsZero() && !now.StartedAt.Equal(started.Time)
+			return ended(now) || restarted, nil
+		}, nil)
+		if err != nil {
+			return err
+		}
+		if ended(c) {
+			return exitOf(c)
+		}
+		o.Since = c.StartedAt.UTC().Format(time.RFC3339)
+	}
+}
+
+// exitOf turns how a container ended into what the program returns.
+func exitOf(c *structs.ContainerBody) error {
+	switch {
+	case c.ExitCode == nil:
+		return fmt.Errorf("container %s has ended without an exit code: %s", c.Name, statusText(string(c.Status), c.StatusReason))
+	case *c.ExitCode != 0:
+		return &exitError{*c.ExitCode}
+	case c.Status == structs.ContainerError:
+		return fmt.Errorf("container %s: %s", c.Name, statusText(string(c.Status), c.StatusReason))
+	}
+	return nil
+}
+
+// ended reports whether a container that was started runs no more.
+func ended(c *structs.ContainerBody) bool {
+	switch c.Status {
+	case structs.ContainerStopped, structs.ContainerError, structs.ContainerDeleting:
+		return true
+	}
+	return false
+}
+
+// cleanUp deletes the container of a run that is over.
+func (r *containerRun) cleanUp() error {
+	if !r.remove {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	_, err := r.client.Containers().Delete(ctx, r.made.UUID, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: -1}})
+	if err == nil || structs.CodeOf(err) == structs.CodeNotFound {
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("no answer in time")
+	}
+	return fmt.Errorf("container %s could not be deleted: %w. Do it with \"magnum container-delete -force %s\"", r.made.Name, err, r.made.UUID)
+}

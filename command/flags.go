@@ -1,0 +1,239 @@
+package command
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/posener/complete"
+)
+
+// errHelp says that the command line asks for help.
+var errHelp = errors.New("help wanted")
+
+// flagSet is a command's flags: Go's flag package underneath, with flags
+// allowed behind arguments, several names for one flag, and help that shows
+// them together.
+type flagSet struct {
+	set     *flag.FlagSet
+	options []*option
+	literal bool            // flags end at the first argument
+	given   map[string]bool // first names of the flags on the command line
+}
+
+// option is one flag under all its names.
+type option struct {
+	names       []string // the first one leads
+	placeholder string   // of its value, "" for a switch
+	usage       string
+	def         string // default, "" if there is nothing to say
+	value       flag.Value
+	predict     complete.Predictor
+	shared      bool // every command of its kind has it; help shows it last
+}
+
+func newFlagSet(name string) *flagSet {
+	f := &flagSet{set: flag.NewFlagSet(name, flag.ContinueOnError), given: map[string]bool{}}
+	f.set.SetOutput(io.Discard)
+	f.set.Usage = func() {}
+	return f
+}
+
+// add registers a flag under its names ("format", or "publish p ports").
+func (f *flagSet) add(v flag.Value, names, placeholder, usage string) *option {
+	o := &option{names: strings.Fields(names), placeholder: placeholder, usage: usage, value: v}
+	if placeholder != "" {
+		o.predict = complete.PredictAnything
+	}
+	for _, n := range o.names {
+		f.set.Var(v, n, usage)
+	}
+	f.options = append(f.options, o)
+	return o
+}
+
+// oneOf completes the flag's value with words.
+func (o *option) oneOf(words ...string) *option {
+	o.predict = complete.PredictSet(words...)
+	return o
+}
+
+// defaults says what holds without the flag.
+func (o *option) defaults(text string) *option {
+	o.def = text
+	return o
+}
+
+// everywhere marks a flag that many commands have.
+func (o *option) everywhere() *option {
+	o.shared = true
+	return o
+}
+
+// funcValue is a flag whose value a function takes.
+type funcValue struct {
+	set    func(string) error
+	toggle bool // a switch: no value, or =true, =false
+}
+
+func (v funcValue) String() string     { return "" }
+func (v funcValue) Set(s string) error { return v.set(s) }
+func (v funcValue) IsBoolFlag() bool   { return v.toggle }
+
+// text adds a flag that takes any text.
+func (f *flagSet) text(p *string, names, placeholder, usage string) *option {
+	return f.add(funcValue{set: func(s string) error { *p = s; return nil }}, names, placeholder, usage)
+}
+
+// each adds a flag that may be repeated.
+func (f *flagSet) each(names, placeholder, usage string, take func(string) error) *option {
+	return f.add(funcValue{set: take}, names, placeholder, usage+" (may be repeated)")
+}
+
+// switchOn adds a flag without a value.
+func (f *flagSet) switchOn(p *bool, names, usage string) *option {
+	return f.toggle(names, usage, func(b bool) { *p = b })
+}
+
+// toggle adds a flag without a value that a function takes.
+func (f *flagSet) toggle(names, usage string, take func(bool)) *option {
+	return f.add(funcValue{toggle: true, set: func(s string) error {
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return errors.New("is not true or false")
+		}
+		take(b)
+		return nil
+	}}, names, "", usage)
+}
+
+// number adds a flag that takes a whole number of at least least.
+func (f *flagSet) number(names, placeholder, usage string, least int, take func(int)) *option {
+	return f.add(funcValue{set: func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return errors.New("is not a whole number")
+		}
+		if n < least {
+			return fmt.Errorf("is below %d", least)
+		}
+		take(n)
+		return nil
+	}}, names, placeholder, usage)
+}
+
+// parse reads flags and arguments in any order and returns the arguments. "--"
+// ends the flags; in a literal set the first argument does, too.
+func (f *flagSet) parse(args []string) ([]string, error) {
+	var rest []string
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		if arg == "--" {
+			return append(rest, args...), nil
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			rest = append(rest, arg)
+			if f.literal {
+				return append(rest, args...), nil
+			}
+			continue
+		}
+		name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+		o := f.lookup(name)
+		if name == "help" || name == "h" && (o == nil || !hasValue && len(args) == 0) {
+			return nil, errHelp
+		}
+		if o == nil {
+			return nil, f.unknown(arg, name)
+		}
+		if !hasValue {
+			if b, ok := o.value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+				value = "true"
+			} else if len(args) == 0 {
+				return nil, usagef("flag -%s needs a value: %s", name, o.placeholder)
+			} else {
+				value, args = args[0], args[1:]
+			}
+		}
+		if err := f.set.Set(name, value); err != nil {
+			return nil, usagef("flag -%s: %q %v", name, value, err)
+		}
+		f.given[o.names[0]] = true
+	}
+	return rest, nil
+}
+
+// lookup returns the flag of a name, nil if there is none.
+func (f *flagSet) lookup(name string) *option {
+	for _, o := range f.options {
+		for _, n := range o.names {
+			if n == name {
+				return o
+			}
+		}
+	}
+	return nil
+}
+
+// unknown is the error for a flag that there isn't, with the nearest one.
+func (f *flagSet) unknown(arg, name string) error {
+	var names []string
+	for _, o := range f.options {
+		names = append(names, o.names...)
+	}
+	if near := nearest(strings.ReplaceAll(name, "_", "-"), names); near != "" {
+		return usagef("there is no flag %s; did you mean -%s?", arg, near)
+	}
+	return usagef("there is no flag %s; arguments that begin with - stand behind \"--\"", arg)
+}
+
+// exactly checks the number of arguments.
+func exactly(args []string, names ...string) error {
+	if len(args) < len(names) {
+		return usagef("%s is missing", strings.Join(names[len(args):], " and "))
+	}
+	if len(args) > len(names) {
+		return usagef("%q is one argument too many", args[len(names)])
+	}
+	return nil
+}
+
+// nearest returns the word that is most like s, "" if none is like it.
+func nearest(s string, words []string) string {
+	best, bestDistance := "", max(2, len(s)/3)+1
+	for _, w := range words {
+		if d := editDistance(s, w); d < bestDistance && d < max(len(s), len(w)) {
+			best, bestDistance = w, d
+		}
+	}
+	return best
+}
+
+// editDistance counts the letters to insert, delete or replace to turn a into b.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// once adds a flag whose last value counts.
+func (f *flagSet) once(names, placeholder, usage string, take func(string) error) *option {
+	return f.add(funcValue{set: take}, names, placeholder, usage)
+}

@@ -1,0 +1,178 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The groups of the main help.
+const (
+	groupBays       = "Bays: sets of hosts that containers run on"
+	groupBayModels  = "Baymodels: templates for bays"
+	groupContainers = "Containers"
+	groupHosts      = "Hosts: machines with an agent (operators)"
+	groupDaemons    = "Daemons"
+	groupClient     = "This program"
+)
+
+// exitCodesText tells the exit codes.
+const exitCodesText = `Exit codes:
+  0    done
+  1    failed; one sentence on standard error says why
+  2    the command line makes no sense
+  130  interrupted
+container-run and container-execute exit with the code of the command that they ran.`
+
+const environmentText = `Environment:
+  MAGNUM_ADDR  the server, host[:port] or a URL (flag -addr; default http://127.0.0.1:9511)
+  OS_TOKEN     sent as X-Auth-Token as it is`
+
+// mainHelp lists the commands.
+func mainHelp() string {
+	var b strings.Builder
+	b.WriteString("Usage: magnum COMMAND [FLAGS] [ARGUMENTS]\n\n" +
+		"magnum runs containers for many projects on many hosts.\n")
+	group := ""
+	for _, c := range commands() {
+		if c.group != group {
+			group = c.group
+			b.WriteString("\n" + group + "\n")
+		}
+		fmt.Fprintf(&b, "  %-19s %s\n", c.name, c.synopsis)
+	}
+	b.WriteString("\n" + environmentText + "\n\n" + exitCodesText + "\n\n" +
+		"Flags may stand before or behind arguments; -x and --x are the same; -- ends them.\n" +
+		"\"magnum help COMMAND\" tells more.")
+	return b.String()
+}
+
+// usageLine is how a command is called.
+func usageLine(c *command) string {
+	line := "magnum " + c.name + " [FLAGS]"
+	if c.args != "" {
+		line += " " + c.args
+	}
+	return line
+}
+
+// commandHelp is the help of one command.
+func commandHelp(e *env, c *command) string {
+	f := newFlagSet(c.name)
+	c.setup(e, f)
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage: %s\n\n%s.\n", usageLine(c), c.synopsis)
+	if c.about != "" {
+		b.WriteString("\n" + c.about + "\n")
+	}
+	for _, part := range []struct {
+		title  string
+		shared bool
+	}{{"Flags", false}, {"Common flags", true}} {
+		title := "\n" + part.title + ":\n"
+		for _, o := range f.options {
+			if o.shared == part.shared {
+				b.WriteString(title + o.help())
+				title = ""
+			}
+		}
+	}
+	if len(c.examples) > 0 {
+		b.WriteString("\nExamples:\n")
+		for _, x := range c.examples {
+			b.WriteString("  " + x + "\n")
+		}
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// help is a flag's lines in its command's help.
+func (o *option) help() string {
+	names := slices.Clone(o.names)
+	slices.SortStableFunc(names, func(a, b string) int { return min(len(a), 2) - min(len(b), 2) })
+	head := "  -" + strings.Join(names, ", -")
+	if o.placeholder != "" {
+		head += " " + o.placeholder
+	}
+	text := o.usage
+	if o.def != "" {
+		text += " (default " + o.def + ")"
+	}
+	const column = 30
+	if len(head) < column-1 {
+		return head + strings.Repeat(" ", column-len(head)) + text + "\n"
+	}
+	return head + "\n" + strings.Repeat(" ", column) + text + "\n"
+}
+
+func helpCommand() *command {
+	return &command{
+		name: "help", group: groupClient, args: "[COMMAND|exit-codes]", complete: completeCommands,
+		synopsis: "Show this help, or a command's",
+		examples: []string{"magnum help container-run", "magnum help exit-codes"},
+		setup: func(e *env, _ *flagSet) runFunc {
+			return func(_ context.Context, args []string) error {
+				if len(args) == 0 {
+					fmt.Fprintln(e.stdout, mainHelp())
+					return nil
+				}
+				if err := exactly(args, "the command"); err != nil {
+					return err
+				}
+				if args[0] == "exit-codes" {
+					fmt.Fprintln(e.stdout, exitCodesText)
+					return nil
+				}
+				c := findCommand(args[0])
+				if c == nil {
+					return unknownCommand(args)
+				}
+				fmt.Fprintln(e.stdout, commandHelp(e, c))
+				return nil
+			}
+		},
+	}
+}
+
+// dockerWords are commands that docker's users type first.
+var dockerWords = map[string]string{
+	"ps": "container-list", "run": "container-run", "exec": "container-execute", "logs": "container-logs",
+	"rm": "container-delete", "create": "container-create", "start": "container-start", "stop": "container-stop",
+	"restart": "container-reboot", "container-restart": "container-reboot", "container-exec": "container-execute",
+	"pause": "container-pause", "unpause": "container-unpause", "inspect": "container-show", "info": "status",
+	"container-rm": "container-delete", "container-ls": "container-list", "kill": "container-stop",
+}
+
+// unknownCommand is the error for a command that there isn't, with the one
+// that may be meant.
+func unknownCommand(args []string) error {
+	name := args[0]
+	near := dockerWords[name]
+	if near == "" && len(args) > 1 && findCommand(name+"-"+args[1]) != nil {
+		near = name + "-" + args[1]
+	}
+	if near == "" {
+		near = findSwapped(name)
+	}
+	if near == "" {
+		var names []string
+		for _, c := range commands() {
+			names = append(names, c.name)
+		}
+		near = nearest(strings.ReplaceAll(name, "_", "-"), names)
+	}
+	if near != "" {
+		return usagef("there is no command %q; did you mean %s? \"magnum help\" lists the commands", name, near)
+	}
+	return usagef("there is no command %q; \"magnum help\" lists the commands", name)
+}
+
+// findSwapped finds bay-create for create-bay.
+func findSwapped(name string) string {
+	verb, noun, ok := strings.Cut(name, "-")
+	if ok && findCommand(noun+"-"+verb) != nil {
+		return noun + "-" + verb
+	}
+	return ""
+}

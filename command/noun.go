@@ -1,0 +1,152 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/stackforge/magnum/api"
+)
+
+// noun is what list and show of all kinds of objects have in common.
+type noun struct {
+	kind     string // bay
+	group    string
+	plural   string // "bays", for texts
+	complete completion
+	columns  []string // of the list: the 2015 client's
+	wide     []string // of -wide, behind them
+	filters  []string // name, status, ...
+	list     func(context.Context, *api.Client, api.QueryOptions) (api.Meta, error)
+	get      func(context.Context, *api.Client, string, api.QueryOptions) (api.Meta, error)
+}
+
+// reading is how fresh an answer has to be.
+type reading struct{ consistent, stale bool }
+
+func (r *reading) flags(f *flagSet) {
+	f.switchOn(&r.consistent, "consistent", "ask for an answer not older than this moment").everywhere()
+	f.switchOn(&r.stale, "stale", "take any answer, at once, even from a server that lags").everywhere()
+}
+
+// filterHelp says what each filter takes.
+var filterHelp = map[string][2]string{
+	"name":   {"NAME", "only those of this name"},
+	"status": {"STATUS", "only those of this status"},
+	"state":  {"STATE", "only those of this state: ready or lost"},
+	"bay":    {"BAY", "only those of this bay (uuid or name)"},
+	"host":   {"HOST", "only those on this host"},
+	"label":  {"KEY=VALUE", "only those with this label"},
+}
+
+// listCommand lists the noun's objects.
+func (n noun) listCommand() *command {
+	return &command{
+		name: n.kind + "-list", group: n.group, synopsis: "List " + n.plural,
+		about: "Sorted by the first column unless -sort-key says otherwise. -wide, -json and templates ask for all fields.",
+		examples: []string{
+			"magnum " + n.kind + "-list -wide",
+			"magnum " + n.kind + "-list -format '{{.uuid}} {{.name}}'",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var fresh reading
+			out := output{isWide: len(n.wide) > 0}
+			o := api.QueryOptions{Filters: url.Values{}}
+			quiet := false
+			for _, name := range n.filters {
+				help := filterHelp[name]
+				add := f.each
+				if name != "label" {
+					add = f.once
+				}
+				add(name, help[0], help[1], func(s string) error {
+					o.Filters.Add(name, s)
+					return nil
+				})
+			}
+			f.switchOn(&quiet, "quiet q", "print uuids only")
+			f.number("limit", "N", "list at most N (default all)", 1, func(n int) { o.Limit = n })
+			f.text(&o.Marker, "marker", "UUID", "begin behind this one")
+			f.text(&o.SortKey, "sort-key", "FIELD", "let the server sort by this field")
+			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").oneOf("asc", "desc")
+			f.switchOn(&o.AllProjects, "all-projects", "of all projects (operators)")
+			out.flags(f)
+			fresh.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				o.Consistent, o.Stale = fresh.consistent, fresh.stale
+				o.Detail = !quiet && (out.wide || !out.isTable())
+				meta, err := n.list(ctx, client, o)
+				if err != nil {
+					return err
+				}
+				if quiet {
+					return printIDs(e, meta)
+				}
+				return out.list(e.stdout, meta.Items, n.columns, n.wide, o.SortKey == "" && o.SortDir == "")
+			}
+		},
+	}
+}
+
+// printIDs prints the uuids of a list in the server's order.
+func printIDs(e *env, meta api.Meta) error {
+	for _, raw := range meta.Items {
+		obj, err := parseObject(raw)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(e.stdout, obj.text("uuid")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showCommand shows one of the noun's objects.
+func (n noun) showCommand() *command {
+	upper := strings.ToUpper(n.kind)
+	return &command{
+		name: n.kind + "-show", group: n.group, args: upper, complete: n.complete,
+		synopsis: "Show one " + n.kind,
+		about:    upper + " is a uuid or a name. -json prints the server's answer on one line.",
+		examples: []string{"magnum " + n.kind + "-show web1", "magnum " + n.kind + "-show -format '{{json .}}' web1"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var fresh reading
+			var out output
+			out.flags(f)
+			fresh.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args, upper); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				meta, err := n.get(ctx, client, args[0], api.QueryOptions{Consistent: fresh.consistent, Stale: fresh.stale})
+				if err != nil {
+					return err
+				}
+				return out.show(e.stdout, meta.Raw)
+			}
+		},
+	}
+}

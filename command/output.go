@@ -1,0 +1,180 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/template"
+)
+
+// output is how a command shows what it got.
+type output struct {
+	format  string // table, json or a Go template; "" is table
+	json    bool   // json on one line, the short form
+	wide    bool   // more columns
+	isWide  bool   // the command has -wide
+	noShort bool   // -json means something else here
+}
+
+// flags adds -format, -json and, for lists, -wide.
+func (o *output) flags(f *flagSet) {
+	f.text(&o.format, "format", "FORMAT", "table, json, or a Go template over the JSON fields such as '{{.name}}'").
+		oneOf("table", "json").defaults("table").everywhere()
+	if !o.noShort {
+		f.switchOn(&o.json, "json", "short for -format json").everywhere()
+	}
+	if o.isWide {
+		f.switchOn(&o.wide, "wide", "show more columns").everywhere()
+	}
+}
+
+// isTable reports whether the output is a table.
+func (o *output) isTable() bool { return !o.json && (o.format == "" || o.format == "table") }
+
+// isJSON reports whether the output is JSON.
+func (o *output) isJSON() bool { return o.json || o.format == "json" }
+
+// check refuses a template that can't be parsed before anything is done.
+func (o *output) check() error {
+	if o.json && o.format != "" && o.format != "json" {
+		return usagef("-json and -format %s exclude each other", o.format)
+	}
+	if o.isTable() || o.isJSON() {
+		return nil
+	}
+	if !strings.Contains(o.format, "{{") {
+		return usagef("-format %q is neither table nor json, and no template, for it has no {{...}}", o.format)
+	}
+	_, err := o.template()
+	return err
+}
+
+func (o *output) template() (*template.Template, error) {
+	t, err := template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
+		"json":  func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err },
+		"join":  joinAny,
+		"lower": strings.ToLower,
+		"upper": strings.ToUpper,
+	}).Parse(o.format)
+	if err != nil {
+		return nil, usagef("-format: %s", strings.TrimPrefix(err.Error(), "template: "))
+	}
+	return t, nil
+}
+
+// joinAny joins a list of anything.
+func joinAny(list []any, sep string) string {
+	words := make([]string, len(list))
+	for i, v := range list {
+		words[i] = fmt.Sprint(v)
+	}
+	return strings.Join(words, sep)
+}
+
+// show prints one object: a table of its properties without links, JSON, or
+// the template's text.
+func (o *output) show(w io.Writer, raw json.RawMessage) error {
+	obj, err := parseObject(raw)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.isJSON():
+		return writeJSON(w, raw, o.json)
+	case !o.isTable():
+		return o.execute(w, []object{obj})
+	}
+	t := table{head: []string{"Property", "Value"}}
+	for _, f := range obj {
+		if f.key != "links" {
+			t.rows = append(t.rows, []string{f.key, strings.ReplaceAll(cellText(f.raw), `\n`, "\n")})
+		}
+	}
+	return t.writeTo(w)
+}
+
+// list prints objects: a table of the columns, with -wide of more of them, a
+// JSON array, or the template's text for each.
+func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []string, sorted bool) error {
+	if o.isJSON() {
+		if items == nil {
+			items = []json.RawMessage{}
+		}
+		array, err := json.Marshal(items)
+		if err != nil {
+			return fmt.Errorf("the answer can't be written as JSON: %w", err)
+		}
+		return writeJSON(w, array, o.json)
+	}
+	objects := make([]object, len(items))
+	for i, raw := range items {
+		var err error
+		if objects[i], err = parseObject(raw); err != nil {
+			return err
+		}
+	}
+	if !o.isTable() {
+		return o.execute(w, objects)
+	}
+	t := table{head: columns}
+	if o.wide {
+		t.head = append(append([]string{}, columns...), more...)
+	}
+	for _, obj := range objects {
+		row := make([]string, len(t.head))
+		for i, column := range t.head {
+			row[i] = obj.text(column)
+		}
+		t.rows = append(t.rows, row)
+	}
+	if sorted {
+		t.sortByFirst()
+	}
+	return t.writeTo(w)
+}
+
+// execute prints the template's text for each object.
+func (o *output) execute(w io.Writer, objects []object) error {
+	t, err := o.template()
+	if err != nil {
+		return err
+	}
+	for _, obj := range objects {
+		data, err := obj.data()
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		if err := t.Execute(&b, data); err != nil {
+			var keys []string
+			for _, f := range obj {
+				keys = append(keys, f.key)
+			}
+			return usagef("-format: %s (the fields are %s)", strings.TrimPrefix(err.Error(), "template: "), strings.Join(keys, ", "))
+		}
+		b.WriteByte('\n')
+		if _, err := w.Write(b.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeJSON prints JSON, on one line or indented.
+func writeJSON(w io.Writer, raw json.RawMessage, oneLine bool) error {
+	var b bytes.Buffer
+	var err error
+	if oneLine {
+		err = json.Compact(&b, raw)
+	} else {
+		err = json.Indent(&b, raw, "", "  ")
+	}
+	if err != nil {
+		return fmt.Errorf("the answer is no JSON: %w", err)
+	}
+	b.WriteByte('\n')
+	_, err = w.Write(b.Bytes())
+	return err
+}

@@ -1,0 +1,125 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// statusBody is what status shows. Null is what the server did not tell.
+type statusBody struct {
+	Server     string         `json:"server"`
+	Version    *string        `json:"version"`
+	Leader     *string        `json:"leader"`
+	Index      *uint64        `json:"index"`
+	Hosts      *string        `json:"hosts"` // "1/2 ready"
+	Bays       int            `json:"bays"`
+	BayStatus  map[string]int `json:"bays_by_status"`
+	Containers int            `json:"containers"`
+	ByStatus   map[string]int `json:"containers_by_status"`
+	Client     string         `json:"client"` // version of this program
+}
+
+func statusCommand() *command {
+	return &command{
+		name: "status", group: groupClient,
+		synopsis: "Show how server, hosts, bays and containers are",
+		about:    "None stands for what the server does not tell you.",
+		examples: []string{"magnum status", "magnum status -addr 192.0.2.1 -json"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var out output
+			all := false
+			f.switchOn(&all, "all-projects", "count those of all projects (operators)")
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				s, err := readStatus(ctx, client, all)
+				if err != nil {
+					return err
+				}
+				raw, err := json.Marshal(s)
+				if err != nil {
+					return fmt.Errorf("the status can't be written as JSON: %w", err)
+				}
+				return out.show(e.stdout, raw)
+			}
+		},
+	}
+}
+
+// readStatus asks the server. What only operators may see, or an older server
+// doesn't know, stays null.
+func readStatus(ctx context.Context, client *api.Client, all bool) (*statusBody, error) {
+	s := &statusBody{Server: client.Address(), Client: version(), BayStatus: map[string]int{}, ByStatus: map[string]int{}}
+	versions, _, err := client.Versions(ctx)
+	if err := tolerate(err); err != nil {
+		return nil, err
+	}
+	if versions != nil && versions.Version != "" {
+		s.Version = &versions.Version
+	}
+	state, _, err := client.OperatorState(ctx)
+	if err := tolerate(err); err != nil {
+		return nil, err
+	}
+	if state != nil {
+		s.Index = &state.Index
+		if state.Leader != "" {
+			s.Leader = &state.Leader
+		}
+	}
+	hosts, _, err := client.Hosts().List(ctx, api.QueryOptions{})
+	if err := tolerate(err); err != nil {
+		return nil, err
+	}
+	if err == nil {
+		ready := 0
+		for _, h := range hosts {
+			if h.State == structs.HostReady {
+				ready++
+			}
+		}
+		text := fmt.Sprintf("%d/%d ready", ready, len(hosts))
+		s.Hosts = &text
+	}
+	bays, _, err := client.Bays().List(ctx, api.QueryOptions{AllProjects: all})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bays {
+		s.BayStatus[string(b.Status)]++
+	}
+	list, _, err := client.Containers().List(ctx, api.QueryOptions{AllProjects: all})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		s.ByStatus[string(c.Status)]++
+	}
+	s.Bays, s.Containers = len(bays), len(list)
+	return s, nil
+}
+
+// tolerate drops the errors that say that this is not for the caller, or that
+// the server doesn't have it.
+func tolerate(err error) error {
+	switch structs.CodeOf(err) {
+	case structs.CodeForbidden, structs.CodeNotFound, structs.CodeMethod:
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,93 @@
+package command
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// terminal is the user's terminal while a command in a container has it: raw,
+// so that each key goes to the command, and watched for changes of its size.
+type terminal struct {
+	width, height uint // when it was opened; 0 if it is unknown
+	sizes         chan structs.Resize
+	fd            int
+	saved         *term.State // nil if the terminal is not raw
+	done          chan struct{}
+	once          sync.Once
+	watching      sync.WaitGroup
+}
+
+// openTerminal prepares the terminal. With input, standard input must be one;
+// without, a missing one only means that the size is unknown.
+func openTerminal(e *env, input bool) (*terminal, error) {
+	t := &terminal{sizes: make(chan structs.Resize, 1), done: make(chan struct{})}
+	out, isTerminal := terminalOf(e.stdout)
+	if input {
+		in, ok := terminalOf(e.stdin)
+		if !ok {
+			return nil, usagef("standard input is not a terminal: leave out -t to pipe into the command")
+		}
+		if !isTerminal {
+			out, isTerminal = in, true
+		}
+		saved, err := term.MakeRaw(in)
+		if err != nil {
+			return nil, fmt.Errorf("the terminal can't be made raw: %w", err)
+		}
+		t.fd, t.saved = in, saved
+	}
+	if !isTerminal {
+		return t, nil
+	}
+	t.width, t.height = terminalSize(out)
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	t.watching.Go(func() {
+		defer signal.Stop(changed)
+		for {
+			select {
+			case <-changed:
+				w, h := terminalSize(out)
+				if w == 0 || h == 0 {
+					continue
+				}
+				// Only the newest size counts.
+				select {
+				case <-t.sizes:
+				default:
+				}
+				t.sizes <- structs.Resize{Width: w, Height: h}
+			case <-t.done:
+				return
+			}
+		}
+	})
+	return t, nil
+}
+
+// terminalSize returns columns and lines, 0 if they are unknown.
+func terminalSize(fd int) (width, height uint) {
+	w, h, err := term.GetSize(fd)
+	if err != nil || w <= 0 || h <= 0 {
+		return 0, 0
+	}
+	return uint(w), uint(h)
+}
+
+// restore gives the terminal back as it was.
+func (t *terminal) restore() {
+	t.once.Do(func() {
+		close(t.done)
+		t.watching.Wait()
+		if t.saved != nil {
+			_ = term.Restore(t.fd, t.saved) // there is nobody left to tell
+		}
+	})
+}

@@ -1,0 +1,214 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// defaultWait is how long a command waits for its result.
+const defaultWait = 10 * time.Minute
+
+// waiting is how long a command waits for what it has asked for.
+type waiting struct {
+	limit  time.Duration
+	detach bool
+}
+
+// flags adds -wait and -detach under the given names.
+func (w *waiting) flags(f *flagSet, waitNames, detachNames string) {
+	w.limit = defaultWait
+	f.add(funcValue{set: func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return errors.New("is not a duration such as 90s or 5m")
+		}
+		w.limit = d
+		if d == 0 {
+			w.detach = true
+		}
+		return nil
+	}}, waitNames, "DURATION", "wait so long for the result; it goes on without you afterwards").defaults(defaultWait.String()).everywhere()
+	if detachNames != "" {
+		f.switchOn(&w.detach, detachNames, "don't wait for the result").everywhere()
+	}
+}
+
+// writeOptions is the wait as a write takes it.
+func (w *waiting) writeOptions() api.WriteOptions {
+	if w.detach {
+		return api.WriteOptions{Wait: -1}
+	}
+	return api.WriteOptions{Wait: min(w.limit, structs.MaxWait)}
+}
+
+// progress tells on standard error how far things are: on a terminal in one
+// line that changes, else in a line for each change.
+type progress struct {
+	mu    sync.Mutex
+	w     io.Writer
+	tty   bool
+	width int // of the terminal
+	last  string
+	shown bool // the terminal's line has text
+}
+
+func newProgress(e *env) *progress {
+	p := &progress{w: e.stderr, width: 80}
+	if fd, ok := terminalOf(e.stderr); ok {
+		p.tty = true
+		if w, _, err := term.GetSize(fd); err == nil && w > 0 {
+			p.width = w
+		}
+	}
+	return p
+}
+
+// say shows where things stand, if that is new.
+func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text := strings.ReplaceAll(printable(fmt.Sprintf(format, args...)), "\n", " ")
+	if text == p.last {
+		return
+	}
+	p.last = text
+	if !p.tty {
+		fmt.Fprintln(p.w, text)
+		return
+	}
+	if runes := []rune(text); len(runes) >= p.width {
+		text = string(runes[:max(p.width-4, 0)]) + "..."
+	}
+	fmt.Fprintf(p.w, "\r%s\x1b[K", text)
+	p.shown = true
+}
+
+// end clears the terminal's line.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[K")
+		p.shown = false
+	}
+	p.last = ""
+}
+
+// pollWait is how long one blocking read holds on.
+const pollWait = 30 * time.Second
+
+// follow reads an object again whenever it has changed, until done says so or
+// ctx ends. It goes on over a server that is away for a while. An object that
+// is no longer there is CodeNotFound.
+func follow[T any](ctx context.Context, read func(context.Context, api.QueryOptions) (*T, api.Meta, error), done func(*T, api.Meta) (bool, error), p *progress) error {
+	var index uint64
+	away := 0
+	for {
+		o := api.QueryOptions{}
+		if index > 0 {
+			o.Index, o.Wait = index, pollWait
+		}
+		begin := time.Now()
+		body, meta, err := read(ctx, o)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && (structs.CodeOf(err) == structs.CodeUnavailable || structs.CodeOf(err) == structs.CodeNoLeader):
+			away++
+			if p != nil {
+				p.say("the server does not answer; trying again")
+			}
+			index = 0
+			if err := pause(ctx, away); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		away = 0
+		if end, err := done(body, meta); end || err != nil {
+			return err
+		}
+		if meta.Index <= index && time.Since(begin) < time.Second {
+			// The server doesn't hold reads back: don't ask it in a tight loop.
+			if err := pause(ctx, 1); err != nil {
+				return err
+			}
+		}
+		index = meta.Index
+	}
+}
+
+// pause waits a random time that grows with the attempts, 2 s at most.
+func pause(ctx context.Context, attempt int) error {
+	t := time.NewTimer(rand.N(min(100*time.Millisecond<<min(attempt, 5), 2*time.Second)) + 10*time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// errWaitOver ends a wait whose time is over.
+var errWaitOver = errors.New("the wait is over")
+
+// withLimit bounds a context by the wait.
+func (w *waiting) withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, w.limit, errWaitOver)
+}
+
+// onMany does something to each of several objects, eight at a time,
+// prints each failure in the arguments' order as the 2015 client did, and
+// fails if any failed.
+func (e *env) onMany(ctx context.Context, verb, kind string, idents []string, do func(ctx context.Context, ident string) error) error {
+	if len(idents) == 0 {
+		return usagef("%s is missing", strings.ToUpper(kind))
+	}
+	failures := make([]error, len(idents))
+	slots := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for i, ident := range idents {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			failures[i] = do(ctx, ident)
+		})
+	}
+	wg.Wait()
+	failed := false
+	var next string
+	for i, err := range failures {
+		if err == nil {
+			continue
+		}
+		failed = true
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		fmt.Fprintf(e.stderr, "%s for %s %s failed: %s\n", verb, kind, printable(idents[i]), describe(err))
+		if next == "" {
+			next = nextStep(err)
+		}
+	}
+	if next != "" {
+		fmt.Fprintln(e.stderr, next)
+	}
+	if failed {
+		return &exitError{exitFailure}
+	}
+	return nil
+}
