@@ -1,0 +1,304 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// direct applies entries straight to the store, as a log of one server would.
+type direct struct{ store *state.Store }
+
+func (d direct) Propose(_ context.Context, data []byte) (uint64, error) {
+	e, err := state.DecodeEntry(data)
+	if err != nil {
+		return 0, err
+	}
+	index := d.store.Index() + 1
+	return index, d.store.Apply(index, e.Changes)
+}
+
+func (direct) VerifyLeader(context.Context) error { return nil }
+
+var operator = structs.Caller{ProjectID: "p", Roles: []structs.Role{structs.RoleAdmin}}
+
+// newDispatch returns a Dispatch over a conductor that leads until the test ends.
+func newDispatch(t *testing.T) *Dispatch {
+	t.Helper()
+	store := state.New()
+	c := conductor.New(conductor.Config{Store: store, Proposer: direct{store}, Logger: hclog.NewNullLogger()})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Lead(ctx, 1) }()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	d := New(Config{
+		Store: store, Conductor: c, Logger: hclog.NewNullLogger(),
+		ReadIndex: func(context.Context) (uint64, error) { return store.Index(), nil },
+	})
+	for {
+		_, err := conductor.Do(ctx, c, conductor.InitCluster{ClusterID: "c", JoinTokenHash: structs.HashSecret("join")})
+		if structs.CodeOf(err) == structs.CodeNoLeader {
+			continue // Lead is about to begin
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+}
+
+func registration(id string) structs.HostRegister {
+	return structs.HostRegister{
+		HostID: id, Name: "h", JoinToken: "join", Secret: strings.Repeat("s", 64),
+		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30},
+	}
+}
+
+// host registers a host and gives it a bay.
+func (d *Dispatch) host(t *testing.T) string {
+	t.Helper()
+	id := structs.NewID()
+	if _, err := d.Register(context.Background(), registration(id)); err != nil {
+		t.Fatal(err)
+	}
+	do(t, d, conductor.CreateBay{Caller: operator, Name: "b-" + id, NodeCount: 1, Placement: structs.PlacementSpread})
+	return id
+}
+
+func do[T any](t *testing.T, d *Dispatch, r conductor.Request[T]) T {
+	t.Helper()
+	result, err := conductor.Do(context.Background(), d.Conductor, r)
+	if err != nil {
+		t.Fatalf("%T: %v", r, err)
+	}
+	return result
+}
+
+func (d *Dispatch) container(t *testing.T, host string) *structs.Container {
+	t.Helper()
+	return do(t, d, conductor.CreateContainer{Caller: operator, Bay: "b-" + host, Spec: structs.ContainerSpec{Image: "i"}})
+}
+
+func (d *Dispatch) poll(t *testing.T, p Poll) *structs.Work {
+	t.Helper()
+	work, err := d.Work(context.Background(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return work
+}
+
+func TestFirstPollIsFullAndConfirmed(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	c := d.container(t, host)
+	work := d.poll(t, Poll{HostID: host, Registration: 1})
+	if !work.Full || !work.Confirmed || work.ClusterID != "c" || len(work.Assignments) != 1 || work.Assignments[0].ContainerID != c.ID {
+		t.Errorf("%+v", work)
+	}
+	d.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no leader") }
+	if work = d.poll(t, Poll{HostID: host, Registration: 1}); !work.Full || work.Confirmed {
+		t.Errorf("without a leader: %+v", work)
+	}
+	// The leader has committed more than this server has applied.
+	d.ReadIndex = func(context.Context) (uint64, error) { return d.Store.Index() + 1, nil }
+	if work = d.poll(t, Poll{HostID: host, Registration: 1}); work.Confirmed {
+		t.Error("a server that is behind confirmed its answer")
+	}
+}
+
+func TestPollBringsWhatChanged(t *testing.T) {
+	d := newDispatch(t)
+	host, other := d.host(t), d.host(t)
+	old := d.container(t, host)
+	p := Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 30 * time.Second}
+	answer := make(chan *structs.Work, 1)
+	go func() { answer <- d.poll(t, p) }()
+	d.container(t, other) // not this host's business
+	select {
+	case work := <-answer:
+		if len(work.Assignments) > 0 {
+			t.Fatalf("woken for %+v", work.Assignments)
+		}
+	case <-time.After(20 * time.Millisecond):
+	}
+	c := d.container(t, host)
+	work := <-answer
+	if work.Full || len(work.Assignments) != 1 || work.Assignments[0].ContainerID != c.ID || work.Index < p.Index {
+		t.Fatalf("%+v", work)
+	}
+	// A report of the host itself is no news to it.
+	p.Index, p.Wait = work.Index, time.Millisecond
+	if _, err := d.Report(context.Background(), host, structs.StatusReport{Registration: 1, Seq: 1, Containers: []structs.ContainerReport{
+		{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: structs.ContainerStopped, Generation: 1}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if work = d.poll(t, p); len(work.Assignments) != 0 || work.Index <= p.Index {
+		t.Errorf("%+v", work)
+	}
+	// A removal is an assignment, too.
+	do(t, d, conductor.DeleteContainer{Caller: operator, Ident: old.ID, Force: true})
+	if work = d.poll(t, p); len(work.Assignments) != 1 || work.Assignments[0].Desired != structs.DesiredAbsent {
+		t.Errorf("%+v", work)
+	}
+}
+
+func TestPollRefusals(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	for _, tc := range []struct {
+		name string
+		poll Poll
+		code structs.Code
+	}{
+		{"unknown host", Poll{HostID: structs.NewID(), Registration: 1}, structs.CodeUnauthenticated},
+		{"stale registration", Poll{HostID: host, Registration: 0}, structs.CodeConflict},
+		{"server behind", Poll{HostID: host, Registration: 1, Index: d.Store.Index() + 5, Wait: time.Millisecond}, structs.CodeUnavailable},
+	} {
+		if _, err := d.Work(context.Background(), tc.poll); structs.CodeOf(err) != tc.code {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+	if err := d.Authenticate(host, strings.Repeat("s", 64)); err != nil {
+		t.Error(err)
+	}
+	for _, secret := range []string{"", "s", strings.Repeat("t", 64)} {
+		if err := d.Authenticate(host, secret); structs.CodeOf(err) != structs.CodeUnauthenticated {
+			t.Errorf("secret %q: %v", secret, err)
+		}
+	}
+}
+
+func TestRegisterRefusals(t *testing.T) {
+	d := newDispatch(t)
+	long := strings.Repeat("x", structs.MaxText+1)
+	for name, change := range map[string]func(*structs.HostRegister){
+		"host_id":    func(r *structs.HostRegister) { r.HostID = "x" },
+		"secret":     func(r *structs.HostRegister) { r.Secret = "short" },
+		"name":       func(r *structs.HostRegister) { r.Name = "" },
+		"backend":    func(r *structs.HostRegister) { r.Fingerprint.Backend = "vm" },
+		"memory":     func(r *structs.HostRegister) { r.Fingerprint.Memory = -1 },
+		"kernel":     func(r *structs.HostRegister) { r.Fingerprint.Kernel = long },
+		"labels":     func(r *structs.HostRegister) { r.Fingerprint.Labels = map[string]string{"": "x"} },
+		"addresses":  func(r *structs.HostRegister) { r.Fingerprint.Addresses = []string{long} },
+		"addresses:": func(r *structs.HostRegister) { r.Fingerprint.Addresses = make([]string, 1000) },
+	} {
+		r := registration(structs.NewID())
+		change(&r)
+		if _, err := d.Register(context.Background(), r); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), strings.TrimSuffix(name, ":")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r := registration(structs.NewID())
+	r.JoinToken = "wrong"
+	if _, err := d.Register(context.Background(), r); structs.CodeOf(err) != structs.CodeUnauthenticated {
+		t.Error(err)
+	}
+}
+
+func TestReportRefusals(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	for name, report := range map[string]structs.StatusReport{
+		"too many": {Registration: 1, Seq: 1, Containers: make([]structs.ContainerReport, structs.MaxReport+1)},
+		"status":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: "Fine"}}}},
+		"unknown":  {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerUnknown}}}},
+		"reason":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerError, Reason: "\xff"}}}},
+	} {
+		if _, err := d.Report(context.Background(), host, report); structs.CodeOf(err) != structs.CodeInvalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLostHostComesBackInFull(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	c := d.container(t, host)
+	index := d.Store.Index()
+	do(t, d, conductor.MarkHost{ID: host, State: structs.HostLost})
+	do(t, d, conductor.DeleteContainer{Caller: operator, Ident: c.ID, Force: true}) // forgotten
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: index})
+	if !work.Full || !work.Confirmed || len(work.Assignments) != 0 {
+		t.Errorf("%+v", work)
+	}
+	if h := d.Store.Snapshot().Host(host); h.State != structs.HostReady {
+		t.Errorf("host is %s", h.State)
+	}
+}
+
+func TestSilentHostIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		silent, talking := d.host(t), d.host(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- d.Lead(ctx) }()
+		state := func(id string) structs.HostState { return d.Store.Snapshot().Host(id).State }
+		for range 9 {
+			time.Sleep(time.Second)
+			d.touch(talking)
+		}
+		if state(silent) != structs.HostReady {
+			t.Error("lost after 9 seconds")
+		}
+		for range 3 {
+			time.Sleep(time.Second)
+			d.touch(talking)
+		}
+		if state(silent) != structs.HostLost || state(talking) != structs.HostReady {
+			t.Errorf("the silent one is %s, the other %s", state(silent), state(talking))
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestNewLeaderGrantsAGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		host := d.host(t)
+		time.Sleep(time.Hour) // another server led, and heard of the host
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- d.Lead(ctx) }()
+		time.Sleep(9 * time.Second)
+		if d.Store.Snapshot().Host(host).State != structs.HostReady {
+			t.Error("the new leader had no patience")
+		}
+		time.Sleep(2 * time.Second)
+		if d.Store.Snapshot().Host(host).State != structs.HostLost {
+			t.Error("the new leader waits for ever")
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// A leader that stood still (SIGSTOP, a paused machine) heard nobody: the hosts
+// were not silent for that time.
+func TestStandingStillLosesNobody(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	now := time.Now()
+	d.seen[host] = now.Add(-25 * time.Second)
+	if len(d.silent(now, now.Add(-time.Hour))) != 1 {
+		t.Fatal("25 s of silence are not noticed")
+	}
+	d.shift(20 * time.Second)
+	if len(d.silent(now, now.Add(-time.Hour))) != 0 {
+		t.Error("the leader's own stall counts as the host's silence")
+	}
+}

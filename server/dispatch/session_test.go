@@ -1,0 +1,139 @@
+package dispatch
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// dialBack lets a fake agent dial back for an offer.
+func dialBack(t *testing.T, d *Dispatch, host, sid string) (agent *websocket.Conn, accepted chan error) {
+	t.Helper()
+	accepted = make(chan error, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			accepted <- err
+			return
+		}
+		err = d.Accept(r.Context(), host, sid, conn)
+		conn.CloseNow()
+		accepted <- err
+	}))
+	t.Cleanup(srv.Close)
+	agent, _, err := websocket.Dial(context.Background(), strings.Replace(srv.URL, "http", "ws", 1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { agent.CloseNow() })
+	return agent, accepted
+}
+
+func TestSession(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	opened := make(chan *Session, 1)
+	go func() {
+		s, err := d.Open(context.Background(), host, structs.SessionOffer{Kind: structs.SessionLogs, ContainerID: "c"})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- s
+	}()
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	if len(work.Sessions) != 1 || work.Sessions[0].Kind != structs.SessionLogs {
+		t.Fatalf("%+v", work)
+	}
+	sid := work.Sessions[0].SID
+	if d.Expects(host, sid) != nil || d.Expects("other", sid) == nil {
+		t.Error("a session is bound to its host")
+	}
+	if err := d.Accept(context.Background(), "other", sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
+		t.Error(err)
+	}
+	agent, accepted := dialBack(t, d, host, sid)
+	s := <-opened
+	ctx := context.Background()
+	if err := agent.Write(ctx, websocket.MessageBinary, append([]byte{structs.ChannelStdout}, "hi"...)); err != nil {
+		t.Fatal(err)
+	}
+	if channel, payload, err := s.Read(ctx); err != nil || channel != structs.ChannelStdout || string(payload) != "hi" {
+		t.Errorf("%d %q %v", channel, payload, err)
+	}
+	if err := s.Write(ctx, structs.ChannelStdin, []byte("yo")); err != nil {
+		t.Fatal(err)
+	}
+	if _, message, err := agent.Read(ctx); err != nil || string(message) != "\x00yo" {
+		t.Errorf("%q %v", message, err)
+	}
+	if err := d.Accept(ctx, host, sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
+		t.Errorf("a session was used twice: %v", err)
+	}
+	s.Close()
+	if err := <-accepted; err != nil {
+		t.Error(err)
+	}
+	if _, _, err := agent.Read(ctx); err == nil {
+		t.Error("the session ended, and the agent doesn't notice")
+	}
+	empty(t, d)
+}
+
+// empty expects that nothing of a session is left.
+func empty(t *testing.T, d *Dispatch) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.sessions) != 0 || len(d.mailbox) != 0 {
+		t.Errorf("%d sessions and %d mailboxes are left", len(d.sessions), len(d.mailbox))
+	}
+}
+
+func TestSessionNobodyDialsFor(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := d.Open(ctx, host, structs.SessionOffer{}); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Error(err)
+	}
+	empty(t, d)
+}
+
+func TestTooManyOffers(t *testing.T) {
+	d := newDispatch(t)
+	for range maxOffers {
+		if err := d.offer("h", structs.SessionOffer{SID: structs.NewID()}, &Session{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Open(context.Background(), "h", structs.SessionOffer{}); structs.CodeOf(err) != structs.CodeRateLimited {
+		t.Error(err)
+	}
+}
+
+func TestAgentThatLeavesEndsTheSession(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	opened := make(chan *Session, 1)
+	go func() {
+		s, _ := d.Open(context.Background(), host, structs.SessionOffer{})
+		opened <- s
+	}()
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
+	s := <-opened
+	agent.CloseNow()
+	if _, _, err := s.Read(context.Background()); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Error(err)
+	}
+	s.Close()
+	s.Close()
+}
