@@ -35,7 +35,7 @@ func (s *Snapshot) List(table structs.Table, projectID string, after uint64) ite
 // ByName returns the rows of the table in the project that carry exactly this
 // name, in the order of their creation. Hosts belong to project "".
 func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
-	if _, named := nameOf(structs.NewRow(table)); !named || name == "" {
+	if _, named := nameOf(structs.NewRow(table)); !named {
 		return func(func(structs.Row) bool) {}
 	}
 	return s.ranges(table, projectID, func(projectID string) *cursor {

@@ -40,7 +40,7 @@ func (s *Store) Persist(w io.Writer) error { return PersistSnapshot(s.Snapshot()
 // PersistSnapshot writes the snapshot as a stream from which Restore makes the
 // same state. Equal states give equal streams. It holds one frame in memory.
 func PersistSnapshot(s *Snapshot, w io.Writer) error {
-	fw := &frameWriter{w: bufio.NewWriterSize(w, frameSize)}
+	fw := newFrameWriter(w)
 	lists, rows := s.count()
 	fw.payload = append(fw.payload, magic...)
 	fw.payload = binary.BigEndian.AppendUint16(fw.payload, structs.SchemaVersion)
@@ -124,6 +124,10 @@ type frameWriter struct {
 	w       *bufio.Writer
 	sum     uint32
 	payload []byte
+}
+
+func newFrameWriter(w io.Writer) *frameWriter {
+	return &frameWriter{w: bufio.NewWriterSize(w, frameSize)}
 }
 
 func (fw *frameWriter) bytes(b []byte) {

@@ -167,15 +167,6 @@ func TestEmptyAndNilAreTheSame(t *testing.T) {
 	}
 }
 
-func TestTypicalRowSize(t *testing.T) {
-	c := rowCodecs.New().(*rowCodec)
-	b, err := c.encode(typicalContainer(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d bytes: %q", len(b), b)
-}
-
 // typicalContainer is what a user with a web server makes.
 func typicalContainer(n uint64) *structs.Container {
 	at := time.Unix(1764000000+int64(n), 0).UTC()

@@ -1,0 +1,283 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// history makes random entries that a conductor could have proposed: bays,
+// hosts and containers come, change, move and go.
+type history struct {
+	rng   *rand.Rand
+	store *Store
+	index uint64
+	seq   uint64
+	live  []rowKey
+}
+
+func newHistory(seed uint64) *history {
+	return &history{rng: rand.New(rand.NewPCG(seed, 7)), store: New()}
+}
+
+func (h *history) pick(kind string, n int) string { return fmt.Sprint(kind, "-", h.rng.IntN(n)) }
+
+// entry returns the bytes of a next entry, and applies it.
+func (h *history) entry(t testing.TB) (index uint64, data []byte) {
+	t.Helper()
+	snap := h.store.Snapshot()
+	e := &structs.Entry{Schema: structs.SchemaVersion, Term: 1, Prev: snap.Index()}
+	touched := make(map[rowKey]bool)
+	for range h.rng.IntN(8) {
+		if len(h.live) > 0 && h.rng.IntN(3) > 0 {
+			at := h.rng.IntN(len(h.live))
+			key := h.live[at]
+			if touched[key] {
+				continue
+			}
+			touched[key] = true
+			old := snap.Get(key.table, key.id)
+			c := structs.Change{Table: key.table, ID: key.id, Version: old.Base().ModifyIndex}
+			if h.rng.IntN(4) > 0 {
+				c.Row = h.row(key.table, key.id, old.Base().Seq, old.Base().ProjectID)
+				c.Assign = h.rng.IntN(2) == 0
+			} else {
+				h.live = append(h.live[:at], h.live[at+1:]...)
+			}
+			e.Changes = append(e.Changes, c)
+			continue
+		}
+		table := structs.Tables[h.rng.IntN(len(structs.Tables))]
+		h.seq++
+		key := rowKey{table, testID(h.seq)}
+		touched[key] = true
+		h.live = append(h.live, key)
+		row := h.row(key.table, key.id, h.seq, h.pick("project", 3))
+		e.Changes = append(e.Changes, structs.Change{Table: table, ID: key.id, Row: row, Assign: h.rng.IntN(2) == 0})
+	}
+	data, err := EncodeEntry(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.index += 1 + uint64(h.rng.IntN(2)) // Raft's own entries take indexes too
+	applyBytes(t, h.store, h.index, data)
+	return h.index, data
+}
+
+// row returns a random row in which references are to few bays and hosts.
+func (h *history) row(table structs.Table, id string, seq uint64, project string) structs.Row {
+	row := randomRow(h.rng, table)
+	*row.Base() = structs.Meta{ID: id, Seq: seq, ProjectID: project, CreatedAt: row.Base().CreatedAt}
+	switch r := row.(type) {
+	case *structs.Bay:
+		r.Name, r.Shared = h.pick("name", 3), h.rng.IntN(2) == 0
+	case *structs.Host:
+		r.Name, r.BayID = h.pick("name", 3), h.pick("bay", 3)
+	case *structs.Container:
+		r.Name, r.BayID = h.pick("name", 3), h.pick("bay", 3)
+		r.HostID, r.Desired = "", structs.DesiredRunning
+		if h.rng.IntN(3) > 0 {
+			r.HostID = h.pick("host", 3)
+		}
+		if h.rng.IntN(5) == 0 {
+			r.Desired = structs.DesiredAbsent
+		}
+		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
+		r.Spec.Ports = nil
+		for range h.rng.IntN(3) {
+			r.Spec.Ports = append(r.Spec.Ports, structs.Port{HostPort: h.rng.IntN(4), Protocol: []string{"", "tcp", "udp"}[h.rng.IntN(3)]})
+		}
+	}
+	return row
+}
+
+func applyBytes(t testing.TB, s *Store, index uint64, data []byte) {
+	t.Helper()
+	e, err := DecodeEntry(data)
+	if err != nil {
+		t.Fatalf("entry %d: %v", index, err)
+	}
+	if err := s.Apply(index, e.Changes); err != nil {
+		t.Fatalf("entry %d: %v", index, err)
+	}
+}
+
+func persisted(t testing.TB, s *Store) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := s.Persist(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func restored(t testing.TB, b []byte) *Store {
+	t.Helper()
+	s := New()
+	if err := s.Restore(bytes.NewReader(b)); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func sameState(t testing.TB, what string, got, want *Store) {
+	t.Helper()
+	g, w := got.Snapshot(), want.Snapshot()
+	if g.Index() != w.Index() || g.Hash() != w.Hash() || g.LastSeq() != w.LastSeq() {
+		t.Fatalf("%s: index, hash, seq are %d, %016x, %d; want %d, %016x, %d",
+			what, g.Index(), g.Hash(), g.LastSeq(), w.Index(), w.Hash(), w.LastSeq())
+	}
+	if !bytes.Equal(persisted(t, got), persisted(t, want)) {
+		t.Fatalf("%s: snapshots differ", what)
+	}
+}
+
+// One store gets the whole log, one begins at a snapshot in the middle, one is
+// restored from a snapshot at the end: all are the same, byte for byte.
+func TestReplicasAgree(t *testing.T) {
+	for seed := range uint64(4) {
+		h, replay := newHistory(seed), New()
+		var late *Store
+		for n := range 150 {
+			index, data := h.entry(t)
+			applyBytes(t, replay, index, data)
+			if late != nil {
+				applyBytes(t, late, index, data)
+			} else if n == 70 {
+				late = restored(t, persisted(t, h.store))
+				sameState(t, "restored in the middle", late, h.store)
+			}
+		}
+		sameState(t, "replayed", replay, h.store)
+		sameState(t, "restored and replayed", late, h.store)
+		last := restored(t, persisted(t, h.store))
+		sameState(t, "restored", last, h.store)
+		for _, s := range []*Store{h.store, late, last} {
+			checkDerived(t, s.Snapshot())
+		}
+	}
+}
+
+// checkDerived compares all that indexes and usage say with what the rows say.
+func checkDerived(t testing.TB, s *Snapshot) {
+	t.Helper()
+	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, 0
+	var hash uint64
+	for _, table := range structs.Tables {
+		seqs, names := map[string]int{}, map[[2]string]int{}
+		last, all := uint64(0), 0
+		for row := range s.List(table, AllProjects, 0) {
+			m := row.Base()
+			if m.Seq < last {
+				t.Fatalf("%s: Seq %d comes after %d", table, m.Seq, last)
+			}
+			last = m.Seq
+			all++
+			seqs[m.ProjectID]++
+			if s.Get(table, m.ID) != row {
+				t.Fatalf("%s: %s is listed, but Get returns another row", table, m.ID)
+			}
+			if m.ModifyIndex > s.ListIndex(table, m.ProjectID) || m.ModifyIndex > s.ListIndex(table, AllProjects) {
+				t.Fatalf("%s: row of index %d in a list of index %d", table, m.ModifyIndex, s.ListIndex(table, m.ProjectID))
+			}
+			sum, err := rowHash(row)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hash += sum
+			if name, named := nameOf(row); named {
+				names[[2]string{m.ProjectID, name}]++
+			}
+			switch r := row.(type) {
+			case *structs.Bay:
+				if r.Shared {
+					shared++
+				}
+			case *structs.Host:
+				hosts[r.BayID]++
+			case *structs.Container:
+				inBay[r.BayID]++
+				if r.HostID == "" {
+					if r.Desired != structs.DesiredAbsent {
+						waiting[r.BayID]++
+					}
+					continue
+				}
+				onHost[r.HostID]++
+				if usage[r.HostID] == nil {
+					usage[r.HostID] = new(Usage)
+				}
+				usage[r.HostID].Add(r)
+			}
+		}
+		for project, n := range seqs {
+			if got := count(s.List(table, project, 0)); got != n {
+				t.Fatalf("%s: %d rows in %s, want %d", table, got, project, n)
+			}
+			half := 0
+			for row := range s.List(table, project, last/2) {
+				if row.Base().Seq <= last/2 {
+					t.Fatalf("%s: Seq %d isn't above %d", table, row.Base().Seq, last/2)
+				}
+				half++
+			}
+			if half > n {
+				t.Fatalf("%s: %d rows behind the middle of %d", table, half, n)
+			}
+		}
+		for key, n := range names {
+			if got := count(s.ByName(table, key[0], key[1])); got != n {
+				t.Fatalf("%s: %d rows of name %q in %q, want %d", table, got, key[1], key[0], n)
+			}
+		}
+		if got := s.countAll(string(table)); got != uint64(all) {
+			t.Fatalf("%s: %d rows, %d listed", table, got, all)
+		}
+	}
+	if hash != s.Hash() {
+		t.Fatalf("hash is %016x, its rows' is %016x", s.Hash(), hash)
+	}
+	bays := 0
+	for id := range s.WaitingBays() {
+		bays++
+		if waiting[id] == 0 {
+			t.Fatalf("bay %s has nothing waiting", id)
+		}
+	}
+	if bays != len(waiting) || count(s.SharedBays()) != shared {
+		t.Fatalf("%d waiting bays, want %d; %d shared ones, want %d", bays, len(waiting), count(s.SharedBays()), shared)
+	}
+	for n := range 3 {
+		host, bay := fmt.Sprint("host-", n), fmt.Sprint("bay-", n)
+		want := usage[host]
+		if want == nil {
+			want = new(Usage)
+		}
+		if got := s.Usage(host); fmt.Sprint(got) != fmt.Sprint(*want) {
+			t.Fatalf("usage of %s is %+v, its containers' is %+v", host, got, *want)
+		}
+		if got := count(s.ContainersOnHost(host)); got != onHost[host] {
+			t.Fatalf("%d containers on %s, want %d", got, host, onHost[host])
+		}
+		if w, i, h := count(s.Waiting(bay)), count(s.ContainersInBay(bay)), count(s.HostsInBay(bay)); w != waiting[bay] || i != inBay[bay] || h != hosts[bay] {
+			t.Fatalf("%s has %d waiting, %d containers, %d hosts; want %d, %d, %d", bay, w, i, h, waiting[bay], inBay[bay], hosts[bay])
+		}
+		for _, since := range []uint64{0, s.Index() / 2, s.Index()} {
+			last := uint64(0)
+			for c := range s.AssignedSince(host, since) {
+				if c.AssignIndex < last || c.AssignIndex <= since && since > 0 || c.HostID != host {
+					t.Fatalf("assigned since %d on %s: %s with %d after %d", since, host, c.HostID, c.AssignIndex, last)
+				}
+				last = c.AssignIndex
+			}
+		}
+	}
+}
+
+func count[T any](seq func(func(T) bool)) (n int) {
+	seq(func(T) bool { n++; return true })
+	return n
+}
