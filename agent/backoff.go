@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// backoff paces the tries of something that fails: full jitter under a limit
+// that doubles. The zero try comes soon.
+type backoff struct {
+	min, max time.Duration
+	tries    int
+}
+
+// next returns the pause before the next try.
+func (b *backoff) next() time.Duration {
+	limit := b.max
+	if b.tries < 30 && b.min<<b.tries < b.max {
+		limit = b.min << b.tries
+	}
+	b.tries++
+	return rand.N(limit) + 1
+}
+
+// reset is called when a try has succeeded.
+func (b *backoff) reset() { b.tries = 0 }
+
+// wait pauses before the next try, at least for least. It returns ctx's error
+// if that ends before.
+func (b *backoff) wait(ctx context.Context, least time.Duration) error {
+	return pause(ctx, max(least, b.next()))
+}
+
+// pause waits for d, or for ctx to end.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// doubled returns base doubled for each try after the first, at most limit:
+// for pauses that a status tells of.
+func doubled(base, limit time.Duration, tries int) time.Duration {
+	if tries > 30 || base<<tries > limit {
+		return limit
+	}
+	return base << tries
+}

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"os"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Config is what an agent needs to know.
+type Config struct {
+	Servers   []string          // addresses, host[:port] or URL; at least one
+	DataDir   string            // identity, secret and journal; must outlive the process
+	Name      string            // the host's name; default: its hostname
+	JoinToken string            // the cluster's
+	Labels    map[string]string // what bays and constraints can ask for
+	Addresses []string          // of the host, for users; default: those of its network interfaces
+	Version   string            // the agent's own, for operators
+
+	Backend backend.Backend // the engine; whoever made it closes it
+
+	// FollowRestore lets the agent follow a cluster that an operator has
+	// restored from a snapshot. Containers that the restored cluster doesn't
+	// know are then left alone, not removed. Default: such a cluster is
+	// refused, and nothing is touched.
+	FollowRestore bool
+
+	// RemoveOnStop removes all of the host's containers when Run ends because
+	// its context did. For an agent whose cluster ends with it.
+	RemoveOnStop bool
+
+	MaxSessions int           // logs and execute at a time, default 128
+	Backoff     time.Duration // longest pause between two tries of a call to servers, default 5s
+
+	Logger hclog.Logger // nil logs nothing
+}
+
+func (c Config) withDefaults() Config {
+	if c.Name == "" {
+		c.Name, _ = os.Hostname() // "" is refused by validate
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = 128
+	}
+	if c.Backoff == 0 {
+		c.Backoff = 5 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case len(c.Servers) == 0:
+		return structs.Errorf(structs.CodeInvalid, "no server: name at least one with -server ADDR")
+	case c.DataDir == "":
+		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
+	case c.Name == "" || len(c.Name) > structs.MaxName:
+		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name, structs.MaxName)
+	case c.JoinToken == "":
+		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
+	case c.Backend == nil:
+		return structs.Errorf(structs.CodeInvalid, "no backend")
+	case c.MaxSessions < 1:
+		return structs.Errorf(structs.CodeInvalid, "max sessions %d is below 1", c.MaxSessions)
+	case c.Backoff < time.Millisecond:
+		return structs.Errorf(structs.CodeInvalid, "backoff %s is below 1ms", c.Backoff)
+	}
+	for _, s := range c.Servers {
+		if _, err := api.ParseAddress(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// The files of a data dir.
+const (
+	fileLock    = "agent.lock"    // flock-ed while the agent runs
+	fileHost    = "host_id"       // the host's UUID
+	fileSecret  = "agent.secret"  // proves that the host is the one that registered
+	fileJournal = "agent.journal" // see journal
+)
+
+// dataDir is the agent's directory: one agent at a time has it.
+type dataDir struct {
+	path   string
+	lock   *os.File
+	hostID string
+	secret string
+}
+
+// openDir makes the directory if it has to, locks it, and reads it.
+// CodeConflict if another agent has it.
+func openDir(path string) (d *dataDir, err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("data dir: %w", err)
+	}
+	d = &dataDir{path: path}
+	d.lock, err = os.OpenFile(d.file(fileLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data dir: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = d.close()
+		}
+	}()
+	switch err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return nil, structs.Errorf(structs.CodeConflict, "another agent uses the data dir %s; stop it, or give this one its own with -data-dir", path)
+	case err != nil:
+		return nil, fmt.Errorf("locking %s: %w", d.lock.Name(), err)
+	}
+	// The secret comes first: an id without one could never register again.
+	if d.secret, err = d.readOrMake(fileSecret, structs.NewSecret); err != nil {
+		return nil, err
+	}
+	if d.hostID, err = d.readOrMake(fileHost, structs.NewID); err != nil {
+		return nil, err
+	}
+	if !structs.IsID(d.hostID) {
+		return nil, structs.Errorf(structs.CodeInvalid, "%s does not hold a UUID; restore it, or remove the file to join as a new host", d.file(fileHost))
+	}
+	return d, nil
+}
+
+func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }
+
+// readOrMake reads a file of one line, or makes it.
+func (d *dataDir) readOrMake(name string, mint func() string) (string, error) {
+	b, err := os.ReadFile(d.file(name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("data dir: %w", err)
+	}
+	if text := strings.TrimSpace(string(b)); text != "" {
+		return text, nil
+	}
+	text := mint()
+	if err := writeFile(d.file(name), []byte(text+"\n")); err != nil {
+		return "", fmt.Errorf("data dir: %w", err)
+	}
+	return text, nil
+}
+
+// close lets another agent have the directory.
+func (d *dataDir) close() error { return d.lock.Close() }

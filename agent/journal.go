@@ -1,0 +1,276 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// record is what the journal keeps of one placement of a container: what
+// labels and the engine can't tell. Written by the reconciler.
+type record struct {
+	ContainerID string  `json:"id"`
+	Epoch       uint64  `json:"epoch"`
+	Generation  uint64  `json:"gen,omitempty"`      // newest generation carried out or given up
+	Failed      bool    `json:"failed,omitempty"`   // it was given up; Reason says why
+	Reason      string  `json:"reason,omitempty"`   // of Failed
+	Created     bool    `json:"created,omitempty"`  // the engine had the container once: it is never made again
+	Intent      *intent `json:"intent,omitempty"`   // a start that is under way
+	Restarts    int     `json:"restarts,omitempty"` // by restart policy, up to the last start by the agent
+	Forgotten   bool    `json:"forget,omitempty"`   // the record is no longer needed
+}
+
+func (r record) ref() backend.Ref {
+	return backend.Ref{ContainerID: r.ContainerID, Epoch: r.Epoch}
+}
+
+// intent is written before a start, so that an agent that was killed in
+// between can tell whether it happened: then StartedAt has changed.
+type intent struct {
+	Generation uint64    `json:"gen"`
+	StartedAt  time.Time `json:"started_at,omitzero"` // as it was before
+}
+
+// seen is how far the agent has followed its cluster. It never goes back.
+type seen struct {
+	ClusterID   string `json:"cluster_id"`
+	Incarnation uint64 `json:"incarnation"`
+	Index       uint64 `json:"index"`
+	Quarantine  bool   `json:"quarantine,omitempty"` // the cluster was restored from a snapshot: containers that it doesn't know stay
+}
+
+// line is one line of the journal. One field is set.
+type line struct {
+	Record *record `json:"record,omitempty"`
+	Seen   *seen   `json:"seen,omitempty"`
+}
+
+// journal is a file of lines, each with its checksum, of which the last about
+// a thing counts. It survives kill -9 at any instant: a line is one write, and
+// a torn one is ignored. It is not fsynced: when the machine loses power, its
+// containers have ended too.
+type journal struct {
+	path string
+
+	mu      sync.Mutex
+	file    *os.File
+	lines   int // in the file
+	records map[backend.Ref]record
+	seen    seen
+}
+
+// compactAt is how many lines the file may have beyond twice those needed.
+const compactAt = 10_000
+
+// openJournal reads the journal and writes it anew without what is outdated.
+// The number of lines that were damaged is returned; they are lost.
+func openJournal(path string) (j *journal, damaged int, err error) {
+	j = &journal{path: path, records: make(map[backend.Ref]record)}
+	f, err := os.Open(path)
+	switch {
+	case err == nil:
+		damaged, err = j.read(f)
+		err = errors.Join(err, f.Close())
+	case errors.Is(err, os.ErrNotExist):
+		err = nil
+	}
+	if err == nil {
+		err = j.compact()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("journal %s: %w", path, err)
+	}
+	return j, damaged, nil
+}
+
+// maxLine is the longest line that is read. A reason is a sentence.
+const maxLine = 64 << 10
+
+// read applies all lines that are whole.
+func (j *journal) read(r io.Reader) (damaged int, err error) {
+	in := bufio.NewReaderSize(r, maxLine)
+	for {
+		text, err := in.ReadSlice('\n')
+		switch {
+		case err == nil:
+			if l, ok := decodeLine(text[:len(text)-1]); ok {
+				j.apply(l)
+			} else {
+				damaged++
+			}
+		case errors.Is(err, bufio.ErrBufferFull):
+			damaged++ // and so is what follows, up to the next newline
+		case errors.Is(err, io.EOF):
+			if len(text) > 0 {
+				damaged++
+			}
+			return damaged, nil
+		default:
+			return damaged, err
+		}
+	}
+}
+
+// encodeLine returns the line with its checksum and newline.
+func encodeLine(l line) []byte {
+	body, err := json.Marshal(l)
+	if err != nil {
+		panic(fmt.Sprintf("agent: a journal line that is no JSON: %v", err)) // strings, numbers and times only
+	}
+	return fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(body), body)
+}
+
+// decodeLine reads a line without its newline; ok is false if it is damaged.
+func decodeLine(text []byte) (l line, ok bool) {
+	sum, body, found := bytes.Cut(text, []byte(" "))
+	want, err := strconv.ParseUint(string(sum), 16, 32)
+	if !found || err != nil || len(sum) != 8 || uint32(want) != crc32.ChecksumIEEE(body) {
+		return l, false
+	}
+	if json.Unmarshal(body, &l) != nil || (l.Record == nil) == (l.Seen == nil) {
+		return l, false
+	}
+	return l, true
+}
+
+// apply takes a line into memory.
+func (j *journal) apply(l line) {
+	switch {
+	case l.Seen != nil:
+		j.seen = *l.Seen
+	case l.Record.Forgotten:
+		delete(j.records, l.Record.ref())
+	default:
+		j.records[l.Record.ref()] = *l.Record
+	}
+}
+
+// append writes a line and takes it into memory. Nothing has happened if it
+// returns an error.
+func (j *journal) append(l line) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file == nil {
+		return os.ErrClosed
+	}
+	if j.lines > compactAt+2*len(j.records) {
+		if err := j.compactLocked(); err != nil {
+			return fmt.Errorf("journal %s: %w", j.path, err)
+		}
+	}
+	if _, err := j.file.Write(encodeLine(l)); err != nil {
+		// A line cut short must not swallow the next one.
+		_, _ = j.file.WriteString("\n")
+		return fmt.Errorf("journal %s: %w", j.path, err)
+	}
+	j.lines++
+	j.apply(l)
+	return nil
+}
+
+// compact writes the file anew, with one line for each thing.
+func (j *journal) compact() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.compactLocked()
+}
+
+func (j *journal) compactLocked() error {
+	buf := encodeLine(line{Seen: &j.seen})
+	for _, r := range j.records {
+		buf = append(buf, encodeLine(line{Record: &r})...)
+	}
+	if err := writeFile(j.path, buf); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	if j.file != nil {
+		_ = j.file.Close() // what was written to it is in the new one
+	}
+	j.file, j.lines = f, len(j.records)+1
+	return nil
+}
+
+// record returns what is known of a placement; ok is false if nothing is.
+func (j *journal) record(ref backend.Ref) (r record, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, ok = j.records[ref]
+	if !ok {
+		r = record{ContainerID: ref.ContainerID, Epoch: ref.Epoch}
+	}
+	return r, ok
+}
+
+// refs returns all placements that have a record.
+func (j *journal) refs() []backend.Ref {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	refs := make([]backend.Ref, 0, len(j.records))
+	for ref := range j.records {
+		refs = append(refs, ref)
+	}
+	return refs
+}
+
+// put writes a record.
+func (j *journal) put(r record) error { return j.append(line{Record: &r}) }
+
+// forget drops a record.
+func (j *journal) forget(ref backend.Ref) error {
+	if _, ok := j.record(ref); !ok {
+		return nil
+	}
+	return j.put(record{ContainerID: ref.ContainerID, Epoch: ref.Epoch, Forgotten: true})
+}
+
+// position returns how far the agent has followed its cluster.
+func (j *journal) position() seen {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.seen
+}
+
+// advance writes how far the agent has followed its cluster.
+func (j *journal) advance(s seen) error {
+	if j.position() == s {
+		return nil
+	}
+	return j.append(line{Seen: &s})
+}
+
+// close ends the journal; append fails from now on.
+func (j *journal) close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f := j.file
+	j.file = nil
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}
+
+// writeFile replaces a file in one step: readers, and whoever comes after a
+// kill -9, see the old or the new one. Only the owner can read it.
+func writeFile(path string, b []byte) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// errStale says that a registration is over: the host has registered again.
+var errStale = errors.New("the registration is over")
+
+// link is the agent's side of the wire: the registration, and the calls made
+// under it.
+type link struct {
+	conf    Config
+	api     *api.Agent
+	dir     *dataDir
+	journal *journal
+	log     hclog.Logger
+	// describe returns the host's fingerprint. It fails while the engine is away.
+	describe func(context.Context) (structs.Fingerprint, error)
+	// registered is called with each new registration's number.
+	registered func(uint64)
+
+	register sync.Mutex // held while registering
+
+	mu           sync.Mutex
+	registration uint64
+	lostAfter    time.Duration
+	full         bool      // somebody wants a full answer
+	fullAt       time.Time // when one was last asked for
+}
+
+// minLostAfter is what host_lost_after is taken for if it is less: a poll of
+// no time at all would be a busy loop.
+const minLostAfter = time.Second
+
+// current returns the registration's number and what a silent host has.
+func (l *link) current() (registration uint64, lostAfter time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.registration, l.lostAfter
+}
+
+// renew registers the host, as often as it takes, unless that has been done
+// since the registration numbered stale. It returns only ctx's error.
+func (l *link) renew(ctx context.Context, stale uint64) error {
+	l.register.Lock()
+	defer l.register.Unlock()
+	if now, _ := l.current(); now != stale {
+		return nil
+	}
+	retry := backoff{min: 100 * time.Millisecond, max: l.conf.Backoff}
+	for {
+		answer, err := l.enrol(ctx)
+		if err == nil {
+			l.mu.Lock()
+			l.registration, l.lostAfter = answer.Registration, max(answer.HostLostAfter, minLostAfter)
+			l.mu.Unlock()
+			l.registered(answer.Registration)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.complain("registering failed", err)
+		if err := retry.wait(ctx, retryAfter(err)); err != nil {
+			return err
+		}
+	}
+}
+
+// enrol makes one attempt to register.
+func (l *link) enrol(ctx context.Context) (*structs.HostRegistered, error) {
+	fingerprint, err := l.describe(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the engine can't be asked: %w", err)
+	}
+	server := l.api.Server()
+	answer, err := l.api.Register(ctx, structs.HostRegister{
+		HostID: l.dir.hostID, Name: l.conf.Name, JoinToken: l.conf.JoinToken, Secret: l.dir.secret, Fingerprint: fingerprint,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := l.accept(answer.ClusterID, answer.Incarnation); err != nil {
+		l.api.Leave(server)
+		return nil, err
+	}
+	l.api.Use(l.dir.hostID, l.dir.secret, answer.Registration)
+	l.api.SetServers(answer.Servers)
+	l.log.Info("registered", "host_id", l.dir.hostID, "registration", answer.Registration, "server", server, "cluster_id", answer.ClusterID)
+	return answer, nil
+}
+
+// accept checks that an answer is of the agent's own cluster, which is the
+// first that it has joined, and follows the cluster to a later incarnation if
+// the operator allows. CodeForbidden.
+func (l *link) accept(clusterID string, incarnation uint64) error {
+	at := l.journal.position()
+	switch {
+	case clusterID == "":
+		return structs.Errorf(structs.CodeForbidden, "the server names no cluster")
+	case at.ClusterID == "":
+		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation})
+	case clusterID != at.ClusterID:
+		return structs.Errorf(structs.CodeForbidden,
+			"the server is of cluster %s, but this host belongs to cluster %s and its containers are left alone; correct -server, or give the agent a new data dir", clusterID, at.ClusterID)
+	case incarnation < at.Incarnation:
+		return structs.Errorf(structs.CodeForbidden, "the server is at incarnation %d of the cluster, this host has seen %d; the server is outdated", incarnation, at.Incarnation)
+	case incarnation > at.Incarnation && !l.conf.FollowRestore:
+		return structs.Errorf(structs.CodeForbidden,
+			"the cluster was restored from a snapshot (incarnation %d, this host has followed %d) and its containers are left alone; start the agent with -follow-restore to follow it", incarnation, at.Incarnation)
+	case incarnation > at.Incarnation:
+		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know stay", "incarnation", incarnation)
+		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation, Quarantine: true})
+	}
+	return nil
+}
+
+// complain logs a failed call: an error if a person should act.
+func (l *link) complain(msg string, err error) {
+	switch structs.CodeOf(err) {
+	case structs.CodeForbidden, structs.CodeUnauthenticated, structs.CodeConflict, structs.CodeInvalid:
+		l.log.Error(msg, "server", l.api.Server(), "error", err)
+	default:
+		l.log.Warn(msg, "server", l.api.Server(), "error", err)
+	}
+}
+
+// retryAfter is how long a server asked to be left alone, within reason: there
+// may be another one that is well.
+func retryAfter(err error) time.Duration {
+	var e *structs.Error
+	if errors.As(err, &e) && structs.CodeOf(err) == structs.CodeRateLimited {
+		return min(e.RetryAfter, 10*time.Second)
+	}
+	return 0
+}
+
+// isStale reports whether an error says that the host has to register again.
+func isStale(err error) bool {
+	code := structs.CodeOf(err)
+	return code == structs.CodeUnauthenticated || code == structs.CodeConflict
+}
+
+// fullPause is the least time between two polls that ask for everything
+// because of containers that nobody has asked for.
+const fullPause = 30 * time.Second
+
+// needFull has the next poll ask for everything.
+func (l *link) needFull() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.full = true
+}
+
+// takeFull reports whether the poll to come has to ask for everything.
+func (l *link) takeFull() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.full || !l.fullAt.IsZero() && time.Since(l.fullAt) < fullPause {
+		return false
+	}
+	l.full, l.fullAt = false, time.Now()
+	return true
+}
+
+// poll pulls work until ctx ends, and hands each answer that the agent follows
+// to take, in order.
+func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, quarantine bool)) error {
+	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
+	first := true // nothing is known: ask for everything
+	for ctx.Err() == nil {
+		at := l.journal.position()
+		registration, lostAfter := l.current()
+		req := api.WorkRequest{Incarnation: at.Incarnation, Index: at.Index, Wait: lostAfter / 3}
+		if first || l.takeFull() {
+			req.Index = 0
+		}
+		w, server, err := l.api.Work(ctx, req)
+		if err == nil {
+			err = l.follow(w, req.Index == 0)
+			if err != nil {
+				l.api.Leave(server)
+			}
+		}
+		switch {
+		case err == nil:
+			retry.reset()
+			first = false
+			if len(w.Servers) > 0 {
+				l.api.SetServers(w.Servers)
+			}
+			take(w, server, l.journal.position().Quarantine)
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case isStale(err):
+			l.complain("the server does not know this registration; registering again", err)
+			// Two agents with copies of one data dir take it from each
+			// other: not at full speed.
+			if retry.wait(ctx, 0) != nil || l.renew(ctx, registration) != nil {
+				return nil
+			}
+			first = true
+			continue
+		}
+		l.complain("polling for work failed", err)
+		if retry.wait(ctx, retryAfter(err)) != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// follow decides whether the agent follows an answer, and notes that it does.
+// CodeForbidden for another cluster, CodeUnavailable for an older state.
+func (l *link) follow(w *structs.Work, wantFull bool) error {
+	if err := l.accept(w.ClusterID, w.Incarnation); err != nil {
+		return err
+	}
+	at := l.journal.position()
+	switch {
+	case w.Index < at.Index:
+		return structs.Errorf(structs.CodeUnavailable, "the server answers from index %d, this host has followed %d; its answer is dropped", w.Index, at.Index)
+	case wantFull && !w.Full:
+		return structs.Errorf(structs.CodeUnavailable, "the server was asked for all assignments and sent some; its answer is dropped")
+	}
+	at.Index = w.Index
+	return l.journal.advance(at)
+}
+
+// report sends a status report until a server has taken it. errStale when the
+// host has registered again; ctx's error.
+func (l *link) report(ctx context.Context, report structs.StatusReport) error {
+	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
+	for {
+		registration, _ := l.current()
+		if registration != report.Registration {
+			return errStale
+		}
+		_, err := l.api.Report(ctx, report)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case isStale(err):
+			if err := l.renew(ctx, registration); err != nil {
+				return err
+			}
+			continue
+		}
+		l.complain("reporting failed", err)
+		if err := retry.wait(ctx, retryAfter(err)); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,320 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// observer hears what the reconciler sees. *reporter is one.
+type observer interface {
+	observe(report structs.ContainerReport, taken func())
+	forget(containerID string)
+}
+
+// reconciler makes the engine's containers what their assignments say. Each
+// container has a unit; units are worked on at the same time, but one unit by
+// one goroutine at a time, and only while it has something to do.
+type reconciler struct {
+	backend  backend.Backend
+	owner    backend.Owner
+	journal  *journal
+	observer observer
+	needFull func() // asks for a full answer: there are containers that nobody has asked for
+	log      hclog.Logger
+
+	mu      sync.Mutex
+	units   map[string]*unit // by container
+	running bool             // between the first list of a run and its end
+	ctx     context.Context  // of the run
+	work    sync.WaitGroup   // the units' goroutines
+}
+
+func newReconciler(b backend.Backend, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
+	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit)}
+}
+
+// unit is one container on this host. The reconciler's mu guards it.
+type unit struct {
+	id     string
+	want   *structs.Assignment // nil: no answer has named it
+	orphan bool                // want is the agent's own: a confirmed answer has not named it
+	have   map[uint64]string   // engine ids by epoch
+
+	busy  bool // a goroutine works on it
+	dirty bool // there may be something to do
+	timer *time.Timer
+	// interrupt, if not nil, ends the engine call under way if the new
+	// assignment makes its wait pointless.
+	interrupt func(next structs.Assignment)
+
+	tries  int       // failures since the assignment last changed
+	hold   time.Time // what has failed isn't tried again before
+	reason string    // of a restart that failed, while it is held
+	deaths int       // quick ends in a row of a container that is restarted always
+}
+
+func (r *reconciler) unitLocked(id string) *unit {
+	u := r.units[id]
+	if u == nil {
+		u = &unit{id: id, have: make(map[uint64]string)}
+		r.units[id] = u
+	}
+	return u
+}
+
+// run follows the engine until ctx ends: lists what there is whenever the
+// event stream (re)opens, and looks again at what an event names.
+func (r *reconciler) run(ctx context.Context) error {
+	r.mu.Lock()
+	r.ctx = ctx
+	r.mu.Unlock()
+	defer r.stop()
+	retry := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
+	for away := false; ; {
+		opened := func() {
+			retry.reset()
+			if away {
+				r.log.Info("engine is back")
+			}
+			away = false
+		}
+		err := r.follow(ctx, opened)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !away {
+			away = true
+			r.log.Warn("engine is away; its containers are left as they are until it is back", "error", err)
+		}
+		if retry.wait(ctx, 0) != nil {
+			return nil
+		}
+	}
+}
+
+// follow lives with one event stream.
+func (r *reconciler) follow(ctx context.Context, opened func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var listing sync.WaitGroup
+	defer listing.Wait()
+	defer cancel()
+	return r.backend.Events(ctx, r.owner, func() {
+		opened()
+		// Beside the stream, which must be read meanwhile.
+		listing.Go(func() { r.list(ctx) })
+	}, r.event)
+}
+
+// list takes in what the engine has, and looks at every container anew. It
+// comes after the stream's opening, so that nothing falls in between.
+func (r *reconciler) list(ctx context.Context) {
+	retry := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
+	for {
+		entries, err := r.backend.List(ctx, r.owner)
+		if err == nil {
+			r.listed(entries)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		r.log.Warn("listing the engine's containers failed", "error", err)
+		if retry.wait(ctx, 0) != nil {
+			return
+		}
+	}
+}
+
+func (r *reconciler) listed(entries []backend.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = r.ctx.Err() == nil
+	for _, e := range entries {
+		r.unitLocked(e.ContainerID).have[e.Epoch] = e.EngineID
+	}
+	// What is no longer there is found out by the pass over its unit.
+	for _, u := range r.units {
+		r.kickLocked(u)
+	}
+}
+
+// event takes in one event of the engine.
+func (r *reconciler) event(e backend.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.unitLocked(e.ContainerID)
+	if e.Kind != backend.EventRemoved {
+		u.have[e.Epoch] = e.EngineID
+	}
+	r.kickLocked(u)
+}
+
+// stop ends the run: no goroutine and no timer is left.
+func (r *reconciler) stop() {
+	r.mu.Lock()
+	r.running = false
+	for _, u := range r.units {
+		if u.timer != nil {
+			u.timer.Stop()
+		}
+	}
+	r.mu.Unlock()
+	r.work.Wait()
+}
+
+// kickLocked has the unit looked at, soon and once.
+func (r *reconciler) kickLocked(u *unit) {
+	u.dirty = true
+	if u.busy || !r.running {
+		return
+	}
+	u.busy = true
+	r.work.Go(func() { r.attend(u) })
+}
+
+// attend passes over a unit until there is nothing to do.
+func (r *reconciler) attend(u *unit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for u.dirty && r.running {
+		u.dirty = false
+		if u.timer != nil {
+			u.timer.Stop()
+		}
+		p := &pass{r: r, u: u}
+		if u.want != nil {
+			p.want = *u.want
+		}
+		r.mu.Unlock()
+		again, err := p.run(r.ctx)
+		r.mu.Lock()
+		u.interrupt = nil
+		if err != nil && !errors.Is(err, errInterrupted) && r.ctx.Err() == nil {
+			again = r.failedLocked(u, err)
+		}
+		if again > 0 && r.running {
+			u.timer = time.AfterFunc(again, func() {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.kickLocked(u)
+			})
+		}
+	}
+	u.busy = false
+	if u.want == nil && len(u.have) == 0 && r.units[u.id] == u {
+		delete(r.units, u.id)
+	}
+}
+
+// failedLocked paces a unit whose pass could not be finished.
+func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
+	retry := backoff{min: 200 * time.Millisecond, max: 30 * time.Second, tries: u.tries}
+	u.tries++
+	if errors.Is(err, backend.ErrAway) {
+		// The engine's return brings a new list, and every unit a new pass.
+		retry.max = 5 * time.Second
+		r.log.Debug("engine away", "container_id", u.id, "error", err)
+	} else {
+		r.log.Warn("container not reconciled; trying again", "container_id", u.id, "attempt", u.tries, "error", err)
+	}
+	return retry.next()
+}
+
+// apply takes over an answer that the agent follows. quarantine says that
+// containers which it doesn't name stay, come what may.
+func (r *reconciler) apply(w *structs.Work, quarantine bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range w.Assignments {
+		u := r.unitLocked(a.ContainerID)
+		old := u.want
+		u.want, u.orphan = &a, false
+		if old != nil && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force {
+			continue
+		}
+		u.tries, u.hold, u.reason = 0, time.Time{}, ""
+		if u.interrupt != nil {
+			u.interrupt(a)
+		}
+		r.kickLocked(u)
+	}
+	if w.Full && w.Confirmed && !quarantine {
+		r.judgeLocked(w)
+	}
+}
+
+// judgeLocked removes what a confirmed full answer does not name.
+func (r *reconciler) judgeLocked(w *structs.Work) {
+	named := make(map[string]bool, len(w.Assignments))
+	for _, a := range w.Assignments {
+		named[a.ContainerID] = true
+	}
+	for id, u := range r.units {
+		if named[id] || u.orphan {
+			continue
+		}
+		a := structs.Assignment{ContainerID: id, Desired: structs.DesiredAbsent, StopTimeout: structs.DefaultStopTimeout}
+		if u.want != nil {
+			a = *u.want
+			a.Desired, a.Force = structs.DesiredAbsent, false
+		}
+		for epoch := range u.have {
+			a.Epoch = max(a.Epoch, epoch)
+		}
+		r.log.Warn("container is not the cluster's any more and goes", "container_id", id, "epoch", a.Epoch)
+		u.want, u.orphan = &a, true
+		if u.interrupt != nil {
+			u.interrupt(a)
+		}
+		r.kickLocked(u)
+	}
+	for _, ref := range r.journal.refs() {
+		if !named[ref.ContainerID] && r.units[ref.ContainerID] == nil {
+			r.forget(ref)
+		}
+	}
+}
+
+// forget drops what the journal has on a placement. An entry too many is no
+// harm, so a failure is only logged.
+func (r *reconciler) forget(ref backend.Ref) {
+	if err := r.journal.forget(ref); err != nil {
+		r.log.Warn("journal not written", "error", err)
+	}
+}
+
+// removed is called when a server knows that the container is gone for good.
+func (r *reconciler) removed(id string, epoch uint64) {
+	r.mu.Lock()
+	u := r.units[id]
+	if u != nil {
+		if u.want == nil || u.want.Epoch != epoch || u.want.Desired != structs.DesiredAbsent {
+			r.mu.Unlock()
+			return
+		}
+		u.want = nil
+		if !u.busy && len(u.have) == 0 {
+			delete(r.units, id)
+		}
+	}
+	r.mu.Unlock()
+	r.observer.forget(id)
+	r.forget(backend.Ref{ContainerID: id, Epoch: epoch})
+}
+
+// engineID returns the engine's id of a placement; "" if there is none.
+func (r *reconciler) engineID(ref backend.Ref) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u := r.units[ref.ContainerID]; u != nil {
+		return u.have[ref.Epoch]
+	}
+	return ""
+}

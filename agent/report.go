@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"context"
+	"reflect"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// reporter gathers what the reconciler sees and sends it in batches. The first
+// change goes at once; those that come while a report is under way go with the
+// next one. One goroutine sends, any number observe.
+type reporter struct {
+	send func(context.Context, structs.StatusReport) error // tries until it is answered; errStale if the registration is over
+	log  hclog.Logger
+	wake chan struct{}
+
+	mu           sync.Mutex
+	registration uint64
+	seq          uint64
+	latest       map[string]*observation // by container
+	queue        []string                // containers with something to tell, in the order of the first change
+}
+
+// observation is the last that was seen of a container.
+type observation struct {
+	report structs.ContainerReport
+	queued bool
+	taken  func() // called when a server has taken this very observation; may be nil
+}
+
+func newReporter(log hclog.Logger, send func(context.Context, structs.StatusReport) error) *reporter {
+	return &reporter{send: send, log: log, wake: make(chan struct{}, 1), latest: make(map[string]*observation)}
+}
+
+// register begins a new registration: everything is told again, so that the
+// servers see the truth whatever they have lost. The sequence begins anew; it
+// needs no journal because each start of an agent registers.
+func (r *reporter) register(registration uint64) {
+	r.mu.Lock()
+	r.registration, r.seq = registration, 0
+	r.mu.Unlock()
+	r.repeat()
+}
+
+// repeat tells everything again. Servers that send all of a host's assignments
+// may have given it up meanwhile, and no longer believe what they were told.
+func (r *reporter) repeat() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, o := range r.latest {
+		r.queueLocked(id, o)
+	}
+	r.wakeUp()
+}
+
+// observe tells of a container. What was told already isn't told again, unless
+// the caller wants to know when it is taken.
+func (r *reporter) observe(report structs.ContainerReport, taken func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.latest[report.ContainerID]
+	if o != nil && taken == nil && reflect.DeepEqual(o.report, report) {
+		return
+	}
+	if o == nil {
+		o = new(observation)
+		r.latest[report.ContainerID] = o
+	}
+	o.report, o.taken = report, taken
+	r.queueLocked(report.ContainerID, o)
+	r.wakeUp()
+}
+
+// forget stops telling of a container.
+func (r *reporter) forget(containerID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.latest, containerID)
+}
+
+func (r *reporter) queueLocked(id string, o *observation) {
+	if !o.queued {
+		o.queued = true
+		r.queue = append(r.queue, id)
+	}
+}
+
+func (r *reporter) wakeUp() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the next report off the queue, with what to call, by container,
+// when it is taken.
+func (r *reporter) next() (report structs.StatusReport, taken map[string]func(), ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, id := range r.queue {
+		if len(report.Containers) == structs.MaxReport {
+			break
+		}
+		n++
+		o := r.latest[id]
+		if o == nil || !o.queued {
+			continue
+		}
+		o.queued = false
+		report.Containers = append(report.Containers, o.report)
+		if o.taken != nil {
+			if taken == nil {
+				taken = make(map[string]func())
+			}
+			taken[o.report.ContainerID] = o.taken
+			o.taken = nil
+		}
+	}
+	r.queue = append(r.queue[:0], r.queue[n:]...)
+	if len(report.Containers) == 0 {
+		return report, nil, false
+	}
+	r.seq++
+	report.Registration, report.Seq = r.registration, r.seq
+	return report, taken, true
+}
+
+// restore puts back what a report of an ended registration said, unless
+// something newer is known.
+func (r *reporter) restore(report structs.StatusReport, taken map[string]func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range report.Containers {
+		o := r.latest[c.ContainerID]
+		if o == nil {
+			continue
+		}
+		if o.taken == nil && reflect.DeepEqual(o.report, c) {
+			o.taken = taken[c.ContainerID]
+		}
+		r.queueLocked(c.ContainerID, o)
+	}
+	r.wakeUp()
+}
+
+// run sends reports until ctx ends.
+func (r *reporter) run(ctx context.Context) error {
+	for {
+		report, taken, ok := r.next()
+		if !ok {
+			select {
+			case <-r.wake:
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if err := r.send(ctx, report); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			r.log.Debug("report of an ended registration", "registration", report.Registration, "error", err)
+			r.restore(report, taken)
+			continue
+		}
+		for _, f := range taken {
+			f()
+		}
+	}
+}

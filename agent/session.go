@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"sync"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// dialer opens the connection of a session. *api.Agent is one.
+type dialer interface {
+	DialSession(ctx context.Context, server, sid string) (*websocket.Conn, error)
+}
+
+// sessions are the logs and commands that users have open on this host. Each
+// is a WebSocket to the server that has offered it, and ends with it.
+type sessions struct {
+	backend  backend.Backend
+	dialer   dialer
+	engineID func(backend.Ref) string
+	log      hclog.Logger
+	slots    chan struct{}
+	running  sync.WaitGroup
+
+	mu   sync.Mutex
+	live map[string]bool // by SID: an offer may come twice
+}
+
+func newSessions(b backend.Backend, d dialer, engineID func(backend.Ref) string, most int, log hclog.Logger) *sessions {
+	return &sessions{backend: b, dialer: d, engineID: engineID, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
+}
+
+// wait returns when all sessions have ended.
+func (s *sessions) wait() { s.running.Wait() }
+
+// open begins a session, unless it is open already.
+func (s *sessions) open(ctx context.Context, server string, offer structs.SessionOffer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live[offer.SID] {
+		return
+	}
+	s.live[offer.SID] = true
+	s.running.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.live, offer.SID)
+		}()
+		s.serve(ctx, server, offer)
+	})
+}
+
+// serve is one session from dialling to its end.
+func (s *sessions) serve(ctx context.Context, server string, offer structs.SessionOffer) {
+	conn, err := s.dialer.DialSession(ctx, server, offer.SID)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("session not opened", "server", server, "container_id", offer.ContainerID, "error", err)
+		}
+		return
+	}
+	// What a user has left ends with the connection: one goroutine always
+	// reads, and its end ends the work. Only the connection's own end ends
+	// the reading, because a read that is given up breaks the connection.
+	work, leave := context.WithCancel(ctx)
+	defer leave()
+	in := newInput()
+	reading := make(chan struct{})
+	go func() {
+		defer close(reading)
+		defer leave()
+		in.read(ctx, conn)
+	}()
+	defer func() {
+		in.close()
+		_ = conn.CloseNow() // the other side may be gone: there is nobody to tell
+		<-reading
+	}()
+	c := &channel{conn: conn, ctx: ctx}
+	last, err := s.run(work, c, in, offer)
+	if work.Err() != nil {
+		return
+	}
+	if err != nil {
+		last = structs.Control{Error: err.Error(), Code: structs.CodeOf(err)}
+	}
+	in.close()
+	if c.control(last) == nil {
+		_ = conn.Close(websocket.StatusNormalClosure, "") // the last message has said how it ended
+	}
+}
+
+// run does what the session is for, and returns its last message.
+func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs.SessionOffer) (structs.Control, error) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return structs.Control{}, structs.Errorf(structs.CodeUnavailable, "the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
+	}
+	engineID := s.engineID(backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch})
+	switch {
+	case engineID == "":
+		return structs.Control{}, structs.Errorf(structs.CodeConflict, "container %s is not on its host yet, or no longer; its status says more", offer.ContainerID)
+	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
+		err := s.backend.Logs(ctx, engineID, *offer.Logs, c.writer(structs.ChannelStdout), c.writer(structs.ChannelStderr))
+		return structs.Control{Done: true}, err
+	case offer.Kind == structs.SessionExec && offer.Exec != nil:
+		streams := backend.ExecStreams{
+			Stdout: c.writer(structs.ChannelStdout), Stderr: c.writer(structs.ChannelStderr), Resize: in.resize,
+		}
+		if offer.Exec.Stdin {
+			streams.Stdin = in
+		}
+		code, err := s.backend.Exec(ctx, engineID, *offer.Exec, streams)
+		return structs.Control{ExitCode: &code}, err
+	}
+	return structs.Control{}, structs.Errorf(structs.CodeInvalid, "this agent knows no sessions of kind %q; upgrade it", offer.Kind)
+}
+
+// channel writes to a session's connection.
+type channel struct {
+	conn *websocket.Conn
+	ctx  context.Context
+
+	mu sync.Mutex
+}
+
+// maxChunk is how much output one message carries.
+const maxChunk = 32 << 10
+
+// send writes one message.
+func (c *channel) send(channel byte, body []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn.Write(c.ctx, websocket.MessageBinary, append([]byte{channel}, body...))
+}
+
+func (c *channel) control(m structs.Control) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return c.send(structs.ChannelControl, b)
+}
+
+// writer returns a writer whose bytes go to the channel.
+func (c *channel) writer(ch byte) io.Writer {
+	return writerFunc(func(p []byte) (int, error) {
+		for n := 0; n < len(p); n += maxChunk {
+			if err := c.send(ch, p[n:min(len(p), n+maxChunk)]); err != nil {
+				return n, err
+			}
+		}
+		return len(p), nil
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

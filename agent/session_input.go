@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"sync"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// maxInput is how much standard input is kept for a process that doesn't read
+// it yet. Beyond it the session's connection isn't read: the sender waits.
+const maxInput = 256 << 10
+
+// input is what comes from a session's user: standard input, to be read like a
+// file, and sizes of the terminal. One goroutine feeds it, one reads it.
+type input struct {
+	resize chan structs.Resize // the newest size
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	buf     []byte
+	ended   bool // there will be no more
+	closed  bool // nobody reads any more
+}
+
+func newInput() *input {
+	in := &input{resize: make(chan structs.Resize, 1)}
+	in.changed = sync.NewCond(&in.mu)
+	return in
+}
+
+// read takes in messages until the connection ends.
+func (in *input) read(ctx context.Context, conn *websocket.Conn) {
+	defer in.end()
+	for {
+		kind, m, err := conn.Read(ctx)
+		if err != nil {
+			return
+		}
+		if kind == websocket.MessageBinary && len(m) > 0 {
+			in.take(m[0], m[1:])
+		}
+	}
+}
+
+// take takes in one message. One that makes no sense is ignored: a newer
+// client may send more.
+func (in *input) take(channel byte, body []byte) {
+	switch channel {
+	case structs.ChannelStdin:
+		in.feed(body)
+	case structs.ChannelControl:
+		var c structs.Control
+		if json.Unmarshal(body, &c) != nil {
+			return
+		}
+		if c.EOF {
+			in.end()
+		}
+		if c.Resize != nil {
+			select {
+			case <-in.resize: // an older one that nobody has taken
+			default:
+			}
+			in.resize <- *c.Resize
+		}
+	}
+}
+
+// feed adds to standard input, and waits while too much is unread.
+func (in *input) feed(b []byte) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for len(in.buf) >= maxInput && !in.closed {
+		in.changed.Wait()
+	}
+	if in.closed || in.ended {
+		return
+	}
+	in.buf = append(in.buf, b...)
+	in.changed.Broadcast()
+}
+
+// end marks the end of standard input.
+func (in *input) end() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.ended = true
+	in.changed.Broadcast()
+}
+
+// close drops what is unread and lets nobody wait any more.
+func (in *input) close() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.ended, in.closed, in.buf = true, true, nil
+	in.changed.Broadcast()
+}
+
+// Read reads standard input.
+func (in *input) Read(p []byte) (int, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for len(in.buf) == 0 && !in.ended {
+		in.changed.Wait()
+	}
+	if len(in.buf) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, in.buf)
+	in.buf = in.buf[n:]
+	if len(in.buf) == 0 {
+		in.buf = nil // its room is free again
+	}
+	in.changed.Broadcast()
+	return n, nil
+}

@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// tell reports the container as it was last looked at.
+func (p *pass) tell() {
+	reason := p.rec.Reason
+	if !p.rec.Failed {
+		p.r.mu.Lock()
+		reason = p.u.reason
+		p.r.mu.Unlock()
+	}
+	p.report(p.status(reason), nil)
+}
+
+// report sends an observation of the pass's container.
+func (p *pass) report(o structs.Observed, taken func()) {
+	p.r.observer.observe(structs.ContainerReport{ContainerID: p.want.ContainerID, Epoch: p.want.Epoch, Observed: o}, taken)
+}
+
+// status describes the container. A reason given goes before what can be seen.
+func (p *pass) status(reason string) structs.Observed {
+	o := structs.Observed{
+		Status: structs.ContainerError, Reason: reason,
+		Generation: p.rec.Generation, Failed: p.rec.Failed && p.rec.Generation == p.want.Generation,
+		RestartCount: p.rec.Restarts,
+	}
+	c := p.cur
+	if c == nil {
+		return o
+	}
+	o.StartedAt, o.Addresses, o.Ports = c.StartedAt, c.Addresses, c.Ports
+	o.RestartCount += c.RestartCount
+	if p.rec.Intent != nil {
+		o.RestartCount = p.rec.Restarts // the engine's count is in it already
+	}
+	if !c.Live() && !c.FinishedAt.IsZero() {
+		code := c.ExitCode
+		o.ExitCode, o.FinishedAt = &code, c.FinishedAt
+	}
+	switch c.State {
+	case backend.StateRunning:
+		o.Status = structs.ContainerRunning
+	case backend.StatePaused:
+		o.Status = structs.ContainerPaused
+		if reason == "" && p.want.Desired != structs.DesiredPaused {
+			o.Reason = "it was paused on its host by somebody else; unpause it to go on"
+		}
+	case backend.StateRestarting:
+		o.Status = structs.ContainerRunning
+		if reason == "" {
+			o.Reason = ended(c) + "; its restart policy is starting it again"
+		}
+	case backend.StateCreated:
+		if !p.startFailed(reason) {
+			o.Status = structs.ContainerStopped
+		}
+	default:
+		if !p.startFailed(reason) {
+			o.Status = structs.ContainerStopped
+		}
+		if reason == "" && (p.want.Desired != structs.DesiredStopped || c.OOMKilled) {
+			o.Reason = ended(c)
+		}
+	}
+	return o
+}
+
+// startFailed reports whether a process that doesn't run should, but can't be
+// started.
+func (p *pass) startFailed(reason string) bool {
+	if p.want.Desired != structs.DesiredRunning {
+		return false
+	}
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	return p.rec.Failed || reason != "" && p.u.reason == reason
+}
+
+// ended says how a process ended that magnum did not end.
+func ended(c *backend.Container) string {
+	switch {
+	case c.OOMKilled:
+		return "its process was killed because it needed more than its memory limit; give it more memory"
+	case c.ExitCode == 0:
+		return "its process has ended"
+	case c.ExitCode > 128 && c.ExitCode < 128+65:
+		return fmt.Sprintf("its process was ended by signal %d (exit code %d), not by magnum", c.ExitCode-128, c.ExitCode)
+	}
+	return fmt.Sprintf("its process has ended with exit code %d; its logs may say why", c.ExitCode)
+}
