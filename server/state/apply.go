@@ -126,7 +126,10 @@ func (st *step) containers() (before, after *structs.Container) {
 // makesRoom reports whether something that waits may go on after the step.
 func (st *step) makesRoom() bool {
 	switch st.table {
-	case structs.TableHosts, structs.TableBays:
+	case structs.TableHosts:
+		// Each status report writes its host, and most say nothing new.
+		return st.old == nil || st.row == nil || otherHost(st.old.row.(*structs.Host), st.row.(*structs.Host))
+	case structs.TableBays:
 		return true
 	case structs.TableContainers:
 		if st.old != nil && st.row == nil {
@@ -136,6 +139,11 @@ func (st *step) makesRoom() bool {
 		return before != nil && (after == nil || after.HostID != before.HostID || shrinks(&before.Spec, &after.Spec))
 	}
 	return false
+}
+
+// otherHost reports whether the host differs in what decides who may use it.
+func otherHost(a, b *structs.Host) bool {
+	return a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration
 }
 
 // write puts the step into the tables and returns what it adds to the hash of

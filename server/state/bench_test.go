@@ -73,6 +73,7 @@ func BenchmarkApply(b *testing.B) {
 		b.Run(fmt.Sprintf("report/changes=%d", size), func(b *testing.B) {
 			s := filled(b, 10000)
 			b.ReportAllocs()
+			b.ResetTimer()
 			for i := range b.N {
 				b.StopTimer()
 				snap := s.Snapshot()

@@ -38,7 +38,8 @@ func TopicList(table structs.Table, projectID string) Topic {
 func TopicHost(hostID string) Topic { return Topic{kind: topicHost, id: hostID} }
 
 // TopicRoom fires when something that waits may be able to go on: a container
-// was deleted, moved or reserves less, or any host or bay changed.
+// was deleted, moved or reserves less, a bay changed, or a host registered,
+// became ready or lost, or was claimed or freed.
 func TopicRoom() Topic { return Topic{kind: topicRoom} }
 
 // TopicAny fires after every Apply.

@@ -1,0 +1,154 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	docker "github.com/docker/docker/client"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// engine is the Docker engine as a bystander sees it: what magnum says is held
+// against it.
+type engine struct {
+	testing.TB
+	*docker.Client
+}
+
+func newEngine(t testing.TB) *engine {
+	t.Helper()
+	return engineAt(t, docker.FromEnv)
+}
+
+func engineAt(t testing.TB, opts ...docker.Opt) *engine {
+	t.Helper()
+	cli, err := docker.NewClientWithOpts(append(opts, docker.WithAPIVersionNegotiation())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cli.Close() })
+	if _, err := cli.Ping(context.Background()); err != nil {
+		t.Fatalf("no Docker engine answers: %v; run `make test`, which starts one", err)
+	}
+	return &engine{t, cli}
+}
+
+// seen is one Docker container of a host.
+type seen struct {
+	id        string // of Docker
+	container string // UUID
+	epoch     string
+	state     string
+	startedAt string
+}
+
+// list returns the Docker containers that carry a host's label.
+func (e *engine) list(hostID string) ([]seen, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	list, err := e.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+hostID))})
+	if err != nil {
+		return nil, err
+	}
+	var out []seen
+	for _, c := range list {
+		out = append(out, seen{id: c.ID, container: c.Labels["magnum.container"], epoch: c.Labels["magnum.epoch"], state: c.State})
+	}
+	return out, nil
+}
+
+// started returns when each running container of a host was started, by UUID.
+func (e *engine) started(hostID string) map[string]string {
+	e.Helper()
+	list, err := e.list(hostID)
+	if err != nil {
+		e.Fatal(err)
+	}
+	out := make(map[string]string)
+	for _, s := range list {
+		info, err := e.ContainerInspect(context.Background(), s.id)
+		if docker.IsErrNotFound(err) {
+			continue
+		}
+		if err != nil {
+			e.Fatal(err)
+		}
+		out[s.container] = info.State.StartedAt
+	}
+	return out
+}
+
+// noDoubles checks I4: at most one Docker container for a container and epoch,
+// and at most one that runs for a container.
+func (e *engine) noDoubles(hostID string) error {
+	list, err := e.list(hostID)
+	if err != nil {
+		return err
+	}
+	placed, running := make(map[string]bool), make(map[string]bool)
+	for _, s := range list {
+		key := s.container + " epoch " + s.epoch
+		if placed[key] {
+			return fmt.Errorf("I4: two Docker containers for %s", key)
+		}
+		placed[key] = true
+		if s.state == "running" {
+			if running[s.container] {
+				return fmt.Errorf("I4: two epochs of %s run", s.container)
+			}
+			running[s.container] = true
+		}
+	}
+	return nil
+}
+
+// agrees checks I5: the engine has what the API says, nothing less, nothing
+// more.
+func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) error {
+	list, err := e.list(hostID)
+	if err != nil {
+		return err
+	}
+	found := make(map[string]seen)
+	for _, s := range list {
+		b, ok := want[s.container]
+		if !ok {
+			return fmt.Errorf("I5: %s is an orphan", s.container)
+		}
+		if s.epoch != fmt.Sprint(b.Epoch) {
+			return fmt.Errorf("I5: %s is there under epoch %s, not %d", b.Name, s.epoch, b.Epoch)
+		}
+		found[s.container] = s
+	}
+	for id, b := range want {
+		s, ok := found[id]
+		state := map[structs.ContainerStatus][]string{
+			structs.ContainerRunning: {"running"}, structs.ContainerPaused: {"paused"}, structs.ContainerStopped: {"created", "exited"},
+		}[b.Status]
+		if !ok || state[0] != s.state && state[len(state)-1] != s.state {
+			return fmt.Errorf("I5: %s is %s, and the engine has it %q", b.Name, b.Status, s.state)
+		}
+	}
+	return e.noDoubles(hostID)
+}
+
+// removeAll removes a host's containers, at the end of a test.
+func (e *engine) removeAll(hostID string) {
+	list, err := e.list(hostID)
+	if err != nil {
+		e.Error(err)
+	}
+	for _, s := range list {
+		err := e.ContainerRemove(context.Background(), s.id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		if err != nil && !docker.IsErrNotFound(err) {
+			e.Errorf("remove %s: %v", s.container, err)
+		}
+	}
+}

@@ -1,0 +1,317 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// acked is the containers whose creation was acknowledged.
+type acked struct {
+	mu  sync.Mutex
+	ids map[string]bool
+}
+
+func (a *acked) add(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ids[id] = true
+}
+
+func (a *acked) all() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Keys(a.ids))
+}
+
+// createUnderFaults lets workers create containers until stop is closed; none
+// of them waits for its host. Errors are part of the game.
+func (c *cluster) createUnderFaults(workers int, run bool, stop chan struct{}) (*acked, *sync.WaitGroup) {
+	a := &acked{ids: make(map[string]bool)}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r := c.request(fmt.Sprintf("load-%d-%d", w, i), napping)
+				if !run {
+					r.Constraints = map[string]string{"no": "such host"} // never placed
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				body, _, err := c.client.Containers().Create(ctx, r, api.CreateOptions{Run: run})
+				cancel()
+				if err == nil {
+					a.add(body.UUID)
+				}
+				if run {
+					time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // an engine starts a few a second
+				}
+			}
+		}()
+	}
+	return a, &wg
+}
+
+// allThere checks I1: every acknowledged container is in the list.
+func (c *cluster) allThere(ids []string) {
+	c.Helper()
+	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
+	if err != nil {
+		c.Fatal(err)
+	}
+	there := make(map[string]bool, len(list))
+	names := make(map[string]int, len(list))
+	for _, b := range list {
+		there[b.UUID] = true
+		names[b.Name]++
+	}
+	for _, id := range ids {
+		if !there[id] {
+			c.Errorf("I1: container %s was acknowledged and is lost", id)
+		}
+	}
+	for name, n := range names {
+		if n > 1 {
+			c.Errorf("I10: %d containers came of one create of %s", n, name)
+		}
+	}
+}
+
+// deleteAll deletes containers and waits until they are gone.
+func (c *cluster) deleteAll(ids []string) {
+	c.Helper()
+	for _, id := range ids {
+		_, err := c.client.Containers().Delete(c.ctx(), id, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: -1}})
+		if err != nil && structs.CodeOf(err) != structs.CodeNotFound {
+			c.Fatal(err)
+		}
+	}
+	for _, id := range ids {
+		c.awaitGone(id)
+	}
+}
+
+// hash returns the state's index and hash.
+func (c *cluster) hash() string {
+	c.Helper()
+	s, _, err := c.client.OperatorState(c.ctx())
+	if err != nil {
+		c.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s", s.Index, s.Hash)
+}
+
+// awaitServer waits until the server takes writes again.
+func (c *cluster) awaitServer() {
+	c.Helper()
+	c.eventually("the server leads", time.Minute, func() error {
+		_, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true, Limit: 1})
+		return err
+	})
+}
+
+// TestKillServerUnderCreates: I1, I3, I10.
+func TestKillServerUnderCreates(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	total := 0
+	for range cycles(t) {
+		stop := make(chan struct{})
+		made, wg := c.createUnderFaults(8, false, stop)
+		time.Sleep(time.Duration(200+rand.IntN(600)) * time.Millisecond)
+		c.server.kill()
+		c.server.start()
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // some creates meet a server that comes up
+		c.awaitServer()
+		close(stop)
+		wg.Wait()
+		ids := made.all()
+		total += len(ids)
+		c.allThere(ids)
+	}
+	c.Logf("%d creates were acknowledged", total)
+	if total == 0 {
+		t.Fatal("nothing was acknowledged, so nothing was tested")
+	}
+	// A clean restart and a full replay come to the same state. Nothing else
+	// may write meanwhile, so the agent is away.
+	c.agent.stop()
+	before := c.hash()
+	c.server.stop()
+	c.server.start()
+	c.awaitServer()
+	if after := c.hash(); after != before {
+		t.Errorf("I3: state %s before the restart, %s after it", before, after)
+	}
+}
+
+// counted is a container that counts its own starts.
+type counted struct {
+	*structs.ContainerBody
+	starts int // asked for
+}
+
+// newCounted runs a container that writes a line for each of its starts.
+func (c *cluster) newCounted(name string) *counted {
+	c.Helper()
+	r := c.request(name, "echo start >> /starts/log; "+napping)
+	r.Volumes = []structs.Mount{{Name: name, Target: "/starts"}}
+	return &counted{c.create(r, structs.ContainerRunning), 1}
+}
+
+// check expects the container to have been started as often as was asked: I6.
+func (k *counted) check(c *cluster) {
+	c.Helper()
+	out, _, err := c.client.Containers().Execute(c.ctx(), k.UUID, structs.ExecRequest{Command: []string{"cat", "/starts/log"}})
+	if err != nil {
+		c.Fatalf("%s: %v", k.Name, err)
+	}
+	if got := strings.Count(out.Output, "start"); got != k.starts {
+		c.Errorf("I6: %s was started %d times, and %d were asked for", k.Name, got, k.starts)
+	}
+}
+
+// TestKillAgentUnderLoad: I4, I5, I6, I9.
+func TestKillAgentUnderLoad(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	bystander := c.run("bystander", napping)
+	var rebooted []*counted
+	for i := range 3 {
+		rebooted = append(rebooted, c.newCounted(fmt.Sprintf("counted-%s-%d", c.bay.UUID[:8], i)))
+	}
+	began := c.engine.started(c.hostID())[bystander.UUID]
+	for cycle := range cycles(t) {
+		stop := make(chan struct{})
+		made, wg := c.createUnderFaults(2, true, stop)
+		for _, k := range rebooted {
+			action := api.Reboot
+			if cycle%2 == 1 {
+				action = api.Stop
+			}
+			if _, err := c.client.Containers().Action(c.ctx(), k.UUID, action, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+				t.Fatal(err)
+			}
+			if action == api.Reboot {
+				k.starts++
+			}
+		}
+		time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
+		c.agent.kill()
+		if err := c.engine.noDoubles(c.hostID()); err != nil {
+			t.Error(err)
+		}
+		c.agent.start()
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+		close(stop)
+		wg.Wait()
+		for _, k := range rebooted {
+			if cycle%2 == 1 {
+				if _, err := c.client.Containers().Action(c.ctx(), k.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}}); err != nil {
+					t.Fatal(err)
+				}
+				k.starts++
+			}
+		}
+		c.settled()
+		for _, k := range rebooted {
+			k.check(c)
+		}
+		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
+			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
+		}
+		c.deleteAll(made.all())
+	}
+}
+
+// TestKillBoth: I1, I4, I5, I6.
+func TestKillBoth(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	bystander := c.run("bystander", napping)
+	began := c.engine.started(c.hostID())[bystander.UUID]
+	for cycle := range cycles(t) {
+		stop := make(chan struct{})
+		made, wg := c.createUnderFaults(2, true, stop)
+		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+		first, second := c.server, c.agent
+		if cycle%2 == 1 {
+			first, second = second, first
+		}
+		first.kill()
+		second.kill()
+		second.start()
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+		first.start()
+		c.awaitServer()
+		close(stop)
+		wg.Wait()
+		c.allThere(made.all())
+		c.settled()
+		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
+			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
+		}
+		c.deleteAll(made.all())
+	}
+}
+
+// TestServerStandsStill: a server that is stopped for 20 s and goes on finds
+// everything as it was, and takes no host for lost. I1, I5, I6, I7.
+func TestServerStandsStill(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	bystander := c.run("bystander", napping)
+	began := c.engine.started(c.hostID())[bystander.UUID]
+	made := &acked{ids: map[string]bool{bystander.UUID: true}}
+	for cycle := range cycles(t) {
+		c.server.signal(syscall.SIGSTOP)
+		waiting := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			body, _, err := c.client.Containers().Create(ctx, c.request(fmt.Sprintf("late-%d", cycle), napping), api.CreateOptions{Run: true})
+			if err == nil {
+				made.add(body.UUID)
+			}
+			waiting <- err
+		}()
+		time.Sleep(20 * time.Second) // the fault itself, not a wait for something
+		c.server.signal(syscall.SIGCONT)
+		if err := <-waiting; err != nil {
+			t.Errorf("a create that met the stopped server: %v", err)
+		}
+		c.awaitServer()
+		hosts, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range hosts {
+			if h.State != structs.HostReady {
+				t.Errorf("host %s is %s: it was the server that stood still", h.Name, h.State)
+			}
+		}
+		c.settled()
+		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
+			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
+		}
+	}
+	c.allThere(made.all())
+}
