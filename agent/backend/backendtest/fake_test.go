@@ -1,0 +1,5 @@
+package backendtest
+
+import "testing"
+
+func TestFake(t *testing.T) { Suite(t, NewFake()) }

@@ -1,0 +1,490 @@
+package backendtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Suite runs the behaviour suite against b, an engine that has Image. It makes
+// containers under owners and projects of its own, and removes them.
+func Suite(t *testing.T, b backend.Backend) {
+	for name, test := range map[string]func(*bench){
+		"Life":          testLife,
+		"CreateTwice":   testCreateTwice,
+		"OtherSpec":     testOtherSpec,
+		"Owners":        testOwners,
+		"Missing":       testMissing,
+		"NoImage":       testNoImage,
+		"PauseTwice":    testPauseTwice,
+		"PauseStopped":  testPauseStopped,
+		"ExitCode":      testExitCode,
+		"RestartPolicy": testRestartPolicy,
+		"Events":        testEvents,
+		"Logs":          testLogs,
+		"LogsFollow":    testLogsFollow,
+		"Exec":          testExec,
+		"ExecStopped":   testExecStopped,
+		"ExecCancelled": testExecCancelled,
+		"Ports":         testPorts,
+		"Fingerprint":   testFingerprint,
+	} {
+		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
+	}
+}
+
+// patience is how long a condition may take to become true.
+const patience = 30 * time.Second
+
+// bench is where one test works: an owner and a project of its own.
+type bench struct {
+	testing.TB
+	backend.Backend
+	ctx   context.Context
+	owner backend.Owner
+	epoch uint64
+	proj  string
+}
+
+func newBench(t testing.TB, b backend.Backend) *bench {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	x := &bench{TB: t, Backend: b, ctx: ctx, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, proj: structs.NewID()}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		entries, err := b.List(ctx, x.owner)
+		if err != nil {
+			t.Errorf("listing what the test left: %v", err)
+		}
+		for _, e := range entries {
+			if err := b.Remove(ctx, e.EngineID); err != nil {
+				t.Errorf("removing %v: %v", e.Ref, err)
+			}
+		}
+	})
+	return x
+}
+
+// Sleeper is a spec whose process runs until it is stopped.
+func Sleeper() *structs.ContainerSpec {
+	return &structs.ContainerSpec{Image: Image, Command: []string{"sleep", "600"}, RestartPolicy: structs.RestartPolicy{Name: structs.RestartNo}}
+}
+
+func script(text string) *structs.ContainerSpec {
+	spec := Sleeper()
+	spec.Command = []string{"sh", "-c", text}
+	return spec
+}
+
+func (x *bench) request(spec *structs.ContainerSpec) backend.CreateRequest {
+	return backend.CreateRequest{Owner: x.owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 7}, ProjectID: x.proj, Name: "a", Spec: spec}
+}
+
+func (x *bench) must(err error, doing string) {
+	x.Helper()
+	if err != nil {
+		x.Fatalf("%s: %v", doing, err)
+	}
+}
+
+func (x *bench) create(spec *structs.ContainerSpec) *backend.Container {
+	x.Helper()
+	c, err := x.Create(x.ctx, x.request(spec), func(string) {})
+	x.must(err, "create")
+	return c
+}
+
+func (x *bench) started(spec *structs.ContainerSpec) *backend.Container {
+	x.Helper()
+	c := x.create(spec)
+	x.must(x.Start(x.ctx, c.EngineID), "start")
+	return x.look(c)
+}
+
+func (x *bench) look(c *backend.Container) *backend.Container {
+	x.Helper()
+	now, err := x.Inspect(x.ctx, c.EngineID)
+	x.must(err, "inspect")
+	return now
+}
+
+// until waits for the container to satisfy ok.
+func (x *bench) until(c *backend.Container, what string, ok func(*backend.Container) bool) *backend.Container {
+	x.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		now := x.look(c)
+		if ok(now) {
+			return now
+		}
+		if time.Now().After(deadline) {
+			x.Fatalf("not within %s: %s; it is %+v", patience, what, now)
+		}
+	}
+}
+
+func (x *bench) wantState(c *backend.Container, want backend.State) {
+	x.Helper()
+	if c.State != want {
+		x.Fatalf("state is %q, want %q", c.State, want)
+	}
+}
+
+func (x *bench) wantReason(err, reason error) {
+	x.Helper()
+	if !errors.Is(err, reason) {
+		x.Fatalf("error is %v, want %v", err, reason)
+	}
+	if structs.CodeOf(err) == structs.CodeInternal {
+		x.Fatalf("error %v has no code for its user", err)
+	}
+}
+
+func testLife(x *bench) {
+	c := x.create(Sleeper())
+	if now := x.look(c); now.State != backend.StateCreated || !now.StartedAt.IsZero() || now.Live() {
+		x.Fatalf("after create it is %+v", now)
+	}
+	x.must(x.Start(x.ctx, c.EngineID), "start")
+	first := x.look(c)
+	x.wantState(first, backend.StateRunning)
+	if first.StartedAt.IsZero() || len(first.Addresses) == 0 || !first.Live() {
+		x.Fatalf("after start it is %+v", first)
+	}
+	x.must(x.Start(x.ctx, c.EngineID), "second start")
+	if again := x.look(c); !again.StartedAt.Equal(first.StartedAt) {
+		x.Fatal("a second start has started it again")
+	}
+	x.must(x.Stop(x.ctx, c.EngineID, 0), "stop")
+	stopped := x.look(c)
+	x.wantState(stopped, backend.StateExited)
+	if stopped.ExitCode == 0 || stopped.FinishedAt.Before(first.StartedAt) {
+		x.Fatalf("after stop it is %+v", stopped)
+	}
+	x.must(x.Stop(x.ctx, c.EngineID, 0), "second stop")
+	x.must(x.Kill(x.ctx, c.EngineID), "kill of a stopped one")
+	x.must(x.Start(x.ctx, c.EngineID), "start after stop")
+	if again := x.look(c); !again.StartedAt.After(first.StartedAt) {
+		x.Fatal("a start after a stop has not moved StartedAt")
+	}
+	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	x.until(c, "killed", func(c *backend.Container) bool { return c.State == backend.StateExited })
+	x.must(x.Remove(x.ctx, c.EngineID), "remove")
+	x.must(x.Remove(x.ctx, c.EngineID), "second remove")
+	_, err := x.Inspect(x.ctx, c.EngineID)
+	x.wantReason(err, backend.ErrNotFound)
+	running := x.started(Sleeper())
+	x.must(x.Remove(x.ctx, running.EngineID), "remove of a running one")
+}
+
+func testCreateTwice(x *bench) {
+	req := x.request(Sleeper())
+	first, err := x.Create(x.ctx, req, func(string) {})
+	x.must(err, "create")
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			again, err := x.Create(x.ctx, req, func(string) {})
+			if err != nil || again.EngineID != first.EngineID || again.Ref != req.Ref || again.SpecHash != backend.Hash(req.Spec) {
+				x.Errorf("create again: %+v, %v; want the first, %s", again, err, first.EngineID)
+			}
+		})
+	}
+	wait.Wait()
+	entries, err := x.List(x.ctx, x.owner)
+	x.must(err, "list")
+	if len(entries) != 1 || entries[0] != first.Entry {
+		x.Fatalf("list is %v, want one entry %v", entries, first.Entry)
+	}
+}
+
+func testOtherSpec(x *bench) {
+	req := x.request(Sleeper())
+	_, err := x.Create(x.ctx, req, func(string) {})
+	x.must(err, "create")
+	req.Spec = script("sleep 5")
+	_, err = x.Create(x.ctx, req, func(string) {})
+	x.wantReason(err, backend.ErrNameTaken)
+	if !strings.Contains(err.Error(), req.Ref.Name()) {
+		x.Fatalf("%q does not name %s", err, req.Ref.Name())
+	}
+}
+
+func testOwners(x *bench) {
+	c := x.create(Sleeper())
+	for _, other := range []backend.Owner{
+		{ClusterID: structs.NewID(), HostID: x.owner.HostID},
+		{ClusterID: x.owner.ClusterID, HostID: structs.NewID()},
+	} {
+		entries, err := x.List(x.ctx, other)
+		x.must(err, "list")
+		if len(entries) != 0 {
+			x.Fatalf("owner %v sees %v", other, entries)
+		}
+		req := x.request(Sleeper())
+		req.Owner, req.Ref = other, c.Ref
+		_, err = x.Create(x.ctx, req, func(string) {})
+		x.wantReason(err, backend.ErrNameTaken)
+	}
+}
+
+func testMissing(x *bench) {
+	id := strings.Repeat("0", 64)
+	_, err := x.Inspect(x.ctx, id)
+	x.wantReason(err, backend.ErrNotFound)
+	x.wantReason(x.Start(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.Stop(x.ctx, id, 0), backend.ErrNotFound)
+	x.wantReason(x.Kill(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.Pause(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.Unpause(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, io.Discard, io.Discard), backend.ErrNotFound)
+	_, err = x.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	x.wantReason(err, backend.ErrNotFound)
+	x.must(x.Remove(x.ctx, id), "remove")
+}
+
+func testNoImage(x *bench) {
+	spec := Sleeper()
+	spec.Image, spec.PullPolicy = "magnum-test/there-is-none:1", structs.PullNever
+	_, err := x.Create(x.ctx, x.request(spec), func(string) {})
+	x.wantReason(err, backend.ErrNoImage)
+	if !strings.Contains(err.Error(), spec.Image) {
+		x.Fatalf("%q does not name the image", err)
+	}
+}
+
+func testPauseTwice(x *bench) {
+	c := x.started(Sleeper())
+	for range 2 {
+		x.must(x.Pause(x.ctx, c.EngineID), "pause")
+		x.wantState(x.look(c), backend.StatePaused)
+	}
+	for range 2 {
+		x.must(x.Unpause(x.ctx, c.EngineID), "unpause")
+		now := x.look(c)
+		x.wantState(now, backend.StateRunning)
+		if !now.StartedAt.Equal(c.StartedAt) {
+			x.Fatal("pausing has started it again")
+		}
+	}
+}
+
+func testPauseStopped(x *bench) {
+	c := x.create(Sleeper())
+	x.wantReason(x.Pause(x.ctx, c.EngineID), backend.ErrNotRunning)
+}
+
+func testExitCode(x *bench) {
+	c := x.create(script("exit 3"))
+	x.must(x.Start(x.ctx, c.EngineID), "start")
+	now := x.until(c, "exited", func(c *backend.Container) bool { return c.State == backend.StateExited })
+	if now.ExitCode != 3 || now.StartedAt.IsZero() || now.FinishedAt.Before(now.StartedAt) || now.RestartCount != 0 {
+		x.Fatalf("it is %+v", now)
+	}
+}
+
+func testRestartPolicy(x *bench) {
+	spec := script("exit 4")
+	spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 2}
+	c := x.create(spec)
+	x.must(x.Start(x.ctx, c.EngineID), "start")
+	now := x.until(c, "given up", func(c *backend.Container) bool { return c.State == backend.StateExited && c.RestartCount == 2 })
+	if now.ExitCode != 4 {
+		x.Fatalf("exit code is %d, want 4", now.ExitCode)
+	}
+	// Killed by hand, the engine leaves it alone: that is the agent's to heal.
+	always := Sleeper()
+	always.RestartPolicy = structs.RestartPolicy{Name: structs.RestartAlways}
+	c = x.started(always)
+	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	x.until(c, "exited", func(c *backend.Container) bool { return c.State == backend.StateExited })
+}
+
+func testEvents(x *bench) {
+	ctx, cancel := context.WithCancel(x.ctx)
+	events := make(chan backend.Event, 100)
+	ready := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
+	}()
+	<-ready
+	c := x.create(Sleeper())
+	want := func(kind backend.EventKind, doing string, ok func() bool) {
+		x.Helper()
+		for {
+			select {
+			case e := <-events:
+				if e.Entry != c.Entry {
+					x.Fatalf("event %+v of another container", e)
+				}
+				if e.Kind == kind && ok() {
+					return
+				}
+			case <-time.After(patience):
+				x.Fatalf("no event for %s", doing)
+			}
+		}
+	}
+	any := func() bool { return true }
+	want(backend.EventCreated, "create", any)
+	state := func(s backend.State) func() bool { return func() bool { return x.look(c).State == s } }
+	x.must(x.Start(x.ctx, c.EngineID), "start")
+	want(backend.EventChanged, "start", state(backend.StateRunning))
+	x.must(x.Pause(x.ctx, c.EngineID), "pause")
+	want(backend.EventChanged, "pause", state(backend.StatePaused))
+	x.must(x.Unpause(x.ctx, c.EngineID), "unpause")
+	want(backend.EventChanged, "unpause", state(backend.StateRunning))
+	x.must(x.Stop(x.ctx, c.EngineID, 0), "stop")
+	want(backend.EventChanged, "stop", state(backend.StateExited))
+	x.must(x.Remove(x.ctx, c.EngineID), "remove")
+	want(backend.EventRemoved, "remove", any)
+	cancel()
+	select {
+	case err := <-ended:
+		if err == nil {
+			x.Fatal("a stream that ends returns no error")
+		}
+	case <-time.After(patience):
+		x.Fatal("the stream does not end with its context")
+	}
+}
+
+func testLogs(x *bench) {
+	c := x.started(script("echo one; echo two; echo bad >&2; sleep 600"))
+	both := structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1}
+	var out, errs bytes.Buffer
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		out.Reset()
+		errs.Reset()
+		x.must(x.Logs(x.ctx, c.EngineID, both, &out, &errs), "logs")
+		if out.String() == "one\ntwo\n" && errs.String() == "bad\n" {
+			break
+		}
+		if time.Now().After(deadline) {
+			x.Fatalf("logs are %q and %q", &out, &errs)
+		}
+	}
+	out.Reset()
+	x.must(x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: 1}, &out, io.Discard), "logs")
+	if out.String() != "two\n" {
+		x.Fatalf("the last line is %q", &out)
+	}
+}
+
+func testLogsFollow(x *bench) {
+	c := x.started(script("echo one; sleep 600"))
+	lines := make(chan string, 10)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}, writer(func(p []byte) { lines <- string(p) }), io.Discard)
+	}()
+	select {
+	case l := <-lines:
+		if l != "one\n" {
+			x.Fatalf("line is %q", l)
+		}
+	case <-time.After(patience):
+		x.Fatal("no line")
+	}
+	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	select {
+	case err := <-ended:
+		x.must(err, "logs")
+	case <-time.After(patience):
+		x.Fatal("following does not end with the process")
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+func testExec(x *bench) {
+	c := x.started(Sleeper())
+	run := func(req structs.ExecRequest, stdin io.Reader) (string, string, int) {
+		x.Helper()
+		var out, errs bytes.Buffer
+		code, err := x.Exec(x.ctx, c.EngineID, req, backend.ExecStreams{Stdin: stdin, Stdout: &out, Stderr: &errs})
+		x.must(err, "exec")
+		return out.String(), errs.String(), code
+	}
+	out, errs, code := run(structs.ExecRequest{Command: []string{"sh", "-c", "echo $WHO; echo bad >&2; exit 5"}, Env: []string{"WHO=me"}}, nil)
+	if out != "me\n" || errs != "bad\n" || code != 5 {
+		x.Fatalf("exec gave %q, %q, %d", out, errs, code)
+	}
+	out, _, code = run(structs.ExecRequest{Command: []string{"cat"}, Stdin: true}, strings.NewReader("in\n"))
+	if out != "in\n" || code != 0 {
+		x.Fatalf("cat gave %q, %d", out, code)
+	}
+	out, errs, _ = run(structs.ExecRequest{Command: []string{"sh", "-c", "echo bad >&2"}, TTY: true, Width: 80, Height: 24}, nil)
+	if strings.TrimSpace(out) != "bad" || errs != "" {
+		x.Fatalf("with a TTY exec gave %q, %q", out, errs)
+	}
+	x.wantState(x.look(c), backend.StateRunning)
+}
+
+func testExecStopped(x *bench) {
+	c := x.create(Sleeper())
+	_, err := x.Exec(x.ctx, c.EngineID, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	x.wantReason(err, backend.ErrNotRunning)
+}
+
+func testExecCancelled(x *bench) {
+	c := x.started(Sleeper())
+	ctx, cancel := context.WithCancel(x.ctx)
+	ended := make(chan error, 1)
+	out := make(chan string, 10)
+	go func() {
+		_, err := x.Exec(ctx, c.EngineID, structs.ExecRequest{Command: []string{"sh", "-c", "echo on; sleep 600"}}, backend.ExecStreams{Stdout: writer(func(p []byte) { out <- string(p) }), Stderr: io.Discard})
+		ended <- err
+	}()
+	select {
+	case <-out:
+	case <-time.After(patience):
+		x.Fatal("the command does not begin")
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			x.Fatalf("error is %v, want the context's", err)
+		}
+	case <-time.After(patience):
+		x.Fatal("the command does not end with its user")
+	}
+	x.wantState(x.look(c), backend.StateRunning)
+}
+
+func testPorts(x *bench) {
+	spec := Sleeper()
+	spec.Ports = []structs.Port{{ContainerPort: 80, Protocol: "tcp"}, {ContainerPort: 53, Protocol: "udp"}}
+	c := x.started(spec)
+	if len(c.Ports) != 2 {
+		x.Fatalf("ports are %v, want two", c.Ports)
+	}
+	for _, p := range c.Ports {
+		if p.HostPort == 0 || !slices.ContainsFunc(spec.Ports, func(w structs.Port) bool {
+			return w.ContainerPort == p.ContainerPort && w.Protocol == p.Protocol
+		}) {
+			x.Fatalf("port %+v was not asked for", p)
+		}
+	}
+}
+
+func testFingerprint(x *bench) {
+	f, err := x.Fingerprint(x.ctx)
+	x.must(err, "fingerprint")
+	if f.Backend != structs.BackendDocker || f.EngineVersion == "" || f.Cores < 1 || f.Memory < 1<<20 {
+		x.Fatalf("fingerprint is %+v", f)
+	}
+}

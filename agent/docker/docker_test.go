@@ -1,0 +1,86 @@
+package docker
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestScopeName(t *testing.T) {
+	seen := map[string]string{}
+	for _, id := range []string{"default", "a-b", "A.b_c", "", "a b", "-a", "../x", "ü", "a/b", "a:b"} {
+		name := scopeName(id)
+		for i := range len(name) {
+			if c := name[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-') {
+				t.Errorf("scopeName(%q) is %q, which the engine refuses", id, name)
+			}
+		}
+		if other, dup := seen[name]; dup {
+			t.Errorf("projects %q and %q share %q", id, other, name)
+		}
+		seen[name] = id
+	}
+}
+
+func TestUserLabelsCantPose(t *testing.T) {
+	spec := &structs.ContainerSpec{Labels: map[string]string{"magnum.cluster": "x", "magnum.anything": "x", "mine": "y"}}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: "i", Epoch: 2}, ProjectID: "p", Spec: spec}
+	labels := containerConfig(req).Labels
+	if labels["magnum.cluster"] != "c" || labels["mine"] != "y" || labels["magnum.anything"] != "" || labels["magnum.epoch"] != "2" {
+		t.Fatalf("labels are %v", labels)
+	}
+}
+
+func TestPullFailure(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want error // nil: worth another attempt
+	}{
+		{errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`), nil},
+		{errors.New(`Get "http://127.0.0.1:5001/v2/": dial tcp 127.0.0.1:5001: connect: connection refused`), nil},
+		{errors.New("toomanyrequests: You have reached your pull rate limit"), nil},
+		{errors.New("received unexpected HTTP status: 503 Service Unavailable"), nil},
+		{errors.New("net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)"), nil},
+		{errdefs.ErrNotFound.WithMessage("manifest for x:1 not found: manifest unknown: manifest unknown"), backend.ErrNoImage},
+		{errdefs.ErrNotFound.WithMessage("pull access denied for x, repository does not exist or may require 'docker login'"), backend.ErrNoImage},
+		{errors.New("unauthorized: authentication required"), backend.ErrNoImage},
+		{errors.New("no matching manifest for linux/amd64 in the manifest list entries"), backend.ErrNoImage},
+		{errors.New("invalid reference format: repository name (X) must be lowercase"), backend.ErrInvalid},
+	} {
+		got := pullFailure("x:1", c.err)
+		if c.want == nil && got != nil || c.want != nil && !errors.Is(got, c.want) {
+			t.Errorf("pullFailure(%q) is %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+func TestFailure(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want error
+	}{
+		{errors.New("Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 failed: port is already allocated"), backend.ErrPortTaken},
+		{errors.New("listen tcp4 0.0.0.0:80: bind: address already in use"), backend.ErrPortTaken},
+		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such container: x"), backend.ErrNotFound},
+		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such image: x"), backend.ErrNoImage},
+		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},
+		{errdefs.ErrInvalidArgument.WithMessage("Error response from daemon: Minimum memory limit allowed is 6MB"), backend.ErrInvalid},
+	} {
+		got := failure(c.err)
+		if !errors.Is(got, c.want) {
+			t.Errorf("failure(%q) is %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+func TestConfigRefused(t *testing.T) {
+	for _, conf := range []Config{{Parallel: -1}, {Parallel: 257}, {Host: "nonsense"}} {
+		if _, err := New(conf); structs.CodeOf(err) != structs.CodeInvalid {
+			t.Errorf("New(%+v) gives %v, want CodeInvalid", conf, err)
+		}
+	}
+}

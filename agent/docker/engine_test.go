@@ -1,0 +1,286 @@
+//go:build engine
+
+package docker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/docker/dockertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestMain(m *testing.M) {
+	if err := dockertest.EnsureImage(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func engine(t testing.TB) *Docker {
+	t.Helper()
+	d, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func TestEngine(t *testing.T) { backendtest.Suite(t, engine(t)) }
+
+// made creates a container in a project of its own and removes it at the end.
+func made(t testing.TB, d *Docker, projectID string, spec *structs.ContainerSpec) (*backend.Container, backend.CreateRequest) {
+	t.Helper()
+	req := backend.CreateRequest{
+		Owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()},
+		Ref:   backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: projectID, Name: "it", Spec: spec,
+	}
+	c, err := d.Create(t.Context(), req, func(string) {})
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := d.Remove(context.Background(), c.EngineID); err != nil {
+			t.Errorf("remove: %v", err)
+		}
+	})
+	return c, req
+}
+
+func TestSpecReachesTheEngine(t *testing.T) {
+	d, project := engine(t), structs.NewID()
+	stop := 3
+	spec := &structs.ContainerSpec{
+		Image: dockertest.Image, Command: []string{"sleep", "600"}, Environment: map[string]string{"B": "2", "A": "1"},
+		Labels: map[string]string{"mine": "y"}, Workdir: "/tmp", User: "1000", Memory: 32 << 20, MilliCPU: 500,
+		RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}, StopTimeout: &stop, TTY: true, Stdin: true, LogMaxSize: 1 << 20,
+		Volumes: []structs.Mount{{Name: "data", Target: "/data"}, {Target: "/scratch", Size: 1 << 20}},
+	}
+	c, req := made(t, d, project, spec)
+	t.Cleanup(func() {
+		// Volumes outlive containers; this one is the test's.
+		if err := d.Remove(context.Background(), c.EngineID); err != nil {
+			t.Error(err)
+		}
+		if err := d.cli.VolumeRemove(context.Background(), scopeName(project)+"-data", false); err != nil {
+			t.Error(err)
+		}
+	})
+	raw, err := d.inspect(t.Context(), req.Ref.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, conf := raw.HostConfig, raw.Config
+	for what, ok := range map[string]bool{
+		"memory":   h.Memory == 32<<20 && h.MemorySwap == 32<<20,
+		"cpu":      h.NanoCPUs == 5e8,
+		"policy":   h.RestartPolicy.Name == container.RestartPolicyUnlessStopped,
+		"log":      h.LogConfig.Type == "json-file" && h.LogConfig.Config["max-size"] == "1048576" && h.LogConfig.Config["max-file"] == "3",
+		"stop":     conf.StopTimeout != nil && *conf.StopTimeout == 3,
+		"hostname": conf.Hostname == req.ContainerID,
+		"env":      strings.Contains(strings.Join(conf.Env, " "), "A=1 B=2"),
+		"tty":      conf.Tty && conf.OpenStdin,
+		"user":     conf.User == "1000" && conf.WorkingDir == "/tmp",
+		"label":    conf.Labels["mine"] == "y" && conf.Labels[backend.LabelHost] == req.HostID,
+		"network":  string(h.NetworkMode) == "mg-"+project,
+		"mounts":   len(h.Mounts) == 2 && h.Mounts[0].Source == "mg-"+project+"-data",
+	} {
+		if !ok {
+			t.Errorf("%s is not as asked for: %+v %+v", what, h, conf)
+		}
+	}
+}
+
+func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
+	d, project := engine(t), structs.NewID()
+	var wait sync.WaitGroup
+	ids := make(chan string, 6)
+	for range 6 {
+		wait.Go(func() {
+			req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()},
+				Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Spec: backendtest.Sleeper()}
+			c, err := d.Create(t.Context(), req, func(string) {})
+			if err != nil {
+				t.Errorf("create: %v", err)
+				return
+			}
+			ids <- c.EngineID
+		})
+	}
+	wait.Wait()
+	close(ids)
+	count := func() (n int) {
+		all, err := d.cli.NetworkList(t.Context(), network.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, net := range all {
+			if net.Name == scopeName(project) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := count(); n != 1 {
+		t.Fatalf("%d networks after six creates at once, want 1", n)
+	}
+	for id := range ids {
+		if n := count(); n != 1 {
+			t.Fatalf("%d networks while containers are left, want 1", n)
+		}
+		if err := d.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(); n != 0 {
+		t.Fatalf("%d networks after the last removal, want 0", n)
+	}
+}
+
+func TestRemovedNetworkIsMadeAgain(t *testing.T) {
+	d, project := engine(t), structs.NewID()
+	c, _ := made(t, d, project, backendtest.Sleeper())
+	if err := d.cli.NetworkRemove(t.Context(), scopeName(project)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context(), c.EngineID); err != nil {
+		t.Fatalf("start without its network: %v", err)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	d, project := engine(t), structs.NewID()
+	spec := backendtest.Sleeper()
+	spec.Ports = []structs.Port{{ContainerPort: 80, Protocol: "tcp"}}
+	first, _ := made(t, d, project, spec)
+	if err := d.Start(t.Context(), first.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	now, err := d.Inspect(t.Context(), first.EngineID)
+	if err != nil || len(now.Ports) != 1 {
+		t.Fatalf("ports are %v, %v", now.Ports, err)
+	}
+	again := backendtest.Sleeper()
+	again.Ports = now.Ports
+	second, _ := made(t, d, project, again)
+	if err := d.Start(t.Context(), second.EngineID); !errors.Is(err, backend.ErrPortTaken) {
+		t.Fatalf("start on a taken port gives %v", err)
+	}
+}
+
+func TestForeignNameIsNotTouched(t *testing.T) {
+	d := engine(t)
+	ref := backend.Ref{ContainerID: structs.NewID(), Epoch: 1}
+	foreign, err := d.cli.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil, ref.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.cli.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true}) })
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(), Spec: backendtest.Sleeper()}
+	t.Cleanup(func() { d.dropNetwork(context.Background(), req.ProjectID) })
+	_, err = d.Create(t.Context(), req, func(string) {})
+	if !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), ref.Name()) {
+		t.Fatalf("create under a taken name gives %v", err)
+	}
+	if _, err := d.inspect(t.Context(), foreign.ID); err != nil {
+		t.Fatalf("the other container: %v", err)
+	}
+}
+
+func TestRegistryAwayIsToldAndTriedAgain(t *testing.T) {
+	d := engine(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	spec := backendtest.Sleeper()
+	spec.Image = "127.0.0.1:1/none:1" // nothing listens there
+	said := make(chan string, 100)
+	var wait sync.WaitGroup
+	project := structs.NewID()
+	t.Cleanup(func() { d.dropNetwork(context.Background(), project) })
+	for range 3 {
+		wait.Go(func() {
+			req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Spec: spec}
+			if _, err := d.Create(ctx, req, func(s string) { said <- s }); !errors.Is(err, context.Canceled) {
+				t.Errorf("create ends with %v", err)
+			}
+		})
+	}
+	for deadline := time.After(time.Minute); ; {
+		select {
+		case s := <-said:
+			if !strings.Contains(s, "attempt 1 failed") {
+				continue
+			}
+		case <-deadline:
+			t.Fatal("nothing was said of the failed attempt")
+		}
+		break
+	}
+	d.mu.Lock()
+	if len(d.pulls) != 1 {
+		t.Errorf("%d pulls for one image, want 1", len(d.pulls))
+	}
+	d.mu.Unlock()
+	cancel()
+	wait.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.pulls) != 0 {
+		t.Errorf("%d pulls are left", len(d.pulls))
+	}
+}
+
+func TestLeftCommandIsEnded(t *testing.T) {
+	d := engine(t)
+	c, _ := made(t, d, structs.NewID(), backendtest.Sleeper())
+	if err := d.Start(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := d.Exec(ctx, c.EngineID, structs.ExecRequest{Command: []string{"sh", "-c", "echo on; sleep 4242"}},
+		backend.ExecStreams{Stdout: onWrite(cancel), Stderr: io.Discard})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("exec ends with %v", err)
+	}
+	var out bytes.Buffer
+	if _, err := d.Exec(t.Context(), c.EngineID, structs.ExecRequest{Command: []string{"ps"}}, backend.ExecStreams{Stdout: &out, Stderr: io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "echo on") {
+		t.Fatalf("the command still runs:\n%s", &out)
+	}
+}
+
+type onWrite func()
+
+func (f onWrite) Write(p []byte) (int, error) { f(); return len(p), nil }
+
+func TestEngineAway(t *testing.T) {
+	d, err := New(Config{Host: "unix://" + t.TempDir() + "/none.sock"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.List(t.Context(), backend.Owner{}); !errors.Is(err, backend.ErrAway) {
+		t.Errorf("list: %v", err)
+	}
+	if err := d.Start(t.Context(), "x"); !errors.Is(err, backend.ErrAway) {
+		t.Errorf("start: %v", err)
+	}
+	if err := d.Events(t.Context(), backend.Owner{}, func() {}, func(backend.Event) {}); !errors.Is(err, backend.ErrAway) {
+		t.Errorf("events: %v", err)
+	}
+}
