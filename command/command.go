@@ -295,8 +295,10 @@ func nextStep(err error) string {
 
 // getenv returns a variable of the environment, "" if it isn't set.
 func (e *env) getenv(name string) string {
-	value, _ := e.lookupEnv(name)
-	return value
+	if value, ok := e.lookupEnv(name); ok {
+		return value
+	}
+	return ""
 }
 
 // terminalOf returns the file descriptor of a terminal; ok is false if the

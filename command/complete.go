@@ -68,7 +68,8 @@ func (e *env) predictNames(kind completion) complete.Predictor {
 		if strings.HasPrefix(a.Last, "-") {
 			return nil
 		}
-		conn := connection{addr: addrOf(a.All)}
+		// The whole line, for a.All begins behind the command.
+		conn := connection{addr: addrOf(strings.Fields(e.getenv("COMP_LINE")))}
 		client, err := conn.client(e)
 		if err != nil {
 			return nil

@@ -204,7 +204,11 @@ func exactly(args []string, names ...string) error {
 
 // nearest returns the word that is most like s, "" if none is like it.
 func nearest(s string, words []string) string {
-	best, bestDistance := "", max(2, len(s)/3)+1
+	most := max(2, len(s)/3)
+	if len(s) <= 3 {
+		most = 1
+	}
+	best, bestDistance := "", most+1
 	for _, w := range words {
 		if d := editDistance(s, w); d < bestDistance && d < max(len(s), len(w)) {
 			best, bestDistance = w, d

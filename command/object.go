@@ -40,6 +40,9 @@ func parseObject(raw json.RawMessage) (object, error) {
 		}
 		o = append(o, f)
 	}
+	if _, err := dec.Token(); err != nil {
+		return nil, fmt.Errorf("the answer can't be read: %w", err)
+	}
 	return o, nil
 }
 

@@ -63,9 +63,7 @@ func (t *table) writeTo(w io.Writer) error {
 	for _, row := range t.rows {
 		line(row)
 	}
-	if len(t.rows) > 0 {
-		frame()
-	}
+	frame() // also below no rows, as prettytable did
 	_, err := io.WriteString(w, b.String())
 	return err
 }

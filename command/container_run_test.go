@@ -1,0 +1,146 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// runAPI is a server on which a container starts, writes text and ends.
+func runAPI(t testing.TB, text string, states ...string) *fakeAPI {
+	f := newFakeAPI(t)
+	f.answer("POST /v1/containers", 201, containerJSON("Creating"))
+	f.answer("GET /v1/containers/u1", 200, states...)
+	f.answer("GET /v1/containers/u1/logs", 200, text)
+	f.answer("DELETE /v1/containers/u1", 204, "")
+	return f
+}
+
+func TestRunPrintsOutputAndExitsLikeTheContainer(t *testing.T) {
+	running := containerJSON("Running", started)
+	f := runAPI(t, "hello\n", containerJSON("Stopped"), running, running, containerJSON("Stopped", started, `,"exit_code":42`))
+	r := newShell(t, f).run("container-run", "-name", "c1", "busybox", "sh", "-c", "echo hello; exit 42", "-d", "--rm", "-h")
+	if r.code != 42 || r.stdout != "hello\n" {
+		t.Errorf("%+v", r)
+	}
+	asked := f.requests()
+	if asked[0] != `POST /v1/containers?run=true {"command":["sh","-c","echo hello; exit 42","-d","--rm","-h"],"image":"busybox","name":"c1"}` {
+		t.Errorf("asked %s", asked[0])
+	}
+	for _, a := range asked {
+		if strings.HasPrefix(a, "DELETE") {
+			t.Errorf("asked %s without -rm", a)
+		}
+	}
+}
+
+func TestRunRemoves(t *testing.T) {
+	f := runAPI(t, "x", containerJSON("Stopped", started, code0))
+	s := newShell(t, f)
+	r := s.run("container-run", "--rm", "busybox", "true")
+	asked := f.requests()
+	if r.code != 0 || r.stdout != "x" || asked[0] != `POST /v1/containers?run=true {"command":["true"],"image":"busybox"}` ||
+		asked[len(asked)-1] != "DELETE /v1/containers/u1?force=true&wait=0s" {
+		t.Errorf("%+v, asked %q", r, asked)
+	}
+	f.answer("DELETE /v1/containers/u1", 500, `{"errors":[{"code":"internal","detail":"boom"}]}`)
+	if r := s.run("container-run", "--rm", "busybox"); r.code != 1 || !strings.Contains(r.stderr, "could not be deleted: boom") {
+		t.Errorf("a delete that fails: %+v", r)
+	}
+	// With -d it is the server's work, and what is gone already was started.
+	f.answer("GET /v1/containers/u1", 404, `{"errors":[{"code":"container.not_found","detail":"Container u1 could not be found."}]}`)
+	before := len(f.requests())
+	r = s.run("container-run", "-d", "--rm", "busybox")
+	if r.code != 0 || r.stdout != "u1\n" || f.requests()[before] != `POST /v1/containers?run=true {"auto_remove":true,"image":"busybox"}` {
+		t.Errorf("-d -rm: %+v, asked %q", r, f.requests()[before:])
+	}
+}
+
+func TestRunDetached(t *testing.T) {
+	f := runAPI(t, "", containerJSON("Creating", `,"status_reason":"pulling"`), containerJSON("Running", started))
+	s := newShell(t, f)
+	if r := s.run("container-run", "-d", "-p", "80", "nginx"); r.code != 0 || r.stdout != "u1\n" || !strings.Contains(r.stderr, "c1: Creating: pulling") {
+		t.Errorf("-d: %+v", r)
+	}
+	r := s.run("container-run", "-it", "busybox", "sh")
+	if r.code != 0 || r.stdout != "u1\n" || !strings.Contains(r.stderr, `Get in with "magnum container-execute -it c1 sh"`) {
+		t.Errorf("-it: %+v", r)
+	}
+	if r := s.run("container-run", "-d", "-wait", "0", "nginx"); r.code != 0 || r.stdout != "u1\n" || r.stderr != "" {
+		t.Errorf("-wait 0: %+v", r)
+	}
+}
+
+func TestRunFails(t *testing.T) {
+	f := runAPI(t, "", containerJSON("Error", `,"status_reason":"no such image"`))
+	s := newShell(t, f)
+	if r := s.run("container-run", "busybox"); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "ERROR: container c1: Error: no such image") {
+		t.Errorf("Error: %+v", r)
+	}
+	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started), containerJSON("Error", started, `,"status_reason":"killed"`))
+	if r := s.run("container-run", "busybox"); r.code != 1 || !strings.Contains(r.stderr, "has ended without an exit code: Error: killed") {
+		t.Errorf("no exit code: %+v", r)
+	}
+	f.answer("POST /v1/containers", 400, `{"errors":[{"code":"invalid","detail":"there is no bay: create one with bay-create"}]}`)
+	if r := s.run("container-run", "busybox"); r.code != 1 || r.stderr != "ERROR: there is no bay: create one with bay-create (HTTP 400)\n" {
+		t.Errorf("no bay: %+v", r)
+	}
+}
+
+func TestRunFollowsRestarts(t *testing.T) {
+	again := `,"started_at":"2015-04-20T20:00:00+00:00"`
+	f := runAPI(t, "", containerJSON("Running", started), containerJSON("Running", again), containerJSON("Stopped", again, code0))
+	n := 0
+	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, r *http.Request) {
+		n++
+		io.WriteString(w, []string{"one\n", "two\n"}[n-1])
+	})
+	r := newShell(t, f).run("container-run", "-restart", "on-failure:1", "busybox")
+	if r.code != 0 || r.stdout != "one\ntwo\n" {
+		t.Errorf("%+v", r)
+	}
+	if got := strings.Join(f.requests(), "\n"); !strings.Contains(got, "since=2015-04-20T20%3A00%3A00Z") {
+		t.Errorf("asked %s", got)
+	}
+}
+
+func TestInterruptedRunStopsTheContainer(t *testing.T) {
+	f := runAPI(t, "")
+	var mu sync.Mutex
+	state := containerJSON("Running", started)
+	f.handle("GET /v1/containers/u1", func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		io.WriteString(w, state)
+	})
+	logging, stopped := make(chan struct{}), make(chan struct{})
+	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "begin\n")
+		w.(http.Flusher).Flush()
+		close(logging)
+		<-stopped
+		io.WriteString(w, "end\n")
+	})
+	f.handle("PUT /v1/containers/u1/stop", func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		state = containerJSON("Stopped", started, `,"exit_code":143`)
+		mu.Unlock()
+		close(stopped)
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-logging; cancel() }()
+	var out, errOut bytes.Buffer
+	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	code := e.run(ctx, []string{"container-run", "--rm", "busybox"})
+	if code != 143 || out.String() != "begin\nend\n" || !strings.Contains(errOut.String(), "stopping c1") {
+		t.Errorf("code %d, %q, %q", code, out.String(), errOut.String())
+	}
+	asked := f.requests()
+	if asked[len(asked)-1] != "DELETE /v1/containers/u1?force=true&wait=0s" {
+		t.Errorf("asked %q", asked)
+	}
+}
