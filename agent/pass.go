@@ -266,7 +266,7 @@ func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignm
 			cancel(errInterrupted)
 		}
 	}
-	if p.u.want != nil && (p.u.want.Generation != p.want.Generation || p.u.want.Epoch != p.want.Epoch || p.u.want.Desired != p.want.Desired) {
+	if p.overtakenLocked() {
 		p.u.interrupt(*p.u.want) // it came between the beginning of the pass and now
 	}
 	p.r.mu.Unlock()
@@ -278,6 +278,13 @@ func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignm
 		return errInterrupted
 	}
 	return err
+}
+
+// overtakenLocked reports whether a newer assignment has come than the pass is
+// about. The next pass follows it.
+func (p *pass) overtakenLocked() bool {
+	now := p.u.want
+	return now != nil && (now.Generation != p.want.Generation || now.Epoch != p.want.Epoch || now.Desired != p.want.Desired)
 }
 
 // create makes the container unless it was there before: what somebody has
@@ -307,7 +314,11 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	case err == nil:
 		p.r.mu.Lock()
 		p.u.have[p.want.Epoch] = p.cur.EngineID
+		overtaken := p.overtakenLocked()
 		p.r.mu.Unlock()
+		if overtaken {
+			return 0, errInterrupted // a pull takes long: it may not be wanted running any more
+		}
 		return 0, nil
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
 		return 0, err

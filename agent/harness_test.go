@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// host is a reconciler on an engine in memory, with a server's memory of what
+// it was told. It lives inside a synctest bubble.
+type host struct {
+	*testing.T
+	fake  *backendtest.Fake
+	path  string // of the journal
+	owner backend.Owner
+
+	rec    *reconciler
+	cancel context.CancelFunc
+	ended  chan error
+
+	mu       sync.Mutex
+	told     map[string]structs.ContainerReport
+	history  []structs.ContainerReport
+	askedFor int  // full answers
+	deaf     bool // reports are not taken
+	crashAt  int  // the agent dies at this seam; 0 never
+	seams    int
+	dead     bool
+}
+
+// inHost runs a test in a bubble with a host whose agent runs.
+func inHost(t *testing.T, test func(*host)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{
+			T: t, fake: backendtest.NewFake(), path: filepath.Join(t.TempDir(), "journal"),
+			owner: backend.Owner{ClusterID: "c1", HostID: "h1"}, told: make(map[string]structs.ContainerReport),
+		}
+		h.fake.Fault = h.seam
+		h.start()
+		defer func() { h.stop() }()
+		test(h)
+	})
+}
+
+var errDead = errors.New("the agent is dead")
+
+// seam kills the agent at the instant that the test has chosen: from then on
+// nothing that it does has an effect.
+func (h *host) seam(op string, ref backend.Ref) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seams++
+	if h.crashAt > 0 && h.seams >= h.crashAt && !h.dead {
+		h.dead = true
+		_ = h.rec.journal.close()
+	}
+	if h.dead {
+		return errDead
+	}
+	return nil
+}
+
+func (h *host) start() {
+	h.Helper()
+	j, damaged, err := openJournal(h.path)
+	if err != nil || damaged > 0 {
+		h.Fatalf("journal: %v, %d damaged lines", err, damaged)
+	}
+	var ctx context.Context
+	ctx, h.cancel = context.WithCancel(context.Background())
+	h.mu.Lock()
+	h.dead, h.crashAt, h.seams = false, 0, 0
+	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
+	h.mu.Unlock()
+	h.ended = make(chan error, 1)
+	go func() { h.ended <- h.rec.run(ctx) }()
+	synctest.Wait()
+}
+
+// stop ends the agent, as kill -9 does if it is dead already.
+func (h *host) stop() {
+	h.Helper()
+	h.cancel()
+	if err := <-h.ended; err != nil {
+		h.Fatalf("run: %v", err)
+	}
+	_ = h.rec.journal.close()
+}
+
+// restart is kill -9 between two instants, and a start.
+func (h *host) restart() { h.Helper(); h.stop(); h.start() }
+
+// observe is the server's end of the reports.
+func (h *host) observe(r structs.ContainerReport, taken func()) {
+	h.mu.Lock()
+	if h.dead || h.deaf {
+		h.mu.Unlock()
+		return
+	}
+	if old, ok := h.told[r.ContainerID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
+		h.Errorf("generation went back from %d to %d", old.Generation, r.Generation)
+	}
+	h.told[r.ContainerID] = r
+	h.history = append(h.history, r)
+	h.mu.Unlock()
+	if taken != nil {
+		go taken()
+	}
+}
+
+func (h *host) forget(string) {}
+
+// assign sends an incremental answer and waits until nothing moves.
+func (h *host) assign(as ...structs.Assignment) {
+	h.Helper()
+	h.rec.apply(&structs.Work{Assignments: as}, false)
+	synctest.Wait()
+}
+
+// full sends a full answer.
+func (h *host) full(confirmed bool, as ...structs.Assignment) {
+	h.Helper()
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, false)
+	synctest.Wait()
+}
+
+// want is an assignment with the spec of a sleeper.
+func want(id string, gen uint64, d structs.Desired) structs.Assignment {
+	return structs.Assignment{ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d, StopTimeout: 10, Spec: backendtest.Sleeper()}
+}
+
+func ref(a structs.Assignment) backend.Ref {
+	return backend.Ref{ContainerID: a.ContainerID, Epoch: a.Epoch}
+}
+
+// expect fails unless the server was last told so.
+func (h *host) expect(a structs.Assignment, status structs.ContainerStatus, failed bool) structs.ContainerReport {
+	h.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.told[a.ContainerID]
+	if r.Status != status || r.Failed != failed || r.Epoch != a.Epoch {
+		h.Fatalf("told %+v, want epoch %d %s failed %v", r, a.Epoch, status, failed)
+	}
+	return r
+}
+
+// settled is expect with the assignment's generation carried out.
+func (h *host) settled(a structs.Assignment, status structs.ContainerStatus) structs.ContainerReport {
+	h.Helper()
+	r := h.expect(a, status, false)
+	if r.Generation != a.Generation {
+		h.Fatalf("generation told is %d, want %d", r.Generation, a.Generation)
+	}
+	return r
+}
+
+// counts fails unless the container was started and stopped so often.
+func (h *host) counts(a structs.Assignment, starts, stops int) {
+	h.Helper()
+	if s, e := h.fake.Starts(ref(a)), h.fake.Stops(ref(a)); s != starts || e != stops {
+		h.Fatalf("started %d and stopped %d times, want %d and %d", s, e, starts, stops)
+	}
+}
+
+func (h *host) exists(a structs.Assignment) bool {
+	_, ok := h.fake.Containers()[ref(a)]
+	return ok
+}
+
+// after lets time pass.
+func (h *host) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// said reports whether the server was ever told so of the container.
+func (h *host) said(ok func(structs.ContainerReport) bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.history, ok)
+}

@@ -1,0 +1,566 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+func always(a structs.Assignment) structs.Assignment {
+	spec := *a.Spec
+	spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartAlways}
+	a.Spec = &spec
+	return a
+}
+
+func command(a structs.Assignment, script string) structs.Assignment {
+	spec := *a.Spec
+	spec.Command = []string{"sh", "-c", script}
+	a.Spec = &spec
+	return a
+}
+
+// next is the assignment after another action.
+func next(a structs.Assignment, d structs.Desired) structs.Assignment {
+	a.Observed = a.Generation
+	a.Generation++
+	a.Desired = d
+	return a
+}
+
+func reboot(a structs.Assignment) structs.Assignment {
+	a = next(a, structs.DesiredRunning)
+	a.RebootGeneration = a.Generation
+	return a
+}
+
+func TestTransitions(t *testing.T) {
+	word := map[structs.Desired]structs.ContainerStatus{
+		structs.DesiredCreated: structs.ContainerStopped, structs.DesiredRunning: structs.ContainerRunning,
+		structs.DesiredStopped: structs.ContainerStopped, structs.DesiredPaused: structs.ContainerPaused,
+	}
+	for _, c := range []struct {
+		name          string
+		steps         []structs.Desired
+		starts, stops int
+	}{
+		{"created", []structs.Desired{structs.DesiredCreated}, 0, 0},
+		{"running", []structs.Desired{structs.DesiredRunning}, 1, 0},
+		{"never started, stopped", []structs.Desired{structs.DesiredStopped}, 0, 0},
+		{"paused at once", []structs.Desired{structs.DesiredPaused}, 1, 0},
+		{"start", []structs.Desired{structs.DesiredCreated, structs.DesiredRunning}, 1, 0},
+		{"stop", []structs.Desired{structs.DesiredRunning, structs.DesiredStopped}, 1, 1},
+		{"stop and start", []structs.Desired{structs.DesiredRunning, structs.DesiredStopped, structs.DesiredRunning}, 2, 1},
+		{"pause", []structs.Desired{structs.DesiredRunning, structs.DesiredPaused}, 1, 0},
+		{"pause and unpause", []structs.Desired{structs.DesiredRunning, structs.DesiredPaused, structs.DesiredRunning}, 1, 0},
+		{"stop of a paused one", []structs.Desired{structs.DesiredRunning, structs.DesiredPaused, structs.DesiredStopped}, 1, 1},
+		{"running twice", []structs.Desired{structs.DesiredRunning, structs.DesiredRunning}, 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inHost(t, func(h *host) {
+				a := want("a", 0, "")
+				for _, d := range c.steps {
+					a = next(a, d)
+					h.assign(a)
+					h.settled(a, word[d])
+				}
+				h.counts(a, c.starts, c.stops)
+				h.after(time.Hour)
+				h.restart()
+				h.full(true, a)
+				h.settled(a, word[a.Desired])
+				h.counts(a, c.starts, c.stops)
+				a = next(a, structs.DesiredAbsent)
+				h.assign(a)
+				h.settled(a, structs.ContainerGone)
+				if h.exists(a) || len(h.rec.journal.refs()) != 0 || len(h.rec.units) != 0 {
+					h.Fatalf("left over: container %v, journal %v, %d units", h.exists(a), h.rec.journal.refs(), len(h.rec.units))
+				}
+			})
+		})
+	}
+}
+
+func TestReboot(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		before := h.settled(a, structs.ContainerRunning).StartedAt
+		h.after(time.Minute)
+		a = reboot(a)
+		h.assign(a)
+		if r := h.settled(a, structs.ContainerRunning); !r.StartedAt.After(before) {
+			h.Fatalf("started at %s, before the reboot at %s", r.StartedAt, before)
+		}
+		h.counts(a, 2, 1)
+		// The same again, with the answer repeated and a restart.
+		h.assign(a)
+		h.restart()
+		h.full(true, a)
+		h.counts(a, 2, 1)
+		// Of a stopped one: only a start.
+		a = next(a, structs.DesiredStopped)
+		h.assign(a)
+		a = reboot(a)
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 3, 2)
+		// Of a paused one.
+		a = next(a, structs.DesiredPaused)
+		h.assign(a)
+		a = reboot(a)
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 4, 3)
+		// Overtaken by a stop before the agent hears of it.
+		a = next(reboot(a), structs.DesiredStopped)
+		h.assign(a)
+		h.settled(a, structs.ContainerStopped)
+		h.counts(a, 4, 4)
+	})
+}
+
+func TestProcessEndsByItself(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := command(want("a", 1, structs.DesiredRunning), "exit 3")
+		h.assign(a)
+		r := h.settled(a, structs.ContainerStopped)
+		if r.ExitCode == nil || *r.ExitCode != 3 || !strings.Contains(r.Reason, "3") || r.FinishedAt.IsZero() {
+			h.Fatalf("told %+v", r)
+		}
+		h.after(time.Hour)
+		h.restart()
+		h.full(true, a)
+		h.settled(a, structs.ContainerStopped)
+		h.counts(a, 1, 0)
+	})
+}
+
+func TestKilledOutside(t *testing.T) {
+	t.Run("policy no", func(t *testing.T) {
+		inHost(t, func(h *host) {
+			a := want("a", 1, structs.DesiredRunning)
+			h.assign(a)
+			h.fake.KillOutside(ref(a))
+			h.after(time.Hour)
+			if r := h.settled(a, structs.ContainerStopped); r.ExitCode == nil || *r.ExitCode != 137 || r.Reason == "" {
+				h.Fatalf("told %+v", r)
+			}
+			h.counts(a, 1, 1)
+		})
+	})
+	t.Run("policy always", func(t *testing.T) {
+		inHost(t, func(h *host) {
+			a := always(want("a", 1, structs.DesiredRunning))
+			h.assign(a)
+			h.fake.KillOutside(ref(a))
+			synctest.Wait()
+			if r := h.settled(a, structs.ContainerStopped); !strings.Contains(r.Reason, "again") {
+				h.Fatalf("reason is %q", r.Reason)
+			}
+			h.after(time.Second)
+			if r := h.settled(a, structs.ContainerRunning); r.RestartCount != 1 {
+				h.Fatalf("restart count is %d, want 1", r.RestartCount)
+			}
+			// Again and again: slower each time.
+			begin := time.Now()
+			for range 5 {
+				h.fake.KillOutside(ref(a))
+				synctest.Wait()
+				for h.told["a"].Status != structs.ContainerRunning {
+					h.after(100 * time.Millisecond)
+				}
+			}
+			if d := time.Since(begin); d < 25*time.Second {
+				h.Fatalf("five restarts within %s", d)
+			}
+			// It has run for a while: at once again.
+			h.after(time.Minute)
+			h.fake.KillOutside(ref(a))
+			h.after(time.Second)
+			h.settled(a, structs.ContainerRunning)
+			h.restart()
+			h.full(true, a)
+			if r := h.settled(a, structs.ContainerRunning); r.RestartCount != 7 {
+				h.Fatalf("restart count is %d, want 7", r.RestartCount)
+			}
+		})
+	})
+}
+
+func TestRemovedOutside(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := always(want("a", 1, structs.DesiredRunning))
+		h.assign(a)
+		h.fake.RemoveOutside(ref(a))
+		h.after(time.Hour)
+		if r := h.settled(a, structs.ContainerGone); r.Reason == "" {
+			h.Fatal("no reason")
+		}
+		h.restart()
+		h.full(true, a)
+		h.settled(a, structs.ContainerGone)
+		if h.fake.Creates(ref(a)) != 1 {
+			h.Fatal("the same epoch was created again")
+		}
+		a.Epoch, a.Observed = 2, 0
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		if refs := h.rec.journal.refs(); len(refs) != 1 || refs[0] != ref(a) {
+			h.Fatalf("journal has %v", refs)
+		}
+	})
+}
+
+func TestRemovedWhileTheAgentAndItsJournalAreAway(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.fake.RemoveOutside(ref(a))
+		h.stop()
+		h.path += ".lost"
+		h.start()
+		a.Observed = 1 // the servers remember
+		h.full(true, a)
+		h.settled(a, structs.ContainerGone)
+		if h.exists(a) {
+			h.Fatal("the same epoch was created again")
+		}
+	})
+}
+
+func TestStartOfARemovedOneFails(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredCreated)
+		h.assign(a)
+		h.stop()
+		h.fake.RemoveOutside(ref(a))
+		h.start()
+		a = next(a, structs.DesiredRunning)
+		h.full(true, a)
+		if r := h.expect(a, structs.ContainerGone, true); r.Generation != 2 {
+			h.Fatalf("told %+v", r)
+		}
+	})
+}
+
+func TestNewEpochReplacesTheOld(t *testing.T) {
+	inHost(t, func(h *host) {
+		old := want("a", 1, structs.DesiredRunning)
+		h.assign(old)
+		a := old
+		a.Epoch = 3
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		if h.exists(old) || !h.exists(a) {
+			h.Fatalf("containers are %v", h.fake.Containers())
+		}
+		// An answer from before doesn't bring the old one back.
+		h.assign(old)
+		if h.exists(old) || !h.exists(a) {
+			h.Fatalf("containers are %v", h.fake.Containers())
+		}
+	})
+}
+
+func TestOutsidePauseIsToldNotFought(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.fake.PauseOutside(ref(a), true)
+		h.after(time.Hour)
+		if r := h.settled(a, structs.ContainerPaused); r.Reason == "" {
+			h.Fatal("no reason")
+		}
+		a = next(a, structs.DesiredRunning) // unpause
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		a = next(a, structs.DesiredPaused)
+		h.assign(a)
+		h.fake.PauseOutside(ref(a), false)
+		h.after(time.Hour)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+	})
+}
+
+func TestStoppedStaysStopped(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		a = next(a, structs.DesiredStopped)
+		h.assign(a)
+		h.fake.StartOutside(ref(a))
+		h.after(time.Second)
+		h.settled(a, structs.ContainerStopped)
+	})
+}
+
+func TestPauseOfAnEndedOneFails(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := command(want("a", 1, structs.DesiredRunning), "exit 0")
+		h.assign(a)
+		a = next(a, structs.DesiredPaused)
+		h.assign(a)
+		if r := h.expect(a, structs.ContainerStopped, true); r.Generation != 2 || !strings.Contains(r.Reason, "paused") {
+			h.Fatalf("told %+v", r)
+		}
+		h.counts(a, 1, 0)
+	})
+}
+
+func TestImageThatDoesNotExist(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		a.Spec.Image = "none:1"
+		h.assign(a)
+		if r := h.expect(a, structs.ContainerError, true); r.Generation != 1 || !strings.Contains(r.Reason, "none:1") {
+			h.Fatalf("told %+v", r)
+		}
+		a.Observed = 1 // does not mean that it has existed
+		h.assign(a)
+		h.restart()
+		h.full(true, a)
+		h.expect(a, structs.ContainerError, true)
+		h.fake.AddImage("none:1")
+		h.after(10 * time.Minute)
+		h.settled(a, structs.ContainerRunning)
+
+		b := want("b", 1, structs.DesiredRunning)
+		b.Spec.Image = "none:2"
+		h.assign(b)
+		h.after(time.Hour)
+		h.fake.AddImage("none:2")
+		b = next(b, structs.DesiredRunning)
+		h.assign(b) // a new action is tried at once
+		h.settled(b, structs.ContainerRunning)
+	})
+}
+
+func TestPullIsToldAndCanBeLeft(t *testing.T) {
+	inHost(t, func(h *host) {
+		release := h.fake.HoldPulls()
+		a := want("a", 1, structs.DesiredRunning)
+		a.Spec.PullPolicy = structs.PullAlways
+		h.assign(a)
+		if r := h.expect(a, structs.ContainerCreating, false); !strings.Contains(r.Reason, "pulling") || r.Generation != 0 {
+			h.Fatalf("told %+v", r)
+		}
+		a = next(a, structs.DesiredStopped) // waits for the pull
+		h.assign(a)
+		h.expect(a, structs.ContainerCreating, false)
+		release()
+		synctest.Wait()
+		h.settled(a, structs.ContainerStopped)
+		h.counts(a, 0, 0)
+
+		h.fake.HoldPulls()
+		b := want("b", 1, structs.DesiredRunning)
+		b.Spec.PullPolicy = structs.PullAlways
+		h.assign(b)
+		b = next(b, structs.DesiredAbsent)
+		h.assign(b)
+		h.settled(b, structs.ContainerGone)
+	})
+}
+
+func TestTakenPortHeals(t *testing.T) {
+	inHost(t, func(h *host) {
+		h.fake.TakePort(80, true)
+		a := want("a", 1, structs.DesiredRunning)
+		a.Spec.Ports = []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}
+		h.assign(a)
+		if r := h.expect(a, structs.ContainerError, true); r.Generation != 1 || !strings.Contains(r.Reason, "80") {
+			h.Fatalf("told %+v", r)
+		}
+		h.restart()
+		h.full(true, a)
+		h.expect(a, structs.ContainerError, true)
+		h.counts(a, 0, 0)
+		h.fake.TakePort(80, false)
+		h.after(10 * time.Minute)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+	})
+}
+
+func TestTakenPortOfARestart(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := always(want("a", 1, structs.DesiredRunning))
+		a.Spec.Ports = []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}
+		h.assign(a)
+		h.fake.TakePort(80, true)
+		h.fake.KillOutside(ref(a))
+		h.after(time.Second)
+		if r := h.settled(a, structs.ContainerError); !strings.Contains(r.Reason, "80") {
+			h.Fatalf("told %+v", r)
+		}
+		h.fake.TakePort(80, false)
+		h.after(10 * time.Minute)
+		if r := h.settled(a, structs.ContainerRunning); r.Reason != "" {
+			h.Fatalf("reason is left: %q", r.Reason)
+		}
+	})
+}
+
+func TestNameClashHeals(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.fake.TakeName(ref(a), true)
+		h.assign(a)
+		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, ref(a).Name()) {
+			h.Fatalf("told %+v", r)
+		}
+		h.fake.TakeName(ref(a), false)
+		h.after(2 * time.Minute)
+		h.settled(a, structs.ContainerRunning)
+	})
+}
+
+func TestEngineAway(t *testing.T) {
+	inHost(t, func(h *host) {
+		a, b := want("a", 1, structs.DesiredRunning), always(want("b", 1, structs.DesiredRunning))
+		h.assign(a, b)
+		h.fake.Down()
+		told := len(h.history)
+		h.after(time.Minute)
+		c := want("c", 1, structs.DesiredRunning)
+		a = next(a, structs.DesiredStopped)
+		h.assign(a, c)
+		h.after(time.Minute)
+		if len(h.history) != told {
+			h.Fatalf("told %+v while the engine was away", h.history[told:])
+		}
+		h.fake.Up()
+		h.after(10 * time.Second)
+		h.settled(a, structs.ContainerStopped)
+		h.settled(b, structs.ContainerRunning)
+		h.settled(c, structs.ContainerRunning)
+		h.counts(b, 2, 0)
+	})
+}
+
+func TestEngineTakesProcessesWithIt(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.fake.Down()
+		h.fake.Up()
+		h.after(10 * time.Second)
+		h.settled(a, structs.ContainerStopped)
+		h.counts(a, 1, 0)
+	})
+}
+
+// foreignRequest is a container of the host that no answer names.
+func (h *host) unknown(id string) structs.Assignment {
+	a := want(id, 1, structs.DesiredRunning)
+	h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: ref(a), ProjectID: "p", Spec: a.Spec})
+	h.fake.StartOutside(ref(a))
+	return a
+}
+
+func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		x := h.unknown("x")
+		other := h.owner
+		other.HostID = "h2"
+		foreign := want("f", 1, structs.DesiredRunning)
+		h.fake.Add(backend.CreateRequest{Owner: other, Ref: ref(foreign), ProjectID: "p", Spec: foreign.Spec})
+		synctest.Wait()
+		if h.askedFor == 0 {
+			h.Fatal("nobody was asked whose it is")
+		}
+		h.assign(a)
+		h.full(false, a)
+		h.full(false)
+		h.rec.apply(&structs.Work{Confirmed: true}, false)
+		h.rec.apply(&structs.Work{Full: true, Confirmed: true}, true) // quarantine
+		h.after(time.Hour)
+		h.counts(x, 1, 0)
+		h.counts(a, 1, 0)
+		h.restart()
+		h.after(time.Hour)
+		h.counts(x, 1, 0)
+		h.full(true, a)
+		if h.exists(x) || !h.exists(a) || !h.exists(foreign) {
+			h.Fatalf("containers are %v", h.fake.Containers())
+		}
+		h.counts(a, 1, 0)
+		if h.said(func(r structs.ContainerReport) bool { return r.ContainerID == "x" }) {
+			h.Fatal("servers were told of a container that isn't theirs")
+		}
+		// One that was assigned and no longer is.
+		h.full(true)
+		if h.exists(a) || len(h.rec.journal.refs()) != 0 {
+			h.Fatalf("containers are %v, journal %v", h.fake.Containers(), h.rec.journal.refs())
+		}
+	})
+}
+
+func TestForcedDelete(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		a = next(a, structs.DesiredAbsent)
+		a.Force = true
+		h.assign(a)
+		h.settled(a, structs.ContainerGone)
+		if h.exists(a) {
+			h.Fatal("it is still there")
+		}
+	})
+}
+
+func TestGoneIsToldUntilItIsTaken(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.deaf = true
+		a = next(a, structs.DesiredAbsent)
+		h.assign(a)
+		h.deaf = false
+		h.restart()
+		h.full(true, a)
+		h.settled(a, structs.ContainerGone)
+	})
+}
+
+func TestJournalLost(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := reboot(want("a", 0, structs.DesiredRunning))
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+		h.stop()
+		h.path += ".lost"
+		h.start()
+		a.Observed = a.Generation
+		h.full(true, a)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+	})
+}
+
+func TestManyAtOnce(t *testing.T) {
+	inHost(t, func(h *host) {
+		var as []structs.Assignment
+		for i := range 300 {
+			as = append(as, want(strings.Repeat("x", i+1), 1, structs.DesiredRunning))
+		}
+		h.full(true, as...)
+		for _, a := range as {
+			h.settled(a, structs.ContainerRunning)
+		}
+		h.full(true)
+		if n := len(h.fake.Containers()); n != 0 {
+			h.Fatalf("%d containers are left", n)
+		}
+	})
+}
