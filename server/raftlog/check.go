@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/stackforge/magnum/server/state"
 )
@@ -93,23 +94,38 @@ func (l *Log) checkEntries(snapshot uint64) error {
 	if last > 0 && first > snapshot+1 {
 		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.logFile(), first, l.snapshotsDir(), snapshot, restoreHint)
 	}
+	var entry raft.Log
 	for index := snapshot + 1; index <= last; index++ {
-		var entry raft.Log
+		entry = raft.Log{}
 		switch err := l.bolt.GetLog(index, &entry); {
 		case errors.Is(err, raft.ErrLogNotFound):
 			return fmt.Errorf("%s has no entry %d, but one behind it: %s", l.logFile(), index, restoreHint)
 		case err != nil:
-			return fmt.Errorf("%s: entry %d is damaged: %w: %s", l.logFile(), index, err, restoreHint)
-		}
-		if entry.Index != index {
-			return fmt.Errorf("%s: entry %d calls itself %d: %s", l.logFile(), index, entry.Index, restoreHint)
+			return fmt.Errorf("%s: entry %d: %w: %s", l.logFile(), index, err, restoreHint)
 		}
 		if entry.Type != raft.LogCommand {
 			continue
 		}
 		if err := state.CheckEntry(entry.Data); err != nil {
-			return fmt.Errorf("%s: entry %d: %w: %s", l.logFile(), index, err, restoreHint)
+			return fmt.Errorf("%s: entry %d: %w", l.logFile(), index, err) // whole, but of another version of magnum
 		}
+	}
+	return l.checkVote(entry.Term, last)
+}
+
+// checkVote checks what Raft keeps beside the log. A server that has forgotten
+// its term or its vote could vote twice.
+func (l *Log) checkVote(lastTerm, last uint64) error {
+	for _, key := range []string{"CurrentTerm", "LastVoteTerm"} {
+		if _, err := l.bolt.GetUint64([]byte(key)); err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+			return fmt.Errorf("%s: %w: %s", l.logFile(), err, restoreHint)
+		}
+	}
+	if _, err := l.bolt.Get([]byte("LastVoteCand")); err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return fmt.Errorf("%s: %w: %s", l.logFile(), err, restoreHint)
+	}
+	if current, err := l.bolt.GetUint64([]byte("CurrentTerm")); last > 0 && (err != nil || current < lastTerm) {
+		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d (%v): %s", l.logFile(), lastTerm, current, err, restoreHint)
 	}
 	return nil
 }

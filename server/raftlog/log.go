@@ -26,7 +26,7 @@ const retainSnapshots = 2
 type Log struct {
 	Config
 	raft      *raft.Raft
-	bolt      *raftboltdb.BoltStore
+	bolt      sealedStore
 	logs      raft.LogStore
 	snapshots raft.SnapshotStore
 	transport raft.Transport
@@ -90,7 +90,7 @@ func (l *Log) openFiles() error {
 		return err
 	}
 	var err error
-	l.bolt, err = raftboltdb.New(raftboltdb.Options{
+	l.bolt.BoltStore, err = raftboltdb.New(raftboltdb.Options{
 		Path: l.logFile(),
 		BoltOptions: &bbolt.Options{
 			Timeout:        time.Second, // the file is locked while another process has it
@@ -230,7 +230,7 @@ func (l *Log) release() error {
 	if l.acked != nil {
 		errs = append(errs, l.acked.close())
 	}
-	if l.bolt != nil {
+	if l.bolt.BoltStore != nil {
 		errs = append(errs, l.bolt.Close())
 	}
 	return errors.Join(errs...)
