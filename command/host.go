@@ -11,7 +11,7 @@ var hosts = noun{
 	kind: structs.KindHost, group: groupHosts, plural: "hosts", complete: completeHosts,
 	columns: []string{"uuid", "name", "state", "backend", "containers"},
 	wide:    []string{"bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
-	filters: []string{"name", "state", "bay", "label"},
+	filters: []string{"name", "status", "bay", "label"},
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
 		_, meta, err := c.Hosts().List(ctx, o)
 		return meta, err

@@ -33,8 +33,7 @@ func (r *reading) flags(f *flagSet) {
 // filterHelp says what each filter takes.
 var filterHelp = map[string][2]string{
 	"name":   {"NAME", "only those of this name"},
-	"status": {"STATUS", "only those of this status"},
-	"state":  {"STATE", "only those of this state: ready or lost"},
+	"status": {"STATUS", "only those of this status, in any case of letters"},
 	"bay":    {"BAY", "only those of this bay (uuid or name)"},
 	"host":   {"HOST", "only those on this host"},
 	"label":  {"KEY=VALUE", "only those with this label"},
