@@ -8,7 +8,7 @@ import (
 )
 
 func TestNone(t *testing.T) {
-	caller, err := None().Authenticate(context.Background(), "whatever")
+	caller, err := None{}.Authenticate(context.Background(), "whatever")
 	if err != nil || caller.ProjectID != DefaultProject || !caller.Is(structs.RoleAdmin) || !caller.Is(structs.RoleMember) {
 		t.Fatalf("caller %+v, error %v", caller, err)
 	}

@@ -1,0 +1,261 @@
+package rest
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/structs"
+)
+
+// containerBrief is a container as lists show it.
+type containerBrief struct {
+	UUID    string                  `json:"uuid"`
+	Name    string                  `json:"name"`
+	BayUUID string                  `json:"bay_uuid"`
+	ImageID string                  `json:"image_id"`
+	Command *structs.Command        `json:"command"`
+	Status  structs.ContainerStatus `json:"status"`
+	Links   []structs.Link          `json:"links"`
+}
+
+var containers = &resource{
+	noun: "containers", kind: structs.KindContainer, table: structs.TableContainers,
+	sorts: map[string]func(a, b structs.Row) int{
+		"name":     by(func(c *structs.Container) string { return c.Name }),
+		"status":   by(func(c *structs.Container) string { return string(c.Status()) }),
+		"bay_uuid": by(func(c *structs.Container) string { return c.BayID }),
+		"image_id": by(func(c *structs.Container) string { return c.Spec.Image }),
+	},
+	filters: map[string]func(view, string) (func(structs.Row) bool, error){
+		"name":   filterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
+		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) }),
+		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
+		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
+		"host":   filterHost,
+	},
+	brief: func(v view, r structs.Row) any {
+		c := r.(*structs.Container)
+		return containerBrief{
+			UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: c.Spec.Image,
+			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.links("containers", c.ID),
+		}
+	},
+	full: func(v view, r structs.Row) any { return v.container(r.(*structs.Container)) },
+}
+
+// filterHost takes a host's UUID or the name that containers show. It looks no
+// host up: which hosts there are is for operators to know.
+func filterHost(v view, value string) (func(structs.Row) bool, error) {
+	return func(r structs.Row) bool {
+		h := v.snap.Host(r.(*structs.Container).HostID)
+		return h != nil && (h.ID == value || h.Name == value)
+	}, nil
+}
+
+// command returns a command as bodies show it: null for the image's own.
+func command(args []string, text string) *structs.Command {
+	if len(args) == 0 && text == "" {
+		return nil
+	}
+	return &structs.Command{Args: args, Text: text}
+}
+
+// container returns the container as it is shown.
+func (v view) container(c *structs.Container) structs.ContainerBody {
+	s, seen := &c.Spec, &c.Observed
+	body := structs.ContainerBody{
+		UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: s.Image, Command: command(s.Command, s.CommandText),
+		Status: c.Status(), Links: v.links("containers", c.ID), StatusReason: text(c.StatusReason()),
+		CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
+		Addresses: list(seen.Addresses), Ports: list(seen.Ports), ExitCode: seen.ExitCode,
+		StartedAt: structs.Time{Time: seen.StartedAt}, FinishedAt: structs.Time{Time: seen.FinishedAt},
+		RestartCount: seen.RestartCount, Epoch: c.Epoch,
+		Entrypoint: command(s.Entrypoint, ""), Environment: object(s.Environment), Labels: object(s.Labels),
+		Workdir: text(s.Workdir), Hostname: text(s.Hostname), User: text(s.User), Memory: number(s.Memory),
+		RestartPolicy: s.RestartPolicy.String(), Volumes: list(s.Volumes), StopTimeout: s.StopSeconds(),
+		TTY: s.TTY, Stdin: s.Stdin, AutoRemove: s.AutoRemove, ImagePullPolicy: s.PullPolicy,
+		Constraints: object(s.Constraints), LogMaxSize: s.LogMaxSize,
+	}
+	if len(seen.Ports) == 0 {
+		body.Ports = list(s.Ports)
+	}
+	if h := v.snap.Host(c.HostID); h != nil {
+		body.Host = text(h.Name)
+	}
+	if s.MilliCPU != 0 {
+		cores := float64(s.MilliCPU) / 1000
+		body.CPU = &cores
+	}
+	if body.LogMaxSize == 0 {
+		body.LogMaxSize = structs.DefaultLogMaxSize
+	}
+	return body
+}
+
+var (
+	containerShape = newShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
+	containerPatch = newPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command"})
+)
+
+func createContainer(q *request) error {
+	var body structs.ContainerRequest
+	once, err := q.decode(containerShape, &body)
+	if err != nil {
+		return err
+	}
+	r := conductor.CreateContainer{Caller: q.caller(), Once: once, UUID: body.UUID, Bay: body.BayUUID, Run: q.query.bool("run", false)}
+	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+		return err
+	}
+	if r.Spec, err = body.Spec(); err != nil {
+		return err
+	}
+	if body.Bay != "" {
+		if r.Bay != "" && r.Bay != body.Bay {
+			return structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", short(body.Bay), short(body.BayUUID))
+		}
+		r.Bay = body.Bay
+	}
+	if err := structs.CheckText("bay_uuid", r.Bay, structs.MaxText); err != nil {
+		return err
+	}
+	minted := r.UUID == ""
+	if minted {
+		r.UUID = structs.NewID()
+	}
+	c, err := create(q, r.UUID, minted, r)
+	if err != nil {
+		return err
+	}
+	containers.locate(q, c)
+	if !q.query.has("wait") {
+		return containers.written(q, http.StatusCreated, c)
+	}
+	return q.finish(c, q.query.duration("wait", 0), http.StatusCreated)
+}
+
+// finish waits for what was asked of a container and answers with it: with the
+// status if it is done, 202 if it isn't yet.
+func (q *request) finish(c *structs.Container, atMost time.Duration, status int) error {
+	now, done, err := q.settleContainer(c, atMost)
+	switch {
+	case err != nil:
+		return err
+	case now == nil:
+		return deletedMeanwhile(c)
+	case !done:
+		status = http.StatusAccepted
+	case now.Status() == structs.ContainerError && now.Observed.Generation == c.Generation:
+		return failed(now)
+	}
+	return containers.written(q, status, now)
+}
+
+func deletedMeanwhile(c *structs.Container) error {
+	return structs.Errorf(structs.CodeConflict, "Container %s was deleted meanwhile.", c.Name).About(structs.KindContainer)
+}
+
+func patchContainer(q *request) error {
+	p, err := q.decodePatch(containerPatch)
+	if err != nil {
+		return err
+	}
+	if err := p.checkMutable(); err != nil {
+		return err
+	}
+	var body structs.ContainerRequest
+	if err := p.apply(&body); err != nil {
+		return err
+	}
+	r := conductor.PatchContainer{Caller: q.caller(), Ident: q.ident()}
+	if p.touches("name") {
+		if _, err := checkIdentity("", body.Name); err != nil {
+			return err
+		}
+		if r.Name = body.Name; r.Name == nil {
+			r.Name = new(string) // removed: a generated one
+		}
+	}
+	if p.touches("image_id") {
+		r.Image = &body.ImageID
+	} else {
+		body.ImageID = "unchanged" // for the check below, which wants one
+	}
+	if _, err := body.Spec(); err != nil {
+		return err
+	}
+	if p.touches("command") {
+		if r.Command = body.Command; r.Command == nil {
+			r.Command = new(structs.Command) // removed: the image's own
+		}
+	}
+	c, err := decide(q, true, r)
+	if err != nil {
+		return err
+	}
+	return containers.written(q, http.StatusOK, c)
+}
+
+func deleteContainer(q *request) error {
+	if q.query.bool("all_projects", false) {
+		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
+			return err
+		}
+	}
+	c, gone, err := remove(q, conductor.DeleteContainer{
+		Caller: q.caller(), Ident: q.ident(), Stop: q.query.bool("stop", false), Force: q.query.bool("force", false),
+	})
+	if err != nil {
+		return err
+	}
+	if gone {
+		return q.noContent()
+	}
+	atMost, said := q.patience()
+	now, _, err := q.settleContainer(c, atMost)
+	switch {
+	case err != nil:
+		return err
+	case now != nil && said:
+		return containers.written(q, http.StatusAccepted, now)
+	}
+	return q.noContent()
+}
+
+// act makes the handler of an action.
+func act(action conductor.Action) func(*request) error {
+	// Starting or stopping twice is as good as once; the others aren't.
+	repeatable := action == conductor.ActionStart || action == conductor.ActionStop
+	return func(q *request) error {
+		r := conductor.ActOnContainer{Caller: q.caller(), Ident: q.ident(), Action: action}
+		if q.query.has("timeout") {
+			seconds := int(min(q.query.int("timeout", 0), structs.MaxStopTimeout+1))
+			if seconds > structs.MaxStopTimeout {
+				return invalid("timeout", q.query.text("timeout"), "Value should be lesser or equal to %d seconds", structs.MaxStopTimeout)
+			}
+			r.Timeout = &seconds
+		}
+		c, err := decide(q, repeatable, r)
+		if err != nil {
+			return err
+		}
+		if c.Settled() {
+			return q.null() // it was so already
+		}
+		atMost, said := q.patience()
+		now, done, err := q.settleContainer(c, atMost)
+		switch {
+		case err != nil:
+			return err
+		case now == nil && c.Spec.AutoRemove:
+			return q.null()
+		case now == nil:
+			return deletedMeanwhile(c)
+		case !done && said:
+			return containers.written(q, http.StatusAccepted, now)
+		}
+		return q.null()
+	}
+}

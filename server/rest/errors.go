@@ -1,0 +1,113 @@
+package rest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// statusOf is the one table from error codes to HTTP statuses.
+var statusOf = map[structs.Code]int{
+	structs.CodeInvalid:         http.StatusBadRequest,
+	structs.CodeUnauthenticated: http.StatusUnauthorized,
+	structs.CodeForbidden:       http.StatusForbidden,
+	structs.CodeQuota:           http.StatusForbidden,
+	structs.CodeNotFound:        http.StatusNotFound,
+	structs.CodeMethod:          http.StatusMethodNotAllowed,
+	structs.CodeConflict:        http.StatusConflict,
+	structs.CodeGone:            http.StatusGone,
+	structs.CodeTooLarge:        http.StatusRequestEntityTooLarge,
+	structs.CodeRateLimited:     http.StatusTooManyRequests,
+	structs.CodeInternal:        http.StatusInternalServerError,
+	structs.CodeNoLeader:        http.StatusServiceUnavailable,
+	structs.CodeUnavailable:     http.StatusServiceUnavailable,
+	structs.CodeNoSpace:         http.StatusInsufficientStorage,
+}
+
+// errUnexpected is what a user gets to read of a failure that isn't a
+// structs.Error: the cause is in the log, under the request's ID.
+var errUnexpected = &structs.Error{Code: structs.CodeInternal, Msg: "An unexpected error occurred. The server's log has its cause under the request id"}
+
+// fail answers with the error, or logs it if it isn't the client's.
+func (q *request) fail(err error) {
+	var known *structs.Error
+	if !errors.As(err, &known) {
+		known = errUnexpected
+	}
+	if statusOf[known.Code] == http.StatusInternalServerError || statusOf[known.Code] == 0 {
+		q.Logger.Error("request failed", "request_id", q.w.requestID, "method", q.r.Method, "path", q.r.URL.Path, "error", err)
+	}
+	if q.w.status != 0 {
+		// The answer has begun: cut it off, so that nobody takes it for whole.
+		panic(http.ErrAbortHandler)
+	}
+	writeError(q.w, known)
+}
+
+// writeError answers in both forms: 2015's, whose error_message is a JSON text
+// in a JSON string (the only form from which that client takes the message),
+// and ours.
+func writeError(w *responseWriter, e *structs.Error) {
+	status, ok := statusOf[e.Code]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	msg := e.Msg
+	if e == errUnexpected {
+		msg = fmt.Sprintf("%s %s.", msg, w.requestID)
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter(e.RetryAfter))
+	}
+	code := string(e.Code)
+	if e.Kind != "" {
+		code = e.Kind + "." + code
+	}
+	fault := structs.Fault{FaultCode: "Client", FaultString: msg}
+	if status >= http.StatusInternalServerError {
+		fault.FaultCode = "Server"
+	}
+	text, err := json.Marshal(fault)
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	enc := newEncoder()
+	defer enc.free()
+	err = enc.value(structs.ErrorBody{
+		ErrorMessage: string(text),
+		Errors: []structs.ErrorItem{{
+			Status: status, Code: code, Title: http.StatusText(status), Detail: msg, RequestID: w.requestID,
+		}},
+	})
+	if err != nil {
+		panic(err) // likewise
+	}
+	enc.send(w, status)
+}
+
+// retryAfter writes a pause in whole seconds, at least one.
+func retryAfter(d time.Duration) string {
+	return strconv.Itoa(max(1, int((d+time.Second-1)/time.Second)))
+}
+
+// invalid is the contract's refusal of a field's value.
+func invalid(field string, value any, format string, args ...any) *structs.Error {
+	return structs.Errorf(structs.CodeInvalid, "Invalid input for field/attribute %s. Value: '%s'. %s", field, short(fmt.Sprint(value)), fmt.Sprintf(format, args...))
+}
+
+// short cuts a value for a message.
+func short(s string) string {
+	const most = 64
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			return s[:i] + "..."
+		}
+	}
+	return s
+}

@@ -1,0 +1,215 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/structs"
+)
+
+// containerExecute executes a command and answers with what it put out.
+func containerExecute(q *request) error {
+	session, err := q.openExec(func(*structs.ExecRequest) {})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	var out output
+	if err := out.read(q.r.Context(), session); err != nil {
+		return err
+	}
+	body := structs.OutputBody{Output: string(out.both), ExitCode: out.exitCode}
+	if q.query.bool("split", false) {
+		stdout, stderr := string(out.stdout), string(out.stderr)
+		body.Stdout, body.Stderr = &stdout, &stderr
+	}
+	return q.json(http.StatusOK, body)
+}
+
+// openExec opens the session of an execute.
+func (q *request) openExec(amend func(*structs.ExecRequest)) (*dispatch.Session, error) {
+	r, err := q.execRequest()
+	if err != nil {
+		return nil, err
+	}
+	amend(r)
+	c, err := q.execTarget()
+	if err != nil {
+		return nil, err
+	}
+	return q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
+		Kind: structs.SessionExec, ContainerID: c.ID, Epoch: c.Epoch, Exec: r,
+	})
+}
+
+// terminalArgs are the query arguments of an interactive execute.
+var terminalArgs = []arg{
+	{name: "tty", kind: argBool, doc: "Give the command a terminal."},
+	{name: "stdin", kind: argBool, doc: "Give the command what comes on channel 0."},
+	{name: "w", kind: argInt, doc: "Columns of the terminal."},
+	{name: "h", kind: argInt, doc: "Lines of the terminal."},
+}
+
+// maxMessage is the longest message of a session that is taken from a user.
+const maxMessage = 1 << 20
+
+// maxSide is the most columns or lines that a terminal has.
+const maxSide = 10000
+
+// containerExecuteWS executes a command with streams in both directions: a
+// WebSocket whose messages are passed on to the host's agent and back.
+func containerExecuteWS(q *request) error {
+	if err := q.checkUpgrade(); err != nil {
+		return err
+	}
+	width, height := q.query.int("w", 0), q.query.int("h", 0)
+	if width > maxSide || height > maxSide {
+		return structs.Errorf(structs.CodeInvalid, "w and h: a terminal has at most %d columns and lines", maxSide)
+	}
+	session, err := q.openExec(func(r *structs.ExecRequest) {
+		r.TTY, r.Stdin = q.query.bool("tty", false), q.query.bool("stdin", false)
+		r.Width, r.Height = uint(width), uint(height)
+	})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	conn, err := websocket.Accept(q.w, q.r, nil)
+	if err != nil {
+		q.Logger.Debug("websocket refused", "request_id", q.w.requestID, "error", err)
+		return nil // Accept has answered
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(maxMessage)
+	bridge(q.r.Context(), conn, session)
+	return nil
+}
+
+// checkUpgrade refuses what is no WebSocket, and one that a page of another
+// site has opened in somebody's browser.
+func (q *request) checkUpgrade() error {
+	if !strings.EqualFold(q.r.Header.Get("Upgrade"), "websocket") {
+		return structs.Errorf(structs.CodeInvalid, "This is a WebSocket: the request has to upgrade to one.")
+	}
+	origin := q.r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, q.r.Host) {
+		return structs.Errorf(structs.CodeForbidden, "Origin %.64q is not this server.", origin)
+	}
+	return nil
+}
+
+// closeGrace is how long the last message may take to reach the user.
+const closeGrace = 5 * time.Second
+
+// bridge passes messages on between a user and an agent until one of them ends.
+// The end of the agent's side is told to the user as the last message.
+func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) {
+	refused := make(chan error, 1) // why the user's side was cut off, if it was
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer agent.Close() // wakes the other direction
+		refused <- fromUser(ctx, user, agent)
+	}()
+	defer func() { <-done }()
+	defer user.CloseNow() // wakes it
+
+	last := fromAgent(ctx, user, agent)
+	select {
+	case err := <-refused:
+		if err == nil {
+			return // the user has left
+		}
+		last = controlMessage(err)
+	default:
+	}
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
+	defer cancel()
+	if last != nil && user.Write(finish, websocket.MessageBinary, last) == nil {
+		user.Close(websocket.StatusNormalClosure, "")
+	}
+}
+
+// fromAgent passes the agent's messages on and returns the one that is to be
+// the user's last; nil if the user can't be reached.
+func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) []byte {
+	for {
+		channel, payload, err := agent.Read(ctx)
+		if err != nil {
+			return controlMessage(err)
+		}
+		if channel != structs.ChannelControl {
+			if send(ctx, user, channel, payload) != nil {
+				return nil
+			}
+			continue
+		}
+		var m structs.Control
+		if json.Unmarshal(payload, &m) == nil && (m.ExitCode != nil || m.Error != "" || m.Done) {
+			return append([]byte{channel}, payload...)
+		}
+	}
+}
+
+// fromUser passes the user's messages on until the user or the agent leaves.
+// The error says that the user sent what isn't one.
+func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) error {
+	for {
+		kind, message, err := user.Read(ctx)
+		if err != nil {
+			return nil
+		}
+		if kind != websocket.MessageBinary || len(message) == 0 || message[0] != structs.ChannelStdin && message[0] != structs.ChannelControl {
+			return structs.Errorf(structs.CodeInvalid, "a message to the command is binary and begins with channel 0 or 3")
+		}
+		if message[0] == structs.ChannelControl {
+			var m structs.Control
+			if json.Unmarshal(message[1:], &m) != nil || m.Resize == nil && !m.EOF {
+				return structs.Errorf(structs.CodeInvalid, "a message on channel 3 is {\"resize\":{\"w\":80,\"h\":24}} or {\"eof\":true}")
+			}
+		}
+		if agent.Write(ctx, message[0], message[1:]) != nil {
+			return nil // what ended the agent's side comes from there
+		}
+	}
+}
+
+// send writes one message to the user.
+func send(ctx context.Context, user *websocket.Conn, channel byte, payload []byte) error {
+	w, err := user.Writer(ctx, websocket.MessageBinary)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write([]byte{channel}); err != nil {
+		return err
+	}
+	if _, err := w.Write(payload); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// controlMessage tells the user why a session failed.
+func controlMessage(err error) []byte {
+	m := structs.Control{Error: errUnexpected.Msg, Code: structs.CodeInternal}
+	var known *structs.Error
+	if errors.As(err, &known) {
+		m.Error, m.Code = known.Msg, known.Code
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil
+	}
+	return append([]byte{structs.ChannelControl}, b...)
+}

@@ -1,0 +1,76 @@
+package rest
+
+import (
+	"iter"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/structs"
+)
+
+// hostBrief is a host as lists show it.
+type hostBrief struct {
+	UUID        string            `json:"uuid"`
+	Name        string            `json:"name"`
+	State       structs.HostState `json:"state"`
+	StateReason *string           `json:"state_reason"`
+	BayUUID     *string           `json:"bay_uuid"`
+	Containers  int               `json:"containers"`
+	Links       []structs.Link    `json:"links"`
+}
+
+// hosts belong to no project: the policy lets only operators see them.
+var hosts = &resource{
+	noun: "hosts", kind: structs.KindHost, table: structs.TableHosts,
+	// Whoever asks, they are in project "".
+	rows: func(v view, _ string, after uint64) iter.Seq[structs.Row] {
+		return v.snap.List(structs.TableHosts, "", after)
+	},
+	watches: func(string) []watch { return []watch{{structs.TableHosts, ""}} },
+	sorts: map[string]func(a, b structs.Row) int{
+		"name":  by(func(h *structs.Host) string { return h.Name }),
+		"state": by(func(h *structs.Host) string { return string(h.State) }),
+	},
+	filters: map[string]func(view, string) (func(structs.Row) bool, error){
+		"name":   filterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
+		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }),
+		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).Fingerprint.Labels }),
+		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
+	},
+	brief: func(v view, r structs.Row) any {
+		h := v.host(r.(*structs.Host))
+		return hostBrief{
+			UUID: h.UUID, Name: h.Name, State: h.State, StateReason: h.StateReason, BayUUID: h.BayUUID,
+			Containers: h.Containers, Links: h.Links,
+		}
+	},
+	full: func(v view, r structs.Row) any { return v.host(r.(*structs.Host)) },
+}
+
+// host returns the host as operators see it.
+func (v view) host(h *structs.Host) structs.HostBody {
+	used := v.snap.Usage(h.ID)
+	body := structs.HostBody{
+		UUID: h.ID, Name: h.Name, State: h.State, StateReason: text(h.StateReason), BayUUID: text(h.BayID),
+		Containers: used.Containers, Links: v.links("hosts", h.ID),
+		MemoryUsed: used.Memory, CPUUsed: float64(used.MilliCPU) / 1000,
+		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
+		Fingerprint: h.Fingerprint,
+	}
+	body.Labels, body.Addresses = object(body.Labels), list(body.Addresses)
+	return body
+}
+
+// filterBay takes a bay's UUID or name.
+func filterBay(bayID func(structs.Row) string) func(view, string) (func(structs.Row) bool, error) {
+	return func(v view, value string) (func(structs.Row) bool, error) {
+		bay, err := conductor.Lookup(v.snap, v.caller, structs.KindBay, value)
+		if structs.CodeOf(err) == structs.CodeNotFound {
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", short(value)).About(structs.KindBay)
+		}
+		if err != nil {
+			return nil, err
+		}
+		id := bay.Base().ID
+		return func(r structs.Row) bool { return bayID(r) == id }, nil
+	}
+}

@@ -1,0 +1,446 @@
+package rest
+
+import (
+	"cmp"
+	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// resource is one kind of object as lists and shows serve it.
+type resource struct {
+	noun  string // plural, as in paths
+	kind  string
+	table structs.Table
+	// rows yields the objects of the project that the caller sees, in the order
+	// of their creation, from those on whose Seq is above after. nil means the
+	// table's own.
+	rows func(v view, project string, after uint64) iter.Seq[structs.Row]
+	// watches says when the list has changed, and what wakes those who wait for
+	// it. nil means the table's own.
+	watches func(project string) []watch
+	// find looks an identifier up. nil means conductor.Lookup.
+	find func(v view, ident string) (structs.Row, error)
+	// sorts are the sort_keys beside those that every resource has.
+	sorts map[string]func(a, b structs.Row) int
+	// filters make a test of a row from an argument's value.
+	filters map[string]func(v view, value string) (func(structs.Row) bool, error)
+	brief   func(v view, row structs.Row) any // as lists show it
+	full    func(v view, row structs.Row) any
+}
+
+// watch is a list of rows that a list shows.
+type watch struct {
+	table   structs.Table
+	project string
+}
+
+// pages are the query arguments of lists.
+var pages = []arg{
+	{name: "limit", kind: argInt, doc: "Objects of one page, 1 or more; capped at 1000."},
+	{name: "marker", kind: argText, doc: "UUID of the last object of the page before."},
+	{name: "sort_key", kind: argText, doc: "Field to sort by; default id, the order of creation."},
+	{name: "sort_dir", kind: argText, doc: "asc or desc."},
+}
+
+// listArgs returns the query arguments of the resource's lists.
+func (res *resource) listArgs(filters ...arg) []arg {
+	return slices.Concat(reads, pages, filters)
+}
+
+// page says which part of a list is wanted.
+type page struct {
+	limit   int
+	marker  structs.Row // nil means from the start
+	sortKey string
+	desc    bool
+}
+
+// list answers with one page of the list.
+func (res *resource) list(detail bool) func(*request) error {
+	return func(q *request) error {
+		project := q.caller().ProjectID
+		if q.query.bool("all_projects", false) {
+			if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
+				return err
+			}
+			project = state.AllProjects
+		}
+		if err := q.await(); err != nil {
+			return err
+		}
+		v := q.view(q.changedList(res.watching(project)))
+		p, err := res.page(q, v)
+		if err != nil {
+			return err
+		}
+		keep, err := res.filter(q, v)
+		if err != nil {
+			return err
+		}
+		rows, err := res.take(v, project, p, keep)
+		if err != nil {
+			return err
+		}
+		return res.answer(q, v, p, rows, detail)
+	}
+}
+
+func (res *resource) watching(project string) []watch {
+	if res.watches != nil {
+		return res.watches(project)
+	}
+	return []watch{{res.table, project}}
+}
+
+// changedList is changed for lists.
+func (q *request) changedList(watches []watch) *state.Snapshot {
+	var topics []state.Topic
+	for _, w := range watches {
+		topics = append(topics, state.TopicList(w.table, w.project))
+	}
+	return q.changed(func(snap *state.Snapshot) (index uint64) {
+		for _, w := range watches {
+			index = max(index, snap.ListIndex(w.table, w.project))
+		}
+		return index
+	}, topics...)
+}
+
+// page reads the arguments of paging. Errors: CodeInvalid, CodeNotFound for an
+// unknown marker.
+func (res *resource) page(q *request, v view) (page, error) {
+	p := page{limit: structs.MaxPage, sortKey: "id"}
+	if q.query.has("limit") {
+		n := q.query.int("limit", 0)
+		if n <= 0 {
+			return p, structs.Errorf(structs.CodeInvalid, "Limit must be positive")
+		}
+		p.limit = int(min(n, structs.MaxPage))
+	}
+	if q.query.has("sort_key") {
+		p.sortKey = q.query.text("sort_key")
+		if res.order(p.sortKey) == nil {
+			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", short(p.sortKey), strings.Join(res.sortKeys(), ", "))
+		}
+	}
+	if q.query.has("sort_dir") {
+		switch dir := q.query.text("sort_dir"); dir {
+		case "asc", "desc":
+			p.desc = dir == "desc"
+		default:
+			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", short(dir))
+		}
+	}
+	if marker := q.query.text("marker"); q.query.has("marker") {
+		if !structs.IsID(marker) {
+			return p, notUUID(marker)
+		}
+		row, err := res.lookup(v, marker)
+		if err != nil {
+			return p, err
+		}
+		p.marker = row
+	}
+	return p, nil
+}
+
+func notUUID(ident string) error {
+	return structs.Errorf(structs.CodeInvalid, "Expected a uuid but received %s.", short(ident))
+}
+
+func (res *resource) lookup(v view, ident string) (structs.Row, error) {
+	if res.find != nil {
+		return res.find(v, ident)
+	}
+	return conductor.Lookup(v.snap, v.caller, res.kind, ident)
+}
+
+// filter returns the test of all filters in the query together, nil if there
+// are none.
+func (res *resource) filter(q *request, v view) (func(structs.Row) bool, error) {
+	var tests []func(structs.Row) bool
+	for name, make := range res.filters {
+		for _, value := range q.query.values[name] {
+			test, err := make(v, value)
+			if err != nil {
+				return nil, err
+			}
+			tests = append(tests, test)
+		}
+	}
+	if tests == nil {
+		return nil, nil
+	}
+	return func(r structs.Row) bool {
+		for _, test := range tests {
+			if !test(r) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// take returns the rows of one page. In the order of creation it reads no more
+// rows than it has to.
+func (res *resource) take(v view, project string, p page, keep func(structs.Row) bool) ([]structs.Row, error) {
+	var after uint64
+	inOrder := p.sortKey == "id" && !p.desc
+	if inOrder && p.marker != nil {
+		after = p.marker.Base().Seq
+	}
+	var rows []structs.Row
+	for r := range res.all(v, project, after) {
+		if keep != nil && !keep(r) {
+			continue
+		}
+		rows = append(rows, r)
+		if inOrder && len(rows) == p.limit {
+			break
+		}
+	}
+	if inOrder {
+		return rows, nil
+	}
+	order := res.order(p.sortKey)
+	less := func(a, b structs.Row) int {
+		c := cmp.Or(order(a, b), cmp.Compare(a.Base().Seq, b.Base().Seq))
+		if p.desc {
+			return -c
+		}
+		return c
+	}
+	slices.SortFunc(rows, less)
+	if p.marker != nil {
+		from, found := slices.BinarySearchFunc(rows, p.marker, less)
+		if found {
+			from++
+		}
+		rows = rows[from:]
+	}
+	return rows[:min(len(rows), p.limit)], nil
+}
+
+func (res *resource) all(v view, project string, after uint64) iter.Seq[structs.Row] {
+	if res.rows != nil {
+		return res.rows(v, project, after)
+	}
+	return v.snap.List(res.table, project, after)
+}
+
+// commonSorts are the sort_keys of every resource.
+var commonSorts = map[string]func(a, b structs.Row) int{
+	"id":         func(a, b structs.Row) int { return cmp.Compare(a.Base().Seq, b.Base().Seq) },
+	"uuid":       func(a, b structs.Row) int { return cmp.Compare(a.Base().ID, b.Base().ID) },
+	"created_at": func(a, b structs.Row) int { return a.Base().CreatedAt.Compare(b.Base().CreatedAt) },
+	"updated_at": func(a, b structs.Row) int { return a.Base().UpdatedAt.Compare(b.Base().UpdatedAt) },
+}
+
+func (res *resource) order(key string) func(a, b structs.Row) int {
+	if order := commonSorts[key]; order != nil {
+		return order
+	}
+	return res.sorts[key]
+}
+
+func (res *resource) sortKeys() []string {
+	var keys []string
+	for _, m := range []map[string]func(a, b structs.Row) int{commonSorts, res.sorts} {
+		for k := range m {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// by makes an order of rows from a field of theirs.
+func by[R structs.Row, K cmp.Ordered](field func(R) K) func(a, b structs.Row) int {
+	return func(a, b structs.Row) int {
+		x, okX := a.(R)
+		y, okY := b.(R)
+		if !okX || !okY {
+			return cmp.Compare(boolInt(okX), boolInt(okY))
+		}
+		return cmp.Compare(field(x), field(y))
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// answer writes the page. next is there only if the page is full.
+func (res *resource) answer(q *request, v view, p page, rows []structs.Row, detail bool) error {
+	e := newEncoder()
+	defer e.free()
+	e.buf.WriteString(`{"` + res.noun + `":[`)
+	for i, r := range rows {
+		if i > 0 {
+			e.buf.WriteByte(',')
+		}
+		body := res.brief
+		if detail {
+			body = res.full
+		}
+		if err := e.value(body(v, r)); err != nil {
+			return err
+		}
+	}
+	e.buf.WriteByte(']')
+	if len(rows) == p.limit {
+		e.buf.WriteString(`,"next":`)
+		if err := e.value(res.next(q, v, p, rows[len(rows)-1], detail)); err != nil {
+			return err
+		}
+	}
+	e.buf.WriteByte('}')
+	e.send(q.w, http.StatusOK)
+	return nil
+}
+
+// next returns the URL of the next page.
+func (res *resource) next(q *request, v view, p page, last structs.Row, detail bool) string {
+	var b strings.Builder
+	b.WriteString(v.base + "/v1/" + res.noun)
+	if detail {
+		b.WriteString("/detail")
+	}
+	dir := "asc"
+	if p.desc {
+		dir = "desc"
+	}
+	b.WriteString("?sort_key=" + url.QueryEscape(p.sortKey) + "&sort_dir=" + dir)
+	for _, name := range slices.Sorted(keysOf(res.filters)) {
+		for _, value := range q.query.values[name] {
+			b.WriteString("&" + name + "=" + url.QueryEscape(value))
+		}
+	}
+	for _, name := range []string{"all_projects", "consistent", "stale"} {
+		if q.query.bool(name, false) {
+			b.WriteString("&" + name + "=true")
+		}
+	}
+	b.WriteString("&limit=" + strconv.Itoa(p.limit) + "&marker=" + last.Base().ID)
+	return b.String()
+}
+
+func keysOf[V any](m map[string]V) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// show answers with one object.
+func (res *resource) show(q *request) error {
+	if q.query.bool("all_projects", false) {
+		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
+			return err
+		}
+	}
+	if err := q.await(); err != nil {
+		return err
+	}
+	v := q.view(q.Store.Snapshot())
+	row, err := res.lookup(v, q.ident())
+	if err != nil {
+		return err
+	}
+	if q.query.has("index") {
+		v = q.view(q.changedRow(row.Table(), row.Base().ID))
+		if row = v.snap.Get(row.Table(), row.Base().ID); row == nil {
+			return structs.NotFound(res.kind, q.ident())
+		}
+	}
+	return q.json(http.StatusOK, res.full(v, row))
+}
+
+// written answers with an object that the request has written, as it is now:
+// the X-Magnum-Index of the answer and its content belong together.
+func (res *resource) written(q *request, status int, row structs.Row) error {
+	v := q.view(q.Store.Snapshot())
+	if now := v.snap.Get(row.Table(), row.Base().ID); now != nil {
+		row = now
+	}
+	return q.json(status, res.full(v, row))
+}
+
+// locate sets the Location header to the object that the request has made.
+func (res *resource) locate(q *request, row structs.Row) {
+	q.w.Header().Set("Location", q.baseURL()+"/v1/"+res.noun+"/"+row.Base().ID)
+}
+
+// The filters that several resources have.
+func filterName(name func(structs.Row) string) func(view, string) (func(structs.Row) bool, error) {
+	return func(_ view, value string) (func(structs.Row) bool, error) {
+		return func(r structs.Row) bool { return name(r) == value }, nil
+	}
+}
+
+func filterStatus(status func(structs.Row) string) func(view, string) (func(structs.Row) bool, error) {
+	return func(_ view, value string) (func(structs.Row) bool, error) {
+		return func(r structs.Row) bool { return strings.EqualFold(status(r), value) }, nil
+	}
+}
+
+// filterLabel takes key=value, or key alone for any value.
+func filterLabel(labels func(structs.Row) map[string]string) func(view, string) (func(structs.Row) bool, error) {
+	return func(_ view, value string) (func(structs.Row) bool, error) {
+		key, want, valued := strings.Cut(value, "=")
+		if key == "" {
+			return nil, invalid("label", value, "It is written as key=value, or as key.")
+		}
+		return func(r structs.Row) bool {
+			got, ok := labels(r)[key]
+			return ok && (!valued || got == want)
+		}, nil
+	}
+}
+
+// text returns s as bodies show it: null if it is empty.
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// number returns n as bodies show it: null if it is 0.
+func number[N int | int64](n N) *N {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+// list returns s, never nil.
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+// object returns m, never nil.
+func object(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}

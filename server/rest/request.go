@@ -1,0 +1,102 @@
+package rest
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/julienschmidt/httprouter"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// request is one HTTP request on its way through a handler.
+type request struct {
+	*Server
+	route  *route
+	w      *responseWriter
+	r      *http.Request
+	params httprouter.Params
+	query  query
+}
+
+// caller returns on whose behalf the request is made.
+func (q *request) caller() structs.Caller { return identity.CallerFrom(q.r.Context()) }
+
+// body reads the request's body. Errors: CodeTooLarge, CodeInvalid.
+func (q *request) body() ([]byte, error) {
+	if q.r.ContentLength > structs.MaxBody {
+		q.w.Header().Set("Connection", "close") // what follows is not read
+		return nil, errTooLarge()
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, structs.MaxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, errTooLarge()
+	case err != nil:
+		return nil, structs.Errorf(structs.CodeInvalid, "The request's body could not be read to its end: %w", err)
+	case !utf8.Valid(b):
+		return nil, structs.Errorf(structs.CodeInvalid, "The request's body is not UTF-8 text.")
+	}
+	return b, nil
+}
+
+func errTooLarge() error {
+	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %d bytes.", structs.MaxBody)
+}
+
+// once reads the Idempotency-Key of a POST with the given body.
+func (q *request) once(body []byte) (conductor.Once, error) {
+	key := q.r.Header.Get("Idempotency-Key")
+	if key == "" {
+		return conductor.Once{}, nil
+	}
+	if utf8.RuneCountInString(key) > structs.MaxIdempotency {
+		return conductor.Once{}, structs.Errorf(structs.CodeInvalid, "Idempotency-Key: %d characters are more than %d.", utf8.RuneCountInString(key), structs.MaxIdempotency)
+	}
+	if err := structs.CheckText("Idempotency-Key", key, 4*structs.MaxIdempotency); err != nil {
+		return conductor.Once{}, err
+	}
+	said := q.r.Method + "\n" + cleanPath(q.r.URL.EscapedPath()) + "\n" + q.r.URL.RawQuery + "\n" + string(body)
+	return conductor.Once{Key: key, BodyHash: structs.HashSecret(said)}, nil
+}
+
+// view is what answers are made from: the state of one instant, and how the
+// client reached us.
+type view struct {
+	snap   *state.Snapshot
+	caller structs.Caller
+	base   string // http://host of this server as the client calls it
+}
+
+// view returns a view of the state as it is now; the answer's X-Magnum-Index is
+// that of this state.
+func (q *request) view(snap *state.Snapshot) view {
+	q.w.index = snap.Index()
+	return view{snap: snap, caller: q.caller(), base: q.baseURL()}
+}
+
+// baseURL returns scheme and host of this server as the client wrote them.
+func (q *request) baseURL() string {
+	scheme, host := "http://", q.r.Host
+	if q.r.TLS != nil {
+		scheme = "https://"
+	}
+	if host == "" {
+		host = "127.0.0.1:9511"
+	}
+	return scheme + host
+}
+
+// links returns an object's links.
+func (v view) links(noun, id string) []structs.Link {
+	return []structs.Link{
+		{Href: v.base + "/v1/" + noun + "/" + id, Rel: "self"},
+		{Href: v.base + "/" + noun + "/" + id, Rel: "bookmark"},
+	}
+}

@@ -1,0 +1,203 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/structs"
+)
+
+// route is one line of the route table.
+type route struct {
+	method string
+	path   string // below /v1, with :parameters; the roots "/" and "/v1" stand for themselves
+	action identity.Action
+	handle func(*request) error
+	args   []arg // query arguments that it takes; others are refused
+
+	// For the OpenAPI document.
+	summary string
+	takes   any // a value of the body's type, nil if there is none
+	gives   []answer
+}
+
+// answer is one way in which a route answers when all is well.
+type answer struct {
+	status int
+	body   any    // a value of the body's type; nil for none
+	media  string // "" means application/json
+}
+
+func (rt *route) fullPath() string {
+	if rt.path == "/" || rt.path == "/v1" {
+		return rt.path
+	}
+	return "/v1" + rt.path
+}
+
+// newRouter registers the routes. A route whose last segment stands where
+// another has a parameter, such as /bays/detail beside /bays/:id, is kept apart,
+// because httprouter knows only one of them.
+func newRouter(s *Server, routes []*route) (*httprouter.Router, map[string]*route) {
+	params := make(map[string]bool)
+	for _, rt := range routes {
+		if parent, last := splitLast(rt.path); strings.HasPrefix(last, ":") {
+			params[rt.method+" "+parent] = true
+		}
+	}
+	router := httprouter.New()
+	siblings := make(map[string]*route)
+	for _, rt := range routes {
+		if parent, last := splitLast(rt.path); params[rt.method+" "+parent] && !strings.HasPrefix(last, ":") {
+			siblings[rt.method+" "+rt.path] = rt
+			continue
+		}
+		router.Handle(rt.method, rt.path, func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
+			s.serve(rt, w.(*responseWriter), r, ps)
+		})
+	}
+	return router, siblings
+}
+
+func splitLast(path string) (parent, last string) {
+	i := strings.LastIndexByte(path, '/')
+	return path[:i], path[i+1:]
+}
+
+// cleanPath returns the path as the route table spells it: 2015 served every
+// path also without /v1, and lists also with a slash at their end.
+func cleanPath(path string) string {
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	if rest, ok := strings.CutPrefix(path, "/v1/"); ok {
+		return "/" + rest
+	}
+	return path
+}
+
+// methods are those that a route may have, in the order of the Allow header.
+var methods = []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut}
+
+// ServeHTTP finds the route and serves it.
+func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
+	w := &responseWriter{ResponseWriter: hw, store: s.Store, requestID: "req-" + structs.NewID()}
+	started := time.Now()
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.recovered(w, r, cause)
+		}
+		if s.Logger.IsDebug() {
+			s.Logger.Debug("request served", "request_id", w.requestID, "method", r.Method, "path", r.URL.Path, "status", w.status, "duration", time.Since(started))
+		}
+	}()
+	path := cleanPath(r.URL.EscapedPath())
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // net/http drops the body
+	}
+	if rt := s.siblings[method+" "+path]; rt != nil {
+		s.serve(rt, w, r, nil)
+		return
+	}
+	if handle, params, _ := s.router.Lookup(method, path); handle != nil {
+		handle(w, r, params)
+		return
+	}
+	s.serve(s.missing(path), w, r, nil)
+}
+
+// missing is the route of a path or method that isn't one. It asks for a token
+// like the others, so that nobody else learns which paths there are.
+func (s *Server) missing(path string) *route {
+	var allow []string
+	for _, m := range methods {
+		if handle, _, _ := s.router.Lookup(m, path); handle != nil {
+			allow = append(allow, m)
+		}
+	}
+	return &route{action: identity.APIVersion, args: nil, handle: func(q *request) error {
+		if len(allow) == 0 {
+			return structs.Errorf(structs.CodeNotFound, "The resource could not be found.")
+		}
+		q.w.Header().Set("Allow", strings.Join(allow, ", "))
+		return structs.Errorf(structs.CodeMethod, "The method %s is not allowed for this resource: it takes %s.", q.r.Method, strings.Join(allow, ", "))
+	}}
+}
+
+// serve runs one request through what all routes share.
+func (s *Server) serve(rt *route, w *responseWriter, r *http.Request, params httprouter.Params) {
+	q := &request{Server: s, route: rt, w: w, r: r, params: params}
+	if err := q.admit(); err != nil {
+		q.fail(err)
+		return
+	}
+	if err := rt.handle(q); err != nil {
+		q.fail(err)
+	}
+}
+
+// admit lets the request in, or says why not.
+func (q *request) admit() error {
+	if err := q.authenticate(); err != nil {
+		return err
+	}
+	if q.route.method == "" {
+		return nil // no route: its handler says so, whatever the arguments are
+	}
+	values, err := parseQuery(q.r.URL.RawQuery, q.route.args)
+	q.query = values
+	return err
+}
+
+// authenticate finds out who asks and whether the policy allows it. What a
+// client says of itself in X-Roles, X-User-Id and the like is never looked at.
+func (q *request) authenticate() error {
+	switch q.route.action {
+	case identity.Public, identity.AgentRegister:
+		return nil
+	case identity.AgentCall:
+		secret, _ := strings.CutPrefix(q.r.Header.Get("Authorization"), "Bearer ")
+		return q.Dispatch.Authenticate(q.ident(), secret)
+	}
+	caller, err := q.Authenticator.Authenticate(q.r.Context(), q.r.Header.Get("X-Auth-Token"))
+	if err != nil {
+		return err
+	}
+	if err := identity.CheckProject(caller, q.r.Header.Get("X-Auth-Project-Id")); err != nil {
+		return err
+	}
+	caller.RequestID = q.w.requestID
+	q.r = q.r.WithContext(identity.WithCaller(q.r.Context(), caller))
+	return identity.Check(caller, q.route.action)
+}
+
+// recovered answers a request whose handler panicked. http.ErrAbortHandler is
+// how a handler cuts an answer off that it has begun.
+func (s *Server) recovered(w *responseWriter, r *http.Request, cause any) {
+	if cause == http.ErrAbortHandler {
+		panic(cause)
+	}
+	s.Logger.Error("request panicked", "request_id", w.requestID, "method", r.Method, "path", r.URL.Path, "error", cause, "stack", string(debug.Stack()))
+	if w.status != 0 {
+		panic(http.ErrAbortHandler) // too late for an answer: let the client see that it is cut off
+	}
+	writeError(w, errUnexpected)
+}
+
+// ident returns the identifier in the path: a UUID or a name.
+func (q *request) ident() string { return q.param("id") }
+
+func (q *request) param(name string) string {
+	raw := q.params.ByName(name)
+	if text, err := url.PathUnescape(raw); err == nil {
+		return text
+	}
+	return raw
+}

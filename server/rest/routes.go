@@ -1,0 +1,129 @@
+package rest
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/structs"
+)
+
+// listOf stands for the answer of a list in the document.
+type listOf struct {
+	noun string
+	item any
+}
+
+// The filters of lists.
+var (
+	filterArgName   = arg{name: "name", kind: argText, doc: "Only objects of this name."}
+	filterArgStatus = arg{name: "status", kind: argText, doc: "Only objects of this status."}
+	filterArgLabel  = arg{name: "label", kind: argText, many: true, doc: "Only objects with this label: key=value, or key."}
+	filterArgBay    = arg{name: "bay", kind: argText, doc: "Only objects of this bay: uuid or name."}
+	filterArgHost   = arg{name: "host", kind: argText, doc: "Only objects on this host: uuid or name."}
+)
+
+// newRoutes returns the route table: every route with the action that policy
+// allows or not, and what the OpenAPI document says of it.
+func newRoutes() []*route {
+	get, post, put, patch, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
+	ok := func(body any) []answer { return []answer{{status: http.StatusOK, body: body}} }
+	created := func(body any) []answer {
+		return []answer{{status: http.StatusCreated, body: body}, {status: http.StatusAccepted, body: body}}
+	}
+	deleted := func(body any) []answer {
+		return []answer{{status: http.StatusNoContent}, {status: http.StatusAccepted, body: body}}
+	}
+	force := arg{name: "force", kind: argBool, doc: "Kill it if it runs; forget it if its host is lost."}
+	stop := arg{name: "stop", kind: argBool, doc: "Stop it first if it runs."}
+	timeout := arg{name: "timeout", kind: argInt, doc: "Seconds between SIGTERM and SIGKILL."}
+	allProjects := arg{name: "all_projects", kind: argBool, doc: "For operators."}
+
+	routes := []*route{
+		{method: get, path: "/", action: identity.Public, handle: getVersions, summary: "Versions of the API", gives: ok(versionsBody{})},
+		{method: get, path: "/v1", action: identity.APIVersion, handle: getV1, summary: "Resources of version 1", gives: ok(v1Body{})},
+		{method: get, path: "/openapi.json", action: identity.APIDocument, handle: getDocument, summary: "This document", gives: ok(map[string]any{})},
+
+		{method: post, path: "/bays", action: identity.BayCreate, handle: createBay, args: []arg{waits}, summary: "Create a bay", takes: structs.BayRequest{}, gives: created(structs.BayBody{})},
+		{method: patch, path: "/bays/:id", action: identity.BayUpdate, handle: patchBay, args: []arg{waits}, summary: "Change the number of a bay's hosts", takes: []structs.PatchOp{},
+			gives: append(ok(structs.BayBody{}), answer{status: http.StatusAccepted, body: structs.BayBody{}})},
+		{method: del, path: "/bays/:id", action: identity.BayDelete, handle: deleteBay, args: []arg{waits}, summary: "Delete a bay and what is in it", gives: deleted(structs.BayBody{})},
+
+		{method: post, path: "/baymodels", action: identity.BayModelCreate, handle: createBayModel, summary: "Create a baymodel", takes: structs.BayModelRequest{}, gives: ok(structs.BayModelBody{})},
+		{method: patch, path: "/baymodels/:id", action: identity.BayModelUpdate, handle: patchBayModel, summary: "Change a baymodel", takes: []structs.PatchOp{}, gives: ok(structs.BayModelBody{})},
+		{method: del, path: "/baymodels/:id", action: identity.BayModelDelete, handle: deleteBayModel, summary: "Delete a baymodel that no bay refers to", gives: []answer{{status: http.StatusNoContent}}},
+
+		{method: post, path: "/nodes", action: identity.NodeCreate, handle: createNode, summary: "Store a node, as in 2015", takes: structs.NodeRequest{}, gives: ok(structs.NodeBody{})},
+		{method: patch, path: "/nodes/:id", action: identity.NodeUpdate, handle: patchNode, summary: "Change a stored node", takes: []structs.PatchOp{}, gives: ok(structs.NodeBody{})},
+		{method: del, path: "/nodes/:id", action: identity.NodeDelete, handle: deleteNode, summary: "Delete a stored node", gives: []answer{{status: http.StatusNoContent}}},
+
+		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createContainer, args: []arg{waits, {name: "run", kind: argBool, doc: "Start it too."}},
+			summary: "Create a container", takes: structs.ContainerRequest{}, gives: created(structs.ContainerBody{})},
+		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchContainer, args: []arg{waits}, summary: "Change a container's name, image or command", takes: []structs.PatchOp{}, gives: ok(structs.ContainerBody{})},
+		{method: del, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteContainer, args: []arg{waits, force, stop, allProjects}, summary: "Delete a container", gives: deleted(structs.ContainerBody{})},
+		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: containerLogs, args: slices.Concat(logsArgs, reads[2:4]), summary: "Output of a container",
+			gives: append(ok(structs.OutputBody{}), answer{status: http.StatusOK, media: "text/plain"})},
+		{method: put, path: "/containers/:id/execute", action: identity.ContainerExecute, handle: containerExecute,
+			args: slices.Concat(execArgs, []arg{{name: "split", kind: argBool, doc: "Answer with stdout and stderr apart, too."}}), summary: "Execute a command in a container", gives: ok(structs.OutputBody{})},
+		{method: get, path: "/containers/:id/execute/ws", action: identity.ContainerExecute, handle: containerExecuteWS, args: slices.Concat(execArgs, terminalArgs),
+			summary: "Execute a command with streams in both directions (WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
+
+		{method: get, path: "/operator/state", action: identity.OperatorState, handle: getOperatorState, args: reads[2:4], summary: "Index and hash of the replicated state", gives: ok(operatorState{})},
+
+		{method: post, path: "/agent/hosts", action: identity.AgentRegister, handle: registerHost, summary: "Register a host (agents)", takes: structs.HostRegister{}, gives: ok(structs.HostRegistered{})},
+		{method: get, path: "/agent/hosts/:id/work", action: identity.AgentCall, handle: hostWork, summary: "Poll for work (agents)",
+			args: []arg{
+				{name: "index", kind: argInt, doc: "Of the last answer; 0 asks for everything."},
+				{name: "incarnation", kind: argInt, doc: "Of the last answer."},
+				{name: "registration", kind: argInt, doc: "Instead of the header X-Magnum-Registration."},
+				{name: "wait", kind: argDuration, doc: "How long to wait for a change."},
+			}, gives: ok(structs.Work{})},
+		{method: post, path: "/agent/hosts/:id/status", action: identity.AgentCall, handle: hostStatus, summary: "Report what runs (agents)", takes: structs.StatusReport{}, gives: ok(structs.StatusReported{})},
+		{method: get, path: "/agent/hosts/:id/sessions/:sid", action: identity.AgentCall, handle: hostSession, summary: "Dial back for a session (agents, WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
+	}
+	for _, rt := range routes {
+		if rt.method == post && len(rt.gives) == 1 && rt.action != identity.AgentRegister && rt.action != identity.AgentCall {
+			rt.gives[0].status = http.StatusCreated
+		}
+	}
+	for _, a := range []struct {
+		action conductor.Action
+		policy identity.Action
+	}{
+		{conductor.ActionStart, identity.ContainerStart}, {conductor.ActionStop, identity.ContainerStop},
+		{conductor.ActionReboot, identity.ContainerReboot}, {conductor.ActionPause, identity.ContainerPause},
+		{conductor.ActionUnpause, identity.ContainerUnpause},
+	} {
+		args := []arg{waits}
+		if a.action == conductor.ActionStop || a.action == conductor.ActionReboot {
+			args = append(args, timeout)
+		}
+		routes = append(routes, &route{
+			method: put, path: "/containers/:id/" + string(a.action), action: a.policy, handle: act(a.action), args: args,
+			summary: structs.Title(string(a.action)) + " a container",
+			gives:   []answer{{status: http.StatusOK}, {status: http.StatusAccepted, body: structs.ContainerBody{}}},
+		})
+	}
+	return slices.Concat(routes,
+		reading(bays, bayBrief{}, structs.BayBody{}, identity.BayList, identity.BayDetail, identity.BayGet, filterArgName, filterArgStatus, filterArgLabel),
+		reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail, identity.BayModelGet, filterArgName),
+		reading(nodes, nodeBrief{}, structs.NodeBody{}, identity.NodeList, identity.NodeDetail, identity.NodeGet, filterArgName),
+		reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, filterArgName, filterArgStatus, filterArgLabel, filterArgBay),
+		reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
+			filterArgName, filterArgStatus, filterArgLabel, filterArgBay, filterArgHost),
+	)
+}
+
+// reading returns the three routes on which a resource is read.
+func reading(res *resource, brief, full any, list, detail, show identity.Action, filters ...arg) []*route {
+	args := res.listArgs(filters...)
+	return []*route{
+		{method: http.MethodGet, path: "/" + res.noun, action: list, handle: res.list(false), args: args,
+			summary: "List " + res.noun, gives: []answer{{status: http.StatusOK, body: listOf{res.noun, brief}}}},
+		{method: http.MethodGet, path: "/" + res.noun + "/detail", action: detail, handle: res.list(true), args: args,
+			summary: "List " + res.noun + " with all fields", gives: []answer{{status: http.StatusOK, body: listOf{res.noun, full}}}},
+		{method: http.MethodGet, path: "/" + res.noun + "/:id", action: show, handle: res.show, args: reads,
+			summary: "Show a " + res.kind, gives: []answer{{status: http.StatusOK, body: full}}},
+	}
+}

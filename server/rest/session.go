@@ -1,0 +1,182 @@
+package rest
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/structs"
+)
+
+// maxOutput is how many bytes of output an answer in JSON holds. What is longer
+// is for a stream.
+const maxOutput = 16 << 20
+
+// target finds the container of a session, and makes sure that its host can
+// serve one. Errors: CodeNotFound, CodeConflict, CodeUnavailable.
+func (q *request) target() (*structs.Container, error) {
+	if err := q.await(); err != nil {
+		return nil, err
+	}
+	snap := q.Store.Snapshot()
+	row, err := conductor.Lookup(snap, q.caller(), structs.KindContainer, q.ident())
+	if err != nil {
+		return nil, err
+	}
+	c := row.(*structs.Container)
+	host := snap.Host(c.HostID)
+	switch {
+	case host == nil:
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", q.ident(), orText(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
+	case host.State == structs.HostLost:
+		return nil, structs.Errorf(structs.CodeUnavailable, "Container %s can't be reached: its host %s is lost (%s)", q.ident(), host.Name, orText(host.StateReason, "its agent is silent")).About(structs.KindContainer)
+	case c.Gone:
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s is no longer on its host: start it to have it made anew", q.ident()).About(structs.KindContainer)
+	}
+	return c, nil
+}
+
+func orText(s, other string) string {
+	if s != "" {
+		return s
+	}
+	return other
+}
+
+// because returns a reason in brackets, "" if there is none.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return " (" + reason + ")"
+}
+
+// logsTarget finds a container that has been started.
+func (q *request) logsTarget() (*structs.Container, error) {
+	c, err := q.target()
+	if err == nil && c.Observed.StartedAt.IsZero() {
+		err = structs.Errorf(structs.CodeConflict, "Container %s has not been started yet, so it has no logs%s: start it", q.ident(), because(c.StatusReason())).About(structs.KindContainer)
+	}
+	return c, err
+}
+
+// execTarget finds a container that runs.
+func (q *request) execTarget() (*structs.Container, error) {
+	c, err := q.target()
+	if err == nil && c.Status() != structs.ContainerRunning {
+		err = structs.Errorf(structs.CodeConflict, "Container %s is %s%s: commands can only be executed in one that is Running", q.ident(), c.Status(), because(c.StatusReason())).About(structs.KindContainer)
+	}
+	return c, err
+}
+
+// logsArgs are the query arguments of logs.
+var logsArgs = []arg{
+	{name: "stdout", kind: argBool, doc: "Standard output, default true."},
+	{name: "stderr", kind: argBool, doc: "Standard error, default true."},
+	{name: "timestamps", kind: argBool, doc: "Begin each line with its time."},
+	{name: "tail", kind: argText, doc: "Lines from the end; default all."},
+	{name: "since", kind: argText, doc: "RFC 3339, seconds since 1970, or a duration before now such as 10m."},
+	{name: "follow", kind: argBool, doc: "Stream what comes, until the container ends."},
+}
+
+// logsRequest reads the query arguments of logs. Errors are CodeInvalid.
+func (q *request) logsRequest() (*structs.LogsRequest, error) {
+	r := &structs.LogsRequest{
+		Stdout: q.query.bool("stdout", true), Stderr: q.query.bool("stderr", true),
+		Timestamps: q.query.bool("timestamps", false), Follow: q.query.bool("follow", false), Tail: -1,
+	}
+	if !r.Stdout && !r.Stderr {
+		return nil, structs.Errorf(structs.CodeInvalid, "stdout and stderr are both false: there is nothing left to show")
+	}
+	if tail := q.query.text("tail"); tail != "" && tail != "all" {
+		n, ok := readCount(tail)
+		if !ok {
+			return nil, invalid("tail", tail, "It is a number of lines, or all.")
+		}
+		r.Tail = n
+	}
+	since := q.query.text("since")
+	if since == "" {
+		return r, nil
+	}
+	if seconds, ok := readCount(since); ok {
+		r.Since = time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
+		return r, nil
+	}
+	if d, err := time.ParseDuration(since); err == nil && d >= 0 {
+		r.Since = since
+		return r, nil
+	}
+	if _, err := time.Parse(time.RFC3339Nano, since); err != nil {
+		return nil, invalid("since", since, "It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as 10m.")
+	}
+	r.Since = since
+	return r, nil
+}
+
+// readCount reads a number of up to nine digits, or ten for times.
+func readCount(s string) (int, bool) {
+	n := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' || i == 10 {
+			return 0, false
+		}
+		n = n*10 + int(s[i]-'0')
+	}
+	return n, s != ""
+}
+
+// execArgs are the query arguments of execute.
+var execArgs = []arg{
+	{name: "command", kind: argText, wants: true, doc: "What to execute: a string, split as a shell does without expansions, or a JSON array."},
+	{name: "user", kind: argText, doc: "User, or user:group, in the container."},
+	{name: "workdir", kind: argText, doc: "Directory to execute it in."},
+	{name: "env", kind: argText, many: true, doc: "KEY=VALUE."},
+}
+
+// execRequest reads the query arguments of execute. Errors are CodeInvalid.
+func (q *request) execRequest() (*structs.ExecRequest, error) {
+	r := &structs.ExecRequest{User: q.query.text("user"), Workdir: q.query.text("workdir"), Env: q.query.values["env"]}
+	text := q.query.text("command")
+	if !strings.HasPrefix(text, "[") || json.Unmarshal([]byte(text), &r.Command) != nil {
+		words, err := structs.SplitCommand(text)
+		if err != nil {
+			return nil, invalid("command", text, "%v.", err)
+		}
+		r.Command = words
+	}
+	if len(r.Command) == 0 || r.Command[0] == "" {
+		return nil, invalid("command", text, "It names no program.")
+	}
+	for _, word := range r.Command {
+		if strings.ContainsRune(word, 0) {
+			return nil, invalid("command", text, "It has a NUL byte in it.")
+		}
+	}
+	if r.Workdir != "" && !strings.HasPrefix(r.Workdir, "/") {
+		return nil, invalid("workdir", r.Workdir, "It is not an absolute path.")
+	}
+	for _, e := range r.Env {
+		if key, _, ok := strings.Cut(e, "="); !ok || key == "" {
+			return nil, invalid("env", e, "It is written as KEY=VALUE.")
+		}
+	}
+	return r, nil
+}
+
+// control reads a control message.
+func control(payload []byte) (structs.Control, error) {
+	var m structs.Control
+	if err := json.Unmarshal(payload, &m); err != nil {
+		return m, structs.Errorf(structs.CodeUnavailable, "the host's agent sent a control message that can't be read: %w", err)
+	}
+	if m.Error != "" {
+		code := m.Code
+		if statusOf[code] == 0 {
+			code = structs.CodeInternal
+		}
+		return m, structs.Errorf(code, "%s", m.Error).About(structs.KindContainer)
+	}
+	return m, nil
+}
