@@ -42,6 +42,7 @@ func (r PatchBayModel) decide(t *tx) (*structs.BayModel, error) {
 		return nil, err
 	}
 	changed.Meta = was.Meta
+	changed.Name = orElse(changed.Name, generateName(was.ID))
 	changed.UpdatedAt = t.now
 	t.put(&changed)
 	return &changed, nil
@@ -108,6 +109,7 @@ func (r PatchNode) decide(t *tx) (*structs.Node, error) {
 		return nil, err
 	}
 	changed.Meta = was.Meta
+	changed.Name = orElse(changed.Name, generateName(was.ID))
 	changed.UpdatedAt = t.now
 	t.put(&changed)
 	return &changed, nil

@@ -158,7 +158,7 @@ func orElse(s, other string) string {
 type PatchContainer struct {
 	Caller  structs.Caller
 	Ident   string // UUID or name
-	Name    *string
+	Name    *string // "" means a generated one
 	Image   *string
 	Command *structs.Command // the zero Command means the image's own
 }
@@ -170,7 +170,7 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	changed := *c
 	if r.Name != nil {
-		changed.Name = *r.Name
+		changed.Name = orElse(*r.Name, generateName(c.ID))
 	}
 	if r.Image != nil {
 		changed.Spec.Image = *r.Image
