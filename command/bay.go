@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -102,8 +103,8 @@ func settleBay(ctx context.Context, e *env, client *api.Client, body *structs.Ba
 	p.end()
 	switch {
 	case errors.Is(err, errWaitOver):
-		return fmt.Errorf("bay %s is still %s after %v. It goes on without you: see \"magnum bay-show %s\"",
-			last.Name, statusText(string(last.Status), last.StatusReason), wait.limit, last.UUID)
+		return fmt.Errorf("bay %s is %s. It goes on without you: see \"magnum bay-show %s\"",
+			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintf(e.stderr, "bay %s goes on without you: see \"magnum bay-show %s\"\n", last.Name, last.UUID)
 		return err
@@ -113,6 +114,11 @@ func settleBay(ctx context.Context, e *env, client *api.Client, body *structs.Ba
 		return fmt.Errorf("bay %s: %s. Delete it with \"magnum bay-delete %s\"", last.Name, statusText(string(last.Status), last.StatusReason), last.UUID)
 	}
 	return out.show(e.stdout, meta.Raw)
+}
+
+// stillText says that a status has not changed for the time waited.
+func stillText(status string, reason *string, waited time.Duration) string {
+	return statusText(fmt.Sprintf("still %s after %v", status, waited), reason)
 }
 
 // statusText is a status with its reason.
@@ -231,19 +237,19 @@ func deleteBay(ctx context.Context, client *api.Client, ident string, wait waiti
 	}
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
-	last := ""
+	var last *structs.BayBody
 	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
 		return client.Bays().Get(ctx, id, o)
 	}, func(b *structs.BayBody, _ api.Meta) (bool, error) {
-		last = statusText(string(b.Status), b.StatusReason)
-		p.say("%s: %s", ident, last)
+		last = b
+		p.say("%s: %s", ident, statusText(string(b.Status), b.StatusReason))
 		return false, nil
 	}, p)
 	switch {
 	case structs.CodeOf(err) == structs.CodeNotFound:
 		return nil
-	case errors.Is(err, errWaitOver):
-		return fmt.Errorf("it is still %s after %v. It goes on without you", last, wait.limit)
+	case errors.Is(err, errWaitOver) && last != nil:
+		return fmt.Errorf("it is %s. It goes on without you", stillText(string(last.Status), last.StatusReason, wait.limit))
 	}
 	return err
 }

@@ -38,7 +38,7 @@ func TestBayCreateEnds(t *testing.T) {
 		t.Errorf("-detach: %+v, asked %q", r, f.requests())
 	}
 	if r := s.run("bay-create", "-wait", "300ms"); r.code != 1 || r.stdout != "" ||
-		!strings.Contains(r.stderr, `ERROR: bay web is still CREATE_IN_PROGRESS: 0 of 3 hosts after 300ms. It goes on without you: see "magnum bay-show b1"`) {
+		!strings.Contains(r.stderr, `ERROR: bay web is still CREATE_IN_PROGRESS after 300ms: 0 of 3 hosts. It goes on without you: see "magnum bay-show b1"`) {
 		t.Errorf("-wait 300ms: %+v", r)
 	}
 	f.answer("GET /v1/bays/b1", 200, bayJSON("CREATE_FAILED", "no hosts in 5 minutes"))
@@ -119,7 +119,7 @@ func TestDeleteTriesAll(t *testing.T) {
 		t.Errorf("-detach: %+v", r)
 	}
 	f.answer("GET /v1/bays/b1", 200, bayJSON("DELETE_IN_PROGRESS", "1 container left"))
-	if r := s.run("bay-delete", "web", "-wait", "200ms"); r.code != 1 || !strings.Contains(r.stderr, "it is still DELETE_IN_PROGRESS: 1 container left after 200ms") {
+	if r := s.run("bay-delete", "web", "-wait", "200ms"); r.code != 1 || !strings.Contains(r.stderr, "it is still DELETE_IN_PROGRESS after 200ms: 1 container left") {
 		t.Errorf("-wait: %+v", r)
 	}
 }

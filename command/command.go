@@ -285,7 +285,7 @@ func nextStep(err error) string {
 		return "Put a valid token into OS_TOKEN."
 	case ours.Kind == "" || findCommand(ours.Kind+"-list") == nil:
 		return ""
-	case ours.Code == structs.CodeNotFound:
+	case ours.Code == structs.CodeNotFound, ours.Code == structs.CodeInvalid && strings.HasSuffix(ours.Msg, "could not be found."):
 		return fmt.Sprintf("\"magnum %s-list\" shows which there are.", ours.Kind)
 	case ours.Code == structs.CodeConflict && strings.HasPrefix(ours.Msg, "Multiple "):
 		return fmt.Sprintf("\"magnum %s-list\" shows the uuids.", ours.Kind)

@@ -221,13 +221,15 @@ func TestServersWordsOfError(t *testing.T) {
 	f.answer("GET /v1/bays/other", 401, `{"errors":[{"code":"unauthenticated","detail":"Authentication required"}]}`)
 	f.answer("GET /v1/bays/old", 404, `{"error_message":"{\"faultstring\":\"Bay old could not be found.\"}"}`)
 	f.answer("GET /v1/bays/evil", 400, `{"errors":[{"code":"invalid","detail":"a\u001b[31mb"}]}`)
+	f.answer("POST /v1/containers", 400, `{"errors":[{"code":"bay.invalid","detail":"Bay b could not be found."}]}`)
 	s := newShell(t, f)
 	for args, want := range map[string]string{
-		"bay-show web":      "ERROR: Multiple bays exist with same name. Please use the bay uuid instead. (HTTP 409) \"magnum bay-list\" shows the uuids.\n",
-		"bay-show other":    "ERROR: Authentication required (HTTP 401) Put a valid token into OS_TOKEN.\n",
-		"bay-show old":      "ERROR: Bay old could not be found. (HTTP 404)\n",
-		"bay-show evil":     "ERROR: a\\x1b[31mb (HTTP 400)\n",
-		"container-show c9": "ERROR: Container c9 could not be found. (HTTP 404) \"magnum container-list\" shows which there are.\n",
+		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" shows which there are.\n",
+		"bay-show web":           "ERROR: Multiple bays exist with same name. Please use the bay uuid instead. (HTTP 409) \"magnum bay-list\" shows the uuids.\n",
+		"bay-show other":         "ERROR: Authentication required (HTTP 401) Put a valid token into OS_TOKEN.\n",
+		"bay-show old":           "ERROR: Bay old could not be found. (HTTP 404)\n",
+		"bay-show evil":          "ERROR: a\\x1b[31mb (HTTP 400)\n",
+		"container-show c9":      "ERROR: Container c9 could not be found. (HTTP 404) \"magnum container-list\" shows which there are.\n",
 	} {
 		if r := s.run(strings.Fields(args)...); r.code != 1 || r.stderr != want || r.stdout != "" {
 			t.Errorf("%s: code %d, %q, want 1 and %q", args, r.code, r.stderr, want)

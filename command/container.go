@@ -179,8 +179,8 @@ func settleContainer(ctx context.Context, e *env, client *api.Client, made *stru
 	p.end()
 	switch {
 	case errors.Is(err, errWaitOver):
-		return last, meta, fmt.Errorf("container %s is still %s after %v. It goes on without you: see \"magnum container-show %s\"",
-			last.Name, statusText(string(last.Status), last.StatusReason), wait.limit, last.UUID)
+		return last, meta, fmt.Errorf("container %s is %s. It goes on without you: see \"magnum container-show %s\"",
+			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", last.Name, last.UUID)
 		return last, meta, err
@@ -245,13 +245,11 @@ func stillGoing(meta api.Meta, err error, wait waiting) error {
 	if err != nil || meta.Done() || wait.detach {
 		return err
 	}
-	text := "it is not done"
-	if obj, err := parseObject(meta.Raw); err == nil {
-		reason := obj.text("status_reason")
-		text = "it is still " + statusText(obj.text("status"), &reason)
-		if reason == "None" {
-			text = "it is still " + obj.text("status")
-		}
+	waited := wait.writeOptions().Wait
+	text := fmt.Sprintf("not done after %v", waited)
+	var body structs.ContainerBody
+	if json.Unmarshal(meta.Raw, &body) == nil && body.Status != "" {
+		text = stillText(string(body.Status), body.StatusReason, waited)
 	}
-	return fmt.Errorf("%s after %v. It goes on without you", text, wait.writeOptions().Wait)
+	return fmt.Errorf("it is %s. It goes on without you", text)
 }

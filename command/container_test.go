@@ -144,7 +144,7 @@ func TestContainerCreateWaits(t *testing.T) {
 		t.Errorf("Error: %+v", r)
 	}
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Creating", `,"status_reason":"no host fits"`))
-	if r = s.run("container-create", "busybox", "-timeout", "200ms"); r.code != 1 || !strings.Contains(r.stderr, "still Creating: no host fits after 200ms") {
+	if r = s.run("container-create", "busybox", "-timeout", "200ms"); r.code != 1 || !strings.Contains(r.stderr, "still Creating after 200ms: no host fits") {
 		t.Errorf("-timeout: %+v", r)
 	}
 }
@@ -172,7 +172,7 @@ func TestContainerActions(t *testing.T) {
 		t.Errorf("asked %q", got)
 	}
 	f.answer("PUT /v1/containers/a/stop", 202, containerJSON("Running", `,"status_reason":"stopping"`))
-	if r := s.run("container-stop", "-wait", "1s", "a"); r.code != 1 || r.stderr != "Stop for container a failed: it is still Running: stopping after 1s. It goes on without you\n" {
+	if r := s.run("container-stop", "-wait", "1s", "a"); r.code != 1 || r.stderr != "Stop for container a failed: it is still Running after 1s: stopping. It goes on without you\n" {
 		t.Errorf("202: %+v", r)
 	}
 }
