@@ -29,37 +29,42 @@ type dataDir struct {
 
 // openDir makes the directory if it has to, locks it, and reads it.
 // CodeConflict if another agent has it.
-func openDir(path string) (d *dataDir, err error) {
+func openDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data dir: %w", err)
 	}
-	d = &dataDir{path: path}
-	d.lock, err = os.OpenFile(d.file(fileLock), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(path, fileLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data dir: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = d.close()
-		}
-	}()
-	switch err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	d := &dataDir{path: path, lock: lock}
+	if err := d.read(); err != nil {
+		_ = d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// read locks the directory and reads the host's identity.
+func (d *dataDir) read() error {
+	err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return nil, structs.Errorf(structs.CodeConflict, "another agent uses the data dir %s; stop it, or give this one its own with -data-dir", path)
+		return structs.Errorf(structs.CodeConflict, "another agent uses the data dir %s; stop it, or give this one its own with -data-dir", d.path)
 	case err != nil:
-		return nil, fmt.Errorf("locking %s: %w", d.lock.Name(), err)
+		return fmt.Errorf("locking %s: %w", d.lock.Name(), err)
 	}
 	// The secret comes first: an id without one could never register again.
 	if d.secret, err = d.readOrMake(fileSecret, structs.NewSecret); err != nil {
-		return nil, err
+		return err
 	}
 	if d.hostID, err = d.readOrMake(fileHost, structs.NewID); err != nil {
-		return nil, err
+		return err
 	}
 	if !structs.IsID(d.hostID) {
-		return nil, structs.Errorf(structs.CodeInvalid, "%s does not hold a UUID; restore it, or remove the file to join as a new host", d.file(fileHost))
+		return structs.Errorf(structs.CodeInvalid, "%s does not hold a UUID; restore it, or remove the file to join as a new host", d.file(fileHost))
 	}
-	return d, nil
+	return nil
 }
 
 func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }

@@ -190,7 +190,9 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = d.cli.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true}) })
+	t.Cleanup(func() {
+		_ = d.cli.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true})
+	})
 	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(), Spec: backendtest.Sleeper()}
 	t.Cleanup(func() { d.dropNetwork(context.Background(), req.ProjectID) })
 	_, err = d.Create(t.Context(), req, func(string) {})

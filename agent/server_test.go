@@ -1,0 +1,285 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// fakeServer is the servers' side of an agent: enough of it to lie well.
+type fakeServer struct {
+	*httptest.Server
+	t testing.TB
+
+	mu           sync.Mutex
+	changed      chan struct{} // closed at each change
+	cluster      string
+	incarnation  uint64
+	index        uint64
+	registration uint64
+	secret       string
+	registers    []structs.HostRegister
+	polls        []poll
+	reports      []structs.StatusReport
+	told         map[string]structs.ContainerReport
+	want         map[string]structs.Assignment
+	at           map[string]uint64 // index at which want changed
+	offers       []structs.SessionOffer
+	unconfirmed  bool
+	refuse       func(path string) int // status to answer instead, 0 for none
+	dialed       chan *websocket.Conn
+}
+
+type poll struct {
+	index, incarnation, registration uint64
+	wait                             time.Duration
+}
+
+func newFakeServer(t testing.TB) *fakeServer {
+	s := &fakeServer{
+		t: t, changed: make(chan struct{}), cluster: "c1", index: 10,
+		told: map[string]structs.ContainerReport{}, want: map[string]structs.Assignment{}, at: map[string]uint64{},
+		dialed: make(chan *websocket.Conn, 10),
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/agent/hosts", s.register)
+	mux.HandleFunc("GET /v1/agent/hosts/{id}/work", s.work)
+	mux.HandleFunc("POST /v1/agent/hosts/{id}/status", s.status)
+	mux.HandleFunc("GET /v1/agent/hosts/{id}/sessions/{sid}", s.session)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		refuse := s.refuse
+		s.mu.Unlock()
+		if refuse != nil {
+			if status := refuse(r.URL.Path); status != 0 {
+				http.Error(w, "no", status)
+				return
+			}
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.CloseClientConnections)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// change changes the server's state under its lock, and wakes polls.
+func (s *fakeServer) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index++
+	f()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *fakeServer) assign(as ...structs.Assignment) {
+	s.change(func() {
+		for _, a := range as {
+			s.want[a.ContainerID], s.at[a.ContainerID] = a, s.index
+		}
+	})
+}
+
+func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
+	var req structs.HostRegister
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		s.t.Errorf("register: %v", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.registers = append(s.registers, req)
+	if req.JoinToken != "token" || s.secret != "" && s.secret != req.Secret {
+		http.Error(w, "wrong join token or secret", http.StatusUnauthorized)
+		return
+	}
+	s.secret = req.Secret
+	s.registration++
+	_ = json.NewEncoder(w).Encode(structs.HostRegistered{
+		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second,
+	})
+}
+
+// known checks an agent's identity.
+func (s *fakeServer) known(w http.ResponseWriter, r *http.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case r.Header.Get("Authorization") != "Bearer "+s.secret || s.secret == "":
+		http.Error(w, "who are you", http.StatusUnauthorized)
+	case r.Header.Get("X-Magnum-Registration") != strconv.FormatUint(s.registration, 10):
+		http.Error(w, "not the last registration", http.StatusConflict)
+	default:
+		return true
+	}
+	return false
+}
+
+func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
+	if !s.known(w, r) {
+		return
+	}
+	number := func(key string) uint64 {
+		n, err := strconv.ParseUint(r.FormValue(key), 10, 64)
+		if err != nil {
+			s.t.Errorf("poll's %s: %v", key, err)
+		}
+		return n
+	}
+	wait, err := time.ParseDuration(r.FormValue("wait"))
+	if err != nil {
+		s.t.Errorf("poll's wait: %v", err)
+	}
+	p := poll{index: number("index"), incarnation: number("incarnation"), wait: wait}
+	s.mu.Lock()
+	s.polls = append(s.polls, p)
+	s.mu.Unlock()
+	for timeout := time.After(wait); ; {
+		s.mu.Lock()
+		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0, Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers}
+		for id, a := range s.want {
+			if p.index == 0 || s.at[id] > p.index {
+				answer.Assignments = append(answer.Assignments, a)
+			}
+		}
+		changed := s.changed
+		s.offers = nil
+		s.mu.Unlock()
+		if answer.Full || len(answer.Assignments) > 0 || len(answer.Sessions) > 0 || timeout == nil {
+			_ = json.NewEncoder(w).Encode(answer)
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			timeout = nil
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (s *fakeServer) status(w http.ResponseWriter, r *http.Request) {
+	if !s.known(w, r) {
+		return
+	}
+	var report structs.StatusReport
+	if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
+		s.t.Errorf("report: %v", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reports = append(s.reports, report)
+	for _, c := range report.Containers {
+		s.told[c.ContainerID] = c
+		if a := s.want[c.ContainerID]; c.Status == structs.ContainerGone && a.Desired == structs.DesiredAbsent {
+			delete(s.want, c.ContainerID)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(structs.StatusReported{Index: s.index, Seq: report.Seq})
+}
+
+func (s *fakeServer) session(w http.ResponseWriter, r *http.Request) {
+	if !s.known(w, r) {
+		return
+	}
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		s.t.Errorf("session: %v", err)
+		return
+	}
+	s.dialed <- conn // the connection outlives this handler
+}
+
+// offer offers a session and returns the agent's connection.
+func (s *fakeServer) offer(o structs.SessionOffer) *websocket.Conn {
+	s.t.Helper()
+	s.change(func() { s.offers = append(s.offers, o) })
+	select {
+	case conn := <-s.dialed:
+		s.t.Cleanup(func() { _ = conn.CloseNow() })
+		return conn
+	case <-time.After(patience):
+		s.t.Fatal("the agent does not dial back")
+		return nil
+	}
+}
+
+// patience is how long a condition may take to become true.
+const patience = 20 * time.Second
+
+// eventually waits for ok, which runs under the server's lock.
+func (s *fakeServer) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		s.mu.Lock()
+		done := ok()
+		s.mu.Unlock()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.t.Fatalf("not within %s: %s; told %+v", patience, what, s.told)
+		}
+	}
+}
+
+// is waits until the server was told of the status.
+func (s *fakeServer) is(id string, status structs.ContainerStatus) {
+	s.t.Helper()
+	s.eventually(id+" is "+string(status), func() bool { return s.told[id].Status == status })
+}
+
+// running is an agent that runs, and its end.
+type running struct {
+	t      testing.TB
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func (r *running) stop() {
+	r.t.Helper()
+	r.cancel()
+	select {
+	case err := <-r.done:
+		if err != nil {
+			r.t.Fatalf("run: %v", err)
+		}
+	case <-time.After(patience):
+		r.t.Fatal("the agent does not end")
+	}
+}
+
+// runAgent runs an agent of the servers in dir until it is stopped.
+func runAgent(t testing.TB, dir string, b backend.Backend, adapt func(*Config), servers ...*fakeServer) *running {
+	t.Helper()
+	conf := Config{DataDir: dir, Name: "h", JoinToken: "token", Backend: b, Backoff: 20 * time.Millisecond, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Off})}
+	for _, s := range servers {
+		conf.Servers = append(conf.Servers, s.URL)
+	}
+	if adapt != nil {
+		adapt(&conf)
+	}
+	a, err := New(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{t: t, cancel: cancel, done: make(chan error, 1)}
+	go func() { r.done <- a.Run(ctx) }()
+	t.Cleanup(cancel)
+	return r
+}
