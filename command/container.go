@@ -193,7 +193,12 @@ func settleContainer(ctx context.Context, e *env, client *api.Client, made *stru
 	return last, meta, nil
 }
 
+// sayContainer shows where a container stands. A log of lines gets only what
+// has a reason: the rest is over in a moment.
 func sayContainer(p *progress, c *structs.ContainerBody) {
+	if !p.tty && (c.StatusReason == nil || *c.StatusReason == "") {
+		return
+	}
 	p.say("%s: %s", c.Name, statusText(string(c.Status), c.StatusReason))
 }
 

@@ -131,7 +131,7 @@ func TestContainerCreateWaits(t *testing.T) {
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Creating", `,"status_reason":"pulling busybox: 30 %"`), containerJSON("Stopped"))
 	s := newShell(t, f)
 	r := s.run("container-create", "busybox")
-	if r.code != 0 || !strings.Contains(r.stdout, "| status   | Stopped |") || r.stderr != "c1: Creating\nc1: Creating: pulling busybox: 30 %\nc1: Stopped\n" {
+	if r.code != 0 || !strings.Contains(r.stdout, "| status   | Stopped |") || r.stderr != "c1: Creating: pulling busybox: 30 %\n" {
 		t.Errorf("%+v", r)
 	}
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Stopped"), containerJSON("Running", started))

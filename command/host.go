@@ -12,6 +12,7 @@ var hosts = noun{
 	columns: []string{"uuid", "name", "state", "backend", "containers"},
 	wide:    []string{"bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
 	filters: []string{"name", "status", "bay", "label"},
+	detail:  true,
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
 		_, meta, err := c.Hosts().List(ctx, o)
 		return meta, err

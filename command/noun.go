@@ -18,6 +18,7 @@ type noun struct {
 	columns  []string // of the list: the 2015 client's
 	wide     []string // of -wide, behind them
 	filters  []string // name, status, ...
+	detail   bool     // the short list lacks some of the columns
 	list     func(context.Context, *api.Client, api.QueryOptions) (api.Meta, error)
 	get      func(context.Context, *api.Client, string, api.QueryOptions) (api.Meta, error)
 }
@@ -86,7 +87,7 @@ func (n noun) listCommand() *command {
 					return err
 				}
 				o.Consistent, o.Stale = fresh.consistent, fresh.stale
-				o.Detail = !quiet && (out.wide || !out.isTable())
+				o.Detail = !quiet && (n.detail || out.wide || !out.isTable())
 				meta, err := n.list(ctx, client, o)
 				if err != nil {
 					return err

@@ -19,7 +19,7 @@ func TestLists(t *testing.T) {
 	f.answer("GET /v1/baymodels", 200, `{"baymodels":[]}`)
 	f.answer("GET /v1/baymodels/detail", 200, `{"baymodels":[]}`)
 	f.answer("GET /v1/nodes", 200, `{"nodes":[{"uuid":"n1","type":"virt","image_id":null}]}`)
-	f.answer("GET /v1/hosts", 200, `{"hosts":[{"uuid":"h1","name":"alpha","state":"ready","backend":"docker","containers":3}]}`)
+	f.answer("GET /v1/hosts/detail", 200, `{"hosts":[{"uuid":"h1","name":"alpha","state":"ready","backend":"docker","containers":3}]}`)
 	s := newShell(t, f)
 	var all strings.Builder
 	for _, line := range []string{
