@@ -57,7 +57,7 @@ func (h *host) settle(a structs.Assignment, crash func() int) {
 			h.after(time.Second)
 		}
 	}
-	h.Fatalf("generation %d is never done; told %+v", a.Generation, h.told[a.ContainerID])
+	h.Fatalf("generation %d is never done; told %+v", a.Generation, h.last(a.ContainerID))
 }
 
 // TestKilledAtEveryInstant kills the agent at each seam of each action, and at
@@ -87,7 +87,7 @@ func TestKilledAtEveryInstant(t *testing.T) {
 							return
 						}
 						what := fmt.Sprintf("%s of %q, killed at %d and %d", s.name, before, first, second)
-						if got := h.told["a"].Status; got != s.status {
+						if got := h.last("a").Status; got != s.status {
 							h.Fatalf("%s: it is %s, want %s", what, got, s.status)
 						}
 						if g, e := h.fake.Starts(ref(a)), h.fake.Stops(ref(a)); g != starts+s.starts || e != stops+s.stops {
@@ -120,12 +120,13 @@ func prepared(h *host, s structs.ContainerStatus) (a structs.Assignment, starts,
 	for _, d := range path {
 		a = next(a, d)
 		h.assign(a)
-		h.settled(a, s2(d))
+		h.settled(a, wordOf(d))
 	}
 	return a, starts, stops
 }
 
-func s2(d structs.Desired) structs.ContainerStatus {
+// wordOf is the status of a desired state that is reached.
+func wordOf(d structs.Desired) structs.ContainerStatus {
 	return map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning,
 		structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
 }
@@ -155,8 +156,8 @@ func TestKilledAtRandom(t *testing.T) {
 					return
 				}
 				now, starts, stops = s.status, starts+s.starts, stops+s.stops
-				if g, e := h.fake.Starts(ref(a)), h.fake.Stops(ref(a)); g != starts || e != stops || h.told["a"].Status != now {
-					h.Fatalf("seed %d step %d, %s: %d starts, %d stops, %s; want %d, %d, %s", seed, i, s.name, g, e, h.told["a"].Status, starts, stops, now)
+				if g, e := h.fake.Starts(ref(a)), h.fake.Stops(ref(a)); g != starts || e != stops || h.last("a").Status != now {
+					h.Fatalf("seed %d step %d, %s: %d starts, %d stops, %s; want %d, %d, %s", seed, i, s.name, g, e, h.last("a").Status, starts, stops, now)
 				}
 			}
 		})

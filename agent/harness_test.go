@@ -186,6 +186,20 @@ func (h *host) after(d time.Duration) {
 	synctest.Wait()
 }
 
+// last returns what the server was last told of the container.
+func (h *host) last(id string) structs.ContainerReport {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.told[id]
+}
+
+// tellings returns how often the server was told anything.
+func (h *host) tellings() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.history)
+}
+
 // said reports whether the server was ever told so of the container.
 func (h *host) said(ok func(structs.ContainerReport) bool) bool {
 	h.mu.Lock()

@@ -171,7 +171,7 @@ func TestKilledOutside(t *testing.T) {
 			for range 5 {
 				h.fake.KillOutside(ref(a))
 				synctest.Wait()
-				for h.told["a"].Status != structs.ContainerRunning {
+				for h.last("a").Status != structs.ContainerRunning {
 					h.after(100 * time.Millisecond)
 				}
 			}
@@ -426,13 +426,13 @@ func TestEngineAway(t *testing.T) {
 		a, b := want("a", 1, structs.DesiredRunning), always(want("b", 1, structs.DesiredRunning))
 		h.assign(a, b)
 		h.fake.Down()
-		told := len(h.history)
+		told := h.tellings()
 		h.after(time.Minute)
 		c := want("c", 1, structs.DesiredRunning)
 		a = next(a, structs.DesiredStopped)
 		h.assign(a, c)
 		h.after(time.Minute)
-		if len(h.history) != told {
+		if h.tellings() != told {
 			h.Fatalf("told %+v while the engine was away", h.history[told:])
 		}
 		h.fake.Up()
@@ -474,9 +474,11 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		foreign := want("f", 1, structs.DesiredRunning)
 		h.fake.Add(backend.CreateRequest{Owner: other, Ref: ref(foreign), ProjectID: "p", Spec: foreign.Spec})
 		synctest.Wait()
+		h.mu.Lock()
 		if h.askedFor == 0 {
-			h.Fatal("nobody was asked whose it is")
+			h.Error("nobody was asked whose it is")
 		}
+		h.mu.Unlock()
 		h.assign(a)
 		h.full(false, a)
 		h.full(false)
@@ -522,10 +524,14 @@ func TestGoneIsToldUntilItIsTaken(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
+		h.mu.Lock()
 		h.deaf = true
+		h.mu.Unlock()
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
+		h.mu.Lock()
 		h.deaf = false
+		h.mu.Unlock()
 		h.restart()
 		h.full(true, a)
 		h.settled(a, structs.ContainerGone)

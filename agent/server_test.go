@@ -42,8 +42,8 @@ type fakeServer struct {
 }
 
 type poll struct {
-	index, incarnation, registration uint64
-	wait                             time.Duration
+	index, incarnation uint64
+	wait               time.Duration
 }
 
 func newFakeServer(t testing.TB) *fakeServer {

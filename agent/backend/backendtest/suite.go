@@ -51,7 +51,6 @@ type bench struct {
 	backend.Backend
 	ctx   context.Context
 	owner backend.Owner
-	epoch uint64
 	proj  string
 }
 
