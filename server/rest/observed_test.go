@@ -1,0 +1,216 @@
+package rest_test
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+
+	"context"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/server/servertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// observe makes a request as the client of 2015 does.
+func (f *fixture) observe(method, path, body string) *reply {
+	f.t.Helper()
+	media := "application/json"
+	if method == "DELETE" {
+		media = "application/octet-stream"
+	}
+	headers := []header{{"X-Auth-Token", "tok123"}, {"User-Agent", "python-magnumclient"}, {"Content-Type", media}, {"Accept-Encoding", "identity"}}
+	if method != "DELETE" {
+		headers = append(headers, header{"Accept", "application/json"})
+	}
+	r := f.do(method, path, body, headers...)
+	if r.status != 204 && !strings.HasPrefix(r.header.Get("Content-Type"), "application/json") {
+		f.t.Errorf("%s: Content-Type %q: that client ignores the body", r.what, r.header.Get("Content-Type"))
+	}
+	return r
+}
+
+// shows checks that an object has at least the fields, and the two links.
+func (r *reply) shows(f *fixture, noun string, object map[string]any, fields ...string) {
+	r.t.Helper()
+	for _, field := range fields {
+		if _, ok := object[field]; !ok {
+			r.t.Errorf("%s: no %s in %v", r.what, field, object)
+		}
+	}
+	id := object["uuid"].(string)
+	want := fmt.Sprint([]any{
+		map[string]any{"href": f.s.URL + "/v1/" + noun + "/" + id, "rel": "self"},
+		map[string]any{"href": f.s.URL + "/" + noun + "/" + id, "rel": "bookmark"},
+	})
+	if got := fmt.Sprint(object["links"]); got != want {
+		r.t.Errorf("%s: links %s, want %s", r.what, got, want)
+	}
+	for _, hidden := range []string{"project_id", "user_id", "id", "stack_id"} {
+		if _, ok := object[hidden]; ok {
+			r.t.Errorf("%s: %s is shown", r.what, hidden)
+		}
+	}
+}
+
+// serveText answers logs with lines and commands with themselves.
+func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
+	switch offer.Kind {
+	case structs.SessionLogs:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, "out ü\n")
+		_ = servertest.Send(ctx, conn, structs.ChannelStderr, "err\n")
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionExec:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, strings.Join(offer.Exec.Command, "|")+"\n")
+		_ = servertest.Send(ctx, conn, structs.ChannelStderr, "complaint\n")
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"exit_code":3}`)
+	}
+	conn.Close(websocket.StatusNormalClosure, "")
+}
+
+var (
+	bayShort       = []string{"uuid", "name", "baymodel_id", "node_count", "status", "bay_create_timeout", "links"}
+	bayFull        = append(slices.Clone(bayShort), "api_address", "node_addresses", "discovery_url", "created_at", "updated_at")
+	bayModelShort  = []string{"uuid", "name", "image_id", "apiserver_port", "coe", "links"}
+	bayModelFull   = append(slices.Clone(bayModelShort), "flavor_id", "master_flavor_id", "keypair_id", "external_network_id", "fixed_network", "dns_nameserver", "docker_volume_size", "ssh_authorized_key", "cluster_distro", "created_at", "updated_at")
+	nodeFields     = []string{"uuid", "type", "image_id", "ironic_node_id", "links"}
+	containerShort = []string{"uuid", "name", "bay_uuid", "image_id", "command", "status", "links"}
+	containerFull  = append(slices.Clone(containerShort), "created_at", "updated_at", "status_reason", "exit_code", "host", "addresses", "started_at", "finished_at", "restart_count", "epoch")
+)
+
+// TestObservedRequests replays what the client of 2015 was seen to send, and
+// checks what it needs of the answers.
+func TestObservedRequests(t *testing.T) {
+	f := newFixture(t, servertest.Serve(serveText))
+	f.observe("DELETE", "/v1/bays/b1", "").is(204)
+	servertest.Eventually(t, "the bay is gone", func() bool { return f.observe("GET", "/v1/bays/b1", "").status == 404 })
+
+	if got := f.observe("GET", "/v1/bays", "").is(200).items("bays"); len(got) != 0 {
+		t.Errorf("bays %v", got)
+	}
+	r := f.observe("POST", "/v1/baymodels", `{"name":"bm","flavor_id":"m1.medium","master_flavor_id":null,"image_id":"img","keypair_id":"kp","external_network_id":"net","fixed_network":null,"dns_nameserver":"8.8.8.8","docker_volume_size":"5","ssh_authorized_key":null,"coe":"swarm"}`).is(201)
+	model := r.object()
+	r.shows(f, "baymodels", model, bayModelFull...)
+	modelID := model["uuid"].(string)
+	if model["docker_volume_size"] != 5.0 || model["master_flavor_id"] != nil || model["coe"] != "swarm" || model["updated_at"] != nil {
+		t.Errorf("baymodel %v", model)
+	}
+	if r.header.Get("Location") != f.s.URL+"/v1/baymodels/"+modelID {
+		t.Errorf("Location %q", r.header.Get("Location"))
+	}
+	r = f.observe("GET", "/v1/baymodels", "").is(200)
+	exactly(t, r.items("baymodels")[0], bayModelShort, "name")
+	r = f.observe("GET", "/v1/baymodels/bm", "").is(200)
+	r.shows(f, "baymodels", r.object(), bayModelFull...)
+
+	r = f.observe("POST", "/v1/bays", `{"name":"k8s1","baymodel_id":"`+modelID+`","node_count":"1","discovery_url":null,"bay_create_timeout":"5"}`).is(201)
+	bay := r.object()
+	r.shows(f, "bays", bay, bayFull...)
+	if bay["node_count"] != 1.0 || bay["bay_create_timeout"] != 5.0 || bay["baymodel_id"] != modelID || bay["coe"] != "swarm" || bay["status"] != "CREATE_COMPLETE" {
+		t.Errorf("bay %v", bay)
+	}
+	r = f.observe("POST", "/v1/bays", `{"name":null,"baymodel_id":"`+modelID+`","node_count":null,"discovery_url":null,"bay_create_timeout":null}`).is(201)
+	unnamed := r.object()
+	if unnamed["name"] == "" || unnamed["node_count"] != 1.0 || unnamed["status"] != "CREATE_IN_PROGRESS" {
+		t.Errorf("bay %v", unnamed)
+	}
+	r = f.observe("GET", "/v1/bays/k8s1", "").is(200)
+	r.shows(f, "bays", r.object(), bayFull...)
+	for _, item := range f.observe("GET", "/v1/bays", "").is(200).items("bays") {
+		exactly(t, item, bayShort)
+	}
+	for _, item := range f.observe("GET", "/v1/bays/detail", "").is(200).items("bays") {
+		r.shows(f, "bays", item, bayFull...)
+	}
+
+	if got := f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"replace","path":"/node_count","value":3}]`).is(200).object(); got["node_count"] != 3.0 || got["status"] != "UPDATE_IN_PROGRESS" || got["updated_at"] == nil {
+		t.Errorf("bay %v", got)
+	}
+	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"add","path":"/name","value":"foo"},{"op":"add","path":"/discovery_url","value":"http://x"}]`).is(400)
+	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"remove","path":"/name"}]`).is(400)
+
+	f.observe("GET", "/v1/nodes", "").is(200).items("nodes")
+	r = f.observe("POST", "/v1/nodes", `{"type":"virt","image_id":"img"}`).is(201)
+	r.shows(f, "nodes", r.object(), nodeFields...)
+
+	bayID := bay["uuid"].(string)
+	r = f.observe("POST", "/v1/containers", `{"name":"c1","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"`+bayID+`"}`).is(201)
+	c := r.object()
+	r.shows(f, "containers", c, containerFull...)
+	if c["command"] != "sleep 100" || c["bay_uuid"] != bayID || c["image_id"] != "busybox:latest" {
+		t.Errorf("container %v", c)
+	}
+	f.observe("POST", "/v1/containers", `{"name":"c2","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"`+bayID+`"}`).is(201)
+	exactly(t, f.observe("GET", "/v1/containers", "").is(200).items("containers")[0], containerShort)
+	r = f.observe("GET", "/v1/containers/c1", "").is(200)
+	r.shows(f, "containers", r.object(), containerFull...)
+	for _, action := range []string{"start", "pause", "unpause", "reboot"} {
+		if got := string(f.observe("PUT", "/v1/containers/c1/"+action, "").is(200).body); got != "null" {
+			t.Errorf("%s answers %q", action, got)
+		}
+	}
+	if got := f.observe("GET", "/v1/containers/c1/logs", "").is(200).object(); got["output"] != "out ü\nerr\n" {
+		t.Errorf("logs %v", got)
+	}
+	got := f.observe("PUT", "/v1/containers/c1/execute?command=ls+-l+%2Ftmp%3B+echo+%C3%BC+%26+%22x%22", "").is(200).object()
+	if got["output"] != "ls|-l|/tmp;|echo|ü|&|x\ncomplaint\n" || got["exit_code"] != 3.0 {
+		t.Errorf("execute %v", got)
+	}
+	f.observe("PUT", "/v1/containers/c1/stop", "").is(200)
+	f.observe("DELETE", "/v1/containers/c1", "").is(204)
+	f.observe("DELETE", "/v1/containers/c2", "").is(204)
+	if got := f.observe("GET", "/v1/containers", "").items("containers"); len(got) != 0 {
+		t.Errorf("containers %v", got)
+	}
+
+	for range 3 {
+		f.observe("POST", "/v1/bays", `{"baymodel_id":"bm"}`).is(201)
+	}
+	all := f.observe("GET", "/v1/bays", "").items("bays")
+	r = f.observe("GET", "/v1/bays/?limit=3", "").is(200)
+	if got := r.items("bays"); len(got) != 3 {
+		t.Fatalf("%d bays, want 3", len(got))
+	}
+	next, err := url.Parse(r.object()["next"].(string))
+	if err != nil || next.Path != "/v1/bays" || "http://"+next.Host != f.s.URL || next.Query().Get("marker") != all[2]["uuid"] || next.Query().Get("limit") != "3" {
+		t.Fatalf("next %v (%v)", next, err)
+	}
+	r = f.observe("GET", next.RequestURI(), "").is(200)
+	if got := r.items("bays"); len(got) != len(all)-3 || got[0]["uuid"] != all[3]["uuid"] {
+		t.Errorf("second page %v", got)
+	}
+	if _, ok := r.object()["next"]; ok {
+		t.Errorf("next on the last page: %s", r.body)
+	}
+
+	for _, b := range all {
+		f.observe("DELETE", "/v1/bays/"+b["uuid"].(string), "").is(204)
+	}
+	servertest.Eventually(t, "the bays are gone", func() bool { return len(f.observe("GET", "/v1/bays", "").items("bays")) == 0 })
+	f.observe("DELETE", "/v1/baymodels/bm", "").is(204)
+	f.observe("GET", "/v1/baymodels/bm", "").is(404).says("BayModel bm could not be found.")
+}
+
+// exactly checks that an object has these fields and no others.
+func exactly(t *testing.T, object map[string]any, fields []string, more ...string) {
+	t.Helper()
+	var got []string
+	for name := range object {
+		got = append(got, name)
+	}
+	want := slices.Clone(fields)
+	for _, m := range more {
+		if !slices.Contains(want, m) {
+			want = append(want, m)
+		}
+	}
+	sort.Strings(got)
+	sort.Strings(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("fields %v, want %v", got, want)
+	}
+}

@@ -1,0 +1,203 @@
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Agent pretends to be a host's agent. It talks to the server over HTTP like a
+// real one, and says of each container at once that it is as it should be,
+// unless Behave says otherwise.
+type Agent struct {
+	HostID string
+	Secret string
+
+	server       *Server
+	t            testing.TB
+	registration uint64
+	behave       func(structs.Assignment) *structs.Observed
+	serve        func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
+
+	mu   sync.Mutex // guards seq and what is under it
+	seq  uint64
+	work map[string]structs.Assignment
+}
+
+// AgentOption changes how an Agent is made.
+type AgentOption func(*Agent, *structs.HostRegister)
+
+// Behave decides what the agent reports of an assignment; nil reports nothing.
+func Behave(f func(structs.Assignment) *structs.Observed) AgentOption {
+	return func(a *Agent, _ *structs.HostRegister) { a.behave = f }
+}
+
+// Serve is what the agent does with sessions.
+func Serve(f func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)) AgentOption {
+	return func(a *Agent, _ *structs.HostRegister) { a.serve = f }
+}
+
+// Fingerprint replaces what the agent says of its host.
+func Fingerprint(f structs.Fingerprint) AgentOption {
+	return func(_ *Agent, r *structs.HostRegister) { r.Fingerprint = f }
+}
+
+// Obey reports that an assignment is carried out.
+func Obey(a structs.Assignment) *structs.Observed {
+	now := time.Now().UTC().Truncate(time.Second)
+	o := &structs.Observed{Generation: a.Generation}
+	switch a.Desired {
+	case structs.DesiredCreated:
+		o.Status = structs.ContainerStopped
+	case structs.DesiredRunning:
+		o.Status, o.StartedAt, o.Addresses = structs.ContainerRunning, now, []string{"172.18.0.2"}
+	case structs.DesiredPaused:
+		o.Status, o.StartedAt = structs.ContainerPaused, now
+	case structs.DesiredStopped:
+		code := 0
+		o.Status, o.StartedAt, o.FinishedAt, o.ExitCode = structs.ContainerStopped, now, now, &code
+	case structs.DesiredAbsent:
+		o.Status = structs.ContainerGone
+	}
+	return o
+}
+
+// StartAgent registers a host with the server and lets it work until the test
+// ends.
+func (s *Server) StartAgent(t testing.TB, name string, options ...AgentOption) *Agent {
+	t.Helper()
+	a := &Agent{HostID: structs.NewID(), Secret: structs.NewSecret(), server: s, t: t, behave: Obey, work: make(map[string]structs.Assignment)}
+	register := structs.HostRegister{
+		HostID: a.HostID, Name: name, JoinToken: JoinToken, Secret: a.Secret,
+		Fingerprint: structs.Fingerprint{
+			Backend: structs.BackendDocker, EngineVersion: "20.10.24", AgentVersion: "0.0.0-test", OS: "linux", Cores: 4,
+			Memory: 8 << 30, Disk: 100 << 30, Addresses: []string{"192.0.2.10"},
+		},
+	}
+	for _, o := range options {
+		o(a, &register)
+	}
+	var registered structs.HostRegistered
+	if err := a.call(s.ctx, http.MethodPost, "/v1/agent/hosts", register, &registered); err != nil {
+		t.Fatalf("register host: %v", err)
+	}
+	a.registration = registered.Registration
+	ctx, stop := context.WithCancel(s.ctx)
+	var running sync.WaitGroup
+	running.Go(func() { a.run(ctx, &running) })
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	return a
+}
+
+// run polls for work and does it.
+func (a *Agent) run(ctx context.Context, running *sync.WaitGroup) {
+	var index, incarnation uint64
+	for ctx.Err() == nil {
+		var work structs.Work
+		path := fmt.Sprintf("/v1/agent/hosts/%s/work?index=%d&incarnation=%d&wait=30s", a.HostID, index, incarnation)
+		if err := a.call(ctx, http.MethodGet, path, nil, &work); err != nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+			continue
+		}
+		index, incarnation = work.Index, work.Incarnation
+		for _, offer := range work.Sessions {
+			running.Go(func() { a.session(ctx, offer) })
+		}
+		for _, assignment := range work.Assignments {
+			a.mu.Lock()
+			a.work[assignment.ContainerID] = assignment
+			a.mu.Unlock()
+			if seen := a.behave(assignment); seen != nil {
+				_ = a.Report(ctx, assignment.ContainerID, assignment.Epoch, *seen) // the next poll finds it undone
+			}
+		}
+	}
+}
+
+// Assigned returns what the host was last told of a container.
+func (a *Agent) Assigned(containerID string) (structs.Assignment, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	assignment, ok := a.work[containerID]
+	return assignment, ok
+}
+
+// Report sends what the host sees of one container.
+func (a *Agent) Report(ctx context.Context, containerID string, epoch uint64, seen structs.Observed) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.seq++
+	report := structs.StatusReport{
+		Registration: a.registration, Seq: a.seq,
+		Containers: []structs.ContainerReport{{ContainerID: containerID, Epoch: epoch, Observed: seen}},
+	}
+	return a.call(ctx, http.MethodPost, "/v1/agent/hosts/"+a.HostID+"/status", report, nil)
+}
+
+// session dials back.
+func (a *Agent) session(ctx context.Context, offer structs.SessionOffer) {
+	url := strings.Replace(a.server.URL, "http", "ws", 1) + "/v1/agent/hosts/" + a.HostID + "/sessions/" + offer.SID
+	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client, HTTPHeader: a.header()})
+	if err != nil {
+		return // whoever waited for it has left
+	}
+	defer conn.CloseNow()
+	if a.serve != nil {
+		a.serve(ctx, offer, conn)
+	}
+}
+
+func (a *Agent) header() http.Header {
+	h := http.Header{"Authorization": {"Bearer " + a.Secret}}
+	h.Set("X-Magnum-Registration", fmt.Sprint(a.registration))
+	return h
+}
+
+// call makes one call to the server.
+func (a *Agent) call(ctx context.Context, method, path string, body, out any) error {
+	var raw []byte
+	if body != nil {
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, method, a.server.URL+path, bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	r.Header = a.header()
+	resp, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s", method, path, resp.Status)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// Send writes one message of a session.
+func Send(ctx context.Context, conn *websocket.Conn, channel byte, payload string) error {
+	return conn.Write(ctx, websocket.MessageBinary, append([]byte{channel}, payload...))
+}

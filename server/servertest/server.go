@@ -1,0 +1,182 @@
+package servertest
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// JoinToken is the token with which agents register.
+const JoinToken = "join-token-of-the-tests"
+
+// Server is a server of one process and one member.
+type Server struct {
+	Store     *state.Store
+	Log       *Log
+	Conductor *conductor.Conductor
+	Dispatch  *dispatch.Dispatch
+	REST      *rest.Server
+	URL       string // http://host:port
+
+	ctx   context.Context
+	parts sync.WaitGroup
+	lead  context.CancelFunc // ends the leadership that runs
+	led   chan struct{}      // closed when it has ended
+}
+
+// Option changes how a Server is made.
+type Option func(*rest.Config)
+
+// WithAuth has the server ask for tokens.
+func WithAuth(a identity.Authenticator) Option {
+	return func(c *rest.Config) { c.Authenticator = a }
+}
+
+// WithHold sets how long requests wait for a leader.
+func WithHold(d time.Duration) Option { return func(c *rest.Config) { c.Hold = d } }
+
+// WithPatience sets how long actions wait for their result by default.
+func WithPatience(d time.Duration) Option { return func(c *rest.Config) { c.Patience = d } }
+
+// New starts a server that leads, with its cluster's row written. It ends with
+// the test.
+func New(t testing.TB, options ...Option) *Server {
+	t.Helper()
+	s := &Server{Store: state.New()}
+	s.Log = &Log{store: s.Store}
+	s.Conductor = conductor.New(conductor.Config{Store: s.Store, Proposer: s.Log, Logger: hclog.NewNullLogger()})
+	s.Dispatch = dispatch.New(dispatch.Config{
+		Store: s.Store, Conductor: s.Conductor, Logger: hclog.NewNullLogger(), ReadIndex: s.Log.ReadIndex,
+		HostLostAfter: time.Hour, // a slow machine is no lost host: tests mark hosts lost themselves
+		Servers:       func() []string { return []string{s.URL} },
+	})
+	config := rest.Config{
+		Store: s.Store, Conductor: s.Conductor, Dispatch: s.Dispatch, Cluster: s.Log, Version: "0.0.0-test",
+		Patience: 5 * time.Second,
+	}
+	for _, o := range options {
+		o(&config)
+	}
+	s.REST = rest.New(config)
+
+	ctx, stop := context.WithCancel(context.Background())
+	s.ctx = ctx
+	web := httptest.NewUnstartedServer(s.REST.Handler())
+	web.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	web.Config.ErrorLog = hclog.NewNullLogger().StandardLogger(nil)
+	web.Start()
+	s.URL = web.URL
+	t.Cleanup(func() {
+		stop()
+		s.StopLeading()
+		web.CloseClientConnections()
+		web.Close()
+		s.parts.Wait()
+	})
+	s.StartLeading(t)
+	s.MustDo(t, func() error {
+		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken)})
+		return err
+	})
+	return s
+}
+
+// StartLeading begins a leadership.
+func (s *Server) StartLeading(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(s.ctx)
+	led := make(chan struct{})
+	s.lead, s.led = cancel, led
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		defer cancel()
+		_ = s.Conductor.Lead(ctx, 1) // ends with the leadership or a broken proposal
+	})
+	parts.Go(func() { s.settle(ctx) })
+	s.parts.Go(func() {
+		defer close(led)
+		parts.Wait()
+	})
+	Eventually(t, "the conductor leads", func() bool {
+		_, err := conductor.Do(ctx, s.Conductor, conductor.ExpireKeys{})
+		return err == nil
+	})
+}
+
+// StopLeading ends the leadership.
+func (s *Server) StopLeading() {
+	s.lead()
+	<-s.led
+}
+
+// settle does what the leader does after changes.
+func (s *Server) settle(ctx context.Context) {
+	room := s.Store.Subscribe(state.TopicRoom())
+	defer room.Close()
+	for {
+		more, err := conductor.Do(ctx, s.Conductor, conductor.Settle{})
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && more {
+			continue
+		}
+		select {
+		case <-room.C():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// MustDo fails the test unless do succeeds before long.
+func (s *Server) MustDo(t testing.TB, do func() error) {
+	t.Helper()
+	var err error
+	Eventually(t, "the request is carried out", func() bool {
+		err = do()
+		return structs.CodeOf(err) != structs.CodeNoLeader
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Lose marks a host lost, as the leader does with one that is silent.
+func (s *Server) Lose(t testing.TB, hostID string) {
+	t.Helper()
+	s.MustDo(t, func() error {
+		_, err := conductor.Do(s.ctx, s.Conductor, conductor.MarkHost{ID: hostID, State: structs.HostLost, Reason: "its agent was not heard of"})
+		return err
+	})
+}
+
+// Eventually waits until the condition holds, and fails the test if it doesn't
+// within ten seconds.
+func Eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for until := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// client has its own connections, which end with the server's.
+var client = &http.Client{
+	Transport:     &http.Transport{MaxIdleConnsPerHost: 16},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
