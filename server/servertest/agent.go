@@ -29,6 +29,8 @@ type Agent struct {
 	behave       func(structs.Assignment) *structs.Observed
 	serve        func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
 
+	stop func() // ends run, and returns when it has ended
+
 	mu   sync.Mutex // guards seq and what is under it
 	seq  uint64
 	work map[string]structs.Assignment
@@ -95,10 +97,11 @@ func (s *Server) StartAgent(t testing.TB, name string, options ...AgentOption) *
 	ctx, stop := context.WithCancel(s.ctx)
 	var running sync.WaitGroup
 	running.Go(func() { a.run(ctx, &running) })
-	t.Cleanup(func() {
+	a.stop = func() {
 		stop()
 		running.Wait()
-	})
+	}
+	t.Cleanup(a.stop)
 	return a
 }
 
@@ -201,3 +204,6 @@ func (a *Agent) call(ctx context.Context, method, path string, body, out any) er
 func Send(ctx context.Context, conn *websocket.Conn, channel byte, payload string) error {
 	return conn.Write(ctx, websocket.MessageBinary, append([]byte{channel}, payload...))
 }
+
+// Stop ends the agent, as if its host had lost its power.
+func (a *Agent) Stop() { a.stop() }

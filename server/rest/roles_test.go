@@ -1,0 +1,192 @@
+package rest_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/servertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// tokens are the callers of tests that have several.
+var tokens = identity.Static{
+	"alice":   {ProjectID: "p1", UserID: "alice", Roles: []structs.Role{structs.RoleMember}},
+	"reader":  {ProjectID: "p1", UserID: "rita", Roles: []structs.Role{structs.RoleReader}},
+	"admin":   {ProjectID: "p1", UserID: "root", Roles: []structs.Role{structs.RoleAdmin}},
+	"mallory": {ProjectID: "p2", UserID: "mallory", Roles: []structs.Role{structs.RoleMember}},
+	"nobody":  {ProjectID: "p1", UserID: "norbert"},
+}
+
+// walkers are the callers that the walk tries, in the order of an
+// expectation's statuses: no token, an unknown one, no role, reader, member,
+// operator, member of another project.
+var walkers = []string{"", "wrong", "nobody", "reader", "alice", "admin", "mallory"}
+
+// walk says what each of the walkers is answered on a route: 0 means that the
+// request is let in and its own answer is no matter of policy.
+var walk = map[string][7]int{
+	"GET /":                {200, 200, 200, 200, 200, 200, 200},
+	"GET /v1":              {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/openapi.json": {401, 401, 403, 200, 200, 200, 200},
+
+	"POST /v1/bays":       {401, 401, 403, 403, 201, 201, 201},
+	"GET /v1/bays":        {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/bays/detail": {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/bays/:id":    {401, 401, 403, 200, 200, 200, 404},
+	"PATCH /v1/bays/:id":  {401, 401, 403, 403, 200, 200, 404},
+	"DELETE /v1/bays/:id": {401, 401, 403, 403, 204, 204, 404},
+
+	"POST /v1/baymodels":       {401, 401, 403, 403, 201, 201, 201},
+	"GET /v1/baymodels":        {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/baymodels/detail": {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/baymodels/:id":    {401, 401, 403, 200, 200, 200, 404},
+	"PATCH /v1/baymodels/:id":  {401, 401, 403, 403, 200, 200, 404},
+	"DELETE /v1/baymodels/:id": {401, 401, 403, 403, 204, 204, 404},
+
+	"POST /v1/nodes":       {401, 401, 403, 403, 201, 201, 201},
+	"GET /v1/nodes":        {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/nodes/detail": {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/nodes/:id":    {401, 401, 403, 200, 200, 200, 404},
+	"PATCH /v1/nodes/:id":  {401, 401, 403, 403, 200, 200, 404},
+	"DELETE /v1/nodes/:id": {401, 401, 403, 403, 204, 204, 404},
+
+	"GET /v1/hosts":        {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/hosts/detail": {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/hosts/:id":    {401, 401, 403, 403, 403, 200, 403},
+
+	"POST /v1/containers":               {401, 401, 403, 403, 201, 201, 400},
+	"GET /v1/containers":                {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/containers/detail":         {401, 401, 403, 200, 200, 200, 200},
+	"GET /v1/containers/:id":            {401, 401, 403, 200, 200, 200, 404},
+	"PATCH /v1/containers/:id":          {401, 401, 403, 403, 200, 200, 404},
+	"DELETE /v1/containers/:id":         {401, 401, 403, 403, 204, 204, 404},
+	"PUT /v1/containers/:id/start":      {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/containers/:id/stop":       {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/containers/:id/reboot":     {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/containers/:id/pause":      {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/containers/:id/unpause":    {401, 401, 403, 403, 409, 409, 404}, // it isn't paused
+	"GET /v1/containers/:id/logs":       {401, 401, 403, 200, 200, 200, 404},
+	"PUT /v1/containers/:id/execute":    {401, 401, 403, 403, 200, 200, 404},
+	"GET /v1/containers/:id/execute/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
+
+	"GET /v1/operator/state": {401, 401, 403, 403, 403, 200, 403},
+
+	// Agents have no tokens, so no user's helps.
+	"POST /v1/agent/hosts":                  {401, 401, 401, 401, 401, 401, 401},
+	"GET /v1/agent/hosts/:id/work":          {401, 401, 401, 401, 401, 401, 401},
+	"POST /v1/agent/hosts/:id/status":       {401, 401, 401, 401, 401, 401, 401},
+	"GET /v1/agent/hosts/:id/sessions/:sid": {401, 401, 401, 401, 401, 401, 401},
+}
+
+// TestEveryRouteByRole walks every route with every kind of caller. A route
+// without an expectation fails.
+func TestEveryRouteByRole(t *testing.T) {
+	s := servertest.New(t, servertest.WithAuth(tokens))
+	agent := s.StartAgent(t, "host-1", servertest.Serve(serveText))
+	root := newCaller(t, s).as("admin")
+	owner := newCaller(t, s).as("alice")
+	home := owner.do("POST", "/v1/bays?wait=5s", `{"name":"home"}`).is(201).uuid()
+	seen := make(map[string]bool)
+	for _, rt := range s.REST.Routes() {
+		key := rt.Method + " " + rt.Path
+		seen[key] = true
+		want, ok := walk[key]
+		if !ok {
+			t.Errorf("%s (%s) has no expectation: who may call it?", key, rt.Action)
+			continue
+		}
+		for i, token := range walkers {
+			path, body := rt.Path, ""
+			switch parts := strings.Split(rt.Path, "/"); {
+			case strings.HasPrefix(rt.Path, "/v1/agent"):
+				path = strings.NewReplacer(":id", agent.HostID, ":sid", "none").Replace(path)
+				body = `{"host_id":"` + structs.NewID() + `","name":"x","join_token":"wrong","secret":"` + structs.NewSecret() + `","fingerprint":{"backend":"docker"}}`
+			case parts[len(parts)-1] == ":id" || strings.Contains(rt.Path, ":id/"):
+				id := ""
+				switch parts[2] {
+				case "bays":
+					if id = home; rt.Method == "DELETE" {
+						id = owner.do("POST", "/v1/bays", `{}`).is(201).uuid()
+					}
+				case "baymodels":
+					id = owner.do("POST", "/v1/baymodels", `{"coe":"docker"}`).is(201).uuid()
+				case "nodes":
+					id = owner.do("POST", "/v1/nodes", `{}`).is(201).uuid()
+				case "hosts":
+					id = agent.HostID
+				case "containers":
+					id = owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox","bay":"`+home+`"}`).is(201).uuid()
+				}
+				path = strings.Replace(path, ":id", id, 1)
+			}
+			switch {
+			case rt.Method == "PATCH" && strings.Contains(path, "/bays/"):
+				body = `[{"op":"replace","path":"/node_count","value":1}]`
+			case rt.Method == "PATCH":
+				body = `[{"op":"replace","path":"/name","value":"new"}]`
+			case body != "":
+			case key == "POST /v1/baymodels":
+				body = `{"coe":"docker"}`
+			case key == "POST /v1/containers":
+				body = `{"image":"busybox","bay":"` + home + `"}`
+			case rt.Method == "POST":
+				body = `{}`
+			}
+			if strings.HasSuffix(path, "/execute") || strings.HasSuffix(path, "/ws") {
+				path += "?command=ls"
+			}
+			if rt.Method == "DELETE" && strings.Contains(path, "/containers/") {
+				path += "?force=true"
+			}
+			try := func() *reply { return root.as(token).do(rt.Method, path, body) }
+			r := try()
+			if r.status != want[i] {
+				t.Errorf("%s as %q: status %d, want %d: %s", key, token, r.status, want[i], cut(string(r.body)))
+			}
+			if want[i] == 401 || want[i] == 403 {
+				unchanged(t, s, fmt.Sprintf("%s as %q", key, token), func() { try() })
+			}
+		}
+	}
+	for key := range walk {
+		if !seen[key] {
+			t.Errorf("the expectation of %s is of no route", key)
+		}
+	}
+}
+
+// TestClaimsOfClientsAreIgnored checks that nobody becomes somebody by saying so.
+func TestClaimsOfClientsAreIgnored(t *testing.T) {
+	s := servertest.New(t, servertest.WithAuth(tokens))
+	c := newCaller(t, s)
+	claims := []header{{"X-Roles", "admin"}, {"X-User-Id", "root"}, {"X-Project-Id", "p1"}, {"X-Identity-Status", "Confirmed"}, {"X-Tenant-Id", "p1"}}
+	c.do("GET", "/v1/hosts", "", claims...).is(401)
+	c.as("reader").do("GET", "/v1/hosts", "", claims...).is(403)
+	c.as("reader").do("POST", "/v1/bays", "{}", claims...).is(403)
+	c.as("alice").do("GET", "/v1/bays", "", header{"X-Auth-Project-Id", "p1"}).is(200)
+	c.as("alice").do("GET", "/v1/bays", "", header{"X-Auth-Project-Id", "p2"}).is(403)
+	bay := c.as("alice").do("POST", "/v1/bays", "{}", append(claims, header{"X-Project-Id", "p2"})...).is(201).uuid()
+	if got := s.Store.Snapshot().Bay(bay); got.ProjectID != "p1" || got.UserID != "alice" {
+		t.Errorf("bay of project %q, user %q", got.ProjectID, got.UserID)
+	}
+	// Without a token not even whether a path exists is told.
+	c.do("GET", "/v1/bogus", "").is(401)
+	c.as("alice").do("GET", "/v1/bogus", "").is(404)
+}
+
+// TestHostsSecret checks that an agent speaks only for its own host.
+func TestHostsSecret(t *testing.T) {
+	s := servertest.New(t, servertest.WithAuth(tokens))
+	a, b := s.StartAgent(t, "a"), s.StartAgent(t, "b")
+	c := newCaller(t, s)
+	for _, secret := range []string{"", "Bearer ", "Bearer wrong", "Bearer " + b.Secret, a.Secret[1:], "Basic " + a.Secret} {
+		unchanged(t, s, "another host's secret "+secret, func() {
+			for _, h := range [][2]string{{"GET", "/work?index=0"}, {"POST", "/status"}, {"GET", "/sessions/x"}} {
+				c.do(h[0], "/v1/agent/hosts/"+a.HostID+h[1], "{}", header{"Authorization", secret}).is(401)
+			}
+		})
+	}
+	c.do("GET", "/v1/agent/hosts/"+a.HostID+"/sessions/unknown", "", header{"Authorization", "Bearer " + a.Secret}, header{"Upgrade", "websocket"}, header{"Connection", "Upgrade"}).is(404)
+}
