@@ -63,7 +63,9 @@ func (c *caller) raw(method, path, body string, headers ...header) *reply {
 		r.Header.Set("X-Auth-Token", c.token)
 	}
 	for _, h := range headers {
-		r.Header.Set(h.name, h.value)
+		if r.Header.Set(h.name, h.value); h.name == "Host" {
+			r.Host = h.value
+		}
 	}
 	resp, err := httpClient.Do(r)
 	if err != nil {

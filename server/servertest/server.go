@@ -180,3 +180,13 @@ var client = &http.Client{
 	Transport:     &http.Transport{MaxIdleConnsPerHost: 16},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
+
+// Leading reports whether a leadership runs.
+func (s *Server) Leading() bool {
+	select {
+	case <-s.led:
+		return false
+	default:
+		return true
+	}
+}

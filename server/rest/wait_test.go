@@ -1,0 +1,328 @@
+package rest_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/server/servertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// later runs a request beside the test.
+func later(do func() *reply) <-chan *reply {
+	done := make(chan *reply, 1)
+	go func() { done <- do() }()
+	return done
+}
+
+// parked checks that the request isn't answered for a moment.
+func parked(t *testing.T, r <-chan *reply) {
+	t.Helper()
+	select {
+	case got := <-r:
+		t.Fatalf("%s: answered %d at once: %s", got.what, got.status, got.body)
+	case <-time.After(30 * time.Millisecond):
+	}
+}
+
+// soon returns the answer, which has to come soon.
+func soon(t *testing.T, r <-chan *reply) *reply {
+	t.Helper()
+	select {
+	case got := <-r:
+		return got
+	case <-time.After(10 * time.Second):
+		t.Fatal("no answer")
+		return nil
+	}
+}
+
+// TestBlockingReads checks that reads with an index wait for a change of what
+// they read, and of nothing else.
+func TestBlockingReads(t *testing.T) {
+	f := newFixture(t)
+	a, b := f.container("a", ""), f.container("b", "")
+	get := func(path string) func() *reply {
+		return func() *reply { return f.do("GET", path, "") }
+	}
+	now := f.do("GET", "/v1/containers/a", "").is(200).index()
+	object := later(get(fmt.Sprintf("/v1/containers/a?index=%d&wait=30s", now)))
+	list := later(get(fmt.Sprintf("/v1/bays?index=%d&wait=30s", now)))
+	parked(t, object)
+	f.do("PUT", "/v1/containers/b/start", "").is(200)
+	parked(t, object)
+	f.do("PUT", "/v1/containers/a/start", "").is(200)
+	if r := soon(t, object).is(200); r.index() <= now {
+		t.Errorf("index %d after a change since %d", r.index(), now)
+	}
+	parked(t, list)
+	f.do("POST", "/v1/bays", `{"name":"new"}`).is(201)
+	if got := soon(t, list).is(200).names("bays"); got != "b1 new" {
+		t.Errorf("bays %q", got)
+	}
+
+	// What has changed already is answered at once, also what an index 0 asks.
+	for _, index := range []uint64{0, now - 1} {
+		start := time.Now()
+		f.do("GET", fmt.Sprintf("/v1/containers?index=%d&wait=30s", index), "").is(200)
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("index %d took %v", index, took)
+		}
+	}
+	// The time is over: the state as it is.
+	r := f.do("GET", fmt.Sprintf("/v1/containers/%s?index=%d&wait=20ms", b, f.s.Store.Index()+1000), "").is(200)
+	if r.object()["status"] != "Running" {
+		t.Errorf("container %s", r.body)
+	}
+	// The object goes; a deletion moves the list.
+	now = f.do("GET", "/v1/containers/a", "").is(200).index()
+	object = later(get(fmt.Sprintf("/v1/containers/%s?index=%d&wait=30s", a, f.s.Store.Index()+1000)))
+	parked(t, object)
+	f.do("DELETE", "/v1/containers/a?force=true", "").is(204)
+	soon(t, object).is(404).says("Container " + a + " could not be found.")
+	now = f.do("GET", "/v1/containers", "").is(200).index()
+	list = later(get(fmt.Sprintf("/v1/containers/detail?index=%d", now)))
+	parked(t, list)
+	f.do("DELETE", "/v1/containers/b?force=true", "").is(204)
+	soon(t, list).is(200)
+}
+
+// TestParkedReadsLeaveNothing checks that clients that leave take their
+// subscriptions with them.
+func TestParkedReadsLeaveNothing(t *testing.T) {
+	f := newFixture(t)
+	f.container("a", "")
+	ctx, leave := context.WithCancel(context.Background())
+	var clients sync.WaitGroup
+	for i := range 50 {
+		path := "/v1/containers/a"
+		if i%2 == 0 {
+			path = "/v1/containers"
+		}
+		clients.Go(func() {
+			r, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("%s%s?index=%d&wait=60s", f.s.URL, path, f.s.Store.Index()+1000), nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if resp, err := httpClient.Do(r); err == nil {
+				resp.Body.Close()
+				t.Errorf("answered %d", resp.StatusCode)
+			}
+		})
+	}
+	time.Sleep(20 * time.Millisecond)
+	leave()
+	clients.Wait()
+	// servertest's Cleanup waits for all handlers: one that stays parked fails
+	// the test by its time.
+}
+
+// TestReadsAreNotOlderThanSeen checks the default and the consistent read.
+func TestReadsAreNotOlderThanSeen(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(300*time.Millisecond)))
+	ahead := f.s.Store.Index() + 2
+	seen := header{"X-Magnum-Index", fmt.Sprint(ahead)}
+	waiting := later(func() *reply { return f.do("GET", "/v1/baymodels", "", seen) })
+	parked(t, waiting)
+	for range 2 {
+		f.do("POST", "/v1/baymodels", `{"name":"m","coe":"docker"}`).is(201)
+	}
+	if r := soon(t, waiting).is(200); r.index() < ahead {
+		t.Errorf("answered from index %d, seen %d", r.index(), ahead)
+	}
+	far := header{"X-Magnum-Index", "1000000"}
+	f.do("GET", "/v1/baymodels", "", far).is(503).mentions("this server is at index", "wants 1000000").code("unavailable")
+	f.do("GET", "/v1/baymodels?stale", "", far).is(200)
+	f.do("GET", "/v1/baymodels?consistent", "").is(200)
+	f.do("GET", "/v1/bays/b1?consistent=true", "").is(200)
+	state := f.do("GET", "/v1/operator/state?consistent", "").is(200)
+	snap := f.s.Store.Snapshot()
+	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) || state.index() != snap.Index() {
+		t.Errorf("state %v, store at %d, %016x", got, snap.Index(), snap.Hash())
+	}
+}
+
+// TestWaitingForResults checks what actions, creates and deletes answer when it
+// works, when it doesn't, and when it takes too long.
+func TestWaitingForResults(t *testing.T) {
+	var mu sync.Mutex
+	behave := servertest.Obey
+	set := func(f func(structs.Assignment) *structs.Observed) {
+		mu.Lock()
+		defer mu.Unlock()
+		behave = f
+	}
+	s := servertest.New(t, servertest.WithPatience(100*time.Millisecond))
+	f := newFixtureOn(t, s, servertest.Behave(func(a structs.Assignment) *structs.Observed {
+		mu.Lock()
+		defer mu.Unlock()
+		return behave(a)
+	}))
+	silent := func(structs.Assignment) *structs.Observed { return nil }
+	failing := func(a structs.Assignment) *structs.Observed {
+		return &structs.Observed{Status: structs.ContainerError, Generation: a.Generation, Failed: true, Reason: "no such image: busybox"}
+	}
+	settled := func(name, status string) {
+		t.Helper()
+		servertest.Eventually(t, name+" is "+status, func() bool {
+			return f.do("GET", "/v1/containers/"+name, "").object()["status"] == status
+		})
+	}
+
+	f.container("c", "")
+	// It works.
+	if got := string(f.do("PUT", "/v1/containers/c/start", "").is(200).body); got != "null" {
+		t.Errorf("start answers %q", got)
+	}
+	if got := f.do("GET", "/v1/containers/c", "").object()["status"]; got != "Running" {
+		t.Errorf("after start: %v", got)
+	}
+	f.do("PUT", "/v1/containers/c/start?wait=1s", "").is(200) // it is so already
+
+	// It takes too long: 200 as if done, or 202 with the object if it was asked.
+	set(silent)
+	if got := string(f.do("PUT", "/v1/containers/c/stop", "").is(200).body); got != "null" {
+		t.Errorf("stop answers %q", got)
+	}
+	if got := f.do("PUT", "/v1/containers/c/stop?wait=10ms", "").is(202).object()["status"]; got != "Running" {
+		t.Errorf("202 shows %v", got)
+	}
+	f.do("PUT", "/v1/containers/c/stop?wait=0", "").is(202)
+	f.do("POST", "/v1/containers?wait=10ms", `{"name":"slow","image":"busybox","bay":"b1"}`).is(202)
+	f.do("DELETE", "/v1/containers/slow", "").is(204)
+	if got := f.do("DELETE", "/v1/containers/slow?wait=10ms", "").is(202).object()["status"]; got != "Deleting" {
+		t.Errorf("202 shows %v", got)
+	}
+	f.do("PUT", "/v1/containers/slow/start", "").is(409).says("Container slow is being deleted")
+
+	// It fails: 500 with the reason; what failed is there to be looked at.
+	set(failing)
+	f.do("PUT", "/v1/containers/c/reboot", "").is(500).says("Container c: no such image: busybox").code("container.internal")
+	r := f.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"bad","image":"busybox","bay":"b1"}`).is(500)
+	r.says("Container bad: no such image: busybox")
+	if !strings.Contains(r.header.Get("Location"), "/v1/containers/") {
+		t.Errorf("Location %q", r.header.Get("Location"))
+	}
+	if got := f.do("GET", "/v1/containers/bad", "").is(200).object(); got["status"] != "Error" || got["status_reason"] != "no such image: busybox" {
+		t.Errorf("container %v", got)
+	}
+	// A stop of what doesn't run is done, whatever failed before.
+	f.do("PUT", "/v1/containers/bad/stop", "").is(200)
+	f.do("DELETE", "/v1/containers/bad", "").is(500)
+
+	set(servertest.Obey)
+	f.container("d", "")
+	f.do("DELETE", "/v1/containers/d?wait=5s", "").is(204)
+	f.do("GET", "/v1/containers/d", "").is(404)
+	settled("c", "Error")
+
+	// A bay: at once, or when it has its hosts.
+	f.do("POST", "/v1/bays", `{"name":"b2"}`).is(201)
+	f.do("POST", "/v1/bays?wait=10ms", `{"name":"b3"}`).is(202)
+	f.do("DELETE", "/v1/bays/b3?wait=5s", "").is(204)
+	s.StartAgent(t, "host-2")
+	servertest.Eventually(t, "b2 has a host", func() bool {
+		return f.do("GET", "/v1/bays/b2", "").object()["status"] == "CREATE_COMPLETE"
+	})
+	f.do("PATCH", "/v1/bays/b2?wait=10ms", `[{"op":"replace","path":"/node_count","value":2}]`).is(202)
+	f.do("PATCH", "/v1/bays/b2", `[{"op":"add","path":"/name","value":"b2"}]`).is(200) // no change
+}
+
+// TestIdempotencyKey checks that a repeated POST makes one object.
+func TestIdempotencyKey(t *testing.T) {
+	f := newFixture(t)
+	key := header{"Idempotency-Key", "ключ-1"}
+	body := `{"name":"once","image":"busybox","bay":"b1"}`
+	first := f.do("POST", "/v1/containers", body, key).is(201)
+	again := f.do("POST", "/v1/containers", body, key).is(201)
+	slash := f.do("POST", "/containers/", body, key).is(201) // the same path in another spelling
+	if first.uuid() != again.uuid() || slash.uuid() != first.uuid() {
+		t.Errorf("objects %s, %s and %s", first.uuid(), again.uuid(), slash.uuid())
+	}
+	if n := len(f.do("GET", "/v1/containers?name=once", "").items("containers")); n != 1 {
+		t.Errorf("%d objects", n)
+	}
+	const reused = `Idempotency-Key "ключ-1" was used for another request in the last 10m0s: take a new key`
+	unchanged(t, f.s, "a key with another request", func() {
+		f.do("POST", "/v1/containers", body+" ", key).is(409).says(reused)
+		f.do("POST", "/v1/containers?run=true", body, key).is(409).says(reused)
+		f.do("POST", "/v1/bays", `{}`, key).is(409)
+	})
+	for _, path := range []string{"/v1/bays", "/v1/nodes"} {
+		k := header{"Idempotency-Key", path}
+		if a, b := f.do("POST", path, "{}", k).is(201).uuid(), f.do("POST", path, "{}", k).is(201).uuid(); a != b {
+			t.Errorf("%s: %s and %s", path, a, b)
+		}
+	}
+	f.do("DELETE", "/v1/containers/once", "").is(204)
+	f.do("POST", "/v1/containers", body, key).is(409).mentions("has been deleted since")
+	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Idempotency-Key", strings.Repeat("ü", 255)}).is(201)
+}
+
+// TestNoLeader checks that writes wait for a leader, and for how long.
+func TestNoLeader(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(2*time.Second)))
+	id := f.container("c", "")
+	f.s.StopLeading()
+	write := later(func() *reply { return f.do("POST", "/v1/bays", `{"name":"held"}`) })
+	act := later(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/start", "") })
+	parked(t, write)
+	parked(t, act)
+	f.do("GET", "/v1/bays", "").is(200) // reads need none
+	f.s.StartLeading(t)
+	soon(t, write).is(201)
+	soon(t, act).is(200)
+}
+
+func TestNoLeaderForTooLong(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(50*time.Millisecond)))
+	f.s.StopLeading()
+	unchanged(t, f.s, "writes without a leader", func() {
+		f.do("POST", "/v1/bays", `{}`).is(503).code("no_leader")
+		f.do("DELETE", "/v1/bays/b1", "").is(503)
+		f.do("PATCH", "/v1/bays/b1", `[{"op":"replace","path":"/node_count","value":2}]`).is(503)
+	})
+}
+
+// TestUnknownOutcomes checks that a write whose commit was cut short is
+// repeated only where that is safe, and makes one object.
+func TestUnknownOutcomes(t *testing.T) {
+	for _, fault := range []servertest.Fault{servertest.LoseBefore, servertest.LoseAfter} {
+		t.Run(fmt.Sprint(fault), func(t *testing.T) {
+			f := newFixtureOn(t, servertest.New(t, servertest.WithHold(5*time.Second)))
+			id := f.running("c")
+			again := func(do func() *reply) *reply {
+				t.Helper()
+				f.s.Log.Break(fault)
+				r := later(do)
+				servertest.Eventually(t, "the fault has struck", func() bool { return !f.s.Leading() })
+				f.s.StopLeading()
+				f.s.StartLeading(t)
+				return soon(t, r)
+			}
+			again(func() *reply { return f.do("POST", "/v1/bays", `{"name":"new"}`) }).is(201)
+			if n := len(f.do("GET", "/v1/bays?name=new", "").items("bays")); n != 1 {
+				t.Errorf("%d bays", n)
+			}
+			again(func() *reply {
+				return f.do("POST", "/v1/baymodels", `{"name":"m","coe":"docker"}`, header{"Idempotency-Key", "k"})
+			}).is(201)
+			if n := len(f.do("GET", "/v1/baymodels?name=m", "").items("baymodels")); n != 1 {
+				t.Errorf("%d baymodels", n)
+			}
+			again(func() *reply { return f.do("DELETE", "/v1/baymodels/m", "") }).is(204)
+			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/stop", "") }).is(200)
+			again(func() *reply {
+				return f.do("PATCH", "/v1/containers/"+id, `[{"op":"replace","path":"/name","value":"d"}]`)
+			}).is(200)
+			// A reboot that may have been is not done twice.
+			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/reboot", "") }).is(503).mentions("may or may not have been carried out")
+		})
+	}
+}
