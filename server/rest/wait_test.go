@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -92,14 +93,17 @@ func TestBlockingReads(t *testing.T) {
 	soon(t, list).is(200)
 }
 
-// TestParkedReadsLeaveNothing checks that clients that leave take their
-// subscriptions with them.
+// TestParkedReadsLeaveNothing checks that clients that leave take with them
+// what their requests held.
 func TestParkedReadsLeaveNothing(t *testing.T) {
 	f := newFixture(t)
 	f.container("a", "")
+	httpClient.CloseIdleConnections()
+	base := runtime.NumGoroutine()
 	ctx, leave := context.WithCancel(context.Background())
 	var clients sync.WaitGroup
-	for i := range 50 {
+	const n = 50
+	for i := range n {
 		path := "/v1/containers/a"
 		if i%2 == 0 {
 			path = "/v1/containers"
@@ -116,11 +120,13 @@ func TestParkedReadsLeaveNothing(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(20 * time.Millisecond)
+	servertest.Eventually(t, "all are parked", func() bool { return runtime.NumGoroutine() >= base+3*n })
 	leave()
 	clients.Wait()
-	// servertest's Cleanup waits for all handlers: one that stays parked fails
-	// the test by its time.
+	servertest.Eventually(t, "nothing is left", func() bool {
+		httpClient.CloseIdleConnections()
+		return runtime.NumGoroutine() <= base+5
+	})
 }
 
 // TestReadsAreNotOlderThanSeen checks the default and the consistent read.
