@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -17,6 +18,13 @@ const (
 	fileHost    = "host_id"       // the host's UUID
 	fileSecret  = "agent.secret"  // proves that the host is the one that registered
 	fileJournal = "agent.journal" // see journal
+)
+
+// An agent that was killed a moment ago still has its lock until the kernel has
+// let go of all its memory; its successor waits for that so long.
+const (
+	lockWait  = 3 * time.Second
+	lockPause = 20 * time.Millisecond
 )
 
 // dataDir is the agent's directory: one agent at a time has it.
@@ -47,7 +55,13 @@ func openDir(path string) (*dataDir, error) {
 
 // read locks the directory and reads the host's identity.
 func (d *dataDir) read() error {
-	err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	var err error
+	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockPause) {
+		err = syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
+			break
+		}
+	}
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return structs.Errorf(structs.CodeConflict, "another agent uses the data dir %s; stop it, or give this one its own with -data-dir", d.path)
