@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -133,23 +134,31 @@ func (b *boltFile) elements(id uint64, page []byte) error {
 	if boltPageHead+boltElement*count > len(page) {
 		return fmt.Errorf("page %d has no room for %d elements", id, count)
 	}
+	if !leaf && count == 0 {
+		return fmt.Errorf("page %d leads nowhere", id)
+	}
+	var last []byte
 	for i := range count {
 		e := page[boltPageHead+boltElement*i:]
 		word := func(n int) uint64 { return uint64(binary.LittleEndian.Uint32(e[4*n:])) }
+		start, size, value := word(0), word(1), uint64(0)
+		if leaf {
+			start, size, value = word(1), word(2), word(3)
+		}
+		if start+size+value > uint64(len(e)) {
+			return fmt.Errorf("page %d: element %d lies outside", id, i)
+		}
+		key := e[start : start+size]
+		if i > 0 && bytes.Compare(key, last) <= 0 {
+			return fmt.Errorf("page %d: element %d is out of order", id, i)
+		}
+		last = key
 		var err error
-		if !leaf {
-			if word(0)+word(1) > uint64(len(e)) {
-				return fmt.Errorf("page %d: key %d lies outside", id, i)
-			}
+		switch {
+		case !leaf:
 			err = b.walk(binary.LittleEndian.Uint64(e[8:]))
-		} else {
-			value := word(1) + word(2)
-			if value+word(3) > uint64(len(e)) {
-				return fmt.Errorf("page %d: value %d lies outside", id, i)
-			}
-			if word(0)&boltBucket != 0 {
-				err = b.bucket(id, e[value:value+word(3)])
-			}
+		case word(0)&boltBucket != 0:
+			err = b.bucket(id, e[start+size:start+size+value])
 		}
 		if err != nil {
 			return err

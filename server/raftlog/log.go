@@ -19,6 +19,9 @@ import (
 // logCacheSize is how many entries are kept in memory for followers.
 const logCacheSize = 512
 
+// unreadable is what Open says of a panic.
+const unreadable = "can't be read"
+
 // retainSnapshots is how many snapshots are kept on disk.
 const retainSnapshots = 2
 
@@ -61,7 +64,7 @@ func Open(c Config) (l *Log, err error) {
 	l = &Log{Config: c}
 	defer func() {
 		if p := recover(); p != nil { // the library and its file format panic on what the checks have missed
-			err = fmt.Errorf("%s can't be read: %v", c.logFile(), p)
+			err = fmt.Errorf("%s %s: %v", c.logFile(), unreadable, p)
 		}
 		if err != nil {
 			l.release()
