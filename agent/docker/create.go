@@ -25,6 +25,17 @@ const maxCreates = 3
 
 // Create fetches the image if it has to, and makes the container.
 func (d *Docker) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+	c, err := d.fetchAndCreate(ctx, req, progress)
+	if err != nil && !errors.Is(err, backend.ErrAway) {
+		// The network may have been made for this container alone.
+		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+		defer cancel()
+		d.dropNetwork(dropCtx, req.ProjectID)
+	}
+	return c, err
+}
+
+func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
 	if req.Spec.PullPolicy == structs.PullAlways {
 		// Not for one that exists already: its image was fetched.
 		if c, err := d.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {

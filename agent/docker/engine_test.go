@@ -152,6 +152,19 @@ func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
 	}
 }
 
+func TestFailedCreateLeavesNoNetwork(t *testing.T) {
+	d := engine(t)
+	spec := backendtest.Sleeper()
+	spec.Image, spec.PullPolicy = "magnum-test/none:1", structs.PullNever
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: structs.NewID(), Spec: spec}
+	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNoImage) {
+		t.Fatalf("create: %v", err)
+	}
+	if _, err := d.cli.NetworkInspect(t.Context(), scopeName(req.ProjectID), network.InspectOptions{}); err == nil {
+		t.Fatal("the project's network is left")
+	}
+}
+
 func TestRemovedNetworkIsMadeAgain(t *testing.T) {
 	d, project := engine(t), structs.NewID()
 	c, _ := made(t, d, project, backendtest.Sleeper())
@@ -194,7 +207,6 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 		_ = d.cli.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true})
 	})
 	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(), Spec: backendtest.Sleeper()}
-	t.Cleanup(func() { d.dropNetwork(context.Background(), req.ProjectID) })
 	_, err = d.Create(t.Context(), req, func(string) {})
 	if !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), ref.Name()) {
 		t.Fatalf("create under a taken name gives %v", err)
@@ -212,7 +224,6 @@ func TestRegistryAwayIsToldAndTriedAgain(t *testing.T) {
 	said := make(chan string, 100)
 	var wait sync.WaitGroup
 	project := structs.NewID()
-	t.Cleanup(func() { d.dropNetwork(context.Background(), project) })
 	for range 3 {
 		wait.Go(func() {
 			req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Spec: spec}
