@@ -162,7 +162,8 @@ type Backend interface {
 	Remove(ctx context.Context, engineID string) error
 
 	// Logs writes what the process has written, and, with Follow, goes on
-	// until it ends. With a TTY all of it goes to stdout. ErrNotFound,
+	// until it ends. With a TTY all of it goes to stdout. Tail may count the
+	// lines of both streams even if only one is asked for. ErrNotFound,
 	// ErrInvalid.
 	Logs(ctx context.Context, engineID string, req structs.LogsRequest, stdout, stderr io.Writer) error
 
