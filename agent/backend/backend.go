@@ -57,7 +57,7 @@ type Container struct {
 	ExitCode     int       // of the last run, if it has ended
 	OOMKilled    bool      // the last run ended because its memory did not suffice
 	StartedAt    time.Time // of the last run; zero if there was none
-	FinishedAt   time.Time // of the last run; zero if none has ended
+	FinishedAt   time.Time // of the last run; zero if none has ended; after a quick one it may lie a moment before StartedAt
 	RestartCount int       // restarts by the engine's policy since the last Start
 	Addresses    []string  // in the project's network
 	Ports        []structs.Port
