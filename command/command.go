@@ -54,7 +54,7 @@ type command struct {
 	args     string // as usage shows them: "BAY [BAY...]"
 	about    string // paragraphs for the command's own help
 	examples []string
-	literal  bool                         // flags end at the first argument: the rest is another program's command line
+	literal  int                          // flags end at this argument, counted from 1: from there on it is another program's command line; 0 never
 	prepare  func(args []string) []string // changes the command line before flags are read; may be nil
 	complete completion                   // of arguments
 	// setup adds the command's flags and returns what runs once they are

@@ -11,15 +11,15 @@ import (
 
 func containerExecuteCommand() *command {
 	return &command{
-		name: "container-execute", group: groupContainers, args: "CONTAINER [COMMAND...]", complete: completeContainers,
+		name: "container-execute", group: groupContainers, literal: 2, args: "CONTAINER [COMMAND...]", complete: completeContainers,
 		synopsis: "Run a command in a container that runs",
 		about: "Prints the command's output, standard output and standard error apart, and exits with its exit\n" +
-			"code. -it gives it a terminal and your keyboard. The COMMAND's own flags stand behind \"--\", or the\n" +
-			"whole of it in -command, split as a shell does.",
+			"code. -it gives it a terminal and your keyboard. What stands behind COMMAND is the command's own;\n" +
+			"-command takes the whole of it, split as a shell does.",
 		examples: []string{
 			"magnum container-execute web1 -command 'ls -l /tmp'",
 			"magnum container-execute -it web1 sh",
-			"magnum container-execute -i db1 -- psql -U app < dump.sql",
+			"magnum container-execute -i db1 psql -U app < dump.sql",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection

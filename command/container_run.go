@@ -16,7 +16,7 @@ import (
 
 func containerRunCommand() *command {
 	return &command{
-		name: "container-run", group: groupContainers, args: "IMAGE [COMMAND...]", literal: true,
+		name: "container-run", group: groupContainers, args: "IMAGE [COMMAND...]", literal: 1,
 		synopsis: "Create a container and start it",
 		about: "Creates and starts a container, prints what it writes until it ends, and exits with its exit\n" +
 			"code. Flags stand before IMAGE; all behind it is the container's command.\n\n" +

@@ -1,4 +1,4 @@
 package command
 
 // daemonCommands are server and agent, in the group groupDaemons.
-func daemonCommands() []*command { return nil }
+func daemonCommands() []*command { return []*command{serverCommand(), agentCommand()} }

@@ -20,7 +20,7 @@ var errHelp = errors.New("help wanted")
 type flagSet struct {
 	set     *flag.FlagSet
 	options []*option
-	literal bool            // flags end at the first argument
+	literal int             // flags end at this argument, counted from 1; 0 never
 	given   map[string]bool // first names of the flags on the command line
 }
 
@@ -126,7 +126,7 @@ func (f *flagSet) number(names, placeholder, usage string, least int, take func(
 }
 
 // parse reads flags and arguments in any order and returns the arguments. "--"
-// ends the flags; in a literal set the first argument does, too.
+// ends the flags; in a literal set an argument does, too.
 func (f *flagSet) parse(args []string) ([]string, error) {
 	var rest []string
 	for len(args) > 0 {
@@ -137,7 +137,7 @@ func (f *flagSet) parse(args []string) ([]string, error) {
 		}
 		if len(arg) < 2 || arg[0] != '-' {
 			rest = append(rest, arg)
-			if f.literal {
+			if len(rest) == f.literal {
 				return append(rest, args...), nil
 			}
 			continue

@@ -10,20 +10,22 @@ import (
 func TestFlagsAndArgumentsInAnyOrder(t *testing.T) {
 	for _, tt := range []struct {
 		line    string
-		literal bool
+		literal int
 		rest    string
 		name    string
 		wide    bool
 	}{
-		{"-name x a b", false, "a b", "x", false},
-		{"a -name x b -wide", false, "a b", "x", true},
-		{"a b --name=x --wide=false", false, "a b", "x", false},
-		{"a -- -name x", false, "a -name x", "", false},
-		{"-name -- a", false, "a", "--", false},
-		{"-name x -- -wide", false, "-wide", "x", false},
-		{"a -", false, "a -", "", false},
-		{"-name x a -name y", true, "a -name y", "x", false},
-		{"-wide -- a -wide", true, "a -wide", "", true},
+		{"-name x a b", 0, "a b", "x", false},
+		{"a -name x b -wide", 0, "a b", "x", true},
+		{"a b --name=x --wide=false", 0, "a b", "x", false},
+		{"a -- -name x", 0, "a -name x", "", false},
+		{"-name -- a", 0, "a", "--", false},
+		{"-name x -- -wide", 0, "-wide", "x", false},
+		{"a -", 0, "a -", "", false},
+		{"-name x a -name y", 1, "a -name y", "x", false},
+		{"-wide -- a -wide", 1, "a -wide", "", true},
+		{"a -wide b -c -name y", 2, "a b -c -name y", "", true},
+		{"a -- -c", 2, "a -c", "", false},
 	} {
 		f := newFlagSet("test")
 		f.literal = tt.literal

@@ -148,7 +148,7 @@ func (b *bench) end() {
 			cmd.Wait()
 		}
 	}
-	host, err := os.ReadFile(filepath.Join(b.dir, "data", "agent", "host-id"))
+	host, err := os.ReadFile(filepath.Join(b.dir, "data", "agent", "host_id"))
 	if err != nil {
 		return
 	}

@@ -221,7 +221,7 @@ func (c *cluster) cleanup() {
 
 // hostID returns the agent's host, "" before it has one.
 func (c *cluster) hostID() string {
-	b, _ := os.ReadFile(filepath.Join(c.dir, "data", "agent", "host-id"))
+	b, _ := os.ReadFile(filepath.Join(c.dir, "data", "agent", "host_id"))
 	return strings.TrimSpace(string(b))
 }
 

@@ -1,0 +1,196 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stackforge/magnum/agent"
+	"github.com/stackforge/magnum/agent/docker"
+	"github.com/stackforge/magnum/server"
+)
+
+// agentSettings is what the agent command is configured with.
+type agentSettings struct {
+	agent      agent.Config
+	server     server.Config // of -dev; its name and data dir are the agent's, too
+	dev        bool
+	dockerHost string
+	tokenFile  string
+}
+
+func agentCommand() *command {
+	return &command{
+		name: "agent", group: groupDaemons, prepare: bareServer,
+		synopsis: "Run an agent on a Docker host, or with -dev all of magnum",
+		about: "Registers this host with a server, takes the work that is assigned to it and runs it on the Docker\n" +
+			"engine. All calls go out: the host opens no port. Its identity is kept in DATA_DIR/agent.\n\n" +
+			"With -dev a server runs in the same process, on loopback, with one bay \"default\" that all projects\n" +
+			"share. Unless -data-dir is given, its state is in a temporary directory, and its containers go at a\n" +
+			"clean stop.\n\n" + settingsHelp,
+		examples: []string{
+			"magnum agent -dev",
+			"magnum agent -server 10.0.0.1 -join-token-file /etc/magnum/join-token -label zone=a",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var a agentSettings
+			var log logging
+			s := newSettings(f)
+			s.toggle(&a.dev, "dev", "run a server in this process, too")
+			s.add("server", "ADDR[,ADDR]", "servers, host[:port] or URL; with no value, one on this host", func(v string) error {
+				a.agent.Servers = nil
+				for addr := range strings.SplitSeq(v, ",") {
+					if addr = strings.TrimSpace(addr); addr != "" {
+						a.agent.Servers = append(a.agent.Servers, addr)
+					}
+				}
+				return nil
+			})
+			s.text(&a.agent.JoinToken, "join-token", "TOKEN", "of the cluster (with -dev the server's own)")
+			s.text(&a.tokenFile, "join-token-file", "FILE", "that holds the join token (default DATA_DIR/server/join-token, if it is there)")
+			s.add("label", "KEY=VALUE", "label of the host, for bays and constraints (may be repeated)", func(v string) error {
+				key, value, err := parsePair(v)
+				if err != nil {
+					return err
+				}
+				if a.agent.Labels == nil {
+					a.agent.Labels = map[string]string{}
+				}
+				a.agent.Labels[key] = value
+				return nil
+			}).repeat = true
+			s.text(&a.dockerHost, "docker-host", "URL", "of the Docker engine (default DOCKER_HOST, else unix:///var/run/docker.sock)")
+			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know are left alone")
+			serverSettings(s, &a.server)
+			log.add(s)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				if err := s.load(e); err != nil {
+					return err
+				}
+				logger, err := log.logger(e)
+				if err != nil {
+					return err
+				}
+				a.agent.Name, a.agent.Version, a.agent.Logger = a.server.Name, version(), logger
+				a.server.Version, a.server.Logger = version(), logger
+				engine, err := docker.New(docker.Config{Host: a.dockerHost, Logger: logger.Named("docker")})
+				if err != nil {
+					return err
+				}
+				defer engine.Close()
+				a.agent.Backend = engine
+				if a.dev {
+					return a.runDev(ctx, logger)
+				}
+				return a.run(ctx, logger)
+			}
+		},
+	}
+}
+
+// bareServer gives a bare -server, which ends the line or stands before another
+// flag, the empty value that Go's flags want written out.
+func bareServer(args []string) []string {
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		bare := (arg == "-server" || arg == "--server") && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-"))
+		if bare {
+			arg += "="
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// run runs the agent of a host.
+func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
+	dir := orDefault(a.server.DataDir, server.DefaultDataDir)
+	a.agent.DataDir = filepath.Join(dir, "agent")
+	if len(a.agent.Servers) == 0 {
+		// Finding servers by gossip is not there yet; the one on this host is
+		// the only one that can be guessed.
+		a.agent.Servers = []string{fmt.Sprintf("127.0.0.1:%d", server.DefaultHTTPPort)}
+		logger.Warn("no server is named: trying the one on this host", "addr", a.agent.Servers[0])
+	}
+	if err := a.readToken(dir); err != nil {
+		return err
+	}
+	host, err := agent.New(a.agent)
+	if err != nil {
+		return err
+	}
+	return host.Run(ctx)
+}
+
+// readToken takes the join token from a file, unless it was given itself.
+func (a *agentSettings) readToken(dir string) error {
+	if a.agent.JoinToken != "" {
+		return nil
+	}
+	path := a.tokenFile
+	if path == "" {
+		path = filepath.Join(dir, "server", "join-token")
+		if _, err := os.Stat(path); err != nil {
+			return usagef("no join token: give the servers' own with -join-token or -join-token-file (a server keeps it in DATA_DIR/server/join-token)")
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return usagef("flag -join-token-file: %v", err)
+	}
+	if a.agent.JoinToken = strings.TrimSpace(string(b)); a.agent.JoinToken == "" {
+		return usagef("flag -join-token-file: %s is empty", path)
+	}
+	return nil
+}
+
+// runDev runs a server and an agent in this process.
+func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
+	if len(a.agent.Servers) > 0 {
+		return usagef("flags -dev and -server contradict each other: -dev runs a server of its own")
+	}
+	dir := a.server.DataDir
+	if dir == "" {
+		temporary, err := os.MkdirTemp("", "magnum-dev-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(temporary)
+		dir, a.agent.RemoveOnStop = temporary, true
+	}
+	a.server.DataDir, a.agent.DataDir = filepath.Join(dir, "server"), filepath.Join(dir, "agent")
+	a.server.Solo, a.server.DefaultBay = true, "default"
+	srv, err := server.New(a.server)
+	if err != nil {
+		return err
+	}
+	a.agent.Servers, a.agent.JoinToken = []string{srv.URL()}, srv.JoinTokenInUse()
+	host, err := agent.New(a.agent)
+	if err != nil {
+		srv.Close()
+		return err
+	}
+	logger.Info("magnum is in dev mode: nothing is kept that you would miss", "addr", srv.URL(), "data_dir", dir)
+
+	// The agent ends first: it still has something to say to the server.
+	serving, stopServer := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServer()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return srv.Run(serving) })
+	g.Go(func() error {
+		defer stopServer()
+		return host.Run(ctx)
+	})
+	return g.Wait()
+}

@@ -1,0 +1,134 @@
+package command
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/server"
+)
+
+func TestBareServer(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                        "",
+		"-server":                 "-server=",
+		"--server":                "--server=",
+		"-server -dev":            "-server= -dev",
+		"-dev -server":            "-dev -server=",
+		"-server 10.0.0.1":        "-server 10.0.0.1",
+		"-server a,b -name x":     "-server a,b -name x",
+		"-server=":                "-server=",
+		"-server=a -server":       "-server=a -server=",
+		"-server -- x":            "-server= -- x",
+		"-- -server":              "-- -server",
+		"-servers -server-name":   "-servers -server-name",
+		"-name -server -server x": "-name -server= -server x",
+	} {
+		if got := bareServer(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+// loadServer reads the server's settings from a command line, an environment
+// and a file.
+func loadServer(t *testing.T, file string, environment map[string]string, args ...string) (server.Config, []string, error) {
+	t.Helper()
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "magnum.hcl")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "-config", path)
+	}
+	e := &env{stderr: io.Discard, lookupEnv: func(name string) (string, bool) { v, ok := environment[name]; return v, ok }}
+	f := newFlagSet("server")
+	var conf server.Config
+	var labels []string
+	s := newSettings(f)
+	serverSettings(s, &conf)
+	s.add("label", "KEY=VALUE", "", func(v string) error { labels = append(labels, v); return nil }).repeat = true
+	if _, err := f.parse(args); err != nil {
+		return conf, nil, err
+	}
+	err := s.load(e)
+	slices.Sort(labels)
+	return conf, labels, err
+}
+
+func TestSettingsFlagOverEnvironmentOverFile(t *testing.T) {
+	file := "http_port = 1\nname = \"file\"\nhost_lost_after = \"20s\"\ninsecure = true\nbind = \"127.0.0.2\"\nlabel = { zone = \"a\" }\n"
+	environment := map[string]string{"MAGNUM_HTTP_PORT": "2", "MAGNUM_NAME": "env", "MAGNUM_LABEL": "disk=ssd,b=c"}
+	conf, labels, err := loadServer(t, file, environment, "-http-port", "3", "-label", "x=y", "--label=z=w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conf.HTTPPort != 3 || conf.Name != "env" || conf.HostLostAfter != 20*time.Second || !conf.Insecure || conf.Bind != "127.0.0.2" {
+		t.Errorf("%+v", conf)
+	}
+	if want := []string{"b=c", "disk=ssd", "x=y", "z=w", "zone=a"}; !slices.Equal(labels, want) {
+		t.Errorf("labels %v", labels)
+	}
+	if conf, _, err = loadServer(t, "", map[string]string{"MAGNUM_INSECURE": "true"}, "-insecure=false"); err != nil || conf.Insecure {
+		t.Errorf("%+v, %v", conf, err)
+	}
+}
+
+func TestSettingsRefusals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file string
+		env  map[string]string
+		args []string
+		want string
+	}{
+		"flag":          {args: []string{"-http-port", "many"}, want: "flag -http-port: \"many\""},
+		"environment":   {env: map[string]string{"MAGNUM_HTTP_PORT": "many"}, want: "MAGNUM_HTTP_PORT: \"many\""},
+		"file":          {file: "http_port = \"many\"", want: "magnum.hcl:1: http_port"},
+		"duration":      {args: []string{"-host-lost-after", "10"}, want: "10s"},
+		"toggle":        {file: "insecure = \"perhaps\"", want: "insecure"},
+		"unknown":       {file: "\nhttp_prot = 1", want: "magnum.hcl:2: http_prot: there is no such setting; did you mean http_port?"},
+		"block":         {file: "server { }", want: "-config"},
+		"not hcl":       {file: "= =", want: "-config"},
+		"expression":    {file: "name = x", want: "-config"},
+		"list of lists": {file: "label = [[1]]", want: "label"},
+		"missing file":  {args: []string{"-config", "/nowhere/magnum.hcl"}, want: "/nowhere/magnum.hcl"},
+	} {
+		_, _, err := loadServer(t, tc.file, tc.env, tc.args...)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %s", name, err, tc.want)
+		}
+	}
+}
+
+func TestDaemonRefusals(t *testing.T) {
+	for line, want := range map[string]string{
+		"server -bind example.org":                              "-bind",
+		"server -bind 0.0.0.0":                                  "-insecure",
+		"server -http-port 70000":                               "-http-port",
+		"server -auth keystone":                                 "-auth",
+		"server -bootstrap-expect 3":                            "-bootstrap-expect",
+		"server -host-lost-after 1ms":                           "-host-lost-after",
+		"server -join-token short":                              "-join-token",
+		"server -log-level loud":                                "-log-level",
+		"server -log-format xml":                                "-log-format",
+		"server now":                                            "one argument too many",
+		"agent -dev -server 127.0.0.1":                          "-dev and -server",
+		"agent -server 127.0.0.1 -join-token=12345678 -label =x": "-label",
+		"agent -server 127.0.0.1:1 -join-token":                 "-join-token",
+	} {
+		var stderr bytes.Buffer
+		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr, lookupEnv: func(string) (string, bool) { return "", false }}
+		args := strings.Fields(line)
+		if args[0] != "agent" || !strings.Contains(line, "-data-dir") {
+			args = append([]string{args[0], "-data-dir=" + t.TempDir()}, args[1:]...)
+		}
+		if code := e.run(t.Context(), args); code == 0 || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: exit code %d, %s", line, code, stderr.String())
+		}
+	}
+}

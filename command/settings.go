@@ -1,0 +1,238 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/hcl/v2/hclparse"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// settings are what a daemon is configured with. Each is a flag, a variable of
+// the environment (-http-port: MAGNUM_HTTP_PORT) and an attribute of an HCL
+// file (http_port); flag over environment over file.
+type settings struct {
+	flags *flagSet
+	all   []*setting
+	file  string // of -config, "" for none
+}
+
+// setting is one of them.
+type setting struct {
+	name   string // of the flag
+	take   func(string) error
+	repeat bool     // several values: flags repeat, the others are lists
+	given  []string // by flags
+}
+
+func newSettings(f *flagSet) *settings {
+	s := &settings{flags: f}
+	f.text(&s.file, "config", "FILE", "HCL file with these settings, dashes written as underscores (MAGNUM_CONFIG)")
+	return s
+}
+
+// variable returns the setting's name in the environment.
+func (s *setting) variable() string {
+	return "MAGNUM_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// attribute returns the setting's name in a file.
+func (s *setting) attribute() string { return strings.ReplaceAll(s.name, "-", "_") }
+
+// add registers a setting. names are the flag's, the first one leads.
+func (s *settings) add(names, placeholder, usage string, take func(string) error) *setting {
+	name, _, _ := strings.Cut(names, " ")
+	set := &setting{name: name, take: take}
+	s.all = append(s.all, set)
+	s.flags.once(names, placeholder, usage, func(value string) error {
+		set.given = append(set.given, value)
+		return nil
+	})
+	return set
+}
+
+func (s *settings) text(p *string, names, placeholder, usage string) *setting {
+	return s.add(names, placeholder, usage, func(v string) error { *p = v; return nil })
+}
+
+func (s *settings) number(p *int, names, placeholder, usage string) *setting {
+	return s.add(names, placeholder, usage, func(v string) (err error) {
+		if *p, err = strconv.Atoi(v); err != nil {
+			return errors.New("is not a whole number")
+		}
+		return nil
+	})
+}
+
+func (s *settings) duration(p *time.Duration, names, usage string) *setting {
+	return s.add(names, "DURATION", usage, func(v string) (err error) {
+		if *p, err = time.ParseDuration(v); err != nil {
+			return errors.New("is not a duration such as 10s")
+		}
+		return nil
+	})
+}
+
+// toggle registers a setting that is true or false.
+func (s *settings) toggle(p *bool, names, usage string) *setting {
+	name, _, _ := strings.Cut(names, " ")
+	set := &setting{name: name, take: func(v string) (err error) {
+		if *p, err = strconv.ParseBool(v); err != nil {
+			return errors.New("is not true or false")
+		}
+		return nil
+	}}
+	s.all = append(s.all, set)
+	s.flags.toggle(names, usage, func(b bool) { set.given = []string{strconv.FormatBool(b)} })
+	return set
+}
+
+// load takes all settings from where they are, the weakest first.
+func (s *settings) load(e *env) error {
+	if s.file == "" {
+		s.file = e.getenv("MAGNUM_CONFIG")
+	}
+	if s.file != "" {
+		if err := s.loadFile(s.file); err != nil {
+			return err
+		}
+	}
+	for _, set := range s.all {
+		if v, ok := e.lookupEnv(set.variable()); ok {
+			values := []string{v}
+			if set.repeat {
+				values = strings.Split(v, ",")
+			}
+			if err := set.set(values, set.variable()); err != nil {
+				return err
+			}
+		}
+		if err := set.set(set.given, "flag -"+set.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set takes values from one place.
+func (s *setting) set(values []string, place string) error {
+	for _, v := range values {
+		if err := s.take(v); err != nil {
+			return usagef("%s: %q %v", place, v, err)
+		}
+	}
+	return nil
+}
+
+// loadFile takes settings from an HCL file of plain attributes.
+func (s *settings) loadFile(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return usagef("-config: %v", err)
+	}
+	file, diags := hclparse.NewParser().ParseHCLFile(path)
+	if diags.HasErrors() {
+		return usagef("-config: %v", diags)
+	}
+	attributes, diags := file.Body.JustAttributes()
+	if diags.HasErrors() {
+		return usagef("-config: %v", diags)
+	}
+	known := make(map[string]*setting, len(s.all))
+	var names []string
+	for _, set := range s.all {
+		known[set.attribute()] = set
+		names = append(names, set.attribute())
+	}
+	for name, a := range attributes {
+		place := fmt.Sprintf("%s:%d: %s", path, a.Range.Start.Line, name)
+		set := known[name]
+		if set == nil {
+			if near := nearest(name, names); near != "" {
+				return usagef("%s: there is no such setting; did you mean %s?", place, near)
+			}
+			return usagef("%s: there is no such setting", place)
+		}
+		value, diags := a.Expr.Value(nil)
+		if diags.HasErrors() {
+			return usagef("-config: %v", diags)
+		}
+		values, err := textsOf(value)
+		if err != nil {
+			return usagef("%s: %v", place, err)
+		}
+		if err := set.set(values, place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// textsOf returns a value of a file as flags would give it: maps as KEY=VALUE.
+func textsOf(v cty.Value) ([]string, error) {
+	switch {
+	case v.IsNull():
+		return nil, nil
+	case v.Type().IsTupleType():
+		var out []string
+		for _, item := range v.AsValueSlice() {
+			text, err := textOf(item)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, text)
+		}
+		return out, nil
+	case v.Type().IsObjectType():
+		var out []string
+		for key, item := range v.AsValueMap() {
+			text, err := textOf(item)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, key+"="+text)
+		}
+		return out, nil
+	}
+	text, err := textOf(v)
+	return []string{text}, err
+}
+
+func textOf(v cty.Value) (string, error) {
+	text, err := convert.Convert(v, cty.String)
+	if err != nil || text.IsNull() {
+		return "", errors.New("is not a text, number, true or false")
+	}
+	return text.AsString(), nil
+}
+
+// logging is the settings of a daemon's log, which goes to standard error.
+type logging struct {
+	level  string
+	format string
+}
+
+func (l *logging) add(s *settings) {
+	l.level, l.format = "info", "text"
+	s.text(&l.level, "log-level", "trace|debug|info|warn|error", "least level that is logged (default info)")
+	s.text(&l.format, "log-format", "text|json", "form of log lines (default text)")
+}
+
+// logger returns the log that the settings ask for.
+func (l *logging) logger(e *env) (hclog.Logger, error) {
+	level := hclog.LevelFromString(l.level)
+	if level == hclog.NoLevel {
+		return nil, structs.Errorf(structs.CodeInvalid, "-log-level %q is none of trace, debug, info, warn, error", l.level)
+	}
+	if l.format != "text" && l.format != "json" {
+		return nil, structs.Errorf(structs.CodeInvalid, "-log-format %q is neither text nor json", l.format)
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: "magnum", Level: level, JSONFormat: l.format == "json", Output: e.stderr}), nil
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// dataDir is the server's directory, locked for this process.
+type dataDir struct {
+	path string
+	lock *os.File
+}
+
+// openDataDir makes the directory if need be and locks it. The error is
+// CodeConflict if another process has it.
+func openDataDir(path string) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("-data-dir: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("-data-dir: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, structs.Errorf(structs.CodeConflict, "-data-dir %s is in use by another magnum: stop it, or give another directory", path)
+	}
+	return &dataDir{path: path, lock: lock}, nil
+}
+
+// close gives the directory back.
+func (d *dataDir) close() { d.lock.Close() }
+
+// keep returns the content of a small file; if there is none yet it is written
+// with what mint returns, durably before keep returns.
+func (d *dataDir) keep(name string, mint func() string) (string, error) {
+	path := filepath.Join(d.path, name)
+	b, err := os.ReadFile(path)
+	if err == nil {
+		kept := strings.TrimSpace(string(b))
+		if kept == "" {
+			return "", fmt.Errorf("%s is empty: restore it from a backup, or remove it to have a new one made", path)
+		}
+		return kept, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	minted := mint()
+	if err := writeFile(path, minted+"\n"); err != nil {
+		return "", err
+	}
+	return minted, nil
+}
+
+// writeFile writes a small file as a whole, or not at all.
+func writeFile(path, content string) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(content); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

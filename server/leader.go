@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// lead runs the parts that only the leader has, until ctx ends with the
+// leadership or one of them fails. raftlog calls it after a Barrier in this
+// term, so the state holds all that earlier leaders committed.
+func (s *Server) lead(ctx context.Context, term uint64) error {
+	s.log.Info("leadership gained", "term", term)
+	defer s.log.Info("leadership ended", "term", term)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.conductor.Lead(ctx, term) })
+	g.Go(func() error {
+		if err := s.initCluster(ctx); err != nil {
+			return fmt.Errorf("initialise the cluster: %w", err)
+		}
+		g.Go(func() error { return s.settle(ctx) })
+		g.Go(func() error { return s.dispatch.Lead(ctx) })
+		g.Go(func() error { return s.expire(ctx) })
+		return nil
+	})
+	return g.Wait()
+}
+
+// initCluster writes the cluster's row, and in a new cluster the default bay.
+// The conductor may take a moment to begin.
+func (s *Server) initCluster(ctx context.Context) error {
+	init := conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(s.joinToken)}
+	cluster, err := insist(ctx, s.conductor, init)
+	if err != nil {
+		return err
+	}
+	s.log.Info("cluster", "cluster_id", cluster.ClusterID, "incarnation", cluster.Incarnation)
+	if s.DefaultBay == "" {
+		return nil
+	}
+	for range s.store.Snapshot().List(structs.TableBays, state.AllProjects, 0) {
+		return nil
+	}
+	operator := structs.Caller{ProjectID: structs.DefaultProject, UserID: structs.DefaultUser, Roles: []structs.Role{structs.RoleAdmin}}
+	_, err = insist(ctx, s.conductor, conductor.CreateBay{
+		Caller: operator, Name: s.DefaultBay, NodeCount: 1, Placement: structs.PlacementSpread, Shared: true,
+	})
+	return err
+}
+
+// insist has a request decided however long it takes, because nobody else will
+// ask again.
+func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Request[T]) (T, error) {
+	for {
+		result, err := conductor.Do(ctx, c, r)
+		switch structs.CodeOf(err) {
+		case structs.CodeNoLeader, structs.CodeRateLimited:
+		default:
+			return result, err
+		}
+		select {
+		case <-ctx.Done():
+			return result, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// settle takes the steps that follow from changes, whenever something that
+// waits may be able to go on.
+func (s *Server) settle(ctx context.Context) error {
+	room := s.store.Subscribe(state.TopicRoom())
+	defer room.Close()
+	for {
+		more, err := insist(ctx, s.conductor, conductor.Settle{})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("settle: %w", err)
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-room.C():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// expireTick is how often the leader looks for what has run out of time.
+const expireTick = 10 * time.Second
+
+// expire deletes idempotency keys whose time is over and fails bays that took
+// too long. Their time runs on this leader's own monotonic clock, from when it
+// first saw them: clocks of different machines are never compared.
+func (s *Server) expire(ctx context.Context) error {
+	keys, bays := make(deadlines), make(deadlines)
+	tick := time.NewTicker(expireTick)
+	defer tick.Stop()
+	for {
+		snap := s.store.Snapshot()
+		now := time.Now()
+		keys.mark()
+		for r := range snap.List(structs.TableIdempotency, state.AllProjects, 0) {
+			keys.see(r.Base().ID, now, structs.IdempotencyTTL)
+		}
+		over := keys.over(now)
+		for len(over) > 0 {
+			n := min(len(over), structs.MaxChanges)
+			if _, err := insist(ctx, s.conductor, conductor.ExpireKeys{IDs: over[:n]}); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("expire idempotency keys: %w", err)
+			}
+			over = over[n:]
+		}
+		bays.mark()
+		for r := range snap.List(structs.TableBays, state.AllProjects, 0) {
+			if b := r.(*structs.Bay); b.Status == structs.BayCreating && b.Timeout > 0 {
+				bays.see(b.ID, now, time.Duration(b.Timeout)*time.Minute)
+			}
+		}
+		for _, id := range bays.over(now) {
+			if _, err := insist(ctx, s.conductor, conductor.FailBay{ID: id}); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("fail bay: %w", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// deadlines holds when the time of each thing is over.
+type deadlines map[string]*deadline
+
+type deadline struct {
+	at   time.Time
+	seen bool // since the last mark
+}
+
+// mark begins a round: what isn't seen in it is forgotten.
+func (d deadlines) mark() {
+	for _, e := range d {
+		e.seen = false
+	}
+}
+
+// see notes that the thing exists; its time runs from the first time.
+func (d deadlines) see(id string, now time.Time, ttl time.Duration) {
+	if e := d[id]; e != nil {
+		e.seen = true
+		return
+	}
+	d[id] = &deadline{at: now.Add(ttl), seen: true}
+}
+
+// over ends the round and returns what has run out of time.
+func (d deadlines) over(now time.Time) []string {
+	var ids []string
+	for id, e := range d {
+		switch {
+		case !e.seen:
+			delete(d, id)
+		case !now.Before(e.at):
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
