@@ -107,19 +107,19 @@ func TestSettingsRefusals(t *testing.T) {
 
 func TestDaemonRefusals(t *testing.T) {
 	for line, want := range map[string]string{
-		"server -bind example.org":                              "-bind",
-		"server -bind 0.0.0.0":                                  "-insecure",
-		"server -http-port 70000":                               "-http-port",
-		"server -auth keystone":                                 "-auth",
-		"server -bootstrap-expect 3":                            "-bootstrap-expect",
-		"server -host-lost-after 1ms":                           "-host-lost-after",
-		"server -join-token short":                              "-join-token",
-		"server -log-level loud":                                "-log-level",
-		"server -log-format xml":                                "-log-format",
-		"server now":                                            "one argument too many",
-		"agent -dev -server 127.0.0.1":                          "-dev and -server",
+		"server -bind example.org":                               "-bind",
+		"server -bind 0.0.0.0":                                   "-insecure",
+		"server -http-port 70000":                                "-http-port",
+		"server -auth keystone":                                  "-auth",
+		"server -bootstrap-expect 3":                             "-bootstrap-expect",
+		"server -host-lost-after 1ms":                            "-host-lost-after",
+		"server -join-token short":                               "-join-token",
+		"server -log-level loud":                                 "-log-level",
+		"server -log-format xml":                                 "-log-format",
+		"server now":                                             "one argument too many",
+		"agent -dev -server 127.0.0.1":                           "-dev and -server",
 		"agent -server 127.0.0.1 -join-token=12345678 -label =x": "-label",
-		"agent -server 127.0.0.1:1 -join-token":                 "-join-token",
+		"agent -server 127.0.0.1:1 -join-token":                  "-join-token",
 	} {
 		var stderr bytes.Buffer
 		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr, lookupEnv: func(string) (string, bool) { return "", false }}

@@ -3,7 +3,6 @@ package server
 import (
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -123,8 +122,6 @@ func (c Config) raftAddr() string {
 	}
 	return joinPort(c.Bind, c.RaftPort)
 }
-
-func (c Config) path(name string) string { return filepath.Join(c.DataDir, name) }
 
 // joinPort writes host:port; -1 lets the kernel pick.
 func joinPort(host string, port int) string {

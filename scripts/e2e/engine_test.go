@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	docker "github.com/docker/docker/client"
@@ -46,7 +47,6 @@ type seen struct {
 	container string // UUID
 	epoch     string
 	state     string
-	startedAt string
 }
 
 // list returns the Docker containers that carry a host's label.
@@ -74,7 +74,7 @@ func (e *engine) started(hostID string) map[string]string {
 	out := make(map[string]string)
 	for _, s := range list {
 		info, err := e.ContainerInspect(context.Background(), s.id)
-		if docker.IsErrNotFound(err) {
+		if errdefs.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
@@ -147,7 +147,7 @@ func (e *engine) removeAll(hostID string) {
 	}
 	for _, s := range list {
 		err := e.ContainerRemove(context.Background(), s.id, container.RemoveOptions{Force: true, RemoveVolumes: true})
-		if err != nil && !docker.IsErrNotFound(err) {
+		if err != nil && !errdefs.IsNotFound(err) {
 			e.Errorf("remove %s: %v", s.container, err)
 		}
 	}

@@ -38,7 +38,7 @@ func (a *acked) all() []string {
 
 // createUnderFaults lets workers create containers until stop is closed; none
 // of them waits for its host. Errors are part of the game.
-func (c *cluster) createUnderFaults(workers int, run bool, stop chan struct{}) (*acked, *sync.WaitGroup) {
+func (c *cluster) createUnderFaults(cycle, workers int, run bool, stop chan struct{}) (*acked, *sync.WaitGroup) {
 	a := &acked{ids: make(map[string]bool)}
 	var wg sync.WaitGroup
 	for w := range workers {
@@ -51,7 +51,7 @@ func (c *cluster) createUnderFaults(workers int, run bool, stop chan struct{}) (
 					return
 				default:
 				}
-				r := c.request(fmt.Sprintf("load-%d-%d", w, i), napping)
+				r := c.request(fmt.Sprintf("load-%d-%d-%d", cycle, w, i), napping)
 				if !run {
 					r.Constraints = map[string]string{"no": "such host"} // never placed
 				}
@@ -133,9 +133,9 @@ func TestKillServerUnderCreates(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	total := 0
-	for range cycles(t) {
+	for cycle := range cycles(t) {
 		stop := make(chan struct{})
-		made, wg := c.createUnderFaults(8, false, stop)
+		made, wg := c.createUnderFaults(cycle, 8, false, stop)
 		time.Sleep(time.Duration(200+rand.IntN(600)) * time.Millisecond)
 		c.server.kill()
 		c.server.start()
@@ -201,7 +201,7 @@ func TestKillAgentUnderLoad(t *testing.T) {
 	began := c.engine.started(c.hostID())[bystander.UUID]
 	for cycle := range cycles(t) {
 		stop := make(chan struct{})
-		made, wg := c.createUnderFaults(2, true, stop)
+		made, wg := c.createUnderFaults(cycle, 2, true, stop)
 		for _, k := range rebooted {
 			action := api.Reboot
 			if cycle%2 == 1 {
@@ -250,7 +250,7 @@ func TestKillBoth(t *testing.T) {
 	began := c.engine.started(c.hostID())[bystander.UUID]
 	for cycle := range cycles(t) {
 		stop := make(chan struct{})
-		made, wg := c.createUnderFaults(2, true, stop)
+		made, wg := c.createUnderFaults(cycle, 2, true, stop)
 		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
 		first, second := c.server, c.agent
 		if cycle%2 == 1 {

@@ -157,7 +157,7 @@ func orElse(s, other string) string {
 // container is next made.
 type PatchContainer struct {
 	Caller  structs.Caller
-	Ident   string // UUID or name
+	Ident   string  // UUID or name
 	Name    *string // "" means a generated one
 	Image   *string
 	Command *structs.Command // the zero Command means the image's own
