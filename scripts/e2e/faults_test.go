@@ -315,3 +315,38 @@ func TestServerStandsStill(t *testing.T) {
 	}
 	c.allThere(made.all())
 }
+
+// TestLostHostComesBack: containers of a silent host are Unknown, and what they
+// were once it is heard of again. What was deleted by force meanwhile goes from
+// the host then. I5, I6, I7.
+func TestLostHostComesBack(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	kept, forgotten := c.run("kept", napping), c.run("forgotten", napping)
+	began := c.engine.started(c.hostID())[kept.UUID]
+	c.agent.signal(syscall.SIGSTOP)
+	lost := c.await(kept.UUID, structs.ContainerUnknown)
+	if !strings.Contains(deref(lost.StatusReason), "host-1") {
+		t.Errorf("the reason is %q", deref(lost.StatusReason))
+	}
+	if _, err := c.client.Containers().Delete(c.ctx(), forgotten.UUID, api.DeleteOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late.Status != structs.ContainerCreating || late.Host != nil || deref(late.StatusReason) == "" {
+		t.Errorf("placed on a lost host: %+v", late)
+	}
+	c.agent.signal(syscall.SIGCONT)
+	c.await(kept.UUID, structs.ContainerRunning)
+	c.await(late.UUID, structs.ContainerRunning)
+	all := c.settled()
+	if len(all) != 2 {
+		t.Errorf("%d containers are left, want 2", len(all))
+	}
+	if now := c.engine.started(c.hostID())[kept.UUID]; now != began {
+		t.Errorf("I6: it began at %s, and now at %s", began, now)
+	}
+}

@@ -301,8 +301,9 @@ func TestNoLeaderForTooLong(t *testing.T) {
 func TestUnknownOutcomes(t *testing.T) {
 	for _, fault := range []servertest.Fault{servertest.LoseBefore, servertest.LoseAfter} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
-			f := newFixtureOn(t, servertest.New(t, servertest.WithHold(5*time.Second)))
+			f := newFixtureOn(t, servertest.New(t, servertest.WithHold(5*time.Second), servertest.WithPatience(50*time.Millisecond)))
 			id := f.running("c")
+			f.agent.Stop() // its reports would meet the faults
 			again := func(do func() *reply) *reply {
 				t.Helper()
 				f.s.Log.Break(fault)

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestConfigRefusals(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"-name":            func(c *Config) { c.Name = strings.Repeat("x", 256) },
+		"-bind":            func(c *Config) { c.Bind = "localhost" },
+		"-insecure":        func(c *Config) { c.Bind = "0.0.0.0" },
+		"-http-port":       func(c *Config) { c.HTTPPort = 65536 },
+		"-raft-port":       func(c *Config) { c.RaftPort = -5 },
+		"-gossip-port":     func(c *Config) { c.GossipPort = 1 << 20 },
+		"-auth":            func(c *Config) { c.Auth = "magic" },
+		"-join-token":      func(c *Config) { c.JoinToken = "short" },
+		"-host-lost-after": func(c *Config) { c.HostLostAfter = time.Millisecond },
+	} {
+		c := Config{DataDir: t.TempDir()}
+		change(&c)
+		if _, err := New(c); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	if err := (Config{Bind: "0.0.0.0", Insecure: true}).withDefaults().validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// running is a server that runs until stop is called.
+type running struct {
+	*Server
+	client *api.Client
+	stop   func() error
+}
+
+func start(t *testing.T, dir string) *running {
+	t.Helper()
+	srv, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true, DefaultBay: "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	r := &running{Server: srv}
+	r.stop = func() error {
+		cancel()
+		err := <-ended
+		ended <- err
+		return err
+	}
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if r.client, err = api.New(api.Config{Address: srv.URL()}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		bays, _, err := r.client.Bays().List(ctx, api.QueryOptions{Consistent: true})
+		if err == nil && len(bays) == 1 {
+			return r
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no default bay: %v, %v", bays, err)
+		}
+	}
+}
+
+func TestRestartKeepsEverything(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, dir)
+	ctx := context.Background()
+	made, _, err := first.client.Containers().Create(ctx, &structs.ContainerRequest{Image: "busybox"}, api.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, err := first.client.OperatorState(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := first.JoinTokenInUse()
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, dir)
+	after, _, err := second.client.OperatorState(ctx)
+	if err != nil || before.Index != after.Index || before.Hash != after.Hash {
+		t.Errorf("state %+v before, %+v after the restart: %v", before, after, err)
+	}
+	if _, _, err := second.client.Containers().Get(ctx, made.UUID, api.QueryOptions{}); err != nil {
+		t.Error(err)
+	}
+	if second.JoinTokenInUse() != token || len(token) < 32 {
+		t.Error("the join token is another one now")
+	}
+	if info, err := os.Stat(filepath.Join(dir, "join-token")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the join token's file: %v, %v", info, err)
+	}
+}
+
+func TestDirectoryAndPortInUse(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, dir)
+	if _, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), dir) {
+		t.Errorf("same directory: %v", err)
+	}
+	other := t.TempDir()
+	_, port, _ := strings.Cut(strings.TrimPrefix(first.URL(), "http://"), ":")
+	var n int
+	for _, c := range port {
+		n = 10*n + int(c-'0')
+	}
+	if _, err := New(Config{DataDir: other, HTTPPort: n, Solo: true}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), port) {
+		t.Errorf("same port: %v", err)
+	}
+	// What was refused holds nothing: the directory is free again.
+	second, err := New(Config{DataDir: other, HTTPPort: -1, Solo: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+}
+
+func TestEmptyIdentityIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "server-id")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true}); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A stop ends requests that are parked.
+func TestStopEndsParkedRequests(t *testing.T) {
+	s := start(t, t.TempDir())
+	index := s.store.Index()
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := s.client.Bays().List(context.Background(), api.QueryOptions{Index: index, Wait: time.Minute})
+		ended <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // parked or not, it has to end
+	began := time.Now()
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > shutdownGrace {
+		t.Errorf("the stop took %v", took)
+	}
+	<-ended
+}
+
+func TestDeadlines(t *testing.T) {
+	d := make(deadlines)
+	now := time.Now()
+	round := func(after time.Duration, ids ...string) []string {
+		d.mark()
+		for _, id := range ids {
+			d.see(id, now.Add(after), time.Minute)
+		}
+		return d.over(now.Add(after))
+	}
+	for _, step := range []struct {
+		after time.Duration
+		ids   []string
+		want  []string
+	}{
+		{0, []string{"a"}, nil},
+		{30 * time.Second, []string{"a", "b"}, nil},
+		{time.Minute, []string{"a", "b"}, []string{"a"}},
+		{80 * time.Second, []string{"b"}, nil},                // a is gone
+		{90 * time.Second, []string{"a", "b"}, []string{"b"}}, // a is new
+		{100 * time.Second, nil, nil},
+	} {
+		if got := round(step.after, step.ids...); !slices.Equal(got, step.want) {
+			t.Errorf("after %v: %v, want %v", step.after, got, step.want)
+		}
+	}
+	if len(d) != 0 {
+		t.Errorf("%d are not forgotten", len(d))
+	}
+}
+
+func TestRunFailsIfItsPortIsTakenAway(t *testing.T) {
+	srv, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.listener.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := srv.Run(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a server without its port ended with %v", err)
+	}
+}
