@@ -81,7 +81,11 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 		return fmt.Errorf("encode entry: %w", err)
 	}
 	// A poison entry must die here, not on every replica.
-	if _, err := state.DecodeEntry(data); err != nil {
+	entry, err := state.DecodeEntry(data)
+	if err == nil {
+		err = t.base.Check(entry.Changes)
+	}
+	if err != nil {
 		return fmt.Errorf("check entry: %w", err)
 	}
 	if _, err := c.proposer.Propose(ctx, data); err != nil {

@@ -207,7 +207,10 @@ func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s := effective(c); (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
+	// One that has yet to be made, or waits for a host, has nothing to stop,
+	// whatever is wanted of it.
+	made := c.HostID != "" && c.Status() != structs.ContainerCreating
+	if s := effective(c); made && (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident, wordFor(s)).About(structs.KindContainer)
 	}
 	return t.delete(c, r.Force), nil

@@ -224,6 +224,19 @@ func TestDelete(t *testing.T) {
 	if h.container(waiting.ID) != nil {
 		t.Error("no host had it, and the row is still there")
 	}
+	waiting = must(h, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", Memory: 1 << 40}})
+	must(h, ActOnContainer{Caller: alice, Ident: waiting.ID, Action: ActionStart})
+	must(h, DeleteContainer{Caller: alice, Ident: waiting.ID})
+	if h.container(waiting.ID) != nil {
+		t.Error("it was to be started, no host had it, and the row is still there")
+	}
+
+	pulled := h.create(alice, "", structs.ContainerSpec{})
+	h.report(pulled.ID, structs.Observed{Status: structs.ContainerCreating, Reason: "pulling"})
+	must(h, DeleteContainer{Caller: alice, Ident: pulled.ID})
+	if now := h.container(pulled.ID); now.Status() != structs.ContainerDeleting {
+		t.Errorf("deleted while its image was pulled: %+v", now)
+	}
 }
 
 func TestRemovedBehindOurBack(t *testing.T) {

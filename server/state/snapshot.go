@@ -18,6 +18,13 @@ type Snapshot struct {
 	tables  [maxTables]uint64 // ListIndex of AllProjects, by table code
 }
 
+// Check returns the error with which Apply would refuse the changes on this
+// state, nil if it would carry them out. Nothing is written.
+func (s *Snapshot) Check(changes []structs.Change) error {
+	_, err := s.fold(changes)
+	return err
+}
+
 // Index returns the index of the last entry that is in the snapshot.
 func (s *Snapshot) Index() uint64 { return s.index }
 
