@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// create makes the container unless it was there before: what somebody has
+// removed comes back only under a new epoch, which the cluster decides.
+func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
+	if p.rec.Created || !p.known && p.want.Observed > 0 {
+		return 0, p.vanished()
+	}
+	if left := p.held(); left > 0 {
+		return left, nil
+	}
+	if p.want.Spec == nil {
+		return 0, fmt.Errorf("assignment of container %s has no spec", p.want.ContainerID)
+	}
+	p.forgetOlder()
+	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec}
+	err = p.interruptible(ctx, func(next structs.Assignment) bool {
+		return next.Desired == structs.DesiredAbsent || next.Epoch != p.want.Epoch
+	}, func(ctx context.Context) error {
+		var err error
+		p.cur, err = p.r.backend.Create(ctx, req, func(sentence string) {
+			p.report(structs.Observed{Status: structs.ContainerCreating, Reason: sentence, Generation: p.rec.Generation}, nil)
+		})
+		return err
+	})
+	switch {
+	case err == nil:
+		p.r.mu.Lock()
+		p.u.have[p.want.Epoch] = p.cur.EngineID
+		overtaken := p.overtakenLocked()
+		p.r.mu.Unlock()
+		if overtaken {
+			return 0, errInterrupted // a pull takes long: it may not be wanted running any more
+		}
+		return 0, nil
+	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
+		return 0, err
+	case errors.Is(err, backend.ErrNoImage):
+		return p.fail(imageRetry, failLimit, err.Error())
+	case errors.Is(err, backend.ErrNameTaken):
+		return p.fail(failRetry, nameLimit, err.Error())
+	case errors.Is(err, backend.ErrInvalid):
+		return p.fail(failLimit, failLimit, "the engine refuses it: "+err.Error())
+	}
+	return p.fail(failRetry, failLimit, "creating it failed: "+err.Error())
+}
+
+// forgetOlder drops the records of the container's earlier placements.
+func (p *pass) forgetOlder() {
+	for _, ref := range p.r.journal.refs() {
+		if ref.ContainerID == p.want.ContainerID && ref.Epoch < p.want.Epoch {
+			p.r.forget(ref)
+		}
+	}
+}
+
+// vanished tells that somebody has removed the container.
+func (p *pass) vanished() error {
+	const reason = "its container was removed from the host, not by magnum"
+	if !p.known {
+		p.rec.Generation = min(p.want.Observed, p.want.Generation)
+	}
+	if !p.known || p.rec.Generation < p.want.Generation {
+		p.rec.Created, p.rec.Intent = true, nil
+		p.rec.Failed = p.rec.Generation < p.want.Generation
+		p.rec.Generation, p.rec.Reason = p.want.Generation, reason
+		if err := p.save(); err != nil {
+			return err
+		}
+	}
+	p.report(structs.Observed{Status: structs.ContainerGone, Reason: reason, Generation: p.rec.Generation, Failed: p.rec.Failed, RestartCount: p.rec.Restarts}, nil)
+	return nil
+}
+
+// adopt takes the container that is there for the one that is wanted.
+func (p *pass) adopt() error {
+	changed := false
+	if !p.rec.Created {
+		p.rec.Created, changed = true, true
+	}
+	if !p.known && p.want.Observed > p.rec.Generation {
+		// The journal is lost; what the servers have heard is still true.
+		p.rec.Generation, changed = min(p.want.Observed, p.want.Generation), true
+	}
+	if in := p.rec.Intent; in != nil && !p.cur.StartedAt.Equal(in.StartedAt) {
+		// The start has happened, and the agent was gone before it could say so.
+		if in.Generation < p.want.Generation || p.want.Desired == structs.DesiredRunning {
+			p.rec.Generation = max(p.rec.Generation, in.Generation)
+			p.rec.Failed, p.rec.Reason = false, ""
+		}
+		p.rec.Intent, changed = nil, true
+	}
+	if !changed {
+		return nil
+	}
+	return p.save()
+}

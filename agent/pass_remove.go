@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// absent removes the container, and says so until a server has heard it.
+func (p *pass) absent(ctx context.Context) (time.Duration, error) {
+	if p.cur != nil {
+		err := p.remove(ctx, p.cur, p.want.Force)
+		if err != nil && !errors.Is(err, errInterrupted) && !errors.Is(err, backend.ErrAway) && ctx.Err() == nil {
+			p.report(p.status("removing it failed, and is tried again: "+err.Error()), nil)
+		}
+		if err != nil {
+			return 0, err
+		}
+		p.cur = nil
+	}
+	id, epoch := p.want.ContainerID, p.want.Epoch
+	p.r.mu.Lock()
+	orphan := p.u.orphan
+	p.r.mu.Unlock()
+	if orphan {
+		p.r.removed(id, epoch)
+		return 0, nil
+	}
+	p.report(structs.Observed{Status: structs.ContainerGone, Generation: p.want.Generation}, func() { p.r.removed(id, epoch) })
+	return 0, nil
+}
+
+// remove ends the process and deletes the container.
+func (p *pass) remove(ctx context.Context, c *backend.Container, force bool) error {
+	var err error
+	switch {
+	case !c.Live():
+	case force:
+		err = p.r.backend.Kill(ctx, c.EngineID)
+	default:
+		err = p.stop(ctx, c)
+	}
+	if err == nil || errors.Is(err, backend.ErrNotFound) {
+		err = p.r.backend.Remove(ctx, c.EngineID)
+	}
+	if err == nil {
+		p.drop(c.Epoch, c.EngineID)
+	}
+	return err
+}
+
+// stop ends the process in its own time. A stop or delete that comes meanwhile
+// overtakes it: its timeout may be shorter. Anything else waits, because the
+// engine would still kill the process at the end of this one.
+func (p *pass) stop(ctx context.Context, c *backend.Container) error {
+	if c.State == backend.StatePaused {
+		if err := p.r.backend.Unpause(ctx, c.EngineID); err != nil {
+			return err
+		}
+	}
+	return p.interruptible(ctx, func(next structs.Assignment) bool {
+		return next.Desired == structs.DesiredAbsent || next.Desired == structs.DesiredStopped
+	}, func(ctx context.Context) error {
+		return p.r.backend.Stop(ctx, c.EngineID, time.Duration(p.want.StopTimeout)*time.Second)
+	})
+}
+
+// keepStopped stops what runs, also what somebody else has started: a user has
+// said stop, and a start of an agent that was killed may come late.
+func (p *pass) keepStopped(ctx context.Context) (time.Duration, error) {
+	if p.cur.Live() {
+		if err := p.stop(ctx, p.cur); err != nil {
+			return p.failed(err, "stopping it failed: ")
+		}
+		if err := p.look(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return 0, p.settle()
+}
