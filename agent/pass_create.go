@@ -28,9 +28,7 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.want.Epoch
 	}, func(ctx context.Context) error {
 		var err error
-		p.cur, err = p.r.backend.Create(ctx, req, func(sentence string) {
-			p.report(structs.Observed{Status: structs.ContainerCreating, Reason: sentence, Generation: p.rec.Generation}, nil)
-		})
+		p.cur, err = p.r.backend.Create(ctx, req, p.progress())
 		return err
 	})
 	switch {
@@ -46,13 +44,30 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
 		return 0, err
 	case errors.Is(err, backend.ErrNoImage):
-		return p.fail(imageRetry, failLimit, err.Error())
+		return p.lack(p.want.Spec.Image, err)
 	case errors.Is(err, backend.ErrNameTaken):
 		return p.fail(failRetry, nameLimit, err.Error())
 	case errors.Is(err, backend.ErrInvalid):
 		return p.fail(failLimit, failLimit, "the engine refuses it: "+err.Error())
 	}
 	return p.fail(failRetry, failLimit, "creating it failed: "+err.Error())
+}
+
+// quietRetry is how long a try of what was given up stays untold: the reason
+// is to be read, and most such tries fail like the last one.
+const quietRetry = 10 * time.Second
+
+// progress returns what tells of a pull.
+func (p *pass) progress() func(sentence string) {
+	began := time.Now()
+	return func(sentence string) {
+		switch {
+		case p.rec.Generation < p.want.Generation:
+			p.report(structs.Observed{Status: structs.ContainerCreating, Reason: sentence, Generation: p.rec.Generation}, nil)
+		case time.Since(began) > quietRetry:
+			p.report(p.status(sentence), nil)
+		}
+	}
 }
 
 // forgetOlder drops the records of the container's earlier placements.

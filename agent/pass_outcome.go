@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -71,6 +72,16 @@ func (p *pass) fail(base, limit time.Duration, reason string) (time.Duration, er
 	return again, nil
 }
 
+// lack is fail for an image that can't be had. When one of its name comes to
+// the engine, it is tried again at once.
+func (p *pass) lack(image string, err error) (time.Duration, error) {
+	p.r.mu.Lock()
+	p.u.lacks = image
+	next := doubled(imageRetry, failLimit, p.u.tries)
+	p.r.mu.Unlock()
+	return p.fail(imageRetry, failLimit, fmt.Sprintf("%s; it is tried again in %s, or start it to try at once", err, next))
+}
+
 // failed sorts an error of an action: what is no answer ends the pass, the
 // rest gives the generation up.
 func (p *pass) failed(err error, doing string) (time.Duration, error) {
@@ -101,6 +112,9 @@ func (p *pass) holdFor(base, limit time.Duration, reason string) time.Duration {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	d := doubled(base, limit, p.u.tries)
+	if p.overtakenLocked() {
+		return d // what has been asked for meanwhile is tried at once
+	}
 	p.u.tries++
 	p.u.hold, p.u.reason = time.Now().Add(d), reason
 	return d
@@ -110,5 +124,5 @@ func (p *pass) holdFor(base, limit time.Duration, reason string) time.Duration {
 func (p *pass) calm() {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
-	p.u.tries, p.u.hold, p.u.reason = 0, time.Time{}, ""
+	p.u.calmLocked()
 }

@@ -341,6 +341,96 @@ func TestImageThatDoesNotExist(t *testing.T) {
 	})
 }
 
+// TestImageThatCannotBeHad: it is tried again slower and slower, and nothing
+// but the failure is told meanwhile.
+func TestImageThatCannotBeHad(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		a.Spec.Image = "none:1"
+		h.assign(a)
+		for i, again := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute} {
+			if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "tried again in "+again.String()) {
+				h.Fatalf("told %+v, want the next try in %s", r, again)
+			}
+			if n := h.fake.Pulls(); n != i+1 {
+				h.Fatalf("%d pulls, want %d", n, i+1)
+			}
+			h.after(again - time.Second)
+			h.fake.ImportImage("other:1") // no reason to try
+			h.after(0)
+			if n := h.fake.Pulls(); n != i+1 {
+				h.Fatalf("%d pulls before the time, want %d", n, i+1)
+			}
+			h.after(time.Second)
+		}
+		if h.said(func(r structs.ContainerReport) bool { return r.Status != structs.ContainerError }) {
+			h.Fatal("a try in the background was told")
+		}
+	})
+}
+
+// TestImageThatComes: whoever waits for it is served at once.
+func TestImageThatComes(t *testing.T) {
+	inHost(t, func(h *host) {
+		a, b, c := want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredCreated), want("c", 1, structs.DesiredRunning)
+		a.Spec.Image, b.Spec.Image, c.Spec.Image = "none", "docker.io/library/none:latest", "none:2"
+		h.assign(a, b, c)
+		h.fake.ImportImage("none:latest")
+		h.after(0)
+		h.settled(a, structs.ContainerRunning)
+		h.settled(b, structs.ContainerStopped)
+		h.expect(c, structs.ContainerError, true)
+		if n := h.fake.Pulls(); n != 3 {
+			h.Fatalf("%d pulls, want one for each container", n)
+		}
+	})
+}
+
+// TestPullThatLasts: a slow try in the background is told, but is no success.
+func TestPullThatLasts(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		a.Spec.Image = "none:1"
+		h.assign(a)
+		release := h.fake.HoldPulls()
+		h.after(30 * time.Second)
+		h.fake.Say("pulling none:1: hardly begun")
+		h.after(0)
+		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "tried again") {
+			h.Fatalf("told %+v", r)
+		}
+		h.after(quietRetry + time.Second)
+		h.fake.Say("pulling none:1: half of it")
+		h.after(0)
+		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "half of it") || r.Generation != 1 {
+			h.Fatalf("told %+v", r)
+		}
+		h.fake.AddImage("none:1")
+		release()
+		h.after(0)
+		h.settled(a, structs.ContainerRunning)
+	})
+}
+
+// TestActionDuringAPull: what is asked for while a pull fails is tried at once,
+// not after the pause of that failure.
+func TestActionDuringAPull(t *testing.T) {
+	inHost(t, func(h *host) {
+		release := h.fake.HoldPulls()
+		a := want("a", 1, structs.DesiredRunning)
+		a.Spec.Image = "none:1"
+		h.assign(a)
+		a = next(a, structs.DesiredRunning)
+		h.assign(a)
+		h.expect(a, structs.ContainerCreating, false)
+		release()
+		h.after(0)
+		if r := h.expect(a, structs.ContainerError, true); r.Generation != 2 || h.fake.Pulls() != 2 {
+			h.Fatalf("told %+v after %d pulls", r, h.fake.Pulls())
+		}
+	})
+}
+
 func TestPullIsToldAndCanBeLeft(t *testing.T) {
 	inHost(t, func(h *host) {
 		release := h.fake.HoldPulls()

@@ -56,9 +56,14 @@ type unit struct {
 
 	tries  int       // failures since the assignment last changed
 	hold   time.Time // what has failed isn't tried again before
-	reason string    // of a restart that failed, while it is held
+	reason string    // of what has failed, while it is held
+	lacks  string    // the image for want of which it has failed
 	deaths int       // quick ends in a row of a container that is restarted always
 }
+
+// calmLocked ends all holding: something has succeeded, or something else is
+// asked for.
+func (u *unit) calmLocked() { u.tries, u.hold, u.reason, u.lacks = 0, time.Time{}, "", "" }
 
 func (r *reconciler) unitLocked(id string) *unit {
 	u := r.units[id]
@@ -149,11 +154,26 @@ func (r *reconciler) listed(entries []backend.Entry) {
 func (r *reconciler) event(e backend.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.Kind == backend.EventImage {
+		r.imageCameLocked(e.Image)
+		return
+	}
 	u := r.unitLocked(e.ContainerID)
 	if e.Kind != backend.EventRemoved {
 		u.have[e.Epoch] = e.EngineID
 	}
 	r.kickLocked(u)
+}
+
+// imageCameLocked has those tried at once that have failed for want of the
+// image; "" stands for any.
+func (r *reconciler) imageCameLocked(image string) {
+	for _, u := range r.units {
+		if u.lacks != "" && (image == "" || backend.SameImage(u.lacks, image)) {
+			u.hold, u.lacks = time.Time{}, ""
+			r.kickLocked(u)
+		}
+	}
 }
 
 // stop ends the run: no goroutine and no timer is left.
@@ -239,7 +259,7 @@ func (r *reconciler) apply(w *structs.Work, quarantine bool) {
 		if old != nil && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force {
 			continue
 		}
-		u.tries, u.hold, u.reason = 0, time.Time{}, ""
+		u.calmLocked()
 		if u.interrupt != nil {
 			u.interrupt(a)
 		}

@@ -87,13 +87,15 @@ const (
 	EventCreated EventKind = "created"
 	EventRemoved EventKind = "removed"
 	EventChanged EventKind = "changed" // started, died, paused, renamed, ...
+	EventImage   EventKind = "image"   // an image has come: pulled, loaded, tagged
 )
 
-// Event says that something happened to a container. It tells where to look,
-// not what is the case now.
+// Event says that something happened to a container, or to an image. It tells
+// where to look, not what is the case now.
 type Event struct {
-	Entry
-	Kind EventKind
+	Entry // zero for an image
+	Kind  EventKind
+	Image string // the image's name, as somebody has written it; "" if it is not known
 }
 
 // ExecStreams are the ends of a command that runs inside a container.
@@ -119,7 +121,7 @@ type Backend interface {
 	List(ctx context.Context, owner Owner) ([]Entry, error)
 
 	// Events calls ready once events are being recorded, and then event for
-	// each one of the owner's containers, from one goroutine. Nothing that
+	// each one of the owner's containers and of any image, from one goroutine. Nothing that
 	// happens after the call of ready is lost; something may come twice. It
 	// blocks until the stream ends, and returns why: never nil.
 	Events(ctx context.Context, owner Owner, ready func(), event func(Event)) error
@@ -129,9 +131,9 @@ type Backend interface {
 
 	// Create makes the container, but doesn't start it. It first fetches the
 	// image as the spec's pull policy says, however long that takes;
-	// progress is called now and then with a sentence for the user, also
-	// while the registry is away and is asked again. All requests for one
-	// image share one fetch. If the container exists already and is the same
+	// progress is called now and then with a sentence for the user. A
+	// registry that is away is asked a few times within seconds, and then the
+	// answer is ErrNoImage. All requests for one image share one fetch. If the container exists already and is the same
 	// (owner, ref, spec), it is returned: Create may be repeated.
 	// ErrNoImage, ErrNameTaken, ErrInvalid.
 	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)

@@ -12,7 +12,7 @@ var (
 	ErrAway       = errors.New("engine away")           // the engine does not answer
 	ErrNotFound   = errors.New("no such container")     // removed, or never there
 	ErrNotRunning = errors.New("container not running") // or paused
-	ErrNoImage    = errors.New("no such image")         // the registry says so, or the pull policy forbids to ask
+	ErrNoImage    = errors.New("no such image")         // the registry says so or is away, or the pull policy forbids to ask
 	ErrNameTaken  = errors.New("name taken")            // by a container that isn't the one wanted
 	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
 	ErrInvalid    = errors.New("refused by the engine") // and will be again

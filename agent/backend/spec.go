@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -35,4 +36,20 @@ func Hash(spec *structs.ContainerSpec) string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8])
+}
+
+// SameImage reports whether two references as users write them name one image:
+// "busybox" is "docker.io/library/busybox:latest".
+func SameImage(a, b string) bool { return fullImage(a) == fullImage(b) }
+
+// fullImage writes a reference out as far as the comparison needs it.
+func fullImage(ref string) string {
+	for _, prefix := range []string{"docker.io/", "index.docker.io/"} {
+		ref = strings.TrimPrefix(ref, prefix)
+	}
+	ref = strings.TrimPrefix(ref, "library/")
+	if last := ref[strings.LastIndex(ref, "/")+1:]; !strings.ContainsAny(last, ":@") {
+		ref += ":latest"
+	}
+	return ref
 }

@@ -62,8 +62,8 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 				return nil, &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
 					"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", req.Spec.Image)}
 			}
-			if err := d.pull(ctx, req.Spec.Image, progress); err != nil {
-				return nil, err
+			if err := d.pull(ctx, req.Spec.Image, progress); err != nil && !d.hasImage(ctx, req.Spec.Image) {
+				return nil, err // nobody has loaded it meanwhile
 			}
 		default:
 			return nil, err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -216,44 +217,109 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 	}
 }
 
-func TestRegistryAwayIsToldAndTriedAgain(t *testing.T) {
-	d := engine(t)
-	ctx, cancel := context.WithCancel(t.Context())
+// nowhere is an image in a registry where nothing listens.
+func nowhere() backend.CreateRequest {
 	spec := backendtest.Sleeper()
-	spec.Image = "127.0.0.1:1/none:1" // nothing listens there
-	said := make(chan string, 100)
+	spec.Image = "127.0.0.1:1/none-" + structs.NewID() + ":1"
+	return backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: structs.NewID(), Spec: spec}
+}
+
+// TestRegistryAway: it is asked a few times, for all who wait at once, and
+// given up soon.
+func TestRegistryAway(t *testing.T) {
+	d, req := engine(t), nowhere()
+	began := time.Now()
+	var mu sync.Mutex
+	said := make(map[string]bool)
 	var wait sync.WaitGroup
-	project := structs.NewID()
 	for range 3 {
 		wait.Go(func() {
-			req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Spec: spec}
-			if _, err := d.Create(ctx, req, func(s string) { said <- s }); !errors.Is(err, context.Canceled) {
+			mine := req
+			mine.ContainerID = structs.NewID()
+			_, err := d.Create(t.Context(), mine, func(s string) {
+				mu.Lock()
+				defer mu.Unlock()
+				said[s] = true
+			})
+			if !errors.Is(err, backend.ErrNoImage) || !strings.Contains(err.Error(), req.Spec.Image) || !strings.Contains(err.Error(), "registry can be reached") {
 				t.Errorf("create ends with %v", err)
 			}
 		})
 	}
-	for deadline := time.After(time.Minute); ; {
-		select {
-		case s := <-said:
-			if !strings.Contains(s, "attempt 1 failed") {
-				continue
-			}
-		case <-deadline:
-			t.Fatal("nothing was said of the failed attempt")
-		}
-		break
-	}
-	d.mu.Lock()
-	if len(d.pulls) != 1 {
-		t.Errorf("%d pulls for one image, want 1", len(d.pulls))
-	}
-	d.mu.Unlock()
-	cancel()
 	wait.Wait()
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("the answer took %s", took)
+	}
+	if len(said) != pullAttempts { // that it begins, and each failure but the last
+		t.Errorf("%d different sentences for one fetch, want %d: %v", len(said), pullAttempts, said)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.pulls) != 0 {
 		t.Errorf("%d pulls are left", len(d.pulls))
+	}
+}
+
+func TestPullEndsWithItsLastWaiter(t *testing.T) {
+	d, req := engine(t), nowhere()
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := d.Create(ctx, req, func(s string) {
+		if strings.Contains(s, "attempt 1 failed") {
+			cancel()
+		}
+	}); !errors.Is(err, context.Canceled) {
+		t.Errorf("create ends with %v", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.pulls) != 0 {
+		t.Errorf("%d pulls are left", len(d.pulls))
+	}
+}
+
+// TestImageLoadedMeanwhile: an image that somebody tags while its registry is
+// away serves the create under way, and is told as an event.
+func TestImageLoadedMeanwhile(t *testing.T) {
+	d, req := engine(t), nowhere()
+	t.Cleanup(func() {
+		_, _ = d.cli.ImageRemove(context.Background(), req.Spec.Image, image.RemoveOptions{})
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	came := make(chan struct{}, 1)
+	ready := make(chan struct{})
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	wait.Go(func() {
+		_ = d.Events(ctx, req.Owner, func() { close(ready) }, func(e backend.Event) {
+			if e.Kind == backend.EventImage && backend.SameImage(e.Image, req.Spec.Image) {
+				came <- struct{}{}
+				cancel()
+			}
+		})
+	})
+	<-ready
+	var once sync.Once
+	c, err := d.Create(t.Context(), req, func(s string) {
+		if strings.Contains(s, "attempt 1 failed") {
+			once.Do(func() {
+				if err := d.cli.ImageTag(t.Context(), dockertest.Image, req.Spec.Image); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	if err := d.Remove(t.Context(), c.EngineID); err != nil {
+		t.Error(err)
+	}
+	<-ctx.Done()
+	select {
+	case <-came:
+	default:
+		t.Error("no event told of the image")
 	}
 }
 

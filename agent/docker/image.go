@@ -21,10 +21,13 @@ import (
 // How a fetch tells of itself and how it goes on when the registry is away.
 const (
 	progressPause = 2 * time.Second // between two sentences: each is a write to the cluster
-	pullPauseMin  = 2 * time.Second
-	pullPauseMax  = 2 * time.Minute
-	pullSilence   = 5 * time.Minute // a registry that sends nothing for so long is away
+	pullAttempts  = 3
+	pullPause     = time.Second      // before the second attempt; doubled before the third
+	pullPatience  = 10 * time.Second // no new attempt after a registry was silent for so long: a user waits for the answer
+	pullSilence   = 5 * time.Minute  // a registry that stops sending for so long is away
 )
+
+var errSilent = fmt.Errorf("nothing has come for %s", pullSilence)
 
 // pull is one fetch of an image, shared by all who wait for it. It ends with
 // the last of them.
@@ -42,7 +45,7 @@ type pull struct {
 }
 
 // pull fetches the image, or joins the fetch that is under way, and returns
-// when it is there. It tries again without end while the registry is away.
+// when it is there, or after a few quick attempts if the registry is away.
 // ErrNoImage, ErrInvalid.
 func (d *Docker) pull(ctx context.Context, ref string, progress func(string)) error {
 	d.mu.Lock()
@@ -116,43 +119,53 @@ func (p *pull) say(sentence string) {
 	}
 }
 
-// fetch fetches the image, again and again while the registry is away.
+// fetch fetches the image. What may pass in a moment is tried again, a few
+// times.
 func (d *Docker) fetch(ctx context.Context, ref string, say func(string)) error {
-	pause := pullPauseMin
 	say("pulling " + ref)
+	began := time.Now()
 	for attempt := 1; ; attempt++ {
-		err := d.fetchOnce(ctx, ref, say)
+		layers := make(map[string]*layer)
+		err := d.fetchOnce(ctx, ref, layers, say)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		if final := pullFailure(ref, err); final != nil {
 			return final
 		}
-		wait := pause/2 + rand.N(pause/2)
-		say(fmt.Sprintf("pulling %s: attempt %d failed: %s; trying again in %s",
-			ref, attempt, shorten(engineWords(err)), wait.Round(time.Second)))
 		d.log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
+		if attempt == pullAttempts || len(layers) == 0 && time.Since(began) > pullPatience {
+			return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
+				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engineWords(err)))}
+		}
+		pause := pullPause << (attempt - 1)
+		pause += rand.N(pause / 2)
+		say(fmt.Sprintf("pulling %s: attempt %d failed: %s; trying again in %s",
+			ref, attempt, shorten(engineWords(err)), pause.Round(time.Second)))
 		select {
-		case <-time.After(wait):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		pause = min(2*pause, pullPauseMax)
 	}
 }
 
-// fetchOnce makes one attempt.
-func (d *Docker) fetchOnce(ctx context.Context, ref string, say func(string)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silence := time.AfterFunc(pullSilence, cancel)
+// fetchOnce makes one attempt, and notes in layers what it gets.
+func (d *Docker) fetchOnce(ctx context.Context, ref string, layers map[string]*layer, say func(string)) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(pullSilence, func() { cancel(errSilent) })
 	defer silence.Stop()
+	defer func() {
+		if err != nil && context.Cause(ctx) == errSilent {
+			err = errSilent
+		}
+	}()
 	body, err := d.cli.ImagePull(ctx, ref, image.PullOptions{})
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	layers := make(map[string]*layer)
 	said := time.Now()
 	for dec := json.NewDecoder(body); ; {
 		var m jsonmessage.JSONMessage
@@ -171,6 +184,14 @@ func (d *Docker) fetchOnce(ctx context.Context, ref string, say func(string)) er
 			say("pulling " + ref + summary(layers))
 		}
 	}
+}
+
+// hasImage reports whether the image is on the host.
+func (d *Docker) hasImage(ctx context.Context, ref string) bool {
+	return d.read(ctx, readTimeout, func(ctx context.Context) error {
+		_, err := d.cli.ImageInspect(ctx, ref)
+		return err
+	}) == nil
 }
 
 // layer is how far one layer of an image is fetched.

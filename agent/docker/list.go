@@ -65,36 +65,65 @@ var eventKinds = map[events.Action]backend.EventKind{
 // subscribes, and replays its last 256 events from memory.
 const eventOverlap = 2 * time.Second
 
-// Events follows the engine's event stream.
+// imageKinds are the engine's events that may make a missing image be there. An
+// import and a build tag their image.
+var imageKinds = []events.Action{events.ActionPull, events.ActionTag, events.ActionLoad}
+
+// Events follows the engine's event streams: of the owner's containers, and of
+// images, which have no owner.
 func (d *Docker) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	args := owned(owner)
-	args.Add("type", string(events.ContainerEventType))
+	ofContainers, ofImages := owned(owner), filters.NewArgs()
+	ofContainers.Add("type", string(events.ContainerEventType))
 	for action := range eventKinds {
-		args.Add("event", string(action))
+		ofContainers.Add("event", string(action))
+	}
+	ofImages.Add("type", string(events.ImageEventType))
+	for _, action := range imageKinds {
+		ofImages.Add("event", string(action))
 	}
 	since := time.Now().Add(-eventOverlap)
-	messages, errs := d.cli.Events(ctx, events.ListOptions{
-		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
-		Filters: args,
-	})
+	open := func(args filters.Args) (<-chan events.Message, <-chan error) {
+		return d.cli.Events(ctx, events.ListOptions{Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()), Filters: args})
+	}
+	images, imageErrs := open(ofImages)
+	containers, containerErrs := open(ofContainers)
 	select {
-	case err := <-errs:
+	case err := <-imageErrs:
+		return d.streamEnd(ctx, err)
+	case err := <-containerErrs:
 		return d.streamEnd(ctx, err)
 	default:
 		ready()
 	}
 	for {
 		select {
-		case m := <-messages:
+		case m := <-containers:
 			if e, ok := entryOf(m.Actor.ID, m.Actor.Attributes); ok && eventKinds[m.Action] != "" {
 				event(backend.Event{Entry: e, Kind: eventKinds[m.Action]})
 			}
-		case err := <-errs:
+		case m := <-images:
+			event(imageEvent(m))
+		case err := <-imageErrs:
+			return d.streamEnd(ctx, err)
+		case err := <-containerErrs:
 			return d.streamEnd(ctx, err)
 		}
 	}
+}
+
+// imageEvent reads an image's event. An archive is told of by its images' ids,
+// not by their names.
+func imageEvent(m events.Message) backend.Event {
+	e := backend.Event{Kind: backend.EventImage}
+	switch m.Action {
+	case events.ActionTag:
+		e.Image = m.Actor.Attributes["name"]
+	case events.ActionPull:
+		e.Image = m.Actor.ID
+	}
+	return e
 }
 
 // streamEnd is why the event stream ended: never nil.

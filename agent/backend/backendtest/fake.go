@@ -30,7 +30,8 @@ type Fake struct {
 	nextID     int
 	containers map[string]*process // by engine id
 	images     map[string]bool
-	pulling    chan struct{}  // not nil: pulls wait until it is closed
+	pulling    chan struct{} // not nil: pulls wait until it is closed
+	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool
 	watchers   map[int]*watcher
@@ -66,7 +67,7 @@ const Image = "magnum-test/busybox:latest"
 func NewFake() *Fake {
 	return &Fake{
 		containers: make(map[string]*process), images: map[string]bool{Image: true},
-		refused: make(map[string]int), foreign: make(map[string]bool), watchers: make(map[int]*watcher),
+		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
 	}
 }
@@ -222,7 +223,7 @@ func (f *Fake) Create(ctx context.Context, req backend.CreateRequest, progress f
 // fetch waits for a pull.
 func (f *Fake) fetch(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
 	f.mu.Lock()
-	gate, down, have := f.pulling, f.down, f.images[spec.Image]
+	gate, down, have := f.pulling, f.down, f.hasImageLocked(spec.Image)
 	f.mu.Unlock()
 	switch {
 	case down:
@@ -231,6 +232,7 @@ func (f *Fake) fetch(ctx context.Context, spec *structs.ContainerSpec, progress 
 		return nil
 	case spec.PullPolicy != structs.PullNever && gate != nil:
 		progress("pulling " + spec.Image)
+		defer f.listen(progress)()
 		select {
 		case <-gate:
 		case <-ctx.Done():
@@ -242,10 +244,33 @@ func (f *Fake) fetch(ctx context.Context, spec *structs.ContainerSpec, progress 
 	if spec.PullPolicy != structs.PullNever {
 		f.pulls++
 	}
-	if !f.images[spec.Image] {
+	if !f.hasImageLocked(spec.Image) {
 		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf("image %s can't be pulled: not found", spec.Image)}
 	}
 	return nil
+}
+
+func (f *Fake) hasImageLocked(ref string) bool {
+	for have := range f.images {
+		if backend.SameImage(have, ref) {
+			return true
+		}
+	}
+	return false
+}
+
+// listen lets Say reach a pull that waits.
+func (f *Fake) listen(progress func(string)) (leave func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.nextID++
+	id := f.nextID
+	f.saying[id] = progress
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.saying, id)
+	}
 }
 
 func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {

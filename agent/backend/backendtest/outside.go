@@ -93,6 +93,23 @@ func (f *Fake) AddImage(ref string) {
 	f.images[ref] = true
 }
 
+// ImportImage makes an image available on the engine, as docker tag does.
+func (f *Fake) ImportImage(ref string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.images[ref] = true
+	for _, w := range f.watchers {
+		w.queue <- backend.Event{Kind: backend.EventImage, Image: ref}
+	}
+}
+
+// Pulls returns how often a registry was asked.
+func (f *Fake) Pulls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pulls
+}
+
 // HoldPulls makes pulls wait until release is called.
 func (f *Fake) HoldPulls() (release func()) {
 	f.mu.Lock()
@@ -100,6 +117,15 @@ func (f *Fake) HoldPulls() (release func()) {
 	gate := make(chan struct{})
 	f.pulling = gate
 	return func() { close(gate) }
+}
+
+// Say has all pulls that are held tell of themselves.
+func (f *Fake) Say(sentence string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, progress := range f.saying {
+		progress(sentence)
+	}
 }
 
 // TakePort makes a host port unavailable, or available again.
