@@ -11,6 +11,8 @@ type Assignment struct {
 	Epoch            uint64         `json:"epoch"`
 	Generation       uint64         `json:"generation"`
 	RebootGeneration uint64         `json:"reboot_generation,omitempty"`
+	KillGeneration   uint64         `json:"kill_generation,omitempty"`
+	Signal           string         `json:"signal,omitempty"` // of that kill
 	Desired          Desired        `json:"desired"`
 	Force            bool           `json:"force,omitempty"`
 	StopTimeout      int            `json:"stop_timeout"` // seconds
@@ -27,6 +29,7 @@ func AssignmentOf(c *Container) Assignment {
 	return Assignment{
 		ContainerID: c.ID, ProjectID: c.ProjectID, Name: c.Name,
 		Epoch: c.Epoch, Generation: c.Generation, RebootGeneration: c.RebootGeneration,
+		KillGeneration: c.KillGeneration, Signal: c.Signal,
 		Desired: c.Desired, Force: c.Force, StopTimeout: stop, Observed: c.Observed.Generation, Spec: &c.Spec,
 	}
 }
@@ -80,72 +83,4 @@ type ContainerReport struct {
 type StatusReported struct {
 	Index uint64 `json:"index"`
 	Seq   uint64 `json:"seq"` // the last one taken
-}
-
-// SessionKind says what an agent is asked to open.
-type SessionKind string
-
-// The session kinds.
-const (
-	SessionLogs SessionKind = "logs"
-	SessionExec SessionKind = "execute"
-)
-
-// SessionOffer asks an agent to dial back: a WebSocket on
-// GET /v1/agent/hosts/ID/sessions/SID, whose binary messages begin with a
-// Channel byte. A SID is used once and only by its host.
-type SessionOffer struct {
-	SID         string       `json:"sid"`
-	Kind        SessionKind  `json:"kind"`
-	ContainerID string       `json:"container_id"`
-	Epoch       uint64       `json:"epoch"`
-	Logs        *LogsRequest `json:"logs,omitempty"`
-	Exec        *ExecRequest `json:"exec,omitempty"`
-}
-
-// LogsRequest says which log lines are wanted.
-type LogsRequest struct {
-	Stdout     bool   `json:"stdout"`
-	Stderr     bool   `json:"stderr"`
-	Timestamps bool   `json:"timestamps"`
-	Follow     bool   `json:"follow"`
-	Tail       int    `json:"tail"`  // lines from the end, -1 means all
-	Since      string `json:"since"` // RFC 3339 or a duration before now, "" means from the start
-}
-
-// ExecRequest is a command to run inside a container.
-type ExecRequest struct {
-	Command []string `json:"command"`
-	Env     []string `json:"env,omitempty"` // KEY=VALUE
-	User    string   `json:"user,omitempty"`
-	Workdir string   `json:"workdir,omitempty"`
-	TTY     bool     `json:"tty,omitempty"`
-	Stdin   bool     `json:"stdin,omitempty"`
-	Width   uint     `json:"width,omitempty"` // of the terminal, in columns; 0 means unknown
-	Height  uint     `json:"height,omitempty"`
-}
-
-// The channels: the first byte of each binary WebSocket message of a session,
-// between client and server as between server and agent.
-const (
-	ChannelStdin   byte = 0
-	ChannelStdout  byte = 1
-	ChannelStderr  byte = 2
-	ChannelControl byte = 3 // JSON: Control
-)
-
-// Control is a message on ChannelControl. One field is set.
-type Control struct {
-	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
-	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended
-	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
-	Error    string  `json:"error,omitempty"`     // last message of a session that failed
-	Code     Code    `json:"code,omitempty"`      // of Error
-	Done     bool    `json:"done,omitempty"`      // last message of a logs session
-}
-
-// Resize is a terminal's size.
-type Resize struct {
-	Width  uint `json:"w"`
-	Height uint `json:"h"`
 }

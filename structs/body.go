@@ -206,6 +206,25 @@ type OutputBody struct {
 	Stderr   *string `json:"stderr,omitempty"`    // with ?split=true
 }
 
+// StatsBody is what a container uses of its host, at one moment.
+type StatsBody struct {
+	ReadAt      Time    `json:"read_at"`
+	CPUPercent  float64 `json:"cpu_percent"`  // of one core: 200 is two cores in full
+	MemoryUsed  int64   `json:"memory_used"`  // bytes, without the page cache that can go
+	MemoryLimit int64   `json:"memory_limit"` // bytes; the host's memory if there is no limit
+	NetworkIn   int64   `json:"network_in"`   // bytes received since the start
+	NetworkOut  int64   `json:"network_out"`
+	BlockIn     int64   `json:"block_in"` // bytes read from disks since the start
+	BlockOut    int64   `json:"block_out"`
+	PIDs        int     `json:"pids"` // processes and threads
+}
+
+// TopBody is the processes of a container, as ps shows them on its host.
+type TopBody struct {
+	Titles    []string   `json:"titles"`
+	Processes [][]string `json:"processes"` // a row of values for the titles each
+}
+
 // OperatorState answers GET /v1/operator/state: equal indexes have equal
 // hashes on every server.
 type OperatorState struct {

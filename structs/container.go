@@ -107,6 +107,29 @@ type ContainerSpec struct {
 	PullPolicy    string
 	Constraints   map[string]string // labels that its host must carry
 	LogMaxSize    int64             // bytes of one of three log files; 0 means DefaultLogMaxSize
+	Healthcheck   *Healthcheck      // nil means the image's own, if it has one
+	Registry      *Registry         // credentials for the pull; nil means none
+}
+
+// Healthcheck is a command that the engine runs in the container to find out
+// whether it works. A field that is zero takes the engine's default.
+type Healthcheck struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	Test        Command `json:"test"`                   // the command; a string is given to a shell. None of it: no check, not even the image's own
+	Interval    int     `json:"interval,omitempty"`     // seconds between two checks
+	Timeout     int     `json:"timeout,omitempty"`      // seconds that one may take
+	Retries     int     `json:"retries,omitempty"`      // failures in a row that make it unhealthy
+	StartPeriod int     `json:"start_period,omitempty"` // seconds after the start in which failures don't count
+}
+
+// Registry is the credentials for pulling an image. They are never shown.
+type Registry struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Server   string `json:"server,omitempty"` // "" means the one that the image names
 }
 
 // StopSeconds returns the seconds between SIGTERM and SIGKILL.
@@ -136,6 +159,8 @@ type Container struct {
 	Desired          Desired
 	Generation       uint64 // raised by every action
 	RebootGeneration uint64 // generation of the last reboot, 0 if there was none
+	KillGeneration   uint64 // generation of the last kill, 0 if there was none
+	Signal           string // of the last kill, such as SIGHUP
 	Force            bool   // with DesiredAbsent: kill, don't stop
 	StopTimeout      *int   // seconds, of the last stop, reboot or delete; nil means the spec's
 
@@ -160,6 +185,7 @@ type Observed struct {
 	Status       ContainerStatus `json:"status"`                  // Creating, Stopped, Running, Paused, Error or Gone; "" before the first report
 	Reason       string          `json:"reason,omitempty"`        // what happened and what to do
 	Generation   uint64          `json:"generation"`              // the newest generation that the agent has carried out, or given up
+	Health       string          `json:"health,omitempty"`        // starting, healthy or unhealthy; "" without a healthcheck
 	Failed       bool            `json:"failed,omitempty"`        // the action of that generation failed; Reason says why
 	ExitCode     *int            `json:"exit_code,omitempty"`     // of the last run, nil if it never ended
 	StartedAt    time.Time       `json:"started_at,omitzero"`     // of the last run

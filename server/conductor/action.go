@@ -16,10 +16,11 @@ const (
 	ActionReboot  Action = "reboot"
 	ActionPause   Action = "pause"
 	ActionUnpause Action = "unpause"
+	ActionKill    Action = "kill"
 )
 
 // Actions lists all actions.
-var Actions = []Action{ActionStart, ActionStop, ActionReboot, ActionPause, ActionUnpause}
+var Actions = []Action{ActionStart, ActionStop, ActionReboot, ActionPause, ActionUnpause, ActionKill}
 
 // ActOnContainer changes what is wanted of a container. The result's
 // Generation is the one to wait for.
@@ -27,7 +28,8 @@ type ActOnContainer struct {
 	Caller  structs.Caller
 	Ident   string // UUID or name
 	Action  Action
-	Timeout *int // seconds between SIGTERM and SIGKILL; nil means the container's own
+	Timeout *int   // seconds between SIGTERM and SIGKILL; nil means the container's own
+	Signal  string // of a kill, such as SIGHUP
 }
 
 func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
@@ -54,8 +56,11 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	changed.StopTimeout = r.Timeout
 	changed.Generation++
 	changed.UpdatedAt = t.now
-	if r.Action == ActionReboot {
+	switch r.Action {
+	case ActionReboot:
 		changed.RebootGeneration = changed.Generation
+	case ActionKill:
+		changed.KillGeneration, changed.Signal = changed.Generation, r.Signal
 	}
 	if changed.Gone && want == structs.DesiredRunning {
 		t.replace(&changed)
@@ -99,6 +104,11 @@ func (a Action) from(was structs.Desired) (want structs.Desired, idle bool, err 
 			return "", false, fmt.Errorf("it is %s, and only what runs can be paused", wordFor(was))
 		}
 		return structs.DesiredPaused, false, nil
+	case ActionKill:
+		if was != structs.DesiredRunning && was != structs.DesiredPaused {
+			return "", false, fmt.Errorf("it is %s, and only what runs can be sent a signal", wordFor(was))
+		}
+		return was, false, nil
 	case ActionUnpause:
 		if was != structs.DesiredPaused {
 			return "", false, fmt.Errorf("it is %s, not paused", wordFor(was))

@@ -1,0 +1,84 @@
+package conductor
+
+import (
+	"testing"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestRebuild(t *testing.T) {
+	h := newHarness(t)
+	host := h.host("h1", nil)
+	h.bay(alice, "web", 1)
+	for _, tc := range []struct {
+		seen structs.ContainerStatus
+		want structs.Desired
+	}{
+		{structs.ContainerRunning, structs.DesiredRunning},
+		{structs.ContainerStopped, structs.DesiredCreated}, // it ended by itself: it isn't started for this
+		{structs.ContainerError, structs.DesiredRunning},
+	} {
+		c := h.create(alice, "", structs.ContainerSpec{})
+		h.report(c.ID, structs.Observed{Status: tc.seen})
+		must(h, RebuildContainer{Caller: alice, Ident: c.ID, Image: "other"})
+		now := h.container(c.ID)
+		if now.Epoch != 2 || now.HostID != host || now.Spec.Image != "other" || now.Desired != tc.want || now.Observed.Status != "" {
+			t.Errorf("%s: %+v", tc.seen, now)
+		}
+	}
+	waiting := h.create(alice, "", structs.ContainerSpec{Memory: 1 << 40})
+	must(h, RebuildContainer{Caller: alice, Ident: waiting.ID})
+	if now := h.container(waiting.ID); now.Spec.Image != "busybox" || now.Epoch != 0 {
+		t.Errorf("%+v", now)
+	}
+	refuse(h, structs.CodeNotFound, RebuildContainer{Caller: bob, Ident: waiting.ID})
+	gone := h.create(alice, "", structs.ContainerSpec{})
+	must(h, DeleteContainer{Caller: alice, Ident: gone.ID, Force: true})
+	refuse(h, structs.CodeConflict, RebuildContainer{Caller: alice, Ident: gone.ID})
+	refuse(h, structs.CodeConflict, ResizeContainer{Caller: alice, Ident: gone.ID})
+}
+
+func TestResizeStaysWithinTheHost(t *testing.T) {
+	h := newHarness(t)
+	host := h.host("h1", nil)
+	h.bay(alice, "web", 1)
+	c := h.create(alice, "", structs.ContainerSpec{Memory: 1 << 30, MilliCPU: 1000})
+	h.create(alice, "", structs.ContainerSpec{Memory: 2 << 30, MilliCPU: 2000})
+	memory := func(n int64) *int64 { return &n }
+	refuse(h, structs.CodeConflict, ResizeContainer{Caller: alice, Ident: c.ID, Memory: memory(3 << 30)})
+	refuse(h, structs.CodeConflict, ResizeContainer{Caller: alice, Ident: c.ID, MilliCPU: memory(2001)})
+	refuse(h, structs.CodeNotFound, ResizeContainer{Caller: bob, Ident: c.ID})
+	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: memory(2 << 30), MilliCPU: memory(2000)})
+	if used := h.store.Snapshot().Usage(host); used.Memory != 4<<30 || used.MilliCPU != 4000 {
+		t.Errorf("%+v", used)
+	}
+	if now := h.container(c.ID); now.Generation != 2 || now.Desired != structs.DesiredRunning {
+		t.Errorf("%+v", now)
+	}
+	// A smaller one always fits, and what waited gets the room.
+	waiting := h.create(alice, "", structs.ContainerSpec{Memory: 1 << 30})
+	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: memory(1 << 30)})
+	h.settle()
+	if h.container(waiting.ID).HostID != host {
+		t.Error("the room was not used")
+	}
+	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped})
+	must(h, ResizeContainer{Caller: alice, Ident: c.ID, MilliCPU: memory(500)})
+	if now := h.container(c.ID); now.Desired != structs.DesiredStopped {
+		t.Errorf("it had ended, and is now wanted %s", now.Desired)
+	}
+}
+
+func TestKill(t *testing.T) {
+	h := newHarness(t)
+	h.host("h1", nil)
+	h.bay(alice, "web", 1)
+	c := h.create(alice, "", structs.ContainerSpec{})
+	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning})
+	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionKill, Signal: "SIGHUP"})
+	if now := h.container(c.ID); now.KillGeneration != 2 || now.Generation != 2 || now.Signal != "SIGHUP" || now.Desired != structs.DesiredRunning {
+		t.Errorf("%+v", now)
+	}
+	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped})
+	refuse(h, structs.CodeConflict, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionKill, Signal: "SIGHUP"})
+}

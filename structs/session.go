@@ -1,0 +1,79 @@
+package structs
+
+// SessionKind says what an agent is asked to open.
+type SessionKind string
+
+// The session kinds, and what passes on their channels. A session whose answer
+// is a JSON document sends it on ChannelStdout, in as many messages as it takes,
+// and ends with Control.Done, like every session that isn't an execute.
+const (
+	SessionLogs       SessionKind = "logs"        // the lines
+	SessionExec       SessionKind = "execute"     // input, output, sizes; ends with Control.ExitCode
+	SessionAttach     SessionKind = "attach"      // the same with the container's own process; ends with its ExitCode
+	SessionStats      SessionKind = "stats"       // a StatsBody in each message
+	SessionTop        SessionKind = "top"         // a TopBody
+	SessionArchiveGet SessionKind = "archive_get" // a tar stream
+	SessionArchivePut SessionKind = "archive_put" // a tar stream on ChannelStdin, then Control.EOF
+)
+
+// SessionOffer asks an agent to dial back: a WebSocket on
+// GET /v1/agent/hosts/ID/sessions/SID, whose binary messages begin with a
+// Channel byte. A SID is used once and only by its host.
+type SessionOffer struct {
+	SID         string       `json:"sid"`
+	Kind        SessionKind  `json:"kind"`
+	ContainerID string       `json:"container_id"`
+	Epoch       uint64       `json:"epoch"`
+	Logs        *LogsRequest `json:"logs,omitempty"`
+	Exec        *ExecRequest `json:"exec,omitempty"`   // of an attach: TTY is the container's own, Command is empty
+	Stream      bool         `json:"stream,omitempty"` // stats: one document a second until somebody leaves, not one alone
+	Args        string       `json:"args,omitempty"`   // top: of ps, "" means -ef
+	Path        string       `json:"path,omitempty"`   // archives: in the container
+}
+
+// LogsRequest says which log lines are wanted.
+type LogsRequest struct {
+	Stdout     bool   `json:"stdout"`
+	Stderr     bool   `json:"stderr"`
+	Timestamps bool   `json:"timestamps"`
+	Follow     bool   `json:"follow"`
+	Tail       int    `json:"tail"`  // lines from the end, -1 means all
+	Since      string `json:"since"` // RFC 3339 or a duration before now, "" means from the start
+}
+
+// ExecRequest is a command to run inside a container.
+type ExecRequest struct {
+	Command []string `json:"command"`
+	Env     []string `json:"env,omitempty"` // KEY=VALUE
+	User    string   `json:"user,omitempty"`
+	Workdir string   `json:"workdir,omitempty"`
+	TTY     bool     `json:"tty,omitempty"`
+	Stdin   bool     `json:"stdin,omitempty"`
+	Width   uint     `json:"width,omitempty"` // of the terminal, in columns; 0 means unknown
+	Height  uint     `json:"height,omitempty"`
+}
+
+// The channels: the first byte of each binary WebSocket message of a session,
+// between client and server as between server and agent.
+const (
+	ChannelStdin   byte = 0
+	ChannelStdout  byte = 1
+	ChannelStderr  byte = 2
+	ChannelControl byte = 3 // JSON: Control
+)
+
+// Control is a message on ChannelControl. One field is set.
+type Control struct {
+	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
+	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended
+	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
+	Error    string  `json:"error,omitempty"`     // last message of a session that failed
+	Code     Code    `json:"code,omitempty"`      // of Error
+	Done     bool    `json:"done,omitempty"`      // last message of a logs session
+}
+
+// Resize is a terminal's size.
+type Resize struct {
+	Width  uint `json:"w"`
+	Height uint `json:"h"`
+}
