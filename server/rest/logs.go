@@ -125,6 +125,8 @@ func (q *request) streamLogs(session *dispatch.Session) error {
 		var m message
 		select {
 		case m = <-messages:
+		case <-ctx.Done():
+			return structs.Errorf(structs.CodeUnavailable, "the stream was cut short: %w", context.Cause(ctx))
 		case <-begin.C:
 			start()
 			if err := out.Flush(); err != nil {

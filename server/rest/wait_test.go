@@ -254,6 +254,9 @@ func TestIdempotencyKey(t *testing.T) {
 	if n := len(f.do("GET", "/v1/containers?name=once", "").items("containers")); n != 1 {
 		t.Errorf("%d objects", n)
 	}
+	servertest.Eventually(t, "its host has it", func() bool {
+		return f.do("GET", "/v1/containers/once", "").object()["status"] == "Stopped"
+	})
 	const reused = `Idempotency-Key "ключ-1" was used for another request in the last 10m0s: take a new key`
 	unchanged(t, f.s, "a key with another request", func() {
 		f.do("POST", "/v1/containers", body+" ", key).is(409).says(reused)
