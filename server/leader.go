@@ -60,7 +60,7 @@ func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Requ
 	for {
 		result, err := conductor.Do(ctx, c, r)
 		switch structs.CodeOf(err) {
-		case structs.CodeNoLeader, structs.CodeRateLimited:
+		case structs.CodeNoLeader, structs.CodeRateLimited, structs.CodeNoSpace:
 		default:
 			return result, err
 		}

@@ -30,6 +30,7 @@ type Server struct {
 	log       hclog.Logger
 	dir       *dataDir
 	joinToken string
+	space     *space
 	listener  net.Listener
 
 	store     *state.Store
@@ -61,6 +62,10 @@ func (s *Server) open() (err error) {
 	if s.dir, err = openDataDir(s.DataDir); err != nil {
 		return err
 	}
+	s.space = newSpace(s.DataDir, s.log)
+	if err := s.space.open(); err != nil {
+		return err
+	}
 	id, err := s.dir.keep("server-id", structs.NewID)
 	if err != nil {
 		return err
@@ -79,7 +84,7 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
-	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.Logger.Named("conductor")})
+	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.Logger.Named("conductor"), Room: s.space.room})
 	s.dispatch = dispatch.New(dispatch.Config{
 		Store: s.store, Conductor: s.conductor, Logger: s.Logger.Named("dispatch"),
 		ReadIndex: s.raft.ReadIndex, HostLostAfter: s.HostLostAfter,
@@ -125,6 +130,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stopRaft()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return wrap("raft", s.raft.Run(raftCtx, s.lead)) })
+	g.Go(func() error { return wrap("disk", s.space.run(ctx)) })
 	g.Go(func() error {
 		err := server.Serve(s.listener)
 		if errors.Is(err, http.ErrServerClosed) {

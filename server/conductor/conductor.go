@@ -38,6 +38,9 @@ type Config struct {
 	Proposer proposer
 	Logger   hclog.Logger
 	Now      func() time.Time // the wall clock, for timestamps; nil means time.Now
+	// Room returns the error with which requests are refused while the disk is
+	// nearly full; nil means that it never is.
+	Room func() error
 }
 
 // Conductor decides requests on the leader.
@@ -46,6 +49,7 @@ type Conductor struct {
 	proposer proposer
 	log      hclog.Logger
 	now      func() time.Time
+	room     func() error
 
 	queue   chan *call
 	reports atomic.Int64 // agents' reports in the queue
@@ -75,14 +79,18 @@ func New(c Config) *Conductor {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Room == nil {
+		c.Room = func() error { return nil }
+	}
 	return &Conductor{
-		store: c.Store, proposer: c.Proposer, log: c.Logger, now: c.Now,
+		store: c.Store, proposer: c.Proposer, log: c.Logger, now: c.Now, room: c.Room,
 		queue: make(chan *call, structs.MaxQueue),
 	}
 }
 
 // Do has the request decided and committed, and returns its result. Besides the
-// request's own refusals it returns CodeRateLimited if the queue is full, and
+// request's own refusals it returns CodeRateLimited if the queue is full,
+// CodeNoSpace if the disk is, and
 // CodeNoLeader if this server isn't the leader or ceased to be it meanwhile;
 // in the latter case (ErrUnknown is in the chain) the outcome is unknown.
 func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
@@ -120,6 +128,9 @@ func (c *Conductor) enqueue(call *call) error {
 	defer c.mu.RUnlock()
 	if !c.leading {
 		return errNotLeader()
+	}
+	if err := c.room(); err != nil {
+		return err
 	}
 	if call.report && c.reports.Load() >= structs.MaxQueue*3/4 {
 		return structs.Errorf(structs.CodeRateLimited, "the servers are busy: try again in a second")

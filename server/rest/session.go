@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -29,12 +30,18 @@ func (q *request) target() (*structs.Container, error) {
 	switch {
 	case host == nil:
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", q.ident(), orText(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
+	case c.Status() == structs.ContainerUnknown: // also for a moment after the host is back
+		return nil, unreachable(q.ident(), orText(c.StatusReason(), "its host is lost"))
 	case host.State == structs.HostLost:
-		return nil, structs.Errorf(structs.CodeUnavailable, "Container %s can't be reached: its host %s is lost (%s)", q.ident(), host.Name, orText(host.StateReason, "its agent is silent")).About(structs.KindContainer)
+		return nil, unreachable(q.ident(), fmt.Sprintf("host %s is lost: %s", host.Name, orText(host.StateReason, "its agent is silent")))
 	case c.Gone:
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is no longer on its host: start it to have it made anew", q.ident()).About(structs.KindContainer)
 	}
 	return c, nil
+}
+
+func unreachable(ident, why string) error {
+	return structs.Errorf(structs.CodeUnavailable, "Container %s can't be reached: %s", ident, why).About(structs.KindContainer)
 }
 
 func orText(s, other string) string {

@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+const (
+	// reserve is the free space below which writes are refused: enough for what
+	// is being committed, a snapshot, and the log's own bookkeeping. Raft must
+	// never be the one to find out that the disk is full.
+	reserve = 32 << 20
+	// ballastSize is what the ballast file holds back for the operator: a server
+	// that finds the disk full at its start removes it, and so can start.
+	ballastSize = 64 << 20
+
+	spaceTick = 500 * time.Millisecond
+)
+
+// space watches the room that is left where the data directory is.
+type space struct {
+	dir   string
+	log   hclog.Logger
+	free  func(dir string) (int64, error) // bytes that this process may still write
+	short atomic.Int64                    // bytes left while they are too few, else -1
+}
+
+func newSpace(dir string, log hclog.Logger) *space {
+	s := &space{dir: dir, log: log, free: freeBytes}
+	s.short.Store(-1)
+	return s
+}
+
+// freeBytes asks the file system.
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("%s: %w", dir, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+func (s *space) ballast() string { return filepath.Join(s.dir, "ballast") }
+
+// open looks for the first time. If there is too little room, the ballast goes,
+// so that the log can be opened and read.
+func (s *space) open() error {
+	free, err := s.free(s.dir)
+	if err != nil {
+		return err
+	}
+	if free < reserve {
+		switch err := os.Remove(s.ballast()); {
+		case err == nil:
+			s.log.Warn("the disk is full: the ballast file is removed to be able to start; make room", "path", s.ballast(), "free", free)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return s.look()
+}
+
+// run looks again and again until ctx ends.
+func (s *space) run(ctx context.Context) error {
+	tick := time.NewTicker(spaceTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := s.look(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// look finds out whether there is room, and keeps the ballast while there is
+// plenty.
+func (s *space) look() error {
+	free, err := s.free(s.dir)
+	if err != nil {
+		return err
+	}
+	was := s.short.Load()
+	switch {
+	case free < reserve:
+		s.short.Store(free)
+		if was < 0 {
+			s.log.Error("the disk is nearly full: writes are refused until there is room", "path", s.dir, "free", free, "reserve", reserve)
+		}
+		return nil
+	case was >= 0 && free < reserve+reserve/4:
+		return nil // not back and forth around the mark
+	case was >= 0:
+		s.log.Info("there is room on the disk again: writes are taken", "path", s.dir, "free", free)
+	}
+	s.short.Store(-1)
+	if free > 4*ballastSize {
+		return s.keepBallast()
+	}
+	return nil
+}
+
+// keepBallast makes the ballast file if there is none.
+func (s *space) keepBallast() error {
+	f, err := os.OpenFile(s.ballast(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), 0, 0, ballastSize)
+	if err == nil {
+		return nil
+	}
+	// Without it there is less to recover with, and nothing else is lost.
+	s.log.Warn("no ballast file", "path", s.ballast(), "error", err)
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil // the empty file says that this was tried
+	}
+	return os.Remove(s.ballast())
+}
+
+// room returns CodeNoSpace while there is too little of it for writes.
+func (s *space) room() error {
+	left := s.short.Load()
+	if left < 0 {
+		return nil
+	}
+	return structs.Errorf(structs.CodeNoSpace, "the server's disk is nearly full (%d MiB left, %d are kept back): nothing is written until its operator makes room; reads go on", left>>20, reserve>>20)
+}

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// newTestSpace returns a space over a disk whose free bytes the test sets.
+func newTestSpace(t *testing.T, free *int64) *space {
+	t.Helper()
+	s := newSpace(t.TempDir(), hclog.NewNullLogger())
+	s.free = func(string) (int64, error) { return *free, nil }
+	return s
+}
+
+func TestRoom(t *testing.T) {
+	var free int64
+	s := newTestSpace(t, &free)
+	for _, step := range []struct {
+		free int64
+		room bool
+	}{
+		{1 << 40, true}, {reserve, true}, {reserve - 1, false}, {reserve + 1, false}, // near the mark it stays as it is
+		{2 * reserve, true}, {reserve + 1, true}, {0, false},
+	} {
+		free = step.free
+		if err := s.look(); err != nil {
+			t.Fatal(err)
+		}
+		err := s.room()
+		if (err == nil) != step.room || err != nil && structs.CodeOf(err) != structs.CodeNoSpace {
+			t.Errorf("%d bytes free: %v", step.free, err)
+		}
+	}
+	s.free = func(string) (int64, error) { return 0, errors.New("input/output error") }
+	if err := s.run(context.Background()); err == nil {
+		t.Error("a disk that can't be asked is taken for a good one")
+	}
+}
+
+func TestBallast(t *testing.T) {
+	free := int64(1 << 40)
+	s := newTestSpace(t, &free)
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(s.ballast())
+	if err != nil || info.Size() != ballastSize && info.Size() != 0 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	free = reserve / 2 // while it runs the ballast stays: it is the operator's
+	if err := s.look(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.ballast()); err != nil {
+		t.Error(err)
+	}
+	if err := s.open(); err != nil { // a start
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.ballast()); !os.IsNotExist(err) {
+		t.Errorf("a server that starts on a full disk keeps its ballast: %v", err)
+	}
+}
+
+func TestFullDiskRefusesWritesAndServesReads(t *testing.T) {
+	srv := start(t, t.TempDir())
+	ctx := context.Background()
+	srv.space.short.Store(5 << 20)
+	_, _, err := srv.client.Containers().Create(ctx, &structs.ContainerRequest{Image: "busybox"}, api.CreateOptions{})
+	if api.StatusOf(err) != 507 || structs.CodeOf(err) != structs.CodeNoSpace || !strings.Contains(err.Error(), "5 MiB") {
+		t.Errorf("a write on a full disk: %v", err)
+	}
+	if bays, _, err := srv.client.Bays().List(ctx, api.QueryOptions{Consistent: true}); err != nil || len(bays) != 1 {
+		t.Errorf("a read on a full disk: %v, %v", bays, err)
+	}
+	srv.space.short.Store(-1)
+	if _, _, err := srv.client.Containers().Create(ctx, &structs.ContainerRequest{Image: "busybox"}, api.CreateOptions{}); err != nil {
+		t.Error(err)
+	}
+}
