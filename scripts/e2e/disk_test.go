@@ -1,0 +1,218 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// alone is a server without any host, whose containers wait for ever.
+type alone struct {
+	*cluster
+	data string
+}
+
+// newAlone starts a server on a data directory, with one bay.
+func newAlone(t *testing.T, data string) *alone {
+	t.Helper()
+	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: nil}
+	_, port, _ := net.SplitHostPort(c.addr)
+	c.server = c.process("server", "server", "-data-dir", data, "-http-port", port, "-raft-port", freePort(t))
+	c.server.start()
+	t.Cleanup(func() {
+		if c.server.alive() {
+			c.server.kill()
+		}
+		if t.Failed() {
+			t.Logf("end of the server's log:\n%s", tail(c.server.log, 40))
+		}
+	})
+	client, err := api.New(api.Config{Address: c.addr, RetryFor: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.client = client
+	c.awaitServer()
+	name := "bay"
+	if c.bay, _, err = client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name}, api.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return &alone{c, data}
+}
+
+// fill creates n containers and returns their UUIDs.
+func (a *alone) fill(n int) []string {
+	a.Helper()
+	var ids []string
+	for i := range n {
+		body, _, err := a.client.Containers().Create(a.ctx(), a.request(fmt.Sprintf("c-%d-%d", len(ids), i), "true"), api.CreateOptions{})
+		if err != nil {
+			a.Fatal(err)
+		}
+		ids = append(ids, body.UUID)
+	}
+	return ids
+}
+
+// TestDiskFull: I1 on a disk that fills up while the server writes, and
+// through a restart on the full disk.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	mount := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=160m", "magnum-test", mount).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	a := newAlone(t, filepath.Join(mount, "data"))
+	ids := a.fill(20)
+	filler := filepath.Join(mount, "filler")
+	if err := os.WriteFile(filler, bytes.Repeat([]byte("x"), 145<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	late := 0
+	full := func() error {
+		late++
+		body, _, err := a.client.Containers().Create(a.ctx(), a.request(fmt.Sprint("late-", late), "true"), api.CreateOptions{})
+		if err == nil {
+			ids = append(ids, body.UUID) // it was in time
+		}
+		if api.StatusOf(err) != 507 {
+			return fmt.Errorf("a write on a full disk gives %v", err)
+		}
+		return nil
+	}
+	a.eventually("writes are refused with 507", 10*time.Second, full)
+	a.allThere(ids)
+	a.server.kill()
+	a.server.start()
+	a.awaitServer()
+	a.allThere(ids)
+	a.eventually("writes are refused with 507 after the restart", 10*time.Second, full)
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	a.eventually("writes are taken again", 10*time.Second, func() error {
+		body, _, err := a.client.Containers().Create(a.ctx(), a.request("there-is-room", "true"), api.CreateOptions{})
+		if err == nil {
+			ids = append(ids, body.UUID)
+		}
+		return err
+	})
+	a.allThere(ids)
+}
+
+// TestDamagedFiles cuts and flips the server's files at many places. The server
+// either has all that was acknowledged, or ends with a sentence that names the
+// file: never a start with less, never a signal or a panic.
+func TestDamagedFiles(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	a := newAlone(t, data)
+	ids := a.fill(30)
+	a.server.kill()
+	pristine := filepath.Join(a.dir, "pristine")
+	if err := os.CopyFS(pristine, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	filepath.WalkDir(pristine, func(path string, d fs.DirEntry, _ error) error {
+		if info, err := d.Info(); err == nil && d.Type().IsRegular() && info.Size() > 0 && d.Name() != "lock" && d.Name() != "ballast" {
+			rel, _ := filepath.Rel(pristine, path)
+			files = append(files, rel)
+		}
+		return nil
+	})
+	refused, whole := 0, 0
+	try := func(what string, damage func(dir string) error) {
+		t.Helper()
+		dir := filepath.Join(a.dir, "damaged", "data")
+		if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(pristine)), damage(dir)); err != nil {
+			t.Fatal(err)
+		}
+		a.server.args[2] = dir
+		os.Remove(a.server.log)
+		a.server.start()
+		switch started, code := a.startsOrEnds(); {
+		case started:
+			whole++
+			before := len(ids)
+			a.allThere(ids)
+			if t.Failed() {
+				t.Fatalf("%s: the server started with fewer than %d containers", what, before)
+			}
+			a.server.kill()
+		default:
+			refused++
+			text := tail(a.server.log, 3)
+			if code <= 0 || code == 2 && strings.Contains(text, "goroutine") || !strings.Contains(text, dir) {
+				t.Fatalf("%s: exit code %d and\n%s", what, code, text)
+			}
+		}
+	}
+	for _, file := range files {
+		if !strings.HasSuffix(file, ".db") && !strings.Contains(file, "raft/") {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(pristine, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 6 {
+			at := rand.Int64N(info.Size())
+			try(fmt.Sprintf("%s cut at %d of %d", file, at, info.Size()), func(dir string) error {
+				return os.Truncate(filepath.Join(dir, file), at)
+			})
+			at = rand.Int64N(info.Size())
+			try(fmt.Sprintf("%s flipped at %d of %d", file, at, info.Size()), func(dir string) error {
+				return flip(filepath.Join(dir, file), at)
+			})
+		}
+	}
+	try("the log is gone", func(dir string) error { return os.Remove(filepath.Join(dir, "server", "raft", "log.db")) })
+	t.Logf("%d starts were refused, %d had everything; damaged were %v", refused, whole, files)
+	if refused == 0 {
+		t.Error("no damage was found")
+	}
+}
+
+// startsOrEnds waits until the server serves or has ended.
+func (a *alone) startsOrEnds() (started bool, code int) {
+	a.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if !a.server.alive() {
+			return false, a.server.cmd.ProcessState.ExitCode()
+		}
+		if _, _, err := a.client.Containers().List(a.ctx(), api.QueryOptions{Consistent: true, Limit: 1}); err == nil {
+			return true, 0
+		}
+	}
+	a.Fatal("the server neither serves nor ends")
+	return false, 0
+}
+
+func flip(path string, at int64) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	b[at] ^= 1 << rand.IntN(8)
+	return os.WriteFile(path, b, 0o600)
+}
