@@ -66,7 +66,7 @@ func agentCommand() *command {
 			}).repeat = true
 			s.text(&a.dockerHost, "docker-host", "URL", "of the Docker engine (default DOCKER_HOST, else unix:///var/run/docker.sock)")
 			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know are left alone")
-			serverSettings(s, &a.server)
+			serverSettings(s, &a.server, "; for -dev")
 			log.add(s)
 			return func(ctx context.Context, args []string) error {
 				if err := exactly(args); err != nil {

@@ -283,6 +283,8 @@ func nextStep(err error) string {
 		return "Start one with \"magnum agent -dev\", or name another with -addr or MAGNUM_ADDR."
 	case ours.Code == structs.CodeUnauthenticated:
 		return "Put a valid token into OS_TOKEN."
+	case strings.HasPrefix(ours.Msg, "bay_uuid is missing") && strings.Contains(ours.Msg, "to choose from"):
+		return "Name one with -bay."
 	case ours.Kind == "" || findCommand(ours.Kind+"-list") == nil:
 		return ""
 	case ours.Code == structs.CodeNotFound, ours.Code == structs.CodeInvalid && strings.HasSuffix(ours.Msg, "could not be found."):

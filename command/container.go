@@ -16,7 +16,7 @@ import (
 var containers = noun{
 	kind: structs.KindContainer, group: groupContainers, plural: "containers", complete: completeContainers,
 	columns: []string{"uuid", "name", "status"},
-	wide:    []string{"bay_uuid", "image_id", "command", "host", "addresses", "ports", "exit_code", "status_reason"},
+	wide:    []string{"image_id", "command", "host", "ports", "addresses", "created_at", "exit_code", "status_reason", "bay_uuid"},
 	filters: []string{"name", "status", "bay", "host", "label"},
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
 		_, meta, err := c.Containers().List(ctx, o)
@@ -99,6 +99,7 @@ func containerCreateCommand() *command {
 				}
 				if !wait.detach {
 					if _, meta, err = settleContainer(ctx, e, client, made, run, wait); err != nil {
+						leftAlone(e, made, err)
 						return err
 					}
 				}
@@ -168,12 +169,12 @@ func settleContainer(ctx context.Context, e *env, client *api.Client, made *stru
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
 	last, meta := made, api.Meta{}
-	sayContainer(p, made)
+	sayContainer(p, made, run)
 	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		return client.Containers().Get(ctx, made.UUID, o)
 	}, func(c *structs.ContainerBody, m api.Meta) (bool, error) {
 		last, meta = c, m
-		sayContainer(p, c)
+		sayContainer(p, c, run)
 		return settled(c, run), nil
 	}, p)
 	p.end()
@@ -181,9 +182,6 @@ func settleContainer(ctx context.Context, e *env, client *api.Client, made *stru
 	case errors.Is(err, errWaitOver):
 		return last, meta, fmt.Errorf("container %s is %s. It goes on without you: see \"magnum container-show %s\"",
 			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", last.Name, last.UUID)
-		return last, meta, err
 	case err != nil:
 		return last, meta, err
 	case last.Status == structs.ContainerError:
@@ -193,10 +191,19 @@ func settleContainer(ctx context.Context, e *env, client *api.Client, made *stru
 	return last, meta, nil
 }
 
-// sayContainer shows where a container stands. A log of lines gets only what
-// has a reason: the rest is over in a moment.
-func sayContainer(p *progress, c *structs.ContainerBody) {
-	if !p.tty && (c.StatusReason == nil || *c.StatusReason == "") {
+// leftAlone says, if err is an interrupt, that the container is there all the
+// same.
+func leftAlone(e *env, made *structs.ContainerBody, err error) {
+	if made != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", made.Name, made.UUID)
+	}
+}
+
+// sayContainer shows where a container stands while it is not there yet: how
+// it ended is for the caller to tell. A log of lines gets only what has a
+// reason, for the rest is over in a moment.
+func sayContainer(p *progress, c *structs.ContainerBody, run bool) {
+	if settled(c, run) || !p.tty && (c.StatusReason == nil || *c.StatusReason == "") {
 		return
 	}
 	p.say("%s: %s", c.Name, statusText(string(c.Status), c.StatusReason))

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -19,7 +21,8 @@ func containerRunCommand() *command {
 		name: "container-run", group: groupContainers, args: "IMAGE [COMMAND...]", literal: 1,
 		synopsis: "Create a container and start it",
 		about: "Creates and starts a container, prints what it writes until it ends, and exits with its exit\n" +
-			"code. Flags stand before IMAGE; all behind it is the container's command.\n\n" +
+			"code. Its two outputs go to this program's own. Flags stand before IMAGE; all behind it is the\n" +
+			"container's command.\n\n" +
 			"With -d it prints the uuid once the container has been started, and ends. Ctrl-C stops the\n" +
 			"container; a second one leaves it as it is.\n\n" +
 			"-i and -t keep standard input open and give it a terminal. What you type does not reach the\n" +
@@ -95,6 +98,7 @@ func (r *containerRun) detached(ctx context.Context, body map[string]any, hint b
 		c, err = r.made, nil // it has ended and is deleted already
 	}
 	if err != nil {
+		leftAlone(r.e, r.made, err)
 		return err
 	}
 	if hint {
@@ -117,6 +121,9 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 		}()
 	}
 	if err != nil {
+		if !r.remove {
+			leftAlone(r.e, r.made, err)
+		}
 		return err
 	}
 	// From here on Ctrl-C stops the container; ctx, which it has ended, does
@@ -176,19 +183,13 @@ func (r *containerRun) stopOnInterrupt(ctx, live context.Context, leave func(), 
 // output prints the container's output to its end and returns its exit code
 // as an error. A container that its restart policy starts again goes on.
 func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) error {
-	o := structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1}
+	since := ""
 	for {
-		logs, err := r.client.Containers().Logs(ctx, c.UUID, o)
-		if err != nil {
+		if err := r.print(ctx, c, since); err != nil {
 			return err
 		}
-		_, err = io.Copy(r.e.stdout, logs)
-		logs.Close()
-		if err != nil && ctx.Err() == nil {
-			fmt.Fprintf(r.e.stderr, "the output of %s broke off: %v; waiting for its end\n", c.Name, err)
-		}
 		started := c.StartedAt
-		err = follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+		err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 			return r.client.Containers().Get(ctx, c.UUID, o)
 		}, func(now *structs.ContainerBody, _ api.Meta) (bool, error) {
 			c = now
@@ -201,8 +202,56 @@ func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) err
 		if ended(c) {
 			return exitOf(c)
 		}
-		o.Since = c.StartedAt.UTC().Format(time.RFC3339)
+		since = c.StartedAt.UTC().Format(time.RFC3339)
 	}
+}
+
+// print prints what a container writes in one of its lives. Standard output
+// and standard error go where this program's own go: if that is one place, in
+// the order in which they were written.
+func (r *containerRun) print(ctx context.Context, c *structs.ContainerBody, since string) error {
+	o := structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1, Since: since}
+	if c.TTY || samePlace(r.e.stdout, r.e.stderr) {
+		return r.copy(ctx, r.e.stdout, c, o)
+	}
+	out, errs := o, o
+	out.Stderr, errs.Stdout = false, false
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.copy(ctx, r.e.stdout, c, out) })
+	g.Go(func() error { return r.copy(ctx, r.e.stderr, c, errs) })
+	return g.Wait()
+}
+
+// copy prints a stream of a container to its end. One that breaks off is not
+// the container's end.
+func (r *containerRun) copy(ctx context.Context, w io.Writer, c *structs.ContainerBody, o structs.LogsRequest) error {
+	logs, err := r.client.Containers().Logs(ctx, c.UUID, o)
+	if err != nil {
+		return err
+	}
+	defer logs.Close()
+	if _, err = io.Copy(w, logs); err != nil && ctx.Err() == nil {
+		fmt.Fprintf(r.e.stderr, "the output of %s broke off: %v; waiting for its end\n", c.Name, err)
+	}
+	return nil
+}
+
+// samePlace reports whether two streams are the same terminal, file or pipe.
+func samePlace(a, b io.Writer) bool {
+	one, ok := a.(*os.File)
+	if !ok {
+		return false
+	}
+	other, ok := b.(*os.File)
+	if !ok {
+		return false
+	}
+	x, err := one.Stat()
+	if err != nil {
+		return false
+	}
+	y, err := other.Stat()
+	return err == nil && os.SameFile(x, y)
 }
 
 // exitOf turns how a container ended into what the program returns.

@@ -1,10 +1,11 @@
 package command
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,11 @@ func runAPI(t testing.TB, text string, states ...string) *fakeAPI {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/containers", 201, containerJSON("Creating"))
 	f.answer("GET /v1/containers/u1", 200, states...)
-	f.answer("GET /v1/containers/u1/logs", 200, text)
+	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("stdout") == "true" {
+			io.WriteString(w, text)
+		}
+	})
 	f.answer("DELETE /v1/containers/u1", 204, "")
 	return f
 }
@@ -91,13 +96,54 @@ func TestRunFails(t *testing.T) {
 	}
 }
 
+// The container's two streams go where this program's own go, and into one
+// where these are one.
+func TestRunKeepsStreamsApart(t *testing.T) {
+	f := runAPI(t, "", containerJSON("Running", started), containerJSON("Stopped", started, code0))
+	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "stdout "+r.FormValue("stdout")+" stderr "+r.FormValue("stderr")+"\n")
+	})
+	if r := newShell(t, f).run("container-run", "busybox"); r.stdout != "stdout true stderr false\n" || r.stderr != "stdout false stderr true\n" {
+		t.Errorf("%+v", r)
+	}
+	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started, `,"tty":true`), containerJSON("Stopped", started, code0))
+	if r := newShell(t, f).run("container-run", "-t", "busybox"); r.stdout != "stdout true stderr true\n" || r.stderr != "" {
+		t.Errorf("-t: %+v", r)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started), containerJSON("Stopped", started, code0))
+	e := &env{stdin: strings.NewReader(""), stdout: out, stderr: out, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	code := e.run(context.Background(), []string{"container-run", "busybox"})
+	if got, err := os.ReadFile(out.Name()); code != 0 || err != nil || string(got) != "stdout true stderr true\n" {
+		t.Errorf("one file: code %d, %q, %v", code, got, err)
+	}
+}
+
+// A run that is over when it is first looked at says no more than its output.
+func TestQuickRunIsQuiet(t *testing.T) {
+	over := containerJSON("Stopped", started, `,"exit_code":3,"status_reason":"its process has ended with exit code 3"`)
+	f := runAPI(t, "", over)
+	if r := newShell(t, f).run("container-run", "busybox"); r.code != 3 || r.stderr != "" {
+		t.Errorf("%+v", r)
+	}
+	if r := newShell(t, f).run("container-run", "-d", "busybox"); r.code != 0 || r.stderr != "" {
+		t.Errorf("-d: %+v", r)
+	}
+}
+
 func TestRunFollowsRestarts(t *testing.T) {
 	again := `,"started_at":"2015-04-20T20:00:00+00:00"`
 	f := runAPI(t, "", containerJSON("Running", started), containerJSON("Running", again), containerJSON("Stopped", again, code0))
 	n := 0
 	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, r *http.Request) {
-		n++
-		io.WriteString(w, []string{"one\n", "two\n"}[n-1])
+		if r.FormValue("stdout") == "true" {
+			n++
+			io.WriteString(w, []string{"one\n", "two\n"}[n-1])
+		}
 	})
 	r := newShell(t, f).run("container-run", "-restart", "on-failure:1", "busybox")
 	if r.code != 0 || r.stdout != "one\ntwo\n" {
@@ -106,6 +152,24 @@ func TestRunFollowsRestarts(t *testing.T) {
 	if got := strings.Join(f.requests(), "\n"); !strings.Contains(got, "since=2015-04-20T20%3A00%3A00Z") {
 		t.Errorf("asked %s", got)
 	}
+}
+
+// lockedText is where the container's output and magnum's own words meet.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func TestInterruptedRunStopsTheContainer(t *testing.T) {
@@ -118,7 +182,10 @@ func TestInterruptedRunStopsTheContainer(t *testing.T) {
 		io.WriteString(w, state)
 	})
 	logging, stopped := make(chan struct{}), make(chan struct{})
-	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, _ *http.Request) {
+	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("stdout") != "true" {
+			return
+		}
 		io.WriteString(w, "begin\n")
 		w.(http.Flusher).Flush()
 		close(logging)
@@ -133,7 +200,7 @@ func TestInterruptedRunStopsTheContainer(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-logging; cancel() }()
-	var out, errOut bytes.Buffer
+	var out, errOut lockedText
 	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	code := e.run(ctx, []string{"container-run", "--rm", "busybox"})
 	if code != 143 || out.String() != "begin\nend\n" || !strings.Contains(errOut.String(), "stopping c1") {

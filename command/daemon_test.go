@@ -51,7 +51,7 @@ func loadServer(t *testing.T, file string, environment map[string]string, args .
 	var conf server.Config
 	var labels []string
 	s := newSettings(f)
-	serverSettings(s, &conf)
+	serverSettings(s, &conf, "")
 	s.add("label", "KEY=VALUE", "", func(v string) error { labels = append(labels, v); return nil }).repeat = true
 	if _, err := f.parse(args); err != nil {
 		return conf, nil, err

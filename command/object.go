@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/stackforge/magnum/structs"
 )
 
 // object is a JSON object whose fields keep the order in which they were sent:
@@ -58,6 +62,72 @@ func (o object) get(key string) json.RawMessage {
 
 // text returns a field as a table cell shows it.
 func (o object) text(key string) string { return cellText(o.get(key)) }
+
+// cell returns a field as a list shows it: what the API has as a structure in
+// a short form that a person reads. Where a field has no such form it is as
+// text has it.
+func (o object) cell(key string) string {
+	raw := o.get(key)
+	switch key {
+	case "command":
+		var words []string
+		if json.Unmarshal(raw, &words) == nil && words != nil {
+			return printable(joinWords(words))
+		}
+	case "ports":
+		var ports []structs.Port
+		if json.Unmarshal(raw, &ports) == nil && ports != nil {
+			return printable(joinPorts(ports))
+		}
+	case "addresses", "node_addresses":
+		var words []string
+		if json.Unmarshal(raw, &words) == nil && words != nil {
+			return printable(strings.Join(words, ", "))
+		}
+	case "labels":
+		var pairs map[string]string
+		if json.Unmarshal(raw, &pairs) == nil && pairs != nil {
+			return printable(joinPairs(pairs))
+		}
+	}
+	return cellText(raw)
+}
+
+// joinWords writes a command as a shell would take it.
+func joinWords(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		if w == "" || strings.ContainsFunc(w, func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./:=,@%+", r)
+		}) {
+			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+		quoted[i] = w
+	}
+	return strings.Join(quoted, " ")
+}
+
+// joinPorts writes ports as docker does: 8080->80/tcp. A port of the host that
+// isn't known yet is left out.
+func joinPorts(ports []structs.Port) string {
+	texts := make([]string, len(ports))
+	for i, p := range ports {
+		texts[i] = fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol)
+		if p.HostPort != 0 {
+			texts[i] = fmt.Sprintf("%d->%s", p.HostPort, texts[i])
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+// joinPairs writes KEY=VALUE, in the order of keys.
+func joinPairs(pairs map[string]string) string {
+	var texts []string
+	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+		texts = append(texts, key+"="+pairs[key])
+	}
+	return strings.Join(texts, ", ")
+}
 
 // cellText is a JSON value as a table cell shows it: strings bare, null and
 // what is absent as None, as the 2015 client's, lists and objects as JSON.

@@ -125,7 +125,7 @@ func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []stri
 	for _, obj := range objects {
 		row := make([]string, len(t.head))
 		for i, column := range t.head {
-			row[i] = obj.text(column)
+			row[i] = obj.cell(column)
 		}
 		t.rows = append(t.rows, row)
 	}

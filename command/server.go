@@ -18,7 +18,7 @@ func serverCommand() *command {
 			var conf server.Config
 			var log logging
 			s := newSettings(f)
-			serverSettings(s, &conf)
+			serverSettings(s, &conf, "")
 			s.number(&conf.RaftPort, "raft-port", "PORT", "port of Raft, TCP (default 9512)")
 			s.number(&conf.GossipPort, "gossip-port", "PORT", "port of gossip; not used by a lone server (default 9513)")
 			s.number(&conf.BootstrapExpect, "bootstrap-expect", "N", "servers that make up a new cluster; this version runs one (default 1)")
@@ -51,15 +51,16 @@ func serverCommand() *command {
 const settingsHelp = "Each flag is also a setting of the -config file (-http-port: http_port = 9511) and of the\n" +
 	"environment (MAGNUM_HTTP_PORT); flag over environment over file."
 
-// serverSettings registers what every kind of server has.
-func serverSettings(s *settings, conf *server.Config) {
+// serverSettings registers what every kind of server has. note is for those
+// settings that mean nothing without one.
+func serverSettings(s *settings, conf *server.Config, note string) {
 	s.text(&conf.Name, "name node", "NAME", "of this server or host (default the host name)")
 	s.text(&conf.DataDir, "data-dir", "DIR", "where state is kept (default /var/lib/magnum; -dev: a temporary one)")
-	s.text(&conf.Bind, "bind", "IP", "address of all ports (default 127.0.0.1)")
-	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free one)")
-	s.text(&conf.Auth, "auth", "none", "how callers are known; none is for loopback only (default none)")
-	s.toggle(&conf.Insecure, "insecure", "allow -auth none on an address that others reach")
-	s.duration(&conf.HostLostAfter, "host-lost-after", "silence after which a host is lost (default 10s)")
+	s.text(&conf.Bind, "bind", "IP", "address of all ports (default 127.0.0.1)"+note)
+	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free one)"+note)
+	s.text(&conf.Auth, "auth", "none", "how callers are known; none is for loopback only (default none)"+note)
+	s.toggle(&conf.Insecure, "insecure", "allow -auth none on an address that others reach"+note)
+	s.duration(&conf.HostLostAfter, "host-lost-after", "silence after which a host is lost (default 10s)"+note)
 }
 
 func orDefault(s, other string) string {

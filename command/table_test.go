@@ -39,6 +39,23 @@ func TestCellText(t *testing.T) {
 	}
 }
 
+func TestCellsOfLists(t *testing.T) {
+	for _, tt := range []struct{ key, in, want string }{
+		{"command", `["sh","-c","echo 'a  b'; x","","\u001b"]`, `sh -c 'echo '\''a  b'\''; x' '' '\x1b'`},
+		{"command", `"ls -l"`, "ls -l"}, {"command", `null`, "None"},
+		{"ports", `[{"container_port":80,"host_port":8080,"protocol":"tcp"},{"container_port":53,"host_port":0,"protocol":"udp"}]`, "8080->80/tcp, 53/udp"},
+		{"ports", `[]`, ""}, {"ports", `null`, "None"}, {"ports", `["x"]`, `["x"]`},
+		{"addresses", `["10.0.0.2","fd00::2"]`, "10.0.0.2, fd00::2"}, {"addresses", `[]`, ""},
+		{"labels", `{"zone":"a","disk":"ssd"}`, "disk=ssd, zone=a"}, {"labels", `{}`, ""},
+		{"other", `{"a":["b"]}`, `{"a":["b"]}`},
+	} {
+		o := object{{key: tt.key, raw: []byte(tt.in)}}
+		if got := o.cell(tt.key); got != tt.want {
+			t.Errorf("%s %s: %q, want %q", tt.key, tt.in, got, tt.want)
+		}
+	}
+}
+
 func TestParseObjectKeepsOrder(t *testing.T) {
 	o, err := parseObject([]byte(`{"z":1,"a":{"y":2},"m":null}`))
 	if err != nil || len(o) != 3 || o[0].key != "z" || o[1].key != "a" || o[2].key != "m" || o.text("a") != `{"y":2}` || o.text("no") != "None" {
@@ -54,13 +71,14 @@ func TestParseObjectKeepsOrder(t *testing.T) {
 func FuzzParseObject(f *testing.F) {
 	f.Add(`{"a":1,"b":[null,{"c":"\u001b"}]}`)
 	f.Add(`{`)
+	f.Add(`{"command":["\u001b","a'b"],"ports":[{"protocol":"\u001b"}],"labels":{"a":"\u001b"},"addresses":["\u001b"]}`)
 	f.Fuzz(func(t *testing.T, s string) {
 		o, err := parseObject([]byte(s))
 		if err != nil {
 			return
 		}
 		for _, field := range o {
-			if text := cellText(field.raw); strings.ContainsFunc(text, unprintable) {
+			if text := cellText(field.raw) + o.cell(field.key); strings.ContainsFunc(text, unprintable) {
 				t.Fatalf("the cell of %s has control characters: %q", field.raw, text)
 			}
 		}
