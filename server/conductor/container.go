@@ -224,7 +224,7 @@ func (t *tx) delete(c *structs.Container, force bool) *structs.Container {
 		t.remove(c)
 		return c
 	}
-	if c.Desired == structs.DesiredAbsent && c.Force == force {
+	if c.Desired == structs.DesiredAbsent && c.Force == force && !c.Observed.Failed {
 		return c
 	}
 	changed := *c

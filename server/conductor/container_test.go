@@ -213,6 +213,13 @@ func TestDelete(t *testing.T) {
 		t.Fatalf("%+v", now)
 	}
 	refuse(h, structs.CodeConflict, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStart})
+	if again := must(h, DeleteContainer{Caller: alice, Ident: c.ID}); again.Generation != now.Generation {
+		t.Error("deleting twice is two attempts")
+	}
+	h.report(c.ID, structs.Observed{Status: structs.ContainerError, Failed: true})
+	if again := must(h, DeleteContainer{Caller: alice, Ident: c.ID}); again.Generation != now.Generation+1 {
+		t.Error("what has failed is not tried again")
+	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerGone})
 	if h.container(c.ID) != nil {
 		t.Error("the host said Gone, and the row is still there")
