@@ -155,7 +155,14 @@ type cluster struct {
 // their containers are, they are gone after the test.
 func newCluster(t testing.TB, agentArgs ...string) *cluster {
 	t.Helper()
-	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: newEngine(t)}
+	return newClusterOn(t, newEngine(t), agentArgs...)
+}
+
+// newClusterOn is newCluster on another engine, which the arguments name to the
+// agent.
+func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
+	t.Helper()
+	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: e}
 	_, port, _ := net.SplitHostPort(c.addr)
 	c.server = c.process("server", "server", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-raft-port", freePort(t), "-log-level", "debug")
 	c.server.start()

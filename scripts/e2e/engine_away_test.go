@@ -1,0 +1,130 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	docker "github.com/docker/docker/client"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// ownEngine is a dockerd of the test's own, which may end at any time.
+type ownEngine struct {
+	t    testing.TB
+	dir  string
+	host string
+}
+
+func newOwnEngine(t testing.TB) *ownEngine {
+	t.Helper()
+	dir := t.TempDir()
+	e := &ownEngine{t, dir, "unix://" + filepath.Join(dir, "docker.sock")}
+	t.Cleanup(func() { e.script("peers/docker-down", dir) })
+	e.start()
+	e.script("busybox-image", image)
+	return e
+}
+
+// script runs one of the project's scripts on the engine.
+func (e *ownEngine) script(name string, args ...string) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join("..", name), args...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.host)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		e.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+func (e *ownEngine) start() { e.t.Helper(); e.script("peers/docker-up", e.dir) }
+
+// stop ends the engine, and with it what runs on it.
+func (e *ownEngine) stop() { e.t.Helper(); e.script("peers/docker-down", e.dir) }
+
+// kill ends the engine as a crash does: what runs on it goes on.
+func (e *ownEngine) kill() {
+	e.t.Helper()
+	b, err := os.ReadFile(filepath.Join(e.dir, "dockerd.pid"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// TestEngineGoesAway: an engine that ends, cleanly or not, and comes back.
+// Nothing is told while it is away, what was asked for meanwhile is done then,
+// and nothing runs twice.
+func TestEngineGoesAway(t *testing.T) {
+	for name, end := range map[string]func(*ownEngine){"Stopped": (*ownEngine).stop, "Killed": (*ownEngine).kill} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			own := newOwnEngine(t)
+			c := newClusterOn(t, engineAt(t, docker.WithHost(own.host)), "-docker-host", own.host)
+			no := c.create(c.policy("no", "no"), structs.ContainerRunning)
+			always := c.create(c.policy("always", "always"), structs.ContainerRunning)
+			leaving := c.create(c.policy("leaving", "always"), structs.ContainerRunning)
+			resting := c.create(c.policy("resting", "always"), structs.ContainerRunning)
+			c.act(resting.UUID, api.Stop)
+			began := c.engine.started(c.hostID())
+
+			end(own)
+			c.awaitLog(c.agent, "engine is away", 0)
+			for _, b := range []*structs.ContainerBody{no, always} {
+				now, _, err := c.client.Containers().Get(c.ctx(), b.UUID, api.QueryOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if now.Status != structs.ContainerRunning && now.Status != structs.ContainerStopped { // a clean end stops it first
+					t.Errorf("while the engine is away %s is %s (%s)", now.Name, now.Status, deref(now.StatusReason))
+				}
+			}
+			// What is asked for meanwhile.
+			late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.client.Containers().Action(c.ctx(), leaving.UUID, api.Stop, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+				t.Fatal(err)
+			}
+			own.start()
+
+			c.awaitStarted(always.UUID, 1, began[always.UUID])
+			b := c.await(no.UUID, structs.ContainerStopped)
+			c.reason(b, "process")
+			if b.ExitCode == nil {
+				t.Error("no exit code is told of what the engine took with it")
+			}
+			c.await(late.UUID, structs.ContainerRunning)
+			c.await(leaving.UUID, structs.ContainerStopped)
+			c.await(resting.UUID, structs.ContainerStopped)
+			c.settled()
+			if now := c.engine.started(c.hostID())[no.UUID]; now != began[no.UUID] {
+				t.Errorf("what is not to be restarted began at %s, and now at %s", began[no.UUID], now)
+			}
+			c.act(no.UUID, api.Start)
+			c.awaitStarted(no.UUID, 1, began[no.UUID])
+			c.deleteAll([]string{no.UUID, always.UUID, leaving.UUID, resting.UUID, late.UUID})
+			if list, err := c.engine.list(c.hostID()); err != nil || len(list) != 0 {
+				t.Errorf("after the deletes the engine has %v, %v", list, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,135 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+)
+
+// This file is servers that an agent must not follow, and an agent that must
+// not run.
+
+// logged returns how much the process has logged, in bytes.
+func (p *process) logged() int {
+	p.t.Helper()
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(b)
+}
+
+// awaitLog waits until the process has logged the words, after so many bytes.
+func (c *cluster) awaitLog(p *process, words string, after int) {
+	c.Helper()
+	c.eventually(fmt.Sprintf("the %s logs %q", p.name, words), time.Minute, func() error {
+		b, err := os.ReadFile(p.log)
+		if err == nil && !strings.Contains(string(b[after:]), words) {
+			err = fmt.Errorf("it has not")
+		}
+		return err
+	})
+}
+
+// TestServerOfAnotherCluster: a server that knows nothing, at the address of
+// the agent's own, has no say over its containers.
+func TestServerOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.run("running", napping)
+	stopped := c.run("stopped", napping)
+	c.act(stopped.UUID, api.Stop)
+	before := c.picture()
+	token, err := os.ReadFile(filepath.Join(c.dir, "data", "server", "join-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.server.stop()
+	own := c.server
+	_, port, _ := net.SplitHostPort(c.addr)
+	// With the same join token: only the cluster's id tells them apart.
+	c.server = c.process("other", "server", "-data-dir", filepath.Join(c.dir, "other"), "-http-port", port, "-raft-port", freePort(t), "-join-token", strings.TrimSpace(string(token)))
+	c.server.start()
+	c.awaitServer()
+	c.awaitLog(c.agent, "its containers are left alone", 0)
+	c.agent.kill()
+	said := c.agent.logged()
+	c.agent.start() // one that has to register before it does anything
+	c.awaitLog(c.agent, "its containers are left alone", said)
+	if after := c.picture(); after != before {
+		t.Errorf("the engine had %s, and has %s", before, after)
+	}
+	c.server.stop()
+	c.server = own
+	c.server.start()
+	c.awaitServer()
+	c.settled()
+	c.run("after", napping)
+	c.settled()
+}
+
+// TestServerFromAnOlderCopy: a server whose data dir somebody has put back does
+// not know the containers that came later. They are left alone.
+func TestServerFromAnOlderCopy(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.run("old", napping)
+	c.server.stop()
+	data, copied := filepath.Join(c.dir, "data", "server"), filepath.Join(c.dir, "copy")
+	if err := os.CopyFS(copied, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	c.server.start()
+	c.awaitServer()
+	for i := range 3 {
+		c.run(fmt.Sprintf("new-%d", i), napping)
+	}
+	before := c.picture()
+	c.server.kill()
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(copied, data); err != nil {
+		t.Fatal(err)
+	}
+	said := c.agent.logged()
+	c.server.start()
+	// The other client has seen more, and takes no answer from before.
+	client, err := api.New(api.Config{Address: c.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.client = client
+	c.awaitServer()
+	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("the copy knows %d containers, want 1: %v", len(list), err)
+	}
+	c.awaitLog(c.agent, "its answer is dropped", said)
+	c.agent.kill()
+	said = c.agent.logged()
+	c.agent.start()
+	c.awaitLog(c.agent, "its answer is dropped", said)
+	if after := c.picture(); after != before {
+		t.Errorf("the engine had %s, and has %s", before, after)
+	}
+}
+
+// TestTwoAgentsOnOneDataDir: the second is refused, and the first goes on.
+func TestTwoAgentsOnOneDataDir(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	r := magnum(t, nil, "", "agent", "-server", c.addr, "-data-dir", filepath.Join(c.dir, "data"))
+	if r.code == 0 || !strings.Contains(r.stderr, "another agent uses the data dir") || !strings.Contains(r.stderr, "-data-dir") {
+		t.Errorf("the second agent ended with code %d: %s", r.code, r.stderr)
+	}
+	c.run("first", napping)
+}
