@@ -149,6 +149,8 @@ type ContainerRequest struct {
 	ImagePullPolicy string            `json:"image_pull_policy,omitempty"`
 	Constraints     map[string]string `json:"constraints,omitempty"`
 	LogMaxSize      *Bytes            `json:"log_max_size,omitempty"`
+	Healthcheck     *Healthcheck      `json:"healthcheck,omitempty"`
+	Registry        *Registry         `json:"registry,omitempty"` // never shown
 }
 
 // ContainerBody is a container as the API shows it. Lists show the fields up
@@ -189,6 +191,8 @@ type ContainerBody struct {
 	ImagePullPolicy string            `json:"image_pull_policy"`
 	Constraints     map[string]string `json:"constraints"`
 	LogMaxSize      int64             `json:"log_max_size"` // bytes
+	Health          *string           `json:"health"`       // starting, healthy or unhealthy; null without a healthcheck
+	Healthcheck     *Healthcheck      `json:"healthcheck"`
 }
 
 // PatchOp is one operation of a PATCH body (RFC 6902, three operations of it).

@@ -9,11 +9,12 @@ const SchemaVersion = 1
 // Limits of what users may send. A value beyond one is refused with
 // CodeInvalid (CodeTooLarge for bodies).
 const (
-	MaxBody        = 1 << 20 // bytes of a request body
-	MaxName        = 255     // characters of a name
-	MaxPage        = 1000    // objects of one page
-	MaxNodeCount   = 1000    // hosts of one bay
-	MaxText        = 4096    // bytes of an image reference, path, user, ...
+	MaxBody        = 1 << 20  // bytes of a request body
+	MaxArchive     = 64 << 20 // bytes of a tar archive, into a container or out of it
+	MaxName        = 255      // characters of a name
+	MaxPage        = 1000     // objects of one page
+	MaxNodeCount   = 1000     // hosts of one bay
+	MaxText        = 4096     // bytes of an image reference, path, user, ...
 	MaxCommand     = 64 << 10
 	MaxEnvironment = 256 << 10 // bytes of all environment variables of a container
 	MaxLabels      = 256       // labels of one object
@@ -21,6 +22,8 @@ const (
 	MaxPorts       = 256       // published ports of a container
 	MaxVolumes     = 64        // volumes of a container
 	MaxStopTimeout = 3600      // seconds
+	MaxInterval    = 86400     // seconds between two health checks, and of each of their other times
+	MaxRetries     = 1000      // failures in a row of a health check
 	MaxWait        = 10 * time.Minute
 	MaxIdempotency = 255     // characters of an Idempotency-Key
 	MinMemory      = 6 << 20 // bytes; the engine refuses less

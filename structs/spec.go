@@ -14,7 +14,7 @@ func (r *ContainerRequest) Spec() (ContainerSpec, error) {
 	s := ContainerSpec{
 		Image: r.Image, Environment: r.Environment, Labels: r.Labels, Workdir: r.Workdir, Hostname: r.Hostname,
 		User: r.User, TTY: bool(r.TTY), Stdin: bool(r.Stdin), AutoRemove: bool(r.AutoRemove),
-		PullPolicy: r.ImagePullPolicy, Constraints: r.Constraints,
+		PullPolicy: r.ImagePullPolicy, Constraints: r.Constraints, Healthcheck: r.Healthcheck, Registry: r.Registry,
 	}
 	if s.Image == "" {
 		s.Image = r.ImageID
@@ -70,18 +70,15 @@ func (r *ContainerRequest) Spec() (ContainerSpec, error) {
 
 // check holds the spec's plain fields against their limits.
 func (s *ContainerSpec) check() error {
-	if s.Image == "" {
-		return Errorf(CodeInvalid, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
+	if err := CheckImage(s.Image); err != nil {
+		return err
 	}
 	for _, f := range []struct{ name, value string }{
-		{"image_id", s.Image}, {"workdir", s.Workdir}, {"hostname", s.Hostname}, {"user", s.User},
+		{"workdir", s.Workdir}, {"hostname", s.Hostname}, {"user", s.User},
 	} {
 		if err := CheckText(f.name, f.value, MaxText); err != nil {
 			return err
 		}
-	}
-	if strings.ContainsAny(s.Image, " \t\n") {
-		return Errorf(CodeInvalid, "image_id %q has white space in it: it is written as [registry/]name[:tag]", s.Image)
 	}
 	if s.Workdir != "" && !path.IsAbs(s.Workdir) {
 		return Errorf(CodeInvalid, "workdir %q is not an absolute path", s.Workdir)
@@ -116,8 +113,74 @@ func (s *ContainerSpec) check() error {
 	default:
 		return Errorf(CodeInvalid, "image_pull_policy %q is none of ifnotpresent, always, never", s.PullPolicy)
 	}
+	if err := s.Healthcheck.check(); err != nil {
+		return err
+	}
+	if err := s.Registry.check(); err != nil {
+		return err
+	}
 	if s.AutoRemove && s.RestartPolicy.Name != RestartNo {
 		return Errorf(CodeInvalid, "auto_remove and restart_policy %q contradict each other: give one of them", s.RestartPolicy)
+	}
+	return nil
+}
+
+// CheckImage holds the name of an image against its form.
+func CheckImage(image string) error {
+	if image == "" {
+		return Errorf(CodeInvalid, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
+	}
+	if err := CheckText("image_id", image, MaxText); err != nil {
+		return err
+	}
+	if strings.ContainsAny(image, " \t\n") {
+		return Errorf(CodeInvalid, "image_id %q has white space in it: it is written as [registry/]name[:tag]", image)
+	}
+	return nil
+}
+
+// check holds a healthcheck against its limits; nil is fine.
+func (h *Healthcheck) check() error {
+	if h == nil {
+		return nil
+	}
+	if err := CheckText("healthcheck.test", strings.Join(h.Test.Args, " "), MaxCommand); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name        string
+		value, most int
+		unit        string
+	}{
+		{"interval", h.Interval, MaxInterval, " seconds"}, {"timeout", h.Timeout, MaxInterval, " seconds"},
+		{"start_period", h.StartPeriod, MaxInterval, " seconds"}, {"retries", h.Retries, MaxRetries, ""},
+	} {
+		if f.value < 0 || f.value > f.most {
+			return Errorf(CodeInvalid, "healthcheck.%s %d not in 0..%d%s (0: the engine's default)", f.name, f.value, f.most, f.unit)
+		}
+	}
+	return nil
+}
+
+// check holds credentials against their limits; nil is fine. Its messages
+// never hold the password.
+func (r *Registry) check() error {
+	if r == nil {
+		return nil
+	}
+	if r.Username == "" || r.Password == "" {
+		return Errorf(CodeInvalid, "registry: credentials are a username and a password, and one of them is missing")
+	}
+	for _, f := range []struct{ name, value string }{{"username", r.Username}, {"server", r.Server}} {
+		if err := CheckText("registry."+f.name, f.value, MaxText); err != nil {
+			return err
+		}
+	}
+	if CheckText("registry.password", r.Password, MaxText) != nil {
+		return Errorf(CodeInvalid, "registry.password: it is not UTF-8 text without NUL bytes, or longer than %d bytes", MaxText)
+	}
+	if strings.ContainsAny(r.Server, " \t\n") {
+		return Errorf(CodeInvalid, "registry.server %q has white space in it: it is written as host[:port]", r.Server)
 	}
 	return nil
 }

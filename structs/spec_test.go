@@ -87,6 +87,16 @@ func TestSpecRefusals(t *testing.T) {
 		`{"image":"a","volumes":[{"name":"v","target":"/x","type":"tmpfs"}]}`:                                   "volumes[0].name",
 		`{"image":"a","volumes":[{"target":"/x","type":"tmpfs","size":-5}]}`:                                    "volumes[0].size",
 		`{"image":"a","volumes":[{"name":"v","target":"/x"},{"name":"w","target":"/x/"}]}`:                      "volumes[1].target",
+		`{"image":"a","healthcheck":{"test":["` + strings.Repeat("x", MaxCommand+1) + `"]}}`:                    "healthcheck.test",
+		`{"image":"a","healthcheck":{"test":"x","interval":-1}}`:                                                "healthcheck.interval",
+		`{"image":"a","healthcheck":{"test":"x","timeout":86401}}`:                                              "healthcheck.timeout",
+		`{"image":"a","healthcheck":{"test":"x","start_period":-1}}`:                                            "healthcheck.start_period",
+		`{"image":"a","healthcheck":{"test":"x","retries":1001}}`:                                               "healthcheck.retries",
+		`{"image":"a","registry":{"username":"u"}}`:                                                             "registry",
+		`{"image":"a","registry":{"password":"p"}}`:                                                             "registry",
+		`{"image":"a","registry":{"username":"` + long + `","password":"p"}}`:                                   "registry.username",
+		`{"image":"a","registry":{"username":"u","password":"` + long + `"}}`:                                   "registry.password",
+		`{"image":"a","registry":{"username":"u","password":"p","server":"a b"}}`:                               "registry.server",
 	} {
 		_, err := specOf(t, body)
 		if CodeOf(err) != CodeInvalid || !strings.Contains(err.Error(), field) {
