@@ -199,14 +199,6 @@ func (r *reply) object() map[string]any {
 	return m
 }
 
-// into decodes the body.
-func (r *reply) into(v any) {
-	r.t.Helper()
-	if err := json.Unmarshal(r.body, v); err != nil {
-		r.t.Fatalf("%s: %v: %s", r.what, err, cut(string(r.body)))
-	}
-}
-
 func (r *reply) index() uint64 {
 	n, _ := strconv.ParseUint(r.header.Get("X-Magnum-Index"), 10, 64)
 	return n

@@ -81,7 +81,6 @@ func TestBlockingReads(t *testing.T) {
 		t.Errorf("container %s", r.body)
 	}
 	// The object goes; a deletion moves the list.
-	now = f.do("GET", "/v1/containers/a", "").is(200).index()
 	object = later(get(fmt.Sprintf("/v1/containers/%s?index=%d&wait=30s", a, f.s.Store.Index()+1000)))
 	parked(t, object)
 	f.do("DELETE", "/v1/containers/a?force=true", "").is(204)
