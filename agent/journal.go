@@ -27,6 +27,8 @@ type record struct {
 	Reason      string  `json:"reason,omitempty"`   // of Failed
 	Created     bool    `json:"created,omitempty"`  // the engine had the container once: it is never made again
 	Intent      *intent `json:"intent,omitempty"`   // a start that is under way
+	Kill        *kill   `json:"kill,omitempty"`     // the last signal that a user has asked for
+	Denied      string  `json:"denied,omitempty"`   // why the engine does not give the limits; "" if it does
 	Restarts    int     `json:"restarts,omitempty"` // by restart policy, up to the last start by the agent
 	Forgotten   bool    `json:"forget,omitempty"`   // the record is no longer needed
 }
@@ -40,6 +42,15 @@ func (r record) ref() backend.Ref {
 type intent struct {
 	Generation uint64    `json:"gen"`
 	StartedAt  time.Time `json:"started_at,omitzero"` // as it was before
+}
+
+// kill is written before a signal is sent: an agent that finds it has sent the
+// signal, or was killed in between and does not send it again.
+type kill struct {
+	Generation uint64    `json:"gen"`
+	Signal     string    `json:"signal"`
+	StartedAt  time.Time `json:"started_at,omitzero"` // of the process that was to get it
+	Refused    string    `json:"refused,omitempty"`   // why it was not sent; "" if it was
 }
 
 // seen is how far the agent has followed its cluster. It never goes back.

@@ -165,6 +165,21 @@ func (p *pass) act(ctx context.Context) (time.Duration, error) {
 			return left, nil
 		}
 	}
+	if err := p.kill(ctx); err != nil {
+		return 0, err
+	}
+	if err := p.limit(ctx); err != nil {
+		return 0, err
+	}
+	again, err := p.reach(ctx)
+	if p.rec.Denied != "" && again == 0 {
+		again = limitRetry
+	}
+	return again, err
+}
+
+// reach brings the process into the state that is wanted.
+func (p *pass) reach(ctx context.Context) (time.Duration, error) {
 	switch p.want.Desired {
 	case structs.DesiredRunning:
 		return p.keepRunning(ctx)

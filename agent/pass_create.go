@@ -111,7 +111,8 @@ func (p *pass) adopt() error {
 		// The start has happened, and the agent was gone before it could say so.
 		if in.Generation < p.want.Generation || p.want.Desired == structs.DesiredRunning {
 			p.rec.Generation = max(p.rec.Generation, in.Generation)
-			p.rec.Failed, p.rec.Reason = false, ""
+			p.rec.Reason = p.refused()
+			p.rec.Failed = p.rec.Reason != ""
 		}
 		p.rec.Intent, changed = nil, true
 	}

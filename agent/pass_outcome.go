@@ -16,9 +16,14 @@ const (
 	nameLimit  = time.Minute
 )
 
-// pending reports whether the last action asked for is still to be done.
+// pending reports whether an action asked for is still to be done, other than
+// a kill that was dealt with and what was refused for good.
 func (p *pass) pending() bool {
-	return p.rec.Generation < p.want.Generation || p.rec.Failed
+	gen := p.want.Generation
+	if k := p.rec.Kill; k != nil && k.Generation == gen && gen == p.want.KillGeneration {
+		gen--
+	}
+	return p.rec.Generation < gen || p.rec.Failed && p.rec.Reason != p.refused()
 }
 
 // intend writes down that a start is about to come.
@@ -39,13 +44,16 @@ func (p *pass) save() error {
 	return p.r.journal.put(p.rec)
 }
 
-// done notes that the generation has been carried out.
+// done notes that the generation has been carried out, but for what was
+// refused.
 func (p *pass) done() error {
 	p.calm()
-	if p.rec.Generation == p.want.Generation && !p.rec.Failed && p.rec.Intent == nil {
+	refused := p.refused()
+	failed := refused != ""
+	if p.rec.Generation == p.want.Generation && p.rec.Failed == failed && p.rec.Reason == refused && p.rec.Intent == nil {
 		return nil
 	}
-	p.rec.Generation, p.rec.Failed, p.rec.Reason, p.rec.Intent = p.want.Generation, false, "", nil
+	p.rec.Generation, p.rec.Failed, p.rec.Reason, p.rec.Intent = p.want.Generation, failed, refused, nil
 	return p.save()
 }
 

@@ -48,8 +48,7 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 	case p.want.Spec != nil && p.want.Spec.RestartPolicy.Always():
 		return p.restart(ctx)
 	}
-	p.tell()
-	return 0, nil
+	return 0, p.settle()
 }
 
 // start starts the process for the generation under way.
@@ -78,7 +77,7 @@ func (p *pass) restart(ctx context.Context) (time.Duration, error) {
 	due := p.cur.FinishedAt.Add(doubled(restartPause, restartLimit, p.u.deaths))
 	p.r.mu.Unlock()
 	if left := min(time.Until(due), restartLimit); left > 0 {
-		p.report(p.status(ended(p.cur)+"; its restart policy will start it again"), nil)
+		p.report(p.status(p.ended()+"; its restart policy will start it again"), nil)
 		return left, nil
 	}
 	restarts := p.cur.RestartCount + 1

@@ -54,7 +54,7 @@ func (p *pass) status(reason string) structs.Observed {
 	case backend.StateRestarting:
 		o.Status = structs.ContainerRunning
 		if reason == "" {
-			o.Reason = ended(c) + "; its restart policy is starting it again"
+			o.Reason = p.ended() + "; its restart policy is starting it again"
 		}
 	case backend.StateCreated:
 		if !p.startFailed(reason) {
@@ -65,7 +65,7 @@ func (p *pass) status(reason string) structs.Observed {
 			o.Status = structs.ContainerStopped
 		}
 		if reason == "" && (p.want.Desired != structs.DesiredStopped || c.OOMKilled) {
-			o.Reason = ended(c)
+			o.Reason = p.ended()
 		}
 	}
 	return o
@@ -79,14 +79,17 @@ func (p *pass) startFailed(reason string) bool {
 	}
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
-	return p.rec.Failed || reason != "" && p.u.reason == reason
+	return p.rec.Failed && p.rec.Reason != p.refused() || reason != "" && p.u.reason == reason
 }
 
-// ended says how a process ended that magnum did not end.
-func ended(c *backend.Container) string {
+// ended says how the process ended, which magnum did not do on its own.
+func (p *pass) ended() string {
+	c := p.cur
 	switch {
 	case c.OOMKilled:
 		return "its process was killed because it needed more than its memory limit; give it more memory"
+	case p.killed():
+		return fmt.Sprintf("its process has ended with exit code %d after a user sent it %s", c.ExitCode, p.rec.Kill.Signal)
 	case c.ExitCode == 0:
 		return "its process has ended"
 	case c.ExitCode > 128 && c.ExitCode < 128+65:

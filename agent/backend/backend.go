@@ -62,6 +62,19 @@ type Container struct {
 	Addresses    []string  // in the project's network
 	Ports        []structs.Port
 	Error        string // what the engine says of a start that failed
+	Limits
+	Health string // starting, healthy or unhealthy; "" without a healthcheck, or while no process runs
+}
+
+// Limits are what a container may use of its host.
+type Limits struct {
+	Memory   int64 // bytes; 0 means no limit
+	MilliCPU int64 // thousandths of a core; 0 means no limit
+}
+
+// LimitsOf returns the limits that a spec asks for.
+func LimitsOf(spec *structs.ContainerSpec) Limits {
+	return Limits{Memory: spec.Memory, MilliCPU: spec.MilliCPU}
 }
 
 // Live reports whether the container has a process, or is about to get one by
@@ -150,6 +163,16 @@ type Backend interface {
 	// Kill ends the process at once; nothing happens if it doesn't run. The
 	// engine won't restart it. ErrNotFound.
 	Kill(ctx context.Context, engineID string) error
+
+	// Signal sends the process a signal, such as SIGHUP; a SIGKILL is waited
+	// for. Whatever the signal, the engine won't restart the process at its
+	// next end, and it thaws it if it is frozen. ErrNotFound, ErrNotRunning,
+	// ErrInvalid for a name that the engine doesn't know.
+	Signal(ctx context.Context, engineID, signal string) error
+
+	// Update changes the limits of the container, whether its process runs or
+	// not. ErrNotFound, ErrInvalid.
+	Update(ctx context.Context, engineID string, limits Limits) error
 
 	// Pause freezes the process; nothing happens if it is frozen.
 	// ErrNotFound, ErrNotRunning.

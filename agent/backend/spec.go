@@ -26,11 +26,15 @@ const (
 // Name is the name that the engine's container of a Ref has.
 func (r Ref) Name() string { return fmt.Sprintf("mg-%s-%d", r.ContainerID, r.Epoch) }
 
-// Hash identifies a spec: equal specs have equal hashes. Two agents of
-// different versions may disagree, so a different hash never is a reason to
-// remove a container.
+// Hash identifies a spec but for its limits, which may change in a container's
+// life: equal specs have equal hashes. Credentials don't count either: a hash
+// on a label would let their password be guessed. Two agents of different
+// versions may disagree, so a different hash never is a reason to remove a
+// container.
 func Hash(spec *structs.ContainerSpec) string {
-	b, err := json.Marshal(spec) // map keys are sorted
+	lasting := *spec
+	lasting.Memory, lasting.MilliCPU, lasting.Registry = 0, 0, nil
+	b, err := json.Marshal(lasting) // map keys are sorted
 	if err != nil {
 		panic(fmt.Sprintf("backend: a spec that is no JSON: %v", err)) // strings and numbers only
 	}

@@ -9,13 +9,15 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
 // Start starts the process. A project network that somebody has removed is
-// made again: the container refers to it by name.
+// made again, and of several that there are by mistake one is left: the
+// container refers to it by name.
 func (d *Docker) Start(ctx context.Context, engineID string) error {
 	err := d.start(ctx, engineID)
-	if err == nil || !isNetworkGone(err) {
+	if err == nil || !isNetworkGone(err) && !isAmbiguous(err) {
 		return err
 	}
 	raw, inspectErr := d.inspect(ctx, engineID)
@@ -62,6 +64,61 @@ func (d *Docker) Kill(ctx context.Context, engineID string) error {
 		return nil
 	}
 	return err
+}
+
+// Signal sends the process a signal.
+func (d *Docker) Signal(ctx context.Context, engineID, signal string) error {
+	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerKill(ctx, engineID, signal)
+	})
+	var f *backend.Failure
+	if errors.As(err, &f) && strings.Contains(strings.ToLower(f.Msg), "invalid signal") {
+		f.Reason = backend.ErrInvalid // an older engine answers 500
+	}
+	return err
+}
+
+// liftedMemory is a limit that nobody can ask for or reach, in bytes: whole
+// pages.
+const liftedMemory = structs.MaxMemory + 4096
+
+// Update changes the limits.
+//
+// The engine takes a zero for "as it was", and has no word for no limit. So a
+// limit is lifted beyond what the machine has, or to all of it less a billionth
+// of a CPU: values that nobody can ask for, by which Inspect knows them again.
+func (d *Docker) Update(ctx context.Context, engineID string, limits backend.Limits) error {
+	to := container.UpdateConfig{Resources: container.Resources{
+		Memory: limits.Memory, MemorySwap: limits.Memory, NanoCPUs: limits.MilliCPU * 1e6,
+	}}
+	if limits.Memory == 0 {
+		to.Memory, to.MemorySwap = liftedMemory, liftedMemory
+	}
+	if limits.MilliCPU == 0 {
+		machine, err := d.Fingerprint(ctx)
+		if err != nil {
+			return err
+		}
+		to.NanoCPUs = int64(machine.Cores)*1e9 - 1
+	}
+	return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+		_, err := d.cli.ContainerUpdate(ctx, engineID, to)
+		return err
+	})
+}
+
+// limitsOf reads the limits of an inspection.
+func limitsOf(host *container.HostConfig) (l backend.Limits) {
+	if host == nil {
+		return l
+	}
+	if host.NanoCPUs%1e6 == 0 {
+		l.MilliCPU = host.NanoCPUs / 1e6
+	}
+	if host.Memory > 0 && host.Memory < liftedMemory {
+		l.Memory = host.Memory
+	}
+	return l
 }
 
 // Pause freezes the process.

@@ -111,15 +111,24 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 	networks := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{net: {}}}
 	var id string
 	var conflict error
-	err = d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, req.Ref.Name())
-		if errdefs.IsConflict(err) {
-			conflict = err
-			return nil
+	attempt := func() error {
+		return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
+			made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, req.Ref.Name())
+			if errdefs.IsConflict(err) {
+				conflict = err
+				return nil
+			}
+			id = made.ID
+			return err
+		})
+	}
+	if err = attempt(); isAmbiguous(err) {
+		// Another agent on this engine has just made the network, too.
+		p.known.Store(false)
+		if err = d.ensureNetwork(ctx, p, req.ProjectID); err == nil {
+			err = attempt()
 		}
-		id = made.ID
-		return err
-	})
+	}
 	if conflict != nil {
 		return nil, conflict
 	} else if err != nil {
@@ -127,7 +136,7 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 	}
 	return &backend.Container{
 		Entry:    backend.Entry{Ref: req.Ref, EngineID: id},
-		SpecHash: backend.Hash(req.Spec), State: backend.StateCreated,
+		SpecHash: backend.Hash(req.Spec), State: backend.StateCreated, Limits: backend.LimitsOf(req.Spec),
 	}, nil
 }
 

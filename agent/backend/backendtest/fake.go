@@ -7,11 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
@@ -38,6 +34,8 @@ type Fake struct {
 	starts     map[backend.Ref]int
 	stops      map[backend.Ref]int
 	creates    map[backend.Ref]int
+	updates    map[backend.Ref]int
+	signals    map[backend.Ref][]string
 	pulls      int
 }
 
@@ -69,6 +67,7 @@ func NewFake() *Fake {
 		containers: make(map[string]*process), images: map[string]bool{Image: true},
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
+		updates: make(map[backend.Ref]int), signals: make(map[backend.Ref][]string),
 	}
 }
 
@@ -76,6 +75,10 @@ var errDown = &backend.Failure{Reason: backend.ErrAway, Msg: "the engine does no
 
 func notFound(engineID string) error {
 	return &backend.Failure{Reason: backend.ErrNotFound, Msg: "No such container: " + engineID}
+}
+
+func notRunning(engineID string) error {
+	return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "Container " + engineID + " is not running"}
 }
 
 // fault asks the seam.
@@ -296,106 +299,12 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
 	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID)}
-	p.SpecHash, p.State = hash, backend.StateCreated
+	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
 	f.creates[req.Ref]++
 	f.changedLocked(p, backend.EventCreated)
 	c := p.Container
 	return &c, nil
-}
-
-// Start starts the process.
-func (f *Fake) Start(ctx context.Context, engineID string) error {
-	return f.do(ctx, "start", engineID, func(p *process) error {
-		if p.Live() {
-			return nil
-		}
-		for _, port := range p.spec.Ports {
-			if f.refused[fmt.Sprint(port.HostPort)] > 0 {
-				return &backend.Failure{Reason: backend.ErrPortTaken, Msg: fmt.Sprintf("Bind for 0.0.0.0:%d failed: port is already allocated", port.HostPort)}
-			}
-		}
-		p.RestartCount, p.manual = 0, false
-		f.startLocked(p)
-		return nil
-	})
-}
-
-func (f *Fake) startLocked(p *process) {
-	f.starts[p.Ref]++
-	now := time.Now().UTC()
-	if !now.After(p.StartedAt) {
-		now = p.StartedAt.Add(time.Nanosecond) // two starts in one instant of a fake clock
-	}
-	p.State, p.StartedAt, p.ExitCode, p.OOMKilled = backend.StateRunning, now, 0, false
-	p.Addresses, p.Ports = []string{"172.18.0.2"}, slices.Clone(p.spec.Ports)
-	for i := range p.Ports {
-		if p.Ports[i].HostPort == 0 {
-			p.Ports[i].HostPort = 32768 + f.nextID
-		}
-	}
-	f.changedLocked(p, backend.EventChanged)
-	run := runScript(p.spec.Command, nil)
-	p.stdout, p.stderr = append(p.stdout, run.stdout...), append(p.stderr, run.stderr...)
-	if !run.lasts {
-		f.exitLocked(p, run.exitCode)
-	}
-}
-
-// exitLocked ends the process; its policy may start it again.
-func (f *Fake) exitLocked(p *process, code int) {
-	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
-	f.changedLocked(p, backend.EventChanged)
-	policy := p.spec.RestartPolicy
-	again := policy.Always() || policy.Name == structs.RestartOnFailure && code != 0 && (policy.MaxRetries == 0 || p.RestartCount < policy.MaxRetries)
-	if again && !p.manual && p.RestartCount < 10 { // the real one would slow down instead
-		p.RestartCount++
-		f.startLocked(p)
-	}
-}
-
-// Stop ends the process.
-func (f *Fake) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
-	return f.do(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
-}
-
-// Kill ends the process.
-func (f *Fake) Kill(ctx context.Context, engineID string) error {
-	return f.do(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
-}
-
-func (f *Fake) endLocked(p *process) {
-	if p.Live() {
-		p.manual = true
-		f.stops[p.Ref]++
-		f.exitLocked(p, 137)
-	}
-}
-
-// Pause freezes the process.
-func (f *Fake) Pause(ctx context.Context, engineID string) error {
-	return f.do(ctx, "pause", engineID, func(p *process) error {
-		switch p.State {
-		case backend.StatePaused:
-			return nil
-		case backend.StateRunning:
-			p.State = backend.StatePaused
-			f.changedLocked(p, backend.EventChanged)
-			return nil
-		}
-		return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "Container " + engineID + " is not running"}
-	})
-}
-
-// Unpause thaws the process.
-func (f *Fake) Unpause(ctx context.Context, engineID string) error {
-	return f.do(ctx, "unpause", engineID, func(p *process) error {
-		if p.State == backend.StatePaused {
-			p.State = backend.StateRunning
-			f.changedLocked(p, backend.EventChanged)
-		}
-		return nil
-	})
 }
 
 // Remove deletes the container.
@@ -414,83 +323,6 @@ func (f *Fake) removeLocked(p *process) {
 	}
 	delete(f.containers, p.EngineID)
 	f.changedLocked(p, backend.EventRemoved)
-}
-
-// Logs writes what the process has written, a line at a time.
-func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsRequest, stdout, stderr io.Writer) error {
-	var outDone, errDone int
-	for first := true; ; first = false {
-		var out, errs []byte
-		var live bool
-		var changed chan struct{}
-		err := f.do(ctx, "logs", engineID, func(p *process) error {
-			out, errs, live, changed = p.stdout[outDone:], p.stderr[errDone:], p.Live(), p.changed
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		outDone, errDone = outDone+len(out), errDone+len(errs)
-		if first && req.Tail >= 0 {
-			out, errs = lastLines(out, req.Tail), lastLines(errs, req.Tail)
-		}
-		if req.Stdout && len(out) > 0 {
-			if _, err := stdout.Write(out); err != nil {
-				return err
-			}
-		}
-		if req.Stderr && len(errs) > 0 {
-			if _, err := stderr.Write(errs); err != nil {
-				return err
-			}
-		}
-		if !req.Follow || !live {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func lastLines(b []byte, n int) []byte {
-	lines := strings.SplitAfter(string(b), "\n")
-	if lines[len(lines)-1] == "" {
-		lines = lines[:len(lines)-1]
-	}
-	return []byte(strings.Join(lines[max(0, len(lines)-n):], ""))
-}
-
-// Exec runs a command.
-func (f *Fake) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
-	err := f.do(ctx, "exec", engineID, func(p *process) error {
-		if p.State != backend.StateRunning {
-			return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "Container " + engineID + " is not running"}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	run := runScript(req.Command, req.Env)
-	if run.cat && s.Stdin != nil {
-		if _, err := io.Copy(s.Stdout, s.Stdin); err != nil {
-			return 0, err
-		}
-	}
-	_, _ = s.Stdout.Write(run.stdout)
-	if req.TTY {
-		_, _ = s.Stdout.Write(run.stderr)
-	} else {
-		_, _ = s.Stderr.Write(run.stderr)
-	}
-	if run.lasts {
-		<-ctx.Done()
-		return 0, ctx.Err()
-	}
-	return run.exitCode, nil
 }
 
 // Close does nothing.

@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/stackforge/magnum/agent/backend"
 )
@@ -153,6 +154,22 @@ func (f *Fake) Stops(ref backend.Ref) int { return f.count(f.stops, ref) }
 
 // Creates returns how often the container was created.
 func (f *Fake) Creates(ref backend.Ref) int { return f.count(f.creates, ref) }
+
+// Updates returns how often the container's limits were changed.
+func (f *Fake) Updates(ref backend.Ref) int { return f.count(f.updates, ref) }
+
+// ImageOf returns the image that the container was made from.
+func (f *Fake) ImageOf(ref backend.Ref) (image string) {
+	f.with(ref, func(p *process) { image = p.spec.Image })
+	return image
+}
+
+// Signals returns the signals that the container's process was sent.
+func (f *Fake) Signals(ref backend.Ref) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.signals[ref])
+}
 
 func (f *Fake) count(m map[backend.Ref]int, ref backend.Ref) int {
 	f.mu.Lock()

@@ -37,6 +37,9 @@ func Suite(t *testing.T, b backend.Backend) {
 		"ExecCancelled": testExecCancelled,
 		"Ports":         testPorts,
 		"Fingerprint":   testFingerprint,
+		"Signal":        testSignal,
+		"SignalPaused":  testSignalPaused,
+		"Limits":        testLimits,
 	} {
 		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
 	}
@@ -243,6 +246,8 @@ func testMissing(x *bench) {
 	x.wantReason(x.Start(x.ctx, id), backend.ErrNotFound)
 	x.wantReason(x.Stop(x.ctx, id, 0), backend.ErrNotFound)
 	x.wantReason(x.Kill(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.Signal(x.ctx, id, "SIGHUP"), backend.ErrNotFound)
+	x.wantReason(x.Update(x.ctx, id, backend.Limits{Memory: 64 << 20}), backend.ErrNotFound)
 	x.wantReason(x.Pause(x.ctx, id), backend.ErrNotFound)
 	x.wantReason(x.Unpause(x.ctx, id), backend.ErrNotFound)
 	x.wantReason(x.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, io.Discard, io.Discard), backend.ErrNotFound)

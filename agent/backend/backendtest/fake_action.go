@@ -1,0 +1,150 @@
+package backendtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// This file is what changes a container of a Fake.
+
+// Start starts the process.
+func (f *Fake) Start(ctx context.Context, engineID string) error {
+	return f.do(ctx, "start", engineID, func(p *process) error {
+		if p.Live() {
+			return nil
+		}
+		for _, port := range p.spec.Ports {
+			if f.refused[fmt.Sprint(port.HostPort)] > 0 {
+				return &backend.Failure{Reason: backend.ErrPortTaken, Msg: fmt.Sprintf("Bind for 0.0.0.0:%d failed: port is already allocated", port.HostPort)}
+			}
+		}
+		p.RestartCount, p.manual = 0, false
+		f.startLocked(p)
+		return nil
+	})
+}
+
+func (f *Fake) startLocked(p *process) {
+	f.starts[p.Ref]++
+	now := time.Now().UTC()
+	if !now.After(p.StartedAt) {
+		now = p.StartedAt.Add(time.Nanosecond) // two starts in one instant of a fake clock
+	}
+	p.State, p.StartedAt, p.ExitCode, p.OOMKilled = backend.StateRunning, now, 0, false
+	p.Addresses, p.Ports = []string{"172.18.0.2"}, slices.Clone(p.spec.Ports)
+	for i := range p.Ports {
+		if p.Ports[i].HostPort == 0 {
+			p.Ports[i].HostPort = 32768 + f.nextID
+		}
+	}
+	f.changedLocked(p, backend.EventChanged)
+	run := runScript(p.spec.Command, nil)
+	p.stdout, p.stderr = append(p.stdout, run.stdout...), append(p.stderr, run.stderr...)
+	if !run.lasts {
+		f.exitLocked(p, run.exitCode)
+	}
+}
+
+// exitLocked ends the process; its policy may start it again.
+func (f *Fake) exitLocked(p *process, code int) {
+	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
+	f.changedLocked(p, backend.EventChanged)
+	policy := p.spec.RestartPolicy
+	again := policy.Always() || policy.Name == structs.RestartOnFailure && code != 0 && (policy.MaxRetries == 0 || p.RestartCount < policy.MaxRetries)
+	if again && !p.manual && p.RestartCount < 10 { // the real one would slow down instead
+		p.RestartCount++
+		f.startLocked(p)
+	}
+}
+
+// Stop ends the process.
+func (f *Fake) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
+	return f.do(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
+}
+
+// Kill ends the process.
+func (f *Fake) Kill(ctx context.Context, engineID string) error {
+	return f.do(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
+}
+
+func (f *Fake) endLocked(p *process) {
+	if p.Live() {
+		p.manual = true
+		f.stops[p.Ref]++
+		f.exitLocked(p, 137)
+	}
+}
+
+// Pause freezes the process.
+func (f *Fake) Pause(ctx context.Context, engineID string) error {
+	return f.do(ctx, "pause", engineID, func(p *process) error {
+		switch p.State {
+		case backend.StatePaused:
+			return nil
+		case backend.StateRunning:
+			p.State = backend.StatePaused
+			f.changedLocked(p, backend.EventChanged)
+			return nil
+		}
+		return notRunning(engineID)
+	})
+}
+
+// Unpause thaws the process.
+func (f *Fake) Unpause(ctx context.Context, engineID string) error {
+	return f.do(ctx, "unpause", engineID, func(p *process) error {
+		if p.State == backend.StatePaused {
+			p.State = backend.StateRunning
+			f.changedLocked(p, backend.EventChanged)
+		}
+		return nil
+	})
+}
+
+// Signal sends a signal: the processes of a Fake heed only SIGKILL.
+func (f *Fake) Signal(ctx context.Context, engineID, signal string) error {
+	return f.do(ctx, "signal", engineID, func(p *process) error {
+		switch {
+		case !p.Live():
+			return notRunning(engineID)
+		case unix.SignalNum(signal) == 0:
+			return &backend.Failure{Reason: backend.ErrInvalid, Msg: "Invalid signal: " + signal}
+		}
+		f.signals[p.Ref] = append(f.signals[p.Ref], signal)
+		p.manual = true
+		switch {
+		case signal == "SIGKILL":
+			f.exitLocked(p, 137)
+		case p.State == backend.StatePaused:
+			p.State = backend.StateRunning
+			f.changedLocked(p, backend.EventChanged)
+		}
+		return nil
+	})
+}
+
+// minMemory is the least that the engine gives, and maxMilliCPU the most.
+const (
+	minMemory   = 6 << 20
+	maxMilliCPU = 2000
+)
+
+// Update changes the limits.
+func (f *Fake) Update(ctx context.Context, engineID string, limits backend.Limits) error {
+	return f.do(ctx, "update", engineID, func(p *process) error {
+		if limits.Memory != 0 && limits.Memory < minMemory || limits.MilliCPU > maxMilliCPU {
+			return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf("the engine can't give %+v", limits)}
+		}
+		f.updates[p.Ref]++
+		p.Limits = limits
+		f.changedLocked(p, backend.EventChanged)
+		return nil
+	})
+}

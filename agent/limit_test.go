@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+func limited(a structs.Assignment, memory, milliCPU int64) structs.Assignment {
+	a = next(a, a.Desired)
+	spec := *a.Spec
+	spec.Memory, spec.MilliCPU = memory, milliCPU
+	a.Spec = &spec
+	return a
+}
+
+func TestLimitsChange(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		for _, l := range []backend.Limits{{Memory: 64 << 20, MilliCPU: 500}, {Memory: 32 << 20}, {}} {
+			a = limited(a, l.Memory, l.MilliCPU)
+			h.assign(a)
+			h.settled(a, structs.ContainerRunning)
+			if got := h.fake.Containers()[ref(a)].Limits; got != l {
+				h.Fatalf("limits are %+v, want %+v", got, l)
+			}
+		}
+		a = limited(next(a, structs.DesiredStopped), 32<<20, 0)
+		h.assign(a)
+		h.settled(a, structs.ContainerStopped)
+		h.restart()
+		h.full(true, a)
+		h.settled(a, structs.ContainerStopped)
+		h.counts(a, 1, 1)
+		if n := h.fake.Updates(ref(a)); n != 4 {
+			h.Fatalf("changed %d times, want 4", n)
+		}
+	})
+}
+
+// TestLimitsAreNoOtherSpec: an agent that died after a create finds its
+// container, although other limits are wanted by now.
+func TestLimitsAreNoOtherSpec(t *testing.T) {
+	inHost(t, func(h *host) {
+		h.fake.Fault = func(op string, r backend.Ref) error {
+			if op == "create done" {
+				h.mu.Lock()
+				h.crashAt = 1
+				h.mu.Unlock()
+			}
+			return h.seam(op, r)
+		}
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.fake.Fault = h.seam
+		a = limited(a, 64<<20, 0)
+		h.settle(a, func() int { return 0 })
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+	})
+}
+
+func TestLimitsThatAreRefused(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		a = limited(a, 1, 0)
+		h.assign(a)
+		if r := h.expect(a, structs.ContainerRunning, true); r.Generation != 2 || !strings.Contains(r.Reason, "memory") {
+			h.Fatalf("told %+v", r)
+		}
+		// Nothing is started for it.
+		h.fake.Exit(ref(a), 1)
+		h.after(time.Hour)
+		h.expect(a, structs.ContainerStopped, true)
+		h.counts(a, 1, 0)
+		// The rest of what is asked for is done.
+		a = next(a, structs.DesiredRunning)
+		h.assign(a)
+		h.expect(a, structs.ContainerRunning, true)
+		h.counts(a, 2, 0)
+		h.restart()
+		h.full(true, a)
+		h.expect(a, structs.ContainerRunning, true)
+		a = limited(a, 64<<20, 0)
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+	})
+}
+
+// TestLimitsThatHeal are refused for a while.
+func TestLimitsThatHeal(t *testing.T) {
+	inHost(t, func(h *host) {
+		refuse := true
+		h.fake.Fault = func(op string, _ backend.Ref) error {
+			if op == "update" && refuse {
+				return errors.New("device or resource busy")
+			}
+			return nil
+		}
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		a = limited(a, 64<<20, 0)
+		h.assign(a)
+		h.expect(a, structs.ContainerRunning, true)
+		refuse = false
+		h.after(2 * limitRetry)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+	})
+}
+
+// TestRebuild places another image under a new epoch: the old container goes
+// first, and volumes stay.
+func TestRebuild(t *testing.T) {
+	inHost(t, func(h *host) {
+		const other = "other:1"
+		h.fake.AddImage(other)
+		old := want("a", 1, structs.DesiredRunning)
+		old.Spec.Volumes = []structs.Mount{{Name: "data", Target: "/data"}}
+		h.assign(old)
+		both := false
+		h.fake.Fault = func(op string, r backend.Ref) error {
+			if op == "create" && h.exists(old) {
+				both = true
+			}
+			return nil
+		}
+		a := next(old, structs.DesiredRunning)
+		spec := *a.Spec
+		spec.Image = other
+		a.Spec, a.Epoch, a.Observed = &spec, 2, 0
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		if both || h.exists(old) || h.fake.ImageOf(ref(a)) != other {
+			h.Fatalf("old one there at the create: %v, now: %v; image %s", both, h.exists(old), h.fake.ImageOf(ref(a)))
+		}
+		h.counts(a, 1, 0)
+		h.counts(old, 1, 1)
+	})
+}
