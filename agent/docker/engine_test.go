@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 
@@ -361,5 +363,53 @@ func TestEngineAway(t *testing.T) {
 	}
 	if err := d.Events(t.Context(), backend.Owner{}, func() {}, func(backend.Event) {}); !errors.Is(err, backend.ErrAway) {
 		t.Errorf("events: %v", err)
+	}
+}
+
+// Two agents that make a project's network at the same moment get two of one
+// name, which the engine then refuses to look up.
+func TestDoubleNetworksAreMadeOne(t *testing.T) {
+	d, project := engine(t), structs.NewID()
+	double := func() {
+		t.Helper()
+		// Not the client's call, which has newer engines look for doubles.
+		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q}}`, scopeName(project), backend.LabelProject, project)
+		resp, err := d.cli.HTTPClient().Post("http://docker/v1.40/networks/create", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated {
+			t.Fatalf("making a network of the same name: %s", resp.Status)
+		}
+	}
+	count := func() int {
+		t.Helper()
+		list, err := d.cli.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	double()
+	double()
+	c, _ := made(t, d, project, backendtest.Sleeper()) // made before it was known
+	if n := count(); n != 1 {
+		t.Errorf("%d networks after a create, want 1", n)
+	}
+	double()
+	if err := d.Start(t.Context(), c.EngineID); err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	double()
+	second, _ := made(t, d, project, backendtest.Sleeper())
+	if err := d.Start(t.Context(), second.EngineID); err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	if n := count(); n != 1 {
+		t.Errorf("%d networks, want the one that is in use", n)
+	}
+	if info, err := d.Inspect(t.Context(), c.EngineID); err != nil || info.State != backend.StateRunning || len(info.Addresses) == 0 {
+		t.Errorf("the container that used one of them: %+v, %v", info, err)
 	}
 }

@@ -1,10 +1,13 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -69,6 +72,9 @@ func (d *Docker) ensureNetwork(ctx context.Context, p *project, projectID string
 			return &backend.Failure{Reason: backend.ErrNameTaken,
 				Msg: fmt.Sprintf("the host has a Docker network %s that is not magnum's; remove it with: docker network rm %s", name, name)}
 		}
+		if isAmbiguous(err) {
+			return d.dropDoubles(ctx, name, projectID)
+		}
 		if err == nil || !errdefs.IsNotFound(err) {
 			return err
 		}
@@ -79,12 +85,54 @@ func (d *Docker) ensureNetwork(ctx context.Context, p *project, projectID string
 		if errdefs.IsConflict(err) {
 			return nil // another agent on this engine was faster
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return d.dropDoubles(ctx, name, projectID)
 	})
 	if err == nil {
 		p.known.Store(true)
 	}
 	return err
+}
+
+// isAmbiguous reports whether the engine has more than one network of a name.
+func isAmbiguous(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "is ambiguous")
+}
+
+// dropDoubles leaves one network of the name: the one that is in use, else the
+// oldest. Two agents that make it at the same time get two, as may one that was
+// killed while the engine was at it, and from then on the engine refuses the
+// name. All who look at the same doubles choose alike.
+func (d *Docker) dropDoubles(ctx context.Context, name, projectID string) error {
+	list, err := d.cli.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(
+		filters.Arg("name", name), filters.Arg("label", backend.LabelProject+"="+projectID))})
+	if err != nil {
+		return err
+	}
+	var doubles []network.Inspect
+	for _, n := range list {
+		if n.Name != name { // the filter takes a part of the name
+			continue
+		}
+		n, err := d.cli.NetworkInspect(ctx, n.ID, network.InspectOptions{}) // the list doesn't tell who uses it
+		if errdefs.IsNotFound(err) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		doubles = append(doubles, n)
+	}
+	slices.SortFunc(doubles, func(a, b network.Inspect) int {
+		return cmp.Or(cmp.Compare(min(len(b.Containers), 1), min(len(a.Containers), 1)), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	for _, n := range doubles[min(1, len(doubles)):] {
+		if err := d.cli.NetworkRemove(ctx, n.ID); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropNetwork removes the project's network if no container of the project is
