@@ -34,7 +34,7 @@ func (p *pass) status(reason string) structs.Observed {
 	if c == nil {
 		return o
 	}
-	o.StartedAt, o.Addresses, o.Ports = c.StartedAt, c.Addresses, c.Ports
+	o.StartedAt, o.Addresses, o.Ports, o.Health = c.StartedAt, c.Addresses, c.Ports, c.Health
 	o.RestartCount += c.RestartCount
 	if p.rec.Intent != nil {
 		o.RestartCount = p.rec.Restarts // the engine's count is in it already

@@ -41,7 +41,7 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 		if c, err := d.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
 			return c, err
 		}
-		if err := d.pull(ctx, req.Spec.Image, progress); err != nil {
+		if err := d.pull(ctx, req.Spec.Image, req.Spec.Registry, progress); err != nil {
 			return nil, err
 		}
 	}
@@ -62,7 +62,7 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 				return nil, &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
 					"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", req.Spec.Image)}
 			}
-			if err := d.pull(ctx, req.Spec.Image, progress); err != nil && !d.hasImage(ctx, req.Spec.Image) {
+			if err := d.pull(ctx, req.Spec.Image, req.Spec.Registry, progress); err != nil && !d.hasImage(ctx, req.Spec.Image) {
 				return nil, err // nobody has loaded it meanwhile
 			}
 		default:
@@ -147,7 +147,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	conf := &container.Config{
 		Hostname: spec.Hostname, User: spec.User, WorkingDir: spec.Workdir, Image: spec.Image,
 		Cmd: spec.Command, Entrypoint: spec.Entrypoint,
-		Tty: spec.TTY, OpenStdin: spec.Stdin, StopTimeout: &stop,
+		Tty: spec.TTY, OpenStdin: spec.Stdin, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
 		ExposedPorts: make(nat.PortSet, len(spec.Ports)),
 		Labels:       make(map[string]string, len(spec.Labels)+7),
 	}

@@ -72,7 +72,7 @@ type Docker struct {
 	stops chan struct{}
 
 	mu       sync.Mutex
-	pulls    map[string]*pull    // by image reference, while under way
+	pulls    map[pullKey]*pull   // while under way
 	projects map[string]*project // by project ID
 }
 
@@ -93,7 +93,7 @@ func New(conf Config) (*Docker, error) {
 	return &Docker{
 		conf: conf, cli: cli, log: conf.Logger,
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
-		pulls: make(map[string]*pull), projects: make(map[string]*project),
+		pulls: make(map[pullKey]*pull), projects: make(map[string]*project),
 	}, nil
 }
 

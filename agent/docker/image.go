@@ -13,9 +13,11 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/pkg/jsonmessage"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
 // How a fetch tells of itself and how it goes on when the registry is away.
@@ -28,6 +30,26 @@ const (
 )
 
 var errSilent = fmt.Errorf("nothing has come for %s", pullSilence)
+
+// pullKey is what makes two fetches the same. What a registry refuses to one
+// user it may give to another.
+type pullKey struct {
+	ref   string
+	creds structs.Registry // zero means none
+}
+
+// auth is the credentials as the engine takes them, "" for none. It is a
+// secret.
+func (k pullKey) auth() (string, error) {
+	if k.creds.Username == "" && k.creds.Password == "" {
+		return "", nil
+	}
+	server := k.creds.Server
+	if host, _, ok := strings.Cut(k.ref, "/"); server == "" && ok && strings.ContainsAny(host, ".:") {
+		server = host
+	}
+	return registry.EncodeAuthConfig(registry.AuthConfig{Username: k.creds.Username, Password: k.creds.Password, ServerAddress: server})
+}
 
 // pull is one fetch of an image, shared by all who wait for it. It ends with
 // the last of them.
@@ -44,20 +66,24 @@ type pull struct {
 	nextID   int
 }
 
-// pull fetches the image, or joins the fetch that is under way, and returns
-// when it is there, or after a few quick attempts if the registry is away.
-// ErrNoImage, ErrInvalid.
-func (d *Docker) pull(ctx context.Context, ref string, progress func(string)) error {
+// pull fetches the image, or joins the fetch that is under way with the same
+// credentials, and returns when it is there, or after a few quick attempts if
+// the registry is away. ErrNoImage, ErrInvalid.
+func (d *Docker) pull(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
+	key := pullKey{ref: ref}
+	if creds != nil {
+		key.creds = *creds
+	}
 	d.mu.Lock()
-	p := d.pulls[ref]
+	p := d.pulls[key]
 	if p == nil {
 		pullCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		p = &pull{cancel: cancel, done: make(chan struct{}), listen: make(map[int]func(string))}
-		d.pulls[ref] = p
+		d.pulls[key] = p
 		go func() {
-			p.err = d.fetch(pullCtx, ref, p.say)
+			p.err = d.fetch(pullCtx, key, p.say)
 			cancel()
-			d.forget(ref, p)
+			d.forget(key, p)
 			close(p.done)
 		}()
 	}
@@ -73,8 +99,8 @@ func (d *Docker) pull(ctx context.Context, ref string, progress func(string)) er
 	d.mu.Lock()
 	p.waiters--
 	last := p.waiters == 0
-	if last && d.pulls[ref] == p {
-		delete(d.pulls, ref) // whoever comes now begins a new one
+	if last && d.pulls[key] == p {
+		delete(d.pulls, key) // whoever comes now begins a new one
 	}
 	d.mu.Unlock()
 	if last {
@@ -84,11 +110,11 @@ func (d *Docker) pull(ctx context.Context, ref string, progress func(string)) er
 	return ctx.Err()
 }
 
-func (d *Docker) forget(ref string, p *pull) {
+func (d *Docker) forget(key pullKey, p *pull) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pulls[ref] == p {
-		delete(d.pulls, ref)
+	if d.pulls[key] == p {
+		delete(d.pulls, key)
 	}
 }
 
@@ -121,12 +147,17 @@ func (p *pull) say(sentence string) {
 
 // fetch fetches the image. What may pass in a moment is tried again, a few
 // times.
-func (d *Docker) fetch(ctx context.Context, ref string, say func(string)) error {
+func (d *Docker) fetch(ctx context.Context, key pullKey, say func(string)) error {
+	ref := key.ref
+	auth, err := key.auth()
+	if err != nil {
+		return err
+	}
 	say("pulling " + ref)
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
 		layers := make(map[string]*layer)
-		err := d.fetchOnce(ctx, ref, layers, say)
+		err := d.fetchOnce(ctx, ref, auth, layers, say)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -151,7 +182,7 @@ func (d *Docker) fetch(ctx context.Context, ref string, say func(string)) error 
 }
 
 // fetchOnce makes one attempt, and notes in layers what it gets.
-func (d *Docker) fetchOnce(ctx context.Context, ref string, layers map[string]*layer, say func(string)) (err error) {
+func (d *Docker) fetchOnce(ctx context.Context, ref, auth string, layers map[string]*layer, say func(string)) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(pullSilence, func() { cancel(errSilent) })
@@ -161,7 +192,7 @@ func (d *Docker) fetchOnce(ctx context.Context, ref string, layers map[string]*l
 			err = errSilent
 		}
 	}()
-	body, err := d.cli.ImagePull(ctx, ref, image.PullOptions{})
+	body, err := d.cli.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
 		return err
 	}
@@ -259,9 +290,9 @@ func pullFailure(ref string, err error) error {
 	case has("toomanyrequests", "too many requests", "connection refused", "no such host", "timeout"):
 		return nil
 	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
-		has("manifest unknown", "not found", "pull access denied", "unauthorized", "authentication required", "no matching manifest", "denied"):
+		has("manifest unknown", "not found", "pull access denied", "unauthorized", "no basic auth credentials", "authentication required", "no matching manifest", "denied"):
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-			"image %s can't be pulled: %s; check its name and tag, or push it to its registry", ref, shorten(engineWords(err)))}
+			"image %s can't be pulled: %s; check its name and tag, push it to its registry, or check the credentials in registry", ref, shorten(engineWords(err)))}
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func containerOf(raw container.InspectResponse) *backend.Container {
 		Entry: entry, SpecHash: raw.Config.Labels[backend.LabelSpec],
 		State: stateOf(raw.State), ExitCode: raw.State.ExitCode, OOMKilled: raw.State.OOMKilled,
 		StartedAt: timeOf(raw.State.StartedAt), FinishedAt: timeOf(raw.State.FinishedAt),
-		RestartCount: raw.RestartCount, Error: raw.State.Error, Limits: limitsOf(raw.HostConfig),
+		RestartCount: raw.RestartCount, Error: raw.State.Error, Limits: limitsOf(raw.HostConfig), Health: healthOf(raw.State),
 	}
 	if raw.NetworkSettings == nil {
 		return c

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -48,8 +49,8 @@ func (d *Docker) List(ctx context.Context, owner backend.Owner) ([]backend.Entry
 	return entries, nil
 }
 
-// eventKinds are the engine's events that may change what Inspect says. Exec,
-// attach and health events, which can come many times a second, stay away.
+// eventKinds are the engine's events that may change what Inspect says. Exec
+// and attach events, which can come many times a second, stay away.
 var eventKinds = map[events.Action]backend.EventKind{
 	events.ActionCreate:  backend.EventCreated,
 	events.ActionDestroy: backend.EventRemoved,
@@ -59,6 +60,9 @@ var eventKinds = map[events.Action]backend.EventKind{
 	events.ActionUnPause: backend.EventChanged,
 	events.ActionRename:  backend.EventChanged,
 	events.ActionUpdate:  backend.EventChanged,
+	// Of a health that is another than before; the event says which one
+	// behind a colon.
+	events.ActionHealthStatus: backend.EventChanged,
 }
 
 // eventOverlap is how far back the stream begins: the engine answers before it
@@ -100,8 +104,10 @@ func (d *Docker) Events(ctx context.Context, owner backend.Owner, ready func(), 
 	for {
 		select {
 		case m := <-containers:
-			if e, ok := entryOf(m.Actor.ID, m.Actor.Attributes); ok && eventKinds[m.Action] != "" {
-				event(backend.Event{Entry: e, Kind: eventKinds[m.Action]})
+			action, _, _ := strings.Cut(string(m.Action), ":")
+			kind := eventKinds[events.Action(action)]
+			if e, ok := entryOf(m.Actor.ID, m.Actor.Attributes); ok && kind != "" {
+				event(backend.Event{Entry: e, Kind: kind})
 			}
 		case m := <-images:
 			event(imageEvent(m))

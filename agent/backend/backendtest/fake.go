@@ -200,7 +200,7 @@ func (f *Fake) Inspect(ctx context.Context, engineID string) (c *backend.Contain
 	err = f.do(ctx, "inspect", engineID, func(p *process) error {
 		snapshot := p.Container
 		if !snapshot.Live() {
-			snapshot.Addresses, snapshot.Ports = nil, nil
+			snapshot.Addresses, snapshot.Ports, snapshot.Health = nil, nil, ""
 		}
 		c = &snapshot
 		return nil

@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -38,6 +39,7 @@ func (f *Fake) startLocked(p *process) {
 		now = p.StartedAt.Add(time.Nanosecond) // two starts in one instant of a fake clock
 	}
 	p.State, p.StartedAt, p.ExitCode, p.OOMKilled = backend.StateRunning, now, 0, false
+	f.checkLocked(p)
 	p.Addresses, p.Ports = []string{"172.18.0.2"}, slices.Clone(p.spec.Ports)
 	for i := range p.Ports {
 		if p.Ports[i].HostPort == 0 {
@@ -50,6 +52,33 @@ func (f *Fake) startLocked(p *process) {
 	if !run.lasts {
 		f.exitLocked(p, run.exitCode)
 	}
+}
+
+// checkLocked begins the healthcheck of a new run: it finds its result once.
+func (f *Fake) checkLocked(p *process) {
+	p.Health = ""
+	h := p.spec.Healthcheck
+	if h == nil || h.Test.Text == "" && len(h.Test.Args) == 0 {
+		return
+	}
+	p.Health = "starting"
+	script := h.Test.Args
+	if h.Test.Text != "" {
+		script = []string{"sh", "-c", h.Test.Text}
+	}
+	after, result := time.Duration(cmp.Or(h.Interval, 30))*time.Second, "healthy"
+	if runScript(script, nil).exitCode != 0 {
+		after, result = after*time.Duration(cmp.Or(h.Retries, 3)), "unhealthy"
+	}
+	run := p.StartedAt
+	time.AfterFunc(after, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if p.Live() && p.StartedAt.Equal(run) {
+			p.Health = result
+			f.changedLocked(p, backend.EventChanged)
+		}
+	})
 }
 
 // exitLocked ends the process; its policy may start it again.

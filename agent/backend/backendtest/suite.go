@@ -40,6 +40,7 @@ func Suite(t *testing.T, b backend.Backend) {
 		"Signal":        testSignal,
 		"SignalPaused":  testSignalPaused,
 		"Limits":        testLimits,
+		"Health":        testHealth,
 	} {
 		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
 	}

@@ -1,6 +1,9 @@
 package backendtest
 
 import (
+	"context"
+	"time"
+
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
@@ -77,4 +80,44 @@ func testLimits(x *bench) {
 	x.must(x.Stop(x.ctx, c.EngineID, 0), "stop")
 	x.must(x.Start(x.ctx, c.EngineID), "start without limits")
 	check(backend.Limits{})
+}
+
+func testHealth(x *bench) {
+	check := func(test structs.Command) *structs.ContainerSpec {
+		spec := Sleeper()
+		spec.Healthcheck = &structs.Healthcheck{Test: test, Interval: 1, Timeout: 20, Retries: 1}
+		return spec
+	}
+	ctx, cancel := context.WithCancel(x.ctx)
+	events := make(chan backend.Event, 100)
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
+	}()
+	<-ready
+	for health, test := range map[string]structs.Command{
+		"healthy":   {Args: []string{"sh", "-c", "exit 0"}},
+		"unhealthy": {Text: "echo bad; exit 1"},
+		"":          {},
+	} {
+		c := x.create(check(test))
+		if now := x.look(c); now.Health != "" {
+			x.Fatalf("health of one that does not run is %q", now.Health)
+		}
+		x.must(x.Start(x.ctx, c.EngineID), "start")
+		for told := health == ""; !told; {
+			select {
+			case e := <-events:
+				told = e.Entry == c.Entry && e.Kind == backend.EventChanged && x.look(c).Health == health
+			case <-time.After(patience):
+				x.Fatalf("no event for %s; it is %q", health, x.look(c).Health)
+			}
+		}
+		x.must(x.Kill(x.ctx, c.EngineID), "kill")
+		if now := x.look(c); now.Health != "" {
+			x.Fatalf("health of one that has ended is %q", now.Health)
+		}
+	}
+	cancel()
+	<-ended
 }

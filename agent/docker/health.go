@@ -1,0 +1,38 @@
+package docker
+
+import (
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// healthcheck is how the engine is told of a healthcheck; nil leaves it to the
+// image.
+func healthcheck(h *structs.Healthcheck) *container.HealthConfig {
+	if h == nil {
+		return nil
+	}
+	seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
+	conf := &container.HealthConfig{
+		Interval: seconds(h.Interval), Timeout: seconds(h.Timeout), StartPeriod: seconds(h.StartPeriod), Retries: h.Retries,
+	}
+	switch {
+	case h.Test.Text != "":
+		conf.Test = []string{"CMD-SHELL", h.Test.Text}
+	case len(h.Test.Args) > 0:
+		conf.Test = append([]string{"CMD"}, h.Test.Args...)
+	default:
+		return &container.HealthConfig{Test: []string{"NONE"}}
+	}
+	return conf
+}
+
+// healthOf reads the health of a process that runs.
+func healthOf(s *container.State) string {
+	if !s.Running || s.Restarting || s.Health == nil || s.Health.Status == container.NoHealthcheck {
+		return ""
+	}
+	return s.Health.Status
+}
