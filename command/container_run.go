@@ -283,7 +283,7 @@ func (r *containerRun) cleanUp() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	_, err := r.client.Containers().Delete(ctx, r.made.UUID, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: -1}})
+	_, err := r.client.Containers().Delete(ctx, r.made.UUID, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 10 * time.Second}})
 	if err == nil || structs.CodeOf(err) == structs.CodeNotFound {
 		return nil
 	}

@@ -49,7 +49,7 @@ func TestRunRemoves(t *testing.T) {
 	r := s.run("container-run", "--rm", "busybox", "true")
 	asked := f.requests()
 	if r.code != 0 || r.stdout != "x" || asked[0] != `POST /v1/containers?run=true {"command":["true"],"image":"busybox"}` ||
-		asked[len(asked)-1] != "DELETE /v1/containers/u1?force=true&wait=0s" {
+		asked[len(asked)-1] != "DELETE /v1/containers/u1?force=true&wait=10s" {
 		t.Errorf("%+v, asked %q", r, asked)
 	}
 	f.answer("DELETE /v1/containers/u1", 500, `{"errors":[{"code":"internal","detail":"boom"}]}`)
@@ -207,7 +207,7 @@ func TestInterruptedRunStopsTheContainer(t *testing.T) {
 		t.Errorf("code %d, %q, %q", code, out.String(), errOut.String())
 	}
 	asked := f.requests()
-	if asked[len(asked)-1] != "DELETE /v1/containers/u1?force=true&wait=0s" {
+	if asked[len(asked)-1] != "DELETE /v1/containers/u1?force=true&wait=10s" {
 		t.Errorf("asked %q", asked)
 	}
 }

@@ -412,4 +412,13 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	if info, err := d.Inspect(t.Context(), c.EngineID); err != nil || info.State != backend.StateRunning || len(info.Addresses) == 0 {
 		t.Errorf("the container that used one of them: %+v, %v", info, err)
 	}
+	double()
+	for _, id := range []string{c.EngineID, second.EngineID} {
+		if err := d.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(); n != 0 {
+		t.Errorf("%d networks after the last removal, want 0", n)
+	}
 }

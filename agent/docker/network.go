@@ -152,7 +152,13 @@ func (d *Docker) dropNetwork(ctx context.Context, projectID string) {
 		if err != nil || len(left) > 0 {
 			return err
 		}
-		found, err := d.cli.NetworkInspect(ctx, scopeName(projectID), network.InspectOptions{})
+		name := scopeName(projectID)
+		found, err := d.cli.NetworkInspect(ctx, name, network.InspectOptions{})
+		if isAmbiguous(err) {
+			if err = d.dropDoubles(ctx, name, projectID); err == nil {
+				found, err = d.cli.NetworkInspect(ctx, name, network.InspectOptions{})
+			}
+		}
 		if errdefs.IsNotFound(err) || err == nil && found.Labels[backend.LabelProject] != projectID {
 			return nil
 		} else if err != nil {
