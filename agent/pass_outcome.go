@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
 // Pauses between tries of what has failed and may heal, doubled up to a limit.
@@ -70,8 +71,10 @@ func (p *pass) settle() error {
 // it is tried again after the pause that is returned, in case it heals.
 func (p *pass) fail(base, limit time.Duration, reason string) (time.Duration, error) {
 	again := p.holdFor(base, limit, reason)
-	if p.rec.Generation != p.want.Generation || !p.rec.Failed || p.rec.Reason != reason {
-		p.rec.Generation, p.rec.Failed, p.rec.Reason = p.want.Generation, true, reason
+	// What was never made has nothing to stop: that is done, whatever else fails.
+	failed := p.cur != nil || p.want.Desired != structs.DesiredStopped
+	if p.rec.Generation != p.want.Generation || p.rec.Failed != failed || p.rec.Reason != reason {
+		p.rec.Generation, p.rec.Failed, p.rec.Reason = p.want.Generation, failed, reason
 		if err := p.save(); err != nil {
 			return 0, err
 		}

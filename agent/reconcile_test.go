@@ -431,6 +431,29 @@ func TestActionDuringAPull(t *testing.T) {
 	})
 }
 
+// TestStopOfWhatWasNeverMade: nothing runs, so the stop is done; what is wanted
+// then is made when it can be, and not started.
+func TestStopOfWhatWasNeverMade(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		a.Spec.Image = "none:1"
+		h.assign(a)
+		h.expect(a, structs.ContainerError, true)
+		a = next(a, structs.DesiredStopped)
+		h.assign(a)
+		if r := h.settled(a, structs.ContainerError); !strings.Contains(r.Reason, "none:1") {
+			h.Fatalf("told %+v", r)
+		}
+		h.restart()
+		h.full(true, a)
+		h.settled(a, structs.ContainerError)
+		h.fake.ImportImage("none:1")
+		h.after(0)
+		h.settled(a, structs.ContainerStopped)
+		h.counts(a, 0, 0)
+	})
+}
+
 func TestPullIsToldAndCanBeLeft(t *testing.T) {
 	inHost(t, func(h *host) {
 		release := h.fake.HoldPulls()

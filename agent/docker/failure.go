@@ -49,8 +49,9 @@ func isAway(err error, text string) bool {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return true
 	}
-	// containerd goes first when both are told to stop.
-	return strings.Contains(text, "daemon is shutting down") || strings.Contains(text, "transport is closing") ||
+	// containerd goes first when both are told to stop, and then the store of
+	// the networks.
+	return strings.Contains(text, "daemon is shutting down") || strings.Contains(text, "failed to update store for object") || strings.Contains(text, "transport is closing") ||
 		strings.Contains(text, "containerd.sock") || strings.Contains(text, "ttrpc: closed")
 }
 

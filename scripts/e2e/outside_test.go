@@ -273,6 +273,7 @@ func TestStartOfMissingImage(t *testing.T) {
 		t.Fatalf("the start ends with %v", err)
 	}
 	c.await(b.UUID, structs.ContainerError)
+	c.act(b.UUID, api.Stop) // nothing runs, so that is done
 	c.deleteAll([]string{b.UUID})
 }
 

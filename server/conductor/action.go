@@ -48,7 +48,9 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	if c.Gone {
 		idle = false
 	}
-	if idle {
+	// What is so may be about to change: a container that has ended is started
+	// again if it is still wanted to run.
+	if idle && want == c.Desired {
 		return c, nil
 	}
 	changed := *c

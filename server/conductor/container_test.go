@@ -155,6 +155,8 @@ func TestActions(t *testing.T) {
 		{action: ActionStop, status: structs.ContainerRunning, ran: true, want: structs.DesiredStopped},
 		{action: ActionStop, status: structs.ContainerPaused, ran: true, want: structs.DesiredStopped},
 		{action: ActionStop, status: structs.ContainerStopped, idle: true, want: structs.DesiredCreated},
+		{action: ActionStop, status: structs.ContainerStopped, ran: true, want: structs.DesiredStopped}, // its restart policy may start it
+		{action: ActionStop, status: structs.ContainerError, ran: true, want: structs.DesiredStopped},
 		{action: ActionReboot, status: structs.ContainerRunning, ran: true, want: structs.DesiredRunning},
 		{action: ActionReboot, status: structs.ContainerStopped, ran: true, want: structs.DesiredRunning},
 		{action: ActionReboot, status: structs.ContainerPaused, ran: true, code: structs.CodeConflict},
