@@ -152,15 +152,18 @@ func orElse(s, other string) string {
 	return other
 }
 
-// PatchContainer changes what a container is called and what it is made of. As
-// in 2015 it changes nothing that runs: image and command count when the
-// container is next made.
+// PatchContainer changes what a container is called, what it is made of and
+// what it may use. As in 2015 image and command change nothing that runs: they
+// count when the container is next made. Memory and cpu change while it runs.
 type PatchContainer struct {
 	Caller  structs.Caller
 	Ident   string  // UUID or name
 	Name    *string // "" means a generated one
 	Image   *string
 	Command *structs.Command // the zero Command means the image's own
+
+	Memory   *int64 // bytes, 0 for no limit
+	MilliCPU *int64 // thousandths of a core, 0 for no limit
 }
 
 func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
@@ -177,6 +180,11 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	if r.Command != nil {
 		changed.Spec.Command, changed.Spec.CommandText = r.Command.Args, r.Command.Text
+	}
+	if r.Memory != nil || r.MilliCPU != nil {
+		if err := t.resize(&changed, r.Memory, r.MilliCPU); err != nil {
+			return nil, err
+		}
 	}
 	changed.UpdatedAt = t.now
 	t.assign(&changed)

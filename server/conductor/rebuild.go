@@ -50,32 +50,42 @@ func (r ResizeContainer) decide(t *tx) (*structs.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Desired == structs.DesiredAbsent {
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s is being deleted", r.Ident).About(structs.KindContainer)
-	}
 	changed := *c
-	if r.Memory != nil {
-		changed.Spec.Memory = *r.Memory
+	if err := t.resize(&changed, r.Memory, r.MilliCPU); err != nil {
+		return nil, err
 	}
-	if r.MilliCPU != nil {
-		changed.Spec.MilliCPU = *r.MilliCPU
-	}
-	if host := row[structs.Host](t, c.HostID); host != nil {
-		used := t.used(host.ID)
-		memory := used.Memory - c.Spec.Memory + changed.Spec.Memory
-		cpu := used.MilliCPU - c.Spec.MilliCPU + changed.Spec.MilliCPU
-		switch {
-		case changed.Spec.Memory > c.Spec.Memory && memory > host.Fingerprint.Memory:
-			return nil, structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", changed.Spec.Memory, host.Name, host.Fingerprint.Memory-used.Memory+c.Spec.Memory, r.Ident).About(structs.KindContainer)
-		case changed.Spec.MilliCPU > c.Spec.MilliCPU && cpu > int64(host.Fingerprint.Cores)*1000:
-			return nil, structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", float64(changed.Spec.MilliCPU)/1000, host.Name, float64(int64(host.Fingerprint.Cores)*1000-used.MilliCPU+c.Spec.MilliCPU)/1000, r.Ident).About(structs.KindContainer)
-		}
-	}
-	changed.Desired = lasting(c)
-	changed.Generation++
 	changed.UpdatedAt = t.now
 	t.assign(&changed)
 	return &changed, nil
+}
+
+// resize gives the copy of a container other limits, as far as its host has
+// room for them, under a new generation. nil means the limit that it has.
+func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
+	if c.Desired == structs.DesiredAbsent {
+		return structs.Errorf(structs.CodeConflict, "Container %s is being deleted", c.Name).About(structs.KindContainer)
+	}
+	was := c.Spec
+	if memory != nil {
+		c.Spec.Memory = *memory
+	}
+	if milliCPU != nil {
+		c.Spec.MilliCPU = *milliCPU
+	}
+	if host := row[structs.Host](t, c.HostID); host != nil {
+		used := t.used(host.ID)
+		room := host.Fingerprint.Memory - used.Memory + was.Memory
+		cores := int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + was.MilliCPU
+		switch {
+		case c.Spec.Memory > was.Memory && c.Spec.Memory > room:
+			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name, room, c.Name).About(structs.KindContainer)
+		case c.Spec.MilliCPU > was.MilliCPU && c.Spec.MilliCPU > cores:
+			return structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", float64(c.Spec.MilliCPU)/1000, host.Name, float64(cores)/1000, c.Name).About(structs.KindContainer)
+		}
+	}
+	c.Desired = lasting(c)
+	c.Generation++
+	return nil
 }
 
 // lasting returns what is wanted of a container under a new generation that

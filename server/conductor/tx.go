@@ -191,5 +191,14 @@ func sizeOf(r structs.Row) int {
 	for k, v := range c.Spec.Labels {
 		n += len(k) + len(v)
 	}
+	if h := c.Spec.Healthcheck; h != nil {
+		for _, arg := range h.Test.Args {
+			n += len(arg)
+		}
+		n += len(h.Test.Text)
+	}
+	if r := c.Spec.Registry; r != nil {
+		n += len(r.Username) + len(r.Password) + len(r.Server)
+	}
 	return n
 }

@@ -54,6 +54,14 @@ const (
 	ContainerUnpause Action = "container:unpause"
 	ContainerLogs    Action = "container:logs"
 	ContainerExecute Action = "container:execute"
+	ContainerKill    Action = "container:kill"
+	ContainerRename  Action = "container:rename"
+	ContainerRebuild Action = "container:rebuild"
+	ContainerAttach  Action = "container:attach"
+	ContainerStats   Action = "container:stats"
+	ContainerTop     Action = "container:top"
+	ArchiveGet       Action = "container:get_archive"
+	ArchivePut       Action = "container:put_archive"
 
 	OperatorState Action = "operator:state"
 
@@ -119,6 +127,14 @@ var policy = map[Action][]structs.Role{
 	ContainerUnpause: members,
 	ContainerLogs:    anyone,
 	ContainerExecute: members,
+	ContainerKill:    members,
+	ContainerRename:  members,
+	ContainerRebuild: members,
+	ContainerAttach:  members,
+	ContainerStats:   anyone,
+	ContainerTop:     anyone,
+	ArchiveGet:       members, // logs are made to be read, files are not
+	ArchivePut:       members,
 
 	OperatorState: operators,
 	AllProjects:   operators,

@@ -77,6 +77,7 @@ func (v view) container(c *structs.Container) structs.ContainerBody {
 		RestartPolicy: s.RestartPolicy.String(), Volumes: list(s.Volumes), StopTimeout: s.StopSeconds(),
 		TTY: s.TTY, Stdin: s.Stdin, AutoRemove: s.AutoRemove, ImagePullPolicy: s.PullPolicy,
 		Constraints: object(s.Constraints), LogMaxSize: s.LogMaxSize,
+		Health: text(seen.Health), Healthcheck: healthcheck(s.Healthcheck),
 	}
 	if len(seen.Ports) == 0 {
 		body.Ports = list(s.Ports)
@@ -94,9 +95,20 @@ func (v view) container(c *structs.Container) structs.ContainerBody {
 	return body
 }
 
+// healthcheck returns a health check as bodies show it: one without a command
+// is an empty list, not null.
+func healthcheck(h *structs.Healthcheck) *structs.Healthcheck {
+	if h == nil || h.Test.Args != nil || h.Test.Text != "" {
+		return h
+	}
+	shown := *h
+	shown.Test.Args = []string{}
+	return &shown
+}
+
 var (
 	containerShape = newShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
-	containerPatch = newPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command"})
+	containerPatch = newPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
 )
 
 func createContainer(q *request) error {
@@ -183,7 +195,8 @@ func patchContainer(q *request) error {
 	} else {
 		body.ImageID = "unchanged" // for the check below, which wants one
 	}
-	if _, err := body.Spec(); err != nil {
+	spec, err := body.Spec()
+	if err != nil {
 		return err
 	}
 	if p.touches("command") {
@@ -191,11 +204,60 @@ func patchContainer(q *request) error {
 			r.Command = new(structs.Command) // removed: the image's own
 		}
 	}
+	if p.touches("memory") {
+		r.Memory = &spec.Memory
+	}
+	if p.touches("cpu") {
+		r.MilliCPU = &spec.MilliCPU
+	}
+	return q.patchContainer(r)
+}
+
+// patchContainer carries a change of a container out and answers with the
+// container. New limits are waited for, what is only noted down isn't.
+func (q *request) patchContainer(r conductor.PatchContainer) error {
 	c, err := decide(q, true, r)
 	if err != nil {
 		return err
 	}
-	return containers.written(q, http.StatusOK, c)
+	if r.Memory == nil && r.MilliCPU == nil {
+		return containers.written(q, http.StatusOK, c)
+	}
+	atMost, said := q.patience()
+	now, done, err := q.settleContainer(c, atMost)
+	switch {
+	case err != nil:
+		return err
+	case now == nil:
+		return deletedMeanwhile(c)
+	case !done && said:
+		return containers.written(q, http.StatusAccepted, now)
+	}
+	return containers.written(q, http.StatusOK, now)
+}
+
+// renameContainer is a PATCH of the name alone.
+func renameContainer(q *request) error {
+	name := q.query.text("name")
+	if err := structs.CheckName(name); err != nil {
+		return err
+	}
+	return q.patchContainer(conductor.PatchContainer{Caller: q.caller(), Ident: q.ident(), Name: &name})
+}
+
+// rebuildContainer makes a container anew.
+func rebuildContainer(q *request) error {
+	r := conductor.RebuildContainer{Caller: q.caller(), Ident: q.ident(), Image: q.query.text("image")}
+	if q.query.has("image") {
+		if err := structs.CheckImage(r.Image); err != nil {
+			return err
+		}
+	}
+	c, err := decide(q, false, r)
+	if err != nil {
+		return err
+	}
+	return q.acted(c)
 }
 
 func deleteContainer(q *request) error {
@@ -237,6 +299,13 @@ func act(action conductor.Action) func(*request) error {
 			}
 			r.Timeout = &seconds
 		}
+		if action == conductor.ActionKill {
+			signal, err := structs.ParseSignal(orText(q.query.text("signal"), "SIGKILL"))
+			if err != nil {
+				return err
+			}
+			r.Signal = signal
+		}
 		c, err := decide(q, repeatable, r)
 		if err != nil {
 			return err
@@ -244,18 +313,23 @@ func act(action conductor.Action) func(*request) error {
 		if c.Settled() {
 			return q.null() // it was so already
 		}
-		atMost, said := q.patience()
-		now, done, err := q.settleContainer(c, atMost)
-		switch {
-		case err != nil:
-			return err
-		case now == nil && c.Spec.AutoRemove:
-			return q.null()
-		case now == nil:
-			return deletedMeanwhile(c)
-		case !done && said:
-			return containers.written(q, http.StatusAccepted, now)
-		}
-		return q.null()
+		return q.acted(c)
 	}
+}
+
+// acted waits for the result of an action and answers as 2015 did.
+func (q *request) acted(c *structs.Container) error {
+	atMost, said := q.patience()
+	now, done, err := q.settleContainer(c, atMost)
+	switch {
+	case err != nil:
+		return err
+	case now == nil && c.Spec.AutoRemove:
+		return q.null()
+	case now == nil:
+		return deletedMeanwhile(c)
+	case !done && said:
+		return containers.written(q, http.StatusAccepted, now)
+	}
+	return q.null()
 }

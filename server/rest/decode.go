@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -63,16 +64,20 @@ func (s *shape) decode(body []byte, target any) error {
 	if err := checkJSON(body); err != nil {
 		return err
 	}
-	if trimmed := bytes.TrimSpace(body); trimmed[0] != '{' {
-		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the fields of a %s.", kindOf(trimmed), s.name)
+	body = bytes.TrimSpace(body)
+	if body[0] != '{' {
+		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the fields of a %s.", kindOf(body), s.name)
 	}
 	return s.object("", body, reflect.ValueOf(target).Elem())
 }
 
 // checkJSON refuses what isn't one JSON value.
 func checkJSON(body []byte) error {
+	if json.Valid(body) {
+		return nil
+	}
 	var raw json.RawMessage
-	if err := json.Unmarshal(body, &raw); err != nil {
+	if err := json.Unmarshal(body, &raw); err != nil { // it says what and where
 		where := ""
 		if syntax, ok := err.(*json.SyntaxError); ok {
 			where = fmt.Sprintf(" (after %d bytes)", syntax.Offset)
@@ -97,35 +102,6 @@ func (s *shape) object(prefix string, raw []byte, v reflect.Value) error {
 		}
 		return nil
 	})
-}
-
-// eachMember calls visit for each member of a JSON object, which is known to be
-// valid JSON. A member that comes twice is refused.
-func eachMember(prefix string, raw []byte, visit func(name string, value json.RawMessage) error) error {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if _, err := dec.Token(); err != nil {
-		return structs.Errorf(structs.CodeInvalid, "The request's body is not valid JSON: %v", err)
-	}
-	seen := make(map[string]bool)
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return structs.Errorf(structs.CodeInvalid, "The request's body is not valid JSON: %v", err)
-		}
-		name := token.(string)
-		if seen[name] {
-			return structs.Errorf(structs.CodeInvalid, "The attribute %s is given twice.", short(prefix+name))
-		}
-		seen[name] = true
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return structs.Errorf(structs.CodeInvalid, "The request's body is not valid JSON: %v", err)
-		}
-		if err := visit(name, bytes.TrimSpace(value)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 var (
@@ -181,19 +157,23 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 	return nil
 }
 
+// innerFields are the jsonFields of the structs inside bodies, by type.
+var innerFields sync.Map
+
 // shapeOf returns the shape of a struct inside a body.
 func shapeOf(name string, t reflect.Type) *shape {
-	return &shape{name: name, fields: jsonFields(t)}
+	fields, ok := innerFields.Load(t)
+	if !ok {
+		fields, _ = innerFields.LoadOrStore(t, jsonFields(t))
+	}
+	return &shape{name: name, fields: fields.(map[string][]int)}
 }
 
 func decodeSlice(field string, raw json.RawMessage, v reflect.Value) error {
 	if raw[0] != '[' {
 		return wrongType(field, raw, "a list")
 	}
-	var items []json.RawMessage
-	if err := json.Unmarshal(raw, &items); err != nil {
-		return invalid(field, unquote(raw), "%v.", err)
-	}
+	items := items(raw)
 	v.Set(reflect.MakeSlice(v.Type(), len(items), len(items)))
 	for i, item := range items {
 		if string(item) == "null" {
@@ -243,13 +223,4 @@ func kindOf(raw []byte) string {
 		return "null"
 	}
 	return "a number"
-}
-
-// unquote returns the text of a JSON string, and any other value as it stands.
-func unquote(raw json.RawMessage) string {
-	var s string
-	if raw[0] == '"' && json.Unmarshal(raw, &s) == nil {
-		return s
-	}
-	return string(raw)
 }

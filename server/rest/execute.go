@@ -70,18 +70,33 @@ func containerExecuteWS(q *request) error {
 	if err := q.checkUpgrade(); err != nil {
 		return err
 	}
-	width, height := q.query.int("w", 0), q.query.int("h", 0)
-	if width > maxSide || height > maxSide {
-		return structs.Errorf(structs.CodeInvalid, "w and h: a terminal has at most %d columns and lines", maxSide)
+	width, height, err := q.terminalSize()
+	if err != nil {
+		return err
 	}
 	session, err := q.openExec(func(r *structs.ExecRequest) {
 		r.TTY, r.Stdin = q.query.bool("tty", false), q.query.bool("stdin", false)
-		r.Width, r.Height = uint(width), uint(height)
+		r.Width, r.Height = width, height
 	})
 	if err != nil {
 		return err
 	}
 	defer session.Close()
+	return q.terminal(session)
+}
+
+// terminalSize reads the columns and lines of the user's terminal; 0 means
+// unknown.
+func (q *request) terminalSize() (width, height uint, err error) {
+	w, h := q.query.int("w", 0), q.query.int("h", 0)
+	if w > maxSide || h > maxSide {
+		return 0, 0, structs.Errorf(structs.CodeInvalid, "w and h: a terminal has at most %d columns and lines", maxSide)
+	}
+	return uint(w), uint(h), nil
+}
+
+// terminal upgrades the request and joins its user to the session.
+func (q *request) terminal(session *dispatch.Session) error {
 	conn, err := websocket.Accept(q.w, q.r, nil)
 	if err != nil {
 		q.Logger.Debug("websocket refused", "request_id", q.w.requestID, "error", err)

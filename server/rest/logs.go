@@ -29,7 +29,7 @@ func containerLogs(q *request) error {
 	}
 	defer session.Close()
 	if r.Follow || strings.Contains(q.r.Header.Get("Accept"), "text/plain") {
-		return q.streamLogs(session)
+		return q.stream(session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
 	}
 	var body output
 	if err := body.read(q.r.Context(), session); err != nil {
@@ -87,8 +87,9 @@ type message struct {
 // begins the answer: a failure that comes at once still gets a status.
 const firstMessage = 250 * time.Millisecond
 
-// streamLogs writes the session's output as it comes.
-func (q *request) streamLogs(session *dispatch.Session) error {
+// stream writes the session's output as it comes, each message as shown makes
+// it.
+func (q *request) stream(session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
 	ctx, cancel := context.WithCancel(q.r.Context())
 	messages := make(chan message)
 	done := make(chan struct{})
@@ -116,7 +117,7 @@ func (q *request) streamLogs(session *dispatch.Session) error {
 	out := http.NewResponseController(q.w)
 	start := func() {
 		if q.w.status == 0 {
-			q.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			q.w.Header().Set("Content-Type", media)
 			q.w.Header().Set("X-Content-Type-Options", "nosniff")
 			q.w.WriteHeader(http.StatusOK)
 		}
@@ -148,8 +149,12 @@ func (q *request) streamLogs(session *dispatch.Session) error {
 			}
 			continue
 		}
+		text, err := shown(m.payload)
+		if err != nil {
+			return err
+		}
 		start()
-		if _, err := q.w.Write(m.payload); err != nil {
+		if _, err := q.w.Write(text); err != nil {
 			return err
 		}
 		if err := out.Flush(); err != nil {

@@ -57,6 +57,9 @@ func (r *reply) shows(f *fixture, noun string, object map[string]any, fields ...
 	}
 }
 
+// aStats is a document of stats as agents send it.
+const aStats = `{"read_at":"2026-01-02T03:04:05+00:00","cpu_percent":12.5,"memory_used":1048576,"memory_limit":2097152,"network_in":1,"network_out":2,"block_in":3,"block_out":4,"pids":5}`
+
 // serveText answers logs with lines and commands with themselves.
 func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
 	switch offer.Kind {
@@ -68,6 +71,27 @@ func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.
 		_ = servertest.Send(ctx, conn, structs.ChannelStdout, strings.Join(offer.Exec.Command, "|")+"\n")
 		_ = servertest.Send(ctx, conn, structs.ChannelStderr, "complaint\n")
 		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"exit_code":3}`)
+	case structs.SessionStats:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, aStats)
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionTop:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, `{"titles":["PID","CMD"],`)
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, `"processes":[["1","sleep 100"]]}`)
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionArchiveGet:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, "tar of "+offer.Path)
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionArchivePut:
+		for {
+			_, message, err := conn.Read(ctx)
+			if err != nil {
+				return
+			}
+			if message[0] == structs.ChannelControl {
+				break
+			}
+		}
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
 	}
 	conn.Close(websocket.StatusNormalClosure, "")
 }

@@ -101,6 +101,9 @@ func (rt *route) operation(s *schemas, failure any) map[string]any {
 	if rt.takes != nil {
 		op["requestBody"] = map[string]any{"required": true, "content": content("application/json", s.of(reflect.TypeOf(rt.takes), requests))}
 	}
+	if rt.takesMedia != "" {
+		op["requestBody"] = map[string]any{"required": true, "content": content(rt.takesMedia, map[string]any{"type": "string", "format": "binary"})}
+	}
 	switch rt.action {
 	case identity.Public, identity.AgentRegister:
 	case identity.AgentCall:
@@ -257,7 +260,7 @@ var enums = map[reflect.Type][]any{
 	reflect.TypeFor[structs.Placement]():       {structs.PlacementSpread, structs.PlacementBinpack},
 	reflect.TypeFor[structs.Backend]():         {structs.BackendDocker, structs.BackendKubernetes},
 	reflect.TypeFor[structs.Desired]():         {structs.DesiredCreated, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredPaused, structs.DesiredAbsent},
-	reflect.TypeFor[structs.SessionKind]():     {structs.SessionLogs, structs.SessionExec},
+	reflect.TypeFor[structs.SessionKind]():     {structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop, structs.SessionArchiveGet, structs.SessionArchivePut},
 }
 
 // nullable lets a schema take null as well.

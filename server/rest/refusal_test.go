@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,40 @@ func TestRefusals(t *testing.T) {
 		{"PUT", "/v1/containers/run/execute?command=[]", "", 400, field("command", "[]", "It names no program.")},
 		{"PUT", "/v1/containers/run/execute?command=%27ls", "", 400, field("command", "'ls", `command "'ls" has a quote ' without its end.`)},
 		{"PUT", "/v1/containers/run/execute?command=%00", "", 400, `command: "\x00" is not UTF-8 text without NUL bytes`},
+		{"PUT", "/v1/containers/run/kill?signal=SIGNOPE", "", 400, `signal "SIGNOPE" is none: it is a name such as SIGHUP or HUP, or a number in 1..31 or 34..64`},
+		{"PUT", "/v1/containers/run/kill?signal=0", "", 400, `signal "0" is none: it is a name such as SIGHUP or HUP, or a number in 1..31 or 34..64`},
+		{"PUT", "/v1/containers/run/start?signal=HUP", "", 400, `Unknown argument: "signal"`},
+		{"PUT", "/v1/containers/run/rename", "", 400, `Missing argument: "name"`},
+		{"PUT", "/v1/containers/run/rename?name=", "", 400, empty},
+		{"PUT", "/v1/containers/run/rename?name=" + url.QueryEscape(long), "", 400, tooLong},
+		{"PUT", "/v1/containers/run/rebuild?image=", "", 400, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest."},
+		{"PUT", "/v1/containers/run/rebuild?image=a+b", "", 400, `image_id "a b" has white space in it: it is written as [registry/]name[:tag]`},
+		{"GET", "/v1/containers/run/top?ps_args=%24(id)", "", 400, field("ps_args", "$(id)", "They are up to 256 letters, digits, blanks and any of - , = _ : % + .")},
+		{"GET", "/v1/containers/run/archive", "", 400, `Missing argument: "path"`},
+		{"GET", "/v1/containers/run/archive?path=etc", "", 400, field("path", "etc", "It is not an absolute path of up to 4096 bytes.")},
+		{"PUT", "/v1/containers/run/archive?path=", "", 400, field("path", "", "It is not an absolute path of up to 4096 bytes.")},
+		{"GET", "/v1/containers/run/attach/ws", "", 400, "This is a WebSocket: the request has to upgrade to one."},
+		{"GET", "/v1/containers/nope/stats", "", 404, "Container nope could not be found."},
+		{"GET", "/v1/containers/nope/top", "", 404, "Container nope could not be found."},
+		{"GET", "/v1/containers/nope/archive?path=/", "", 404, "Container nope could not be found."},
+		{"PUT", "/v1/containers/nope/archive?path=/", "", 404, "Container nope could not be found."},
+		{"PUT", "/v1/containers/nope/kill", "", 404, "Container nope could not be found."},
+		{"PUT", "/v1/containers/nope/rename?name=x", "", 404, "Container nope could not be found."},
+		{"PUT", "/v1/containers/nope/rebuild", "", 404, "Container nope could not be found."},
+		{"PUT", "/v1/containers/twins/kill", "", 409, twins("container")},
+		{"PUT", "/v1/containers/stop/kill", "", 409, "Cannot kill container stop: it is Stopped, and only what runs can be sent a signal"},
+		{"GET", "/v1/containers/stop/stats", "", 409, "Container stop is Stopped: only one that is Running or Paused has processes"},
+		{"GET", "/v1/containers/stop/top", "", 409, "Container stop is Stopped: only one that is Running or Paused has processes"},
+		{"PATCH", c, patch(`{"op":"replace","path":"/memory","value":"lots"}`), 400, field("memory", "lots", `"lots" is not a size: write bytes, or a number with k, m, g or t, such as 512m.`)},
+		{"PATCH", c, patch(`{"op":"replace","path":"/memory","value":1024}`), 400, "memory 1024 not in 6291456..1125899906842624 bytes (0: no limit)"},
+		{"PATCH", c, patch(`{"op":"replace","path":"/memory","value":"16g"}`), 409, "memory 17179869184: host host-1 has 8589934592 bytes left for container stop"},
+		{"PATCH", c, patch(`{"op":"replace","path":"/cpu","value":4.5}`), 409, "cpu 4.5: host host-1 has 4 cores left for container stop"},
+		{"PATCH", c, patch(`{"op":"replace","path":"/cpu","value":-1}`), 400, "cpu -1 not in 0..1048 cores"},
+		{"PATCH", c, patch(`{"op":"replace","path":"/health","value":"healthy"}`), 400, "cannot change container property(ies) health."},
+		{"POST", "/v1/containers", `{"image":"x","health":"healthy"}`, 400, field("health", "healthy", "Cannot set read only field.")},
+		{"POST", "/v1/containers", `{"image":"x","healthcheck":{"test":"x","bogus":1}}`, 400, "Unknown attribute for argument healthcheck: healthcheck.bogus"},
+		{"POST", "/v1/containers", `{"image":"x","healthcheck":{"test":"x","interval":-1}}`, 400, "healthcheck.interval -1 not in 0..86400 seconds (0: the engine's default)"},
+		{"POST", "/v1/containers", `{"image":"x","registry":{"username":"u"}}`, 400, "registry: credentials are a username and a password, and one of them is missing"},
 		{"PUT", "/v1/containers/run/execute?command=ls&env=X", "", 400, field("env", "X", "It is written as KEY=VALUE.")},
 		{"PUT", "/v1/containers/run/execute?command=ls&workdir=tmp", "", 400, field("workdir", "tmp", "It is not an absolute path.")},
 		{"GET", "/v1/containers/run/logs?tail=few", "", 400, field("tail", "few", "It is a number of lines, or all.")},

@@ -71,6 +71,15 @@ var walk = map[string][7]int{
 	"PUT /v1/containers/:id/execute":    {401, 401, 403, 403, 200, 200, 404},
 	"GET /v1/containers/:id/execute/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
 
+	"PUT /v1/containers/:id/kill":      {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/containers/:id/rename":    {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/containers/:id/rebuild":   {401, 401, 403, 403, 200, 200, 404},
+	"GET /v1/containers/:id/attach/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
+	"GET /v1/containers/:id/stats":     {401, 401, 403, 200, 200, 200, 404},
+	"GET /v1/containers/:id/top":       {401, 401, 403, 200, 200, 200, 404},
+	"GET /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
+	"PUT /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
+
 	"GET /v1/operator/state": {401, 401, 403, 403, 403, 200, 403},
 
 	// Agents have no tokens, so no user's helps.
@@ -134,8 +143,10 @@ func TestEveryRouteByRole(t *testing.T) {
 			case rt.Method == "POST":
 				body = `{}`
 			}
-			if strings.HasSuffix(path, "/execute") || strings.HasSuffix(path, "/ws") {
-				path += "?command=ls"
+			for end, query := range map[string]string{"/execute": "?command=ls", "/execute/ws": "?command=ls", "/rename": "?name=new", "/archive": "?path=/"} {
+				if strings.HasSuffix(path, end) {
+					path += query
+				}
 			}
 			if rt.Method == "DELETE" && strings.Contains(path, "/containers/") {
 				path += "?force=true"

@@ -25,6 +25,8 @@ type route struct {
 	summary string
 	takes   any // a value of the body's type, nil if there is none
 	gives   []answer
+
+	takesMedia string // of a body that isn't JSON; "" if it is
 }
 
 // answer is one way in which a route answers when all is well.

@@ -60,7 +60,12 @@ func newRoutes() []*route {
 
 		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createContainer, args: []arg{waits, {name: "run", kind: argBool, doc: "Start it too."}},
 			summary: "Create a container", takes: structs.ContainerRequest{}, gives: created(structs.ContainerBody{})},
-		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchContainer, args: []arg{waits}, summary: "Change a container's name, image or command", takes: []structs.PatchOp{}, gives: ok(structs.ContainerBody{})},
+		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchContainer, args: []arg{waits}, summary: "Change a container's name, image, command, memory or cpu", takes: []structs.PatchOp{},
+			gives: append(ok(structs.ContainerBody{}), answer{status: http.StatusAccepted, body: structs.ContainerBody{}})},
+		{method: put, path: "/containers/:id/rename", action: identity.ContainerRename, handle: renameContainer, args: []arg{{name: "name", kind: argText, wants: true, doc: "The new name."}},
+			summary: "Rename a container", gives: ok(structs.ContainerBody{})},
+		{method: put, path: "/containers/:id/rebuild", action: identity.ContainerRebuild, handle: rebuildContainer, args: []arg{waits, {name: "image", kind: argText, doc: "Another image; default the one that it has."}},
+			summary: "Make a container anew", gives: []answer{{status: http.StatusOK}, {status: http.StatusAccepted, body: structs.ContainerBody{}}}},
 		{method: del, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteContainer, args: []arg{waits, force, stop, allProjects}, summary: "Delete a container", gives: deleted(structs.ContainerBody{})},
 		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: containerLogs, args: slices.Concat(logsArgs, reads[2:4]), summary: "Output of a container",
 			gives: append(ok(structs.OutputBody{}), answer{status: http.StatusOK, media: "text/plain"})},
@@ -68,6 +73,16 @@ func newRoutes() []*route {
 			args: slices.Concat(execArgs, []arg{{name: "split", kind: argBool, doc: "Answer with stdout and stderr apart, too."}}), summary: "Execute a command in a container", gives: ok(structs.OutputBody{})},
 		{method: get, path: "/containers/:id/execute/ws", action: identity.ContainerExecute, handle: containerExecuteWS, args: slices.Concat(execArgs, terminalArgs),
 			summary: "Execute a command with streams in both directions (WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
+		{method: get, path: "/containers/:id/attach/ws", action: identity.ContainerAttach, handle: containerAttachWS, args: attachArgs,
+			summary: "Attach to a container's own process (WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
+		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: containerStats, args: slices.Concat([]arg{{name: "stream", kind: argBool, doc: "One document a second, each on a line, until somebody leaves."}}, reads[2:4]),
+			summary: "What a container uses of its host", gives: append(ok(structs.StatsBody{}), answer{status: http.StatusOK, media: mediaLines})},
+		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop, args: slices.Concat([]arg{{name: "ps_args", kind: argText, doc: "Of ps; default -ef."}}, reads[2:4]),
+			summary: "The processes of a container", gives: ok(structs.TopBody{})},
+		{method: get, path: "/containers/:id/archive", action: identity.ArchiveGet, handle: getArchive, args: slices.Concat(archiveArgs, reads[2:4]),
+			summary: "Copy a file or directory out of a container", gives: []answer{{status: http.StatusOK, media: mediaTar}}},
+		{method: put, path: "/containers/:id/archive", action: identity.ArchivePut, handle: putArchive, args: archiveArgs,
+			summary: "Copy a tar archive into a directory of a container", takesMedia: mediaTar, gives: ok(nil)},
 
 		{method: get, path: "/operator/state", action: identity.OperatorState, handle: getOperatorState, args: reads[2:4], summary: "Index and hash of the replicated state", gives: ok(operatorState{})},
 
@@ -93,11 +108,14 @@ func newRoutes() []*route {
 	}{
 		{conductor.ActionStart, identity.ContainerStart}, {conductor.ActionStop, identity.ContainerStop},
 		{conductor.ActionReboot, identity.ContainerReboot}, {conductor.ActionPause, identity.ContainerPause},
-		{conductor.ActionUnpause, identity.ContainerUnpause},
+		{conductor.ActionUnpause, identity.ContainerUnpause}, {conductor.ActionKill, identity.ContainerKill},
 	} {
 		args := []arg{waits}
 		if a.action == conductor.ActionStop || a.action == conductor.ActionReboot {
 			args = append(args, timeout)
+		}
+		if a.action == conductor.ActionKill {
+			args = append(args, arg{name: "signal", kind: argText, doc: "A name such as SIGHUP or HUP, or a number; default SIGKILL."})
 		}
 		routes = append(routes, &route{
 			method: put, path: "/containers/:id/" + string(a.action), action: a.policy, handle: act(a.action), args: args,

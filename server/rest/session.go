@@ -72,9 +72,31 @@ func (q *request) logsTarget() (*structs.Container, error) {
 func (q *request) execTarget() (*structs.Container, error) {
 	c, err := q.target()
 	if err == nil && c.Status() != structs.ContainerRunning {
-		err = structs.Errorf(structs.CodeConflict, "Container %s is %s%s: commands can only be executed in one that is Running", q.ident(), c.Status(), because(c.StatusReason())).About(structs.KindContainer)
+		err = q.doesNotRun(c, "commands can only be executed in one that is Running")
 	}
 	return c, err
+}
+
+// attachTarget finds a container that runs.
+func (q *request) attachTarget() (*structs.Container, error) {
+	c, err := q.target()
+	if err == nil && c.Status() != structs.ContainerRunning {
+		err = q.doesNotRun(c, "only one that is Running can be attached to")
+	}
+	return c, err
+}
+
+// liveTarget finds a container that has a process, be it paused.
+func (q *request) liveTarget() (*structs.Container, error) {
+	c, err := q.target()
+	if err == nil && c.Status() != structs.ContainerRunning && c.Status() != structs.ContainerPaused {
+		err = q.doesNotRun(c, "only one that is Running or Paused has processes")
+	}
+	return c, err
+}
+
+func (q *request) doesNotRun(c *structs.Container, rule string) error {
+	return structs.Errorf(structs.CodeConflict, "Container %s is %s%s: %s", q.ident(), c.Status(), because(c.StatusReason()), rule).About(structs.KindContainer)
 }
 
 // logsArgs are the query arguments of logs.

@@ -1,0 +1,137 @@
+package rest
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/structs"
+)
+
+// attachArgs are the query arguments of attach.
+var attachArgs = slices.Concat([]arg{
+	{name: "stdin", kind: argBool, doc: "Give the process what comes on channel 0; default true if the container was created with stdin."},
+}, terminalArgs[2:])
+
+// containerAttachWS joins a user to a container's own process: the same
+// WebSocket as that of an execute.
+func containerAttachWS(q *request) error {
+	if err := q.checkUpgrade(); err != nil {
+		return err
+	}
+	width, height, err := q.terminalSize()
+	if err != nil {
+		return err
+	}
+	c, err := q.attachTarget()
+	if err != nil {
+		return err
+	}
+	r := &structs.ExecRequest{TTY: c.Spec.TTY, Stdin: q.query.bool("stdin", c.Spec.Stdin), Width: width, Height: height}
+	if r.Stdin && !c.Spec.Stdin {
+		return structs.Errorf(structs.CodeConflict, "Container %s was created without stdin: attach without it, or create it anew with stdin", q.ident()).About(structs.KindContainer)
+	}
+	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
+		Kind: structs.SessionAttach, ContainerID: c.ID, Epoch: c.Epoch, Exec: r,
+	})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	return q.terminal(session)
+}
+
+// mediaLines is the type of a stream of JSON documents, one on each line.
+const mediaLines = "application/x-ndjson"
+
+// containerStats answers with what a container uses: once, or each second.
+func containerStats(q *request) error {
+	c, err := q.liveTarget()
+	if err != nil {
+		return err
+	}
+	streamed := q.query.bool("stream", false)
+	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
+		Kind: structs.SessionStats, ContainerID: c.ID, Epoch: c.Epoch, Stream: streamed,
+	})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if streamed {
+		return q.stream(session, mediaLines, func(payload []byte) ([]byte, error) {
+			var stats structs.StatsBody
+			if err := json.Unmarshal(payload, &stats); err != nil {
+				return nil, badDocument(err)
+			}
+			line, err := json.Marshal(stats)
+			return append(line, '\n'), err
+		})
+	}
+	var stats structs.StatsBody
+	if err := q.readDocument(session, &stats); err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, stats)
+}
+
+// maxPSArgs is the longest ps_args in bytes.
+const maxPSArgs = 256
+
+// containerTop answers with a container's processes.
+func containerTop(q *request) error {
+	args := q.query.text("ps_args")
+	if len(args) > maxPSArgs || strings.ContainsFunc(args, isNoPSArg) {
+		return invalid("ps_args", args, "They are up to %d letters, digits, blanks and any of - , = _ : %% + .", maxPSArgs)
+	}
+	top, err := q.top(args)
+	if err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, top)
+}
+
+// top asks the container's host for its processes.
+func (q *request) top(args string) (structs.TopBody, error) {
+	var top structs.TopBody
+	c, err := q.liveTarget()
+	if err != nil {
+		return top, err
+	}
+	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
+		Kind: structs.SessionTop, ContainerID: c.ID, Epoch: c.Epoch, Args: args,
+	})
+	if err != nil {
+		return top, err
+	}
+	defer session.Close()
+	if err := q.readDocument(session, &top); err != nil {
+		return top, err
+	}
+	top.Titles, top.Processes = list(top.Titles), list(top.Processes)
+	return top, nil
+}
+
+// isNoPSArg reports what ps needs in no argument. ps runs on the host, so it is
+// told nothing more than it has to be.
+func isNoPSArg(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(" -,=_:%+.", r))
+}
+
+// readDocument reads the one document that a session is for.
+func (q *request) readDocument(session *dispatch.Session, target any) error {
+	var out output
+	if err := out.read(q.r.Context(), session); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(out.stdout, target); err != nil {
+		return badDocument(err)
+	}
+	return nil
+}
+
+func badDocument(err error) error {
+	return structs.Errorf(structs.CodeUnavailable, "the host's agent sent a document that can't be read: %w", err)
+}
