@@ -3,6 +3,7 @@ package structs
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -39,10 +40,14 @@ type Error struct {
 
 // Error returns the user's message, followed by the cause if there is one.
 func (e *Error) Error() string {
-	if e.Err != nil {
-		return e.Msg + ": " + e.Err.Error()
+	if e.Err == nil {
+		return e.Msg
 	}
-	return e.Msg
+	cause := e.Err.Error()
+	if strings.Contains(e.Msg, cause) { // Errorf has it in there
+		return e.Msg
+	}
+	return e.Msg + ": " + cause
 }
 
 // Unwrap returns the cause.
