@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,9 +97,10 @@ func TestLimitsThatAreRefused(t *testing.T) {
 // TestLimitsThatHeal are refused for a while.
 func TestLimitsThatHeal(t *testing.T) {
 	inHost(t, func(h *host) {
-		refuse := true
+		var refuse atomic.Bool // asked by the timer's goroutine
+		refuse.Store(true)
 		h.fake.Fault = func(op string, _ backend.Ref) error {
-			if op == "update" && refuse {
+			if op == "update" && refuse.Load() {
 				return errors.New("device or resource busy")
 			}
 			return nil
@@ -108,7 +110,7 @@ func TestLimitsThatHeal(t *testing.T) {
 		a = limited(a, 64<<20, 0)
 		h.assign(a)
 		h.expect(a, structs.ContainerRunning, true)
-		refuse = false
+		refuse.Store(false)
 		h.after(2 * limitRetry)
 		h.settled(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)

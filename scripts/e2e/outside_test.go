@@ -37,21 +37,6 @@ func (c *cluster) reason(b *structs.ContainerBody, words ...string) {
 	}
 }
 
-// awaitReason waits until the container has the status, and a reason with the
-// word.
-func (c *cluster) awaitReason(id string, status structs.ContainerStatus, word string) *structs.ContainerBody {
-	c.Helper()
-	var b *structs.ContainerBody
-	c.eventually(fmt.Sprintf("container %s is %s with the reason %q", id, status, word), time.Minute, func() (err error) {
-		b, _, err = c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
-		if err == nil && (b.Status != status || !strings.Contains(deref(b.StatusReason), word)) {
-			err = fmt.Errorf("it is %s (%s)", b.Status, deref(b.StatusReason))
-		}
-		return err
-	})
-	return b
-}
-
 // act does something to a container and waits until it is done.
 func (c *cluster) act(id string, action api.Action) {
 	c.Helper()
