@@ -44,7 +44,7 @@ type running struct {
 	stop   func() error
 }
 
-func start(t *testing.T, dir string) *running {
+func start(t testing.TB, dir string) *running {
 	t.Helper()
 	srv, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true, DefaultBay: "default"})
 	if err != nil {

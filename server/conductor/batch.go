@@ -81,7 +81,7 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 		return fmt.Errorf("encode entry: %w", err)
 	}
 	// A poison entry must die here, not on every replica.
-	entry, err := state.DecodeEntry(data)
+	entry, err := c.store.Prepare(data)
 	if err == nil {
 		err = t.base.Check(entry.Changes)
 	}

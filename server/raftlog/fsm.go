@@ -23,7 +23,7 @@ type fsm struct {
 // refusal. It panics on an entry that it can't read: to skip it would be to
 // diverge silently from the replicas that can.
 func (f *fsm) Apply(l *raft.Log) any {
-	entry, err := state.DecodeEntry(l.Data)
+	entry, err := f.store.Entry(l.Data)
 	if err != nil {
 		panic(fmt.Sprintf("raft: entry %d can't be applied, so this server must not go on: %v", l.Index, err))
 	}

@@ -19,6 +19,8 @@ type Store struct {
 	current atomic.Pointer[Snapshot]
 	topics  topics
 	waiters waiters
+
+	prepared atomic.Pointer[prepared] // what Entry may find
 }
 
 // New returns an empty store at index 0.
