@@ -115,13 +115,39 @@ func checkRegister(r *structs.HostRegister) error {
 	return structs.CheckLabels("fingerprint.labels", f.Labels)
 }
 
-// Authenticate returns CodeUnauthenticated unless the secret is the host's.
-func (d *Dispatch) Authenticate(hostID, secret string) error {
-	host := d.Store.Snapshot().Host(hostID)
-	if host == nil || subtle.ConstantTimeCompare([]byte(structs.HashSecret(secret)), []byte(host.SecretHash)) != 1 {
-		return structs.Errorf(structs.CodeUnauthenticated, "host %.64s is not registered with this secret", hostID).About(structs.KindHost)
+// Authenticate returns CodeUnauthenticated unless the secret is the host's. A
+// server that has just started knows nobody until it has a leader: only one
+// that is up to date says no, others say CodeUnavailable.
+func (d *Dispatch) Authenticate(ctx context.Context, hostID, secret string) error {
+	hash := structs.HashSecret(secret)
+	if d.knows(hostID, hash) {
+		return nil
 	}
-	return nil
+	if err := d.catchUp(ctx); err != nil {
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts there are: try again in a second (%w)", err)
+	}
+	if d.knows(hostID, hash) {
+		return nil
+	}
+	return structs.Errorf(structs.CodeUnauthenticated, "host %.64s is not registered with this secret", hostID).About(structs.KindHost)
+}
+
+// knows reports whether the secret with the hash is the host's.
+func (d *Dispatch) knows(hostID, hash string) bool {
+	host := d.Store.Snapshot().Host(hostID)
+	return host != nil && subtle.ConstantTimeCompare([]byte(hash), []byte(host.SecretHash)) == 1
+}
+
+// catchUp returns once this server has applied all that was committed before
+// the call, or says why it can't know.
+func (d *Dispatch) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	index, err := d.ReadIndex(ctx)
+	if err != nil {
+		return err
+	}
+	return d.Store.WaitIndex(ctx, index)
 }
 
 // Report takes what an agent saw. A repeat of a report that was taken changes

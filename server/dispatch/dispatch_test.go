@@ -171,13 +171,17 @@ func TestPollRefusals(t *testing.T) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 	}
-	if err := d.Authenticate(host, strings.Repeat("s", 64)); err != nil {
+	if err := d.Authenticate(context.Background(), host, strings.Repeat("s", 64)); err != nil {
 		t.Error(err)
 	}
 	for _, secret := range []string{"", "s", strings.Repeat("t", 64)} {
-		if err := d.Authenticate(host, secret); structs.CodeOf(err) != structs.CodeUnauthenticated {
+		if err := d.Authenticate(context.Background(), host, secret); structs.CodeOf(err) != structs.CodeUnauthenticated {
 			t.Errorf("secret %q: %v", secret, err)
 		}
+	}
+	d.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no leader") }
+	if err := d.Authenticate(context.Background(), structs.NewID(), "s"); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Errorf("a server that has just started knows who is a stranger: %v", err)
 	}
 }
 

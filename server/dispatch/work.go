@@ -18,8 +18,8 @@ type Poll struct {
 	Wait         time.Duration // how long to park if nothing has changed; at most structs.MaxWork
 }
 
-// confirmTimeout bounds the leader's read index of a full answer. Without it
-// the answer isn't marked confirmed.
+// confirmTimeout bounds the wait for the leader's read index: of a full answer,
+// which without it isn't marked confirmed, and of a host that isn't known.
 const confirmTimeout = 2 * time.Second
 
 // Work answers a poll as soon as the host's assignments have changed since
@@ -94,12 +94,7 @@ func (d *Dispatch) mustBeFull(ctx context.Context, p Poll) (bool, error) {
 // the leader says that nothing was committed that this server hasn't applied:
 // an agent removes what it doesn't know on no lesser word.
 func (d *Dispatch) fullWork(p Poll) *structs.Work {
-	ctx, cancel := context.WithTimeout(context.Background(), confirmTimeout)
-	defer cancel()
-	index, err := d.ReadIndex(ctx)
-	if err == nil {
-		err = d.Store.WaitIndex(ctx, index)
-	}
+	err := d.catchUp(context.Background())
 	if err != nil {
 		d.Logger.Warn("full answer is not confirmed", "host_id", p.HostID, "error", err)
 	}

@@ -166,7 +166,7 @@ func (q *request) authenticate() error {
 		return nil
 	case identity.AgentCall:
 		secret, _ := strings.CutPrefix(q.r.Header.Get("Authorization"), "Bearer ")
-		return q.Dispatch.Authenticate(q.ident(), secret)
+		return q.Dispatch.Authenticate(q.r.Context(), q.ident(), secret)
 	}
 	caller, err := q.Authenticator.Authenticate(q.r.Context(), q.r.Header.Get("X-Auth-Token"))
 	if err != nil {

@@ -38,7 +38,7 @@ type cluster interface {
 // *dispatch.Dispatch satisfies it.
 type agents interface {
 	Register(ctx context.Context, r structs.HostRegister) (structs.HostRegistered, error)
-	Authenticate(hostID, secret string) error
+	Authenticate(ctx context.Context, hostID, secret string) error
 	Work(ctx context.Context, p dispatch.Poll) (*structs.Work, error)
 	Report(ctx context.Context, hostID string, r structs.StatusReport) (structs.StatusReported, error)
 	Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*dispatch.Session, error)
