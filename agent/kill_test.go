@@ -42,7 +42,7 @@ func TestKill(t *testing.T) {
 		a = killWith(a, "")
 		h.assign(a)
 		r := h.settled(a, structs.ContainerStopped)
-		if r.ExitCode == nil || *r.ExitCode != 137 || !strings.Contains(r.Reason, "a user sent it SIGKILL") {
+		if r.ExitCode == nil || *r.ExitCode != 137 || !strings.Contains(r.Reason, "a user sent it signal SIGKILL") {
 			h.Fatalf("told %+v", r)
 		}
 		h.after(time.Hour)

@@ -33,7 +33,7 @@ func (p *pass) signal(ctx context.Context) error {
 	signal := cmp.Or(p.want.Signal, defaultSignal)
 	p.rec.Kill = &kill{Generation: p.want.KillGeneration, Signal: signal, StartedAt: p.cur.StartedAt}
 	if !p.cur.Live() {
-		p.rec.Kill.Refused = signal + " was not sent: no process of the container ran"
+		p.rec.Kill.Refused = "signal " + signal + " was not sent: no process of the container ran"
 		return p.save()
 	}
 	if err := p.save(); err != nil {
@@ -47,10 +47,10 @@ func (p *pass) signal(ctx context.Context) error {
 		_, err = p.failed(err, "")
 		return err
 	case errors.Is(err, backend.ErrAway):
-		p.rec.Kill.Refused = "whether " + signal + " has arrived is not known: the engine went away meanwhile"
+		p.rec.Kill.Refused = "whether signal " + signal + " has arrived is not known: the engine went away meanwhile"
 		return errors.Join(err, p.save())
 	}
-	p.rec.Kill.Refused = signal + " was not sent: " + err.Error()
+	p.rec.Kill.Refused = "signal " + signal + " was not sent: " + err.Error()
 	if err := p.save(); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type dialer interface {
 	DialSession(ctx context.Context, server, sid string) (*websocket.Conn, error)
 }
 
-// sessions are the logs and commands that users have open on this host. Each
+// sessions are the logs, commands and copies that users have open on this host. Each
 // is a WebSocket to the server that has offered it, and ends with it.
 type sessions struct {
 	backend  backend.Backend
@@ -106,23 +106,10 @@ func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs
 		return structs.Control{}, structs.Errorf(structs.CodeUnavailable, "the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
 	}
 	engineID := s.engineID(backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch})
-	switch {
-	case engineID == "":
+	if engineID == "" {
 		return structs.Control{}, structs.Errorf(structs.CodeConflict, "container %s is not on its host yet, or no longer; its status says more", offer.ContainerID)
-	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
-		err := s.backend.Logs(ctx, engineID, *offer.Logs, c.writer(structs.ChannelStdout), c.writer(structs.ChannelStderr))
-		return structs.Control{Done: true}, err
-	case offer.Kind == structs.SessionExec && offer.Exec != nil:
-		streams := backend.ExecStreams{
-			Stdout: c.writer(structs.ChannelStdout), Stderr: c.writer(structs.ChannelStderr), Resize: in.resize,
-		}
-		if offer.Exec.Stdin {
-			streams.Stdin = in
-		}
-		code, err := s.backend.Exec(ctx, engineID, *offer.Exec, streams)
-		return structs.Control{ExitCode: &code}, err
 	}
-	return structs.Control{}, structs.Errorf(structs.CodeInvalid, "this agent knows no sessions of kind %q; upgrade it", offer.Kind)
+	return s.serveKind(ctx, c, in, engineID, offer)
 }
 
 // channel writes to a session's connection.

@@ -24,6 +24,7 @@ type input struct {
 	changed *sync.Cond
 	buf     []byte
 	ended   bool // there will be no more
+	told    bool // that it has ended: the user has said so
 	closed  bool // nobody reads any more
 }
 
@@ -59,6 +60,9 @@ func (in *input) take(channel byte, body []byte) {
 			return
 		}
 		if c.EOF {
+			in.mu.Lock()
+			in.told = true
+			in.mu.Unlock()
 			in.end()
 		}
 		if c.Resize != nil {
@@ -119,3 +123,21 @@ func (in *input) Read(p []byte) (int, error) {
 	in.changed.Broadcast()
 	return n, nil
 }
+
+// whole returns a reader of standard input for which an end that the user did
+// not tell is an error: half an archive is none.
+func (in *input) whole() io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		n, err := in.Read(p)
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if err != nil && !in.told {
+			err = structs.Errorf(structs.CodeInvalid, "the archive was cut short: %w", io.ErrUnexpectedEOF)
+		}
+		return n, err
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

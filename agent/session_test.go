@@ -24,6 +24,7 @@ func listen(t *testing.T, conn *websocket.Conn) said {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	conn.SetReadLimit(1 << 20)
 	var all said
 	for {
 		_, m, err := conn.Read(ctx)

@@ -89,7 +89,7 @@ func (p *pass) ended() string {
 	case c.OOMKilled:
 		return "its process was killed because it needed more than its memory limit; give it more memory"
 	case p.killed():
-		return fmt.Sprintf("its process has ended with exit code %d after a user sent it %s", c.ExitCode, p.rec.Kill.Signal)
+		return fmt.Sprintf("its process has ended with exit code %d after a user sent it signal %s", c.ExitCode, p.rec.Kill.Signal)
 	case c.ExitCode == 0:
 		return "its process has ended"
 	case c.ExitCode > 128 && c.ExitCode < 128+65:

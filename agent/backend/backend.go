@@ -111,9 +111,10 @@ type Event struct {
 	Image string // the image's name, as somebody has written it; "" if it is not known
 }
 
-// ExecStreams are the ends of a command that runs inside a container.
+// ExecStreams are the ends of a command that runs inside a container, or of
+// the container's own process.
 type ExecStreams struct {
-	Stdin  io.Reader // nil for none; its end ends the command's standard input
+	Stdin  io.Reader // nil for none; its end ends the command's standard input, but not that of the container's own process
 	Stdout io.Writer
 	Stderr io.Writer             // not used with a TTY
 	Resize <-chan structs.Resize // nil for none
@@ -197,6 +198,34 @@ type Backend interface {
 	// as the engine allows, and returns ctx's error. ErrNotFound,
 	// ErrNotRunning, ErrInvalid.
 	Exec(ctx context.Context, engineID string, req structs.ExecRequest, streams ExecStreams) (exitCode int, err error)
+
+	// Attach joins the streams of the container's own process from now on,
+	// until it ends, and returns its exit code; nil if the engine has let go
+	// of the streams before, as it does on its detach keys. size is of the
+	// terminal, if the container has one. What comes on Stdin is lost unless
+	// the spec keeps standard input open. The end of ctx, or of Stdin, leaves
+	// the process as it is. ErrNotFound, ErrNotRunning.
+	Attach(ctx context.Context, engineID string, size structs.Resize, streams ExecStreams) (exitCode *int, err error)
+
+	// Stats calls each with what the container uses now, and with stream once
+	// a second until its process ends. Errors of each are returned as they
+	// are. ErrNotFound, ErrNotRunning.
+	Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error
+
+	// Top lists the container's processes; args are of ps, "" means -ef.
+	// ErrNotFound, ErrNotRunning, ErrInvalid.
+	Top(ctx context.Context, engineID, args string) (structs.TopBody, error)
+
+	// ArchiveGet writes a tar stream of what is at path in the container,
+	// whether its process runs or not. Errors of w are returned as they are.
+	// ErrNotFound, ErrNoPath.
+	ArchiveGet(ctx context.Context, engineID, path string, w io.Writer) error
+
+	// ArchivePut unpacks a tar stream into the directory at path in the
+	// container, whether its process runs or not. What was unpacked before an
+	// error stays. Errors of r are returned as they are. ErrNotFound,
+	// ErrNoPath, ErrInvalid.
+	ArchivePut(ctx context.Context, engineID, path string, r io.Reader) error
 
 	// Close frees what the backend holds. No call may be under way.
 	Close() error

@@ -13,6 +13,7 @@ var (
 	ErrNotFound   = errors.New("no such container")     // removed, or never there
 	ErrNotRunning = errors.New("container not running") // or paused
 	ErrNoImage    = errors.New("no such image")         // the registry says so or is away, or the pull policy forbids to ask
+	ErrNoPath     = errors.New("no such path")          // in the container
 	ErrNameTaken  = errors.New("name taken")            // by a container that isn't the one wanted
 	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
 	ErrInvalid    = errors.New("refused by the engine") // and will be again
@@ -45,7 +46,7 @@ func codeOf(reason error) structs.Code {
 	switch reason {
 	case ErrAway:
 		return structs.CodeUnavailable
-	case ErrNotFound, ErrNoImage:
+	case ErrNotFound, ErrNoImage, ErrNoPath:
 		return structs.CodeNotFound
 	case ErrNotRunning, ErrNameTaken, ErrPortTaken:
 		return structs.CodeConflict

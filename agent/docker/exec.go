@@ -54,33 +54,43 @@ func (d *Docker) Exec(ctx context.Context, engineID string, req structs.ExecRequ
 	defer conn.Close()
 	d.resize(ctx, id, req.TTY, structs.Resize{Width: req.Width, Height: req.Height})
 
+	err = converse(ctx, &conn, req.TTY, s, func(size structs.Resize) { d.resize(ctx, id, req.TTY, size) })
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case err == nil:
+		return d.exitCode(ctx, id)
+	default:
+		err = failure(err) // the user's end broke, or the engine went away
+	}
+	d.endExec(ctx, engineID, id, req.TTY)
+	return 0, err
+}
+
+// converse passes on what comes and goes until the output ends. If ctx ends
+// before, the connection is closed.
+func converse(ctx context.Context, conn *types.HijackedResponse, tty bool, s backend.ExecStreams, resize func(structs.Resize)) error {
 	output := make(chan error, 1)
-	go func() { output <- copyStreams(req.TTY, conn.Reader, s.Stdout, s.Stderr) }()
+	go func() { output <- copyStreams(tty, conn.Reader, s.Stdout, s.Stderr) }()
 	if s.Stdin != nil {
 		// Ends with its source: whoever made Stdin closes it.
-		go copyInput(&conn, s.Stdin)
+		go copyInput(conn, s.Stdin)
 	}
-	resize := s.Resize
+	sizes := s.Resize
 	for {
 		select {
-		case size, ok := <-resize:
+		case size, ok := <-sizes:
 			if !ok {
-				resize = nil
+				sizes = nil
 				continue
 			}
-			d.resize(ctx, id, req.TTY, size)
-		case err = <-output:
-			if err != nil && ctx.Err() == nil {
-				// The user's end broke, or the engine went away.
-				d.endExec(ctx, engineID, id, req.TTY)
-				return 0, failure(err)
-			}
-			return d.exitCode(ctx, id)
+			resize(size)
+		case err := <-output:
+			return err
 		case <-ctx.Done():
 			conn.Close()
 			<-output
-			d.endExec(ctx, engineID, id, req.TTY)
-			return 0, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

@@ -47,7 +47,10 @@ type process struct {
 	manual  bool // stopped by hand: its restart policy rests
 	stdout  []byte
 	stderr  []byte
-	changed chan struct{} // closed at the next change
+	reads   bool              // copies its standard input to its output
+	last    int               // exit code of the last run that has ended
+	files   map[string][]byte // by path
+	changed chan struct{}     // closed at the next change
 }
 
 type watcher struct {

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
@@ -49,7 +47,8 @@ func (f *Fake) startLocked(p *process) {
 	f.changedLocked(p, backend.EventChanged)
 	run := runScript(p.spec.Command, nil)
 	p.stdout, p.stderr = append(p.stdout, run.stdout...), append(p.stderr, run.stderr...)
-	if !run.lasts {
+	p.reads = run.cat && p.spec.Stdin
+	if !run.lasts && !p.reads {
 		f.exitLocked(p, run.exitCode)
 	}
 }
@@ -84,6 +83,7 @@ func (f *Fake) checkLocked(p *process) {
 // exitLocked ends the process; its policy may start it again.
 func (f *Fake) exitLocked(p *process, code int) {
 	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
+	p.last = code
 	f.changedLocked(p, backend.EventChanged)
 	policy := p.spec.RestartPolicy
 	again := policy.Always() || policy.Name == structs.RestartOnFailure && code != 0 && (policy.MaxRetries == 0 || p.RestartCount < policy.MaxRetries)
@@ -140,10 +140,11 @@ func (f *Fake) Unpause(ctx context.Context, engineID string) error {
 // Signal sends a signal: the processes of a Fake heed only SIGKILL.
 func (f *Fake) Signal(ctx context.Context, engineID, signal string) error {
 	return f.do(ctx, "signal", engineID, func(p *process) error {
+		_, err := structs.ParseSignal(signal)
 		switch {
 		case !p.Live():
 			return notRunning(engineID)
-		case unix.SignalNum(signal) == 0:
+		case err != nil:
 			return &backend.Failure{Reason: backend.ErrInvalid, Msg: "Invalid signal: " + signal}
 		}
 		f.signals[p.Ref] = append(f.signals[p.Ref], signal)

@@ -2,8 +2,10 @@ package backendtest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
@@ -86,4 +88,114 @@ func (f *Fake) Exec(ctx context.Context, engineID string, req structs.ExecReques
 		return 0, ctx.Err()
 	}
 	return run.exitCode, nil
+}
+
+// Attach joins the process's streams.
+func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
+	var p *process
+	var out, errs int
+	err := f.do(ctx, "attach", engineID, func(q *process) error {
+		p, out, errs = q, len(q.stdout), len(q.stderr)
+		if p.State != backend.StateRunning {
+			return notRunning(engineID)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.Stdin != nil {
+		go f.feed(p, s.Stdin)
+	}
+	f.mu.Lock()
+	run := p.StartedAt
+	f.mu.Unlock()
+	for {
+		f.mu.Lock()
+		newOut, newErrs, changed := p.stdout[out:], p.stderr[errs:], p.changed
+		live, code := p.Live() && p.StartedAt.Equal(run), p.last
+		f.mu.Unlock()
+		out, errs = out+len(newOut), errs+len(newErrs)
+		if len(newOut) > 0 {
+			if _, err := s.Stdout.Write(newOut); err != nil {
+				return nil, err
+			}
+		}
+		if len(newErrs) > 0 {
+			if _, err := s.Stderr.Write(newErrs); err != nil {
+				return nil, err
+			}
+		}
+		if !live {
+			return &code, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// feed gives the process standard input, which it loses unless it reads it.
+func (f *Fake) feed(p *process, stdin io.Reader) {
+	for buf := make([]byte, 4096); ; {
+		n, err := stdin.Read(buf)
+		f.mu.Lock()
+		if p.reads && p.State == backend.StateRunning && n > 0 {
+			p.stdout = append(p.stdout, buf[:n]...)
+			close(p.changed)
+			p.changed = make(chan struct{})
+		}
+		f.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Stats tells the same of every process.
+func (f *Fake) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
+	for first := true; ; first = false {
+		var s structs.StatsBody
+		err := f.do(ctx, "stats", engineID, func(p *process) error {
+			if p.State != backend.StateRunning {
+				return notRunning(engineID)
+			}
+			s = structs.StatsBody{ReadAt: structs.Time{Time: time.Now().UTC()}, CPUPercent: 1, MemoryUsed: 1 << 20, MemoryLimit: 4 << 30, PIDs: 1}
+			if p.Memory > 0 {
+				s.MemoryLimit = p.Memory
+			}
+			return nil
+		})
+		if errors.Is(err, backend.ErrNotRunning) && !first {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(s); err != nil || !stream {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Top lists the process.
+func (f *Fake) Top(ctx context.Context, engineID, args string) (top structs.TopBody, err error) {
+	err = f.do(ctx, "top", engineID, func(p *process) error {
+		switch {
+		case p.State != backend.StateRunning:
+			return notRunning(engineID)
+		case strings.HasPrefix(args, "--"):
+			return &backend.Failure{Reason: backend.ErrInvalid, Msg: "ps: unknown option " + args}
+		}
+		top = structs.TopBody{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"1", strings.Join(p.spec.Command, " ")}}}
+		return nil
+	})
+	return top, err
 }

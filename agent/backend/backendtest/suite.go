@@ -41,6 +41,14 @@ func Suite(t *testing.T, b backend.Backend) {
 		"SignalPaused":  testSignalPaused,
 		"Limits":        testLimits,
 		"Health":        testHealth,
+		"Attach":        testAttach,
+		"AttachLeft":    testAttachLeft,
+		"Stats":         testStats,
+		"StatsStream":   testStatsStream,
+		"Top":           testTop,
+		"Archive":       testArchive,
+		"ArchiveBroken": testArchiveBroken,
+		"NotRunning":    testNotRunning,
 	} {
 		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
 	}
@@ -254,6 +262,13 @@ func testMissing(x *bench) {
 	x.wantReason(x.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, io.Discard, io.Discard), backend.ErrNotFound)
 	_, err = x.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
+	_, err = x.Attach(x.ctx, id, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	x.wantReason(err, backend.ErrNotFound)
+	x.wantReason(x.Stats(x.ctx, id, false, func(structs.StatsBody) error { return nil }), backend.ErrNotFound)
+	_, err = x.Top(x.ctx, id, "")
+	x.wantReason(err, backend.ErrNotFound)
+	x.wantReason(x.ArchiveGet(x.ctx, id, "/tmp", io.Discard), backend.ErrNotFound)
+	x.wantReason(x.ArchivePut(x.ctx, id, "/tmp", strings.NewReader("")), backend.ErrNotFound)
 	x.must(x.Remove(x.ctx, id), "remove")
 }
 

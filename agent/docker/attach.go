@@ -1,0 +1,82 @@
+package docker
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// detachPause is how long after the end of the output the process may still
+// seem to run before that is taken for the engine's detach keys.
+const detachPause = 3 * time.Second
+
+// Attach joins the streams of the container's own process.
+func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
+	raw, err := d.runs(ctx, engineID)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of the wait
+	// Before the streams are joined, so that no end is missed.
+	ended, waitErr := d.cli.ContainerWait(ctx, engineID, container.WaitConditionNotRunning)
+	conn, err := d.cli.ContainerAttach(ctx, engineID, container.AttachOptions{
+		Stream: true, Stdin: s.Stdin != nil && raw.Config.OpenStdin, Stdout: true, Stderr: true,
+	})
+	if err != nil {
+		return nil, d.callError(ctx, err)
+	}
+	defer conn.Close()
+	if s.Stdin != nil && !raw.Config.OpenStdin {
+		// Nobody can read it, and what comes after it has to come through.
+		go func(r io.Reader) { _, _ = io.Copy(io.Discard, r) }(s.Stdin)
+		s.Stdin = nil
+	}
+	resize := func(size structs.Resize) { d.resizeProcess(ctx, engineID, raw.Config.Tty, size) }
+	resize(size)
+	if err := converse(ctx, &conn, raw.Config.Tty, s, resize); err != nil {
+		return nil, d.callError(ctx, err)
+	}
+	select {
+	case end := <-ended:
+		code := int(end.StatusCode)
+		return &code, nil
+	case err := <-waitErr:
+		return nil, d.callError(ctx, err)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(detachPause):
+	}
+	now, err := d.inspect(ctx, engineID)
+	if err != nil || now.State.Running {
+		return nil, err
+	}
+	return &now.State.ExitCode, nil
+}
+
+// runs inspects a container whose process has to run.
+func (d *Docker) runs(ctx context.Context, engineID string) (raw container.InspectResponse, err error) {
+	raw, err = d.inspect(ctx, engineID)
+	if err == nil && stateOf(raw.State) != backend.StateRunning {
+		return raw, &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container is " + string(raw.State.Status) + ", not running"}
+	}
+	return raw, err
+}
+
+// resizeProcess sets the size of the container's own terminal.
+func (d *Docker) resizeProcess(ctx context.Context, engineID string, tty bool, size structs.Resize) {
+	if !tty || size.Width == 0 || size.Height == 0 {
+		return
+	}
+	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
+		return d.cli.ContainerResize(ctx, engineID, container.ResizeOptions{Width: size.Width, Height: size.Height})
+	})
+	if err != nil && ctx.Err() == nil {
+		d.log.Debug("terminal not resized", "error", err)
+	}
+}

@@ -1,0 +1,118 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Stats tells what the container uses.
+func (d *Docker) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
+	if _, err := d.runs(ctx, engineID); err != nil {
+		return err
+	}
+	if stream {
+		return d.stats(ctx, engineID, true, each)
+	}
+	var one structs.StatsBody
+	var told bool
+	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
+		return d.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, told = s, true; return nil })
+	})
+	if err == nil && !told {
+		err = &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container has just ended and uses nothing"}
+	}
+	if err != nil {
+		return err
+	}
+	return each(one)
+}
+
+func (d *Docker) stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
+	// Not the client's one-shot: it lacks the reading before, and so the CPU.
+	resp, err := d.cli.ContainerStats(ctx, engineID, stream)
+	if err != nil {
+		return d.callError(ctx, err)
+	}
+	defer resp.Body.Close()
+	for dec := json.NewDecoder(resp.Body); ; {
+		var s container.StatsResponse
+		switch err := dec.Decode(&s); {
+		case errors.Is(err, io.EOF) && ctx.Err() == nil:
+			return nil
+		case err != nil:
+			return d.callError(ctx, err)
+		case s.Read.IsZero():
+			return nil // what the engine says of a container without a process
+		case s.PreRead.IsZero():
+			continue // the first of a stream: no CPU time to compare with
+		}
+		if err := each(statsOf(s)); err != nil {
+			return err
+		}
+	}
+}
+
+// statsOf reckons as docker stats does.
+func statsOf(s container.StatsResponse) structs.StatsBody {
+	b := structs.StatsBody{
+		ReadAt: structs.Time{Time: s.Read.UTC()}, MemoryLimit: int64(s.MemoryStats.Limit), PIDs: int(s.PidsStats.Current),
+		MemoryUsed: int64(s.MemoryStats.Usage - min(s.MemoryStats.Usage, pageCache(s.MemoryStats.Stats))),
+	}
+	used := float64(s.CPUStats.CPUUsage.TotalUsage) - float64(s.PreCPUStats.CPUUsage.TotalUsage)
+	all := float64(s.CPUStats.SystemUsage) - float64(s.PreCPUStats.SystemUsage)
+	cores := float64(s.CPUStats.OnlineCPUs)
+	if cores == 0 {
+		cores = float64(len(s.CPUStats.CPUUsage.PercpuUsage))
+	}
+	if used > 0 && all > 0 {
+		b.CPUPercent = used / all * cores * 100
+	}
+	for _, n := range s.Networks {
+		b.NetworkIn += int64(n.RxBytes)
+		b.NetworkOut += int64(n.TxBytes)
+	}
+	for _, e := range s.BlkioStats.IoServiceBytesRecursive {
+		switch strings.ToLower(e.Op) { // cgroup v1 says Read, v2 read
+		case "read":
+			b.BlockIn += int64(e.Value)
+		case "write":
+			b.BlockOut += int64(e.Value)
+		}
+	}
+	return b
+}
+
+// pageCache is the memory that the kernel would take back first: by the name
+// that cgroup v1 gives it, or else by that of v2.
+func pageCache(stats map[string]uint64) uint64 {
+	if v, ok := stats["total_inactive_file"]; ok {
+		return v
+	}
+	return stats["inactive_file"]
+}
+
+// Top lists the container's processes.
+func (d *Docker) Top(ctx context.Context, engineID, args string) (structs.TopBody, error) {
+	var of []string
+	if args != "" {
+		of = []string{args}
+	}
+	var top container.TopResponse
+	err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
+		top, err = d.cli.ContainerTop(ctx, engineID, of)
+		return err
+	})
+	var f *backend.Failure
+	if errors.As(err, &f) && f.Reason == nil && strings.Contains(f.Msg, "ps") {
+		f.Reason = backend.ErrInvalid // ps has refused the arguments, or its output has no PIDs: 500
+	}
+	return structs.TopBody{Titles: top.Titles, Processes: top.Processes}, err
+}

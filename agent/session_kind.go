@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// serveKind does what a session of the offer's kind is for, and returns its
+// last message.
+func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineID string, offer structs.SessionOffer) (structs.Control, error) {
+	done := structs.Control{Done: true}
+	stdout := c.writer(structs.ChannelStdout)
+	switch {
+	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
+		return done, s.backend.Logs(ctx, engineID, *offer.Logs, stdout, c.writer(structs.ChannelStderr))
+	case offer.Kind == structs.SessionExec && offer.Exec != nil:
+		code, err := s.backend.Exec(ctx, engineID, *offer.Exec, streams(c, in, offer.Exec))
+		return structs.Control{ExitCode: &code}, err
+	case offer.Kind == structs.SessionAttach && offer.Exec != nil:
+		size := structs.Resize{Width: offer.Exec.Width, Height: offer.Exec.Height}
+		code, err := s.backend.Attach(ctx, engineID, size, streams(c, in, offer.Exec))
+		if code == nil {
+			return done, err // the user has detached, and the process goes on
+		}
+		return structs.Control{ExitCode: code}, err
+	case offer.Kind == structs.SessionStats:
+		return done, s.backend.Stats(ctx, engineID, offer.Stream, func(b structs.StatsBody) error {
+			return writeJSON(stdout, b)
+		})
+	case offer.Kind == structs.SessionTop:
+		top, err := s.backend.Top(ctx, engineID, offer.Args)
+		if err != nil {
+			return done, err
+		}
+		return done, writeJSON(stdout, top)
+	case offer.Kind == structs.SessionArchiveGet && offer.Path != "":
+		return done, s.backend.ArchiveGet(ctx, engineID, offer.Path, &capped{w: stdout, left: structs.MaxArchive})
+	case offer.Kind == structs.SessionArchivePut && offer.Path != "":
+		return done, s.backend.ArchivePut(ctx, engineID, offer.Path, &capped{r: in.whole(), left: structs.MaxArchive})
+	}
+	return structs.Control{}, structs.Errorf(structs.CodeInvalid, "this agent knows no sessions of kind %q, or the offer lacks its request; upgrade it", offer.Kind)
+}
+
+// streams are the ends of a session's process.
+func streams(c *channel, in *input, req *structs.ExecRequest) backend.ExecStreams {
+	s := backend.ExecStreams{Stdout: c.writer(structs.ChannelStdout), Stderr: c.writer(structs.ChannelStderr), Resize: in.resize}
+	if req.Stdin {
+		s.Stdin = in
+	}
+	return s
+}
+
+// writeJSON writes one document.
+func writeJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// capped is one end of an archive's copy, and fails beyond what is copied at a
+// time: an archive in full is never in memory, nor its size known before.
+type capped struct {
+	r    io.Reader
+	w    io.Writer
+	left int // bytes
+}
+
+func (c *capped) take(n int) error {
+	if c.left -= n; c.left < 0 {
+		return structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that is copied at a time; copy it in parts", structs.MaxArchive)
+	}
+	return nil
+}
+
+func (c *capped) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if over := c.take(n); over != nil {
+		return 0, over
+	}
+	return n, err
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if err := c.take(len(p)); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}

@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// catHost runs an agent with container a, whose process answers what it reads.
+func catHost(t *testing.T) (*fakeServer, *backendtest.Fake, structs.Assignment) {
+	t.Helper()
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	a := command(want("a", 1, structs.DesiredRunning), "cat")
+	a.Spec.Stdin = true
+	s.assign(a)
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	t.Cleanup(r.stop)
+	s.is("a", structs.ContainerRunning)
+	return s, fake, a
+}
+
+func kind(k structs.SessionKind, adapt func(*structs.SessionOffer)) structs.SessionOffer {
+	o := structs.SessionOffer{SID: structs.NewID(), Kind: k, ContainerID: "a", Epoch: 1}
+	if adapt != nil {
+		adapt(&o)
+	}
+	return o
+}
+
+// echo waits until the process answers; what is said before the agent has
+// joined its streams is lost.
+func echo(t *testing.T, conn *websocket.Conn) {
+	t.Helper()
+	answers := make(chan error, 1)
+	go func() {
+		_, _, err := conn.Read(t.Context())
+		answers <- err
+	}()
+	for {
+		say(t, conn, structs.ChannelStdin, "hi\n")
+		select {
+		case err := <-answers:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal("no answer")
+		}
+	}
+}
+
+func TestAttachSession(t *testing.T) {
+	s, fake, a := catHost(t)
+	attach := kind(structs.SessionAttach, func(o *structs.SessionOffer) { o.Exec = &structs.ExecRequest{Stdin: true, Width: 80, Height: 24} })
+	left := s.offer(attach)
+	echo(t, left)
+	_ = left.CloseNow()
+	attach.SID = structs.NewID()
+	conn := s.offer(attach)
+	echo(t, conn)
+	say(t, conn, structs.ChannelControl, `{"resize":{"w":100,"h":50}}`)
+	say(t, conn, structs.ChannelControl, `{"eof":true}`)
+	if n := fake.Starts(ref(a)); n != 1 || fake.Containers()[ref(a)].State != backend.StateRunning {
+		t.Fatalf("one who has left has ended it: %d starts", n)
+	}
+	fake.Exit(ref(a), 4)
+	if got := listen(t, conn); got.last.ExitCode == nil || *got.last.ExitCode != 4 {
+		t.Fatalf("attach ends with %+v", got.last)
+	}
+	attach.SID = structs.NewID()
+	if got := listen(t, s.offer(attach)); got.last.Code != structs.CodeConflict {
+		t.Fatalf("attach to one that has ended gives %+v", got.last)
+	}
+}
+
+func TestStatsAndTopSessions(t *testing.T) {
+	s, fake, a := catHost(t)
+	var stats structs.StatsBody
+	got := listen(t, s.offer(kind(structs.SessionStats, nil)))
+	if err := json.Unmarshal([]byte(got.stdout), &stats); err != nil || stats.MemoryUsed == 0 || stats.ReadAt.IsZero() || !got.last.Done {
+		t.Fatalf("stats are %+v: %v", got, err)
+	}
+	var top structs.TopBody
+	got = listen(t, s.offer(kind(structs.SessionTop, nil)))
+	if err := json.Unmarshal([]byte(got.stdout), &top); err != nil || len(top.Processes) != 1 || !got.last.Done {
+		t.Fatalf("top is %+v: %v", got, err)
+	}
+	if got = listen(t, s.offer(kind(structs.SessionTop, func(o *structs.SessionOffer) { o.Args = "--none" }))); got.last.Code != structs.CodeInvalid {
+		t.Fatalf("top with unknown arguments gives %+v", got.last)
+	}
+	conn := s.offer(kind(structs.SessionStats, func(o *structs.SessionOffer) { o.Stream = true }))
+	for range 2 {
+		_, m, err := conn.Read(t.Context())
+		if err != nil || m[0] != structs.ChannelStdout || json.Unmarshal(m[1:], &stats) != nil {
+			t.Fatalf("message %q, %v: not one document", m, err)
+		}
+	}
+	fake.Exit(ref(a), 0)
+	if got = listen(t, conn); !got.last.Done {
+		t.Fatalf("stats end with %+v", got.last)
+	}
+	for _, k := range []structs.SessionKind{structs.SessionStats, structs.SessionTop} {
+		if got = listen(t, s.offer(kind(k, nil))); got.last.Code != structs.CodeConflict {
+			t.Errorf("%s of one that has ended gives %+v", k, got.last)
+		}
+	}
+}
+
+// fileArchive is a tar stream of one file.
+func fileArchive(t *testing.T, name string, size int) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(size)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(bytes.Repeat([]byte("x"), size)); err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// upload sends an archive as far as the agent takes it; one refused early ends
+// the connection.
+func upload(t *testing.T, conn *websocket.Conn, archive []byte) {
+	t.Helper()
+	const chunk = 128 << 10
+	for len(archive) > 0 {
+		n := min(chunk, len(archive))
+		if conn.Write(t.Context(), websocket.MessageBinary, append([]byte{structs.ChannelStdin}, archive[:n]...)) != nil {
+			return
+		}
+		archive = archive[n:]
+	}
+	_ = conn.Write(t.Context(), websocket.MessageBinary, append([]byte{structs.ChannelControl}, `{"eof":true}`...))
+}
+
+func TestArchiveSessions(t *testing.T) {
+	s, fake, a := catHost(t)
+	at := func(k structs.SessionKind, path string) structs.SessionOffer {
+		return kind(k, func(o *structs.SessionOffer) { o.Path = path })
+	}
+	put := func(path string, archive []byte) said {
+		t.Helper()
+		conn := s.offer(at(structs.SessionArchivePut, path))
+		go upload(t, conn, archive)
+		return listen(t, conn)
+	}
+	const size = 3 << 20
+	if got := put("/tmp", fileArchive(t, "big", size)); !got.last.Done {
+		t.Fatalf("put ends with %+v", got.last)
+	}
+	got := listen(t, s.offer(at(structs.SessionArchiveGet, "/tmp/big")))
+	r := tar.NewReader(strings.NewReader(got.stdout))
+	h, err := r.Next()
+	if err != nil || h.Name != "big" || h.Size != size || !got.last.Done {
+		t.Fatalf("got %+v, %v, and then %+v", h, err, got.last)
+	}
+	if n, err := io.Copy(io.Discard, r); n != size || err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if got := listen(t, s.offer(at(structs.SessionArchiveGet, "/none"))); got.last.Code != structs.CodeNotFound || !strings.Contains(got.last.Error, "/none") {
+		t.Errorf("a path that is not there gives %+v", got.last)
+	}
+	if got := put("/none", fileArchive(t, "x", 1)); got.last.Code != structs.CodeNotFound {
+		t.Errorf("a directory that is not there gives %+v", got.last)
+	}
+	if got := put("/tmp", bytes.Repeat([]byte("no archive "), 500)); got.last.Code != structs.CodeInvalid {
+		t.Errorf("garbage gives %+v", got.last)
+	}
+	if got := listen(t, s.offer(kind(structs.SessionArchiveGet, nil))); got.last.Code != structs.CodeInvalid {
+		t.Errorf("an offer without a path gives %+v", got.last)
+	}
+	if got := put("/tmp", fileArchive(t, "huge", structs.MaxArchive)); got.last.Code != structs.CodeTooLarge {
+		t.Errorf("too large an archive gives %+v", got.last)
+	}
+	// One that is left half-way is not unpacked.
+	conn := s.offer(at(structs.SessionArchivePut, "/tmp"))
+	whole := fileArchive(t, "half", size)
+	for _, part := range [][]byte{whole[:512], whole[512 : 64<<10]} {
+		if err := conn.Write(t.Context(), websocket.MessageBinary, append([]byte{structs.ChannelStdin}, part...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = conn.Close(websocket.StatusNormalClosure, "")
+	if got := listen(t, s.offer(at(structs.SessionArchiveGet, "/tmp/half"))); got.last.Code != structs.CodeNotFound {
+		t.Errorf("half an archive was unpacked: %+v", got.last)
+	}
+	fake.Exit(ref(a), 0)
+	if got := put("/tmp", fileArchive(t, "later", 10)); !got.last.Done {
+		t.Errorf("put into one that has ended gives %+v", got.last)
+	}
+}
+
+func TestArchiveOutIsCapped(t *testing.T) {
+	var out bytes.Buffer
+	c := &capped{w: &out, left: 10}
+	if n, err := c.Write(make([]byte, 10)); n != 10 || err != nil {
+		t.Fatalf("what fits: %d, %v", n, err)
+	}
+	if n, err := c.Write([]byte{1}); n != 0 || structs.CodeOf(err) != structs.CodeTooLarge || out.Len() != 10 {
+		t.Fatalf("what doesn't fit: %d, %v", n, err)
+	}
+}
