@@ -75,6 +75,10 @@ func (e *encoder) free() {
 
 // value appends the JSON of v.
 func (e *encoder) value(v any) error {
+	if a, ok := v.(appender); ok {
+		e.buf.Write(a.appendJSON(e.buf.AvailableBuffer()))
+		return nil
+	}
 	if err := e.json.Encode(v); err != nil {
 		return fmt.Errorf("encode %T: %w", v, err)
 	}
@@ -103,7 +107,13 @@ func (q *request) json(status int, v any) error {
 }
 
 // null answers with the JSON null, as 2015 answered actions.
-func (q *request) null() error { return q.json(http.StatusOK, nil) }
+func (q *request) null() error {
+	if q.route.zun {
+		q.w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	return q.json(http.StatusOK, nil)
+}
 
 // noContent answers 204.
 func (q *request) noContent() error {
