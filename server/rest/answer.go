@@ -107,7 +107,13 @@ func (q *request) json(status int, v any) error {
 }
 
 // null answers with the JSON null, as 2015 answered actions.
-func (q *request) null() error { return q.json(http.StatusOK, nil) }
+func (q *request) null() error {
+	if q.route.zun {
+		q.w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	return q.json(http.StatusOK, nil)
+}
 
 // noContent answers 204.
 func (q *request) noContent() error {

@@ -82,15 +82,24 @@ const maxPSArgs = 256
 
 // containerTop answers with a container's processes.
 func containerTop(q *request) error {
-	args := q.query.text("ps_args")
-	if len(args) > maxPSArgs || strings.ContainsFunc(args, isNoPSArg) {
-		return invalid("ps_args", args, "They are up to %d letters, digits, blanks and any of - , = _ : %% + .", maxPSArgs)
+	args, err := q.psArgs()
+	if err != nil {
+		return err
 	}
 	top, err := q.top(args)
 	if err != nil {
 		return err
 	}
 	return q.json(http.StatusOK, top)
+}
+
+// psArgs reads the arguments of ps. Errors are CodeInvalid.
+func (q *request) psArgs() (string, error) {
+	args := q.query.text("ps_args")
+	if len(args) > maxPSArgs || strings.ContainsFunc(args, isNoPSArg) {
+		return "", invalid("ps_args", args, "They are up to %d letters, digits, blanks and any of - , = _ : %% + .", maxPSArgs)
+	}
+	return args, nil
 }
 
 // top asks the container's host for its processes.

@@ -111,27 +111,7 @@ func createContainer(q *request) error {
 	if err != nil {
 		return err
 	}
-	r := conductor.CreateContainer{Caller: q.caller(), Once: once, UUID: body.UUID, Bay: body.BayUUID, Run: q.query.bool("run", false)}
-	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
-		return err
-	}
-	if r.Spec, err = body.Spec(); err != nil {
-		return err
-	}
-	if body.Bay != "" {
-		if r.Bay != "" && r.Bay != body.Bay {
-			return structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", short(body.Bay), short(body.BayUUID))
-		}
-		r.Bay = body.Bay
-	}
-	if err := structs.CheckText("bay_uuid", r.Bay, structs.MaxText); err != nil {
-		return err
-	}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = structs.NewID()
-	}
-	c, err := create(q, r.UUID, minted, r)
+	c, err := q.createContainer(&body, once)
 	if err != nil {
 		return err
 	}
@@ -140,6 +120,32 @@ func createContainer(q *request) error {
 		return containers.written(q, http.StatusCreated, c)
 	}
 	return q.finish(c, q.query.duration("wait", 0), http.StatusCreated)
+}
+
+// createContainer has the container made that the body asks for.
+func (q *request) createContainer(body *structs.ContainerRequest, once conductor.Once) (*structs.Container, error) {
+	r := conductor.CreateContainer{Caller: q.caller(), Once: once, UUID: body.UUID, Bay: body.BayUUID, Run: q.query.bool("run", false)}
+	var err error
+	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+		return nil, err
+	}
+	if r.Spec, err = body.Spec(); err != nil {
+		return nil, err
+	}
+	if body.Bay != "" {
+		if r.Bay != "" && r.Bay != body.Bay {
+			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", short(body.Bay), short(body.BayUUID))
+		}
+		r.Bay = body.Bay
+	}
+	if err := structs.CheckText("bay_uuid", r.Bay, structs.MaxText); err != nil {
+		return nil, err
+	}
+	minted := r.UUID == ""
+	if minted {
+		r.UUID = structs.NewID()
+	}
+	return create(q, r.UUID, minted, r)
 }
 
 // finish waits for what was asked of a container and answers with it: with the

@@ -80,6 +80,8 @@ var walk = map[string][7]int{
 	"GET /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 	"PUT /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 
+	"GET /v1/terminals/:sid": {400, 400, 400, 400, 400, 400, 400}, // no upgrade
+
 	"GET /v1/operator/state": {401, 401, 403, 403, 403, 200, 403},
 
 	// Agents have no tokens, so no user's helps.

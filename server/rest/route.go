@@ -27,6 +27,7 @@ type route struct {
 	gives   []answer
 
 	takesMedia string // of a body that isn't JSON; "" if it is
+	zun        bool   // of the second spelling of the API; see zun.go
 }
 
 // answer is one way in which a route answers when all is well.
@@ -100,6 +101,9 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	path := cleanPath(r.URL.EscapedPath())
+	if v := r.Header.Get(headerVersion); v != "" && s.serveZun(w, r, path, v) {
+		return
+	}
 	method := r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet // net/http drops the body
@@ -153,7 +157,11 @@ func (q *request) admit() error {
 	if q.route.method == "" {
 		return nil // no route: its handler says so, whatever the arguments are
 	}
-	values, err := parseQuery(q.r.URL.RawQuery, q.route.args)
+	raw := q.r.URL.RawQuery
+	if q.route.zun {
+		raw = withoutNone(raw)
+	}
+	values, err := parseQuery(raw, q.route.args)
 	q.query = values
 	return err
 }

@@ -83,6 +83,9 @@ func newRoutes() []*route {
 			summary: "Copy a file or directory out of a container", gives: []answer{{status: http.StatusOK, media: mediaTar}}},
 		{method: put, path: "/containers/:id/archive", action: identity.ArchivePut, handle: putArchive, args: archiveArgs,
 			summary: "Copy a tar archive into a directory of a container", takesMedia: mediaTar, gives: ok(nil)},
+		// Its clients can't send a token: the secret in the path is one.
+		{method: get, path: "/terminals/:sid", action: identity.Public, handle: openTerminal, summary: "Raw streams of a command or process for clients of Zun (WebSocket)",
+			gives: []answer{{status: http.StatusSwitchingProtocols}}},
 
 		{method: get, path: "/operator/state", action: identity.OperatorState, handle: getOperatorState, args: reads[2:4], summary: "Index and hash of the replicated state", gives: ok(operatorState{})},
 

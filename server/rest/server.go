@@ -82,12 +82,18 @@ type Server struct {
 	routes   []*route
 	siblings map[string]*route // by method and path: static routes that share their place with a parameter
 	document []byte            // the OpenAPI document
+
+	zun       *httprouter.Router // of the second spelling of the API
+	zunRoutes []*route
+	terminals terminals
 }
 
 // New returns a Server. It starts nothing.
 func New(c Config) *Server {
 	s := &Server{Config: c.withDefaults(), routes: newRoutes()}
 	s.router, s.siblings = newRouter(s, s.routes)
+	s.zunRoutes = newZunRoutes()
+	s.zun, _ = newRouter(s, s.zunRoutes)
 	s.document = newDocument(s.routes, s.Version)
 	return s
 }
@@ -104,9 +110,14 @@ type Route struct {
 }
 
 // Routes lists all routes.
-func (s *Server) Routes() []Route {
+func (s *Server) Routes() []Route { return listRoutes(s.routes) }
+
+// ZunRoutes lists the routes of the second spelling of the API.
+func (s *Server) ZunRoutes() []Route { return listRoutes(s.zunRoutes) }
+
+func listRoutes(routes []*route) []Route {
 	var out []Route
-	for _, rt := range s.routes {
+	for _, rt := range routes {
 		out = append(out, Route{Method: rt.method, Path: rt.fullPath(), Action: rt.action})
 	}
 	return out

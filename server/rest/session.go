@@ -158,11 +158,13 @@ func readCount(s string) (int, bool) {
 
 // execArgs are the query arguments of execute.
 var execArgs = []arg{
-	{name: "command", kind: argText, wants: true, doc: "What to execute: a string, split as a shell does without expansions, or a JSON array."},
+	commandArg,
 	{name: "user", kind: argText, doc: "User, or user:group, in the container."},
 	{name: "workdir", kind: argText, doc: "Directory to execute it in."},
 	{name: "env", kind: argText, many: true, doc: "KEY=VALUE."},
 }
+
+var commandArg = arg{name: "command", kind: argText, wants: true, doc: "What to execute: a string, split as a shell does without expansions, or a JSON array."}
 
 // execRequest reads the query arguments of execute. Errors are CodeInvalid.
 func (q *request) execRequest() (*structs.ExecRequest, error) {

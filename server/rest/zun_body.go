@@ -1,0 +1,158 @@
+package rest
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// zunBody is a container as Zun's clients show it, in lists and alone.
+type zunBody struct {
+	UUID            string                  `json:"uuid"`
+	Name            string                  `json:"name"`
+	Image           string                  `json:"image"`
+	ImageDriver     string                  `json:"image_driver"`
+	ImagePullPolicy string                  `json:"image_pull_policy"`
+	Status          string                  `json:"status"`
+	StatusReason    *string                 `json:"status_reason"`
+	StatusDetail    *string                 `json:"status_detail"`
+	TaskState       *string                 `json:"task_state"`
+	Command         []string                `json:"command"`
+	Entrypoint      []string                `json:"entrypoint"`
+	CPU             *float64                `json:"cpu"`
+	Memory          *string                 `json:"memory"` // MiB
+	Disk            int                     `json:"disk"`
+	Environment     map[string]string       `json:"environment"`
+	Labels          map[string]string       `json:"labels"`
+	Workdir         *string                 `json:"workdir"`
+	Hostname        *string                 `json:"hostname"`
+	Addresses       map[string][]zunAddress `json:"addresses"` // by network: the project's
+	Ports           []int                   `json:"ports"`     // of the container, those that are published
+	RestartPolicy   zunRestart              `json:"restart_policy"`
+	Interactive     bool                    `json:"interactive"`
+	TTY             bool                    `json:"tty"`
+	AutoRemove      bool                    `json:"auto_remove"`
+	AutoHeal        bool                    `json:"auto_heal"`
+	Privileged      bool                    `json:"privileged"`
+	Runtime         *string                 `json:"runtime"`
+	SecurityGroups  []string                `json:"security_groups"`
+	Mounts          []structs.Mount         `json:"mounts"`
+	Healthcheck     *zunHealthcheck         `json:"healthcheck"`
+	RegistryID      *string                 `json:"registry_id"`
+	Host            *string                 `json:"host"`
+	ProjectID       string                  `json:"project_id"`
+	UserID          string                  `json:"user_id"`
+	CreatedAt       structs.Time            `json:"created_at"`
+	UpdatedAt       structs.Time            `json:"updated_at"`
+	StartedAt       structs.Time            `json:"started_at"`
+	Links           []structs.Link          `json:"links"`
+}
+
+// zunAddress is an address of a container.
+type zunAddress struct {
+	Addr    string `json:"addr"`
+	Version int    `json:"version"` // 4 or 6
+}
+
+// zunRestart is a restart policy: its count is a number in a string.
+type zunRestart struct {
+	Name              string      `json:"Name"`
+	MaximumRetryCount structs.Int `json:"MaximumRetryCount"`
+}
+
+// MarshalJSON writes the count as the client sends it.
+func (p zunRestart) MarshalJSON() ([]byte, error) {
+	return []byte(`{"Name":` + strconv.Quote(p.Name) + `,"MaximumRetryCount":"` + strconv.Itoa(int(p.MaximumRetryCount)) + `"}`), nil
+}
+
+// zunHealthcheck is a health check; its times are in seconds.
+type zunHealthcheck struct {
+	Cmd      string       `json:"cmd"`
+	Interval *structs.Int `json:"interval,omitempty"`
+	Retries  *structs.Int `json:"retries,omitempty"`
+	Timeout  *structs.Int `json:"timeout,omitempty"`
+}
+
+// zunContainers is containers in the shapes of Zun.
+var zunContainers = func() *resource {
+	res := *containers
+	res.brief = func(v view, r structs.Row) any { return v.zun(r.(*structs.Container)) }
+	res.full = res.brief
+	res.sorts = map[string]func(a, b structs.Row) int{"image": containers.sorts["image_id"]}
+	for _, key := range []string{"name", "status"} {
+		res.sorts[key] = containers.sorts[key]
+	}
+	field := func(of func(*structs.Container) string) func(view, string) (func(structs.Row) bool, error) {
+		return func(_ view, want string) (func(structs.Row) bool, error) {
+			return func(r structs.Row) bool { return strings.EqualFold(of(r.(*structs.Container)), want) }, nil
+		}
+	}
+	res.filters = map[string]func(view, string) (func(structs.Row) bool, error){
+		"name": containers.filters["name"], "host": filterHost,
+		"status":     field(zunStatus),
+		"image":      field(func(c *structs.Container) string { return c.Spec.Image }),
+		"project_id": field(func(c *structs.Container) string { return c.ProjectID }),
+		"user_id":    field(func(c *structs.Container) string { return c.UserID }),
+		"task_state": field(func(*structs.Container) string { return "" }),
+		"memory": func(_ view, value string) (func(structs.Row) bool, error) {
+			want, err := zunMemory(value)
+			return func(r structs.Row) bool { return r.(*structs.Container).Spec.Memory == int64(want) }, err
+		},
+		"auto_remove": func(_ view, value string) (func(structs.Row) bool, error) {
+			want, _ := readBool(value) // checked with the query
+			return func(r structs.Row) bool { return r.(*structs.Container).Spec.AutoRemove == want }, nil
+		},
+	}
+	return &res
+}()
+
+// zunStatus returns the client's word for a container's status: it waits for
+// Created where we say Stopped.
+func zunStatus(c *structs.Container) string {
+	if c.Status() == structs.ContainerStopped && c.Desired == structs.DesiredCreated {
+		return "Created"
+	}
+	return string(c.Status())
+}
+
+// zun returns the container as the client shows it.
+func (v view) zun(c *structs.Container) zunBody {
+	s := &c.Spec
+	body := zunBody{
+		UUID: c.ID, Name: c.Name, Image: s.Image, ImageDriver: "docker", ImagePullPolicy: s.PullPolicy,
+		Status: zunStatus(c), StatusReason: text(c.StatusReason()), StatusDetail: text(c.Observed.Health),
+		Command: list(s.Command), Entrypoint: list(s.Entrypoint), Environment: object(s.Environment), Labels: object(s.Labels),
+		Workdir: text(s.Workdir), Hostname: text(s.Hostname), Addresses: map[string][]zunAddress{}, Ports: []int{},
+		RestartPolicy: zunRestart{s.RestartPolicy.Name, structs.Int(s.RestartPolicy.MaxRetries)},
+		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, SecurityGroups: []string{}, Mounts: list(s.Volumes),
+		ProjectID: c.ProjectID, UserID: c.UserID, CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
+		StartedAt: structs.Time{Time: c.Observed.StartedAt}, Links: v.links("containers", c.ID),
+	}
+	if s.Memory != 0 {
+		body.Memory = text(strconv.FormatInt((s.Memory+1<<20-1)>>20, 10))
+	}
+	if s.MilliCPU != 0 {
+		cores := float64(s.MilliCPU) / 1000
+		body.CPU = &cores
+	}
+	for _, a := range c.Observed.Addresses {
+		version := 4
+		if ip, err := netip.ParseAddr(a); err == nil && ip.Is6() {
+			version = 6
+		}
+		body.Addresses[c.ProjectID] = append(body.Addresses[c.ProjectID], zunAddress{a, version})
+	}
+	for _, p := range s.Ports {
+		body.Ports = append(body.Ports, p.ContainerPort)
+	}
+	if h := s.Healthcheck; h != nil {
+		interval, retries, timeout := structs.Int(h.Interval), structs.Int(h.Retries), structs.Int(h.Timeout)
+		body.Healthcheck = &zunHealthcheck{Cmd: orText(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries, Timeout: &timeout}
+	}
+	if h := v.snap.Host(c.HostID); h != nil {
+		body.Host = text(h.Name)
+	}
+	return body
+}

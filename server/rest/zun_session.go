@@ -1,0 +1,241 @@
+package rest
+
+import (
+	"archive/tar"
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// logsZun answers with a container's output as a JSON string: the client prints
+// it as it is.
+func logsZun(q *request) error {
+	since := q.query.text("since")
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04:05,999999999", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.Parse(layout, since); err == nil { // in UTC
+			q.query.values.Set("since", t.Format(time.RFC3339))
+		}
+	}
+	r, err := q.logsRequest()
+	if err != nil {
+		return err
+	}
+	c, err := q.logsTarget()
+	if err != nil {
+		return err
+	}
+	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
+		Kind: structs.SessionLogs, ContainerID: c.ID, Epoch: c.Epoch, Logs: r,
+	})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	var out output
+	if err := out.read(q.r.Context(), session); err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, string(out.both))
+}
+
+// zunOutput answers an execute.
+type zunOutput struct {
+	Output   string  `json:"output"`
+	ExitCode *int    `json:"exit_code"`
+	ExecID   *string `json:"exec_id"`   // of an interactive one, whose output is on ProxyURL
+	ProxyURL *string `json:"proxy_url"` // a WebSocket
+}
+
+// executeZun executes a command, or prepares an interactive one.
+func executeZun(q *request) error {
+	if q.query.bool("interactive", false) {
+		return q.prepareExec()
+	}
+	session, err := q.openExec(func(*structs.ExecRequest) {})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	var out output
+	if err := out.read(q.r.Context(), session); err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, zunOutput{Output: string(out.both), ExitCode: out.exitCode})
+}
+
+// zunStats is what a container uses, under the words that the client prints.
+type zunStats struct {
+	Container string  `json:"CONTAINER"`
+	CPU       float64 `json:"CPU %"`
+	Used      float64 `json:"MEM USAGE(MiB)"`
+	Limit     float64 `json:"MEM LIMIT(MiB)"`
+	Memory    float64 `json:"MEM %"`
+	Block     string  `json:"BLOCK I/O(B)"`
+	Network   string  `json:"NET I/O(B)"`
+}
+
+func statsZun(q *request) error {
+	c, err := q.liveTarget()
+	if err != nil {
+		return err
+	}
+	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{Kind: structs.SessionStats, ContainerID: c.ID, Epoch: c.Epoch})
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	var s structs.StatsBody
+	if err := q.readDocument(session, &s); err != nil {
+		return err
+	}
+	hundredths := func(n float64) float64 { return math.Round(n*100) / 100 }
+	body := zunStats{
+		Container: c.Name, CPU: hundredths(s.CPUPercent),
+		Used: hundredths(float64(s.MemoryUsed) / (1 << 20)), Limit: hundredths(float64(s.MemoryLimit) / (1 << 20)),
+		Block: fmt.Sprintf("%d/%d", s.BlockIn, s.BlockOut), Network: fmt.Sprintf("%d/%d", s.NetworkIn, s.NetworkOut),
+	}
+	if s.MemoryLimit > 0 {
+		body.Memory = hundredths(100 * float64(s.MemoryUsed) / float64(s.MemoryLimit))
+	}
+	return q.json(http.StatusOK, body)
+}
+
+// zunTop is the processes of a container.
+type zunTop struct {
+	Titles    []string   `json:"Titles"`
+	Processes [][]string `json:"Processes"`
+}
+
+func topZun(q *request) error {
+	args, err := q.psArgs()
+	if err != nil {
+		return err
+	}
+	top, err := q.top(args)
+	if err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, zunTop{top.Titles, top.Processes})
+}
+
+// zunStat says what the first entry of an archive is.
+type zunStat struct {
+	Name       string       `json:"name"`
+	Size       int64        `json:"size"`
+	Mode       int64        `json:"mode"`
+	MTime      structs.Time `json:"mtime"`
+	LinkTarget string       `json:"linkTarget"`
+}
+
+// getArchiveZun answers with an archive in base64, written as it is encoded.
+func getArchiveZun(q *request) error {
+	var archive spool
+	defer archive.Close()
+	if err := q.fetchArchive(&archive); err != nil {
+		return err
+	}
+	var stat zunStat
+	if h, err := tar.NewReader(archive.reader()).Next(); err == nil {
+		stat = zunStat{h.Name, h.Size, h.Mode, structs.Time{Time: h.ModTime}, h.Linkname}
+	}
+	head, err := json.Marshal(stat)
+	if err != nil {
+		return err
+	}
+	q.w.Header().Set("Content-Type", "application/json")
+	q.w.WriteHeader(http.StatusOK)
+	out := bufio.NewWriter(q.w)
+	fmt.Fprintf(out, `{"stat":%s,"data":"`, head)
+	encoded := base64.NewEncoder(base64.StdEncoding, out)
+	if _, err := io.Copy(encoded, archive.reader()); err != nil {
+		return err
+	}
+	if err := encoded.Close(); err != nil {
+		return err
+	}
+	out.WriteString(`"}`)
+	return out.Flush()
+}
+
+// putArchiveZun unpacks an archive in base64, read as it is decoded.
+func putArchiveZun(q *request) error {
+	var archive spool
+	defer archive.Close()
+	if err := readZunArchive(q.r.Body, &archive); err != nil {
+		q.w.Header().Set("Connection", "close") // what follows is not read
+		return err
+	}
+	if err := q.sendArchive(&archive); err != nil {
+		return err
+	}
+	return q.null()
+}
+
+// readZunArchive reads {"data": "BASE64"}. Nothing else is taken, so that 85 MiB
+// of it need not be held to be read.
+func readZunArchive(r io.Reader, archive *spool) error {
+	malformed := structs.Errorf(structs.CodeInvalid, "The request's body is an object of one field: {\"data\": \"an archive in base64\"}.")
+	in := bufio.NewReader(r)
+	for _, want := range []string{"{", `"data"`, ":", `"`} {
+		if !expect(in, want) {
+			return malformed
+		}
+	}
+	text := &untilQuote{in: in}
+	if err := archive.fill(base64.NewDecoder(base64.StdEncoding, text)); err != nil {
+		return err
+	}
+	if !text.ended || !expect(in, "}") || !expect(in, "") {
+		return malformed
+	}
+	return nil
+}
+
+// expect reads white space and then the text; "" stands for the end.
+func expect(in *bufio.Reader, text string) bool {
+	for {
+		c, err := in.ReadByte()
+		switch {
+		case err != nil:
+			return err == io.EOF && text == ""
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r':
+			continue
+		case text == "" || c != text[0]:
+			return false
+		}
+		rest := make([]byte, len(text)-1)
+		_, err = io.ReadFull(in, rest)
+		return err == nil && string(rest) == text[1:]
+	}
+}
+
+// untilQuote reads up to the quote that ends a string of base64.
+type untilQuote struct {
+	in    *bufio.Reader
+	ended bool
+}
+
+func (u *untilQuote) Read(p []byte) (int, error) {
+	for n := range p {
+		if u.ended {
+			return n, io.EOF
+		}
+		c, err := u.in.ReadByte()
+		if err != nil {
+			return n, io.ErrUnexpectedEOF
+		}
+		if c == '"' {
+			u.ended = true
+			return n, io.EOF
+		}
+		p[n] = c
+	}
+	return len(p), nil
+}
