@@ -26,9 +26,11 @@ func listen(t *testing.T, conn *websocket.Conn) said {
 	defer cancel()
 	conn.SetReadLimit(1 << 20)
 	var all said
+	var stdout, stderr strings.Builder
 	for {
 		_, m, err := conn.Read(ctx)
 		if websocket.CloseStatus(err) == websocket.StatusNormalClosure {
+			all.stdout, all.stderr = stdout.String(), stderr.String()
 			return all
 		}
 		if err != nil {
@@ -36,9 +38,9 @@ func listen(t *testing.T, conn *websocket.Conn) said {
 		}
 		switch m[0] {
 		case structs.ChannelStdout:
-			all.stdout += string(m[1:])
+			stdout.Write(m[1:])
 		case structs.ChannelStderr:
-			all.stderr += string(m[1:])
+			stderr.Write(m[1:])
 		case structs.ChannelControl:
 			all.last = structs.Control{}
 			if err := json.Unmarshal(m[1:], &all.last); err != nil {
