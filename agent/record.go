@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// record is what the journal keeps of one placement of a container: what
+// labels and the engine can't tell. Written by the reconciler.
+type record struct {
+	ContainerID string  `json:"id"`
+	Epoch       uint64  `json:"epoch"`
+	Generation  uint64  `json:"gen,omitempty"`      // newest generation carried out or given up
+	Failed      bool    `json:"failed,omitempty"`   // it was given up; Reason says why
+	Reason      string  `json:"reason,omitempty"`   // of Failed
+	Created     bool    `json:"created,omitempty"`  // the engine had the container once: it is never made again
+	Intent      *intent `json:"intent,omitempty"`   // a start that is under way
+	Kill        *kill   `json:"kill,omitempty"`     // the last signal that a user has asked for
+	Denied      string  `json:"denied,omitempty"`   // why the engine does not give the limits; "" if it does
+	Restarts    int     `json:"restarts,omitempty"` // by restart policy, up to the last start by the agent
+	Forgotten   bool    `json:"forget,omitempty"`   // the record is no longer needed
+}
+
+func (r record) ref() backend.Ref {
+	return backend.Ref{ContainerID: r.ContainerID, Epoch: r.Epoch}
+}
+
+// intent is written before a start, so that an agent that was killed in
+// between can tell whether it happened: then StartedAt has changed.
+type intent struct {
+	Generation uint64    `json:"gen"`
+	StartedAt  time.Time `json:"started_at,omitzero"` // as it was before
+}
+
+// kill is written before a signal is sent: an agent that finds it has sent the
+// signal, or was killed in between and does not send it again.
+type kill struct {
+	Generation uint64    `json:"gen"`
+	Signal     string    `json:"signal"`
+	StartedAt  time.Time `json:"started_at,omitzero"` // of the process that was to get it
+	Refused    string    `json:"refused,omitempty"`   // why it was not sent; "" if it was
+}
+
+// seen is how far the agent has followed its cluster. It never goes back.
+type seen struct {
+	ClusterID   string `json:"cluster_id"`
+	Incarnation uint64 `json:"incarnation"`
+	Index       uint64 `json:"index"`
+	Quarantine  bool   `json:"quarantine,omitempty"` // the cluster was restored from a snapshot: containers that it doesn't know stay
+}
