@@ -38,7 +38,7 @@ type zunBody struct {
 	Privileged      bool                    `json:"privileged"`
 	Runtime         *string                 `json:"runtime"`
 	SecurityGroups  []string                `json:"security_groups"`
-	Mounts          []structs.Mount         `json:"mounts"`
+	Mounts          []zunMount              `json:"mounts"`
 	Healthcheck     *zunHealthcheck         `json:"healthcheck"`
 	RegistryID      *string                 `json:"registry_id"`
 	Host            *string                 `json:"host"`
@@ -126,7 +126,7 @@ func (v view) zun(c *structs.Container) zunBody {
 		Command: list(s.Command), Entrypoint: list(s.Entrypoint), Environment: object(s.Environment), Labels: object(s.Labels),
 		Workdir: text(s.Workdir), Hostname: text(s.Hostname), Addresses: map[string][]zunAddress{}, Ports: []int{},
 		RestartPolicy: zunRestart{s.RestartPolicy.Name, structs.Int(s.RestartPolicy.MaxRetries)},
-		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, SecurityGroups: []string{}, Mounts: list(s.Volumes),
+		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, SecurityGroups: []string{}, Mounts: []zunMount{},
 		ProjectID: c.ProjectID, UserID: c.UserID, CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
 		StartedAt: structs.Time{Time: c.Observed.StartedAt}, Links: v.links("containers", c.ID),
 	}
@@ -146,6 +146,9 @@ func (v view) zun(c *structs.Container) zunBody {
 	}
 	for _, p := range s.Ports {
 		body.Ports = append(body.Ports, p.ContainerPort)
+	}
+	for _, m := range s.Volumes {
+		body.Mounts = append(body.Mounts, zunMount{Source: m.Name, Destination: m.Target, Type: m.Type})
 	}
 	if h := s.Healthcheck; h != nil {
 		interval, retries, timeout := structs.Int(h.Interval), structs.Int(h.Retries), structs.Int(h.Timeout)

@@ -52,7 +52,7 @@ type zunMount struct {
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
 	Type        string `json:"type"`
-	Size        string `json:"size"`
+	Size        string `json:"size,omitempty"`
 }
 
 // zunNet is a network of Neutron.

@@ -1,0 +1,244 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// openstack runs OpenStack's own container client against the cluster.
+func (c *cluster) openstack(args ...string) result {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	all := append([]string{"--os-auth-type", "admin_token", "--os-token", "unused", "--os-endpoint", "http://" + c.addr + "/v1", "appcontainer"}, args...)
+	cmd := exec.CommandContext(ctx, "openstack", all...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	// Its home is the test's: it keeps a cache there.
+	cmd.Env = append(os.Environ(), "HOME="+c.dir, "PYTHONWARNINGS=ignore", "no_proxy=127.0.0.1")
+	err := cmd.Run()
+	if _, ended := err.(*exec.ExitError); err != nil && !ended {
+		c.Fatalf("openstack appcontainer %v: %v", args, err)
+	}
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// accepted runs an action, whose failure the client tells in words only.
+func (c *cluster) accepted(args ...string) {
+	c.Helper()
+	if out := c.openstack(args...).must(c.TB); !strings.Contains(out, "accepted") {
+		c.Fatalf("openstack appcontainer %v: %s", args, out)
+	}
+}
+
+// fields runs a command that shows one object, and returns it.
+func (c *cluster) fields(args ...string) map[string]any {
+	c.Helper()
+	out := c.openstack(append([]string{args[0], "-f", "json"}, args[1:]...)...).must(c.TB)
+	var m map[string]any
+	if err := json.Unmarshal([]byte(out), &m); err != nil {
+		c.Fatalf("openstack appcontainer %v: %v: %s", args, err, out)
+	}
+	return m
+}
+
+// memoryOf returns the limit of a container on the engine, in bytes.
+func (e *engine) memoryOf(hostID, container string) int64 {
+	e.Helper()
+	list, err := e.list(hostID)
+	if err != nil {
+		e.Fatal(err)
+	}
+	for _, s := range list {
+		if s.container == container {
+			info, err := e.ContainerInspect(context.Background(), s.id)
+			if err != nil {
+				e.Fatal(err)
+			}
+			return info.HostConfig.Memory
+		}
+	}
+	e.Fatalf("the engine has no container %s", container)
+	return 0
+}
+
+// TestOpenStackClient has OpenStack's own container client do all that it can
+// with a container, and looks at the engine for what it did.
+func TestOpenStackClient(t *testing.T) {
+	c := newCluster(t)
+	shows := func(name string, status structs.ContainerStatus) *structs.ContainerBody {
+		t.Helper()
+		return c.await(name, status)
+	}
+
+	// create: made, not started.
+	made := c.fields("create", "--name", "made", "--memory", "64", "--cpu", "0.5", "--environment", "GREETING=hello", "--label", "tier=test",
+		"--restart", "on-failure:3", "--workdir", "/tmp", "--image-pull-policy", "never", "--mount", "source=data-"+c.bay.UUID[:8]+",destination=/data",
+		image, "sh", "-c", "echo $GREETING from $PWD; "+strings.ReplaceAll(napping, `"`, `'`))
+	if made["name"] != "made" || made["image"] != image || made["memory"] != "64" {
+		t.Errorf("create shows %v", made)
+	}
+	body := shows("made", structs.ContainerStopped)
+	if body.UUID != made["uuid"] || *body.Memory != 64<<20 || *body.CPU != 0.5 || body.Environment["GREETING"] != "hello" || body.Labels["tier"] != "test" ||
+		body.RestartPolicy != "on-failure:3" || *body.Workdir != "/tmp" || len(body.Volumes) != 1 || body.Volumes[0].Target != "/data" || body.StartedAt != (structs.Time{}) {
+		t.Errorf("create made %+v", body)
+	}
+
+	// run: made and started; wait is the client's own.
+	ran := c.fields("run", "--name", "ran", "--wait", image, "sh", "-c", "echo started; echo complaint >&2; "+strings.ReplaceAll(napping, `"`, `'`))
+	if ran["status"] != "Running" {
+		t.Errorf("run shows %v", ran)
+	}
+	running := shows("ran", structs.ContainerRunning)
+
+	// list and show.
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(c.openstack("list", "-f", "json").must(t)), &list); err != nil || len(list) != 2 {
+		t.Fatalf("list: %v, %v", list, err)
+	}
+	if list[1]["name"] != "ran" || list[1]["status"] != "Running" || list[1]["addresses"] != strings.Join(running.Addresses, ", ") || list[0]["status"] != "Created" {
+		t.Errorf("list: %v", list)
+	}
+	if out := c.openstack("list", "--name", "made", "-f", "value", "-c", "uuid").must(t); strings.TrimSpace(out) != body.UUID {
+		t.Errorf("list by name: %q", out)
+	}
+	if got := c.fields("show", "ran"); got["uuid"] != running.UUID || got["host"] != "host-1" || got["addresses"] != strings.Join(running.Addresses, ", ") {
+		t.Errorf("show: %v", got)
+	}
+	if r := c.openstack("show", "nope"); r.code == 0 || !strings.Contains(r.stderr, "Container nope could not be found.") {
+		t.Errorf("show of nothing: %+v", r)
+	}
+
+	// start, pause, unpause, restart, stop.
+	c.accepted("start", "made")
+	shows("made", structs.ContainerRunning)
+	first := c.engine.started(c.hostID())[body.UUID]
+	c.accepted("pause", "made")
+	shows("made", structs.ContainerPaused)
+	c.accepted("unpause", "made")
+	shows("made", structs.ContainerRunning)
+	c.accepted("restart", "--timeout", "5", "made")
+	shows("made", structs.ContainerRunning)
+	if again := c.engine.started(c.hostID())[body.UUID]; again == first || first == "" {
+		t.Errorf("restart: started at %q, before at %q", again, first)
+	}
+	if out := c.openstack("unpause", "made").must(t); !strings.Contains(out, "it is Running, not paused") {
+		t.Errorf("unpause of what runs: %s", out)
+	}
+
+	// logs, exec, stats.
+	c.eventually("the logs hold both streams", time.Minute, func() error {
+		if out := c.openstack("logs", "ran").must(t); !strings.Contains(out, "started\n") || !strings.Contains(out, "complaint\n") {
+			return fmt.Errorf("logs: %q", out)
+		}
+		return nil
+	})
+	if out := c.openstack("logs", "--stderr", "ran").must(t); strings.TrimSpace(out) != "complaint" {
+		t.Errorf("logs of standard error: %q", out)
+	}
+	if out := c.openstack("logs", "--tail", "1", "made").must(t); strings.TrimSpace(out) != "hello from /tmp" {
+		t.Errorf("logs of made: %q", out)
+	}
+	r := c.openstack("exec", "made", "sh", "-c", "echo out; exit 3")
+	if strings.TrimSpace(r.stdout) != "out" || r.code != 3 {
+		t.Errorf("exec: %+v", r)
+	}
+	stats := c.fields("stats", "made")
+	if stats["CONTAINER"] != "made" || stats["MEM LIMIT(MiB)"] != 64.0 || stats["MEM USAGE(MiB)"] == 0.0 {
+		t.Errorf("stats: %v", stats)
+	}
+
+	// cp, in and out.
+	file := filepath.Join(c.dir, "greeting.txt")
+	content := strings.Repeat("hello, container\n", 10000)
+	if err := os.WriteFile(file, []byte(content), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	c.openstack("cp", file, "made:/data").must(t)
+	if out := c.openstack("exec", "made", "wc", "-c", "/data/greeting.txt").must(t); strings.Fields(out)[0] != fmt.Sprint(len(content)) {
+		t.Errorf("cp in: %q", out)
+	}
+	back := filepath.Join(c.dir, "back")
+	if err := os.Mkdir(back, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.openstack("cp", "made:/data/greeting.txt", back).must(t)
+	if got, err := os.ReadFile(filepath.Join(back, "greeting.txt")); err != nil || string(got) != content {
+		t.Errorf("cp out: %d bytes, %v", len(got), err)
+	}
+
+	// set: the name, and limits while it runs.
+	if got := c.fields("set", "--name", "renamed", "--memory", "96", "made"); got["name"] != "renamed" || got["memory"] != "96" {
+		t.Errorf("set: %v", got)
+	}
+	if got := c.engine.memoryOf(c.hostID(), body.UUID); got != 96<<20 {
+		t.Errorf("the engine limits it to %d bytes", got)
+	}
+
+	// kill: with the signal that is named. This one's process ends by TERM.
+	c.accepted("kill", "--signal", "TERM", "ran")
+	if b := shows("ran", structs.ContainerStopped); b.ExitCode == nil || *b.ExitCode != 0 {
+		t.Errorf("killed: %+v", b)
+	}
+	c.accepted("stop", "--timeout", "5", "renamed")
+	shows("renamed", structs.ContainerStopped)
+
+	// delete: what runs only if it is told so.
+	c.accepted("start", "ran")
+	shows("ran", structs.ContainerRunning)
+	if out := c.openstack("delete", "ran").must(t); !strings.Contains(out, "stop it first, or delete it with stop or force") {
+		t.Errorf("delete of what runs: %s", out)
+	}
+	c.accepted("delete", "--stop", "ran")
+	c.accepted("delete", "--force", "renamed")
+	c.awaitGone(running.UUID)
+	c.awaitGone(body.UUID)
+	if out := c.openstack("list", "-f", "value").must(t); strings.TrimSpace(out) != "" {
+		t.Errorf("left: %s", out)
+	}
+	c.settled()
+}
+
+// TestOpenStackTop checks by HTTP what the client asks for: with Python 3 it
+// can't print it.
+func TestOpenStackTop(t *testing.T) {
+	c := newCluster(t)
+	c.run("busy", napping)
+	r, err := http.NewRequest("GET", "http://"+c.addr+"/v1/containers/busy/top?ps_args=None", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("OpenStack-API-Version", "container 1.40")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var top struct {
+		Titles    []string
+		Processes [][]string
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&top); err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%d, %v", resp.StatusCode, err)
+	}
+	if len(top.Titles) == 0 || len(top.Processes) == 0 || len(top.Processes[0]) != len(top.Titles) || !strings.Contains(fmt.Sprint(top.Processes), "sleep 1") {
+		t.Errorf("%+v", top)
+	}
+	if _, err := c.client.Containers().Delete(c.ctx(), "busy", api.DeleteOptions{Force: true}); err != nil {
+		t.Error(err)
+	}
+}
