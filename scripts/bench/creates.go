@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/stackforge/magnum/scripts/bench/rig"
+)
+
+// creates measures durable creates of containers that no host is there to run:
+// what the server itself costs.
+func (b *bench) creates() error {
+	samples, err := rig.StartServer(b.ctx, *binary, b.dir)
+	if err != nil {
+		return err
+	}
+	defer samples.End()
+	theirs, err := startYardstick(b.ctx, b.dir, samples)
+	if err != nil {
+		return err
+	}
+	defer theirs.Stop()
+	samples.Stop() // its answers are written down; it must not share the cores
+
+	p, err := interleave(*rounds, b.createsOn(1, p50), func(int) (float64, error) {
+		m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/applied", typical}, 1, *duration)
+		return m.p50, err
+	})
+	if err != nil {
+		return err
+	}
+	b.report(row{
+		what: "durable create, 1 client, p50", ours: spread("%.2f", p.ours) + " ms", theirs: spread("%.2f", p.theirs) + " ms",
+		other: "one bare POST handler and one raft.Apply", ratio: spread("%.2f", p.ratios()), aim: "≤ 1.6", met: median(p.ratios()) <= 1.6,
+	})
+	for _, clients := range []int{64, 256} {
+		p, err := interleave(*rounds, b.createsOn(clients, rate), func(int) (float64, error) {
+			m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/bare", typical}, clients, *duration)
+			return m.rate, err
+		})
+		if err != nil {
+			return err
+		}
+		b.report(row{
+			what: fmt.Sprintf("durable creates, %d clients", clients), ours: spread("%.0f", p.ours) + " /s", theirs: spread("%.0f", p.theirs) + " /s",
+			other: "a bare POST handler", ratio: spread("%.2f", p.ratios()), aim: "≥ 0.5, gate 0.35", met: median(p.ratios()) >= 0.35,
+		})
+	}
+	return nil
+}
+
+func p50(m measured) float64  { return m.p50 }
+func rate(m measured) float64 { return m.rate }
+
+// createsOn measures creates on a magnum server with empty state.
+func (b *bench) createsOn(clients int, figure func(measured) float64) func(int) (float64, error) {
+	return func(int) (float64, error) {
+		s, err := rig.StartServer(b.ctx, *binary, b.dir)
+		if err != nil {
+			return 0, err
+		}
+		defer s.End()
+		m, err := wrk(b.ctx, b.dir, request{"http://" + s.Addr + "/v1/containers", typical}, clients, *duration)
+		return figure(m), err
+	}
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/structs"
+)
+
+// withNode runs a measurement that needs an agent and an engine. A resident
+// container keeps the project's network there.
+func (b *bench) withNode(measure func(n *rig.Node, resident *structs.ContainerBody) error) error {
+	n, err := rig.StartNode(b.ctx, *binary, b.dir, *image)
+	if err != nil {
+		return err
+	}
+	defer n.End()
+	resident, err := n.Run(b.ctx, "resident", append([]string{"sh", "-c", "echo a line of the log; exec \"$@\"", "-"}, rig.Napping...))
+	if err != nil {
+		return err
+	}
+	return measure(n, resident)
+}
+
+// network is the one that magnum makes for the project.
+const network = "mg-" + structs.DefaultProject
+
+// runOnEngine creates and starts on the engine itself what magnum would.
+func (b *bench) runOnEngine(n *rig.Node) (id string, err error) {
+	made, err := n.Engine.ContainerCreate(b.ctx,
+		&container.Config{Image: *image, Cmd: rig.Napping},
+		&container.HostConfig{
+			NetworkMode: container.NetworkMode(network),
+			LogConfig:   container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "3"}},
+		}, nil, nil, "")
+	if err != nil {
+		return "", err
+	}
+	return made.ID, n.Engine.ContainerStart(b.ctx, made.ID, container.StartOptions{})
+}
+
+// createAndRun measures from the request until the container runs, one at a
+// time and in bursts.
+func (b *bench) createAndRun() error {
+	return b.withNode(func(n *rig.Node, _ *structs.ContainerBody) error {
+		if err := b.runMany(n, "create and run, one at a time", 2**rounds, 1); err != nil {
+			return err
+		}
+		burst := 50
+		if *quick {
+			burst = 10
+		}
+		return b.runMany(n, fmt.Sprintf("create and run, a burst of %d", burst), *rounds, burst)
+	})
+}
+
+// runMany measures bursts of the size on both sides. The containers are
+// removed between the measurements, and that isn't measured.
+func (b *bench) runMany(n *rig.Node, what string, rounds, size int) error {
+	ours := func(round int) (float64, error) {
+		uuids := make([]string, size)
+		began := time.Now()
+		err := rig.Workers(size, size, func(i int) error {
+			body, err := n.Run(b.ctx, fmt.Sprintf("run-%d-%d", round, i), rig.Napping)
+			if err == nil {
+				uuids[i] = body.UUID
+			}
+			return err
+		})
+		took := time.Since(began)
+		if err != nil {
+			return 0, err
+		}
+		return milliseconds(took), rig.Workers(8, size, func(i int) error { return n.Delete(b.ctx, uuids[i]) })
+	}
+	theirs := func(int) (float64, error) {
+		ids := make([]string, size)
+		began := time.Now()
+		err := rig.Workers(min(8, size), size, func(i int) (err error) {
+			ids[i], err = b.runOnEngine(n)
+			return err
+		})
+		took := time.Since(began)
+		if err != nil {
+			return 0, err
+		}
+		return milliseconds(took), rig.Workers(8, size, func(i int) error {
+			return n.Engine.ContainerRemove(b.ctx, ids[i], container.RemoveOptions{Force: true})
+		})
+	}
+	for _, warm := range []func(int) (float64, error){ours, theirs} {
+		if _, err := warm(-1); err != nil {
+			return err
+		}
+	}
+	p, err := interleave(rounds, ours, theirs)
+	if err != nil {
+		return err
+	}
+	b.report(row{
+		what: what, ours: spread("%.0f", p.ours) + " ms", theirs: spread("%.0f", p.theirs) + " ms", other: "the engine",
+		ratio: spread("%.2f", p.ratios()), aim: "≤ 1.10", met: median(p.ratios()) <= 1.10,
+	})
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }

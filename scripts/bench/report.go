@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/stackforge/magnum/scripts/bench/rig"
+)
+
+// row is one line of the report.
+type row struct {
+	what  string
+	other string // what theirs is; "" if nothing is compared
+	ours  string
+	theirs, ratio,
+	aim string // "" if there is none
+	met bool
+}
+
+// report prints the row and keeps it for the page.
+func (b *bench) report(r row) {
+	b.rows = append(b.rows, r)
+	line := r.what + ": magnum " + r.ours
+	if r.theirs != "" {
+		line += fmt.Sprintf("; %s %s", r.other, r.theirs)
+	}
+	if r.ratio != "" {
+		line += "; ratio or difference " + r.ratio
+	}
+	if r.aim != "" {
+		line += "; aim " + r.aim + ", " + r.verdict()
+	}
+	fmt.Printf("%s; load average %s\n", line, rig.LoadAverage())
+}
+
+func (r row) verdict() string {
+	switch {
+	case r.aim == "":
+		return ""
+	case r.met:
+		return "met"
+	}
+	return "MISSED"
+}
+
+const head = `# Performance
+
+Written by ` + "`make bench`" + `; don't edit it. Each figure is the median of
+interleaved pairs on one machine: a round of magnum, a round of what it is
+measured against, the first place in turns. In brackets stand the lowest and the
+highest. Machines differ and are noisy, so the ratios are what can be compared;
+the rates are not.
+
+`
+
+const foot = `
+## What is measured
+
+- **create and run**: from the POST until the API says Running, against create
+  and start on the Docker engine itself, on the same network and with the same
+  log settings. The burst sends 50 at once; the engine gets them from 8 workers,
+  which is what it does best with.
+- **durable create**: POST of a container for which no host is there, answered
+  once it is decided, in the log on disk and applied. It is measured against a
+  process that decodes the same body with encoding/json, commits the same bytes
+  with one raft.Apply to the same kind of store, and answers with the same bytes;
+  with many clients, against one that commits nothing at all. ` + "`wrk`" + ` sends
+  from the same machine and takes its share of the cores on both sides.
+- **GET**: against a net/http handler that writes the same bytes.
+- **execute, logs**: the same command and the same log through the API and
+  straight from the engine.
+- **memory**: resident memory of the process.
+
+The yardstick is ` + "`scripts/bench/yardstick`" + `. ` + "`scripts/bench/run -h`" + ` says how to
+measure only some of it, and more quickly.
+`
+
+// write writes the page.
+func (b *bench) write(path string) error {
+	var page bytes.Buffer
+	page.WriteString(head)
+	for _, line := range b.machine {
+		fmt.Fprintf(&page, "- %s\n", line)
+	}
+	page.WriteString("\n| What | magnum | measured against | ratio or difference | aim | |\n|---|---|---|---|---|---|\n")
+	for _, r := range b.rows {
+		theirs := strings.TrimSpace(r.theirs)
+		if r.other != "" {
+			theirs += ", " + r.other
+		}
+		fmt.Fprintf(&page, "| %s | %s | %s | %s | %s | %s |\n", r.what, r.ours, theirs, r.ratio, r.aim, r.verdict())
+	}
+	page.WriteString(foot)
+	return os.WriteFile(path, page.Bytes(), 0o644)
+}

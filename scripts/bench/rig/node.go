@@ -1,0 +1,122 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	docker "github.com/docker/docker/client"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Node is a server, and an agent that runs containers for it on the Docker
+// engine of this machine.
+type Node struct {
+	*Server
+	Agent  *Process
+	Engine *docker.Client
+	Image  string
+}
+
+// Napping is the command of a container that runs until it is told to end, and
+// ends at once.
+var Napping = []string{"sh", "-c", `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`}
+
+// StartNode starts both with empty state, and waits until the agent is the
+// bay's host.
+func StartNode(ctx context.Context, program, dir, image string) (n *Node, err error) {
+	n = &Node{Image: image}
+	if n.Engine, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
+		return nil, err
+	}
+	if n.Server, err = StartServer(ctx, program, dir); err != nil {
+		return nil, err
+	}
+	n.Agent, err = Start(ctx, filepath.Dir(n.Dir), "agent", program, "agent", "-server", n.Addr, "-data-dir", n.Dir, "-name", "rig")
+	if err != nil {
+		n.Stop()
+		return nil, err
+	}
+	err = Until(30*time.Second, func() bool {
+		bay, _, err := n.Client.Bays().Get(ctx, n.Bay, api.QueryOptions{})
+		return err == nil && bay.Status == structs.BayCreated
+	})
+	if err != nil {
+		n.End()
+		return nil, fmt.Errorf("the bay gets no host: %s", n.Agent.Tail())
+	}
+	return n, nil
+}
+
+// Run creates and starts a container and returns once the API says that it
+// runs.
+func (n *Node) Run(ctx context.Context, name string, command []string) (*structs.ContainerBody, error) {
+	body, meta, err := n.Client.Containers().Create(ctx,
+		&structs.ContainerRequest{Name: &name, Image: n.Image, Command: &structs.Command{Args: command}},
+		api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: 2 * time.Minute}})
+	if err != nil {
+		return nil, err
+	}
+	if !meta.Done() {
+		return nil, fmt.Errorf("%s is %s after two minutes", name, body.Status)
+	}
+	return body, nil
+}
+
+// Delete kills and deletes a container, and returns once it is gone.
+func (n *Node) Delete(ctx context.Context, uuid string) error {
+	_, err := n.Client.Containers().Delete(ctx, uuid, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 2 * time.Minute}})
+	return err
+}
+
+// End stops both and removes what they have run and kept.
+func (n *Node) End() {
+	n.Agent.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if host, err := os.ReadFile(filepath.Join(n.Dir, "agent", "host_id")); err == nil {
+		list, _ := n.Engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+strings.TrimSpace(string(host))))})
+		Workers(8, len(list), func(i int) error {
+			return n.Engine.ContainerRemove(ctx, list[i].ID, container.RemoveOptions{Force: true})
+		})
+	}
+	n.Server.End()
+}
+
+// Workers does n things, so many at a time, and returns the first error.
+func Workers(workers, n int, do func(i int) error) error {
+	next := make(chan int)
+	errs := make(chan error, workers)
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			var first error
+			for i := range next {
+				if err := do(i); err != nil && first == nil {
+					first = err
+				}
+			}
+			errs <- first
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	group.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

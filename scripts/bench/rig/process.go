@@ -1,0 +1,110 @@
+// Package rig starts the processes that are measured, as operators start them:
+// magnum's servers and agents, and whatever they are compared with. The
+// programs of scripts/bench and scripts/soak use it. It measures nothing but
+// what /proc says of a process.
+package rig
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Process is a program that runs.
+type Process struct {
+	cmd *exec.Cmd
+	log string // file
+}
+
+// Start starts a program whose output goes to NAME.log in dir. It ends with
+// ctx, and with who started it.
+func Start(ctx context.Context, dir, name, program string, args ...string) (*Process, error) {
+	p := &Process{log: filepath.Join(dir, name+".log")}
+	log, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p.cmd = exec.CommandContext(ctx, program, args...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return p, p.cmd.Start()
+}
+
+// Stop ends the process as an operator would, and waits for it. p may be nil.
+func (p *Process) Stop() {
+	if p != nil && p.cmd.Process != nil {
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		p.cmd.Wait()
+	}
+}
+
+// Tail returns the end of the process's output.
+func (p *Process) Tail() string {
+	out, _ := os.ReadFile(p.log)
+	return string(out[max(0, len(out)-2000):])
+}
+
+// RSS returns the resident memory in bytes.
+func (p *Process) RSS() (float64, error) {
+	kib, err := p.status("VmRSS:")
+	return kib * 1024, err
+}
+
+// Threads returns the number of the operating system's threads.
+func (p *Process) Threads() (float64, error) { return p.status("Threads:") }
+
+// Files returns the number of open file descriptors.
+func (p *Process) Files() (float64, error) {
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	return float64(len(fds)), err
+}
+
+func (p *Process) status(key string) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == key {
+			return strconv.ParseFloat(f[1], 64)
+		}
+	}
+	return 0, fmt.Errorf("process %d has no %s: it has ended", p.cmd.Process.Pid, key)
+}
+
+// Until waits for a condition.
+func Until(within time.Duration, ready func() bool) error {
+	for deadline := time.Now().Add(within); !ready(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not ready after %v", within)
+		}
+	}
+	return nil
+}
+
+// FreeAddr returns an address of this machine on which nobody listens.
+func FreeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// LoadAverage returns the machine's three load averages.
+func LoadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(b))[:3], " ")
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// request is what wrk sends again and again.
+type request struct {
+	url  string
+	body string // "" makes it a GET, anything else a POST of JSON
+}
+
+// measured is what wrk found.
+type measured struct {
+	rate float64 // answers a second
+	p50  float64 // of latency, milliseconds
+}
+
+// script makes wrk post, and print three numbers in place of its table.
+const script = `
+local body = %q
+if body ~= "" then
+  wrk.method, wrk.body = "POST", body
+  wrk.headers["Content-Type"] = "application/json"
+end
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format("MEASURED %%d %%d %%d %%d\n", summary.requests, summary.duration,
+    latency:percentile(50), e.connect + e.read + e.write + e.status + e.timeout))
+end
+`
+
+// wrk sends the request from so many connections, after a short warm-up.
+func wrk(ctx context.Context, dir string, r request, connections int, d time.Duration) (measured, error) {
+	file := filepath.Join(dir, "wrk.lua")
+	if err := os.WriteFile(file, fmt.Appendf(nil, script, r.body), 0o600); err != nil {
+		return measured{}, err
+	}
+	if _, err := wrkOnce(ctx, file, r.url, connections, time.Second); err != nil {
+		return measured{}, err
+	}
+	return wrkOnce(ctx, file, r.url, connections, d)
+}
+
+func wrkOnce(ctx context.Context, file, url string, connections int, d time.Duration) (measured, error) {
+	out, err := exec.CommandContext(ctx, "wrk", "-t", "1", "-c", strconv.Itoa(connections),
+		"-d", fmt.Sprintf("%ds", int(d.Seconds())), "--timeout", "30s", "-s", file, url).CombinedOutput()
+	if err != nil {
+		return measured{}, fmt.Errorf("wrk: %w: %s", err, out)
+	}
+	_, line, _ := strings.Cut(string(out), "MEASURED ")
+	var requests, micros, p50, errors int64
+	if _, err := fmt.Sscan(line, &requests, &micros, &p50, &errors); err != nil {
+		return measured{}, fmt.Errorf("wrk says %q: %w", out, err)
+	}
+	if errors > 0 || requests == 0 {
+		return measured{}, fmt.Errorf("%s: %d of %d answers were errors", url, errors, requests)
+	}
+	return measured{rate: float64(requests) / (float64(micros) / 1e6), p50: float64(p50) / 1e3}, nil
+}

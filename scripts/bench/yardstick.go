@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// typical is the container that is created and read in all measurements
+// without an engine.
+const typical = `{"name":"web-1","image_id":"nginx:1.27","command":["nginx","-g","daemon off;"],` +
+	`"environment":{"MODE":"production","REGION":"eu-1"},"labels":{"app":"web","tier":"front"},` +
+	`"memory":"256m","cpu":0.5,"restart_policy":"always"}`
+
+// listed is how many containers the measured list has.
+const listed = 100
+
+// yardstick is the process of scripts/bench/yardstick.
+type yardstick struct {
+	*rig.Process
+	addr string
+}
+
+// startYardstick starts it with the bytes that a magnum server gives in answer
+// to the same requests.
+func startYardstick(ctx context.Context, dir string, s *rig.Server) (*yardstick, error) {
+	dir, err := os.MkdirTemp(dir, "yardstick-")
+	if err != nil {
+		return nil, err
+	}
+	if err := sample(ctx, dir, s); err != nil {
+		return nil, err
+	}
+	y := new(yardstick)
+	if y.addr, err = rig.FreeAddr(); err != nil {
+		return nil, err
+	}
+	if y.Process, err = rig.Start(ctx, dir, "yardstick", *yardstickBinary, "-listen", y.addr, "-dir", dir); err != nil {
+		return nil, err
+	}
+	err = rig.Until(30*time.Second, func() bool {
+		_, err := get(ctx, "http://"+y.addr+"/one")
+		return err == nil
+	})
+	if err != nil {
+		y.Stop()
+		return nil, fmt.Errorf("the yardstick does not answer: %s", y.Tail())
+	}
+	return y, nil
+}
+
+// sample creates the containers of the list on the server and writes down what
+// the server answers, and the log entry that such a create comes to.
+func sample(ctx context.Context, dir string, s *rig.Server) error {
+	var uuid string
+	for range listed {
+		resp, err := http.Post("http://"+s.Addr+"/v1/containers", "application/json", strings.NewReader(typical))
+		if err != nil {
+			return err
+		}
+		created, err := readAll(resp)
+		if err != nil {
+			return err
+		}
+		var body structs.ContainerBody
+		if err := json.Unmarshal(created, &body); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "created"), created, 0o600); err != nil {
+			return err
+		}
+		uuid = body.UUID
+	}
+	for name, url := range map[string]string{"one": one(s, uuid), "list": list(s)} {
+		b, err := get(ctx, url)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			return err
+		}
+	}
+	entry, err := entryOf(s, uuid)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "entry"), entry, 0o600)
+}
+
+func one(s *rig.Server, uuid string) string { return "http://" + s.Addr + "/v1/containers/" + uuid }
+func list(s *rig.Server) string {
+	return fmt.Sprintf("http://%s/v1/containers?limit=%d", s.Addr, listed)
+}
+
+// entryOf returns the log entry that the conductor makes of a typical create.
+func entryOf(s *rig.Server, uuid string) ([]byte, error) {
+	var r structs.ContainerRequest
+	if err := json.Unmarshal([]byte(typical), &r); err != nil {
+		return nil, err
+	}
+	spec, err := r.Spec()
+	if err != nil {
+		return nil, err
+	}
+	row := &structs.Container{
+		Meta: structs.Meta{ID: uuid, Seq: 1000, ProjectID: structs.DefaultProject, UserID: "default", CreatedAt: time.Now().UTC().Truncate(time.Second)},
+		Name: *r.Name, BayID: s.Bay, Spec: spec, Desired: structs.DesiredCreated, Generation: 1,
+		PlaceReason: "waits for bay rig to get a host: it has none",
+	}
+	return state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 2, Prev: 1000, Changes: []structs.Change{
+		{Table: structs.TableContainers, ID: uuid, Row: row, Assign: true},
+	}})
+}
+
+// get fetches a URL once.
+func get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(resp)
+}
+
+// readAll reads the answer, which has to be a success.
+func readAll(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		return nil, fmt.Errorf("%s: %s", resp.Status, b)
+	}
+	return b, err
+}

@@ -1,0 +1,140 @@
+// Command yardstick is what magnum is measured against where there is no other
+// program to measure: the least that a server has to do. Its handlers decode
+// the same bodies and write the same bytes, and one of them commits the same
+// bytes to the same kind of log, with nothing decided and nothing kept.
+//
+// scripts/bench starts it as a process of its own, as the magnum server is.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// applyTimeout bounds the wait for the log to take an entry.
+const applyTimeout = 5 * time.Second
+
+func main() {
+	listen := flag.String("listen", "", "host:port")
+	dir := flag.String("dir", "", "holds created, entry, one and list: the bytes to write; the log is made in it")
+	flag.Parse()
+	if err := run(*listen, *dir); err != nil {
+		log.Fatal("yardstick: ", err)
+	}
+}
+
+func run(listen, dir string) error {
+	bytes := make(map[string][]byte)
+	for _, name := range []string{"created", "entry", "one", "list"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		bytes[name] = b
+	}
+	r, err := open(filepath.Join(dir, "raft"))
+	if err != nil {
+		return err
+	}
+	http.HandleFunc("POST /bare", func(w http.ResponseWriter, q *http.Request) {
+		if decode(w, q) {
+			answer(w, http.StatusCreated, bytes["created"])
+		}
+	})
+	http.HandleFunc("POST /applied", func(w http.ResponseWriter, q *http.Request) {
+		if !decode(w, q) {
+			return
+		}
+		if err := r.Apply(bytes["entry"], applyTimeout).Error(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		answer(w, http.StatusCreated, bytes["created"])
+	})
+	for _, name := range []string{"one", "list"} {
+		http.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, bytes[name]) })
+	}
+	return http.ListenAndServe(listen, nil)
+}
+
+func decode(w http.ResponseWriter, q *http.Request) bool {
+	var body structs.ContainerRequest
+	if err := json.NewDecoder(q.Body).Decode(&body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+func answer(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that has left needs no answer
+}
+
+// open starts a Raft of one server as magnum's log does, on a store of the
+// same kind with the same options, and waits until it leads.
+func open(dir string) (*raft.Raft, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	store, err := raftboltdb.New(raftboltdb.Options{
+		Path:                    filepath.Join(dir, "log.db"),
+		BoltOptions:             &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
+		MsgpackUseNewTimeFormat: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	logs, err := raft.NewLogCache(512, store)
+	if err != nil {
+		return nil, err
+	}
+	c := raft.DefaultConfig()
+	c.LocalID, c.Logger = "yardstick", hclog.NewNullLogger()
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 350*time.Millisecond, 350*time.Millisecond, 250*time.Millisecond
+	c.NoLegacyTelemetry = true
+	addr, transport := raft.NewInmemTransport("yardstick")
+	r, err := raft.NewRaft(c, nothing{}, logs, store, raft.NewInmemSnapshotStore(), transport)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: addr}}}).Error(); err != nil {
+		return nil, err
+	}
+	<-r.LeaderCh()
+	return r, nil
+}
+
+// nothing is a state machine without state.
+type nothing struct{}
+
+// Apply does nothing.
+func (nothing) Apply(*raft.Log) any { return nil }
+
+// Snapshot returns an empty snapshot.
+func (nothing) Snapshot() (raft.FSMSnapshot, error) { return nothing{}, nil }
+
+// Restore reads nothing.
+func (nothing) Restore(r io.ReadCloser) error { return r.Close() }
+
+// Persist writes nothing.
+func (nothing) Persist(sink raft.SnapshotSink) error { return sink.Close() }
+
+// Release has nothing to do.
+func (nothing) Release() {}
