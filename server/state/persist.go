@@ -177,6 +177,7 @@ func (s *Store) Restore(r io.Reader) error {
 	defer s.writing.Unlock()
 	s.db = db
 	s.publish(restored)
+	s.events.reset(restored.index)
 	s.topics.fireAll()
 	return nil
 }

@@ -18,6 +18,7 @@ type Store struct {
 	db      *memdb.MemDB
 	current atomic.Pointer[Snapshot]
 	topics  topics
+	events  events
 	waiters waiters
 
 	prepared atomic.Pointer[prepared] // what Entry may find
@@ -79,6 +80,7 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 		}
 	}
 	s.publish(&after)
+	s.events.record(index, steps)
 	s.topics.publish(steps)
 	return nil
 }
