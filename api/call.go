@@ -41,6 +41,7 @@ type call struct {
 	query  url.Values
 	header http.Header   // added to the client's own
 	body   any           // sent as JSON; nil sends none
+	upload io.Reader     // sent as it is, once, if there is no body; the header names its type
 	wait   time.Duration // how long the server may hold the answer back
 	stale  bool          // an answer from any state will do
 	retry  bool          // try again when the outcome is unknown; needs an Idempotency-Key
@@ -51,6 +52,8 @@ func (c *Client) newRequest(ctx context.Context, r call, body []byte) (*http.Req
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
+	} else if r.upload != nil {
+		reader = r.upload
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r.path, r.query), reader)
 	if err != nil {

@@ -89,12 +89,14 @@ const (
 	Reboot  Action = "reboot"
 	Pause   Action = "pause"
 	Unpause Action = "unpause"
+	Kill    Action = "kill"
 )
 
 // ActionOptions says how an action is done.
 type ActionOptions struct {
 	WriteOptions
-	StopTimeout *int // seconds between SIGTERM and SIGKILL, of stop and reboot; nil means the container's own
+	StopTimeout *int   // seconds between SIGTERM and SIGKILL, of stop and reboot; nil means the container's own
+	Signal      string // of kill: a name such as SIGHUP or HUP, or a number; "" means SIGKILL
 }
 
 // Action does something to the container of a uuid or name. CodeNotFound,
@@ -107,6 +109,38 @@ func (t Containers) Action(ctx context.Context, ident string, action Action, o A
 	q := o.query(nil)
 	if o.StopTimeout != nil {
 		q.Set("timeout", strconv.Itoa(*o.StopTimeout))
+	}
+	if o.Signal != "" {
+		q.Set("signal", o.Signal)
+	}
+	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: o.Wait}, nil)
+}
+
+// Rename gives the container of a uuid or name another name. CodeInvalid,
+// CodeNotFound.
+func (t Containers) Rename(ctx context.Context, ident, name string) (*structs.ContainerBody, Meta, error) {
+	path, err := objectPath("containers", ident, "rename")
+	if err != nil {
+		return nil, Meta{}, err
+	}
+	body := new(structs.ContainerBody)
+	meta, err := t.c.do(ctx, call{method: http.MethodPut, path: path, query: url.Values{"name": {name}}}, body)
+	if err != nil {
+		return nil, meta, err
+	}
+	return body, meta, nil
+}
+
+// Rebuild makes the container of a uuid or name anew from an image; "" is the
+// one that it has. CodeInvalid, CodeNotFound, CodeConflict.
+func (t Containers) Rebuild(ctx context.Context, ident, image string, o WriteOptions) (Meta, error) {
+	path, err := objectPath("containers", ident, "rebuild")
+	if err != nil {
+		return Meta{}, err
+	}
+	q := o.query(nil)
+	if image != "" {
+		q.Set("image", image)
 	}
 	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: o.Wait}, nil)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 
 	"github.com/coder/websocket"
@@ -13,7 +14,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Streams are the ends of an interactive execute that the caller holds.
+// Streams are the ends of an interactive execute or attach that the caller
+// holds.
 type Streams struct {
 	Stdin  io.Reader             // nil if the command gets no input; its Read may outlive ExecuteInteractive
 	Stdout io.Writer             // also the terminal's output
@@ -37,18 +39,40 @@ func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req st
 	}
 	q.Set("tty", strconv.FormatBool(req.TTY))
 	q.Set("stdin", strconv.FormatBool(req.Stdin && s.Stdin != nil))
-	if req.Width > 0 && req.Height > 0 {
-		q.Set("w", strconv.FormatUint(uint64(req.Width), 10))
-		q.Set("h", strconv.FormatUint(uint64(req.Height), 10))
-	}
+	setSize(q, structs.Resize{Width: req.Width, Height: req.Height})
 	conn, err := t.c.dial(ctx, path, q, nil)
 	if err != nil {
 		return 0, err
 	}
+	if !req.Stdin {
+		s.Stdin = nil
+	}
+	code, err := t.c.converse(ctx, conn, s)
+	if err == nil && code == nil {
+		err = structs.Errorf(structs.CodeInternal, "the session ended without the command's exit code")
+	}
+	if err != nil {
+		return 0, err
+	}
+	return *code, nil
+}
+
+// setSize adds a terminal's size, if it is known, to a session's query.
+func setSize(q url.Values, size structs.Resize) {
+	if size.Width > 0 && size.Height > 0 {
+		q.Set("w", strconv.FormatUint(uint64(size.Width), 10))
+		q.Set("h", strconv.FormatUint(uint64(size.Height), 10))
+	}
+}
+
+// converse joins the streams to a session until its last message, and returns
+// the exit code in it: nil if the session ended and the process did not. It
+// closes the connection.
+func (c *Client) converse(ctx context.Context, conn *websocket.Conn, s Streams) (*int, error) {
 	defer conn.CloseNow()
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if req.Stdin && s.Stdin != nil {
+	if s.Stdin != nil {
 		// Not waited for: a Read of a terminal can't be interrupted. Its
 		// writes end with the connection.
 		go sendInput(session, conn, s.Stdin)
@@ -64,9 +88,9 @@ func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req st
 	if err != nil {
 		var ours *structs.Error
 		if errors.As(err, &ours) {
-			return 0, err
+			return nil, err
 		}
-		return 0, t.c.brokenSession(ctx, err)
+		return nil, c.brokenSession(ctx, err)
 	}
 	conn.Close(websocket.StatusNormalClosure, "")
 	return code, nil
@@ -124,12 +148,12 @@ func sendControl(ctx context.Context, conn *websocket.Conn, m structs.Control) e
 }
 
 // receiveOutput copies the command's output to the caller until the server's
-// last message.
-func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams) (int, error) {
+// last message, and returns the exit code in it, if there is one.
+func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams) (*int, error) {
 	for {
 		_, message, err := conn.Read(ctx)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if len(message) == 0 {
 			continue
@@ -143,20 +167,20 @@ func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams) (int, e
 		case structs.ChannelControl:
 			var m structs.Control
 			if err := json.Unmarshal(data, &m); err != nil {
-				return 0, structs.Errorf(structs.CodeInternal, "a control message of the server can't be read: %w", err)
+				return nil, structs.Errorf(structs.CodeInternal, "a control message of the server can't be read: %w", err)
 			}
 			if m.Error != "" {
 				if m.Code == "" {
 					m.Code = structs.CodeInternal
 				}
-				return 0, &structs.Error{Code: m.Code, Kind: structs.KindContainer, Msg: m.Error}
+				return nil, &structs.Error{Code: m.Code, Kind: structs.KindContainer, Msg: m.Error}
 			}
-			if m.ExitCode != nil {
-				return *m.ExitCode, nil
+			if m.ExitCode != nil || m.Done {
+				return m.ExitCode, nil
 			}
 		}
 		if err != nil {
-			return 0, structs.Errorf(structs.CodeInternal, "the command's output can't be written: %w", err)
+			return nil, structs.Errorf(structs.CodeInternal, "the command's output can't be written: %w", err)
 		}
 	}
 }
