@@ -69,11 +69,9 @@ func (t *tx) bayFor(caller structs.Caller, ident string) (*structs.Bay, error) {
 		return bay, usable(bay)
 	}
 	var fit []*structs.Bay
-	var names []string
 	for b := range t.bays() {
 		if (b.ProjectID == caller.ProjectID || b.Shared) && usable(b) == nil {
 			fit = append(fit, b)
-			names = append(names, fmt.Sprintf("%s (%s)", b.Name, b.ID))
 		}
 	}
 	switch len(fit) {
@@ -81,6 +79,10 @@ func (t *tx) bayFor(caller structs.Caller, ident string) (*structs.Bay, error) {
 		return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
 	case 1:
 		return fit[0], nil
+	}
+	var names []string
+	for _, b := range fit {
+		names = append(names, fmt.Sprintf("%s (%s)", b.Name, b.ID))
 	}
 	slices.Sort(names)
 	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit), listSome(names)).About(structs.KindBay)

@@ -116,8 +116,8 @@ func (t *tx) overlay(table structs.Table, base iter.Seq[structs.Row], match func
 // written returns the batch's own rows of a table in creation order.
 func (t *tx) written(table structs.Table) []structs.Row {
 	var own []structs.Row
-	for _, key := range t.order {
-		if p := t.rows[key]; key.table == table && p.row != nil {
+	for _, id := range t.own[table] { // not all that the batch wrote: each request looks at bays and hosts
+		if p := t.rows[rowKey{table, id}]; p.row != nil {
 			own = append(own, p.row)
 		}
 	}

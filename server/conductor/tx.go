@@ -28,8 +28,9 @@ type tx struct {
 	seq  uint64    // last Meta.Seq given out
 
 	rows  map[rowKey]pending
-	order []rowKey                // keys of rows, in the order of their first write
-	usage map[string]*state.Usage // of hosts whose containers the batch has changed
+	order []rowKey                   // keys of rows, in the order of their first write
+	own   map[structs.Table][]string // IDs of rows by table, in the same order
+	usage map[string]*state.Usage    // of hosts whose containers the batch has changed
 
 	// Of the request that is being decided.
 	undo    []undo
@@ -46,7 +47,7 @@ type undo struct {
 }
 
 func newTx(base *state.Snapshot, now time.Time) *tx {
-	return &tx{base: base, now: now, seq: base.LastSeq(), rows: make(map[rowKey]pending), usage: make(map[string]*state.Usage)}
+	return &tx{base: base, now: now, seq: base.LastSeq(), rows: make(map[rowKey]pending), own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage)}
 }
 
 // get returns a row as the batch sees it, nil if there is none. It must not be
@@ -88,6 +89,7 @@ func (t *tx) set(key rowKey, p pending) {
 	t.undo = append(t.undo, undo{key, was, had, size})
 	if !had {
 		t.order = append(t.order, key)
+		t.own[key.table] = append(t.own[key.table], key.id)
 	}
 	t.reserve(key, p.row)
 	t.rows[key] = p
@@ -134,6 +136,7 @@ func (t *tx) rollback() {
 			t.reserve(u.key, t.base.Get(u.key.table, u.key.id))
 			delete(t.rows, u.key)
 			t.order = t.order[:len(t.order)-1]
+			t.own[u.key.table] = t.own[u.key.table][:len(t.own[u.key.table])-1]
 		}
 		t.size -= u.size
 	}
