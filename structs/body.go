@@ -229,6 +229,23 @@ type TopBody struct {
 	Processes [][]string `json:"processes"` // a row of values for the titles each
 }
 
+// EventBody is one event of GET /v1/events.
+type EventBody struct {
+	Event        string  `json:"event"`         // created, updated (its status or health is another), deleted; tick: nothing has happened
+	Type         string  `json:"type"`          // container, bay or host
+	UUID         string  `json:"uuid"`          // of the object
+	Name         string  `json:"name"`          // of the object
+	Status       string  `json:"status"`        // after the event; of a deletion, the last one
+	Was          *string `json:"was"`           // status before it
+	Health       *string `json:"health"`        // of a container with a health check
+	StatusReason *string `json:"status_reason"` // as the object shows it
+	Host         *string `json:"host"`          // of a container: name of its host
+	ProjectID    *string `json:"project_id"`    // null for hosts
+	At           Time    `json:"at"`            // when it happened, null if nobody has noted it
+	Index        uint64  `json:"index"`         // of the log entry that did it
+	Resume       uint64  `json:"resume"`        // the ?index= to go on from
+}
+
 // OperatorState answers GET /v1/operator/state: equal indexes have equal
 // hashes on every server.
 type OperatorState struct {

@@ -63,6 +63,8 @@ const (
 	ArchiveGet       Action = "container:get_archive"
 	ArchivePut       Action = "container:put_archive"
 
+	EventList Action = "event:get_all"
+
 	OperatorState Action = "operator:state"
 
 	AgentRegister Action = "agent:register" // the join token, or the host's secret, in the body
@@ -135,6 +137,8 @@ var policy = map[Action][]structs.Role{
 	ContainerTop:     anyone,
 	ArchiveGet:       members, // logs are made to be read, files are not
 	ArchivePut:       members,
+
+	EventList: anyone,
 
 	OperatorState: operators,
 	AllProjects:   operators,

@@ -12,6 +12,7 @@ var descriptions = map[string]string{
 	"ContainerRequest": "A container to create. Absent and null mean the same.",
 	"ContainerBody":    "A container: what was asked for, where it is, and what its host last reported.",
 	"OutputBody":       "What a container or a command put out.",
+	"EventBody":        "Something that happened to a container, bay or host.",
 	"StatsBody":        "What a container uses of its host, at one moment.",
 	"TopBody":          "The processes of a container, as ps shows them on its host.",
 	"Healthcheck":      "A command that the engine runs in the container to find out whether it works.",

@@ -85,6 +85,8 @@ func (rt *route) operation(s *schemas, failure any) map[string]any {
 			r = map[string]any{"description": http.StatusText(a.status)}
 		}
 		switch {
+		case a.media != "" && a.body != nil: // documents of a stream
+			r["content"] = merged(r["content"], content(a.media, s.body(a.body, answers)))
 		case a.media != "":
 			r["content"] = merged(r["content"], content(a.media, map[string]any{"type": "string"}))
 		case a.body != nil:

@@ -87,6 +87,8 @@ func newRoutes() []*route {
 		{method: get, path: "/terminals/:sid", action: identity.Public, handle: openTerminal, summary: "Raw streams of a command or process for clients of Zun (WebSocket)",
 			gives: []answer{{status: http.StatusSwitchingProtocols}}},
 
+		{method: get, path: "/events", action: identity.EventList, handle: streamEvents, args: eventArgs, summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
+			gives: []answer{{status: http.StatusOK, body: structs.EventBody{}, media: mediaLines}, {status: http.StatusOK, body: structs.EventBody{}, media: mediaEvents}}},
 		{method: get, path: "/operator/state", action: identity.OperatorState, handle: getOperatorState, args: reads[2:4], summary: "Index and hash of the replicated state", gives: ok(operatorState{})},
 
 		{method: post, path: "/agent/hosts", action: identity.AgentRegister, handle: registerHost, summary: "Register a host (agents)", takes: structs.HostRegister{}, gives: ok(structs.HostRegistered{})},

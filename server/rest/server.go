@@ -56,6 +56,7 @@ type Config struct {
 	Logger        hclog.Logger
 	Version       string        // of the build, shown by GET /
 	Hold          time.Duration // how long a request waits for a leader or for an index; 0 means 5s
+	EventTick     time.Duration // how often a stream of events without any says that it lives; 0 means 30s
 	Patience      time.Duration // how long actions and deletes wait for their result if they don't say; 0 means 10s
 }
 
@@ -68,6 +69,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Hold == 0 {
 		c.Hold = 5 * time.Second
+	}
+	if c.EventTick == 0 {
+		c.EventTick = defaultTick
 	}
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second

@@ -51,6 +51,9 @@ func WithHold(d time.Duration) Option { return func(c *rest.Config) { c.Hold = d
 // WithPatience sets how long actions wait for their result by default.
 func WithPatience(d time.Duration) Option { return func(c *rest.Config) { c.Patience = d } }
 
+// WithEventTick sets how often a stream of events says that it lives.
+func WithEventTick(d time.Duration) Option { return func(c *rest.Config) { c.EventTick = d } }
+
 // New starts a server that leads, with its cluster's row written. It ends with
 // the test.
 func New(t testing.TB, options ...Option) *Server {

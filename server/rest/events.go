@@ -1,0 +1,195 @@
+package rest
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// mediaEvents is the type of server-sent events.
+const mediaEvents = "text/event-stream"
+
+// defaultTick is how often a stream without events says that it lives, and where
+// its reader would go on.
+const defaultTick = 30 * time.Second
+
+// eventArgs are the query arguments of events.
+var eventArgs = []arg{
+	{name: "index", kind: argInt, doc: "Begin with what came after it: the resume of an event, or an X-Magnum-Index. Default: with what comes from now on."},
+	{name: "type", kind: argText, doc: "Only events of containers, bays or hosts: container, bay or host."},
+	{name: "uuid", kind: argText, doc: "Only events of this object."},
+	{name: "all_projects", kind: argBool, doc: "Events of all projects; for operators."},
+}
+
+// eventTypes are the words for the tables whose rows have events.
+var eventTypes = map[structs.Table]string{
+	structs.TableContainers: structs.KindContainer, structs.TableBays: structs.KindBay, structs.TableHosts: structs.KindHost,
+}
+
+// eventFilter says which events a stream shows.
+type eventFilter struct {
+	project string // state.AllProjects for every one
+	hosts   bool   // hosts, too, which belong to no project
+	kind    string // "" for every type
+	id      string // "" for every object
+}
+
+func (f *eventFilter) shows(e *state.Event) bool {
+	if e.Table == structs.TableHosts && !f.hosts || e.Table != structs.TableHosts && f.project != state.AllProjects && f.project != e.ProjectID {
+		return false
+	}
+	return (f.kind == "" || f.kind == eventTypes[e.Table]) && (f.id == "" || f.id == e.ID)
+}
+
+// streamEvents writes events as they come, until the reader leaves.
+func streamEvents(q *request) error {
+	filter := eventFilter{
+		project: q.caller().ProjectID, hosts: identity.May(q.caller(), identity.SeeHosts),
+		kind: q.query.text("type"), id: q.query.text("uuid"),
+	}
+	if q.query.bool("all_projects", false) {
+		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
+			return err
+		}
+		filter.project = state.AllProjects
+	}
+	switch filter.kind {
+	case "", structs.KindContainer, structs.KindBay, structs.KindHost:
+	default:
+		return invalid("type", filter.kind, "It is one of container, bay, host.")
+	}
+	index, err := q.eventIndex()
+	if err != nil {
+		return err
+	}
+	reader, err := q.Store.Events(index)
+	if err != nil {
+		return err
+	}
+	out := &eventWriter{request: q, sse: strings.Contains(q.r.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.Store.Snapshot}
+	return out.run(reader)
+}
+
+// eventIndex returns the index after which the stream begins.
+func (q *request) eventIndex() (uint64, error) {
+	if last := q.r.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
+		n, err := strconv.ParseUint(last, 10, 64)
+		if err != nil {
+			return 0, invalid("Last-Event-ID", last, "It is not a whole number.")
+		}
+		return n, nil
+	}
+	if q.query.has("index") {
+		return uint64(q.query.int("index", 0)), nil
+	}
+	return q.Store.Index(), nil
+}
+
+// eventWriter writes a stream of events.
+type eventWriter struct {
+	*request
+	sse    bool
+	filter eventFilter
+	resume uint64                 // where a reader of all that was written would go on
+	names  func() *state.Snapshot // for the names of hosts
+	buf    []byte
+}
+
+// eventBatch is how many events are read at a time.
+const eventBatch = 64
+
+func (w *eventWriter) run(reader *state.EventReader) error {
+	flush := http.NewResponseController(w.w).Flush
+	media := mediaLines
+	if w.sse {
+		media = mediaEvents
+	}
+	w.w.Header().Set("Content-Type", media)
+	w.w.Header().Set("Cache-Control", "no-store")
+	w.w.WriteHeader(http.StatusOK)
+	if err := flush(); err != nil { // its reader sees that it is open
+		return err
+	}
+	tick := time.NewTicker(w.EventTick)
+	defer tick.Stop()
+	batch := make([]state.Event, eventBatch)
+	for {
+		n, more, err := reader.Read(batch)
+		if err != nil {
+			return err // cuts the stream off; who comes back is told why
+		}
+		if n > 0 {
+			if err := w.write(batch[:n]); err != nil {
+				return err
+			}
+			if len(w.buf) == 0 {
+				continue
+			}
+		} else {
+			select {
+			case <-more:
+				continue
+			case <-w.r.Context().Done():
+				return nil
+			case <-tick.C:
+				if err := w.add(structs.EventBody{Event: "tick", Resume: w.resume}); err != nil {
+					return err
+				}
+			}
+		}
+		if _, err := w.w.Write(w.buf); err != nil {
+			return nil // its reader has left
+		}
+		w.buf = w.buf[:0]
+		if err := flush(); err != nil {
+			return nil // likewise
+		}
+	}
+}
+
+// write adds the events that are shown.
+func (w *eventWriter) write(events []state.Event) error {
+	for i := range events {
+		e := &events[i]
+		// Who is cut off within an entry has to see all of it again.
+		if w.resume = e.Index; !e.Last {
+			w.resume = e.Index - 1
+		}
+		if !w.filter.shows(e) {
+			continue
+		}
+		body := structs.EventBody{
+			Event: string(e.Kind), Type: eventTypes[e.Table], UUID: e.ID, Name: e.Name, Status: e.Status, Was: text(e.Was),
+			Health: text(e.Health), StatusReason: text(e.Reason), ProjectID: text(e.ProjectID), At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
+		}
+		if h := w.names().Host(e.HostID); h != nil {
+			body.Host = text(h.Name)
+		}
+		if err := w.add(body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add appends one event to what is to be written.
+func (w *eventWriter) add(body structs.EventBody) error {
+	line, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	if w.sse {
+		w.buf = append(w.buf, "id: "+strconv.FormatUint(body.Resume, 10)+"\nevent: "+body.Event+"\ndata: "...)
+		w.buf = append(w.buf, line...)
+		w.buf = append(w.buf, "\n\n"...)
+		return nil
+	}
+	w.buf = append(append(w.buf, line...), '\n')
+	return nil
+}
