@@ -229,6 +229,22 @@ type TopBody struct {
 	Processes [][]string `json:"processes"` // a row of values for the titles each
 }
 
+// ActionsBody answers GET /v1/containers/ID/actions.
+type ActionsBody struct {
+	Actions []ActionBody `json:"actions"` // the last MaxActions, the newest first
+}
+
+// ActionBody is one thing that somebody did to a container.
+type ActionBody struct {
+	Action     string  `json:"action"`      // create, start, stop, reboot, pause, unpause, kill, rebuild, update or delete
+	UserID     string  `json:"user_id"`     // who did it
+	RequestID  *string `json:"request_id"`  // null for a creation
+	StartedAt  Time    `json:"started_at"`  // when it was decided
+	FinishedAt Time    `json:"finished_at"` // when its host had done it or given it up, null if it hasn't
+	Result     string  `json:"result"`      // in_progress, success, error or superseded
+	Message    *string `json:"message"`     // what went wrong, null if nothing did
+}
+
 // EventBody is one event of GET /v1/events.
 type EventBody struct {
 	Event        string  `json:"event"`         // created, updated (its status or health is another), deleted; tick: nothing has happened

@@ -29,8 +29,8 @@ const (
 	MinMemory      = 6 << 20 // bytes; the engine refuses less
 	MaxMemory      = 1 << 50 // bytes
 	MaxMilliCPU    = 1 << 20
-	MaxReport      = MaxChanges - 1 // containers in one status report: each is a change, and so is the host
-	MaxChanges     = 100            // changes that one request may make
+	MaxReport      = (MaxChanges - 1) / 2 // containers in one status report: each is a change, so may be its actions, and the host is one
+	MaxChanges     = 200                  // changes that one request may make
 	MaxQueue       = 4096
 	MaxBatch       = 512       // requests in one entry
 	MaxEntry       = 512 << 10 // bytes of one entry

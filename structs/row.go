@@ -14,10 +14,11 @@ const (
 	TableHosts       Table = "hosts"       // Host
 	TableContainers  Table = "containers"  // Container
 	TableIdempotency Table = "idempotency" // IdempotencyKey
+	TableActions     Table = "actions"     // Actions
 )
 
 // Tables lists all tables in the order in which snapshots write them.
-var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableContainers, TableIdempotency}
+var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableContainers, TableIdempotency, TableActions}
 
 // The nouns of the API, as they stand in error codes and messages.
 const (
@@ -29,7 +30,7 @@ const (
 )
 
 // Row is one row of the replicated state: *Cluster, *BayModel, *Bay, *Node,
-// *Host, *Container or *IdempotencyKey.
+// *Host, *Container, *IdempotencyKey or *Actions.
 type Row interface {
 	Table() Table
 	Base() *Meta
@@ -73,6 +74,8 @@ func NewRow(t Table) Row {
 		return new(Container)
 	case TableIdempotency:
 		return new(IdempotencyKey)
+	case TableActions:
+		return new(Actions)
 	}
 	return nil
 }

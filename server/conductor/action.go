@@ -68,6 +68,7 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 		t.replace(&changed)
 	}
 	t.assign(&changed)
+	t.noteAction(r.Caller, string(r.Action), c, changed.Generation)
 	return &changed, nil
 }
 

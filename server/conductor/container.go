@@ -190,6 +190,11 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	changed.UpdatedAt = t.now
 	t.assign(&changed)
+	generation := uint64(0)
+	if changed.Generation != c.Generation {
+		generation = changed.Generation
+	}
+	t.noteAction(r.Caller, "update", c, generation)
 	return &changed, nil
 }
 
@@ -223,7 +228,11 @@ func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
 	if s := effective(c); made && (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident, wordFor(s)).About(structs.KindContainer)
 	}
-	return t.delete(c, r.Force), nil
+	after := t.delete(c, r.Force)
+	if after != c {
+		t.noteAction(r.Caller, "delete", c, after.Generation)
+	}
+	return after, nil
 }
 
 // delete lets the container go: at once if no host has it.

@@ -137,6 +137,9 @@ func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 		return
 	}
 	t.put(&c)
+	if c.Observed.Generation > was.Observed.Generation {
+		t.endActions(&c)
+	}
 }
 
 // lose handles a container that somebody removed from its host behind

@@ -34,6 +34,7 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 		changed.Gone, changed.Observed = false, structs.Observed{}
 	}
 	t.assign(&changed)
+	t.noteAction(r.Caller, "rebuild", c, changed.Generation)
 	return &changed, nil
 }
 
@@ -56,6 +57,7 @@ func (r ResizeContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	changed.UpdatedAt = t.now
 	t.assign(&changed)
+	t.noteAction(r.Caller, "update", c, changed.Generation)
 	return &changed, nil
 }
 

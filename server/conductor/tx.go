@@ -79,6 +79,11 @@ func (t *tx) assign(c *structs.Container) {
 
 // remove deletes a row.
 func (t *tx) remove(r structs.Row) {
+	if c, ok := r.(*structs.Container); ok {
+		if actions := t.get(structs.TableActions, c.ID); actions != nil {
+			t.remove(actions)
+		}
+	}
 	t.set(rowKey{r.Table(), r.Base().ID}, pending{assign: true})
 }
 
@@ -176,6 +181,9 @@ func (t *tx) meta(caller structs.Caller, id string) structs.Meta {
 
 // sizeOf returns roughly how many bytes a row takes in an entry.
 func sizeOf(r structs.Row) int {
+	if a, ok := r.(*structs.Actions); ok {
+		return 256 * len(a.List)
+	}
 	c, ok := r.(*structs.Container)
 	if !ok {
 		if r == nil {

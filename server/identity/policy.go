@@ -59,6 +59,7 @@ const (
 	ContainerRebuild Action = "container:rebuild"
 	ContainerAttach  Action = "container:attach"
 	ContainerStats   Action = "container:stats"
+	ContainerActions Action = "container:actions"
 	ContainerTop     Action = "container:top"
 	ArchiveGet       Action = "container:get_archive"
 	ArchivePut       Action = "container:put_archive"
@@ -134,6 +135,7 @@ var policy = map[Action][]structs.Role{
 	ContainerRebuild: members,
 	ContainerAttach:  members,
 	ContainerStats:   anyone,
+	ContainerActions: anyone,
 	ContainerTop:     anyone,
 	ArchiveGet:       members, // logs are made to be read, files are not
 	ArchivePut:       members,

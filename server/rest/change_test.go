@@ -22,6 +22,35 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// TestActionsOfAContainer checks who did what, by which request, and how it
+// ended.
+func TestActionsOfAContainer(t *testing.T) {
+	s := servertest.New(t, servertest.WithAuth(tokens))
+	s.StartAgent(t, "host-1")
+	alice := newCaller(t, s).as("alice")
+	alice.do("POST", "/v1/bays?wait=5s", `{}`).is(201)
+	alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"x"}`).is(201)
+	first := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
+	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" || first[0]["request_id"] != nil {
+		t.Errorf("%v", first)
+	}
+	request := alice.as("admin").do("PUT", "/v1/containers/c/stop", "").is(200).header.Get("X-Openstack-Request-Id")
+	got := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
+	if len(got) != 2 || got[0]["action"] != "stop" || got[0]["user_id"] != "root" || got[0]["request_id"] != request || got[0]["result"] != "success" ||
+		got[0]["finished_at"] == nil || got[1]["action"] != "create" {
+		t.Errorf("%v", got)
+	}
+	zun := alice.zun("GET", "/v1/containers/c/container_actions", "").is(200).items("containerActions")
+	if len(zun) != 2 || zun[0]["action"] != "stop" || zun[0]["request_id"] != request || zun[0]["container_uuid"] == "" {
+		t.Errorf("%v", zun)
+	}
+	one := alice.zun("GET", "/v1/containers/c/container_actions/"+request, "").is(200).object()
+	if one["action"] != "stop" || len(one["events"].([]any)) != 1 {
+		t.Errorf("%v", one)
+	}
+	alice.do("GET", "/v1/containers/nope/actions", "").is(404)
+}
+
 func TestRename(t *testing.T) {
 	f := newFixture(t)
 	id := f.running("c")

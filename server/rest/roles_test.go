@@ -77,6 +77,7 @@ var walk = map[string][7]int{
 	"GET /v1/containers/:id/attach/ws": {401, 401, 403, 403, 400, 400, 400}, // no upgrade
 	"GET /v1/containers/:id/stats":     {401, 401, 403, 200, 200, 200, 404},
 	"GET /v1/containers/:id/top":       {401, 401, 403, 200, 200, 200, 404},
+	"GET /v1/containers/:id/actions":   {401, 401, 403, 200, 200, 200, 404},
 	"GET /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 	"PUT /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 

@@ -79,6 +79,8 @@ func newRoutes() []*route {
 			summary: "What a container uses of its host", gives: append(ok(structs.StatsBody{}), answer{status: http.StatusOK, media: mediaLines})},
 		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop, args: slices.Concat([]arg{{name: "ps_args", kind: argText, doc: "Of ps; default -ef."}}, reads[2:4]),
 			summary: "The processes of a container", gives: ok(structs.TopBody{})},
+		{method: get, path: "/containers/:id/actions", action: identity.ContainerActions, handle: containerActions, args: reads[2:4],
+			summary: "What was done to a container, by whom and how it ended", gives: ok(structs.ActionsBody{})},
 		{method: get, path: "/containers/:id/archive", action: identity.ArchiveGet, handle: getArchive, args: slices.Concat(archiveArgs, reads[2:4]),
 			summary: "Copy a file or directory out of a container", gives: []answer{{status: http.StatusOK, media: mediaTar}}},
 		{method: put, path: "/containers/:id/archive", action: identity.ArchivePut, handle: putArchive, args: archiveArgs,

@@ -110,6 +110,8 @@ func newZunRoutes() []*route {
 		{method: post, path: "/containers/:id/resize", action: identity.ContainerAttach, handle: resizeZun, args: size},
 		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: statsZun},
 		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: topZun, args: []arg{{name: "ps_args", kind: argText}}},
+		{method: get, path: "/containers/:id/container_actions", action: identity.ContainerActions, handle: zunActions},
+		{method: get, path: "/containers/:id/container_actions/:request", action: identity.ContainerActions, handle: zunActionShow},
 		{method: get, path: "/containers/:id/get_archive", action: identity.ArchiveGet, handle: getArchiveZun, args: archiveArgs},
 		{method: post, path: "/containers/:id/put_archive", action: identity.ArchivePut, handle: putArchiveZun, args: archiveArgs},
 	}

@@ -39,6 +39,7 @@ var tableCodes = map[structs.Table]byte{
 	structs.TableHosts:       5,
 	structs.TableContainers:  6,
 	structs.TableIdempotency: 7,
+	structs.TableActions:     8,
 }
 
 // tableOf is tableCodes turned around.
@@ -50,7 +51,7 @@ var tableOf = func() map[byte]structs.Table {
 	return tables
 }()
 
-const maxTables = 8 // one more than the highest table code
+const maxTables = 9 // one more than the highest table code
 
 // The tables of this package's own, and the indexes. Each index of a row costs
 // some 400 bytes and 4 microseconds of each write, so there is one only where

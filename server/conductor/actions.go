@@ -1,0 +1,65 @@
+package conductor
+
+import (
+	"slices"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// noteAction keeps that the caller has done something to a container. was is
+// the container before it; generation the one that carries it out, 0 if no host
+// has to hear of it. An action that wasn't done yet is superseded.
+func (t *tx) noteAction(caller structs.Caller, action string, was *structs.Container, generation uint64) {
+	var next structs.Actions
+	if old := row[structs.Actions](t, was.ID); old != nil {
+		next = *old
+		next.List = slices.Clone(old.List)
+	} else {
+		// The creation costs no row of its own until here.
+		next.Meta = t.meta(structs.Caller{ProjectID: was.ProjectID, UserID: was.UserID}, was.ID)
+		next.List = []structs.ActionRecord{structs.CreationOf(was)}
+	}
+	done := structs.ActionRecord{
+		Action: action, UserID: caller.UserID, RequestID: caller.RequestID, StartedAt: t.now, Generation: generation, Result: structs.ActionPending,
+	}
+	if generation == 0 {
+		done.FinishedAt, done.Result = t.now, structs.ActionSucceeded
+	} else {
+		for i := range next.List {
+			if r := &next.List[i]; r.Result == structs.ActionPending {
+				r.FinishedAt, r.Result = t.now, structs.ActionReplaced
+			}
+		}
+	}
+	if next.List = append(next.List, done); len(next.List) > structs.MaxActions {
+		next.List = next.List[len(next.List)-structs.MaxActions:]
+	}
+	t.put(&next)
+}
+
+// endActions notes how the actions ended that the container's host has carried
+// out, or given up.
+func (t *tx) endActions(c *structs.Container) {
+	old := row[structs.Actions](t, c.ID)
+	if old == nil || !slices.ContainsFunc(old.List, func(r structs.ActionRecord) bool { return ends(c, &r) }) {
+		return
+	}
+	next := *old
+	next.List = slices.Clone(old.List)
+	for i := range next.List {
+		r := &next.List[i]
+		if !ends(c, r) {
+			continue
+		}
+		r.FinishedAt, r.Result = t.now, structs.ActionSucceeded
+		if c.Observed.Failed && r.Generation == c.Observed.Generation {
+			r.Result, r.Message = structs.ActionFailed, c.Observed.Reason
+		}
+	}
+	t.put(&next)
+}
+
+// ends reports whether the action is over by what the host has seen.
+func ends(c *structs.Container, r *structs.ActionRecord) bool {
+	return r.Result == structs.ActionPending && r.Generation <= c.Observed.Generation
+}

@@ -1,0 +1,54 @@
+package structs
+
+import "time"
+
+// Actions is what was done to a container: the last MaxActions, oldest first.
+// Its ID is the container's. The conductor writes it with the first action
+// after the creation, which stands in the container's own row until then, and
+// deletes it with the container.
+type Actions struct {
+	Meta
+	List []ActionRecord
+}
+
+// ActionRecord is one thing that somebody did to a container.
+type ActionRecord struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	Action     string    // create, start, stop, reboot, pause, unpause, kill, rebuild, update or delete
+	UserID     string    // from the token
+	RequestID  string    // of the HTTP request; "" for a creation
+	StartedAt  time.Time // when it was decided
+	FinishedAt time.Time // when the conductor heard that its host had done it or given it up; zero if it hasn't
+	Generation uint64    // of the container, that carries it out; 0 for one that needs no host
+	Result     string    // one of the Action results
+	Message    string    // what went wrong, "" if nothing did
+}
+
+// The action results.
+const (
+	ActionPending   = "in_progress"
+	ActionSucceeded = "success"
+	ActionFailed    = "error"
+	ActionReplaced  = "superseded" // a later action came before it was done
+)
+
+// MaxActions is how many actions of a container are kept.
+const MaxActions = 20
+
+// Table says which table the row belongs to.
+func (*Actions) Table() Table { return TableActions }
+
+// CreationOf returns the record of a container's creation, as far as its own
+// row knows it.
+func CreationOf(c *Container) ActionRecord {
+	r := ActionRecord{Action: "create", UserID: c.UserID, StartedAt: c.CreatedAt, Generation: 1, Result: ActionPending}
+	switch {
+	case c.Observed.Generation < 1 || c.Observed.Status == "":
+	case c.Observed.Generation == 1 && c.Observed.Failed:
+		r.Result, r.Message = ActionFailed, c.Observed.Reason
+	default:
+		r.Result, r.FinishedAt = ActionSucceeded, c.Observed.StartedAt
+	}
+	return r
+}
