@@ -48,7 +48,7 @@ func TestCompletion(t *testing.T) {
 	f.answer("GET /v1/containers", 200, `{"containers":[{"uuid":"u1","name":"c1"},{"uuid":"u2","name":null}]}`)
 	f.answer("GET /v1/hosts", 403, `{}`)
 	for line, want := range map[string]string{
-		"magnum container-s":                     "container-show container-start container-stop",
+		"magnum container-s":                     "container-show container-start container-stats container-stop",
 		"magnum bay-list -m":                     "-marker",
 		"magnum bay-list --wi":                   "--wide",
 		"magnum bay-show ":                       "b2 web",

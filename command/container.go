@@ -36,7 +36,9 @@ func containerCommands() []*command {
 		actionCommand(api.Reboot, "Reboot", "Stop containers and start them again"),
 		actionCommand(api.Pause, "Pause", "Freeze the processes of containers"),
 		actionCommand(api.Unpause, "Unpause", "Let frozen containers go on"),
-		containerLogsCommand(), containerExecuteCommand(), containerDeleteCommand(),
+		containerKillCommand(), containerRebuildCommand(), containerRenameCommand(), containerUpdateCommand(), containerWaitCommand(),
+		containerLogsCommand(), containerExecuteCommand(),
+		containerTopCommand(), containerStatsCommand(), containerCpCommand(), containerDeleteCommand(),
 	}
 }
 

@@ -1,0 +1,236 @@
+package command
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// source is a local file or directory to copy.
+type source struct {
+	at   string // its path
+	name string // the last element
+	dir  bool
+}
+
+// openSource looks at a local path. A / or /. at its end demands a directory.
+func openSource(local string) (source, error) {
+	info, err := os.Lstat(local)
+	if err != nil {
+		return source{}, err
+	}
+	abs, err := filepath.Abs(local)
+	if err != nil {
+		return source{}, err
+	}
+	s := source{at: filepath.Clean(local), name: filepath.Base(abs), dir: info.IsDir()}
+	if strings.HasSuffix(local, "/") || contentOnly(local) {
+		s.at += "/" // a link to a directory is followed, as by cp
+	}
+	return s, nil
+}
+
+// pack writes the source as a tar stream with the name root. What it is owned
+// by here means nothing in a container: there it is root's.
+func (s source) pack(w io.Writer, root string) error {
+	tw := tar.NewWriter(w)
+	err := filepath.WalkDir(s.at, func(at string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(s.at, at)
+		if err != nil {
+			return err
+		}
+		return packOne(tw, at, path.Join(root, filepath.ToSlash(below)), info)
+	})
+	if err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// packOne writes one entry.
+func packOne(tw *tar.Writer, at, name string, info fs.FileInfo) error {
+	link := ""
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		var err error
+		if link, err = os.Readlink(at); err != nil {
+			return err
+		}
+	case info.Mode()&fs.ModeSocket != 0:
+		return nil // nothing listens on a copy
+	}
+	h, err := tar.FileInfoHeader(info, link)
+	if err != nil {
+		return fmt.Errorf("%s can't be copied: %w", at, err)
+	}
+	h.Name, h.Uid, h.Gid, h.Uname, h.Gname = name, 0, 0, "", ""
+	if info.IsDir() {
+		h.Name += "/"
+	}
+	if err := tw.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	file, err := os.Open(at)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	// A file that grows meanwhile is copied as long as it was.
+	if _, err := io.Copy(tw, io.LimitReader(file, h.Size)); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	return nil
+}
+
+// unpack unpacks a tar stream, whose entries begin with one name, at a local
+// path. If that is a directory, it goes into it, under that name unless it is
+// content that is wanted; else it becomes the path. Nothing is ever written
+// outside of it, whatever the stream says.
+func unpack(r io.Reader, local string, content bool) error {
+	tr := tar.NewReader(r)
+	first, err := tr.Next()
+	if err != nil {
+		return fmt.Errorf("the archive can't be read: %w", err)
+	}
+	isDir := first.Typeflag == tar.TypeDir
+	if content && !isDir {
+		return fmt.Errorf("%s is no directory in the container: leave out the /. at its end", path.Clean(first.Name))
+	}
+	top := path.Clean(first.Name)
+	base, name := local, top // the directory to write in, and the name that top gets there
+	info, err := os.Stat(local)
+	switch {
+	case err == nil && info.IsDir():
+		if content {
+			name = "."
+		}
+	case err == nil && isDir:
+		return fmt.Errorf("%s is a file, and a directory can't be copied over it", local)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err != nil && !isDir && strings.HasSuffix(local, "/"):
+		return fmt.Errorf("directory %s does not exist: create it first", local)
+	default:
+		base, name = filepath.Dir(filepath.Clean(local)), filepath.Base(local)
+	}
+	if name == ".." || name == "/" || path.IsAbs(name) {
+		name = "." // of the container's root there is only the content
+	}
+	root, err := os.OpenRoot(base)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	u := &unpacking{root: root}
+	for h := first; ; {
+		below, ok := strings.CutPrefix(path.Clean(h.Name), top)
+		if top == "." || top == "/" {
+			below, ok = path.Clean(h.Name), true
+		}
+		if !ok || below != "" && below[0] != '/' && top != "." && top != "/" {
+			return fmt.Errorf("the archive has %q, which is not below %q", h.Name, top)
+		}
+		if h.Typeflag == tar.TypeLink {
+			if linked, ok := strings.CutPrefix(path.Clean(h.Linkname), top); ok {
+				h.Linkname = path.Join(name, linked)
+			}
+		}
+		if err := u.one(h, tr, path.Join(name, below)); err != nil {
+			return err
+		}
+		if h, err = tr.Next(); errors.Is(err, io.EOF) {
+			return u.finish()
+		}
+		if err != nil {
+			return fmt.Errorf("the archive can't be read to its end: %w", err)
+		}
+	}
+}
+
+// unpacking writes the entries of a tar stream below a directory.
+type unpacking struct {
+	root *os.Root
+	dirs []dirMode
+}
+
+// dirMode is a directory's mode, set once all is in it: it may forbid writing.
+type dirMode struct {
+	name string
+	mode fs.FileMode
+}
+
+// one writes one entry.
+func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
+	mode := h.FileInfo().Mode().Perm()
+	if h.Typeflag == tar.TypeDir {
+		if err := u.root.MkdirAll(name, 0o700); err != nil {
+			return err
+		}
+		if name != "." {
+			u.dirs = append(u.dirs, dirMode{name, mode})
+		}
+		return nil
+	}
+	// What is there is replaced, never written through: it may be a link.
+	if info, err := u.root.Lstat(name); err == nil {
+		if info.IsDir() {
+			return fmt.Errorf("%s is a directory, and a file can't be copied over it", name)
+		}
+		if h.Typeflag != tar.TypeReg || !info.Mode().IsRegular() {
+			if err := u.root.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		return u.file(name, mode, h, r)
+	case tar.TypeSymlink:
+		return u.root.Symlink(h.Linkname, name)
+	case tar.TypeLink:
+		return u.root.Link(h.Linkname, name)
+	}
+	return nil // devices and pipes are the container's own affair
+}
+
+// file writes a file's content.
+func (u *unpacking) file(name string, mode fs.FileMode, h *tar.Header, r io.Reader) error {
+	file, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, r)
+	if err == nil {
+		err = file.Chmod(mode)
+	}
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return u.root.Chtimes(name, h.ModTime, h.ModTime)
+}
+
+// finish sets the modes of directories, the innermost first.
+func (u *unpacking) finish() error {
+	for i := len(u.dirs) - 1; i >= 0; i-- {
+		if err := u.root.Chmod(u.dirs[i].name, u.dirs[i].mode|0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}

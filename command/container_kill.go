@@ -1,0 +1,92 @@
+package command
+
+import (
+	"context"
+	"strings"
+
+	"github.com/stackforge/magnum/api"
+)
+
+func containerKillCommand() *command {
+	return &command{
+		name: "container-kill", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
+		synopsis: "Send containers a signal",
+		about: "The signal is SIGKILL unless -s names another, by its name with or without SIG, or by its number.\n" +
+			"A container that ends of it is not started again by its restart policy.",
+		examples: []string{"magnum container-kill web1 web2", "magnum container-kill -s HUP proxy"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var wait waiting
+			var o api.ActionOptions
+			f.text(&o.Signal, "signal s", "SIGNAL", "such as SIGHUP, HUP or 1").defaults("SIGKILL").
+				oneOf("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+			wait.flags(f, "wait timeout", "detach")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				o.WriteOptions = wait.writeOptions()
+				return e.watched(ctx, client, "Kill", args, func(ctx context.Context, ident string) error {
+					meta, err := client.Containers().Action(ctx, ident, api.Kill, o)
+					return stillGoing(meta, err, wait)
+				})
+			}
+		},
+	}
+}
+
+func containerRenameCommand() *command {
+	return &command{
+		name: "container-rename", group: groupContainers, args: "CONTAINER NAME", complete: completeContainers,
+		synopsis: "Give a container another name",
+		examples: []string{"magnum container-rename happy_newt web1"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args, "CONTAINER", "NAME"); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				_, _, err = client.Containers().Rename(ctx, args[0], args[1])
+				return err
+			}
+		},
+	}
+}
+
+func containerRebuildCommand() *command {
+	return &command{
+		name: "container-rebuild", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
+		synopsis: "Make containers anew, from their image or another",
+		about: "A container keeps its uuid, name and volumes; what it has written elsewhere, and its logs, are gone.\n" +
+			"One that runs, runs again afterwards.",
+		examples: []string{"magnum container-rebuild web1", "magnum container-rebuild -image nginx:1.27 web1 web2"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var wait waiting
+			image := ""
+			f.text(&image, "image i", "IMAGE", "another image").defaults("the one that it has")
+			wait.flags(f, "wait timeout", "detach")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if f.given["image"] && strings.TrimSpace(image) == "" {
+					return usagef("-image is empty")
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				return e.watched(ctx, client, "Rebuild", args, func(ctx context.Context, ident string) error {
+					meta, err := client.Containers().Rebuild(ctx, ident, image, wait.writeOptions())
+					return stillGoing(meta, err, wait)
+				})
+			}
+		},
+	}
+}

@@ -1,0 +1,293 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+func containerTopCommand() *command {
+	return &command{
+		name: "container-top", group: groupContainers, literal: 1, args: "CONTAINER [PS-ARGUMENTS...]", complete: completeContainers,
+		synopsis: "List the processes of a container",
+		about:    "The processes are as ps shows them on the container's host. ps gets -ef unless you say otherwise.",
+		examples: []string{"magnum container-top web1", "magnum container-top web1 -o pid,rss,args"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var out output
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if len(args) == 0 {
+					return usagef("CONTAINER is missing")
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				top, meta, err := client.Containers().Top(ctx, args[0], strings.Join(args[1:], " "))
+				if err != nil {
+					return err
+				}
+				if !out.isTable() {
+					return out.show(e.stdout, meta.Raw)
+				}
+				t := table{head: top.Titles}
+				for _, process := range top.Processes {
+					row := make([]string, len(top.Titles)) // ps may leave the last columns out
+					for i := range min(len(row), len(process)) {
+						row[i] = printable(process[i])
+					}
+					t.rows = append(t.rows, row)
+				}
+				return t.writeTo(e.stdout)
+			}
+		},
+	}
+}
+
+func containerStatsCommand() *command {
+	return &command{
+		name: "container-stats", group: groupContainers, args: "[CONTAINER...]", complete: completeContainers,
+		synopsis: "Show what containers use of their hosts",
+		about: "A table of processor time (100% is one core), memory, and bytes read and written since the start,\n" +
+			"drawn again each second until the containers have ended or you press Ctrl-C. Without CONTAINER it is\n" +
+			"all that run. -json prints a line for each container and second.",
+		examples: []string{"magnum container-stats web1 db1", "magnum container-stats -no-stream", "magnum container-stats -json web1 | jq .cpu_percent"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			once, lines := false, false
+			f.switchOn(&once, "no-stream", "show it once")
+			f.switchOn(&lines, "json", "print a JSON object on a line for each container and second")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				s := &statsView{e: e, client: client, lines: lines}
+				if err := s.pick(ctx, args); err != nil {
+					return err
+				}
+				if once {
+					return s.once(ctx)
+				}
+				err = s.follow(ctx)
+				if errors.Is(err, context.Canceled) {
+					return &exitError{exitInterrupted} // the way to end it
+				}
+				return err
+			}
+		},
+	}
+}
+
+// statsView shows what containers use.
+type statsView struct {
+	e      *env
+	client *api.Client
+	lines  bool // JSON lines, not a table
+
+	mu   sync.Mutex // guards what follows, and the output of lines
+	rows []statsRow
+}
+
+// statsRow is one container and what it used last.
+type statsRow struct {
+	ident, name string
+	now         *structs.StatsBody // nil while nothing is known, and after its end
+}
+
+// statsLine is a line of -json.
+type statsLine struct {
+	UUID string `json:"uuid"`
+	Name string `json:"name"`
+	structs.StatsBody
+}
+
+// pick chooses the containers: those named, else all that run.
+func (s *statsView) pick(ctx context.Context, idents []string) error {
+	if len(idents) == 0 {
+		running, _, err := s.client.Containers().List(ctx, api.QueryOptions{Filters: map[string][]string{"status": {string(structs.ContainerRunning)}}})
+		if err != nil {
+			return err
+		}
+		if len(running) == 0 {
+			return errors.New(`no container runs: "magnum container-list" shows which there are`)
+		}
+		for _, c := range running {
+			s.rows = append(s.rows, statsRow{ident: c.UUID, name: c.Name})
+		}
+		return nil
+	}
+	for _, ident := range idents {
+		c, _, err := s.client.Containers().Get(ctx, ident, api.QueryOptions{})
+		if err != nil {
+			return err
+		}
+		s.rows = append(s.rows, statsRow{ident: c.UUID, name: c.Name})
+	}
+	return nil
+}
+
+// once shows each container once.
+func (s *statsView) once(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i := range s.rows {
+		g.Go(func() error {
+			now, _, err := s.client.Containers().Stats(ctx, s.rows[i].ident)
+			if err != nil {
+				return fmt.Errorf("container %s: %w", s.rows[i].name, err)
+			}
+			s.rows[i].now = now
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if !s.lines {
+		return s.draw(s.e.stdout)
+	}
+	for i := range s.rows {
+		if err := s.line(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow shows the containers each second until all of them have ended.
+func (s *statsView) follow(ctx context.Context) error {
+	watching, leave := context.WithCancel(ctx)
+	defer leave()
+	g, all := errgroup.WithContext(watching)
+	for i := range s.rows {
+		g.Go(func() error {
+			err := s.client.Containers().FollowStats(all, s.rows[i].ident, func(now structs.StatsBody) error {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.rows[i].now = &now
+				if s.lines {
+					return s.line(i)
+				}
+				return nil
+			})
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.rows[i].now = nil
+			if err != nil && all.Err() == nil {
+				return fmt.Errorf("container %s: %w", s.rows[i].name, err)
+			}
+			return err
+		})
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		case <-tick.C:
+			if s.lines {
+				continue
+			}
+			if err := s.redraw(); err != nil {
+				leave()
+				<-ended
+				return err
+			}
+		}
+	}
+}
+
+// redraw draws the table over the last one if standard output is a terminal,
+// else below it. It waits for the first of what there is to see.
+func (s *statsView) redraw() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := false
+	for _, r := range s.rows {
+		known = known || r.now != nil
+	}
+	if !known {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := s.draw(&b); err != nil {
+		return err
+	}
+	text := b.String()
+	if _, ok := terminalOf(s.e.stdout); ok {
+		// From the top: each line clears what is behind it, the last one what
+		// is below.
+		text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
+	}
+	_, err := io.WriteString(s.e.stdout, text)
+	return err
+}
+
+// draw writes the table.
+func (s *statsView) draw(w io.Writer) error {
+	t := table{head: []string{"name", "cpu", "memory", "limit", "memory %", "network in", "network out", "disk in", "disk out", "pids"}}
+	for _, r := range s.rows {
+		row := []string{printable(r.name), "-", "-", "-", "-", "-", "-", "-", "-", "-"}
+		if n := r.now; n != nil {
+			share := "-"
+			if n.MemoryLimit > 0 {
+				share = percent(100 * float64(n.MemoryUsed) / float64(n.MemoryLimit))
+			}
+			row = []string{row[0], percent(n.CPUPercent), sizeText(n.MemoryUsed), sizeText(n.MemoryLimit), share,
+				sizeText(n.NetworkIn), sizeText(n.NetworkOut), sizeText(n.BlockIn), sizeText(n.BlockOut), strconv.Itoa(n.PIDs)}
+		}
+		t.rows = append(t.rows, row)
+	}
+	return t.writeTo(w)
+}
+
+// line prints a container as JSON.
+func (s *statsView) line(i int) error {
+	r := s.rows[i]
+	text, err := json.Marshal(statsLine{UUID: r.ident, Name: r.name, StatsBody: *r.now})
+	if err != nil {
+		return err
+	}
+	_, err = s.e.stdout.Write(append(text, '\n'))
+	return err
+}
+
+func percent(p float64) string { return strconv.FormatFloat(p, 'f', 2, 64) + "%" }
+
+// sizeText writes bytes with a unit of 1024, such as 1.5m: in the letters that
+// flags take.
+func sizeText(n int64) string {
+	if n < 1<<10 {
+		return strconv.FormatInt(n, 10)
+	}
+	v, unit := float64(n), -1
+	for v >= 1<<10 && unit < 3 {
+		v, unit = v/(1<<10), unit+1
+	}
+	return strconv.FormatFloat(v, 'f', 1, 64) + string("kmgt"[unit])
+}

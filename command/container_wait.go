@@ -1,0 +1,111 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+func containerWaitCommand() *command {
+	return &command{
+		name: "container-wait", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
+		synopsis: "Wait until containers have ended, and print their exit codes",
+		about: "Prints one exit code a line, in the arguments' order, once all of them have ended. One that was\n" +
+			"never started is waited for, too. It waits as long as it takes, unless -timeout is given.",
+		examples: []string{"magnum container-wait job1 job2", "magnum container-wait -timeout 5m job1"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var limit time.Duration
+			f.once("timeout wait", "DURATION", "give up after it, such as 90s (default never)", func(s string) error {
+				d, err := time.ParseDuration(s)
+				if err != nil || d <= 0 {
+					return errors.New("is not a duration such as 90s or 5m")
+				}
+				limit = d
+				return nil
+			})
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				if limit > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeoutCause(ctx, limit, errWaitOver)
+					defer cancel()
+				}
+				return e.waitMany(ctx, client, args, limit)
+			}
+		},
+	}
+}
+
+// waitMany waits for the end of each container and prints the exit codes of
+// those that have one.
+func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string, limit time.Duration) error {
+	if len(idents) == 0 {
+		return usagef("CONTAINER is missing")
+	}
+	// All at once: each may end before any other.
+	codes, failures := make([]*int, len(idents)), make([]error, len(idents))
+	done := make(chan struct{})
+	for i, ident := range idents {
+		go func() {
+			codes[i], failures[i] = awaitEnd(ctx, client, ident, limit)
+			done <- struct{}{}
+		}()
+	}
+	for range idents {
+		<-done
+	}
+	failed := false
+	for i, err := range failures {
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		if err != nil {
+			failed = true
+			fmt.Fprintf(e.stderr, "Wait for container %s failed: %s\n", printable(idents[i]), describe(err))
+			continue
+		}
+		if _, err := fmt.Fprintln(e.stdout, *codes[i]); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return &exitError{exitFailure}
+	}
+	return nil
+}
+
+// awaitEnd waits until a container has ended and returns its exit code.
+func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.Duration) (*int, error) {
+	var last *structs.ContainerBody
+	err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+		if last != nil {
+			ident = last.UUID // it may be renamed meanwhile
+		}
+		return client.Containers().Get(ctx, ident, o)
+	}, func(c *structs.ContainerBody, _ api.Meta) (bool, error) {
+		last = c
+		return ended(c) && (c.Status != structs.ContainerStopped || c.ExitCode != nil || !c.StartedAt.IsZero()), nil
+	}, nil)
+	switch {
+	case errors.Is(err, errWaitOver) && last != nil:
+		return nil, fmt.Errorf("it is %s", stillText(string(last.Status), last.StatusReason, limit))
+	case errors.Is(err, errWaitOver):
+		return nil, fmt.Errorf("no answer after %v", limit)
+	case structs.CodeOf(err) == structs.CodeNotFound && last != nil:
+		return nil, errors.New("it was deleted before its exit code was known")
+	case err != nil:
+		return nil, err
+	case last.ExitCode == nil:
+		return nil, fmt.Errorf("it has ended without an exit code: %s", statusText(string(last.Status), last.StatusReason))
+	}
+	return last.ExitCode, nil
+}
