@@ -1,6 +1,9 @@
 package structs
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // Backend is the kind of engine that a host drives.
 type Backend string
@@ -139,7 +142,8 @@ type Fingerprint struct {
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq
-// come from the agent; State and BayID are the conductor's.
+// come from the agent; State and BayID are the conductor's; Draining and Labels
+// are the operators'.
 type Host struct {
 	Meta
 	Name         string
@@ -151,6 +155,20 @@ type Host struct {
 	StateReason  string
 	BayID        string // the bay that has claimed it, "" if it is free
 	SeenAt       time.Time
+	Draining     bool              // nothing new is placed on it, and no bay claims it
+	Labels       map[string]string // stand over the agent's own of the same keys
+}
+
+// AllLabels returns the labels that count: the agent's, and over them the
+// operators'. The map is shared: never write to it.
+func (h *Host) AllLabels() map[string]string {
+	if len(h.Labels) == 0 {
+		return h.Fingerprint.Labels
+	}
+	all := make(map[string]string, len(h.Labels)+len(h.Fingerprint.Labels))
+	maps.Copy(all, h.Fingerprint.Labels)
+	maps.Copy(all, h.Labels)
+	return all
 }
 
 // Table says which table the row belongs to.

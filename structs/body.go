@@ -105,6 +105,11 @@ type NodeBody struct {
 	UpdatedAt    Time    `json:"updated_at"`
 }
 
+// HostRequest is what a PATCH changes of a host.
+type HostRequest struct {
+	Labels map[string]string `json:"labels,omitempty"` // the operators'
+}
+
 // HostBody is a host as operators see it.
 type HostBody struct {
 	UUID        string    `json:"uuid"`
@@ -116,9 +121,12 @@ type HostBody struct {
 	Links       []Link    `json:"links"`
 	MemoryUsed  int64     `json:"memory_used"` // bytes reserved
 	CPUUsed     float64   `json:"cpu_used"`    // cores reserved
-	CreatedAt   Time      `json:"created_at"`
-	UpdatedAt   Time      `json:"updated_at"`
-	Fingerprint           // backend, engine_version, ..., labels, addresses
+	Draining    bool      `json:"draining"`    // nothing new is placed on it
+	// OperatorLabels are those of labels that operators have given.
+	OperatorLabels map[string]string `json:"operator_labels"`
+	CreatedAt      Time              `json:"created_at"`
+	UpdatedAt      Time              `json:"updated_at"`
+	Fingerprint                      // backend, engine_version, ..., labels, addresses
 }
 
 // ContainerRequest is the body of POST /v1/containers. Absent and null mean

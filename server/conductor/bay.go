@@ -63,7 +63,7 @@ func (t *tx) claim(b *structs.Bay) *structs.Bay {
 			if have+len(claimed) == b.NodeCount || t.writes()+len(claimed) >= structs.MaxChanges-2 {
 				break
 			}
-			if h.State == structs.HostReady && h.Fingerprint.Backend == b.Backend() && carries(h, b.Labels) {
+			if h.State == structs.HostReady && !h.Draining && h.Fingerprint.Backend == b.Backend() && carries(h, b.Labels) {
 				claimed = append(claimed, h)
 			}
 		}
@@ -118,7 +118,7 @@ func withLabels(labels map[string]string) string {
 // carries reports whether the host has all the labels.
 func carries(h *structs.Host, labels map[string]string) bool {
 	for k, v := range labels {
-		if got, ok := h.Fingerprint.Labels[k]; !ok || got != v {
+		if got, ok := h.AllLabels()[k]; !ok || got != v {
 			return false
 		}
 	}

@@ -84,6 +84,55 @@ func (r MarkHost) decide(t *tx) (struct{}, error) {
 	return struct{}{}, nil
 }
 
+// DrainHost has a host get nothing new any more, or again. What runs on it
+// stays.
+type DrainHost struct {
+	Caller   structs.Caller
+	Ident    string // UUID or name
+	Draining bool
+}
+
+func (r DrainHost) decide(t *tx) (*structs.Host, error) {
+	h, err := t.host(r.Caller, r.Ident)
+	if err != nil || h.Draining == r.Draining {
+		return h, err
+	}
+	host := *h
+	host.Draining, host.UpdatedAt = r.Draining, t.now
+	t.put(&host)
+	return &host, nil
+}
+
+// LabelHost changes the operators' labels of a host.
+type LabelHost struct {
+	Caller structs.Caller
+	Ident  string                                                    // UUID or name
+	Apply  func(labels map[string]string) (map[string]string, error) // must not change its argument
+}
+
+func (r LabelHost) decide(t *tx) (*structs.Host, error) {
+	h, err := t.host(r.Caller, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	host := *h
+	if host.Labels, err = r.Apply(h.Labels); err != nil {
+		return nil, err
+	}
+	host.UpdatedAt = t.now
+	t.put(&host)
+	return &host, nil
+}
+
+// host finds a host.
+func (t *tx) host(caller structs.Caller, ident string) (*structs.Host, error) {
+	found, err := lookup(t, caller, structs.KindHost, ident)
+	if err != nil {
+		return nil, err
+	}
+	return found.(*structs.Host), nil
+}
+
 // ReportStatus takes what an agent saw of its containers.
 type ReportStatus struct {
 	HostID string

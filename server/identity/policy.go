@@ -40,6 +40,8 @@ const (
 	HostList   Action = "host:get_all"
 	HostDetail Action = "host:detail"
 	HostGet    Action = "host:get"
+	HostUpdate Action = "host:update"
+	HostDrain  Action = "host:drain"
 
 	ContainerCreate  Action = "container:create"
 	ContainerList    Action = "container:get_all"
@@ -116,6 +118,8 @@ var policy = map[Action][]structs.Role{
 	HostList:   operators,
 	HostDetail: operators,
 	HostGet:    operators,
+	HostUpdate: operators,
+	HostDrain:  operators,
 
 	ContainerCreate:  members,
 	ContainerList:    anyone,

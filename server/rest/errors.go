@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -46,7 +47,19 @@ func (q *request) fail(err error) {
 		// The answer has begun: cut it off, so that nobody takes it for whole.
 		panic(http.ErrAbortHandler)
 	}
+	if known.Code == structs.CodeUnauthenticated {
+		q.w.Header().Set("WWW-Authenticate", q.challenge())
+	}
 	writeError(q.w, known)
+}
+
+// challenge says what would authenticate the request: a host's secret, or a
+// token, and who gives them out.
+func (q *request) challenge() string {
+	if q.route.action == identity.AgentCall || q.route.action == identity.AgentRegister {
+		return `Bearer realm="magnum"`
+	}
+	return "Keystone uri='" + q.AuthURI + "'"
 }
 
 // writeError answers in both forms: 2015's, whose error_message is a JSON text

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"iter"
+	"net/http"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/structs"
@@ -33,7 +34,7 @@ var hosts = &resource{
 	filters: map[string]func(view, string) (func(structs.Row) bool, error){
 		"name":   filterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
 		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }),
-		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).Fingerprint.Labels }),
+		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
 		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
 	brief: func(v view, r structs.Row) any {
@@ -56,8 +57,47 @@ func (v view) host(h *structs.Host) structs.HostBody {
 		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		Fingerprint: h.Fingerprint,
 	}
-	body.Labels, body.Addresses = object(body.Labels), list(body.Addresses)
+	body.Labels, body.Addresses = object(h.AllLabels()), list(body.Addresses)
+	body.Draining, body.OperatorLabels = h.Draining, object(h.Labels)
 	return body
+}
+
+var (
+	hostShape = newShape(structs.KindHost, structs.HostRequest{}, structs.HostBody{})
+	hostPatch = newPatchRules(hostShape, structs.HostBody{}, nil, nil, []string{"labels"})
+)
+
+// patchHost changes the labels that operators give a host.
+func patchHost(q *request) error {
+	p, err := q.decodePatch(hostPatch)
+	if err != nil {
+		return err
+	}
+	if err := p.checkMutable(); err != nil {
+		return err
+	}
+	h, err := decide(q, true, conductor.LabelHost{Caller: q.caller(), Ident: q.ident(), Apply: func(was map[string]string) (map[string]string, error) {
+		body := structs.HostRequest{Labels: was}
+		if err := p.apply(&body); err != nil {
+			return nil, err
+		}
+		return body.Labels, structs.CheckLabels("labels", body.Labels)
+	}})
+	if err != nil {
+		return err
+	}
+	return hosts.written(q, http.StatusOK, h)
+}
+
+// drainHost makes the handler of drain and undrain.
+func drainHost(draining bool) func(*request) error {
+	return func(q *request) error {
+		h, err := decide(q, true, conductor.DrainHost{Caller: q.caller(), Ident: q.ident(), Draining: draining})
+		if err != nil {
+			return err
+		}
+		return hosts.written(q, http.StatusOK, h)
+	}
 }
 
 // filterBay takes a bay's UUID or name.

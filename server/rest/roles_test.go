@@ -56,6 +56,10 @@ var walk = map[string][7]int{
 	"GET /v1/hosts/detail": {401, 401, 403, 403, 403, 200, 403},
 	"GET /v1/hosts/:id":    {401, 401, 403, 403, 403, 200, 403},
 
+	"PATCH /v1/hosts/:id":       {401, 401, 403, 403, 403, 200, 403},
+	"PUT /v1/hosts/:id/drain":   {401, 401, 403, 403, 403, 200, 403},
+	"PUT /v1/hosts/:id/undrain": {401, 401, 403, 403, 403, 200, 403},
+
 	"POST /v1/containers":               {401, 401, 403, 403, 201, 201, 400},
 	"GET /v1/containers":                {401, 401, 403, 200, 200, 200, 200},
 	"GET /v1/containers/detail":         {401, 401, 403, 200, 200, 200, 200},
@@ -138,6 +142,8 @@ func TestEveryRouteByRole(t *testing.T) {
 			switch {
 			case rt.Method == "PATCH" && strings.Contains(path, "/bays/"):
 				body = `[{"op":"replace","path":"/node_count","value":1}]`
+			case rt.Method == "PATCH" && strings.Contains(path, "/hosts/"):
+				body = `[{"op":"add","path":"/labels/zone","value":"a"}]`
 			case rt.Method == "PATCH":
 				body = `[{"op":"replace","path":"/name","value":"new"}]`
 			case body != "":
@@ -160,6 +166,10 @@ func TestEveryRouteByRole(t *testing.T) {
 			r := try()
 			if r.status != want[i] {
 				t.Errorf("%s as %q: status %d, want %d: %s", key, token, r.status, want[i], cut(string(r.body)))
+			}
+			if challenge := r.header.Get("WWW-Authenticate"); (challenge != "") != (want[i] == 401) ||
+				want[i] == 401 && strings.HasPrefix(challenge, "Bearer") != strings.HasPrefix(rt.Path, "/v1/agent") {
+				t.Errorf("%s as %q: WWW-Authenticate %q with %d", key, token, challenge, r.status)
 			}
 			if want[i] == 401 || want[i] == 403 {
 				unchanged(t, s, fmt.Sprintf("%s as %q", key, token), func() { try() })

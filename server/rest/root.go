@@ -39,7 +39,6 @@ type v1Body struct {
 	Links      []typedLink    `json:"links"`
 	Bays       []structs.Link `json:"bays"`
 	BayModels  []structs.Link `json:"baymodels"`
-	Nodes      []structs.Link `json:"nodes"`
 	Containers []structs.Link `json:"containers"`
 	Hosts      []structs.Link `json:"hosts"`
 }
@@ -79,7 +78,7 @@ func getV1(q *request) error {
 			{Href: base + "/v1/", Rel: "self"},
 			{Href: base + "/v1/openapi.json", Rel: "describedby", Type: "application/json"},
 		},
-		Bays: links("bays"), BayModels: links("baymodels"), Nodes: links("nodes"), Containers: links("containers"), Hosts: links("hosts"),
+		Bays: links("bays"), BayModels: links("baymodels"), Containers: links("containers"), Hosts: links("hosts"),
 	})
 }
 

@@ -58,6 +58,10 @@ func newRoutes() []*route {
 		{method: patch, path: "/nodes/:id", action: identity.NodeUpdate, handle: patchNode, summary: "Change a stored node", takes: []structs.PatchOp{}, gives: ok(structs.NodeBody{})},
 		{method: del, path: "/nodes/:id", action: identity.NodeDelete, handle: deleteNode, summary: "Delete a stored node", gives: []answer{{status: http.StatusNoContent}}},
 
+		{method: patch, path: "/hosts/:id", action: identity.HostUpdate, handle: patchHost, summary: "Change the labels that operators give a host", takes: []structs.PatchOp{}, gives: ok(structs.HostBody{})},
+		{method: put, path: "/hosts/:id/drain", action: identity.HostDrain, handle: drainHost(true), summary: "Place nothing new on a host", gives: ok(structs.HostBody{})},
+		{method: put, path: "/hosts/:id/undrain", action: identity.HostDrain, handle: drainHost(false), summary: "Place on a host again", gives: ok(structs.HostBody{})},
+
 		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createContainer, args: []arg{waits, {name: "run", kind: argBool, doc: "Start it too."}},
 			summary: "Create a container", takes: structs.ContainerRequest{}, gives: created(structs.ContainerBody{})},
 		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchContainer, args: []arg{waits}, summary: "Change a container's name, image, command, memory or cpu", takes: []structs.PatchOp{},

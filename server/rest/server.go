@@ -53,6 +53,7 @@ type Config struct {
 	Dispatch      agents
 	Cluster       cluster
 	Authenticator identity.Authenticator // nil means identity.None
+	AuthURI       string                 // of who gives tokens out, for WWW-Authenticate; "" if nobody does
 	Logger        hclog.Logger
 	Version       string        // of the build, shown by GET /
 	Hold          time.Duration // how long a request waits for a leader or for an index; 0 means 5s

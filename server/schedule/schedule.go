@@ -18,6 +18,7 @@ type Host struct {
 	ID       string
 	Name     string
 	Ready    bool
+	Draining bool
 	Labels   map[string]string
 	Memory   int64        // bytes that it has
 	MilliCPU int64        // thousandths of cores that it has
@@ -27,7 +28,7 @@ type Host struct {
 // HostOf returns the scheduler's view of a host and what is reserved on it.
 func HostOf(h *structs.Host, used *state.Usage) Host {
 	return Host{
-		ID: h.ID, Name: h.Name, Ready: h.State == structs.HostReady, Labels: h.Fingerprint.Labels,
+		ID: h.ID, Name: h.Name, Ready: h.State == structs.HostReady, Draining: h.Draining, Labels: h.AllLabels(),
 		Memory: h.Fingerprint.Memory, MilliCPU: int64(h.Fingerprint.Cores) * 1000, Used: used,
 	}
 }
@@ -41,6 +42,7 @@ type filter struct {
 // filters are asked in this order; a host counts for the first that refuses it.
 var filters = []filter{
 	{"not ready", func(h *Host, _ *structs.ContainerSpec) bool { return h.Ready }},
+	{"draining", func(h *Host, _ *structs.ContainerSpec) bool { return !h.Draining }},
 	{"without the labels of constraints", func(h *Host, s *structs.ContainerSpec) bool {
 		for k, v := range s.Constraints {
 			if got, ok := h.Labels[k]; !ok || got != v {

@@ -21,7 +21,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts give into test
 // TestScripts runs the scripts in testdata. A script is lines of
 //
 //	placement spread|binpack
-//	host NAME [memory=GiB] [cpu=CORES] [lost] [KEY=VALUE ...]
+//	host NAME [memory=GiB] [cpu=CORES] [lost] [draining] [KEY=VALUE ...]
 //	place [memory=GiB] [cpu=CORES] [port=N[/udp]] [KEY=VALUE ...]
 //
 // and each place is followed by a line "-> host" or "-> reason", which
@@ -92,6 +92,8 @@ func scriptHost(t *testing.T, words []string) Host {
 	for _, word := range words[1:] {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
+		case "draining":
+			h.Draining = true
 		case "lost":
 			h.Ready = false
 		case "memory":

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"maps"
+
 	"github.com/hashicorp/go-memdb"
 
 	"github.com/stackforge/magnum/structs"
@@ -143,7 +145,7 @@ func (st *step) makesRoom() bool {
 
 // otherHost reports whether the host differs in what decides who may use it.
 func otherHost(a, b *structs.Host) bool {
-	return a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration
+	return a.Draining != b.Draining || !maps.Equal(a.Labels, b.Labels) || a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration
 }
 
 // write puts the step into the tables and returns what it adds to the hash of

@@ -177,6 +177,9 @@ func statusOf(row structs.Row) status {
 	case *structs.Bay:
 		return status{word: string(r.Status)}
 	case *structs.Host:
+		if r.Draining && r.State == structs.HostReady {
+			return status{word: "draining"}
+		}
 		return status{word: string(r.State)}
 	}
 	return status{}
