@@ -108,3 +108,21 @@ func LoadAverage() string {
 	}
 	return strings.Join(strings.Fields(string(b))[:3], " ")
 }
+
+// Goroutines ends the process and returns how many goroutines it had: a Go
+// program that gets SIGQUIT writes down all of them.
+func (p *Process) Goroutines() (float64, error) {
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		return 0, err
+	}
+	p.cmd.Wait()
+	out, err := os.ReadFile(p.log)
+	if err != nil {
+		return 0, err
+	}
+	count := strings.Count(string(out), "\ngoroutine ")
+	if count == 0 {
+		return 0, fmt.Errorf("the process wrote no goroutines: %s", p.Tail())
+	}
+	return float64(count), nil
+}

@@ -1,0 +1,73 @@
+// Command soak lets containers live whole lives on a real engine for a long
+// time, and fails if the server or the agent grow by it. `make soak` runs it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/stackforge/magnum/scripts/bench/rig"
+)
+
+var (
+	binary   = flag.String("bin", "bin/magnum", "the magnum to soak")
+	image    = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
+	duration = flag.Duration("duration", 30*time.Minute, "of the whole run, at least 1m")
+	lives    = flag.Int("lives", 4, "containers that live at the same time")
+	standing = flag.Int("standing", 10, "containers that run from the beginning to the end")
+	page     = flag.String("page", "", "write the table to this file, as a page of the manual")
+)
+
+func main() {
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	if *duration < time.Minute {
+		return fmt.Errorf("-duration: %v is shorter than 1m: nothing would be known of growth", *duration)
+	}
+	dir, err := os.MkdirTemp("", "magnum-soak-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	n, err := rig.StartNode(ctx, *binary, dir, *image)
+	if err != nil {
+		return err
+	}
+	defer n.End()
+	err = rig.Workers(4, *standing, func(i int) error {
+		_, err := n.Run(ctx, fmt.Sprint("standing-", i), rig.Napping)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("containers that stand: %w", err)
+	}
+	s := newSoak(n)
+	table, err := s.run(ctx, *duration)
+	if err != nil {
+		return err
+	}
+	verdict := table.flat()
+	if *page != "" {
+		if err := table.write(*page, verdict); err != nil {
+			return err
+		}
+	}
+	if verdict == nil {
+		fmt.Println("flat at the end")
+	}
+	return verdict
+}

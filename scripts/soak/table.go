@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/scripts/bench/rig"
+)
+
+const (
+	// intervals is how many samples a run takes.
+	intervals = 30
+	// The samples of the fifth that begins at warm are compared with those of the
+	// last fifth. In 30 minutes that is past the 10 that idempotency keys live.
+	warm = 0.4
+
+	// fullLog is how many entries the log holds when it stops growing: those that
+	// are kept behind a snapshot and those that make a new one due.
+	fullLog = 2 * 8192
+)
+
+// column is a figure of the samples and how much more of it the end may show.
+// The control is for comparison only.
+type column struct {
+	name   string
+	factor float64 // of what it was
+	plus   float64 // and so much on top
+}
+
+// columns are the table's. The tolerances are for a machine that does other
+// things, too: a leak of one thing in each life is found many times over.
+var columns = []column{
+	{"server MB", 1.15, 4}, {"agent MB", 1.15, 4},
+	{"server fds", 1, 16}, {"agent fds", 1, 16},
+	{"server threads", 1, 8}, {"agent threads", 1, 8},
+	{"data MB", 1.15, 1},
+	{stepRun + " ms", 1.5, 50}, {stepExec + " ms", 1.5, 50}, {stepLogs + " ms", 1.5, 50},
+	{stepStop + " ms", 1.5, 50}, {stepDelete + " ms", 1.5, 50},
+	{stepEngine + " ms", 0, 0},
+}
+
+// moreGoroutines is how many goroutines the end may have more than a fresh
+// process: those of connections that are kept.
+const moreGoroutines = 48
+
+// table is what a run found.
+type table struct {
+	duration   time.Duration
+	samples    []sample
+	fresh, end map[string]float64 // goroutines by process
+	text       bytes.Buffer       // as it is printed and kept
+}
+
+func (t *table) head() {
+	names := []string{"time", "lives", "log index"}
+	for _, c := range columns {
+		names = append(names, c.name)
+	}
+	t.line(append(names, "load"))
+	t.line(slices.Repeat([]string{"---"}, len(names)+1))
+}
+
+func (t *table) line(cells []string) {
+	line := "| " + strings.Join(cells, " | ") + " |\n"
+	t.text.WriteString(line)
+	fmt.Print(line)
+}
+
+func (t *table) add(s sample) {
+	t.samples = append(t.samples, s)
+	cells := []string{s.at.Round(time.Second).String(), fmt.Sprint(s.lives), fmt.Sprint(s.index)}
+	for _, c := range columns {
+		format := "%.0f"
+		if strings.HasSuffix(c.name, "MB") {
+			format = "%.1f"
+		}
+		cells = append(cells, fmt.Sprintf(format, s.figures[c.name]))
+	}
+	t.line(append(cells, strings.Fields(s.load)[0]))
+}
+
+// flat returns what has grown more than it may, nil if nothing has.
+func (t *table) flat() error {
+	early := t.between(warm, warm+0.2)
+	late := t.between(0.8, 2)
+	if len(early) == 0 || len(late) == 0 {
+		return fmt.Errorf("%d samples are too few to compare", len(t.samples))
+	}
+	// By how much the machine got slower, as the engine itself shows.
+	slower := max(1, median(late, stepEngine+" ms")/max(1, median(early, stepEngine+" ms")))
+	var grown []error
+	for _, c := range columns {
+		if c.name == stepEngine+" ms" {
+			continue
+		}
+		if c.name == "data MB" && early[0].index < fullLog {
+			fmt.Printf("the size of the data is not judged: the log grows until it has %d entries\n", fullLog)
+			continue
+		}
+		was, is := median(early, c.name), median(late, c.name)
+		most := was*c.factor + c.plus
+		if strings.HasSuffix(c.name, " ms") {
+			most *= slower
+		}
+		if is > most {
+			grown = append(grown, fmt.Errorf("%s grew from %.1f to %.1f, more than to %.1f", c.name, was, is, most))
+		}
+	}
+	for _, name := range []string{"server", "agent"} {
+		if t.end[name] > t.fresh[name]+moreGoroutines {
+			grown = append(grown, fmt.Errorf("the %s ends with %.0f goroutines, a fresh one has %.0f", name, t.end[name], t.fresh[name]))
+		}
+	}
+	return errors.Join(grown...)
+}
+
+// between returns the samples of a part of the run.
+func (t *table) between(from, to float64) []sample {
+	var out []sample
+	for _, s := range t.samples {
+		if part := s.at.Seconds() / t.duration.Seconds(); part >= from && part < to {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// median returns the median of those samples that have the figure.
+func median(samples []sample, name string) float64 {
+	var v []float64
+	for _, s := range samples {
+		if f, ok := s.figures[name]; ok {
+			v = append(v, f)
+		}
+	}
+	if len(v) == 0 {
+		return 0
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// write writes the page.
+func (t *table) write(path string, verdict error) error {
+	words := "Nothing grew by more than its tolerance."
+	if verdict != nil {
+		words = "It was NOT flat: " + strings.ReplaceAll(verdict.Error(), "\n", "; ") + "."
+	}
+	page := fmt.Sprintf(`# Soak
+
+Written by `+"`make soak`"+`; don't edit it. %d containers at a time live whole
+lives on a real Docker engine: created and run, a command executed, the log
+read, stopped, deleted. %d more run from the beginning to the end. On %s UTC for %v,
+load average %s at the end.
+
+%s Compared are the medians of the fifth of the run that begins at %.0f%% and of
+the last fifth. Memory may be 15%% and 4 MB higher, the data 15%% and 1 MB,
+descriptors 16, threads 8, latencies (medians of the interval) half as long again
+and 50 ms, times what create and start on the engine itself (the column engine)
+took longer, for the machine does other things, too. The data grows until the log has its %d entries, and is not judged
+before.
+
+Goroutines at the end, counted when the processes were ended: server %.0f and agent
+%.0f; fresh ones that run the same standing containers have %.0f and %.0f, and %d more
+are let pass, for connections that are kept.
+
+`, *lives, *standing, time.Now().UTC().Format("2006-01-02 15:04"), t.duration, rig.LoadAverage(),
+		words, warm*100, fullLog, t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)
+	return os.WriteFile(path, append([]byte(page), t.text.Bytes()...), 0o644)
+}
