@@ -37,7 +37,7 @@ func containerCommands() []*command {
 		actionCommand(api.Pause, "Pause", "Freeze the processes of containers"),
 		actionCommand(api.Unpause, "Unpause", "Let frozen containers go on"),
 		containerKillCommand(), containerRebuildCommand(), containerRenameCommand(), containerUpdateCommand(), containerWaitCommand(),
-		containerLogsCommand(), containerExecuteCommand(),
+		containerLogsCommand(), containerAttachCommand(), containerExecuteCommand(),
 		containerTopCommand(), containerStatsCommand(), containerCpCommand(), containerDeleteCommand(),
 	}
 }

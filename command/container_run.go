@@ -25,13 +25,14 @@ func containerRunCommand() *command {
 			"container's command.\n\n" +
 			"With -d it prints the uuid once the container has been started, and ends. Ctrl-C stops the\n" +
 			"container; a second one leaves it as it is.\n\n" +
-			"-i and -t keep standard input open and give it a terminal. What you type does not reach the\n" +
-			"container's first process yet: so -i and -it, too, end once the container has been started, and\n" +
-			"say how to get in. -t alone prints what it writes.\n\n" +
+			"-i passes on your standard input, -it gives it your terminal: all keys go to it, Ctrl-C too, and\n" +
+			"Ctrl-P Ctrl-Q leaves it running. With -d, \"magnum container-attach\" joins it later. A process\n" +
+			"doesn't see the end of what is piped into it; \"magnum container-execute -i\" has one that does.\n\n" +
 			"With -rm and without -d, this program deletes the container once it has printed all of its output;\n" +
 			"with -d the server does when it ends.",
 		examples: []string{
 			"magnum container-run busybox echo hello",
+			"magnum container-run -it -rm busybox sh",
 			"magnum container-run -d -name web -p 8080:80 -restart always nginx",
 			"magnum container-run -rm -e KEY=value -v data:/data -m 64m -w /data -u nobody busybox ls -l",
 		},
@@ -51,13 +52,16 @@ func containerRunCommand() *command {
 				if spec.body["image"] == nil && spec.body["image_id"] == nil {
 					return usagef("IMAGE is missing")
 				}
+				if _, ok := terminalOf(e.stdin); !ok && !detach && spec.is("stdin") && spec.is("tty") {
+					return usagef("-it is your terminal, and standard input is none: leave out -t to pipe into it, or start it with -d")
+				}
 				client, err := conn.client(e)
 				if err != nil {
 					return err
 				}
 				r := &containerRun{e: e, client: client, wait: wait, remove: spec.is("auto_remove")}
-				if detach || spec.is("stdin") {
-					return r.detached(ctx, spec.body, !detach)
+				if detach {
+					return r.detached(ctx, spec.body)
 				}
 				// The server would delete it, and its logs, as soon as it
 				// ends; here its output is wanted first.
@@ -92,7 +96,7 @@ func (r *containerRun) create(ctx context.Context, body map[string]any) (*struct
 }
 
 // detached starts the container and prints its uuid.
-func (r *containerRun) detached(ctx context.Context, body map[string]any, hint bool) error {
+func (r *containerRun) detached(ctx context.Context, body map[string]any) error {
 	c, err := r.create(ctx, body)
 	if r.remove && structs.CodeOf(err) == structs.CodeNotFound && r.made != nil {
 		c, err = r.made, nil // it has ended and is deleted already
@@ -100,10 +104,6 @@ func (r *containerRun) detached(ctx context.Context, body map[string]any, hint b
 	if err != nil {
 		leftAlone(r.e, r.made, err)
 		return err
-	}
-	if hint {
-		fmt.Fprintf(r.e.stderr, "container %s has been started; attaching to it is not possible yet. "+
-			"Get in with \"magnum container-execute -it %s sh\"\n", c.Name, c.Name)
 	}
 	_, err = fmt.Fprintln(r.e.stdout, c.UUID)
 	return err
@@ -135,10 +135,15 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 		defer close(stopped)
 		r.stopOnInterrupt(ctx, live, leave, c)
 	}()
-	err = r.output(live, c)
+	err = r.join(live, c)
 	left := live.Err() != nil
 	leave()
 	<-stopped
+	if errors.Is(err, errDetached) {
+		fmt.Fprintf(r.e.stderr, "container %s goes on: \"magnum container-attach %s\" joins it again\n", c.Name, c.UUID)
+		r.remove = false
+		return nil
+	}
 	if left {
 		fmt.Fprintf(r.e.stderr, "container %s is left as it is: see \"magnum container-show %s\"\n", c.Name, c.UUID)
 		r.remove = false

@@ -298,9 +298,10 @@ func (l *life) run() {
 	// The server deletes what runs in the background with --rm.
 	l.awaitGone(strings.TrimSpace(l.says([]string{"container-run", "-d", "--rm", image, "true"})))
 
-	r = l.magnum("container-run", "-it", "--name", "tty", image, "sh")
-	if r.code != 0 || !strings.Contains(r.stderr, "container-execute -it tty") || l.field("tty", "tty") != "true" || l.field("tty", "status") != "Running" {
-		l.Errorf("-it: %+v", r)
+	l.refused(2, []string{"container-run", "-it", image, "sh"}, "standard input is none", "-d")
+	r = l.magnum("container-run", "-d", "-it", "--name", "tty", image, "sh")
+	if r.code != 0 || l.field("tty", "tty") != "true" || l.field("tty", "status") != "Running" {
+		l.Errorf("-d -it: %+v", r)
 	}
 	l.says([]string{"container-delete", "-force", "tty"})
 	if r := l.once("-t", image, "sh", "-c", "tty && echo err >&2"); r.stdout != "/dev/pts/0\r\nerr\r\n" {
