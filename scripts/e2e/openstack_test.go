@@ -197,6 +197,11 @@ func TestOpenStackClient(t *testing.T) {
 	c.accepted("stop", "--timeout", "5", "renamed")
 	shows("renamed", structs.ContainerStopped)
 
+	// action list: who did what, the newest first.
+	if out := c.openstack("action", "list", "-f", "value", "-c", "action", "renamed").must(t); strings.Join(strings.Fields(out), " ") != "stop update reboot unpause pause start create" {
+		t.Errorf("actions: %q", out)
+	}
+
 	// delete: what runs only if it is told so.
 	c.accepted("start", "ran")
 	shows("ran", structs.ContainerRunning)
