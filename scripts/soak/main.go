@@ -20,7 +20,7 @@ var (
 	duration = flag.Duration("duration", 30*time.Minute, "of the whole run, at least 1m")
 	lives    = flag.Int("lives", 4, "containers that live at the same time")
 	standing = flag.Int("standing", 10, "containers that run from the beginning to the end")
-	page     = flag.String("page", "", "write the table to this file, as a page of the manual")
+	page     = flag.String("page", "", "write the table to this file, as a page of the manual; not after a shorter run than 30m")
 )
 
 func main() {
@@ -61,7 +61,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	verdict := table.flat()
-	if *page != "" {
+	if *page != "" && *duration >= 30*time.Minute {
 		if err := table.write(*page, verdict); err != nil {
 			return err
 		}
