@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -245,5 +246,67 @@ func TestOpenStackTop(t *testing.T) {
 	}
 	if _, err := c.client.Containers().Delete(c.ctx(), "busy", api.DeleteOptions{Force: true}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOpenStackTerminal types into the client's interactive commands, each on a
+// terminal of its own.
+func TestOpenStackTerminal(t *testing.T) {
+	c := newCluster(t)
+	r := c.request("shell", "")
+	r.Command, r.TTY, r.Stdin = &structs.Command{Args: []string{"sh"}}, true, true
+	c.create(r, structs.ContainerRunning)
+	for _, args := range [][]string{{"exec", "--interactive", "shell", "sh"}, {"attach", "shell"}} {
+		c.terminal(args, "echo answer $((40+2))\n", "answer 42")
+	}
+}
+
+// terminal runs an interactive command of OpenStack's client on a terminal,
+// types the text until it has shown the answer, and ends it then.
+func (c *cluster) terminal(args []string, text, answer string) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	all := append([]string{"-c", "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))", "openstack",
+		"--os-auth-type", "admin_token", "--os-token", "unused", "--os-endpoint", "http://" + c.addr + "/v1", "appcontainer"}, args...)
+	cmd := exec.CommandContext(ctx, "python3", all...)
+	cmd.Env = append(os.Environ(), "HOME="+c.dir, "PYTHONWARNINGS=ignore", "no_proxy=127.0.0.1", "TERM=xterm")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		c.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		c.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		c.Fatal(err)
+	}
+	var seen strings.Builder
+	done := false
+	// What is typed before the client has its terminal as it wants it is lost.
+	var typing sync.WaitGroup
+	typing.Go(func() {
+		for ctx.Err() == nil {
+			fmt.Fprint(in, text) // fails once the client has ended
+			select {
+			case <-ctx.Done():
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+	})
+	buf := make([]byte, 4096)
+	for !done {
+		n, err := out.Read(buf)
+		seen.Write(buf[:n])
+		if done = strings.Contains(seen.String(), answer); err != nil {
+			break
+		}
+	}
+	cancel()
+	typing.Wait()
+	_ = cmd.Wait() // it was ended
+	if !done {
+		c.Errorf("openstack appcontainer %v showed %q", args, seen.String())
 	}
 }
