@@ -230,3 +230,26 @@ func (t Containers) Execute(ctx context.Context, ident string, req structs.ExecR
 	}
 	return body, meta, nil
 }
+
+// Actions returns what was done to a container, the newest first. CodeNotFound.
+func (t Containers) Actions(ctx context.Context, ident string) ([]structs.ActionBody, Meta, error) {
+	path, err := objectPath("containers", ident, "actions")
+	if err != nil {
+		return nil, Meta{}, err
+	}
+	var body struct {
+		Actions []json.RawMessage `json:"actions"`
+	}
+	meta, err := t.c.do(ctx, call{method: http.MethodGet, path: path}, &body)
+	if err != nil {
+		return nil, meta, err
+	}
+	meta.Items = body.Actions
+	actions := make([]structs.ActionBody, len(body.Actions))
+	for i, raw := range body.Actions {
+		if err := json.Unmarshal(raw, &actions[i]); err != nil {
+			return nil, meta, structs.Errorf(structs.CodeInternal, "an action of container %s is not magnum's: %w", ident, err)
+		}
+	}
+	return actions, meta, nil
+}

@@ -84,7 +84,7 @@ func commands() []*command {
 
 // clientCommands are about magnum itself.
 func clientCommands() []*command {
-	return []*command{statusCommand(), versionCommand(), completionCommand(), helpCommand()}
+	return []*command{statusCommand(), eventsCommand(), versionCommand(), completionCommand(), helpCommand()}
 }
 
 // findCommand returns the command of a name, nil if there is none.

@@ -38,7 +38,7 @@ func containerCommands() []*command {
 		actionCommand(api.Unpause, "Unpause", "Let frozen containers go on"),
 		containerKillCommand(), containerRebuildCommand(), containerRenameCommand(), containerUpdateCommand(), containerWaitCommand(),
 		containerLogsCommand(), containerAttachCommand(), containerExecuteCommand(),
-		containerTopCommand(), containerStatsCommand(), containerCpCommand(), containerDeleteCommand(),
+		containerTopCommand(), containerStatsCommand(), containerActionsCommand(), containerCpCommand(), containerDeleteCommand(),
 	}
 }
 
@@ -85,6 +85,12 @@ func containerCreateCommand() *command {
 					file = "-"
 				}
 				if err := spec.command(args); err != nil {
+					return err
+				}
+				if file == "-" && spec.passwordStdin {
+					return usagef("-json - and -registry-password-stdin both read standard input")
+				}
+				if err := spec.secrets(); err != nil {
 					return err
 				}
 				body, err := spec.bodyOver(e, file)

@@ -18,6 +18,10 @@ var completeFiles = complete.PredictFiles("*")
 type containerFlags struct {
 	e    *env
 	body map[string]any // the request, by JSON names: only what was given
+
+	noCheck       bool             // no health check
+	registry      structs.Registry // without its password
+	passwordStdin bool             // that stands on standard input
 }
 
 func newContainerFlags(e *env) *containerFlags {
@@ -78,6 +82,8 @@ func (c *containerFlags) flags(f *flagSet) {
 		return pairInto(c.pairs("constraints"))(s)
 	})
 	c.size(f, "log_max_size", "log-max-size", "size of one of three log files (default 10m)")
+	c.healthFlags(f)
+	c.registryFlags(f)
 	c.text(f, "uuid", "uuid", "UUID", "its uuid (default a new one)")
 }
 

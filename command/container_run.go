@@ -55,6 +55,9 @@ func containerRunCommand() *command {
 				if _, ok := terminalOf(e.stdin); !ok && !detach && spec.is("stdin") && spec.is("tty") {
 					return usagef("-it is your terminal, and standard input is none: leave out -t to pipe into it, or start it with -d")
 				}
+				if err := spec.secrets(); err != nil {
+					return err
+				}
 				client, err := conn.client(e)
 				if err != nil {
 					return err

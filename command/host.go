@@ -23,4 +23,6 @@ var hosts = noun{
 	},
 }
 
-func hostCommands() []*command { return []*command{hosts.listCommand(), hosts.showCommand()} }
+func hostCommands() []*command {
+	return []*command{hosts.listCommand(), hosts.showCommand(), drainCommand(true), drainCommand(false), hostLabelCommand()}
+}

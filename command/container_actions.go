@@ -1,0 +1,37 @@
+package command
+
+import (
+	"context"
+)
+
+func containerActionsCommand() *command {
+	return &command{
+		name: "container-actions", group: groupContainers, args: "CONTAINER", complete: completeContainers,
+		synopsis: "List what was done to a container",
+		about:    "The newest first, with who did it, when, and how it ended; the server keeps the last 20.",
+		examples: []string{"magnum container-actions web1", "magnum container-actions -format '{{.action}} {{.result}}' web1"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			out := output{isWide: true}
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args, "CONTAINER"); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				_, meta, err := client.Containers().Actions(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return out.list(e.stdout, meta.Items, []string{"action", "user_id", "started_at", "result", "message"}, []string{"finished_at", "request_id"}, false)
+			}
+		},
+	}
+}

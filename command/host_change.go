@@ -1,0 +1,87 @@
+package command
+
+import (
+	"context"
+	"strings"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// drainCommand is host-drain, or host-undrain.
+func drainCommand(on bool) *command {
+	c := &command{
+		name: "host-undrain", group: groupHosts, args: "HOST [HOST...]", complete: completeHosts,
+		synopsis: "Place containers on hosts again",
+		examples: []string{"magnum host-undrain host-1"},
+	}
+	if on {
+		c.name, c.synopsis = "host-drain", "Place nothing new on hosts"
+		c.about = "What runs there goes on: stop or delete it yourself. host-undrain ends it."
+		c.examples = []string{"magnum host-drain host-1 host-2", "magnum container-list -host host-1"}
+	}
+	c.setup = func(e *env, f *flagSet) runFunc {
+		var conn connection
+		conn.flags(f)
+		return func(ctx context.Context, args []string) error {
+			client, err := conn.client(e)
+			if err != nil {
+				return err
+			}
+			verb := structs.Title(strings.TrimPrefix(c.name, "host-"))
+			return e.onMany(ctx, verb, structs.KindHost, args, func(ctx context.Context, ident string) error {
+				_, _, err := client.Hosts().Drain(ctx, ident, on)
+				return err
+			})
+		}
+	}
+	return c
+}
+
+func hostLabelCommand() *command {
+	return &command{
+		name: "host-label", group: groupHosts, args: "HOST KEY=VALUE|KEY-...", complete: completeHosts,
+		synopsis: "Set labels of a host, or take them away",
+		about: "KEY=VALUE sets a label, KEY- takes it away. These are the labels that operators give; those that the\n" +
+			"host's agent was started with are the agent's. Bays and containers choose hosts by both.",
+		examples: []string{"magnum host-label host-1 zone=a disk=ssd", "magnum host-label host-1 disk-"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var out output
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if len(args) == 0 {
+					return usagef("HOST is missing")
+				}
+				if len(args) == 1 {
+					return usagef("KEY=VALUE is missing")
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				var ops []structs.PatchOp
+				for _, arg := range args[1:] {
+					key, value, isSet := strings.Cut(arg, "=")
+					bare, isRemoved := strings.CutSuffix(arg, "-")
+					switch {
+					case isSet && key != "":
+						ops = append(ops, structs.PatchOp{Op: "add", Path: "/labels/" + key, Value: value})
+					case !isSet && isRemoved && bare != "":
+						ops = append(ops, structs.PatchOp{Op: "remove", Path: "/labels/" + bare})
+					default:
+						return usagef("%q is neither KEY=VALUE nor KEY-", arg)
+					}
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				_, meta, err := client.Hosts().Update(ctx, args[0], ops)
+				if err != nil {
+					return err
+				}
+				return out.show(e.stdout, meta.Raw)
+			}
+		},
+	}
+}
