@@ -203,8 +203,9 @@ type Backend interface {
 	// until it ends, and returns its exit code; nil if the engine has let go
 	// of the streams before, as it does on its detach keys. size is of the
 	// terminal, if the container has one. What comes on Stdin is lost unless
-	// the spec keeps standard input open. The end of ctx, or of Stdin, leaves
-	// the process as it is. ErrNotFound, ErrNotRunning.
+	// the spec keeps standard input open. With a terminal, the end of ctx or of
+	// Stdin leaves the process as it is; without one, either is the end of the
+	// process's standard input. ErrNotFound, ErrNotRunning.
 	Attach(ctx context.Context, engineID string, size structs.Resize, streams ExecStreams) (exitCode *int, err error)
 
 	// Stats calls each with what the container uses now, and with stream once

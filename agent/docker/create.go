@@ -147,7 +147,9 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	conf := &container.Config{
 		Hostname: spec.Hostname, User: spec.User, WorkingDir: spec.Workdir, Image: spec.Image,
 		Cmd: spec.Command, Entrypoint: spec.Entrypoint,
-		Tty: spec.TTY, OpenStdin: spec.Stdin, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
+		// As docker run -i has it: without a terminal, the end of the first
+		// client's input is the end of the process's.
+		Tty: spec.TTY, OpenStdin: spec.Stdin, StdinOnce: spec.Stdin && !spec.TTY, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
 		ExposedPorts: make(nat.PortSet, len(spec.Ports)),
 		Labels:       make(map[string]string, len(spec.Labels)+7),
 	}

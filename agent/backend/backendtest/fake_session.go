@@ -147,6 +147,9 @@ func (f *Fake) feed(p *process, stdin io.Reader) {
 			close(p.changed)
 			p.changed = make(chan struct{})
 		}
+		if err != nil && p.reads && !p.spec.TTY && p.State == backend.StateRunning {
+			f.exitLocked(p, 0)
+		}
 		f.mu.Unlock()
 		if err != nil {
 			return

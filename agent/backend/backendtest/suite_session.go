@@ -47,7 +47,7 @@ func (x *bench) echoes(a *attached) {
 		x.must(err, "standard input")
 		select {
 		case got := <-a.out:
-			if !strings.HasPrefix(got, "hi\n") {
+			if !strings.HasPrefix(strings.ReplaceAll(got, "\r", ""), "hi\n") { // a terminal adds them
 				x.Fatalf("cat answers %q", got)
 			}
 			return
@@ -89,8 +89,23 @@ func testAttach(x *bench) {
 	}
 }
 
-func testAttachLeft(x *bench) {
+// Without a terminal the end of the first one's input is the process's.
+func testAttachInputEnds(x *bench) {
 	c := x.started(cat())
+	a := x.attach(x.ctx, c)
+	x.echoes(a)
+	x.must(a.input.Close(), "end of input")
+	x.must(x.ends(a), "attach")
+	if a.code == nil || *a.code != 0 {
+		x.Fatalf("exit code is %v, want 0", a.code)
+	}
+}
+
+// With a terminal people come and go.
+func testAttachLeft(x *bench) {
+	spec := cat()
+	spec.TTY = true
+	c := x.started(spec)
 	ctx, cancel := context.WithCancel(x.ctx)
 	first, second := x.attach(ctx, c), x.attach(x.ctx, c)
 	defer second.input.Close()
