@@ -17,11 +17,12 @@ import (
 )
 
 // catHost runs an agent with container a, whose process answers what it reads.
-func catHost(t *testing.T) (*fakeServer, *backendtest.Fake, structs.Assignment) {
+// tty says whether it has a terminal.
+func catHost(t *testing.T, tty bool) (*fakeServer, *backendtest.Fake, structs.Assignment) {
 	t.Helper()
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	a := command(want("a", 1, structs.DesiredRunning), "cat")
-	a.Spec.Stdin = true
+	a.Spec.Stdin, a.Spec.TTY = true, tty
 	s.assign(a)
 	r := runAgent(t, t.TempDir(), fake, nil, s)
 	t.Cleanup(r.stop)
@@ -62,8 +63,10 @@ func echo(t *testing.T, conn *websocket.Conn) {
 }
 
 func TestAttachSession(t *testing.T) {
-	s, fake, a := catHost(t)
-	attach := kind(structs.SessionAttach, func(o *structs.SessionOffer) { o.Exec = &structs.ExecRequest{Stdin: true, Width: 80, Height: 24} })
+	s, fake, a := catHost(t, true)
+	attach := kind(structs.SessionAttach, func(o *structs.SessionOffer) {
+		o.Exec = &structs.ExecRequest{Stdin: true, TTY: true, Width: 80, Height: 24}
+	})
 	left := s.offer(attach)
 	echo(t, left)
 	_ = left.CloseNow()
@@ -85,8 +88,19 @@ func TestAttachSession(t *testing.T) {
 	}
 }
 
+// Without a terminal the end of the input ends a filter.
+func TestAttachSessionInputEnds(t *testing.T) {
+	s, _, _ := catHost(t, false)
+	conn := s.offer(kind(structs.SessionAttach, func(o *structs.SessionOffer) { o.Exec = &structs.ExecRequest{Stdin: true} }))
+	echo(t, conn)
+	say(t, conn, structs.ChannelControl, `{"eof":true}`)
+	if got := listen(t, conn); got.last.ExitCode == nil || *got.last.ExitCode != 0 {
+		t.Fatalf("attach ends with %+v", got.last)
+	}
+}
+
 func TestStatsAndTopSessions(t *testing.T) {
-	s, fake, a := catHost(t)
+	s, fake, a := catHost(t, false)
 	var stats structs.StatsBody
 	got := listen(t, s.offer(kind(structs.SessionStats, nil)))
 	if err := json.Unmarshal([]byte(got.stdout), &stats); err != nil || stats.MemoryUsed == 0 || stats.ReadAt.IsZero() || !got.last.Done {
@@ -148,7 +162,7 @@ func upload(t *testing.T, conn *websocket.Conn, archive []byte) {
 }
 
 func TestArchiveSessions(t *testing.T) {
-	s, fake, a := catHost(t)
+	s, fake, a := catHost(t, false)
 	at := func(k structs.SessionKind, path string) structs.SessionOffer {
 		return kind(k, func(o *structs.SessionOffer) { o.Path = path })
 	}
