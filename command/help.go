@@ -23,7 +23,7 @@ const exitCodesText = `Exit codes:
   1    failed; one sentence on standard error says why
   2    the command line makes no sense
   130  interrupted
-container-run and container-execute exit with the code of the command that they ran.`
+container-run, container-attach and container-execute exit with the code of the command that ran.`
 
 const environmentText = `Environment:
   MAGNUM_ADDR  the server, host[:port] or a URL (flag -addr; default http://127.0.0.1:9511)

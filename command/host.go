@@ -10,7 +10,7 @@ import (
 var hosts = noun{
 	kind: structs.KindHost, group: groupHosts, plural: "hosts", complete: completeHosts,
 	columns: []string{"uuid", "name", "state", "backend", "containers"},
-	wide:    []string{"bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
+	wide:    []string{"draining", "bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
 	filters: []string{"name", "status", "bay", "label"},
 	detail:  true,
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
