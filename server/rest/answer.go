@@ -75,10 +75,6 @@ func (e *encoder) free() {
 
 // value appends the JSON of v.
 func (e *encoder) value(v any) error {
-	if a, ok := v.(appender); ok {
-		e.buf.Write(a.appendJSON(e.buf.AvailableBuffer()))
-		return nil
-	}
 	if err := e.json.Encode(v); err != nil {
 		return fmt.Errorf("encode %T: %w", v, err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// containerBrief is a container as lists show it; see containerLine.
+// containerBrief is a container as lists show it; see appendContainer.
 type containerBrief struct {
 	UUID    string                  `json:"uuid"`
 	Name    string                  `json:"name"`
@@ -35,8 +35,15 @@ var containers = &resource{
 		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
 		"host":   filterHost,
 	},
-	brief: func(v view, r structs.Row) any { return containerLine{v.base, r.(*structs.Container)} },
-	full:  func(v view, r structs.Row) any { return v.container(r.(*structs.Container)) },
+	brief: func(v view, r structs.Row) any {
+		c := r.(*structs.Container)
+		return containerBrief{
+			UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: c.Spec.Image,
+			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.links("containers", c.ID),
+		}
+	},
+	append: appendContainer,
+	full:   func(v view, r structs.Row) any { return v.container(r.(*structs.Container)) },
 }
 
 // filterHost takes a host's UUID or the name that containers show. It looks no

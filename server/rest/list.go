@@ -34,7 +34,9 @@ type resource struct {
 	// filters make a test of a row from an argument's value.
 	filters map[string]func(v view, value string) (func(structs.Row) bool, error)
 	brief   func(v view, row structs.Row) any // as lists show it
-	full    func(v view, row structs.Row) any
+	// append appends the JSON of what brief returns. nil means by way of it.
+	append func(b []byte, base string, row structs.Row) []byte
+	full   func(v view, row structs.Row) any
 }
 
 // watch is a list of rows that a list shows.
@@ -198,7 +200,7 @@ func (res *resource) take(v view, project string, p page, keep func(structs.Row)
 	if inOrder && p.marker != nil {
 		after = p.marker.Base().Seq
 	}
-	var rows []structs.Row
+	rows := make([]structs.Row, 0, min(p.limit, 100))
 	for r := range res.all(v, project, after) {
 		if keep != nil && !keep(r) {
 			continue
@@ -290,6 +292,10 @@ func (res *resource) answer(q *request, v view, p page, rows []structs.Row, deta
 	for i, r := range rows {
 		if i > 0 {
 			e.buf.WriteByte(',')
+		}
+		if !detail && res.append != nil {
+			e.buf.Write(res.append(e.buf.AvailableBuffer(), v.base, r))
+			continue
 		}
 		body := res.brief
 		if detail {
