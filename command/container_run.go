@@ -26,13 +26,14 @@ func containerRunCommand() *command {
 			"With -d it prints the uuid once the container has been started, and ends. Ctrl-C stops the\n" +
 			"container; a second one leaves it as it is.\n\n" +
 			"-i passes on your standard input, -it gives it your terminal: all keys go to it, Ctrl-C too, and\n" +
-			"Ctrl-P Ctrl-Q leaves it running. With -d, \"magnum container-attach\" joins it later. A process\n" +
-			"doesn't see the end of what is piped into it; \"magnum container-execute -i\" has one that does.\n\n" +
+			"Ctrl-P Ctrl-Q leaves it running. With -d, \"magnum container-attach\" joins it later. What\n" +
+			"is piped into -i has an end for the process, too.\n\n" +
 			"With -rm and without -d, this program deletes the container once it has printed all of its output;\n" +
 			"with -d the server does when it ends.",
 		examples: []string{
 			"magnum container-run busybox echo hello",
 			"magnum container-run -it -rm busybox sh",
+			"sort names | magnum container-run -i -rm busybox uniq",
 			"magnum container-run -d -name web -p 8080:80 -restart always nginx",
 			"magnum container-run -rm -e KEY=value -v data:/data -m 64m -w /data -u nobody busybox ls -l",
 		},

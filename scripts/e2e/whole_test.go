@@ -223,6 +223,11 @@ func (l *life) runAttached() {
 	if r.code != 5 || r.stdout != "ready\ngot typed\n" || r.stderr != "" {
 		l.Errorf("-i: %+v", r)
 	}
+	// So does its end.
+	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "a\nb\n", "container-run", "-i", "--rm", image, "cat")
+	if r.code != 0 || r.stdout != "a\nb\n" || r.stderr != "" {
+		l.Errorf("-i to the end: %+v", r)
+	}
 }
 
 func (l *life) health() {
