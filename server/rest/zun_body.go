@@ -79,6 +79,7 @@ type zunHealthcheck struct {
 var zunContainers = func() *resource {
 	res := *containers
 	res.brief = func(v view, r structs.Row) any { return v.zun(r.(*structs.Container)) }
+	res.append = nil // it writes the lines of our own lists
 	res.full = res.brief
 	res.sorts = map[string]func(a, b structs.Row) int{"image": containers.sorts["image_id"]}
 	for _, key := range []string{"name", "status"} {

@@ -177,6 +177,11 @@ func TestZunShowsAndLists(t *testing.T) {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
 	}
+	// Its lists have what its client prints, which isn't what ours have.
+	line := f.zun("GET", "/v1/containers?name=made", "").is(200).items("containers")[0]
+	if line["image"] != "busybox:latest" || line["status"] != "Created" || line["task_state"] != nil || line["addresses"] == nil || line["ports"] == nil {
+		t.Errorf("a line of the list: %v", line)
+	}
 	page := f.zun("GET", "/v1/containers?limit=2", "").is(200).object()
 	next, _ := page["next"].(string)
 	if !strings.Contains(next, "/v1/containers?") {
