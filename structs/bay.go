@@ -2,7 +2,6 @@ package structs
 
 import (
 	"maps"
-	"time"
 )
 
 // Backend is the kind of engine that a host drives.
@@ -153,8 +152,7 @@ type Host struct {
 	ReportSeq    uint64 // sequence number of the last status report taken in this registration
 	State        HostState
 	StateReason  string
-	BayID        string // the bay that has claimed it, "" if it is free
-	SeenAt       time.Time
+	BayID        string            // the bay that has claimed it, "" if it is free
 	Draining     bool              // nothing new is placed on it, and no bay claims it
 	Labels       map[string]string // stand over the agent's own of the same keys
 }

@@ -146,15 +146,13 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 	changed.Status = structs.BayUpdating
 	changed.UpdatedAt = t.now
 	t.put(&changed)
-	if err := t.release(&changed); err != nil {
-		return nil, err
-	}
+	t.release(&changed)
 	return t.claim(&changed), nil
 }
 
 // release frees hosts without containers while the bay has more hosts than it
 // wants.
-func (t *tx) release(b *structs.Bay) error {
+func (t *tx) release(b *structs.Bay) {
 	var empty []*structs.Host
 	have := 0
 	for h := range t.hostsInBay(b.ID) {
@@ -170,7 +168,6 @@ func (t *tx) release(b *structs.Bay) error {
 		t.free(h)
 		have--
 	}
-	return nil
 }
 
 // free gives the host back.

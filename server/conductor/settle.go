@@ -68,9 +68,7 @@ func (t *tx) growBays() (full bool) {
 		if !t.room() {
 			return true
 		}
-		if err := t.release(b); err != nil {
-			return false
-		}
+		t.release(b)
 		t.claim(b)
 	}
 	return false
