@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,25 +17,52 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
+	"github.com/stackforge/magnum/tlsconf"
 )
 
 // Agent is the agent of one host.
 type Agent struct {
 	conf Config
 	api  *api.Agent
+	tls  *tlsconf.Credentials // nil: no files of TLS
 }
 
-// New returns an agent. It starts nothing and touches no file. CodeInvalid.
+// New returns an agent. It starts nothing, and of all files reads those of TLS
+// only. CodeInvalid.
 func New(conf Config) (*Agent, error) {
 	conf = conf.withDefaults()
 	if err := conf.validate(); err != nil {
 		return nil, err
 	}
-	client, err := api.NewAgent(api.AgentConfig{Servers: conf.Servers, UserAgent: strings.TrimSuffix("magnum-agent/"+conf.Version, "/")})
-	if err != nil {
+	a := &Agent{conf: conf}
+	calls := api.AgentConfig{Servers: conf.Servers, UserAgent: strings.TrimSuffix("magnum-agent/"+conf.Version, "/")}
+	var err error
+	if conf.TLS.Any() {
+		if a.tls, err = tlsconf.Load(conf.TLS); err != nil {
+			return nil, err
+		}
+		transport := api.NewTransport()
+		a.tls.HTTPClient(transport)
+		calls.Secure, calls.HTTPClient = true, &http.Client{Transport: transport}
+	}
+	if a.api, err = api.NewAgent(calls); err != nil {
 		return nil, err
 	}
-	return &Agent{conf: conf, api: client}, nil
+	return a, nil
+}
+
+// Reload reads the files of TLS again, for connections that begin from now on.
+// What can't be read is logged, and everything stays as it was.
+func (a *Agent) Reload() {
+	if a.tls == nil {
+		a.conf.Logger.Info("nothing to read again: there are no certificates")
+		return
+	}
+	if err := a.tls.Reload(); err != nil {
+		a.conf.Logger.Error("certificates can't be read again and stay what they were", "error", err)
+		return
+	}
+	a.conf.Logger.Info("certificates were read again")
 }
 
 // Run is the agent's life: it blocks until ctx ends, and then returns nil; its
@@ -56,25 +85,43 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		log.Warn("journal had damaged lines, which are dropped", "lines", damaged)
 	}
 
-	link := &link{conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
+	link := &link{born: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
 	reports := newReporter(log.Named("report"), link.report)
 	link.registered = reports.register
+	g, runCtx := errgroup.WithContext(ctx)
+	if a.conf.Gossip != nil {
+		link.tooMany = make(chan struct{})
+		find, err := openFinder(a.conf, dir.hostID, dir.file(fileKnown), a.api, link.tooMany)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return find.run(runCtx) })
+	}
+	lease := newLeaseFile(dir.file(fileLease))
+	unguard := a.guardLease(ctx, backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}, j, lease)
+	defer unguard()
 	// Before the first registration nobody could say whose containers are
 	// ours, nor which of them are wanted.
-	if link.renew(ctx, 0) != nil {
-		return nil
+	if link.renew(runCtx, 0) != nil {
+		return g.Wait()
 	}
 	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
+	link.stance, link.renewed = reconciler.stance, reconciler.renew
+	reconciler.nudge = link.hurry
+	if err := reconciler.keepLease(lease); err != nil {
+		return err
+	}
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, a.conf.MaxSessions, log.Named("session"))
 
-	g, runCtx := errgroup.WithContext(ctx)
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })
+	g.Go(func() error { return newImageGC(a.conf).run(runCtx) })
 	g.Go(func() error {
 		defer sessions.wait()
-		return link.poll(runCtx, func(w *structs.Work, server string, quarantine bool) {
-			reconciler.apply(w, quarantine)
+		return link.poll(runCtx, func(w *structs.Work, server string, quarantine bool, in stance) {
+			unguard()
+			reconciler.apply(w, quarantine, in)
 			if w.Full {
 				reports.repeat()
 			}
@@ -88,6 +135,21 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		err = errors.Join(err, a.removeAll(owner))
 	}
 	return err
+}
+
+// guardLease watches over the lease of an earlier life until the function that
+// it returns is called.
+func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal, file *leaseFile) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	if owner.ClusterID != "" {
+		guard := &leaseGuard{backend: a.conf.Backend, owner: owner, journal: j, file: file, log: a.conf.Logger.Named("lease")}
+		running.Go(func() { guard.run(ctx) })
+	}
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // removeLimit is how long a stopping agent takes to remove its containers.

@@ -8,16 +8,20 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/gossip"
 	"github.com/stackforge/magnum/structs"
+	"github.com/stackforge/magnum/tlsconf"
 )
 
 // Config is what an agent needs to know.
 type Config struct {
-	Servers   []string          // addresses, host[:port] or URL; at least one
+	Servers   []string          // addresses, host[:port] or URL; at least one, unless Gossip finds them
+	Gossip    *gossip.Config    // Bind, Port, Cluster, Key and Join of it: finds servers; nil opens no port
 	DataDir   string            // identity, secret and journal; must outlive the process
 	Name      string            // the host's name; default: its hostname
 	JoinToken string            // the cluster's
 	Labels    map[string]string // what bays and constraints can ask for
+	TLS       tlsconf.Files     // of https servers: the CA's file, and its own certificate if it has one; none: the CAs that the machine trusts, and http for addresses that are no URLs
 	Addresses []string          // of the host, for users; default: those of its network interfaces
 	Version   string            // the agent's own, for operators
 
@@ -32,6 +36,13 @@ type Config struct {
 	// RemoveOnStop removes all of the host's containers when Run ends because
 	// its context did. For an agent whose cluster ends with it.
 	RemoveOnStop bool
+
+	// ImageGCHigh is how full in percent the engine's file system may get
+	// before images that no container uses are removed, the least recently
+	// used first, until it is only as full as ImageGCLow says. 0 means never;
+	// a low mark of 0 means five below the high one.
+	ImageGCHigh int
+	ImageGCLow  int
 
 	MaxSessions int           // logs and execute at a time, default 128
 	Backoff     time.Duration // longest pause between two tries of a call to servers, default 5s
@@ -49,6 +60,9 @@ func (c Config) withDefaults() Config {
 	if c.Backoff == 0 {
 		c.Backoff = 5 * time.Second
 	}
+	if c.ImageGCLow == 0 {
+		c.ImageGCLow = max(c.ImageGCHigh-5, 0)
+	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -57,7 +71,7 @@ func (c Config) withDefaults() Config {
 
 func (c Config) validate() error {
 	switch {
-	case len(c.Servers) == 0:
+	case len(c.Servers) == 0 && c.Gossip == nil:
 		return structs.Errorf(structs.CodeInvalid, "no server: name at least one with -server ADDR")
 	case c.DataDir == "":
 		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
@@ -67,10 +81,17 @@ func (c Config) validate() error {
 		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
 	case c.Backend == nil:
 		return structs.Errorf(structs.CodeInvalid, "no backend")
+	case c.ImageGCHigh < 0 || c.ImageGCHigh > 99:
+		return structs.Errorf(structs.CodeInvalid, "-image-gc-high %d not in 1..99 percent (0: never)", c.ImageGCHigh)
+	case c.ImageGCLow < 0 || c.ImageGCLow > c.ImageGCHigh:
+		return structs.Errorf(structs.CodeInvalid, "-image-gc-low %d not in 0..%d percent, the high mark (0: five below it)", c.ImageGCLow, c.ImageGCHigh)
 	case c.MaxSessions < 1:
 		return structs.Errorf(structs.CodeInvalid, "max sessions %d is below 1", c.MaxSessions)
 	case c.Backoff < time.Millisecond:
 		return structs.Errorf(structs.CodeInvalid, "backoff %s is below 1ms", c.Backoff)
+	}
+	if err := c.TLS.Check(false); err != nil {
+		return err
 	}
 	for _, s := range c.Servers {
 		if _, err := api.ParseAddress(s); err != nil {

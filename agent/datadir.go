@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,8 @@ const (
 	fileHost    = "host_id"       // the host's UUID
 	fileSecret  = "agent.secret"  // proves that the host is the one that registered
 	fileJournal = "agent.journal" // see journal
+	fileKnown   = "known-servers" // where servers gossip
+	fileLease   = "agent.lease"   // see leaseFile
 )
 
 // An agent that was killed a moment ago still has its lock until the kernel has
@@ -64,10 +67,11 @@ func (d *dataDir) read() error {
 	}
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return structs.Errorf(structs.CodeConflict, "another agent uses the data dir %s; stop it, or give this one its own with -data-dir", d.path)
+		return structs.Errorf(structs.CodeConflict, "another agent%s uses the data dir %s; stop it, or give this one its own with -data-dir", d.holder(), d.path)
 	case err != nil:
 		return fmt.Errorf("locking %s: %w", d.lock.Name(), err)
 	}
+	d.sign()
 	// The secret comes first: an id without one could never register again.
 	if d.secret, err = d.readOrMake(fileSecret, structs.NewSecret); err != nil {
 		return err
@@ -79,6 +83,24 @@ func (d *dataDir) read() error {
 		return structs.Errorf(structs.CodeInvalid, "%s does not hold a UUID; restore it, or remove the file to join as a new host", d.file(fileHost))
 	}
 	return nil
+}
+
+// sign writes into the lock who holds it, for the message to the next one only:
+// a full disk is no reason not to start.
+func (d *dataDir) sign() {
+	if d.lock.Truncate(0) == nil {
+		_, _ = d.lock.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	}
+}
+
+// holder says who holds the lock, if that can be read.
+func (d *dataDir) holder() string {
+	b, err := os.ReadFile(d.lock.Name())
+	pid, bad := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || bad != nil || pid <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (process %d)", pid)
 }
 
 func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }

@@ -125,20 +125,24 @@ func (h *host) forget(string) {}
 // assign sends an incremental answer and waits until nothing moves.
 func (h *host) assign(as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Assignments: as}, false)
+	h.rec.apply(&structs.Work{Assignments: as}, false, stance{})
 	synctest.Wait()
 }
 
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, false)
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, false, h.rec.stance())
 	synctest.Wait()
 }
 
 // want is an assignment with the spec of a sleeper.
 func want(id string, gen uint64, d structs.Desired) structs.Assignment {
-	return structs.Assignment{ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d, StopTimeout: 10, Spec: backendtest.Sleeper()}
+	start := uint64(0)
+	if d == structs.DesiredRunning {
+		start = gen
+	}
+	return structs.Assignment{StartGeneration: start, ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d, StopTimeout: 10, Spec: backendtest.Sleeper()}
 }
 
 func ref(a structs.Assignment) backend.Ref {

@@ -12,7 +12,7 @@ import (
 
 // killWith is the assignment after a user's kill.
 func killWith(a structs.Assignment, signal string) structs.Assignment {
-	a = next(a, a.Desired)
+	a = same(a)
 	a.KillGeneration, a.Signal = a.Generation, signal
 	return a
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func limited(a structs.Assignment, memory, milliCPU int64) structs.Assignment {
-	a = next(a, a.Desired)
+	a = same(a)
 	spec := *a.Spec
 	spec.Memory, spec.MilliCPU = memory, milliCPU
 	a.Spec = &spec
@@ -60,6 +60,7 @@ func TestLimitsAreNoOtherSpec(t *testing.T) {
 		h.assign(a)
 		h.fake.Fault = h.seam
 		a = limited(a, 64<<20, 0)
+		a.Observed = 0 // nobody has told of the first generation
 		h.settle(a, func() int { return 0 })
 		h.settled(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
@@ -112,6 +113,97 @@ func TestLimitsThatHeal(t *testing.T) {
 		h.expect(a, structs.ContainerRunning, true)
 		refuse.Store(false)
 		h.after(2 * limitRetry)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+	})
+}
+
+// TestLimitsStartNothing: limits that change in the instant in which a process
+// ends by itself are no reason to start it, whatever was refused before.
+func TestLimitsStartNothing(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		inHost(t, func(h *host) {
+			a := want("a", 1, structs.DesiredRunning)
+			h.assign(a)
+			h.fake.Exit(ref(a), 0)
+			if refused { // the user of a signal was quicker, too
+				a = killWith(a, "SIGHUP")
+				h.assign(a)
+				h.expect(a, structs.ContainerStopped, true)
+			}
+			a = limited(a, 64<<20, 0)
+			h.assign(a)
+			if r := h.settled(a, structs.ContainerStopped); !strings.Contains(r.Reason, "its process has ended") {
+				h.Fatalf("told %+v", r)
+			}
+			h.after(time.Hour)
+			h.restart()
+			h.full(true, a)
+			h.settled(a, structs.ContainerStopped)
+			h.counts(a, 1, 0)
+			if got := h.fake.Containers()[ref(a)].Limits; got.Memory != 64<<20 {
+				h.Fatalf("limits are %+v", got)
+			}
+			// Limits that come before the agent has heard of a start don't undo it.
+			a = limited(next(a, structs.DesiredRunning), 32<<20, 0)
+			h.assign(a)
+			h.settled(a, structs.ContainerRunning)
+			h.counts(a, 2, 0)
+		})
+	}
+}
+
+// TestLimitsOfServersOfBefore: from servers that don't tell which generation
+// starts, each may.
+func TestLimitsOfServersOfBefore(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		a.StartGeneration = 0
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 1, 0)
+		a = next(a, structs.DesiredStopped)
+		h.assign(a)
+		h.settled(a, structs.ContainerStopped)
+		a = next(a, structs.DesiredRunning)
+		a.StartGeneration = 0
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 2, 1)
+	})
+}
+
+// TestLimitsInARestartPause: limits are there at once, and the restart comes
+// when its time is.
+func TestLimitsInARestartPause(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := always(want("a", 1, structs.DesiredRunning))
+		h.assign(a)
+		a = killWith(a, "SIGKILL") // the engine's own restarts rest now
+		h.assign(a)
+		a = limited(a, 64<<20, 0)
+		h.assign(a)
+		h.settled(a, structs.ContainerStopped)
+		h.counts(a, 1, 0)
+		h.after(time.Minute)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 2, 0)
+	})
+}
+
+// TestLimitsOfOnePausedFromOutside leave it paused.
+func TestLimitsOfOnePausedFromOutside(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		if err := h.fake.Pause(t.Context(), h.fake.Containers()[ref(a)].EngineID); err != nil {
+			t.Fatal(err)
+		}
+		a = limited(a, 64<<20, 0)
+		h.assign(a)
+		h.settled(a, structs.ContainerPaused)
+		a = next(a, structs.DesiredRunning)
+		h.assign(a)
 		h.settled(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
 	})

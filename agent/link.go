@@ -26,16 +26,30 @@ type link struct {
 	log     hclog.Logger
 	// describe returns the host's fingerprint. It fails while the engine is away.
 	describe func(context.Context) (structs.Fingerprint, error)
+	// born is when this life of the agent began: its polls are numbered by the
+	// time since then.
+	born     time.Time
+	instance string // of this life of the agent
 	// registered is called with each new registration's number.
 	registered func(uint64)
+	// tooMany is closed when the servers advise against gossip; nil without it.
+	tooMany chan struct{}
+	advised sync.Once
+	// stance is asked before each poll how the host stands; renewed is called
+	// when its lease is longer. Both are set before poll is called.
+	stance  func() stance
+	renewed func(until time.Time, grace time.Duration)
 
 	register sync.Mutex // held while registering
 
 	mu           sync.Mutex
 	registration uint64
 	lostAfter    time.Duration
-	full         bool      // somebody wants a full answer
-	fullAt       time.Time // when one was last asked for
+	lease        time.Duration           // how long after sending a poll that is acknowledged leases last
+	proofAt      time.Time               // when proof was last asked for
+	nudge        context.CancelCauseFunc // ends the poll under way; nil if there is none
+	full         bool                    // somebody wants a full answer
+	fullAt       time.Time               // when one was last asked for
 }
 
 // minLostAfter is what host_lost_after is taken for if it is less: a poll of
@@ -59,10 +73,11 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 	}
 	retry := backoff{min: 100 * time.Millisecond, max: l.conf.Backoff}
 	for {
-		answer, err := l.enrol(ctx)
+		answer, err := l.enrol(ctx, stale)
 		if err == nil {
 			l.mu.Lock()
 			l.registration, l.lostAfter = answer.Registration, max(answer.HostLostAfter, minLostAfter)
+			l.lease = min(answer.Lease, l.lostAfter)
 			l.mu.Unlock()
 			l.registered(answer.Registration)
 			return nil
@@ -77,8 +92,8 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 	}
 }
 
-// enrol makes one attempt to register.
-func (l *link) enrol(ctx context.Context) (*structs.HostRegistered, error) {
+// enrol makes one attempt to register, after the registration numbered stale.
+func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered, error) {
 	fingerprint, err := l.describe(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the engine can't be asked: %w", err)
@@ -86,6 +101,8 @@ func (l *link) enrol(ctx context.Context) (*structs.HostRegistered, error) {
 	server := l.api.Server()
 	answer, err := l.api.Register(ctx, structs.HostRegister{
 		HostID: l.dir.hostID, Name: l.conf.Name, JoinToken: l.conf.JoinToken, Secret: l.dir.secret, Fingerprint: fingerprint,
+		Follows:  l.follows(l.journal.position()),
+		Instance: l.instance, Registration: stale,
 	})
 	if err != nil {
 		return nil, err
@@ -96,8 +113,19 @@ func (l *link) enrol(ctx context.Context) (*structs.HostRegistered, error) {
 	}
 	l.api.Use(l.dir.hostID, l.dir.secret, answer.Registration)
 	l.api.SetServers(answer.Servers)
+	if answer.NoGossip && l.tooMany != nil {
+		l.advised.Do(func() {
+			l.log.Info("the servers have more hosts than gossip is good for: going on without it")
+			close(l.tooMany)
+		})
+	}
 	l.log.Info("registered", "host_id", l.dir.hostID, "registration", answer.Registration, "server", server, "cluster_id", answer.ClusterID)
 	return answer, nil
+}
+
+// follows is what the agent is, and may be, a part of.
+func (l *link) follows(at seen) structs.Following {
+	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore}
 }
 
 // accept checks that an answer is of the agent's own cluster, which is the
@@ -105,19 +133,12 @@ func (l *link) enrol(ctx context.Context) (*structs.HostRegistered, error) {
 // the operator allows. CodeForbidden.
 func (l *link) accept(clusterID string, incarnation uint64) error {
 	at := l.journal.position()
+	if err := l.follows(at).Check(clusterID, incarnation); err != nil {
+		return err
+	}
 	switch {
-	case clusterID == "":
-		return structs.Errorf(structs.CodeForbidden, "the server names no cluster")
 	case at.ClusterID == "":
 		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation})
-	case clusterID != at.ClusterID:
-		return structs.Errorf(structs.CodeForbidden,
-			"the server is of cluster %s, but this host belongs to cluster %s and its containers are left alone; correct -server, or give the agent a new data dir", clusterID, at.ClusterID)
-	case incarnation < at.Incarnation:
-		return structs.Errorf(structs.CodeForbidden, "the server is at incarnation %d of the cluster, this host has seen %d; the server is outdated", incarnation, at.Incarnation)
-	case incarnation > at.Incarnation && !l.conf.FollowRestore:
-		return structs.Errorf(structs.CodeForbidden,
-			"the cluster was restored from a snapshot (incarnation %d, this host has followed %d) and its containers are left alone; start the agent with -follow-restore to follow it", incarnation, at.Incarnation)
 	case incarnation > at.Incarnation:
 		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know stay", "incarnation", incarnation)
 		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation, Quarantine: true})
@@ -175,7 +196,7 @@ func (l *link) takeFull() bool {
 
 // poll pulls work until ctx ends, and hands each answer that the agent follows
 // to take, in order.
-func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, quarantine bool)) error {
+func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, quarantine bool, in stance)) error {
 	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
 	first := true // nothing is known: ask for everything
 	for ctx.Err() == nil {
@@ -185,7 +206,11 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 		if first || l.takeFull() {
 			req.Index = 0
 		}
-		w, server, err := l.api.Work(ctx, req)
+		in := l.ask(&req, registration)
+		pollCtx, done := l.nudgeable(ctx)
+		w, server, err := l.api.Work(pollCtx, req)
+		nudged := context.Cause(pollCtx) == errNudged
+		done()
 		if err == nil {
 			err = l.follow(w, req.Index == 0)
 			if err != nil {
@@ -199,10 +224,13 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 			if len(w.Servers) > 0 {
 				l.api.SetServers(w.Servers)
 			}
-			take(w, server, l.journal.position().Quarantine)
+			l.extend(w.Acknowledged, registration, req.Sent)
+			take(w, server, l.journal.position().Quarantine, in)
 			continue
 		case ctx.Err() != nil:
 			return nil
+		case nudged:
+			continue
 		case isStale(err):
 			l.complain("the server does not know this registration; registering again", err)
 			// Two agents with copies of one data dir take it from each

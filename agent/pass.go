@@ -180,6 +180,9 @@ func (p *pass) act(ctx context.Context) (time.Duration, error) {
 
 // reach brings the process into the state that is wanted.
 func (p *pass) reach(ctx context.Context) (time.Duration, error) {
+	if held, again, err := p.guard(ctx); held {
+		return again, err
+	}
 	switch p.want.Desired {
 	case structs.DesiredRunning:
 		return p.keepRunning(ctx)

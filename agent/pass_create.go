@@ -103,6 +103,9 @@ func (p *pass) adopt() error {
 	if !p.rec.Created {
 		p.rec.Created, changed = true, true
 	}
+	if lease := p.want.Spec != nil && p.want.Spec.Exclusive == structs.ExclusiveLease; lease != p.rec.Lease {
+		p.rec.Lease, changed = lease, true
+	}
 	if !p.known && p.want.Observed > p.rec.Generation {
 		// The journal is lost; what the servers have heard is still true.
 		p.rec.Generation, changed = min(p.want.Observed, p.want.Generation), true

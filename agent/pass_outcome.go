@@ -27,6 +27,18 @@ func (p *pass) pending() bool {
 	return p.rec.Generation < gen || p.rec.Failed && p.rec.Reason != p.refused()
 }
 
+// starting reports whether a process that doesn't run, or is paused, is to be
+// started or woken: an action since the last one carried out asks for it, or
+// the last such try has failed. What a signal or limits came to is no reason.
+func (p *pass) starting() bool {
+	gen := p.want.StartGeneration
+	if gen == 0 { // from servers that don't tell
+		return p.pending()
+	}
+	partly := p.rec.Reason == p.rec.Denied || p.rec.Kill != nil && p.rec.Reason == p.rec.Kill.Refused
+	return p.rec.Generation < gen || p.rec.Failed && !partly
+}
+
 // intend writes down that a start is about to come.
 func (p *pass) intend() error {
 	if in := p.rec.Intent; in != nil && in.Generation == p.want.Generation {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
 // Pauses before an ended process is started by its restart policy.
@@ -29,7 +30,7 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 			return p.failed(err, "stopping it failed: ")
 		}
 		return p.start(ctx)
-	case p.cur.State == backend.StatePaused && p.pending():
+	case p.cur.State == backend.StatePaused && p.starting():
 		if err := p.r.backend.Unpause(ctx, p.cur.EngineID); err != nil {
 			return p.failed(err, "unpausing it failed: ")
 		}
@@ -40,19 +41,41 @@ func (p *pass) keepRunning(ctx context.Context) (time.Duration, error) {
 	case p.cur.Live():
 		// Also what somebody else has paused: that is told, not fought.
 		return 0, p.settle()
-	case p.pending():
+	case p.starting():
 		if err := p.intend(); err != nil {
 			return 0, err
 		}
 		return p.start(ctx)
-	case p.want.Spec != nil && p.want.Spec.RestartPolicy.Always():
+	case p.interrupted():
+		return p.resume(ctx)
+	case p.restarts():
+		if p.rec.Generation < p.want.Generation {
+			if err := p.done(); err != nil { // it asked for no start: the policy's pause is nothing to wait for
+				return 0, err
+			}
+		}
 		return p.restart(ctx)
 	}
 	return 0, p.settle()
 }
 
+// restarts reports whether the agent starts the process again that has ended by
+// itself.
+func (p *pass) restarts() bool {
+	if p.want.Spec == nil {
+		return false
+	}
+	policy := p.want.Spec.RestartPolicy
+	if policy.Always() || p.want.Spec.Exclusive == structs.ExclusiveNo {
+		return policy.Always() // on-failure is the engine's
+	}
+	return policy.Name == structs.RestartOnFailure && p.cur.State == backend.StateExited && p.cur.ExitCode != 0 && !p.killed() &&
+		(policy.MaxRetries == 0 || p.rec.Tries < policy.MaxRetries)
+}
+
 // start starts the process for the generation under way.
 func (p *pass) start(ctx context.Context) (time.Duration, error) {
+	p.rec.Tries, p.rec.Lapsed = 0, nil
 	if err := p.r.backend.Start(ctx, p.cur.EngineID); err != nil {
 		return p.failed(err, "starting it failed: ")
 	}
@@ -63,7 +86,7 @@ func (p *pass) start(ctx context.Context) (time.Duration, error) {
 }
 
 // restart starts a process that has ended although its restart policy says
-// always. The engine does that itself unless somebody has stopped or killed the
+// otherwise. The engine does that itself unless somebody has stopped or killed the
 // container by hand, or the engine was killed.
 func (p *pass) restart(ctx context.Context) (time.Duration, error) {
 	if left := p.held(); left > 0 {
@@ -94,6 +117,7 @@ func (p *pass) restart(ctx context.Context) (time.Duration, error) {
 	p.u.deaths++
 	p.r.mu.Unlock()
 	p.rec.Restarts += restarts
+	p.rec.Tries++
 	if err := p.save(); err != nil {
 		return 0, err
 	}

@@ -29,6 +29,17 @@ func next(a structs.Assignment, d structs.Desired) structs.Assignment {
 	a.Observed = a.Generation
 	a.Generation++
 	a.Desired = d
+	if d == structs.DesiredRunning {
+		a.StartGeneration = a.Generation
+	}
+	return a
+}
+
+// same is the assignment after something that starts and stops nothing.
+func same(a structs.Assignment) structs.Assignment {
+	start := a.StartGeneration
+	a = next(a, a.Desired)
+	a.StartGeneration = start
 	return a
 }
 
@@ -541,11 +552,23 @@ func TestEngineAway(t *testing.T) {
 		h.fake.Down()
 		told := h.tellings()
 		h.after(time.Minute)
+		if h.tellings() != told {
+			h.Fatalf("told %+v while the engine was away, and nothing was asked for", h.history[told:])
+		}
 		c := want("c", 1, structs.DesiredRunning)
 		a = next(a, structs.DesiredStopped)
 		h.assign(a, c)
 		h.after(time.Minute)
-		if h.tellings() != told {
+		// What waits says so, once, and is what it was.
+		was := map[string]structs.ContainerStatus{"a": structs.ContainerRunning, "c": structs.ContainerCreating}
+		for _, r := range h.history[told:] {
+			if r.Status != was[r.ContainerID] || r.Failed || r.Generation != map[string]uint64{"a": a.Generation - 1}[r.ContainerID] ||
+				!strings.Contains(r.Reason, "what was asked for is done once it does") {
+				h.Errorf("told %+v while the engine was away", r)
+			}
+			delete(was, r.ContainerID)
+		}
+		if len(was) != 0 || h.tellings() != told+2 {
 			h.Fatalf("told %+v while the engine was away", h.history[told:])
 		}
 		h.fake.Up()
@@ -595,8 +618,8 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		h.assign(a)
 		h.full(false, a)
 		h.full(false)
-		h.rec.apply(&structs.Work{Confirmed: true}, false)
-		h.rec.apply(&structs.Work{Full: true, Confirmed: true}, true) // quarantine
+		h.rec.apply(&structs.Work{Confirmed: true}, false, stance{})
+		h.rec.apply(&structs.Work{Full: true, Confirmed: true}, true, stance{}) // quarantine
 		h.after(time.Hour)
 		h.counts(x, 1, 0)
 		h.counts(a, 1, 0)

@@ -29,15 +29,18 @@ type reconciler struct {
 	needFull func() // asks for a full answer: there are containers that nobody has asked for
 	log      hclog.Logger
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	standing
 	units   map[string]*unit // by container
 	running bool             // between the first list of a run and its end
 	ctx     context.Context  // of the run
 	work    sync.WaitGroup   // the units' goroutines
+
+	looked chan struct{} // closed once the engine has first told what it has
 }
 
 func newReconciler(b backend.Backend, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit)}
+	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit), looked: make(chan struct{})}
 }
 
 // unit is one container on this host. The reconciler's mu guards it.
@@ -59,6 +62,8 @@ type unit struct {
 	reason string    // of what has failed, while it is held
 	lacks  string    // the image for want of which it has failed
 	deaths int       // quick ends in a row of a container that is restarted always
+	told   told      // what was last reported
+	ending time.Time // when a process that was asked to end because the lease did is killed
 }
 
 // calmLocked ends all holding: something has succeeded, or something else is
@@ -94,6 +99,9 @@ func (r *reconciler) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		// What the engine will have when it is back did not run meanwhile:
+		// another host may run it by then.
+		r.unprove()
 		if !away {
 			away = true
 			r.log.Warn("engine is away; its containers are left as they are until it is back", "error", err)
@@ -148,6 +156,11 @@ func (r *reconciler) listed(entries []backend.Entry) {
 	for _, u := range r.units {
 		r.kickLocked(u)
 	}
+	select {
+	case <-r.looked:
+	default:
+		close(r.looked)
+	}
 }
 
 // event takes in one event of the engine.
@@ -180,6 +193,9 @@ func (r *reconciler) imageCameLocked(image string) {
 func (r *reconciler) stop() {
 	r.mu.Lock()
 	r.running = false
+	if r.lapse != nil {
+		r.lapse.Stop()
+	}
 	for _, u := range r.units {
 		if u.timer != nil {
 			u.timer.Stop()
@@ -214,6 +230,9 @@ func (r *reconciler) attend(u *unit) {
 		}
 		r.mu.Unlock()
 		again, err := p.run(r.ctx)
+		if errors.Is(err, backend.ErrAway) && r.ctx.Err() == nil {
+			p.tellAway(err)
+		}
 		r.mu.Lock()
 		u.interrupt = nil
 		if err != nil && !errors.Is(err, errInterrupted) && r.ctx.Err() == nil {
@@ -247,9 +266,10 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 	return retry.next()
 }
 
-// apply takes over an answer that the agent follows. quarantine says that
-// containers which it doesn't name stay, come what may.
-func (r *reconciler) apply(w *structs.Work, quarantine bool) {
+// apply takes over an answer that the agent follows, to a poll for which stance
+// had said in. quarantine says that containers which it doesn't name stay, come
+// what may.
+func (r *reconciler) apply(w *structs.Work, quarantine bool, in stance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range w.Assignments {
@@ -267,6 +287,9 @@ func (r *reconciler) apply(w *structs.Work, quarantine bool) {
 	}
 	if w.Full && w.Confirmed && !quarantine {
 		r.judgeLocked(w)
+	}
+	if w.Full && w.Confirmed {
+		r.proveLocked(in)
 	}
 }
 
@@ -329,8 +352,22 @@ func (r *reconciler) removed(id string, epoch uint64) {
 	r.forget(backend.Ref{ContainerID: id, Epoch: epoch})
 }
 
+// firstLook is how long a session waits for an agent that has just begun to know
+// what its engine has.
+const firstLook = 5 * time.Second
+
 // engineID returns the engine's id of a placement; "" if there is none.
-func (r *reconciler) engineID(ref backend.Ref) string {
+func (r *reconciler) engineID(ctx context.Context, ref backend.Ref) string {
+	select {
+	case <-r.looked:
+	default:
+		ctx, cancel := context.WithTimeout(ctx, firstLook)
+		defer cancel()
+		select {
+		case <-r.looked:
+		case <-ctx.Done():
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if u := r.units[ref.ContainerID]; u != nil {

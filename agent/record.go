@@ -19,6 +19,9 @@ type record struct {
 	Kill        *kill   `json:"kill,omitempty"`     // the last signal that a user has asked for
 	Denied      string  `json:"denied,omitempty"`   // why the engine does not give the limits; "" if it does
 	Restarts    int     `json:"restarts,omitempty"` // by restart policy, up to the last start by the agent
+	Tries       int     `json:"tries,omitempty"`    // of them by the agent since a user last started it; of exclusive ones
+	Lease       bool    `json:"lease,omitempty"`    // it runs only while the host has a lease
+	Lapsed      *intent `json:"lapsed,omitempty"`   // the run that the agent has ended because the lease did: it goes on when there is one again
 	Forgotten   bool    `json:"forget,omitempty"`   // the record is no longer needed
 }
 

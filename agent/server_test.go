@@ -37,6 +37,8 @@ type fakeServer struct {
 	at           map[string]uint64 // index at which want changed
 	offers       []structs.SessionOffer
 	unconfirmed  bool
+	lease        time.Duration
+	mute         bool                  // polls are not acknowledged
 	refuse       func(path string) int // status to answer instead, 0 for none
 	dialed       chan *websocket.Conn
 }
@@ -44,6 +46,8 @@ type fakeServer struct {
 type poll struct {
 	index, incarnation uint64
 	wait               time.Duration
+	sent               uint64
+	registration       string
 }
 
 func newFakeServer(t testing.TB) *fakeServer {
@@ -107,7 +111,7 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	s.secret = req.Secret
 	s.registration++
 	_ = json.NewEncoder(w).Encode(structs.HostRegistered{
-		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second,
+		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second, Lease: s.lease,
 	})
 }
 
@@ -141,7 +145,11 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.t.Errorf("poll's wait: %v", err)
 	}
-	p := poll{index: number("index"), incarnation: number("incarnation"), wait: wait}
+	var sent uint64
+	if r.FormValue("sent") != "" {
+		sent = number("sent")
+	}
+	p := poll{index: number("index"), incarnation: number("incarnation"), wait: wait, sent: sent, registration: r.Header.Get("X-Magnum-Registration")}
 	s.mu.Lock()
 	s.polls = append(s.polls, p)
 	s.mu.Unlock()
@@ -152,6 +160,9 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 			if p.index == 0 || s.at[id] > p.index {
 				answer.Assignments = append(answer.Assignments, a)
 			}
+		}
+		if !s.mute {
+			answer.Acknowledged = sent
 		}
 		changed := s.changed
 		s.offers = nil

@@ -15,15 +15,16 @@ import (
 
 // dialer opens the connection of a session. *api.Agent is one.
 type dialer interface {
-	DialSession(ctx context.Context, server, sid string) (*websocket.Conn, error)
+	DialSession(ctx context.Context, server string, offer structs.SessionOffer) (*websocket.Conn, error)
 }
 
-// sessions are the logs, commands and copies that users have open on this host. Each
-// is a WebSocket to the server that has offered it, and ends with it.
+// sessions are the logs, commands and copies that users have open on this host,
+// and what they ask of its images and volumes. Each is a WebSocket to the server
+// that has offered it, and ends with it.
 type sessions struct {
 	backend  backend.Backend
 	dialer   dialer
-	engineID func(backend.Ref) string
+	engineID func(context.Context, backend.Ref) string
 	log      hclog.Logger
 	slots    chan struct{}
 	running  sync.WaitGroup
@@ -32,7 +33,7 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(backend.Ref) string, most int, log hclog.Logger) *sessions {
+func newSessions(b backend.Backend, d dialer, engineID func(context.Context, backend.Ref) string, most int, log hclog.Logger) *sessions {
 	return &sessions{backend: b, dialer: d, engineID: engineID, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
 }
 
@@ -59,10 +60,10 @@ func (s *sessions) open(ctx context.Context, server string, offer structs.Sessio
 
 // serve is one session from dialling to its end.
 func (s *sessions) serve(ctx context.Context, server string, offer structs.SessionOffer) {
-	conn, err := s.dialer.DialSession(ctx, server, offer.SID)
+	conn, err := s.dialer.DialSession(ctx, server, offer)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.log.Warn("session not opened", "server", server, "container_id", offer.ContainerID, "error", err)
+			s.log.Warn("session not opened", "server", server, "kind", offer.Kind, "container_id", offer.ContainerID, "error", err)
 		}
 		return
 	}
@@ -105,7 +106,10 @@ func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs
 	default:
 		return structs.Control{}, structs.Errorf(structs.CodeUnavailable, "the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
 	}
-	engineID := s.engineID(backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch})
+	if offer.ContainerID == "" {
+		return s.serveHost(ctx, c, in, offer)
+	}
+	engineID := s.engineID(ctx, backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch})
 	if engineID == "" {
 		return structs.Control{}, structs.Errorf(structs.CodeConflict, "container %s is not on its host yet, or no longer; its status says more", offer.ContainerID)
 	}

@@ -38,11 +38,15 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 		}
 		return done, writeJSON(stdout, top)
 	case offer.Kind == structs.SessionArchiveGet && offer.Path != "":
-		return done, s.backend.ArchiveGet(ctx, engineID, offer.Path, &capped{w: stdout, left: structs.MaxArchive})
+		return done, s.backend.ArchiveGet(ctx, engineID, offer.Path, &capped{w: stdout, left: structs.MaxArchive, over: errArchive})
 	case offer.Kind == structs.SessionArchivePut && offer.Path != "":
-		return done, s.backend.ArchivePut(ctx, engineID, offer.Path, &capped{r: in.whole(), left: structs.MaxArchive})
+		return done, s.backend.ArchivePut(ctx, engineID, offer.Path, &capped{r: in.whole(), left: structs.MaxArchive, over: errArchive})
 	}
-	return structs.Control{}, structs.Errorf(structs.CodeInvalid, "this agent knows no sessions of kind %q, or the offer lacks its request; upgrade it", offer.Kind)
+	return structs.Control{}, errKind(offer.Kind)
+}
+
+func errKind(kind structs.SessionKind) error {
+	return structs.Errorf(structs.CodeInvalid, "this agent knows no sessions of kind %q, or the offer lacks its request; upgrade it", kind)
 }
 
 // streams are the ends of a session's process.
@@ -69,12 +73,15 @@ func writeJSON(w io.Writer, v any) error {
 type capped struct {
 	r    io.Reader
 	w    io.Writer
-	left int // bytes
+	left int64 // bytes
+	over error // what it fails with
 }
 
+var errArchive = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that is copied at a time; copy it in parts", structs.MaxArchive)
+
 func (c *capped) take(n int) error {
-	if c.left -= n; c.left < 0 {
-		return structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that is copied at a time; copy it in parts", structs.MaxArchive)
+	if c.left -= int64(n); c.left < 0 {
+		return c.over
 	}
 	return nil
 }

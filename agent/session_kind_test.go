@@ -220,7 +220,7 @@ func TestArchiveSessions(t *testing.T) {
 
 func TestArchiveOutIsCapped(t *testing.T) {
 	var out bytes.Buffer
-	c := &capped{w: &out, left: 10}
+	c := &capped{w: &out, left: 10, over: errArchive}
 	if n, err := c.Write(make([]byte, 10)); n != 10 || err != nil {
 		t.Fatalf("what fits: %d, %v", n, err)
 	}

@@ -18,8 +18,39 @@ func (p *pass) tell() {
 	p.report(p.status(reason), nil)
 }
 
+// told is an observation of one epoch that was reported.
+type told struct {
+	epoch uint64
+	structs.Observed
+}
+
+// tellAway says why nothing is done that was asked for: the engine can't be
+// asked. What was last seen of the container stands; how it is, nobody knows.
+func (p *pass) tellAway(err error) {
+	p.r.mu.Lock()
+	last, wanted := p.u.told, p.u.want != nil
+	p.r.mu.Unlock()
+	if !wanted {
+		return
+	}
+	o := last.Observed
+	if last.epoch != p.want.Epoch {
+		o = structs.Observed{Status: structs.ContainerCreating}
+	}
+	if o.Generation >= p.want.Generation {
+		return // nothing is owed
+	}
+	o.Failed, o.Reason = false, err.Error()+"; what was asked for is done once it does"
+	if o.Reason != last.Reason {
+		p.report(o, nil)
+	}
+}
+
 // report sends an observation of the pass's container.
 func (p *pass) report(o structs.Observed, taken func()) {
+	p.r.mu.Lock()
+	p.u.told = told{p.want.Epoch, o}
+	p.r.mu.Unlock()
 	p.r.observer.observe(structs.ContainerReport{ContainerID: p.want.ContainerID, Epoch: p.want.Epoch, Observed: o}, taken)
 }
 

@@ -28,11 +28,14 @@ const (
 	agentTimeout = 10 * time.Second
 	agentBody    = 30 * time.Second
 	agentGrace   = time.Second // beyond a poll's wait: a silent server is left in time
+
+	directTimeout = time.Second // for a session's server, before the one that has offered it relays
 )
 
 // AgentConfig says which servers an Agent talks to.
 type AgentConfig struct {
-	Servers    []string     // host[:port] or URLs; at least one
+	Servers    []string     // host[:port] or URLs; none if they are to come by SetFound
+	Secure     bool         // an address that is no URL means https, not http
 	UserAgent  string       // "" means "magnum-agent"
 	HTTPClient *http.Client // nil means one of its own; its Timeout must be 0
 }
@@ -45,33 +48,42 @@ type Agent struct {
 	http *http.Client
 
 	mu           sync.Mutex
-	given        []string // root URLs: those of the configuration, which stay for ever
-	servers      []string // root URLs: given ones and those that a cluster has named
-	current      int      // of servers
+	given        []string  // root URLs: those of the configuration, which stay for ever
+	named        []string  // those that the cluster has named last
+	found        []string  // those that gossip has found
+	servers      []string  // root URLs: all of these
+	current      int       // of servers
+	spreadAt     time.Time // when it may pick another server although this one serves it; zero: not named any yet
 	hostID       string
 	secret       string
 	registration uint64
+	talks        map[string]*talk // by server
+}
+
+// talk is the calls that wait for one server. If it is silent to one of them,
+// the others needn't find that out by themselves: each has its own deadline, and
+// a report's would hold all later ones back for long.
+type talk struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 }
 
 // NewAgent returns an Agent that has not registered. It opens no connection.
-// CodeInvalid: an address is none, or there are none.
+// CodeInvalid: an address is none.
 func NewAgent(conf AgentConfig) (*Agent, error) {
-	if len(conf.Servers) == 0 {
-		return nil, structs.Errorf(structs.CodeInvalid, "an agent needs the address of at least one server")
-	}
 	if conf.UserAgent == "" {
 		conf.UserAgent = "magnum-agent"
 	}
 	if conf.HTTPClient == nil {
 		conf.HTTPClient = &http.Client{Transport: NewTransport()}
 	}
-	a := &Agent{conf: conf}
+	a := &Agent{conf: conf, talks: make(map[string]*talk)}
 	// A server never redirects; following one would carry the secret elsewhere.
 	client := *conf.HTTPClient
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	a.http = &client
 	for _, addr := range conf.Servers {
-		u, err := ParseAddress(addr)
+		u, err := parseAddress(addr, schemeOf(conf.Secure))
 		if err != nil {
 			return nil, err
 		}
@@ -81,32 +93,78 @@ func NewAgent(conf AgentConfig) (*Agent, error) {
 	return a, nil
 }
 
+// spreadEvery is how long an agent stays with a server at least, while that
+// serves it.
+const spreadEvery = 5 * time.Minute
+
 // SetServers takes over the addresses that a cluster has named; those of the
 // configuration stay. What is not an address is ignored. The current server
-// stays the current one if it is still known.
+// stays the current one if it is still known, but for once in five to fifteen
+// minutes: a server that was away for a moment has lost all its agents, and
+// would have none until another one fails.
 func (a *Agent) SetServers(addrs []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.named = addrs
+	a.gather()
+	now := time.Now()
+	if now.Before(a.spreadAt) || len(addrs) == 0 {
+		return
+	}
+	if !a.spreadAt.IsZero() { // it has not just begun, with a server that it has picked already
+		a.moveTo(addrs[rand.IntN(len(addrs))])
+	}
+	a.spreadAt = now.Add(spreadEvery + rand.N(2*spreadEvery))
+}
+
+// moveTo makes a server the current one if its address is among those that are
+// known. The caller holds mu.
+func (a *Agent) moveTo(addr string) {
+	u, err := parseAddress(addr, schemeOf(a.conf.Secure))
+	if err != nil {
+		return
+	}
+	if i := slices.Index(a.servers, u.String()); i >= 0 {
+		a.current = i
+	}
+}
+
+// SetFound takes over the addresses that gossip has found, likewise.
+func (a *Agent) SetFound(addrs []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.found = addrs
+	a.gather()
+}
+
+// gather makes one list of all servers that are known. The caller holds mu.
+func (a *Agent) gather() {
 	servers := slices.Clone(a.given)
-	for _, addr := range addrs {
-		if u, err := ParseAddress(addr); err == nil && !slices.Contains(servers, u.String()) {
+	for _, addr := range slices.Concat(a.named, a.found) {
+		if u, err := parseAddress(addr, schemeOf(a.conf.Secure)); err == nil && !slices.Contains(servers, u.String()) {
 			servers = append(servers, u.String())
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	var now string
 	if len(a.servers) > 0 {
 		now = a.servers[a.current]
 	}
 	a.servers = servers
 	if a.current = slices.Index(servers, now); a.current < 0 {
-		a.current = rand.IntN(len(servers)) // agents spread over the servers
+		a.current = 0
+		if len(servers) > 0 {
+			a.current = rand.IntN(len(servers)) // agents spread over the servers
+		}
 	}
 }
 
-// Server returns the root URL of the current server.
+// Server returns the root URL of the current server, "" while none is known.
 func (a *Agent) Server() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if len(a.servers) == 0 {
+		return ""
+	}
 	return a.servers[a.current]
 }
 
@@ -117,6 +175,30 @@ func (a *Agent) Leave(server string) {
 	if n := len(a.servers); n > 1 && a.servers[a.current] == server {
 		a.current = (a.current + 1 + rand.IntN(n-1)) % n
 	}
+}
+
+// talk returns the talk with a server.
+func (a *Agent) talk(server string) *talk {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.talks[server]
+	if t == nil {
+		t = new(talk)
+		t.ctx, t.cancel = context.WithCancelCause(context.Background())
+		a.talks[server] = t
+	}
+	return t
+}
+
+// end ends the talk with a server that is silent, and with it the calls that
+// wait; later ones begin another.
+func (a *Agent) end(server string, t *talk) {
+	a.mu.Lock()
+	if a.talks[server] == t {
+		delete(a.talks, server)
+	}
+	a.mu.Unlock()
+	t.cancel(context.DeadlineExceeded)
 }
 
 // Register enrols the host, or enrols it again. CodeUnauthenticated: the join
@@ -143,6 +225,7 @@ type WorkRequest struct {
 	Incarnation uint64
 	Index       uint64
 	Wait        time.Duration
+	Sent        uint64 // grows with each poll of the host; 0 for a host without leases
 }
 
 // Work polls for assignments and tells which server answered.
@@ -153,6 +236,9 @@ func (a *Agent) Work(ctx context.Context, r WorkRequest) (w *structs.Work, serve
 		"index":       {strconv.FormatUint(r.Index, 10)},
 		"incarnation": {strconv.FormatUint(r.Incarnation, 10)},
 		"wait":        {r.Wait.String()},
+	}
+	if r.Sent > 0 {
+		query.Set("sent", strconv.FormatUint(r.Sent, 10))
 	}
 	w = new(structs.Work)
 	server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, r.Wait+agentGrace, w)
@@ -172,14 +258,28 @@ func (a *Agent) Report(ctx context.Context, r structs.StatusReport) (*structs.St
 	return &out, nil
 }
 
-// DialSession opens the connection of a session that server has offered. Its
-// messages are binary and begin with a channel byte. The caller closes it.
-func (a *Agent) DialSession(ctx context.Context, server, sid string) (*websocket.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+// DialSession opens the connection of a session that a server has offered. The
+// user may be at another one, which is dialled first; if it can't be, the server
+// that has offered the session relays. The messages are binary and begin with a
+// channel byte. The caller closes the connection.
+func (a *Agent) DialSession(ctx context.Context, server string, offer structs.SessionOffer) (*websocket.Conn, error) {
+	path := a.hostPath("/sessions/" + url.PathEscape(offer.SID))
+	if offer.Server == "" || offer.Server == server {
+		return a.dialSession(ctx, server, path, agentTimeout)
+	}
+	conn, err := a.dialSession(ctx, offer.Server, path, directTimeout)
+	if structs.CodeOf(err) != structs.CodeUnavailable || ctx.Err() != nil {
+		return conn, err
+	}
+	return a.dialSession(ctx, server, path+"?via="+url.QueryEscape(offer.ServerID), agentTimeout)
+}
+
+func (a *Agent) dialSession(ctx context.Context, server, path string, limit time.Duration) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	header := make(http.Header)
 	a.setHeaders(header)
-	conn, resp, err := websocket.Dial(ctx, server+a.hostPath("/sessions/"+url.PathEscape(sid)),
+	conn, resp, err := websocket.Dial(ctx, server+path,
 		&websocket.DialOptions{HTTPClient: a.http, HTTPHeader: header})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
@@ -210,9 +310,13 @@ func (a *Agent) setHeaders(h http.Header) {
 }
 
 // call makes one call of the current server. head is the time until its answer
-// begins. A server that did not answer, or can't now, is left.
+// begins. A server that did not answer, or can't now, is left; if it is silent,
+// by all calls.
 func (a *Agent) call(ctx context.Context, method, path string, body any, head time.Duration, out any) (server string, err error) {
 	server = a.Server()
+	if server == "" {
+		return "", structs.Errorf(structs.CodeUnavailable, "no server is known yet")
+	}
 	var reader io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -223,7 +327,12 @@ func (a *Agent) call(ctx context.Context, method, path string, body any, head ti
 	}
 	callCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	deadline := time.AfterFunc(head, func() { cancel(context.DeadlineExceeded) })
+	t := a.talk(server)
+	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
+	deadline := time.AfterFunc(head, func() {
+		a.Leave(server) // before the others look for one
+		a.end(server, t)
+	})
 	defer deadline.Stop()
 	req, err := http.NewRequestWithContext(callCtx, method, server+path, reader)
 	if err != nil {
@@ -235,7 +344,9 @@ func (a *Agent) call(ctx context.Context, method, path string, body any, head ti
 	}
 	resp, err := a.http.Do(req)
 	if err != nil {
-		a.Leave(server)
+		if ctx.Err() == nil {
+			a.Leave(server) // not the caller's own change of mind
+		}
 		return server, agentTransportError(ctx, server, causeOf(callCtx, err))
 	}
 	defer resp.Body.Close()

@@ -41,7 +41,7 @@ func (t Containers) WriteArchive(ctx context.Context, ident, path string, archiv
 	if err != nil {
 		return Meta{}, err
 	}
-	in := &bounded{r: archive, left: structs.MaxArchive}
+	in := &bounded{r: archive, left: structs.MaxArchive, over: errArchive}
 	meta, err := t.c.do(ctx, call{
 		method: http.MethodPut, path: url, query: query, wait: ArchiveTimeout, upload: in,
 		header: http.Header{"Content-Type": {"application/x-tar"}},

@@ -13,17 +13,20 @@ import (
 // the call has returned.
 type bounded struct {
 	r    io.Reader
-	left int // bytes
+	left int64 // bytes
+	over error // what it fails with
 
 	mu  sync.Mutex
 	err error
 }
 
-// Read reads on. CodeTooLarge.
+var errArchive = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d MiB, the most that is copied at a time: copy it in parts, or over a volume", structs.MaxArchive>>20)
+
+// Read reads on.
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	if b.left -= n; b.left < 0 {
-		n, err = 0, structs.Errorf(structs.CodeTooLarge, "the archive has more than %d MiB, the most that is copied at a time: copy it in parts, or over a volume", structs.MaxArchive>>20)
+	if b.left -= int64(n); b.left < 0 {
+		n, err = 0, b.over
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.mu.Lock()

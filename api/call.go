@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -36,26 +38,29 @@ func (m Meta) Done() bool { return m.Status != http.StatusAccepted }
 
 // call is one HTTP request of the client.
 type call struct {
-	method string
-	path   string // with its segments escaped, from /v1 on
-	query  url.Values
-	header http.Header   // added to the client's own
-	body   any           // sent as JSON; nil sends none
-	upload io.Reader     // sent as it is, once, if there is no body; the header names its type
-	wait   time.Duration // how long the server may hold the answer back
-	stale  bool          // an answer from any state will do
-	retry  bool          // try again when the outcome is unknown; needs an Idempotency-Key
+	method   string
+	path     string // with its segments escaped, from /v1 on
+	query    url.Values
+	header   http.Header   // added to the client's own
+	body     any           // sent as JSON; nil sends none
+	raw      []byte        // of a stream: the body's JSON
+	upload   io.Reader     // sent as it is, once, if there is no body; the header names its type
+	wait     time.Duration // how long the server may hold the answer back
+	stale    bool          // an answer from any state will do
+	upgrades bool          // it becomes a WebSocket, and is no read although it is a GET
+	state    bool          // what is asked is the servers' own state, not a host
+	retry    bool          // try again when the outcome is unknown; needs an Idempotency-Key
 }
 
 // newRequest builds the HTTP request of a call.
-func (c *Client) newRequest(ctx context.Context, r call, body []byte) (*http.Request, error) {
+func (c *Client) newRequest(ctx context.Context, root *url.URL, r call, body []byte) (*http.Request, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
 	} else if r.upload != nil {
 		reader = r.upload
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r.path, r.query), reader)
+	req, err := http.NewRequestWithContext(ctx, r.method, below(root, r.path, r.query), reader)
 	if err != nil {
 		return nil, fmt.Errorf("building %s %s: %w", r.method, r.path, err)
 	}
@@ -97,8 +102,17 @@ func (c *Client) do(ctx context.Context, r call, out any) (Meta, error) {
 	}
 	until := time.Now().Add(c.conf.RetryFor)
 	sent := false
+	var unanswered error // the first that says that a server may have heard
 	for attempt := 0; ; attempt++ {
 		meta, err := c.once(ctx, r, body, out)
+		var gone *Unreachable
+		switch {
+		case !errors.As(err, &gone):
+		case gone.Sent && unanswered == nil:
+			unanswered = err
+		case !gone.Sent && unanswered != nil:
+			err = unanswered // that nobody is there now says nothing of the earlier try
+		}
 		pause := max(backoff(attempt), retryPause(err))
 		if err == nil || !worthRetry(err, &sent) || ctx.Err() != nil || time.Now().Add(pause).After(until) {
 			return meta, err
@@ -136,17 +150,23 @@ func retryPause(err error) time.Duration {
 	return 0
 }
 
-// once makes one attempt of a call.
+// once makes one attempt of a call, at a server that is there.
 func (c *Client) once(ctx context.Context, r call, body []byte, out any) (Meta, error) {
+	r.state = true
+	return anyServer(ctx, c, r, func(root *url.URL) (Meta, error) { return c.onceAt(ctx, root, r, body, out) })
+}
+
+func (c *Client) onceAt(ctx context.Context, root *url.URL, r call, body []byte, out any) (Meta, error) {
 	callCtx, cancel := context.WithTimeout(ctx, c.conf.Timeout+max(r.wait, 0))
 	defer cancel()
-	req, err := c.newRequest(callCtx, r, body)
+	req, err := c.newRequest(callCtx, root, r, body)
 	if err != nil {
 		return Meta{}, err
 	}
+	req, written := noteWritten(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return Meta{}, c.transportError(ctx, err)
+		return Meta{}, c.transportError(ctx, root, err, written.Load())
 	}
 	defer resp.Body.Close()
 	meta := c.meta(resp)
@@ -155,7 +175,7 @@ func (c *Client) once(ctx context.Context, r call, body []byte, out any) (Meta, 
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return meta, c.transportError(ctx, err)
+		return meta, c.transportError(ctx, root, err, true)
 	}
 	if len(raw) > maxAnswer {
 		return meta, structs.Errorf(structs.CodeTooLarge, "the answer to %s %s is longer than %d bytes: ask for fewer objects with a limit", r.method, r.path, maxAnswer)
@@ -168,21 +188,36 @@ func (c *Client) once(ctx context.Context, r call, body []byte, out any) (Meta, 
 		return meta, nil
 	}
 	if err := json.Unmarshal(raw, out); err != nil {
-		return meta, structs.Errorf(structs.CodeInternal, "the answer of %s to %s %s is not magnum's: check the address: %w", c.Address(), r.method, r.path, err)
+		return meta, structs.Errorf(structs.CodeInternal, "the answer of %s to %s %s is not magnum's: check the address: %w", root, r.method, r.path, err)
 	}
 	return meta, nil
+}
+
+// noteWritten has it noted when the request has been written to a server. The
+// library sends one that is safe to repeat again by itself if its connection
+// breaks, and an Idempotency-Key makes it so: that no server takes the last try
+// says nothing of the first.
+func noteWritten(req *http.Request) (*http.Request, *atomic.Bool) {
+	written := new(atomic.Bool)
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { written.Store(true) }}
+	return req.WithContext(httptrace.WithClientTrace(req.Context(), trace)), written
 }
 
 // stream makes a call whose answer's body the caller reads, and closes. Only
 // the head of the answer has a deadline; the body ends with ctx.
 func (c *Client) stream(ctx context.Context, r call) (*http.Response, error) {
+	return anyServer(ctx, c, r, func(root *url.URL) (*http.Response, error) { return c.streamAt(ctx, root, r) })
+}
+
+func (c *Client) streamAt(ctx context.Context, root *url.URL, r call) (*http.Response, error) {
 	streamCtx, cancel := context.WithCancel(ctx)
 	head := time.AfterFunc(c.conf.Timeout+max(r.wait, 0), cancel)
-	req, err := c.newRequest(streamCtx, r, nil)
+	req, err := c.newRequest(streamCtx, root, r, r.raw)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
+	req, written := noteWritten(req)
 	resp, err := c.http.Do(req)
 	if !head.Stop() && err == nil {
 		// The head came as its time ended: the body is cut off already.
@@ -191,7 +226,7 @@ func (c *Client) stream(ctx context.Context, r call) (*http.Response, error) {
 	}
 	if err != nil {
 		cancel()
-		return nil, c.transportError(ctx, err)
+		return nil, c.transportError(ctx, root, err, written.Load())
 	}
 	c.meta(resp)
 	if !success(resp) {
@@ -221,6 +256,12 @@ const maxMessage = 1 << 20
 // dial opens a WebSocket on a path. Only the handshake has a deadline; the
 // connection ends when the caller closes it.
 func (c *Client) dial(ctx context.Context, path string, query url.Values, header http.Header) (*websocket.Conn, error) {
+	return anyServer(ctx, c, call{method: http.MethodGet, upgrades: true}, func(root *url.URL) (*websocket.Conn, error) {
+		return c.dialAt(ctx, below(root, path, query), root, header)
+	})
+}
+
+func (c *Client) dialAt(ctx context.Context, target string, root *url.URL, header http.Header) (*websocket.Conn, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, c.conf.Timeout)
 	defer cancel()
 	h := http.Header{}
@@ -228,12 +269,12 @@ func (c *Client) dial(ctx context.Context, path string, query url.Values, header
 	for k, v := range header {
 		h[k] = v
 	}
-	conn, resp, err := websocket.Dial(dialCtx, c.url(path, query), &websocket.DialOptions{HTTPClient: c.http, HTTPHeader: h})
+	conn, resp, err := websocket.Dial(dialCtx, target, &websocket.DialOptions{HTTPClient: c.http, HTTPHeader: h})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 			return nil, decodeError(resp)
 		}
-		return nil, c.transportError(ctx, err)
+		return nil, c.transportError(ctx, root, err, false)
 	}
 	conn.SetReadLimit(maxMessage)
 	return conn, nil

@@ -26,9 +26,10 @@ const (
 	HeaderIdempotency = "Idempotency-Key"        // of a POST
 )
 
-// Config says which server a Client talks to, and how.
+// Config says which servers a Client talks to, and how.
 type Config struct {
-	Address    string        // host[:port] or a URL, with or without /v1; "" means 127.0.0.1:9511
+	Address    string        // host[:port] or a URL, with or without /v1; several of one cluster are parted by commas; "" means 127.0.0.1:9511
+	Secure     bool          // an address that is no URL means https, not http
 	Token      string        // sent as X-Auth-Token as it is; "" sends none
 	UserAgent  string        // "" means "magnum"
 	HTTPClient *http.Client  // nil means one of its own; its Timeout must be 0, for there are long polls
@@ -55,26 +56,28 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Client talks to one server. It may be used by many goroutines.
+// Client talks to one server, and to the next one of its addresses if that isn't
+// there or knows of no leader. It may be used by many goroutines.
 type Client struct {
-	conf Config
-	base *url.URL
-	http *http.Client
-	seen atomic.Uint64 // the highest X-Magnum-Index of any answer
+	conf    Config
+	servers []*url.URL    // at least one
+	current atomic.Uint64 // of servers, counted around
+	http    *http.Client
+	seen    atomic.Uint64 // the highest X-Magnum-Index of any answer
 }
 
-// New returns a client of the server at conf.Address. It opens no connection.
-// CodeInvalid: the address is neither host[:port] nor an http(s) URL.
+// New returns a client of the servers at conf.Address. It opens no connection.
+// CodeInvalid: an address is neither host[:port] nor an http(s) URL.
 func New(conf Config) (*Client, error) {
 	conf = conf.withDefaults()
-	base, err := ParseAddress(conf.Address)
+	servers, err := parseServers(conf.Address, schemeOf(conf.Secure))
 	if err != nil {
 		return nil, err
 	}
 	// A server never redirects; following one would carry the token elsewhere.
 	client := *conf.HTTPClient
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{conf: conf, base: base, http: &client}, nil
+	return &Client{conf: conf, servers: servers, http: &client}, nil
 }
 
 // NewTransport returns a transport that gives up early on a server that does
@@ -93,7 +96,18 @@ func NewTransport() *http.Transport {
 
 // ParseAddress reads host[:port] or an http(s) URL, whose path may be empty, /
 // or /v1, into the URL of the server's root. CodeInvalid: it is none of these.
-func ParseAddress(addr string) (*url.URL, error) {
+func ParseAddress(addr string) (*url.URL, error) { return parseAddress(addr, "http") }
+
+// schemeOf is the scheme of an address that names none.
+func schemeOf(secure bool) string {
+	if secure {
+		return "https"
+	}
+	return "http"
+}
+
+// parseAddress is ParseAddress with another scheme for what is no URL.
+func parseAddress(addr, scheme string) (*url.URL, error) {
 	refuse := func(why string) (*url.URL, error) {
 		return nil, structs.Errorf(structs.CodeInvalid, "address %q %s: write host, host:port or http(s)://host:port", addr, why)
 	}
@@ -102,7 +116,7 @@ func ParseAddress(addr string) (*url.URL, error) {
 		if strings.Count(text, ":") > 1 && !strings.HasPrefix(text, "[") {
 			text = "[" + text + "]" // an IPv6 address without a port
 		}
-		text = "http://" + text
+		text = scheme + "://" + text
 	}
 	u, err := url.Parse(text)
 	switch {
@@ -133,17 +147,14 @@ func ParseAddress(addr string) (*url.URL, error) {
 	return u, nil
 }
 
-// Address returns the server's root URL.
-func (c *Client) Address() string { return c.base.String() }
-
 // Index returns the highest X-Magnum-Index of any answer. Servers never answer
 // this client from an older state, unless QueryOptions.Stale is set.
 func (c *Client) Index() uint64 { return c.seen.Load() }
 
-// url returns the URL of a path below the server's root. The path's segments
-// are escaped already.
-func (c *Client) url(path string, query url.Values) string {
-	s := c.base.String() + path
+// below returns the URL of a path below a server's root. The path's segments are
+// escaped already.
+func below(root *url.URL, path string, query url.Values) string {
+	s := root.String() + path
 	if len(query) > 0 {
 		s += "?" + query.Encode()
 	}

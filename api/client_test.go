@@ -399,8 +399,15 @@ func TestOperator(t *testing.T) {
 			answer(w, 200, "", `{"name":"magnum","version":"1.2","versions":[{"id":"v1","min_version":"1.1"}]}`)
 			return
 		}
+		if r.URL.Path == "/v1/status/leader" {
+			answer(w, 200, "", `{"leader":{"name":"rack-7","address":"192.0.2.1:9511"}}`)
+			return
+		}
 		answer(w, 200, "8", `{"index":8,"hash":"ab","leader":"s1"}`)
 	})
+	if l, _, err := c.Leader(t.Context()); err != nil || l.Name != "rack-7" || l.Address != "192.0.2.1:9511" {
+		t.Errorf("leader %+v, %v", l, err)
+	}
 	v, _, err := c.Versions(t.Context())
 	if err != nil || v.Version != "1.2" || v.Versions[0].MinVersion != "1.1" {
 		t.Errorf("versions %+v, %v", v, err)
@@ -443,5 +450,33 @@ func TestRawIsWhatWasSent(t *testing.T) {
 	_, meta, err := c.Containers().Get(t.Context(), "x", QueryOptions{})
 	if err != nil || string(meta.Raw) != body || !json.Valid(meta.Raw) {
 		t.Errorf("raw %s, %v", meta.Raw, err)
+	}
+}
+
+// TestCreateIsUnknownOnceWritten: the library repeats a create, which has an
+// Idempotency-Key, if a connection that it has used before breaks. That the
+// server takes no other connection, then or when the client itself tries again,
+// says nothing of the first try.
+func TestCreateIsUnknownOnceWritten(t *testing.T) {
+	var web *httptest.Server
+	web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			web.Listener.Close()
+			panic(http.ErrAbortHandler)
+		}
+		answer(w, 200, "8", `{"index":8,"hash":"ab","leader":"s1"}`)
+	}))
+	defer web.Close()
+	c, err := New(Config{Address: web.URL, RetryFor: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.OperatorState(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = c.Nodes().Create(t.Context(), &structs.NodeRequest{Type: "a"}, WriteOptions{})
+	var gone *Unreachable
+	if !errors.As(err, &gone) || !gone.Sent {
+		t.Errorf("%+v, %v", gone, err)
 	}
 }

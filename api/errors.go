@@ -2,12 +2,17 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +26,7 @@ import (
 type Error struct {
 	Status    int            // HTTP status
 	RequestID string         // of the server's log; "" if the answer had none
+	Unknown   bool           // the write may have been carried out
 	Err       *structs.Error // never nil
 }
 
@@ -50,6 +56,9 @@ type Unreachable struct {
 
 // Error says what the network said, in short, and what to do.
 func (e *Unreachable) Error() string {
+	if e.TLS() {
+		return e.Reason()
+	}
 	return e.Reason() + "; check that a server runs there and that the address is right"
 }
 
@@ -58,6 +67,10 @@ func (e *Unreachable) Reason() string { return reason(e.Err) }
 
 // Unwrap returns what the network said.
 func (e *Unreachable) Unwrap() error { return e.Err }
+
+// TLS reports whether a server is there, but the two sides could not agree on
+// TLS: another try is no use.
+func (e *Unreachable) TLS() bool { return tlsReason(e.Err) != "" }
 
 // IsUnreachable reports whether err says that no server could be reached.
 func IsUnreachable(err error) bool {
@@ -69,6 +82,9 @@ func IsUnreachable(err error) bool {
 func reason(err error) string {
 	var dns *net.DNSError
 	var errno syscall.Errno
+	if text := tlsReason(err); text != "" {
+		return text
+	}
 	switch {
 	case errors.As(err, &dns):
 		return "the name " + dns.Name + " can't be resolved"
@@ -82,22 +98,60 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// transportError makes the error of a call that got no answer. The caller's
-// own cancellation stays what it is.
-func (c *Client) transportError(ctx context.Context, err error) error {
+// tlsReason says why the two sides could not agree on TLS, "" if that is not
+// what is wrong. Then nothing has been sent.
+func tlsReason(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &unknown):
+		return "its certificate is not signed by a CA that this side trusts; -tls-ca names the CA of the servers"
+	case errors.As(err, &name):
+		return fmt.Sprintf("its certificate is not for %s but for %s", name.Host, strings.Join(namesOf(name.Certificate), ", "))
+	case errors.As(err, &invalid):
+		return "its certificate is not valid: " + invalid.Error()
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return "it does not speak TLS; write http:// for a server without it"
+	}
+	return ""
+}
+
+// namesOf are the names that a certificate is for.
+func namesOf(cert *x509.Certificate) []string {
+	names := slices.Clone(cert.DNSNames)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
+
+// transportError makes the error of a call of the server at root that got no
+// answer. written says that a server may have read it. The caller's own
+// cancellation stays what it is.
+func (c *Client) transportError(ctx context.Context, root *url.URL, err error, written bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	var op *net.OpError
-	dialing := errors.As(err, &op) && op.Op == "dial"
+	dialing := !written && (errors.As(err, &op) && op.Op == "dial" || tlsReason(err) != "")
 	msg := "no server reachable at "
+	at := root.String()
+	if dialing && len(c.servers) > 1 { // it is the last of them that failed
+		var all []string
+		for _, s := range c.servers {
+			all = append(all, s.String())
+		}
+		at = strings.Join(all, ", ")
+	}
 	if !dialing {
 		msg = "no answer from the server at "
 	}
 	return &structs.Error{
 		Code: structs.CodeUnavailable,
-		Msg:  msg + c.Address(),
-		Err:  &Unreachable{Address: c.Address(), Sent: !dialing, Err: err},
+		Msg:  msg + at,
+		Err:  &Unreachable{Address: root.String(), Sent: !dialing, Err: err},
 	}
 }
 
@@ -135,6 +189,7 @@ func decodeError(resp *http.Response) *Error {
 	e := &Error{
 		Status:    resp.StatusCode,
 		RequestID: resp.Header.Get(HeaderRequestID),
+		Unknown:   resp.Header.Get(HeaderOutcome) == "unknown",
 		Err:       &structs.Error{Code: codeOfStatus[resp.StatusCode], RetryAfter: retryAfter(resp)},
 	}
 	var decoded struct {
@@ -164,6 +219,9 @@ func decodeError(resp *http.Response) *Error {
 	}
 	if e.Err.Code == "" {
 		e.Err.Code = structs.CodeInternal
+	}
+	if e.Err.Msg == "" && strings.Contains(string(body), "HTTP request to an HTTPS server") {
+		e.Err.Msg = "the server speaks TLS, and was not asked with it: write https://, and name its CA with -tls-ca"
 	}
 	if e.Err.Msg == "" {
 		e.Err.Msg = strings.ToLower(http.StatusText(resp.StatusCode))

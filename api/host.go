@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -24,19 +26,57 @@ func (h Hosts) Get(ctx context.Context, ident string, o QueryOptions) (*structs.
 	return get[structs.HostBody](ctx, h.c, "hosts", ident, o)
 }
 
-// Drain has nothing new placed on the host of a uuid or name, and, with on
-// false, has it again. CodeForbidden, CodeNotFound.
-func (h Hosts) Drain(ctx context.Context, ident string, on bool) (*structs.HostBody, Meta, error) {
-	action := "undrain"
-	if on {
-		action = "drain"
+// DrainOptions say what becomes of what can't move off a host.
+type DrainOptions struct {
+	Deadline time.Duration // it is stopped then; 0 means never
+	Force    bool          // it is stopped at once
+}
+
+// Drain has what runs on the host of a uuid or name moved to others, and
+// nothing new placed on it. It goes on after the answer: Get tells how far it
+// is. CodeForbidden, CodeNotFound.
+func (h Hosts) Drain(ctx context.Context, ident string, o DrainOptions) (*structs.HostBody, Meta, error) {
+	query := url.Values{}
+	if o.Deadline > 0 {
+		query.Set("deadline", o.Deadline.String())
 	}
+	if o.Force {
+		query.Set("force", "true")
+	}
+	return h.put(ctx, ident, "drain", query)
+}
+
+// Undrain ends the drain of the host of a uuid or name: what it has stopped is
+// started again, and what is moving moves. CodeForbidden, CodeNotFound.
+func (h Hosts) Undrain(ctx context.Context, ident string) (*structs.HostBody, Meta, error) {
+	return h.put(ctx, ident, "undrain", nil)
+}
+
+// Fence says that the host of a uuid or name is off, so that its exclusive
+// containers may be placed anew. force takes one that is only suspect for lost.
+// CodeForbidden, CodeNotFound, CodeConflict: it is not lost.
+func (h Hosts) Fence(ctx context.Context, ident string, force bool) (*structs.HostBody, Meta, error) {
+	query := url.Values{}
+	if force {
+		query.Set("force", "true")
+	}
+	return h.put(ctx, ident, "fence", query)
+}
+
+// Release ends the mass-loss brake for the host of a uuid or name: it is lost.
+// CodeForbidden, CodeNotFound, CodeConflict: it isn't held back.
+func (h Hosts) Release(ctx context.Context, ident string) (*structs.HostBody, Meta, error) {
+	return h.put(ctx, ident, "release", nil)
+}
+
+// put does something to a host.
+func (h Hosts) put(ctx context.Context, ident, action string, query url.Values) (*structs.HostBody, Meta, error) {
 	path, err := objectPath("hosts", ident, action)
 	if err != nil {
 		return nil, Meta{}, err
 	}
 	body := new(structs.HostBody)
-	meta, err := h.c.do(ctx, call{method: http.MethodPut, path: path}, body)
+	meta, err := h.c.do(ctx, call{method: http.MethodPut, path: path, query: query}, body)
 	if err != nil {
 		return nil, meta, err
 	}

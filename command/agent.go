@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/stackforge/magnum/agent"
 	"github.com/stackforge/magnum/agent/docker"
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/gossip"
 	"github.com/stackforge/magnum/server"
 )
 
@@ -21,7 +22,23 @@ type agentSettings struct {
 	server     server.Config // of -dev; its name and data dir are the agent's, too
 	dev        bool
 	dockerHost string
+	gossip     bool
+	join       []string // gossip addresses
 	tokenFile  string
+}
+
+// gcUnset stands for a high mark that nobody has set.
+const gcUnset = -1
+
+// gcHigh returns the high mark that holds, in percent.
+func gcHigh(set int, dev bool) int {
+	switch {
+	case set != gcUnset:
+		return set
+	case dev:
+		return 0 // a developer's engine holds what nobody else has
+	}
+	return 85
 }
 
 func agentCommand() *command {
@@ -29,20 +46,22 @@ func agentCommand() *command {
 		name: "agent", group: groupDaemons, prepare: bareServer,
 		synopsis: "Run an agent on a Docker host, or with -dev all of magnum",
 		about: "Registers this host with a server, takes the work that is assigned to it and runs it on the Docker\n" +
-			"engine. All calls go out: the host opens no port. Its identity is kept in DATA_DIR/agent.\n\n" +
+			"engine. All calls go out; the only port that the host opens is that of gossip, which finds the servers\n" +
+			"and which -gossip=false turns off. Its identity is kept in DATA_DIR/agent.\n\n" +
 			"With -dev a server runs in the same process, on loopback, with one bay \"default\" that all projects\n" +
 			"share. Unless -data-dir is given, its state is in a temporary directory, and its containers go at a\n" +
 			"clean stop.\n\n" + settingsHelp,
 		examples: []string{
 			"magnum agent -dev",
-			"magnum agent -server 10.0.0.1 -join-token-file /etc/magnum/join-token -label zone=a",
+			"magnum agent -server 10.0.0.1 -tls-ca ca.pem -join-token-file /etc/magnum/join-token -label zone=a",
+			"magnum agent -bind 10.0.0.9 -join 10.0.0.1,10.0.0.2 -tls-ca ca.pem -join-token-file /etc/magnum/join-token -server",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var a agentSettings
 			var log logging
 			s := newSettings(f)
 			s.toggle(&a.dev, "dev", "run a server in this process, too")
-			s.add("server", "ADDR[,ADDR]", "servers, host[:port] or URL; with no value, one on this host", func(v string) error {
+			s.add("server", "ADDR[,ADDR]", "servers, host[:port] or URL; with no value, those that gossip finds", func(v string) error {
 				a.agent.Servers = nil
 				for addr := range strings.SplitSeq(v, ",") {
 					if addr = strings.TrimSpace(addr); addr != "" {
@@ -65,7 +84,15 @@ func agentCommand() *command {
 				return nil
 			}).repeat = true
 			s.text(&a.dockerHost, "docker-host", "URL", "of the Docker engine (default DOCKER_HOST, else unix:///var/run/docker.sock)")
+			a.agent.ImageGCHigh = gcUnset
+			s.number(&a.agent.ImageGCHigh, "image-gc-high", "PERCENT", "remove images that no container uses once the engine's file system is so full, 0 never (default 85; with -dev 0)")
+			s.number(&a.agent.ImageGCLow, "image-gc-low", "PERCENT", "and go on until it is only so full (default five below)")
 			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know are left alone")
+			a.gossip = true
+			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port on this host")
+			gossipSettings(s, &a.server.GossipPort, &a.server.Cluster, &a.server.Encrypt)
+			s.list(&a.join, "join retry-join", "ADDR,...", "gossip addresses, host[:port] (default this host and those of -server)")
+			tlsSettings(s, &a.server, "; the agent itself needs none")
 			serverSettings(s, &a.server, "; for -dev")
 			log.add(s)
 			return func(ctx context.Context, args []string) error {
@@ -81,6 +108,7 @@ func agentCommand() *command {
 				}
 				a.agent.Name, a.agent.Version, a.agent.Logger = a.server.Name, version(), logger
 				a.server.Version, a.server.Logger = version(), logger
+				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
 				engine, err := docker.New(docker.Config{Host: a.dockerHost, Logger: logger.Named("docker")})
 				if err != nil {
 					return err
@@ -117,19 +145,36 @@ func bareServer(args []string) []string {
 func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 	dir := orDefault(a.server.DataDir, server.DefaultDataDir)
 	a.agent.DataDir = filepath.Join(dir, "agent")
-	if len(a.agent.Servers) == 0 {
-		// Finding servers by gossip is not there yet; the one on this host is
-		// the only one that can be guessed.
-		a.agent.Servers = []string{fmt.Sprintf("127.0.0.1:%d", server.DefaultHTTPPort)}
-		logger.Warn("no server is named: trying the one on this host", "addr", a.agent.Servers[0])
+	if a.gossip {
+		g := &gossip.Config{Bind: orDefault(a.server.Bind, server.DefaultBind), Port: a.server.GossipPort, Cluster: a.server.Cluster, Join: a.join}
+		if a.server.Encrypt != "" {
+			key, err := gossip.ParseKey(a.server.Encrypt)
+			if err != nil {
+				return err
+			}
+			g.Key = key
+		}
+		if len(g.Join) == 0 {
+			// A server may be on this host; if one is named, its gossip port is
+			// most likely the usual one.
+			g.Join = append(g.Join, "127.0.0.1")
+			for _, addr := range a.agent.Servers {
+				if u, err := api.ParseAddress(addr); err == nil {
+					g.Join = append(g.Join, u.Hostname())
+				}
+			}
+		}
+		a.agent.Gossip = g
 	}
 	if err := a.readToken(dir); err != nil {
 		return err
 	}
+	a.agent.TLS = tlsFiles(&a.server)
 	host, err := agent.New(a.agent)
 	if err != nil {
 		return err
 	}
+	defer onHangup(host.Reload)()
 	return host.Run(ctx)
 }
 
@@ -176,6 +221,7 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 		return err
 	}
 	a.agent.Servers, a.agent.JoinToken = []string{srv.URL()}, srv.JoinTokenInUse()
+	a.agent.TLS.CA = a.server.TLSCA
 	host, err := agent.New(a.agent)
 	if err != nil {
 		srv.Close()

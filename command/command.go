@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -72,8 +73,11 @@ func commands() []*command {
 		bayCommands(),
 		baymodelCommands(),
 		containerCommands(),
+		imageCommands(),
 		hostCommands(),
 		nodeCommands(),
+		operatorCommands(),
+		tokenCommands(),
 		daemonCommands(),
 		clientCommands(),
 	} {
@@ -106,7 +110,11 @@ func (e *env) run(ctx context.Context, args []string) int {
 	if e.getenv("COMP_LINE") != "" {
 		args = nil // a shell completes: what it passes is no command line
 	}
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && findCommand(args[0]) == nil {
+	words := commandWords(args)
+	if len(args) > 0 && strings.Contains(args[0], " ") {
+		return e.fail(unknownCommand(args))
+	}
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && findCommand(strings.Join(args[:words], " ")) == nil {
 		return e.fail(unknownCommand(args))
 	}
 	if len(args) == 0 {
@@ -123,7 +131,7 @@ func (e *env) run(ctx context.Context, args []string) int {
 	if !strings.HasPrefix(args[0], "-") {
 		// cli looks for -h behind the command, too, even in the command line
 		// of a program to run in a container. Behind "--" it doesn't.
-		c.Args = append([]string{args[0], "--"}, args[1:]...)
+		c.Args = slices.Concat(args[:words], []string{"--"}, args[words:])
 	} else if !topFlag(args[0]) {
 		return e.fail(usagef("flag %s stands before the command: write it behind", args[0]))
 	}
@@ -143,19 +151,19 @@ func topFlag(arg string) bool {
 	return false
 }
 
-// hoistGlobals puts -addr and -debug that stand before the command behind it,
+// hoistGlobals puts -addr, -tls-ca and -debug that stand before the command behind it,
 // as the 2015 client's global options stood.
 func hoistGlobals(args []string) ([]string, error) {
 	var globals []string
 	for len(args) > 0 {
 		name, _, hasValue := strings.Cut(strings.TrimLeft(args[0], "-"), "=")
-		if !strings.HasPrefix(args[0], "-") || name != "addr" && name != "debug" {
+		if !strings.HasPrefix(args[0], "-") || name != "addr" && name != "tls-ca" && name != "debug" {
 			break
 		}
 		n := 1
-		if name == "addr" && !hasValue {
+		if name != "debug" && !hasValue {
 			if len(args) < 2 {
-				return nil, usagef("flag -addr needs a value")
+				return nil, usagef("flag -%s needs a value", name)
 			}
 			n = 2
 		}
@@ -167,7 +175,8 @@ func hoistGlobals(args []string) ([]string, error) {
 	if len(args) == 0 {
 		return nil, usagef("no command behind %s: see \"magnum help\"", globals[0])
 	}
-	return append(append([]string{args[0]}, globals...), args[1:]...), nil
+	n := commandWords(args)
+	return slices.Concat(args[:n], globals, args[n:]), nil
 }
 
 // runner is a command as the cli package wants it.
@@ -276,8 +285,9 @@ func describe(err error) string {
 // nextStep is what to do about an error, "" if its message says all.
 func nextStep(err error) string {
 	var ours *structs.Error
+	var gone *api.Unreachable
 	switch {
-	case !errors.As(err, &ours):
+	case !errors.As(err, &ours), errors.As(err, &gone) && gone.TLS():
 		return ""
 	case api.IsUnreachable(err):
 		return "Start one with \"magnum agent -dev\", or name another with -addr or MAGNUM_ADDR."

@@ -151,6 +151,10 @@ func TestUnknownCommand(t *testing.T) {
 		{"exec c1 ls", "did you mean container-execute?"},
 		{"frobnicate", `"magnum help" lists the commands`},
 		{"help frobnicate", `"magnum help" lists the commands`},
+		{"operator", `"operator" is one word of a command: operator bootstrap`},
+		{"operator -json", `"operator" is one word of a command: operator bootstrap`},
+		{"operator frobnicate", `there is no command "operator frobnicate"; there is operator bootstrap`},
+		{"help operator", `"operator" is one word of a command: operator bootstrap`},
 	} {
 		r := newShell(t, nil).run(strings.Fields(tt.args)...)
 		if r.code != 2 || !strings.Contains(r.stderr, tt.want) || r.stdout != "" {
@@ -172,7 +176,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		if r.code != 0 || !strings.HasPrefix(r.stdout, "Usage: magnum "+c.name) {
 			t.Errorf("help %s: code %d, %q", c.name, r.code, r.stdout)
 		}
-		if other := newShell(t, nil).run(c.name, "-help"); other.stdout != r.stdout || other.code != 0 {
+		if other := newShell(t, nil).run(append(strings.Fields(c.name), "-help")...); other.stdout != r.stdout || other.code != 0 {
 			t.Errorf("%s -help differs from help %s: code %d", c.name, c.name, other.code)
 		}
 		if c.synopsis == "" || strings.HasSuffix(c.synopsis, ".") {

@@ -20,6 +20,10 @@ const (
 	completeBayModels
 	completeContainers
 	completeHosts
+	completeTokens
+	completeServers
+	completeVolumes
+	completeFileNames
 	completeCommands
 	completeShells
 )
@@ -33,6 +37,8 @@ func (r *runner) AutocompleteArgs() complete.Predictor {
 	switch r.cmd.complete {
 	case completeNothing:
 		return nil
+	case completeFileNames:
+		return completeFiles
 	case completeShells:
 		return complete.PredictSet(shells...)
 	case completeCommands:
@@ -69,7 +75,8 @@ func (e *env) predictNames(kind completion) complete.Predictor {
 			return nil
 		}
 		// The whole line, for a.All begins behind the command.
-		conn := connection{addr: addrOf(strings.Fields(e.getenv("COMP_LINE")))}
+		words := strings.Fields(e.getenv("COMP_LINE"))
+		conn := connection{addr: valueOf(words, "addr"), tlsCA: valueOf(words, "tls-ca")}
 		client, err := conn.client(e)
 		if err != nil {
 			return nil
@@ -84,11 +91,11 @@ func (e *env) predictNames(kind completion) complete.Predictor {
 	})
 }
 
-// addrOf finds -addr in a command line that is being typed.
-func addrOf(words []string) string {
+// valueOf finds a flag's value in a command line that is being typed.
+func valueOf(words []string, flag string) string {
 	for i, w := range words {
 		name, value, hasValue := strings.Cut(strings.TrimLeft(w, "-"), "=")
-		if !strings.HasPrefix(w, "-") || name != "addr" {
+		if !strings.HasPrefix(w, "-") || name != flag {
 			continue
 		}
 		if hasValue {
@@ -116,6 +123,12 @@ func objectNames(ctx context.Context, client *api.Client, kind completion) ([]st
 		_, meta, err = client.Containers().List(ctx, o)
 	case completeHosts:
 		_, meta, err = client.Hosts().List(ctx, o)
+	case completeTokens:
+		_, meta, err = client.Tokens().List(ctx, o)
+	case completeServers:
+		_, meta, err = client.Operator().Peers(ctx, api.QueryOptions{Stale: true})
+	case completeVolumes:
+		_, meta, err = client.Volumes().List(ctx, api.HostListOptions{Stale: true})
 	}
 	for _, raw := range meta.Items {
 		obj, err := parseObject(raw)

@@ -10,17 +10,20 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/tlsconf"
 )
 
 // connection is which server a command talks to.
 type connection struct {
 	addr  string
+	tlsCA string
 	debug bool
 }
 
 // flags adds -addr and -debug.
 func (c *connection) flags(f *flagSet) {
-	f.text(&c.addr, "addr", "ADDR", "server, host[:port] or a URL").defaults("$MAGNUM_ADDR, else http://127.0.0.1:9511").everywhere()
+	f.text(&c.addr, "addr", "ADDR", "server, host[:port] or a URL; several of one cluster parted by commas, of which the next is asked if one is away").defaults("$MAGNUM_ADDR, else http://127.0.0.1:9511").everywhere()
+	f.text(&c.tlsCA, "tls-ca", "FILE", "PEM certificates of the CA of https servers; ADDR then means https").defaults("$MAGNUM_TLS_CA, else the machine's own").everywhere()
 	f.switchOn(&c.debug, "debug", "print each request on standard error, without secrets").everywhere()
 }
 
@@ -31,8 +34,18 @@ func (c *connection) client(e *env) (*api.Client, error) {
 		addr, from = e.getenv("MAGNUM_ADDR"), "MAGNUM_ADDR"
 	}
 	conf := api.Config{Address: addr, Token: e.getenv("OS_TOKEN"), UserAgent: "magnum/" + version()}
+	transport := api.NewTransport()
+	if ca := orDefault(c.tlsCA, e.getenv("MAGNUM_TLS_CA")); ca != "" {
+		credentials, err := tlsconf.Load(tlsconf.Files{CA: ca})
+		if err != nil {
+			return nil, err
+		}
+		credentials.HTTPClient(transport)
+		conf.Secure = true
+	}
+	conf.HTTPClient = &http.Client{Transport: transport}
 	if c.debug {
-		conf.HTTPClient = &http.Client{Transport: &debugTransport{out: e.stderr, next: api.NewTransport()}}
+		conf.HTTPClient.Transport = &debugTransport{out: e.stderr, next: transport}
 	}
 	client, err := api.New(conf)
 	if err != nil {

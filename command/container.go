@@ -87,7 +87,7 @@ func containerCreateCommand() *command {
 				if err := spec.command(args); err != nil {
 					return err
 				}
-				if file == "-" && spec.passwordStdin {
+				if file == "-" && spec.registry.passwordStdin {
 					return usagef("-json - and -registry-password-stdin both read standard input")
 				}
 				if err := spec.secrets(); err != nil {

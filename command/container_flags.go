@@ -19,9 +19,8 @@ type containerFlags struct {
 	e    *env
 	body map[string]any // the request, by JSON names: only what was given
 
-	noCheck       bool             // no health check
-	registry      structs.Registry // without its password
-	passwordStdin bool             // that stands on standard input
+	noCheck  bool // no health check
+	registry credentials
 }
 
 func newContainerFlags(e *env) *containerFlags {
@@ -76,6 +75,17 @@ func (c *containerFlags) flags(f *flagSet) {
 	c.toggle(f, "stdin", "stdin i interactive", "keep its standard input open")
 	f.toggle("it ti", "short for -i -t", func(b bool) { c.body["tty"], c.body["stdin"] = b, b })
 	c.toggle(f, "auto_remove", "auto-remove rm", "delete it once its process has ended")
+	f.add(funcValue{toggle: true, set: func(s string) error {
+		switch s {
+		case "true", "false":
+			c.body["exclusive"] = s == "true"
+		case "lease":
+			c.body["exclusive"] = s
+		default:
+			return errors.New("is none of true, false, lease")
+		}
+		return nil
+	}}, "exclusive", "", "never run two copies, even if its host is cut off; with =lease its host stops it then, and another one runs it")
 	c.text(f, "image_pull_policy", "image-pull-policy pull", "POLICY", "ifnotpresent, always or never (default ifnotpresent)").
 		oneOf("ifnotpresent", "always", "never")
 	f.each("constraints constraint", "KEY=VALUE", "label that its host must have", func(s string) error {
@@ -83,7 +93,7 @@ func (c *containerFlags) flags(f *flagSet) {
 	})
 	c.size(f, "log_max_size", "log-max-size", "size of one of three log files (default 10m)")
 	c.healthFlags(f)
-	c.registryFlags(f)
+	c.registry.flags(f)
 	c.text(f, "uuid", "uuid", "UUID", "its uuid (default a new one)")
 }
 

@@ -46,12 +46,35 @@ func (c *containerFlags) healthFlags(f *flagSet) {
 	f.switchOn(&c.noCheck, "no-healthcheck", "no check, not even the image's own")
 }
 
-// registryFlags adds the flags of the credentials for the pull. The password
-// is no flag: everybody on this machine could read it.
-func (c *containerFlags) registryFlags(f *flagSet) {
-	f.text(&c.registry.Username, "registry-username", "USER", "pull the image as this user; asks for the password")
+// credentials are those for a pull. The password is no flag: everybody on this
+// machine could read it.
+type credentials struct {
+	structs.Registry      // without its password
+	passwordStdin    bool // it is read from standard input
+}
+
+func (c *credentials) flags(f *flagSet) {
+	f.text(&c.Username, "registry-username", "USER", "pull the image as this user; asks for the password")
 	f.switchOn(&c.passwordStdin, "registry-password-stdin", "read the password from standard input instead")
-	f.text(&c.registry.Server, "registry-server", "HOST[:PORT]", "where the user is known (default the image's registry)")
+	f.text(&c.Server, "registry-server", "HOST[:PORT]", "where the user is known (default the image's registry)")
+}
+
+// read returns the credentials with the password, nil if there are none.
+func (c *credentials) read(e *env) (*structs.Registry, error) {
+	if c.Username == "" {
+		if c.passwordStdin || c.Server != "" {
+			return nil, usagef("-registry-username is missing")
+		}
+		return nil, nil
+	}
+	password, err := c.password(e)
+	if err != nil {
+		return nil, err
+	}
+	if password == "" {
+		return nil, usagef("the password of -registry-username is empty")
+	}
+	return &structs.Registry{Username: c.Username, Password: password, Server: c.Server}, nil
 }
 
 // secrets checks the flags of both and gets the password.
@@ -65,31 +88,21 @@ func (c *containerFlags) secrets() error {
 	case c.noCheck:
 		c.body["healthcheck"] = map[string]any{"test": []string{}}
 	}
-	if c.registry.Username == "" {
-		if c.passwordStdin || c.registry.Server != "" {
-			return usagef("-registry-username is missing")
-		}
-		return nil
+	if c.registry.Username != "" && c.registry.passwordStdin && c.is("stdin") {
+		return usagef("-registry-password-stdin takes standard input, which -i passes on: leave out one")
 	}
-	password, err := c.password()
-	if err != nil {
-		return err
+	registry, err := c.registry.read(c.e)
+	if registry != nil {
+		c.body["registry"] = *registry
 	}
-	if password == "" {
-		return usagef("the password of -registry-username is empty")
-	}
-	c.body["registry"] = structs.Registry{Username: c.registry.Username, Password: password, Server: c.registry.Server}
-	return nil
+	return err
 }
 
 // password reads the password: a line of standard input, or what is typed
 // unseen at a terminal.
-func (c *containerFlags) password() (string, error) {
+func (c *credentials) password(e *env) (string, error) {
 	if c.passwordStdin {
-		if c.is("stdin") {
-			return "", usagef("-registry-password-stdin takes standard input, which -i passes on: leave out one")
-		}
-		text, err := io.ReadAll(io.LimitReader(c.e.stdin, structs.MaxText+1))
+		text, err := io.ReadAll(io.LimitReader(e.stdin, structs.MaxText+1))
 		if err != nil {
 			return "", fmt.Errorf("the password can't be read: %w", err)
 		}
@@ -98,13 +111,13 @@ func (c *containerFlags) password() (string, error) {
 		}
 		return strings.TrimRight(string(text), "\r\n"), nil
 	}
-	fd, ok := terminalOf(c.e.stdin)
+	fd, ok := terminalOf(e.stdin)
 	if !ok {
 		return "", usagef("standard input is no terminal to ask for the password at: use -registry-password-stdin")
 	}
-	fmt.Fprintf(c.e.stderr, "Password of %s: ", printable(c.registry.Username))
+	fmt.Fprintf(e.stderr, "Password of %s: ", printable(c.Username))
 	text, err := term.ReadPassword(fd)
-	fmt.Fprintln(c.e.stderr)
+	fmt.Fprintln(e.stderr)
 	if err != nil {
 		return "", fmt.Errorf("the password can't be read: %w", err)
 	}

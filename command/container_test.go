@@ -38,6 +38,8 @@ func TestContainerFlagsMakeTheRequest(t *testing.T) {
 		{"-l a=b -label c=d -labels e i", `{"image":"i","labels":{"a":"b","c":"d","e":""}}`},
 		{"-restart on-failure:3 -stop-timeout 5 i", `{"image":"i","restart_policy":"on-failure:3","stop_timeout":5}`},
 		{"-it i", `{"image":"i","stdin":true,"tty":true}`},
+		{"--exclusive i", `{"exclusive":true,"image":"i"}`},
+		{"--exclusive=lease i", `{"exclusive":"lease","image":"i"}`},
 		{"-i -t --rm i", `{"auto_remove":true,"image":"i","stdin":true,"tty":true}`},
 		{"-tty=false i", `{"image":"i","tty":false}`},
 		{"-pull never -constraint zone=a -entrypoint sh -bay web -uuid U i", `{"bay":"web","constraints":{"zone":"a"},"entrypoint":"sh","image":"i","image_pull_policy":"never","uuid":"U"}`},
@@ -287,6 +289,14 @@ func TestStatus(t *testing.T) {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%s%s", want, r.stdout, r.stderr)
 		}
+	}
+	f.answer("GET /v1/status/leader", 200, `{"leader":{"name":"rack-7","address":"192.0.2.1:9511"}}`)
+	if r := s.run("status", "-format", "{{.leader}}"); r.stdout != "rack-7 (192.0.2.1:9511)\n" {
+		t.Errorf("leader: %+v", r)
+	}
+	f.answer("GET /v1/status/leader", 503, `{"errors":[{"status":503,"code":"no_leader","detail":"there is no leader"}]}`)
+	if r := s.run("status", "-format", "{{.leader}}"); r.code != 0 || r.stdout != "<no value>\n" {
+		t.Errorf("no leader: %+v", r)
 	}
 	f.answer("GET /", 404, "{}")
 	f.answer("GET /v1/operator/state", 403, "{}")

@@ -1,4 +1,7 @@
 package command
 
-// daemonCommands are server and agent, in the group groupDaemons.
-func daemonCommands() []*command { return []*command{serverCommand(), agentCommand()} }
+// daemonCommands are server, agent and what they need, in the group
+// groupDaemons.
+func daemonCommands() []*command {
+	return []*command{serverCommand(), agentCommand(), tlsInitCommand(), keygenCommand()}
+}

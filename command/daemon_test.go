@@ -111,7 +111,7 @@ func TestDaemonRefusals(t *testing.T) {
 		"server -bind 0.0.0.0":                                   "-insecure",
 		"server -http-port 70000":                                "-http-port",
 		"server -auth keystone":                                  "-auth",
-		"server -bootstrap-expect 3":                             "-bootstrap-expect",
+		"server -bootstrap-expect 2":                             "-bootstrap-expect",
 		"server -host-lost-after 1ms":                            "-host-lost-after",
 		"server -join-token short":                               "-join-token",
 		"server -log-level loud":                                 "-log-level",
@@ -129,6 +129,18 @@ func TestDaemonRefusals(t *testing.T) {
 		}
 		if code := e.run(t.Context(), args); code == 0 || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%s: exit code %d, %s", line, code, stderr.String())
+		}
+	}
+}
+
+func TestOldImagesOfDevelopersStay(t *testing.T) {
+	for _, tt := range []struct {
+		set  int
+		dev  bool
+		want int
+	}{{gcUnset, false, 85}, {gcUnset, true, 0}, {70, false, 70}, {70, true, 70}, {0, false, 0}} {
+		if got := gcHigh(tt.set, tt.dev); got != tt.want {
+			t.Errorf("a mark of %d with dev %v becomes %d, want %d", tt.set, tt.dev, got, tt.want)
 		}
 	}
 }

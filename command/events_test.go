@@ -28,9 +28,10 @@ func TestHostChanges(t *testing.T) {
 	f.answer("PATCH /v1/hosts/h", 200, host)
 	s := newShell(t, f)
 	for line, want := range map[string]string{
-		"host-drain h":              "PUT /v1/hosts/h/drain",
-		"host-undrain h":            "PUT /v1/hosts/h/undrain",
-		"host-label h a=b c=d=e x-": `PATCH /v1/hosts/h [{"op":"add","path":"/labels/a","value":"b"},{"op":"add","path":"/labels/c","value":"d=e"},{"op":"remove","path":"/labels/x"}]`,
+		"host-drain -detach h":             "PUT /v1/hosts/h/drain",
+		"host-drain -d -f -deadline 10m h": "PUT /v1/hosts/h/drain?deadline=10m0s&force=true",
+		"host-undrain h":                   "PUT /v1/hosts/h/undrain",
+		"host-label h a=b c=d=e x-":        `PATCH /v1/hosts/h [{"op":"add","path":"/labels/a","value":"b"},{"op":"add","path":"/labels/c","value":"d=e"},{"op":"remove","path":"/labels/x"}]`,
 	} {
 		r := s.run(strings.Fields(line)...)
 		asked := f.requests()

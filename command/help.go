@@ -12,7 +12,9 @@ const (
 	groupBays       = "Bays: sets of hosts that containers run on"
 	groupBayModels  = "Baymodels: templates for bays"
 	groupContainers = "Containers"
+	groupImages     = "Images and volumes on hosts"
 	groupHosts      = "Hosts: machines with an agent (operators)"
+	groupOperators  = "The cluster and its tokens (operators)"
 	groupDaemons    = "Daemons"
 	groupClient     = "This program"
 )
@@ -26,8 +28,9 @@ const exitCodesText = `Exit codes:
 container-run, container-attach and container-execute exit with the code of the command that ran.`
 
 const environmentText = `Environment:
-  MAGNUM_ADDR  the server, host[:port] or a URL (flag -addr; default http://127.0.0.1:9511)
-  OS_TOKEN     sent as X-Auth-Token as it is`
+  MAGNUM_ADDR    the servers, host[:port] or URLs, parted by commas (flag -addr; default http://127.0.0.1:9511)
+  MAGNUM_TLS_CA  file with the CA of https servers (flag -tls-ca)
+  OS_TOKEN       sent as X-Auth-Token as it is`
 
 // mainHelp lists the commands.
 func mainHelp() string {
@@ -117,14 +120,15 @@ func helpCommand() *command {
 					fmt.Fprintln(e.stdout, mainHelp())
 					return nil
 				}
-				if err := exactly(args, "the command"); err != nil {
+				words := commandWords(args)
+				if err := exactly(args[words-1:], "the command"); err != nil {
 					return err
 				}
 				if args[0] == "exit-codes" {
 					fmt.Fprintln(e.stdout, exitCodesText)
 					return nil
 				}
-				c := findCommand(args[0])
+				c := findCommand(strings.Join(args[:words], " "))
 				if c == nil {
 					return unknownCommand(args)
 				}
@@ -142,15 +146,25 @@ var dockerWords = map[string]string{
 	"restart": "container-reboot", "container-restart": "container-reboot", "container-exec": "container-execute",
 	"pause": "container-pause", "unpause": "container-unpause", "inspect": "container-show", "info": "status",
 	"container-rm": "container-delete", "container-ls": "container-list", "kill": "container-stop",
+	"images": "image-list", "pull": "image-pull", "load": "image-load", "image-ls": "image-list", "volume-ls": "volume-list", "volume-rm": "volume-delete",
 }
 
 // unknownCommand is the error for a command that there isn't, with the one
 // that may be meant.
 func unknownCommand(args []string) error {
 	name := args[0]
+	if below := commandsBelow(name); below != nil {
+		if len(args) > 1 && !strings.HasPrefix(args[1], "-") {
+			return usagef("there is no command \"%s %s\"; there is %s", name, args[1], strings.Join(below, ", "))
+		}
+		return usagef("%q is one word of a command: %s", name, strings.Join(below, ", "))
+	}
 	near := dockerWords[name]
 	if near == "" && len(args) > 1 && findCommand(name+"-"+args[1]) != nil {
 		near = name + "-" + args[1]
+	}
+	if near == "" && len(args) > 1 {
+		near = dockerWords[name+"-"+args[1]]
 	}
 	if near == "" {
 		near = findSwapped(name)

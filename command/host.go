@@ -10,7 +10,7 @@ import (
 var hosts = noun{
 	kind: structs.KindHost, group: groupHosts, plural: "hosts", complete: completeHosts,
 	columns: []string{"uuid", "name", "state", "backend", "containers"},
-	wide:    []string{"draining", "bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
+	wide:    []string{"draining", "braked", "fenced", "bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
 	filters: []string{"name", "status", "bay", "label"},
 	detail:  true,
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
@@ -24,5 +24,5 @@ var hosts = noun{
 }
 
 func hostCommands() []*command {
-	return []*command{hosts.listCommand(), hosts.showCommand(), drainCommand(true), drainCommand(false), hostLabelCommand()}
+	return []*command{hosts.listCommand(), hosts.showCommand(), hostMembersCommand(), drainCommand(), undrainCommand(), fenceCommand(), releaseCommand(), hostLabelCommand()}
 }

@@ -7,36 +7,6 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// drainCommand is host-drain, or host-undrain.
-func drainCommand(on bool) *command {
-	c := &command{
-		name: "host-undrain", group: groupHosts, args: "HOST [HOST...]", complete: completeHosts,
-		synopsis: "Place containers on hosts again",
-		examples: []string{"magnum host-undrain host-1"},
-	}
-	if on {
-		c.name, c.synopsis = "host-drain", "Place nothing new on hosts"
-		c.about = "What runs there goes on: stop or delete it yourself. host-undrain ends it."
-		c.examples = []string{"magnum host-drain host-1 host-2", "magnum container-list -host host-1"}
-	}
-	c.setup = func(e *env, f *flagSet) runFunc {
-		var conn connection
-		conn.flags(f)
-		return func(ctx context.Context, args []string) error {
-			client, err := conn.client(e)
-			if err != nil {
-				return err
-			}
-			verb := structs.Title(strings.TrimPrefix(c.name, "host-"))
-			return e.onMany(ctx, verb, structs.KindHost, args, func(ctx context.Context, ident string) error {
-				_, _, err := client.Hosts().Drain(ctx, ident, on)
-				return err
-			})
-		}
-	}
-	return c
-}
-
 func hostLabelCommand() *command {
 	return &command{
 		name: "host-label", group: groupHosts, args: "HOST KEY=VALUE|KEY-...", complete: completeHosts,

@@ -79,7 +79,12 @@ func (o object) cell(key string) string {
 		if json.Unmarshal(raw, &ports) == nil && ports != nil {
 			return printable(joinPorts(ports))
 		}
-	case "addresses", "node_addresses":
+	case "size":
+		var bytes int64
+		if json.Unmarshal(raw, &bytes) == nil {
+			return sizeText(bytes)
+		}
+	case "addresses", "node_addresses", "names", "images", "used_by":
 		var words []string
 		if json.Unmarshal(raw, &words) == nil && words != nil {
 			return printable(strings.Join(words, ", "))

@@ -72,6 +72,21 @@ func (s *settings) number(p *int, names, placeholder, usage string) *setting {
 	})
 }
 
+// list registers a setting of several words, which may stand in one value with
+// commas between them.
+func (s *settings) list(p *[]string, names, placeholder, usage string) *setting {
+	set := s.add(names, placeholder, usage, func(v string) error {
+		for word := range strings.SplitSeq(v, ",") {
+			if word = strings.TrimSpace(word); word != "" {
+				*p = append(*p, word)
+			}
+		}
+		return nil
+	})
+	set.repeat = true
+	return set
+}
+
 func (s *settings) duration(p *time.Duration, names, usage string) *setting {
 	return s.add(names, "DURATION", usage, func(v string) (err error) {
 		if *p, err = time.ParseDuration(v); err != nil {

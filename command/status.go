@@ -13,7 +13,7 @@ import (
 type statusBody struct {
 	Server     string         `json:"server"`
 	Version    *string        `json:"version"`
-	Leader     *string        `json:"leader"`
+	Leader     *string        `json:"leader"` // "name (address)"
 	Index      *uint64        `json:"index"`
 	Hosts      *string        `json:"hosts"` // "1/2 ready"
 	Bays       int            `json:"bays"`
@@ -81,6 +81,17 @@ func readStatus(ctx context.Context, client *api.Client, all bool) (*statusBody,
 		if state.Leader != "" {
 			s.Leader = &state.Leader
 		}
+	}
+	leader, _, err := client.Leader(ctx)
+	if structs.CodeOf(err) == structs.CodeNoLeader {
+		s.Leader, err = nil, nil
+	}
+	if err := tolerate(err); err != nil {
+		return nil, err
+	}
+	if leader != nil && leader.Address != "" {
+		text := fmt.Sprintf("%s (%s)", leader.Name, leader.Address)
+		s.Leader = &text
 	}
 	hosts, _, err := client.Hosts().List(ctx, api.QueryOptions{})
 	if err := tolerate(err); err != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"strconv"
@@ -8,32 +9,47 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
 )
 
 // Config is what a server is started with. Messages about it use the names of
 // the flags.
 type Config struct {
-	Name    string // of this server; default the host name
-	DataDir string // where the log, the snapshots and the identity are kept; default /var/lib/magnum
-	Bind    string // address of all ports; default 127.0.0.1
+	Name      string // of this server; default the host name
+	DataDir   string // where the log, the snapshots and the identity are kept; default /var/lib/magnum
+	Bind      string // address of all ports; default 127.0.0.1
+	Advertise string // IP address at which others reach the ports; default Bind
 
 	HTTPPort   int // REST, default 9511; -1 picks a free one
-	RaftPort   int // default 9512
-	GossipPort int // default 9513; not opened by a lone server
+	RaftPort   int // default 9512; -1 picks a free one
+	GossipPort int // default 9513; -1 picks a free one
 
 	// Solo keeps Raft inside the process: no port but HTTP is opened. For
 	// `agent -dev`.
 	Solo            bool
-	BootstrapExpect int    // servers that make up a new cluster; default 1
-	JoinToken       string // with which agents register; default: minted at the first start and kept in DataDir/join-token
-	Auth            string // none; default none
-	Insecure        bool   // allows auth none on other addresses than loopback
+	BootstrapExpect int      // servers that make up a new cluster; default 1, with Join 0: one that is there takes this server in
+	Join            []string // gossip addresses of others, host[:port], tried until one answers
+	Cluster         string   // name of the cluster, which keeps several on one network apart; default magnum
+	Encrypt         string   // gossip key, base64 of 16, 24 or 32 bytes; "" gossips in clear
+	JoinToken       string   // with which agents register; default: minted with the cluster and kept in DataDir/join-token
+	Auth            string   // none, or token: tokens of this cluster's own; default none
+	Insecure        bool     // allows auth none, and no TLS, on other addresses than loopback
+	TLSCA           string   // PEM files; see tlsconf.Files. All of them, or none: no TLS
+	TLSCert         string
+	TLSKey          string
 	DefaultBay      string // name of a shared bay that is made if there is no bay at all; "" for none
 
+	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
 	Version       string        // of the build
 	Logger        hclog.Logger
+
+	// For tests.
+	fault     func(op string) error // see raftlog.Config.Fault
+	tuneRaft  func(*raftlog.Config) // the last word on the log's settings; nil changes nothing
+	deadAfter time.Duration         // how long a server has to be gone before it may be replaced; default 30s
 }
 
 // Defaults of the flags.
@@ -64,14 +80,20 @@ func (c Config) withDefaults() Config {
 	if c.GossipPort == 0 {
 		c.GossipPort = DefaultGossipPort
 	}
-	if c.BootstrapExpect == 0 {
+	if c.BootstrapExpect == 0 && len(c.Join) == 0 {
 		c.BootstrapExpect = 1
+	}
+	if c.Cluster == "" {
+		c.Cluster = gossip.DefaultCluster
 	}
 	if c.Auth == "" {
 		c.Auth = "none"
 	}
 	if c.HostLostAfter == 0 {
 		c.HostLostAfter = 10 * time.Second
+	}
+	if c.deadAfter == 0 {
+		c.deadAfter = 30 * time.Second
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
@@ -96,14 +118,20 @@ func (c Config) validate() error {
 			return structs.Errorf(structs.CodeInvalid, "%s %d not in 1..65535", p.flag, p.port)
 		}
 	}
-	if c.BootstrapExpect != 1 {
-		return structs.Errorf(structs.CodeInvalid, "-bootstrap-expect %d: this version runs one server; give 1", c.BootstrapExpect)
+	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {
+		return structs.Errorf(structs.CodeInvalid, "-bootstrap-expect %d is not one of 1, 3, 5 and 7: an even number of servers survives no more failures than one less", c.BootstrapExpect)
 	}
-	if c.Auth != "none" {
-		return structs.Errorf(structs.CodeInvalid, "-auth %q: this version knows only none", c.Auth)
+	if c.Solo && (c.BootstrapExpect > 1 || len(c.Join) > 0) {
+		return structs.Errorf(structs.CodeInvalid, "-dev runs one server: -bootstrap-expect and -join are for others")
 	}
-	if !ip.IsLoopback() && !c.Insecure {
-		return structs.Errorf(structs.CodeInvalid, "-bind %s with -auth none lets anyone who reaches the address do anything: bind to 127.0.0.1, or say -insecure", c.Bind)
+	if c.Advertise != "" && net.ParseIP(c.Advertise) == nil {
+		return structs.Errorf(structs.CodeInvalid, "-advertise %.64q is not an IP address", c.Advertise)
+	}
+	if _, err := gossip.ParseKey(c.Encrypt); c.Encrypt != "" && err != nil {
+		return err
+	}
+	if err := c.validateAccess(ip); err != nil {
+		return err
 	}
 	if c.JoinToken != "" && (len(c.JoinToken) < 8 || len(c.JoinToken) > structs.MaxText) {
 		return structs.Errorf(structs.CodeInvalid, "-join-token: %d characters are not in 8..%d", len(c.JoinToken), structs.MaxText)
@@ -113,6 +141,13 @@ func (c Config) validate() error {
 	}
 	return nil
 }
+
+// maxServers is the most that a cluster begins with: each write waits for a
+// majority of them.
+const maxServers = 7
+
+// advertised is the IP address at which others reach this server.
+func (c Config) advertised() string { return cmp.Or(c.Advertise, c.Bind) }
 
 func (c Config) httpAddr() string { return joinPort(c.Bind, c.HTTPPort) }
 

@@ -30,8 +30,16 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, fmt.Errorf("-data-dir: %w", err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, structs.Errorf(structs.CodeConflict, "-data-dir %s is in use by another magnum: stop it, or give another directory", path)
+		defer lock.Close()
+		holder := ""
+		if b, err := os.ReadFile(lock.Name()); err == nil && len(b) > 0 && len(b) < 20 {
+			holder = " (process " + strings.TrimSpace(string(b)) + ")"
+		}
+		return nil, structs.Errorf(structs.CodeConflict, "-data-dir %s is in use by another magnum%s: stop it, or give another directory", path, holder)
+	}
+	// Who holds it, for that message only: a full disk is no reason not to start.
+	if lock.Truncate(0) == nil {
+		_, _ = lock.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	}
 	return &dataDir{path: path, lock: lock}, nil
 }

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +22,9 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	defer s.log.Info("leadership ended", "term", term)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.conductor.Lead(ctx, term) })
+	if !s.Solo {
+		g.Go(func() error { return s.yield(ctx) }) // what follows waits for room
+	}
 	g.Go(func() error {
 		if err := s.initCluster(ctx); err != nil {
 			return fmt.Errorf("initialise the cluster: %w", err)
@@ -27,6 +32,11 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		g.Go(func() error { return s.settle(ctx) })
 		g.Go(func() error { return s.dispatch.Lead(ctx) })
 		g.Go(func() error { return s.expire(ctx) })
+		if !s.Solo {
+			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
+			g.Go(func() error { return s.raiseSchema(ctx) })
+		}
+		g.Go(func() error { return s.forgetTokens(ctx) })
 		return nil
 	})
 	return g.Wait()
@@ -35,10 +45,29 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 // initCluster writes the cluster's row, and in a new cluster the default bay.
 // The conductor may take a moment to begin.
 func (s *Server) initCluster(ctx context.Context) error {
-	init := conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(s.joinToken)}
+	init := conductor.InitCluster{
+		ClusterID: cmp.Or(s.raft.ClusterID(), structs.NewID()), PeerSecret: structs.NewSecret(),
+		Replace: s.JoinToken != "" || s.BootstrapExpect == 1,
+	}
+	if s.joinToken == "" && s.store.Snapshot().Cluster() == nil {
+		token, err := s.dir.keep(fileJoinToken, structs.NewSecret)
+		if err != nil {
+			return err
+		}
+		s.log.Info("agents register with the token in a file of this server", "path", filepath.Join(s.dir.path, fileJoinToken))
+		s.joinToken = token
+	}
+	if s.joinToken != "" {
+		init.JoinTokenHash = structs.HashSecret(s.joinToken)
+	}
 	cluster, err := insist(ctx, s.conductor, init)
 	if err != nil {
 		return err
+	}
+	if s.raft.ClusterID() == "" { // one server that has made a cluster of its own
+		if err := s.raft.Join(cluster.ClusterID); err != nil {
+			return err
+		}
 	}
 	s.log.Info("cluster", "cluster_id", cluster.ClusterID, "incarnation", cluster.Incarnation)
 	if s.DefaultBay == "" {
@@ -93,6 +122,46 @@ func (s *Server) settle(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// schemaTick is how often the leader looks whether all servers understand a
+// later schema.
+const schemaTick = 2 * time.Second
+
+// raiseSchema has entries be of a later schema once every server understands it.
+// One whose version isn't known counts as not understanding.
+func (s *Server) raiseSchema(ctx context.Context) error {
+	tick := time.NewTicker(schemaTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		peers, err := s.raft.Peers()
+		if err != nil {
+			return nil // shutting down
+		}
+		understood := make(map[string]int)
+		for _, m := range s.gossip.Servers() {
+			understood[m.ID] = m.Schema
+		}
+		all := structs.SchemaVersion
+		for _, p := range peers {
+			all = min(all, understood[p.ID])
+		}
+		if all <= s.store.Snapshot().Cluster().SchemaInUse() {
+			continue
+		}
+		if _, err := insist(ctx, s.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("raise the schema: %w", err)
+		}
+		s.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
 	}
 }
 

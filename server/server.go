@@ -10,18 +10,22 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stackforge/magnum/gossip"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
-	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/metrics"
+	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/server/rest"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
+	"github.com/stackforge/magnum/tlsconf"
 )
 
 // Server is one magnum server.
@@ -29,15 +33,25 @@ type Server struct {
 	Config
 	log       hclog.Logger
 	dir       *dataDir
-	joinToken string
+	id        string
+	joinToken string // "" if this server doesn't know it
+	gossipKey []byte
+	started   time.Time
+	restoring sync.Mutex // held while a snapshot is being restored
 	space     *space
 	listener  net.Listener
+	tls       *tlsconf.Credentials // nil: no TLS
 
+	founding  *founding
+	gossip    *gossip.Gossip // nil on a solo server
+	peers     *peer.Client   // likewise
+	outdated  sync.Map       // IDs of servers that the log has named as too old
 	store     *state.Store
 	raft      *raftlog.Log
 	conductor *conductor.Conductor
 	dispatch  *dispatch.Dispatch
 	rest      *rest.Server
+	metrics   *metrics.Metrics
 }
 
 // New opens the server's data directory and its HTTP port, and puts its parts
@@ -49,7 +63,7 @@ func New(c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, log: c.Logger.Named("server"), store: state.New()}
+	s := &Server{Config: c, log: c.Logger.Named("server"), started: time.Now(), store: state.New()}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
@@ -62,46 +76,95 @@ func (s *Server) open() (err error) {
 	if s.dir, err = openDataDir(s.DataDir); err != nil {
 		return err
 	}
+	if net.ParseIP(s.Bind).IsUnspecified() && s.Advertise == "" && !s.Solo {
+		if s.Advertise, err = gossip.OwnAddress(s.Bind); err != nil {
+			return err
+		}
+	}
 	s.space = newSpace(s.DataDir, s.log)
 	if err := s.space.open(); err != nil {
 		return err
 	}
-	id, err := s.dir.keep("server-id", structs.NewID)
-	if err != nil {
+	if s.id, err = s.dir.keep("server-id", structs.NewID); err != nil {
 		return err
 	}
-	if s.joinToken = s.JoinToken; s.joinToken == "" {
-		if s.joinToken, err = s.dir.keep("join-token", structs.NewSecret); err != nil {
+	if s.founding, err = openFounding(s.dir, s.BootstrapExpect, s.log); err != nil {
+		return err
+	}
+	if err := s.openToken(); err != nil {
+		return err
+	}
+	if s.Encrypt != "" {
+		if s.gossipKey, err = gossip.ParseKey(s.Encrypt); err != nil {
 			return err
 		}
+	}
+	if err := s.openTLS(); err != nil {
+		return err
 	}
 	if s.listener, err = net.Listen("tcp", s.httpAddr()); err != nil {
 		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w", s.httpAddr(), err)
 	}
-	s.raft, err = raftlog.Open(raftlog.Config{
-		DataDir: s.DataDir, ServerID: id, BindAddr: s.raftAddr(), Store: s.store, Logger: s.Logger,
-	})
-	if err != nil {
+	advertise := ""
+	if s.Advertise != "" {
+		advertise = joinPort(s.Advertise, s.RaftPort)
+	}
+	raft := raftlog.Config{
+		DataDir: s.DataDir, ServerID: s.id, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
+		Secure: s.secureRaft(), ClusterID: s.founding.clusterID, KeepClusterID: s.founding.keep,
+	}
+	if s.tuneRaft != nil {
+		s.tuneRaft(&raft)
+	}
+	if s.raft, err = raftlog.Open(raft); err != nil {
 		return err
 	}
-	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.Logger.Named("conductor"), Room: s.space.room})
-	s.dispatch = dispatch.New(dispatch.Config{
+	s.founding.self = s.raft.Self
+	if id := s.founding.begun(); id != "" && s.raft.HasState() {
+		if err := s.raft.Join(id); err != nil {
+			return err
+		}
+	}
+	s.metrics = s.newMetrics()
+	log := &replication{Log: s.raft}
+	if !s.Solo {
+		if err := s.openGossip(); err != nil {
+			return err
+		}
+		s.peers = peer.New(peer.Config{URL: s.urlOf, Secret: s.peerSecret, TLS: s.peerTLS(), Forwarded: s.metrics.Forwarded})
+		log.peers = s.peers
+	}
+	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})
+	hosts := dispatch.Config{
 		Store: s.store, Conductor: s.conductor, Logger: s.Logger.Named("dispatch"),
-		ReadIndex: s.raft.ReadIndex, HostLostAfter: s.HostLostAfter,
-		Servers: func() []string { return []string{s.URL()} },
-	})
-	s.rest = rest.New(rest.Config{
-		Store: s.store, Conductor: s.conductor, Dispatch: s.dispatch, Cluster: s.raft,
-		Authenticator: identity.None{}, Logger: s.Logger.Named("rest"), Version: s.Version,
-	})
+		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.HostLostAfter, Servers: s.serverURLs, ServerID: s.id, URL: s.URL,
+	}
+	web := rest.Config{
+		Store: s.store, Conductor: s.conductor, Cluster: log,
+		Authenticator: s.authenticator(log), LocalTokens: s.Auth == authToken, Logger: s.Logger.Named("rest"), Version: s.Version,
+		Operations: operations{s},
+		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.Pprof,
+	}
+	if !s.Solo {
+		hosts.Ask, hosts.Agree = s.askHosts, s.agree
+		web.Peers, web.Member = s.peers, member{s}
+	}
+	s.dispatch = dispatch.New(hosts)
+	web.Dispatch = s.dispatch
+	s.rest = rest.New(web)
 	return nil
 }
 
 // URL returns the address of the REST API.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+func (s *Server) URL() string {
+	return s.scheme() + s.httpAddress()
+}
 
-// JoinTokenInUse returns the token with which agents register here.
-func (s *Server) JoinTokenInUse() string { return s.joinToken }
+// httpAddress is the host:port at which others reach the REST API.
+func (s *Server) httpAddress() string {
+	_, port, _ := net.SplitHostPort(s.listener.Addr().String()) // the kernel's own
+	return net.JoinHostPort(s.advertised(), port)
+}
 
 // shutdownGrace is how long a clean stop lets requests end.
 const shutdownGrace = 3 * time.Second
@@ -109,9 +172,9 @@ const shutdownGrace = 3 * time.Second
 // Run serves until ctx ends or a part fails, and closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
-	if !s.raft.HasState() {
+	if s.BootstrapExpect == 1 && !s.raft.HasState() {
 		if err := s.raft.Bootstrap(); err != nil {
-			return fmt.Errorf("bootstrap: %w", err)
+			return err
 		}
 	}
 	// Requests end before the log does: what is answered must be committed, and
@@ -132,14 +195,19 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return wrap("raft", s.raft.Run(raftCtx, s.lead)) })
 	g.Go(func() error { return wrap("disk", s.space.run(ctx)) })
 	g.Go(func() error {
-		err := server.Serve(s.listener)
+		err := server.Serve(s.secure(s.listener))
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil
 		}
 		return wrap("http", err)
 	})
+	for name, part := range s.clusterParts() {
+		g.Go(func() error { return wrap(name, part(ctx)) })
+	}
 	g.Go(func() error {
 		<-ctx.Done()
+		// First of all, so that the others go on at once.
+		s.raft.HandOver()
 		grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 		defer cancel()
 		stopWeb()
@@ -149,7 +217,7 @@ func (s *Server) Run(ctx context.Context) error {
 		stopRaft()
 		return nil
 	})
-	s.log.Info("server is up", "addr", s.URL(), "name", s.Name, "data_dir", s.DataDir)
+	s.log.Info("server is up", "addr", s.URL(), "name", s.Name, "server_id", s.id, "data_dir", s.DataDir)
 	return g.Wait()
 }
 
@@ -157,6 +225,9 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Close() {
 	if s.raft != nil {
 		s.raft.Close()
+	}
+	if s.gossip != nil {
+		s.gossip.Close()
 	}
 	s.close()
 }

@@ -41,30 +41,43 @@ func TestConfigRefusals(t *testing.T) {
 type running struct {
 	*Server
 	client *api.Client
+	ended  chan error // what Run has returned
 	stop   func() error
 }
 
 func start(t testing.TB, dir string) *running {
 	t.Helper()
-	srv, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true, DefaultBay: "default"})
+	r := startWith(t, Config{DataDir: dir})
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// startWith starts a server that may end badly; the test has to stop it.
+func startWith(t testing.TB, c Config, prepare ...func(*Server)) *running {
+	t.Helper()
+	c.HTTPPort, c.Solo, c.DefaultBay = -1, true, "default"
+	srv, err := New(c)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range prepare {
+		f(srv)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(ctx) }()
-	r := &running{Server: srv}
+	r := &running{Server: srv, ended: ended}
 	r.stop = func() error {
 		cancel()
 		err := <-ended
 		ended <- err
 		return err
 	}
-	t.Cleanup(func() {
-		if err := r.stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { r.stop() })
 	if r.client, err = api.New(api.Config{Address: srv.URL()}); err != nil {
 		t.Fatal(err)
 	}

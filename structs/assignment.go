@@ -10,6 +10,7 @@ type Assignment struct {
 	Name             string         `json:"name"`
 	Epoch            uint64         `json:"epoch"`
 	Generation       uint64         `json:"generation"`
+	StartGeneration  uint64         `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
 	RebootGeneration uint64         `json:"reboot_generation,omitempty"`
 	KillGeneration   uint64         `json:"kill_generation,omitempty"`
 	Signal           string         `json:"signal,omitempty"` // of that kill
@@ -20,18 +21,30 @@ type Assignment struct {
 	Spec             *ContainerSpec `json:"spec"`
 }
 
-// AssignmentOf returns what the container's host has to know of it.
-func AssignmentOf(c *Container) Assignment {
+// AssignmentOf returns what a host that has a placement of the container has to
+// know of it.
+func AssignmentOf(c *Container, hostID string) Assignment {
 	stop := c.Spec.StopSeconds()
 	if c.StopTimeout != nil {
 		stop = *c.StopTimeout
 	}
-	return Assignment{
+	a := Assignment{
 		ContainerID: c.ID, ProjectID: c.ProjectID, Name: c.Name,
-		Epoch: c.Epoch, Generation: c.Generation, RebootGeneration: c.RebootGeneration,
+		Epoch: c.Epoch, Generation: c.Generation, StartGeneration: c.StartGeneration, RebootGeneration: c.RebootGeneration,
 		KillGeneration: c.KillGeneration, Signal: c.Signal,
 		Desired: c.Desired, Force: c.Force, StopTimeout: stop, Observed: c.Observed.Generation, Spec: &c.Spec,
 	}
+	if c.DrainStop && a.Desired == DesiredRunning {
+		a.Desired = DesiredStopped
+	}
+	if prior := c.PriorOn(hostID); prior != nil && c.HostID != hostID {
+		a.Epoch, a.Generation, a.Observed = prior.Epoch, prior.Generation, prior.Generation
+		a.RebootGeneration, a.KillGeneration, a.Signal, a.Force = 0, 0, "", false
+		if a.Desired = DesiredAbsent; prior.Keep {
+			a.Desired = DesiredRunning
+		}
+	}
+	return a
 }
 
 // HostRegister is the body of POST /v1/agent/hosts.
@@ -41,6 +54,15 @@ type HostRegister struct {
 	JoinToken   string      `json:"join_token"`
 	Secret      string      `json:"secret"` // minted by the agent and kept in its data dir, at least 32 characters; sent as "Authorization: Bearer" with every later call
 	Fingerprint Fingerprint `json:"fingerprint"`
+	// Follows lets the servers refuse a host that would not follow them: it would
+	// pass for one that is ready.
+	Follows Following `json:"follows"`
+	// Instance is minted by each life of an agent. Registration is the number of
+	// that life's last registration, 0 if this is its first: one that another
+	// instance has superseded is not let in again, for then two agents have one
+	// data dir, or copies of it. "" is an agent that doesn't tell.
+	Instance     string `json:"instance,omitempty"`
+	Registration uint64 `json:"registration,omitempty"`
 }
 
 // HostRegistered answers HostRegister.
@@ -49,7 +71,11 @@ type HostRegistered struct {
 	Incarnation   uint64        `json:"incarnation"`
 	Registration  uint64        `json:"registration"` // number of this registration; reports carry it
 	HostLostAfter time.Duration `json:"host_lost_after"`
-	Servers       []string      `json:"servers"` // REST addresses
+	// Lease is how long after sending a poll that the leader has acknowledged
+	// the host may run containers with exclusive "lease"; 0 means not at all.
+	Lease    time.Duration `json:"lease"`
+	Servers  []string      `json:"servers"`   // REST addresses
+	NoGossip bool          `json:"no_gossip"` // there are more hosts than gossip is good for: the agent leaves it
 }
 
 // Work answers an agent's poll: GET /v1/agent/hosts/ID/work?index=N&wait=D.
@@ -62,6 +88,9 @@ type Work struct {
 	Assignments []Assignment   `json:"assignments"`
 	Sessions    []SessionOffer `json:"sessions,omitempty"`
 	Servers     []string       `json:"servers,omitempty"`
+	// Acknowledged is the largest "sent" of this host's polls that the leader
+	// has heard of and has then made sure that it still led; 0 for none.
+	Acknowledged uint64 `json:"acknowledged,omitempty"`
 }
 
 // StatusReport is the body of POST /v1/agent/hosts/ID/status.

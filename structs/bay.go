@@ -2,6 +2,7 @@ package structs
 
 import (
 	"maps"
+	"time"
 )
 
 // Backend is the kind of engine that a host drives.
@@ -118,10 +119,11 @@ func (*Node) Table() Table { return TableNodes }
 // HostState is what the servers believe of a host.
 type HostState string
 
-// The host states. The leader's liveness loop writes ready and lost.
+// The host states. The leader's liveness loop writes them.
 const (
-	HostReady HostState = "ready"
-	HostLost  HostState = "lost"
+	HostReady   HostState = "ready"
+	HostSuspect HostState = "suspect" // silent: nothing new is placed on it, and nothing is taken away
+	HostLost    HostState = "lost"    // silent for too long: what runs there is Unknown, and is placed anew where it may
 )
 
 // Fingerprint is what an agent found on its host.
@@ -149,12 +151,19 @@ type Host struct {
 	Fingerprint  Fingerprint
 	SecretHash   string // hex SHA-256 of the secret that the agent sends with each call
 	Registration uint64 // raised by each registration; calls under an older one are refused
+	Instance     string // the life of an agent that made the last registration; "" if it didn't tell
 	ReportSeq    uint64 // sequence number of the last status report taken in this registration
 	State        HostState
 	StateReason  string
 	BayID        string            // the bay that has claimed it, "" if it is free
 	Draining     bool              // nothing new is placed on it, and no bay claims it
 	Labels       map[string]string // stand over the agent's own of the same keys
+	Braked       bool              // suspect for longer than host_lost_after, and held back by the mass-loss brake
+	DrainTimeout time.Duration     // of a drain, from when a leader first sees it; 0 means none
+	DrainUntil   time.Time         // when about that is over, for people; which drain it is, for leaders
+	DrainForce   bool              // it is over: what can't move is stopped; after the drain, until that is undone
+	Fenced       bool              // lost, and an operator has said that it is off
+	ReturnIndex  uint64            // index of the state in which it last came back from being lost; whoever has followed no later one is told everything
 }
 
 // AllLabels returns the labels that count: the agent's, and over them the

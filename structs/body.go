@@ -112,21 +112,33 @@ type HostRequest struct {
 
 // HostBody is a host as operators see it.
 type HostBody struct {
-	UUID        string    `json:"uuid"`
-	Name        string    `json:"name"`
-	State       HostState `json:"state"`
-	StateReason *string   `json:"state_reason"`
-	BayUUID     *string   `json:"bay_uuid"`
-	Containers  int       `json:"containers"` // placed on it
-	Links       []Link    `json:"links"`
-	MemoryUsed  int64     `json:"memory_used"` // bytes reserved
-	CPUUsed     float64   `json:"cpu_used"`    // cores reserved
-	Draining    bool      `json:"draining"`    // nothing new is placed on it
+	UUID        string     `json:"uuid"`
+	Name        string     `json:"name"`
+	State       HostState  `json:"state"`
+	StateReason *string    `json:"state_reason"`
+	BayUUID     *string    `json:"bay_uuid"`
+	Containers  int        `json:"containers"` // placed on it
+	Links       []Link     `json:"links"`
+	MemoryUsed  int64      `json:"memory_used"` // bytes reserved
+	CPUUsed     float64    `json:"cpu_used"`    // cores reserved
+	Draining    bool       `json:"draining"`    // nothing new is placed on it
+	Drain       *DrainBody `json:"drain"`       // how far a drain is; null if there is none
+	Braked      bool       `json:"braked"`      // the mass-loss brake holds it back from being lost
+	Fenced      bool       `json:"fenced"`      // lost, and an operator has said that it is off
 	// OperatorLabels are those of labels that operators have given.
 	OperatorLabels map[string]string `json:"operator_labels"`
 	CreatedAt      Time              `json:"created_at"`
 	UpdatedAt      Time              `json:"updated_at"`
 	Fingerprint                      // backend, engine_version, ..., labels, addresses
+}
+
+// DrainBody is how far a drain is.
+type DrainBody struct {
+	Deadline  Time     `json:"deadline"`  // when what can't move is stopped, null if never
+	Forced    bool     `json:"forced"`    // that time has come
+	Remaining int      `json:"remaining"` // containers that may still run on the host; at 0 the drain is done
+	Moving    int      `json:"moving"`    // of them, those whose replacements are about to run
+	Waits     []string `json:"waits"`     // of the first few others, why they can't move
 }
 
 // ContainerRequest is the body of POST /v1/containers. Absent and null mean
@@ -158,7 +170,8 @@ type ContainerRequest struct {
 	Constraints     map[string]string `json:"constraints,omitempty"`
 	LogMaxSize      *Bytes            `json:"log_max_size,omitempty"`
 	Healthcheck     *Healthcheck      `json:"healthcheck,omitempty"`
-	Registry        *Registry         `json:"registry,omitempty"` // never shown
+	Registry        *Registry         `json:"registry,omitempty"`  // never shown
+	Exclusive       Exclusive         `json:"exclusive,omitempty"` // true, false or lease
 }
 
 // ContainerBody is a container as the API shows it. Lists show the fields up
@@ -201,6 +214,7 @@ type ContainerBody struct {
 	LogMaxSize      int64             `json:"log_max_size"` // bytes
 	Health          *string           `json:"health"`       // starting, healthy or unhealthy; null without a healthcheck
 	Healthcheck     *Healthcheck      `json:"healthcheck"`
+	Exclusive       Exclusive         `json:"exclusive"` // true, false or lease
 }
 
 // PatchOp is one operation of a PATCH body (RFC 6902, three operations of it).
@@ -275,6 +289,11 @@ type EventBody struct {
 type OperatorState struct {
 	Index uint64 `json:"index"`
 	Hash  string `json:"hash"` // hex
+	// Schema numbers the shape of the log's entries that the cluster uses: a
+	// server that does not understand it can't be part of the cluster. Understood
+	// is the newest that the server which answers understands.
+	Schema     int `json:"schema"`
+	Understood int `json:"schema_understood"`
 }
 
 // ErrorBody is the body of every error: the form of 2015, whose ErrorMessage

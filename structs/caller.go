@@ -19,6 +19,7 @@ type Caller struct {
 	UserID    string
 	Roles     []Role
 	RequestID string // of the HTTP request, for logs and answers
+	TokenID   string // of the local token that let the caller in; "" if it was another way
 }
 
 // Is reports whether the caller holds the role itself.

@@ -1,6 +1,9 @@
 package structs
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Desired is what a user wants of a container. The conductor writes it; the
 // agent makes it so.
@@ -109,6 +112,7 @@ type ContainerSpec struct {
 	LogMaxSize    int64             // bytes of one of three log files; 0 means DefaultLogMaxSize
 	Healthcheck   *Healthcheck      // nil means the image's own, if it has one
 	Registry      *Registry         // credentials for the pull; nil means none
+	Exclusive     Exclusive         `json:",omitempty"` // whether at most one copy may ever run
 }
 
 // Healthcheck is a command that the engine runs in the container to find out
@@ -140,6 +144,17 @@ func (s *ContainerSpec) StopSeconds() int {
 	return DefaultStopTimeout
 }
 
+// NamedVolume returns the name of the first volume of the container that is
+// kept on its host, "" if it has none.
+func (s *ContainerSpec) NamedVolume() string {
+	for _, m := range s.Volumes {
+		if m.Name != "" {
+			return m.Name
+		}
+	}
+	return ""
+}
+
 // The pull policies.
 const (
 	PullIfNotPresent = "ifnotpresent"
@@ -158,6 +173,7 @@ type Container struct {
 	// Wanted: written by the conductor for users.
 	Desired          Desired
 	Generation       uint64 // raised by every action
+	StartGeneration  uint64 // generation of the last action that starts a process, or wakes a paused one; 0 if there was none, or in a row from before this field, where each generation may be one
 	RebootGeneration uint64 // generation of the last reboot, 0 if there was none
 	KillGeneration   uint64 // generation of the last kill, 0 if there was none
 	Signal           string // of the last kill, such as SIGHUP
@@ -170,6 +186,11 @@ type Container struct {
 	PlaceReason string // why it waits for a host, "" if it doesn't
 	AssignIndex uint64 `codec:"-"` // index of the last entry that its host has to hear of; written by the state store
 
+	DrainStop bool // stopped because its host is drained and it can't move; wanted running all the same
+	// Priors are earlier placements that may still exist, each on another host.
+	// Their hosts have them removed. Written by the conductor.
+	Priors []Prior
+
 	// Observed: from the agent's reports under the current epoch.
 	Observed Observed
 	Gone     bool // the host no longer has the container of this epoch; a start places it anew
@@ -177,6 +198,76 @@ type Container struct {
 
 // Table says which table the row belongs to.
 func (*Container) Table() Table { return TableContainers }
+
+// Prior is an earlier placement: the container of one epoch on its host.
+type Prior struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	HostID     string
+	Epoch      uint64
+	Generation uint64 // that it had when the container was placed anew
+	Keep       bool   // it is to run on until the newest placement runs; else it is to go
+}
+
+// PriorOn returns the earlier placement on the host, nil if there is none.
+func (c *Container) PriorOn(hostID string) *Prior {
+	for i := range c.Priors {
+		if c.Priors[i].HostID == hostID {
+			return &c.Priors[i]
+		}
+	}
+	return nil
+}
+
+// On reports whether the container has a placement on the host, the newest or
+// an earlier one.
+func (c *Container) On(hostID string) bool {
+	return hostID != "" && (c.HostID == hostID || c.PriorOn(hostID) != nil)
+}
+
+// Hosts returns the hosts on which the container has a placement. Each of them
+// reserves what it asks for.
+func (c *Container) Hosts() []string {
+	var hosts []string
+	if c.HostID != "" {
+		hosts = append(hosts, c.HostID)
+	}
+	for i := range c.Priors {
+		hosts = append(hosts, c.Priors[i].HostID)
+	}
+	return hosts
+}
+
+// LeftOn reports whether something of the container may still run on the host,
+// as far as the host has said.
+func (c *Container) LeftOn(hostID string) bool {
+	if c.HostID != hostID {
+		return c.PriorOn(hostID) != nil
+	}
+	ended := c.Gone || c.Observed.Status == ContainerStopped || c.Observed.Status == ContainerError
+	if c.Desired == DesiredAbsent || !c.Settled() || !ended {
+		return true
+	}
+	// One that is restarted always has not ended for long.
+	return c.Desired == DesiredRunning && !c.DrainStop && !c.Gone && c.Spec.RestartPolicy.Always()
+}
+
+// Movable says why the container isn't placed anew when its host has to do
+// without it; "" if it is.
+func (c *Container) Movable() (why string) {
+	switch {
+	case c.Desired != DesiredRunning:
+		return "it is not wanted running"
+	case !c.Spec.RestartPolicy.Always():
+		return fmt.Sprintf("its restart policy is %s, not always", c.Spec.RestartPolicy)
+	}
+	for _, v := range c.Spec.Volumes {
+		if v.Type == MountVolume {
+			return fmt.Sprintf("its volume %s is on that host", v.Name)
+		}
+	}
+	return ""
+}
 
 // Observed is what an agent last saw of a container.
 type Observed struct {
@@ -208,8 +299,11 @@ func (c *Container) Status() ContainerStatus {
 
 // StatusReason returns the sentence that the API shows beside the status.
 func (c *Container) StatusReason() string {
-	if c.PlaceReason != "" {
+	switch {
+	case c.PlaceReason != "":
 		return c.PlaceReason
+	case c.DrainStop && c.Observed.Status != ContainerUnknown:
+		return "it is stopped because its host is being drained; it is started again when the drain ends, or elsewhere once it can move"
 	}
 	return c.Observed.Reason
 }

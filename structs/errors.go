@@ -53,11 +53,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf returns an Error of the given code with a message for the user. An
-// error among args that the format wraps with %w becomes the cause.
+// Errorf returns an Error of the given code with a message for the user. The
+// errors among args that the format wraps with %w become the cause.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: code, Msg: err.Error(), Err: errors.Unwrap(err)}
+	e := &Error{Code: code, Msg: err.Error(), Err: errors.Unwrap(err)}
+	if _, several := err.(interface{ Unwrap() []error }); several {
+		e.Err = err // errors.Unwrap sees one only
+	}
+	return e
 }
 
 // About sets the noun that the error is about and returns the error.
@@ -77,6 +81,15 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return CodeInternal
+}
+
+// ErrorOf turns an item of an answer back into the error that it was made of.
+func ErrorOf(item ErrorItem) *Error {
+	e := &Error{Code: Code(item.Code), Msg: item.Detail}
+	if i := strings.LastIndexByte(item.Code, '.'); i >= 0 {
+		e.Kind, e.Code = item.Code[:i], Code(item.Code[i+1:])
+	}
+	return e
 }
 
 // NotFound is the contract's answer for an object that does not exist or that

@@ -3,13 +3,34 @@ package structs
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
+	mathrand "math/rand/v2"
 )
 
 // NewID returns a random UUID (RFC 9562, version 4) in canonical form.
 func NewID() string {
 	var b [16]byte
 	rand.Read(b[:])
+	return formatID(b)
+}
+
+// NewRequestID returns an identifier for a request. It is as unique as a NewID,
+// which takes three times as long, and may be guessed.
+func NewRequestID() string {
+	var b [16]byte
+	binary.NativeEndian.PutUint64(b[:8], mathrand.Uint64())
+	binary.NativeEndian.PutUint64(b[8:], mathrand.Uint64())
+	return "req-" + formatID(b)
+}
+
+// DeriveID returns a UUID that looks random, the same each time for one seed.
+func DeriveID(seed string) string {
+	sum := sha256.Sum256([]byte("id " + seed))
+	return formatID([16]byte(sum[:16]))
+}
+
+func formatID(b [16]byte) string {
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	var text [36]byte // each request has one: fmt would take 1 microsecond
@@ -51,6 +72,13 @@ func NewSecret() string {
 	var b [32]byte
 	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
+}
+
+// DeriveSecret returns what looks like a secret of NewSecret, the same each time
+// for one seed.
+func DeriveSecret(seed string) string {
+	sum := sha256.Sum256([]byte("secret " + seed))
+	return hex.EncodeToString(sum[:])
 }
 
 // HashSecret returns the form in which a secret is stored: hex SHA-256.

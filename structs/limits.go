@@ -1,16 +1,37 @@
 package structs
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
-// SchemaVersion numbers the shape of log entries and snapshots that this
-// binary writes. A server that meets a higher one stops.
-const SchemaVersion = 1
+// schemaVersion is SchemaVersion as the linker can set it: tests build a binary
+// of a later one with -ldflags -X.
+var schemaVersion = "1"
+
+// SchemaVersion numbers the newest shape of log entries and snapshots that this
+// binary understands. A server that meets a higher one stops. What a cluster
+// writes is Cluster.Schema: the leader raises it once every server understands
+// it.
+var SchemaVersion = func() int {
+	n, err := strconv.Atoi(schemaVersion)
+	if err != nil || n < LeastSchema {
+		panic("structs: schemaVersion was linked as " + schemaVersion)
+	}
+	return n
+}()
+
+// LeastSchema is the schema of a cluster that has never raised it.
+const LeastSchema = 1
 
 // Limits of what users may send. A value beyond one is refused with
 // CodeInvalid (CodeTooLarge for bodies).
 const (
 	MaxBody        = 1 << 20  // bytes of a request body
 	MaxArchive     = 64 << 20 // bytes of a tar archive, into a container or out of it
+	MaxImageFile   = 10 << 30 // bytes of a tar archive of images, streamed
+	MaxSnapshot    = 4 << 30  // bytes of a snapshot file, streamed
+	MaxListing     = 16 << 20 // bytes of what all hosts tell of their images or volumes for one list
 	MaxName        = 255      // characters of a name
 	MaxPage        = 1000     // objects of one page
 	MaxNodeCount   = 1000     // hosts of one bay
@@ -25,9 +46,10 @@ const (
 	MaxInterval    = 86400     // seconds between two health checks, and of each of their other times
 	MaxRetries     = 1000      // failures in a row of a health check
 	MaxWait        = 10 * time.Minute
-	MaxIdempotency = 255     // characters of an Idempotency-Key
-	MinMemory      = 6 << 20 // bytes; the engine refuses less
-	MaxMemory      = 1 << 50 // bytes
+	MaxDrain       = 30 * 24 * time.Hour // deadline of a drain
+	MaxIdempotency = 255                 // characters of an Idempotency-Key
+	MinMemory      = 6 << 20             // bytes; the engine refuses less
+	MaxMemory      = 1 << 50             // bytes
 	MaxMilliCPU    = 1 << 20
 	MaxReport      = (MaxChanges - 1) / 2 // containers in one status report: each is a change, so may be its actions, and the host is one
 	MaxChanges     = 200                  // changes that one request may make

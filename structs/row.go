@@ -15,10 +15,11 @@ const (
 	TableContainers  Table = "containers"  // Container
 	TableIdempotency Table = "idempotency" // IdempotencyKey
 	TableActions     Table = "actions"     // Actions
+	TableTokens      Table = "tokens"      // Token
 )
 
 // Tables lists all tables in the order in which snapshots write them.
-var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableContainers, TableIdempotency, TableActions}
+var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableContainers, TableIdempotency, TableActions, TableTokens}
 
 // The nouns of the API, as they stand in error codes and messages.
 const (
@@ -27,10 +28,13 @@ const (
 	KindNode      = "node"
 	KindHost      = "host"
 	KindContainer = "container"
+	KindToken     = "token"
+	KindImage     = "image"  // on hosts; no row of the state
+	KindVolume    = "volume" // likewise
 )
 
 // Row is one row of the replicated state: *Cluster, *BayModel, *Bay, *Node,
-// *Host, *Container, *IdempotencyKey or *Actions.
+// *Host, *Container, *IdempotencyKey, *Actions or *Token.
 type Row interface {
 	Table() Table
 	Base() *Meta
@@ -76,6 +80,8 @@ func NewRow(t Table) Row {
 		return new(IdempotencyKey)
 	case TableActions:
 		return new(Actions)
+	case TableTokens:
+		return new(Token)
 	}
 	return nil
 }
@@ -88,11 +94,15 @@ type Change struct {
 	Version uint64 // ModifyIndex of the row that this replaces or deletes; 0 means that there must be none
 	Row     Row    // the row to write; nil deletes
 	Assign  bool   // the row's host has to hear of it: sets Container.AssignIndex and wakes the host's poll
+
+	// Encoded is the row as it stands in the entry's bytes; nil if those are not
+	// at hand. From whoever encodes or decodes the entry: package state.
+	Encoded []byte
 }
 
 // Entry is one Raft log entry: all that the conductor decided for one batch.
 type Entry struct {
-	Schema  int    // SchemaVersion of the proposer
+	Schema  int    // of the cluster when it was decided; see Cluster.Schema
 	Term    uint64 // Raft term in which it was decided
 	Prev    uint64 // index of the last entry that the FSM had applied when it was decided
 	Changes []Change
@@ -105,6 +115,24 @@ type Cluster struct {
 	ClusterID     string // UUID of this cluster; agents and servers refuse another
 	Incarnation   uint64 // raised by each restore of a snapshot by an operator; indexes are compared within one incarnation
 	JoinTokenHash string // hex SHA-256 of the token with which agents register
+	Bootstrapped  bool   // the first admin token has been given out; never again false
+	PeerSecret    string // with which servers prove to each other that they are of this cluster; minted by the first leader
+	Schema        int    // of the entries that leaders propose; 0 means LeastSchema. Raised once all servers understand a later one
+	// Removed are the ids of servers that operators have taken out, the last
+	// MaxRemoved of them: they are not taken in again though they gossip.
+	Removed []string
+}
+
+// MaxRemoved bounds Cluster.Removed.
+const MaxRemoved = 64
+
+// SchemaInUse returns the schema of the entries that leaders propose. The
+// cluster may be nil: its row is yet to be written.
+func (c *Cluster) SchemaInUse() int {
+	if c == nil {
+		return LeastSchema
+	}
+	return max(c.Schema, LeastSchema)
 }
 
 // ClusterRowID is the ID of the only Cluster row.

@@ -16,19 +16,35 @@ const (
 	SessionArchivePut SessionKind = "archive_put" // a tar stream on ChannelStdin, then Control.EOF
 )
 
+// The session kinds that are about a host, and name no container.
+const (
+	SessionImageList    SessionKind = "image_list"    // a []Image
+	SessionImagePull    SessionKind = "image_pull"    // a sentence on how far it is in each message
+	SessionImageLoad    SessionKind = "image_load"    // a tar stream on ChannelStdin, then Control.EOF; answers with an ImageChange
+	SessionImagePrune   SessionKind = "image_prune"   // an ImageChange
+	SessionVolumeList   SessionKind = "volume_list"   // a []Volume
+	SessionVolumeDelete SessionKind = "volume_delete" // nothing but its end
+)
+
 // SessionOffer asks an agent to dial back: a WebSocket on
 // GET /v1/agent/hosts/ID/sessions/SID, whose binary messages begin with a
 // Channel byte. A SID is used once and only by its host.
 type SessionOffer struct {
 	SID         string       `json:"sid"`
+	Server      string       `json:"server,omitempty"`    // URL of the server that has the user, "" if it is the one that answers
+	ServerID    string       `json:"server_id,omitempty"` // of it: if it can't be dialled, the answering server relays
 	Kind        SessionKind  `json:"kind"`
-	ContainerID string       `json:"container_id"`
+	ContainerID string       `json:"container_id"` // "" in a session about the host
 	Epoch       uint64       `json:"epoch"`
 	Logs        *LogsRequest `json:"logs,omitempty"`
 	Exec        *ExecRequest `json:"exec,omitempty"`   // of an attach: TTY is the container's own, Command is empty
 	Stream      bool         `json:"stream,omitempty"` // stats: one document a second until somebody leaves, not one alone
 	Args        string       `json:"args,omitempty"`   // top: of ps, "" means -ef
 	Path        string       `json:"path,omitempty"`   // archives: in the container
+	Image       string       `json:"image,omitempty"`  // image_pull: its name
+	Registry    *Registry    `json:"registry,omitempty"`
+	ProjectID   string       `json:"project_id,omitempty"` // volumes: whose; "" means everybody's, of a list
+	Volume      string       `json:"volume,omitempty"`     // volume_delete: its name in the project
 }
 
 // LogsRequest says which log lines are wanted.

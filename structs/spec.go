@@ -15,6 +15,7 @@ func (r *ContainerRequest) Spec() (ContainerSpec, error) {
 		Image: r.Image, Environment: r.Environment, Labels: r.Labels, Workdir: r.Workdir, Hostname: r.Hostname,
 		User: r.User, TTY: bool(r.TTY), Stdin: bool(r.Stdin), AutoRemove: bool(r.AutoRemove),
 		PullPolicy: r.ImagePullPolicy, Constraints: r.Constraints, Healthcheck: r.Healthcheck, Registry: r.Registry,
+		Exclusive: r.Exclusive,
 	}
 	if s.Image == "" {
 		s.Image = r.ImageID

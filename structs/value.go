@@ -81,14 +81,16 @@ func (n *Bytes) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// unitBits are the units of ParseBytes.
+var unitBits = map[string]int{"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20,
+	"g": 30, "gb": 30, "gib": 30, "t": 40, "tb": 40, "tib": 40}
+
 // ParseBytes reads a size such as "512m". Without a unit it is in bytes; the
 // units b, k, m, g and t may be followed by "b" or "ib".
 func ParseBytes(s string) (Bytes, error) {
 	digits := strings.ToLower(strings.TrimSpace(s))
 	number := strings.TrimRight(digits, "kmgtib")
-	shift := map[string]int{"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20,
-		"g": 30, "gb": 30, "gib": 30, "t": 40, "tb": 40, "tib": 40}
-	bits, ok := shift[digits[len(number):]]
+	bits, ok := unitBits[digits[len(number):]]
 	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
 	if !ok || err != nil || !(v >= 0) || v*float64(int64(1)<<bits) > 1<<60 {
 		return 0, fmt.Errorf("%q is not a size: write bytes, or a number with k, m, g or t, such as 512m", s)
@@ -219,6 +221,11 @@ func scalar(b []byte) (string, error) {
 	}
 	switch b[0] {
 	case '"':
+		// Most have no escapes in them; encoding/json would take the time and
+		// garbage of a whole body for each.
+		if s := b[1:max(1, len(b)-1)]; len(b) > 1 && b[len(b)-1] == '"' && plainASCII(s) {
+			return string(s), nil
+		}
 		var s string
 		err := json.Unmarshal(b, &s)
 		return s, err
@@ -226,6 +233,16 @@ func scalar(b []byte) (string, error) {
 		return "", fmt.Errorf("%s is not a single value", quoteJSON(b))
 	}
 	return string(b), nil
+}
+
+// plainASCII reports whether JSON writes the text just so between quotes.
+func plainASCII(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // quoteJSON returns the start of a JSON value for an error message.

@@ -153,3 +153,21 @@ func TestIDs(t *testing.T) {
 		}
 	}
 }
+
+// What is taken apart by hand is what encoding/json takes apart.
+func FuzzScalar(f *testing.F) {
+	for _, s := range []string{`"512m"`, `""`, `"a\"b"`, `"\u00fc"`, `"ü"`, "\"\xff\"", `"`, `1.5`, `true`, "\"a\nb\""} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == 0 || b[0] != '"' {
+			return
+		}
+		var want string
+		wantErr := json.Unmarshal(b, &want)
+		got, err := scalar(b)
+		if (err == nil) != (wantErr == nil) || got != want {
+			t.Errorf("%q: %q, %v; not %q, %v", b, got, err, want, wantErr)
+		}
+	})
+}

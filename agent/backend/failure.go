@@ -14,6 +14,9 @@ var (
 	ErrNotRunning = errors.New("container not running") // or paused
 	ErrNoImage    = errors.New("no such image")         // the registry says so or is away, or the pull policy forbids to ask
 	ErrNoPath     = errors.New("no such path")          // in the container
+	ErrNoVolume   = errors.New("no such volume")        // of the project
+	ErrInUse      = errors.New("in use")                // an image or a volume, by a container
+	ErrNoSpace    = errors.New("no space left")         // on the engine's file system
 	ErrNameTaken  = errors.New("name taken")            // by a container that isn't the one wanted
 	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
 	ErrInvalid    = errors.New("refused by the engine") // and will be again
@@ -46,10 +49,12 @@ func codeOf(reason error) structs.Code {
 	switch reason {
 	case ErrAway:
 		return structs.CodeUnavailable
-	case ErrNotFound, ErrNoImage, ErrNoPath:
+	case ErrNotFound, ErrNoImage, ErrNoPath, ErrNoVolume:
 		return structs.CodeNotFound
-	case ErrNotRunning, ErrNameTaken, ErrPortTaken:
+	case ErrNotRunning, ErrNameTaken, ErrPortTaken, ErrInUse:
 		return structs.CodeConflict
+	case ErrNoSpace:
+		return structs.CodeNoSpace
 	case ErrInvalid:
 		return structs.CodeInvalid
 	}

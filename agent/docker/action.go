@@ -37,7 +37,7 @@ func (d *Docker) Start(ctx context.Context, engineID string) error {
 
 func (d *Docker) start(ctx context.Context, engineID string) error {
 	return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerStart(ctx, engineID, container.StartOptions{})
+		return d.fresh.ContainerStart(ctx, engineID, container.StartOptions{})
 	})
 }
 

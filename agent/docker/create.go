@@ -190,7 +190,7 @@ func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*co
 			Memory: spec.Memory, MemorySwap: spec.Memory, // equal: no swap on top of the limit
 			NanoCPUs: spec.MilliCPU * 1e6,
 		},
-		RestartPolicy: restartPolicy(spec.RestartPolicy),
+		RestartPolicy: restartPolicy(spec),
 		PortBindings:  make(nat.PortMap, len(spec.Ports)),
 		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{
 			"max-size": strconv.FormatInt(logSize, 10), "max-file": "3",
@@ -231,9 +231,13 @@ func portOf(p structs.Port) nat.Port {
 }
 
 // restartPolicy maps always to unless-stopped: the engine would start an
-// "always" container that a user has stopped when the engine itself starts.
-func restartPolicy(p structs.RestartPolicy) container.RestartPolicy {
+// "always" container that a user has stopped when the engine itself starts. An
+// exclusive one is started by the agent alone, which knows whether it may be.
+func restartPolicy(spec *structs.ContainerSpec) container.RestartPolicy {
+	p := spec.RestartPolicy
 	switch {
+	case spec.Exclusive != structs.ExclusiveNo:
+		return container.RestartPolicy{Name: container.RestartPolicyDisabled}
 	case p.Always():
 		return container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}
 	case p.Name == structs.RestartOnFailure:

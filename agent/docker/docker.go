@@ -9,7 +9,9 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -67,13 +69,21 @@ const maxStops = 64
 type Docker struct {
 	conf  Config
 	cli   *client.Client
+	fresh *client.Client // for what starts a process: each call has its own connection
+	probe *client.Client // for signs of life, on connections of its own
+	lines *lines
 	log   hclog.Logger
+
+	pingEvery, hangAfter time.Duration // see hang.go; tests shorten them
+
 	work  chan struct{} // a slot for each changing call
 	stops chan struct{}
 
 	mu       sync.Mutex
-	pulls    map[pullKey]*pull   // while under way
-	projects map[string]*project // by project ID
+	pulls    map[pullKey]*pull    // while under way
+	projects map[string]*project  // by project ID
+	used     map[string]time.Time // by image ID: when a container of magnum was last made of it
+	fetched  map[string]time.Time // by image ID: when it was last pulled or loaded
 }
 
 var _ backend.Backend = (*Docker)(nil)
@@ -85,20 +95,52 @@ func New(conf Config) (*Docker, error) {
 	if err := conf.validate(); err != nil {
 		return nil, err
 	}
-	// FromEnv first: it brings DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
-	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithHost(conf.Host), client.WithAPIVersionNegotiation())
+	probe, err := connect(conf.Host)
 	if err != nil {
-		return nil, structs.Errorf(structs.CodeInvalid, "docker host %q: %w", conf.Host, err)
+		return nil, err
+	}
+	lines := &lines{open: make(map[*line]struct{})}
+	cli, err := connect(conf.Host, lines.follow)
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := connect(conf.Host, lines.follow, withoutKeepAlive)
+	if err != nil {
+		return nil, err
 	}
 	return &Docker{
-		conf: conf, cli: cli, log: conf.Logger,
+		conf: conf, cli: cli, fresh: fresh, probe: probe, lines: lines, log: conf.Logger, pingEvery: pingEvery, hangAfter: hangAfter,
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
 		pulls: make(map[pullKey]*pull), projects: make(map[string]*project),
+		used: make(map[string]time.Time), fetched: make(map[string]time.Time),
 	}, nil
 }
 
+func connect(host string, opts ...client.Opt) (*client.Client, error) {
+	// FromEnv first: it brings DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
+	cli, err := client.NewClientWithOpts(append([]client.Opt{client.FromEnv, client.WithHost(host), client.WithAPIVersionNegotiation()}, opts...)...)
+	if err != nil {
+		return nil, structs.Errorf(structs.CodeInvalid, "docker host %q: %w", host, err)
+	}
+	return cli, nil
+}
+
+// withoutKeepAlive has each call dial. An engine that ends takes no new
+// connection, stops its containers, and meanwhile serves those connections that
+// it has: what is started by one of them, because it was seen to stop, never
+// really runs, and leaves its file system mounted where the engine won't find it
+// again.
+func withoutKeepAlive(cli *client.Client) error {
+	transport, ok := cli.HTTPClient().Transport.(*http.Transport)
+	if !ok {
+		return fmt.Errorf("its transport is a %T", cli.HTTPClient().Transport)
+	}
+	transport.DisableKeepAlives = true
+	return nil
+}
+
 // Close closes idle connections to the engine.
-func (d *Docker) Close() error { return d.cli.Close() }
+func (d *Docker) Close() error { return errors.Join(d.cli.Close(), d.fresh.Close(), d.probe.Close()) }
 
 // change runs one changing call of the engine in one of the slots.
 func (d *Docker) change(ctx context.Context, slots chan struct{}, timeout time.Duration, call func(context.Context) error) error {

@@ -2,9 +2,18 @@ package docker
 
 import (
 	"errors"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-connections/nat"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
@@ -35,6 +44,24 @@ func TestUserLabelsCantPose(t *testing.T) {
 	}
 }
 
+// What the engine starts by itself it starts before the agent has asked anyone.
+func TestEngineRestartsNothingExclusive(t *testing.T) {
+	for policy, want := range map[string]container.RestartPolicyMode{
+		structs.RestartNo: container.RestartPolicyDisabled, structs.RestartOnFailure: container.RestartPolicyOnFailure,
+		structs.RestartAlways: container.RestartPolicyUnlessStopped, structs.RestartUnlessStopped: container.RestartPolicyUnlessStopped,
+	} {
+		spec := &structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: policy}}
+		if got := restartPolicy(spec); got.Name != want {
+			t.Errorf("%s is %s", policy, got.Name)
+		}
+		for _, kind := range []structs.Exclusive{structs.ExclusiveYes, structs.ExclusiveLease} {
+			if spec.Exclusive = kind; restartPolicy(spec).Name != container.RestartPolicyDisabled {
+				t.Errorf("%s of an exclusive container is %s", policy, restartPolicy(spec).Name)
+			}
+		}
+	}
+}
+
 func TestPullFailure(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -51,7 +78,7 @@ func TestPullFailure(t *testing.T) {
 		{errors.New("no matching manifest for linux/amd64 in the manifest list entries"), backend.ErrNoImage},
 		{errors.New("invalid reference format: repository name (X) must be lowercase"), backend.ErrInvalid},
 	} {
-		got := pullFailure("x:1", c.err)
+		got := pullFailure(pullKey{ref: "x:1"}, c.err)
 		if c.want == nil && got != nil || c.want != nil && !errors.Is(got, c.want) {
 			t.Errorf("pullFailure(%q) is %v, want %v", c.err, got, c.want)
 		}
@@ -83,5 +110,70 @@ func TestConfigRefused(t *testing.T) {
 		if _, err := New(conf); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("New(%+v) gives %v, want CodeInvalid", conf, err)
 		}
+	}
+}
+
+func TestPortsOfBothFamilies(t *testing.T) {
+	bound := nat.PortMap{
+		"80/tcp":   {{HostIP: "0.0.0.0", HostPort: "32769"}, {HostIP: "::", HostPort: "32770"}},
+		"443/tcp":  {{HostIP: "0.0.0.0", HostPort: "32771"}, {HostIP: "::", HostPort: "32771"}},
+		"53/udp":   {{HostIP: "::", HostPort: "32768"}},
+		"8080/tcp": {{HostPort: "9000"}, {HostPort: "9001"}},
+		"90/tcp":   nil, // exposed only
+	}
+	want := []structs.Port{
+		{ContainerPort: 53, HostPort: 32768, Protocol: "udp"},
+		{ContainerPort: 80, HostPort: 32769, Protocol: "tcp"},
+		{ContainerPort: 443, HostPort: 32771, Protocol: "tcp"},
+		{ContainerPort: 8080, HostPort: 9000, Protocol: "tcp"},
+		{ContainerPort: 8080, HostPort: 9001, Protocol: "tcp"},
+	}
+	if got := portsOf(bound); !slices.Equal(got, want) {
+		t.Errorf("ports are %v, want %v", got, want)
+	}
+}
+
+// TestEndingEngineStartsNothing: an engine that ends closes its socket, and
+// goes on serving the connections that it has.
+func TestEndingEngineStartsNothing(t *testing.T) {
+	var starts atomic.Int32
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/start"):
+			starts.Add(1)
+			w.WriteHeader(http.StatusNoContent)
+		case strings.HasSuffix(r.URL.Path, "/json"):
+			io.WriteString(w, `{"Id":"abc","State":{"Status":"exited"},"Config":{},"HostConfig":{}}`)
+		}
+	})}
+	go engine.Serve(l)
+	defer engine.Close()
+	d, err := New(Config{Host: "unix://" + socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Start(t.Context(), "abc"); err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	if _, err := d.inspect(t.Context(), "abc"); err != nil {
+		t.Fatalf("inspect: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.inspect(t.Context(), "abc"); err != nil {
+		t.Fatalf("the engine doesn't serve the connection that it has: %v", err)
+	}
+	if err := d.Start(t.Context(), "abc"); !errors.Is(err, backend.ErrAway) {
+		t.Errorf("start gives %v, want %v", err, backend.ErrAway)
+	}
+	if n := starts.Load(); n != 1 {
+		t.Errorf("the engine was asked for %d starts, want 1", n)
 	}
 }

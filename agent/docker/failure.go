@@ -34,6 +34,8 @@ func failure(err error) error {
 		f.Reason = backend.ErrNotFound
 	case strings.Contains(text, "is not running"), strings.Contains(text, "is paused"):
 		f.Reason = backend.ErrNotRunning
+	case strings.Contains(text, "no space left on device"):
+		f.Reason = backend.ErrNoSpace
 	case errdefs.IsInvalidArgument(err):
 		f.Reason = backend.ErrInvalid
 	}

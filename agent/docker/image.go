@@ -82,6 +82,9 @@ func (d *Docker) pull(ctx context.Context, ref string, creds *structs.Registry, 
 		d.pulls[key] = p
 		go func() {
 			p.err = d.fetch(pullCtx, key, p.say)
+			if p.err == nil {
+				d.noteFetch(pullCtx, key.ref)
+			}
 			cancel()
 			d.forget(key, p)
 			close(p.done)
@@ -156,16 +159,16 @@ func (d *Docker) fetch(ctx context.Context, key pullKey, say func(string)) error
 	say("pulling " + ref)
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
-		layers := make(map[string]*layer)
-		err := d.fetchOnce(ctx, ref, auth, layers, say)
+		var got layers
+		err := d.fetchOnce(ctx, ref, auth, &got, say)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if final := pullFailure(ref, err); final != nil {
+		if final := pullFailure(key, err); final != nil {
 			return final
 		}
 		d.log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
-		if attempt == pullAttempts || len(layers) == 0 && time.Since(began) > pullPatience {
+		if attempt == pullAttempts || got.none() && time.Since(began) > pullPatience {
 			return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
 				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engineWords(err)))}
 		}
@@ -181,8 +184,8 @@ func (d *Docker) fetch(ctx context.Context, key pullKey, say func(string)) error
 	}
 }
 
-// fetchOnce makes one attempt, and notes in layers what it gets.
-func (d *Docker) fetchOnce(ctx context.Context, ref, auth string, layers map[string]*layer, say func(string)) (err error) {
+// fetchOnce makes one attempt, and notes what it gets.
+func (d *Docker) fetchOnce(ctx context.Context, ref, auth string, got *layers, say func(string)) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(pullSilence, func() { cancel(errSilent) })
@@ -197,7 +200,11 @@ func (d *Docker) fetchOnce(ctx context.Context, ref, auth string, layers map[str
 		return err
 	}
 	defer body.Close()
-	said := time.Now()
+	ended := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() { tell(ref, got, say, ended) })
+	defer telling.Wait()
+	defer close(ended)
 	for dec := json.NewDecoder(body); ; {
 		var m jsonmessage.JSONMessage
 		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
@@ -209,10 +216,25 @@ func (d *Docker) fetchOnce(ctx context.Context, ref, auth string, layers map[str
 		if m.Error != nil {
 			return m.Error
 		}
-		note(layers, m)
-		if time.Since(said) >= progressPause {
-			said = time.Now()
-			say("pulling " + ref + summary(layers))
+		got.note(m)
+	}
+}
+
+// tell says now and then how far a fetch is, if that has changed, until it has
+// ended. The engine says nothing while a registry is silent, which is when
+// users want to know.
+func tell(ref string, got *layers, say func(string), ended <-chan struct{}) {
+	tick := time.NewTicker(progressPause)
+	defer tick.Stop()
+	for said := ""; ; {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+		}
+		if now := got.summary(); now != said {
+			said = now
+			say("pulling " + ref + now)
 		}
 	}
 }
@@ -227,7 +249,8 @@ func (d *Docker) hasImage(ctx context.Context, ref string) bool {
 
 // pullFailure returns the failure of a fetch that will fail again, nil for one
 // that is worth another attempt.
-func pullFailure(ref string, err error) error {
+func pullFailure(key pullKey, err error) error {
+	ref := key.ref
 	text := strings.ToLower(err.Error())
 	has := func(parts ...string) bool {
 		for _, p := range parts {
@@ -245,6 +268,12 @@ func pullFailure(ref string, err error) error {
 			Msg: fmt.Sprintf("image %q is not an image reference; write it as name:tag", ref)}
 	case has("toomanyrequests", "too many requests", "connection refused", "no such host", "timeout"):
 		return nil
+	case key.creds.Username == "" && has("no basic auth credentials", "authentication required"):
+		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
+			"image %s can't be pulled: its registry asks for credentials; create the container anew with registry.username and registry.password (-registry-username)", ref)}
+	case has("no basic auth credentials", "authentication required", "incorrect username or password"):
+		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
+			"image %s can't be pulled: its registry refuses user %s; check registry.username and registry.password", ref, key.creds.Username)}
 	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
 		has("manifest unknown", "not found", "pull access denied", "unauthorized", "no basic auth credentials", "authentication required", "no matching manifest", "denied"):
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(

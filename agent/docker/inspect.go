@@ -5,7 +5,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -28,9 +28,8 @@ func (d *Docker) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 			OS: engine.OperatingSystem, Kernel: engine.KernelVersion,
 			Cores: engine.NCPU, Memory: engine.MemTotal,
 		}
-		var fs syscall.Statfs_t
 		// Of a remote engine the directory isn't here, and its size stays unknown.
-		if syscall.Statfs(engine.DockerRootDir, &fs) == nil {
+		if fs, err := fileSystem(engine.DockerRootDir); err == nil {
 			f.Disk = int64(fs.Blocks) * fs.Bsize
 		}
 		return nil
@@ -43,6 +42,9 @@ func (d *Docker) Inspect(ctx context.Context, engineID string) (*backend.Contain
 	raw, err := d.inspect(ctx, engineID)
 	if err != nil {
 		return nil, err
+	}
+	if raw.Config.Labels[backend.LabelContainer] != "" {
+		d.noteUse(raw.Image, timeOf(raw.Created))
 	}
 	return containerOf(raw), nil
 }
@@ -107,14 +109,16 @@ func timeOf(s string) time.Time {
 }
 
 // portsOf lists published ports, each once: the engine binds IPv4 and IPv6
-// apart.
+// apart, and may find another free host port for each. The IPv4 one is told.
 func portsOf(bound nat.PortMap) []structs.Port {
 	var ports []structs.Port
 	for port, bindings := range bound {
+		isIPv6 := func(b nat.PortBinding) bool { return strings.Contains(b.HostIP, ":") }
+		only6 := !slices.ContainsFunc(bindings, func(b nat.PortBinding) bool { return !isIPv6(b) })
 		for _, b := range bindings {
 			host, err := strconv.Atoi(b.HostPort)
 			p := structs.Port{ContainerPort: port.Int(), HostPort: host, Protocol: port.Proto()}
-			if err == nil && !slices.Contains(ports, p) {
+			if err == nil && (only6 || !isIPv6(b)) && !slices.Contains(ports, p) {
 				ports = append(ports, p)
 			}
 		}

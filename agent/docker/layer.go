@@ -2,6 +2,8 @@ package docker
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/docker/docker/pkg/jsonmessage"
 )
@@ -9,21 +11,38 @@ import (
 // layer is how far one layer of an image is fetched.
 type layer struct {
 	current, total int64 // bytes
+	broken         bool  // the connection broke, and the engine tries again by itself
 	done           bool
 }
 
+// layers is how far an image is fetched, by what the engine says of each of
+// its layers.
+type layers struct {
+	mu   sync.Mutex
+	byID map[string]*layer
+}
+
 // note reads one message of the engine.
-func note(layers map[string]*layer, m jsonmessage.JSONMessage) {
+func (s *layers) note(m jsonmessage.JSONMessage) {
+	broken := strings.HasPrefix(m.Status, "Retrying in ")
 	switch m.Status {
 	case "Pulling fs layer", "Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete", "Already exists":
 	default:
-		return // "Pulling from library/x" has the tag as its ID
+		if !broken {
+			return // "Pulling from library/x" has the tag as its ID
+		}
 	}
-	l := layers[m.ID]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.byID[m.ID]
 	if l == nil {
 		l = new(layer)
-		layers[m.ID] = l
+		if s.byID == nil {
+			s.byID = make(map[string]*layer)
+		}
+		s.byID[m.ID] = l
 	}
+	l.broken = broken
 	if m.Status == "Downloading" && m.Progress != nil {
 		l.current, l.total = m.Progress.Current, m.Progress.Total
 	}
@@ -33,19 +52,35 @@ func note(layers map[string]*layer, m jsonmessage.JSONMessage) {
 	l.done = m.Status == "Pull complete" || m.Status == "Already exists"
 }
 
-// summary says how far the layers are.
-func summary(layers map[string]*layer) string {
-	var done int
+// none reports whether the engine knows of no layer yet.
+func (s *layers) none() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byID) == 0
+}
+
+// summary says how far the layers are, "" while there are none.
+func (s *layers) summary() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var done, broken int
 	var current, total int64
-	for _, l := range layers {
+	for _, l := range s.byID {
 		if l.done {
 			done++
+		}
+		if l.broken {
+			broken++
 		}
 		current += l.current
 		total += l.total
 	}
-	if len(layers) == 0 {
+	if len(s.byID) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(": %d of %d layers, %.1f of %.1f MB", done, len(layers), float64(current)/1e6, float64(total)/1e6)
+	text := fmt.Sprintf(": %d of %d layers, %.1f of %.1f MB", done, len(s.byID), float64(current)/1e6, float64(total)/1e6)
+	if broken > 0 {
+		text += "; the connection to the registry broke, trying again"
+	}
+	return text
 }

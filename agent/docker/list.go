@@ -76,8 +76,20 @@ var imageKinds = []events.Action{events.ActionPull, events.ActionTag, events.Act
 // Events follows the engine's event streams: of the owner's containers, and of
 // images, which have no owner.
 func (d *Docker) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
+	if err := d.alive(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	silent := make(chan error, 1)
+	go func() {
+		defer close(silent)
+		silent <- d.watch(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-silent
+	}()
 	ofContainers, ofImages := owned(owner), filters.NewArgs()
 	ofContainers.Add("type", string(events.ContainerEventType))
 	for action := range eventKinds {
@@ -111,6 +123,8 @@ func (d *Docker) Events(ctx context.Context, owner backend.Owner, ready func(), 
 			}
 		case m := <-images:
 			event(imageEvent(m))
+		case err := <-silent:
+			return err
 		case err := <-imageErrs:
 			return d.streamEnd(ctx, err)
 		case err := <-containerErrs:

@@ -65,13 +65,19 @@ const foot = `
 - **durable create**: POST of a container for which no host is there, answered
   once it is decided, in the log on disk and applied. It is measured against a
   process that decodes the same body with encoding/json, commits the same bytes
-  with one raft.Apply to the same kind of store, and answers with the same bytes;
+  with one raft.Apply to the same store, and answers with the same bytes;
   with many clients, against one that commits nothing at all. ` + "`wrk`" + ` sends
   from the same machine and takes its share of the cores on both sides.
 - **GET**: against a net/http handler that writes the same bytes.
 - **execute, logs**: the same command and the same log through the API and
   straight from the engine.
 - **memory**: resident memory of the process.
+- **failover**: three servers. Two clients write through those that don't lead,
+  one write after the other. For a kill -9 it is the time from the signal to the
+  end of the first write that was begun after it; a clean stop may go unnoticed,
+  so there it is the longest time between the ends of two writes. A **lost host**
+  is one whose agent is killed; the time ends when the API says that the
+  container, of restart policy always, runs on the other host.
 
 The yardstick is ` + "`scripts/bench/yardstick`" + `. ` + "`scripts/bench/run -h`" + ` says how to
 measure only some of it, and more quickly.

@@ -33,7 +33,7 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 		return path
 	}
 	used := filepath.Join(dir, "used")
-	running := &process{t: t, name: "server", log: filepath.Join(dir, "log"), args: []string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t)}}
+	running := &process{t: t, name: "server", log: filepath.Join(dir, "log"), args: []string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t), "-gossip-port", "-1"}}
 	running.start()
 	t.Cleanup(running.kill)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
@@ -50,14 +50,19 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 		code  int
 		words []string
 	}{
-		{[]string{"server", "-data-dir", fresh(), "-http-port", port, "-raft-port", freePort(t)}, 1, []string{"-http-port", port, "in use"}},
-		{[]string{"server", "-data-dir", fresh(), "-http-port", freePort(t), "-raft-port", port}, 1, []string{port, "in use"}},
-		{[]string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t)}, 1, []string{used, "in use by another magnum"}},
+		{[]string{"server", "-data-dir", fresh(), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1"}, 1, []string{"-http-port", port, "in use"}},
+		{[]string{"server", "-data-dir", fresh(), "-http-port", freePort(t), "-raft-port", port, "-gossip-port", "-1"}, 1, []string{port, "in use"}},
+		{[]string{"server", "-data-dir", used, "-http-port", freePort(t), "-raft-port", freePort(t), "-gossip-port", "-1"}, 1, []string{used, "in use by another magnum"}},
 		{[]string{"server", "-data-dir", "/proc/none"}, 1, []string{"/proc/none"}},
 		{[]string{"server", "-data-dir", fresh(), "-bind", "0.0.0.0"}, 1, []string{"-bind", "-insecure"}},
+		{[]string{"server", "-data-dir", fresh(), "-bind", "0.0.0.0", "-auth", "token"}, 1, []string{"-bind 0.0.0.0 without TLS lets anyone on the way read tokens", "magnum tls-init", "-insecure"}},
+		{[]string{"server", "-data-dir", fresh(), "-auth", "keystones"}, 1, []string{"-auth", "keystones", "none nor token"}},
+		{[]string{"server", "-data-dir", fresh(), "-tls-ca", "ca.pem", "-tls-cert", "cert.pem"}, 1, []string{"-tls-ca is given without -tls-key"}},
+		{[]string{"server", "-data-dir", fresh(), "-tls-ca", config(""), "-tls-cert", "none.pem", "-tls-key", "none.pem"}, 1, []string{"-tls-ca", "magnum.hcl holds no PEM certificate"}},
+		{[]string{"agent", "-data-dir", fresh(), "-server", "127.0.0.1", "-join-token", "12345678", "-tls-cert", "cert.pem"}, 1, []string{"-tls-cert is given without -tls-ca"}},
 		{[]string{"server", "-data-dir", fresh(), "-bind", "nowhere"}, 1, []string{"nowhere"}},
 		{[]string{"server", "-data-dir", fresh(), "-http-port", "99999"}, 1, []string{"99999"}},
-		{[]string{"server", "-data-dir", fresh(), "-bootstrap-expect", "3"}, 1, []string{"bootstrap-expect"}},
+		{[]string{"server", "-data-dir", fresh(), "-bootstrap-expect", "2"}, 1, []string{"bootstrap-expect"}},
 		{[]string{"server", "-http-port", "many"}, 2, []string{"-http-port", `"many" is not a whole number`}},
 		{[]string{"server", "-log-level", "loud", "-data-dir", fresh()}, 1, []string{"-log-level", `"loud"`}},
 		{[]string{"server", "-http-prot", "1"}, 2, []string{"-http-prot", "did you mean -http-port?"}},
@@ -70,6 +75,8 @@ func TestDaemonsThatCannotStart(t *testing.T) {
 		{[]string{"agent", "-data-dir", fresh(), "-server"}, 2, []string{"no join token", "-join-token-file"}},
 		{[]string{"agent", "-data-dir", fresh(), "-server", "a b", "-join-token", "x"}, 1, []string{`"a b"`}},
 		{[]string{"agent", "-data-dir", fresh(), "-join-token-file", filepath.Join(dir, "none")}, 2, []string{"-join-token-file", "no such file"}},
+		{[]string{"agent", "-data-dir", fresh(), "-image-gc-high", "100", "-join-token", "x"}, 1, []string{"-image-gc-high 100", "1..99"}},
+		{[]string{"agent", "-data-dir", fresh(), "-image-gc-low", "90", "-join-token", "x"}, 1, []string{"-image-gc-low 90", "0..85"}},
 		{[]string{"agent", "-data-dir", fresh(), "-label", "=x", "-join-token", "x"}, 2, []string{"-label", "no key"}},
 	} {
 		began := time.Now()

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +34,7 @@ func newAlone(t *testing.T, data string) *alone {
 	t.Helper()
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: nil}
 	_, port, _ := net.SplitHostPort(c.addr)
-	c.server = c.process("server", "server", "-data-dir", data, "-http-port", port, "-raft-port", freePort(t))
+	c.server = c.process("server", "server", "-data-dir", data, "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1")
 	c.server.start()
 	t.Cleanup(func() {
 		if c.server.alive() {
@@ -68,25 +71,45 @@ func (a *alone) fill(n int) []string {
 	return ids
 }
 
+// smallDisk mounts a file system of 160 MiB on a directory.
+func smallDisk(t testing.TB, dir string) {
+	t.Helper()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=160m", "magnum-test", dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		// Lazily: a process that the test leaves may still end.
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+}
+
+// fillDisk takes most of a smallDisk; empty gives it back.
+func fillDisk(t testing.TB, dir string) (empty func()) {
+	t.Helper()
+	filler := filepath.Join(dir, "filler")
+	// As much as there is room for, if it is less.
+	err := os.WriteFile(filler, make([]byte, 145<<20), 0o600)
+	if err != nil && !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(filler); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestDiskFull: I1 on a disk that fills up while the server writes, and
 // through a restart on the full disk.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=160m", "magnum-test", mount).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v: %s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v: %s", err, out)
-		}
-	})
+	smallDisk(t, mount)
 	a := newAlone(t, filepath.Join(mount, "data"))
 	ids := a.fill(20)
-	filler := filepath.Join(mount, "filler")
-	if err := os.WriteFile(filler, bytes.Repeat([]byte("x"), 145<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	empty := fillDisk(t, mount)
 	late := 0
 	full := func() error {
 		late++
@@ -106,9 +129,7 @@ func TestDiskFull(t *testing.T) {
 	a.awaitServer()
 	a.allThere(ids)
 	a.eventually("writes are refused with 507 after the restart", 10*time.Second, full)
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	a.eventually("writes are taken again", 10*time.Second, func() error {
 		body, _, err := a.client.Containers().Create(a.ctx(), a.request("there-is-room", "true"), api.CreateOptions{})
 		if err == nil {
@@ -117,6 +138,64 @@ func TestDiskFull(t *testing.T) {
 		return err
 	})
 	a.allThere(ids)
+}
+
+// TestDiskFullOnOneOfThree: the leader whose disk is full makes room for another;
+// the cluster writes on, also through a restart of the one that is full. Once all
+// disks are full writes are refused with 507, and nothing that was acknowledged
+// is lost.
+func TestDiskFullOnOneOfThree(t *testing.T) {
+	t.Parallel()
+	dirs := make(map[string]string)
+	c := newTrioOf(t, 0, func(p *process) {
+		dir := p.args[slices.Index(p.args, "-data-dir")+1]
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		smallDisk(t, dir)
+		dirs[p.name] = dir
+	})
+	l := c.load()
+	first := c.awaitLeader()
+	empty := []func(){fillDisk(t, dirs[first.name])}
+	c.awaitAnother(first)
+	c.everywhere("one disk is full")
+	first.kill()
+	first.start()
+	c.awaitAll()
+	c.everywhere("the server with the full disk has started again")
+
+	for _, n := range c.but(first) {
+		empty = append(empty, fillDisk(t, dirs[n.name]))
+	}
+	c.eventually("writes are refused with 507", 20*time.Second, func() error {
+		for _, n := range c.servers {
+			ctx, cancel := context.WithTimeout(c.ctx(), 5*time.Second)
+			_, _, err := n.client.Containers().Create(ctx, c.waiting("on-full-disks"), api.CreateOptions{})
+			cancel()
+			if api.StatusOf(err) != 507 {
+				return fmt.Errorf("a write through %s, with all disks full, gives %v", n.name, err)
+			}
+		}
+		return nil
+	})
+	for _, n := range c.servers {
+		if _, _, err := n.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true, Limit: 1}); err != nil {
+			t.Errorf("a read through %s, with all disks full: %v", n.name, err)
+		}
+	}
+	for _, f := range empty {
+		f()
+	}
+	before := l.count()
+	c.eventually("writes are taken again", 20*time.Second, func() error {
+		if n := l.count(); n < before+30 {
+			return fmt.Errorf("%d were", n-before)
+		}
+		return nil
+	})
+	l.check()
+	c.everywhere("there is room again")
 }
 
 // TestDamagedFiles cuts and flips the server's files at many places. The server
@@ -149,6 +228,13 @@ func TestDamagedFiles(t *testing.T) {
 		}
 		a.server.args[2] = dir
 		os.Remove(a.server.log)
+		// One that has seen nothing yet: another copy may have come an entry further.
+		client, err := api.New(api.Config{Address: a.addr, RetryFor: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.client = client
+		t.Log(what)
 		a.server.start()
 		switch started, code := a.startsOrEnds(); {
 		case started:
@@ -168,25 +254,31 @@ func TestDamagedFiles(t *testing.T) {
 		}
 	}
 	for _, file := range files {
-		if !strings.HasSuffix(file, ".db") && !strings.Contains(file, "raft/") {
+		if !strings.Contains(file, "raft/") {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(pristine, file))
+		content, err := os.ReadFile(filepath.Join(pristine, file))
 		if err != nil {
 			t.Fatal(err)
 		}
+		used := int64(len(bytes.TrimRight(content, "\x00"))) // room ahead is zeros
 		for range 6 {
-			at := rand.Int64N(info.Size())
-			try(fmt.Sprintf("%s cut at %d of %d", file, at, info.Size()), func(dir string) error {
+			at := rand.Int64N(used)
+			try(fmt.Sprintf("%s cut at %d of %d", file, at, used), func(dir string) error {
 				return os.Truncate(filepath.Join(dir, file), at)
 			})
-			at = rand.Int64N(info.Size())
-			try(fmt.Sprintf("%s flipped at %d of %d", file, at, info.Size()), func(dir string) error {
+			at = rand.Int64N(used)
+			try(fmt.Sprintf("%s flipped at %d of %d", file, at, used), func(dir string) error {
 				return flip(filepath.Join(dir, file), at)
 			})
 		}
 	}
-	try("the log is gone", func(dir string) error { return os.Remove(filepath.Join(dir, "server", "raft", "log.db")) })
+	before := refused
+	try("the log is gone", func(dir string) error { return os.RemoveAll(filepath.Join(dir, "server", "raft", "log")) })
+	try("term and vote are gone", func(dir string) error { return os.Remove(filepath.Join(dir, "server", "raft", "stable.json")) })
+	if refused != before+2 {
+		t.Error("what was gone was not missed")
+	}
 	t.Logf("%d starts were refused, %d had everything; damaged were %v", refused, whole, files)
 	if refused == 0 {
 		t.Error("no damage was found")
@@ -196,15 +288,16 @@ func TestDamagedFiles(t *testing.T) {
 // startsOrEnds waits until the server serves or has ended.
 func (a *alone) startsOrEnds() (started bool, code int) {
 	a.Helper()
+	var last error
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if !a.server.alive() {
 			return false, a.server.cmd.ProcessState.ExitCode()
 		}
-		if _, _, err := a.client.Containers().List(a.ctx(), api.QueryOptions{Consistent: true, Limit: 1}); err == nil {
+		if _, _, last = a.client.Containers().List(a.ctx(), api.QueryOptions{Consistent: true, Limit: 1}); last == nil {
 			return true, 0
 		}
 	}
-	a.Fatal("the server neither serves nor ends")
+	a.Fatalf("the server neither serves nor ends: %v", last)
 	return false, 0
 }
 

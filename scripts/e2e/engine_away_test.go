@@ -24,12 +24,15 @@ type ownEngine struct {
 	t    testing.TB
 	dir  string
 	host string
+	on   *netHost // where it runs, nil for this machine; its socket is everywhere
 }
 
-func newOwnEngine(t testing.TB) *ownEngine {
+func newOwnEngine(t testing.TB) *ownEngine { t.Helper(); return newOwnEngineOn(t, nil) }
+
+func newOwnEngineOn(t testing.TB, on *netHost) *ownEngine {
 	t.Helper()
 	dir := t.TempDir()
-	e := &ownEngine{t, dir, "unix://" + filepath.Join(dir, "docker.sock")}
+	e := &ownEngine{t, dir, "unix://" + filepath.Join(dir, "docker.sock"), on}
 	t.Cleanup(func() { e.script("peers/docker-down", dir) })
 	e.start()
 	e.script("busybox-image", image)
@@ -43,6 +46,9 @@ func (e *ownEngine) script(name string, args ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join("..", name), args...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.host)
+	if e.on != nil {
+		cmd.Env = append(cmd.Env, "NETNS="+e.on.namespace())
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		e.t.Fatalf("%s: %v\n%s", name, err, out)
 	}
@@ -54,7 +60,10 @@ func (e *ownEngine) start() { e.t.Helper(); e.script("peers/docker-up", e.dir) }
 func (e *ownEngine) stop() { e.t.Helper(); e.script("peers/docker-down", e.dir) }
 
 // kill ends the engine as a crash does: what runs on it goes on.
-func (e *ownEngine) kill() {
+func (e *ownEngine) kill() { e.t.Helper(); e.signal(syscall.SIGKILL) }
+
+// signal sends a signal to the engine's process.
+func (e *ownEngine) signal(s syscall.Signal) {
 	e.t.Helper()
 	b, err := os.ReadFile(filepath.Join(e.dir, "dockerd.pid"))
 	if err != nil {
@@ -64,7 +73,7 @@ func (e *ownEngine) kill() {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, s); err != nil {
 		e.t.Fatal(err)
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -53,9 +55,11 @@ func cycles(t testing.TB) int {
 type process struct {
 	t    testing.TB
 	name string
+	bin  string // "" means the program under test
 	args []string
 	env  []string
-	log  string // file with its output, of all its lives
+	log  string   // file with its output, of all its lives
+	on   *netHost // where it runs, nil for this machine
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 }
@@ -68,7 +72,14 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = exec.Command(program(p.t), p.args...)
+	bin := p.bin
+	if bin == "" {
+		bin = program(p.t)
+	}
+	p.cmd = exec.Command(bin, p.args...)
+	if p.on != nil {
+		p.cmd = p.on.command(bin, p.args...)
+	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -97,6 +108,15 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// end kills the process if it lives, and if it was stopped.
+func (p *process) end() {
+	p.t.Helper()
+	if p.cmd != nil && p.alive() {
+		p.signal(syscall.SIGCONT)
+		p.kill()
+	}
+}
+
 // stop ends the process cleanly and expects that it ends well.
 func (p *process) stop() {
 	p.t.Helper()
@@ -107,8 +127,13 @@ func (p *process) stop() {
 			p.t.Errorf("%s ended with code %d", p.name, code)
 		}
 	case <-time.After(time.Minute):
-		p.t.Errorf("%s does not end", p.name)
-		p.kill()
+		p.t.Errorf("%s does not end; its log says where it stands", p.name)
+		p.signal(syscall.SIGQUIT) // Go then writes what each goroutine does
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+			p.kill()
+		}
 	}
 }
 
@@ -164,7 +189,7 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 	t.Helper()
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: e}
 	_, port, _ := net.SplitHostPort(c.addr)
-	c.server = c.process("server", "server", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-raft-port", freePort(t), "-log-level", "debug")
+	c.server = c.process("server", "server", "-data-dir", filepath.Join(c.dir, "data"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-log-level", "debug")
 	c.server.start()
 	client, err := api.New(api.Config{Address: c.addr})
 	if err != nil {
@@ -175,7 +200,8 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 		_, _, err := client.OperatorState(c.ctx())
 		return err
 	})
-	c.agent = c.process("agent", append([]string{"agent", "-server", c.addr, "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1", "-log-level", "debug"}, agentArgs...)...)
+	// The engine is others', too: no test takes images from them.
+	c.agent = c.process("agent", append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1", "-log-level", "debug", "-image-gc-high", "0"}, agentArgs...)...)
 	c.agent.start()
 	t.Cleanup(c.cleanup)
 	count := structs.Int(1)
@@ -370,16 +396,28 @@ func (r result) must(t testing.TB) string {
 	return r.stdout
 }
 
+// freePort returns a port that nobody listens on. It is below those that the
+// kernel gives to outgoing connections, one of which could have taken it before
+// it is listened on.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		if _, taken := ports.LoadOrStore(port, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
+
+// ports are those that freePort has returned: a process that is stopped for a
+// moment keeps its own.
+var ports sync.Map
 
 func deref(s *string) string {
 	if s == nil {

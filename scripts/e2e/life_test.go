@@ -154,7 +154,7 @@ func (l *life) about() {
 	}
 	main := l.says([]string{"help"}, "container-run", "bay-create", "Exit codes:", "MAGNUM_ADDR")
 	for _, line := range strings.Split(main, "\n") {
-		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "  "), " "); ok && strings.HasPrefix(line, "  ") && (strings.Contains(name, "-") || name == "status") {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "  "), " "); ok && strings.HasPrefix(line, "  ") && (strings.Contains(name, "-") && name != "tls-init" || name == "status") {
 			l.says([]string{"help", name}, "Usage: magnum "+name+" [FLAGS]", "-addr", "Examples:")
 		}
 	}

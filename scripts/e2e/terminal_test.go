@@ -144,7 +144,7 @@ func (l *life) terminal() {
 	s.types("\x03")
 	s.shows("bye")
 	s.ends(7)
-	if strings.Count(s.shown(), "err") != 1 {
+	if strings.Count(s.shown(), "\nerr\r\n") != 1 {
 		l.Errorf("the terminal shows %q", s.shown())
 	}
 }

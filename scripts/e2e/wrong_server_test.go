@@ -56,10 +56,21 @@ func TestServerOfAnotherCluster(t *testing.T) {
 	own := c.server
 	_, port, _ := net.SplitHostPort(c.addr)
 	// With the same join token: only the cluster's id tells them apart.
-	c.server = c.process("other", "server", "-data-dir", filepath.Join(c.dir, "other"), "-http-port", port, "-raft-port", freePort(t), "-join-token", strings.TrimSpace(string(token)))
+	c.server = c.process("other", "server", "-data-dir", filepath.Join(c.dir, "other"), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", "-1", "-join-token", strings.TrimSpace(string(token)))
 	c.server.start()
+	// The other client has seen more than there will ever be here: not even the
+	// host is let in.
+	seen := c.client
+	fresh, err := api.New(api.Config{Address: c.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.client = fresh
 	c.awaitServer()
 	c.awaitLog(c.agent, "its containers are left alone", 0)
+	if list, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{}); err != nil || len(list) != 0 {
+		t.Errorf("the other server has hosts %v, %v", list, err)
+	}
 	c.agent.kill()
 	said := c.agent.logged()
 	c.agent.start() // one that has to register before it does anything
@@ -68,7 +79,7 @@ func TestServerOfAnotherCluster(t *testing.T) {
 		t.Errorf("the engine had %s, and has %s", before, after)
 	}
 	c.server.stop()
-	c.server = own
+	c.server, c.client = own, seen
 	c.server.start()
 	c.awaitServer()
 	c.settled()
@@ -127,8 +138,8 @@ func TestServerFromAnOlderCopy(t *testing.T) {
 func TestTwoAgentsOnOneDataDir(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	r := magnum(t, nil, "", "agent", "-server", c.addr, "-data-dir", filepath.Join(c.dir, "data"))
-	if r.code == 0 || !strings.Contains(r.stderr, "another agent uses the data dir") || !strings.Contains(r.stderr, "-data-dir") {
+	r := magnum(t, nil, "", "agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"))
+	if r.code == 0 || !strings.Contains(r.stderr, "another agent (process ") || !strings.Contains(r.stderr, "uses the data dir") || !strings.Contains(r.stderr, "-data-dir") {
 		t.Errorf("the second agent ended with code %d: %s", r.code, r.stderr)
 	}
 	c.run("first", napping)

@@ -3,6 +3,7 @@ package conductor
 import (
 	"fmt"
 
+	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -37,8 +38,14 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.has(r.Caller, c) {
+		return c, nil
+	}
 	if c.Desired == structs.DesiredAbsent {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is being deleted", r.Ident).About(structs.KindContainer)
+	}
+	if c.DrainStop && (r.Action == ActionStart || r.Action == ActionReboot) {
+		return nil, structs.Errorf(structs.CodeConflict, "Cannot %s container %s: its host is being drained and it can't move; it is started again when the drain ends (magnum host-undrain)", r.Action, r.Ident).About(structs.KindContainer)
 	}
 	was := effective(c)
 	want, idle, err := r.Action.from(was)
@@ -55,12 +62,15 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	changed := *c
 	changed.Desired = want
+	changed.DrainStop = false // stopped by a user now
 	changed.StopTimeout = r.Timeout
 	changed.Generation++
 	changed.UpdatedAt = t.now
 	switch r.Action {
+	case ActionStart, ActionUnpause:
+		changed.StartGeneration = changed.Generation
 	case ActionReboot:
-		changed.RebootGeneration = changed.Generation
+		changed.StartGeneration, changed.RebootGeneration = changed.Generation, changed.Generation
 	case ActionKill:
 		changed.KillGeneration, changed.Signal = changed.Generation, r.Signal
 	}
@@ -73,12 +83,19 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 }
 
 // replace places a container whose Docker container is gone under a new epoch.
+// One with named volumes stays with them, on its host.
 func (t *tx) replace(c *structs.Container) {
 	bay := row[structs.Bay](t, c.BayID)
 	t.used(c.HostID).Remove(c)
 	defer t.used(c.HostID).Add(c)
 	was, observed := c.HostID, c.Observed
-	if t.place(c, bay); c.PlaceReason != "" {
+	volume := c.Spec.NamedVolume()
+	if host := row[structs.Host](t, c.HostID); volume == "" || host == nil {
+		t.place(c, bay)
+	} else if t.placeOn(c, bay, []schedule.Host{schedule.HostOf(host, t.used(host.ID))}); c.PlaceReason != "" {
+		c.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from there: it %s; start it again when that has changed", volume, host.Name, c.PlaceReason)
+	}
+	if c.PlaceReason != "" {
 		c.HostID, c.Observed = was, observed
 	}
 }
@@ -124,6 +141,9 @@ func (a Action) from(was structs.Desired) (want structs.Desired, idle bool, err 
 // effective returns the state that an action starts from: what the host saw
 // last, or what is wanted while the host is still at it.
 func effective(c *structs.Container) structs.Desired {
+	if c.DrainStop {
+		return structs.DesiredStopped
+	}
 	if !c.Settled() {
 		return c.Desired
 	}

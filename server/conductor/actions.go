@@ -37,6 +37,14 @@ func (t *tx) noteAction(caller structs.Caller, action string, was *structs.Conta
 	t.put(&next)
 }
 
+// has reports whether the caller's very request has already been carried out on
+// the container: a server tries it again if it doesn't know, and what others
+// have done in between would be undone.
+func (t *tx) has(caller structs.Caller, c *structs.Container) bool {
+	done := row[structs.Actions](t, c.ID)
+	return done != nil && caller.RequestID != "" && slices.ContainsFunc(done.List, func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
+}
+
 // endActions notes how the actions ended that the container's host has carried
 // out, or given up.
 func (t *tx) endActions(c *structs.Container) {

@@ -96,3 +96,29 @@ func TestAFullReportEndsActions(t *testing.T) {
 		}
 	}
 }
+
+// TestActionIsCarriedOutOnce: a server that doesn't know whether an action was
+// carried out tries it again. What somebody has done in between stays.
+func TestActionIsCarriedOutOnce(t *testing.T) {
+	h := newHarness(t)
+	h.host("h1", nil)
+	h.bay(alice, "web", 1)
+	c := h.create(alice, "", structs.ContainerSpec{})
+	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped})
+	carol := alice
+	carol.RequestID = "req-1"
+	start := ActOnContainer{Caller: carol, Ident: c.ID, Action: ActionStart}
+	if first := must(h, start); first.Desired != structs.DesiredRunning {
+		t.Errorf("wanted is %s", first.Desired)
+	}
+	other := alice
+	other.RequestID = "req-2"
+	stopped := must(h, ActOnContainer{Caller: other, Ident: c.ID, Action: ActionStop})
+	if again := must(h, start); again.Desired != structs.DesiredStopped || again.Generation != stopped.Generation {
+		t.Errorf("the repeated start has undone the stop: %+v", again)
+	}
+	start.Caller.RequestID = "req-3"
+	if later := must(h, start); later.Desired != structs.DesiredRunning {
+		t.Errorf("another start wants %s", later.Desired)
+	}
+}

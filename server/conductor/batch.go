@@ -3,9 +3,9 @@ package conductor
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
-	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -13,8 +13,10 @@ import (
 // error ends the leadership's loop: what was being committed is unknown, and
 // nothing may be decided on top of it.
 func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time, first *call) error {
+	began := time.Now()
 	t := newTx(c.store.Snapshot(), clock())
 	batch := c.gather(t, first)
+	c.observer.Decided(len(batch), time.Since(began))
 	if err := c.commit(ctx, term, t); err != nil {
 		unknown := structs.Errorf(structs.CodeNoLeader,
 			"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same Idempotency-Key (%w)", ErrUnknown)
@@ -24,22 +26,39 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 		return err
 	}
 	for _, call := range batch {
+		if call.err != nil {
+			c.observer.Refused(structs.CodeOf(call.err))
+		}
 		close(call.done)
 	}
 	return nil
 }
+
+// A batch of crowd requests means that many clients are at work: the next of
+// them may have to run before it gets here, so the loop lets others go first, at
+// most mostYields times. Each batch costs a sync of the disk, whatever is in
+// it: with 64 clients 3 yields made 5 % more creates with 3 % less CPU, and 10 a
+// little more. A lone client never waits for it.
+const (
+	crowd      = 4
+	mostYields = 10
+)
 
 // gather decides first and what waits behind it, up to the limits of one
 // entry. The calls' results are set, but not yet answered.
 func (c *Conductor) gather(t *tx, first *call) []*call {
 	var batch []*call
 	next := first
-	for {
+	for yields := 0; ; {
 		c.take(next)
 		t.decide(next)
 		batch = append(batch, next)
 		if len(batch) >= structs.MaxBatch || t.size >= structs.MaxEntry {
 			return batch
+		}
+		if len(c.queue) == 0 && len(batch) >= crowd && yields < mostYields {
+			yields++
+			runtime.Gosched()
 		}
 		select {
 		case next = <-c.queue:
@@ -76,20 +95,15 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 		}
 		return nil
 	}
-	data, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: term, Prev: t.base.Index(), Changes: changes})
-	if err != nil {
-		return fmt.Errorf("encode entry: %w", err)
-	}
 	// A poison entry must die here, not on every replica.
-	entry, err := c.store.Prepare(data)
-	if err == nil {
-		err = t.base.Check(entry.Changes)
-	}
+	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(), Changes: changes})
 	if err != nil {
-		return fmt.Errorf("check entry: %w", err)
+		return fmt.Errorf("prepare entry: %w", err)
 	}
+	began := time.Now()
 	if _, err := c.proposer.Propose(ctx, data); err != nil {
 		return fmt.Errorf("propose: %w", err)
 	}
+	c.observer.Committed(time.Since(began))
 	return nil
 }

@@ -53,9 +53,13 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 // claim gives the bay the free hosts that it wants, and its status what came of
 // it. A request that would change too many rows leaves the rest to Settle.
 func (t *tx) claim(b *structs.Bay) *structs.Bay {
-	have := 0
-	for range t.hostsInBay(b.ID) {
-		have++
+	have, lost := 0, 0
+	for h := range t.hostsInBay(b.ID) {
+		if h.State == structs.HostLost {
+			lost++ // a free one takes its place
+		} else {
+			have++
+		}
 	}
 	if have < b.NodeCount {
 		var claimed []*structs.Host
@@ -74,18 +78,20 @@ func (t *tx) claim(b *structs.Bay) *structs.Bay {
 		}
 		have += len(claimed)
 	}
-	return t.progress(b, have)
+	return t.progress(b, have, lost)
 }
 
-// progress writes the bay's status for the number of hosts that it has.
-func (t *tx) progress(b *structs.Bay, have int) *structs.Bay {
+// progress writes the bay's status for the number of hosts that it has, and of
+// those beside them that are lost. A bay that was complete stays so when a host
+// is lost, or comes back after another one has taken its place: nobody has
+// asked for an update, and clients wait for complete ones.
+func (t *tx) progress(b *structs.Bay, have, lost int) *structs.Bay {
 	changed := *b
 	missing := have < b.NodeCount
 	surplus := have > b.NodeCount
 	switch {
-	case missing && b.Status == structs.BayUpdated, surplus && !b.Status.InProgress():
-		changed.Status = structs.BayUpdating
-	case missing && b.Status == structs.BayCreated:
+	case missing && lost > 0 && have+lost >= b.NodeCount && !b.Status.InProgress():
+	case missing && (b.Status == structs.BayUpdated || b.Status == structs.BayCreated):
 		changed.Status = structs.BayUpdating
 	case !missing && !surplus && b.Status == structs.BayCreating:
 		changed.Status = structs.BayCreated
@@ -96,6 +102,8 @@ func (t *tx) progress(b *structs.Bay, have int) *structs.Bay {
 	switch {
 	case missing && b.Status == structs.BayCreateFailed:
 		changed.StatusReason = b.StatusReason
+	case missing && lost > 0:
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: %d %s lost; waits for %s hosts that are free%s to take their place; start an agent on one, or bring the lost ones back", have, b.NodeCount, lost, areOrIs(lost), b.Backend(), withLabels(b.Labels))
 	case missing:
 		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for %s hosts that are free%s; start an agent on one", have, b.NodeCount, b.Backend(), withLabels(b.Labels))
 	case surplus:
@@ -106,6 +114,13 @@ func (t *tx) progress(b *structs.Bay, have int) *structs.Bay {
 	}
 	t.put(&changed)
 	return &changed
+}
+
+func areOrIs(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
 }
 
 func withLabels(labels map[string]string) string {
@@ -146,27 +161,34 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 	changed.Status = structs.BayUpdating
 	changed.UpdatedAt = t.now
 	t.put(&changed)
-	t.release(&changed)
+	t.shrink(&changed)
 	return t.claim(&changed), nil
 }
 
-// release frees hosts without containers while the bay has more hosts than it
+// shrink frees hosts without containers while the bay has more hosts than it
 // wants.
-func (t *tx) release(b *structs.Bay) {
+func (t *tx) shrink(b *structs.Bay) {
 	var empty []*structs.Host
 	have := 0
 	for h := range t.hostsInBay(b.ID) {
-		have++
+		if h.State != structs.HostLost {
+			have++
+		}
 		if t.used(h.ID).Containers == 0 {
 			empty = append(empty, h)
 		}
 	}
 	for _, h := range empty {
-		if have <= b.NodeCount || t.writes() >= structs.MaxChanges-2 {
+		if t.writes() >= structs.MaxChanges-2 {
 			break
 		}
-		t.free(h)
-		have--
+		switch {
+		case h.State == structs.HostLost && have >= b.NodeCount: // it was replaced
+			t.free(h)
+		case h.State != structs.HostLost && have > b.NodeCount:
+			t.free(h)
+			have--
+		}
 	}
 }
 

@@ -145,7 +145,7 @@ func TestHostLostAndBack(t *testing.T) {
 		h.report(c.ID, structs.Observed{Status: structs.ContainerRunning})
 		made = append(made, c)
 	}
-	must(h, MarkHost{ID: host, State: structs.HostLost, Reason: "silent"})
+	must(h, MarkHosts{Marks: []HostMark{{ID: host, State: structs.HostLost, Reason: "silent"}}})
 	h.settle()
 	for _, c := range made {
 		if now := h.container(c.ID); now.Status() != structs.ContainerUnknown || !strings.Contains(now.StatusReason(), "h1") {
@@ -160,11 +160,58 @@ func TestHostLostAndBack(t *testing.T) {
 	if h.container(made[1].ID) != nil {
 		t.Error("force does not forget what is on a lost host")
 	}
-	must(h, MarkHost{ID: host, State: structs.HostReady})
+	must(h, MarkHosts{Marks: []HostMark{{ID: host, State: structs.HostReady}}})
 	h.settle()
 	h.report(made[0].ID, structs.Observed{Status: structs.ContainerRunning})
 	if h.container(made[0].ID).Status() != structs.ContainerRunning || h.container(late.ID).HostID != host {
 		t.Error("the host is back, and its containers are not")
+	}
+}
+
+// TestSupersededAgentIsRefused: of two agents with copies of one data directory
+// the one that registered last works, and the other is not let in again. An agent
+// that has just begun always is, and so is one that lost the answer to its last
+// registration.
+func TestSupersededAgentIsRefused(t *testing.T) {
+	h := newHarness(t)
+	id, first, copied := structs.NewID(), structs.NewID(), structs.NewID()
+	as := func(instance string, had uint64) RegisterHost {
+		return RegisterHost{
+			HostRegister: structs.HostRegister{HostID: id, Name: "h", Instance: instance, Registration: had, Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}},
+			TokenHash:    structs.HashSecret("join"), SecretHash: structs.HashSecret("s"),
+		}
+	}
+	registers := func(r RegisterHost, want uint64) {
+		t.Helper()
+		if got := must(h, r); got.Registration != want {
+			t.Errorf("registration %d, want %d", got.Registration, want)
+		}
+	}
+	registers(as(first, 0), 1)
+	registers(as(first, 1), 2) // its answer is lost
+	registers(as(first, 1), 3)
+	registers(as(copied, 0), 4)
+	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") || !strings.Contains(err.Error(), "started anew") {
+		t.Errorf("it says %v", err)
+	}
+	must(h, NoteHost{ID: id, Reason: "there is a copy"})
+	must(h, NoteHost{ID: structs.NewID(), Reason: "nobody's"})
+	if got := h.store.Snapshot().Host(id); got.Registration != 4 || got.StateReason != "there is a copy" || got.State != structs.HostReady {
+		t.Errorf("%+v", got)
+	}
+	registers(as(copied, 4), 5) // the server was restored, say
+	registers(as(structs.NewID(), 0), 6)
+	refuse(h, structs.CodeConflict, as(copied, 5))
+	registers(as("", 4), 7) // an agent that doesn't tell
+	if got := h.store.Snapshot().Host(id).StateReason; got != "" {
+		t.Errorf("after a registration the host's reason is %q", got)
+	}
+	// A server that knows less than the agent.
+	registers(as(first, 99), 8)
+	must(h, MarkHosts{Marks: []HostMark{{ID: id, State: structs.HostLost, Reason: "silent"}}})
+	must(h, NoteHost{ID: id, Reason: "there is a copy"})
+	if got := h.store.Snapshot().Host(id).StateReason; got != "silent" {
+		t.Errorf("the reason of a lost host is %q", got)
 	}
 }
 

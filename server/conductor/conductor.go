@@ -40,8 +40,24 @@ type Config struct {
 	Now      func() time.Time // the wall clock, for timestamps; nil means time.Now
 	// Room returns the error with which requests are refused while the disk is
 	// nearly full; nil means that it never is.
-	Room func() error
+	Room     func() error
+	Observer observer // is told what the loop does; nil for nobody
 }
+
+// observer counts what is decided. server/metrics satisfies it. Its methods have
+// to be quick, for the loop calls them; Refused is called from elsewhere, too.
+type observer interface {
+	Decided(requests int, took time.Duration) // a batch
+	Committed(took time.Duration)             // an entry, from proposing until it is applied
+	Refused(code structs.Code)                // a request
+}
+
+// unobserved is the observer that nobody asked for.
+type unobserved struct{}
+
+func (unobserved) Decided(int, time.Duration) {}
+func (unobserved) Committed(time.Duration)    {}
+func (unobserved) Refused(structs.Code)       {}
 
 // Conductor decides requests on the leader.
 type Conductor struct {
@@ -50,6 +66,7 @@ type Conductor struct {
 	log      hclog.Logger
 	now      func() time.Time
 	room     func() error
+	observer observer
 
 	queue   chan *call
 	reports atomic.Int64 // agents' reports in the queue
@@ -82,8 +99,11 @@ func New(c Config) *Conductor {
 	if c.Room == nil {
 		c.Room = func() error { return nil }
 	}
+	if c.Observer == nil {
+		c.Observer = unobserved{}
+	}
 	return &Conductor{
-		store: c.Store, proposer: c.Proposer, log: c.Logger, now: c.Now, room: c.Room,
+		store: c.Store, proposer: c.Proposer, log: c.Logger, now: c.Now, room: c.Room, observer: c.Observer,
 		queue: make(chan *call, structs.MaxQueue),
 	}
 }
@@ -101,6 +121,7 @@ func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	}
 	var zero T
 	if err := c.enqueue(call); err != nil {
+		c.observer.Refused(structs.CodeOf(err))
 		return zero, err
 	}
 	// The loop answers every call that it has taken, also those whose context
@@ -189,6 +210,9 @@ func (c *Conductor) take(call *call) {
 		c.reports.Add(-1)
 	}
 }
+
+// Waiting returns how many requests wait to be decided.
+func (c *Conductor) Waiting() int { return len(c.queue) }
 
 func (call *call) answer(result any, err error) {
 	call.result, call.err = result, err

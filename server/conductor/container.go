@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/schedule"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -37,7 +38,7 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 			c.Name = generateName(c.ID)
 		}
 		if r.Run {
-			c.Desired = structs.DesiredRunning
+			c.Desired, c.StartGeneration = structs.DesiredRunning, c.Generation
 		}
 		t.place(c, bay)
 		t.assign(c)
@@ -54,11 +55,30 @@ func (t *tx) newMeta(caller structs.Caller, table structs.Table, kind, uuid stri
 	return t.meta(caller, uuid), nil
 }
 
-// bayFor returns the docker bay that the caller means; ident "" means the only
-// one there is for the caller.
+// bayFor is BayFor in the batch.
 func (t *tx) bayFor(caller structs.Caller, ident string) (*structs.Bay, error) {
+	return bayFor(t, t.baysOf, caller, ident)
+}
+
+// BayFor returns the docker bay that the caller means; ident "" means the only
+// one there is for the caller. Errors: CodeInvalid, also for a bay that doesn't
+// exist; CodeConflict.
+func BayFor(snap *state.Snapshot, caller structs.Caller, ident string) (*structs.Bay, error) {
+	mine := func(projectID string) []*structs.Bay {
+		var found []*structs.Bay
+		for b := range typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
+			if b.ProjectID == projectID || b.Shared {
+				found = append(found, b)
+			}
+		}
+		return found
+	}
+	return bayFor(snapshotReader{snap}, mine, caller, ident)
+}
+
+func bayFor(r reader, mine func(projectID string) []*structs.Bay, caller structs.Caller, ident string) (*structs.Bay, error) {
 	if ident != "" {
-		found, err := lookup(t, caller, structs.KindBay, ident)
+		found, err := lookup(r, caller, structs.KindBay, ident)
 		if structs.CodeOf(err) == structs.CodeNotFound {
 			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", ident).About(structs.KindBay)
 		}
@@ -69,8 +89,8 @@ func (t *tx) bayFor(caller structs.Caller, ident string) (*structs.Bay, error) {
 		return bay, usable(bay)
 	}
 	var fit []*structs.Bay
-	for b := range t.bays() {
-		if (b.ProjectID == caller.ProjectID || b.Shared) && usable(b) == nil {
+	for _, b := range mine(caller.ProjectID) {
+		if usable(b) == nil {
 			fit = append(fit, b)
 		}
 	}
@@ -118,33 +138,70 @@ func usable(b *structs.Bay) error {
 // place gives the container a host of the bay and a new epoch, or the reason
 // why it has to wait. The caller writes the row.
 func (t *tx) place(c *structs.Container, bay *structs.Bay) {
+	// Where an earlier placement is, it goes before the new one comes.
+	priors := c.Priors
+	for _, p := range priors {
+		t.used(p.HostID).Remove(c)
+	}
+	defer func() {
+		for _, p := range priors {
+			t.used(p.HostID).Add(c)
+		}
+	}()
 	hosts := t.candidates(bay)
 	if len(hosts) == 0 {
 		c.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
 		return
 	}
+	t.placeOn(c, bay, hosts)
+}
+
+// placeOn is place on one of the hosts.
+func (t *tx) placeOn(c *structs.Container, bay *structs.Bay, hosts []schedule.Host) {
 	id, reason := schedule.Choose(hosts, &c.Spec, bay.Placement)
 	c.PlaceReason = reason
 	if id == "" {
 		return
 	}
+	c.Priors = without(c.Priors, id)
 	c.HostID, c.Gone, c.Observed = id, false, structs.Observed{}
-	c.Epoch++
+	c.Epoch = t.nextEpoch(c)
+}
+
+// nextEpoch returns the epoch of the container's next placement. Those since a
+// restore are above all that may have been given out between the save and it: a
+// host may still run such a one.
+func (t *tx) nextEpoch(c *structs.Container) uint64 {
+	restored := uint64(0)
+	if cluster := row[structs.Cluster](t, structs.ClusterRowID); cluster != nil {
+		restored = cluster.Incarnation << 32
+	}
+	return max(c.Epoch, restored) + 1
 }
 
 // candidates returns the hosts on which the bay places containers. A bay that
 // has to give hosts back places nothing on those that will go: the ones with
-// the fewest containers.
+// the fewest containers. Lost ones are there for the reason only.
 func (t *tx) candidates(bay *structs.Bay) []schedule.Host {
-	var hosts []schedule.Host
-	for h := range t.hostsInBay(bay.ID) {
-		hosts = append(hosts, schedule.HostOf(h, t.used(h.ID)))
+	hosts := t.hostsOf(bay.ID)
+	var lost []schedule.Host
+	if slices.ContainsFunc(hosts, func(h schedule.Host) bool { return !h.Ready }) {
+		all := hosts
+		hosts = nil
+		for _, h := range all {
+			if h.Ready {
+				hosts = append(hosts, h)
+			} else {
+				lost = append(lost, h)
+			}
+		}
 	}
 	if len(hosts) > bay.NodeCount {
+		hosts = slices.Clone(hosts)
 		slices.SortStableFunc(hosts, func(a, b schedule.Host) int { return b.Used.Containers - a.Used.Containers })
 		hosts = hosts[:bay.NodeCount]
 	}
-	return hosts
+	return append(hosts, lost...)
 }
 
 func orElse(s, other string) string {
@@ -240,8 +297,19 @@ func (t *tx) delete(c *structs.Container, force bool) *structs.Container {
 	host := row[structs.Host](t, c.HostID)
 	if host == nil || force && host.State == structs.HostLost {
 		// Should the host come back with it, it removes what it doesn't know.
-		t.remove(c)
-		return c
+		left := *c
+		left.Desired, left.HostID = structs.DesiredAbsent, ""
+		if c.HostID == "" && c.Desired == structs.DesiredAbsent && !t.over(c) {
+			return c
+		}
+		if t.over(&left) {
+			t.remove(c)
+			return c
+		}
+		left.Generation++
+		left.UpdatedAt = t.now
+		t.assign(&left)
+		return &left
 	}
 	if c.Desired == structs.DesiredAbsent && c.Force == force && !c.Observed.Failed {
 		return c

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -186,6 +187,13 @@ func TestActions(t *testing.T) {
 			if (now.RebootGeneration == now.Generation) != (tc.action == ActionReboot) {
 				t.Errorf("reboot generation %d of %d", now.RebootGeneration, now.Generation)
 			}
+			starts := c.StartGeneration
+			if !tc.idle && (tc.action == ActionStart || tc.action == ActionReboot || tc.action == ActionUnpause) {
+				starts = now.Generation
+			}
+			if now.StartGeneration != starts || structs.AssignmentOf(now, now.HostID).StartGeneration != starts {
+				t.Errorf("start generation %d of %d, want %d", now.StartGeneration, now.Generation, starts)
+			}
 		})
 	}
 }
@@ -280,6 +288,59 @@ func TestRemovedBehindOurBack(t *testing.T) {
 	}
 }
 
+// TestVolumesKeepTheirHost: what was removed from its host is made anew where
+// there is room, but for what has a named volume, which is there or nowhere.
+func TestVolumesKeepTheirHost(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		mount structs.Mount
+		moves bool
+	}{
+		{"none", structs.Mount{}, true},
+		{"tmpfs", structs.Mount{Target: "/t", Type: structs.MountTmpfs}, true},
+		{"volume", structs.Mount{Name: "data", Target: "/data", Type: structs.MountVolume}, false},
+	} {
+		for _, policy := range []string{structs.RestartNo, structs.RestartAlways} {
+			h := newHarness(t)
+			home := h.host("h1", nil)
+			bay := h.bay(alice, "web", 2)
+			spec := structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: policy}}
+			if tc.mount.Target != "" {
+				spec.Volumes = []structs.Mount{tc.mount}
+			}
+			c := h.create(alice, "", spec)
+			h.report(c.ID, structs.Observed{Status: structs.ContainerRunning})
+			other := h.host("h2", nil)
+			h.settle()
+			if h.bayNow(bay.ID).Status != structs.BayCreated {
+				t.Fatalf("%+v", h.bayNow(bay.ID))
+			}
+			must(h, DrainHost{Caller: root, Ident: home, Draining: true})
+			h.report(c.ID, structs.Observed{Status: structs.ContainerGone})
+			if policy == structs.RestartNo {
+				must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStart})
+			}
+			now := h.container(c.ID)
+			if tc.moves {
+				if now.HostID != other || now.Epoch != 2 {
+					t.Errorf("%s, %s: not placed on the host that has room: %+v", tc.name, policy, now)
+				}
+				continue
+			}
+			reason := now.StatusReason()
+			if now.HostID != home || now.Epoch != 1 || !now.Gone || now.Status() != structs.ContainerError ||
+				!strings.Contains(reason, "volume data is on host h1") || !strings.Contains(reason, "1 draining") || !strings.Contains(reason, "start it again") {
+				t.Errorf("%s, %s: %q, %+v", tc.name, policy, reason, now)
+			}
+			must(h, DrainHost{Caller: root, Ident: home})
+			must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStart})
+			if now := h.container(c.ID); now.HostID != home || now.Epoch != 2 || now.Gone || now.PlaceReason != "" {
+				t.Errorf("%s, %s: not made anew on its host: %+v", tc.name, policy, now)
+			}
+		}
+	}
+}
+
 func TestAutoRemove(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", nil)
@@ -298,7 +359,7 @@ func TestAutoRemove(t *testing.T) {
 func TestIdempotencyKey(t *testing.T) {
 	h := newHarness(t)
 	h.bay(alice, "web", 1)
-	r := CreateContainer{Caller: alice, Once: Once{"k", "hash"}, Spec: structs.ContainerSpec{Image: "i"}}
+	r := CreateContainer{Caller: alice, Once: Once{Key: "k", BodyHash: "hash"}, Spec: structs.ContainerSpec{Image: "i"}}
 	first := must(h, r)
 	if again := must(h, r); again.ID != first.ID {
 		t.Error("a retry made a second container")
@@ -334,5 +395,53 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	h.clock = h.clock.Add(-time.Hour)
 	if second := h.bay(alice, "b", 1); second.CreatedAt.Before(first.CreatedAt) {
 		t.Errorf("%v is before %v", second.CreatedAt, first.CreatedAt)
+	}
+}
+
+// TestDeleteAgainSparesTheNew: a delete by name that is tried again doesn't take
+// what somebody has made since under that name.
+func TestDeleteAgainSparesTheNew(t *testing.T) {
+	h := newHarness(t)
+	h.bay(alice, "web", 1)
+	create := func() *structs.Container {
+		return must(h, CreateContainer{Caller: alice, Name: "job", Spec: structs.ContainerSpec{Image: "i"}})
+	}
+	remove := DeleteContainer{Caller: alice, Ident: "job"}
+	create()
+	known := h.store.Index()
+	must(h, remove)
+	refuse(h, structs.CodeNotFound, Again[*structs.Container]{remove, known})
+	second := create()
+	if err := refuse(h, structs.CodeUnavailable, Again[*structs.Container]{remove, known}); !errors.Is(err, ErrUnknown) {
+		t.Errorf("the outcome is not unknown: %v", err)
+	}
+	// Who asks once more, knowing of it, means it.
+	if gone := must(h, Again[*structs.Container]{remove, h.store.Index()}); gone.ID != second.ID {
+		t.Errorf("deleted %s, not %s", gone.ID, second.ID)
+	}
+}
+
+// TestEpochsAfterARestore: what was placed between the save and the restore had
+// epochs that the restored state knows nothing of; none is given out twice.
+func TestEpochsAfterARestore(t *testing.T) {
+	h := newHarness(t)
+	h.host("h1", nil)
+	h.bay(alice, "web", 1)
+	c := h.create(alice, "", structs.ContainerSpec{Image: "i"})
+	cluster := *h.store.Snapshot().Cluster()
+	cluster.Incarnation = 3 // as the restore writes it
+	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: structs.TableCluster, ID: cluster.ID, Version: cluster.ModifyIndex, Row: &cluster}}); err != nil {
+		t.Fatal(err)
+	}
+	if now := h.container(c.ID); now.Epoch != 1 {
+		t.Errorf("what is placed is of epoch %d", now.Epoch)
+	}
+	for want := uint64(3<<32 + 1); want < 3<<32+3; want++ {
+		if now := must(h, RebuildContainer{Caller: alice, Ident: c.ID}); now.Epoch != want {
+			t.Errorf("rebuilt it is of epoch %d, want %d", now.Epoch, want)
+		}
+	}
+	if placed := h.create(alice, "", structs.ContainerSpec{Image: "i"}); placed.Epoch != 3<<32+1 {
+		t.Errorf("a new one is of epoch %d", placed.Epoch)
 	}
 }

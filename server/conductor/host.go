@@ -7,34 +7,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// InitCluster writes the cluster's one row if there is none: the first thing
-// that the first leader does.
-type InitCluster struct {
-	ClusterID     string // UUID for a new cluster
-	JoinTokenHash string // replaces the stored one if it isn't ""
-}
-
-func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
-	was := row[structs.Cluster](t, structs.ClusterRowID)
-	if was == nil {
-		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash}
-		t.put(c)
-		return c, nil
-	}
-	if r.JoinTokenHash == "" || r.JoinTokenHash == was.JoinTokenHash {
-		return was, nil
-	}
-	changed := *was
-	changed.JoinTokenHash = r.JoinTokenHash
-	t.put(&changed)
-	return &changed, nil
-}
-
 // RegisterHost takes an agent's host into the cluster, or takes it back under a
 // new registration number.
 type RegisterHost struct {
 	structs.HostRegister
-	TokenHash  string // hash of the join token that the agent sent
+	TokenID    string // of the join token that the agent sent; "" if it may be the cluster's own
+	TokenHash  string // hash of that token, or of its secret if it has an ID
 	SecretHash string // hash of the secret that the agent sent
 }
 
@@ -44,61 +22,149 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	if cluster == nil {
 		return none, structs.Errorf(structs.CodeUnavailable, "the cluster is not initialised yet: try again in a second")
 	}
+	if err := r.Follows.Check(cluster.ClusterID, cluster.Incarnation); err != nil {
+		return none, err
+	}
 	was := row[structs.Host](t, r.HostID)
 	if was == nil {
-		if !equalHashes(r.TokenHash, cluster.JoinTokenHash) {
-			return none, structs.Errorf(structs.CodeUnauthenticated, "the join token is not this cluster's: give the agent the one that the server keeps in its data directory").About(structs.KindHost)
+		if !r.mayJoin(t, cluster) {
+			return none, structs.Errorf(structs.CodeUnauthenticated, "the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, or one of \"magnum token-create -join\"").About(structs.KindHost)
 		}
 		was = &structs.Host{Meta: t.meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	} else if !equalHashes(r.SecretHash, was.SecretHash) {
 		return none, structs.Errorf(structs.CodeUnauthenticated, "host %s is registered with another secret: its data directory is not the one it registered from", r.HostID).About(structs.KindHost)
 	}
-	host := *was
-	host.Name, host.Fingerprint = r.Name, r.Fingerprint
+	if Superseded(was, r.HostRegister) {
+		return none, structs.Errorf(structs.CodeConflict, "another agent has registered as host %s since: registration %d of this one was followed by %d. "+
+			"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; this one is let in again when it is started anew",
+			r.HostID, r.Registration, was.Registration).About(structs.KindHost)
+	}
+	t.mark(was, HostMark{ID: was.ID, State: structs.HostReady})
+	host := *row[structs.Host](t, was.ID)
+	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Registration++
 	host.ReportSeq = 0
-	host.State, host.StateReason = structs.HostReady, ""
 	t.put(&host)
 	return structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}, nil
+}
+
+// Superseded reports whether an agent asks to be let in again whose registration
+// was followed by that of another one. An agent that has just begun is always let
+// in: nobody can tell it from one that was killed a moment ago.
+func Superseded(host *structs.Host, r structs.HostRegister) bool {
+	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration && host.Instance != r.Instance
+}
+
+// NoteHost tells operators something about a host that is ready, until its state
+// changes or its agent registers again.
+type NoteHost struct {
+	ID     string
+	Reason string
+}
+
+func (r NoteHost) decide(t *tx) (struct{}, error) {
+	was := row[structs.Host](t, r.ID)
+	if was == nil || was.State != structs.HostReady || was.StateReason == r.Reason {
+		return struct{}{}, nil
+	}
+	host := *was
+	host.StateReason = r.Reason
+	t.put(&host)
+	return struct{}{}, nil
+}
+
+// mayJoin reports whether the join token lets a host in. Whether its time is
+// over has been looked at before.
+func (r RegisterHost) mayJoin(t *tx, cluster *structs.Cluster) bool {
+	if r.TokenID == "" {
+		return equalHashes(r.TokenHash, cluster.JoinTokenHash)
+	}
+	token := row[structs.Token](t, r.TokenID)
+	return token != nil && token.Join && token.OpenedBy(r.TokenHash)
 }
 
 func equalHashes(a, b string) bool {
 	return b != "" && subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }
 
-// MarkHost writes what the leader's liveness loop has found out about a host.
-type MarkHost struct {
+// MarkHosts writes what the leader's liveness loop has found out about hosts,
+// at most half of MaxChanges of them.
+type MarkHosts struct {
+	Marks []HostMark
+}
+
+// HostMark is the new state of one host.
+type HostMark struct {
 	ID     string
 	State  structs.HostState
 	Reason string
+	Braked bool // suspect for so long that it were lost, but for the mass-loss brake
 }
 
-func (r MarkHost) decide(t *tx) (struct{}, error) {
-	was := row[structs.Host](t, r.ID)
-	if was == nil || was.State == r.State {
-		return struct{}{}, nil
+func (r MarkHosts) decide(t *tx) (struct{}, error) {
+	for _, m := range r.Marks {
+		if was := row[structs.Host](t, m.ID); was != nil && (was.State != m.State || was.Braked != m.Braked) {
+			t.mark(was, m)
+		}
 	}
-	host := *was
-	host.State, host.StateReason = r.State, r.Reason
-	t.put(&host)
 	return struct{}{}, nil
 }
 
-// DrainHost has a host get nothing new any more, or again. What runs on it
-// stays.
-type DrainHost struct {
-	Caller   structs.Caller
-	Ident    string // UUID or name
-	Draining bool
+// mark gives the host a state.
+func (t *tx) mark(was *structs.Host, m HostMark) {
+	host := *was
+	host.State, host.StateReason, host.Braked = m.State, m.Reason, m.Braked
+	if m.State != structs.HostLost {
+		host.Fenced = false
+	}
+	if was.State == structs.HostLost && m.State != structs.HostLost {
+		host.ReturnIndex = t.base.Index()
+	}
+	t.put(&host)
 }
 
-func (r DrainHost) decide(t *tx) (*structs.Host, error) {
+// ReleaseHost ends the mass-loss brake for a host: it is lost.
+type ReleaseHost struct {
+	Caller structs.Caller
+	Ident  string // UUID or name
+}
+
+func (r ReleaseHost) decide(t *tx) (*structs.Host, error) {
 	h, err := t.host(r.Caller, r.Ident)
-	if err != nil || h.Draining == r.Draining {
+	if err != nil {
+		return nil, err
+	}
+	if !h.Braked {
+		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, and the mass-loss brake does not hold it back: there is nothing to release", h.Name, h.State).About(structs.KindHost)
+	}
+	t.mark(h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "its agent was not heard of, and an operator has released it from the mass-loss brake"})
+	return row[structs.Host](t, h.ID), nil
+}
+
+// FenceHost takes an operator's word that a lost host is off: its exclusive
+// containers are placed anew.
+type FenceHost struct {
+	Caller structs.Caller
+	Ident  string // UUID or name
+	Force  bool   // also if it is only suspect: it is lost then
+}
+
+func (r FenceHost) decide(t *tx) (*structs.Host, error) {
+	h, err := t.host(r.Caller, r.Ident)
+	if err != nil || h.Fenced {
 		return h, err
 	}
 	host := *h
-	host.Draining, host.UpdatedAt = r.Draining, t.now
+	switch {
+	case h.State == structs.HostReady:
+		return nil, structs.Errorf(structs.CodeConflict, "Host %s is ready: its agent is heard of, so it is not off; turn the host off first, or use host-drain", h.Name).About(structs.KindHost)
+	case h.State != structs.HostLost && !r.Force:
+		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, not lost: wait until it is, or use force if you know that it is off", h.Name, h.State).About(structs.KindHost)
+	case h.State != structs.HostLost:
+		t.mark(h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "an operator has said that it is off"})
+		host = *row[structs.Host](t, h.ID)
+	}
+	host.Fenced, host.UpdatedAt = true, t.now
 	t.put(&host)
 	return &host, nil
 }
@@ -166,14 +232,26 @@ func (r ReportStatus) decide(t *tx) (structs.StatusReported, error) {
 // observe writes one container's observed state, and what follows from it.
 func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 	was := row[structs.Container](t, seen.ContainerID)
-	if was == nil || was.HostID != host.ID || was.Epoch != seen.Epoch {
-		return // another placement's, or nobody's
+	if was == nil {
+		return
+	}
+	if was.HostID != host.ID || was.Epoch != seen.Epoch {
+		// An earlier placement's, or nobody's.
+		prior := was.PriorOn(host.ID)
+		if prior != nil && prior.Epoch == seen.Epoch && seen.Status == structs.ContainerGone {
+			t.leave(was, host.ID)
+		}
+		return
 	}
 	c := *was
 	c.Observed = seen.Observed
 	switch {
 	case seen.Status == structs.ContainerGone && c.Desired == structs.DesiredAbsent:
-		t.remove(was)
+		if c.HostID = ""; t.over(&c) {
+			t.remove(was)
+		} else {
+			t.assign(&c)
+		}
 		return
 	case seen.Status == structs.ContainerGone:
 		t.lose(&c)
@@ -185,7 +263,11 @@ func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 		t.assign(&c)
 		return
 	}
-	t.put(&c)
+	if c.Observed.Status == structs.ContainerRunning && c.Settled() && release(&c) {
+		t.assign(&c)
+	} else {
+		t.put(&c)
+	}
 	if c.Observed.Generation > was.Observed.Generation {
 		t.endActions(&c)
 	}

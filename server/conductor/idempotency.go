@@ -7,7 +7,8 @@ import (
 // Once identifies a POST, so that a retry of it makes no second object. The
 // zero value identifies nothing.
 type Once struct {
-	Key      string // the Idempotency-Key, "" if there was none
+	Key      string // the Idempotency-Key, "" if there is none
+	Minted   bool   // the client has sent none: its server minted it, to try again itself
 	BodyHash string // hex SHA-256 of method, path, query and body
 }
 
@@ -26,6 +27,9 @@ func (o Once) find(t *tx, caller structs.Caller) (structs.Row, error) {
 		return nil, structs.Errorf(structs.CodeConflict, "Idempotency-Key %q was used for another request in the last %v: take a new key", o.Key, structs.IdempotencyTTL)
 	}
 	made := t.get(k.Result, k.ResultID)
+	if made == nil && o.Minted {
+		return nil, structs.Errorf(structs.CodeConflict, "what this request made has been deleted since, before it was answered")
+	}
 	if made == nil {
 		return nil, structs.Errorf(structs.CodeConflict, "what the request with Idempotency-Key %q made has been deleted since: take a new key to make another", o.Key)
 	}
@@ -64,6 +68,28 @@ func once[P structs.Row](t *tx, o Once, caller structs.Caller, create func() (P,
 	}
 	o.keep(t, caller, made)
 	return made, nil
+}
+
+// Again is a delete or an action that is tried again because nobody knows whether
+// an earlier try was carried out. What has been made since is another object, with
+// the name or UUID of the one that was meant: it is left alone, and the outcome
+// stays unknown.
+type Again[P structs.Row] struct {
+	Request Request[P]
+	Known   uint64 // index of a state that the client's server had when the request came
+}
+
+func (r Again[P]) decide(t *tx) (P, error) {
+	var none P
+	row, err := r.Request.decide(t)
+	if err != nil || any(row) == any(none) {
+		return row, err
+	}
+	// 0 is one of this very batch.
+	if made := row.Base().CreateIndex; made == 0 || made > r.Known {
+		return none, structs.Errorf(structs.CodeUnavailable, "an earlier try may or may not have been carried out, and what is there now may have been made since: look at it, and ask again if it is what you mean (%w)", ErrUnknown)
+	}
+	return row, nil
 }
 
 // ExpireKeys deletes idempotency rows whose time is over. IDs that are gone

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -40,6 +41,7 @@ func Lookup(snap *state.Snapshot, caller structs.Caller, kind, ident string) (st
 var tableOf = map[string]structs.Table{
 	structs.KindBay: structs.TableBays, structs.KindBayModel: structs.TableBayModels, structs.KindNode: structs.TableNodes,
 	structs.KindHost: structs.TableHosts, structs.KindContainer: structs.TableContainers,
+	structs.KindToken: structs.TableTokens,
 }
 
 func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, error) {
@@ -51,7 +53,7 @@ func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, e
 		return nil, structs.NotFound(kind, ident)
 	}
 	owner := caller.ProjectID
-	if table == structs.TableHosts {
+	if table == structs.TableHosts || table == structs.TableTokens {
 		owner = ""
 	}
 	found := slices.Collect(r.byName(table, owner, ident))
@@ -137,6 +139,8 @@ func nameOf(r structs.Row) string {
 		return r.Name
 	case *structs.Container:
 		return r.Name
+	case *structs.Token:
+		return r.Name
 	}
 	return ""
 }
@@ -170,6 +174,39 @@ func (t *tx) hostsInBay(bayID string) iter.Seq[*structs.Host] {
 	}))
 }
 
+// hostsOf returns what the scheduler has to know of the bay's hosts. They are
+// found once for a batch: what is used on each of them goes on changing.
+func (t *tx) hostsOf(bayID string) []schedule.Host {
+	found, ok := t.hosts[bayID]
+	if !ok {
+		for h := range t.hostsInBay(bayID) {
+			found = append(found, schedule.HostOf(h, t.used(h.ID)))
+		}
+		t.hosts[bayID] = found
+	}
+	return found
+}
+
+// baysOf returns the bays that a project may use, its own and shared ones. They
+// are found once for a batch.
+func (t *tx) baysOf(projectID string) []*structs.Bay {
+	found, ok := t.mine[projectID]
+	if ok {
+		return found
+	}
+	own := t.overlay(structs.TableBays, t.base.List(structs.TableBays, projectID, 0), func(r structs.Row) bool { return r.Base().ProjectID == projectID })
+	for b := range typed[*structs.Bay](own) {
+		found = append(found, b)
+	}
+	for b := range typed[*structs.Bay](t.sharedBays()) {
+		if b.ProjectID != projectID {
+			found = append(found, b)
+		}
+	}
+	t.mine[projectID] = found
+	return found
+}
+
 // containersInBay yields the containers of the bay.
 func (t *tx) containersInBay(bayID string) iter.Seq[*structs.Container] {
 	return typed[*structs.Container](t.overlay(structs.TableContainers, rows(t.base.ContainersInBay(bayID)), func(r structs.Row) bool {
@@ -177,10 +214,10 @@ func (t *tx) containersInBay(bayID string) iter.Seq[*structs.Container] {
 	}))
 }
 
-// containersOnHost yields the containers that are placed on the host.
+// containersOnHost yields the containers that have a placement on the host.
 func (t *tx) containersOnHost(hostID string) iter.Seq[*structs.Container] {
 	return typed[*structs.Container](t.overlay(structs.TableContainers, rows(t.base.ContainersOnHost(hostID)), func(r structs.Row) bool {
-		return r.(*structs.Container).HostID == hostID
+		return r.(*structs.Container).On(hostID)
 	}))
 }
 

@@ -25,12 +25,15 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 		changed.Desired = structs.DesiredCreated
 	}
 	changed.Generation++
+	if changed.Desired == structs.DesiredRunning {
+		changed.StartGeneration = changed.Generation
+	}
 	changed.UpdatedAt = t.now
 	if changed.HostID == "" {
 		t.place(&changed, row[structs.Bay](t, c.BayID))
 	} else {
 		// On the same host, which has its volumes.
-		changed.Epoch++
+		changed.Epoch = t.nextEpoch(c)
 		changed.Gone, changed.Observed = false, structs.Observed{}
 	}
 	t.assign(&changed)
@@ -92,9 +95,9 @@ func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
 
 // lasting returns what is wanted of a container under a new generation that
 // isn't about starting or stopping it: a process that has ended by itself is
-// not to be started for it.
+// not to be started for it, unless its restart policy is about to.
 func lasting(c *structs.Container) structs.Desired {
-	if c.Desired == structs.DesiredRunning && c.Settled() && c.Observed.Status == structs.ContainerStopped {
+	if c.Desired == structs.DesiredRunning && !c.Spec.RestartPolicy.Always() && c.Settled() && c.Observed.Status == structs.ContainerStopped {
 		return structs.DesiredStopped
 	}
 	return c.Desired

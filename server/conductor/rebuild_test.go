@@ -22,7 +22,8 @@ func TestRebuild(t *testing.T) {
 		h.report(c.ID, structs.Observed{Status: tc.seen})
 		must(h, RebuildContainer{Caller: alice, Ident: c.ID, Image: "other"})
 		now := h.container(c.ID)
-		if now.Epoch != 2 || now.HostID != host || now.Spec.Image != "other" || now.Desired != tc.want || now.Observed.Status != "" {
+		if now.Epoch != 2 || now.HostID != host || now.Spec.Image != "other" || now.Desired != tc.want || now.Observed.Status != "" ||
+			(now.StartGeneration == now.Generation) != (tc.want == structs.DesiredRunning) {
 			t.Errorf("%s: %+v", tc.seen, now)
 		}
 	}
@@ -52,7 +53,7 @@ func TestResizeStaysWithinTheHost(t *testing.T) {
 	if used := h.store.Snapshot().Usage(host); used.Memory != 4<<30 || used.MilliCPU != 4000 {
 		t.Errorf("%+v", used)
 	}
-	if now := h.container(c.ID); now.Generation != 2 || now.Desired != structs.DesiredRunning {
+	if now := h.container(c.ID); now.Generation != 2 || now.StartGeneration != 1 || now.Desired != structs.DesiredRunning {
 		t.Errorf("%+v", now)
 	}
 	// A smaller one always fits, and what waited gets the room.
@@ -66,6 +67,13 @@ func TestResizeStaysWithinTheHost(t *testing.T) {
 	must(h, ResizeContainer{Caller: alice, Ident: c.ID, MilliCPU: memory(500)})
 	if now := h.container(c.ID); now.Desired != structs.DesiredStopped {
 		t.Errorf("it had ended, and is now wanted %s", now.Desired)
+	}
+	// Between two runs of what is always to run.
+	restarting := h.create(alice, "", structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}})
+	h.report(restarting.ID, structs.Observed{Status: structs.ContainerStopped})
+	must(h, ResizeContainer{Caller: alice, Ident: restarting.ID, MilliCPU: memory(500)})
+	if now := h.container(restarting.ID); now.Desired != structs.DesiredRunning {
+		t.Errorf("its policy is about to start it, and it is now wanted %s", now.Desired)
 	}
 }
 

@@ -1,19 +1,15 @@
 package conductor
 
-import (
-	"fmt"
-
-	"github.com/stackforge/magnum/structs"
-)
+import "github.com/stackforge/magnum/structs"
 
 // Settle takes one step of all that has to follow from changes before it: bays
 // that end are emptied, bays that lack hosts claim free ones, containers that
-// wait are placed, containers of lost hosts become Unknown. The result is true
+// wait are placed, containers of lost hosts become Unknown and are placed anew, hosts are drained. The result is true
 // while there is more to do at once.
 type Settle struct{}
 
 func (Settle) decide(t *tx) (more bool, err error) {
-	for _, step := range []func(*tx) bool{(*tx).endBays, (*tx).growBays, (*tx).placeWaiting, (*tx).markLost} {
+	for _, step := range []func(*tx) bool{(*tx).endBays, (*tx).growBays, (*tx).placeWaiting, (*tx).markLost, (*tx).drainHosts} {
 		if full := step(t); full {
 			return true, nil
 		}
@@ -37,12 +33,13 @@ func (t *tx) endBays() (full bool) {
 			if !t.room() {
 				return true
 			}
-			if c.Desired != structs.DesiredAbsent {
-				if after := t.delete(c, true); after == c {
-					continue // no host had it
-				}
+			host := row[structs.Host](t, c.HostID)
+			if c.Desired != structs.DesiredAbsent || !c.Force || host == nil || host.State == structs.HostLost {
+				t.delete(c, true)
 			}
-			left++
+			if row[structs.Container](t, c.ID) != nil { // a host has it
+				left++
+			}
 		}
 		if left > 0 {
 			continue
@@ -68,7 +65,7 @@ func (t *tx) growBays() (full bool) {
 		if !t.room() {
 			return true
 		}
-		t.release(b)
+		t.shrink(b)
 		t.claim(b)
 	}
 	return false
@@ -92,7 +89,7 @@ func (t *tx) placeWaiting() (full bool) {
 			if c == nil || c.HostID != "" {
 				continue
 			}
-			shape := fmt.Sprint(c.Spec.Memory, c.Spec.MilliCPU, c.Spec.Ports, c.Spec.Constraints)
+			shape := shapeOf(c)
 			changed := *c
 			if reason, ok := refused[shape]; ok {
 				changed.PlaceReason = reason
@@ -101,31 +98,6 @@ func (t *tx) placeWaiting() (full bool) {
 			}
 			if changed.HostID != "" || changed.PlaceReason != c.PlaceReason {
 				t.assign(&changed)
-			}
-		}
-	}
-	return false
-}
-
-// markLost turns the containers of lost hosts Unknown. What they really are is
-// known again when the host reports.
-func (t *tx) markLost() (full bool) {
-	for bay := range t.bays() {
-		for h := range t.hostsInBay(bay.ID) {
-			if h.State != structs.HostLost {
-				continue
-			}
-			for c := range t.containersOnHost(h.ID) {
-				if c.Observed.Status == structs.ContainerUnknown {
-					continue
-				}
-				if !t.room() {
-					return true
-				}
-				changed := *c
-				changed.Observed.Status = structs.ContainerUnknown
-				changed.Observed.Reason = fmt.Sprintf("host %s is lost: %s", h.Name, h.StateReason)
-				t.put(&changed)
 			}
 		}
 	}

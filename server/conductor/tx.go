@@ -3,6 +3,7 @@ package conductor
 import (
 	"time"
 
+	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -17,6 +18,7 @@ type rowKey struct {
 type pending struct {
 	row    structs.Row // nil: deleted
 	assign bool
+	anew   bool // the batch had deleted it before: it is another object of the same ID
 }
 
 // tx is the scratch view on which a batch is decided: the state that was last
@@ -28,9 +30,15 @@ type tx struct {
 	seq  uint64    // last Meta.Seq given out
 
 	rows  map[rowKey]pending
+	below map[rowKey]structs.Row     // rows of the base that were looked up; nil for one that isn't there
 	order []rowKey                   // keys of rows, in the order of their first write
 	own   map[structs.Table][]string // IDs of rows by table, in the same order
 	usage map[string]*state.Usage    // of hosts whose containers the batch has changed
+
+	// Found for one request and kept for the next, until a bay or host is
+	// written: most of a batch are creates of the same few projects.
+	mine  map[string][]*structs.Bay  // by project: the bays that it may use
+	hosts map[string][]schedule.Host // by bay: the hosts that it has claimed
 
 	// Of the request that is being decided.
 	undo    []undo
@@ -47,7 +55,10 @@ type undo struct {
 }
 
 func newTx(base *state.Snapshot, now time.Time) *tx {
-	return &tx{base: base, now: now, seq: base.LastSeq(), rows: make(map[rowKey]pending), own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage)}
+	return &tx{
+		base: base, now: now, seq: base.LastSeq(), rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
+		own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
+	}
 }
 
 // get returns a row as the batch sees it, nil if there is none. It must not be
@@ -56,7 +67,18 @@ func (t *tx) get(table structs.Table, id string) structs.Row {
 	if p, ok := t.rows[rowKey{table, id}]; ok {
 		return p.row
 	}
-	return t.base.Get(table, id)
+	return t.was(rowKey{table, id})
+}
+
+// was returns a row of the base. Each look into the base costs a microsecond,
+// and a create asks three times for the row that isn't there yet.
+func (t *tx) was(key rowKey) structs.Row {
+	r, ok := t.below[key]
+	if !ok {
+		r = t.base.Get(key.table, key.id)
+		t.below[key] = r
+	}
+	return r
 }
 
 // row is get with the row's own type; nil if there is none.
@@ -72,8 +94,11 @@ func row[R any, P interface {
 // put writes a row.
 func (t *tx) put(r structs.Row) { t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r}) }
 
-// assign writes a container and lets its host hear of it.
+// assign writes a container and lets its hosts hear of it.
 func (t *tx) assign(c *structs.Container) {
+	if c.Desired != structs.DesiredRunning {
+		release(c)
+	}
 	t.set(rowKey{structs.TableContainers, c.ID}, pending{row: c, assign: true})
 }
 
@@ -90,6 +115,7 @@ func (t *tx) remove(r structs.Row) {
 func (t *tx) set(key rowKey, p pending) {
 	was, had := t.rows[key]
 	p.assign = p.assign || was.assign
+	p.anew = p.row != nil && had && (was.anew || was.row == nil)
 	size := sizeOf(p.row) - sizeOf(was.row)
 	t.undo = append(t.undo, undo{key, was, had, size})
 	if !had {
@@ -97,6 +123,7 @@ func (t *tx) set(key rowKey, p pending) {
 		t.own[key.table] = append(t.own[key.table], key.id)
 	}
 	t.reserve(key, p.row)
+	t.forget(key.table)
 	t.rows[key] = p
 	t.size += size
 }
@@ -107,11 +134,25 @@ func (t *tx) reserve(key rowKey, to structs.Row) {
 	if key.table != structs.TableContainers {
 		return
 	}
-	if c, ok := t.get(key.table, key.id).(*structs.Container); ok && c.HostID != "" {
-		t.used(c.HostID).Remove(c)
+	if c, ok := t.get(key.table, key.id).(*structs.Container); ok {
+		for _, hostID := range c.Hosts() {
+			t.used(hostID).Remove(c)
+		}
 	}
-	if c, ok := to.(*structs.Container); ok && c.HostID != "" {
-		t.used(c.HostID).Add(c)
+	if c, ok := to.(*structs.Container); ok {
+		for _, hostID := range c.Hosts() {
+			t.used(hostID).Add(c)
+		}
+	}
+}
+
+// forget drops what was found in a table that is written.
+func (t *tx) forget(table structs.Table) {
+	switch table {
+	case structs.TableBays:
+		clear(t.mine)
+	case structs.TableHosts:
+		clear(t.hosts)
 	}
 }
 
@@ -134,11 +175,12 @@ func (t *tx) begin() { t.undo, t.seqMark = t.undo[:0], t.seq }
 func (t *tx) rollback() {
 	for i := len(t.undo) - 1; i >= 0; i-- {
 		u := t.undo[i]
+		t.forget(u.key.table)
 		if u.had {
 			t.reserve(u.key, u.was.row)
 			t.rows[u.key] = u.was
 		} else {
-			t.reserve(u.key, t.base.Get(u.key.table, u.key.id))
+			t.reserve(u.key, t.was(u.key))
 			delete(t.rows, u.key)
 			t.order = t.order[:len(t.order)-1]
 			t.own[u.key.table] = t.own[u.key.table][:len(t.own[u.key.table])-1]
@@ -152,18 +194,22 @@ func (t *tx) rollback() {
 func (t *tx) writes() int { return len(t.undo) }
 
 // changes returns what the batch comes to: one change for each row that is not
-// as it was.
+// as it was, and two for one that was deleted and made anew. It has to be seen
+// to be another object: its CreateIndex tells those who delete again.
 func (t *tx) changes() []structs.Change {
 	var out []structs.Change
 	for _, key := range t.order {
 		p := t.rows[key]
-		was := t.base.Get(key.table, key.id)
+		was := t.was(key)
 		if p.row == nil && was == nil {
 			continue // made and deleted within the batch
 		}
 		c := structs.Change{Table: key.table, ID: key.id, Row: p.row, Assign: p.assign}
 		if was != nil {
 			c.Version = was.Base().ModifyIndex
+		}
+		if p.anew && was != nil {
+			out = append(out, structs.Change{Table: key.table, ID: key.id, Version: c.Version})
 		}
 		out = append(out, c)
 	}

@@ -11,7 +11,9 @@ package dispatch
 import (
 	"context"
 	"crypto/subtle"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,20 +33,54 @@ type Config struct {
 	ReadIndex func(ctx context.Context) (uint64, error)
 	// Servers returns the REST addresses of all servers, for the agents.
 	Servers func() []string
+	// Ask leaves an offer with the other servers, one of which may have the host's
+	// poll; it does not wait for them. nil means that there are none.
+	Ask func(hostID string, offer structs.SessionOffer)
+	// ServerID and URL are this server's own, for offers that others make for it.
+	ServerID string
+	URL      func() string
 	// HostLostAfter is the silence after which a host is lost; 0 means 10 s, at
 	// least 1 s.
 	HostLostAfter time.Duration
+	// Agree reports whether a majority of the servers, this one with them, has
+	// not heard of the hosts either. nil: this server is alone.
+	Agree func(ctx context.Context, hostIDs []string) bool
+	// VerifyLeader returns nil if this server was still the leader at some
+	// moment after the call began. nil: it always is.
+	VerifyLeader func(ctx context.Context) error
 }
 
 // Dispatch serves the agents.
 type Dispatch struct {
 	Config
+	born time.Time     // when this server began to listen
+	wake chan struct{} // has the leader look at the hosts
+	sent chan struct{} // has the leader acknowledge polls
 
-	mu       sync.Mutex // guards all below
-	seen     map[string]time.Time
+	mu       sync.Mutex       // guards all below
+	pulses   map[string]pulse // by host
+	leases   leases
 	mailbox  map[string]*mailbox // by host
 	sessions map[string]*Session // by SID, until the agent has dialed back
+	stranded chan struct{}       // closed while this server knows of no leader
+	isolated bool                // stranded is closed
+
+	joined atomic.Int64 // sessions that last: their agent has dialed back
 }
+
+// Parked returns how many polls wait for work.
+func (d *Dispatch) Parked() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, box := range d.mailbox {
+		n += box.polls
+	}
+	return n
+}
+
+// Joined returns how many sessions last.
+func (d *Dispatch) Joined() int { return int(d.joined.Load()) }
 
 // New returns a Dispatch. Only Lead runs anything by itself.
 func New(c Config) *Dispatch {
@@ -56,29 +92,89 @@ func New(c Config) *Dispatch {
 	}
 	return &Dispatch{
 		Config:   c,
-		seen:     make(map[string]time.Time),
+		born:     time.Now(),
+		wake:     make(chan struct{}, 1),
+		sent:     make(chan struct{}, 1),
+		leases:   newLeases(),
+		pulses:   make(map[string]pulse),
 		mailbox:  make(map[string]*mailbox),
 		sessions: make(map[string]*Session),
+		stranded: make(chan struct{}),
 	}
 }
 
+// maxGossip is the number of hosts beyond which agents are told not to gossip:
+// the wait before one is dead grows with their number, and so does each full
+// exchange between two of them.
+const maxGossip = 2000
+
 // Register takes a host in, or back. Errors: CodeInvalid, CodeUnauthenticated
-// for a wrong join token or secret, and the conductor's own.
+// for a wrong join token or secret, CodeForbidden for an agent that would not
+// follow this cluster, and the conductor's own.
 func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (structs.HostRegistered, error) {
 	var none structs.HostRegistered
 	if err := checkRegister(&r); err != nil {
 		return none, err
 	}
 	request := conductor.RegisterHost{HostRegister: r, TokenHash: structs.HashSecret(r.JoinToken), SecretHash: structs.HashSecret(r.Secret)}
+	if id, secret, ok := structs.ParseToken(r.JoinToken); ok {
+		request.TokenID, request.TokenHash = id, structs.HashSecret(secret)
+		if err := d.checkExpiry(id, request.TokenHash, r.HostID); err != nil {
+			return none, err
+		}
+	}
 	request.JoinToken, request.Secret = "", ""
+	host := d.Store.Snapshot().Host(r.HostID)
+	known := d.knows(r.HostID, request.SecretHash)
+	if known && !conductor.Superseded(host, r) && d.follows(&r) {
+		d.touch(r.HostID) // before its state says ready: its silence is over
+	}
 	answer, err := conductor.Do(ctx, d.Conductor, request)
 	if err != nil {
+		if known && structs.CodeOf(err) == structs.CodeConflict {
+			d.tellOfCopy(ctx, host, r)
+		}
 		return none, err
 	}
 	d.touch(r.HostID)
-	answer.HostLostAfter, answer.Servers = d.HostLostAfter, d.Servers()
+	answer.HostLostAfter, answer.Lease, answer.Servers = d.HostLostAfter, d.HostLostAfter*leaseShare/leaseWhole, d.Servers()
+	answer.NoGossip = d.Store.Snapshot().Hosts() > maxGossip
 	d.Logger.Info("host registered", "host_id", r.HostID, "name", r.Name, "registration", answer.Registration)
 	return answer, nil
+}
+
+// follows reports whether the agent may follow the state that this server has.
+func (d *Dispatch) follows(r *structs.HostRegister) bool {
+	c := d.Store.Snapshot().Cluster()
+	return c != nil && r.Follows.Check(c.ClusterID, c.Incarnation) == nil
+}
+
+// tellOfCopy tells operators of an agent that was refused because another one
+// has its identity.
+func (d *Dispatch) tellOfCopy(ctx context.Context, host *structs.Host, r structs.HostRegister) {
+	where := strings.Join(r.Fingerprint.Addresses[:min(len(r.Fingerprint.Addresses), 4)], ", ")
+	d.Logger.Error("an agent is refused: another one has registered with a copy of its data directory since",
+		"host_id", host.ID, "name", host.Name, "registration", r.Registration, "addr", where)
+	reason := "an agent with a copy of its data directory"
+	if where != "" {
+		reason += " (on " + where + ")"
+	}
+	_, err := conductor.Do(ctx, d.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason + " was refused: stop it, or give it a directory of its own"})
+	if err != nil {
+		d.Logger.Warn("what was refused could not be noted", "host_id", host.ID, "error", err)
+	}
+}
+
+// checkExpiry refuses a join token whose time is over. A host that has been let
+// in needs none any more. That the token is there at all is for the conductor
+// to say.
+func (d *Dispatch) checkExpiry(id, hash, hostID string) error {
+	snap := d.Store.Snapshot()
+	token := snap.Token(id)
+	if token == nil || !token.OpenedBy(hash) || !token.Expired(time.Now()) || snap.Host(hostID) != nil {
+		return nil
+	}
+	return structs.Errorf(structs.CodeUnauthenticated, "the join token has expired: give the agent another one of \"magnum token-create -join\"").About(structs.KindHost)
 }
 
 // checkRegister holds what an agent says of its host against the limits.
@@ -88,6 +184,9 @@ func checkRegister(r *structs.HostRegister) error {
 	}
 	if len(r.Secret) < 32 || len(r.Secret) > structs.MaxText {
 		return structs.Errorf(structs.CodeInvalid, "secret: %d characters are not in 32..%d", len(r.Secret), structs.MaxText)
+	}
+	if r.Instance != "" && !structs.IsID(r.Instance) {
+		return structs.Errorf(structs.CodeInvalid, "instance: Expected a uuid but received %.64s.", r.Instance)
 	}
 	if err := structs.CheckName(r.Name); err != nil {
 		return err
@@ -157,6 +256,9 @@ func (d *Dispatch) Report(ctx context.Context, hostID string, r structs.StatusRe
 	if err := checkReport(&r); err != nil {
 		return structs.StatusReported{}, err
 	}
+	if err := d.over(hostID, r.Registration); err != nil {
+		return structs.StatusReported{Index: d.Store.Index()}, err
+	}
 	d.touch(hostID)
 	answer, err := conductor.Do(ctx, d.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
 	answer.Index = d.Store.Index()
@@ -188,11 +290,4 @@ func checkReport(r *structs.StatusReport) error {
 		}
 	}
 	return nil
-}
-
-// touch notes that the host was heard of.
-func (d *Dispatch) touch(hostID string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.seen[hostID] = time.Now()
 }

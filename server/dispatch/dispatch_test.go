@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -191,6 +190,7 @@ func TestRegisterRefusals(t *testing.T) {
 	for name, change := range map[string]func(*structs.HostRegister){
 		"host_id":    func(r *structs.HostRegister) { r.HostID = "x" },
 		"secret":     func(r *structs.HostRegister) { r.Secret = "short" },
+		"instance":   func(r *structs.HostRegister) { r.Instance = "x" },
 		"name":       func(r *structs.HostRegister) { r.Name = "" },
 		"backend":    func(r *structs.HostRegister) { r.Fingerprint.Backend = "vm" },
 		"memory":     func(r *structs.HostRegister) { r.Fingerprint.Memory = -1 },
@@ -212,6 +212,99 @@ func TestRegisterRefusals(t *testing.T) {
 	}
 }
 
+// TestCopiedAgentIsToldOf: an agent that was superseded is refused, is no sign of
+// life of the host, and operators find out about it.
+func TestCopiedAgentIsToldOf(t *testing.T) {
+	d := newDispatch(t)
+	log := new(strings.Builder)
+	d.Logger = hclog.New(&hclog.LoggerOptions{Output: log, JSONFormat: true})
+	r := registration(structs.NewID())
+	r.Instance, r.Fingerprint.Addresses = structs.NewID(), []string{"10.0.0.7"}
+	register := func(r structs.HostRegister) error {
+		_, err := d.Register(t.Context(), r)
+		return err
+	}
+	copied := r
+	copied.Instance = structs.NewID()
+	if err := errors.Join(register(r), register(copied)); err != nil {
+		t.Fatal(err)
+	}
+	heard := func() time.Time {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.pulses[r.HostID].at
+	}
+	before := heard()
+	r.Registration = 1
+	_, work := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: 1, Sent: 1 << 40})
+	_, report := d.Report(t.Context(), r.HostID, structs.StatusReport{Registration: 1, Seq: 1})
+	for what, err := range map[string]error{"register": register(r), "poll": work, "report": report} {
+		if structs.CodeOf(err) != structs.CodeConflict {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if heard() != before {
+		t.Error("a refused agent counts as a sign of life")
+	}
+	host := d.Store.Snapshot().Host(r.HostID)
+	if host.StateReason != "an agent with a copy of its data directory (on 10.0.0.7) was refused: stop it, or give it a directory of its own" || host.Registration != 2 {
+		t.Errorf("%+v", host)
+	}
+	if !strings.Contains(log.String(), "an agent is refused") || !strings.Contains(log.String(), "10.0.0.7") || strings.Contains(log.String(), r.Secret) {
+		t.Errorf("the log says %s", log)
+	}
+	index := d.Store.Index()
+	if err := register(r); structs.CodeOf(err) != structs.CodeConflict || d.Store.Index() != index {
+		t.Errorf("the next refusal is %v, and written at %d", err, d.Store.Index())
+	}
+	// A wrong secret is no copy.
+	r.Secret = strings.Repeat("x", 64)
+	if err := register(r); structs.CodeOf(err) != structs.CodeUnauthenticated {
+		t.Error(err)
+	}
+}
+
+// TestStrandedServerAnswersPolls: those that are parked and those that come,
+// until there is a leader again, however often that is said.
+func TestStrandedServerAnswersPolls(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	p := Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Minute}
+	refused := func(err error) {
+		t.Helper()
+		if structs.CodeOf(err) != structs.CodeUnavailable || !strings.Contains(err.Error(), "ask another") {
+			t.Errorf("%v", err)
+		}
+	}
+	for range 2 { // stranded twice in its life
+		answer := make(chan error, 1)
+		go func() {
+			_, err := d.Work(t.Context(), p)
+			answer <- err
+		}()
+		for d.Parked() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		d.Strand(true)
+		d.Strand(true)
+		select {
+		case err := <-answer:
+			refused(err)
+		case <-time.After(10 * time.Second):
+			t.Fatal("a parked poll is not answered")
+		}
+		_, err := d.Work(t.Context(), p)
+		refused(err)
+		d.Strand(false)
+		d.Strand(false)
+		now := p
+		now.Wait = 0
+		if work := d.poll(t, now); work.Index != d.Store.Index() {
+			t.Errorf("%+v", work)
+		}
+	}
+}
+
 func TestReportRefusals(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
@@ -224,85 +317,5 @@ func TestReportRefusals(t *testing.T) {
 		if _, err := d.Report(context.Background(), host, report); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-func TestLostHostComesBackInFull(t *testing.T) {
-	d := newDispatch(t)
-	host := d.host(t)
-	c := d.container(t, host)
-	index := d.Store.Index()
-	do(t, d, conductor.MarkHost{ID: host, State: structs.HostLost})
-	do(t, d, conductor.DeleteContainer{Caller: operator, Ident: c.ID, Force: true}) // forgotten
-	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: index})
-	if !work.Full || !work.Confirmed || len(work.Assignments) != 0 {
-		t.Errorf("%+v", work)
-	}
-	if h := d.Store.Snapshot().Host(host); h.State != structs.HostReady {
-		t.Errorf("host is %s", h.State)
-	}
-}
-
-func TestSilentHostIsLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDispatch(t)
-		silent, talking := d.host(t), d.host(t)
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- d.Lead(ctx) }()
-		state := func(id string) structs.HostState { return d.Store.Snapshot().Host(id).State }
-		for range 9 {
-			time.Sleep(time.Second)
-			d.touch(talking)
-		}
-		if state(silent) != structs.HostReady {
-			t.Error("lost after 9 seconds")
-		}
-		for range 3 {
-			time.Sleep(time.Second)
-			d.touch(talking)
-		}
-		if state(silent) != structs.HostLost || state(talking) != structs.HostReady {
-			t.Errorf("the silent one is %s, the other %s", state(silent), state(talking))
-		}
-		cancel()
-		<-ended
-	})
-}
-
-func TestNewLeaderGrantsAGrace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDispatch(t)
-		host := d.host(t)
-		time.Sleep(time.Hour) // another server led, and heard of the host
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- d.Lead(ctx) }()
-		time.Sleep(9 * time.Second)
-		if d.Store.Snapshot().Host(host).State != structs.HostReady {
-			t.Error("the new leader had no patience")
-		}
-		time.Sleep(2 * time.Second)
-		if d.Store.Snapshot().Host(host).State != structs.HostLost {
-			t.Error("the new leader waits for ever")
-		}
-		cancel()
-		<-ended
-	})
-}
-
-// A leader that stood still (SIGSTOP, a paused machine) heard nobody: the hosts
-// were not silent for that time.
-func TestStandingStillLosesNobody(t *testing.T) {
-	d := newDispatch(t)
-	host := d.host(t)
-	now := time.Now()
-	d.seen[host] = now.Add(-25 * time.Second)
-	if len(d.silent(now, now.Add(-time.Hour))) != 1 {
-		t.Fatal("25 s of silence are not noticed")
-	}
-	d.shift(20 * time.Second)
-	if len(d.silent(now, now.Add(-time.Hour))) != 0 {
-		t.Error("the leader's own stall counts as the host's silence")
 	}
 }

@@ -2,76 +2,153 @@ package dispatch
 
 import (
 	"context"
-	"fmt"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
-// livenessTick is how often the leader looks for silent hosts.
+// livenessTick is how often the leader looks for silent hosts, at most.
 const livenessTick = 500 * time.Millisecond
 
-// Lead watches the hosts while this server leads: one that was silent for
-// HostLostAfter is marked lost. Every host begins with a full grace, because an
-// earlier leader may have heard of it a moment ago. It blocks until ctx ends.
+// Lead does what only the leader does with hosts: it watches who is alive, and
+// acknowledges the polls of hosts with leases. It blocks until ctx ends.
 func (d *Dispatch) Lead(ctx context.Context) error {
-	start := time.Now()
-	tick := time.NewTicker(livenessTick)
+	g, ctx := errgroup.WithContext(ctx)
+	d.mu.Lock()
+	d.leases.marking = make(map[string]bool) // what was under way is in the state now, or never will be
+	d.mu.Unlock()
+	g.Go(func() error { return d.watch(ctx) })
+	g.Go(func() error { return d.acknowledge(ctx) })
+	return g.Wait()
+}
+
+// watch marks hosts suspect and lost that are silent, and takes back at once
+// those that are heard of again.
+func (d *Dispatch) watch(ctx context.Context) error {
+	every := min(livenessTick, d.HostLostAfter/8)
+	w := newWatch(d.HostLostAfter, time.Now())
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	last := start
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	agreed := make(chan []string, 1)
+	asking, asked := false, time.Time{}
+	var asks errgroup.Group
+	defer asks.Wait()
+	drains := make(drains)
+	for last := w.start; ; {
 		now := time.Now()
-		if stall := now.Sub(last) - livenessTick; stall > livenessTick {
+		if stall := now.Sub(last) - every; stall > livenessTick {
 			// It was this process that did not run, so it heard nobody. The
 			// hosts have not been silent for that time.
 			d.Logger.Warn("the leader stood still", "duration", stall)
 			d.shift(stall)
-			start = start.Add(stall)
+			w.start = w.start.Add(stall)
 		}
 		last = now
-		for _, lost := range d.silent(now, start) {
-			reason := fmt.Sprintf("its agent has not been heard of for %v", d.HostLostAfter)
-			_, err := conductor.Do(ctx, d.Conductor, conductor.MarkHost{ID: lost.ID, State: structs.HostLost, Reason: reason})
-			if err != nil {
-				d.Logger.Warn("host could not be marked lost", "host_id", lost.ID, "error", err)
-				continue
+		hosts := d.hosts()
+		marks, ask := d.assess(w, now, hosts)
+		d.mark(ctx, marks)
+		d.force(ctx, drains.over(now, hosts))
+		if len(ask) > 0 && !asking && now.Sub(asked) >= agreeTime {
+			asking, asked = true, now
+			asks.Go(func() error {
+				if !d.agree(ctx, ask) {
+					ask = nil
+				}
+				agreed <- ask
+				return nil
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-d.wake:
+		case ids := <-agreed:
+			asking = false
+			for _, id := range ids {
+				w.agreed[id] = true
 			}
-			d.Logger.Warn("host is lost", "host_id", lost.ID, "name", lost.Name, "silent", d.HostLostAfter)
 		}
 	}
 }
 
-// shift moves all hosts' last sign of life forward.
-func (d *Dispatch) shift(by time.Duration) {
+// hosts returns all hosts.
+func (d *Dispatch) hosts() []*structs.Host {
+	var hosts []*structs.Host
+	for r := range d.Store.Snapshot().List(structs.TableHosts, state.AllProjects, 0) {
+		hosts = append(hosts, r.(*structs.Host))
+	}
+	return hosts
+}
+
+// assess has the watch look at all hosts. Those that are about to be marked are
+// noted in the same instant, so that no poll of theirs is acknowledged before
+// the mark is written; see lease.go.
+func (d *Dispatch) assess(w *watch, now time.Time, hosts []*structs.Host) (marks []conductor.HostMark, ask []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for id, t := range d.seen {
-		d.seen[id] = t.Add(by)
+	marks, ask = w.assess(now, hosts, d.pulses)
+	for _, m := range marks {
+		if m.State == structs.HostReady {
+			continue
+		}
+		p := d.pulses[m.ID]
+		p.fresh = false
+		d.pulses[m.ID] = p
+		d.leases.marking[m.ID] = true
+	}
+	return marks, ask
+}
+
+// mark writes the states. What can't be written is found again by the next
+// look.
+func (d *Dispatch) mark(ctx context.Context, marks []conductor.HostMark) {
+	for len(marks) > 0 {
+		n := min(len(marks), structs.MaxChanges/2)
+		_, err := conductor.Do(ctx, d.Conductor, conductor.MarkHosts{Marks: marks[:n]})
+		d.marked(marks[:n], err)
+		for _, m := range marks[:n] {
+			switch {
+			case err != nil:
+				d.Logger.Warn("host's state could not be written", "host_id", m.ID, "state", m.State, "error", err)
+			case m.State == structs.HostReady:
+				d.Logger.Info("host is back", "host_id", m.ID)
+			default:
+				d.Logger.Warn("host is "+string(m.State), "host_id", m.ID, "reason", m.Reason)
+			}
+		}
+		marks = marks[n:]
 	}
 }
 
-// silent returns the ready hosts that were not heard of for too long.
-func (d *Dispatch) silent(now, start time.Time) []*structs.Host {
-	hosts := d.Store.Snapshot().List(structs.TableHosts, state.AllProjects, 0)
+// agree asks the other servers whether they, too, have not heard of the hosts.
+func (d *Dispatch) agree(ctx context.Context, hostIDs []string) bool {
+	if d.Agree == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	return d.Agree(ctx, hostIDs)
+}
+
+// Silent returns which of the hosts this server has not heard of for
+// HostLostAfter: its answer when the leader asks whether it agrees.
+func (d *Dispatch) Silent(hostIDs []string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []*structs.Host
-	for r := range hosts {
-		h := r.(*structs.Host)
-		seen := d.seen[h.ID]
-		if seen.Before(start) {
-			seen = start
+	var silent []string
+	for _, id := range hostIDs {
+		at := d.pulses[id].at
+		if at.Before(d.born) {
+			at = d.born // it can't know what was before
 		}
-		if h.State == structs.HostReady && now.Sub(seen) > d.HostLostAfter {
-			out = append(out, h)
+		if time.Since(at) > d.HostLostAfter {
+			silent = append(silent, id)
 		}
 	}
-	return out
+	return silent
 }

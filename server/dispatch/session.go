@@ -43,7 +43,13 @@ func (d *Dispatch) leave(hostID string, box *mailbox) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	box.polls--
-	if box.polls == 0 && len(box.offers) == 0 {
+	switch {
+	case len(box.offers) > 0:
+		select {
+		case box.wake <- struct{}{}:
+		default:
+		}
+	case box.polls == 0:
 		delete(d.mailbox, hostID)
 	}
 }
@@ -85,6 +91,11 @@ func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.Sessio
 	if err := d.offer(hostID, offer, s); err != nil {
 		return nil, err
 	}
+	if d.Ask != nil {
+		away := offer
+		away.ServerID, away.Server = d.ServerID, d.URL()
+		d.Ask(hostID, away)
+	}
 	timeout := time.NewTimer(offerTimeout)
 	defer timeout.Stop()
 	var err error
@@ -108,16 +119,36 @@ func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.Sessio
 func (d *Dispatch) offer(hostID string, offer structs.SessionOffer, s *Session) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.post(hostID, offer); err != nil {
+		return err
+	}
+	d.sessions[offer.SID] = s
+	return nil
+}
+
+// post puts the offer into the host's mailbox. The caller holds mu.
+func (d *Dispatch) post(hostID string, offer structs.SessionOffer) error {
 	box := d.boxOf(hostID)
 	if len(box.offers) >= maxOffers {
 		return structs.Errorf(structs.CodeRateLimited, "%d sessions wait for the host already: try again in a second", maxOffers)
 	}
 	box.offers = append(box.offers, offer)
-	d.sessions[offer.SID] = s
 	select {
 	case box.wake <- struct{}{}:
 	default:
 	}
+	return nil
+}
+
+// Offer leaves an offer of another server for the host's poll, should it come
+// here, for as long as that server waits. CodeRateLimited.
+func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.post(hostID, offer); err != nil {
+		return err
+	}
+	time.AfterFunc(offerTimeout, func() { d.withdraw(hostID, offer.SID) })
 	return nil
 }
 
@@ -169,6 +200,8 @@ func (d *Dispatch) Accept(ctx context.Context, hostID, sid string, conn *websock
 	}
 	conn.SetReadLimit(maxMessage)
 	s.conn = conn
+	d.joined.Add(1)
+	defer d.joined.Add(-1)
 	close(s.dialed)
 	select {
 	case <-s.closed:

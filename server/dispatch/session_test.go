@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -60,6 +61,9 @@ func TestSession(t *testing.T) {
 	}
 	agent, accepted := dialBack(t, d, host, sid)
 	s := <-opened
+	if n := d.Joined(); n != 1 {
+		t.Errorf("%d sessions last, want 1", n)
+	}
 	ctx := context.Background()
 	if err := agent.Write(ctx, websocket.MessageBinary, append([]byte{structs.ChannelStdout}, "hi"...)); err != nil {
 		t.Fatal(err)
@@ -94,6 +98,9 @@ func empty(t *testing.T, d *Dispatch) {
 	if len(d.sessions) != 0 || len(d.mailbox) != 0 {
 		t.Errorf("%d sessions and %d mailboxes are left", len(d.sessions), len(d.mailbox))
 	}
+	if n := d.Joined(); n != 0 {
+		t.Errorf("%d sessions last for ever", n)
+	}
 }
 
 func TestSessionNobodyDialsFor(t *testing.T) {
@@ -105,6 +112,91 @@ func TestSessionNobodyDialsFor(t *testing.T) {
 		t.Error(err)
 	}
 	empty(t, d)
+}
+
+// TestOfferOfAnotherServerExpires: nobody takes it back but time.
+func TestOfferOfAnotherServerExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		host := d.host(t)
+		left := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			got := 0
+			if box := d.mailbox[host]; box != nil {
+				got = len(box.offers)
+			}
+			if got != want {
+				t.Errorf("%d offers wait, want %d", got, want)
+			}
+		}
+		post := func(sid string) {
+			t.Helper()
+			if err := d.Offer(host, structs.SessionOffer{SID: sid}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		post("first")
+		time.Sleep(offerTimeout / 2)
+		post("second")
+		left(2)
+		time.Sleep(offerTimeout / 2)
+		left(1)
+		// What is left is taken by the next poll, and its time then ends nothing.
+		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
+			t.Errorf("%+v", work.Sessions)
+		}
+		time.Sleep(offerTimeout)
+		left(0)
+		empty(t, d)
+		for range maxOffers {
+			post(structs.NewID())
+		}
+		if err := d.Offer(host, structs.SessionOffer{SID: "one more"}); structs.CodeOf(err) != structs.CodeRateLimited {
+			t.Error(err)
+		}
+		time.Sleep(offerTimeout)
+		left(0)
+		empty(t, d)
+	})
+}
+
+// TestOfferPassesOverAPollThatIsOver: an agent that was killed may have left a
+// poll behind, which is woken first and takes nothing.
+func TestOfferPassesOverAPollThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		r := registration(structs.NewID())
+		var taken []string
+		poll := func(registration uint64) {
+			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.Store.Index(), Wait: time.Minute})
+			if (err == nil) != (registration == 2) {
+				t.Errorf("the poll of registration %d: %v", registration, err)
+			}
+			for i := 0; err == nil && i < len(work.Sessions); i++ {
+				taken = append(taken, work.Sessions[i].SID)
+			}
+		}
+		for n := range uint64(2) {
+			if _, err := d.Register(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			go poll(n + 1)
+			synctest.Wait()
+		}
+		began := time.Now()
+		if err := d.Offer(r.HostID, structs.SessionOffer{SID: "sid"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if took := time.Since(began); len(taken) != 1 || taken[0] != "sid" || took != 0 {
+			t.Errorf("after %v %v is taken", took, taken)
+		}
+		time.Sleep(time.Minute)
+		empty(t, d)
+	})
 }
 
 func TestTooManyOffers(t *testing.T) {

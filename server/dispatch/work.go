@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -15,6 +14,7 @@ type Poll struct {
 	Registration uint64        // the number that registering gave; another one is refused
 	Index        uint64        // of the last answer that the agent took; 0 asks for everything
 	Incarnation  uint64        // of that answer
+	Sent         uint64        // grows with each poll of the host; 0 for a host without leases
 	Wait         time.Duration // how long to park if nothing has changed; at most structs.MaxWork
 }
 
@@ -27,11 +27,19 @@ const confirmTimeout = 2 * time.Second
 // CodeConflict for a registration that is not the host's last one,
 // CodeUnavailable while this server's state is behind Poll.Index.
 func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
-	d.touch(p.HostID)
+	if err := d.over(p.HostID, p.Registration); err != nil {
+		return nil, err
+	}
+	d.hear(p.HostID, p.Sent)
 	p.Wait = min(max(p.Wait, 0), structs.MaxWork)
 	ctx, cancel := context.WithTimeout(ctx, p.Wait)
 	defer cancel()
 
+	select {
+	case <-d.strands():
+		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
+	default:
+	}
 	changed := d.Store.Subscribe(state.TopicHost(p.HostID))
 	defer changed.Close()
 	box := d.open(p.HostID)
@@ -40,21 +48,20 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 	if d.Store.Index() < p.Index && d.Store.WaitIndex(ctx, p.Index) != nil {
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server is behind index %d: ask another", p.Index)
 	}
-	full, err := d.mustBeFull(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	if full {
-		return d.fullWork(p), nil
-	}
 	for {
 		snap := d.Store.Snapshot()
 		if err := checkRegistration(snap, p); err != nil {
 			return nil, err
 		}
-		work := d.newWork(snap)
+		if mustBeFull(snap, p) {
+			if err := d.awaitReady(ctx, p.HostID); err != nil {
+				return nil, err
+			}
+			return d.fullWork(p), nil
+		}
+		work := d.newWork(snap, p.HostID)
 		for c := range snap.AssignedSince(p.HostID, p.Index) {
-			work.Assignments = append(work.Assignments, structs.AssignmentOf(c))
+			work.Assignments = append(work.Assignments, structs.AssignmentOf(c, p.HostID))
 		}
 		work.Sessions = box.take()
 		if len(work.Assignments) > 0 || len(work.Sessions) > 0 {
@@ -63,31 +70,65 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		select {
 		case <-changed.C():
 		case <-box.wake:
+		case <-d.strands():
+			return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
 		case <-ctx.Done():
+			work.Acknowledged = d.Acknowledged(p.HostID)
 			return work, nil
 		}
 	}
 }
 
+// Strand says whether this server has been without a leader for so long that
+// the agents shall ask another: parked polls are answered at once, and so are
+// those that come.
+func (d *Dispatch) Strand(stranded bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case stranded && !d.isolated:
+		close(d.stranded)
+	case !stranded && d.isolated:
+		d.stranded = make(chan struct{})
+	}
+	d.isolated = stranded
+}
+
+func (d *Dispatch) strands() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stranded
+}
+
 // mustBeFull reports whether the agent has to be told everything: it asks for
 // it, follows another incarnation, or was given up as lost meanwhile, so that
 // rows may have gone without it.
-func (d *Dispatch) mustBeFull(ctx context.Context, p Poll) (bool, error) {
-	snap := d.Store.Snapshot()
-	if err := checkRegistration(snap, p); err != nil {
-		return false, err
-	}
-	host := snap.Host(p.HostID)
-	if host.State == structs.HostLost {
-		mark := conductor.MarkHost{ID: p.HostID, State: structs.HostReady}
-		if _, err := conductor.Do(context.WithoutCancel(ctx), d.Conductor, mark); err != nil {
-			return false, err
+func mustBeFull(snap *state.Snapshot, p Poll) bool {
+	host, cluster := snap.Host(p.HostID), snap.Cluster()
+	return p.Index == 0 || cluster == nil || cluster.Incarnation != p.Incarnation ||
+		host.State == structs.HostLost || p.Index <= host.ReturnIndex
+}
+
+// awaitReady returns once this server's state has the host ready. The leader
+// has just heard of it, or hears of it from this server, and takes it back:
+// until then what stands in the state may be about to be placed elsewhere.
+// CodeUnavailable if that takes too long.
+func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
+	defer cancel()
+	changed := d.Store.Subscribe(state.TopicRow(structs.TableHosts, hostID))
+	defer changed.Close()
+	for {
+		host := d.Store.Snapshot().Host(hostID)
+		if host == nil || host.State == structs.HostReady {
+			return nil
 		}
-		d.Logger.Info("host is back", "host_id", p.HostID, "name", host.Name)
-		return true, nil
+		select {
+		case <-changed.C():
+		case <-ctx.Done():
+			return structs.Errorf(structs.CodeUnavailable, "host %s is %s, and the leader has not taken it back yet: try again", host.Name, host.State).About(structs.KindHost)
+		}
 	}
-	cluster := snap.Cluster()
-	return p.Index == 0 || cluster == nil || cluster.Incarnation != p.Incarnation, nil
 }
 
 // fullWork answers with all assignments of the host. It is confirmed only if
@@ -99,16 +140,16 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 		d.Logger.Warn("full answer is not confirmed", "host_id", p.HostID, "error", err)
 	}
 	snap := d.Store.Snapshot()
-	work := d.newWork(snap)
+	work := d.newWork(snap, p.HostID)
 	work.Full, work.Confirmed = true, err == nil
 	for c := range snap.ContainersOnHost(p.HostID) {
-		work.Assignments = append(work.Assignments, structs.AssignmentOf(c))
+		work.Assignments = append(work.Assignments, structs.AssignmentOf(c, p.HostID))
 	}
 	return work
 }
 
-func (d *Dispatch) newWork(snap *state.Snapshot) *structs.Work {
-	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers()}
+func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
+	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers(), Acknowledged: d.Acknowledged(hostID)}
 	if c := snap.Cluster(); c != nil {
 		work.ClusterID, work.Incarnation = c.ClusterID, c.Incarnation
 	}
@@ -121,7 +162,20 @@ func checkRegistration(snap *state.Snapshot, p Poll) error {
 		return structs.Errorf(structs.CodeUnauthenticated, "host %s is not registered", p.HostID).About(structs.KindHost)
 	}
 	if host.Registration != p.Registration {
-		return structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", p.Registration, p.HostID, host.Registration).About(structs.KindHost)
+		return errRegistration(host, p.Registration)
 	}
 	return nil
+}
+
+// over returns CodeConflict for a registration that another one has followed. An
+// agent that has it is no sign of life of the host: it may never be let in again.
+func (d *Dispatch) over(hostID string, registration uint64) error {
+	if host := d.Store.Snapshot().Host(hostID); host != nil && registration < host.Registration {
+		return errRegistration(host, registration)
+	}
+	return nil
+}
+
+func errRegistration(host *structs.Host, registration uint64) error {
+	return structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", registration, host.ID, host.Registration).About(structs.KindHost)
 }

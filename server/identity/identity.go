@@ -1,6 +1,5 @@
 // Package identity says who makes a request and what they may do: it turns
-// tokens into callers, keeps the table of who may do what, and is the one place
-// where a caller enters a request's context.
+// tokens into callers, and keeps the table of who may do what.
 //
 // server/rest calls it for every request. It never reads or writes the
 // replicated state, and it believes nothing that a client says of itself beside
@@ -59,18 +58,4 @@ func CheckProject(caller structs.Caller, named string) error {
 		return structs.Errorf(structs.CodeForbidden, "X-Auth-Project-Id %.64q is not the project of the token", named)
 	}
 	return nil
-}
-
-type callerKey struct{}
-
-// WithCaller returns a context that carries the caller.
-func WithCaller(ctx context.Context, caller structs.Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, caller)
-}
-
-// CallerFrom returns the caller in the context; the zero Caller, who may do
-// nothing, if there is none.
-func CallerFrom(ctx context.Context) structs.Caller {
-	caller, _ := ctx.Value(callerKey{}).(structs.Caller)
-	return caller
 }

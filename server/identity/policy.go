@@ -37,11 +37,13 @@ const (
 	NodeUpdate Action = "node:update"
 	NodeDelete Action = "node:delete"
 
-	HostList   Action = "host:get_all"
-	HostDetail Action = "host:detail"
-	HostGet    Action = "host:get"
-	HostUpdate Action = "host:update"
-	HostDrain  Action = "host:drain"
+	HostList    Action = "host:get_all"
+	HostDetail  Action = "host:detail"
+	HostGet     Action = "host:get"
+	HostUpdate  Action = "host:update"
+	HostDrain   Action = "host:drain"
+	HostFence   Action = "host:fence"
+	HostRelease Action = "host:release"
 
 	ContainerCreate  Action = "container:create"
 	ContainerList    Action = "container:get_all"
@@ -66,12 +68,35 @@ const (
 	ArchiveGet       Action = "container:get_archive"
 	ArchivePut       Action = "container:put_archive"
 
+	ImageList  Action = "image:get_all"
+	ImagePull  Action = "image:pull"
+	ImageLoad  Action = "image:load"
+	ImagePrune Action = "image:prune"
+
+	VolumeList   Action = "volume:get_all"
+	VolumeDelete Action = "volume:delete"
+
 	EventList Action = "event:get_all"
 
-	OperatorState Action = "operator:state"
+	OperatorState   Action = "operator:state"
+	OperatorMetrics Action = "operator:metrics"
+	OperatorPprof   Action = "operator:pprof" // profiles of the server's own process
+	OperatorMembers Action = "operator:members"
+	OperatorPeers   Action = "operator:raft_peers"
+	OperatorRemove  Action = "operator:raft_remove"
+	OperatorLead    Action = "operator:raft_transfer"
+	OperatorSave    Action = "operator:snapshot_save" // with it all secrets that are part of the state
+	OperatorRestore Action = "operator:snapshot_restore"
+
+	TokenCreate Action = "token:create"
+	TokenList   Action = "token:get_all"
+	TokenDetail Action = "token:detail"
+	TokenGet    Action = "token:get"
+	TokenRevoke Action = "token:revoke"
 
 	AgentRegister Action = "agent:register" // the join token, or the host's secret, in the body
 	AgentCall     Action = "agent:call"     // the host's secret
+	PeerCall      Action = "peer:call"      // the peer secret of the cluster
 )
 
 // The actions that depend on what a request says.
@@ -79,6 +104,7 @@ const (
 	BayShare    Action = "bay:share"         // a bay for all projects
 	AllProjects Action = "list:all_projects" // objects of other projects in lists
 	SeeHosts    Action = "node:hosts"        // hosts among the nodes
+	ImageHosts  Action = "image:hosts"       // images on a host by its name, and into shared bays
 )
 
 var (
@@ -115,11 +141,13 @@ var policy = map[Action][]structs.Role{
 	NodeDelete: members,
 	SeeHosts:   operators,
 
-	HostList:   operators,
-	HostDetail: operators,
-	HostGet:    operators,
-	HostUpdate: operators,
-	HostDrain:  operators,
+	HostList:    operators,
+	HostDetail:  operators,
+	HostGet:     operators,
+	HostUpdate:  operators,
+	HostDrain:   operators,
+	HostFence:   operators,
+	HostRelease: operators,
 
 	ContainerCreate:  members,
 	ContainerList:    anyone,
@@ -144,10 +172,33 @@ var policy = map[Action][]structs.Role{
 	ArchiveGet:       members, // logs are made to be read, files are not
 	ArchivePut:       members,
 
+	ImageList:  anyone,
+	ImagePull:  members,
+	ImageLoad:  members,
+	ImagePrune: operators,
+	ImageHosts: operators,
+
+	VolumeList:   anyone,
+	VolumeDelete: members,
+
 	EventList: anyone,
 
-	OperatorState: operators,
-	AllProjects:   operators,
+	TokenCreate: operators,
+	TokenList:   operators,
+	TokenDetail: operators,
+	TokenGet:    operators,
+	TokenRevoke: operators,
+
+	OperatorState:   operators,
+	OperatorMetrics: operators,
+	OperatorPprof:   operators,
+	OperatorMembers: operators,
+	OperatorPeers:   operators,
+	OperatorRemove:  operators,
+	OperatorLead:    operators,
+	OperatorSave:    operators,
+	OperatorRestore: operators,
+	AllProjects:     operators,
 }
 
 // May reports whether the caller may do the action.

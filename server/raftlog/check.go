@@ -9,49 +9,52 @@ import (
 	"strings"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/stackforge/magnum/server/state"
 )
 
-// checkSnapshots verifies the newest snapshot and returns the index up to which
-// it replaces the log, 0 if there is none. The library would pass over one
-// that it can't read and silently take an older one, or none: acknowledged
-// writes would be undone.
-func (l *Log) checkSnapshots() (index uint64, err error) {
+// checkSnapshots verifies the newest snapshot and returns what is told of it; it
+// replaces the log up to its index, which is 0 if there is none. The library
+// would pass over one that it can't read and silently take an older one, or
+// none: acknowledged writes would be undone.
+func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	dirs, err := os.ReadDir(l.snapshotsDir())
 	if err != nil {
-		return 0, fmt.Errorf("raft: %w", err)
+		return meta, fmt.Errorf("raft: %w", err)
 	}
 	for _, d := range dirs {
 		if !d.IsDir() || strings.HasSuffix(d.Name(), ".tmp") { // one that was never finished
 			continue
 		}
 		if err := checkSnapshotMeta(filepath.Join(l.snapshotsDir(), d.Name(), "meta.json")); err != nil {
-			return 0, err
+			return meta, err
 		}
 	}
 	newest, err := l.snapshots.List()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", l.snapshotsDir(), err)
+		return meta, fmt.Errorf("%s: %w", l.snapshotsDir(), err)
 	}
 	if len(newest) == 0 {
-		return 0, nil
+		return meta, nil
 	}
-	meta, path := newest[0], filepath.Join(l.snapshotsDir(), newest[0].ID)
+	meta = *newest[0]
+	path := filepath.Join(l.snapshotsDir(), newest[0].ID)
 	_, content, err := l.snapshots.Open(meta.ID)
 	if err != nil {
-		return 0, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
+		return meta, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
 	}
 	defer content.Close()
 	reaches, err := state.Verify(content)
+	if errors.Is(err, state.ErrSchema) { // whole, but of another version of magnum
+		return meta, fmt.Errorf("snapshot %s: %w", path, err)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
+		return meta, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
 	}
 	if reaches > meta.Index {
-		return 0, fmt.Errorf("snapshot %s holds the state of entry %d, beyond its own index %d: %s", path, reaches, meta.Index, restoreHint)
+		return meta, fmt.Errorf("snapshot %s holds the state of entry %d, beyond its own index %d: %s", path, reaches, meta.Index, restoreHint)
 	}
-	return meta.Index, nil
+	return meta, nil
 }
 
 // restoreHint is the way out of a damaged data directory.
@@ -76,56 +79,60 @@ func checkSnapshotMeta(path string) error {
 	return nil
 }
 
-// checkEntries checks that the log has every entry behind the snapshot, whole,
-// and reaches as far as this server has acknowledged.
-func (l *Log) checkEntries(snapshot uint64) error {
-	first, err := l.bolt.FirstIndex()
+// checkBounds checks that the log begins where the snapshot ends, and that both
+// reach as far as this server has stored.
+func (l *Log) checkBounds(snapshot uint64) error {
+	first, last, err := bounds(l.entries)
 	if err != nil {
-		return fmt.Errorf("%s: %w", l.logFile(), err)
+		return err
 	}
-	last, err := l.bolt.LastIndex()
-	if err != nil {
-		return fmt.Errorf("%s: %w", l.logFile(), err)
-	}
-	if end := max(last, snapshot); end < l.acked.last {
-		return fmt.Errorf("%s ends at entry %d, but entry %d was acknowledged: the disk has lost writes: %s (removing %s accepts the loss)",
-			l.logFile(), end, l.acked.last, restoreHint, l.ackFile())
+	if end, stored := max(last, snapshot), l.stored.reaches(); end < stored {
+		return fmt.Errorf("%s, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (removing %s accepts the loss)",
+			l.entries.End(), l.snapshotsDir(), snapshot, stored, restoreHint, l.storedFile())
 	}
 	if last > 0 && first > snapshot+1 {
-		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.logFile(), first, l.snapshotsDir(), snapshot, restoreHint)
+		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.logDir(), first, l.snapshotsDir(), snapshot, restoreHint)
 	}
-	var entry raft.Log
-	for index := snapshot + 1; index <= last; index++ {
-		entry = raft.Log{}
-		switch err := l.bolt.GetLog(index, &entry); {
-		case errors.Is(err, raft.ErrLogNotFound):
-			return fmt.Errorf("%s has no entry %d, but one behind it: %s", l.logFile(), index, restoreHint)
-		case err != nil:
-			return fmt.Errorf("%s: entry %d: %w: %s", l.logFile(), index, err, restoreHint)
-		}
-		if entry.Type != raft.LogCommand {
-			continue
-		}
-		if err := state.CheckEntry(entry.Data); err != nil {
-			return fmt.Errorf("%s: entry %d: %w", l.logFile(), index, err) // whole, but of another version of magnum
-		}
-	}
-	return l.checkVote(entry.Term, last)
+	return nil
 }
 
-// checkVote checks what Raft keeps beside the log. A server that has forgotten
+// entryCheck checks the entries behind a snapshot, while the log is read.
+type entryCheck struct {
+	behind uint64 // index of the snapshot
+	term   uint64 // of the last entry so far
+}
+
+// entry checks the next one. One of another version of magnum is state.ErrSchema.
+func (c *entryCheck) entry(e *raft.Log) error {
+	if e.Index <= c.behind {
+		return nil
+	}
+	if e.Term < c.term {
+		return fmt.Errorf("entry %d is of term %d, and the one before it of term %d", e.Index, e.Term, c.term)
+	}
+	c.term = e.Term
+	if e.Type != raft.LogCommand {
+		return nil
+	}
+	if err := state.CheckEntry(e.Data); err != nil {
+		return fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	return nil
+}
+
+func bounds(logs raft.LogStore) (first, last uint64, err error) {
+	if first, err = logs.FirstIndex(); err == nil {
+		last, err = logs.LastIndex()
+	}
+	return first, last, err
+}
+
+// checkTerm checks what Raft keeps beside the log. A server that has forgotten
 // its term or its vote could vote twice.
-func (l *Log) checkVote(lastTerm, last uint64) error {
-	for _, key := range []string{"CurrentTerm", "LastVoteTerm"} {
-		if _, err := l.bolt.GetUint64([]byte(key)); err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
-			return fmt.Errorf("%s: %w: %s", l.logFile(), err, restoreHint)
-		}
-	}
-	if _, err := l.bolt.Get([]byte("LastVoteCand")); err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
-		return fmt.Errorf("%s: %w: %s", l.logFile(), err, restoreHint)
-	}
-	if current, err := l.bolt.GetUint64([]byte("CurrentTerm")); last > 0 && (err != nil || current < lastTerm) {
-		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d (%v): %s", l.logFile(), lastTerm, current, err, restoreHint)
+func (l *Log) checkTerm(last uint64) error {
+	current, err := l.stable.GetUint64([]byte("CurrentTerm"))
+	if last > 0 && (err != nil || current < last) {
+		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d (%v): %s", l.stableFile(), last, current, err, restoreHint)
 	}
 	return nil
 }

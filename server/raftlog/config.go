@@ -18,6 +18,15 @@ type Config struct {
 	BindAddr  string // host:port of Raft's TCP port; "" opens no port, for a server that stays alone
 	Advertise string // host:port at which other servers reach BindAddr; default: BindAddr as it was opened
 
+	Secure *Secure // TLS between servers; nil means plain TCP
+
+	// ClusterID is the cluster that this server has joined, "" if none.
+	// KeepClusterID is called, before the first word of a leader is believed,
+	// with the cluster that has taken the server in; it keeps the id durably, or
+	// refuses.
+	ClusterID     string
+	KeepClusterID func(id string) error
+
 	Store  *state.Store // empty; filled from snapshot and log, and written by nobody else
 	Logger hclog.Logger
 
@@ -34,6 +43,9 @@ type Config struct {
 	// WrapLogStore wraps the store of the log; for tests that break it and for
 	// trying another store.
 	WrapLogStore func(raft.LogStore) raft.LogStore
+	// Fault is asked at each write to disk, one of the Fault constants; an error
+	// makes it fail. For tests; nil means that nothing fails.
+	Fault func(op string) error
 }
 
 func (c Config) withDefaults() Config {
@@ -57,6 +69,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TrailingLogs == 0 {
 		c.TrailingLogs = 8192
+	}
+	if c.KeepClusterID == nil {
+		c.KeepClusterID = func(string) error { return nil }
 	}
 	return c
 }
@@ -93,6 +108,7 @@ func (c Config) raft() *raft.Config {
 
 // The files of the log.
 func (c Config) dir() string          { return filepath.Join(c.DataDir, "raft") }
-func (c Config) logFile() string      { return filepath.Join(c.dir(), "log.db") }
-func (c Config) ackFile() string      { return filepath.Join(c.dir(), "acknowledged") }
+func (c Config) logDir() string       { return filepath.Join(c.dir(), "log") }
+func (c Config) stableFile() string   { return filepath.Join(c.dir(), "stable.json") }
+func (c Config) storedFile() string   { return filepath.Join(c.dir(), "stored") }
 func (c Config) snapshotsDir() string { return filepath.Join(c.dir(), "snapshots") }

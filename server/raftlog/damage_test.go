@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,9 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/server/raftlog/wal"
+	"github.com/stackforge/magnum/structs"
 )
 
 // writtenDir returns the data directory of a server that was stopped after n
@@ -69,10 +73,52 @@ func onlyFile(t testing.TB, pattern string) string {
 	return found[0]
 }
 
+// segment returns the one file that holds the log, and where its last record
+// ends: zeros follow.
+func segment(t testing.TB, c Config) (path string, whole []byte, end int) {
+	t.Helper()
+	path = onlyFile(t, filepath.Join(c.logDir(), "*"))
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, whole, len(bytes.TrimRight(whole, "\x00"))
+}
+
+// rewrite replaces the entries of the log.
+func rewrite(t testing.TB, c Config, change func([]*raft.Log) []*raft.Log) {
+	t.Helper()
+	l, err := wal.Open(c.logDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last, err := bounds(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []*raft.Log
+	for index := first; index <= last; index++ {
+		var e raft.Log
+		if err := l.GetLog(index, &e); err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, &e)
+	}
+	if err := errors.Join(l.Close(), os.RemoveAll(c.logDir())); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = wal.Open(c.logDir(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.StoreLogs(change(entries)), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLostWritesAreNoticed(t *testing.T) {
 	old, _ := writtenDir(t, 3, false)
-	before, err := os.ReadFile(old.logFile())
-	if err != nil {
+	before := filepath.Join(t.TempDir(), "before")
+	if err := os.CopyFS(before, os.DirFS(old.logDir())); err != nil {
 		t.Fatal(err)
 	}
 	m := start(t, testConfig(t, old.DataDir))
@@ -81,18 +127,20 @@ func TestLostWritesAreNoticed(t *testing.T) {
 	}
 	m.stop()
 	// The disk forgets what it said it had synced.
-	edit(t, old.logFile(), func([]byte) []byte { return before })
-	refused(t, testConfig(t, old.DataDir), old.logFile(), "was acknowledged", old.ackFile())
+	if err := errors.Join(os.RemoveAll(old.logDir()), os.CopyFS(old.logDir(), os.DirFS(before))); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, testConfig(t, old.DataDir), old.logDir(), "was stored", old.storedFile())
 
-	edit(t, old.ackFile(), func(b []byte) []byte { b[3] ^= 1; return b })
-	refused(t, testConfig(t, old.DataDir), old.ackFile(), "damaged")
+	edit(t, old.storedFile(), func(b []byte) []byte { b[3] ^= 1; return b })
+	refused(t, testConfig(t, old.DataDir), old.storedFile(), "damaged")
 
 	// What an operator can do who accepts the loss; and what power failures leave.
-	for _, content := range [][]byte{nil, make([]byte, ackSize), {1, 2}} {
-		edit(t, old.ackFile(), func([]byte) []byte { return content })
+	for _, content := range [][]byte{nil, make([]byte, storedSize), {1, 2}} {
+		edit(t, old.storedFile(), func([]byte) []byte { return content })
 		l := mustOpen(t, testConfig(t, old.DataDir))
-		if l.acked.last != 0 {
-			t.Errorf("%v was read as index %d", content, l.acked.last)
+		if l.stored.reaches() != 0 {
+			t.Errorf("%v was read as index %d", content, l.stored.reaches())
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
@@ -100,16 +148,61 @@ func TestLostWritesAreNoticed(t *testing.T) {
 	}
 }
 
-func TestAcknowledgedIndexIsKept(t *testing.T) {
-	c, m := writtenDir(t, 5, false)
-	a, err := openAckFile(c.ackFile())
-	if err != nil {
+func TestStoredIndexIsKept(t *testing.T) {
+	for _, snapshot := range []bool{false, true} {
+		c, m := writtenDir(t, 6, snapshot)
+		l := mustOpen(t, c)
+		last, err := l.logs.LastIndex()
+		if stored := l.stored.reaches(); err != nil || stored != last || stored < m.Store.Index() {
+			t.Errorf("stored %d, last entry %d (%v), state of %d", stored, last, err, m.Store.Index())
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Entries that the leader does not have are deleted, and what is left is whole.
+func TestDeletedEntriesAreNotMissed(t *testing.T) {
+	c, _ := writtenDir(t, 10, false)
+	l := mustOpen(t, c)
+	_, last, err := bounds(l.logs)
+	if err := errors.Join(err, l.logs.DeleteRange(last-2, last), l.Close()); err != nil {
 		t.Fatal(err)
 	}
-	defer a.close()
-	if a.last != m.Store.Index() {
-		t.Errorf("acknowledged %d, last entry %d", a.last, m.Store.Index())
+	l = mustOpen(t, testConfig(t, c.DataDir))
+	if stored := l.stored.reaches(); stored != last-3 {
+		t.Errorf("%d are stored, want %d", stored, last-3)
 	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// All entries are in the snapshot: without it, nothing would be left.
+func TestSnapshotWithoutEntriesIsMissed(t *testing.T) {
+	c, _ := writtenDir(t, 10, true)
+	m := start(t, testConfig(t, c.DataDir))
+	if err := m.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	first, last, err := bounds(m.logs)
+	newest, listErr := m.snapshots.List()
+	if err := errors.Join(err, listErr, m.logs.DeleteRange(first, last)); err != nil {
+		t.Fatal(err)
+	}
+	if stored := m.stored.reaches(); stored != newest[0].Index {
+		t.Errorf("%d are stored, the snapshot is of %d", stored, newest[0].Index)
+	}
+	m.stop()
+	l := mustOpen(t, testConfig(t, c.DataDir))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.RemoveAll(c.snapshotsDir()), os.Mkdir(c.snapshotsDir(), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, testConfig(t, c.DataDir), c.logDir(), c.snapshotsDir(), "was stored")
 }
 
 func TestDamagedSnapshotIsRefused(t *testing.T) {
@@ -158,6 +251,27 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 	}
 }
 
+// A whole snapshot that a later version has written is refused for what it is.
+func TestSnapshotOfLaterSchemaIsRefused(t *testing.T) {
+	c := testConfig(t, t.TempDir())
+	m := start(t, c)
+	cluster := &structs.Cluster{Meta: structs.Meta{ID: structs.ClusterRowID, Seq: 1}, Schema: structs.SchemaVersion + 1}
+	raise := encode(t, m.Term(), m.Store.Index(), structs.Change{Table: structs.TableCluster, ID: cluster.ID, Row: cluster})
+	if _, err := m.Propose(t.Context(), raise); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	m.stop()
+	refused(t, testConfig(t, c.DataDir), onlyFile(t, filepath.Join(c.snapshotsDir(), "*")),
+		"not of this version", fmt.Sprintf("it is of schema %d", structs.SchemaVersion+1), "a newer one")
+	_, err := Open(testConfig(t, c.DataDir))
+	if err != nil && strings.Contains(err.Error(), "damaged") {
+		t.Errorf("%v: nothing is", err)
+	}
+}
+
 // An older snapshot is no substitute, though the library would take it.
 func TestOlderSnapshotIsNotTaken(t *testing.T) {
 	c := testConfig(t, t.TempDir())
@@ -182,10 +296,11 @@ func TestOlderSnapshotIsNotTaken(t *testing.T) {
 
 func TestLogWithoutItsSnapshotIsRefused(t *testing.T) {
 	c, _ := writtenDir(t, 10, true)
+	rewrite(t, c, func(entries []*raft.Log) []*raft.Log { return entries[5:] })
 	if err := os.RemoveAll(onlyFile(t, filepath.Join(c.snapshotsDir(), "*"))); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, c, c.logFile(), c.snapshotsDir(), "begins at entry")
+	refused(t, c, c.logDir(), c.snapshotsDir(), "begins at entry 6")
 }
 
 // An unfinished snapshot is what a crash leaves; it is no damage.
@@ -200,56 +315,59 @@ func TestUnfinishedSnapshotIsIgnored(t *testing.T) {
 
 func TestCutLogFileIsRefused(t *testing.T) {
 	c, _ := writtenDir(t, 200, false)
-	whole, err := os.ReadFile(c.logFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, size := range []int{1, 100, 4096, 8192, len(whole) / 3} {
-		if err := os.WriteFile(c.logFile(), whole[:size], 0o600); err != nil {
+	path, whole, end := segment(t, c)
+	for _, size := range []int{0, 1, 19, 20, 100, 4096, 8192, end / 3, end - 1} {
+		if err := os.WriteFile(path, whole[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, testConfig(t, c.DataDir), c.logFile(), "damaged")
+		refused(t, testConfig(t, c.DataDir), c.logDir(), "was stored")
 	}
-	// An empty file is a new one to bbolt, but not to the side file.
-	if err := os.Truncate(c.logFile(), 0); err != nil {
+	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, testConfig(t, c.DataDir), c.logFile(), "was acknowledged")
+	refused(t, testConfig(t, c.DataDir), c.logDir(), "was stored")
+	// The zeros that are written ahead hold nothing.
+	if err := os.WriteFile(path, whole[:end], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := mustOpen(t, testConfig(t, c.DataDir)).Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Wherever a byte of the log file is flipped: it is noticed, or it was none
 // that matters. Never does the process end, and never is state lost.
 func TestFlippedByteOfTheLogFile(t *testing.T) {
 	c, _ := writtenDir(t, 40, false)
-	whole, err := os.ReadFile(c.logFile())
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := mustOpen(t, c)
 	want := entriesOf(t, l.logs)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	step, noticed := len(whole)/300, 0
+	path, whole, end := segment(t, c)
+	step, noticed := max(end/300, 1), 0
 	if testing.Short() {
 		step *= 10
 	}
-	for at := 0; at < len(whole); at += step {
+	for at := 0; at < end+step; at += step {
 		b := append([]byte(nil), whole...)
 		b[at] ^= 1 << (at % 8)
-		if err := os.WriteFile(c.logFile(), b, 0o600); err != nil {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		l, err := Open(testConfig(t, c.DataDir))
 		if err != nil {
 			noticed++
-			if !strings.Contains(err.Error(), c.logFile()) || strings.Contains(err.Error(), unreadable) {
+			if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), unreadable) {
 				t.Errorf("byte %d: %q does not name the file, or comes from a panic", at, err)
 			}
 			continue
 		}
+		if at < end {
+			t.Errorf("byte %d of %d is not noticed", at, end)
+		}
 		if got := entriesOf(t, l.logs); !slices.Equal(got, want) {
-			t.Errorf("byte %d (%q): not noticed, and entries differ", at, whole[max(0, at-8):min(len(whole), at+8)])
+			t.Errorf("byte %d: not noticed, and entries differ", at)
 		}
 		if err := l.Close(); err != nil {
 			t.Errorf("byte %d: %v", at, err)
@@ -258,7 +376,6 @@ func TestFlippedByteOfTheLogFile(t *testing.T) {
 	if noticed == 0 {
 		t.Error("no flipped byte was noticed")
 	}
-	t.Logf("%d of %d noticed", noticed, len(whole)/step+1)
 }
 
 // entriesOf returns what counts of each entry.
@@ -279,64 +396,72 @@ func entriesOf(t testing.TB, logs raft.LogStore) []string {
 	return entries
 }
 
-func FuzzCheckBoltFile(f *testing.F) {
-	c, _ := writtenDir(f, 3, false)
-	whole, err := os.ReadFile(c.logFile())
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(uint32(16384+10), []byte{0}, uint32(0))
-	f.Add(uint32(8), []byte{1, 2, 3}, uint32(4096))
-	path := filepath.Join(f.TempDir(), "log.db")
-	f.Fuzz(func(t *testing.T, at uint32, change []byte, cut uint32) {
-		b := append([]byte(nil), whole...)
-		copy(b[int(at)%len(b):], change)
-		b = b[:len(b)-int(cut)%len(b)]
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := checkBoltFile(path); err != nil && !strings.Contains(err.Error(), path) {
-			t.Errorf("%q does not name the file", err)
-		}
-	})
-}
-
-func TestDamagedEntryIsRefused(t *testing.T) {
+// What has the right checksum and is wrong all the same.
+func TestWrongEntryIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
-		damage func(sealedStore) error
+		change func([]*raft.Log) []*raft.Log
 		says   string
 	}{
-		"term": {func(s sealedStore) error {
-			var l raft.Log
-			err := s.BoltStore.GetLog(5, &l) // with its checksum
-			l.Term++
-			return errors.Join(err, s.BoltStore.StoreLog(&l))
-		}, "entry 5 is damaged"},
-		"no checksum": {func(s sealedStore) error {
-			return s.BoltStore.StoreLog(&raft.Log{Index: 5, Term: 2, Type: raft.LogNoop})
-		}, "entry 5 is damaged"},
-		"other version": {func(s sealedStore) error {
-			return s.StoreLog(&raft.Log{Index: 5, Term: 2, Type: raft.LogCommand, Data: []byte{0, 9, 0, 0, 0, 0}})
+		"other version": {func(list []*raft.Log) []*raft.Log {
+			list[4] = &raft.Log{Index: 5, Term: 2, Type: raft.LogCommand, Data: []byte{0, 9, 0, 0, 0, 0}}
+			return list
 		}, "entry 5: entry of schema 9"},
-		"begin": {func(s sealedStore) error { return s.DeleteRange(1, 1) }, "begins at entry 2"},
-		"unknown term": {func(s sealedStore) error {
-			last, err := s.LastIndex()
-			return errors.Join(err, s.StoreLog(&raft.Log{Index: last + 1, Term: 99, Type: raft.LogNoop}))
+		"begin": {func(list []*raft.Log) []*raft.Log { return list[1:] }, "begins at entry 2"},
+		"end":   {func(list []*raft.Log) []*raft.Log { return list[:len(list)-1] }, "was stored"},
+		"unknown term": {func(list []*raft.Log) []*raft.Log {
+			list[len(list)-1].Term = 99
+			return list
 		}, "knows only of term"},
-		"current term": {func(s sealedStore) error { return s.BoltStore.SetUint64([]byte("CurrentTerm"), 7) }, "CurrentTerm is damaged"},
-		"short term":   {func(s sealedStore) error { return s.Set([]byte("CurrentTerm"), []byte("x")) }, "it is no number"},
-		"vote":         {func(s sealedStore) error { return s.BoltStore.Set([]byte("LastVoteCand"), []byte("nobody")) }, "LastVoteCand is damaged"},
-		"gap":          {func(s sealedStore) error { return s.DeleteRange(5, 5) }, "no entry 5"},
+		"older term": {func(list []*raft.Log) []*raft.Log {
+			list[5].Term = 1
+			return list
+		}, "entry 6 is of term 1, and the one before it of term 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conf, _ := writtenDir(t, 10, false)
-			l := mustOpen(t, conf)
-			if err := errors.Join(c.damage(l.bolt), l.Close()); err != nil {
-				t.Fatal(err)
+			rewrite(t, conf, c.change)
+			words := []string{conf.logDir(), c.says}
+			if name == "unknown term" {
+				words[0] = conf.stableFile()
 			}
-			refused(t, testConfig(t, conf.DataDir), conf.logFile(), c.says)
+			refused(t, conf, words...)
 		})
 	}
+}
+
+// A server that has lost its term and its vote could vote twice.
+func TestDamagedTermIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		content func([]byte) []byte
+		says    string
+	}{
+		"gone":    {nil, "knows only of term 0"},
+		"empty":   {func([]byte) []byte { return nil }, "damaged"},
+		"flipped": {func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, "damaged"},
+		"others":  {func([]byte) []byte { return []byte(`{"values":{},"crc32c":0}`) }, "knows only of term 0"},
+	} {
+		for _, snapshot := range []bool{false, true} {
+			conf, _ := writtenDir(t, 10, snapshot)
+			if c.content == nil {
+				if err := os.Remove(conf.stableFile()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				edit(t, conf.stableFile(), c.content)
+			}
+			t.Run(name, func(t *testing.T) { refused(t, conf, conf.stableFile(), c.says) })
+		}
+	}
+}
+
+// An earlier magnum kept its log otherwise.
+func TestEarlierLogIsRefused(t *testing.T) {
+	c := testConfig(t, t.TempDir())
+	old := filepath.Join(c.dir(), "log.db")
+	if err := errors.Join(os.MkdirAll(c.dir(), 0o700), os.WriteFile(old, []byte("bolt"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, c, old, "operator snapshot save")
 }
 
 // A server that was stopped between a snapshot and its next entry begins at the

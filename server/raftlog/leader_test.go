@@ -187,17 +187,22 @@ type trio struct {
 }
 
 func startTrio(t *testing.T) *trio {
+	return startTrioOver(t, func(in *raft.InmemTransport) raft.Transport { return in })
+}
+
+// startTrioOver is startTrio with something around the transports.
+func startTrioOver(t *testing.T, around func(*raft.InmemTransport) raft.Transport) *trio {
 	c := &trio{t: t}
-	var voters []Voter
+	var voters []Peer
 	for n := range 3 {
 		id := fmt.Sprintf("server-%d", n)
 		_, transport := raft.NewInmemTransport(raft.ServerAddress(id))
 		c.transports = append(c.transports, transport)
-		voters = append(voters, Voter{ID: id, Addr: id})
+		voters = append(voters, Peer{ID: id, Addr: id})
 	}
 	for n, v := range voters {
 		conf := testConfig(t, t.TempDir())
-		conf.ServerID, conf.Transport = v.ID, c.transports[n]
+		conf.ServerID, conf.Transport = v.ID, around(c.transports[n])
 		conf.HeartbeatTimeout, conf.LeaderLease = 150*time.Millisecond, 150*time.Millisecond
 		l := mustOpen(t, conf)
 		if err := l.Bootstrap(voters...); err != nil {
@@ -283,6 +288,15 @@ func TestThreeServers(t *testing.T) {
 
 	// A clean stop hands leadership over.
 	now := c.leader(0, 1, 2)
+	for i, m := range c.members {
+		f := m.Figures()
+		if f.Leader != (i == now) || f.Peers != 2 || f.LastContact < 0 || f.LastContact > time.Minute || f.Leader && f.LastContact != 0 {
+			t.Errorf("figures of server %d, server %d leading: %+v", i, now, f)
+		}
+	}
+	if c.members[now].Alone() {
+		t.Error("one of three is alone")
+	}
 	c.members[now].stop()
 	third := c.leader((now+1)%3, (now+2)%3)
 	c.members[third].put(12)
@@ -296,8 +310,22 @@ func TestTCPTransport(t *testing.T) {
 	if _, addr := m.Leader(); addr == "" || addr == c.BindAddr {
 		t.Errorf("the leader's address is %q", addr)
 	}
+	if !m.Alone() {
+		t.Error("it is not alone")
+	}
 	if m.Stats()["state"] != "Leader" {
 		t.Errorf("stats: %v", m.Stats())
+	}
+	if err := m.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	f := m.Figures()
+	if !f.Leader || f.Term != m.Term() || f.LastIndex < m.Store.Index() || f.CommitIndex < m.Store.Index() || f.AppliedIndex < m.Store.Index() ||
+		f.SnapshotIndex != m.Store.Index() || f.Peers != 0 || f.LastContact != 0 {
+		t.Errorf("figures %+v at index %d", f, m.Store.Index())
+	}
+	if n := m.Behind(); n != 0 {
+		t.Errorf("%d entries behind after all was applied", n)
 	}
 }
 

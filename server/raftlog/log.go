@@ -5,15 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
+
+	"github.com/stackforge/magnum/server/raftlog/wal"
+	"github.com/stackforge/magnum/server/state"
 )
 
 // logCacheSize is how many entries are kept in memory for followers.
@@ -29,19 +31,30 @@ const retainSnapshots = 2
 type Log struct {
 	Config
 	raft      *raft.Raft
-	bolt      sealedStore
-	logs      raft.LogStore
+	entries   *wal.Log
+	stable    *wal.Stable
+	logs      raft.LogStore // around entries
 	snapshots raft.SnapshotStore
 	transport raft.Transport
-	acked     *ackFile
+	witness   *witness // around transport
+	identity  *identity
+	stored    *storedFile
 	hadState  bool
 
+	alone   atomic.Bool
 	barrier atomic.Uint64 // the term in which a Barrier has been passed here
 	rounds  rounds
+	changes broadcast // of the leader
+	turns   turns
 
-	mu      sync.Mutex // guards closing, and calls.Add against calls.Wait
-	closing bool
-	calls   sync.WaitGroup // goroutines that wait for the library
+	proposing sync.RWMutex // held for reading while an entry is under way, for writing by Restore
+
+	mu       sync.Mutex // guards what follows, and calls.Add against calls.Wait
+	closing  bool
+	starting bool           // Open is under way
+	failed   error          // see diskState; nil while all is well
+	broken   chan struct{}  // closed when failed is set
+	calls    sync.WaitGroup // goroutines that wait for the library
 
 	closeOnce sync.Once
 	closeErr  error
@@ -61,10 +74,12 @@ func Open(c Config) (l *Log, err error) {
 	if err := os.MkdirAll(c.snapshotsDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
-	l = &Log{Config: c}
+	l = &Log{Config: c, identity: &identity{cluster: c.ClusterID, keep: c.KeepClusterID}, broken: make(chan struct{}), turns: turns{turn: make(chan struct{}, 1)}}
 	defer func() {
-		if p := recover(); p != nil { // the library and its file format panic on what the checks have missed
-			err = fmt.Errorf("%s %s: %v", c.logFile(), unreadable, p)
+		if p := recover(); p != nil { // the library panics on what the checks have missed
+			if err = l.failure(); err == nil {
+				err = fmt.Errorf("%s %s: %v", c.dir(), unreadable, p)
+			}
 		}
 		if err != nil {
 			l.release()
@@ -74,41 +89,30 @@ func Open(c Config) (l *Log, err error) {
 	if err := l.openFiles(); err != nil {
 		return l, err
 	}
-	if l.hadState, err = raft.HasExistingState(l.logs, l.bolt, l.snapshots); err != nil {
-		return l, fmt.Errorf("%s: %w", c.logFile(), err)
+	if l.hadState, err = raft.HasExistingState(l.logs, l.stable, l.snapshots); err != nil {
+		return l, fmt.Errorf("%s: %w", c.dir(), err)
 	}
 	if err := l.openTransport(); err != nil {
 		return l, err
 	}
-	if l.raft, err = raft.NewRaft(c.raft(), &fsm{store: c.Store}, l.logs, l.bolt, l.snapshots, l.transport); err != nil {
+	l.setStarting(true)
+	defer l.setStarting(false)
+	if l.raft, err = raft.NewRaft(c.raft(), &fsm{store: c.Store}, l.logs, diskState{l.stable, l}, l.snapshots, l.witness); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
+	l.watchLeader()
 	return l, nil
 }
 
-// openFiles opens the log, the snapshots and the side file, and checks that
-// they are whole and fit together.
+// openFiles opens the log, the snapshots and what stands beside them, and checks
+// that they are whole and fit together.
 func (l *Log) openFiles() error {
-	if err := checkBoltFile(l.logFile()); err != nil {
-		return err
+	old := filepath.Join(l.dir(), "log.db")
+	if _, err := os.Stat(old); err == nil {
+		return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), and restore it into an empty data directory", old)
 	}
 	var err error
-	l.bolt.BoltStore, err = raftboltdb.New(raftboltdb.Options{
-		Path: l.logFile(),
-		BoltOptions: &bbolt.Options{
-			Timeout:        time.Second, // the file is locked while another process has it
-			NoFreelistSync: true,
-			FreelistType:   bbolt.FreelistMapType,
-		},
-		MsgpackUseNewTimeFormat: true,
-	})
-	if errors.Is(err, bbolt.ErrTimeout) {
-		return fmt.Errorf("%s is in use by another process", l.logFile())
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", l.logFile(), err)
-	}
-	if l.acked, err = openAckFile(l.ackFile()); err != nil {
+	if l.stored, err = openStoredFile(l.storedFile()); err != nil {
 		return err
 	}
 	l.snapshots, err = raft.NewFileSnapshotStoreWithLogger(l.dir(), retainSnapshots, l.Logger.Named("raft"))
@@ -119,19 +123,36 @@ func (l *Log) openFiles() error {
 	if err != nil {
 		return err
 	}
-	if err := l.checkEntries(snapshot); err != nil {
+	check := entryCheck{behind: snapshot.Index, term: snapshot.Term}
+	if l.entries, err = wal.Open(l.logDir(), check.entry); errors.Is(err, state.ErrSchema) { // whole, but of another version of magnum
+		return fmt.Errorf("raft: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("raft: %w: %s", err, restoreHint)
+	}
+	if err := l.checkBounds(snapshot.Index); err != nil {
 		return err
 	}
-	var logs raft.LogStore = l.bolt
+	if l.stable, err = wal.OpenStable(l.stableFile()); err != nil {
+		return fmt.Errorf("raft: %w: %s", err, restoreHint)
+	}
+	if err := l.checkTerm(check.term); err != nil {
+		return err
+	}
+	var logs raft.LogStore = l.entries
 	if l.WrapLogStore != nil {
 		logs = l.WrapLogStore(logs)
 	}
-	l.logs, err = raft.NewLogCache(logCacheSize, logs)
+	l.logs, err = raft.NewLogCache(logCacheSize, diskLogs{logs, l})
 	return err
 }
 
-// transportTimeout bounds dialling and each write to another server.
-const transportTimeout = 5 * time.Second
+// transportTimeout bounds dialling and each write to another server; maxPool is
+// how many idle connections to one are kept.
+const (
+	transportTimeout = 5 * time.Second
+	maxPool          = 3
+)
 
 func (l *Log) openTransport() error {
 	switch {
@@ -140,48 +161,19 @@ func (l *Log) openTransport() error {
 	case l.BindAddr == "":
 		_, l.transport = raft.NewInmemTransport(raft.ServerAddress(l.ServerID))
 	default:
-		var advertise net.Addr
-		if l.Advertise != "" {
-			addr, err := net.ResolveTCPAddr("tcp", l.Advertise)
-			if err != nil {
-				return fmt.Errorf("raft: address to advertise: %w", err)
-			}
-			advertise = addr
-		}
-		t, err := raft.NewTCPTransportWithLogger(l.BindAddr, advertise, 3, transportTimeout, l.Logger.Named("raft"))
+		s, err := listen(l.Config, l.identity)
 		if err != nil {
-			return fmt.Errorf("raft: can't listen on %s: %w", l.BindAddr, err)
+			return err
 		}
-		l.transport = t
+		l.transport = raft.NewNetworkTransportWithLogger(s, maxPool, transportTimeout, l.Logger.Named("raft"))
 	}
+	l.witness = newWitness(l.transport)
 	return nil
 }
 
 // HasState reports whether this server had been a member of a cluster when it
 // was opened. One that had not is bootstrapped, or waits to be added.
 func (l *Log) HasState() bool { return l.hadState }
-
-// Voter is a server that votes.
-type Voter struct {
-	ID   string
-	Addr string // host:port of its Raft port
-}
-
-// Bootstrap makes a new cluster of the voters, by default of this server
-// alone. All first servers bootstrap with the same voters. It fails on a
-// server that has state.
-func (l *Log) Bootstrap(voters ...Voter) error {
-	if len(voters) == 0 {
-		voters = []Voter{l.self()}
-	}
-	var c raft.Configuration
-	for _, v := range voters {
-		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(v.ID), Address: raft.ServerAddress(v.Addr)})
-	}
-	return l.raft.BootstrapCluster(c).Error()
-}
-
-func (l *Log) self() Voter { return Voter{ID: l.ServerID, Addr: string(l.transport.LocalAddr())} }
 
 // Term returns the current term.
 func (l *Log) Term() uint64 { return l.raft.CurrentTerm() }
@@ -198,6 +190,43 @@ func (l *Log) Leader() (id, addr string) {
 
 // Stats returns figures about Raft for operators.
 func (l *Log) Stats() map[string]string { return l.raft.Stats() }
+
+// Behind returns how many entries this server knows to be committed and has not
+// yet handed to the state.
+func (l *Log) Behind() uint64 {
+	commit := l.raft.CommitIndex()
+	return commit - min(commit, l.raft.AppliedIndex())
+}
+
+// Figures are what operators watch of a server's log.
+type Figures struct {
+	Term          uint64
+	Leader        bool   // this server takes itself for the leader
+	LastIndex     uint64 // of this server's log
+	CommitIndex   uint64 // as far as this server knows
+	AppliedIndex  uint64 // handed to the state
+	SnapshotIndex uint64 // of the newest snapshot; 0 if there is none
+	Peers         int    // other voters
+	// LastContact is the time since the leader was heard of: 0 on the leader,
+	// below 0 if it never was.
+	LastContact time.Duration
+}
+
+// Figures returns figures about Raft. They are not of one instant.
+func (l *Log) Figures() Figures {
+	f := Figures{
+		Term: l.Term(), Leader: l.IsLeader(), LastIndex: l.raft.LastIndex(), CommitIndex: l.raft.CommitIndex(), AppliedIndex: l.raft.AppliedIndex(),
+	}
+	stats := l.raft.Stats()
+	f.SnapshotIndex, _ = strconv.ParseUint(stats["last_snapshot_index"], 10, 64) // always a number
+	f.Peers, _ = strconv.Atoi(stats["num_peers"])
+	if last := l.raft.LastContact(); last.IsZero() && !f.Leader {
+		f.LastContact = -1
+	} else if !f.Leader {
+		f.LastContact = time.Since(last)
+	}
+	return f
+}
 
 // Snapshot takes a snapshot now and drops the entries that it makes
 // superfluous. There being nothing new is no error.
@@ -217,26 +246,34 @@ func (l *Log) Close() error {
 		l.closing = true
 		l.mu.Unlock()
 		// Raft answers all calls as long as it lives, but not what is still queued
-		// when it stops.
-		l.calls.Wait()
-		l.closeErr = errors.Join(l.raft.Shutdown().Error(), l.release())
+		// when it stops. If it has ended already, nobody is answered.
+		if l.failure() == nil {
+			l.calls.Wait()
+		}
+		stopped := l.raft.Shutdown()
+		// Before it is waited for: it may itself wait for a server that is silent.
+		l.closeErr = errors.Join(l.closeTransport(), stopped.Error(), l.release())
 	})
 	return l.closeErr
 }
 
 // release closes what Open has opened.
 func (l *Log) release() error {
-	var errs []error
-	if c, ok := l.transport.(io.Closer); ok && l.Transport == nil {
-		errs = append(errs, c.Close())
+	errs := []error{l.closeTransport()}
+	if l.stored != nil {
+		errs = append(errs, l.stored.close())
 	}
-	if l.acked != nil {
-		errs = append(errs, l.acked.close())
-	}
-	if l.bolt.BoltStore != nil {
-		errs = append(errs, l.bolt.Close())
+	if l.entries != nil {
+		errs = append(errs, l.entries.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func (l *Log) closeTransport() error {
+	if c, ok := l.transport.(io.Closer); ok && l.Transport == nil {
+		return c.Close()
+	}
+	return nil
 }
 
 // errClosed is the answer of a Log that is closed.

@@ -178,7 +178,7 @@ func TestSnapshotAndReplayAgree(t *testing.T) {
 	if err := a.Snapshot(); err != nil {
 		t.Fatalf("snapshot: %v", err)
 	}
-	if first, err := a.bolt.FirstIndex(); err != nil || first < 15 {
+	if first, err := a.logs.FirstIndex(); err != nil || first < 15 {
 		t.Errorf("the log still begins at %d (%v)", first, err)
 	}
 	if err := a.Snapshot(); err != nil {

@@ -23,21 +23,24 @@ const enqueueTimeout = 5 * time.Second
 // carried out, now or by a later leader. Also after ctx has ended.
 func (l *Log) Propose(ctx context.Context, data []byte) (index uint64, err error) {
 	var future raft.ApplyFuture
+	l.proposing.RLock() // here, so that none begins late
 	err = l.call(ctx, func() error {
+		defer l.proposing.RUnlock()
 		f := l.raft.Apply(data, enqueueTimeout)
 		err := f.Error()
 		future = f
 		return err
 	})
+	if err == errClosed {
+		l.proposing.RUnlock() // it was not even called
+	}
 	if err != nil {
 		return 0, noLeader("commit an entry", err)
 	}
 	if refusal, ok := future.Response().(error); ok {
 		return 0, refusal
 	}
-	index = future.Index()
-	l.acked.write(index)
-	return index, nil
+	return future.Index(), nil
 }
 
 // Barrier returns once this server, being the leader, has applied all that was

@@ -105,7 +105,7 @@ func (l *Log) readIndex() (uint64, error) {
 		l.barrier.Store(term) // checked below; a later term's Barrier implies an earlier's
 	}
 	index := l.Store.Index()
-	if err := l.raft.VerifyLeader().Error(); err != nil {
+	if err := l.verify(term); err != nil {
 		return 0, err
 	}
 	if now := l.Term(); now != term {

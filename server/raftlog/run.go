@@ -2,7 +2,10 @@ package raftlog
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -22,7 +25,8 @@ const (
 
 // Run takes part in the cluster until ctx ends; then it hands leadership over
 // if it has it and somebody else can take it, stops Raft, closes the files and
-// returns nil.
+// returns nil. If the disk no longer takes Raft's term or vote, it ends by
+// itself with an error that names the file.
 //
 // Each time this server becomes the leader, and has applied all that earlier
 // leaders committed, Run calls lead with the term and a context that ends with
@@ -30,6 +34,17 @@ const (
 // again after another Barrier and a pause. Run never calls it while an earlier
 // call lasts.
 func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		defer cancel()
+		select {
+		case <-l.broken:
+		case <-ctx.Done():
+		}
+	})
+	defer watching.Wait()
+	defer cancel()
 	changes := make(chan raft.Observation, 1)
 	observer := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
 		_, is := o.Data.(raft.RaftState)
@@ -47,7 +62,10 @@ func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint6
 		l.leadTerm(ctx, w, term, lead)
 	}
 	l.raft.DeregisterObserver(observer)
-	l.handOver()
+	if err := l.failure(); err != nil {
+		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: look at the disk, then start the server again", err), l.Close())
+	}
+	l.HandOver()
 	return l.Close()
 }
 
@@ -69,12 +87,12 @@ func (l *Log) leadAgain(ctx context.Context, term uint64, lead func(context.Cont
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := l.Barrier(ctx)
-		if err == nil && l.Term() == term {
-			err = lead(ctx, term)
-		}
+		interrupted, err := l.leadOnce(ctx, term, lead)
 		if ctx.Err() != nil {
 			return
+		}
+		if interrupted {
+			continue // it waits for its turn
 		}
 		if time.Since(began) > steady {
 			backoff = minBackoff
@@ -89,7 +107,7 @@ func (l *Log) leadAgain(ctx context.Context, term uint64, lead func(context.Cont
 	}
 }
 
-// watch looks at state and term whenever they may have changed. Raft's own
+// watch looks at state, term and configuration whenever they may have changed. Raft's own
 // LeaderCh has one slot whose value is overwritten, so that losing and
 // regaining leadership can look like nothing at all.
 type watch struct {
@@ -121,6 +139,7 @@ func (w *watch) end(ctx context.Context, term uint64) {
 }
 
 func (w *watch) now() (term uint64, leads bool) {
+	w.log.countServers()
 	term = w.log.Term()
 	leads = w.log.IsLeader()
 	return term, leads && w.log.Term() == term
@@ -134,9 +153,10 @@ func (w *watch) wait(ctx context.Context) {
 	}
 }
 
-// handOver makes another voter the leader, so that a clean stop costs the
-// cluster no election timeout. What is wrong with it heals by an election.
-func (l *Log) handOver() {
+// HandOver makes another voter the leader if this server is it, so that a clean
+// stop costs the cluster no election timeout. What is wrong with it heals by an
+// election. Run does it, too; it may be done before, while answers still leave.
+func (l *Log) HandOver() {
 	if !l.IsLeader() || !l.hasOtherVoters() {
 		return
 	}

@@ -49,6 +49,7 @@ func hostWork(q *request) error {
 	p := dispatch.Poll{
 		HostID: q.ident(), Index: uint64(q.query.int("index", 0)), Incarnation: uint64(q.query.int("incarnation", 0)),
 		Registration: uint64(q.query.int("registration", 0)), Wait: q.query.duration("wait", 0),
+		Sent: uint64(q.query.int("sent", 0)),
 	}
 	if h := q.r.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)
@@ -57,6 +58,7 @@ func hostWork(q *request) error {
 		}
 		p.Registration = n
 	}
+	q.w.parked = true
 	work, err := q.Dispatch.Work(q.r.Context(), p)
 	if err != nil {
 		return err
@@ -84,6 +86,12 @@ func hostStatus(q *request) error {
 func hostSession(q *request) error {
 	if !strings.EqualFold(q.r.Header.Get("Upgrade"), "websocket") {
 		return structs.Errorf(structs.CodeInvalid, "This is a WebSocket: the request has to upgrade to one.")
+	}
+	if via := q.query.text("via"); via != "" && q.Peers != nil {
+		// The agent can't reach the server that has the user.
+		r := q.r.Clone(q.r.Context())
+		r.URL.RawQuery = ""
+		return q.Peers.Relay(q.w, r, via)
 	}
 	if err := q.Dispatch.Expects(q.ident(), q.param("sid")); err != nil {
 		return err

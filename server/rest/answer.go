@@ -3,8 +3,8 @@ package rest
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"reflect"
 	"strconv"
 	"sync"
 
@@ -18,6 +18,8 @@ type responseWriter struct {
 	requestID string
 	index     uint64 // of the state that the answer is from; 0 means the newest when it is written
 	status    int    // 0 until the answer has begun
+	route     *route // nil until it is found
+	parked    bool   // the request waits on purpose, or streams: what it takes says nothing about the server
 }
 
 // WriteHeader begins the answer.
@@ -51,6 +53,9 @@ type encoder struct {
 	json *json.Encoder
 }
 
+// leastRoom is the room that is made for a body: most fit.
+const leastRoom = 2 << 10
+
 // maxKept is the largest buffer that is kept for the next answer.
 const maxKept = 256 << 10
 
@@ -75,10 +80,17 @@ func (e *encoder) free() {
 
 // value appends the JSON of v.
 func (e *encoder) value(v any) error {
-	if err := e.json.Encode(v); err != nil {
-		return fmt.Errorf("encode %T: %w", v, err)
+	if v == nil {
+		e.buf.WriteString("null")
+		return nil
 	}
-	e.buf.Truncate(e.buf.Len() - 1) // the line's end
+	e.buf.Grow(leastRoom)
+	rv := reflect.ValueOf(v)
+	b, err := jsonPlanOf(rv.Type())(e.buf.AvailableBuffer(), rv)
+	if err != nil {
+		return err
+	}
+	e.buf.Write(b)
 	return nil
 }
 

@@ -111,7 +111,7 @@ func createBay(q *request) error {
 	r.Caller, r.Once = q.caller(), once
 	minted := r.UUID == ""
 	if minted {
-		r.UUID = structs.NewID()
+		r.UUID = q.newID()
 	}
 	b, err := create(q, r.UUID, minted, r)
 	if err != nil {
@@ -233,7 +233,7 @@ func patchBay(q *request) error {
 			return err
 		}
 	}
-	b, err := decide(q, false, conductor.PatchBay{Caller: q.caller(), Ident: was.ID, NodeCount: count})
+	b, err := decide(q, conductor.PatchBay{Caller: q.caller(), Ident: was.ID, NodeCount: count})
 	if err != nil {
 		return err
 	}

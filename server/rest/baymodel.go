@@ -70,7 +70,7 @@ func createBayModel(q *request) error {
 	r := conductor.CreateBayModel{Caller: q.caller(), Once: once, UUID: body.UUID, Model: model}
 	minted := r.UUID == ""
 	if minted {
-		r.UUID = structs.NewID()
+		r.UUID = q.newID()
 	}
 	m, err := create(q, r.UUID, minted, r)
 	if err != nil {
@@ -159,7 +159,7 @@ func patchBayModel(q *request) error {
 	if !structs.IsID(q.ident()) {
 		return notUUID(q.ident())
 	}
-	m, err := decide(q, true, conductor.PatchBayModel{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.BayModel) (structs.BayModel, error) {
+	m, err := decide(q, conductor.PatchBayModel{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.BayModel) (structs.BayModel, error) {
 		body := bayModelRequest(&was)
 		if err := p.apply(&body); err != nil {
 			return was, err

@@ -1,7 +1,7 @@
 package rest
 
 import (
-	"encoding/json"
+	"bytes"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -44,11 +44,12 @@ func appendCommand(b []byte, args []string, text string) []byte {
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if !plain[s[i]] {
-			quoted, err := json.Marshal(s)
-			if err != nil {
+			e := newEncoder()
+			defer e.free()
+			if err := e.json.Encode(s); err != nil {
 				panic(err) // strings always encode
 			}
-			return append(b, quoted...)
+			return append(b, bytes.TrimSuffix(e.buf.Bytes(), []byte("\n"))...)
 		}
 	}
 	return append(append(append(b, '"'), s...), '"')

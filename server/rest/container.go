@@ -43,7 +43,10 @@ var containers = &resource{
 		}
 	},
 	append: appendContainer,
-	full:   func(v view, r structs.Row) any { return v.container(r.(*structs.Container)) },
+	full: func(v view, r structs.Row) any {
+		body := v.container(r.(*structs.Container))
+		return &body // for its plan to read it where it is
+	},
 }
 
 // filterHost takes a host's UUID or the name that containers show. It looks no
@@ -78,7 +81,7 @@ func (v view) container(c *structs.Container) structs.ContainerBody {
 		RestartPolicy: s.RestartPolicy.String(), Volumes: list(s.Volumes), StopTimeout: s.StopSeconds(),
 		TTY: s.TTY, Stdin: s.Stdin, AutoRemove: s.AutoRemove, ImagePullPolicy: s.PullPolicy,
 		Constraints: object(s.Constraints), LogMaxSize: s.LogMaxSize,
-		Health: text(seen.Health), Healthcheck: healthcheck(s.Healthcheck),
+		Health: text(seen.Health), Healthcheck: healthcheck(s.Healthcheck), Exclusive: s.Exclusive,
 	}
 	if len(seen.Ports) == 0 {
 		body.Ports = list(s.Ports)
@@ -150,7 +153,7 @@ func (q *request) createContainer(body *structs.ContainerRequest, once conductor
 	}
 	minted := r.UUID == ""
 	if minted {
-		r.UUID = structs.NewID()
+		r.UUID = q.newID()
 	}
 	return create(q, r.UUID, minted, r)
 }
@@ -223,7 +226,7 @@ func patchContainer(q *request) error {
 // patchContainer carries a change of a container out and answers with the
 // container. New limits are waited for, what is only noted down isn't.
 func (q *request) patchContainer(r conductor.PatchContainer) error {
-	c, err := decide(q, true, r)
+	c, err := decide(q, r)
 	if err != nil {
 		return err
 	}
@@ -260,7 +263,7 @@ func rebuildContainer(q *request) error {
 			return err
 		}
 	}
-	c, err := decide(q, false, r)
+	c, err := decide(q, r)
 	if err != nil {
 		return err
 	}
@@ -295,8 +298,6 @@ func deleteContainer(q *request) error {
 
 // act makes the handler of an action.
 func act(action conductor.Action) func(*request) error {
-	// Starting or stopping twice is as good as once; the others aren't.
-	repeatable := action == conductor.ActionStart || action == conductor.ActionStop
 	return func(q *request) error {
 		r := conductor.ActOnContainer{Caller: q.caller(), Ident: q.ident(), Action: action}
 		if q.query.has("timeout") {
@@ -313,7 +314,19 @@ func act(action conductor.Action) func(*request) error {
 			}
 			r.Signal = signal
 		}
-		c, err := decide(q, repeatable, r)
+		// The record of the action has the request's ID: a repeat finds it.
+		c, err := onLeader(q, true, func(unsure bool) (*structs.Container, error) {
+			var again conductor.Request[*structs.Container] = r
+			if unsure {
+				again = conductor.Again[*structs.Container]{Request: r, Known: q.asOf}
+			}
+			c, err := conductor.Do(q.r.Context(), q.Conductor, again)
+			if unsure && structs.CodeOf(err) == structs.CodeNotFound {
+				// The record went with the container.
+				err = structs.Errorf(structs.CodeUnavailable, "the container has gone meanwhile, and an earlier try of this request may have been carried out before (%w)", conductor.ErrUnknown)
+			}
+			return c, err
+		})
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -50,6 +51,9 @@ func (q *request) fail(err error) {
 	if known.Code == structs.CodeUnauthenticated {
 		q.w.Header().Set("WWW-Authenticate", q.challenge())
 	}
+	if isUnknown(err) {
+		q.w.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
+	}
 	writeError(q.w, known)
 }
 
@@ -66,6 +70,17 @@ func (q *request) challenge() string {
 // in a JSON string (the only form from which that client takes the message),
 // and ours.
 func writeError(w *responseWriter, e *structs.Error) {
+	status, body := errorBody(w, e)
+	enc := newEncoder()
+	defer enc.free()
+	if err := enc.value(body); err != nil {
+		panic(err) // strings always encode
+	}
+	enc.send(w, status)
+}
+
+// errorBody returns what writeError writes, and sets the headers that go with it.
+func errorBody(w *responseWriter, e *structs.Error) (int, structs.ErrorBody) {
 	status, ok := statusOf[e.Code]
 	if !ok {
 		status = http.StatusInternalServerError
@@ -89,18 +104,12 @@ func writeError(w *responseWriter, e *structs.Error) {
 	if err != nil {
 		panic(err) // strings always encode
 	}
-	enc := newEncoder()
-	defer enc.free()
-	err = enc.value(structs.ErrorBody{
+	return status, structs.ErrorBody{
 		ErrorMessage: string(text),
 		Errors: []structs.ErrorItem{{
 			Status: status, Code: code, Title: http.StatusText(status), Detail: msg, RequestID: w.requestID,
 		}},
-	})
-	if err != nil {
-		panic(err) // likewise
 	}
-	enc.send(w, status)
 }
 
 // retryAfter writes a pause in whole seconds, at least one.

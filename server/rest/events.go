@@ -105,6 +105,7 @@ type eventWriter struct {
 const eventBatch = 64
 
 func (w *eventWriter) run(reader *state.EventReader) error {
+	w.w.parked = true
 	flush := http.NewResponseController(w.w).Flush
 	media := mediaLines
 	if w.sse {

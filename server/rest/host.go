@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"iter"
 	"net/http"
 
@@ -59,6 +60,46 @@ func (v view) host(h *structs.Host) structs.HostBody {
 	}
 	body.Labels, body.Addresses = object(h.AllLabels()), list(body.Addresses)
 	body.Draining, body.OperatorLabels = h.Draining, object(h.Labels)
+	body.Drain = v.drain(h)
+	body.Braked, body.Fenced = h.Braked, h.Fenced
+	return body
+}
+
+// drainWaits is how many containers a drain names that can't move.
+const drainWaits = 10
+
+// drain returns how far the host's drain is, nil if there is none.
+func (v view) drain(h *structs.Host) *structs.DrainBody {
+	if !h.Draining {
+		return nil
+	}
+	body := &structs.DrainBody{Deadline: structs.Time{Time: h.DrainUntil}, Forced: h.DrainForce, Waits: []string{}}
+	for c := range v.snap.ContainersOnHost(h.ID) {
+		if !c.LeftOn(h.ID) {
+			continue
+		}
+		body.Remaining++
+		why := ""
+		switch {
+		case c.HostID != h.ID:
+			body.Moving++
+			continue
+		case c.Desired == structs.DesiredAbsent:
+			why = "it is being removed"
+		case c.DrainStop:
+			why = "it is being stopped"
+		default:
+			if why = c.Movable(); why == "" && c.Spec.Exclusive != structs.ExclusiveNo {
+				why = "it is exclusive"
+			}
+		}
+		if why == "" {
+			why = "it waits for its turn, or for room on another host of its bay"
+		}
+		if len(body.Waits) < drainWaits {
+			body.Waits = append(body.Waits, fmt.Sprintf("%s (%s): %s", c.Name, c.ID, why))
+		}
+	}
 	return body
 }
 
@@ -76,7 +117,7 @@ func patchHost(q *request) error {
 	if err := p.checkMutable(); err != nil {
 		return err
 	}
-	h, err := decide(q, true, conductor.LabelHost{Caller: q.caller(), Ident: q.ident(), Apply: func(was map[string]string) (map[string]string, error) {
+	h, err := decide(q, conductor.LabelHost{Caller: q.caller(), Ident: q.ident(), Apply: func(was map[string]string) (map[string]string, error) {
 		body := structs.HostRequest{Labels: was}
 		if err := p.apply(&body); err != nil {
 			return nil, err
@@ -89,10 +130,31 @@ func patchHost(q *request) error {
 	return hosts.written(q, http.StatusOK, h)
 }
 
+// fenceHost takes an operator's word that a host is off.
+func fenceHost(q *request) error {
+	h, err := decide(q, conductor.FenceHost{Caller: q.caller(), Ident: q.ident(), Force: q.query.bool("force", false)})
+	if err != nil {
+		return err
+	}
+	return hosts.written(q, http.StatusOK, h)
+}
+
+// releaseHost ends the mass-loss brake for a host.
+func releaseHost(q *request) error {
+	h, err := decide(q, conductor.ReleaseHost{Caller: q.caller(), Ident: q.ident()})
+	if err != nil {
+		return err
+	}
+	return hosts.written(q, http.StatusOK, h)
+}
+
 // drainHost makes the handler of drain and undrain.
 func drainHost(draining bool) func(*request) error {
 	return func(q *request) error {
-		h, err := decide(q, true, conductor.DrainHost{Caller: q.caller(), Ident: q.ident(), Draining: draining})
+		h, err := decide(q, conductor.DrainHost{
+			Caller: q.caller(), Ident: q.ident(), Draining: draining,
+			Deadline: q.query.duration(argDeadline, 0), Force: q.query.bool("force", false),
+		})
 		if err != nil {
 			return err
 		}

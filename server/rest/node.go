@@ -106,7 +106,7 @@ func createNode(q *request) error {
 	r := conductor.CreateNode{Caller: q.caller(), Once: once, UUID: body.UUID, Node: node}
 	minted := r.UUID == ""
 	if minted {
-		r.UUID = structs.NewID()
+		r.UUID = q.newID()
 	}
 	n, err := create(q, r.UUID, minted, r)
 	if err != nil {
@@ -142,7 +142,7 @@ func patchNode(q *request) error {
 	if !structs.IsID(q.ident()) {
 		return notUUID(q.ident())
 	}
-	n, err := decide(q, true, conductor.PatchNode{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.Node) (structs.Node, error) {
+	n, err := decide(q, conductor.PatchNode{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.Node) (structs.Node, error) {
 		body := structs.NodeRequest{Name: &was.Name, Type: was.Type, ImageID: was.ImageID, IronicNodeID: was.IronicNodeID}
 		if err := p.apply(&body); err != nil {
 			return was, err

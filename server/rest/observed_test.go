@@ -78,6 +78,25 @@ func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.
 		_ = servertest.Send(ctx, conn, structs.ChannelStdout, `{"titles":["PID","CMD"],`)
 		_ = servertest.Send(ctx, conn, structs.ChannelStdout, `"processes":[["1","sleep 100"]]}`)
 		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionImageList:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, someImages)
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionImagePull:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, "pulling "+offer.Image)
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionImagePrune:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, `{"images":["old:1","sha256:00"],"size":300}`)
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionImageLoad:
+		if _, ok := readInput(ctx, conn); ok {
+			_ = servertest.Send(ctx, conn, structs.ChannelStdout, `{"images":["loaded:1"],"size":0}`)
+			_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+		}
+	case structs.SessionVolumeList:
+		_ = servertest.Send(ctx, conn, structs.ChannelStdout, `[{"name":"data","project_id":"p1","created_at":"2026-01-02T03:04:05+00:00","used_by":[]}]`)
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
+	case structs.SessionVolumeDelete:
+		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)
 	case structs.SessionArchiveGet:
 		_ = servertest.Send(ctx, conn, structs.ChannelStdout, "tar of "+offer.Path)
 		_ = servertest.Send(ctx, conn, structs.ChannelControl, `{"done":true}`)

@@ -210,7 +210,8 @@ var lenient = map[reflect.Type]map[string]any{
 	reflect.TypeFor[structs.Float](): {
 		"type": []string{"number", "string"}, "description": "A number, or one in a string.",
 	},
-	reflect.TypeFor[structs.Bool](): {"type": []string{"boolean", "string"}, "description": "true or false, or one of them in a string."},
+	reflect.TypeFor[structs.Bool]():      {"type": []string{"boolean", "string"}, "description": "true or false, or one of them in a string."},
+	reflect.TypeFor[structs.Exclusive](): {"type": []string{"boolean", "string"}, "description": "Whether at most one copy may ever run: true, false or lease."},
 	reflect.TypeFor[structs.Bytes](): {
 		"type": []string{"integer", "string"}, "description": "Bytes, or a string with a unit of powers of 1024, such as 512m.",
 	},
@@ -258,11 +259,12 @@ func (s *schemas) of(t reflect.Type, u use) any {
 var enums = map[reflect.Type][]any{
 	reflect.TypeFor[structs.BayStatus]():       {structs.BayCreating, structs.BayCreated, structs.BayCreateFailed, structs.BayUpdating, structs.BayUpdated, structs.BayDeleting},
 	reflect.TypeFor[structs.ContainerStatus](): {structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerUnknown, structs.ContainerDeleting, structs.ContainerGone},
-	reflect.TypeFor[structs.HostState]():       {structs.HostReady, structs.HostLost},
+	reflect.TypeFor[structs.HostState]():       {structs.HostReady, structs.HostSuspect, structs.HostLost},
 	reflect.TypeFor[structs.Placement]():       {structs.PlacementSpread, structs.PlacementBinpack},
 	reflect.TypeFor[structs.Backend]():         {structs.BackendDocker, structs.BackendKubernetes},
 	reflect.TypeFor[structs.Desired]():         {structs.DesiredCreated, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredPaused, structs.DesiredAbsent},
-	reflect.TypeFor[structs.SessionKind]():     {structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop, structs.SessionArchiveGet, structs.SessionArchivePut},
+	reflect.TypeFor[structs.SessionKind](): {structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop, structs.SessionArchiveGet, structs.SessionArchivePut,
+		structs.SessionImageList, structs.SessionImagePull, structs.SessionImageLoad, structs.SessionImagePrune, structs.SessionVolumeList, structs.SessionVolumeDelete},
 }
 
 // nullable lets a schema take null as well.

@@ -18,6 +18,9 @@ type arg struct {
 	wants bool // mandatory
 }
 
+// argDeadline is the name of the time that a drain has.
+const argDeadline = "deadline"
+
 type argKind string
 
 // The kinds of query arguments.
@@ -108,6 +111,15 @@ func readBool(s string) (value, ok bool) {
 	return false, false
 }
 
+// longest bounds a duration: a wait holds a connection, a drain's deadline
+// nothing.
+func longest(name string) time.Duration {
+	if name == argDeadline {
+		return structs.MaxDrain
+	}
+	return structs.MaxWait
+}
+
 func readDuration(name, s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if seconds, bad := strconv.ParseFloat(s, 64); bad == nil && seconds >= -1e9 && seconds <= 1e9 {
@@ -118,8 +130,8 @@ func readDuration(name, s string) (time.Duration, error) {
 		return 0, invalid(name, s, "It is not a duration, such as 30s or 2m.")
 	case d < 0:
 		return 0, invalid(name, s, "It must not be negative.")
-	case d > structs.MaxWait:
-		return 0, invalid(name, s, "It must not be longer than %v.", structs.MaxWait)
+	case d > longest(name):
+		return 0, invalid(name, s, "It must not be longer than %v.", longest(name))
 	}
 	return d, nil
 }

@@ -69,6 +69,9 @@ func (q *request) changed(changedAt func(*state.Snapshot) uint64, topics ...stat
 	since := uint64(q.query.int("index", 0))
 	sub := q.Store.Subscribe(topics...) // before the first look, so that no change is missed
 	defer sub.Close()
+	q.w.parked = true
+	q.parked.Add(1)
+	defer q.parked.Add(-1)
 	over := time.NewTimer(q.query.duration("wait", defaultBlock))
 	defer over.Stop()
 	for {

@@ -392,7 +392,7 @@ func TestLostHost(t *testing.T) {
 	servertest.Eventually(t, "the container is Unknown", func() bool {
 		return f.do("GET", "/v1/containers/"+id, "").object()["status"] == "Unknown"
 	})
-	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of"
+	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of; it is not placed anew, because its restart policy is no, not always"
 	f.s.Lose(t, f.agent.HostID) // a last poll may have brought it back
 	unchanged(t, f.s, "sessions on a lost host", func() {
 		f.do("GET", "/v1/containers/c/logs", "").is(503).says(want)

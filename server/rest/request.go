@@ -9,7 +9,6 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stackforge/magnum/server/conductor"
-	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -18,14 +17,20 @@ import (
 type request struct {
 	*Server
 	route  *route
+	who    structs.Caller // the zero Caller, who may do nothing, where nobody is asked for
 	w      *responseWriter
 	r      *http.Request
 	params httprouter.Params
 	query  query
+
+	raw       []byte // the body, once it is read
+	forwarded bool   // another server has handed it on
+	asOf      uint64 // index of a state that the first server had when the request came; of writes
+	seeded    string // see seed
 }
 
 // caller returns on whose behalf the request is made.
-func (q *request) caller() structs.Caller { return identity.CallerFrom(q.r.Context()) }
+func (q *request) caller() structs.Caller { return q.who }
 
 // body reads the request's body. Errors: CodeTooLarge, CodeInvalid.
 func (q *request) body() ([]byte, error) {
@@ -33,7 +38,7 @@ func (q *request) body() ([]byte, error) {
 		q.w.Header().Set("Connection", "close") // what follows is not read
 		return nil, errTooLarge()
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, structs.MaxBody))
+	b, err := q.readAll()
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -43,18 +48,35 @@ func (q *request) body() ([]byte, error) {
 	case !utf8.Valid(b):
 		return nil, structs.Errorf(structs.CodeInvalid, "The request's body is not UTF-8 text.")
 	}
+	q.raw = b
 	return b, nil
+}
+
+// readAll reads the body to its end, at once if its length is known.
+func (q *request) readAll() ([]byte, error) {
+	if q.r.ContentLength < 0 {
+		return io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, structs.MaxBody))
+	}
+	b := make([]byte, q.r.ContentLength)
+	_, err := io.ReadFull(q.r.Body, b)
+	return b, err
 }
 
 func errTooLarge() error {
 	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %d bytes.", structs.MaxBody)
 }
 
-// once reads the Idempotency-Key of a POST with the given body.
+// once reads the Idempotency-Key of a POST with the given body. One that has none
+// gets one where there are several servers: they try again if leadership is lost,
+// and what somebody has deleted in between must not come back. A server that is
+// alone loses it to its disk only, and each create would write a second row.
 func (q *request) once(body []byte) (conductor.Once, error) {
-	key := q.r.Header.Get("Idempotency-Key")
-	if key == "" {
+	key, minted := q.r.Header.Get("Idempotency-Key"), false
+	if key == "" && (q.Peers == nil || !q.forwarded && q.Cluster.Alone()) {
 		return conductor.Once{}, nil
+	}
+	if key == "" {
+		key, minted = "request/"+structs.DeriveID(q.seed()), true
 	}
 	if utf8.RuneCountInString(key) > structs.MaxIdempotency {
 		return conductor.Once{}, structs.Errorf(structs.CodeInvalid, "Idempotency-Key: %d characters are more than %d.", utf8.RuneCountInString(key), structs.MaxIdempotency)
@@ -63,7 +85,7 @@ func (q *request) once(body []byte) (conductor.Once, error) {
 		return conductor.Once{}, err
 	}
 	said := q.r.Method + "\n" + cleanPath(q.r.URL.EscapedPath()) + "\n" + q.r.URL.RawQuery + "\n" + string(body)
-	return conductor.Once{Key: key, BodyHash: structs.HashSecret(said)}, nil
+	return conductor.Once{Key: key, Minted: minted, BodyHash: structs.HashSecret(said)}, nil
 }
 
 // view is what answers are made from: the state of one instant, and how the

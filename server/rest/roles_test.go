@@ -59,6 +59,8 @@ var walk = map[string][7]int{
 	"PATCH /v1/hosts/:id":       {401, 401, 403, 403, 403, 200, 403},
 	"PUT /v1/hosts/:id/drain":   {401, 401, 403, 403, 403, 200, 403},
 	"PUT /v1/hosts/:id/undrain": {401, 401, 403, 403, 403, 200, 403},
+	"PUT /v1/hosts/:id/fence":   {401, 401, 403, 403, 403, 409, 403},
+	"PUT /v1/hosts/:id/release": {401, 401, 403, 403, 403, 409, 403},
 
 	"POST /v1/containers":               {401, 401, 403, 403, 201, 201, 400},
 	"GET /v1/containers":                {401, 401, 403, 200, 200, 200, 200},
@@ -85,11 +87,38 @@ var walk = map[string][7]int{
 	"GET /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 	"PUT /v1/containers/:id/archive":   {401, 401, 403, 403, 200, 200, 404},
 
+	"GET /v1/images":         {401, 401, 403, 200, 200, 200, 200},
+	"POST /v1/images":        {401, 401, 403, 403, 200, 200, 400}, // mallory has no bay
+	"PUT /v1/images/load":    {401, 401, 403, 403, 200, 200, 400},
+	"PUT /v1/images/prune":   {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/volumes":        {401, 401, 403, 200, 200, 200, 200},
+	"DELETE /v1/volumes/:id": {401, 401, 403, 403, 204, 204, 404},
+
 	"GET /v1/terminals/:sid": {400, 400, 400, 400, 400, 400, 400}, // no upgrade
 
 	"GET /v1/events": {401, 401, 403, 400, 400, 400, 400}, // asked for a type that there isn't: else it doesn't end
 
-	"GET /v1/operator/state": {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/operator/state":                {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/operator/members":              {401, 401, 403, 403, 403, 503, 403}, // this server has nothing to operate
+	"GET /v1/operator/raft/peers":           {401, 401, 403, 403, 403, 503, 403},
+	"PUT /v1/operator/snapshot":             {401, 401, 403, 403, 403, 503, 403},
+	"GET /v1/operator/snapshot":             {401, 401, 403, 403, 403, 503, 403},
+	"DELETE /v1/operator/raft/peers/:id":    {401, 401, 403, 403, 403, 503, 403},
+	"PUT /v1/operator/raft/transfer-leader": {401, 401, 403, 403, 403, 503, 403},
+
+	"GET /v1/metrics": {401, 401, 403, 403, 403, 404, 403}, // this server counts nothing
+
+	"GET /v1/status/leader": {200, 200, 200, 200, 200, 200, 200},
+	"GET /v1/status/health": {200, 200, 200, 200, 200, 200, 200},
+	"GET /v1/status/ready":  {200, 200, 200, 200, 200, 200, 200},
+
+	"POST /v1/tokens":       {401, 401, 403, 403, 403, 201, 403},
+	"GET /v1/tokens":        {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/tokens/detail": {401, 401, 403, 403, 403, 200, 403},
+	"GET /v1/tokens/:id":    {401, 401, 403, 403, 403, 200, 403},
+	"DELETE /v1/tokens/:id": {401, 401, 403, 403, 403, 204, 403},
+
+	"POST /v1/operator/bootstrap": {409, 409, 409, 409, 409, 409, 409}, // it is done already, or there are no local tokens
 
 	// Agents have no tokens, so no user's helps.
 	"POST /v1/agent/hosts":                  {401, 401, 401, 401, 401, 401, 401},
@@ -101,10 +130,20 @@ var walk = map[string][7]int{
 // TestEveryRouteByRole walks every route with every kind of caller. A route
 // without an expectation fails.
 func TestEveryRouteByRole(t *testing.T) {
-	s := servertest.New(t, servertest.WithAuth(tokens))
+	t.Run("static", func(t *testing.T) {
+		walkRoutes(t, servertest.New(t, servertest.WithAuth(tokens)), func(name string) string { return name })
+	})
+	t.Run("tokens", func(t *testing.T) {
+		s := servertest.New(t, servertest.WithTokens())
+		walkRoutes(t, s, newLocal(t, s).token)
+	})
+}
+
+// walkRoutes is that walk. of returns a caller's token.
+func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string) {
 	agent := s.StartAgent(t, "host-1", servertest.Serve(serveText))
-	root := newCaller(t, s).as("admin")
-	owner := newCaller(t, s).as("alice")
+	root := newCaller(t, s).as(of("admin"))
+	owner := newCaller(t, s).as(of("alice"))
 	home := owner.do("POST", "/v1/bays?wait=5s", `{"name":"home"}`).is(201).uuid()
 	seen := make(map[string]bool)
 	for _, rt := range s.REST.Routes() {
@@ -134,6 +173,12 @@ func TestEveryRouteByRole(t *testing.T) {
 					id = owner.do("POST", "/v1/nodes", `{}`).is(201).uuid()
 				case "hosts":
 					id = agent.HostID
+				case "tokens":
+					id = root.do("POST", "/v1/tokens", `{}`).is(201).uuid()
+				case "volumes":
+					id = "data"
+				case "operator":
+					id = "s1"
 				case "containers":
 					id = owner.do("POST", "/v1/containers?run=true&wait=5s", `{"image":"busybox","bay":"`+home+`"}`).is(201).uuid()
 				}
@@ -151,10 +196,12 @@ func TestEveryRouteByRole(t *testing.T) {
 				body = `{"coe":"docker"}`
 			case key == "POST /v1/containers":
 				body = `{"image":"busybox","bay":"` + home + `"}`
+			case key == "POST /v1/images":
+				body = `{"image":"busybox","bay":"` + home + `"}`
 			case rt.Method == "POST":
 				body = `{}`
 			}
-			for end, query := range map[string]string{"/execute": "?command=ls", "/execute/ws": "?command=ls", "/rename": "?name=new", "/archive": "?path=/", "/events": "?type=none"} {
+			for end, query := range map[string]string{"/execute": "?command=ls", "/execute/ws": "?command=ls", "/rename": "?name=new", "/archive": "?path=/", "/events": "?type=none", "/prune": "?all=true", "/load": "?bay=" + home} {
 				if strings.HasSuffix(path, end) {
 					path += query
 				}
@@ -162,7 +209,7 @@ func TestEveryRouteByRole(t *testing.T) {
 			if rt.Method == "DELETE" && strings.Contains(path, "/containers/") {
 				path += "?force=true"
 			}
-			try := func() *reply { return root.as(token).do(rt.Method, path, body) }
+			try := func() *reply { return root.as(of(token)).do(rt.Method, path, body) }
 			r := try()
 			if r.status != want[i] {
 				t.Errorf("%s as %q: status %d, want %d: %s", key, token, r.status, want[i], cut(string(r.body)))

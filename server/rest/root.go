@@ -1,9 +1,9 @@
 package rest
 
 import (
-	"fmt"
 	"net/http"
 
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -94,7 +94,9 @@ func getOperatorState(q *request) error {
 	}
 	snap := q.Store.Snapshot() // index and hash of one instant
 	q.w.index = snap.Index()
-	body := operatorState{OperatorState: structs.OperatorState{Index: snap.Index(), Hash: fmt.Sprintf("%016x", snap.Hash())}}
+	body := operatorState{OperatorState: structs.OperatorState{
+		Index: snap.Index(), Hash: state.FormatHash(snap.Hash()), Schema: snap.Cluster().SchemaInUse(), Understood: structs.SchemaVersion,
+	}}
 	_, body.Leader = q.Cluster.Leader()
 	return q.json(http.StatusOK, body)
 }

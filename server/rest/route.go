@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -28,6 +29,8 @@ type route struct {
 
 	takesMedia string // of a body that isn't JSON; "" if it is
 	zun        bool   // of the second spelling of the API; see zun.go
+
+	observe func(status int, took time.Duration)
 }
 
 // answer is one way in which a route answers when all is well.
@@ -90,8 +93,9 @@ var methods = []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http
 
 // ServeHTTP finds the route and serves it.
 func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
-	w := &responseWriter{ResponseWriter: hw, store: s.Store, requestID: "req-" + structs.NewID()}
+	w := &responseWriter{ResponseWriter: hw, store: s.Store, requestID: structs.NewRequestID()}
 	started := time.Now()
+	defer s.observe(w, started)
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.recovered(w, r, cause)
@@ -102,6 +106,10 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 	}()
 	path := cleanPath(r.URL.EscapedPath())
 	if v := r.Header.Get(headerVersion); v != "" && s.serveZun(w, r, path, v) {
+		return
+	}
+	if s.Pprof && (path == pprofPath || strings.HasPrefix(path, pprofPath+"/")) {
+		s.serve(profiles, w, r, nil)
 		return
 	}
 	method := r.Method
@@ -139,18 +147,23 @@ func (s *Server) missing(path string) *route {
 
 // serve runs one request through what all routes share.
 func (s *Server) serve(rt *route, w *responseWriter, r *http.Request, params httprouter.Params) {
+	w.route = rt
 	q := &request{Server: s, route: rt, w: w, r: r, params: params}
 	if err := q.admit(); err != nil {
 		q.fail(err)
 		return
 	}
-	if err := rt.handle(q); err != nil {
+	defer q.guard()()
+	if err := rt.handle(q); err != nil && !errors.Is(err, errAnswered) {
 		q.fail(err)
 	}
 }
 
 // admit lets the request in, or says why not.
 func (q *request) admit() error {
+	if err := q.admitPeer(); err != nil {
+		return err
+	}
 	if err := q.authenticate(); err != nil {
 		return err
 	}
@@ -172,11 +185,16 @@ func (q *request) authenticate() error {
 	switch q.route.action {
 	case identity.Public, identity.AgentRegister:
 		return nil
+	case identity.PeerCall:
+		if !q.forwarded {
+			return structs.Errorf(structs.CodeForbidden, "only servers of this cluster may ask that")
+		}
+		return nil
 	case identity.AgentCall:
 		secret, _ := strings.CutPrefix(q.r.Header.Get("Authorization"), "Bearer ")
 		return q.Dispatch.Authenticate(q.r.Context(), q.ident(), secret)
 	}
-	caller, err := q.Authenticator.Authenticate(q.r.Context(), q.r.Header.Get("X-Auth-Token"))
+	caller, err := q.Authenticator.Authenticate(q.r.Context(), q.token())
 	if err != nil {
 		return err
 	}
@@ -184,7 +202,7 @@ func (q *request) authenticate() error {
 		return err
 	}
 	caller.RequestID = q.w.requestID
-	q.r = q.r.WithContext(identity.WithCaller(q.r.Context(), caller))
+	q.who = caller
 	return identity.Check(caller, q.route.action)
 }
 

@@ -59,8 +59,14 @@ func newRoutes() []*route {
 		{method: del, path: "/nodes/:id", action: identity.NodeDelete, handle: deleteNode, summary: "Delete a stored node", gives: []answer{{status: http.StatusNoContent}}},
 
 		{method: patch, path: "/hosts/:id", action: identity.HostUpdate, handle: patchHost, summary: "Change the labels that operators give a host", takes: []structs.PatchOp{}, gives: ok(structs.HostBody{})},
-		{method: put, path: "/hosts/:id/drain", action: identity.HostDrain, handle: drainHost(true), summary: "Place nothing new on a host", gives: ok(structs.HostBody{})},
-		{method: put, path: "/hosts/:id/undrain", action: identity.HostDrain, handle: drainHost(false), summary: "Place on a host again", gives: ok(structs.HostBody{})},
+		{method: put, path: "/hosts/:id/drain", action: identity.HostDrain, handle: drainHost(true), args: []arg{
+			{name: argDeadline, kind: argDuration, doc: "Then stop what can't move; default: never."},
+			{name: "force", kind: argBool, doc: "Stop it at once."},
+		}, summary: "Move what runs off a host, and place nothing new on it", gives: ok(structs.HostBody{})},
+		{method: put, path: "/hosts/:id/undrain", action: identity.HostDrain, handle: drainHost(false), summary: "End a drain", gives: ok(structs.HostBody{})},
+		{method: put, path: "/hosts/:id/fence", action: identity.HostFence, handle: fenceHost, args: []arg{{name: "force", kind: argBool, doc: "Also if it is only suspect: it is lost then."}},
+			summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", gives: ok(structs.HostBody{})},
+		{method: put, path: "/hosts/:id/release", action: identity.HostRelease, handle: releaseHost, summary: "End the mass-loss brake for a host: it is lost", gives: ok(structs.HostBody{})},
 
 		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createContainer, args: []arg{waits, {name: "run", kind: argBool, doc: "Start it too."}},
 			summary: "Create a container", takes: structs.ContainerRequest{}, gives: created(structs.ContainerBody{})},
@@ -93,9 +99,42 @@ func newRoutes() []*route {
 		{method: get, path: "/terminals/:sid", action: identity.Public, handle: openTerminal, summary: "Raw streams of a command or process for clients of Zun (WebSocket)",
 			gives: []answer{{status: http.StatusSwitchingProtocols}}},
 
+		{method: get, path: "/images", action: identity.ImageList, handle: listImages, args: imageListArgs, summary: "List the images on hosts", gives: ok(structs.ImagesBody{})},
+		{method: post, path: "/images", action: identity.ImagePull, handle: pullImage, summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", takes: structs.ImagePullRequest{},
+			gives: []answer{{status: http.StatusOK, body: structs.HostResultsBody{}}, {status: http.StatusOK, body: structs.HostResult{}, media: mediaLines}}},
+		{method: put, path: "/images/load", action: identity.ImageLoad, handle: loadImages, args: imageTargetArgs, summary: "Load a tar archive of images on hosts", takesMedia: mediaTar, gives: ok(structs.HostResultsBody{})},
+		{method: put, path: "/images/prune", action: identity.ImagePrune, handle: pruneImages, args: imagePruneArgs, summary: "Remove the images that no container uses", gives: ok(structs.HostResultsBody{})},
+
+		{method: get, path: "/volumes", action: identity.VolumeList, handle: listVolumes, args: volumeListArgs, summary: "List the volumes on hosts", gives: ok(structs.VolumesBody{})},
+		{method: del, path: "/volumes/:id", action: identity.VolumeDelete, handle: deleteVolume, args: volumeDeleteArgs, summary: "Delete a volume and what is in it", gives: []answer{{status: http.StatusNoContent}}},
+
 		{method: get, path: "/events", action: identity.EventList, handle: streamEvents, args: eventArgs, summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
 			gives: []answer{{status: http.StatusOK, body: structs.EventBody{}, media: mediaLines}, {status: http.StatusOK, body: structs.EventBody{}, media: mediaEvents}}},
-		{method: get, path: "/operator/state", action: identity.OperatorState, handle: getOperatorState, args: reads[2:4], summary: "Index and hash of the replicated state", gives: ok(operatorState{})},
+		{method: get, path: "/operator/state", action: identity.OperatorState, handle: getOperatorState, args: reads[2:4], summary: "Index, hash and schema of the replicated state", gives: ok(operatorState{})},
+		{method: get, path: "/operator/members", action: identity.OperatorMembers, handle: listMembers, args: []arg{{name: "role", kind: argText, doc: "server or agent; default both."}},
+			summary: "Servers, and hosts registered or not, as this server's gossip has them", gives: ok(structs.MembersBody{})},
+		{method: get, path: "/operator/raft/peers", action: identity.OperatorPeers, handle: listPeers, args: reads[2:4], summary: "The servers of the log's configuration, and how far each is", gives: ok(structs.RaftPeersBody{})},
+		{method: del, path: "/operator/raft/peers/:id", action: identity.OperatorRemove, handle: removePeer, args: []arg{{name: "force", kind: argBool, doc: "Also if no majority that answers is left."}},
+			summary: "Take a server out of the cluster for good", gives: []answer{{status: http.StatusNoContent}}},
+		{method: put, path: "/operator/raft/transfer-leader", action: identity.OperatorLead, handle: transferLeader, args: []arg{{name: "to", kind: argText, doc: "Server that shall lead: uuid or name; default the one that is most up to date."}},
+			summary: "Hand leadership to another server", gives: ok(leaderBody{})},
+		{method: get, path: "/operator/snapshot", action: identity.OperatorSave, handle: saveSnapshot, args: reads[2:4], summary: "The replicated state as a snapshot file, secrets included",
+			gives: []answer{{status: http.StatusOK, media: mediaSnapshot}}},
+		{method: put, path: "/operator/snapshot", action: identity.OperatorRestore, handle: restoreSnapshot, args: []arg{{name: "keep_cluster_id", kind: argBool, doc: "Keep this cluster's own id instead of the snapshot's."}},
+			summary: "Replace the replicated state by that of a snapshot file", takesMedia: mediaSnapshot, gives: ok(structs.RestoredBody{})},
+		{method: get, path: "/metrics", action: identity.OperatorMetrics, handle: getMetrics, summary: "Metrics for Prometheus; the token may be a bearer token",
+			gives: []answer{{status: http.StatusOK, media: mediaProm}, {status: http.StatusOK, media: mediaOpenMetrics}}},
+
+		{method: get, path: "/status/leader", action: identity.Public, handle: getLeader, summary: "Who leads; 503 while nobody does", gives: ok(leaderBody{})},
+		{method: get, path: "/status/health", action: identity.Public, handle: getHealth, summary: "Whether all is well with this server; 503 with the reasons if not",
+			gives: append(ok(statusBody{}), answer{status: http.StatusServiceUnavailable, body: unwellBody{}})},
+		{method: get, path: "/status/ready", action: identity.Public, handle: getReady, summary: "Whether this server can serve requests; 503 with the reasons if not",
+			gives: append(ok(statusBody{}), answer{status: http.StatusServiceUnavailable, body: unwellBody{}})},
+
+		// Nobody can have a token before this has given out the first one.
+		{method: post, path: "/operator/bootstrap", action: identity.Public, handle: bootstrap, summary: "Give out the first admin token, once", gives: ok(structs.TokenSecretBody{})},
+		{method: post, path: "/tokens", action: identity.TokenCreate, handle: createToken, summary: "Make a token; its secret is shown in this answer only", takes: structs.TokenRequest{}, gives: ok(structs.TokenSecretBody{})},
+		{method: del, path: "/tokens/:id", action: identity.TokenRevoke, handle: revokeToken, summary: "Revoke a token", gives: []answer{{status: http.StatusNoContent}}},
 
 		{method: post, path: "/agent/hosts", action: identity.AgentRegister, handle: registerHost, summary: "Register a host (agents)", takes: structs.HostRegister{}, gives: ok(structs.HostRegistered{})},
 		{method: get, path: "/agent/hosts/:id/work", action: identity.AgentCall, handle: hostWork, summary: "Poll for work (agents)",
@@ -104,9 +143,10 @@ func newRoutes() []*route {
 				{name: "incarnation", kind: argInt, doc: "Of the last answer."},
 				{name: "registration", kind: argInt, doc: "Instead of the header X-Magnum-Registration."},
 				{name: "wait", kind: argDuration, doc: "How long to wait for a change."},
+				{name: "sent", kind: argInt, doc: "A number that grows with each poll of the host, if it asks for leases."},
 			}, gives: ok(structs.Work{})},
 		{method: post, path: "/agent/hosts/:id/status", action: identity.AgentCall, handle: hostStatus, summary: "Report what runs (agents)", takes: structs.StatusReport{}, gives: ok(structs.StatusReported{})},
-		{method: get, path: "/agent/hosts/:id/sessions/:sid", action: identity.AgentCall, handle: hostSession, summary: "Dial back for a session (agents, WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
+		{method: get, path: "/agent/hosts/:id/sessions/:sid", action: identity.AgentCall, handle: hostSession, args: []arg{{name: "via", kind: argText, doc: "ID of the server that has the user, if it can't be dialled itself."}}, summary: "Dial back for a session (agents, WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
 	}
 	for _, rt := range routes {
 		if rt.method == post && len(rt.gives) == 1 && rt.action != identity.AgentRegister && rt.action != identity.AgentCall {
@@ -141,6 +181,7 @@ func newRoutes() []*route {
 		reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, filterArgName, filterArgStatus, filterArgLabel, filterArgBay),
 		reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
 			filterArgName, filterArgStatus, filterArgLabel, filterArgBay, filterArgHost),
+		reading(tokens, structs.TokenBody{}, structs.TokenBody{}, identity.TokenList, identity.TokenDetail, identity.TokenGet, filterArgName),
 	)
 }
 

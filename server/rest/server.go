@@ -10,7 +10,11 @@ package rest
 
 import (
 	"context"
+	"crypto/tls"
+	"io"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -20,6 +24,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -27,11 +32,70 @@ import (
 // cluster is what rest asks of the replication. server/raftlog satisfies it.
 type cluster interface {
 	IsLeader() bool
+	// Alone reports whether this server is the cluster's only one.
+	Alone() bool
 	// ReadIndex returns an index that holds all that was committed before the
 	// call. It fails while there is no leader.
 	ReadIndex(ctx context.Context) (uint64, error)
 	// Leader returns the leader's ID and address, "" while there is none.
 	Leader() (id, addr string)
+	// Changed returns a channel that is closed when there is another leader, or
+	// none any more.
+	Changed() <-chan struct{}
+}
+
+// peers is how rest reaches other servers. *peer.Client satisfies it.
+type peers interface {
+	Forward(ctx context.Context, leaderID string, f peer.Forwarded) (result []byte, index uint64, err error)
+	// Relay serves the request, which upgrades, from another server. CodeNotFound
+	// if there is none of that ID.
+	Relay(w http.ResponseWriter, r *http.Request, serverID string) error
+}
+
+// member is what other servers may ask of this one. package server has it.
+type member interface {
+	// Secret returns the peer secret, "" while this server has no state.
+	Secret() string
+	// LeaderIndex is ReadIndex of this server alone. CodeNoLeader.
+	LeaderIndex(ctx context.Context) (uint64, error)
+	// Heard takes what a follower has heard of hosts. CodeNoLeader.
+	Heard(ctx context.Context, hosts map[string]uint64) (acknowledged map[string]uint64, err error)
+	// Silent returns which of the hosts this server has not heard of either.
+	Silent(hosts []string) []string
+	// Offer leaves a session for a host's next poll here. CodeRateLimited.
+	Offer(hostID string, offer structs.SessionOffer) error
+	Progress() structs.PeerProgress
+	// Grant gives this server's part in a new cluster to it, or takes it back.
+	// proof is what the asker has shown; connection is its TLS, nil if there is
+	// none. CodeForbidden, CodeConflict.
+	Grant(proof string, connection *tls.ConnectionState, g structs.PeerGrant) error
+}
+
+// operations is what operators ask of the servers. package server has it.
+type operations interface {
+	// Members returns the servers and agents that gossip, this server among them.
+	Members() []structs.MemberBody
+	// Peers returns the servers of the log's configuration, and how far each is.
+	Peers(ctx context.Context) ([]structs.RaftPeerBody, error)
+	// Peer returns the id of the peer of a uuid or name. CodeNotFound,
+	// CodeConflict.
+	Peer(ident string) (id string, err error)
+	// RemovePeer takes a server out of the cluster for good; the leader can.
+	// Without force not one whose loss leaves no majority that answers.
+	// CodeNotFound, CodeConflict, CodeNoLeader, CodeUnavailable.
+	RemovePeer(ctx context.Context, id string, force bool) error
+	// Transfer hands leadership to a peer, with "" to the one that is most up to
+	// date; the leader can. CodeNotFound, CodeConflict, CodeNoLeader,
+	// CodeUnavailable.
+	Transfer(ctx context.Context, id string) error
+	// Save writes a state as a snapshot file.
+	Save(w io.Writer, s *state.Snapshot) error
+	// Restore replaces the state of all servers by that of a snapshot file; the
+	// leader can. With keep the cluster keeps its own id. CodeInvalid for what is
+	// no sound snapshot, CodeConflict, CodeNoSpace, CodeNoLeader, CodeUnavailable.
+	Restore(ctx context.Context, file io.Reader, keep bool) (structs.RestoredBody, error)
+	// PeerSecret is what another server knows this one by.
+	PeerSecret() string
 }
 
 // agents is what rest asks of the servers' side of the agents.
@@ -52,13 +116,29 @@ type Config struct {
 	Conductor     *conductor.Conductor
 	Dispatch      agents
 	Cluster       cluster
+	Peers         peers                  // nil: there are no other servers
+	Member        member                 // nil: likewise
+	Operations    operations             // nil: there is nothing to operate, in tests
 	Authenticator identity.Authenticator // nil means identity.None
+	LocalTokens   bool                   // callers are known by tokens of this cluster's own, so that the first one can be given out
 	AuthURI       string                 // of who gives tokens out, for WWW-Authenticate; "" if nobody does
 	Logger        hclog.Logger
 	Version       string        // of the build, shown by GET /
 	Hold          time.Duration // how long a request waits for a leader or for an index; 0 means 5s
 	EventTick     time.Duration // how often a stream of events without any says that it lives; 0 means 30s
+	HostPatience  time.Duration // how long hosts are asked for a list of images or volumes; 0 means 10s
+	MaxImageFile  int64         // bytes of an archive of images; 0 means structs.MaxImageFile
+	MaxSnapshot   int64         // bytes of a snapshot file; 0 means structs.MaxSnapshot
 	Patience      time.Duration // how long actions and deletes wait for their result if they don't say; 0 means 10s
+
+	Metrics http.Handler // answers GET /v1/metrics; nil says that there is nothing
+	// Observe returns what notes the requests of a route: their status and what
+	// they took, below 0 if they waited on purpose. nil notes nothing.
+	Observe func(method, route string) func(status int, took time.Duration)
+	Leader  func() (name, address string) // of the leader's REST API, host:port, "" while there is none; nil says what Cluster does
+	Room    func() error                  // why nothing can be written to the disk; nil means that there is room
+	Behind  func() uint64                 // committed entries that this server has not applied; nil means none
+	Pprof   bool                          // serves /debug/pprof/ to operators
 }
 
 func (c Config) withDefaults() Config {
@@ -68,11 +148,32 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
+	if c.Observe == nil {
+		c.Observe = func(string, string) func(int, time.Duration) { return func(int, time.Duration) {} }
+	}
+	if c.Leader == nil {
+		c.Leader = func() (name, address string) { return c.Cluster.Leader() }
+	}
+	if c.Room == nil {
+		c.Room = func() error { return nil }
+	}
+	if c.Behind == nil {
+		c.Behind = func() uint64 { return 0 }
+	}
 	if c.Hold == 0 {
 		c.Hold = 5 * time.Second
 	}
 	if c.EventTick == 0 {
 		c.EventTick = defaultTick
+	}
+	if c.MaxImageFile == 0 {
+		c.MaxImageFile = structs.MaxImageFile
+	}
+	if c.MaxSnapshot == 0 {
+		c.MaxSnapshot = structs.MaxSnapshot
+	}
+	if c.HostPatience == 0 {
+		c.HostPatience = 10 * time.Second
 	}
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second
@@ -91,15 +192,20 @@ type Server struct {
 	zun       *httprouter.Router // of the second spelling of the API
 	zunRoutes []*route
 	terminals terminals
+
+	parked atomic.Int64 // blocking reads
+	others *route       // stands for what is no route, when requests are observed
 }
 
 // New returns a Server. It starts nothing.
 func New(c Config) *Server {
 	s := &Server{Config: c.withDefaults(), routes: newRoutes()}
-	s.router, s.siblings = newRouter(s, s.routes)
+	s.router, s.siblings = newRouter(s, slices.Concat(s.routes, peerRoutes()))
 	s.zunRoutes = newZunRoutes()
 	s.zun, _ = newRouter(s, s.zunRoutes)
 	s.document = newDocument(s.routes, s.Version)
+	s.others = &route{}
+	s.observeRoutes()
 	return s
 }
 

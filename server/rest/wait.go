@@ -17,6 +17,7 @@ func (q *request) settle(row structs.Row, atMost time.Duration, done func(struct
 	table, id := row.Table(), row.Base().ID
 	sub := q.Store.Subscribe(state.TopicRow(table, id)) // before the first look, so that no change is missed
 	defer sub.Close()
+	q.w.parked = true
 	over := time.NewTimer(atMost)
 	defer over.Stop()
 	for {

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest"
 	"github.com/stackforge/magnum/server/servertest"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -148,7 +150,8 @@ func TestReadsAreNotOlderThanSeen(t *testing.T) {
 	f.do("GET", "/v1/bays/b1?consistent=true", "").is(200)
 	state := f.do("GET", "/v1/operator/state?consistent", "").is(200)
 	snap := f.s.Store.Snapshot()
-	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) || state.index() != snap.Index() {
+	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) || state.index() != snap.Index() ||
+		got["schema"] != float64(structs.LeastSchema) || got["schema_understood"] != float64(structs.SchemaVersion) {
 		t.Errorf("state %v, store at %d, %016x", got, snap.Index(), snap.Hash())
 	}
 }
@@ -276,6 +279,28 @@ func TestIdempotencyKey(t *testing.T) {
 	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Idempotency-Key", strings.Repeat("ü", 255)}).is(201)
 }
 
+// TestKeyIsMinted: a server that has others gives a POST a key of its own, which
+// nobody needs where there is none that could try again.
+func TestKeyIsMinted(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, func(c *rest.Config) { c.Peers = &forwards{} }))
+	keys := func() (n int) {
+		for range f.s.Store.Snapshot().List(structs.TableIdempotency, state.AllProjects, 0) {
+			n++
+		}
+		return n
+	}
+	before := keys()
+	f.do("POST", "/v1/bays", `{"name":"alone"}`).is(201)
+	if n := keys() - before; n != 0 {
+		t.Errorf("%d keys are kept by a server that is alone", n)
+	}
+	f.s.Log.Others.Store(true)
+	f.do("POST", "/v1/bays", `{"name":"one-of-three"}`).is(201)
+	if n := keys() - before; n != 1 {
+		t.Errorf("%d keys are kept by one of several", n)
+	}
+}
+
 // TestNoLeader checks that writes wait for a leader, and for how long.
 func TestNoLeader(t *testing.T) {
 	f := newFixtureOn(t, servertest.New(t, servertest.WithHold(2*time.Second)))
@@ -329,12 +354,26 @@ func TestUnknownOutcomes(t *testing.T) {
 				t.Errorf("%d baymodels", n)
 			}
 			again(func() *reply { return f.do("DELETE", "/v1/baymodels/m", "") }).is(204)
+			own := structs.NewID()
+			again(func() *reply { return f.do("POST", "/v1/baymodels", `{"uuid":"`+own+`","coe":"docker"}`) }).is(map[servertest.Fault]int{servertest.LoseBefore: 201, servertest.LoseAfter: 503}[fault])
+			f.do("GET", "/v1/baymodels/"+own, "").is(200)
+			// An action is found in the container's record.
 			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/stop", "") }).is(200)
+			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/reboot", "") }).is(200)
+			actions := 0
+			for _, a := range f.do("GET", "/v1/containers/"+id+"/actions", "").items("actions") {
+				if name := fmt.Sprint(a["action"]); name == "stop" || name == "reboot" {
+					actions++
+				}
+			}
+			if actions != 2 {
+				t.Errorf("%d actions were carried out, want 2", actions)
+			}
+			// A change that may have been is not made twice: somebody else's may
+			// have come in between, and would be undone.
 			again(func() *reply {
 				return f.do("PATCH", "/v1/containers/"+id, `[{"op":"replace","path":"/name","value":"d"}]`)
-			}).is(200)
-			// A reboot that may have been is not done twice.
-			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/reboot", "") }).is(503).mentions("may or may not have been carried out")
+			}).is(503).mentions("may or may not have been carried out")
 		})
 	}
 }

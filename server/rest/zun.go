@@ -134,7 +134,7 @@ func renameZun(q *request) error {
 	if err := structs.CheckName(name); err != nil {
 		return err
 	}
-	c, err := decide(q, true, conductor.PatchContainer{Caller: q.caller(), Ident: q.ident(), Name: &name})
+	c, err := decide(q, conductor.PatchContainer{Caller: q.caller(), Ident: q.ident(), Name: &name})
 	if err != nil {
 		return err
 	}

@@ -244,7 +244,7 @@ func patchZun(q *request) error {
 	if body.CPU != nil {
 		r.MilliCPU = &spec.MilliCPU
 	}
-	c, err := decide(q, true, r)
+	c, err := decide(q, r)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type terminals struct {
 
 // terminal is one of them.
 type terminal struct {
+	caller  structs.Caller // who asked for it
 	hostID  string
 	offer   structs.SessionOffer
 	until   time.Time         // by then it has to be opened
@@ -122,7 +123,7 @@ func (q *request) prepareExec() error {
 	if err != nil {
 		return err
 	}
-	id, err := q.terminals.add(&terminal{hostID: c.HostID, offer: structs.SessionOffer{
+	id, err := q.terminals.add(&terminal{caller: q.caller(), hostID: c.HostID, offer: structs.SessionOffer{
 		Kind: structs.SessionExec, ContainerID: c.ID, Epoch: c.Epoch, Exec: r,
 	}})
 	if err != nil {
@@ -138,7 +139,7 @@ func attachZun(q *request) error {
 	if err != nil {
 		return err
 	}
-	id, err := q.terminals.add(&terminal{hostID: c.HostID, offer: structs.SessionOffer{
+	id, err := q.terminals.add(&terminal{caller: q.caller(), hostID: c.HostID, offer: structs.SessionOffer{
 		Kind: structs.SessionAttach, ContainerID: c.ID, Epoch: c.Epoch, Exec: &structs.ExecRequest{TTY: c.Spec.TTY, Stdin: c.Spec.Stdin},
 	}})
 	if err != nil {
@@ -197,6 +198,7 @@ func openTerminal(q *request) error {
 		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.", terminalWait)
 	}
 	defer q.terminals.remove(id)
+	defer q.guardOf(t.caller)()
 	session, err := q.Dispatch.Open(q.r.Context(), t.hostID, offer)
 	if err != nil {
 		return err

@@ -64,9 +64,18 @@ var zunWalk = map[string][7]int{
 }
 
 func TestEveryZunRouteByRole(t *testing.T) {
-	s := servertest.New(t, servertest.WithAuth(tokens))
+	t.Run("static", func(t *testing.T) {
+		walkZunRoutes(t, servertest.New(t, servertest.WithAuth(tokens)), func(name string) string { return name })
+	})
+	t.Run("tokens", func(t *testing.T) {
+		s := servertest.New(t, servertest.WithTokens())
+		walkZunRoutes(t, s, newLocal(t, s).token)
+	})
+}
+
+func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) string) {
 	s.StartAgent(t, "host-1", servertest.Serve(serveText))
-	owner := newCaller(t, s).as("alice")
+	owner := newCaller(t, s).as(of("alice"))
 	owner.do("POST", "/v1/bays?wait=5s", `{"name":"home"}`).is(201)
 	for _, rt := range s.REST.ZunRoutes() {
 		key := rt.Method + " " + rt.Path
@@ -95,7 +104,7 @@ func TestEveryZunRouteByRole(t *testing.T) {
 			case strings.Contains(path, "put_archive"):
 				body = `{"data":"eA=="}`
 			}
-			try := func() *reply { return newCaller(t, s).as(token).zun(rt.Method, path, body) }
+			try := func() *reply { return newCaller(t, s).as(of(token)).zun(rt.Method, path, body) }
 			r := try()
 			if r.status != want[i] {
 				t.Errorf("%s as %q: status %d, want %d: %s", key, token, r.status, want[i], cut(string(r.body)))

@@ -17,7 +17,8 @@ import (
 type Host struct {
 	ID       string
 	Name     string
-	Ready    bool
+	Ready    bool // not lost
+	Suspect  bool // silent, but not given up
 	Draining bool
 	Labels   map[string]string
 	Memory   int64        // bytes that it has
@@ -28,7 +29,7 @@ type Host struct {
 // HostOf returns the scheduler's view of a host and what is reserved on it.
 func HostOf(h *structs.Host, used *state.Usage) Host {
 	return Host{
-		ID: h.ID, Name: h.Name, Ready: h.State == structs.HostReady, Draining: h.Draining, Labels: h.AllLabels(),
+		ID: h.ID, Name: h.Name, Ready: h.State != structs.HostLost, Suspect: h.State == structs.HostSuspect, Draining: h.Draining, Labels: h.AllLabels(),
 		Memory: h.Fingerprint.Memory, MilliCPU: int64(h.Fingerprint.Cores) * 1000, Used: used,
 	}
 }
@@ -42,6 +43,7 @@ type filter struct {
 // filters are asked in this order; a host counts for the first that refuses it.
 var filters = []filter{
 	{"not ready", func(h *Host, _ *structs.ContainerSpec) bool { return h.Ready }},
+	{"suspect", func(h *Host, _ *structs.ContainerSpec) bool { return !h.Suspect }},
 	{"draining", func(h *Host, _ *structs.ContainerSpec) bool { return !h.Draining }},
 	{"without the labels of constraints", func(h *Host, s *structs.ContainerSpec) bool {
 		for k, v := range s.Constraints {

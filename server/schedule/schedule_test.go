@@ -21,7 +21,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts give into test
 // TestScripts runs the scripts in testdata. A script is lines of
 //
 //	placement spread|binpack
-//	host NAME [memory=GiB] [cpu=CORES] [lost] [draining] [KEY=VALUE ...]
+//	host NAME [memory=GiB] [cpu=CORES] [lost] [suspect] [draining] [KEY=VALUE ...]
 //	place [memory=GiB] [cpu=CORES] [port=N[/udp]] [KEY=VALUE ...]
 //
 // and each place is followed by a line "-> host" or "-> reason", which
@@ -94,6 +94,8 @@ func scriptHost(t *testing.T, words []string) Host {
 		switch key {
 		case "draining":
 			h.Draining = true
+		case "suspect":
+			h.Suspect = true
 		case "lost":
 			h.Ready = false
 		case "memory":

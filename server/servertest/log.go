@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stackforge/magnum/server/state"
 )
@@ -13,6 +14,8 @@ import (
 // it, as every replica would.
 type Log struct {
 	store *state.Store
+
+	Others atomic.Bool // other servers are of the cluster
 
 	mu    sync.Mutex
 	index uint64
@@ -68,8 +71,14 @@ func (l *Log) VerifyLeader(context.Context) error { return nil }
 // IsLeader reports true.
 func (l *Log) IsLeader() bool { return true }
 
+// Alone returns whether no other server is played.
+func (l *Log) Alone() bool { return !l.Others.Load() }
+
 // Leader returns a made-up leader.
 func (l *Log) Leader() (id, addr string) { return "server-1", "127.0.0.1:9511" }
+
+// Changed returns a channel that is never closed: the leader stays.
+func (l *Log) Changed() <-chan struct{} { return nil }
 
 // ReadIndex returns the index of the last entry.
 func (l *Log) ReadIndex(context.Context) (uint64, error) {

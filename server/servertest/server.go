@@ -45,11 +45,37 @@ func WithAuth(a identity.Authenticator) Option {
 	return func(c *rest.Config) { c.Authenticator = a }
 }
 
+// WithTokens has the server ask for local tokens. There are none yet.
+func WithTokens() Option {
+	return func(c *rest.Config) {
+		c.LocalTokens = true
+		c.Authenticator = identity.Tokens{
+			Find: func(id string) *structs.Token { return c.Store.Snapshot().Token(id) },
+			CatchUp: func(ctx context.Context) error {
+				index, err := c.Cluster.ReadIndex(ctx)
+				if err != nil {
+					return err
+				}
+				return c.Store.WaitIndex(ctx, index)
+			},
+		}
+	}
+}
+
+// WithLogger has the server's REST side log.
+func WithLogger(l hclog.Logger) Option { return func(c *rest.Config) { c.Logger = l } }
+
 // WithHold sets how long requests wait for a leader.
 func WithHold(d time.Duration) Option { return func(c *rest.Config) { c.Hold = d } }
 
 // WithPatience sets how long actions wait for their result by default.
 func WithPatience(d time.Duration) Option { return func(c *rest.Config) { c.Patience = d } }
+
+// WithHostPatience sets how long hosts are asked for lists.
+func WithHostPatience(d time.Duration) Option { return func(c *rest.Config) { c.HostPatience = d } }
+
+// WithMaxImageFile sets how many bytes an archive of images may have.
+func WithMaxImageFile(n int64) Option { return func(c *rest.Config) { c.MaxImageFile = n } }
 
 // WithEventTick sets how often a stream of events says that it lives.
 func WithEventTick(d time.Duration) Option { return func(c *rest.Config) { c.EventTick = d } }
@@ -109,6 +135,7 @@ func (s *Server) StartLeading(t testing.TB) {
 		_ = s.Conductor.Lead(ctx, 1) // ends with the leadership or a broken proposal
 	})
 	parts.Go(func() { s.settle(ctx) })
+	parts.Go(func() { _ = s.Dispatch.Lead(ctx) }) // ends with the leadership
 	s.parts.Go(func() {
 		defer close(led)
 		parts.Wait()
@@ -162,7 +189,7 @@ func (s *Server) MustDo(t testing.TB, do func() error) {
 func (s *Server) Lose(t testing.TB, hostID string) {
 	t.Helper()
 	s.MustDo(t, func() error {
-		_, err := conductor.Do(s.ctx, s.Conductor, conductor.MarkHost{ID: hostID, State: structs.HostLost, Reason: "its agent was not heard of"})
+		_, err := conductor.Do(s.ctx, s.Conductor, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: hostID, State: structs.HostLost, Reason: "its agent was not heard of"}}})
 		return err
 	})
 }

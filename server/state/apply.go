@@ -2,8 +2,7 @@ package state
 
 import (
 	"maps"
-
-	"github.com/hashicorp/go-memdb"
+	"slices"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -14,6 +13,7 @@ type step struct {
 	id     string
 	old    *record     // the row before the entry; nil if there was none
 	row    structs.Row // the row after it; nil if it is gone
+	bytes  []byte      // Change.Encoded of row
 	fresh  bool        // row was made by the entry, not updated
 	assign bool        // its host has to hear of it
 }
@@ -60,7 +60,7 @@ func (s *Snapshot) fold(changes []structs.Change) ([]*step, error) {
 		if c.Row != nil && st.row == nil {
 			st.fresh = true
 		}
-		st.row = c.Row
+		st.row, st.bytes = c.Row, c.Encoded
 		st.assign = c.Row != nil && (st.assign || c.Assign)
 	}
 	return steps, nil
@@ -112,17 +112,25 @@ func (st *step) stamp(index uint64) {
 }
 
 // containers returns the row before and after, each nil if there is none or if
-// it is not placed.
+// it has no placement.
 func (st *step) containers() (before, after *structs.Container) {
 	if st.old != nil {
-		if c, ok := st.old.row.(*structs.Container); ok && c.HostID != "" {
+		if c, ok := st.old.row.(*structs.Container); ok && placed(c) {
 			before = c
 		}
 	}
-	if c, ok := st.row.(*structs.Container); ok && c.HostID != "" {
+	if c, ok := st.row.(*structs.Container); ok && placed(c) {
 		after = c
 	}
 	return before, after
+}
+
+// placed reports whether any host has, or may have, the container.
+func placed(c *structs.Container) bool { return c.HostID != "" || len(c.Priors) > 0 }
+
+// sameHosts reports whether both have their placements on the same hosts.
+func sameHosts(a, b *structs.Container) bool {
+	return a.HostID == b.HostID && slices.EqualFunc(a.Priors, b.Priors, func(a, b structs.Prior) bool { return a.HostID == b.HostID })
 }
 
 // makesRoom reports whether something that waits may go on after the step.
@@ -138,108 +146,87 @@ func (st *step) makesRoom() bool {
 			return true
 		}
 		before, after := st.containers()
-		return before != nil && (after == nil || after.HostID != before.HostID || shrinks(&before.Spec, &after.Spec))
+		return before != nil && (after == nil || !sameHosts(before, after) || shrinks(&before.Spec, &after.Spec))
 	}
 	return false
 }
 
 // otherHost reports whether the host differs in what decides who may use it.
 func otherHost(a, b *structs.Host) bool {
-	return a.Draining != b.Draining || !maps.Equal(a.Labels, b.Labels) || a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration
+	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) || a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration
 }
 
 // write puts the step into the tables and returns what it adds to the hash of
 // the state.
-func (st *step) write(txn *memdb.Txn, index uint64) (hash uint64, err error) {
+func (st *step) write(w *writer, index uint64) (hash uint64) {
 	if st.old != nil {
 		hash -= st.old.hash
 	}
-	if st.row == nil {
-		if st.old == nil {
-			return 0, nil // made and deleted by the same entry
-		}
-		return hash, txn.Delete(string(st.table), st.old)
+	var now *record
+	if st.row != nil {
+		st.stamp(index)
+		now = &record{row: st.row, hash: rowHash(st.row, st.bytes)}
+		hash += now.hash
 	}
-	st.stamp(index)
-	sum, err := rowHash(st.row)
-	if err != nil {
-		return 0, err
+	if st.old != nil || now != nil { // else it was made and deleted by the same entry
+		w.put(st.table, st.old, now)
 	}
-	return hash + sum, txn.Insert(string(st.table), &record{row: st.row, hash: sum})
+	return hash
 }
 
 // writeLists moves the index of each list that the steps touch.
-func writeLists(txn *memdb.Txn, steps []*step, index uint64, tables *[maxTables]uint64) error {
-	type list struct {
-		table     structs.Table
-		projectID string
-	}
-	done := make(map[list]bool, 2)
-	touch := func(table structs.Table, projectID string) error {
-		if l := (list{table, projectID}); !done[l] {
-			done[l] = true
-			return txn.Insert(tableLists, &listRecord{table: table, projectID: projectID, index: index})
+func writeLists(w *writer, steps []*step, index uint64) {
+	var last listRecord // most of an entry are of one list
+	touch := func(table structs.Table, row structs.Row) {
+		l := listRecord{table: table, projectID: row.Base().ProjectID, index: index}
+		if l != last {
+			last = l
+			w.list(&l)
 		}
-		return nil
 	}
 	for _, st := range steps {
-		tables[tableCodes[st.table]] = index
+		w.to.tables[tableCodes[st.table]] = index
 		if st.old != nil {
-			if err := touch(st.table, st.old.row.Base().ProjectID); err != nil {
-				return err
-			}
+			touch(st.table, st.old.row)
 		}
 		if st.row != nil {
-			if err := touch(st.table, st.row.Base().ProjectID); err != nil {
-				return err
-			}
+			touch(st.table, st.row)
 		}
 	}
-	return nil
 }
 
 // writeUsage moves reservations from where containers were to where they are.
-func (s *Snapshot) writeUsage(txn *memdb.Txn, steps []*step) error {
-	var hosts []string // in the order of the entry: a map's would differ between replicas
-	changed := make(map[string]*Usage)
+func (s *Snapshot) writeUsage(w *writer, steps []*step) {
+	var changed map[string]*Usage
 	usage := func(hostID string) *Usage {
 		u := changed[hostID]
 		if u == nil {
 			clone := s.usage(hostID).Clone()
 			u = &clone
+			if changed == nil {
+				changed = make(map[string]*Usage)
+			}
 			changed[hostID] = u
-			hosts = append(hosts, hostID)
 		}
 		return u
 	}
 	for _, st := range steps {
 		before, after := st.containers()
-		if before != nil && after != nil && before.HostID == after.HostID && sameReservation(&before.Spec, &after.Spec) {
+		if before != nil && after != nil && sameHosts(before, after) && sameReservation(&before.Spec, &after.Spec) {
 			continue
 		}
 		if before != nil {
-			usage(before.HostID).Remove(before)
+			for _, hostID := range before.Hosts() {
+				usage(hostID).Remove(before)
+			}
 		}
 		if after != nil {
-			usage(after.HostID).Add(after)
+			for _, hostID := range after.Hosts() {
+				usage(hostID).Add(after)
+			}
 		}
 	}
-	for _, hostID := range hosts {
-		if err := putUsage(txn, hostID, changed[hostID]); err != nil {
-			return err
-		}
+	for hostID, u := range changed {
+		w.usage(hostID, u)
 	}
-	return nil
-}
-
-func putUsage(txn *memdb.Txn, hostID string, u *Usage) error {
-	r := &usageRecord{hostID: hostID, usage: *u}
-	if u.Containers > 0 {
-		return txn.Insert(tableUsage, r)
-	}
-	err := txn.Delete(tableUsage, r)
-	if err == memdb.ErrNotFound { // it came and went within the entry
-		return nil
-	}
-	return err
 }

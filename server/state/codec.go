@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"reflect"
 	"sync"
 	"unique"
 
@@ -12,9 +13,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// handle is how rows become bytes. Equal rows give equal bytes, and bytes that
-// this package wrote are written again just so once they are decoded: map keys
-// are sorted, empty fields are left out (a nil and an empty slice are the
+// handle is how rows become bytes; plan writes as it says. Equal rows give equal
+// bytes, and bytes that this package wrote are written again just so once they
+// are decoded: map keys are sorted, empty fields are left out (a nil and an empty slice are the
 // same, and come back nil), times are in UTC.
 var handle = func() *codec.MsgpackHandle {
 	h := new(codec.MsgpackHandle)
@@ -25,25 +26,26 @@ var handle = func() *codec.MsgpackHandle {
 	return h
 }()
 
-// rowCodec is an encoder and its buffer. Both are expensive to make.
+// rowCodec is a decoder and a buffer. Both are expensive to make.
 type rowCodec struct {
 	buf []byte
-	enc *codec.Encoder
 	dec *codec.Decoder
 }
 
 var rowCodecs = sync.Pool{New: func() any {
-	return &rowCodec{enc: codec.NewEncoderBytes(nil, handle), dec: codec.NewDecoderBytes(nil, handle)}
+	return &rowCodec{dec: codec.NewDecoderBytes(nil, handle)}
 }}
 
 // encode returns the row's bytes, which are valid until the next encode.
-func (c *rowCodec) encode(row structs.Row) ([]byte, error) {
-	c.buf = c.buf[:0]
-	c.enc.ResetBytes(&c.buf)
-	if err := c.enc.Encode(row); err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
-	}
-	return c.buf, nil
+func (c *rowCodec) encode(row structs.Row) []byte {
+	c.buf = appendRow(c.buf[:0], row)
+	return c.buf
+}
+
+// appendRow appends the row's bytes.
+func appendRow(b []byte, row structs.Row) []byte {
+	v := reflect.ValueOf(row).Elem()
+	return planOf(v.Type()).append(b, v)
 }
 
 // decode returns the row that the bytes hold.
@@ -91,32 +93,32 @@ func one(s *string) {
 	}
 }
 
-// rowHash returns 64 bits over what the row is and the indexes beside it.
-func rowHash(row structs.Row) (uint64, error) {
+// rowHash returns 64 bits over what the row is and the indexes beside it. b are
+// the row's bytes, nil if they are not at hand.
+func rowHash(row structs.Row, b []byte) uint64 {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
-	b, err := c.encode(row)
-	if err != nil {
-		return 0, err
+	if table := tableCodes[row.Table()]; b != nil {
+		c.buf = append(appendHashHead(c.buf[:0], table, row), b...)
+	} else {
+		c.buf = appendRow(appendHashHead(c.buf[:0], table, row), row)
 	}
-	return hashRow(tableCodes[row.Table()], row, b), nil
+	return hashOf(c.buf)
 }
 
-// hashRow is rowHash for a row whose bytes are at hand.
-func hashRow(table byte, row structs.Row, b []byte) uint64 {
-	m, assign := row.Base(), assignIndex(row)
-	h := sha256.New()
-	var head [1 + 8*4]byte
-	head[0] = table
-	binary.BigEndian.PutUint64(head[1:], m.CreateIndex)
-	binary.BigEndian.PutUint64(head[9:], m.ModifyIndex)
-	binary.BigEndian.PutUint64(head[17:], assign)
-	binary.BigEndian.PutUint64(head[25:], uint64(len(m.ID)))
-	h.Write(head[:])
-	h.Write([]byte(m.ID))
-	h.Write(b)
-	var sum [sha256.Size]byte
-	return binary.BigEndian.Uint64(h.Sum(sum[:0]))
+// appendHashHead appends what is hashed before the row's bytes.
+func appendHashHead(b []byte, table byte, row structs.Row) []byte {
+	m := row.Base()
+	b = append(b, table)
+	for _, n := range [...]uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row), uint64(len(m.ID))} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return append(b, m.ID...)
+}
+
+func hashOf(b []byte) uint64 {
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 // assignIndex returns the AssignIndex of a container, 0 for other rows.

@@ -1,5 +1,5 @@
 // Package state holds the replicated state of a server: the rows of package
-// structs in go-memdb tables, the indexes over them, read snapshots, and the
+// structs in copy-on-write trees, one for each index, read snapshots, and the
 // bytes of log entries and snapshots.
 //
 // The FSM of server/raftlog calls Apply, Persist and Restore; the conductor,

@@ -28,12 +28,13 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// EncodeEntry returns the bytes of a log entry. Equal entries have equal
+// EncodeEntry returns the bytes of a log entry, and notes in its changes where
+// their rows are in them. Equal entries have equal
 // bytes. Its errors are mistakes of the caller: a change without ID, a row
-// under another ID or in another table, a schema that is not SchemaVersion.
+// under another ID or in another table, a schema above SchemaVersion.
 func EncodeEntry(e *structs.Entry) ([]byte, error) {
-	if e.Schema != structs.SchemaVersion {
-		return nil, fmt.Errorf("entry of schema %d; this binary writes %d", e.Schema, structs.SchemaVersion)
+	if e.Schema < structs.LeastSchema || e.Schema > structs.SchemaVersion {
+		return nil, fmt.Errorf("entry of schema %d; this binary writes up to %d", e.Schema, structs.SchemaVersion)
 	}
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
@@ -59,12 +60,10 @@ func EncodeEntry(e *structs.Entry) ([]byte, error) {
 		b = append(b, ch.ID...)
 		b = binary.AppendUvarint(b, ch.Version)
 		if ch.Row != nil {
-			row, err := c.encode(ch.Row)
-			if err != nil {
-				return nil, fmt.Errorf("change %d: %s: row %q: %w", i, ch.Table, ch.ID, err)
-			}
+			row := c.encode(ch.Row)
 			b = binary.AppendUvarint(b, uint64(len(row)))
 			b = append(b, row...)
+			ch.Encoded = b[len(b)-len(row):]
 		}
 	}
 	binary.BigEndian.PutUint32(b[2:], entrySum(b))
@@ -77,13 +76,13 @@ func entrySum(b []byte) uint32 {
 }
 
 // CheckEntry returns an error if the bytes are not those of an entry of this
-// binary's schema, or are damaged. It is cheaper than DecodeEntry.
+// binary's schema (ErrSchema), or are damaged. It is cheaper than DecodeEntry.
 func CheckEntry(b []byte) error {
 	if len(b) < entryHead {
 		return fmt.Errorf("entry of %d bytes is cut off", len(b))
 	}
-	if schema := binary.BigEndian.Uint16(b); schema != structs.SchemaVersion {
-		return fmt.Errorf("entry of schema %d; this binary reads %d: run the version of magnum that wrote it, or a newer one", schema, structs.SchemaVersion)
+	if schema := int(binary.BigEndian.Uint16(b)); schema < structs.LeastSchema || schema > structs.SchemaVersion {
+		return fmt.Errorf("entry of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one (%w)", schema, structs.SchemaVersion, ErrSchema)
 	}
 	if want, got := binary.BigEndian.Uint32(b[2:]), entrySum(b); want != got {
 		return fmt.Errorf("entry is damaged: its checksum is %08x, its content's is %08x", want, got)
@@ -191,7 +190,7 @@ func (r *reader) change(c *rowCodec) (structs.Change, error) {
 		if err != nil {
 			return ch, fmt.Errorf("%s: row %q: %w", table, ch.ID, err)
 		}
-		ch.Row = row
+		ch.Row, ch.Encoded = row, b
 	}
 	return ch, checkChange(&ch)
 }

@@ -44,6 +44,7 @@ type events struct {
 	mu    sync.Mutex
 	ring  []Event
 	next  uint64        // number of the next event, from 0 on; it stands at next % maxEvents
+	lost  uint64        // events that made room for newer ones
 	floor uint64        // events of entries up to this index may be missing
 	wake  chan struct{} // closed with the next event; nil while nobody waits
 }
@@ -79,6 +80,7 @@ func (e *events) add(ev Event) {
 	} else {
 		old := &e.ring[e.next%maxEvents]
 		e.floor = old.Index
+		e.lost++
 		*old = ev
 	}
 	e.next++
@@ -100,6 +102,13 @@ func (e *events) reset(index uint64) {
 // first returns the number of the oldest event that is kept. The caller holds
 // mu.
 func (e *events) first() uint64 { return e.next - uint64(len(e.ring)) }
+
+// EventsDropped returns how many events made room for newer ones.
+func (s *Store) EventsDropped() uint64 {
+	s.events.mu.Lock()
+	defer s.events.mu.Unlock()
+	return s.events.lost
+}
 
 // EventReader reads the events of a store in their order. One goroutine uses it.
 type EventReader struct {

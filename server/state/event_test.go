@@ -115,6 +115,9 @@ func TestEventsAreForgotten(t *testing.T) {
 	if _, _, err := slow.Read(make([]Event, 1)); structs.CodeOf(err) != structs.CodeGone {
 		t.Errorf("a reader that was too slow: %v", err)
 	}
+	if n := s.EventsDropped(); n != 10 {
+		t.Errorf("%d events were dropped, want 10", n)
+	}
 	// A restored state has no past.
 	stream := persisted(t, s)
 	other := restored(t, stream)

@@ -85,6 +85,12 @@ func (h *history) row(table structs.Table, id string, seq uint64, project string
 		if h.rng.IntN(5) == 0 {
 			r.Desired = structs.DesiredAbsent
 		}
+		r.Priors = nil
+		for range h.rng.IntN(4) {
+			if on := h.pick("host", 3); !r.On(on) {
+				r.Priors = append(r.Priors, structs.Prior{HostID: on, Epoch: 1})
+			}
+		}
 		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
 		r.Spec.Ports = nil
 		for range h.rng.IntN(3) {
@@ -183,11 +189,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 			if m.ModifyIndex > s.ListIndex(table, m.ProjectID) || m.ModifyIndex > s.ListIndex(table, AllProjects) {
 				t.Fatalf("%s: row of index %d in a list of index %d", table, m.ModifyIndex, s.ListIndex(table, m.ProjectID))
 			}
-			sum, err := rowHash(row)
-			if err != nil {
-				t.Fatal(err)
-			}
-			hash += sum
+			hash += rowHash(row, nil)
 			if name, named := nameOf(row); named {
 				names[[2]string{m.ProjectID, name}]++
 			}
@@ -200,17 +202,16 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				hosts[r.BayID]++
 			case *structs.Container:
 				inBay[r.BayID]++
-				if r.HostID == "" {
-					if r.Desired != structs.DesiredAbsent {
-						waiting[r.BayID]++
+				if r.HostID == "" && r.Desired != structs.DesiredAbsent {
+					waiting[r.BayID]++
+				}
+				for _, on := range r.Hosts() {
+					onHost[on]++
+					if usage[on] == nil {
+						usage[on] = new(Usage)
 					}
-					continue
+					usage[on].Add(r)
 				}
-				onHost[r.HostID]++
-				if usage[r.HostID] == nil {
-					usage[r.HostID] = new(Usage)
-				}
-				usage[r.HostID].Add(r)
 			}
 		}
 		for project, n := range seqs {
@@ -233,7 +234,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				t.Fatalf("%s: %d rows of name %q in %q, want %d", table, got, key[1], key[0], n)
 			}
 		}
-		if got := s.countAll(string(table)); got != uint64(all) {
+		if got := s.table(table)[indexID].size; got != all {
 			t.Fatalf("%s: %d rows, %d listed", table, got, all)
 		}
 	}
@@ -268,7 +269,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 		for _, since := range []uint64{0, s.Index() / 2, s.Index()} {
 			last := uint64(0)
 			for c := range s.AssignedSince(host, since) {
-				if c.AssignIndex < last || c.AssignIndex <= since && since > 0 || c.HostID != host {
+				if c.AssignIndex < last || c.AssignIndex <= since && since > 0 || !c.On(host) {
 					t.Fatalf("assigned since %d on %s: %s with %d after %d", since, host, c.HostID, c.AssignIndex, last)
 				}
 				last = c.AssignIndex

@@ -53,31 +53,37 @@ func isHex(s string) bool {
 	return true
 }
 
-// newKey returns an empty key with room for n packed identifiers, a number
-// after each, and the primary key that go-memdb appends.
-func newKey(n int) []byte { return make([]byte, 0, n*(17+8)+17) }
+// keySize is enough for the longest key of identifiers that are UUIDs.
+const keySize = 17 + 2*8
 
-func idKey(id string) []byte { return appendID(newKey(1), id) }
+// idKey is the key of a row's ID, and of the usage of a host.
+func idKey(id string) []byte { return appendID(make([]byte, 0, keySize), id) }
 
 // seqKey orders by seq what belongs to the owner: a project, bay or host.
-func seqKey(owner string, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(appendID(newKey(1), owner), seq)
+func seqKey(owner string, seq uint64) []byte { return appendSeq(make([]byte, 0, keySize), owner, seq) }
+
+func appendSeq(b []byte, owner string, seq uint64) []byte {
+	return appendNumber(appendID(b, owner), seq)
 }
 
-// assignKey orders a host's containers by AssignIndex.
-func assignKey(hostID string, assign, seq uint64) []byte {
-	key := binary.BigEndian.AppendUint64(appendID(newKey(2), hostID), assign)
-	return binary.BigEndian.AppendUint64(key, seq)
+// appendAssign orders a host's containers by AssignIndex.
+func appendAssign(b []byte, hostID string, assign, seq uint64) []byte {
+	return appendNumber(appendNumber(appendID(b, hostID), assign), seq)
 }
 
-// nameKey is short rather than readable: readers compare the name itself, so a
+// appendName is short rather than readable: readers compare the name itself, so a
 // hash that clashes costs time only.
-func nameKey(projectID, name string, seq uint64) []byte {
+func appendName(b []byte, projectID, name string, seq uint64) []byte {
 	h := fnv.New64a()
 	h.Write([]byte(projectID))
 	h.Write([]byte{0})
 	h.Write([]byte(name))
-	return binary.BigEndian.AppendUint64(h.Sum(newKey(1)), seq)
+	return appendNumber(h.Sum(b), seq)
 }
 
-func numberKey(n uint64) []byte { return binary.BigEndian.AppendUint64(newKey(1), n) }
+func appendNumber(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }
+
+// listKey is the key of the list of a table in a project.
+func listKey(table structs.Table, projectID string) []byte {
+	return appendID(append(make([]byte, 0, keySize), tableCodes[table]), projectID)
+}

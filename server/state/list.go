@@ -4,8 +4,6 @@ import (
 	"container/heap"
 	"iter"
 
-	"github.com/hashicorp/go-memdb"
-
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -22,7 +20,7 @@ func (s *Snapshot) List(table structs.Table, projectID string, after uint64) ite
 			start = append(seqKey(projectID, after), 0xff)
 		}
 		return &cursor{
-			it: s.seek(string(table), indexList, start),
+			it: s.table(table)[indexList].seek(start),
 			in: func(row structs.Row) bool {
 				m := row.Base()
 				return m.ProjectID == projectID
@@ -39,14 +37,14 @@ func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[
 		return func(func(structs.Row) bool) {}
 	}
 	return s.ranges(table, projectID, func(projectID string) *cursor {
-		key := nameKey(projectID, name, 0)
+		key := appendName(nil, projectID, name, 0)
 		hash := string(key[:8])
 		return &cursor{
-			it: s.seek(string(table), indexName, key),
+			it: s.table(table)[indexName].seek(key),
 			in: func(row structs.Row) bool {
 				m := row.Base()
 				n, _ := nameOf(row)
-				return m.ProjectID == projectID && n == name || string(nameKey(m.ProjectID, n, 0)[:8]) == hash
+				return m.ProjectID == projectID && n == name || string(appendName(nil, m.ProjectID, n, 0)[:8]) == hash
 			},
 			want: func(row structs.Row) bool {
 				n, _ := nameOf(row)
@@ -91,9 +89,8 @@ func (s *Snapshot) ranges(table structs.Table, projectID string, open func(proje
 // projects returns the projects that have, or had, rows in the table.
 func (s *Snapshot) projects(table structs.Table) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		it := s.seek(tableLists, indexID, []byte{tableCodes[table]})
-		for object := it.Next(); object != nil; object = it.Next() {
-			l := object.(*listRecord)
+		it := s.lists.seek([]byte{tableCodes[table]})
+		for l := it.next(); l != nil; l = it.next() {
 			if l.table != table || !yield(l.projectID) {
 				return
 			}
@@ -103,7 +100,7 @@ func (s *Snapshot) projects(table structs.Table) iter.Seq[string] {
 
 // cursor walks a range of an index.
 type cursor struct {
-	it   memdb.ResultIterator
+	it   iterator[record]
 	in   func(structs.Row) bool // still within the range
 	want func(structs.Row) bool // to be returned
 	row  structs.Row            // where the cursor stands
@@ -111,8 +108,8 @@ type cursor struct {
 
 // next moves on and reports whether there is a row.
 func (c *cursor) next() bool {
-	for object := c.it.Next(); object != nil; object = c.it.Next() {
-		c.row = object.(*record).row
+	for r := c.it.next(); r != nil; r = c.it.next() {
+		c.row = r.row
 		if !c.in(c.row) {
 			return false
 		}

@@ -43,7 +43,7 @@ func PersistSnapshot(s *Snapshot, w io.Writer) error {
 	fw := newFrameWriter(w)
 	lists, rows := s.count()
 	fw.payload = append(fw.payload, magic...)
-	fw.payload = binary.BigEndian.AppendUint16(fw.payload, structs.SchemaVersion)
+	fw.payload = binary.BigEndian.AppendUint16(fw.payload, uint16(s.Cluster().SchemaInUse()))
 	for _, v := range []uint64{s.index, s.lastSeq, lists, rows} {
 		fw.payload = binary.AppendUvarint(fw.payload, v)
 	}
@@ -65,25 +65,15 @@ func PersistSnapshot(s *Snapshot, w io.Writer) error {
 
 // count returns how many lists and rows there are.
 func (s *Snapshot) count() (lists, rows uint64) {
-	lists = s.countAll(tableLists)
-	for _, table := range structs.Tables {
-		rows += s.countAll(string(table))
+	for i := range s.rows {
+		rows += uint64(s.rows[i][indexID].size)
 	}
-	return lists, rows
-}
-
-func (s *Snapshot) countAll(table string) (n uint64) {
-	it := s.seek(table, indexID, []byte{})
-	for it.Next() != nil {
-		n++
-	}
-	return n
+	return uint64(s.lists.size), rows
 }
 
 func (s *Snapshot) persistLists(fw *frameWriter) error {
-	it := s.seek(tableLists, indexID, []byte{})
-	for object := it.Next(); object != nil; object = it.Next() {
-		l := object.(*listRecord)
+	it := s.lists.seek(nil)
+	for l := it.next(); l != nil; l = it.next() {
 		fw.payload = append(fw.payload, tableCodes[l.table])
 		fw.bytes([]byte(l.projectID))
 		fw.payload = binary.AppendUvarint(fw.payload, l.index)
@@ -98,13 +88,10 @@ func (s *Snapshot) persistRows(fw *frameWriter) error {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
 	for _, table := range structs.Tables {
-		it := s.seek(string(table), indexID, []byte{})
-		for object := it.Next(); object != nil; object = it.Next() {
-			row := object.(*record).row
-			b, err := c.encode(row)
-			if err != nil {
-				return fmt.Errorf("%s: row %q: %w", table, row.Base().ID, err)
-			}
+		it := s.table(table)[indexID].seek(nil)
+		for r := it.next(); r != nil; r = it.next() {
+			row := r.row
+			b := c.encode(row)
 			m := row.Base()
 			fw.payload = append(fw.payload, tableCodes[table])
 			for _, v := range []uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row)} {
@@ -169,13 +156,12 @@ func (fw *frameWriter) end(kind byte) error {
 // that don't add up to its own hash, is refused with an error that says so;
 // then the store is as it was.
 func (s *Store) Restore(r io.Reader) error {
-	restored, db, err := readSnapshot(r)
+	restored, err := readSnapshot(r)
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.db = db
 	s.publish(restored)
 	s.events.reset(restored.index)
 	s.topics.fireAll()

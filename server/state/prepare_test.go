@@ -2,21 +2,31 @@ package state
 
 import (
 	"bytes"
+	"maps"
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
 
 func TestPrepareIsForOneUseOfOneSlice(t *testing.T) {
 	s := New()
-	data, err := EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 3, Prev: 0, Changes: []structs.Change{assign(typicalContainer(1), 0)}})
-	if err != nil {
-		t.Fatal(err)
+	entry := func() *structs.Entry {
+		return &structs.Entry{Schema: structs.SchemaVersion, Term: 3, Prev: 0, Changes: []structs.Change{assign(typicalContainer(1), 0)}}
 	}
-	if _, err := s.Prepare(data[:len(data)-1]); err == nil {
-		t.Error("a damaged entry was prepared")
+	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion + 1}); err == nil {
+		t.Error("an entry of an unknown schema was prepared")
 	}
-	decoded := func(b []byte) *structs.Entry {
+	prepare := func(e *structs.Entry) []byte {
+		t.Helper()
+		data, err := s.Prepare(s.Snapshot(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	entryOf := func(b []byte) *structs.Entry {
 		t.Helper()
 		e, err := s.Entry(b)
 		if err != nil {
@@ -27,26 +37,103 @@ func TestPrepareIsForOneUseOfOneSlice(t *testing.T) {
 		}
 		return e
 	}
-	first, err := s.Prepare(data)
+	first := entry()
+	data := prepare(first)
+	if got := entryOf(data); got != first {
+		t.Error("what was prepared is decoded")
+	}
+	if got := entryOf(data); got == first {
+		t.Error("an entry was handed out twice: its rows would be applied twice")
+	}
+	first = entry()
+	data = prepare(first)
+	if got := entryOf(bytes.Clone(data)); got == first {
+		t.Error("another slice got what was prepared")
+	}
+	data = prepare(entry())
+	if _, err := s.Entry(data[:4]); err == nil {
+		t.Error("the beginning of a slice got what was prepared of the whole")
+	}
+}
+
+func TestPrepareRefusesWhatApplyWould(t *testing.T) {
+	s := New()
+	mustApply(t, s, 1, put(node(1), 0))
+	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{put(node(1), 0)}}); structs.CodeOf(err) != structs.CodeConflict {
+		t.Errorf("a change of an old version was prepared: %v", err)
+	}
+}
+
+// What was found on one state must not be believed on another.
+func TestPreparedIsCheckedAgainOnAnotherState(t *testing.T) {
+	s := New()
+	prepare := func() *structs.Entry {
+		t.Helper()
+		data, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{put(node(1), 0)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := s.Entry(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	e := prepare()
+	mustApply(t, s, 1, put(node(2), 0))
+	if err := s.Apply(2, e.Changes); err != nil {
+		t.Fatal(err)
+	}
+	mustApply(t, s, 3, drop(node(1), 2))
+	e = prepare()
+	mustApply(t, s, 4, put(node(1), 0))
+	if err := s.Apply(5, e.Changes); structs.CodeOf(err) != structs.CodeConflict {
+		t.Errorf("an entry was applied on a state on which it has to be refused: %v", err)
+	}
+	mustApply(t, s, 5, drop(node(1), 4))
+	e = prepare()
+	before := s.Snapshot()
+	if err := s.Apply(6, e.Changes); err != nil || before.Get(structs.TableNodes, node(1).ID) != nil || s.Snapshot().Get(structs.TableNodes, node(1).ID) == nil {
+		t.Errorf("a prepared entry is not applied: %v", err)
+	}
+}
+
+// TestPreparedRowIsWhatOthersDecode: the leader keeps the row that it decided,
+// whatever that looks like; the others, what its bytes hold.
+func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
+	east := time.FixedZone("east", 3600)
+	c := typicalContainer(1)
+	c.CreatedAt = time.Now().In(east) // with a monotonic clock
+	c.UpdatedAt = time.Time{}.In(east)
+	c.Spec.Command, c.Spec.Ports, c.Spec.Labels = []string{}, []structs.Port{}, map[string]string{}
+	c.Observed.StartedAt = time.Unix(1_700_000_000, 5).In(east)
+	shared := map[string]string{"A": "1"}
+	c.Spec.Environment = shared
+	leader, follower := New(), New()
+	data, err := leader.Prepare(leader.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(c, 0), put(node(2), 0)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := decoded(data); got != first {
-		t.Error("what was prepared is decoded again")
+	for _, s := range []*Store{leader, follower} {
+		e, err := s.Entry(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Apply(7, e.Changes); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got := decoded(data); got == first {
-		t.Error("an entry was handed out twice: its rows would be applied twice")
+	ours, theirs := leader.Snapshot().Container(c.ID), follower.Snapshot().Container(c.ID)
+	if ours != c {
+		t.Error("the leader doesn't keep the row that it decided")
 	}
-	if first, err = s.Prepare(data); err != nil {
-		t.Fatal(err)
+	if !reflect.DeepEqual(ours, theirs) {
+		t.Errorf("the leader has\n%+v, the others\n%+v", ours, theirs)
 	}
-	if got := decoded(bytes.Clone(data)); got == first {
-		t.Error("another slice got what was prepared")
+	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil) {
+		t.Error("the hashes differ")
 	}
-	if _, err := s.Prepare(data); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Entry(data[:4]); err == nil {
-		t.Error("the beginning of a slice got what was prepared of the whole")
+	if !maps.Equal(shared, map[string]string{"A": "1"}) {
+		t.Errorf("a map that others share is %v", shared)
 	}
 }

@@ -9,42 +9,51 @@ import (
 	"hash/crc32"
 	"io"
 
-	"github.com/hashicorp/go-memdb"
-
 	"github.com/stackforge/magnum/structs"
 )
 
 // restorer builds a state from the frames of a snapshot.
 type restorer struct {
-	txn         *memdb.Txn // nil: check only, keep nothing
+	w           *writer // to state; nil: check only, keep nothing
 	state       Snapshot
 	codec       *rowCodec
 	usage       map[string]*Usage
-	lists, rows uint64 // that the header announces
+	lists, rows uint64            // that the header announces
+	schema      int               // of the rows
+	seen        func(structs.Row) // is shown each row; nil for nobody
+	rebase      *rebase           // nil: the state is to be as it is written
 
 	readLists, readRows uint64
+	readHash            uint64 // of the rows as they are written
 }
 
 // readSnapshot reads a stream into tables of its own.
-func readSnapshot(r io.Reader) (*Snapshot, *memdb.MemDB, error) {
-	db := newDB()
-	rs := &restorer{txn: db.Txn(true), usage: make(map[string]*Usage)}
-	defer rs.txn.Abort() // does nothing after Commit
+func readSnapshot(r io.Reader) (*Snapshot, error) { return new(restorer).build(r) }
+
+// build reads a stream into tables of its own.
+func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
+	rs.usage = make(map[string]*Usage)
+	rs.w = newWriter(&rs.state)
 	if err := rs.read(r); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	for hostID, u := range rs.usage {
-		if err := putUsage(rs.txn, hostID, u); err != nil {
-			return nil, nil, err
+	if rs.rebase != nil {
+		if err := rs.rebase.finish(rs); err != nil {
+			return nil, err
 		}
 	}
-	rs.txn.Commit()
-	rs.state.txn = db.Txn(false)
-	if lists, rows := rs.state.count(); lists != rs.readLists || rows != rs.readRows {
-		return nil, nil, errors.New("it holds a row or a list twice")
+	for hostID, u := range rs.usage {
+		rs.w.usage(hostID, u)
 	}
-	return &rs.state, db, nil
+	if lists, rows := rs.state.count(); lists != rs.readLists || rows != rs.readRows {
+		return nil, errors.New("it holds a row or a list twice")
+	}
+	return &rs.state, nil
 }
+
+// ErrSchema is in the chain of an error about a snapshot or an entry that another
+// version of magnum can read.
+var ErrSchema = errors.New("not of this version")
 
 // Verify reads a whole snapshot stream and returns its index, or the error
 // that Restore would return. It keeps nothing of what it reads.
@@ -81,20 +90,13 @@ func (rs *restorer) read(r io.Reader) error {
 	return nil
 }
 
-func (rs *restorer) insert(table string, object any) error {
-	if rs.txn == nil {
-		return nil
-	}
-	return rs.txn.Insert(table, object)
-}
-
 func (rs *restorer) header(kind byte, payload []byte) error {
 	rest, found := bytes.CutPrefix(payload, []byte(magic))
 	if kind != frameHeader || !found || len(rest) < 2 {
-		return errors.New("this is not a snapshot of magnum's state")
+		return errNoSnapshot
 	}
-	if schema := binary.BigEndian.Uint16(rest); schema != structs.SchemaVersion {
-		return fmt.Errorf("it is of schema %d; this binary reads %d: run the version of magnum that wrote it, or a newer one", schema, structs.SchemaVersion)
+	if rs.schema = int(binary.BigEndian.Uint16(rest)); rs.schema < structs.LeastSchema || rs.schema > structs.SchemaVersion {
+		return fmt.Errorf("%w: it is of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one", ErrSchema, rs.schema, structs.SchemaVersion)
 	}
 	r := reader{rest: rest[2:]}
 	rs.state.index, rs.state.lastSeq = r.uvarint("index"), r.uvarint("last seq")
@@ -132,8 +134,8 @@ func (rs *restorer) frame(kind byte, payload []byte) error {
 		if rs.lists != rs.readLists || rs.rows != rs.readRows {
 			return fmt.Errorf("it holds %d rows and %d lists instead of %d and %d", rs.readRows, rs.readLists, rs.rows, rs.lists)
 		}
-		if want := binary.BigEndian.Uint64(payload); want != rs.state.hash {
-			return fmt.Errorf("its state's hash is %016x, that of its rows is %016x", want, rs.state.hash)
+		if want := binary.BigEndian.Uint64(payload); want != rs.readHash {
+			return fmt.Errorf("its state's hash is %016x, that of its rows is %016x", want, rs.readHash)
 		}
 	default:
 		return fmt.Errorf("unknown frame kind %#x", kind)
@@ -151,8 +153,14 @@ func (rs *restorer) list(r *reader) error {
 		return fmt.Errorf("unknown table number %d", code)
 	}
 	rs.readLists++
+	if rs.rebase != nil {
+		index = rs.rebase.index
+	}
 	rs.state.tables[code] = max(rs.state.tables[code], index)
-	return rs.insert(tableLists, &listRecord{table: table, projectID: string(project), index: index})
+	if rs.w != nil {
+		rs.w.list(&listRecord{table: table, projectID: string(project), index: index})
+	}
+	return nil
 }
 
 func (rs *restorer) row(r *reader) error {
@@ -174,11 +182,14 @@ func (rs *restorer) row(r *reader) error {
 	m.CreateIndex, m.ModifyIndex = create, modify
 	if c, ok := row.(*structs.Container); ok {
 		c.AssignIndex = assign
-		if c.HostID != "" && rs.txn != nil {
-			u := rs.usage[c.HostID]
+		for _, hostID := range c.Hosts() {
+			if rs.w == nil {
+				break
+			}
+			u := rs.usage[hostID]
 			if u == nil {
 				u = new(Usage)
-				rs.usage[c.HostID] = u
+				rs.usage[hostID] = u
 			}
 			u.Add(c)
 		}
@@ -186,10 +197,21 @@ func (rs *restorer) row(r *reader) error {
 	if err := checkChange(&structs.Change{Table: table, ID: m.ID, Row: row}); err != nil {
 		return err
 	}
-	rec := &record{row: row, hash: hashRow(code, row, b)}
+	rec := &record{row: row, hash: rowHash(row, b)}
 	rs.readRows++
+	if rs.seen != nil {
+		rs.seen(row)
+	}
+	rs.readHash += rec.hash
+	if rs.rebase != nil {
+		rs.rebase.row(row)
+		rec.hash = rowHash(row, nil)
+	}
 	rs.state.hash += rec.hash
-	return rs.insert(string(table), rec)
+	if rs.w != nil {
+		rs.w.put(table, nil, rec)
+	}
+	return nil
 }
 
 // frameReader takes frames off a stream.

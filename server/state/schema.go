@@ -1,12 +1,6 @@
 package state
 
-import (
-	"fmt"
-
-	"github.com/hashicorp/go-memdb"
-
-	"github.com/stackforge/magnum/structs"
-)
+import "github.com/stackforge/magnum/structs"
 
 // record is what the tables hold: a row and what is kept beside it. It is
 // never modified once it is in a table; readers share it.
@@ -23,12 +17,6 @@ type listRecord struct {
 	index     uint64
 }
 
-// usageRecord is the usage of one host; there is none for an empty host.
-type usageRecord struct {
-	hostID string
-	usage  Usage
-}
-
 // tableCodes are the numbers of the tables in entries, snapshots and hashes.
 // A number is never used for another table.
 var tableCodes = map[structs.Table]byte{
@@ -40,6 +28,7 @@ var tableCodes = map[structs.Table]byte{
 	structs.TableContainers:  6,
 	structs.TableIdempotency: 7,
 	structs.TableActions:     8,
+	structs.TableTokens:      9,
 }
 
 // tableOf is tableCodes turned around.
@@ -51,109 +40,105 @@ var tableOf = func() map[byte]structs.Table {
 	return tables
 }()
 
-const maxTables = 9 // one more than the highest table code
+const maxTables = 10 // one more than the highest table code
 
-// The tables of this package's own, and the indexes. Each index of a row costs
-// some 400 bytes and 4 microseconds of each write, so there is one only where
-// a scan would be too slow, and waiting and shared hold few rows.
+// The indexes. Each one that a row is in costs some 80 bytes and a microsecond of
+// each write of it, so there is one only where a scan would be too slow, and
+// waiting and shared hold few rows.
 const (
-	tableLists = "lists" // listRecord by (table, project)
-	tableUsage = "usage" // usageRecord by host
-
-	indexID      = "id"      // the row's ID
-	indexList    = "list"    // (project, seq)
-	indexName    = "name"    // (project, name, seq), hashed
-	indexHost    = "host"    // containers that are placed: (host, assign index, seq)
-	indexBay     = "bay"     // hosts and containers: (bay, seq)
-	indexWaiting = "waiting" // containers that wait for a host: (bay, seq)
-	indexShared  = "shared"  // shared bays: seq
+	indexID      = iota // the row's ID
+	indexList           // (project, seq)
+	indexName           // (project, name, seq), hashed
+	indexHost           // containers that are placed: (host, assign index, seq), for each of their hosts
+	indexBay            // hosts and containers: (bay, seq)
+	indexWaiting        // containers that wait for a host: (bay, seq)
+	indexShared         // shared bays: seq
+	numIndexes
 )
 
-// keyOf makes a memdb index of a function from a row to its key. A nil key
-// leaves the row out of the index.
-type keyOf func(r *record) []byte
+// rows are the rows of one table, by each of its indexes.
+type rows [numIndexes]tree[record]
 
-// FromObject returns the key of a record.
-func (f keyOf) FromObject(object any) (bool, []byte, error) {
-	key := f(object.(*record))
-	return key != nil, key, nil
-}
+// keyOf appends the n-th key that the row has in an index to b; nil if it has no
+// more.
+type keyOf func(b []byte, row structs.Row, n int) []byte
 
-// FromArgs returns the key that a reader has built.
-func (keyOf) FromArgs(args ...any) ([]byte, error) { return keyArg(args) }
-
-func keyArg(args []any) ([]byte, error) {
-	if len(args) == 1 {
-		if key, ok := args[0].([]byte); ok {
-			return key, nil
+// single makes a keyOf for rows that have one key, nil if a row has none.
+func single(key func(b []byte, row structs.Row) []byte) keyOf {
+	return func(b []byte, row structs.Row, n int) []byte {
+		if n > 0 {
+			return nil
 		}
+		return key(b, row)
 	}
-	return nil, fmt.Errorf("a lookup takes one key of bytes, not %v", args)
 }
 
-// keyOfOwn is keyOf for this package's own tables.
-type keyOfOwn[T any] func(*T) []byte
-
-// FromObject returns the key of an own record.
-func (f keyOfOwn[T]) FromObject(object any) (bool, []byte, error) {
-	return true, f(object.(*T)), nil
+// bySeq is single for keys that end with the row's Seq, which makes them its own.
+// Rows that have none, such as records of actions, have their ID there, too.
+func bySeq(key func(b []byte, row structs.Row) []byte) keyOf {
+	return single(func(b []byte, row structs.Row) []byte { return ended(key(b, row), row) })
 }
 
-// FromArgs returns the key that a reader has built.
-func (keyOfOwn[T]) FromArgs(args ...any) ([]byte, error) { return keyArg(args) }
+func ended(key []byte, row structs.Row) []byte {
+	if m := row.Base(); key != nil && m.Seq == 0 {
+		return appendID(key, m.ID)
+	}
+	return key
+}
 
-func newSchema() *memdb.DBSchema {
-	schema := &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
-		tableLists: {Name: tableLists, Indexes: map[string]*memdb.IndexSchema{
-			indexID: {Name: indexID, Unique: true, Indexer: keyOfOwn[listRecord](func(l *listRecord) []byte { return listKey(l.table, l.projectID) })},
-		}},
-		tableUsage: {Name: tableUsage, Indexes: map[string]*memdb.IndexSchema{
-			indexID: {Name: indexID, Unique: true, Indexer: keyOfOwn[usageRecord](func(u *usageRecord) []byte { return idKey(u.hostID) })},
-		}},
-	}}
+// schema has the keys of the rows of each table, by its code; nil where it has no
+// such index.
+var schema = func() (schema [maxTables][numIndexes]keyOf) {
 	for _, table := range structs.Tables {
-		indexes := map[string]*memdb.IndexSchema{
-			indexID: {Name: indexID, Unique: true, Indexer: keyOf(func(r *record) []byte { return idKey(r.row.Base().ID) })},
-		}
-		add := func(name string, f keyOf) {
-			indexes[name] = &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: f}
-		}
-		add(indexList, func(r *record) []byte { m := r.row.Base(); return seqKey(m.ProjectID, m.Seq) })
+		indexes := &schema[tableCodes[table]]
+		indexes[indexID] = single(func(b []byte, row structs.Row) []byte { return appendID(b, row.Base().ID) })
+		indexes[indexList] = bySeq(func(b []byte, row structs.Row) []byte { m := row.Base(); return appendSeq(b, m.ProjectID, m.Seq) })
 		if _, named := nameOf(structs.NewRow(table)); named {
-			add(indexName, func(r *record) []byte {
-				m := r.row.Base()
-				name, _ := nameOf(r.row)
-				return nameKey(m.ProjectID, name, m.Seq)
+			indexes[indexName] = bySeq(func(b []byte, row structs.Row) []byte {
+				m := row.Base()
+				name, _ := nameOf(row)
+				return appendName(b, m.ProjectID, name, m.Seq)
 			})
 		}
-		switch table {
-		case structs.TableBays:
-			add(indexShared, func(r *record) []byte {
-				if b := r.row.(*structs.Bay); b.Shared {
-					return numberKey(b.Seq)
-				}
-				return nil
-			})
-		case structs.TableHosts:
-			add(indexBay, func(r *record) []byte { h := r.row.(*structs.Host); return seqKey(h.BayID, h.Seq) })
-		case structs.TableContainers:
-			add(indexBay, func(r *record) []byte { c := r.row.(*structs.Container); return seqKey(c.BayID, c.Seq) })
-			add(indexHost, func(r *record) []byte {
-				if c := r.row.(*structs.Container); c.HostID != "" {
-					return assignKey(c.HostID, c.AssignIndex, c.Seq)
-				}
-				return nil
-			})
-			add(indexWaiting, func(r *record) []byte {
-				if c := r.row.(*structs.Container); waits(c) {
-					return seqKey(c.BayID, c.Seq)
-				}
-				return nil
-			})
-		}
-		schema.Tables[string(table)] = &memdb.TableSchema{Name: string(table), Indexes: indexes}
 	}
+	schema[tableCodes[structs.TableBays]][indexShared] = bySeq(func(b []byte, row structs.Row) []byte {
+		if bay := row.(*structs.Bay); bay.Shared {
+			return appendNumber(b, bay.Seq)
+		}
+		return nil
+	})
+	schema[tableCodes[structs.TableHosts]][indexBay] = bySeq(func(b []byte, row structs.Row) []byte {
+		h := row.(*structs.Host)
+		return appendSeq(b, h.BayID, h.Seq)
+	})
+	containers := &schema[tableCodes[structs.TableContainers]]
+	containers[indexBay] = bySeq(func(b []byte, row structs.Row) []byte {
+		c := row.(*structs.Container)
+		return appendSeq(b, c.BayID, c.Seq)
+	})
+	containers[indexHost] = hostKey
+	containers[indexWaiting] = bySeq(func(b []byte, row structs.Row) []byte {
+		if c := row.(*structs.Container); waits(c) {
+			return appendSeq(b, c.BayID, c.Seq)
+		}
+		return nil
+	})
 	return schema
+}()
+
+// hostKey has a key for each host on which the container has a placement.
+func hostKey(b []byte, row structs.Row, n int) []byte {
+	c := row.(*structs.Container)
+	if c.HostID != "" && len(c.Priors) == 0 {
+		if n > 0 {
+			return nil
+		}
+		return ended(appendAssign(b, c.HostID, c.AssignIndex, c.Seq), c)
+	}
+	if hosts := c.Hosts(); n < len(hosts) {
+		return ended(appendAssign(b, hosts[n], c.AssignIndex, c.Seq), c)
+	}
+	return nil
 }
 
 // waits reports whether the container is to be placed as soon as there is room.
@@ -174,11 +159,8 @@ func nameOf(row structs.Row) (name string, ok bool) {
 		return r.Name, true
 	case *structs.Container:
 		return r.Name, true
+	case *structs.Token:
+		return r.Name, true
 	}
 	return "", false
-}
-
-// listKey is the key of the list of a table in a project.
-func listKey(table structs.Table, projectID string) []byte {
-	return appendID(append(newKey(1), tableCodes[table]), projectID)
 }

@@ -1,9 +1,8 @@
 package state
 
 import (
+	"cmp"
 	"iter"
-
-	"github.com/hashicorp/go-memdb"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -11,18 +10,13 @@ import (
 // Snapshot is the state as it was after one entry. Any number of goroutines
 // may read it. The rows that it returns are shared: never modify one.
 type Snapshot struct {
-	txn     *memdb.Txn // read-only
 	index   uint64
 	hash    uint64
 	lastSeq uint64
 	tables  [maxTables]uint64 // ListIndex of AllProjects, by table code
-}
-
-// Check returns the error with which Apply would refuse the changes on this
-// state, nil if it would carry them out. Nothing is written.
-func (s *Snapshot) Check(changes []structs.Change) error {
-	_, err := s.fold(changes)
-	return err
+	rows    [maxTables]rows   // by table code
+	lists   tree[listRecord]  // by table and project
+	usages  tree[Usage]       // by host; none for an empty one
 }
 
 // Index returns the index of the last entry that is in the snapshot.
@@ -40,7 +34,7 @@ func (s *Snapshot) ListIndex(table structs.Table, projectID string) uint64 {
 	if projectID == AllProjects {
 		return s.tables[tableCodes[table]]
 	}
-	if l, ok := s.first(tableLists, listKey(table, projectID)).(*listRecord); ok {
+	if l := s.lists.get(listKey(table, projectID)); l != nil {
 		return l.index
 	}
 	return 0
@@ -73,6 +67,9 @@ func (s *Snapshot) Node(id string) *structs.Node { return get[structs.Node](s, s
 // Host returns the row, nil if there is none.
 func (s *Snapshot) Host(id string) *structs.Host { return get[structs.Host](s, structs.TableHosts, id) }
 
+// Hosts returns how many hosts there are.
+func (s *Snapshot) Hosts() int { return s.table(structs.TableHosts)[indexID].size }
+
 // Container returns the row, nil if there is none.
 func (s *Snapshot) Container(id string) *structs.Container {
 	return get[structs.Container](s, structs.TableContainers, id)
@@ -83,19 +80,24 @@ func (s *Snapshot) IdempotencyKey(id string) *structs.IdempotencyKey {
 	return get[structs.IdempotencyKey](s, structs.TableIdempotency, id)
 }
 
+// Token returns the row, nil if there is none.
+func (s *Snapshot) Token(id string) *structs.Token {
+	return get[structs.Token](s, structs.TableTokens, id)
+}
+
 // Usage returns what the containers of the host have reserved. The value is
 // the caller's: adding to it changes nothing here.
 func (s *Snapshot) Usage(hostID string) Usage { return s.usage(hostID).Clone() }
 
 // usage returns the store's own Usage, which must not be modified.
 func (s *Snapshot) usage(hostID string) *Usage {
-	if u, ok := s.first(tableUsage, idKey(hostID)).(*usageRecord); ok {
-		return &u.usage
+	if u := s.usages.get(idKey(hostID)); u != nil {
+		return u
 	}
 	return &Usage{}
 }
 
-// ContainersOnHost returns the containers that are placed on the host, those
+// ContainersOnHost returns the containers that have a placement on the host, those
 // first whose assignment changed longest ago.
 func (s *Snapshot) ContainersOnHost(hostID string) iter.Seq[*structs.Container] {
 	return s.AssignedSince(hostID, 0)
@@ -104,14 +106,27 @@ func (s *Snapshot) ContainersOnHost(hostID string) iter.Seq[*structs.Container] 
 // AssignedSince returns the containers of the host whose AssignIndex is above
 // the index (all of them if it is 0), in the order of AssignIndex.
 func (s *Snapshot) AssignedSince(hostID string, index uint64) iter.Seq[*structs.Container] {
-	start := assignKey(hostID, index+1, 0)
+	start := appendAssign(make([]byte, 0, keySize), hostID, index+1, 0)
 	if index == 0 {
 		start = idKey(hostID) // also one that was placed without Assign
 	}
 	if hostID == "" || index+1 == 0 {
 		return func(func(*structs.Container) bool) {}
 	}
-	return scan(s, structs.TableContainers, indexHost, start, func(c *structs.Container) bool { return c.HostID == hostID })
+	return func(yield func(*structs.Container) bool) {
+		var last *structs.Container
+		// Behind the host's keys come those of the next one, where a container
+		// that is on both stands again.
+		mine := func(c *structs.Container) bool {
+			again := last != nil && (cmp.Or(cmp.Compare(c.AssignIndex, last.AssignIndex), cmp.Compare(c.Seq, last.Seq)) < 0 || c.ID == last.ID)
+			return c.On(hostID) && !again && (index == 0 || c.AssignIndex > index)
+		}
+		for c := range scan(s, structs.TableContainers, indexHost, start, mine) {
+			if last = c; !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // ContainersInBay returns the containers of the bay, placed or not, in the
@@ -172,35 +187,18 @@ func (s *Snapshot) record(table structs.Table, id string) *record {
 	if id == "" || tableCodes[table] == 0 {
 		return nil
 	}
-	r, _ := s.first(string(table), idKey(id)).(*record)
-	return r
+	return s.table(table)[indexID].get(idKey(id))
 }
 
-// first returns what stands in the table under the key, nil if nothing does.
-func (s *Snapshot) first(table string, key []byte) any {
-	object, err := s.txn.First(table, indexID, key)
-	if err != nil {
-		panic("state: " + err.Error()) // no such table or index: a mistake in this package
-	}
-	return object
-}
-
-// seek returns an iterator over the index from the key on.
-func (s *Snapshot) seek(table, index string, start []byte) memdb.ResultIterator {
-	it, err := s.txn.LowerBound(table, index, start)
-	if err != nil {
-		panic("state: " + err.Error()) // no such table or index: a mistake in this package
-	}
-	return it
-}
+func (s *Snapshot) table(table structs.Table) *rows { return &s.rows[tableCodes[table]] }
 
 // scan returns the rows of the index from the key on, for as long as they are
 // in the range.
-func scan[T any](s *Snapshot, table structs.Table, index string, start []byte, in func(*T) bool) iter.Seq[*T] {
+func scan[T any](s *Snapshot, table structs.Table, index int, start []byte, in func(*T) bool) iter.Seq[*T] {
 	return func(yield func(*T) bool) {
-		it := s.seek(string(table), index, start)
-		for object := it.Next(); object != nil; object = it.Next() {
-			row := any(object.(*record).row).(*T)
+		it := s.table(table)[index].seek(start)
+		for r := it.next(); r != nil; r = it.next() {
+			row := any(r.row).(*T)
 			if !in(row) || !yield(row) {
 				return
 			}

@@ -2,11 +2,8 @@ package state
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
-
-	"github.com/hashicorp/go-memdb"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -15,28 +12,20 @@ import (
 // Apply and Restore; any number may read Snapshots and Subscribe.
 type Store struct {
 	writing sync.Mutex // held by Apply and Restore
-	db      *memdb.MemDB
 	current atomic.Pointer[Snapshot]
 	topics  topics
 	events  events
 	waiters waiters
 
 	prepared atomic.Pointer[prepared] // what Entry may find
+	taken    atomic.Pointer[prepared] // what Entry has found, for the Apply that follows
 }
 
 // New returns an empty store at index 0.
 func New() *Store {
-	s := &Store{db: newDB()}
-	s.current.Store(&Snapshot{txn: s.db.Txn(false)})
+	s := new(Store)
+	s.current.Store(new(Snapshot))
 	return s
-}
-
-func newDB() *memdb.MemDB {
-	db, err := memdb.NewMemDB(newSchema())
-	if err != nil {
-		panic(fmt.Sprintf("state: the schema of the tables is wrong: %v", err)) // a mistake in this package; any test shows it
-	}
-	return db
 }
 
 // Snapshot returns the state of this instant. It costs nothing, stays as it is
@@ -68,16 +57,14 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	if index <= before.index {
 		return structs.Errorf(structs.CodeInternal, "entry %d comes after entry %d is applied", index, before.index)
 	}
-	steps, err := before.fold(changes)
+	steps, err := s.fold(before, changes)
 	if err != nil {
 		return err
 	}
 	after := *before
 	after.index = index
 	if len(steps) > 0 {
-		if err := s.write(before, &after, steps); err != nil {
-			return err
-		}
+		before.write(&after, steps)
 	}
 	s.publish(&after)
 	s.events.record(index, steps)
@@ -85,29 +72,17 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	return nil
 }
 
-// write carries out the steps in one transaction.
-func (s *Store) write(before, after *Snapshot, steps []*step) error {
-	txn := s.db.Txn(true)
-	defer txn.Abort() // does nothing after Commit
+// write makes of after, a copy of s, what the steps come to.
+func (s *Snapshot) write(after *Snapshot, steps []*step) {
+	w := newWriter(after)
 	for _, st := range steps {
-		hash, err := st.write(txn, after.index)
-		if err != nil {
-			return structs.Errorf(structs.CodeInternal, "%s: row %q: %w", st.table, st.id, err)
-		}
-		after.hash += hash
+		after.hash += st.write(w, after.index)
 		if st.row != nil {
 			after.lastSeq = max(after.lastSeq, st.row.Base().Seq)
 		}
 	}
-	if err := writeLists(txn, steps, after.index, &after.tables); err != nil {
-		return structs.Errorf(structs.CodeInternal, "list indexes: %w", err)
-	}
-	if err := before.writeUsage(txn, steps); err != nil {
-		return structs.Errorf(structs.CodeInternal, "usage of hosts: %w", err)
-	}
-	txn.Commit()
-	after.txn = s.db.Txn(false)
-	return nil
+	writeLists(w, steps, after.index)
+	s.writeUsage(w, steps)
 }
 
 func (s *Store) publish(now *Snapshot) {

@@ -173,10 +173,17 @@ func (t *topics) publishLists(st *step) {
 func (t *topics) publishHosts(st *step) {
 	before, after := st.containers()
 	if after != nil && st.assign {
-		fire(t.first[TopicHost(after.HostID)])
+		for _, hostID := range after.Hosts() {
+			fire(t.first[TopicHost(hostID)])
+		}
 	}
-	if before != nil && (after == nil || after.HostID != before.HostID) {
-		fire(t.first[TopicHost(before.HostID)])
+	if before == nil || after != nil && sameHosts(before, after) {
+		return
+	}
+	for _, hostID := range before.Hosts() {
+		if after == nil || !after.On(hostID) {
+			fire(t.first[TopicHost(hostID)])
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
@@ -24,9 +25,12 @@ type Fake struct {
 	mu         sync.Mutex
 	down       bool
 	nextID     int
-	containers map[string]*process // by engine id
-	images     map[string]bool
-	pulling    chan struct{} // not nil: pulls wait until it is closed
+	containers map[string]*process       // by engine id
+	images     map[string]*structs.Image // on the engine, by the first name
+	pushed     map[string]bool           // in a registry, but not on the engine
+	volumes    map[volume]time.Time      // when each was made
+	disk       backend.Disk              // without the images
+	pulling    chan struct{}             // not nil: pulls wait until it is closed
 	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool
@@ -44,7 +48,9 @@ type process struct {
 	backend.Container
 	owner   backend.Owner
 	spec    structs.ContainerSpec
-	manual  bool // stopped by hand: its restart policy rests
+	project string
+	image   *structs.Image // that it was made of; nil if there was none
+	manual  bool           // stopped by hand: its restart policy rests
 	stdout  []byte
 	stderr  []byte
 	reads   bool              // copies its standard input to its output
@@ -67,7 +73,8 @@ const Image = "magnum-test/busybox:latest"
 // NewFake returns an engine that has one image, Image.
 func NewFake() *Fake {
 	return &Fake{
-		containers: make(map[string]*process), images: map[string]bool{Image: true},
+		containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
+		disk:    backend.Disk{Used: 40 << 30, Free: 60 << 30},
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
 		updates: make(map[backend.Ref]int), signals: make(map[backend.Ref][]string),
@@ -249,6 +256,7 @@ func (f *Fake) fetch(ctx context.Context, spec *structs.ContainerSpec, progress 
 	defer f.mu.Unlock()
 	if spec.PullPolicy != structs.PullNever {
 		f.pulls++
+		f.fetchLocked(spec.Image)
 	}
 	if !f.hasImageLocked(spec.Image) {
 		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf("image %s can't be pulled: not found", spec.Image)}
@@ -256,14 +264,7 @@ func (f *Fake) fetch(ctx context.Context, spec *structs.ContainerSpec, progress 
 	return nil
 }
 
-func (f *Fake) hasImageLocked(ref string) bool {
-	for have := range f.images {
-		if backend.SameImage(have, ref) {
-			return true
-		}
-	}
-	return false
-}
+func (f *Fake) hasImageLocked(ref string) bool { return f.imageLocked(ref) != nil }
 
 // listen lets Say reach a pull that waits.
 func (f *Fake) listen(progress func(string)) (leave func()) {
@@ -304,6 +305,15 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID)}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
+	p.image, p.project = f.imageLocked(req.Spec.Image), req.ProjectID
+	if p.image != nil {
+		p.image.UsedAt = structs.Time{Time: time.Now()}
+	}
+	for _, m := range req.Spec.Volumes {
+		if v := (volume{req.ProjectID, m.Name}); m.Name != "" && f.volumes[v].IsZero() {
+			f.volumes[v] = time.Now()
+		}
+	}
 	f.creates[req.Ref]++
 	f.changedLocked(p, backend.EventCreated)
 	c := p.Container

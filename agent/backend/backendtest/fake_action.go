@@ -87,7 +87,7 @@ func (f *Fake) exitLocked(p *process, code int) {
 	f.changedLocked(p, backend.EventChanged)
 	policy := p.spec.RestartPolicy
 	again := policy.Always() || policy.Name == structs.RestartOnFailure && code != 0 && (policy.MaxRetries == 0 || p.RestartCount < policy.MaxRetries)
-	if again && !p.manual && p.RestartCount < 10 { // the real one would slow down instead
+	if again && p.spec.Exclusive == structs.ExclusiveNo && !p.manual && p.RestartCount < 10 { // the real one would slow down instead
 		p.RestartCount++
 		f.startLocked(p)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
 // This file is what happens to a Fake behind the agent's back.
@@ -74,7 +75,7 @@ func (f *Fake) Up() {
 	defer f.mu.Unlock()
 	f.down = false
 	for _, p := range f.containers {
-		if p.State == backend.StateExited && !p.manual && p.spec.RestartPolicy.Always() {
+		if p.State == backend.StateExited && !p.manual && p.spec.RestartPolicy.Always() && p.spec.Exclusive == structs.ExclusiveNo {
 			f.startLocked(p)
 		}
 	}
@@ -91,14 +92,28 @@ func (f *Fake) Add(req backend.CreateRequest) {
 func (f *Fake) AddImage(ref string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.images[ref] = true
+	f.images[ref] = newImage(ref)
+}
+
+// PutImage has an image on the engine under its first name.
+func (f *Fake) PutImage(img structs.Image) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.images[img.Names[0]] = &img
+}
+
+// SetDisk says how full the engine's file system is without the images.
+func (f *Fake) SetDisk(d backend.Disk) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disk = d
 }
 
 // ImportImage makes an image available on the engine, as docker tag does.
 func (f *Fake) ImportImage(ref string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.images[ref] = true
+	f.images[ref] = newImage(ref)
 	for _, w := range f.watchers {
 		w.queue <- backend.Event{Kind: backend.EventImage, Image: ref}
 	}

@@ -40,7 +40,7 @@ func StartNode(ctx context.Context, program, dir, image string) (n *Node, err er
 	if n.Server, err = StartServer(ctx, program, dir); err != nil {
 		return nil, err
 	}
-	n.Agent, err = Start(ctx, filepath.Dir(n.Dir), "agent", program, "agent", "-server", n.Addr, "-data-dir", n.Dir, "-name", "rig")
+	n.Agent, err = Start(ctx, filepath.Dir(n.Dir), "agent", program, "agent", "-server", n.Addr, "-gossip=false", "-data-dir", n.Dir, "-name", "rig", "-image-gc-high", "0")
 	if err != nil {
 		n.Stop()
 		return nil, err
@@ -80,15 +80,22 @@ func (n *Node) Delete(ctx context.Context, uuid string) error {
 // End stops both and removes what they have run and kept.
 func (n *Node) End() {
 	n.Agent.Stop()
+	RemoveContainers(n.Engine, n.Dir)
+	n.Server.End()
+}
+
+// RemoveContainers removes what the agent of a data directory has run.
+func RemoveContainers(engine *docker.Client, dir string) {
+	host, err := os.ReadFile(filepath.Join(dir, "agent", "host_id"))
+	if err != nil {
+		return // it had no time to become a host
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	if host, err := os.ReadFile(filepath.Join(n.Dir, "agent", "host_id")); err == nil {
-		list, _ := n.Engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+strings.TrimSpace(string(host))))})
-		Workers(8, len(list), func(i int) error {
-			return n.Engine.ContainerRemove(ctx, list[i].ID, container.RemoveOptions{Force: true})
-		})
-	}
-	n.Server.End()
+	list, _ := engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+strings.TrimSpace(string(host))))})
+	Workers(8, len(list), func(i int) error {
+		return engine.ContainerRemove(ctx, list[i].ID, container.RemoveOptions{Force: true})
+	})
 }
 
 // Workers does n things, so many at a time, and returns the first error.

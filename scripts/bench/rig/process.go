@@ -46,6 +46,12 @@ func (p *Process) Stop() {
 	}
 }
 
+// Kill ends the process as a power cut would, and waits for it.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
 // Tail returns the end of the process's output.
 func (p *Process) Tail() string {
 	out, _ := os.ReadFile(p.log)

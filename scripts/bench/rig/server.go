@@ -64,7 +64,7 @@ func (s *Server) Restart() error {
 
 func (s *Server) start() (err error) {
 	_, port, _ := net.SplitHostPort(s.Addr)
-	s.Process, err = Start(s.ctx, filepath.Dir(s.Dir), "server", s.program, "server", "-data-dir", s.Dir, "-http-port", port, "-raft-port", s.raftPort)
+	s.Process, err = Start(s.ctx, filepath.Dir(s.Dir), "server", s.program, "server", "-data-dir", s.Dir, "-http-port", port, "-raft-port", s.raftPort, "-gossip-port", "-1")
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 // Command yardstick is what magnum is measured against where there is no other
 // program to measure: the least that a server has to do. Its handlers decode
 // the same bodies and write the same bytes, and one of them commits the same
-// bytes to the same kind of log, with nothing decided and nothing kept.
+// bytes to the same log, with nothing decided and nothing kept.
 //
 // scripts/bench starts it as a process of its own, as the magnum server is.
 package main
@@ -19,9 +19,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 
+	"github.com/stackforge/magnum/server/raftlog/wal"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -87,17 +86,17 @@ func answer(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // a client that has left needs no answer
 }
 
-// open starts a Raft of one server as magnum's log does, on a store of the
-// same kind with the same options, and waits until it leads.
+// open starts a Raft of one server as magnum's log does, on the same store, and
+// waits until it leads.
 func open(dir string) (*raft.Raft, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	store, err := raftboltdb.New(raftboltdb.Options{
-		Path:                    filepath.Join(dir, "log.db"),
-		BoltOptions:             &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
-		MsgpackUseNewTimeFormat: true,
-	})
+	store, err := wal.Open(filepath.Join(dir, "log"), nil)
+	if err != nil {
+		return nil, err
+	}
+	stable, err := wal.OpenStable(filepath.Join(dir, "stable.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +109,7 @@ func open(dir string) (*raft.Raft, error) {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 350*time.Millisecond, 350*time.Millisecond, 250*time.Millisecond
 	c.NoLegacyTelemetry = true
 	addr, transport := raft.NewInmemTransport("yardstick")
-	r, err := raft.NewRaft(c, nothing{}, logs, store, raft.NewInmemSnapshotStore(), transport)
+	r, err := raft.NewRaft(c, nothing{}, logs, stable, raft.NewInmemSnapshotStore(), transport)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,221 @@
+package backendtest
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// This file is the images and volumes of a Fake.
+
+// volume identifies a volume.
+type volume struct{ project, name string }
+
+// newImage is an image that has just come to the engine.
+func newImage(ref string) *structs.Image {
+	now := structs.Time{Time: time.Now()}
+	return &structs.Image{ID: "sha256:" + backend.Hash(&structs.ContainerSpec{Image: ref}), Names: []string{ref}, Size: 1 << 20, CreatedAt: now, PulledAt: now}
+}
+
+// imageLocked returns the image of a name or ID, nil if the engine has none.
+func (f *Fake) imageLocked(ref string) *structs.Image {
+	for _, img := range f.images {
+		if img.ID == ref || slices.ContainsFunc(img.Names, func(have string) bool { return backend.SameImage(have, ref) }) {
+			return img
+		}
+	}
+	return nil
+}
+
+// fetchLocked takes an image from the registry, if it is there.
+func (f *Fake) fetchLocked(ref string) {
+	if f.pushed[ref] {
+		f.images[ref] = newImage(ref)
+	}
+}
+
+// engine asks the seam, and whether the engine answers.
+func (f *Fake) engine(ctx context.Context, op string) error {
+	if err := errors.Join(ctx.Err(), f.fault(op, backend.Ref{})); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return errDown
+	}
+	return nil
+}
+
+// PushImage makes an image available in a registry, but not on the engine.
+func (f *Fake) PushImage(ref string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pushed[ref] = true
+}
+
+// Images lists the engine's images.
+func (f *Fake) Images(ctx context.Context) ([]structs.Image, error) {
+	if err := f.engine(ctx, "images"); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	images := []structs.Image{}
+	for _, img := range f.images {
+		seen := *img
+		seen.InUse = f.imageUsedLocked(img)
+		images = append(images, seen)
+	}
+	return images, nil
+}
+
+func (f *Fake) imageUsedLocked(img *structs.Image) bool {
+	for _, p := range f.containers {
+		if p.image == img {
+			return true
+		}
+	}
+	return false
+}
+
+// PullImage waits for a pull.
+func (f *Fake) PullImage(ctx context.Context, ref string, _ *structs.Registry, progress func(string)) error {
+	if err := f.engine(ctx, "image pull"); err != nil {
+		return err
+	}
+	return f.fetch(ctx, &structs.ContainerSpec{Image: ref, PullPolicy: structs.PullAlways}, progress)
+}
+
+// LoadImages reads the names of a tar stream as docker save writes it.
+func (f *Fake) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
+	if err := f.engine(ctx, "image load"); err != nil {
+		return nil, err
+	}
+	var manifest []struct{ RepoTags []string }
+	from := &reader{r: r}
+	refuse := func(err error) error {
+		if from.err != nil {
+			return from.err
+		}
+		return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf("the archive can't be loaded: %v", err)}
+	}
+	for in := tar.NewReader(from); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, refuse(err)
+		}
+		var content strings.Builder
+		if _, err := io.Copy(&content, in); err != nil {
+			return nil, refuse(err)
+		}
+		if h.Name == "manifest.json" {
+			if err := json.Unmarshal([]byte(content.String()), &manifest); err != nil {
+				return nil, refuse(err)
+			}
+		}
+	}
+	if _, err := io.Copy(io.Discard, from); err != nil {
+		return nil, err
+	}
+	if len(manifest) == 0 {
+		return nil, refuse(errors.New("it has no manifest.json"))
+	}
+	var names []string
+	for _, m := range manifest {
+		names = append(names, m.RepoTags...)
+	}
+	for _, n := range names {
+		f.ImportImage(n)
+	}
+	return names, nil
+}
+
+// RemoveImage removes an image, which stays in its registry.
+func (f *Fake) RemoveImage(ctx context.Context, id string) error {
+	if err := f.engine(ctx, "image remove"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	img := f.imageLocked(id)
+	if img == nil {
+		return nil
+	}
+	if f.imageUsedLocked(img) {
+		return &backend.Failure{Reason: backend.ErrInUse, Msg: fmt.Sprintf("image %s is used by a container: delete that first", id)}
+	}
+	delete(f.images, img.Names[0])
+	f.pushed[img.Names[0]] = true
+	return nil
+}
+
+// Disk tells how full the file system is, with the images.
+func (f *Fake) Disk(ctx context.Context) (backend.Disk, error) {
+	if err := f.engine(ctx, "disk"); err != nil {
+		return backend.Disk{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.disk
+	for _, img := range f.images {
+		d.Used, d.Free = d.Used+img.Size, d.Free-img.Size
+	}
+	return d, nil
+}
+
+// Volumes lists the volumes of a project, or of all.
+func (f *Fake) Volumes(ctx context.Context, projectID string) ([]structs.Volume, error) {
+	if err := f.engine(ctx, "volumes"); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	volumes := []structs.Volume{}
+	for v, made := range f.volumes {
+		if projectID == "" || projectID == v.project {
+			volumes = append(volumes, structs.Volume{Name: v.name, ProjectID: v.project, CreatedAt: structs.Time{Time: made}, UsedBy: f.volumeUsersLocked(v)})
+		}
+	}
+	return volumes, nil
+}
+
+func (f *Fake) volumeUsersLocked(v volume) []string {
+	users := []string{}
+	for _, p := range f.containers {
+		if p.project == v.project && slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
+			users = append(users, p.ContainerID)
+		}
+	}
+	return users
+}
+
+// RemoveVolume deletes a volume.
+func (f *Fake) RemoveVolume(ctx context.Context, projectID, name string) error {
+	if err := f.engine(ctx, "volume remove"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := volume{projectID, name}
+	if f.volumes[v].IsZero() {
+		return &backend.Failure{Reason: backend.ErrNoVolume, Msg: fmt.Sprintf("the host has no volume %q of this project", name)}
+	}
+	if users := f.volumeUsersLocked(v); len(users) > 0 {
+		return &backend.Failure{Reason: backend.ErrInUse, Msg: fmt.Sprintf("volume %s is used by container %s: delete that first", name, strings.Join(users, ", "))}
+	}
+	delete(f.volumes, v)
+	return nil
+}

@@ -1,0 +1,217 @@
+package backendtest
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing/iotest"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// This file is the suite's part on images and volumes. It removes only what it
+// has made: others may use the engine.
+
+// ImageArchive returns an image of the name as docker save writes it. Its one
+// file is of size bytes and belongs to no other image.
+func ImageArchive(name string, size int) ([]byte, error) {
+	content := append([]byte(structs.NewID()), bytes.Repeat([]byte("x"), size)...)
+	layer, err := tarOf(map[string][]byte{"file": content})
+	if err != nil {
+		return nil, err
+	}
+	config, err := json.Marshal(map[string]any{
+		"architecture": "amd64", "os": "linux", "config": map[string]any{"Cmd": []string{"/file"}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := json.Marshal([]any{map[string]any{"Config": "config.json", "RepoTags": []string{name}, "Layers": []string{"layer.tar"}}})
+	if err != nil {
+		return nil, err
+	}
+	return tarOf(map[string][]byte{"config.json": config, "layer.tar": layer, "manifest.json": manifest})
+}
+
+func tarOf(files map[string][]byte) ([]byte, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for name, content := range files {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(content); err != nil {
+			return nil, err
+		}
+	}
+	err := w.Close()
+	return buf.Bytes(), err
+}
+
+// imageName is a name that no other image has.
+func imageName() string { return "magnum-test/throw-away-" + structs.NewID() + ":1" }
+
+// load brings a new image to the engine, which goes with the test.
+func (x *bench) load() structs.Image {
+	x.Helper()
+	name := imageName()
+	raw, err := ImageArchive(name, 100_000)
+	x.must(err, "making an archive")
+	names, err := x.LoadImages(x.ctx, bytes.NewReader(raw))
+	x.must(err, "load")
+	if !slices.Equal(names, []string{name}) {
+		x.Fatalf("loaded %q, want %q", names, name)
+	}
+	img := x.image(name)
+	if img == nil {
+		x.Fatalf("image %s was loaded and is not there", name)
+	}
+	x.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := x.RemoveImage(ctx, img.ID); err != nil {
+			x.Errorf("removing %s: %v", name, err)
+		}
+	})
+	return *img
+}
+
+// image returns the image of a name, nil if the engine has none.
+func (x *bench) image(name string) *structs.Image {
+	x.Helper()
+	images, err := x.Images(x.ctx)
+	x.must(err, "images")
+	for _, img := range images {
+		if slices.Contains(img.Names, name) {
+			return &img
+		}
+	}
+	return nil
+}
+
+func testImages(x *bench) {
+	img := x.load()
+	name := img.Names[0]
+	if img.Size < 100_000 || img.InUse || !img.UsedAt.IsZero() || time.Since(img.PulledAt.Time).Abs() > time.Minute {
+		x.Fatalf("a new image is %+v", img)
+	}
+	spec := Sleeper()
+	spec.Image = name
+	c := x.create(spec)
+	x.look(c)
+	if now := x.image(name); now == nil || !now.InUse || time.Since(now.UsedAt.Time).Abs() > time.Minute {
+		x.Fatalf("an image in use is %+v", now)
+	}
+	x.wantReason(x.RemoveImage(x.ctx, img.ID), backend.ErrInUse)
+	if x.image(name) == nil {
+		x.Fatal("an image in use has lost its name")
+	}
+	x.must(x.Remove(x.ctx, c.EngineID), "remove")
+	if now := x.image(name); now == nil || now.InUse || now.UsedAt.IsZero() {
+		x.Fatalf("an image that was used is %+v", now)
+	}
+	for range 2 {
+		x.must(x.RemoveImage(x.ctx, img.ID), "removal")
+		if x.image(name) != nil {
+			x.Fatal("it is still there")
+		}
+	}
+}
+
+func testImagePull(x *bench) {
+	none := "127.0.0.1:1/magnum-test/" + structs.NewID() + ":1" // nobody listens there
+	err := x.PullImage(x.ctx, none, nil, func(string) {})
+	x.wantReason(err, backend.ErrNoImage)
+	if !strings.Contains(err.Error(), none) {
+		x.Fatalf("%q does not name the image", err)
+	}
+	ctx, cancel := context.WithCancel(x.ctx)
+	cancel()
+	if err := x.PullImage(ctx, none, nil, func(string) {}); !errors.Is(err, context.Canceled) {
+		x.Fatalf("a pull that nobody waits for ends with %v", err)
+	}
+}
+
+func testImageLoadBroken(x *bench) {
+	name := imageName()
+	raw, err := ImageArchive(name, 500_000)
+	x.must(err, "making an archive")
+	left := errors.New("left")
+	for what, r := range map[string]io.Reader{
+		"garbage": strings.NewReader(strings.Repeat("this is no archive ", 1000)),
+		"nothing": strings.NewReader(""),
+		"half":    bytes.NewReader(raw[:len(raw)/2]),
+		"broken":  io.MultiReader(bytes.NewReader(raw[:len(raw)/2]), iotest.ErrReader(left)),
+	} {
+		names, err := x.LoadImages(x.ctx, r)
+		if what == "broken" {
+			if !errors.Is(err, left) {
+				x.Errorf("%s: error is %v, want that of the source", what, err)
+			}
+		} else if !errors.Is(err, backend.ErrInvalid) {
+			x.Errorf("%s: %q, %v; want %v", what, names, err, backend.ErrInvalid)
+		}
+	}
+	if x.image(name) != nil {
+		x.Error("half an archive has left an image")
+	}
+}
+
+func testVolumes(x *bench) {
+	spec := Sleeper()
+	spec.Volumes = []structs.Mount{{Name: "data", Target: "/data"}, {Target: "/scratch", Type: structs.MountTmpfs}}
+	c := x.create(spec)
+	x.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := errors.Join(x.Remove(ctx, c.EngineID), x.RemoveVolume(ctx, x.proj, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
+			x.Error(err)
+		}
+	})
+	list := func(project string) []structs.Volume {
+		x.Helper()
+		volumes, err := x.Volumes(x.ctx, project)
+		x.must(err, "volumes")
+		return volumes
+	}
+	mine := list(x.proj)
+	if len(mine) != 1 || mine[0].Name != "data" || mine[0].ProjectID != x.proj || !slices.Equal(mine[0].UsedBy, []string{c.ContainerID}) || time.Since(mine[0].CreatedAt.Time).Abs() > time.Minute {
+		x.Fatalf("volumes are %+v", mine)
+	}
+	if others := list(structs.NewID()); len(others) != 0 {
+		x.Fatalf("another project sees %+v", others)
+	}
+	if !slices.ContainsFunc(list(""), func(v structs.Volume) bool { return v.ProjectID == x.proj }) {
+		x.Fatal("it is not among all volumes")
+	}
+	err := x.RemoveVolume(x.ctx, x.proj, "data")
+	x.wantReason(err, backend.ErrInUse)
+	if !strings.Contains(err.Error(), c.ContainerID) {
+		x.Fatalf("%q does not name the container", err)
+	}
+	x.wantReason(x.RemoveVolume(x.ctx, structs.NewID(), "data"), backend.ErrNoVolume)
+	x.must(x.Remove(x.ctx, c.EngineID), "remove")
+	x.must(x.RemoveVolume(x.ctx, x.proj, "data"), "removal of the volume")
+	x.wantReason(x.RemoveVolume(x.ctx, x.proj, "data"), backend.ErrNoVolume)
+	if left := list(x.proj); len(left) != 0 {
+		x.Fatalf("left are %+v", left)
+	}
+}
+
+func testDisk(x *bench) {
+	d, err := x.Disk(x.ctx)
+	x.must(err, "disk")
+	if d.Used <= 0 || d.Free <= 0 || d.Percent() <= 0 || d.Percent() >= 100 {
+		x.Fatalf("the disk is %+v, full to %.1f %%", d, d.Percent())
+	}
+}

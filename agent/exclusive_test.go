@@ -1,0 +1,294 @@
+package agent
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// exclusive is an assignment of a container that is to run in one copy only.
+func exclusive(id string, gen uint64, kind structs.Exclusive, policy string) structs.Assignment {
+	a := want(id, gen, structs.DesiredRunning)
+	spec := *a.Spec
+	spec.Exclusive, spec.RestartPolicy = kind, structs.RestartPolicy{Name: policy}
+	a.Spec = &spec
+	return a
+}
+
+// lease gives the host a lease from now on, as an acknowledged poll does.
+func (h *host) lease(length time.Duration) {
+	h.rec.renew(time.Now().Add(length), time.Second)
+	synctest.Wait()
+}
+
+// answer gives the reconciler a confirmed full answer to a poll sent in the
+// stance.
+func (h *host) answer(in stance, as ...structs.Assignment) {
+	h.rec.apply(&structs.Work{Full: true, Confirmed: true, Assignments: as}, false, in)
+	synctest.Wait()
+}
+
+func (h *host) runs(a structs.Assignment) bool {
+	c, ok := h.fake.Containers()[ref(a)]
+	return ok && c.State == backend.StateRunning
+}
+
+func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
+	for _, kind := range []structs.Exclusive{structs.ExclusiveYes, structs.ExclusiveLease} {
+		inHost(t, func(h *host) {
+			h.lease(time.Hour)
+			a := exclusive("c", 1, kind, structs.RestartAlways)
+			h.assign(a)
+			h.full(false, a)
+			if h.runs(a) || !h.rec.stance().proof {
+				t.Fatalf("%s: started without proof", kind)
+			}
+			h.expect(a, structs.ContainerCreating, false)
+			h.full(true, a)
+			if !h.runs(a) || h.rec.stance().proof {
+				t.Fatalf("%s: not started", kind)
+			}
+			h.settled(a, structs.ContainerRunning)
+			b := exclusive("d", 1, kind, structs.RestartNo) // what comes later needs no more
+			h.assign(b)
+			if !h.runs(b) {
+				t.Errorf("%s: the second one is not started", kind)
+			}
+		})
+	}
+}
+
+func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
+	inHost(t, func(h *host) {
+		a, b := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
+		h.full(true, a, b)
+		h.stop()
+		h.fake.Exit(ref(a), 1)
+		h.start()
+		h.assign(a, b)
+		h.after(5 * time.Minute)
+		h.counts(a, 1, 0) // not started again by the engine, nor by the agent
+		h.counts(b, 1, 0) // and what runs goes on
+		h.full(true, a, b)
+		h.after(time.Minute)
+		h.counts(a, 2, 0)
+		h.counts(b, 1, 0)
+	})
+}
+
+func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
+	inHost(t, func(h *host) {
+		nudges := 0
+		h.rec.nudge = func() { nudges++ }
+		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways)
+		h.full(true, a)
+		before := h.rec.stance()
+		h.fake.Down()
+		synctest.Wait()
+		h.fake.Up()
+		h.after(time.Minute)
+		h.counts(a, 1, 0)
+		if nudges == 0 || !h.rec.stance().proof {
+			t.Error("no proof is asked for")
+		}
+		h.answer(before, a) // a poll that was sent before the engine went away
+		h.after(time.Minute)
+		h.counts(a, 1, 0)
+		h.full(true, a)
+		h.after(time.Minute)
+		h.counts(a, 2, 0)
+	})
+}
+
+func TestExclusiveRestartsAreTheAgents(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartOnFailure)
+		a.Spec.RestartPolicy.MaxRetries = 2
+		h.full(true, a)
+		for range 4 {
+			if h.runs(a) {
+				h.fake.Exit(ref(a), 1)
+			}
+			h.after(2 * time.Minute)
+		}
+		h.counts(a, 3, 0)
+		a.Generation++ // a user's start counts anew
+		a.StartGeneration = a.Generation
+		h.assign(a)
+		h.fake.Exit(ref(a), 1)
+		h.after(2 * time.Minute)
+		h.counts(a, 5, 0)
+		h.fake.Exit(ref(a), 0) // no failure
+		h.after(2 * time.Minute)
+		h.counts(a, 5, 0)
+	})
+}
+
+func TestLeaseContainerStopsWithTheLease(t *testing.T) {
+	for _, policy := range []string{structs.RestartAlways, structs.RestartNo} {
+		inHost(t, func(h *host) {
+			a := exclusive("a", 1, structs.ExclusiveLease, policy)
+			h.full(true, a)
+			h.after(time.Minute)
+			if h.runs(a) || !h.rec.stance().leases {
+				t.Fatal("started without a lease")
+			}
+			h.lease(7 * time.Second)
+			if h.runs(a) || !h.rec.stance().proof {
+				t.Fatal("started on an answer to a poll that was sent without a lease")
+			}
+			in := h.rec.stance()
+			h.full(true, a)
+			h.counts(a, 1, 0)
+			h.after(6900 * time.Millisecond)
+			if !h.runs(a) {
+				t.Fatal("stopped before its lease has ended")
+			}
+			h.after(1200 * time.Millisecond) // and its grace
+			if h.runs(a) {
+				t.Fatal("it runs on without a lease")
+			}
+			h.expect(a, structs.ContainerStopped, false)
+			h.after(time.Hour)
+			h.answer(in, a) // it was under way all the time
+			h.lease(7 * time.Second)
+			h.answer(in, a)
+			h.counts(a, 1, h.fake.Stops(ref(a)))
+			h.full(true, a)
+			if !h.runs(a) {
+				t.Fatal("it does not go on under the new lease")
+			}
+			h.settled(a, structs.ContainerRunning)
+			h.after(8100 * time.Millisecond)
+			h.lease(7 * time.Second)
+			h.full(true) // it was placed elsewhere meanwhile
+			if h.exists(a) {
+				t.Error("it is another host's and still here")
+			}
+		})
+	}
+}
+
+func TestRenewedLeaseStopsNothing(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+		h.assign(a)
+		h.lease(7 * time.Second)
+		h.full(true, a)
+		for range 100 {
+			h.after(3 * time.Second)
+			h.lease(7 * time.Second)
+		}
+		h.counts(a, 1, 0)
+		h.rec.renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
+		h.rec.renew(time.Now().Add(time.Second), time.Second)
+		h.after(5 * time.Second)
+		h.counts(a, 1, 0)
+	})
+}
+
+// A process that ignores its end is killed after the grace, and one that a user
+// stops meanwhile stays stopped.
+func TestLapsedContainerThatAUserStops(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+		h.assign(a)
+		h.lease(7 * time.Second)
+		h.full(true, a)
+		h.after(10 * time.Second)
+		if h.runs(a) {
+			t.Fatal("it runs on")
+		}
+		a.Generation, a.Desired = 2, structs.DesiredStopped
+		h.lease(7 * time.Second)
+		h.full(true, a)
+		h.settled(a, structs.ContainerStopped)
+		a.Generation, a.Desired = 3, structs.DesiredRunning
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 2, h.fake.Stops(ref(a)))
+	})
+}
+
+func TestLeaseOutlivesTheAgent(t *testing.T) {
+	for name, left := range map[string]time.Duration{"valid": time.Hour, "over": -time.Second} {
+		inHost(t, func(h *host) {
+			file := newLeaseFile(filepath.Join(t.TempDir(), "lease"))
+			if err := h.rec.keepLease(file); err != nil {
+				t.Fatal(err)
+			}
+			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+			h.assign(a)
+			h.lease(time.Hour)
+			h.full(true, a)
+			h.counts(a, 1, 0)
+			h.restart()
+			if err := file.write(left, time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.rec.keepLease(file); err != nil {
+				t.Fatal(err)
+			}
+			h.assign(a)
+			h.after(2 * time.Second)
+			if h.runs(a) != (left > 0) {
+				t.Errorf("%s: it runs: %v", name, h.runs(a))
+			}
+			if left > 0 {
+				h.counts(a, 1, 0)
+			}
+		})
+	}
+	// Of another run of the machine.
+	file := newLeaseFile(filepath.Join(t.TempDir(), "lease"))
+	if err := file.write(time.Hour, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	file.boot = "another"
+	if left, _, err := file.read(); err != nil || left > 0 {
+		t.Errorf("after a reboot %v are left: %v", left, err)
+	}
+}
+
+// An agent that is started again while no server can be reached stops at the
+// end of its lease what it can't ask about.
+func TestLeaseEndsBeforeTheFirstAnswer(t *testing.T) {
+	inHost(t, func(h *host) {
+		a, b := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
+		h.assign(a, b)
+		h.lease(time.Hour)
+		h.full(true, a, b)
+		h.restart()
+		file := newLeaseFile(filepath.Join(t.TempDir(), "lease"))
+		if err := file.write(time.Minute, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		guard := &leaseGuard{backend: h.fake, owner: h.owner, journal: h.rec.journal, file: file, log: hclog.NewNullLogger()}
+		ended := make(chan struct{})
+		go func() { guard.run(ctx); close(ended) }()
+		h.after(59 * time.Second)
+		if !h.runs(a) {
+			t.Fatal("stopped before its lease has ended")
+		}
+		h.after(3 * time.Second)
+		<-ended
+		if h.runs(a) || !h.runs(b) {
+			t.Errorf("with the lease runs %v, the other one %v", h.runs(a), h.runs(b))
+		}
+		h.assign(a, b)
+		h.lease(time.Hour)
+		h.full(true, a, b)
+		if !h.runs(a) {
+			t.Error("it does not go on under the new lease")
+		}
+	})
+}

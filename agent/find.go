@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"context"
+	"slices"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/gossip"
+)
+
+// finder finds servers by gossip.
+type finder struct {
+	gossip *gossip.Gossip
+	api    *api.Agent
+	quit   <-chan struct{} // closed when the servers advise against gossip
+}
+
+// openFinder opens the gossip port. Errors are those of gossip.New.
+func openFinder(conf Config, hostID, knownFile string, a *api.Agent, quit <-chan struct{}) (*finder, error) {
+	g := *conf.Gossip
+	g.Node = gossip.Node{ID: hostID, Name: conf.Name, Role: gossip.RoleAgent, Version: conf.Version}
+	g.Fallback, g.KnownFile, g.Logger = true, knownFile, conf.Logger
+	opened, err := gossip.New(g)
+	if err != nil {
+		return nil, err
+	}
+	return &finder{gossip: opened, api: a, quit: quit}, nil
+}
+
+// run gossips until ctx ends, or until the servers say that there are too many
+// hosts for it: the list of servers is in each of their answers, too.
+func (f *finder) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- f.gossip.Run(ctx) }()
+	var told []string
+	for {
+		changed := f.gossip.Changed()
+		var found []string
+		for _, m := range f.gossip.Servers() {
+			if m.State == gossip.StateAlive && !m.Fresh {
+				found = append(found, m.HTTPAddr)
+			}
+		}
+		if !slices.Equal(found, told) {
+			f.api.SetFound(found)
+			told = found
+		}
+		select {
+		case <-changed:
+		case <-f.quit:
+			cancel()
+			return <-ended
+		case err := <-ended:
+			return err
+		}
+	}
+}

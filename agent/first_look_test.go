@@ -1,0 +1,43 @@
+package agent
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// TestSessionsWaitForTheFirstLook: an agent that has just begun does not say that
+// a container isn't there before it has asked its engine.
+func TestSessionsWaitForTheFirstLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		r := newReconciler(nil, backend.Owner{}, nil, nil, nil, hclog.NewNullLogger())
+		r.ctx = over // nothing is begun for what is found
+		ref := backend.Ref{ContainerID: "c", Epoch: 2}
+		found := make(chan string, 1)
+		go func() { found <- r.engineID(t.Context(), ref) }()
+		synctest.Wait()
+		select {
+		case id := <-found:
+			t.Fatalf("before the engine was asked, %q is found", id)
+		default:
+		}
+		r.listed([]backend.Entry{{Ref: ref, EngineID: "e"}})
+		if id := <-found; id != "e" {
+			t.Errorf("%q is found", id)
+		}
+		if id := r.engineID(t.Context(), backend.Ref{ContainerID: "c", Epoch: 3}); id != "" {
+			t.Errorf("what isn't there is found as %q", id)
+		}
+		// An engine that is away is not waited for for ever.
+		r = newReconciler(nil, backend.Owner{}, nil, nil, nil, hclog.NewNullLogger())
+		if id := r.engineID(t.Context(), ref); id != "" {
+			t.Errorf("%q is found on an engine that never told", id)
+		}
+	})
+}

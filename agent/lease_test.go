@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// A server that answers, but whose leader acknowledges nothing, is no contact:
+// the lease ends, and goes on with the acknowledgements.
+func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	s.lease = 2 * time.Second
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	plain := want("p", 1, structs.DesiredRunning)
+	s.assign(plain)
+	s.is("p", structs.ContainerRunning)
+	s.eventually("polls without leases carry no number", func() bool { return len(s.polls) > 0 && s.polls[len(s.polls)-1].sent == 0 })
+	a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+	s.assign(a)
+	s.is("a", structs.ContainerRunning)
+	time.Sleep(2 * s.lease) // it lasts: the one thing that only time shows
+	if n := fake.Stops(ref(a)); n != 0 {
+		t.Fatalf("stopped %d times under a lease", n)
+	}
+	s.mu.Lock()
+	s.mute = true
+	muted := time.Now()
+	s.mu.Unlock()
+	s.is("a", structs.ContainerStopped)
+	if took := time.Since(muted); took > 3*time.Second {
+		t.Errorf("it took %v to stop, longer than host_lost_after", took)
+	}
+	s.mu.Lock()
+	s.mute = false
+	s.mu.Unlock()
+	s.is("a", structs.ContainerRunning)
+	if n := fake.Starts(ref(a)); n != 2 || fake.Stops(ref(plain)) != 0 {
+		t.Errorf("started %d times; the other one was stopped %d times", n, fake.Stops(ref(plain)))
+	}
+	last := uint64(0)
+	s.mu.Lock()
+	for _, p := range s.polls {
+		if p.sent != 0 && p.sent < last {
+			t.Errorf("poll %d after %d", p.sent, last)
+		}
+		last = max(last, p.sent)
+	}
+	s.mu.Unlock()
+	r.stop()
+}
+
+func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
+	var until time.Time
+	l := &link{born: time.Now().Add(-time.Minute), lease: 7 * time.Second, lostAfter: 10 * time.Second}
+	l.renewed = func(t time.Time, _ time.Duration) { until = t }
+	const registration = 3
+	at := func(registration uint64, ms uint64) uint64 { return registration<<sentShift | ms }
+	sent := at(registration, 50_000)
+	for name, acknowledged := range map[string]uint64{
+		"none": 0, "an earlier registration's": at(2, 90_000), "a later registration's": at(4, 1), "one that was never sent": sent + 1,
+	} {
+		if l.extend(acknowledged, registration, sent); !until.IsZero() {
+			t.Fatalf("%s is taken", name)
+		}
+	}
+	l.extend(at(registration, 40_000), registration, sent)
+	if want := l.born.Add(47 * time.Second); !until.Equal(want) {
+		t.Errorf("the lease lasts until %v, not %v", until, want)
+	}
+}

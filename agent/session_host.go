@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"context"
+	"io"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// serveHost does what a session about the host is for, and returns its last
+// message.
+func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer structs.SessionOffer) (structs.Control, error) {
+	done := structs.Control{Done: true}
+	stdout := c.writer(structs.ChannelStdout)
+	switch {
+	case offer.Kind == structs.SessionImageList:
+		images, err := s.backend.Images(ctx)
+		return done, answer(stdout, images, err)
+	case offer.Kind == structs.SessionImagePull && offer.Image != "":
+		return done, s.pullImage(ctx, stdout, offer)
+	case offer.Kind == structs.SessionImageLoad:
+		names, err := s.backend.LoadImages(ctx, &capped{r: in.whole(), left: structs.MaxImageFile, over: errImageFile})
+		if err == nil {
+			s.log.Info("images loaded", "images", names)
+		}
+		return done, answer(stdout, structs.ImageChange{Images: names}, err)
+	case offer.Kind == structs.SessionImagePrune:
+		change, err := pruneImages(ctx, s.backend, s.log)
+		return done, answer(stdout, change, err)
+	case offer.Kind == structs.SessionVolumeList:
+		volumes, err := s.backend.Volumes(ctx, offer.ProjectID)
+		return done, answer(stdout, volumes, err)
+	case offer.Kind == structs.SessionVolumeDelete && offer.ProjectID != "" && offer.Volume != "":
+		err := s.backend.RemoveVolume(ctx, offer.ProjectID, offer.Volume)
+		if err == nil {
+			s.log.Info("volume deleted", "project_id", offer.ProjectID, "volume", offer.Volume)
+		}
+		return done, err
+	}
+	return structs.Control{}, errKind(offer.Kind)
+}
+
+// pullImage tells of the pull as fast as its user listens: containers may wait
+// for the same one.
+func (s *sessions) pullImage(ctx context.Context, w io.Writer, offer structs.SessionOffer) error {
+	newest, told := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(told)
+		for sentence := range newest {
+			_, _ = io.WriteString(w, sentence) // one who has left ends ctx
+		}
+	}()
+	err := s.backend.PullImage(ctx, offer.Image, offer.Registry, func(sentence string) {
+		for {
+			select {
+			case newest <- sentence:
+				return
+			default:
+			}
+			select {
+			case <-newest: // an older one that nobody has taken
+			default:
+			}
+		}
+	})
+	close(newest)
+	<-told
+	return err
+}
+
+var errImageFile = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d bytes, the most that a load takes; save fewer images into it", int64(structs.MaxImageFile))
+
+// answer writes one document unless there is an error.
+func answer(w io.Writer, v any, err error) error {
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}

@@ -1,0 +1,118 @@
+package api
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// TestSilentServerIsLeftByAllCalls: a report has a longer deadline than a poll,
+// but doesn't wait for it once the poll has found the server silent.
+func TestSilentServerIsLeftByAllCalls(t *testing.T) {
+	reporting := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodPost {
+			close(reporting)
+		}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(silent.Close)
+	well := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{}`) }))
+	t.Cleanup(well.Close)
+	a, err := NewAgent(AgentConfig{Servers: []string{silent.URL, well.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Leave(well.URL) // if it began there
+	reported := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		_, err := a.Report(t.Context(), structs.StatusReport{})
+		reported <- err
+	}()
+	<-reporting
+	if _, _, err := a.Work(t.Context(), WorkRequest{Wait: time.Millisecond}); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Errorf("the poll of a silent server: %v", err)
+	}
+	if err := <-reported; structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Errorf("the report to a silent server: %v", err)
+	}
+	if took := time.Since(began); took >= agentTimeout {
+		t.Errorf("the report waited for %v", took)
+	}
+	if a.Server() != well.URL {
+		t.Errorf("the agent is still at %s", a.Server())
+	}
+	// What comes now is not cut off.
+	if _, err := a.Report(t.Context(), structs.StatusReport{}); err != nil {
+		t.Error(err)
+	}
+	a.Leave(well.URL)
+	if _, _, err := a.Work(t.Context(), WorkRequest{Wait: 100 * time.Millisecond}); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Errorf("the second poll of a silent server: %v", err)
+	}
+}
+
+// TestAgentsSpreadAgain: a server that was away gets its share of the agents back
+// in a quarter of an hour, and not at once; nobody moves to one that the cluster
+// does not name.
+func TestAgentsSpreadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := []string{"http://s1:9511", "http://s2:9511", "http://s3:9511"}
+		var agents []*Agent
+		for range 300 {
+			a, err := NewAgent(AgentConfig{Servers: append(all, "gone:9511")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.SetServers(all)
+			for a.Server() == all[2] || a.Server() == "http://gone:9511" {
+				a.Leave(a.Server())
+			}
+			agents = append(agents, a)
+		}
+		// round has a cluster answer all agents, and returns how many are with whom.
+		round := func(named []string) map[string]int {
+			with := make(map[string]int)
+			for _, a := range agents {
+				a.SetServers(named)
+				with[a.Server()]++
+			}
+			return with
+		}
+		if with := round(all); with[all[2]] != 0 {
+			t.Errorf("they move at once: %v", with)
+		}
+		time.Sleep(spreadEvery - time.Second)
+		if with := round(all); with[all[2]] != 0 {
+			t.Errorf("they move too soon: %v", with)
+		}
+		before, most := 0, 0
+		for range 601 { // seconds
+			time.Sleep(time.Second)
+			with := round(all)
+			most = max(most, with[all[2]]-before)
+			before = with[all[2]]
+		}
+		if with := round(all); with[all[0]] < 60 || with[all[1]] < 60 || with[all[2]] < 60 || with[all[0]]+with[all[1]]+with[all[2]] != 300 {
+			t.Errorf("after a quarter of an hour they are with %v", with)
+		}
+		if most > 10 {
+			t.Errorf("%d agents have moved in one second: a herd", most)
+		}
+		time.Sleep(15 * time.Minute)
+		if with := round(nil); fmt.Sprint(with) != fmt.Sprint(round(nil)) {
+			t.Error("they move although no server is named")
+		}
+		if with := round([]string{"no address", "elsewhere:1/x"}); with[all[0]]+with[all[1]]+with[all[2]] != 300 {
+			t.Errorf("of what is no address comes %v", with)
+		}
+	})
+}

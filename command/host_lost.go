@@ -1,0 +1,90 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+func fenceCommand() *command {
+	return &command{
+		name: "host-fence", group: groupHosts, args: "HOST [HOST...]", complete: completeHosts,
+		synopsis: "Say that lost hosts are off",
+		about: "Exclusive containers of a lost host may still run there, so they are placed nowhere else, until the\n" +
+			"host is back or you say that it is off: switched off, or cut from all that its containers write to.\n" +
+			"If that is wrong, two copies run. A host whose agent is heard of can't be fenced.",
+		examples: []string{"magnum host-fence host-1", "magnum host-fence -force host-1"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var force bool
+			f.switchOn(&force, "force f", "also if it is only suspect: take it for lost now")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				return e.onMany(ctx, "Fence", structs.KindHost, args, func(ctx context.Context, ident string) error {
+					_, _, err := client.Hosts().Fence(ctx, ident, force)
+					return err
+				})
+			}
+		},
+	}
+}
+
+func releaseCommand() *command {
+	return &command{
+		name: "host-release", group: groupHosts, args: "HOST [HOST...]|-all", complete: completeHosts,
+		synopsis: "Give up hosts that the mass-loss brake holds back",
+		about: "If many hosts go silent at once, that is more likely the servers' network than the hosts: they stay\n" +
+			"suspect, and nothing of them is placed anew. This says that they are really down. They are lost then,\n" +
+			"and their containers are placed on other hosts where they may be.",
+		examples: []string{"magnum host-list -status suspect", "magnum host-release host-1 host-2", "magnum host-release -all"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var all bool
+			f.switchOn(&all, "all", "all hosts that are held back now")
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if all && len(args) > 0 {
+					return usagef("-all and %q both name the hosts", args[0])
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				if all {
+					if args, err = heldBack(ctx, client); err != nil {
+						return err
+					}
+					if len(args) == 0 {
+						fmt.Fprintln(e.stderr, "The mass-loss brake holds no host back.")
+						return nil
+					}
+				}
+				return e.onMany(ctx, "Release", structs.KindHost, args, func(ctx context.Context, ident string) error {
+					_, _, err := client.Hosts().Release(ctx, ident)
+					return err
+				})
+			}
+		},
+	}
+}
+
+// heldBack returns the hosts that the mass-loss brake holds back.
+func heldBack(ctx context.Context, client *api.Client) ([]string, error) {
+	list, _, err := client.Hosts().List(ctx, api.QueryOptions{Detail: true})
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, h := range list {
+		if h.Braked {
+			ids = append(ids, h.UUID)
+		}
+	}
+	return ids, nil
+}

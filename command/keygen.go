@@ -1,0 +1,26 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stackforge/magnum/gossip"
+)
+
+func keygenCommand() *command {
+	return &command{
+		name: "keygen", group: groupDaemons,
+		synopsis: "Print a new gossip key",
+		about:    "Give the same key to all servers and agents of a cluster, with -encrypt or MAGNUM_ENCRYPT.",
+		examples: []string{"magnum keygen >/etc/magnum/gossip.key"},
+		setup: func(e *env, _ *flagSet) runFunc {
+			return func(_ context.Context, args []string) error {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(e.stdout, gossip.NewKey())
+				return err
+			}
+		},
+	}
+}

@@ -1,0 +1,47 @@
+package command
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/stackforge/magnum/server"
+	"github.com/stackforge/magnum/tlsconf"
+)
+
+// tlsSettings registers the files of TLS. note is for those that only a server
+// needs.
+func tlsSettings(s *settings, conf *server.Config, note string) {
+	s.text(&conf.TLSCA, "tls-ca", "FILE", "PEM certificates of the CA that has signed for the servers")
+	s.text(&conf.TLSCert, "tls-cert", "FILE", "PEM certificate of its own, signed by the CA"+note)
+	s.text(&conf.TLSKey, "tls-key", "FILE", "key of -tls-cert"+note)
+}
+
+// tlsFiles returns what tlsSettings has read.
+func tlsFiles(conf *server.Config) tlsconf.Files {
+	return tlsconf.Files{CA: conf.TLSCA, Cert: conf.TLSCert, Key: conf.TLSKey}
+}
+
+// onHangup calls reload on each SIGHUP, until the function that it returns is
+// called.
+func onHangup(reload func()) (stop func()) {
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-hangups:
+				reload()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+		<-ended
+	}
+}

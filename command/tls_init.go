@@ -1,0 +1,125 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/tlsconf"
+)
+
+// defaultDays is how long a server's certificate is valid.
+const defaultDays = 365
+
+// tlsMade is what tls-init made or found.
+type tlsMade struct {
+	CA      string      `json:"ca"`      // path of the certificate
+	Made    bool        `json:"made"`    // false if it was there
+	Servers []tlsServer `json:"servers"` // as they were named
+}
+
+type tlsServer struct {
+	Names     []string  `json:"names"`
+	Cert      string    `json:"cert"`
+	Key       string    `json:"key"`
+	Made      bool      `json:"made"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+func tlsInitCommand() *command {
+	return &command{
+		name: "tls-init", group: groupDaemons,
+		synopsis: "Make a CA, and certificates of servers",
+		about: "Makes a CA in DIR unless there is one, and a certificate with its key for each -server. Nothing is\n" +
+			"ever written over, so it can be run again, for more servers or for none. No daemon needs the CA's\n" +
+			"key: keep DIR where you keep secrets, and copy to each server its own files and ca.pem. Agents\n" +
+			"and users need ca.pem only.\n\n" +
+			"Servers know one another by the name " + tlsconf.ServerName + ", which each of these certificates carries.",
+		examples: []string{
+			"magnum tls-init -server s1.example.com,10.0.0.1 -server s2.example.com,10.0.0.2",
+			"magnum tls-init -dir /root/magnum-tls -days 90 -server 10.0.0.3",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var out output
+			dir, days := "magnum-tls", defaultDays
+			var servers [][]string
+			f.text(&dir, "dir", "DIR", "where all files are").defaults(dir)
+			f.each("server", "NAME[,NAME...]", "DNS names and IP addresses under which a server is reached; the first names its files", func(s string) error {
+				var names []string
+				for name := range strings.SplitSeq(s, ",") {
+					names = append(names, strings.TrimSpace(name))
+				}
+				servers = append(servers, names)
+				return nil
+			})
+			f.number("days", "N", fmt.Sprintf("how long servers' certificates are valid, at most %d and not longer than the CA's", tlsconf.MaxDays), 1, func(n int) { days = n }).defaults(fmt.Sprint(defaultDays))
+			out.flags(f)
+			return func(_ context.Context, args []string) error {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				authority, err := tlsconf.OpenAuthority(dir)
+				if err != nil {
+					return err
+				}
+				made := tlsMade{CA: authority.CAFile(), Made: authority.Made, Servers: []tlsServer{}}
+				for _, names := range servers {
+					issued, err := authority.IssueServer(names, days)
+					if err != nil {
+						return err
+					}
+					made.Servers = append(made.Servers, tlsServer{Names: names, Cert: issued.Cert, Key: issued.Key, Made: issued.Made, ExpiresAt: issued.NotAfter.UTC()})
+				}
+				if out.isTable() {
+					_, err := fmt.Fprint(e.stdout, made.text())
+					return err
+				}
+				raw, err := json.Marshal(made)
+				if err != nil {
+					return fmt.Errorf("what was made can't be written as JSON: %w", err)
+				}
+				return out.show(e.stdout, raw)
+			}
+		},
+	}
+}
+
+// text tells a person what there is now, and what to do with it.
+func (m tlsMade) text() string {
+	done := func(made bool) string {
+		if made {
+			return "made"
+		}
+		return "kept"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %s, the CA\n", done(m.Made), m.CA)
+	for _, s := range m.Servers {
+		fmt.Fprintf(&b, "%s  %s, valid until %s\n", done(s.Made), s.Cert, s.ExpiresAt.Format(time.DateOnly))
+	}
+	if len(m.Servers) == 0 {
+		b.WriteString("\nAdd a server's certificate with -server NAME[,NAME...].\n")
+		return b.String()
+	}
+	b.WriteString("\nStart each server with its own files:\n")
+	for _, s := range m.Servers {
+		fmt.Fprintf(&b, "  magnum server -bind %s -auth token -tls-ca %s -tls-cert %s -tls-key %s\n", bindOf(s.Names), m.CA, s.Cert, s.Key)
+	}
+	fmt.Fprintf(&b, "Agents and users need the CA only: -tls-ca %s\n", m.CA)
+	return b.String()
+}
+
+// bindOf is the address that a server with the names may bind to.
+func bindOf(names []string) string {
+	for _, name := range names {
+		if strings.Trim(name, "0123456789.") == "" || strings.Contains(name, ":") {
+			return name
+		}
+	}
+	return "IP"
+}

@@ -1,0 +1,141 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+var tokens = noun{
+	kind: structs.KindToken, group: groupOperators, plural: "tokens, without their secrets", complete: completeTokens,
+	columns: []string{"uuid", "name", "project_id", "role", "join", "expires_at"},
+	wide:    []string{"user_id", "expired", "created_at", "created_by"},
+	filters: []string{"name"},
+	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Tokens().List(ctx, o)
+		return meta, err
+	},
+	get: func(ctx context.Context, c *api.Client, ident string, o api.QueryOptions) (api.Meta, error) {
+		_, meta, err := c.Tokens().Get(ctx, ident, o)
+		return meta, err
+	},
+}
+
+func tokenCommands() []*command {
+	return []*command{tokenCreateCommand(), tokens.listCommand(), tokens.showCommand(), tokenRevokeCommand()}
+}
+
+func tokenCreateCommand() *command {
+	return &command{
+		name: "token-create", group: groupOperators,
+		synopsis: "Make a token for a user, or for agents to join with",
+		about: "The token is shown this one time: the servers keep a hash of it. A user's goes into OS_TOKEN. Agents\n" +
+			"take one of -join as -join-token when they register for the first time; it is good for nothing\n" +
+			"else, and any number of agents can use it until it expires or is revoked.\n\n" +
+			"Roles: admin, an operator of the whole cluster; member, who reads and writes what is the project's;\n" +
+			"reader, who only reads it.",
+		examples: []string{
+			"magnum token-create -name ci -project web -role member -expires 30d",
+			"export OS_TOKEN=$(magnum token-create -role reader -q)",
+			"magnum token-create -join -expires 24h -q > join-token",
+		},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			var out output
+			var req structs.TokenRequest
+			join, quiet := false, false
+			f.once("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
+			f.text(&req.ProjectID, "project", "PROJECT", "project that it acts in (default your own)")
+			f.text(&req.UserID, "user", "USER", "user that it acts as (default its name)")
+			f.once("role", "admin|member|reader", "what it may do there", func(s string) error { req.Role = structs.Role(s); return nil }).
+				oneOf("admin", "member", "reader").defaults("member")
+			f.once("expires", "DURATION", "after so long it is over, such as 12h or 30d", func(s string) (err error) {
+				req.ExpiresIn, err = parseExpiry(s)
+				return err
+			}).defaults("never")
+			f.switchOn(&join, "join", "for agents to register with; without -project, -user and -role")
+			f.switchOn(&quiet, "quiet q", "print the token only")
+			out.flags(f)
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				if err := exactly(args); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
+					return err
+				}
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				req.Join = structs.Bool(join)
+				made, meta, err := client.Tokens().Create(ctx, &req)
+				if err != nil {
+					return err
+				}
+				return showSecret(e, &out, quiet, made, meta)
+			}
+		},
+	}
+}
+
+// showSecret prints a token that was just made.
+func showSecret(e *env, out *output, quiet bool, made *structs.TokenSecretBody, meta api.Meta) error {
+	if quiet {
+		_, err := fmt.Fprintln(e.stdout, made.Token)
+		return err
+	}
+	if out.isTable() {
+		fmt.Fprintln(e.stderr, "The token is shown this one time: keep it now.")
+	}
+	return out.show(e.stdout, meta.Raw)
+}
+
+// parseExpiry reads a duration of whole seconds, which may be in days.
+func parseExpiry(s string) (*structs.Int, error) {
+	wrong := errors.New("is not a duration of at least a second, such as 12h or 30d")
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n < 1 || n > structs.MaxTokenDays {
+			return nil, fmt.Errorf("is not a number of days in 1..%d", structs.MaxTokenDays)
+		}
+		seconds := structs.Int(n * 24 * 60 * 60)
+		return &seconds, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Second {
+		return nil, wrong
+	}
+	seconds := structs.Int(d / time.Second)
+	return &seconds, nil
+}
+
+func tokenRevokeCommand() *command {
+	return &command{
+		name: "token-revoke", group: groupOperators, args: "TOKEN [TOKEN...]", complete: completeTokens,
+		synopsis: "Revoke tokens",
+		about: "TOKEN is a uuid or a name. Each server refuses it from the moment that it hears of it. Hosts that have\n" +
+			"registered with a join token stay.",
+		examples: []string{"magnum token-revoke ci"},
+		setup: func(e *env, f *flagSet) runFunc {
+			var conn connection
+			conn.flags(f)
+			return func(ctx context.Context, args []string) error {
+				client, err := conn.client(e)
+				if err != nil {
+					return err
+				}
+				return e.onMany(ctx, "Revoke", structs.KindToken, args, func(ctx context.Context, ident string) error {
+					_, err := client.Tokens().Revoke(ctx, ident)
+					return err
+				})
+			}
+		},
+	}
+}

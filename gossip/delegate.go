@@ -1,0 +1,243 @@
+package gossip
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// delegate is what memberlist calls. It holds its own lock in most of the
+// calls: they must be short and must not call it.
+type delegate struct{ *Gossip }
+
+func (g *Gossip) delegates() (memberlist.Delegate, memberlist.EventDelegate, memberlist.AliveDelegate, memberlist.MergeDelegate) {
+	d := delegate{g}
+	return d, d, d, d
+}
+
+// NodeMeta returns what this process tells of itself.
+func (d delegate) NodeMeta(int) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return bytes.Clone(d.meta)
+}
+
+// NotifyAlive refuses members of other clusters, and what can't be read. It is
+// called for each message about a living member, not only for new ones.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i, _, err := d.admit(n)
+	if err == nil || i == d.self {
+		return nil
+	}
+	// It may have been a member, before it or this process belonged to a cluster.
+	if d.table.drop(i) {
+		d.wake()
+	}
+	return err
+}
+
+// NotifyMerge refuses a whole answer to a join if nobody in it is of this
+// cluster, so that the join fails and says so.
+func (d delegate) NotifyMerge(peers []*memberlist.Node) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var refused error
+	for _, n := range peers {
+		if n.State != memberlist.StateAlive && n.State != memberlist.StateSuspect {
+			continue
+		}
+		_, _, err := d.admit(n)
+		if err == nil {
+			return nil
+		}
+		refused = err
+	}
+	return refused
+}
+
+// admit decides whether a node may be a member. A refusal is logged once for
+// each address. The lock must be held.
+func (g *Gossip) admit(n *memberlist.Node) (instance, Node, error) {
+	i, ok := parseInstance(n.Name)
+	if !ok {
+		return i, Node{}, g.refuse(n, i, fmt.Errorf("%.64q is not the name of a magnum process", n.Name))
+	}
+	if r := g.table.find(i); r != nil && bytes.Equal(r.meta, n.Meta) && !differ(r.ClusterID, g.node.ClusterID) {
+		return i, r.Node, nil // most calls
+	}
+	node, err := decodeMeta(n.Meta)
+	if err != nil {
+		return i, node, g.refuse(n, i, err)
+	}
+	if differ(node.ClusterID, g.node.ClusterID) {
+		return i, node, g.refuse(n, i, fmt.Errorf("%w: %s, not %s", errForeign, node.ClusterID, g.node.ClusterID))
+	}
+	return i, node, nil
+}
+
+func (g *Gossip) refuse(n *memberlist.Node, i instance, err error) error {
+	if g.said.first("refused|" + address(n)) {
+		g.log.Error("member refused", "addr", address(n), "id", i.id, "error", err)
+	}
+	return err
+}
+
+// NotifyJoin is called for a new member and for one that is back.
+func (d delegate) NotifyJoin(n *memberlist.Node) { d.put(n) }
+
+// NotifyUpdate is called for a member that tells something new.
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.put(n) }
+
+func (d delegate) put(n *memberlist.Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i, node, err := d.admit(n)
+	if err != nil {
+		return
+	}
+	if i == d.self {
+		node = d.node // with its whole name
+	}
+	before := d.table.current(i.id)
+	fresh := before == nil || before.State != StateAlive
+	if !d.table.put(i, node, n.Meta, address(n), time.Now()) {
+		return
+	}
+	if i.id == d.self.id && i != d.self && i.start > d.self.start && !sameAddr(address(n), d.addr) {
+		d.log.Error("another process has the id of this one: was its data directory copied?", "addr", address(n), "id", i.id)
+	}
+	if i.id != d.self.id {
+		if fresh {
+			d.log.Info("member is up", "name", node.Name, "role", node.Role, "addr", address(n))
+		}
+		if node.Role == RoleServer {
+			d.know(i.id, address(n))
+		}
+	}
+	d.wake()
+}
+
+// NotifyLeave is called for a member that left or is dead; which of the two
+// memberlist doesn't tell here.
+func (d delegate) NotifyLeave(n *memberlist.Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i, ok := parseInstance(n.Name)
+	if !ok || !d.table.gone(i, time.Now()) {
+		return
+	}
+	if r := d.table.current(i.id); i.id != d.self.id && r != nil && r.instance == i {
+		d.log.Info("member is gone", "name", r.Name, "role", r.Role, "addr", r.Addr, "state", r.State)
+	}
+	d.wake()
+}
+
+// word is a message of ours that goes from process to process.
+type word struct {
+	Kind     string `json:"k"`
+	Instance string `json:"i,omitempty"` // who leaves
+	ID       string `json:"id,omitempty"`
+}
+
+// Kinds of words.
+const (
+	wordLeave  = "leave"  // an instance leaves on its own account
+	wordForget = "forget" // a process that is gone won't be back
+)
+
+// say sends a word to all others.
+func (g *Gossip) say(w word) {
+	b, err := json.Marshal(w)
+	if err != nil {
+		panic(err) // strings only
+	}
+	g.words.QueueBroadcast(broadcast(b))
+}
+
+// hear takes a word and reports whether it was news.
+func (g *Gossip) hear(w word) bool {
+	switch w.Kind {
+	case wordLeave:
+		i, ok := parseInstance(w.Instance)
+		if !ok {
+			return false
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if !g.table.leaves(i, time.Now()) {
+			return false
+		}
+		g.wake()
+		return true
+	case wordForget:
+		return structs.IsID(w.ID) && g.forget(w.ID)
+	}
+	return false // of a newer version
+}
+
+// NotifyMsg takes a word of another, and passes it on if it is news.
+func (d delegate) NotifyMsg(b []byte) {
+	var w word
+	if err := json.Unmarshal(b, &w); err != nil {
+		return
+	}
+	if d.hear(w) {
+		d.say(w)
+	}
+}
+
+// GetBroadcasts returns the words that fit into a packet.
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.words.GetBroadcasts(overhead, limit)
+}
+
+// maxLeft is how many instances that left are told in a full exchange.
+const maxLeft = 64
+
+// LocalState tells who left, to one who may have missed the word.
+func (d delegate) LocalState(bool) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var left []string
+	for _, r := range d.table.all() {
+		if r.State == StateLeft && len(left) < maxLeft {
+			left = append(left, r.instance.String())
+		}
+	}
+	if left == nil {
+		return nil
+	}
+	b, err := json.Marshal(left)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return b
+}
+
+// MergeRemoteState hears who left.
+func (d delegate) MergeRemoteState(b []byte, _ bool) {
+	var left []string
+	if len(b) == 0 || json.Unmarshal(b, &left) != nil {
+		return
+	}
+	for _, name := range left[:min(len(left), maxLeft)] {
+		d.hear(word{Kind: wordLeave, Instance: name})
+	}
+}
+
+// broadcast is an encoded word in memberlist's queue.
+type broadcast []byte
+
+func (b broadcast) Invalidates(memberlist.Broadcast) bool { return false }
+func (b broadcast) Message() []byte                       { return b }
+func (b broadcast) Finished()                             {}
+
+// UniqueBroadcast says that no word replaces another.
+func (b broadcast) UniqueBroadcast() {}

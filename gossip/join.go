@@ -1,0 +1,190 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// resolveTimeout is how long a name may take to resolve.
+const resolveTimeout = 5 * time.Second
+
+// stay looks for others while alone, and for those who are missing otherwise.
+func (g *Gossip) stay(ctx context.Context) {
+	wait := g.retryMin
+	for {
+		var pause time.Duration
+		if g.alone() {
+			if g.joinAny(ctx) {
+				wait = g.retryMin
+			}
+			pause = wait
+			wait = min(2*wait, g.retryMax)
+		} else {
+			wait = g.retryMin
+			g.reconnect(ctx)
+			pause = g.timing.reconnect
+		}
+		g.expire()
+		// Full jitter around the pause: after a power cut all hosts come at once.
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+func (g *Gossip) expire() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.table.expire(time.Now()) {
+		g.wake()
+	}
+}
+
+// joinAny tries all addresses until one answers: those of the configuration
+// and those known from before, in random order each, so that many agents don't
+// all ask the same server.
+func (g *Gossip) joinAny(ctx context.Context) bool {
+	for _, addr := range slices.Concat(shuffled(g.Join), shuffled(g.knownAddrs())) {
+		if ctx.Err() != nil {
+			return false
+		}
+		if g.join(ctx, addr) {
+			return true
+		}
+	}
+	return false
+}
+
+func shuffled(addrs []string) []string {
+	addrs = slices.Clone(addrs)
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	return addrs
+}
+
+// join tries one address, and reports whether this process isn't alone after it.
+// A failure is logged once for each address.
+func (g *Gossip) join(ctx context.Context, addr string) bool {
+	err := g.tryJoin(ctx, addr)
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err == nil:
+		g.said.again("join|" + addr)
+		g.log.Info("joined", "addr", addr, "members", g.size())
+		return true
+	case errors.Is(err, errSelf):
+		return false
+	case g.said.first("join|" + addr):
+		g.log.Warn("join failed, trying again", "addr", addr, "error", err)
+	default:
+		g.log.Debug("join failed again", "addr", addr, "error", err)
+	}
+	return false
+}
+
+var (
+	errSelf    = errors.New("the address is this process's own")
+	errNobody  = errors.New("it answered, but knows no member of this cluster")
+	errRefused = errors.New("it hung up: has it another cluster name, or another -encrypt? Its log tells")
+)
+
+// tryJoin exchanges members with whoever is at an address.
+func (g *Gossip) tryJoin(ctx context.Context, addr string) error {
+	targets, err := resolve(ctx, addr)
+	if err != nil {
+		return err
+	}
+	last := errSelf
+	for _, target := range targets {
+		if sameAddr(target, g.addr) {
+			continue
+		}
+		_, err := g.list.Join([]string{target})
+		switch {
+		case err == nil && g.alone():
+			last = errNobody
+		case err == nil:
+			return nil
+		case strings.HasSuffix(strings.TrimSpace(err.Error()), io.EOF.Error()), strings.Contains(err.Error(), "connection reset"):
+			last = errRefused
+		default:
+			last = oneLine{err}
+		}
+	}
+	return last
+}
+
+// oneLine shows an error of several lines in one.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+// resolve returns the IP:port of a host[:port].
+func resolve(ctx context.Context, addr string) ([]string, error) {
+	host, port, err := splitJoin(addr)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	targets := make([]string, len(ips))
+	for i, ip := range ips {
+		targets[i] = joinPort(ip.String(), port)
+	}
+	return targets, nil
+}
+
+// reconnectors is how many processes try to reach who is missing at a time,
+// about: a dead server must not be dialled by 2,000 agents.
+const reconnectors = 16
+
+// reconnect tries one address of those that are missing. memberlist forgets who
+// is dead: without it, two halves of a cluster would never meet again once a
+// partition has healed, nor would two that were started apart.
+func (g *Gossip) reconnect(ctx context.Context) {
+	if g.Node.Role != RoleServer && rand.IntN(g.size()) >= reconnectors {
+		return
+	}
+	if missing := g.missing(ctx); len(missing) > 0 {
+		g.join(ctx, missing[rand.IntN(len(missing))])
+	}
+}
+
+// missing returns addresses at which a process should be and nobody alive is.
+func (g *Gossip) missing(ctx context.Context) []string {
+	var alive, missing []string
+	for _, m := range g.Members() {
+		switch m.State {
+		case StateAlive:
+			alive = append(alive, m.Addr)
+		case StateDead:
+			missing = append(missing, m.Addr)
+		}
+	}
+	isAlive := func(addr string) bool {
+		return slices.ContainsFunc(alive, func(a string) bool { return sameAddr(a, addr) })
+	}
+	missing = slices.DeleteFunc(append(missing, g.knownAddrs()...), isAlive)
+	for _, addr := range g.Join {
+		targets, err := resolve(ctx, addr)
+		if err == nil && !slices.ContainsFunc(targets, isAlive) {
+			missing = append(missing, addr)
+		}
+	}
+	slices.Sort(missing)
+	return slices.Compact(missing)
+}

@@ -1,0 +1,294 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+const (
+	lifeWorkers = 2               // containers that live at a time
+	standing    = 4               // containers that run from the beginning to the end
+	insist      = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
+)
+
+// lives are containers that really run, created, stopped, started and deleted
+// while the cluster has its faults. What the servers have acknowledged is what
+// the engine must come to.
+type lives struct {
+	*chaos
+	clients []*api.Client // by server
+
+	mu       sync.Mutex                         // guards what follows
+	wanted   map[string]structs.ContainerStatus // of what was acknowledged and not deleted
+	names    map[string]string                  // of these
+	deleted  int
+	standing map[string]stood // containers that nobody stops
+}
+
+// stood is since when a container runs, and under which epoch.
+type stood struct {
+	began string
+	epoch int64
+}
+
+func newLives(c *chaos) *lives {
+	l := &lives{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string), standing: make(map[string]stood)}
+	for _, n := range c.servers {
+		client, err := api.New(api.Config{Address: n.addr, Timeout: 5 * time.Second, RetryFor: time.Second})
+		if err != nil {
+			c.Fatal(err)
+		}
+		l.clients = append(l.clients, client)
+	}
+	for i := range standing {
+		policy := []string{"no", "always"}[i%2]
+		b := c.create(c.policy(fmt.Sprintf("standing-%s-%d", policy, i), policy), structs.ContainerRunning)
+		l.want(b.UUID, b.Name, structs.ContainerRunning)
+		l.standing[b.UUID] = stood{}
+	}
+	l.settle()
+	return l
+}
+
+// want notes what was acknowledged; "" is that it is deleted.
+func (l *lives) want(id, name string, status structs.ContainerStatus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if status == "" {
+		delete(l.wanted, id)
+		delete(l.names, id)
+		l.deleted++
+		return
+	}
+	l.wanted[id], l.names[id] = status, name
+}
+
+func (l *lives) ended() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deleted
+}
+
+// ask has one server after the other do something until one says yes or no.
+func (l *lives) ask(random *rand.Rand, what string, f func(context.Context, *api.Client) error) error {
+	var err error
+	for until := time.Now().Add(insist); time.Now().Before(until); {
+		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
+		err = f(ctx, oneOf(random, l.clients))
+		cancel()
+		switch structs.CodeOf(err) {
+		case structs.CodeUnavailable, structs.CodeNoLeader, structs.CodeRateLimited:
+		default:
+			if !errors.Is(err, context.DeadlineExceeded) {
+				return err
+			}
+		}
+		time.Sleep(20 * time.Millisecond) // a server that isn't there says so at once
+	}
+	l.Errorf("for %v no server does it: %s: %v", insist, what, err)
+	return err
+}
+
+// work has containers live one after the other until ctx ends.
+func (l *lives) work(ctx context.Context, random *rand.Rand, worker int) {
+	for n := 0; ctx.Err() == nil; n++ {
+		l.life(ctx, random, fmt.Sprintf("life-%d-%d", worker, n))
+	}
+}
+
+// life is one container. Each step is repeated until it is acknowledged: what a
+// client wants doesn't change by a fault.
+func (l *lives) life(ctx context.Context, random *rand.Rand, name string) {
+	var id string
+	wait := api.WriteOptions{Wait: -1}
+	r := l.policy(name, []string{"no", "always"}[random.IntN(2)])
+	if random.IntN(2) == 0 {
+		limit := structs.Bytes(16 << 20)
+		r.Memory = &limit
+	}
+	key := structs.NewID()
+	act := func(action api.Action, status structs.ContainerStatus) {
+		err := l.ask(random, string(action)+" "+name, func(ctx context.Context, c *api.Client) error {
+			_, err := c.Containers().Action(ctx, id, action, api.ActionOptions{WriteOptions: wait})
+			return err
+		})
+		if err != nil {
+			l.Errorf("%s %s: %v", action, name, err)
+		}
+		l.want(id, name, status)
+	}
+	steps := []func(){
+		func() {
+			err := l.ask(random, "create "+name, func(ctx context.Context, c *api.Client) error {
+				b, _, err := c.Containers().Create(ctx, r, api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{IdempotencyKey: key}})
+				if err == nil && id != "" && b.UUID != id {
+					l.Errorf("I10: one create of %s made %s and %s", name, id, b.UUID)
+				}
+				if err == nil {
+					id = b.UUID
+				}
+				return err
+			})
+			if err != nil {
+				l.Errorf("create %s: %v", name, err)
+				return
+			}
+			l.want(id, name, structs.ContainerRunning)
+		},
+		func() { act(api.Stop, structs.ContainerStopped) },
+		func() { act(api.Start, structs.ContainerRunning) },
+		func() {
+			err := l.ask(random, "delete "+name, func(ctx context.Context, c *api.Client) error {
+				_, err := c.Containers().Delete(ctx, id, api.DeleteOptions{Force: true, WriteOptions: wait})
+				return err
+			})
+			// Who asks again may find that the first try has done it.
+			if err != nil && structs.CodeOf(err) != structs.CodeNotFound {
+				l.Errorf("delete %s: %v", name, err)
+			}
+			l.want(id, name, "")
+		},
+	}
+	if random.IntN(3) == 0 {
+		steps = append(steps[:1], steps[3:]...)
+	}
+	for i, step := range steps {
+		l.gate.RLock()
+		if i == 0 && ctx.Err() != nil { // a life that has begun is lived to its end
+			l.gate.RUnlock()
+			return
+		}
+		step()
+		l.gate.RUnlock()
+		if id == "" {
+			return
+		}
+		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond) // what an engine starts in a second is not much
+	}
+}
+
+// watch looks at the engine all the while: I4 holds at any instant.
+func (l *lives) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		placed := make(map[string]string)
+		for _, a := range l.agents {
+			list, err := l.engine.list(a.hostID())
+			if err != nil {
+				l.Error(err)
+				return
+			}
+			for _, s := range list {
+				key := s.container + " epoch " + s.epoch
+				if was, twice := placed[key]; twice && was != s.id {
+					l.Errorf("I4: %s and %s are both %s", was, s.id, key)
+				}
+				placed[key] = s.id
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// settle waits until the hosts are ready and the engine has what was
+// acknowledged, no more and no less: I1, I4, I5, I10. What stands was started
+// once in an epoch: I6. The caller sees to it that nobody wants anything else
+// meanwhile.
+func (l *lives) settle() {
+	l.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var byHost map[string]map[string]structs.ContainerBody
+	l.eventually("what runs is what is wanted", 2*time.Minute, func() error {
+		client := l.clients[0]
+		for _, a := range l.agents {
+			h, _, err := client.Hosts().Get(l.ctx(), a.hostID(), api.QueryOptions{Consistent: true})
+			if err != nil {
+				return err
+			}
+			if h.State != structs.HostReady {
+				return fmt.Errorf("host %s is %s (%s)", h.Name, h.State, deref(h.StateReason))
+			}
+		}
+		list, _, err := client.Containers().List(l.ctx(), api.QueryOptions{Consistent: true, Detail: true})
+		if err != nil {
+			return err
+		}
+		byHost = make(map[string]map[string]structs.ContainerBody)
+		found := 0
+		for _, b := range list {
+			if !strings.HasPrefix(b.Name, "life-") && !strings.HasPrefix(b.Name, "standing-") {
+				continue // one that waits
+			}
+			status, ok := l.wanted[b.UUID]
+			if !ok && b.Status == structs.ContainerDeleting {
+				return fmt.Errorf("%s is still being deleted (%s)", b.Name, deref(b.StatusReason))
+			}
+			if !ok {
+				return fmt.Errorf("I5, I10: %s (%s, %s) was deleted, or nobody made it", b.Name, b.UUID, b.Status)
+			}
+			if b.Status != status {
+				return fmt.Errorf("%s is %s (%s), and was asked to be %s", b.Name, b.Status, deref(b.StatusReason), status)
+			}
+			host := deref(b.Host)
+			if byHost[host] == nil {
+				byHost[host] = make(map[string]structs.ContainerBody)
+			}
+			byHost[host][b.UUID] = b
+			found++
+		}
+		if found != len(l.wanted) {
+			return fmt.Errorf("I1: of %d containers that were acknowledged %d are there", len(l.wanted), found)
+		}
+		for _, a := range l.agents {
+			if err := l.engine.agrees(a.hostID(), byHost[a.name]); err != nil {
+				return fmt.Errorf("%s: %w", a.name, err)
+			}
+		}
+		return nil
+	})
+	for _, a := range l.agents {
+		started := l.engine.started(a.hostID())
+		for id, b := range byHost[a.name] {
+			was, stands := l.standing[id]
+			if !stands {
+				continue
+			}
+			now := stood{started[id], int64(b.Epoch)}
+			if was.began != "" && was.epoch == now.epoch && was.began != now.began {
+				l.Errorf("I6: %s, epoch %d, began at %s, and now at %s", b.Name, b.Epoch, was.began, now.began)
+			}
+			if was.began != "" && was.epoch != now.epoch && b.RestartPolicy == "no" {
+				l.Errorf("I7: %s has epoch %d, had %d, and is not to be moved", b.Name, now.epoch, was.epoch)
+			}
+			l.standing[id] = now
+		}
+	}
+}
+
+// end deletes what is left, and looks that it goes.
+func (l *lives) end() {
+	l.Helper()
+	var ids []string
+	for id := range l.wanted {
+		ids = append(ids, id)
+	}
+	l.deleteAll(ids)
+	l.wanted = make(map[string]structs.ContainerStatus)
+	l.settle()
+}

@@ -1,0 +1,54 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"time"
+)
+
+// netFaults are what TestChaos chooses from besides, if each server and each
+// agent has a host of its own. The clients reach all of them all the time.
+var netFaults = []fault{
+	onNet("leader alone", func(c *chaos) netFault { return c.net.isolate(c.awaitLeader().on) }),
+	onNet("follower alone", func(c *chaos) netFault { return c.net.isolate(c.follower().on) }),
+	onNet("leader deaf", func(c *chaos) netFault {
+		leader := c.awaitLeader()
+		return c.net.deafen(leader.on, hostsOf(c.but(leader))...)
+	}),
+	onNet("leader mute", func(c *chaos) netFault {
+		leader := c.awaitLeader()
+		return c.net.cutOneWay(leader.on, hostsOf(c.but(leader))...)
+	}),
+	onNet("leader cut from a follower", func(c *chaos) netFault { return c.net.cut(c.awaitLeader().on, c.follower().on) }),
+	onNet("30 % loss on the Raft link", func(c *chaos) netFault {
+		return c.onRaft("30 % loss", func(a, b *netHost) netFault { return c.net.loss(a, b, 30, 9512) })
+	}),
+	onNet("100 ms delay on the Raft link", func(c *chaos) netFault {
+		return c.onRaft("100 ms delay each way", func(a, b *netHost) netFault {
+			return together("", c.net.delay(a, b, 9512, 100*time.Millisecond), c.net.delay(b, a, 9512, 100*time.Millisecond))
+		})
+	}),
+	ofAgents(onNet("agent cut from a server", func(c *chaos) netFault {
+		return c.net.cut(oneOf(c.random, c.agents).on, oneOf(c.random, c.servers).on)
+	})),
+	ofAgents(onNet("agent alone", func(c *chaos) netFault { return c.net.isolate(oneOf(c.random, c.agents).on) })),
+}
+
+// onNet makes a fault of one of the network's.
+func onNet(name string, of func(c *chaos) netFault) fault {
+	return fault{name: name, least: 200 * time.Millisecond, most: 4 * time.Second, long: 20 * time.Second, do: func(c *chaos) (string, func()) {
+		f := of(c)
+		undo, err := f.do(context.Background())
+		if err != nil {
+			c.Fatalf("%s: %v", f.name, err)
+		}
+		return f.name, undo
+	}}
+}
+
+// ofAgents has a fault count as one that is done to agents.
+func ofAgents(f fault) fault {
+	f.agents = true
+	return f
+}

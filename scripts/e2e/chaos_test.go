@@ -1,0 +1,333 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/server/servertest/history"
+	"github.com/stackforge/magnum/structs"
+)
+
+const (
+	// shortChaos is what `make test` takes for it, longChaos the least that is a
+	// long run: with faults of half a minute, and logs that don't fill a disk.
+	shortChaos = 40 * time.Second
+	longChaos  = 5 * time.Minute
+
+	chaosClients = 4  // of each kind of object
+	settleEvery  = 12 // faults
+
+	longGap = 5 * time.Second // without a write: somebody may want to know why
+)
+
+// chaos is a trio under faults, with clients at work.
+type chaos struct {
+	*trio
+	random   *rand.Rand
+	long     bool
+	began    time.Time
+	loads    []*history.Workload // nodes, and containers that wait
+	pulse    *history.Workload   // writes through each server all the time
+	lives    *lives              // containers that run
+	gate     sync.RWMutex        // held for reading by each step of a client, for writing while nothing may change
+	faults   []fault             // that are chosen from
+	injected map[string]int      // faults by name
+	worst    time.Duration       // without a write
+	worstOf  string              // fault
+}
+
+// TestChaos has clients at work while servers and agents are killed and held,
+// one fault after the other, and now and then two at a time; as root also while
+// the network between them is cut, slow or loses packets. It checks I1 to I6,
+// I8, I10 and I11.
+//
+// DURATION makes it longer, SEED chooses the same faults again, PAGE names the
+// page that gets a row, LOGS the directory that gets the logs if it fails or
+// nobody could write for long, and FAULTS words that the faults' names have.
+func TestChaos(t *testing.T) {
+	duration, seed, err := history.FromEnv(shortChaos, rand.Uint64())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if duration <= shortChaos {
+		t.Parallel()
+	}
+	t.Logf("seed %d, for %v, load average %s", seed, duration, history.Load())
+	c := &chaos{random: rand.New(rand.NewPCG(seed, 0)), long: duration >= longChaos, injected: make(map[string]int)}
+	args := []string{"-host-lost-after", "4s"}
+	if c.long && os.Getenv("FAULTS") == "" {
+		args = append(args, "-log-level", "info")
+	}
+	c.faults = faults
+	var n *network
+	if os.Geteuid() == 0 {
+		n, c.faults = newNet(t), slices.Concat(faults, netFaults)
+	}
+	c.trio = newTrioOn(t, n, 2, args...)
+	c.awaitAll()
+	c.loads = []*history.Workload{history.New(history.Nodes, chaosClients), history.New(history.WaitingContainers(c.bay.UUID), chaosClients)}
+	c.pulse = history.New(history.Nodes, len(c.servers))
+	c.pulse.Timeout = 2 * time.Second
+	c.lives = newLives(c)
+	server, agent := c.base()
+	c.began = time.Now()
+	c.pulse.Rest()
+
+	work, stop := context.WithCancel(t.Context())
+	var clients, judges sync.WaitGroup
+	var last []func()
+	for n, w := range c.loads {
+		w.Timeout = 5 * time.Second
+		for i := range chaosClients {
+			number := n*chaosClients + i
+			one := w.Client(i, seed+uint64(n), c.through(rand.New(rand.NewPCG(seed, uint64(100+number)))))
+			clients.Go(func() { c.atWork(work, rand.New(rand.NewPCG(seed, uint64(200+number))), func() { one.Step(work) }) })
+		}
+		judge := w.Client(chaosClients, seed, c.through(rand.New(rand.NewPCG(seed, uint64(300+n)))))
+		judges.Go(func() { w.Judge(work, judge) })
+		last = append(last, func() { w.Finish(judge) })
+	}
+	for i := range lifeWorkers {
+		clients.Go(func() { c.lives.work(work, rand.New(rand.NewPCG(seed, uint64(400+i))), i) })
+	}
+	clients.Go(func() { c.lives.watch(work) })
+	for _, n := range c.servers {
+		id := structs.NewID()
+		if out := c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "pulse"}); out.Verdict != history.Done {
+			t.Fatalf("%s: %s", n.name, out.Said)
+		}
+		clients.Go(func() {
+			c.atWork(work, rand.New(rand.NewPCG(seed, 1)), func() {
+				c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Patch, ID: id, Value: "pulse"})
+			})
+		})
+	}
+	// Whatever ends the test, the row and the figures are written, and nobody is
+	// at work when the servers end.
+	finished := false
+	t.Cleanup(func() { c.report(seed, duration, finished) })
+	t.Cleanup(func() {
+		stop()
+		clients.Wait()
+		judges.Wait()
+	})
+
+	for deck := c.deck(); time.Since(c.began) < duration && !t.Failed(); {
+		if len(deck) == 0 {
+			deck = c.deck()
+		}
+		time.Sleep(time.Duration(200+c.random.IntN(1300)) * time.Millisecond) // the clients' own time
+		c.inject(deck[0])
+		deck = deck[1:]
+	}
+	stop()
+	clients.Wait()
+	judges.Wait()
+	c.settle()
+	for _, f := range last {
+		f()
+	}
+	c.sameState()
+	for _, w := range c.loads {
+		if f := w.Figures(); f.Acknowledged == 0 || f.Judged == 0 {
+			t.Errorf("%+v: too little was done to know anything", f)
+		}
+	}
+	c.lives.end()
+	for _, w := range append(c.loads, c.pulse) {
+		w.Close()
+	}
+	c.calm(server, agent)
+	finished = true
+}
+
+// atWork has a client do one step after the other, with pauses, for the machine
+// has two cores and an election wants its share.
+func (c *chaos) atWork(ctx context.Context, random *rand.Rand, step func()) {
+	for ctx.Err() == nil {
+		c.gate.RLock()
+		step()
+		c.gate.RUnlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(random.IntN(40)) * time.Millisecond):
+		}
+	}
+}
+
+// through returns the server that a client asks: the same one until it fails,
+// and now and then another.
+func (c *chaos) through(random *rand.Rand) func(failed bool) string {
+	at := random.IntN(len(c.servers))
+	return func(failed bool) string {
+		if failed || random.IntN(20) == 0 {
+			at = (at + 1 + random.IntN(len(c.servers)-1)) % len(c.servers)
+		}
+		return "http://" + c.servers[at].addr
+	}
+}
+
+// deck is all faults in some order. Dealing them has each come as often as the
+// others, in a short run too.
+func (c *chaos) deck() []fault {
+	var deck []fault
+	for _, f := range c.faults {
+		if strings.Contains(f.name, os.Getenv("FAULTS")) {
+			deck = append(deck, f)
+		}
+	}
+	if len(deck) == 0 {
+		c.Fatalf("FAULTS=%q is part of no fault's name", os.Getenv("FAULTS"))
+	}
+	c.random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+	return deck
+}
+
+// inject does one fault, at times with another one, undoes it, and waits until
+// the cluster has healed and all servers have the same state.
+func (c *chaos) inject(f fault) {
+	c.Helper()
+	all := []fault{f}
+	if other := c.faults[c.random.IntN(len(c.faults))]; c.random.IntN(4) == 0 && other.agents != f.agents && !other.alone && !f.alone && os.Getenv("FAULTS") == "" {
+		all = append(all, other)
+	}
+	c.awaitLeader()
+	c.takeGap("between faults")
+	type undone struct {
+		after time.Duration
+		undo  func()
+	}
+	var names []string
+	var undo []undone
+	for _, f := range all {
+		on, back := f.do(c)
+		lasts := f.lasts(c)
+		undo = append(undo, undone{lasts, back})
+		names = append(names, f.name)
+		c.injected[f.name]++
+		c.Logf("%8v %s: %s, for %v", time.Since(c.began).Round(100*time.Millisecond), f.name, on, lasts)
+	}
+	slices.SortFunc(undo, func(a, b undone) int { return int(a.after - b.after) })
+	slept := time.Duration(0)
+	for _, u := range undo {
+		time.Sleep(u.after - slept) // this is the fault itself
+		slept = u.after
+		if u.undo != nil {
+			u.undo()
+		}
+	}
+	c.awaitLeader()
+	c.awaitAll()
+	name := strings.Join(names, " and ")
+	c.Logf("%8v healed, longest time without a write %v", time.Since(c.began).Round(100*time.Millisecond), c.takeGap(name).Round(time.Millisecond))
+	total := 0
+	for _, n := range c.injected {
+		total += n
+	}
+	// Writes pause, or the servers are never all at one index.
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	c.sameState()
+	if total%settleEvery == 0 {
+		c.settle()
+	}
+	c.pulse.Rest()
+	for _, w := range c.loads {
+		for _, v := range w.Violations() {
+			c.Error(v)
+		}
+	}
+}
+
+// takeGap returns the longest time without a write through any server since it
+// was last called.
+func (c *chaos) takeGap(during string) time.Duration {
+	longest := c.pulse.TakeGap()
+	if longest > c.worst {
+		c.worst, c.worstOf = longest, during
+	}
+	return longest
+}
+
+// settle waits until what runs is what is wanted, while nobody wants anything
+// else.
+func (c *chaos) settle() {
+	c.Helper()
+	c.awaitAll()
+	c.lives.settle()
+	c.reservations()
+}
+
+// report prints the figures and adds a row to the page.
+func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
+	run := history.Run{
+		What: "three processes", Seed: seed, Duration: duration, Load: history.Load(), Lives: c.lives.ended(),
+		Version: strings.TrimSpace(strings.TrimPrefix(magnum(c, nil, "", "-version").stdout, "magnum ")),
+		Gap:     fmt.Sprintf("%v (%s)", c.worst.Round(time.Millisecond), c.worstOf),
+	}
+	run.Version, _, _ = strings.Cut(run.Version, " ")
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(c.injected)) {
+		names = append(names, fmt.Sprintf("%s %d", name, c.injected[name]))
+	}
+	run.Faults = strings.Join(names, ", ")
+	for _, w := range c.loads {
+		f := w.Figures()
+		run.Figures.Acknowledged += f.Acknowledged
+		run.Figures.Refused += f.Refused
+		run.Figures.Unknown += f.Unknown
+		run.Figures.Judged += f.Judged
+		run.Violations += f.Violations
+	}
+	if run.Violations == 0 && c.Failed() {
+		run.Violations = 1 // what ended the test is one
+	}
+	if !finished || c.Failed() {
+		run.Duration = time.Since(c.began).Round(time.Second)
+		run.What += ", broken off"
+	}
+	c.Logf("seed %d, %v: faults: %s; operations: %d acknowledged, %d failed, %d unknown; %d objects checked, %d containers run; violations: %d; longest time without a successful write: %s; load average %s",
+		seed, run.Duration, run.Faults, run.Figures.Acknowledged, run.Figures.Refused, run.Figures.Unknown, run.Figures.Judged, run.Lives, run.Violations, run.Gap, run.Load)
+	if err := run.Append(os.Getenv("PAGE")); err != nil {
+		c.Error(err)
+	}
+	if dir := os.Getenv("LOGS"); dir != "" && (c.Failed() || c.worst > longGap) {
+		c.keepLogs(filepath.Join(dir, fmt.Sprintf("chaos-%d", seed)))
+	}
+}
+
+// keepLogs copies the processes' logs.
+func (c *chaos) keepLogs(dir string) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		c.Error(err)
+		return
+	}
+	for _, n := range c.servers {
+		c.keepLog(n.process, dir)
+	}
+	for _, a := range c.agents {
+		c.keepLog(a.process, dir)
+	}
+	c.Logf("the logs are in %s", dir)
+}
+
+func (c *chaos) keepLog(p *process, dir string) {
+	b, err := os.ReadFile(p.log)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, p.name+".log"), b, 0o644)
+	}
+	if err != nil {
+		c.Error(err)
+	}
+}

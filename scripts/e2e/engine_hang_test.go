@@ -1,0 +1,103 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	docker "github.com/docker/docker/client"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// TestEngineHangs: an engine that takes connections and answers nothing, and one
+// that is started again, under a cluster of three. Whatever is asked of it is
+// answered with an error that says so, actions say what they wait for and are
+// done once it goes on, and nothing runs twice.
+func TestEngineHangs(t *testing.T) {
+	t.Parallel()
+	own := newOwnEngine(t)
+	c := newTrio(t, 0)
+	c.engine = engineAt(t, docker.WithHost(own.host))
+	c.addAgent("host-1", "-docker-host", own.host)
+	agent := c.agents[0]
+	steady, stopping := c.run("steady", napping), c.run("stopping", napping)
+	began := c.engine.started(agent.hostID())
+
+	own.signal(syscall.SIGSTOP)
+	t.Cleanup(func() { own.signal(syscall.SIGCONT) }) // else nobody can end it
+	// One that is under way when it is found out, and those that come later.
+	const patience = 25 * time.Second
+	for _, args := range [][]string{
+		{"container-logs", steady.UUID}, {"container-execute", steady.UUID, "echo", "hi"},
+		{"container-stats", steady.UUID}, {"container-top", steady.UUID}, {"container-cp", steady.UUID + ":/etc/passwd", "-"},
+	} {
+		from := time.Now()
+		r := c.magnum(args...)
+		took := time.Since(from)
+		if r.code != 1 || took > patience || args[0] != "container-logs" && !strings.Contains(r.stderr, "Docker engine") {
+			t.Errorf("%s: code %d after %v: %s", args[0], r.code, took.Round(time.Millisecond), r.stderr)
+		}
+	}
+	c.awaitLog(agent.process, "engine is away", 0)
+	if r := c.magnum("image-list"); !strings.Contains(r.stderr, "Host host-1 is left out: the Docker engine does not answer") {
+		t.Errorf("image-list says %q, %q", r.stdout, r.stderr)
+	}
+	late, _, err := c.client.Containers().Create(c.ctx(), c.request("late", napping), api.CreateOptions{Run: true, WriteOptions: api.WriteOptions{Wait: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.magnum("container-stop", "-wait", "12s", stopping.UUID)
+	if !strings.Contains(r.stderr, "engine") {
+		t.Errorf("stop says %q, %q and ends with %d", r.stdout, r.stderr, r.code)
+	}
+	c.eventually("what waits says for what", 30*time.Second, func() error {
+		for _, id := range []string{late.UUID, stopping.UUID} {
+			b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
+			if err == nil && !strings.Contains(deref(b.StatusReason), "what was asked for is done once it does") {
+				err = fmt.Errorf("%s is %s (%s)", b.Name, b.Status, deref(b.StatusReason))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if b, _, err := c.client.Containers().Get(c.ctx(), steady.UUID, api.QueryOptions{}); err != nil || b.Status != structs.ContainerRunning {
+		t.Errorf("what nobody has touched is %+v, %v", b, err)
+	}
+
+	own.signal(syscall.SIGCONT)
+	c.await(stopping.UUID, structs.ContainerStopped)
+	for _, id := range []string{late.UUID, steady.UUID} {
+		if b := c.await(id, structs.ContainerRunning); deref(b.StatusReason) != "" {
+			t.Errorf("%s runs, and says %q", b.Name, deref(b.StatusReason))
+		}
+	}
+	if now := c.engine.started(agent.hostID()); now[steady.UUID] != began[steady.UUID] {
+		t.Errorf("I6: the container began at %s, and now at %s", began[steady.UUID], now[steady.UUID])
+	}
+	c.magnum("container-execute", steady.UUID, "true").must(t)
+
+	// Its end, and the next one's beginning; a process outlives that.
+	own.kill()
+	own.start()
+	c.eventually("a container runs on the engine that was started again", time.Minute, func() error {
+		if r := c.magnum("container-execute", steady.UUID, "true"); r.code != 0 {
+			b, _, err := c.client.Containers().Get(c.ctx(), steady.UUID, api.QueryOptions{})
+			if err == nil && b.Status == structs.ContainerStopped {
+				_, err = c.client.Containers().Action(c.ctx(), steady.UUID, api.Start, api.ActionOptions{})
+			}
+			return fmt.Errorf("%s, %v", r.stderr, err)
+		}
+		return nil
+	})
+	if err := c.engine.noDoubles(agent.hostID()); err != nil {
+		t.Error(err)
+	}
+}

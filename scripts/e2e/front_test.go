@@ -1,0 +1,163 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// front stands before a registry. It counts what is asked for, and makes the
+// way to the registry as bad as a test wants it.
+type front struct {
+	testing.TB
+	addr string // host:port
+	back string // host:port of the registry
+
+	mu     sync.Mutex
+	server *http.Server   // nil while the front is away
+	asked  map[string]int // requests by "METHOD PATH"
+	bytes  map[string]int // of bodies passed on, by path
+	open   int            // bodies that are being passed on
+	via    func(path string, w io.Writer, body io.Reader) error
+}
+
+func newFront(t testing.TB, back string) *front {
+	t.Helper()
+	f := &front{TB: t, addr: "127.0.0.1:" + freePort(t), back: back, asked: make(map[string]int), bytes: make(map[string]int)}
+	f.up()
+	t.Cleanup(f.down)
+	return f
+}
+
+// up lets the front answer, at the address that it has for good.
+func (f *front) up() {
+	f.Helper()
+	l, err := net.Listen("tcp", f.addr)
+	if err != nil {
+		f.Fatal(err)
+	}
+	server := &http.Server{Handler: f}
+	f.mu.Lock()
+	f.server = server
+	f.mu.Unlock()
+	go server.Serve(l)
+}
+
+// down refuses connections from now on and cuts those that there are.
+func (f *front) down() {
+	f.mu.Lock()
+	server := f.server
+	f.server = nil
+	f.mu.Unlock()
+	if server != nil {
+		server.Close()
+	}
+}
+
+// bodies passes the bodies of GETs on by way of via; nil lets them through. An
+// error cuts the connection.
+func (f *front) bodies(via func(path string, w io.Writer, body io.Reader) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.via = via
+}
+
+// count returns how often something was asked for.
+func (f *front) count(method, path string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked[method+" "+path]
+}
+
+// requests returns how many requests there were, but for a ping of the API.
+func (f *front) requests() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for what, times := range f.asked {
+		if !strings.HasSuffix(what, " /v2/") {
+			n += times
+		}
+	}
+	return n
+}
+
+// passed returns how many bytes of a path were passed on.
+func (f *front) passed(path string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bytes[path]
+}
+
+// streams returns how many bodies are being passed on.
+func (f *front) streams() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
+
+// ServeHTTP passes a request on to the registry.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	f.mu.Lock()
+	f.asked[r.Method+" "+path]++
+	f.open++
+	via := f.via
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.open--
+	}()
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", f.back, ""
+	answer, err := http.DefaultTransport.RoundTrip(out)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	defer answer.Body.Close()
+	for k, v := range answer.Header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(answer.StatusCode)
+	http.NewResponseController(w).Flush() // an engine that waits for headers can't be told to stop
+	if via == nil || r.Method != http.MethodGet {
+		via = func(_ string, w io.Writer, body io.Reader) error {
+			_, err := io.Copy(w, body)
+			return err
+		}
+	}
+	if err := via(path, &flushed{f, path, w, r}, answer.Body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// flushed sends each write at once, and counts it.
+type flushed struct {
+	f    *front
+	path string
+	w    http.ResponseWriter
+	r    *http.Request
+}
+
+func (w *flushed) Write(b []byte) (int, error) {
+	n, err := w.w.Write(b)
+	if err == nil {
+		err = http.NewResponseController(w.w).Flush()
+	}
+	if w.r.Context().Err() != nil {
+		err = errors.Join(err, w.r.Context().Err())
+	}
+	w.f.mu.Lock()
+	defer w.f.mu.Unlock()
+	w.f.bytes[w.path] += n
+	return n, err
+}
+
+// done is closed once the other side has left.
+func (w *flushed) done() <-chan struct{} { return w.r.Context().Done() }

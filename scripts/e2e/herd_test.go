@@ -1,0 +1,203 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// herdSize is how many agents a herd has: as many as a cluster is made for if
+// there is time (CYCLES), else a tenth.
+func herdSize() int {
+	if os.Getenv("CYCLES") != "" {
+		return 2000
+	}
+	return 200
+}
+
+// herd runs so many agents in this process, on engines that are pretended.
+func (c *trio) herd(n int) {
+	c.Helper()
+	var addrs []string
+	for _, s := range c.servers {
+		addrs = append(addrs, s.addr)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	c.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	dir := c.TempDir()
+	for i := range n {
+		name := fmt.Sprintf("herd-%04d", i)
+		a, err := agent.New(agent.Config{
+			Servers: addrs, DataDir: filepath.Join(dir, name), Name: name, JoinToken: trioToken, Backend: backendtest.NewFake(),
+		})
+		if err != nil {
+			c.Fatal(err)
+		}
+		running.Go(func() {
+			if err := a.Run(ctx); err != nil {
+				c.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+var pollsLine = regexp.MustCompile(`(?m)^magnum_agent_polls (\d+)$`)
+
+// polls returns how many polls wait for work at the server, 0 if it is not there.
+func (n *node) polls() int {
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Get("http://" + n.addr + "/v1/metrics")
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if m := pollsLine.FindSubmatch(b); err == nil && m != nil {
+		polls, _ := strconv.Atoi(string(m[1])) // digits
+		return polls
+	}
+	return 0
+}
+
+// parked waits until so many polls wait at the servers, and returns how long
+// that took.
+func (c *trio) parked(want int, within time.Duration) time.Duration {
+	c.Helper()
+	began := time.Now()
+	for {
+		sum := 0
+		for _, n := range c.servers {
+			if n.alive() {
+				sum += n.polls()
+			}
+		}
+		took := time.Since(began)
+		if sum >= want {
+			return took
+		}
+		if took > within {
+			c.Fatalf("after %v %d polls wait, want %d", took, sum, want)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestHerdMovesOn: the agents of a server that dies are with the others within a
+// second, and nobody takes their hosts for lost: of a follower, of the leader,
+// and of one that is stopped cleanly.
+func TestHerdMovesOn(t *testing.T) {
+	size := herdSize()
+	c := newTrio(t, 0, "-log-level", "warn")
+	c.awaitAll()
+	began := time.Now()
+	c.herd(size)
+	// A few are always between two polls.
+	most := size - size/100
+	c.parked(most, 3*time.Minute)
+	t.Logf("%d agents are registered and parked after %v", size, time.Since(began).Round(time.Millisecond))
+	spread := func() string {
+		text := ""
+		for _, n := range c.servers {
+			text += fmt.Sprintf(" %s: %d polls, %d MiB;", n.name, n.polls(), n.rss()>>20)
+		}
+		return text
+	}
+	t.Log(spread())
+
+	bound := time.Second
+	if raced {
+		bound = 5 * time.Second // the agents are in this process
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for ctx.Err() == nil {
+			hosts, _, err := c.servers[0].client.Hosts().List(ctx, api.QueryOptions{Limit: structs.MaxPage})
+			if err != nil {
+				hosts, _, err = c.servers[1].client.Hosts().List(ctx, api.QueryOptions{Limit: structs.MaxPage})
+			}
+			for _, h := range hosts {
+				if err == nil && h.State == structs.HostLost {
+					t.Errorf("%s is lost (%s)", h.Name, deref(h.StateReason))
+					return
+				}
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+	})
+	follower := func() *node {
+		leader := c.awaitLeader()
+		for _, n := range c.servers {
+			if n != leader {
+				return n
+			}
+		}
+		return nil
+	}
+	for _, f := range []struct {
+		name   string
+		server func() *node
+		end    func(*node)
+	}{
+		{"a follower is killed", follower, func(n *node) { n.kill() }},
+		{"the leader is killed", c.awaitLeader, func(n *node) { n.kill() }},
+		{"the leader is stopped", c.awaitLeader, func(n *node) { n.stop() }},
+	} {
+		n := f.server()
+		had := n.polls()
+		f.end(n)
+		took := c.parked(most, 30*time.Second)
+		t.Logf("%s: its %d agents are with the others after %v", f.name, had, took.Round(time.Millisecond))
+		if took > bound {
+			t.Errorf("%s: that is more than %v", f.name, bound)
+		}
+		n.start()
+		c.awaitAll()
+		c.parked(most, 30*time.Second)
+	}
+	// As long as makes a silent host lost: whoever was forgotten shows by then.
+	time.Sleep(11 * time.Second)
+	stop()
+	watching.Wait()
+	hosts := 0
+	for marker := ""; ; {
+		page, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Limit: structs.MaxPage, Marker: marker})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range page {
+			hosts++
+			if h.State != structs.HostReady {
+				t.Errorf("%s is %s (%s)", h.Name, h.State, deref(h.StateReason))
+			}
+		}
+		if len(page) < structs.MaxPage {
+			break
+		}
+		marker = page[len(page)-1].UUID
+	}
+	if hosts != size {
+		t.Errorf("there are %d hosts, want %d", hosts, size)
+	}
+	t.Log(spread())
+	c.sameState()
+}

@@ -1,0 +1,130 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// TestAgentIdentity: one host has one agent. A second one on its data directory
+// is refused; of two with copies of it the one that came last works, and the
+// other is refused and told of; and one that was killed is taken back at once.
+func TestAgentIdentity(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	first := c.agents[0]
+	steady := c.run("steady", napping)
+	began := c.engine.started(first.hostID())
+	untouched := func(when string) {
+		t.Helper()
+		if now := c.engine.started(first.hostID()); len(now) != len(began) || now[steady.UUID] != began[steady.UUID] {
+			t.Errorf("I6: %s: containers began at %v, and now at %v", when, began, now)
+		}
+	}
+	// another prepares an agent on a data directory.
+	another := func(name, dir string) *process {
+		p := c.process(name, append([]string{}, first.args...)...)
+		for i := range p.args {
+			if p.args[i] == first.dir {
+				p.args[i] = dir
+			}
+		}
+		c.loose = append(c.loose, p)
+		return p
+	}
+
+	second := another("second", first.dir)
+	second.start()
+	c.eventually("the second agent ends", 30*time.Second, func() error {
+		if second.alive() {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	says := tail(second.log, 1)
+	if code := second.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(says, filepath.Join(first.dir, "agent")) ||
+		!strings.Contains(says, fmt.Sprintf("(process %d)", first.cmd.Process.Pid)) {
+		t.Errorf("the second agent ended with code %d and %q", code, says)
+	}
+	untouched("after a second agent")
+
+	// A copy of the directory, made while the agent runs.
+	copied := filepath.Join(c.dir, "copied")
+	if err := os.CopyFS(copied, os.DirFS(first.dir)); err != nil {
+		t.Fatal(err)
+	}
+	twin := another("twin", copied)
+	twin.start()
+	c.awaitLog(twin, "registered", 0)
+	c.awaitLog(first.process, "another agent has registered as host "+first.hostID(), 0)
+	c.awaitLog(first.process, "this one is let in again when it is started anew", 0)
+	c.eventually("a server's log names the host", time.Minute, func() error {
+		for _, n := range c.servers {
+			if b, err := os.ReadFile(n.log); err == nil && strings.Contains(string(b), "an agent is refused: another one has registered with a copy of its data directory since: host_id="+first.hostID()) {
+				return nil
+			}
+		}
+		return errors.New("no log does")
+	})
+	c.eventually("host-show speaks of the copy", 10*time.Second, func() error {
+		if out := c.magnum("host-show", "host-1").must(t); !strings.Contains(out, "an agent with a copy of its data directory") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	// The twin works, and the host is what it was.
+	c.run("by-the-twin", napping)
+	began = c.engine.started(first.hostID())
+	said := twin.logged()
+	time.Sleep(6 * time.Second) // longer than the first one's pause between two tries
+	if b, _ := os.ReadFile(twin.log); strings.Contains(string(b[said:]), "registering again") {
+		t.Error("the two take the host from each other")
+	}
+	untouched("with a twin")
+
+	// The operator ends the twin, and starts the first one anew.
+	twin.kill()
+	first.stop()
+	first.start()
+	c.eventually("nothing is said of a copy any more", 30*time.Second, func() error {
+		h, _, err := c.client.Hosts().Get(c.ctx(), "host-1", api.QueryOptions{})
+		if err == nil && (h.State != structs.HostReady || deref(h.StateReason) != "") {
+			err = fmt.Errorf("it is %s (%s)", h.State, deref(h.StateReason))
+		}
+		return err
+	})
+	c.run("after-the-twin", napping)
+	began = c.engine.started(first.hostID())
+
+	// Killed in the middle of a poll and started again: the poll that it has left
+	// behind holds nothing up.
+	var longest time.Duration
+	for range 3 {
+		first.kill()
+		said = first.logged()
+		from := time.Now()
+		first.start()
+		c.awaitLog(first.process, "registered", said)
+		if out := c.magnum("container-execute", steady.UUID, "echo", "here").must(t); strings.TrimSpace(out) != "here" {
+			t.Errorf("execute prints %q", out)
+		}
+		longest = max(longest, time.Since(from))
+	}
+	if longest > 3*time.Second {
+		t.Errorf("an agent that was killed is back after %v", longest)
+	}
+	t.Logf("an agent that was killed is back within %v", longest.Round(time.Millisecond))
+	untouched("after three kills")
+	if err := c.engine.noDoubles(first.hostID()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,282 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// on asks a server from the command line.
+func (c *trio) on(n *node, args ...string) result {
+	c.Helper()
+	return magnum(c, []string{"MAGNUM_ADDR=" + n.addr}, "", args...)
+}
+
+// TestOperatorsSeeServersAndHosts: every server lists all of them, and hosts
+// that can't register.
+func TestOperatorsSeeServersAndHosts(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 0)
+	stranger := c.process("stranger", "agent", "-server", c.servers[0].addr, "-data-dir", filepath.Join(c.dir, "stranger"), "-name", "stranger",
+		"-join-token", "not-the-right-token", "-gossip-port", "-1", "-join", c.gossip, "-log-level", "debug")
+	c.loose = append(c.loose, stranger)
+	stranger.start()
+	leader := c.awaitLeader()
+	for _, n := range c.servers {
+		c.eventually(n.name+" lists the servers and the stranger", time.Minute, func() error {
+			if got := c.on(n, "server-members", "-format", "{{.name}} {{.status}} {{.leader}} {{.voter}}").must(t); strings.Count(got, " alive ") != 3 ||
+				strings.Count(got, " true true") != 1 || !strings.Contains(got, leader.name+" alive true true\n") || strings.Contains(got, "stranger") {
+				return fmt.Errorf("server-members: %s", got)
+			}
+			if got := c.on(n, "host-members", "-unregistered", "-format", "{{.name}} {{.status}}").must(t); got != "stranger alive\n" {
+				return fmt.Errorf("host-members: %q", got)
+			}
+			if got := c.on(n, "operator", "raft", "list-peers", "-format", "{{.name}} {{.state}} {{.behind}}").must(t); strings.Count(got, " 0\n") != 3 ||
+				!strings.Contains(got, leader.name+" leader 0\n") || strings.Count(got, "follower") != 2 {
+				return fmt.Errorf("list-peers: %s", got)
+			}
+			return nil
+		})
+	}
+	if got := c.on(leader, "host-list", "-q").must(t); got != "" {
+		t.Errorf("a host that has not registered is in host-list: %q", got)
+	}
+}
+
+// TestServerIsReplacedUnderLoad: leadership moves, a server is removed while it
+// runs, and a new one comes in its place, while a client writes through another.
+func TestServerIsReplacedUnderLoad(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 0)
+	c.awaitAll()
+	c.awaitVoters(3)
+	out, through := c.servers[2], c.servers[0].client
+	ctx, stop := context.WithCancel(c.ctx())
+	defer stop()
+	written := make(chan []string, 1)
+	go func() {
+		var made []string
+		defer func() { written <- made }()
+		for i := 0; ctx.Err() == nil; i++ {
+			b, _, err := through.Containers().Create(ctx, c.waiting(fmt.Sprint("load-", i)), api.CreateOptions{})
+			if err == nil {
+				made = append(made, b.UUID)
+			} else if ctx.Err() == nil {
+				t.Errorf("create %d: %v", i, err)
+				return
+			}
+		}
+	}()
+	for _, to := range []string{"s3", "s1", "s2"} {
+		if leader := c.awaitLeader(); leader.name != to {
+			if got := c.on(c.servers[0], "operator", "raft", "transfer-leader", to).must(t); !strings.HasPrefix(got, to+" (") {
+				t.Errorf("transfer to %s: %q", to, got)
+			}
+		}
+	}
+	if r := c.on(out, "operator", "raft", "remove-peer", "s2"); r.code != 1 || !strings.Contains(r.stderr, "transfer-leader") {
+		t.Errorf("removing the leader: %d %s", r.code, r.stderr)
+	}
+	c.on(c.servers[0], "operator", "raft", "remove-peer", out.name).must(t)
+	c.servers = c.servers[:2]
+	c.loose = append(c.loose, out.process)
+	c.awaitVoters(2)
+	c.eventually("the removed server says what is the matter", time.Minute, func() error {
+		b, err := os.ReadFile(out.log)
+		if err == nil && !strings.Contains(string(b), "an operator has taken this server out") {
+			err = errors.New("it does not")
+		}
+		return err
+	})
+	out.stop()
+
+	fresh := c.node("s4")
+	fresh.args = append(fresh.args, "-join", c.gossip)
+	fresh.start()
+	c.servers = append(c.servers, fresh)
+	c.awaitVoters(3)
+	stop()
+	made := <-written
+	if len(made) == 0 {
+		t.Fatal("nothing was written meanwhile")
+	}
+	list, _, err := fresh.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := make(map[string]bool)
+	for _, b := range list {
+		there[b.UUID] = true
+	}
+	for _, id := range made {
+		if !there[id] {
+			t.Errorf("I1: container %s was acknowledged and is not on the new server", id)
+		}
+	}
+	c.sameState()
+	if got := c.on(fresh, "server-members", "-format", "{{.name}}").must(t); strings.Contains(got, out.name) {
+		t.Errorf("the removed server is still shown: %s", got)
+	}
+	t.Logf("%d creates were acknowledged meanwhile", len(made))
+}
+
+// TestSnapshotIsRestored: all servers go back to what was saved, and hosts go on
+// with it once they are told to.
+func TestSnapshotIsRestored(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1, "-host-lost-after", "3s")
+	c.restores(func() {})
+}
+
+// TestSnapshotIsRestoredIntoANewCluster: the servers are gone, and what they knew
+// is in new ones; the host and its containers are as they were.
+func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1, "-host-lost-after", "3s")
+	first := c.clusterIDs()["s1"]
+	c.restores(func() {
+		for _, n := range c.servers {
+			n.kill()
+			for i, arg := range n.args {
+				if arg == n.dir {
+					n.dir += "-new"
+					n.args[i] = n.dir
+				}
+			}
+		}
+		for _, n := range c.servers {
+			n.start()
+		}
+		// Nobody waits for the clients' old index here: the restore brings it.
+		for _, n := range c.servers {
+			c.eventually(n.name+" knows the leader", time.Minute, func() error {
+				_, _, err := n.client.Leader(c.ctx())
+				return err
+			})
+		}
+	})
+	if now := c.clusterIDs()["s1"]; now == first {
+		t.Errorf("the new servers are the old cluster %s", now)
+	}
+}
+
+// restores saves a snapshot, makes changes, has something happen to the servers,
+// and restores it.
+func (c *trio) restores(between func()) {
+	c.Helper()
+	kept := c.run("kept", napping)
+	host := c.agents[0].hostID()
+	file := filepath.Join(c.dir, "a.snap")
+	if got := c.on(c.servers[1], "operator", "snapshot", "save", file).must(c); !strings.Contains(got, "1 containers on 1 hosts") {
+		c.Errorf("save: %s", got)
+	}
+	saved := c.magnum("operator", "snapshot", "inspect", "-format", "{{.cluster_id}} {{.incarnation}}", file).must(c)
+	later := c.run("later", napping)
+	began := c.engine.started(host)
+	if len(began) != 2 {
+		c.Fatalf("the engine runs %v", began)
+	}
+	between()
+
+	for name, damage := range map[string]func([]byte) []byte{
+		"cut":     func(b []byte) []byte { return b[:len(b)-1] },
+		"flipped": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+	} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			c.Fatal(err)
+		}
+		bad := filepath.Join(c.dir, name)
+		if err := os.WriteFile(bad, damage(b), 0o600); err != nil {
+			c.Fatal(err)
+		}
+		if r := c.magnum("operator", "snapshot", "restore", bad); r.code != 1 || !strings.Contains(r.stderr, bad) {
+			c.Errorf("a file that is %s: %d %s", name, r.code, r.stderr)
+		}
+	}
+	leader := c.awaitLeader()
+	var follower *node
+	for _, n := range c.servers {
+		if n != leader {
+			follower = n
+		}
+	}
+	r := c.on(follower, "operator", "snapshot", "restore", file)
+	if got := r.must(c); !strings.Contains(got, strings.Fields(saved)[0]) || !strings.Contains(r.stderr, "-follow-restore") {
+		c.Errorf("restore: %s %s; saved was %s", got, r.stderr, saved)
+	}
+	c.sameState()
+	list := func() string { return c.magnum("container-list", "-format", "{{.name}}").must(c) }
+	if got := list(); got != "kept\n" {
+		c.Errorf("containers after the restore: %q", got)
+	}
+
+	// The host is of the cluster, but not told to follow.
+	agent := c.agents[0]
+	c.eventually("the agent says what to do", time.Minute, func() error {
+		b, err := os.ReadFile(agent.log)
+		if err == nil && !strings.Contains(string(b), "start the agent with -follow-restore") {
+			err = errors.New("it does not")
+		}
+		return err
+	})
+	same := func(when string) {
+		c.Helper()
+		now := c.engine.started(host)
+		for id, at := range began {
+			if now[id] != at {
+				c.Errorf("I7: %s, container %s runs since %q, and did since %q", when, id, now[id], at)
+			}
+		}
+	}
+	awaitHost := func(state structs.HostState) {
+		c.Helper()
+		c.eventually(fmt.Sprintf("the host is %s", state), time.Minute, func() error {
+			h, _, err := c.client.Hosts().Get(c.ctx(), host, api.QueryOptions{})
+			if err == nil && h.State != state {
+				err = fmt.Errorf("it is %s", h.State)
+			}
+			return err
+		})
+	}
+	awaitHost(structs.HostLost) // nothing is placed on a host that does not listen
+	same("the host does not follow")
+	agent.stop()
+	agent.args = append(agent.args, "-follow-restore")
+	agent.start()
+	awaitHost(structs.HostReady)
+	c.await(kept.UUID, structs.ContainerRunning)
+	fresh := c.run("fresh", napping) // the agent has its list by then
+	same("the host follows")
+	c.magnum("container-stop", "kept").must(c)
+	c.await(kept.UUID, structs.ContainerStopped)
+	if now := c.engine.started(host); now[later.UUID] != began[later.UUID] || now[fresh.UUID] == "" {
+		c.Errorf("I7: a container that the cluster does not know was touched: %v, and was %v", now, began)
+	}
+
+	// Every server starts again with it.
+	before := c.sameState()
+	for _, n := range c.servers {
+		n.kill()
+	}
+	for _, n := range c.servers {
+		n.start()
+	}
+	c.awaitAll()
+	if after := c.sameState(); after.Index < before.Index {
+		c.Errorf("I1: the state was at index %d, and is at %d", before.Index, after.Index)
+	}
+	if got := list(); !strings.Contains(got, "kept\n") || !strings.Contains(got, "fresh\n") || strings.Contains(got, "later") {
+		c.Errorf("containers after a start: %q", got)
+	}
+}

@@ -1,0 +1,518 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// but returns the servers without one.
+func (c *trio) but(one *node) []*node {
+	var rest []*node
+	for _, n := range c.servers {
+		if n != one {
+			rest = append(rest, n)
+		}
+	}
+	return rest
+}
+
+// hostsOf returns where servers run.
+func hostsOf(nodes []*node) []*netHost {
+	var all []*netHost
+	for _, n := range nodes {
+		all = append(all, n.on)
+	}
+	return all
+}
+
+// among has only these servers asked by what asks all of them, until undone.
+func (c *trio) among(nodes ...*node) (undo func()) {
+	all, client := c.servers, c.client
+	c.servers, c.client = nodes, nodes[0].client
+	return func() { c.servers, c.client = all, client }
+}
+
+// awaitAnother waits until the servers but one agree on another leader.
+func (c *trio) awaitAnother(old *node) {
+	c.Helper()
+	defer c.among(c.but(old)...)()
+	var leader *node
+	began := time.Now()
+	c.eventually("the others have another leader", 20*time.Second, func() (err error) {
+		if leader, err = c.leader(); err == nil && leader == old {
+			err = fmt.Errorf("it is still %s", old.name)
+		}
+		return err
+	})
+	c.Logf("after %v %s leads", time.Since(began).Round(time.Millisecond), leader.name)
+}
+
+// metric returns a figure of a server.
+func (c *trio) metric(n *node, name string) string {
+	c.Helper()
+	resp, err := http.Get("http://" + n.addr + "/v1/metrics")
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	c.Fatalf("%s has no metric %s", n.name, name)
+	return ""
+}
+
+// refuses tries a write and a consistent read through a server that is cut off.
+// The test waits with done until both have been refused.
+func (c *trio) refuses(n *node) (done func()) {
+	client, err := api.New(api.Config{Address: n.addr, RetryFor: time.Second})
+	if err != nil {
+		c.Fatal(err)
+	}
+	check := func(what string, err error) {
+		if code := structs.CodeOf(err); err == nil || code != structs.CodeNoLeader && code != structs.CodeUnavailable {
+			c.Errorf("I1, I2: %s is cut off and answers a %s: %v", n.name, what, err)
+		}
+	}
+	ctx := c.ctx()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _, err := client.Containers().Create(ctx, c.waiting("refused"), api.CreateOptions{})
+		check("create", err)
+	})
+	wg.Go(func() {
+		_, _, err := client.Containers().List(ctx, api.QueryOptions{Consistent: true})
+		check("consistent read", err)
+	})
+	return wg.Wait
+}
+
+// load is containers that are created through each server, one after the other.
+type load struct {
+	c     *trio
+	stop  chan struct{}
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	acked []string
+	last  time.Time
+	gap   time.Duration // longest without an acknowledged create, until check
+}
+
+func (c *trio) load() *load {
+	l := &load{c: c, stop: make(chan struct{}), last: time.Now()}
+	for _, n := range c.servers {
+		l.wg.Go(func() { l.through(n) })
+	}
+	return l
+}
+
+func (l *load) through(n *node) {
+	for i := 0; ; i++ {
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		b, _, err := n.client.Containers().Create(ctx, l.c.waiting(fmt.Sprintf("load-%s-%d", n.name, i)), api.CreateOptions{})
+		cancel()
+		if err != nil {
+			continue // of the fault
+		}
+		l.mu.Lock()
+		now := time.Now()
+		l.acked, l.gap, l.last = append(l.acked, b.UUID), max(l.gap, now.Sub(l.last)), now
+		l.mu.Unlock()
+	}
+}
+
+// count returns how many have been acknowledged.
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acked)
+}
+
+// check ends the load, and holds what was acknowledged against what is there:
+// I1, I3, I10.
+func (l *load) check() {
+	l.c.Helper()
+	l.mu.Lock()
+	gap := max(l.gap, time.Since(l.last)) // later ones are the last of each server's
+	l.mu.Unlock()
+	close(l.stop)
+	l.wg.Wait()
+	l.gap = gap
+	l.c.awaitAll()
+	l.c.allThere(l.acked)
+	l.c.sameState()
+	l.c.Logf("%d creates were acknowledged, the longest time without one was %v", len(l.acked), gap.Round(time.Millisecond))
+}
+
+// TestLeaderAlone: the others elect another one. The old one answers neither
+// writes nor consistent reads from the first moment on, and what it knows with
+// ?stale.
+func TestLeaderAlone(t *testing.T) {
+	t.Parallel()
+	n := newNet(t)
+	c := newTrioOn(t, n, 0)
+	c.awaitAll()
+	c.everywhere("before")
+	l := c.load()
+	old := c.awaitLeader()
+
+	heal := n.with(n.isolate(old.on))
+	refused := c.refuses(old)
+	c.awaitAnother(old)
+	undo := c.among(c.but(old)...)
+	c.everywhere("cut")
+	undo()
+	refused()
+	list, _, err := old.client.Containers().List(c.ctx(), api.QueryOptions{Stale: true})
+	if err != nil || len(list) < 3 {
+		t.Errorf("the old leader knows %d of the 3 containers of before, %v", len(list), err)
+	}
+	heal()
+	l.check()
+	if l.gap > 3*time.Second {
+		t.Errorf("nothing was acknowledged for %v", l.gap)
+	}
+	c.everywhere("after")
+	c.sameState()
+}
+
+// TestFollowerAlone: nobody but its own clients notices, neither when it is cut
+// off nor when it is back.
+func TestFollowerAlone(t *testing.T) {
+	t.Parallel()
+	n := newNet(t)
+	c := newTrioOn(t, n, 0)
+	c.awaitAll()
+	leader := c.awaitLeader()
+	cut := c.but(leader)[0]
+	term := c.metric(leader, "magnum_raft_term")
+
+	heal := n.with(n.isolate(cut.on))
+	refused := c.refuses(cut)
+	undo := c.among(c.but(cut)...)
+	l := c.load()
+	refused()
+	l.check()
+	undo()
+	if l.gap > time.Second {
+		t.Errorf("the others acknowledged nothing for %v", l.gap)
+	}
+	heal()
+	c.awaitAll()
+	c.everywhere("after")
+	c.sameState()
+	if now := c.metric(leader, "magnum_raft_term"); now != term || c.awaitLeader() != leader {
+		t.Errorf("%s led in term %s; now %s leads, and the term is %s", leader.name, term, c.awaitLeader().name, now)
+	}
+}
+
+// TestLeaderHalfCut: a leader that is heard and hears nothing must not go on,
+// nor one that hears and isn't heard.
+func TestLeaderHalfCut(t *testing.T) {
+	t.Parallel()
+	n := newNet(t)
+	c := newTrioOn(t, n, 0)
+	c.awaitAll()
+	l := c.load()
+	for _, half := range []func(*netHost, ...*netHost) netFault{n.deafen, n.cutOneWay} {
+		old := c.awaitLeader()
+		heal := n.with(half(old.on, hostsOf(c.but(old))...))
+		refused := c.refuses(old)
+		c.awaitAnother(old)
+		undo := c.among(c.but(old)...)
+		c.everywhere("half cut by " + old.name)
+		undo()
+		refused()
+		heal()
+		c.awaitAll()
+	}
+	l.check()
+	c.everywhere("after")
+	c.sameState()
+}
+
+// TestBadRaftLink: packets between servers get lost, or take their time. It goes
+// slowly, but it goes, and nothing is lost or made twice.
+func TestBadRaftLink(t *testing.T) {
+	t.Parallel()
+	n := newNet(t)
+	c := newTrioOn(t, n, 0)
+	c.awaitAll()
+	l := c.load()
+	slow := func(by time.Duration) func(a, b *netHost) netFault {
+		return func(a, b *netHost) netFault {
+			return together("", n.delay(a, b, 9512, by), n.delay(b, a, 9512, by))
+		}
+	}
+	for _, bad := range []struct {
+		netFault
+		least int // creates that are acknowledged meanwhile
+	}{
+		{c.onRaft("30 % loss", func(a, b *netHost) netFault { return n.loss(a, b, 30, 9512) }), 15},
+		{c.onRaft("100 ms delay each way", slow(100*time.Millisecond)), 15},
+		// An answer takes longer than a leader may do without: whether anything
+		// goes is chance.
+		{c.onRaft("200 ms delay each way", slow(200*time.Millisecond)), 0},
+	} {
+		before, began := l.count(), time.Now()
+		heal := n.with(bad.netFault)
+		c.eventually(bad.name+", and creates are acknowledged", 40*time.Second, func() error {
+			if made := l.count() - before; made < bad.least || time.Since(began) < 4*time.Second {
+				return fmt.Errorf("%d were", made)
+			}
+			return nil
+		})
+		c.Logf("%d creates were acknowledged in %v", l.count()-before, time.Since(began).Round(100*time.Millisecond))
+		heal()
+		c.awaitAll()
+	}
+	l.check()
+	c.everywhere("after")
+	c.sameState()
+}
+
+// onRaft is a fault between any two servers.
+func (c *trio) onRaft(name string, f func(a, b *netHost) netFault) netFault {
+	var all []netFault
+	for i, a := range c.servers {
+		for _, b := range c.servers[:i] {
+			all = append(all, f(a.on, b.on))
+		}
+	}
+	return together(name+" on the Raft link", all...)
+}
+
+// polled returns the server at which the one agent's poll waits.
+func (c *trio) polled() *node {
+	c.Helper()
+	var at *node
+	c.eventually("a server has the agent's poll", 20*time.Second, func() error {
+		for _, n := range c.servers {
+			if c.metric(n, "magnum_agent_polls") == "1" {
+				at = n
+				return nil
+			}
+		}
+		return errors.New("none has")
+	})
+	return at
+}
+
+// TestAgentCutFromItsServer: it moves to another one before it is lost, and its
+// containers notice nothing.
+func TestAgentCutFromItsServer(t *testing.T) {
+	t.Parallel()
+	n := newNet(t)
+	c := newTrioOn(t, n, 1)
+	first := c.create(c.policy("first", "always"), structs.ContainerRunning)
+	a, at := c.agents[0], c.polled()
+	before := a.engine.started(a.hostID())
+	c.client = c.but(at)[0].client
+
+	heal := n.with(n.cut(a.on, at.on))
+	began := time.Now()
+	second := c.create(c.policy("second", "always"), structs.ContainerRunning)
+	t.Logf("a container ran %v after the cut", time.Since(began).Round(time.Millisecond))
+	if took := time.Since(began); took > 9*time.Second {
+		t.Errorf("the host was unreachable for %v", took)
+	}
+	if h, _, err := c.client.Hosts().Get(c.ctx(), a.name, api.QueryOptions{}); err != nil || h.State != structs.HostReady {
+		t.Errorf("the host is %+v, %v", h, err)
+	}
+	heal()
+	if now := a.engine.started(a.hostID()); now[first.UUID] != before[first.UUID] {
+		t.Errorf("I7: what ran began at %s, and now at %s", before[first.UUID], now[first.UUID])
+	}
+	c.holdsOnce(first.UUID, second.UUID)
+	c.sameState()
+}
+
+// TestServerCutWithPolls: a server that hears nothing of the leader any more, and
+// is well with all others, while hosts are heard by it alone. They move in time,
+// none is lost, and the leader stays.
+func TestServerCutWithPolls(t *testing.T) {
+	t.Parallel()
+	n := newNet(t)
+	c := newTrioOn(t, n, 0)
+	leader := c.awaitLeader()
+	cut, term := c.but(leader)[0], c.metric(leader, "magnum_raft_term")
+	for i := range 3 {
+		c.addAgent(fmt.Sprintf("host-%d", i+1), "-server", cut.addr)
+	}
+	c.eventually("the server has all polls", 20*time.Second, func() error {
+		if polls := c.metric(cut, "magnum_agent_polls"); polls != "3" {
+			return fmt.Errorf("it has %s", polls)
+		}
+		return nil
+	})
+	b := c.create(c.policy("container", "always"), structs.ContainerRunning)
+	a := c.agentOf(b.Host)
+	before := a.engine.started(a.hostID())
+
+	heal := n.with(n.cut(cut.on, leader.on))
+	c.client = c.but(cut)[1].client
+	for end := time.Now().Add(14 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) { // longer than a host may be silent
+		list, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Detail: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range list {
+			if h.State == structs.HostLost {
+				t.Fatalf("%s is lost: %s", h.Name, deref(h.StateReason))
+			}
+		}
+	}
+	for _, a := range c.agents {
+		c.awaitHost(a.name, structs.HostReady, time.Second)
+	}
+	heal()
+	if now := c.metric(leader, "magnum_raft_term"); now != term {
+		t.Errorf("the term was %s, and is %s", term, now)
+	}
+	if b := c.status(b.UUID); b.Epoch != 1 || b.Status != structs.ContainerRunning {
+		t.Errorf("the container is %s, epoch %d", b.Status, b.Epoch)
+	}
+	if now := a.engine.started(a.hostID()); !maps.Equal(now, before) {
+		t.Errorf("I7: %v ran, and now %v", before, now)
+	}
+	c.awaitAll()
+	c.sameState()
+}
+
+// agentOf returns the agent of a host by its name.
+func (c *trio) agentOf(host *string) *hostAgent {
+	c.Helper()
+	for _, a := range c.agents {
+		if a.name == deref(host) {
+			return a
+		}
+	}
+	c.Fatalf("no agent is that of host %q", deref(host))
+	return nil
+}
+
+// awaitHost waits until a host has a state, and returns how long it took.
+func (c *trio) awaitHost(name string, state structs.HostState, within time.Duration) time.Duration {
+	c.Helper()
+	began := time.Now()
+	c.eventually(fmt.Sprintf("%s is %s", name, state), within, func() error {
+		h, _, err := c.client.Hosts().Get(c.ctx(), name, api.QueryOptions{})
+		if err == nil && h.State != state {
+			err = fmt.Errorf("it is %s (%s)", h.State, deref(h.StateReason))
+		}
+		return err
+	})
+	return time.Since(began).Round(100 * time.Millisecond)
+}
+
+// holdsOnce waits until the engines together have each of the containers as the
+// API says, under its newest epoch, once: I4 and I5.
+func (c *trio) holdsOnce(ids ...string) {
+	c.Helper()
+	c.eventually("I4, I5: the engines have each container once, under its newest epoch, and nothing else", time.Minute, func() error {
+		placed := make(map[string]int)
+		for _, a := range c.agents {
+			list, err := a.engine.list(a.hostID())
+			if err != nil {
+				return err
+			}
+			if err := a.engine.noDoubles(a.hostID()); err != nil {
+				c.Error(err)
+			}
+			for _, s := range list {
+				b, _, err := c.client.Containers().Get(c.ctx(), s.container, api.QueryOptions{})
+				if err != nil {
+					return fmt.Errorf("%s has %s: %w", a.name, s.container, err)
+				}
+				if fmt.Sprint(b.Epoch) != s.epoch || deref(b.Host) != a.name || b.Status != structs.ContainerRunning || s.state != "running" {
+					return fmt.Errorf("%s has %s %s under epoch %s, and it is %s on %s under epoch %d", a.name, b.Name, s.state, s.epoch, b.Status, deref(b.Host), b.Epoch)
+				}
+				placed[b.UUID]++
+			}
+		}
+		for _, id := range ids {
+			if placed[id] != 1 {
+				return fmt.Errorf("%s is there %d times", id, placed[id])
+			}
+		}
+		if len(placed) != len(ids) {
+			return fmt.Errorf("there are %d containers, not %d", len(placed), len(ids))
+		}
+		return nil
+	})
+}
+
+// TestAgentCutFromAll: a host that no server hears of, whose containers run on.
+// What may move runs elsewhere after it is lost, and its old copy ends once the
+// host is back.
+func TestAgentCutFromAll(t *testing.T) {
+	t.Parallel()
+	n := newNet(t)
+	n.engines = true
+	c := newTrioOn(t, n, 2)
+	always := c.create(c.policy("always", "always"), structs.ContainerRunning)
+	gone, stays := c.agentOf(always.Host), c.agents[0]
+	if stays == gone {
+		stays = c.agents[1]
+	}
+	c.magnum("host-drain", "-detach", stays.name).must(t)
+	no := c.create(c.policy("no", "no"), structs.ContainerRunning)
+	c.magnum("host-undrain", stays.name).must(t)
+	if deref(no.Host) != gone.name {
+		t.Fatalf("%s is on %s", no.Name, deref(no.Host))
+	}
+	before := gone.engine.started(gone.hostID())
+
+	heal := n.with(n.isolate(gone.on))
+	suspect := c.awaitHost(gone.name, structs.HostSuspect, 15*time.Second)
+	lost := suspect + c.awaitHost(gone.name, structs.HostLost, 15*time.Second)
+	t.Logf("suspect after %v, lost after %v", suspect, lost)
+	if lost < 9*time.Second {
+		t.Errorf("it was lost after %v", lost)
+	}
+	c.eventually("what may move runs elsewhere", 10*time.Second, func() error {
+		b := c.status(always.UUID)
+		if b.Status != structs.ContainerRunning || deref(b.Host) != stays.name || b.Epoch != 2 {
+			return fmt.Errorf("it is %s on %s, epoch %d (%s)", b.Status, deref(b.Host), b.Epoch, deref(b.StatusReason))
+		}
+		return nil
+	})
+	if b := c.status(no.UUID); b.Status != structs.ContainerUnknown || b.Epoch != 1 {
+		t.Errorf("what can't move is %s, epoch %d", b.Status, b.Epoch)
+	}
+	if now := gone.engine.started(gone.hostID()); !maps.Equal(now, before) {
+		t.Errorf("I7: on the host that is cut off ran %v, and now %v", before, now)
+	}
+	heal()
+	c.awaitHost(gone.name, structs.HostReady, 15*time.Second)
+	c.await(no.UUID, structs.ContainerRunning)
+	c.holdsOnce(always.UUID, no.UUID)
+	if now := gone.engine.started(gone.hostID()); now[no.UUID] != before[no.UUID] {
+		t.Errorf("I6: what ran on all the time began at %s, and now at %s", before[no.UUID], now[no.UUID])
+	}
+	c.sameState()
+}

@@ -1,0 +1,461 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// of is a request for a container of another image than the usual one.
+func (c *cluster) of(name string, p *pushed) *structs.ContainerRequest {
+	r := c.request(name, napping)
+	r.Image = p.ref
+	return r
+}
+
+// begin creates a container that is to run, and waits for nothing.
+func (c *cluster) begin(r *structs.ContainerRequest) string {
+	c.Helper()
+	body, _, err := c.client.Containers().Create(c.ctx(), r, api.CreateOptions{Run: true})
+	if err != nil {
+		c.Fatalf("create %s: %v", *r.Name, err)
+	}
+	return body.UUID
+}
+
+// says waits until the reason beside a container's status has the words.
+func (c *cluster) says(id string, words ...string) *structs.ContainerBody {
+	c.Helper()
+	var body *structs.ContainerBody
+	c.eventually(fmt.Sprintf("container %s says %q", id, words), time.Minute, func() (err error) {
+		body, _, err = c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
+		for _, w := range words {
+			if err == nil && !strings.Contains(deref(body.StatusReason), w) {
+				err = fmt.Errorf("it is %s (%s)", body.Status, deref(body.StatusReason))
+			}
+		}
+		return err
+	})
+	return body
+}
+
+// events returns the statuses that a container has gone through, as its events
+// tell, up to the given one.
+func (c *cluster) events(id string, last structs.ContainerStatus) (statuses []string) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx(), 20*time.Second)
+	defer cancel()
+	enough := errors.New("enough")
+	err := c.client.Events(ctx, api.EventOptions{Index: 1, Type: structs.KindContainer, UUID: id}, func(e structs.EventBody, _ json.RawMessage) error {
+		if e.Event == "tick" {
+			return nil
+		}
+		if statuses = append(statuses, e.Status); e.Status == string(last) {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		c.Errorf("the events of %s are %v, and no %s: %v", id, statuses, last, err)
+	}
+	return statuses
+}
+
+// sentences gathers what a container says until stop is called, which returns
+// each sentence once.
+func (c *cluster) sentences(id string) (stop func() []string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all []string
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		o := api.QueryOptions{}
+		for ctx.Err() == nil {
+			body, meta, err := c.client.Containers().Get(ctx, id, o)
+			if err != nil {
+				return
+			}
+			if s := deref(body.StatusReason); s != "" && !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+			o = api.QueryOptions{Index: meta.Index, Wait: 10 * time.Second}
+		}
+	})
+	return func() []string {
+		cancel()
+		wait.Wait()
+		return all
+	}
+}
+
+// TestPullWithCredentials: who has the right ones runs, and nobody else; the
+// others are told what to do, and nobody is told the password.
+func TestPullWithCredentials(t *testing.T) {
+	t.Parallel()
+	password := "hush-" + structs.NewID()
+	r := newRegistry(t, password)
+	image := r.push("private", 100_000)
+	c := newCluster(t)
+	ask := func(name string, creds *structs.Registry) *structs.ContainerRequest {
+		req := c.of(name, image)
+		req.Registry, req.ImagePullPolicy = creds, structs.PullAlways
+		return req
+	}
+	for name, creds := range map[string]*structs.Registry{
+		"none": nil, "wrong": {Username: "me", Password: "not-" + password}, "stranger": {Username: "you", Password: password},
+	} {
+		b := c.create(ask(name, creds), structs.ContainerError)
+		if creds == nil {
+			c.reason(b, image.ref, "its registry asks for credentials", "registry.username and registry.password")
+		} else {
+			c.reason(b, image.ref, "its registry refuses user "+creds.Username, "check registry.username and registry.password")
+		}
+		if list := c.events(b.UUID, structs.ContainerError); slices.Contains(list, string(structs.ContainerRunning)) {
+			t.Errorf("%s went through %v", name, list)
+		}
+	}
+	for _, path := range append(image.layers, image.path) {
+		if n := r.passed(path); strings.Contains(path, "/blobs/") && n != 0 {
+			t.Errorf("%d bytes of %s went to strangers", n, path)
+		}
+	}
+	right := c.create(ask("right", &structs.Registry{Username: "me", Password: password}), structs.ContainerRunning)
+	c.events(right.UUID, structs.ContainerRunning)
+	for _, path := range image.layers {
+		if r.passed(path) == 0 {
+			t.Errorf("nothing of %s was fetched", path)
+		}
+	}
+	// What the host has by now is still refused to others who have to ask.
+	c.reason(c.create(ask("late", nil), structs.ContainerError), "its registry asks for credentials")
+
+	// By the command line, from standard input.
+	made := magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, password, "container-run", "-d", "-name", "cli", "-pull", "always", "-registry-username", "me", "-registry-password-stdin", image.ref, "sh", "-c", napping)
+	made.must(t)
+	id := strings.TrimSpace(made.stdout)
+	c.await(id, structs.ContainerRunning)
+	for what, text := range map[string]string{
+		"container-show": c.magnum("container-show", "-json", id).must(t), "container-list": c.magnum("container-list", "-json").must(t),
+		"docker inspect": fmt.Sprint(c.inspected(id)),
+	} {
+		if strings.Contains(text, password) {
+			t.Errorf("I12: %s tells the password", what)
+		}
+	}
+	c.act(right.UUID, api.Stop)
+	for _, p := range []*process{c.server, c.agent} {
+		b, err := os.ReadFile(p.log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), password) {
+			t.Errorf("I12: the log of the %s tells the password", p.name)
+		}
+	}
+}
+
+// inspected is what anybody at the engine sees of a container.
+func (c *cluster) inspected(id string) string {
+	c.Helper()
+	_, raw, err := c.engine.ContainerInspectWithRaw(context.Background(), c.onEngine(id).id, false)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return string(raw)
+}
+
+// TestPullThatIsCut: the connection breaks in the middle of a layer, more than
+// once; users see it, and in the end the container runs.
+func TestPullThatIsCut(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t, "")
+	image := r.push("cut", 4_000_000)
+	big := image.layers[1]
+	var mu sync.Mutex
+	cuts := 0
+	r.bodies(func(path string, w io.Writer, body io.Reader) error {
+		mu.Lock()
+		cut := path == big && cuts < 2
+		if cut {
+			cuts++
+		}
+		mu.Unlock()
+		if cut {
+			_, err := io.CopyN(w, body, 1_000_000)
+			return errors.Join(err, errors.New("cut"))
+		}
+		_, err := io.Copy(w, body)
+		return err
+	})
+	c := newCluster(t)
+	id := c.begin(c.of("cut", image))
+	said := c.sentences(id)
+	c.says(id, "pulling "+image.ref, "trying again")
+	c.await(id, structs.ContainerRunning)
+	t.Logf("it said %q", said())
+	if n := r.count("GET", big); n != 3 {
+		t.Errorf("the layer that was cut twice was asked for %d times, want 3", n)
+	}
+	// Another attempt goes on where the one before ended.
+	if n := r.passed(big); n > 4_100_000 {
+		t.Errorf("%d bytes were fetched of a layer of 4 MB", n)
+	}
+	if list := c.events(id, structs.ContainerRunning); slices.Contains(list, string(structs.ContainerError)) {
+		t.Errorf("it went through %v", list)
+	}
+	c.settled()
+}
+
+var progress = regexp.MustCompile(`: \d+ of 2 layers, ([0-9.]+) of [0-9.]+ MB`)
+
+// TestSlowPull: a registry that takes its time. The status says how far it is,
+// and a delete ends it at once.
+func TestSlowPull(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t, "")
+	image := r.push("slow", 20_000_000)
+	big := image.layers[1]
+	r.bodies(func(path string, w io.Writer, body io.Reader) error {
+		if path != big {
+			_, err := io.Copy(w, body)
+			return err
+		}
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if _, err := io.CopyN(w, body, 50_000); err != nil {
+				return err
+			}
+			select {
+			case <-tick.C:
+			case <-w.(*flushed).done():
+				return io.ErrClosedPipe
+			}
+		}
+	})
+	c := newCluster(t)
+	id := c.begin(c.of("slow", image))
+	said := c.sentences(id)
+	amounts := make(map[string]bool)
+	c.eventually("the status tells three times how far it is", time.Minute, func() error {
+		b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
+		if err != nil {
+			return err
+		}
+		if m := progress.FindStringSubmatch(deref(b.StatusReason)); m != nil {
+			amounts[m[1]] = true
+		}
+		if b.Status != structs.ContainerCreating {
+			t.Fatalf("it is %s (%s)", b.Status, deref(b.StatusReason))
+		}
+		if len(amounts) < 3 {
+			return fmt.Errorf("it told %v", amounts)
+		}
+		return nil
+	})
+	began := time.Now()
+	if _, err := c.client.Containers().Delete(c.ctx(), id, api.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitGone(id)
+	c.eventually("the registry is left", 5*time.Second, func() error {
+		if n := r.streams(); n > 0 {
+			return fmt.Errorf("%d streams are open", n)
+		}
+		return nil
+	})
+	took := time.Since(began)
+	t.Logf("the delete took %v; it had said %q", took, said())
+	if took > 5*time.Second || r.passed(big) > 15_000_000 {
+		t.Errorf("the delete took %v, and %d bytes were fetched", took, r.passed(big))
+	}
+	if list, err := c.engine.list(c.hostID()); err != nil || len(list) != 0 {
+		t.Errorf("the engine has %v, %v", list, err)
+	}
+}
+
+// TestRegistryAway: what can't be had now is an error that says what to do, and
+// runs without anybody's doing once the registry is back.
+func TestRegistryAway(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t, "")
+	image := r.push("away", 100_000)
+	r.down()
+	c := newCluster(t)
+	b := c.create(c.of("away", image), structs.ContainerError)
+	c.reason(b, image.ref, "connection refused", "check", "tried again in", "start it")
+	epoch := b.Epoch
+	r.up()
+	c.eventually("it runs", 2*time.Minute, func() error {
+		b, _, err := c.client.Containers().Get(c.ctx(), b.UUID, api.QueryOptions{})
+		if err == nil && b.Status != structs.ContainerRunning {
+			err = fmt.Errorf("it is %s (%s)", b.Status, deref(b.StatusReason))
+		}
+		return err
+	})
+	b = c.await(b.UUID, structs.ContainerRunning)
+	if reason := deref(b.StatusReason); reason != "" || b.Epoch != epoch {
+		t.Errorf("it runs under epoch %d, was %d, and says %q", b.Epoch, epoch, reason)
+	}
+	c.settled()
+
+	// And at once, if somebody starts it.
+	other := r.push("away-too", 100_000)
+	r.down()
+	b = c.create(c.of("away-too", other), structs.ContainerError)
+	r.up()
+	c.act(b.UUID, api.Start)
+	c.await(b.UUID, structs.ContainerRunning)
+	c.settled()
+}
+
+// TestOnePullForMany: fifty containers wait for one fetch.
+func TestOnePullForMany(t *testing.T) {
+	t.Parallel()
+	const many = 50
+	r := newRegistry(t, "")
+	image := r.push("many", 1_000_000)
+	gate := make(chan struct{})
+	r.bodies(func(path string, w io.Writer, body io.Reader) error {
+		if path == image.layers[1] {
+			<-gate
+		}
+		_, err := io.Copy(w, body)
+		return err
+	})
+	c := newCluster(t)
+	var ids []string
+	for i := range many {
+		body, _, err := c.client.Containers().Create(c.ctx(), c.of(fmt.Sprint("many-", i), image), api.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, body.UUID)
+	}
+	for _, id := range ids {
+		c.says(id, "pulling "+image.ref)
+	}
+	close(gate)
+	for _, id := range ids {
+		c.await(id, structs.ContainerStopped)
+	}
+	for _, path := range image.layers {
+		if n := r.count("GET", path); n != 1 {
+			t.Errorf("%s was asked for %d times", path, n)
+		}
+	}
+	if n := r.count("GET", image.path) + r.count("HEAD", image.path); n > 2 {
+		t.Errorf("the manifest was asked for %d times", n)
+	}
+	c.settled()
+	c.deleteAll(ids)
+}
+
+// TestPullOutlivesTheAgent: the agent is killed in the middle of a fetch, and
+// the next one gets the container running, once. The engine throws away even
+// whole layers with the last who waits for the image, so they are fetched again.
+func TestPullOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t, "")
+	image := r.push("outlives", 1_000_000, 1_000_000)
+	last := image.layers[2]
+	gate := make(chan struct{})
+	r.bodies(func(path string, w io.Writer, body io.Reader) error {
+		if path == last {
+			select {
+			case <-gate:
+			case <-w.(*flushed).done():
+				return io.ErrClosedPipe
+			}
+		}
+		_, err := io.Copy(w, body)
+		return err
+	})
+	c := newCluster(t)
+	id := c.begin(c.of("outlives", image))
+	c.says(id, "2 of 3 layers")
+	c.agent.kill()
+	c.agent.start()
+	c.eventually("the new agent asks for the layer", time.Minute, func() error {
+		if n := r.count("GET", last); n < 2 {
+			return fmt.Errorf("it was asked for %d times", n)
+		}
+		return nil
+	})
+	close(gate)
+	b := c.await(id, structs.ContainerRunning)
+	for _, path := range image.layers {
+		if n := r.count("GET", path); n > 2 {
+			t.Errorf("%s was asked for %d times by two agents", path, n)
+		}
+	}
+	if b.Epoch != 1 {
+		t.Errorf("it runs under epoch %d", b.Epoch)
+	}
+	if list := c.events(id, structs.ContainerRunning); slices.Contains(list, string(structs.ContainerError)) {
+		t.Errorf("it went through %v", list)
+	}
+	c.settled()
+}
+
+// TestPullPolicies: always asks the registry each time, ifnotpresent only for
+// what is lacking, and never never.
+func TestPullPolicies(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t, "")
+	image := r.push("policies", 100_000)
+	c := newCluster(t)
+	ask := func(name, policy string) *structs.ContainerRequest {
+		req := c.of(name, image)
+		req.ImagePullPolicy = policy
+		return req
+	}
+	c.reason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never", "ifnotpresent")
+	if n := r.requests(); n != 0 {
+		t.Errorf("never has made %d requests", n)
+	}
+	c.create(ask("lacking", structs.PullIfNotPresent), structs.ContainerRunning)
+	if n := r.count("GET", image.layers[1]); n != 1 {
+		t.Errorf("a layer that was lacking was fetched %d times", n)
+	}
+	n := r.requests()
+	c.create(ask("there", structs.PullIfNotPresent), structs.ContainerRunning)
+	c.create(ask("default", ""), structs.ContainerRunning)
+	c.create(ask("never-2", structs.PullNever), structs.ContainerRunning)
+	if now := r.requests(); now != n {
+		t.Errorf("what was there was asked for: %d requests, before %d", now, n)
+	}
+	// Somebody pushes something else under the same name.
+	old := image.layers[0]
+	image = r.push("policies", 100_000)
+	b := c.create(ask("always", structs.PullAlways), structs.ContainerRunning)
+	if n := r.count("GET", image.layers[0]); n != 1 || image.layers[0] == old {
+		t.Errorf("the new layer was fetched %d times", n)
+	}
+	n = r.requests()
+	c.create(ask("again", structs.PullAlways), structs.ContainerRunning)
+	if r.requests() == n || r.count("GET", image.layers[0]) != 1 {
+		t.Errorf("always has made %d requests, and has fetched the layer %d times", r.requests()-n, r.count("GET", image.layers[0]))
+	}
+	// It is for the create: what is stopped and started asks nobody.
+	n = r.requests()
+	c.act(b.UUID, api.Stop)
+	c.act(b.UUID, api.Start)
+	if now := r.requests(); now != n {
+		t.Errorf("a start has made %d requests", now-n)
+	}
+	c.settled()
+}

@@ -1,0 +1,423 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	docker "github.com/docker/docker/client"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// trioToken is the join token of the servers of a trio.
+const trioToken = "join-token-of-a-trio"
+
+// trio is three servers that make one cluster, and agents on the machine's
+// engine, each of which is a host. What it inherits from cluster asks the first
+// server, unless client is set to another one's.
+type trio struct {
+	*cluster
+	net     *network // whose hosts all live on, nil for this machine
+	gossip  string   // -join of all
+	servers []*node
+	agents  []*hostAgent
+	loose   []*process // others that end with the test
+	change  func(*process)
+}
+
+// node is a server of a trio.
+type node struct {
+	*process
+	dir    string
+	addr   string // of its REST API
+	gossip string
+	client *api.Client
+}
+
+// hostAgent is an agent of a trio.
+type hostAgent struct {
+	*process
+	dir    string
+	engine *engine
+	own    *ownEngine // the engine, if it is the host's own; else nil
+}
+
+// hostID returns the agent's host, "" before it has one.
+func (a *hostAgent) hostID() string {
+	b, _ := os.ReadFile(filepath.Join(a.dir, "agent", "host_id"))
+	return strings.TrimSpace(string(b))
+}
+
+// newTrio starts three servers with the same flags, waits for their leader, and
+// has a bay of as many hosts as there are agents.
+func newTrio(t testing.TB, agents int, args ...string) *trio {
+	t.Helper()
+	return newTrioWith(t, nil, agents, nil, args...)
+}
+
+// newTrioOn is newTrio with each server and each agent on a host of its own,
+// named as it is.
+func newTrioOn(t testing.TB, n *network, agents int, args ...string) *trio {
+	t.Helper()
+	return newTrioWith(t, n, agents, nil, args...)
+}
+
+// newTrioOf is newTrio, and has change look at each process before it starts.
+func newTrioOf(t testing.TB, agents int, change func(*process), args ...string) *trio {
+	t.Helper()
+	return newTrioWith(t, nil, agents, change, args...)
+}
+
+func newTrioWith(t testing.TB, n *network, agents int, change func(*process), args ...string) *trio {
+	t.Helper()
+	c := &trio{cluster: &cluster{TB: t, dir: t.TempDir(), engine: newEngine(t)}, net: n, change: change}
+	t.Cleanup(c.cleanup)
+	var join []string
+	for i := range 3 {
+		n := c.node(fmt.Sprintf("s%d", i+1))
+		c.servers, join = append(c.servers, n), append(join, n.gossip)
+	}
+	c.gossip = strings.Join(join, ",")
+	c.addr, c.client = c.servers[0].addr, c.servers[0].client
+	for _, n := range c.servers {
+		n.args = append(n.args, "-bootstrap-expect", "3", "-join", c.gossip)
+		n.args = append(n.args, args...)
+		n.start()
+	}
+	c.awaitAll()
+	for i := range agents {
+		c.addAgent(fmt.Sprintf("host-%d", i+1))
+	}
+	name := "bay-" + filepath.Base(filepath.Dir(c.dir))
+	if agents == 0 {
+		agents = 1 // a host that never comes: its containers wait
+	}
+	count := structs.Int(agents)
+	var err error
+	c.bay, _, err = c.client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name, NodeCount: &count}, api.WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.agents) > 0 {
+		c.eventually("the bay has its hosts", time.Minute, func() error {
+			b, _, err := c.client.Bays().Get(c.ctx(), c.bay.UUID, api.QueryOptions{})
+			if err == nil && b.Status != structs.BayCreated {
+				err = fmt.Errorf("the bay is %s: %s", b.Status, deref(b.StatusReason))
+			}
+			return err
+		})
+	}
+	return c
+}
+
+// node prepares a server that waits to be told what it shall join.
+func (c *trio) node(name string) *node {
+	c.Helper()
+	n := &node{dir: filepath.Join(c.dir, name)}
+	n.process = c.process(name, "server", "-name", name, "-data-dir", n.dir, "-join-token", trioToken, "-log-level", "debug")
+	if c.net != nil {
+		n.on = c.net.host(name)
+		n.addr, n.gossip = n.on.ip+":9511", n.on.ip+":9513"
+		n.args = append(n.args, "-bind", n.on.ip, "-insecure")
+	} else {
+		port, gossip := freePort(c), freePort(c)
+		n.addr, n.gossip = "127.0.0.1:"+port, "127.0.0.1:"+gossip
+		n.args = append(n.args, "-http-port", port, "-raft-port", freePort(c), "-gossip-port", gossip)
+	}
+	client, err := api.New(api.Config{Address: n.addr})
+	if err != nil {
+		c.Fatal(err)
+	}
+	n.client = client
+	if c.change != nil {
+		c.change(n.process)
+	}
+	return n
+}
+
+// addAgent starts an agent that is told of all servers.
+func (c *trio) addAgent(name string, args ...string) *hostAgent {
+	c.Helper()
+	var addrs []string
+	for _, n := range c.servers {
+		addrs = append(addrs, n.addr)
+	}
+	a := &hostAgent{dir: filepath.Join(c.dir, name), engine: c.engine}
+	// The engine is others', too: no test takes images from them.
+	a.process = c.process(name, append([]string{"agent", "-server", strings.Join(addrs, ","), "-data-dir", a.dir, "-name", name,
+		"-join-token", trioToken, "-join", c.gossip, "-log-level", "debug", "-image-gc-high", "0"}, args...)...)
+	if c.net != nil {
+		a.on = c.net.host(name)
+		a.args = append(a.args, "-bind", a.on.ip)
+	} else {
+		a.args = append(a.args, "-gossip-port", "-1")
+	}
+	if c.net != nil && c.net.engines {
+		a.own = newOwnEngineOn(c, a.on)
+		a.engine = engineAt(c, docker.WithHost(a.own.host))
+		a.args = append(a.args, "-docker-host", a.own.host)
+		// Before its engine ends: it would start again what ends with it.
+		c.Cleanup(a.end)
+	}
+	if c.change != nil {
+		c.change(a.process)
+	}
+	a.start()
+	c.agents = append(c.agents, a)
+	return a
+}
+
+// cleanup ends the processes, removes what they have run, and shows their logs
+// if the test failed.
+func (c *trio) cleanup() {
+	all := c.loose
+	for _, a := range c.agents {
+		all = append(all, a.process)
+	}
+	for _, n := range c.servers {
+		all = append(all, n.process)
+	}
+	for _, p := range all {
+		p.end()
+	}
+	for _, a := range c.agents {
+		if id := a.hostID(); id != "" && a.own == nil { // one of its own has ended
+			c.engine.removeAll(id)
+		}
+	}
+	if !c.Failed() {
+		return
+	}
+	for _, p := range all {
+		c.Logf("end of the log of %s:\n%s", p.name, tail(p.log, 40))
+	}
+}
+
+// leader returns the server that leads, as all servers that answer say.
+func (c *trio) leader() (*node, error) {
+	var said string
+	answered := 0
+	for _, n := range c.servers {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		l, _, err := n.client.Leader(ctx)
+		cancel()
+		if err != nil {
+			continue
+		}
+		answered++
+		if said != "" && said != l.Name {
+			return nil, fmt.Errorf("one says that %s leads, another that %s does", said, l.Name)
+		}
+		said = l.Name
+	}
+	for _, n := range c.servers {
+		if n.name == said && answered > len(c.servers)/2 {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("%d of %d servers say that %q leads", answered, len(c.servers), said)
+}
+
+// awaitLeader waits until the servers agree on one that leads.
+func (c *trio) awaitLeader() *node {
+	c.Helper()
+	var leader *node
+	c.eventually("the servers have a leader", time.Minute, func() (err error) {
+		leader, err = c.leader()
+		return err
+	})
+	return leader
+}
+
+// awaitAll waits until each server that is to run answers consistent reads.
+func (c *trio) awaitAll() {
+	c.Helper()
+	for _, n := range c.servers {
+		c.eventually(n.name+" answers consistent reads", time.Minute, func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			_, _, err := n.client.Containers().List(ctx, api.QueryOptions{Consistent: true, Limit: 1})
+			return err
+		})
+	}
+}
+
+// awaitVoters waits until all servers count so many that vote.
+func (c *trio) awaitVoters(want int) {
+	c.Helper()
+	line := fmt.Sprintf("\nmagnum_raft_peers %d\n", want-1)
+	for _, n := range c.servers {
+		c.eventually(fmt.Sprintf("%s counts %d voters", n.name, want), time.Minute, func() error {
+			resp, err := http.Get("http://" + n.addr + "/v1/metrics")
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			b, err := io.ReadAll(resp.Body)
+			if err == nil && !strings.Contains(string(b), line) {
+				err = fmt.Errorf("its metrics have no line %q", strings.TrimSpace(line))
+			}
+			return err
+		})
+	}
+}
+
+// sameState waits until all servers are at one index, and holds their states
+// against each other there: I3.
+func (c *trio) sameState() structs.OperatorState {
+	c.Helper()
+	byIndex := make(map[uint64]map[string]string) // state hash by server
+	var last structs.OperatorState
+	c.eventually("all servers are at one index", time.Minute, func() error {
+		at := make(map[uint64]int)
+		for _, n := range c.servers {
+			s, _, err := n.client.OperatorState(c.ctx())
+			if err != nil {
+				return fmt.Errorf("%s: %w", n.name, err)
+			}
+			if byIndex[s.Index] == nil {
+				byIndex[s.Index] = make(map[string]string)
+			}
+			byIndex[s.Index][n.name] = s.Hash
+			for other, hash := range byIndex[s.Index] {
+				if hash != s.Hash {
+					c.Fatalf("I3: at index %d the state of %s is %s, and that of %s %s", s.Index, n.name, s.Hash, other, hash)
+				}
+			}
+			last = s.OperatorState
+			at[s.Index]++
+		}
+		if at[last.Index] != len(c.servers) {
+			return fmt.Errorf("they are at %v", at)
+		}
+		return nil
+	})
+	return last
+}
+
+// clusterIDs returns the cluster ids that the servers have on disk.
+func (c *trio) clusterIDs() map[string]string {
+	ids := make(map[string]string)
+	for _, n := range c.servers {
+		b, _ := os.ReadFile(filepath.Join(n.dir, "server", "cluster-id"))
+		ids[n.name] = strings.TrimSpace(string(b))
+	}
+	return ids
+}
+
+// waiting is a container that no host is ever found for.
+func (c *trio) waiting(name string) *structs.ContainerRequest {
+	r := c.request(name, napping)
+	r.Constraints = map[string]string{"no": "such host"}
+	return r
+}
+
+// everywhere writes through each server and reads it through all others.
+func (c *trio) everywhere(round string) {
+	c.Helper()
+	for _, n := range c.servers {
+		made, _, err := n.client.Containers().Create(c.ctx(), c.waiting("through-"+n.name+"-"+round), api.CreateOptions{})
+		if err != nil {
+			c.Fatalf("create through %s: %v", n.name, err)
+		}
+		for _, other := range c.servers {
+			got, _, err := other.client.Containers().Get(c.ctx(), made.UUID, api.QueryOptions{Consistent: true})
+			if err != nil || got.Name != made.Name {
+				c.Errorf("what was made through %s is not seen through %s: %+v, %v", n.name, other.name, got, err)
+			}
+		}
+	}
+}
+
+// TestServersMakeOneCluster: the same flags on each, at once and again.
+func TestServersMakeOneCluster(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 0)
+	c.awaitAll()
+	first := c.clusterIDs()
+	for name, id := range first {
+		if id == "" || id != first["s1"] {
+			t.Fatalf("%s belongs to cluster %q, and s1 to %q", name, id, first["s1"])
+		}
+	}
+	c.everywhere("first")
+	before := c.sameState()
+
+	// All at once, as a power cut does; the flags are what they were.
+	for _, n := range c.servers {
+		n.kill()
+	}
+	for _, n := range c.servers {
+		n.start()
+	}
+	c.awaitAll()
+	for name, id := range c.clusterIDs() {
+		if id != first[name] {
+			t.Errorf("%s belonged to cluster %q, and now to %q", name, first[name], id)
+		}
+	}
+	if after := c.sameState(); after.Index < before.Index {
+		t.Errorf("I1: the state was at index %d, and now is at %d", before.Index, after.Index)
+	}
+	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
+	if err != nil || len(list) != 3 {
+		t.Errorf("of 3 containers %d are left, %v", len(list), err)
+	}
+	c.everywhere("second")
+
+	// One of another name hears nothing from these, and they say so.
+	stranger := c.node("stranger")
+	c.loose = append(c.loose, stranger.process)
+	stranger.args = append(stranger.args, "-cluster", "other", "-join", c.gossip)
+	stranger.start()
+	c.eventually("a server logs that it refuses one of another cluster", time.Minute, func() error {
+		for _, n := range c.servers {
+			b, err := os.ReadFile(n.log)
+			if err != nil {
+				return err
+			}
+			if strings.Contains(string(b), "with unacceptable label") {
+				return nil
+			}
+		}
+		return errors.New("none has")
+	})
+
+	c.awaitVoters(3)
+
+	// One that comes later, with -join alone.
+	late := c.node("s4")
+	late.args = append(late.args, "-join", c.gossip)
+	late.start()
+	c.servers = append(c.servers, late)
+	c.awaitAll()
+	c.everywhere("third")
+	c.sameState()
+	if id := c.clusterIDs()["s4"]; id != first["s1"] {
+		t.Errorf("s4 belongs to cluster %q", id)
+	}
+	if b, _ := os.ReadFile(filepath.Join(stranger.dir, "server", "cluster-id")); len(b) != 0 {
+		t.Errorf("the stranger belongs to cluster %q", b)
+	}
+	c.awaitVoters(4)
+	// Without one of the first, the later one is needed for a majority.
+	all := "MAGNUM_ADDR=" + c.servers[0].addr + "," + c.servers[1].addr + "," + c.servers[2].addr
+	c.servers[0].kill()
+	magnum(t, []string{all}, "", "bay-list").must(t) // the next address
+	c.servers = c.servers[1:]
+	c.awaitLeader()
+	c.client = c.servers[0].client
+	c.everywhere("fourth")
+	c.sameState()
+}

@@ -1,0 +1,220 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// newerProgram builds a magnum that understands one schema more than the program
+// under test.
+func newerProgram(t testing.TB) string {
+	t.Helper()
+	return build(t, "-ldflags", fmt.Sprintf("-s -w -X %s/structs.schemaVersion=%d -X %s/command.Version=99.0.0", module, structs.SchemaVersion+1, module))
+}
+
+const module = "github.com/stackforge/magnum"
+
+// build builds a magnum that differs from the program under test by the flags,
+// and returns its path.
+func build(t testing.TB, flags ...string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "magnum")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-trimpath", "-buildvcs=false"}, flags...), "-o", bin, module)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building another magnum: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// writeThroughAll has one client per server create containers that wait for
+// ever, until stop is closed. It returns those that were acknowledged.
+func (c *trio) writeThroughAll(stop chan struct{}) (*acked, *sync.WaitGroup) {
+	a := &acked{ids: make(map[string]bool)}
+	var wg sync.WaitGroup
+	for _, n := range c.servers {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(5 * time.Millisecond): // 200 a second at most
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				b, _, err := n.client.Containers().Create(ctx, c.waiting(fmt.Sprintf("load-%s-%d", n.name, i)), api.CreateOptions{})
+				cancel()
+				if err == nil {
+					a.add(b.UUID)
+				}
+			}
+		})
+	}
+	return a, &wg
+}
+
+// schemas returns the schema in use by what each server says that answers.
+func (c *trio) schemas() map[string]int {
+	all := make(map[string]int)
+	for _, n := range c.servers {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		if s, _, err := n.client.OperatorState(ctx); err == nil {
+			all[n.name] = s.Schema
+		}
+		cancel()
+	}
+	return all
+}
+
+// replaceServer stops a server and starts another version on its data: "" for
+// the program under test.
+func (c *trio) replaceServer(n *node, bin string) {
+	c.Helper()
+	n.stop()
+	n.bin = bin
+	n.start()
+	c.awaitAll()
+}
+
+// TestRollingUpgrade: servers of two versions side by side, while clients write
+// and containers run. What the newer version alone understands is written once
+// all three are of it, and from then on the older one is refused.
+func TestRollingUpgrade(t *testing.T) {
+	t.Parallel()
+	newer := newerProgram(t)
+	old, raised := structs.SchemaVersion, structs.SchemaVersion+1
+	c := newTrio(t, 2)
+	c.awaitAll()
+	for i := range 4 {
+		c.run(fmt.Sprintf("steady-%d", i), napping)
+	}
+	began := make(map[string]map[string]string) // start times by container, by host
+	for _, a := range c.agents {
+		began[a.hostID()] = c.engine.started(a.hostID())
+	}
+	stop := make(chan struct{})
+	written, writers := c.writeThroughAll(stop)
+
+	// Nobody may raise the schema before the last server is replaced.
+	var last atomic.Bool
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for !last.Load() {
+			// Looked at before it is known whether that was too early.
+			for name, schema := range c.schemas() {
+				if schema != old && !last.Load() {
+					t.Errorf("%s uses schema %d while a server understands only %d", name, schema, old)
+					return
+				}
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	// Two of the leader's looks at who understands what: the load's own time.
+	looks := func() { time.Sleep(5 * time.Second) }
+	leader := c.awaitLeader()
+	order := []*node{leader}
+	for _, n := range c.servers {
+		if n != leader {
+			order = append([]*node{n}, order...)
+		}
+	}
+	c.replaceServer(order[0], newer)
+	looks()
+	c.replaceServer(order[0], "") // there is a way back as long as nothing was raised
+	c.replaceServer(order[0], newer)
+	c.replaceServer(order[1], newer)
+	looks()
+	s, _, err := order[0].client.OperatorState(c.ctx())
+	if err != nil || s.Schema != old || s.Understood != raised {
+		t.Errorf("with two of three replaced the first says %+v, %v", s, err)
+	}
+	last.Store(true)
+	watching.Wait()
+	c.replaceServer(order[2], newer)
+	c.eventually("all servers use the newer schema", time.Minute, func() error {
+		for _, n := range c.servers {
+			if got := c.schemas()[n.name]; got != raised {
+				return fmt.Errorf("%s uses schema %d", n.name, got)
+			}
+		}
+		return nil
+	})
+	c.everywhere("raised")
+	before := len(written.all())
+	c.eventually("writes go on", time.Minute, func() error {
+		if now := len(written.all()); now == before {
+			return fmt.Errorf("there are %d", now)
+		}
+		return nil
+	})
+	close(stop)
+	writers.Wait()
+	c.client = order[1].client
+	c.allThere(written.all())
+	c.sameState()
+	t.Logf("%d creates were acknowledged during the upgrade", len(written.all()))
+
+	// The agents are still of the older version.
+	for _, a := range c.agents {
+		for id, at := range began[a.hostID()] {
+			if now := c.engine.started(a.hostID())[id]; now != at {
+				t.Errorf("I6: container %s began at %s, and after the upgrade at %q", id, at, now)
+			}
+		}
+	}
+	c.run("after-the-upgrade", napping)
+
+	// The older version finds what it can't read.
+	back := order[0]
+	back.stop()
+	back.bin = ""
+	back.start()
+	c.eventually("the older version ends", time.Minute, func() error {
+		if back.alive() {
+			return fmt.Errorf("it runs")
+		}
+		return nil
+	})
+	text := tail(back.log, 1)
+	if code := back.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "ERROR: ") || !strings.Contains(text, "raft/log") ||
+		!strings.Contains(text, fmt.Sprintf("of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one", raised, old)) {
+		t.Errorf("the older version ended with code %d and %s", code, text)
+	}
+	back.bin = newer
+	back.start()
+	c.awaitAll()
+
+	// Nor is an older one taken in that has no state.
+	late := c.node("late")
+	c.loose = append(c.loose, late.process)
+	late.args = append(late.args, "-join", c.gossip)
+	late.start()
+	c.eventually("the leader names the older server", time.Minute, func() error {
+		leader, err := c.leader()
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(leader.log)
+		if err == nil && !strings.Contains(string(b), "a server is not taken in: it is of an older version") {
+			err = fmt.Errorf("the log of %s does not", leader.name)
+		}
+		return err
+	})
+	c.awaitVoters(3)
+	c.sameState()
+}

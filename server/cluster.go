@@ -1,0 +1,305 @@
+package server
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/raftlog"
+	"github.com/stackforge/magnum/structs"
+)
+
+// openGossip opens the gossip port.
+func (s *Server) openGossip() (err error) {
+	s.gossip, err = gossip.New(gossip.Config{
+		Node: s.node(), Bind: s.Bind, Port: s.GossipPort, Advertise: s.Advertise, Cluster: s.Cluster, Key: s.gossipKey,
+		Join: s.Join, KnownFile: filepath.Join(s.DataDir, "known-servers"), Logger: s.Logger,
+	})
+	return err
+}
+
+// node is what this server tells of itself.
+func (s *Server) node() gossip.Node {
+	n := gossip.Node{
+		ID: s.id, Name: s.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
+		Fresh: s.fresh(), Schema: structs.SchemaVersion, Version: s.Version,
+	}
+	if n.Fresh {
+		n.Expect = s.BootstrapExpect
+	}
+	return n
+}
+
+// fresh reports whether this server belongs to no cluster yet.
+func (s *Server) fresh() bool {
+	peers, err := s.raft.Peers()
+	return err == nil && len(peers) == 0 && s.raft.ClusterID() == ""
+}
+
+// clusterParts are the parts of Run that only a server with others beside it
+// has.
+func (s *Server) clusterParts() map[string]func(context.Context) error {
+	if s.Solo {
+		return nil
+	}
+	return map[string]func(context.Context) error{
+		"gossip":    s.gossip.Run,
+		"founding":  s.found,
+		"telling":   s.tell,
+		"heartbeat": s.relayHeard,
+		"watching":  s.watchLeader,
+		"agents":    s.watchAgents,
+	}
+}
+
+// urlOf returns the root of a server's REST API, "" while it isn't known. One
+// that seems to be dead is still called where it was: gossip may be wrong.
+func (s *Server) urlOf(id string) string { return s.known(id).HTTPAddr }
+
+// known returns a server as gossip has it; the zero Member if it has not.
+func (s *Server) known(id string) gossip.Member {
+	if s.gossip != nil {
+		for _, m := range s.gossip.Servers() {
+			if m.ID == id {
+				return m
+			}
+		}
+	}
+	return gossip.Member{}
+}
+
+// removed returns the servers that operators have taken out of the cluster.
+func (s *Server) removed() []string {
+	if c := s.store.Snapshot().Cluster(); c != nil {
+		return c.Removed
+	}
+	return nil
+}
+
+// serverURLs returns the REST addresses that agents are told: of all servers of
+// the cluster that are alive.
+func (s *Server) serverURLs() []string {
+	if s.gossip == nil {
+		return []string{s.URL()}
+	}
+	var urls []string
+	removed := s.removed()
+	for _, m := range s.gossip.Servers() {
+		if m.State == gossip.StateAlive && (m.ID == s.id || m.ClusterID != "") && !slices.Contains(removed, m.ID) {
+			urls = append(urls, m.HTTPAddr)
+		}
+	}
+	return urls
+}
+
+// others returns the other servers that are alive.
+func (s *Server) others() []gossip.Member {
+	return slices.DeleteFunc(slices.Clone(s.gossip.Servers()), func(m gossip.Member) bool { return m.ID == s.id || m.State != gossip.StateAlive })
+}
+
+// tellTick is how often it is looked whether this server has become another.
+const tellTick = 500 * time.Millisecond
+
+// tell tells the others when this server has joined a cluster.
+func (s *Server) tell(ctx context.Context) error {
+	tick := time.NewTicker(tellTick)
+	defer tick.Stop()
+	told := gossip.Node{}
+	for {
+		if now := s.node(); now != told {
+			if err := s.gossip.Update(func(n *gossip.Node) { *n = now }); err != nil {
+				return err
+			}
+			told = now
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// askHosts leaves a session's offer with all other servers: one of them may have
+// the host's poll.
+func (s *Server) askHosts(hostID string, offer structs.SessionOffer) {
+	for _, m := range s.others() {
+		go func() { // bounded by the call's own timeout
+			if err := s.peers.Offer(context.Background(), m.ID, hostID, offer); err != nil {
+				s.log.Debug("session not offered", "server_id", m.ID, "host_id", hostID, "error", err)
+			}
+		}()
+	}
+}
+
+// heardTick is how often a follower tells the leader which hosts it has heard
+// of, at most. A lease lasts for 7/10 of HostLostAfter, and the acknowledgement
+// that renews it comes with this: ten times in HostLostAfter, if that is short.
+const heardTick = time.Second
+
+// relayHeard tells the leader, while this server isn't it, which hosts have
+// polled here. What couldn't be told is told the next time.
+func (s *Server) relayHeard(ctx context.Context) error {
+	tick := time.NewTicker(min(heardTick, s.HostLostAfter/10))
+	defer tick.Stop()
+	untold := make(map[string]uint64)
+	for {
+		var missed <-chan struct{} // the leader itself looks at once
+		if leader, _ := s.raft.Leader(); leader != s.id {
+			missed = s.dispatch.Missed()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-missed:
+		}
+		for id, sent := range s.dispatch.Heard() {
+			untold[id] = max(untold[id], sent)
+		}
+		leader, _ := s.raft.Leader()
+		if len(untold) == 0 || leader == "" || leader == s.id {
+			clear(untold)
+			continue
+		}
+		call, cancel := peer.WhileLeads(ctx, s.raft, leader)
+		acknowledged, err := s.peers.Heard(call, leader, untold)
+		cancel()
+		if err != nil {
+			s.log.Debug("leader not told of hosts", "server_id", leader, "error", err)
+			continue
+		}
+		s.dispatch.Acknowledge(acknowledged)
+		untold = make(map[string]uint64)
+	}
+}
+
+// agree reports whether a majority of the voters, this one counted, has not
+// heard of any of the hosts.
+func (s *Server) agree(ctx context.Context, hosts []string) bool {
+	peers, err := s.raft.Peers()
+	if err != nil {
+		return false
+	}
+	var asking sync.WaitGroup
+	var voters, agreed atomic.Int32
+	for _, p := range peers {
+		if !p.Voter {
+			continue
+		}
+		voters.Add(1)
+		if p.ID == s.id {
+			agreed.Add(1)
+			continue
+		}
+		asking.Go(func() {
+			silent, err := s.peers.Silent(ctx, p.ID, hosts)
+			if err == nil && len(silent) == len(hosts) {
+				agreed.Add(1)
+			}
+		})
+	}
+	asking.Wait()
+	return agreed.Load() > voters.Load()/2
+}
+
+// watchAgents has hosts suspected at once whose agents gossip takes for dead.
+func (s *Server) watchAgents(ctx context.Context) error {
+	dead := make(map[string]bool)
+	for {
+		changed := s.gossip.Changed()
+		for _, m := range s.gossip.Members() {
+			if m.Role != gossip.RoleAgent {
+				continue
+			}
+			if now := m.State == gossip.StateDead; now != dead[m.ID] {
+				if dead[m.ID] = now; now {
+					s.dispatch.GossipDead(m.ID)
+				} else {
+					delete(dead, m.ID)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// strandedAfter is how long a server without a leader keeps its agents.
+const strandedAfter = 3 * time.Second
+
+// watchLeader sends agents elsewhere while this server knows of no leader.
+func (s *Server) watchLeader(ctx context.Context) error {
+	without := time.NewTimer(strandedAfter)
+	defer without.Stop()
+	for led := false; ; {
+		changed := s.raft.Changed()
+		id, _ := s.raft.Leader()
+		switch {
+		case id != "":
+			without.Stop()
+			s.dispatch.Strand(false)
+		case led: // not each time that an election comes to nothing
+			without.Reset(strandedAfter)
+		}
+		led = id != ""
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-without.C:
+			s.dispatch.Strand(true)
+			if slices.Contains(s.removed(), s.id) {
+				s.log.Error("an operator has taken this server out of the cluster: stop it, and give it an empty -data-dir to have it taken in again", "path", s.DataDir)
+				continue
+			}
+			s.log.Warn("no leader is known: agents are sent to other servers", "duration", strandedAfter)
+		}
+	}
+}
+
+// steward is what the leader decides about servers from.
+func (s *Server) steward() raftlog.Steward {
+	return raftlog.Steward{
+		Known:    s.candidates,
+		Least:    max(3, s.BootstrapExpect),
+		Removed:  s.gossip.Forget,
+		Progress: s.peers.Progress,
+	}
+}
+
+// candidates returns the servers that are to belong to the cluster: all that
+// belong to it or to none, understand its entries, and were not taken out by an
+// operator. One that was is shown no longer once it has stopped.
+func (s *Server) candidates() []raftlog.Candidate {
+	var known []raftlog.Candidate
+	inUse, removed := s.store.Snapshot().Cluster().SchemaInUse(), s.removed()
+	for _, m := range s.gossip.Servers() {
+		if slices.Contains(removed, m.ID) {
+			s.gossip.Forget(m.ID)
+			continue
+		}
+		if m.ClusterID != "" && m.ClusterID != s.raft.ClusterID() {
+			continue
+		}
+		if m.Schema < inUse {
+			if _, said := s.outdated.LoadOrStore(m.ID, true); !said {
+				s.log.Error("a server is not taken in: it is of an older version than the cluster's entries", "name", m.Name, "server_id", m.ID, "schema", m.Schema, "schema_in_use", inUse)
+			}
+			continue
+		}
+		known = append(known, raftlog.Candidate{
+			Peer: raftlog.Peer{ID: m.ID, Addr: m.RaftAddr, Voter: true}, Name: m.Name,
+			Failed: m.State != gossip.StateAlive && time.Since(m.Since) > s.deadAfter,
+		})
+	}
+	return known
+}

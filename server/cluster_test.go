@@ -1,0 +1,318 @@
+package server
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/raftlog"
+	"github.com/stackforge/magnum/server/servertest/history"
+	"github.com/stackforge/magnum/structs"
+)
+
+// threeServers is a cluster in this process, on loopback, with real disks and
+// the product's own timings. A member keeps its directory and its ports over a
+// restart.
+type threeServers struct {
+	t testing.TB
+
+	mu      sync.Mutex // guards members against loads; only the test itself changes them
+	members []*oneOfThree
+}
+
+type oneOfThree struct {
+	config Config
+	slow   atomic.Bool // each write of entries takes slowDisk longer
+	short  atomic.Bool // its disk is nearly full
+	full   atomic.Bool // no entry can be written to its disk any more
+
+	mu  sync.Mutex // guards srv, which is nil while the server is stopped
+	srv *Server
+	end func() error
+}
+
+// slowDisk is what a write to a slow disk takes.
+const slowDisk = 500 * time.Millisecond
+
+func newThreeServers(t testing.TB, options ...func(*Config)) *threeServers {
+	t.Helper()
+	c := &threeServers{t: t}
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()} // first: they are removed once the servers have ended
+	t.Cleanup(func() {
+		for _, m := range c.members {
+			if err := m.stop(); err != nil {
+				t.Errorf("server %s ended with %v", m.config.Name, err)
+			}
+		}
+	})
+	var join []string
+	for i, dir := range dirs {
+		m := newMember("s"+strconv.Itoa(i), dir, join, 3)
+		for _, o := range options {
+			o(&m.config)
+		}
+		c.members = append(c.members, m)
+		join = append(join, m.first(t))
+	}
+	c.leader()
+	return c
+}
+
+// newMember returns a server that is yet to be started.
+func newMember(name, dir string, join []string, expect int) *oneOfThree {
+	m := &oneOfThree{config: Config{
+		Name: name, DataDir: dir, HTTPPort: -1, RaftPort: -1, GossipPort: -1, BootstrapExpect: expect,
+		Join: join, JoinToken: "join-token-of-the-tests", Logger: hclog.NewNullLogger(),
+	}}
+	m.config.fault = func(op string) error {
+		if op != raftlog.FaultLog {
+			return nil
+		}
+		if m.slow.Load() {
+			time.Sleep(slowDisk) // this is the fault itself
+		}
+		if m.full.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	return m
+}
+
+// first starts the server on free ports, which it keeps from then on, and
+// returns its gossip address.
+func (m *oneOfThree) first(t testing.TB) string {
+	t.Helper()
+	m.start(t)
+	srv := m.running()
+	m.config.HTTPPort = portOf(t, srv.listener.Addr().String())
+	m.config.RaftPort = portOf(t, srv.raft.Self().Addr)
+	m.config.GossipPort = portOf(t, srv.gossip.Addr())
+	return srv.gossip.Addr()
+}
+
+func portOf(t testing.TB, addr string) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (m *oneOfThree) start(t testing.TB) {
+	t.Helper()
+	srv, err := New(m.config)
+	if err != nil {
+		t.Errorf("server %s: %v", m.config.Name, err)
+		return
+	}
+	srv.space.free = func(dir string) (int64, error) {
+		if m.short.Load() {
+			return 1 << 20, nil
+		}
+		return freeBytes(dir)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.srv = srv
+	m.end = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+}
+
+// running returns the server, nil while it is stopped.
+func (m *oneOfThree) running() *Server {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.srv
+}
+
+// stop ends the server as a signal does.
+func (m *oneOfThree) stop() error {
+	m.mu.Lock()
+	srv, end := m.srv, m.end
+	m.srv = nil
+	m.mu.Unlock()
+	if srv == nil {
+		return nil
+	}
+	return end()
+}
+
+// die ends the server without handing leadership over, in the middle of what it
+// is committing.
+func (m *oneOfThree) die() error {
+	if srv := m.running(); srv != nil {
+		srv.raft.Close()
+	}
+	return m.stop()
+}
+
+// eventually waits for a condition.
+func (c *threeServers) eventually(what string, condition func() bool) {
+	c.t.Helper()
+	for until := time.Now().Add(30 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			c.t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// leader waits until the running servers agree on one that leads and has
+// written the cluster's row.
+func (c *threeServers) leader() *oneOfThree {
+	c.t.Helper()
+	var leads *oneOfThree
+	c.eventually("the servers agree on a leader", func() bool {
+		leads = nil
+		agreed := ""
+		for _, m := range c.members {
+			srv := m.running()
+			if srv == nil {
+				continue
+			}
+			id, _ := srv.raft.Leader()
+			if id == "" || agreed != "" && id != agreed || srv.store.Snapshot().Cluster() == nil {
+				return false
+			}
+			if agreed = id; id == srv.id && srv.raft.IsLeader() {
+				leads = m
+			}
+		}
+		return leads != nil
+	})
+	return leads
+}
+
+// settled waits until all servers have applied the same entries, and checks
+// that they came to the same state.
+func (c *threeServers) settled() {
+	c.t.Helper()
+	c.eventually("all servers have the same state", func() bool {
+		var first uint64
+		for i, m := range c.members {
+			index := m.running().store.Index()
+			if i == 0 {
+				first = index
+			}
+			if index != first || m.running().store.Hash() != c.members[0].running().store.Hash() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestThreeServersMakeOneCluster: whichever server is asked, it is one cluster;
+// it goes on without its leader, and a server that comes back catches up.
+func TestThreeServersMakeOneCluster(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	w := history.New(history.Nodes, 1)
+	ids := make(map[string]bool)
+	for _, m := range c.members {
+		ids[m.running().raft.ClusterID()] = true
+		id := structs.NewID()
+		if got := w.Ask(m.running().URL(), 0, history.Op{Kind: history.Create, ID: id, Value: "a"}); got.Verdict != history.Done {
+			t.Errorf("a create through %s: %+v", m.config.Name, got)
+		}
+		for _, other := range c.members {
+			if got := w.Ask(other.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done || got.Value != "a" {
+				t.Errorf("what was made through %s is %+v through %s", m.config.Name, got, other.config.Name)
+			}
+		}
+	}
+	if len(ids) != 1 || ids[""] {
+		t.Errorf("the servers belong to clusters %v", ids)
+	}
+	for name, end := range map[string]func(*oneOfThree) error{"stop": (*oneOfThree).stop, "die": (*oneOfThree).die} {
+		first := c.leader()
+		if err := end(first); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		id := structs.NewID()
+		through := c.members[0]
+		if through == first {
+			through = c.members[1]
+		}
+		// No leader is waited for: the server holds the request until there is one.
+		if got := w.Ask(through.running().URL(), 0, history.Op{Kind: history.Create, ID: id, Value: name}); got.Verdict != history.Done {
+			t.Errorf("%s: a create without the old leader: %+v", name, got)
+		}
+		first.start(t)
+		c.leader()
+		if got := w.Ask(first.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done || got.Value != name {
+			t.Errorf("%s: the server that is back says %+v", name, got)
+		}
+	}
+	c.settled()
+}
+
+// TestSlowFollowerHoldsNobodyUp: two of three are a majority.
+func TestSlowFollowerHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	w := history.New(history.Nodes, 1)
+	leader := c.leader()
+	for _, m := range c.members {
+		if m != leader {
+			m.slow.Store(true)
+			defer m.slow.Store(false)
+			break
+		}
+	}
+	began := time.Now()
+	const writes = 10
+	for range writes {
+		if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+			t.Errorf("%+v", got)
+		}
+	}
+	if took := time.Since(began); took > writes*slowDisk {
+		t.Errorf("%d writes took %v: they wait for the slow disk of one server", writes, took)
+	}
+}
+
+// TestServerWithoutLeaderSendsAgentsElsewhere checks that a server which is cut
+// off from a majority says so to agents, however often it stands for election
+// meanwhile, and serves them again once there is a leader.
+func TestServerWithoutLeaderSendsAgentsElsewhere(t *testing.T) {
+	c := newThreeServers(t)
+	c.settled()
+	left, others := c.members[0], c.members[1:]
+	srv := left.running()
+	poll := func() structs.Code {
+		_, err := srv.dispatch.Work(t.Context(), dispatch.Poll{HostID: structs.NewID()})
+		return structs.CodeOf(err)
+	}
+	if code := poll(); code != structs.CodeUnauthenticated {
+		t.Fatalf("a stranger's poll gives %s", code)
+	}
+	for _, m := range others {
+		if err := m.die(); err != nil {
+			t.Logf("died: %v", err)
+		}
+	}
+	c.eventually("polls are refused", func() bool { return poll() == structs.CodeUnavailable })
+	for _, m := range others {
+		m.start(t)
+	}
+	c.eventually("polls are served again", func() bool { return poll() == structs.CodeUnauthenticated })
+}

@@ -1,0 +1,78 @@
+package conductor
+
+import (
+	"slices"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// InitCluster writes the cluster's one row if there is none: the first thing
+// that the first leader does. In one that is there it changes what is missing.
+type InitCluster struct {
+	ClusterID     string // UUID for a new cluster
+	JoinTokenHash string // for a new cluster
+	Replace       bool   // JoinTokenHash stands in the place of the one that is there, too
+	PeerSecret    string // for a cluster that has none
+}
+
+func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
+	was := row[structs.Cluster](t, structs.ClusterRowID)
+	if was == nil {
+		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash, PeerSecret: r.PeerSecret}
+		t.put(c)
+		return c, nil
+	}
+	changed := *was
+	if r.JoinTokenHash != "" && (r.Replace || was.JoinTokenHash == "") {
+		changed.JoinTokenHash = r.JoinTokenHash
+	}
+	changed.PeerSecret = orElse(was.PeerSecret, r.PeerSecret)
+	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret {
+		return was, nil
+	}
+	t.put(&changed)
+	return &changed, nil
+}
+
+// RaiseSchema has leaders propose entries of a later schema from now on. The
+// caller has made sure that every server understands it.
+type RaiseSchema struct {
+	Schema int
+}
+
+func (r RaiseSchema) decide(t *tx) (*structs.Cluster, error) {
+	was, err := t.cluster()
+	if err != nil || r.Schema <= was.SchemaInUse() {
+		return was, err
+	}
+	changed := *was
+	changed.Schema = r.Schema
+	t.put(&changed)
+	return &changed, nil
+}
+
+// RemoveServer notes that an operator takes a server out of the cluster, so that
+// it isn't taken in again although it gossips.
+type RemoveServer struct {
+	ID string
+}
+
+func (r RemoveServer) decide(t *tx) (*structs.Cluster, error) {
+	was, err := t.cluster()
+	if err != nil || slices.Contains(was.Removed, r.ID) {
+		return was, err
+	}
+	changed := *was
+	changed.Removed = append(slices.Clone(was.Removed), r.ID)
+	changed.Removed = changed.Removed[max(0, len(changed.Removed)-structs.MaxRemoved):]
+	t.put(&changed)
+	return &changed, nil
+}
+
+// cluster returns the cluster's row.
+func (t *tx) cluster() (*structs.Cluster, error) {
+	if c := row[structs.Cluster](t, structs.ClusterRowID); c != nil {
+		return c, nil
+	}
+	return nil, structs.Errorf(structs.CodeUnavailable, "the cluster is not initialised yet: try again in a second")
+}

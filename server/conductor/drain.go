@@ -1,0 +1,179 @@
+package conductor
+
+import (
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// maxMoving is how many containers of one draining host are moved at a time:
+// each has two copies meanwhile.
+const maxMoving = 16
+
+// DrainHost has a host get nothing new any more, and gives it up: what can move
+// is moved to other hosts, and runs on until its replacement does; what can't
+// is waited for, and is stopped only at the deadline. Or it ends that.
+type DrainHost struct {
+	Caller   structs.Caller
+	Ident    string // UUID or name
+	Draining bool
+	Deadline time.Duration // from when the leader first sees it; 0 means none
+	Force    bool          // the deadline is over at once
+}
+
+func (r DrainHost) decide(t *tx) (*structs.Host, error) {
+	h, err := t.host(r.Caller, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	if h.Draining == r.Draining && (!r.Draining || h.DrainTimeout == r.Deadline && (h.DrainForce || !r.Force)) {
+		return h, nil
+	}
+	host := *h
+	host.Draining, host.UpdatedAt = r.Draining, t.now
+	host.DrainTimeout, host.DrainUntil = 0, time.Time{}
+	if r.Draining {
+		if host.DrainTimeout = r.Deadline; r.Deadline > 0 {
+			host.DrainUntil = t.now.Add(r.Deadline)
+		}
+		host.DrainForce = h.Draining && h.DrainForce || r.Force
+	}
+	t.put(&host)
+	return &host, nil
+}
+
+// ForceDrain ends the patience of a drain whose deadline is over.
+type ForceDrain struct {
+	ID    string
+	Until time.Time // of the drain: a later one has its own time
+}
+
+func (r ForceDrain) decide(t *tx) (struct{}, error) {
+	h := row[structs.Host](t, r.ID)
+	if h == nil || !h.Draining || h.DrainForce || !h.DrainUntil.Equal(r.Until) {
+		return struct{}{}, nil
+	}
+	host := *h
+	host.DrainForce = true
+	t.put(&host)
+	return struct{}{}, nil
+}
+
+// drainHosts takes a step of the drains, and of what follows when they end.
+func (t *tx) drainHosts() (full bool) {
+	for bay := range t.bays() {
+		if bay.Status == structs.BayDeleting {
+			continue
+		}
+		for h := range t.hostsInBay(bay.ID) {
+			switch {
+			case h.State == structs.HostLost:
+			case h.Draining:
+				full = t.drain(h, bay)
+			case h.DrainForce:
+				full = t.undrain(h)
+			}
+			if full {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// drain moves what can move off the host, some at a time. Once the deadline is
+// over it stops what is left.
+func (t *tx) drain(h *structs.Host, bay *structs.Bay) (full bool) {
+	moving := 0
+	for c := range t.containersOnHost(h.ID) {
+		if p := c.PriorOn(h.ID); p != nil && p.Keep {
+			moving++
+		}
+	}
+	refused := make(map[string]string)
+	for was := range t.containersOnHost(h.ID) {
+		if !t.room() {
+			return true
+		}
+		c := *was
+		if p := c.PriorOn(h.ID); p != nil && c.HostID != h.ID {
+			if p.Keep && h.DrainForce && release(&c) {
+				t.assign(&c)
+			}
+			continue
+		}
+		if c.Desired == structs.DesiredAbsent {
+			continue
+		}
+		shape := shapeOf(&c)
+		if _, no := refused[shape]; !no && t.bound(&c, h) == "" && moving < maxMoving {
+			keep := c.Observed.Status == structs.ContainerRunning && !h.DrainForce
+			reason := t.move(&c, bay, keep)
+			if reason == "" {
+				moving++
+				to := row[structs.Host](t, c.HostID)
+				c.Observed.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
+				if keep {
+					c.Observed.Reason += "; it runs on there until it does here"
+				}
+				t.assign(&c)
+				t.noteAction(structs.Caller{}, actionReschedule, was, 0)
+				continue
+			}
+			refused[shape] = reason
+		}
+		switch {
+		case h.DrainForce:
+			t.drainStop(was)
+		case was.DrainStop: // by an earlier drain
+			t.drainStart(was)
+		}
+	}
+	return false
+}
+
+// drainStop stops what runs on a host that is drained. It is wanted running all
+// the same, and does so again when the drain ends, or elsewhere once it can.
+func (t *tx) drainStop(was *structs.Container) {
+	if was.DrainStop || !was.LeftOn(was.HostID) {
+		return
+	}
+	c := *was
+	switch c.Desired {
+	case structs.DesiredRunning:
+		c.DrainStop = true
+	case structs.DesiredPaused:
+		c.Desired = structs.DesiredStopped
+	default:
+		return
+	}
+	c.Generation++
+	t.assign(&c)
+	t.noteAction(structs.Caller{}, "drain-stop", was, c.Generation)
+}
+
+// drainStart starts again what a drain has stopped.
+func (t *tx) drainStart(was *structs.Container) {
+	c := *was
+	c.DrainStop = false
+	c.Generation++
+	c.StartGeneration = c.Generation
+	t.assign(&c)
+	t.noteAction(structs.Caller{}, string(ActionStart), was, c.Generation)
+}
+
+// undrain starts again what a drain has stopped.
+func (t *tx) undrain(h *structs.Host) (full bool) {
+	for was := range t.containersOnHost(h.ID) {
+		if !t.room() {
+			return true
+		}
+		if was.HostID == h.ID && was.DrainStop {
+			t.drainStart(was)
+		}
+	}
+	host := *h
+	host.DrainForce = false
+	t.put(&host)
+	return false
+}

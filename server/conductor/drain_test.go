@@ -1,0 +1,213 @@
+package conductor
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// drain drains a host and settles.
+func (h *harness) drain(hostID string, force bool) {
+	h.Helper()
+	must(h, DrainHost{Caller: root, Ident: hostID, Draining: true, Force: force})
+	h.settle()
+}
+
+func (h *harness) undrain(hostID string) {
+	h.Helper()
+	must(h, DrainHost{Caller: root, Ident: hostID})
+	h.settle()
+}
+
+// twoHosts is a bay of two hosts with room.
+func twoHosts(t *testing.T) *harness {
+	h := newHarness(t)
+	h.host("a", nil)
+	h.host("b", nil)
+	h.bay(alice, "bay", 2)
+	return h
+}
+
+func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
+	h := twoHosts(t)
+	c := h.running(always(func(s *structs.ContainerSpec) { s.Memory = 3 << 30 }))
+	h.drain(c.HostID, false)
+	moved := h.container(c.ID)
+	if moved.HostID == c.HostID || moved.Epoch != 2 {
+		t.Fatalf("not moved: %+v", moved)
+	}
+	is := func(hostID string, epoch uint64, desired structs.Desired) {
+		t.Helper()
+		if got, ok := h.told(hostID, c.ID); !ok || got.Epoch != epoch || got.Desired != desired {
+			t.Fatalf("host is told epoch %d %s, %v; not %d %s", got.Epoch, got.Desired, ok, epoch, desired)
+		}
+	}
+	is(c.HostID, 1, structs.DesiredRunning)
+	is(moved.HostID, 2, structs.DesiredRunning)
+	for _, host := range []string{c.HostID, moved.HostID} {
+		if u := h.reserved(host, 1); u.Memory != 3<<30 {
+			t.Errorf("%+v", u)
+		}
+	}
+	h.report(c.ID, structs.Observed{Status: structs.ContainerError, Failed: true, Reason: "no image"})
+	h.settle()
+	is(c.HostID, 1, structs.DesiredRunning) // it still serves
+	h.report(c.ID, running)
+	is(c.HostID, 1, structs.DesiredAbsent)
+	if now := h.container(c.ID); !now.LeftOn(c.HostID) {
+		t.Error("done before the host has said so")
+	}
+	h.reportFrom(c.HostID, c.ID, 1, gone)
+	if now := h.container(c.ID); now.LeftOn(c.HostID) || len(now.Priors) != 0 || now.Status() != structs.ContainerRunning {
+		t.Errorf("%+v", now)
+	}
+	h.reserved(c.HostID, 0)
+}
+
+func TestAUserStopsAContainerThatMoves(t *testing.T) {
+	h := twoHosts(t)
+	c := h.running(always())
+	h.drain(c.HostID, false)
+	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop})
+	for _, host := range h.container(c.ID).Hosts() {
+		if got, _ := h.told(host, c.ID); got.Desired == structs.DesiredRunning {
+			t.Errorf("it runs on on %s", host)
+		}
+	}
+}
+
+func TestWhatADrainWaitsFor(t *testing.T) {
+	for name, spec := range map[string]structs.ContainerSpec{
+		"policy": {},
+		"volume": always(func(s *structs.ContainerSpec) {
+			s.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "v", Target: "/v"}}
+		}),
+		"exclusive": always(func(s *structs.ContainerSpec) { s.Exclusive = structs.ExclusiveYes }),
+		"lease":     always(func(s *structs.ContainerSpec) { s.Exclusive = structs.ExclusiveLease }),
+		"no room":   always(func(s *structs.ContainerSpec) { s.Constraints = map[string]string{"only": "here"} }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t)
+			h.host("a", map[string]string{"only": "here"})
+			h.bay(alice, "bay", 2)
+			c := h.running(spec)
+			h.host("b", nil)
+			h.settle()
+			h.drain(c.HostID, false)
+			if now := h.container(c.ID); now.HostID != c.HostID || now.Desired != structs.DesiredRunning || now.DrainStop || !now.LeftOn(c.HostID) {
+				t.Fatalf("%+v", now)
+			}
+			h.drain(c.HostID, true)
+			now := h.container(c.ID)
+			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 || now.Desired != structs.DesiredRunning {
+				t.Fatalf("told %+v", got)
+			}
+			if !now.LeftOn(c.HostID) {
+				t.Error("done before the host has said so")
+			}
+			h.report(c.ID, stopped)
+			if now := h.container(c.ID); now.LeftOn(c.HostID) || !strings.Contains(now.StatusReason(), "being drained") {
+				t.Errorf("%q", now.StatusReason())
+			}
+			refuse(h, structs.CodeConflict, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStart})
+			refuse(h, structs.CodeConflict, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionReboot})
+			index := h.store.Index()
+			h.settle()
+			if h.store.Index() != index {
+				t.Error("settling again writes again")
+			}
+			h.undrain(c.HostID)
+			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredRunning || got.Generation != 3 {
+				t.Errorf("told %+v", got)
+			}
+			if host := h.store.Snapshot().Host(c.HostID); host.DrainForce || host.Draining {
+				t.Errorf("%+v", host)
+			}
+		})
+	}
+}
+
+func TestAUserStopsWhatADrainHasStopped(t *testing.T) {
+	h := twoHosts(t)
+	c := h.running(structs.ContainerSpec{})
+	h.drain(c.HostID, true)
+	h.report(c.ID, stopped)
+	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop})
+	h.undrain(c.HostID)
+	if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped {
+		t.Errorf("told %+v", got)
+	}
+}
+
+func TestADrainedContainerMovesOnceThereIsRoom(t *testing.T) {
+	h := newHarness(t)
+	a := h.host("a", nil)
+	h.bay(alice, "bay", 2)
+	c := h.running(always())
+	h.drain(a, true)
+	h.report(c.ID, stopped)
+	b := h.host("b", nil)
+	h.settle()
+	now := h.container(c.ID)
+	if got, _ := h.told(b, c.ID); now.HostID != b || now.DrainStop || got.Desired != structs.DesiredRunning {
+		t.Errorf("%+v, told %+v", now, got)
+	}
+}
+
+func TestDrainMovesSomeAtATime(t *testing.T) {
+	h := newHarness(t)
+	a := h.host("a", nil)
+	h.bay(alice, "bay", 2)
+	for i := range maxMoving + 10 {
+		c := must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true, Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
+		h.report(c.ID, running)
+	}
+	b := h.host("b", nil)
+	h.settle()
+	h.drain(a, false)
+	if got := h.store.Snapshot().Usage(b).Containers; got != maxMoving {
+		t.Fatalf("%d are moving, not %d", got, maxMoving)
+	}
+	for round := 0; h.store.Snapshot().Usage(a).Containers > 0; round++ {
+		if round > 10 {
+			t.Fatal("it does not go on")
+		}
+		var all []structs.Container
+		for c := range h.store.Snapshot().ContainersOnHost(b) {
+			all = append(all, *c)
+		}
+		for _, c := range all {
+			h.report(c.ID, running)
+			if c.PriorOn(a) != nil {
+				h.reportFrom(a, c.ID, 1, gone)
+			}
+		}
+	}
+}
+
+func TestDrainDeadlines(t *testing.T) {
+	h := twoHosts(t)
+	c := h.running(structs.ContainerSpec{})
+	drain := DrainHost{Caller: root, Ident: c.HostID, Draining: true, Deadline: time.Minute}
+	first := must(h, drain)
+	index := h.store.Index()
+	must(h, drain) // the same again
+	if h.store.Index() != index {
+		t.Error("draining twice has written something")
+	}
+	h.clock = h.clock.Add(time.Second)
+	drain.Deadline = time.Hour
+	second := must(h, drain)
+	must(h, ForceDrain{ID: c.HostID, Until: first.DrainUntil}) // of a drain that is no more
+	if h.store.Snapshot().Host(c.HostID).DrainForce {
+		t.Error("the first deadline counts")
+	}
+	must(h, ForceDrain{ID: c.HostID, Until: second.DrainUntil})
+	if !h.store.Snapshot().Host(c.HostID).DrainForce {
+		t.Error("the second deadline does not count")
+	}
+	must(h, ForceDrain{ID: structs.NewID()})
+}

@@ -1,0 +1,91 @@
+package conductor
+
+import "github.com/stackforge/magnum/structs"
+
+// BootstrapToken makes the first admin token, once in a cluster's life. Only
+// the hash of its secret comes here.
+type BootstrapToken struct {
+	ID   string // UUID
+	Hash string
+}
+
+func (r BootstrapToken) decide(t *tx) (*structs.Token, error) {
+	cluster := row[structs.Cluster](t, structs.ClusterRowID)
+	if cluster == nil {
+		return nil, structs.Errorf(structs.CodeUnavailable, "the cluster is not initialised yet: try again in a second")
+	}
+	if made := row[structs.Token](t, r.ID); made != nil && made.OpenedBy(r.Hash) {
+		return made, nil // an earlier try of the same request
+	}
+	if cluster.Bootstrapped {
+		return nil, ErrBootstrapped()
+	}
+	changed := *cluster
+	changed.Bootstrapped = true
+	t.put(&changed)
+	token := &structs.Token{
+		Meta: t.meta(structs.Caller{}, r.ID), Name: "bootstrap", Hash: r.Hash,
+		Project: structs.DefaultProject, User: "admin", Role: structs.RoleAdmin,
+	}
+	t.put(token)
+	return token, nil
+}
+
+// ErrBootstrapped is the refusal of a second bootstrap. CodeConflict.
+func ErrBootstrapped() error {
+	return structs.Errorf(structs.CodeConflict, "the first admin token has been given out already: have its holder, or another admin, make a token with \"magnum token-create\"").About(structs.KindToken)
+}
+
+// CreateToken makes a token. Only the hash of its secret comes here.
+type CreateToken struct {
+	Caller structs.Caller // who has it made
+	Once   Once
+	UUID   string        // minted with the secret
+	Token  structs.Token // all but its Meta
+}
+
+func (r CreateToken) decide(t *tx) (*structs.Token, error) {
+	return once(t, r.Once, r.Caller, func() (*structs.Token, error) {
+		if t.get(structs.TableTokens, r.UUID) != nil {
+			return nil, structs.Errorf(structs.CodeConflict, "A token with UUID %s already exists.", r.UUID).About(structs.KindToken)
+		}
+		token := r.Token
+		token.Meta = t.meta(r.Caller, r.UUID)
+		token.ProjectID = "" // tokens are the operator's, like hosts
+		token.Name = orElse(token.Name, generateName(token.ID))
+		if !token.Join {
+			token.User = orElse(token.User, token.Name)
+		}
+		t.put(&token)
+		return &token, nil
+	})
+}
+
+// RevokeToken deletes a token. Servers refuse it as soon as they have applied
+// that.
+type RevokeToken struct {
+	Caller structs.Caller
+	Ident  string // UUID or name
+}
+
+func (r RevokeToken) decide(t *tx) (*structs.Token, error) {
+	found, err := lookup(t, r.Caller, structs.KindToken, r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	t.remove(found)
+	return found.(*structs.Token), nil
+}
+
+// ForgetTokens deletes tokens that have long expired: nobody can use them any
+// more.
+type ForgetTokens struct{ IDs []string }
+
+func (r ForgetTokens) decide(t *tx) (struct{}, error) {
+	for _, id := range r.IDs {
+		if token := row[structs.Token](t, id); token != nil && !token.ExpiresAt.IsZero() {
+			t.remove(token)
+		}
+	}
+	return struct{}{}, nil
+}

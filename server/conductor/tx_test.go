@@ -1,0 +1,156 @@
+package conductor
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// decided decides a request in the batch, as the loop does.
+func decided[T any](t *tx, r Request[T]) (T, error) {
+	c := &call{ctx: context.Background(), decide: func(t *tx) (any, error) { return r.decide(t) }}
+	t.decide(c)
+	result, _ := c.result.(T)
+	return result, c.err
+}
+
+// What was found for one request of a batch is found anew once another has
+// written, or has been undone.
+func TestBatchSeesBaysThatItMakesAndLoses(t *testing.T) {
+	h := newHarness(t)
+	batch := newTx(h.store.Snapshot(), h.clock)
+	create := func() (*structs.Container, error) {
+		return decided(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}})
+	}
+	if _, err := create(); err == nil || !strings.Contains(err.Error(), "no bay") {
+		t.Fatalf("without a bay: %v", err)
+	}
+	bay := func(caller structs.Caller, name string, shared bool) *structs.Bay {
+		t.Helper()
+		b, err := decided(batch, CreateBay{Caller: caller, Name: name, NodeCount: 1, Shared: shared, Placement: structs.PlacementSpread})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	bay(bob, "bobs", false)
+	if _, err := create(); err == nil || !strings.Contains(err.Error(), "no bay") {
+		t.Fatalf("with another project's bay: %v", err)
+	}
+	shared := bay(root, "shared", true)
+	if c, err := create(); err != nil || c.BayID != shared.ID {
+		t.Fatalf("with a shared bay: %+v, %v", c, err)
+	}
+	own := bay(alice, "own", false)
+	if _, err := create(); err == nil || !strings.Contains(err.Error(), "2 bays") {
+		t.Fatalf("with a bay of its own beside: %v", err)
+	}
+	batch.begin()
+	batch.remove(own)
+	if c, err := decidedWithin(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil || c.BayID != shared.ID {
+		t.Fatalf("once that is gone: %+v, %v", c, err)
+	}
+	batch.rollback()
+	if _, err := create(); err == nil || !strings.Contains(err.Error(), "2 bays") {
+		t.Fatalf("once its removal is undone: %v", err)
+	}
+}
+
+// decidedWithin decides as a part of the request that has begun.
+func decidedWithin[T any](t *tx, r Request[T]) (T, error) { return r.decide(t) }
+
+func TestBatchSeesHostsThatItDrains(t *testing.T) {
+	h := newHarness(t)
+	one, two := h.host("h1", nil), h.host("h2", nil)
+	bay := h.bay(root, "bay", 2)
+	h.settle()
+	batch := newTx(h.store.Snapshot(), h.clock)
+	place := func() string {
+		t.Helper()
+		c, err := decided(batch, CreateContainer{Caller: root, Bay: bay.ID, Spec: structs.ContainerSpec{Image: "i"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.HostID
+	}
+	if a, b := place(), place(); a == b || a == "" || b == "" {
+		t.Fatalf("two containers went to %q and %q: the second doesn't see what the first uses", a, b)
+	}
+	drain := func(id string, draining bool) {
+		changed := *row[structs.Host](batch, id)
+		changed.Draining = draining
+		batch.begin()
+		batch.put(&changed)
+	}
+	drain(one, true)
+	for range 3 {
+		if got := place(); got != two {
+			t.Fatalf("placed on %q, not on %q, the host that isn't draining", got, two)
+		}
+	}
+	drain(two, true)
+	batch.rollback()
+	if got := place(); got != two {
+		t.Fatalf("placed on %q, not on %q, whose draining is undone", got, two)
+	}
+}
+
+// oneAfterAnother are requests that one batch decides.
+type oneAfterAnother []func(t *tx) error
+
+func (r oneAfterAnother) decide(t *tx) (struct{}, error) {
+	for _, decide := range r {
+		if err := decide(t); err != nil {
+			return struct{}{}, err
+		}
+	}
+	return struct{}{}, nil
+}
+
+func and[T any](r Request[T]) func(t *tx) error {
+	return func(t *tx) error {
+		_, err := r.decide(t)
+		return err
+	}
+}
+
+// What a batch deletes and makes anew under the same UUID is another object: a
+// delete that is tried again leaves it alone.
+func TestDeletedAndMadeAnewInOneBatch(t *testing.T) {
+	h := newHarness(t)
+	id := structs.NewID()
+	create := CreateNode{Caller: alice, UUID: id, Node: structs.Node{Type: "first"}}
+	remove := DeleteNode{Caller: alice, Ident: id}
+	first := must(h, create)
+	known := h.store.Index()
+
+	second := create
+	second.Node.Type = "second"
+	third := PatchNode{Caller: alice, Ident: id, Apply: func(n structs.Node) (structs.Node, error) { n.Type = "third"; return n, nil }}
+	must(h, oneAfterAnother{and(remove), and(second), and(third)})
+	now, _ := h.store.Snapshot().Get(structs.TableNodes, id).(*structs.Node)
+	if now == nil || now.Type != "third" || now.CreateIndex <= known || now.Seq == first.Seq {
+		t.Fatalf("there is %+v; the first one was %+v", now, first)
+	}
+	if err := refuse(h, structs.CodeUnavailable, Again[*structs.Node]{remove, known}); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a delete that is tried again: %v", err)
+	}
+
+	// A change alone makes nothing anew; and what comes to nothing is nothing.
+	made := now.CreateIndex
+	must(h, oneAfterAnother{and(third), and(third)})
+	if now = h.store.Snapshot().Get(structs.TableNodes, id).(*structs.Node); now.CreateIndex != made {
+		t.Errorf("a change made it another one")
+	}
+	must(h, oneAfterAnother{and(remove), and(second), and(remove)})
+	if left := h.store.Snapshot().Get(structs.TableNodes, id); left != nil {
+		t.Errorf("there is %+v", left)
+	}
+	must(h, oneAfterAnother{and(second), and(remove), and(create)})
+	if now = h.store.Snapshot().Get(structs.TableNodes, id).(*structs.Node); now.Type != "first" {
+		t.Errorf("there is %+v", now)
+	}
+}

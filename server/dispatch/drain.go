@@ -1,0 +1,55 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/structs"
+)
+
+// drains holds when the time of each drain is over. It runs on this leader's own
+// monotonic clock, from when it first saw the drain.
+type drains map[string]drainDeadline
+
+type drainDeadline struct {
+	until time.Time // as it stands in the state: which drain it is
+	at    time.Time
+}
+
+// over returns the drains whose time is over.
+func (d drains) over(now time.Time, hosts []*structs.Host) []conductor.ForceDrain {
+	var out []conductor.ForceDrain
+	waits := make(map[string]bool)
+	for _, h := range hosts {
+		if !h.Draining || h.DrainForce || h.DrainTimeout == 0 {
+			continue
+		}
+		waits[h.ID] = true
+		e, known := d[h.ID]
+		if !known || !e.until.Equal(h.DrainUntil) {
+			e = drainDeadline{until: h.DrainUntil, at: now.Add(h.DrainTimeout)}
+			d[h.ID] = e
+		}
+		if !now.Before(e.at) {
+			out = append(out, conductor.ForceDrain{ID: h.ID, Until: h.DrainUntil})
+		}
+	}
+	for id := range d {
+		if !waits[id] {
+			delete(d, id)
+		}
+	}
+	return out
+}
+
+// force ends the patience of drains.
+func (d *Dispatch) force(ctx context.Context, over []conductor.ForceDrain) {
+	for _, f := range over {
+		if _, err := conductor.Do(ctx, d.Conductor, f); err != nil {
+			d.Logger.Warn("drain could not be forced", "host_id", f.ID, "error", err)
+			continue
+		}
+		d.Logger.Info("drain's deadline is over: what is left is stopped", "host_id", f.ID)
+	}
+}

@@ -1,0 +1,189 @@
+package dispatch
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/structs"
+)
+
+// A container with exclusive "lease" runs only while its host has a lease: for
+// Lease after the host has sent a poll that the leader has acknowledged. The
+// host stops it when the lease ends, early enough that it has ended
+// host_lost_after after that poll was sent. Why no other copy runs before:
+//
+//  1. The leader heard of poll P before it acknowledged P, and P was sent before
+//     it was heard of. A leader marks a host lost (or held back, from which an
+//     operator may release it) only host_lost_after after it has last heard of
+//     it: so at least host_lost_after after P was sent, if it knew of P.
+//  2. It knew of P, or its leadership began after P was acknowledged: an
+//     acknowledgement follows a VerifyLeader round that began after P was heard
+//     of, so no later leader had begun by then, and each begins with a grace of
+//     host_lost_after.
+//  3. While such a mark is being written, no poll of the host is acknowledged
+//     (marking): a poll that comes too late to stop the mark renews nothing
+//     until the mark is in the state.
+//  4. A host whose lease has ended starts nothing until a full, confirmed
+//     answer, to a poll that it has sent under a new lease, says that the
+//     container is still its own. That answer is of a state at or after the
+//     mark, and is given only if the host is ready in it: whatever the mark has
+//     led to is in it, too.
+//
+// So a lease that is renewed without a gap ends before any mark, and one with a
+// gap begins with what the mark has led to. Clocks of different machines are
+// never compared, only durations.
+
+// leaseShare of leaseWhole of host_lost_after is the length of a lease. The rest
+// is the host's time to stop what runs.
+const (
+	leaseShare = 7
+	leaseWhole = 10
+)
+
+// leases is what is known of the polls of hosts that have leases. Numbers of
+// polls grow with each poll of a host, over all lives of its agent.
+type leases struct {
+	sent         map[string]uint64 // largest heard of, by host
+	heard        map[string]uint64 // heard of here since Heard was last called; 0 for hosts without leases
+	acknowledged map[string]uint64 // largest that a leader has acknowledged
+	marking      map[string]bool   // hosts that are about to be marked suspect or lost
+}
+
+func newLeases() leases {
+	return leases{
+		sent: make(map[string]uint64), heard: make(map[string]uint64), acknowledged: make(map[string]uint64), marking: make(map[string]bool),
+	}
+}
+
+// hear notes that a poll of the host has come here.
+func (d *Dispatch) hear(hostID string, sent uint64) {
+	d.mu.Lock()
+	d.leases.heard[hostID] = max(d.leases.heard[hostID], sent)
+	d.mu.Unlock()
+	d.Hear(map[string]uint64{hostID: sent})
+}
+
+// Heard returns the hosts that this server has heard of since it was last
+// called, and the largest number of their polls, 0 for those without leases. A
+// follower passes it on to the leader's Hear.
+func (d *Dispatch) Heard() map[string]uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	heard := d.leases.heard
+	d.leases.heard = make(map[string]uint64, len(heard))
+	return heard
+}
+
+// Hear notes, on the leader, what servers have heard.
+func (d *Dispatch) Hear(heard map[string]uint64) {
+	hosts := make([]string, 0, len(heard))
+	for id := range heard {
+		hosts = append(hosts, id)
+	}
+	d.Seen(hosts)
+	news := false
+	d.mu.Lock()
+	for id, sent := range heard {
+		if sent > d.leases.sent[id] {
+			d.leases.sent[id], news = sent, true
+		}
+	}
+	d.mu.Unlock()
+	if news {
+		select {
+		case d.sent <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Acknowledged returns the largest number of the host's polls that a leader has
+// acknowledged, 0 for none.
+func (d *Dispatch) Acknowledged(hostID string) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leases.acknowledged[hostID]
+}
+
+// Acknowledgements returns all of them: what a leader answers to a follower's
+// Heard.
+func (d *Dispatch) Acknowledgements() map[string]uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.leases.acknowledged)
+}
+
+// Acknowledge notes what a leader has acknowledged.
+func (d *Dispatch) Acknowledge(acknowledged map[string]uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, sent := range acknowledged {
+		d.leases.acknowledged[id] = max(d.leases.acknowledged[id], sent)
+	}
+}
+
+// acknowledgePause is the least time between two rounds of acknowledging.
+const acknowledgePause = 50 * time.Millisecond
+
+// acknowledge acknowledges polls while this server leads.
+func (d *Dispatch) acknowledge(ctx context.Context) error {
+	tick := time.NewTicker(time.Second) // for polls that could not be acknowledged when they came
+	defer tick.Stop()
+	for {
+		if heard := d.unacknowledged(); len(heard) > 0 {
+			if err := d.verify(ctx); err == nil {
+				d.Acknowledge(heard)
+			} else if ctx.Err() == nil {
+				d.Logger.Warn("polls could not be acknowledged", "hosts", len(heard), "error", err)
+			}
+			select {
+			case <-time.After(acknowledgePause):
+			case <-ctx.Done():
+			}
+		}
+		select {
+		case <-d.sent:
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// unacknowledged returns the polls that may be acknowledged once this server
+// has verified that it leads.
+func (d *Dispatch) unacknowledged() map[string]uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	heard := make(map[string]uint64)
+	for id, sent := range d.leases.sent {
+		if sent > d.leases.acknowledged[id] && !d.leases.marking[id] {
+			heard[id] = sent
+		}
+	}
+	return heard
+}
+
+func (d *Dispatch) verify(ctx context.Context) error {
+	if d.VerifyLeader == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	return d.VerifyLeader(ctx)
+}
+
+// marked notes that marks are in the state, or were refused. If their outcome
+// is unknown, so is what may be acknowledged, until a leadership begins anew.
+func (d *Dispatch) marked(marks []conductor.HostMark, err error) {
+	if structs.CodeOf(err) == structs.CodeNoLeader {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range marks {
+		delete(d.leases.marking, m.ID)
+	}
+}

@@ -1,0 +1,140 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		var verified atomic.Bool
+		var rounds atomic.Int32
+		d.VerifyLeader = func(context.Context) error {
+			rounds.Add(1)
+			if !verified.Load() {
+				return errors.New("no majority answers")
+			}
+			return nil
+		}
+		stop := d.leads(t)
+		defer stop()
+		host := d.host(t)
+		poll := func(sent uint64) *structs.Work {
+			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Second, Sent: sent})
+		}
+		if work := poll(7); work.Acknowledged != 0 {
+			t.Errorf("poll %d was acknowledged by a server that may not lead", work.Acknowledged)
+		}
+		verified.Store(true)
+		if work := poll(8); work.Acknowledged != 8 {
+			t.Errorf("acknowledged %d, not 8", work.Acknowledged)
+		}
+		before := rounds.Load()
+		time.Sleep(time.Minute)
+		if rounds.Load() != before {
+			t.Errorf("%d rounds although nobody has polled", rounds.Load()-before)
+		}
+		if work := poll(0); work.Acknowledged != 8 || rounds.Load() != before { // no leases any more
+			t.Errorf("acknowledged %d in %d rounds", work.Acknowledged, rounds.Load()-before)
+		}
+	})
+}
+
+func TestFollowersCarryAcknowledgements(t *testing.T) {
+	leading(t, func(t *testing.T, leader *Dispatch) {
+		follower := New(leader.Config) // over the same state
+		host, plain := leader.host(t), leader.host(t)
+		for id, sent := range map[string]uint64{host: 5, plain: 0} {
+			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.Store.Index(), Sent: sent}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if follower.Acknowledged(host) != 0 {
+			t.Error("a follower acknowledges by itself")
+		}
+		heard := follower.Heard()
+		if len(heard) != 2 || heard[host] != 5 || heard[plain] != 0 {
+			t.Errorf("heard %v", heard)
+		}
+		if again := follower.Heard(); len(again) != 0 {
+			t.Errorf("heard again %v", again)
+		}
+		leader.Hear(heard)
+		time.Sleep(time.Second)
+		follower.Acknowledge(leader.Acknowledgements())
+		follower.Acknowledge(map[string]uint64{host: 3}) // come late
+		if got := follower.Acknowledged(host); got != 5 {
+			t.Errorf("acknowledged %d, not 5", got)
+		}
+		leader.pass(9*time.Second, plain)
+		leader.is(t, structs.HostSuspect, host)
+	})
+}
+
+// A poll that comes while its host is being marked is too late to stop that: it
+// must renew no lease before the mark is in the state.
+func TestNothingIsAcknowledgedWhileAMarkIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		host := d.host(t)
+		time.Sleep(time.Minute)
+		w := newWatch(d.HostLostAfter, time.Now().Add(-time.Hour))
+		marks, _ := d.assess(w, time.Now(), d.hosts())
+		if len(marks) != 1 || marks[0].State != structs.HostLost {
+			t.Fatalf("%+v", marks)
+		}
+		d.Hear(map[string]uint64{host: 9})
+		if got := d.unacknowledged(); len(got) != 0 {
+			t.Errorf("%v may be acknowledged", got)
+		}
+		d.marked(marks, structs.Errorf(structs.CodeNoLeader, "unknown"))
+		if got := d.unacknowledged(); len(got) != 0 {
+			t.Errorf("%v may be acknowledged although the mark may be in the log", got)
+		}
+		d.mark(context.Background(), marks)
+		d.is(t, structs.HostLost, host)
+		if got := d.unacknowledged(); got[host] != 9 {
+			t.Errorf("only %v may be acknowledged", got)
+		}
+	})
+}
+
+// No copy of a container with a lease runs while another one may: on a host
+// that is cut off from the leader, but polls a follower, the lease ends before
+// the container is placed anew, and begins again only with what that has led to.
+func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		host := d.host(t)
+		c := do(t, d, conductor.CreateContainer{Caller: operator, Bay: "b-" + host, Run: true, Spec: structs.ContainerSpec{
+			Image: "i", Exclusive: structs.ExclusiveLease, RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
+		}})
+		sent := time.Now()
+		d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: 1, Wait: time.Second})
+		follower := New(d.Config)
+		until := sent.Add(d.HostLostAfter * leaseShare / leaseWhole)
+		for i := uint64(2); d.state(host) != structs.HostLost; i++ {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+				t.Fatal(err)
+			}
+			if follower.Acknowledged(host) != 0 {
+				t.Fatal("renewed without the leader")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if lost := time.Now(); lost.Sub(until) < 3*time.Second {
+			t.Errorf("lost %v after the lease has ended: no time to stop", lost.Sub(until))
+		}
+		if work, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1}); err == nil {
+			t.Errorf("a lost host was told that %s is its own: %+v", c.ID, work)
+		}
+	})
+}

@@ -1,0 +1,348 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/structs"
+)
+
+// leading runs a test in a bubble with a Dispatch whose server leads.
+func leading(t *testing.T, test func(t *testing.T, d *Dispatch)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		stop := d.leads(t)
+		defer stop()
+		test(t, d)
+	})
+}
+
+// leads begins a leadership and returns what ends it.
+func (d *Dispatch) leads(t *testing.T) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Lead(ctx) }()
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (d *Dispatch) state(id string) structs.HostState { return d.Store.Snapshot().Host(id).State }
+
+// pass lets time go by in which the hosts are heard of.
+func (d *Dispatch) pass(duration time.Duration, talking ...string) {
+	for end := time.Now().Add(duration); time.Now().Before(end); {
+		d.Seen(talking)
+		time.Sleep(min(time.Second, time.Until(end)))
+	}
+	synctest.Wait()
+}
+
+// is fails the test unless the hosts have the state.
+func (d *Dispatch) is(t *testing.T, state structs.HostState, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		if h := d.Store.Snapshot().Host(id); h.State != state {
+			t.Fatalf("host %s is %s (%s), not %s", id, h.State, h.StateReason, state)
+		}
+	}
+}
+
+func TestLostHostComesBackInFull(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		host := d.host(t)
+		c := d.container(t, host)
+		index := d.Store.Index()
+		do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: host, State: structs.HostLost}}})
+		do(t, d, conductor.DeleteContainer{Caller: operator, Ident: c.ID, Force: true}) // forgotten
+		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: index})
+		if !work.Full || !work.Confirmed || len(work.Assignments) != 0 {
+			t.Errorf("%+v", work)
+		}
+		d.is(t, structs.HostReady, host)
+		// One that was parked elsewhere all the time has missed it, too.
+		if work = d.poll(t, Poll{HostID: host, Registration: 1, Index: index}); !work.Full {
+			t.Errorf("%+v", work)
+		}
+		if work = d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index()}); work.Full {
+			t.Errorf("told everything for no reason: %+v", work)
+		}
+	})
+}
+
+// While the leader has not taken it back, its containers may be about to be
+// placed elsewhere: it must not be told that they are its own.
+func TestLostHostIsToldNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t) // of a follower: it takes nobody back
+		host := d.host(t)
+		d.container(t, host)
+		for _, state := range []structs.HostState{structs.HostLost, structs.HostSuspect} {
+			do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: host, State: state}}})
+			if work, err := d.Work(context.Background(), Poll{HostID: host, Registration: 1}); structs.CodeOf(err) != structs.CodeUnavailable {
+				t.Errorf("%s: %+v, %v", state, work, err)
+			}
+		}
+	})
+}
+
+func TestSilentHostIsSuspectThenLost(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		silent, talking := d.host(t), d.host(t)
+		d.pass(4*time.Second, talking)
+		d.is(t, structs.HostReady, silent, talking)
+		d.pass(2*time.Second, talking)
+		d.is(t, structs.HostSuspect, silent)
+		d.pass(3*time.Second, talking)
+		d.is(t, structs.HostSuspect, silent)
+		d.pass(2*time.Second, talking)
+		d.is(t, structs.HostLost, silent)
+		d.is(t, structs.HostReady, talking)
+		index := d.Store.Index()
+		d.pass(time.Minute, talking)
+		if d.Store.Index() != index {
+			t.Errorf("%d entries were written although nothing has changed", d.Store.Index()-index)
+		}
+		d.touch(silent)
+		synctest.Wait()
+		d.is(t, structs.HostReady, silent)
+	})
+}
+
+func TestSuspectHostIsTakenBackAtOnce(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		host := d.host(t)
+		d.pass(6 * time.Second)
+		d.is(t, structs.HostSuspect, host)
+		d.Seen([]string{host}) // by another server
+		synctest.Wait()
+		d.is(t, structs.HostReady, host)
+		if r := d.Store.Snapshot().Host(host).StateReason; r != "" {
+			t.Errorf("a ready host has the reason %q", r)
+		}
+	})
+}
+
+func TestGossipShortensTheWaitButDecidesNothing(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		host := d.host(t)
+		d.GossipDead(host)
+		synctest.Wait()
+		d.is(t, structs.HostSuspect, host)
+		d.pass(9 * time.Second)
+		d.is(t, structs.HostSuspect, host)
+		d.pass(2 * time.Second)
+		d.is(t, structs.HostLost, host)
+		d.touch(host)
+		synctest.Wait()
+		d.is(t, structs.HostReady, host)
+		d.GossipDead(host)
+		synctest.Wait()
+		d.is(t, structs.HostSuspect, host)
+		d.touch(host) // its polls come, whatever gossip thinks
+		synctest.Wait()
+		d.is(t, structs.HostReady, host)
+	})
+}
+
+func TestNewLeaderGrantsAGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		host, suspect := d.host(t), d.host(t)
+		do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: suspect, State: structs.HostSuspect}}})
+		time.Sleep(time.Hour) // another server led, and heard of the host
+		stop := d.leads(t)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		d.is(t, structs.HostReady, host)
+		d.is(t, structs.HostSuspect, suspect)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		d.is(t, structs.HostSuspect, host, suspect)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		d.is(t, structs.HostLost, host, suspect)
+		stop()
+	})
+}
+
+// A leader that stood still (SIGSTOP, a paused machine) heard nobody: the hosts
+// were not silent for that time.
+func TestStandingStillLosesNobody(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	now := time.Now()
+	w := newWatch(d.HostLostAfter, now.Add(-time.Hour))
+	d.pulses[host] = pulse{at: now.Add(-25 * time.Second)}
+	if marks, _ := d.assess(w, now, d.hosts()); len(marks) != 1 || marks[0].State != structs.HostLost {
+		t.Fatalf("25 s of silence are not noticed: %+v", marks)
+	}
+	d.shift(20 * time.Second)
+	if marks, _ := d.assess(w, now, d.hosts()); len(marks) != 0 {
+		t.Errorf("the leader's own stall counts as the host's silence: %+v", marks)
+	}
+}
+
+// register registers n hosts.
+func (d *Dispatch) register(t *testing.T, n int) []string {
+	t.Helper()
+	var ids []string
+	for i := range n {
+		r := registration(structs.NewID())
+		r.Name = fmt.Sprint("h", i)
+		if _, err := d.Register(context.Background(), r); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, r.HostID)
+	}
+	return ids
+}
+
+func TestBrakeHoldsBackAMassLoss(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		ids := d.register(t, 10)
+		gone, left := ids[:5], ids[5:]
+		d.pass(30*time.Second, left...)
+		d.is(t, structs.HostSuspect, gone...)
+		d.is(t, structs.HostReady, left...)
+		for _, id := range gone {
+			if h := d.Store.Snapshot().Host(id); !h.Braked || h.StateReason == "" {
+				t.Errorf("%+v", h)
+			}
+		}
+		d.Seen(gone)
+		synctest.Wait()
+		d.is(t, structs.HostReady, ids...)
+		if h := d.Store.Snapshot().Host(gone[0]); h.Braked || h.StateReason != "" {
+			t.Errorf("the brake is not forgotten: %+v", h)
+		}
+	})
+}
+
+func TestBrakeNeedsMoreThanThree(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		ids := d.register(t, 6)
+		d.pass(12*time.Second, ids[3:]...)
+		d.is(t, structs.HostLost, ids[:3]...) // half of the hosts, but only three
+	})
+	leading(t, func(t *testing.T, d *Dispatch) {
+		ids := d.register(t, 20)
+		d.pass(12*time.Second, ids[4:]...)
+		d.is(t, structs.HostLost, ids[:4]...) // four, but only a fifth
+	})
+}
+
+// Hosts that go one after the other within host_lost_after go together.
+func TestBrakeCountsAStaggeredLoss(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		ids := d.register(t, 10)
+		for i := range 5 {
+			d.pass(1500*time.Millisecond, ids[i+1:]...)
+		}
+		d.pass(20*time.Second, ids[5:]...)
+		d.is(t, structs.HostSuspect, ids[1:5]...)
+	})
+}
+
+func TestBrakeIsReleasedByAnOperator(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		ids := d.register(t, 10)
+		gone, left := ids[:5], ids[5:]
+		d.pass(12*time.Second, left...)
+		do(t, d, conductor.ReleaseHost{Caller: operator, Ident: gone[0]})
+		do(t, d, conductor.ReleaseHost{Caller: operator, Ident: gone[1]})
+		d.is(t, structs.HostLost, gone[:2]...)
+		d.pass(30*time.Second, left...)
+		d.is(t, structs.HostSuspect, gone[2:]...) // each has to be released
+		for _, refused := range []string{gone[0], left[0]} {
+			_, err := conductor.Do(context.Background(), d.Conductor, conductor.ReleaseHost{Caller: operator, Ident: refused})
+			if structs.CodeOf(err) != structs.CodeConflict {
+				t.Errorf("released a host that isn't held back: %v", err)
+			}
+		}
+	})
+}
+
+func TestBrakeEndsWhenTheServersAgree(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		ids := d.register(t, 10)
+		gone, left := ids[:5], ids[5:]
+		d.pass(2*time.Minute, left...)
+		d.is(t, structs.HostSuspect, gone...)
+		d.pass(15*time.Second, left...) // a lone server agrees with itself
+		d.is(t, structs.HostLost, gone...)
+	})
+}
+
+func TestBrakeStaysWhileTheServersDisagree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		agrees := make(chan bool, 1)
+		agrees <- false
+		var asked []string
+		d.Agree = func(_ context.Context, ids []string) bool {
+			answer := <-agrees
+			agrees <- answer
+			asked = ids
+			return answer
+		}
+		stop := d.leads(t)
+		defer stop()
+		ids := d.register(t, 10)
+		gone, left := ids[:5], ids[5:]
+		d.pass(5*time.Minute, left...)
+		d.is(t, structs.HostSuspect, gone...)
+		slices.Sort(asked)
+		if want := slices.Sorted(slices.Values(gone)); !slices.Equal(asked, want) {
+			t.Errorf("asked for %v, not %v", asked, want)
+		}
+		if silent := d.Silent(ids); len(silent) != 5 {
+			t.Errorf("of the others' servers %d are silent", len(silent))
+		}
+		<-agrees
+		agrees <- true
+		d.pass(15*time.Second, left...)
+		d.is(t, structs.HostLost, gone...)
+	})
+}
+
+func TestFenceTakesAnOperatorsWord(t *testing.T) {
+	leading(t, func(t *testing.T, d *Dispatch) {
+		ids := d.register(t, 2)
+		fence := func(force bool) error {
+			_, err := conductor.Do(context.Background(), d.Conductor, conductor.FenceHost{Caller: operator, Ident: ids[0], Force: force})
+			return err
+		}
+		for _, force := range []bool{false, true} {
+			if err := fence(force); structs.CodeOf(err) != structs.CodeConflict {
+				t.Errorf("a ready host was fenced: %v", err)
+			}
+		}
+		d.pass(6*time.Second, ids[1])
+		if err := fence(false); structs.CodeOf(err) != structs.CodeConflict {
+			t.Errorf("a suspect host was fenced without force: %v", err)
+		}
+		if err := fence(true); err != nil {
+			t.Fatal(err)
+		}
+		d.is(t, structs.HostLost, ids[0])
+		if err := fence(false); err != nil { // it is so already
+			t.Error(err)
+		}
+		d.touch(ids[0])
+		synctest.Wait()
+		d.is(t, structs.HostReady, ids[0])
+		if d.Store.Snapshot().Host(ids[0]).Fenced {
+			t.Error("a host that is back is still fenced")
+		}
+	})
+}

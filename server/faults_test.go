@@ -1,0 +1,316 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/server/raftlog"
+	"github.com/stackforge/magnum/server/servertest/history"
+	"github.com/stackforge/magnum/structs"
+)
+
+// load is clients that write and read the same few objects through all servers
+// until it is ended.
+type load struct {
+	*history.Workload
+	c       *threeServers
+	seed    uint64
+	stop    context.CancelFunc
+	working sync.WaitGroup
+	behind  atomic.Pointer[Server] // one that is left alone; nil for none
+}
+
+// loadClients is how many clients a load has.
+const loadClients = 4
+
+// load starts the clients.
+func (c *threeServers) load() *load {
+	l := &load{Workload: history.New(history.Nodes, loadClients), c: c, seed: rand.Uint64()}
+	c.t.Logf("seed %d", l.seed)
+	ctx, stop := context.WithCancel(c.t.Context())
+	l.stop = stop
+	for client := range loadClients {
+		l.working.Go(func() {
+			for one := l.client(client); ctx.Err() == nil; time.Sleep(time.Millisecond) { // not more than the machine is good for
+				one.Step(ctx)
+			}
+		})
+	}
+	return l
+}
+
+// client returns a client that asks the servers in turn.
+func (l *load) client(n int) *history.Client {
+	turn := n
+	return l.Client(n, l.seed, func(bool) string {
+		turn++
+		if srv := l.at(turn); srv != nil {
+			return srv.URL()
+		}
+		return ""
+	})
+}
+
+// at returns one of the servers, nil if it is stopped or left alone.
+func (l *load) at(n int) *Server {
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	srv := l.c.members[n%len(l.c.members)].running()
+	if srv == l.behind.Load() {
+		return nil
+	}
+	return srv
+}
+
+// goesOn waits until so many more operations have been acknowledged.
+func (l *load) goesOn(operations int64) {
+	l.c.t.Helper()
+	from := l.Figures().Acknowledged
+	l.c.eventually(fmt.Sprintf("%d operations more are acknowledged", operations), func() bool { return l.Figures().Acknowledged >= from+operations })
+}
+
+// end ends the load, and checks that what was acknowledged is there on servers
+// that have come to the same state, and that all answers fit.
+func (l *load) end() {
+	l.c.t.Helper()
+	l.stop()
+	l.working.Wait()
+	l.c.leader()
+	l.Finish(l.client(loadClients))
+	l.c.settled()
+	for _, v := range l.Violations() {
+		l.c.t.Error(v)
+	}
+	f := l.Figures()
+	l.c.t.Logf("%d operations acknowledged, %d of unknown outcome, longest time without a successful write %v", f.Acknowledged, f.Unknown, f.Gap.Round(time.Millisecond))
+}
+
+// created is a create of an object of its own.
+func created() history.Op { return history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"} }
+
+// TestSlowDiskOfLeader: writes wait for it, and none is lost.
+func TestSlowDiskOfLeader(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	l := c.load()
+	l.goesOn(15)
+	leader := c.leader()
+	leader.slow.Store(true)
+	l.goesOn(15)
+	leader.slow.Store(false)
+	l.goesOn(15)
+	l.end()
+	if gap := l.Figures().Gap; gap < slowDisk {
+		t.Errorf("no two writes were more than %v apart: the disk was not slow", gap)
+	}
+}
+
+// TestFullDiskOfOneServer: the cluster goes on without it, and takes it back.
+func TestFullDiskOfOneServer(t *testing.T) {
+	for name, f := range map[string]struct {
+		leader  bool
+		unaware bool // nobody sees it coming: the writes themselves fail
+	}{
+		"leader":           {true, false},
+		"unaware leader":   {true, true},
+		"follower":         {false, false},
+		"unaware follower": {false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newThreeServers(t)
+			l := c.load()
+			l.goesOn(20)
+			leads := c.leader()
+			m := leads
+			for _, other := range c.members {
+				if !f.leader && other != leads {
+					m = other
+				}
+			}
+			set := m.short.Store
+			if f.unaware {
+				set = m.full.Store
+				l.behind.Store(m.running()) // it holds each request until it gives up
+			}
+			set(true)
+			l.goesOn(100)
+			if f.leader {
+				c.eventually("another server leads", func() bool { return c.leader() != m })
+			} else if c.leader() != leads {
+				t.Error("the leader has changed, although its own disk is sound")
+			}
+			// Through the one whose disk is full, too.
+			got := l.Ask(m.running().URL(), 0, created())
+			switch {
+			case !f.unaware && got.Verdict != history.Done:
+				t.Errorf("a write through the server whose disk is nearly full: %+v", got)
+			case f.unaware && got.Verdict != history.Unknown:
+				t.Errorf("a write through the server that can't follow: %+v", got)
+			}
+			set(false)
+			l.behind.Store(nil)
+			l.goesOn(20)
+			l.end()
+		})
+	}
+}
+
+// TestAllDisksNearlyFull: there is nobody to hand leadership over to, and writes
+// are refused with 507 until there is room.
+func TestAllDisksNearlyFull(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	leader := c.leader()
+	w := history.New(history.Nodes, 1)
+	write := func() history.Outcome {
+		return w.Ask(leader.running().URL(), 0, created())
+	}
+	for _, m := range c.members {
+		m.short.Store(true)
+	}
+	for _, m := range c.members {
+		c.eventually("a server knows that its disk is short", func() bool { return m.running().space.room() != nil })
+	}
+	leader = c.leader() // it may have been handed over while some had room
+	term := leader.running().raft.Term()
+	for range 20 {
+		if got := write(); !strings.Contains(got.Said, fmt.Sprint(http.StatusInsufficientStorage)) {
+			t.Fatalf("a write while all disks are full: %+v", got)
+		}
+		time.Sleep(spaceTick / 10) // over some looks of the leader
+	}
+	if now := leader.running().raft.Term(); now != term || c.leader() != leader {
+		t.Errorf("term %d has become %d: leadership goes around among full disks", term, now)
+	}
+	for _, m := range c.members {
+		m.short.Store(false)
+	}
+	c.eventually("writes are taken again", func() bool { return write().Verdict == history.Done })
+	c.settled()
+}
+
+// TestLaggingFollowerGetsSnapshot: one that was away for longer than the log
+// reaches back is sent the state, while clients write.
+func TestLaggingFollowerGetsSnapshot(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t, func(c *Config) {
+		c.tuneRaft = func(r *raftlog.Config) {
+			r.SnapshotThreshold, r.SnapshotInterval, r.TrailingLogs = 64, 20*time.Millisecond, 8
+		}
+	})
+	l := c.load()
+	l.goesOn(100)
+	leader := c.leader()
+	lags := c.members[0]
+	if lags == leader {
+		lags = c.members[1]
+	}
+	stopped := lags.running()
+	if err := lags.stop(); err != nil {
+		t.Fatal(err)
+	}
+	had := stopped.store.Index()
+	c.eventually("the leader no longer has the entries that the follower wants", func() bool {
+		f := c.leader().running().raft.Figures()
+		return f.SnapshotIndex > had+64
+	})
+	// It takes none itself, so that one which it has is the leader's.
+	lags.config.tuneRaft = func(r *raftlog.Config) { r.SnapshotThreshold = 1 << 30 }
+	lags.start(t)
+	c.eventually("the follower has the leader's snapshot", func() bool { return lags.running().raft.Figures().SnapshotIndex > had })
+	l.goesOn(100)
+	l.end()
+	// And starts with it again.
+	if err := lags.stop(); err != nil {
+		t.Fatal(err)
+	}
+	lags.start(t)
+	c.leader()
+	c.settled()
+}
+
+// voters returns how many servers vote, as a server sees it.
+func (m *oneOfThree) voters() (n int) {
+	srv := m.running()
+	if srv == nil {
+		return 0
+	}
+	peers, err := srv.raft.Peers()
+	if err != nil {
+		return 0
+	}
+	for _, p := range peers {
+		if p.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// replace puts a member in the place of another, for clients and checks.
+func (c *threeServers) replace(was, with *oneOfThree) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, m := range c.members {
+		if m == was {
+			c.members[i] = with
+			return
+		}
+	}
+	c.members = append(c.members, with)
+}
+
+// TestServersComeAndGoUnderLoad: one is added, a dead one is removed because
+// another has come in its place, and one loses its disk and comes back empty.
+func TestServersComeAndGoUnderLoad(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t, func(c *Config) { c.deadAfter = time.Second })
+	var join []string
+	for _, m := range c.members {
+		join = append(join, m.running().gossip.Addr())
+	}
+	dirs := []string{filepath.Join(t.TempDir(), "s3"), filepath.Join(t.TempDir(), "s4")}
+	l := c.load()
+	l.goesOn(20)
+
+	added := newMember("s3", dirs[0], join, 0)
+	added.config.deadAfter = time.Second
+	t.Cleanup(func() { _ = added.stop() })
+	added.first(t)
+	for _, m := range c.members {
+		c.eventually("the new server votes", func() bool { return m.voters() == 4 })
+	}
+	dead := c.leader()
+	c.replace(dead, added)
+	if err := dead.die(); err != nil {
+		t.Logf("a server that died: %v", err)
+	}
+	for _, m := range c.members {
+		c.eventually("the dead server is removed", func() bool { return m.voters() == 3 })
+	}
+	l.goesOn(50)
+
+	// The machine of the dead one comes back with the same flags and ports, and an
+	// empty disk.
+	again := newMember(dead.config.Name, dirs[1], join, 3)
+	again.config.HTTPPort, again.config.RaftPort, again.config.GossipPort = dead.config.HTTPPort, dead.config.RaftPort, dead.config.GossipPort
+	again.config.deadAfter = time.Second
+	t.Cleanup(func() { _ = again.stop() })
+	again.start(t)
+	c.eventually("the server that came back empty votes", func() bool { return again.voters() == 4 })
+	c.replace(nil, again)
+	l.goesOn(50)
+	l.end()
+	if was, is := c.members[0].running().raft.ClusterID(), again.running().raft.ClusterID(); was != is {
+		t.Errorf("it belongs to cluster %s, the others to %s", is, was)
+	}
+}

@@ -1,0 +1,149 @@
+package metrics
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// figures reads what needs no counting, when it is asked.
+type figures struct {
+	Config
+
+	mu      sync.Mutex // guards the rest
+	counted uint64     // index of the state that counts is of
+	counts  *counts
+}
+
+// counts is how many objects of what kind there are in the state.
+type counts struct {
+	rows       map[structs.Table]int
+	hosts      map[structs.HostState]int
+	bays       map[structs.BayStatus]int
+	containers map[structs.ContainerStatus]int
+}
+
+func gauge(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+var (
+	raftTerm     = gauge("magnum_raft_term", "Current term.")
+	raftLeader   = gauge("magnum_raft_leader", "1 if this server leads, else 0.")
+	raftLast     = gauge("magnum_raft_last_index", "Index of the last entry in this server's log.")
+	raftCommit   = gauge("magnum_raft_commit_index", "Index of the last entry that is known to be committed.")
+	raftApplied  = gauge("magnum_raft_applied_index", "Index of the last entry that was handed to the state.")
+	raftSnapshot = gauge("magnum_raft_snapshot_index", "Index of the newest snapshot.")
+	raftPeers    = gauge("magnum_raft_peers", "Other servers that vote.")
+	raftContact  = gauge("magnum_raft_last_contact_seconds", "Time since this server heard of the leader; 0 on the leader, absent if it never did.")
+
+	queueLength = gauge("magnum_conductor_queue_length", "Requests that wait to be decided.")
+	stateIndex  = gauge("magnum_state_index", "Index of the last entry that changed the state.")
+	stateRows   = gauge("magnum_state_rows", "Rows in a table of the state.", "table")
+	hosts       = gauge("magnum_hosts", "Hosts by state.", "state")
+	bays        = gauge("magnum_bays", "Bays by status.", "status")
+	containers  = gauge("magnum_containers", "Containers by status.", "status")
+	readsParked = gauge("magnum_blocking_reads", "Reads that wait for a change.")
+	pollsParked = gauge("magnum_agent_polls", "Agents' polls that wait for work.")
+	sessions    = gauge("magnum_sessions", "Sessions (logs, execute, attach, ...) that are open.")
+	dropped     = gauge("magnum_events_dropped_total", "Events that made room for newer ones.")
+	diskFree    = gauge("magnum_disk_free_bytes", "Bytes that are free where the data directory is.")
+)
+
+// Describe lists all figures.
+func (f *figures) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		raftTerm, raftLeader, raftLast, raftCommit, raftApplied, raftSnapshot, raftPeers, raftContact,
+		queueLength, stateIndex, stateRows, hosts, bays, containers, readsParked, pollsParked, sessions, dropped, diskFree,
+	} {
+		out <- d
+	}
+}
+
+// Collect reads all figures.
+func (f *figures) Collect(out chan<- prometheus.Metric) {
+	set := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	if f.Raft != nil {
+		r := f.Raft()
+		leads := 0.0
+		if r.Leader {
+			leads = 1
+		}
+		set(raftTerm, float64(r.Term))
+		set(raftLeader, leads)
+		set(raftLast, float64(r.LastIndex))
+		set(raftCommit, float64(r.CommitIndex))
+		set(raftApplied, float64(r.AppliedIndex))
+		set(raftSnapshot, float64(r.SnapshotIndex))
+		set(raftPeers, float64(r.Peers))
+		if r.LastContact >= 0 {
+			set(raftContact, r.LastContact.Seconds())
+		}
+	}
+	for d, read := range map[*prometheus.Desc]func() int{queueLength: f.Queue, readsParked: f.Reads, pollsParked: f.Polls, sessions: f.Sessions} {
+		if read != nil {
+			set(d, float64(read()))
+		}
+	}
+	if f.Disk != nil {
+		if free, err := f.Disk(); err == nil { // else its absence says so
+			set(diskFree, float64(free))
+		}
+	}
+	out <- prometheus.MustNewConstMetric(dropped, prometheus.CounterValue, float64(f.Store.EventsDropped()))
+	snap := f.Store.Snapshot()
+	set(stateIndex, float64(snap.Index()))
+	c := f.count(snap)
+	for table, n := range c.rows {
+		set(stateRows, float64(n), string(table))
+	}
+	for s, n := range c.hosts {
+		set(hosts, float64(n), string(s))
+	}
+	for s, n := range c.bays {
+		set(bays, float64(n), string(s))
+	}
+	for s, n := range c.containers {
+		set(containers, float64(n), string(s))
+	}
+}
+
+// count walks over the state, unless it is as it was at the last scrape.
+func (f *figures) count(snap *state.Snapshot) *counts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.counts != nil && f.counted == snap.Index() {
+		return f.counts
+	}
+	// What an alert watches is there with 0, too.
+	c := &counts{
+		rows:  map[structs.Table]int{},
+		hosts: map[structs.HostState]int{structs.HostReady: 0, structs.HostLost: 0},
+		bays:  map[structs.BayStatus]int{structs.BayCreating: 0, structs.BayCreated: 0, structs.BayCreateFailed: 0},
+		containers: map[structs.ContainerStatus]int{
+			structs.ContainerCreating: 0, structs.ContainerRunning: 0, structs.ContainerStopped: 0, structs.ContainerPaused: 0,
+			structs.ContainerError: 0, structs.ContainerUnknown: 0, structs.ContainerDeleting: 0,
+		},
+	}
+	for _, table := range structs.Tables {
+		c.rows[table] = 0
+		for row := range snap.List(table, state.AllProjects, 0) {
+			c.rows[table]++
+			switch r := row.(type) {
+			case *structs.Host:
+				c.hosts[r.State]++
+			case *structs.Bay:
+				c.bays[r.Status]++
+			case *structs.Container:
+				c.containers[r.Status()]++
+			}
+		}
+	}
+	f.counts, f.counted = c, snap.Index()
+	return c
+}

@@ -1,0 +1,44 @@
+package server
+
+import (
+	"net/url"
+
+	"github.com/stackforge/magnum/server/metrics"
+)
+
+// newMetrics wires what is counted to the parts that are not made yet: they
+// are asked when somebody scrapes.
+func (s *Server) newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Config{
+		Version:  s.Version,
+		Store:    s.store,
+		Raft:     func() metrics.Raft { return metrics.Raft(s.raft.Figures()) },
+		Queue:    func() int { return s.conductor.Waiting() },
+		Reads:    func() int { return s.rest.Parked() },
+		Polls:    func() int { return s.dispatch.Parked() },
+		Sessions: func() int { return s.dispatch.Joined() },
+		Disk:     func() (int64, error) { return s.space.free(s.DataDir) },
+	})
+}
+
+// leader returns the name and the REST address of the leader, "" while there
+// is none or nobody knows it.
+func (s *Server) leader() (name, address string) {
+	id, _ := s.raft.Leader()
+	switch {
+	case id == "":
+		return "", ""
+	case id == s.id:
+		return s.Name, s.httpAddress()
+	}
+	for _, m := range s.gossip.Servers() {
+		if m.ID == id {
+			u, err := url.Parse(m.HTTPAddr)
+			if err != nil {
+				return "", ""
+			}
+			return m.Name, u.Host
+		}
+	}
+	return "", ""
+}

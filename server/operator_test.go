@@ -1,0 +1,246 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/server/servertest/history"
+	"github.com/stackforge/magnum/structs"
+)
+
+// through returns the operations of one server.
+func (m *oneOfThree) operations() operations { return operations{m.running()} }
+
+// TestOperatorsSeeMembersAndPeers: every server lists all servers and what they
+// are in the log; one that is gone stays in both lists and is told apart.
+func TestOperatorsSeeMembersAndPeers(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	leads := c.leader().running().id
+	for _, m := range c.members {
+		c.eventually(m.config.Name+" lists three members that vote, one of which leads", func() bool {
+			leaders := 0
+			members := m.operations().Members()
+			for _, b := range members {
+				if b.Role != structs.RoleServer || b.Status != "alive" || !b.Voter || !b.Registered || b.RaftAddr == nil || b.HTTPAddr == nil || b.Since.IsZero() {
+					return false
+				}
+				if b.Leader && b.UUID == leads {
+					leaders++
+				}
+			}
+			return len(members) == 3 && leaders == 1
+		})
+		c.eventually(m.config.Name+" lists three peers that are up to date", func() bool {
+			peers, err := m.operations().Peers(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaders := 0
+			for _, p := range peers {
+				if p.Name == nil || p.LastIndex == nil || p.Behind == nil || *p.Behind != 0 || !p.Voter {
+					return false
+				}
+				if p.State == structs.PeerLeader && p.UUID == leads {
+					leaders++
+				}
+			}
+			return len(peers) == 3 && leaders == 1
+		})
+	}
+	gone := c.members[0]
+	id := gone.running().id
+	if err := gone.die(); err != nil {
+		t.Logf("died: %v", err)
+	}
+	c.leader()
+	c.eventually("the others tell it apart", func() bool {
+		peers, err := c.members[1].operations().Peers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range peers {
+			if p.UUID == id && p.State == structs.PeerUnreachable && p.LastIndex == nil && p.Behind == nil {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestLoneServerIsItsOnlyMember: one that opens no gossip port has the same
+// lists.
+func TestLoneServerIsItsOnlyMember(t *testing.T) {
+	s := start(t, t.TempDir()).Server
+	for until := time.Now().Add(30 * time.Second); !s.raft.IsLeader(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it does not lead")
+		}
+	}
+	members := operations{s}.Members()
+	if len(members) != 1 || members[0].UUID != s.id || members[0].Status != "alive" || !members[0].Voter || !members[0].Leader {
+		t.Errorf("members: %+v", members)
+	}
+	peers, err := operations{s}.Peers(t.Context())
+	if err != nil || len(peers) != 1 || peers[0].State != structs.PeerLeader || peers[0].Behind == nil || *peers[0].Behind != 0 {
+		t.Errorf("peers: %+v, %v", peers, err)
+	}
+}
+
+// ask makes a request of a server.
+func (m *oneOfThree) ask(t testing.TB, method, path string) (status int, body string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, m.running().URL()+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatalf("%s %s of %s: %v", method, path, m.config.Name, err)
+	}
+	defer resp.Body.Close()
+	var raw json.RawMessage
+	if err := json.NewDecoder(resp.Body).Decode(&raw); err != nil && resp.StatusCode != http.StatusNoContent {
+		t.Fatalf("%s %s of %s: %v", method, path, m.config.Name, err)
+	}
+	return resp.StatusCode, string(raw)
+}
+
+// TestLeadershipGoesWhereTheOperatorSays: whichever server is asked.
+func TestLeadershipGoesWhereTheOperatorSays(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	c.eventually("all vote and are known", func() bool {
+		peers, err := c.leader().operations().Peers(t.Context())
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.Name == nil || !p.Voter })
+	})
+	for _, asked := range c.members {
+		for _, to := range c.members {
+			already := c.leader() == to
+			status, body := asked.ask(t, "PUT", "/v1/operator/raft/transfer-leader?to="+to.config.Name)
+			switch {
+			case already && status != http.StatusConflict:
+				t.Errorf("%s to %s, which leads: %d %s", asked.config.Name, to.config.Name, status, body)
+			case !already && (status != http.StatusOK || !strings.Contains(body, `"name":"`+to.config.Name+`"`)):
+				t.Errorf("%s to %s: %d %s", asked.config.Name, to.config.Name, status, body)
+			}
+		}
+		before := c.leader()
+		if status, body := asked.ask(t, "PUT", "/v1/operator/raft/transfer-leader"); status != http.StatusOK || c.leader() == before {
+			t.Errorf("%s to anybody: %d %s", asked.config.Name, status, body)
+		}
+	}
+	w := history.New(history.Nodes, 1)
+	if got := w.Ask(c.members[0].running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+		t.Errorf("a create afterwards: %+v", got)
+	}
+	c.settled()
+}
+
+// TestRemovedServerStaysOut: it runs on and gossips, under the next leader, too.
+// With an empty directory it comes back.
+func TestRemovedServerStaysOut(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	leader := c.leader()
+	i := slices.IndexFunc(c.members, func(m *oneOfThree) bool { return m != leader })
+	out := c.members[i]
+	rest := slices.DeleteFunc(slices.Clone(c.members), func(m *oneOfThree) bool { return m == out })
+	follower := rest[0]
+	if follower == leader {
+		follower = rest[1]
+	}
+	c.eventually("all vote and are known", func() bool {
+		peers, err := follower.operations().Peers(t.Context())
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.Name == nil || !p.Voter })
+	})
+	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/"+leader.config.Name); status != http.StatusConflict || !strings.Contains(body, "transfer-leader") {
+		t.Errorf("remove the leader: %d %s", status, body)
+	}
+	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/nobody"); status != http.StatusNotFound {
+		t.Errorf("remove nobody: %d %s", status, body)
+	}
+	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/"+out.config.Name); status != http.StatusNoContent {
+		t.Fatalf("remove %s through a follower: %d %s", out.config.Name, status, body)
+	}
+	peersOf := func(m *oneOfThree) int {
+		peers, err := m.running().raft.Peers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(peers)
+	}
+	if got := peersOf(leader); got != 2 {
+		t.Fatalf("%d peers are left", got)
+	}
+	// The next leader sees the removed one gossip, too.
+	if status, body := follower.ask(t, "PUT", "/v1/operator/raft/transfer-leader"); status != http.StatusOK {
+		t.Fatalf("transfer: %d %s", status, body)
+	}
+	var now *oneOfThree
+	c.eventually("the other one leads", func() bool {
+		now = follower
+		return follower.running().raft.IsLeader() && follower.running().store.Snapshot().Cluster() != nil
+	})
+	c.eventually("it still gossips", func() bool {
+		return slices.ContainsFunc(now.operations().Members(), func(m structs.MemberBody) bool {
+			return m.UUID == out.running().id && m.Status == "alive" && !m.Registered
+		})
+	})
+	if known := now.running().candidates(); len(known) != 2 {
+		t.Errorf("the removed server would be taken in again: %+v", known)
+	}
+	if urls := now.running().serverURLs(); slices.Contains(urls, out.running().URL()) {
+		t.Errorf("agents are sent to the removed server: %v", urls)
+	}
+
+	if status, body := now.ask(t, "DELETE", "/v1/operator/raft/peers/"+out.config.Name); status != http.StatusNotFound {
+		t.Errorf("removed twice: %d %s", status, body)
+	}
+	id := out.running().id
+	if err := out.stop(); err != nil {
+		t.Errorf("the removed server ended with %v", err)
+	}
+	c.eventually("the removed server is shown no more", func() bool {
+		return !slices.ContainsFunc(now.operations().Members(), func(m structs.MemberBody) bool { return m.UUID == id })
+	})
+	out.config.DataDir = t.TempDir()
+	out.start(t)
+	c.eventually("it is taken in again", func() bool { return peersOf(now) == 3 })
+	c.settled()
+}
+
+// TestNeededServerIsKept: the last one that answers is removed by force only.
+func TestNeededServerIsKept(t *testing.T) {
+	t.Parallel()
+	c := newThreeServers(t)
+	leader := c.leader()
+	others := slices.DeleteFunc(slices.Clone(c.members), func(m *oneOfThree) bool { return m == leader })
+	c.eventually("all vote and are known", func() bool {
+		peers, err := leader.operations().Peers(t.Context())
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.LastIndex == nil || !p.Voter })
+	})
+	if err := others[0].die(); err != nil {
+		t.Logf("died: %v", err)
+	}
+	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[1].config.Name); status != http.StatusConflict || !strings.Contains(body, others[0].config.Name) {
+		t.Errorf("remove the last follower: %d %s", status, body)
+	}
+	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[0].config.Name); status != http.StatusNoContent {
+		t.Errorf("remove the dead one: %d %s", status, body)
+	}
+	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[1].config.Name); status != http.StatusNoContent {
+		t.Errorf("remove the follower, so that the leader is alone: %d %s", status, body)
+	}
+	w := history.New(history.Nodes, 1)
+	if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+		t.Errorf("a create on the last server: %+v", got)
+	}
+}

@@ -1,0 +1,269 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Headers of calls between servers.
+const (
+	HeaderPeer  = "X-Magnum-Peer"  // the peer secret: whoever sends it is a server of this cluster
+	HeaderProof = "X-Magnum-Proof" // of a server that asks for a part in a new cluster, which has no secret yet
+	HeaderSeed  = "X-Magnum-Seed"  // of a forwarded request: what its ids and secrets are derived from
+	// HeaderUnsure is in a forwarded request of which an earlier try may have been
+	// carried out: the index of a state that the first server had when it came.
+	HeaderUnsure = "X-Magnum-Unsure"
+	HeaderAsked  = "X-Magnum-Asked" // of a forwarded request: its request ID, the same in each try
+	// HeaderOutcome is in an answer of 503: "unknown" if the write may have been
+	// carried out, and otherwise not there.
+	HeaderOutcome = "X-Magnum-Outcome"
+	HeaderIndex   = "X-Magnum-Index"
+)
+
+// OutcomeUnknown is the one value of HeaderOutcome.
+const OutcomeUnknown = "unknown"
+
+// Config is what a Client needs.
+type Config struct {
+	URL    func(serverID string) string // root of a server's REST API, "" while it isn't known
+	Secret func() string                // the peer secret, "" while this server has no state
+	TLS    func() *tls.Config           // of a client of servers, asked for each connection; nil for none
+	// Forwarded is called with each request that was handed on: whether the leader
+	// has answered it. nil tells nobody.
+	Forwarded func(answered bool)
+}
+
+// Client makes calls of other servers. It may be used by many goroutines, and
+// never repeats a call.
+type Client struct {
+	Config
+	transport *http.Transport
+	http      *http.Client
+}
+
+// callTimeout bounds a call that waits for nothing but the other server.
+const callTimeout = 2 * time.Second
+
+// maxAnswer bounds the answer of a peer.
+const maxAnswer = 4 << 20
+
+// New returns a Client. It opens no connection.
+func New(c Config) *Client {
+	// Few servers, each of which may have many requests of the other under way.
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 5 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 256,
+		IdleConnTimeout:     time.Minute,
+	}
+	if c.TLS != nil {
+		transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, callTimeout)
+			defer cancel()
+			return (&tls.Dialer{Config: c.TLS()}).DialContext(ctx, network, addr)
+		}
+	}
+	return &Client{Config: c, transport: transport, http: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Close closes idle connections.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// errUnreachable is the error of a call that was certainly not heard.
+func errUnreachable(serverID string, err error) error {
+	return structs.Errorf(structs.CodeNoLeader, "server %s can't be reached: %w", serverID, err)
+}
+
+// call posts to a server and reads its answer. Errors are the other server's,
+// CodeNoLeader if it can't be reached.
+func (c *Client) call(ctx context.Context, serverID, path string, body, out any) error {
+	root := c.URL(serverID)
+	if root == "" {
+		return errUnreachable(serverID, errors.New("its address is not known yet"))
+	}
+	return c.callAt(ctx, root, path, HeaderPeer, c.Secret(), body, out)
+}
+
+func (c *Client) callAt(ctx context.Context, root, path, header, secret string, body, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encode a call of a server: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, root+path, bytes.NewReader(raw))
+	if err != nil {
+		return fmt.Errorf("call of a server: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(header, secret)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return errUnreachable(root, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errorOf(resp)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+		return structs.Errorf(structs.CodeUnavailable, "server %s sent an answer that can't be read: %w", root, err)
+	}
+	return nil
+}
+
+// errorOf turns an answer back into the error that it was made of.
+func errorOf(resp *http.Response) error {
+	var body structs.ErrorBody
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err == nil {
+		err = json.Unmarshal(raw, &body)
+	}
+	if err != nil || len(body.Errors) == 0 {
+		return structs.Errorf(structs.CodeUnavailable, "a server answered %s", resp.Status)
+	}
+	e := structs.ErrorOf(body.Errors[0])
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return e
+}
+
+// ReadIndex asks the leader for an index that holds all that was committed
+// before the call.
+func (c *Client) ReadIndex(ctx context.Context, leaderID string) (uint64, error) {
+	var out structs.PeerIndex
+	err := c.call(ctx, leaderID, "/v1/peer/read-index", struct{}{}, &out)
+	return out.Index, err
+}
+
+// Heard tells the leader which hosts this server has heard of, and returns what
+// is acknowledged.
+func (c *Client) Heard(ctx context.Context, leaderID string, hosts map[string]uint64) (map[string]uint64, error) {
+	var out structs.PeerAcknowledged
+	err := c.call(ctx, leaderID, "/v1/peer/heard", structs.PeerHeard{Hosts: hosts}, &out)
+	return out.Hosts, err
+}
+
+// Silent asks a server which of the hosts it has not heard of for as long as
+// makes a host lost.
+func (c *Client) Silent(ctx context.Context, serverID string, hosts []string) ([]string, error) {
+	var out structs.PeerSilent
+	err := c.call(ctx, serverID, "/v1/peer/silent", structs.PeerSilent{Hosts: hosts}, &out)
+	return out.Hosts, err
+}
+
+// Offer leaves a session with a server, for the host's next poll there.
+func (c *Client) Offer(ctx context.Context, serverID, hostID string, offer structs.SessionOffer) error {
+	return c.call(ctx, serverID, "/v1/peer/offers", structs.PeerOffer{HostID: hostID, Offer: offer}, &struct{}{})
+}
+
+// Progress asks a server how far it is.
+func (c *Client) Progress(ctx context.Context, serverID string) (structs.PeerProgress, error) {
+	var out structs.PeerProgress
+	err := c.call(ctx, serverID, "/v1/peer/progress", struct{}{}, &out)
+	return out, err
+}
+
+// Grant asks a server that may have no state yet for its part in a new cluster.
+// proof is what shows that this server may ask.
+func (c *Client) Grant(ctx context.Context, root, proof string, g structs.PeerGrant) error {
+	return c.callAt(ctx, root, "/v1/peer/grant", HeaderProof, proof, g, &struct{}{})
+}
+
+// Forwarded is a user's or an agent's request on its way to the leader.
+type Forwarded struct {
+	Request *http.Request // as it came; its body is read already
+	Body    []byte
+	Seed    string
+	ID      string // request ID
+	Unsure  bool
+	Known   uint64 // index of a state that this server had when the request came
+}
+
+// ErrUnknown is in the chain of an error after which a forwarded write may or
+// may not have been carried out.
+var ErrUnknown = errors.New("the outcome is unknown")
+
+// Forward hands a request on to the leader, which decides it on its own
+// judgement of who asks, and returns what was decided: the raw result, and the
+// leader's index after it. Errors are the leader's refusals; CodeNoLeader if it
+// doesn't lead or can't be reached, with ErrUnknown in the chain if the request
+// may have been carried out all the same.
+func (c *Client) Forward(ctx context.Context, leaderID string, f Forwarded) (result []byte, index uint64, err error) {
+	result, index, err = c.forward(ctx, leaderID, f)
+	if c.Forwarded != nil {
+		c.Forwarded(structs.CodeOf(err) != structs.CodeNoLeader)
+	}
+	return result, index, err
+}
+
+func (c *Client) forward(ctx context.Context, leaderID string, f Forwarded) (result []byte, index uint64, err error) {
+	root, secret := c.URL(leaderID), c.Secret()
+	if root == "" || secret == "" {
+		return nil, 0, errUnreachable(leaderID, errors.New("this server does not know it yet"))
+	}
+	target, err := url.Parse(root)
+	if err != nil {
+		return nil, 0, errUnreachable(leaderID, err)
+	}
+	in := f.Request
+	out := in.Clone(ctx)
+	out.URL = &url.URL{Scheme: target.Scheme, Host: target.Host, Path: in.URL.Path, RawPath: in.URL.RawPath, RawQuery: in.URL.RawQuery}
+	out.RequestURI, out.Close, out.TransferEncoding = "", false, nil
+	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(f.Body)), int64(len(f.Body))
+	if len(f.Body) == 0 {
+		out.Body = http.NoBody
+	}
+	for _, hop := range []string{"Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Te", "Trailer", "Expect", HeaderUnsure} {
+		out.Header.Del(hop)
+	}
+	out.Header.Set(HeaderPeer, secret)
+	out.Header.Set(HeaderSeed, f.Seed)
+	out.Header.Set(HeaderAsked, f.ID)
+	if f.Unsure {
+		out.Header.Set(HeaderUnsure, strconv.FormatUint(f.Known, 10))
+	}
+	// The library may send it again by itself if the connection breaks: that
+	// nobody takes the last try says nothing of the first.
+	var written atomic.Bool
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { written.Store(true) }}
+	resp, err := c.http.Do(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if err != nil {
+		if isDial(err) && !written.Load() {
+			return nil, 0, errUnreachable(leaderID, err)
+		}
+		return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", ErrUnknown, err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		err := errorOf(resp)
+		if resp.Header.Get(HeaderOutcome) == OutcomeUnknown {
+			err = structs.Errorf(structs.CodeNoLeader, "%w", fmt.Errorf("%w (%w)", err, ErrUnknown)) // one cause: Errorf keeps no second
+		}
+		return nil, 0, err
+	}
+	result, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err == nil {
+		_, err = fmt.Sscan(resp.Header.Get(HeaderIndex), &index)
+	}
+	if err != nil {
+		return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", ErrUnknown, err))
+	}
+	return result, index, nil
+}

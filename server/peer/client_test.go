@@ -1,0 +1,153 @@
+package peer
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// forwarding is a client whose only other server is at the address.
+func forwarding(root string) *Client {
+	return New(Config{URL: func(string) string { return root }, Secret: func() string { return "peer-secret" }})
+}
+
+// asked is a user's request, who pretends to be a server that is unsure.
+func asked() Forwarded {
+	r := httptest.NewRequest(http.MethodPost, "http://front/v1/nodes?wait=1s", nil)
+	r.Header.Set("Connection", "keep-alive")
+	r.Header.Set("X-Auth-Token", "token")
+	r.Header.Set(HeaderPeer, "guessed")
+	r.Header.Set(HeaderSeed, "chosen")
+	r.Header.Set(HeaderAsked, "chosen")
+	r.Header.Set(HeaderUnsure, "true")
+	return Forwarded{Request: r, Body: []byte(`{"type":"a"}`), Seed: "seed", ID: "req-1"}
+}
+
+func TestForwardedRequestIsTheUsersOwn(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		for header, want := range map[string]string{
+			"X-Auth-Token": "token", HeaderPeer: "peer-secret", HeaderSeed: "seed", HeaderAsked: "req-1", HeaderUnsure: "", "Connection": "",
+		} {
+			if got := r.Header.Get(header); got != want {
+				t.Errorf("%s is %q, want %q", header, got, want)
+			}
+		}
+		if r.Method != http.MethodPost || r.URL.String() != "/v1/nodes?wait=1s" || r.Host != "front" || string(body) != `{"type":"a"}` {
+			t.Errorf("%s %s of %s: %s", r.Method, r.URL, r.Host, body)
+		}
+		w.Header().Set(HeaderIndex, "7")
+		_, _ = io.WriteString(w, "result") // the test sees it missing
+	}))
+	defer web.Close()
+	c := forwarding(web.URL)
+	defer c.Close()
+	if result, index, err := c.Forward(t.Context(), "leader", asked()); string(result) != "result" || index != 7 || err != nil {
+		t.Errorf("%q at %d: %v", result, index, err)
+	}
+}
+
+func TestForwardTellsWhatIsCertain(t *testing.T) {
+	answer := func(f http.HandlerFunc) string {
+		web := httptest.NewServer(f)
+		t.Cleanup(web.Close)
+		return web.URL
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	for name, tc := range map[string]struct {
+		root    string
+		code    structs.Code
+		unknown bool
+	}{
+		"not known":    {"", structs.CodeNoLeader, false},
+		"not there":    {"http://" + closed.Addr().String(), structs.CodeNoLeader, false},
+		"hangs up":     {answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), structs.CodeNoLeader, true},
+		"no index":     {answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }), structs.CodeNoLeader, true},
+		"is no magnum": {answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }), structs.CodeUnavailable, false},
+		"is not sure": {answer(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(HeaderOutcome, OutcomeUnknown)
+			w.WriteHeader(503)
+		}), structs.CodeNoLeader, true},
+	} {
+		c := forwarding(tc.root)
+		_, _, err := c.Forward(t.Context(), "leader", asked())
+		if structs.CodeOf(err) != tc.code || errors.Is(err, ErrUnknown) != tc.unknown {
+			t.Errorf("%s: unknown %v, %v", name, errors.Is(err, ErrUnknown), err)
+		}
+		c.Close()
+	}
+	if _, _, err := forwarding("").Forward(t.Context(), "s7", asked()); err == nil || !strings.Contains(err.Error(), "s7") {
+		t.Errorf("the error names no server: %v", err)
+	}
+}
+
+// TestForwardIsUnknownOnceWritten: the library repeats what has an
+// Idempotency-Key and no body if a connection that it has used before breaks.
+// That the leader takes no other connection says nothing of the first try.
+func TestForwardIsUnknownOnceWritten(t *testing.T) {
+	var web *httptest.Server
+	web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			web.Listener.Close()
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set(HeaderIndex, "7")
+	}))
+	defer web.Close()
+	c := forwarding(web.URL)
+	defer c.Close()
+	if _, _, err := c.Forward(t.Context(), "leader", asked()); err != nil {
+		t.Fatal(err)
+	}
+	f := asked()
+	f.Request.Method, f.Body = http.MethodDelete, nil
+	f.Request.Header.Set("Idempotency-Key", "k")
+	if _, _, err := c.Forward(t.Context(), "leader", f); structs.CodeOf(err) != structs.CodeNoLeader || !errors.Is(err, ErrUnknown) {
+		t.Errorf("unknown %v, %v", errors.Is(err, ErrUnknown), err)
+	}
+}
+
+// TestRelayLeavesErrorsToItsCaller: what could not be relayed is answered by the
+// server that was asked, in the words of the API.
+func TestRelayLeavesErrorsToItsCaller(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	hangsUp := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer hangsUp.Close()
+	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418) }))
+	defer answers.Close()
+	for name, tc := range map[string]struct {
+		root    string
+		code    structs.Code
+		unknown bool
+	}{
+		"not known": {"", structs.CodeNotFound, false},
+		"not there": {"http://" + closed.Addr().String(), structs.CodeUnavailable, false},
+		"hangs up":  {hangsUp.URL, structs.CodeUnavailable, true},
+		"answers":   {answers.URL, "", false},
+	} {
+		c := forwarding(tc.root)
+		w := httptest.NewRecorder()
+		err := c.Relay(w, httptest.NewRequest(http.MethodPut, "http://front/v1/operator/snapshot", strings.NewReader("abc")), "s7")
+		if structs.CodeOf(err) != tc.code || errors.Is(err, ErrUnknown) != tc.unknown || err != nil && !strings.Contains(err.Error(), "s7") {
+			t.Errorf("%s: unknown %v, %v", name, errors.Is(err, ErrUnknown), err)
+		}
+		if err == nil && w.Code != 418 || err != nil && w.Body.Len() > 0 {
+			t.Errorf("%s: answered %d, %q", name, w.Code, w.Body)
+		}
+		c.Close()
+	}
+}

@@ -1,0 +1,273 @@
+package raftlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// rowsAt returns a snapshot stream of the index with so many nodes.
+func rowsAt(t testing.TB, index uint64, nodes int) []byte {
+	t.Helper()
+	s := state.New()
+	var changes []structs.Change
+	for n := range nodes {
+		changes = append(changes, nodeChange(1000+n))
+	}
+	if err := s.Apply(index, changes); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := s.Persist(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// restore has a member restore a state of so many nodes.
+func (m *member) restore(nodes int) error {
+	_, err := m.Restore(context.Background(), 0, func(index uint64) (int64, io.Reader, error) {
+		b := rowsAt(m.t, index, nodes)
+		return int64(len(b)), bytes.NewReader(b), nil
+	})
+	return err
+}
+
+// settled waits until all members are at the index of one, with equal states.
+func (c *trio) settled(like *member) {
+	c.t.Helper()
+	want := like.Store
+	for _, m := range c.members {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		err := m.Store.WaitIndex(ctx, want.Index())
+		cancel()
+		if err != nil {
+			c.t.Fatalf("%s stays behind: %v", m.ServerID, err)
+		}
+		sameState(c.t, m.Store, want)
+	}
+}
+
+// TestRestoreReachesAllServersAndLasts: what was committed before is gone, later
+// entries follow, and every server starts again with it.
+func TestRestoreReachesAllServersAndLasts(t *testing.T) {
+	c := startTrio(t)
+	leader := c.members[c.leader(0, 1, 2)]
+	for n := range 20 {
+		leader.put(n)
+	}
+	before := leader.Store.Index()
+	if err := leader.restore(3); err != nil {
+		t.Fatal(err)
+	}
+	if got := leader.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil || got.Node(nodeChange(0).ID) != nil {
+		t.Errorf("at index %d: %v", got.Index(), got.Node(nodeChange(0).ID))
+	}
+	c.settled(leader)
+	restored := leader.put(100)
+	c.settled(leader)
+
+	// Twice in a row, with nothing in between.
+	for range 2 {
+		if err := leader.restore(5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if leader.Store.Index() <= restored {
+		t.Errorf("the index went from %d to %d", restored, leader.Store.Index())
+	}
+	// Of another cluster, which has come further.
+	if _, err := leader.Restore(context.Background(), 5000, func(index uint64) (int64, io.Reader, error) {
+		b := rowsAt(t, index, 4)
+		return int64(len(b)), bytes.NewReader(b), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := leader.Store.Index(); got != 5001 {
+		t.Errorf("the state is at %d, not behind 5000", got)
+	}
+	last := leader.put(101)
+	c.settled(leader)
+	want := leader.Store
+
+	for _, m := range c.members {
+		m.stop()
+	}
+	for i, m := range c.members {
+		conf := m.Config
+		conf.Store = state.New()
+		l, err := Open(conf)
+		if err != nil {
+			t.Fatalf("%s does not start again: %v", m.ServerID, err)
+		}
+		c.members[i] = run(t, l, idle)
+	}
+	c.connect(true, 0, 1, 2) // the library has closed the transports
+	leader = c.members[c.leader(0, 1, 2)]
+	if leader.Store.Index() < last || leader.Store.Snapshot().Node(nodeChange(101).ID) == nil {
+		t.Errorf("I1: what was acknowledged at %d is gone: the state is at %d", last, leader.Store.Index())
+	}
+	sameState(t, leader.Store, want)
+	leader.put(102)
+	c.settled(leader)
+	if err := leader.Snapshot(); err != nil {
+		t.Errorf("a snapshot afterwards: %v", err)
+	}
+}
+
+// TestRestoreComesBetweenEntries: leading ends before, whatever it does, and
+// begins again; none of its entries is decided on one state and applied to the
+// other.
+func TestRestoreComesBetweenEntries(t *testing.T) {
+	conf := testConfig(t, t.TempDir())
+	l := mustOpen(t, conf)
+	if err := l.Bootstrap(); err != nil {
+		t.Fatal(err)
+	}
+	var leads, written atomic.Int32
+	var restoring atomic.Bool
+	m := run(t, l, func(ctx context.Context, term uint64) error {
+		leads.Add(1)
+		for n := 0; ctx.Err() == nil; n++ {
+			if restoring.Load() {
+				t.Error("leading goes on while a restore is prepared")
+			}
+			prev := l.Store.Index()
+			version := uint64(0)
+			change := nodeChange(n % 10)
+			if old := l.Store.Snapshot().Node(change.ID); old != nil {
+				version = old.ModifyIndex
+			}
+			change.Version = version
+			_, err := l.Propose(ctx, encode(t, term, prev, change))
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil:
+				return err
+			}
+			written.Add(1)
+		}
+		return nil
+	})
+	m.waitLeader()
+	for round := range 10 {
+		was := written.Load()
+		eventually(t, "entries are written", func() bool { return written.Load() > was+5 })
+		_, err := m.Restore(context.Background(), 0, func(index uint64) (int64, io.Reader, error) {
+			restoring.Store(true)
+			defer restoring.Store(false)
+			b := rowsAt(t, index, 2)
+			return int64(len(b)), bytes.NewReader(b), nil
+		})
+		if err != nil {
+			t.Fatalf("restore %d: %v", round, err)
+		}
+	}
+	was := written.Load()
+	eventually(t, "entries are written", func() bool { return written.Load() > was+5 })
+	if n := leads.Load(); n != 11 {
+		t.Errorf("leading began %d times, want 11: an entry was refused, or it was not ended", n)
+	}
+	// Several at once take turns.
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := m.restore(1); err != nil {
+				t.Errorf("one of several at once: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestRestoreRefusals(t *testing.T) {
+	c := startTrio(t)
+	at := c.leader(0, 1, 2)
+	leader := c.members[at]
+	leader.put(1)
+	before := leader.Store.Snapshot()
+	no := errors.New("no")
+	for name, prepare := range map[string]func(uint64) (int64, io.Reader, error){
+		"prepare fails":            func(uint64) (int64, io.Reader, error) { return 0, nil, no },
+		"the stream breaks off":    func(uint64) (int64, io.Reader, error) { return 100, bytes.NewReader(make([]byte, 50)), nil },
+		"the stream can't be read": func(uint64) (int64, io.Reader, error) { return 100, errorReader{no}, nil },
+	} {
+		started, err := leader.Restore(context.Background(), 0, prepare)
+		if started || err == nil || structs.CodeOf(err) == structs.CodeNoLeader {
+			t.Errorf("%s: started %v, %v", name, started, err)
+		}
+		if leader.Store.Snapshot() != before {
+			t.Errorf("%s: the state has changed", name)
+		}
+	}
+	if err := c.members[(at+1)%3].restore(1); structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("a follower restores: %v", err)
+	}
+	leader.put(2)
+	c.connect(false, at)
+	eventually(t, "it leads no longer", func() bool { return !leader.IsLeader() })
+	if err := leader.restore(1); structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("one that was deposed restores: %v", err)
+	}
+	c.connect(true, at)
+	c.members[c.leader(0, 1, 2)].put(3)
+}
+
+// TestLeaderLostWhileItRestores: the leader is cut off while it takes the new
+// state. The others keep theirs, with all that was acknowledged, and go on; it
+// never leads with its own, and follows them again once it is given an empty
+// directory, if not before.
+func TestLeaderLostWhileItRestores(t *testing.T) {
+	c := startTrio(t)
+	at := c.leader(0, 1, 2)
+	lost := c.members[at]
+	var last uint64
+	for n := range 5 {
+		last = lost.put(n)
+	}
+	c.settled(lost)
+	_, err := lost.Restore(t.Context(), 0, func(index uint64) (int64, io.Reader, error) {
+		b := rowsAt(t, index, 3)
+		c.connect(false, at)
+		return int64(len(b)), bytes.NewReader(b), nil
+	})
+	if structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("the restore ended with %v", err)
+	}
+	others := []int{(at + 1) % 3, (at + 2) % 3}
+	leader := c.members[c.leader(others...)]
+	if leader.Store.Index() < last || leader.Store.Snapshot().Node(nodeChange(4).ID) == nil || leader.Store.Snapshot().Node(nodeChange(1000).ID) != nil {
+		t.Errorf("I1: the others are at %d after %d was acknowledged", leader.Store.Index(), last)
+	}
+	leader.put(50)
+	c.connect(true, at)
+	for n := range 10 {
+		now := c.members[c.leader(0, 1, 2)]
+		if now == lost && lost.Store.Snapshot().Node(nodeChange(50).ID) == nil {
+			t.Fatal("it leads with a state that nobody else has")
+		}
+		now.put(60 + n)
+	}
+
+	lost.stop()
+	c.connect(false, at)
+	conf := lost.Config
+	conf.DataDir, conf.Store = t.TempDir(), state.New()
+	c.members[at] = run(t, mustOpen(t, conf), idle)
+	c.connect(true, at)
+	leader = c.members[c.leader(others...)]
+	leader.put(70)
+	c.settled(leader)
+}
+
+type errorReader struct{ err error }
+
+func (r errorReader) Read([]byte) (int, error) { return 0, r.err }

@@ -1,0 +1,94 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// storedFile remembers the index up to which this server has had everything on
+// disk, in the snapshot and the log. A log that was cut or damaged at its end
+// looks like one that ends there, and so does one on a disk that has lost what
+// it said it had synced: both are found out by this file. Nothing waits for it
+// to be synced, so after a power failure it may be a little behind; it is never
+// ahead.
+//
+// The file is 8 bytes of index and 4 of their CRC-32C, big endian.
+type storedFile struct {
+	mu   sync.Mutex
+	file *os.File
+	last uint64
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+const storedSize = 8 + 4
+
+// openStoredFile opens the file, or makes an empty one, and locks it: whoever has
+// it has the log.
+func openStoredFile(path string) (*storedFile, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("raft: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s is in use by another process (%w)", path, err)
+	}
+	s := &storedFile{file: f}
+	var b [storedSize]byte
+	switch _, err := f.ReadAt(b[:], 0); {
+	case err == io.EOF: // new, or never written in full: then nothing is known
+	case err != nil:
+		f.Close()
+		return nil, fmt.Errorf("raft: %w", err)
+	case b == [storedSize]byte{}: // what some file systems leave of an unsynced file when the power fails
+	case binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli):
+		f.Close()
+		return nil, fmt.Errorf("%s is damaged; it only says how far the log has to reach: remove it if the log is known to be whole", path)
+	default:
+		s.last = binary.BigEndian.Uint64(b[:])
+	}
+	return s, nil
+}
+
+// reaches returns the index.
+func (s *storedFile) reaches() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// advance notes that everything up to the index is stored. A failure isn't one of
+// the write that was: a check is lost, no data.
+func (s *storedFile) advance(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.write(index)
+}
+
+// retreat notes that what is behind the index is about to be deleted, and returns
+// when that is on disk.
+func (s *storedFile) retreat(index uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.write(index); err != nil {
+		return err
+	}
+	return s.file.Sync()
+}
+
+func (s *storedFile) write(index uint64) error {
+	s.last = index
+	var b [storedSize]byte
+	binary.BigEndian.PutUint64(b[:], index)
+	binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[:8], castagnoli))
+	_, err := s.file.WriteAt(b[:], 0)
+	return err
+}
+
+func (s *storedFile) close() error { return s.file.Close() }

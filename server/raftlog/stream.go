@@ -1,0 +1,342 @@
+package raftlog
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Secure makes the connections between servers TLS on both ends, each side
+// showing the other its certificate. Both functions are asked for each
+// connection, so that certificates can be changed meanwhile.
+type Secure struct {
+	Server func() *tls.Config
+	Client func(serverName string) *tls.Config
+}
+
+// stream is the layer under Raft's transport: TCP, with TLS if there is any,
+// and in front of everything else the id of the cluster for which the caller
+// speaks. A server that was taken out of another cluster, or whose address has
+// another one now, is not listened to.
+type stream struct {
+	net.Listener
+	advertise net.Addr
+	secure    *Secure
+	identity  *identity
+	log       hclog.Logger
+	shaking   sync.WaitGroup
+	open      sync.Map // net.Conn; Close hangs up on them
+	accepted  chan net.Conn
+	done      chan struct{}
+	close     sync.Once
+}
+
+// The preamble of a connection is a word and the caller's cluster id, 36
+// characters, or as many dashes while it belongs to none.
+const (
+	preambleWord   = "magnum-raft-1 "
+	preambleSize   = len(preambleWord) + 36
+	noCluster      = "------------------------------------"
+	shakeTimeout   = 5 * time.Second // for TLS and the preamble of a connection that comes in
+	maxHandshaking = 64              // connections that have not said yet who they are
+	stallTimeout   = 5 * time.Second // for more of a request of which some has come
+)
+
+// identity is the id of the cluster that this server belongs to, "" while it
+// belongs to none.
+type identity struct {
+	mu      sync.Mutex
+	cluster string
+	keep    func(cluster string) error // durably; called once
+	refused sync.Map                   // "address cluster" of those that the log has named already
+	count   atomic.Int32
+}
+
+func (i *identity) get() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.cluster
+}
+
+// errOtherCluster refuses a connection.
+var errOtherCluster = errors.New("it is of another cluster")
+
+// meet compares the id that a server has named with this one's own. A server
+// that belongs to no cluster joins the first that calls it: only a leader that
+// has been told to take it in does.
+func (i *identity) meet(cluster string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case cluster == "" || cluster == i.cluster:
+		return nil
+	case i.cluster != "":
+		return fmt.Errorf("%w: %s, not %s", errOtherCluster, cluster, i.cluster)
+	}
+	if err := i.keep(cluster); err != nil {
+		return err
+	}
+	i.cluster = cluster
+	return nil
+}
+
+// maxRefused bounds what the log has named.
+const maxRefused = 1024
+
+// complain logs a refusal, once for each address and cluster.
+func (i *identity) complain(log hclog.Logger, addr, cluster string, err error) {
+	host, _, splitErr := net.SplitHostPort(addr)
+	if splitErr != nil {
+		host = addr
+	}
+	if i.count.Load() > maxRefused {
+		return
+	}
+	if _, known := i.refused.LoadOrStore(host+" "+cluster, true); !known {
+		i.count.Add(1)
+		log.Error("a server is refused", "addr", addr, "cluster_id", cluster, "error", err)
+	}
+}
+
+// listen opens the port.
+func listen(c Config, id *identity) (*stream, error) {
+	l, err := net.Listen("tcp", c.BindAddr)
+	if err != nil {
+		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w", c.BindAddr, err)
+	}
+	s := &stream{
+		Listener: l, advertise: l.Addr(), secure: c.Secure, identity: id, log: c.Logger.Named("raft"),
+		accepted: make(chan net.Conn), done: make(chan struct{}),
+	}
+	if c.Advertise != "" {
+		addr, err := net.ResolveTCPAddr("tcp", c.Advertise)
+		if err != nil {
+			l.Close()
+			return nil, fmt.Errorf("raft: address to advertise: %w", err)
+		}
+		if addr.Port == 0 {
+			addr.Port = l.Addr().(*net.TCPAddr).Port
+		}
+		s.advertise = addr
+	}
+	if s.advertise.(*net.TCPAddr).IP.IsUnspecified() {
+		l.Close()
+		return nil, structs.Errorf(structs.CodeInvalid, "-bind %s is no address at which other servers can reach this one: give one with -advertise", c.BindAddr)
+	}
+	s.shaking.Go(s.run)
+	return s, nil
+}
+
+// Addr returns the address at which other servers reach this one.
+func (s *stream) Addr() net.Addr { return s.advertise }
+
+// run takes connections in. Each says who it is in a goroutine of its own, so
+// that one that says nothing holds up no other.
+func (s *stream) run() {
+	slots := make(chan struct{}, maxHandshaking)
+	for {
+		conn, err := s.Listener.Accept()
+		if err != nil {
+			select {
+			case <-s.done:
+				return
+			case <-time.After(10 * time.Millisecond): // out of files, say
+				continue
+			}
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			conn.Close()
+			continue
+		}
+		s.shaking.Go(func() {
+			defer func() { <-slots }()
+			conn := s.watch(conn)
+			shaken, err := s.shake(conn)
+			if err != nil {
+				s.log.Debug("connection refused", "addr", conn.RemoteAddr(), "error", err)
+				conn.Close()
+				return
+			}
+			select {
+			case s.accepted <- &incoming{Conn: shaken}:
+			case <-s.done:
+				shaken.Close()
+			}
+		})
+	}
+}
+
+// shake finds out who calls.
+func (s *stream) shake(conn net.Conn) (net.Conn, error) {
+	if err := conn.SetDeadline(time.Now().Add(shakeTimeout)); err != nil {
+		return nil, err
+	}
+	remote := conn.RemoteAddr().String()
+	if s.secure != nil {
+		secure := tls.Server(conn, s.secure.Server())
+		if err := secure.Handshake(); err != nil {
+			s.identity.complain(s.log, remote, "", err)
+			return nil, err
+		}
+		conn = secure
+	}
+	cluster, err := readPreamble(conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.identity.meet(cluster); err != nil {
+		s.identity.complain(s.log, remote, cluster, err)
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Time{})
+}
+
+func readPreamble(r io.Reader) (cluster string, err error) {
+	var b [preambleSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return "", err
+	}
+	word, cluster := string(b[:len(preambleWord)]), string(b[len(preambleWord):])
+	switch {
+	case word != preambleWord:
+		return "", errors.New("it is no magnum server, or one of another version")
+	case cluster == noCluster:
+		return "", nil
+	case !structs.IsID(cluster):
+		return "", errors.New("its cluster id is no UUID")
+	}
+	return cluster, nil
+}
+
+// Accept returns the next connection whose caller is known.
+func (s *stream) Accept() (net.Conn, error) {
+	select {
+	case conn := <-s.accepted:
+		return conn, nil
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close closes the port and all connections: what waits for another server ends.
+func (s *stream) Close() error {
+	var err error
+	s.close.Do(func() {
+		close(s.done)
+		err = s.Listener.Close()
+		s.open.Range(func(conn, _ any) bool {
+			conn.(net.Conn).Close()
+			return true
+		})
+		s.shaking.Wait()
+	})
+	return err
+}
+
+// watched is a connection that Close knows.
+type watched struct {
+	net.Conn
+	stream *stream
+}
+
+func (s *stream) watch(conn net.Conn) net.Conn {
+	w := &watched{conn, s}
+	s.open.Store(w, true)
+	select {
+	case <-s.done: // Close may not have seen it
+		w.Close()
+	default:
+	}
+	return w
+}
+
+// Close hangs up.
+func (w *watched) Close() error {
+	w.stream.open.Delete(w)
+	return w.Conn.Close()
+}
+
+// incoming is a connection on which another server asks, a request at a time. It
+// may be silent in between, but not within a request: Raft's own goroutine reads
+// the state that a leader sends, and while it waits for the rest this server
+// neither votes nor follows anybody else.
+type incoming struct {
+	net.Conn
+	asked atomic.Bool // something has come since the last answer
+	bound bool        // there is a deadline; only Read asks
+}
+
+// Read reads some of a request.
+func (c *incoming) Read(b []byte) (int, error) {
+	if asked := c.asked.Load(); asked || c.bound {
+		var until time.Time
+		if asked {
+			until = time.Now().Add(stallTimeout)
+		}
+		if err := c.Conn.SetReadDeadline(until); err != nil {
+			return 0, err
+		}
+		c.bound = asked
+	}
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.asked.Store(true)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.Close() // the library would read on, to find the next request
+	}
+	return n, err
+}
+
+// Write writes some of an answer.
+func (c *incoming) Write(b []byte) (int, error) {
+	c.asked.Store(false)
+	return c.Conn.Write(b)
+}
+
+// Dial calls another server.
+func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", string(address), timeout)
+	if err != nil {
+		return nil, err
+	}
+	conn = s.watch(conn)
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	if s.secure != nil {
+		host, _, err := net.SplitHostPort(string(address))
+		if err != nil {
+			host = string(address)
+		}
+		secure := tls.Client(conn, s.secure.Client(host))
+		if err := secure.Handshake(); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		conn = secure
+	}
+	cluster := s.identity.get()
+	if cluster == "" {
+		cluster = noCluster
+	}
+	if _, err := io.WriteString(conn, preambleWord+cluster); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Time{})
+}

@@ -1,0 +1,115 @@
+package raftlog
+
+import (
+	"io"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// witness is the transport under Raft that notes what proves that this server
+// leads: when it sent the newest request that a voter has answered as a follower
+// of its term. The library's own proof takes any answer that comes in after it was
+// asked for, though the request may have been sent long before: a leader that was
+// frozen finds such answers in its sockets when it goes on, and others lead by
+// then.
+type witness struct {
+	raft.Transport
+
+	mu      sync.Mutex
+	sent    map[raft.ServerID]proof
+	changed chan struct{} // closed at the next proof
+}
+
+// proof is that a server was followed in a term after an instant.
+type proof struct {
+	term uint64
+	sent time.Time
+}
+
+func newWitness(t raft.Transport) *witness {
+	return &witness{Transport: t, sent: make(map[raft.ServerID]proof), changed: make(chan struct{})}
+}
+
+// AppendEntries carries heartbeats, too; what is pipelined is not taken for proof.
+func (w *witness) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	sent := time.Now()
+	err := w.Transport.AppendEntries(id, target, args, resp)
+	if err == nil && resp.Success && resp.Term == args.Term {
+		w.mu.Lock()
+		if last := w.sent[id]; last.term < args.Term || last.term == args.Term && last.sent.Before(sent) {
+			w.sent[id] = proof{args.Term, sent}
+			close(w.changed)
+			w.changed = make(chan struct{})
+		}
+		w.mu.Unlock()
+	}
+	return err
+}
+
+// RequestPreVote makes the library use pre-votes, which it does if its transport
+// has this method. All transports that there are do.
+func (w *witness) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return w.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
+}
+
+// Close is called by the library at its end.
+func (w *witness) Close() error {
+	if c, ok := w.Transport.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// followed reports whether most of the voters, self among them, have followed
+// self in the term after the instant; else changed is closed when it may be so.
+func (w *witness) followed(self raft.ServerID, servers []raft.Server, term uint64, after time.Time) (ok bool, changed <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	voters, votes := 0, 0
+	for _, s := range servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if p := w.sent[s.ID]; s.ID == self || p.term == term && !p.sent.Before(after) {
+			votes++
+		}
+	}
+	return votes > voters/2, w.changed
+}
+
+// verifyTick is how often a wait for proof looks whether it still makes sense.
+const verifyTick = 20 * time.Millisecond
+
+// verify returns nil if this server led in the term at some moment after the
+// call began.
+func (l *Log) verify(term uint64) error {
+	began := time.Now()
+	// It also has a heartbeat sent to each voter at once.
+	if err := l.raft.VerifyLeader().Error(); err != nil {
+		return err
+	}
+	tick := time.NewTicker(verifyTick)
+	defer tick.Stop()
+	for {
+		conf := l.raft.GetConfiguration()
+		if err := conf.Error(); err != nil {
+			return err
+		}
+		ok, changed := l.witness.followed(raft.ServerID(l.ServerID), conf.Configuration().Servers, term, began)
+		switch {
+		case ok:
+			return nil
+		case l.Term() != term || !l.IsLeader(): // without answers the library gives up within the lease
+			return raft.ErrLeadershipLost
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+		case <-l.broken:
+			return l.failure()
+		}
+	}
+}

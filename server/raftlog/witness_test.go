@@ -1,0 +1,120 @@
+package raftlog
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// The library tries pre-votes only with transports that have them.
+var (
+	_ raft.WithPreVote = (*witness)(nil)
+	_ raft.WithPreVote = (*raft.NetworkTransport)(nil)
+	_ raft.WithPreVote = (*raft.InmemTransport)(nil)
+)
+
+// held is a transport that can keep answers back, and lose requests.
+type held struct {
+	*raft.InmemTransport
+	mu   sync.Mutex
+	gate chan struct{} // while it isn't nil: answers wait until it is closed
+	kept int           // answers that wait
+	lost bool          // requests get no answer
+}
+
+func (h *held) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	h.mu.Lock()
+	lost := h.lost
+	h.mu.Unlock()
+	if lost {
+		return context.DeadlineExceeded
+	}
+	err := h.InmemTransport.AppendEntries(id, target, args, resp)
+	h.mu.Lock()
+	gate := h.gate
+	if gate != nil {
+		h.kept++
+	}
+	h.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	return err
+}
+
+func (h *held) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+// TestOldAnswersProveNothing: answers to what was sent before a consistent read
+// came come in after it, and the voters hear nothing any more. The read is refused.
+func TestOldAnswersProveNothing(t *testing.T) {
+	var transports []*held
+	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+		transports = append(transports, &held{InmemTransport: in})
+		return transports[len(transports)-1]
+	})
+	n := c.leader(0, 1, 2)
+	m, h := c.members[n], transports[n]
+	gate := make(chan struct{})
+	h.mu.Lock()
+	h.gate = gate
+	h.mu.Unlock()
+	eventually(t, "both voters have answered, and the answers are under way", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.kept >= 2
+	})
+	h.mu.Lock()
+	h.lost = true
+	h.mu.Unlock()
+	read := make(chan error, 1)
+	go func() {
+		_, err := m.ReadIndex(context.Background())
+		read <- err
+	}()
+	eventually(t, "the read waits for proof", func() bool {
+		m.rounds.mu.Lock()
+		defer m.rounds.mu.Unlock()
+		return m.rounds.running
+	})
+	// A second question, which the library takes after that of the read.
+	asked := m.raft.VerifyLeader()
+	close(gate)
+	asked.Error()
+	if err := <-read; structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("a read was proved by answers of before it: %v", err)
+	}
+}
+
+func TestFollowed(t *testing.T) {
+	w := newWitness(nil)
+	now := time.Now()
+	servers := []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d", Suffrage: raft.Nonvoter}}
+	for _, step := range []struct {
+		id   raft.ServerID
+		p    proof
+		want bool
+	}{
+		{"d", proof{3, now}, false}, // doesn't vote
+		{"b", proof{2, now}, false}, // an earlier term
+		{"b", proof{3, now.Add(-time.Nanosecond)}, false},
+		{"b", proof{3, now}, true},
+	} {
+		w.sent[step.id] = step.p
+		if ok, _ := w.followed("a", servers, 3, now); ok != step.want {
+			t.Errorf("with %+v of %s: %v", step.p, step.id, ok)
+		}
+	}
+	if ok, _ := w.followed("a", servers[:1], 3, now); !ok {
+		t.Error("one server doesn't prove itself")
+	}
+	if ok, _ := w.followed("d", servers, 3, now); ok {
+		t.Error("one that has no vote counts itself")
+	}
+}

@@ -1,0 +1,123 @@
+package rest_test
+
+import (
+	"context"
+	"crypto/tls"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest"
+	"github.com/stackforge/magnum/server/servertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// fellow is a member whose secret is known.
+type fellow struct{ secret string }
+
+func (f fellow) Secret() string                            { return f.secret }
+func (fellow) LeaderIndex(context.Context) (uint64, error) { return 7, nil }
+func (fellow) Silent(hosts []string) []string              { return hosts }
+func (fellow) Offer(string, structs.SessionOffer) error    { return nil }
+func (fellow) Progress() structs.PeerProgress              { return structs.PeerProgress{LastIndex: 9} }
+func (fellow) Heard(context.Context, map[string]uint64) (map[string]uint64, error) {
+	return map[string]uint64{}, nil
+}
+
+func (fellow) Grant(proof string, _ *tls.ConnectionState, _ structs.PeerGrant) error {
+	if proof != "proof" {
+		return structs.Errorf(structs.CodeForbidden, "no proof")
+	}
+	return nil
+}
+
+func withFellow(secret string) servertest.Option {
+	return func(c *rest.Config) {
+		c.Member = fellow{secret}
+		c.Peers = peer.New(peer.Config{URL: func(string) string { return "" }, Secret: func() string { return secret }})
+	}
+}
+
+// TestPeersAlone checks that nobody else passes for a server of the cluster.
+func TestPeersAlone(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, withFellow("the secret")))
+	right := header{peer.HeaderPeer, "the secret"}
+	for _, path := range []string{"read-index", "heard", "silent", "offers", "progress"} {
+		f.raw("POST", "/v1/peer/"+path, "{}").is(403)
+		f.raw("POST", "/v1/peer/"+path, "{}", header{peer.HeaderPeer, "another"}).is(403)
+		f.raw("POST", "/v1/peer/"+path, "{}", header{"X-Auth-Token", "the secret"}).is(403)
+		f.raw("POST", "/v1/peer/"+path, "{}", right).is(200)
+	}
+	f.raw("POST", "/v1/peer/grant", "{}").is(403)
+	f.raw("POST", "/v1/peer/grant", "{}", header{peer.HeaderProof, "proof"}).is(200)
+	unchanged(t, f.s, "a request that pretends to be handed on", func() {
+		f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderPeer, "another"}).is(403)
+	})
+	alone := newFixtureOn(t, servertest.New(t))
+	alone.raw("POST", "/v1/peer/progress", "{}", right).is(403)
+	young := newFixtureOn(t, servertest.New(t, withFellow("")))
+	young.raw("POST", "/v1/peer/progress", "{}", header{peer.HeaderPeer, "x"}).is(503)
+}
+
+// TestHandedOn checks that a request that another server has handed on is
+// answered with what was decided, makes one object however often it comes, and
+// goes no further.
+func TestHandedOn(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, withFellow("the secret")))
+	seed := structs.NewSecret()
+	on := []header{{peer.HeaderPeer, "the secret"}, {peer.HeaderSeed, seed}}
+	first := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, on...).is(200)
+	again := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderUnsure, "true"})...).is(200)
+	for _, r := range []*reply{first, again} {
+		if id := structs.DeriveID(seed); !strings.Contains(string(r.body), `"ID":"`+id+`"`) {
+			t.Errorf("made %s, not baymodel %s", r.body, id)
+		}
+	}
+	if n := len(f.do("GET", "/v1/baymodels", "").items("baymodels")); n != 1 {
+		t.Errorf("%d baymodels", n)
+	}
+	// What somebody has deleted before it was answered doesn't come back.
+	f.do("DELETE", "/v1/baymodels/"+structs.DeriveID(seed), "").is(204)
+	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderUnsure, "1"})...).is(409).mentions("deleted since")
+	// An action may have been carried out before its container went, with the record.
+	gone := "/v1/containers/" + structs.NewID() + "/stop"
+	f.raw("PUT", gone, "", on...).is(404)
+	f.raw("PUT", gone, "", append(on, header{peer.HeaderUnsure, "1"})...).is(503).mentions("may have been carried out")
+	if n := len(f.do("GET", "/v1/baymodels", "").items("baymodels")); n != 0 {
+		t.Errorf("%d baymodels", n)
+	}
+	// A delete that is tried again leaves alone what has been made since.
+	m := f.do("POST", "/v1/baymodels", `{"coe":"docker"}`).is(201)
+	unsure := func(known uint64) []header {
+		return append(on, header{peer.HeaderUnsure, strconv.FormatUint(known, 10)})
+	}
+	path := "/v1/baymodels/" + m.uuid()
+	left := f.raw("DELETE", path, "", unsure(m.index()-1)...).is(503).mentions("may have been made since")
+	if got := left.header.Get(peer.HeaderOutcome); got != peer.OutcomeUnknown {
+		t.Errorf("outcome %q", got)
+	}
+	f.do("GET", path, "").is(200)
+	f.raw("DELETE", path, "", unsure(m.index())...).is(200)
+	f.do("GET", path, "").is(404)
+	f.raw("DELETE", path, "", unsure(m.index())...).is(200) // an earlier try has done it
+	// Nor does an action touch a container that was made since.
+	made := f.do("POST", "/v1/containers", `{"image":"i","name":"again"}`).is(201)
+	f.raw("PUT", "/v1/containers/again/start", "", unsure(made.index()-1)...).is(503).mentions("may have been made since")
+	if got := f.do("GET", "/v1/containers/again/actions", "").items("actions"); len(got) != 1 {
+		t.Errorf("the actions are %v, want the create alone", got)
+	}
+	f.raw("PUT", "/v1/containers/again/start", "", unsure(made.index())...).is(200)
+	// The log and the record of who did what have the ID that the user was given.
+	asked := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderAsked, "req-of-the-user"})...)
+	if got := asked.header.Get("X-Openstack-Request-Id"); got != "req-of-the-user" {
+		t.Errorf("request ID %s", got)
+	}
+	pretends := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderAsked, "req-of-the-user"})
+	if got := pretends.header.Get("X-Openstack-Request-Id"); got == "req-of-the-user" {
+		t.Errorf("a user has chosen the request ID")
+	}
+	f.s.StopLeading()
+	// At once, not after Hold: the server that has handed it on tries again.
+	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, on...).is(503).code("no_leader")
+}

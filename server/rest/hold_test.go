@@ -1,0 +1,78 @@
+package rest_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest"
+	"github.com/stackforge/magnum/server/servertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// led is the cluster of a server that doesn't lead.
+type led struct{}
+
+func (led) IsLeader() bool                            { return false }
+func (led) Alone() bool                               { return false }
+func (led) ReadIndex(context.Context) (uint64, error) { return 0, errors.New("not asked for") }
+func (led) Leader() (id, addr string)                 { return "leader", "" }
+func (led) Changed() <-chan struct{}                  { return nil }
+
+// forwards answers what is handed on with one error after the other, the last
+// one for good.
+type forwards struct {
+	errs  []error
+	tries int
+}
+
+func (f *forwards) Forward(context.Context, string, peer.Forwarded) ([]byte, uint64, error) {
+	err := f.errs[min(f.tries, len(f.errs)-1)]
+	f.tries++
+	return nil, 0, err
+}
+
+func (*forwards) Relay(http.ResponseWriter, *http.Request, string) error {
+	return errors.New("not asked for")
+}
+
+// TestUnknownStaysUnknown checks that a write which may have been carried out is
+// not said to be refused because nobody took it when it was tried again.
+func TestUnknownStaysUnknown(t *testing.T) {
+	away := structs.Errorf(structs.CodeNoLeader, "the leader is not there")
+	unknown := structs.Errorf(structs.CodeNoLeader, "the leader hung up: %w", peer.ErrUnknown)
+	for name, c := range map[string]struct {
+		errs []error
+		want string // of peer.HeaderOutcome
+	}{
+		"never taken":               {[]error{away}, ""},
+		"taken, then not":           {[]error{away, unknown, away}, peer.OutcomeUnknown},
+		"taken, then no room":       {[]error{unknown, structs.Errorf(structs.CodeNoSpace, "full")}, peer.OutcomeUnknown},
+		"taken, then too many":      {[]error{unknown, structs.Errorf(structs.CodeRateLimited, "busy")}, peer.OutcomeUnknown},
+		"taken, then too early":     {[]error{unknown, structs.Errorf(structs.CodeUnavailable, "not yet")}, peer.OutcomeUnknown},
+		"taken, then it is invalid": {[]error{unknown, structs.Errorf(structs.CodeInvalid, "no")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := servertest.New(t, func(r *rest.Config) {
+				r.Cluster, r.Peers, r.Hold = led{}, &forwards{errs: c.errs}, 200*time.Millisecond
+			})
+			resp, err := http.Post(s.URL+"/v1/baymodels", "application/json", strings.NewReader(`{"coe":"docker"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if got := resp.Header.Get(peer.HeaderOutcome); err != nil || resp.StatusCode < 400 || got != c.want {
+				t.Errorf("status %d, outcome %q, want %q: %s", resp.StatusCode, got, c.want, text)
+			}
+			if c.want != "" && !strings.Contains(string(text), "may or may not have been carried out") {
+				t.Errorf("it says %s", text)
+			}
+		})
+	}
+}

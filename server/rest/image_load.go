@@ -1,0 +1,187 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/structs"
+)
+
+// An archive of images goes from its sender to all hosts as it comes: nowhere is
+// more of it kept than a piece, and the slowest host sets the pace. One that
+// takes nothing for as long as dispatch lets a message wait drops out.
+const (
+	loadPiece    = 64 << 10         // bytes
+	loadSilence  = 2 * time.Minute  // a sender who sends nothing for so long has left
+	loadPatience = 30 * time.Minute // from the last piece to the last host's answer
+)
+
+// errImagesTooLarge refuses an archive.
+func (q *request) errImagesTooLarge() error {
+	return structs.Errorf(structs.CodeTooLarge, "the archive is larger than %d bytes: save fewer images into it", q.MaxImageFile)
+}
+
+// loadImages loads the images of the request's body on hosts.
+func loadImages(q *request) error {
+	if err := q.await(); err != nil {
+		return q.unread(err)
+	}
+	if q.r.ContentLength > q.MaxImageFile {
+		return q.unread(q.errImagesTooLarge())
+	}
+	hosts, bay, err := q.chosenHosts(q.view(q.Store.Snapshot()), q.query.text("bay"), q.query.text("host"))
+	if err != nil {
+		return q.unread(err)
+	}
+	if bay != nil && bay.Shared {
+		// An archive can take any name, also that of an image which other
+		// projects' containers are made of.
+		if err := identity.Check(q.caller(), identity.ImageHosts); err != nil {
+			return q.unread(structs.Errorf(structs.CodeForbidden, "bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the image from a registry", bay.Name))
+		}
+	}
+	ctx, cancel := context.WithCancel(q.r.Context())
+	defer cancel()
+	loads := eachHost(hosts, func(h *structs.Host) *hostLoad { return q.openLoad(ctx, h) })
+	defer func() {
+		for _, l := range loads {
+			l.close()
+		}
+	}()
+	if err := q.sendImages(ctx, loads); err != nil {
+		return q.unread(err)
+	}
+	patience := time.AfterFunc(loadPatience, cancel)
+	defer patience.Stop()
+	all := make([]structs.HostResult, len(loads))
+	for i, l := range loads {
+		<-l.ended
+		all[i] = q.result(l.host, l.change, l.err)
+	}
+	return q.unread(q.results(all))
+}
+
+// unread says that the connection ends if a part of the body may be left: it
+// isn't read any more.
+func (q *request) unread(err error) error {
+	if err != nil {
+		q.w.Header().Set("Connection", "close")
+	}
+	return err
+}
+
+// hostLoad is a load on one host.
+type hostLoad struct {
+	host    *structs.Host
+	session *dispatch.Session // nil if it could not be opened
+	over    atomic.Bool       // it takes no more
+	ended   chan struct{}     // closed once change and err are final
+	change  structs.ImageChange
+	err     error
+}
+
+// openLoad begins a load on a host.
+func (q *request) openLoad(ctx context.Context, h *structs.Host) *hostLoad {
+	l := &hostLoad{host: h, ended: make(chan struct{})}
+	l.session, l.err = q.Dispatch.Open(ctx, h.ID, structs.SessionOffer{Kind: structs.SessionImageLoad})
+	if l.err != nil {
+		l.over.Store(true)
+		close(l.ended)
+		return l
+	}
+	go func() {
+		defer close(l.ended)
+		defer l.over.Store(true)
+		l.err = l.read(ctx)
+	}()
+	return l
+}
+
+// read reads the host's answer.
+func (l *hostLoad) read(ctx context.Context) error {
+	var text []byte
+	err := hear(ctx, l.session, func(payload []byte) error {
+		if text = append(text, payload...); len(text) > maxOutput {
+			return structs.Errorf(structs.CodeTooLarge, "the host's answer is longer than %d bytes", maxOutput)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &l.change); err != nil {
+		return structs.Errorf(structs.CodeUnavailable, "the host's agent sent an answer that can't be read: %w", err)
+	}
+	return nil
+}
+
+// close ends the load, if it has not ended.
+func (l *hostLoad) close() {
+	if l.session != nil {
+		l.session.Close()
+	}
+	<-l.ended
+}
+
+// send hands the host a message. How a host that takes none has ended is told
+// by its last message.
+func (l *hostLoad) send(ctx context.Context, channel byte, payload []byte) {
+	if !l.over.Load() && l.session.Write(ctx, channel, payload) != nil {
+		l.over.Store(true)
+	}
+}
+
+// sendImages hands the request's body to all hosts at one pace. Errors:
+// CodeTooLarge, CodeInvalid if the body breaks off.
+func (q *request) sendImages(ctx context.Context, loads []*hostLoad) error {
+	toAll := func(channel byte, payload []byte) (taken bool) {
+		var wg sync.WaitGroup
+		for _, l := range loads {
+			if l.over.Load() {
+				continue
+			}
+			taken = true
+			wg.Go(func() { l.send(ctx, channel, payload) })
+		}
+		wg.Wait()
+		return taken
+	}
+	deadline := http.NewResponseController(q.w).SetReadDeadline
+	defer func() { _ = deadline(time.Time{}) }()
+	left, piece := q.MaxImageFile, make([]byte, loadPiece)
+	for {
+		_ = deadline(time.Now().Add(loadSilence)) // a test's writer has none
+		n, err := fill(q.r.Body, piece)
+		if left -= int64(n); left < 0 {
+			return q.errImagesTooLarge()
+		}
+		if n > 0 && !toAll(structs.ChannelStdin, piece[:n]) {
+			return nil // nobody wants the rest
+		}
+		switch {
+		case err == io.EOF:
+			toAll(structs.ChannelControl, []byte(`{"eof":true}`))
+			return nil
+		case err != nil:
+			return structs.Errorf(structs.CodeInvalid, "The request's body could not be read to its end: %w", err)
+		}
+	}
+}
+
+// fill reads until p is full. Unlike io.ReadFull it returns the reader's own
+// error: a body that was cut short is no body that has ended.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
+}

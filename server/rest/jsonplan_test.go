@@ -1,0 +1,189 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// texts are strings that JSON writes in various ways.
+var texts = []string{"", "web-1", "ü", "\"\\/\b\n\x00\x7f", "<&>", "ü<&>", "\xff", "\u2028"}
+
+// fillRandom sets all fields below v to random values, among them empty ones.
+func fillRandom(rng *rand.Rand, v reflect.Value) {
+	if v.Type() == reflect.TypeFor[time.Time]() {
+		v.Set(reflect.ValueOf([]time.Time{{}, time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9))}[rng.IntN(2)]))
+		return
+	}
+	zero := rng.IntN(3) == 0
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() {
+				fillRandom(rng, v.Field(i))
+			}
+		}
+	case reflect.Pointer:
+		if !zero {
+			v.Set(reflect.New(v.Type().Elem()))
+			fillRandom(rng, v.Elem())
+		}
+	case reflect.Slice:
+		if !zero {
+			v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
+			for i := range v.Len() {
+				fillRandom(rng, v.Index(i))
+			}
+		}
+	case reflect.Map:
+		if !zero {
+			v.Set(reflect.MakeMap(v.Type()))
+			for range rng.IntN(20) {
+				key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+				key.SetString(fmt.Sprint(texts[rng.IntN(len(texts))], rng.IntN(100)))
+				fillRandom(rng, value)
+				v.SetMapIndex(key, value)
+			}
+		}
+	case reflect.String:
+		v.SetString(texts[rng.IntN(len(texts))])
+	case reflect.Bool:
+		v.SetBool(!zero)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(rng.Uint64() >> rng.IntN(64)))
+	case reflect.Uint64:
+		v.SetUint(rng.Uint64() >> rng.IntN(64))
+	case reflect.Float64:
+		v.SetFloat([]float64{0, 0.5, -3, 1.0 / 3, 1e-7, 1e21, 123456.789, math.Copysign(0, -1)}[rng.IntN(8)])
+	}
+}
+
+// byLibrary is what answers were, and are without a plan.
+func byLibrary(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	// A Command's own MarshalJSON escapes for HTML, which no other text is.
+	plain := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(buf.String())
+	return bytes.TrimSuffix([]byte(plain), []byte("\n")), nil
+}
+
+// Every body of every route, of either spelling of the API.
+func TestPlannedJSONIsThatOfTheLibrary(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	seen := make(map[reflect.Type]bool)
+	bodies := []any{containerBrief{}, zunBody{}}
+	for _, rt := range newRoutes() {
+		for _, a := range rt.gives {
+			if a.body != nil {
+				bodies = append(bodies, a.body)
+			}
+		}
+	}
+	for _, body := range bodies {
+		typ := reflect.TypeOf(body)
+		if seen[typ] {
+			continue
+		}
+		seen[typ] = true
+		for range 500 {
+			v := reflect.New(typ)
+			fillRandom(rng, v.Elem())
+			for _, v := range []any{v.Interface(), v.Elem().Interface()} {
+				e := newEncoder()
+				err := e.value(v)
+				want, wantErr := byLibrary(v)
+				if (err == nil) != (wantErr == nil) { // random text is none of a restart policy's words
+					t.Fatalf("%T: %v, not %v", v, err, wantErr)
+				}
+				if err == nil && !bytes.Equal(e.buf.Bytes(), want) {
+					t.Fatalf("%T:\n%s\nnot\n%s", v, e.buf.Bytes(), want)
+				}
+			}
+		}
+	}
+	if !seen[reflect.TypeFor[structs.ContainerBody]()] {
+		t.Error("no route answers with a container")
+	}
+}
+
+func TestPlannedJSONLeavesTheRestToTheLibrary(t *testing.T) {
+	type inner struct{ A int }
+	type own struct {
+		Raw   json.RawMessage
+		Any   any
+		Bytes []byte
+		Map   map[string]int
+		Small int8
+		When  time.Time `json:"when,omitzero"`
+		At    *structs.Time
+		Skip  string `json:"-"`
+		Text  int    `json:",string"`
+	}
+	type embeds struct {
+		inner
+		B int `json:"b,omitempty"`
+	}
+	for _, v := range []any{
+		nil, 3, "x", []int(nil), map[string]string(nil), structs.Time{}, embeds{inner{1}, 2},
+		own{Raw: json.RawMessage(`{"a":1}`), Any: []any{1, "x"}, Bytes: []byte("hi"), Map: map[string]int{"b": 1, "a": 2}, Small: -1, Skip: "s"},
+		struct {
+			A *structs.Command
+			B structs.Command `json:"b,omitempty"`
+			C []string        `json:"c,omitempty"`
+		}{},
+	} {
+		e := newEncoder()
+		if err := e.value(v); err != nil {
+			t.Fatal(err)
+		}
+		if want, err := byLibrary(v); err != nil || !bytes.Equal(e.buf.Bytes(), want) {
+			t.Errorf("%T: %s, not %s (%v)", v, e.buf.Bytes(), want, err)
+		}
+	}
+	e := newEncoder()
+	if err := e.value(struct{ F float64 }{math.NaN()}); err == nil {
+		t.Error("NaN became JSON")
+	}
+}
+
+func BenchmarkEncodeContainer(b *testing.B) {
+	now := structs.Time{Time: time.Unix(1764000000, 0)}
+	body := structs.ContainerBody{
+		UUID: structs.NewID(), Name: "web-1", BayUUID: structs.NewID(), ImageID: "nginx:1.27", Command: &structs.Command{Args: []string{"nginx", "-g", "daemon off;"}},
+		Status: structs.ContainerCreating, Links: view{base: "http://127.0.0.1:9511"}.links("containers", structs.NewID()), CreatedAt: now,
+		Addresses: []string{}, Ports: []structs.Port{}, Environment: map[string]string{"MODE": "production", "REGION": "eu-1"}, Labels: map[string]string{"app": "web"},
+		Volumes: []structs.Mount{}, Constraints: map[string]string{}, RestartPolicy: "always",
+	}
+	b.Run("planned", func(b *testing.B) {
+		b.ReportAllocs()
+		e := newEncoder()
+		for b.Loop() {
+			e.buf.Reset()
+			if err := e.value(&body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("library", func(b *testing.B) {
+		b.ReportAllocs()
+		e := newEncoder()
+		for b.Loop() {
+			e.buf.Reset()
+			if err := e.json.Encode(&body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

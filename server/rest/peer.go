@@ -1,0 +1,106 @@
+package rest
+
+import (
+	"crypto/subtle"
+	"net/http"
+
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/structs"
+)
+
+// peerRoutes are what servers ask of each other. They aren't in the document:
+// they belong to one version of the servers.
+func peerRoutes() []*route {
+	post := func(path string, action identity.Action, handle func(*request) error) *route {
+		return &route{method: http.MethodPost, path: "/peer/" + path, action: action, handle: handle}
+	}
+	return []*route{
+		post("read-index", identity.PeerCall, peerReadIndex),
+		post("heard", identity.PeerCall, peerHeard),
+		post("silent", identity.PeerCall, peerSilent),
+		post("offers", identity.PeerCall, peerOffer),
+		post("progress", identity.PeerCall, peerProgress),
+		// It is asked before there is a secret; the member looks at the proof.
+		post("grant", identity.Public, peerGrant),
+	}
+}
+
+// admitPeer finds out whether another server makes the request: for itself, or
+// for a client of its own. Whoever else pretends to is refused.
+func (q *request) admitPeer() error {
+	proof := q.r.Header.Get(peer.HeaderPeer)
+	if proof == "" {
+		return nil
+	}
+	if q.Member == nil {
+		return structs.Errorf(structs.CodeForbidden, "this server has no others beside it")
+	}
+	secret := q.Member.Secret()
+	if secret == "" {
+		return structs.Errorf(structs.CodeNoLeader, "this server has no state yet")
+	}
+	if subtle.ConstantTimeCompare([]byte(proof), []byte(secret)) != 1 {
+		return structs.Errorf(structs.CodeForbidden, "only servers of this cluster may ask that")
+	}
+	q.forwarded = true
+	if id := q.r.Header.Get(peer.HeaderAsked); id != "" {
+		q.w.requestID = id
+	}
+	return nil
+}
+
+func peerReadIndex(q *request) error {
+	index, err := q.Member.LeaderIndex(q.r.Context())
+	if err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, structs.PeerIndex{Index: index})
+}
+
+func peerHeard(q *request) error {
+	var body structs.PeerHeard
+	if err := q.decodeAgent(&body); err != nil {
+		return err
+	}
+	acknowledged, err := q.Member.Heard(q.r.Context(), body.Hosts)
+	if err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, structs.PeerAcknowledged{Hosts: acknowledged})
+}
+
+func peerSilent(q *request) error {
+	var body structs.PeerSilent
+	if err := q.decodeAgent(&body); err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, structs.PeerSilent{Hosts: q.Member.Silent(body.Hosts)})
+}
+
+func peerOffer(q *request) error {
+	var body structs.PeerOffer
+	if err := q.decodeAgent(&body); err != nil {
+		return err
+	}
+	if err := q.Member.Offer(body.HostID, body.Offer); err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, struct{}{})
+}
+
+func peerProgress(q *request) error { return q.json(http.StatusOK, q.Member.Progress()) }
+
+func peerGrant(q *request) error {
+	if q.Member == nil {
+		return structs.Errorf(structs.CodeConflict, "this server has no others beside it")
+	}
+	var body structs.PeerGrant
+	if err := q.decodeAgent(&body); err != nil {
+		return err
+	}
+	if err := q.Member.Grant(q.r.Header.Get(peer.HeaderProof), q.r.TLS, body); err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, struct{}{})
+}

@@ -1,0 +1,83 @@
+package rest
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// TestRowsPassBetweenServers checks that what a leader has decided is the same
+// on the server that has handed the request on.
+func TestRowsPassBetweenServers(t *testing.T) {
+	for _, table := range structs.Tables {
+		for seed := range uint64(20) {
+			row := structs.NewRow(table)
+			fillRandom(rand.New(rand.NewPCG(seed, 1)), reflect.ValueOf(row).Elem())
+			asKept(reflect.ValueOf(row).Elem())
+			if c, ok := row.(*structs.Container); ok {
+				c.Spec.Exclusive = structs.ExclusiveLease
+				if c.Spec.Healthcheck != nil {
+					c.Spec.Healthcheck.Test = structs.Command{Args: []string{"test", "-e", "/up"}} // its text and its words say the same
+				}
+			}
+			b, err := json.Marshal(row)
+			if err != nil {
+				t.Fatalf("%s: %v", table, err)
+			}
+			got := structs.NewRow(table)
+			if err := json.Unmarshal(b, got); err != nil {
+				t.Fatalf("%s: %v", table, err)
+			}
+			again, err := json.Marshal(got)
+			if err != nil || string(again) != string(b) || !reflect.DeepEqual(got, row) {
+				t.Fatalf("%s, seed %d: it came as\n%+v, not\n%+v", table, seed, got, row)
+			}
+		}
+	}
+}
+
+// asKept makes texts and times what the state holds, UTF-8 and UTC, and leaves
+// no list or map that is empty: that is as good as none.
+func asKept(v reflect.Value) {
+	if at, ok := v.Interface().(time.Time); ok {
+		v.Set(reflect.ValueOf(at.UTC()))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() {
+				asKept(v.Field(i))
+			}
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			asKept(v.Elem())
+		}
+	case reflect.Slice:
+		if v.Len() == 0 {
+			v.SetZero()
+		}
+		for i := range v.Len() {
+			asKept(v.Index(i))
+		}
+	case reflect.Map:
+		if v.Len() == 0 {
+			v.SetZero()
+		}
+		for _, key := range v.MapKeys() {
+			value := reflect.New(v.Type().Elem()).Elem()
+			value.Set(v.MapIndex(key))
+			asKept(value)
+			v.SetMapIndex(key, reflect.Value{})
+			v.SetMapIndex(reflect.ValueOf(strings.ToValidUTF8(key.String(), "?")), value)
+		}
+	case reflect.String:
+		v.SetString(strings.ToValidUTF8(v.String(), "?"))
+	}
+}

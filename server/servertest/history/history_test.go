@@ -1,0 +1,189 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// ops makes a history in which each operation follows the one before.
+func ops(list ...any) []porcupine.Operation {
+	var all []porcupine.Operation
+	for i := 0; i < len(list); i += 2 {
+		o := porcupine.Operation{ClientId: i, Input: list[i].(Op), Output: list[i+1].(Outcome), Call: int64(10 * i), Return: int64(10*i + 5)}
+		if o.Output.(Outcome).Verdict == Unknown {
+			o.Return = math.MaxInt64
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+// TestCheckFindsViolations: a checker that finds nothing in a bad history is
+// worse than none.
+func TestCheckFindsViolations(t *testing.T) {
+	var (
+		create, patch = Op{Kind: Create, Value: "a"}, Op{Kind: Patch, Value: "b"}
+		remove, read  = Op{Kind: Delete}, Op{Kind: Read}
+		done, missing = Outcome{Verdict: Done}, Outcome{Verdict: Missing}
+		unknown       = Outcome{Verdict: Unknown}
+		conflict      = Outcome{Verdict: Conflict}
+		says          = func(v string) Outcome { return Outcome{Verdict: Done, Value: v} }
+		do            = func(k Kind) Op { return Op{Kind: k} }
+	)
+	for name, bad := range map[string][]any{
+		"an acknowledged create is lost":        {create, done, read, missing},
+		"an acknowledged patch is lost":         {create, done, patch, done, read, says("a")},
+		"a deleted object is back":              {create, done, remove, done, read, says("a")},
+		"a create makes a second object":        {create, done, create, done},
+		"a refused create made one":             {create, conflict, read, says("a")},
+		"nobody has written it":                 {create, done, read, says("c")},
+		"a stop is lost":                        {create, done, do(Start), done, do(Stop), done, do(Pause), done},
+		"a start is refused without reason":     {create, done, do(Start), conflict},
+		"a pause of what was never started":     {create, done, do(Pause), done},
+		"an action on what is gone":             {create, done, remove, done, do(Stop), done},
+		"an unknown patch comes and goes":       {create, done, patch, unknown, read, says("b"), read, says("a")},
+		"an unknown delete comes and goes":      {create, done, remove, unknown, read, missing, read, says("a")},
+		"an unknown start comes and goes":       {create, done, do(Start), unknown, do(Pause), done, do(Unpause), conflict},
+		"a container that is there isn't found": {create, done, do(Start), missing},
+	} {
+		if check("x", ops(bad...)) == "" {
+			t.Errorf("%s: not found", name)
+		}
+	}
+	for name, good := range map[string][]any{
+		"a life":                     {read, missing, create, done, create, conflict, patch, done, read, says("b"), remove, done, remove, missing, read, missing},
+		"actions":                    {create, done, do(Stop), done, do(Pause), conflict, do(Start), done, do(Pause), done, do(Start), conflict, do(Unpause), done, do(Stop), done, do(Unpause), conflict},
+		"an unknown create that was": {create, unknown, read, says("a")},
+		"one that was not":           {create, unknown, read, missing},
+		"one that comes late":        {create, unknown, read, missing, remove, missing, read, says("a")},
+		"a delete that is repeated":  {create, done, remove, unknown, remove, done, read, missing},
+		"a create after a delete":    {create, done, remove, done, create, done, read, says("a")},
+	} {
+		if fault := check("x", ops(good...)); fault != "" {
+			t.Errorf("%s: %s", name, fault)
+		}
+	}
+}
+
+// shelf is a server of nodes that a test can have lie.
+type shelf struct {
+	mu    sync.Mutex
+	nodes map[string]string
+	index int
+	lie   func(method string, index int) (loses bool, shown int)
+}
+
+var typeOf = regexp.MustCompile(`"(?:type|value)":"([^"]*)"`)
+
+func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	raw, _ := io.ReadAll(r.Body)
+	id, says := strings.TrimPrefix(r.URL.Path, "/v1/nodes/"), ""
+	if m := typeOf.FindSubmatch(raw); m != nil {
+		says = string(m[1])
+	}
+	if r.Method == http.MethodPost {
+		id = regexp.MustCompile(`[0-9a-f-]{36}`).FindString(string(raw))
+	}
+	loses, shown := false, 0
+	s.index++
+	if shown = s.index; s.lie != nil {
+		loses, shown = s.lie(r.Method, s.index)
+	}
+	w.Header().Set("X-Magnum-Index", fmt.Sprint(shown))
+	was, there := s.nodes[id]
+	switch {
+	case r.Method == http.MethodPost && there:
+		w.WriteHeader(http.StatusConflict)
+	case r.Method != http.MethodPost && !there:
+		w.WriteHeader(http.StatusNotFound)
+	case r.Method == http.MethodGet:
+		fmt.Fprintf(w, `{"uuid":%q,"type":%q}`, id, was)
+	case loses:
+	case r.Method == http.MethodDelete:
+		delete(s.nodes, id)
+	default:
+		s.nodes[id] = says
+	}
+}
+
+// TestWorkloadFindsLies: clients of a server that keeps what it says, and of
+// some that don't.
+func TestWorkloadFindsLies(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		lie  func(method string, index int) (bool, int)
+		want string // in a violation; "" for none
+	}{
+		"honest":              {},
+		"loses a change":      {func(m string, i int) (bool, int) { return m == http.MethodPatch && i%7 == 0, i }, "fits no order of events"},
+		"loses a delete":      {func(m string, i int) (bool, int) { return m == http.MethodDelete && i%5 == 0, i }, "fits no order of events"},
+		"goes back":           {func(_ string, i int) (bool, int) { return false, i - i%100/99*50 }, "I2: index"},
+		"differs at an index": {func(string, int) (bool, int) { return false, 7 }, "I3: object"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := httptest.NewServer(&shelf{nodes: make(map[string]string), lie: c.lie})
+			defer srv.Close()
+			w := New(Nodes, 3)
+			root := func(bool) string { return srv.URL }
+			judge := w.Client(3, 1, root)
+			ctx, cancel := context.WithCancel(t.Context())
+			var working, judging sync.WaitGroup
+			judging.Go(func() { w.Judge(ctx, judge) })
+			for n := range 3 {
+				working.Go(func() {
+					one := w.Client(n, 1, root)
+					for range 400 {
+						one.Step(ctx)
+					}
+				})
+			}
+			working.Wait()
+			cancel()
+			judging.Wait()
+			w.Finish(judge)
+			f := w.Figures()
+			found := strings.Join(w.Violations(), "\n")
+			if c.want == "" && f.Violations != 0 || c.want != "" && !strings.Contains(found, c.want) {
+				t.Errorf("%d violations, want %q:\n%.2000s", f.Violations, c.want, found)
+			}
+			if f.Judged < 1200/opsEach || c.want == "" && f.Acknowledged != 1200+int64(f.Judged) {
+				t.Errorf("of 1200 operations %+v", f)
+			}
+		})
+	}
+}
+
+// TestGapIsMeasured: the longest time without a change, the rests left out.
+func TestGapIsMeasured(t *testing.T) {
+	began := time.Now()
+	at := func(s int) time.Time { return began.Add(time.Duration(s) * time.Second) }
+	var g gap
+	g.reset(at(0))
+	g.wrote(at(2))
+	g.wrote(at(3))
+	if got := g.take(at(4)); got != 2*time.Second {
+		t.Errorf("%v", got)
+	}
+	if got := g.take(at(8)); got != 5*time.Second { // it lasts
+		t.Errorf("%v", got)
+	}
+	g.reset(at(20))
+	g.wrote(at(21))
+	if got, ever := g.take(at(21)), g.ever(); got != time.Second || ever != 5*time.Second {
+		t.Errorf("%v, ever %v", got, ever)
+	}
+}

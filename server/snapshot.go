@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// InspectSnapshot reads a whole snapshot file, checks it, and says what is in it.
+func InspectSnapshot(r io.Reader) (structs.Snapshot, error) { return state.Inspect(r) }
+
+// Save writes a state as a snapshot file.
+func (o operations) Save(w io.Writer, s *state.Snapshot) error {
+	head := structs.SnapshotHead{Term: o.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.Name, Version: o.Version}
+	return state.WriteArchive(w, head, s)
+}
+
+// PeerSecret is what another server knows this one by.
+func (o operations) PeerSecret() string { return o.peerSecret() }
+
+// Restore replaces the state of all servers by that of a snapshot file. The file
+// is read to its end and checked first; until then nothing has changed.
+//
+// The state goes on where it is: its index is above all that there were, and its
+// incarnation above both, so that agents know that what they have followed may be
+// gone. The servers stay what they are: their secret, the join token that they
+// were started with, and whom operators have taken out are not the snapshot's.
+func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (restored structs.RestoredBody, err error) {
+	if !o.raft.IsLeader() {
+		return restored, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
+	}
+	if !o.restoring.TryLock() {
+		return restored, structs.Errorf(structs.CodeConflict, "another restore is under way: wait until it has ended")
+	}
+	defer o.restoring.Unlock()
+	if err := o.space.room(); err != nil {
+		return restored, err
+	}
+	upload, err := o.scratch()
+	if err != nil {
+		return restored, err
+	}
+	defer upload.Close()
+	if _, err := io.Copy(upload, file); err != nil {
+		if errors.Is(err, errScratch) {
+			return restored, err
+		}
+		return restored, structs.Errorf(structs.CodeInvalid, "the snapshot broke off, and nothing was restored: %w", err)
+	}
+	info, err := o.acceptable(upload)
+	if err != nil {
+		return restored, err
+	}
+	stream, err := o.scratch()
+	if err != nil {
+		return restored, err
+	}
+	defer stream.Close()
+	o.log.Warn("an operator restores a snapshot", "index", info.Index, "cluster_id", info.ClusterID, "incarnation", info.Incarnation)
+	started, err := o.raft.Restore(ctx, info.Index, func(index uint64) (int64, io.Reader, error) {
+		now := o.store.Snapshot()
+		if _, err := upload.Seek(0, io.SeekStart); err != nil {
+			return 0, nil, err
+		}
+		next, err := state.Rebase(upload, now, index, func(c *structs.Cluster) { settleCluster(c, now.Cluster(), keep) })
+		if err != nil {
+			return 0, nil, err
+		}
+		if err := state.PersistSnapshot(next, stream); err != nil {
+			return 0, nil, err
+		}
+		size, err := stream.Seek(0, io.SeekCurrent)
+		if err == nil {
+			_, err = stream.Seek(0, io.SeekStart)
+		}
+		restored = structs.RestoredBody{Index: index, ClusterID: next.Cluster().ClusterID, Incarnation: next.Cluster().Incarnation}
+		return size, stream, err
+	})
+	switch {
+	case err == nil:
+		o.log.Warn("the state was restored from a snapshot", "index", restored.Index, "cluster_id", restored.ClusterID, "incarnation", restored.Incarnation)
+		return restored, nil
+	case started:
+		return restored, structs.Errorf(structs.CodeNoLeader, "leadership was lost while the snapshot was being restored: see whether its objects are there, and restore it again if not (%w, %w)", err, conductor.ErrUnknown)
+	}
+	return restored, err
+}
+
+// settleCluster makes the cluster's row of a snapshot that of the servers that
+// restore it. With keep agents know the cluster by the id that it has had.
+func settleCluster(saved, now *structs.Cluster, keep bool) {
+	saved.Incarnation++
+	if now == nil {
+		return
+	}
+	saved.Incarnation = max(saved.Incarnation, now.Incarnation+1)
+	if keep {
+		saved.ClusterID = now.ClusterID
+	}
+	if now.JoinTokenHash != "" {
+		saved.JoinTokenHash = now.JoinTokenHash
+	}
+	if now.PeerSecret != "" {
+		saved.PeerSecret = now.PeerSecret
+	}
+	saved.Schema, saved.Removed = now.Schema, now.Removed
+	saved.Bootstrapped = saved.Bootstrapped || now.Bootstrapped
+}
+
+// acceptable checks the file, whose whole content is read, and that these servers
+// can go on with it. CodeInvalid, CodeConflict, CodeNoSpace.
+func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err error) {
+	if _, err := upload.Seek(0, io.SeekStart); err != nil {
+		return info, err
+	}
+	if info, err = state.Inspect(upload); err != nil {
+		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: %s.", err)
+	}
+	inUse := o.store.Snapshot().Cluster().SchemaInUse()
+	free, err := o.space.free(o.DataDir)
+	switch {
+	case err != nil:
+		return info, err
+	case info.ClusterID == "":
+		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: the snapshot holds no cluster.")
+	case info.Schema > inUse:
+		return info, structs.Errorf(structs.CodeConflict, "the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all of them first", info.Schema, inUse)
+	case o.Auth == authToken && info.AdminTokens == 0:
+		return info, structs.Errorf(structs.CodeConflict,
+			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on loopback, restore it there and make one with token-create -role admin")
+	case free < reserve+2*info.Size: // the stream that is made of it, and Raft's own copy
+		return info, structs.Errorf(structs.CodeNoSpace, "the server's disk has %d MiB left, and restoring a snapshot of %d MiB takes three times as much beside the %d MiB that are kept back", free>>20, info.Size>>20, reserve>>20)
+	}
+	return info, nil
+}
+
+// scratch is a file without a name, where the data directory is: nothing is left
+// behind, however this process ends.
+type scratch struct{ *os.File }
+
+// errScratch is in the chain of an error of its disk.
+var errScratch = errors.New("the server's disk")
+
+func (o operations) scratch() (*scratch, error) {
+	f, err := os.CreateTemp(o.dir.path, "restore-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &scratch{f}, nil
+}
+
+// Write writes on.
+func (s *scratch) Write(p []byte) (int, error) {
+	n, err := s.File.Write(p)
+	if err != nil {
+		return n, structs.Errorf(structs.CodeNoSpace, "the server could not keep the snapshot, and nothing was restored: %w", fmt.Errorf("%w: %w", errScratch, err))
+	}
+	return n, nil
+}
+
+// ReadFrom is not the file's own, which would pass Write by.
+func (s *scratch) ReadFrom(r io.Reader) (int64, error) { return io.Copy(writeOnly{s}, r) }
+
+type writeOnly struct{ io.Writer }

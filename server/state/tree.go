@@ -1,0 +1,346 @@
+package state
+
+import "sync/atomic"
+
+// tree is an ordered map from keys of bytes to values: a B+ tree whose nodes are
+// copied before they are changed, so that a copy of the tree (two words) is a
+// snapshot of it. The zero value is empty. What a write has copied once it
+// changes in place until the write is over: a node belongs to the write whose
+// epoch it carries. (See Rodeh, "B-trees, Shadowing, and Clones", 2008, for the
+// idea; deletion here joins small neighbours instead of keeping every node half
+// full.)
+//
+// A row is in about five trees, so what an entry of one costs is what the state
+// costs: 24 bytes and the key's in a leaf. Nodes are small, because each row
+// that is written copies the nodes above it.
+type tree[V any] struct {
+	root child[V]
+	size int
+}
+
+// fanout is the most that a node holds.
+const fanout = 15
+
+// leaf holds values in the order of their keys.
+type leaf[V any] struct {
+	epoch  uint64
+	n      int
+	keys   [fanout]string
+	values [fanout]*V
+}
+
+// inner holds nodes. Each key is at most the least one of its child; that of the
+// first child is not looked at.
+type inner[V any] struct {
+	epoch    uint64
+	n        int
+	keys     [fanout]string
+	children [fanout]child[V]
+}
+
+// child is a leaf or an inner node; neither in an empty tree.
+type child[V any] struct {
+	leaf  *leaf[V]
+	inner *inner[V]
+}
+
+var epochs atomic.Uint64
+
+// newEpoch returns the epoch of a write, which no other one has, of any tree.
+func newEpoch() uint64 { return epochs.Add(1) }
+
+// at returns the child in which the key is if it is in the tree.
+func (in *inner[V]) at(key []byte) int {
+	lo, hi := 1, in.n
+	for lo < hi {
+		if mid := (lo + hi) / 2; in.keys[mid] <= string(key) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo - 1
+}
+
+// at returns the place of the least key that is not below key, and whether it is
+// key.
+func (l *leaf[V]) at(key []byte) (i int, found bool) {
+	lo, hi := 0, l.n
+	for lo < hi {
+		if mid := (lo + hi) / 2; l.keys[mid] < string(key) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < l.n && l.keys[lo] == string(key)
+}
+
+// get returns the value of the key, nil if there is none.
+func (t *tree[V]) get(key []byte) *V {
+	c := t.root
+	for c.inner != nil {
+		c = c.inner.children[c.inner.at(key)]
+	}
+	if c.leaf != nil {
+		if i, found := c.leaf.at(key); found {
+			return c.leaf.values[i]
+		}
+	}
+	return nil
+}
+
+// set gives the key a value, in the write of the epoch. It copies the key.
+func (t *tree[V]) set(epoch uint64, key []byte, value *V) {
+	if t.root == (child[V]{}) {
+		t.root.leaf = &leaf[V]{epoch: epoch}
+	}
+	added, right, bound := t.root.set(epoch, key, value, true)
+	if added {
+		t.size++
+	}
+	if right != (child[V]{}) {
+		root := &inner[V]{epoch: epoch, n: 2}
+		root.children[0], root.children[1], root.keys[1] = t.root, right, bound
+		t.root = child[V]{inner: root}
+	}
+}
+
+// set sets the key below c. If c was full, it is split: right is what is behind
+// it then, and its keys are from bound on. last says that nothing is behind c.
+func (c *child[V]) set(epoch uint64, key []byte, value *V, last bool) (added bool, right child[V], bound string) {
+	c.own(epoch)
+	if c.inner == nil {
+		return c.leaf.set(epoch, key, value, last)
+	}
+	in := c.inner
+	i := in.at(key)
+	added, below, low := in.children[i].set(epoch, key, value, last && i == in.n-1)
+	if below == (child[V]{}) {
+		return added, right, ""
+	}
+	if in.n == fanout {
+		r := &inner[V]{epoch: epoch}
+		at := half(i+1, last)
+		r.n = copy(r.keys[:], in.keys[at:in.n])
+		copy(r.children[:], in.children[at:in.n])
+		in.cut(at)
+		right, bound = child[V]{inner: r}, r.keys[0]
+		switch {
+		case r.n == 0: // what is new begins the next node
+			r.n, r.keys[0], r.children[0] = 1, low, below
+			return added, right, low
+		case i+1 > at:
+			in, i = r, i-at
+		}
+	}
+	copy(in.keys[i+2:in.n+1], in.keys[i+1:in.n])
+	copy(in.children[i+2:in.n+1], in.children[i+1:in.n])
+	in.keys[i+1], in.children[i+1] = low, below
+	in.n++
+	return added, right, bound
+}
+
+func (l *leaf[V]) set(epoch uint64, key []byte, value *V, last bool) (added bool, right child[V], bound string) {
+	i, found := l.at(key)
+	if found {
+		l.values[i] = value
+		return false, right, ""
+	}
+	if l.n == fanout {
+		r := &leaf[V]{epoch: epoch}
+		at := half(i, last)
+		r.n = copy(r.keys[:], l.keys[at:l.n])
+		copy(r.values[:], l.values[at:l.n])
+		l.cut(at)
+		right.leaf = r
+		if i >= at {
+			l, i = r, i-at
+		}
+	}
+	copy(l.keys[i+1:l.n+1], l.keys[i:l.n])
+	copy(l.values[i+1:l.n+1], l.values[i:l.n])
+	l.keys[i], l.values[i] = string(key), value
+	l.n++
+	if right.leaf != nil {
+		bound = right.leaf.keys[0]
+	}
+	return true, right, bound
+}
+
+// half returns where a full node is split to which something is added at i. One
+// behind which there is nothing stays full if it is added to at its end: keys
+// that come in order fill all nodes.
+func half(i int, last bool) int {
+	if last && i == fanout {
+		return fanout
+	}
+	return fanout/2 + 1
+}
+
+// cut drops all from n on.
+func (l *leaf[V]) cut(n int) {
+	clear(l.keys[n:l.n])
+	clear(l.values[n:l.n])
+	l.n = n
+}
+
+func (in *inner[V]) cut(n int) {
+	clear(in.keys[n:in.n])
+	clear(in.children[n:in.n])
+	in.n = n
+}
+
+// own makes the node one that the write of the epoch may change.
+func (c *child[V]) own(epoch uint64) {
+	switch {
+	case c.leaf != nil && c.leaf.epoch != epoch:
+		l := *c.leaf
+		l.epoch = epoch
+		c.leaf = &l
+	case c.inner != nil && c.inner.epoch != epoch:
+		in := *c.inner
+		in.epoch = epoch
+		c.inner = &in
+	}
+}
+
+// remove takes the key out of the tree, in the write of the epoch, and reports
+// whether it was there.
+func (t *tree[V]) remove(epoch uint64, key []byte) bool {
+	if t.get(key) == nil {
+		return false
+	}
+	t.root.remove(epoch, key)
+	t.size--
+	for t.root.inner != nil && t.root.inner.n == 1 {
+		t.root = t.root.inner.children[0]
+	}
+	if t.size == 0 {
+		t.root = child[V]{}
+	}
+	return true
+}
+
+// remove takes a key that is there out of what is below c.
+func (c *child[V]) remove(epoch uint64, key []byte) {
+	c.own(epoch)
+	if l := c.leaf; l != nil {
+		i, _ := l.at(key)
+		copy(l.keys[i:], l.keys[i+1:l.n])
+		copy(l.values[i:], l.values[i+1:l.n])
+		l.cut(l.n - 1)
+		return
+	}
+	in := c.inner
+	i := in.at(key)
+	in.children[i].remove(epoch, key)
+	switch n := in.children[i].len(); {
+	case n == 0:
+		in.drop(i)
+	case n > fanout/4:
+	case i > 0 && in.children[i-1].len()+n <= fanout:
+		in.join(epoch, i-1)
+	case i+1 < in.n && in.children[i+1].len()+n <= fanout:
+		in.join(epoch, i)
+	}
+}
+
+func (c *child[V]) len() int {
+	if c.leaf != nil {
+		return c.leaf.n
+	}
+	return c.inner.n
+}
+
+// drop takes out the i-th child.
+func (in *inner[V]) drop(i int) {
+	copy(in.keys[i:], in.keys[i+1:in.n])
+	copy(in.children[i:], in.children[i+1:in.n])
+	in.cut(in.n - 1)
+}
+
+// join moves what the child behind the i-th holds into the i-th.
+func (in *inner[V]) join(epoch uint64, i int) {
+	in.children[i].own(epoch)
+	switch from := in.children[i+1]; {
+	case from.leaf != nil:
+		to := in.children[i].leaf
+		copy(to.keys[to.n:], from.leaf.keys[:from.leaf.n])
+		copy(to.values[to.n:], from.leaf.values[:from.leaf.n])
+		to.n += from.leaf.n
+	default:
+		to := in.children[i].inner
+		copy(to.keys[to.n:], from.inner.keys[:from.inner.n])
+		copy(to.children[to.n:], from.inner.children[:from.inner.n])
+		to.keys[to.n] = in.keys[i+1] // of a first child: nobody has looked at it, so it may be too high
+		to.n += from.inner.n
+	}
+	in.drop(i + 1)
+}
+
+// iterator walks over a tree in the order of its keys.
+type iterator[V any] struct {
+	leaf  *leaf[V]
+	i     int // the next one of leaf
+	depth int
+	path  [maxDepth]visit[V]
+}
+
+// visit is where an iterator goes on in an inner node.
+type visit[V any] struct {
+	node *inner[V]
+	next int
+}
+
+// maxDepth is more than enough: nodes on the way down hold two or more, and most
+// hold ten.
+const maxDepth = 24
+
+// seek returns an iterator over the values whose keys are not below start.
+func (t *tree[V]) seek(start []byte) iterator[V] {
+	var it iterator[V]
+	c := t.root
+	for c.inner != nil {
+		i := c.inner.at(start)
+		it.path[it.depth] = visit[V]{c.inner, i + 1}
+		it.depth++
+		c = c.inner.children[i]
+	}
+	if c.leaf != nil {
+		it.leaf = c.leaf
+		it.i, _ = c.leaf.at(start)
+	}
+	return it
+}
+
+// next returns the next value, nil at the end.
+func (it *iterator[V]) next() *V {
+	for it.leaf != nil {
+		if it.i < it.leaf.n {
+			it.i++
+			return it.leaf.values[it.i-1]
+		}
+		it.leaf, it.i = it.nextLeaf(), 0
+	}
+	return nil
+}
+
+func (it *iterator[V]) nextLeaf() *leaf[V] {
+	for it.depth > 0 {
+		at := &it.path[it.depth-1]
+		if at.next == at.node.n {
+			it.depth--
+			continue
+		}
+		c := at.node.children[at.next]
+		at.next++
+		for c.inner != nil {
+			it.path[it.depth] = visit[V]{c.inner, 1}
+			it.depth++
+			c = c.inner.children[0]
+		}
+		return c.leaf
+	}
+	return nil
+}

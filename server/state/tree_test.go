@@ -1,0 +1,234 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// check panics if the tree isn't one.
+func (t *tree[V]) check(tb testing.TB) {
+	tb.Helper()
+	n, depth := 0, -1
+	var walk func(c child[V], level int, low, high string)
+	walk = func(c child[V], level int, low, high string) {
+		switch {
+		case c.leaf != nil:
+			if depth >= 0 && depth != level {
+				tb.Fatalf("leaves at levels %d and %d", depth, level)
+			}
+			depth = level
+			l := c.leaf
+			n += l.n
+			if l.n == 0 || l.n > fanout || !slices.IsSorted(l.keys[:l.n]) || l.keys[0] < low || high != "" && l.keys[l.n-1] >= high {
+				tb.Fatalf("leaf %q is not within %q and %q", l.keys[:l.n], low, high)
+			}
+			for i := l.n; i < fanout; i++ {
+				if l.keys[i] != "" || l.values[i] != nil {
+					tb.Fatalf("a leaf of %d holds %q at %d", l.n, l.keys[i], i)
+				}
+			}
+		case c.inner != nil:
+			in := c.inner
+			if in.n == 0 || in.n > fanout {
+				tb.Fatalf("an inner node of %d", in.n)
+			}
+			for i := range in.n {
+				from, to := low, high
+				if i > 0 {
+					from = in.keys[i]
+				}
+				if i+1 < in.n {
+					to = in.keys[i+1]
+				}
+				walk(in.children[i], level+1, from, to)
+			}
+		default:
+			if t.size != 0 {
+				tb.Fatal("a child is neither leaf nor inner node")
+			}
+		}
+	}
+	walk(t.root, 0, "", "")
+	if n != t.size {
+		tb.Fatalf("the tree of size %d holds %d", t.size, n)
+	}
+}
+
+// all returns what the tree holds from the key on.
+func (t *tree[V]) all(start string) (values []*V) {
+	for it := t.seek([]byte(start)); ; {
+		v := it.next()
+		if v == nil {
+			return values
+		}
+		values = append(values, v)
+	}
+}
+
+// TestTreeIsAMap: random writes, held against a map; and what an earlier write
+// has left stays as it was, whatever later ones do.
+func TestTreeIsAMap(t *testing.T) {
+	for seed := range uint64(40) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		span := []int{8, 100, 3000}[seed%3]
+		var now tree[string]
+		model := make(map[string]*string)
+		type old struct {
+			tree  tree[string]
+			model map[string]*string
+		}
+		var olds []old
+		same := func(got tree[string], want map[string]*string) {
+			t.Helper()
+			got.check(t)
+			keys := slices.Sorted(maps.Keys(want))
+			from := ""
+			if len(keys) > 0 && rnd.IntN(2) == 0 {
+				if from = keys[rnd.IntN(len(keys))]; rnd.IntN(2) == 0 {
+					from += "x" // between two
+				}
+			}
+			i, _ := slices.BinarySearch(keys, from)
+			var values []*string
+			for _, key := range keys[i:] {
+				values = append(values, want[key])
+			}
+			if all := got.all(from); !slices.Equal(all, values) {
+				t.Fatalf("seed %d: from %q on there are %d values, want %d", seed, from, len(all), len(values))
+			}
+			for key, value := range want {
+				if got.get([]byte(key)) != value {
+					t.Fatalf("seed %d: %q isn't found", seed, key)
+				}
+			}
+			if got.get([]byte("none")) != nil {
+				t.Fatalf("seed %d: what isn't there is found", seed)
+			}
+		}
+		for write := range 60 {
+			epoch := newEpoch()
+			grow := rnd.IntN(4) > write/20 // then shrink
+			for range rnd.IntN(200) {
+				key := fmt.Sprint("k", rnd.IntN(span))
+				if _, there := model[key]; !grow && rnd.IntN(4) > 0 || there && rnd.IntN(3) == 0 {
+					if now.remove(epoch, []byte(key)) != there {
+						t.Fatalf("seed %d: remove of %q", seed, key)
+					}
+					delete(model, key)
+					continue
+				}
+				model[key] = &key
+				now.set(epoch, []byte(key), &key)
+			}
+			if write%7 == 0 {
+				olds = append(olds, old{now, maps.Clone(model)})
+			}
+			if write%5 == 0 {
+				same(now, model)
+			}
+		}
+		for _, o := range olds {
+			same(o.tree, o.model)
+		}
+		epoch := newEpoch()
+		for key := range model {
+			now.remove(epoch, []byte(key))
+		}
+		same(now, nil)
+	}
+}
+
+// TestTreeInOrder: keys that come in order fill the leaves, and what leaves at
+// the front, as from a queue, leaves nothing behind.
+func TestTreeInOrder(t *testing.T) {
+	var now tree[int]
+	key := func(i int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
+	const n = 10_000
+	for i := range n {
+		now.set(newEpoch(), key(i), &i)
+	}
+	now.check(t)
+	leaves := func() (leaves int) {
+		var walk func(c child[int])
+		walk = func(c child[int]) {
+			if c.leaf != nil {
+				leaves++
+				return
+			}
+			for i := range c.inner.n {
+				walk(c.inner.children[i])
+			}
+		}
+		walk(now.root)
+		return leaves
+	}
+	if got := leaves(); got > n/fanout+1 {
+		t.Errorf("%d values are in %d leaves", n, got)
+	}
+	for i := range n - 20 {
+		now.remove(newEpoch(), key(i))
+	}
+	now.check(t)
+	if got := leaves(); got > 4 {
+		t.Errorf("the last 20 values are in %d leaves", got)
+	}
+}
+
+// FuzzTree does as the bytes say: two for a key, whose lowest bit says whether it
+// is set or removed; each eighth write is one of its own.
+func FuzzTree(f *testing.F) {
+	f.Add([]byte("some bytes that become keys"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var now, before tree[string]
+		model, was := make(map[string]*string), map[string]*string{}
+		epoch := newEpoch()
+		for i := 0; i+1 < len(b); i += 2 {
+			if i%16 == 0 {
+				epoch, before, was = newEpoch(), now, maps.Clone(model)
+			}
+			key := string(b[i : i+2])
+			if b[i+1]&1 == 0 {
+				model[key] = &key
+				now.set(epoch, []byte(key), &key)
+			} else {
+				now.remove(epoch, []byte(key))
+				delete(model, key)
+			}
+		}
+		for tr, want := range map[*tree[string]]map[string]*string{&now: model, &before: was} {
+			tr.check(t)
+			var values []*string
+			for _, key := range slices.Sorted(maps.Keys(want)) {
+				values = append(values, want[key])
+			}
+			if !slices.Equal(tr.all(""), values) {
+				t.Fatal("the tree holds something else than the map")
+			}
+		}
+	})
+}
+
+func BenchmarkTreeSet(b *testing.B) {
+	var t tree[int]
+	key := make([]byte, 17)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	set := func(epoch uint64, i int) {
+		binary.BigEndian.PutUint64(key, rnd.Uint64())
+		t.set(epoch, key, &i)
+	}
+	for i := range 100_000 {
+		set(1, i)
+	}
+	b.ReportAllocs()
+	var epoch uint64
+	for i := 0; b.Loop(); i++ {
+		if i%20 == 0 {
+			epoch = newEpoch()
+		}
+		set(epoch, i)
+	}
+}

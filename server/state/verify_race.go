@@ -1,0 +1,6 @@
+//go:build race
+
+package state
+
+// verifyPrepared has Prepare hold each row against its bytes.
+const verifyPrepared = true

@@ -1,0 +1,77 @@
+package state
+
+import (
+	"bytes"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// writer writes to the tables of a snapshot that nobody else has yet.
+type writer struct {
+	to       *Snapshot
+	epoch    uint64
+	old, new []byte // keys
+}
+
+func newWriter(to *Snapshot) *writer { return &writer{to: to, epoch: newEpoch()} }
+
+// put replaces the record old, nil if there is none, by the record r, nil to
+// delete, of the row of that ID.
+func (w *writer) put(table structs.Table, old, r *record) {
+	code := tableCodes[table]
+	for i, key := range schema[code] {
+		if key != nil {
+			w.index(&w.to.rows[code][i], key, old, r)
+		}
+	}
+}
+
+// index moves a row in one index from the keys that it had to those that it has.
+func (w *writer) index(t *tree[record], key keyOf, old, r *record) {
+	at := func(b []byte, r *record, n int) []byte {
+		if r == nil {
+			return nil
+		}
+		return key(b[:0], r.row, n)
+	}
+	first := at(w.new, r, 0)
+	if first != nil {
+		w.new = first
+	}
+	for n := 0; ; n++ {
+		was := at(w.old, old, n)
+		if was == nil {
+			break
+		}
+		w.old = was
+		if n > 0 || !bytes.Equal(was, first) {
+			t.remove(w.epoch, was)
+		}
+	}
+	if first == nil {
+		return
+	}
+	t.set(w.epoch, first, r)
+	for n := 1; ; n++ {
+		next := at(w.new, r, n)
+		if next == nil {
+			return
+		}
+		w.new = next
+		t.set(w.epoch, next, r)
+	}
+}
+
+// list notes when a list last changed.
+func (w *writer) list(l *listRecord) {
+	w.to.lists.set(w.epoch, listKey(l.table, l.projectID), l)
+}
+
+// usage notes the usage of a host.
+func (w *writer) usage(hostID string, u *Usage) {
+	if u.Containers > 0 {
+		w.to.usages.set(w.epoch, idKey(hostID), u)
+	} else {
+		w.to.usages.remove(w.epoch, idKey(hostID))
+	}
+}

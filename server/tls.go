@@ -1,0 +1,111 @@
+package server
+
+import (
+	"crypto/tls"
+	"net"
+	"time"
+
+	"github.com/stackforge/magnum/server/raftlog"
+	"github.com/stackforge/magnum/structs"
+	"github.com/stackforge/magnum/tlsconf"
+)
+
+// The kinds of Config.Auth.
+const (
+	authNone  = "none"
+	authToken = "token"
+)
+
+// validateAccess checks who may reach the server, and how. Off loopback both
+// TLS and authentication are needed, unless the operator says that the network
+// is safe.
+func (c Config) validateAccess(bind net.IP) error {
+	if c.Auth != authNone && c.Auth != authToken {
+		return structs.Errorf(structs.CodeInvalid, "-auth %.64q is neither none nor token", c.Auth)
+	}
+	if err := c.tlsFiles().Check(true); err != nil {
+		return err
+	}
+	if bind.IsLoopback() || c.Insecure {
+		return nil
+	}
+	if c.Auth == authNone {
+		return structs.Errorf(structs.CodeInvalid, "-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token, bind to 127.0.0.1, or say -insecure", c.Bind)
+	}
+	if !c.tlsFiles().Any() {
+		return structs.Errorf(structs.CodeInvalid, "-bind %s without TLS lets anyone on the way read tokens and secrets: give -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes such files), bind to 127.0.0.1, or say -insecure", c.Bind)
+	}
+	return nil
+}
+
+func (c Config) tlsFiles() tlsconf.Files {
+	return tlsconf.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey}
+}
+
+// openTLS reads the files of TLS, if there are any.
+func (s *Server) openTLS() (err error) {
+	if !s.tlsFiles().Any() {
+		return nil
+	}
+	if s.tls, err = tlsconf.Load(s.tlsFiles()); err == nil {
+		s.logExpiry()
+	}
+	return err
+}
+
+// secure lets the listener speak TLS, if the server has any.
+func (s *Server) secure(l net.Listener) net.Listener {
+	if s.tls == nil {
+		return l
+	}
+	return tls.NewListener(l, s.tls.HTTPServer())
+}
+
+// secureRaft is the TLS between servers; nil for none.
+func (s *Server) secureRaft() *raftlog.Secure {
+	if s.tls == nil {
+		return nil
+	}
+	return &raftlog.Secure{Server: s.tls.ServerTLS, Client: s.tls.ClientTLS}
+}
+
+// peerTLS is the TLS of calls to other servers' REST API; nil for none.
+func (s *Server) peerTLS() func() *tls.Config {
+	if s.tls == nil {
+		return nil
+	}
+	return func() *tls.Config { return s.tls.ClientTLS("") }
+}
+
+// scheme is that of the server's URLs.
+func (s *Server) scheme() string {
+	if s.tls == nil {
+		return "http://"
+	}
+	return "https://"
+}
+
+// Reload reads the files of TLS again, for connections that begin from now on.
+// What can't be read is logged, and everything stays as it was.
+func (s *Server) Reload() {
+	if s.tls == nil {
+		s.log.Info("nothing to read again: there are no certificates")
+		return
+	}
+	if err := s.tls.Reload(); err != nil {
+		s.log.Error("certificates can't be read again and stay what they were", "error", err)
+		return
+	}
+	s.log.Info("certificates were read again")
+	s.logExpiry()
+}
+
+// expiryWarning is how long before its certificate ends a server says so.
+const expiryWarning = 14 * 24 * time.Hour
+
+func (s *Server) logExpiry() {
+	at := s.tls.ExpiresAt()
+	if left := time.Until(at); left < expiryWarning {
+		s.log.Warn("the certificate ends soon: make another, and send SIGHUP", "file", s.TLSCert, "expires_at", at, "left", left.Round(time.Minute))
+	}
+}

@@ -1,0 +1,89 @@
+package structs
+
+// Image is an image on a host, as its agent sees it.
+type Image struct {
+	ID        string   `json:"id"`         // sha256:...
+	Names     []string `json:"names"`      // name:tag, or name@digest if it has no tag; none of one that lost its name to another
+	Size      int64    `json:"size"`       // bytes, with the layers that it shares with others
+	InUse     bool     `json:"in_use"`     // a container of the host is made of it, whether it runs or not
+	CreatedAt Time     `json:"created_at"` // when it was built
+	PulledAt  Time     `json:"pulled_at"`  // when it came to the host or was last tagged there, as far as is known since the agent's start; else null
+	UsedAt    Time     `json:"used_at"`    // when a container of magnum was last made of it; null if none is known
+}
+
+// ImageChange is what a load or a prune has done to a host's images.
+type ImageChange struct {
+	Images []string `json:"images"` // names, or an ID where there is no name
+	Size   int64    `json:"size"`   // bytes of the images that are gone; layers that others share with them are still there
+}
+
+// ImageBody is an image on a host as the API shows it.
+type ImageBody struct {
+	Image
+	OnHost
+}
+
+// OnHost says where something is.
+type OnHost struct {
+	Host     string  `json:"host"` // its name
+	HostUUID string  `json:"host_uuid"`
+	BayUUID  *string `json:"bay_uuid"` // null for a host that no bay has claimed
+}
+
+// ImagesBody answers GET /v1/images. Hosts that could not be asked don't spoil
+// it: they are in Errors.
+type ImagesBody struct {
+	Images []ImageBody `json:"images"` // by host, then name
+	Errors []HostError `json:"errors"`
+}
+
+// HostError says why a host is missing in a list.
+type HostError struct {
+	Host     string `json:"host"`
+	HostUUID string `json:"host_uuid"`
+	Code     Code   `json:"code"`
+	Message  string `json:"message"`
+}
+
+// ImagePullRequest is the body of POST /v1/images. Bay and BayUUID are two
+// spellings of one field.
+type ImagePullRequest struct {
+	Image    string    `json:"image"`
+	BayUUID  string    `json:"bay_uuid"` // UUID or name; "" means the only one that the project can use
+	Bay      string    `json:"bay"`
+	Host     string    `json:"host"` // UUID or name, instead of a bay; operators only
+	Registry *Registry `json:"registry"`
+}
+
+// Check holds the request against its limits. Errors are CodeInvalid.
+func (r *ImagePullRequest) Check() error {
+	if err := CheckImage(r.Image); err != nil {
+		return err
+	}
+	return r.Registry.check()
+}
+
+// The results of a HostResult.
+const (
+	ResultProgress = "progress" // it is under way; only in streams
+	ResultSuccess  = "success"
+	ResultError    = "error"
+)
+
+// HostResult is what became of a pull, load or prune on one host, or in a
+// stream how far it is.
+type HostResult struct {
+	Host     string   `json:"host"`
+	HostUUID string   `json:"host_uuid"`
+	Result   string   `json:"result"`  // one of the Result constants
+	Code     Code     `json:"code"`    // of an error, else ""
+	Message  *string  `json:"message"` // what went wrong, or how far it is
+	Images   []string `json:"images"`  // names of those that were pulled, loaded or removed
+	Size     int64    `json:"size"`    // bytes of the images that a prune has removed
+}
+
+// HostResultsBody answers what is done on several hosts. An answer without an
+// error means that at least one could do it.
+type HostResultsBody struct {
+	Results []HostResult `json:"results"` // by host
+}

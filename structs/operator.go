@@ -1,0 +1,87 @@
+package structs
+
+// This file holds what operators are told of the servers, below /v1/operator.
+
+// MembersBody answers GET /v1/operator/members.
+type MembersBody struct {
+	Members []MemberBody `json:"members"`
+}
+
+// MemberBody is a server, or the agent of a host, as the gossip of the server
+// that answers has it. A host need not have registered to be seen.
+type MemberBody struct {
+	UUID       string  `json:"uuid"` // server id or host id
+	Name       string  `json:"name"`
+	Role       string  `json:"role"`        // server or agent
+	Status     string  `json:"status"`      // alive, dead or left
+	Since      Time    `json:"since"`       // when it got into Status, by the clock of the server that answers
+	GossipAddr string  `json:"gossip_addr"` // host:port
+	HTTPAddr   *string `json:"http_addr"`   // URL of the REST API; servers only
+	RaftAddr   *string `json:"raft_addr"`   // host:port; servers only
+	ClusterID  *string `json:"cluster_id"`  // of a server that belongs to one
+	Leader     bool    `json:"leader"`
+	Voter      bool    `json:"voter"`      // it is in the log's configuration, and votes
+	Registered bool    `json:"registered"` // a server is in the log's configuration, an agent's host in the state
+	Schema     int     `json:"schema"`     // newest schema of log entries that a server understands; 0 for agents
+	Version    string  `json:"version"`    // of the build
+}
+
+// The roles of members.
+const (
+	RoleServer = "server"
+	RoleAgent  = "agent"
+)
+
+// RaftPeersBody answers GET /v1/operator/raft/peers.
+type RaftPeersBody struct {
+	Peers []RaftPeerBody `json:"peers"`
+}
+
+// RaftPeerBody is a server in the log's configuration.
+type RaftPeerBody struct {
+	UUID      string  `json:"uuid"`
+	Name      *string `json:"name"` // null if gossip has forgotten it
+	RaftAddr  string  `json:"raft_addr"`
+	State     string  `json:"state"` // leader or follower; unreachable if it did not answer
+	Voter     bool    `json:"voter"`
+	LastIndex *uint64 `json:"last_index"` // of its log; null if it did not answer
+	Behind    *uint64 `json:"behind"`     // entries that the leader has and it has not; null if either did not answer
+}
+
+// The states of peers.
+const (
+	PeerLeader      = "leader"
+	PeerFollower    = "follower"
+	PeerUnreachable = "unreachable"
+)
+
+// Snapshot is what a snapshot file says of itself.
+type Snapshot struct {
+	Index       uint64        `json:"index"`      // of the state in it
+	Term        uint64        `json:"term"`       // in which it was saved; 0 if it is a server's own snapshot
+	ClusterID   string        `json:"cluster_id"` // of the state; "" if its cluster was never initialised
+	Incarnation uint64        `json:"incarnation"`
+	Schema      int           `json:"schema"` // of its rows
+	Hash        string        `json:"hash"`   // of the state, as operators see it for the same index
+	Size        int64         `json:"size"`   // bytes
+	SavedAt     Time          `json:"saved_at"`
+	SavedBy     string        `json:"saved_by"` // name of the server
+	Version     string        `json:"version"`  // of its build
+	Rows        map[Table]int `json:"rows"`
+	AdminTokens int           `json:"admin_tokens"` // local tokens of operators
+}
+
+// RestoredBody answers PUT /v1/operator/snapshot.
+type RestoredBody struct {
+	Index       uint64 `json:"index"`       // of the state now: above all before, on any server
+	ClusterID   string `json:"cluster_id"`  // that agents know it by now
+	Incarnation uint64 `json:"incarnation"` // higher than before: agents follow when they are told to
+}
+
+// SnapshotHead is what a server writes before the state that it saves.
+type SnapshotHead struct {
+	Term    uint64 `json:"term"`
+	SavedAt Time   `json:"saved_at"`
+	SavedBy string `json:"saved_by"`
+	Version string `json:"version"`
+}

@@ -1,0 +1,61 @@
+package structs
+
+import "time"
+
+// This file holds what servers say to each other over HTTP, below /v1/peer.
+
+// PeerIndex answers POST /v1/peer/read-index: all that was committed before the
+// question is in the state of this index.
+type PeerIndex struct {
+	Index uint64 `json:"index"`
+}
+
+// PeerHeard is the body of POST /v1/peer/heard: once a second, and at once when
+// a host is back, a follower tells the leader which hosts it has heard of.
+type PeerHeard struct {
+	Hosts map[string]uint64 `json:"hosts"` // by host: the largest "sent" of its polls since the last time
+}
+
+// PeerAcknowledged answers PeerHeard, once the leader has made sure that it
+// still led after it was told.
+type PeerAcknowledged struct {
+	Hosts map[string]uint64 `json:"hosts"` // by host: the largest "sent" that is acknowledged
+}
+
+// PeerSilent is the body of POST /v1/peer/silent, by which the leader asks
+// whether another server has heard of hosts, and its answer: those of them that
+// it has not.
+type PeerSilent struct {
+	Hosts []string `json:"hosts"`
+}
+
+// PeerOffer is the body of POST /v1/peer/offers: a session that waits for a host
+// at the server with the user.
+type PeerOffer struct {
+	HostID string       `json:"host_id"`
+	Offer  SessionOffer `json:"offer"`
+}
+
+// PeerProgress answers GET /v1/peer/progress: how far a server has come with the
+// log.
+type PeerProgress struct {
+	Contact   time.Duration `json:"contact"` // since it last heard of the leader; 0 on the leader, negative if never
+	LastTerm  uint64        `json:"last_term"`
+	LastIndex uint64        `json:"last_index"`
+	Short     bool          `json:"short"` // its disk is nearly full: it takes no writes
+}
+
+// PeerGrant is the body of POST /v1/peer/grant: a server asks whether another
+// one will be of the new cluster that it is about to make. A server grants one
+// cluster at a time.
+type PeerGrant struct {
+	ClusterID string      `json:"cluster_id"`
+	Voters    []PeerVoter `json:"voters"`
+	Abandoned bool        `json:"abandoned"` // the asker has given the cluster up for good: the grant is free again
+}
+
+// PeerVoter is a server of a cluster that is being made.
+type PeerVoter struct {
+	ID       string `json:"id"`
+	RaftAddr string `json:"raft_addr"`
+}

@@ -1,0 +1,86 @@
+package structs
+
+import (
+	"crypto/subtle"
+	"strings"
+	"time"
+)
+
+// Token is a local token: a secret that the cluster gave out, and on whose
+// behalf its holder acts. Written by the conductor for operators; nothing in
+// it ever changes. The row itself belongs to the operator: Meta.ProjectID is
+// "", and Meta.UserID is who had it made.
+type Token struct {
+	Meta
+	Name      string    // for people; not unique
+	Hash      string    // HashSecret of the secret, which is kept nowhere
+	Project   string    // project that the holder acts in; "" for a join token
+	User      string    // user that the holder acts as; "" for a join token
+	Role      Role      // what the holder may do there; "" for a join token
+	ExpiresAt time.Time // UTC, whole seconds; zero means never. A server that is asked holds its own clock against it: nothing is decided by it
+	Join      bool      // agents register with it, and nothing else can be done with it
+}
+
+// Table says which table the row belongs to.
+func (*Token) Table() Table { return TableTokens }
+
+// Expired reports whether the token's time is over.
+func (t *Token) Expired(now time.Time) bool { return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt) }
+
+// OpenedBy reports whether the secret with the hash is the token's. It takes
+// equally long whatever the hash is.
+func (t *Token) OpenedBy(hash string) bool {
+	return t.Hash != "" && subtle.ConstantTimeCompare([]byte(hash), []byte(t.Hash)) == 1
+}
+
+// tokenPrefix begins all local tokens, so that scanners of leaked secrets find
+// them.
+const tokenPrefix = "mgt_"
+
+// FormatToken is a local token as its holder has it.
+func FormatToken(id, secret string) string { return tokenPrefix + id + "_" + secret }
+
+// ParseToken takes a token apart. ok is false if it is no local token.
+func ParseToken(text string) (id, secret string, ok bool) {
+	rest, ours := strings.CutPrefix(text, tokenPrefix)
+	id, secret, parted := strings.Cut(rest, "_")
+	if !ours || !parted || !IsID(id) || secret == "" || len(secret) > MaxName {
+		return "", "", false
+	}
+	return id, secret, true
+}
+
+// MaxTokenDays is the longest time after which a token may expire.
+const MaxTokenDays = 3650
+
+// TokenRequest is the body of POST /v1/tokens. Absent and null mean the same.
+type TokenRequest struct {
+	Name      *string `json:"name,omitempty"`       // default: a generated, readable one
+	ProjectID string  `json:"project_id,omitempty"` // default: the caller's
+	UserID    string  `json:"user_id,omitempty"`    // default: the token's name
+	Role      Role    `json:"role,omitempty"`       // default: member
+	ExpiresIn *Int    `json:"expires_in,omitempty"` // seconds; default 0: never
+	Join      Bool    `json:"join,omitempty"`       // for agents; then without project_id, user_id and role
+}
+
+// TokenBody is a token as the API shows it: never its secret, nor the hash.
+type TokenBody struct {
+	UUID      string  `json:"uuid"`
+	Name      string  `json:"name"`
+	ProjectID *string `json:"project_id"`
+	UserID    *string `json:"user_id"`
+	Role      *Role   `json:"role"`
+	Join      bool    `json:"join"`
+	ExpiresAt Time    `json:"expires_at"` // null: never
+	Expired   bool    `json:"expired"`
+	CreatedAt Time    `json:"created_at"`
+	CreatedBy *string `json:"created_by"` // user who had it made
+	Links     []Link  `json:"links"`
+}
+
+// TokenSecretBody is a token that has just been made, with its secret: the one
+// time that it is shown.
+type TokenSecretBody struct {
+	TokenBody
+	Token string `json:"token"`
+}

@@ -1,0 +1,23 @@
+package structs
+
+// Volume is a named volume of a project on a host, as its agent sees it.
+type Volume struct {
+	Name      string   `json:"name"`       // as the project knows it
+	ProjectID string   `json:"project_id"` // whose it is
+	CreatedAt Time     `json:"created_at"`
+	UsedBy    []string `json:"used_by"` // names of the containers that mount it, whether they run or not
+}
+
+// VolumeBody is a volume on a host as the API shows it. Volumes of one name on
+// several hosts are several volumes.
+type VolumeBody struct {
+	Volume
+	OnHost
+}
+
+// VolumesBody answers GET /v1/volumes. Hosts that could not be asked don't
+// spoil it: they are in Errors.
+type VolumesBody struct {
+	Volumes []VolumeBody `json:"volumes"` // by host, then name
+	Errors  []HostError  `json:"errors"`
+}
