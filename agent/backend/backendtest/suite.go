@@ -345,6 +345,7 @@ func testEvents(x *bench) {
 		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
 	}()
 	<-ready
+	x.load()
 	c := x.create(Sleeper())
 	want := func(kind backend.EventKind, doing string, ok func() bool) {
 		x.Helper()
@@ -352,7 +353,8 @@ func testEvents(x *bench) {
 			select {
 			case e := <-events:
 				if e.Kind == backend.EventImage {
-					// Images belong to the engine: another test may load one.
+					// Images belong to the engine: such an event is in every
+					// owner's stream.
 					continue
 				}
 				if e.Entry != c.Entry {
