@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -115,7 +116,7 @@ func (d *dataDir) readOrMake(name string, mint func() string) (string, error) {
 		return text, nil
 	}
 	text := mint()
-	if err := writeFile(d.file(name), []byte(text+"\n")); err != nil {
+	if err := atomicfile.Replace(d.file(name), []byte(text+"\n")); err != nil {
 		return "", fmt.Errorf("data dir: %w", err)
 	}
 	return text, nil

@@ -9,11 +9,11 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/atomicfile"
 )
 
 // line is one line of the journal. One field is set.
@@ -157,7 +157,7 @@ func (j *journal) compactLocked() error {
 	for _, r := range j.records {
 		buf = append(buf, encodeLine(line{Record: &r})...)
 	}
-	if err := writeFile(j.path, buf); err != nil {
+	if err := atomicfile.ReplaceSoon(j.path, buf); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0)
@@ -229,14 +229,4 @@ func (j *journal) close() error {
 		return nil
 	}
 	return f.Close()
-}
-
-// writeFile replaces a file in one step: readers, and whoever comes after a
-// kill -9, see the old or the new one. Only the owner can read it.
-func writeFile(path string, b []byte) error {
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }

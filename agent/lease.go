@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/atomicfile"
 )
 
 // sentShift leaves room for 34 years of milliseconds below a registration's
@@ -133,7 +134,7 @@ func (f *leaseFile) write(left, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(f.path, b)
+	return atomicfile.ReplaceSoon(f.path, b)
 }
 
 // sinceBoot is the time since the machine was started.

@@ -3,13 +3,13 @@ package command
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/server"
 	"github.com/stackforge/magnum/structs"
 )
@@ -81,11 +81,7 @@ func saveSnapshot(ctx context.Context, client *api.Client, path string, stale bo
 	if err := os.Rename(f.Name(), path); err != nil {
 		return info, err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return info, err
-	}
-	return info, errors.Join(dir.Sync(), dir.Close())
+	return info, atomicfile.SyncDir(filepath.Dir(path))
 }
 
 func snapshotInspectCommand() *command {

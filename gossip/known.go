@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -109,7 +109,7 @@ func (g *Gossip) keepKnown(ctx context.Context) {
 	for {
 		changed := g.Changed()
 		if content := g.formatKnown(); content != written {
-			if err := writeFile(g.KnownFile, content); err == nil {
+			if err := atomicfile.ReplaceSoon(g.KnownFile, []byte(content)); err == nil {
 				written = content
 			} else if g.said.first("known") {
 				g.log.Warn("known servers can't be kept", "path", g.KnownFile, "error", err)
@@ -127,22 +127,4 @@ func (g *Gossip) keepKnown(ctx context.Context) {
 		}
 		timer.Stop()
 	}
-}
-
-// writeFile writes the file as a whole, or not at all. It isn't synced: a file
-// that is lost costs a -join.
-func writeFile(path, content string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // if it wasn't renamed
-	_, err = f.WriteString(content)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -143,13 +143,17 @@ func (s *Server) askHosts(hostID string, offer structs.SessionOffer) {
 const heardTick = time.Second
 
 // relayHeard tells the leader, while this server isn't it, which hosts have
-// polled here. What couldn't be told is told the next time.
+// polled here. What couldn't be told is told the next time, and at once to
+// another leader.
 func (s *Server) relayHeard(ctx context.Context) error {
 	tick := time.NewTicker(min(heardTick, s.HostLostAfter/10))
 	defer tick.Stop()
 	untold := make(map[string]uint64)
 	for {
-		var missed <-chan struct{} // the leader itself looks at once
+		var missed, changed <-chan struct{} // of missed the leader itself takes care
+		if len(untold) > 0 {
+			changed = s.raft.Changed()
+		}
 		if leader, _ := s.raft.Leader(); leader != s.id {
 			missed = s.dispatch.Missed()
 		}
@@ -158,13 +162,16 @@ func (s *Server) relayHeard(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-missed:
+		case <-changed:
 		}
 		for id, sent := range s.dispatch.Heard() {
 			untold[id] = max(untold[id], sent)
 		}
 		leader, _ := s.raft.Leader()
-		if len(untold) == 0 || leader == "" || leader == s.id {
-			clear(untold)
+		if leader == s.id {
+			clear(untold) // it has heard of them itself
+		}
+		if len(untold) == 0 || leader == "" {
 			continue
 		}
 		call, cancel := peer.WhileLeads(ctx, s.raft, leader)

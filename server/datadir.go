@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -63,32 +64,8 @@ func (d *dataDir) keep(name string, mint func() string) (string, error) {
 		return "", err
 	}
 	minted := mint()
-	if err := writeFile(path, minted+"\n"); err != nil {
+	if err := atomicfile.Replace(path, []byte(minted+"\n")); err != nil {
 		return "", err
 	}
 	return minted, nil
-}
-
-// writeFile writes a small file as a whole, or not at all.
-func writeFile(path, content string) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.WriteString(content); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

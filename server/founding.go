@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/gossip"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
@@ -91,7 +92,7 @@ func (f *founding) save(next foundingState) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(f.dir.path, fileFounding), string(b)); err != nil {
+	if err := atomicfile.Replace(filepath.Join(f.dir.path, fileFounding), b); err != nil {
 		return err
 	}
 	f.state = next
@@ -109,7 +110,7 @@ func (f *founding) keep(clusterID string) error {
 	if g := f.state.Given; g != nil && g.ClusterID != clusterID {
 		return structs.Errorf(structs.CodeConflict, "this server has given its part to cluster %s, which is being made, not to %s", g.ClusterID, clusterID)
 	}
-	if err := writeFile(filepath.Join(f.dir.path, fileClusterID), clusterID+"\n"); err != nil {
+	if err := atomicfile.Replace(filepath.Join(f.dir.path, fileClusterID), []byte(clusterID+"\n")); err != nil {
 		return err
 	}
 	f.clusterID = clusterID

@@ -29,13 +29,12 @@ func (s *Server) peerSecret() string {
 func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.raft.ReadIndex(ctx) }
 
 // Heard takes what a follower has heard of hosts, and returns which polls are
-// acknowledged so far. CodeNoLeader.
-func (m member) Heard(_ context.Context, hosts map[string]uint64) (map[string]uint64, error) {
+// acknowledged. CodeNoLeader.
+func (m member) Heard(ctx context.Context, hosts map[string]uint64) (map[string]uint64, error) {
 	if !m.raft.IsLeader() {
 		return nil, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	m.dispatch.Hear(hosts)
-	return m.dispatch.Acknowledgements(), nil
+	return m.dispatch.HearFrom(ctx, hosts), nil
 }
 
 // Silent returns which of the hosts this server has not heard of either.

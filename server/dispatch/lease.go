@@ -49,11 +49,13 @@ type leases struct {
 	heard        map[string]uint64 // heard of here since Heard was last called; 0 for hosts without leases
 	acknowledged map[string]uint64 // largest that a leader has acknowledged
 	marking      map[string]bool   // hosts that are about to be marked suspect or lost
+	round        chan struct{}     // closed when acknowledged has grown
 }
 
 func newLeases() leases {
 	return leases{
 		sent: make(map[string]uint64), heard: make(map[string]uint64), acknowledged: make(map[string]uint64), marking: make(map[string]bool),
+		round: make(chan struct{}),
 	}
 }
 
@@ -107,12 +109,37 @@ func (d *Dispatch) Acknowledged(hostID string) uint64 {
 	return d.leases.acknowledged[hostID]
 }
 
-// Acknowledgements returns all of them: what a leader answers to a follower's
-// Heard.
-func (d *Dispatch) Acknowledgements() map[string]uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return maps.Clone(d.leases.acknowledged)
+// hearLimit is how long a follower waits for the acknowledgement of what it has
+// heard, at most: less than its call may take.
+const hearLimit = time.Second
+
+// HearFrom notes, on the leader, what a follower has heard, and returns all
+// polls that are acknowledged: these, too, if that can be done within hearLimit.
+// The follower's parked polls then end with their own acknowledgement, and a
+// lease is renewed while most of it is still to come.
+func (d *Dispatch) HearFrom(ctx context.Context, heard map[string]uint64) map[string]uint64 {
+	d.Hear(heard)
+	limit := time.NewTimer(min(hearLimit, d.HostLostAfter/10))
+	defer limit.Stop()
+	for {
+		d.mu.Lock()
+		wait, round := false, d.leases.round
+		for id, sent := range heard {
+			wait = wait || sent > d.leases.acknowledged[id] && !d.leases.marking[id]
+		}
+		all := maps.Clone(d.leases.acknowledged)
+		d.mu.Unlock()
+		if !wait {
+			return all
+		}
+		select {
+		case <-round:
+		case <-limit.C:
+			return all
+		case <-ctx.Done():
+			return all
+		}
+	}
 }
 
 // Acknowledge notes what a leader has acknowledged.
@@ -122,6 +149,8 @@ func (d *Dispatch) Acknowledge(acknowledged map[string]uint64) {
 	for id, sent := range acknowledged {
 		d.leases.acknowledged[id] = max(d.leases.acknowledged[id], sent)
 	}
+	close(d.leases.round)
+	d.leases.round = make(chan struct{})
 }
 
 // acknowledgePause is the least time between two rounds of acknowledging.

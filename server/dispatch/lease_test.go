@@ -68,15 +68,40 @@ func TestFollowersCarryAcknowledgements(t *testing.T) {
 		if again := follower.Heard(); len(again) != 0 {
 			t.Errorf("heard again %v", again)
 		}
-		leader.Hear(heard)
-		time.Sleep(time.Second)
-		follower.Acknowledge(leader.Acknowledgements())
+		told := time.Now()
+		follower.Acknowledge(leader.HearFrom(context.Background(), heard))
+		if took := time.Since(told); took > acknowledgePause {
+			t.Errorf("the follower had to wait %v for the acknowledgement", took)
+		}
 		follower.Acknowledge(map[string]uint64{host: 3}) // come late
 		if got := follower.Acknowledged(host); got != 5 {
 			t.Errorf("acknowledged %d, not 5", got)
 		}
 		leader.pass(9*time.Second, plain)
 		leader.is(t, structs.HostSuspect, host)
+	})
+}
+
+// A follower is not held for what can't be acknowledged now.
+func TestAFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t) // nothing acknowledges
+		host := d.host(t)
+		for what, limit := range map[string]time.Duration{"no majority": hearLimit, "a call that ends": 100 * time.Millisecond, "a mark": 0} {
+			ctx, cancel := context.WithCancel(context.Background())
+			switch what {
+			case "a call that ends":
+				time.AfterFunc(limit, cancel)
+			case "a mark":
+				d.leases.marking[host] = true
+			}
+			began := time.Now()
+			if got := d.HearFrom(ctx, map[string]uint64{host: 9}); len(got) != 0 || time.Since(began) != limit {
+				t.Errorf("%s: %v acknowledged after %v", what, got, time.Since(began))
+			}
+			cancel()
+			delete(d.leases.marking, host)
+		}
 	})
 }
 

@@ -9,9 +9,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/stackforge/magnum/atomicfile"
 )
 
 // errNoValue is what the library knows by its text.
@@ -77,7 +78,7 @@ func (s *Stable) Set(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(s.path, append(b, '\n')); err != nil {
+	if err := atomicfile.Replace(s.path, append(b, '\n')); err != nil {
 		return err
 	}
 	s.values = values
@@ -109,31 +110,4 @@ func (s *Stable) GetUint64(key []byte) (uint64, error) {
 		return 0, fmt.Errorf("%s: the value %s is no number", s.path, key)
 	}
 	return binary.BigEndian.Uint64(b), nil
-}
-
-// replaceFile writes a file as a whole, or not at all.
-func replaceFile(path string, content []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

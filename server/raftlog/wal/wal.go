@@ -32,6 +32,8 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/atomicfile"
 )
 
 const (
@@ -75,7 +77,7 @@ func Open(dir string, visit func(*raft.Log) error) (*Log, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil { // it may be new
+	if err := atomicfile.SyncDir(filepath.Dir(dir)); err != nil { // it may be new
 		return nil, err
 	}
 	l := &Log{
@@ -286,7 +288,7 @@ func (l *Log) grow(index uint64) (*segment, error) {
 		err = l.sync(f)
 	}
 	if err == nil {
-		err = syncDir(l.dir)
+		err = atomicfile.SyncDir(l.dir)
 	}
 	if err != nil {
 		l.scrap = append(l.scrap, path)
@@ -396,7 +398,7 @@ func (l *Log) remove(gone []*segment) error {
 			return errors.Join(append(errs, err)...)
 		}
 	}
-	return errors.Join(append(errs, syncDir(l.dir))...)
+	return errors.Join(append(errs, atomicfile.SyncDir(l.dir))...)
 }
 
 // Close closes the files. The log can't be used any more.
