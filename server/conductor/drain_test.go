@@ -85,9 +85,7 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 		"volume": always(func(s *structs.ContainerSpec) {
 			s.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "v", Target: "/v"}}
 		}),
-		"exclusive": always(func(s *structs.ContainerSpec) { s.Exclusive = structs.ExclusiveYes }),
-		"lease":     always(func(s *structs.ContainerSpec) { s.Exclusive = structs.ExclusiveLease }),
-		"no room":   always(func(s *structs.ContainerSpec) { s.Constraints = map[string]string{"only": "here"} }),
+		"no room": always(func(s *structs.ContainerSpec) { s.Constraints = map[string]string{"only": "here"} }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
@@ -127,6 +125,51 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 				t.Errorf("%+v", host)
 			}
 		})
+	}
+}
+
+// An exclusive container is placed anew once its host has said that it stopped,
+// whether the host goes on or is lost then, and not before.
+func TestAnExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
+	for _, kind := range []structs.Exclusive{structs.ExclusiveYes, structs.ExclusiveLease} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lost %v", kind, lost), func(t *testing.T) {
+				h := newHarness(t)
+				h.host("a", map[string]string{"only": "here"})
+				h.bay(alice, "bay", 2)
+				c := h.running(always(func(s *structs.ContainerSpec) {
+					s.Exclusive, s.Constraints = kind, map[string]string{"only": "here"}
+				}))
+				h.drain(c.HostID, false)
+				stays := func(when string) {
+					t.Helper()
+					if now := h.container(c.ID); now.HostID != c.HostID || now.Epoch != 1 || now.Desired != structs.DesiredRunning {
+						t.Fatalf("%s: %+v", when, now)
+					}
+				}
+				stays("it runs")
+				h.drain(c.HostID, true)
+				if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 {
+					t.Fatalf("told %+v", got)
+				}
+				stays("it is to stop")
+				h.report(c.ID, stopped)
+				if lost {
+					h.mark(structs.HostLost, c.HostID)
+				}
+				h.settle()
+				stays("there is no room")
+				b := h.host("b", map[string]string{"only": "here"})
+				h.settle()
+				now := h.container(c.ID)
+				if now.HostID != b || now.Epoch != 2 || now.DrainStop || len(now.Priors) != 1 || now.Priors[0].Keep {
+					t.Fatalf("not placed anew: %+v, %q", now, now.StatusReason())
+				}
+				if got, _ := h.told(b, c.ID); got.Desired != structs.DesiredRunning {
+					t.Errorf("told %+v", got)
+				}
+			})
+		}
 	}
 }
 

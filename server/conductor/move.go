@@ -135,10 +135,14 @@ func (t *tx) lost(was *structs.Container, h *structs.Host, bay *structs.Bay, ref
 		refused[shape] = why
 		reason += "; it " + why
 	}
-	if c.Observed.Status == structs.ContainerUnknown && c.Observed.Reason == reason {
+	status := structs.ContainerUnknown
+	if c.DrainStop && !c.LeftOn(h.ID) {
+		status = c.Observed.Status // the host's last word: it moves on that once there is room
+	}
+	if c.Observed.Status == status && c.Observed.Reason == reason {
 		return
 	}
-	c.Observed.Status, c.Observed.Reason = structs.ContainerUnknown, reason
+	c.Observed.Status, c.Observed.Reason = status, reason
 	t.put(&c)
 }
 
@@ -152,6 +156,8 @@ func (t *tx) bound(c *structs.Container, h *structs.Host) string {
 	switch {
 	case why != "" || c.Spec.Exclusive == structs.ExclusiveNo:
 		return why
+	case !c.LeftOn(h.ID):
+		return "" // the host has said that it stopped it, and starts it on no older word
 	case h.State == structs.HostLost && c.Spec.Exclusive == structs.ExclusiveLease:
 		return "" // its host has stopped it by now: see server/dispatch/lease.go
 	case h.State == structs.HostLost && h.Fenced:
@@ -159,7 +165,7 @@ func (t *tx) bound(c *structs.Container, h *structs.Host) string {
 	case h.State == structs.HostLost:
 		return fmt.Sprintf("it is exclusive and may still run there: it goes on when the host is back, or elsewhere if the host is off and an operator says so: magnum host-fence %s", h.Name)
 	}
-	return "it is exclusive"
+	return "it is exclusive: it moves once it has stopped"
 }
 
 // shapeOf returns what decides where a container fits.
