@@ -13,6 +13,7 @@ import (
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/structs"
 )
 
 // sentShift leaves room for 34 years of milliseconds below a registration's
@@ -26,6 +27,10 @@ const proofPause = 500 * time.Millisecond
 
 // eagerWait is how long a poll waits while the host has no lease and wants one.
 const eagerWait = 250 * time.Millisecond
+
+// graceShare of a lease is what a process has to end by itself once the lease is
+// over: a third of what the servers wait beyond it, which is 3/7.
+const graceShare = 7
 
 // errNudged ends a poll because another one is to be sent at once.
 var errNudged = errors.New("another poll is to be sent")
@@ -57,15 +62,12 @@ func (l *link) ask(req *api.WorkRequest, registration uint64) stance {
 
 // extend takes an acknowledgement: the lease lasts from when the acknowledged
 // poll was sent. What is no poll of this registration counts for nothing.
-func (l *link) extend(acknowledged, registration, sent uint64) {
-	if acknowledged>>sentShift != registration || acknowledged > sent || l.renewed == nil {
+func (l *link) extend(w *structs.Work, registration, sent uint64) {
+	if w.Acknowledged>>sentShift != registration || w.Acknowledged > sent || l.renewed == nil {
 		return
 	}
-	l.mu.Lock()
-	lease, lostAfter := l.lease, l.lostAfter
-	l.mu.Unlock()
-	at := l.born.Add(time.Duration(acknowledged&(1<<sentShift-1)) * time.Millisecond)
-	l.renewed(at.Add(lease), (lostAfter-lease)/3)
+	at := l.born.Add(time.Duration(w.Acknowledged&(1<<sentShift-1)) * time.Millisecond)
+	l.renewed(at.Add(w.Lease), w.Lease/graceShare)
 }
 
 // nudgeable returns a context for a poll, which hurry ends.

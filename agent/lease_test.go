@@ -54,7 +54,7 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 
 func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
 	var until time.Time
-	l := &link{born: time.Now().Add(-time.Minute), lease: 7 * time.Second, lostAfter: 10 * time.Second}
+	l := &link{born: time.Now().Add(-time.Minute)}
 	l.renewed = func(t time.Time, _ time.Duration) { until = t }
 	const registration = 3
 	at := func(registration uint64, ms uint64) uint64 { return registration<<sentShift | ms }
@@ -62,11 +62,11 @@ func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
 	for name, acknowledged := range map[string]uint64{
 		"none": 0, "an earlier registration's": at(2, 90_000), "a later registration's": at(4, 1), "one that was never sent": sent + 1,
 	} {
-		if l.extend(acknowledged, registration, sent); !until.IsZero() {
+		if l.extend(&structs.Work{Acknowledged: acknowledged, Lease: 7 * time.Second}, registration, sent); !until.IsZero() {
 			t.Fatalf("%s is taken", name)
 		}
 	}
-	l.extend(at(registration, 40_000), registration, sent)
+	l.extend(&structs.Work{Acknowledged: at(registration, 40_000), Lease: 7 * time.Second}, registration, sent)
 	if want := l.born.Add(47 * time.Second); !until.Equal(want) {
 		t.Errorf("the lease lasts until %v, not %v", until, want)
 	}

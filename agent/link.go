@@ -224,7 +224,8 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 			if len(w.Servers) > 0 {
 				l.api.SetServers(w.Servers)
 			}
-			l.extend(w.Acknowledged, registration, req.Sent)
+			l.adopt(w)
+			l.extend(w, registration, req.Sent)
 			take(w, server, l.journal.position().Quarantine, in)
 			continue
 		case ctx.Err() != nil:
@@ -247,6 +248,18 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 		}
 	}
 	return nil
+}
+
+// adopt takes over what the servers say now of how long a host may be silent.
+func (l *link) adopt(w *structs.Work) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w.HostLostAfter > 0 {
+		l.lostAfter = max(w.HostLostAfter, minLostAfter)
+	}
+	if w.Lease > 0 {
+		l.lease = min(w.Lease, l.lostAfter)
+	}
 }
 
 // follow decides whether the agent follows an answer, and notes that it does.

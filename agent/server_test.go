@@ -162,7 +162,7 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		if !s.mute {
-			answer.Acknowledged = sent
+			answer.Acknowledged, answer.Lease = sent, s.lease
 		}
 		changed := s.changed
 		s.offers = nil

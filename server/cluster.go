@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
@@ -148,7 +149,7 @@ const heardTick = time.Second
 func (s *Server) relayHeard(ctx context.Context) error {
 	tick := time.NewTicker(min(heardTick, s.HostLostAfter/10))
 	defer tick.Stop()
-	untold := make(map[string]uint64)
+	untold := make(map[string]dispatch.Signal)
 	for {
 		var missed, changed <-chan struct{} // of missed the leader itself takes care
 		if len(untold) > 0 {
@@ -164,8 +165,8 @@ func (s *Server) relayHeard(ctx context.Context) error {
 		case <-missed:
 		case <-changed:
 		}
-		for id, sent := range s.dispatch.Heard() {
-			untold[id] = max(untold[id], sent)
+		for id, signal := range s.dispatch.Heard() {
+			untold[id] = untold[id].And(signal)
 		}
 		leader, _ := s.raft.Leader()
 		if leader == s.id {
@@ -175,14 +176,18 @@ func (s *Server) relayHeard(ctx context.Context) error {
 			continue
 		}
 		call, cancel := peer.WhileLeads(ctx, s.raft, leader)
-		acknowledged, err := s.peers.Heard(call, leader, untold)
+		pulses := make(map[string]structs.PeerPulse, len(untold))
+		for id, signal := range untold {
+			pulses[id] = structs.PeerPulse{Sent: signal.Sent, Age: time.Since(signal.At)}
+		}
+		acknowledged, err := s.peers.Heard(call, leader, pulses)
 		cancel()
 		if err != nil {
 			s.log.Debug("leader not told of hosts", "server_id", leader, "error", err)
 			continue
 		}
 		s.dispatch.Acknowledge(acknowledged)
-		untold = make(map[string]uint64)
+		clear(untold)
 	}
 }
 

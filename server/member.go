@@ -30,9 +30,9 @@ func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.raft
 
 // Heard takes what a follower has heard of hosts, and returns which polls are
 // acknowledged. CodeNoLeader.
-func (m member) Heard(ctx context.Context, hosts map[string]uint64) (map[string]uint64, error) {
+func (m member) Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
 	if !m.raft.IsLeader() {
-		return nil, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
+		return structs.PeerAcknowledged{}, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
 	return m.dispatch.HearFrom(ctx, hosts), nil
 }

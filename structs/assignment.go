@@ -91,6 +91,12 @@ type Work struct {
 	// Acknowledged is the largest "sent" of this host's polls that the leader
 	// has heard of and has then made sure that it still led; 0 for none.
 	Acknowledged uint64 `json:"acknowledged,omitempty"`
+	// Lease is how long after that poll was sent the host has a lease; 0 if none
+	// is acknowledged.
+	Lease time.Duration `json:"lease,omitempty"`
+	// HostLostAfter is the silence after which the servers take the host for lost
+	// now; 0 while they have not agreed on one.
+	HostLostAfter time.Duration `json:"host_lost_after,omitempty"`
 }
 
 // StatusReport is the body of POST /v1/agent/hosts/ID/status.

@@ -13,13 +13,25 @@ type PeerIndex struct {
 // PeerHeard is the body of POST /v1/peer/heard: once a second, and at once when
 // a host is back, a follower tells the leader which hosts it has heard of.
 type PeerHeard struct {
-	Hosts map[string]uint64 `json:"hosts"` // by host: the largest "sent" of its polls since the last time
+	Hosts map[string]PeerPulse `json:"hosts"` // by host
+}
+
+// PeerPulse is what a follower has heard of a host since it last told the leader.
+type PeerPulse struct {
+	Sent uint64        `json:"sent,omitempty"` // the largest "sent" of its polls; 0 for a host without leases
+	Age  time.Duration `json:"age"`            // since the last of them came
 }
 
 // PeerAcknowledged answers PeerHeard, once the leader has made sure that it
 // still led after it was told.
 type PeerAcknowledged struct {
-	Hosts map[string]uint64 `json:"hosts"` // by host: the largest "sent" that is acknowledged
+	Hosts map[string]Acknowledgement `json:"hosts"` // by host
+}
+
+// Acknowledgement renews a host's lease.
+type Acknowledgement struct {
+	Sent  uint64        `json:"sent"`  // the largest "sent" of the host's polls that is acknowledged
+	Lease time.Duration `json:"lease"` // how long after that poll was sent the lease lasts
 }
 
 // PeerSilent is the body of POST /v1/peer/silent, by which the leader asks

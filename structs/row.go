@@ -121,6 +121,10 @@ type Cluster struct {
 	// Removed are the ids of servers that operators have taken out, the last
 	// MaxRemoved of them: they are not taken in again though they gossip.
 	Removed []string
+	// HostLostAfter is the longest silence by which a leader may have reckoned
+	// leases that are not over yet. A leader raises it before it acknowledges
+	// polls, and lowers it once it has led for as long as it says.
+	HostLostAfter time.Duration
 }
 
 // MaxRemoved bounds Cluster.Removed.

@@ -2,6 +2,7 @@ package conductor
 
 import (
 	"slices"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -65,6 +66,23 @@ func (r RemoveServer) decide(t *tx) (*structs.Cluster, error) {
 	changed := *was
 	changed.Removed = append(slices.Clone(was.Removed), r.ID)
 	changed.Removed = changed.Removed[max(0, len(changed.Removed)-structs.MaxRemoved):]
+	t.put(&changed)
+	return &changed, nil
+}
+
+// SetHostLostAfter notes the silence after which hosts are lost: see
+// structs.Cluster.
+type SetHostLostAfter struct {
+	HostLostAfter time.Duration
+}
+
+func (r SetHostLostAfter) decide(t *tx) (*structs.Cluster, error) {
+	was, err := t.cluster()
+	if err != nil || r.HostLostAfter == was.HostLostAfter {
+		return was, err
+	}
+	changed := *was
+	changed.HostLostAfter = r.HostLostAfter
 	t.put(&changed)
 	return &changed, nil
 }

@@ -137,8 +137,12 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 		return none, err
 	}
 	d.touch(r.HostID)
-	answer.HostLostAfter, answer.Lease, answer.Servers = d.HostLostAfter, d.HostLostAfter*leaseShare/leaseWhole, d.Servers()
-	answer.NoGossip = d.Store.Snapshot().Hosts() > maxGossip
+	snap := d.Store.Snapshot()
+	answer.HostLostAfter, answer.Servers, answer.NoGossip = d.HostLostAfter, d.Servers(), snap.Hosts() > maxGossip
+	if c := snap.Cluster(); c != nil && c.HostLostAfter > 0 {
+		answer.HostLostAfter = c.HostLostAfter
+	}
+	answer.Lease = leaseOf(answer.HostLostAfter)
 	d.Logger.Info("host registered", "host_id", r.HostID, "name", r.Name, "registration", answer.Registration)
 	return answer, nil
 }

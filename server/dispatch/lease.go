@@ -25,7 +25,10 @@ import (
 //  3. While such a mark is being written, no poll of the host is acknowledged
 //     (marking): a poll that comes too late to stop the mark renews nothing
 //     until the mark is in the state.
-//  4. A host whose lease has ended starts nothing until a full, confirmed
+//  4. Leaders may differ in host_lost_after, while servers are started again with
+//     another one. An acknowledgement says how long the lease is that it gives, by the
+//     leader's own, and the state holds the longest one: see Dispatch.lostAfter.
+//  5. A host whose lease has ended starts nothing until a full, confirmed
 //     answer, to a poll that it has sent under a new lease, says that the
 //     container is still its own. That answer is of a state at or after the
 //     mark, and is given only if the host is ready in it: whatever the mark has
@@ -42,54 +45,66 @@ const (
 	leaseWhole = 10
 )
 
+func leaseOf(lostAfter time.Duration) time.Duration { return lostAfter * leaseShare / leaseWhole }
+
 // leases is what is known of the polls of hosts that have leases. Numbers of
 // polls grow with each poll of a host, over all lives of its agent.
 type leases struct {
 	sent         map[string]uint64 // largest heard of, by host
-	heard        map[string]uint64 // heard of here since Heard was last called; 0 for hosts without leases
-	acknowledged map[string]uint64 // largest that a leader has acknowledged
-	marking      map[string]bool   // hosts that are about to be marked suspect or lost
-	round        chan struct{}     // closed when acknowledged has grown
+	heard        map[string]Signal // heard of here since Heard was last called
+	acknowledged map[string]structs.Acknowledgement
+	marking      map[string]bool // hosts that are about to be marked suspect or lost
+	round        chan struct{}   // closed when acknowledged has grown
+}
+
+// Signal is a sign of life of a host.
+type Signal struct {
+	Sent uint64    // number of the poll; 0 for a host without leases
+	At   time.Time // when it came
+}
+
+// And returns what both say of a host.
+func (s Signal) And(other Signal) Signal {
+	if other.At.Before(s.At) {
+		other.At = s.At
+	}
+	return Signal{Sent: max(s.Sent, other.Sent), At: other.At}
 }
 
 func newLeases() leases {
 	return leases{
-		sent: make(map[string]uint64), heard: make(map[string]uint64), acknowledged: make(map[string]uint64), marking: make(map[string]bool),
+		sent: make(map[string]uint64), heard: make(map[string]Signal), acknowledged: make(map[string]structs.Acknowledgement), marking: make(map[string]bool),
 		round: make(chan struct{}),
 	}
 }
 
 // hear notes that a poll of the host has come here.
 func (d *Dispatch) hear(hostID string, sent uint64) {
+	now := Signal{Sent: sent, At: time.Now()}
 	d.mu.Lock()
-	d.leases.heard[hostID] = max(d.leases.heard[hostID], sent)
+	d.leases.heard[hostID] = d.leases.heard[hostID].And(now)
 	d.mu.Unlock()
-	d.Hear(map[string]uint64{hostID: sent})
+	d.Hear(map[string]Signal{hostID: now})
 }
 
 // Heard returns the hosts that this server has heard of since it was last
-// called, and the largest number of their polls, 0 for those without leases. A
-// follower passes it on to the leader's Hear.
-func (d *Dispatch) Heard() map[string]uint64 {
+// called. A follower passes it on to the leader's HearFrom.
+func (d *Dispatch) Heard() map[string]Signal {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	heard := d.leases.heard
-	d.leases.heard = make(map[string]uint64, len(heard))
+	d.leases.heard = make(map[string]Signal, len(heard))
 	return heard
 }
 
 // Hear notes, on the leader, what servers have heard.
-func (d *Dispatch) Hear(heard map[string]uint64) {
-	hosts := make([]string, 0, len(heard))
-	for id := range heard {
-		hosts = append(hosts, id)
-	}
-	d.Seen(hosts)
+func (d *Dispatch) Hear(heard map[string]Signal) {
+	d.seen(heard)
 	news := false
 	d.mu.Lock()
-	for id, sent := range heard {
-		if sent > d.leases.sent[id] {
-			d.leases.sent[id], news = sent, true
+	for id, s := range heard {
+		if s.Sent > d.leases.sent[id] {
+			d.leases.sent[id], news = s.Sent, true
 		}
 	}
 	d.mu.Unlock()
@@ -102,11 +117,12 @@ func (d *Dispatch) Hear(heard map[string]uint64) {
 }
 
 // Acknowledged returns the largest number of the host's polls that a leader has
-// acknowledged, 0 for none.
-func (d *Dispatch) Acknowledged(hostID string) uint64 {
+// acknowledged, and the lease that it gives, 0 for none.
+func (d *Dispatch) Acknowledged(hostID string) (sent uint64, lease time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.leases.acknowledged[hostID]
+	a := d.leases.acknowledged[hostID]
+	return a.Sent, a.Lease
 }
 
 // hearLimit is how long a follower waits for the acknowledgement of what it has
@@ -117,17 +133,22 @@ const hearLimit = time.Second
 // polls that are acknowledged: these, too, if that can be done within hearLimit.
 // The follower's parked polls then end with their own acknowledgement, and a
 // lease is renewed while most of it is still to come.
-func (d *Dispatch) HearFrom(ctx context.Context, heard map[string]uint64) map[string]uint64 {
+func (d *Dispatch) HearFrom(ctx context.Context, pulses map[string]structs.PeerPulse) structs.PeerAcknowledged {
+	heard := make(map[string]Signal, len(pulses))
+	now := time.Now()
+	for id, p := range pulses {
+		heard[id] = Signal{Sent: p.Sent, At: now.Add(-max(0, p.Age))}
+	}
 	d.Hear(heard)
 	limit := time.NewTimer(min(hearLimit, d.HostLostAfter/10))
 	defer limit.Stop()
 	for {
 		d.mu.Lock()
 		wait, round := false, d.leases.round
-		for id, sent := range heard {
-			wait = wait || sent > d.leases.acknowledged[id] && !d.leases.marking[id]
+		for id, s := range heard {
+			wait = wait || s.Sent > d.leases.acknowledged[id].Sent && !d.leases.marking[id]
 		}
-		all := maps.Clone(d.leases.acknowledged)
+		all := structs.PeerAcknowledged{Hosts: maps.Clone(d.leases.acknowledged)}
 		d.mu.Unlock()
 		if !wait {
 			return all
@@ -143,11 +164,13 @@ func (d *Dispatch) HearFrom(ctx context.Context, heard map[string]uint64) map[st
 }
 
 // Acknowledge notes what a leader has acknowledged.
-func (d *Dispatch) Acknowledge(acknowledged map[string]uint64) {
+func (d *Dispatch) Acknowledge(a structs.PeerAcknowledged) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for id, sent := range acknowledged {
-		d.leases.acknowledged[id] = max(d.leases.acknowledged[id], sent)
+	for id, now := range a.Hosts {
+		if now.Sent > d.leases.acknowledged[id].Sent {
+			d.leases.acknowledged[id] = now
+		}
 	}
 	close(d.leases.round)
 	d.leases.round = make(chan struct{})
@@ -163,7 +186,7 @@ func (d *Dispatch) acknowledge(ctx context.Context) error {
 	for {
 		if heard := d.unacknowledged(); len(heard) > 0 {
 			if err := d.verify(ctx); err == nil {
-				d.Acknowledge(heard)
+				d.Acknowledge(structs.PeerAcknowledged{Hosts: heard})
 			} else if ctx.Err() == nil {
 				d.Logger.Warn("polls could not be acknowledged", "hosts", len(heard), "error", err)
 			}
@@ -183,13 +206,13 @@ func (d *Dispatch) acknowledge(ctx context.Context) error {
 
 // unacknowledged returns the polls that may be acknowledged once this server
 // has verified that it leads.
-func (d *Dispatch) unacknowledged() map[string]uint64 {
+func (d *Dispatch) unacknowledged() map[string]structs.Acknowledgement {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	heard := make(map[string]uint64)
+	heard := make(map[string]structs.Acknowledgement)
 	for id, sent := range d.leases.sent {
-		if sent > d.leases.acknowledged[id] && !d.leases.marking[id] {
-			heard[id] = sent
+		if sent > d.leases.acknowledged[id].Sent && !d.leases.marking[id] {
+			heard[id] = structs.Acknowledgement{Sent: sent, Lease: leaseOf(d.HostLostAfter)}
 		}
 	}
 	return heard

@@ -58,27 +58,134 @@ func TestFollowersCarryAcknowledgements(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		if follower.Acknowledged(host) != 0 {
+		if sent, _ := follower.Acknowledged(host); sent != 0 {
 			t.Error("a follower acknowledges by itself")
 		}
 		heard := follower.Heard()
-		if len(heard) != 2 || heard[host] != 5 || heard[plain] != 0 {
+		if len(heard) != 2 || heard[host].Sent != 5 || heard[plain].Sent != 0 {
 			t.Errorf("heard %v", heard)
 		}
 		if again := follower.Heard(); len(again) != 0 {
 			t.Errorf("heard again %v", again)
 		}
 		told := time.Now()
-		follower.Acknowledge(leader.HearFrom(context.Background(), heard))
+		follower.Acknowledge(leader.HearFrom(context.Background(), pulses(heard)))
 		if took := time.Since(told); took > acknowledgePause {
 			t.Errorf("the follower had to wait %v for the acknowledgement", took)
 		}
-		follower.Acknowledge(map[string]uint64{host: 3}) // come late
-		if got := follower.Acknowledged(host); got != 5 {
-			t.Errorf("acknowledged %d, not 5", got)
+		follower.Acknowledge(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3, Lease: time.Hour}}}) // come late
+		if got, lease := follower.Acknowledged(host); got != 5 || lease != 7*time.Second {
+			t.Errorf("acknowledged %d for %v, not 5 for 7s", got, lease)
 		}
 		leader.pass(9*time.Second, plain)
 		leader.is(t, structs.HostSuspect, host)
+	})
+}
+
+// pulses is what a follower tells of what it has heard.
+func pulses(heard map[string]Signal) map[string]structs.PeerPulse {
+	told := make(map[string]structs.PeerPulse)
+	for id, s := range heard {
+		told[id] = structs.PeerPulse{Sent: s.Sent, Age: time.Since(s.At)}
+	}
+	return told
+}
+
+// What a follower has heard before it was frozen, or cut off, brings no host
+// back that was lost since; what it hears afterwards does.
+func TestOldNewsBringNoHostBack(t *testing.T) {
+	leading(t, func(t *testing.T, leader *Dispatch) {
+		follower := New(leader.Config)
+		host := leader.host(t)
+		poll := func() {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: leader.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+				t.Fatal(err)
+			}
+		}
+		poll()
+		heard := follower.Heard()
+		leader.pass(11 * time.Second)
+		leader.is(t, structs.HostLost, host)
+		for range 20 {
+			leader.HearFrom(context.Background(), pulses(heard))
+			leader.pass(100 * time.Millisecond)
+			leader.is(t, structs.HostLost, host)
+		}
+		// Old, but from after the host was found silent.
+		poll() // for which the follower waits until the leader has taken the host back
+		heard = follower.Heard()
+		if age := time.Since(heard[host].At); age < time.Second {
+			t.Fatalf("heard %v ago", age)
+		}
+		leader.HearFrom(context.Background(), pulses(heard))
+		leader.pass(100 * time.Millisecond)
+		leader.is(t, structs.HostReady, host)
+		// What comes late counts from when it was heard, not from when it came.
+		leader.pass(4 * time.Second)
+		leader.is(t, structs.HostSuspect, host)
+	})
+}
+
+// Servers may be started again with another host_lost_after, one by one.
+func TestLeadersDifferInHostLostAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := newDispatch(t)
+		host := first.host(t)
+		leads := func(lostAfter time.Duration) (d *Dispatch, stop func()) {
+			c := first.Config
+			c.HostLostAfter = lostAfter
+			d = New(c)
+			stop = d.leads(t)
+			synctest.Wait()
+			return d, stop
+		}
+		sent := uint64(0)
+		lease := func(d *Dispatch) time.Duration {
+			sent++
+			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: sent, Wait: 100 * time.Millisecond})
+			if work.Acknowledged != sent {
+				t.Fatalf("%d is not acknowledged", sent)
+			}
+			return work.Lease
+		}
+		says := func(d *Dispatch, want time.Duration) {
+			t.Helper()
+			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index()})
+			if work.HostLostAfter != want {
+				t.Fatalf("hosts are told %v, not %v", work.HostLostAfter, want)
+			}
+		}
+		long, stop := leads(10 * time.Second)
+		says(long, 10*time.Second)
+		if got := lease(long); got != 7*time.Second {
+			t.Fatalf("a lease of %v", got)
+		}
+		promised := time.Now().Add(-100 * time.Millisecond).Add(7 * time.Second)
+		stop()
+
+		short, stop := leads(2 * time.Second)
+		says(short, 10*time.Second)
+		for short.state(host) != structs.HostLost {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if time.Now().Before(promised) {
+			t.Errorf("lost %v before the end of a lease", time.Until(promised))
+		}
+		says(short, 2*time.Second) // the time of the other leaders is over
+		short.pass(100*time.Millisecond, host)
+		if got := lease(short); got != 2*time.Second*7/10 {
+			t.Errorf("a lease of %v", got)
+		}
+		began := time.Now()
+		short.pass(3 * time.Second)
+		if short.state(host) != structs.HostLost {
+			t.Errorf("not lost after %v", time.Since(began))
+		}
+		stop()
+
+		long, stop = leads(10 * time.Second)
+		defer stop()
+		says(long, 10*time.Second) // before it acknowledges anything
 	})
 }
 
@@ -96,7 +203,7 @@ func TestAFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 				d.leases.marking[host] = true
 			}
 			began := time.Now()
-			if got := d.HearFrom(ctx, map[string]uint64{host: 9}); len(got) != 0 || time.Since(began) != limit {
+			if got := d.HearFrom(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 || time.Since(began) != limit {
 				t.Errorf("%s: %v acknowledged after %v", what, got, time.Since(began))
 			}
 			cancel()
@@ -117,7 +224,7 @@ func TestNothingIsAcknowledgedWhileAMarkIsUnderWay(t *testing.T) {
 		if len(marks) != 1 || marks[0].State != structs.HostLost {
 			t.Fatalf("%+v", marks)
 		}
-		d.Hear(map[string]uint64{host: 9})
+		d.Hear(map[string]Signal{host: {Sent: 9, At: time.Now()}})
 		if got := d.unacknowledged(); len(got) != 0 {
 			t.Errorf("%v may be acknowledged", got)
 		}
@@ -127,7 +234,7 @@ func TestNothingIsAcknowledgedWhileAMarkIsUnderWay(t *testing.T) {
 		}
 		d.mark(context.Background(), marks)
 		d.is(t, structs.HostLost, host)
-		if got := d.unacknowledged(); got[host] != 9 {
+		if got := d.unacknowledged(); got[host].Sent != 9 {
 			t.Errorf("only %v may be acknowledged", got)
 		}
 	})
@@ -150,7 +257,7 @@ func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
-			if follower.Acknowledged(host) != 0 {
+			if sent, _ := follower.Acknowledged(host); sent != 0 {
 				t.Fatal("renewed without the leader")
 			}
 			time.Sleep(100 * time.Millisecond)

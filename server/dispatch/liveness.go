@@ -21,16 +21,21 @@ func (d *Dispatch) Lead(ctx context.Context) error {
 	d.mu.Lock()
 	d.leases.marking = make(map[string]bool) // what was under way is in the state now, or never will be
 	d.mu.Unlock()
-	g.Go(func() error { return d.watch(ctx) })
+	w := newWatch(d.HostLostAfter, time.Now())
+	if was := d.lostAfter(); was < d.HostLostAfter {
+		d.setLostAfter(ctx) // before a poll is acknowledged
+	} else {
+		w.lostAfter = was
+	}
+	g.Go(func() error { return d.watch(ctx, w) })
 	g.Go(func() error { return d.acknowledge(ctx) })
 	return g.Wait()
 }
 
 // watch marks hosts suspect and lost that are silent, and takes back at once
 // those that are heard of again.
-func (d *Dispatch) watch(ctx context.Context) error {
+func (d *Dispatch) watch(ctx context.Context, w *watch) error {
 	every := min(livenessTick, d.HostLostAfter/8)
-	w := newWatch(d.HostLostAfter, time.Now())
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	agreed := make(chan []string, 1)
@@ -48,6 +53,11 @@ func (d *Dispatch) watch(ctx context.Context) error {
 			w.start = w.start.Add(stall)
 		}
 		last = now
+		if w.lostAfter != d.HostLostAfter && now.Sub(w.start) > w.lostAfter {
+			// All leases of earlier leaders are over.
+			w.lostAfter = d.HostLostAfter
+			d.setLostAfter(ctx)
+		}
 		hosts := d.hosts()
 		marks, ask := d.assess(w, now, hosts)
 		d.mark(ctx, marks)
@@ -76,6 +86,30 @@ func (d *Dispatch) watch(ctx context.Context) error {
 	}
 }
 
+// lostAfter returns the longest silence by which an earlier leader may have
+// reckoned leases that last, 0 if there was none.
+func (d *Dispatch) lostAfter() time.Duration {
+	if c := d.Store.Snapshot().Cluster(); c != nil {
+		return c.HostLostAfter
+	}
+	return 0
+}
+
+// setLostAfter writes this leader's own, however long it takes.
+func (d *Dispatch) setLostAfter(ctx context.Context) {
+	for {
+		_, err := conductor.Do(ctx, d.Conductor, conductor.SetHostLostAfter{HostLostAfter: d.HostLostAfter})
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		d.Logger.Warn("host_lost_after could not be written", "error", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
 // hosts returns all hosts.
 func (d *Dispatch) hosts() []*structs.Host {
 	var hosts []*structs.Host
@@ -97,7 +131,7 @@ func (d *Dispatch) assess(w *watch, now time.Time, hosts []*structs.Host) (marks
 			continue
 		}
 		p := d.pulses[m.ID]
-		p.fresh = false
+		p.found = now
 		d.pulses[m.ID] = p
 		d.leases.marking[m.ID] = true
 	}

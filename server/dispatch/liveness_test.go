@@ -38,10 +38,17 @@ func (d *Dispatch) leads(t *testing.T) (stop func()) {
 
 func (d *Dispatch) state(id string) structs.HostState { return d.Store.Snapshot().Host(id).State }
 
+// hears has the hosts be heard of.
+func (d *Dispatch) hears(hosts ...string) {
+	for _, id := range hosts {
+		d.touch(id)
+	}
+}
+
 // pass lets time go by in which the hosts are heard of.
 func (d *Dispatch) pass(duration time.Duration, talking ...string) {
 	for end := time.Now().Add(duration); time.Now().Before(end); {
-		d.Seen(talking)
+		d.hears(talking...)
 		time.Sleep(min(time.Second, time.Until(end)))
 	}
 	synctest.Wait()
@@ -123,7 +130,7 @@ func TestSuspectHostIsTakenBackAtOnce(t *testing.T) {
 		host := d.host(t)
 		d.pass(6 * time.Second)
 		d.is(t, structs.HostSuspect, host)
-		d.Seen([]string{host}) // by another server
+		d.hears(host) // by another server
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
 		if r := d.Store.Snapshot().Host(host).StateReason; r != "" {
@@ -148,6 +155,7 @@ func TestGossipShortensTheWaitButDecidesNothing(t *testing.T) {
 		d.GossipDead(host)
 		synctest.Wait()
 		d.is(t, structs.HostSuspect, host)
+		time.Sleep(time.Millisecond)
 		d.touch(host) // its polls come, whatever gossip thinks
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
@@ -219,7 +227,7 @@ func TestBrakeHoldsBackAMassLoss(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 		}
-		d.Seen(gone)
+		d.hears(gone...)
 		synctest.Wait()
 		d.is(t, structs.HostReady, ids...)
 		if h := d.Store.Snapshot().Host(gone[0]); h.Braked || h.StateReason != "" {

@@ -8,24 +8,37 @@ import (
 
 // pulse is the last sign of life of a host.
 type pulse struct {
-	at    time.Time // when it was heard of; moved forward by the time that this process stood still
-	fresh bool      // it was heard of since it was last found silent
-	dead  bool      // gossip has said since then that its agent is dead
+	at    time.Time // when it was heard of; moved forward by the time that this process stood still, as are the others
+	found time.Time // when it was last found silent
+	died  time.Time // when gossip said last that its agent is dead
 }
+
+// fresh reports whether the host was heard of since it was last found silent.
+func (p pulse) fresh() bool { return !p.at.IsZero() && !p.at.Before(p.found) }
+
+// dead reports whether gossip has said since the host was heard of that its
+// agent is dead.
+func (p pulse) dead() bool { return !p.died.IsZero() && !p.at.After(p.died) }
 
 // touch notes that the host was heard of. The leader takes back at once one
 // that it had given up.
 func (d *Dispatch) touch(hostID string) {
-	d.Seen([]string{hostID})
+	d.seen(map[string]Signal{hostID: {At: time.Now()}})
 }
 
-// Seen notes that the hosts were heard of, by this server or another one.
-func (d *Dispatch) Seen(hosts []string) {
+// seen notes that the hosts were heard of, by this server or another one: what
+// that one says may be old.
+func (d *Dispatch) seen(hosts map[string]Signal) {
 	snap := d.Store.Snapshot()
 	missed := false
 	d.mu.Lock()
-	for _, id := range hosts {
-		d.pulses[id] = pulse{at: time.Now(), fresh: true}
+	for id, s := range hosts {
+		p := d.pulses[id]
+		if s.At.Before(p.at) {
+			continue
+		}
+		p.at = s.At
+		d.pulses[id] = p
 		h := snap.Host(id)
 		missed = missed || h != nil && h.State != structs.HostReady
 	}
@@ -41,7 +54,7 @@ func (d *Dispatch) Seen(hosts []string) {
 func (d *Dispatch) GossipDead(hostID string) {
 	d.mu.Lock()
 	p := d.pulses[hostID]
-	p.dead = true
+	p.died = time.Now()
 	d.pulses[hostID] = p
 	d.mu.Unlock()
 	d.wakeUp()
@@ -65,9 +78,11 @@ func (d *Dispatch) shift(by time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, p := range d.pulses {
-		if !p.at.IsZero() {
-			p.at = p.at.Add(by)
-			d.pulses[id] = p
+		for _, at := range []*time.Time{&p.at, &p.found, &p.died} {
+			if !at.IsZero() {
+				*at = at.Add(by)
+			}
 		}
+		d.pulses[id] = p
 	}
 }

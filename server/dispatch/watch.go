@@ -51,7 +51,7 @@ func (w *watch) assess(now time.Time, hosts []*structs.Host, pulses map[string]p
 		known[h.ID] = h.State
 		p := pulses[h.ID]
 		silence := w.silence(now, p)
-		alive := p.fresh && !p.dead && now.Sub(p.at) <= w.lostAfter/2
+		alive := p.fresh() && !p.dead() && now.Sub(p.at) <= w.lostAfter/2
 		if h.State != structs.HostReady && alive {
 			marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostReady})
 		}
@@ -59,14 +59,14 @@ func (w *watch) assess(now time.Time, hosts []*structs.Host, pulses map[string]p
 			continue
 		}
 		total++
-		if alive || h.State == structs.HostReady && !p.dead && silence <= w.lostAfter/2 {
+		if alive || h.State == structs.HostReady && !p.dead() && silence <= w.lostAfter/2 {
 			continue
 		}
 		silent++
 		switch {
 		case silence > w.lostAfter:
 			due = append(due, h)
-		case h.State == structs.HostReady && p.dead:
+		case h.State == structs.HostReady && p.dead():
 			marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostSuspect, Reason: "gossip takes its agent for dead"})
 		case h.State == structs.HostReady:
 			marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostSuspect, Reason: fmt.Sprintf("its agent has not been heard of for %v", w.lostAfter/2)})

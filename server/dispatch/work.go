@@ -73,7 +73,7 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		case <-d.strands():
 			return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
 		case <-ctx.Done():
-			work.Acknowledged = d.Acknowledged(p.HostID)
+			work.Acknowledged, work.Lease = d.Acknowledged(p.HostID)
 			return work, nil
 		}
 	}
@@ -149,9 +149,10 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 }
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
-	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers(), Acknowledged: d.Acknowledged(hostID)}
+	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers()}
+	work.Acknowledged, work.Lease = d.Acknowledged(hostID)
 	if c := snap.Cluster(); c != nil {
-		work.ClusterID, work.Incarnation = c.ClusterID, c.Incarnation
+		work.ClusterID, work.Incarnation, work.HostLostAfter = c.ClusterID, c.Incarnation, c.HostLostAfter
 	}
 	return work
 }

@@ -154,10 +154,10 @@ func (c *Client) ReadIndex(ctx context.Context, leaderID string) (uint64, error)
 
 // Heard tells the leader which hosts this server has heard of, and returns what
 // is acknowledged.
-func (c *Client) Heard(ctx context.Context, leaderID string, hosts map[string]uint64) (map[string]uint64, error) {
+func (c *Client) Heard(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
 	var out structs.PeerAcknowledged
 	err := c.call(ctx, leaderID, "/v1/peer/heard", structs.PeerHeard{Hosts: hosts}, &out)
-	return out.Hosts, err
+	return out, err
 }
 
 // Silent asks a server which of the hosts it has not heard of for as long as

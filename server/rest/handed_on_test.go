@@ -21,8 +21,8 @@ func (fellow) LeaderIndex(context.Context) (uint64, error) { return 7, nil }
 func (fellow) Silent(hosts []string) []string              { return hosts }
 func (fellow) Offer(string, structs.SessionOffer) error    { return nil }
 func (fellow) Progress() structs.PeerProgress              { return structs.PeerProgress{LastIndex: 9} }
-func (fellow) Heard(context.Context, map[string]uint64) (map[string]uint64, error) {
-	return map[string]uint64{}, nil
+func (fellow) Heard(context.Context, map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
+	return structs.PeerAcknowledged{}, nil
 }
 
 func (fellow) Grant(proof string, _ *tls.ConnectionState, _ structs.PeerGrant) error {

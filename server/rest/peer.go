@@ -67,7 +67,7 @@ func peerHeard(q *request) error {
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, structs.PeerAcknowledged{Hosts: acknowledged})
+	return q.json(http.StatusOK, acknowledged)
 }
 
 func peerSilent(q *request) error {

@@ -59,7 +59,7 @@ type member interface {
 	// LeaderIndex is ReadIndex of this server alone. CodeNoLeader.
 	LeaderIndex(ctx context.Context) (uint64, error)
 	// Heard takes what a follower has heard of hosts. CodeNoLeader.
-	Heard(ctx context.Context, hosts map[string]uint64) (acknowledged map[string]uint64, err error)
+	Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
 	// Silent returns which of the hosts this server has not heard of either.
 	Silent(hosts []string) []string
 	// Offer leaves a session for a host's next poll here. CodeRateLimited.
