@@ -74,7 +74,9 @@ func TestClusterToPlayWith(t *testing.T) {
 			t.Errorf("%s had pid %d, and has %d", d, first[d], pid)
 		}
 	}
-	if out := magnum(t, env, "", "container-show", "-format", "{{.status}} {{.epoch}}", "napping").must(t); strings.TrimSpace(out) != "Running 1" {
+	// In which epoch is not the point here: where the machine is so busy that this
+	// took ten seconds, its host was lost.
+	if out := magnum(t, env, "", "container-show", "-format", "{{.status}}", "napping").must(t); strings.TrimSpace(out) != "Running" {
 		t.Errorf("the container is %s", out)
 	}
 

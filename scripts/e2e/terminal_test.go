@@ -129,7 +129,7 @@ func (l *life) terminal() {
 	s.types("sleep 0.2; stty size\r")
 	s.shows("45 123\r\n")
 	// Ctrl-C goes to the command there, and not to the CLI.
-	s.types("echo begins; sleep 1000\r")
+	s.types("sh -c 'echo begins; sleep 1000'\r") // a process of its own ends by it at any time
 	s.shows("begins\r\n")
 	s.types("\x03")
 	s.types("echo still $((40 + 2)) here\r")
