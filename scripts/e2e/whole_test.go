@@ -203,7 +203,7 @@ func (l *life) runAttached() {
 	s.shows("first\r\n")
 	s.types("stty size; echo $((40 + 2))\r")
 	s.shows("31 91\r\n42\r\n")
-	s.types("echo begins; sleep 100\r")
+	s.types("sh -c 'echo begins; sleep 100'\r")
 	s.shows("begins\r\n")
 	s.types("\x03")
 	s.types("echo still $((40 + 3)) here\r")
