@@ -177,6 +177,21 @@ func (g *Gossip) Servers() []Member {
 	return g.servers
 }
 
+// Instances returns all that pass for a process and seem alive, or else the one
+// that did last; the one in Members is the first. There are several while one that
+// was killed and is back elsewhere is not yet taken for dead, and if somebody
+// pretends to be it: gossip proves nothing, so who calls has to find out.
+func (g *Gossip) Instances(id string) []Member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	records := g.table.instances(id)
+	members := make([]Member, len(records))
+	for i, r := range records {
+		members[i] = r.Member
+	}
+	return members
+}
+
 // Changed returns a channel that is closed when Members next differs. Take it
 // before looking, then no change is missed:
 //

@@ -147,6 +147,21 @@ func (t *table) better(a, b *record) bool {
 	return a.start > b.start
 }
 
+// instances returns all of a process, the one that stands for it first.
+func (t *table) instances(id string) []*record {
+	all := slices.Clone(t.records[id])
+	slices.SortFunc(all, func(a, b *record) int {
+		switch {
+		case t.better(a, b):
+			return -1
+		case t.better(b, a):
+			return 1
+		}
+		return 0
+	})
+	return all
+}
+
 // tidy removes instances that are gone and that another one stands for.
 func (t *table) tidy(id string) {
 	best := t.current(id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,21 +59,60 @@ func (s *Server) clusterParts() map[string]func(context.Context) error {
 	}
 }
 
-// urlOf returns the root of a server's REST API, "" while it isn't known. One
-// that seems to be dead is still called where it was: gossip may be wrong.
-func (s *Server) urlOf(id string) string { return s.known(id).HTTPAddr }
+// urlsOf returns where a server's REST API may be, the likeliest first. One that
+// seems to be dead is still called where it was: gossip may be wrong.
+func (s *Server) urlsOf(id string) []string {
+	var urls []string
+	for _, m := range s.instances(id) {
+		if !slices.Contains(urls, m.HTTPAddr) {
+			urls = append(urls, m.HTTPAddr)
+		}
+	}
+	return urls
+}
 
 // known returns a server as gossip has it; the zero Member if it has not.
 func (s *Server) known(id string) gossip.Member {
-	if s.gossip != nil {
-		for _, m := range s.gossip.Servers() {
-			if m.ID == id {
-				return m
-			}
-		}
+	if all := s.instances(id); len(all) > 0 {
+		return all[0]
 	}
 	return gossip.Member{}
 }
+
+// instances returns what passes for a server in gossip, which proves nothing:
+// first what has shown the certificate of a server where it says that it is, then
+// what is where Raft's configuration has that server. With TLS an instance without
+// an https address is none.
+func (s *Server) instances(id string) []gossip.Member {
+	if s.gossip == nil {
+		return nil
+	}
+	all := slices.DeleteFunc(s.gossip.Instances(id), func(m gossip.Member) bool { return m.Role != gossip.RoleServer || !s.callable(m) })
+	if len(all) < 2 {
+		return all
+	}
+	proven, raftAddr := s.peers.Proven(id), ""
+	peers, _ := s.raft.Peers() // none while it shuts down
+	for _, p := range peers {
+		if p.ID == id {
+			raftAddr = p.Addr
+		}
+	}
+	trust := func(m gossip.Member) (n int) {
+		if m.HTTPAddr == proven {
+			n += 2
+		}
+		if m.RaftAddr == raftAddr {
+			n++
+		}
+		return n
+	}
+	slices.SortStableFunc(all, func(a, b gossip.Member) int { return trust(b) - trust(a) })
+	return all
+}
+
+// callable reports whether a member has an address that this server calls.
+func (s *Server) callable(m gossip.Member) bool { return strings.HasPrefix(m.HTTPAddr, s.scheme()) }
 
 // removed returns the servers that operators have taken out of the cluster.
 func (s *Server) removed() []string {
@@ -88,19 +128,27 @@ func (s *Server) serverURLs() []string {
 	if s.gossip == nil {
 		return []string{s.URL()}
 	}
-	var urls []string
+	urls := []string{s.URL()}
 	removed := s.removed()
-	for _, m := range s.gossip.Servers() {
-		if m.State == gossip.StateAlive && (m.ID == s.id || m.ClusterID != "") && !slices.Contains(removed, m.ID) {
+	for _, m := range s.others() {
+		if m.ClusterID != "" && !slices.Contains(removed, m.ID) {
 			urls = append(urls, m.HTTPAddr)
 		}
 	}
 	return urls
 }
 
-// others returns the other servers that are alive.
+// others returns the other servers of Raft's configuration that are alive: whoever
+// gossips may call itself a server.
 func (s *Server) others() []gossip.Member {
-	return slices.DeleteFunc(slices.Clone(s.gossip.Servers()), func(m gossip.Member) bool { return m.ID == s.id || m.State != gossip.StateAlive })
+	var others []gossip.Member
+	peers, _ := s.raft.Peers() // none while it shuts down
+	for _, p := range peers {
+		if m := s.known(p.ID); p.ID != s.id && m.State == gossip.StateAlive {
+			others = append(others, m)
+		}
+	}
+	return others
 }
 
 // tellTick is how often it is looked whether this server has become another.

@@ -321,11 +321,7 @@ func (s *Server) askAll(ctx context.Context, voters []structs.PeerVoter, g struc
 			continue
 		}
 		asking.Go(func() error {
-			root := s.urlOf(v.ID)
-			if root == "" {
-				return structs.Errorf(structs.CodeNoLeader, "server %s is not there", v.ID)
-			}
-			return s.peers.Grant(ctx, root, s.grantProof(), g)
+			return s.peers.Grant(ctx, v.ID, s.grantProof(), g)
 		})
 	}
 	return asking.Wait()

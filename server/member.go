@@ -15,6 +15,15 @@ import (
 // member is what other servers may ask of this one.
 type member struct{ *Server }
 
+// ID is this server's own.
+func (m member) ID() string { return m.id }
+
+// FromServer reports whether the other end of a connection has the certificate of
+// a server. Without TLS that can't be told.
+func (m member) FromServer(connection *tls.ConnectionState) bool {
+	return m.tls == nil || tlsconf.IsServer(connection)
+}
+
 // Secret returns the peer secret, "" while this server has no state.
 func (m member) Secret() string { return m.peerSecret() }
 
@@ -54,10 +63,7 @@ func (m member) Progress() structs.PeerProgress {
 }
 
 // Grant gives this server's part in a new cluster to it, or takes it back.
-func (m member) Grant(proof string, connection *tls.ConnectionState, g structs.PeerGrant) error {
-	if m.tls != nil && !tlsconf.IsServer(connection) {
-		return structs.Errorf(structs.CodeForbidden, "only a server may ask that: one with a certificate of this CA for servers")
-	}
+func (m member) Grant(proof string, g structs.PeerGrant) error {
 	if subtle.ConstantTimeCompare([]byte(proof), []byte(m.grantProof())) != 1 {
 		return structs.Errorf(structs.CodeForbidden, "only a server of cluster %q with its gossip key may ask that", m.Cluster)
 	}

@@ -131,7 +131,7 @@ func (s *Server) open() (err error) {
 		if err := s.openGossip(); err != nil {
 			return err
 		}
-		s.peers = peer.New(peer.Config{URL: s.urlOf, Secret: s.peerSecret, TLS: s.peerTLS(), Forwarded: s.metrics.Forwarded})
+		s.peers = peer.New(peer.Config{URLs: s.urlsOf, Secret: s.peerSecret, TLS: s.peerTLS(), Forwarded: s.metrics.Forwarded})
 		log.peers = s.peers
 	}
 	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})

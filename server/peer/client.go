@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,9 @@ const (
 	// carried out, and otherwise not there.
 	HeaderOutcome = "X-Magnum-Outcome"
 	HeaderIndex   = "X-Magnum-Index"
+	// HeaderServer is, in a call, the id of the server that is meant, and in the
+	// answer of the one that was reached: gossip may have named a wrong address.
+	HeaderServer = "X-Magnum-Server"
 )
 
 // OutcomeUnknown is the one value of HeaderOutcome.
@@ -39,9 +43,14 @@ const OutcomeUnknown = "unknown"
 
 // Config is what a Client needs.
 type Config struct {
-	URL    func(serverID string) string // root of a server's REST API, "" while it isn't known
-	Secret func() string                // the peer secret, "" while this server has no state
-	TLS    func() *tls.Config           // of a client of servers, asked for each connection; nil for none
+	// URLs returns where a server's REST API may be: roots, which are tried in
+	// this order until that server is reached; none while it isn't known.
+	URLs   func(serverID string) []string
+	Secret func() string // the peer secret, "" while this server has no state
+	// TLS is the configuration of one connection to a server. It has to refuse
+	// whoever is none: addresses come from gossip, which proves nothing. nil: no
+	// TLS; else nothing but https is called.
+	TLS func() *tls.Config
 	// Forwarded is called with each request that was handed on: whether the leader
 	// has answered it. nil tells nobody.
 	Forwarded func(answered bool)
@@ -53,6 +62,7 @@ type Client struct {
 	Config
 	transport *http.Transport
 	http      *http.Client
+	proven    sync.Map // by server ID: the root at which it has answered last; only with TLS
 }
 
 // callTimeout bounds a call that waits for nothing but the other server.
@@ -70,10 +80,18 @@ func New(c Config) *Client {
 		IdleConnTimeout:     time.Minute,
 	}
 	if c.TLS != nil {
+		// The transport itself, so that nothing that is ever sent gets around it.
+		transport.DialContext = func(_ context.Context, network, addr string) (net.Conn, error) {
+			return nil, &net.OpError{Op: opDial, Net: network, Err: fmt.Errorf("%s has no https address, and servers with TLS call no other", addr)}
+		}
 		transport.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
-			return (&tls.Dialer{Config: c.TLS()}).DialContext(ctx, network, addr)
+			conn, err := (&tls.Dialer{Config: c.TLS()}).DialContext(ctx, network, addr)
+			if dial := (*net.OpError)(nil); err != nil && !(errors.As(err, &dial) && dial.Op == opDial) {
+				err = &net.OpError{Op: opDial, Net: network, Err: err} // of the handshake: no request has begun
+			}
+			return conn, err
 		}
 	}
 	return &Client{Config: c, transport: transport, http: &http.Client{
@@ -90,17 +108,49 @@ func errUnreachable(serverID string, err error) error {
 	return structs.Errorf(structs.CodeNoLeader, "server %s can't be reached: %w", serverID, err)
 }
 
+// errNotThere is in the chain of an error if the server was not at the address,
+// and has heard nothing.
+var errNotThere = errors.New("it is not there")
+
+// Proven returns the root at which a server has last answered, "" if it never
+// has. Without TLS nothing is proven.
+func (c *Client) Proven(serverID string) string {
+	root, _ := c.proven.Load(serverID)
+	text, _ := root.(string)
+	return text
+}
+
+// reached looks at an answer: is it of the server that was meant?
+func (c *Client) reached(serverID, root string, resp *http.Response) error {
+	is := resp.Header.Get(HeaderServer) // "" of an earlier version, and of one that refuses all servers
+	if is != "" && is != serverID {
+		return errUnreachable(serverID, fmt.Errorf("%w: %s is server %s", errNotThere, root, is))
+	}
+	if is != "" && c.TLS != nil {
+		c.proven.Store(serverID, root)
+	}
+	return nil
+}
+
 // call posts to a server and reads its answer. Errors are the other server's,
 // CodeNoLeader if it can't be reached.
 func (c *Client) call(ctx context.Context, serverID, path string, body, out any) error {
-	root := c.URL(serverID)
-	if root == "" {
-		return errUnreachable(serverID, errors.New("its address is not known yet"))
-	}
-	return c.callAt(ctx, root, path, HeaderPeer, c.Secret(), body, out)
+	return c.callAny(ctx, serverID, path, HeaderPeer, c.Secret(), body, out)
 }
 
-func (c *Client) callAt(ctx context.Context, root, path, header, secret string, body, out any) error {
+// callAny calls a server wherever it is.
+func (c *Client) callAny(ctx context.Context, serverID, path, header, secret string, body, out any) error {
+	err := errUnreachable(serverID, errors.New("its address is not known yet"))
+	for _, root := range c.URLs(serverID) {
+		if err = c.callAt(ctx, serverID, root, path, header, secret, body, out); !errors.Is(err, errNotThere) || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+// callAt calls the server at an address.
+func (c *Client) callAt(ctx context.Context, serverID, root, path, header, secret string, body, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	raw, err := json.Marshal(body)
@@ -113,11 +163,18 @@ func (c *Client) callAt(ctx context.Context, root, path, header, secret string, 
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set(header, secret)
+	req.Header.Set(HeaderServer, serverID)
 	resp, err := c.http.Do(req)
-	if err != nil {
+	switch {
+	case err != nil && isDial(err):
+		return errUnreachable(root, fmt.Errorf("%w: %w", errNotThere, err))
+	case err != nil:
 		return errUnreachable(root, err)
 	}
 	defer resp.Body.Close()
+	if err := c.reached(serverID, root, resp); err != nil {
+		return err
+	}
 	if resp.StatusCode != http.StatusOK {
 		return errorOf(resp)
 	}
@@ -182,8 +239,8 @@ func (c *Client) Progress(ctx context.Context, serverID string) (structs.PeerPro
 
 // Grant asks a server that may have no state yet for its part in a new cluster.
 // proof is what shows that this server may ask.
-func (c *Client) Grant(ctx context.Context, root, proof string, g structs.PeerGrant) error {
-	return c.callAt(ctx, root, "/v1/peer/grant", HeaderProof, proof, g, &struct{}{})
+func (c *Client) Grant(ctx context.Context, serverID, proof string, g structs.PeerGrant) error {
+	return c.callAny(ctx, serverID, "/v1/peer/grant", HeaderProof, proof, g, &struct{}{})
 }
 
 // Forwarded is a user's or an agent's request on its way to the leader.
@@ -214,10 +271,20 @@ func (c *Client) Forward(ctx context.Context, leaderID string, f Forwarded) (res
 }
 
 func (c *Client) forward(ctx context.Context, leaderID string, f Forwarded) (result []byte, index uint64, err error) {
-	root, secret := c.URL(leaderID), c.Secret()
-	if root == "" || secret == "" {
-		return nil, 0, errUnreachable(leaderID, errors.New("this server does not know it yet"))
+	secret := c.Secret()
+	if err = errUnreachable(leaderID, errors.New("this server does not know it yet")); secret == "" {
+		return nil, 0, err
 	}
+	for _, root := range c.URLs(leaderID) {
+		if result, index, err = c.forwardTo(ctx, leaderID, root, secret, f); !errors.Is(err, errNotThere) || ctx.Err() != nil {
+			break
+		}
+	}
+	return result, index, err
+}
+
+// forwardTo hands a request on to the leader at an address.
+func (c *Client) forwardTo(ctx context.Context, leaderID, root, secret string, f Forwarded) (result []byte, index uint64, err error) {
 	target, err := url.Parse(root)
 	if err != nil {
 		return nil, 0, errUnreachable(leaderID, err)
@@ -234,6 +301,7 @@ func (c *Client) forward(ctx context.Context, leaderID string, f Forwarded) (res
 		out.Header.Del(hop)
 	}
 	out.Header.Set(HeaderPeer, secret)
+	out.Header.Set(HeaderServer, leaderID)
 	out.Header.Set(HeaderSeed, f.Seed)
 	out.Header.Set(HeaderAsked, f.ID)
 	if f.Unsure {
@@ -246,11 +314,14 @@ func (c *Client) forward(ctx context.Context, leaderID string, f Forwarded) (res
 	resp, err := c.http.Do(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if err != nil {
 		if isDial(err) && !written.Load() {
-			return nil, 0, errUnreachable(leaderID, err)
+			return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", errNotThere, err))
 		}
 		return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", ErrUnknown, err))
 	}
 	defer resp.Body.Close()
+	if err := c.reached(leaderID, root, resp); err != nil {
+		return nil, 0, err
+	}
 	if resp.StatusCode != http.StatusOK {
 		err := errorOf(resp)
 		if resp.Header.Get(HeaderOutcome) == OutcomeUnknown {

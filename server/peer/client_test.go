@@ -14,7 +14,14 @@ import (
 
 // forwarding is a client whose only other server is at the address.
 func forwarding(root string) *Client {
-	return New(Config{URL: func(string) string { return root }, Secret: func() string { return "peer-secret" }})
+	return New(Config{URLs: func(string) []string { return roots(root) }, Secret: func() string { return "peer-secret" }})
+}
+
+func roots(root string) []string {
+	if root == "" {
+		return nil
+	}
+	return []string{root}
 }
 
 // asked is a user's request, who pretends to be a server that is unsure.

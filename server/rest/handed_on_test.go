@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"crypto/tls"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,9 +14,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fellow is a member whose secret is known.
+// fellow is a member whose secret is known. A connection is a server's unless it
+// has TLS.
 type fellow struct{ secret string }
 
+func (fellow) ID() string                                  { return "this-server" }
+func (fellow) FromServer(c *tls.ConnectionState) bool      { return c == nil }
 func (f fellow) Secret() string                            { return f.secret }
 func (fellow) LeaderIndex(context.Context) (uint64, error) { return 7, nil }
 func (fellow) Silent(hosts []string) []string              { return hosts }
@@ -25,7 +29,7 @@ func (fellow) Heard(context.Context, map[string]structs.PeerPulse) (structs.Peer
 	return structs.PeerAcknowledged{}, nil
 }
 
-func (fellow) Grant(proof string, _ *tls.ConnectionState, _ structs.PeerGrant) error {
+func (fellow) Grant(proof string, _ structs.PeerGrant) error {
 	if proof != "proof" {
 		return structs.Errorf(structs.CodeForbidden, "no proof")
 	}
@@ -35,7 +39,7 @@ func (fellow) Grant(proof string, _ *tls.ConnectionState, _ structs.PeerGrant) e
 func withFellow(secret string) servertest.Option {
 	return func(c *rest.Config) {
 		c.Member = fellow{secret}
-		c.Peers = peer.New(peer.Config{URL: func(string) string { return "" }, Secret: func() string { return secret }})
+		c.Peers = peer.New(peer.Config{URLs: func(string) []string { return nil }, Secret: func() string { return secret }})
 	}
 }
 
@@ -56,8 +60,38 @@ func TestPeersAlone(t *testing.T) {
 	})
 	alone := newFixtureOn(t, servertest.New(t))
 	alone.raw("POST", "/v1/peer/progress", "{}", right).is(403)
+	f.raw("POST", "/v1/peer/progress", "{}", right, header{peer.HeaderServer, "this-server"}).is(200)
+	f.raw("POST", "/v1/peer/progress", "{}", right, header{peer.HeaderServer, "another"}).is(503).mentions("this is server this-server, not another")
 	young := newFixtureOn(t, servertest.New(t, withFellow("")))
 	young.raw("POST", "/v1/peer/progress", "{}", header{peer.HeaderPeer, "x"}).is(503)
+}
+
+// TestSecretAloneIsNoServer: with TLS the peer secret does not make a server of who
+// has no certificate of one, on no route.
+func TestSecretAloneIsNoServer(t *testing.T) {
+	s := servertest.New(t, withFellow("the secret"))
+	rt := func(path, body string, headers ...header) int {
+		r := httptest.NewRequest("POST", path, strings.NewReader(body))
+		r.TLS = &tls.ConnectionState{}
+		r.Header.Set("Content-Type", "application/json")
+		for _, h := range headers {
+			r.Header.Set(h.name, h.value)
+		}
+		w := httptest.NewRecorder()
+		s.REST.Handler().ServeHTTP(w, r)
+		return w.Code
+	}
+	for _, path := range []string{"read-index", "heard", "silent", "offers", "progress"} {
+		if code := rt("/v1/peer/"+path, "{}", header{peer.HeaderPeer, "the secret"}); code != 403 {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+	if code := rt("/v1/peer/grant", "{}", header{peer.HeaderProof, "proof"}); code != 403 {
+		t.Errorf("grant: %d", code)
+	}
+	if code := rt("/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderPeer, "the secret"}); code != 403 {
+		t.Errorf("a request that pretends to be handed on: %d", code)
+	}
 }
 
 // TestHandedOn checks that a request that another server has handed on is

@@ -33,8 +33,8 @@ func (q *request) admitPeer() error {
 	if proof == "" {
 		return nil
 	}
-	if q.Member == nil {
-		return structs.Errorf(structs.CodeForbidden, "this server has no others beside it")
+	if err := q.fromServer(); err != nil {
+		return err
 	}
 	secret := q.Member.Secret()
 	if secret == "" {
@@ -46,6 +46,23 @@ func (q *request) admitPeer() error {
 	q.forwarded = true
 	if id := q.r.Header.Get(peer.HeaderAsked); id != "" {
 		q.w.requestID = id
+	}
+	return nil
+}
+
+// fromServer refuses a call of other servers that is none's, as far as TLS can
+// tell, or that is meant for another one. Who has the secret is looked at by the
+// caller: with TLS it alone is not enough, for it is in snapshots and on disks.
+func (q *request) fromServer() error {
+	switch {
+	case q.Member == nil:
+		return structs.Errorf(structs.CodeForbidden, "this server has no others beside it")
+	case !q.Member.FromServer(q.r.TLS):
+		return structs.Errorf(structs.CodeForbidden, "only a server may ask that: one with a certificate of this CA for servers")
+	}
+	q.w.Header().Set(peer.HeaderServer, q.Member.ID())
+	if meant := q.r.Header.Get(peer.HeaderServer); meant != "" && meant != q.Member.ID() {
+		return structs.Errorf(structs.CodeNoLeader, "this is server %s, not %.64s", q.Member.ID(), meant)
 	}
 	return nil
 }
@@ -92,14 +109,14 @@ func peerOffer(q *request) error {
 func peerProgress(q *request) error { return q.json(http.StatusOK, q.Member.Progress()) }
 
 func peerGrant(q *request) error {
-	if q.Member == nil {
-		return structs.Errorf(structs.CodeConflict, "this server has no others beside it")
+	if err := q.fromServer(); err != nil {
+		return err
 	}
 	var body structs.PeerGrant
 	if err := q.decodeAgent(&body); err != nil {
 		return err
 	}
-	if err := q.Member.Grant(q.r.Header.Get(peer.HeaderProof), q.r.TLS, body); err != nil {
+	if err := q.Member.Grant(q.r.Header.Get(peer.HeaderProof), body); err != nil {
 		return err
 	}
 	return q.json(http.StatusOK, struct{}{})

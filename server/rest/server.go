@@ -54,6 +54,11 @@ type peers interface {
 
 // member is what other servers may ask of this one. package server has it.
 type member interface {
+	// ID is this server's own.
+	ID() string
+	// FromServer reports whether a server is at the other end of a connection as
+	// far as its TLS, nil if there is none, can tell: yes if this server has none.
+	FromServer(connection *tls.ConnectionState) bool
 	// Secret returns the peer secret, "" while this server has no state.
 	Secret() string
 	// LeaderIndex is ReadIndex of this server alone. CodeNoLeader.
@@ -66,9 +71,8 @@ type member interface {
 	Offer(hostID string, offer structs.SessionOffer) error
 	Progress() structs.PeerProgress
 	// Grant gives this server's part in a new cluster to it, or takes it back.
-	// proof is what the asker has shown; connection is its TLS, nil if there is
-	// none. CodeForbidden, CodeConflict.
-	Grant(proof string, connection *tls.ConnectionState, g structs.PeerGrant) error
+	// proof is what the asker has shown. CodeForbidden, CodeConflict.
+	Grant(proof string, g structs.PeerGrant) error
 }
 
 // operations is what operators ask of the servers. package server has it.
