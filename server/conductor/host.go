@@ -22,17 +22,12 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	if cluster == nil {
 		return none, structs.Errorf(structs.CodeUnavailable, "the cluster is not initialised yet: try again in a second")
 	}
-	if err := r.Follows.Check(cluster.ClusterID, cluster.Incarnation); err != nil {
+	was := row[structs.Host](t, r.HostID)
+	if err := r.Admit(cluster, was, row[structs.Token](t, r.TokenID)); err != nil {
 		return none, err
 	}
-	was := row[structs.Host](t, r.HostID)
 	if was == nil {
-		if !r.mayJoin(t, cluster) {
-			return none, structs.Errorf(structs.CodeUnauthenticated, "the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, or one of \"magnum token-create -join\"").About(structs.KindHost)
-		}
 		was = &structs.Host{Meta: t.meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
-	} else if !equalHashes(r.SecretHash, was.SecretHash) {
-		return none, structs.Errorf(structs.CodeUnauthenticated, "host %s is registered with another secret: its data directory is not the one it registered from", r.HostID).About(structs.KindHost)
 	}
 	if Superseded(was, r.HostRegister) {
 		return none, structs.Errorf(structs.CodeConflict, "another agent has registered as host %s since: registration %d of this one was followed by %d. "+
@@ -46,6 +41,22 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	host.ReportSeq = 0
 	t.put(&host)
 	return structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}, nil
+}
+
+// Admit says whether the agent may register, from the rows that it names, nil for
+// those that aren't there. Dispatch asks it first, of its own state, so that who has
+// no token takes no place in the queue. Errors: CodeForbidden, CodeUnauthenticated.
+func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token *structs.Token) error {
+	if err := r.Follows.Check(cluster.ClusterID, cluster.Incarnation); err != nil {
+		return err
+	}
+	switch {
+	case host == nil && !r.mayJoin(cluster, token):
+		return structs.Errorf(structs.CodeUnauthenticated, "the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, or one of \"magnum token-create -join\"").About(structs.KindHost)
+	case host != nil && !equalHashes(r.SecretHash, host.SecretHash):
+		return structs.Errorf(structs.CodeUnauthenticated, "host %s is registered with another secret: its data directory is not the one it registered from", r.HostID).About(structs.KindHost)
+	}
+	return nil
 }
 
 // Superseded reports whether an agent asks to be let in again whose registration
@@ -75,11 +86,10 @@ func (r NoteHost) decide(t *tx) (struct{}, error) {
 
 // mayJoin reports whether the join token lets a host in. Whether its time is
 // over has been looked at before.
-func (r RegisterHost) mayJoin(t *tx, cluster *structs.Cluster) bool {
+func (r RegisterHost) mayJoin(cluster *structs.Cluster, token *structs.Token) bool {
 	if r.TokenID == "" {
 		return equalHashes(r.TokenHash, cluster.JoinTokenHash)
 	}
-	token := row[structs.Token](t, r.TokenID)
 	return token != nil && token.Join && token.OpenedBy(r.TokenHash)
 }
 

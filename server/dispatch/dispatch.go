@@ -124,6 +124,9 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 		}
 	}
 	request.JoinToken, request.Secret = "", ""
+	if err := d.admit(ctx, request); err != nil {
+		return none, err
+	}
 	host := d.Store.Snapshot().Host(r.HostID)
 	known := d.knows(r.HostID, request.SecretHash)
 	if known && !conductor.Superseded(host, r) && d.follows(&r) {
@@ -145,6 +148,29 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	answer.Lease = leaseOf(answer.HostLostAfter)
 	d.Logger.Info("host registered", "host_id", r.HostID, "name", r.Name, "registration", answer.Registration)
 	return answer, nil
+}
+
+// admit refuses whom the conductor would refuse, once this server has caught up
+// with the leader: a flood of agents without a valid token costs rounds that they
+// share, and no place in the queue of the one writer.
+func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
+	ask := func() error {
+		snap := d.Store.Snapshot()
+		if snap.Cluster() == nil {
+			return nil // for the conductor to say
+		}
+		return r.Admit(snap.Cluster(), snap.Host(r.HostID), snap.Token(r.TokenID))
+	}
+	if ask() == nil {
+		return nil
+	}
+	if err := d.catchUp(ctx); err != nil {
+		if structs.CodeOf(err) == structs.CodeNoLeader {
+			return err
+		}
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet who may register: try again in a second (%w)", err)
+	}
+	return ask()
 }
 
 // follows reports whether the agent may follow the state that this server has.

@@ -212,6 +212,37 @@ func TestRegisterRefusals(t *testing.T) {
 	}
 }
 
+// TestStrangersTakeNoPlaceInTheQueue: who has no valid token is refused without the
+// conductor, and not before this server is up to date.
+func TestStrangersTakeNoPlaceInTheQueue(t *testing.T) {
+	d := newDispatch(t)
+	known := registration(structs.NewID())
+	if _, err := d.Register(t.Context(), known); err != nil {
+		t.Fatal(err)
+	}
+	// One that does not lead refuses whatever reaches it.
+	d.Conductor = conductor.New(conductor.Config{Store: d.Store, Proposer: direct{d.Store}, Logger: hclog.NewNullLogger()})
+	stranger, another := registration(structs.NewID()), known
+	stranger.JoinToken, another.Secret = "wrong", strings.Repeat("t", 64)
+	asked := 0
+	d.ReadIndex = func(context.Context) (uint64, error) { asked++; return d.Store.Index(), nil }
+	for name, r := range map[string]structs.HostRegister{"a stranger": stranger, "another secret": another} {
+		if _, err := d.Register(t.Context(), r); structs.CodeOf(err) != structs.CodeUnauthenticated {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("the leader was asked %d times, want 2", asked)
+	}
+	if _, err := d.Register(t.Context(), known); structs.CodeOf(err) != structs.CodeNoLeader || asked != 2 {
+		t.Errorf("a host that is known: %v, asked %d times", err, asked)
+	}
+	d.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no answer") }
+	if _, err := d.Register(t.Context(), stranger); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Errorf("a server that does not know what it has missed: %v", err)
+	}
+}
+
 // TestCopiedAgentIsToldOf: an agent that was superseded is refused, is no sign of
 // life of the host, and operators find out about it.
 func TestCopiedAgentIsToldOf(t *testing.T) {
