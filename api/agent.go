@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ const (
 // AgentConfig says which servers an Agent talks to.
 type AgentConfig struct {
 	Servers    []string     // host[:port] or URLs; none if they are to come by SetFound
-	Secure     bool         // an address that is no URL means https, not http
+	Secure     bool         // an address that is no URL means https, not http; others than https are not followed to
 	UserAgent  string       // "" means "magnum-agent"
 	HTTPClient *http.Client // nil means one of its own; its Timeout must be 0
 }
@@ -44,8 +45,9 @@ type AgentConfig struct {
 // and moves to another one when that fails to answer. It may be used by many
 // goroutines. It never repeats a call by itself.
 type Agent struct {
-	conf AgentConfig
-	http *http.Client
+	conf      AgentConfig
+	http      *http.Client
+	onlyHTTPS bool // of the addresses that others name
 
 	mu           sync.Mutex
 	given        []string  // root URLs: those of the configuration, which stay for ever
@@ -89,6 +91,7 @@ func NewAgent(conf AgentConfig) (*Agent, error) {
 		}
 		a.given = append(a.given, u.String())
 	}
+	a.onlyHTTPS = conf.Secure || len(a.given) > 0 && !slices.ContainsFunc(a.given, func(root string) bool { return !strings.HasPrefix(root, "https:") })
 	a.SetServers(nil)
 	return a, nil
 }
@@ -120,11 +123,11 @@ func (a *Agent) SetServers(addrs []string) {
 // moveTo makes a server the current one if its address is among those that are
 // known. The caller holds mu.
 func (a *Agent) moveTo(addr string) {
-	u, err := parseAddress(addr, schemeOf(a.conf.Secure))
-	if err != nil {
+	root, ok := a.rootOf(addr)
+	if !ok {
 		return
 	}
-	if i := slices.Index(a.servers, u.String()); i >= 0 {
+	if i := slices.Index(a.servers, root); i >= 0 {
 		a.current = i
 	}
 }
@@ -141,8 +144,8 @@ func (a *Agent) SetFound(addrs []string) {
 func (a *Agent) gather() {
 	servers := slices.Clone(a.given)
 	for _, addr := range slices.Concat(a.named, a.found) {
-		if u, err := parseAddress(addr, schemeOf(a.conf.Secure)); err == nil && !slices.Contains(servers, u.String()) {
-			servers = append(servers, u.String())
+		if root, ok := a.rootOf(addr); ok && !slices.Contains(servers, root) {
+			servers = append(servers, root)
 		}
 	}
 	var now string
@@ -156,6 +159,17 @@ func (a *Agent) gather() {
 			a.current = rand.IntN(len(servers)) // agents spread over the servers
 		}
 	}
+}
+
+// rootOf reads an address that somebody else has named. An agent whose own servers
+// speak TLS follows to https only: it would give its token and its secret to whoever
+// gossips that he is a server.
+func (a *Agent) rootOf(addr string) (root string, ok bool) {
+	u, err := parseAddress(addr, schemeOf(a.conf.Secure))
+	if err != nil || a.onlyHTTPS && u.Scheme != "https" {
+		return "", false
+	}
+	return u.String(), true
 }
 
 // Server returns the root URL of the current server, "" while none is known.
@@ -267,7 +281,11 @@ func (a *Agent) DialSession(ctx context.Context, server string, offer structs.Se
 	if offer.Server == "" || offer.Server == server {
 		return a.dialSession(ctx, server, path, agentTimeout)
 	}
-	conn, err := a.dialSession(ctx, offer.Server, path, directTimeout)
+	var conn *websocket.Conn
+	err := error(structs.Errorf(structs.CodeUnavailable, "%.128s is no address that this agent follows to", offer.Server))
+	if direct, ok := a.rootOf(offer.Server); ok {
+		conn, err = a.dialSession(ctx, direct, path, directTimeout)
+	}
 	if structs.CodeOf(err) != structs.CodeUnavailable || ctx.Err() != nil {
 		return conn, err
 	}

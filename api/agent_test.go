@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +59,58 @@ func TestSilentServerIsLeftByAllCalls(t *testing.T) {
 	a.Leave(well.URL)
 	if _, _, err := a.Work(t.Context(), WorkRequest{Wait: 100 * time.Millisecond}); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("the second poll of a silent server: %v", err)
+	}
+}
+
+// TestAgentsFollowToHTTPSOnly: with TLS no address that others name has an agent
+// send its secret in clear, be it found by gossip, named by a server or offered with a
+// session.
+func TestAgentsFollowToHTTPSOnly(t *testing.T) {
+	var stolen atomic.Int32
+	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stolen.Add(1) }))
+	t.Cleanup(thief.Close)
+	relays := make(chan string, 10)
+	right := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		relays <- r.URL.String()
+		answer(w, 503, "7", `{}`)
+	}))
+	t.Cleanup(right.Close)
+	given := []string{strings.TrimPrefix(right.URL, "https://")}
+	for name, c := range map[string]AgentConfig{
+		"with a CA":         {Servers: given, Secure: true},
+		"found by gossip":   {Secure: true},
+		"with an https URL": {Servers: []string{right.URL}},
+	} {
+		c.HTTPClient = right.Client()
+		a, err := NewAgent(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.SetFound([]string{thief.URL})
+		a.SetServers([]string{thief.URL})
+		for range 3 {
+			if at := a.Server(); at == thief.URL {
+				t.Errorf("%s: the agent is at the thief's", name)
+			}
+			_, err := a.Register(t.Context(), structs.HostRegister{JoinToken: "join"})
+			if structs.CodeOf(err) != structs.CodeUnavailable {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		a.SetFound([]string{right.URL})
+		a.Use("h", "secret", 1)
+		for len(relays) > 0 {
+			<-relays
+		}
+		if _, err := a.DialSession(t.Context(), right.URL, structs.SessionOffer{SID: "sid", Server: thief.URL, ServerID: "s2"}); err == nil {
+			t.Errorf("%s: a session", name)
+		}
+		if at := <-relays; !strings.HasSuffix(at, "/sessions/sid?via=s2") {
+			t.Errorf("%s: the session goes to %s", name, at)
+		}
+	}
+	if stolen.Load() > 0 {
+		t.Errorf("%d requests went to the thief", stolen.Load())
 	}
 }
 
