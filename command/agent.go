@@ -54,7 +54,7 @@ func agentCommand() *command {
 		examples: []string{
 			"magnum agent -dev",
 			"magnum agent -server 10.0.0.1 -tls-ca ca.pem -join-token-file /etc/magnum/join-token -label zone=a",
-			"magnum agent -bind 10.0.0.9 -join 10.0.0.1,10.0.0.2 -tls-ca ca.pem -join-token-file /etc/magnum/join-token -server",
+			"magnum agent -bind 10.0.0.9 -join 10.0.0.1,10.0.0.2 -encrypt KEY -tls-ca ca.pem -join-token-file /etc/magnum/join-token -server",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var a agentSettings

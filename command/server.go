@@ -21,7 +21,7 @@ func serverCommand() *command {
 			"Others reach it only with TLS and -auth token. SIGHUP reads the certificates again.\n\n" + settingsHelp,
 		examples: []string{
 			"magnum server", "magnum server -data-dir /srv/magnum -log-format json",
-			"magnum server -bind 10.0.0.1 -auth token -tls-ca ca.pem -tls-cert server.pem -tls-key server-key.pem",
+			"magnum server -bind 10.0.0.1 -encrypt KEY -auth token -tls-ca ca.pem -tls-cert server.pem -tls-key server-key.pem",
 			"magnum server -config server.hcl -bind 10.0.0.1 -bootstrap-expect 3 -join 10.0.0.1,10.0.0.2,10.0.0.3",
 		},
 		setup: func(e *env, f *flagSet) runFunc {

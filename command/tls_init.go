@@ -108,9 +108,9 @@ func (m tlsMade) text() string {
 	}
 	b.WriteString("\nStart each server with its own files:\n")
 	for _, s := range m.Servers {
-		fmt.Fprintf(&b, "  magnum server -bind %s -auth token -tls-ca %s -tls-cert %s -tls-key %s\n", bindOf(s.Names), m.CA, s.Cert, s.Key)
+		fmt.Fprintf(&b, "  magnum server -bind %s -encrypt KEY -auth token -tls-ca %s -tls-cert %s -tls-key %s\n", bindOf(s.Names), m.CA, s.Cert, s.Key)
 	}
-	fmt.Fprintf(&b, "Agents and users need the CA only: -tls-ca %s\n", m.CA)
+	fmt.Fprintf(&b, "KEY is what \"magnum keygen\" prints, the same for all servers and agents.\nOf TLS agents and users need the CA only: -tls-ca %s\n", m.CA)
 	return b.String()
 }
 

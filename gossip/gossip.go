@@ -109,6 +109,9 @@ func (g *Gossip) Run(ctx context.Context) error {
 	all.Go(func() error { g.stay(ctx); return nil })
 	all.Go(func() error { g.keepKnown(ctx); return nil })
 	g.log.Info("gossip is up", "addr", g.addr, "cluster", g.Cluster, "encrypted", g.Key != nil)
+	if g.Key == nil && !net.ParseIP(g.Bind).IsLoopback() {
+		g.log.Warn("GOSSIP HAS NO KEY: whoever reaches this port can pass for a server or an agent; give all of them the same -encrypt, which \"magnum keygen\" makes", "addr", g.addr)
+	}
 	err := all.Wait()
 	g.leave()
 	return err

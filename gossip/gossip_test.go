@@ -49,6 +49,27 @@ func fast(t *timing) {
 	t.list.GossipInterval, t.list.PushPullInterval = 20*time.Millisecond, time.Second
 }
 
+// TestGossipWithoutKeyIsWarnedOf: off loopback anyone who reaches the port can
+// pretend to be anybody.
+func TestGossipWithoutKeyIsWarnedOf(t *testing.T) {
+	key := bytes.Repeat([]byte("k"), 16)
+	for name, tt := range map[string]struct {
+		bind string
+		key  []byte
+		want int
+	}{"all addresses": {"0.0.0.0", nil, 1}, "with a key": {"0.0.0.0", key, 0}, "loopback": {"127.0.0.1", nil, 0}} {
+		p := newProcess(t, "s", func(c *Config) { c.Bind, c.Advertise, c.Key = tt.bind, "127.0.0.1", tt.key })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.logs.count("give all of them the same -encrypt, which \"magnum keygen\" makes"); got != tt.want {
+			t.Errorf("%s: %d warnings, want %d", name, got, tt.want)
+		}
+	}
+}
+
 // process is one Gossip that a test runs.
 type process struct {
 	*Gossip

@@ -35,7 +35,7 @@ func TestTLSAndTokens(t *testing.T) {
 		}
 	}
 	says := magnum(t, nil, "", "tls-init", "-dir", file("tls"), "-server", "s1,10.1.2.3", "-server", "s2").must(t)
-	if !strings.Contains(says, "magnum server -bind 10.1.2.3 -auth token -tls-ca "+file("tls/ca.pem")) {
+	if !strings.Contains(says, "magnum server -bind 10.1.2.3 -encrypt KEY -auth token -tls-ca "+file("tls/ca.pem")) {
 		t.Errorf("tls-init says %q", says)
 	}
 	magnum(t, nil, "", "tls-init", "-dir", file("other")).must(t)
