@@ -330,6 +330,7 @@ func (s *Server) watchLeader(ctx context.Context) error {
 func (s *Server) steward() raftlog.Steward {
 	return raftlog.Steward{
 		Known:    s.candidates,
+		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.vouch(ctx, c.ID, c.Addr) },
 		Least:    max(3, s.BootstrapExpect),
 		Removed:  s.gossip.Forget,
 		Progress: s.peers.Progress,
@@ -338,7 +339,8 @@ func (s *Server) steward() raftlog.Steward {
 
 // candidates returns the servers that are to belong to the cluster: all that
 // belong to it or to none, understand its entries, and were not taken out by an
-// operator. One that was is shown no longer once it has stopped.
+// operator. One that was is shown no longer once it has stopped. Gossip may have
+// several of one id, of which the one that was started last comes first.
 func (s *Server) candidates() []raftlog.Candidate {
 	var known []raftlog.Candidate
 	inUse, removed := s.store.Snapshot().Cluster().SchemaInUse(), s.removed()
@@ -347,19 +349,21 @@ func (s *Server) candidates() []raftlog.Candidate {
 			s.gossip.Forget(m.ID)
 			continue
 		}
-		if m.ClusterID != "" && m.ClusterID != s.raft.ClusterID() {
-			continue
-		}
-		if m.Schema < inUse {
-			if _, said := s.outdated.LoadOrStore(m.ID, true); !said {
-				s.log.Error("a server is not taken in: it is of an older version than the cluster's entries", "name", m.Name, "server_id", m.ID, "schema", m.Schema, "schema_in_use", inUse)
+		for _, m := range s.gossip.Instances(m.ID) {
+			if m.Role != gossip.RoleServer || m.ClusterID != "" && m.ClusterID != s.raft.ClusterID() || !s.callable(m) {
+				continue
 			}
-			continue
+			if m.Schema < inUse {
+				if _, said := s.outdated.LoadOrStore(m.ID, true); !said {
+					s.log.Error("a server is not taken in: it is of an older version than the cluster's entries", "name", m.Name, "server_id", m.ID, "schema", m.Schema, "schema_in_use", inUse)
+				}
+				continue
+			}
+			known = append(known, raftlog.Candidate{
+				Peer: raftlog.Peer{ID: m.ID, Addr: m.RaftAddr, Voter: true}, Name: m.Name,
+				Failed: m.State != gossip.StateAlive && time.Since(m.Since) > s.deadAfter,
+			})
 		}
-		known = append(known, raftlog.Candidate{
-			Peer: raftlog.Peer{ID: m.ID, Addr: m.RaftAddr, Voter: true}, Name: m.Name,
-			Failed: m.State != gossip.StateAlive && time.Since(m.Since) > s.deadAfter,
-		})
 	}
 	return known
 }

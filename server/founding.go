@@ -321,6 +321,11 @@ func (s *Server) askAll(ctx context.Context, voters []structs.PeerVoter, g struc
 			continue
 		}
 		asking.Go(func() error {
+			if !g.Abandoned {
+				if err := s.vouch(ctx, v.ID, v.RaftAddr); err != nil {
+					return err
+				}
+			}
 			return s.peers.Grant(ctx, v.ID, s.grantProof(), g)
 		})
 	}

@@ -57,6 +57,26 @@ type PeerProgress struct {
 	Short     bool          `json:"short"` // its disk is nearly full: it takes no writes
 }
 
+// PeerChallenge is the body of POST /v1/peer/identity, by which a server is asked
+// who it is before it is taken in.
+type PeerChallenge struct {
+	Nonce string `json:"nonce"` // new with each question
+}
+
+// MinNonce and MaxNonce bound the length of a nonce.
+const (
+	MinNonce = 32
+	MaxNonce = 128
+)
+
+// PeerIdentity answers PeerChallenge.
+type PeerIdentity struct {
+	ID       string `json:"id"`
+	RaftAddr string `json:"raft_addr"`
+	HTTPAddr string `json:"http_addr"`
+	Proof    string `json:"proof"` // of the gossip key, over all this and the nonce
+}
+
 // PeerGrant is the body of POST /v1/peer/grant: a server asks whether another
 // one will be of the new cluster that it is about to make. A server grants one
 // cluster at a time.

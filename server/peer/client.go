@@ -149,7 +149,8 @@ func (c *Client) callAny(ctx context.Context, serverID, path, header, secret str
 	return err
 }
 
-// callAt calls the server at an address.
+// callAt calls the server at an address. The secret goes along in the header, if
+// that is not "".
 func (c *Client) callAt(ctx context.Context, serverID, root, path, header, secret string, body, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -162,7 +163,9 @@ func (c *Client) callAt(ctx context.Context, serverID, root, path, header, secre
 		return fmt.Errorf("call of a server: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(header, secret)
+	if header != "" {
+		req.Header.Set(header, secret)
+	}
 	req.Header.Set(HeaderServer, serverID)
 	resp, err := c.http.Do(req)
 	switch {
@@ -234,6 +237,14 @@ func (c *Client) Offer(ctx context.Context, serverID, hostID string, offer struc
 func (c *Client) Progress(ctx context.Context, serverID string) (structs.PeerProgress, error) {
 	var out structs.PeerProgress
 	err := c.call(ctx, serverID, "/v1/peer/progress", struct{}{}, &out)
+	return out, err
+}
+
+// Identify asks a server that may have no state yet who it is. Nothing that is
+// secret goes along.
+func (c *Client) Identify(ctx context.Context, serverID, root, nonce string) (structs.PeerIdentity, error) {
+	var out structs.PeerIdentity
+	err := c.callAt(ctx, serverID, root, "/v1/peer/identity", "", "", structs.PeerChallenge{Nonce: nonce}, &out)
 	return out, err
 }
 

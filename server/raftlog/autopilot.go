@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -21,8 +22,12 @@ type Candidate struct {
 
 // Steward says what the leader takes its decisions about servers from.
 type Steward struct {
-	// Known returns the servers that are to belong to the cluster, this one too.
+	// Known returns the servers that are to belong to the cluster, this one too. There
+	// may be several of one ID: the first that can be vouched for counts.
 	Known func() []Candidate
+	// Vouch finds out whether a candidate is the server that it is said to be, at its
+	// address. It is asked before one is taken in or moved.
+	Vouch func(ctx context.Context, c Candidate) error
 	// Progress asks a server how far it is.
 	Progress func(ctx context.Context, id string) (structs.PeerProgress, error)
 	// Removed is called with a server that was taken out because it had failed.
@@ -61,8 +66,9 @@ func (l *Log) Tend(ctx context.Context, s Steward) error {
 	defer func() { <-pilot.Stop() }()
 	tick := time.NewTicker(tendTick)
 	defer tick.Stop()
+	refused := make(map[Peer]bool) // of these it was said already
 	for {
-		l.admit(pilot, s.Known())
+		l.admit(ctx, pilot, s, refused)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -73,7 +79,7 @@ func (l *Log) Tend(ctx context.Context, s Steward) error {
 
 // admit takes in the servers that are known and not yet in the configuration,
 // and those whose address is another.
-func (l *Log) admit(pilot *autopilot.Autopilot, known []Candidate) {
+func (l *Log) admit(ctx context.Context, pilot *autopilot.Autopilot, s Steward, refused map[Peer]bool) {
 	peers, err := l.Peers()
 	if err != nil {
 		return // shutting down
@@ -82,10 +88,33 @@ func (l *Log) admit(pilot *autopilot.Autopilot, known []Candidate) {
 	for _, p := range peers {
 		at[p.ID] = p.Addr
 	}
-	for _, c := range known {
-		if c.Failed || c.Addr == "" || at[c.ID] == c.Addr {
+	known := s.Known()
+	vouched := make([]error, len(known))
+	var asking sync.WaitGroup
+	for i, c := range known {
+		if !c.Failed && c.Addr != "" && at[c.ID] != c.Addr {
+			asking.Go(func() { vouched[i] = s.Vouch(ctx, c) })
+		}
+	}
+	asking.Wait()
+	still := make(map[Peer]bool)
+	settled := make(map[string]bool)
+	for i, c := range known {
+		switch {
+		case c.Failed || c.Addr == "" || settled[c.ID]:
+			continue
+		case at[c.ID] == c.Addr: // and those that follow were started before it
+			settled[c.ID] = true
+			continue
+		case vouched[i] != nil:
+			still[c.Peer] = true
+			if !refused[c.Peer] && ctx.Err() == nil {
+				refused[c.Peer] = true
+				l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", vouched[i])
+			}
 			continue
 		}
+		settled[c.ID] = true
 		server := &autopilot.Server{ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: autopilot.NodeAlive}
 		if err := pilot.AddServer(server); err != nil {
 			l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
@@ -93,6 +122,7 @@ func (l *Log) admit(pilot *autopilot.Autopilot, known []Candidate) {
 		}
 		l.Logger.Info("server taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
 	}
+	maps.DeleteFunc(refused, func(p Peer, _ bool) bool { return !still[p] })
 }
 
 // Progress returns how far this server has come.
@@ -131,8 +161,9 @@ func (a *application) AutopilotConfig() *autopilot.Config {
 // NotifyState has nothing to do.
 func (*application) NotifyState(*autopilot.State) {}
 
-// KnownServers returns the servers that are known, and as alive those of the
-// configuration that aren't: gossip may not have come around yet.
+// KnownServers returns the servers of the configuration, as alive those that are
+// not known: gossip may not have come around yet. Others are none of the library's
+// business before they have been vouched for.
 func (a *application) KnownServers() map[raft.ServerID]*autopilot.Server {
 	known := make(map[raft.ServerID]*autopilot.Server)
 	if peers, err := a.log.Peers(); err == nil {
@@ -141,7 +172,10 @@ func (a *application) KnownServers() map[raft.ServerID]*autopilot.Server {
 		}
 	}
 	for _, c := range a.Known() {
-		known[raft.ServerID(c.ID)] = a.server(c)
+		if s := known[raft.ServerID(c.ID)]; s != nil {
+			c.Addr = string(s.Address)
+			known[raft.ServerID(c.ID)] = a.server(c)
+		}
 	}
 	return known
 }

@@ -25,6 +25,10 @@ func (fellow) LeaderIndex(context.Context) (uint64, error) { return 7, nil }
 func (fellow) Silent(hosts []string) []string              { return hosts }
 func (fellow) Offer(string, structs.SessionOffer) error    { return nil }
 func (fellow) Progress() structs.PeerProgress              { return structs.PeerProgress{LastIndex: 9} }
+func (fellow) Identity(nonce string) structs.PeerIdentity {
+	return structs.PeerIdentity{ID: "this-server", Proof: nonce}
+}
+
 func (fellow) Heard(context.Context, map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
 	return structs.PeerAcknowledged{}, nil
 }
@@ -55,6 +59,8 @@ func TestPeersAlone(t *testing.T) {
 	}
 	f.raw("POST", "/v1/peer/grant", "{}").is(403)
 	f.raw("POST", "/v1/peer/grant", "{}", header{peer.HeaderProof, "proof"}).is(200)
+	f.raw("POST", "/v1/peer/identity", `{"nonce":"short"}`).is(400).mentions("nonce")
+	f.raw("POST", "/v1/peer/identity", `{"nonce":"`+strings.Repeat("n", 32)+`"}`).is(200)
 	unchanged(t, f.s, "a request that pretends to be handed on", func() {
 		f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{peer.HeaderPeer, "another"}).is(403)
 	})
@@ -85,6 +91,9 @@ func TestSecretAloneIsNoServer(t *testing.T) {
 		if code := rt("/v1/peer/"+path, "{}", header{peer.HeaderPeer, "the secret"}); code != 403 {
 			t.Errorf("%s: %d", path, code)
 		}
+	}
+	if code := rt("/v1/peer/identity", `{"nonce":"`+strings.Repeat("n", 32)+`"}`); code != 403 {
+		t.Errorf("identity: %d", code)
 	}
 	if code := rt("/v1/peer/grant", "{}", header{peer.HeaderProof, "proof"}); code != 403 {
 		t.Errorf("grant: %d", code)

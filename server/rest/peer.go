@@ -21,7 +21,9 @@ func peerRoutes() []*route {
 		post("silent", identity.PeerCall, peerSilent),
 		post("offers", identity.PeerCall, peerOffer),
 		post("progress", identity.PeerCall, peerProgress),
-		// It is asked before there is a secret; the member looks at the proof.
+		// They are asked before there is a secret: identity tells no more than gossip
+		// does, and of a grant the member looks at the proof.
+		post("identity", identity.Public, peerIdentity),
 		post("grant", identity.Public, peerGrant),
 	}
 }
@@ -107,6 +109,20 @@ func peerOffer(q *request) error {
 }
 
 func peerProgress(q *request) error { return q.json(http.StatusOK, q.Member.Progress()) }
+
+func peerIdentity(q *request) error {
+	if err := q.fromServer(); err != nil {
+		return err
+	}
+	var body structs.PeerChallenge
+	if err := q.decodeAgent(&body); err != nil {
+		return err
+	}
+	if n := len(body.Nonce); n < structs.MinNonce || n > structs.MaxNonce {
+		return structs.Errorf(structs.CodeInvalid, "nonce: %d characters are not in %d..%d", n, structs.MinNonce, structs.MaxNonce)
+	}
+	return q.json(http.StatusOK, q.Member.Identity(body.Nonce))
+}
 
 func peerGrant(q *request) error {
 	if err := q.fromServer(); err != nil {

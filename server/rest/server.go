@@ -70,6 +70,8 @@ type member interface {
 	// Offer leaves a session for a host's next poll here. CodeRateLimited.
 	Offer(hostID string, offer structs.SessionOffer) error
 	Progress() structs.PeerProgress
+	// Identity says who this server is, with a proof over the nonce.
+	Identity(nonce string) structs.PeerIdentity
 	// Grant gives this server's part in a new cluster to it, or takes it back.
 	// proof is what the asker has shown. CodeForbidden, CodeConflict.
 	Grant(proof string, g structs.PeerGrant) error
