@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/gossip"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -24,6 +25,8 @@ func TestConfigRefused(t *testing.T) {
 		"name":     func(c *Config) { c.Name = strings.Repeat("x", 256) },
 		"TLS":      func(c *Config) { c.TLS.Key = "key" },
 		"CA":       func(c *Config) { c.TLS.CA = "/nowhere/ca.pem" },
+		"join":     func(c *Config) { c.Gossip = &gossip.Config{Bind: "127.0.0.1", Join: []string{"http://x"}} },
+		"bind":     func(c *Config) { c.Gossip = &gossip.Config{Bind: "s1"} },
 		"token":    func(c *Config) { c.JoinToken = "" },
 		"backend":  func(c *Config) { c.Backend = nil },
 		"sessions": func(c *Config) { c.MaxSessions = -1 },

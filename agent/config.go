@@ -93,6 +93,11 @@ func (c Config) validate() error {
 	if err := c.TLS.Check(false); err != nil {
 		return err
 	}
+	if c.Gossip != nil {
+		if err := c.Gossip.Check(); err != nil {
+			return err
+		}
+	}
 	for _, s := range c.Servers {
 		if _, err := api.ParseAddress(s); err != nil {
 			return err

@@ -111,7 +111,7 @@ func agentCommand() *command {
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
 				engine, err := docker.New(docker.Config{Host: a.dockerHost, Logger: logger.Named("docker")})
 				if err != nil {
-					return err
+					return refusedSettings(err)
 				}
 				defer engine.Close()
 				a.agent.Backend = engine
@@ -150,7 +150,7 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 		if a.server.Encrypt != "" {
 			key, err := gossip.ParseKey(a.server.Encrypt)
 			if err != nil {
-				return err
+				return refusedSettings(err)
 			}
 			g.Key = key
 		}
@@ -172,7 +172,7 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 	a.agent.TLS = tlsFiles(&a.server)
 	host, err := agent.New(a.agent)
 	if err != nil {
-		return err
+		return refusedSettings(err)
 	}
 	defer onHangup(host.Reload)()
 	return host.Run(ctx)
@@ -218,14 +218,14 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	a.server.Solo, a.server.DefaultBay = true, "default"
 	srv, err := server.New(a.server)
 	if err != nil {
-		return err
+		return refusedSettings(err)
 	}
 	a.agent.Servers, a.agent.JoinToken = []string{srv.URL()}, srv.JoinTokenInUse()
 	a.agent.TLS.CA = a.server.TLSCA
 	host, err := agent.New(a.agent)
 	if err != nil {
 		srv.Close()
-		return err
+		return refusedSettings(err)
 	}
 	logger.Info("magnum is in dev mode: nothing is kept that you would miss", "addr", srv.URL(), "data_dir", dir)
 

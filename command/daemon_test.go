@@ -112,6 +112,10 @@ func TestDaemonRefusals(t *testing.T) {
 		"server -http-port 70000":                                "-http-port",
 		"server -auth keystone":                                  "-auth",
 		"server -bootstrap-expect 2":                             "-bootstrap-expect",
+		"server -advertise s1":                                   "-advertise",
+		"server -join http://s2":                                 "-join",
+		"server -encrypt secret":                                 "-encrypt",
+		"server -tls-ca nowhere.pem":                             "-tls-ca",
 		"server -host-lost-after 1ms":                            "-host-lost-after",
 		"server -join-token short":                               "-join-token",
 		"server -log-level loud":                                 "-log-level",
@@ -120,15 +124,22 @@ func TestDaemonRefusals(t *testing.T) {
 		"agent -dev -server 127.0.0.1":                           "-dev and -server",
 		"agent -server 127.0.0.1 -join-token=12345678 -label =x": "-label",
 		"agent -server 127.0.0.1:1 -join-token":                  "-join-token",
+		"agent -join-token=12345678 -join a:0":                   "-join",
+		"agent -join-token=12345678 -bind s1":                    "-bind",
+		"agent -join-token=12345678 -encrypt secret":             "-encrypt",
+		"agent -join-token=12345678 -server ftp://s1":            "ftp://s1",
+		"agent -join-token=12345678 -docker-host nowhere":        "docker host",
+		"agent -join-token=12345678 -image-gc-high 100":          "-image-gc-high",
 	} {
 		var stderr bytes.Buffer
 		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr, lookupEnv: func(string) (string, bool) { return "", false }}
-		args := strings.Fields(line)
-		if args[0] != "agent" || !strings.Contains(line, "-data-dir") {
-			args = append([]string{args[0], "-data-dir=" + t.TempDir()}, args[1:]...)
-		}
-		if code := e.run(t.Context(), args); code == 0 || !strings.Contains(stderr.String(), want) {
+		args, dir := strings.Fields(line), t.TempDir()
+		args = append([]string{args[0], "-data-dir=" + dir}, args[1:]...)
+		if code := e.run(t.Context(), args); code != exitUsage || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%s: exit code %d, %s", line, code, stderr.String())
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: leaves %v behind, %v", line, left, err)
 		}
 	}
 }

@@ -12,8 +12,6 @@ import (
 	"github.com/hashicorp/hcl/v2/hclparse"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
-
-	"github.com/stackforge/magnum/structs"
 )
 
 // settings are what a daemon is configured with. Each is a flag, a variable of
@@ -244,10 +242,10 @@ func (l *logging) add(s *settings) {
 func (l *logging) logger(e *env) (hclog.Logger, error) {
 	level := hclog.LevelFromString(l.level)
 	if level == hclog.NoLevel {
-		return nil, structs.Errorf(structs.CodeInvalid, "-log-level %q is none of trace, debug, info, warn, error", l.level)
+		return nil, usagef("-log-level %q is none of trace, debug, info, warn, error", l.level)
 	}
 	if l.format != "text" && l.format != "json" {
-		return nil, structs.Errorf(structs.CodeInvalid, "-log-format %q is neither text nor json", l.format)
+		return nil, usagef("-log-format %q is neither text nor json", l.format)
 	}
 	return hclog.New(&hclog.LoggerOptions{Name: "magnum", Level: level, JSONFormat: l.format == "json", Output: e.stderr}), nil
 }

@@ -79,6 +79,17 @@ func (c Config) validate() error {
 	if !structs.IsID(c.Node.ID) {
 		return structs.Errorf(structs.CodeInvalid, "gossip: id %.64q is not a UUID", c.Node.ID)
 	}
+	if err := c.Check(); err != nil {
+		return err
+	}
+	_, err := encodeMeta(c.Node)
+	return err
+}
+
+// Check checks what a user has given, which is all but Node, without I/O: for
+// those who have more to open before gossip. Errors are CodeInvalid.
+func (c Config) Check() error {
+	c = c.withDefaults()
 	if net.ParseIP(c.Bind) == nil {
 		return structs.Errorf(structs.CodeInvalid, "-bind %.64q is not an IP address", c.Bind)
 	}
@@ -106,8 +117,7 @@ func (c Config) validate() error {
 			return err
 		}
 	}
-	_, err := encodeMeta(c.Node)
-	return err
+	return nil
 }
 
 // splitAdvertise reads IP[:port]; port is 0 if there is none.

@@ -130,6 +130,10 @@ func (c Config) validate() error {
 	if _, err := gossip.ParseKey(c.Encrypt); c.Encrypt != "" && err != nil {
 		return err
 	}
+	// Gossip is opened last, and a server that is refused must leave nothing behind.
+	if err := (gossip.Config{Bind: c.Bind, Port: c.GossipPort, Advertise: c.Advertise, Cluster: c.Cluster, Join: c.Join}).Check(); err != nil {
+		return err
+	}
 	if err := c.validateAccess(ip); err != nil {
 		return err
 	}

@@ -25,11 +25,17 @@ func TestConfigRefusals(t *testing.T) {
 		"-auth":            func(c *Config) { c.Auth = "magic" },
 		"-join-token":      func(c *Config) { c.JoinToken = "short" },
 		"-host-lost-after": func(c *Config) { c.HostLostAfter = time.Millisecond },
+		"-advertise":       func(c *Config) { c.Advertise = "s1" },
+		"-join":            func(c *Config) { c.Join = []string{"10.0.0.2", "http://s3"} },
+		"-cluster":         func(c *Config) { c.Cluster = strings.Repeat("x", 256) },
 	} {
-		c := Config{DataDir: t.TempDir()}
+		c := Config{DataDir: filepath.Join(t.TempDir(), "server")}
 		change(&c)
 		if _, err := New(c); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
+		}
+		if _, err := os.Stat(c.DataDir); !os.IsNotExist(err) {
+			t.Errorf("%s: the data directory was made before the refusal: %v", want, err)
 		}
 	}
 	if err := (Config{Bind: "0.0.0.0", Insecure: true}).withDefaults().validate(); err != nil {
