@@ -1,7 +1,11 @@
 package command
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"slices"
+	"sync"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -21,6 +25,43 @@ var hosts = noun{
 		_, meta, err := c.Hosts().Get(ctx, ident, o)
 		return meta, err
 	},
+}
+
+// hostResult is how commands show the hosts that they have changed.
+type hostResult struct {
+	output
+	progress *progress // ends before they are shown; nil for none
+}
+
+// onEach does something to each of several hosts, and lists in the arguments'
+// order those where it went well, as they are afterwards.
+func (o *hostResult) onEach(ctx context.Context, e *env, verb string, idents []string, do func(ctx context.Context, ident string) (api.Meta, error)) error {
+	var mu sync.Mutex
+	changed := make(map[string]json.RawMessage, len(idents))
+	failed := e.onMany(ctx, verb, structs.KindHost, idents, func(ctx context.Context, ident string) error {
+		meta, err := do(ctx, ident)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		changed[ident] = meta.Raw
+		return nil
+	})
+	if o.progress != nil {
+		o.progress.end()
+	}
+	if failed != nil && len(changed) == 0 {
+		return failed
+	}
+	var items []json.RawMessage
+	for _, ident := range idents {
+		if raw, ok := changed[ident]; ok {
+			items = append(items, raw)
+			delete(changed, ident) // named twice
+		}
+	}
+	return cmp.Or(o.list(e.stdout, items, slices.Concat(hosts.columns, []string{"draining", "fenced"}), nil, false), failed)
 }
 
 func hostCommands() []*command {

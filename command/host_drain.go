@@ -25,6 +25,7 @@ func drainCommand() *command {
 			var conn connection
 			var o api.DrainOptions
 			var detach bool
+			var out hostResult
 			f.once("deadline", "DURATION", "then stop what can't move, such as 10m (default never)", func(s string) error {
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
@@ -35,17 +36,22 @@ func drainCommand() *command {
 			})
 			f.switchOn(&o.Force, "force f", "stop at once what can't move")
 			f.switchOn(&detach, "detach d", "don't wait until the drain is done")
+			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
+				if err := out.check(); err != nil {
+					return err
+				}
 				client, err := conn.client(e)
 				if err != nil {
 					return err
 				}
 				p := newProgress(e)
 				defer p.end()
-				return e.onMany(ctx, "Drain", structs.KindHost, args, func(ctx context.Context, ident string) error {
-					if _, _, err := client.Hosts().Drain(ctx, ident, o); err != nil || detach {
-						return err
+				out.progress = p
+				return out.onEach(ctx, e, "Drain", args, func(ctx context.Context, ident string) (api.Meta, error) {
+					if _, meta, err := client.Hosts().Drain(ctx, ident, o); err != nil || detach {
+						return meta, err
 					}
 					return awaitDrain(ctx, client, ident, p)
 				})
@@ -54,12 +60,14 @@ func drainCommand() *command {
 	}
 }
 
-// awaitDrain waits until nothing runs on a host any more.
-func awaitDrain(ctx context.Context, client *api.Client, ident string, p *progress) error {
+// awaitDrain waits until nothing runs on a host any more, and returns the answer
+// that says so.
+func awaitDrain(ctx context.Context, client *api.Client, ident string, p *progress) (last api.Meta, err error) {
 	read := func(ctx context.Context, o api.QueryOptions) (*structs.HostBody, api.Meta, error) {
 		return client.Hosts().Get(ctx, ident, o)
 	}
-	return follow(ctx, read, func(h *structs.HostBody, _ api.Meta) (bool, error) {
+	err = follow(ctx, read, func(h *structs.HostBody, meta api.Meta) (bool, error) {
+		last = meta
 		switch {
 		case h.Drain == nil:
 			return true, structs.Errorf(structs.CodeConflict, "the drain of host %s was ended by host-undrain", h.Name)
@@ -76,6 +84,7 @@ func awaitDrain(ctx context.Context, client *api.Client, ident string, p *progre
 		p.say("%s", text)
 		return false, nil
 	}, p)
+	return last, err
 }
 
 func undrainCommand() *command {
@@ -86,15 +95,20 @@ func undrainCommand() *command {
 		examples: []string{"magnum host-undrain host-1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
+			var out hostResult
+			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
+				if err := out.check(); err != nil {
+					return err
+				}
 				client, err := conn.client(e)
 				if err != nil {
 					return err
 				}
-				return e.onMany(ctx, "Undrain", structs.KindHost, args, func(ctx context.Context, ident string) error {
-					_, _, err := client.Hosts().Undrain(ctx, ident)
-					return err
+				return out.onEach(ctx, e, "Undrain", args, func(ctx context.Context, ident string) (api.Meta, error) {
+					_, meta, err := client.Hosts().Undrain(ctx, ident)
+					return meta, err
 				})
 			}
 		},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/structs"
 )
 
 func fenceCommand() *command {
@@ -18,17 +17,22 @@ func fenceCommand() *command {
 		examples: []string{"magnum host-fence host-1", "magnum host-fence -force host-1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
+			var out hostResult
 			var force bool
 			f.switchOn(&force, "force f", "also if it is only suspect: take it for lost now")
+			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
+				if err := out.check(); err != nil {
+					return err
+				}
 				client, err := conn.client(e)
 				if err != nil {
 					return err
 				}
-				return e.onMany(ctx, "Fence", structs.KindHost, args, func(ctx context.Context, ident string) error {
-					_, _, err := client.Hosts().Fence(ctx, ident, force)
-					return err
+				return out.onEach(ctx, e, "Fence", args, func(ctx context.Context, ident string) (api.Meta, error) {
+					_, meta, err := client.Hosts().Fence(ctx, ident, force)
+					return meta, err
 				})
 			}
 		},
@@ -45,12 +49,17 @@ func releaseCommand() *command {
 		examples: []string{"magnum host-list -status suspect", "magnum host-release host-1 host-2", "magnum host-release -all"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
+			var out hostResult
 			var all bool
 			f.switchOn(&all, "all", "all hosts that are held back now")
+			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if all && len(args) > 0 {
 					return usagef("-all and %q both name the hosts", args[0])
+				}
+				if err := out.check(); err != nil {
+					return err
 				}
 				client, err := conn.client(e)
 				if err != nil {
@@ -62,12 +71,15 @@ func releaseCommand() *command {
 					}
 					if len(args) == 0 {
 						fmt.Fprintln(e.stderr, "The mass-loss brake holds no host back.")
-						return nil
+						if out.isTable() {
+							return nil
+						}
+						return out.list(e.stdout, nil, nil, nil, false)
 					}
 				}
-				return e.onMany(ctx, "Release", structs.KindHost, args, func(ctx context.Context, ident string) error {
-					_, _, err := client.Hosts().Release(ctx, ident)
-					return err
+				return out.onEach(ctx, e, "Release", args, func(ctx context.Context, ident string) (api.Meta, error) {
+					_, meta, err := client.Hosts().Release(ctx, ident)
+					return meta, err
 				})
 			}
 		},

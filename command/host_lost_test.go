@@ -25,7 +25,15 @@ func TestGivingUpHosts(t *testing.T) {
 			t.Errorf("%s: %+v, asked %s", line, r, asked[len(asked)-1])
 		}
 	}
+	for _, line := range []string{"host-fence -json h", "host-release -json h", "host-release -json -all"} {
+		if r := s.run(strings.Fields(line)...); r.code != 0 || r.stdout != "["+host+"]\n" {
+			t.Errorf("%s: %+v", line, r)
+		}
+	}
 	f.answer("GET /v1/hosts/detail", 200, `{"hosts":[{"uuid":"u1","braked":false}]}`)
+	if r := s.run("host-release", "-all", "-json"); r.code != 0 || r.stdout != "[]\n" {
+		t.Errorf("%+v", r)
+	}
 	if r := s.run("host-release", "-all"); r.code != 0 || !strings.Contains(r.stderr, "holds no host back") {
 		t.Errorf("%+v", r)
 	}

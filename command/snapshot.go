@@ -24,11 +24,16 @@ func snapshotSaveCommand() *command {
 		examples: []string{"magnum operator snapshot save magnum-$(date +%F).snap"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
+			var out output
 			stale := false
 			f.switchOn(&stale, "stale", "take what this server has, even if it lags")
+			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if err := exactly(args, "FILE"); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
 					return err
 				}
 				client, err := conn.client(e)
@@ -38,6 +43,9 @@ func snapshotSaveCommand() *command {
 				info, err := saveSnapshot(ctx, client, args[0], stale)
 				if err != nil {
 					return err
+				}
+				if !out.isTable() {
+					return showSnapshot(e, &out, info)
 				}
 				_, err = fmt.Fprintf(e.stdout, "%s: %s, index %d, %d containers on %d hosts\n", printable(args[0]), sizeText(info.Size), info.Index, info.Rows[structs.TableContainers], info.Rows[structs.TableHosts])
 				return err
@@ -105,14 +113,19 @@ func snapshotInspectCommand() *command {
 				if err != nil {
 					return err
 				}
-				raw, err := json.Marshal(info)
-				if err != nil {
-					return fmt.Errorf("the snapshot can't be described as JSON: %w", err)
-				}
-				return out.show(e.stdout, raw)
+				return showSnapshot(e, &out, info)
 			}
 		},
 	}
+}
+
+// showSnapshot prints what is in a snapshot.
+func showSnapshot(e *env, out *output, info structs.Snapshot) error {
+	raw, err := json.Marshal(info)
+	if err != nil {
+		return fmt.Errorf("the snapshot can't be described as JSON: %w", err)
+	}
+	return out.show(e.stdout, raw)
 }
 
 func snapshotRestoreCommand() *command {

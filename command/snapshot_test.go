@@ -62,6 +62,9 @@ func TestSnapshotIsSavedWholeOrNotAtAll(t *testing.T) {
 			t.Fatalf("save: %d %s %s", r.code, r.stdout, r.stderr)
 		}
 	}
+	if r := s.run("operator", "snapshot", "save", "-addr", addr, "-format", "{{.rows.cluster}} {{gt .size 0}}", path); r.code != 0 || r.stdout != "1 true\n" {
+		t.Errorf("save with a format: %d %s %s", r.code, r.stdout, r.stderr)
+	}
 	at, err := os.Stat(path)
 	if err != nil || at.Mode() != 0o600 {
 		t.Errorf("the file is %v, %v", at.Mode(), err)
