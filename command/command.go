@@ -115,6 +115,13 @@ func (e *env) run(ctx context.Context, args []string) int {
 		return e.fail(unknownCommand(args))
 	}
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && findCommand(strings.Join(args[:words], " ")) == nil {
+		if words, n := groupWords(args); n > 0 && n == len(args) {
+			fmt.Fprintf(e.stderr, "ERROR: %q is not all of a command's name\n%s\n", words, groupHelp(words))
+			return exitUsage
+		} else if n > 0 && asksForHelp(args[n]) {
+			fmt.Fprintln(e.stdout, groupHelp(words))
+			return exitOK
+		}
 		return e.fail(unknownCommand(args))
 	}
 	if len(args) == 0 {
@@ -140,6 +147,12 @@ func (e *env) run(ctx context.Context, args []string) int {
 		return e.fail(err)
 	}
 	return code
+}
+
+// asksForHelp reports whether an argument is the flag for help.
+func asksForHelp(arg string) bool {
+	name := strings.TrimLeft(arg, "-")
+	return name != arg && (name == "h" || name == "help")
 }
 
 // topFlag reports whether a flag makes sense without a command.

@@ -151,10 +151,11 @@ func TestUnknownCommand(t *testing.T) {
 		{"exec c1 ls", "did you mean container-execute?"},
 		{"frobnicate", `"magnum help" lists the commands`},
 		{"help frobnicate", `"magnum help" lists the commands`},
-		{"operator", `"operator" is one word of a command: operator bootstrap`},
-		{"operator -json", `"operator" is one word of a command: operator bootstrap`},
+		{"operator -json", `"operator" is not all of a command's name; there is operator bootstrap`},
+		{"operator raft -json", `"operator raft" is not all of a command's name; there is operator raft list-peers`},
 		{"operator frobnicate", `there is no command "operator frobnicate"; there is operator bootstrap`},
-		{"help operator", `"operator" is one word of a command: operator bootstrap`},
+		{"help operator frobnicate", `there is no command "operator frobnicate"; there is operator bootstrap`},
+		{"help operator raft frobnicate", `there is no command "operator raft frobnicate"; there is operator raft list-peers`},
 	} {
 		r := newShell(t, nil).run(strings.Fields(tt.args)...)
 		if r.code != 2 || !strings.Contains(r.stderr, tt.want) || r.stdout != "" {
@@ -185,6 +186,34 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		all.WriteString(r.stdout + "\n")
 	}
 	golden(t, "help", all.String())
+}
+
+func TestHelpOfFirstWords(t *testing.T) {
+	s := newShell(t, nil)
+	for words := range groupSynopses {
+		want := groupHelp(words) + "\n"
+		for _, line := range []string{words + " -h", words + " -help", words + " --help", "help " + words} {
+			if r := s.run(strings.Fields(line)...); r.code != 0 || r.stdout != want || r.stderr != "" {
+				t.Errorf("%s: code %d, %q, %q", line, r.code, r.stdout, r.stderr)
+			}
+		}
+		for _, name := range commandsBelow(words) {
+			if !strings.Contains(want, "  "+name+" ") || !strings.Contains(want, "  "+findCommand(name).synopsis+"\n") {
+				t.Errorf("%s is not in the help of %s:\n%s", name, words, want)
+			}
+		}
+		if r := s.run(strings.Fields(words)...); r.code != 2 || r.stdout != "" || r.stderr != fmt.Sprintf("ERROR: %q is not all of a command's name\n", words)+want {
+			t.Errorf("%s: code %d, %q, %q", words, r.code, r.stdout, r.stderr)
+		}
+	}
+	for _, c := range commands() {
+		for words := c.name; strings.Contains(words, " "); {
+			words = words[:strings.LastIndex(words, " ")]
+			if groupSynopses[words] == "" {
+				t.Errorf("nothing says what %q has in common", words)
+			}
+		}
+	}
 }
 
 func TestGlobalFlagsBeforeTheCommand(t *testing.T) {

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,13 +43,21 @@ func (r *runner) AutocompleteArgs() complete.Predictor {
 	case completeShells:
 		return complete.PredictSet(shells...)
 	case completeCommands:
-		var names []string
-		for _, c := range commands() {
-			names = append(names, c.name)
-		}
-		return complete.PredictSet(names...)
+		return complete.PredictFunc(func(a complete.Args) []string { return nextWords(a.Completed) })
 	}
 	return r.e.predictNames(r.cmd.complete)
+}
+
+// nextWords returns the words that may follow in a command's name.
+func nextWords(words []string) []string {
+	var next []string
+	for _, c := range commands() {
+		name := strings.Fields(c.name)
+		if n := len(words); n < len(name) && slices.Equal(name[:n], words) && !slices.Contains(next, name[n]) {
+			next = append(next, name[n])
+		}
+	}
+	return next
 }
 
 // AutocompleteFlags completes the command's flags and their values.

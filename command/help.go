@@ -90,6 +90,22 @@ func commandHelp(e *env, c *command) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
+// groupHelp is the help of the words that several commands' names begin with.
+func groupHelp(words string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage: magnum %s COMMAND [FLAGS] [ARGUMENTS]\n\n%s.\n\nCommands:\n", words, groupSynopses[words])
+	below := commandsBelow(words)
+	width := 0
+	for _, name := range below {
+		width = max(width, len(name))
+	}
+	for _, name := range below {
+		fmt.Fprintf(&b, "  %-*s  %s\n", width, name, findCommand(name).synopsis)
+	}
+	fmt.Fprintf(&b, "\n\"magnum help %s\" tells more, and the others likewise.", below[0])
+	return b.String()
+}
+
 // help is a flag's lines in its command's help.
 func (o *option) help() string {
 	names := slices.Clone(o.names)
@@ -121,6 +137,12 @@ func helpCommand() *command {
 					return nil
 				}
 				words := commandWords(args)
+				if group, n := groupWords(args); n == len(args) {
+					fmt.Fprintln(e.stdout, groupHelp(group))
+					return nil
+				} else if n > 0 && findCommand(strings.Join(args[:words], " ")) == nil {
+					return unknownCommand(args)
+				}
 				if err := exactly(args[words-1:], "the command"); err != nil {
 					return err
 				}
@@ -153,11 +175,12 @@ var dockerWords = map[string]string{
 // that may be meant.
 func unknownCommand(args []string) error {
 	name := args[0]
-	if below := commandsBelow(name); below != nil {
-		if len(args) > 1 && !strings.HasPrefix(args[1], "-") {
-			return usagef("there is no command \"%s %s\"; there is %s", name, args[1], strings.Join(below, ", "))
+	if group, n := groupWords(args); n > 0 {
+		below := strings.Join(commandsBelow(group), ", ")
+		if len(args) > n && !strings.HasPrefix(args[n], "-") {
+			return usagef("there is no command \"%s %s\"; there is %s", group, args[n], below)
 		}
-		return usagef("%q is one word of a command: %s", name, strings.Join(below, ", "))
+		return usagef("%q is not all of a command's name; there is %s", group, below)
 	}
 	near := dockerWords[name]
 	if near == "" && len(args) > 1 && findCommand(name+"-"+args[1]) != nil {

@@ -20,6 +20,14 @@ func operatorCommands() []*command {
 	}
 }
 
+// groupSynopses say what the commands have in common whose names begin with the
+// same words.
+var groupSynopses = map[string]string{
+	"operator":          "What operators do with the cluster as a whole",
+	"operator raft":     "The servers that keep the replicated log, and which of them leads",
+	"operator snapshot": "Backups of the servers' state, and what is made of them",
+}
+
 func operatorBootstrapCommand() *command {
 	return &command{
 		name: "operator bootstrap", group: groupOperators,
@@ -64,6 +72,17 @@ func commandWords(words []string) int {
 		}
 	}
 	return min(len(words), 1)
+}
+
+// groupWords returns the words that several commands' names begin with and that
+// the line begins with, and how many they are; 0 for none.
+func groupWords(line []string) (words string, n int) {
+	for n := min(len(line), 2); n > 0; n-- {
+		if words := strings.Join(line[:n], " "); commandsBelow(words) != nil {
+			return words, n
+		}
+	}
+	return "", 0
 }
 
 // commandsBelow returns the names of the commands that begin with the word,

@@ -63,7 +63,7 @@ func TestTokenCommands(t *testing.T) {
 			t.Errorf("%s: %q, %q", c.line, r.stdout, r.stderr)
 		}
 	}
-	if r := s.run("operator", "-help"); r.code != 2 || !strings.Contains(r.stderr, "operator bootstrap") {
+	if r := s.run("operator"); r.code != 2 || !strings.Contains(r.stderr, "operator bootstrap") {
 		t.Errorf("code %d, %q, %q", r.code, r.stdout, r.stderr)
 	}
 }
