@@ -25,6 +25,7 @@ type agentSettings struct {
 	gossip     bool
 	join       []string // gossip addresses
 	tokenFile  string
+	refused    func(error) error // see settings.refused
 }
 
 // gcUnset stands for a high mark that nobody has set.
@@ -60,6 +61,7 @@ func agentCommand() *command {
 			var a agentSettings
 			var log logging
 			s := newSettings(f)
+			a.refused = s.refused
 			s.toggle(&a.dev, "dev", "run a server in this process, too")
 			s.add("server", "ADDR[,ADDR]", "servers, host[:port] or URL; with no value, those that gossip finds", func(v string) error {
 				a.agent.Servers = nil
@@ -111,7 +113,7 @@ func agentCommand() *command {
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
 				engine, err := docker.New(docker.Config{Host: a.dockerHost, Logger: logger.Named("docker")})
 				if err != nil {
-					return refusedSettings(err)
+					return s.refused(err)
 				}
 				defer engine.Close()
 				a.agent.Backend = engine
@@ -150,7 +152,7 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 		if a.server.Encrypt != "" {
 			key, err := gossip.ParseKey(a.server.Encrypt)
 			if err != nil {
-				return refusedSettings(err)
+				return a.refused(err)
 			}
 			g.Key = key
 		}
@@ -172,7 +174,7 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 	a.agent.TLS = tlsFiles(&a.server)
 	host, err := agent.New(a.agent)
 	if err != nil {
-		return refusedSettings(err)
+		return a.refused(err)
 	}
 	defer onHangup(host.Reload)()
 	return host.Run(ctx)
@@ -218,14 +220,14 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	a.server.Solo, a.server.DefaultBay = true, "default"
 	srv, err := server.New(a.server)
 	if err != nil {
-		return refusedSettings(err)
+		return a.refused(err)
 	}
 	a.agent.Servers, a.agent.JoinToken = []string{srv.URL()}, srv.JoinTokenInUse()
 	a.agent.TLS.CA = a.server.TLSCA
 	host, err := agent.New(a.agent)
 	if err != nil {
 		srv.Close()
-		return refusedSettings(err)
+		return a.refused(err)
 	}
 	logger.Info("magnum is in dev mode: nothing is kept that you would miss", "addr", srv.URL(), "data_dir", dir)
 

@@ -55,7 +55,7 @@ func serverCommand() *command {
 				}
 				srv, err := server.New(conf)
 				if err != nil {
-					return refusedSettings(err)
+					return s.refused(err)
 				}
 				defer onHangup(srv.Reload)()
 				return srv.Run(ctx)

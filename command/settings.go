@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclparse"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/stackforge/magnum/structs"
 )
 
 // settings are what a daemon is configured with. Each is a flag, a variable of
@@ -29,6 +32,7 @@ type setting struct {
 	take   func(string) error
 	repeat bool     // several values: flags repeat, the others are lists
 	given  []string // by flags
+	env    bool     // its value is the environment's
 }
 
 func newSettings(f *flagSet) *settings {
@@ -120,6 +124,7 @@ func (s *settings) load(e *env) error {
 	}
 	for _, set := range s.all {
 		if v, ok := e.lookupEnv(set.variable()); ok {
+			set.env = len(set.given) == 0
 			values := []string{v}
 			if set.repeat {
 				values = strings.Split(v, ",")
@@ -133,6 +138,32 @@ func (s *settings) load(e *env) error {
 		}
 	}
 	return nil
+}
+
+// refused makes an error that New of a daemon's part returns one of the command
+// line, if it says that the configuration makes no sense. It is no help to start
+// such a daemon again: those who restart daemons tell by the exit code.
+//
+// A variable may be there for something else, as MAGNUM_TLS_CA is for clients,
+// and isn't thought of by who reads of a flag.
+func (s *settings) refused(err error) error {
+	if structs.CodeOf(err) != structs.CodeInvalid {
+		return err
+	}
+	text := printable(err.Error())
+	for _, set := range s.all {
+		if v := set.variable(); set.env && set.isIn(text) {
+			text += fmt.Sprintf("; -%s comes from %s in the environment: \"env -u %s magnum %s ...\" starts without it", set.name, v, v, s.flags.set.Name())
+		}
+	}
+	return usagef("%s", text)
+}
+
+// isIn reports whether a text speaks of the setting's flag.
+func (s *setting) isIn(text string) bool {
+	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool {
+		return r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9')
+	}), "-"+s.name)
 }
 
 // set takes values from one place.
