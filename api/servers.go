@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -35,8 +36,10 @@ func (c *Client) server(n uint64) *url.URL { return c.servers[n%uint64(len(c.ser
 
 // anyServer makes a call of the current server, and of each other one if that is
 // not there, or knows of no leader. A call that may have been carried out is made
-// again only if it reads.
+// again only if it reads. If none does it, what a server has said counts for more
+// than that others are not there.
 func anyServer[T any](ctx context.Context, c *Client, r call, ask func(root *url.URL) (T, error)) (T, error) {
+	var said error
 	for tries := 1; ; tries++ {
 		at := c.current.Load()
 		answer, err := ask(c.server(at))
@@ -47,8 +50,15 @@ func anyServer[T any](ctx context.Context, c *Client, r call, ask func(root *url
 		if leave {
 			c.current.CompareAndSwap(at, at+1) // unless another call has left it already
 		}
-		if !again || tries == len(c.servers) {
+		if !again {
 			return answer, err
+		}
+		var gone *Unreachable
+		if !errors.As(err, &gone) {
+			said = err
+		}
+		if tries == len(c.servers) {
+			return answer, cmp.Or(said, err)
 		}
 	}
 }

@@ -155,6 +155,25 @@ func TestAllServersAreGone(t *testing.T) {
 	}
 }
 
+// TestAnswerCountsMoreThanSilence: the one server that is left says why nothing
+// can be done, and others are asked after it in vain.
+func TestAnswerCountsMoreThanSilence(t *testing.T) {
+	for name, several := range map[string][]http.HandlerFunc{
+		"last": {nil, nil, refuses("no_leader", false)}, "first": {refuses("no_leader", false), nil, nil}, "between": {nil, refuses("no_leader", false), nil},
+	} {
+		s := newSeveral(t, several...)
+		_, _, err := s.Bays().Update(t.Context(), "b", []structs.PatchOp{{Op: "replace", Path: "/name", Value: "x"}}, WriteOptions{})
+		if structs.CodeOf(err) != structs.CodeNoLeader || IsUnreachable(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s := newSeveral(t, refuses("no_leader", false), breaks, nil)
+	_, _, err := s.Bays().Update(t.Context(), "b", []structs.PatchOp{{Op: "replace", Path: "/name", Value: "x"}}, WriteOptions{})
+	if structs.CodeOf(err) != structs.CodeUnavailable { // it may have been done
+		t.Errorf("%v", err)
+	}
+}
+
 // TestUploadIsNotSentTwice: its reader is read once.
 func TestUploadIsNotSentTwice(t *testing.T) {
 	s := newSeveral(t, refuses("no_leader", false), well)

@@ -43,6 +43,7 @@ type Server struct {
 	tls       *tlsconf.Credentials // nil: no TLS
 
 	founding  *founding
+	noLeader  noLeader
 	gossip    *gossip.Gossip // nil on a solo server
 	peers     *peer.Client   // likewise
 	outdated  sync.Map       // IDs of servers that the log has named as too old
@@ -143,7 +144,7 @@ func (s *Server) open() (err error) {
 		Store: s.store, Conductor: s.conductor, Cluster: log,
 		Authenticator: s.authenticator(log), LocalTokens: s.Auth == authToken, Logger: s.Logger.Named("rest"), Version: s.Version,
 		Operations: operations{s},
-		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.Pprof,
+		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Leaderless: s.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.Pprof,
 	}
 	if !s.Solo {
 		hosts.Ask, hosts.Agree = s.askHosts, s.agree

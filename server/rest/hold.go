@@ -50,6 +50,11 @@ func onLeader[T any](q *request, repeatable bool, write func(unsure bool) (T, er
 		} else {
 			result, err = forward[T](q, leader, unsure)
 		}
+		last := time.Now().After(until)
+		if last && leader == "" && structs.CodeOf(err) == structs.CodeNoLeader && !isUnknown(err) {
+			// The conductor knows no more than that this server doesn't lead.
+			err = q.errLeaderless()
+		}
 		if unsure {
 			err = stillUnknown(err)
 		}
@@ -57,7 +62,7 @@ func onLeader[T any](q *request, repeatable bool, write func(unsure bool) (T, er
 			return result, err
 		}
 		unsure = unsure || isUnknown(err)
-		if unsure && !repeatable || time.Now().After(until) {
+		if unsure && !repeatable || last {
 			return result, err
 		}
 		pause := time.NewTimer(rand.N(bound) + time.Millisecond)
@@ -71,6 +76,11 @@ func onLeader[T any](q *request, repeatable bool, write func(unsure bool) (T, er
 		case <-pause.C:
 		}
 	}
+}
+
+// errLeaderless is the error of a request that needs a leader while nobody leads.
+func (q *request) errLeaderless() error {
+	return structs.Errorf(structs.CodeNoLeader, "%s", q.Leaderless())
 }
 
 // isUnknown reports whether a write that ended with err may have been carried

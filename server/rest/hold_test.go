@@ -41,6 +41,45 @@ func (*forwards) Relay(http.ResponseWriter, *http.Request, string) error {
 	return errors.New("not asked for")
 }
 
+// leaderless is the cluster of a server that knows of no leader.
+type leaderless struct{ led }
+
+func (leaderless) ReadIndex(context.Context) (uint64, error) { return 0, errors.New("nobody answers") }
+func (leaderless) Leader() (id, addr string)                 { return "", "" }
+
+// TestNobodyLeads checks that who waited in vain for a leader is told that there
+// is none, and not that one of the servers isn't it.
+func TestNobodyLeads(t *testing.T) {
+	s := servertest.New(t, func(r *rest.Config) {
+		r.Cluster, r.Peers, r.Hold, r.Operations = leaderless{}, &forwards{}, 200*time.Millisecond, &fakeOperations{}
+		r.Leaderless = func() string { return "there is no leader: 1 of 3 servers answer" }
+	})
+	s.StopLeading()
+	for _, c := range []struct{ method, path, body, want string }{
+		{http.MethodPost, "/v1/baymodels", `{"coe":"docker"}`, `"no_leader"`},
+		{http.MethodPut, "/v1/operator/snapshot", "", `"no_leader"`},
+		{http.MethodPut, "/v1/operator/raft/transfer-leader", "", `"no_leader"`},
+		{http.MethodGet, "/v1/status/leader", "", `"no_leader"`},
+		{http.MethodGet, "/v1/baymodels?consistent", "", `?stale needs none`},
+	} {
+		req, err := http.NewRequest(c.method, s.URL+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get(peer.HeaderOutcome) != "" ||
+			!strings.Contains(string(text), "there is no leader: 1 of 3 servers answer") || !strings.Contains(string(text), c.want) {
+			t.Errorf("%s %s: status %d, %s", c.method, c.path, resp.StatusCode, text)
+		}
+	}
+}
+
 // TestUnknownStaysUnknown checks that a write which may have been carried out is
 // not said to be refused because nobody took it when it was tried again.
 func TestUnknownStaysUnknown(t *testing.T) {

@@ -89,6 +89,9 @@ func transferLeader(q *request) error {
 		}
 	}
 	before := q.awaitLeader(func(id string) bool { return id != "" })
+	if before == "" {
+		return q.errLeaderless()
+	}
 	_, err = onLeader(q, false, func(bool) (struct{}, error) {
 		return struct{}{}, op.Transfer(q.r.Context(), to)
 	})

@@ -44,6 +44,9 @@ func (q *request) await() error {
 	defer cancel()
 	if q.query.bool("consistent", false) {
 		newest, err := q.Cluster.ReadIndex(ctx)
+		if leader, _ := q.Cluster.Leader(); err != nil && leader == "" {
+			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader, and %w; ?stale needs none", q.errLeaderless())
+		}
 		if err != nil {
 			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader: try again in a second, or ask for ?stale (%w)", err)
 		}

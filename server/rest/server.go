@@ -140,11 +140,12 @@ type Config struct {
 	Metrics http.Handler // answers GET /v1/metrics; nil says that there is nothing
 	// Observe returns what notes the requests of a route: their status and what
 	// they took, below 0 if they waited on purpose. nil notes nothing.
-	Observe func(method, route string) func(status int, took time.Duration)
-	Leader  func() (name, address string) // of the leader's REST API, host:port, "" while there is none; nil says what Cluster does
-	Room    func() error                  // why nothing can be written to the disk; nil means that there is room
-	Behind  func() uint64                 // committed entries that this server has not applied; nil means none
-	Pprof   bool                          // serves /debug/pprof/ to operators
+	Observe    func(method, route string) func(status int, took time.Duration)
+	Leader     func() (name, address string) // of the leader's REST API, host:port, "" while there is none; nil says what Cluster does
+	Leaderless func() string                 // why nobody leads and what to do, a sentence; nil knows nothing of it
+	Room       func() error                  // why nothing can be written to the disk; nil means that there is room
+	Behind     func() uint64                 // committed entries that this server has not applied; nil means none
+	Pprof      bool                          // serves /debug/pprof/ to operators
 }
 
 func (c Config) withDefaults() Config {
@@ -159,6 +160,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Leader == nil {
 		c.Leader = func() (name, address string) { return c.Cluster.Leader() }
+	}
+	if c.Leaderless == nil {
+		c.Leaderless = func() string { return "there is no leader at the moment: try again in a second" }
 	}
 	if c.Room == nil {
 		c.Room = func() error { return nil }

@@ -55,7 +55,9 @@ func restoreSnapshot(q *request) error {
 	leader := q.awaitLeader(func(id string) bool { return id != "" })
 	switch {
 	case q.Cluster.IsLeader():
-	case leader == "" || q.forwarded || q.Peers == nil:
+	case leader == "":
+		return q.unread(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.errLeaderless()))
+	case q.forwarded || q.Peers == nil:
 		return q.unread(structs.Errorf(structs.CodeNoLeader, "there is no leader at the moment, and nothing was restored: try again in a second"))
 	default:
 		r := q.r.Clone(q.r.Context())

@@ -39,7 +39,7 @@ const maxBehind = 1024
 func getLeader(q *request) error {
 	name, address := q.Leader()
 	if address == "" {
-		return structs.Errorf(structs.CodeNoLeader, "there is no leader at the moment: try again in a second")
+		return q.errLeaderless()
 	}
 	return q.json(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
 }

@@ -1,0 +1,75 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stackforge/magnum/server/raftlog"
+)
+
+// leaderlessWait bounds how long voters are asked whether they are there, by who
+// has waited for a leader already. What they have said holds for leaderlessKept.
+const (
+	leaderlessWait = 300 * time.Millisecond
+	leaderlessKept = time.Second
+)
+
+// noLeader is why nobody leads, as it was last found out.
+type noLeader struct {
+	sync.Mutex // held while voters are asked: all requests that wait for a leader end with this
+	why        string
+	at         time.Time
+}
+
+// whyLeaderless says why nobody leads, as far as this server can tell, and what to
+// do about it. It asks the log's voters: gossip takes some seconds to notice that
+// one has died.
+func (s *Server) whyLeaderless() string {
+	if slices.Contains(s.removed(), s.id) {
+		return "an operator has taken this server out of the cluster: ask another server"
+	}
+	s.noLeader.Lock()
+	defer s.noLeader.Unlock()
+	if time.Since(s.noLeader.at) < leaderlessKept {
+		return s.noLeader.why
+	}
+	peers, _ := s.raft.Peers() // none while it shuts down
+	ctx, cancel := context.WithTimeout(context.Background(), leaderlessWait)
+	defer cancel()
+	answer := s.progress(ctx, peers)
+	s.noLeader.why = whyLeaderless(peers, func(id string) (string, bool) { return s.nameOf(id), answer[id] != nil })
+	s.noLeader.at = time.Now()
+	return s.noLeader.why
+}
+
+// whyLeaderless is the same for servers whose names look tells, and whether they answer.
+func whyLeaderless(peers []raftlog.Peer, look func(id string) (name string, answers bool)) string {
+	var away []string
+	voters := 0
+	for _, p := range peers {
+		if !p.Voter {
+			continue
+		}
+		voters++
+		if name, answers := look(p.ID); !answers {
+			away = append(away, cmp.Or(name, p.ID))
+		}
+	}
+	majority := voters/2 + 1
+	switch there := voters - len(away); {
+	case voters == 0:
+		return "there is no leader: this server belongs to no cluster yet, and its log says what it waits for"
+	case there < majority:
+		return fmt.Sprintf("there is no leader: %d of %d servers answer, and it takes %d. Start %s again; if that can't be done, see \"If a majority is lost\" in the manual",
+			there, voters, majority, strings.Join(away, " and "))
+	case voters == 1:
+		return "there is no leader: this server is about to lead, try again in a second"
+	default:
+		return fmt.Sprintf("there is no leader: %d of %d servers answer, which is enough to elect one, so try again in a second. If it lasts, see the servers' logs", there, voters)
+	}
+}
