@@ -21,15 +21,6 @@ type fault struct {
 	do func(c *chaos) (on string, undo func())
 }
 
-// lasts chooses how long it lasts.
-func (f fault) lasts(c *chaos) time.Duration {
-	most := f.most
-	if c.long && f.long > 0 {
-		most = f.long
-	}
-	return (f.least + time.Duration(c.random.Int64N(int64(most-f.least)+1))).Round(time.Millisecond)
-}
-
 // faults are all that TestChaos chooses from. A test that can do more adds to
 // them.
 var faults = []fault{
@@ -153,15 +144,10 @@ func hold(p *process) (string, func()) {
 	return fmt.Sprintf("%s (pid %d)", p.name, p.cmd.Process.Pid), func() { p.signal(syscall.SIGCONT) }
 }
 
-// follower returns a server that doesn't lead.
+// follower returns a server that doesn't lead. It is one draw, whoever leads.
 func (c *chaos) follower() *node {
 	c.Helper()
-	leader := c.awaitLeader()
-	for {
-		if n := oneOf(c.random, c.servers); n != leader {
-			return n
-		}
-	}
+	return oneOf(c.random, c.but(c.awaitLeader()))
 }
 
 func oneOf[T any](random *rand.Rand, list []T) T { return list[random.IntN(len(list))] }

@@ -33,6 +33,17 @@ var netFaults = []fault{
 		return c.net.cut(oneOf(c.random, c.agents).on, oneOf(c.random, c.servers).on)
 	})),
 	ofAgents(onNet("agent alone", func(c *chaos) netFault { return c.net.isolate(oneOf(c.random, c.agents).on) })),
+	ofAgents(untilLost(onNet(firstFault, func(c *chaos) netFault { return c.net.isolate(oneOf(c.random, c.agents).on) }))),
+}
+
+// firstFault comes first of all, if there is a network: a short run, too, has
+// containers move away from a host on which they run on.
+const firstFault = "agent alone until its host is lost"
+
+// untilLost has a fault last until the host is lost that it is done to.
+func untilLost(f fault) fault {
+	f.least, f.most = 6*time.Second, 8*time.Second
+	return f
 }
 
 // onNet makes a fault of one of the network's.

@@ -34,14 +34,13 @@ const (
 // chaos is a trio under faults, with clients at work.
 type chaos struct {
 	*trio
-	random   *rand.Rand
+	random   *rand.Rand // for the fault under way: to whom it is done
 	long     bool
 	began    time.Time
 	loads    []*history.Workload // nodes, and containers that wait
 	pulse    *history.Workload   // writes through each server all the time
 	lives    *lives              // containers that run
 	gate     sync.RWMutex        // held for reading by each step of a client, for writing while nothing may change
-	faults   []fault             // that are chosen from
 	injected map[string]int      // faults by name
 	worst    time.Duration       // without a write
 	worstOf  string              // fault
@@ -64,15 +63,19 @@ func TestChaos(t *testing.T) {
 		t.Parallel()
 	}
 	t.Logf("seed %d, for %v, load average %s", seed, duration, history.Load())
-	c := &chaos{random: rand.New(rand.NewPCG(seed, 0)), long: duration >= longChaos, injected: make(map[string]int)}
+	c := &chaos{long: duration >= longChaos, injected: make(map[string]int)}
+	deals := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: faults, words: os.Getenv("FAULTS"), long: c.long}
 	args := []string{"-host-lost-after", "4s"}
 	if c.long && os.Getenv("FAULTS") == "" {
 		args = append(args, "-log-level", "info")
 	}
-	c.faults = faults
 	var n *network
 	if os.Geteuid() == 0 {
-		n, c.faults = newNet(t), slices.Concat(faults, netFaults)
+		n = newNet(t)
+		deals.faults, deals.first = slices.Concat(faults, netFaults), firstFault
+	}
+	if !slices.ContainsFunc(deals.faults, func(f fault) bool { return strings.Contains(f.name, deals.words) }) {
+		t.Fatalf("FAULTS=%q is part of no fault's name", deals.words)
 	}
 	c.trio = newTrioOn(t, n, 2, args...)
 	c.awaitAll()
@@ -123,13 +126,12 @@ func TestChaos(t *testing.T) {
 		judges.Wait()
 	})
 
-	for deck := c.deck(); time.Since(c.began) < duration && !t.Failed(); {
+	for deck := deals.deck(); time.Since(c.began) < duration && !t.Failed(); deck = deck[1:] {
 		if len(deck) == 0 {
-			deck = c.deck()
+			deck = deals.deck()
 		}
-		time.Sleep(time.Duration(200+c.random.IntN(1300)) * time.Millisecond) // the clients' own time
+		time.Sleep(deck[0].pause)
 		c.inject(deck[0])
-		deck = deck[1:]
 	}
 	stop()
 	clients.Wait()
@@ -178,30 +180,10 @@ func (c *chaos) through(random *rand.Rand) func(failed bool) string {
 	}
 }
 
-// deck is all faults in some order. Dealing them has each come as often as the
-// others, in a short run too.
-func (c *chaos) deck() []fault {
-	var deck []fault
-	for _, f := range c.faults {
-		if strings.Contains(f.name, os.Getenv("FAULTS")) {
-			deck = append(deck, f)
-		}
-	}
-	if len(deck) == 0 {
-		c.Fatalf("FAULTS=%q is part of no fault's name", os.Getenv("FAULTS"))
-	}
-	c.random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
-	return deck
-}
-
 // inject does one fault, at times with another one, undoes it, and waits until
 // the cluster has healed and all servers have the same state.
-func (c *chaos) inject(f fault) {
+func (c *chaos) inject(next card) {
 	c.Helper()
-	all := []fault{f}
-	if other := c.faults[c.random.IntN(len(c.faults))]; c.random.IntN(4) == 0 && other.agents != f.agents && !other.alone && !f.alone && os.Getenv("FAULTS") == "" {
-		all = append(all, other)
-	}
 	c.awaitLeader()
 	c.takeGap("between faults")
 	type undone struct {
@@ -210,13 +192,13 @@ func (c *chaos) inject(f fault) {
 	}
 	var names []string
 	var undo []undone
-	for _, f := range all {
+	for _, f := range next.faults {
+		c.random = rand.New(rand.NewPCG(f.whom, 0))
 		on, back := f.do(c)
-		lasts := f.lasts(c)
-		undo = append(undo, undone{lasts, back})
+		undo = append(undo, undone{f.lasts, back})
 		names = append(names, f.name)
 		c.injected[f.name]++
-		c.Logf("%8v %s: %s, for %v", time.Since(c.began).Round(100*time.Millisecond), f.name, on, lasts)
+		c.Logf("%8v %s: %s, for %v", time.Since(c.began).Round(100*time.Millisecond), f.name, on, f.lasts)
 	}
 	slices.SortFunc(undo, func(a, b undone) int { return int(a.after - b.after) })
 	slept := time.Duration(0)

@@ -1,0 +1,128 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// dealer chooses what happens in a run. Nobody else draws from its numbers, so
+// whatever happens meanwhile, and however often somebody has to choose, a seed
+// has the same faults come in the same order.
+type dealer struct {
+	random *rand.Rand
+	faults []fault
+	first  string // the fault that comes first of all, "" for any
+	words  string // that the faults' names have
+	long   bool
+}
+
+// card is what comes next: a fault, at times with another one.
+type card struct {
+	pause  time.Duration // before it: the clients' own time
+	faults []dealt
+}
+
+// dealt is a fault that was chosen.
+type dealt struct {
+	fault
+	lasts time.Duration
+	whom  uint64 // the seed of the choice among those that it may be done to
+}
+
+func (c card) String() string {
+	text := fmt.Sprintf("after %v", c.pause)
+	for _, f := range c.faults {
+		text += fmt.Sprintf(", %s for %v (%d)", f.name, f.lasts, f.whom)
+	}
+	return text
+}
+
+// deck is all faults in some order. Dealing them has each come as often as the
+// others, in a short run too.
+func (d *dealer) deck() []card {
+	order := slices.Clone(d.faults)
+	order = slices.DeleteFunc(order, func(f fault) bool { return !strings.Contains(f.name, d.words) })
+	d.random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	for i, f := range order {
+		if f.name == d.first {
+			order[0], order[i] = order[i], order[0]
+		}
+	}
+	d.first = ""
+	var deck []card
+	for _, f := range order {
+		c := card{pause: time.Duration(200+d.random.IntN(1300)) * time.Millisecond, faults: []dealt{d.deal(f)}}
+		other := d.faults[d.random.IntN(len(d.faults))]
+		if d.random.IntN(4) == 0 && d.words == "" && other.agents != f.agents && !other.alone && !f.alone {
+			c.faults = append(c.faults, d.deal(other))
+		}
+		deck = append(deck, c)
+	}
+	return deck
+}
+
+// deal chooses how long a fault lasts, and to whom it is done.
+func (d *dealer) deal(f fault) dealt {
+	most := f.most
+	if d.long && f.long > 0 {
+		most = f.long
+	}
+	lasts := f.least + time.Duration(d.random.Int64N(int64(most-f.least)+1))
+	return dealt{fault: f, lasts: lasts.Round(time.Millisecond), whom: d.random.Uint64()}
+}
+
+// TestSeedChoosesFaults: one seed has the same decks, and others have others.
+func TestSeedChoosesFaults(t *testing.T) {
+	t.Parallel()
+	all := slices.Concat(faults, netFaults)
+	decks := func(seed uint64) (text string) {
+		d := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: all, first: firstFault}
+		for n := range 3 {
+			deck := d.deck()
+			if n == 0 && deck[0].faults[0].name != firstFault {
+				t.Errorf("first comes %v", deck[0])
+			}
+			seen := make(map[string]bool)
+			for _, c := range deck {
+				seen[c.faults[0].name] = true
+				text += c.String() + "\n"
+			}
+			if len(seen) != len(all) {
+				t.Errorf("%d of %d faults are in the deck", len(seen), len(all))
+			}
+		}
+		return text
+	}
+	if a, b := decks(1), decks(1); a != b {
+		t.Errorf("one seed has these decks:\n%s\nand these:\n%s", a, b)
+	}
+	if decks(1) == decks(2) {
+		t.Error("two seeds have the same decks")
+	}
+}
+
+// TestFaultsChooseByOneDraw: who a fault is done to is what its own seed says,
+// whoever leads.
+func TestFaultsChooseByOneDraw(t *testing.T) {
+	t.Parallel()
+	c := &chaos{trio: &trio{servers: []*node{{}, {}, {}}}}
+	for seed := range uint64(20) {
+		var next []uint64
+		for _, leader := range c.servers {
+			c.random = rand.New(rand.NewPCG(seed, 0))
+			if oneOf(c.random, c.but(leader)) == leader {
+				t.Fatal("the leader is a follower")
+			}
+			next = append(next, c.random.Uint64())
+		}
+		if next[0] != next[1] || next[1] != next[2] {
+			t.Fatalf("seed %d: after a follower was chosen the next numbers are %d", seed, next)
+		}
+	}
+}
