@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,12 +44,28 @@ func New(conf Config) (*Agent, error) {
 		}
 		transport := api.NewTransport()
 		a.tls.HTTPClient(transport)
+		// An operator's own address may be a proxy's. What is found or named by others
+		// is a server, or would be handed the join token.
+		a.tls.OnlyServers(transport, given(conf.Servers))
 		calls.Secure, calls.HTTPClient = true, &http.Client{Transport: transport}
 	}
 	if a.api, err = api.NewAgent(calls); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// given returns whether an address, host:port, is one of the configuration.
+func given(servers []string) func(addr string) bool {
+	known := make(map[string]bool)
+	for _, s := range servers {
+		u, err := api.ParseAddress(s)
+		if err != nil {
+			continue // validated
+		}
+		known[net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))] = true
+	}
+	return func(addr string) bool { return known[addr] }
 }
 
 // Reload reads the files of TLS again, for connections that begin from now on.

@@ -216,6 +216,28 @@ func (c *Credentials) HTTPClient(t *http.Transport) {
 	}
 }
 
+// OnlyServers has a transport, to which HTTPClient has been given, refuse those who
+// have no certificate of a server, but at the addresses, host:port, that but names.
+// It is for addresses that others name; without a CA of the cluster's own nothing can
+// be told by it.
+func (c *Credentials) OnlyServers(t *http.Transport, but func(addr string) bool) {
+	dial := t.DialTLSContext
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil || but(addr) || c.now.Load().roots == nil {
+			return conn, err
+		}
+		if secure, ok := conn.(*tls.Conn); ok {
+			err = verifyServer(secure.ConnectionState())
+		}
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}
+}
+
 func (c *Credentials) httpClient() *tls.Config {
 	now := c.now.Load()
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: now.roots}

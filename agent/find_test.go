@@ -1,0 +1,64 @@
+package agent
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+	"github.com/stackforge/magnum/tlsconf"
+	"github.com/stackforge/magnum/tlsconf/tlsconftest"
+)
+
+// TestFoundServersHaveToProveIt: a certificate of the CA makes nobody a server to
+// whom an agent would give its join token because gossip says so. At the operator's
+// own address it may be a proxy's.
+func TestFoundServersHaveToProveIt(t *testing.T) {
+	ca := tlsconftest.Authority(t)
+	var asked atomic.Int32
+	listen := func(f tlsconf.Files) string {
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			_, _ = w.Write([]byte("{}"))
+		}))
+		web.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+		web.StartTLS()
+		t.Cleanup(web.Close)
+		return web.URL
+	}
+	host, server := listen(tlsconftest.Other(t, ca, "host")), listen(tlsconftest.Server(t, ca, "server"))
+	gone := "127.0.0.1:1"
+	for name, tt := range map[string]struct {
+		given, found string
+		want         int32
+	}{
+		"a host's certificate, found":                    {gone, host, 0},
+		"a server's certificate, found":                  {gone, server, 1},
+		"a host's certificate at the operator's address": {host, host, 1},
+		"the same without a scheme":                      {strings.TrimPrefix(host, "https://"), "", 1},
+	} {
+		a, err := New(Config{
+			Servers: []string{tt.given}, DataDir: t.TempDir(), Name: "h", JoinToken: "join", Backend: backendtest.NewFake(), TLS: tlsconf.Files{CA: ca.CAFile()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.api.SetFound([]string{tt.found})
+		if tt.given == gone {
+			a.api.Leave("https://" + gone)
+		}
+		asked.Store(0)
+		_, err = a.api.Register(t.Context(), structs.HostRegister{JoinToken: "join"})
+		if got := asked.Load(); got != tt.want || (err == nil) != (tt.want == 1) {
+			t.Errorf("%s: %d requests, want %d; %v", name, got, tt.want, err)
+		}
+	}
+}
