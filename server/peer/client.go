@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -54,6 +55,9 @@ type Config struct {
 	// Forwarded is called with each request that was handed on: whether the leader
 	// has answered it. nil tells nobody.
 	Forwarded func(answered bool)
+	// Patience is how long the leader may take to answer a request that was handed
+	// on. It answers once it has decided, and waits for nothing else. 0 means 5s.
+	Patience time.Duration
 }
 
 // Client makes calls of other servers. It may be used by many goroutines, and
@@ -65,6 +69,10 @@ type Client struct {
 	proven    sync.Map // by server ID: the root at which it has answered last; only with TLS
 }
 
+// defaultPatience is Config.Patience if there is none: as long as a write waits
+// for a leader.
+const defaultPatience = 5 * time.Second
+
 // callTimeout bounds a call that waits for nothing but the other server.
 const callTimeout = 2 * time.Second
 
@@ -73,6 +81,7 @@ const maxAnswer = 4 << 20
 
 // New returns a Client. It opens no connection.
 func New(c Config) *Client {
+	c.Patience = cmp.Or(c.Patience, defaultPatience)
 	// Few servers, each of which may have many requests of the other under way.
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 5 * time.Second}).DialContext,
@@ -286,10 +295,17 @@ func (c *Client) forward(ctx context.Context, leaderID string, f Forwarded) (res
 	if err = errUnreachable(leaderID, errors.New("this server does not know it yet")); secret == "" {
 		return nil, 0, err
 	}
+	// A leader whose Raft is heard leads, though nothing may come through where its
+	// REST API is: connections that were made before stay open for minutes then.
+	ctx, cancel := context.WithTimeout(ctx, c.Patience)
+	defer cancel()
 	for _, root := range c.URLs(leaderID) {
 		if result, index, err = c.forwardTo(ctx, leaderID, root, secret, f); !errors.Is(err, errNotThere) || ctx.Err() != nil {
 			break
 		}
+	}
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		c.transport.CloseIdleConnections() // nothing comes through them either
 	}
 	return result, index, err
 }
@@ -326,6 +342,9 @@ func (c *Client) forwardTo(ctx context.Context, leaderID, root, secret string, f
 	if err != nil {
 		if isDial(err) && !written.Load() {
 			return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", errNotThere, err))
+		}
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer came in %v", c.Patience)
 		}
 		return nil, 0, errUnreachable(leaderID, fmt.Errorf("%w: %w", ErrUnknown, err))
 	}

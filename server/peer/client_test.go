@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -121,6 +122,40 @@ func TestForwardIsUnknownOnceWritten(t *testing.T) {
 	f.Request.Header.Set("Idempotency-Key", "k")
 	if _, _, err := c.Forward(t.Context(), "leader", f); structs.CodeOf(err) != structs.CodeNoLeader || !errors.Is(err, ErrUnknown) {
 		t.Errorf("unknown %v, %v", errors.Is(err, ErrUnknown), err)
+	}
+}
+
+// TestForwardWaitsSoLongForAnAnswer: packets of the leader's REST API may be lost
+// while its Raft is heard, on connections that are open.
+func TestForwardWaitsSoLongForAnAnswer(t *testing.T) {
+	hold := make(chan struct{})
+	headers := true
+	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(HeaderAsked) == "first" {
+			w.Header().Set(HeaderIndex, "7")
+			return
+		}
+		if headers {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush() // the test sees it missing
+		}
+		<-hold
+	}))
+	defer silent.Close()
+	defer close(hold)
+	c := New(Config{URLs: func(string) []string { return roots(silent.URL) }, Secret: func() string { return "s" }, Patience: 200 * time.Millisecond})
+	defer c.Close()
+	f := asked()
+	f.ID = "first" // which leaves a connection open
+	if _, _, err := c.Forward(t.Context(), "leader", f); err != nil {
+		t.Fatal(err)
+	}
+	for _, headers = range []bool{true, false} {
+		began := time.Now()
+		_, _, err := c.Forward(t.Context(), "leader", asked())
+		if structs.CodeOf(err) != structs.CodeNoLeader || !errors.Is(err, ErrUnknown) || time.Since(began) < 200*time.Millisecond {
+			t.Errorf("headers %v: unknown %v after %v, %v", headers, errors.Is(err, ErrUnknown), time.Since(began), err)
+		}
 	}
 }
 
