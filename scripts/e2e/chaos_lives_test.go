@@ -17,7 +17,6 @@ import (
 
 const (
 	lifeWorkers = 2               // containers that live at a time
-	standing    = 4               // containers that run from the beginning to the end
 	insist      = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
 )
 
@@ -33,6 +32,24 @@ type lives struct {
 	names    map[string]string                  // of these
 	deleted  int
 	standing map[string]stood // containers that nobody stops
+
+	taken   map[string]lastReport // by agent
+	secrets map[string]string     // by what they are
+
+	ledger  ledger
+	singles map[string]structs.Exclusive // kinds of those of which two copies must not run
+	said    map[string]bool              // what the ledger has shown
+	excused map[string]bool              // and what is so where an agent is away
+}
+
+// stands are the containers that run from the beginning to the end. They are
+// spread in turn: each host has one with a lease.
+var stands = []struct {
+	policy    string
+	exclusive structs.Exclusive
+}{
+	{"no", structs.ExclusiveNo}, {"always", structs.ExclusiveNo}, {"no", structs.ExclusiveNo}, {"always", structs.ExclusiveNo},
+	{"always", structs.ExclusiveLease}, {"no", structs.ExclusiveYes}, {"always", structs.ExclusiveYes}, {"always", structs.ExclusiveLease},
 }
 
 // stood is since when a container runs, and under which epoch.
@@ -42,7 +59,10 @@ type stood struct {
 }
 
 func newLives(c *chaos) *lives {
-	l := &lives{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string), standing: make(map[string]stood)}
+	l := &lives{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string), standing: make(map[string]stood),
+		ledger: ledger{copies: make(map[string]*dockerCopy)}, singles: make(map[string]structs.Exclusive), said: make(map[string]bool), excused: make(map[string]bool),
+		taken:   make(map[string]lastReport),
+		secrets: map[string]string{"an environment variable": "environment-" + structs.NewSecret(), "a registry's password": "password-" + structs.NewSecret()}}
 	for _, n := range c.servers {
 		client, err := api.New(api.Config{Address: n.addr, Timeout: 5 * time.Second, RetryFor: time.Second})
 		if err != nil {
@@ -50,11 +70,29 @@ func newLives(c *chaos) *lives {
 		}
 		l.clients = append(l.clients, client)
 	}
-	for i := range standing {
-		policy := []string{"no", "always"}[i%2]
-		b := c.create(c.policy(fmt.Sprintf("standing-%s-%d", policy, i), policy), structs.ContainerRunning)
+	ctx, stop := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	c.Cleanup(func() {
+		stop()
+		watching.Wait()
+	})
+	began := time.Now()
+	for _, a := range l.agents {
+		watching.Go(func() {
+			if err := l.ledger.watch(ctx, a, began); err != nil {
+				l.Error(err)
+			}
+		})
+	}
+	for i, s := range stands {
+		r := l.policy(fmt.Sprintf("standing-%s-%d", s.policy, i), s.policy)
+		r.Exclusive = s.exclusive
+		b := c.create(l.secretOf(r), structs.ContainerRunning)
 		l.want(b.UUID, b.Name, structs.ContainerRunning)
 		l.standing[b.UUID] = stood{}
+		if s.exclusive != structs.ExclusiveNo {
+			l.singles[b.UUID] = s.exclusive
+		}
 	}
 	l.settle()
 	return l
@@ -111,7 +149,7 @@ func (l *lives) work(ctx context.Context, random *rand.Rand, worker int) {
 func (l *lives) life(ctx context.Context, random *rand.Rand, name string) {
 	var id string
 	wait := api.WriteOptions{Wait: -1}
-	r := l.policy(name, []string{"no", "always"}[random.IntN(2)])
+	r := l.secretOf(l.policy(name, []string{"no", "always"}[random.IntN(2)]))
 	if random.IntN(2) == 0 {
 		limit := structs.Bytes(16 << 20)
 		r.Memory = &limit
@@ -177,36 +215,8 @@ func (l *lives) life(ctx context.Context, random *rand.Rand, name string) {
 	}
 }
 
-// watch looks at the engine all the while: I4 holds at any instant.
-func (l *lives) watch(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		placed := make(map[string]string)
-		for _, a := range l.agents {
-			list, err := l.engine.list(a.hostID())
-			if err != nil {
-				l.Error(err)
-				return
-			}
-			for _, s := range list {
-				key := s.container + " epoch " + s.epoch
-				if was, twice := placed[key]; twice && was != s.id {
-					l.Errorf("I4: %s and %s are both %s", was, s.id, key)
-				}
-				placed[key] = s.id
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
 // settle waits until the hosts are ready and the engine has what was
-// acknowledged, no more and no less: I1, I4, I5, I10. What stands was started
+// acknowledged, no more and no less: I1, I4, I5, I9, I10. What stands was started
 // once in an epoch: I6. The caller sees to it that nobody wants anything else
 // meanwhile.
 func (l *lives) settle() {
@@ -256,29 +266,32 @@ func (l *lives) settle() {
 			return fmt.Errorf("I1: of %d containers that were acknowledged %d are there", len(l.wanted), found)
 		}
 		for _, a := range l.agents {
-			if err := l.engine.agrees(a.hostID(), byHost[a.name]); err != nil {
+			if err := a.engine.agrees(a.hostID(), byHost[a.name]); err != nil {
 				return fmt.Errorf("%s: %w", a.name, err)
 			}
 		}
 		return nil
 	})
 	for _, a := range l.agents {
-		started := l.engine.started(a.hostID())
+		started := a.engine.started(a.hostID())
 		for id, b := range byHost[a.name] {
 			was, stands := l.standing[id]
 			if !stands {
 				continue
 			}
 			now := stood{started[id], int64(b.Epoch)}
-			if was.began != "" && was.epoch == now.epoch && was.began != now.began {
+			kind := l.singles[id]
+			if was.began != "" && was.epoch == now.epoch && was.began != now.began && kind != structs.ExclusiveLease { // the end of a lease ends it
 				l.Errorf("I6: %s, epoch %d, began at %s, and now at %s", b.Name, b.Epoch, was.began, now.began)
 			}
-			if was.began != "" && was.epoch != now.epoch && b.RestartPolicy == "no" {
+			if was.began != "" && was.epoch != now.epoch && (b.RestartPolicy == "no" || kind == structs.ExclusiveYes) {
 				l.Errorf("I7: %s has epoch %d, had %d, and is not to be moved", b.Name, now.epoch, was.epoch)
 			}
 			l.standing[id] = now
 		}
 	}
+	l.judge()
+	l.lateReports()
 }
 
 // end deletes what is left, and looks that it goes.

@@ -28,6 +28,8 @@ const (
 	chaosClients = 4  // of each kind of object
 	settleEvery  = 12 // faults
 
+	hostLostAfter = 4 * time.Second
+
 	longGap = 5 * time.Second // without a write: somebody may want to know why
 )
 
@@ -48,8 +50,8 @@ type chaos struct {
 
 // TestChaos has clients at work while servers and agents are killed and held,
 // one fault after the other, and now and then two at a time; as root also while
-// the network between them is cut, slow or loses packets. It checks I1 to I6,
-// I8, I10 and I11.
+// the network between them is cut, slow or loses packets, and each agent has an
+// engine of its own. It checks I1 to I6, I8 to I11, and I12 of the logs.
 //
 // DURATION makes it longer, SEED chooses the same faults again, PAGE names the
 // page that gets a row, LOGS the directory that gets the logs if it fails or
@@ -65,13 +67,14 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d, for %v, load average %s", seed, duration, history.Load())
 	c := &chaos{long: duration >= longChaos, injected: make(map[string]int)}
 	deals := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: faults, words: os.Getenv("FAULTS"), long: c.long}
-	args := []string{"-host-lost-after", "4s"}
+	args := []string{"-host-lost-after", hostLostAfter.String()}
 	if c.long && os.Getenv("FAULTS") == "" {
 		args = append(args, "-log-level", "info")
 	}
 	var n *network
 	if os.Geteuid() == 0 {
 		n = newNet(t)
+		n.engines = true
 		deals.faults, deals.first = slices.Concat(faults, netFaults), firstFault
 	}
 	if !slices.ContainsFunc(deals.faults, func(f fault) bool { return strings.Contains(f.name, deals.words) }) {
@@ -104,7 +107,6 @@ func TestChaos(t *testing.T) {
 	for i := range lifeWorkers {
 		clients.Go(func() { c.lives.work(work, rand.New(rand.NewPCG(seed, uint64(400+i))), i) })
 	}
-	clients.Go(func() { c.lives.watch(work) })
 	for _, n := range c.servers {
 		id := structs.NewID()
 		if out := c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Create, ID: id, Value: "pulse"}); out.Verdict != history.Done {
@@ -147,10 +149,14 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	c.lives.end()
+	if lost := c.injected[firstFault]; c.lives.moved() == 0 && lost > 0 && !t.Failed() {
+		t.Errorf("hosts were cut off until they were lost, %d times, and nothing with a lease has moved", lost)
+	}
 	for _, w := range append(c.loads, c.pulse) {
 		w.Close()
 	}
 	c.calm(server, agent)
+	c.lives.quiet()
 	finished = true
 }
 

@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,21 +29,45 @@ type ownEngine struct {
 	on   *netHost // where it runs, nil for this machine; its socket is everywhere
 }
 
-func newOwnEngine(t testing.TB) *ownEngine { t.Helper(); return newOwnEngineOn(t, nil) }
+func newOwnEngine(t testing.TB) *ownEngine { t.Helper(); return newOwnEngines(t, (*netHost)(nil))[0] }
 
-func newOwnEngineOn(t testing.TB, on *netHost) *ownEngine {
+// newOwnEngines starts an engine on each of some hosts, all at once.
+func newOwnEngines(t testing.TB, on ...*netHost) []*ownEngine {
 	t.Helper()
-	dir := t.TempDir()
-	e := &ownEngine{t, dir, "unix://" + filepath.Join(dir, "docker.sock"), on}
-	t.Cleanup(func() { e.script("peers/docker-down", dir) })
-	e.start()
-	e.script("busybox-image", image)
-	return e
+	var all []*ownEngine
+	failed := make(chan error)
+	for _, h := range on {
+		dir := t.TempDir()
+		e := &ownEngine{t, dir, "unix://" + filepath.Join(dir, "docker.sock"), h}
+		t.Cleanup(func() { e.script("peers/docker-down", dir) })
+		all = append(all, e)
+		go func() {
+			err := e.try("peers/docker-up", dir)
+			if err == nil {
+				err = e.try("busybox-image", image)
+			}
+			failed <- err
+		}()
+	}
+	var err error
+	for range all {
+		err = errors.Join(err, <-failed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // script runs one of the project's scripts on the engine.
 func (e *ownEngine) script(name string, args ...string) {
 	e.t.Helper()
+	if err := e.try(name, args...); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *ownEngine) try(name string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join("..", name), args...)
@@ -50,8 +76,9 @@ func (e *ownEngine) script(name string, args ...string) {
 		cmd.Env = append(cmd.Env, "NETNS="+e.on.namespace())
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		e.t.Fatalf("%s: %v\n%s", name, err, out)
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
 	}
+	return nil
 }
 
 func (e *ownEngine) start() { e.t.Helper(); e.script("peers/docker-up", e.dir) }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +63,34 @@ type process struct {
 	on   *netHost // where it runs, nil for this machine
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
+
+	awayMu sync.Mutex
+	gone   []span // see away
+}
+
+// away returns when the process was not there or did nothing: from when it was
+// told to end or to hold until it went on.
+func (p *process) away() []span {
+	p.awayMu.Lock()
+	defer p.awayMu.Unlock()
+	return slices.Clone(p.gone)
+}
+
+// leaves and returns note what away tells.
+func (p *process) leaves() {
+	p.awayMu.Lock()
+	defer p.awayMu.Unlock()
+	if n := len(p.gone); n == 0 || !p.gone[n-1].to.IsZero() {
+		p.gone = append(p.gone, span{from: time.Now()})
+	}
+}
+
+func (p *process) returns() {
+	p.awayMu.Lock()
+	defer p.awayMu.Unlock()
+	if n := len(p.gone); n > 0 && p.gone[n-1].to.IsZero() {
+		p.gone[n-1].to = time.Now()
+	}
 }
 
 // start begins a life of the process.
@@ -86,6 +115,7 @@ func (p *process) start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", p.name, err)
 	}
+	p.returns()
 	cmd, done := p.cmd, make(chan struct{})
 	p.done = done
 	go func() {
@@ -96,8 +126,15 @@ func (p *process) start() {
 
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
+	switch s {
+	case syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGKILL:
+		p.leaves()
+	}
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Errorf("signal %v to %s: %v", s, p.name, err)
+	}
+	if s == syscall.SIGCONT {
+		p.returns()
 	}
 }
 

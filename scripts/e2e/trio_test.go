@@ -34,6 +34,7 @@ type trio struct {
 	agents  []*hostAgent
 	loose   []*process // others that end with the test
 	change  func(*process)
+	engines map[string]*ownEngine // by host, of those that were started ahead
 }
 
 // node is a server of a trio.
@@ -82,6 +83,20 @@ func newTrioOf(t testing.TB, agents int, change func(*process), args ...string) 
 func newTrioWith(t testing.TB, n *network, agents int, change func(*process), args ...string) *trio {
 	t.Helper()
 	c := &trio{cluster: &cluster{TB: t, dir: t.TempDir(), engine: newEngine(t)}, net: n, change: change}
+	var names []string
+	for i := range agents {
+		names = append(names, fmt.Sprintf("host-%d", i+1))
+	}
+	if n != nil && n.engines {
+		var on []*netHost
+		for _, name := range names {
+			on = append(on, n.host(name))
+		}
+		c.engines = make(map[string]*ownEngine)
+		for i, e := range newOwnEngines(t, on...) {
+			c.engines[names[i]] = e
+		}
+	}
 	t.Cleanup(c.cleanup)
 	var join []string
 	for i := range 3 {
@@ -96,8 +111,8 @@ func newTrioWith(t testing.TB, n *network, agents int, change func(*process), ar
 		n.start()
 	}
 	c.awaitAll()
-	for i := range agents {
-		c.addAgent(fmt.Sprintf("host-%d", i+1))
+	for _, name := range names {
+		c.addAgent(name)
 	}
 	name := "bay-" + filepath.Base(filepath.Dir(c.dir))
 	if agents == 0 {
@@ -164,7 +179,9 @@ func (c *trio) addAgent(name string, args ...string) *hostAgent {
 		a.args = append(a.args, "-gossip-port", "-1")
 	}
 	if c.net != nil && c.net.engines {
-		a.own = newOwnEngineOn(c, a.on)
+		if a.own = c.engines[name]; a.own == nil {
+			a.own = newOwnEngines(c, a.on)[0]
+		}
 		a.engine = engineAt(c, docker.WithHost(a.own.host))
 		a.args = append(a.args, "-docker-host", a.own.host)
 		// Before its engine ends: it would start again what ends with it.

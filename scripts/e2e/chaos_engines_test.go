@@ -1,0 +1,376 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// span is a time from one moment to another one, to zero if it isn't over.
+type span struct{ from, to time.Time }
+
+// meets reports whether two spans have a moment in common.
+func (s span) meets(o span) bool {
+	return (s.to.IsZero() || s.to.After(o.from)) && (o.to.IsZero() || o.to.After(s.from))
+}
+
+func (s span) String() string {
+	const clock = "15:04:05.000"
+	if s.to.IsZero() {
+		return "from " + s.from.Format(clock) + " on"
+	}
+	return "from " + s.from.Format(clock) + " to " + s.to.Format(clock)
+}
+
+// dockerCopy is one Docker container of a container of magnum.
+type dockerCopy struct {
+	id        string // of Docker
+	on        *hostAgent
+	container string // UUID
+	epoch     string
+	there     span
+	runs      []span
+}
+
+func (c *dockerCopy) String() string {
+	return fmt.Sprintf("%.12s of %s, epoch %s, on %s", c.id, c.container, c.epoch, c.on.name)
+}
+
+// ledger is what has been on all engines, and when it ran there, from their
+// events: what came and went between two looks is in it, too. All engines go by
+// the clock of this machine.
+type ledger struct {
+	mu     sync.Mutex
+	copies map[string]*dockerCopy // by Docker's id
+}
+
+// watch keeps the ledger of one host, from a time on until ctx ends.
+func (l *ledger) watch(ctx context.Context, a *hostAgent, since time.Time) error {
+	options := events.ListOptions{
+		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+		Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("label", "magnum.host="+a.hostID())),
+	}
+	messages, failed := a.engine.Events(ctx, options)
+	for {
+		select {
+		case m := <-messages:
+			l.take(ctx, a, m)
+		case err := <-failed:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("the events of the engine of %s: %w", a.name, err)
+		}
+	}
+}
+
+// take notes an event.
+func (l *ledger) take(ctx context.Context, a *hostAgent, m events.Message) {
+	at := time.Unix(0, m.TimeNano)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.copies[m.Actor.ID]
+	if c == nil {
+		c = &dockerCopy{id: m.Actor.ID, on: a, container: m.Actor.Attributes["magnum.container"], epoch: m.Actor.Attributes["magnum.epoch"], there: span{from: at}}
+		l.copies[c.id] = c
+	}
+	switch m.Action {
+	case "start":
+		c.runs = append(c.runs, span{from: at})
+		l.exact(ctx, c)
+	case "die":
+		if n := len(c.runs); n > 0 {
+			c.runs[n-1].to = at
+			l.exact(ctx, c)
+		}
+	case "destroy":
+		c.there.to = at
+	}
+}
+
+// exact has the last run begin and end when the engine says that it did, unless
+// the container is gone or runs again already. Its event comes later than the
+// process ended; on a busy engine, by a second.
+func (l *ledger) exact(ctx context.Context, c *dockerCopy) {
+	info, err := c.on.engine.ContainerInspect(ctx, c.id)
+	if err != nil {
+		return
+	}
+	began, _ := time.Parse(time.RFC3339Nano, info.State.StartedAt)
+	ended, _ := time.Parse(time.RFC3339Nano, info.State.FinishedAt)
+	n := len(c.runs) - 1
+	last := &c.runs[n]
+	if began.Before(last.from) && (n == 0 || began.After(c.runs[n-1].from)) {
+		last.from = began
+	}
+	if !last.to.IsZero() && ended.After(last.from) && ended.Before(last.to) {
+		last.to = ended
+	}
+}
+
+// of returns the copies of each container.
+func (l *ledger) of() map[string][]*dockerCopy {
+	byContainer := make(map[string][]*dockerCopy)
+	for _, c := range l.copies {
+		byContainer[c.container] = append(byContainer[c.container], c)
+	}
+	return byContainer
+}
+
+// doubles returns where there were two Docker containers of one epoch at a time,
+// or one epoch was on two hosts: I4.
+func (l *ledger) doubles() (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, copies := range l.of() {
+		for i, a := range copies {
+			for _, b := range copies[:i] {
+				switch {
+				case a.epoch != b.epoch:
+				case a.on != b.on:
+					found = append(found, fmt.Sprintf("I4: one epoch is on two hosts: %v, and %v", a, b))
+				case a.there.meets(b.there):
+					found = append(found, fmt.Sprintf("I4: two of one epoch are there at a time: %v, %v, and %v, %v", a, a.there, b, b.there))
+				}
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// overlap is that two copies of a container ran at a time, the older one
+// first.
+type overlap struct {
+	was, now       *dockerCopy
+	wasRun, nowRun span
+}
+
+func (o overlap) String() string {
+	return fmt.Sprintf("%v ran %v, and %v %v", o.was, o.wasRun, o.now, o.nowRun)
+}
+
+// overlaps returns where two copies of a container ran at a time; moves is how
+// often a copy ran after another one, and closest the least time from the end of
+// the one to the start of the other.
+func (l *ledger) overlaps(container string) (found []overlap, moves int, closest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	type copyRun struct {
+		*dockerCopy
+		span
+	}
+	var runs []copyRun
+	for _, c := range l.of()[container] {
+		for _, r := range c.runs {
+			runs = append(runs, copyRun{c, r})
+		}
+	}
+	slices.SortFunc(runs, func(a, b copyRun) int { return a.from.Compare(b.from) })
+	for i, now := range runs {
+		for _, was := range runs[:i] {
+			if was.dockerCopy != now.dockerCopy && was.meets(now.span) {
+				found = append(found, overlap{was.dockerCopy, now.dockerCopy, was.span, now.span})
+			}
+		}
+		if i == 0 || runs[i-1].dockerCopy == now.dockerCopy {
+			continue
+		}
+		if gap := now.from.Sub(runs[i-1].to); moves == 0 || gap < closest {
+			closest = gap
+		}
+		moves++
+	}
+	return found, moves, closest
+}
+
+// story tells of all copies of a container.
+func (l *ledger) story(container string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var told []string
+	for _, c := range l.of()[container] {
+		told = append(told, fmt.Sprintf("epoch %s on %s ran %v", c.epoch, c.on.name, c.runs))
+	}
+	slices.Sort(told)
+	return container + ": " + strings.Join(told, "; ")
+}
+
+// agrees holds the ledger against what an engine has now. Events come a moment
+// after what they tell of.
+func (l *ledger) agrees(a *hostAgent) error {
+	list, err := a.engine.list(a.hostID())
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	there := make(map[string]bool)
+	for _, s := range list {
+		there[s.id] = true
+		c := l.copies[s.id]
+		if c == nil || !c.there.to.IsZero() {
+			return fmt.Errorf("%s has %.12s of %s, of which no event tells", a.name, s.id, s.container)
+		}
+		running := len(c.runs) > 0 && c.runs[len(c.runs)-1].to.IsZero()
+		if running != (s.state == "running") {
+			return fmt.Errorf("%s has %v %s, and its events tell of %v", a.name, c, s.state, c.runs)
+		}
+	}
+	for _, c := range l.copies {
+		if c.on == a && c.there.to.IsZero() && !there[c.id] {
+			return fmt.Errorf("the events tell of no end of %v, which is gone", c)
+		}
+	}
+	return nil
+}
+
+// What a lease needs of an agent that comes back to end what it should have
+// ended; see unable.
+const (
+	agentWakes   = 2 * time.Second
+	agentCatches = 15 * time.Second
+)
+
+// unable reports whether a lease could not be kept, as website/docs/concepts.md
+// says: the agent of the older copy was dead or frozen within the time that a
+// lease takes to end, and ended the copy as soon as it was back.
+func (o overlap) unable(away []span, lostAfter time.Duration) bool {
+	lease := span{o.nowRun.from.Add(-lostAfter), o.nowRun.from}
+	for _, s := range away {
+		wakes := s
+		if !s.to.IsZero() {
+			wakes.to = s.to.Add(agentWakes)
+		}
+		if wakes.meets(lease) {
+			return s.to.IsZero() || !o.wasRun.to.IsZero() && o.wasRun.to.Before(s.to.Add(agentCatches))
+		}
+	}
+	return false
+}
+
+// judge reports, once each, what must never have been: two Docker containers
+// of an epoch, and two copies of what is exclusive that ran at a time.
+func (l *lives) judge() {
+	l.Helper()
+	for _, a := range l.agents {
+		l.eventually("the events of "+a.name+"'s engine tell of what there is", 30*time.Second, func() error { return l.ledger.agrees(a) })
+	}
+	say := func(what string) {
+		if !l.said[what] {
+			l.said[what] = true
+			l.Error(what)
+		}
+	}
+	for _, double := range l.ledger.doubles() {
+		say(double)
+	}
+	for id, kind := range l.singles {
+		found, _, _ := l.ledger.overlaps(id)
+		for _, o := range found {
+			if kind == structs.ExclusiveLease && o.unable(o.was.on.away(), hostLostAfter) {
+				l.excused[o.String()] = true
+				continue
+			}
+			say(fmt.Sprintf("two copies of a container that is exclusive (%s) ran at a time: %v; the first one's agent was away %v", kind, o, o.was.on.away()))
+		}
+	}
+}
+
+// moved sums up what the ledger has: how often what has a lease moved.
+func (l *lives) moved() (moves int) {
+	var closest time.Duration
+	for id, kind := range l.singles {
+		if kind != structs.ExclusiveLease {
+			continue
+		}
+		_, n, gap := l.ledger.overlaps(id)
+		if n > 0 && (moves == 0 || gap < closest) {
+			closest = gap
+		}
+		moves += n
+		l.Logf("%s", l.ledger.story(id))
+	}
+	l.ledger.mu.Lock()
+	copies := len(l.ledger.copies)
+	l.ledger.mu.Unlock()
+	l.Logf("there were %d Docker containers; those with a lease moved %d times, at the closest %v after the old copy had ended; %d times the agent could not keep the lease", copies, moves, closest.Round(time.Millisecond), len(l.excused))
+	return moves
+}
+
+// TestLedger: what must never be is found in what engines told.
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	one, two := &hostAgent{process: &process{name: "one"}}, &hostAgent{process: &process{name: "two"}}
+	at := func(seconds int) time.Time { return time.Unix(1e9+int64(seconds), 0) }
+	for _, tc := range []struct {
+		name              string
+		doubles, overlaps int
+		copies            []*dockerCopy
+	}{
+		{"moved", 0, 0, []*dockerCopy{
+			{id: "a", on: one, epoch: "1", there: span{at(0), at(9)}, runs: []span{{at(1), at(5)}}},
+			{id: "b", on: two, epoch: "2", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
+		}},
+		{"two run", 0, 1, []*dockerCopy{
+			{id: "a", on: one, epoch: "1", there: span{at(0), at(9)}, runs: []span{{at(1), at(6)}}},
+			{id: "b", on: two, epoch: "2", there: span{from: at(4)}, runs: []span{{from: at(5)}}},
+		}},
+		{"one that has begun again, and the old one runs on", 0, 2, []*dockerCopy{
+			{id: "a", on: one, epoch: "1", there: span{from: at(0)}, runs: []span{{from: at(1)}}},
+			{id: "b", on: one, epoch: "2", there: span{from: at(4)}, runs: []span{{at(5), at(6)}, {from: at(7)}}},
+		}},
+		{"an epoch on two hosts", 1, 0, []*dockerCopy{
+			{id: "a", on: one, epoch: "2", there: span{at(0), at(1)}},
+			{id: "b", on: two, epoch: "2", there: span{at(2), at(3)}},
+		}},
+		{"an epoch twice", 1, 0, []*dockerCopy{
+			{id: "a", on: one, epoch: "2", there: span{at(0), at(3)}},
+			{id: "b", on: one, epoch: "2", there: span{from: at(2)}},
+		}},
+		{"made anew", 0, 0, []*dockerCopy{
+			{id: "a", on: one, epoch: "2", there: span{at(0), at(2)}, runs: []span{{at(0), at(1)}}},
+			{id: "b", on: one, epoch: "2", there: span{from: at(2)}, runs: []span{{from: at(2)}}},
+		}},
+	} {
+		l := &ledger{copies: make(map[string]*dockerCopy)}
+		for _, c := range tc.copies {
+			c.container = "container"
+			l.copies[c.id] = c
+		}
+		found, _, _ := l.overlaps("container")
+		if doubles := l.doubles(); len(doubles) != tc.doubles || len(found) != tc.overlaps {
+			t.Errorf("%s: %q and %v", tc.name, doubles, found)
+		}
+	}
+	o := overlap{
+		&dockerCopy{on: one}, &dockerCopy{on: two}, span{at(0), at(30)}, span{from: at(20)},
+	}
+	for name, tc := range map[string]struct {
+		away []span
+		want bool
+	}{
+		"never away":           {nil, false},
+		"away long before":     {[]span{{at(2), at(9)}}, false},
+		"away as it moved":     {[]span{{at(10), at(25)}}, true},
+		"back a moment before": {[]span{{at(10), at(17)}}, true},
+		"away for good":        {[]span{{from: at(10)}}, true},
+		"back for long":        {[]span{{at(10), at(14)}}, false},
+		"away later":           {[]span{{at(21), at(29)}}, false},
+	} {
+		if got := o.unable(tc.away, 4*time.Second); got != tc.want {
+			t.Errorf("%s: unable is %v", name, got)
+		}
+	}
+}
