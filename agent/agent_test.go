@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"slices"
@@ -86,6 +87,32 @@ func TestLifeThroughTheWire(t *testing.T) {
 	if n := len(fake.Containers()); n != 0 {
 		t.Errorf("%d containers are left", n)
 	}
+}
+
+// TestOneUnreadableAssignmentIsReported: it keeps the agent neither from the
+// others nor from deleting what it names, and is carried out once it can be read.
+func TestOneUnreadableAssignmentIsReported(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	s.garble = func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte(`"Hostname":"odd"`), []byte(`"Hostname":5`))
+	}
+	odd, rid := want("odd", 1, structs.DesiredRunning), want("rid", 1, structs.DesiredRunning)
+	odd.Spec.Hostname, rid.Spec.Hostname = "odd", "odd"
+	s.assign(odd, rid, want("even", 1, structs.DesiredRunning))
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	s.is("even", structs.ContainerRunning)
+	s.is("odd", structs.ContainerError)
+	s.is("rid", structs.ContainerError)
+	s.mu.Lock()
+	if c := s.told["odd"]; !c.Failed || c.Generation != 1 || !strings.Contains(c.Reason, "Hostname") {
+		t.Errorf("told %+v", c)
+	}
+	s.mu.Unlock()
+	s.assign(next(rid, structs.DesiredAbsent))
+	s.eventually("it can be deleted", func() bool { _, left := s.want["rid"]; return !left })
+	s.change(func() { s.garble, s.at["odd"] = nil, s.index })
+	s.is("odd", structs.ContainerRunning)
+	r.stop()
 }
 
 func TestSecondAgentOnADataDirIsRefused(t *testing.T) {

@@ -38,7 +38,13 @@ func (r *reconciler) stance() stance {
 	defer r.mu.Unlock()
 	in := stance{round: r.round, leased: r.leased}
 	for _, u := range r.units {
-		if u.want == nil || u.want.Spec == nil || u.want.Desired == structs.DesiredAbsent {
+		if u.want == nil || u.want.Desired == structs.DesiredAbsent {
+			continue
+		}
+		if u.want.Unreadable != "" {
+			in.leases = true // for all that is known
+		}
+		if u.want.Spec == nil {
 			continue
 		}
 		switch u.want.Spec.Exclusive {
@@ -74,9 +80,10 @@ func (r *reconciler) kickExclusiveLocked() {
 	}
 }
 
-// exclusive reports whether the unit is wanted as an exclusive container.
+// exclusive reports whether the unit is wanted as an exclusive container, or may
+// be.
 func (u *unit) exclusive() bool {
-	return u.want != nil && u.want.Spec != nil && u.want.Spec.Exclusive != structs.ExclusiveNo
+	return u.want != nil && (u.want.Unreadable != "" || u.want.Spec != nil && u.want.Spec.Exclusive != structs.ExclusiveNo)
 }
 
 // unprove is called when the engine has been away: what ran there may have

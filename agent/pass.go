@@ -62,6 +62,8 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	switch {
 	case p.want.Desired == structs.DesiredAbsent:
 		return p.absent(ctx)
+	case p.want.Unreadable != "":
+		return p.unreadable(ctx)
 	case p.cur == nil:
 		if again, err := p.create(ctx); err != nil || p.cur == nil {
 			return again, err
@@ -155,6 +157,17 @@ func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignm
 func (p *pass) overtakenLocked() bool {
 	now := p.u.want
 	return now != nil && (now.Generation != p.want.Generation || now.Epoch != p.want.Epoch || now.Desired != p.want.Desired)
+}
+
+// unreadable gives up an assignment that could not be read, but ends what may
+// not run without a lease.
+func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
+	if p.rec.Lease && p.cur != nil && p.cur.Live() {
+		if run, _ := p.r.may(structs.ExclusiveLease); !run {
+			return p.expire(ctx)
+		}
+	}
+	return p.fail(failLimit, failLimit, "the agent can't read what is wanted of it, and leaves it as it is: "+p.want.Unreadable+"; upgrade the agent, or delete the container")
 }
 
 // act brings the container from what it is to what is wanted.

@@ -276,7 +276,7 @@ func (r *reconciler) apply(w *structs.Work, quarantine bool, in stance) {
 		u := r.unitLocked(a.ContainerID)
 		old := u.want
 		u.want, u.orphan = &a, false
-		if old != nil && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force {
+		if old != nil && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force && old.Unreadable == a.Unreadable {
 			continue
 		}
 		u.calmLocked()

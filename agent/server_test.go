@@ -40,6 +40,7 @@ type fakeServer struct {
 	lease        time.Duration
 	mute         bool                  // polls are not acknowledged
 	refuse       func(path string) int // status to answer instead, 0 for none
+	garble       func([]byte) []byte   // changes the answers to polls; nil for none
 	dialed       chan *websocket.Conn
 }
 
@@ -164,11 +165,15 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 		if !s.mute {
 			answer.Acknowledged, answer.Lease = sent, s.lease
 		}
-		changed := s.changed
+		changed, garble := s.changed, s.garble
 		s.offers = nil
 		s.mu.Unlock()
 		if answer.Full || len(answer.Assignments) > 0 || len(answer.Sessions) > 0 || timeout == nil {
-			_ = json.NewEncoder(w).Encode(answer)
+			body, _ := json.Marshal(answer)
+			if garble != nil {
+				body = garble(body)
+			}
+			_, _ = w.Write(body)
 			return
 		}
 		select {

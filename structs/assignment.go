@@ -1,6 +1,9 @@
 package structs
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Assignment is one container as its host has to have it. The server derives
 // it from the Container row; the agent reconciles to it.
@@ -19,6 +22,10 @@ type Assignment struct {
 	StopTimeout      int            `json:"stop_timeout"` // seconds
 	Observed         uint64         `json:"observed"`     // generation that the servers know to be carried out
 	Spec             *ContainerSpec `json:"spec"`
+
+	// Unreadable says why the agent could not read the assignment, "" if it could.
+	// What it says besides is as far as it could be read; Spec is nil.
+	Unreadable string `json:"-"`
 }
 
 // AssignmentOf returns what a host that has a placement of the container has to
@@ -97,6 +104,60 @@ type Work struct {
 	// HostLostAfter is the silence after which the servers take the host for lost
 	// now; 0 while they have not agreed on one.
 	HostLostAfter time.Duration `json:"host_lost_after,omitempty"`
+}
+
+// UnmarshalJSON reads each assignment by itself: one that this agent doesn't
+// understand must not keep it from the others. If not even the container is
+// named, the answer is no longer Confirmed, for it doesn't say of all containers
+// whether they are wanted.
+func (w *Work) UnmarshalJSON(b []byte) error {
+	type plain Work
+	raw := struct {
+		*plain
+		Assignments []json.RawMessage `json:"assignments"`
+	}{plain: (*plain)(w)}
+	if err := json.Unmarshal(b, &raw); err != nil {
+		return err
+	}
+	w.Assignments = make([]Assignment, 0, len(raw.Assignments))
+	for _, r := range raw.Assignments {
+		a := readAssignment(r)
+		if a.ContainerID == "" {
+			w.Confirmed = false
+			continue
+		}
+		w.Assignments = append(w.Assignments, a)
+	}
+	return nil
+}
+
+// readAssignment reads as much of an assignment as can be read: all of it, all
+// but the spec, or what a report has to name.
+func readAssignment(raw json.RawMessage) Assignment {
+	var a Assignment
+	err := json.Unmarshal(raw, &a)
+	if err == nil {
+		return a
+	}
+	type plain Assignment
+	var bare struct {
+		plain
+		Spec json.RawMessage `json:"spec"`
+	}
+	if json.Unmarshal(raw, &bare) == nil {
+		a = Assignment(bare.plain)
+	} else {
+		var named struct {
+			ContainerID string  `json:"container_id"`
+			Epoch       uint64  `json:"epoch"`
+			Generation  uint64  `json:"generation"`
+			Desired     Desired `json:"desired"`
+		}
+		_ = json.Unmarshal(raw, &named)
+		a = Assignment{ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
+	}
+	a.Spec, a.Unreadable = nil, err.Error()
+	return a
 }
 
 // StatusReport is the body of POST /v1/agent/hosts/ID/status.

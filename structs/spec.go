@@ -145,6 +145,11 @@ func (h *Healthcheck) check() error {
 	if h == nil {
 		return nil
 	}
+	// An empty list says that there is no check. Left out, null or blank it says
+	// nothing, and most of those who send that expect to be checked.
+	if h.Test.Args == nil || len(h.Test.Args) > 0 && h.Test.Args[0] == "" {
+		return Errorf(CodeInvalid, "healthcheck.test %q names no command: give one, or [] to turn off the image's own check", orList(h.Test))
+	}
 	if err := CheckText("healthcheck.test", strings.Join(h.Test.Args, " "), MaxCommand); err != nil {
 		return err
 	}
@@ -161,6 +166,14 @@ func (h *Healthcheck) check() error {
 		}
 	}
 	return nil
+}
+
+// orList returns the command as it was given.
+func orList(c Command) any {
+	if c.Args == nil {
+		return c.Text
+	}
+	return c.Args
 }
 
 // check holds credentials against their limits; nil is fine. Its messages

@@ -105,8 +105,12 @@ type Command struct {
 	Text string // the string that Args was split from, "" if it was an array
 }
 
-// UnmarshalJSON takes "echo hi" and ["echo","hi"].
+// UnmarshalJSON takes "echo hi", ["echo","hi"], and null as nothing.
 func (c *Command) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*c = Command{}
+		return nil
+	}
 	if len(b) > 0 && b[0] == '[' {
 		*c = Command{}
 		if err := json.Unmarshal(b, &c.Args); err != nil {
@@ -126,10 +130,15 @@ func (c *Command) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON writes the text if there is one, else the arguments.
+// MarshalJSON writes the text if there is one, else the arguments. No arguments
+// are an empty list: rows don't tell it from nil, and there are agents that
+// refuse null.
 func (c Command) MarshalJSON() ([]byte, error) {
-	if c.Text != "" {
+	switch {
+	case c.Text != "":
 		return json.Marshal(c.Text)
+	case c.Args == nil:
+		return []byte("[]"), nil
 	}
 	return json.Marshal(c.Args)
 }

@@ -52,8 +52,11 @@ func newJSONPlan(t reflect.Type) jsonPlan {
 	case reflect.TypeFor[structs.Command]():
 		return func(b []byte, v reflect.Value) ([]byte, error) {
 			args, text := v.Field(0), v.Field(1).String()
-			if text != "" {
+			switch {
+			case text != "":
 				return appendText(b, text), nil
+			case args.IsNil():
+				return append(b, "[]"...), nil
 			}
 			return appendJSONStrings(b, args)
 		}
