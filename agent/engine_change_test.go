@@ -218,3 +218,34 @@ func TestSessionsOnDocker(t *testing.T) {
 		t.Errorf("told %+v", last)
 	}
 }
+
+// TestRefusedLimitsOnDocker: a container that uses more memory than is wanted of
+// it keeps what it has, and whatever else is asked of it has not failed.
+func TestRefusedLimitsOnDocker(t *testing.T) {
+	s, _, a := onDocker(t, func(a *structs.Assignment) {
+		*a = command(*a, "head -c 30m /dev/zero >/dev/shm/used; exec sleep 600")
+		a.Spec.Memory = 64 << 20
+	})
+	run(t, s, a, "sh", "-c", "until [ $(stat -c %s /dev/shm/used) = 31457280 ]; do sleep 0.1; done")
+	a = limited(a, 16<<20, 0)
+	s.assign(a)
+	if r := s.done(a, structs.ContainerRunning); !r.Failed || r.Memory != 64<<20 || !strings.Contains(r.Reason, "67108864") {
+		t.Fatalf("told %+v", r)
+	}
+	for _, step := range []struct {
+		d      structs.Desired
+		status structs.ContainerStatus
+	}{
+		{structs.DesiredPaused, structs.ContainerPaused}, {structs.DesiredRunning, structs.ContainerRunning}, {structs.DesiredStopped, structs.ContainerStopped},
+	} {
+		a = next(a, step.d)
+		s.assign(a)
+		if r := s.done(a, step.status); r.Failed {
+			t.Fatalf("%s: told %+v", step.d, r)
+		}
+	}
+	// What needs no memory any more gets the limit.
+	a = next(a, structs.DesiredStopped)
+	s.assign(a)
+	s.eventually("the limit is there", func() bool { c := s.told[a.ContainerID]; return c.Memory == 16<<20 && c.Reason == "" && !c.Failed })
+}

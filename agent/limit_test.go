@@ -13,6 +13,7 @@ import (
 
 func limited(a structs.Assignment, memory, milliCPU int64) structs.Assignment {
 	a = same(a)
+	a.LimitGeneration = a.Generation
 	spec := *a.Spec
 	spec.Memory, spec.MilliCPU = memory, milliCPU
 	a.Spec = &spec
@@ -81,17 +82,32 @@ func TestLimitsThatAreRefused(t *testing.T) {
 		h.after(time.Hour)
 		h.expect(a, structs.ContainerStopped, true)
 		h.counts(a, 1, 0)
-		// The rest of what is asked for is done.
-		a = next(a, structs.DesiredRunning)
+		// What is asked for later is done, and has not failed. The limits are told.
+		for _, d := range []structs.Desired{structs.DesiredRunning, structs.DesiredPaused, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredRunning} {
+			a = next(a, d)
+			h.assign(a)
+			status := map[structs.Desired]structs.ContainerStatus{structs.DesiredRunning: structs.ContainerRunning, structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
+			if r := h.settled(a, status); !strings.Contains(r.Reason, "memory") || r.Memory != 0 {
+				h.Fatalf("told %+v", r)
+			}
+		}
+		a = killWith(a, "SIGHUP")
 		h.assign(a)
-		h.expect(a, structs.ContainerRunning, true)
-		h.counts(a, 2, 0)
+		h.settled(a, structs.ContainerRunning)
+		h.counts(a, 3, 1)
 		h.restart()
 		h.full(true, a)
+		h.settled(a, structs.ContainerRunning)
+		// From servers that don't tell which generation it was, each may be.
+		a = same(a)
+		a.LimitGeneration = 0
+		h.assign(a)
 		h.expect(a, structs.ContainerRunning, true)
 		a = limited(a, 64<<20, 0)
 		h.assign(a)
-		h.settled(a, structs.ContainerRunning)
+		if r := h.settled(a, structs.ContainerRunning); r.Memory != 64<<20 || r.Reason != "" {
+			h.Fatalf("told %+v", r)
+		}
 	})
 }
 

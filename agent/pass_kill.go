@@ -64,7 +64,16 @@ func (p *pass) refused() string {
 	if k := p.rec.Kill; k != nil && k.Refused != "" && k.Generation == p.want.Generation && k.Generation == p.want.KillGeneration {
 		return k.Refused
 	}
-	return p.rec.Denied
+	if gen := p.want.LimitGeneration; gen != 0 && gen != p.want.Generation {
+		return "" // it was about something else, which is done
+	}
+	return p.rec.Denied // also from servers that don't tell
+}
+
+// partly reports whether the last generation has failed only as far as refused
+// says: the rest of it was done.
+func (p *pass) partly() bool {
+	return p.rec.Reason == p.rec.Denied || p.rec.Kill != nil && p.rec.Reason == p.rec.Kill.Refused
 }
 
 // killed reports whether the last run of the process was sent a user's signal.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -33,7 +34,19 @@ func (p *pass) limit(ctx context.Context) error {
 		_, err = p.failed(err, "")
 		return err
 	}
-	return p.deny("changing its memory or cpu failed: " + err.Error())
+	return p.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s", limitsText(p.cur.Limits), err))
+}
+
+// limitsText names limits for people.
+func limitsText(l backend.Limits) string {
+	memory, cores := "no memory limit", "no cpu limit"
+	if l.Memory > 0 {
+		memory = fmt.Sprintf("%d bytes of memory", l.Memory)
+	}
+	if l.MilliCPU > 0 {
+		cores = fmt.Sprintf("%g cores", float64(l.MilliCPU)/1000)
+	}
+	return memory + " and " + cores
 }
 
 // deny notes why the engine does not give the limits, "" if it does.

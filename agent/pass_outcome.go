@@ -24,7 +24,7 @@ func (p *pass) pending() bool {
 	if k := p.rec.Kill; k != nil && k.Generation == gen && gen == p.want.KillGeneration {
 		gen--
 	}
-	return p.rec.Generation < gen || p.rec.Failed && p.rec.Reason != p.refused()
+	return p.rec.Generation < gen || p.rec.Failed && !p.partly()
 }
 
 // starting reports whether a process that doesn't run, or is paused, is to be
@@ -35,8 +35,7 @@ func (p *pass) starting() bool {
 	if gen == 0 { // from servers that don't tell
 		return p.pending()
 	}
-	partly := p.rec.Reason == p.rec.Denied || p.rec.Kill != nil && p.rec.Reason == p.rec.Kill.Refused
-	return p.rec.Generation < gen || p.rec.Failed && !partly
+	return p.rec.Generation < gen || p.rec.Failed && !p.partly()
 }
 
 // intend writes down that a start is about to come.

@@ -66,6 +66,7 @@ func (p *pass) status(reason string) structs.Observed {
 		return o
 	}
 	o.StartedAt, o.Addresses, o.Ports, o.Health = c.StartedAt, c.Addresses, c.Ports, c.Health
+	o.Memory, o.MilliCPU = c.Memory, c.MilliCPU
 	o.RestartCount += c.RestartCount
 	if p.rec.Intent != nil {
 		o.RestartCount = p.rec.Restarts // the engine's count is in it already
@@ -99,6 +100,9 @@ func (p *pass) status(reason string) structs.Observed {
 			o.Reason = p.ended()
 		}
 	}
+	if o.Reason == "" {
+		o.Reason = p.rec.Denied
+	}
 	return o
 }
 
@@ -110,7 +114,7 @@ func (p *pass) startFailed(reason string) bool {
 	}
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
-	return p.rec.Failed && p.rec.Reason != p.refused() || reason != "" && p.u.reason == reason
+	return p.rec.Failed && !p.partly() || reason != "" && p.u.reason == reason
 }
 
 // ended says how the process ended, which magnum did not do on its own.

@@ -16,7 +16,8 @@ type Assignment struct {
 	StartGeneration  uint64         `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
 	RebootGeneration uint64         `json:"reboot_generation,omitempty"`
 	KillGeneration   uint64         `json:"kill_generation,omitempty"`
-	Signal           string         `json:"signal,omitempty"` // of that kill
+	Signal           string         `json:"signal,omitempty"`           // of that kill
+	LimitGeneration  uint64         `json:"limit_generation,omitempty"` // newest generation that changes limits; 0: any may be one
 	Desired          Desired        `json:"desired"`
 	Force            bool           `json:"force,omitempty"`
 	StopTimeout      int            `json:"stop_timeout"` // seconds
@@ -38,7 +39,7 @@ func AssignmentOf(c *Container, hostID string) Assignment {
 	a := Assignment{
 		ContainerID: c.ID, ProjectID: c.ProjectID, Name: c.Name,
 		Epoch: c.Epoch, Generation: c.Generation, StartGeneration: c.StartGeneration, RebootGeneration: c.RebootGeneration,
-		KillGeneration: c.KillGeneration, Signal: c.Signal,
+		KillGeneration: c.KillGeneration, Signal: c.Signal, LimitGeneration: c.LimitGeneration,
 		Desired: c.Desired, Force: c.Force, StopTimeout: stop, Observed: c.Observed.Generation, Spec: &c.Spec,
 	}
 	if c.DrainStop && a.Desired == DesiredRunning {

@@ -176,6 +176,7 @@ type Container struct {
 	StartGeneration  uint64 // generation of the last action that starts a process, or wakes a paused one; 0 if there was none, or in a row from before this field, where each generation may be one
 	RebootGeneration uint64 // generation of the last reboot, 0 if there was none
 	KillGeneration   uint64 // generation of the last kill, 0 if there was none
+	LimitGeneration  uint64 // generation of the last change of limits, 0 if there was none
 	Signal           string // of the last kill, such as SIGHUP
 	Force            bool   // with DesiredAbsent: kill, don't stop
 	StopTimeout      *int   // seconds, of the last stop, reboot or delete; nil means the spec's
@@ -238,6 +239,13 @@ func (c *Container) Hosts() []string {
 	return hosts
 }
 
+// Reserved returns what the container has reserved of its host: the larger of
+// what is wanted and what the engine was last seen to have. The engine may refuse
+// lower limits, and the process goes on using what it had.
+func (c *Container) Reserved() (memory, milliCPU int64) {
+	return max(c.Spec.Memory, c.Observed.Memory), max(c.Spec.MilliCPU, c.Observed.MilliCPU)
+}
+
 // LeftOn reports whether something of the container may still run on the host,
 // as far as the host has said.
 func (c *Container) LeftOn(hostID string) bool {
@@ -284,6 +292,8 @@ type Observed struct {
 	RestartCount int             `json:"restart_count,omitempty"` // starts by the restart policy in this epoch
 	Addresses    []string        `json:"addresses,omitempty"`     // in the project's network
 	Ports        []Port          `json:"ports,omitempty"`         // as published
+	Memory       int64           `json:"memory,omitempty"`        // bytes, limit that the engine has; 0 without one, or if the agent doesn't tell
+	MilliCPU     int64           `json:"milli_cpu,omitempty"`     // thousandths of a core, likewise
 }
 
 // Status returns the status that the API shows.

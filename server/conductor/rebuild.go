@@ -32,9 +32,9 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 	if changed.HostID == "" {
 		t.place(&changed, row[structs.Bay](t, c.BayID))
 	} else {
-		// On the same host, which has its volumes.
+		// On the same host, which has its volumes, and the old one until it goes.
 		changed.Epoch = t.nextEpoch(c)
-		changed.Gone, changed.Observed = false, structs.Observed{}
+		changed.Gone, changed.Observed = false, structs.Observed{Memory: c.Observed.Memory, MilliCPU: c.Observed.MilliCPU}
 	}
 	t.assign(&changed)
 	t.noteAction(r.Caller, "rebuild", c, changed.Generation)
@@ -71,6 +71,7 @@ func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
 		return structs.Errorf(structs.CodeConflict, "Container %s is being deleted", c.Name).About(structs.KindContainer)
 	}
 	was := c.Spec
+	memoryHeld, cpuHeld := c.Reserved()
 	if memory != nil {
 		c.Spec.Memory = *memory
 	}
@@ -79,8 +80,8 @@ func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
 	}
 	if host := row[structs.Host](t, c.HostID); host != nil {
 		used := t.used(host.ID)
-		room := host.Fingerprint.Memory - used.Memory + was.Memory
-		cores := int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + was.MilliCPU
+		room := host.Fingerprint.Memory - used.Memory + memoryHeld
+		cores := int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + cpuHeld
 		switch {
 		case c.Spec.Memory > was.Memory && c.Spec.Memory > room:
 			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name, room, c.Name).About(structs.KindContainer)
@@ -90,6 +91,7 @@ func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
 	}
 	c.Desired = lasting(c)
 	c.Generation++
+	c.LimitGeneration = c.Generation
 	return nil
 }
 

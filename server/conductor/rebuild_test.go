@@ -77,6 +77,46 @@ func TestResizeStaysWithinTheHost(t *testing.T) {
 	}
 }
 
+// TestRefusedLimitsStayReserved: what the engine has counts until it is seen to
+// have less, whatever is wanted.
+func TestRefusedLimitsStayReserved(t *testing.T) {
+	h := newHarness(t)
+	host := h.host("h1", nil)
+	h.bay(alice, "web", 1)
+	number := func(n int64) *int64 { return &n }
+	used := func(step string, memory, milliCPU int64) {
+		t.Helper()
+		if u := h.store.Snapshot().Usage(host); u.Memory != memory || u.MilliCPU != milliCPU {
+			t.Fatalf("%s: %d bytes and %d of 1000 cores are reserved, want %d and %d", step, u.Memory, u.MilliCPU, memory, milliCPU)
+		}
+	}
+	c := h.create(alice, "", structs.ContainerSpec{Memory: 3 << 30, MilliCPU: 3000})
+	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning, Memory: 3 << 30, MilliCPU: 3000})
+	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: number(1 << 30), MilliCPU: number(1000)})
+	used("wanted", 3<<30, 3000)
+	if now := h.container(c.ID); now.LimitGeneration != now.Generation {
+		t.Errorf("%+v", now)
+	}
+	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning, Failed: true, Memory: 3 << 30, MilliCPU: 3000})
+	used("refused", 3<<30, 3000)
+	waiting := h.create(alice, "", structs.ContainerSpec{Memory: 2 << 30})
+	if waiting.HostID != "" {
+		t.Error("the room was given away")
+	}
+	// What it has is not counted against itself.
+	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: number(4 << 30)})
+	used("more", 4<<30, 3000)
+	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: number(1 << 30)})
+	must(h, RebuildContainer{Caller: alice, Ident: c.ID})
+	used("rebuilt, and the old one is still there", 3<<30, 3000)
+	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning, Memory: 1 << 30, MilliCPU: 1000})
+	used("applied", 1<<30, 1000)
+	h.settle()
+	if h.container(waiting.ID).HostID != host {
+		t.Error("the room was not used")
+	}
+}
+
 func TestKill(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", nil)

@@ -146,7 +146,7 @@ func (st *step) makesRoom() bool {
 			return true
 		}
 		before, after := st.containers()
-		return before != nil && (after == nil || !sameHosts(before, after) || shrinks(&before.Spec, &after.Spec))
+		return before != nil && (after == nil || !sameHosts(before, after) || shrinks(before, after))
 	}
 	return false
 }
@@ -212,7 +212,7 @@ func (s *Snapshot) writeUsage(w *writer, steps []*step) {
 	}
 	for _, st := range steps {
 		before, after := st.containers()
-		if before != nil && after != nil && sameHosts(before, after) && sameReservation(&before.Spec, &after.Spec) {
+		if before != nil && after != nil && sameHosts(before, after) && sameReservation(before, after) {
 			continue
 		}
 		if before != nil {

@@ -50,12 +50,12 @@ func (u *Usage) Clone() Usage {
 	return c
 }
 
-// Add counts the container in. It looks only at the spec, not at where the
-// container is placed.
+// Add counts the container in. It doesn't look at where the container is placed.
 func (u *Usage) Add(c *structs.Container) {
+	memory, milliCPU := c.Reserved()
 	u.Containers++
-	u.Memory += c.Spec.Memory
-	u.MilliCPU += c.Spec.MilliCPU
+	u.Memory += memory
+	u.MilliCPU += milliCPU
 	for _, p := range c.Spec.Ports {
 		if p.HostPort != 0 {
 			key := portKey(p.Protocol, p.HostPort)
@@ -65,11 +65,12 @@ func (u *Usage) Add(c *structs.Container) {
 	}
 }
 
-// Remove undoes Add for a container of the same spec.
+// Remove undoes Add for the same row.
 func (u *Usage) Remove(c *structs.Container) {
+	memory, milliCPU := c.Reserved()
 	u.Containers--
-	u.Memory -= c.Spec.Memory
-	u.MilliCPU -= c.Spec.MilliCPU
+	u.Memory -= memory
+	u.MilliCPU -= milliCPU
 	for _, p := range c.Spec.Ports {
 		if p.HostPort != 0 {
 			if at, found := slices.BinarySearch(u.ports, portKey(p.Protocol, p.HostPort)); found {
@@ -79,22 +80,25 @@ func (u *Usage) Remove(c *structs.Container) {
 	}
 }
 
-// sameReservation reports whether two specs reserve the same, so that a status
-// report costs the usage table nothing.
-func sameReservation(a, b *structs.ContainerSpec) bool {
-	return a.Memory == b.Memory && a.MilliCPU == b.MilliCPU && slices.Equal(a.Ports, b.Ports)
+// sameReservation reports whether two rows reserve the same, so that most status
+// reports cost the usage table nothing.
+func sameReservation(a, b *structs.Container) bool {
+	memory, milliCPU := a.Reserved()
+	memory2, milliCPU2 := b.Reserved()
+	return memory == memory2 && milliCPU == milliCPU2 && slices.Equal(a.Spec.Ports, b.Spec.Ports)
 }
 
 // shrinks reports whether b reserves less of anything than a.
-func shrinks(a, b *structs.ContainerSpec) bool {
-	if b.Memory < a.Memory || b.MilliCPU < a.MilliCPU {
+func shrinks(a, b *structs.Container) bool {
+	memory, milliCPU := a.Reserved()
+	if less, lessCPU := b.Reserved(); less < memory || lessCPU < milliCPU {
 		return true
 	}
-	for _, p := range a.Ports {
+	for _, p := range a.Spec.Ports {
 		kept := func(q structs.Port) bool {
 			return portKey(p.Protocol, p.HostPort) == portKey(q.Protocol, q.HostPort)
 		}
-		if p.HostPort != 0 && !slices.ContainsFunc(b.Ports, kept) {
+		if p.HostPort != 0 && !slices.ContainsFunc(b.Spec.Ports, kept) {
 			return true
 		}
 	}
