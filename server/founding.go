@@ -129,6 +129,16 @@ func (f *founding) begun() string {
 	return ""
 }
 
+// given returns the cluster that this server has given its part to, "" for none.
+func (f *founding) given() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state.Given == nil {
+		return ""
+	}
+	return f.state.Given.ClusterID
+}
+
 // grant gives this server's part to a cluster, or takes it back. Errors:
 // CodeInvalid, CodeConflict for a part that is given.
 func (f *founding) grant(g structs.PeerGrant) error {

@@ -86,10 +86,7 @@ func (s *Server) open() (err error) {
 	if err := s.space.open(); err != nil {
 		return err
 	}
-	if s.id, err = s.dir.keep("server-id", structs.NewID); err != nil {
-		return err
-	}
-	if s.founding, err = openFounding(s.dir, s.BootstrapExpect, s.log); err != nil {
+	if err := s.identify(); err != nil {
 		return err
 	}
 	if err := s.openToken(); err != nil {
@@ -118,6 +115,9 @@ func (s *Server) open() (err error) {
 		s.tuneRaft(&raft)
 	}
 	if s.raft, err = raftlog.Open(raft); err != nil {
+		return err
+	}
+	if err := s.checkState(); err != nil {
 		return err
 	}
 	s.founding.self = s.raft.Self

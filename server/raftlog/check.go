@@ -1,11 +1,15 @@
 package raftlog
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/raft"
@@ -22,11 +26,16 @@ func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	if err != nil {
 		return meta, fmt.Errorf("raft: %w", err)
 	}
-	for _, d := range dirs {
-		if !d.IsDir() || strings.HasSuffix(d.Name(), ".tmp") { // one that was never finished
-			continue
+	dirs = slices.DeleteFunc(dirs, func(d os.DirEntry) bool {
+		return !d.IsDir() || strings.HasSuffix(d.Name(), ".tmp") // one that was never finished
+	})
+	slices.SortFunc(dirs, func(a, b os.DirEntry) int { return compareSnapshots(a.Name(), b.Name()) })
+	for i, d := range dirs {
+		err := checkSnapshotMeta(filepath.Join(l.snapshotsDir(), d.Name(), metaFile))
+		if errors.Is(err, fs.ErrNotExist) && i < len(dirs)-1 {
+			continue // what is left of an older one whose removal was cut off
 		}
-		if err := checkSnapshotMeta(filepath.Join(l.snapshotsDir(), d.Name(), "meta.json")); err != nil {
+		if err != nil {
 			return meta, err
 		}
 	}
@@ -57,6 +66,15 @@ func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	return meta, nil
 }
 
+// compareSnapshots compares the names of two snapshots by term and index.
+func compareSnapshots(a, b string) int {
+	var terms, indexes [2]uint64
+	for i, name := range []string{a, b} {
+		_, _ = fmt.Sscanf(name, "%d-%d-", &terms[i], &indexes[i]) // 0 for what is none
+	}
+	return cmp.Or(cmp.Compare(terms[0], terms[1]), cmp.Compare(indexes[0], indexes[1]), cmp.Compare(a, b))
+}
+
 // restoreHint is the way out of a damaged data directory.
 const restoreHint = "restore the data directory from a backup, or give this server an empty one if other servers have the state"
 
@@ -65,6 +83,14 @@ func checkSnapshotMeta(path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("snapshot: %w: %s", err, restoreHint)
+	}
+	sumPath := filepath.Join(filepath.Dir(path), metaSum)
+	sum, sumErr := os.ReadFile(sumPath)
+	if sumErr != nil && !errors.Is(sumErr, fs.ErrNotExist) { // one of an earlier magnum has none
+		return fmt.Errorf("snapshot: %w: %s", sumErr, restoreHint)
+	}
+	if sumErr == nil && !bytes.Equal(sum, sumOfMeta(b)) {
+		return fmt.Errorf("snapshot: %s is damaged: it does not have the checksum in %s: %s", path, sumPath, restoreHint)
 	}
 	var meta raft.SnapshotMeta
 	if err := json.Unmarshal(b, &meta); err != nil {
@@ -75,6 +101,9 @@ func checkSnapshotMeta(path string) error {
 	}
 	if meta.Version < raft.SnapshotVersionMin || meta.Version > raft.SnapshotVersionMax || meta.ID != filepath.Base(filepath.Dir(path)) {
 		return fmt.Errorf("snapshot: %s is damaged: it is of version %d and names itself %q: %s", path, meta.Version, meta.ID, restoreHint)
+	}
+	if len(meta.Configuration.Servers) == 0 {
+		return fmt.Errorf("snapshot: %s is damaged: it names no servers: %s", path, restoreHint)
 	}
 	return nil
 }
@@ -87,7 +116,7 @@ func (l *Log) checkBounds(snapshot uint64) error {
 		return err
 	}
 	if end, stored := max(last, snapshot), l.stored.reaches(); end < stored {
-		return fmt.Errorf("%s, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (removing %s accepts the loss)",
+		return fmt.Errorf("%s, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
 			l.entries.End(), l.snapshotsDir(), snapshot, stored, restoreHint, l.storedFile())
 	}
 	if last > 0 && first > snapshot+1 {

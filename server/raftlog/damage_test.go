@@ -246,9 +246,71 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 			} else {
 				edit(t, path, c.edit)
 			}
+			if c.edit != nil && c.file == metaFile {
+				refused(t, conf, filepath.Dir(path), "damaged")
+				if err := os.Remove(filepath.Join(filepath.Dir(path), metaSum)); err != nil { // an earlier magnum wrote none
+					t.Fatal(err)
+				}
+			}
 			refused(t, conf, filepath.Dir(path), c.says)
 		})
 	}
+}
+
+// Nothing but its checksum would tell a flipped byte in what a snapshot says of
+// the servers: it would be read as another configuration.
+func TestFlippedByteOfASnapshotsMeta(t *testing.T) {
+	c, _ := writtenDir(t, 10, true)
+	for _, name := range []string{metaFile, metaSum} {
+		path := onlyFile(t, filepath.Join(c.snapshotsDir(), "*", name))
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := range whole {
+			edit(t, path, func(b []byte) []byte { b[at] ^= 1 << (at % 8); return b })
+			refused(t, testConfig(t, c.DataDir), path, "damaged")
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := mustOpen(t, testConfig(t, c.DataDir)).Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A snapshot of an earlier magnum, or one that was just finished when the process
+// ended, gets its checksum when it is opened.
+func TestSnapshotWithoutChecksum(t *testing.T) {
+	c, m := writtenDir(t, 10, true)
+	path := onlyFile(t, filepath.Join(c.snapshotsDir(), "*", metaSum))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, c)
+	sameState(t, again.Store, m.Store)
+	again.stop()
+	edit(t, filepath.Join(filepath.Dir(path), metaFile), func(b []byte) []byte { return bytes.Replace(b, []byte("Index"), []byte("Jndex"), 1) })
+	refused(t, testConfig(t, c.DataDir), path[:len(path)-len(metaSum)], "damaged")
+}
+
+// The process was ended while it removed an older snapshot: that is no damage.
+func TestHalfRemovedOlderSnapshot(t *testing.T) {
+	c, m := writtenDir(t, 10, true)
+	for _, name := range []string{"1-3-1", "2-9-99999"} { // 2-10 is newer, though not by its letters
+		if err := os.Mkdir(filepath.Join(c.snapshotsDir(), name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := start(t, c)
+	sameState(t, again.Store, m.Store)
+	again.stop()
+	newer := filepath.Join(c.snapshotsDir(), "2-100-1")
+	if err := os.Mkdir(newer, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, testConfig(t, c.DataDir), newer)
 }
 
 // A whole snapshot that a later version has written is refused for what it is.

@@ -53,6 +53,7 @@ func (s diskLogs) StoreLogs(logs []*raft.Log) error {
 	err := s.log.write(s.log.logDir(), FaultLog, func() error { return s.LogStore.StoreLogs(logs) })
 	if err == nil && len(logs) > 0 {
 		s.log.stored.advance(logs[len(logs)-1].Index)
+		err = s.log.member.stored()
 	}
 	return err
 }
@@ -90,12 +91,20 @@ type diskState struct {
 
 // Set stores a value.
 func (s diskState) Set(key, value []byte) error {
-	return s.written(s.log.write(s.log.stableFile(), FaultState, func() error { return s.StableStore.Set(key, value) }))
+	err := s.log.write(s.log.stableFile(), FaultState, func() error { return s.StableStore.Set(key, value) })
+	if err == nil {
+		err = s.log.member.voted()
+	}
+	return s.written(err)
 }
 
 // SetUint64 stores a number.
 func (s diskState) SetUint64(key []byte, value uint64) error {
-	return s.written(s.log.write(s.log.stableFile(), FaultState, func() error { return s.StableStore.SetUint64(key, value) }))
+	err := s.log.write(s.log.stableFile(), FaultState, func() error { return s.StableStore.SetUint64(key, value) })
+	if err == nil && (string(key) != keyCurrentTerm || value > 1) { // see forgetBootstrap
+		err = s.log.member.voted()
+	}
+	return s.written(err)
 }
 
 func (s diskState) written(err error) error {

@@ -39,6 +39,7 @@ type Log struct {
 	witness   *witness // around transport
 	identity  *identity
 	stored    *storedFile
+	member    *membership
 	hadState  bool
 
 	alone   atomic.Bool
@@ -71,10 +72,15 @@ func Open(c Config) (l *Log, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	member, err := openMembership(c)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(c.snapshotsDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
-	l = &Log{Config: c, identity: &identity{cluster: c.ClusterID, keep: c.KeepClusterID}, broken: make(chan struct{}), turns: turns{turn: make(chan struct{}, 1)}}
+	l = &Log{Config: c, member: member, broken: make(chan struct{}), turns: turns{turn: make(chan struct{}, 1)}}
+	l.identity = &identity{cluster: c.ClusterID, keep: l.keepCluster}
 	defer func() {
 		if p := recover(); p != nil { // the library panics on what the checks have missed
 			if err = l.failure(); err == nil {
@@ -112,13 +118,14 @@ func (l *Log) openFiles() error {
 		return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), and restore it into an empty data directory", old)
 	}
 	var err error
-	if l.stored, err = openStoredFile(l.storedFile()); err != nil {
+	if l.stored, err = openStoredFile(l.storedFile(), l.member.now.Stored); err != nil {
 		return err
 	}
-	l.snapshots, err = raft.NewFileSnapshotStoreWithLogger(l.dir(), retainSnapshots, l.Logger.Named("raft"))
+	files, err := raft.NewFileSnapshotStoreWithLogger(l.dir(), retainSnapshots, l.Logger.Named("raft"))
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.snapshotsDir(), err)
 	}
+	l.snapshots = diskSnapshots{files, l}
 	snapshot, err := l.checkSnapshots()
 	if err != nil {
 		return err
@@ -139,6 +146,17 @@ func (l *Log) openFiles() error {
 	if err := l.checkTerm(check.term); err != nil {
 		return err
 	}
+	_, last, err := bounds(l.entries)
+	if err != nil {
+		return err
+	}
+	// All is checked; only now does anything change.
+	for _, step := range []func(last, snapshot uint64) error{l.checkMembership, l.forgetBootstrap, l.completeMembership} {
+		if err := step(last, snapshot.Index); err != nil {
+			return err
+		}
+	}
+	l.keepMetaSums()
 	var logs raft.LogStore = l.entries
 	if l.WrapLogStore != nil {
 		logs = l.WrapLogStore(logs)

@@ -2,9 +2,11 @@ package raftlog
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"syscall"
@@ -29,9 +31,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 const storedSize = 8 + 4
 
 // openStoredFile opens the file, or makes an empty one, and locks it: whoever has
-// it has the log.
-func openStoredFile(path string) (*storedFile, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+// it has the log. expected says that it has been made before.
+func openStoredFile(path string, expected bool) (*storedFile, error) {
+	flags := os.O_CREATE | os.O_RDWR
+	if expected {
+		flags = os.O_RDWR
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is gone; it only says how far the log has to reach: make an empty one if the log is known to be whole", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
@@ -49,7 +58,7 @@ func openStoredFile(path string) (*storedFile, error) {
 	case b == [storedSize]byte{}: // what some file systems leave of an unsynced file when the power fails
 	case binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli):
 		f.Close()
-		return nil, fmt.Errorf("%s is damaged; it only says how far the log has to reach: remove it if the log is known to be whole", path)
+		return nil, fmt.Errorf("%s is damaged; it only says how far the log has to reach: empty it if the log is known to be whole", path)
 	default:
 		s.last = binary.BigEndian.Uint64(b[:])
 	}

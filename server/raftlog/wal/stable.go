@@ -95,6 +95,13 @@ func (s *Stable) Get(key []byte) ([]byte, error) {
 	return nil, errNoValue
 }
 
+// Keys returns which values there are, in order.
+func (s *Stable) Keys() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.values))
+}
+
 // SetUint64 stores a number.
 func (s *Stable) SetUint64(key []byte, value uint64) error {
 	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))

@@ -1,0 +1,138 @@
+package raftlog
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stackforge/magnum/server/raftlog/wal"
+)
+
+// Whatever of its log a server has lost, it is not taken for one that never had
+// any.
+func TestLostStateIsRefused(t *testing.T) {
+	for name, lose := range map[string]func(c Config) []string{
+		"all":               func(c Config) []string { return []string{c.dir()} },
+		"log, term, stored": func(c Config) []string { return []string{c.logDir(), c.stableFile(), c.storedFile()} },
+		"log and stored":    func(c Config) []string { return []string{c.logDir(), c.storedFile()} },
+		"log and term":      func(c Config) []string { return []string{c.logDir(), c.stableFile()} },
+		"all but stored":    func(c Config) []string { return []string{c.logDir(), c.stableFile(), c.snapshotsDir()} },
+		"snapshots":         func(c Config) []string { return []string{c.snapshotsDir(), c.storedFile()} },
+		"stored":            func(c Config) []string { return []string{c.storedFile()} },
+	} {
+		for _, snapshot := range []bool{false, true} {
+			if name == "snapshots" && !snapshot {
+				continue
+			}
+			c, _ := writtenDir(t, 4, snapshot)
+			for _, path := range lose(c) {
+				if err := os.RemoveAll(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Run(name, func(t *testing.T) { refused(t, c, c.dir()) })
+		}
+	}
+	// With stored emptied it is the record that misses the rest.
+	for _, keep := range []string{"stable.json", "stored"} {
+		c, _ := writtenDir(t, 4, true)
+		for _, path := range []string{c.logDir(), c.snapshotsDir(), c.stableFile()} {
+			if filepath.Base(path) == keep {
+				continue
+			}
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		edit(t, c.storedFile(), func([]byte) []byte { return nil })
+		refused(t, c, c.logDir(), c.snapshotsDir(), "remove-peer "+c.ServerID, "operator snapshot restore")
+	}
+}
+
+// A server that has voted may have no entries yet, and must not forget its vote.
+func TestLostVoteIsRefused(t *testing.T) {
+	c := testConfig(t, t.TempDir())
+	l := mustOpen(t, c)
+	if err := errors.Join(diskState{l.stable, l}.SetUint64([]byte(keyCurrentTerm), 2), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l = mustOpen(t, testConfig(t, c.DataDir))
+	if !l.HasState() {
+		t.Error("the term is no state")
+	}
+	if err := errors.Join(l.Close(), os.Remove(c.stableFile())); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, testConfig(t, c.DataDir), c.stableFile(), "remove-peer")
+}
+
+// What a kill in the middle of Bootstrap leaves is a server that can still be
+// bootstrapped.
+func TestBootstrapCutOff(t *testing.T) {
+	c := testConfig(t, t.TempDir())
+	l := mustOpen(t, c)
+	if err := errors.Join(diskState{l.stable, l}.SetUint64([]byte(keyCurrentTerm), 1), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	start(t, testConfig(t, c.DataDir)).put(1)
+}
+
+// A log of an earlier magnum has no record; it gets one.
+func TestRecordIsCompleted(t *testing.T) {
+	c, m := writtenDir(t, 4, true)
+	if err := os.Remove(MembershipFile(c.DataDir)); err != nil {
+		t.Fatal(err)
+	}
+	c.ClusterID = "22222222-2222-4222-8222-222222222222"
+	again := start(t, c)
+	sameState(t, again.Store, m.Store)
+	again.stop()
+	want := Membership{ServerID: c.ServerID, ClusterID: c.ClusterID, Voted: true, Stored: true}
+	if got, err := ReadMembership(c.DataDir); err != nil || *got != want {
+		t.Errorf("the record is %+v (%v), not %+v", got, err, want)
+	}
+	// And it is where a cluster's id is found again.
+	c = testConfig(t, c.DataDir)
+	kept := ""
+	c.KeepClusterID = func(id string) error { kept = id; return nil }
+	if err := mustOpen(t, c).Close(); err != nil || kept != want.ClusterID {
+		t.Errorf("cluster %q was kept, not %q (%v)", kept, want.ClusterID, err)
+	}
+	c = testConfig(t, c.DataDir)
+	c.ServerID = "33333333-3333-4333-8333-333333333333"
+	refused(t, c, MembershipFile(c.DataDir), want.ServerID, c.ServerID)
+}
+
+func TestDamagedRecordIsRefused(t *testing.T) {
+	c, _ := writtenDir(t, 1, false)
+	path := MembershipFile(c.DataDir)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range whole {
+		for _, b := range [][]byte{whole[:at], append(append(append([]byte{}, whole[:at]...), whole[at]^1<<(at%8)), whole[at+1:]...)} {
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, testConfig(t, c.DataDir), path, "damaged")
+		}
+	}
+}
+
+// The record is there before anybody can rely on what it says.
+func TestRecordThatCantBeWritten(t *testing.T) {
+	c := testConfig(t, t.TempDir())
+	l := mustOpen(t, c)
+	defer l.Close()
+	if err := os.Mkdir(MembershipFile(c.DataDir)+".new", 0o700); err != nil { // no room for another
+		t.Fatal(err)
+	}
+	if err := l.Bootstrap(); err == nil {
+		t.Error("bootstrapped without a record")
+	}
+	if s, err := wal.OpenStable(c.stableFile()); err != nil || len(s.Keys()) > 1 {
+		t.Errorf("%v, %v", s.Keys(), err)
+	}
+}

@@ -1,0 +1,92 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/atomicfile"
+)
+
+// diskSnapshots is the store of snapshots. It keeps the checksum of each one's
+// meta.json, which has none, in a file beside it.
+type diskSnapshots struct {
+	raft.SnapshotStore
+	log *Log
+}
+
+// Create begins a snapshot.
+func (s diskSnapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(version, index, term, c, configurationIndex, trans)
+	if err != nil {
+		return nil, err
+	}
+	return &diskSink{sink, s.log, false}, nil
+}
+
+// diskSink is a snapshot that is being written.
+type diskSink struct {
+	raft.SnapshotSink
+	log    *Log
+	closed bool
+}
+
+// Cancel gives the snapshot up.
+func (s *diskSink) Cancel() error {
+	s.closed = true
+	return s.SnapshotSink.Cancel()
+}
+
+// Close makes it count.
+func (s *diskSink) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	if err := keepMetaSum(filepath.Join(s.log.snapshotsDir(), s.ID())); err != nil {
+		return err
+	}
+	return s.log.member.stored()
+}
+
+// The files of a snapshot: what is told of it, and the checksum of that.
+const (
+	metaFile = "meta.json"
+	metaSum  = "meta.crc32c"
+)
+
+func sumOfMeta(meta []byte) []byte {
+	return fmt.Appendf(nil, "%08x\n", crc32.Checksum(meta, castagnoli))
+}
+
+// keepMetaSum writes the checksum of a snapshot's meta.json.
+func keepMetaSum(snapshot string) error {
+	b, err := os.ReadFile(filepath.Join(snapshot, metaFile))
+	if err != nil {
+		return err
+	}
+	return atomicfile.Replace(filepath.Join(snapshot, metaSum), sumOfMeta(b))
+}
+
+// keepMetaSums writes those that are missing: the snapshots are of an earlier
+// magnum, or this server was stopped in between. A check is lost if that fails,
+// no data.
+func (l *Log) keepMetaSums() {
+	snapshots, _ := l.snapshots.List()
+	for _, s := range snapshots {
+		dir := filepath.Join(l.snapshotsDir(), s.ID)
+		if _, err := os.Stat(filepath.Join(dir, metaSum)); errors.Is(err, fs.ErrNotExist) {
+			if err := keepMetaSum(dir); err != nil {
+				l.Logger.Warn("the checksum of a snapshot is not kept", "path", dir, "error", err)
+			}
+		}
+	}
+}
