@@ -61,8 +61,9 @@ func newAlone(t *testing.T, data string) *alone {
 func (a *alone) fill(n int) []string {
 	a.Helper()
 	var ids []string
+	batch := rand.Uint32()
 	for i := range n {
-		body, _, err := a.client.Containers().Create(a.ctx(), a.request(fmt.Sprintf("c-%d-%d", len(ids), i), "true"), api.CreateOptions{})
+		body, _, err := a.client.Containers().Create(a.ctx(), a.request(fmt.Sprintf("c-%08x-%d", batch, i), "true"), api.CreateOptions{})
 		if err != nil {
 			a.Fatal(err)
 		}
@@ -198,14 +199,21 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 	c.everywhere("there is room again")
 }
 
-// TestDamagedFiles cuts and flips the server's files at many places. The server
-// either has all that was acknowledged, or ends with a sentence that names the
-// file: never a start with less, never a signal or a panic.
+// TestDamagedFiles cuts and flips the server's files at many places, snapshots
+// among them, and removes them, alone and together. The server either has all
+// that was acknowledged, or ends with a sentence that names the file: never a start with
+// less, never a signal or a panic.
 func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	a := newAlone(t, data)
-	ids := a.fill(30)
+	var ids []string
+	// A state that is restored comes as a snapshot, and the log goes on behind it.
+	for range 2 {
+		ids = append(ids, a.fill(10)...)
+		a.restoreOwn()
+	}
+	ids = append(ids, a.fill(10)...)
 	a.server.kill()
 	pristine := filepath.Join(a.dir, "pristine")
 	if err := os.CopyFS(pristine, os.DirFS(data)); err != nil {
@@ -213,14 +221,26 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	var files []string
 	filepath.WalkDir(pristine, func(path string, d fs.DirEntry, _ error) error {
-		if info, err := d.Info(); err == nil && d.Type().IsRegular() && info.Size() > 0 && d.Name() != "lock" && d.Name() != "ballast" {
-			rel, _ := filepath.Rel(pristine, path)
+		rel, _ := filepath.Rel(pristine, path)
+		switch {
+		case d.Name() == "ballast": // it only takes room, and is made again
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		case d.Type().IsRegular():
 			files = append(files, rel)
 		}
 		return nil
 	})
+	for _, name := range []string{"stable.json", "stored", "meta.json", "meta.crc32c", "state.bin", "server-id", "cluster-id", "membership", "join-token"} {
+		if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name }) {
+			t.Errorf("%s is not among the files: %v", name, files)
+		}
+	}
 	refused, whole := 0, 0
-	try := func(what string, damage func(dir string) error) {
+	// try starts the server on a damaged copy; a refusal has to name one of the
+	// files.
+	try := func(what string, damage func(dir string) error, names ...string) (started bool) {
 		t.Helper()
 		dir := filepath.Join(a.dir, "damaged", "data")
 		if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(pristine)), damage(dir)); err != nil {
@@ -234,55 +254,112 @@ func TestDamagedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.client = client
-		t.Log(what)
 		a.server.start()
-		switch started, code := a.startsOrEnds(); {
-		case started:
+		started, code := a.startsOrEnds()
+		if started {
 			whole++
-			before := len(ids)
 			a.allThere(ids)
 			if t.Failed() {
-				t.Fatalf("%s: the server started with fewer than %d containers", what, before)
+				t.Fatalf("%s: the server started with fewer than %d containers", what, len(ids))
 			}
 			a.server.kill()
-		default:
-			refused++
-			text := tail(a.server.log, 3)
-			if code <= 0 || code == 2 && strings.Contains(text, "goroutine") || !strings.Contains(text, dir) {
-				t.Fatalf("%s: exit code %d and\n%s", what, code, text)
+			return true
+		}
+		refused++
+		text := tail(a.server.log, 3)
+		named := slices.ContainsFunc(names, func(name string) bool { return strings.Contains(text, filepath.Join(dir, name)) })
+		if code <= 0 || code == 2 && strings.Contains(text, "goroutine") || !named {
+			t.Fatalf("%s: exit code %d and\n%s", what, code, text)
+		}
+		return false
+	}
+	remove := func(names ...string) func(dir string) error {
+		return func(dir string) (err error) {
+			for _, name := range names {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
 			}
+			return err
 		}
 	}
 	for _, file := range files {
-		if !strings.Contains(file, "raft/") {
-			continue
-		}
 		content, err := os.ReadFile(filepath.Join(pristine, file))
 		if err != nil {
 			t.Fatal(err)
 		}
+		names := []string{file}
+		if strings.Contains(file, "raft/") { // of the state itself, which the others only speak of
+			names = append(names, filepath.Dir(file))
+		}
+		try(file+" is gone", remove(file), names...)
 		used := int64(len(bytes.TrimRight(content, "\x00"))) // room ahead is zeros
-		for range 6 {
-			at := rand.Int64N(used)
+		if used == 0 {
+			continue
+		}
+		for _, at := range []int64{0, rand.Int64N(used), used - 1} {
 			try(fmt.Sprintf("%s cut at %d of %d", file, at, used), func(dir string) error {
 				return os.Truncate(filepath.Join(dir, file), at)
-			})
-			at = rand.Int64N(used)
+			}, names...)
+		}
+		for range 4 {
+			at := rand.Int64N(used)
 			try(fmt.Sprintf("%s flipped at %d of %d", file, at, used), func(dir string) error {
 				return flip(filepath.Join(dir, file), at)
-			})
+			}, names...)
 		}
 	}
-	before := refused
-	try("the log is gone", func(dir string) error { return os.RemoveAll(filepath.Join(dir, "server", "raft", "log")) })
-	try("term and vote are gone", func(dir string) error { return os.Remove(filepath.Join(dir, "server", "raft", "stable.json")) })
-	if refused != before+2 {
-		t.Error("what was gone was not missed")
-	}
 	t.Logf("%d starts were refused, %d had everything; damaged were %v", refused, whole, files)
-	if refused == 0 {
-		t.Error("no damage was found")
+
+	for _, gone := range [][]string{
+		{"raft/log"}, {"raft/stable.json"}, {"raft/snapshots"}, {"raft/log", "raft/stable.json"}, {"raft/log", "raft/stored"},
+		{"raft/log", "raft/snapshots"}, {"raft/log", "raft/snapshots", "raft/stable.json", "raft/stored"}, {"raft"},
+		{"raft", "membership"}, {"raft", "cluster-id"}, {"raft", "server-id"}, {"raft", "membership", "cluster-id"}, {"raft", "membership", "server-id"},
+		{"server-id", "membership"}, {"server-id", "cluster-id"},
+	} {
+		var paths []string
+		for _, g := range gone {
+			paths = append(paths, filepath.Join("server", g))
+		}
+		if try(fmt.Sprintf("%v are gone", gone), remove(paths...), paths...) {
+			t.Errorf("%v are gone and were not missed", gone)
+		}
 	}
+	// Without any of it, it is another server, with a cluster of its own.
+	before := a.clusterID(pristine)
+	dir := filepath.Join(a.dir, "damaged", "data")
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	a.server.start()
+	if started, code := a.startsOrEnds(); !started {
+		t.Fatalf("on an empty directory the server ends with %d", code)
+	}
+	if now := a.clusterID(dir); now == before {
+		t.Errorf("an empty server has made cluster %s anew, whose agents would follow it", now)
+	}
+}
+
+// restoreOwn restores the state that the server has.
+func (a *alone) restoreOwn() {
+	a.Helper()
+	saved, err := a.client.Operator().SaveSnapshot(a.ctx(), api.QueryOptions{Consistent: true})
+	if err != nil {
+		a.Fatal(err)
+	}
+	defer saved.Close()
+	if _, _, err := a.client.Operator().RestoreSnapshot(a.ctx(), saved, false); err != nil {
+		a.Fatal(err)
+	}
+}
+
+// clusterID returns the id of the cluster of a data directory.
+func (a *alone) clusterID(dir string) (id string) {
+	a.Helper()
+	a.eventually("the server has a cluster", 10*time.Second, func() error {
+		b, err := os.ReadFile(filepath.Join(dir, "server", "cluster-id"))
+		id = string(b)
+		return err
+	})
+	return id
 }
 
 // startsOrEnds waits until the server serves or has ended.
