@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/stackforge/magnum/scripts/bench/rig"
 )
 
 var (
@@ -88,7 +90,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{ctx: ctx, dir: dir, machine: machine(ctx)}
+	b := &bench{ctx: ctx, dir: dir, machine: rig.Machine(ctx, *binary)}
 	fmt.Println(strings.Join(b.machine, "\n"))
 	for _, m := range measurements() {
 		if slices.Contains(wanted, m.name) {

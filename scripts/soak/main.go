@@ -17,7 +17,7 @@ import (
 var (
 	binary   = flag.String("bin", "bin/magnum", "the magnum to soak")
 	image    = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
-	duration = flag.Duration("duration", 30*time.Minute, "of the whole run, at least 1m")
+	duration = flag.Duration("duration", 30*time.Minute, "of the whole run, at least 1m; a fifth longer if its last samples leave open whether something grows")
 	lives    = flag.Int("lives", 4, "containers that live at the same time")
 	standing = flag.Int("standing", 10, "containers that run from the beginning to the end")
 	page     = flag.String("page", "", "write the table to this file, as a page of the manual; not after a shorter run than 30m")
@@ -37,6 +37,9 @@ func main() {
 func run(ctx context.Context) error {
 	if *duration < time.Minute {
 		return fmt.Errorf("-duration: %v is shorter than 1m: nothing would be known of growth", *duration)
+	}
+	if err := rig.TraceGoroutines(); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "magnum-soak-")
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,26 +24,29 @@ type sample struct {
 	load    string
 }
 
-// run lets containers live for so long and takes samples all the while.
+// run lets containers live for so long and takes samples all the while. It goes
+// on for a while if the last samples leave open whether something grows.
 func (s *soak) run(ctx context.Context, d time.Duration) (*table, error) {
-	fresh, err := s.goroutinesOfFresh(ctx)
-	if err != nil {
+	t := &table{duration: d, machine: rig.Machine(ctx, *binary)}
+	fmt.Println(strings.Join(t.machine, "\n"))
+	var err error
+	if t.fresh, err = s.goroutinesOfFresh(ctx); err != nil {
 		return nil, fmt.Errorf("goroutines of a fresh server and agent: %w", err)
 	}
-	t := &table{duration: d}
 	t.head()
-	live, cancel := context.WithTimeout(ctx, d)
+	living, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g, live := errgroup.WithContext(live)
+	g, live := errgroup.WithContext(living)
 	for worker := range *lives {
 		g.Go(func() error { return s.live(live, worker) })
 	}
 	g.Go(func() error { return s.control(live) })
 	g.Go(func() error {
+		defer cancel()
 		began := time.Now()
 		tick := time.NewTicker(d / intervals)
 		defer tick.Stop()
-		for {
+		for n := 1; n <= intervals || n <= intervals+more && t.open(); n++ {
 			select {
 			case <-live.Done():
 				return nil
@@ -54,6 +58,7 @@ func (s *soak) run(ctx context.Context, d time.Duration) (*table, error) {
 			}
 			t.add(now)
 		}
+		return nil
 	})
 	if err := g.Wait(); err != nil {
 		return nil, err
@@ -61,11 +66,9 @@ func (s *soak) run(ctx context.Context, d time.Duration) (*table, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	end, err := s.goroutines(s.node)
-	if err != nil {
+	if t.end, err = idle(s.node); err != nil {
 		return nil, fmt.Errorf("goroutines: %w", err)
 	}
-	t.fresh, t.end = fresh, end
 	return t, nil
 }
 
@@ -82,10 +85,12 @@ func (s *soak) sample(ctx context.Context, at time.Duration) (sample, error) {
 		rss, err1 := p.RSS()
 		files, err2 := p.Files()
 		threads, err3 := p.Threads()
-		if err := errors.Join(err1, err2, err3); err != nil {
+		goroutines, err4 := p.Goroutines()
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return now, err
 		}
-		now.figures[name+" MB"], now.figures[name+" fds"], now.figures[name+" threads"] = rss/1e6, files, threads
+		now.figures[name+" MB"], now.figures[name+" fds"] = rss/1e6, files
+		now.figures[name+" threads"], now.figures[name+" goroutines"] = threads, goroutines
 	}
 	size, err := sizeOf(s.node.Dir)
 	if err != nil {
@@ -133,15 +138,13 @@ func (s *soak) goroutinesOfFresh(ctx context.Context) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	return s.goroutines(n)
+	return idle(n)
 }
 
-// goroutines ends the node's processes and counts the goroutines that they had.
-func (s *soak) goroutines(n *rig.Node) (map[string]float64, error) {
-	agent, err := n.Agent.Goroutines()
-	if err != nil {
-		return nil, err
-	}
-	server, err := n.Process.Goroutines()
-	return map[string]float64{"server": server, "agent": agent}, err
+// idle counts the goroutines of a server and an agent that have nothing to do.
+func idle(n *rig.Node) (map[string]float64, error) {
+	time.Sleep(3 * rig.TraceEvery) // the last trace that is whole is of now
+	server, err1 := n.Process.Goroutines()
+	agent, err2 := n.Agent.Goroutines()
+	return map[string]float64{"server": server, "agent": agent}, errors.Join(err1, err2)
 }

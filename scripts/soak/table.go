@@ -19,6 +19,14 @@ const (
 	// last fifth. In 30 minutes that is past the 10 that idempotency keys live.
 	warm = 0.4
 
+	// last is how many samples the end is: what all of them have too much of has
+	// grown, however late it began.
+	last = 3
+	// more is how many samples are taken in addition while some of the last have
+	// too much of something and others don't: a rise that has just begun, or one
+	// that passes, as that of memory with a snapshot does.
+	more = intervals / 5
+
 	// fullLog is how many entries the log holds when it stops growing: those that
 	// are kept behind a snapshot and those that make a new one due.
 	fullLog = 2 * 8192
@@ -38,6 +46,7 @@ var columns = []column{
 	{"server MB", 1.15, 4}, {"agent MB", 1.15, 4},
 	{"server fds", 1, 16}, {"agent fds", 1, 16},
 	{"server threads", 1, 8}, {"agent threads", 1, 8},
+	{"server goroutines", 1, 24}, {"agent goroutines", 1, 24},
 	{"data MB", 1.15, 1},
 	{stepRun + " ms", 1.5, 50}, {stepExec + " ms", 1.5, 50}, {stepLogs + " ms", 1.5, 50},
 	{stepStop + " ms", 1.5, 50}, {stepDelete + " ms", 1.5, 50},
@@ -51,8 +60,9 @@ const moreGoroutines = 48
 // table is what a run found.
 type table struct {
 	duration   time.Duration
+	machine    []string // what is measured and where, a line each
 	samples    []sample
-	fresh, end map[string]float64 // goroutines by process
+	fresh, end map[string]float64 // goroutines by process that has nothing to do
 	text       bytes.Buffer       // as it is printed and kept
 }
 
@@ -88,27 +98,20 @@ func (t *table) add(s sample) {
 func (t *table) flat() error {
 	early := t.between(warm, warm+0.2)
 	late := t.between(0.8, 2)
-	if len(early) == 0 || len(late) == 0 {
+	if len(early) == 0 || len(late) < last {
 		return fmt.Errorf("%d samples are too few to compare", len(t.samples))
 	}
-	// By how much the machine got slower, as the engine itself shows.
-	slower := max(1, median(late, stepEngine+" ms")/max(1, median(early, stepEngine+" ms")))
+	end := late[len(late)-last:]
 	var grown []error
 	for _, c := range columns {
-		if c.name == stepEngine+" ms" {
+		if !c.judged(early) {
 			continue
 		}
-		if c.name == "data MB" && early[0].index < fullLog {
-			fmt.Printf("the size of the data is not judged: the log grows until it has %d entries\n", fullLog)
-			continue
-		}
-		was, is := median(early, c.name), median(late, c.name)
-		most := was*c.factor + c.plus
-		if strings.HasSuffix(c.name, " ms") {
-			most *= slower
-		}
+		was, is, most := median(early, c.name), median(late, c.name), c.most(early, late)
 		if is > most {
 			grown = append(grown, fmt.Errorf("%s grew from %.1f to %.1f, more than to %.1f", c.name, was, is, most))
+		} else if over, _ := c.over(early, end); over == last {
+			grown = append(grown, fmt.Errorf("%s grew from %.1f at the very end: all of the last samples have more than %.1f", c.name, was, c.most(early, end)))
 		}
 	}
 	for _, name := range []string{"server", "agent"} {
@@ -117,6 +120,50 @@ func (t *table) flat() error {
 		}
 	}
 	return errors.Join(grown...)
+}
+
+// open reports whether the last samples leave open if something grows: some have
+// too much of it, and some don't.
+func (t *table) open() bool {
+	early := t.between(warm, warm+0.2)
+	end := t.samples[max(0, len(t.samples)-last):]
+	return slices.ContainsFunc(columns, func(c column) bool {
+		over, of := c.over(early, end)
+		return c.judged(early) && over > 0 && over < of
+	})
+}
+
+// judged reports whether growth of the column says anything: the control's does
+// not, nor does that of a log which has not its full length.
+func (c column) judged(early []sample) bool {
+	if c.name == "data MB" {
+		return len(early) > 0 && early[0].index >= fullLog
+	}
+	return c.name != stepEngine+" ms"
+}
+
+// most is what the later samples may have. Latencies may grow as the machine got
+// slower, which the engine itself shows.
+func (c column) most(early, later []sample) float64 {
+	most := median(early, c.name)*c.factor + c.plus
+	if strings.HasSuffix(c.name, " ms") {
+		most *= max(1, median(later, stepEngine+" ms")/max(1, median(early, stepEngine+" ms")))
+	}
+	return most
+}
+
+// over counts the later samples that have too much, of those that have the figure.
+func (c column) over(early, later []sample) (over, of int) {
+	most := c.most(early, later)
+	for _, s := range later {
+		if f, ok := s.figures[c.name]; ok {
+			of++
+			if f > most {
+				over++
+			}
+		}
+	}
+	return over, of
 }
 
 // between returns the samples of a part of the run.
@@ -151,25 +198,34 @@ func (t *table) write(path string, verdict error) error {
 	if verdict != nil {
 		words = "It was NOT flat: " + strings.ReplaceAll(verdict.Error(), "\n", "; ") + "."
 	}
+	if early := t.between(warm, warm+0.2); len(early) > 0 && early[0].index < fullLog {
+		words += fmt.Sprintf(" The size of the data is not judged, for the log had not its %d entries yet.", fullLog)
+	}
 	page := fmt.Sprintf(`# Soak
 
 Written by `+"`make soak`"+`; don't edit it. %d containers at a time live whole
 lives on a real Docker engine: created and run, a command executed, the log
-read, stopped, deleted. %d more run from the beginning to the end. On %s UTC for %v,
-load average %s at the end.
+read, stopped, deleted. %d more run from the beginning to the end. It was to last
+%v; the load average at the end was %s.
 
-%s Compared are the medians of the fifth of the run that begins at %.0f%% and of
-the last fifth. Memory may be 15%% and 4 MB higher, the data 15%% and 1 MB,
-descriptors 16, threads 8, latencies (medians of the interval) half as long again
+- %s
+
+%s
+
+Compared are the medians of the fifth of the run that begins at %.0f%% and of
+the last fifth, and with the former also each of the last %d samples: if all of them are
+above the tolerance, it has grown; if some are, the run goes on for as many as %d samples
+more. Memory may be 15%% and 4 MB higher, the data 15%% and 1 MB,
+descriptors 16, threads 8, goroutines 24, latencies (medians of the interval) half as long again
 and 50 ms, times what create and start on the engine itself (the column engine)
-took longer, for the machine does other things, too. The data grows until the log has its %d entries, and is not judged
-before.
+took longer, for the machine does other things, too. The data grows until the log has its
+%d entries, and is not judged before.
 
-Goroutines at the end, counted when the processes were ended: server %.0f and agent
-%.0f; fresh ones that run the same standing containers have %.0f and %.0f, and %d more
-are let pass, for connections that are kept.
+Goroutines with nothing to do, after the last life: server %.0f and agent %.0f; fresh ones that run the
+same standing containers have %.0f and %.0f, and %d more are let pass, for connections that
+are kept. Those in the table are at work, and the runtime's own are among all of them.
 
-`, *lives, *standing, time.Now().UTC().Format("2006-01-02 15:04"), t.duration, rig.LoadAverage(),
-		words, warm*100, fullLog, t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)
+`, *lives, *standing, t.duration, rig.LoadAverage(), strings.Join(t.machine, "\n- "),
+		words, warm*100, last, more, fullLog, t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)
 	return os.WriteFile(path, append([]byte(page), t.text.Bytes()...), 0o644)
 }

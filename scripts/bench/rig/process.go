@@ -1,16 +1,19 @@
 // Package rig starts the processes that are measured, as operators start them:
 // magnum's servers and agents, and whatever they are compared with. The
 // programs of scripts/bench and scripts/soak use it. It measures nothing but
-// what /proc says of a process.
+// what /proc and the Go runtime say of a process.
 package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -115,20 +118,54 @@ func LoadAverage() string {
 	return strings.Join(strings.Fields(string(b))[:3], " ")
 }
 
-// Goroutines ends the process and returns how many goroutines it had: a Go
-// program that gets SIGQUIT writes down all of them.
+// TraceEvery is how often a process that TraceGoroutines is for writes down its
+// goroutines.
+const TraceEvery = 2 * time.Second
+
+// TraceGoroutines has the magnums that are started from now on write down their
+// goroutines, so that Goroutines can count them: an agent has no port to ask.
+func TraceGoroutines() error {
+	return os.Setenv("GODEBUG", fmt.Sprintf("schedtrace=%d,scheddetail=1", TraceEvery.Milliseconds()))
+}
+
+// tracedGoroutine is one in the runtime's trace. In status 6 it is dead, kept for
+// the next one that begins.
+var tracedGoroutine = regexp.MustCompile(`(?m)^ +G\d+: status=(\d+)\(`)
+
+// Goroutines returns how many goroutines the process had a moment ago, the
+// runtime's own among them.
 func (p *Process) Goroutines() (float64, error) {
-	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
-		return 0, err
-	}
-	p.cmd.Wait()
-	out, err := os.ReadFile(p.log)
+	log, err := os.Open(p.log)
 	if err != nil {
 		return 0, err
 	}
-	count := strings.Count(string(out), "\ngoroutine ")
-	if count == 0 {
-		return 0, fmt.Errorf("the process wrote no goroutines: %s", p.Tail())
+	defer log.Close()
+	end, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
 	}
-	return float64(count), nil
+	const most = 1 << 20 // of two traces and what is logged meanwhile
+	if _, err := log.Seek(max(0, end-most), io.SeekStart); err != nil {
+		return 0, err
+	}
+	out, err := io.ReadAll(log)
+	if err != nil {
+		return 0, err
+	}
+	return goroutinesIn(string(out))
+}
+
+// goroutinesIn counts those of the last trace that is whole: another one follows.
+func goroutinesIn(log string) (float64, error) {
+	traces := strings.Split(log, "SCHED ")
+	if len(traces) < 3 {
+		return 0, errors.New("the process has not written down its goroutines twice")
+	}
+	var count float64
+	for _, g := range tracedGoroutine.FindAllStringSubmatch(traces[len(traces)-2], -1) {
+		if g[1] != "6" {
+			count++
+		}
+	}
+	return count, nil
 }

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"context"
@@ -10,16 +10,14 @@ import (
 	"time"
 
 	docker "github.com/docker/docker/client"
-
-	"github.com/stackforge/magnum/scripts/bench/rig"
 )
 
-// machine describes where and with what is measured.
-func machine(ctx context.Context) []string {
+// Machine describes where and with which magnum is measured, a line each.
+func Machine(ctx context.Context, program string) []string {
 	lines := []string{
-		time.Now().UTC().Format("2006-01-02 15:04") + " UTC, load average at the beginning " + rig.LoadAverage(),
+		time.Now().UTC().Format("2006-01-02 15:04") + " UTC, load average at the beginning " + LoadAverage(),
 		fmt.Sprintf("%d cores of %s, %s, Linux %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name"), memory(), kernel()),
-		"magnum " + output(ctx, *binary, "version"),
+		"magnum " + output(ctx, program, "version"),
 	}
 	if engine, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err == nil {
 		defer engine.Close()
