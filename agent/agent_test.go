@@ -182,6 +182,21 @@ func TestWrongTokenIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestTokenIsForNewHosts: a host that has registered needs none any more.
+func TestTokenIsForNewHosts(t *testing.T) {
+	s, dir := newFakeServer(t), t.TempDir()
+	bare := Config{Servers: []string{s.URL}, DataDir: dir, Name: "h", Backend: backendtest.NewFake()}
+	if _, err := New(bare); structs.CodeOf(err) != structs.CodeInvalid {
+		t.Errorf("a new host without a token: %v", err)
+	}
+	r := runAgent(t, dir, backendtest.NewFake(), nil, s)
+	s.eventually("registered", func() bool { return s.registration == 1 })
+	r.stop()
+	r = runAgent(t, dir, backendtest.NewFake(), func(c *Config) { c.JoinToken = "" }, s)
+	s.eventually("registered without a token", func() bool { return s.registration == 2 })
+	r.stop()
+}
+
 // settledHost runs an agent until container a runs, and ends it.
 func settledHost(t *testing.T, s *fakeServer, fake *backendtest.Fake, dir string) structs.Assignment {
 	t.Helper()

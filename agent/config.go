@@ -19,7 +19,7 @@ type Config struct {
 	Gossip    *gossip.Config    // Bind, Port, Cluster, Key and Join of it: finds servers; nil opens no port
 	DataDir   string            // identity, secret and journal; must outlive the process
 	Name      string            // the host's name; default: its hostname
-	JoinToken string            // the cluster's
+	JoinToken string            // the cluster's; "" will do once HasIdentity(DataDir)
 	Labels    map[string]string // what bays and constraints can ask for
 	TLS       tlsconf.Files     // of https servers: the CA's file, and its own certificate if it has one; none: the CAs that the machine trusts, and http for addresses that are no URLs
 	Addresses []string          // of the host, for users; default: those of its network interfaces
@@ -77,7 +77,7 @@ func (c Config) validate() error {
 		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
 	case c.Name == "" || len(c.Name) > structs.MaxName:
 		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name, structs.MaxName)
-	case c.JoinToken == "":
+	case c.JoinToken == "" && !HasIdentity(c.DataDir):
 		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
 	case c.Backend == nil:
 		return structs.Errorf(structs.CodeInvalid, "no backend")

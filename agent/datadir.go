@@ -31,6 +31,14 @@ const (
 	lockPause = 20 * time.Millisecond
 )
 
+// HasIdentity reports whether an agent has been at work in the data dir: its host
+// has a secret to speak with, and needs no join token to register again. One that
+// never got so far as to register is told so by the server.
+func HasIdentity(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, fileSecret))
+	return err == nil
+}
+
 // dataDir is the agent's directory: one agent at a time has it.
 type dataDir struct {
 	path   string

@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +75,7 @@ func agentCommand() *command {
 				return nil
 			})
 			s.text(&a.agent.JoinToken, "join-token", "TOKEN", "of the cluster (with -dev the server's own)")
-			s.text(&a.tokenFile, "join-token-file", "FILE", "that holds the join token (default DATA_DIR/server/join-token, if it is there)")
+			s.text(&a.tokenFile, "join-token-file", "FILE", "that holds the join token (default DATA_DIR/server/join-token, if it is there); only a new host needs one")
 			s.add("label", "KEY=VALUE", "label of the host, for bays and constraints (may be repeated)", func(v string) error {
 				key, value, err := parsePair(v)
 				if err != nil {
@@ -180,20 +182,20 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 	return host.Run(ctx)
 }
 
-// readToken takes the join token from a file, unless it was given itself.
+// readToken takes the join token from a file, unless it was given itself. A host
+// that has registered needs none: its file may be gone.
 func (a *agentSettings) readToken(dir string) error {
 	if a.agent.JoinToken != "" {
 		return nil
 	}
-	path := a.tokenFile
-	if path == "" {
-		path = filepath.Join(dir, "server", "join-token")
-		if _, err := os.Stat(path); err != nil {
-			return usagef("no join token: give the servers' own with -join-token or -join-token-file (a server keeps it in DATA_DIR/server/join-token)")
-		}
-	}
+	path := orDefault(a.tokenFile, filepath.Join(dir, "server", "join-token"))
 	b, err := os.ReadFile(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && agent.HasIdentity(a.agent.DataDir):
+		return nil
+	case err != nil && a.tokenFile == "":
+		return usagef("no join token: give the servers' own with -join-token or -join-token-file (a server keeps it in DATA_DIR/server/join-token)")
+	case err != nil:
 		return usagef("flag -join-token-file: %v", err)
 	}
 	if a.agent.JoinToken = strings.TrimSpace(string(b)); a.agent.JoinToken == "" {

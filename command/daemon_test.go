@@ -164,6 +164,52 @@ func TestRefusalNamesTheEnvironment(t *testing.T) {
 	}
 }
 
+func TestJoinTokenOfAnAgent(t *testing.T) {
+	dir := t.TempDir()
+	own, named, empty := filepath.Join(dir, "server", "join-token"), filepath.Join(dir, "named"), filepath.Join(dir, "empty")
+	secret := filepath.Join(dir, "agent", "agent.secret")
+	for _, sub := range []string{"server", "agent"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		files         []string
+		given, file   string // flags
+		token, refuse string
+	}{
+		{given: "t", file: named, token: "t"},
+		{files: []string{own}, token: "of server/join-token"},
+		{files: []string{own, named}, file: named, token: "of named"},
+		{files: []string{own, named, secret}, file: named, token: "of named"},
+		{refuse: "no join token"},
+		{file: named, refuse: "no such file"},
+		{files: []string{secret}},
+		{files: []string{secret}, file: named},
+		{files: []string{secret}, file: secret + "/x", refuse: "not a directory"},
+		{files: []string{secret, empty}, file: empty, refuse: "is empty"},
+	} {
+		for _, path := range tt.files {
+			content := "of " + strings.TrimPrefix(path, dir+"/") + "\n"
+			if path == empty {
+				content = "\n"
+			}
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := agentSettings{tokenFile: tt.file}
+		a.agent.JoinToken, a.agent.DataDir = tt.given, filepath.Join(dir, "agent")
+		err := a.readToken(dir)
+		if a.agent.JoinToken != tt.token || (err == nil) != (tt.refuse == "") || err != nil && !strings.Contains(err.Error(), tt.refuse) {
+			t.Errorf("%+v: token %q, %v", tt, a.agent.JoinToken, err)
+		}
+		for _, path := range tt.files {
+			os.Remove(path)
+		}
+	}
+}
+
 func TestOldImagesOfDevelopersStay(t *testing.T) {
 	for _, tt := range []struct {
 		set  int

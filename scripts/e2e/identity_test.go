@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,8 @@ import (
 
 // TestAgentIdentity: one host has one agent. A second one on its data directory
 // is refused; of two with copies of it the one that came last works, and the
-// other is refused and told of; and one that was killed is taken back at once.
+// other is refused and told of; and one that was killed is taken back at once, also
+// without a join token.
 func TestAgentIdentity(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
@@ -124,6 +126,13 @@ func TestAgentIdentity(t *testing.T) {
 	}
 	t.Logf("an agent that was killed is back within %v", longest.Round(time.Millisecond))
 	untouched("after three kills")
+	first.kill()
+	said = first.logged()
+	at := slices.Index(first.args, "-join-token")
+	first.args = slices.Delete(first.args, at, at+2)
+	first.start()
+	c.awaitLog(first.process, "registered", said)
+	untouched("without a join token")
 	if err := c.engine.noDoubles(first.hostID()); err != nil {
 		t.Error(err)
 	}
