@@ -1,0 +1,110 @@
+//go:build engine
+
+package docker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/dockertest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// TestLogsRotate: a container that writes more than its three log files hold
+// takes no more of the disk than they do. What logs return is the newest of it
+// without a gap, and who follows from the beginning gets all. Docker 20.10 shows a
+// follower lines of a new file twice, docker logs -f, too: that is let pass.
+func TestLogsRotate(t *testing.T) {
+	const lines, length, size = 300, 1000, 64 << 10 // over four files' worth
+	d := engine(t)
+	c, req := made(t, d, structs.NewID(), &structs.ContainerSpec{Image: dockertest.Image, LogMaxSize: size, Command: []string{"sh", "-c",
+		"line=$(head -c " + strconv.Itoa(length) + " /dev/zero | tr '\\0' x); i=0; " +
+			"while [ $i -lt " + strconv.Itoa(lines) + " ]; do i=$((i+1)); echo $i $line; [ $((i%20)) -ne 0 ] || sleep 0.1; done"}})
+	if err := d.Start(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	// read returns the numbers of the first and the last line, between which none
+	// is lacking, and none there twice unless it follows.
+	read := func(what string, req structs.LogsRequest) (first, last int) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var out, errs bytes.Buffer
+		req.Stdout, req.Stderr = true, true
+		if err := d.Logs(ctx, c.EngineID, req, &out, &errs); err != nil || errs.Len() > 0 {
+			t.Fatalf("%s: %v, and on standard error %q", what, err, &errs)
+		}
+		for line := range strings.Lines(out.String()) {
+			number, rest, _ := strings.Cut(line, " ")
+			n, err := strconv.Atoi(number)
+			if err != nil || len(rest) != length+1 {
+				t.Fatalf("%s: there is a line %.40q of %d bytes", what, line, len(line))
+			}
+			if first == 0 {
+				first = n
+			} else if n > last+1 || n <= last && !req.Follow {
+				t.Errorf("%s: line %d follows line %d", what, n, last)
+			}
+			last = n
+		}
+		return first, last
+	}
+	// It ends with the container.
+	if first, last := read("follow", structs.LogsRequest{Follow: true, Tail: -1}); first != 1 || last != lines {
+		t.Errorf("follow gives lines %d to %d, want all %d", first, last, lines)
+	}
+	if now, err := d.Inspect(t.Context(), c.EngineID); err != nil || now.State != backend.StateExited {
+		t.Fatalf("follow has ended, and the container is %+v, %v", now, err)
+	}
+	first, last := read("all", structs.LogsRequest{Tail: -1})
+	if kept := (last - first + 1) * length; last != lines || first == 1 || kept < size || kept > 3*size {
+		t.Errorf("logs are lines %d to %d, %d bytes, want %d to %d of them up to line %d", first, last, kept, size, 3*size, lines)
+	}
+	if first, last := read("tail 5", structs.LogsRequest{Tail: 5}); first != lines-4 || last != lines {
+		t.Errorf("the last five are lines %d to %d", first, last)
+	}
+	if from, to := read("tail of more than there is", structs.LogsRequest{Tail: lines}); from != first || to != last {
+		t.Errorf("a tail of all lines gives %d to %d, all gives %d to %d", from, to, first, last)
+	}
+	if first, last := read("follow of what has ended", structs.LogsRequest{Follow: true, Tail: 1}); first != lines || last != lines {
+		t.Errorf("follow of what has ended gives lines %d to %d", first, last)
+	}
+
+	raw, err := d.inspect(t.Context(), req.Ref.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(raw.LogPath))
+	if errors.Is(err, fs.ErrPermission) {
+		t.Skip("only root may look at the engine's files")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	var used int64
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), filepath.Base(raw.LogPath)) {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, used = append(files, e.Name()), used+info.Size()
+	}
+	// The engine looks at the size before it writes an entry: each file may be over
+	// by one, with its time and stream.
+	if most := int64(3 * (size + length + 200)); len(files) != 3 || used > most || used < size {
+		t.Errorf("the log has the files %q of %d bytes, want three of at most %d", files, used, most)
+	}
+}
