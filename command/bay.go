@@ -13,7 +13,7 @@ import (
 )
 
 var bays = noun{
-	kind: structs.KindBay, group: groupBays, plural: "bays", complete: completeBays,
+	kind: structs.KindBay, group: groupBays, plural: "bays", example: "web", complete: completeBays,
 	columns: []string{"uuid", "name", "node_count", "status"},
 	wide:    []string{"coe", "placement", "shared", "node_addresses", "labels", "status_reason"},
 	filters: []string{"name", "status"},

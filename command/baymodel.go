@@ -8,7 +8,7 @@ import (
 )
 
 var baymodels = noun{
-	kind: structs.KindBayModel, group: groupBayModels, plural: "baymodels", complete: completeBayModels,
+	kind: structs.KindBayModel, group: groupBayModels, plural: "baymodels", example: "small", complete: completeBayModels,
 	columns: []string{"uuid", "name"},
 	wide:    []string{"coe", "image_id", "flavor_id", "keypair_id", "apiserver_port", "cluster_distro"},
 	filters: []string{"name"},

@@ -216,6 +216,25 @@ func TestHelpOfFirstWords(t *testing.T) {
 	}
 }
 
+func TestMainHelpIsAligned(t *testing.T) {
+	column := map[string]int{} // of each group
+	for line := range strings.Lines(newShell(t, nil).run("help").stdout) {
+		for _, c := range commands() {
+			if !strings.HasPrefix(line, "  "+c.name+" ") || !strings.HasSuffix(line, " "+c.synopsis+"\n") {
+				continue
+			}
+			if at := strings.LastIndex(line, c.synopsis); column[c.group] == 0 {
+				column[c.group] = at
+			} else if column[c.group] != at {
+				t.Errorf("%s is told in column %d, and others of its group in %d", c.name, at, column[c.group])
+			}
+		}
+	}
+	if want := len(strings.Split(mainHelp(), "\n\n")) - 5; len(column) != want { // what stands around the groups
+		t.Errorf("%d groups, want %d", len(column), want)
+	}
+}
+
 func TestGlobalFlagsBeforeTheCommand(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("GET /v1/bays", 200, `{"bays":[]}`)

@@ -14,7 +14,7 @@ import (
 )
 
 var containers = noun{
-	kind: structs.KindContainer, group: groupContainers, plural: "containers", complete: completeContainers,
+	kind: structs.KindContainer, group: groupContainers, plural: "containers", example: "web1", complete: completeContainers,
 	columns: []string{"uuid", "name", "status"},
 	wide:    []string{"image_id", "command", "host", "ports", "addresses", "created_at", "exit_code", "status_reason", "bay_uuid"},
 	filters: []string{"name", "status", "bay", "host", "label"},
@@ -65,7 +65,7 @@ func containerCreateCommand() *command {
 			spec := newContainerFlags(e)
 			spec.flags(f)
 			own := len(f.options)
-			f.text(&file, "json", "FILE", "read the request's JSON body from FILE, - for standard input").predict = completeFiles
+			f.text(&file, "json", "FILE", "read the request's JSON body from FILE, - for standard input")
 			f.switchOn(&run, "run", "start it, too")
 			wait.flags(f, "wait timeout", "detach d")
 			out.flags(f)

@@ -45,7 +45,15 @@ func newFlagSet(name string) *flagSet {
 // add registers a flag under its names ("format", or "publish p ports").
 func (f *flagSet) add(v flag.Value, names, placeholder, usage string) *option {
 	o := &option{names: strings.Fields(names), placeholder: placeholder, usage: usage, value: v}
-	if placeholder != "" {
+	switch words := strings.Split(placeholder, "|"); {
+	case placeholder == "":
+	case placeholder == "FILE":
+		o.predict = completeFiles
+	case placeholder == "DIR":
+		o.predict = complete.PredictDirs("*")
+	case len(words) > 1 && strings.ToLower(placeholder) == placeholder:
+		o.predict = complete.PredictSet(words...)
+	default:
 		o.predict = complete.PredictAnything
 	}
 	for _, n := range o.names {

@@ -37,13 +37,17 @@ func mainHelp() string {
 	var b strings.Builder
 	b.WriteString("Usage: magnum COMMAND [FLAGS] [ARGUMENTS]\n\n" +
 		"magnum runs containers for many projects on many hosts.\n")
+	width := map[string]int{} // of each group's names
+	for _, c := range commands() {
+		width[c.group] = max(width[c.group], 19, len(c.name))
+	}
 	group := ""
 	for _, c := range commands() {
 		if c.group != group {
 			group = c.group
 			b.WriteString("\n" + group + "\n")
 		}
-		fmt.Fprintf(&b, "  %-19s %s\n", c.name, c.synopsis)
+		fmt.Fprintf(&b, "  %-*s %s\n", width[group], c.name, c.synopsis)
 	}
 	b.WriteString("\n" + environmentText + "\n\n" + exitCodesText + "\n\n" +
 		"Flags may stand before or behind arguments; -x and --x are the same; -- ends them.\n" +
@@ -129,7 +133,7 @@ func helpCommand() *command {
 	return &command{
 		name: "help", group: groupClient, args: "[COMMAND|exit-codes]", complete: completeCommands,
 		synopsis: "Show this help, or a command's",
-		examples: []string{"magnum help container-run", "magnum help exit-codes"},
+		examples: []string{"magnum help container-run", "magnum help operator raft", "magnum help exit-codes"},
 		setup: func(e *env, _ *flagSet) runFunc {
 			return func(_ context.Context, args []string) error {
 				if len(args) == 0 {

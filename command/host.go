@@ -12,7 +12,7 @@ import (
 )
 
 var hosts = noun{
-	kind: structs.KindHost, group: groupHosts, plural: "hosts", complete: completeHosts,
+	kind: structs.KindHost, group: groupHosts, plural: "hosts", example: "host-1", complete: completeHosts,
 	columns: []string{"uuid", "name", "state", "backend", "containers"},
 	wide:    []string{"draining", "braked", "fenced", "bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
 	filters: []string{"name", "status", "bay", "label"},

@@ -177,7 +177,7 @@ func imageLoadCommand() *command {
 			var out output
 			var at api.HostTarget
 			file := ""
-			f.text(&file, "input i", "FILE", "the archive, instead of the argument").predict = completeFiles
+			f.text(&file, "input i", "FILE", "the archive, instead of the argument")
 			hostFlags(e, f, &at.Bay, &at.Host, "this host instead (operators)")
 			out.flags(f)
 			conn.flags(f)

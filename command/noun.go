@@ -14,6 +14,7 @@ type noun struct {
 	kind     string // bay
 	group    string
 	plural   string // "bays", for texts
+	example  string // a name, for the help
 	complete completion
 	columns  []string // of the list: the 2015 client's
 	wide     []string // of -wide, behind them
@@ -61,10 +62,16 @@ func (n noun) listCommand() *command {
 				if name != "label" {
 					add = f.once
 				}
-				add(name, help[0], help[1], func(s string) error {
+				filter := add(name, help[0], help[1], func(s string) error {
 					o.Filters.Add(name, s)
 					return nil
 				})
+				switch name {
+				case "bay":
+					filter.predict = e.predictNames(completeBays)
+				case "host":
+					filter.predict = e.predictNames(completeHosts)
+				}
 			}
 			f.switchOn(&quiet, "quiet q", "print uuids only")
 			f.number("limit", "N", "list at most N (default all)", 1, func(n int) { o.Limit = n })
@@ -122,7 +129,7 @@ func (n noun) showCommand() *command {
 		name: n.kind + "-show", group: n.group, args: upper, complete: n.complete,
 		synopsis: "Show one " + n.kind,
 		about:    upper + " is a uuid or a name. -json prints the server's answer on one line.",
-		examples: []string{"magnum " + n.kind + "-show web1", "magnum " + n.kind + "-show -format '{{json .}}' web1"},
+		examples: []string{"magnum " + n.kind + "-show " + n.example, "magnum " + n.kind + "-show -format '{{json .}}' " + n.example},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var fresh reading

@@ -32,7 +32,7 @@ func serverCommand() *command {
 			tlsSettings(s, &conf, "")
 			s.text(&conf.Advertise, "advertise", "IP", "address at which others reach this server (default -bind)")
 			s.number(&conf.RaftPort, "raft-port", "PORT", "port of Raft, TCP (default 9512; -1 any free one)")
-			s.number(&conf.BootstrapExpect, "bootstrap-expect", "N", "servers that make up a new cluster: 1, 3 or 5 (default 1; with -join 0: another server takes this one in)")
+			s.number(&conf.BootstrapExpect, "bootstrap-expect", "N", "servers that make up a new cluster: 1, 3, 5 or 7 (default 1; with -join 0: another server takes this one in)")
 			gossipSettings(s, &conf.GossipPort, &conf.Cluster, &conf.Encrypt)
 			s.list(&conf.Join, "join retry-join", "ADDR,...", "gossip addresses of other servers, host[:port], tried until one answers")
 			s.text(&conf.JoinToken, "join-token", "TOKEN", "with which agents register (default minted at the first start)")
@@ -78,12 +78,16 @@ const settingsHelp = "Each flag is also a setting of the -config file (-http-por
 func serverSettings(s *settings, conf *server.Config, note string) {
 	s.text(&conf.Name, "name node", "NAME", "of this server or host (default the host name)")
 	s.text(&conf.DataDir, "data-dir", "DIR", "where state is kept (default /var/lib/magnum; -dev: a temporary one)")
-	s.text(&conf.Bind, "bind", "IP", "address of all ports (default 127.0.0.1)"+note)
+	bind := "address of all ports (default 127.0.0.1)"
+	if note != "" {
+		bind += "; without -dev that is the one of gossip"
+	}
+	s.text(&conf.Bind, "bind", "IP", bind)
 	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free one)"+note)
 	s.text(&conf.Auth, "auth", "none|token", "how callers are known; none is for loopback only (default none)"+note)
 	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on an address that others reach"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server's process to operators, at /debug/pprof/"+note)
-	s.duration(&conf.HostLostAfter, "host-lost-after", "silence after which a host is lost (default 10s)"+note)
+	s.duration(&conf.HostLostAfter, "host-lost-after", "silence after which a host is lost, the same on all servers (default 10s)"+note)
 }
 
 // gossipSettings registers what servers and agents gossip with.

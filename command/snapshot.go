@@ -21,7 +21,7 @@ func snapshotSaveCommand() *command {
 		about: "As it is at this moment, while they go on. FILE holds secrets (the servers' own, hashes of tokens, what\n" +
 			"containers have in their environment): only you can read it; keep it so. It is whole and checked once it\n" +
 			"has its name; one of that name is replaced. -stale takes what a server has that knows of no leader.",
-		examples: []string{"magnum operator snapshot save magnum-$(date +%F).snap"},
+		examples: []string{"magnum operator snapshot save magnum-$(date +%F).snap", "magnum operator snapshot save -stale -addr 192.0.2.1 lost.snap"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output

@@ -13,7 +13,7 @@ import (
 )
 
 var tokens = noun{
-	kind: structs.KindToken, group: groupOperators, plural: "tokens, without their secrets", complete: completeTokens,
+	kind: structs.KindToken, group: groupOperators, plural: "tokens, without their secrets", example: "ci", complete: completeTokens,
 	columns: []string{"uuid", "name", "project_id", "role", "join", "expires_at"},
 	wide:    []string{"user_id", "expired", "created_at", "created_by"},
 	filters: []string{"name"},
