@@ -80,6 +80,10 @@ func WithMaxImageFile(n int64) Option { return func(c *rest.Config) { c.MaxImage
 // WithEventTick sets how often a stream of events says that it lives.
 func WithEventTick(d time.Duration) Option { return func(c *rest.Config) { c.EventTick = d } }
 
+// hostLostAfter is long: a slow machine is no lost host, and tests mark hosts lost
+// themselves.
+const hostLostAfter = time.Hour
+
 // New starts a server that leads, with its cluster's row written. It ends with
 // the test.
 func New(t testing.TB, options ...Option) *Server {
@@ -89,7 +93,7 @@ func New(t testing.TB, options ...Option) *Server {
 	s.Conductor = conductor.New(conductor.Config{Store: s.Store, Proposer: s.Log, Logger: hclog.NewNullLogger()})
 	s.Dispatch = dispatch.New(dispatch.Config{
 		Store: s.Store, Conductor: s.Conductor, Logger: hclog.NewNullLogger(), ReadIndex: s.Log.ReadIndex,
-		HostLostAfter: time.Hour, // a slow machine is no lost host: tests mark hosts lost themselves
+		HostLostAfter: hostLostAfter,
 		Servers:       func() []string { return []string{s.URL} },
 	})
 	config := rest.Config{
@@ -118,6 +122,11 @@ func New(t testing.TB, options ...Option) *Server {
 	s.StartLeading(t)
 	s.MustDo(t, func() error {
 		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken)})
+		return err
+	})
+	// What the leader has to write by itself, now and not at some time in the test.
+	s.MustDo(t, func() error {
+		_, err := conductor.Do(ctx, s.Conductor, conductor.SetHostLostAfter{HostLostAfter: hostLostAfter})
 		return err
 	})
 	return s
