@@ -31,12 +31,15 @@ Written by ` + "`make chaos`" + `, a row for each run; don't edit it. A run prin
 seed, each fault and each violation; ` + "`make chaos DURATION=30m SEED=n`" + ` chooses the
 same faults again.
 
-- **three processes**: three real servers and two real agents on a Docker engine
+- **three processes**: three real servers and two real agents
   (` + "`scripts/e2e/chaos_test.go`" + `). Servers are killed, one or all, stopped cleanly and
   held with SIGSTOP while they lead, agents killed and held until their host is
-  lost; as root, each is a host of its own, and the network between them is cut, in one
-  direction too, slow, or loses packets. After each fault all servers must have the same state (I3), and in between
-  what runs on the engine must be what is wanted (I4, I5, I6).
+  lost; as root, each is a host of its own, an agent's with a Docker engine of its own, and the
+  network between them is cut, in one direction too, slow, or loses packets. After each fault all
+  servers must have the same state (I3), and in between what runs on the engines must be what is
+  wanted (I5, I6), and late reports must change nothing (I9). By the engines' events no epoch is
+  there twice (I4), and no two copies of an exclusive container run at a time; no log has a
+  secret (I12).
 - **one process**: three servers whose Raft dies, hands over or writes to a slow
   disk (` + "`server/linear_test.go`" + `).
 
