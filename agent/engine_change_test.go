@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/structs"
 )
@@ -248,4 +250,35 @@ func TestRefusedLimitsOnDocker(t *testing.T) {
 	a = next(a, structs.DesiredStopped)
 	s.assign(a)
 	s.eventually("the limit is there", func() bool { c := s.told[a.ContainerID]; return c.Memory == 16<<20 && c.Reason == "" && !c.Failed })
+}
+
+// TestRebuildThatFailsOnDocker: what can't be had leaves the old container running, what
+// can replaces it.
+func TestRebuildThatFailsOnDocker(t *testing.T) {
+	s, d, a := onDocker(t, func(*structs.Assignment) {})
+	old := ref(a)
+	rebuild := func(image string) {
+		spec := *a.Spec
+		spec.Image = image
+		a = next(a, structs.DesiredRunning)
+		a.Spec, a.Observed = &spec, 0
+		a.Epoch++
+		s.assign(a)
+	}
+	for _, image := range []string{"UPPER:tag:tag", "127.0.0.1:1/magnum-test/nowhere:1"} {
+		rebuild(image)
+		if r := s.done(a, structs.ContainerError); !r.Failed || !strings.Contains(r.Reason, image) || !strings.Contains(r.Reason, "runs on") {
+			t.Fatalf("told %+v", r)
+		}
+		if c, err := d.Inspect(t.Context(), old.Name()); err != nil || c.State != backend.StateRunning {
+			t.Fatalf("the old one is %+v, %v", c, err)
+		}
+	}
+	rebuild(backendtest.Image)
+	if r := s.done(a, structs.ContainerRunning); r.Failed {
+		t.Fatalf("told %+v", r)
+	}
+	if _, err := d.Inspect(t.Context(), old.Name()); !errors.Is(err, backend.ErrNotFound) {
+		t.Fatalf("the old one: %v", err)
+	}
 }

@@ -254,3 +254,107 @@ func TestRebuild(t *testing.T) {
 		h.counts(old, 1, 1)
 	})
 }
+
+// TestRebuildFromAnImageThatCantBeHad leaves what runs as it is.
+func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
+	rebuilt := func(old structs.Assignment, epoch uint64, image, policy string) structs.Assignment {
+		a := next(old, structs.DesiredRunning)
+		spec := *a.Spec
+		spec.Image, spec.PullPolicy = image, policy
+		a.Spec, a.Epoch, a.Observed = &spec, epoch, 0
+		return a
+	}
+	inHost(t, func(h *host) {
+		old := want("a", 1, structs.DesiredRunning)
+		h.assign(old)
+		old = limited(old, 64<<20, 0)
+		h.assign(old)
+		h.settled(old, structs.ContainerRunning)
+		runs := func() bool { return h.fake.Containers()[ref(old)].State == backend.StateRunning }
+		a := rebuilt(old, 2, "nowhere:1", structs.PullIfNotPresent)
+		for range 2 { // an agent that begins anew does no more
+			h.full(true, a)
+			if r := h.expect(a, structs.ContainerError, true); r.Generation != a.Generation || r.Memory != 64<<20 || !strings.Contains(r.Reason, "nowhere:1") || !strings.Contains(r.Reason, "runs on") {
+				h.Fatalf("told %+v", r)
+			}
+			h.after(time.Hour)
+			if !runs() || h.exists(a) {
+				h.Fatal("the old one does not run on")
+			}
+			h.restart()
+		}
+		// A stop is about what runs.
+		a = next(a, structs.DesiredStopped)
+		h.assign(a)
+		if runs() || !h.exists(old) {
+			h.Fatal("a stop left the old one running, or removed it")
+		}
+		// The image is fetched once, also where it is always to be fetched.
+		h.fake.AddImage("there:1")
+		pulls := h.fake.Pulls()
+		a = rebuilt(a, 3, "there:1", structs.PullAlways)
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		if h.exists(old) || h.fake.ImageOf(ref(a)) != "there:1" || h.fake.Pulls() != pulls+1 {
+			h.Fatalf("the old one is there: %v; %d pulls", h.exists(old), h.fake.Pulls()-pulls)
+		}
+		// Deleting takes what is there.
+		a = rebuilt(a, 4, "nowhere:1", structs.PullIfNotPresent)
+		h.assign(a)
+		h.expect(a, structs.ContainerError, true)
+		a = next(a, structs.DesiredAbsent)
+		h.assign(a)
+		if n := len(h.fake.Containers()); n != 0 {
+			h.Fatalf("%d containers are left", n)
+		}
+	})
+}
+
+// TestStopDuringTheFetchOfARebuild does not wait for the image.
+func TestStopDuringTheFetchOfARebuild(t *testing.T) {
+	inHost(t, func(h *host) {
+		old := want("a", 1, structs.DesiredRunning)
+		h.assign(old)
+		release := h.fake.HoldPulls()
+		defer release()
+		a := next(old, structs.DesiredRunning)
+		spec := *a.Spec
+		spec.Image = "slow:1"
+		a.Spec, a.Epoch, a.Observed = &spec, 2, 0
+		h.assign(a)
+		h.expect(a, structs.ContainerCreating, false)
+		if h.fake.Containers()[ref(old)].State != backend.StateRunning {
+			h.Fatal("the old one does not run on")
+		}
+		a = next(a, structs.DesiredStopped)
+		h.assign(a)
+		if h.fake.Containers()[ref(old)].State == backend.StateRunning {
+			h.Fatal("the old one runs on")
+		}
+		a = next(a, structs.DesiredAbsent)
+		h.assign(a)
+		if n := len(h.fake.Containers()); n != 0 {
+			h.Fatalf("%d containers are left", n)
+		}
+	})
+}
+
+// TestRebuildWithALease has the old one go first: its lease may end meanwhile.
+func TestRebuildWithALease(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+		h.rec.renew(time.Now().Add(time.Hour), time.Second)
+		h.full(true, a)
+		h.full(true, a)
+		h.settled(a, structs.ContainerRunning)
+		spec := *a.Spec
+		spec.Image = "nowhere:1"
+		b := next(a, structs.DesiredRunning)
+		b.Spec, b.Epoch, b.Observed = &spec, 2, 0
+		h.assign(b)
+		h.expect(b, structs.ContainerError, true)
+		if h.exists(a) {
+			h.Fatal("the old one is there")
+		}
+	})
+}

@@ -24,9 +24,11 @@ type pass struct {
 	u    *unit
 	want structs.Assignment // zero if nobody has asked for the container
 
-	rec   record // of want's placement
-	known bool   // rec was in the journal
-	cur   *backend.Container
+	rec     record // of want's placement
+	known   bool   // rec was in the journal
+	cur     *backend.Container
+	old     *backend.Container // what it replaces, while that is there: the newest of them
+	fetched bool               // the image has been fetched in this pass
 }
 
 // run looks and acts. again says when to look once more although nothing
@@ -45,12 +47,9 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	for epoch, c := range all {
 		switch {
 		case epoch < p.want.Epoch:
-			// The cluster has placed it anew: what is left of the old
-			// placement goes before the new one comes.
-			if err := p.remove(ctx, c, p.want.Force); err != nil {
-				return 0, err
+			if p.old == nil || epoch > p.old.Epoch {
+				p.old = c
 			}
-			p.r.forget(c.Ref)
 		case epoch > p.want.Epoch:
 			p.r.log.Error("the engine has a newer container than the cluster knows of; it is left alone",
 				"container_id", p.u.id, "epoch", epoch, "assigned_epoch", p.want.Epoch)
@@ -59,11 +58,27 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	}
 	p.cur = all[p.want.Epoch]
 	p.rec, p.known = p.r.journal.record(p.ref())
+	if p.want.Unreadable != "" && p.want.Desired != structs.DesiredAbsent {
+		return p.unreadable(ctx)
+	}
+	if p.old != nil {
+		if ready, again, err := p.replace(ctx); !ready {
+			return again, err
+		}
+		for epoch, c := range all {
+			if epoch == p.want.Epoch {
+				continue
+			}
+			if err := p.remove(ctx, c, p.want.Force); err != nil {
+				return 0, err
+			}
+			p.r.forget(c.Ref)
+		}
+		p.old = nil
+	}
 	switch {
 	case p.want.Desired == structs.DesiredAbsent:
 		return p.absent(ctx)
-	case p.want.Unreadable != "":
-		return p.unreadable(ctx)
 	case p.cur == nil:
 		if again, err := p.create(ctx); err != nil || p.cur == nil {
 			return again, err

@@ -10,6 +10,42 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
+// replace makes ready for a container that the cluster has placed anew here: what
+// is left of the old placement goes before the new one comes, for both have the
+// same ports and volumes, but only once the new one's image is there. ready is
+// false as long as the old one stays.
+func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, err error) {
+	switch {
+	case p.want.Desired == structs.DesiredAbsent, p.cur != nil, p.rec.Created, p.want.Spec == nil:
+		return true, 0, nil // the new one was there already, or is not wanted
+	case p.want.Spec.Exclusive == structs.ExclusiveLease:
+		return true, 0, nil // nobody would watch over the old one's lease
+	}
+	if p.want.Desired != structs.DesiredRunning && p.want.Desired != structs.DesiredPaused && p.old.Live() {
+		if err := p.stop(ctx, p.old); err != nil {
+			return false, 0, err
+		}
+		if p.old, err = p.r.backend.Inspect(ctx, p.old.EngineID); err != nil {
+			return false, 0, err
+		}
+	}
+	if left := p.held(); left > 0 {
+		p.tell()
+		return false, left, nil
+	}
+	err = p.interruptible(ctx, func(next structs.Assignment) bool {
+		return next.Desired != structs.DesiredRunning || next.Epoch != p.want.Epoch
+	}, func(ctx context.Context) error {
+		return p.r.backend.FetchImage(ctx, p.want.Spec, p.progress())
+	})
+	if err == nil {
+		p.fetched = true
+		return true, 0, nil
+	}
+	again, err = p.notCreated(ctx, err)
+	return false, again, err
+}
+
 // create makes the container unless it was there before: what somebody has
 // removed comes back only under a new epoch, which the cluster decides.
 func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
@@ -23,7 +59,7 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 		return 0, fmt.Errorf("assignment of container %s has no spec", p.want.ContainerID)
 	}
 	p.forgetOlder()
-	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec}
+	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec, Fetched: p.fetched}
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.want.Epoch
 	}, func(ctx context.Context) error {
@@ -31,26 +67,40 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 		p.cur, err = p.r.backend.Create(ctx, req, p.progress())
 		return err
 	})
-	switch {
-	case err == nil:
-		p.r.mu.Lock()
-		p.u.have[p.want.Epoch] = p.cur.EngineID
-		overtaken := p.overtakenLocked()
-		p.r.mu.Unlock()
-		if overtaken {
-			return 0, errInterrupted // a pull takes long: it may not be wanted running any more
+	if err != nil {
+		return p.notCreated(ctx, err)
+	}
+	p.r.mu.Lock()
+	p.u.have[p.want.Epoch] = p.cur.EngineID
+	overtaken := p.overtakenLocked()
+	p.r.mu.Unlock()
+	if overtaken {
+		return 0, errInterrupted // a pull takes long: it may not be wanted running any more
+	}
+	return 0, nil
+}
+
+// notCreated sorts an error of a fetch or a create: what is no answer ends the
+// pass, the rest gives the generation up.
+func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, _ error) {
+	kept := ""
+	if p.old != nil {
+		kept = "; what it was before is kept until then"
+		if p.old.Live() {
+			kept = "; what it was before runs on until then"
 		}
-		return 0, nil
+	}
+	switch {
 	case errors.Is(err, errInterrupted), errors.Is(err, backend.ErrAway), ctx.Err() != nil:
 		return 0, err
 	case errors.Is(err, backend.ErrNoImage):
-		return p.lack(p.want.Spec.Image, err)
+		return p.lack(p.want.Spec.Image, err, kept)
 	case errors.Is(err, backend.ErrNameTaken):
 		return p.fail(failRetry, nameLimit, err.Error())
 	case errors.Is(err, backend.ErrInvalid):
-		return p.fail(failLimit, failLimit, "the engine refuses it: "+err.Error())
+		return p.fail(failLimit, failLimit, "the engine refuses it: "+err.Error()+kept)
 	}
-	return p.fail(failRetry, failLimit, "creating it failed: "+err.Error())
+	return p.fail(failRetry, failLimit, "creating it failed: "+err.Error()+kept)
 }
 
 // quietRetry is how long a try of what was given up stays untold: the reason
@@ -63,7 +113,11 @@ func (p *pass) progress() func(sentence string) {
 	return func(sentence string) {
 		switch {
 		case p.rec.Generation < p.want.Generation:
-			p.report(structs.Observed{Status: structs.ContainerCreating, Reason: sentence, Generation: p.rec.Generation}, nil)
+			o := structs.Observed{Status: structs.ContainerCreating, Reason: sentence, Generation: p.rec.Generation}
+			if p.old != nil {
+				o.Memory, o.MilliCPU = p.old.Memory, p.old.MilliCPU
+			}
+			p.report(o, nil)
 		case time.Since(began) > quietRetry:
 			p.report(p.status(sentence), nil)
 		}

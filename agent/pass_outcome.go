@@ -96,12 +96,12 @@ func (p *pass) fail(base, limit time.Duration, reason string) (time.Duration, er
 
 // lack is fail for an image that can't be had. When one of its name comes to
 // the engine, it is tried again at once.
-func (p *pass) lack(image string, err error) (time.Duration, error) {
+func (p *pass) lack(image string, err error, kept string) (time.Duration, error) {
 	p.r.mu.Lock()
 	p.u.lacks = image
 	next := doubled(imageRetry, failLimit, p.u.tries)
 	p.r.mu.Unlock()
-	return p.fail(imageRetry, failLimit, fmt.Sprintf("%s; it is tried again in %s, or start it to try at once", err, next))
+	return p.fail(imageRetry, failLimit, fmt.Sprintf("%s; it is tried again in %s, or start it to try at once%s", err, next, kept))
 }
 
 // failed sorts an error of an action: what is no answer ends the pass, the

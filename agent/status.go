@@ -63,6 +63,9 @@ func (p *pass) status(reason string) structs.Observed {
 	}
 	c := p.cur
 	if c == nil {
+		if p.old != nil {
+			o.Memory, o.MilliCPU = p.old.Memory, p.old.MilliCPU
+		}
 		return o
 	}
 	o.StartedAt, o.Addresses, o.Ports, o.Health = c.StartedAt, c.Addresses, c.Ports, c.Health

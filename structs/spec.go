@@ -3,6 +3,7 @@ package structs
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -126,6 +127,23 @@ func (s *ContainerSpec) check() error {
 	return nil
 }
 
+// imageReference is the form of an image's name, as github.com/distribution/reference
+// has it, which engines read it with: [domain[:port]/]path[/path...][:tag][@digest].
+// The groups are the domain and the path.
+var imageReference = func() *regexp.Regexp {
+	const (
+		label  = `[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?`
+		domain = `(?:` + label + `(?:\.` + label + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?`
+		part   = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
+		tag    = `[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}`
+		digest = `sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}`
+	)
+	return regexp.MustCompile(`^(?:(` + domain + `)/)?(` + part + `(?:/` + part + `)*)(?::` + tag + `)?(?:@(?:` + digest + `))?$`)
+}()
+
+// maxImagePath is what a registry takes, without its own name, tag and digest.
+const maxImagePath = 255
+
 // CheckImage holds the name of an image against its form.
 func CheckImage(image string) error {
 	if image == "" {
@@ -136,6 +154,20 @@ func CheckImage(image string) error {
 	}
 	if strings.ContainsAny(image, " \t\n") {
 		return Errorf(CodeInvalid, "image_id %q has white space in it: it is written as [registry/]name[:tag]", image)
+	}
+	m := imageReference.FindStringSubmatch(image)
+	if m == nil {
+		return Errorf(CodeInvalid, "image_id %.200q is no name of an image: it is written as [registry[:port]/]name[:tag][@sha256:...], the name in small letters", image)
+	}
+	domain, name := m[1], m[2]
+	if domain != "" && domain != "localhost" && !strings.ContainsAny(domain, ".:") && strings.ToLower(domain) == domain {
+		domain, name = "", domain+"/"+name // it is a part of a name on Docker Hub
+	}
+	if domain == "" && !strings.Contains(name, "/") {
+		name = "library/" + name // as engines write it out
+	}
+	if len(name) > maxImagePath {
+		return Errorf(CodeInvalid, "image_id %.64q...: its name has %d characters without registry and tag, more than %d", image, len(name), maxImagePath)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ func TestSpecRefusals(t *testing.T) {
 		`{"image":"a","image_id":"b"}`:                 "image_id",
 		`{"image":"a b"}`:                              "image_id",
 		`{"image":"` + long + `"}`:                     "image_id",
+		`{"image":"UPPER:tag:tag"}`:                    "image_id \"UPPER:tag:tag\"",
 		`{"image":"a","workdir":"here"}`:               "workdir",
 		`{"image":"a","workdir":"/` + long + `"}`:      "workdir",
 		`{"image":"a","hostname":"-x"}`:                "hostname",

@@ -90,6 +90,7 @@ type CreateRequest struct {
 	ProjectID string
 	Name      string // the user's; for messages only
 	Spec      *structs.ContainerSpec
+	Fetched   bool // FetchImage has just returned nil for the spec: the pull policy is served
 }
 
 // EventKind says what happened to a container.
@@ -156,6 +157,10 @@ type Backend interface {
 
 	// Inspect returns the container as it is now. ErrNotFound.
 	Inspect(ctx context.Context, engineID string) (*Container, error)
+
+	// FetchImage fetches the image of a spec as its pull policy says, as Create
+	// does. ErrNoImage, ErrInvalid.
+	FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error
 
 	// Create makes the container, but doesn't start it. It first fetches the
 	// image as the spec's pull policy says, however long that takes;

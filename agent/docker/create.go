@@ -36,7 +36,7 @@ func (d *Docker) Create(ctx context.Context, req backend.CreateRequest, progress
 }
 
 func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
-	if req.Spec.PullPolicy == structs.PullAlways {
+	if req.Spec.PullPolicy == structs.PullAlways && !req.Fetched {
 		// Not for one that exists already: its image was fetched.
 		if c, err := d.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
 			return c, err
@@ -58,18 +58,48 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 				return c, err
 			}
 		case errors.Is(err, backend.ErrNoImage):
-			if req.Spec.PullPolicy == structs.PullNever {
-				return nil, &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-					"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", req.Spec.Image)}
-			}
-			if err := d.pull(ctx, req.Spec.Image, req.Spec.Registry, progress); err != nil && !d.hasImage(ctx, req.Spec.Image) {
-				return nil, err // nobody has loaded it meanwhile
+			if err := d.pullMissing(ctx, req.Spec, progress); err != nil {
+				return nil, err
 			}
 		default:
 			return nil, err
 		}
 	}
 	return nil, err
+}
+
+// pullMissing fetches an image that isn't on the host.
+func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+	if spec.PullPolicy == structs.PullNever {
+		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
+			"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", spec.Image)}
+	}
+	err := d.pull(ctx, spec.Image, spec.Registry, progress)
+	if err != nil && d.hasImage(ctx, spec.Image) {
+		return nil // somebody has loaded it meanwhile
+	}
+	return err
+}
+
+// FetchImage fetches the image unless it is there and the pull policy is content
+// with that.
+func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+	if spec.PullPolicy == structs.PullAlways {
+		return d.pull(ctx, spec.Image, spec.Registry, progress)
+	}
+	missing := false
+	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
+		_, err := d.cli.ImageInspect(ctx, spec.Image)
+		if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
+			missing = true
+			return nil
+		}
+		return err
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return d.pullMissing(ctx, spec, progress)
 }
 
 // existing returns the container that has the name already. ErrNameTaken if

@@ -158,6 +158,7 @@ func TestRefusals(t *testing.T) {
 		{"PUT", "/v1/containers/nope/archive?path=/", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/nope/kill", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/nope/rename?name=x", "", 404, "Container nope could not be found."},
+		{"PUT", "/v1/containers/run/rebuild?image=UPPER:tag:tag", "", 400, `image_id "UPPER:tag:tag" is no name of an image: it is written as [registry[:port]/]name[:tag][@sha256:...], the name in small letters`},
 		{"PUT", "/v1/containers/nope/rebuild", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/twins/kill", "", 409, twins("container")},
 		{"PUT", "/v1/containers/stop/kill", "", 409, "Cannot kill container stop: it is Stopped, and only what runs can be sent a signal"},

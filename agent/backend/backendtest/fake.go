@@ -223,7 +223,11 @@ func (f *Fake) Create(ctx context.Context, req backend.CreateRequest, progress f
 	if err := errors.Join(ctx.Err(), f.fault("create", req.Ref)); err != nil {
 		return nil, err
 	}
-	if err := f.fetch(ctx, req.Spec, progress); err != nil {
+	spec := *req.Spec
+	if req.Fetched && spec.PullPolicy == structs.PullAlways {
+		spec.PullPolicy = structs.PullIfNotPresent
+	}
+	if err := f.fetch(ctx, &spec, progress); err != nil {
 		return nil, err
 	}
 	c, err := f.create(req)

@@ -88,6 +88,14 @@ func (f *Fake) imageUsedLocked(img *structs.Image) bool {
 	return false
 }
 
+// FetchImage waits for a pull if one is needed.
+func (f *Fake) FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+	if err := f.engine(ctx, "image fetch"); err != nil {
+		return err
+	}
+	return f.fetch(ctx, spec, progress)
+}
+
 // PullImage waits for a pull.
 func (f *Fake) PullImage(ctx context.Context, ref string, _ *structs.Registry, progress func(string)) error {
 	if err := f.engine(ctx, "image pull"); err != nil {

@@ -135,6 +135,11 @@ func testImagePull(x *bench) {
 	if !strings.Contains(err.Error(), none) {
 		x.Fatalf("%q does not name the image", err)
 	}
+	for _, policy := range []string{structs.PullIfNotPresent, structs.PullNever, structs.PullAlways} {
+		err := x.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, func(string) {})
+		x.wantReason(err, backend.ErrNoImage)
+	}
+	x.must(x.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, func(string) {}), "a fetch of what is there")
 	ctx, cancel := context.WithCancel(x.ctx)
 	cancel()
 	if err := x.PullImage(ctx, none, nil, func(string) {}); !errors.Is(err, context.Canceled) {
