@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -89,10 +90,15 @@ func containerExecuteWS(q *request) error {
 // unknown.
 func (q *request) terminalSize() (width, height uint, err error) {
 	w, h := q.query.int("w", 0), q.query.int("h", 0)
-	if w > maxSide || h > maxSide {
-		return 0, 0, structs.Errorf(structs.CodeInvalid, "w and h: a terminal has at most %d columns and lines", maxSide)
+	return uint(w), uint(h), checkSize(uint(w), uint(h))
+}
+
+// checkSize refuses a terminal that is larger than terminals are.
+func checkSize(width, height uint) error {
+	if width > maxSide || height > maxSide {
+		return structs.Errorf(structs.CodeInvalid, "w and h: a terminal has at most %d columns and lines", maxSide)
 	}
-	return uint(w), uint(h), nil
+	return nil
 }
 
 // terminal upgrades the request and joins its user to the session.
@@ -103,7 +109,7 @@ func (q *request) terminal(session *dispatch.Session) error {
 		return nil // Accept has answered
 	}
 	defer conn.CloseNow()
-	conn.SetReadLimit(maxMessage)
+	conn.SetReadLimit(-1) // fromUser has its own, and says so
 	bridge(q.r.Context(), conn, session)
 	return nil
 }
@@ -181,9 +187,16 @@ func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 // The error says that the user sent what isn't one.
 func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) error {
 	for {
-		kind, message, err := user.Read(ctx)
+		kind, r, err := user.Reader(ctx)
 		if err != nil {
 			return nil
+		}
+		message, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
+		if err != nil {
+			return nil
+		}
+		if len(message) > maxMessage {
+			return structs.Errorf(structs.CodeTooLarge, "a message has at most %d bytes: send what is longer in several", maxMessage)
 		}
 		if kind != websocket.MessageBinary || len(message) == 0 || message[0] != structs.ChannelStdin && message[0] != structs.ChannelControl {
 			return structs.Errorf(structs.CodeInvalid, "a message to the command is binary and begins with channel 0 or 3")
@@ -192,6 +205,11 @@ func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session
 			var m structs.Control
 			if json.Unmarshal(message[1:], &m) != nil || m.Resize == nil && !m.EOF {
 				return structs.Errorf(structs.CodeInvalid, "a message on channel 3 is {\"resize\":{\"w\":80,\"h\":24}} or {\"eof\":true}")
+			}
+			if m.Resize != nil {
+				if err := checkSize(m.Resize.Width, m.Resize.Height); err != nil {
+					return err
+				}
 			}
 		}
 		if agent.Write(ctx, message[0], message[1:]) != nil {

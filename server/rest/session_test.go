@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -231,6 +232,7 @@ func TestTerminal(t *testing.T) {
 	ended := make(chan error, 8)
 	// An agent that gives back what it gets.
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+		conn.SetReadLimit(1 << 20) // as agents have it
 		for {
 			_, message, err := conn.Read(ctx)
 			if err != nil {
@@ -249,6 +251,8 @@ func TestTerminal(t *testing.T) {
 				conn.CloseNow()
 				ended <- nil
 				return
+			case len(message) > 1000:
+				_ = servertest.Send(ctx, conn, stdout, fmt.Sprintf("got %d bytes", len(message)-1))
 			default:
 				_ = servertest.Send(ctx, conn, stdout, "got "+string(message[1:]))
 			}
@@ -312,6 +316,10 @@ func TestTerminal(t *testing.T) {
 		func(c *websocket.Conn) error { return servertest.Send(ctx, c, stdout, "x") },
 		func(c *websocket.Conn) error { return servertest.Send(ctx, c, ctl, `{"exit_code":0}`) },
 		func(c *websocket.Conn) error { return servertest.Send(ctx, c, ctl, `x`) },
+		func(c *websocket.Conn) error {
+			return servertest.Send(ctx, c, ctl, `{"resize":{"w":10001,"h":30}}`)
+		},
+		func(c *websocket.Conn) error { return servertest.Send(ctx, c, ctl, `{"resize":{"w":1,"h":-1}}`) },
 		func(c *websocket.Conn) error { return c.Write(ctx, websocket.MessageBinary, nil) },
 		func(c *websocket.Conn) error { return c.Write(ctx, websocket.MessageText, []byte("\x00x")) },
 	} {
@@ -322,6 +330,18 @@ func TestTerminal(t *testing.T) {
 		}
 		<-ended
 	}
+
+	// The longest message goes through, and what is longer is refused in words.
+	conn = open()
+	_ = servertest.Send(ctx, conn, structs.ChannelStdin, strings.Repeat("x", 1<<20-1))
+	if channel, text := receive(t, conn); channel != stdout || text != "got 1048575 bytes" {
+		t.Errorf("channel %d: %q", channel, text)
+	}
+	_ = servertest.Send(ctx, conn, structs.ChannelStdin, strings.Repeat("x", 3<<20))
+	if m := lastControl(t, conn); m.Code != structs.CodeTooLarge || !strings.Contains(m.Error, "1048576") {
+		t.Errorf("last message %+v", m)
+	}
+	<-ended
 }
 
 // TestTerminalRefusals checks that what is wrong has a status before the

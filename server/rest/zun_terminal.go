@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -211,7 +212,7 @@ func openTerminal(q *request) error {
 		return nil // Accept has answered
 	}
 	defer conn.CloseNow()
-	conn.SetReadLimit(maxMessage)
+	conn.SetReadLimit(-1) // they are bytes, and passed on in pieces
 	bridgeRaw(q.r.Context(), conn, session)
 	return nil
 }
@@ -223,9 +224,16 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 	go func() {
 		defer close(done)
 		defer agent.Close() // wakes the other direction
-		for {
-			_, message, err := user.Read(ctx)
-			if err != nil || agent.Write(ctx, structs.ChannelStdin, message) != nil {
+		for piece := make([]byte, 32<<10); ; {
+			_, r, err := user.Reader(ctx)
+			for err == nil {
+				var n int
+				n, err = r.Read(piece)
+				if n > 0 && agent.Write(ctx, structs.ChannelStdin, piece[:n]) != nil {
+					return
+				}
+			}
+			if err != io.EOF { // of the message
 				return
 			}
 		}

@@ -337,6 +337,7 @@ func TestZunTerminal(t *testing.T) {
 	f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"busybox","tty":true,"stdin":true}`).is(201)
 	f.container("idle", "")
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+		conn.SetReadLimit(1 << 20) // as agents have it
 		for {
 			_, message, err := conn.Read(ctx)
 			switch {
@@ -374,6 +375,16 @@ func TestZunTerminal(t *testing.T) {
 	says("0 hi")
 	f.zun("POST", "/v1/containers/c/execute_resize?exec_id="+id+"&w=100&h=30", "").is(202)
 	says(`3 {"resize":{"w":100,"h":30}}`)
+	// Messages of any length are passed on in pieces.
+	conn.SetReadLimit(1 << 20)
+	go func() { _ = conn.Write(t.Context(), websocket.MessageBinary, bytes.Repeat([]byte("x"), 2<<20)) }()
+	for got := 0; got < 2<<20; {
+		_, piece, err := conn.Read(t.Context())
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", got, err)
+		}
+		got += len(piece) - len("0 ")
+	}
 	if _, resp, err := dial(prepared["proxy_url"].(string)); err == nil || resp.StatusCode != 404 {
 		t.Errorf("a URL was good for twice: %v", err)
 	}
