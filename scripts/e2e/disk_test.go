@@ -14,7 +14,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -197,6 +199,111 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 	})
 	l.check()
 	c.everywhere("there is room again")
+}
+
+// breakDisk has system calls of a running process fail as those on a disk that
+// fails do, until heal is called or the test ends.
+func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
+	t.Helper()
+	said := filepath.Join(t.TempDir(), "strace")
+	log, err := os.Create(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":error=EIO", "-p", strconv.Itoa(p.cmd.Process.Pid))
+	cmd.Stderr = log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("strace (`make test` installs it): %v", err)
+	}
+	heal = sync.OnceFunc(func() {
+		cmd.Process.Signal(syscall.SIGTERM) // it lets go of the process
+		cmd.Wait()
+	})
+	t.Cleanup(heal)
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(tail(said, 9), "attached"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("strace can't have calls of %s fail: %s", p.name, tail(said, 3))
+		}
+	}
+	return heal
+}
+
+// tryWrite makes a container, once, and adds it to ids if that was acknowledged.
+func (a *alone) tryWrite(ids *[]string) error {
+	a.Helper()
+	client, err := api.New(api.Config{Address: a.addr, RetryFor: time.Millisecond})
+	if err != nil {
+		a.Fatal(err)
+	}
+	body, _, err := client.Containers().Create(a.ctx(), a.request(fmt.Sprintf("try-%08x", rand.Uint32()), "true"), api.CreateOptions{})
+	if err == nil {
+		*ids = append(*ids, body.UUID)
+	}
+	return err
+}
+
+// TestSyncFails: I1 on a disk that no longer says that anything is on it. The write
+// that is under way is answered 503 with an unknown outcome; the server ends by
+// itself with a sentence that names the file, and starts again with all that it
+// has acknowledged.
+func TestSyncFails(t *testing.T) {
+	t.Parallel()
+	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
+	ids := a.fill(10)
+	heal := breakDisk(t, a.server, "fsync,fdatasync")
+	acknowledged := len(ids)
+	err := a.tryWrite(&ids)
+	var answer *api.Error
+	if !errors.As(err, &answer) || answer.Status != 503 || !answer.Unknown {
+		t.Errorf("a write that can't be synced gives %v (unknown: %v)", err, answer != nil && answer.Unknown)
+	}
+	select {
+	case <-a.server.done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the server does not end")
+	}
+	heal()
+	text := tail(a.server.log, 3)
+	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, filepath.Join(a.data, "server", "raft", "stable.json")+" can't be written") || !strings.Contains(text, "input/output error") {
+		t.Errorf("exit code %d and\n%s", code, text)
+	}
+	if len(ids) != acknowledged {
+		t.Error("a write was acknowledged that can't be on disk")
+	}
+	a.server.start()
+	a.awaitServer()
+	a.allThere(ids)
+	if err := a.tryWrite(&ids); err != nil {
+		t.Errorf("a write on the sound disk: %v", err)
+	}
+	a.allThere(ids)
+}
+
+// TestSyncOfTheLogFailsForAWhile: only entries can't be synced. No write is
+// acknowledged meanwhile, and the same process goes on afterwards.
+func TestSyncOfTheLogFailsForAWhile(t *testing.T) {
+	t.Parallel()
+	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
+	ids := a.fill(10)
+	heal := breakDisk(t, a.server, "fdatasync")
+	acknowledged := len(ids)
+	for range 2 {
+		if err := a.tryWrite(&ids); api.StatusOf(err) != 503 {
+			t.Errorf("a write that can't be synced gives %v", err)
+		}
+	}
+	if len(ids) != acknowledged || !a.server.alive() {
+		t.Errorf("%d writes were acknowledged; the server lives: %v", len(ids)-acknowledged, a.server.alive())
+	}
+	heal()
+	a.eventually("writes are taken again", 30*time.Second, func() error { return a.tryWrite(&ids) })
+	a.allThere(ids)
+	a.server.kill()
+	a.server.start()
+	a.awaitServer()
+	a.allThere(ids)
 }
 
 // TestDamagedFiles cuts and flips the server's files at many places, snapshots
