@@ -76,12 +76,12 @@ func (b *bench) failover() error {
 	b.report(row{
 		what: fmt.Sprintf("kill -9 of the leader to the next write through any server, %d rounds", len(killed)),
 		ours: worst("%.2f", killed) + " s" + loaded(), theirs: "2.7 s", other: "Nomad's, on another machine",
-		aim: "median ≤ 1.0 s, worst ≤ 2.0 s", met: median(killed) <= 1 && slices.Max(killed) <= 2,
+		gate: bound{"median ≤ 1.0 s, worst ≤ 2.0 s", median(killed) <= 1 && slices.Max(killed) <= 2},
 	})
 	b.report(row{
 		what: fmt.Sprintf("clean stop of the leader: longest time between two writes through the others, %d rounds", len(stopped)),
 		ours: worst("%.0f", stopped) + " ms" + loaded(),
-		aim:  "worst < 150 ms", met: slices.Max(stopped) < 150,
+		gate: bound{"worst < 150 ms", slices.Max(stopped) < 150},
 	})
 	return nil
 }
@@ -204,7 +204,7 @@ func (b *bench) lostHost() error {
 	b.report(row{
 		what: fmt.Sprintf("lost host to replacement running elsewhere, %d rounds", len(took)),
 		ours: worst("%.1f", took) + " s" + loaded(),
-		aim:  "worst ≤ 15 s", met: slices.Max(took) <= 15,
+		gate: bound{"worst ≤ 15 s", slices.Max(took) <= 15},
 	})
 	return nil
 }

@@ -102,7 +102,7 @@ func (b *bench) runMany(n *rig.Node, what string, rounds, size int) error {
 	}
 	b.report(row{
 		what: what, ours: spread("%.0f", p.ours) + " ms", theirs: spread("%.0f", p.theirs) + " ms", other: "the engine",
-		ratio: spread("%.3f", p.ratios()), aim: "≤ 1.10", met: median(p.ratios()) <= 1.10,
+		ratio: spread("%.3f", p.ratios()), gate: bound{"≤ 1.10", median(p.ratios()) <= 1.10},
 	})
 	return nil
 }

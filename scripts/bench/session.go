@@ -38,7 +38,7 @@ func (b *bench) sessions() error {
 			more := p.differences()
 			b.report(row{
 				what: m.what, ours: spread("%.1f", p.ours) + " ms", theirs: spread("%.1f", p.theirs) + " ms", other: "the engine",
-				ratio: "+" + spread("%.1f", more) + " ms", aim: "≤ +15 ms", met: median(more) <= 15,
+				ratio: "+" + spread("%.1f", more) + " ms", gate: bound{"≤ +15 ms", median(more) <= 15},
 			})
 		}
 		return nil

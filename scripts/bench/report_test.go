@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestVerdicts: a gate that is met hides neither an aim that isn't reached nor
+// another gate that is missed.
+func TestVerdicts(t *testing.T) {
+	b := &bench{machine: []string{"a machine"}}
+	for _, r := range []struct {
+		row
+		verdict string
+	}{
+		{row{what: "both", gate: bound{"≥ 0.35", true}, aim: bound{"≥ 0.5", true}}, "gate ≥ 0.35 met, aim ≥ 0.5 reached"},
+		{row{what: "gate", gate: bound{"≥ 0.35", true}, aim: bound{"≥ 0.5", false}}, "gate ≥ 0.35 met, aim ≥ 0.5 not reached"},
+		{row{what: "neither", gate: bound{"≥ 0.35", false}, aim: bound{"≥ 0.5", false}}, "gate ≥ 0.35 MISSED, aim ≥ 0.5 not reached"},
+		{row{what: "no aim", gate: bound{"≤ 1.6", false}}, "gate ≤ 1.6 MISSED"},
+		{row{what: "nothing"}, ""},
+	} {
+		if v := r.row.verdict(); v != r.verdict {
+			t.Errorf("%s: %q, want %q", r.what, v, r.verdict)
+		}
+		b.rows = append(b.rows, r.row)
+	}
+	err := b.missed()
+	if err == nil || err.Error() != "neither: gate ≥ 0.35 MISSED, aim ≥ 0.5 not reached\nno aim: gate ≤ 1.6 MISSED" {
+		t.Errorf("missed: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := b.write(file); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(page), "|  | gate ≥ 0.35 met, aim ≥ 0.5 not reached |\n") {
+		t.Errorf("the page is %s, %v", page, err)
+	}
+	b.rows = b.rows[:2]
+	if err := b.missed(); err != nil {
+		t.Errorf("nothing is missed: %v", err)
+	}
+}
