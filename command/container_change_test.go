@@ -29,6 +29,12 @@ func TestChanges(t *testing.T) {
 			t.Errorf("%s: %+v, asked %s, want %s", line, r, asked[len(asked)-1], want)
 		}
 	}
+	if r := s.run("container-rename", "c1", "c2", "-json"); r.stdout != containerJSON("Running")+"\n" {
+		t.Errorf("-json: %+v", r)
+	}
+	if r := s.run("container-rename", "c1", "c2"); !strings.Contains(r.stdout, "| Property") || !strings.Contains(r.stdout, "| name") {
+		t.Errorf("%+v", r)
+	}
 	before := len(f.requests())
 	for line, want := range map[string]string{
 		"container-kill":              "CONTAINER is missing",
@@ -62,6 +68,22 @@ func TestWait(t *testing.T) {
 	f.answer("GET /v1/containers/b", 200, containerJSON("Stopped", started, code0))
 	s := newShell(t, f)
 	if r := s.run("container-wait", "a", "b"); r.code != 0 || r.stdout != "3\n0\n" {
+		t.Errorf("%+v", r)
+	}
+	ended := containerJSON("Stopped", started, `,"exit_code":3`)
+	for line, want := range map[string]string{
+		"container-wait -format {{.name}}:{{.exit_code}} a b": "c1:3\nc1:0\n",
+		"container-wait -json a":                              "[" + ended + "]\n",
+		"container-wait -format table a":                      "+------+------+---------+-----------+\n| uuid | name | status  | exit_code |\n+------+------+---------+-----------+\n| u1   | c1   | Stopped | 3         |\n+------+------+---------+-----------+\n",
+	} {
+		if r := s.run(strings.Fields(line)...); r.code != 0 || r.stdout != want {
+			t.Errorf("%s: %+v", line, r)
+		}
+	}
+	if r := s.run("container-wait", "-json", "none"); r.code != 1 || r.stdout != "[]\n" || !strings.Contains(r.stderr, "Container none could not be found") {
+		t.Errorf("-json of none that has ended: %+v", r)
+	}
+	if r := s.run("container-wait", "-format", "name", "a"); r.code != 2 || !strings.Contains(r.stderr, "no template") {
 		t.Errorf("%+v", r)
 	}
 	f.answer("GET /v1/containers/a", 200, containerJSON("Error", `,"status_reason":"no such image"`))

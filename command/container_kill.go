@@ -41,20 +41,28 @@ func containerRenameCommand() *command {
 	return &command{
 		name: "container-rename", group: groupContainers, args: "CONTAINER NAME", complete: completeContainers,
 		synopsis: "Give a container another name",
-		examples: []string{"magnum container-rename happy_newt web1"},
+		examples: []string{"magnum container-rename happy_newt web1", "magnum container-rename -format '{{.uuid}}' web1 web2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
+			var out output
+			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if err := exactly(args, "CONTAINER", "NAME"); err != nil {
+					return err
+				}
+				if err := out.check(); err != nil {
 					return err
 				}
 				client, err := conn.client(e)
 				if err != nil {
 					return err
 				}
-				_, _, err = client.Containers().Rename(ctx, args[0], args[1])
-				return err
+				_, meta, err := client.Containers().Rename(ctx, args[0], args[1])
+				if err != nil {
+					return err
+				}
+				return out.show(e.stdout, meta.Raw)
 			}
 		},
 	}

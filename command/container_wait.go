@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -14,12 +15,14 @@ func containerWaitCommand() *command {
 	return &command{
 		name: "container-wait", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
 		synopsis: "Wait until containers have ended, and print their exit codes",
-		about: "Prints one exit code a line, in the arguments' order, once all of them have ended. One that was\n" +
-			"never started is waited for, too. It waits as long as it takes, unless -timeout is given.",
-		examples: []string{"magnum container-wait job1 job2", "magnum container-wait -timeout 5m job1"},
+		about: "Prints one exit code a line, in the arguments' order, once all of them have ended; with -json or\n" +
+			"-format the containers instead, but for those whose end can't be told. One that was never started is\n" +
+			"waited for, too. It waits as long as it takes, unless -timeout is given.",
+		examples: []string{"magnum container-wait job1 job2", "magnum container-wait -timeout 5m -format '{{.name}} {{.exit_code}}' job1 job2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var limit time.Duration
+			out := output{bare: "exit codes"}
 			f.once("timeout wait", "DURATION", "give up after it, such as 90s (default never)", func(s string) error {
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
@@ -28,8 +31,12 @@ func containerWaitCommand() *command {
 				limit = d
 				return nil
 			})
+			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
+				if err := out.check(); err != nil {
+					return err
+				}
 				client, err := conn.client(e)
 				if err != nil {
 					return err
@@ -39,24 +46,24 @@ func containerWaitCommand() *command {
 					ctx, cancel = context.WithTimeoutCause(ctx, limit, errWaitOver)
 					defer cancel()
 				}
-				return e.waitMany(ctx, client, args, limit)
+				return e.waitMany(ctx, client, args, limit, &out)
 			}
 		},
 	}
 }
 
 // waitMany waits for the end of each container and prints the exit codes of
-// those that have one.
-func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string, limit time.Duration) error {
+// those that have one, or what is asked for of them.
+func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string, limit time.Duration, out *output) error {
 	if len(idents) == 0 {
 		return usagef("CONTAINER is missing")
 	}
 	// All at once: each may end before any other.
-	codes, failures := make([]*int, len(idents)), make([]error, len(idents))
+	codes, raws, failures := make([]int, len(idents)), make([]json.RawMessage, len(idents)), make([]error, len(idents))
 	done := make(chan struct{})
 	for i, ident := range idents {
 		go func() {
-			codes[i], failures[i] = awaitEnd(ctx, client, ident, limit)
+			codes[i], raws[i], failures[i] = awaitEnd(ctx, client, ident, limit)
 			done <- struct{}{}
 		}()
 	}
@@ -64,6 +71,7 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 		<-done
 	}
 	failed := false
+	var ended []json.RawMessage
 	for i, err := range failures {
 		if errors.Is(err, context.Canceled) {
 			return err
@@ -73,7 +81,15 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 			fmt.Fprintf(e.stderr, "Wait for container %s failed: %s\n", printable(idents[i]), describe(err))
 			continue
 		}
-		if _, err := fmt.Fprintln(e.stdout, *codes[i]); err != nil {
+		if ended = append(ended, raws[i]); !out.isBare() {
+			continue
+		}
+		if _, err := fmt.Fprintln(e.stdout, codes[i]); err != nil {
+			return err
+		}
+	}
+	if !out.isBare() {
+		if err := out.list(e.stdout, ended, []string{"uuid", "name", "status", "exit_code"}, nil, false); err != nil {
 			return err
 		}
 	}
@@ -83,29 +99,31 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 	return nil
 }
 
-// awaitEnd waits until a container has ended and returns its exit code.
-func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.Duration) (*int, error) {
+// awaitEnd waits until a container has ended, and returns its exit code and what
+// the server said of it then.
+func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.Duration) (int, json.RawMessage, error) {
 	var last *structs.ContainerBody
+	var raw json.RawMessage
 	err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		if last != nil {
 			ident = last.UUID // it may be renamed meanwhile
 		}
 		return client.Containers().Get(ctx, ident, o)
-	}, func(c *structs.ContainerBody, _ api.Meta) (bool, error) {
-		last = c
+	}, func(c *structs.ContainerBody, meta api.Meta) (bool, error) {
+		last, raw = c, meta.Raw
 		return ended(c) && (c.Status != structs.ContainerStopped || c.ExitCode != nil || !c.StartedAt.IsZero()), nil
 	}, nil)
 	switch {
 	case errors.Is(err, errWaitOver) && last != nil:
-		return nil, fmt.Errorf("it is %s", stillText(string(last.Status), last.StatusReason, limit))
+		return 0, nil, fmt.Errorf("it is %s", stillText(string(last.Status), last.StatusReason, limit))
 	case errors.Is(err, errWaitOver):
-		return nil, fmt.Errorf("no answer after %v", limit)
+		return 0, nil, fmt.Errorf("no answer after %v", limit)
 	case structs.CodeOf(err) == structs.CodeNotFound && last != nil:
-		return nil, errors.New("it was deleted before its exit code was known")
+		return 0, nil, errors.New("it was deleted before its exit code was known")
 	case err != nil:
-		return nil, err
+		return 0, nil, err
 	case last.ExitCode == nil:
-		return nil, fmt.Errorf("it has ended without an exit code: %s", statusText(string(last.Status), last.StatusReason))
+		return 0, nil, fmt.Errorf("it has ended without an exit code: %s", statusText(string(last.Status), last.StatusReason))
 	}
-	return last.ExitCode, nil
+	return *last.ExitCode, raw, nil
 }

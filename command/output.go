@@ -16,12 +16,13 @@ type output struct {
 	wide    bool   // more columns
 	isWide  bool   // the command has -wide
 	noShort bool   // -json means something else here
+	bare    string // what is printed without -format; "" is table
 }
 
 // flags adds -format, -json and, for lists, -wide.
 func (o *output) flags(f *flagSet) {
 	f.text(&o.format, "format", "FORMAT", "table, json, or a Go template over the JSON fields such as '{{.name}}'").
-		oneOf("table", "json").defaults("table").everywhere()
+		oneOf("table", "json").defaults(orDefault(o.bare, "table")).everywhere()
 	if !o.noShort {
 		f.switchOn(&o.json, "json", "short for -format json").everywhere()
 	}
@@ -32,6 +33,9 @@ func (o *output) flags(f *flagSet) {
 
 // isTable reports whether the output is a table.
 func (o *output) isTable() bool { return !o.json && (o.format == "" || o.format == "table") }
+
+// isBare reports whether neither a table nor anything else was asked for.
+func (o *output) isBare() bool { return !o.json && o.format == "" }
 
 // isJSON reports whether the output is JSON.
 func (o *output) isJSON() bool { return o.json || o.format == "json" }
