@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -231,9 +233,21 @@ func (l *life) create() {
 		l.Fatal(err)
 	}
 	l.Cleanup(func() { l.engine.VolumeRemove(context.Background(), "mg-default-spec", false) })
-	if made.Environment["B"] != "two words" || made.Labels["tier"] != "web" || made.Workdir != nil && *made.Workdir != "/tmp" ||
-		made.RestartPolicy != "on-failure:2" || len(made.Volumes) != 2 || made.Command == nil || len(made.Command.Args) != 3 || made.StopTimeout != 3 {
-		l.Errorf("made is %+v", made)
+	for what, ok := range map[string]bool{
+		"environment": maps.Equal(made.Environment, map[string]string{"A": "1", "B": "two words"}),
+		"labels":      maps.Equal(made.Labels, map[string]string{"tier": "web", "x": "y"}),
+		"limits":      made.Memory != nil && *made.Memory == 64<<20 && made.CPU != nil && *made.CPU == 0.5,
+		"who, where":  deref(made.Workdir) == "/tmp" && deref(made.User) == "65534" && deref(made.Hostname) == "inside",
+		"policies":    made.RestartPolicy == "on-failure:2" && made.ImagePullPolicy == structs.PullNever,
+		"volumes": reflect.DeepEqual(made.Volumes, []structs.Mount{
+			{Name: "spec", Target: "/spec", Type: structs.MountVolume, ReadOnly: true}, {Target: "/scratch", Type: "tmpfs", Size: 1 << 20}}),
+		"ports":   len(made.Ports) == 1 && made.Ports[0].ContainerPort == 81 && made.Ports[0].Protocol == "udp",
+		"command": made.Command != nil && slices.Equal(made.Command.Args, []string{"sh", "-c", napping}) && made.Entrypoint == nil,
+		"the end": made.StopTimeout == 3 && made.LogMaxSize == 1<<20 && !made.TTY && !made.Stdin && !made.AutoRemove,
+	} {
+		if !ok {
+			l.Errorf("%s of what was made is not as asked for: %+v", what, made)
+		}
 	}
 	// What show prints can be sent again, as can the body of 2015.
 	body := `{"name":"from2015","image_id":"` + image + `","command":"sh -c 'echo \"it runs\"; sleep 100'","bay_uuid":"` + l.bay.UUID + `"}`
@@ -313,7 +327,7 @@ func (l *life) run() {
 func (l *life) limits() {
 	l.nap("limited", "-m", "64m", "--cpu", "0.5", "--restart", "on-failure:2")
 	info := l.inspect("limited")
-	if r := info.HostConfig; r.Memory != 64<<20 || r.NanoCPUs != 5e8 || string(r.RestartPolicy.Name) != "no" && r.RestartPolicy.MaximumRetryCount != 2 {
+	if r := info.HostConfig; r.Memory != 64<<20 || r.NanoCPUs != 5e8 || r.RestartPolicy != (container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 2}) {
 		l.Errorf("the engine has memory %d, cpu %d, %+v", r.Memory, r.NanoCPUs, r.RestartPolicy)
 	}
 	l.says([]string{"host-show", "host-1", "-format", "{{.memory_used}} {{.cpu_used}}"}, "67108864 0.5\n")

@@ -167,6 +167,76 @@ func TestPullWithCredentials(t *testing.T) {
 	}
 }
 
+// TestImagePull: images are on the host before anybody runs them, with
+// credentials if it takes them, and who pulls them again fetches nothing.
+func TestImagePull(t *testing.T) {
+	t.Parallel()
+	password := "hush-" + structs.NewID()
+	open, private := newRegistry(t, ""), newRegistry(t, password)
+	c := newCluster(t)
+	pull := func(stdin string, args ...string) result {
+		t.Helper()
+		return magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, stdin, append([]string{"image-pull"}, args...)...)
+	}
+	for name, r := range map[string]*registry{"open": open, "private": private} {
+		image, stdin, args := r.push(name, 100_000), "", []string{"-json"}
+		if r == private {
+			if r := pull("", image.ref); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "Pull on host host-1 failed: image "+image.ref) || !strings.Contains(r.stderr, "asks for credentials") {
+				t.Errorf("a pull without credentials: %+v", r)
+			}
+			if r := pull("not-"+password, "-registry-username", "me", "-registry-password-stdin", image.ref); r.code != 1 || !strings.Contains(r.stderr, "refuses user me") {
+				t.Errorf("a pull with a wrong password: %+v", r)
+			}
+			stdin, args = password+"\n", append(args, "-registry-username", "me", "-registry-password-stdin")
+		}
+		for i, path := range image.layers {
+			if n := r.count("GET", path); n != 0 {
+				t.Errorf("layer %d of %s was fetched %d times before anybody may have it", i, name, n)
+			}
+		}
+		args = append(args, image.ref)
+		for range 2 {
+			done := pull(stdin, args...)
+			var hosts []structs.HostResult
+			if err := json.Unmarshal([]byte(done.must(t)), &hosts); err != nil || len(hosts) != 1 || hosts[0].Host != "host-1" ||
+				hosts[0].Result != structs.ResultSuccess || !slices.Equal(hosts[0].Images, []string{image.ref}) {
+				t.Errorf("the pull of %s ends with %v, %v", name, hosts, err)
+			}
+			if !strings.Contains(done.stderr, "host-1: pulling "+image.ref) || strings.Contains(done.stdout+done.stderr, password) {
+				t.Errorf("the pull of %s tells of it %q", name, done.stderr)
+			}
+		}
+		for i, path := range image.layers {
+			if n := r.count("GET", path); n != 1 {
+				t.Errorf("layer %d of %s was fetched %d times by two pulls", i, name, n)
+			}
+		}
+		info, err := c.engine.ImageInspect(c.ctx(), image.ref)
+		if err != nil || !slices.Contains(r.images, info.ID) {
+			t.Errorf("the engine has %s as %q, %v", image.ref, info.ID, err)
+		}
+		if out := c.magnum("image-list", "-name", image.ref, "-format", "{{.host}} {{.id}} {{.in_use}}").must(t); out != "host-1 "+info.ID+" false\n" {
+			t.Errorf("image-list says %q of %s", out, name)
+		}
+	}
+	// It serves containers without the registry.
+	open.down()
+	image := open.addr + "/open:1"
+	c.magnum("container-run", "-d", "-name", "at-once", image, "sh", "-c", napping).must(t)
+	if out := c.magnum("image-list", "-name", image, "-format", "{{.in_use}}").must(t); out != "true\n" {
+		t.Errorf("an image that is in use: %q", out)
+	}
+	for _, p := range []*process{c.server, c.agent} {
+		b, err := os.ReadFile(p.log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), password) {
+			t.Errorf("I12: the log of the %s tells the password", p.name)
+		}
+	}
+}
+
 // inspected is what anybody at the engine sees of a container.
 func (c *cluster) inspected(id string) string {
 	c.Helper()
