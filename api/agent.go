@@ -293,11 +293,13 @@ func (a *Agent) DialSession(ctx context.Context, server string, offer structs.Se
 }
 
 func (a *Agent) dialSession(ctx context.Context, server, path string, limit time.Duration) (*websocket.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	// A server that is silent for so long is one that can't be reached: only ctx's
+	// own end is the caller's.
+	dialing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	header := make(http.Header)
 	a.setHeaders(header)
-	conn, resp, err := websocket.Dial(ctx, server+path,
+	conn, resp, err := websocket.Dial(dialing, server+path,
 		&websocket.DialOptions{HTTPClient: a.http, HTTPHeader: header})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {

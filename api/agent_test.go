@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -60,6 +63,36 @@ func TestSilentServerIsLeftByAllCalls(t *testing.T) {
 	if _, _, err := a.Work(t.Context(), WorkRequest{Wait: 100 * time.Millisecond}); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("the second poll of a silent server: %v", err)
 	}
+}
+
+// TestSilentServerIsRelayedTo: the server with the user may be one that takes
+// connections and says nothing, as behind a firewall that drops; the one that has
+// offered the session is dialled then.
+func TestSilentServerIsRelayedTo(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("via") != "s2" {
+			t.Errorf("the session goes to %s", r.URL)
+		}
+		if conn, err := websocket.Accept(w, r, nil); err == nil {
+			conn.CloseNow()
+		}
+	}))
+	t.Cleanup(relay.Close)
+	a, err := NewAgent(AgentConfig{Servers: []string{relay.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Use("h", "secret", 1)
+	conn, err := a.DialSession(t.Context(), relay.URL, structs.SessionOffer{SID: "sid", Server: "http://" + silent.Addr().String(), ServerID: "s2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.CloseNow()
 }
 
 // TestAgentsFollowToHTTPSOnly: with TLS no address that others name has an agent
