@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -349,4 +350,23 @@ func TestReportRefusals(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// An agent isn't held for long by a server that has yet to catch up: two in a row
+// would lose its host.
+func TestAServerThatIsBehindSendsAgentsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		host := d.host(t)
+		began := time.Now()
+		_, err := d.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.Store.Index() + 5, Wait: time.Minute})
+		if took := time.Since(began); structs.CodeOf(err) != structs.CodeUnavailable || took != behindTimeout {
+			t.Errorf("%v after %v", err, took)
+		}
+		time.AfterFunc(behindTimeout/2, func() { d.host(t) }) // it catches up
+		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index() + 2, Wait: 2 * time.Second})
+		if len(work.Assignments) > 0 {
+			t.Errorf("%+v", work)
+		}
+	})
 }

@@ -45,7 +45,7 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 	box := d.open(p.HostID)
 	defer d.leave(p.HostID, box)
 
-	if d.Store.Index() < p.Index && d.Store.WaitIndex(ctx, p.Index) != nil {
+	if !d.reaches(ctx, p.Index) {
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server is behind index %d: ask another", p.Index)
 	}
 	for {
@@ -77,6 +77,20 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 			return work, nil
 		}
 	}
+}
+
+// behindTimeout bounds the wait of a server that is behind a poll: one that has
+// just been started may take long, and another one has what the agent wants.
+const behindTimeout = time.Second
+
+// reaches waits until this server's state has come to the index.
+func (d *Dispatch) reaches(ctx context.Context, index uint64) bool {
+	if d.Store.Index() >= index {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, behindTimeout)
+	defer cancel()
+	return d.Store.WaitIndex(ctx, index) == nil
 }
 
 // Strand says whether this server has been without a leader for so long that
