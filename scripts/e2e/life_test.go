@@ -155,10 +155,15 @@ func (l *life) about() {
 		l.Errorf("version: %q", out)
 	}
 	main := l.says([]string{"help"}, "container-run", "bay-create", "Exit codes:", "MAGNUM_ADDR")
+	commands := 0
 	for _, line := range strings.Split(main, "\n") {
 		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "  "), " "); ok && strings.HasPrefix(line, "  ") && (strings.Contains(name, "-") && name != "tls-init" || name == "status") {
 			l.says([]string{"help", name}, "Usage: magnum "+name+" [FLAGS]", "-addr", "Examples:")
+			commands++
 		}
+	}
+	if commands < 50 {
+		l.Errorf("the help names %d commands only:\n%s", commands, main)
 	}
 	l.says([]string{"status"}, "| Property", "| hosts ", "| 1/1 ready ", "CREATE_COMPLETE", "| server ")
 	l.says([]string{"status", "-format", "{{.bays}} {{.containers}}"}, "1 0\n")
