@@ -11,10 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	dockerimage "github.com/docker/docker/api/types/image"
 
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -49,7 +52,7 @@ func (c *cluster) accepted(args ...string) {
 // fields runs a command that shows one object, and returns it.
 func (c *cluster) fields(args ...string) map[string]any {
 	c.Helper()
-	out := c.openstack(append([]string{args[0], "-f", "json"}, args[1:]...)...).must(c.TB)
+	out := c.openstack(slices.Concat(strings.Fields(args[0]), []string{"-f", "json"}, args[1:])...).must(c.TB)
 	var m map[string]any
 	if err := json.Unmarshal([]byte(out), &m); err != nil {
 		c.Fatalf("openstack appcontainer %v: %v: %s", args, err, out)
@@ -182,6 +185,31 @@ func TestOpenStackClient(t *testing.T) {
 		t.Errorf("cp out: %d bytes, %v", len(got), err)
 	}
 
+	// rebuild: the same container and volumes, made anew, also of another image.
+	other := "magnum-test/rebuilt-" + c.bay.UUID[:8] + ":1"
+	if err := c.engine.ImageTag(c.ctx(), image, other); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.engine.ImageRemove(context.Background(), other, dockerimage.RemoveOptions{}) })
+	c.openstack("exec", "made", "touch", "/tmp/goes").must(t)
+	for i, args := range [][]string{{"rebuild", "made"}, {"rebuild", "--image", other, "made"}} {
+		was := c.onEngine(body.UUID).id
+		c.accepted(args...)
+		c.eventually("it is made anew and runs", time.Minute, func() error {
+			b, _, err := c.client.Containers().Get(c.ctx(), "made", api.QueryOptions{})
+			if err == nil && (b.UUID != body.UUID || b.Status != structs.ContainerRunning || b.Epoch != uint64(i)+2 || b.ImageID != args[len(args)-2] && i == 1) {
+				err = fmt.Errorf("it is %+v", b)
+			}
+			return err
+		})
+		if now := c.onEngine(body.UUID).id; now == was {
+			t.Errorf("%v: the engine has the container that it had", args)
+		}
+		if r := c.openstack("exec", "made", "ls", "/data/greeting.txt", "/tmp/goes"); r.code == 0 || strings.TrimSpace(r.stdout) == "" || !strings.Contains(r.stdout, "/data/greeting.txt\n") {
+			t.Errorf("%v: it has %+v", args, r)
+		}
+	}
+
 	// set: the name, and limits while it runs.
 	if got := c.fields("set", "--name", "renamed", "--memory", "96", "made"); got["name"] != "renamed" || got["memory"] != "96" {
 		t.Errorf("set: %v", got)
@@ -199,8 +227,23 @@ func TestOpenStackClient(t *testing.T) {
 	shows("renamed", structs.ContainerStopped)
 
 	// action list: who did what, the newest first.
-	if out := c.openstack("action", "list", "-f", "value", "-c", "action", "renamed").must(t); strings.Join(strings.Fields(out), " ") != "stop update reboot unpause pause start create" {
+	if out := c.openstack("action", "list", "-f", "value", "-c", "action", "renamed").must(t); strings.Join(strings.Fields(out), " ") != "stop update rebuild rebuild reboot unpause pause start create" {
 		t.Errorf("actions: %q", out)
+	}
+	request := strings.Fields(c.openstack("action", "list", "-f", "value", "-c", "request_id", "renamed").must(t))[0]
+	if got := c.fields("action show", "renamed", request); got["action"] != "stop" || got["request_id"] != request {
+		t.Errorf("action show: %v", got)
+	}
+
+	// hints: a bay by its name, and a label that no host has; and what there is not.
+	hinted := c.fields("create", "--name", "hinted", "--hint", "bay="+c.bay.Name, "--hint", "zone=nowhere", image)
+	if b := c.says(hinted["uuid"].(string), "zone=nowhere"); b.BayUUID != c.bay.UUID || b.Status != structs.ContainerCreating || len(b.Constraints) != 1 || b.Constraints["zone"] != "nowhere" {
+		t.Errorf("with hints it is %+v", b)
+	}
+	c.accepted("delete", "hinted")
+	c.awaitGone(hinted["uuid"].(string))
+	if r := c.openstack("create", "--name", "refused", "--host", "host-1", image); r.code == 0 || !strings.Contains(r.stderr, "give them as hints") {
+		t.Errorf("create on a host: %+v", r)
 	}
 
 	// delete: what runs only if it is told so.
