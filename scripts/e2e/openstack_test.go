@@ -89,7 +89,8 @@ func TestOpenStackClient(t *testing.T) {
 		return c.await(name, status)
 	}
 
-	// create: made, not started.
+	// create: made, not started. Its volume outlives it.
+	t.Cleanup(func() { c.engine.VolumeRemove(context.Background(), "mg-default-data-"+c.bay.UUID[:8], true) })
 	made := c.fields("create", "--name", "made", "--memory", "64", "--cpu", "0.5", "--environment", "GREETING=hello", "--label", "tier=test",
 		"--restart", "on-failure:3", "--workdir", "/tmp", "--image-pull-policy", "never", "--mount", "source=data-"+c.bay.UUID[:8]+",destination=/data",
 		image, "sh", "-c", "echo $GREETING from $PWD; "+strings.ReplaceAll(napping, `"`, `'`))
