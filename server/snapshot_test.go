@@ -212,6 +212,11 @@ func TestRestoreRefusals(t *testing.T) {
 			return freeBytes(dir)
 		}
 	})
+	for until := time.Now().Add(20 * time.Second); s.store.Snapshot().Cluster().HostLostAfter == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("the leader has not written all that it begins with")
+		}
+	}
 	op := operations{s.Server}
 	save := func(change func(*structs.Cluster)) []byte {
 		t.Helper()
