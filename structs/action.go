@@ -17,7 +17,7 @@ type ActionRecord struct {
 
 	Action     string    // create, start, stop, reboot, pause, unpause, kill, rebuild, update or delete
 	UserID     string    // from the token
-	RequestID  string    // of the HTTP request; "" for a creation
+	RequestID  string    // of the HTTP request; "" if nobody knows
 	StartedAt  time.Time // when it was decided
 	FinishedAt time.Time // when the conductor heard that its host had done it or given it up; zero if it hasn't
 	Generation uint64    // of the container, that carries it out; 0 for one that needs no host
@@ -42,7 +42,7 @@ func (*Actions) Table() Table { return TableActions }
 // CreationOf returns the record of a container's creation, as far as its own
 // row knows it.
 func CreationOf(c *Container) ActionRecord {
-	r := ActionRecord{Action: "create", UserID: c.UserID, StartedAt: c.CreatedAt, Generation: 1, Result: ActionPending}
+	r := ActionRecord{Action: "create", UserID: c.UserID, RequestID: c.Request, StartedAt: c.CreatedAt, Generation: 1, Result: ActionPending}
 	switch {
 	case c.Observed.Generation < 1 || c.Observed.Status == "":
 	case c.Observed.Generation == 1 && c.Observed.Failed:

@@ -260,7 +260,7 @@ type ActionsBody struct {
 type ActionBody struct {
 	Action     string  `json:"action"`      // create, start, stop, reboot, pause, unpause, kill, rebuild, update or delete
 	UserID     string  `json:"user_id"`     // who did it
-	RequestID  *string `json:"request_id"`  // null for a creation
+	RequestID  *string `json:"request_id"`  // null if it is not known
 	StartedAt  Time    `json:"started_at"`  // when it was decided
 	FinishedAt Time    `json:"finished_at"` // when its host had done it or given it up, null if it hasn't
 	Result     string  `json:"result"`      // in_progress, success, error or superseded

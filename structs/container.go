@@ -166,9 +166,10 @@ const (
 // is placed, and what its host last reported.
 type Container struct {
 	Meta
-	Name  string // 1..255; not unique
-	BayID string
-	Spec  ContainerSpec
+	Name    string // 1..255; not unique
+	BayID   string
+	Spec    ContainerSpec
+	Request string // ID of the HTTP request that made it; "" in rows from before this field
 
 	// Wanted: written by the conductor for users.
 	Desired          Desired

@@ -50,6 +50,7 @@ type Meta struct {
 	UserID    string    // from the token
 	CreatedAt time.Time // when the conductor decided the creation; UTC, whole seconds
 	UpdatedAt time.Time // when a user last changed it; zero means never
+	StatusAt  time.Time // when the conductor heard of, or decided, the status or health that it has; zero since its creation
 
 	// Written by the state store when the entry is applied, and carried
 	// beside the row, not in it, in entries and snapshots.

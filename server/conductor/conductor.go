@@ -226,7 +226,7 @@ func (c *Conductor) clock() func() time.Time {
 	snap := c.store.Snapshot()
 	for _, table := range structs.Tables {
 		for r := range snap.List(table, state.AllProjects, 0) {
-			for _, t := range []time.Time{r.Base().CreatedAt, r.Base().UpdatedAt} {
+			for _, t := range []time.Time{r.Base().CreatedAt, r.Base().UpdatedAt, r.Base().StatusAt} {
 				if t.After(last) {
 					last = t
 				}

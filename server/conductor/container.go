@@ -31,7 +31,7 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 			return nil, err
 		}
 		c := &structs.Container{
-			Meta: meta, Name: r.Name, BayID: bay.ID, Spec: r.Spec,
+			Meta: meta, Name: r.Name, BayID: bay.ID, Spec: r.Spec, Request: r.Caller.RequestID,
 			Desired: structs.DesiredCreated, Generation: 1,
 		}
 		if c.Name == "" {

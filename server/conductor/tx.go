@@ -114,6 +114,9 @@ func (t *tx) remove(r structs.Row) {
 
 func (t *tx) set(key rowKey, p pending) {
 	was, had := t.rows[key]
+	if before := t.get(key.table, key.id); before != nil && p.row != nil && state.StatusDiffers(before, p.row) {
+		p.row.Base().StatusAt = t.now
+	}
 	p.assign = p.assign || was.assign
 	p.anew = p.row != nil && had && (was.anew || was.row == nil)
 	size := sizeOf(p.row) - sizeOf(was.row)

@@ -29,9 +29,9 @@ func TestActionsOfAContainer(t *testing.T) {
 	s.StartAgent(t, "host-1")
 	alice := newCaller(t, s).as("alice")
 	alice.do("POST", "/v1/bays?wait=5s", `{}`).is(201)
-	alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"x"}`).is(201)
+	created := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"x"}`).is(201).header.Get("X-Openstack-Request-Id")
 	first := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
-	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" || first[0]["request_id"] != nil {
+	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" || first[0]["request_id"] != created {
 		t.Errorf("%v", first)
 	}
 	request := alice.as("admin").do("PUT", "/v1/containers/c/stop", "").is(200).header.Get("X-Openstack-Request-Id")

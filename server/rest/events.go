@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -64,8 +65,14 @@ func streamEvents(q *request) error {
 	default:
 		return invalid("type", filter.kind, "It is one of container, bay, host.")
 	}
+	if filter.id != "" && !structs.IsID(filter.id) {
+		return invalid("uuid", filter.id, "It is not a UUID.")
+	}
 	index, err := q.eventIndex()
 	if err != nil {
+		return err
+	}
+	if err := q.reach(index); err != nil {
 		return err
 	}
 	reader, err := q.Store.Events(index)
@@ -89,6 +96,25 @@ func (q *request) eventIndex() (uint64, error) {
 		return uint64(q.query.int("index", 0)), nil
 	}
 	return q.Store.Index(), nil
+}
+
+// reach waits for this server's state to come to an index from which events are
+// asked for. CodeGone if there is no such index: going on from there, a reader
+// would be sent back.
+func (q *request) reach(index uint64) error {
+	if index <= q.Store.Index() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(q.r.Context(), q.Hold)
+	defer cancel()
+	newest, err := q.Cluster.ReadIndex(ctx)
+	if err == nil && index > newest {
+		return structs.Errorf(structs.CodeGone, "index %d is beyond all that has happened, which is index %d: it is not of this cluster's; list the objects, and go on from the X-Magnum-Index of that answer", index, newest)
+	}
+	if q.Store.WaitIndex(ctx, index) != nil {
+		return structs.Errorf(structs.CodeUnavailable, "this server is at index %d and the request wants %d: try again in a second, or ask another server", q.Store.Index(), index)
+	}
+	return nil
 }
 
 // eventWriter writes a stream of events.

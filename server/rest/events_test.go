@@ -106,8 +106,42 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	f.do("GET", "/v1/events?index=x", "").is(400)
+	f.do("GET", "/v1/events?uuid=c", "").is(400).says("Invalid input for field/attribute uuid. Value: 'c'. It is not a UUID.")
+	f.do("GET", "/v1/events?index=88888", "").is(410).code("gone")
+	f.do("GET", "/v1/events", "", header{"Last-Event-ID", "88888"}).is(410).code("gone")
 	f.do("GET", "/v1/events?type=node", "").is(400)
 	f.do("GET", "/v1/events", "", header{"Last-Event-ID", "x"}).is(400)
+}
+
+// TestEventsSayWhen: each change of a status has a time, also those of which
+// the engine tells none.
+func TestEventsSayWhen(t *testing.T) {
+	f := newFixture(t, servertest.Behave(func(a structs.Assignment) *structs.Observed {
+		seen := servertest.Obey(a)
+		if seen.Generation == 3 {
+			seen.Status, seen.Reason = structs.ContainerError, "broken"
+		}
+		return seen
+	}))
+	started := time.Now().Add(-time.Second)
+	f.running("c")
+	f.do("PUT", "/v1/containers/c/pause", "").is(200)
+	f.do("PUT", "/v1/containers/c/unpause", "")
+	host := f.do("GET", "/v1/hosts", "").is(200).object()["hosts"].([]any)[0].(map[string]any)["uuid"].(string)
+	f.do("PUT", "/v1/hosts/"+host+"/drain", "").is(200)
+	s := f.events(t, "?index=0")
+	for {
+		e := s.next()
+		if e.At.IsZero() || e.At.After(time.Now()) {
+			t.Errorf("%s of %s %s, which is %s: at %v", e.Event, e.Type, e.Name, e.Status, e.At)
+		}
+		if e.Type == structs.KindContainer && e.At.Before(started) && e.Status != "Running" {
+			t.Errorf("%s %s: at %v", e.Name, e.Status, e.At)
+		}
+		if e.Status == "draining" {
+			break
+		}
+	}
 }
 
 func TestServerSentEvents(t *testing.T) {

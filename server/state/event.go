@@ -176,6 +176,10 @@ func (st *step) tells() bool {
 	return statusOf(st.old.row) != statusOf(st.row)
 }
 
+// StatusDiffers reports whether the rows of one object differ in what events tell
+// of.
+func StatusDiffers(before, after structs.Row) bool { return statusOf(before) != statusOf(after) }
+
 // status is what of a row is told when it changes.
 type status struct{ word, health string }
 
@@ -213,20 +217,23 @@ func (st *step) event() (Event, bool) {
 	now := statusOf(row)
 	ev.ProjectID, ev.Status, ev.Health = row.Base().ProjectID, now.word, now.health
 	ev.Name, _ = nameOf(row)
-	if ev.Kind == EventCreated {
+	switch ev.Kind {
+	case EventCreated:
 		ev.At = row.Base().CreatedAt
+	case EventUpdated:
+		ev.At = row.Base().StatusAt
 	}
 	switch r := row.(type) {
 	case *structs.Container:
 		ev.Reason, ev.HostID = r.StatusReason(), r.HostID
 		if ev.Kind == EventUpdated && ev.Status != ev.Was {
-			switch r.Status() {
-			case structs.ContainerRunning:
-				ev.At = r.Observed.StartedAt
-			case structs.ContainerStopped:
-				ev.At = r.Observed.FinishedAt
-			case structs.ContainerDeleting:
-				ev.At = r.UpdatedAt
+			// The engine knows better, unless it is of a start long ago.
+			again := ev.Was == string(structs.ContainerPaused) || ev.Was == string(structs.ContainerUnknown)
+			switch seen := r.Observed; {
+			case r.Status() == structs.ContainerRunning && !again && !seen.StartedAt.IsZero():
+				ev.At = seen.StartedAt
+			case r.Status() == structs.ContainerStopped && !again && !seen.FinishedAt.IsZero():
+				ev.At = seen.FinishedAt
 			}
 		}
 	case *structs.Bay:
