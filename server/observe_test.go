@@ -94,3 +94,28 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 		t.Error("the metrics don't show what is left")
 	}
 }
+
+// TestLongestCommandFitsIntoARequest: what the limits of an execute allow reaches
+// the API, escaped as it may be, and what they don't is refused by it.
+func TestLongestCommandFitsIntoARequest(t *testing.T) {
+	srv, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	s := &running{Server: srv}
+	for _, n := range []int{structs.MaxCommand, structs.MaxCommand + 1} {
+		status, body := s.read(t, "/v1/containers/nope/execute/ws?command="+strings.Repeat("%22", n))
+		if status != 400 || !strings.Contains(body, `"errors"`) {
+			t.Errorf("%d bytes: %d %.200s", n, status, body)
+		}
+	}
+}

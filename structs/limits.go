@@ -28,6 +28,7 @@ const LeastSchema = 1
 // CodeInvalid (CodeTooLarge for bodies).
 const (
 	MaxBody        = 1 << 20  // bytes of a request body
+	MaxHeader      = 1 << 20  // bytes of a request's URL and headers; an execute's command, escaped, and its env are in there
 	MaxArchive     = 64 << 20 // bytes of a tar archive, into a container or out of it
 	MaxImageFile   = 10 << 30 // bytes of a tar archive of images, streamed
 	MaxSnapshot    = 4 << 30  // bytes of a snapshot file, streamed
