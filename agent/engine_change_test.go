@@ -282,3 +282,31 @@ func TestRebuildThatFailsOnDocker(t *testing.T) {
 		t.Fatalf("the old one: %v", err)
 	}
 }
+
+// TestWhatCantBeExecutedOnDocker has the exit codes of shells, and a path that
+// isn't there is not taken for a container.
+func TestWhatCantBeExecutedOnDocker(t *testing.T) {
+	s, _, a := onDocker(t, func(*structs.Assignment) {})
+	offer := structs.SessionOffer{Kind: structs.SessionExec, ContainerID: a.ContainerID, Epoch: a.Epoch}
+	for _, c := range []struct {
+		req  structs.ExecRequest
+		code int
+	}{
+		{structs.ExecRequest{Command: []string{"nope"}}, 127},
+		{structs.ExecRequest{Command: []string{"/nope"}}, 127},
+		{structs.ExecRequest{Command: []string{"nope"}, TTY: true}, 127},
+		{structs.ExecRequest{Command: []string{"/etc"}}, 126},
+		{structs.ExecRequest{Command: []string{"true"}, Workdir: "/nope"}, 126},
+		{structs.ExecRequest{Command: []string{"true"}, User: "nope"}, 126},
+		{structs.ExecRequest{Command: []string{"sh", "-c", "echo exec failed: executable file not found; exit 126"}}, 126},
+	} {
+		offer.SID, offer.Exec = structs.NewID(), &c.req
+		if got := listen(t, s.offer(offer)); got.last.ExitCode == nil || *got.last.ExitCode != c.code {
+			t.Errorf("%+v: %q, %+v", c.req, got.stdout, got.last)
+		}
+	}
+	offer = structs.SessionOffer{SID: structs.NewID(), Kind: structs.SessionArchiveGet, ContainerID: a.ContainerID, Epoch: a.Epoch, Path: "/nope"}
+	if got := listen(t, s.offer(offer)); got.last.Code != structs.CodeNotFound || got.last.Kind != structs.KindPath {
+		t.Errorf("%+v", got.last)
+	}
+}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"sync"
 
@@ -91,6 +92,9 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 	}
 	if err != nil {
 		last = structs.Control{Error: err.Error(), Code: structs.CodeOf(err)}
+		if e := new(structs.Error); errors.As(err, &e) {
+			last.Kind = e.Kind
+		}
 	}
 	in.close()
 	if c.control(last) == nil {

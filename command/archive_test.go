@@ -174,7 +174,7 @@ func containerDisk(t testing.TB, f *fakeAPI, root string) {
 		switch info, err := os.Stat(at); {
 		case err != nil:
 			w.WriteHeader(404)
-			io.WriteString(w, `{"errors":[{"code":"container.not_found","detail":"path does not exist in the container"}]}`)
+			io.WriteString(w, `{"errors":[{"code":"path.not_found","detail":"path does not exist in the container"}]}`)
 			return
 		case !info.IsDir():
 			w.WriteHeader(400)

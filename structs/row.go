@@ -31,6 +31,7 @@ const (
 	KindToken     = "token"
 	KindImage     = "image"  // on hosts; no row of the state
 	KindVolume    = "volume" // likewise
+	KindPath      = "path"   // in a container; likewise
 )
 
 // Row is one row of the replicated state: *Cluster, *BayModel, *Bay, *Node,

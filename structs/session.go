@@ -85,6 +85,7 @@ type Control struct {
 	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
 	Error    string  `json:"error,omitempty"`     // last message of a session that failed
 	Code     Code    `json:"code,omitempty"`      // of Error
+	Kind     string  `json:"kind,omitempty"`      // of Error, what it is about: KindPath; "" stands for the container
 	Done     bool    `json:"done,omitempty"`      // last message of a logs session
 }
 

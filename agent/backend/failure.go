@@ -34,7 +34,11 @@ func (f *Failure) Error() string { return f.Msg }
 
 // Unwrap returns the reason, the cause, and an error that carries the code.
 func (f *Failure) Unwrap() []error {
-	errs := []error{&structs.Error{Code: codeOf(f.Reason), Msg: f.Msg}}
+	e := &structs.Error{Code: codeOf(f.Reason), Msg: f.Msg}
+	if f.Reason == ErrNoPath {
+		e.Kind = structs.KindPath
+	}
+	errs := []error{e}
 	if f.Reason != nil {
 		errs = append(errs, f.Reason)
 	}

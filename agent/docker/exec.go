@@ -54,12 +54,14 @@ func (d *Docker) Exec(ctx context.Context, engineID string, req structs.ExecRequ
 	defer conn.Close()
 	d.resize(ctx, id, req.TTY, structs.Resize{Width: req.Width, Height: req.Height})
 
+	said := &beginning{w: s.Stdout}
+	s.Stdout = said
 	err = converse(ctx, &conn, req.TTY, s, func(size structs.Resize) { d.resize(ctx, id, req.TTY, size) })
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case err == nil:
-		return d.exitCode(ctx, id)
+		return d.exitCode(ctx, id, said)
 	default:
 		err = failure(err) // the user's end broke, or the engine went away
 	}
@@ -116,14 +118,45 @@ func (d *Docker) resize(ctx context.Context, id string, tty bool, size structs.R
 	}
 }
 
-// exitCode waits for the engine to record how the command ended.
-func (d *Docker) exitCode(ctx context.Context, id string) (int, error) {
+// The exit codes of what never ran, as shells have them.
+const (
+	exitNotRun   = 126
+	exitNotFound = 127
+)
+
+// beginning passes on what is written, and keeps the start of it.
+type beginning struct {
+	w    io.Writer
+	text []byte
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	const most = 1024
+	b.text = append(b.text, p[:min(len(p), most-len(b.text))]...)
+	return b.w.Write(p)
+}
+
+// noProgram reports whether the engine says that a command could not be executed
+// because there is no such program. Engines of 2020 give it the same exit code as
+// every other reason, and tell the reason as output.
+func (b *beginning) noProgram() bool {
+	text := string(b.text)
+	return strings.Contains(text, "exec failed") && !strings.Contains(text, "chdir") &&
+		(strings.Contains(text, "executable file not found") || strings.Contains(text, "no such file or directory"))
+}
+
+// exitCode waits for the engine to record how the command ended. said is what it
+// has put out.
+func (d *Docker) exitCode(ctx context.Context, id string, said *beginning) (int, error) {
 	for deadline := time.Now().Add(exitLimit); ; {
 		var e container.ExecInspect
 		err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
 			e, err = d.cli.ContainerExecInspect(ctx, id)
 			return err
 		})
+		if err == nil && !e.Running && e.Pid == 0 && e.ExitCode == exitNotRun && said.noProgram() {
+			return exitNotFound, nil // without a Pid, it is the engine that speaks
+		}
 		if err != nil || !e.Running {
 			return e.ExitCode, err
 		}

@@ -23,7 +23,7 @@ func containerExecute(q *request) error {
 		return err
 	}
 	defer session.Close()
-	var out output
+	out := output{instead: insteadOfExec}
 	if err := out.read(q.r.Context(), session); err != nil {
 		return err
 	}

@@ -184,6 +184,11 @@ func TestArchives(t *testing.T) {
 	}
 	f.do("GET", "/v1/containers/c/archive?path=/data", "").is(400).says("/data is no directory")
 	f.do("PUT", "/v1/containers/c/archive?path=/data", string(large)).is(400).says("/data is no directory")
+	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+		_ = servertest.Send(ctx, conn, ctl, `{"error":"path /data does not exist in the container","code":"not_found","kind":"path"}`)
+		conn.Close(websocket.StatusNormalClosure, "")
+	}
+	f.do("GET", "/v1/containers/c/archive?path=/data", "").is(404).code("path.not_found").says("path /data does not exist in the container")
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) { conn.CloseNow() }
 	f.do("GET", "/v1/containers/c/archive?path=/data", "").is(503)
 	f.do("PUT", "/v1/containers/c/archive?path=/data", string(large)).is(503)

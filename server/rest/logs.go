@@ -31,7 +31,7 @@ func containerLogs(q *request) error {
 	if r.Follow || strings.Contains(q.r.Header.Get("Accept"), "text/plain") {
 		return q.stream(session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
 	}
-	var body output
+	body := output{instead: insteadOfLogs}
 	if err := body.read(q.r.Context(), session); err != nil {
 		return err
 	}
@@ -44,7 +44,14 @@ type output struct {
 	stdout   []byte
 	stderr   []byte
 	exitCode *int
+	instead  string // what to ask for where there is too much
 }
+
+// What to ask for where the output is too long for one answer.
+const (
+	insteadOfLogs = "ask for a part of it with tail or since, or for a stream of text/plain"
+	insteadOfExec = "ask for a stream on the WebSocket execute/ws (magnum container-execute -interactive), or write to a file and get that with archive (magnum container-cp)"
+)
 
 // read reads the session to its end.
 func (o *output) read(ctx context.Context, session *dispatch.Session) error {
@@ -71,7 +78,7 @@ func (o *output) read(ctx context.Context, session *dispatch.Session) error {
 			continue
 		}
 		if o.both = append(o.both, payload...); len(o.both) > maxOutput {
-			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes: ask for a part of it with tail or since, or for a stream of text/plain", maxOutput)
+			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", maxOutput, strings.TrimSuffix(": "+o.instead, ": "))
 		}
 	}
 }

@@ -218,7 +218,11 @@ func control(payload []byte) (structs.Control, error) {
 		if statusOf[code] == 0 {
 			code = structs.CodeInternal
 		}
-		return m, structs.Errorf(code, "%s", m.Error).About(structs.KindContainer)
+		kind := structs.KindContainer
+		if m.Kind == structs.KindPath {
+			kind = m.Kind
+		}
+		return m, structs.Errorf(code, "%s", m.Error).About(kind)
 	}
 	return m, nil
 }

@@ -367,3 +367,19 @@ func TestTerminalRefusals(t *testing.T) {
 	conn.CloseNow()
 	f.do("GET", "/v1/containers/c/execute/ws?command=sh", "", header{"Upgrade", "websocket"}, header{"Origin", "http://evil.example"}).is(403).says(`Origin "http://evil.example" is not this server.`)
 }
+
+// TestOutputThatIsTooLong names a way out that there is.
+func TestOutputThatIsTooLong(t *testing.T) {
+	s := newScript()
+	f := newFixture(t, servertest.Serve(s.serve))
+	f.running("c")
+	chunk := strings.Repeat("y\n", 256<<10)
+	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+		for servertest.Send(ctx, conn, stdout, chunk) == nil {
+		}
+	}
+	if r := f.do("PUT", "/v1/containers/c/execute?command=yes", "").is(413); !strings.Contains(string(r.body), "execute/ws") || strings.Contains(string(r.body), "tail or") {
+		t.Errorf("%s", r.body)
+	}
+	f.do("GET", "/v1/containers/c/logs", "").is(413).mentions("tail or since")
+}

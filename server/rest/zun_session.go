@@ -38,7 +38,7 @@ func logsZun(q *request) error {
 		return err
 	}
 	defer session.Close()
-	var out output
+	out := output{instead: insteadOfLogs}
 	if err := out.read(q.r.Context(), session); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func executeZun(q *request) error {
 		return err
 	}
 	defer session.Close()
-	var out output
+	out := output{instead: insteadOfExec}
 	if err := out.read(q.r.Context(), session); err != nil {
 		return err
 	}
