@@ -47,7 +47,7 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 func (s *Server) initCluster(ctx context.Context) error {
 	init := conductor.InitCluster{
 		ClusterID: cmp.Or(s.raft.ClusterID(), structs.NewID()), PeerSecret: structs.NewSecret(),
-		Replace: s.JoinToken != "" || s.BootstrapExpect == 1,
+		Replace: s.JoinToken != "" || s.BootstrapExpect == 1, HostLostAfter: s.HostLostAfter,
 	}
 	if s.joinToken == "" && s.store.Snapshot().Cluster() == nil {
 		token, err := s.dir.keep(fileJoinToken, structs.NewSecret)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +52,17 @@ func newAlone(t *testing.T, data string) *alone {
 		t.Fatal(err)
 	}
 	c.client = client
-	c.awaitServer()
+	c.eventually("the server has its cluster", time.Minute, func() error { // and writes nothing more by itself
+		resp, err := http.Get("http://" + c.addr + "/v1/status/ready")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
 	name := "bay"
 	if c.bay, _, err = client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name}, api.WriteOptions{}); err != nil {
 		t.Fatal(err)

@@ -10,16 +10,17 @@ import (
 // InitCluster writes the cluster's one row if there is none: the first thing
 // that the first leader does. In one that is there it changes what is missing.
 type InitCluster struct {
-	ClusterID     string // UUID for a new cluster
-	JoinTokenHash string // for a new cluster
-	Replace       bool   // JoinTokenHash stands in the place of the one that is there, too
-	PeerSecret    string // for a cluster that has none
+	ClusterID     string        // UUID for a new cluster
+	JoinTokenHash string        // for a new cluster
+	Replace       bool          // JoinTokenHash stands in the place of the one that is there, too
+	PeerSecret    string        // for a cluster that has none
+	HostLostAfter time.Duration // of this leader: a shorter one is raised, see structs.Cluster
 }
 
 func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	was := row[structs.Cluster](t, structs.ClusterRowID)
 	if was == nil {
-		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash, PeerSecret: r.PeerSecret}
+		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash, PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter}
 		t.put(c)
 		return c, nil
 	}
@@ -28,7 +29,8 @@ func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 		changed.JoinTokenHash = r.JoinTokenHash
 	}
 	changed.PeerSecret = orElse(was.PeerSecret, r.PeerSecret)
-	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret {
+	changed.HostLostAfter = max(was.HostLostAfter, r.HostLostAfter)
+	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter {
 		return was, nil
 	}
 	t.put(&changed)

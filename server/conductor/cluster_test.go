@@ -3,6 +3,7 @@ package conductor
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -80,6 +81,11 @@ func TestInitCluster(t *testing.T) {
 	}
 	if now = must(h, InitCluster{JoinTokenHash: "hash", Replace: true}); now.JoinTokenHash != "hash" || now.PeerSecret != "secret" {
 		t.Errorf("with a token that was given it is %+v", now)
+	}
+	for _, tt := range [][2]time.Duration{{time.Minute, time.Minute}, {time.Second, time.Minute}, {0, time.Minute}, {time.Hour, time.Hour}} {
+		if now = must(h, InitCluster{HostLostAfter: tt[0]}); now.HostLostAfter != tt[1] {
+			t.Errorf("with %v it is %v, not %v", tt[0], now.HostLostAfter, tt[1])
+		}
 	}
 	if now = must(h, InitCluster{Replace: true}); now.JoinTokenHash != "hash" {
 		t.Errorf("without one the hash is %q", now.JoinTokenHash)

@@ -121,12 +121,7 @@ func New(t testing.TB, options ...Option) *Server {
 	})
 	s.StartLeading(t)
 	s.MustDo(t, func() error {
-		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken)})
-		return err
-	})
-	// What the leader has to write by itself, now and not at some time in the test.
-	s.MustDo(t, func() error {
-		_, err := conductor.Do(ctx, s.Conductor, conductor.SetHostLostAfter{HostLostAfter: hostLostAfter})
+		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken), HostLostAfter: hostLostAfter})
 		return err
 	})
 	return s
