@@ -14,14 +14,16 @@ import (
 type standing struct {
 	nudge func() // ends the poll under way, so that the next one asks for proof; may be nil
 
-	round  uint64 // raised whenever proof is lost: an answer to an earlier poll proves nothing
-	proven bool   // a confirmed full answer, asked for in this round, has said what is to run here
-	leased bool   // there is a lease now
-	sworn  bool   // and a full answer that was asked for under it proves that what has a lease is still ours
-	until  time.Time
-	grace  time.Duration // between asking a process to end when the lease does, and killing it
-	lapse  *time.Timer   // fires at until
-	file   *leaseFile    // where until is kept; nil for nowhere
+	round   uint64 // raised whenever proof is lost: an answer to an earlier poll proves nothing
+	proven  bool   // a confirmed full answer, asked for in this round, has said what is to run here
+	leased  bool   // there is a lease now
+	sworn   bool   // and a full answer that was asked for under it proves that what has a lease is still ours
+	broken  bool   // the lease has ended since sworn was last true: what runs has no right to, even if there is another lease by now
+	until   time.Time
+	grace   time.Duration // between asking a process to end when the lease does, and killing it
+	lapse   *time.Timer   // fires at until
+	file    *leaseFile    // where until is kept; nil for nowhere
+	keeping bool          // it is being written
 }
 
 // stance is how the host stands when a poll is sent.
@@ -68,7 +70,7 @@ func (r *reconciler) proveLocked(in stance) {
 	if proven == r.proven && sworn == r.sworn {
 		return
 	}
-	r.proven, r.sworn = proven, sworn
+	r.proven, r.sworn, r.broken = proven, sworn, r.broken && !sworn
 	r.kickExclusiveLocked()
 }
 
@@ -118,27 +120,52 @@ func (r *reconciler) renewLocked(until time.Time, grace time.Duration) {
 	if !until.After(r.until) || left <= 0 {
 		return
 	}
+	r.lapseLocked() // this may come before the timer of the last one, which has ended all the same
 	r.until, r.grace, r.leased = until, grace, true
 	if r.lapse == nil {
 		r.lapse = time.AfterFunc(left, r.lapsed)
 	} else {
 		r.lapse.Reset(left)
 	}
-	if r.file != nil {
-		if err := r.file.write(left, grace); err != nil {
-			r.log.Warn("lease not written: after a restart of the agent its containers stop", "error", err)
-		}
-	}
+	r.keepLocked()
 }
 
-// lapsed ends the lease, unless it was renewed.
+// keepLocked has the lease written. Nobody waits for that, for the disk may take
+// its time, and the lease ends meanwhile: one that isn't written is as good as none
+// for the agent's next life.
+func (r *reconciler) keepLocked() {
+	if r.file == nil || r.keeping || !r.running {
+		return
+	}
+	r.keeping = true
+	r.work.Go(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for written := (time.Time{}); written != r.until; {
+			until, grace := r.until, r.grace
+			r.mu.Unlock()
+			err := r.file.write(time.Until(until), grace)
+			r.mu.Lock()
+			if written = until; err != nil {
+				r.log.Warn("lease not written: after a restart of the agent its containers stop", "error", err)
+			}
+		}
+		r.keeping = false
+	})
+}
+
+// lapsed ends the lease, unless it was renewed in time.
 func (r *reconciler) lapsed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.lapseLocked()
+}
+
+func (r *reconciler) lapseLocked() {
 	if !r.leased || time.Until(r.until) > 0 {
 		return
 	}
-	r.leased, r.sworn = false, false
+	r.leased, r.sworn, r.broken = false, false, true
 	r.round++
 	r.log.Warn("the servers could not be reached in time: the lease has ended, and what needs it stops")
 	r.kickExclusiveLocked()
@@ -173,7 +200,7 @@ func (r *reconciler) may(kind structs.Exclusive) (run, start bool) {
 		return true, r.proven
 	}
 	leased := r.leased && time.Until(r.until) > 0
-	return leased, leased && r.proven && r.sworn && time.Until(r.until) > startMargin/4
+	return leased && !r.broken, leased && r.proven && r.sworn && time.Until(r.until) > startMargin/4
 }
 
 // guard keeps an exclusive container from running where it may not. held says

@@ -194,6 +194,31 @@ func TestRenewedLeaseStopsNothing(t *testing.T) {
 	})
 }
 
+// A lease that has ended has, even if it is renewed before its timer has come to
+// say so: another host may have the container since.
+func TestLeaseThatIsRenewedTooLate(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+		h.assign(a)
+		h.lease(7 * time.Second)
+		h.full(true, a)
+		h.after(6 * time.Second)
+		h.rec.mu.Lock()
+		h.rec.lapse.Stop() // it is late
+		h.rec.mu.Unlock()
+		h.after(2 * time.Second)
+		h.lease(7 * time.Second)
+		h.after(2 * time.Second)
+		if h.runs(a) || h.rec.stance().leased != true {
+			t.Error("it runs on as if there had been no gap")
+		}
+		h.full(true) // it was placed elsewhere meanwhile
+		if h.exists(a) {
+			t.Error("it is another host's and still here")
+		}
+	})
+}
+
 // A process that ignores its end is killed after the grace, and one that a user
 // stops meanwhile stays stopped.
 func TestLapsedContainerThatAUserStops(t *testing.T) {

@@ -154,18 +154,27 @@ func (s *Server) others() []gossip.Member {
 // tellTick is how often it is looked whether this server has become another.
 const tellTick = 500 * time.Millisecond
 
+// tellAgain is after how many ticks news are told once more, twice: each is a few
+// datagrams, which may be lost, and the next full exchange is half a minute away.
+const tellAgain = 4
+
 // tell tells the others when this server has joined a cluster.
 func (s *Server) tell(ctx context.Context) error {
 	tick := time.NewTicker(tellTick)
 	defer tick.Stop()
-	told := gossip.Node{}
+	told, again := gossip.Node{}, 0
 	for {
-		if now := s.node(); now != told {
+		now := s.node()
+		if now != told {
+			again = 2*tellAgain + 1
+		}
+		if now != told || again == tellAgain || again == 1 {
 			if err := s.gossip.Update(func(n *gossip.Node) { *n = now }); err != nil {
 				return err
 			}
 			told = now
 		}
+		again = max(0, again-1)
 		select {
 		case <-ctx.Done():
 			return nil
