@@ -61,7 +61,9 @@ What runs with violations have shown is fixed, and has a test of its own:
   that was asked tried again what it didn't know the outcome of, and somebody had
   deleted or made the object in between;
 - a delete that took what was made anew under the same UUID, as one entry held its
-  first try and the create, and did not tell the two objects apart.
+  first try and the create, and did not tell the two objects apart;
+- two copies of a container with a lease, for six seconds: the agent's disk was slow,
+  the end of the lease waited for it, and a renewal that came too late counted.
 
 One violation was the test's own: it took a refusal of a second try for the end of
 the first. One is not explained: a leader that was stopped cleanly had not ended
