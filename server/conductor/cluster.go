@@ -72,8 +72,8 @@ func (r RemoveServer) decide(t *tx) (*structs.Cluster, error) {
 	return &changed, nil
 }
 
-// SetHostLostAfter notes the silence after which hosts are lost: see
-// structs.Cluster.
+// SetHostLostAfter notes the silence after which hosts are lost, once no lease by
+// a longer one can last: see structs.Cluster. InitCluster raises it.
 type SetHostLostAfter struct {
 	HostLostAfter time.Duration
 }

@@ -135,6 +135,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 			c := first.Config
 			c.HostLostAfter = lostAfter
 			d = New(c)
+			do(t, d, conductor.InitCluster{HostLostAfter: lostAfter}) // as each leader does first
 			stop = d.leads(t)
 			synctest.Wait()
 			return d, stop

@@ -15,18 +15,15 @@ import (
 const livenessTick = 500 * time.Millisecond
 
 // Lead does what only the leader does with hosts: it watches who is alive, and
-// acknowledges the polls of hosts with leases. It blocks until ctx ends.
+// acknowledges the polls of hosts with leases. The cluster's row has to have this
+// server's HostLostAfter, or a longer one: conductor.InitCluster sees to that. It
+// blocks until ctx ends.
 func (d *Dispatch) Lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	d.mu.Lock()
 	d.leases.marking = make(map[string]bool) // what was under way is in the state now, or never will be
 	d.mu.Unlock()
-	w := newWatch(d.HostLostAfter, time.Now())
-	if was := d.lostAfter(); was < d.HostLostAfter {
-		d.setLostAfter(ctx) // before a poll is acknowledged
-	} else {
-		w.lostAfter = was
-	}
+	w := newWatch(max(d.HostLostAfter, d.lostAfter()), time.Now())
 	g.Go(func() error { return d.watch(ctx, w) })
 	g.Go(func() error { return d.acknowledge(ctx) })
 	return g.Wait()
@@ -55,8 +52,11 @@ func (d *Dispatch) watch(ctx context.Context, w *watch) error {
 		last = now
 		if w.lostAfter != d.HostLostAfter && now.Sub(w.start) > w.lostAfter {
 			// All leases of earlier leaders are over.
-			w.lostAfter = d.HostLostAfter
-			d.setLostAfter(ctx)
+			if _, err := conductor.Do(ctx, d.Conductor, conductor.SetHostLostAfter{HostLostAfter: d.HostLostAfter}); err != nil {
+				d.Logger.Warn("host_lost_after could not be written", "error", err) // the next look tries again
+			} else {
+				w.lostAfter = d.HostLostAfter
+			}
 		}
 		hosts := d.hosts()
 		marks, ask := d.assess(w, now, hosts)
@@ -93,21 +93,6 @@ func (d *Dispatch) lostAfter() time.Duration {
 		return c.HostLostAfter
 	}
 	return 0
-}
-
-// setLostAfter writes this leader's own, however long it takes.
-func (d *Dispatch) setLostAfter(ctx context.Context) {
-	for {
-		_, err := conductor.Do(ctx, d.Conductor, conductor.SetHostLostAfter{HostLostAfter: d.HostLostAfter})
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		d.Logger.Warn("host_lost_after could not be written", "error", err)
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-		}
-	}
 }
 
 // hosts returns all hosts.
