@@ -3,25 +3,18 @@
 package e2e
 
 import (
-	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/servertest"
 	"github.com/stackforge/magnum/structs"
 	"github.com/stackforge/magnum/tlsconf"
 	"github.com/stackforge/magnum/tlsconf/tlsconftest"
@@ -30,50 +23,13 @@ import (
 // hostile is somebody who has the gossip key, and perhaps an agent's certificate,
 // and calls himself a server.
 type hostile struct {
-	*httptest.Server
-	what    string
-	dialled atomic.Int32
-	asked   atomic.Int32
+	*servertest.Forger
+	what string
 }
 
-// newHostile gossips as the node, at an address of its own.
 func newHostile(t testing.TB, what string, n gossip.Node, key []byte, join []string, files *tlsconf.Files) *hostile {
-	t.Helper()
-	h := &hostile{what: what}
-	h.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.asked.Add(1)
-		_ = json.NewEncoder(w).Encode(structs.PeerProgress{LastIndex: 1 << 40, LastTerm: 1 << 20})
-	}))
-	h.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			h.dialled.Add(1)
-		}
-	}
-	h.Config.ErrorLog = hclog.NewNullLogger().StandardLogger(nil)
-	if files == nil {
-		h.Start()
-	} else {
-		pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-		h.StartTLS()
-	}
-	t.Cleanup(h.Close)
-	n.Name, n.Role, n.HTTPAddr, n.Schema = "hostile", gossip.RoleServer, h.URL, structs.SchemaVersion
-	g, err := gossip.New(gossip.Config{Node: n, Bind: "127.0.0.1", Port: -1, Join: join, Key: key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-	})
-	return h
+	n.Name = "hostile"
+	return &hostile{servertest.Forge(t, n, gossip.Config{Key: key, Join: join}, files), what}
 }
 
 // TestHostileGossip sets three servers and an agent up as operators do who have
@@ -167,7 +123,7 @@ func TestHostileGossip(t *testing.T) {
 	}
 	c.eventually("the leader has asked the new ones who they are, more than once", time.Minute, func() error {
 		for _, h := range all[4:] {
-			if n := h.dialled.Load(); n < 3 {
+			if n := h.Dialled.Load(); n < 3 {
 				return fmt.Errorf("%s was dialled %d times", h.what, n)
 			}
 		}
@@ -217,14 +173,14 @@ func TestHostileGossip(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, h := range all {
-		if n := h.asked.Load(); n != 0 {
+		if n := h.Asked.Load(); n != 0 {
 			t.Errorf("%s was sent %d requests", h.what, n)
 		}
 		if strings.Contains(string(log), "registered: server="+h.URL) {
 			t.Errorf("the agent follows to %s", h.what)
 		}
 	}
-	if clear := all[0].dialled.Load() + all[2].dialled.Load() + all[3].dialled.Load(); clear != 0 {
+	if clear := all[0].Dialled.Load() + all[2].Dialled.Load() + all[3].Dialled.Load(); clear != 0 {
 		t.Errorf("%d connections were made in clear", clear)
 	}
 	for _, name := range []string{"through-s1", "through-s2", "through-s3"} {
