@@ -48,7 +48,7 @@ func TestForgedServers(t *testing.T) {
 					forge(t, gossip.Node{ID: leader.id, ClusterID: id, RaftAddr: "127.0.0.1:9"}, join, agent))
 			} else {
 				// It sends those who ask to a server that there is.
-				forgers[0].Is.ID, forgers[0].Is.HTTPAddr = leader.id, leader.URL()
+				forgers[0].Claim(structs.PeerIdentity{ID: leader.id, RaftAddr: "127.0.0.1:9", HTTPAddr: leader.URL()})
 			}
 			c.eventually("the leader has asked the forged servers twice and more", func() bool {
 				return barrier.Dialled.Load() > 2 || barrier.Identity.Load() > 2

@@ -21,11 +21,12 @@ import (
 // Forger gossips that it is a server, and answers whatever servers ask.
 type Forger struct {
 	*httptest.Server
-	Dialled  atomic.Int32         // connections
-	Asked    atomic.Int32         // requests
-	Identity atomic.Int32         // of them, those that ask who it is
-	Leaked   atomic.Bool          // a secret or a token came
-	Is       structs.PeerIdentity // what it says that it is
+	Dialled  atomic.Int32 // connections
+	Asked    atomic.Int32 // requests
+	Identity atomic.Int32 // of them, those that ask who it is
+	Leaked   atomic.Bool  // a secret or a token came
+
+	is atomic.Pointer[structs.PeerIdentity] // what it says that it is
 }
 
 // Forge begins to gossip as the node until the test ends. Role, HTTP address and
@@ -45,7 +46,7 @@ func Forge(t testing.TB, n gossip.Node, with gossip.Config, files *tlsconf.Files
 			_ = json.NewEncoder(w).Encode(structs.PeerProgress{LastIndex: 1 << 40, LastTerm: 1 << 20})
 		case strings.HasSuffix(r.URL.Path, "/identity"):
 			f.Identity.Add(1)
-			_ = json.NewEncoder(w).Encode(f.Is)
+			_ = json.NewEncoder(w).Encode(f.is.Load())
 		default:
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -68,7 +69,7 @@ func Forge(t testing.TB, n gossip.Node, with gossip.Config, files *tlsconf.Files
 	}
 	t.Cleanup(f.Close)
 	n.Role, n.HTTPAddr, n.Schema = gossip.RoleServer, f.URL, structs.SchemaVersion
-	f.Is = structs.PeerIdentity{ID: n.ID, RaftAddr: n.RaftAddr, HTTPAddr: f.URL, Proof: "made up"}
+	f.Claim(structs.PeerIdentity{ID: n.ID, RaftAddr: n.RaftAddr, HTTPAddr: f.URL})
 	with.Node, with.Bind, with.Port = n, "127.0.0.1", -1
 	g, err := gossip.New(with)
 	if err != nil {
@@ -82,4 +83,10 @@ func Forge(t testing.TB, n gossip.Node, with gossip.Config, files *tlsconf.Files
 		<-ended
 	})
 	return f
+}
+
+// Claim has the forger say that it is somebody, without a proof.
+func (f *Forger) Claim(is structs.PeerIdentity) {
+	is.Proof = "made up"
+	f.is.Store(&is)
 }
