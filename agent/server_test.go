@@ -156,6 +156,10 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	for timeout := time.After(wait); ; {
 		s.mu.Lock()
+		if r.Context().Err() != nil { // offers are for one who listens
+			s.mu.Unlock()
+			return
+		}
 		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0, Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers}
 		for id, a := range s.want {
 			if p.index == 0 || s.at[id] > p.index {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -74,7 +75,7 @@ func TestImageSessions(t *testing.T) {
 	load := func(archive []byte) said {
 		t.Helper()
 		conn := s.offer(hostKind(structs.SessionImageLoad, nil))
-		go upload(t, conn, archive)
+		go upload(t, conn, bytes.NewReader(archive))
 		return listen(t, conn)
 	}
 	if names := document[structs.ImageChange](t, load(raw)).Images; !slices.Equal(names, []string{"loaded:1"}) {

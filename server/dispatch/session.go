@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 // Limits of sessions.
 const (
 	offerTimeout  = 5 * time.Second // an offer waits this long for the agent to dial back
+	offerAgain    = time.Second     // after which it is made again: a poll's answer may have been lost
 	maxOffers     = 256             // offers that wait for one host's poll
 	maxMessage    = 1 << 20         // bytes of one message of a session
 	writeDeadline = 30 * time.Second
@@ -91,21 +93,27 @@ func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.Sessio
 	if err := d.offer(hostID, offer, s); err != nil {
 		return nil, err
 	}
-	if d.Ask != nil {
-		away := offer
-		away.ServerID, away.Server = d.ServerID, d.URL()
-		d.Ask(hostID, away)
-	}
 	timeout := time.NewTimer(offerTimeout)
 	defer timeout.Stop()
+	again := time.NewTicker(offerAgain)
+	defer again.Stop()
 	var err error
-	select {
-	case <-s.dialed:
-		return s, nil
-	case <-ctx.Done():
-		err = structs.Errorf(structs.CodeUnavailable, "the client left before the host answered: %w", ctx.Err())
-	case <-timeout.C:
-		err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready", offerTimeout)
+	for err == nil {
+		if d.Ask != nil {
+			away := offer
+			away.ServerID, away.Server = d.ServerID, d.URL()
+			d.Ask(hostID, away)
+		}
+		select {
+		case <-s.dialed:
+			return s, nil
+		case <-ctx.Done():
+			err = structs.Errorf(structs.CodeUnavailable, "the client left before the host answered: %w", ctx.Err())
+		case <-timeout.C:
+			err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready", offerTimeout)
+		case <-again.C:
+			d.repeat(hostID, offer)
+		}
 	}
 	if !d.withdraw(hostID, offer.SID) {
 		// The agent took it in this very moment: let it go again.
@@ -126,9 +134,22 @@ func (d *Dispatch) offer(hostID string, offer structs.SessionOffer, s *Session) 
 	return nil
 }
 
-// post puts the offer into the host's mailbox. The caller holds mu.
+// repeat makes the offer again, unless the agent has dialed. An agent that is
+// about to dial takes no notice of it.
+func (d *Dispatch) repeat(hostID string, offer structs.SessionOffer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sessions[offer.SID] != nil {
+		_ = d.post(hostID, offer) // one too many: the next time, or the timeout tells
+	}
+}
+
+// post puts the offer into the host's mailbox, once. The caller holds mu.
 func (d *Dispatch) post(hostID string, offer structs.SessionOffer) error {
 	box := d.boxOf(hostID)
+	if slices.ContainsFunc(box.offers, func(o structs.SessionOffer) bool { return o.SID == offer.SID }) {
+		return nil
+	}
 	if len(box.offers) >= maxOffers {
 		return structs.Errorf(structs.CodeRateLimited, "%d sessions wait for the host already: try again in a second", maxOffers)
 	}
@@ -156,20 +177,23 @@ func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) error {
 func (d *Dispatch) withdraw(hostID, sid string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if box := d.mailbox[hostID]; box != nil {
-		for i := range box.offers {
-			if box.offers[i].SID == sid {
-				box.offers = append(box.offers[:i], box.offers[i+1:]...)
-				break
-			}
-		}
-		if box.polls == 0 && len(box.offers) == 0 {
-			delete(d.mailbox, hostID)
-		}
-	}
+	d.drop(hostID, sid)
 	_, waiting := d.sessions[sid]
 	delete(d.sessions, sid)
 	return waiting
+}
+
+// drop removes the offer from the host's mailbox, if it is there. The caller
+// holds mu.
+func (d *Dispatch) drop(hostID, sid string) {
+	box := d.mailbox[hostID]
+	if box == nil {
+		return
+	}
+	box.offers = slices.DeleteFunc(box.offers, func(o structs.SessionOffer) bool { return o.SID == sid })
+	if box.polls == 0 && len(box.offers) == 0 {
+		delete(d.mailbox, hostID)
+	}
 }
 
 // Expects reports whether the host may dial back for the session: rest asks
@@ -191,6 +215,7 @@ func (d *Dispatch) Accept(ctx context.Context, hostID, sid string, conn *websock
 	s := d.sessions[sid]
 	if s != nil && s.hostID == hostID {
 		delete(d.sessions, sid)
+		d.drop(hostID, sid)
 	} else {
 		s = nil
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +60,7 @@ func TestSession(t *testing.T) {
 	if err := d.Accept(context.Background(), "other", sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
 		t.Error(err)
 	}
+	d.repeat(host, work.Sessions[0]) // which nobody takes any more
 	agent, accepted := dialBack(t, d, host, sid)
 	s := <-opened
 	if n := d.Joined(); n != 1 {
@@ -112,6 +114,46 @@ func TestSessionNobodyDialsFor(t *testing.T) {
 		t.Error(err)
 	}
 	empty(t, d)
+}
+
+// TestOfferIsMadeAgain: the answer that had it may have been lost, here and at
+// the other servers.
+func TestOfferIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDispatch(t)
+		host := d.host(t)
+		var asked atomic.Int32
+		d.ServerID, d.URL = "me", func() string { return "http://me" }
+		d.Ask = func(_ string, o structs.SessionOffer) {
+			if o.ServerID != "me" || o.Server != "http://me" {
+				t.Errorf("offered elsewhere: %+v", o)
+			}
+			asked.Add(1)
+		}
+		opened := make(chan error, 1)
+		go func() {
+			_, err := d.Open(t.Context(), host, structs.SessionOffer{Kind: structs.SessionLogs, ContainerID: "c"})
+			opened <- err
+		}()
+		poll := func() []structs.SessionOffer {
+			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second}).Sessions
+		}
+		began := time.Now()
+		first := poll()
+		second := poll()
+		if len(first) != 1 || len(second) != 1 || first[0].SID != second[0].SID || time.Since(began) != offerAgain {
+			t.Fatalf("%+v, and then %+v after %v", first, second, time.Since(began))
+		}
+		synctest.Wait()
+		if n := asked.Load(); n != 2 {
+			t.Errorf("the other servers were asked %d times", n)
+		}
+		time.Sleep(offerTimeout)
+		if err := <-opened; structs.CodeOf(err) != structs.CodeUnavailable {
+			t.Error(err)
+		}
+		empty(t, d)
+	})
 }
 
 // TestOfferOfAnotherServerExpires: nobody takes it back but time.

@@ -77,9 +77,9 @@ func (f *Fake) ArchivePut(ctx context.Context, engineID, at string, r io.Reader)
 			_, err := io.Copy(io.Discard, from)
 			return err
 		}
-		var content []byte
+		var content bytes.Buffer
 		if err == nil {
-			content, err = io.ReadAll(in)
+			_, err = content.ReadFrom(in)
 		}
 		switch {
 		case from.err != nil:
@@ -91,7 +91,7 @@ func (f *Fake) ArchivePut(ctx context.Context, engineID, at string, r io.Reader)
 			if p.files == nil {
 				p.files = make(map[string][]byte)
 			}
-			p.files[path.Join(at, path.Clean("/"+h.Name))] = content
+			p.files[path.Join(at, path.Clean("/"+h.Name))] = content.Bytes()
 			return nil
 		})
 		if err != nil {
