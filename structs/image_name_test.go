@@ -25,3 +25,23 @@ func TestCheckImage(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPlainImage: what the short way takes, the long one takes as well.
+func FuzzPlainImage(f *testing.F) {
+	for _, s := range []string{"a", "busybox:latest", "a/b/c:d", "a__b", "a..b", "a.-b", "localhost/a", "a:b:c", "a:", "a:.b", "a:B_.-", "-a", "a/", "host:5000/a", "a@b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if plainImage(s) && (!imageReference.MatchString(s) || CheckText("image_id", s, MaxText) != nil) {
+			t.Errorf("%q", s)
+		}
+	})
+}
+
+func BenchmarkCheckImage(b *testing.B) {
+	for b.Loop() {
+		if err := CheckImage("nginx:1.27"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

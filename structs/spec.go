@@ -144,8 +144,41 @@ var imageReference = func() *regexp.Regexp {
 // maxImagePath is what a registry takes, without its own name, tag and digest.
 const maxImagePath = 255
 
+// plainImage reports whether the name is of the form that most have, for which
+// imageReference need not be asked: of up to maxPlain characters, small letters
+// and digits with one of . _ - / in between, and perhaps a tag.
+func plainImage(image string) bool {
+	const maxPlain = 128
+	name, tag, tagged := strings.Cut(image, ":")
+	if name == "" || len(image) > maxPlain || tagged && (tag == "" || tag[0] == '.' || tag[0] == '-') {
+		return false
+	}
+	between := true // so that none comes first
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+			between = false
+		case strings.IndexByte("._-/", c) >= 0 && !between:
+			between = true
+		default:
+			return false
+		}
+	}
+	for i := range len(tag) {
+		switch c := tag[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == '-':
+		default:
+			return false
+		}
+	}
+	return !between
+}
+
 // CheckImage holds the name of an image against its form.
 func CheckImage(image string) error {
+	if plainImage(image) {
+		return nil
+	}
 	if image == "" {
 		return Errorf(CodeInvalid, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest.")
 	}
