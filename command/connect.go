@@ -27,6 +27,19 @@ func (c *connection) flags(f *flagSet) {
 	f.switchOn(&c.debug, "debug", "print each request on standard error, without secrets").everywhere()
 }
 
+// begin starts a command that prints what a server answers: it checks that there
+// are arguments of these names and that the output can be as it is asked for, and
+// returns the client.
+func (c *connection) begin(e *env, out *output, args []string, names ...string) (*api.Client, error) {
+	if err := exactly(args, names...); err != nil {
+		return nil, err
+	}
+	if err := out.check(); err != nil {
+		return nil, err
+	}
+	return c.client(e)
+}
+
 // client returns the client of the server that flags and environment name.
 func (c *connection) client(e *env) (*api.Client, error) {
 	addr, from := c.addr, "-addr"

@@ -16,13 +16,7 @@ func containerActionsCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				if err := exactly(args, "CONTAINER"); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
+				client, err := conn.begin(e, &out, args, "CONTAINER")
 				if err != nil {
 					return err
 				}

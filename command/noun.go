@@ -83,13 +83,7 @@ func (n noun) listCommand() *command {
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				if err := exactly(args); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
+				client, err := conn.begin(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -138,13 +132,7 @@ func (n noun) showCommand() *command {
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				if err := exactly(args, upper); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
+				client, err := conn.begin(e, &out, args, upper)
 				if err != nil {
 					return err
 				}

@@ -30,13 +30,7 @@ func snapshotSaveCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				if err := exactly(args, "FILE"); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
+				client, err := conn.begin(e, &out, args, "FILE")
 				if err != nil {
 					return err
 				}
@@ -148,13 +142,7 @@ func snapshotRestoreCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				if err := exactly(args, "FILE"); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
+				client, err := conn.begin(e, &out, args, "FILE")
 				if err != nil {
 					return err
 				}

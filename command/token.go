@@ -64,13 +64,7 @@ func tokenCreateCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				if err := exactly(args); err != nil {
-					return err
-				}
-				if err := out.check(); err != nil {
-					return err
-				}
-				client, err := conn.client(e)
+				client, err := conn.begin(e, &out, args)
 				if err != nil {
 					return err
 				}
