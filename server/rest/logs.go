@@ -13,17 +13,7 @@ import (
 // containerLogs answers with a container's output: as the JSON of 2015, or as a
 // stream of text.
 func containerLogs(q *request) error {
-	r, err := q.logsRequest()
-	if err != nil {
-		return err
-	}
-	c, err := q.logsTarget()
-	if err != nil {
-		return err
-	}
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionLogs, ContainerID: c.ID, Epoch: c.Epoch, Logs: r,
-	})
+	r, session, err := q.openLogs()
 	if err != nil {
 		return err
 	}
@@ -36,6 +26,22 @@ func containerLogs(q *request) error {
 		return err
 	}
 	return q.json(http.StatusOK, structs.OutputBody{Output: string(body.both)})
+}
+
+// openLogs opens the session of the request for logs. The caller closes it.
+func (q *request) openLogs() (*structs.LogsRequest, *dispatch.Session, error) {
+	r, err := q.logsRequest()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := q.logsTarget()
+	if err != nil {
+		return nil, nil, err
+	}
+	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
+		Kind: structs.SessionLogs, ContainerID: c.ID, Epoch: c.Epoch, Logs: r,
+	})
+	return r, session, err
 }
 
 // output gathers what a session puts out.

@@ -23,17 +23,7 @@ func logsZun(q *request) error {
 			q.query.values.Set("since", t.Format(time.RFC3339))
 		}
 	}
-	r, err := q.logsRequest()
-	if err != nil {
-		return err
-	}
-	c, err := q.logsTarget()
-	if err != nil {
-		return err
-	}
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionLogs, ContainerID: c.ID, Epoch: c.Epoch, Logs: r,
-	})
+	_, session, err := q.openLogs()
 	if err != nil {
 		return err
 	}
