@@ -39,7 +39,12 @@ type Config struct {
 	TLSCA           string   // PEM files; see tlsconf.Files. All of them, or none: no TLS
 	TLSCert         string
 	TLSKey          string
-	DefaultBay      string // name of a shared bay that is made if there is no bay at all; "" for none
+	// The log of Raft is cut behind a snapshot, which is taken after so many
+	// entries, and so many are kept behind it for servers that lag: those that lag
+	// by more fetch the snapshot. Default 8192 each.
+	SnapshotThreshold int
+	TrailingLogs      int
+	DefaultBay        string // name of a shared bay that is made if there is no bay at all; "" for none
 
 	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
@@ -51,6 +56,14 @@ type Config struct {
 	tuneRaft  func(*raftlog.Config) // the last word on the log's settings; nil changes nothing
 	deadAfter time.Duration         // how long a server has to be gone before it may be replaced; default 30s
 }
+
+// Limits of SnapshotThreshold and TrailingLogs. A snapshot for each handful of
+// entries would be all that a server does; a longer log takes minutes to read at
+// a start.
+const (
+	minLogEntries = 64
+	maxLogEntries = 10_000_000
+)
 
 // Defaults of the flags.
 const (
@@ -120,6 +133,14 @@ func (c Config) validate() error {
 	}
 	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {
 		return structs.Errorf(structs.CodeInvalid, "-bootstrap-expect %d is not one of 1, 3, 5 and 7: an even number of servers survives no more failures than one less", c.BootstrapExpect)
+	}
+	for _, n := range []struct {
+		flag    string
+		entries int
+	}{{"-raft-snapshot-threshold", c.SnapshotThreshold}, {"-raft-trailing-logs", c.TrailingLogs}} {
+		if n.entries != 0 && (n.entries < minLogEntries || n.entries > maxLogEntries) {
+			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d entries (0: the default)", n.flag, n.entries, minLogEntries, maxLogEntries)
+		}
 	}
 	if c.Solo && (c.BootstrapExpect > 1 || len(c.Join) > 0) {
 		return structs.Errorf(structs.CodeInvalid, "-dev runs one server: -bootstrap-expect and -join are for others")

@@ -110,6 +110,7 @@ func (s *Server) open() (err error) {
 	raft := raftlog.Config{
 		DataDir: s.DataDir, ServerID: s.id, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
 		Secure: s.secureRaft(), ClusterID: s.founding.clusterID, KeepClusterID: s.founding.keep,
+		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs),
 	}
 	if s.tuneRaft != nil {
 		s.tuneRaft(&raft)

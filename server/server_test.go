@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -27,6 +28,8 @@ func TestConfigRefusals(t *testing.T) {
 		"-host-lost-after": func(c *Config) { c.HostLostAfter = time.Millisecond },
 		"-advertise":       func(c *Config) { c.Advertise = "s1" },
 		"-join":            func(c *Config) { c.Join = []string{"10.0.0.2", "http://s3"} },
+		"-raft-snapshot":   func(c *Config) { c.SnapshotThreshold = 63 },
+		"-raft-trailing":   func(c *Config) { c.TrailingLogs = 10_000_001 },
 		"-cluster":         func(c *Config) { c.Cluster = strings.Repeat("x", 256) },
 	} {
 		c := Config{DataDir: filepath.Join(t.TempDir(), "server")}
@@ -40,6 +43,17 @@ func TestConfigRefusals(t *testing.T) {
 	}
 	if err := (Config{Bind: "0.0.0.0", Insecure: true}).withDefaults().validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLogSettingsReachRaft(t *testing.T) {
+	var got raftlog.Config
+	c := Config{DataDir: t.TempDir(), SnapshotThreshold: 64, TrailingLogs: 65, tuneRaft: func(r *raftlog.Config) { got = *r }}
+	if err := startWith(t, c).stop(); err != nil {
+		t.Error(err)
+	}
+	if got.SnapshotThreshold != 64 || got.TrailingLogs != 65 {
+		t.Errorf("Raft has a snapshot after %d entries and keeps %d behind it", got.SnapshotThreshold, got.TrailingLogs)
 	}
 }
 

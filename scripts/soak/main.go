@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -22,6 +23,13 @@ var (
 	standing = flag.Int("standing", 10, "containers that run from the beginning to the end")
 	page     = flag.String("page", "", "write the table to this file, as a page of the manual; not after a shorter run than 30m")
 )
+
+// snapshotEvery is how many entries of the log make a new snapshot due, and how many are
+// kept behind it: so few that the log is cut many times in a run.
+const snapshotEvery = 512
+
+// logFlags are the server's.
+var logFlags = []string{"-raft-snapshot-threshold", strconv.Itoa(snapshotEvery), "-raft-trailing-logs", strconv.Itoa(snapshotEvery)}
 
 func main() {
 	flag.Parse()
@@ -46,7 +54,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	n, err := rig.StartNode(ctx, *binary, dir, *image)
+	n, err := rig.StartNode(ctx, *binary, dir, *image, logFlags...)
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func sizeOf(dir string) (float64, error) {
 // goroutinesOfFresh counts those of a server and an agent that have only
 // started what stands.
 func (s *soak) goroutinesOfFresh(ctx context.Context) (map[string]float64, error) {
-	n, err := rig.StartNode(ctx, *binary, filepath.Dir(filepath.Dir(s.node.Dir)), *image)
+	n, err := rig.StartNode(ctx, *binary, filepath.Dir(filepath.Dir(s.node.Dir)), *image, logFlags...)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ const (
 
 	// fullLog is how many entries the log holds when it stops growing: those that
 	// are kept behind a snapshot and those that make a new one due.
-	fullLog = 2 * 8192
+	fullLog = 2 * snapshotEvery
 )
 
 // column is a figure of the samples and how much more of it the end may show.
@@ -218,14 +218,15 @@ above the tolerance, it has grown; if some are, the run goes on for as many as %
 more. Memory may be 15%% and 4 MB higher, the data 15%% and 1 MB,
 descriptors 16, threads 8, goroutines 24, latencies (medians of the interval) half as long again
 and 50 ms, times what create and start on the engine itself (the column engine)
-took longer, for the machine does other things, too. The data grows until the log has its
-%d entries, and is not judged before.
+took longer, for the machine does other things, too. The server takes a snapshot after
+%d entries of its log and keeps as many behind it (8192 by default), so that the log is cut again
+and again; the data is not judged before that has begun.
 
 Goroutines with nothing to do, after the last life: server %.0f and agent %.0f; fresh ones that run the
 same standing containers have %.0f and %.0f, and %d more are let pass, for connections that
 are kept. Those in the table are at work, and the runtime's own are among all of them.
 
 `, *lives, *standing, t.duration, rig.LoadAverage(), strings.Join(t.machine, "\n- "),
-		words, warm*100, last, more, fullLog, t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)
+		words, warm*100, last, more, snapshotEvery, t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)
 	return os.WriteFile(path, append([]byte(page), t.text.Bytes()...), 0o644)
 }

@@ -31,13 +31,13 @@ type Node struct {
 var Napping = []string{"sh", "-c", `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`}
 
 // StartNode starts both with empty state, and waits until the agent is the
-// bay's host.
-func StartNode(ctx context.Context, program, dir, image string) (n *Node, err error) {
+// bay's host. flags are the server's.
+func StartNode(ctx context.Context, program, dir, image string, flags ...string) (n *Node, err error) {
 	n = &Node{Image: image}
 	if n.Engine, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
 		return nil, err
 	}
-	if n.Server, err = StartServer(ctx, program, dir); err != nil {
+	if n.Server, err = StartServer(ctx, program, dir, flags...); err != nil {
 		return nil, err
 	}
 	n.Agent, err = Start(ctx, filepath.Dir(n.Dir), "agent", program, "agent", "-server", n.Addr, "-gossip=false", "-data-dir", n.Dir, "-name", "rig", "-image-gc-high", "0")

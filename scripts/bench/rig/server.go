@@ -22,16 +22,18 @@ type Server struct {
 
 	ctx      context.Context
 	program  string
+	flags    []string
 	raftPort string
 }
 
-// StartServer starts a server with empty state in a new directory below dir.
-func StartServer(ctx context.Context, program, dir string) (*Server, error) {
+// StartServer starts a server with empty state in a new directory below dir. flags
+// are those of magnum server beside the rig's own.
+func StartServer(ctx context.Context, program, dir string, flags ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(dir, "server-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{ctx: ctx, program: program, Dir: filepath.Join(dir, "data")}
+	s := &Server{ctx: ctx, program: program, flags: flags, Dir: filepath.Join(dir, "data")}
 	if s.Addr, err = FreeAddr(); err != nil {
 		return nil, err
 	}
@@ -64,7 +66,8 @@ func (s *Server) Restart() error {
 
 func (s *Server) start() (err error) {
 	_, port, _ := net.SplitHostPort(s.Addr)
-	s.Process, err = Start(s.ctx, filepath.Dir(s.Dir), "server", s.program, "server", "-data-dir", s.Dir, "-http-port", port, "-raft-port", s.raftPort, "-gossip-port", "-1")
+	args := append([]string{"server", "-data-dir", s.Dir, "-http-port", port, "-raft-port", s.raftPort, "-gossip-port", "-1"}, s.flags...)
+	s.Process, err = Start(s.ctx, filepath.Dir(s.Dir), "server", s.program, args...)
 	if err != nil {
 		return err
 	}
