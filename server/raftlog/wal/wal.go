@@ -39,6 +39,9 @@ import (
 const (
 	// segmentSize is from how many bytes on a segment is followed by another.
 	segmentSize = 16 << 20
+	// staleSize is from how many bytes on one is that begins with deleted entries:
+	// they take room until the whole of it is deleted.
+	staleSize = 1 << 20
 	// ahead is by how many bytes a segment grows.
 	ahead = 1 << 20
 )
@@ -250,7 +253,7 @@ func (l *Log) end(index uint64) (*segment, error) {
 			return nil, err
 		}
 	}
-	if s == nil || s.size >= l.segmentSize {
+	if s == nil || s.size >= l.segmentSize || s.base < l.head && s.size >= staleSize {
 		return l.grow(index)
 	}
 	return s, nil

@@ -446,3 +446,38 @@ func BenchmarkStoreLogs(b *testing.B) {
 		})
 	}
 }
+
+// TestDeletedEntriesTakeNoRoomForLong: a log that is cut again and again, as
+// snapshots have it, is not larger for what it has held.
+func TestDeletedEntriesTakeNoRoomForLong(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, dir)
+	l.segmentSize = segmentSize
+	const each, kept = 100 << 10, 8
+	list := entries(1, 100, 1, each)
+	for i, e := range list {
+		store(t, l, list[i:i+1])
+		if e.Index > kept {
+			if err := l.DeleteRange(1, e.Index-kept); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var size int64
+		for _, f := range filesOf(t, dir) {
+			info, err := os.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size += info.Size()
+		}
+		// They are in three segments at most: one that begins with deleted entries,
+		// the next, which may by now, and the one that is appended to.
+		if most := int64(3 * (staleSize + each + ahead)); size > most {
+			t.Fatalf("%d bytes for the %d entries up to %d, more than %d", size, kept, e.Index, most)
+		}
+	}
+	holds(t, l, list[len(list)-kept:])
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
