@@ -14,6 +14,10 @@
 // so that an append changes no metadata of the file system; or, after a power
 // failure, what had been written of an append that was never answered.
 //
+// Entries are deleted from the front by whole segments. So that they don't stay
+// for long, one that begins with deleted entries gets no more of new ones than
+// make it a megabyte.
+//
 // Nothing is repaired and nothing thrown away when a log is opened: reading ends
 // where the last segment holds no more whole record, and it is the owner of the
 // log who knows how far it has to reach. What is left of an unfinished append
