@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
@@ -174,8 +175,6 @@ func upload(t *testing.T, conn *websocket.Conn, archive io.Reader) {
 	_ = conn.Write(t.Context(), websocket.MessageBinary, append([]byte{structs.ChannelControl}, `{"eof":true}`...))
 }
 
-// Too large an archive is refused in TestSessionsOnDocker, once: it is slow with
-// the race detector.
 func TestArchiveSessions(t *testing.T) {
 	s, fake, a := catHost(t, false)
 	at := func(k structs.SessionKind, path string) structs.SessionOffer {
@@ -230,6 +229,31 @@ func TestArchiveSessions(t *testing.T) {
 	fake.Exit(ref(a), 0)
 	if got := put("/tmp", fileArchive(t, "later", 10)); !got.last.Done {
 		t.Errorf("put into one that has ended gives %+v", got.last)
+	}
+}
+
+// Without a connection in between, which takes the race detector many seconds for
+// so much; TestSessionsOnDocker has one.
+func TestTooLargeAnArchiveIsRefused(t *testing.T) {
+	_, fake, a := catHost(t, false)
+	engineID := fake.Containers()[ref(a)].EngineID
+	s := newSessions(fake, nil, nil, 1, hclog.NewNullLogger())
+	in := newInput()
+	defer in.close()
+	go func() {
+		chunk := make([]byte, 128<<10)
+		for archive := fileArchive(t, "huge", structs.MaxArchive); ; {
+			n, err := io.ReadFull(archive, chunk)
+			in.take(structs.ChannelStdin, chunk[:n])
+			if err != nil {
+				in.take(structs.ChannelControl, []byte(`{"eof":true}`))
+				return
+			}
+		}
+	}()
+	put := kind(structs.SessionArchivePut, func(o *structs.SessionOffer) { o.Path = "/tmp" })
+	if _, err := s.serveKind(t.Context(), new(channel), in, engineID, put); structs.CodeOf(err) != structs.CodeTooLarge {
+		t.Errorf("too large an archive gives %v", err)
 	}
 }
 
