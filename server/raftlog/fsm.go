@@ -16,7 +16,8 @@ var ErrStale = errors.New("entry is stale: it was decided in another term or on 
 
 // fsm feeds committed entries to the store. Raft calls it from one goroutine.
 type fsm struct {
-	store *state.Store
+	store     *state.Store
+	announcer *announcer
 }
 
 // Apply carries out one entry and returns nil, ErrStale, or the store's
@@ -27,6 +28,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if err != nil {
 		panic(fmt.Sprintf("raft: entry %d can't be applied, so this server must not go on: %v", l.Index, err))
 	}
+	defer f.announcer.note(l.Index, l.Term)
 	if prev := f.store.Index(); entry.Term != l.Term || entry.Prev != prev {
 		return fmt.Errorf("%w: entry %d is of term %d and was decided in %d; it follows %d and was decided on %d",
 			ErrStale, l.Index, l.Term, entry.Term, prev, entry.Prev)

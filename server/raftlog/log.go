@@ -37,6 +37,7 @@ type Log struct {
 	snapshots raft.SnapshotStore
 	transport raft.Transport
 	witness   *witness // around transport
+	announcer *announcer
 	identity  *identity
 	stored    *storedFile
 	member    *membership
@@ -44,6 +45,7 @@ type Log struct {
 
 	alone   atomic.Bool
 	barrier atomic.Uint64 // the term in which a Barrier has been passed here
+	lease   atomic.Pointer[lease]
 	rounds  rounds
 	changes broadcast // of the leader
 	turns   turns
@@ -79,7 +81,7 @@ func Open(c Config) (l *Log, err error) {
 	if err := os.MkdirAll(c.snapshotsDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
-	l = &Log{Config: c, member: member, broken: make(chan struct{}), turns: turns{turn: make(chan struct{}, 1)}}
+	l = &Log{Config: c, member: member, broken: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)}}
 	l.identity = &identity{cluster: c.ClusterID, keep: l.keepCluster}
 	defer func() {
 		if p := recover(); p != nil { // the library panics on what the checks have missed
@@ -103,7 +105,7 @@ func Open(c Config) (l *Log, err error) {
 	}
 	l.setStarting(true)
 	defer l.setStarting(false)
-	if l.raft, err = raft.NewRaft(c.raft(), &fsm{store: c.Store}, l.logs, diskState{l.stable, l}, l.snapshots, l.witness); err != nil {
+	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.logs, diskState{l.stable, l}, l.snapshots, l.witness); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
 	l.watchLeader()
@@ -271,6 +273,7 @@ func (l *Log) Close() error {
 		stopped := l.raft.Shutdown()
 		// Before it is waited for: it may itself wait for a server that is silent.
 		l.closeErr = errors.Join(l.closeTransport(), stopped.Error(), l.release())
+		l.announcer.calls.Wait()
 	})
 	return l.closeErr
 }

@@ -218,7 +218,7 @@ func TestStaleEntryIsRejected(t *testing.T) {
 }
 
 func TestFSMStopsAtPoison(t *testing.T) {
-	f := &fsm{store: state.New()}
+	f := &fsm{store: state.New(), announcer: newAnnouncer()}
 	defer func() {
 		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "entry 7") {
 			t.Errorf("panicked with %v", p)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -41,6 +44,55 @@ func (l *Log) ReadIndex(ctx context.Context) (uint64, error) {
 	case <-ctx.Done():
 		return 0, noLeader("serve a consistent read", ctx.Err())
 	}
+}
+
+// leaderIndexWait bounds a LeaderIndex that has to ask the voters.
+const leaderIndexWait = time.Second
+
+// LeaderIndex returns an index such that a reader whose state has reached it sees
+// every write that any server acknowledged before the call. It takes at most a
+// second. Errors are CodeNoLeader.
+//
+// It asks nobody while the lease lasts: for LeaderLease after a majority of the
+// voters was sent what it has followed in this term, none of them helps to elect
+// another leader, because each waits longer than that for this one. ReadIndex
+// trusts no clock at all.
+func (l *Log) LeaderIndex(ctx context.Context) (uint64, error) {
+	term := l.Term()
+	if !l.IsLeader() {
+		return 0, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
+	}
+	if l.barrier.Load() == term && l.leased(term) {
+		return l.Store.Index(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaderIndexWait)
+	defer cancel()
+	return l.ReadIndex(ctx)
+}
+
+// lease is how long no other server can have been elected since a term began.
+type lease struct {
+	term  uint64
+	until time.Time
+}
+
+// leased reports whether this server certainly still leads in the term.
+func (l *Log) leased(term uint64) bool {
+	now := time.Now()
+	if known := l.lease.Load(); known != nil && known.term == term && now.Before(known.until) {
+		return true
+	}
+	conf := l.raft.GetConfiguration()
+	if conf.Error() != nil {
+		return false
+	}
+	at, _ := l.witness.followedAt(raft.ServerID(l.ServerID), conf.Configuration().Servers, term, now)
+	until := at.Add(l.LeaderLease)
+	if !now.Before(until) {
+		return false
+	}
+	l.lease.Store(&lease{term, until})
+	return true
 }
 
 // VerifyLeader returns nil if this server was the leader at some moment after

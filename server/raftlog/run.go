@@ -77,9 +77,15 @@ func (l *Log) leadTerm(ctx context.Context, w *watch, term uint64, lead func(con
 		defer close(ended)
 		l.leadAgain(ctx, term, lead)
 	}()
+	announced := make(chan struct{})
+	go func() {
+		defer close(announced)
+		l.announce(ctx, term)
+	}()
 	w.end(ctx, term)
 	cancel()
 	<-ended
+	<-announced
 }
 
 // leadAgain calls lead until ctx ends.

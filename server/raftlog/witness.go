@@ -2,6 +2,8 @@ package raftlog
 
 import (
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +21,23 @@ type witness struct {
 
 	mu      sync.Mutex
 	sent    map[raft.ServerID]proof
+	beats   map[raft.ServerID]heartbeat
 	changed chan struct{} // closed at the next proof
+}
+
+// heartbeat is what was last sent to a server, without entries or positions.
+type heartbeat struct {
+	target raft.ServerAddress
+	args   raft.AppendEntriesRequest // header and term alone
+}
+
+// heartbeats returns the last heartbeats of the term.
+func (w *witness) heartbeats(term uint64) map[raft.ServerID]heartbeat {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	beats := maps.Clone(w.beats)
+	maps.DeleteFunc(beats, func(_ raft.ServerID, b heartbeat) bool { return b.args.Term != term })
+	return beats
 }
 
 // proof is that a server was followed in a term after an instant.
@@ -29,12 +47,15 @@ type proof struct {
 }
 
 func newWitness(t raft.Transport) *witness {
-	return &witness{Transport: t, sent: make(map[raft.ServerID]proof), changed: make(chan struct{})}
+	return &witness{Transport: t, sent: make(map[raft.ServerID]proof), beats: make(map[raft.ServerID]heartbeat), changed: make(chan struct{})}
 }
 
 // AppendEntries carries heartbeats, too; what is pipelined is not taken for proof.
 func (w *witness) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent := time.Now()
+	w.mu.Lock()
+	w.beats[id] = heartbeat{target, raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term}}
+	w.mu.Unlock()
 	err := w.Transport.AppendEntries(id, target, args, resp)
 	if err == nil && resp.Success && resp.Term == args.Term {
 		w.mu.Lock()
@@ -62,22 +83,30 @@ func (w *witness) Close() error {
 	return nil
 }
 
-// followed reports whether most of the voters, self among them, have followed
-// self in the term after the instant; else changed is closed when it may be so.
-func (w *witness) followed(self raft.ServerID, servers []raft.Server, term uint64, after time.Time) (ok bool, changed <-chan struct{}) {
+// followedAt returns the newest instant after which most of the voters, self
+// among them, have followed self in the term; zero if they have not. self follows
+// itself now. changed is closed when that instant may have moved.
+func (w *witness) followedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time, changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	voters, votes := 0, 0
+	var sent []time.Time // by voter
 	for _, s := range servers {
-		if s.Suffrage != raft.Voter {
-			continue
-		}
-		voters++
-		if p := w.sent[s.ID]; s.ID == self || p.term == term && !p.sent.Before(after) {
-			votes++
+		p := w.sent[s.ID]
+		switch {
+		case s.Suffrage != raft.Voter:
+		case s.ID == self:
+			sent = append(sent, now)
+		case p.term == term:
+			sent = append(sent, p.sent)
+		default:
+			sent = append(sent, time.Time{})
 		}
 	}
-	return votes > voters/2, w.changed
+	if len(sent) == 0 {
+		return time.Time{}, w.changed
+	}
+	slices.SortFunc(sent, func(a, b time.Time) int { return b.Compare(a) })
+	return sent[len(sent)/2], w.changed
 }
 
 // verifyTick is how often a wait for proof looks whether it still makes sense.
@@ -98,9 +127,9 @@ func (l *Log) verify(term uint64) error {
 		if err := conf.Error(); err != nil {
 			return err
 		}
-		ok, changed := l.witness.followed(raft.ServerID(l.ServerID), conf.Configuration().Servers, term, began)
+		at, changed := l.witness.followedAt(raft.ServerID(l.ServerID), conf.Configuration().Servers, term, time.Now())
 		switch {
-		case ok:
+		case !at.Before(began):
 			return nil
 		case l.Term() != term || !l.IsLeader(): // without answers the library gives up within the lease
 			return raft.ErrLeadershipLost

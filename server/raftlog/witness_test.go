@@ -107,14 +107,70 @@ func TestFollowed(t *testing.T) {
 		{"b", proof{3, now}, true},
 	} {
 		w.sent[step.id] = step.p
-		if ok, _ := w.followed("a", servers, 3, now); ok != step.want {
-			t.Errorf("with %+v of %s: %v", step.p, step.id, ok)
+		if at, _ := w.followedAt("a", servers, 3, now); at.Equal(now) != step.want {
+			t.Errorf("with %+v of %s: %v", step.p, step.id, at)
 		}
 	}
-	if ok, _ := w.followed("a", servers[:1], 3, now); !ok {
+	if at, _ := w.followedAt("a", servers[:1], 3, now); !at.Equal(now) {
 		t.Error("one server doesn't prove itself")
 	}
-	if ok, _ := w.followed("d", servers, 3, now); ok {
+	if at, _ := w.followedAt("d", servers, 3, now); at.Equal(now) {
 		t.Error("one that has no vote counts itself")
+	}
+	if at, _ := w.followedAt("a", nil, 3, now); !at.IsZero() {
+		t.Error("there are no voters, and they follow")
+	}
+}
+
+// TestLeaderIndexEndsWithTheLease: a leader whose voters fall silent vouches for its
+// index no longer than they wait before they elect another, though nobody has told
+// it that it leads no more.
+func TestLeaderIndexEndsWithTheLease(t *testing.T) {
+	var transports []*held
+	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+		transports = append(transports, &held{InmemTransport: in})
+		return transports[len(transports)-1]
+	})
+	n := c.leader(0, 1, 2)
+	m, h := c.members[n], transports[n]
+	m.put(1)
+	if index, err := m.LeaderIndex(context.Background()); err != nil || index != m.Store.Index() {
+		t.Errorf("the leader is at index %d: %d, %v", m.Store.Index(), index, err)
+	}
+	for other := range c.members {
+		if other == n {
+			continue
+		}
+		if _, err := c.members[other].LeaderIndex(context.Background()); structs.CodeOf(err) != structs.CodeNoLeader {
+			t.Errorf("a follower says an index: %v", err)
+		}
+	}
+	term := m.Term()
+	h.mu.Lock()
+	h.lost = true
+	h.mu.Unlock()
+	lost := time.Now()
+	eventually(t, "the lease ends", func() bool { return !m.leased(term) })
+	if late := time.Since(lost); m.lease.Load().until.After(lost.Add(m.LeaderLease)) {
+		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.lease.Load().until.Sub(lost), m.LeaderLease, late)
+	}
+	if _, err := m.LeaderIndex(context.Background()); structs.CodeOf(err) != structs.CodeNoLeader {
+		t.Errorf("a leader without followers says an index: %v", err)
+	}
+}
+
+// TestLeaderIndexWaitsForTheBarrier: a leader that may not have applied what
+// earlier ones committed asks for no more than it knows.
+func TestLeaderIndexWaitsForTheBarrier(t *testing.T) {
+	c := startTrio(t)
+	m := c.members[c.leader(0, 1, 2)]
+	m.put(1)
+	m.barrier.Store(0)
+	index, err := m.LeaderIndex(context.Background())
+	if err != nil || index != m.Store.Index() {
+		t.Errorf("the leader is at index %d: %d, %v", m.Store.Index(), index, err)
+	}
+	if m.barrier.Load() != m.Term() {
+		t.Error("it said so without a barrier in its term")
 	}
 }

@@ -1,0 +1,122 @@
+package raftlog
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// announcer tells followers at once what is committed. They learn it from the next
+// entry; if none follows, the library tells them 50 to 100 ms later, and until then
+// a write through a follower, a read of what was written elsewhere and an agent
+// that polls a follower would wait.
+//
+// An announcement is an AppendEntries without entries as the library itself sends
+// it (Raft paper, figure 2). Its previous entry and its commit index are both the
+// newest entry that was applied here, which is committed. A follower that lacks
+// this very entry refuses, so it never takes for committed what it does not have.
+type announcer struct {
+	applied chan struct{}  // capacity 1: last has moved
+	calls   sync.WaitGroup // announcements under way
+
+	mu     sync.Mutex // guards what follows
+	last   position   // of the newest entry that was applied here
+	busy   map[raft.ServerID]bool
+	behind map[raft.ServerID]time.Time // until when one that has refused is left to the library
+}
+
+// position is that of an entry in the log.
+type position struct{ index, term uint64 }
+
+const (
+	announceAfter = time.Millisecond // under load another entry follows earlier, and tells them by itself
+	announcePause = time.Second      // after a refusal
+)
+
+func newAnnouncer() *announcer {
+	return &announcer{applied: make(chan struct{}, 1), busy: make(map[raft.ServerID]bool), behind: make(map[raft.ServerID]time.Time)}
+}
+
+// note takes the position of an entry that was applied here.
+func (a *announcer) note(index, term uint64) {
+	a.mu.Lock()
+	a.last = position{index, term}
+	a.mu.Unlock()
+	select {
+	case a.applied <- struct{}{}:
+	default:
+	}
+}
+
+func (a *announcer) newest() position {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last
+}
+
+// begin reports whether a follower is to be told now. end must follow.
+func (a *announcer) begin(id raft.ServerID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy[id] || time.Now().Before(a.behind[id]) {
+		return false
+	}
+	a.busy[id] = true
+	return true
+}
+
+func (a *announcer) end(id raft.ServerID, told bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.busy, id)
+	if delete(a.behind, id); !told {
+		a.behind[id] = time.Now().Add(announcePause)
+	}
+}
+
+// announce tells the followers what is committed for as long as this server leads
+// in the term: until ctx ends.
+func (l *Log) announce(ctx context.Context, term uint64) {
+	a := l.announcer
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-a.applied:
+		case <-ctx.Done():
+			return
+		}
+		pause.Reset(announceAfter)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		newest := a.newest()
+		if l.raft.LastIndex() > newest.index {
+			continue // an entry is on its way that tells them
+		}
+		conf, beats := l.raft.GetConfiguration(), l.witness.heartbeats(term)
+		if conf.Error() != nil {
+			return // Raft has ended
+		}
+		for _, s := range conf.Configuration().Servers {
+			if beat, ok := beats[s.ID]; ok && a.begin(s.ID) {
+				// Nobody waits for a follower that is frozen.
+				a.calls.Go(func() { a.end(s.ID, beat.announce(l.transport, s.ID, newest)) })
+			}
+		}
+	}
+}
+
+// announce makes one announcement to a follower, in the words of the last heartbeat
+// to it, and reports whether the follower has taken it.
+func (h heartbeat) announce(t raft.Transport, id raft.ServerID, newest position) bool {
+	args := h.args
+	args.PrevLogEntry, args.PrevLogTerm, args.LeaderCommitIndex = newest.index, newest.term, newest.index
+	var resp raft.AppendEntriesResponse
+	err := t.AppendEntries(id, h.target, &args, &resp)
+	return err == nil && resp.Success
+}

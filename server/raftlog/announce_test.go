@@ -1,0 +1,86 @@
+package raftlog
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/hashicorp/raft"
+)
+
+// mute is a transport that can keep from the followers what is committed.
+type mute struct {
+	*raft.InmemTransport
+	muted atomic.Bool
+}
+
+func (m *mute) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if m.muted.Load() && args.LeaderCommitIndex > 0 {
+		without := *args
+		without.LeaderCommitIndex = 0
+		args = &without
+	}
+	return m.InmemTransport.AppendEntries(id, target, args, resp)
+}
+
+func (m *mute) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+// TestAnnouncement: a follower that has an entry applies it once an announcement
+// says that it is committed, and takes none that is not of its own log.
+func TestAnnouncement(t *testing.T) {
+	var transports []*mute
+	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+		transports = append(transports, &mute{InmemTransport: in})
+		return transports[len(transports)-1]
+	})
+	n := c.leader(0, 1, 2)
+	leader, follower := c.members[n], c.members[(n+1)%3]
+	leader.put(1)
+	eventually(t, "the follower has caught up", func() bool { return follower.Store.Index() == leader.Store.Index() })
+	transports[n].muted.Store(true)
+	leader.put(2)
+	newest := leader.announcer.newest()
+	if newest.index != leader.Store.Index() || newest.term != leader.Term() {
+		t.Errorf("the newest entry is %+v, the store is at %d in term %d", newest, leader.Store.Index(), leader.Term())
+	}
+	eventually(t, "the follower has the entry", func() bool { return follower.raft.LastIndex() >= newest.index })
+	id := raft.ServerID(follower.ServerID)
+	beat := leader.witness.heartbeats(leader.Term())[id]
+	if stale := leader.witness.heartbeats(leader.Term() - 1); len(stale) != 0 {
+		t.Errorf("there are heartbeats %v of an earlier term", stale)
+	}
+	in := transports[n].InmemTransport
+	for what, p := range map[string]position{"another term's": {newest.index, newest.term + 1}, "one that it lacks": {newest.index + 5, newest.term}} {
+		if beat.announce(in, id, p) {
+			t.Errorf("the follower takes an announcement of %s entry", what)
+		}
+	}
+	if follower.Store.Index() >= newest.index {
+		t.Errorf("the follower has applied entry %d, which nobody has told it is committed", newest.index)
+	}
+	if !beat.announce(in, id, newest) {
+		t.Error("the follower refuses what it has")
+	}
+	eventually(t, "the follower applies the entry", func() bool { return follower.Store.Index() == newest.index })
+}
+
+// TestAnnouncerPauses: a follower is told one thing at a time, and one that has
+// refused is left alone for a while.
+func TestAnnouncerPauses(t *testing.T) {
+	a := newAnnouncer()
+	if !a.begin("a") || a.begin("a") || !a.begin("b") {
+		t.Error("a follower is told twice at once, or another is not told")
+	}
+	a.end("a", true)
+	a.end("b", false)
+	if !a.begin("a") || a.begin("b") {
+		t.Error("one that has refused is told at once, or one that has not isn't")
+	}
+	a.note(7, 2)
+	a.note(8, 2)
+	<-a.applied
+	if got := a.newest(); got != (position{8, 2}) || len(a.applied) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
