@@ -36,8 +36,11 @@ func (s *Server) peerSecret() string {
 	return ""
 }
 
-// LeaderIndex is the read index if this server leads. CodeNoLeader.
-func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.raft.ReadIndex(ctx) }
+// ReadIndex is the read index if this server leads. CodeNoLeader.
+func (m member) ReadIndex(ctx context.Context) (uint64, error) { return m.raft.ReadIndex(ctx) }
+
+// LeaderIndex is the leader's index if this server leads. CodeNoLeader.
+func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.raft.LeaderIndex(ctx) }
 
 // Heard takes what a follower has heard of hosts, and returns which polls are
 // acknowledged. CodeNoLeader.
@@ -52,9 +55,7 @@ func (m member) Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (
 func (m member) Silent(hosts []string) []string { return m.dispatch.Silent(hosts) }
 
 // Offer leaves a session of another server for a host's next poll.
-func (m member) Offer(hostID string, offer structs.SessionOffer) error {
-	return m.dispatch.Offer(hostID, offer)
-}
+func (m member) Offer(hostID string, offer structs.SessionOffer) { m.dispatch.Offer(hostID, offer) }
 
 // Progress returns how far this server has come with the log, and whether it
 // has room for more.

@@ -14,6 +14,7 @@ import (
 type replication struct {
 	*raftlog.Log
 	peers *peer.Client // nil: this server stays alone
+	asks  asks         // of the leader's index
 }
 
 // askAgain is the pause before a leader that did not answer is asked again.
@@ -35,6 +36,41 @@ func (r *replication) ReadIndex(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 	}
+}
+
+// leaderIndexWait is how long the leader may take to say its index.
+const leaderIndexWait = time.Second
+
+// LeaderIndex returns an index that holds all that any server acknowledged before
+// the call, on the leader's word. It takes at most a second, and waits for no
+// election. Errors are CodeNoLeader.
+func (r *replication) LeaderIndex(ctx context.Context) (uint64, error) {
+	if r.peers == nil || r.IsLeader() {
+		return r.Log.LeaderIndex(ctx)
+	}
+	return r.asks.join(ctx, r.askLeaderIndex)
+}
+
+// askLeaderIndex asks the leader, and its successor if it stops leading meanwhile.
+func (r *replication) askLeaderIndex() (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), leaderIndexWait) // whoever asked first may leave
+	defer cancel()
+	for {
+		leader, _ := r.Leader()
+		if leader == "" || r.IsLeader() {
+			return r.Log.LeaderIndex(ctx)
+		}
+		index, err := r.askLeader(ctx, leader)
+		if now, _ := r.Leader(); err == nil || now == leader || ctx.Err() != nil {
+			return index, err
+		}
+	}
+}
+
+func (r *replication) askLeader(ctx context.Context, leader string) (uint64, error) {
+	ctx, cancel := peer.WhileLeads(ctx, r, leader)
+	defer cancel()
+	return r.peers.LeaderIndex(ctx, leader)
 }
 
 func (r *replication) readIndex(ctx context.Context) (uint64, error) {

@@ -4,7 +4,15 @@ import "time"
 
 // This file holds what servers say to each other over HTTP, below /v1/peer.
 
-// PeerIndex answers POST /v1/peer/read-index: all that was committed before the
+// PeerReadIndex is the body of POST /v1/peer/read-index.
+type PeerReadIndex struct {
+	// Leased asks for an index that holds what was acknowledged before the question,
+	// as far as the leader's lease tells; otherwise the leader asks the voters whether
+	// it still leads.
+	Leased bool `json:"leased,omitempty"`
+}
+
+// PeerIndex answers POST /v1/peer/read-index: all that was acknowledged before the
 // question is in the state of this index.
 type PeerIndex struct {
 	Index uint64 `json:"index"`

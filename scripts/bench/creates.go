@@ -14,7 +14,7 @@ func (b *bench) creates() error {
 		return err
 	}
 	defer samples.End()
-	theirs, err := startYardstick(b.ctx, b.dir, samples)
+	theirs, err := startYardstick(b.ctx, b.dir, samples.Addr, samples.Bay)
 	if err != nil {
 		return err
 	}

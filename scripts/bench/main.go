@@ -19,7 +19,7 @@ var (
 	binary          = flag.String("bin", "bin/magnum", "the magnum to measure")
 	yardstickBinary = flag.String("yardstick", "bin/yardstick", "scripts/bench/yardstick, built")
 	image           = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
-	only            = flag.String("only", "", "measure only these, with commas between them: creates, gets, run, sessions, agent-memory, server-memory, failover, lost-host")
+	only            = flag.String("only", "", "measure only these, with commas between them: creates, gets, follower-gets, run, sessions, agent-memory, server-memory, failover, lost-host")
 	quick           = flag.Bool("quick", false, "few rounds, short ones, small states: to see that it works; a missed gate is no failure")
 	rounds          = flag.Int("rounds", 7, "pairs of each measurement")
 	duration        = flag.Duration("duration", 3*time.Second, "of one wrk run, whole seconds")
@@ -37,6 +37,7 @@ func measurements() []measurement {
 	return []measurement{
 		{"creates", (*bench).creates},
 		{"gets", (*bench).gets},
+		{"follower-gets", (*bench).followerGets},
 		{"run", (*bench).createAndRun},
 		{"sessions", (*bench).sessions},
 		{"agent-memory", (*bench).agentMemory},

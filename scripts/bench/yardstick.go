@@ -32,13 +32,14 @@ type yardstick struct {
 }
 
 // startYardstick starts it with the bytes that a magnum server gives in answer
-// to the same requests.
-func startYardstick(ctx context.Context, dir string, s *rig.Server) (*yardstick, error) {
+// to the same requests. addr is the server's host:port, bay the UUID of a bay
+// without hosts.
+func startYardstick(ctx context.Context, dir, addr, bay string) (*yardstick, error) {
 	dir, err := os.MkdirTemp(dir, "yardstick-")
 	if err != nil {
 		return nil, err
 	}
-	if err := sample(ctx, dir, s); err != nil {
+	if err := sample(ctx, dir, addr, bay); err != nil {
 		return nil, err
 	}
 	y := new(yardstick)
@@ -61,10 +62,10 @@ func startYardstick(ctx context.Context, dir string, s *rig.Server) (*yardstick,
 
 // sample creates the containers of the list on the server and writes down what
 // the server answers, and the log entry that such a create comes to.
-func sample(ctx context.Context, dir string, s *rig.Server) error {
+func sample(ctx context.Context, dir, addr, bay string) error {
 	var uuid string
 	for range listed {
-		resp, err := http.Post("http://"+s.Addr+"/v1/containers", "application/json", strings.NewReader(typical))
+		resp, err := http.Post("http://"+addr+"/v1/containers", "application/json", strings.NewReader(typical))
 		if err != nil {
 			return err
 		}
@@ -81,7 +82,7 @@ func sample(ctx context.Context, dir string, s *rig.Server) error {
 		}
 		uuid = body.UUID
 	}
-	for name, url := range map[string]string{"one": one(s, uuid), "list": list(s)} {
+	for name, url := range map[string]string{"one": one(addr, uuid), "list": list(addr)} {
 		b, err := get(ctx, url)
 		if err != nil {
 			return err
@@ -90,20 +91,20 @@ func sample(ctx context.Context, dir string, s *rig.Server) error {
 			return err
 		}
 	}
-	entry, err := entryOf(s, uuid)
+	entry, err := entryOf(bay, uuid)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "entry"), entry, 0o600)
 }
 
-func one(s *rig.Server, uuid string) string { return "http://" + s.Addr + "/v1/containers/" + uuid }
-func list(s *rig.Server) string {
-	return fmt.Sprintf("http://%s/v1/containers?limit=%d", s.Addr, listed)
+func one(addr, uuid string) string { return "http://" + addr + "/v1/containers/" + uuid }
+func list(addr string) string {
+	return fmt.Sprintf("http://%s/v1/containers?limit=%d", addr, listed)
 }
 
 // entryOf returns the log entry that the conductor makes of a typical create.
-func entryOf(s *rig.Server, uuid string) ([]byte, error) {
+func entryOf(bay, uuid string) ([]byte, error) {
 	var r structs.ContainerRequest
 	if err := json.Unmarshal([]byte(typical), &r); err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func entryOf(s *rig.Server, uuid string) ([]byte, error) {
 	}
 	row := &structs.Container{
 		Meta: structs.Meta{ID: uuid, Seq: 1000, ProjectID: structs.DefaultProject, UserID: "default", CreatedAt: time.Now().UTC().Truncate(time.Second)},
-		Name: *r.Name, BayID: s.Bay, Spec: spec, Desired: structs.DesiredCreated, Generation: 1,
+		Name: *r.Name, BayID: bay, Spec: spec, Desired: structs.DesiredCreated, Generation: 1,
 		PlaceReason: "waits for bay rig to get a host: it has none",
 	}
 	return state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 2, Prev: 1000, Changes: []structs.Change{

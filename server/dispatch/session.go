@@ -16,7 +16,7 @@ import (
 const (
 	offerTimeout  = 5 * time.Second // an offer waits this long for the agent to dial back
 	offerAgain    = time.Second     // after which it is made again: a poll's answer may have been lost
-	maxOffers     = 256             // offers that wait for one host's poll
+	maxOffers     = 256             // offers that wait for one host's poll, of users here and of other servers each
 	maxMessage    = 1 << 20         // bytes of one message of a session
 	writeDeadline = 30 * time.Second
 )
@@ -144,14 +144,29 @@ func (d *Dispatch) repeat(hostID string, offer structs.SessionOffer) {
 	}
 }
 
-// post puts the offer into the host's mailbox, once. The caller holds mu.
+// post puts the offer into the host's mailbox, once. CodeRateLimited if too many
+// users of this server wait already. The caller holds mu.
 func (d *Dispatch) post(hostID string, offer structs.SessionOffer) error {
 	box := d.boxOf(hostID)
 	if slices.ContainsFunc(box.offers, func(o structs.SessionOffer) bool { return o.SID == offer.SID }) {
 		return nil
 	}
-	if len(box.offers) >= maxOffers {
+	alike := func(o structs.SessionOffer) bool { return (o.ServerID == "") == (offer.ServerID == "") }
+	waiting := 0
+	for _, o := range box.offers {
+		if alike(o) {
+			waiting++
+		}
+	}
+	switch {
+	case waiting < maxOffers:
+	case offer.ServerID == "":
 		return structs.Errorf(structs.CodeRateLimited, "%d sessions wait for the host already: try again in a second", maxOffers)
+	default:
+		// The oldest is probably open by now: nobody says so to the servers at which the
+		// host does not poll. If not, its server makes it again.
+		oldest := slices.IndexFunc(box.offers, alike)
+		box.offers = slices.Delete(box.offers, oldest, oldest+1)
 	}
 	box.offers = append(box.offers, offer)
 	select {
@@ -162,15 +177,13 @@ func (d *Dispatch) post(hostID string, offer structs.SessionOffer) error {
 }
 
 // Offer leaves an offer of another server for the host's poll, should it come
-// here, for as long as that server waits. CodeRateLimited.
-func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) error {
+// here, for as long as that server waits. It never keeps this server's own users
+// from theirs. The offer has a ServerID.
+func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.post(hostID, offer); err != nil {
-		return err
-	}
+	_ = d.post(hostID, offer) // one of another server is always taken
 	time.AfterFunc(offerTimeout, func() { d.withdraw(hostID, offer.SID) })
-	return nil
 }
 
 // withdraw takes the offer back; false means that the agent has dialed.

@@ -217,7 +217,16 @@ func errorOf(resp *http.Response) error {
 // before the call.
 func (c *Client) ReadIndex(ctx context.Context, leaderID string) (uint64, error) {
 	var out structs.PeerIndex
-	err := c.call(ctx, leaderID, "/v1/peer/read-index", struct{}{}, &out)
+	err := c.call(ctx, leaderID, "/v1/peer/read-index", structs.PeerReadIndex{}, &out)
+	return out.Index, err
+}
+
+// LeaderIndex asks the leader for an index that holds all that was acknowledged
+// before the call, as far as its lease tells. One of an earlier version asks the
+// voters.
+func (c *Client) LeaderIndex(ctx context.Context, leaderID string) (uint64, error) {
+	var out structs.PeerIndex
+	err := c.call(ctx, leaderID, "/v1/peer/read-index", structs.PeerReadIndex{Leased: true}, &out)
 	return out.Index, err
 }
 

@@ -37,6 +37,7 @@ var errUnexpected = &structs.Error{Code: structs.CodeInternal, Msg: "An unexpect
 
 // fail answers with the error, or logs it if it isn't the client's.
 func (q *request) fail(err error) {
+	err = q.doubt(err)
 	var known *structs.Error
 	if !errors.As(err, &known) {
 		known = errUnexpected

@@ -21,9 +21,10 @@ type fellow struct{ secret string }
 func (fellow) ID() string                                  { return "this-server" }
 func (fellow) FromServer(c *tls.ConnectionState) bool      { return c == nil }
 func (f fellow) Secret() string                            { return f.secret }
-func (fellow) LeaderIndex(context.Context) (uint64, error) { return 7, nil }
+func (fellow) ReadIndex(context.Context) (uint64, error)   { return 7, nil }
+func (fellow) LeaderIndex(context.Context) (uint64, error) { return 6, nil }
 func (fellow) Silent(hosts []string) []string              { return hosts }
-func (fellow) Offer(string, structs.SessionOffer) error    { return nil }
+func (fellow) Offer(string, structs.SessionOffer)          {}
 func (fellow) Progress() structs.PeerProgress              { return structs.PeerProgress{LastIndex: 9} }
 func (fellow) Identity(nonce string) structs.PeerIdentity {
 	return structs.PeerIdentity{ID: "this-server", Proof: nonce}

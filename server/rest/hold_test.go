@@ -18,11 +18,12 @@ import (
 // led is the cluster of a server that doesn't lead.
 type led struct{}
 
-func (led) IsLeader() bool                            { return false }
-func (led) Alone() bool                               { return false }
-func (led) ReadIndex(context.Context) (uint64, error) { return 0, errors.New("not asked for") }
-func (led) Leader() (id, addr string)                 { return "leader", "" }
-func (led) Changed() <-chan struct{}                  { return nil }
+func (led) IsLeader() bool                              { return false }
+func (led) Alone() bool                                 { return false }
+func (led) ReadIndex(context.Context) (uint64, error)   { return 0, errors.New("not asked for") }
+func (led) LeaderIndex(context.Context) (uint64, error) { return 0, errors.New("not asked for") }
+func (led) Leader() (id, addr string)                   { return "leader", "" }
+func (led) Changed() <-chan struct{}                    { return nil }
 
 // forwards answers what is handed on with one error after the other, the last
 // one for good.

@@ -69,31 +69,35 @@ type page struct {
 // list answers with one page of the list.
 func (res *resource) list(detail bool) func(*request) error {
 	return func(q *request) error {
-		project := q.caller().ProjectID
-		if q.query.bool("all_projects", false) {
-			if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
-				return err
-			}
-			project = state.AllProjects
-		}
-		if err := q.await(); err != nil {
-			return err
-		}
-		v := q.view(q.changedList(res.watching(project)))
-		p, err := res.page(q, v)
-		if err != nil {
-			return err
-		}
-		keep, err := res.filter(q, v)
-		if err != nil {
-			return err
-		}
-		rows, err := res.take(v, project, p, keep)
-		if err != nil {
-			return err
-		}
-		return res.answer(q, v, p, rows, detail)
+		return q.sure(func() error { return res.listOnce(q, detail) })
 	}
+}
+
+func (res *resource) listOnce(q *request, detail bool) error {
+	project := q.caller().ProjectID
+	if q.query.bool("all_projects", false) {
+		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
+			return err
+		}
+		project = state.AllProjects
+	}
+	if err := q.await(); err != nil {
+		return err
+	}
+	v := q.view(q.changedList(res.watching(project)))
+	p, err := res.page(q, v)
+	if err != nil {
+		return err
+	}
+	keep, err := res.filter(q, v)
+	if err != nil {
+		return err
+	}
+	rows, err := res.take(v, project, p, keep)
+	if err != nil {
+		return err
+	}
+	return res.answer(q, v, p, rows, detail)
 }
 
 func (res *resource) watching(project string) []watch {
@@ -355,6 +359,10 @@ func keysOf[V any](m map[string]V) iter.Seq[string] {
 
 // show answers with one object.
 func (res *resource) show(q *request) error {
+	return q.sure(func() error { return res.showOnce(q) })
+}
+
+func (res *resource) showOnce(q *request) error {
 	if q.query.bool("all_projects", false) {
 		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
 			return err

@@ -139,6 +139,7 @@ type replication interface {
 	IsLeader() bool
 	Alone() bool
 	ReadIndex(context.Context) (uint64, error)
+	LeaderIndex(context.Context) (uint64, error)
 	Leader() (id, addr string)
 	Changed() <-chan struct{}
 }

@@ -70,7 +70,15 @@ func (q *request) fromServer() error {
 }
 
 func peerReadIndex(q *request) error {
-	index, err := q.Member.LeaderIndex(q.r.Context())
+	var body structs.PeerReadIndex
+	if err := q.decodeAgent(&body); err != nil {
+		return err
+	}
+	ask := q.Member.ReadIndex
+	if body.Leased {
+		ask = q.Member.LeaderIndex
+	}
+	index, err := ask(q.r.Context())
 	if err != nil {
 		return err
 	}
@@ -102,9 +110,7 @@ func peerOffer(q *request) error {
 	if err := q.decodeAgent(&body); err != nil {
 		return err
 	}
-	if err := q.Member.Offer(body.HostID, body.Offer); err != nil {
-		return err
-	}
+	q.Member.Offer(body.HostID, body.Offer)
 	return q.json(http.StatusOK, struct{}{})
 }
 

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -22,12 +23,27 @@ var reads = []arg{
 	{name: "all_projects", kind: argBool, doc: "Objects of all projects; for operators."},
 }
 
-// await makes sure that this server's state is new enough for the read: by
-// default not older than what the client has seen, which it sends back as
-// X-Magnum-Index. Errors: CodeUnavailable, CodeNoLeader, CodeInvalid.
+// headerStale is in an answer that may lack what other servers have acknowledged
+// before the request came.
+const headerStale = "X-Magnum-Stale"
+
+// catchUpWait bounds how long a default read waits for this server's state to
+// reach the leader's index.
+const catchUpWait = time.Second
+
+// await makes sure that this server's state is new enough for the request: by
+// default it has all that any server acknowledged before the request came, and all
+// that the client has seen, whose index it sends back as X-Magnum-Index. A blocking
+// read waits for the latter only: it is told of what comes. Errors:
+// CodeUnavailable, CodeNoLeader, CodeInvalid, and those of authenticate.
 func (q *request) await() error {
 	if q.query.bool("stale", false) {
 		return nil
+	}
+	if !q.query.bool("consistent", false) && !q.query.has("index") {
+		if err := q.catchUp(); err != nil {
+			return err
+		}
 	}
 	var index uint64
 	if seen := q.r.Header.Get("X-Magnum-Index"); seen != "" {
@@ -56,6 +72,68 @@ func (q *request) await() error {
 		return structs.Errorf(structs.CodeUnavailable, "this server is at index %d and the request wants %d: try again in a second, or ask another server", q.Store.Index(), index)
 	}
 	return nil
+}
+
+// catchUp brings this server's state to the leader's index. If that can't be had
+// or reached, the request is served from the state as it is: the answer says so,
+// and doubt keeps a refusal from being final. Errors are those of authenticate.
+func (q *request) catchUp() error {
+	q.caughtUp = true
+	until := time.Now().Add(catchUpWait)
+	index, err := q.Cluster.LeaderIndex(q.r.Context())
+	if err == nil && q.Store.Index() >= index {
+		return nil
+	}
+	if err == nil {
+		ctx, cancel := context.WithDeadline(q.r.Context(), until)
+		defer cancel()
+		if err = q.Store.WaitIndex(ctx, index); err == nil {
+			return q.authenticate() // what was missing may have been the end of the caller's token
+		}
+	}
+	q.stale = true
+	q.w.Header().Set(headerStale, "true")
+	q.Logger.Debug("read from a state that may be old", "request_id", q.w.requestID, "index", q.Store.Index(), "error", err)
+	return nil
+}
+
+// sure runs a read. One that blocks has not asked the leader: if it is refused for
+// what this server's state says, it is run once more on the leader's index.
+func (q *request) sure(read func() error) error {
+	err := read()
+	if !restsOnState(err) || q.caughtUp || q.query.bool("stale", false) || q.query.bool("consistent", false) {
+		return err
+	}
+	if err := q.catchUp(); err != nil {
+		return err
+	}
+	return read()
+}
+
+// restsOnState reports whether err says what is, or isn't, in the state.
+func restsOnState(err error) bool {
+	var known *structs.Error
+	if !errors.As(err, &known) {
+		return false
+	}
+	switch known.Code {
+	case structs.CodeNotFound, structs.CodeConflict:
+		return true
+	case structs.CodeInvalid:
+		return known.Kind != "" // a request that names what isn't there
+	}
+	return false
+}
+
+// doubt returns the error of a request that was served from a state which may be
+// old: what that state says is no reason to refuse for good.
+func (q *request) doubt(err error) error {
+	if !q.stale || !restsOnState(err) {
+		return err
+	}
+	var known *structs.Error
+	errors.As(err, &known)
+	return structs.Errorf(structs.CodeUnavailable, "this server may be behind, for the leader does not answer it: try again in a second, ask another server, or ask for ?stale; what it has says: %s", known.Msg).About(known.Kind)
 }
 
 // gone is the index of a row's last change once there is no row.

@@ -27,6 +27,8 @@ type request struct {
 	forwarded bool   // another server has handed it on
 	asOf      uint64 // index of a state that the first server had when the request came; of writes
 	seeded    string // see seed
+	caughtUp  bool   // the leader was asked how far this server has to be
+	stale     bool   // and this server could not come so far
 }
 
 // caller returns on whose behalf the request is made.

@@ -37,6 +37,9 @@ type cluster interface {
 	// ReadIndex returns an index that holds all that was committed before the
 	// call. It fails while there is no leader.
 	ReadIndex(ctx context.Context) (uint64, error)
+	// LeaderIndex returns an index that holds all that any server acknowledged
+	// before the call, on the leader's word. It takes at most a second. CodeNoLeader.
+	LeaderIndex(ctx context.Context) (uint64, error)
 	// Leader returns the leader's ID and address, "" while there is none.
 	Leader() (id, addr string)
 	// Changed returns a channel that is closed when there is another leader, or
@@ -61,14 +64,16 @@ type member interface {
 	FromServer(connection *tls.ConnectionState) bool
 	// Secret returns the peer secret, "" while this server has no state.
 	Secret() string
-	// LeaderIndex is ReadIndex of this server alone. CodeNoLeader.
+	// ReadIndex is the cluster's, of this server alone. CodeNoLeader.
+	ReadIndex(ctx context.Context) (uint64, error)
+	// LeaderIndex is the cluster's, of this server alone. CodeNoLeader.
 	LeaderIndex(ctx context.Context) (uint64, error)
 	// Heard takes what a follower has heard of hosts. CodeNoLeader.
 	Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
 	// Silent returns which of the hosts this server has not heard of either.
 	Silent(hosts []string) []string
-	// Offer leaves a session for a host's next poll here. CodeRateLimited.
-	Offer(hostID string, offer structs.SessionOffer) error
+	// Offer leaves a session of another server for a host's next poll here.
+	Offer(hostID string, offer structs.SessionOffer)
 	Progress() structs.PeerProgress
 	// Identity says who this server is, with a proof over the nonce.
 	Identity(nonce string) structs.PeerIdentity

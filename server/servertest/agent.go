@@ -23,8 +23,7 @@ type Agent struct {
 	HostID string
 	Secret string
 
-	server       *Server
-	t            testing.TB
+	url          string // of the server
 	registration uint64
 	behave       func(structs.Assignment) *structs.Observed
 	serve        func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
@@ -78,7 +77,14 @@ func Obey(a structs.Assignment) *structs.Observed {
 // ends.
 func (s *Server) StartAgent(t testing.TB, name string, options ...AgentOption) *Agent {
 	t.Helper()
-	a := &Agent{HostID: structs.NewID(), Secret: structs.NewSecret(), server: s, t: t, behave: Obey, work: make(map[string]structs.Assignment)}
+	return StartAgent(s.ctx, t, s.URL, name, options...)
+}
+
+// StartAgent registers a host with the server at the URL and lets it work until
+// the test, or ctx, ends.
+func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...AgentOption) *Agent {
+	t.Helper()
+	a := &Agent{HostID: structs.NewID(), Secret: structs.NewSecret(), url: url, behave: Obey, work: make(map[string]structs.Assignment)}
 	register := structs.HostRegister{
 		HostID: a.HostID, Name: name, JoinToken: JoinToken, Secret: a.Secret,
 		Fingerprint: structs.Fingerprint{
@@ -90,11 +96,11 @@ func (s *Server) StartAgent(t testing.TB, name string, options ...AgentOption) *
 		o(a, &register)
 	}
 	var registered structs.HostRegistered
-	if err := a.call(s.ctx, http.MethodPost, "/v1/agent/hosts", register, &registered); err != nil {
+	if err := a.call(ctx, http.MethodPost, "/v1/agent/hosts", register, &registered); err != nil {
 		t.Fatalf("register host: %v", err)
 	}
 	a.registration = registered.Registration
-	ctx, stop := context.WithCancel(s.ctx)
+	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { a.run(ctx, &running) })
 	a.stop = func() {
@@ -155,7 +161,10 @@ func (a *Agent) Report(ctx context.Context, containerID string, epoch uint64, se
 
 // session dials back.
 func (a *Agent) session(ctx context.Context, offer structs.SessionOffer) {
-	url := strings.Replace(a.server.URL, "http", "ws", 1) + "/v1/agent/hosts/" + a.HostID + "/sessions/" + offer.SID
+	url := strings.Replace(a.url, "http", "ws", 1) + "/v1/agent/hosts/" + a.HostID + "/sessions/" + offer.SID
+	if offer.ServerID != "" {
+		url += "?via=" + offer.ServerID
+	}
 	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client, HTTPHeader: a.header()})
 	if err != nil {
 		return // whoever waited for it has left
@@ -181,7 +190,7 @@ func (a *Agent) call(ctx context.Context, method, path string, body, out any) er
 			return err
 		}
 	}
-	r, err := http.NewRequestWithContext(ctx, method, a.server.URL+path, bytes.NewReader(raw))
+	r, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(raw))
 	if err != nil {
 		return err
 	}

@@ -80,6 +80,9 @@ func (l *Log) Leader() (id, addr string) { return "server-1", "127.0.0.1:9511" }
 // Changed returns a channel that is never closed: the leader stays.
 func (l *Log) Changed() <-chan struct{} { return nil }
 
+// LeaderIndex returns the index of the last entry.
+func (l *Log) LeaderIndex(ctx context.Context) (uint64, error) { return l.ReadIndex(ctx) }
+
 // ReadIndex returns the index of the last entry.
 func (l *Log) ReadIndex(context.Context) (uint64, error) {
 	l.mu.Lock()
