@@ -139,6 +139,9 @@ func (f *founding) given() string {
 	return f.state.Given.ClusterID
 }
 
+// granted reports whether this server has given its part to the cluster.
+func (f *founding) granted(clusterID string) bool { return clusterID != "" && f.given() == clusterID }
+
 // grant gives this server's part to a cluster, or takes it back. Errors:
 // CodeInvalid, CodeConflict for a part that is given.
 func (f *founding) grant(g structs.PeerGrant) error {
@@ -309,6 +312,7 @@ func (s *Server) make(ctx context.Context, g structs.PeerGrant, began time.Time)
 			peers = append(peers, raftlog.Peer{ID: v.ID, Addr: v.RaftAddr, Voter: true})
 		}
 		s.log.Info("making a cluster", "cluster_id", g.ClusterID, "servers", len(peers))
+		s.raft.SpeakFor(g.ClusterID)
 		if err := s.raft.Bootstrap(peers...); err != nil {
 			return false, err
 		}

@@ -109,7 +109,7 @@ func (s *Server) open() (err error) {
 	}
 	raft := raftlog.Config{
 		DataDir: s.DataDir, ServerID: s.id, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
-		Secure: s.secureRaft(), ClusterID: s.founding.clusterID, KeepClusterID: s.founding.keep,
+		Secure: s.secureRaft(), ClusterID: s.founding.clusterID, KeepClusterID: s.founding.keep, Granted: s.founding.granted,
 		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs),
 	}
 	if s.tuneRaft != nil {
@@ -118,6 +118,7 @@ func (s *Server) open() (err error) {
 	if s.raft, err = raftlog.Open(raft); err != nil {
 		return err
 	}
+	s.raft.SpeakFor(s.founding.begun())
 	if err := s.checkState(); err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func (l *Log) announce(ctx context.Context, term uint64) {
 		for _, s := range conf.Configuration().Servers {
 			if beat, ok := beats[s.ID]; ok && a.begin(s.ID) {
 				// Nobody waits for a follower that is frozen.
-				a.calls.Go(func() { a.end(s.ID, beat.announce(l.transport, s.ID, newest)) })
+				a.calls.Go(func() { a.end(s.ID, beat.announce(l.addressed, s.ID, newest)) })
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func TestAnnouncement(t *testing.T) {
 	if stale := leader.witness.heartbeats(leader.Term() - 1); len(stale) != 0 {
 		t.Errorf("there are heartbeats %v of an earlier term", stale)
 	}
-	in := transports[n].InmemTransport
+	in := &addressed{Transport: transports[n].InmemTransport}
 	for what, p := range map[string]position{"another term's": {newest.index, newest.term + 1}, "one that it lacks": {newest.index + 5, newest.term}} {
 		if beat.announce(in, id, p) {
 			t.Errorf("the follower takes an announcement of %s entry", what)

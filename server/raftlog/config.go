@@ -26,6 +26,10 @@ type Config struct {
 	// refuses.
 	ClusterID     string
 	KeepClusterID func(id string) error
+	// Granted reports whether this server has granted its part to a cluster that is
+	// being made: it votes for that one's first leader though its log is empty. nil
+	// means that it has granted it to none.
+	Granted func(clusterID string) bool
 
 	Store  *state.Store // empty; filled from snapshot and log, and written by nobody else
 	Logger hclog.Logger
@@ -72,6 +76,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.KeepClusterID == nil {
 		c.KeepClusterID = func(string) error { return nil }
+	}
+	if c.Granted == nil {
+		c.Granted = func(string) bool { return false }
 	}
 	return c
 }

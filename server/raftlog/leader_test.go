@@ -221,14 +221,20 @@ func (c *trio) connect(on bool, members ...int) {
 			switch {
 			case n == m:
 			case on:
-				c.transports[n].Connect(c.transports[m].LocalAddr(), c.transports[m])
-				c.transports[m].Connect(c.transports[n].LocalAddr(), c.transports[n])
+				c.transports[n].Connect(c.target(m), c.transports[m])
+				c.transports[m].Connect(c.target(n), c.transports[n])
 			default:
-				c.transports[n].Disconnect(c.transports[m].LocalAddr())
-				c.transports[m].Disconnect(c.transports[n].LocalAddr())
+				c.transports[n].Disconnect(c.target(m))
+				c.transports[m].Disconnect(c.target(n))
 			}
 		}
 	}
+}
+
+// target is what calls of a member name. Whoever is connected under it is that
+// server, so that one with another id at the same address hears nothing.
+func (c *trio) target(n int) raft.ServerAddress {
+	return targetOf(raft.ServerID(c.members[n].ServerID), c.transports[n].LocalAddr())
 }
 
 // leader returns the member among those given that answers as the leader.

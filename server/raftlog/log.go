@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -35,8 +36,10 @@ type Log struct {
 	stable    *wal.Stable
 	logs      raft.LogStore // around entries
 	snapshots raft.SnapshotStore
-	transport raft.Transport
-	witness   *witness // around transport
+	transport raft.Transport            // of the library, or a test's
+	addressed *addressed                // around transport
+	witness   *witness                  // around addressed
+	voting    atomic.Pointer[raft.Raft] // once Open is done
 	announcer *announcer
 	identity  *identity
 	stored    *storedFile
@@ -108,6 +111,7 @@ func Open(c Config) (l *Log, err error) {
 	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.logs, diskState{l.stable, l}, l.snapshots, l.witness); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
+	l.voting.Store(l.raft)
 	l.watchLeader()
 	return l, nil
 }
@@ -187,13 +191,34 @@ func (l *Log) openTransport() error {
 		}
 		l.transport = raft.NewNetworkTransportWithLogger(s, maxPool, transportTimeout, l.Logger.Named("raft"))
 	}
-	l.witness = newWitness(l.transport)
+	l.addressed = newAddressed(l.transport, l.mayVote)
+	l.witness = newWitness(l.addressed)
 	return nil
 }
 
 // HasState reports whether this server had been a member of a cluster when it
 // was opened. One that had not is bootstrapped, or waits to be added.
 func (l *Log) HasState() bool { return l.hadState }
+
+// mayVote reports whether votes that are asked of this server are its own to give:
+// whether the newest configuration that it has names it, or, as long as its log is
+// empty, whether it has granted its part to the cluster that it belongs to. Any
+// other server has come in the place of one that was lost.
+func (l *Log) mayVote() bool {
+	r := l.voting.Load()
+	if r == nil {
+		return false // it is being opened: whoever asks asks again
+	}
+	conf := r.GetConfiguration()
+	if conf.Error() != nil {
+		return false
+	}
+	servers := conf.Configuration().Servers
+	if len(servers) == 0 {
+		return r.LastIndex() == 0 && l.Granted(l.ClusterID())
+	}
+	return slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == l.ServerID })
+}
 
 // Term returns the current term.
 func (l *Log) Term() uint64 { return l.raft.CurrentTerm() }
@@ -291,6 +316,9 @@ func (l *Log) release() error {
 }
 
 func (l *Log) closeTransport() error {
+	if l.addressed != nil {
+		l.addressed.Close()
+	}
 	if c, ok := l.transport.(io.Closer); ok && l.Transport == nil {
 		return c.Close()
 	}

@@ -77,6 +77,11 @@ func (l *Log) ClusterID() string { return l.identity.get() }
 // Join makes this server one of the cluster, as if its leader had called.
 func (l *Log) Join(clusterID string) error { return l.identity.meet(clusterID) }
 
+// SpeakFor has this server call others in the name of a cluster that it is about to
+// make. They vote only for the cluster to which they have granted their part, and a
+// connection names a cluster once.
+func (l *Log) SpeakFor(clusterID string) { l.identity.speakFor(clusterID) }
+
 // peerTimeout bounds a change of the configuration.
 const peerTimeout = 10 * time.Second
 

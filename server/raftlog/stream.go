@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,10 +28,12 @@ type Secure struct {
 
 // stream is the layer under Raft's transport: TCP, with TLS if there is any,
 // and in front of everything else the id of the cluster for which the caller
-// speaks. A server that was taken out of another cluster, or whose address has
-// another one now, is not listened to.
+// speaks and that of the server that it means. A server that was taken out of
+// another cluster is not listened to, nor one that means the server which was at
+// this address before.
 type stream struct {
 	net.Listener
+	serverID  string // of this server
 	advertise net.Addr
 	secure    *Secure
 	identity  *identity
@@ -42,11 +45,13 @@ type stream struct {
 	close     sync.Once
 }
 
-// The preamble of a connection is a word and the caller's cluster id, 36
-// characters, or as many dashes while it belongs to none.
+// The preamble of a connection is a word, the caller's cluster id, 36 characters,
+// or as many dashes while it belongs to none, one byte with the length of the id of
+// the server that is called, and that id.
 const (
-	preambleWord   = "magnum-raft-1 "
-	preambleSize   = len(preambleWord) + 36
+	preambleWord   = "magnum-raft-2 "
+	preambleSize   = len(preambleWord) + 36 + 1 // without the server's id
+	maxServerID    = 255
 	noCluster      = "------------------------------------"
 	shakeTimeout   = 5 * time.Second // for TLS and the preamble of a connection that comes in
 	maxHandshaking = 64              // connections that have not said yet who they are
@@ -58,6 +63,7 @@ const (
 type identity struct {
 	mu      sync.Mutex
 	cluster string
+	speaks  string                     // the cluster that this server makes; calls name it before it is kept
 	keep    func(cluster string) error // durably; called once
 	refused sync.Map                   // "address cluster" of those that the log has named already
 	count   atomic.Int32
@@ -67,6 +73,19 @@ func (i *identity) get() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.cluster
+}
+
+// calling returns the cluster that calls name.
+func (i *identity) calling() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return cmp.Or(i.cluster, i.speaks)
+}
+
+func (i *identity) speakFor(cluster string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.speaks = cluster
 }
 
 // errOtherCluster refuses a connection.
@@ -94,8 +113,9 @@ func (i *identity) meet(cluster string) error {
 // maxRefused bounds what the log has named.
 const maxRefused = 1024
 
-// complain logs a refusal, once for each address and cluster.
-func (i *identity) complain(log hclog.Logger, addr, cluster string, err error) {
+// complain logs a refusal, once for each address and id that the caller has named.
+// key says what id is, for the log.
+func (i *identity) complain(log hclog.Logger, addr, key, id string, err error) {
 	host, _, splitErr := net.SplitHostPort(addr)
 	if splitErr != nil {
 		host = addr
@@ -103,9 +123,9 @@ func (i *identity) complain(log hclog.Logger, addr, cluster string, err error) {
 	if i.count.Load() > maxRefused {
 		return
 	}
-	if _, known := i.refused.LoadOrStore(host+" "+cluster, true); !known {
+	if _, known := i.refused.LoadOrStore(host+" "+id, true); !known {
 		i.count.Add(1)
-		log.Error("a server is refused", "addr", addr, "cluster_id", cluster, "error", err)
+		log.Error("a server is refused", "addr", addr, key, id, "error", err)
 	}
 }
 
@@ -116,7 +136,7 @@ func listen(c Config, id *identity) (*stream, error) {
 		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w", c.BindAddr, err)
 	}
 	s := &stream{
-		Listener: l, advertise: l.Addr(), secure: c.Secure, identity: id, log: c.Logger.Named("raft"),
+		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, identity: id, log: c.Logger.Named("raft"),
 		accepted: make(chan net.Conn), done: make(chan struct{}),
 	}
 	if c.Advertise != "" {
@@ -179,7 +199,10 @@ func (s *stream) run() {
 	}
 }
 
-// shake finds out who calls.
+// errOtherServer refuses a connection.
+var errOtherServer = errors.New("the server that it calls is not this one: that one has lost its data directory, or its address has changed")
+
+// shake finds out who calls, and whom.
 func (s *stream) shake(conn net.Conn) (net.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(shakeTimeout)); err != nil {
 		return nil, err
@@ -188,37 +211,62 @@ func (s *stream) shake(conn net.Conn) (net.Conn, error) {
 	if s.secure != nil {
 		secure := tls.Server(conn, s.secure.Server())
 		if err := secure.Handshake(); err != nil {
-			s.identity.complain(s.log, remote, "", err)
+			s.identity.complain(s.log, remote, "cluster_id", "", err)
 			return nil, err
 		}
 		conn = secure
 	}
-	cluster, err := readPreamble(conn)
+	cluster, meant, err := readPreamble(conn)
 	if err != nil {
 		return nil, err
 	}
+	if meant != s.serverID { // first: it must not make this server one of its cluster
+		if structs.IsID(meant) {
+			s.identity.complain(s.log, remote, "server_id", meant, errOtherServer)
+		}
+		return nil, errOtherServer
+	}
 	if err := s.identity.meet(cluster); err != nil {
-		s.identity.complain(s.log, remote, cluster, err)
+		s.identity.complain(s.log, remote, "cluster_id", cluster, err)
 		return nil, err
 	}
 	return conn, conn.SetDeadline(time.Time{})
 }
 
-func readPreamble(r io.Reader) (cluster string, err error) {
+// readPreamble returns the ids that a caller names: of its cluster, "" if it belongs
+// to none, and of the server that it means.
+func readPreamble(r io.Reader) (cluster, meant string, err error) {
 	var b [preambleSize]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return "", err
+	if _, err := io.ReadFull(r, b[:len(preambleWord)]); err != nil {
+		return "", "", err
 	}
-	word, cluster := string(b[:len(preambleWord)]), string(b[len(preambleWord):])
-	switch {
-	case word != preambleWord:
-		return "", errors.New("it is no magnum server, or one of another version")
-	case cluster == noCluster:
-		return "", nil
-	case !structs.IsID(cluster):
-		return "", errors.New("its cluster id is no UUID")
+	if string(b[:len(preambleWord)]) != preambleWord {
+		return "", "", errors.New("it is no magnum server, or one of another version")
 	}
-	return cluster, nil
+	if _, err := io.ReadFull(r, b[len(preambleWord):]); err != nil {
+		return "", "", err
+	}
+	if cluster = string(b[len(preambleWord) : preambleSize-1]); cluster == noCluster {
+		cluster = ""
+	} else if !structs.IsID(cluster) {
+		return "", "", errors.New("its cluster id is no UUID")
+	}
+	id := make([]byte, b[preambleSize-1])
+	if _, err := io.ReadFull(r, id); err != nil {
+		return "", "", err
+	}
+	return cluster, string(id), nil
+}
+
+// preamble is what readPreamble reads.
+func preamble(cluster, meant string) (string, error) {
+	if len(meant) > maxServerID {
+		return "", fmt.Errorf("raft: server id %.64q has more than %d bytes", meant, maxServerID)
+	}
+	if cluster == "" {
+		cluster = noCluster
+	}
+	return preambleWord + cluster + string([]byte{byte(len(meant))}) + meant, nil
 }
 
 // Accept returns the next connection whose caller is known.
@@ -307,9 +355,17 @@ func (c *incoming) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Dial calls another server.
-func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", string(address), timeout)
+// Dial calls another server, which target names: see targetOf.
+func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	meant, address, err := splitTarget(target)
+	if err != nil {
+		return nil, err
+	}
+	words, err := preamble(s.identity.calling(), meant)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.DialTimeout("tcp", address, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -319,9 +375,9 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 		return nil, err
 	}
 	if s.secure != nil {
-		host, _, err := net.SplitHostPort(string(address))
+		host, _, err := net.SplitHostPort(address)
 		if err != nil {
-			host = string(address)
+			host = address
 		}
 		secure := tls.Client(conn, s.secure.Client(host))
 		if err := secure.Handshake(); err != nil {
@@ -330,11 +386,7 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 		}
 		conn = secure
 	}
-	cluster := s.identity.get()
-	if cluster == "" {
-		cluster = noCluster
-	}
-	if _, err := io.WriteString(conn, preambleWord+cluster); err != nil {
+	if _, err := io.WriteString(conn, words); err != nil {
 		conn.Close()
 		return nil, err
 	}

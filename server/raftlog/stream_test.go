@@ -22,6 +22,19 @@ const (
 	clusterB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
+// calledServer is the server that the tests' streams are of.
+const calledServer = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
+
+// calling is the preamble of a caller that names the cluster and means that server.
+func calling(t *testing.T, cluster string) string {
+	t.Helper()
+	words, err := preamble(cluster, calledServer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return words
+}
+
 // heard is a log that may be read while it is written.
 type heard struct {
 	mu sync.Mutex
@@ -44,7 +57,7 @@ func (h *heard) String() string {
 func listening(t *testing.T, id *identity) (*stream, *heard) {
 	t.Helper()
 	log := new(heard)
-	s, err := listen(Config{BindAddr: "127.0.0.1:0", Logger: hclog.New(&hclog.LoggerOptions{Output: log})}, id)
+	s, err := listen(Config{ServerID: calledServer, BindAddr: "127.0.0.1:0", Logger: hclog.New(&hclog.LoggerOptions{Output: log})}, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,26 +111,57 @@ func TestCallersThatAreNoServersAreRefused(t *testing.T) {
 		strings.Repeat("x", preambleSize),
 		"GET / HTTP/1.1\r\nHost: magnum\r\nUser-Agent: nobody of this cluster\r\n\r\n",
 		"magnum-raft-9 " + clusterA,
-		preambleWord + strings.Repeat("z", 36),
+		preambleWord + strings.Repeat("z", 36) + string([]byte{3}) + "abc",
+		preambleWord + clusterA + string([]byte{3}) + "abc",
 	} {
 		isRefused(t, says(t, s, words))
 	}
 	if log.String() != "" {
 		t.Errorf("anybody can fill the log: %s", log)
 	}
-	says(t, s, preambleWord+clusterA)
+	says(t, s, calling(t, clusterA))
 	isAccepted(t, s)
-	says(t, s, preambleWord+noCluster)
+	says(t, s, calling(t, ""))
 	isAccepted(t, s)
 }
 
 func TestServerOfAnotherClusterIsNamedOnce(t *testing.T) {
 	s, log := listening(t, &identity{cluster: clusterA, keep: keepNothing})
 	for range 3 {
-		isRefused(t, says(t, s, preambleWord+clusterB))
+		isRefused(t, says(t, s, calling(t, clusterB)))
 	}
 	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "a server is refused") != 1 {
 		t.Errorf("the log says:\n%s", text)
+	}
+}
+
+// TestCallOfAnotherServerIsRefused: whoever means the server that was at this
+// address before is not answered, and makes this one no member of its cluster.
+func TestCallOfAnotherServerIsRefused(t *testing.T) {
+	id := &identity{keep: keepNothing}
+	s, log := listening(t, id)
+	other, err := preamble(clusterA, clusterB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		isRefused(t, says(t, s, other))
+	}
+	if id.get() != "" {
+		t.Errorf("it has joined %q, whose call was for another server", id.get())
+	}
+	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "a server is refused") != 1 {
+		t.Errorf("the log says:\n%s", text)
+	}
+	says(t, s, calling(t, clusterA))
+	isAccepted(t, s)
+	if _, err := preamble(clusterA, strings.Repeat("x", maxServerID+1)); err == nil {
+		t.Error("an id that is too long is called")
+	}
+	for _, target := range []raft.ServerAddress{"", "127.0.0.1:1", "@127.0.0.1:1", "id@"} {
+		if _, err := s.Dial(target, patience); err == nil || !strings.Contains(err.Error(), "names no server") {
+			t.Errorf("%q: %v", target, err)
+		}
 	}
 }
 
@@ -125,21 +169,21 @@ func TestServerWithoutAClusterJoinsTheFirst(t *testing.T) {
 	var kept []string
 	id := &identity{keep: func(c string) error { kept = append(kept, c); return nil }}
 	s, _ := listening(t, id)
-	says(t, s, preambleWord+noCluster)
+	says(t, s, calling(t, ""))
 	isAccepted(t, s)
 	if id.get() != "" {
 		t.Errorf("it has joined %q of a server without one", id.get())
 	}
-	says(t, s, preambleWord+clusterB)
+	says(t, s, calling(t, clusterB))
 	isAccepted(t, s)
-	isRefused(t, says(t, s, preambleWord+clusterA))
+	isRefused(t, says(t, s, calling(t, clusterA)))
 	if id.get() != clusterB || len(kept) != 1 || kept[0] != clusterB {
 		t.Errorf("it has joined %q and kept %v", id.get(), kept)
 	}
 	// What can't be kept is not joined.
 	broken := &identity{keep: func(string) error { return errDisk }}
 	s, _ = listening(t, broken)
-	isRefused(t, says(t, s, preambleWord+clusterB))
+	isRefused(t, says(t, s, calling(t, clusterB)))
 	if broken.get() != "" {
 		t.Errorf("it has joined %q without a trace on disk", broken.get())
 	}
@@ -153,7 +197,7 @@ func TestSlowCallerHoldsNobodyUp(t *testing.T) {
 		says(t, s, preambleWord) // and no more
 	}
 	began := time.Now()
-	conn, err := s.Dial(raft.ServerAddress(s.Addr().String()), patience)
+	conn, err := s.Dial(targetOf(calledServer, raft.ServerAddress(s.Addr().String())), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +269,7 @@ func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 		sending.Wait()
 	})
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("leader"), Addr: []byte(s.Addr().String())}
-	address := raft.ServerAddress(follower.transport.LocalAddr())
+	address := targetOf(raft.ServerID(follower.ServerID), follower.transport.LocalAddr())
 	sending.Go(func() {
 		var resp raft.InstallSnapshotResponse
 		_ = transport.InstallSnapshot("follower", address, &raft.InstallSnapshotRequest{
@@ -240,6 +284,7 @@ func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 func startFollower(t *testing.T) *member {
 	c := testConfig(t, t.TempDir())
 	c.BindAddr, c.ClusterID = "127.0.0.1:0", clusterA
+	c.Granted = func(id string) bool { return id == clusterA }
 	return run(t, mustOpen(t, c), idle)
 }
 
@@ -251,7 +296,7 @@ func TestStalledSnapshotIsGivenUp(t *testing.T) {
 	transport := leads(t, m)
 	var resp raft.RequestVoteResponse
 	began := time.Now()
-	err := transport.RequestVote("follower", m.transport.LocalAddr(), &raft.RequestVoteRequest{
+	err := transport.RequestVote("follower", targetOf(raft.ServerID(m.ServerID), m.transport.LocalAddr()), &raft.RequestVoteRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("other"), Addr: []byte("127.0.0.1:1")}, Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true,
 	}, &resp)
 	if err != nil || !resp.Granted {

@@ -1,0 +1,138 @@
+package raftlog
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// addressed is the transport under Raft in which each call names the server that
+// is meant, not only its address, and in which this server gives no vote that is
+// not its to give.
+//
+// An address alone names whoever listens there. A server that has lost its disk
+// comes back at the address of the one that it was: it must not vote, or
+// acknowledge entries, in that one's name.
+//
+// The id stands in the target of calls, and so in the key under which the library
+// pools connections. What the library keeps and sends, votes and the leader's
+// address, never has it.
+type addressed struct {
+	raft.Transport
+	mayVote func() bool // asked for each vote
+	calls   chan raft.RPC
+	done    chan struct{} // closed by Close
+	ended   chan struct{} // closed when run has ended
+	close   sync.Once
+}
+
+// newAddressed returns a transport over t. mayVote may be called at once. Close
+// ends it.
+func newAddressed(t raft.Transport, mayVote func() bool) *addressed {
+	a := &addressed{Transport: t, mayVote: mayVote, calls: make(chan raft.RPC), done: make(chan struct{}), ended: make(chan struct{})}
+	go a.run()
+	return a
+}
+
+// Close ends this transport. The one below is its maker's.
+func (a *addressed) Close() error {
+	a.close.Do(func() { close(a.done) })
+	<-a.ended
+	return nil
+}
+
+// run takes the calls of other servers in.
+func (a *addressed) run() {
+	defer close(a.ended)
+	for {
+		select {
+		case call := <-a.Transport.Consumer():
+			if refusal := a.refuse(call); refusal != nil {
+				call.Respond(refusal, nil)
+				continue
+			}
+			select {
+			case a.calls <- call:
+			case <-a.done:
+				return
+			}
+		case <-a.done:
+			return
+		}
+	}
+}
+
+// refuse returns the answer to a call that asks for a vote which this server may
+// not give, nil for any other call. It raises no term: whoever asks may be right
+// to do so, and wins by the votes of others.
+func (a *addressed) refuse(call raft.RPC) any {
+	switch asked := call.Command.(type) {
+	case *raft.RequestVoteRequest:
+		if !a.mayVote() {
+			return &raft.RequestVoteResponse{RPCHeader: headerOf(asked.RPCHeader), Term: asked.Term}
+		}
+	case *raft.RequestPreVoteRequest:
+		if !a.mayVote() {
+			return &raft.RequestPreVoteResponse{RPCHeader: headerOf(asked.RPCHeader), Term: asked.Term}
+		}
+	}
+	return nil
+}
+
+// headerOf returns the header of an answer.
+func headerOf(asked raft.RPCHeader) raft.RPCHeader {
+	return raft.RPCHeader{ProtocolVersion: asked.ProtocolVersion}
+}
+
+// Consumer returns the calls of other servers.
+func (a *addressed) Consumer() <-chan raft.RPC { return a.calls }
+
+// targetOf returns what a call names: the server at the address.
+func targetOf(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(id) + "@" + address
+}
+
+// splitTarget is the inverse of targetOf.
+func splitTarget(target raft.ServerAddress) (id, address string, err error) {
+	id, address, ok := strings.Cut(string(target), "@")
+	if !ok || id == "" || address == "" {
+		return "", "", fmt.Errorf("raft: %q names no server at an address", target)
+	}
+	return id, address, nil
+}
+
+// The calls of raft.Transport, each of the server that is meant.
+
+// AppendEntriesPipeline opens a pipeline of entries.
+func (a *addressed) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
+	return a.Transport.AppendEntriesPipeline(id, targetOf(id, at))
+}
+
+// AppendEntries sends entries, or a heartbeat.
+func (a *addressed) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return a.Transport.AppendEntries(id, targetOf(id, at), args, resp)
+}
+
+// RequestVote asks for a vote.
+func (a *addressed) RequestVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return a.Transport.RequestVote(id, targetOf(id, at), args, resp)
+}
+
+// RequestPreVote asks whether there would be a vote. All transports that there are
+// have it.
+func (a *addressed) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return a.Transport.(raft.WithPreVote).RequestPreVote(id, targetOf(id, at), args, resp)
+}
+
+// InstallSnapshot sends a state.
+func (a *addressed) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return a.Transport.InstallSnapshot(id, targetOf(id, at), args, resp, data)
+}
+
+// TimeoutNow hands leadership over.
+func (a *addressed) TimeoutNow(id raft.ServerID, at raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return a.Transport.TimeoutNow(id, targetOf(id, at), args, resp)
+}
