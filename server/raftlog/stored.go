@@ -8,8 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
+
+	"github.com/stackforge/magnum/atomicfile"
 )
 
 // storedFile remembers the index up to which this server has had everything on
@@ -25,8 +28,6 @@ type storedFile struct {
 	file *os.File
 	last uint64
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 const storedSize = 8 + 4
 
@@ -49,20 +50,34 @@ func openStoredFile(path string, expected bool) (*storedFile, error) {
 		return nil, fmt.Errorf("%s is in use by another process (%w)", path, err)
 	}
 	s := &storedFile{file: f}
-	var b [storedSize]byte
-	switch _, err := f.ReadAt(b[:], 0); {
-	case err == io.EOF: // new, or never written in full: then nothing is known
-	case err != nil:
+	if err := s.read(path); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("raft: %w", err)
-	case b == [storedSize]byte{}: // what some file systems leave of an unsynced file when the power fails
-	case binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli):
-		f.Close()
-		return nil, fmt.Errorf("%s is damaged; it only says how far the log has to reach: empty it if the log is known to be whole", path)
-	default:
-		s.last = binary.BigEndian.Uint64(b[:])
+		return nil, err
 	}
 	return s, nil
+}
+
+// read reads the index. An empty file is new, or was emptied by an operator who
+// accepts a loss: nothing is known then, and so it is written. It has its size
+// from the beginning, so that no failure of the power leaves less of it.
+func (s *storedFile) read(path string) error {
+	b, err := io.ReadAll(io.NewSectionReader(s.file, 0, storedSize+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("raft: %w", err)
+	case len(b) == 0:
+		if err = s.retreat(0); err == nil {
+			err = atomicfile.SyncDir(filepath.Dir(path))
+		}
+		if err != nil {
+			return fmt.Errorf("%s can't be written: %w", path, err)
+		}
+	case len(b) != storedSize, binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli):
+		return fmt.Errorf("%s is damaged; it only says how far the log has to reach: empty it if the log is known to be whole", path)
+	default:
+		s.last = binary.BigEndian.Uint64(b)
+	}
+	return nil
 }
 
 // reaches returns the index.
