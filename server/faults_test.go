@@ -167,6 +167,10 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			switch {
 			case !f.unaware && got.Verdict != history.Done:
 				t.Errorf("a write through the server whose disk is nearly full: %+v", got)
+			case f.leader && f.packed: // who leads now it doesn't know
+				if got.Verdict == history.Done {
+					t.Errorf("a write through the server that can't follow: %+v", got)
+				}
 			case f.unaware && got.Verdict != history.Unknown:
 				t.Errorf("a write through the server that can't follow: %+v", got)
 			}

@@ -32,6 +32,7 @@ const (
 
 	checkMemory        = 256 << 20 // bytes that a check may take,
 	checkMemoryPerPage = 256       // and for each page of the file
+	checkStack         = 64 << 20  // of it for a stack: a tree whose branches lead in a circle ends there
 )
 
 // checkAnswer is a line of JSON that the child prints once it is done. All other
@@ -120,6 +121,7 @@ func limitMemory(path string) error {
 		return err
 	}
 	most := checkMemory + info.Size()/int64(os.Getpagesize())*checkMemoryPerPage
+	debug.SetMaxStack(checkStack)
 	debug.SetMemoryLimit(most * 3 / 4)
 	if raceDetector { // it takes any amount of what the kernel counts
 		return nil

@@ -30,6 +30,14 @@ const (
 // the process there.
 var compactStep = func(step string) {}
 
+// roomIn returns how many bytes can be written in a directory; tests have it say
+// others.
+var roomIn = func(dir string) (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return int64(st.Bavail) * st.Bsize, err
+}
+
 // compact writes raft.db anew if most of it is free. bbolt never gives room
 // back. What keeps it from that is logged: the file as it is serves as well.
 func (l *Log) compact(c LogCheck, facts LogFacts) {
@@ -38,12 +46,12 @@ func (l *Log) compact(c LogCheck, facts LogFacts) {
 		return
 	}
 	log := l.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
-	var st unix.Statfs_t
-	if err := unix.Statfs(l.dir(), &st); err != nil {
+	room, err := roomIn(l.dir())
+	if err != nil {
 		log.Warn("the log file is not compacted", "error", err)
 		return
 	}
-	if room := int64(st.Bavail) * st.Bsize; room < facts.Used+compactFree {
+	if room < facts.Used+compactFree {
 		log.Warn("the log file is not compacted: there is too little room on the disk", "free", room, "needed", facts.Used+compactFree)
 		return
 	}

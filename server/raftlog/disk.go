@@ -89,12 +89,13 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 		return err
 	}
 	switch {
-	case last != 0 && s.removing():
+	case last == 0 || from > last+1:
+	case s.removing():
 		if err := s.DeleteRange(first, last); err != nil {
 			return err
 		}
 		last = 0
-	case last != 0 && from <= last:
+	case from <= last:
 		if err := s.DeleteRange(from, last); err != nil {
 			return err
 		}
@@ -116,6 +117,7 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 	if err := s.log.write(FaultLog, store); err != nil {
 		return err
 	}
+	s.removed(nil)
 	s.log.stored.advance(logs[len(logs)-1].Index)
 	return s.log.member.stored()
 }
@@ -135,11 +137,16 @@ func (s *diskLogs) DeleteRange(min, max uint64) error {
 	}
 	err = s.deleteRange(min, max)
 	if min <= first && max >= last {
-		s.mu.Lock()
-		s.removal = err != nil
-		s.mu.Unlock()
+		s.removed(err)
 	}
 	return err
+}
+
+// removed notes what came of a removal of all entries.
+func (s *diskLogs) removed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removal = err != nil
 }
 
 func (s *diskLogs) deleteRange(min, max uint64) error {

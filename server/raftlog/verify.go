@@ -28,8 +28,8 @@ type LogFacts struct {
 	LastTerm    uint64            // the highest of the entries and the snapshot
 	Foreign     bool              // the entries are not those that led to the snapshot
 	Values      map[string][]byte // of the stable store
-	Size        int64             // bytes of the file
-	Used        int64             // bytes of it that hold something
+	Size        int64             // bytes of its pages; what lies behind them has never been written
+	Used        int64             // bytes of those that hold something
 }
 
 // number returns a number of the stable store; ok is false if there is none.
@@ -80,7 +80,7 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 	if err := readThrough(ctx, f, int64(meta.pages)*int64(meta.pageSize), moved); err != nil {
 		return facts, err
 	}
-	facts.Size = info.Size()
+	facts.Size = int64(meta.pages) * int64(meta.pageSize)
 	if facts.Used, err = walkPages(f, meta, moved); err != nil {
 		return facts, err
 	}
