@@ -33,13 +33,16 @@ const (
 	slowChild = "slow-child" // gets on, slowly
 )
 
+// slowStall is how long the slow child may make no progress.
+const slowStall = 2 * time.Second
+
 func init() {
 	programs[badChild] = func(args []string) int { return behaveBadly(args[0]) }
 	programs[spyChild] = func([]string) int { return spy() }
 	programs[slowChild] = func(args []string) int {
-		for n := range 8 {
+		for n := range 10 {
 			fmt.Println(n)
-			time.Sleep(100 * time.Millisecond) // the disk that it is
+			time.Sleep(slowStall / 6) // this is the slow disk itself
 		}
 		return ServeCheck(args, os.Stdout)
 	}
@@ -211,7 +214,7 @@ func TestChildRefuses(t *testing.T) {
 func TestSlowCheck(t *testing.T) {
 	t.Parallel()
 	c, _ := writtenDir(t, 3, false)
-	facts, err := checkByChild(t.Context(), 500*time.Millisecond, []string{"/proc/self/exe", slowChild}, LogCheck{Path: c.storeFile()})
+	facts, err := checkByChild(t.Context(), slowStall, []string{"/proc/self/exe", slowChild}, LogCheck{Path: c.storeFile()})
 	if err != nil || facts.Last < 3 || facts.First != 1 {
 		t.Errorf("%+v, %v", facts, err)
 	}

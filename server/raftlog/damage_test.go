@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -446,17 +447,21 @@ func TestFlippedBitOfTheLogFile(t *testing.T) {
 			places = append(places, from+at)
 		}
 	}
-	if testing.Short() {
-		places = places[:len(places)/8]
+	if testing.Short() || raceDetector {
+		places = slices.DeleteFunc(places, func(int) bool { return rand.IntN(8) != 0 })
 	}
 	noticed := 0
 	for n, at := range places {
+		conf := testConfig(t, c.DataDir)
+		if n%16 == 0 || raceDetector { // a check that bbolt ends leaves goroutines of its behind
+			conf = byChild(conf)
+		}
 		b := bytes.Clone(whole)
 		b[at] ^= 1 << (n % 8)
 		if err := os.WriteFile(c.storeFile(), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Open(testConfig(t, c.DataDir))
+		l, err := Open(conf)
 		if err != nil {
 			noticed++
 			if !strings.Contains(err.Error(), c.storeFile()+" is damaged") && !strings.Contains(err.Error(), c.storeFile()+" ends with entry") {

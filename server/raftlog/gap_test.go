@@ -162,8 +162,7 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 func TestForeignEntriesAreDeleted(t *testing.T) {
 	c, m := writtenDir(t, 10, true)
 	meta := newestMeta(t, c)
-	rewrite(t, c, func(list []*raft.Log) []*raft.Log {
-		list = nil
+	rewrite(t, c, func([]*raft.Log) (list []*raft.Log) {
 		for index := meta.Index - 3; index <= meta.Index+9; index++ {
 			list = append(list, &raft.Log{Index: index, Term: meta.Term - 1, Type: raft.LogNoop})
 		}

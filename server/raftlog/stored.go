@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/stackforge/magnum/atomicfile"
 )
@@ -29,7 +30,10 @@ type storedFile struct {
 	last uint64
 }
 
-const storedSize = 8 + 4
+const (
+	storedSize = 8 + 4
+	lockPause  = 20 * time.Millisecond
+)
 
 // openStoredFile opens the file, or makes an empty one, and locks it: whoever has
 // it has the log. expected says that it has been made before.
@@ -45,7 +49,8 @@ func openStoredFile(path string, expected bool) (*storedFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = lock(f)
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s is in use by another process (%w)", path, err)
 	}
@@ -55,6 +60,17 @@ func openStoredFile(path string, expected bool) (*storedFile, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// lock waits for the lock for as long as bbolt does for its own: a process that
+// was just forked by the last owner has it until it runs another program.
+func lock(f *os.File) (err error) {
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPause) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // read reads the index. An empty file is new, or was emptied by an operator who

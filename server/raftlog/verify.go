@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -95,8 +96,12 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 	}
 	defer db.Close()
 	err = db.View(func(tx *bbolt.Tx) error {
-		for err := range tx.Check() { // the first ends it: to read on could take for ever
-			return err
+		var wrong error // the first; Check ends only once all are read
+		for err := range tx.Check() {
+			wrong = cmp.Or(wrong, err)
+		}
+		if wrong != nil {
+			return wrong
 		}
 		if err := facts.entries(ctx, tx.Bucket(logsBucket), c, moved); err != nil {
 			return err
