@@ -277,7 +277,7 @@ func TestSyncFails(t *testing.T) {
 	}
 	heal()
 	text := tail(a.server.log, 3)
-	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, filepath.Join(a.data, "server", "raft", "stable.json")+" can't be written") || !strings.Contains(text, "input/output error") {
+	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, filepath.Join(a.data, "server", "raft", "raft.db")+" can't be written") || !strings.Contains(text, "input/output error") {
 		t.Errorf("exit code %d and\n%s", code, text)
 	}
 	if len(ids) != acknowledged {
@@ -286,23 +286,26 @@ func TestSyncFails(t *testing.T) {
 	a.server.start()
 	a.awaitServer()
 	a.allThere(ids)
+	if b, err := os.ReadFile(a.server.log); err != nil || !strings.Contains(string(b), "the disk failed before this start") {
+		t.Errorf("the next start does not warn (%v)", err)
+	}
 	if err := a.tryWrite(&ids); err != nil {
 		t.Errorf("a write on the sound disk: %v", err)
 	}
 	a.allThere(ids)
 }
 
-// TestSyncOfTheLogFailsForAWhile: only entries can't be synced. No write is
-// acknowledged meanwhile, and the same process goes on afterwards.
-func TestSyncOfTheLogFailsForAWhile(t *testing.T) {
+// TestLogCantBeWrittenForAWhile: neither entries nor terms can be written. No
+// write is acknowledged meanwhile, and the same process goes on afterwards.
+func TestLogCantBeWrittenForAWhile(t *testing.T) {
 	t.Parallel()
 	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
 	ids := a.fill(10)
-	heal := breakDisk(t, a.server, "fdatasync")
+	heal := breakDisk(t, a.server, "pwrite64")
 	acknowledged := len(ids)
 	for range 2 {
 		if err := a.tryWrite(&ids); api.StatusOf(err) != 503 {
-			t.Errorf("a write that can't be synced gives %v", err)
+			t.Errorf("a write that can't reach the disk gives %v", err)
 		}
 	}
 	if len(ids) != acknowledged || !a.server.alive() {
@@ -350,7 +353,7 @@ func TestDamagedFiles(t *testing.T) {
 		}
 		return nil
 	})
-	for _, name := range []string{"stable.json", "stored", "meta.json", "meta.crc32c", "state.bin", "server-id", "cluster-id", "membership", "join-token"} {
+	for _, name := range []string{"raft.db", "stored", "meta.json", "meta.crc32c", "state.bin", "server-id", "cluster-id", "membership", "join-token"} {
 		if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name }) {
 			t.Errorf("%s is not among the files: %v", name, files)
 		}
@@ -428,8 +431,8 @@ func TestDamagedFiles(t *testing.T) {
 	t.Logf("%d starts were refused, %d had everything; damaged were %v", refused, whole, files)
 
 	for _, gone := range [][]string{
-		{"raft/log"}, {"raft/stable.json"}, {"raft/snapshots"}, {"raft/log", "raft/stable.json"}, {"raft/log", "raft/stored"},
-		{"raft/log", "raft/snapshots"}, {"raft/log", "raft/snapshots", "raft/stable.json", "raft/stored"}, {"raft"},
+		{"raft/raft.db"}, {"raft/snapshots"}, {"raft/raft.db", "raft/stored"},
+		{"raft/raft.db", "raft/snapshots"}, {"raft/raft.db", "raft/snapshots", "raft/stored"}, {"raft"},
 		{"raft", "membership"}, {"raft", "cluster-id"}, {"raft", "server-id"}, {"raft", "membership", "cluster-id"}, {"raft", "membership", "server-id"},
 		{"server-id", "membership"}, {"server-id", "cluster-id"},
 	} {
