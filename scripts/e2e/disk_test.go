@@ -88,7 +88,13 @@ func (a *alone) fill(n int) []string {
 // smallDisk mounts a file system of 160 MiB on a directory.
 func smallDisk(t testing.TB, dir string) {
 	t.Helper()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=160m", "magnum-test", dir).CombinedOutput(); err != nil {
+	diskOf(t, dir, "160m")
+}
+
+// diskOf mounts a file system of a size on a directory.
+func diskOf(t testing.TB, dir, size string) {
+	t.Helper()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "magnum-test", dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
@@ -208,6 +214,79 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 		}
 		return nil
 	})
+	l.check()
+	c.everywhere("there is room again")
+}
+
+// fillUp takes all that is left of a disk; empty gives it back.
+func fillUp(t testing.TB, dir string) (empty func()) {
+	t.Helper()
+	f, err := os.CreateTemp(dir, "filler-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		if err := os.Remove(f.Name()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLeaderRunsOutOfRoom: from one moment to the next there is no byte left on
+// the leader's disk, and after its ballast has gone once more none. The others go
+// on, also through an election that needs its vote; its process stays, and it
+// catches up once there is room.
+func TestLeaderRunsOutOfRoom(t *testing.T) {
+	t.Parallel()
+	dirs := make(map[string]string)
+	c := newTrioOf(t, 0, func(p *process) {
+		dir := p.args[slices.Index(p.args, "-data-dir")+1]
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		diskOf(t, dir, "400m") // enough for a ballast
+		dirs[p.name] = dir
+	})
+	l := c.load()
+	first := c.awaitLeader()
+	ballast := filepath.Join(dirs[first.name], "server", "ballast")
+	if info, err := os.Stat(ballast); err != nil || info.Size() == 0 {
+		t.Fatalf("there is no ballast: %v", err)
+	}
+	goesOn := func(when string) {
+		t.Helper()
+		before := l.count()
+		c.eventually("writes are taken "+when, 30*time.Second, func() error {
+			if n := l.count(); n < before+30 {
+				return fmt.Errorf("%d were", n-before)
+			}
+			return nil
+		})
+		if !first.alive() {
+			t.Fatalf("%s: the server whose disk is full has ended:\n%s", when, tail(first.log, 5))
+		}
+	}
+	empty := []func(){fillUp(t, dirs[first.name])}
+	goesOn("while the disk of one server is full")
+	for _, n := range c.but(first) {
+		n.kill()
+		n.start()
+		goesOn("after another server was killed")
+		empty = append(empty, fillUp(t, dirs[first.name])) // also what the ballast has made room for
+	}
+	for _, f := range empty {
+		f()
+	}
+	goesOn("once there is room again")
 	l.check()
 	c.everywhere("there is room again")
 }
