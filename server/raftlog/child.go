@@ -29,6 +29,7 @@ import (
 const (
 	checkStall = time.Minute     // without progress, after which a check is given up
 	checkGrace = 5 * time.Second // for a killed child to end
+	checkCPU   = 600             // seconds of the processor's that count as progress
 
 	checkMemory        = 256 << 20 // bytes that a check may take,
 	checkMemoryPerPage = 256       // and for each page of the file
@@ -83,8 +84,8 @@ func ServeCheck(args []string, out io.Writer) int {
 	var printing sync.Mutex
 	go func() {
 		for was := int64(-1); ; time.Sleep(time.Second) {
-			// What bbolt does is not seen, but for what the kernel has to read for it.
-			if now := moved.Load() + majorFaults(); now != was {
+			// bbolt doesn't say how far it is.
+			if now := moved.Load() + activity(); now != was {
 				was = now
 				printing.Lock()
 				fmt.Fprintln(out, now)
@@ -126,16 +127,23 @@ func limitMemory(path string) error {
 	if raceDetector { // it takes any amount of what the kernel counts
 		return nil
 	}
-	return unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: uint64(most), Max: uint64(most)})
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &limit); err != nil {
+		return err
+	}
+	limit.Cur = min(uint64(most), limit.Max)
+	limit.Max = limit.Cur
+	return unix.Setrlimit(unix.RLIMIT_DATA, &limit)
 }
 
-// majorFaults is how often this process has waited for a page to be read.
-func majorFaults() int64 {
+// activity grows while this process gets on: by each page for which it has waited
+// to be read, and each second of the processor's, but not for ever.
+func activity() int64 {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
 		return 0
 	}
-	return u.Majflt
+	return u.Majflt + min(int64(u.Utime.Sec), checkCPU)
 }
 
 // ChildCheck returns a CheckLog that has another process do it, and outlives

@@ -244,8 +244,8 @@ const (
 
 // insist has write done until it succeeds. Where there is no room it has some
 // made. A failed sync ends the caller's goroutine, as does the end of the log; so
-// does any failure before Run, as long as nobody relies on this server: there
-// whoever starts it is told.
+// does any failure while the log is opened, or before Run if there is no state:
+// then whoever starts the server is told.
 func (l *Log) insist(write func() error) error {
 	for pause := minInsist; ; pause = min(2*pause, maxInsist) {
 		err := write()

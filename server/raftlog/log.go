@@ -37,7 +37,7 @@ type Log struct {
 	member    *membership
 	hadState  bool
 
-	running atomic.Bool   // Run has begun
+	running atomic.Bool   // others may rely on this server: it has state, or Run has begun
 	ending  chan struct{} // closed by Close
 	alone   atomic.Bool
 	barrier atomic.Uint64 // the term in which a Barrier has been passed here
@@ -103,6 +103,7 @@ func Open(c Config) (l *Log, err error) {
 	if l.raft, err = raft.NewRaft(c.raft(), &fsm{store: c.Store}, l.logs, diskState{l.store, l}, l.snapshots, l.witness); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
+	l.running.Store(l.hadState)
 	l.watchLeader()
 	return l, nil
 }
