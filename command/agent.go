@@ -220,7 +220,11 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	}
 	a.server.DataDir, a.agent.DataDir = filepath.Join(dir, "server"), filepath.Join(dir, "agent")
 	a.server.Solo, a.server.DefaultBay = true, "default"
+	a.server.LogChecker, a.server.Starting = logChecker, ctx
 	srv, err := server.New(a.server)
+	if err != nil && ctx.Err() != nil {
+		return nil // stopped while it checked its log
+	}
 	if err != nil {
 		return a.refused(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/server"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -43,6 +44,9 @@ type env struct {
 // Run runs the command line without the program's name and returns the exit
 // code.
 func Run(args []string) int {
+	if len(args) > 0 && args[0] == checkLogWord {
+		return server.ServeLogCheck(args[1:], os.Stdout)
+	}
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
 	return e.run(context.Background(), args)
 }

@@ -34,7 +34,7 @@ func serverCommand() *command {
 			s.number(&conf.RaftPort, "raft-port", "PORT", "port of Raft, TCP (default 9512; -1 any free one)")
 			s.number(&conf.BootstrapExpect, "bootstrap-expect", "N", "servers that make up a new cluster: 1, 3, 5 or 7 (default 1; with -join 0: another server takes this one in)")
 			s.number(&conf.SnapshotThreshold, "raft-snapshot-threshold", "N", "entries of the log after which a snapshot is taken (default 8192)")
-			s.number(&conf.TrailingLogs, "raft-trailing-logs", "N", "entries kept behind a snapshot: a server that lags by more fetches the snapshot (default 8192)")
+			s.number(&conf.TrailingLogs, "raft-trailing-logs", "N", "entries kept behind a snapshot: a server that lags by more fetches the snapshot (default 2048)")
 			gossipSettings(s, &conf.GossipPort, &conf.Cluster, &conf.Encrypt)
 			s.list(&conf.Join, "join retry-join", "ADDR,...", "gossip addresses of other servers, host[:port], tried until one answers")
 			s.text(&conf.JoinToken, "join-token", "TOKEN", "with which agents register (default minted at the first start)")
@@ -55,7 +55,11 @@ func serverCommand() *command {
 				if os.Getenv("GOGC") == "" {
 					debug.SetGCPercent(serverGC)
 				}
+				conf.LogChecker, conf.Starting = logChecker, ctx
 				srv, err := server.New(conf)
+				if err != nil && ctx.Err() != nil {
+					return nil // stopped while it checked its log
+				}
 				if err != nil {
 					return s.refused(err)
 				}
@@ -65,6 +69,13 @@ func serverCommand() *command {
 		},
 	}
 }
+
+// logChecker runs this very program, wherever its file is by now.
+var logChecker = []string{"/proc/self/exe", checkLogWord}
+
+// checkLogWord is the first argument of the process that checks a server's log.
+// It is no command: nobody else calls it.
+const checkLogWord = "check-log"
 
 // serverGC is a server's GOGC, unless the environment has one. A tenth of what a
 // write takes of the processor was garbage collection at Go's own 100; 150 made 4 %

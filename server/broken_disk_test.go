@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 type disk struct {
 	broken atomic.Bool
 	fails  []string
+	err    error // errDisk if it is nil
 }
 
 var errDisk = errors.New("input/output error")
@@ -30,7 +33,7 @@ var errDisk = errors.New("input/output error")
 func (d *disk) fault(op string) error {
 	for _, f := range d.fails {
 		if f == op && d.broken.Load() {
-			return errDisk
+			return cmp.Or(d.err, errDisk)
 		}
 	}
 	return nil
@@ -108,53 +111,33 @@ func (d *onDisk) refuses(name string) {
 	}
 }
 
-// TestDiskThatHeals: writes of entries fail for a while. They are answered 503,
-// reads go on, the log names the file, and writes go on once the disk does.
-func TestDiskThatHeals(t *testing.T) {
-	for _, fails := range []string{raftlog.FaultLog, raftlog.FaultLogDone} {
-		t.Run(fails, func(t *testing.T) {
-			t.Parallel()
-			d := startOnDisk(t, t.TempDir(), fails)
-			if err := d.create("before"); err != nil {
-				t.Fatal(err)
-			}
-			d.disk.broken.Store(true)
-			d.refuses("during")
-			if names := d.names(); !names["before"] || names["during"] {
-				t.Errorf("while the disk is broken there are %v", names)
-			}
-			if log := d.log.String(); !strings.Contains(log, filepath.Join(d.raft, "log")+" can't be written: input/output error") {
-				t.Errorf("the log does not name where:\n%s", log)
-			}
-			d.disk.broken.Store(false)
-			deadline := time.Now().Add(30 * time.Second)
-			for err := d.create("after"); err != nil; err = d.create("after") {
-				if time.Now().After(deadline) {
-					t.Fatalf("the disk is well again, and writes fail: %v", err)
-				}
-			}
-			before := d.names()
-			if !before["before"] || !before["after"] {
-				t.Errorf("there are %v", before)
-			}
-			if err := d.stop(); err != nil {
-				t.Fatal(err)
-			}
-			again := start(t, d.DataDir)
-			if again.store.Hash() != d.store.Hash() {
-				t.Error("the state is another one after a restart")
-			}
-		})
+// heals waits until writes are taken, and wants those of before and after to last.
+func (d *onDisk) heals() {
+	d.t.Helper()
+	d.disk.broken.Store(false)
+	deadline := time.Now().Add(30 * time.Second)
+	for err := d.create("after"); err != nil; err = d.create("after") {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("the disk is well again, and writes fail: %v", err)
+		}
+	}
+	if names := d.names(); !names["before"] || !names["after"] {
+		d.t.Errorf("there are %v", names)
+	}
+	if err := d.stop(); err != nil {
+		d.t.Fatal(err)
+	}
+	again := start(d.t, d.DataDir)
+	if again.store.Hash() != d.store.Hash() {
+		d.t.Error("the state is another one after a restart")
 	}
 }
 
-// TestDiskThatStaysBroken: nothing can be written any more. The server ends by
-// itself with a sentence that names the file, and has lost nothing that it
-// acknowledged.
-func TestDiskThatStaysBroken(t *testing.T) {
-	for name, fails := range map[string][]string{
-		"before": {raftlog.FaultLog, raftlog.FaultState}, "after": {raftlog.FaultLogDone, raftlog.FaultStateDone},
-	} {
+// TestDiskThatHeals: for a while nothing can be written. Writes are answered 503,
+// reads go on, the log names the file, and writes go on once the disk does. That
+// the term can't be written either makes no difference: the server is silent.
+func TestDiskThatHeals(t *testing.T) {
+	for name, fails := range map[string][]string{"entries": {raftlog.FaultLog}, "all": {raftlog.FaultLog, raftlog.FaultState}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := startOnDisk(t, t.TempDir(), fails...)
@@ -163,26 +146,104 @@ func TestDiskThatStaysBroken(t *testing.T) {
 			}
 			d.disk.broken.Store(true)
 			d.refuses("during")
-			select {
-			case err := <-d.ended:
-				d.ended <- err
-				if err == nil || !strings.Contains(err.Error(), filepath.Join(d.raft, "stable.json")+" can't be written: input/output error") || !strings.Contains(err.Error(), "start the server again") {
-					t.Errorf("it ended with %v", err)
-				}
-			case <-time.After(30 * time.Second):
-				t.Fatalf("it does not end; its log:\n%s", d.log)
+			if names := d.names(); !names["before"] || names["during"] {
+				t.Errorf("while the disk is broken there are %v", names)
 			}
-			again := startOnDisk(t, d.DataDir)
-			if names := again.names(); !names["before"] || name == "before" && names["during"] {
-				t.Errorf("after a restart there are %v", names)
+			if log := d.log.String(); !strings.Contains(log, filepath.Join(d.raft, "raft.db")+" can't be written: input/output error") {
+				t.Errorf("the log does not name where:\n%s", log)
 			}
-			if err := again.create("after"); err != nil {
-				t.Error(err)
+			if name == "all" {
+				d.silent()
 			}
-			if err := again.stop(); err != nil {
-				t.Error(err)
-			}
+			d.heals()
 		})
+	}
+}
+
+// silent waits until the server can't write its term.
+func (d *onDisk) silent() {
+	d.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(d.log.String(), "this server is silent"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("it wrote its term; its log:\n%s", d.log)
+		}
+	}
+}
+
+// TestStopOnABrokenDisk: a server that waits for its disk can be stopped.
+func TestStopOnABrokenDisk(t *testing.T) {
+	t.Parallel()
+	d := startOnDisk(t, t.TempDir(), raftlog.FaultLog, raftlog.FaultState)
+	if err := d.create("before"); err != nil {
+		t.Fatal(err)
+	}
+	d.disk.broken.Store(true)
+	d.refuses("during")
+	d.silent()
+	began := time.Now()
+	if err := d.stop(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	again := startOnDisk(t, d.DataDir)
+	if names := again.names(); !names["before"] {
+		t.Errorf("after a restart there are %v", names)
+	}
+	if err := again.create("after"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFailedSync: the disk does not say that what was written is on it. The
+// server ends by itself with a sentence that names the file, whichever sync it
+// was and whatever the error, and has lost nothing that it acknowledged. The next
+// start finds the log whole, and warns.
+func TestFailedSync(t *testing.T) {
+	for _, fails := range []string{raftlog.FaultLogDone, raftlog.FaultStateDone} {
+		for _, err := range []error{errDisk, syscall.ENOSPC} {
+			t.Run(fmt.Sprint(fails, " ", err), func(t *testing.T) {
+				t.Parallel()
+				kinds := []string{fails}
+				if fails == raftlog.FaultStateDone {
+					kinds = append(kinds, raftlog.FaultLog) // else no term is written
+				}
+				d := startOnDisk(t, t.TempDir(), kinds...)
+				d.disk.err = err
+				if err := d.create("before"); err != nil {
+					t.Fatal(err)
+				}
+				d.disk.broken.Store(true)
+				d.refuses("during")
+				select {
+				case got := <-d.ended:
+					d.ended <- got
+					if got == nil || !strings.Contains(got.Error(), filepath.Join(d.raft, "raft.db")+" can't be written: "+err.Error()) || !strings.Contains(got.Error(), "start the server again") {
+						t.Errorf("it ended with %v", got)
+					}
+				case <-time.After(30 * time.Second):
+					t.Fatalf("it does not end; its log:\n%s", d.log)
+				}
+				again := startOnDisk(t, d.DataDir)
+				if names := again.names(); !names["before"] {
+					t.Errorf("after a restart there are %v", names)
+				}
+				if log := again.log.String(); !strings.Contains(log, "the disk failed before this start") || !strings.Contains(log, err.Error()) {
+					t.Errorf("it does not warn:\n%s", log)
+				}
+				if err := again.create("after"); err != nil {
+					t.Error(err)
+				}
+				if err := again.stop(); err != nil {
+					t.Error(err)
+				}
+				once := startOnDisk(t, d.DataDir)
+				if log := once.log.String(); strings.Contains(log, "the disk failed before this start") {
+					t.Error("it warns again")
+				}
+			})
+		}
 	}
 }
 
@@ -195,7 +256,7 @@ func TestStartOnABrokenDisk(t *testing.T) {
 		spared int32 // writes of the kind that don't fail
 	}{
 		{raftlog.FaultLog, 0}, {raftlog.FaultLogDone, 0},
-		{raftlog.FaultState, 0}, {raftlog.FaultState, 1}, {raftlog.FaultState, 2}, {raftlog.FaultState, 3},
+		{raftlog.FaultState, 0}, {raftlog.FaultState, 1}, {raftlog.FaultState, 2},
 		{raftlog.FaultStateDone, 0}, {raftlog.FaultStateDone, 1}, {raftlog.FaultStateDone, 2}, {raftlog.FaultStateDone, 3},
 	} {
 		t.Run(fmt.Sprint(tc.fails, tc.spared), func(t *testing.T) {
@@ -212,11 +273,7 @@ func TestStartOnABrokenDisk(t *testing.T) {
 				defer cancel()
 				err = srv.Run(ctx)
 			}
-			where := "raft/stable.json"
-			if strings.HasPrefix(tc.fails, raftlog.FaultLog) {
-				where = "raft/log"
-			}
-			if err == nil || !strings.Contains(err.Error(), where+" can't be written: input/output error") {
+			if err == nil || !strings.Contains(err.Error(), "raft/raft.db can't be written: input/output error") {
 				t.Errorf("it ended with %v", err)
 			}
 		})

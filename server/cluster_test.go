@@ -34,6 +34,7 @@ type oneOfThree struct {
 	slow   atomic.Bool // each write of entries takes slowDisk longer
 	short  atomic.Bool // its disk is nearly full
 	full   atomic.Bool // no entry can be written to its disk any more
+	packed atomic.Bool // neither can a term or a vote
 
 	mu  sync.Mutex // guards srv, which is nil while the server is stopped
 	srv *Server
@@ -74,13 +75,11 @@ func newMember(name, dir string, join []string, expect int) *oneOfThree {
 		Join: join, JoinToken: "join-token-of-the-tests", Logger: hclog.NewNullLogger(),
 	}}
 	m.config.fault = func(op string) error {
-		if op != raftlog.FaultLog {
-			return nil
-		}
-		if m.slow.Load() {
+		entries := op == raftlog.FaultLog
+		if entries && m.slow.Load() {
 			time.Sleep(slowDisk) // this is the fault itself
 		}
-		if m.full.Load() {
+		if entries && m.full.Load() || (entries || op == raftlog.FaultState) && m.packed.Load() {
 			return syscall.ENOSPC
 		}
 		return nil

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"os"
 	"strconv"
@@ -41,10 +42,16 @@ type Config struct {
 	TLSKey          string
 	// The log of Raft is cut behind a snapshot, which is taken after so many
 	// entries, and so many are kept behind it for servers that lag: those that lag
-	// by more fetch the snapshot. Default 8192 each.
+	// by more fetch the snapshot. Default 8192 and 2048.
 	SnapshotThreshold int
 	TrailingLogs      int
-	DefaultBay        string // name of a shared bay that is made if there is no bay at all; "" for none
+	// LogChecker is the program and arguments that end in a call of ServeLogCheck:
+	// it checks the log's file before this process opens it. nil has this process
+	// check it, which a damaged file may end.
+	LogChecker []string
+	// Starting ends a check of the log that is under way in New; nil never does.
+	Starting   context.Context
+	DefaultBay string // name of a shared bay that is made if there is no bay at all; "" for none
 
 	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
@@ -107,6 +114,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.deadAfter == 0 {
 		c.deadAfter = 30 * time.Second
+	}
+	if c.Starting == nil {
+		c.Starting = context.Background()
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()

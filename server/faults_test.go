@@ -2,10 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -118,11 +122,14 @@ func TestFullDiskOfOneServer(t *testing.T) {
 	for name, f := range map[string]struct {
 		leader  bool
 		unaware bool // nobody sees it coming: the writes themselves fail
+		packed  bool // those of terms and votes, too
 	}{
-		"leader":           {true, false},
-		"unaware leader":   {true, true},
-		"follower":         {false, false},
-		"unaware follower": {false, true},
+		"leader":           {true, false, false},
+		"unaware leader":   {true, true, false},
+		"packed leader":    {true, true, true},
+		"follower":         {false, false, false},
+		"unaware follower": {false, true, false},
+		"packed follower":  {false, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -139,11 +146,18 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			set := m.short.Store
 			if f.unaware {
 				set = m.full.Store
+				if f.packed {
+					set = m.packed.Store
+				}
 				l.behind.Store(m.running()) // it holds each request until it gives up
 			}
 			set(true)
 			l.goesOn(100)
-			if f.leader {
+			if f.leader && f.packed { // it knows no newer term, and of no leader
+				c.eventually("another server leads", func() bool {
+					return slices.ContainsFunc(c.members, func(o *oneOfThree) bool { return o != m && o.running().raft.IsLeader() })
+				})
+			} else if f.leader {
 				c.eventually("another server leads", func() bool { return c.leader() != m })
 			} else if c.leader() != leads {
 				t.Error("the leader has changed, although its own disk is sound")
@@ -153,8 +167,18 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			switch {
 			case !f.unaware && got.Verdict != history.Done:
 				t.Errorf("a write through the server whose disk is nearly full: %+v", got)
+			case f.leader && f.packed: // who leads now it doesn't know
+				if got.Verdict == history.Done {
+					t.Errorf("a write through the server that can't follow: %+v", got)
+				}
 			case f.unaware && got.Verdict != history.Unknown:
 				t.Errorf("a write through the server that can't follow: %+v", got)
+			}
+			if f.packed && f.leader {
+				c.eventually("the ballast makes room for a term", func() bool {
+					_, err := os.Stat(m.running().space.ballast())
+					return errors.Is(err, fs.ErrNotExist)
+				})
 			}
 			set(false)
 			l.behind.Store(nil)

@@ -73,7 +73,7 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.space.free = func(string) (int64, error) { return reserve - 1, nil }
+	srv.space.free = func(string) (int64, error) { return reserve / 2, nil }
 	if err := srv.space.look(); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 	if status, body := s.read(t, "/v1/status/health"); status != 503 || !strings.Contains(body, "the disk is nearly full") || strings.Contains(body, srv.DataDir) {
 		t.Errorf("health: %d %s", status, body)
 	}
-	if _, page := s.read(t, "/v1/metrics"); !strings.Contains(page, "magnum_disk_free_bytes 3.3554431e+07") {
+	if _, page := s.read(t, "/v1/metrics"); !strings.Contains(page, "magnum_disk_free_bytes 1.6777216e+07") {
 		t.Error("the metrics don't show what is left")
 	}
 }

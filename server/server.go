@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -110,7 +111,10 @@ func (s *Server) open() (err error) {
 	raft := raftlog.Config{
 		DataDir: s.DataDir, ServerID: s.id, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
 		Secure: s.secureRaft(), ClusterID: s.founding.clusterID, KeepClusterID: s.founding.keep, Granted: s.founding.granted,
-		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs),
+		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs), MakeRoom: s.space.makeRoom,
+	}
+	if len(s.LogChecker) > 0 {
+		raft.CheckLog = raftlog.ChildCheck(s.Starting, s.LogChecker...)
 	}
 	if s.tuneRaft != nil {
 		s.tuneRaft(&raft)
@@ -118,6 +122,7 @@ func (s *Server) open() (err error) {
 	if s.raft, err = raftlog.Open(raft); err != nil {
 		return err
 	}
+	s.space.reuse(s.raft.FreeBytes)
 	s.raft.SpeakFor(s.founding.begun())
 	if err := s.checkState(); err != nil {
 		return err
@@ -157,6 +162,10 @@ func (s *Server) open() (err error) {
 	s.rest = rest.New(web)
 	return nil
 }
+
+// ServeLogCheck is the process that Config.LogChecker starts: it is called with
+// the arguments behind those, and returns the exit code.
+func ServeLogCheck(args []string, out io.Writer) int { return raftlog.ServeCheck(args, out) }
 
 // URL returns the address of the REST API.
 func (s *Server) URL() string {

@@ -21,8 +21,8 @@ const (
 	// is being committed, a snapshot, and the log's own bookkeeping. Raft must
 	// never be the one to find out that the disk is full.
 	reserve = 32 << 20
-	// ballastSize is what the ballast file holds back for the operator: a server
-	// that finds the disk full at its start removes it, and so can start.
+	// ballastSize is what the ballast file holds back: a server that finds the disk
+	// full at its start, or when it has to write a term or a vote, removes it.
 	ballastSize = 64 << 20
 
 	spaceTick = 500 * time.Millisecond
@@ -33,6 +33,7 @@ type space struct {
 	dir   string
 	log   hclog.Logger
 	free  func(dir string) (int64, error) // bytes that this process may still write
+	again atomic.Pointer[func() int64]    // bytes that the log's file holds free; nil until it is open
 	short atomic.Int64                    // bytes left while they are too few, else -1
 }
 
@@ -49,6 +50,24 @@ func freeBytes(dir string) (int64, error) {
 		return 0, fmt.Errorf("%s: %w", dir, err)
 	}
 	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// reuse tells of room that the log's file has in itself: it is as good as room on
+// the disk.
+func (s *space) reuse(free func() int64) { s.again.Store(&free) }
+
+// makeRoom removes the ballast, for what this server has to write before it may
+// speak again, and reports whether there was one.
+func (s *space) makeRoom() bool {
+	info, err := os.Stat(s.ballast())
+	if err != nil || info.Size() == 0 {
+		return false
+	}
+	if err := os.Remove(s.ballast()); err != nil {
+		return false
+	}
+	s.log.Warn("the disk is full: the ballast file is removed, for the term and the vote of this server; make room", "path", s.ballast())
+	return true
 }
 
 func (s *space) ballast() string { return filepath.Join(s.dir, "ballast") }
@@ -90,9 +109,13 @@ func (s *space) run(ctx context.Context) error {
 // look finds out whether there is room, and keeps the ballast while there is
 // plenty.
 func (s *space) look() error {
-	free, err := s.free(s.dir)
+	left, err := s.free(s.dir)
 	if err != nil {
 		return err
+	}
+	free := left
+	if again := s.again.Load(); again != nil {
+		free += (*again)()
 	}
 	was := s.short.Load()
 	switch {
@@ -108,7 +131,7 @@ func (s *space) look() error {
 		s.log.Info("there is room on the disk again: writes are taken", "path", s.dir, "free", free)
 	}
 	s.short.Store(-1)
-	if free > 4*ballastSize {
+	if left > 4*ballastSize {
 		return s.keepBallast()
 	}
 	return nil

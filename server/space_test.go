@@ -71,6 +71,46 @@ func TestBallast(t *testing.T) {
 	}
 }
 
+// Room that the log's file has in itself counts.
+func TestRoomInTheLog(t *testing.T) {
+	free, again := int64(reserve/2), int64(0)
+	s := newTestSpace(t, &free)
+	s.reuse(func() int64 { return again })
+	for _, step := range []struct {
+		again int64
+		room  bool
+	}{{0, false}, {reserve, true}, {reserve / 2, true}, {reserve/2 - 1, false}} {
+		again = step.again
+		if err := s.look(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.room(); (err == nil) != step.room {
+			t.Errorf("%d bytes free in the log: %v", step.again, err)
+		}
+	}
+	again = 8 * ballastSize
+	if err := s.look(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.ballast()); !os.IsNotExist(err) {
+		t.Errorf("room in the log is taken for the ballast: %v", err)
+	}
+}
+
+func TestRoomIsMadeOnce(t *testing.T) {
+	free := int64(1 << 40)
+	s := newTestSpace(t, &free)
+	if s.makeRoom() {
+		t.Error("there is room without a ballast")
+	}
+	if err := os.WriteFile(s.ballast(), []byte("ballast"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !s.makeRoom() || s.makeRoom() {
+		t.Error("the ballast does not go, or goes twice")
+	}
+}
+
 func TestFullDiskRefusesWritesAndServesReads(t *testing.T) {
 	srv := start(t, t.TempDir())
 	ctx := context.Background()

@@ -88,7 +88,13 @@ func (a *alone) fill(n int) []string {
 // smallDisk mounts a file system of 160 MiB on a directory.
 func smallDisk(t testing.TB, dir string) {
 	t.Helper()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=160m", "magnum-test", dir).CombinedOutput(); err != nil {
+	diskOf(t, dir, "160m")
+}
+
+// diskOf mounts a file system of a size on a directory.
+func diskOf(t testing.TB, dir, size string) {
+	t.Helper()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "magnum-test", dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
@@ -212,6 +218,79 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 	c.everywhere("there is room again")
 }
 
+// fillUp takes all that is left of a disk; empty gives it back.
+func fillUp(t testing.TB, dir string) (empty func()) {
+	t.Helper()
+	f, err := os.CreateTemp(dir, "filler-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		if err := os.Remove(f.Name()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLeaderRunsOutOfRoom: from one moment to the next there is no byte left on
+// the leader's disk, and after its ballast has gone once more none. The others go
+// on, also through an election that needs its vote; its process stays, and it
+// catches up once there is room.
+func TestLeaderRunsOutOfRoom(t *testing.T) {
+	t.Parallel()
+	dirs := make(map[string]string)
+	c := newTrioOf(t, 0, func(p *process) {
+		dir := p.args[slices.Index(p.args, "-data-dir")+1]
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		diskOf(t, dir, "400m") // enough for a ballast
+		dirs[p.name] = dir
+	})
+	l := c.load()
+	first := c.awaitLeader()
+	ballast := filepath.Join(dirs[first.name], "server", "ballast")
+	if info, err := os.Stat(ballast); err != nil || info.Size() == 0 {
+		t.Fatalf("there is no ballast: %v", err)
+	}
+	goesOn := func(when string) {
+		t.Helper()
+		before := l.count()
+		c.eventually("writes are taken "+when, 30*time.Second, func() error {
+			if n := l.count(); n < before+30 {
+				return fmt.Errorf("%d were", n-before)
+			}
+			return nil
+		})
+		if !first.alive() {
+			t.Fatalf("%s: the server whose disk is full has ended:\n%s", when, tail(first.log, 5))
+		}
+	}
+	empty := []func(){fillUp(t, dirs[first.name])}
+	goesOn("while the disk of one server is full")
+	for _, n := range c.but(first) {
+		n.kill()
+		n.start()
+		goesOn("after another server was killed")
+		empty = append(empty, fillUp(t, dirs[first.name])) // also what the ballast has made room for
+	}
+	for _, f := range empty {
+		f()
+	}
+	goesOn("once there is room again")
+	l.check()
+	c.everywhere("there is room again")
+}
+
 // breakDisk has system calls of a running process fail as those on a disk that
 // fails do, until heal is called or the test ends.
 func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
@@ -277,7 +356,7 @@ func TestSyncFails(t *testing.T) {
 	}
 	heal()
 	text := tail(a.server.log, 3)
-	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, filepath.Join(a.data, "server", "raft", "stable.json")+" can't be written") || !strings.Contains(text, "input/output error") {
+	if code := a.server.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, filepath.Join(a.data, "server", "raft", "raft.db")+" can't be written") || !strings.Contains(text, "input/output error") {
 		t.Errorf("exit code %d and\n%s", code, text)
 	}
 	if len(ids) != acknowledged {
@@ -286,23 +365,26 @@ func TestSyncFails(t *testing.T) {
 	a.server.start()
 	a.awaitServer()
 	a.allThere(ids)
+	if b, err := os.ReadFile(a.server.log); err != nil || !strings.Contains(string(b), "the disk failed before this start") {
+		t.Errorf("the next start does not warn (%v)", err)
+	}
 	if err := a.tryWrite(&ids); err != nil {
 		t.Errorf("a write on the sound disk: %v", err)
 	}
 	a.allThere(ids)
 }
 
-// TestSyncOfTheLogFailsForAWhile: only entries can't be synced. No write is
-// acknowledged meanwhile, and the same process goes on afterwards.
-func TestSyncOfTheLogFailsForAWhile(t *testing.T) {
+// TestLogCantBeWrittenForAWhile: neither entries nor terms can be written. No
+// write is acknowledged meanwhile, and the same process goes on afterwards.
+func TestLogCantBeWrittenForAWhile(t *testing.T) {
 	t.Parallel()
 	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
 	ids := a.fill(10)
-	heal := breakDisk(t, a.server, "fdatasync")
+	heal := breakDisk(t, a.server, "pwrite64")
 	acknowledged := len(ids)
 	for range 2 {
 		if err := a.tryWrite(&ids); api.StatusOf(err) != 503 {
-			t.Errorf("a write that can't be synced gives %v", err)
+			t.Errorf("a write that can't reach the disk gives %v", err)
 		}
 	}
 	if len(ids) != acknowledged || !a.server.alive() {
@@ -350,7 +432,7 @@ func TestDamagedFiles(t *testing.T) {
 		}
 		return nil
 	})
-	for _, name := range []string{"stable.json", "stored", "meta.json", "meta.crc32c", "state.bin", "server-id", "cluster-id", "membership", "join-token"} {
+	for _, name := range []string{"raft.db", "stored", "meta.json", "meta.crc32c", "state.bin", "server-id", "cluster-id", "membership", "join-token"} {
 		if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name }) {
 			t.Errorf("%s is not among the files: %v", name, files)
 		}
@@ -428,8 +510,8 @@ func TestDamagedFiles(t *testing.T) {
 	t.Logf("%d starts were refused, %d had everything; damaged were %v", refused, whole, files)
 
 	for _, gone := range [][]string{
-		{"raft/log"}, {"raft/stable.json"}, {"raft/snapshots"}, {"raft/log", "raft/stable.json"}, {"raft/log", "raft/stored"},
-		{"raft/log", "raft/snapshots"}, {"raft/log", "raft/snapshots", "raft/stable.json", "raft/stored"}, {"raft"},
+		{"raft/raft.db"}, {"raft/snapshots"}, {"raft/raft.db", "raft/stored"},
+		{"raft/raft.db", "raft/snapshots"}, {"raft/raft.db", "raft/snapshots", "raft/stored"}, {"raft"},
 		{"raft", "membership"}, {"raft", "cluster-id"}, {"raft", "server-id"}, {"raft", "membership", "cluster-id"}, {"raft", "membership", "server-id"},
 		{"server-id", "membership"}, {"server-id", "cluster-id"},
 	} {

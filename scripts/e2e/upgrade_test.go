@@ -191,7 +191,7 @@ func TestRollingUpgrade(t *testing.T) {
 		return nil
 	})
 	text := tail(back.log, 1)
-	if code := back.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "ERROR: ") || !strings.Contains(text, "raft/log") ||
+	if code := back.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "ERROR: ") || !strings.Contains(text, "raft/raft.db") ||
 		!strings.Contains(text, fmt.Sprintf("of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one", raised, old)) {
 		t.Errorf("the older version ended with code %d and %s", code, text)
 	}

@@ -219,7 +219,7 @@ more. Memory may be 15%% and 4 MB higher, the data 15%% and 1 MB,
 descriptors 16, threads 8, goroutines 24, latencies (medians of the interval) half as long again
 and 50 ms, times what create and start on the engine itself (the column engine)
 took longer, for the machine does other things, too. The server takes a snapshot after
-%d entries of its log and keeps as many behind it (8192 by default), so that the log is cut again
+%d entries of its log and keeps as many behind it (8192 and 2048 by default), so that the log is cut again
 and again; the data is not judged before that has begun.
 
 Goroutines with nothing to do, after the last life: server %.0f and agent %.0f; fresh ones that run the

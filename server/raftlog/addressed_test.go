@@ -78,7 +78,7 @@ func TestIDsStayInTargets(t *testing.T) {
 		if _, addr := m.Leader(); strings.Contains(addr, "@") {
 			t.Errorf("the leader's address is %s", addr)
 		}
-		if vote, err := m.stable.Get([]byte("LastVoteCand")); err == nil && strings.Contains(string(vote), "@") {
+		if vote, err := m.store.Get([]byte("LastVoteCand")); err == nil && strings.Contains(string(vote), "@") {
 			t.Errorf("it has voted for %s", vote)
 		}
 		peers, err := m.Peers()

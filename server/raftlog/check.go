@@ -3,6 +3,7 @@ package raftlog
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 
 	"github.com/stackforge/magnum/server/state"
 )
@@ -108,43 +110,73 @@ func checkSnapshotMeta(path string) error {
 	return nil
 }
 
-// checkBounds checks that the log begins where the snapshot ends, and that both
-// reach as far as this server has stored.
-func (l *Log) checkBounds(snapshot uint64) error {
-	first, last, err := bounds(l.entries)
-	if err != nil {
-		return err
-	}
-	if end, stored := max(last, snapshot), l.stored.reaches(); end < stored {
-		return fmt.Errorf("%s, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
-			l.entries.End(), l.snapshotsDir(), snapshot, stored, restoreHint, l.storedFile())
-	}
-	if last > 0 && first > snapshot+1 {
-		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.logDir(), first, l.snapshotsDir(), snapshot, restoreHint)
+// refuseEarlier refuses what an earlier magnum has kept its log in.
+func (l *Log) refuseEarlier() error {
+	for _, name := range []string{"log.db", "log", "stable.json"} {
+		old := filepath.Join(l.dir(), name)
+		if _, err := os.Lstat(old); err == nil {
+			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), "+
+				"start this one with an empty data directory, and restore the snapshot into it (magnum operator snapshot restore)", old)
+		}
 	}
 	return nil
 }
 
-// entryCheck checks the entries behind a snapshot, while the log is read.
-type entryCheck struct {
-	behind uint64 // index of the snapshot
-	term   uint64 // of the last entry so far
+// findStore makes raft.db if this server has never had one.
+func (l *Log) findStore() error {
+	path := l.storeFile()
+	if err := removeUnfinished(path); err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	switch _, err := os.Lstat(path); {
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("raft: %w", err)
+	case l.member.now.Begun():
+		return fmt.Errorf("%s is gone: %s", path, l.lostHint())
+	case l.stored.reaches() > 0:
+		return fmt.Errorf("%s is gone, but entry %d was stored in it: %s", path, l.stored.reaches(), restoreHint)
+	}
+	if err := makeStore(path); err != nil {
+		return fmt.Errorf("%s can't be made: %w", path, err)
+	}
+	return nil
 }
 
-// entry checks the next one. One of another version of magnum is state.ErrSchema.
-func (c *entryCheck) entry(e *raft.Log) error {
-	if e.Index <= c.behind {
-		return nil
+// checkStore has raft.db checked.
+func (l *Log) checkStore(c LogCheck) (LogFacts, error) {
+	forgetPages(c.Path)
+	facts, err := l.CheckLog(context.Background(), c)
+	switch {
+	case err == nil:
+		return facts, nil
+	case errors.Is(err, state.ErrSchema): // whole, but of another version of magnum
+		return facts, fmt.Errorf("raft: %s: %w", c.Path, err)
+	case errors.Is(err, ErrUnchecked):
+		return facts, fmt.Errorf("raft: %s is not opened: %w; nothing is known to be wrong with it, and it is needed: see to the cause and start the server again", c.Path, err)
 	}
-	if e.Term < c.term {
-		return fmt.Errorf("entry %d is of term %d, and the one before it of term %d", e.Index, e.Term, c.term)
+	return facts, fmt.Errorf("raft: %s is damaged: %w: %s", c.Path, err, restoreHint)
+}
+
+// forgetPages has the kernel forget what it holds of a file in memory. After a
+// sync that failed that may be what is not on the disk.
+func forgetPages(path string) {
+	if f, err := os.Open(path); err == nil {
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		f.Close()
 	}
-	c.term = e.Term
-	if e.Type != raft.LogCommand {
-		return nil
+}
+
+// checkBounds checks that the log begins where the snapshot ends, and that both
+// reach as far as this server has stored.
+func (l *Log) checkBounds(f LogFacts, snapshot uint64) error {
+	if end, stored := max(f.Last, snapshot), l.stored.reaches(); end < stored {
+		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
+			l.storeFile(), f.Last, l.snapshotsDir(), snapshot, stored, restoreHint, l.storedFile())
 	}
-	if err := state.CheckEntry(e.Data); err != nil {
-		return fmt.Errorf("entry %d: %w", e.Index, err)
+	if f.Last > 0 && f.First > snapshot+1 {
+		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.storeFile(), f.First, l.snapshotsDir(), snapshot, restoreHint)
 	}
 	return nil
 }
@@ -156,12 +188,16 @@ func bounds(logs raft.LogStore) (first, last uint64, err error) {
 	return first, last, err
 }
 
-// checkTerm checks what Raft keeps beside the log. A server that has forgotten
-// its term or its vote could vote twice.
-func (l *Log) checkTerm(last uint64) error {
-	current, err := l.stable.GetUint64([]byte("CurrentTerm"))
-	if last > 0 && (err != nil || current < last) {
-		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d (%v): %s", l.stableFile(), last, current, err, restoreHint)
+// checkTerm checks what Raft keeps beside the entries. A server that has
+// forgotten its term or its vote could vote twice.
+func (l *Log) checkTerm(f LogFacts) error {
+	current, known := f.number(keyCurrentTerm)
+	voted, _ := f.number(keyLastVoteTerm)
+	if _, candidate := f.Values[keyLastVoteCand]; known && voted > current || candidate && voted == 0 {
+		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", l.storeFile(), voted, current, restoreHint)
+	}
+	if f.LastTerm > current {
+		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", l.storeFile(), f.LastTerm, current, restoreHint)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -40,7 +41,16 @@ type Config struct {
 
 	SnapshotThreshold uint64        // entries after which a snapshot is taken; default 8192
 	SnapshotInterval  time.Duration // how often that is looked at; default 30s
-	TrailingLogs      uint64        // entries kept behind a snapshot, for followers that lag; default 8192
+	TrailingLogs      uint64        // entries kept behind a snapshot, for followers that lag; default 2048
+
+	// CheckLog checks raft.db before it is opened for writing, as the function of
+	// that name does. A server has another process do it, with ChildCheck; nil
+	// does it in this one, which a damaged file may end.
+	CheckLog func(context.Context, LogCheck) (LogFacts, error)
+	// MakeRoom is called when a term or a vote finds no room on the disk. It gives
+	// back what was kept for this, and reports whether there was anything; nil
+	// means that there is nothing.
+	MakeRoom func() bool
 
 	// Transport is used instead of one on BindAddr; for tests.
 	Transport raft.Transport
@@ -50,6 +60,8 @@ type Config struct {
 	// Fault is asked at each write to disk, one of the Fault constants; an error
 	// makes it fail. For tests; nil means that nothing fails.
 	Fault func(op string) error
+
+	compactFree int64 // smaller in tests
 }
 
 func (c Config) withDefaults() Config {
@@ -72,7 +84,13 @@ func (c Config) withDefaults() Config {
 		c.SnapshotInterval = 30 * time.Second
 	}
 	if c.TrailingLogs == 0 {
-		c.TrailingLogs = 8192
+		c.TrailingLogs = 2048
+	}
+	if c.CheckLog == nil {
+		c.CheckLog = func(ctx context.Context, check LogCheck) (LogFacts, error) { return CheckLog(ctx, check, nil) }
+	}
+	if c.compactFree == 0 {
+		c.compactFree = compactFree
 	}
 	if c.KeepClusterID == nil {
 		c.KeepClusterID = func(string) error { return nil }
@@ -114,8 +132,8 @@ func (c Config) raft() *raft.Config {
 }
 
 // The files of the log.
-func (c Config) dir() string          { return filepath.Join(c.DataDir, "raft") }
-func (c Config) logDir() string       { return filepath.Join(c.dir(), "log") }
-func (c Config) stableFile() string   { return filepath.Join(c.dir(), "stable.json") }
-func (c Config) storedFile() string   { return filepath.Join(c.dir(), "stored") }
-func (c Config) snapshotsDir() string { return filepath.Join(c.dir(), "snapshots") }
+func (c Config) dir() string            { return filepath.Join(c.DataDir, "raft") }
+func (c Config) storeFile() string      { return filepath.Join(c.dir(), "raft.db") }
+func (c Config) storedFile() string     { return filepath.Join(c.dir(), "stored") }
+func (c Config) failedSyncFile() string { return filepath.Join(c.dir(), "sync-failed") }
+func (c Config) snapshotsDir() string   { return filepath.Join(c.dir(), "snapshots") }

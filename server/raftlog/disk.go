@@ -1,14 +1,21 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"runtime"
+	"sync"
+	"syscall"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// The writes to disk that Config.Fault is asked about. A "done" one is on disk,
-// and a failure is of the answer.
+// The writes to disk that Config.Fault is asked about. One that fails has not
+// been written, and was rolled back. A "done" one is written, and the failure is
+// of its sync.
 const (
 	FaultLog       = "log" // entries
 	FaultLogDone   = "log done"
@@ -16,74 +23,192 @@ const (
 	FaultStateDone = "state done"
 )
 
-// write carries out one write to disk. Its error names where.
-func (l *Log) write(path, fault string, do func() error) error {
+// write carries out one write to raft.db. Its error names the file. After a
+// failed sync it ends the log; no other write begins then.
+func (l *Log) write(fault string, do func() error) error {
+	if err := l.failure(); err != nil {
+		return err
+	}
 	err := l.fault(fault)
 	if err == nil {
 		err = do()
 	}
+	if err == nil && fault != "" {
+		if err = l.fault(fault + " done"); err != nil {
+			err = &notSynced{err}
+		}
+	}
 	if err == nil {
-		err = l.fault(fault + " done")
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%s can't be written: %w", path, err)
+	err = fmt.Errorf("%s can't be written: %w", l.storeFile(), err)
+	if unsynced := new(notSynced); errors.As(err, &unsynced) {
+		l.noteFailedSync(err)
+		l.fail(err)
 	}
-	return nil
+	return err
 }
 
 func (l *Log) fault(op string) error {
-	if l.Fault == nil {
+	if l.Fault == nil || op == "" {
 		return nil
 	}
 	return l.Fault(op)
 }
 
-// diskLogs is the store of the entries. When it fails, Raft steps down and
-// tries to be elected again.
+// diskLogs is the store of the entries. When entries can't be written, Raft
+// steps down and tries to be elected again, or has them sent again by its leader.
 type diskLogs struct {
 	raft.LogStore
 	log *Log
+
+	mu      sync.Mutex
+	removal bool // all entries were to be deleted, and that failed
 }
 
 // StoreLog stores one entry.
-func (s diskLogs) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+func (s *diskLogs) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs stores entries.
-func (s diskLogs) StoreLogs(logs []*raft.Log) error {
-	err := s.log.write(s.log.logDir(), FaultLog, func() error { return s.LogStore.StoreLogs(logs) })
-	if err == nil && len(logs) > 0 {
-		s.log.stored.advance(logs[len(logs)-1].Index)
-		err = s.log.member.stored()
+// StoreLogs stores entries, whose indexes follow each other. There is never a
+// gap, nor anything of an earlier leader behind them: entries of the same or a
+// higher index are deleted before, and those before a gap with it, if a snapshot
+// holds them.
+func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
+	if len(logs) == 0 {
+		return nil
 	}
-	return err
+	from := logs[0].Index
+	for i, e := range logs {
+		if e.Index != from+uint64(i) || from == 0 {
+			return fmt.Errorf("entry %d is stored in the place of entry %d", e.Index, from+uint64(i))
+		}
+	}
+	store := func() error { return s.LogStore.StoreLogs(logs) }
+	first, last, err := bounds(s.LogStore)
+	if err != nil {
+		return err
+	}
+	switch {
+	case last == 0 || from > last+1:
+	case s.removing():
+		if err := s.DeleteRange(first, last); err != nil {
+			return err
+		}
+		last = 0
+	case from <= last:
+		if err := s.DeleteRange(from, last); err != nil {
+			return err
+		}
+		if last = from - 1; from <= first {
+			last = 0
+		}
+	}
+	if from != last+1 {
+		held, err := s.log.newestSnapshot()
+		switch {
+		case err != nil:
+			return err
+		case from > held+1:
+			return fmt.Errorf("entry %d can't follow on entry %d: the newest snapshot is of entry %d", from, last, held)
+		case last != 0:
+			store = func() error { return s.log.replace(s.LogStore, logs) }
+		}
+	}
+	if err := s.log.write(FaultLog, store); err != nil {
+		return err
+	}
+	s.removed(nil)
+	s.log.stored.advance(logs[len(logs)-1].Index)
+	return s.log.member.stored()
+}
+
+func (s *diskLogs) removing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.removal
 }
 
 // DeleteRange deletes the first or the last entries: those that a snapshot
 // holds, or those that the leader doesn't have.
-func (s diskLogs) DeleteRange(min, max uint64) error {
-	if max < s.log.stored.reaches() {
-		return s.LogStore.DeleteRange(min, max)
-	}
-	newest, err := s.log.snapshots.List()
+func (s *diskLogs) DeleteRange(min, max uint64) error {
+	first, last, err := bounds(s.LogStore)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.log.snapshotsDir(), err)
+		return err
 	}
-	left := min - 1
-	if len(newest) > 0 && newest[0].Index > left {
-		left = newest[0].Index
+	err = s.deleteRange(min, max)
+	if min <= first && max >= last {
+		s.removed(err)
+	}
+	return err
+}
+
+// removed notes what came of a removal of all entries.
+func (s *diskLogs) removed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removal = err != nil
+}
+
+func (s *diskLogs) deleteRange(min, max uint64) error {
+	remove := func() error { return s.LogStore.DeleteRange(min, max) }
+	if max < s.log.stored.reaches() {
+		return s.log.write("", remove)
+	}
+	left, err := s.log.newestSnapshot()
+	if err != nil {
+		return err
+	}
+	if min > left {
+		left = min - 1
 	}
 	if err := s.log.stored.retreat(left); err != nil {
 		return fmt.Errorf("%s can't be written: %w", s.log.storedFile(), err)
 	}
-	return s.LogStore.DeleteRange(min, max)
+	return s.log.write("", remove)
 }
 
-// IsMonotonic tells the library that the store takes no gap.
-func (diskLogs) IsMonotonic() bool { return true }
+// IsMonotonic tells the library that the store takes no gap: it deletes the
+// entries before a snapshot that was restored or installed.
+func (*diskLogs) IsMonotonic() bool { return true }
 
-// diskState is the store of Raft's term and vote. When it fails, the library
-// would panic in a goroutine of its own; instead that goroutine ends, so that
-// this server neither votes nor writes any more, and Run returns the error.
+// replacer is a store that can replace all its entries in one transaction.
+type replacer interface {
+	Replace(logs []*raft.Log) error
+}
+
+// replace replaces all entries. A store that tests have wrapped deletes them
+// before.
+func (l *Log) replace(s raft.LogStore, logs []*raft.Log) error {
+	if r, ok := s.(replacer); ok {
+		return r.Replace(logs)
+	}
+	first, last, err := bounds(s)
+	if err == nil {
+		err = s.DeleteRange(first, last)
+	}
+	if err == nil {
+		err = s.StoreLogs(logs)
+	}
+	return err
+}
+
+// newestSnapshot returns the index of the newest snapshot, 0 if there is none.
+func (l *Log) newestSnapshot() (uint64, error) {
+	newest, err := l.snapshots.List()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", l.snapshotsDir(), err)
+	}
+	if len(newest) == 0 {
+		return 0, nil
+	}
+	return newest[0].Index, nil
+}
+
+// diskState is the store of Raft's term and vote. One that isn't written is
+// written again and again, and Raft waits: a server that is silent harms nobody.
+// When it fails for good, the library would panic in a goroutine of its own;
+// instead that goroutine ends, so that this server neither votes nor writes any
+// more, and Run returns the error.
 type diskState struct {
 	raft.StableStore
 	log *Log
@@ -91,27 +216,69 @@ type diskState struct {
 
 // Set stores a value.
 func (s diskState) Set(key, value []byte) error {
-	err := s.log.write(s.log.stableFile(), FaultState, func() error { return s.StableStore.Set(key, value) })
-	if err == nil {
-		err = s.log.member.voted()
-	}
-	return s.written(err)
+	return s.log.insist(func() error {
+		err := s.log.write(FaultState, func() error { return s.StableStore.Set(key, value) })
+		if err == nil {
+			err = s.log.member.voted()
+		}
+		return err
+	})
 }
 
 // SetUint64 stores a number.
 func (s diskState) SetUint64(key []byte, value uint64) error {
-	err := s.log.write(s.log.stableFile(), FaultState, func() error { return s.StableStore.SetUint64(key, value) })
-	if err == nil && (string(key) != keyCurrentTerm || value > 1) { // see forgetBootstrap
-		err = s.log.member.voted()
-	}
-	return s.written(err)
+	return s.log.insist(func() error {
+		err := s.log.write(FaultState, func() error { return s.StableStore.SetUint64(key, value) })
+		if err == nil && (string(key) != keyCurrentTerm || value > 1) { // see forgetBootstrap
+			err = s.log.member.voted()
+		}
+		return err
+	})
 }
 
-func (s diskState) written(err error) error {
-	if err != nil && s.log.fail(err) {
-		runtime.Goexit()
+// Bounds of the pauses between tries to write a term or a vote.
+const (
+	minInsist = 20 * time.Millisecond
+	maxInsist = time.Second
+)
+
+// insist has write done until it succeeds. Where there is no room it has some
+// made. A failed sync ends the caller's goroutine, as does the end of the log; so
+// does any failure while the log is opened, or before Run if there is no state:
+// then whoever starts the server is told.
+func (l *Log) insist(write func() error) error {
+	for pause := minInsist; ; pause = min(2*pause, maxInsist) {
+		err := write()
+		if err == nil {
+			return nil
+		}
+		made := noRoom(err) && l.MakeRoom != nil && l.MakeRoom()
+		if made {
+			if err = write(); err == nil {
+				return nil
+			}
+		}
+		if l.failure() != nil || !l.running.Load() {
+			if l.fail(err) {
+				runtime.Goexit()
+			}
+			return err
+		}
+		if pause == minInsist {
+			l.Logger.Error("the term or a vote can't be written: this server is silent until it is", "error", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-l.ending:
+			l.fail(err)
+			runtime.Goexit()
+		}
 	}
-	return err
+}
+
+// noRoom reports whether a write failed because the disk is full.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // fail ends Run with the error. It reports false while the log is opened: the
@@ -137,4 +304,20 @@ func (l *Log) failure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failed
+}
+
+// noteFailedSync leaves word for the next start. Without it a warning is lost.
+func (l *Log) noteFailedSync(err error) {
+	_ = os.WriteFile(l.failedSyncFile(), fmt.Appendln(nil, err), 0o600)
+}
+
+// forgetFailedSync says that a sync had failed before this start, and that
+// nothing is missing for it.
+func (l *Log) forgetFailedSync() {
+	said, err := os.ReadFile(l.failedSyncFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	l.Logger.Warn("the disk failed before this start; all that was stored is on it: look at the disk", "path", l.storeFile(), "error", string(said))
+	_ = os.Remove(l.failedSyncFile())
 }

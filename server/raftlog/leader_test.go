@@ -192,6 +192,11 @@ func startTrio(t *testing.T) *trio {
 
 // startTrioOver is startTrio with something around the transports.
 func startTrioOver(t *testing.T, around func(*raft.InmemTransport) raft.Transport) *trio {
+	return startTrioWith(t, func(conf *Config) { conf.Transport = around(conf.Transport.(*raft.InmemTransport)) })
+}
+
+// startTrioWith is startTrio with other configurations.
+func startTrioWith(t *testing.T, change func(*Config)) *trio {
 	c := &trio{t: t}
 	var voters []Peer
 	for n := range 3 {
@@ -202,8 +207,9 @@ func startTrioOver(t *testing.T, around func(*raft.InmemTransport) raft.Transpor
 	}
 	for n, v := range voters {
 		conf := testConfig(t, t.TempDir())
-		conf.ServerID, conf.Transport = v.ID, around(c.transports[n])
+		conf.ServerID, conf.Transport = v.ID, c.transports[n]
 		conf.HeartbeatTimeout, conf.LeaderLease = 150*time.Millisecond, 150*time.Millisecond
+		change(&conf)
 		l := mustOpen(t, conf)
 		if err := l.Bootstrap(voters...); err != nil {
 			t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -14,9 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/stackforge/magnum/server/raftlog/wal"
-	"github.com/stackforge/magnum/server/state"
 )
 
 // logCacheSize is how many entries are kept in memory for followers.
@@ -32,9 +28,8 @@ const retainSnapshots = 2
 type Log struct {
 	Config
 	raft      *raft.Raft
-	entries   *wal.Log
-	stable    *wal.Stable
-	logs      raft.LogStore // around entries
+	store     *boltStore
+	logs      raft.LogStore // around store
 	snapshots raft.SnapshotStore
 	transport raft.Transport            // of the library, or a test's
 	addressed *addressed                // around transport
@@ -46,6 +41,8 @@ type Log struct {
 	member    *membership
 	hadState  bool
 
+	running atomic.Bool   // others may rely on this server: it has state, or Run has begun
+	ending  chan struct{} // closed by Close
 	alone   atomic.Bool
 	barrier atomic.Uint64 // the term in which a Barrier has been passed here
 	lease   atomic.Pointer[lease]
@@ -84,7 +81,9 @@ func Open(c Config) (l *Log, err error) {
 	if err := os.MkdirAll(c.snapshotsDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
-	l = &Log{Config: c, member: member, broken: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)}}
+	l = &Log{
+		Config: c, member: member, broken: make(chan struct{}), ending: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)},
+	}
 	l.identity = &identity{cluster: c.ClusterID, keep: l.keepCluster}
 	defer func() {
 		if p := recover(); p != nil { // the library panics on what the checks have missed
@@ -100,7 +99,7 @@ func Open(c Config) (l *Log, err error) {
 	if err := l.openFiles(); err != nil {
 		return l, err
 	}
-	if l.hadState, err = raft.HasExistingState(l.logs, l.stable, l.snapshots); err != nil {
+	if l.hadState, err = raft.HasExistingState(l.logs, l.store, l.snapshots); err != nil {
 		return l, fmt.Errorf("%s: %w", c.dir(), err)
 	}
 	if err := l.openTransport(); err != nil {
@@ -108,10 +107,11 @@ func Open(c Config) (l *Log, err error) {
 	}
 	l.setStarting(true)
 	defer l.setStarting(false)
-	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.logs, diskState{l.stable, l}, l.snapshots, l.witness); err != nil {
+	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.logs, diskState{l.store, l}, l.snapshots, l.witness); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
 	l.voting.Store(l.raft)
+	l.running.Store(l.hadState)
 	l.watchLeader()
 	return l, nil
 }
@@ -119,9 +119,8 @@ func Open(c Config) (l *Log, err error) {
 // openFiles opens the log, the snapshots and what stands beside them, and checks
 // that they are whole and fit together.
 func (l *Log) openFiles() error {
-	old := filepath.Join(l.dir(), "log.db")
-	if _, err := os.Stat(old); err == nil {
-		return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), and restore it into an empty data directory", old)
+	if err := l.refuseEarlier(); err != nil {
+		return err
 	}
 	var err error
 	if l.stored, err = openStoredFile(l.storedFile(), l.member.now.Stored); err != nil {
@@ -136,39 +135,54 @@ func (l *Log) openFiles() error {
 	if err != nil {
 		return err
 	}
-	check := entryCheck{behind: snapshot.Index, term: snapshot.Term}
-	if l.entries, err = wal.Open(l.logDir(), check.entry); errors.Is(err, state.ErrSchema) { // whole, but of another version of magnum
-		return fmt.Errorf("raft: %w", err)
-	}
-	if err != nil {
-		return fmt.Errorf("raft: %w: %s", err, restoreHint)
-	}
-	if err := l.checkBounds(snapshot.Index); err != nil {
+	if err := l.findStore(); err != nil {
 		return err
 	}
-	if l.stable, err = wal.OpenStable(l.stableFile()); err != nil {
-		return fmt.Errorf("raft: %w: %s", err, restoreHint)
-	}
-	if err := l.checkTerm(check.term); err != nil {
+	check := LogCheck{Path: l.storeFile(), Behind: snapshot.Index, Term: snapshot.Term}
+	facts, err := l.checkStore(check)
+	if err != nil {
 		return err
 	}
-	_, last, err := bounds(l.entries)
-	if err != nil {
+	if err := l.checkBounds(facts, snapshot.Index); err != nil {
+		return err
+	}
+	if err := l.checkTerm(facts); err != nil {
+		return err
+	}
+	if err := l.checkMembership(facts, snapshot.Index); err != nil {
 		return err
 	}
 	// All is checked; only now does anything change.
-	for _, step := range []func(last, snapshot uint64) error{l.checkMembership, l.forgetBootstrap, l.completeMembership} {
-		if err := step(last, snapshot.Index); err != nil {
-			return err
-		}
+	if err := l.forgetBootstrap(&facts, snapshot.Index); err != nil {
+		return err
+	}
+	l.compact(check, facts)
+	keys := make(map[string]bool)
+	for key := range facts.Values {
+		keys[key] = true
+	}
+	if l.store, err = openStore(l.storeFile(), keys); err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	if err := l.completeMembership(facts, snapshot.Index); err != nil {
+		return err
 	}
 	l.keepMetaSums()
-	var logs raft.LogStore = l.entries
+	l.forgetFailedSync()
+	var logs raft.LogStore = l.store
 	if l.WrapLogStore != nil {
 		logs = l.WrapLogStore(logs)
 	}
-	l.logs, err = raft.NewLogCache(logCacheSize, diskLogs{logs, l})
-	return err
+	disk := &diskLogs{LogStore: logs, log: l}
+	if l.logs, err = raft.NewLogCache(logCacheSize, disk); err != nil {
+		return err
+	}
+	// A kill came between a snapshot that was restored or installed and this. None
+	// of the entries is needed, and they may not be those that led to it.
+	if last := facts.Last; last != 0 && (facts.Foreign || last < snapshot.Index) {
+		return disk.DeleteRange(facts.First, last)
+	}
+	return nil
 }
 
 // transportTimeout bounds dialling and each write to another server; maxPool is
@@ -195,6 +209,10 @@ func (l *Log) openTransport() error {
 	l.witness = newWitness(l.addressed)
 	return nil
 }
+
+// FreeBytes returns how many bytes of raft.db are free: so much can be written
+// before the file grows.
+func (l *Log) FreeBytes() int64 { return l.store.FreeBytes() }
 
 // HasState reports whether this server had been a member of a cluster when it
 // was opened. One that had not is bootstrapped, or waits to be added.
@@ -290,10 +308,17 @@ func (l *Log) Close() error {
 		l.mu.Lock()
 		l.closing = true
 		l.mu.Unlock()
+		close(l.ending) // a term or vote that waits for its disk waits no longer
 		// Raft answers all calls as long as it lives, but not what is still queued
 		// when it stops. If it has ended already, nobody is answered.
-		if l.failure() == nil {
+		answered := make(chan struct{})
+		go func() {
 			l.calls.Wait()
+			close(answered)
+		}()
+		select {
+		case <-answered:
+		case <-l.broken:
 		}
 		stopped := l.raft.Shutdown()
 		// Before it is waited for: it may itself wait for a server that is silent.
@@ -309,8 +334,8 @@ func (l *Log) release() error {
 	if l.stored != nil {
 		errs = append(errs, l.stored.close())
 	}
-	if l.entries != nil {
-		errs = append(errs, l.entries.Close())
+	if l.store != nil {
+		errs = append(errs, l.store.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 
 	"github.com/stackforge/magnum/atomicfile"
-	"github.com/stackforge/magnum/server/raftlog/wal"
 )
 
 // Membership is what stands beside the log's directory about what has to be in
@@ -85,15 +84,11 @@ func WriteMembership(dataDir string, m Membership) error {
 // Used reports whether a log of some server is in the data directory.
 func Used(dataDir string) bool {
 	c := Config{DataDir: dataDir}
-	if _, err := os.Stat(c.stableFile()); err == nil {
+	if _, err := os.Stat(c.storeFile()); err == nil {
 		return true
 	}
-	for _, dir := range []string{c.logDir(), c.snapshotsDir()} {
-		if files, err := os.ReadDir(dir); err == nil && len(files) > 0 {
-			return true
-		}
-	}
-	return false
+	files, err := os.ReadDir(c.snapshotsDir())
+	return err == nil && len(files) > 0
 }
 
 // membership keeps the record.
@@ -167,17 +162,21 @@ func (c Config) lostHint() string {
 }
 
 // The keys of the library in the stable store.
-const keyCurrentTerm = "CurrentTerm"
+const (
+	keyCurrentTerm  = "CurrentTerm"
+	keyLastVoteTerm = "LastVoteTerm"
+	keyLastVoteCand = "LastVoteCand"
+)
 
-// checkMembership checks that all is there that the record says. last is of the
-// log, snapshot of the newest one.
-func (l *Log) checkMembership(last, snapshot uint64) error {
+// checkMembership checks that all is there that the record says. snapshot is the
+// index of the newest one.
+func (l *Log) checkMembership(f LogFacts, snapshot uint64) error {
 	m := l.member.now
-	if m.Stored && last == 0 && snapshot == 0 {
-		return fmt.Errorf("%s and %s hold nothing: %s", l.logDir(), l.snapshotsDir(), l.lostHint())
+	if m.Stored && f.Last == 0 && snapshot == 0 {
+		return fmt.Errorf("%s and %s hold no entries: %s", l.storeFile(), l.snapshotsDir(), l.lostHint())
 	}
-	if m.Voted && len(l.stable.Keys()) == 0 {
-		return fmt.Errorf("%s holds nothing: %s", l.stableFile(), l.lostHint())
+	if m.Voted && len(f.Values) == 0 {
+		return fmt.Errorf("%s holds no term: %s", l.storeFile(), l.lostHint())
 	}
 	return nil
 }
@@ -185,32 +184,28 @@ func (l *Log) checkMembership(last, snapshot uint64) error {
 // forgetBootstrap has a server that was stopped in the middle of Bootstrap begin
 // again. The library writes a term of 1, and then the entry; of that term there
 // is never a vote or another entry.
-func (l *Log) forgetBootstrap(last, snapshot uint64) error {
-	if last > 0 || snapshot > 0 || l.member.now.Begun() || len(l.stable.Keys()) != 1 {
+func (l *Log) forgetBootstrap(f *LogFacts, snapshot uint64) error {
+	if f.Last > 0 || snapshot > 0 || l.member.now.Begun() || len(f.Values) != 1 {
 		return nil
 	}
-	if term, err := l.stable.GetUint64([]byte(keyCurrentTerm)); err != nil || term != 1 {
+	if term, ok := f.number(keyCurrentTerm); !ok || term != 1 {
 		return nil
 	}
-	if err := os.Remove(l.stableFile()); err != nil {
-		return err
-	}
-	var err error
-	l.stable, err = wal.OpenStable(l.stableFile())
-	return err
+	f.Values = nil
+	return makeStore(l.storeFile()) // in the place of the other
 }
 
 // completeMembership writes what the files say, if the record doesn't have it:
-// they are of an earlier magnum, or this server was stopped in between. The
-// other way round it is the id of the cluster that may be missing.
-func (l *Log) completeMembership(last, snapshot uint64) error {
+// this server was stopped in between. The other way round it is the id of the
+// cluster that may be missing.
+func (l *Log) completeMembership(f LogFacts, snapshot uint64) error {
 	err := l.member.note(func(m *Membership) {
 		m.ServerID = l.ServerID
 		if l.ClusterID() != "" {
 			m.ClusterID = l.ClusterID()
 		}
-		m.Voted = m.Voted || len(l.stable.Keys()) > 0
-		m.Stored = m.Stored || last > 0 || snapshot > 0
+		m.Voted = m.Voted || len(f.Values) > 0
+		m.Stored = m.Stored || f.Last > 0 || snapshot > 0
 	})
 	if id := l.member.now.ClusterID; err == nil && id != "" && l.ClusterID() == "" {
 		return l.identity.meet(id)

@@ -3,23 +3,22 @@ package raftlog
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/stackforge/magnum/server/raftlog/wal"
+	"github.com/hashicorp/raft"
 )
 
 // Whatever of its log a server has lost, it is not taken for one that never had
 // any.
 func TestLostStateIsRefused(t *testing.T) {
 	for name, lose := range map[string]func(c Config) []string{
-		"all":               func(c Config) []string { return []string{c.dir()} },
-		"log, term, stored": func(c Config) []string { return []string{c.logDir(), c.stableFile(), c.storedFile()} },
-		"log and stored":    func(c Config) []string { return []string{c.logDir(), c.storedFile()} },
-		"log and term":      func(c Config) []string { return []string{c.logDir(), c.stableFile()} },
-		"all but stored":    func(c Config) []string { return []string{c.logDir(), c.stableFile(), c.snapshotsDir()} },
-		"snapshots":         func(c Config) []string { return []string{c.snapshotsDir(), c.storedFile()} },
-		"stored":            func(c Config) []string { return []string{c.storedFile()} },
+		"all":            func(c Config) []string { return []string{c.dir()} },
+		"log and stored": func(c Config) []string { return []string{c.storeFile(), c.storedFile()} },
+		"log":            func(c Config) []string { return []string{c.storeFile()} },
+		"all but stored": func(c Config) []string { return []string{c.storeFile(), c.snapshotsDir()} },
+		"snapshots":      func(c Config) []string { return []string{c.snapshotsDir(), c.storedFile()} },
+		"stored":         func(c Config) []string { return []string{c.storedFile()} },
+		"log and record": func(c Config) []string { return []string{c.storeFile(), MembershipFile(c.DataDir)} },
 	} {
 		for _, snapshot := range []bool{false, true} {
 			if name == "snapshots" && !snapshot {
@@ -34,37 +33,36 @@ func TestLostStateIsRefused(t *testing.T) {
 			t.Run(name, func(t *testing.T) { refused(t, c, c.dir()) })
 		}
 	}
-	// With stored emptied it is the record that misses the rest.
-	for _, keep := range []string{"stable.json", "stored"} {
-		c, _ := writtenDir(t, 4, true)
-		for _, path := range []string{c.logDir(), c.snapshotsDir(), c.stableFile()} {
-			if filepath.Base(path) == keep {
-				continue
-			}
-			if err := os.RemoveAll(path); err != nil {
-				t.Fatal(err)
-			}
-		}
-		edit(t, c.storedFile(), func([]byte) []byte { return nil })
-		refused(t, c, c.logDir(), c.snapshotsDir(), "remove-peer "+c.ServerID, "operator snapshot restore")
+	// With stored emptied it is the record that misses the rest: all entries, or
+	// the file itself.
+	c, _ := writtenDir(t, 4, true)
+	rewrite(t, c, func([]*raft.Log) []*raft.Log { return nil })
+	if err := os.RemoveAll(c.snapshotsDir()); err != nil {
+		t.Fatal(err)
 	}
+	edit(t, c.storedFile(), func([]byte) []byte { return nil })
+	refused(t, c, c.storeFile(), c.snapshotsDir(), "remove-peer "+c.ServerID, "operator snapshot restore")
+	if err := os.Remove(c.storeFile()); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, c, c.storeFile(), "is gone", "remove-peer "+c.ServerID, "operator snapshot restore")
 }
 
 // A server that has voted may have no entries yet, and must not forget its vote.
 func TestLostVoteIsRefused(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
-	if err := errors.Join(diskState{l.stable, l}.SetUint64([]byte(keyCurrentTerm), 2), l.Close()); err != nil {
+	if err := errors.Join(diskState{l.store, l}.SetUint64([]byte(keyCurrentTerm), 2), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, testConfig(t, c.DataDir))
 	if !l.HasState() {
 		t.Error("the term is no state")
 	}
-	if err := errors.Join(l.Close(), os.Remove(c.stableFile())); err != nil {
+	if err := errors.Join(l.Close(), os.Remove(c.storeFile()), makeStore(c.storeFile())); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, testConfig(t, c.DataDir), c.stableFile(), "remove-peer")
+	refused(t, testConfig(t, c.DataDir), c.storeFile(), "holds no term", "remove-peer")
 }
 
 // What a kill in the middle of Bootstrap leaves is a server that can still be
@@ -72,7 +70,7 @@ func TestLostVoteIsRefused(t *testing.T) {
 func TestBootstrapCutOff(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
-	if err := errors.Join(diskState{l.stable, l}.SetUint64([]byte(keyCurrentTerm), 1), l.Close()); err != nil {
+	if err := errors.Join(diskState{l.store, l}.SetUint64([]byte(keyCurrentTerm), 1), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	start(t, testConfig(t, c.DataDir)).put(1)
@@ -132,7 +130,7 @@ func TestRecordThatCantBeWritten(t *testing.T) {
 	if err := l.Bootstrap(); err == nil {
 		t.Error("bootstrapped without a record")
 	}
-	if s, err := wal.OpenStable(c.stableFile()); err != nil || len(s.Keys()) > 1 {
-		t.Errorf("%v, %v", s.Keys(), err)
+	if len(l.store.keys) > 1 {
+		t.Errorf("there are %v", l.store.keys)
 	}
 }

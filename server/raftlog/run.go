@@ -34,6 +34,7 @@ const (
 // again after another Barrier and a pause. Run never calls it while an earlier
 // call lasts.
 func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
+	l.running.Store(true)
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {

@@ -8,8 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
+
+	"github.com/stackforge/magnum/atomicfile"
 )
 
 // storedFile remembers the index up to which this server has had everything on
@@ -26,9 +30,10 @@ type storedFile struct {
 	last uint64
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-const storedSize = 8 + 4
+const (
+	storedSize = 8 + 4
+	lockPause  = 20 * time.Millisecond
+)
 
 // openStoredFile opens the file, or makes an empty one, and locks it: whoever has
 // it has the log. expected says that it has been made before.
@@ -44,25 +49,51 @@ func openStoredFile(path string, expected bool) (*storedFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = lock(f)
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s is in use by another process (%w)", path, err)
 	}
 	s := &storedFile{file: f}
-	var b [storedSize]byte
-	switch _, err := f.ReadAt(b[:], 0); {
-	case err == io.EOF: // new, or never written in full: then nothing is known
-	case err != nil:
+	if err := s.read(path); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("raft: %w", err)
-	case b == [storedSize]byte{}: // what some file systems leave of an unsynced file when the power fails
-	case binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli):
-		f.Close()
-		return nil, fmt.Errorf("%s is damaged; it only says how far the log has to reach: empty it if the log is known to be whole", path)
-	default:
-		s.last = binary.BigEndian.Uint64(b[:])
+		return nil, err
 	}
 	return s, nil
+}
+
+// lock waits for the lock for as long as bbolt does for its own: a process that
+// was just forked by the last owner has it until it runs another program.
+func lock(f *os.File) (err error) {
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPause) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// read reads the index. An empty file is new, or was emptied by an operator who
+// accepts a loss: nothing is known then, and so it is written. It has its size
+// from the beginning, so that no failure of the power leaves less of it.
+func (s *storedFile) read(path string) error {
+	b, err := io.ReadAll(io.NewSectionReader(s.file, 0, storedSize+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("raft: %w", err)
+	case len(b) == 0:
+		if err = s.retreat(0); err == nil {
+			err = atomicfile.SyncDir(filepath.Dir(path))
+		}
+		if err != nil {
+			return fmt.Errorf("%s can't be written: %w", path, err)
+		}
+	case len(b) != storedSize, binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli):
+		return fmt.Errorf("%s is damaged; it only says how far the log has to reach: empty it if the log is known to be whole", path)
+	default:
+		s.last = binary.BigEndian.Uint64(b)
+	}
+	return nil
 }
 
 // reaches returns the index.

@@ -19,8 +19,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
-	"github.com/stackforge/magnum/server/raftlog/wal"
+	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -92,11 +93,7 @@ func open(dir string) (*raft.Raft, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	store, err := wal.Open(filepath.Join(dir, "log"), nil)
-	if err != nil {
-		return nil, err
-	}
-	stable, err := wal.OpenStable(filepath.Join(dir, "stable.json"))
+	store, err := raftboltdb.New(raftlog.StoreOptions(filepath.Join(dir, "raft.db")))
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +106,7 @@ func open(dir string) (*raft.Raft, error) {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 350*time.Millisecond, 350*time.Millisecond, 250*time.Millisecond
 	c.NoLegacyTelemetry = true
 	addr, transport := raft.NewInmemTransport("yardstick")
-	r, err := raft.NewRaft(c, nothing{}, logs, stable, raft.NewInmemSnapshotStore(), transport)
+	r, err := raft.NewRaft(c, nothing{}, logs, store, raft.NewInmemSnapshotStore(), transport)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,299 @@
+package raftlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stackforge/magnum/server/state"
+)
+
+const (
+	checkStall = time.Minute     // without progress, after which a check is given up
+	checkGrace = 5 * time.Second // for a killed child to end
+	checkCPU   = 600             // seconds of the processor's that count as progress
+
+	checkMemory        = 256 << 20 // bytes that a check may take,
+	checkMemoryPerPage = 256       // and for each page of the file
+	checkStack         = 64 << 20  // of it for a stack: a tree whose branches lead in a circle ends there
+)
+
+// checkAnswer is a line of JSON that the child prints once it is done. All other
+// lines of its standard output say that it gets on.
+type checkAnswer struct {
+	Facts *LogFacts `json:"facts,omitempty"`
+	Error string    `json:"error,omitempty"`
+	Kind  string    `json:"kind,omitempty"` // of the error: damaged, schema or unchecked
+}
+
+// The kinds of errors.
+const (
+	kindDamaged   = "damaged"
+	kindSchema    = "schema"
+	kindUnchecked = "unchecked"
+)
+
+// kindError is an error of the child, with what the parent has to know of it.
+type kindError struct {
+	text string
+	kind error
+}
+
+func (e *kindError) Error() string { return e.text }
+func (e *kindError) Unwrap() error { return e.kind }
+
+// ServeCheck is the child of ChildCheck: it is called with the arguments behind
+// those of ChildCheck, and returns the exit code.
+func ServeCheck(args []string, out io.Writer) int {
+	// Who ends the parent may mean all processes; the parent ends this one.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	if len(args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: PATH INDEX TERM; it is run by a server that starts, to check its log")
+		return 2
+	}
+	c := LogCheck{Path: args[0]}
+	var errs [2]error
+	c.Behind, errs[0] = strconv.ParseUint(args[1], 10, 64)
+	c.Term, errs[1] = strconv.ParseUint(args[2], 10, 64)
+	if err := errors.Join(errs[:]...); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	if err := limitMemory(c.Path); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	var moved atomic.Int64
+	var printing sync.Mutex
+	go func() {
+		for was := int64(-1); ; time.Sleep(time.Second) {
+			// bbolt doesn't say how far it is.
+			if now := moved.Load() + activity(); now != was {
+				was = now
+				printing.Lock()
+				fmt.Fprintln(out, now)
+				printing.Unlock()
+			}
+		}
+	}()
+	facts, err := CheckLog(context.Background(), c, func(n int64) { moved.Add(n) })
+	answer := checkAnswer{Facts: &facts}
+	switch {
+	case errors.Is(err, ErrUnchecked):
+		answer = checkAnswer{Error: err.Error(), Kind: kindUnchecked}
+	case errors.Is(err, state.ErrSchema):
+		answer = checkAnswer{Error: err.Error(), Kind: kindSchema}
+	case err != nil:
+		answer = checkAnswer{Error: err.Error(), Kind: kindDamaged}
+	}
+	b, err := json.Marshal(answer)
+	printing.Lock() // for good: it is the last line
+	if err == nil {
+		_, err = fmt.Fprintf(out, "%s\n", b)
+	}
+	if err != nil || answer.Error != "" {
+		return 1
+	}
+	return 0
+}
+
+// limitMemory bounds what the check of a file may take. Address space is not
+// bounded: the file is mapped.
+func limitMemory(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	most := checkMemory + info.Size()/int64(os.Getpagesize())*checkMemoryPerPage
+	debug.SetMaxStack(checkStack)
+	debug.SetMemoryLimit(most * 3 / 4)
+	if raceDetector { // it takes any amount of what the kernel counts
+		return nil
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &limit); err != nil {
+		return err
+	}
+	limit.Cur = min(uint64(most), limit.Max)
+	limit.Max = limit.Cur
+	return unix.Setrlimit(unix.RLIMIT_DATA, &limit)
+}
+
+// activity grows while this process gets on: by each page for which it has waited
+// to be read, and each second of the processor's, but not for ever.
+func activity() int64 {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return u.Majflt + min(int64(u.Utime.Sec), checkCPU)
+}
+
+// ChildCheck returns a CheckLog that has another process do it, and outlives
+// what a damaged file does to that one. argv is the program and arguments with
+// which it calls ServeCheck. ctx ends a check.
+//
+// What ends the process without an answer is damage, too, but for a kill, as by
+// the kernel when memory is short, and for a want of memory.
+func ChildCheck(ctx context.Context, argv ...string) func(context.Context, LogCheck) (LogFacts, error) {
+	return func(open context.Context, c LogCheck) (LogFacts, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(open, cancel)()
+		return checkByChild(ctx, checkStall, argv, c)
+	}
+}
+
+func checkByChild(ctx context.Context, stall time.Duration, argv []string, c LogCheck) (LogFacts, error) {
+	path, err := filepath.Abs(c.Path)
+	if err != nil {
+		return LogFacts{}, fmt.Errorf("%w: %w", ErrUnchecked, err)
+	}
+	p := &checkProcess{moved: make(chan struct{}, 1)}
+	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], path, strconv.FormatUint(c.Behind, 10), strconv.FormatUint(c.Term, 10))...)
+	cmd.Env = []string{} // none of ours
+	cmd.Stdout, cmd.Stderr = writerFunc(p.output), writerFunc(p.complaint)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	// What this process was given by its own parent isn't handed on. It is best
+	// effort: Go's own files are closed in children anyway.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		// The child dies with the thread that has started it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return LogFacts{}, fmt.Errorf("%w: %w", ErrUnchecked, err)
+	}
+	stalled := time.NewTimer(stall)
+	defer stalled.Stop()
+	for {
+		var gaveUp error
+		select {
+		case err := <-ended:
+			return p.verdict(err)
+		case <-p.moved:
+			stalled.Reset(stall)
+			continue
+		case <-stalled.C:
+			gaveUp = fmt.Errorf("%w: the check has made no progress for %v", ErrUnchecked, stall)
+		case <-ctx.Done():
+			gaveUp = fmt.Errorf("%w: %w", ErrUnchecked, context.Cause(ctx))
+		}
+		_ = cmd.Process.Kill()
+		select {
+		case <-ended:
+		case <-time.After(checkGrace): // it hangs in a call to its disk
+		}
+		return LogFacts{}, gaveUp
+	}
+}
+
+// writerFunc is an io.Writer.
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(b []byte) (int, error) { f(b); return len(b), nil }
+
+// checkProcess is what the child says.
+type checkProcess struct {
+	moved chan struct{}
+
+	mu    sync.Mutex
+	line  []byte // the last one of its output
+	wrong []byte // the beginning of what it complains of
+}
+
+const (
+	maxAnswer    = 1 << 20
+	maxComplaint = 16 << 10
+)
+
+func (p *checkProcess) output(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := bytes.LastIndexByte(bytes.TrimSuffix(b, []byte("\n")), '\n'); i >= 0 {
+		p.line, b = nil, b[i+1:]
+	}
+	if bytes.HasSuffix(p.line, []byte("\n")) {
+		p.line = nil
+	}
+	if p.line = append(p.line, b...); len(p.line) > maxAnswer {
+		p.line = nil
+	}
+	select {
+	case p.moved <- struct{}{}:
+	default:
+	}
+}
+
+func (p *checkProcess) complaint(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wrong = append(p.wrong, b[:min(len(b), maxComplaint-len(p.wrong))]...)
+}
+
+// verdict says what came of the check once the process has ended.
+func (p *checkProcess) verdict(err error) (LogFacts, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var a checkAnswer
+	answered := bytes.HasSuffix(p.line, []byte("}\n")) && json.Unmarshal(p.line, &a) == nil
+	switch {
+	case answered && a.Kind == kindUnchecked:
+		return LogFacts{}, &kindError{a.Error, ErrUnchecked}
+	case answered && a.Kind == kindSchema:
+		return LogFacts{}, &kindError{a.Error, state.ErrSchema}
+	case answered && a.Error != "":
+		return LogFacts{}, errors.New(a.Error)
+	case answered && a.Facts != nil && err == nil:
+		return *a.Facts, nil
+	case err == nil:
+		return LogFacts{}, fmt.Errorf("%w: the check gave no answer", ErrUnchecked)
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return LogFacts{}, fmt.Errorf("%w: %w", ErrUnchecked, err)
+	}
+	if s := exit.Sys().(syscall.WaitStatus); s.Signaled() && s.Signal() == syscall.SIGKILL {
+		return LogFacts{}, fmt.Errorf("%w: the check was killed; the kernel does so when memory is short", ErrUnchecked)
+	}
+	for _, want := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread", "resource temporarily unavailable"} {
+		if bytes.Contains(p.wrong, []byte(want)) {
+			return LogFacts{}, fmt.Errorf("%w: the check has too little memory (%s)", ErrUnchecked, want)
+		}
+	}
+	return LogFacts{}, fmt.Errorf("the check of it ended with %v: %s", err, firstLine(p.wrong))
+}
+
+// firstLine returns the first line that says something.
+func firstLine(b []byte) string {
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line != "" {
+			return line[:min(len(line), 200)]
+		}
+	}
+	return "it said nothing"
+}

@@ -1,0 +1,119 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"github.com/stackforge/magnum/atomicfile"
+)
+
+const (
+	// newSuffix is of a file that isn't finished yet.
+	newSuffix = ".new"
+	// compactFree is how many bytes of raft.db have to be free, and more than
+	// half of it, for it to be written anew; and how many more than what it holds
+	// there have to be on the disk for that.
+	compactFree = 64 << 20
+	// compactBatch is how many bytes are copied in one transaction.
+	compactBatch = 16 << 20
+)
+
+// compactStep is called before each step of a compaction, for tests that end
+// the process there.
+var compactStep = func(step string) {}
+
+// roomIn returns how many bytes can be written in a directory; tests have it say
+// others.
+var roomIn = func(dir string) (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return int64(st.Bavail) * st.Bsize, err
+}
+
+// compact writes raft.db anew if most of it is free. bbolt never gives room
+// back. What keeps it from that is logged: the file as it is serves as well.
+func (l *Log) compact(c LogCheck, facts LogFacts) {
+	free := facts.Size - facts.Used
+	if free <= l.compactFree || free <= facts.Size/2 {
+		return
+	}
+	log := l.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
+	room, err := roomIn(l.dir())
+	if err != nil {
+		log.Warn("the log file is not compacted", "error", err)
+		return
+	}
+	if room < facts.Used+compactFree {
+		log.Warn("the log file is not compacted: there is too little room on the disk", "free", room, "needed", facts.Used+compactFree)
+		return
+	}
+	if err := l.compactInto(c, facts); err != nil {
+		log.Warn("the log file is not compacted", "error", err)
+		_ = os.Remove(c.Path + newSuffix) // else at the next start
+		return
+	}
+	log.Info("the log file is compacted: most of it was free")
+}
+
+func (l *Log) compactInto(c LogCheck, facts LogFacts) error {
+	compactStep("copy")
+	if err := copyStore(c.Path+newSuffix, c.Path); err != nil {
+		return err
+	}
+	compactStep("check")
+	copied, err := l.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, Behind: c.Behind, Term: c.Term})
+	if err != nil {
+		return fmt.Errorf("the new file: %w", err)
+	}
+	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm || !reflect.DeepEqual(copied.Values, facts.Values) {
+		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First, copied.Last, facts.First, facts.Last)
+	}
+	compactStep("rename")
+	if err := os.Rename(c.Path+newSuffix, c.Path); err != nil {
+		return err
+	}
+	compactStep("sync")
+	if err := atomicfile.SyncDir(filepath.Dir(c.Path)); err != nil {
+		return err
+	}
+	compactStep("done")
+	return nil
+}
+
+// copyStore copies what a file holds to a new one, and syncs it.
+func copyStore(to, from string) error {
+	options := boltOptions()
+	options.ReadOnly, options.InitialMmapSize = true, 0
+	src, err := bbolt.Open(from, 0, options)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	options = boltOptions()
+	options.NoSync = true // nothing is lost with a half-written copy; it is synced at its end
+	dst, err := bbolt.Open(to, 0o600, options)
+	if err != nil {
+		return err
+	}
+	if err = bbolt.Compact(dst, src, compactBatch); err == nil {
+		compactStep("sync copy")
+		err = dst.Sync()
+	}
+	return errors.Join(err, dst.Close())
+}
+
+// removeUnfinished removes what a kill has left of a file that was being made.
+func removeUnfinished(path string) error {
+	if err := os.Remove(path + newSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// What bbolt's pages look like, as far as a check has to know that looks at them
+// before bbolt does: bbolt follows any offset that it finds.
+const (
+	pageHead    = 16 // id, flags, count, overflow
+	elementSize = 16
+	branchFlag  = 1
+	leafFlag    = 2
+	bucketFlag  = 1 // of a leaf's element
+
+	metaMagic   = 0xED0CDAED
+	metaVersion = 2
+	metaSummed  = 56 // bytes before the checksum
+	metaSize    = metaSummed + 8
+
+	maxDepth = 64 // of a tree with two keys a page and more pages than a file can have
+)
+
+// boltMeta is a meta page: which state of the file counts.
+type boltMeta struct {
+	pageSize   uint32
+	root, txid uint64
+	pages      uint64 // all pages that are in use lie before this one
+}
+
+func parseMeta(b []byte) (m boltMeta, ok bool) {
+	b = b[pageHead:]
+	sum := fnv.New64a()
+	sum.Write(b[:metaSummed])
+	n := binary.NativeEndian
+	if n.Uint32(b) != metaMagic || n.Uint32(b[4:]) != metaVersion || n.Uint64(b[metaSummed:]) != sum.Sum64() {
+		return m, false
+	}
+	return boltMeta{pageSize: n.Uint32(b[8:]), root: n.Uint64(b[16:]), pages: n.Uint64(b[40:]), txid: n.Uint64(b[48:])}, true
+}
+
+// readMeta reads both meta pages and returns the newer one. Both have to be
+// whole, and of two transactions in a row: bbolt would fall back to the state
+// before the last transaction, and a vote would be forgotten.
+func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
+	var metas [2]boltMeta
+	at := int64(0)
+	for i := range metas {
+		var b [pageHead + metaSize]byte
+		if _, err := f.ReadAt(b[:], at); err == io.EOF {
+			return boltMeta{}, fmt.Errorf("it is cut off after %d bytes", size)
+		} else if err != nil {
+			return boltMeta{}, err
+		}
+		var ok bool
+		if metas[i], ok = parseMeta(b[:]); !ok {
+			return boltMeta{}, fmt.Errorf("meta page %d does not have its checksum", i)
+		}
+		at = int64(metas[0].pageSize)
+	}
+	older, newer := metas[0], metas[1]
+	if older.txid > newer.txid {
+		older, newer = newer, older
+	}
+	switch page := newer.pageSize; {
+	case page < 1024 || page > 1<<24 || page&(page-1) != 0 || older.pageSize != page:
+		return newer, fmt.Errorf("its pages are said to have %d bytes", page)
+	case newer.txid != older.txid+1:
+		return newer, fmt.Errorf("its meta pages are of transactions %d and %d", older.txid, newer.txid)
+	case newer.pages < 4 || newer.pages > uint64(size)/uint64(page):
+		return newer, fmt.Errorf("it is cut off after %d bytes: it has %d pages of %d", size, newer.pages, page)
+	}
+	return newer, nil
+}
+
+// pageWalk looks at all pages that are reachable.
+type pageWalk struct {
+	boltMeta
+	data  []byte
+	seen  []uint64 // a bit a page
+	used  int64    // pages
+	moved func(n int64)
+}
+
+// walkPages checks that all that bbolt may read lies within the file, and that
+// no page is used twice. It returns how many bytes of the file are in use.
+func walkPages(f *os.File, m boltMeta, moved func(int64)) (used int64, err error) {
+	data, err := unix.Mmap(int(f.Fd()), 0, int(m.pages)*int(m.pageSize), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnchecked, err)
+	}
+	defer unix.Munmap(data)
+	w := &pageWalk{boltMeta: m, data: data, seen: make([]uint64, m.pages/64+1), used: 2, moved: moved}
+	if err := w.page(m.root, 0); err != nil {
+		return 0, err
+	}
+	return w.used * int64(m.pageSize), nil
+}
+
+func (w *pageWalk) page(id uint64, depth int) error {
+	if id < 2 || id >= w.pages || depth > maxDepth {
+		return fmt.Errorf("page %d is out of bounds", id)
+	}
+	b := w.data[id*uint64(w.pageSize):]
+	run := 1 + uint64(binary.NativeEndian.Uint32(b[12:]))
+	if binary.NativeEndian.Uint64(b) != id || run > w.pages-id {
+		return fmt.Errorf("page %d is none, or out of bounds", id)
+	}
+	for i := id; i < id+run; i++ {
+		if w.seen[i/64]&(1<<(i%64)) != 0 {
+			return fmt.Errorf("page %d is used twice", i)
+		}
+		w.seen[i/64] |= 1 << (i % 64)
+	}
+	w.used += int64(run)
+	w.moved(int64(run))
+	return w.content(id, b[:run*uint64(w.pageSize)], depth)
+}
+
+// content checks what is in a page, or in the value of a bucket that is too
+// small for a page of its own.
+func (w *pageWalk) content(id uint64, b []byte, depth int) error {
+	out := fmt.Errorf("an element of page %d is out of bounds", id)
+	flags, count := binary.NativeEndian.Uint16(b[8:]), int(binary.NativeEndian.Uint16(b[10:]))
+	if flags != branchFlag && flags != leafFlag {
+		return fmt.Errorf("page %d is neither branch nor leaf", id)
+	}
+	if pageHead+count*elementSize > len(b) || flags == branchFlag && count == 0 {
+		return out
+	}
+	for i := range count {
+		at := uint64(pageHead + i*elementSize)
+		e := b[at:]
+		n := binary.NativeEndian
+		if flags == branchFlag {
+			if at+uint64(n.Uint32(e))+uint64(n.Uint32(e[4:])) > uint64(len(b)) {
+				return out
+			}
+			if err := w.page(n.Uint64(e[8:]), depth+1); err != nil {
+				return err
+			}
+			continue
+		}
+		key := at + uint64(n.Uint32(e[4:]))
+		value := key + uint64(n.Uint32(e[8:]))
+		end := value + uint64(n.Uint32(e[12:]))
+		if end > uint64(len(b)) {
+			return out
+		}
+		if n.Uint32(e) == 0 {
+			continue
+		}
+		if n.Uint32(e) != bucketFlag || depth > maxDepth || end-value < 16 {
+			return fmt.Errorf("page %d holds what is neither value nor bucket", id)
+		}
+		root, inline := n.Uint64(b[value:]), b[value+16:end]
+		var err error
+		switch {
+		case root != 0:
+			err = w.page(root, depth+1)
+		case len(inline) < pageHead:
+			err = out
+		default:
+			err = w.content(id, inline, maxDepth) // with no bucket in it
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
