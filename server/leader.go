@@ -101,6 +101,9 @@ func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Requ
 	}
 }
 
+// settleAgain is how long settle waits after a step that failed.
+const settleAgain = time.Second
+
 // settle takes the steps that follow from changes, whenever something that
 // waits may be able to go on.
 func (s *Server) settle(ctx context.Context) error {
@@ -111,18 +114,37 @@ func (s *Server) settle(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("settle: %w", err)
+		if failed := s.goOn("settle", err); failed != nil {
+			return failed
 		}
 		if more {
 			continue
 		}
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(settleAgain)
+		}
 		select {
 		case <-room.C():
+		case <-again:
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// goOn returns the error of a leader loop's request with which the leadership has
+// to end; nil for one that the loop logs and tries again later. A request whose
+// entry can't be written must not keep users from theirs.
+func (s *Server) goOn(what string, err error) error {
+	if structs.CodeOf(err) == structs.CodeInternal {
+		s.log.Error("a step of the leader failed: it is tried again later", "step", what, "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // schemaTick is how often the leader looks whether all servers understand a
@@ -185,8 +207,12 @@ func (s *Server) expire(ctx context.Context) error {
 		over := keys.over(now)
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			if _, err := insist(ctx, s.conductor, conductor.ExpireKeys{IDs: over[:n]}); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("expire idempotency keys: %w", err)
+			_, err := insist(ctx, s.conductor, conductor.ExpireKeys{IDs: over[:n]})
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := s.goOn("expire idempotency keys", err); err != nil {
+				return err
 			}
 			over = over[n:]
 		}
@@ -197,8 +223,12 @@ func (s *Server) expire(ctx context.Context) error {
 			}
 		}
 		for _, id := range bays.over(now) {
-			if _, err := insist(ctx, s.conductor, conductor.FailBay{ID: id}); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("fail bay: %w", err)
+			_, err := insist(ctx, s.conductor, conductor.FailBay{ID: id})
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := s.goOn("fail bay", err); err != nil {
+				return err
 			}
 		}
 		select {

@@ -2,12 +2,17 @@ package conductor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
+
+// errUnreadable is in the chain of an error about an entry that was not proposed,
+// because it could not be read back.
+var errUnreadable = errors.New("the entry is not proposed")
 
 // run decides one batch that begins with first, commits it, and answers it. An
 // error ends the leadership's loop: what was being committed is unknown, and
@@ -17,21 +22,61 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 	t := newTx(c.store.Snapshot(), clock())
 	batch := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
-	if err := c.commit(ctx, term, t); err != nil {
-		unknown := structs.Errorf(structs.CodeNoLeader,
-			"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same Idempotency-Key (%w)", ErrUnknown)
-		for _, call := range batch {
-			call.answer(nil, unknown)
-		}
+	err := c.commit(ctx, term, t)
+	if errors.Is(err, errUnreadable) {
+		return c.isolate(ctx, term, clock, batch, err)
+	}
+	if err != nil {
+		answerUnknown(batch)
 		return err
 	}
-	for _, call := range batch {
+	c.answer(batch...)
+	return nil
+}
+
+// isolate commits each request of a batch in an entry of its own, because the
+// entry of all of them can't be read back. The request that makes it so is
+// refused and leaves no change; the others are carried out.
+func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.Time, batch []*call, cause error) error {
+	for i, call := range batch {
+		if len(batch) > 1 {
+			t := newTx(c.store.Snapshot(), clock())
+			t.decide(call)
+			cause = c.commit(ctx, term, t)
+		}
+		switch {
+		case errors.Is(cause, errUnreadable):
+			c.log.Error("a request is refused, because the entry that it makes can't be read back", "request", fmt.Sprintf("%T", call.request), "error", cause)
+			call.err = &structs.Error{Code: structs.CodeInternal, Msg: "The servers can't write what was asked for. Nothing was changed.", Err: cause}
+		case cause != nil:
+			answerUnknown(batch[i : i+1])
+			for _, later := range batch[i+1:] {
+				later.answer(nil, errNotLeader())
+			}
+			return cause
+		}
+		c.answer(call)
+	}
+	return nil
+}
+
+// answer answers calls whose results are set.
+func (c *Conductor) answer(calls ...*call) {
+	for _, call := range calls {
 		if call.err != nil {
 			c.observer.Refused(structs.CodeOf(call.err))
 		}
 		close(call.done)
 	}
-	return nil
+}
+
+// answerUnknown answers calls of which nobody knows whether they are carried out.
+func answerUnknown(calls []*call) {
+	unknown := structs.Errorf(structs.CodeNoLeader,
+		"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same Idempotency-Key (%w)", ErrUnknown)
+	for _, call := range calls {
+		call.answer(nil, unknown)
+	}
 }
 
 // A batch of crowd requests means that many clients are at work: the next of
@@ -98,7 +143,7 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 	// A poison entry must die here, not on every replica.
 	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(), Changes: changes})
 	if err != nil {
-		return fmt.Errorf("prepare entry: %w", err)
+		return fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	began := time.Now()
 	if _, err := c.proposer.Propose(ctx, data); err != nil {

@@ -83,12 +83,13 @@ type Request[T any] interface {
 
 // call is a request in the queue.
 type call struct {
-	ctx    context.Context
-	decide func(t *tx) (any, error)
-	report bool // an agent's, which comes again if it is refused
-	result any
-	err    error
-	done   chan struct{}
+	ctx     context.Context
+	request any // for the log, which tells its type
+	decide  func(t *tx) (any, error)
+	report  bool // an agent's, which comes again if it is refused
+	result  any
+	err     error
+	done    chan struct{}
 }
 
 // New returns a Conductor; nothing is decided until Lead runs.
@@ -116,7 +117,7 @@ func New(c Config) *Conductor {
 func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	_, report := any(r).(ReportStatus)
 	call := &call{
-		ctx: ctx, report: report, done: make(chan struct{}),
+		ctx: ctx, request: r, report: report, done: make(chan struct{}),
 		decide: func(t *tx) (any, error) { return r.decide(t) },
 	}
 	var zero T

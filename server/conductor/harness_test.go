@@ -176,3 +176,18 @@ func (h *harness) settle() {
 func (h *harness) container(id string) *structs.Container { return h.store.Snapshot().Container(id) }
 
 func (h *harness) bayNow(id string) *structs.Bay { return h.store.Snapshot().Bay(id) }
+
+func (h *harness) bayNamed(name string) *structs.Bay {
+	h.Helper()
+	found, err := Lookup(h.store.Snapshot(), root, structs.KindBay, name)
+	if err == nil {
+		return found.(*structs.Bay)
+	}
+	for b := range typed[*structs.Bay](h.store.Snapshot().List(structs.TableBays, state.AllProjects, 0)) {
+		if b.Name == name {
+			return b
+		}
+	}
+	h.Fatalf("there is no bay %s", name)
+	return nil
+}

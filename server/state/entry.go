@@ -28,11 +28,14 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// EncodeEntry returns the bytes of a log entry, and notes in its changes where
-// their rows are in them. Equal entries have equal
+// EncodeEntry returns the bytes of a log entry. Equal entries have equal
 // bytes. Its errors are mistakes of the caller: a change without ID, a row
 // under another ID or in another table, a schema above SchemaVersion.
-func EncodeEntry(e *structs.Entry) ([]byte, error) {
+func EncodeEntry(e *structs.Entry) ([]byte, error) { return encodeEntry(e, nil) }
+
+// encodeEntry is EncodeEntry with a fault for tests, nil for none, that may
+// change the bytes of each row before the checksum is taken.
+func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, error) {
 	if e.Schema < structs.LeastSchema || e.Schema > structs.SchemaVersion {
 		return nil, fmt.Errorf("entry of schema %d; this binary writes up to %d", e.Schema, structs.SchemaVersion)
 	}
@@ -63,7 +66,9 @@ func EncodeEntry(e *structs.Entry) ([]byte, error) {
 			row := c.encode(ch.Row)
 			b = binary.AppendUvarint(b, uint64(len(row)))
 			b = append(b, row...)
-			ch.Encoded = b[len(b)-len(row):]
+			if fault != nil {
+				fault(ch.Row, b[len(b)-len(row):])
+			}
 		}
 	}
 	binary.BigEndian.PutUint32(b[2:], entrySum(b))
