@@ -34,8 +34,8 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		g.Go(func() error { return s.expire(ctx) })
 		if !s.Solo {
 			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
-			g.Go(func() error { return s.raiseSchema(ctx) })
 		}
+		g.Go(func() error { return s.raiseSchema(ctx) })
 		g.Go(func() error { return s.forgetTokens(ctx) })
 		return nil
 	})
@@ -48,6 +48,10 @@ func (s *Server) initCluster(ctx context.Context) error {
 	init := conductor.InitCluster{
 		ClusterID: cmp.Or(s.raft.ClusterID(), structs.NewID()), PeerSecret: structs.NewSecret(),
 		Replace: s.JoinToken != "" || s.BootstrapExpect == 1, HostLostAfter: s.HostLostAfter,
+	}
+	var err error
+	if init.Schema, err = s.schemaOfAll(); err != nil {
+		return err
 	}
 	if s.joinToken == "" && s.store.Snapshot().Cluster() == nil {
 		token, err := s.dir.keep(fileJoinToken, structs.NewSecret)
@@ -157,34 +161,46 @@ func (s *Server) raiseSchema(ctx context.Context) error {
 	tick := time.NewTicker(schemaTick)
 	defer tick.Stop()
 	for {
+		all, err := s.schemaOfAll()
+		if err != nil {
+			return nil // shutting down
+		}
+		if all > s.store.Snapshot().Cluster().SchemaInUse() {
+			if _, err := insist(ctx, s.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("raise the schema: %w", err)
+			}
+			s.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		peers, err := s.raft.Peers()
-		if err != nil {
-			return nil // shutting down
-		}
-		understood := make(map[string]int)
-		for _, m := range s.gossip.Servers() {
-			understood[m.ID] = m.Schema
-		}
-		all := structs.SchemaVersion
-		for _, p := range peers {
-			all = min(all, understood[p.ID])
-		}
-		if all <= s.store.Snapshot().Cluster().SchemaInUse() {
-			continue
-		}
-		if _, err := insist(ctx, s.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("raise the schema: %w", err)
-		}
-		s.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
 	}
+}
+
+// schemaOfAll returns the latest schema that every server understands, as far as
+// this one knows. The error is that of a server that shuts down.
+func (s *Server) schemaOfAll() (int, error) {
+	if s.Solo {
+		return structs.SchemaVersion, nil
+	}
+	peers, err := s.raft.Peers()
+	if err != nil {
+		return 0, err
+	}
+	understood := map[string]int{s.id: structs.SchemaVersion}
+	for _, m := range s.gossip.Servers() {
+		understood[m.ID] = m.Schema
+	}
+	all := structs.SchemaVersion
+	for _, p := range peers {
+		all = min(all, understood[p.ID])
+	}
+	return max(all, structs.LeastSchema), nil
 }
 
 // expireTick is how often the leader looks for what has run out of time.

@@ -7,7 +7,7 @@ import (
 
 // schemaVersion is SchemaVersion as the linker can set it: tests build a binary
 // of a later one with -ldflags -X.
-var schemaVersion = "1"
+var schemaVersion = "2"
 
 // SchemaVersion numbers the newest shape of log entries and snapshots that this
 // binary understands. A server that meets a higher one stops. What a cluster
@@ -23,6 +23,11 @@ var SchemaVersion = func() int {
 
 // LeastSchema is the schema of a cluster that has never raised it.
 const LeastSchema = 1
+
+// The schemas that brought something.
+const (
+	SchemaLastTime = 2 // snapshots hold the time of the last write
+)
 
 // Limits of what users may send. A value beyond one is refused with
 // CodeInvalid (CodeTooLarge for bodies).

@@ -223,17 +223,7 @@ func (call *call) answer(result any, err error) {
 // clock returns the clock of one leadership: UTC, whole seconds, and never
 // before a time that is already in the state, whatever the wall clock does.
 func (c *Conductor) clock() func() time.Time {
-	var last time.Time
-	snap := c.store.Snapshot()
-	for _, table := range structs.Tables {
-		for r := range snap.List(table, state.AllProjects, 0) {
-			for _, t := range []time.Time{r.Base().CreatedAt, r.Base().UpdatedAt, r.Base().StatusAt} {
-				if t.After(last) {
-					last = t
-				}
-			}
-		}
-	}
+	last := c.store.Snapshot().LastTime()
 	return func() time.Time {
 		if now := c.now().UTC().Truncate(time.Second); now.After(last) {
 			last = now

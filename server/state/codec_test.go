@@ -73,7 +73,7 @@ func TestDecodeEntryRefuses(t *testing.T) {
 	trailingRow := append([]byte{1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'x', 0, 7}, "\x81\xa2ID\xa1x\x00"...)
 	for name, b := range map[string][]byte{
 		"entry of 0 bytes":         nil,
-		"schema 2":                 schema,
+		"newer one":                schema,
 		"checksum":                 append(bytes.Clone(good), 0),
 		"follow the last change":   sealed(append(bytes.Clone(good), 0)),
 		"cut off":                  sealed(bytes.Clone(good[:len(good)-1])),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -101,6 +102,11 @@ func (rs *restorer) header(kind byte, payload []byte) error {
 	r := reader{rest: rest[2:]}
 	rs.state.index, rs.state.lastSeq = r.uvarint("index"), r.uvarint("last seq")
 	rs.lists, rs.rows = r.uvarint("number of lists"), r.uvarint("number of rows")
+	if rs.schema >= structs.SchemaLastTime {
+		if seconds := r.uvarint("last time"); seconds > 0 {
+			rs.state.lastTime = time.Unix(int64(seconds), 0).UTC()
+		}
+	}
 	return r.done()
 }
 
@@ -180,6 +186,7 @@ func (rs *restorer) row(r *reader) error {
 	}
 	m := row.Base()
 	m.CreateIndex, m.ModifyIndex = create, modify
+	rs.state.lastTime = later(rs.state.lastTime, m) // a snapshot of an earlier schema doesn't say
 	if c, ok := row.(*structs.Container); ok {
 		c.AssignIndex = assign
 		for _, hostID := range c.Hosts() {

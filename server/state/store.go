@@ -81,7 +81,9 @@ func (s *Snapshot) write(after *Snapshot, steps []*step) {
 	for _, st := range steps {
 		after.hash += st.write(w, after.index)
 		if st.row != nil {
-			after.lastSeq = max(after.lastSeq, st.row.Base().Seq)
+			m := st.row.Base()
+			after.lastSeq = max(after.lastSeq, m.Seq)
+			after.lastTime = later(after.lastTime, m)
 		}
 	}
 	writeLists(w, steps, after.index)
