@@ -94,7 +94,7 @@ func TestInitCluster(t *testing.T) {
 
 // TestRaiseSchema: it never goes back, and only what follows is of it.
 func TestRaiseSchema(t *testing.T) {
-	h := newHarness(t)
+	h := newHarnessOf(t, structs.LeastSchema)
 	if got := h.store.Snapshot().Cluster().SchemaInUse(); got != structs.LeastSchema {
 		t.Fatalf("a new cluster uses schema %d", got)
 	}

@@ -48,16 +48,16 @@ type Config struct {
 // to be quick, for the loop calls them; Refused is called from elsewhere, too.
 type observer interface {
 	Decided(requests int, took time.Duration) // a batch
-	Committed(took time.Duration)             // an entry, from proposing until it is applied
+	Committed(took time.Duration, size int)   // an entry of so many bytes, from proposing until it is applied
 	Refused(code structs.Code)                // a request
 }
 
 // unobserved is the observer that nobody asked for.
 type unobserved struct{}
 
-func (unobserved) Decided(int, time.Duration) {}
-func (unobserved) Committed(time.Duration)    {}
-func (unobserved) Refused(structs.Code)       {}
+func (unobserved) Decided(int, time.Duration)   {}
+func (unobserved) Committed(time.Duration, int) {}
+func (unobserved) Refused(structs.Code)         {}
 
 // Conductor decides requests on the leader.
 type Conductor struct {
@@ -175,8 +175,12 @@ func (c *Conductor) enqueue(call *call) error {
 func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 	clock := c.clock()
 	c.setLeading(true)
+	var next *call // taken from the queue and not yet decided
 	defer func() {
 		c.setLeading(false)
+		if next != nil {
+			next.answer(nil, errNotLeader())
+		}
 		for {
 			select {
 			case call := <-c.queue:
@@ -188,13 +192,17 @@ func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 		}
 	}()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case first := <-c.queue:
-			if err := c.run(ctx, term, clock, first); err != nil {
-				return err
+		if next == nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case next = <-c.queue:
+				c.take(next)
 			}
+		}
+		var err error
+		if next, err = c.run(ctx, term, clock, next); err != nil {
+			return err
 		}
 	}
 }

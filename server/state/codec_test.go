@@ -192,10 +192,10 @@ func TestForgedSnapshotIsRefused(t *testing.T) {
 		return b
 	}
 	c := rowCodecs.New().(*rowCodec)
-	encoded := bytes.Clone(c.encode(node(1)))
+	encoded := bytes.Clone(c.encode(node(1), false))
 	n := node(1)
 	n.CreateIndex, n.ModifyIndex = 4, 4
-	hash := rowHash(n, encoded)
+	hash := rowHash(n, encoded, false)
 	row := append([]byte{tableCodes[structs.TableNodes], 4, 4, 0, byte(len(encoded))}, encoded...)
 	trailer := func(hash uint64) []byte { return binary.BigEndian.AppendUint64(nil, hash) }
 	type frame struct {

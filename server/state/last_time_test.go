@@ -80,16 +80,17 @@ func TestLastTimeIsKept(t *testing.T) {
 
 func TestLastTimeGoesOnAfterAnOperatorsRestore(t *testing.T) {
 	saved, archive := someArchive(t)
+	written := restored(t, persisted(t, saved)).Snapshot().LastTime()
 	for _, ahead := range []time.Duration{-time.Hour, time.Hour} {
 		now := New()
 		row := node(1)
-		row.CreatedAt = saved.Snapshot().LastTime().Add(ahead)
+		row.CreatedAt = written.Add(ahead)
 		mustApply(t, now, 1, put(row, 0))
 		snap, err := Rebase(bytes.NewReader(archive), now.Snapshot(), saved.Index()+100, func(*structs.Cluster) {})
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := saved.Snapshot().LastTime()
+		want := written
 		if ahead > 0 {
 			want = row.CreatedAt
 		}

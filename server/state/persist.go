@@ -105,7 +105,7 @@ func (s *Snapshot) persistRows(fw *frameWriter) error {
 		it := s.table(table)[indexID].seek(nil)
 		for r := it.next(); r != nil; r = it.next() {
 			row := r.row
-			b := c.encode(row)
+			b := c.encode(row, table == structs.TableContainers && s.HasSpecs() && s.specOf(row.Base().ID) != nil)
 			m := row.Base()
 			fw.payload = append(fw.payload, tableCodes[table])
 			for _, v := range []uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row)} {

@@ -134,7 +134,7 @@ func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
 	if !reflect.DeepEqual(ours, theirs) {
 		t.Errorf("the leader has\n%+v, the others\n%+v", ours, theirs)
 	}
-	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil) {
+	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil, false)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil, false) {
 		t.Error("the hashes differ")
 	}
 	if !maps.Equal(shared, map[string]string{"A": "1"}) {
@@ -179,4 +179,4 @@ func TestBrokenEncoderDiesAtTheProposer(t *testing.T) {
 }
 
 // rowBytes returns the row as it is encoded.
-func rowBytes(row structs.Row) []byte { return appendRow(nil, row) }
+func rowBytes(row structs.Row) []byte { return appendRow(nil, row, false) }

@@ -92,6 +92,9 @@ func (s *Snapshot) Container(id string) *structs.Container {
 	return get[structs.Container](s, structs.TableContainers, id)
 }
 
+// HasSpecs reports whether any container has its spec in a row of its own.
+func (s *Snapshot) HasSpecs() bool { return s.table(structs.TableSpecs)[indexID].size > 0 }
+
 // IdempotencyKey returns the row, nil if there is none.
 func (s *Snapshot) IdempotencyKey(id string) *structs.IdempotencyKey {
 	return get[structs.IdempotencyKey](s, structs.TableIdempotency, id)
