@@ -141,7 +141,8 @@ func (s *Server) settle(ctx context.Context) error {
 // to end; nil for one that the loop logs and tries again later. A request whose
 // entry can't be written must not keep users from theirs.
 func (s *Server) goOn(what string, err error) error {
-	if structs.CodeOf(err) == structs.CodeInternal {
+	switch structs.CodeOf(err) {
+	case structs.CodeInternal, structs.CodeTooLarge:
 		s.log.Error("a step of the leader failed: it is tried again later", "step", what, "error", err)
 		return nil
 	}

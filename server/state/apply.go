@@ -122,6 +122,9 @@ func (s *Snapshot) specOf(id string) *structs.StoredSpec {
 
 // checkChange refuses what no entry may hold.
 func checkChange(c *structs.Change) error {
+	if c.SpecApart && (c.Table != structs.TableContainers || c.Row == nil) {
+		return structs.Errorf(structs.CodeInternal, "%s: change of row %q has a spec apart, and is no container", c.Table, c.ID)
+	}
 	if _, known := tableCodes[c.Table]; !known {
 		return structs.Errorf(structs.CodeInternal, "change of a row in an unknown table %q", c.Table)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"reflect"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -225,6 +226,9 @@ func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 			return ch, fmt.Errorf("%s: row %q: %w", table, ch.ID, err)
 		}
 		ch.Row, ch.Encoded = row, b
+	}
+	if c, ok := ch.Row.(*structs.Container); ok && ch.SpecApart && !reflect.ValueOf(&c.Spec).Elem().IsZero() {
+		return ch, fmt.Errorf("%s: row %q has its spec in itself, too", table, ch.ID)
 	}
 	return ch, checkChange(&ch)
 }

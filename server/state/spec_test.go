@@ -242,6 +242,19 @@ func TestOversizedEntryIsApplied(t *testing.T) {
 	}
 }
 
+// TestSpecApartIsApart: the hash of a row is that of its bytes in the entry, and a
+// snapshot writes them without a spec.
+func TestSpecApartIsApart(t *testing.T) {
+	data, err := EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(typicalContainer(1), 0)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[entryHead+4] |= flagApart
+	if _, err := DecodeEntry(sealed(data)); err == nil || !strings.Contains(err.Error(), "in itself, too") {
+		t.Errorf("decoded: %v", err)
+	}
+}
+
 func TestSnapshotOfASpecWithoutContainerIsRefused(t *testing.T) {
 	large := largeContainer(1, 9<<10)
 	s := New()
