@@ -98,7 +98,7 @@ func TestLargestSpecsWhenAHostComes(t *testing.T) {
 	c := newThreeServers(t)
 	// A busy machine has an election now and then, but not each time.
 	for round := 1; ; round++ {
-		elections := c.hostComes(t)
+		elections := c.hostComes(t, map[string]string{"round": fmt.Sprint(round)})
 		if elections == 0 {
 			return
 		}
@@ -108,15 +108,15 @@ func TestLargestSpecsWhenAHostComes(t *testing.T) {
 	}
 }
 
-// hostComes is a round of TestLargestSpecsWhenAHostComes. It returns how many
-// elections there were.
-func (c *threeServers) hostComes(t *testing.T) (elections uint64) {
+// hostComes is a round of TestLargestSpecsWhenAHostComes, with a host of these
+// labels. It returns how many elections there were.
+func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (elections uint64) {
 	t.Helper()
 	const many = 250
 	var bay struct {
 		UUID string `json:"uuid"`
 	}
-	c.ask(0, http.MethodPost, "/v1/bays", nil, map[string]any{"name": "waiting", "node_count": 1}, &bay)
+	c.ask(0, http.MethodPost, "/v1/bays", nil, map[string]any{"name": "waiting", "node_count": 1, "labels": labels}, &bay)
 	request := largestRequest(bay.UUID)
 	var clients sync.WaitGroup
 	for client := range 4 {
@@ -141,7 +141,7 @@ func (c *threeServers) hostComes(t *testing.T) (elections uint64) {
 	began := time.Now()
 	c.ask(1, http.MethodPost, "/v1/agent/hosts", nil, structs.HostRegister{
 		HostID: host, Name: "late", JoinToken: "join-token-of-the-tests", Secret: secret,
-		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 64, Memory: 1 << 40},
+		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 64, Memory: 1 << 40, Labels: labels},
 	}, &registered)
 	state := func() []*structs.Container {
 		var all []*structs.Container
