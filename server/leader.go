@@ -34,8 +34,8 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		g.Go(func() error { return s.expire(ctx) })
 		if !s.Solo {
 			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
-			g.Go(func() error { return s.raiseSchema(ctx) })
 		}
+		g.Go(func() error { return s.raiseSchema(ctx) })
 		g.Go(func() error { return s.forgetTokens(ctx) })
 		return nil
 	})
@@ -48,6 +48,10 @@ func (s *Server) initCluster(ctx context.Context) error {
 	init := conductor.InitCluster{
 		ClusterID: cmp.Or(s.raft.ClusterID(), structs.NewID()), PeerSecret: structs.NewSecret(),
 		Replace: s.JoinToken != "" || s.BootstrapExpect == 1, HostLostAfter: s.HostLostAfter,
+	}
+	var err error
+	if init.Schema, err = s.schemaOfAll(); err != nil {
+		return err
 	}
 	if s.joinToken == "" && s.store.Snapshot().Cluster() == nil {
 		token, err := s.dir.keep(fileJoinToken, structs.NewSecret)
@@ -101,6 +105,9 @@ func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Requ
 	}
 }
 
+// settleAgain is how long settle waits after a step that failed.
+const settleAgain = time.Second
+
 // settle takes the steps that follow from changes, whenever something that
 // waits may be able to go on.
 func (s *Server) settle(ctx context.Context) error {
@@ -111,18 +118,38 @@ func (s *Server) settle(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("settle: %w", err)
+		if failed := s.goOn("settle", err); failed != nil {
+			return failed
 		}
 		if more {
 			continue
 		}
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(settleAgain)
+		}
 		select {
 		case <-room.C():
+		case <-again:
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// goOn returns the error of a leader loop's request with which the leadership has
+// to end; nil for one that the loop logs and tries again later. A request whose
+// entry can't be written must not keep users from theirs.
+func (s *Server) goOn(what string, err error) error {
+	switch structs.CodeOf(err) {
+	case structs.CodeInternal, structs.CodeTooLarge:
+		s.log.Error("a step of the leader failed: it is tried again later", "step", what, "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // schemaTick is how often the leader looks whether all servers understand a
@@ -135,34 +162,46 @@ func (s *Server) raiseSchema(ctx context.Context) error {
 	tick := time.NewTicker(schemaTick)
 	defer tick.Stop()
 	for {
+		all, err := s.schemaOfAll()
+		if err != nil {
+			return nil // shutting down
+		}
+		if all > s.store.Snapshot().Cluster().SchemaInUse() {
+			if _, err := insist(ctx, s.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("raise the schema: %w", err)
+			}
+			s.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		peers, err := s.raft.Peers()
-		if err != nil {
-			return nil // shutting down
-		}
-		understood := make(map[string]int)
-		for _, m := range s.gossip.Servers() {
-			understood[m.ID] = m.Schema
-		}
-		all := structs.SchemaVersion
-		for _, p := range peers {
-			all = min(all, understood[p.ID])
-		}
-		if all <= s.store.Snapshot().Cluster().SchemaInUse() {
-			continue
-		}
-		if _, err := insist(ctx, s.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("raise the schema: %w", err)
-		}
-		s.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
 	}
+}
+
+// schemaOfAll returns the latest schema that every server understands, as far as
+// this one knows. The error is that of a server that shuts down.
+func (s *Server) schemaOfAll() (int, error) {
+	if s.Solo {
+		return structs.SchemaVersion, nil
+	}
+	peers, err := s.raft.Peers()
+	if err != nil {
+		return 0, err
+	}
+	understood := map[string]int{s.id: structs.SchemaVersion}
+	for _, m := range s.gossip.Servers() {
+		understood[m.ID] = m.Schema
+	}
+	all := structs.SchemaVersion
+	for _, p := range peers {
+		all = min(all, understood[p.ID])
+	}
+	return max(all, structs.LeastSchema), nil
 }
 
 // expireTick is how often the leader looks for what has run out of time.
@@ -185,8 +224,12 @@ func (s *Server) expire(ctx context.Context) error {
 		over := keys.over(now)
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			if _, err := insist(ctx, s.conductor, conductor.ExpireKeys{IDs: over[:n]}); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("expire idempotency keys: %w", err)
+			_, err := insist(ctx, s.conductor, conductor.ExpireKeys{IDs: over[:n]})
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := s.goOn("expire idempotency keys", err); err != nil {
+				return err
 			}
 			over = over[n:]
 		}
@@ -197,8 +240,12 @@ func (s *Server) expire(ctx context.Context) error {
 			}
 		}
 		for _, id := range bays.over(now) {
-			if _, err := insist(ctx, s.conductor, conductor.FailBay{ID: id}); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("fail bay: %w", err)
+			_, err := insist(ctx, s.conductor, conductor.FailBay{ID: id})
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := s.goOn("fail bay", err); err != nil {
+				return err
 			}
 		}
 		select {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
@@ -51,8 +50,12 @@ func (s *Server) forgetTokens(ctx context.Context) error {
 		over := s.longExpired(time.Now().Add(-forgetAfter))
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			if _, err := insist(ctx, s.conductor, conductor.ForgetTokens{IDs: over[:n]}); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("forget tokens: %w", err)
+			_, err := insist(ctx, s.conductor, conductor.ForgetTokens{IDs: over[:n]})
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := s.goOn("forget tokens", err); err != nil {
+				return err
 			}
 			over = over[n:]
 		}

@@ -201,6 +201,20 @@ type Container struct {
 // Table says which table the row belongs to.
 func (*Container) Table() Table { return TableContainers }
 
+// StoredSpec is the spec of a container whose spec is larger than MaxInlineSpec.
+// Its ID, Seq and ProjectID are the container's. It is written only when the spec changes, so that an
+// entry that moves a container, or takes a report of it, is small whatever its spec
+// is. Written by the conductor in the entry that writes the container, and deleted
+// with it. Nobody else has to look at it: the state store puts the spec into the
+// Container that readers get.
+type StoredSpec struct {
+	Meta
+	Spec ContainerSpec
+}
+
+// Table says which table the row belongs to.
+func (*StoredSpec) Table() Table { return TableSpecs }
+
 // Prior is an earlier placement: the container of one epoch on its host.
 type Prior struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go

@@ -7,7 +7,7 @@ import (
 
 // schemaVersion is SchemaVersion as the linker can set it: tests build a binary
 // of a later one with -ldflags -X.
-var schemaVersion = "1"
+var schemaVersion = "2"
 
 // SchemaVersion numbers the newest shape of log entries and snapshots that this
 // binary understands. A server that meets a higher one stops. What a cluster
@@ -23,6 +23,12 @@ var SchemaVersion = func() int {
 
 // LeastSchema is the schema of a cluster that has never raised it.
 const LeastSchema = 1
+
+// The schemas that brought something.
+const (
+	SchemaLastTime = 2 // snapshots hold the time of the last write
+	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
+)
 
 // Limits of what users may send. A value beyond one is refused with
 // CodeInvalid (CodeTooLarge for bodies).
@@ -41,6 +47,7 @@ const (
 	MaxEnvironment = 256 << 10 // bytes of all environment variables of a container
 	MaxLabels      = 256       // labels of one object
 	MaxLabel       = 4096      // bytes of a label's key or value
+	MaxRowLabels   = 64 << 10  // bytes of all labels of a bay or host: its row is written often
 	MaxPorts       = 256       // published ports of a container
 	MaxVolumes     = 64        // volumes of a container
 	MaxStopTimeout = 3600      // seconds
@@ -52,11 +59,14 @@ const (
 	MinMemory      = 6 << 20             // bytes; the engine refuses less
 	MaxMemory      = 1 << 50             // bytes
 	MaxMilliCPU    = 1 << 20
+	MaxSpec        = 384 << 10            // bytes of a container's spec, as it is encoded in an entry
+	MaxInlineSpec  = 8 << 10              // bytes of a spec that stands in its container's row; a larger one has a row of its own
 	MaxReport      = (MaxChanges - 1) / 2 // containers in one status report: each is a change, so may be its actions, and the host is one
-	MaxChanges     = 200                  // changes that one request may make
+	MaxChanges     = 200                  // changes that one request may make in one entry
 	MaxQueue       = 4096
 	MaxBatch       = 512       // requests in one entry
-	MaxEntry       = 512 << 10 // bytes of one entry
+	MaxBatchSize   = 512 << 10 // bytes of an entry that takes no further request
+	MaxEntry       = 1 << 20   // bytes of one entry, whoever makes it
 	MaxLogMaxSize  = 1 << 30
 	MinLogMaxSize  = 4 << 10
 )

@@ -13,13 +13,15 @@ const (
 	TableNodes       Table = "nodes"       // Node
 	TableHosts       Table = "hosts"       // Host
 	TableContainers  Table = "containers"  // Container
+	TableSpecs       Table = "specs"       // StoredSpec
 	TableIdempotency Table = "idempotency" // IdempotencyKey
 	TableActions     Table = "actions"     // Actions
 	TableTokens      Table = "tokens"      // Token
 )
 
-// Tables lists all tables in the order in which snapshots write them.
-var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableContainers, TableIdempotency, TableActions, TableTokens}
+// Tables lists all tables in the order in which snapshots write them: specs come
+// before their containers.
+var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableSpecs, TableContainers, TableIdempotency, TableActions, TableTokens}
 
 // The nouns of the API, as they stand in error codes and messages.
 const (
@@ -35,7 +37,7 @@ const (
 )
 
 // Row is one row of the replicated state: *Cluster, *BayModel, *Bay, *Node,
-// *Host, *Container, *IdempotencyKey, *Actions or *Token.
+// *Host, *Container, *StoredSpec, *IdempotencyKey, *Actions or *Token.
 type Row interface {
 	Table() Table
 	Base() *Meta
@@ -78,6 +80,8 @@ func NewRow(t Table) Row {
 		return new(Host)
 	case TableContainers:
 		return new(Container)
+	case TableSpecs:
+		return new(StoredSpec)
 	case TableIdempotency:
 		return new(IdempotencyKey)
 	case TableActions:
@@ -96,6 +100,11 @@ type Change struct {
 	Version uint64 // ModifyIndex of the row that this replaces or deletes; 0 means that there must be none
 	Row     Row    // the row to write; nil deletes
 	Assign  bool   // the row's host has to hear of it: sets Container.AssignIndex and wakes the host's poll
+
+	// SpecApart says of a container's row that its spec is not in the change: it
+	// is that of the row of TableSpecs with the same ID, which the entry writes or
+	// which is there already. See StoredSpec.
+	SpecApart bool
 
 	// Encoded is the row as it stands in the entry's bytes; nil if those are not
 	// at hand. From whoever encodes or decodes the entry: package state.

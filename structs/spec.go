@@ -70,6 +70,23 @@ func (r *ContainerRequest) Spec() (ContainerSpec, error) {
 	return s, s.check()
 }
 
+// specFields are the fields of ContainerSpec as requests name them.
+var specFields = map[string]string{
+	"Image": "image_id", "Command": "command", "CommandText": "command", "Entrypoint": "entrypoint", "Environment": "environment",
+	"Labels": "labels", "Workdir": "workdir", "Hostname": "hostname", "User": "user", "Ports": "ports", "Memory": "memory",
+	"MilliCPU": "cpu", "RestartPolicy": "restart_policy", "Volumes": "volumes", "StopTimeout": "stop_timeout", "TTY": "tty",
+	"Stdin": "stdin", "AutoRemove": "auto_remove", "PullPolicy": "image_pull_policy", "Constraints": "constraints",
+	"LogMaxSize": "log_max_size", "Healthcheck": "healthcheck", "Registry": "registry", "Exclusive": "exclusive",
+}
+
+// SpecField returns the name that requests have for a field of ContainerSpec.
+func SpecField(name string) string {
+	if field, ok := specFields[name]; ok {
+		return field
+	}
+	return name
+}
+
 // check holds the spec's plain fields against their limits.
 func (s *ContainerSpec) check() error {
 	if err := CheckImage(s.Image); err != nil {
@@ -400,6 +417,19 @@ func CheckLabels(field string, labels map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// CheckRowLabels is CheckLabels for the labels of a bay or host, which together have
+// at most MaxRowLabels bytes.
+func CheckRowLabels(field string, labels map[string]string) error {
+	size := 0
+	for k, v := range labels {
+		size += len(k) + len(v)
+	}
+	if size > MaxRowLabels {
+		return Errorf(CodeInvalid, "%s: %d bytes in all are more than %d", field, size, MaxRowLabels)
+	}
+	return CheckLabels(field, labels)
 }
 
 // CheckName holds a name that a user gave against the contract: 1..255

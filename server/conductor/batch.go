@@ -2,36 +2,87 @@ package conductor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
 
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
+
+// errUnreadable is in the chain of an error about an entry that was not proposed,
+// because it could not be read back or is too large.
+var errUnreadable = errors.New("the entry is not proposed")
 
 // run decides one batch that begins with first, commits it, and answers it. An
 // error ends the leadership's loop: what was being committed is unknown, and
 // nothing may be decided on top of it.
-func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time, first *call) error {
+//
+// next is a request that the entry had no room for: the next batch begins with it.
+func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time, first *call) (next *call, err error) {
 	began := time.Now()
 	t := newTx(c.store.Snapshot(), clock())
-	batch := c.gather(t, first)
+	batch, next := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
-	if err := c.commit(ctx, term, t); err != nil {
-		unknown := structs.Errorf(structs.CodeNoLeader,
-			"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same Idempotency-Key (%w)", ErrUnknown)
-		for _, call := range batch {
-			call.answer(nil, unknown)
-		}
-		return err
+	if len(t.skipped) > 0 {
+		c.log.Error("rows can't be written: each is larger than an entry of the log", "rows", t.skipped, "limit", structs.MaxEntry)
 	}
-	for _, call := range batch {
+	err = c.commit(ctx, term, t)
+	if errors.Is(err, errUnreadable) {
+		return next, c.isolate(ctx, term, clock, batch, err)
+	}
+	if err != nil {
+		answerUnknown(batch)
+		return next, err
+	}
+	c.answer(batch...)
+	return next, nil
+}
+
+// isolate commits each request of a batch in an entry of its own, because the
+// entry of all of them can't be read back. The request that makes it so is
+// refused and leaves no change; the others are carried out.
+func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.Time, batch []*call, cause error) error {
+	for i, call := range batch {
+		if len(batch) > 1 {
+			t := newTx(c.store.Snapshot(), clock())
+			t.decide(call)
+			cause = c.commit(ctx, term, t)
+		}
+		switch {
+		case errors.Is(cause, errUnreadable):
+			c.log.Error("a request is refused, because the entry that it makes can't be read back", "request", fmt.Sprintf("%T", call.request), "error", cause)
+			call.err = &structs.Error{Code: structs.CodeInternal, Msg: "The servers can't write what was asked for. Nothing was changed.", Err: cause}
+		case cause != nil:
+			answerUnknown(batch[i : i+1])
+			for _, later := range batch[i+1:] {
+				later.answer(nil, errNotLeader())
+			}
+			return cause
+		}
+		c.answer(call)
+	}
+	return nil
+}
+
+// answer answers calls whose results are set.
+func (c *Conductor) answer(calls ...*call) {
+	for _, call := range calls {
 		if call.err != nil {
 			c.observer.Refused(structs.CodeOf(call.err))
 		}
 		close(call.done)
 	}
-	return nil
+}
+
+// answerUnknown answers calls of which nobody knows whether they are carried out.
+func answerUnknown(calls []*call) {
+	unknown := structs.Errorf(structs.CodeNoLeader,
+		"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same Idempotency-Key (%w)", ErrUnknown)
+	for _, call := range calls {
+		call.answer(nil, unknown)
+	}
 }
 
 // A batch of crowd requests means that many clients are at work: the next of
@@ -45,43 +96,58 @@ const (
 )
 
 // gather decides first and what waits behind it, up to the limits of one
-// entry. The calls' results are set, but not yet answered.
-func (c *Conductor) gather(t *tx, first *call) []*call {
-	var batch []*call
-	next := first
+// entry. The results of the batch's calls are set, but not yet answered. next is the
+// call that would have made the entry too large, nil if there is none.
+func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
+	call := first
 	for yields := 0; ; {
-		c.take(next)
-		t.decide(next)
-		batch = append(batch, next)
-		if len(batch) >= structs.MaxBatch || t.size >= structs.MaxEntry {
-			return batch
+		if !t.decide(call) {
+			return batch, call
+		}
+		batch = append(batch, call)
+		if len(batch) >= structs.MaxBatch || t.size >= structs.MaxBatchSize {
+			return batch, nil
 		}
 		if len(c.queue) == 0 && len(batch) >= crowd && yields < mostYields {
 			yields++
 			runtime.Gosched()
 		}
 		select {
-		case next = <-c.queue:
+		case call = <-c.queue:
+			c.take(call)
 		default:
-			return batch
+			return batch, nil
 		}
 	}
 }
 
-// decide decides one call; a refused one leaves no change.
-func (t *tx) decide(call *call) {
+// decide decides one call; a refused one leaves no change. It returns false, and
+// the call leaves no change either, if the entry has no room for it beside the
+// requests that are in it already.
+func (t *tx) decide(call *call) bool {
 	if err := call.ctx.Err(); err != nil {
 		call.err = structs.Errorf(structs.CodeUnavailable, "the client left before its request was decided: %w", err)
-		return
+		return true
 	}
 	t.begin()
 	call.result, call.err = call.decide(t)
+	if call.err == nil {
+		call.err = t.refusal
+	}
 	if call.err == nil && t.writes() > structs.MaxChanges {
 		call.err = structs.Errorf(structs.CodeInternal, "the request makes %d changes, more than %d", t.writes(), structs.MaxChanges)
+	}
+	if call.err == nil && (t.size > maxSize || t.alone && t.writes() == 0) {
+		if t.sizeMark > 0 {
+			t.rollback()
+			return false
+		}
+		call.err = tooLarge(t.size + state.EntryHead)
 	}
 	if call.err != nil {
 		t.rollback()
 	}
+	return true
 }
 
 // commit proposes what the batch comes to and waits until it is applied here.
@@ -98,12 +164,15 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 	// A poison entry must die here, not on every replica.
 	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(), Changes: changes})
 	if err != nil {
-		return fmt.Errorf("prepare entry: %w", err)
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	if len(data) > structs.MaxEntry { // the sizes were reckoned wrongly
+		return fmt.Errorf("%w: it has %d bytes, more than %d", errUnreadable, len(data), structs.MaxEntry)
 	}
 	began := time.Now()
 	if _, err := c.proposer.Propose(ctx, data); err != nil {
 		return fmt.Errorf("propose: %w", err)
 	}
-	c.observer.Committed(time.Since(began))
+	c.observer.Committed(time.Since(began), len(data))
 	return nil
 }

@@ -127,7 +127,7 @@ func TestFullQueueRefusesReportsFirst(t *testing.T) {
 	started, release := h.hold()
 	defer release()
 	answers := make(chan error, structs.MaxQueue+2)
-	ask := func(n int, r Request[structs.StatusReported]) {
+	ask := func(n int, r Request[Reported]) {
 		for range n {
 			go func() {
 				_, err := Do(context.Background(), h.Conductor, r)

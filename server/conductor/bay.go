@@ -46,13 +46,14 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 			Placement: r.Placement, Shared: r.Shared, Status: structs.BayCreating,
 		}
 		t.put(b)
-		return t.claim(b), nil
+		b, _ = t.claim(b)
+		return b, nil
 	})
 }
 
 // claim gives the bay the free hosts that it wants, and its status what came of
-// it. A request that would change too many rows leaves the rest to Settle.
-func (t *tx) claim(b *structs.Bay) *structs.Bay {
+// it. full is true if there was no room for all of it; Settle does the rest.
+func (t *tx) claim(b *structs.Bay) (after *structs.Bay, full bool) {
 	have, lost := 0, 0
 	for h := range t.hostsInBay(b.ID) {
 		if h.State == structs.HostLost {
@@ -62,24 +63,33 @@ func (t *tx) claim(b *structs.Bay) *structs.Bay {
 		}
 	}
 	if have < b.NodeCount {
-		var claimed []*structs.Host
+		// The bay's own row is written after its hosts'.
+		kept := t.sizeOf(rowKey{structs.TableBays, b.ID}, pending{row: b}) + maxReason
 		for h := range t.hostsInBay("") {
-			if have+len(claimed) == b.NodeCount || t.writes()+len(claimed) >= structs.MaxChanges-2 {
+			if have == b.NodeCount {
 				break
 			}
-			if h.State == structs.HostReady && !h.Draining && h.Fingerprint.Backend == b.Backend() && carries(h, b.Labels) {
-				claimed = append(claimed, h)
+			if h.State != structs.HostReady || h.Draining || h.Fingerprint.Backend != b.Backend() || !carries(h, b.Labels) {
+				continue
 			}
-		}
-		for _, h := range claimed {
 			host := *h
 			host.BayID = b.ID
-			t.put(&host)
+			if t.writes() >= structs.MaxChanges-2 || !t.itemBut(kept, func() { t.put(&host) }) {
+				full = true
+				break
+			}
+			have++
 		}
-		have += len(claimed)
 	}
-	return t.progress(b, have, lost)
+	after = b
+	if !t.item(func() { after = t.progress(b, have, lost) }) {
+		return b, true
+	}
+	return after, full
 }
+
+// maxReason is more bytes than the reason of a bay's status takes.
+const maxReason = 1024
 
 // progress writes the bay's status for the number of hosts that it has, and of
 // those beside them that are lost. A bay that was complete stays so when a host
@@ -162,12 +172,13 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 	changed.UpdatedAt = t.now
 	t.put(&changed)
 	t.shrink(&changed)
-	return t.claim(&changed), nil
+	after, _ := t.claim(&changed)
+	return after, nil
 }
 
 // shrink frees hosts without containers while the bay has more hosts than it
-// wants.
-func (t *tx) shrink(b *structs.Bay) {
+// wants. It returns true if there was no room for all of it.
+func (t *tx) shrink(b *structs.Bay) (full bool) {
 	var empty []*structs.Host
 	have := 0
 	for h := range t.hostsInBay(b.ID) {
@@ -179,17 +190,19 @@ func (t *tx) shrink(b *structs.Bay) {
 		}
 	}
 	for _, h := range empty {
-		if t.writes() >= structs.MaxChanges-2 {
-			break
+		replaced := h.State == structs.HostLost && have >= b.NodeCount
+		surplus := h.State != structs.HostLost && have > b.NodeCount
+		if !replaced && !surplus {
+			continue
 		}
-		switch {
-		case h.State == structs.HostLost && have >= b.NodeCount: // it was replaced
-			t.free(h)
-		case h.State != structs.HostLost && have > b.NodeCount:
-			t.free(h)
+		if t.writes() >= structs.MaxChanges-2 || !t.item(func() { t.free(h) }) {
+			return true
+		}
+		if surplus {
 			have--
 		}
 	}
+	return false
 }
 
 // free gives the host back.

@@ -15,12 +15,13 @@ type InitCluster struct {
 	Replace       bool          // JoinTokenHash stands in the place of the one that is there, too
 	PeerSecret    string        // for a cluster that has none
 	HostLostAfter time.Duration // of this leader: a shorter one is raised, see structs.Cluster
+	Schema        int           // for a new cluster: what all its servers understand; 0 means LeastSchema
 }
 
 func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	was := row[structs.Cluster](t, structs.ClusterRowID)
 	if was == nil {
-		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash, PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter}
+		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash, PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter, Schema: r.Schema}
 		t.put(c)
 		return c, nil
 	}
@@ -50,6 +51,9 @@ func (r RaiseSchema) decide(t *tx) (*structs.Cluster, error) {
 	}
 	changed := *was
 	changed.Schema = r.Schema
+	// Servers that have restored a snapshot of an earlier schema don't know the
+	// time of the last write. They do from here on.
+	changed.UpdatedAt = t.now
 	t.put(&changed)
 	return &changed, nil
 }

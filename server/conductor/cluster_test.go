@@ -94,11 +94,12 @@ func TestInitCluster(t *testing.T) {
 
 // TestRaiseSchema: it never goes back, and only what follows is of it.
 func TestRaiseSchema(t *testing.T) {
-	h := newHarness(t)
+	h := newHarnessOf(t, structs.LeastSchema)
 	if got := h.store.Snapshot().Cluster().SchemaInUse(); got != structs.LeastSchema {
 		t.Fatalf("a new cluster uses schema %d", got)
 	}
 	raised := structs.LeastSchema + 1
+	h.clock = h.clock.Add(time.Hour)
 	for _, tt := range []struct{ raise, want int }{{0, structs.LeastSchema}, {structs.LeastSchema, structs.LeastSchema}, {raised, raised}, {structs.LeastSchema, raised}, {-1, raised}} {
 		before := h.store.Snapshot().Cluster().SchemaInUse()
 		index := h.store.Index()
@@ -108,5 +109,9 @@ func TestRaiseSchema(t *testing.T) {
 		if before == tt.want && h.store.Index() != index {
 			t.Errorf("raised to %d: nothing has changed, and it was written", tt.raise)
 		}
+	}
+	// Servers that have restored a snapshot of before learn the last time from it.
+	if got := h.store.Snapshot().LastTime(); !got.Equal(h.clock) {
+		t.Errorf("the last time is %v, not %v", got, h.clock)
 	}
 }

@@ -48,16 +48,16 @@ type Config struct {
 // to be quick, for the loop calls them; Refused is called from elsewhere, too.
 type observer interface {
 	Decided(requests int, took time.Duration) // a batch
-	Committed(took time.Duration)             // an entry, from proposing until it is applied
+	Committed(took time.Duration, size int)   // an entry of so many bytes, from proposing until it is applied
 	Refused(code structs.Code)                // a request
 }
 
 // unobserved is the observer that nobody asked for.
 type unobserved struct{}
 
-func (unobserved) Decided(int, time.Duration) {}
-func (unobserved) Committed(time.Duration)    {}
-func (unobserved) Refused(structs.Code)       {}
+func (unobserved) Decided(int, time.Duration)   {}
+func (unobserved) Committed(time.Duration, int) {}
+func (unobserved) Refused(structs.Code)         {}
 
 // Conductor decides requests on the leader.
 type Conductor struct {
@@ -83,12 +83,13 @@ type Request[T any] interface {
 
 // call is a request in the queue.
 type call struct {
-	ctx    context.Context
-	decide func(t *tx) (any, error)
-	report bool // an agent's, which comes again if it is refused
-	result any
-	err    error
-	done   chan struct{}
+	ctx     context.Context
+	request any // for the log, which tells its type
+	decide  func(t *tx) (any, error)
+	report  bool // an agent's, which comes again if it is refused
+	result  any
+	err     error
+	done    chan struct{}
 }
 
 // New returns a Conductor; nothing is decided until Lead runs.
@@ -116,7 +117,7 @@ func New(c Config) *Conductor {
 func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	_, report := any(r).(ReportStatus)
 	call := &call{
-		ctx: ctx, report: report, done: make(chan struct{}),
+		ctx: ctx, request: r, report: report, done: make(chan struct{}),
 		decide: func(t *tx) (any, error) { return r.decide(t) },
 	}
 	var zero T
@@ -174,8 +175,12 @@ func (c *Conductor) enqueue(call *call) error {
 func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 	clock := c.clock()
 	c.setLeading(true)
+	var next *call // taken from the queue and not yet decided
 	defer func() {
 		c.setLeading(false)
+		if next != nil {
+			next.answer(nil, errNotLeader())
+		}
 		for {
 			select {
 			case call := <-c.queue:
@@ -187,13 +192,17 @@ func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 		}
 	}()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case first := <-c.queue:
-			if err := c.run(ctx, term, clock, first); err != nil {
-				return err
+		if next == nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case next = <-c.queue:
+				c.take(next)
 			}
+		}
+		var err error
+		if next, err = c.run(ctx, term, clock, next); err != nil {
+			return err
 		}
 	}
 }
@@ -222,17 +231,7 @@ func (call *call) answer(result any, err error) {
 // clock returns the clock of one leadership: UTC, whole seconds, and never
 // before a time that is already in the state, whatever the wall clock does.
 func (c *Conductor) clock() func() time.Time {
-	var last time.Time
-	snap := c.store.Snapshot()
-	for _, table := range structs.Tables {
-		for r := range snap.List(table, state.AllProjects, 0) {
-			for _, t := range []time.Time{r.Base().CreatedAt, r.Base().UpdatedAt, r.Base().StatusAt} {
-				if t.After(last) {
-					last = t
-				}
-			}
-		}
-	}
+	last := c.store.Snapshot().LastTime()
 	return func() time.Time {
 		if now := c.now().UTC().Truncate(time.Second); now.After(last) {
 			last = now

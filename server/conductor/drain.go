@@ -92,42 +92,52 @@ func (t *tx) drain(h *structs.Host, bay *structs.Bay) (full bool) {
 	}
 	refused := make(map[string]string)
 	for was := range t.containersOnHost(h.ID) {
-		if !t.room() {
+		moved := false
+		if !t.room() || !t.item(func() { moved = t.drainOne(was, h, bay, moving < maxMoving, refused) }) {
 			return true
 		}
-		c := *was
-		if p := c.PriorOn(h.ID); p != nil && c.HostID != h.ID {
-			if p.Keep && h.DrainForce && release(&c) {
-				t.assign(&c)
+		if moved {
+			moving++
+		}
+	}
+	return false
+}
+
+// drainOne takes the step of a drain for one container of the host, and reports
+// whether it was moved, which it is only if it may be. refused holds what did not
+// fit in this step, by shape.
+func (t *tx) drainOne(was *structs.Container, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string) (moved bool) {
+	c := *was
+	if p := c.PriorOn(h.ID); p != nil && c.HostID != h.ID {
+		if p.Keep && h.DrainForce && release(&c) {
+			t.assign(&c)
+		}
+		return false
+	}
+	if c.Desired == structs.DesiredAbsent {
+		return false
+	}
+	shape := shapeOf(&c)
+	if _, no := refused[shape]; !no && t.bound(&c, h) == "" && may {
+		keep := c.Observed.Status == structs.ContainerRunning && !h.DrainForce
+		reason := t.move(&c, bay, keep)
+		if reason == "" {
+			to := row[structs.Host](t, c.HostID)
+			c.Observed.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
+			if keep {
+				c.Observed.Reason += "; it runs on there until it does here"
 			}
-			continue
+			t.assign(&c)
+			t.noteAction(structs.Caller{}, actionReschedule, was, 0)
+			return true
 		}
-		if c.Desired == structs.DesiredAbsent {
-			continue
-		}
-		shape := shapeOf(&c)
-		if _, no := refused[shape]; !no && t.bound(&c, h) == "" && moving < maxMoving {
-			keep := c.Observed.Status == structs.ContainerRunning && !h.DrainForce
-			reason := t.move(&c, bay, keep)
-			if reason == "" {
-				moving++
-				to := row[structs.Host](t, c.HostID)
-				c.Observed.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
-				if keep {
-					c.Observed.Reason += "; it runs on there until it does here"
-				}
-				t.assign(&c)
-				t.noteAction(structs.Caller{}, actionReschedule, was, 0)
-				continue
-			}
-			refused[shape] = reason
-		}
-		switch {
-		case h.DrainForce:
-			t.drainStop(was)
-		case was.DrainStop: // by an earlier drain
-			t.drainStart(was)
-		}
+		refused[shape] = reason
+	}
+	switch {
+	case h.DrainForce:
+		t.drainStop(was)
+	case was.DrainStop: // by an earlier drain
+		t.drainStart(was)
 	}
 	return false
 }
@@ -168,12 +178,11 @@ func (t *tx) undrain(h *structs.Host) (full bool) {
 		if !t.room() {
 			return true
 		}
-		if was.HostID == h.ID && was.DrainStop {
-			t.drainStart(was)
+		if was.HostID == h.ID && was.DrainStop && !t.item(func() { t.drainStart(was) }) {
+			return true
 		}
 	}
 	host := *h
 	host.DrainForce = false
-	t.put(&host)
-	return false
+	return !t.item(func() { t.put(&host) })
 }

@@ -16,6 +16,7 @@ import (
 type direct struct {
 	store   *state.Store
 	entries int
+	largest int                     // bytes of the largest entry
 	before  func(data []byte) error // returns the error to fail the proposal with
 	verify  func() error
 }
@@ -31,6 +32,7 @@ func (d *direct) Propose(_ context.Context, data []byte) (uint64, error) {
 		return 0, err
 	}
 	d.entries++
+	d.largest = max(d.largest, len(data))
 	index := d.store.Index() + 1
 	return index, d.store.Apply(index, e.Changes)
 }
@@ -51,13 +53,22 @@ type harness struct {
 	ended    chan error
 }
 
-func newHarness(t *testing.T) *harness {
+func newHarness(t *testing.T) *harness { return newHarnessOf(t, structs.SchemaVersion) }
+
+// newHarnessOf is newHarness for a cluster that uses the schema.
+func newHarnessOf(t *testing.T, schema int) *harness {
 	t.Helper()
-	store := state.New()
+	h := newHarnessOn(t, state.New())
+	must(h, InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret("join"), Schema: schema})
+	return h
+}
+
+// newHarnessOn is newHarness on a state that is there already.
+func newHarnessOn(t *testing.T, store *state.Store) *harness {
+	t.Helper()
 	h := &harness{T: t, proposer: &direct{store: store}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	h.Conductor = New(Config{Store: store, Proposer: h.proposer, Logger: hclog.NewNullLogger(), Now: func() time.Time { return h.clock }})
 	h.lead()
-	must(h, InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret("join")})
 	return h
 }
 
@@ -176,3 +187,18 @@ func (h *harness) settle() {
 func (h *harness) container(id string) *structs.Container { return h.store.Snapshot().Container(id) }
 
 func (h *harness) bayNow(id string) *structs.Bay { return h.store.Snapshot().Bay(id) }
+
+func (h *harness) bayNamed(name string) *structs.Bay {
+	h.Helper()
+	found, err := Lookup(h.store.Snapshot(), root, structs.KindBay, name)
+	if err == nil {
+		return found.(*structs.Bay)
+	}
+	for b := range typed[*structs.Bay](h.store.Snapshot().List(structs.TableBays, state.AllProjects, 0)) {
+		if b.Name == name {
+			return b
+		}
+	}
+	h.Fatalf("there is no bay %s", name)
+	return nil
+}

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"context"
 	"crypto/subtle"
 	"fmt"
 
@@ -111,13 +112,19 @@ type HostMark struct {
 	Braked bool // suspect for so long that it were lost, but for the mass-loss brake
 }
 
-func (r MarkHosts) decide(t *tx) (struct{}, error) {
-	for _, m := range r.Marks {
-		if was := row[structs.Host](t, m.ID); was != nil && (was.State != m.State || was.Braked != m.Braked) {
-			t.mark(was, m)
+// decide returns how many of the marks are written: those that come after have no
+// room in the entry.
+func (r MarkHosts) decide(t *tx) (int, error) {
+	for i, m := range r.Marks {
+		was := row[structs.Host](t, m.ID)
+		if was == nil || was.State == m.State && was.Braked == m.Braked {
+			continue
+		}
+		if !t.item(func() { t.mark(was, m) }) {
+			return i, nil
 		}
 	}
-	return struct{}{}, nil
+	return len(r.Marks), nil
 }
 
 // mark gives the host a state.
@@ -215,8 +222,28 @@ type ReportStatus struct {
 	structs.StatusReport
 }
 
-func (r ReportStatus) decide(t *tx) (structs.StatusReported, error) {
-	var none structs.StatusReported
+// Reported is what became of a report.
+type Reported struct {
+	structs.StatusReported
+	// Rest are the containers that the entry had no room for: the report isn't
+	// taken yet, and what is left of it has to be asked for under the same Seq.
+	Rest []structs.ContainerReport
+}
+
+// Report has a report taken, in as many entries as it takes. The error is that of
+// Do; a report of which some was taken may be repeated as a whole.
+func Report(ctx context.Context, c *Conductor, r ReportStatus) (structs.StatusReported, error) {
+	for {
+		reported, err := Do(ctx, c, r)
+		if err != nil || len(reported.Rest) == 0 {
+			return reported.StatusReported, err
+		}
+		r.Containers = reported.Rest
+	}
+}
+
+func (r ReportStatus) decide(t *tx) (Reported, error) {
+	var none Reported
 	was := row[structs.Host](t, r.HostID)
 	if was == nil {
 		return none, structs.NotFound(structs.KindHost, r.HostID)
@@ -228,15 +255,20 @@ func (r ReportStatus) decide(t *tx) (structs.StatusReported, error) {
 		return none, structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers), structs.MaxReport)
 	}
 	if r.Seq <= was.ReportSeq {
-		return structs.StatusReported{Seq: was.ReportSeq}, nil // a repeat
+		return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}}, nil // a repeat
 	}
 	host := *was
 	host.ReportSeq = r.Seq
-	t.put(&host)
 	for i := range r.Containers {
-		t.observe(&host, &r.Containers[i])
+		if !t.room() || !t.item(func() { t.observe(&host, &r.Containers[i]) }) {
+			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, Rest: r.Containers[i:]}, nil
+		}
 	}
-	return structs.StatusReported{Seq: r.Seq}, nil
+	// Last, so that a report is taken with all that it says.
+	if !t.item(func() { t.put(&host) }) {
+		return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
+	}
+	return Reported{StatusReported: structs.StatusReported{Seq: r.Seq}}, nil
 }
 
 // observe writes one container's observed state, and what follows from it.

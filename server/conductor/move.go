@@ -92,10 +92,9 @@ func (t *tx) markLost() (full bool) {
 			}
 			refused := make(map[string]string)
 			for c := range t.containersOnHost(h.ID) {
-				if !t.room() {
+				if !t.room() || !t.item(func() { t.lost(c, h, bay, refused) }) {
 					return true
 				}
-				t.lost(c, h, bay, refused)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func (c *counts) Decided(n int, took time.Duration) {
 	}
 }
 
-func (c *counts) Committed(time.Duration) {
+func (c *counts) Committed(time.Duration, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.committed++

@@ -17,9 +17,10 @@ func (Settle) decide(t *tx) (more bool, err error) {
 	return false, nil
 }
 
-// room reports whether the request may make another change, keeping back a few
-// for what goes with it.
-func (t *tx) room() bool { return t.writes() < structs.MaxChanges-4 }
+// room reports whether the request may make another change by their number, keeping
+// back a few for what goes with it. Whether the entry has room for the bytes shows
+// when the change is made: see item.
+func (t *tx) room() bool { return t.writes() <= structs.MaxChanges-4 }
 
 // endBays empties the bays that are being deleted and deletes the empty ones.
 // It returns true if there was no room for all of it.
@@ -35,7 +36,9 @@ func (t *tx) endBays() (full bool) {
 			}
 			host := row[structs.Host](t, c.HostID)
 			if c.Desired != structs.DesiredAbsent || !c.Force || host == nil || host.State == structs.HostLost {
-				t.delete(c, true)
+				if !t.item(func() { t.delete(c, true) }) {
+					return true
+				}
 			}
 			if row[structs.Container](t, c.ID) != nil { // a host has it
 				left++
@@ -45,12 +48,13 @@ func (t *tx) endBays() (full bool) {
 			continue
 		}
 		for h := range t.hostsInBay(b.ID) {
-			if !t.room() {
+			if !t.room() || !t.item(func() { t.free(h) }) {
 				return true
 			}
-			t.free(h)
 		}
-		t.remove(b)
+		if !t.item(func() { t.remove(b) }) {
+			return true
+		}
 	}
 	return false
 }
@@ -65,8 +69,12 @@ func (t *tx) growBays() (full bool) {
 		if !t.room() {
 			return true
 		}
-		t.shrink(b)
-		t.claim(b)
+		if t.shrink(b) {
+			return true
+		}
+		if _, full := t.claim(b); full {
+			return true
+		}
 	}
 	return false
 }
@@ -96,8 +104,11 @@ func (t *tx) placeWaiting() (full bool) {
 			} else if t.place(&changed, bay); changed.PlaceReason != "" {
 				refused[shape] = changed.PlaceReason
 			}
-			if changed.HostID != "" || changed.PlaceReason != c.PlaceReason {
-				t.assign(&changed)
+			if changed.HostID == "" && changed.PlaceReason == c.PlaceReason {
+				continue
+			}
+			if !t.item(func() { t.assign(&changed) }) {
+				return true
 			}
 		}
 	}

@@ -19,6 +19,8 @@ type pending struct {
 	row    structs.Row // nil: deleted
 	assign bool
 	anew   bool // the batch had deleted it before: it is another object of the same ID
+	apart  bool // of a container: its spec is a row of its own
+	size   int  // bytes that it takes in the entry
 }
 
 // tx is the scratch view on which a batch is decided: the state that was last
@@ -40,23 +42,29 @@ type tx struct {
 	mine  map[string][]*structs.Bay  // by project: the bays that it may use
 	hosts map[string][]schedule.Host // by bay: the hosts that it has claimed
 
+	specRows bool // large specs have rows of their own in the entry's schema
+
+	size    int      // bytes that the batch's changes take in the entry
+	skipped []rowKey // what didn't fit in an entry although it was alone there
+
 	// Of the request that is being decided.
-	undo    []undo
-	seqMark uint64
-	size    int // bytes of the batch's rows, roughly
+	undo     []undo
+	seqMark  uint64
+	sizeMark int   // size when it began
+	refusal  error // what it has written is not allowed
+	alone    bool  // it has to have an entry of its own to make its next change
 }
 
 // undo restores one row to what it was before a write.
 type undo struct {
-	key  rowKey
-	was  pending
-	had  bool // the batch had written it before
-	size int
+	key rowKey
+	was pending
+	had bool // the batch had written it before
 }
 
 func newTx(base *state.Snapshot, now time.Time) *tx {
 	return &tx{
-		base: base, now: now, seq: base.LastSeq(), rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
+		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs, rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
 		own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
 }
@@ -108,19 +116,28 @@ func (t *tx) remove(r structs.Row) {
 		if actions := t.get(structs.TableActions, c.ID); actions != nil {
 			t.remove(actions)
 		}
+		if spec := t.storedSpec(c.ID); spec != nil {
+			t.remove(spec)
+		}
 	}
 	t.set(rowKey{r.Table(), r.Base().ID}, pending{assign: true})
 }
 
 func (t *tx) set(key rowKey, p pending) {
 	was, had := t.rows[key]
-	if before := t.get(key.table, key.id); before != nil && p.row != nil && state.StatusDiffers(before, p.row) {
+	before := t.get(key.table, key.id)
+	if before != nil && p.row != nil && state.StatusDiffers(before, p.row) {
 		p.row.Base().StatusAt = t.now
 	}
 	p.assign = p.assign || was.assign
 	p.anew = p.row != nil && had && (was.anew || was.row == nil)
-	size := sizeOf(p.row) - sizeOf(was.row)
-	t.undo = append(t.undo, undo{key, was, had, size})
+	if c, ok := p.row.(*structs.Container); ok {
+		old, _ := before.(*structs.Container)
+		p.apart, p.size = t.split(c, old, p)
+	} else {
+		p.size = t.sizeOf(key, p)
+	}
+	t.undo = append(t.undo, undo{key, was, had})
 	if !had {
 		t.order = append(t.order, key)
 		t.own[key.table] = append(t.own[key.table], key.id)
@@ -128,7 +145,7 @@ func (t *tx) set(key rowKey, p pending) {
 	t.reserve(key, p.row)
 	t.forget(key.table)
 	t.rows[key] = p
-	t.size += size
+	t.size += p.size - was.size
 }
 
 // reserve moves a container's reservation from where it was to where the row
@@ -172,13 +189,21 @@ func (t *tx) used(hostID string) *state.Usage {
 }
 
 // begin starts a request.
-func (t *tx) begin() { t.undo, t.seqMark = t.undo[:0], t.seq }
+func (t *tx) begin() {
+	t.undo, t.seqMark, t.sizeMark = t.undo[:0], t.seq, t.size
+	t.refusal, t.alone = nil, false
+}
 
 // rollback undoes all that the request has written.
-func (t *tx) rollback() {
-	for i := len(t.undo) - 1; i >= 0; i-- {
+func (t *tx) rollback() { t.rollbackTo(0, t.seqMark) }
+
+// rollbackTo undoes what the request has written since it had made the given
+// number of writes, with seq as it was then.
+func (t *tx) rollbackTo(writes int, seq uint64) {
+	for i := len(t.undo) - 1; i >= writes; i-- {
 		u := t.undo[i]
 		t.forget(u.key.table)
+		t.size += u.was.size - t.rows[u.key].size
 		if u.had {
 			t.reserve(u.key, u.was.row)
 			t.rows[u.key] = u.was
@@ -188,9 +213,8 @@ func (t *tx) rollback() {
 			t.order = t.order[:len(t.order)-1]
 			t.own[u.key.table] = t.own[u.key.table][:len(t.own[u.key.table])-1]
 		}
-		t.size -= u.size
 	}
-	t.undo, t.seq = t.undo[:0], t.seqMark
+	t.undo, t.seq = t.undo[:writes], seq
 }
 
 // writes returns the number of rows that the request has written.
@@ -203,20 +227,27 @@ func (t *tx) changes() []structs.Change {
 	var out []structs.Change
 	for _, key := range t.order {
 		p := t.rows[key]
-		was := t.was(key)
-		if p.row == nil && was == nil {
-			continue // made and deleted within the batch
+		c, needed := t.change(key, p)
+		if !needed {
+			continue
 		}
-		c := structs.Change{Table: key.table, ID: key.id, Row: p.row, Assign: p.assign}
-		if was != nil {
-			c.Version = was.Base().ModifyIndex
-		}
-		if p.anew && was != nil {
+		if p.anew && c.Version != 0 {
 			out = append(out, structs.Change{Table: key.table, ID: key.id, Version: c.Version})
 		}
 		out = append(out, c)
 	}
 	return out
+}
+
+// change returns what the batch does to a row; needed is false for one that was
+// made and deleted within the batch.
+func (t *tx) change(key rowKey, p pending) (c structs.Change, needed bool) {
+	c = structs.Change{Table: key.table, ID: key.id, Row: p.row, Assign: p.assign, SpecApart: p.apart}
+	was := t.was(key)
+	if was != nil {
+		c.Version = was.Base().ModifyIndex
+	}
+	return c, p.row != nil || was != nil
 }
 
 // meta returns the Meta of a new row on behalf of the caller. id may be "".
@@ -226,39 +257,4 @@ func (t *tx) meta(caller structs.Caller, id string) structs.Meta {
 	}
 	t.seq++
 	return structs.Meta{ID: id, Seq: t.seq, ProjectID: caller.ProjectID, UserID: caller.UserID, CreatedAt: t.now}
-}
-
-// sizeOf returns roughly how many bytes a row takes in an entry.
-func sizeOf(r structs.Row) int {
-	if a, ok := r.(*structs.Actions); ok {
-		return 256 * len(a.List)
-	}
-	c, ok := r.(*structs.Container)
-	if !ok {
-		if r == nil {
-			return 0
-		}
-		return 512
-	}
-	n := 512 + len(c.Name) + len(c.Spec.Image) + len(c.Observed.Reason) + 64*(len(c.Spec.Ports)+len(c.Spec.Volumes))
-	for _, arg := range c.Spec.Command {
-		n += len(arg)
-	}
-	n += len(c.Spec.CommandText)
-	for k, v := range c.Spec.Environment {
-		n += len(k) + len(v)
-	}
-	for k, v := range c.Spec.Labels {
-		n += len(k) + len(v)
-	}
-	if h := c.Spec.Healthcheck; h != nil {
-		for _, arg := range h.Test.Args {
-			n += len(arg)
-		}
-		n += len(h.Test.Text)
-	}
-	if r := c.Spec.Registry; r != nil {
-		n += len(r.Username) + len(r.Password) + len(r.Server)
-	}
-	return n
 }

@@ -241,7 +241,7 @@ func checkRegister(r *structs.HostRegister) error {
 			return err
 		}
 	}
-	return structs.CheckLabels("fingerprint.labels", f.Labels)
+	return structs.CheckRowLabels("fingerprint.labels", f.Labels)
 }
 
 // Authenticate returns CodeUnauthenticated unless the secret is the host's. A
@@ -290,7 +290,7 @@ func (d *Dispatch) Report(ctx context.Context, hostID string, r structs.StatusRe
 		return structs.StatusReported{Index: d.Store.Index()}, err
 	}
 	d.touch(hostID)
-	answer, err := conductor.Do(ctx, d.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
+	answer, err := conductor.Report(ctx, d.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
 	answer.Index = d.Store.Index()
 	return answer, err
 }
@@ -313,8 +313,16 @@ func checkReport(r *structs.StatusReport) error {
 		if len(c.Addresses) > structs.MaxPorts || len(c.Ports) > structs.MaxPorts*2 {
 			return structs.Errorf(structs.CodeInvalid, "containers[%d]: too many addresses or ports", i)
 		}
+		if err := structs.CheckText("containers.health", c.Health, structs.MaxName); err != nil {
+			return err
+		}
 		for _, a := range c.Addresses {
 			if err := structs.CheckText("containers.addresses", a, structs.MaxName); err != nil {
+				return err
+			}
+		}
+		for _, p := range c.Ports {
+			if err := structs.CheckText("containers.ports.protocol", p.Protocol, structs.MaxName); err != nil {
 				return err
 			}
 		}

@@ -128,7 +128,10 @@ func (d *Dispatch) assess(w *watch, now time.Time, hosts []*structs.Host) (marks
 func (d *Dispatch) mark(ctx context.Context, marks []conductor.HostMark) {
 	for len(marks) > 0 {
 		n := min(len(marks), structs.MaxChanges/2)
-		_, err := conductor.Do(ctx, d.Conductor, conductor.MarkHosts{Marks: marks[:n]})
+		written, err := conductor.Do(ctx, d.Conductor, conductor.MarkHosts{Marks: marks[:n]})
+		if err == nil {
+			n = written // an entry may have had no room for all of them
+		}
 		d.marked(marks[:n], err)
 		for _, m := range marks[:n] {
 			switch {

@@ -60,6 +60,7 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
 	forwards *prometheus.CounterVec
+	largest  atomic.Int64 // bytes of the largest entry that was committed
 }
 
 // Buckets, in seconds, of what a commit takes and of what a request does.
@@ -83,13 +84,16 @@ func New(c Config) *Metrics {
 		Name: "magnum_api_request_seconds", Help: "Time until a request was answered, without those that were parked or streamed.", Buckets: requestBuckets,
 	}, []string{"route", "method"})
 	m.forwards = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "magnum_forwarded_requests_total", Help: "Requests handed on to the leader."}, []string{"outcome"})
+	largest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "magnum_raft_largest_entry_bytes", Help: "Size of the largest log entry that this server has committed as the leader.",
+	}, func() float64 { return float64(m.largest.Load()) })
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "magnum_build_info", Help: "1; its labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": c.Version, "go_version": runtime.Version()},
 	})
 	info.Set(1)
 	m.registry.MustRegister(
-		m.commit, m.decide, m.batch, m.refused, m.requests, m.latency, m.forwards, info,
+		m.commit, m.decide, m.batch, m.refused, m.requests, m.latency, m.forwards, largest, info,
 		&figures{Config: c},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -110,8 +114,14 @@ func (m *Metrics) Decided(requests int, took time.Duration) {
 	m.decide.Observe(took.Seconds())
 }
 
-// Committed notes that an entry was proposed and applied.
-func (m *Metrics) Committed(took time.Duration) { m.commit.Observe(took.Seconds()) }
+// Committed notes that an entry of so many bytes was proposed and applied. One
+// goroutine calls it, the conductor's loop.
+func (m *Metrics) Committed(took time.Duration, size int) {
+	m.commit.Observe(took.Seconds())
+	if int64(size) > m.largest.Load() {
+		m.largest.Store(int64(size))
+	}
+}
 
 // Refused notes that a request was refused.
 func (m *Metrics) Refused(code structs.Code) { m.refused.WithLabelValues(string(code)).Inc() }

@@ -65,7 +65,8 @@ func full(t testing.TB) *Metrics {
 func TestScrapeShowsFigures(t *testing.T) {
 	m := full(t)
 	m.Decided(3, 2*time.Millisecond)
-	m.Committed(300 * time.Microsecond)
+	m.Committed(300*time.Microsecond, 2000)
+	m.Committed(300*time.Microsecond, 1000)
 	m.Refused(structs.CodeQuota)
 	m.Forwarded(true)
 	m.Forwarded(false)
@@ -76,8 +77,8 @@ func TestScrapeShowsFigures(t *testing.T) {
 	lines := scrape(t, m)
 	for _, want := range []string{
 		"magnum_raft_term 3", "magnum_raft_leader 1", "magnum_raft_last_index 12", "magnum_raft_commit_index 11", "magnum_raft_applied_index 10",
-		"magnum_raft_snapshot_index 5", "magnum_raft_peers 2", "magnum_raft_last_contact_seconds 0", "magnum_raft_commit_seconds_count 1",
-		`magnum_raft_commit_seconds_bucket{le="0.0005"} 1`, `magnum_raft_commit_seconds_bucket{le="0.00025"} 0`,
+		"magnum_raft_snapshot_index 5", "magnum_raft_peers 2", "magnum_raft_last_contact_seconds 0", "magnum_raft_commit_seconds_count 2", "magnum_raft_largest_entry_bytes 2000",
+		`magnum_raft_commit_seconds_bucket{le="0.0005"} 2`, `magnum_raft_commit_seconds_bucket{le="0.00025"} 0`,
 		`magnum_conductor_batch_requests_bucket{le="4"} 1`, "magnum_conductor_decide_seconds_count 1", "magnum_conductor_queue_length 4",
 		`magnum_conductor_refused_total{code="quota"} 1`,
 		"magnum_state_index 7", `magnum_state_rows{table="hosts"} 3`, `magnum_state_rows{table="bays"} 0`,
@@ -202,7 +203,7 @@ func BenchmarkNoteBatch(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Decided(10, 100*time.Microsecond)
-		m.Committed(300 * time.Microsecond)
+		m.Committed(300*time.Microsecond, 1000)
 	}
 }
 

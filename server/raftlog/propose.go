@@ -21,7 +21,14 @@ const enqueueTimeout = 5 * time.Second
 // CodeConflict: it is in the log and has changed nothing. Every other error is
 // CodeNoLeader and leaves the outcome unknown: the entry may or may not be
 // carried out, now or by a later leader. Also after ctx has ended.
+//
+// An entry of more than structs.MaxEntry bytes is CodeTooLarge and not proposed: to
+// send it could take followers longer than they wait for a leader. Longer ones that
+// are in a log already are applied.
 func (l *Log) Propose(ctx context.Context, data []byte) (index uint64, err error) {
+	if len(data) > structs.MaxEntry {
+		return 0, structs.Errorf(structs.CodeTooLarge, "an entry of %d bytes is larger than %d", len(data), structs.MaxEntry)
+	}
 	var future raft.ApplyFuture
 	l.proposing.RLock() // here, so that none begins late
 	err = l.call(ctx, func() error {

@@ -160,7 +160,7 @@ func bayRequest(body *structs.BayRequest) (conductor.CreateBay, error) {
 	default:
 		return r, invalid("placement", r.Placement, "Value should be one of: 'spread', 'binpack'")
 	}
-	return r, structs.CheckLabels("labels", r.Labels)
+	return r, structs.CheckRowLabels("labels", r.Labels)
 }
 
 // maxTimeout is the longest bay_create_timeout, in minutes: a year.

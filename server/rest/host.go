@@ -122,7 +122,7 @@ func patchHost(q *request) error {
 		if err := p.apply(&body); err != nil {
 			return nil, err
 		}
-		return body.Labels, structs.CheckLabels("labels", body.Labels)
+		return body.Labels, structs.CheckRowLabels("labels", body.Labels)
 	}})
 	if err != nil {
 		return err

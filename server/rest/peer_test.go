@@ -19,10 +19,17 @@ func TestRowsPassBetweenServers(t *testing.T) {
 			row := structs.NewRow(table)
 			fillRandom(rand.New(rand.NewPCG(seed, 1)), reflect.ValueOf(row).Elem())
 			asKept(reflect.ValueOf(row).Elem())
-			if c, ok := row.(*structs.Container); ok {
-				c.Spec.Exclusive = structs.ExclusiveLease
-				if c.Spec.Healthcheck != nil {
-					c.Spec.Healthcheck.Test = structs.Command{Args: []string{"test", "-e", "/up"}} // its text and its words say the same
+			var spec *structs.ContainerSpec
+			switch r := row.(type) {
+			case *structs.Container:
+				spec = &r.Spec
+			case *structs.StoredSpec:
+				spec = &r.Spec
+			}
+			if spec != nil {
+				spec.Exclusive = structs.ExclusiveLease
+				if spec.Healthcheck != nil {
+					spec.Healthcheck.Test = structs.Command{Args: []string{"test", "-e", "/up"}} // its text and its words say the same
 				}
 			}
 			b, err := json.Marshal(row)

@@ -151,7 +151,7 @@ func TestReadsAreNotOlderThanSeen(t *testing.T) {
 	state := f.do("GET", "/v1/operator/state?consistent", "").is(200)
 	snap := f.s.Store.Snapshot()
 	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) || state.index() != snap.Index() ||
-		got["schema"] != float64(structs.LeastSchema) || got["schema_understood"] != float64(structs.SchemaVersion) {
+		got["schema"] != float64(structs.SchemaVersion) || got["schema_understood"] != float64(structs.SchemaVersion) {
 		t.Errorf("state %v, store at %d, %016x", got, snap.Index(), snap.Hash())
 	}
 }

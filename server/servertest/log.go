@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
 )
 
 // Log stands in for the replicated log: it decodes what is proposed and applies
@@ -47,6 +48,9 @@ func (l *Log) Propose(_ context.Context, data []byte) (uint64, error) {
 	l.fault = None
 	if fault == LoseBefore {
 		return 0, errors.New("leadership lost")
+	}
+	if len(data) > structs.MaxEntry {
+		return 0, fmt.Errorf("an entry of %d bytes is larger than %d", len(data), structs.MaxEntry)
 	}
 	entry, err := state.DecodeEntry(data)
 	if err != nil {

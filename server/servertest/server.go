@@ -121,7 +121,7 @@ func New(t testing.TB, options ...Option) *Server {
 	})
 	s.StartLeading(t)
 	s.MustDo(t, func() error {
-		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken), HostLostAfter: hostLostAfter})
+		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken), HostLostAfter: hostLostAfter, Schema: structs.SchemaVersion})
 		return err
 	})
 	return s

@@ -16,6 +16,7 @@ type step struct {
 	bytes  []byte      // Change.Encoded of row
 	fresh  bool        // row was made by the entry, not updated
 	assign bool        // its host has to hear of it
+	apart  bool        // of a container: its spec is a row of its own
 }
 
 type rowKey struct {
@@ -32,6 +33,7 @@ type rowKey struct {
 func (s *Snapshot) fold(changes []structs.Change) ([]*step, error) {
 	steps := make([]*step, 0, len(changes))
 	seen := make(map[rowKey]*step, len(changes))
+	specs := false
 	for i := range changes {
 		c := &changes[i]
 		if err := checkChange(c); err != nil {
@@ -60,14 +62,69 @@ func (s *Snapshot) fold(changes []structs.Change) ([]*step, error) {
 		if c.Row != nil && st.row == nil {
 			st.fresh = true
 		}
-		st.row, st.bytes = c.Row, c.Encoded
+		st.row, st.bytes, st.apart = c.Row, c.Encoded, c.SpecApart
 		st.assign = c.Row != nil && (st.assign || c.Assign)
+		specs = specs || c.SpecApart || c.Table == structs.TableSpecs
+	}
+	if !specs && !s.HasSpecs() {
+		return steps, nil
+	}
+	return s.join(steps, seen)
+}
+
+// join gives the containers of the steps the specs that stand apart from them. A
+// spec of its own belongs to a container that says so, and changes in the entry
+// that writes the container.
+//
+// A container may have said so without having had such a row: it has come from a
+// cluster of an earlier schema, with its large spec in its own row. Its spec gets a
+// row here, so that no entry has to carry it.
+func (s *Snapshot) join(steps []*step, seen map[rowKey]*step) ([]*step, error) {
+	for _, st := range steps {
+		key := rowKey{structs.TableSpecs, st.id}
+		switch st.table {
+		case structs.TableSpecs:
+			if seen[rowKey{structs.TableContainers, st.id}] == nil {
+				return nil, structs.Errorf(structs.CodeInternal, "the spec of container %q changes without it", st.id)
+			}
+			continue
+		case structs.TableContainers:
+		default:
+			continue
+		}
+		c, _ := st.row.(*structs.Container)
+		spec, touched := s.specOf(key.id), seen[key]
+		if touched != nil {
+			spec, _ = touched.row.(*structs.StoredSpec)
+		}
+		if spec == nil && touched == nil && c != nil && st.apart && st.old != nil && !st.fresh {
+			was := st.old.row.(*structs.Container)
+			spec = &structs.StoredSpec{Meta: structs.Meta{ID: was.ID, Seq: was.Seq, ProjectID: was.ProjectID}, Spec: was.Spec}
+			made := &step{table: structs.TableSpecs, id: was.ID, row: spec, fresh: true}
+			seen[key] = made
+			steps = append(steps, made)
+		}
+		switch {
+		case (spec != nil) != (c != nil && st.apart):
+			return nil, structs.Errorf(structs.CodeInternal, "container %q and the row of its spec don't fit: one is there without the other", st.id)
+		case spec != nil:
+			c.Spec = spec.Spec
+		}
 	}
 	return steps, nil
 }
 
+// specOf returns the spec of the container that is a row of its own, nil if there
+// is none.
+func (s *Snapshot) specOf(id string) *structs.StoredSpec {
+	return get[structs.StoredSpec](s, structs.TableSpecs, id)
+}
+
 // checkChange refuses what no entry may hold.
 func checkChange(c *structs.Change) error {
+	if c.SpecApart && (c.Table != structs.TableContainers || c.Row == nil) {
+		return structs.Errorf(structs.CodeInternal, "%s: change of row %q has a spec apart, and is no container", c.Table, c.ID)
+	}
 	if _, known := tableCodes[c.Table]; !known {
 		return structs.Errorf(structs.CodeInternal, "change of a row in an unknown table %q", c.Table)
 	}
@@ -165,7 +222,7 @@ func (st *step) write(w *writer, index uint64) (hash uint64) {
 	var now *record
 	if st.row != nil {
 		st.stamp(index)
-		now = &record{row: st.row, hash: rowHash(st.row, st.bytes)}
+		now = &record{row: st.row, hash: rowHash(st.row, st.bytes, st.apart)}
 		hash += now.hash
 	}
 	if st.old != nil || now != nil { // else it was made and deleted by the same entry

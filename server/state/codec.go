@@ -36,17 +36,50 @@ var rowCodecs = sync.Pool{New: func() any {
 	return &rowCodec{dec: codec.NewDecoderBytes(nil, handle)}
 }}
 
-// encode returns the row's bytes, which are valid until the next encode.
-func (c *rowCodec) encode(row structs.Row) []byte {
-	c.buf = appendRow(c.buf[:0], row)
+// encode returns the row's bytes, which are valid until the next encode; see
+// appendRow.
+func (c *rowCodec) encode(row structs.Row, apart bool) []byte {
+	c.buf = appendRow(c.buf[:0], row, apart)
 	return c.buf
 }
 
-// appendRow appends the row's bytes.
-func appendRow(b []byte, row structs.Row) []byte {
+// appendRow appends the row's bytes; those of a container whose spec stands apart
+// hold an empty spec.
+func appendRow(b []byte, row structs.Row, apart bool) []byte {
+	if c, ok := row.(*structs.Container); ok && apart {
+		bare := *c
+		bare.Spec = structs.ContainerSpec{}
+		row = &bare
+	}
 	v := reflect.ValueOf(row).Elem()
 	return planOf(v.Type()).append(b, v)
 }
+
+// SpecSize returns how many bytes the spec takes as it is encoded in an entry, and
+// the name of the field of structs.ContainerSpec that takes the most of them.
+func SpecSize(s *structs.ContainerSpec) (size int, largest string, of int) {
+	c := rowCodecs.Get().(*rowCodec)
+	defer rowCodecs.Put(c)
+	v := reflect.ValueOf(s).Elem()
+	n := 0
+	for _, f := range specFields() {
+		fv := f.of(v)
+		if f.plan.empty(fv) {
+			continue
+		}
+		c.buf = f.plan.append(c.buf[:0], fv)
+		if len(c.buf) > of {
+			largest, of = v.Type().FieldByIndex(f.index).Name, len(c.buf)
+		}
+		size += len(f.key) + len(c.buf)
+		n++
+	}
+	var head [3]byte
+	return size + len(appendLen(head[:0], n, 0x80, 16, 0, 0xde)), largest, of
+}
+
+// specFields are the fields of a spec.
+var specFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.ContainerSpec]()) })
 
 // decode returns the row that the bytes hold.
 func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
@@ -74,17 +107,23 @@ func intern(row structs.Row) {
 	switch r := row.(type) {
 	case *structs.Host:
 		one(&r.BayID)
+	case *structs.StoredSpec:
+		internSpec(&r.Spec)
 	case *structs.Container:
 		one(&r.BayID)
 		one(&r.HostID)
-		one(&r.Spec.Image)
-		one(&r.Spec.RestartPolicy.Name)
-		one(&r.Spec.PullPolicy)
+		internSpec(&r.Spec)
 		one(&r.PlaceReason)
 		one(&r.Observed.Reason)
 		one((*string)(&r.Desired))
 		one((*string)(&r.Observed.Status))
 	}
+}
+
+func internSpec(s *structs.ContainerSpec) {
+	one(&s.Image)
+	one(&s.RestartPolicy.Name)
+	one(&s.PullPolicy)
 }
 
 func one(s *string) {
@@ -94,14 +133,15 @@ func one(s *string) {
 }
 
 // rowHash returns 64 bits over what the row is and the indexes beside it. b are
-// the row's bytes, nil if they are not at hand.
-func rowHash(row structs.Row, b []byte) uint64 {
+// the row's bytes, nil if they are not at hand. A spec that stands apart is in the
+// hash of its own row.
+func rowHash(row structs.Row, b []byte, apart bool) uint64 {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
 	if table := tableCodes[row.Table()]; b != nil {
 		c.buf = append(appendHashHead(c.buf[:0], table, row), b...)
 	} else {
-		c.buf = appendRow(appendHashHead(c.buf[:0], table, row), row)
+		c.buf = appendRow(appendHashHead(c.buf[:0], table, row), row, apart)
 	}
 	return hashOf(c.buf)
 }

@@ -73,7 +73,7 @@ func TestDecodeEntryRefuses(t *testing.T) {
 	trailingRow := append([]byte{1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'x', 0, 7}, "\x81\xa2ID\xa1x\x00"...)
 	for name, b := range map[string][]byte{
 		"entry of 0 bytes":         nil,
-		"schema 2":                 schema,
+		"newer one":                schema,
 		"checksum":                 append(bytes.Clone(good), 0),
 		"follow the last change":   sealed(append(bytes.Clone(good), 0)),
 		"cut off":                  sealed(bytes.Clone(good[:len(good)-1])),
@@ -81,6 +81,7 @@ func TestDecodeEntryRefuses(t *testing.T) {
 		"term is cut off":          entry(),
 		"unknown table number 99":  entry(1, 1, 1, 99, 0, 1, 'x', 0),
 		"without the row's ID":     entry(1, 1, 1, tableCodes[structs.TableNodes], 0, 0, 0),
+		"is no container":          entry(1, 1, 1, tableCodes[structs.TableNodes], flagApart, 1, 'x', 0),
 		"unknown flags":            entry(1, 1, 1, tableCodes[structs.TableNodes], 0x80, 1, 'x', 0),
 		"row is cut off":           entry(1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'x', 0, 9),
 		"no matching struct field": entry(unknownField...),
@@ -192,10 +193,10 @@ func TestForgedSnapshotIsRefused(t *testing.T) {
 		return b
 	}
 	c := rowCodecs.New().(*rowCodec)
-	encoded := bytes.Clone(c.encode(node(1)))
+	encoded := bytes.Clone(c.encode(node(1), false))
 	n := node(1)
 	n.CreateIndex, n.ModifyIndex = 4, 4
-	hash := rowHash(n, encoded)
+	hash := rowHash(n, encoded, false)
 	row := append([]byte{tableCodes[structs.TableNodes], 4, 4, 0, byte(len(encoded))}, encoded...)
 	trailer := func(hash uint64) []byte { return binary.BigEndian.AppendUint64(nil, hash) }
 	type frame struct {

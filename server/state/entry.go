@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"reflect"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -24,21 +25,25 @@ const entryHead = 2 + 4
 const (
 	flagRow    = 1 << iota // a row follows; without it the change deletes
 	flagAssign             // Change.Assign
+	flagApart              // Change.SpecApart, since schema 2
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// EncodeEntry returns the bytes of a log entry, and notes in its changes where
-// their rows are in them. Equal entries have equal
+// EncodeEntry returns the bytes of a log entry. Equal entries have equal
 // bytes. Its errors are mistakes of the caller: a change without ID, a row
 // under another ID or in another table, a schema above SchemaVersion.
-func EncodeEntry(e *structs.Entry) ([]byte, error) {
+func EncodeEntry(e *structs.Entry) ([]byte, error) { return encodeEntry(e, nil) }
+
+// encodeEntry is EncodeEntry with a fault for tests, nil for none, that may
+// change the bytes of each row before the checksum is taken.
+func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, error) {
 	if e.Schema < structs.LeastSchema || e.Schema > structs.SchemaVersion {
 		return nil, fmt.Errorf("entry of schema %d; this binary writes up to %d", e.Schema, structs.SchemaVersion)
 	}
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
-	b := make([]byte, entryHead, entryHead+64+512*len(e.Changes))
+	b := make([]byte, entryHead, EntryHead+512*len(e.Changes))
 	binary.BigEndian.PutUint16(b, uint16(e.Schema))
 	b = binary.AppendUvarint(b, e.Term)
 	b = binary.AppendUvarint(b, e.Prev)
@@ -48,26 +53,55 @@ func EncodeEntry(e *structs.Entry) ([]byte, error) {
 		if err := checkChange(ch); err != nil {
 			return nil, fmt.Errorf("change %d: %w", i, err)
 		}
-		var flags byte
-		if ch.Assign {
-			flags |= flagAssign
+		if (ch.SpecApart || ch.Table == structs.TableSpecs) && e.Schema < structs.SchemaSpecs {
+			return nil, fmt.Errorf("change %d: a spec has no row of its own in schema %d", i, e.Schema)
 		}
+		b = appendChangeHead(b, ch)
 		if ch.Row != nil {
-			flags |= flagRow
-		}
-		b = append(b, tableCodes[ch.Table], flags)
-		b = binary.AppendUvarint(b, uint64(len(ch.ID)))
-		b = append(b, ch.ID...)
-		b = binary.AppendUvarint(b, ch.Version)
-		if ch.Row != nil {
-			row := c.encode(ch.Row)
+			row := c.encode(ch.Row, ch.SpecApart)
 			b = binary.AppendUvarint(b, uint64(len(row)))
 			b = append(b, row...)
-			ch.Encoded = b[len(b)-len(row):]
+			if fault != nil {
+				fault(ch.Row, b[len(b)-len(row):])
+			}
 		}
 	}
 	binary.BigEndian.PutUint32(b[2:], entrySum(b))
 	return b, nil
+}
+
+// EntryHead is the most bytes that an entry has beside its changes.
+const EntryHead = entryHead + 3*binary.MaxVarintLen64
+
+// ChangeSize returns how many bytes the change takes in an entry.
+func ChangeSize(ch *structs.Change) int {
+	c := rowCodecs.Get().(*rowCodec)
+	defer rowCodecs.Put(c)
+	var room [64]byte
+	n := len(appendChangeHead(room[:0], ch))
+	if ch.Row != nil {
+		row := len(c.encode(ch.Row, ch.SpecApart))
+		n += len(binary.AppendUvarint(room[:0], uint64(row))) + row
+	}
+	return n
+}
+
+// appendChangeHead appends what stands before the row of a change.
+func appendChangeHead(b []byte, ch *structs.Change) []byte {
+	var flags byte
+	if ch.Assign {
+		flags |= flagAssign
+	}
+	if ch.Row != nil {
+		flags |= flagRow
+	}
+	if ch.SpecApart {
+		flags |= flagApart
+	}
+	b = append(b, tableCodes[ch.Table], flags)
+	b = binary.AppendUvarint(b, uint64(len(ch.ID)))
+	b = append(b, ch.ID...)
+	return binary.AppendUvarint(b, ch.Version)
 }
 
 // entrySum is the checksum over all of the entry but the checksum itself.
@@ -107,7 +141,7 @@ func DecodeEntry(b []byte) (*structs.Entry, error) {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
 	for i := range n {
-		ch, err := r.change(c)
+		ch, err := r.change(c, e.Schema)
 		if err != nil {
 			return nil, fmt.Errorf("change %d of %d: %w", i, n, err)
 		}
@@ -167,9 +201,9 @@ func (r *reader) bytes(what string) []byte {
 }
 
 // change reads one change.
-func (r *reader) change(c *rowCodec) (structs.Change, error) {
+func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 	code, flags := r.byte("table"), r.byte("flags")
-	ch := structs.Change{ID: string(r.bytes("ID")), Version: r.uvarint("version"), Assign: flags&flagAssign != 0}
+	ch := structs.Change{ID: string(r.bytes("ID")), Version: r.uvarint("version"), Assign: flags&flagAssign != 0, SpecApart: flags&flagApart != 0}
 	if r.err != nil {
 		return ch, r.err
 	}
@@ -177,8 +211,9 @@ func (r *reader) change(c *rowCodec) (structs.Change, error) {
 	if !known {
 		return ch, fmt.Errorf("unknown table number %d", code)
 	}
-	if flags&^(flagRow|flagAssign) != 0 {
-		return ch, fmt.Errorf("unknown flags %#x", flags)
+	known = schema >= structs.SchemaSpecs || table != structs.TableSpecs && !ch.SpecApart
+	if flags&^(flagRow|flagAssign|flagApart) != 0 || !known {
+		return ch, fmt.Errorf("unknown flags %#x or table %s in an entry of schema %d", flags, table, schema)
 	}
 	ch.Table = table
 	if flags&flagRow != 0 {
@@ -191,6 +226,9 @@ func (r *reader) change(c *rowCodec) (structs.Change, error) {
 			return ch, fmt.Errorf("%s: row %q: %w", table, ch.ID, err)
 		}
 		ch.Row, ch.Encoded = row, b
+	}
+	if c, ok := ch.Row.(*structs.Container); ok && ch.SpecApart && !reflect.ValueOf(&c.Spec).Elem().IsZero() {
+		return ch, fmt.Errorf("%s: row %q has its spec in itself, too", table, ch.ID)
 	}
 	return ch, checkChange(&ch)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"github.com/stackforge/magnum/structs"
@@ -47,16 +48,19 @@ func (h *history) entry(t testing.TB) (index uint64, data []byte) {
 			} else {
 				h.live = append(h.live[:at], h.live[at+1:]...)
 			}
-			e.Changes = append(e.Changes, c)
+			e.Changes = append(e.Changes, h.split(snap, c)...)
 			continue
 		}
 		table := structs.Tables[h.rng.IntN(len(structs.Tables))]
+		if table == structs.TableSpecs {
+			continue // they come with containers
+		}
 		h.seq++
 		key := rowKey{table, testID(h.seq)}
 		touched[key] = true
 		h.live = append(h.live, key)
 		row := h.row(key.table, key.id, h.seq, h.pick("project", 3))
-		e.Changes = append(e.Changes, structs.Change{Table: table, ID: key.id, Row: row, Assign: h.rng.IntN(2) == 0})
+		e.Changes = append(e.Changes, h.split(snap, structs.Change{Table: table, ID: key.id, Row: row, Assign: h.rng.IntN(2) == 0})...)
 	}
 	data, err := EncodeEntry(e)
 	if err != nil {
@@ -65,6 +69,42 @@ func (h *history) entry(t testing.TB) (index uint64, data []byte) {
 	h.index += 1 + uint64(h.rng.IntN(2)) // Raft's own entries take indexes too
 	applyBytes(t, h.store, h.index, data)
 	return h.index, data
+}
+
+// split puts the spec of a container into its own row now and then, leaves it there,
+// or takes it back, and returns the changes of both.
+func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
+	if c.Table != structs.TableContainers {
+		return []structs.Change{c}
+	}
+	spec := structs.Change{Table: structs.TableSpecs, ID: c.ID}
+	stored := snap.specOf(c.ID)
+	if stored != nil {
+		spec.Version = stored.ModifyIndex
+	}
+	row, _ := c.Row.(*structs.Container)
+	switch way := h.rng.IntN(4); {
+	case row == nil || way < 2:
+		if stored == nil {
+			return []structs.Change{c}
+		}
+	case way == 2 && snap.Container(c.ID) != nil: // the spec that it has, wherever it stands
+		c.SpecApart = true
+		return []structs.Change{c}
+	default:
+		c.SpecApart = true
+		spec.Row = &structs.StoredSpec{Meta: structs.Meta{ID: row.ID, Seq: row.Seq, ProjectID: row.ProjectID}, Spec: row.Spec}
+	}
+	if h.rng.IntN(2) == 0 {
+		return []structs.Change{spec, c}
+	}
+	return []structs.Change{c, spec}
+}
+
+// apart reports whether the row is a container whose spec is a row of its own.
+func apart(s *Snapshot, row structs.Row) bool {
+	_, ok := row.(*structs.Container)
+	return ok && s.specOf(row.Base().ID) != nil
 }
 
 // row returns a random row in which references are to few bays and hosts.
@@ -189,7 +229,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 			if m.ModifyIndex > s.ListIndex(table, m.ProjectID) || m.ModifyIndex > s.ListIndex(table, AllProjects) {
 				t.Fatalf("%s: row of index %d in a list of index %d", table, m.ModifyIndex, s.ListIndex(table, m.ProjectID))
 			}
-			hash += rowHash(row, nil)
+			hash += rowHash(row, nil, apart(s, row))
 			if name, named := nameOf(row); named {
 				names[[2]string{m.ProjectID, name}]++
 			}
@@ -200,6 +240,10 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				}
 			case *structs.Host:
 				hosts[r.BayID]++
+			case *structs.StoredSpec:
+				if c := s.Container(r.ID); c == nil || c.Seq != r.Seq || !reflect.DeepEqual(c.Spec, r.Spec) {
+					t.Fatalf("the spec of %s is %+v, its container %+v", r.ID, r.Spec, c)
+				}
 			case *structs.Container:
 				inBay[r.BayID]++
 				if r.HostID == "" && r.Desired != structs.DesiredAbsent {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -22,7 +23,7 @@ import (
 // the header; then come the lists, the rows in the order of structs.Tables,
 // and the trailer, behind which nothing may follow.
 const (
-	frameHeader  = 'H' // magic, schema, index, lastSeq, numbers of lists and of rows
+	frameHeader  = 'H' // magic, schema, index, lastSeq, numbers of lists and of rows; since schema 2 the seconds of lastTime
 	frameLists   = 'L' // table, project, index of each list
 	frameRows    = 'R' // table, three indexes and bytes of each row
 	frameTrailer = 'E' // hash of the state
@@ -43,9 +44,13 @@ func PersistSnapshot(s *Snapshot, w io.Writer) error {
 	fw := newFrameWriter(w)
 	lists, rows := s.count()
 	fw.payload = append(fw.payload, magic...)
-	fw.payload = binary.BigEndian.AppendUint16(fw.payload, uint16(s.Cluster().SchemaInUse()))
+	schema := s.Cluster().SchemaInUse()
+	fw.payload = binary.BigEndian.AppendUint16(fw.payload, uint16(schema))
 	for _, v := range []uint64{s.index, s.lastSeq, lists, rows} {
 		fw.payload = binary.AppendUvarint(fw.payload, v)
+	}
+	if schema >= structs.SchemaLastTime {
+		fw.payload = binary.AppendUvarint(fw.payload, secondsOf(s.lastTime))
 	}
 	if err := fw.end(frameHeader); err != nil {
 		return err
@@ -61,6 +66,15 @@ func PersistSnapshot(s *Snapshot, w io.Writer) error {
 		return err
 	}
 	return fw.w.Flush()
+}
+
+// secondsOf returns the Unix time, 0 for the zero time. Times of rows are whole
+// seconds.
+func secondsOf(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(max(t.Unix(), 0))
 }
 
 // count returns how many lists and rows there are.
@@ -91,7 +105,7 @@ func (s *Snapshot) persistRows(fw *frameWriter) error {
 		it := s.table(table)[indexID].seek(nil)
 		for r := it.next(); r != nil; r = it.next() {
 			row := r.row
-			b := c.encode(row)
+			b := c.encode(row, table == structs.TableContainers && s.HasSpecs() && s.specOf(row.Base().ID) != nil)
 			m := row.Base()
 			fw.payload = append(fw.payload, tableCodes[table])
 			for _, v := range []uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row)} {

@@ -99,7 +99,7 @@ func BenchmarkEncodeRow(b *testing.B) {
 	b.Run("planned", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			buf = appendRow(buf[:0], row)
+			buf = appendRow(buf[:0], row, false)
 		}
 	})
 	b.Run("library", func(b *testing.B) {
@@ -119,6 +119,6 @@ func BenchmarkRowHash(b *testing.B) {
 	row := typicalContainer(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		rowHash(row, nil)
+		rowHash(row, nil, false)
 	}
 }

@@ -2,90 +2,47 @@ package state
 
 import (
 	"fmt"
-	"reflect"
 
 	"github.com/stackforge/magnum/structs"
 )
 
-// prepared is an entry that the leader has encoded, and checked on the state
-// that it was decided on, before it proposes it.
+// prepared is an entry that the leader is about to propose: the bytes, and the
+// entry as decoded from them.
 type prepared struct {
-	data  []byte // as it is proposed
+	data  []byte
 	entry *structs.Entry
-	base  *Snapshot
-	steps []*step // what the entry comes to on base
 }
 
-// Prepare returns the bytes of the entry, and checks that Apply would carry it
-// out on the base. Its errors are those of EncodeEntry and Apply; nothing is
-// written.
+// Prepare returns the bytes of the entry. It reads them back as a follower will,
+// and checks that Apply would carry out on the base what came out. Its errors are
+// those of EncodeEntry, DecodeEntry and Apply; nothing is written, and an entry
+// with an error must not be proposed, for it would stop every replica.
 //
-// It lets the next Entry for this very slice, and the Apply that follows on
-// this very base, have the entry and what it comes to: a leader would else
-// decode what it has just encoded, and check it twice. The rows are the store's
-// from here on, whose empty slices it may make nil, as decoding would; the
-// caller writes to neither them nor the slice.
+// The next call of Entry with this very slice returns what was decoded here, so
+// that the leader decodes each entry once. The caller must not modify the slice.
 func (s *Store) Prepare(base *Snapshot, entry *structs.Entry) ([]byte, error) {
-	for i := range entry.Changes {
-		if row := entry.Changes[i].Row; row != nil {
-			normal(row)
-		}
-	}
-	data, err := EncodeEntry(entry)
+	data, err := encodeEntry(entry, s.BreakEncoder)
 	if err != nil {
 		return nil, err
 	}
-	steps, err := base.fold(entry.Changes)
-	if err != nil {
-		return nil, err
-	}
-	if verifyPrepared {
-		verify(entry, data)
-	}
-	s.prepared.Store(&prepared{data, entry, base, steps})
-	return data, nil
-}
-
-// verify panics if the entry isn't what others will decode.
-func verify(entry *structs.Entry, data []byte) {
 	decoded, err := DecodeEntry(data)
 	if err != nil {
-		panic(fmt.Sprintf("state: what was encoded can't be decoded: %v", err))
+		return nil, fmt.Errorf("an entry can't be read back: %w", err)
 	}
-	for i, ch := range decoded.Changes {
-		if ch.Row == nil {
-			continue
-		}
-		// What isn't in the bytes.
-		was := entry.Changes[i].Row
-		ch.Row.Base().CreateIndex, ch.Row.Base().ModifyIndex = was.Base().CreateIndex, was.Base().ModifyIndex
-		if c, ok := ch.Row.(*structs.Container); ok {
-			c.AssignIndex = was.(*structs.Container).AssignIndex
-		}
-		if !reflect.DeepEqual(ch.Row, was) {
-			panic(fmt.Sprintf("state: a row is not what its bytes hold:\n%+v\n%+v", was, ch.Row))
-		}
+	if _, err := base.fold(decoded.Changes); err != nil {
+		return nil, err
 	}
+	s.prepared.Store(&prepared{data, decoded})
+	return data, nil
 }
 
 // Entry returns the entry that a log's bytes hold, which the caller may hand to
 // Apply. Errors are those of DecodeEntry.
 func (s *Store) Entry(data []byte) (*structs.Entry, error) {
-	// Whoever takes it has it alone: Apply keeps the rows.
+	// An entry is handed out once: Apply keeps its rows.
 	p := s.prepared.Swap(nil)
 	if p == nil || len(data) == 0 || len(p.data) != len(data) || &p.data[0] != &data[0] {
 		return DecodeEntry(data)
 	}
-	s.taken.Store(p)
 	return p.entry, nil
-}
-
-// fold is Snapshot.fold on the state as it is, unless that was done when the
-// changes were prepared.
-func (s *Store) fold(now *Snapshot, changes []structs.Change) ([]*step, error) {
-	p := s.taken.Swap(nil)
-	if p != nil && p.base == now && len(changes) > 0 && len(p.entry.Changes) == len(changes) && &p.entry.Changes[0] == &changes[0] {
-		return p.steps, nil
-	}
-	return now.fold(changes)
 }

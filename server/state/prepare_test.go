@@ -37,16 +37,20 @@ func TestPrepareIsForOneUseOfOneSlice(t *testing.T) {
 		}
 		return e
 	}
-	first := entry()
-	data := prepare(first)
+	decided := entry()
+	data := prepare(decided)
+	first := s.prepared.Load().entry
+	if first == decided || first.Changes[0].Row == decided.Changes[0].Row {
+		t.Error("what was decided is kept, not what was decoded")
+	}
 	if got := entryOf(data); got != first {
-		t.Error("what was prepared is decoded")
+		t.Error("what was prepared is decoded again")
 	}
 	if got := entryOf(data); got == first {
 		t.Error("an entry was handed out twice: its rows would be applied twice")
 	}
-	first = entry()
-	data = prepare(first)
+	data = prepare(entry())
+	first = s.prepared.Load().entry
 	if got := entryOf(bytes.Clone(data)); got == first {
 		t.Error("another slice got what was prepared")
 	}
@@ -98,8 +102,8 @@ func TestPreparedIsCheckedAgainOnAnotherState(t *testing.T) {
 	}
 }
 
-// TestPreparedRowIsWhatOthersDecode: the leader keeps the row that it decided,
-// whatever that looks like; the others, what its bytes hold.
+// The leader keeps what the bytes hold, as all others do, whatever the row looked
+// like that it decided.
 func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
 	east := time.FixedZone("east", 3600)
 	c := typicalContainer(1)
@@ -124,16 +128,55 @@ func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
 		}
 	}
 	ours, theirs := leader.Snapshot().Container(c.ID), follower.Snapshot().Container(c.ID)
-	if ours != c {
-		t.Error("the leader doesn't keep the row that it decided")
+	if ours == c {
+		t.Error("the leader keeps the row that it decided")
 	}
 	if !reflect.DeepEqual(ours, theirs) {
 		t.Errorf("the leader has\n%+v, the others\n%+v", ours, theirs)
 	}
-	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil) {
+	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil, false)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil, false) {
 		t.Error("the hashes differ")
 	}
 	if !maps.Equal(shared, map[string]string{"A": "1"}) {
 		t.Errorf("a map that others share is %v", shared)
 	}
 }
+
+// An encoder that writes one wrong byte makes entries that stop every replica, or
+// that say something else. None is proposed, and what follows is as if it had
+// never been.
+func TestBrokenEncoderDiesAtTheProposer(t *testing.T) {
+	good := func() *structs.Entry {
+		return &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{put(node(1), 0)}}
+	}
+	for at := range len(rowBytes(typicalContainer(1))) {
+		s := New()
+		s.BreakEncoder = func(_ structs.Row, b []byte) { b[at] = 0xc1 } // a byte that msgpack never uses
+		entry := &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(typicalContainer(1), 0)}}
+		data, err := s.Prepare(s.Snapshot(), entry)
+		if err == nil {
+			// It is within a string: every replica reads the same.
+			e, err := s.Entry(data)
+			others, othersErr := DecodeEntry(data)
+			if err != nil || othersErr != nil || !reflect.DeepEqual(e.Changes[0].Row, others.Changes[0].Row) {
+				t.Fatalf("byte %d: the leader reads %+v, %v; the others %+v, %v", at, e, err, others, othersErr)
+			}
+			continue
+		}
+		if s.prepared.Load() != nil || s.Index() != 0 || s.Hash() != 0 {
+			t.Fatalf("byte %d: a refused entry has left something", at)
+		}
+		s.BreakEncoder = nil
+		if _, err := s.Prepare(s.Snapshot(), good()); err != nil {
+			t.Fatalf("byte %d: the next entry: %v", at, err)
+		}
+	}
+	s := New()
+	s.BreakEncoder = func(_ structs.Row, b []byte) { b[0] = 0xc1 }
+	if _, err := s.Prepare(s.Snapshot(), good()); err == nil {
+		t.Error("an entry that nobody can read was prepared")
+	}
+}
+
+// rowBytes returns the row as it is encoded.
+func rowBytes(row structs.Row) []byte { return appendRow(nil, row, false) }

@@ -88,12 +88,12 @@ func TestRowBytesAreStable(t *testing.T) {
 	for _, table := range structs.Tables {
 		for range 300 {
 			row := randomRow(rng, table)
-			first := string(c.encode(row))
+			first := string(c.encode(row, false))
 			back, err := c.decode(table, []byte(first))
 			if err != nil {
 				t.Fatalf("%s: %v", table, err)
 			}
-			b := c.encode(back)
+			b := c.encode(back, false)
 			if string(b) != first {
 				t.Fatalf("%s: bytes differ once they are decoded and encoded again:\n%q\n%q", table, first, b)
 			}
@@ -145,7 +145,7 @@ func sameButEmpty(a, b reflect.Value) bool {
 func TestEmptyAndNilAreTheSame(t *testing.T) {
 	c := rowCodecs.New().(*rowCodec)
 	bytesOf := func(spec structs.ContainerSpec) string {
-		return string(c.encode(&structs.Container{Meta: structs.Meta{ID: "c"}, Spec: spec}))
+		return string(c.encode(&structs.Container{Meta: structs.Meta{ID: "c"}, Spec: spec}, false))
 	}
 	if bytesOf(structs.ContainerSpec{}) != bytesOf(structs.ContainerSpec{Command: []string{}, Labels: map[string]string{}}) {
 		t.Error("a nil and an empty slice or map have different bytes")

@@ -65,6 +65,9 @@ func (r *rebase) finish(rs *restorer) error {
 		return fmt.Errorf("index %d is not above those of the states, %d and %d", r.index, rs.state.index, r.base.index)
 	}
 	rs.state.index, rs.state.lastSeq = r.index, max(rs.state.lastSeq, r.base.lastSeq)
+	if r.base.lastTime.After(rs.state.lastTime) {
+		rs.state.lastTime = r.base.lastTime
+	}
 	it := r.base.lists.seek(nil)
 	for l := it.next(); l != nil; l = it.next() {
 		if rs.state.lists.get(listKey(l.table, l.projectID)) == nil {

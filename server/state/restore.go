@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -22,6 +23,10 @@ type restorer struct {
 	schema      int               // of the rows
 	seen        func(structs.Row) // is shown each row; nil for nobody
 	rebase      *rebase           // nil: the state is to be as it is written
+
+	// specs are the specs that have a row of their own and whose container is yet to
+	// come, by its ID; nil ones if nothing is kept.
+	specs map[string]*structs.StoredSpec
 
 	readLists, readRows uint64
 	readHash            uint64 // of the rows as they are written
@@ -101,6 +106,11 @@ func (rs *restorer) header(kind byte, payload []byte) error {
 	r := reader{rest: rest[2:]}
 	rs.state.index, rs.state.lastSeq = r.uvarint("index"), r.uvarint("last seq")
 	rs.lists, rs.rows = r.uvarint("number of lists"), r.uvarint("number of rows")
+	if rs.schema >= structs.SchemaLastTime {
+		if seconds := r.uvarint("last time"); seconds > 0 {
+			rs.state.lastTime = time.Unix(int64(seconds), 0).UTC()
+		}
+	}
 	return r.done()
 }
 
@@ -136,6 +146,9 @@ func (rs *restorer) frame(kind byte, payload []byte) error {
 		}
 		if want := binary.BigEndian.Uint64(payload); want != rs.readHash {
 			return fmt.Errorf("its state's hash is %016x, that of its rows is %016x", want, rs.readHash)
+		}
+		if len(rs.specs) > 0 {
+			return fmt.Errorf("it holds the specs of %d containers that it doesn't hold", len(rs.specs))
 		}
 	default:
 		return fmt.Errorf("unknown frame kind %#x", kind)
@@ -180,6 +193,26 @@ func (rs *restorer) row(r *reader) error {
 	}
 	m := row.Base()
 	m.CreateIndex, m.ModifyIndex = create, modify
+	rs.state.lastTime = later(rs.state.lastTime, m) // a snapshot of an earlier schema doesn't say
+	apart := false
+	switch row := row.(type) {
+	case *structs.StoredSpec:
+		if rs.specs == nil {
+			rs.specs = make(map[string]*structs.StoredSpec)
+		}
+		rs.specs[row.ID] = nil
+		if rs.w != nil {
+			rs.specs[row.ID] = row
+		}
+	case *structs.Container:
+		var spec *structs.StoredSpec
+		if spec, apart = rs.specs[row.ID]; apart {
+			delete(rs.specs, row.ID)
+		}
+		if spec != nil {
+			row.Spec = spec.Spec
+		}
+	}
 	if c, ok := row.(*structs.Container); ok {
 		c.AssignIndex = assign
 		for _, hostID := range c.Hosts() {
@@ -197,7 +230,7 @@ func (rs *restorer) row(r *reader) error {
 	if err := checkChange(&structs.Change{Table: table, ID: m.ID, Row: row}); err != nil {
 		return err
 	}
-	rec := &record{row: row, hash: rowHash(row, b)}
+	rec := &record{row: row, hash: rowHash(row, b, apart)}
 	rs.readRows++
 	if rs.seen != nil {
 		rs.seen(row)
@@ -205,7 +238,7 @@ func (rs *restorer) row(r *reader) error {
 	rs.readHash += rec.hash
 	if rs.rebase != nil {
 		rs.rebase.row(row)
-		rec.hash = rowHash(row, nil)
+		rec.hash = rowHash(row, nil, apart)
 	}
 	rs.state.hash += rec.hash
 	if rs.w != nil {

@@ -29,6 +29,7 @@ var tableCodes = map[structs.Table]byte{
 	structs.TableIdempotency: 7,
 	structs.TableActions:     8,
 	structs.TableTokens:      9,
+	structs.TableSpecs:       10,
 }
 
 // tableOf is tableCodes turned around.
@@ -40,7 +41,7 @@ var tableOf = func() map[byte]structs.Table {
 	return tables
 }()
 
-const maxTables = 10 // one more than the highest table code
+const maxTables = 11 // one more than the highest table code
 
 // The indexes. Each one that a row is in costs some 80 bytes and a microsecond of
 // each write of it, so there is one only where a scan would be too slow, and

@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"iter"
+	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -10,13 +11,14 @@ import (
 // Snapshot is the state as it was after one entry. Any number of goroutines
 // may read it. The rows that it returns are shared: never modify one.
 type Snapshot struct {
-	index   uint64
-	hash    uint64
-	lastSeq uint64
-	tables  [maxTables]uint64 // ListIndex of AllProjects, by table code
-	rows    [maxTables]rows   // by table code
-	lists   tree[listRecord]  // by table and project
-	usages  tree[Usage]       // by host; none for an empty one
+	index    uint64
+	hash     uint64
+	lastSeq  uint64
+	lastTime time.Time
+	tables   [maxTables]uint64 // ListIndex of AllProjects, by table code
+	rows     [maxTables]rows   // by table code
+	lists    tree[listRecord]  // by table and project
+	usages   tree[Usage]       // by host; none for an empty one
 }
 
 // Index returns the index of the last entry that is in the snapshot.
@@ -27,6 +29,21 @@ func (s *Snapshot) Hash() uint64 { return s.hash }
 
 // LastSeq returns the highest Meta.Seq ever given out, also if its row is gone.
 func (s *Snapshot) LastSeq() uint64 { return s.lastSeq }
+
+// LastTime returns the latest of all times at which a row was created, updated
+// or given a status (see structs.Meta), also if the row is gone; zero if there
+// was none.
+func (s *Snapshot) LastTime() time.Time { return s.lastTime }
+
+// later returns the latest of t and the times of the row.
+func later(t time.Time, m *structs.Meta) time.Time {
+	for _, at := range [...]time.Time{m.CreatedAt, m.UpdatedAt, m.StatusAt} {
+		if at.After(t) {
+			t = at
+		}
+	}
+	return t
+}
 
 // ListIndex returns the index of the last entry that wrote or deleted a row of
 // the table in the project; with AllProjects, in any project. 0 means never.
@@ -74,6 +91,9 @@ func (s *Snapshot) Hosts() int { return s.table(structs.TableHosts)[indexID].siz
 func (s *Snapshot) Container(id string) *structs.Container {
 	return get[structs.Container](s, structs.TableContainers, id)
 }
+
+// HasSpecs reports whether any container has its spec in a row of its own.
+func (s *Snapshot) HasSpecs() bool { return s.table(structs.TableSpecs)[indexID].size > 0 }
 
 // IdempotencyKey returns the row, nil if there is none.
 func (s *Snapshot) IdempotencyKey(id string) *structs.IdempotencyKey {

@@ -18,7 +18,10 @@ type Store struct {
 	waiters waiters
 
 	prepared atomic.Pointer[prepared] // what Entry may find
-	taken    atomic.Pointer[prepared] // what Entry has found, for the Apply that follows
+
+	// BreakEncoder is a fault for tests: Prepare shows it each row and the row's
+	// bytes in the entry, which it may change. nil for none; set before use.
+	BreakEncoder func(row structs.Row, encoded []byte)
 }
 
 // New returns an empty store at index 0.
@@ -57,7 +60,7 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	if index <= before.index {
 		return structs.Errorf(structs.CodeInternal, "entry %d comes after entry %d is applied", index, before.index)
 	}
-	steps, err := s.fold(before, changes)
+	steps, err := before.fold(changes)
 	if err != nil {
 		return err
 	}
@@ -78,7 +81,9 @@ func (s *Snapshot) write(after *Snapshot, steps []*step) {
 	for _, st := range steps {
 		after.hash += st.write(w, after.index)
 		if st.row != nil {
-			after.lastSeq = max(after.lastSeq, st.row.Base().Seq)
+			m := st.row.Base()
+			after.lastSeq = max(after.lastSeq, m.Seq)
+			after.lastTime = later(after.lastTime, m)
 		}
 	}
 	writeLists(w, steps, after.index)

@@ -1,0 +1,207 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// ask sends a request to one of the servers in turn, and fails the test on any
+// answer but the wanted one.
+func (c *threeServers) ask(turn int, method, path string, header http.Header, body, answer any) {
+	c.t.Helper()
+	b, err := json.Marshal(body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req, err := http.NewRequest(method, c.members[turn%len(c.members)].running().URL()+path, bytes.NewReader(b))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if header != nil {
+		req.Header = header
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Errorf("%s %s: %v", method, path, err)
+		return
+	}
+	defer res.Body.Close()
+	said, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode >= 300 {
+		c.t.Errorf("%s %s: status %d, %v: %.300s", method, path, res.StatusCode, err, said)
+		return
+	}
+	if answer != nil {
+		if err := json.Unmarshal(said, answer); err != nil {
+			c.t.Errorf("%s %s: %v", method, path, err)
+		}
+	}
+}
+
+// largestEntry returns the bytes of the largest entry that any of the servers has
+// committed, as their metrics have it.
+func (c *threeServers) largestEntry() (largest int) {
+	c.t.Helper()
+	for _, m := range c.members {
+		res, err := http.Get(m.running().URL() + "/metrics")
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		said, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		found := regexp.MustCompile(`(?m)^magnum_raft_largest_entry_bytes (\S+)$`).FindSubmatch(said)
+		if err != nil || found == nil {
+			c.t.Fatalf("the metrics of a server: %v: %.200s", err, said)
+		}
+		n, err := strconv.ParseFloat(string(found[1]), 64)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		largest = max(largest, int(n))
+	}
+	return largest
+}
+
+// largestRequest asks for a container with nearly the largest spec that there may be.
+func largestRequest(bay string) map[string]any {
+	env := map[string]string{}
+	for i := range 62 {
+		env[fmt.Sprint("V", i)] = strings.Repeat("v", 4<<10)
+	}
+	labels := map[string]string{}
+	for i := range 30 {
+		labels[fmt.Sprint("l", i)] = strings.Repeat("l", 4000)
+	}
+	return map[string]any{"image_id": "busybox", "bay_uuid": bay, "environment": env, "labels": labels, "restart_policy": "always"}
+}
+
+// TestLargestSpecsWhenAHostComes: a project lets as much wait as it may, and a host
+// comes for it. All of it is placed, reported, moved off and deleted in small
+// entries, while other clients write.
+func TestLargestSpecsWhenAHostComes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it writes 100 MB to each of three servers")
+	}
+	t.Parallel()
+	c := newThreeServers(t)
+	// A busy machine has an election now and then, but not each time.
+	for round := 1; ; round++ {
+		elections := c.hostComes(t, map[string]string{"round": fmt.Sprint(round)})
+		if elections == 0 {
+			return
+		}
+		if round == 3 {
+			t.Fatalf("there were %d elections, and some in each of %d rounds", elections, round)
+		}
+	}
+}
+
+// hostComes is a round of TestLargestSpecsWhenAHostComes, with a host of these
+// labels. It returns how many elections there were.
+func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (elections uint64) {
+	t.Helper()
+	const many = 250
+	var bay struct {
+		UUID string `json:"uuid"`
+	}
+	c.ask(0, http.MethodPost, "/v1/bays", nil, map[string]any{"name": "waiting", "node_count": 1, "labels": labels}, &bay)
+	request := largestRequest(bay.UUID)
+	var clients sync.WaitGroup
+	for client := range 4 {
+		clients.Go(func() {
+			for n := client; n < many; n += 4 {
+				c.ask(n, http.MethodPost, "/v1/containers?run=true", nil, request, nil)
+			}
+		})
+	}
+	clients.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+
+	l := c.load()
+	l.goesOn(20)
+	l.TakeGap()
+	leader := c.leader()
+	term := leader.running().raft.Term()
+	host, secret := structs.NewID(), structs.NewSecret()
+	var registered structs.HostRegistered
+	began := time.Now()
+	c.ask(1, http.MethodPost, "/v1/agent/hosts", nil, structs.HostRegister{
+		HostID: host, Name: "late", JoinToken: "join-token-of-the-tests", Secret: secret,
+		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 64, Memory: 1 << 40, Labels: labels},
+	}, &registered)
+	state := func() []*structs.Container {
+		var all []*structs.Container
+		for row := range c.leader().running().store.Snapshot().ContainersInBay(bay.UUID) {
+			all = append(all, row)
+		}
+		return all
+	}
+	c.eventually("all containers are placed", func() bool {
+		placed := 0
+		for _, row := range state() {
+			if row.HostID == host {
+				placed++
+			}
+		}
+		return placed == many
+	})
+	placed := time.Since(began)
+	agent := http.Header{"Authorization": {"Bearer " + secret}, "X-Magnum-Registration": {fmt.Sprint(registered.Registration)}}
+	seq := uint64(0)
+	report := func(status structs.ContainerStatus) {
+		t.Helper()
+		all := state()
+		for len(all) > 0 {
+			n := min(len(all), structs.MaxReport)
+			seq++
+			r := structs.StatusReport{Registration: registered.Registration, Seq: seq}
+			for _, row := range all[:n] {
+				r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: row.ID, Epoch: row.Epoch, Observed: structs.Observed{Status: status, Generation: row.Generation}})
+			}
+			c.ask(int(seq), http.MethodPost, "/v1/agent/hosts/"+host+"/status", agent, r, nil)
+			all = all[n:]
+		}
+	}
+	report(structs.ContainerRunning)
+	for _, row := range state() {
+		if row.Status() != structs.ContainerRunning || len(row.Spec.Environment) != 62 {
+			t.Fatalf("a container is %s, with %d variables", row.Status(), len(row.Spec.Environment))
+		}
+	}
+	c.ask(2, http.MethodDelete, "/v1/bays/"+bay.UUID+"?wait=0s", nil, nil, nil)
+	c.eventually("all containers are to go", func() bool {
+		for _, row := range state() {
+			if row.Desired != structs.DesiredAbsent {
+				return false
+			}
+		}
+		return true
+	})
+	report(structs.ContainerGone)
+	c.eventually("the bay is gone", func() bool { return c.leader().running().store.Snapshot().Bay(bay.UUID) == nil })
+	l.goesOn(20)
+	gap := l.TakeGap()
+	elections = c.leader().running().raft.Term() - term
+	l.end() // the servers are in one state, and all that was acknowledged is there
+	largest := c.largestEntry()
+	t.Logf("%d containers placed in %v; all over in %v: %d elections, largest entry %d bytes, longest time without a write %v",
+		many, placed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), elections, largest, gap.Round(time.Millisecond))
+	if largest > structs.MaxEntry || largest < 300<<10 {
+		t.Errorf("the largest entry has %d bytes", largest)
+	}
+	return elections
+}
