@@ -68,24 +68,32 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 		}
 		return
 	}
-	// What a user has left ends with the connection: one goroutine always
-	// reads, and its end ends the work. Only the connection's own end ends
-	// the reading, because a read that is given up breaks the connection.
+	// What a user has left ends with the connection. One goroutine reads it,
+	// and its end ends the work. While too much input is unread, that goroutine
+	// waits, and another one probes whether the user is still there. Only the
+	// connection's own end ends the reading, because a read that is given up
+	// breaks the connection.
 	work, leave := context.WithCancel(ctx)
 	defer leave()
 	in := newInput()
-	reading := make(chan struct{})
-	go func() {
-		defer close(reading)
+	c := &channel{conn: conn, ctx: ctx}
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		defer leave()
 		in.read(ctx, conn)
-	}()
+	})
+	watching.Go(func() {
+		// Output of no bytes: servers pass it on, so that it reaches the user.
+		if in.probe(work, func() error { return c.send(structs.ChannelStdout, nil) }) != nil {
+			leave()
+		}
+	})
 	defer func() {
 		in.close()
+		leave()
 		_ = conn.CloseNow() // the other side may be gone: there is nobody to tell
-		<-reading
+		watching.Wait()
 	}()
-	c := &channel{conn: conn, ctx: ctx}
 	last, err := s.run(work, c, in, offer)
 	if work.Err() != nil {
 		return

@@ -145,6 +145,7 @@ func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) 
 	}()
 	defer func() { <-done }()
 	defer user.CloseNow() // wakes it
+	defer agent.Close()   // likewise: it may wait for an agent that takes no more
 
 	last := fromAgent(ctx, user, agent)
 	select {

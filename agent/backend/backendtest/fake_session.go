@@ -137,8 +137,15 @@ func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize,
 	}
 }
 
-// feed gives the process standard input, which it loses unless it reads it.
+// feed gives the process standard input. One that keeps it open and doesn't read
+// it leaves it where it is; one that doesn't keep it open loses it.
 func (f *Fake) feed(p *process, stdin io.Reader) {
+	f.mu.Lock()
+	unread := p.spec.Stdin && !p.reads
+	f.mu.Unlock()
+	if unread {
+		return
+	}
 	for buf := make([]byte, 4096); ; {
 		n, err := stdin.Read(buf)
 		f.mu.Lock()
