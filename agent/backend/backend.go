@@ -238,13 +238,16 @@ type Backend interface {
 
 	// ArchiveGet writes a tar stream of what is at path in the container,
 	// whether its process runs or not. Errors of w are returned as they are.
-	// ErrNotFound, ErrNoPath.
+	// ErrNotFound, ErrNoPath, ErrInvalid: some of it is on a mount that only
+	// the running container sees, such as memory.
 	ArchiveGet(ctx context.Context, engineID, path string, w io.Writer) error
 
 	// ArchivePut unpacks a tar stream into the directory at path in the
 	// container, whether its process runs or not. What was unpacked before an
 	// error stays. Errors of r are returned as they are. ErrNotFound,
-	// ErrNoPath, ErrInvalid.
+	// ErrNoPath, ErrInvalid: the stream is no archive, or some of it would land
+	// under a mount that only the running container sees; then nothing was
+	// unpacked.
 	ArchivePut(ctx context.Context, engineID, path string, r io.Reader) error
 
 	// Images lists the images of the engine, whoever brought them there.
