@@ -22,7 +22,11 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 		return structs.Control{ExitCode: &code}, err
 	case offer.Kind == structs.SessionAttach && offer.Exec != nil:
 		size := structs.Resize{Width: offer.Exec.Width, Height: offer.Exec.Height}
-		code, err := s.backend.Attach(ctx, engineID, size, streams(c, in, offer.Exec))
+		ends := streams(c, in, offer.Exec)
+		ends.Unstarted = offer.Unstarted
+		// Servers that don't know the message drop it, and who has left ends ctx.
+		ends.Attached = func() { _ = c.control(structs.Control{Attached: true}) }
+		code, err := s.backend.Attach(ctx, engineID, size, ends)
 		if code == nil {
 			return done, err // the user has detached, and the process goes on
 		}

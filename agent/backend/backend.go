@@ -119,6 +119,9 @@ type ExecStreams struct {
 	Stdout io.Writer
 	Stderr io.Writer             // not used with a TTY
 	Resize <-chan structs.Resize // nil for none
+
+	Unstarted bool   // of Attach: a container that was never started is joined, too, and its first run waited for
+	Attached  func() // of Attach: called once the streams are joined; nil for nobody
 }
 
 // Disk is how full a file system is, as df counts it.
@@ -224,7 +227,8 @@ type Backend interface {
 	// terminal, if the container has one. What comes on Stdin is lost unless
 	// the spec keeps standard input open. With a terminal, the end of ctx or of
 	// Stdin leaves the process as it is; without one, either is the end of the
-	// process's standard input. ErrNotFound, ErrNotRunning.
+	// process's standard input. A reader that is slow slows the process down: no
+	// output is lost. ErrNotFound, ErrNotRunning.
 	Attach(ctx context.Context, engineID string, size structs.Resize, streams ExecStreams) (exitCode *int, err error)
 
 	// Stats calls each with what the container uses now, and with stream once

@@ -202,8 +202,14 @@ func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 			continue
 		}
 		var m structs.Control
-		if json.Unmarshal(payload, &m) == nil && (m.ExitCode != nil || m.Error != "" || m.Done) {
+		switch {
+		case json.Unmarshal(payload, &m) != nil:
+		case m.ExitCode != nil || m.Error != "" || m.Done:
 			return append([]byte{channel}, payload...)
+		case m.Attached:
+			if send(ctx, user, channel, payload) != nil {
+				return nil
+			}
 		}
 	}
 }

@@ -96,7 +96,7 @@ func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize,
 	var out, errs int
 	err := f.do(ctx, "attach", engineID, func(q *process) error {
 		p, out, errs = q, len(q.stdout), len(q.stderr)
-		if p.State != backend.StateRunning {
+		if p.State != backend.StateRunning && !(s.Unstarted && p.State == backend.StateCreated) {
 			return notRunning(engineID)
 		}
 		return nil
@@ -104,12 +104,25 @@ func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize,
 	if err != nil {
 		return nil, err
 	}
+	if s.Attached != nil {
+		s.Attached()
+	}
+	f.mu.Lock()
+	for p.State == backend.StateCreated {
+		changed := p.changed
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		f.mu.Lock()
+	}
+	run := p.StartedAt
+	f.mu.Unlock()
 	if s.Stdin != nil {
 		go f.feed(p, s.Stdin)
 	}
-	f.mu.Lock()
-	run := p.StartedAt
-	f.mu.Unlock()
 	for {
 		f.mu.Lock()
 		newOut, newErrs, changed := p.stdout[out:], p.stderr[errs:], p.changed
