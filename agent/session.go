@@ -26,6 +26,7 @@ type sessions struct {
 	backend  backend.Backend
 	dialer   dialer
 	engineID func(context.Context, backend.Ref) string
+	again    func(context.Context, backend.Ref) bool // see backend.LogStreams
 	log      hclog.Logger
 	slots    chan struct{}
 	running  sync.WaitGroup
@@ -34,8 +35,8 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(context.Context, backend.Ref) string, most int, log hclog.Logger) *sessions {
-	return &sessions{backend: b, dialer: d, engineID: engineID, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
+func newSessions(b backend.Backend, d dialer, engineID func(context.Context, backend.Ref) string, again func(context.Context, backend.Ref) bool, most int, log hclog.Logger) *sessions {
+	return &sessions{backend: b, dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
 }
 
 // wait returns when all sessions have ended.

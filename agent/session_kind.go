@@ -16,7 +16,11 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 	stdout := c.writer(structs.ChannelStdout)
 	switch {
 	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
-		return done, s.backend.Logs(ctx, engineID, *offer.Logs, stdout, c.writer(structs.ChannelStderr))
+		ref := backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch}
+		return done, s.backend.Logs(ctx, engineID, *offer.Logs, backend.LogStreams{
+			Stdout: stdout, Stderr: c.writer(structs.ChannelStderr),
+			Again: func(ctx context.Context) bool { return s.again(ctx, ref) },
+		})
 	case offer.Kind == structs.SessionExec && offer.Exec != nil:
 		code, err := s.backend.Exec(ctx, engineID, *offer.Exec, streams(c, in, offer.Exec))
 		return structs.Control{ExitCode: &code}, err

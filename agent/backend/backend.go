@@ -124,6 +124,17 @@ type ExecStreams struct {
 	Attached  func() // of Attach: called once the streams are joined; nil for nobody
 }
 
+// LogStreams are where logs go.
+type LogStreams struct {
+	Stdout io.Writer
+	Stderr io.Writer
+
+	// Again is called, of a follow, when the process has ended and the engine
+	// doesn't start it again. It reports whether somebody else does, once that
+	// has happened: the follow goes on. nil for never.
+	Again func(context.Context) bool
+}
+
 // Disk is how full a file system is, as df counts it.
 type Disk struct {
 	Used int64 // bytes
@@ -210,10 +221,12 @@ type Backend interface {
 	Remove(ctx context.Context, engineID string) error
 
 	// Logs writes what the process has written, and, with Follow, goes on
-	// until it ends. With a TTY all of it goes to stdout. Tail may count the
-	// lines of both streams even if only one is asked for. ErrNotFound,
-	// ErrInvalid.
-	Logs(ctx context.Context, engineID string, req structs.LogsRequest, stdout, stderr io.Writer) error
+	// until it ends for good: the engine may start it again by its restart
+	// policy. With a TTY all of it goes to stdout. Tail may count the lines of
+	// both streams even if only one is asked for. ErrNotFound, ErrInvalid,
+	// ErrTooSlow: some of the output was dropped from the log before it could be
+	// written, and what was written before has a gap at its end.
+	Logs(ctx context.Context, engineID string, req structs.LogsRequest, to LogStreams) error
 
 	// Exec runs a command inside the running container until it ends, and
 	// returns its exit code. If ctx ends before, Exec ends the command as far

@@ -14,7 +14,8 @@ import (
 // This file is what users see and do inside a container of a Fake.
 
 // Logs writes what the process has written, a line at a time.
-func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsRequest, stdout, stderr io.Writer) error {
+func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
+	stdout, stderr := to.Stdout, to.Stderr
 	var outDone, errDone int
 	for first := true; ; first = false {
 		var out, errs []byte
@@ -41,8 +42,8 @@ func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsReques
 				return err
 			}
 		}
-		if !req.Follow || !live {
-			return nil
+		if !req.Follow || !live && (to.Again == nil || !to.Again(ctx)) {
+			return ctx.Err()
 		}
 		select {
 		case <-changed:
