@@ -129,7 +129,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := reconciler.keepLease(lease); err != nil {
 		return err
 	}
-	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, a.conf.MaxSessions, log.Named("session"))
+	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
 
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })

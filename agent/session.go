@@ -26,6 +26,7 @@ type sessions struct {
 	backend  backend.Backend
 	dialer   dialer
 	engineID func(context.Context, backend.Ref) string
+	again    func(context.Context, backend.Ref) bool // see backend.LogStreams
 	log      hclog.Logger
 	slots    chan struct{}
 	running  sync.WaitGroup
@@ -34,8 +35,8 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(context.Context, backend.Ref) string, most int, log hclog.Logger) *sessions {
-	return &sessions{backend: b, dialer: d, engineID: engineID, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
+func newSessions(b backend.Backend, d dialer, engineID func(context.Context, backend.Ref) string, again func(context.Context, backend.Ref) bool, most int, log hclog.Logger) *sessions {
+	return &sessions{backend: b, dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
 }
 
 // wait returns when all sessions have ended.
@@ -68,24 +69,32 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 		}
 		return
 	}
-	// What a user has left ends with the connection: one goroutine always
-	// reads, and its end ends the work. Only the connection's own end ends
-	// the reading, because a read that is given up breaks the connection.
+	// What a user has left ends with the connection. One goroutine reads it,
+	// and its end ends the work. While too much input is unread, that goroutine
+	// waits, and another one probes whether the user is still there. Only the
+	// connection's own end ends the reading, because a read that is given up
+	// breaks the connection.
 	work, leave := context.WithCancel(ctx)
 	defer leave()
 	in := newInput()
-	reading := make(chan struct{})
-	go func() {
-		defer close(reading)
+	c := &channel{conn: conn, ctx: ctx}
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		defer leave()
 		in.read(ctx, conn)
-	}()
+	})
+	watching.Go(func() {
+		// Output of no bytes: servers pass it on, so that it reaches the user.
+		if in.probe(work, func() error { return c.send(structs.ChannelStdout, nil) }) != nil {
+			leave()
+		}
+	})
 	defer func() {
 		in.close()
+		leave()
 		_ = conn.CloseNow() // the other side may be gone: there is nobody to tell
-		<-reading
+		watching.Wait()
 	}()
-	c := &channel{conn: conn, ctx: ctx}
 	last, err := s.run(work, c, in, offer)
 	if work.Err() != nil {
 		return

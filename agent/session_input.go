@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -12,8 +13,12 @@ import (
 )
 
 // maxInput is how much standard input is kept for a process that doesn't read
-// it yet. Beyond it the session's connection isn't read: the sender waits.
+// it yet. Beyond it the session's connection isn't read: the sender waits, and
+// the end of the connection has to be probed for.
 const maxInput = 256 << 10
+
+// probeEvery is the pause between two probes of a connection that isn't read.
+const probeEvery = 250 * time.Millisecond
 
 // input is what comes from a session's user: standard input, to be read like a
 // file, and sizes of the terminal. One goroutine feeds it, one reads it.
@@ -26,10 +31,12 @@ type input struct {
 	ended   bool // there will be no more
 	told    bool // that it has ended: the user has said so
 	closed  bool // nobody reads any more
+
+	stalled chan bool // whether feed waits: the newest word, for probe
 }
 
 func newInput() *input {
-	in := &input{resize: make(chan structs.Resize, 1)}
+	in := &input{resize: make(chan structs.Resize, 1), stalled: make(chan bool, 1)}
 	in.changed = sync.NewCond(&in.mu)
 	return in
 }
@@ -79,14 +86,52 @@ func (in *input) take(channel byte, body []byte) {
 func (in *input) feed(b []byte) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for len(in.buf) >= maxInput && !in.closed {
-		in.changed.Wait()
+	if len(in.buf) >= maxInput && !in.closed {
+		in.tellStalled(true)
+		for len(in.buf) >= maxInput && !in.closed {
+			in.changed.Wait()
+		}
+		in.tellStalled(false)
 	}
 	if in.closed || in.ended {
 		return
 	}
 	in.buf = append(in.buf, b...)
 	in.changed.Broadcast()
+}
+
+// tellStalled tells probe whether the connection is read.
+func (in *input) tellStalled(stalled bool) {
+	select {
+	case <-in.stalled: // an older word that nobody has taken
+	default:
+	}
+	in.stalled <- stalled
+}
+
+// probe calls send again and again while the connection isn't read, until ctx
+// ends or send fails. What is sent to a peer that has left is refused, while its
+// leaving stands behind the unread input and may never be seen.
+func (in *input) probe(ctx context.Context, send func() error) error {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	var due <-chan time.Time // nil while the connection is read
+	for {
+		select {
+		case stalled := <-in.stalled:
+			due = nil
+			if stalled {
+				tick.Reset(probeEvery)
+				due = tick.C
+			}
+		case <-due:
+			if err := send(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // end marks the end of standard input.

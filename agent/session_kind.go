@@ -16,13 +16,21 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 	stdout := c.writer(structs.ChannelStdout)
 	switch {
 	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
-		return done, s.backend.Logs(ctx, engineID, *offer.Logs, stdout, c.writer(structs.ChannelStderr))
+		ref := backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch}
+		return done, s.backend.Logs(ctx, engineID, *offer.Logs, backend.LogStreams{
+			Stdout: stdout, Stderr: c.writer(structs.ChannelStderr),
+			Again: func(ctx context.Context) bool { return s.again(ctx, ref) },
+		})
 	case offer.Kind == structs.SessionExec && offer.Exec != nil:
 		code, err := s.backend.Exec(ctx, engineID, *offer.Exec, streams(c, in, offer.Exec))
 		return structs.Control{ExitCode: &code}, err
 	case offer.Kind == structs.SessionAttach && offer.Exec != nil:
 		size := structs.Resize{Width: offer.Exec.Width, Height: offer.Exec.Height}
-		code, err := s.backend.Attach(ctx, engineID, size, streams(c, in, offer.Exec))
+		ends := streams(c, in, offer.Exec)
+		ends.Unstarted = offer.Unstarted
+		// Servers that don't know the message drop it, and who has left ends ctx.
+		ends.Attached = func() { _ = c.control(structs.Control{Attached: true}) }
+		code, err := s.backend.Attach(ctx, engineID, size, ends)
 		if code == nil {
 			return done, err // the user has detached, and the process goes on
 		}

@@ -89,6 +89,31 @@ func TestAttachSession(t *testing.T) {
 	}
 }
 
+// TestAttachBeforeTheStart: who is joined to a container before it is started has
+// all of its output.
+func TestAttachBeforeTheStart(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	a := command(want("a", 1, structs.DesiredStopped), "echo one; echo bad >&2; exit 3")
+	s.assign(a)
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	t.Cleanup(r.stop)
+	s.is("a", structs.ContainerStopped)
+	attach := kind(structs.SessionAttach, func(o *structs.SessionOffer) { o.Exec = &structs.ExecRequest{} })
+	if got := listen(t, s.offer(attach)); got.last.Code != structs.CodeConflict {
+		t.Fatalf("attach to one that was not started, unasked, gives %+v", got.last)
+	}
+	attach.SID, attach.Unstarted = structs.NewID(), true
+	conn := s.offer(attach)
+	if _, m, err := conn.Read(t.Context()); err != nil || string(m) != "\x03"+`{"attached":true}` {
+		t.Fatalf("first comes %q, %v", m, err)
+	}
+	a.Generation, a.Desired = 2, structs.DesiredRunning
+	s.assign(a)
+	if got := listen(t, conn); got.stdout != "one\n" || got.stderr != "bad\n" || got.last.ExitCode == nil || *got.last.ExitCode != 3 {
+		t.Fatalf("%+v", got)
+	}
+}
+
 // Without a terminal the end of the input ends a filter.
 func TestAttachSessionInputEnds(t *testing.T) {
 	s, _, _ := catHost(t, false)
@@ -237,7 +262,7 @@ func TestArchiveSessions(t *testing.T) {
 func TestTooLargeAnArchiveIsRefused(t *testing.T) {
 	_, fake, a := catHost(t, false)
 	engineID := fake.Containers()[ref(a)].EngineID
-	s := newSessions(fake, nil, nil, 1, hclog.NewNullLogger())
+	s := newSessions(fake, nil, nil, nil, 1, hclog.NewNullLogger())
 	in := newInput()
 	defer in.close()
 	go func() {

@@ -119,6 +119,41 @@ func TestSessions(t *testing.T) {
 	}
 }
 
+// TestFollowGoesOnOverAReboot, and ends when the container is stopped.
+func TestFollowGoesOnOverAReboot(t *testing.T) {
+	s, _, a := sessionHost(t, nil)
+	conn := s.offer(logs("1", true))
+	line := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		for {
+			_, m, err := conn.Read(ctx)
+			if err != nil {
+				t.Fatalf("the follow has ended: %v", err)
+			}
+			if m[0] == structs.ChannelStdout {
+				if string(m[1:]) != "one\n" {
+					t.Fatalf("a line is %q", m[1:])
+				}
+				return
+			}
+		}
+	}
+	line()
+	for range 2 {
+		a.Generation++
+		a.StartGeneration, a.RebootGeneration = a.Generation, a.Generation
+		s.assign(a)
+		line()
+	}
+	a.Generation, a.Desired = a.Generation+1, structs.DesiredStopped
+	s.assign(a)
+	if got := listen(t, conn); !got.last.Done || got.stdout != "" {
+		t.Errorf("it ends with %+v", got)
+	}
+}
+
 func TestLongInputArrives(t *testing.T) {
 	s, _, _ := sessionHost(t, nil)
 	conn := s.offer(exec("1", true, "cat"))

@@ -13,6 +13,12 @@ type AttachOptions struct {
 	Streams
 	Width, Height uint   // of the terminal in columns and lines; 0 means unknown
 	Attached      func() // called once the server has joined the caller to the container's host; may be nil
+
+	// Unstarted joins a container that was never started, too. Start it once
+	// Joined is called: from then on all that the process writes comes. Joined
+	// may be nil; servers of before version 1 don't call it.
+	Unstarted bool
+	Joined    func()
 }
 
 // Attach joins the caller to the own process of a container that runs. It
@@ -27,6 +33,9 @@ func (t Containers) Attach(ctx context.Context, ident string, o AttachOptions) (
 		return nil, err
 	}
 	q := url.Values{"stdin": {strconv.FormatBool(o.Stdin != nil)}}
+	if o.Unstarted {
+		q.Set("unstarted", "true")
+	}
 	setSize(q, structs.Resize{Width: o.Width, Height: o.Height})
 	conn, err := t.c.dial(ctx, path, q, nil)
 	if err != nil {
@@ -35,5 +44,5 @@ func (t Containers) Attach(ctx context.Context, ident string, o AttachOptions) (
 	if o.Attached != nil {
 		o.Attached()
 	}
-	return t.c.converse(ctx, conn, o.Streams)
+	return t.c.converse(ctx, conn, o.Streams, o.Joined)
 }

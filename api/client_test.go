@@ -380,7 +380,7 @@ func TestNouns(t *testing.T) {
 			return err
 		},
 		"DELETE /v1/baymodels/m1": func() error { _, err := c.BayModels().Delete(ctx, "m1", WriteOptions{}); return err },
-		"PUT /v1/containers/c1/execute?command=%5B%22ls%22%2C%22-l%22%5D&env=A%3D1&env=B%3D2&split=true&user=nobody&workdir=%2Ftmp": func() error {
+		"PUT /v1/containers/c1/execute?command=%5B%22ls%22%2C%22-l%22%5D&encoding=base64&env=A%3D1&env=B%3D2&split=true&user=nobody&workdir=%2Ftmp": func() error {
 			_, _, err := c.Containers().Execute(ctx, "c1", structs.ExecRequest{Command: []string{"ls", "-l"}, Env: []string{"A=1", "B=2"}, User: "nobody", Workdir: "/tmp"})
 			return err
 		},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -211,7 +212,8 @@ const ExecTimeout = 24 * time.Hour
 
 // Execute runs a command in a container to its end and returns its output and
 // exit code. Standard output and standard error are apart in the body's Stdout
-// and Stderr. TTY and Stdin are ignored: see ExecuteInteractive. CodeNotFound,
+// and Stderr, byte by byte as the command wrote them, up to 16 MiB in all; see
+// Truncated. Without a limit: ExecuteInteractive. TTY and Stdin are ignored: see ExecuteInteractive. CodeNotFound,
 // CodeConflict: the container does not run.
 func (t Containers) Execute(ctx context.Context, ident string, req structs.ExecRequest) (*structs.OutputBody, Meta, error) {
 	path, err := objectPath("containers", ident, "execute")
@@ -223,12 +225,32 @@ func (t Containers) Execute(ctx context.Context, ident string, req structs.ExecR
 		return nil, Meta{}, err
 	}
 	q.Set("split", "true")
+	q.Set("encoding", structs.EncodingBase64)
 	body := new(structs.OutputBody)
 	meta, err := t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: ExecTimeout}, body)
+	if err == nil && body.Encoding == structs.EncodingBase64 {
+		err = decodeOutput(body)
+	}
 	if err != nil {
 		return nil, meta, err
 	}
 	return body, meta, nil
+}
+
+// decodeOutput makes the outputs of a body what the command wrote.
+func decodeOutput(body *structs.OutputBody) error {
+	for _, text := range []*string{&body.Output, body.Stdout, body.Stderr} {
+		if text == nil {
+			continue
+		}
+		b, err := base64.StdEncoding.DecodeString(*text)
+		if err != nil {
+			return structs.Errorf(structs.CodeInternal, "the command's output can't be decoded: %w", err)
+		}
+		*text = string(b)
+	}
+	body.Encoding = ""
+	return nil
 }
 
 // Actions returns what was done to a container, the newest first. CodeNotFound.

@@ -47,7 +47,7 @@ func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req st
 	if !req.Stdin {
 		s.Stdin = nil
 	}
-	code, err := t.c.converse(ctx, conn, s)
+	code, err := t.c.converse(ctx, conn, s, nil)
 	if err == nil && code == nil {
 		err = structs.Errorf(structs.CodeInternal, "the session ended without the command's exit code")
 	}
@@ -67,8 +67,9 @@ func setSize(q url.Values, size structs.Resize) {
 
 // converse joins the streams to a session until its last message, and returns
 // the exit code in it: nil if the session ended and the process did not. It
-// closes the connection.
-func (c *Client) converse(ctx context.Context, conn *websocket.Conn, s Streams) (*int, error) {
+// closes the connection. joined is called once the agent has joined the process's
+// streams; nil for nobody.
+func (c *Client) converse(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
 	defer conn.CloseNow()
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -82,7 +83,7 @@ func (c *Client) converse(ctx context.Context, conn *websocket.Conn, s Streams) 
 		defer close(resized)
 		sendSizes(session, conn, s.Resize)
 	}()
-	code, err := receiveOutput(session, conn, s)
+	code, err := receiveOutput(session, conn, s, joined)
 	cancel()
 	<-resized
 	if err != nil {
@@ -149,7 +150,7 @@ func sendControl(ctx context.Context, conn *websocket.Conn, m structs.Control) e
 
 // receiveOutput copies the command's output to the caller until the server's
 // last message, and returns the exit code in it, if there is one.
-func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams) (*int, error) {
+func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
 	for {
 		_, message, err := conn.Read(ctx)
 		if err != nil {
@@ -177,6 +178,9 @@ func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams) (*int, 
 			}
 			if m.ExitCode != nil || m.Done {
 				return m.ExitCode, nil
+			}
+			if m.Attached && joined != nil {
+				joined()
 			}
 		}
 		if err != nil {

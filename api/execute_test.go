@@ -140,3 +140,16 @@ func TestExecuteInteractiveFails(t *testing.T) {
 		}
 	})
 }
+
+func TestExecuteKeepsBytes(t *testing.T) {
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("encoding") != "base64" {
+			t.Errorf("asked %s", r.URL.RawQuery)
+		}
+		answer(w, 200, "", `{"output":"//4AQQ==","stdout":"//4A","stderr":"QQ==","exit_code":3,"encoding":"base64","truncated":true}`)
+	})
+	body, _, err := c.Containers().Execute(t.Context(), "c1", structs.ExecRequest{Command: []string{"cat"}})
+	if err != nil || body.Output != "\xff\xfe\x00A" || *body.Stdout != "\xff\xfe\x00" || *body.Stderr != "A" || *body.ExitCode != 3 || !body.Truncated || body.Encoding != "" {
+		t.Errorf("%+v, %v", body, err)
+	}
+}

@@ -162,8 +162,24 @@ func unpack(r io.Reader, local string, content bool) error {
 
 // unpacking writes the entries of a tar stream below a directory.
 type unpacking struct {
-	root *os.Root
-	dirs []dirMode
+	root    *os.Root
+	dirs    []dirMode
+	skipped []string // what can't be copied, and why: the first of them
+	skips   int
+}
+
+// special are the entries that stay where they are: what they stand for is the
+// container's own affair.
+var special = map[byte]string{tar.TypeFifo: "a named pipe", tar.TypeChar: "a device", tar.TypeBlock: "a device"}
+
+// maxSkipped is how many entries that were skipped are named.
+const maxSkipped = 5
+
+// skip notes an entry that isn't copied.
+func (u *unpacking) skip(name, what string) {
+	if u.skips++; u.skips <= maxSkipped {
+		u.skipped = append(u.skipped, fmt.Sprintf("%s is %s", name, what))
+	}
 }
 
 // dirMode is a directory's mode, set once all is in it: it may forbid writing.
@@ -182,6 +198,10 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 		if name != "." {
 			u.dirs = append(u.dirs, dirMode{name, mode})
 		}
+		return nil
+	}
+	if what := special[h.Typeflag]; what != "" {
+		u.skip(path.Clean(h.Name), what)
 		return nil
 	}
 	// What is there is replaced, never written through: it may be a link.
@@ -203,7 +223,8 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 	case tar.TypeLink:
 		return u.root.Link(h.Linkname, name)
 	}
-	return nil // devices and pipes are the container's own affair
+	u.skip(path.Clean(h.Name), fmt.Sprintf("an entry of type %q", h.Typeflag))
+	return nil
 }
 
 // file writes a file's content.
@@ -225,12 +246,19 @@ func (u *unpacking) file(name string, mode fs.FileMode, h *tar.Header, r io.Read
 	return u.root.Chtimes(name, h.ModTime, h.ModTime)
 }
 
-// finish sets the modes of directories, the innermost first.
+// finish sets the modes of directories, the innermost first, and tells of what was
+// skipped.
 func (u *unpacking) finish() error {
 	for i := len(u.dirs) - 1; i >= 0; i-- {
 		if err := u.root.Chmod(u.dirs[i].name, u.dirs[i].mode|0o700); err != nil {
 			return err
 		}
 	}
-	return nil
+	switch {
+	case u.skips == 0:
+		return nil
+	case u.skips > len(u.skipped):
+		u.skipped = append(u.skipped, fmt.Sprintf("and %d more", u.skips-len(u.skipped)))
+	}
+	return fmt.Errorf("not copied: %s; only files, directories and links are", strings.Join(u.skipped, ", "))
 }

@@ -115,6 +115,8 @@ func TestUnpack(t *testing.T) {
 		"out of it":              {[]tar.Header{{Typeflag: tar.TypeDir, Name: "./"}, {Typeflag: tar.TypeReg, Name: "../evil"}}, "d/", "d", true, "", "escapes"},
 		"through a link":         {[]tar.Header{dir[0], {Typeflag: tar.TypeSymlink, Name: "src/l", Linkname: ".."}, {Typeflag: tar.TypeReg, Name: "src/l/../../evil"}}, "d/", "d", false, "", "not below"},
 		"through a link outside": {[]tar.Header{dir[0], {Typeflag: tar.TypeSymlink, Name: "src/l", Linkname: "../../.."}, {Typeflag: tar.TypeReg, Name: "src/l/evil"}}, "d/", "d", false, "", "escapes"},
+		"a pipe":                 {[]tar.Header{{Typeflag: tar.TypeFifo, Name: "p"}}, "d/", "d", false, "", "not copied: p is a named pipe"},
+		"a device":               {[]tar.Header{{Typeflag: tar.TypeChar, Name: "null"}}, "x=", "x", false, "", "not copied: null is a device"},
 		"nothing":                {nil, "d/", "d", false, "", "can't be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,6 +136,25 @@ func TestUnpack(t *testing.T) {
 	}
 	if err := unpack(bytes.NewReader(archive(t, dir...).Bytes()[:600]), t.TempDir(), false); err == nil {
 		t.Error("an archive that is cut was taken")
+	}
+}
+
+// TestUnpackTellsOfWhatStays: what can't be copied is named, and all else comes.
+func TestUnpackTellsOfWhatStays(t *testing.T) {
+	at := tree(t, filepath.Join(t.TempDir(), "t"), "")
+	tree(t, at, "d/")
+	tree(t, at, "d/pipe=kept")
+	in := []tar.Header{{Typeflag: tar.TypeDir, Name: "src/"}, {Typeflag: tar.TypeReg, Name: "src/a"}, {Typeflag: tar.TypeFifo, Name: "src/pipe"}}
+	for range 7 {
+		in = append(in, tar.Header{Typeflag: tar.TypeBlock, Name: "src/disk"})
+	}
+	in = append(in, tar.Header{Typeflag: tar.TypeReg, Name: "src/z"})
+	err := unpack(archive(t, in...), at+"/d", true)
+	if err == nil || !strings.Contains(err.Error(), "src/pipe is a named pipe, src/disk is a device") || !strings.Contains(err.Error(), "and 3 more") {
+		t.Errorf("got %v", err)
+	}
+	if got, want := listing(t, at), "d/ d/a=src/a d/pipe=kept d/z=src/z"; got != want {
+		t.Errorf("there is %s, want %s", got, want)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stackforge/magnum/structs"
 )
 
 // fakeAPI is a server with canned answers. It keeps what it was asked.
@@ -292,7 +294,9 @@ func TestServersWordsOfError(t *testing.T) {
 func TestDebugHidesSecrets(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/containers", 201, `{"uuid":"u1","name":"c1","status":"Creating"}`)
-	f.answer("PUT /v1/containers/c1/execute", 200, `{"output":"","exit_code":0}`)
+	f.handle("GET /v1/containers/c1/execute/ws", session(t, func(send func(channel byte, payload []byte)) {
+		send(structs.ChannelControl, []byte(`{"exit_code":0}`))
+	}))
 	s := newShell(t, f)
 	s.env["OS_TOKEN"], s.env["PASSWORD"] = "tok-secret", "env-secret"
 	r := s.run("container-create", "-debug", "-detach", "-e", "PASSWORD", "busybox")

@@ -78,11 +78,14 @@ type attachment struct {
 	keys   []byte                    // leave it; only with a terminal
 	output func(io.Writer) io.Writer // what the process writes goes through it; may be nil
 	joined func()                    // called when the session stands; may be nil
+
+	unstarted bool   // join a container that was never started, too
+	attached  func() // called once all that the process writes comes; may be nil
 }
 
 // run joins the process until it ends. errDetached: the user has left.
 func (a *attachment) run(ctx context.Context) (*int, error) {
-	o := api.AttachOptions{Streams: api.Streams{Stdout: a.e.stdout, Stderr: a.e.stderr}, Attached: a.joined}
+	o := api.AttachOptions{Streams: api.Streams{Stdout: a.e.stdout, Stderr: a.e.stderr}, Attached: a.joined, Unstarted: a.unstarted, Joined: a.attached}
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	if a.input {

@@ -191,7 +191,7 @@ func TestRunWithATerminal(t *testing.T) {
 		t.Errorf("the screen shows %q", s.text.String())
 	}
 	asked := f.requests()
-	if asked[0] != `POST /v1/containers?run=true {"command":["sh"],"image":"busybox","stdin":true,"tty":true}` || !strings.HasPrefix(asked[len(asked)-1], "DELETE /v1/containers/u1?force=true") {
+	if asked[0] != `POST /v1/containers {"command":["sh"],"image":"busybox","stdin":true,"tty":true}` || !strings.HasPrefix(asked[len(asked)-1], "DELETE /v1/containers/u1?force=true") {
 		t.Errorf("asked %q", asked)
 	}
 	// Who leaves it, leaves it there.

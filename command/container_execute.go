@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -62,17 +63,44 @@ func containerExecuteCommand() *command {
 				if err != nil {
 					return err
 				}
-				if req.TTY || req.Stdin {
-					return e.executeInteractive(ctx, client, ident, req)
-				}
 				return e.execute(ctx, client, ident, req)
 			}
 		},
 	}
 }
 
-// execute runs a command that needs neither input nor a terminal.
+// execute runs a command with the caller's own streams: its output comes as it is,
+// byte by byte, and however much of it there is.
 func (e *env) execute(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
+	streams := api.Streams{Stdout: e.stdout, Stderr: e.stderr}
+	if req.Stdin {
+		streams.Stdin = e.stdin
+	}
+	if req.TTY {
+		t, err := openTerminal(e, req.Stdin)
+		if err != nil {
+			return err
+		}
+		defer t.restore()
+		req.Width, req.Height, streams.Resize = t.width, t.height, t.sizes
+	}
+	code, err := client.Containers().ExecuteInteractive(ctx, ident, req, streams)
+	if structs.CodeOf(err) == structs.CodeNotFound && !req.TTY && !req.Stdin {
+		// The container, or a server of 2015, which has no such sessions.
+		return e.executeAtOnce(ctx, client, ident, req)
+	}
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &exitError{code}
+	}
+	return nil
+}
+
+// executeAtOnce runs a command that needs neither input nor a terminal in one
+// request.
+func (e *env) executeAtOnce(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
 	body, _, err := client.Containers().Execute(ctx, ident, req)
 	if err != nil {
 		return err
@@ -90,32 +118,11 @@ func (e *env) execute(ctx context.Context, client *api.Client, ident string, req
 	if _, err := io.WriteString(e.stderr, errOut); err != nil {
 		return fmt.Errorf("the output can't be written: %w", err)
 	}
+	if body.Truncated {
+		return errors.New("the command has put out more than the server tells: the end of it is missing above")
+	}
 	if body.ExitCode != nil && *body.ExitCode != 0 {
 		return &exitError{*body.ExitCode}
-	}
-	return nil
-}
-
-// executeInteractive runs a command with the caller's own streams.
-func (e *env) executeInteractive(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
-	streams := api.Streams{Stdout: e.stdout, Stderr: e.stderr}
-	if req.Stdin {
-		streams.Stdin = e.stdin
-	}
-	if req.TTY {
-		t, err := openTerminal(e, req.Stdin)
-		if err != nil {
-			return err
-		}
-		defer t.restore()
-		req.Width, req.Height, streams.Resize = t.width, t.height, t.sizes
-	}
-	code, err := client.Containers().ExecuteInteractive(ctx, ident, req, streams)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return &exitError{code}
 	}
 	return nil
 }

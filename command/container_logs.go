@@ -66,7 +66,7 @@ func copyLogs(ctx context.Context, w io.Writer, logs io.Reader) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("the logs broke off: %w. Read them again with -since", err)
+		return fmt.Errorf("the logs broke off: %w. The connection broke, or the log was rotated faster than it could be read. Read them again with -since", err)
 	}
 	return nil
 }

@@ -63,7 +63,11 @@ func containerRunCommand() *command {
 				if err != nil {
 					return err
 				}
-				r := &containerRun{e: e, client: client, wait: wait, remove: spec.is("auto_remove")}
+				policy := spec.body["restart_policy"]
+				r := &containerRun{
+					e: e, client: client, wait: wait, remove: spec.is("auto_remove"),
+					atOnce: detach || wait.detach || policy != nil && policy != structs.RestartNo,
+				}
 				if detach {
 					return r.detached(ctx, spec.body)
 				}
@@ -82,12 +86,14 @@ type containerRun struct {
 	client *api.Client
 	wait   waiting
 	remove bool // delete the container after its end
+	atOnce bool // start it before anybody is joined to it
 	made   *structs.ContainerBody
 }
 
-// create creates the container and waits until it was started.
+// create creates the container and waits until it is on its host, and started if
+// it is to be at once.
 func (r *containerRun) create(ctx context.Context, body map[string]any) (*structs.ContainerBody, error) {
-	made, _, err := r.client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: true})
+	made, _, err := r.client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: r.atOnce})
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +101,7 @@ func (r *containerRun) create(ctx context.Context, body map[string]any) (*struct
 	if r.wait.detach {
 		return made, nil
 	}
-	c, _, err := settleContainer(ctx, r.e, r.client, made, true, r.wait)
+	c, _, err := settleContainer(ctx, r.e, r.client, made, r.atOnce, r.wait)
 	return c, err
 }
 
@@ -134,12 +140,23 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 	// not end the reading of what comes after.
 	live, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
+	joined, err := r.start(ctx, live, c)
+	if err != nil {
+		if !r.remove {
+			leftAlone(r.e, r.made, err)
+		}
+		return err
+	}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		r.stopOnInterrupt(ctx, live, leave, c)
 	}()
-	err = r.join(live, c)
+	if joined != nil {
+		err = r.watch(live, c, joined)
+	} else {
+		err = r.join(live, c)
+	}
 	left := live.Err() != nil
 	leave()
 	<-stopped

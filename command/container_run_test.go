@@ -8,7 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/structs"
 )
 
 // runAPI is a server on which a container starts, writes text and ends.
@@ -21,6 +26,7 @@ func runAPI(t testing.TB, text string, states ...string) *fakeAPI {
 			io.WriteString(w, text)
 		}
 	})
+	f.answer("PUT /v1/containers/u1/start", 200, "null")
 	f.answer("DELETE /v1/containers/u1", 204, "")
 	return f
 }
@@ -33,7 +39,7 @@ func TestRunPrintsOutputAndExitsLikeTheContainer(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	asked := f.requests()
-	if asked[0] != `POST /v1/containers?run=true {"command":["sh","-c","echo hello; exit 42","-d","--rm","-h"],"image":"busybox","name":"c1"}` {
+	if asked[0] != `POST /v1/containers {"command":["sh","-c","echo hello; exit 42","-d","--rm","-h"],"image":"busybox","name":"c1"}` {
 		t.Errorf("asked %s", asked[0])
 	}
 	for _, a := range asked {
@@ -43,12 +49,108 @@ func TestRunPrintsOutputAndExitsLikeTheContainer(t *testing.T) {
 	}
 }
 
+// joinedRunAPI is a server on which a container is joined, by play, before it is
+// started; play is told when it was.
+func joinedRunAPI(t testing.TB, play func(conn *websocket.Conn, begun <-chan struct{})) *fakeAPI {
+	f := runAPI(t, "from the logs", containerJSON("Stopped"))
+	begun := make(chan struct{})
+	var joined atomic.Bool
+	f.handle("GET /v1/containers/u1/attach/ws", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("unstarted") != "true" {
+			t.Errorf("asked %s", r.URL.RawQuery)
+		}
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Errorf("accepting the session: %v", err)
+			return
+		}
+		defer conn.CloseNow()
+		joined.Store(true)
+		tell(t, conn, structs.ChannelControl, `{"attached":true}`)
+		play(conn, begun)
+	})
+	f.handle("PUT /v1/containers/u1/start", func(w http.ResponseWriter, _ *http.Request) {
+		if !joined.Load() {
+			t.Error("the container is started before anybody is joined to it")
+		}
+		f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started))
+		close(begun)
+		io.WriteString(w, "null")
+	})
+	return f
+}
+
+func tell(t testing.TB, conn *websocket.Conn, channel byte, text string) {
+	t.Helper()
+	if err := conn.Write(t.Context(), websocket.MessageBinary, append([]byte{channel}, text...)); err != nil {
+		t.Errorf("sending: %v", err)
+	}
+}
+
+// TestRunIsCompleteWhateverTheLogKeeps: the output comes from the process itself,
+// both streams of it, and the exit code with it.
+func TestRunIsCompleteWhateverTheLogKeeps(t *testing.T) {
+	piece := strings.Repeat("\xff line\n", 1000)
+	f := joinedRunAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
+		<-begun
+		for range 1000 {
+			tell(t, conn, structs.ChannelStdout, piece)
+		}
+		tell(t, conn, structs.ChannelStderr, "complaint")
+		tell(t, conn, structs.ChannelControl, `{"exit_code":7}`)
+		conn.Close(websocket.StatusNormalClosure, "")
+	})
+	r := newShell(t, f).run("container-run", "--rm", "busybox", "seq", "1000000")
+	if r.code != 7 || r.stdout != strings.Repeat(piece, 1000) || r.stderr != "complaint" {
+		t.Errorf("code %d, %d bytes, %q", r.code, len(r.stdout), r.stderr)
+	}
+	if asked := f.requests(); !strings.HasPrefix(asked[len(asked)-1], "DELETE") || strings.Contains(strings.Join(asked, "\n"), "logs") {
+		t.Errorf("asked %q", asked)
+	}
+}
+
+// TestRunWhoseOutputBreaksOff says so, doesn't pass for one that went well, and
+// leaves the container's logs.
+func TestRunWhoseOutputBreaksOff(t *testing.T) {
+	var f *fakeAPI
+	f = joinedRunAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
+		<-begun
+		tell(t, conn, structs.ChannelStdout, "half")
+		f.answer("GET /v1/containers/u1", 200, containerJSON("Stopped", started, code0))
+	})
+	r := newShell(t, f).run("container-run", "--rm", "busybox")
+	if r.code != 1 || r.stdout != "half" || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.stderr, "not complete") {
+		t.Errorf("%+v", r)
+	}
+	for _, a := range f.requests() {
+		if strings.HasPrefix(a, "DELETE") {
+			t.Errorf("asked %s: what is missing is gone", a)
+		}
+	}
+}
+
+// TestRunThatCannotStart leaves the session and tells why.
+func TestRunThatCannotStart(t *testing.T) {
+	f := joinedRunAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
+		<-begun
+		conn.Read(t.Context()) // until the user leaves
+	})
+	start := f.on["PUT /v1/containers/u1/start"]
+	f.handle("PUT /v1/containers/u1/start", func(w http.ResponseWriter, r *http.Request) {
+		start(w, r)
+		f.answer("GET /v1/containers/u1", 200, containerJSON("Error", `,"status_reason":"no such program"`))
+	})
+	if r := newShell(t, f).run("container-run", "busybox", "nope"); r.code != 1 || !strings.Contains(r.stderr, "ERROR: container c1: Error: no such program") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestRunRemoves(t *testing.T) {
 	f := runAPI(t, "x", containerJSON("Stopped", started, code0))
 	s := newShell(t, f)
 	r := s.run("container-run", "--rm", "busybox", "true")
 	asked := f.requests()
-	if r.code != 0 || r.stdout != "x" || asked[0] != `POST /v1/containers?run=true {"command":["true"],"image":"busybox"}` ||
+	if r.code != 0 || r.stdout != "x" || asked[0] != `POST /v1/containers {"command":["true"],"image":"busybox"}` ||
 		asked[len(asked)-1] != "DELETE /v1/containers/u1?force=true&wait=10s" {
 		t.Errorf("%+v, asked %q", r, asked)
 	}

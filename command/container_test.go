@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -8,6 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/coder/websocket"
+
+	"github.com/stackforge/magnum/structs"
 )
 
 func containerJSON(status string, more ...string) string {
@@ -245,25 +250,53 @@ func TestContainerLogs(t *testing.T) {
 	}
 }
 
+// session answers with a session that plays what play sends.
+func session(t testing.TB, play func(send func(channel byte, payload []byte))) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Errorf("accepting the session: %v", err)
+			return
+		}
+		defer conn.CloseNow()
+		play(func(channel byte, payload []byte) {
+			if err := conn.Write(r.Context(), websocket.MessageBinary, append([]byte{channel}, payload...)); err != nil {
+				t.Errorf("sending: %v", err)
+			}
+		})
+		conn.Close(websocket.StatusNormalClosure, "")
+	}
+}
+
 func TestContainerExecute(t *testing.T) {
 	f := newFakeAPI(t)
 	s := newShell(t, f)
-	f.answer("PUT /v1/containers/c1/execute", 200, `{"output":"outerr","exit_code":3,"stdout":"out","stderr":"err"}`)
+	// Bytes that are no text, and more of them than an answer in JSON holds.
+	piece := bytes.Repeat([]byte{0xff, 0xfe, 0x00, 'A'}, 8<<10)
+	const pieces = 17 << 20 / (32 << 10)
+	f.handle("GET /v1/containers/c1/execute/ws", session(t, func(send func(channel byte, payload []byte)) {
+		for range pieces {
+			send(structs.ChannelStdout, piece)
+		}
+		send(structs.ChannelStderr, []byte("err"))
+		send(structs.ChannelStdout, nil) // the agent asks whether anybody is there
+		send(structs.ChannelControl, []byte(`{"exit_code":3}`))
+	}))
 	r := s.run("container-execute", "c1", "--command", "ls -l '/a b'", "-u", "root", "-w", "/x", "-e", "A=1")
-	if r != (result{3, "out", "err"}) {
-		t.Errorf("%+v", r)
+	if r.code != 3 || r.stdout != strings.Repeat(string(piece), pieces) || r.stderr != "err" {
+		t.Errorf("code %d, %d bytes, %q", r.code, len(r.stdout), r.stderr)
 	}
 	r = s.run("container-execute", "c1", "--", "ls", "-l")
 	if r.code != 3 {
 		t.Errorf("%+v", r)
 	}
 	asked := f.requests()
-	if asked[0] != "PUT /v1/containers/c1/execute?command=%5B%22ls%22%2C%22-l%22%2C%22%2Fa+b%22%5D&env=A%3D1&split=true&user=root&workdir=%2Fx" ||
-		asked[1] != "PUT /v1/containers/c1/execute?command=%5B%22ls%22%2C%22-l%22%5D&split=true" {
+	if asked[0] != "GET /v1/containers/c1/execute/ws?command=%5B%22ls%22%2C%22-l%22%2C%22%2Fa+b%22%5D&env=A%3D1&stdin=false&tty=false&user=root&workdir=%2Fx" ||
+		asked[1] != "GET /v1/containers/c1/execute/ws?command=%5B%22ls%22%2C%22-l%22%5D&stdin=false&tty=false" {
 		t.Errorf("asked %q", asked)
 	}
-	f.answer("PUT /v1/containers/c1/execute", 200, `{"output":"2015"}`)
-	if r := s.run("container-execute", "c1", "ls"); r != (result{0, "2015", ""}) {
+	f.answer("PUT /v1/containers/c0/execute", 200, `{"output":"2015"}`)
+	if r := s.run("container-execute", "c0", "ls"); r != (result{0, "2015", ""}) {
 		t.Errorf("an answer of 2015: %+v", r)
 	}
 	for line, want := range map[string]string{"c1 -command a b": "both name", "c1 -command 'a": "without its end", "-it c1 sh": "not a terminal"} {

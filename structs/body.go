@@ -224,13 +224,19 @@ type PatchOp struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// OutputBody answers logs and execute.
+// OutputBody answers logs and execute. Output is text: what isn't UTF-8 of it
+// arrives as U+FFFD, unless it is encoded.
 type OutputBody struct {
-	Output   string  `json:"output"`
-	ExitCode *int    `json:"exit_code,omitempty"` // of execute
-	Stdout   *string `json:"stdout,omitempty"`    // with ?split=true
-	Stderr   *string `json:"stderr,omitempty"`    // with ?split=true
+	Output    string  `json:"output"`
+	ExitCode  *int    `json:"exit_code,omitempty"` // of execute
+	Stdout    *string `json:"stdout,omitempty"`    // with ?split=true
+	Stderr    *string `json:"stderr,omitempty"`    // with ?split=true
+	Encoding  string  `json:"encoding,omitempty"`  // of the three outputs, EncodingBase64; "" means text
+	Truncated bool    `json:"truncated,omitempty"` // of execute: the command has put out more than an answer holds, and the end of it is missing
 }
+
+// EncodingBase64 is the encoding of an output that is kept as it is, byte by byte.
+const EncodingBase64 = "base64"
 
 // StatsBody is what a container uses of its host, at one moment.
 type StatsBody struct {

@@ -311,6 +311,17 @@ type Observed struct {
 	MilliCPU     int64           `json:"milli_cpu,omitempty"`     // thousandths of a core, likewise
 }
 
+// Gone returns what is known of a container of which the engine has nothing left:
+// what was seen of it before, as the last word on its process, and what its host
+// says of it now. Limits and health were the engine's, and go with it.
+func (o Observed) Gone(now Observed) Observed {
+	known := o
+	known.Status, known.Reason, known.Generation, known.Failed = now.Status, now.Reason, now.Generation, now.Failed
+	known.RestartCount = max(o.RestartCount, now.RestartCount)
+	known.Health, known.Memory, known.MilliCPU = "", 0, 0
+	return known
+}
+
 // Status returns the status that the API shows.
 func (c *Container) Status() ContainerStatus {
 	switch {

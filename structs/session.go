@@ -37,11 +37,12 @@ type SessionOffer struct {
 	ContainerID string       `json:"container_id"` // "" in a session about the host
 	Epoch       uint64       `json:"epoch"`
 	Logs        *LogsRequest `json:"logs,omitempty"`
-	Exec        *ExecRequest `json:"exec,omitempty"`   // of an attach: TTY is the container's own, Command is empty
-	Stream      bool         `json:"stream,omitempty"` // stats: one document a second until somebody leaves, not one alone
-	Args        string       `json:"args,omitempty"`   // top: of ps, "" means -ef
-	Path        string       `json:"path,omitempty"`   // archives: in the container
-	Image       string       `json:"image,omitempty"`  // image_pull: its name
+	Exec        *ExecRequest `json:"exec,omitempty"`      // of an attach: TTY is the container's own, Command is empty
+	Unstarted   bool         `json:"unstarted,omitempty"` // attach: join a container that was never started, too, and wait for its first run
+	Stream      bool         `json:"stream,omitempty"`    // stats: one document a second until somebody leaves, not one alone
+	Args        string       `json:"args,omitempty"`      // top: of ps, "" means -ef
+	Path        string       `json:"path,omitempty"`      // archives: in the container
+	Image       string       `json:"image,omitempty"`     // image_pull: its name
 	Registry    *Registry    `json:"registry,omitempty"`
 	ProjectID   string       `json:"project_id,omitempty"` // volumes: whose; "" means everybody's, of a list
 	Volume      string       `json:"volume,omitempty"`     // volume_delete: its name in the project
@@ -82,6 +83,7 @@ const (
 type Control struct {
 	Resize   *Resize `json:"resize,omitempty"`    // client to agent: the terminal's new size
 	EOF      bool    `json:"eof,omitempty"`       // client to agent: standard input has ended
+	Attached bool    `json:"attached,omitempty"`  // agent to client: all that the process writes from now on comes, of an attach
 	ExitCode *int    `json:"exit_code,omitempty"` // last message of an execute session that ran
 	Error    string  `json:"error,omitempty"`     // last message of a session that failed
 	Code     Code    `json:"code,omitempty"`      // of Error

@@ -19,6 +19,7 @@ var (
 	ErrNoSpace    = errors.New("no space left")         // on the engine's file system
 	ErrNameTaken  = errors.New("name taken")            // by a container that isn't the one wanted
 	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
+	ErrTooSlow    = errors.New("read too slowly")       // a log that was rotated meanwhile
 	ErrInvalid    = errors.New("refused by the engine") // and will be again
 )
 
@@ -51,7 +52,7 @@ func (f *Failure) Unwrap() []error {
 // codeOf is the code that a user's session gets.
 func codeOf(reason error) structs.Code {
 	switch reason {
-	case ErrAway:
+	case ErrAway, ErrTooSlow:
 		return structs.CodeUnavailable
 	case ErrNotFound, ErrNoImage, ErrNoPath, ErrNoVolume:
 		return structs.CodeNotFound

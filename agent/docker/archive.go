@@ -15,6 +15,13 @@ import (
 
 // ArchiveGet writes a tar stream of what is at path.
 func (d *Docker) ArchiveGet(ctx context.Context, engineID, path string, w io.Writer) error {
+	t, err := d.tree(ctx, engineID)
+	if err != nil {
+		return err
+	}
+	if err := t.readable(path); err != nil {
+		return err
+	}
 	body, _, err := d.cli.CopyFromContainer(ctx, engineID, path)
 	if err != nil {
 		return d.archiveError(ctx, path, err)
@@ -28,14 +35,40 @@ func (d *Docker) ArchiveGet(ctx context.Context, engineID, path string, w io.Wri
 	return d.archiveError(ctx, path, err)
 }
 
-// ArchivePut unpacks a tar stream into the directory at path.
+// ArchivePut unpacks a tar stream into the directory at path. All of it is looked
+// at before: the engine answers no question about a container while it unpacks.
 func (d *Docker) ArchivePut(ctx context.Context, engineID, path string, r io.Reader) error {
-	from := &noted{r: r}
-	err := d.cli.CopyToContainer(ctx, engineID, path, from, container.CopyToContainerOptions{})
-	if failed := from.failed(); failed != nil {
-		return failed
+	t, err := d.tree(ctx, engineID)
+	if err != nil {
+		return err
 	}
-	return d.archiveError(ctx, path, err)
+	if err := t.writable(path, strings.NewReader("")); err != nil {
+		return err // before anything is sent
+	}
+	archive, err := spool(r)
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	for _, use := range []func(io.Reader) error{
+		func(tarred io.Reader) error { return t.writable(path, tarred) },
+		func(tarred io.Reader) error {
+			err := d.cli.CopyToContainer(ctx, engineID, path, tarred, container.CopyToContainerOptions{})
+			return d.archiveError(ctx, path, err)
+		},
+	} {
+		if _, err := archive.Seek(0, io.SeekStart); err != nil {
+			return noRoom(err)
+		}
+		tarred, err := plain(archive)
+		if err != nil {
+			return err
+		}
+		if err := use(tarred); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // noted is one end of a copy, and remembers how it failed: the other end's

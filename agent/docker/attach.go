@@ -17,14 +17,20 @@ const detachPause = 3 * time.Second
 
 // Attach joins the streams of the container's own process.
 func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
-	raw, err := d.runs(ctx, engineID)
+	raw, err := d.inspect(ctx, engineID)
 	if err != nil {
 		return nil, err
+	}
+	until := container.WaitConditionNotRunning
+	if state := stateOf(raw.State); s.Unstarted && state == backend.StateCreated {
+		until = container.WaitConditionNextExit
+	} else if state != backend.StateRunning {
+		return nil, notRunning(raw)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of the wait
 	// Before the streams are joined, so that no end is missed.
-	ended, waitErr := d.cli.ContainerWait(ctx, engineID, container.WaitConditionNotRunning)
+	ended, waitErr := d.cli.ContainerWait(ctx, engineID, until)
 	conn, err := d.cli.ContainerAttach(ctx, engineID, container.AttachOptions{
 		Stream: true, Stdin: s.Stdin != nil && raw.Config.OpenStdin, Stdout: true, Stderr: true,
 	})
@@ -36,6 +42,9 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 		// Nobody can read it, and what comes after it has to come through.
 		go func(r io.Reader) { _, _ = io.Copy(io.Discard, r) }(s.Stdin)
 		s.Stdin = nil
+	}
+	if s.Attached != nil {
+		s.Attached()
 	}
 	resize := func(size structs.Resize) { d.resizeProcess(ctx, engineID, raw.Config.Tty, size) }
 	resize(size)
@@ -63,9 +72,13 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 func (d *Docker) runs(ctx context.Context, engineID string) (raw container.InspectResponse, err error) {
 	raw, err = d.inspect(ctx, engineID)
 	if err == nil && stateOf(raw.State) != backend.StateRunning {
-		return raw, &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container is " + string(raw.State.Status) + ", not running"}
+		return raw, notRunning(raw)
 	}
 	return raw, err
+}
+
+func notRunning(raw container.InspectResponse) error {
+	return &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container is " + string(raw.State.Status) + ", not running"}
 }
 
 // resizeProcess sets the size of the container's own terminal.

@@ -222,8 +222,8 @@ func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*co
 		},
 		RestartPolicy: restartPolicy(spec),
 		PortBindings:  make(nat.PortMap, len(spec.Ports)),
-		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{
-			"max-size": strconv.FormatInt(logSize, 10), "max-file": "3",
+		LogConfig: container.LogConfig{Type: logDriver, Config: map[string]string{
+			"max-size": strconv.FormatInt(logSize, 10), "max-file": strconv.Itoa(logFiles),
 		}},
 	}
 	for _, p := range spec.Ports {

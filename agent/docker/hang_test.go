@@ -89,7 +89,7 @@ func TestEngineThatHangs(t *testing.T) {
 	events, opened := follow()
 	<-opened
 	logs := start(func() error {
-		return d.Logs(t.Context(), "x", structs.LogsRequest{Follow: true}, io.Discard, io.Discard)
+		return d.Logs(t.Context(), "x", structs.LogsRequest{Follow: true}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard})
 	})
 	stop := start(func() error { return d.Pause(t.Context(), "x") })
 	if err := within("a call of a sound engine", stop); err != nil {
@@ -108,7 +108,7 @@ func TestEngineThatHangs(t *testing.T) {
 	began := time.Now()
 	_, err = d.Inspect(t.Context(), "x")
 	away("a call of an engine that hangs", err)
-	away("logs of an engine that hangs", d.Logs(t.Context(), "x", structs.LogsRequest{}, io.Discard, io.Discard))
+	away("logs of an engine that hangs", d.Logs(t.Context(), "x", structs.LogsRequest{}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}))
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("they were refused after %v", took)
 	}

@@ -21,8 +21,7 @@ import (
 
 // TestLogsRotate: a container that writes more than its three log files hold
 // takes no more of the disk than they do. What logs return is the newest of it
-// without a gap, and who follows from the beginning gets all. Docker 20.10 shows a
-// follower lines of a new file twice, docker logs -f, too: that is let pass.
+// without a gap, and who follows from the beginning gets all, once.
 func TestLogsRotate(t *testing.T) {
 	const lines, length, size = 300, 1000, 64 << 10 // over four files' worth
 	d := engine(t)
@@ -33,14 +32,14 @@ func TestLogsRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	// read returns the numbers of the first and the last line, between which none
-	// is lacking, and none there twice unless it follows.
+	// is lacking, and none there twice.
 	read := func(what string, req structs.LogsRequest) (first, last int) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		var out, errs bytes.Buffer
 		req.Stdout, req.Stderr = true, true
-		if err := d.Logs(ctx, c.EngineID, req, &out, &errs); err != nil || errs.Len() > 0 {
+		if err := d.Logs(ctx, c.EngineID, req, backend.LogStreams{Stdout: &out, Stderr: &errs}); err != nil || errs.Len() > 0 {
 			t.Fatalf("%s: %v, and on standard error %q", what, err, &errs)
 		}
 		for line := range strings.Lines(out.String()) {
@@ -51,7 +50,7 @@ func TestLogsRotate(t *testing.T) {
 			}
 			if first == 0 {
 				first = n
-			} else if n > last+1 || n <= last && !req.Follow {
+			} else if n != last+1 {
 				t.Errorf("%s: line %d follows line %d", what, n, last)
 			}
 			last = n
@@ -106,5 +105,53 @@ func TestLogsRotate(t *testing.T) {
 	// by one, with its time and stream.
 	if most := int64(3 * (size + length + 200)); len(files) != 3 || used > most || used < size {
 		t.Errorf("the log has the files %q of %d bytes, want three of at most %d", files, used, most)
+	}
+}
+
+// TestFollowOfAFastWriter: a process that writes as fast as it can, far more than
+// one file of its log, is followed to its end.
+func TestFollowOfAFastWriter(t *testing.T) {
+	const lines = 200_000
+	d := engine(t)
+	c, _ := made(t, d, structs.NewID(), &structs.ContainerSpec{Image: dockertest.Image, Command: []string{"seq", "1", strconv.Itoa(lines)}})
+	if err := d.Start(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	out := countLines(nil)
+	err := d.Logs(t.Context(), c.EngineID, structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1}, backend.LogStreams{Stdout: out, Stderr: out})
+	out.Close()
+	<-out.done
+	if err != nil || out.err != nil || out.lines != lines {
+		t.Errorf("%d lines of %d, %v, %v", out.lines, lines, out.err, err)
+	}
+}
+
+// TestFollowGoesOnOverRestarts: by the engine's restart policy, and by whoever says
+// that he starts it again.
+func TestFollowGoesOnOverRestarts(t *testing.T) {
+	d := engine(t)
+	c, _ := made(t, d, structs.NewID(), &structs.ContainerSpec{
+		Image: dockertest.Image, Command: []string{"sh", "-c", "echo hi; exit 3"},
+		RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 2},
+	})
+	if err := d.Start(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	starts := 0
+	err := d.Logs(t.Context(), c.EngineID, structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1}, backend.LogStreams{
+		Stdout: &out, Stderr: &errs,
+		Again: func(ctx context.Context) bool {
+			if starts++; starts > 1 {
+				return false
+			}
+			if err := d.Start(ctx, c.EngineID); err != nil {
+				t.Error(err)
+			}
+			return true
+		},
+	})
+	if want := strings.Repeat("hi\n", 6); err != nil || out.String() != want {
+		t.Errorf("%q, %v; want six runs' output", &out, err)
 	}
 }

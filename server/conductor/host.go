@@ -287,6 +287,9 @@ func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 	}
 	c := *was
 	c.Observed = seen.Observed
+	if seen.Status == structs.ContainerGone {
+		c.Observed = was.Observed.Gone(seen.Observed) // of the same epoch: placing it anew begins with nothing
+	}
 	switch {
 	case seen.Status == structs.ContainerGone && c.Desired == structs.DesiredAbsent:
 		if c.HostID = ""; t.over(&c) {

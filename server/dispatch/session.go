@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -14,11 +15,11 @@ import (
 
 // Limits of sessions.
 const (
-	offerTimeout  = 5 * time.Second // an offer waits this long for the agent to dial back
-	offerAgain    = time.Second     // after which it is made again: a poll's answer may have been lost
-	maxOffers     = 256             // offers that wait for one host's poll, of users here and of other servers each
-	maxMessage    = 1 << 20         // bytes of one message of a session
-	writeDeadline = 30 * time.Second
+	offerTimeout = 5 * time.Second  // an offer waits this long for the agent to dial back
+	offerAgain   = time.Second      // after which it is made again: a poll's answer may have been lost
+	maxOffers    = 256              // offers that wait for one host's poll, of users here and of other servers each
+	maxMessage   = 1 << 20          // bytes of one message of a session
+	maxSilence   = 30 * time.Second // a message waits this long for an agent of which nothing is heard
 )
 
 // mailbox holds the offers that wait for a host's next poll. It lives as long
@@ -82,13 +83,18 @@ type Session struct {
 	dialed chan struct{} // closed once conn is set
 	once   sync.Once
 	closed chan struct{} // closed by Close
+	heard  atomic.Int64  // nanoseconds since born: when the agent's last message came
+	silent time.Duration // how long a message waits for an agent of which nothing is heard
 }
+
+// born is what Session.heard counts from, on the monotonic clock.
+var born = time.Now()
 
 // Open asks the host's agent for a session and returns once it has dialed
 // back. The caller closes the session. Errors: CodeUnavailable if the agent
 // does not come within five seconds, CodeRateLimited.
 func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
-	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{})}
+	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{}), silent: maxSilence}
 	offer.SID = structs.NewSecret()
 	if err := d.offer(hostID, offer, s); err != nil {
 		return nil, err
@@ -257,16 +263,22 @@ func (s *Session) Read(ctx context.Context) (channel byte, payload []byte, err e
 	if err != nil {
 		return 0, nil, structs.Errorf(structs.CodeUnavailable, "the host's agent ended the session: %w", err)
 	}
+	s.heard.Store(int64(time.Since(born)))
 	if kind != websocket.MessageBinary || len(message) == 0 {
 		return 0, nil, fmt.Errorf("the agent sent a message without a channel")
 	}
 	return message[0], message[1:], nil
 }
 
-// Write sends the agent a message.
+// Write sends the agent a message. It waits for as long as the agent takes no
+// more: the process that the message is for may read its input late. An agent
+// that takes nothing and is not heard of for 30 seconds is gone, and so is the
+// session.
 func (s *Session) Write(ctx context.Context, channel byte, payload []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, writeDeadline)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	end := s.giveUp(cancel)
+	defer end()
 	w, err := s.conn.Writer(ctx, websocket.MessageBinary)
 	if err != nil {
 		return err
@@ -278,6 +290,28 @@ func (s *Session) Write(ctx context.Context, channel byte, payload []byte) error
 		return err
 	}
 	return w.Close()
+}
+
+// giveUp calls cancel once the agent has been silent for too long, unless end is
+// called before.
+func (s *Session) giveUp(cancel func()) (end func()) {
+	began := time.Since(born)
+	var mu sync.Mutex // guards timer
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(s.silent, func() {
+		last := max(began, time.Duration(s.heard.Load()))
+		left := s.silent - (time.Since(born) - last)
+		if left <= 0 {
+			cancel()
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Reset(left)
+	})
+	return func() { timer.Stop() }
 }
 
 // Close ends the session. The agent notices, and stops what it did for it.

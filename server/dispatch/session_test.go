@@ -279,3 +279,50 @@ func TestAgentThatLeavesEndsTheSession(t *testing.T) {
 	s.Close()
 	s.Close()
 }
+
+// TestWriteWaitsForAnAgentThatIsHeard: a process may read its input late, and the
+// agent reads no more of it until then.
+func TestWriteWaitsForAnAgentThatIsHeard(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	opened := make(chan *Session, 1)
+	go func() {
+		s, _ := d.Open(context.Background(), host, structs.SessionOffer{})
+		opened <- s
+	}()
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
+	s := <-opened
+	defer s.Close()
+	s.silent = 100 * time.Millisecond
+	written := make(chan error, 1)
+	go func() {
+		for chunk := make([]byte, 64<<10); ; {
+			if err := s.Write(context.Background(), structs.ChannelStdin, chunk); err != nil {
+				written <- err
+				return
+			}
+		}
+	}()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 50 { // five times what a silent agent has
+		<-tick.C
+		if err := agent.Write(context.Background(), websocket.MessageBinary, []byte{structs.ChannelStdout}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Read(context.Background()); err != nil {
+			t.Fatalf("the session has ended: %v", err)
+		}
+	}
+	select {
+	case err := <-written:
+		t.Fatalf("the message was given up while the agent was heard: %v", err)
+	default:
+	}
+	select {
+	case <-written:
+	case <-time.After(10 * time.Second):
+		t.Fatal("a message waits for ever for an agent that is silent")
+	}
+}

@@ -13,6 +13,7 @@ import (
 // attachArgs are the query arguments of attach.
 var attachArgs = slices.Concat([]arg{
 	{name: "stdin", kind: argBool, doc: "Give the process what comes on channel 0; default true if the container was created with stdin."},
+	{name: "unstarted", kind: argBool, doc: "Join a container that was never started, too: {\"attached\": true} on channel 3 says when; start it then, and all of its output comes."},
 }, terminalArgs[2:])
 
 // containerAttachWS joins a user to a container's own process: the same
@@ -25,7 +26,12 @@ func containerAttachWS(q *request) error {
 	if err != nil {
 		return err
 	}
-	c, err := q.attachTarget()
+	unstarted := q.query.bool("unstarted", false)
+	target := q.attachTarget
+	if unstarted {
+		target = q.unstartedTarget
+	}
+	c, err := target()
 	if err != nil {
 		return err
 	}
@@ -34,7 +40,7 @@ func containerAttachWS(q *request) error {
 		return structs.Errorf(structs.CodeConflict, "Container %s was created without stdin: attach without it, or create it anew with stdin", q.ident()).About(structs.KindContainer)
 	}
 	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionAttach, ContainerID: c.ID, Epoch: c.Epoch, Exec: r,
+		Kind: structs.SessionAttach, ContainerID: c.ID, Epoch: c.Epoch, Exec: r, Unstarted: unstarted,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -16,23 +17,46 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
+// outputArgs are the query arguments of an execute that say how its output is
+// told.
+var outputArgs = []arg{
+	{name: "split", kind: argBool, doc: "Answer with stdout and stderr apart, too."},
+	{name: "encoding", kind: argText, doc: "base64: tell the output byte by byte. Without it, the output is text, and what isn't UTF-8 is U+FFFD."},
+}
+
 // containerExecute executes a command and answers with what it put out.
 func containerExecute(q *request) error {
-	session, err := q.openExec(func(*structs.ExecRequest) {})
+	text := func(b []byte) string { return string(b) }
+	encoding := q.query.text("encoding")
+	switch encoding {
+	case "":
+	case structs.EncodingBase64:
+		text = base64.StdEncoding.EncodeToString
+	default:
+		return invalid("encoding", encoding, "It is base64, or left out for text.")
+	}
+	out, err := q.execute()
 	if err != nil {
 		return err
 	}
-	defer session.Close()
-	out := output{instead: insteadOfExec}
-	if err := out.read(q.r.Context(), session); err != nil {
-		return err
-	}
-	body := structs.OutputBody{Output: string(out.both), ExitCode: out.exitCode}
+	body := structs.OutputBody{Output: text(out.both), ExitCode: out.exitCode, Encoding: encoding, Truncated: out.truncated}
 	if q.query.bool("split", false) {
-		stdout, stderr := string(out.stdout), string(out.stderr)
+		stdout, stderr := text(out.stdout), text(out.stderr)
 		body.Stdout, body.Stderr = &stdout, &stderr
 	}
 	return q.json(http.StatusOK, body)
+}
+
+// execute executes a command to its end. A command that puts out more than an
+// answer holds is not ended for that.
+func (q *request) execute() (*output, error) {
+	session, err := q.openExec(func(*structs.ExecRequest) {})
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	out := &output{drain: true}
+	return out, out.read(q.r.Context(), session)
 }
 
 // openExec opens the session of an execute.
@@ -145,6 +169,7 @@ func bridge(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) 
 	}()
 	defer func() { <-done }()
 	defer user.CloseNow() // wakes it
+	defer agent.Close()   // likewise: it may wait for an agent that takes no more
 
 	last := fromAgent(ctx, user, agent)
 	select {
@@ -177,8 +202,14 @@ func fromAgent(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 			continue
 		}
 		var m structs.Control
-		if json.Unmarshal(payload, &m) == nil && (m.ExitCode != nil || m.Error != "" || m.Done) {
+		switch {
+		case json.Unmarshal(payload, &m) != nil:
+		case m.ExitCode != nil || m.Error != "" || m.Done:
 			return append([]byte{channel}, payload...)
+		case m.Attached:
+			if send(ctx, user, channel, payload) != nil {
+				return nil
+			}
 		}
 	}
 }

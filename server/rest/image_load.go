@@ -16,9 +16,10 @@ import (
 
 // An archive of images goes from its sender to all hosts as it comes: nowhere is
 // more of it kept than a piece, and the slowest host sets the pace. One that
-// takes nothing for as long as dispatch lets a message wait drops out.
+// takes nothing for loadStall drops out.
 const (
 	loadPiece    = 64 << 10         // bytes
+	loadStall    = 30 * time.Second // for one piece
 	loadSilence  = 2 * time.Minute  // a sender who sends nothing for so long has left
 	loadPatience = 30 * time.Minute // from the last piece to the last host's answer
 )
@@ -133,7 +134,12 @@ func (l *hostLoad) close() {
 // send hands the host a message. How a host that takes none has ended is told
 // by its last message.
 func (l *hostLoad) send(ctx context.Context, channel byte, payload []byte) {
-	if !l.over.Load() && l.session.Write(ctx, channel, payload) != nil {
+	if l.over.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadStall)
+	defer cancel()
+	if l.session.Write(ctx, channel, payload) != nil {
 		l.over.Store(true)
 	}
 }

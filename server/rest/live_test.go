@@ -127,6 +127,25 @@ func TestAttach(t *testing.T) {
 	if offer := <-s.offers; offer.Exec.TTY || offer.Exec.Stdin {
 		t.Errorf("offer %+v", offer.Exec)
 	}
+	// One that was not started: who asks for it hears when it may be.
+	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+		_ = servertest.Send(ctx, conn, ctl, `{"attached":true}`)
+		_ = servertest.Send(ctx, conn, ctl, `{"exit_code":0}`)
+		_, _, _ = conn.Read(ctx)
+	}
+	conn, _, err = attach("idle/attach/ws?unstarted=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if offer := <-s.offers; !offer.Unstarted {
+		t.Errorf("offer %+v", offer)
+	}
+	if channel, text := receive(t, conn); channel != ctl || text != `{"attached":true}` {
+		t.Errorf("channel %d: %q", channel, text)
+	}
+	if m := lastControl(t, conn); m.ExitCode == nil {
+		t.Errorf("last message %+v", m)
+	}
 	for path, want := range map[string]int{"mute/attach/ws?stdin=true": 409, "idle/attach/ws": 409, "nope/attach/ws": 404, "mute/attach/ws?h=10001": 400} {
 		if _, resp, err := attach(path); err == nil || resp.StatusCode != want {
 			t.Errorf("%s: %v, want %d", path, err, want)

@@ -50,14 +50,14 @@ type output struct {
 	stdout   []byte
 	stderr   []byte
 	exitCode *int
-	instead  string // what to ask for where there is too much
+
+	instead   string // what to ask for where there is too much
+	drain     bool   // there is never too much: what is beyond the limit is dropped
+	truncated bool   // some was dropped
 }
 
-// What to ask for where the output is too long for one answer.
-const (
-	insteadOfLogs = "ask for a part of it with tail or since, or for a stream of text/plain"
-	insteadOfExec = "ask for a stream on the WebSocket execute/ws (magnum container-execute -interactive), or write to a file and get that with archive (magnum container-cp)"
-)
+// insteadOfLogs is what to ask for where logs are too long for one answer.
+const insteadOfLogs = "ask for a part of it with tail or since, or for a stream of text/plain"
 
 // read reads the session to its end.
 func (o *output) read(ctx context.Context, session *dispatch.Session) error {
@@ -65,6 +65,9 @@ func (o *output) read(ctx context.Context, session *dispatch.Session) error {
 		channel, payload, err := session.Read(ctx)
 		if err != nil {
 			return err
+		}
+		if room := maxOutput - len(o.both); o.drain && channel != structs.ChannelControl && len(payload) > room {
+			payload, o.truncated = payload[:room], true
 		}
 		switch channel {
 		case structs.ChannelStdout:

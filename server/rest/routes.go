@@ -80,7 +80,7 @@ func newRoutes() []*route {
 		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: containerLogs, args: slices.Concat(logsArgs, reads[2:4]), summary: "Output of a container",
 			gives: append(ok(structs.OutputBody{}), answer{status: http.StatusOK, media: "text/plain"})},
 		{method: put, path: "/containers/:id/execute", action: identity.ContainerExecute, handle: containerExecute,
-			args: slices.Concat(execArgs, []arg{{name: "split", kind: argBool, doc: "Answer with stdout and stderr apart, too."}}), summary: "Execute a command in a container", gives: ok(structs.OutputBody{})},
+			args: slices.Concat(execArgs, outputArgs), summary: "Execute a command in a container", gives: ok(structs.OutputBody{})},
 		{method: get, path: "/containers/:id/execute/ws", action: identity.ContainerExecute, handle: containerExecuteWS, args: slices.Concat(execArgs, terminalArgs),
 			summary: "Execute a command with streams in both directions (WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
 		{method: get, path: "/containers/:id/attach/ws", action: identity.ContainerAttach, handle: containerAttachWS, args: attachArgs,

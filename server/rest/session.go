@@ -86,6 +86,16 @@ func (q *request) attachTarget() (*structs.Container, error) {
 	return c, err
 }
 
+// unstartedTarget finds a container that runs, or is on its host and was never
+// started.
+func (q *request) unstartedTarget() (*structs.Container, error) {
+	c, err := q.target()
+	if err == nil && c.Status() != structs.ContainerRunning && (c.Status() != structs.ContainerStopped || !c.Observed.StartedAt.IsZero()) {
+		err = q.doesNotRun(c, "only one that is Running, or was created and never started, can be attached to")
+	}
+	return c, err
+}
+
 // liveTarget finds a container that has a process, be it paused.
 func (q *request) liveTarget() (*structs.Container, error) {
 	c, err := q.target()

@@ -183,12 +183,26 @@ func TestExecute(t *testing.T) {
 		_ = servertest.Send(ctx, conn, ctl, `{"error":"exec: \"nope\": not found","code":"invalid"}`)
 	}
 	f.do("PUT", "/v1/containers/c/execute?command=nope", "").is(400).says(`exec: "nope": not found`)
+}
+
+// TestExecuteKeepsBytes: text has no room for bytes that aren't UTF-8.
+func TestExecuteKeepsBytes(t *testing.T) {
+	s := newScript()
+	f := newFixture(t, servertest.Serve(s.serve))
+	f.running("c")
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
-		chunk := strings.Repeat("x", 512<<10)
-		for servertest.Send(ctx, conn, stdout, chunk) == nil {
-		}
+		_ = servertest.Send(ctx, conn, stdout, "\xff\xfe\x00")
+		_ = servertest.Send(ctx, conn, stderr, "A")
+		_ = servertest.Send(ctx, conn, ctl, `{"exit_code":0}`)
 	}
-	f.do("PUT", "/v1/containers/c/execute?command=yes", "").is(413).mentions("16777216 bytes")
+	if body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true", "").is(200).object(); body["output"] != "\ufffd\ufffd\x00A" || body["encoding"] != nil {
+		t.Errorf("as text: %v", body)
+	}
+	body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true&encoding=base64", "").is(200).object()
+	if body["output"] != "//4AQQ==" || body["stdout"] != "//4A" || body["stderr"] != "QQ==" || body["encoding"] != "base64" {
+		t.Errorf("in base64: %v", body)
+	}
+	f.do("PUT", "/v1/containers/c/execute?command=cat&encoding=hex", "").is(400).mentions("base64")
 }
 
 // terminal opens an interactive execute as a user.
@@ -368,18 +382,39 @@ func TestTerminalRefusals(t *testing.T) {
 	f.do("GET", "/v1/containers/c/execute/ws?command=sh", "", header{"Upgrade", "websocket"}, header{"Origin", "http://evil.example"}).is(403).says(`Origin "http://evil.example" is not this server.`)
 }
 
-// TestOutputThatIsTooLong names a way out that there is.
+// TestOutputThatIsTooLong: that of a command is told of as far as there is room,
+// and the command goes on to its end. Logs name a way out that there is.
 func TestOutputThatIsTooLong(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))
 	f.running("c")
 	chunk := strings.Repeat("y\n", 256<<10)
+	const most = 16 << 20
+	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+		_ = servertest.Send(ctx, conn, stderr, "!")
+		for range 2 * most / len(chunk) {
+			if err := servertest.Send(ctx, conn, stdout, chunk); err != nil {
+				t.Errorf("the command was ended: %v", err)
+				return
+			}
+		}
+		_ = servertest.Send(ctx, conn, ctl, `{"exit_code":3}`)
+	}
+	for _, ask := range []func() *reply{
+		func() *reply { return f.do("PUT", "/v1/containers/c/execute?command=yes&split=true", "") },
+		func() *reply { return f.zun("POST", "/v1/containers/c/execute?command=yes&run=true", "") },
+	} {
+		body := ask().is(200).object()
+		if body["truncated"] != true || body["exit_code"] != 3.0 || len(body["output"].(string)) != most {
+			t.Errorf("truncated %v, exit code %v, %d bytes", body["truncated"], body["exit_code"], len(body["output"].(string)))
+		}
+		if out := body["stdout"]; out != nil && len(out.(string)) != most-1 {
+			t.Errorf("stdout has %d bytes", len(out.(string)))
+		}
+	}
 	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		for servertest.Send(ctx, conn, stdout, chunk) == nil {
 		}
-	}
-	if r := f.do("PUT", "/v1/containers/c/execute?command=yes", "").is(413); !strings.Contains(string(r.body), "execute/ws") || strings.Contains(string(r.body), "tail or") {
-		t.Errorf("%s", r.body)
 	}
 	f.do("GET", "/v1/containers/c/logs", "").is(413).mentions("tail or since")
 }

@@ -41,6 +41,8 @@ type zunOutput struct {
 	ExitCode *int    `json:"exit_code"`
 	ExecID   *string `json:"exec_id"`   // of an interactive one, whose output is on ProxyURL
 	ProxyURL *string `json:"proxy_url"` // a WebSocket
+
+	Truncated bool `json:"truncated,omitempty"` // the end of the output is missing
 }
 
 // executeZun executes a command, or prepares an interactive one.
@@ -48,16 +50,11 @@ func executeZun(q *request) error {
 	if q.query.bool("interactive", false) {
 		return q.prepareExec()
 	}
-	session, err := q.openExec(func(*structs.ExecRequest) {})
+	out, err := q.execute()
 	if err != nil {
 		return err
 	}
-	defer session.Close()
-	out := output{instead: insteadOfExec}
-	if err := out.read(q.r.Context(), session); err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, zunOutput{Output: string(out.both), ExitCode: out.exitCode})
+	return q.json(http.StatusOK, zunOutput{Output: string(out.both), ExitCode: out.exitCode, Truncated: out.truncated})
 }
 
 // zunStats is what a container uses, under the words that the client prints.

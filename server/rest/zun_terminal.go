@@ -238,12 +238,21 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 			}
 		}
 	}()
+	var probes sync.WaitGroup
+	defer probes.Wait()
 	defer func() { <-done }()
 	defer user.CloseNow() // wakes it
+	defer agent.Close()   // likewise: it may wait for an agent that takes no more
 	for {
 		channel, payload, err := agent.Read(ctx)
 		if err != nil {
 			return
+		}
+		if channel != structs.ChannelControl && len(payload) == 0 {
+			// The agent asks whether the client is still there. Some clients take
+			// an empty message for the end.
+			probes.Go(func() { probe(ctx, user, agent) })
+			continue
 		}
 		switch channel {
 		case structs.ChannelStdout, structs.ChannelStderr:
@@ -260,5 +269,20 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 				return
 			}
 		}
+	}
+}
+
+// probeWait is how long a probe waits for its answer, which may stand behind
+// input that isn't read.
+const probeWait = 3 * time.Second
+
+// probe pings a client. The failed write of a ping ends both sides: the client
+// has left.
+func probe(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) {
+	wait, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	if err := user.Ping(wait); err != nil && wait.Err() == nil {
+		user.CloseNow()
+		agent.Close()
 	}
 }

@@ -31,6 +31,7 @@ type Fake struct {
 	volumes    map[volume]time.Time      // when each was made
 	disk       backend.Disk              // without the images
 	pulling    chan struct{}             // not nil: pulls wait until it is closed
+	unpacking  chan struct{}             // not nil: copies into containers wait until it is closed
 	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool

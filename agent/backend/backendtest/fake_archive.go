@@ -70,6 +70,16 @@ func (f *Fake) ArchivePut(ctx context.Context, engineID, at string, r io.Reader)
 	if err != nil {
 		return err
 	}
+	f.mu.Lock()
+	gate := f.unpacking
+	f.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	from := &reader{r: r}
 	for in := tar.NewReader(from); ; {
 		h, err := in.Next()

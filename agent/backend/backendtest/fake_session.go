@@ -14,7 +14,8 @@ import (
 // This file is what users see and do inside a container of a Fake.
 
 // Logs writes what the process has written, a line at a time.
-func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsRequest, stdout, stderr io.Writer) error {
+func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
+	stdout, stderr := to.Stdout, to.Stderr
 	var outDone, errDone int
 	for first := true; ; first = false {
 		var out, errs []byte
@@ -41,8 +42,8 @@ func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsReques
 				return err
 			}
 		}
-		if !req.Follow || !live {
-			return nil
+		if !req.Follow || !live && (to.Again == nil || !to.Again(ctx)) {
+			return ctx.Err()
 		}
 		select {
 		case <-changed:
@@ -96,7 +97,7 @@ func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize,
 	var out, errs int
 	err := f.do(ctx, "attach", engineID, func(q *process) error {
 		p, out, errs = q, len(q.stdout), len(q.stderr)
-		if p.State != backend.StateRunning {
+		if p.State != backend.StateRunning && !(s.Unstarted && p.State == backend.StateCreated) {
 			return notRunning(engineID)
 		}
 		return nil
@@ -104,12 +105,25 @@ func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize,
 	if err != nil {
 		return nil, err
 	}
+	if s.Attached != nil {
+		s.Attached()
+	}
+	f.mu.Lock()
+	for p.State == backend.StateCreated {
+		changed := p.changed
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		f.mu.Lock()
+	}
+	run := p.StartedAt
+	f.mu.Unlock()
 	if s.Stdin != nil {
 		go f.feed(p, s.Stdin)
 	}
-	f.mu.Lock()
-	run := p.StartedAt
-	f.mu.Unlock()
 	for {
 		f.mu.Lock()
 		newOut, newErrs, changed := p.stdout[out:], p.stderr[errs:], p.changed
@@ -137,8 +151,15 @@ func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize,
 	}
 }
 
-// feed gives the process standard input, which it loses unless it reads it.
+// feed gives the process standard input. One that keeps it open and doesn't read
+// it leaves it where it is; one that doesn't keep it open loses it.
 func (f *Fake) feed(p *process, stdin io.Reader) {
+	f.mu.Lock()
+	unread := p.spec.Stdin && !p.reads
+	f.mu.Unlock()
+	if unread {
+		return
+	}
 	for buf := make([]byte, 4096); ; {
 		n, err := stdin.Read(buf)
 		f.mu.Lock()

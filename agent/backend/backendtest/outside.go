@@ -135,6 +135,15 @@ func (f *Fake) HoldPulls() (release func()) {
 	return func() { close(gate) }
 }
 
+// HoldArchives makes copies into containers read nothing until release is called.
+func (f *Fake) HoldArchives() (release func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	gate := make(chan struct{})
+	f.unpacking = gate
+	return func() { close(gate) }
+}
+
 // Say has all pulls that are held tell of themselves.
 func (f *Fake) Say(sentence string) {
 	f.mu.Lock()

@@ -265,7 +265,7 @@ func testMissing(x *bench) {
 	x.wantReason(x.Update(x.ctx, id, backend.Limits{Memory: 64 << 20}), backend.ErrNotFound)
 	x.wantReason(x.Pause(x.ctx, id), backend.ErrNotFound)
 	x.wantReason(x.Unpause(x.ctx, id), backend.ErrNotFound)
-	x.wantReason(x.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, io.Discard, io.Discard), backend.ErrNotFound)
+	x.wantReason(x.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}), backend.ErrNotFound)
 	_, err = x.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
 	_, err = x.Attach(x.ctx, id, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
@@ -399,7 +399,7 @@ func testLogs(x *bench) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		out.Reset()
 		errs.Reset()
-		x.must(x.Logs(x.ctx, c.EngineID, both, &out, &errs), "logs")
+		x.must(x.Logs(x.ctx, c.EngineID, both, backend.LogStreams{Stdout: &out, Stderr: &errs}), "logs")
 		if out.String() == "one\ntwo\n" && errs.String() == "bad\n" {
 			break
 		}
@@ -411,7 +411,7 @@ func testLogs(x *bench) {
 	c = x.started(script("echo one; echo two"))
 	x.until(c, "ended", func(c *backend.Container) bool { return c.State == backend.StateExited })
 	out.Reset()
-	x.must(x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: 1}, &out, io.Discard), "logs")
+	x.must(x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: 1}, backend.LogStreams{Stdout: &out, Stderr: io.Discard}), "logs")
 	if out.String() != "two\n" {
 		x.Fatalf("the last line is %q", &out)
 	}
@@ -422,7 +422,7 @@ func testLogsFollow(x *bench) {
 	lines := make(chan string, 10)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}, writer(func(p []byte) { lines <- string(p) }), io.Discard)
+		ended <- x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}, backend.LogStreams{Stdout: writer(func(p []byte) { lines <- string(p) }), Stderr: io.Discard})
 	}()
 	select {
 	case l := <-lines:

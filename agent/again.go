@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// againPause is how often a process that is to run again is looked for.
+const againPause = 100 * time.Millisecond
+
+// runsAgain reports whether a container whose process has ended runs again, once it
+// does: because a user has asked for that, as in a reboot, or because the agent
+// starts it by its restart policy. false means that it has ended for good, or that
+// ctx has.
+func (r *reconciler) runsAgain(ctx context.Context, ref backend.Ref) bool {
+	tick := time.NewTicker(againPause)
+	defer tick.Stop()
+	for {
+		runs, comes := r.comesAgain(ctx, ref)
+		if runs || !comes {
+			return runs
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// comesAgain reports whether the container runs, and if not, whether it is to.
+func (r *reconciler) comesAgain(ctx context.Context, ref backend.Ref) (runs, comes bool) {
+	r.mu.Lock()
+	u := r.units[ref.ContainerID]
+	if u == nil || u.want == nil || u.want.Epoch != ref.Epoch || u.have[ref.Epoch] == "" {
+		r.mu.Unlock()
+		return false, false
+	}
+	p, engineID := &pass{r: r, u: u, want: *u.want}, u.have[ref.Epoch]
+	r.mu.Unlock()
+	if p.want.Desired != structs.DesiredRunning {
+		return false, false
+	}
+	// Before the look: a start in between then shows in one of the two.
+	p.rec, _ = r.journal.record(ref)
+	var err error
+	p.cur, err = r.backend.Inspect(ctx, engineID)
+	switch {
+	case errors.Is(err, backend.ErrAway):
+		return false, true
+	case err != nil:
+		return false, false
+	case p.cur.Live():
+		return true, true
+	}
+	// A start that was refused is tried again, too, but nobody knows whether it
+	// will ever work: the log ends there.
+	return false, p.rec.Generation < p.want.Generation && p.starting() || p.interrupted() || p.restarts() && !p.rec.Failed
+}

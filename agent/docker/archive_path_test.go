@@ -1,0 +1,148 @@
+package docker
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// testTree is a container with tmpfs at /scratch and /var/tmp/deep, the volumes
+// /data and /scratch/kept, and some links. Every directory of it is as the image
+// has it: a path that is not named is not there.
+func testTree(t *testing.T) *tree {
+	links := map[string]string{
+		"/l": "/scratch", "/m": "/scratch/a/b", "/etc/sys": "/sys", "/data/up": "/proc/1", "/safe": "/tmp", "/shm": "/dev/shm",
+	}
+	dirs := map[string]bool{"/": true, "/tmp": true, "/etc": true, "/data": true, "/var": true, "/var/tmp": true, "/scratch": true, "/dev": true}
+	return &tree{
+		mounts: []mountPoint{
+			{path: "/scratch", what: "memory"}, {path: "/var/tmp/deep", what: "memory"}, {path: "/data"}, {path: "/scratch/kept"},
+			{path: "/dev", what: unseen["/dev"]}, {path: "/proc", what: unseen["/proc"]}, {path: "/sys", what: unseen["/sys"]},
+		},
+		known: make(map[string]entry), placed: make(map[string]entry),
+		stat: func(at string) (container.PathStat, error) {
+			if path.Clean(at) != at {
+				t.Errorf("the engine is asked for %s", at)
+			}
+			if to, ok := links[at]; ok {
+				return container.PathStat{Mode: fs.ModeSymlink, LinkTarget: to}, nil
+			}
+			if dirs[at] {
+				return container.PathStat{Mode: fs.ModeDir}, nil
+			}
+			return container.PathStat{}, errdefs.ErrNotFound
+		},
+	}
+}
+
+func isRefused(t *testing.T, what string, err error, want bool) {
+	t.Helper()
+	if got := errors.Is(err, backend.ErrInvalid); got != want || err != nil && !got {
+		t.Errorf("%s: %v; want refused: %v", what, err, want)
+	}
+}
+
+func TestCopiesOutOfWhatTheEngineDoesNotSee(t *testing.T) {
+	for p, want := range map[string]bool{
+		"/scratch": true, "/scratch/": true, "/scratch/.": true, "/scratch/x": true, "/scratch/x/y": true, "/scratch/../scratch/x": true, "//scratch": true,
+		"/tmp/../scratch": true, "/l/x": true, "/l/": true, "/l/.": true, "/m/x": true, "/etc/sys/class": true, "/data/up/status": true, "/shm/x": true,
+		"/dev/null": true, "/dev/shm/x": true, "/proc/1/status": true, "/sys": true, "/safe/../dev/x": true,
+		// Above: what is below would be missing.
+		"/": true, "/.": true, "/var": true, "/var/tmp": true, "/safe/../var/": true,
+		"/l": false, "/etc/sys": false, // the links themselves
+		"/tmp": false, "/tmp/x": false, "/scratchy": false, "/etc": false, "/data": false, "/data/x": false, "/safe/x": false,
+		"/scratch/kept": false, "/scratch/kept/x": false, "/var/tmp/other": false, "/none/x": false, "/devices": false, "/scratch/../tmp": false,
+	} {
+		isRefused(t, p, testTree(t).readable(p), want)
+	}
+}
+
+// tarOf is an archive of entries: a name, with / at its end for a directory, and
+// with -> and a target for a link.
+func tarOf(t *testing.T, entries ...string) *bytes.Buffer {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, e := range entries {
+		h := &tar.Header{Mode: 0o755, Name: e}
+		if name, target, ok := strings.Cut(e, "->"); ok {
+			h.Name, h.Linkname, h.Typeflag = name, target, tar.TypeSymlink
+		} else if strings.HasSuffix(e, "/") {
+			h.Typeflag = tar.TypeDir
+		} else {
+			h.Typeflag, h.Size = tar.TypeReg, 1
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			if _, err := io.WriteString(w, "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &buf
+}
+
+func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
+	for _, c := range []struct {
+		to   string
+		in   []string
+		want bool
+	}{
+		{"/scratch", nil, true}, {"/scratch/", []string{"x"}, true}, {"/l", []string{"x"}, true}, {"/m", []string{"x"}, true},
+		{"/dev/shm", []string{"x"}, true}, {"/proc", []string{"x"}, true}, {"/data/up", []string{"x"}, true}, {"/tmp/../sys", []string{"x"}, true},
+		{"/", []string{"scratch/x"}, true}, {"/", []string{"dev/shm/x"}, true}, {"/", []string{"./proc/x"}, true}, {"/", []string{"scratch/sub/"}, true},
+		{"/", []string{"l/x"}, true}, {"/var", []string{"tmp/deep/x"}, true}, {"/etc", []string{"sys/x"}, true}, {"/safe/..", []string{"dev/x"}, true},
+		{"/", []string{"safe/", "safe/x", "scratch/"}, false}, // an empty directory is there already
+		{"/", []string{"dev/", "proc/", "sys/", "etc/", "etc/passwd"}, false},
+		{"/", []string{"x", "tmp/x", "l"}, false}, // the last one replaces a link
+		{"/", []string{"l", "l/x"}, false},        // which the engine refuses in its own words
+		{"/", []string{"scratch/kept/x", "data/x", "var/tmp/other/x"}, false},
+		{"/tmp", []string{"dev/x", "scratch/x", "../scratch"}, true},
+		{"/tmp", []string{"dev/x", "scratch/x"}, false},
+		// Links that the archive brings itself.
+		{"/tmp", []string{"a->/scratch", "a/x"}, true}, {"/tmp", []string{"a->../scratch/b", "a/x"}, true}, {"/tmp", []string{"new/", "new/a->/dev", "new/a/shm/x"}, true},
+		{"/tmp", []string{"a->b", "b->/l", "a/x"}, true}, {"/tmp", []string{"a->a", "a/x"}, true}, {"/tmp", []string{"a->/scratch"}, false}, {"/tmp", []string{"a->/etc", "a/x"}, false},
+		{"/", []string{"l/"}, false}, {"/", []string{"l/", "l/x"}, true}, // a directory of an archive keeps a link to one
+	} {
+		isRefused(t, c.to+" "+strings.Join(c.in, " "), testTree(t).writable(c.to, tarOf(t, c.in...)), c.want)
+	}
+	isRefused(t, "garbage", testTree(t).writable("/tmp", strings.NewReader(strings.Repeat("garbage", 200))), true)
+}
+
+// TestCompressedArchives: the engine unpacks them, so they are looked into, too.
+func TestCompressedArchives(t *testing.T) {
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	if _, err := tarOf(t, "scratch/x").WriteTo(w); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := spool(&packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	tarred, err := plain(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isRefused(t, "a compressed archive", testTree(t).writable("/", tarred), true)
+}

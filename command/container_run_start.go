@@ -1,0 +1,123 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// joinedRun is a session with a container that was joined before its start: all
+// that its process writes comes over it, however much and however fast. It waits
+// for a reader that is slow, and the process waits with it.
+type joinedRun struct {
+	ended chan joinedEnd // one
+}
+
+// joinedEnd is how such a session has ended: with the exit code, or an error.
+type joinedEnd struct {
+	code *int
+	err  error
+}
+
+// start starts a container that was created and not started, once the user is
+// joined to it. It returns nil where servers or agents of before version 1 can't
+// do that, or the container runs already: the logs have its output then. live is
+// the life of the session.
+func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody) (*joinedRun, error) {
+	if r.atOnce || c.Status != structs.ContainerStopped || !c.StartedAt.IsZero() {
+		return nil, nil
+	}
+	session, end := context.WithCancel(live)
+	s, err := r.joinFirst(ctx, session, c)
+	if err == nil {
+		_, err = r.client.Containers().Action(ctx, c.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}})
+	}
+	if err == nil {
+		// Quietly: the screen is the container's by now.
+		quiet := *r.e
+		quiet.stderr = io.Discard
+		_, _, err = settleContainer(ctx, &quiet, r.client, c, true, r.wait)
+	}
+	if err != nil || s == nil {
+		end()
+		if s != nil {
+			<-s.ended
+		}
+		return nil, err
+	}
+	context.AfterFunc(live, end)
+	return s, nil
+}
+
+// joinFirst joins the user to a container that was not started yet; nil if that
+// can't be.
+func (r *containerRun) joinFirst(ctx, session context.Context, c *structs.ContainerBody) (*joinedRun, error) {
+	keys, err := parseDetachKeys(defaultDetachKeys)
+	if err != nil {
+		return nil, err
+	}
+	s, joined := &joinedRun{ended: make(chan joinedEnd, 1)}, make(chan struct{})
+	var once sync.Once
+	a := &attachment{
+		e: r.e, client: r.client, c: c, input: c.Stdin, keys: keys,
+		unstarted: true, attached: func() { once.Do(func() { close(joined) }) },
+	}
+	go func() {
+		code, err := a.run(session)
+		s.ended <- joinedEnd{code, err}
+	}()
+	select {
+	case <-joined:
+		return s, nil
+	case <-ctx.Done():
+		return s, context.Cause(ctx)
+	case end := <-s.ended:
+		switch structs.CodeOf(end.err) {
+		case structs.CodeConflict, structs.CodeInvalid, structs.CodeNotFound:
+			return nil, nil
+		}
+		if end.err == nil {
+			end.err = errors.New("the session has ended before the container was started")
+		}
+		s.ended <- end
+		return s, end.err
+	}
+}
+
+// watch waits for the end of a container that was joined before its start.
+func (r *containerRun) watch(ctx context.Context, c *structs.ContainerBody, s *joinedRun) error {
+	end := <-s.ended
+	switch {
+	case end.err == nil || errors.Is(end.err, errDetached) || ctx.Err() != nil:
+		return attachEnd(c, end.code, end.err)
+	case c.Stdin:
+		r.remove = false
+		return fmt.Errorf("%w. Container %s goes on: \"magnum container-attach %s\" joins it again", end.err, c.Name, c.UUID)
+	}
+	fmt.Fprintf(r.e.stderr, "the output of %s broke off: %s; waiting for its end\n", c.Name, describe(end.err))
+	r.remove = false // its logs may have the rest
+	now, err := r.awaitEnd(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := exitOf(now); err != nil {
+		return err
+	}
+	return fmt.Errorf("the output above is not complete: see \"magnum container-logs %s\"; delete it with \"magnum container-delete %s\"", c.UUID, c.UUID)
+}
+
+// awaitEnd waits until a container runs no more.
+func (r *containerRun) awaitEnd(ctx context.Context, c *structs.ContainerBody) (*structs.ContainerBody, error) {
+	err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+		return r.client.Containers().Get(ctx, c.UUID, o)
+	}, func(now *structs.ContainerBody, _ api.Meta) (bool, error) {
+		c = now
+		return ended(now), nil
+	}, nil)
+	return c, err
+}
