@@ -3,6 +3,7 @@ package rest
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
@@ -87,7 +88,7 @@ func newRoutes() []*route {
 			summary: "Attach to a container's own process (WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
 		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: containerStats, args: slices.Concat([]arg{{name: "stream", kind: argBool, doc: "One document a second, each on a line, until somebody leaves."}}, reads[2:4]),
 			summary: "What a container uses of its host", gives: append(ok(structs.StatsBody{}), answer{status: http.StatusOK, media: mediaLines})},
-		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop, args: slices.Concat([]arg{{name: "ps_args", kind: argText, doc: "Of ps; default -ef."}}, reads[2:4]),
+		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop, args: slices.Concat([]arg{{name: "ps_args", kind: argText, doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, reads[2:4]),
 			summary: "The processes of a container", gives: ok(structs.TopBody{})},
 		{method: get, path: "/containers/:id/actions", action: identity.ContainerActions, handle: containerActions, args: reads[2:4],
 			summary: "What was done to a container, by whom and how it ended", gives: ok(structs.ActionsBody{})},
