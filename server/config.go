@@ -117,7 +117,7 @@ func (c Config) withDefaults() Config {
 // validate checks the configuration without I/O. Errors are CodeInvalid.
 func (c Config) validate() error {
 	if err := structs.CheckName(c.Name); err != nil {
-		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters", c.Name, structs.MaxName)
+		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters, none of them a control or format character", c.Name, structs.MaxName)
 	}
 	ip := net.ParseIP(c.Bind)
 	if ip == nil {

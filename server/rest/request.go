@@ -81,7 +81,7 @@ func (q *request) once(body []byte) (conductor.Once, error) {
 	if utf8.RuneCountInString(key) > structs.MaxIdempotency {
 		return conductor.Once{}, structs.Errorf(structs.CodeInvalid, "Idempotency-Key: %d characters are more than %d.", utf8.RuneCountInString(key), structs.MaxIdempotency)
 	}
-	if err := structs.CheckText("Idempotency-Key", key, 4*structs.MaxIdempotency); err != nil {
+	if err := structs.CheckLine("Idempotency-Key", key, 4*structs.MaxIdempotency); err != nil {
 		return conductor.Once{}, err
 	}
 	said := q.r.Method + "\n" + cleanPath(q.r.URL.EscapedPath()) + "\n" + q.r.URL.RawQuery + "\n" + string(body)
