@@ -86,6 +86,7 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 	}
 	s.text(&conf.Bind, "bind", "IP", bind)
 	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free one)"+note)
+	s.list(&conf.HTTPHosts, "http-host", "NAME,...", "names under which clients call this server, besides its own: with -auth none it answers to no others"+note)
 	s.text(&conf.Auth, "auth", "none|token", "how callers are known; none is for loopback only (default none)"+note)
 	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on an address that others reach"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server's process to operators, at /debug/pprof/"+note)

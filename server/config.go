@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -25,6 +26,11 @@ type Config struct {
 	HTTPPort   int // REST, default 9511; -1 picks a free one
 	RaftPort   int // default 9512; -1 picks a free one
 	GossipPort int // default 9513; -1 picks a free one
+
+	// HTTPHosts are names under which clients call this server, besides its own, its
+	// host's, those of its certificate, localhost and IP addresses. With Auth none it
+	// answers to no other; with Auth token the names are not looked at.
+	HTTPHosts []string
 
 	// Solo keeps Raft inside the process: no port but HTTP is opened. For
 	// `agent -dev`.
@@ -129,6 +135,11 @@ func (c Config) validate() error {
 	}{{"-http-port", c.HTTPPort}, {"-raft-port", c.RaftPort}, {"-gossip-port", c.GossipPort}} {
 		if (p.port < 1 || p.port > 65535) && p.port != -1 {
 			return structs.Errorf(structs.CodeInvalid, "%s %d not in 1..65535", p.flag, p.port)
+		}
+	}
+	for _, name := range c.HTTPHosts {
+		if err := structs.CheckLine("-http-host", name, structs.MaxName); err != nil || name == "" || strings.ContainsAny(name, "/:@ ") {
+			return structs.Errorf(structs.CodeInvalid, "-http-host %.64q is not a host name such as magnum.example.org, without a port", name)
 		}
 	}
 	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {

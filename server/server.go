@@ -146,6 +146,7 @@ func (s *Server) open() (err error) {
 		Authenticator: s.authenticator(log), LocalTokens: s.Auth == authToken, Logger: s.Logger.Named("rest"), Version: s.Version,
 		Operations: operations{s},
 		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Leaderless: s.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.Pprof,
+		Hosts: s.hostNames(),
 	}
 	if !s.Solo {
 		hosts.Ask, hosts.Agree = s.askHosts, s.agree

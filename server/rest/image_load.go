@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +18,6 @@ import (
 // takes nothing for as long as dispatch lets a message wait drops out.
 const (
 	loadPiece    = 64 << 10         // bytes
-	loadSilence  = 2 * time.Minute  // a sender who sends nothing for so long has left
 	loadPatience = 30 * time.Minute // from the last piece to the last host's answer
 )
 
@@ -153,11 +151,8 @@ func (q *request) sendImages(ctx context.Context, loads []*hostLoad) error {
 		wg.Wait()
 		return taken
 	}
-	deadline := http.NewResponseController(q.w).SetReadDeadline
-	defer func() { _ = deadline(time.Time{}) }()
 	left, piece := q.MaxImageFile, make([]byte, loadPiece)
 	for {
-		_ = deadline(time.Now().Add(loadSilence)) // a test's writer has none
 		n, err := fill(q.r.Body, piece)
 		if left -= int64(n); left < 0 {
 			return q.errImagesTooLarge()

@@ -13,7 +13,7 @@ import (
 // they belong to one version of the servers.
 func peerRoutes() []*route {
 	post := func(path string, action identity.Action, handle func(*request) error) *route {
-		return &route{method: http.MethodPost, path: "/peer/" + path, action: action, handle: handle}
+		return &route{method: http.MethodPost, path: "/peer/" + path, action: action, handle: handle, takes: struct{}{}}
 	}
 	return []*route{
 		post("read-index", identity.PeerCall, peerReadIndex),

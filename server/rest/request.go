@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 	"unicode/utf8"
 
 	"github.com/julienschmidt/httprouter"
@@ -23,10 +24,11 @@ type request struct {
 	params httprouter.Params
 	query  query
 
-	raw       []byte // the body, once it is read
-	forwarded bool   // another server has handed it on
-	asOf      uint64 // index of a state that the first server had when the request came; of writes
-	seeded    string // see seed
+	incoming  *incoming // the body on its way in, nil if there is none
+	raw       []byte    // the body, once it is read
+	forwarded bool      // another server has handed it on
+	asOf      uint64    // index of a state that the first server had when the request came; of writes
+	seeded    string    // see seed
 }
 
 // caller returns on whose behalf the request is made.
@@ -34,15 +36,26 @@ func (q *request) caller() structs.Caller { return q.who }
 
 // body reads the request's body. Errors: CodeTooLarge, CodeInvalid.
 func (q *request) body() ([]byte, error) {
-	if q.r.ContentLength > structs.MaxBody {
-		q.w.Header().Set("Connection", "close") // what follows is not read
-		return nil, errTooLarge()
+	if q.raw != nil {
+		return q.raw, nil
 	}
-	b, err := q.readAll()
+	most := q.route.mostBody()
+	if q.r.ContentLength > most {
+		q.w.Header().Set("Connection", "close") // what follows is not read
+		return nil, errTooLarge(most)
+	}
+	began := time.Now()
+	b, err := q.readAll(most)
+	if err == nil && time.Since(began) > time.Second {
+		err = q.checkStillAllowed()
+	}
+	var known *structs.Error
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, errTooLarge()
+		return nil, errTooLarge(most)
+	case errors.As(err, &known):
+		return nil, err
 	case err != nil:
 		return nil, structs.Errorf(structs.CodeInvalid, "The request's body could not be read to its end: %w", err)
 	case !utf8.Valid(b):
@@ -53,17 +66,13 @@ func (q *request) body() ([]byte, error) {
 }
 
 // readAll reads the body to its end, at once if its length is known.
-func (q *request) readAll() ([]byte, error) {
+func (q *request) readAll(most int64) ([]byte, error) {
 	if q.r.ContentLength < 0 {
-		return io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, structs.MaxBody))
+		return io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, most))
 	}
 	b := make([]byte, q.r.ContentLength)
 	_, err := io.ReadFull(q.r.Body, b)
 	return b, err
-}
-
-func errTooLarge() error {
-	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %d bytes.", structs.MaxBody)
 }
 
 // once reads the Idempotency-Key of a POST with the given body. One that has none

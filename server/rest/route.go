@@ -28,6 +28,8 @@ type route struct {
 	gives   []answer
 
 	takesMedia string // of a body that isn't JSON; "" if it is
+	streams    bool   // its body is read as it comes, for as long as that takes
+	most       int64  // bytes of a body that doesn't stream; 0 means structs.MaxBody, or MaxRegistration if anybody may send it
 	zun        bool   // of the second spelling of the API; see zun.go
 
 	observe func(status int, took time.Duration)
@@ -149,6 +151,8 @@ func (s *Server) missing(path string) *route {
 func (s *Server) serve(rt *route, w *responseWriter, r *http.Request, params httprouter.Params) {
 	w.route = rt
 	q := &request{Server: s, route: rt, w: w, r: r, params: params}
+	q.receive()
+	defer q.forget()
 	if err := q.admit(); err != nil {
 		q.fail(err)
 		return
@@ -164,18 +168,30 @@ func (q *request) admit() error {
 	if err := q.admitPeer(); err != nil {
 		return err
 	}
+	if err := q.checkSite(); err != nil {
+		return err
+	}
 	if err := q.authenticate(); err != nil {
 		return err
 	}
 	if q.route.method == "" {
 		return nil // no route: its handler says so, whatever the arguments are
 	}
+	if err := q.checkBody(); err != nil {
+		return err
+	}
 	raw := q.r.URL.RawQuery
 	if q.route.zun {
 		raw = withoutNone(raw)
 	}
-	values, err := parseQuery(raw, q.route.args)
-	q.query = values
+	values, err := readQuery(raw)
+	if err == nil && q.r.ContentLength != 0 && q.takesArguments() {
+		err = q.bodyArguments(values)
+	}
+	if err != nil {
+		return err
+	}
+	q.query, err = checkQuery(values, q.route.args)
 	return err
 }
 
