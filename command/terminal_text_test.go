@@ -33,7 +33,10 @@ func TestOthersTextDoesNotSteerTheTerminal(t *testing.T) {
 		_, s, ends := ptyRun(t, f, tt.args...)
 		ends(0)
 		s.shows(t, tt.want)
-		if got := s.text.String(); strings.ContainsAny(got, steering) {
+		s.mu.Lock()
+		got := s.text.String()
+		s.mu.Unlock()
+		if strings.ContainsAny(got, steering) {
 			t.Errorf("%s: the terminal got %q", tt.args, got)
 		}
 	}

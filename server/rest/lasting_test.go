@@ -198,7 +198,7 @@ func TestRevocationEndsEveryRoute(t *testing.T) {
 			if rt.Takes == "application/json" && !rt.Streams {
 				body = strings.NewReader("{}")
 			} else if rt.Takes != "" {
-				from, to := io.Pipe() // which never ends
+				from, to := io.Pipe()                      // which never ends
 				body, finish = from, func() { to.Close() } // for the client, which else waits for it
 				go to.Write([]byte("a"))
 			}

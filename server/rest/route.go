@@ -10,6 +10,7 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
@@ -208,7 +209,10 @@ func (q *request) authenticate() error {
 		return nil
 	case identity.AgentCall:
 		secret, _ := strings.CutPrefix(q.r.Header.Get("Authorization"), "Bearer ")
-		return q.Dispatch.Authenticate(q.r.Context(), q.ident(), secret)
+		if err := q.Dispatch.Authenticate(q.r.Context(), q.ident(), secret); err != nil {
+			return err
+		}
+		return q.prove(admission.Host, q.ident())
 	}
 	caller, err := q.Authenticator.Authenticate(q.r.Context(), q.token())
 	if err != nil {
@@ -219,7 +223,34 @@ func (q *request) authenticate() error {
 	}
 	caller.RequestID = q.w.requestID
 	q.who = caller
+	if err := q.proveCaller(caller); err != nil {
+		return err
+	}
 	return identity.Check(caller, q.route.action)
+}
+
+// prove counts the request's connection for who was let in by it. Errors:
+// CodeRateLimited, CodeUnavailable; the connection ends then.
+func (q *request) prove(kind admission.Kind, id string) error {
+	if q.Connections == nil || q.forwarded && kind != admission.Peer {
+		return nil
+	}
+	err := q.Connections.Prove(q.r.Context(), kind, id)
+	if err != nil {
+		q.w.Header().Set("Connection", "close")
+	}
+	return err
+}
+
+// proveCaller is prove for a user.
+func (q *request) proveCaller(caller structs.Caller) error {
+	switch {
+	case caller.TokenID != "":
+		return q.prove(admission.Token, caller.TokenID)
+	case q.open && q.Connections != nil && !q.forwarded:
+		q.Connections.Serve(q.r.Context())
+	}
+	return nil
 }
 
 // recovered answers a request whose handler panicked. http.ErrAbortHandler is

@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
@@ -147,6 +148,8 @@ type Config struct {
 	Room       func() error                  // why nothing can be written to the disk; nil means that there is room
 	Behind     func() uint64                 // committed entries that this server has not applied; nil means none
 	Pprof      bool                          // serves /debug/pprof/ to operators
+	// Connections is told whose a connection is; nil if nobody counts them.
+	Connections *admission.Gate
 	// Hosts are names of this server, besides localhost and IP addresses: a request
 	// that asks another one is refused. nil looks at no name, which is right where
 	// requests need a credential.
@@ -212,6 +215,7 @@ type Server struct {
 	zunRoutes []*route
 	terminals terminals
 
+	open     bool            // everybody is let in
 	ownHosts map[string]bool // Hosts; nil if the Host is not looked at
 	origins  http.CrossOriginProtection
 
@@ -229,6 +233,7 @@ func New(c Config) *Server {
 	s.document = newDocument(s.routes, s.Version)
 	s.others = &route{}
 	s.ownHosts = hostNames(s.Hosts)
+	_, s.open = s.Authenticator.(identity.None)
 	s.observeRoutes()
 	return s
 }
