@@ -165,6 +165,7 @@ var codeOfStatus = map[int]structs.Code{
 	http.StatusConflict:              structs.CodeConflict,
 	http.StatusGone:                  structs.CodeGone,
 	http.StatusRequestEntityTooLarge: structs.CodeTooLarge,
+	http.StatusUnsupportedMediaType:  structs.CodeMedia,
 	http.StatusTooManyRequests:       structs.CodeRateLimited,
 	http.StatusBadGateway:            structs.CodeUnavailable,
 	http.StatusServiceUnavailable:    structs.CodeUnavailable,
@@ -176,7 +177,7 @@ var codeOfStatus = map[int]structs.Code{
 var knownCodes = map[structs.Code]bool{
 	structs.CodeInvalid: true, structs.CodeUnauthenticated: true, structs.CodeForbidden: true,
 	structs.CodeNotFound: true, structs.CodeMethod: true, structs.CodeConflict: true, structs.CodeGone: true,
-	structs.CodeTooLarge: true, structs.CodeQuota: true, structs.CodeRateLimited: true, structs.CodeInternal: true,
+	structs.CodeTooLarge: true, structs.CodeMedia: true, structs.CodeQuota: true, structs.CodeRateLimited: true, structs.CodeInternal: true,
 	structs.CodeNoLeader: true, structs.CodeUnavailable: true, structs.CodeNoSpace: true,
 }
 

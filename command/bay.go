@@ -100,7 +100,7 @@ func settleBay(ctx context.Context, e *env, client *api.Client, body *structs.Ba
 		return fmt.Errorf("bay %s is %s. It goes on without you: see \"magnum bay-show %s\"",
 			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintf(e.stderr, "bay %s goes on without you: see \"magnum bay-show %s\"\n", last.Name, last.UUID)
+		fmt.Fprintf(e.stderr, "bay %s goes on without you: see \"magnum bay-show %s\"\n", printable(last.Name), last.UUID)
 		return err
 	case err != nil:
 		return err

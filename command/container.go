@@ -203,7 +203,7 @@ func settleContainer(ctx context.Context, e *env, client *api.Client, made *stru
 // same.
 func leftAlone(e *env, made *structs.ContainerBody, err error) {
 	if made != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", made.Name, made.UUID)
+		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", printable(made.Name), made.UUID)
 	}
 }
 

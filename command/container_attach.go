@@ -44,7 +44,7 @@ func containerAttachCommand() *command {
 				a := &attachment{e: e, client: client, c: c, input: c.Stdin && !noInput, keys: keys}
 				code, err := a.run(ctx)
 				if errors.Is(err, errDetached) || errors.Is(err, context.Canceled) {
-					fmt.Fprintf(e.stderr, "container %s goes on: see \"magnum container-show %s\"\n", c.Name, c.UUID)
+					fmt.Fprintf(e.stderr, "container %s goes on: see \"magnum container-show %s\"\n", printable(c.Name), c.UUID)
 					if errors.Is(err, errDetached) {
 						return nil
 					}

@@ -161,12 +161,12 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 	leave()
 	<-stopped
 	if errors.Is(err, errDetached) {
-		fmt.Fprintf(r.e.stderr, "container %s goes on: \"magnum container-attach %s\" joins it again\n", c.Name, c.UUID)
+		fmt.Fprintf(r.e.stderr, "container %s goes on: \"magnum container-attach %s\" joins it again\n", printable(c.Name), c.UUID)
 		r.remove = false
 		return nil
 	}
 	if left {
-		fmt.Fprintf(r.e.stderr, "container %s is left as it is: see \"magnum container-show %s\"\n", c.Name, c.UUID)
+		fmt.Fprintf(r.e.stderr, "container %s is left as it is: see \"magnum container-show %s\"\n", printable(c.Name), c.UUID)
 		r.remove = false
 		return &exitError{exitInterrupted}
 	}
@@ -184,7 +184,7 @@ func (r *containerRun) stopOnInterrupt(ctx, live context.Context, leave func(), 
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(again)
-	fmt.Fprintf(r.e.stderr, "stopping %s (Ctrl-C again leaves it as it is)\n", c.Name)
+	fmt.Fprintf(r.e.stderr, "stopping %s (Ctrl-C again leaves it as it is)\n", printable(c.Name))
 	asked := make(chan error, 1)
 	go func() {
 		_, err := r.client.Containers().Action(live, c.UUID, api.Stop, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}})
@@ -257,7 +257,7 @@ func (r *containerRun) copy(ctx context.Context, w io.Writer, c *structs.Contain
 	}
 	defer logs.Close()
 	if _, err = io.Copy(w, logs); err != nil && ctx.Err() == nil {
-		fmt.Fprintf(r.e.stderr, "the output of %s broke off: %v; waiting for its end\n", c.Name, err)
+		fmt.Fprintf(r.e.stderr, "the output of %s broke off: %v; waiting for its end\n", printable(c.Name), err)
 	}
 	return nil
 }

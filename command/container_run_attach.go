@@ -29,7 +29,7 @@ func (r *containerRun) join(ctx context.Context, c *structs.ContainerBody) error
 		a := &attachment{e: &env{stdin: r.e.stdin, stdout: io.Discard, stderr: io.Discard}, client: r.client, c: c, input: true}
 		_, err := a.run(ctx)
 		if err != nil && ctx.Err() == nil && structs.CodeOf(err) != structs.CodeConflict { // else it has ended already
-			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Join it with \"magnum container-attach %s\"\n", c.Name, describe(err), c.UUID)
+			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Join it with \"magnum container-attach %s\"\n", printable(c.Name), describe(err), c.UUID)
 		}
 	})
 	err := r.output(ctx, c)

@@ -22,7 +22,8 @@ func containerTopCommand() *command {
 	return &command{
 		name: "container-top", group: groupContainers, literal: 1, args: "CONTAINER [PS-ARGUMENTS...]", complete: completeContainers,
 		synopsis: "List the processes of a container",
-		about:    "The processes are as ps shows them on the container's host. ps gets -ef unless you say otherwise.",
+		about: "The processes are as ps shows them on the container's host. PS-ARGUMENTS are -ef (the default), -e, aux, or\n" +
+			"-o with columns such as pid,user,%cpu,rss,etime,args: one that is wrong is answered with all that there are.",
 		examples: []string{"magnum container-top web1", "magnum container-top web1 -o pid,rss,args"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection

@@ -65,6 +65,8 @@ func (e *env) events(ctx context.Context, client *api.Client, o api.EventOptions
 			text := string(raw)
 			if !lines {
 				text = eventText(event)
+			} else if _, isTerminal := terminalOf(e.stdout); isTerminal {
+				text = plainJSON(text)
 			}
 			_, err := fmt.Fprintln(e.stdout, text)
 			return err

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -163,8 +165,8 @@ func cellText(raw json.RawMessage) string {
 	return printable(string(trimmed))
 }
 
-// printable keeps other people's text from steering the terminal: control
-// characters but the line feed are written as escapes.
+// printable keeps other people's text from steering the terminal: control and
+// format characters but the line feed are written as escapes.
 func printable(s string) string {
 	if strings.IndexFunc(s, unprintable) < 0 {
 		return s
@@ -175,7 +177,7 @@ func printable(s string) string {
 		case r == '\t':
 			b.WriteString("    ")
 		case unprintable(r):
-			fmt.Fprintf(&b, "\\x%02x", r)
+			b.WriteString(escaped(r))
 		default:
 			b.WriteRune(r)
 		}
@@ -183,7 +185,15 @@ func printable(s string) string {
 	return b.String()
 }
 
-func unprintable(r rune) bool { return r != '\n' && unicode.IsControl(r) }
+func unprintable(r rune) bool { return r != '\n' && structs.IsControl(r) }
+
+// escaped is the character as Go and JSON write it.
+func escaped(r rune) string {
+	if r < utf8.RuneSelf {
+		return fmt.Sprintf("\\x%02x", r)
+	}
+	return strings.Trim(strconv.QuoteToASCII(string(r)), `"`)
+}
 
 // data is the object as templates see it: whole numbers as int64, so that
 // they compare.

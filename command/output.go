@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/template"
+	"unicode/utf16"
 )
 
 // output is how a command shows what it got.
@@ -158,15 +159,22 @@ func (o *output) execute(w io.Writer, objects []object) error {
 			}
 			return usagef("-format: %s (the fields are %s)", strings.TrimPrefix(err.Error(), "template: "), strings.Join(keys, ", "))
 		}
-		b.WriteByte('\n')
-		if _, err := w.Write(b.Bytes()); err != nil {
+		text := b.String()
+		if _, isTerminal := terminalOf(w); isTerminal {
+			tabs := strings.Split(text, "\t") // they are the template's
+			for i := range tabs {
+				tabs[i] = printable(tabs[i])
+			}
+			text = strings.Join(tabs, "\t")
+		}
+		if _, err := io.WriteString(w, text+"\n"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// writeJSON prints JSON, on one line or indented.
+// writeJSON prints JSON, on one line or indented. On a terminal it is plainJSON.
 func writeJSON(w io.Writer, raw json.RawMessage, oneLine bool) error {
 	var b bytes.Buffer
 	var err error
@@ -178,7 +186,29 @@ func writeJSON(w io.Writer, raw json.RawMessage, oneLine bool) error {
 	if err != nil {
 		return fmt.Errorf("the answer is no JSON: %w", err)
 	}
-	b.WriteByte('\n')
-	_, err = w.Write(b.Bytes())
+	text := b.String()
+	if _, isTerminal := terminalOf(w); isTerminal {
+		text = plainJSON(text)
+	}
+	_, err = io.WriteString(w, text+"\n")
 	return err
+}
+
+// plainJSON is the same JSON without characters that steer a terminal: those that
+// JSON leaves as they are, such as U+009B and U+202E, become escapes.
+func plainJSON(text string) string {
+	if strings.IndexFunc(text, unprintable) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if !unprintable(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, "\\u%04x", unit)
+		}
+	}
+	return b.String()
 }

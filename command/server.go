@@ -97,6 +97,9 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 	}
 	s.text(&conf.Bind, "bind", "IP", bind)
 	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free one)"+note)
+	s.number(&conf.HTTPMaxConns, "http-max-conns", "N", "connections of the REST API, of which an eighth is kept for hosts and servers (default by the limit of open files, at most 16384; -1 no bound)"+note)
+	s.number(&conf.HTTPMaxConnsPerClient, "http-max-conns-per-client", "N", "connections of a client's address that have shown no valid credential (default 256; -1 no bound)"+note)
+	s.list(&conf.HTTPHosts, "http-host", "NAME,...", "names under which clients call this server, besides its own: with -auth none it answers to no others"+note)
 	s.text(&conf.Auth, "auth", "none|token", "how callers are known; none is for loopback only (default none)"+note)
 	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on an address that others reach"+note)
 	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server's process to operators, at /debug/pprof/"+note)

@@ -21,7 +21,7 @@ func snapshotSaveCommand() *command {
 		about: "As it is at this moment, while they go on. FILE holds secrets (the servers' own, hashes of tokens, what\n" +
 			"containers have in their environment): only you can read it; keep it so. It is whole and checked once it\n" +
 			"has its name; one of that name is replaced. -stale takes what a server has that knows of no leader.",
-		examples: []string{"magnum operator snapshot save magnum-$(date +%F).snap", "magnum operator snapshot save -stale -addr 192.0.2.1 lost.snap"},
+		examples: []string{"magnum operator snapshot save /var/backups/magnum-$(date +%F).snap", "magnum operator snapshot save -stale -addr 192.0.2.1 /root/lost.snap"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
@@ -92,7 +92,7 @@ func snapshotInspectCommand() *command {
 		synopsis: "Check a snapshot file and show what is in it",
 		about: "Asks no server. The whole file is read, and every checksum in it is checked: exit code 0 means that this\n" +
 			"version of magnum can restore it. A server's own DATA_DIR/server/raft/snapshots/*/state.bin will do, too.",
-		examples: []string{"magnum operator snapshot inspect magnum.snap", "magnum operator snapshot inspect -format '{{.index}} {{.cluster_id}}' magnum.snap"},
+		examples: []string{"magnum operator snapshot inspect /var/backups/magnum.snap", "magnum operator snapshot inspect -format '{{.index}} {{.cluster_id}}' /var/backups/magnum.snap"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var out output
 			out.flags(f)
@@ -133,7 +133,7 @@ func snapshotRestoreCommand() *command {
 			"agent with -follow-restore. It goes on with the containers that the file knows, and leaves others alone.\n" +
 			"That is for agents of the cluster of the file. -keep-cluster-id is for those of the cluster that it is\n" +
 			"restored into, if that is another one.",
-		examples: []string{"magnum operator snapshot inspect magnum.snap && magnum operator snapshot restore magnum.snap"},
+		examples: []string{"magnum operator snapshot inspect /var/backups/magnum.snap && magnum operator snapshot restore /var/backups/magnum.snap"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output

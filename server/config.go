@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -26,6 +27,20 @@ type Config struct {
 	HTTPPort   int // REST, default 9511; -1 picks a free one
 	RaftPort   int // default 9512; -1 picks a free one
 	GossipPort int // default 9513; -1 picks a free one
+
+	// HTTPMaxConns is how many connections the REST API has at most; default what
+	// the limit of open files leaves room for, at most 16384; -1 for no bound. An
+	// eighth is kept for hosts and other servers.
+	HTTPMaxConns int
+	// HTTPMaxConnsPerClient is how many of them a client's address may have that have
+	// not shown a valid credential; default 256; -1 for no bound. Clients on loopback
+	// have none with Auth none.
+	HTTPMaxConnsPerClient int
+
+	// HTTPHosts are names under which clients call this server, besides its own, its
+	// host's, those of its certificate, localhost and IP addresses. With Auth none it
+	// answers to no other; with Auth token the names are not looked at.
+	HTTPHosts []string
 
 	// Solo keeps Raft inside the process: no port but HTTP is opened. For
 	// `agent -dev`.
@@ -127,7 +142,7 @@ func (c Config) withDefaults() Config {
 // validate checks the configuration without I/O. Errors are CodeInvalid.
 func (c Config) validate() error {
 	if err := structs.CheckName(c.Name); err != nil {
-		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters", c.Name, structs.MaxName)
+		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters, none of them a control or format character", c.Name, structs.MaxName)
 	}
 	ip := net.ParseIP(c.Bind)
 	if ip == nil {
@@ -139,6 +154,19 @@ func (c Config) validate() error {
 	}{{"-http-port", c.HTTPPort}, {"-raft-port", c.RaftPort}, {"-gossip-port", c.GossipPort}} {
 		if (p.port < 1 || p.port > 65535) && p.port != -1 {
 			return structs.Errorf(structs.CodeInvalid, "%s %d not in 1..65535", p.flag, p.port)
+		}
+	}
+	for _, n := range []struct {
+		flag         string
+		value, least int
+	}{{"-http-max-conns", c.HTTPMaxConns, minConns}, {"-http-max-conns-per-client", c.HTTPMaxConnsPerClient, 1}} {
+		if n.value != 0 && n.value != -1 && (n.value < n.least || n.value > maxConns) {
+			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d connections (0: the default, -1: no bound)", n.flag, n.value, n.least, maxConns)
+		}
+	}
+	for _, name := range c.HTTPHosts {
+		if err := structs.CheckLine("-http-host", name, structs.MaxName); err != nil || name == "" || strings.ContainsAny(name, "/:@ ") {
+			return structs.Errorf(structs.CodeInvalid, "-http-host %.64q is not a host name such as magnum.example.org, without a port", name)
 		}
 	}
 	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {

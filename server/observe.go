@@ -17,7 +17,15 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		Reads:    func() int { return s.rest.Parked() },
 		Polls:    func() int { return s.dispatch.Parked() },
 		Sessions: func() int { return s.dispatch.Joined() },
-		Disk:     func() (int64, error) { return s.space.free(s.DataDir) },
+		Connections: func() (map[string]int, uint64, uint64) {
+			f := s.gate.Figures()
+			open := make(map[string]int, len(f.Open))
+			for kind, n := range f.Open {
+				open[string(kind)] = n
+			}
+			return open, f.Refused, f.Closed
+		},
+		Disk: func() (int64, error) { return s.space.free(s.DataDir) },
 	})
 }
 

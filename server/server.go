@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/metrics"
@@ -41,6 +42,7 @@ type Server struct {
 	restoring sync.Mutex // held while a snapshot is being restored
 	space     *space
 	listener  net.Listener
+	gate      *admission.Gate
 	tls       *tlsconf.Credentials // nil: no TLS
 
 	founding  *founding
@@ -104,6 +106,9 @@ func (s *Server) open() (err error) {
 	if s.listener, err = net.Listen("tcp", s.httpAddr()); err != nil {
 		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w", s.httpAddr(), err)
 	}
+	s.gate = admission.New(admission.Config{
+		MaxConns: s.maxConns(), MaxPerClient: s.maxPerClient(), OpenLoopback: s.Auth == authNone, Logger: s.Logger.Named("http"),
+	})
 	advertise := ""
 	if s.Advertise != "" {
 		advertise = joinPort(s.Advertise, s.RaftPort)
@@ -152,6 +157,7 @@ func (s *Server) open() (err error) {
 		Authenticator: s.authenticator(log), LocalTokens: s.Auth == authToken, Logger: s.Logger.Named("rest"), Version: s.Version,
 		Operations: operations{s},
 		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Leaderless: s.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.Pprof,
+		Hosts: s.hostNames(), Connections: s.gate,
 	}
 	if !s.Solo {
 		hosts.Ask, hosts.Agree = s.askHosts, s.agree
@@ -196,6 +202,8 @@ func (s *Server) Run(ctx context.Context) error {
 	server := &http.Server{
 		Handler:           s.rest.Handler(),
 		BaseContext:       func(net.Listener) context.Context { return web },
+		ConnContext:       admission.Context,
+		ConnState:         admission.State,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    structs.MaxHeader,
@@ -207,7 +215,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return wrap("raft", s.raft.Run(raftCtx, s.lead)) })
 	g.Go(func() error { return wrap("disk", s.space.run(ctx)) })
 	g.Go(func() error {
-		err := server.Serve(s.secure(s.listener))
+		err := server.Serve(s.secure(s.gate.Listener(s.listener)))
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil
 		}

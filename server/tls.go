@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/tls"
 	"net"
+	"os"
 	"time"
 
 	"github.com/stackforge/magnum/server/raftlog"
@@ -40,6 +41,23 @@ func (c Config) validateAccess(bind net.IP) error {
 
 func (c Config) tlsFiles() tlsconf.Files {
 	return tlsconf.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey}
+}
+
+// hostNames are the names to which the REST API answers if everybody is let in; nil
+// for all names. A page of the web can have a name of its own lead to this server,
+// but none of these.
+func (s *Server) hostNames() []string {
+	if s.Auth != authNone {
+		return nil
+	}
+	names := append([]string{s.Name}, s.HTTPHosts...)
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	if s.tls != nil {
+		names = append(names, s.tls.Names()...)
+	}
+	return names
 }
 
 // openTLS reads the files of TLS, if there are any.

@@ -21,6 +21,7 @@ const (
 	CodeConflict        Code = "conflict"           // 409
 	CodeGone            Code = "gone"               // 410
 	CodeTooLarge        Code = "too_large"          // 413
+	CodeMedia           Code = "media_type"         // 415
 	CodeQuota           Code = "quota"              // 403
 	CodeRateLimited     Code = "rate_limited"       // 429
 	CodeInternal        Code = "internal"           // 500

@@ -71,6 +71,10 @@ const (
 	MinLogMaxSize  = 4 << 10
 )
 
+// MaxRegistration is how many bytes a body may have that is read before its sender
+// is known: that of a host's registration.
+const MaxRegistration = 16 << 10
+
 // Defaults of a container.
 const (
 	DefaultStopTimeout = 10       // seconds

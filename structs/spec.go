@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -95,7 +96,7 @@ func (s *ContainerSpec) check() error {
 	for _, f := range []struct{ name, value string }{
 		{"workdir", s.Workdir}, {"hostname", s.Hostname}, {"user", s.User},
 	} {
-		if err := CheckText(f.name, f.value, MaxText); err != nil {
+		if err := CheckLine(f.name, f.value, MaxText); err != nil {
 			return err
 		}
 	}
@@ -268,7 +269,7 @@ func (r *Registry) check() error {
 		return Errorf(CodeInvalid, "registry: credentials are a username and a password, and one of them is missing")
 	}
 	for _, f := range []struct{ name, value string }{{"username", r.Username}, {"server", r.Server}} {
-		if err := CheckText("registry."+f.name, f.value, MaxText); err != nil {
+		if err := CheckLine("registry."+f.name, f.value, MaxText); err != nil {
 			return err
 		}
 	}
@@ -371,7 +372,7 @@ func checkMounts(mounts []Mount) ([]Mount, error) {
 		default:
 			return nil, Errorf(CodeInvalid, "volumes[%d].type %q is neither volume nor tmpfs", i, m.Type)
 		}
-		if !path.IsAbs(m.Target) || len(m.Target) > MaxText || strings.ContainsAny(m.Target, "\x00:") || path.Clean(m.Target) == "/" {
+		if !path.IsAbs(m.Target) || len(m.Target) > MaxText || strings.Contains(m.Target, ":") || !utf8.ValidString(m.Target) || strings.ContainsFunc(m.Target, IsControl) || path.Clean(m.Target) == "/" {
 			return nil, Errorf(CodeInvalid, "volumes[%d].target %q is not an absolute path below /", i, m.Target)
 		}
 		if targets[path.Clean(m.Target)] {
@@ -386,7 +387,7 @@ func checkMounts(mounts []Mount) ([]Mount, error) {
 func checkEnvironment(env map[string]string) error {
 	size := 0
 	for k, v := range env {
-		if k == "" || strings.ContainsAny(k, "=\x00") {
+		if k == "" || strings.Contains(k, "=") || !utf8.ValidString(k) || strings.ContainsFunc(k, IsControl) {
 			return Errorf(CodeInvalid, "environment: %q is not a variable's name", k)
 		}
 		if strings.ContainsRune(v, 0) {
@@ -409,10 +410,14 @@ func CheckLabels(field string, labels map[string]string) error {
 		if k == "" {
 			return Errorf(CodeInvalid, "%s: an empty key", field)
 		}
-		if err := CheckText(field, k, MaxLabel); err != nil {
+		if err := CheckLine(field, k, MaxLabel); err != nil {
 			return err
 		}
 		if err := CheckText(field, v, MaxLabel); err != nil {
+			return err
+		}
+		// Some keep texts of several lines in labels.
+		if err := checkControl(field, v, "\n\t"); err != nil {
 			return err
 		}
 	}
@@ -433,15 +438,48 @@ func CheckRowLabels(field string, labels map[string]string) error {
 }
 
 // CheckName holds a name that a user gave against the contract: 1..255
-// characters.
+// characters, of which none is a control or format character.
 func CheckName(name string) error {
+	if err := CheckLine("name", name, len(name)); err != nil {
+		return err // before the others, which show some of the name
+	}
 	switch n := utf8.RuneCountInString(name); {
 	case n == 0:
 		return Errorf(CodeInvalid, "Invalid input for field/attribute name. Value: ''. Value should have a minimum character requirement of 1")
 	case n > MaxName:
 		return Errorf(CodeInvalid, "Invalid input for field/attribute name. Value: '%.32s...' (%d characters). Value should have a maximum character requirement of %d", name, n, MaxName)
 	}
-	return CheckText("name", name, 4*MaxName)
+	return nil
+}
+
+// CheckLine is CheckText for what is shown in lines of logs and cells of tables:
+// names and the like. It refuses control and format characters, too, with which a
+// text begins a line of its own, steers a terminal or shows other than it is.
+func CheckLine(field, text string, most int) error {
+	if err := CheckText(field, text, most); err != nil {
+		return err
+	}
+	return checkControl(field, text, "")
+}
+
+// checkControl refuses control and format characters but the given ones.
+func checkControl(field, text, but string) error {
+	for _, r := range text {
+		if IsControl(r) && !strings.ContainsRune(but, r) {
+			return Errorf(CodeInvalid, "%s: %.64q has the control or format character %U in it: leave it out", field, text, r)
+		}
+	}
+	return nil
+}
+
+// IsControl reports whether a character is not shown but changes how others are:
+// those of the Unicode categories Cc (line feeds and escapes), Cf (such as
+// U+202E, which turns what follows round), Zl and Zp.
+func IsControl(r rune) bool {
+	if r < unicode.MaxASCII {
+		return r < ' '
+	}
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
 // CheckText refuses text that is longer than most bytes or that isn't UTF-8

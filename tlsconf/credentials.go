@@ -173,6 +173,14 @@ func (c *Credentials) ExpiresAt() time.Time {
 	return time.Time{}
 }
 
+// Names returns the DNS names of the process's certificate; nil if it has none.
+func (c *Credentials) Names() []string {
+	if cert := c.now.Load().cert; cert != nil {
+		return cert.Leaf.DNSNames
+	}
+	return nil
+}
+
 // HTTPServer returns the configuration for connections of clients of the REST
 // API. They may show a certificate; one that the CA has not signed is refused.
 func (c *Credentials) HTTPServer() *tls.Config {

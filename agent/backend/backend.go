@@ -249,8 +249,8 @@ type Backend interface {
 	// are. ErrNotFound, ErrNotRunning.
 	Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error
 
-	// Top lists the container's processes; args are of ps, "" means -ef.
-	// ErrNotFound, ErrNotRunning, ErrInvalid.
+	// Top lists the container's processes; args are of ps, as structs.ParsePS
+	// reads them. ErrNotFound, ErrNotRunning, ErrInvalid.
 	Top(ctx context.Context, engineID, args string) (structs.TopBody, error)
 
 	// ArchiveGet writes a tar stream of what is at path in the container,

@@ -99,20 +99,28 @@ func pageCache(stats map[string]uint64) uint64 {
 	return stats["inactive_file"]
 }
 
-// Top lists the container's processes.
+// Top lists the container's processes. The arguments are checked here, too: a
+// server of another version may let more of them pass.
 func (d *Docker) Top(ctx context.Context, engineID, args string) (structs.TopBody, error) {
-	var of []string
-	if args != "" {
-		of = []string{args}
+	ps, err := structs.ParsePS(args)
+	if err != nil {
+		return structs.TopBody{}, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}
 	}
 	var top container.TopResponse
-	err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
-		top, err = d.cli.ContainerTop(ctx, engineID, of)
+	err = d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
+		top, err = d.cli.ContainerTop(ctx, engineID, []string{ps.Ask()})
 		return err
 	})
 	var f *backend.Failure
 	if errors.As(err, &f) && f.Reason == nil && strings.Contains(f.Msg, "ps") {
-		f.Reason = backend.ErrInvalid // ps has refused the arguments, or its output has no PIDs: 500
+		f.Reason = backend.ErrInvalid // the host's ps doesn't know the columns: 500
 	}
-	return structs.TopBody{Titles: top.Titles, Processes: top.Processes}, err
+	if err != nil {
+		return structs.TopBody{}, err
+	}
+	body, err := ps.Arrange(structs.TopBody{Titles: top.Titles, Processes: top.Processes})
+	if err != nil {
+		return structs.TopBody{}, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}
+	}
+	return body, nil
 }

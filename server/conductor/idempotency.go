@@ -1,6 +1,8 @@
 package conductor
 
 import (
+	"net/url"
+
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -20,7 +22,9 @@ func (o Once) find(t *tx, caller structs.Caller) (structs.Row, error) {
 		return nil, nil
 	}
 	k := row[structs.IdempotencyKey](t, o.rowID(caller))
-	if k == nil {
+	// A row of another project is one of an earlier version, which did not escape
+	// projects. It is gone within IdempotencyTTL of the upgrade.
+	if k == nil || k.ProjectID != caller.ProjectID {
 		return nil, nil
 	}
 	if k.BodyHash != o.BodyHash {
@@ -49,7 +53,12 @@ func (o Once) keep(t *tx, caller structs.Caller, made structs.Row) {
 	})
 }
 
-func (o Once) rowID(caller structs.Caller) string { return caller.ProjectID + "/" + o.Key }
+// rowID is the ID of the row of the key. Projects and keys are free text, so the
+// project is escaped: no two pairs of them have one ID. Projects without special
+// characters keep the ID that they had in earlier versions.
+func (o Once) rowID(caller structs.Caller) string {
+	return url.PathEscape(caller.ProjectID) + "/" + o.Key
+}
 
 // once makes an object by create, unless an earlier try of the same POST has
 // made it.

@@ -229,7 +229,7 @@ func checkRegister(r *structs.HostRegister) error {
 		return structs.Errorf(structs.CodeInvalid, "fingerprint: cores %d, memory %d and disk %d must not be negative", f.Cores, f.Memory, f.Disk)
 	}
 	for field, value := range map[string]string{"engine_version": f.EngineVersion, "agent_version": f.AgentVersion, "os": f.OS, "kernel": f.Kernel} {
-		if err := structs.CheckText("fingerprint."+field, value, structs.MaxText); err != nil {
+		if err := structs.CheckLine("fingerprint."+field, value, structs.MaxText); err != nil {
 			return err
 		}
 	}
@@ -237,7 +237,7 @@ func checkRegister(r *structs.HostRegister) error {
 		return structs.Errorf(structs.CodeInvalid, "fingerprint.addresses: %d are more than %d", len(f.Addresses), structs.MaxLabels)
 	}
 	for _, a := range f.Addresses {
-		if err := structs.CheckText("fingerprint.addresses", a, structs.MaxText); err != nil {
+		if err := structs.CheckLine("fingerprint.addresses", a, structs.MaxText); err != nil {
 			return err
 		}
 	}
@@ -317,7 +317,7 @@ func checkReport(r *structs.StatusReport) error {
 			return err
 		}
 		for _, a := range c.Addresses {
-			if err := structs.CheckText("containers.addresses", a, structs.MaxName); err != nil {
+			if err := structs.CheckLine("containers.addresses", a, structs.MaxName); err != nil {
 				return err
 			}
 		}

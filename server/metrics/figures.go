@@ -50,6 +50,8 @@ var (
 	pollsParked = gauge("magnum_agent_polls", "Agents' polls that wait for work.")
 	sessions    = gauge("magnum_sessions", "Sessions (logs, execute, attach, ...) that are open.")
 	dropped     = gauge("magnum_events_dropped_total", "Events that made room for newer ones.")
+	connections = gauge("magnum_http_connections", "Open connections of the REST API, by who has shown a credential.", "holder")
+	turnedAway  = gauge("magnum_http_connections_refused_total", "Connections that were refused, or closed without a credential, for there were too many.", "how")
 	diskFree    = gauge("magnum_disk_free_bytes", "Bytes that are free where the data directory is.")
 )
 
@@ -57,7 +59,7 @@ var (
 func (f *figures) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		raftTerm, raftLeader, raftLast, raftCommit, raftApplied, raftSnapshot, raftPeers, raftContact,
-		queueLength, stateIndex, stateRows, hosts, bays, containers, readsParked, pollsParked, sessions, dropped, diskFree,
+		queueLength, stateIndex, stateRows, hosts, bays, containers, readsParked, pollsParked, sessions, dropped, connections, turnedAway, diskFree,
 	} {
 		out <- d
 	}
@@ -89,6 +91,14 @@ func (f *figures) Collect(out chan<- prometheus.Metric) {
 		if read != nil {
 			set(d, float64(read()))
 		}
+	}
+	if f.Connections != nil {
+		open, refused, closed := f.Connections()
+		for holder, n := range open {
+			set(connections, float64(n), holder)
+		}
+		out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(refused), "refused")
+		out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(closed), "closed")
 	}
 	if f.Disk != nil {
 		if free, err := f.Disk(); err == nil { // else its absence says so

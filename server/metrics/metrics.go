@@ -30,11 +30,14 @@ type Config struct {
 	Version  string       // of the build
 	Store    *state.Store // required
 	Raft     func() Raft
-	Queue    func() int                     // requests that wait to be decided
-	Reads    func() int                     // blocking reads that are parked
-	Polls    func() int                     // agents' polls that are parked
-	Sessions func() int                     // sessions that are open
-	Disk     func() (free int64, err error) // bytes that are free where the data directory is
+	Queue    func() int // requests that wait to be decided
+	Reads    func() int // blocking reads that are parked
+	Polls    func() int // agents' polls that are parked
+	Sessions func() int // sessions that are open
+	// Connections returns how many connections of the REST API are open, by whose
+	// they are, and how many were refused, or closed to make room.
+	Connections func() (open map[string]int, refused, closed uint64)
+	Disk        func() (free int64, err error) // bytes that are free where the data directory is
 }
 
 // Raft is what is shown of the replicated log.

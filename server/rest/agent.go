@@ -8,6 +8,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/structs"
 )
@@ -39,6 +40,9 @@ func registerHost(q *request) error {
 		return q.Dispatch.Register(q.r.Context(), body)
 	})
 	if err != nil {
+		return err
+	}
+	if err := q.prove(admission.Host, body.HostID); err != nil {
 		return err
 	}
 	registered.Servers = list(registered.Servers)

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/structs"
@@ -83,9 +82,6 @@ func containerStats(q *request) error {
 	return q.json(http.StatusOK, stats)
 }
 
-// maxPSArgs is the longest ps_args in bytes.
-const maxPSArgs = 256
-
 // containerTop answers with a container's processes.
 func containerTop(q *request) error {
 	args, err := q.psArgs()
@@ -100,23 +96,17 @@ func containerTop(q *request) error {
 }
 
 // psArgs reads the arguments of ps. Errors are CodeInvalid.
-func (q *request) psArgs() (string, error) {
-	args := q.query.text("ps_args")
-	if len(args) > maxPSArgs || strings.ContainsFunc(args, isNoPSArg) {
-		return "", invalid("ps_args", args, "They are up to %d letters, digits, blanks and any of - , = _ : %% + .", maxPSArgs)
-	}
-	return args, nil
-}
+func (q *request) psArgs() (structs.PS, error) { return structs.ParsePS(q.query.text("ps_args")) }
 
 // top asks the container's host for its processes.
-func (q *request) top(args string) (structs.TopBody, error) {
+func (q *request) top(args structs.PS) (structs.TopBody, error) {
 	var top structs.TopBody
 	c, err := q.liveTarget()
 	if err != nil {
 		return top, err
 	}
 	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionTop, ContainerID: c.ID, Epoch: c.Epoch, Args: args,
+		Kind: structs.SessionTop, ContainerID: c.ID, Epoch: c.Epoch, Args: args.String(),
 	})
 	if err != nil {
 		return top, err
@@ -127,12 +117,6 @@ func (q *request) top(args string) (structs.TopBody, error) {
 	}
 	top.Titles, top.Processes = list(top.Titles), list(top.Processes)
 	return top, nil
-}
-
-// isNoPSArg reports what ps needs in no argument. ps runs on the host, so it is
-// told nothing more than it has to be.
-func isNoPSArg(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(" -,=_:%+.", r))
 }
 
 // readDocument reads the one document that a session is for.

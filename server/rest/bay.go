@@ -132,7 +132,7 @@ func bayRequest(body *structs.BayRequest) (conductor.CreateBay, error) {
 		return r, err
 	}
 	for field, value := range map[string]string{"baymodel_id": body.BayModelID, "discovery_url": body.DiscoveryURL} {
-		if err := structs.CheckText(field, value, structs.MaxText); err != nil {
+		if err := structs.CheckLine(field, value, structs.MaxText); err != nil {
 			return r, err
 		}
 	}

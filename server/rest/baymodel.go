@@ -106,7 +106,11 @@ func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
 		{"external_network_id", m.ExternalNetworkID, structs.MaxText}, {"fixed_network", m.FixedNetwork, structs.MaxText},
 		{"ssh_authorized_key", m.SSHAuthorizedKey, 4 * structs.MaxText}, {"cluster_distro", m.ClusterDistro, structs.MaxText},
 	} {
-		if err := structs.CheckText(f.name, f.value, f.most); err != nil {
+		check := structs.CheckLine
+		if f.name == "ssh_authorized_key" {
+			check = structs.CheckText // one on each line
+		}
+		if err := check(f.name, f.value, f.most); err != nil {
 			return m, err
 		}
 	}

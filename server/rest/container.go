@@ -148,7 +148,7 @@ func (q *request) createContainer(body *structs.ContainerRequest, once conductor
 		}
 		r.Bay = body.Bay
 	}
-	if err := structs.CheckText("bay_uuid", r.Bay, structs.MaxText); err != nil {
+	if err := structs.CheckLine("bay_uuid", r.Bay, structs.MaxText); err != nil {
 		return nil, err
 	}
 	minted := r.UUID == ""

@@ -24,6 +24,7 @@ var statusOf = map[structs.Code]int{
 	structs.CodeConflict:        http.StatusConflict,
 	structs.CodeGone:            http.StatusGone,
 	structs.CodeTooLarge:        http.StatusRequestEntityTooLarge,
+	structs.CodeMedia:           http.StatusUnsupportedMediaType,
 	structs.CodeRateLimited:     http.StatusTooManyRequests,
 	structs.CodeInternal:        http.StatusInternalServerError,
 	structs.CodeNoLeader:        http.StatusServiceUnavailable,
@@ -52,6 +53,7 @@ func (q *request) fail(err error) {
 	if known.Code == structs.CodeUnauthenticated {
 		q.w.Header().Set("WWW-Authenticate", q.challenge())
 	}
+	q.forget()
 	if isUnknown(err) {
 		q.w.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
 	}

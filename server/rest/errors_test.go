@@ -34,7 +34,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	for code, want := range map[structs.Code]int{
 		structs.CodeInvalid: 400, structs.CodeUnauthenticated: 401, structs.CodeForbidden: 403, structs.CodeQuota: 403,
 		structs.CodeNotFound: 404, structs.CodeMethod: 405, structs.CodeConflict: 409, structs.CodeGone: 410,
-		structs.CodeTooLarge: 413, structs.CodeRateLimited: 429, structs.CodeInternal: 500, structs.CodeNoLeader: 503,
+		structs.CodeTooLarge: 413, structs.CodeMedia: 415, structs.CodeRateLimited: 429, structs.CodeInternal: 500, structs.CodeNoLeader: 503,
 		structs.CodeUnavailable: 503, structs.CodeNoSpace: 507, structs.Code("of a newer version"): 500,
 	} {
 		w, logged := serveWith(t, func(*request) error {
@@ -54,8 +54,8 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 			t.Errorf("%s: log %q", code, logged)
 		}
 	}
-	if len(statusOf) != 14 {
-		t.Errorf("%d codes have a status, the test knows 14", len(statusOf))
+	if len(statusOf) != 15 {
+		t.Errorf("%d codes have a status, the test knows 15", len(statusOf))
 	}
 }
 

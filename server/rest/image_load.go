@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +19,6 @@ import (
 const (
 	loadPiece    = 64 << 10         // bytes
 	loadStall    = 30 * time.Second // for one piece
-	loadSilence  = 2 * time.Minute  // a sender who sends nothing for so long has left
 	loadPatience = 30 * time.Minute // from the last piece to the last host's answer
 )
 
@@ -159,11 +157,8 @@ func (q *request) sendImages(ctx context.Context, loads []*hostLoad) error {
 		wg.Wait()
 		return taken
 	}
-	deadline := http.NewResponseController(q.w).SetReadDeadline
-	defer func() { _ = deadline(time.Time{}) }()
 	left, piece := q.MaxImageFile, make([]byte, loadPiece)
 	for {
-		_ = deadline(time.Now().Add(loadSilence)) // a test's writer has none
 		n, err := fill(q.r.Body, piece)
 		if left -= int64(n); left < 0 {
 			return q.errImagesTooLarge()

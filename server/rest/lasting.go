@@ -10,23 +10,49 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// lasting are the actions whose answers may go on for long after their caller
-// was let in.
-var lasting = map[identity.Action]bool{
-	identity.EventList: true, identity.ContainerLogs: true, identity.ContainerStats: true,
-	identity.ContainerExecute: true, identity.ContainerAttach: true,
+// atOnce are the actions whose requests are over in a moment: what they do is
+// decided or read once, and their answer is sent as a whole. They need no guard,
+// unless they are asked to wait. A new action has one.
+var atOnce = map[identity.Action]bool{
+	identity.APIVersion: true, identity.APIDocument: true,
+	identity.BayCreate: true, identity.BayList: true, identity.BayDetail: true, identity.BayGet: true,
+	identity.BayModelCreate: true, identity.BayModelList: true, identity.BayModelDetail: true, identity.BayModelGet: true,
+	identity.BayModelUpdate: true, identity.BayModelDelete: true,
+	identity.NodeCreate: true, identity.NodeList: true, identity.NodeDetail: true, identity.NodeGet: true, identity.NodeUpdate: true, identity.NodeDelete: true,
+	identity.HostList: true, identity.HostDetail: true, identity.HostGet: true, identity.HostUpdate: true,
+	identity.HostDrain: true, identity.HostFence: true, identity.HostRelease: true,
+	identity.ContainerCreate: true, identity.ContainerList: true, identity.ContainerDetail: true, identity.ContainerGet: true, identity.ContainerActions: true,
+	identity.TokenCreate: true, identity.TokenList: true, identity.TokenDetail: true, identity.TokenGet: true, identity.TokenRevoke: true,
+	identity.OperatorState: true, identity.OperatorMembers: true,
+}
+
+// isAtOnce reports whether the request needs no guard.
+func (q *request) isAtOnce() bool {
+	return atOnce[q.route.action] && !q.query.has("index") && !q.query.has("wait")
 }
 
 // guard cuts the request off once the token that let it in is revoked or its
-// time is over: until then a stream, or a read that is parked, would go on
-// telling. The function that it returns ends the guard before the connection
-// has its next request. What is over at once goes without a guard, which costs
-// a goroutine.
+// time is over: until then a stream, an upload, or a read that is parked, would go
+// on. The function that it returns ends the guard before the connection has its
+// next request. What is over at once goes without a guard, which costs a goroutine.
 func (q *request) guard() (end func()) {
-	if !lasting[q.route.action] && !q.query.has("index") && !q.query.has("wait") {
+	if q.isAtOnce() {
 		return func() {}
 	}
 	return q.guardOf(q.caller())
+}
+
+// checkStillAllowed refuses a request whose token was revoked, or has expired,
+// while its body was on the way.
+func (q *request) checkStillAllowed() error {
+	id := q.caller().TokenID
+	if id == "" {
+		return nil
+	}
+	if token := q.Store.Snapshot().Token(id); token == nil || token.Expired(time.Now()) {
+		return structs.Errorf(structs.CodeUnauthenticated, "The token was revoked or has expired while the request was on its way")
+	}
+	return nil
 }
 
 // guardOf is guard for a caller who was let in by another request.
@@ -60,8 +86,10 @@ func (q *request) guardOf(caller structs.Caller) (end func()) {
 		q.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.w.requestID, "token_id", caller.TokenID)
 		// What its handler still has to say, and if it is only that all is well,
 		// doesn't arrive any more.
-		_ = http.NewResponseController(q.w).SetWriteDeadline(time.Unix(1, 0))
+		connection, over := http.NewResponseController(q.w), time.Unix(1, 0)
+		_ = connection.SetWriteDeadline(over)
 		cut()
+		_ = connection.SetReadDeadline(over) // wakes who reads the body; see incoming.Read
 	}()
 	return func() {
 		cut()

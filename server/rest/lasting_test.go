@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/servertest"
 	"github.com/stackforge/magnum/structs"
 )
@@ -144,5 +146,104 @@ func TestRevocationEndsWhatGoesOn(t *testing.T) {
 			default:
 			}
 		}
+	}
+}
+
+// TestRevocationEndsEveryRoute: whatever a route does that takes time, it ends with
+// its token. Only those that are listed as over at once have no guard, unless they
+// are asked to wait. A new route that can last can't be forgotten.
+func TestRevocationEndsEveryRoute(t *testing.T) {
+	s := servertest.New(t, servertest.WithTokens())
+	l := newLocal(t, s)
+	s.StartAgent(t, "host-1")
+	type running struct{ started, ended chan struct{} }
+	once := &http.Transport{DisableKeepAlives: true} // on others a GET is tried again
+	tried := 0
+	for _, rt := range s.REST.TestRoutes() {
+		if strings.HasPrefix(string(rt.Action), "agent:") || strings.HasPrefix(string(rt.Action), "peer:") || rt.Action == identity.Public {
+			continue // a host's secret, a server's, or none
+		}
+		query, waits := "", slices.Contains(rt.Args, "wait") || slices.Contains(rt.Args, "index")
+		for _, name := range rt.Wants {
+			query += "&" + name + map[bool]string{true: "=/a", false: "=1"}[name == "path"]
+		}
+		if rt.AtOnce && !waits {
+			if rt.Streams || len(rt.Gives) > 0 || slices.ContainsFunc(rt.Args, func(a string) bool { return a == "stream" || a == "follow" || a == "timeout" }) {
+				t.Errorf("%s %s is not over at once", rt.Method, rt.Path)
+			}
+			continue
+		}
+		if rt.AtOnce {
+			query += "&" + map[bool]string{true: "wait=1m", false: "index=1"}[slices.Contains(rt.Args, "wait")]
+		}
+		for _, reads := range []bool{false, true} {
+			if reads && !rt.Streams {
+				continue
+			}
+			tried++
+			now := running{make(chan struct{}), make(chan struct{})}
+			rt.Handle(func(_ http.ResponseWriter, r *http.Request) error {
+				close(now.started)
+				defer close(now.ended)
+				if reads {
+					_, err := io.Copy(io.Discard, r.Body)
+					return err
+				}
+				<-r.Context().Done()
+				return r.Context().Err()
+			})
+			token := l.create(`{"role":"admin"}`)
+			var body io.Reader
+			finish := func() {}
+			if rt.Takes == "application/json" && !rt.Streams {
+				body = strings.NewReader("{}")
+			} else if rt.Takes != "" {
+				from, to := io.Pipe()                      // which never ends
+				body, finish = from, func() { to.Close() } // for the client, which else waits for it
+				go to.Write([]byte("a"))
+			}
+			r, err := http.NewRequestWithContext(t.Context(), rt.Method, s.URL+fillPath(rt.Path)+"?"+strings.TrimPrefix(query, "&"), body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Auth-Token", token)
+			if rt.Takes != "" {
+				r.Header.Set("Content-Type", rt.Takes)
+			}
+			if rt.Zun {
+				r.Header.Set(speaksZun.name, speaksZun.value)
+			}
+			answered := make(chan string, 1)
+			go func() {
+				resp, err := once.RoundTrip(r)
+				if err != nil {
+					answered <- ""
+					return
+				}
+				defer resp.Body.Close()
+				text, _ := io.ReadAll(resp.Body)
+				answered <- fmt.Sprintf("%s %s", resp.Status, text)
+			}()
+			what := fmt.Sprintf("%s %s (reads its body: %v)", rt.Method, rt.Path, reads)
+			select {
+			case <-now.started:
+			case answer := <-answered:
+				t.Errorf("%s was answered: %s", what, answer)
+				continue
+			}
+			l.revoke(token)
+			select {
+			case <-now.ended:
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s goes on with a token that is revoked", what)
+			}
+			finish()
+			if answer := <-answered; answer != "" {
+				t.Errorf("%s was answered after its token was revoked: %s", what, answer)
+			}
+		}
+	}
+	if tried < 60 {
+		t.Errorf("only %d routes last", tried)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -17,6 +18,33 @@ import (
 	"github.com/stackforge/magnum/server/servertest"
 	"github.com/stackforge/magnum/structs"
 )
+
+// TestTopShowsListedColumnsOnly: ps runs on the host as root. What would have it
+// show environments, or take another column for that of PIDs, doesn't reach a host
+// by either spelling of the API.
+func TestTopShowsListedColumnsOnly(t *testing.T) {
+	s := newScript()
+	f := newFixture(t, servertest.Serve(s.serve))
+	f.running("c")
+	s.play = serveText
+	for _, args := range []string{
+		"-orss=PID -e e -oargs", "-o rss=PID", "-o pid=PID,args", "e", "-e e", "aux e", "auxe", "-eww", "-o pid,environ", "-o pid,pid", "-o PID",
+		"--format pid", "-O rss", "O rss", "-y", "-C sh", "--ppid 1", "-p 1", "-o pid\n-e e", "-o pid\te",
+	} {
+		query := "?ps_args=" + url.QueryEscape(args)
+		f.do("GET", "/v1/containers/c/top"+query, "").is(400)
+		f.zun("GET", "/v1/containers/c/top"+query, "").is(400)
+	}
+	select {
+	case offer := <-s.offers:
+		t.Fatalf("a host was asked for ps %q", offer.Args)
+	default:
+	}
+	f.do("GET", "/v1/containers/c/top?ps_args=-eo+args,pid", "").is(200)
+	if offer := <-s.offers; offer.Args != "-o args,pid" {
+		t.Errorf("offer %+v", offer)
+	}
+}
 
 func TestStatsAndTop(t *testing.T) {
 	s := newScript()

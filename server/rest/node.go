@@ -124,7 +124,7 @@ func nodeOf(body *structs.NodeRequest) (structs.Node, error) {
 		return n, err
 	}
 	for field, value := range map[string]string{"type": n.Type, "image_id": n.ImageID, "ironic_node_id": n.IronicNodeID} {
-		if err := structs.CheckText(field, value, structs.MaxText); err != nil {
+		if err := structs.CheckLine(field, value, structs.MaxText); err != nil {
 			return n, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"net/http"
 
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/structs"
@@ -13,7 +14,7 @@ import (
 // they belong to one version of the servers.
 func peerRoutes() []*route {
 	post := func(path string, action identity.Action, handle func(*request) error) *route {
-		return &route{method: http.MethodPost, path: "/peer/" + path, action: action, handle: handle}
+		return &route{method: http.MethodPost, path: "/peer/" + path, action: action, handle: handle, takes: struct{}{}}
 	}
 	return []*route{
 		post("read-index", identity.PeerCall, peerReadIndex),
@@ -49,7 +50,7 @@ func (q *request) admitPeer() error {
 	if id := q.r.Header.Get(peer.HeaderAsked); id != "" {
 		q.w.requestID = id
 	}
-	return nil
+	return q.prove(admission.Peer, "")
 }
 
 // fromServer refuses a call of other servers that is none's, as far as TLS can

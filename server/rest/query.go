@@ -34,16 +34,21 @@ const (
 // query holds the arguments of a request, checked for form.
 type query struct{ values url.Values }
 
-// parseQuery reads the query. Errors are CodeInvalid: an argument that the
-// route doesn't take, a value that can't be read, one given twice.
-func parseQuery(raw string, args []arg) (query, error) {
+// readQuery reads the query. Errors are CodeInvalid.
+func readQuery(raw string) (url.Values, error) {
 	if raw == "" {
-		return query{}, checkWanted(nil, args)
+		return url.Values{}, nil
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return query{}, structs.Errorf(structs.CodeInvalid, "The query %q can't be read: %v", short(raw), err)
+		return nil, structs.Errorf(structs.CodeInvalid, "The query %q can't be read: %v", short(raw), err)
 	}
+	return values, nil
+}
+
+// checkQuery checks the arguments. Errors are CodeInvalid: an argument that the
+// route doesn't take, a value that can't be read, one given twice.
+func checkQuery(values url.Values, args []arg) (query, error) {
 	for name, given := range values {
 		a := findArg(args, name)
 		if a == nil {

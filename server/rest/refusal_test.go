@@ -152,7 +152,7 @@ func TestRefusals(t *testing.T) {
 		{"PUT", "/v1/containers/run/rename?name=" + url.QueryEscape(long), "", 400, tooLong},
 		{"PUT", "/v1/containers/run/rebuild?image=", "", 400, "Invalid input for field/attribute image_id. Mandatory field missing: name an image, such as busybox:latest."},
 		{"PUT", "/v1/containers/run/rebuild?image=a+b", "", 400, `image_id "a b" has white space in it: it is written as [registry/]name[:tag]`},
-		{"GET", "/v1/containers/run/top?ps_args=%24(id)", "", 400, field("ps_args", "$(id)", "They are up to 256 letters, digits, blanks and any of - , = _ : % + .")},
+		{"GET", "/v1/containers/run/top?ps_args=%24(id)", "", 400, field("ps_args", "$(id)", "It is -ef, -e, aux, or -o with some of the columns "+strings.Join(structs.PSColumns, ",")+".")},
 		{"GET", "/v1/containers/run/archive", "", 400, `Missing argument: "path"`},
 		{"GET", "/v1/containers/run/archive?path=etc", "", 400, field("path", "etc", "It is not an absolute path of up to 4096 bytes.")},
 		{"PUT", "/v1/containers/run/archive?path=", "", 400, field("path", "", "It is not an absolute path of up to 4096 bytes.")},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 	"unicode/utf8"
 
 	"github.com/julienschmidt/httprouter"
@@ -23,12 +24,13 @@ type request struct {
 	params httprouter.Params
 	query  query
 
-	raw       []byte // the body, once it is read
-	forwarded bool   // another server has handed it on
-	asOf      uint64 // index of a state that the first server had when the request came; of writes
-	seeded    string // see seed
-	caughtUp  bool   // the leader was asked how far this server has to be
-	stale     bool   // and this server could not come so far
+	incoming  *incoming // the body on its way in, nil if there is none
+	raw       []byte    // the body, once it is read
+	forwarded bool      // another server has handed it on
+	asOf      uint64    // index of a state that the first server had when the request came; of writes
+	seeded    string    // see seed
+	caughtUp  bool      // the leader was asked how far this server has to be
+	stale     bool      // and this server could not come so far
 }
 
 // caller returns on whose behalf the request is made.
@@ -36,15 +38,26 @@ func (q *request) caller() structs.Caller { return q.who }
 
 // body reads the request's body. Errors: CodeTooLarge, CodeInvalid.
 func (q *request) body() ([]byte, error) {
-	if q.r.ContentLength > structs.MaxBody {
-		q.w.Header().Set("Connection", "close") // what follows is not read
-		return nil, errTooLarge()
+	if q.raw != nil {
+		return q.raw, nil
 	}
-	b, err := q.readAll()
+	most := q.route.mostBody()
+	if q.r.ContentLength > most {
+		q.w.Header().Set("Connection", "close") // what follows is not read
+		return nil, errTooLarge(most)
+	}
+	began := time.Now()
+	b, err := q.readAll(most)
+	if err == nil && time.Since(began) > time.Second {
+		err = q.checkStillAllowed()
+	}
+	var known *structs.Error
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, errTooLarge()
+		return nil, errTooLarge(most)
+	case errors.As(err, &known):
+		return nil, err
 	case err != nil:
 		return nil, structs.Errorf(structs.CodeInvalid, "The request's body could not be read to its end: %w", err)
 	case !utf8.Valid(b):
@@ -55,17 +68,13 @@ func (q *request) body() ([]byte, error) {
 }
 
 // readAll reads the body to its end, at once if its length is known.
-func (q *request) readAll() ([]byte, error) {
+func (q *request) readAll(most int64) ([]byte, error) {
 	if q.r.ContentLength < 0 {
-		return io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, structs.MaxBody))
+		return io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, most))
 	}
 	b := make([]byte, q.r.ContentLength)
 	_, err := io.ReadFull(q.r.Body, b)
 	return b, err
-}
-
-func errTooLarge() error {
-	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %d bytes.", structs.MaxBody)
 }
 
 // once reads the Idempotency-Key of a POST with the given body. One that has none
@@ -83,7 +92,7 @@ func (q *request) once(body []byte) (conductor.Once, error) {
 	if utf8.RuneCountInString(key) > structs.MaxIdempotency {
 		return conductor.Once{}, structs.Errorf(structs.CodeInvalid, "Idempotency-Key: %d characters are more than %d.", utf8.RuneCountInString(key), structs.MaxIdempotency)
 	}
-	if err := structs.CheckText("Idempotency-Key", key, 4*structs.MaxIdempotency); err != nil {
+	if err := structs.CheckLine("Idempotency-Key", key, 4*structs.MaxIdempotency); err != nil {
 		return conductor.Once{}, err
 	}
 	said := q.r.Method + "\n" + cleanPath(q.r.URL.EscapedPath()) + "\n" + q.r.URL.RawQuery + "\n" + string(body)

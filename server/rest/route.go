@@ -10,6 +10,7 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
@@ -28,6 +29,8 @@ type route struct {
 	gives   []answer
 
 	takesMedia string // of a body that isn't JSON; "" if it is
+	streams    bool   // its body is read as it comes, for as long as that takes
+	most       int64  // bytes of a body that doesn't stream; 0 means structs.MaxBody, or MaxRegistration if anybody may send it
 	zun        bool   // of the second spelling of the API; see zun.go
 
 	observe func(status int, took time.Duration)
@@ -149,6 +152,8 @@ func (s *Server) missing(path string) *route {
 func (s *Server) serve(rt *route, w *responseWriter, r *http.Request, params httprouter.Params) {
 	w.route = rt
 	q := &request{Server: s, route: rt, w: w, r: r, params: params}
+	q.receive()
+	defer q.forget()
 	if err := q.admit(); err != nil {
 		q.fail(err)
 		return
@@ -164,18 +169,30 @@ func (q *request) admit() error {
 	if err := q.admitPeer(); err != nil {
 		return err
 	}
+	if err := q.checkSite(); err != nil {
+		return err
+	}
 	if err := q.authenticate(); err != nil {
 		return err
 	}
 	if q.route.method == "" {
 		return nil // no route: its handler says so, whatever the arguments are
 	}
+	if err := q.checkBody(); err != nil {
+		return err
+	}
 	raw := q.r.URL.RawQuery
 	if q.route.zun {
 		raw = withoutNone(raw)
 	}
-	values, err := parseQuery(raw, q.route.args)
-	q.query = values
+	values, err := readQuery(raw)
+	if err == nil && q.r.ContentLength != 0 && q.takesArguments() {
+		err = q.bodyArguments(values)
+	}
+	if err != nil {
+		return err
+	}
+	q.query, err = checkQuery(values, q.route.args)
 	return err
 }
 
@@ -192,7 +209,10 @@ func (q *request) authenticate() error {
 		return nil
 	case identity.AgentCall:
 		secret, _ := strings.CutPrefix(q.r.Header.Get("Authorization"), "Bearer ")
-		return q.Dispatch.Authenticate(q.r.Context(), q.ident(), secret)
+		if err := q.Dispatch.Authenticate(q.r.Context(), q.ident(), secret); err != nil {
+			return err
+		}
+		return q.prove(admission.Host, q.ident())
 	}
 	caller, err := q.Authenticator.Authenticate(q.r.Context(), q.token())
 	if err != nil {
@@ -203,7 +223,34 @@ func (q *request) authenticate() error {
 	}
 	caller.RequestID = q.w.requestID
 	q.who = caller
+	if err := q.proveCaller(caller); err != nil {
+		return err
+	}
 	return identity.Check(caller, q.route.action)
+}
+
+// prove counts the request's connection for who was let in by it. Errors:
+// CodeRateLimited, CodeUnavailable; the connection ends then.
+func (q *request) prove(kind admission.Kind, id string) error {
+	if q.Connections == nil || q.forwarded && kind != admission.Peer {
+		return nil
+	}
+	err := q.Connections.Prove(q.r.Context(), kind, id)
+	if err != nil {
+		q.w.Header().Set("Connection", "close")
+	}
+	return err
+}
+
+// proveCaller is prove for a user.
+func (q *request) proveCaller(caller structs.Caller) error {
+	switch {
+	case caller.TokenID != "":
+		return q.prove(admission.Token, caller.TokenID)
+	case q.open && q.Connections != nil && !q.forwarded:
+		q.Connections.Serve(q.r.Context())
+	}
+	return nil
 }
 
 // recovered answers a request whose handler panicked. http.ErrAbortHandler is

@@ -3,6 +3,7 @@ package rest
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
@@ -87,14 +88,14 @@ func newRoutes() []*route {
 			summary: "Attach to a container's own process (WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
 		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: containerStats, args: slices.Concat([]arg{{name: "stream", kind: argBool, doc: "One document a second, each on a line, until somebody leaves."}}, reads[2:4]),
 			summary: "What a container uses of its host", gives: append(ok(structs.StatsBody{}), answer{status: http.StatusOK, media: mediaLines})},
-		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop, args: slices.Concat([]arg{{name: "ps_args", kind: argText, doc: "Of ps; default -ef."}}, reads[2:4]),
+		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop, args: slices.Concat([]arg{{name: "ps_args", kind: argText, doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, reads[2:4]),
 			summary: "The processes of a container", gives: ok(structs.TopBody{})},
 		{method: get, path: "/containers/:id/actions", action: identity.ContainerActions, handle: containerActions, args: reads[2:4],
 			summary: "What was done to a container, by whom and how it ended", gives: ok(structs.ActionsBody{})},
 		{method: get, path: "/containers/:id/archive", action: identity.ArchiveGet, handle: getArchive, args: slices.Concat(archiveArgs, reads[2:4]),
 			summary: "Copy a file or directory out of a container", gives: []answer{{status: http.StatusOK, media: mediaTar}}},
 		{method: put, path: "/containers/:id/archive", action: identity.ArchivePut, handle: putArchive, args: archiveArgs,
-			summary: "Copy a tar archive into a directory of a container", takesMedia: mediaTar, gives: ok(nil)},
+			summary: "Copy a tar archive into a directory of a container", takesMedia: mediaTar, streams: true, gives: ok(nil)},
 		// Its clients can't send a token: the secret in the path is one.
 		{method: get, path: "/terminals/:sid", action: identity.Public, handle: openTerminal, summary: "Raw streams of a command or process for clients of Zun (WebSocket)",
 			gives: []answer{{status: http.StatusSwitchingProtocols}}},
@@ -102,7 +103,7 @@ func newRoutes() []*route {
 		{method: get, path: "/images", action: identity.ImageList, handle: listImages, args: imageListArgs, summary: "List the images on hosts", gives: ok(structs.ImagesBody{})},
 		{method: post, path: "/images", action: identity.ImagePull, handle: pullImage, summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", takes: structs.ImagePullRequest{},
 			gives: []answer{{status: http.StatusOK, body: structs.HostResultsBody{}}, {status: http.StatusOK, body: structs.HostResult{}, media: mediaLines}}},
-		{method: put, path: "/images/load", action: identity.ImageLoad, handle: loadImages, args: imageTargetArgs, summary: "Load a tar archive of images on hosts", takesMedia: mediaTar, gives: ok(structs.HostResultsBody{})},
+		{method: put, path: "/images/load", action: identity.ImageLoad, handle: loadImages, args: imageTargetArgs, summary: "Load a tar archive of images on hosts", takesMedia: mediaTar, streams: true, gives: ok(structs.HostResultsBody{})},
 		{method: put, path: "/images/prune", action: identity.ImagePrune, handle: pruneImages, args: imagePruneArgs, summary: "Remove the images that no container uses", gives: ok(structs.HostResultsBody{})},
 
 		{method: get, path: "/volumes", action: identity.VolumeList, handle: listVolumes, args: volumeListArgs, summary: "List the volumes on hosts", gives: ok(structs.VolumesBody{})},
@@ -121,7 +122,7 @@ func newRoutes() []*route {
 		{method: get, path: "/operator/snapshot", action: identity.OperatorSave, handle: saveSnapshot, args: reads[2:4], summary: "The replicated state as a snapshot file, secrets included",
 			gives: []answer{{status: http.StatusOK, media: mediaSnapshot}}},
 		{method: put, path: "/operator/snapshot", action: identity.OperatorRestore, handle: restoreSnapshot, args: []arg{{name: "keep_cluster_id", kind: argBool, doc: "Keep this cluster's own id instead of the snapshot's."}},
-			summary: "Replace the replicated state by that of a snapshot file", takesMedia: mediaSnapshot, gives: ok(structs.RestoredBody{})},
+			summary: "Replace the replicated state by that of a snapshot file", takesMedia: mediaSnapshot, streams: true, gives: ok(structs.RestoredBody{})},
 		{method: get, path: "/metrics", action: identity.OperatorMetrics, handle: getMetrics, summary: "Metrics for Prometheus; the token may be a bearer token",
 			gives: []answer{{status: http.StatusOK, media: mediaProm}, {status: http.StatusOK, media: mediaOpenMetrics}}},
 
@@ -136,7 +137,7 @@ func newRoutes() []*route {
 		{method: post, path: "/tokens", action: identity.TokenCreate, handle: createToken, summary: "Make a token; its secret is shown in this answer only", takes: structs.TokenRequest{}, gives: ok(structs.TokenSecretBody{})},
 		{method: del, path: "/tokens/:id", action: identity.TokenRevoke, handle: revokeToken, summary: "Revoke a token", gives: []answer{{status: http.StatusNoContent}}},
 
-		{method: post, path: "/agent/hosts", action: identity.AgentRegister, handle: registerHost, summary: "Register a host (agents)", takes: structs.HostRegister{}, gives: ok(structs.HostRegistered{})},
+		{method: post, path: "/agent/hosts", action: identity.AgentRegister, handle: registerHost, summary: "Register a host (agents)", takes: structs.HostRegister{}, most: structs.MaxRegistration, gives: ok(structs.HostRegistered{})},
 		{method: get, path: "/agent/hosts/:id/work", action: identity.AgentCall, handle: hostWork, summary: "Poll for work (agents)",
 			args: []arg{
 				{name: "index", kind: argInt, doc: "Of the last answer; 0 asks for everything."},

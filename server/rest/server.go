@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
@@ -140,6 +141,7 @@ type Config struct {
 	HostPatience  time.Duration // how long hosts are asked for a list of images or volumes; 0 means 10s
 	MaxImageFile  int64         // bytes of an archive of images; 0 means structs.MaxImageFile
 	MaxSnapshot   int64         // bytes of a snapshot file; 0 means structs.MaxSnapshot
+	BodyTime      time.Duration // how long a request's body may take, unless it is streamed; 0 means 30s
 	Patience      time.Duration // how long actions and deletes wait for their result if they don't say; 0 means 10s
 
 	Metrics http.Handler // answers GET /v1/metrics; nil says that there is nothing
@@ -151,6 +153,12 @@ type Config struct {
 	Room       func() error                  // why nothing can be written to the disk; nil means that there is room
 	Behind     func() uint64                 // committed entries that this server has not applied; nil means none
 	Pprof      bool                          // serves /debug/pprof/ to operators
+	// Connections is told whose a connection is; nil if nobody counts them.
+	Connections *admission.Gate
+	// Hosts are names of this server, besides localhost and IP addresses: a request
+	// that asks another one is refused. nil looks at no name, which is right where
+	// requests need a credential.
+	Hosts []string
 }
 
 func (c Config) withDefaults() Config {
@@ -190,6 +198,9 @@ func (c Config) withDefaults() Config {
 	if c.HostPatience == 0 {
 		c.HostPatience = 10 * time.Second
 	}
+	if c.BodyTime == 0 {
+		c.BodyTime = bodyTime
+	}
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second
 	}
@@ -199,14 +210,19 @@ func (c Config) withDefaults() Config {
 // Server serves the REST API.
 type Server struct {
 	Config
-	router   *httprouter.Router
-	routes   []*route
-	siblings map[string]*route // by method and path: static routes that share their place with a parameter
-	document []byte            // the OpenAPI document
+	router     *httprouter.Router
+	routes     []*route
+	peerRoutes []*route
+	siblings   map[string]*route // by method and path: static routes that share their place with a parameter
+	document   []byte            // the OpenAPI document
 
 	zun       *httprouter.Router // of the second spelling of the API
 	zunRoutes []*route
 	terminals terminals
+
+	open     bool            // everybody is let in
+	ownHosts map[string]bool // Hosts; nil if the Host is not looked at
+	origins  http.CrossOriginProtection
 
 	parked atomic.Int64 // blocking reads
 	others *route       // stands for what is no route, when requests are observed
@@ -215,11 +231,14 @@ type Server struct {
 // New returns a Server. It starts nothing.
 func New(c Config) *Server {
 	s := &Server{Config: c.withDefaults(), routes: newRoutes()}
-	s.router, s.siblings = newRouter(s, slices.Concat(s.routes, peerRoutes()))
+	s.peerRoutes = peerRoutes()
+	s.router, s.siblings = newRouter(s, slices.Concat(s.routes, s.peerRoutes))
 	s.zunRoutes = newZunRoutes()
 	s.zun, _ = newRouter(s, s.zunRoutes)
 	s.document = newDocument(s.routes, s.Version)
 	s.others = &route{}
+	s.ownHosts = hostNames(s.Hosts)
+	_, s.open = s.Authenticator.(identity.None)
 	s.observeRoutes()
 	return s
 }

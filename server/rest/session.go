@@ -179,11 +179,14 @@ var commandArg = arg{name: "command", kind: argText, wants: true, doc: "What to 
 // execRequest reads the query arguments of execute. Errors are CodeInvalid.
 func (q *request) execRequest() (*structs.ExecRequest, error) {
 	r := &structs.ExecRequest{User: q.query.text("user"), Workdir: q.query.text("workdir"), Env: q.query.values["env"]}
+	if err := structs.CheckLine("user", r.User, structs.MaxText); err != nil {
+		return nil, err
+	}
 	for _, f := range []struct {
 		name, value string
 		most        int
 	}{
-		{"user", r.User, structs.MaxText}, {"workdir", r.Workdir, structs.MaxText}, {"command", q.query.text("command"), structs.MaxCommand},
+		{"workdir", r.Workdir, structs.MaxText}, {"command", q.query.text("command"), structs.MaxCommand},
 		{"env", strings.Join(r.Env, "\n"), structs.MaxEnvironment},
 	} {
 		if err := structs.CheckText(f.name, f.value, f.most); err != nil {

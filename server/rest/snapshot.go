@@ -2,9 +2,7 @@ package rest
 
 import (
 	"errors"
-	"io"
 	"net/http"
-	"time"
 
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/structs"
@@ -39,9 +37,6 @@ func saveSnapshot(q *request) error {
 	return nil
 }
 
-// uploadSilence is how long the sender of a snapshot may send nothing.
-const uploadSilence = time.Minute
-
 // restoreSnapshot has the leader replace the state by that of the body. Another
 // server hands the whole request on as it comes, once.
 func restoreSnapshot(q *request) error {
@@ -65,9 +60,7 @@ func restoreSnapshot(q *request) error {
 		return q.Peers.Relay(q.w, r, leader)
 	}
 	q.w.parked = true
-	body := &patient{r: http.MaxBytesReader(q.w, q.r.Body, q.MaxSnapshot), deadline: http.NewResponseController(q.w).SetReadDeadline}
-	restored, err := op.Restore(q.r.Context(), body, q.query.bool("keep_cluster_id", false))
-	_ = body.deadline(time.Time{}) // a test's writer has none
+	restored, err := op.Restore(q.r.Context(), http.MaxBytesReader(q.w, q.r.Body, q.MaxSnapshot), q.query.bool("keep_cluster_id", false))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -80,16 +73,4 @@ func restoreSnapshot(q *request) error {
 
 func (q *request) errSnapshotTooLarge() error {
 	return structs.Errorf(structs.CodeTooLarge, "the snapshot is larger than %d bytes", q.MaxSnapshot)
-}
-
-// patient is a body that may not pause for too long.
-type patient struct {
-	r        io.Reader
-	deadline func(time.Time) error
-}
-
-// Read reads on.
-func (p *patient) Read(b []byte) (int, error) {
-	_ = p.deadline(time.Now().Add(uploadSilence)) // a test's writer has none
-	return p.r.Read(b)
 }

@@ -87,9 +87,9 @@ func newZunRoutes() []*route {
 		{method: get, path: "/containers", action: identity.ContainerList, handle: zunContainers.list(false),
 			args: zunContainers.listArgs(filterArgName, filterArgStatus, filterArgHost, arg{name: "image", kind: argText}, arg{name: "memory", kind: argText},
 				arg{name: "project_id", kind: argText}, arg{name: "user_id", kind: argText}, arg{name: "task_state", kind: argText}, arg{name: "auto_remove", kind: argBool})},
-		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createZun, args: []arg{{name: "run", kind: argBool}}},
+		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createZun, takes: struct{}{}, args: []arg{{name: "run", kind: argBool}}},
 		{method: get, path: "/containers/:id", action: identity.ContainerGet, handle: zunContainers.show, args: reads},
-		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchZun},
+		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchZun, takes: struct{}{}},
 		{method: del, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteContainer,
 			args: []arg{{name: "force", kind: argBool}, {name: "stop", kind: argBool}, allProjects}},
 
@@ -113,7 +113,7 @@ func newZunRoutes() []*route {
 		{method: get, path: "/containers/:id/container_actions", action: identity.ContainerActions, handle: zunActions},
 		{method: get, path: "/containers/:id/container_actions/:request", action: identity.ContainerActions, handle: zunActionShow},
 		{method: get, path: "/containers/:id/get_archive", action: identity.ArchiveGet, handle: getArchiveZun, args: archiveArgs},
-		{method: post, path: "/containers/:id/put_archive", action: identity.ArchivePut, handle: putArchiveZun, args: archiveArgs},
+		{method: post, path: "/containers/:id/put_archive", action: identity.ArchivePut, handle: putArchiveZun, takes: struct{}{}, streams: true, args: archiveArgs},
 	}
 	for _, rt := range routes {
 		rt.zun = true

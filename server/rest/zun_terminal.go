@@ -199,6 +199,9 @@ func openTerminal(q *request) error {
 		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.", terminalWait)
 	}
 	defer q.terminals.remove(id)
+	if err := q.proveCaller(t.caller); err != nil {
+		return err
+	}
 	defer q.guardOf(t.caller)()
 	session, err := q.Dispatch.Open(q.r.Context(), t.hostID, offer)
 	if err != nil {

@@ -71,6 +71,14 @@ func WithHold(d time.Duration) Option { return func(c *rest.Config) { c.Hold = d
 // WithPatience sets how long actions wait for their result by default.
 func WithPatience(d time.Duration) Option { return func(c *rest.Config) { c.Patience = d } }
 
+// WithHosts has the server answer to these names, IP addresses and localhost only.
+func WithHosts(names ...string) Option {
+	return func(c *rest.Config) { c.Hosts = append([]string{}, names...) }
+}
+
+// WithBodyTime sets how long a request's body may take.
+func WithBodyTime(d time.Duration) Option { return func(c *rest.Config) { c.BodyTime = d } }
+
 // WithHostPatience sets how long hosts are asked for lists.
 func WithHostPatience(d time.Duration) Option { return func(c *rest.Config) { c.HostPatience = d } }
 

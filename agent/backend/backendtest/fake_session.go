@@ -209,16 +209,31 @@ func (f *Fake) Stats(ctx context.Context, engineID string, stream bool, each fun
 	}
 }
 
-// Top lists the process.
+// Top lists the process. It knows the columns pid and those of command lines.
 func (f *Fake) Top(ctx context.Context, engineID, args string) (top structs.TopBody, err error) {
+	ps, err := structs.ParsePS(args)
+	if err != nil {
+		return top, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}
+	}
 	err = f.do(ctx, "top", engineID, func(p *process) error {
-		switch {
-		case p.State != backend.StateRunning:
+		if p.State != backend.StateRunning {
 			return notRunning(engineID)
-		case strings.HasPrefix(args, "--"):
-			return &backend.Failure{Reason: backend.ErrInvalid, Msg: "ps: unknown option " + args}
 		}
-		top = structs.TopBody{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"1", strings.Join(p.spec.Command, " ")}}}
+		columns := ps.Columns
+		if columns == nil {
+			columns = []string{"pid", "cmd"}
+		}
+		process := make([]string, len(columns))
+		for i, column := range columns {
+			top.Titles = append(top.Titles, strings.ToUpper(column))
+			switch column {
+			case "pid":
+				process[i] = "1"
+			case "comm", "args", "cmd", "command":
+				process[i] = strings.Join(p.spec.Command, " ")
+			}
+		}
+		top.Processes = [][]string{process}
 		return nil
 	})
 	return top, err

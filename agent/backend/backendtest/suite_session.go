@@ -171,7 +171,9 @@ func testStatsStream(x *bench) {
 
 func testTop(x *bench) {
 	c := x.started(Sleeper())
-	for _, args := range []string{"", "-o pid,cmd"} {
+	for _, args := range []string{"", "-o pid,cmd", "-o cmd,pid", "-eo cmd", "-o " + strings.Join(slices.DeleteFunc(slices.Clone(structs.PSColumns), func(c string) bool {
+		return c == "comm" || c == "args" || c == "command"
+	}), ",")} {
 		top, err := x.Top(x.ctx, c.EngineID, args)
 		x.must(err, "top")
 		at := slices.Index(top.Titles, "CMD")
@@ -179,8 +181,13 @@ func testTop(x *bench) {
 			x.Fatalf("top with %q is %+v", args, top)
 		}
 	}
-	_, err := x.Top(x.ctx, c.EngineID, "--no-such-option")
-	x.wantReason(err, backend.ErrInvalid)
+	// What would show environments, or processes of the host.
+	for _, args := range []string{"--no-such-option", "-orss=PID -e e -oargs", "-o pid=PID", "-o rss=PID,pid", "-e e", "aux e", "eww", "-o pid,environ", "-o pid,pid", "-o pid\n-e e", "--ppid 0", "-C init"} {
+		top, err := x.Top(x.ctx, c.EngineID, args)
+		if x.wantReason(err, backend.ErrInvalid); top.Processes != nil {
+			x.Fatalf("top with %q is %+v", args, top)
+		}
+	}
 }
 
 // archive is a tar stream of one file.

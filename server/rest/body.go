@@ -1,0 +1,221 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/structs"
+)
+
+// The times that a request's body has. They are counted by the connection, so that
+// a client that sends nothing holds neither a goroutine nor memory for longer,
+// whether it has shown a credential or not.
+const (
+	bodyTime      = 30 * time.Second // from the request's headers to the end of its body; default of Config.BodyTime
+	uploadSilence = 2 * time.Minute  // between two pieces of a body that is streamed
+	lingerTime    = time.Second      // for the rest of a body that nobody wants any more
+)
+
+// incoming is the body of a request. It keeps the deadline of what is left of it.
+// net/http lifts the deadline when the body is at its end, for from then on it
+// watches the connection for its client's end.
+type incoming struct {
+	io.ReadCloser
+	q     *request
+	idle  time.Duration // for each read; 0 means that the deadline of the whole body holds
+	ended bool          // it is whole, broken off, or nobody wants the rest
+	whole bool          // at its end
+}
+
+// receive bounds the time in which the request's body has to come.
+func (q *request) receive() {
+	if q.r.ContentLength == 0 {
+		return
+	}
+	q.incoming = &incoming{ReadCloser: q.r.Body, q: q}
+	r := *q.r // net/http goes by the body of its own when it ends a connection
+	r.Body = q.incoming
+	q.r = &r
+	q.incoming.deadline(q.BodyTime)
+}
+
+// deadline gives the body so much time from now on.
+func (in *incoming) deadline(d time.Duration) {
+	_ = http.NewResponseController(in.q.w).SetReadDeadline(time.Now().Add(d)) // a test's writer has none
+}
+
+// Read reads on.
+func (in *incoming) Read(p []byte) (int, error) {
+	if in.idle > 0 && !in.ended {
+		in.deadline(in.idle)
+		// A guard that cuts the request off ends its context before it moves the
+		// deadline: one of the two is seen here.
+		if err := in.q.r.Context().Err(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := in.ReadCloser.Read(p)
+	in.ended, in.whole = in.ended || err != nil, in.whole || err == io.EOF
+	return n, err
+}
+
+// forget gives the rest of a body that is refused a moment to come. net/http reads
+// it before and after the answer, to keep the connection.
+func (q *request) forget() {
+	if q.incoming != nil && !q.incoming.ended {
+		q.incoming.ended = true
+		q.incoming.deadline(lingerTime)
+	}
+}
+
+// takesBody reports whether the route has a use for a body.
+func (rt *route) takesBody() bool { return rt.takes != nil || rt.takesMedia != "" }
+
+// checkBody refuses a body where the route takes none, and one of another type.
+// It reads no more of it than it takes to see that.
+func (q *request) checkBody() error {
+	if q.r.ContentLength == 0 || q.route.method == "" {
+		return nil
+	}
+	if q.route.streams {
+		q.incoming.idle = uploadSilence
+	}
+	if q.route.takesBody() || q.takesArguments() {
+		return q.checkMedia()
+	}
+	// One that says nothing does no harm, and there are libraries that send such.
+	begin := make([]byte, len(" {} null\r\n"))
+	n, err := io.ReadFull(q.r.Body, begin)
+	if text := string(bytes.TrimSpace(begin[:n])); (err == io.EOF || err == io.ErrUnexpectedEOF && q.incoming.whole) && (text == "" || text == "{}" || text == "null") {
+		return nil
+	}
+	return structs.Errorf(structs.CodeInvalid, "The request has a body, and %s %s takes none%s.", q.route.method, q.route.fullPath(), q.hasArguments())
+}
+
+// hasArguments says where what the body may have said belongs.
+func (q *request) hasArguments() string {
+	var names []string
+	for _, a := range q.route.args {
+		names = append(names, a.name)
+	}
+	if names == nil {
+		return ""
+	}
+	return ": its arguments belong into the query (" + strings.Join(names, ", ") + ")"
+}
+
+// checkMedia refuses a body of another type than the route takes. A page of any
+// site can have a browser send forms and plain text without asking first, so that
+// they are refused even where their content would do. A body that doesn't say what
+// it is is taken for what the route takes, but from no browser.
+func (q *request) checkMedia() error {
+	said := q.r.Header.Get("Content-Type")
+	media, _, err := mime.ParseMediaType(said)
+	switch {
+	case said == "" && q.r.Header.Get("Origin") == "" && q.r.Header.Get("Sec-Fetch-Site") == "":
+		return nil
+	case said == "":
+		said = "unknown"
+	case err != nil:
+	case q.route.takesMedia == "" && (media == "application/json" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")):
+		return nil
+	case q.route.takesMedia != "" && strings.HasPrefix(media, "application/") && media != "application/json" && media != "application/x-www-form-urlencoded":
+		return nil // application/octet-stream, and what else people call a tar
+	}
+	want := q.route.takesMedia
+	if want == "" {
+		want = "application/json"
+	}
+	return structs.Errorf(structs.CodeMedia, "The request's body is of type %.64q, and %s is wanted: send the header \"Content-Type: %s\" with it (curl: -H 'Content-Type: %s').", said, want, want, want)
+}
+
+// takesArguments reports whether the arguments of the route may stand in a body:
+// clients of Zun may send those of an action so.
+func (q *request) takesArguments() bool {
+	return q.route.zun && !q.route.takesBody() && q.r.Method != http.MethodGet && q.r.Method != http.MethodHead
+}
+
+// bodyArguments adds the members of a JSON object in the body to the arguments of
+// the query. Errors are CodeInvalid: no object, a member that is no argument or is
+// given in the query, too.
+func (q *request) bodyArguments(given url.Values) error {
+	raw, err := q.body()
+	if err != nil {
+		return err
+	}
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	if err := checkJSON(raw); err != nil {
+		return err
+	}
+	if raw[0] != '{' {
+		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the arguments of the action.", kindOf(raw))
+	}
+	return eachMember("", raw, func(name string, value json.RawMessage) error {
+		a := findArg(q.route.args, name)
+		switch {
+		case a == nil:
+			return structs.Errorf(structs.CodeInvalid, "Unknown argument: %q", short(name))
+		case string(value) == "null":
+			return nil
+		case given.Has(name):
+			return structs.Errorf(structs.CodeInvalid, "The argument %q is given in the query and in the body.", name)
+		}
+		texts, err := a.textsOf(value)
+		if err != nil {
+			return err
+		}
+		given[name] = texts
+		return nil
+	})
+}
+
+// textsOf returns the values of an argument that is given as JSON, as a query
+// would have them.
+func (a *arg) textsOf(value json.RawMessage) ([]string, error) {
+	switch kind := kindOf(value); {
+	case kind == "a list" && a.many:
+		var texts []string
+		for _, item := range items(value) {
+			if item[0] != '"' {
+				return nil, wrongType(a.name, item, "a string")
+			}
+			texts = append(texts, unquote(item))
+		}
+		return texts, nil
+	case kind == "a list" && a.name == commandArg.name:
+		return []string{string(value)}, nil // a command may be written so
+	case kind == "a list" || kind == "an object":
+		return nil, wrongType(a.name, value, "a single value")
+	case a.kind == argText && value[0] != '"' && kind == "true or false":
+		return nil, wrongType(a.name, value, "a string")
+	case a.kind == argBool && kind == "a number", a.kind == argInt && kind == "true or false":
+		return nil, wrongType(a.name, value, string(a.kind))
+	}
+	return []string{unquote(value)}, nil
+}
+
+// mostBody is how many bytes a body may have that is read as a whole.
+func (rt *route) mostBody() int64 {
+	switch {
+	case rt.most != 0:
+		return rt.most
+	case rt.action == identity.Public:
+		return structs.MaxRegistration
+	}
+	return structs.MaxBody
+}
+
+func errTooLarge(most int64) error {
+	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %s bytes.", strconv.FormatInt(most, 10))
+}

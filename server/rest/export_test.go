@@ -1,0 +1,51 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/stackforge/magnum/server/identity"
+)
+
+// TestRoute is a route of a server under test, with a handler that tests replace.
+type TestRoute struct {
+	Method, Path string // with :parameters
+	Action       identity.Action
+	Zun          bool
+	Args         []string // names of its query arguments
+	Wants        []string // of those that are mandatory
+	Takes        string   // type of its body; "" if it takes none
+	Streams      bool
+	AtOnce       bool
+	Gives        []string // types of its answers, but JSON
+	Handle       func(func(http.ResponseWriter, *http.Request) error)
+}
+
+// TestRoutes returns all routes of the server, those for other servers and of
+// profiles among them.
+func (s *Server) TestRoutes() []TestRoute {
+	var out []TestRoute
+	for _, routes := range [][]*route{s.routes, s.zunRoutes, s.peerRoutes} {
+		for _, rt := range routes {
+			tr := TestRoute{Method: rt.method, Path: rt.fullPath(), Action: rt.action, Zun: rt.zun, Takes: rt.takesMedia, Streams: rt.streams, AtOnce: atOnce[rt.action]}
+			if rt.takes != nil {
+				tr.Takes = "application/json"
+			}
+			for _, a := range rt.args {
+				tr.Args = append(tr.Args, a.name)
+				if a.wants {
+					tr.Wants = append(tr.Wants, a.name)
+				}
+			}
+			for _, a := range rt.gives {
+				if a.media != "" {
+					tr.Gives = append(tr.Gives, a.media)
+				}
+			}
+			tr.Handle = func(h func(http.ResponseWriter, *http.Request) error) {
+				rt.handle = func(q *request) error { return h(q.w, q.r) }
+			}
+			out = append(out, tr)
+		}
+	}
+	return out
+}
