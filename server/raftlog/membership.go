@@ -25,6 +25,7 @@ type Membership struct {
 	ClusterID string `json:"cluster_id,omitempty"` // that it belongs to
 	Voted     bool   `json:"voted,omitempty"`      // there is a term or a vote on which others may rely
 	Stored    bool   `json:"stored,omitempty"`     // there are entries, or a snapshot
+	Place     place  `json:"place,omitzero"`       // of the log, when it was opened last; zero in a record of an earlier magnum
 }
 
 // Begun reports whether anything has to be there.
