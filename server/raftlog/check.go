@@ -131,9 +131,11 @@ func (l *Log) findStore() error {
 	if err := removeUnfinished(path); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	switch _, err := os.Lstat(path); {
-	case err == nil:
+	switch info, err := os.Stat(path); {
+	case err == nil && info.Mode().IsRegular():
 		return nil
+	case err == nil:
+		return fmt.Errorf("%s is no file: %s", path, restoreHint)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("raft: %w", err)
 	case l.member.now.Begun():
