@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -410,6 +411,18 @@ func TestCutLogFileIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, testConfig(t, c.DataDir), c.storeFile(), "is gone")
+	for _, instead := range []func() error{
+		func() error { return os.Mkdir(c.storeFile(), 0o700) },
+		func() error { return unix.Mkfifo(c.storeFile(), 0o600) }, // who opens it waits for ever
+	} {
+		if err := instead(); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, testConfig(t, c.DataDir), c.storeFile(), "is no file")
+		if err := os.Remove(c.storeFile()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// What lies behind the pages in use holds nothing.
 	if err := os.WriteFile(c.storeFile(), whole[:used], 0o600); err != nil {
 		t.Fatal(err)

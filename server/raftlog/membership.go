@@ -85,8 +85,10 @@ func WriteMembership(dataDir string, m Membership) error {
 // Used reports whether a log of some server is in the data directory.
 func Used(dataDir string) bool {
 	c := Config{DataDir: dataDir}
-	if _, err := os.Stat(c.storeFile()); err == nil {
-		return true
+	for _, name := range append([]string{filepath.Base(c.storeFile())}, earlierFiles...) {
+		if _, err := os.Lstat(filepath.Join(c.dir(), name)); err == nil {
+			return true
+		}
 	}
 	files, err := os.ReadDir(c.snapshotsDir())
 	return err == nil && len(files) > 0
