@@ -26,7 +26,7 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 	batch, next := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
 	if len(t.skipped) > 0 {
-		c.log.Error("rows can't be written: each is larger than an entry of the log", "rows", t.skipped, "limit", structs.MaxEntry)
+		c.log.Error("rows can't be written: each is larger than an entry of the log", "rows", len(t.skipped), "first", t.skipped[0], "limit", structs.MaxEntry)
 	}
 	err = c.commit(ctx, term, t)
 	if errors.Is(err, errUnreadable) {

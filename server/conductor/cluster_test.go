@@ -110,6 +110,13 @@ func TestRaiseSchema(t *testing.T) {
 			t.Errorf("raised to %d: nothing has changed, and it was written", tt.raise)
 		}
 	}
+	other := newHarnessOf(t, structs.LeastSchema)
+	if got := must(other, InitCluster{Schema: raised}); got.Schema != raised || !got.UpdatedAt.Equal(other.clock) {
+		t.Errorf("the next leader raises it to %d", got.Schema)
+	}
+	if got := must(other, InitCluster{Schema: structs.LeastSchema}); got.Schema != raised {
+		t.Errorf("a leader that knows less brings it to %d", got.Schema)
+	}
 	// Servers that have restored a snapshot of before learn the last time from it.
 	if got := h.store.Snapshot().LastTime(); !got.Equal(h.clock) {
 		t.Errorf("the last time is %v, not %v", got, h.clock)
