@@ -187,6 +187,9 @@ func (q *request) admit() error {
 	}
 	values, err := readQuery(raw)
 	if err == nil && q.r.ContentLength != 0 && q.takesArguments() {
+		if values == nil {
+			values = make(url.Values)
+		}
 		err = q.bodyArguments(values)
 	}
 	if err != nil {
