@@ -38,7 +38,7 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	host := *row[structs.Host](t, was.ID)
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Registration++
-	host.ReportSeq = 0
+	host.ReportSeq, host.NetworksFull = 0, false
 	t.put(&host)
 	return structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}, nil
 }
@@ -232,6 +232,9 @@ func (r ReportStatus) decide(t *tx) (structs.StatusReported, error) {
 	}
 	host := *was
 	host.ReportSeq = r.Seq
+	if r.NetworksFull != nil {
+		host.NetworksFull = *r.NetworksFull
+	}
 	t.put(&host)
 	for i := range r.Containers {
 		t.observe(&host, &r.Containers[i])
@@ -251,6 +254,9 @@ func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 		if prior != nil && prior.Epoch == seen.Epoch && seen.Status == structs.ContainerGone {
 			t.leave(was, host.ID)
 		}
+		return
+	}
+	if seen.Refused && t.refuse(was) {
 		return
 	}
 	c := *was
