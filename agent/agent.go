@@ -126,6 +126,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
 	link.stance, link.renewed = reconciler.stance, reconciler.renew
 	reconciler.nudge = link.hurry
+	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
+	nets := newNetworks(a.conf.Backend, owner, reports.networksFull, reports.networks, log.Named("networks"))
+	link.leftBay, reports.filled = nets.leave, nets.fill
 	if err := reconciler.keepLease(lease); err != nil {
 		return err
 	}
@@ -134,6 +137,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })
 	g.Go(func() error { return newImageGC(a.conf).run(runCtx) })
+	g.Go(func() error { return nets.run(runCtx) })
 	g.Go(func() error {
 		defer sessions.wait()
 		return link.poll(runCtx, func(w *structs.Work, server string, quarantine bool, in stance) {
@@ -186,6 +190,9 @@ func (a *Agent) removeAll(owner backend.Owner) error {
 	}
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("removing the host's containers: %w", err)
+	}
+	if err := a.conf.Backend.TidyNetworks(ctx, owner, true); err != nil {
+		return fmt.Errorf("removing the networks of the host's containers: %w", err)
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ type host struct {
 	crashAt  int  // the agent dies at this seam; 0 never
 	seams    int
 	dead     bool
+	noRoom   bool // for another project's network, as it was told
 }
 
 // inHost runs a test in a bubble with a host whose agent runs.
@@ -101,6 +102,12 @@ func (h *host) stop() {
 
 // restart is kill -9 between two instants, and a start.
 func (h *host) restart() { h.Helper(); h.stop(); h.start() }
+
+func (h *host) networks(full bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.noRoom = full
+}
 
 // observe is the server's end of the reports.
 func (h *host) observe(r structs.ContainerReport, taken func()) {

@@ -39,6 +39,9 @@ type link struct {
 	// when its lease is longer. Both are set before poll is called.
 	stance  func() stance
 	renewed func(until time.Time, grace time.Duration)
+	// leftBay is called when the host is in another bay than before, or in none;
+	// nil for nobody.
+	leftBay func()
 
 	register sync.Mutex // held while registering
 
@@ -275,8 +278,18 @@ func (l *link) follow(w *structs.Work, wantFull bool) error {
 	case wantFull && !w.Full:
 		return structs.Errorf(structs.CodeUnavailable, "the server was asked for all assignments and sent some; its answer is dropped")
 	}
+	left := w.BayID != nil && at.BayID != *w.BayID
 	at.Index = w.Index
-	return l.journal.advance(at)
+	if left {
+		at.BayID = *w.BayID
+	}
+	if err := l.journal.advance(at); err != nil {
+		return err
+	}
+	if left && l.leftBay != nil {
+		l.leftBay()
+	}
+	return nil
 }
 
 // report sends a status report until a server has taken it. errStale when the

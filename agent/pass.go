@@ -29,6 +29,7 @@ type pass struct {
 	cur     *backend.Container
 	old     *backend.Container // what it replaces, while that is there: the newest of them
 	fetched bool               // the image has been fetched in this pass
+	refuses bool               // the host can't take it: see structs.ContainerReport
 }
 
 // run looks and acts. again says when to look once more although nothing

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 type observer interface {
 	observe(report structs.ContainerReport, taken func())
 	forget(containerID string)
+	networks(full bool)
 }
 
 // reconciler makes the engine's containers what their assignments say. Each
@@ -28,6 +30,7 @@ type reconciler struct {
 	observer observer
 	needFull func() // asks for a full answer: there are containers that nobody has asked for
 	log      hclog.Logger
+	avoid    func() []netip.Addr // what no network may have in it; nil for nothing
 
 	mu sync.Mutex
 	standing

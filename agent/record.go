@@ -50,5 +50,6 @@ type seen struct {
 	ClusterID   string `json:"cluster_id"`
 	Incarnation uint64 `json:"incarnation"`
 	Index       uint64 `json:"index"`
+	BayID       string `json:"bay_id,omitempty"`     // the bay that had the host then
 	Quarantine  bool   `json:"quarantine,omitempty"` // the cluster was restored from a snapshot: containers that it doesn't know stay
 }

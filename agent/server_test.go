@@ -38,6 +38,7 @@ type fakeServer struct {
 	offers       []structs.SessionOffer
 	unconfirmed  bool
 	lease        time.Duration
+	bay          *string               // that has the host; nil: it isn't told
 	mute         bool                  // polls are not acknowledged
 	refuse       func(path string) int // status to answer instead, 0 for none
 	garble       func([]byte) []byte   // changes the answers to polls; nil for none
@@ -160,7 +161,7 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 			s.mu.Unlock()
 			return
 		}
-		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0, Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers}
+		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0, Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers, BayID: s.bay}
 		for id, a := range s.want {
 			if p.index == 0 || s.at[id] > p.index {
 				answer.Assignments = append(answer.Assignments, a)

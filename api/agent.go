@@ -182,6 +182,13 @@ func (a *Agent) Server() string {
 	return a.servers[a.current]
 }
 
+// Servers returns the root URLs of all servers that are known.
+func (a *Agent) Servers() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.servers)
+}
+
 // Leave moves to another server, unless the current one isn't server any more.
 func (a *Agent) Leave(server string) {
 	a.mu.Lock()

@@ -105,6 +105,9 @@ type Work struct {
 	// HostLostAfter is the silence after which the servers take the host for lost
 	// now; 0 while they have not agreed on one.
 	HostLostAfter time.Duration `json:"host_lost_after,omitempty"`
+	// BayID is the bay that has the host, "" if it is free; nil from servers that
+	// don't tell.
+	BayID *string `json:"bay_id,omitempty"`
 }
 
 // UnmarshalJSON reads each assignment by itself: one that this agent doesn't
@@ -166,6 +169,7 @@ type StatusReport struct {
 	Registration uint64            `json:"registration"`
 	Seq          uint64            `json:"seq"` // raised by one with each new report of the registration; a repeat is dropped
 	Containers   []ContainerReport `json:"containers"`
+	NetworksFull *bool             `json:"networks_full,omitempty"` // whether the host has no room for another project's network; nil: as it was, at first not
 }
 
 // ContainerReport is what the agent sees of one container. It is dropped if
@@ -174,6 +178,9 @@ type ContainerReport struct {
 	ContainerID string `json:"container_id"`
 	Epoch       uint64 `json:"epoch"`
 	Observed
+	// Refused says that the host can't take the container, which was never made on
+	// it, and that another host may: Reason says why. Nothing is left of it there.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // StatusReported answers StatusReport.

@@ -10,6 +10,7 @@ package backend
 import (
 	"context"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/stackforge/magnum/structs"
@@ -90,7 +91,8 @@ type CreateRequest struct {
 	ProjectID string
 	Name      string // the user's; for messages only
 	Spec      *structs.ContainerSpec
-	Fetched   bool // FetchImage has just returned nil for the spec: the pull policy is served
+	Fetched   bool                // FetchImage has just returned nil for the spec: the pull policy is served
+	Avoid     func() []netip.Addr // what a network that is made for the project must not have in it; nil for nothing
 }
 
 // EventKind says what happened to a container.
@@ -182,7 +184,8 @@ type Backend interface {
 	// registry that is away is asked a few times within seconds, and then the
 	// answer is ErrNoImage. All requests for one image share one fetch. If the container exists already and is the same
 	// (owner, ref, spec), it is returned: Create may be repeated.
-	// ErrNoImage, ErrNameTaken, ErrInvalid.
+	// ErrNoImage, ErrNameTaken, ErrInvalid, ErrNoNetwork: the engine has
+	// containers of so many projects that there is no network for this one's.
 	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)
 
 	// Start starts the process; nothing happens if it runs. ErrNotFound,
@@ -298,6 +301,14 @@ type Backend interface {
 	// One that a container mounts, whether it runs or not, stays: ErrInUse.
 	// ErrNoVolume.
 	RemoveVolume(ctx context.Context, projectID, name string) error
+
+	// TidyNetworks removes the networks of the owner's projects that no container
+	// refers to and has not for a while, or, with all, at once. Create makes what
+	// it needs; the networks stay in between because making them takes long.
+	TidyNetworks(ctx context.Context, owner Owner, all bool) error
+
+	// NetworkRoom reports whether Create would find a network for one more project.
+	NetworkRoom(ctx context.Context) (bool, error)
 
 	// Close frees what the backend holds. No call may be under way.
 	Close() error

@@ -165,6 +165,9 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
 	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers()}
 	work.Acknowledged, work.Lease = d.Acknowledged(hostID)
+	if h := snap.Host(hostID); h != nil {
+		work.BayID = &h.BayID
+	}
 	if c := snap.Cluster(); c != nil {
 		work.ClusterID, work.Incarnation, work.HostLostAfter = c.ClusterID, c.Incarnation, c.HostLostAfter
 	}

@@ -210,7 +210,7 @@ func (st *step) makesRoom() bool {
 
 // otherHost reports whether the host differs in what decides who may use it.
 func otherHost(a, b *structs.Host) bool {
-	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) || a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration
+	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) || a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull
 }
 
 // write puts the step into the tables and returns what it adds to the hash of
