@@ -435,6 +435,7 @@ func TestCutLogFileIsRefused(t *testing.T) {
 // Wherever a bit of the log file is flipped: it is noticed, or it was none that
 // matters. Never does the process end, and never is anything lost.
 func TestFlippedBitOfTheLogFile(t *testing.T) {
+	t.Parallel()
 	c, _ := writtenDir(t, 40, false)
 	l := mustOpen(t, c)
 	want := entriesOf(t, l.logs)
@@ -512,6 +513,7 @@ func valuesOf(t testing.TB, s *boltStore) string {
 // A bit that is flipped in any value that holds something is noticed: entries and
 // values are sealed, and the meta pages have a checksum of bbolt's.
 func TestFlippedBitOfAValue(t *testing.T) {
+	t.Parallel()
 	c, _ := writtenDir(t, 10, false)
 	type place struct {
 		bucket, key []byte
