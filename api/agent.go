@@ -30,6 +30,8 @@ const (
 	agentBody    = 30 * time.Second
 	agentGrace   = time.Second // beyond a poll's wait: a silent server is left in time
 
+	maxWork = 1 << 30 // bytes of an answer: all assignments of a host, whose specs may have 384 KiB each
+
 	directTimeout = time.Second // for a session's server, before the one that has offered it relays
 )
 
@@ -384,7 +386,7 @@ func (a *Agent) call(ctx context.Context, method, path string, body any, head ti
 		}
 		return server, decodeError(resp)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxWork)).Decode(out); err != nil {
 		a.Leave(server)
 		return server, agentTransportError(ctx, server, causeOf(callCtx, err))
 	}
