@@ -190,7 +190,9 @@ func (q *request) admit() error {
 		if values == nil {
 			values = make(url.Values)
 		}
-		err = q.bodyArguments(values)
+		if err = q.bodyArguments(values); err == nil {
+			q.intoQuery(values)
+		}
 	}
 	if err != nil {
 		return err
