@@ -77,6 +77,8 @@ func (c Config) validate() error {
 		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
 	case c.Name == "" || len(c.Name) > structs.MaxName:
 		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name, structs.MaxName)
+	case structs.CheckName(c.Name) != nil: // an invisible character, which every server refuses
+		return structs.Errorf(structs.CodeInvalid, "-name %q: %w", c.Name, structs.CheckName(c.Name))
 	case c.JoinToken == "" && !HasIdentity(c.DataDir):
 		return structs.Errorf(structs.CodeInvalid, "no join token: take the one of the servers with -join-token")
 	case c.Backend == nil:
