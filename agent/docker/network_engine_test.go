@@ -155,6 +155,9 @@ func TestCreateRacesTheRemoval(t *testing.T) {
 	stop := make(chan struct{})
 	var removing sync.WaitGroup
 	for _, remover := range []*Docker{d, foreign} {
+		if _, err := remover.Fingerprint(t.Context()); err != nil { // the library settles on a version first
+			t.Fatal(err)
+		}
 		removing.Go(func() {
 			for {
 				select {
@@ -171,7 +174,7 @@ func TestCreateRacesTheRemoval(t *testing.T) {
 	}
 	defer removing.Wait()
 	defer close(stop)
-	for range 10 {
+	for range 5 {
 		req := backend.CreateRequest{Owner: owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Name: "it", Spec: backendtest.Sleeper()}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
