@@ -71,6 +71,9 @@ type HostRegister struct {
 	// data dir, or copies of it. "" is an agent that doesn't tell.
 	Instance     string `json:"instance,omitempty"`
 	Registration uint64 `json:"registration,omitempty"`
+	// Found are the owners of all containers on the engine, this host or not, as
+	// labels name them: at most MaxLabelOwners.
+	Found []LabelOwner `json:"found,omitempty"`
 }
 
 // HostRegistered answers HostRegister.

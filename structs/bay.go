@@ -140,6 +140,7 @@ type Fingerprint struct {
 	Disk          int64             `json:"disk"`   // bytes of the engine's file system
 	Labels        map[string]string `json:"labels"` // from the agent's -label flags
 	Addresses     []string          `json:"addresses"`
+	Engine        EngineIdentity    `json:"engine,omitzero"`
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq
