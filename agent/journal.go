@@ -219,6 +219,14 @@ func (j *journal) advance(s seen) error {
 	return j.append(line{Seen: &s})
 }
 
+// reset forgets everything.
+func (j *journal) reset() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.records, j.seen = make(map[backend.Ref]record), seen{}
+	return j.compactLocked()
+}
+
 // close ends the journal; append fails from now on.
 func (j *journal) close() error {
 	j.mu.Lock()

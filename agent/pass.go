@@ -107,6 +107,9 @@ func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, erro
 		c, err := p.r.backend.Inspect(ctx, id)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
+			if err := p.r.trusted(); err != nil {
+				return nil, err
+			}
 			p.drop(epoch, id)
 		case err != nil:
 			return nil, err

@@ -49,6 +49,9 @@ func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, er
 // create makes the container unless it was there before: what somebody has
 // removed comes back only under a new epoch, which the cluster decides.
 func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
+	if err := p.r.trusted(); err != nil {
+		return 0, err
+	}
 	if p.rec.Created || !p.known && p.want.Observed > 0 {
 		return 0, p.vanished()
 	}

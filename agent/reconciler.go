@@ -28,9 +28,12 @@ type reconciler struct {
 	observer observer
 	needFull func() // asks for a full answer: there are containers that nobody has asked for
 	log      hclog.Logger
+	// sameEngine fails unless the engine that answers is the host's; nil for any is.
+	sameEngine func(context.Context) error
 
 	mu sync.Mutex
 	standing
+	met     bool             // since the stream is open, the engine was asked who it is: what it doesn't have is gone
 	units   map[string]*unit // by container
 	running bool             // between the first list of a run and its end
 	ctx     context.Context  // of the run
@@ -69,6 +72,17 @@ type unit struct {
 // calmLocked ends all holding: something has succeeded, or something else is
 // asked for.
 func (u *unit) calmLocked() { u.tries, u.hold, u.reason, u.lacks = 0, time.Time{}, "", "" }
+
+// trusted fails while nobody knows whether the engine that answers is the host's:
+// what it doesn't have may be on the one that was there before. ErrAway.
+func (r *reconciler) trusted() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.met {
+		return nil
+	}
+	return &backend.Failure{Reason: backend.ErrAway, Msg: "the engine was away, and has not been listed again yet"}
+}
 
 func (r *reconciler) unitLocked(id string) *unit {
 	u := r.units[id]
@@ -130,7 +144,14 @@ func (r *reconciler) follow(ctx context.Context, opened func()) error {
 func (r *reconciler) list(ctx context.Context) {
 	retry := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
 	for {
-		entries, err := r.backend.List(ctx, r.owner)
+		var entries []backend.Entry
+		var err error
+		if r.sameEngine != nil {
+			err = r.sameEngine(ctx)
+		}
+		if err == nil {
+			entries, err = r.backend.List(ctx, r.owner)
+		}
 		if err == nil {
 			r.listed(entries)
 			return
@@ -149,6 +170,7 @@ func (r *reconciler) listed(entries []backend.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = r.ctx.Err() == nil
+	r.met = true
 	for _, e := range entries {
 		r.unitLocked(e.ContainerID).have[e.Epoch] = e.EngineID
 	}

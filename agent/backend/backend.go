@@ -157,8 +157,12 @@ func (d Disk) Percent() float64 {
 // out.
 type Backend interface {
 	// Fingerprint describes the host and its engine. The agent adds what
-	// the backend can't know: labels, addresses, its own version.
+	// the backend can't know: labels, addresses, its own version. Its Engine
+	// tells the engine from any other one.
 	Fingerprint(ctx context.Context) (structs.Fingerprint, error)
+
+	// Owners returns whose containers the engine has, in whatever state, each once.
+	Owners(ctx context.Context) ([]Owner, error)
 
 	// List returns all containers of the owner, in whatever state.
 	List(ctx context.Context, owner Owner) ([]Entry, error)

@@ -27,6 +27,10 @@ func (d *Docker) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 			Backend: structs.BackendDocker, EngineVersion: engine.ServerVersion,
 			OS: engine.OperatingSystem, Kernel: engine.KernelVersion,
 			Cores: engine.NCPU, Memory: engine.MemTotal,
+			Engine: structs.EngineIdentity{ID: engine.ID, Root: engine.DockerRootDir},
+		}
+		if strings.HasPrefix(d.conf.Host, "unix://") {
+			readEngine(&f.Engine)
 		}
 		// Of a remote engine the directory isn't here, and its size stays unknown.
 		if fs, err := fileSystem(engine.DockerRootDir); err == nil {

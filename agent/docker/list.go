@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +48,25 @@ func (d *Docker) List(ctx context.Context, owner backend.Owner) ([]backend.Entry
 		return nil, err
 	}
 	return entries, nil
+}
+
+// Owners returns whose containers the engine has.
+func (d *Docker) Owners(ctx context.Context) ([]backend.Owner, error) {
+	var owners []backend.Owner
+	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
+		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelContainer))})
+		for _, c := range list {
+			o := backend.Owner{ClusterID: c.Labels[backend.LabelCluster], HostID: c.Labels[backend.LabelHost]}
+			if !slices.Contains(owners, o) {
+				owners = append(owners, o)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return owners, nil
 }
 
 // eventKinds are the engine's events that may change what Inspect says. Exec

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type Fake struct {
 	Fault func(op string, ref backend.Ref) error
 
 	mu         sync.Mutex
+	identity   structs.EngineIdentity
 	down       bool
 	nextID     int
 	containers map[string]*process       // by engine id
@@ -74,7 +76,7 @@ const Image = "magnum-test/busybox:latest"
 // NewFake returns an engine that has one image, Image.
 func NewFake() *Fake {
 	return &Fake{
-		containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
+		identity: structs.EngineIdentity{ID: "fake", Root: "/fake"}, containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
 		disk:    backend.Disk{Used: 40 << 30, Free: 60 << 30},
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
@@ -154,7 +156,23 @@ func (f *Fake) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 	if f.down {
 		return structs.Fingerprint{}, errDown
 	}
-	return structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "fake", Cores: 2, Memory: 4 << 30}, ctx.Err()
+	return structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "fake", Cores: 2, Memory: 4 << 30, Engine: f.identity}, ctx.Err()
+}
+
+// Owners returns whose containers there are.
+func (f *Fake) Owners(ctx context.Context) ([]backend.Owner, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return nil, errDown
+	}
+	var owners []backend.Owner
+	for _, p := range f.containers {
+		if !slices.Contains(owners, p.owner) {
+			owners = append(owners, p.owner)
+		}
+	}
+	return owners, ctx.Err()
 }
 
 // List returns all containers of the owner.

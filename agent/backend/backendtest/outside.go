@@ -81,6 +81,27 @@ func (f *Fake) Up() {
 	}
 }
 
+// Identify gives the engine another identity: another engine answers.
+func (f *Fake) Identify(engine structs.EngineIdentity) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.identity = engine
+}
+
+// Forget loses all containers without a word, as an engine on another directory.
+func (f *Fake) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.containers)
+}
+
+// Identity returns the engine's identity.
+func (f *Fake) Identity() structs.EngineIdentity {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.identity
+}
+
 // Add makes a container of the owner that the agent never asked for.
 func (f *Fake) Add(req backend.CreateRequest) {
 	if _, err := f.create(req); err != nil {
