@@ -18,7 +18,9 @@ import (
 // The files of a data dir.
 const (
 	fileLock    = "agent.lock"    // flock-ed while the agent runs
-	fileHost    = "host_id"       // the host's UUID, and its engine: see identity
+	fileHost    = "host_id"       // the host's UUID
+	fileEngine  = "agent.engine"  // the host's UUID and its engine, with a checksum: see identity
+	fileNext    = "host_id.next"  // likewise, and with a secret: the identity that is about to take its place
 	fileSecret  = "agent.secret"  // proves that the host is the one that registered
 	fileJournal = "agent.journal" // see journal
 	fileKnown   = "known-servers" // where servers gossip

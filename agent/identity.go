@@ -27,64 +27,82 @@ type identity struct {
 	Secret string                 `json:"secret,omitempty"` // of a successor only; else it has a file of its own
 }
 
-// encode returns the content of an identity's file: the UUID in a line of its own,
-// for people and scripts, and a line with all of it and a checksum.
+// encode returns the content of an identity's file: a line with its checksum.
 func (i identity) encode() []byte {
 	body, err := json.Marshal(i)
 	if err != nil {
 		panic(fmt.Sprintf("agent: an identity that is no JSON: %v", err)) // strings, numbers and times only
 	}
-	return fmt.Appendf(nil, "%s\n%08x %s\n", i.HostID, crc32.ChecksumIEEE(body), body)
+	return fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(body), body)
 }
 
-// decodeIdentity reads the content of an identity's file. A line with the UUID
-// alone will do: it is what agents wrote before, and what a person writes.
-func decodeIdentity(content []byte) (i identity, ok bool) {
-	first, rest, _ := bytes.Cut(bytes.TrimSpace(content), []byte("\n"))
-	id := string(bytes.TrimSpace(first))
-	if !structs.IsID(id) {
+// readRecord reads the file of an identity; ok is false if there is none, or if it
+// is damaged.
+func (d *dataDir) readRecord(name string) (i identity, ok bool) {
+	content, err := os.ReadFile(d.file(name))
+	if err != nil {
 		return i, false
 	}
-	if rest = bytes.TrimSpace(rest); len(rest) == 0 {
-		return identity{HostID: id}, true
-	}
-	sum, body, found := bytes.Cut(rest, []byte(" "))
-	if !found || string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(body)) || json.Unmarshal(body, &i) != nil || i.HostID != id {
+	sum, body, _ := bytes.Cut(bytes.TrimSpace(content), []byte(" "))
+	if string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(body)) || json.Unmarshal(body, &i) != nil || !structs.IsID(i.HostID) {
 		return identity{}, false
 	}
 	return i, true
 }
 
-// damagedError says that the file of the host's identity can't be read.
-type damagedError struct{ file string }
+// damagedError says that the host's identity can't be read, or is not what it was.
+type damagedError struct {
+	file string
+	was  string // the host's UUID, as its engine's record has it; "" if that isn't known
+}
 
 func (e *damagedError) Error() string {
-	return e.file + " is damaged: its first line has to be the host's UUID, which alone will do. " +
-		"Restore it, or, to join as a new host by a join token, remove the file"
+	what := "it has to hold the host's UUID"
+	if e.was != "" {
+		what = "the record beside, " + fileEngine + ", is of host " + e.was
+	}
+	return fmt.Sprintf("%s is damaged: %s. Restore it, or, to join as a new host by a join token, remove the file", e.file, what)
 }
 
 // readIdentity reads the host's identity, or makes a new one. It is damaged if it
-// is empty although the host has a secret: that is written first, but only a
-// moment before.
+// is empty although the host has a secret, which is written first; or if it isn't
+// the one that the engine was noted for.
 func (d *dataDir) readIdentity(hadSecret bool) error {
 	path := d.file(fileHost)
 	b, err := os.ReadFile(path)
-	blank := len(bytes.TrimSpace(b)) == 0
+	id := strings.TrimSpace(string(b))
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && blank && !hadSecret:
-		d.hostID = structs.NewID()
-		if err := atomicfile.Replace(path, []byte(d.hostID+"\n")); err != nil {
+	case errors.Is(err, fs.ErrNotExist), err == nil && id == "" && !hadSecret:
+		if err := os.Remove(d.file(fileEngine)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("data dir: %w", err)
 		}
-		return nil
+		return d.writeHostID(structs.NewID())
 	case err != nil:
 		return fmt.Errorf("data dir: %w", err)
 	}
-	i, ok := decodeIdentity(b)
-	if !ok {
-		return structs.Errorf(structs.CodeInvalid, "%w", &damagedError{path})
+	record, noted := d.readRecord(fileEngine)
+	switch next, _ := d.readRecord(fileNext); {
+	case noted && structs.IsID(id) && id != record.HostID && next.HostID == record.HostID:
+		// The agent has died in the last step but one of succeed.
+		if err := d.writeHostID(record.HostID); err != nil {
+			return err
+		}
+	case !structs.IsID(id), noted && id != record.HostID:
+		return structs.Errorf(structs.CodeInvalid, "%w", &damagedError{path, record.HostID})
 	}
-	d.hostID, d.engine = i.HostID, i.Engine
+	d.hostID, d.engine = id, structs.EngineIdentity{}
+	if noted {
+		d.hostID, d.engine = record.HostID, record.Engine
+	}
+	return nil
+}
+
+// writeHostID writes the host's UUID, and takes it for its own.
+func (d *dataDir) writeHostID(id string) error {
+	if err := atomicfile.Replace(d.file(fileHost), []byte(id+"\n")); err != nil {
+		return fmt.Errorf("data dir: %w", err)
+	}
+	d.hostID = id
 	return nil
 }
 
@@ -133,12 +151,9 @@ func readCluster(path string) string {
 	return j.seen.ClusterID
 }
 
-// The files of an identity that takes the place of the one in host_id once a
-// server has let it in, and the directory that keeps what was there before.
-const (
-	fileNext   = "host_id.next"
-	keptPrefix = "host-" // and the old host's UUID
-)
+// keptPrefix and the old host's UUID name the directory that keeps what was there
+// before an identity took the place of another one.
+const keptPrefix = "host-"
 
 // errOtherEngine says that the engine is not the one of the host.
 var errOtherEngine = errors.New("another engine")
@@ -156,15 +171,12 @@ func (d *dataDir) meet(engine structs.EngineIdentity, token bool) error {
 			"Start the agent with the engine of that host; or start it with a join token (-join-token-file FILE) to join as a new host: what host %s ran stays reserved until it is back or fenced (magnum host-fence %s)",
 			errOtherEngine, d.hostID, differs, d.hostID, d.hostID)
 	}
-	path := d.file(fileNext)
-	if b, err := os.ReadFile(path); err == nil {
-		if next, ok := decodeIdentity(b); ok && next.Secret != "" && next.Engine.Known() && next.Engine.Differs(engine) == "" {
-			d.next = &next
-			return nil
-		}
+	if next, ok := d.readRecord(fileNext); ok && next.Secret != "" && next.Engine.Known() && next.Engine.Differs(engine) == "" {
+		d.next = &next
+		return nil
 	}
 	next := &identity{HostID: structs.NewID(), Engine: engine, Secret: structs.NewSecret()}
-	if err := atomicfile.Replace(path, next.encode()); err != nil {
+	if err := atomicfile.Replace(d.file(fileNext), next.encode()); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
 	d.next = next
@@ -189,8 +201,7 @@ func (d *dataDir) registered(engine structs.EngineIdentity, j *journal) error {
 	if merged == d.engine {
 		return nil
 	}
-	next := identity{HostID: d.hostID, Engine: merged}
-	if err := atomicfile.Replace(d.file(fileHost), next.encode()); err != nil {
+	if err := atomicfile.Replace(d.file(fileEngine), identity{HostID: d.hostID, Engine: merged}.encode()); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
 	d.setEngine(merged)
@@ -212,13 +223,13 @@ func (d *dataDir) setEngine(engine structs.EngineIdentity) {
 
 // succeed makes the next identity the data dir's own. The old one is kept in a
 // directory beside, in case the data dir was moved by mistake. Each step may be
-// repeated: host_id, which is written last, decides.
+// repeated: the engine's record, and then host_id, are written last.
 func (d *dataDir) succeed(j *journal) error {
 	kept := d.file(keptPrefix + d.hostID)
 	if err := os.MkdirAll(kept, 0o700); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
-	for _, name := range []string{fileHost, fileSecret, fileJournal} {
+	for _, name := range []string{fileHost, fileEngine, fileSecret, fileJournal} {
 		b, err := os.ReadFile(d.file(name))
 		if err == nil {
 			if _, there := os.Stat(filepath.Join(kept, name)); errors.Is(there, fs.ErrNotExist) {
@@ -240,10 +251,13 @@ func (d *dataDir) succeed(j *journal) error {
 		return fmt.Errorf("data dir: %w", err)
 	}
 	next := identity{HostID: d.next.HostID, Engine: d.next.Engine}
-	if err := atomicfile.Replace(d.file(fileHost), next.encode()); err != nil {
+	if err := atomicfile.Replace(d.file(fileEngine), next.encode()); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
-	d.hostID, d.secret, d.next = next.HostID, d.next.Secret, nil
+	if err := d.writeHostID(next.HostID); err != nil {
+		return err
+	}
+	d.secret, d.next = d.next.Secret, nil
 	d.setEngine(next.Engine)
 	_ = os.Remove(d.file(fileNext)) // it is of no use any more, and does no harm
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -168,21 +169,16 @@ func TestEngineIsExchangedUnderTheAgent(t *testing.T) {
 // TestDamagedIdentity: an identity that can't be read is nobody's, whatever runs.
 func TestDamagedIdentity(t *testing.T) {
 	for name, spoil := range map[string]func(string) string{
-		"empty":            func(string) string { return "" },
-		"blank":            func(string) string { return "\n \n" },
-		"nonsense":         func(string) string { return "nonsense" },
-		"a digit":          func(s string) string { return flip(s, 3) },
-		"a late digit":     func(s string) string { return flip(s, 35) },
-		"in the checksum":  func(s string) string { return flip(s, 40) },
-		"in the record":    func(s string) string { return flip(s, strings.Index(s, `"host_id":"`)+15) },
-		"in the engine":    func(s string) string { return flip(s, strings.Index(s, `"inode":`)+9) },
-		"the end is lost":  func(s string) string { return s[:len(s)-5] },
-		"half of a line":   func(s string) string { return s[:20] },
-		"zeros":            func(s string) string { return strings.Repeat("\x00", len(s)) },
-		"somebody else's":  func(s string) string { return structs.NewID() + s[36:] },
-		"a line too many":  func(s string) string { return s + s },
-		"a line in front":  func(s string) string { return "x\n" + s },
-		"another checksum": func(s string) string { return s[:37] + "00000000" + s[45:] },
+		"empty":           func(string) string { return "" },
+		"blank":           func(string) string { return "\n \n" },
+		"nonsense":        func(string) string { return "nonsense" },
+		"a digit":         func(s string) string { return flip(s, 3) },
+		"a late digit":    func(s string) string { return flip(s, 35) },
+		"half of a line":  func(s string) string { return s[:20] },
+		"zeros":           func(s string) string { return strings.Repeat("\x00", len(s)) },
+		"somebody else's": func(string) string { return structs.NewID() },
+		"a line too many": func(s string) string { return s + s },
+		"a line in front": func(s string) string { return "x\n" + s },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
@@ -220,14 +216,26 @@ func flip(s string, i int) string {
 	return string(b)
 }
 
-// TestPlainIdentityIsRead: what agents wrote before, and people write.
-func TestPlainIdentityIsRead(t *testing.T) {
-	id := structs.NewID()
-	for _, content := range []string{id, id + "\n", " " + id + " \r\n", string(identity{HostID: id}.encode())} {
-		if i, ok := decodeIdentity([]byte(content)); !ok || i.HostID != id || i.Engine.Known() {
-			t.Errorf("%q is read as %+v, %v", content, i, ok)
+// TestDamagedEngineRecord: without it the agent is the host that it was, and the
+// servers hold the engine against their own record.
+func TestDamagedEngineRecord(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	a := settledHost(t, s, fake, dir)
+	path := filepath.Join(dir, fileEngine)
+	whole := readFile(t, path)
+	for i, content := range []string{"", "nonsense", whole[:len(whole)-5], flip(whole, 3), flip(whole, strings.Index(whole, `"inode":`)+9), flip(whole, strings.Index(whole, `"host_id":"`)+14), whole + whole} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
+		s.eventually("it is the host", func() bool { return len(s.registers) == i+2 && s.registers[i+1].HostID == s.registers[0].HostID })
+		s.eventually("it polls", func() bool { return len(s.polls) > 0 && s.polls[len(s.polls)-1].registration == strconv.Itoa(i+2) })
+		r.stop()
+		if got := readFile(t, path); got != whole {
+			t.Errorf("after %q the record is %q, want %q", content, got, whole)
 		}
 	}
+	untouched(t, fake, a)
 }
 
 // TestLostIdentity: with the file gone the agent asks as a new host and says what
@@ -308,8 +316,21 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 	shut(d, j)
 	// Killed before the last step: host_id is as it was.
 	next := identity{HostID: hostID, Engine: other, Secret: secret}
-	if err := errors.Join(os.WriteFile(d.file(fileHost), before, 0o600), os.WriteFile(d.file(fileNext), next.encode(), 0o600)); err != nil {
-		t.Fatal(err)
+	for _, file := range []string{fileHost, fileEngine} { // the record is written first, and then host_id
+		kept := []byte(readFile(t, dir, "host-"+old.HostID, file))
+		if err := errors.Join(os.WriteFile(d.file(file), kept, 0o600), os.WriteFile(d.file(fileNext), next.encode(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if file == fileHost {
+			d, j = open()
+			if d.hostID != hostID || d.engine != other {
+				t.Fatalf("it is %s with %+v", d.hostID, d.engine)
+			}
+			shut(d, j)
+			if err := os.WriteFile(d.file(file), kept, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	d, j = open()
 	if err := errors.Join(d.meet(other, true), d.registered(other, j)); err != nil {
