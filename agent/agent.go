@@ -142,6 +142,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
 	link.stance, link.renewed = reconciler.stance, reconciler.renew
 	reconciler.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
+	reconciler.tellCopies = reports.copied
 	if err := reconciler.keepLease(lease); err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	err = g.Wait()
 	if a.conf.RemoveOnStop && ctx.Err() != nil {
-		err = errors.Join(err, a.removeAll(owner))
+		err = errors.Join(err, a.removeAll(owner, j))
 	}
 	return err
 }
@@ -189,7 +190,7 @@ func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal,
 const removeLimit = time.Minute
 
 // removeAll kills and removes all containers of the host.
-func (a *Agent) removeAll(owner backend.Owner) error {
+func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), removeLimit)
 	defer cancel()
 	entries, err := a.conf.Backend.List(ctx, owner)
@@ -198,6 +199,9 @@ func (a *Agent) removeAll(owner backend.Owner) error {
 	}
 	var g errgroup.Group
 	for _, e := range entries {
+		if rec, _ := j.record(e.Ref); !rec.owns(e) {
+			continue
+		}
 		g.Go(func() error { return a.conf.Backend.Remove(ctx, e.EngineID) })
 	}
 	if err := g.Wait(); err != nil {

@@ -196,10 +196,18 @@ func (j *journal) refs() []backend.Ref {
 // put writes a record.
 func (j *journal) put(r record) error { return j.append(line{Record: &r}) }
 
-// forget drops a record.
+// forget drops a record. While there are copies of its container, what proves that
+// they are stays.
 func (j *journal) forget(ref backend.Ref) error {
-	if _, ok := j.record(ref); !ok {
+	r, ok := j.record(ref)
+	if !ok {
 		return nil
+	}
+	if r.Copied {
+		if r.bare() {
+			return nil
+		}
+		return j.put(r.proof())
 	}
 	return j.put(record{ContainerID: ref.ContainerID, Epoch: ref.Epoch, Forgotten: true})
 }

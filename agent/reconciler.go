@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type reconciler struct {
 	log      hclog.Logger
 	// sameEngine fails unless the engine that answers is the host's; nil for any is.
 	sameEngine func(context.Context) error
+	// tellCopies tells which containers are copies; it must not block. nil for nobody.
+	tellCopies func(structs.Copies)
 
 	mu sync.Mutex
 	standing
@@ -52,6 +55,11 @@ type unit struct {
 	want   *structs.Assignment // nil: no answer has named it
 	orphan bool                // want is the agent's own: a confirmed answer has not named it
 	have   map[uint64]string   // engine ids by epoch
+	// Others that carry the container's labels: by engine id, those of which the
+	// next pass finds out whose they are, with their epochs, and those that are
+	// copies; see copies.go.
+	claims map[string]uint64
+	copies map[string]backend.Entry
 
 	busy  bool // a goroutine works on it
 	dirty bool // there may be something to do
@@ -171,9 +179,11 @@ func (r *reconciler) listed(entries []backend.Entry) {
 	defer r.mu.Unlock()
 	r.running = r.ctx.Err() == nil
 	r.met = true
+	slices.SortFunc(entries, func(a, b backend.Entry) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	for _, e := range entries {
-		r.unitLocked(e.ContainerID).have[e.Epoch] = e.EngineID
+		r.claimLocked(e)
 	}
+	r.forgetCopiesLocked(entries)
 	// What is no longer there is found out by the pass over its unit.
 	for _, u := range r.units {
 		r.kickLocked(u)
@@ -194,8 +204,14 @@ func (r *reconciler) event(e backend.Event) {
 		return
 	}
 	u := r.unitLocked(e.ContainerID)
+	if _, copied := u.copies[e.EngineID]; copied {
+		if e.Kind == backend.EventRemoved {
+			r.dropCopyLocked(u, e.EngineID)
+		}
+		return
+	}
 	if e.Kind != backend.EventRemoved {
-		u.have[e.Epoch] = e.EngineID
+		r.claimLocked(e.Entry)
 	}
 	r.kickLocked(u)
 }
@@ -269,9 +285,7 @@ func (r *reconciler) attend(u *unit) {
 		}
 	}
 	u.busy = false
-	if u.want == nil && len(u.have) == 0 && r.units[u.id] == u {
-		delete(r.units, u.id)
-	}
+	r.tidyLocked(u)
 }
 
 // failedLocked paces a unit whose pass could not be finished.
@@ -322,7 +336,7 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 		named[a.ContainerID] = true
 	}
 	for id, u := range r.units {
-		if named[id] || u.orphan {
+		if named[id] || u.orphan || u.want == nil && len(u.have)+len(u.claims) == 0 {
 			continue
 		}
 		a := structs.Assignment{ContainerID: id, Desired: structs.DesiredAbsent, StopTimeout: structs.DefaultStopTimeout}
@@ -331,6 +345,9 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 			a.Desired, a.Force = structs.DesiredAbsent, false
 		}
 		for epoch := range u.have {
+			a.Epoch = max(a.Epoch, epoch)
+		}
+		for _, epoch := range u.claims {
 			a.Epoch = max(a.Epoch, epoch)
 		}
 		r.log.Warn("container is not the cluster's any more and goes", "container_id", id, "epoch", a.Epoch)
@@ -364,10 +381,8 @@ func (r *reconciler) removed(id string, epoch uint64) {
 			r.mu.Unlock()
 			return
 		}
-		u.want = nil
-		if !u.busy && len(u.have) == 0 {
-			delete(r.units, id)
-		}
+		u.want, u.orphan = nil, false
+		r.tidyLocked(u)
 	}
 	r.mu.Unlock()
 	r.observer.forget(id)

@@ -23,6 +23,8 @@ type reporter struct {
 	seq          uint64
 	latest       map[string]*observation // by container
 	queue        []string                // containers with something to tell, in the order of the first change
+	copies       structs.Copies          // on the engine
+	copiesUntold bool                    // that has changed since it was last told
 }
 
 // observation is the last that was seen of a container.
@@ -42,6 +44,7 @@ func newReporter(log hclog.Logger, send func(context.Context, structs.StatusRepo
 func (r *reporter) register(registration uint64) {
 	r.mu.Lock()
 	r.registration, r.seq = registration, 0
+	r.copiesUntold = r.copies.Count > 0
 	r.mu.Unlock()
 	r.repeat()
 }
@@ -72,6 +75,14 @@ func (r *reporter) observe(report structs.ContainerReport, taken func()) {
 	}
 	o.report, o.taken = report, taken
 	r.queueLocked(report.ContainerID, o)
+	r.wakeUp()
+}
+
+// copied tells which containers are copies.
+func (r *reporter) copied(now structs.Copies) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.copies, r.copiesUntold = now, true
 	r.wakeUp()
 }
 
@@ -122,8 +133,13 @@ func (r *reporter) next() (report structs.StatusReport, taken map[string]func(),
 		}
 	}
 	r.queue = append(r.queue[:0], r.queue[n:]...)
-	if len(report.Containers) == 0 {
+	if len(report.Containers) == 0 && !r.copiesUntold {
 		return report, nil, false
+	}
+	if r.copiesUntold {
+		copies := r.copies
+		report.Copies, r.copiesUntold = &copies, false
+		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
 	}
 	r.seq++
 	report.Registration, report.Seq = r.registration, r.seq
@@ -135,6 +151,7 @@ func (r *reporter) next() (report structs.StatusReport, taken map[string]func(),
 func (r *reporter) restore(report structs.StatusReport, taken map[string]func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.copiesUntold = r.copiesUntold || report.Copies != nil
 	for _, c := range report.Containers {
 		o := r.latest[c.ContainerID]
 		if o == nil {

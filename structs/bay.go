@@ -164,6 +164,8 @@ type Host struct {
 	DrainUntil   time.Time         // when about that is over, for people; which drain it is, for leaders
 	DrainForce   bool              // it is over: what can't move is stopped; after the drain, until that is undone
 	Fenced       bool              // lost, and an operator has said that it is off
+	Copies       []Copy            // some of the containers on its engine that only look like magnum's, as its agent has told in this registration
+	CopyCount    int               // of all of them
 	ReturnIndex  uint64            // index of the state in which it last came back from being lost; whoever has followed no later one is told everything
 }
 

@@ -24,7 +24,7 @@ type Owner struct {
 }
 
 // Ref names one placement of a container. At no instant does an engine have
-// two containers of one Ref.
+// two containers of one Ref, but for copies that somebody else has made.
 type Ref struct {
 	ContainerID string // magnum's UUID
 	Epoch       uint64
@@ -34,6 +34,11 @@ type Ref struct {
 type Entry struct {
 	Ref
 	EngineID string // the engine's own id; what all other calls take
+
+	// What tells containers of one Ref from each other; events don't say it.
+	Name      string    // the engine's
+	CreatedAt time.Time // by the engine
+	Inherited bool      // its labels are those of its image: it was made from one of magnum's containers, not by magnum
 }
 
 // State is what an engine says of a container's process.
@@ -162,9 +167,11 @@ type Backend interface {
 	Fingerprint(ctx context.Context) (structs.Fingerprint, error)
 
 	// Owners returns whose containers the engine has, in whatever state, each once.
+	// Those don't count that have their labels from their image.
 	Owners(ctx context.Context) ([]Owner, error)
 
-	// List returns all containers of the owner, in whatever state.
+	// List returns all containers of the owner, in whatever state, and those that
+	// carry the labels of one. Which of several of a Ref is magnum's, the agent knows.
 	List(ctx context.Context, owner Owner) ([]Entry, error)
 
 	// Events calls ready once events are being recorded, and then event for

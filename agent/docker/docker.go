@@ -80,10 +80,11 @@ type Docker struct {
 	stops chan struct{}
 
 	mu       sync.Mutex
-	pulls    map[pullKey]*pull    // while under way
-	projects map[string]*project  // by project ID
-	used     map[string]time.Time // by image ID: when a container of magnum was last made of it
-	fetched  map[string]time.Time // by image ID: when it was last pulled or loaded
+	pulls    map[pullKey]*pull      // while under way
+	projects map[string]*project    // by project ID
+	used     map[string]time.Time   // by image ID: when a container of magnum was last made of it
+	fetched  map[string]time.Time   // by image ID: when it was last pulled or loaded
+	commits  map[string]backend.Ref // by image ID: of which container of magnum it was made; zero for none
 }
 
 var _ backend.Backend = (*Docker)(nil)
@@ -112,7 +113,7 @@ func New(conf Config) (*Docker, error) {
 		conf: conf, cli: cli, fresh: fresh, probe: probe, lines: lines, log: conf.Logger, pingEvery: pingEvery, hangAfter: hangAfter,
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
 		pulls: make(map[pullKey]*pull), projects: make(map[string]*project),
-		used: make(map[string]time.Time), fetched: make(map[string]time.Time),
+		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]backend.Ref),
 	}, nil
 }
 

@@ -60,7 +60,7 @@ func (d *Docker) volumeUsers(ctx context.Context) (map[string][]string, error) {
 		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true})
 		for _, c := range list {
 			user := c.Labels[backend.LabelContainer]
-			if user == "" {
+			if e, ok := entryOf(c.ID, c.Labels); user == "" || ok && len(c.Mounts) > 0 && d.inherits(ctx, c.ImageID, e.Ref) {
 				user = strings.TrimPrefix(slices.Concat(c.Names, []string{c.ID})[0], "/")
 			}
 			for _, m := range c.Mounts {

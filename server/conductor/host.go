@@ -44,7 +44,7 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Fingerprint.Engine = engine
 	host.Registration++
-	host.ReportSeq = 0
+	host.ReportSeq, host.Copies, host.CopyCount = 0, nil, 0
 	t.put(&host)
 	return structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}, nil
 }
@@ -308,6 +308,9 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 	}
 	host := *was
 	host.ReportSeq = r.Seq
+	if r.Copies != nil {
+		host.Copies, host.CopyCount = r.Copies.First, r.Copies.Count
+	}
 	for i := range r.Containers {
 		if !t.room() || !t.item(func() { t.observe(&host, &r.Containers[i]) }) {
 			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, Rest: r.Containers[i:]}, nil
@@ -338,6 +341,9 @@ func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 	c.Observed = seen.Observed
 	if seen.Status == structs.ContainerGone {
 		c.Observed = was.Observed.Gone(seen.Observed) // of the same epoch: placing it anew begins with nothing
+	}
+	if c.Observed.EngineID == "" { // it can't be seen now, and proves which one it was all the same
+		c.Observed.EngineID = was.Observed.EngineID
 	}
 	switch {
 	case seen.Status == structs.ContainerGone && c.Desired == structs.DesiredAbsent:

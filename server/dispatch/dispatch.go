@@ -314,8 +314,23 @@ func checkReport(r *structs.StatusReport) error {
 	if len(r.Containers) > structs.MaxReport {
 		return structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers), structs.MaxReport)
 	}
+	if c := r.Copies; c != nil {
+		if len(c.First) > structs.MaxCopies || c.Count < len(c.First) {
+			return structs.Errorf(structs.CodeInvalid, "copies: %d of %d are more than %d, or than all", len(c.First), c.Count, structs.MaxCopies)
+		}
+		for _, one := range c.First {
+			for field, value := range map[string]string{"engine_id": one.EngineID, "name": one.Name, "container_uuid": one.ContainerID} {
+				if err := structs.CheckLine("copies."+field, value, structs.MaxName); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	for i := range r.Containers {
 		c := &r.Containers[i]
+		if err := structs.CheckLine("containers.engine_id", c.EngineID, structs.MaxName); err != nil {
+			return err
+		}
 		switch c.Status {
 		case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerGone:
 		default:

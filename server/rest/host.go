@@ -73,6 +73,7 @@ func (v view) host(h *structs.Host) structs.HostBody {
 	body.Draining, body.OperatorLabels = h.Draining, object(h.Labels)
 	body.Drain = v.drain(h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
+	body.Copies, body.CopyCount = list(h.Copies), h.CopyCount
 	return body
 }
 

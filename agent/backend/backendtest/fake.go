@@ -25,6 +25,7 @@ type Fake struct {
 
 	mu         sync.Mutex
 	identity   structs.EngineIdentity
+	touched    []string // calls on copies
 	down       bool
 	nextID     int
 	containers map[string]*process       // by engine id
@@ -53,6 +54,7 @@ type process struct {
 	spec    structs.ContainerSpec
 	project string
 	image   *structs.Image // that it was made of; nil if there was none
+	copied  bool           // by Copy
 	manual  bool           // stopped by hand: its restart policy rests
 	stdout  []byte
 	stderr  []byte
@@ -125,6 +127,9 @@ func (f *Fake) do(ctx context.Context, op, engineID string, call func(*process) 
 	case p == nil:
 		err = notFound(engineID)
 	default:
+		if p.copied && op != "inspect" {
+			f.touched = append(f.touched, op+" "+engineID)
+		}
 		err = call(p)
 	}
 	f.mu.Unlock()
@@ -168,7 +173,7 @@ func (f *Fake) Owners(ctx context.Context) ([]backend.Owner, error) {
 	}
 	var owners []backend.Owner
 	for _, p := range f.containers {
-		if !slices.Contains(owners, p.owner) {
+		if !p.Inherited && !slices.Contains(owners, p.owner) {
 			owners = append(owners, p.owner)
 		}
 	}
@@ -315,7 +320,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	hash := backend.Hash(req.Spec)
 	for _, p := range f.containers {
-		if p.Ref == req.Ref {
+		if p.Ref == req.Ref && !p.copied {
 			if p.owner != req.Owner || p.SpecHash != hash {
 				return nil, taken
 			}
@@ -325,7 +330,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
-	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID)}
+	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: req.Ref.Name(), CreatedAt: time.Now()}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
 	p.image, p.project = f.imageLocked(req.Spec.Image), req.ProjectID
