@@ -133,6 +133,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			return nil
 		}
 	})
+	followed, was := j.position().ClusterID != "", dir.hostID // also before this life
 	// Before the first registration nobody could say whose containers are
 	// ours, nor which of them are wanted.
 	if link.renew(runCtx, 0) != nil {
@@ -147,6 +148,13 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
+	sessions.clusterID = owner.ClusterID
+	if err := claimVolumes(runCtx, dir, a.conf.Backend, owner, followed && dir.hostID == was, log); err != nil {
+		if ctx.Err() != nil {
+			return g.Wait()
+		}
+		return err
+	}
 
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })

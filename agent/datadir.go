@@ -25,6 +25,7 @@ const (
 	fileJournal = "agent.journal" // see journal
 	fileKnown   = "known-servers" // where servers gossip
 	fileLease   = "agent.lease"   // see leaseFile
+	fileVolumes = "agent.volumes" // there once volumes of earlier agents are claimed: see claimVolumes
 )
 
 // An agent that was killed a moment ago still has its lock until the kernel has

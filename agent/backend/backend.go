@@ -301,14 +301,19 @@ type Backend interface {
 	// and containers. An engine elsewhere can't tell: ErrNotFound.
 	Disk(ctx context.Context) (Disk, error)
 
-	// Volumes lists the named volumes of a project, or of all projects if the
-	// project is "". Volumes that aren't magnum's are never shown.
-	Volumes(ctx context.Context, projectID string) ([]structs.Volume, error)
+	// Volumes lists the named volumes of a project of a cluster, or of all its
+	// projects if the project is "". Volumes that aren't the cluster's are never
+	// shown, mounted or removed.
+	Volumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error)
 
 	// RemoveVolume deletes a named volume of a project and all that is in it.
 	// One that a container mounts, whether it runs or not, stays: ErrInUse.
 	// ErrNoVolume.
-	RemoveVolume(ctx context.Context, projectID, name string) error
+	RemoveVolume(ctx context.Context, clusterID, projectID, name string) error
+
+	// ClaimVolumes makes the volumes from before volumes carried their cluster the
+	// owner's cluster's, unless they are another one's. It may be repeated.
+	ClaimVolumes(ctx context.Context, owner Owner) error
 
 	// Close frees what the backend holds. No call may be under way.
 	Close() error

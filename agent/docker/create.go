@@ -241,7 +241,7 @@ func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*co
 				m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: v.Size}
 			}
 		} else {
-			source, err := d.ensureVolume(ctx, req.ProjectID, v.Name)
+			source, err := d.ensureVolume(ctx, volumeKey{req.ClusterID, req.ProjectID, v.Name})
 			if err != nil {
 				return nil, err
 			}

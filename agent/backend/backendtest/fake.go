@@ -338,7 +338,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 		p.image.UsedAt = structs.Time{Time: time.Now()}
 	}
 	for _, m := range req.Spec.Volumes {
-		if v := (volume{req.ProjectID, m.Name}); m.Name != "" && f.volumes[v].IsZero() {
+		if v := (volume{req.ClusterID, req.ProjectID, m.Name}); m.Name != "" && f.volumes[v].IsZero() {
 			f.volumes[v] = time.Now()
 		}
 	}

@@ -133,6 +133,13 @@ func (f *Fake) Touched() []string {
 	return slices.Clone(f.touched)
 }
 
+// AddVolume makes a volume as agents did before volumes carried their cluster.
+func (f *Fake) AddVolume(projectID, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.volumes[volume{"", projectID, name}] = time.Now()
+}
+
 // Identify gives the engine another identity: another engine answers.
 func (f *Fake) Identify(engine structs.EngineIdentity) {
 	f.mu.Lock()
