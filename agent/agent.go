@@ -84,12 +84,13 @@ func (a *Agent) Reload() {
 
 // Run is the agent's life: it blocks until ctx ends, and then returns nil; its
 // containers go on. It waits for servers and engines however long they are
-// away. An error means that it could not begin, or can't keep its journal:
-// CodeConflict if another agent has the data dir.
+// away. An error means that it could not begin, can't keep its journal, or
+// has lost its engine: CodeConflict if another agent has the data dir, or if the
+// engine is another host's.
 func (a *Agent) Run(ctx context.Context) (err error) {
 	dir, err := openDir(a.conf.DataDir)
 	if err != nil {
-		return err
+		return a.explainDamage(ctx, err)
 	}
 	defer func() { err = errors.Join(err, dir.close()) }()
 	j, damaged, err := openJournal(dir.file(fileJournal))
@@ -102,21 +103,37 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		log.Warn("journal had damaged lines, which are dropped", "lines", damaged)
 	}
 
-	link := &link{born: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
+	lease := newLeaseFile(dir.file(fileLease))
+	unguard := a.guardLease(ctx, backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}, j, lease)
+	defer unguard()
+	if err := a.meetEngine(ctx, dir); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	link := &link{fatal: make(chan error, 1), born: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
 	reports := newReporter(log.Named("report"), link.report)
 	link.registered = reports.register
 	g, runCtx := errgroup.WithContext(ctx)
 	if a.conf.Gossip != nil {
 		link.tooMany = make(chan struct{})
-		find, err := openFinder(a.conf, dir.hostID, dir.file(fileKnown), a.api, link.tooMany)
+		hostID, _ := dir.as()
+		find, err := openFinder(a.conf, hostID, dir.file(fileKnown), a.api, link.tooMany)
 		if err != nil {
 			return err
 		}
 		g.Go(func() error { return find.run(runCtx) })
 	}
-	lease := newLeaseFile(dir.file(fileLease))
-	unguard := a.guardLease(ctx, backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}, j, lease)
-	defer unguard()
+	g.Go(func() error {
+		select {
+		case err := <-link.fatal:
+			return err
+		case <-runCtx.Done():
+			return nil
+		}
+	})
+	followed, was := j.position().ClusterID != "", dir.hostID // also before this life
 	// Before the first registration nobody could say whose containers are
 	// ours, nor which of them are wanted.
 	if link.renew(runCtx, 0) != nil {
@@ -125,7 +142,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
 	link.stance, link.renewed = reconciler.stance, reconciler.renew
-	reconciler.nudge = link.hurry
+	reconciler.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
+	reconciler.tellCopies = reports.copied
 	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
 	nets := newNetworks(a.conf.Backend, owner, reports.networksFull, reports.networks, log.Named("networks"))
 	link.leftBay, reports.filled = nets.leave, nets.fill
@@ -133,6 +151,13 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
+	sessions.clusterID = owner.ClusterID
+	if err := claimVolumes(runCtx, dir, a.conf.Backend, owner, followed && dir.hostID == was, log); err != nil {
+		if ctx.Err() != nil {
+			return g.Wait()
+		}
+		return err
+	}
 
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })
@@ -153,7 +178,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	err = g.Wait()
 	if a.conf.RemoveOnStop && ctx.Err() != nil {
-		err = errors.Join(err, a.removeAll(owner))
+		err = errors.Join(err, a.removeAll(owner, j))
 	}
 	return err
 }
@@ -177,7 +202,7 @@ func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal,
 const removeLimit = time.Minute
 
 // removeAll kills and removes all containers of the host.
-func (a *Agent) removeAll(owner backend.Owner) error {
+func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), removeLimit)
 	defer cancel()
 	entries, err := a.conf.Backend.List(ctx, owner)
@@ -186,6 +211,9 @@ func (a *Agent) removeAll(owner backend.Owner) error {
 	}
 	var g errgroup.Group
 	for _, e := range entries {
+		if rec, _ := j.record(e.Ref); !rec.owns(e) {
+			continue
+		}
 		g.Go(func() error { return a.conf.Backend.Remove(ctx, e.EngineID) })
 	}
 	if err := g.Wait(); err != nil {

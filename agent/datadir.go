@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,10 +19,13 @@ import (
 const (
 	fileLock    = "agent.lock"    // flock-ed while the agent runs
 	fileHost    = "host_id"       // the host's UUID
+	fileEngine  = "agent.engine"  // the host's UUID and its engine, with a checksum: see identity
+	fileNext    = "host_id.next"  // likewise, and with a secret: the identity that is about to take its place
 	fileSecret  = "agent.secret"  // proves that the host is the one that registered
 	fileJournal = "agent.journal" // see journal
 	fileKnown   = "known-servers" // where servers gossip
 	fileLease   = "agent.lease"   // see leaseFile
+	fileVolumes = "agent.volumes" // there once volumes of earlier agents are claimed: see claimVolumes
 )
 
 // An agent that was killed a moment ago still has its lock until the kernel has
@@ -45,6 +49,10 @@ type dataDir struct {
 	lock   *os.File
 	hostID string
 	secret string
+	next   *identity // takes the place of hostID and secret once a server has let it in; nil for none
+
+	mu     sync.Mutex
+	engine structs.EngineIdentity // of the host; zero if it isn't known yet
 }
 
 // openDir makes the directory if it has to, locks it, and reads it.
@@ -81,17 +89,12 @@ func (d *dataDir) read() error {
 		return fmt.Errorf("locking %s: %w", d.lock.Name(), err)
 	}
 	d.sign()
+	hadSecret := HasIdentity(d.path)
 	// The secret comes first: an id without one could never register again.
 	if d.secret, err = d.readOrMake(fileSecret, structs.NewSecret); err != nil {
 		return err
 	}
-	if d.hostID, err = d.readOrMake(fileHost, structs.NewID); err != nil {
-		return err
-	}
-	if !structs.IsID(d.hostID) {
-		return structs.Errorf(structs.CodeInvalid, "%s does not hold a UUID; restore it, or remove the file to join as a new host", d.file(fileHost))
-	}
-	return nil
+	return d.readIdentity(hadSecret)
 }
 
 // sign writes into the lock who holds it, for the message to the next one only:

@@ -94,6 +94,7 @@ func (r *reconciler) unprove() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.round++
+	r.met = false
 	lost := r.proven || r.sworn
 	r.proven, r.sworn = false, false
 	if !lost || r.nudge == nil {

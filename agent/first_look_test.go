@@ -16,7 +16,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
-		r := newReconciler(nil, backend.Owner{}, nil, nil, nil, hclog.NewNullLogger())
+		r := newReconciler(nil, backend.Owner{}, new(journal), nil, nil, hclog.NewNullLogger())
 		r.ctx = over // nothing is begun for what is found
 		ref := backend.Ref{ContainerID: "c", Epoch: 2}
 		found := make(chan string, 1)
@@ -35,7 +35,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 			t.Errorf("what isn't there is found as %q", id)
 		}
 		// An engine that is away is not waited for for ever.
-		r = newReconciler(nil, backend.Owner{}, nil, nil, nil, hclog.NewNullLogger())
+		r = newReconciler(nil, backend.Owner{}, new(journal), nil, nil, hclog.NewNullLogger())
 		if id := r.engineID(t.Context(), ref); id != "" {
 			t.Errorf("%q is found on an engine that never told", id)
 		}

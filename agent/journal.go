@@ -196,10 +196,18 @@ func (j *journal) refs() []backend.Ref {
 // put writes a record.
 func (j *journal) put(r record) error { return j.append(line{Record: &r}) }
 
-// forget drops a record.
+// forget drops a record. While there are copies of its container, what proves that
+// they are stays.
 func (j *journal) forget(ref backend.Ref) error {
-	if _, ok := j.record(ref); !ok {
+	r, ok := j.record(ref)
+	if !ok {
 		return nil
+	}
+	if r.Copied {
+		if r.bare() {
+			return nil
+		}
+		return j.put(r.proof())
 	}
 	return j.put(record{ContainerID: ref.ContainerID, Epoch: ref.Epoch, Forgotten: true})
 }
@@ -217,6 +225,14 @@ func (j *journal) advance(s seen) error {
 		return nil
 	}
 	return j.append(line{Seen: &s})
+}
+
+// reset forgets everything.
+func (j *journal) reset() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.records, j.seen = make(map[backend.Ref]record), seen{}
+	return j.compactLocked()
 }
 
 // close ends the journal; append fails from now on.

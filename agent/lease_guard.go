@@ -53,7 +53,7 @@ func (g *leaseGuard) end(ctx context.Context, grace time.Duration) error {
 	var live []*backend.Container
 	for _, e := range entries {
 		rec, _ := g.journal.record(e.Ref)
-		if !rec.Lease {
+		if !rec.Lease || !rec.owns(e) {
 			continue
 		}
 		c, err := g.backend.Inspect(ctx, e.EngineID)

@@ -35,6 +35,7 @@ type link struct {
 	// tooMany is closed when the servers advise against gossip; nil without it.
 	tooMany chan struct{}
 	advised sync.Once
+	fatal   chan error // capacity 1: what ends the agent
 	// stance is asked before each poll how the host stands; renewed is called
 	// when its lease is longer. Both are set before poll is called.
 	stance  func() stance
@@ -67,7 +68,8 @@ func (l *link) current() (registration uint64, lostAfter time.Duration) {
 }
 
 // renew registers the host, as often as it takes, unless that has been done
-// since the registration numbered stale. It returns only ctx's error.
+// since the registration numbered stale. It returns only ctx's error, also when it
+// has ended the agent.
 func (l *link) renew(ctx context.Context, stale uint64) error {
 	l.register.Lock()
 	defer l.register.Unlock()
@@ -88,6 +90,10 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		var e *structs.Error
+		if errors.Is(err, errOtherEngine) || errors.As(err, &e) && e.Code == structs.CodeConflict && e.Kind == structs.KindEngine {
+			return l.end(ctx, err) // no later try has another answer
+		}
 		l.complain("registering failed", err)
 		if err := retry.wait(ctx, retryAfter(err)); err != nil {
 			return err
@@ -101,13 +107,27 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 	if err != nil {
 		return nil, fmt.Errorf("the engine can't be asked: %w", err)
 	}
-	server := l.api.Server()
+	if err := l.sameHost(fingerprint.Engine); err != nil {
+		return nil, err
+	}
+	found, err := l.owners(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the engine can't be asked: %w", err)
+	}
+	server, at := l.api.Server(), l.journal.position()
+	if l.dir.next != nil {
+		at = seen{} // a new host follows nobody yet
+	}
+	hostID, secret := l.dir.as()
 	answer, err := l.api.Register(ctx, structs.HostRegister{
-		HostID: l.dir.hostID, Name: l.conf.Name, JoinToken: l.conf.JoinToken, Secret: l.dir.secret, Fingerprint: fingerprint,
-		Follows:  l.follows(l.journal.position()),
-		Instance: l.instance, Registration: stale,
+		HostID: hostID, Name: l.conf.Name, JoinToken: l.conf.JoinToken, Secret: secret, Fingerprint: fingerprint,
+		Follows:  l.follows(at),
+		Instance: l.instance, Registration: stale, Found: found,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := l.dir.registered(fingerprint.Engine, l.journal); err != nil {
 		return nil, err
 	}
 	if err := l.accept(answer.ClusterID, answer.Incarnation); err != nil {

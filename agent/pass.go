@@ -25,7 +25,7 @@ type pass struct {
 	want structs.Assignment // zero if nobody has asked for the container
 
 	rec     record // of want's placement
-	known   bool   // rec was in the journal
+	known   bool   // rec was in the journal, and says more than which container it is
 	cur     *backend.Container
 	old     *backend.Container // what it replaces, while that is there: the newest of them
 	fetched bool               // the image has been fetched in this pass
@@ -59,6 +59,7 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	}
 	p.cur = all[p.want.Epoch]
 	p.rec, p.known = p.r.journal.record(p.ref())
+	p.known = p.known && !p.rec.bare()
 	if p.want.Unreadable != "" && p.want.Desired != structs.DesiredAbsent {
 		return p.unreadable(ctx)
 	}
@@ -98,20 +99,35 @@ func (p *pass) ref() backend.Ref {
 }
 
 // inspect looks at all placements that are known to be on the engine, and
-// forgets those that aren't.
+// forgets those that aren't. Of several containers of one placement it chooses.
 func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, error) {
 	p.r.mu.Lock()
-	have := maps.Clone(p.u.have)
+	ids := maps.Clone(p.u.claims)
+	if ids == nil {
+		ids = make(map[string]uint64, len(p.u.have))
+	}
+	for epoch, id := range p.u.have {
+		ids[id] = epoch
+	}
 	p.r.mu.Unlock()
-	all := make(map[uint64]*backend.Container, len(have))
-	for epoch, id := range have {
+	found := make(map[uint64][]*backend.Container, len(ids))
+	for id, epoch := range ids {
 		c, err := p.r.backend.Inspect(ctx, id)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
+			if err := p.r.trusted(); err != nil {
+				return nil, err
+			}
 			p.drop(epoch, id)
 		case err != nil:
 			return nil, err
 		default:
+			found[epoch] = append(found[epoch], c)
+		}
+	}
+	all := make(map[uint64]*backend.Container, len(found))
+	for epoch, list := range found {
+		if c := p.r.choose(p.u, epoch, list); c != nil {
 			all[epoch] = c
 		}
 	}
@@ -122,6 +138,7 @@ func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, erro
 func (p *pass) drop(epoch uint64, engineID string) {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
+	delete(p.u.claims, engineID)
 	if p.u.have[epoch] == engineID {
 		delete(p.u.have, epoch)
 	}

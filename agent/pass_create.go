@@ -49,6 +49,9 @@ func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, er
 // create makes the container unless it was there before: what somebody has
 // removed comes back only under a new epoch, which the cluster decides.
 func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
+	if err := p.r.trusted(); err != nil {
+		return 0, err
+	}
 	if p.rec.Created || !p.known && p.want.Observed > 0 {
 		return 0, p.vanished()
 	}
@@ -71,8 +74,12 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	if err != nil {
 		return p.notCreated(ctx, err)
 	}
+	// At once: until then nothing proves that the container is this one.
+	if err := p.adopt(); err != nil {
+		return 0, err
+	}
 	p.r.mu.Lock()
-	p.u.have[p.want.Epoch] = p.cur.EngineID
+	p.r.ownLocked(p.u, p.cur.Entry)
 	overtaken := p.overtakenLocked()
 	p.r.mu.Unlock()
 	if overtaken {
@@ -161,6 +168,9 @@ func (p *pass) adopt() error {
 	changed := false
 	if !p.rec.Created {
 		p.rec.Created, changed = true, true
+	}
+	if p.rec.EngineID != p.cur.EngineID {
+		p.rec.EngineID, changed = p.cur.EngineID, true
 	}
 	if lease := p.want.Spec != nil && p.want.Spec.Exclusive == structs.ExclusiveLease; lease != p.rec.Lease {
 		p.rec.Lease, changed = lease, true

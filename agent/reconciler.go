@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,9 +32,14 @@ type reconciler struct {
 	needFull func() // asks for a full answer: there are containers that nobody has asked for
 	log      hclog.Logger
 	avoid    func() []netip.Addr // what no network may have in it; nil for nothing
+	// sameEngine fails unless the engine that answers is the host's; nil for any is.
+	sameEngine func(context.Context) error
+	// tellCopies tells which containers are copies; it must not block. nil for nobody.
+	tellCopies func(structs.Copies)
 
 	mu sync.Mutex
 	standing
+	met     bool             // since the stream is open, the engine was asked who it is: what it doesn't have is gone
 	units   map[string]*unit // by container
 	running bool             // between the first list of a run and its end
 	ctx     context.Context  // of the run
@@ -52,6 +58,11 @@ type unit struct {
 	want   *structs.Assignment // nil: no answer has named it
 	orphan bool                // want is the agent's own: a confirmed answer has not named it
 	have   map[uint64]string   // engine ids by epoch
+	// Others that carry the container's labels: by engine id, those of which the
+	// next pass finds out whose they are, with their epochs, and those that are
+	// copies; see copies.go.
+	claims map[string]uint64
+	copies map[string]backend.Entry
 
 	busy  bool // a goroutine works on it
 	dirty bool // there may be something to do
@@ -72,6 +83,17 @@ type unit struct {
 // calmLocked ends all holding: something has succeeded, or something else is
 // asked for.
 func (u *unit) calmLocked() { u.tries, u.hold, u.reason, u.lacks = 0, time.Time{}, "", "" }
+
+// trusted fails while nobody knows whether the engine that answers is the host's:
+// what it doesn't have may be on the one that was there before. ErrAway.
+func (r *reconciler) trusted() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.met {
+		return nil
+	}
+	return &backend.Failure{Reason: backend.ErrAway, Msg: "the engine was away, and has not been listed again yet"}
+}
 
 func (r *reconciler) unitLocked(id string) *unit {
 	u := r.units[id]
@@ -133,7 +155,14 @@ func (r *reconciler) follow(ctx context.Context, opened func()) error {
 func (r *reconciler) list(ctx context.Context) {
 	retry := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
 	for {
-		entries, err := r.backend.List(ctx, r.owner)
+		var entries []backend.Entry
+		var err error
+		if r.sameEngine != nil {
+			err = r.sameEngine(ctx)
+		}
+		if err == nil {
+			entries, err = r.backend.List(ctx, r.owner)
+		}
 		if err == nil {
 			r.listed(entries)
 			return
@@ -152,9 +181,12 @@ func (r *reconciler) listed(entries []backend.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = r.ctx.Err() == nil
+	r.met = true
+	slices.SortFunc(entries, func(a, b backend.Entry) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	for _, e := range entries {
-		r.unitLocked(e.ContainerID).have[e.Epoch] = e.EngineID
+		r.claimLocked(e)
 	}
+	r.forgetCopiesLocked(entries)
 	// What is no longer there is found out by the pass over its unit.
 	for _, u := range r.units {
 		r.kickLocked(u)
@@ -175,8 +207,14 @@ func (r *reconciler) event(e backend.Event) {
 		return
 	}
 	u := r.unitLocked(e.ContainerID)
+	if _, copied := u.copies[e.EngineID]; copied {
+		if e.Kind == backend.EventRemoved {
+			r.dropCopyLocked(u, e.EngineID)
+		}
+		return
+	}
 	if e.Kind != backend.EventRemoved {
-		u.have[e.Epoch] = e.EngineID
+		r.claimLocked(e.Entry)
 	}
 	r.kickLocked(u)
 }
@@ -250,9 +288,7 @@ func (r *reconciler) attend(u *unit) {
 		}
 	}
 	u.busy = false
-	if u.want == nil && len(u.have) == 0 && r.units[u.id] == u {
-		delete(r.units, u.id)
-	}
+	r.tidyLocked(u)
 }
 
 // failedLocked paces a unit whose pass could not be finished.
@@ -303,7 +339,7 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 		named[a.ContainerID] = true
 	}
 	for id, u := range r.units {
-		if named[id] || u.orphan {
+		if named[id] || u.orphan || u.want == nil && len(u.have)+len(u.claims) == 0 {
 			continue
 		}
 		a := structs.Assignment{ContainerID: id, Desired: structs.DesiredAbsent, StopTimeout: structs.DefaultStopTimeout}
@@ -312,6 +348,9 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 			a.Desired, a.Force = structs.DesiredAbsent, false
 		}
 		for epoch := range u.have {
+			a.Epoch = max(a.Epoch, epoch)
+		}
+		for _, epoch := range u.claims {
 			a.Epoch = max(a.Epoch, epoch)
 		}
 		r.log.Warn("container is not the cluster's any more and goes", "container_id", id, "epoch", a.Epoch)
@@ -345,10 +384,8 @@ func (r *reconciler) removed(id string, epoch uint64) {
 			r.mu.Unlock()
 			return
 		}
-		u.want = nil
-		if !u.busy && len(u.have) == 0 {
-			delete(r.units, id)
-		}
+		u.want, u.orphan = nil, false
+		r.tidyLocked(u)
 	}
 	r.mu.Unlock()
 	r.observer.forget(id)

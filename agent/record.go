@@ -22,12 +22,22 @@ type record struct {
 	Tries       int     `json:"tries,omitempty"`    // of them by the agent since a user last started it; of exclusive ones
 	Lease       bool    `json:"lease,omitempty"`    // it runs only while the host has a lease
 	Lapsed      *intent `json:"lapsed,omitempty"`   // the run that the agent has ended because the lease did: it goes on when there is one again
+	EngineID    string  `json:"engine,omitempty"`   // the engine's own id of the container: proves which one it is
+	Copied      bool    `json:"copied,omitempty"`   // others carry its labels: EngineID outlives the rest of the record
 	Forgotten   bool    `json:"forget,omitempty"`   // the record is no longer needed
 }
 
 func (r record) ref() backend.Ref {
 	return backend.Ref{ContainerID: r.ContainerID, Epoch: r.Epoch}
 }
+
+// proof returns the part of the record that stays while there are copies.
+func (r record) proof() record {
+	return record{ContainerID: r.ContainerID, Epoch: r.Epoch, EngineID: r.EngineID, Copied: r.Copied}
+}
+
+// bare reports whether the record says nothing but that.
+func (r record) bare() bool { return r == r.proof() }
 
 // intent is written before a start, so that an agent that was killed in
 // between can tell whether it happened: then StartedAt has changed.

@@ -28,6 +28,8 @@ type reporter struct {
 	queue        []string                // containers with something to tell, in the order of the first change
 	full         bool                    // the host has no room for another project's network
 	fullUntold   bool                    // that has changed since it was last told
+	copies       structs.Copies          // on the engine
+	copiesUntold bool                    // that has changed since it was last told
 }
 
 // observation is the last that was seen of a container.
@@ -47,6 +49,7 @@ func newReporter(log hclog.Logger, send func(context.Context, structs.StatusRepo
 func (r *reporter) register(registration uint64) {
 	r.mu.Lock()
 	r.registration, r.seq, r.fullUntold = registration, 0, r.full
+	r.copiesUntold = r.copies.Count > 0
 	r.mu.Unlock()
 	r.repeat()
 }
@@ -101,6 +104,14 @@ func (r *reporter) networksFull() bool {
 	return r.full
 }
 
+// copied tells which containers are copies.
+func (r *reporter) copied(now structs.Copies) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.copies, r.copiesUntold = now, true
+	r.wakeUp()
+}
+
 // forget stops telling of a container.
 func (r *reporter) forget(containerID string) {
 	r.mu.Lock()
@@ -148,12 +159,17 @@ func (r *reporter) next() (report structs.StatusReport, taken map[string]func(),
 		}
 	}
 	r.queue = append(r.queue[:0], r.queue[n:]...)
-	if len(report.Containers) == 0 && !r.fullUntold {
+	if len(report.Containers) == 0 && !r.fullUntold && !r.copiesUntold {
 		return report, nil, false
 	}
 	if r.fullUntold {
 		full := r.full
 		report.NetworksFull, r.fullUntold = &full, false
+	}
+	if r.copiesUntold {
+		copies := r.copies
+		report.Copies, r.copiesUntold = &copies, false
+		report.Containers = append([]structs.ContainerReport{}, report.Containers...) // not null
 	}
 	r.seq++
 	report.Registration, report.Seq = r.registration, r.seq
@@ -165,6 +181,7 @@ func (r *reporter) next() (report structs.StatusReport, taken map[string]func(),
 func (r *reporter) restore(report structs.StatusReport, taken map[string]func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.copiesUntold = r.copiesUntold || report.Copies != nil
 	for _, c := range report.Containers {
 		o := r.latest[c.ContainerID]
 		if o == nil {

@@ -40,6 +40,7 @@ type fakeServer struct {
 	lease        time.Duration
 	bay          *string               // that has the host; nil: it isn't told
 	mute         bool                  // polls are not acknowledged
+	deny         *structs.Error        // answers registrations; nil for none
 	refuse       func(path string) int // status to answer instead, 0 for none
 	garble       func([]byte) []byte   // changes the answers to polls; nil for none
 	dialed       chan *websocket.Conn
@@ -106,6 +107,11 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.registers = append(s.registers, req)
+	if s.deny != nil {
+		w.WriteHeader(http.StatusConflict)
+		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []structs.ErrorItem{{Code: s.deny.Kind + "." + string(s.deny.Code), Detail: s.deny.Msg}}})
+		return
+	}
 	if s.secret == "" && req.JoinToken != "token" || s.secret != "" && s.secret != req.Secret {
 		http.Error(w, "wrong join token or secret", http.StatusUnauthorized)
 		return

@@ -23,13 +23,14 @@ type dialer interface {
 // and what they ask of its images and volumes. Each is a WebSocket to the server
 // that has offered it, and ends with it.
 type sessions struct {
-	backend  backend.Backend
-	dialer   dialer
-	engineID func(context.Context, backend.Ref) string
-	again    func(context.Context, backend.Ref) bool // see backend.LogStreams
-	log      hclog.Logger
-	slots    chan struct{}
-	running  sync.WaitGroup
+	backend   backend.Backend
+	clusterID string // of the host; set before the first is opened
+	dialer    dialer
+	engineID  func(context.Context, backend.Ref) string
+	again     func(context.Context, backend.Ref) bool // see backend.LogStreams
+	log       hclog.Logger
+	slots     chan struct{}
+	running   sync.WaitGroup
 
 	mu   sync.Mutex
 	live map[string]bool // by SID: an offer may come twice

@@ -28,10 +28,10 @@ func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer s
 		change, err := pruneImages(ctx, s.backend, s.log)
 		return done, answer(stdout, change, err)
 	case offer.Kind == structs.SessionVolumeList:
-		volumes, err := s.backend.Volumes(ctx, offer.ProjectID)
+		volumes, err := s.backend.Volumes(ctx, s.clusterID, offer.ProjectID)
 		return done, answer(stdout, volumes, err)
 	case offer.Kind == structs.SessionVolumeDelete && offer.ProjectID != "" && offer.Volume != "":
-		err := s.backend.RemoveVolume(ctx, offer.ProjectID, offer.Volume)
+		err := s.backend.RemoveVolume(ctx, s.clusterID, offer.ProjectID, offer.Volume)
 		if err == nil {
 			s.log.Info("volume deleted", "project_id", offer.ProjectID, "volume", offer.Volume)
 		}

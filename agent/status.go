@@ -69,7 +69,7 @@ func (p *pass) status(reason string) structs.Observed {
 		return o
 	}
 	o.StartedAt, o.Addresses, o.Ports, o.Health = c.StartedAt, c.Addresses, c.Ports, c.Health
-	o.Memory, o.MilliCPU = c.Memory, c.MilliCPU
+	o.Memory, o.MilliCPU, o.EngineID = c.Memory, c.MilliCPU, c.EngineID
 	o.RestartCount += c.RestartCount
 	if p.rec.Intent != nil {
 		o.RestartCount = p.rec.Restarts // the engine's count is in it already

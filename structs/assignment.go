@@ -8,21 +8,25 @@ import (
 // Assignment is one container as its host has to have it. The server derives
 // it from the Container row; the agent reconciles to it.
 type Assignment struct {
-	ContainerID      string         `json:"container_id"`
-	ProjectID        string         `json:"project_id"`
-	Name             string         `json:"name"`
-	Epoch            uint64         `json:"epoch"`
-	Generation       uint64         `json:"generation"`
-	StartGeneration  uint64         `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
-	RebootGeneration uint64         `json:"reboot_generation,omitempty"`
-	KillGeneration   uint64         `json:"kill_generation,omitempty"`
-	Signal           string         `json:"signal,omitempty"`           // of that kill
-	LimitGeneration  uint64         `json:"limit_generation,omitempty"` // newest generation that changes limits; 0: any may be one
-	Desired          Desired        `json:"desired"`
-	Force            bool           `json:"force,omitempty"`
-	StopTimeout      int            `json:"stop_timeout"` // seconds
-	Observed         uint64         `json:"observed"`     // generation that the servers know to be carried out
-	Spec             *ContainerSpec `json:"spec"`
+	ContainerID      string  `json:"container_id"`
+	ProjectID        string  `json:"project_id"`
+	Name             string  `json:"name"`
+	Epoch            uint64  `json:"epoch"`
+	Generation       uint64  `json:"generation"`
+	StartGeneration  uint64  `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
+	RebootGeneration uint64  `json:"reboot_generation,omitempty"`
+	KillGeneration   uint64  `json:"kill_generation,omitempty"`
+	Signal           string  `json:"signal,omitempty"`           // of that kill
+	LimitGeneration  uint64  `json:"limit_generation,omitempty"` // newest generation that changes limits; 0: any may be one
+	Desired          Desired `json:"desired"`
+	Force            bool    `json:"force,omitempty"`
+	StopTimeout      int     `json:"stop_timeout"` // seconds
+	Observed         uint64  `json:"observed"`     // generation that the servers know to be carried out
+	// EngineID is the engine's own id of the container of this epoch, as the host has
+	// reported it; "" if it hasn't.
+	EngineID string `json:"engine_id,omitempty"`
+
+	Spec *ContainerSpec `json:"spec"`
 
 	// Unreadable says why the agent could not read the assignment, "" if it could.
 	// What it says besides is as far as it could be read; Spec is nil.
@@ -40,13 +44,13 @@ func AssignmentOf(c *Container, hostID string) Assignment {
 		ContainerID: c.ID, ProjectID: c.ProjectID, Name: c.Name,
 		Epoch: c.Epoch, Generation: c.Generation, StartGeneration: c.StartGeneration, RebootGeneration: c.RebootGeneration,
 		KillGeneration: c.KillGeneration, Signal: c.Signal, LimitGeneration: c.LimitGeneration,
-		Desired: c.Desired, Force: c.Force, StopTimeout: stop, Observed: c.Observed.Generation, Spec: &c.Spec,
+		Desired: c.Desired, Force: c.Force, StopTimeout: stop, Observed: c.Observed.Generation, EngineID: c.Observed.EngineID, Spec: &c.Spec,
 	}
 	if c.DrainStop && a.Desired == DesiredRunning {
 		a.Desired = DesiredStopped
 	}
 	if prior := c.PriorOn(hostID); prior != nil && c.HostID != hostID {
-		a.Epoch, a.Generation, a.Observed = prior.Epoch, prior.Generation, prior.Generation
+		a.Epoch, a.Generation, a.Observed, a.EngineID = prior.Epoch, prior.Generation, prior.Generation, prior.EngineID
 		a.RebootGeneration, a.KillGeneration, a.Signal, a.Force = 0, 0, "", false
 		if a.Desired = DesiredAbsent; prior.Keep {
 			a.Desired = DesiredRunning
@@ -71,6 +75,9 @@ type HostRegister struct {
 	// data dir, or copies of it. "" is an agent that doesn't tell.
 	Instance     string `json:"instance,omitempty"`
 	Registration uint64 `json:"registration,omitempty"`
+	// Found are the owners of all containers on the engine, this host or not, as
+	// labels name them: at most MaxLabelOwners.
+	Found []LabelOwner `json:"found,omitempty"`
 }
 
 // HostRegistered answers HostRegister.
@@ -170,6 +177,7 @@ type StatusReport struct {
 	Seq          uint64            `json:"seq"` // raised by one with each new report of the registration; a repeat is dropped
 	Containers   []ContainerReport `json:"containers"`
 	NetworksFull *bool             `json:"networks_full,omitempty"` // whether the host has no room for another project's network; nil: as it was, at first not
+	Copies       *Copies           `json:"copies,omitempty"`        // on the engine now; nil: as they were, at first none
 }
 
 // ContainerReport is what the agent sees of one container. It is dropped if
@@ -181,6 +189,27 @@ type ContainerReport struct {
 	// Refused says that the host can't take the container, which was never made on
 	// it, and that another host may: Reason says why. Nothing is left of it there.
 	Refused bool `json:"refused,omitempty"`
+}
+
+// Copies are the containers on an engine that carry the labels of one of magnum's
+// and are not it, such as one that somebody runs from an image of it. The agent
+// leaves them alone.
+type Copies struct {
+	Count int    `json:"count"`
+	First []Copy `json:"first"` // of them, at most MaxCopies
+}
+
+// MaxCopies bounds the copies that are named.
+const MaxCopies = 20
+
+// Copy is one of Copies.
+type Copy struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	EngineID    string `json:"engine_id"`
+	Name        string `json:"name"`           // the engine's
+	ContainerID string `json:"container_uuid"` // of whose labels it has
+	Epoch       uint64 `json:"epoch"`
 }
 
 // StatusReported answers StatusReport.

@@ -140,6 +140,7 @@ type Fingerprint struct {
 	Disk          int64             `json:"disk"`   // bytes of the engine's file system
 	Labels        map[string]string `json:"labels"` // from the agent's -label flags
 	Addresses     []string          `json:"addresses"`
+	Engine        EngineIdentity    `json:"engine,omitzero"`
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq
@@ -164,6 +165,8 @@ type Host struct {
 	DrainForce   bool              // it is over: what can't move is stopped; after the drain, until that is undone
 	Fenced       bool              // lost, and an operator has said that it is off
 	NetworksFull bool              // it has no room for another project's network, as far as its agent has said in this registration
+	Copies       []Copy            // some of the containers on its engine that only look like magnum's, as its agent has told in this registration
+	CopyCount    int               // of all of them
 	ReturnIndex  uint64            // index of the state in which it last came back from being lost; whoever has followed no later one is told everything
 }
 

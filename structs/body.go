@@ -125,6 +125,8 @@ type HostBody struct {
 	Drain       *DrainBody `json:"drain"`       // how far a drain is; null if there is none
 	Braked      bool       `json:"braked"`      // the mass-loss brake holds it back from being lost
 	Fenced      bool       `json:"fenced"`      // lost, and an operator has said that it is off
+	Copies      []Copy     `json:"copies"`      // containers on its engine that carry the labels of one of magnum's and are not it, the first of them; they are left alone
+	CopyCount   int        `json:"copy_count"`  // of all of them
 	// OperatorLabels are those of labels that operators have given.
 	OperatorLabels map[string]string `json:"operator_labels"`
 	CreatedAt      Time              `json:"created_at"`

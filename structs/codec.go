@@ -8,5 +8,5 @@ package structs
 // The codec finds the fields by reflection, which static checks can't see.
 var _ = []struct{}{
 	Meta{}._struct, Fingerprint{}._struct, ContainerSpec{}._struct, RestartPolicy{}._struct,
-	Port{}._struct, Mount{}._struct, Observed{}._struct, Healthcheck{}._struct, Registry{}._struct, ActionRecord{}._struct, Prior{}._struct,
+	Port{}._struct, Mount{}._struct, Observed{}._struct, Healthcheck{}._struct, Registry{}._struct, ActionRecord{}._struct, Prior{}._struct, EngineIdentity{}._struct, Copy{}._struct,
 }

@@ -223,6 +223,7 @@ type Prior struct {
 	Epoch      uint64
 	Generation uint64 // that it had when the container was placed anew
 	Keep       bool   // it is to run on until the newest placement runs; else it is to go
+	EngineID   string // the engine's own id of it; "" if that isn't known
 }
 
 // PriorOn returns the earlier placement on the host, nil if there is none.
@@ -309,6 +310,7 @@ type Observed struct {
 	Ports        []Port          `json:"ports,omitempty"`         // as published
 	Memory       int64           `json:"memory,omitempty"`        // bytes, limit that the engine has; 0 without one, or if the agent doesn't tell
 	MilliCPU     int64           `json:"milli_cpu,omitempty"`     // thousandths of a core, likewise
+	EngineID     string          `json:"engine_id,omitempty"`     // the engine's own id of the container of this epoch; "" if none was seen, or if the agent doesn't tell
 }
 
 // Gone returns what is known of a container of which the engine has nothing left:

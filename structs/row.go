@@ -29,6 +29,7 @@ const (
 	KindBay       = "bay"
 	KindNode      = "node"
 	KindHost      = "host"
+	KindEngine    = "engine" // of a host; an error about it ends the agent
 	KindContainer = "container"
 	KindToken     = "token"
 	KindImage     = "image"  // on hosts; no row of the state

@@ -25,7 +25,7 @@ type Owner struct {
 }
 
 // Ref names one placement of a container. At no instant does an engine have
-// two containers of one Ref.
+// two containers of one Ref, but for copies that somebody else has made.
 type Ref struct {
 	ContainerID string // magnum's UUID
 	Epoch       uint64
@@ -35,6 +35,11 @@ type Ref struct {
 type Entry struct {
 	Ref
 	EngineID string // the engine's own id; what all other calls take
+
+	// What tells containers of one Ref from each other; events don't say it.
+	Name      string    // the engine's
+	CreatedAt time.Time // by the engine
+	Inherited bool      // its labels are those of its image: it was made from one of magnum's containers, not by magnum
 }
 
 // State is what an engine says of a container's process.
@@ -159,10 +164,16 @@ func (d Disk) Percent() float64 {
 // out.
 type Backend interface {
 	// Fingerprint describes the host and its engine. The agent adds what
-	// the backend can't know: labels, addresses, its own version.
+	// the backend can't know: labels, addresses, its own version. Its Engine
+	// tells the engine from any other one.
 	Fingerprint(ctx context.Context) (structs.Fingerprint, error)
 
-	// List returns all containers of the owner, in whatever state.
+	// Owners returns whose containers the engine has, in whatever state, each once.
+	// Those don't count that have their labels from their image.
+	Owners(ctx context.Context) ([]Owner, error)
+
+	// List returns all containers of the owner, in whatever state, and those that
+	// carry the labels of one. Which of several of a Ref is magnum's, the agent knows.
 	List(ctx context.Context, owner Owner) ([]Entry, error)
 
 	// Events calls ready once events are being recorded, and then event for
@@ -293,14 +304,19 @@ type Backend interface {
 	// and containers. An engine elsewhere can't tell: ErrNotFound.
 	Disk(ctx context.Context) (Disk, error)
 
-	// Volumes lists the named volumes of a project, or of all projects if the
-	// project is "". Volumes that aren't magnum's are never shown.
-	Volumes(ctx context.Context, projectID string) ([]structs.Volume, error)
+	// Volumes lists the named volumes of a project of a cluster, or of all its
+	// projects if the project is "". Volumes that aren't the cluster's are never
+	// shown, mounted or removed.
+	Volumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error)
 
 	// RemoveVolume deletes a named volume of a project and all that is in it.
 	// One that a container mounts, whether it runs or not, stays: ErrInUse.
 	// ErrNoVolume.
-	RemoveVolume(ctx context.Context, projectID, name string) error
+	RemoveVolume(ctx context.Context, clusterID, projectID, name string) error
+
+	// ClaimVolumes makes the volumes from before volumes carried their cluster the
+	// owner's cluster's, unless they are another one's. It may be repeated.
+	ClaimVolumes(ctx context.Context, owner Owner) error
 
 	// TidyNetworks removes the networks of the owner's projects that no container
 	// refers to and has not for a while, or, with all, at once. Create makes what

@@ -22,9 +22,9 @@ func TestCopiesAndMounts(t *testing.T) {
 	spec := backendtest.Sleeper()
 	spec.Volumes = []structs.Mount{{Type: structs.MountTmpfs, Target: "/scratch"}, {Type: structs.MountVolume, Name: "data", Target: "/scratch/kept"}}
 	project := "p-" + structs.NewID()
-	c, _ := made(t, d, project, spec)
+	c, req := made(t, d, project, spec)
 	t.Cleanup(func() { // volumes outlive containers
-		if err := errors.Join(d.Remove(context.Background(), c.EngineID), d.RemoveVolume(context.Background(), project, "data")); err != nil {
+		if err := errors.Join(d.Remove(context.Background(), c.EngineID), d.RemoveVolume(context.Background(), req.ClusterID, project, "data")); err != nil {
 			t.Error(err)
 		}
 	})

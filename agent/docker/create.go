@@ -117,7 +117,7 @@ func (d *Docker) existing(ctx context.Context, req backend.CreateRequest) (*back
 	}
 	labels := raw.Config.Labels
 	entry, ok := entryOf(raw.ID, labels)
-	if !ok || entry.Ref != req.Ref || labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
+	if !ok || entry.Ref != req.Ref || d.inherits(ctx, raw.Image, req.Ref) || labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
 		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
 			"the host has a container named %s that is not magnum's; it is created once that one is gone: docker rm -f %s", name, name)}
 	}
@@ -249,7 +249,7 @@ func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*co
 				m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: v.Size}
 			}
 		} else {
-			source, err := d.ensureVolume(ctx, req.ProjectID, v.Name)
+			source, err := d.ensureVolume(ctx, volumeKey{req.ClusterID, req.ProjectID, v.Name})
 			if err != nil {
 				return nil, err
 			}

@@ -97,10 +97,11 @@ type Docker struct {
 	mu       sync.Mutex
 	pulls    map[pullKey]*pull // while under way
 	projects map[projectKey]*project
-	idle     map[string]time.Time // by name of a project's network: since when no container has referred to it
-	avoid    func() []netip.Addr  // what no network may have in it: the servers
-	used     map[string]time.Time // by image ID: when a container of magnum was last made of it
-	fetched  map[string]time.Time // by image ID: when it was last pulled or loaded
+	idle     map[string]time.Time   // by name of a project's network: since when no container has referred to it
+	avoid    func() []netip.Addr    // what no network may have in it: the servers
+	used     map[string]time.Time   // by image ID: when a container of magnum was last made of it
+	fetched  map[string]time.Time   // by image ID: when it was last pulled or loaded
+	commits  map[string]backend.Ref // by image ID: of which container of magnum it was made; zero for none
 }
 
 var _ backend.Backend = (*Docker)(nil)
@@ -129,7 +130,7 @@ func New(conf Config) (*Docker, error) {
 		conf: conf, cli: cli, fresh: fresh, probe: probe, lines: lines, log: conf.Logger, pingEvery: pingEvery, hangAfter: hangAfter,
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
 		pulls: make(map[pullKey]*pull), projects: make(map[projectKey]*project), idle: make(map[string]time.Time), machine: machinePrefixes,
-		used: make(map[string]time.Time), fetched: make(map[string]time.Time),
+		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]backend.Ref),
 	}, nil
 }
 

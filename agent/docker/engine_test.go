@@ -91,7 +91,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		if err := d.Remove(context.Background(), c.EngineID); err != nil {
 			t.Error(err)
 		}
-		if err := d.cli.VolumeRemove(context.Background(), scopeName(project)+"-data", false); err != nil {
+		if err := d.cli.VolumeRemove(context.Background(), volumeKey{req.ClusterID, project, "data"}.engineName(), false); err != nil {
 			t.Error(err)
 		}
 	})
@@ -112,7 +112,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		"user":     conf.User == "1000" && conf.WorkingDir == "/tmp",
 		"label":    conf.Labels["mine"] == "y" && conf.Labels[backend.LabelHost] == req.HostID,
 		"network":  string(h.NetworkMode) == networkName(projectKey{req.ClusterID, project}),
-		"mounts":   len(h.Mounts) == 2 && h.Mounts[0].Source == "mg-"+project+"-data",
+		"mounts":   len(h.Mounts) == 2 && h.Mounts[0].Source == "mg-"+req.ClusterID[:8]+"-"+project+"-data",
 	} {
 		if !ok {
 			t.Errorf("%s is not as asked for: %+v %+v", what, h, conf)

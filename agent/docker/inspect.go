@@ -27,6 +27,10 @@ func (d *Docker) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 			Backend: structs.BackendDocker, EngineVersion: engine.ServerVersion,
 			OS: engine.OperatingSystem, Kernel: engine.KernelVersion,
 			Cores: engine.NCPU, Memory: engine.MemTotal,
+			Engine: structs.EngineIdentity{ID: engine.ID, Root: engine.DockerRootDir},
+		}
+		if strings.HasPrefix(d.conf.Host, "unix://") {
+			readEngine(&f.Engine)
 		}
 		// Of a remote engine the directory isn't here, and its size stays unknown.
 		if fs, err := fileSystem(engine.DockerRootDir); err == nil {
@@ -46,7 +50,9 @@ func (d *Docker) Inspect(ctx context.Context, engineID string) (*backend.Contain
 	if raw.Config.Labels[backend.LabelContainer] != "" {
 		d.noteUse(raw.Image, timeOf(raw.Created))
 	}
-	return containerOf(raw), nil
+	c := containerOf(raw)
+	c.Inherited = c.ContainerID != "" && d.inherits(ctx, raw.Image, c.Ref)
+	return c, nil
 }
 
 // inspect asks the engine for a container by id or name.
@@ -63,6 +69,7 @@ func (d *Docker) inspect(ctx context.Context, idOrName string) (raw container.In
 // containerOf keeps what the agent needs of an inspection.
 func containerOf(raw container.InspectResponse) *backend.Container {
 	entry, _ := entryOf(raw.ID, raw.Config.Labels)
+	entry.Name, entry.CreatedAt = strings.TrimPrefix(raw.Name, "/"), timeOf(raw.Created)
 	c := &backend.Container{
 		Entry: entry, SpecHash: raw.Config.Labels[backend.LabelSpec],
 		State: stateOf(raw.State), ExitCode: raw.State.ExitCode, OOMKilled: raw.State.OOMKilled,

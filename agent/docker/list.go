@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,9 @@ func (d *Docker) List(ctx context.Context, owner backend.Owner) ([]backend.Entry
 		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: owned(owner)})
 		for _, c := range list {
 			if e, ok := entryOf(c.ID, c.Labels); ok {
+				e.CreatedAt = time.Unix(c.Created, 0).UTC()
+				e.Name = strings.TrimPrefix(slices.Concat(c.Names, []string{c.ID})[0], "/")
+				e.Inherited = d.inherits(ctx, c.ImageID, e.Ref)
 				entries = append(entries, e)
 			}
 		}
@@ -47,6 +51,60 @@ func (d *Docker) List(ctx context.Context, owner backend.Owner) ([]backend.Entry
 		return nil, err
 	}
 	return entries, nil
+}
+
+// inherits reports whether the labels of a container are those of its image: docker
+// commit gives them to the image, and docker run to what is made of it. An image
+// that can't be looked at is taken for one without.
+func (d *Docker) inherits(ctx context.Context, imageID string, ref backend.Ref) bool {
+	d.mu.Lock()
+	of, known := d.commits[imageID]
+	d.mu.Unlock()
+	if !known {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		img, err := d.cli.ImageInspect(ctx, imageID)
+		if err != nil {
+			return false
+		}
+		if img.Config != nil {
+			e, _ := entryOf("", img.Config.Labels)
+			of = e.Ref
+		}
+		d.mu.Lock()
+		if len(d.commits) >= maxCommits {
+			clear(d.commits)
+		}
+		d.commits[imageID] = of
+		d.mu.Unlock()
+	}
+	return of == ref
+}
+
+// maxCommits bounds the images that are remembered.
+const maxCommits = 10_000
+
+// Owners returns whose containers the engine has.
+func (d *Docker) Owners(ctx context.Context) ([]backend.Owner, error) {
+	var owners []backend.Owner
+	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
+		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelContainer))})
+		for _, c := range list {
+			o := backend.Owner{ClusterID: c.Labels[backend.LabelCluster], HostID: c.Labels[backend.LabelHost]}
+			e, ok := entryOf(c.ID, c.Labels)
+			if ok && d.inherits(ctx, c.ImageID, e.Ref) {
+				continue // its image may have come from anywhere
+			}
+			if !slices.Contains(owners, o) {
+				owners = append(owners, o)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return owners, nil
 }
 
 // eventKinds are the engine's events that may change what Inspect says. Exec

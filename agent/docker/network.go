@@ -17,7 +17,6 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/volume"
 
 	"github.com/stackforge/magnum/agent/backend"
 )
@@ -428,30 +427,4 @@ func (d *Docker) dropDoubles(ctx context.Context, name string, key projectKey) e
 		}
 	}
 	return nil
-}
-
-// volumeLabel holds the user's name of a volume.
-const volumeLabel = "magnum.volume"
-
-// ensureVolume makes a named volume of the project unless it is there, and
-// returns the engine's name for it. Volumes outlive their containers.
-func (d *Docker) ensureVolume(ctx context.Context, projectID, name string) (string, error) {
-	full := scopeName(projectID) + "-" + name
-	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		v, err := d.cli.VolumeCreate(ctx, volume.CreateOptions{
-			Name:   full,
-			Labels: map[string]string{backend.LabelProject: projectID, volumeLabel: name},
-		})
-		if err != nil {
-			return err
-		}
-		// Creating one that exists returns it as it is. Without the check,
-		// volume "b-c" of project "a" would be volume "c" of project "a-b".
-		if v.Labels[backend.LabelProject] != projectID || v.Labels[volumeLabel] != name {
-			return &backend.Failure{Reason: backend.ErrNameTaken,
-				Msg: fmt.Sprintf("the host has a Docker volume %s that is not volume %q of this project; choose another volume name", full, name)}
-		}
-		return nil
-	})
-	return full, err
 }

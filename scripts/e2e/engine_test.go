@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/volume"
 	docker "github.com/docker/docker/client"
 
 	"github.com/stackforge/magnum/agent/docker/dockertest"
@@ -138,6 +139,18 @@ func (e *engine) agrees(hostID string, want map[string]structs.ContainerBody) er
 		}
 	}
 	return e.noDoubles(hostID)
+}
+
+// removeVolume removes the clusters' volumes of a name that nobody mounts, at the end
+// of a test.
+func (e *engine) removeVolume(name string) {
+	list, err := e.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "magnum.volume="+name))})
+	if err != nil {
+		e.Error(err)
+	}
+	for _, v := range list.Volumes {
+		_ = e.VolumeRemove(context.Background(), v.Name, false)
+	}
 }
 
 // removeAll removes a host's containers, at the end of a test.

@@ -237,7 +237,7 @@ func (l *life) create() {
 	if err := json.Unmarshal([]byte(l.says([]string{"container-show", "made", "-json"})), &made); err != nil {
 		l.Fatal(err)
 	}
-	l.Cleanup(func() { l.engine.VolumeRemove(context.Background(), "mg-default-spec", false) })
+	l.Cleanup(func() { l.engine.removeVolume("spec") })
 	for what, ok := range map[string]bool{
 		"environment": maps.Equal(made.Environment, map[string]string{"A": "1", "B": "two words"}),
 		"labels":      maps.Equal(made.Labels, map[string]string{"tier": "web", "x": "y"}),
@@ -377,7 +377,7 @@ func (l *life) get(url string) string {
 
 func (l *life) volumes() {
 	name := "life-" + l.bay.UUID[:8]
-	l.Cleanup(func() { l.engine.VolumeRemove(context.Background(), "mg-default-"+name, false) })
+	l.Cleanup(func() { l.engine.removeVolume(name) })
 	if r := l.once("-v", name+":/data", image, "sh", "-c", "echo kept >/data/x"); r.code != 0 {
 		l.Fatalf("%+v", r)
 	}

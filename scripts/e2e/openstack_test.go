@@ -90,7 +90,7 @@ func TestOpenStackClient(t *testing.T) {
 	}
 
 	// create: made, not started. Its volume outlives it.
-	t.Cleanup(func() { c.engine.VolumeRemove(context.Background(), "mg-default-data-"+c.bay.UUID[:8], true) })
+	t.Cleanup(func() { c.engine.removeVolume("data-" + c.bay.UUID[:8]) })
 	made := c.fields("create", "--name", "made", "--memory", "64", "--cpu", "0.5", "--environment", "GREETING=hello", "--label", "tier=test",
 		"--restart", "on-failure:3", "--workdir", "/tmp", "--image-pull-policy", "never", "--mount", "source=data-"+c.bay.UUID[:8]+",destination=/data",
 		image, "sh", "-c", "echo $GREETING from $PWD; "+strings.ReplaceAll(napping, `"`, `'`))

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	docker "github.com/docker/docker/client"
 
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -186,6 +188,14 @@ func (c *trio) addAgent(name string, args ...string) *hostAgent {
 		a.args = append(a.args, "-docker-host", a.own.host)
 		// Before its engine ends: it would start again what ends with it.
 		c.Cleanup(a.end)
+	} else if len(c.agents) > 0 && !slices.Contains(args, "-docker-host") {
+		// The engine is one host of the cluster: the second agent sees another face of it.
+		front, err := dockertest.NewFront(filepath.Join(c.dir, name+".sock"), name)
+		if err != nil {
+			c.Fatal(err)
+		}
+		c.Cleanup(func() { _ = front.Close() })
+		a.args = append(a.args, "-docker-host", front.Host)
 	}
 	if c.change != nil {
 		c.change(a.process)

@@ -35,11 +35,16 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 			"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; this one is let in again when it is started anew",
 			r.HostID, r.Registration, was.Registration).About(structs.KindHost)
 	}
+	if err := t.checkEngine(r, was); err != nil {
+		return none, err
+	}
+	engine := was.Fingerprint.Engine.Merge(r.Fingerprint.Engine)
 	t.mark(was, HostMark{ID: was.ID, State: structs.HostReady})
 	host := *row[structs.Host](t, was.ID)
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
+	host.Fingerprint.Engine = engine
 	host.Registration++
-	host.ReportSeq, host.NetworksFull = 0, false
+	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount = 0, false, nil, 0
 	t.put(&host)
 	return structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}, nil
 }
@@ -56,6 +61,50 @@ func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token 
 		return structs.Errorf(structs.CodeUnauthenticated, "the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, or one of \"magnum token-create -join\"").About(structs.KindHost)
 	case host != nil && !equalHashes(r.SecretHash, host.SecretHash):
 		return structs.Errorf(structs.CodeUnauthenticated, "host %s is registered with another secret: its data directory is not the one it registered from", r.HostID).About(structs.KindHost)
+	}
+	if host != nil {
+		if differs := host.Fingerprint.Engine.Differs(r.Fingerprint.Engine); differs != "" {
+			return structs.Errorf(structs.CodeConflict, "host %s (%s) is registered with another engine than this agent's: %s. Start the agent with the engine that the host has, "+
+				"or remove the file host_id from its data directory and start it with a join token: then it joins as a new host, and what the old one ran stays reserved until magnum host-fence %s",
+				host.Name, host.ID, differs, host.ID).About(structs.KindEngine)
+		}
+	}
+	return nil
+}
+
+// checkEngine refuses an engine that has another host of the cluster already: what
+// that host runs would be this one's, too. was is the host's row; it isn't in the
+// state yet if the host is new.
+func (t *tx) checkEngine(r RegisterHost, was *structs.Host) error {
+	cluster := row[structs.Cluster](t, structs.ClusterRowID)
+	if was.Registration == 0 { // new
+		for _, o := range r.Found {
+			if o.ClusterID != cluster.ClusterID || o.HostID == r.HostID {
+				continue
+			}
+			old, name := row[structs.Host](t, o.HostID), o.HostID
+			if old != nil && old.Fenced {
+				continue
+			}
+			fence := ""
+			if old != nil {
+				name = fmt.Sprintf("%s (%s)", old.Name, old.ID)
+				fence = fmt.Sprintf("; or, once host %s is lost and if its containers may run elsewhere although they are here, say so: magnum host-fence %s", old.Name, old.ID)
+			}
+			return structs.Errorf(structs.CodeConflict, "the engine has containers of host %s of this cluster, and this agent asks to join as the new host %s. "+
+				"If the agent's file host_id was lost or damaged, write %s into it, beside the agent.secret of that host. "+
+				"Else remove those containers: docker rm -f $(docker ps -aq --filter label=magnum.host=%s)%s",
+				name, r.HostID, o.HostID, o.HostID, fence).About(structs.KindEngine)
+		}
+	}
+	if was.Registration > 0 && was.State != structs.HostLost && was.Fingerprint.Engine.Is(r.Fingerprint.Engine) {
+		return nil // it had the engine all the time
+	}
+	for h := range t.allHosts() {
+		if h.ID != r.HostID && h.State != structs.HostLost && h.Fingerprint.Engine.Is(r.Fingerprint.Engine) {
+			return structs.Errorf(structs.CodeConflict, "the engine is that of host %s (%s), which is %s: an engine is one host of a cluster. Stop that host's agent, and this one is let in once the host is lost; "+
+				"or give this agent an engine of its own", h.Name, h.ID, h.State).About(structs.KindHost)
+		}
 	}
 	return nil
 }
@@ -269,6 +318,9 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers}, nil
 		}
 	}
+	if r.Copies != nil {
+		host.Copies, host.CopyCount = r.Copies.First, r.Copies.Count
+	}
 	for i := range r.Containers {
 		if !t.room() || !t.item(func() { t.observe(&host, &r.Containers[i]) }) {
 			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[i:]}, nil
@@ -302,6 +354,9 @@ func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 	c.Observed = seen.Observed
 	if seen.Status == structs.ContainerGone {
 		c.Observed = was.Observed.Gone(seen.Observed) // of the same epoch: placing it anew begins with nothing
+	}
+	if c.Observed.EngineID == "" { // it can't be seen now, and proves which one it was all the same
+		c.Observed.EngineID = was.Observed.EngineID
 	}
 	switch {
 	case seen.Status == structs.ContainerGone && c.Desired == structs.DesiredAbsent:

@@ -19,7 +19,7 @@ func TestObservationOutlivesTheContainer(t *testing.T) {
 		Status: structs.ContainerStopped, Reason: "its process has ended", Health: "healthy", ExitCode: &code,
 		StartedAt: time.Unix(100, 0).UTC(), FinishedAt: time.Unix(200, 0).UTC(), RestartCount: 3,
 		Addresses: []string{"10.0.0.2"}, Ports: []structs.Port{{ContainerPort: 80, HostPort: 32768, Protocol: "tcp"}},
-		Memory: 64 << 20, MilliCPU: 500,
+		Memory: 64 << 20, MilliCPU: 500, EngineID: "e1",
 	}
 	c := h.create(alice, "", structs.ContainerSpec{})
 	h.report(c.ID, seen)

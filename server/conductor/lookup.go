@@ -174,6 +174,11 @@ func (t *tx) hostsInBay(bayID string) iter.Seq[*structs.Host] {
 	}))
 }
 
+// allHosts yields all hosts.
+func (t *tx) allHosts() iter.Seq[*structs.Host] {
+	return typed[*structs.Host](t.overlay(structs.TableHosts, t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true }))
+}
+
 // hostsOf returns what the scheduler has to know of the bay's hosts. They are
 // found once for a batch: what is used on each of them goes on changing.
 func (t *tx) hostsOf(bayID string) []schedule.Host {

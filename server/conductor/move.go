@@ -18,7 +18,7 @@ const maxPriors = 8
 // is returned: the host may come back with it before there is room, and then
 // nothing was restarted. The caller writes the row.
 func (t *tx) move(c *structs.Container, bay *structs.Bay, keep bool) (reason string) {
-	from := structs.Prior{HostID: c.HostID, Epoch: c.Epoch, Generation: c.Generation, Keep: keep}
+	from := structs.Prior{HostID: c.HostID, Epoch: c.Epoch, Generation: c.Generation, Keep: keep, EngineID: c.Observed.EngineID}
 	t.place(c, bay)
 	if reason, c.PlaceReason = c.PlaceReason, ""; reason != "" {
 		return reason

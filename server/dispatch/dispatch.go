@@ -11,6 +11,7 @@ package dispatch
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,6 +126,10 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	}
 	request.JoinToken, request.Secret = "", ""
 	if err := d.admit(ctx, request); err != nil {
+		var e *structs.Error
+		if errors.As(err, &e) && e.Kind == structs.KindEngine {
+			d.tellOfCopy(ctx, d.Store.Snapshot().Host(r.HostID), r)
+		}
 		return none, err
 	}
 	host := d.Store.Snapshot().Host(r.HostID)
@@ -228,7 +233,8 @@ func checkRegister(r *structs.HostRegister) error {
 	if f.Cores < 0 || f.Memory < 0 || f.Disk < 0 {
 		return structs.Errorf(structs.CodeInvalid, "fingerprint: cores %d, memory %d and disk %d must not be negative", f.Cores, f.Memory, f.Disk)
 	}
-	for field, value := range map[string]string{"engine_version": f.EngineVersion, "agent_version": f.AgentVersion, "os": f.OS, "kernel": f.Kernel} {
+	for field, value := range map[string]string{"engine_version": f.EngineVersion, "agent_version": f.AgentVersion, "os": f.OS, "kernel": f.Kernel,
+		"engine.id": f.Engine.ID, "engine.root": f.Engine.Root, "engine.machine": f.Engine.Machine} {
 		if err := structs.CheckLine("fingerprint."+field, value, structs.MaxText); err != nil {
 			return err
 		}
@@ -239,6 +245,14 @@ func checkRegister(r *structs.HostRegister) error {
 	for _, a := range f.Addresses {
 		if err := structs.CheckLine("fingerprint.addresses", a, structs.MaxText); err != nil {
 			return err
+		}
+	}
+	if len(r.Found) > structs.MaxLabelOwners {
+		return structs.Errorf(structs.CodeInvalid, "found: %d owners are more than %d", len(r.Found), structs.MaxLabelOwners)
+	}
+	for _, o := range r.Found {
+		if !structs.IsID(o.ClusterID) || !structs.IsID(o.HostID) {
+			return structs.Errorf(structs.CodeInvalid, "found: Expected uuids but received %.64s and %.64s.", o.ClusterID, o.HostID)
 		}
 	}
 	return structs.CheckRowLabels("fingerprint.labels", f.Labels)
@@ -300,8 +314,23 @@ func checkReport(r *structs.StatusReport) error {
 	if len(r.Containers) > structs.MaxReport {
 		return structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers), structs.MaxReport)
 	}
+	if c := r.Copies; c != nil {
+		if len(c.First) > structs.MaxCopies || c.Count < len(c.First) {
+			return structs.Errorf(structs.CodeInvalid, "copies: %d of %d are more than %d, or than all", len(c.First), c.Count, structs.MaxCopies)
+		}
+		for _, one := range c.First {
+			for field, value := range map[string]string{"engine_id": one.EngineID, "name": one.Name, "container_uuid": one.ContainerID} {
+				if err := structs.CheckLine("copies."+field, value, structs.MaxName); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	for i := range r.Containers {
 		c := &r.Containers[i]
+		if err := structs.CheckLine("containers.engine_id", c.EngineID, structs.MaxName); err != nil {
+			return err
+		}
 		switch c.Status {
 		case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerGone:
 		default:

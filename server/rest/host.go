@@ -45,7 +45,18 @@ var hosts = &resource{
 			Containers: h.Containers, Links: h.Links,
 		}
 	},
-	full: func(v view, r structs.Row) any { return v.host(r.(*structs.Host)) },
+	full: func(v view, r structs.Row) any { return v.wholeHost(r.(*structs.Host)) },
+}
+
+// wholeHost returns the host, and of one that is lost also what holds on to it and
+// the way out.
+func (v view) wholeHost(h *structs.Host) structs.HostBody {
+	body := v.host(h)
+	if h.State == structs.HostLost && !h.Fenced && body.Containers > 0 {
+		reason := h.StateReason + fmt.Sprintf("; what it ran stays reserved, and exclusive containers are not started elsewhere, until it is back with its engine, or an operator says that it is off: magnum host-fence %s", h.ID)
+		body.StateReason = &reason
+	}
+	return body
 }
 
 // host returns the host as operators see it.
@@ -62,6 +73,7 @@ func (v view) host(h *structs.Host) structs.HostBody {
 	body.Draining, body.OperatorLabels = h.Draining, object(h.Labels)
 	body.Drain = v.drain(h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
+	body.Copies, body.CopyCount = list(h.Copies), h.CopyCount
 	return body
 }
 

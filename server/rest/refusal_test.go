@@ -400,6 +400,9 @@ func TestLostHost(t *testing.T) {
 	})
 	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of; it is not placed anew, because its restart policy is no, not always"
 	f.s.Lose(t, f.agent.HostID) // a last poll may have brought it back
+	if reason, _ := f.do("GET", "/v1/hosts/"+f.agent.HostID, "").object()["state_reason"].(string); !strings.Contains(reason, "its agent was not heard of") || !strings.Contains(reason, "magnum host-fence "+f.agent.HostID) {
+		t.Errorf("host-show says %q", reason)
+	}
 	unchanged(t, f.s, "sessions on a lost host", func() {
 		f.do("GET", "/v1/containers/c/logs", "").is(503).says(want)
 		f.do("PUT", "/v1/containers/c/execute?command=ls", "").is(503).says(want)

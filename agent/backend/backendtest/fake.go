@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type Fake struct {
 	Fault func(op string, ref backend.Ref) error
 
 	mu         sync.Mutex
+	identity   structs.EngineIdentity
+	touched    []string // calls on copies
 	down       bool
 	nextID     int
 	containers map[string]*process       // by engine id
@@ -53,6 +56,7 @@ type process struct {
 	spec    structs.ContainerSpec
 	project string
 	image   *structs.Image // that it was made of; nil if there was none
+	copied  bool           // by Copy
 	manual  bool           // stopped by hand: its restart policy rests
 	stdout  []byte
 	stderr  []byte
@@ -76,7 +80,7 @@ const Image = "magnum-test/busybox:latest"
 // NewFake returns an engine that has one image, Image.
 func NewFake() *Fake {
 	return &Fake{
-		containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
+		identity: structs.EngineIdentity{ID: "fake", Root: "/fake"}, containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
 		disk:    backend.Disk{Used: 40 << 30, Free: 60 << 30},
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
@@ -125,6 +129,9 @@ func (f *Fake) do(ctx context.Context, op, engineID string, call func(*process) 
 	case p == nil:
 		err = notFound(engineID)
 	default:
+		if p.copied && op != "inspect" {
+			f.touched = append(f.touched, op+" "+engineID)
+		}
 		err = call(p)
 	}
 	f.mu.Unlock()
@@ -156,7 +163,23 @@ func (f *Fake) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 	if f.down {
 		return structs.Fingerprint{}, errDown
 	}
-	return structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "fake", Cores: 2, Memory: 4 << 30}, ctx.Err()
+	return structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "fake", Cores: 2, Memory: 4 << 30, Engine: f.identity}, ctx.Err()
+}
+
+// Owners returns whose containers there are.
+func (f *Fake) Owners(ctx context.Context) ([]backend.Owner, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return nil, errDown
+	}
+	var owners []backend.Owner
+	for _, p := range f.containers {
+		if !p.Inherited && !slices.Contains(owners, p.owner) {
+			owners = append(owners, p.owner)
+		}
+	}
+	return owners, ctx.Err()
 }
 
 // List returns all containers of the owner.
@@ -299,7 +322,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	hash := backend.Hash(req.Spec)
 	for _, p := range f.containers {
-		if p.Ref == req.Ref {
+		if p.Ref == req.Ref && !p.copied {
 			if p.owner != req.Owner || p.SpecHash != hash {
 				return nil, taken
 			}
@@ -312,7 +335,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
-	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID)}
+	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: req.Ref.Name(), CreatedAt: time.Now()}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
 	p.image, p.project = f.imageLocked(req.Spec.Image), req.ProjectID
@@ -320,7 +343,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 		p.image.UsedAt = structs.Time{Time: time.Now()}
 	}
 	for _, m := range req.Spec.Volumes {
-		if v := (volume{req.ProjectID, m.Name}); m.Name != "" && f.volumes[v].IsZero() {
+		if v := (volume{req.ClusterID, req.ProjectID, m.Name}); m.Name != "" && f.volumes[v].IsZero() {
 			f.volumes[v] = time.Now()
 		}
 	}

@@ -18,7 +18,7 @@ import (
 // This file is the images and volumes of a Fake.
 
 // volume identifies a volume.
-type volume struct{ project, name string }
+type volume struct{ cluster, project, name string }
 
 // newImage is an image that has just come to the engine.
 func newImage(ref string) *structs.Image {
@@ -184,8 +184,25 @@ func (f *Fake) Disk(ctx context.Context) (backend.Disk, error) {
 	return d, nil
 }
 
+// ClaimVolumes takes over the volumes that are no cluster's.
+func (f *Fake) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
+	if err := f.engine(ctx, "volume claim"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for v, made := range f.volumes {
+		if v.cluster == "" {
+			delete(f.volumes, v)
+			v.cluster = owner.ClusterID
+			f.volumes[v] = made
+		}
+	}
+	return nil
+}
+
 // Volumes lists the volumes of a project, or of all.
-func (f *Fake) Volumes(ctx context.Context, projectID string) ([]structs.Volume, error) {
+func (f *Fake) Volumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
 	if err := f.engine(ctx, "volumes"); err != nil {
 		return nil, err
 	}
@@ -193,7 +210,7 @@ func (f *Fake) Volumes(ctx context.Context, projectID string) ([]structs.Volume,
 	defer f.mu.Unlock()
 	volumes := []structs.Volume{}
 	for v, made := range f.volumes {
-		if projectID == "" || projectID == v.project {
+		if clusterID == v.cluster && (projectID == "" || projectID == v.project) {
 			volumes = append(volumes, structs.Volume{Name: v.name, ProjectID: v.project, CreatedAt: structs.Time{Time: made}, UsedBy: f.volumeUsersLocked(v)})
 		}
 	}
@@ -203,7 +220,7 @@ func (f *Fake) Volumes(ctx context.Context, projectID string) ([]structs.Volume,
 func (f *Fake) volumeUsersLocked(v volume) []string {
 	users := []string{}
 	for _, p := range f.containers {
-		if p.project == v.project && slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
+		if p.owner.ClusterID == v.cluster && p.project == v.project && slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
 			users = append(users, p.ContainerID)
 		}
 	}
@@ -211,13 +228,13 @@ func (f *Fake) volumeUsersLocked(v volume) []string {
 }
 
 // RemoveVolume deletes a volume.
-func (f *Fake) RemoveVolume(ctx context.Context, projectID, name string) error {
+func (f *Fake) RemoveVolume(ctx context.Context, clusterID, projectID, name string) error {
 	if err := f.engine(ctx, "volume remove"); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v := volume{projectID, name}
+	v := volume{clusterID, projectID, name}
 	if f.volumes[v].IsZero() {
 		return &backend.Failure{Reason: backend.ErrNoVolume, Msg: fmt.Sprintf("the host has no volume %q of this project", name)}
 	}

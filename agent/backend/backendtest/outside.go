@@ -3,6 +3,7 @@ package backendtest
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
@@ -16,7 +17,7 @@ func (f *Fake) with(ref backend.Ref, change func(*process)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.containers {
-		if p.Ref == ref {
+		if p.Ref == ref && !p.copied {
 			change(p)
 			return
 		}
@@ -79,6 +80,85 @@ func (f *Fake) Up() {
 			f.startLocked(p)
 		}
 	}
+}
+
+// Copy runs a container that has the labels of ref's, and returns the engine's id of
+// it. inherited: as docker commit and docker run make one; else the labels were given
+// by hand. What is done to it is in Touched, and it is in no other count.
+func (f *Fake) Copy(ref backend.Ref, inherited bool) (engineID string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, of := range f.containers {
+		if of.Ref != ref {
+			continue
+		}
+		f.nextID++
+		p := &process{owner: of.owner, spec: of.spec, project: of.project, changed: make(chan struct{}), copied: true}
+		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: fmt.Sprintf("copy-%d", f.nextID), CreatedAt: time.Now(), Inherited: inherited}
+		p.SpecHash, p.State, p.StartedAt = of.SpecHash, backend.StateRunning, time.Now()
+		f.containers[p.EngineID] = p
+		f.changedLocked(p, backend.EventCreated)
+		f.changedLocked(p, backend.EventChanged)
+		return p.EngineID
+	}
+	panic(fmt.Sprintf("backendtest: no container %v", ref))
+}
+
+// RemoveCopy is docker rm -f of a copy.
+func (f *Fake) RemoveCopy(engineID string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.containers[engineID]
+	delete(f.containers, engineID)
+	f.changedLocked(p, backend.EventRemoved)
+}
+
+// Copies returns the engine's ids of all copies that run.
+func (f *Fake) Copies() (ids []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, p := range f.containers {
+		if p.copied && p.Live() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Touched returns the calls on copies, but for looks.
+func (f *Fake) Touched() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.touched)
+}
+
+// AddVolume makes a volume as agents did before volumes carried their cluster.
+func (f *Fake) AddVolume(projectID, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.volumes[volume{"", projectID, name}] = time.Now()
+}
+
+// Identify gives the engine another identity: another engine answers.
+func (f *Fake) Identify(engine structs.EngineIdentity) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.identity = engine
+}
+
+// Forget loses all containers without a word, as an engine on another directory.
+func (f *Fake) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.containers)
+}
+
+// Identity returns the engine's identity.
+func (f *Fake) Identity() structs.EngineIdentity {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.identity
 }
 
 // Add makes a container of the owner that the agent never asked for.
@@ -207,6 +287,9 @@ func (f *Fake) Containers() map[backend.Ref]backend.Container {
 	defer f.mu.Unlock()
 	all := make(map[backend.Ref]backend.Container, len(f.containers))
 	for _, p := range f.containers {
+		if p.copied {
+			continue
+		}
 		if _, twice := all[p.Ref]; twice {
 			panic(fmt.Sprintf("backendtest: two containers %v", p.Ref))
 		}

@@ -219,8 +219,11 @@ func testCreateTwice(x *bench) {
 	wait.Wait()
 	entries, err := x.List(x.ctx, x.owner)
 	x.must(err, "list")
-	if len(entries) != 1 || entries[0] != first.Entry {
+	if len(entries) != 1 || entries[0].Ref != first.Ref || entries[0].EngineID != first.EngineID {
 		x.Fatalf("list is %v, want one entry %v", entries, first.Entry)
+	}
+	if e := entries[0]; e.Name != e.Ref.Name() || time.Since(e.CreatedAt).Abs() > time.Minute || e.Inherited {
+		x.Fatalf("its name, age and origin are %+v", e)
 	}
 }
 

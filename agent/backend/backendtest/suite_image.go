@@ -179,13 +179,13 @@ func testVolumes(x *bench) {
 	x.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := errors.Join(x.Remove(ctx, c.EngineID), x.RemoveVolume(ctx, x.proj, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
+		if err := errors.Join(x.Remove(ctx, c.EngineID), x.RemoveVolume(ctx, x.owner.ClusterID, x.proj, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
 			x.Error(err)
 		}
 	})
 	list := func(project string) []structs.Volume {
 		x.Helper()
-		volumes, err := x.Volumes(x.ctx, project)
+		volumes, err := x.Volumes(x.ctx, x.owner.ClusterID, project)
 		x.must(err, "volumes")
 		return volumes
 	}
@@ -199,15 +199,21 @@ func testVolumes(x *bench) {
 	if !slices.ContainsFunc(list(""), func(v structs.Volume) bool { return v.ProjectID == x.proj }) {
 		x.Fatal("it is not among all volumes")
 	}
-	err := x.RemoveVolume(x.ctx, x.proj, "data")
+	// Another cluster's project of the same id has a volume of its own by that name.
+	other := structs.NewID()
+	if seen, err := x.Volumes(x.ctx, other, ""); err != nil || len(seen) != 0 {
+		x.Fatalf("another cluster sees %+v, %v", seen, err)
+	}
+	x.wantReason(x.RemoveVolume(x.ctx, other, x.proj, "data"), backend.ErrNoVolume)
+	err := x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data")
 	x.wantReason(err, backend.ErrInUse)
 	if !strings.Contains(err.Error(), c.ContainerID) {
 		x.Fatalf("%q does not name the container", err)
 	}
-	x.wantReason(x.RemoveVolume(x.ctx, structs.NewID(), "data"), backend.ErrNoVolume)
+	x.wantReason(x.RemoveVolume(x.ctx, x.owner.ClusterID, structs.NewID(), "data"), backend.ErrNoVolume)
 	x.must(x.Remove(x.ctx, c.EngineID), "remove")
-	x.must(x.RemoveVolume(x.ctx, x.proj, "data"), "removal of the volume")
-	x.wantReason(x.RemoveVolume(x.ctx, x.proj, "data"), backend.ErrNoVolume)
+	x.must(x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data"), "removal of the volume")
+	x.wantReason(x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data"), backend.ErrNoVolume)
 	if left := list(x.proj); len(left) != 0 {
 		x.Fatalf("left are %+v", left)
 	}

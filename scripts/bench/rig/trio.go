@@ -11,6 +11,7 @@ import (
 
 	docker "github.com/docker/docker/client"
 
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -23,6 +24,7 @@ type Trio struct {
 	Engine  *docker.Client // nil without agents
 	ctx     context.Context
 	dir     string
+	fronts  []*dockertest.Front
 }
 
 // Member is one process of a Trio. It keeps its directory and its ports when it
@@ -69,6 +71,14 @@ func StartTrio(ctx context.Context, program, dir string, agents int) (t *Trio, e
 	for i := range agents {
 		a := &Member{Name: fmt.Sprintf("host-%d", i+1), trio: t}
 		a.args = []string{program, "agent", "-server", strings.Join(addrs, ","), "-gossip=false", "-join-token", trioToken, "-image-gc-high", "0"}
+		if i > 0 { // the engine is one host of the cluster
+			front, err := dockertest.NewFront(filepath.Join(t.dir, a.Name+".sock"), a.Name)
+			if err != nil {
+				return nil, err
+			}
+			t.fronts = append(t.fronts, front)
+			a.args = append(a.args, "-docker-host", front.Host)
+		}
 		if err := a.Start(); err != nil {
 			return nil, err
 		}
@@ -169,6 +179,9 @@ func (t *Trio) End() {
 	}
 	for _, m := range t.Servers {
 		m.Stop()
+	}
+	for _, f := range t.fronts {
+		_ = f.Close()
 	}
 	os.RemoveAll(t.dir)
 }

@@ -1,0 +1,188 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Labels say which containers may be magnum's, but docker commit and docker run give
+// them to copies, too. The engine's own id proves which one is: it is in the journal,
+// and in the servers' row. Without both it is the oldest whose labels didn't come with
+// its image. The others are copies: they are told of, and nothing is done to them.
+
+// owns reports whether an entry of the record's placement is magnum's, as far as the
+// entry by itself tells.
+func (r record) owns(e backend.Entry) bool {
+	if r.EngineID != "" {
+		return e.EngineID == r.EngineID
+	}
+	return !e.Inherited
+}
+
+// choose returns which container of a unit's epoch is magnum's, nil if none is, and
+// takes the others for copies.
+func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *backend.Container {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortFunc(list, func(a, b *backend.Container) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.EngineID, b.EngineID))
+	})
+	ref := backend.Ref{ContainerID: u.id, Epoch: epoch}
+	proof := record{EngineID: r.proofLocked(u, ref)}
+	var mine *backend.Container
+	for _, c := range list {
+		if mine == nil && proof.owns(c.Entry) {
+			mine = c
+		}
+	}
+	changed := false
+	for _, c := range list {
+		if c == mine {
+			changed = r.ownLocked(u, c.Entry) || changed
+			continue
+		}
+		delete(u.claims, c.EngineID)
+		if u.have[epoch] == c.EngineID {
+			delete(u.have, epoch)
+		}
+		if u.copies == nil {
+			u.copies = make(map[string]backend.Entry)
+		}
+		u.copies[c.EngineID], changed = c.Entry, true
+		r.log.Warn("container only looks like one of magnum's, and is left alone", "container_id", u.id, "epoch", epoch, "engine_id", c.EngineID, "name", c.Name)
+	}
+	if !changed {
+		return mine
+	}
+	if mine != nil {
+		proof.EngineID = mine.EngineID
+	}
+	if rec, _ := r.journal.record(ref); proof.EngineID != "" && (!rec.Copied || rec.EngineID != proof.EngineID) {
+		rec.EngineID, rec.Copied = proof.EngineID, true
+		if err := r.journal.put(rec); err != nil {
+			r.log.Warn("journal not written", "error", err)
+		}
+	}
+	r.countCopiesLocked()
+	return mine
+}
+
+// proofLocked returns the engine's id of the placement that is magnum's, "" if nobody
+// knows it.
+func (r *reconciler) proofLocked(u *unit, ref backend.Ref) string {
+	if rec, _ := r.journal.record(ref); rec.EngineID != "" {
+		return rec.EngineID
+	}
+	if u.want != nil && u.want.Epoch == ref.Epoch {
+		return u.want.EngineID
+	}
+	return ""
+}
+
+// claimLocked takes in what carries the labels of a placement.
+func (r *reconciler) claimLocked(e backend.Entry) {
+	u := r.unitLocked(e.ContainerID)
+	if _, copied := u.copies[e.EngineID]; copied || u.have[e.Epoch] == e.EngineID {
+		return
+	}
+	proof := record{EngineID: r.proofLocked(u, e.Ref)}
+	if u.have[e.Epoch] == "" && proof.owns(e) {
+		u.have[e.Epoch] = e.EngineID
+		return
+	}
+	if u.claims == nil {
+		u.claims = make(map[string]uint64)
+	}
+	u.claims[e.EngineID] = e.Epoch
+}
+
+// ownLocked takes a container for the unit's own, and reports whether it was taken
+// for a copy.
+func (r *reconciler) ownLocked(u *unit, e backend.Entry) (copied bool) {
+	delete(u.claims, e.EngineID)
+	u.have[e.Epoch] = e.EngineID
+	if _, copied = u.copies[e.EngineID]; copied {
+		r.dropCopyLocked(u, e.EngineID)
+	}
+	return copied
+}
+
+// dropCopyLocked forgets a copy that is gone.
+func (r *reconciler) dropCopyLocked(u *unit, engineID string) {
+	ref := u.copies[engineID].Ref
+	delete(u.copies, engineID)
+	for _, e := range u.copies {
+		if e.Ref == ref {
+			ref = backend.Ref{} // there is another one
+		}
+	}
+	r.uncopied(ref)
+	r.countCopiesLocked()
+	r.tidyLocked(u)
+}
+
+// uncopied notes that there is no copy of a placement any more.
+func (r *reconciler) uncopied(ref backend.Ref) {
+	rec, ok := r.journal.record(ref)
+	if !ok || !rec.Copied {
+		return
+	}
+	// What is kept for the copies' sake alone goes with them.
+	rec.Copied, rec.Forgotten = false, rec.bare()
+	if err := r.journal.put(rec); err != nil {
+		r.log.Warn("journal not written", "error", err)
+	}
+}
+
+// forgetCopiesLocked forgets the copies that are not among all that the engine has.
+func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
+	there := make(map[string]bool, len(entries))
+	several := make(map[backend.Ref]bool)
+	for _, e := range entries {
+		there[e.EngineID] = true
+		if rec, ok := r.journal.record(e.Ref); ok && rec.EngineID != e.EngineID {
+			several[e.Ref] = true
+		}
+	}
+	for _, u := range r.units {
+		for id := range u.copies {
+			if !there[id] {
+				r.dropCopyLocked(u, id)
+			}
+		}
+	}
+	for _, ref := range r.journal.refs() {
+		if !several[ref] {
+			r.uncopied(ref)
+		}
+	}
+}
+
+// tidyLocked drops a unit that stands for nothing any more.
+func (r *reconciler) tidyLocked(u *unit) {
+	if !u.busy && u.want == nil && len(u.have)+len(u.claims)+len(u.copies) == 0 && r.units[u.id] == u {
+		delete(r.units, u.id)
+	}
+}
+
+// countCopiesLocked tells which copies there are now.
+func (r *reconciler) countCopiesLocked() {
+	if r.tellCopies == nil {
+		return
+	}
+	all := structs.Copies{First: []structs.Copy{}}
+	for _, u := range r.units {
+		for _, e := range u.copies {
+			all.First = append(all.First, structs.Copy{EngineID: e.EngineID, Name: e.Name, ContainerID: e.ContainerID, Epoch: e.Epoch})
+		}
+	}
+	slices.SortFunc(all.First, func(a, b structs.Copy) int {
+		return cmp.Or(cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.EngineID, b.EngineID))
+	})
+	all.Count = len(all.First)
+	all.First = all.First[:min(len(all.First), structs.MaxCopies)]
+	r.tellCopies(all)
+}

@@ -1,0 +1,143 @@
+package dockertest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/docker/docker/client"
+)
+
+// Front is another engine's face of this machine's engine: the same containers
+// under another ID. Several agents of one cluster need one each where they share an
+// engine, which is one host of a cluster only.
+type Front struct {
+	Host     string // unix://PATH, for an agent
+	id       string
+	socket   string
+	listener net.Listener
+}
+
+// NewFront listens at the path, in front of the engine of DOCKER_HOST, which is on a
+// unix socket. The ID has to be another one for each front.
+func NewFront(path, id string) (*Front, error) {
+	host := os.Getenv(client.EnvOverrideHost)
+	if host == "" {
+		host = client.DefaultDockerHost
+	}
+	socket, ok := strings.CutPrefix(host, "unix://")
+	if !ok {
+		return nil, fmt.Errorf("the engine at %s is not on a unix socket", host)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	f := &Front{Host: "unix://" + path, id: id, socket: socket, listener: l}
+	go f.serve()
+	return f, nil
+}
+
+// Close takes no new connection.
+func (f *Front) Close() error { return f.listener.Close() }
+
+func (f *Front) serve() {
+	for {
+		conn, err := f.listener.Accept()
+		if err != nil {
+			return
+		}
+		go f.pass(conn.(*net.UnixConn))
+	}
+}
+
+// pass serves one connection: one request after the other, until one of them turns
+// it into a stream.
+func (f *Front) pass(from *net.UnixConn) {
+	defer from.Close()
+	dialed, err := net.Dial("unix", f.socket)
+	if err != nil {
+		return
+	}
+	to := dialed.(*net.UnixConn)
+	defer to.Close()
+	in, out := bufio.NewReader(from), bufio.NewReader(to)
+	for {
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		info := strings.HasSuffix(req.URL.Path, "/info")
+		if req.Write(to) != nil {
+			return
+		}
+		// Whoever doesn't wait for the answer any more ends the call of the engine.
+		next := make(chan struct{})
+		upgrade := req.Header.Get("Upgrade") != ""
+		if upgrade {
+			close(next)
+		} else {
+			go func() {
+				defer close(next)
+				if _, err := in.Peek(1); err != nil {
+					to.Close()
+				}
+			}()
+		}
+		resp, err := http.ReadResponse(out, req)
+		if err != nil {
+			return
+		}
+		if info && resp.StatusCode == http.StatusOK && f.rename(resp) != nil {
+			return
+		}
+		if resp.StatusCode == http.StatusSwitchingProtocols || upgrade && resp.StatusCode == http.StatusOK {
+			f.join(from, to, in, out, resp)
+			return
+		}
+		if resp.Write(from) != nil || resp.Close {
+			return
+		}
+		<-next
+	}
+}
+
+// rename changes the ID in an answer.
+func (f *Front) rename(resp *http.Response) error {
+	var all map[string]json.RawMessage
+	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
+		return err
+	}
+	all["ID"], _ = json.Marshal(f.id)
+	b, err := json.Marshal(all)
+	resp.Body, resp.ContentLength, resp.TransferEncoding = io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
+	resp.Header.Set("Content-Length", fmt.Sprint(len(b)))
+	return err
+}
+
+// join copies both ways; each direction ends by itself.
+func (f *Front) join(from, to *net.UnixConn, in, out io.Reader, resp *http.Response) {
+	head := fmt.Appendf(nil, "HTTP/1.1 %s\r\n", resp.Status)
+	var fields bytes.Buffer
+	if resp.Header.Write(&fields) != nil {
+		return
+	}
+	if _, err := from.Write(append(append(head, fields.Bytes()...), "\r\n"...)); err != nil {
+		return
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(to, in)
+		_ = to.CloseWrite()
+	}()
+	_, _ = io.Copy(from, out)
+	_ = from.CloseWrite()
+	<-ended
+}

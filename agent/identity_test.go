@@ -1,0 +1,371 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// fakeEngine is an engine of its own.
+func fakeEngine(id string) *backendtest.Fake {
+	f := backendtest.NewFake()
+	f.Identify(structs.EngineIdentity{ID: id, Root: "/var/lib/docker", Inode: 12, Born: time.Unix(1e9, 7).UTC(), Machine: "m"})
+	return f
+}
+
+// ends returns the error with which the agent ends by itself.
+func (r *running) ends() error {
+	r.t.Helper()
+	select {
+	case err := <-r.done:
+		if err == nil {
+			r.t.Fatal("the agent has ended without an error")
+		}
+		return err
+	case <-time.After(patience):
+		r.t.Fatal("the agent does not end")
+	}
+	return nil
+}
+
+// says fails unless the error has all the words.
+func says(t testing.TB, err error, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error doesn't say %q: %v", w, err)
+		}
+	}
+}
+
+func readFile(t testing.TB, path ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestDataDirOnAnotherEngineIsAnotherHost: the copy of a data dir joins as a new
+// host, which knows nothing of the old one's containers; without a token it ends.
+func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
+	for name, change := range map[string]func(*structs.EngineIdentity){
+		"another ID":        func(e *structs.EngineIdentity) { e.ID = "E2" },
+		"another directory": func(e *structs.EngineIdentity) { e.Root = "/srv/docker" },
+		"another inode":     func(e *structs.EngineIdentity) { e.Inode++ },
+		"born later":        func(e *structs.EngineIdentity) { e.Born = e.Born.Add(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+			a := settledHost(t, s, fake, dir)
+			old := s.registers[0]
+			copied := filepath.Join(t.TempDir(), "copy")
+			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			engine := fake.Identity()
+			change(&engine)
+			second := fakeEngine("E1")
+			second.Identify(engine)
+
+			s2 := newFakeServer(t) // what the servers say to a host that is new
+			r := runAgent(t, copied, second, func(c *Config) { c.JoinToken = "" }, s2)
+			says(t, r.ends(), old.HostID, "join token", "host-fence "+old.HostID)
+			if len(s2.registers) != 0 {
+				t.Errorf("without a token it registers with %+v", s2.registers)
+			}
+
+			r = runAgent(t, copied, second, nil, s2)
+			s2.eventually("it polls", func() bool { return len(s2.polls) > 0 })
+			r.stop()
+			reg := s2.registers[0]
+			if reg.HostID == old.HostID || reg.Secret == old.Secret || reg.Follows.ClusterID != "" || reg.Fingerprint.Engine != engine {
+				t.Errorf("it registers with %+v", reg)
+			}
+			if s2.polls[0].index != 0 || len(s2.told) != 0 {
+				t.Errorf("its first poll is %+v, and it tells %+v", s2.polls[0], s2.told)
+			}
+			if kept := readFile(t, copied, "host-"+old.HostID, fileSecret); strings.TrimSpace(kept) != old.Secret {
+				t.Error("the old host's secret is not kept")
+			}
+			// It stays that host, also without a token.
+			r = runAgent(t, copied, second, func(c *Config) { c.JoinToken = "" }, s2)
+			s2.eventually("it registers again", func() bool { return len(s2.registers) == 2 })
+			r.stop()
+			if s2.registers[1].HostID != reg.HostID || s2.registers[1].Secret != reg.Secret {
+				t.Errorf("then it registers with %+v", s2.registers[1])
+			}
+			// And so does the first one, on what it has.
+			r = runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
+			s.eventually("the first one is back", func() bool { return len(s.registers) == 2 && s.registers[1].HostID == old.HostID })
+			r.stop()
+			untouched(t, fake, a)
+		})
+	}
+}
+
+// TestEngineKeepsItsHost: what changes in an engine's life makes no other one of it.
+func TestEngineKeepsItsHost(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	a := settledHost(t, s, fake, dir)
+	whole := fake.Identity()
+	for i, now := range []structs.EngineIdentity{
+		{},                               // an agent that can't tell
+		{ID: whole.ID, Root: whole.Root}, // or can't read the directory
+		{ID: whole.ID, Root: whole.Root, Inode: whole.Inode, Born: whole.Born, Machine: "other"},
+		whole,
+	} {
+		fake.Identify(now)
+		r := runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
+		s.eventually("registered", func() bool { return len(s.registers) == i+2 && s.registers[i+1].HostID == s.registers[0].HostID })
+		r.stop()
+	}
+	untouched(t, fake, a)
+	// What was once known is still held against the engine.
+	fake.Identify(structs.EngineIdentity{ID: whole.ID, Root: whole.Root, Inode: whole.Inode + 1, Born: whole.Born})
+	r := runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
+	says(t, r.ends(), "backup")
+}
+
+// TestEngineIsExchangedUnderTheAgent: another engine answers at the socket. What it
+// doesn't have was not removed, and the agent ends.
+func TestEngineIsExchangedUnderTheAgent(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	once, always := want("once", 1, structs.DesiredRunning), always(want("always", 1, structs.DesiredRunning))
+	s.assign(once, always)
+	r := runAgent(t, dir, fake, nil, s)
+	s.is("once", structs.ContainerRunning)
+	s.is("always", structs.ContainerRunning)
+	fake.Down()
+	fake.Identify(structs.EngineIdentity{ID: "E1", Root: "/srv/docker"})
+	fake.Forget()
+	fake.Up()
+	s.assign(next(once, structs.DesiredStopped)) // has it looked at
+	says(t, r.ends(), "/srv/docker", s.registers[0].HostID)
+	if len(fake.Containers()) != 0 {
+		t.Errorf("it has made %v", fake.Containers())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, report := range s.reports {
+		for _, c := range report.Containers {
+			if c.Status == structs.ContainerGone {
+				t.Errorf("it tells %+v", c)
+			}
+		}
+	}
+}
+
+// TestDamagedIdentity: an identity that can't be read is nobody's, whatever runs.
+func TestDamagedIdentity(t *testing.T) {
+	for name, spoil := range map[string]func(string) string{
+		"empty":           func(string) string { return "" },
+		"blank":           func(string) string { return "\n \n" },
+		"nonsense":        func(string) string { return "nonsense" },
+		"a digit":         func(s string) string { return flip(s, 3) },
+		"a late digit":    func(s string) string { return flip(s, 35) },
+		"half of a line":  func(s string) string { return s[:20] },
+		"zeros":           func(s string) string { return strings.Repeat("\x00", len(s)) },
+		"somebody else's": func(string) string { return structs.NewID() },
+		"a line too many": func(s string) string { return s + s },
+		"a line in front": func(s string) string { return "x\n" + s },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+			s.cluster = structs.NewID()
+			a := settledHost(t, s, fake, dir)
+			id := s.registers[0].HostID
+			path := filepath.Join(dir, fileHost)
+			if err := os.WriteFile(path, []byte(spoil(readFile(t, path))), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := runAgent(t, dir, fake, nil, s)
+			err := r.ends()
+			says(t, err, path, "of host "+id, "UUID", "remove", "host-fence")
+			if structs.CodeOf(err) != structs.CodeInvalid || len(s.registers) != 1 {
+				t.Errorf("it ends with %v, after %d registrations", err, len(s.registers))
+			}
+			untouched(t, fake, a)
+			// The way out that it names.
+			if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r = runAgent(t, dir, fake, nil, s)
+			s.eventually("it is back", func() bool { return len(s.registers) == 2 && s.registers[1].HostID == id })
+			r.stop()
+			untouched(t, fake, a)
+		})
+	}
+}
+
+func flip(s string, i int) string {
+	b := []byte(s)
+	if b[i]++; b[i] == '9'+1 || b[i] == 'f'+1 {
+		b[i] = '0'
+	}
+	return string(b)
+}
+
+// TestDamagedEngineRecord: without it the agent is the host that it was, and the
+// servers hold the engine against their own record.
+func TestDamagedEngineRecord(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	a := settledHost(t, s, fake, dir)
+	path := filepath.Join(dir, fileEngine)
+	whole := readFile(t, path)
+	for i, content := range []string{"", "nonsense", whole[:len(whole)-5], flip(whole, 3), flip(whole, strings.Index(whole, `"inode":`)+9), flip(whole, strings.Index(whole, `"host_id":"`)+14), whole + whole} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
+		s.eventually("it is the host", func() bool { return len(s.registers) == i+2 && s.registers[i+1].HostID == s.registers[0].HostID })
+		s.eventually("it polls", func() bool { return len(s.polls) > 0 && s.polls[len(s.polls)-1].registration == strconv.Itoa(i+2) })
+		r.stop()
+		if got := readFile(t, path); got != whole {
+			t.Errorf("after %q the record is %q, want %q", content, got, whole)
+		}
+	}
+	untouched(t, fake, a)
+}
+
+// TestLostIdentity: with the file gone the agent asks as a new host and says what
+// runs on the engine; a server that refuses that for good ends it.
+func TestLostIdentity(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	s.cluster = structs.NewID()
+	a := settledHost(t, s, fake, dir)
+	id := s.registers[0].HostID
+	for _, file := range []string{fileHost, fileJournal} {
+		if err := os.Remove(filepath.Join(dir, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bare := Config{Servers: []string{s.URL}, DataDir: dir, Name: "h", Backend: fake}
+	if _, err := New(bare); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), fileHost) {
+		t.Errorf("without a token: %v", err)
+	}
+	s.change(func() { s.deny = structs.Errorf(structs.CodeConflict, "the ways out").About(structs.KindEngine) })
+	r := runAgent(t, dir, fake, nil, s)
+	says(t, r.ends(), "the ways out")
+	reg := s.registers[1]
+	if reg.HostID == id || len(reg.Found) != 1 || reg.Found[0] != (structs.LabelOwner{ClusterID: s.cluster, HostID: id}) {
+		t.Errorf("it asks with %+v", reg)
+	}
+	untouched(t, fake, a)
+
+	// Another conflict may pass.
+	s.change(func() { s.deny = structs.Errorf(structs.CodeConflict, "not yet").About(structs.KindHost) })
+	r = runAgent(t, dir, fake, nil, s)
+	s.eventually("three tries", func() bool { return len(s.registers) >= 5 })
+	r.stop()
+	untouched(t, fake, a)
+}
+
+// TestSuccessionSurvivesAKill: an agent that dies while it becomes another host goes
+// on with the identity that a server may have let in.
+func TestSuccessionSurvivesAKill(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	settledHost(t, s, fake, dir)
+	old := s.registers[0]
+	before := []byte(readFile(t, dir, fileHost))
+	other := structs.EngineIdentity{ID: "E2", Root: "/var/lib/docker"}
+	open := func() (*dataDir, *journal) {
+		t.Helper()
+		d, err := openDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, _, err := openJournal(d.file(fileJournal))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = errors.Join(d.close(), j.close()) })
+		return d, j
+	}
+	shut := func(d *dataDir, j *journal) { _ = errors.Join(d.close(), j.close()) }
+
+	d, j := open()
+	if err := d.meet(other, false); !errors.Is(err, errOtherEngine) {
+		t.Fatalf("without a token: %v", err)
+	}
+	if err := d.meet(other, true); err != nil {
+		t.Fatal(err)
+	}
+	hostID, secret := d.as()
+	shut(d, j) // let in, and killed
+	d, j = open()
+	if err := d.meet(other, true); err != nil {
+		t.Fatal(err)
+	}
+	if h, s := d.as(); h != hostID || s != secret || h == old.HostID {
+		t.Fatalf("it goes on as %s", h)
+	}
+	if err := d.registered(other, j); err != nil {
+		t.Fatal(err)
+	}
+	shut(d, j)
+	// Killed before the last step: host_id is as it was.
+	next := identity{HostID: hostID, Engine: other, Secret: secret}
+	for _, file := range []string{fileHost, fileEngine} { // the record is written first, and then host_id
+		kept := []byte(readFile(t, dir, "host-"+old.HostID, file))
+		if err := errors.Join(os.WriteFile(d.file(file), kept, 0o600), os.WriteFile(d.file(fileNext), next.encode(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if file == fileHost {
+			d, j = open()
+			if d.hostID != hostID || d.engine != other {
+				t.Fatalf("it is %s with %+v", d.hostID, d.engine)
+			}
+			shut(d, j)
+			if err := os.WriteFile(d.file(file), kept, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	d, j = open()
+	if err := errors.Join(d.meet(other, true), d.registered(other, j)); err != nil {
+		t.Fatal(err)
+	}
+	shut(d, j)
+	d, j = open()
+	defer shut(d, j)
+	if h, s := d.as(); h != hostID || s != secret || d.next != nil || d.engine != other || j.position() != (seen{}) || len(j.refs()) != 0 {
+		t.Fatalf("it is %s with the engine %+v, and has followed %+v", h, d.engine, j.position())
+	}
+	kept := filepath.Join(dir, "host-"+old.HostID)
+	if !bytes.Equal([]byte(readFile(t, kept, fileHost)), before) || strings.TrimSpace(readFile(t, kept, fileSecret)) != old.Secret || readCluster(filepath.Join(kept, fileJournal)) != s.cluster {
+		t.Error("what was there before is not kept")
+	}
+	// A third engine is a third host.
+	if err := d.meet(structs.EngineIdentity{ID: "E3", Root: "/var/lib/docker"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if h, _ := d.as(); h == hostID {
+		t.Error("a third engine has the second one's host")
+	}
+}
+
+// TestOwnersAreToldOnce: and what servers would refuse is left out.
+func TestOwnersAreToldOnce(t *testing.T) {
+	fake := fakeEngine("E1")
+	o := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
+	for i := range uint64(3) {
+		fake.Add(backend.CreateRequest{Owner: o, Ref: backend.Ref{ContainerID: "c", Epoch: i + 1}, Spec: backendtest.Sleeper()})
+	}
+	fake.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: "garbage", HostID: "x"}, Ref: backend.Ref{ContainerID: "d", Epoch: 1}, Spec: backendtest.Sleeper()})
+	l := &link{conf: Config{Backend: fake}}
+	found, err := l.owners(t.Context())
+	if err != nil || len(found) != 1 || found[0] != (structs.LabelOwner(o)) {
+		t.Errorf("found %+v, %v", found, err)
+	}
+}

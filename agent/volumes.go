@@ -1,0 +1,41 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/atomicfile"
+)
+
+// claimVolumes claims, once in the life of a data dir, the volumes that agents have
+// left on the engine which gave volumes no cluster. Only a host that was one of the
+// cluster's before is entitled to them: they may be another cluster's. It waits for the
+// engine, since a container must not get an empty volume in the place of one of these.
+func claimVolumes(ctx context.Context, dir *dataDir, b backend.Backend, owner backend.Owner, entitled bool, log hclog.Logger) error {
+	path := dir.file(fileVolumes)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	retry := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
+	for entitled {
+		err := b.ClaimVolumes(ctx, owner)
+		if err == nil {
+			break
+		}
+		log.Warn("volumes of an earlier agent can't be claimed yet", "error", err)
+		if err := retry.wait(ctx, 0); err != nil {
+			return err
+		}
+	}
+	if err := atomicfile.Replace(path, []byte(owner.ClusterID+"\n")); err != nil {
+		return fmt.Errorf("data dir: %w", err)
+	}
+	return nil
+}

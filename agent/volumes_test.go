@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// volumesOf returns the names of the volumes that a cluster has on the engine.
+func volumesOf(t *testing.T, fake *backendtest.Fake, cluster string) string {
+	t.Helper()
+	list, err := fake.Volumes(t.Context(), cluster, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, v := range list {
+		names = append(names, v.Name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// TestEarlierVolumesAreClaimedOnce: by the agent of a host that was there before,
+// however long the engine is away; never by one that is new.
+func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	settledHost(t, s, fake, dir)
+	// The data dir is as an earlier agent has left it.
+	if err := os.Remove(filepath.Join(dir, fileVolumes)); err != nil {
+		t.Fatal(err)
+	}
+	fake.AddVolume("p", "data")
+
+	other := newFakeServer(t)
+	other.cluster = "c2"
+	r := runAgent(t, t.TempDir(), fake, nil, other)
+	other.eventually("the other cluster's agent works", func() bool { return len(other.polls) > 0 })
+	r.stop()
+	if got := volumesOf(t, fake, "c2"); got != "" {
+		t.Fatalf("a new agent has claimed %s", got)
+	}
+
+	fake.Fault = func(op string, _ backend.Ref) error {
+		if op == "volume claim" {
+			return &backend.Failure{Reason: backend.ErrAway, Msg: "away"}
+		}
+		return nil
+	}
+	s.mu.Lock()
+	polls := len(s.polls)
+	s.mu.Unlock()
+	r = runAgent(t, dir, fake, nil, s)
+	s.eventually("registered", func() bool { return len(s.registers) == 2 })
+	r.stop()
+	if len(s.polls) != polls {
+		t.Error("it works before the volumes are claimed")
+	}
+	fake.Fault = nil
+	r = runAgent(t, dir, fake, nil, s)
+	s.eventually("it works", func() bool { return len(s.polls) > polls })
+	r.stop()
+	if got := volumesOf(t, fake, "c1"); got != "data" {
+		t.Fatalf("it has claimed %q", got)
+	}
+
+	// Later ones are not its own.
+	fake.AddVolume("p", "late")
+	r = runAgent(t, dir, fake, nil, s)
+	s.eventually("it works again", func() bool { return len(s.registers) == 4 && s.polls[len(s.polls)-1].registration == "4" })
+	r.stop()
+	if got := volumesOf(t, fake, "c1"); got != "data" {
+		t.Fatalf("it has claimed %q", got)
+	}
+}
+
+// TestSessionsSeeTheirClustersVolumes: a user's list and delete reach no other's.
+func TestSessionsSeeTheirClustersVolumes(t *testing.T) {
+	s, fake := newFakeServer(t), fakeEngine("E1")
+	spec := backendtest.Sleeper()
+	spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "data", Target: "/data"}}
+	add := func(cluster, id string) {
+		owner := backend.Owner{ClusterID: cluster, HostID: structs.NewID()}
+		fake.Add(backend.CreateRequest{Owner: owner, Ref: backend.Ref{ContainerID: id, Epoch: 1}, ProjectID: "p", Spec: spec})
+		fake.RemoveOutside(backend.Ref{ContainerID: id, Epoch: 1})
+	}
+	add("another", "x")
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	s.eventually("registered", func() bool { return len(s.polls) > 0 })
+	list := func(sid string) string {
+		t.Helper()
+		return listen(t, s.offer(structs.SessionOffer{SID: sid, Kind: structs.SessionVolumeList, ProjectID: "p"})).stdout
+	}
+	if got := list("1"); strings.Contains(got, "data") {
+		t.Errorf("listed is %s", got)
+	}
+	gone := listen(t, s.offer(structs.SessionOffer{SID: "2", Kind: structs.SessionVolumeDelete, ProjectID: "p", Volume: "data"}))
+	if gone.last.Error == "" || volumesOf(t, fake, "another") != "data" {
+		t.Errorf("a delete says %+v, and the other cluster has %q", gone.last, volumesOf(t, fake, "another"))
+	}
+	add("c1", "y")
+	if got := list("3"); strings.Count(got, `"data"`) != 1 {
+		t.Errorf("listed is %s", got)
+	}
+	r.stop()
+}

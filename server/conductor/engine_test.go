@@ -1,0 +1,147 @@
+package conductor
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// engineOf is the identity of an engine.
+func engineOf(id string) structs.EngineIdentity {
+	return structs.EngineIdentity{ID: id, Root: "/var/lib/docker", Inode: 7, Born: time.Unix(1e9, 5).UTC(), Machine: "m1"}
+}
+
+// asHost is a registration from an engine.
+func asHost(id string, engine structs.EngineIdentity, found ...structs.LabelOwner) RegisterHost {
+	return RegisterHost{
+		HostRegister: structs.HostRegister{HostID: id, Name: "h-" + id[:8], Found: found,
+			Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "20.10.24", Cores: 4, Memory: 4 << 30, Engine: engine}},
+		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret of " + id),
+	}
+}
+
+// TestHostKeepsItsEngine: whatever makes another engine of it, nobody registers
+// from it as the host; what only changes with time does no harm.
+func TestHostKeepsItsEngine(t *testing.T) {
+	was := engineOf("E1")
+	for name, c := range map[string]struct {
+		now     func(*structs.EngineIdentity)
+		refused string // "" if it is let in
+	}{
+		"the same":                      {func(*structs.EngineIdentity) {}, ""},
+		"it can't read the directory":   {func(e *structs.EngineIdentity) { e.Inode, e.Born = 0, time.Time{} }, ""},
+		"it reads no time of birth":     {func(e *structs.EngineIdentity) { e.Born = time.Time{} }, ""},
+		"an agent that doesn't tell":    {func(e *structs.EngineIdentity) { *e = structs.EngineIdentity{} }, ""},
+		"the machine has another id":    {func(e *structs.EngineIdentity) { e.Machine = "m2" }, ""},
+		"another ID":                    {func(e *structs.EngineIdentity) { e.ID = "E2" }, "its ID is E2 and was E1, on the same machine"},
+		"another ID of another machine": {func(e *structs.EngineIdentity) { e.ID, e.Machine = "E2", "m2" }, "on another machine"},
+		"another directory":             {func(e *structs.EngineIdentity) { e.Root = "/srv/docker" }, "its directory is /srv/docker and was /var/lib/docker"},
+		"another inode":                 {func(e *structs.EngineIdentity) { e.Inode++ }, "put back from a backup"},
+		"born later":                    {func(e *structs.EngineIdentity) { e.Born = e.Born.Add(1) }, "put back from a backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t)
+			id, now := structs.NewID(), was
+			must(h, asHost(id, was))
+			c.now(&now)
+			r := asHost(id, now)
+			r.Fingerprint.EngineVersion = "28.0.1" // an upgrade
+			if c.refused != "" {
+				err := refuse(h, structs.CodeConflict, r)
+				if e := err.(*structs.Error); e.Kind != structs.KindEngine || !strings.Contains(e.Msg, c.refused) || !strings.Contains(e.Msg, "host-fence "+id) {
+					t.Errorf("it says %v", err)
+				}
+				return
+			}
+			must(h, r)
+			// What was known stays known, so that the next one is held against it.
+			if got := h.store.Snapshot().Host(id).Fingerprint; got.Engine.ID != was.ID || got.Engine.Inode != was.Inode || !got.Engine.Born.Equal(was.Born) || got.EngineVersion != "28.0.1" {
+				t.Errorf("the row has %+v", got)
+			}
+			other := asHost(id, engineOf("E3"))
+			refuse(h, structs.CodeConflict, other)
+		})
+	}
+}
+
+// TestOldHostTakesItsFirstEngine: a row from before engines were told of.
+func TestOldHostTakesItsFirstEngine(t *testing.T) {
+	h := newHarness(t)
+	id := structs.NewID()
+	must(h, asHost(id, structs.EngineIdentity{}))
+	must(h, asHost(id, engineOf("E1")))
+	refuse(h, structs.CodeConflict, asHost(id, engineOf("E2")))
+	must(h, asHost(id, engineOf("E1")))
+}
+
+// TestEngineIsOneHost: of two hosts on one engine the second is refused, for as
+// long as the first is not lost; then it is the other way round.
+func TestEngineIsOneHost(t *testing.T) {
+	h := newHarness(t)
+	first, second, plain := structs.NewID(), structs.NewID(), structs.NewID()
+	must(h, asHost(first, engineOf("E1")))
+	lose := func(id string, state structs.HostState) {
+		must(h, MarkHosts{Marks: []HostMark{{ID: id, State: state, Reason: "silent"}}})
+	}
+	for _, state := range []structs.HostState{structs.HostReady, structs.HostSuspect} {
+		lose(first, state)
+		if err := refuse(h, structs.CodeConflict, asHost(second, engineOf("E1"))); !strings.Contains(err.Error(), first) || !strings.Contains(err.Error(), "one host of a cluster") {
+			t.Errorf("while the first is %s it says %v", state, err)
+		}
+	}
+	// Machines made from one image have engines that look alike but for the machine.
+	twin := engineOf("E1")
+	twin.Machine = "m2"
+	must(h, asHost(structs.NewID(), twin))
+	unread := engineOf("E1")
+	unread.Inode, unread.Born = 0, time.Time{}
+	refuse(h, structs.CodeConflict, asHost(second, unread))
+
+	// A known host whose engine nobody knew yet.
+	must(h, asHost(plain, structs.EngineIdentity{}))
+	refuse(h, structs.CodeConflict, asHost(plain, engineOf("E1")))
+
+	lose(first, structs.HostLost)
+	must(h, asHost(second, engineOf("E1")))
+	refuse(h, structs.CodeConflict, asHost(first, engineOf("E1")))
+	lose(second, structs.HostLost)
+	must(h, asHost(first, engineOf("E1")))
+	must(h, asHost(first, engineOf("E1"))) // a restart of its agent
+}
+
+// TestNewHostIsHeldAgainstLabels: containers of another host of the cluster say
+// that an identity was lost. They prove none.
+func TestNewHostIsHeldAgainstLabels(t *testing.T) {
+	h := newHarness(t)
+	cluster := h.store.Snapshot().Cluster().ClusterID
+	old, fresh := structs.NewID(), structs.NewID()
+	must(h, asHost(old, engineOf("E1")))
+	must(h, MarkHosts{Marks: []HostMark{{ID: old, State: structs.HostLost, Reason: "silent"}}})
+	left := structs.LabelOwner{ClusterID: cluster, HostID: old}
+
+	err := refuse(h, structs.CodeConflict, asHost(fresh, engineOf("E1"), left))
+	if e := err.(*structs.Error); e.Kind != structs.KindEngine {
+		t.Errorf("its kind is %q", e.Kind)
+	}
+	for _, way := range []string{"write " + old + " into it", "label=magnum.host=" + old, "magnum host-fence " + old} {
+		if !strings.Contains(err.Error(), way) {
+			t.Errorf("it doesn't say %q: %v", way, err)
+		}
+	}
+	// A host that the state doesn't know can't be fenced.
+	unknown := structs.LabelOwner{ClusterID: cluster, HostID: structs.NewID()}
+	if err := refuse(h, structs.CodeConflict, asHost(fresh, engineOf("E1"), unknown)); strings.Contains(err.Error(), "host-fence") {
+		t.Errorf("it says %v", err)
+	}
+	// A known host is not new, whatever lies on its engine; nor is one by its own labels.
+	must(h, asHost(old, engineOf("E1"), unknown))
+	must(h, MarkHosts{Marks: []HostMark{{ID: old, State: structs.HostLost, Reason: "silent"}}})
+	must(h, asHost(structs.NewID(), engineOf("E9"), structs.LabelOwner{ClusterID: structs.NewID(), HostID: old})) // another cluster's
+	must(h, FenceHost{Caller: root, Ident: old})
+	must(h, asHost(fresh, engineOf("E1"), left))
+	if got := h.store.Snapshot().Host(old); got.State != structs.HostLost || !got.Fenced {
+		t.Errorf("the old host is %s, fenced %v", got.State, got.Fenced)
+	}
+}
