@@ -16,7 +16,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
-		r := newReconciler(nil, backend.Owner{}, nil, nil, nil, hclog.NewNullLogger())
+		r := newReconciler(nil, backend.Owner{}, &journal{}, nil, nil, hclog.NewNullLogger())
 		r.ctx = over // nothing is begun for what is found
 		ref := backend.Ref{ContainerID: "c", Epoch: 2}
 		found := make(chan string, 1)

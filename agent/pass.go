@@ -38,6 +38,17 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
+	held, err := p.inQuarantine(ctx, all)
+	switch {
+	case err != nil:
+		return 0, err
+	case held && p.want.ContainerID == "":
+		return 0, nil
+	case held:
+		p.cur = all[p.want.Epoch]
+		p.rec, p.known = p.r.journal.record(p.ref())
+		return p.fail(failLimit, failLimit, "the host keeps a container of this uuid in quarantine, of another history of the cluster, and leaves it as it is: an operator ends that with host-adopt")
+	}
 	if p.want.ContainerID == "" {
 		if len(all) > 0 {
 			p.r.needFull()
@@ -123,6 +134,8 @@ func (p *pass) drop(epoch uint64, engineID string) {
 	defer p.r.mu.Unlock()
 	if p.u.have[epoch] == engineID {
 		delete(p.u.have, epoch)
+		ref := backend.Ref{ContainerID: p.u.id, Epoch: epoch}
+		p.r.endQuarantine(ref, "the engine no longer has it")
 	}
 }
 

@@ -29,18 +29,25 @@ type reconciler struct {
 	needFull func() // asks for a full answer: there are containers that nobody has asked for
 	log      hclog.Logger
 
+	// quarantine tells the servers what is in quarantine; settled is called once all
+	// is judged after the agent has followed another history.
+	quarantine *quarantineReporter
+	settled    func()
+
 	mu sync.Mutex
 	standing
-	units   map[string]*unit // by container
-	running bool             // between the first list of a run and its end
-	ctx     context.Context  // of the run
-	work    sync.WaitGroup   // the units' goroutines
+	unsettled bool             // a full answer could not be judged, because the engine had not told yet what it has
+	units     map[string]*unit // by container
+	running   bool             // between the first list of a run and its end
+	ctx       context.Context  // of the run
+	work      sync.WaitGroup   // the units' goroutines
 
 	looked chan struct{} // closed once the engine has first told what it has
 }
 
 func newReconciler(b backend.Backend, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit), looked: make(chan struct{})}
+	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit), looked: make(chan struct{}),
+		quarantine: newQuarantineReporter(log, j.allKept, nil), settled: func() {}}
 }
 
 // unit is one container on this host. The reconciler's mu guards it.
@@ -152,13 +159,15 @@ func (r *reconciler) listed(entries []backend.Entry) {
 	for _, e := range entries {
 		r.unitLocked(e.ContainerID).have[e.Epoch] = e.EngineID
 	}
+	r.sweepLocked()
+	if r.unsettled {
+		r.needFull()
+	}
 	// What is no longer there is found out by the pass over its unit.
 	for _, u := range r.units {
 		r.kickLocked(u)
 	}
-	select {
-	case <-r.looked:
-	default:
+	if !r.lookedLocked() {
 		close(r.looked)
 	}
 }
@@ -267,11 +276,12 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 }
 
 // apply takes over an answer that the agent follows, to a poll for which stance
-// had said in. quarantine says that containers which it doesn't name stay, come
-// what may.
-func (r *reconciler) apply(w *structs.Work, quarantine bool, in stance) {
+// had said in. parted says that the agent has followed another history: containers
+// that a full and confirmed answer doesn't name go into quarantine.
+func (r *reconciler) apply(w *structs.Work, parted bool, in stance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.adoptLocked(w) // before anything is judged
 	for _, a := range w.Assignments {
 		u := r.unitLocked(a.ContainerID)
 		old := u.want
@@ -285,8 +295,13 @@ func (r *reconciler) apply(w *structs.Work, quarantine bool, in stance) {
 		}
 		r.kickLocked(u)
 	}
-	if w.Full && w.Confirmed && !quarantine {
+	switch {
+	case !w.Full || !w.Confirmed:
+	case !parted && !w.Pending:
 		r.judgeLocked(w)
+	case r.partLocked(w):
+		r.settled()
+		r.quarantine.settle()
 	}
 	if w.Full && w.Confirmed {
 		r.proveLocked(in)
@@ -300,7 +315,7 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 		named[a.ContainerID] = true
 	}
 	for id, u := range r.units {
-		if named[id] || u.orphan {
+		if named[id] || u.orphan || r.keeps(u) {
 			continue
 		}
 		a := structs.Assignment{ContainerID: id, Desired: structs.DesiredAbsent, StopTimeout: structs.DefaultStopTimeout}

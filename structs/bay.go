@@ -163,6 +163,7 @@ type Host struct {
 	DrainUntil   time.Time         // when about that is over, for people; which drain it is, for leaders
 	DrainForce   bool              // it is over: what can't move is stopped; after the drain, until that is undone
 	Fenced       bool              // lost, and an operator has said that it is off
+	Quarantined  int               // containers that it keeps in quarantine and that nobody has decided to remove; see Quarantine
 	ReturnIndex  uint64            // index of the state in which it last came back from being lost; whoever has followed no later one is told everything
 }
 

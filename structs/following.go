@@ -7,6 +7,10 @@ type Following struct {
 	ClusterID   string `json:"cluster_id"`  // "" if it has followed none yet
 	Incarnation uint64 `json:"incarnation"` // of the cluster's state
 	Restore     bool   `json:"restore"`     // the agent may follow a later incarnation
+	// Lineage is the newest lineage of the state of Index, the last that the agent
+	// has followed: see Lineages. "" is an agent that has seen none.
+	Lineage string `json:"lineage,omitempty"`
+	Index   uint64 `json:"index,omitempty"`
 }
 
 // Check returns CodeForbidden if the agent may not follow the state of the
