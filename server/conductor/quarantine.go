@@ -236,7 +236,8 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 	decided := structs.AdoptionRemove
 	if r.Remove {
 		for _, k := range found {
-			if c := row[structs.Container](t, k.ContainerID); c != nil && c.HostID == h.ID && c.Epoch == k.Epoch && c.Desired != structs.DesiredAbsent {
+			if c := row[structs.Container](t, k.ContainerID); c != nil && c.HostID == h.ID && c.Epoch == k.Epoch && c.Desired != structs.DesiredAbsent &&
+				(k.SpecHash == "" || k.SpecHash == structs.SpecHash(&c.Spec)) {
 				return nil, structs.Errorf(structs.CodeConflict, "container %s is the cluster's own again, as placed on host %s: keep it, and delete it with container-delete if it is to go", k.ContainerID, h.Name).About(structs.KindContainer)
 			}
 		}
