@@ -1,8 +1,9 @@
 package structs
 
 // Following says which state of which cluster an agent follows; it is kept in
-// the agent's data dir. An agent never goes back, and goes over to a state that
-// was restored only if its operator says so.
+// the agent's data dir. An agent never goes back, unless the leader says that it has
+// followed another history, and goes over to a state that was restored only if its
+// operator says so.
 type Following struct {
 	ClusterID   string `json:"cluster_id"`  // "" if it has followed none yet
 	Incarnation uint64 `json:"incarnation"` // of the cluster's state
