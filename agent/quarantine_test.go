@@ -88,6 +88,39 @@ func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
 	}
 }
 
+// TestGenerationsOfAnotherHistory: what was done in the other history is no reason
+// to leave out what is asked for in this one, under the same numbers.
+func TestGenerationsOfAnotherHistory(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	saved := theirs("a")
+	s.assign(saved)
+	s.is(saved.ContainerID, structs.ContainerRunning)
+	a := saved
+	for range 3 {
+		a = next(next(a, structs.DesiredStopped), structs.DesiredPaused)
+		a = next(a, structs.DesiredRunning)
+	}
+	s.assign(a)
+	s.eventually("the last generation is told", func() bool { return s.told[a.ContainerID].Generation == a.Generation })
+	s.otherHistory(saved)
+	s.eventually("all is settled", func() bool { return !s.pending && s.told[a.ContainerID].Generation == saved.Generation })
+	starts := fake.Starts(ref(saved))
+	stopped := next(saved, structs.DesiredStopped)
+	s.assign(stopped)
+	s.is(a.ContainerID, structs.ContainerStopped)
+	again := next(stopped, structs.DesiredRunning)
+	s.assign(again)
+	s.eventually("it is started", func() bool {
+		told := s.told[a.ContainerID]
+		return told.Status == structs.ContainerRunning && told.Generation == again.Generation
+	})
+	if n := fake.Starts(ref(saved)); n != starts+1 {
+		t.Errorf("started %d times, and %d before", n, starts)
+	}
+	r.stop()
+}
+
 // TestQuarantineIsKept: an operator's word makes a container the cluster's again,
 // without a restart of its process; until then the agent leaves it alone, although the
 // servers name it.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"strings"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/state"
@@ -78,6 +79,13 @@ func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r struct
 		return answer, err
 	}
 	d.touch(hostID)
+	if len(r.Kept) > 0 {
+		names := make([]string, len(r.Kept))
+		for i, k := range r.Kept {
+			names[i] = strings.TrimSpace(k.ContainerID + " " + k.Name)
+		}
+		d.Logger.Warn("host keeps containers in quarantine: see host-show, and end it with host-adopt", "host_id", hostID, "container_id", names)
+	}
 	err := conductor.TakeQuarantine(ctx, d.Conductor, conductor.ReportQuarantine{HostID: hostID, QuarantineReport: r})
 	answer.Index = d.Store.Index()
 	return answer, err
