@@ -33,6 +33,7 @@ type host struct {
 	told     map[string]structs.ContainerReport
 	history  []structs.ContainerReport
 	askedFor int  // full answers
+	parted   bool // the next full answers are of another history, until one is judged
 	deaf     bool // reports are not taken
 	crashAt  int  // the agent dies at this seam; 0 never
 	seams    int
@@ -84,6 +85,7 @@ func (h *host) start() {
 	h.mu.Lock()
 	h.dead, h.crashAt, h.seams = false, 0, 0
 	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
+	h.rec.settled = func() { h.parted = false }
 	h.mu.Unlock()
 	h.ended = make(chan error, 1)
 	go func() { h.ended <- h.rec.run(ctx) }()
@@ -139,7 +141,7 @@ func (h *host) assign(as ...structs.Assignment) {
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, false, h.rec.stance())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.stance())
 	synctest.Wait()
 }
 

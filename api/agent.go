@@ -249,6 +249,8 @@ type WorkRequest struct {
 	Index       uint64
 	Wait        time.Duration
 	Sent        uint64 // grows with each poll of the host; 0 for a host without leases
+	Lineage     string // of the last answer; "" if none had one
+	Seen        uint64 // index of the last answer, also if Index asks for all
 }
 
 // Work polls for assignments and tells which server answered.
@@ -262,6 +264,10 @@ func (a *Agent) Work(ctx context.Context, r WorkRequest) (w *structs.Work, serve
 	}
 	if r.Sent > 0 {
 		query.Set("sent", strconv.FormatUint(r.Sent, 10))
+	}
+	if r.Lineage != "" {
+		query.Set("lineage", r.Lineage)
+		query.Set("seen", strconv.FormatUint(r.Seen, 10))
 	}
 	w = new(structs.Work)
 	server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, r.Wait+agentGrace, w)
@@ -279,6 +285,15 @@ func (a *Agent) Report(ctx context.Context, r structs.StatusReport) (*structs.St
 		return nil, err
 	}
 	return &out, nil
+}
+
+// ReportQuarantine says what the host keeps in quarantine. The codes are those of
+// Report, CodeTooLarge: the servers note no more, and CodeNotFound of servers of an
+// earlier version.
+func (a *Agent) ReportQuarantine(ctx context.Context, r structs.QuarantineReport) error {
+	var out structs.QuarantineReported
+	_, err := a.call(ctx, http.MethodPost, a.hostPath("/quarantine"), r, agentTimeout, &out)
+	return err
 }
 
 // DialSession opens the connection of a session that a server has offered. The

@@ -98,7 +98,7 @@ func agentCommand() *command {
 			a.agent.ImageGCHigh = gcUnset
 			s.number(&a.agent.ImageGCHigh, "image-gc-high", "PERCENT", "remove images that no container uses once the engine's file system is so full, 0 never (default 85; with -dev 0)")
 			s.number(&a.agent.ImageGCLow, "image-gc-low", "PERCENT", "and go on until it is only so full (default five below)")
-			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know are left alone")
+			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know go into quarantine")
 			a.gossip = true
 			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port on this host")
 			gossipSettings(s, &a.server.GossipPort, &a.server.Cluster, &a.server.Encrypt)

@@ -88,9 +88,15 @@ type HostRegistered struct {
 	HostLostAfter time.Duration `json:"host_lost_after"`
 	// Lease is how long after sending a poll that the leader has acknowledged
 	// the host may run containers with exclusive "lease"; 0 means not at all.
-	Lease    time.Duration `json:"lease"`
-	Servers  []string      `json:"servers"`   // REST addresses
-	NoGossip bool          `json:"no_gossip"` // there are more hosts than gossip is good for: the agent leaves it
+	Lease   time.Duration `json:"lease"`
+	Servers []string      `json:"servers"` // REST addresses
+	// Diverged says that the agent has followed another history of the cluster than
+	// this one, which it follows from Index of Lineage on: what it has and the
+	// cluster doesn't know goes into quarantine.
+	Diverged bool   `json:"diverged,omitempty"`
+	Lineage  string `json:"lineage,omitempty"`
+	Index    uint64 `json:"index,omitempty"`
+	NoGossip bool   `json:"no_gossip"` // there are more hosts than gossip is good for: the agent leaves it
 }
 
 // Work answers an agent's poll: GET /v1/agent/hosts/ID/work?index=N&wait=D.
@@ -103,6 +109,13 @@ type Work struct {
 	Assignments []Assignment   `json:"assignments"`
 	Sessions    []SessionOffer `json:"sessions,omitempty"`
 	Servers     []string       `json:"servers,omitempty"`
+	Lineage     string         `json:"lineage,omitempty"` // the newest one in the state of Index
+	// Quarantine is what the host keeps in quarantine as far as the servers know: in a
+	// full answer all of it, else what operators have decided since N.
+	Quarantine []Quarantined `json:"quarantine,omitempty"`
+	// Pending says that all that a full, confirmed answer doesn't name goes into
+	// quarantine: the host has followed another history.
+	Pending bool `json:"quarantine_pending,omitempty"`
 	// Acknowledged is the largest "sent" of this host's polls that the leader
 	// has heard of and has then made sure that it still led; 0 for none.
 	Acknowledged uint64 `json:"acknowledged,omitempty"`

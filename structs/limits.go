@@ -28,6 +28,7 @@ const LeastSchema = 1
 const (
 	SchemaLastTime = 2 // snapshots hold the time of the last write
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
+	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
 )
 
 // Limits of what users may send. A value beyond one is refused with

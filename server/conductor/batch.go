@@ -22,7 +22,7 @@ var errUnreadable = errors.New("the entry is not proposed")
 // next is a request that the entry had no room for: the next batch begins with it.
 func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time, first *call) (next *call, err error) {
 	began := time.Now()
-	t := newTx(c.store.Snapshot(), clock())
+	t := c.newTx(clock())
 	batch, next := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
 	if len(t.skipped) > 0 {
@@ -46,7 +46,7 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.Time, batch []*call, cause error) error {
 	for i, call := range batch {
 		if len(batch) > 1 {
-			t := newTx(c.store.Snapshot(), clock())
+			t := c.newTx(clock())
 			t.decide(call)
 			cause = c.commit(ctx, term, t)
 		}

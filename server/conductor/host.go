@@ -46,7 +46,13 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	host.Registration++
 	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount = 0, false, nil, 0
 	t.put(&host)
-	return structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}, nil
+	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
+	if t.diverged(r.Follows, cluster) {
+		t.expectQuarantine(host.ID)
+		answer.Diverged, answer.Index = true, t.base.Index()
+		answer.Lineage = row[structs.Lineages](t, structs.LineagesRowID).Current()
+	}
+	return answer, nil
 }
 
 // Admit says whether the agent may register, from the rows that it names, nil for
