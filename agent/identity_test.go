@@ -88,12 +88,14 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 			r = runAgent(t, copied, second, nil, s2)
 			s2.eventually("it polls", func() bool { return len(s2.polls) > 0 })
 			r.stop()
-			reg := s2.registers[0]
+			s2.mu.Lock()
+			reg, first, told := s2.registers[0], s2.polls[0], len(s2.told)
+			s2.mu.Unlock()
 			if reg.HostID == old.HostID || reg.Secret == old.Secret || reg.Follows.ClusterID != "" || reg.Fingerprint.Engine != engine {
 				t.Errorf("it registers with %+v", reg)
 			}
-			if s2.polls[0].index != 0 || len(s2.told) != 0 {
-				t.Errorf("its first poll is %+v, and it tells %+v", s2.polls[0], s2.told)
+			if first.index != 0 || told != 0 {
+				t.Errorf("its first poll is %+v, and it tells of %d", first, told)
 			}
 			if kept := readFile(t, copied, "host-"+old.HostID, fileSecret); strings.TrimSpace(kept) != old.Secret {
 				t.Error("the old host's secret is not kept")

@@ -149,9 +149,10 @@ const maxLogLine = 1 << 20
 
 // logTail reads the files of one log in order.
 type logTail struct {
-	path  string     // of the newest
-	most  int        // files that the log has at most
-	files []*logFile // from the one that is read to the newest known
+	path  string      // of the newest
+	opens func(n int) // called before a file is opened, for tests that rotate just then; nil for nobody
+	most  int         // files that the log has at most
+	files []*logFile  // from the one that is read to the newest known
 }
 
 // openLog opens the files of a log that there are. errNoLogFiles.
@@ -204,9 +205,12 @@ func (t *logTail) listOnce() (files []*logFile, err error) {
 	}
 	found := make([]fileID, t.most) // by name; zero for none
 	for n := t.most - 1; n >= 0; n-- {
+		if t.opens != nil {
+			t.opens(n)
+		}
 		f, err := os.Open(t.name(n))
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && (n > 0 || len(files) > 0):
+		case errors.Is(err, fs.ErrNotExist):
 			continue // it was not rotated so often, or is just being
 		case err != nil:
 			leave()
@@ -230,6 +234,9 @@ func (t *logTail) listOnce() (files []*logFile, err error) {
 			leave()
 			return nil, nil
 		}
+	}
+	if len(files) == 0 { // and none was there in between
+		return nil, errNoLogFiles
 	}
 	return files, nil
 }

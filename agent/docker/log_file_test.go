@@ -236,6 +236,43 @@ func TestFollowOverRotations(t *testing.T) {
 	f.has(t, want.String())
 }
 
+// TestListInTheMiddleOfARotation: each file is opened between two steps of a rotation,
+// when none has its name. That is no log that has gone.
+func TestListInTheMiddleOfARotation(t *testing.T) {
+	l := newTestLog(t)
+	for range 2 {
+		l.say("stdout", "a\n")
+		l.rotate()
+	}
+	tail, err := openLog(l.path, logFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tail.close()
+	l.file.Close()
+	steps := map[int]func(){
+		2: func() { _ = os.Remove(l.path + ".2") },
+		1: func() { _ = os.Rename(l.path+".1", l.path+".2") },
+		0: func() { _ = os.Rename(l.path, l.path+".1") },
+	}
+	tail.opens = func(n int) {
+		if step := steps[n]; step != nil {
+			step()
+			delete(steps, n)
+		}
+		if n == 0 && len(steps) == 0 {
+			tail.opens = nil
+		}
+	}
+	files, err := tail.list()
+	if err != nil || len(files) != 2 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		f.Close()
+	}
+}
+
 // TestFollowThatIsTooSlow ends with an error, not with a gap that nobody sees.
 func TestFollowThatIsTooSlow(t *testing.T) {
 	l := newTestLog(t)
