@@ -209,3 +209,70 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 		return err
 	})
 }
+
+// TestLostHostIdentity: an agent whose host_id is damaged or lost ends, as long as
+// what the host has run is there, and says what there is to do. Any of that helps.
+func TestLostHostIdentity(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	first := c.agents[0]
+	id, path := first.hostID(), filepath.Join(first.dir, "agent", "host_id")
+	steady := c.run("steady", napping)
+	began := c.engine.started(id)
+	first.kill()
+	ends := func(when string, words ...string) {
+		t.Helper()
+		r := magnum(t, nil, "", first.args...)
+		for _, w := range words {
+			if !strings.Contains(r.stderr, w) {
+				t.Errorf("%s: it does not say %q", when, w)
+			}
+		}
+		if r.code != 1 || t.Failed() {
+			t.Fatalf("%s: the agent ends with %+v", when, r)
+		}
+		if now := c.engine.started(id); len(now) != 1 || now[steady.UUID] != began[steady.UUID] {
+			t.Fatalf("%s: containers began at %v, and now at %v", when, began, now)
+		}
+	}
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flipped := "0" + id[1:]
+	if flipped == id {
+		flipped = "1" + id[1:]
+	}
+	for _, content := range []string{"", flipped + "\n", id[:20]} {
+		write(content)
+		ends(fmt.Sprintf("with %q", content), path, "of host "+id)
+	}
+	// As an earlier agent had it: nothing on the disk knows better.
+	if err := os.Remove(filepath.Join(first.dir, "agent", "agent.engine")); err != nil {
+		t.Fatal(err)
+	}
+	write(flipped)
+	ends("without the engine's record", "write "+id+" into it", "magnum.host="+id, "host-fence "+id)
+	if err := os.RemoveAll(filepath.Join(first.dir, "agent")); err != nil {
+		t.Fatal(err)
+	}
+	ends("with nothing left", "write "+id+" into it", "magnum.host="+id, "host-fence "+id)
+	if hosts := c.magnum("host-list", "-format", "{{.uuid}}").must(t); hosts != id+"\n" {
+		t.Errorf("hosts are %q", hosts)
+	}
+
+	// The containers are removed, as it says: a new host joins once the old one is lost.
+	c.engine.removeAll(id)
+	first.start()
+	c.eventually("a new host is ready", time.Minute, func() error {
+		hosts, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Detail: true})
+		for _, h := range hosts {
+			if h.UUID != id && h.State == structs.HostReady {
+				return nil
+			}
+		}
+		return fmt.Errorf("%v, %w", hosts, errors.Join(err, errors.New("no new host")))
+	})
+}
