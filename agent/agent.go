@@ -114,7 +114,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	link := &link{fatal: make(chan error, 1), born: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
 	reports := newReporter(log.Named("report"), link.report)
-	link.registered = reports.register
+	quarantine := newQuarantineReporter(log.Named("quarantine"), j.allKept, link.reportQuarantine)
+	link.registered = func(registration uint64) {
+		reports.register(registration)
+		quarantine.register(registration)
+	}
 	g, runCtx := errgroup.WithContext(ctx)
 	if a.conf.Gossip != nil {
 		link.tooMany = make(chan struct{})
@@ -141,9 +145,13 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
+	reconciler.quarantine, reconciler.settled = quarantine, link.settle
 	link.stance, link.renewed = reconciler.stance, reconciler.renew
 	reconciler.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
 	reconciler.tellCopies = reports.copied
+	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
+	nets := newNetworks(a.conf.Backend, owner, reports.networksFull, reports.networks, log.Named("networks"))
+	link.leftBay, reports.filled = nets.leave, nets.fill
 	if err := reconciler.keepLease(lease); err != nil {
 		return err
 	}
@@ -158,12 +166,14 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })
+	g.Go(func() error { return quarantine.run(runCtx) })
 	g.Go(func() error { return newImageGC(a.conf).run(runCtx) })
+	g.Go(func() error { return nets.run(runCtx) })
 	g.Go(func() error {
 		defer sessions.wait()
-		return link.poll(runCtx, func(w *structs.Work, server string, quarantine bool, in stance) {
+		return link.poll(runCtx, func(w *structs.Work, server string, parted bool, in stance) {
 			unguard()
-			reconciler.apply(w, quarantine, in)
+			reconciler.apply(w, parted, in)
 			if w.Full {
 				reports.repeat()
 			}
@@ -214,6 +224,9 @@ func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
 	}
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("removing the host's containers: %w", err)
+	}
+	if err := a.conf.Backend.TidyNetworks(ctx, owner, true); err != nil {
+		return fmt.Errorf("removing the networks of the host's containers: %w", err)
 	}
 	return nil
 }

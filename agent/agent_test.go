@@ -24,6 +24,7 @@ func TestConfigRefused(t *testing.T) {
 		"address":  func(c *Config) { c.Servers = []string{"ftp://x"} },
 		"dir":      func(c *Config) { c.DataDir = "" },
 		"name":     func(c *Config) { c.Name = strings.Repeat("x", 256) },
+		"a name":   func(c *Config) { c.Name = "a\nb" },
 		"TLS":      func(c *Config) { c.TLS.Key = "key" },
 		"CA":       func(c *Config) { c.TLS.CA = "/nowhere/ca.pem" },
 		"join":     func(c *Config) { c.Gossip = &gossip.Config{Bind: "127.0.0.1", Join: []string{"http://x"}} },

@@ -78,6 +78,8 @@ func (c Config) validate() error {
 		return structs.Errorf(structs.CodeInvalid, "no data dir: name one with -data-dir")
 	case c.Name == "" || len(c.Name) > structs.MaxName:
 		return structs.Errorf(structs.CodeInvalid, "host name %q is not 1..%d characters long; give one with -name", c.Name, structs.MaxName)
+	case structs.CheckName(c.Name) != nil: // an invisible character, which every server refuses
+		return structs.Errorf(structs.CodeInvalid, "-name %q: %w", c.Name, structs.CheckName(c.Name))
 	case c.JoinToken == "" && lostIdentity(c.DataDir):
 		return structs.Errorf(structs.CodeInvalid, "%s is lost or empty, and as a new host the agent needs a join token: write the host's UUID into the file, or give -join-token", filepath.Join(c.DataDir, fileHost))
 	case c.JoinToken == "" && !HasIdentity(c.DataDir):

@@ -33,10 +33,12 @@ type host struct {
 	told     map[string]structs.ContainerReport
 	history  []structs.ContainerReport
 	askedFor int  // full answers
+	parted   bool // the next full answers are of another history, until one is judged
 	deaf     bool // reports are not taken
 	crashAt  int  // the agent dies at this seam; 0 never
 	seams    int
 	dead     bool
+	noRoom   bool // for another project's network, as it was told
 }
 
 // inHost runs a test in a bubble with a host whose agent runs.
@@ -83,6 +85,7 @@ func (h *host) start() {
 	h.mu.Lock()
 	h.dead, h.crashAt, h.seams = false, 0, 0
 	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
+	h.rec.settled = func() { h.parted = false }
 	h.mu.Unlock()
 	h.ended = make(chan error, 1)
 	go func() { h.ended <- h.rec.run(ctx) }()
@@ -101,6 +104,12 @@ func (h *host) stop() {
 
 // restart is kill -9 between two instants, and a start.
 func (h *host) restart() { h.Helper(); h.stop(); h.start() }
+
+func (h *host) networks(full bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.noRoom = full
+}
 
 // observe is the server's end of the reports.
 func (h *host) observe(r structs.ContainerReport, taken func()) {
@@ -132,7 +141,7 @@ func (h *host) assign(as ...structs.Assignment) {
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, false, h.rec.stance())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.stance())
 	synctest.Wait()
 }
 

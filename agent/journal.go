@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -20,6 +22,7 @@ import (
 type line struct {
 	Record *record `json:"record,omitempty"`
 	Seen   *seen   `json:"seen,omitempty"`
+	Kept   *kept   `json:"kept,omitempty"`
 }
 
 // journal is a file of lines, each with its checksum, of which the last about
@@ -33,6 +36,7 @@ type journal struct {
 	file    *os.File
 	lines   int // in the file
 	records map[backend.Ref]record
+	kept    map[backend.Ref]kept // in quarantine
 	seen    seen
 }
 
@@ -42,7 +46,7 @@ const compactAt = 10_000
 // openJournal reads the journal and writes it anew without what is outdated.
 // The number of lines that were damaged is returned; they are lost.
 func openJournal(path string) (j *journal, damaged int, err error) {
-	j = &journal{path: path, records: make(map[backend.Ref]record)}
+	j = &journal{path: path, records: make(map[backend.Ref]record), kept: make(map[backend.Ref]kept)}
 	f, err := os.Open(path)
 	switch {
 	case err == nil:
@@ -104,10 +108,16 @@ func decodeLine(text []byte) (l line, ok bool) {
 	if !found || err != nil || len(sum) != 8 || uint32(want) != crc32.ChecksumIEEE(body) {
 		return l, false
 	}
-	if json.Unmarshal(body, &l) != nil || (l.Record == nil) == (l.Seen == nil) {
+	if json.Unmarshal(body, &l) != nil {
 		return l, false
 	}
-	return l, true
+	set := 0
+	for _, is := range []bool{l.Record != nil, l.Seen != nil, l.Kept != nil} {
+		if is {
+			set++
+		}
+	}
+	return l, set == 1
 }
 
 // apply takes a line into memory.
@@ -115,6 +125,10 @@ func (j *journal) apply(l line) {
 	switch {
 	case l.Seen != nil:
 		j.seen = *l.Seen
+	case l.Kept != nil && l.Kept.Over:
+		delete(j.kept, l.Kept.ref())
+	case l.Kept != nil:
+		j.kept[l.Kept.ref()] = *l.Kept
 	case l.Record.Forgotten:
 		delete(j.records, l.Record.ref())
 	default:
@@ -157,6 +171,9 @@ func (j *journal) compactLocked() error {
 	for _, r := range j.records {
 		buf = append(buf, encodeLine(line{Record: &r})...)
 	}
+	for _, k := range j.kept {
+		buf = append(buf, encodeLine(line{Kept: &k})...)
+	}
 	if err := atomicfile.ReplaceSoon(j.path, buf); err != nil {
 		return err
 	}
@@ -167,7 +184,7 @@ func (j *journal) compactLocked() error {
 	if j.file != nil {
 		_ = j.file.Close() // what was written to it is in the new one
 	}
-	j.file, j.lines = f, len(j.records)+1
+	j.file, j.lines = f, len(j.records)+len(j.kept)+1
 	return nil
 }
 
@@ -210,6 +227,29 @@ func (j *journal) forget(ref backend.Ref) error {
 		return j.put(r.proof())
 	}
 	return j.put(record{ContainerID: ref.ContainerID, Epoch: ref.Epoch, Forgotten: true})
+}
+
+// keeping returns what is in quarantine of a placement; ok is false if it isn't.
+func (j *journal) keeping(ref backend.Ref) (k kept, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	k, ok = j.kept[ref]
+	return k, ok
+}
+
+// allKept returns all that is in quarantine.
+func (j *journal) allKept() []kept {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Collect(maps.Values(j.kept))
+}
+
+// keep writes what is, or is no longer, in quarantine.
+func (j *journal) keep(k kept) error {
+	if was, ok := j.keeping(k.ref()); ok == !k.Over && (k.Over || was == k) {
+		return nil
+	}
+	return j.append(line{Kept: &k})
 }
 
 // position returns how far the agent has followed its cluster.

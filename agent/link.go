@@ -40,8 +40,12 @@ type link struct {
 	// when its lease is longer. Both are set before poll is called.
 	stance  func() stance
 	renewed func(until time.Time, grace time.Duration)
+	// leftBay is called when the host is in another bay than before, or in none;
+	// nil for nobody.
+	leftBay func()
 
 	register sync.Mutex // held while registering
+	position sync.Mutex // held while the journal's position is changed
 
 	mu           sync.Mutex
 	registration uint64
@@ -80,6 +84,9 @@ func (l *link) renew(ctx context.Context, stale uint64) error {
 			l.mu.Lock()
 			l.registration, l.lostAfter = answer.Registration, max(answer.HostLostAfter, minLostAfter)
 			l.lease = min(answer.Lease, l.lostAfter)
+			if stale != 0 {
+				l.full, l.fullAt = true, time.Time{} // the servers may have given the host up, or be of another history
+			}
 			l.mu.Unlock()
 			l.registered(answer.Registration)
 			return nil
@@ -127,7 +134,7 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 	if err := l.dir.registered(fingerprint.Engine, l.journal); err != nil {
 		return nil, err
 	}
-	if err := l.accept(answer.ClusterID, answer.Incarnation); err != nil {
+	if err := l.begin(answer); err != nil {
 		l.api.Leave(server)
 		return nil, err
 	}
@@ -143,14 +150,40 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 	return answer, nil
 }
 
+// begin takes over what registering says of the cluster. CodeForbidden.
+func (l *link) begin(answer *structs.HostRegistered) error {
+	l.position.Lock()
+	defer l.position.Unlock()
+	if err := l.accept(answer.ClusterID, answer.Incarnation); err != nil || !answer.Diverged {
+		return err
+	}
+	at := l.journal.position()
+	l.log.Warn("this host has followed another history of the cluster than the servers have: containers that they do not know go into quarantine",
+		"followed", at.Index, "index", answer.Index)
+	at.Index, at.Lineage, at.Quarantine = answer.Index, answer.Lineage, true
+	return l.journal.advance(at)
+}
+
+// settle notes that all that the engine has was judged after the agent had
+// followed another history.
+func (l *link) settle() {
+	l.position.Lock()
+	defer l.position.Unlock()
+	at := l.journal.position()
+	at.Quarantine = false
+	if err := l.journal.advance(at); err != nil {
+		l.log.Error("journal not written", "error", err) // it is judged once more
+	}
+}
+
 // follows is what the agent is, and may be, a part of.
 func (l *link) follows(at seen) structs.Following {
-	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore}
+	return structs.Following{ClusterID: at.ClusterID, Incarnation: at.Incarnation, Restore: l.conf.FollowRestore, Lineage: at.Lineage, Index: at.Index}
 }
 
 // accept checks that an answer is of the agent's own cluster, which is the
 // first that it has joined, and follows the cluster to a later incarnation if
-// the operator allows. CodeForbidden.
+// the operator allows. The caller holds position. CodeForbidden.
 func (l *link) accept(clusterID string, incarnation uint64) error {
 	at := l.journal.position()
 	if err := l.follows(at).Check(clusterID, incarnation); err != nil {
@@ -160,7 +193,7 @@ func (l *link) accept(clusterID string, incarnation uint64) error {
 	case at.ClusterID == "":
 		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation})
 	case incarnation > at.Incarnation:
-		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know stay", "incarnation", incarnation)
+		l.log.Warn("following a cluster that was restored from a snapshot; containers that it does not know go into quarantine", "incarnation", incarnation)
 		return l.journal.advance(seen{ClusterID: clusterID, Incarnation: incarnation, Quarantine: true})
 	}
 	return nil
@@ -215,15 +248,15 @@ func (l *link) takeFull() bool {
 }
 
 // poll pulls work until ctx ends, and hands each answer that the agent follows
-// to take, in order.
-func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, quarantine bool, in stance)) error {
+// to take, in order. parted says that the agent has followed another history before.
+func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, parted bool, in stance)) error {
 	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
 	first := true // nothing is known: ask for everything
 	for ctx.Err() == nil {
 		at := l.journal.position()
 		registration, lostAfter := l.current()
-		req := api.WorkRequest{Incarnation: at.Incarnation, Index: at.Index, Wait: lostAfter / 3}
-		if first || l.takeFull() {
+		req := api.WorkRequest{Incarnation: at.Incarnation, Index: at.Index, Wait: lostAfter / 3, Lineage: at.Lineage, Seen: at.Index}
+		if l.takeFull() || first {
 			req.Index = 0
 		}
 		in := l.ask(&req, registration)
@@ -285,6 +318,8 @@ func (l *link) adopt(w *structs.Work) {
 // follow decides whether the agent follows an answer, and notes that it does.
 // CodeForbidden for another cluster, CodeUnavailable for an older state.
 func (l *link) follow(w *structs.Work, wantFull bool) error {
+	l.position.Lock()
+	defer l.position.Unlock()
 	if err := l.accept(w.ClusterID, w.Incarnation); err != nil {
 		return err
 	}
@@ -295,20 +330,54 @@ func (l *link) follow(w *structs.Work, wantFull bool) error {
 	case wantFull && !w.Full:
 		return structs.Errorf(structs.CodeUnavailable, "the server was asked for all assignments and sent some; its answer is dropped")
 	}
-	at.Index = w.Index
-	return l.journal.advance(at)
+	if at.Lineage != "" && w.Lineage == "" {
+		at.Quarantine = true // a state of before lineages, which can't be the one that was followed
+	}
+	left := w.BayID != nil && at.BayID != *w.BayID
+	at.Index, at.Lineage = w.Index, w.Lineage
+	if left {
+		at.BayID = *w.BayID
+	}
+	if err := l.journal.advance(at); err != nil {
+		return err
+	}
+	if left && l.leftBay != nil {
+		l.leftBay()
+	}
+	return nil
 }
 
 // report sends a status report until a server has taken it. errStale when the
 // host has registered again; ctx's error.
 func (l *link) report(ctx context.Context, report structs.StatusReport) error {
+	return l.tell(ctx, report.Registration, func() error {
+		_, err := l.api.Report(ctx, report)
+		return err
+	}, func(error) bool { return true })
+}
+
+// reportQuarantine is report for what is in quarantine. It returns the error of a
+// server that will not take it.
+func (l *link) reportQuarantine(ctx context.Context, report structs.QuarantineReport) error {
+	return l.tell(ctx, report.Registration, func() error { return l.api.ReportQuarantine(ctx, report) }, func(err error) bool {
+		switch structs.CodeOf(err) {
+		case structs.CodeNotFound, structs.CodeInvalid, structs.CodeTooLarge, structs.CodeForbidden:
+			return false
+		}
+		return true
+	})
+}
+
+// tell makes a call under a registration until a server has answered it, or with an
+// error that is not to be tried again.
+func (l *link) tell(ctx context.Context, under uint64, call func() error, again func(error) bool) error {
 	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
 	for {
 		registration, _ := l.current()
-		if registration != report.Registration {
+		if registration != under {
 			return errStale
 		}
-		_, err := l.api.Report(ctx, report)
+		err := call()
 		switch {
 		case err == nil:
 			return nil
@@ -319,6 +388,8 @@ func (l *link) report(ctx context.Context, report structs.StatusReport) error {
 				return err
 			}
 			continue
+		case !again(err):
+			return err
 		}
 		l.complain("reporting failed", err)
 		if err := retry.wait(ctx, retryAfter(err)); err != nil {

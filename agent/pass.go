@@ -29,6 +29,7 @@ type pass struct {
 	cur     *backend.Container
 	old     *backend.Container // what it replaces, while that is there: the newest of them
 	fetched bool               // the image has been fetched in this pass
+	refuses bool               // the host can't take it: see structs.ContainerReport
 }
 
 // run looks and acts. again says when to look once more although nothing
@@ -37,6 +38,17 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	all, err := p.inspect(ctx)
 	if err != nil {
 		return 0, err
+	}
+	held, err := p.inQuarantine(ctx, all)
+	switch {
+	case err != nil:
+		return 0, err
+	case held && p.want.ContainerID == "":
+		return 0, nil
+	case held:
+		p.cur = all[p.want.Epoch]
+		p.rec, p.known = p.r.journal.record(p.ref())
+		return p.fail(failLimit, failLimit, "the host keeps a container of this uuid in quarantine, of another history of the cluster, and leaves it as it is: an operator ends that with host-adopt")
 	}
 	if p.want.ContainerID == "" {
 		if len(all) > 0 {
@@ -59,6 +71,9 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	p.cur = all[p.want.Epoch]
 	p.rec, p.known = p.r.journal.record(p.ref())
 	p.known = p.known && !p.rec.bare()
+	if err := p.rewind(); err != nil {
+		return 0, err
+	}
 	if p.want.Unreadable != "" && p.want.Desired != structs.DesiredAbsent {
 		return p.unreadable(ctx)
 	}
@@ -91,6 +106,21 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 		return 0, err
 	}
 	return p.act(ctx)
+}
+
+// rewind takes the record back to the generation that is wanted, once the agent has
+// gone over to another history: generations are counted from there again, and those
+// to come have not been carried out.
+func (p *pass) rewind() error {
+	p.r.mu.Lock()
+	rewind := p.u.rewind
+	p.u.rewind = false
+	p.r.mu.Unlock()
+	if !rewind || p.rec.Generation <= p.want.Generation {
+		return nil
+	}
+	p.rec.Generation, p.rec.Failed, p.rec.Reason, p.rec.Intent, p.rec.Kill = p.want.Generation, false, "", nil, nil
+	return p.save()
 }
 
 func (p *pass) ref() backend.Ref {
@@ -140,6 +170,8 @@ func (p *pass) drop(epoch uint64, engineID string) {
 	delete(p.u.claims, engineID)
 	if p.u.have[epoch] == engineID {
 		delete(p.u.have, epoch)
+		ref := backend.Ref{ContainerID: p.u.id, Epoch: epoch}
+		p.r.endQuarantine(ref, "the engine no longer has it")
 	}
 }
 

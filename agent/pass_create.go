@@ -63,6 +63,7 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 	}
 	p.forgetOlder()
 	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec, Fetched: p.fetched}
+	req.Avoid = p.r.avoid
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.want.Epoch
 	}, func(ctx context.Context) error {
@@ -102,6 +103,10 @@ func (p *pass) notCreated(ctx context.Context, err error) (again time.Duration, 
 		return 0, err
 	case errors.Is(err, backend.ErrNoImage):
 		return p.lack(p.want.Spec.Image, err, kept)
+	case errors.Is(err, backend.ErrNoNetwork):
+		p.r.observer.networks(true)
+		p.refuses = p.old == nil
+		return p.fail(failRetry, failLimit, err.Error())
 	case errors.Is(err, backend.ErrNameTaken):
 		return p.fail(failRetry, nameLimit, err.Error())
 	case errors.Is(err, backend.ErrInvalid):

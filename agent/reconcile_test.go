@@ -619,7 +619,6 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		h.full(false, a)
 		h.full(false)
 		h.rec.apply(&structs.Work{Confirmed: true}, false, stance{})
-		h.rec.apply(&structs.Work{Full: true, Confirmed: true}, true, stance{}) // quarantine
 		h.after(time.Hour)
 		h.counts(x, 1, 0)
 		h.counts(a, 1, 0)

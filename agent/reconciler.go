@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 type observer interface {
 	observe(report structs.ContainerReport, taken func())
 	forget(containerID string)
+	networks(full bool)
 }
 
 // reconciler makes the engine's containers what their assignments say. Each
@@ -29,24 +31,32 @@ type reconciler struct {
 	observer observer
 	needFull func() // asks for a full answer: there are containers that nobody has asked for
 	log      hclog.Logger
+	avoid    func() []netip.Addr // what no network may have in it; nil for nothing
 	// sameEngine fails unless the engine that answers is the host's; nil for any is.
 	sameEngine func(context.Context) error
 	// tellCopies tells which containers are copies; it must not block. nil for nobody.
 	tellCopies func(structs.Copies)
 
+	// quarantine tells the servers what is in quarantine; settled is called once all
+	// is judged after the agent has followed another history.
+	quarantine *quarantineReporter
+	settled    func()
+
 	mu sync.Mutex
 	standing
-	met     bool             // since the stream is open, the engine was asked who it is: what it doesn't have is gone
-	units   map[string]*unit // by container
-	running bool             // between the first list of a run and its end
-	ctx     context.Context  // of the run
-	work    sync.WaitGroup   // the units' goroutines
+	met       bool             // since the stream is open, the engine was asked who it is: what it doesn't have is gone
+	unsettled bool             // a full answer could not be judged, because the engine had not told yet what it has
+	units     map[string]*unit // by container
+	running   bool             // between the first list of a run and its end
+	ctx       context.Context  // of the run
+	work      sync.WaitGroup   // the units' goroutines
 
 	looked chan struct{} // closed once the engine has first told what it has
 }
 
 func newReconciler(b backend.Backend, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit), looked: make(chan struct{})}
+	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit), looked: make(chan struct{}),
+		quarantine: newQuarantineReporter(log, j.allKept, nil), settled: func() {}}
 }
 
 // unit is one container on this host. The reconciler's mu guards it.
@@ -60,6 +70,8 @@ type unit struct {
 	// copies; see copies.go.
 	claims map[string]uint64
 	copies map[string]backend.Entry
+
+	rewind bool // want is of another history than the journal's record of it
 
 	busy  bool // a goroutine works on it
 	dirty bool // there may be something to do
@@ -184,13 +196,15 @@ func (r *reconciler) listed(entries []backend.Entry) {
 		r.claimLocked(e)
 	}
 	r.forgetCopiesLocked(entries)
+	r.sweepLocked()
+	if r.unsettled {
+		r.needFull()
+	}
 	// What is no longer there is found out by the pass over its unit.
 	for _, u := range r.units {
 		r.kickLocked(u)
 	}
-	select {
-	case <-r.looked:
-	default:
+	if !r.lookedLocked() {
 		close(r.looked)
 	}
 }
@@ -303,11 +317,12 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 }
 
 // apply takes over an answer that the agent follows, to a poll for which stance
-// had said in. quarantine says that containers which it doesn't name stay, come
-// what may.
-func (r *reconciler) apply(w *structs.Work, quarantine bool, in stance) {
+// had said in. parted says that the agent has followed another history: containers
+// that a full and confirmed answer doesn't name go into quarantine.
+func (r *reconciler) apply(w *structs.Work, parted bool, in stance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.adoptLocked(w) // before anything is judged
 	for _, a := range w.Assignments {
 		u := r.unitLocked(a.ContainerID)
 		old := u.want
@@ -321,8 +336,13 @@ func (r *reconciler) apply(w *structs.Work, quarantine bool, in stance) {
 		}
 		r.kickLocked(u)
 	}
-	if w.Full && w.Confirmed && !quarantine {
+	switch {
+	case !w.Full || !w.Confirmed:
+	case !parted && !w.Pending:
 		r.judgeLocked(w)
+	case r.partLocked(w):
+		r.settled()
+		r.quarantine.settle()
 	}
 	if w.Full && w.Confirmed {
 		r.proveLocked(in)
@@ -336,7 +356,7 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 		named[a.ContainerID] = true
 	}
 	for id, u := range r.units {
-		if named[id] || u.orphan || u.want == nil && len(u.have)+len(u.claims) == 0 {
+		if named[id] || u.orphan || r.keeps(u) || u.want == nil && len(u.have)+len(u.claims) == 0 {
 			continue
 		}
 		a := structs.Assignment{ContainerID: id, Desired: structs.DesiredAbsent, StopTimeout: structs.DefaultStopTimeout}

@@ -55,10 +55,13 @@ type kill struct {
 	Refused    string    `json:"refused,omitempty"`   // why it was not sent; "" if it was
 }
 
-// seen is how far the agent has followed its cluster. It never goes back.
+// seen is how far the agent has followed its cluster. It goes back only with a
+// leader's word that it has followed another history.
 type seen struct {
 	ClusterID   string `json:"cluster_id"`
 	Incarnation uint64 `json:"incarnation"`
 	Index       uint64 `json:"index"`
-	Quarantine  bool   `json:"quarantine,omitempty"` // the cluster was restored from a snapshot: containers that it doesn't know stay
+	Lineage     string `json:"lineage,omitempty"`    // the newest one in the state of Index; "" if the servers tell of none
+	BayID       string `json:"bay_id,omitempty"`     // the bay that had the host then
+	Quarantine  bool   `json:"quarantine,omitempty"` // it has followed another history: what the next confirmed full answer doesn't name goes into quarantine
 }

@@ -17,12 +17,17 @@ type reporter struct {
 	send func(context.Context, structs.StatusReport) error // tries until it is answered; errStale if the registration is over
 	log  hclog.Logger
 	wake chan struct{}
+	// filled is called when the host has no room for another project's network any
+	// more; nil for nobody. It must not block.
+	filled func()
 
 	mu           sync.Mutex
 	registration uint64
 	seq          uint64
 	latest       map[string]*observation // by container
 	queue        []string                // containers with something to tell, in the order of the first change
+	full         bool                    // the host has no room for another project's network
+	fullUntold   bool                    // that has changed since it was last told
 	copies       structs.Copies          // on the engine
 	copiesUntold bool                    // that has changed since it was last told
 }
@@ -43,7 +48,7 @@ func newReporter(log hclog.Logger, send func(context.Context, structs.StatusRepo
 // needs no journal because each start of an agent registers.
 func (r *reporter) register(registration uint64) {
 	r.mu.Lock()
-	r.registration, r.seq = registration, 0
+	r.registration, r.seq, r.fullUntold = registration, 0, r.full
 	r.copiesUntold = r.copies.Count > 0
 	r.mu.Unlock()
 	r.repeat()
@@ -76,6 +81,27 @@ func (r *reporter) observe(report structs.ContainerReport, taken func()) {
 	o.report, o.taken = report, taken
 	r.queueLocked(report.ContainerID, o)
 	r.wakeUp()
+}
+
+// networks tells whether the host has no room for another project's network.
+func (r *reporter) networks(full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.full == full {
+		return
+	}
+	r.full, r.fullUntold = full, true
+	r.wakeUp()
+	if full && r.filled != nil {
+		r.filled()
+	}
+}
+
+// networksFull reports what networks has told last.
+func (r *reporter) networksFull() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.full
 }
 
 // copied tells which containers are copies.
@@ -133,8 +159,12 @@ func (r *reporter) next() (report structs.StatusReport, taken map[string]func(),
 		}
 	}
 	r.queue = append(r.queue[:0], r.queue[n:]...)
-	if len(report.Containers) == 0 && !r.copiesUntold {
+	if len(report.Containers) == 0 && !r.fullUntold && !r.copiesUntold {
 		return report, nil, false
+	}
+	if r.fullUntold {
+		full := r.full
+		report.NetworksFull, r.fullUntold = &full, false
 	}
 	if r.copiesUntold {
 		copies := r.copies

@@ -38,8 +38,14 @@ type fakeServer struct {
 	offers       []structs.SessionOffer
 	unconfirmed  bool
 	lease        time.Duration
-	mute         bool                  // polls are not acknowledged
-	deny         *structs.Error        // answers registrations; nil for none
+	bay          *string        // that has the host; nil: it isn't told
+	mute         bool           // polls are not acknowledged
+	deny         *structs.Error // answers registrations; nil for none
+	lineage      string
+	diverged     func(structs.Following) bool // nil: no agent has followed another history
+	pending      bool
+	quarantine   map[structs.QuarantineRef]structs.Quarantined
+	decidedAt    map[structs.QuarantineRef]uint64
 	refuse       func(path string) int // status to answer instead, 0 for none
 	garble       func([]byte) []byte   // changes the answers to polls; nil for none
 	dialed       chan *websocket.Conn
@@ -56,13 +62,15 @@ func newFakeServer(t testing.TB) *fakeServer {
 	s := &fakeServer{
 		t: t, changed: make(chan struct{}), cluster: "c1", index: 10,
 		told: map[string]structs.ContainerReport{}, want: map[string]structs.Assignment{}, at: map[string]uint64{},
-		dialed: make(chan *websocket.Conn, 10),
+		dialed: make(chan *websocket.Conn, 10), lineage: structs.NewID(),
+		quarantine: map[structs.QuarantineRef]structs.Quarantined{}, decidedAt: map[structs.QuarantineRef]uint64{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/agent/hosts", s.register)
 	mux.HandleFunc("GET /v1/agent/hosts/{id}/work", s.work)
 	mux.HandleFunc("POST /v1/agent/hosts/{id}/status", s.status)
 	mux.HandleFunc("GET /v1/agent/hosts/{id}/sessions/{sid}", s.session)
+	mux.HandleFunc("POST /v1/agent/hosts/{id}/quarantine", s.quarantined)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		refuse := s.refuse
@@ -117,9 +125,45 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	}
 	s.secret = req.Secret
 	s.registration++
-	_ = json.NewEncoder(w).Encode(structs.HostRegistered{
+	answer := structs.HostRegistered{
 		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second, Lease: s.lease,
+	}
+	if s.diverged != nil && s.diverged(req.Follows) {
+		s.pending = true
+		answer.Diverged, answer.Lineage, answer.Index = true, s.lineage, s.index
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// decide is an operator's decision of what is in quarantine.
+func (s *fakeServer) decide(ref structs.QuarantineRef, a structs.Adoption) {
+	s.change(func() {
+		k := s.quarantine[ref]
+		k.Adoption = a
+		s.quarantine[ref], s.decidedAt[ref] = k, s.index
 	})
+}
+
+func (s *fakeServer) quarantined(w http.ResponseWriter, r *http.Request) {
+	if !s.known(w, r) {
+		return
+	}
+	var report structs.QuarantineReport
+	if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
+		s.t.Errorf("quarantine: %v", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range report.Kept {
+		ref := structs.QuarantineRef{ContainerID: k.ContainerID, Epoch: k.Epoch}
+		k.Adoption = s.quarantine[ref].Adoption
+		s.quarantine[ref] = k
+	}
+	for _, ref := range report.Ended {
+		delete(s.quarantine, ref)
+	}
+	s.pending = s.pending && !report.Settled
+	_ = json.NewEncoder(w).Encode(structs.QuarantineReported{Index: s.index})
 }
 
 // known checks an agent's identity.
@@ -159,17 +203,32 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 	p := poll{index: number("index"), incarnation: number("incarnation"), wait: wait, sent: sent, registration: r.Header.Get("X-Magnum-Registration")}
 	s.mu.Lock()
 	s.polls = append(s.polls, p)
+	at := structs.Following{ClusterID: s.cluster, Incarnation: p.incarnation, Lineage: r.FormValue("lineage")}
+	if at.Lineage != "" {
+		at.Index = number("seen")
+	}
+	parted := s.diverged != nil && s.diverged(at)
 	s.mu.Unlock()
+	if parted {
+		http.Error(w, "another history", http.StatusConflict)
+		return
+	}
 	for timeout := time.After(wait); ; {
 		s.mu.Lock()
 		if r.Context().Err() != nil { // offers are for one who listens
 			s.mu.Unlock()
 			return
 		}
-		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0, Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers}
+		answer := structs.Work{ClusterID: s.cluster, Incarnation: s.incarnation, Index: s.index, Full: p.index == 0, Confirmed: p.index == 0 && !s.unconfirmed, Sessions: s.offers, BayID: s.bay}
 		for id, a := range s.want {
 			if p.index == 0 || s.at[id] > p.index {
 				answer.Assignments = append(answer.Assignments, a)
+			}
+		}
+		answer.Lineage, answer.Pending = s.lineage, answer.Full && s.pending
+		for ref, k := range s.quarantine {
+			if answer.Full || k.Adoption != "" && s.decidedAt[ref] > p.index {
+				answer.Quarantine = append(answer.Quarantine, k)
 			}
 		}
 		if !s.mute {
@@ -178,7 +237,7 @@ func (s *fakeServer) work(w http.ResponseWriter, r *http.Request) {
 		changed, garble := s.changed, s.garble
 		s.offers = nil
 		s.mu.Unlock()
-		if answer.Full || len(answer.Assignments) > 0 || len(answer.Sessions) > 0 || timeout == nil {
+		if answer.Full || len(answer.Assignments) > 0 || len(answer.Quarantine) > 0 || len(answer.Sessions) > 0 || timeout == nil {
 			body, _ := json.Marshal(answer)
 			if garble != nil {
 				body = garble(body)

@@ -51,7 +51,7 @@ func (p *pass) report(o structs.Observed, taken func()) {
 	p.r.mu.Lock()
 	p.u.told = told{p.want.Epoch, o}
 	p.r.mu.Unlock()
-	p.r.observer.observe(structs.ContainerReport{ContainerID: p.want.ContainerID, Epoch: p.want.Epoch, Observed: o}, taken)
+	p.r.observer.observe(structs.ContainerReport{ContainerID: p.want.ContainerID, Epoch: p.want.Epoch, Observed: o, Refused: p.refuses}, taken)
 }
 
 // status describes the container. A reason given goes before what can be seen.

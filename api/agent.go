@@ -30,6 +30,8 @@ const (
 	agentBody    = 30 * time.Second
 	agentGrace   = time.Second // beyond a poll's wait: a silent server is left in time
 
+	maxWork = 1 << 30 // bytes of an answer: all assignments of a host, whose specs may have 384 KiB each
+
 	directTimeout = time.Second // for a session's server, before the one that has offered it relays
 )
 
@@ -182,6 +184,13 @@ func (a *Agent) Server() string {
 	return a.servers[a.current]
 }
 
+// Servers returns the root URLs of all servers that are known.
+func (a *Agent) Servers() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.servers)
+}
+
 // Leave moves to another server, unless the current one isn't server any more.
 func (a *Agent) Leave(server string) {
 	a.mu.Lock()
@@ -240,6 +249,8 @@ type WorkRequest struct {
 	Index       uint64
 	Wait        time.Duration
 	Sent        uint64 // grows with each poll of the host; 0 for a host without leases
+	Lineage     string // of the last answer; "" if none had one
+	Seen        uint64 // index of the last answer, also if Index asks for all
 }
 
 // Work polls for assignments and tells which server answered.
@@ -253,6 +264,10 @@ func (a *Agent) Work(ctx context.Context, r WorkRequest) (w *structs.Work, serve
 	}
 	if r.Sent > 0 {
 		query.Set("sent", strconv.FormatUint(r.Sent, 10))
+	}
+	if r.Lineage != "" {
+		query.Set("lineage", r.Lineage)
+		query.Set("seen", strconv.FormatUint(r.Seen, 10))
 	}
 	w = new(structs.Work)
 	server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, r.Wait+agentGrace, w)
@@ -270,6 +285,15 @@ func (a *Agent) Report(ctx context.Context, r structs.StatusReport) (*structs.St
 		return nil, err
 	}
 	return &out, nil
+}
+
+// ReportQuarantine says what the host keeps in quarantine. The codes are those of
+// Report, CodeTooLarge: the servers note no more, and CodeNotFound of servers of an
+// earlier version.
+func (a *Agent) ReportQuarantine(ctx context.Context, r structs.QuarantineReport) error {
+	var out structs.QuarantineReported
+	_, err := a.call(ctx, http.MethodPost, a.hostPath("/quarantine"), r, agentTimeout, &out)
+	return err
 }
 
 // DialSession opens the connection of a session that a server has offered. The
@@ -377,7 +401,7 @@ func (a *Agent) call(ctx context.Context, method, path string, body any, head ti
 		}
 		return server, decodeError(resp)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxWork)).Decode(out); err != nil {
 		a.Leave(server)
 		return server, agentTransportError(ctx, server, causeOf(callCtx, err))
 	}

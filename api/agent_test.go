@@ -203,3 +203,29 @@ func TestAgentsSpreadAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestHostOfTheLargestSpecsIsTold: all of a host's assignments are one answer, and a
+// host that can't read it does nothing for anybody.
+func TestHostOfTheLargestSpecsIsTold(t *testing.T) {
+	const many = maxAnswer/structs.MaxSpec + 10
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		spec := `{"Image":"busybox","Environment":{"LARGE":"` + strings.Repeat("x", structs.MaxSpec) + `"}}`
+		io.WriteString(w, `{"index":7,"full":true,"assignments":[`)
+		for i := range many {
+			if i > 0 {
+				io.WriteString(w, ",")
+			}
+			fmt.Fprintf(w, `{"container_id":"%d","spec":%s}`, i, spec)
+		}
+		io.WriteString(w, "]}")
+	}))
+	t.Cleanup(server.Close)
+	a, err := NewAgent(AgentConfig{Servers: []string{server.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	work, _, err := a.Work(t.Context(), WorkRequest{Wait: time.Second})
+	if err != nil || len(work.Assignments) != many || len(work.Assignments[many-1].Spec.Environment["LARGE"]) != structs.MaxSpec {
+		t.Fatalf("it is told %+v, %v", work != nil, err)
+	}
+}

@@ -69,6 +69,18 @@ func (h Hosts) Release(ctx context.Context, ident string) (*structs.HostBody, Me
 	return h.put(ctx, ident, "release", nil)
 }
 
+// Adopt decides what becomes of a container, by its uuid or the name that it had,
+// that the host of a uuid or name keeps in quarantine: it is removed, or is the
+// cluster's container of that uuid again. The host carries it out afterwards; then
+// Get no longer has it. CodeForbidden, CodeNotFound, CodeConflict: it can't be kept.
+func (h Hosts) Adopt(ctx context.Context, ident, container string, remove bool) (*structs.HostBody, Meta, error) {
+	query := url.Values{"container": {container}}
+	if remove {
+		query.Set("remove", "true")
+	}
+	return h.put(ctx, ident, "adopt", query)
+}
+
 // put does something to a host.
 func (h Hosts) put(ctx context.Context, ident, action string, query url.Values) (*structs.HostBody, Meta, error) {
 	path, err := objectPath("hosts", ident, action)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ type agentSettings struct {
 	server     server.Config // of -dev; its name and data dir are the agent's, too
 	dev        bool
 	dockerHost string
+	pool       []netip.Prefix // network pool of the engine
 	gossip     bool
 	join       []string // gossip addresses
 	tokenFile  string
@@ -88,10 +90,15 @@ func agentCommand() *command {
 				return nil
 			}).repeat = true
 			s.text(&a.dockerHost, "docker-host", "URL", "of the Docker engine (default DOCKER_HOST, else unix:///var/run/docker.sock)")
+			s.add("network-pool", "CIDR[,CIDR]", "addresses that the networks of projects are cut from, a /24 for each (default "+docker.DefaultNetworkPool+")", func(v string) error {
+				var err error
+				a.pool, err = docker.ParseNetworkPool(v)
+				return err
+			})
 			a.agent.ImageGCHigh = gcUnset
 			s.number(&a.agent.ImageGCHigh, "image-gc-high", "PERCENT", "remove images that no container uses once the engine's file system is so full, 0 never (default 85; with -dev 0)")
 			s.number(&a.agent.ImageGCLow, "image-gc-low", "PERCENT", "and go on until it is only so full (default five below)")
-			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know are left alone")
+			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know go into quarantine")
 			a.gossip = true
 			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port on this host")
 			gossipSettings(s, &a.server.GossipPort, &a.server.Cluster, &a.server.Encrypt)
@@ -113,7 +120,7 @@ func agentCommand() *command {
 				a.agent.Name, a.agent.Version, a.agent.Logger = a.server.Name, version(), logger
 				a.server.Version, a.server.Logger = version(), logger
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
-				engine, err := docker.New(docker.Config{Host: a.dockerHost, Logger: logger.Named("docker")})
+				engine, err := docker.New(docker.Config{Host: a.dockerHost, NetworkPool: a.pool, Logger: logger.Named("docker")})
 				if err != nil {
 					return s.refused(err)
 				}

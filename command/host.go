@@ -65,5 +65,5 @@ func (o *hostResult) onEach(ctx context.Context, e *env, verb string, idents []s
 }
 
 func hostCommands() []*command {
-	return []*command{hosts.listCommand(), hosts.showCommand(), hostMembersCommand(), drainCommand(), undrainCommand(), fenceCommand(), releaseCommand(), hostLabelCommand()}
+	return []*command{hosts.listCommand(), hosts.showCommand(), hostMembersCommand(), drainCommand(), undrainCommand(), fenceCommand(), releaseCommand(), adoptCommand(), hostLabelCommand()}
 }

@@ -13,7 +13,8 @@ func fenceCommand() *command {
 		synopsis: "Say that lost hosts are off",
 		about: "Exclusive containers of a lost host may still run there, so they are placed nowhere else, until the\n" +
 			"host is back or you say that it is off: switched off, or cut from all that its containers write to.\n" +
-			"If that is wrong, two copies run. A host whose agent is heard of can't be fenced.",
+			"If that is wrong, two copies run. A host whose agent is heard of can't be fenced. What the host keeps\n" +
+			"in quarantine stays there.",
 		examples: []string{"magnum host-fence host-1", "magnum host-fence -force host-1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -31,7 +32,8 @@ func fenceCommand() *command {
 					return err
 				}
 				return out.onEach(ctx, e, "Fence", args, func(ctx context.Context, ident string) (api.Meta, error) {
-					_, meta, err := client.Hosts().Fence(ctx, ident, force)
+					h, meta, err := client.Hosts().Fence(ctx, ident, force)
+					noteQuarantine(e, h)
 					return meta, err
 				})
 			}
@@ -45,7 +47,7 @@ func releaseCommand() *command {
 		synopsis: "Give up hosts that the mass-loss brake holds back",
 		about: "If many hosts go silent at once, that is more likely the servers' network than the hosts: they stay\n" +
 			"suspect, and nothing of them is placed anew. This says that they are really down. They are lost then,\n" +
-			"and their containers are placed on other hosts where they may be.",
+			"and their containers are placed on other hosts where they may be. What they keep in quarantine stays there.",
 		examples: []string{"magnum host-list -status suspect", "magnum host-release host-1 host-2", "magnum host-release -all"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -78,7 +80,8 @@ func releaseCommand() *command {
 					}
 				}
 				return out.onEach(ctx, e, "Release", args, func(ctx context.Context, ident string) (api.Meta, error) {
-					_, meta, err := client.Hosts().Release(ctx, ident)
+					h, meta, err := client.Hosts().Release(ctx, ident)
+					noteQuarantine(e, h)
 					return meta, err
 				})
 			}

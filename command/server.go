@@ -35,6 +35,7 @@ func serverCommand() *command {
 			s.number(&conf.BootstrapExpect, "bootstrap-expect", "N", "servers that make up a new cluster: 1, 3, 5 or 7 (default 1; with -join 0: another server takes this one in)")
 			s.number(&conf.SnapshotThreshold, "raft-snapshot-threshold", "N", "entries of the log after which a snapshot is taken (default 8192)")
 			s.number(&conf.TrailingLogs, "raft-trailing-logs", "N", "entries kept behind a snapshot: a server that lags by more fetches the snapshot (default 2048)")
+			s.toggle(&conf.DataDirMoved, "data-dir-moved", "start on a data directory that you have moved: one of several servers takes it for a copy else, and refuses it")
 			gossipSettings(s, &conf.GossipPort, &conf.Cluster, &conf.Encrypt)
 			s.list(&conf.Join, "join retry-join", "ADDR,...", "gossip addresses of other servers, host[:port], tried until one answers")
 			s.text(&conf.JoinToken, "join-token", "TOKEN", "with which agents register (default minted at the first start)")

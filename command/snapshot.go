@@ -130,7 +130,7 @@ func snapshotRestoreCommand() *command {
 			"was done since the file was saved is undone. The file is checked before anything changes. Tokens are\n" +
 			"those of the file then; the servers keep their own join token.\n\n" +
 			"Hosts keep what they run and are lost to the servers until you say of each that it may follow: start its\n" +
-			"agent with -follow-restore. It goes on with the containers that the file knows, and leaves others alone.\n" +
+			"agent with -follow-restore. It goes on with the containers that the file knows; others go into quarantine.\n" +
 			"That is for agents of the cluster of the file. -keep-cluster-id is for those of the cluster that it is\n" +
 			"restored into, if that is another one.",
 		examples: []string{"magnum operator snapshot inspect /var/backups/magnum.snap && magnum operator snapshot restore /var/backups/magnum.snap"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/server/servertest/history"
@@ -241,6 +242,9 @@ func TestThreeServersMakeOneCluster(t *testing.T) {
 	}
 	if len(ids) != 1 || ids[""] {
 		t.Errorf("the servers belong to clusters %v", ids)
+	}
+	if open := c.leader().running().gate.Figures().Open; open[admission.Peer] == 0 {
+		t.Errorf("the leader has connections of %v, and none of the servers that hand requests on", open)
 	}
 	for name, end := range map[string]func(*oneOfThree) error{"stop": (*oneOfThree).stop, "die": (*oneOfThree).die} {
 		first := c.leader()

@@ -60,6 +60,9 @@ type Config struct {
 	// by more fetch the snapshot. Default 8192 and 2048.
 	SnapshotThreshold int
 	TrailingLogs      int
+	// DataDirMoved says that an operator has moved the data directory of one of several
+	// servers, which is else taken for a copy and refused.
+	DataDirMoved bool
 	// LogChecker is the program and arguments that end in a call of ServeLogCheck:
 	// it checks the log's file before this process opens it. nil has this process
 	// check it, which a damaged file may end.

@@ -10,8 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -204,4 +207,66 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 		t.Errorf("the largest entry has %d bytes", largest)
 	}
 	return elections
+}
+
+// TestLeaderLoopsOutliveWhatCantBeWritten: a step of the leader whose entry can't be
+// written is tried again. It doesn't end the leadership, which would take the
+// writes of all users with it.
+func TestLeaderLoopsOutliveWhatCantBeWritten(t *testing.T) {
+	var broken atomic.Bool
+	gained := lines{of: "leadership gained"}
+	logger := hclog.New(&hclog.LoggerOptions{Output: &gained})
+	r := startWith(t, Config{DataDir: t.TempDir(), JoinToken: "join-token-of-the-tests", Logger: logger}, func(s *Server) {
+		s.store.BreakEncoder = func(row structs.Row, b []byte) {
+			if c, ok := row.(*structs.Container); ok && c.HostID != "" && broken.Load() {
+				b[0] = 0xc1 // no value in msgpack
+			}
+		}
+	})
+	var made struct {
+		UUID string `json:"uuid"`
+	}
+	var answer bytes.Buffer
+	r.call(t, http.MethodPost, "/v1/containers", `{"image_id":"busybox"}`, http.StatusCreated, &answer)
+	if err := json.Unmarshal(answer.Bytes(), &made); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	host, err := json.Marshal(structs.HostRegister{
+		HostID: structs.NewID(), Name: "h", JoinToken: "join-token-of-the-tests", Secret: structs.NewSecret(),
+		Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 1 << 32},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.call(t, http.MethodPost, "/v1/agent/hosts", string(host), http.StatusOK, io.Discard)
+	for range 20 {
+		r.call(t, http.MethodPost, "/v1/nodes", `{"type":"virt"}`, http.StatusCreated, io.Discard)
+	}
+	if c := r.store.Snapshot().Container(made.UUID); c.HostID != "" {
+		t.Fatal("the container was placed: nothing was broken")
+	}
+	broken.Store(false)
+	for deadline := time.Now().Add(20 * time.Second); r.store.Snapshot().Container(made.UUID).HostID == ""; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the container is not placed")
+		}
+	}
+	if n := gained.count.Load(); n != 1 {
+		t.Errorf("leadership was gained %d times", n)
+	}
+}
+
+// lines counts the lines of a log that hold a text.
+type lines struct {
+	of    string
+	count atomic.Int64
+}
+
+// Write takes a line.
+func (l *lines) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(l.of)) {
+		l.count.Add(1)
+	}
+	return len(line), nil
 }

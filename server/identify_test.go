@@ -87,6 +87,24 @@ func TestLostLogIsNoNewCluster(t *testing.T) {
 	}
 }
 
+// A directory of an earlier magnum is refused with the way over, with or without
+// what stands beside its log.
+func TestLogOfAnEarlierMagnum(t *testing.T) {
+	for _, lose := range []string{"", "membership"} {
+		dir, _ := stoppedDir(t)
+		log := filepath.Join(dir, "raft", "log")
+		if err := errors.Join(os.Remove(filepath.Join(dir, "raft", "raft.db")), os.Mkdir(log, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if lose != "" {
+			if err := os.Remove(filepath.Join(dir, lose)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refusedDir(t, Config{DataDir: dir}, log, "snapshot save", "snapshot restore")
+	}
+}
+
 // Files of which the rest knows the content are found out, or come back.
 func TestChangedIdentityIsRefused(t *testing.T) {
 	dir, id := stoppedDir(t)

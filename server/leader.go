@@ -34,8 +34,8 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		g.Go(func() error { return s.expire(ctx) })
 		if !s.Solo {
 			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
+			g.Go(func() error { return s.raiseSchema(ctx) })
 		}
-		g.Go(func() error { return s.raiseSchema(ctx) })
 		g.Go(func() error { return s.forgetTokens(ctx) })
 		return nil
 	})

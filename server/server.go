@@ -116,7 +116,7 @@ func (s *Server) open() (err error) {
 	raft := raftlog.Config{
 		DataDir: s.DataDir, ServerID: s.id, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
 		Secure: s.secureRaft(), ClusterID: s.founding.clusterID, KeepClusterID: s.founding.keep, Granted: s.founding.granted,
-		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs), MakeRoom: s.space.makeRoom,
+		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.DataDirMoved,
 	}
 	if len(s.LogChecker) > 0 {
 		raft.CheckLog = raftlog.ChildCheck(s.Starting, s.LogChecker...)

@@ -175,7 +175,7 @@ func TestRaftPortLetsServersInOnly(t *testing.T) {
 	addr := l.Addr().String()
 	l.Close()
 	f := files(authority, "one")
-	serve(t, Config{RaftPort: l.Addr().(*net.TCPAddr).Port, GossipPort: -1, TLSCA: f.CA, TLSCert: f.Cert, TLSKey: f.Key})
+	srv := serve(t, Config{RaftPort: l.Addr().(*net.TCPAddr).Port, GossipPort: -1, TLSCA: f.CA, TLSCert: f.Cert, TLSKey: f.Key})
 	for what, c := range map[string]struct {
 		config *tls.Config // nil: plain TCP
 		letIn  bool
@@ -194,9 +194,9 @@ func TestRaftPortLetsServersInOnly(t *testing.T) {
 		if c.config != nil {
 			conn = tls.Client(conn, c.config)
 		}
-		// It says who it is and waits: nobody answers it who lets it in, and the
+		// It says who it is, and whom it means, and waits: nobody answers it who lets it in, and the
 		// others hang up.
-		_, err = io.WriteString(conn, "magnum-raft-1 "+strings.Repeat("-", 36))
+		_, err = io.WriteString(conn, "magnum-raft-2 "+strings.Repeat("-", 36)+string([]byte{byte(len(srv.id))})+srv.id)
 		if err == nil {
 			if c.letIn {
 				conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))

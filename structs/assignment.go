@@ -88,9 +88,15 @@ type HostRegistered struct {
 	HostLostAfter time.Duration `json:"host_lost_after"`
 	// Lease is how long after sending a poll that the leader has acknowledged
 	// the host may run containers with exclusive "lease"; 0 means not at all.
-	Lease    time.Duration `json:"lease"`
-	Servers  []string      `json:"servers"`   // REST addresses
-	NoGossip bool          `json:"no_gossip"` // there are more hosts than gossip is good for: the agent leaves it
+	Lease   time.Duration `json:"lease"`
+	Servers []string      `json:"servers"` // REST addresses
+	// Diverged says that the agent has followed another history of the cluster than
+	// this one, which it follows from Index of Lineage on: what it has and the
+	// cluster doesn't know goes into quarantine.
+	Diverged bool   `json:"diverged,omitempty"`
+	Lineage  string `json:"lineage,omitempty"`
+	Index    uint64 `json:"index,omitempty"`
+	NoGossip bool   `json:"no_gossip"` // there are more hosts than gossip is good for: the agent leaves it
 }
 
 // Work answers an agent's poll: GET /v1/agent/hosts/ID/work?index=N&wait=D.
@@ -103,6 +109,13 @@ type Work struct {
 	Assignments []Assignment   `json:"assignments"`
 	Sessions    []SessionOffer `json:"sessions,omitempty"`
 	Servers     []string       `json:"servers,omitempty"`
+	Lineage     string         `json:"lineage,omitempty"` // the newest one in the state of Index
+	// Quarantine is what the host keeps in quarantine as far as the servers know: in a
+	// full answer all of it, else what operators have decided since N.
+	Quarantine []Quarantined `json:"quarantine,omitempty"`
+	// Pending says that all that a full, confirmed answer doesn't name goes into
+	// quarantine: the host has followed another history.
+	Pending bool `json:"quarantine_pending,omitempty"`
 	// Acknowledged is the largest "sent" of this host's polls that the leader
 	// has heard of and has then made sure that it still led; 0 for none.
 	Acknowledged uint64 `json:"acknowledged,omitempty"`
@@ -112,6 +125,9 @@ type Work struct {
 	// HostLostAfter is the silence after which the servers take the host for lost
 	// now; 0 while they have not agreed on one.
 	HostLostAfter time.Duration `json:"host_lost_after,omitempty"`
+	// BayID is the bay that has the host, "" if it is free; nil from servers that
+	// don't tell.
+	BayID *string `json:"bay_id,omitempty"`
 }
 
 // UnmarshalJSON reads each assignment by itself: one that this agent doesn't
@@ -173,7 +189,8 @@ type StatusReport struct {
 	Registration uint64            `json:"registration"`
 	Seq          uint64            `json:"seq"` // raised by one with each new report of the registration; a repeat is dropped
 	Containers   []ContainerReport `json:"containers"`
-	Copies       *Copies           `json:"copies,omitempty"` // on the engine now; nil: as they were, at first none
+	NetworksFull *bool             `json:"networks_full,omitempty"` // whether the host has no room for another project's network; nil: as it was, at first not
+	Copies       *Copies           `json:"copies,omitempty"`        // on the engine now; nil: as they were, at first none
 }
 
 // ContainerReport is what the agent sees of one container. It is dropped if
@@ -182,6 +199,9 @@ type ContainerReport struct {
 	ContainerID string `json:"container_id"`
 	Epoch       uint64 `json:"epoch"`
 	Observed
+	// Refused says that the host can't take the container, which was never made on
+	// it, and that another host may: Reason says why. Nothing is left of it there.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // Copies are the containers on an engine that carry the labels of one of magnum's

@@ -164,8 +164,10 @@ type Host struct {
 	DrainUntil   time.Time         // when about that is over, for people; which drain it is, for leaders
 	DrainForce   bool              // it is over: what can't move is stopped; after the drain, until that is undone
 	Fenced       bool              // lost, and an operator has said that it is off
+	NetworksFull bool              // it has no room for another project's network, as far as its agent has said in this registration
 	Copies       []Copy            // some of the containers on its engine that only look like magnum's, as its agent has told in this registration
 	CopyCount    int               // of all of them
+	Quarantined  int               // containers that it keeps in quarantine and that nobody has decided to remove; see Quarantine
 	ReturnIndex  uint64            // index of the state in which it last came back from being lost; whoever has followed no later one is told everything
 }
 

@@ -127,11 +127,25 @@ type HostBody struct {
 	Fenced      bool       `json:"fenced"`      // lost, and an operator has said that it is off
 	Copies      []Copy     `json:"copies"`      // containers on its engine that carry the labels of one of magnum's and are not it, the first of them; they are left alone
 	CopyCount   int        `json:"copy_count"`  // of all of them
+	// Quarantine is what the host keeps of another history of the cluster, until an
+	// operator decides what becomes of it.
+	Quarantine []QuarantinedBody `json:"quarantine"`
 	// OperatorLabels are those of labels that operators have given.
 	OperatorLabels map[string]string `json:"operator_labels"`
 	CreatedAt      Time              `json:"created_at"`
 	UpdatedAt      Time              `json:"updated_at"`
 	Fingerprint                      // backend, engine_version, ..., labels, addresses
+}
+
+// QuarantinedBody is a container that a host keeps in quarantine.
+type QuarantinedBody struct {
+	ContainerUUID string  `json:"container_uuid"`
+	Name          *string `json:"name"`       // that it had; null if the host doesn't know
+	ProjectID     *string `json:"project_id"` // likewise
+	Epoch         uint64  `json:"epoch"`      // of its placement
+	State         *string `json:"state"`      // the engine's word: running, exited, ...
+	Since         Time    `json:"since"`      // when the servers heard of it
+	Decided       *string `json:"decided"`    // keep or remove, while the host carries it out; null if nothing is decided
 }
 
 // DrainBody is how far a drain is.

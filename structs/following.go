@@ -1,12 +1,17 @@
 package structs
 
 // Following says which state of which cluster an agent follows; it is kept in
-// the agent's data dir. An agent never goes back, and goes over to a state that
-// was restored only if its operator says so.
+// the agent's data dir. An agent never goes back, unless the leader says that it has
+// followed another history, and goes over to a state that was restored only if its
+// operator says so.
 type Following struct {
 	ClusterID   string `json:"cluster_id"`  // "" if it has followed none yet
 	Incarnation uint64 `json:"incarnation"` // of the cluster's state
 	Restore     bool   `json:"restore"`     // the agent may follow a later incarnation
+	// Lineage is the newest lineage of the state of Index, the last that the agent
+	// has followed: see Lineages. "" is an agent that has seen none.
+	Lineage string `json:"lineage,omitempty"`
+	Index   uint64 `json:"index,omitempty"`
 }
 
 // Check returns CodeForbidden if the agent may not follow the state of the

@@ -29,6 +29,7 @@ const (
 	SchemaLastTime = 2 // snapshots hold the time of the last write
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
 	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
+	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
 )
 
 // Limits of what users may send. A value beyond one is refused with

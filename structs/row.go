@@ -17,11 +17,13 @@ const (
 	TableIdempotency Table = "idempotency" // IdempotencyKey
 	TableActions     Table = "actions"     // Actions
 	TableTokens      Table = "tokens"      // Token
+	TableLineages    Table = "lineages"    // one row: Lineages
+	TableQuarantine  Table = "quarantine"  // Quarantine
 )
 
 // Tables lists all tables in the order in which snapshots write them: specs come
 // before their containers.
-var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableSpecs, TableContainers, TableIdempotency, TableActions, TableTokens}
+var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableSpecs, TableContainers, TableIdempotency, TableActions, TableTokens, TableLineages, TableQuarantine}
 
 // The nouns of the API, as they stand in error codes and messages.
 const (
@@ -38,7 +40,8 @@ const (
 )
 
 // Row is one row of the replicated state: *Cluster, *BayModel, *Bay, *Node,
-// *Host, *Container, *StoredSpec, *IdempotencyKey, *Actions or *Token.
+// *Host, *Container, *StoredSpec, *IdempotencyKey, *Actions, *Token, *Lineages or
+// *Quarantine.
 type Row interface {
 	Table() Table
 	Base() *Meta
@@ -89,6 +92,10 @@ func NewRow(t Table) Row {
 		return new(Actions)
 	case TableTokens:
 		return new(Token)
+	case TableLineages:
+		return new(Lineages)
+	case TableQuarantine:
+		return new(Quarantine)
 	}
 	return nil
 }

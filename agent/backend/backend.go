@@ -10,6 +10,7 @@ package backend
 import (
 	"context"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/stackforge/magnum/structs"
@@ -95,7 +96,8 @@ type CreateRequest struct {
 	ProjectID string
 	Name      string // the user's; for messages only
 	Spec      *structs.ContainerSpec
-	Fetched   bool // FetchImage has just returned nil for the spec: the pull policy is served
+	Fetched   bool                // FetchImage has just returned nil for the spec: the pull policy is served
+	Avoid     func() []netip.Addr // what a network that is made for the project must not have in it; nil for nothing
 }
 
 // EventKind says what happened to a container.
@@ -193,7 +195,8 @@ type Backend interface {
 	// registry that is away is asked a few times within seconds, and then the
 	// answer is ErrNoImage. All requests for one image share one fetch. If the container exists already and is the same
 	// (owner, ref, spec), it is returned: Create may be repeated.
-	// ErrNoImage, ErrNameTaken, ErrInvalid.
+	// ErrNoImage, ErrNameTaken, ErrInvalid, ErrNoNetwork: the engine has
+	// containers of so many projects that there is no network for this one's.
 	Create(ctx context.Context, req CreateRequest, progress func(string)) (*Container, error)
 
 	// Start starts the process; nothing happens if it runs. ErrNotFound,
@@ -314,6 +317,14 @@ type Backend interface {
 	// ClaimVolumes makes the volumes from before volumes carried their cluster the
 	// owner's cluster's, unless they are another one's. It may be repeated.
 	ClaimVolumes(ctx context.Context, owner Owner) error
+
+	// TidyNetworks removes the networks of the owner's projects that no container
+	// refers to and has not for a while, or, with all, at once. Create makes what
+	// it needs; the networks stay in between because making them takes long.
+	TidyNetworks(ctx context.Context, owner Owner, all bool) error
+
+	// NetworkRoom reports whether Create would find a network for one more project.
+	NetworkRoom(ctx context.Context) (bool, error)
 
 	// Close frees what the backend holds. No call may be under way.
 	Close() error

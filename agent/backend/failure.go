@@ -19,6 +19,7 @@ var (
 	ErrNoSpace    = errors.New("no space left")         // on the engine's file system
 	ErrNameTaken  = errors.New("name taken")            // by a container that isn't the one wanted
 	ErrPortTaken  = errors.New("port taken")            // a host port is used by something else
+	ErrNoNetwork  = errors.New("no network left")       // for another project
 	ErrTooSlow    = errors.New("read too slowly")       // a log that was rotated meanwhile
 	ErrInvalid    = errors.New("refused by the engine") // and will be again
 )
@@ -58,7 +59,7 @@ func codeOf(reason error) structs.Code {
 		return structs.CodeNotFound
 	case ErrNotRunning, ErrNameTaken, ErrPortTaken, ErrInUse:
 		return structs.CodeConflict
-	case ErrNoSpace:
+	case ErrNoSpace, ErrNoNetwork:
 		return structs.CodeNoSpace
 	case ErrInvalid:
 		return structs.CodeInvalid

@@ -1,9 +1,6 @@
 package backend
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -26,21 +23,8 @@ const (
 // Name is the name that the engine's container of a Ref has.
 func (r Ref) Name() string { return fmt.Sprintf("mg-%s-%d", r.ContainerID, r.Epoch) }
 
-// Hash identifies a spec but for its limits, which may change in a container's
-// life: equal specs have equal hashes. Credentials don't count either: a hash
-// on a label would let their password be guessed. Two agents of different
-// versions may disagree, so a different hash never is a reason to remove a
-// container.
-func Hash(spec *structs.ContainerSpec) string {
-	lasting := *spec
-	lasting.Memory, lasting.MilliCPU, lasting.Registry = 0, 0, nil
-	b, err := json.Marshal(lasting) // map keys are sorted
-	if err != nil {
-		panic(fmt.Sprintf("backend: a spec that is no JSON: %v", err)) // strings and numbers only
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:8])
-}
+// Hash identifies a spec: structs.SpecHash.
+func Hash(spec *structs.ContainerSpec) string { return structs.SpecHash(spec) }
 
 // SameImage reports whether two references as users write them name one image:
 // "busybox" is "docker.io/library/busybox:latest".

@@ -24,12 +24,12 @@ func (d *Docker) Start(ctx context.Context, engineID string) error {
 	if inspectErr != nil {
 		return inspectErr
 	}
-	projectID := raw.Config.Labels[backend.LabelProject]
-	p := d.project(projectID)
+	key := projectKey{raw.Config.Labels[backend.LabelCluster], raw.Config.Labels[backend.LabelProject]}
+	p := d.project(key)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	p.known.Store(false)
-	if err := d.ensureNetwork(ctx, p, projectID); err != nil {
+	p.known.Store(nil)
+	if _, err := d.ensureNetwork(ctx, p, key, string(raw.HostConfig.NetworkMode)); err != nil {
 		return err
 	}
 	return d.start(ctx, engineID)
@@ -147,8 +147,8 @@ func (d *Docker) Unpause(ctx context.Context, engineID string) error {
 // is removing.
 const removePause = 100 * time.Millisecond
 
-// Remove deletes the container with its anonymous volumes, and the project's
-// network with the last container of the project.
+// Remove deletes the container with its anonymous volumes. The project's network
+// stays for the next one: see TidyNetworks.
 func (d *Docker) Remove(ctx context.Context, engineID string) error {
 	raw, err := d.inspect(ctx, engineID)
 	if errors.Is(err, backend.ErrNotFound) {
@@ -173,6 +173,8 @@ func (d *Docker) Remove(ctx context.Context, engineID string) error {
 	if err != nil && !errors.Is(err, backend.ErrNotFound) {
 		return err
 	}
-	d.dropNetwork(ctx, raw.Config.Labels[backend.LabelProject])
+	if raw.HostConfig != nil {
+		d.noteUsed(string(raw.HostConfig.NetworkMode))
+	}
 	return nil
 }

@@ -52,6 +52,7 @@ type tree struct {
 // entry is what is at a path: nothing, a link, or anything else.
 type entry struct {
 	missing bool
+	file    bool   // nothing can be below it
 	link    string // its target: absolute, or relative to where the link is
 }
 
@@ -181,17 +182,19 @@ func (t *tree) look(p string) (entry, error) {
 	e := entry{}
 	dir := path.Dir(p)
 	switch m := t.at(p); {
-	case m != nil && m.what != "", t.known[dir].missing && dir != p:
-		e.missing = true // what is there isn't for the engine to see
+	case m != nil && m.what != "", dir != p && (t.known[dir].missing || t.known[dir].file):
+		e.missing = true // what is there isn't for the engine to see, or can't be
 	default:
 		s, err := t.stat(p)
 		switch {
-		case errdefs.IsNotFound(err), err != nil && strings.Contains(strings.ToLower(err.Error()), "not a directory"):
+		case errdefs.IsNotFound(err):
 			e.missing = true
 		case err != nil:
 			return e, failure(err)
 		case s.Mode&fs.ModeSymlink != 0:
 			e.link = s.LinkTarget
+		default:
+			e.file = !s.Mode.IsDir()
 		}
 	}
 	t.known[p] = e

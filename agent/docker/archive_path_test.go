@@ -41,6 +41,12 @@ func testTree(t *testing.T) *tree {
 			if dirs[at] {
 				return container.PathStat{Mode: fs.ModeDir}, nil
 			}
+			if at == "/etc/passwd" {
+				return container.PathStat{}, nil
+			}
+			if strings.HasPrefix(at, "/etc/passwd/") {
+				t.Errorf("the engine is asked for %s, which it has no answer to", at)
+			}
 			return container.PathStat{}, errdefs.ErrNotFound
 		},
 	}
@@ -61,6 +67,7 @@ func TestCopiesOutOfWhatTheEngineDoesNotSee(t *testing.T) {
 		// Above: what is below would be missing.
 		"/": true, "/.": true, "/var": true, "/var/tmp": true, "/safe/../var/": true,
 		"/l": false, "/etc/sys": false, // the links themselves
+		"/etc/passwd": false, "/etc/passwd/x/y": false, // the engine says in its own words that it is no directory
 		"/tmp": false, "/tmp/x": false, "/scratchy": false, "/etc": false, "/data": false, "/data/x": false, "/safe/x": false,
 		"/scratch/kept": false, "/scratch/kept/x": false, "/var/tmp/other": false, "/none/x": false, "/devices": false, "/scratch/../tmp": false,
 	} {

@@ -2,10 +2,13 @@ package docker
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
@@ -43,11 +46,29 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 		go func(r io.Reader) { _, _ = io.Copy(io.Discard, r) }(s.Stdin)
 		s.Stdin = nil
 	}
+	newest := make(chan structs.Resize, 1)
+	resize := func(size structs.Resize) {
+		select {
+		case <-newest:
+		default:
+		}
+		newest <- size
+		d.resizeProcess(ctx, engineID, raw.Config.Tty, size)
+	}
+	if until == container.WaitConditionNextExit && raw.Config.Tty {
+		// A process that doesn't run has no terminal yet.
+		defer d.onStart(ctx, engineID, func() {
+			select {
+			case size := <-newest:
+				d.resizeProcess(ctx, engineID, true, size)
+			default:
+			}
+		})()
+	}
+	resize(size)
 	if s.Attached != nil {
 		s.Attached()
 	}
-	resize := func(size structs.Resize) { d.resizeProcess(ctx, engineID, raw.Config.Tty, size) }
-	resize(size)
 	if err := converse(ctx, &conn, raw.Config.Tty, s, resize); err != nil {
 		return nil, d.callError(ctx, err)
 	}
@@ -66,6 +87,30 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 		return nil, err
 	}
 	return &now.State.ExitCode, nil
+}
+
+// onStart calls started once the container is started, unless end is called before.
+func (d *Docker) onStart(ctx context.Context, engineID string, started func()) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	since := time.Now().Add(-eventOverlap)
+	messages, errs := d.cli.Events(ctx, events.ListOptions{
+		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
+		Filters: filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("container", engineID),
+			filters.Arg("event", string(events.ActionStart))),
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-messages:
+			started()
+		case <-errs: // the size stays what it is
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // runs inspects a container whose process has to run.

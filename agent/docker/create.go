@@ -25,12 +25,17 @@ const maxCreates = 3
 
 // Create fetches the image if it has to, and makes the container.
 func (d *Docker) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+	if req.Avoid != nil {
+		d.mu.Lock()
+		d.avoid = req.Avoid
+		d.mu.Unlock()
+	}
 	c, err := d.fetchAndCreate(ctx, req, progress)
 	if err != nil && !errors.Is(err, backend.ErrAway) {
 		// The network may have been made for this container alone.
 		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 		defer cancel()
-		d.dropNetwork(dropCtx, req.ProjectID)
+		d.dropFresh(dropCtx, projectKey{req.ClusterID, req.ProjectID})
 	}
 	return c, err
 }
@@ -126,17 +131,18 @@ func (d *Docker) existing(ctx context.Context, req backend.CreateRequest) (*back
 // create makes the container out of an image that is there. Its errors are
 // the engine's own for conflicts, and failures for the rest.
 func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
-	p := d.project(req.ProjectID)
+	key := projectKey{req.ClusterID, req.ProjectID}
+	p := d.project(key)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if err := d.ensureNetwork(ctx, p, req.ProjectID); err != nil {
+	net, err := d.ensureNetwork(ctx, p, key, "")
+	if err != nil {
 		return nil, err
 	}
 	host, err := d.hostConfig(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	net := scopeName(req.ProjectID)
 	host.NetworkMode = container.NetworkMode(net)
 	networks := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{net: {}}}
 	var id string
@@ -152,10 +158,10 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 			return err
 		})
 	}
-	if err = attempt(); isAmbiguous(err) {
-		// Another agent on this engine has just made the network, too.
-		p.known.Store(false)
-		if err = d.ensureNetwork(ctx, p, req.ProjectID); err == nil {
+	if err = attempt(); isAmbiguous(err) || err != nil && isNetworkGone(err) {
+		// Another agent on this engine has just made the network, too, or taken it.
+		p.known.Store(nil)
+		if _, err = d.ensureNetwork(ctx, p, key, net); err == nil {
 			err = attempt()
 		}
 	}
@@ -164,6 +170,8 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 	} else if err != nil {
 		return nil, err
 	}
+	p.fresh.Store(false)
+	d.noteUsed(net)
 	return &backend.Container{
 		Entry:    backend.Entry{Ref: req.Ref, EngineID: id},
 		SpecHash: backend.Hash(req.Spec), State: backend.StateCreated, Limits: backend.LimitsOf(req.Spec),

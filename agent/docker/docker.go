@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -28,6 +29,13 @@ type Config struct {
 	Host     string       // such as unix:///var/run/docker.sock; "" means DOCKER_HOST, or that socket
 	Parallel int          // changing calls at a time; default 8: beyond it the engine only gets slower
 	Logger   hclog.Logger // nil logs nothing
+
+	// NetworkPool is what the networks of projects are cut from, a /24 for each;
+	// default DefaultNetworkPool. See ParseNetworkPool.
+	NetworkPool []netip.Prefix
+	// NetworkKeep is how long a project's network stays after its last container;
+	// default 10 minutes: making one takes long.
+	NetworkKeep time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -42,6 +50,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
+	}
+	if c.NetworkPool == nil {
+		c.NetworkPool = []netip.Prefix{netip.MustParsePrefix(DefaultNetworkPool)}
+	}
+	if c.NetworkKeep == 0 {
+		c.NetworkKeep = 10 * time.Minute
 	}
 	return c
 }
@@ -74,14 +88,17 @@ type Docker struct {
 	lines *lines
 	log   hclog.Logger
 
-	pingEvery, hangAfter time.Duration // see hang.go; tests shorten them
+	pingEvery, hangAfter time.Duration         // see hang.go; tests shorten them
+	machine              func() []netip.Prefix // machinePrefixes; tests have their own
 
 	work  chan struct{} // a slot for each changing call
 	stops chan struct{}
 
 	mu       sync.Mutex
-	pulls    map[pullKey]*pull      // while under way
-	projects map[string]*project    // by project ID
+	pulls    map[pullKey]*pull // while under way
+	projects map[projectKey]*project
+	idle     map[string]time.Time   // by name of a project's network: since when no container has referred to it
+	avoid    func() []netip.Addr    // what no network may have in it: the servers
 	used     map[string]time.Time   // by image ID: when a container of magnum was last made of it
 	fetched  map[string]time.Time   // by image ID: when it was last pulled or loaded
 	commits  map[string]backend.Ref // by image ID: of which container of magnum it was made; zero for none
@@ -112,7 +129,7 @@ func New(conf Config) (*Docker, error) {
 	return &Docker{
 		conf: conf, cli: cli, fresh: fresh, probe: probe, lines: lines, log: conf.Logger, pingEvery: pingEvery, hangAfter: hangAfter,
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
-		pulls: make(map[pullKey]*pull), projects: make(map[string]*project),
+		pulls: make(map[pullKey]*pull), projects: make(map[projectKey]*project), idle: make(map[string]time.Time), machine: machinePrefixes,
 		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]backend.Ref),
 	}, nil
 }

@@ -31,7 +31,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := dockertest.RemoveNetworks(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 func engine(t testing.TB) *Docker {
@@ -49,8 +54,14 @@ func TestEngine(t *testing.T) { backendtest.Suite(t, engine(t)) }
 // made creates a container in a project of its own and removes it at the end.
 func made(t testing.TB, d *Docker, projectID string, spec *structs.ContainerSpec) (*backend.Container, backend.CreateRequest) {
 	t.Helper()
+	return madeBy(t, d, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, projectID, spec)
+}
+
+// madeBy is made for an owner.
+func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec *structs.ContainerSpec) (*backend.Container, backend.CreateRequest) {
+	t.Helper()
 	req := backend.CreateRequest{
-		Owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()},
+		Owner: owner,
 		Ref:   backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: projectID, Name: "it", Spec: spec,
 	}
 	c, err := d.Create(t.Context(), req, func(string) {})
@@ -100,7 +111,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		"tty":      conf.Tty && conf.OpenStdin,
 		"user":     conf.User == "1000" && conf.WorkingDir == "/tmp",
 		"label":    conf.Labels["mine"] == "y" && conf.Labels[backend.LabelHost] == req.HostID,
-		"network":  string(h.NetworkMode) == "mg-"+project,
+		"network":  string(h.NetworkMode) == networkName(projectKey{req.ClusterID, project}),
 		"mounts":   len(h.Mounts) == 2 && h.Mounts[0].Source == "mg-"+req.ClusterID[:8]+"-"+project+"-data",
 	} {
 		if !ok {
@@ -110,7 +121,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 }
 
 func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
-	d, project := engine(t), structs.NewID()
+	d, project, owner := engine(t), structs.NewID(), backend.Owner{ClusterID: "c", HostID: "h"}
 	var wait sync.WaitGroup
 	ids := make(chan string, 6)
 	for range 6 {
@@ -133,7 +144,7 @@ func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, net := range all {
-			if net.Name == scopeName(project) {
+			if net.Name == networkName(projectKey{"c", project}) {
 				n++
 			}
 		}
@@ -143,6 +154,9 @@ func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
 		t.Fatalf("%d networks after six creates at once, want 1", n)
 	}
 	for id := range ids {
+		if err := d.TidyNetworks(t.Context(), owner, true); err != nil {
+			t.Fatal(err)
+		}
 		if n := count(); n != 1 {
 			t.Fatalf("%d networks while containers are left, want 1", n)
 		}
@@ -150,8 +164,14 @@ func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if n := count(); n != 1 {
+		t.Fatalf("%d networks after the last removal, want the one that is kept", n)
+	}
+	if err := d.TidyNetworks(t.Context(), owner, true); err != nil {
+		t.Fatal(err)
+	}
 	if n := count(); n != 0 {
-		t.Fatalf("%d networks after the last removal, want 0", n)
+		t.Fatalf("%d networks after all were tidied up, want 0", n)
 	}
 }
 
@@ -163,15 +183,15 @@ func TestFailedCreateLeavesNoNetwork(t *testing.T) {
 	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNoImage) {
 		t.Fatalf("create: %v", err)
 	}
-	if _, err := d.cli.NetworkInspect(t.Context(), scopeName(req.ProjectID), network.InspectOptions{}); err == nil {
+	if _, err := d.cli.NetworkInspect(t.Context(), networkName(projectKey{"c", req.ProjectID}), network.InspectOptions{}); err == nil {
 		t.Fatal("the project's network is left")
 	}
 }
 
 func TestRemovedNetworkIsMadeAgain(t *testing.T) {
 	d, project := engine(t), structs.NewID()
-	c, _ := made(t, d, project, backendtest.Sleeper())
-	if err := d.cli.NetworkRemove(t.Context(), scopeName(project)); err != nil {
+	c, req := made(t, d, project, backendtest.Sleeper())
+	if err := d.cli.NetworkRemove(t.Context(), networkName(projectKey{req.ClusterID, project})); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
@@ -369,11 +389,12 @@ func TestEngineAway(t *testing.T) {
 // Two agents that make a project's network at the same moment get two of one
 // name, which the engine then refuses to look up.
 func TestDoubleNetworksAreMadeOne(t *testing.T) {
-	d, project := engine(t), structs.NewID()
+	d, project, owner := engine(t), structs.NewID(), backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	double := func() {
 		t.Helper()
 		// Not the client's call, which has newer engines look for doubles.
-		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q}}`, scopeName(project), backend.LabelProject, project)
+		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`, networkName(projectKey{owner.ClusterID, project}),
+			backend.LabelProject, project, backend.LabelCluster, owner.ClusterID)
 		resp, err := d.cli.HTTPClient().Post("http://docker/v1.40/networks/create", "application/json", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
@@ -393,7 +414,7 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	}
 	double()
 	double()
-	c, _ := made(t, d, project, backendtest.Sleeper()) // made before it was known
+	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper()) // made before it was known
 	if n := count(); n != 1 {
 		t.Errorf("%d networks after a create, want 1", n)
 	}
@@ -402,7 +423,7 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 		t.Fatalf("start: %v", err)
 	}
 	double()
-	second, _ := made(t, d, project, backendtest.Sleeper())
+	second, _ := madeBy(t, d, owner, project, backendtest.Sleeper())
 	if err := d.Start(t.Context(), second.EngineID); err != nil {
 		t.Fatalf("start: %v", err)
 	}
@@ -418,7 +439,10 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := d.TidyNetworks(t.Context(), owner, true); err != nil {
+		t.Fatal(err)
+	}
 	if n := count(); n != 0 {
-		t.Errorf("%d networks after the last removal, want 0", n)
+		t.Errorf("%d networks after all were tidied up, want 0", n)
 	}
 }

@@ -67,6 +67,9 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d, for %v, load average %s", seed, duration, history.Load())
 	c := &chaos{long: duration >= longChaos, injected: make(map[string]int)}
 	deals := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: faults, words: os.Getenv("FAULTS"), long: c.long}
+	if c.long || deals.words != "" {
+		deals.faults = slices.Concat(faults, lostFaults) // each takes longer than a short run has
+	}
 	args := []string{"-host-lost-after", hostLostAfter.String()}
 	if c.long && os.Getenv("FAULTS") == "" {
 		args = append(args, "-log-level", "info")
@@ -75,7 +78,7 @@ func TestChaos(t *testing.T) {
 	if os.Geteuid() == 0 {
 		n = newNet(t)
 		n.engines = true
-		deals.faults, deals.first = slices.Concat(faults, netFaults), firstFault
+		deals.faults, deals.first = slices.Concat(deals.faults, netFaults), firstFault
 	}
 	if !slices.ContainsFunc(deals.faults, func(f fault) bool { return strings.Contains(f.name, deals.words) }) {
 		t.Fatalf("FAULTS=%q is part of no fault's name", deals.words)

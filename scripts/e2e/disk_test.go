@@ -188,10 +188,12 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 	for _, n := range c.but(first) {
 		empty = append(empty, fillDisk(t, dirs[n.name]))
 	}
+	tries := 0 // one may be in time
 	c.eventually("writes are refused with 507", 20*time.Second, func() error {
 		for _, n := range c.servers {
+			tries++
 			ctx, cancel := context.WithTimeout(c.ctx(), 5*time.Second)
-			_, _, err := n.client.Containers().Create(ctx, c.waiting("on-full-disks"), api.CreateOptions{})
+			_, _, err := n.client.Containers().Create(ctx, c.waiting(fmt.Sprint("on-full-disks-", tries)), api.CreateOptions{})
 			cancel()
 			if api.StatusOf(err) != 507 {
 				return fmt.Errorf("a write through %s, with all disks full, gives %v", n.name, err)

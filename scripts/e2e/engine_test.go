@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	docker "github.com/docker/docker/client"
 
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -163,5 +164,8 @@ func (e *engine) removeAll(hostID string) {
 		if err != nil && !errdefs.IsNotFound(err) {
 			e.Errorf("remove %s: %v", s.container, err)
 		}
+	}
+	if err := dockertest.RemoveNetworks(); err != nil {
+		e.Error(err)
 	}
 }

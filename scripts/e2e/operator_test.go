@@ -264,6 +264,24 @@ func (c *trio) restores(between func()) {
 		c.Errorf("I7: a container that the cluster does not know was touched: %v, and was %v", now, began)
 	}
 
+	// What the file does not know is in quarantine, until an operator ends that.
+	c.eventually("host-show names what is in quarantine", time.Minute, func() error {
+		h, _, err := c.client.Hosts().Get(c.ctx(), host, api.QueryOptions{})
+		if err == nil && (len(h.Quarantine) != 1 || h.Quarantine[0].ContainerUUID != later.UUID || h.Quarantine[0].State == nil) {
+			err = fmt.Errorf("it has %+v", h.Quarantine)
+		}
+		return err
+	})
+	if r := c.magnum("host-adopt", host, later.UUID); r.code != 1 || !strings.Contains(r.stderr, "no container of that uuid") {
+		c.Errorf("kept without a row: %d %s", r.code, r.stderr)
+	}
+	if r := c.magnum("host-adopt", "-remove", "-all", host); r.code != 0 || !strings.Contains(r.stderr, "keeps nothing in quarantine") {
+		c.Errorf("host-adopt: %d %s", r.code, r.stderr)
+	}
+	if now := c.engine.started(host); now[later.UUID] != "" || now[fresh.UUID] == "" {
+		c.Errorf("after the quarantine the engine runs %v", now)
+	}
+
 	// Every server starts again with it.
 	before := c.sameState()
 	for _, n := range c.servers {

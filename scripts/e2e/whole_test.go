@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -222,6 +223,18 @@ func (l *life) runAttached() {
 	r := magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "typed\n", "container-run", "-i", "--rm", image, "sh", "-c", "echo ready; read x; echo got $x; exit 5")
 	if r.code != 5 || r.stdout != "ready\ngot typed\n" || r.stderr != "" {
 		l.Errorf("-i: %+v", r)
+	}
+	// All of it comes, also what the log has no room for.
+	const lines = 300_000
+	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "", "container-run", "--rm", "--log-max-size", "64k", image, "sh", "-c", fmt.Sprintf("seq 1 %d; exit 5", lines))
+	n := 0
+	for line := range strings.Lines(r.stdout) {
+		if n++; line != fmt.Sprintf("%d\n", n) {
+			l.Fatalf("line %d is %q", n, line)
+		}
+	}
+	if r.code != 5 || n != lines || r.stderr != "" {
+		l.Errorf("code %d, %d lines of %d, %q", r.code, n, lines, r.stderr)
 	}
 	// So does its end.
 	r = magnum(l, []string{"MAGNUM_ADDR=" + l.addr}, "a\nb\n", "container-run", "-i", "--rm", image, "cat")

@@ -57,7 +57,7 @@ const (
 	// counts for maxBytes, which is what all of them together may: headers are held
 	// in memory until they are whole.
 	freeBytes = 16 << 10
-	maxBytes  = 32 << 20
+	maxBytes  = 16 << 20
 	// logEvery bounds how often refusals are logged.
 	logEvery = 10 * time.Second
 	// looksAt is how many connections are looked at for one to close.
@@ -144,29 +144,31 @@ func (g *Gate) admit(raw net.Conn) *Conn {
 	c := &Conn{Conn: raw, gate: g, addr: addr, bounded: !(g.OpenLoopback && addr.IsLoopback())}
 	g.mu.Lock()
 	var out []*Conn
-	why := ""
+	limit, full := "", false
 	clients := g.clients[addr]
 	if clients == nil {
 		clients = new(queue)
 	}
 	c.opened = g.now()
 	if g.MaxPerClient > 0 && c.bounded && clients.n >= g.MaxPerClient {
+		limit = "-http-max-conns-per-client"
 		if old := g.oldest(clients, inClient); old != nil {
 			g.drop(old)
 			out = append(out, old)
 		} else {
-			why = "-http-max-conns-per-client"
+			full = true
 		}
 	}
-	if why == "" && g.MaxConns > 0 && g.total >= g.MaxConns {
+	if !full && g.MaxConns > 0 && g.total >= g.MaxConns {
+		limit = "-http-max-conns"
 		if old := g.oldest(&g.unproven, inAll); old != nil {
 			g.drop(old)
 			out = append(out, old)
 		} else {
-			why = "-http-max-conns"
+			full = true
 		}
 	}
-	if why == "" {
+	if !full {
 		if clients = g.clients[addr]; clients == nil { // drop may have taken it
 			clients = new(queue)
 			g.clients[addr] = clients
@@ -179,12 +181,14 @@ func (g *Gate) admit(raw net.Conn) *Conn {
 		g.refused++
 	}
 	g.closed += uint64(len(out))
-	g.report(addr, why, len(out))
+	if limit != "" {
+		g.report(addr, limit)
+	}
 	g.mu.Unlock()
 	for _, old := range out {
 		old.Conn.Close()
 	}
-	if why != "" {
+	if full {
 		return nil
 	}
 	return c
@@ -192,13 +196,10 @@ func (g *Gate) admit(raw net.Conn) *Conn {
 
 // report logs that connections are refused or closed, now and then. The caller
 // holds g.mu.
-func (g *Gate) report(addr netip.Addr, why string, closed int) {
-	if why == "" && closed == 0 {
-		return
-	}
+func (g *Gate) report(addr netip.Addr, limit string) {
 	g.unlogged++
 	if now := g.now(); now.Sub(g.logged) >= logEvery {
-		g.Logger.Warn("too many connections without a credential: some are refused or closed", "addr", addr, "limit", why, "connections", g.unlogged)
+		g.Logger.Warn("too many connections: some that have shown no credential are refused or closed", "addr", addr, "limit", limit, "connections", g.unlogged)
 		g.logged, g.unlogged = now, 0
 	}
 }

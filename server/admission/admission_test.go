@@ -222,8 +222,8 @@ func TestUnprovenBytesAreBounded(t *testing.T) {
 			failed++
 		}
 	}
-	if failed < 60 || failed > 70 {
-		t.Errorf("%d of 100 connections were ended, 32 MiB are for all", failed)
+	if failed < 80 || failed > 90 {
+		t.Errorf("%d of 100 connections were ended, 16 MiB are for all", failed)
 	}
 	b.mu.Lock()
 	if b.bytes > maxBytes {

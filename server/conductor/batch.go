@@ -22,11 +22,11 @@ var errUnreadable = errors.New("the entry is not proposed")
 // next is a request that the entry had no room for: the next batch begins with it.
 func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time, first *call) (next *call, err error) {
 	began := time.Now()
-	t := newTx(c.store.Snapshot(), clock())
+	t := c.newTx(clock())
 	batch, next := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
 	if len(t.skipped) > 0 {
-		c.log.Error("rows can't be written: each is larger than an entry of the log", "rows", t.skipped, "limit", structs.MaxEntry)
+		c.log.Error("rows can't be written: each is larger than an entry of the log", "rows", len(t.skipped), "first", t.skipped[0], "limit", structs.MaxEntry)
 	}
 	err = c.commit(ctx, term, t)
 	if errors.Is(err, errUnreadable) {
@@ -46,7 +46,7 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.Time, batch []*call, cause error) error {
 	for i, call := range batch {
 		if len(batch) > 1 {
-			t := newTx(c.store.Snapshot(), clock())
+			t := c.newTx(clock())
 			t.decide(call)
 			cause = c.commit(ctx, term, t)
 		}

@@ -117,7 +117,7 @@ func (t *tx) progress(b *structs.Bay, have, lost int) *structs.Bay {
 	case missing:
 		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for %s hosts that are free%s; start an agent on one", have, b.NodeCount, b.Backend(), withLabels(b.Labels))
 	case surplus:
-		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: the others go once no container is left on them", have, b.NodeCount)
+		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: the others go once no container is left on them, nor in quarantine", have, b.NodeCount)
 	}
 	if changed.Status == b.Status && changed.StatusReason == b.StatusReason {
 		return b
@@ -185,7 +185,7 @@ func (t *tx) shrink(b *structs.Bay) (full bool) {
 		if h.State != structs.HostLost {
 			have++
 		}
-		if t.used(h.ID).Containers == 0 {
+		if t.used(h.ID).Containers == 0 && !t.hasQuarantine(h) {
 			empty = append(empty, h)
 		}
 	}

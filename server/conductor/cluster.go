@@ -15,7 +15,7 @@ type InitCluster struct {
 	Replace       bool          // JoinTokenHash stands in the place of the one that is there, too
 	PeerSecret    string        // for a cluster that has none
 	HostLostAfter time.Duration // of this leader: a shorter one is raised, see structs.Cluster
-	Schema        int           // for a new cluster: what all its servers understand; 0 means LeastSchema
+	Schema        int           // that all servers understand: an earlier one is raised; 0 means LeastSchema
 }
 
 func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
@@ -31,7 +31,10 @@ func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	}
 	changed.PeerSecret = orElse(was.PeerSecret, r.PeerSecret)
 	changed.HostLostAfter = max(was.HostLostAfter, r.HostLostAfter)
-	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter {
+	if r.Schema > was.SchemaInUse() {
+		t.raise(&changed, r.Schema)
+	}
+	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter && changed.Schema == was.Schema {
 		return was, nil
 	}
 	t.put(&changed)
@@ -50,12 +53,17 @@ func (r RaiseSchema) decide(t *tx) (*structs.Cluster, error) {
 		return was, err
 	}
 	changed := *was
-	changed.Schema = r.Schema
-	// Servers that have restored a snapshot of an earlier schema don't know the
-	// time of the last write. They do from here on.
-	changed.UpdatedAt = t.now
+	t.raise(&changed, r.Schema)
 	t.put(&changed)
 	return &changed, nil
+}
+
+// raise gives the copy of the cluster's row a later schema.
+func (t *tx) raise(c *structs.Cluster, schema int) {
+	c.Schema = schema
+	// Servers that have restored a snapshot of an earlier schema don't know the
+	// time of the last write. They do from here on.
+	c.UpdatedAt = t.now
 }
 
 // RemoveServer notes that an operator takes a server out of the cluster, so that

@@ -109,6 +109,14 @@ func TestRaiseSchema(t *testing.T) {
 		if before == tt.want && h.store.Index() != index {
 			t.Errorf("raised to %d: nothing has changed, and it was written", tt.raise)
 		}
+		must(h, ExpireKeys{}) // the first batch of a schema that has lineages writes one
+	}
+	other := newHarnessOf(t, structs.LeastSchema)
+	if got := must(other, InitCluster{Schema: raised}); got.Schema != raised || !got.UpdatedAt.Equal(other.clock) {
+		t.Errorf("the next leader raises it to %d", got.Schema)
+	}
+	if got := must(other, InitCluster{Schema: structs.LeastSchema}); got.Schema != raised {
+		t.Errorf("a leader that knows less brings it to %d", got.Schema)
 	}
 	// Servers that have restored a snapshot of before learn the last time from it.
 	if got := h.store.Snapshot().LastTime(); !got.Equal(h.clock) {

@@ -71,6 +71,8 @@ type Conductor struct {
 	queue   chan *call
 	reports atomic.Int64 // agents' reports in the queue
 
+	lineage string // of the leadership that runs; Lead's own
+
 	mu      sync.RWMutex // guards leading
 	leading bool         // Lead runs and takes calls
 }
@@ -174,6 +176,7 @@ func (c *Conductor) enqueue(call *call) error {
 // term in which this server leads.
 func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 	clock := c.clock()
+	c.lineage = structs.NewID()
 	c.setLeading(true)
 	var next *call // taken from the queue and not yet decided
 	defer func() {

@@ -153,7 +153,7 @@ func (t *tx) place(c *structs.Container, bay *structs.Bay) {
 		c.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
 		return
 	}
-	t.placeOn(c, bay, hosts)
+	t.placeOn(c, bay, t.withNetworks(hosts, c))
 }
 
 // placeOn is place on one of the hosts.

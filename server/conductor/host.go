@@ -45,9 +45,15 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Fingerprint.Engine = engine
 	host.Registration++
-	host.ReportSeq, host.Copies, host.CopyCount = 0, nil, 0
+	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount = 0, false, nil, 0
 	t.put(&host)
-	return structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}, nil
+	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
+	if t.diverged(r.Follows, cluster) {
+		t.expectQuarantine(host.ID)
+		answer.Diverged, answer.Index = true, t.base.Index()
+		answer.Lineage = row[structs.Lineages](t, structs.LineagesRowID).Current()
+	}
+	return answer, nil
 }
 
 // Admit says whether the agent may register, from the rows that it names, nil for
@@ -296,8 +302,9 @@ type ReportStatus struct {
 // Reported is what became of a report.
 type Reported struct {
 	structs.StatusReported
-	// Rest are the containers that the entry had no room for: the report isn't
-	// taken yet, and what is left of it has to be asked for under the same Seq.
+	// More says that the entry had no room for all of it: the report isn't taken yet,
+	// and has to be made again under the same Seq, of the containers in Rest.
+	More bool
 	Rest []structs.ContainerReport
 }
 
@@ -306,7 +313,7 @@ type Reported struct {
 func Report(ctx context.Context, c *Conductor, r ReportStatus) (structs.StatusReported, error) {
 	for {
 		reported, err := Do(ctx, c, r)
-		if err != nil || len(reported.Rest) == 0 {
+		if err != nil || !reported.More {
 			return reported.StatusReported, err
 		}
 		r.Containers = reported.Rest
@@ -330,17 +337,26 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 	}
 	host := *was
 	host.ReportSeq = r.Seq
+	if r.NetworksFull != nil && *r.NetworksFull != was.NetworksFull {
+		host.NetworksFull = *r.NetworksFull
+		now := *was
+		now.NetworksFull = host.NetworksFull
+		// First, because it says where the containers that are refused can go.
+		if !t.room() || !t.item(func() { t.put(&now) }) {
+			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers}, nil
+		}
+	}
 	if r.Copies != nil {
 		host.Copies, host.CopyCount = r.Copies.First, r.Copies.Count
 	}
 	for i := range r.Containers {
 		if !t.room() || !t.item(func() { t.observe(&host, &r.Containers[i]) }) {
-			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, Rest: r.Containers[i:]}, nil
+			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[i:]}, nil
 		}
 	}
 	// Last, so that a report is taken with all that it says.
 	if !t.item(func() { t.put(&host) }) {
-		return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
+		return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
 	}
 	return Reported{StatusReported: structs.StatusReported{Seq: r.Seq}}, nil
 }
@@ -357,6 +373,9 @@ func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
 		if prior != nil && prior.Epoch == seen.Epoch && seen.Status == structs.ContainerGone {
 			t.leave(was, host.ID)
 		}
+		return
+	}
+	if seen.Refused && t.refuse(was) {
 		return
 	}
 	c := *was

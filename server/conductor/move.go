@@ -169,5 +169,5 @@ func (t *tx) bound(c *structs.Container, h *structs.Host) string {
 
 // shapeOf returns what decides where a container fits.
 func shapeOf(c *structs.Container) string {
-	return fmt.Sprint(c.Spec.Memory, c.Spec.MilliCPU, c.Spec.Ports, c.Spec.Constraints)
+	return fmt.Sprint(c.Spec.Memory, c.Spec.MilliCPU, c.Spec.Ports, c.Spec.Constraints, c.ProjectID)
 }

@@ -123,7 +123,7 @@ func TestPoisonWithALostLeadership(t *testing.T) {
 		if err := hold(data); err != nil {
 			return err
 		}
-		if h.proposer.entries >= 4 { // the cluster, the bay, the first, the second
+		if h.proposer.entries >= 5 { // the cluster, the lineage, the bay, the first, the second
 			return errors.New("leadership lost")
 		}
 		return nil

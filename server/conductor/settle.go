@@ -47,10 +47,22 @@ func (t *tx) endBays() (full bool) {
 		if left > 0 {
 			continue
 		}
+		kept := ""
 		for h := range t.hostsInBay(b.ID) {
+			if t.hasQuarantine(h) {
+				kept = t.quarantineReason(h)
+				continue
+			}
 			if !t.room() || !t.item(func() { t.free(h) }) {
 				return true
 			}
+		}
+		if kept != "" {
+			changed := *b
+			if changed.StatusReason = kept; kept != b.StatusReason && !t.item(func() { t.put(&changed) }) {
+				return true
+			}
+			continue
 		}
 		if !t.item(func() { t.remove(b) }) {
 			return true

@@ -223,6 +223,9 @@ func checkRegister(r *structs.HostRegister) error {
 	if r.Instance != "" && !structs.IsID(r.Instance) {
 		return structs.Errorf(structs.CodeInvalid, "instance: Expected a uuid but received %.64s.", r.Instance)
 	}
+	if r.Follows.Lineage != "" && !structs.IsID(r.Follows.Lineage) {
+		return structs.Errorf(structs.CodeInvalid, "follows.lineage: Expected a uuid but received %.64s.", r.Follows.Lineage)
+	}
 	if err := structs.CheckName(r.Name); err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ type Poll struct {
 	Registration uint64        // the number that registering gave; another one is refused
 	Index        uint64        // of the last answer that the agent took; 0 asks for everything
 	Incarnation  uint64        // of that answer
+	Lineage      string        // of the last answer that the agent took; "" if it has seen none
+	Seen         uint64        // index of that answer, also if Index asks for everything
 	Sent         uint64        // grows with each poll of the host; 0 for a host without leases
 	Wait         time.Duration // how long to park if nothing has changed; at most structs.MaxWork
 }
@@ -25,6 +27,7 @@ const confirmTimeout = 2 * time.Second
 // Work answers a poll as soon as the host's assignments have changed since
 // Poll.Index or there are sessions to open, else after Poll.Wait. Errors:
 // CodeConflict for a registration that is not the host's last one,
+// or that has followed another history of the cluster and has to register again,
 // CodeUnavailable while this server's state is behind Poll.Index.
 func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 	if err := d.over(p.HostID, p.Registration); err != nil {
@@ -45,13 +48,17 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 	box := d.open(p.HostID)
 	defer d.leave(p.HostID, box)
 
-	if !d.reaches(ctx, p.Index) {
-		return nil, structs.Errorf(structs.CodeUnavailable, "this server is behind index %d: ask another", p.Index)
+	p.Seen = max(p.Seen, p.Index)
+	if !d.reaches(ctx, p.Seen) {
+		return nil, d.behind(p)
 	}
 	for {
 		snap := d.Store.Snapshot()
 		if err := checkRegistration(snap, p); err != nil {
 			return nil, err
+		}
+		if diverged(snap, p) {
+			return nil, d.parted(p)
 		}
 		if mustBeFull(snap, p) {
 			if err := d.awaitReady(ctx, p.HostID); err != nil {
@@ -63,8 +70,9 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		for c := range snap.AssignedSince(p.HostID, p.Index) {
 			work.Assignments = append(work.Assignments, structs.AssignmentOf(c, p.HostID))
 		}
+		work.Quarantine = decidedSince(snap, p.HostID, p.Index)
 		work.Sessions = box.take()
-		if len(work.Assignments) > 0 || len(work.Sessions) > 0 {
+		if len(work.Assignments) > 0 || len(work.Quarantine) > 0 || len(work.Sessions) > 0 {
 			return work, nil
 		}
 		select {
@@ -159,12 +167,19 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 	for c := range snap.ContainersOnHost(p.HostID) {
 		work.Assignments = append(work.Assignments, structs.AssignmentOf(c, p.HostID))
 	}
+	for _, page := range snap.Quarantine(p.HostID) {
+		work.Pending = work.Pending || page.Pending
+		work.Quarantine = append(work.Quarantine, page.Kept...)
+	}
 	return work
 }
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
-	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers()}
+	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers(), Lineage: snap.Lineages().Current()}
 	work.Acknowledged, work.Lease = d.Acknowledged(hostID)
+	if h := snap.Host(hostID); h != nil {
+		work.BayID = &h.BayID
+	}
 	if c := snap.Cluster(); c != nil {
 		work.ClusterID, work.Incarnation, work.HostLostAfter = c.ClusterID, c.Incarnation, c.HostLostAfter
 	}

@@ -44,6 +44,7 @@ const (
 	HostDrain   Action = "host:drain"
 	HostFence   Action = "host:fence"
 	HostRelease Action = "host:release"
+	HostAdopt   Action = "host:adopt"
 
 	ContainerCreate  Action = "container:create"
 	ContainerList    Action = "container:get_all"
@@ -148,6 +149,7 @@ var policy = map[Action][]structs.Role{
 	HostDrain:   operators,
 	HostFence:   operators,
 	HostRelease: operators,
+	HostAdopt:   operators,
 
 	ContainerCreate:  members,
 	ContainerList:    anyone,

@@ -92,14 +92,12 @@ func (f *figures) Collect(out chan<- prometheus.Metric) {
 			set(d, float64(read()))
 		}
 	}
-	if f.Connections != nil {
-		open, refused, closed := f.Connections()
-		for holder, n := range open {
-			set(connections, float64(n), holder)
-		}
-		out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(refused), "refused")
-		out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(closed), "closed")
+	open, refused, closed := f.Connections()
+	for holder, n := range open {
+		set(connections, float64(n), holder)
 	}
+	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(refused), "refused")
+	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(closed), "closed")
 	if f.Disk != nil {
 		if free, err := f.Disk(); err == nil { // else its absence says so
 			set(diskFree, float64(free))

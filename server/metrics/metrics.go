@@ -35,7 +35,7 @@ type Config struct {
 	Polls    func() int // agents' polls that are parked
 	Sessions func() int // sessions that are open
 	// Connections returns how many connections of the REST API are open, by whose
-	// they are, and how many were refused, or closed to make room.
+	// they are, and how many were refused, or closed to make room; nil shows none.
 	Connections func() (open map[string]int, refused, closed uint64)
 	Disk        func() (free int64, err error) // bytes that are free where the data directory is
 }
@@ -74,6 +74,9 @@ var (
 
 // New returns the metrics of a server.
 func New(c Config) *Metrics {
+	if c.Connections == nil {
+		c.Connections = func() (map[string]int, uint64, uint64) { return map[string]int{"unproven": 0}, 0, 0 }
+	}
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})

@@ -59,6 +59,9 @@ func full(t testing.TB) *Metrics {
 		},
 		Queue: func() int { return 4 }, Reads: func() int { return 5 }, Polls: func() int { return 6 }, Sessions: func() int { return 7 },
 		Disk: func() (int64, error) { return 1 << 30, nil },
+		Connections: func() (map[string]int, uint64, uint64) {
+			return map[string]int{"unproven": 8, "host": 9}, 10, 11
+		},
 	})
 }
 
@@ -83,7 +86,9 @@ func TestScrapeShowsFigures(t *testing.T) {
 		`magnum_conductor_refused_total{code="quota"} 1`,
 		"magnum_state_index 7", `magnum_state_rows{table="hosts"} 3`, `magnum_state_rows{table="bays"} 0`,
 		`magnum_hosts{state="ready"} 2`, `magnum_hosts{state="lost"} 1`, `magnum_containers{status="Error"} 0`, `magnum_bays{status="CREATE_FAILED"} 0`,
-		"magnum_blocking_reads 5", "magnum_agent_polls 6", "magnum_sessions 7", "magnum_events_dropped_total 0", "magnum_disk_free_bytes 1.073741824e+09",
+		"magnum_blocking_reads 5", "magnum_agent_polls 6", "magnum_sessions 7", "magnum_events_dropped_total 0",
+		`magnum_http_connections{holder="unproven"} 8`, `magnum_http_connections{holder="host"} 9`,
+		`magnum_http_connections_refused_total{how="refused"} 10`, `magnum_http_connections_refused_total{how="closed"} 11`, "magnum_disk_free_bytes 1.073741824e+09",
 		`magnum_api_requests_total{code="200",method="GET",route="/v1/bays/:id"} 2`, `magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
 		`magnum_api_request_seconds_count{method="GET",route="/v1/bays/:id"} 2`, // not the parked one
 		`magnum_forwarded_requests_total{outcome="answered"} 1`, `magnum_forwarded_requests_total{outcome="failed"} 1`,

@@ -110,9 +110,12 @@ func checkSnapshotMeta(path string) error {
 	return nil
 }
 
+// earlierFiles are what earlier magnums have kept the log in.
+var earlierFiles = []string{"log.db", "log", "stable.json"}
+
 // refuseEarlier refuses what an earlier magnum has kept its log in.
 func (l *Log) refuseEarlier() error {
-	for _, name := range []string{"log.db", "log", "stable.json"} {
+	for _, name := range earlierFiles {
 		old := filepath.Join(l.dir(), name)
 		if _, err := os.Lstat(old); err == nil {
 			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), "+
@@ -128,9 +131,11 @@ func (l *Log) findStore() error {
 	if err := removeUnfinished(path); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	switch _, err := os.Lstat(path); {
-	case err == nil:
+	switch info, err := os.Stat(path); {
+	case err == nil && info.Mode().IsRegular():
 		return nil
+	case err == nil:
+		return fmt.Errorf("%s is no file: %s", path, restoreHint)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("raft: %w", err)
 	case l.member.now.Begun():

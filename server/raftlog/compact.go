@@ -45,6 +45,9 @@ func (l *Log) compact(c LogCheck, facts LogFacts) {
 	if free <= l.compactFree || free <= facts.Size/2 {
 		return
 	}
+	if moved, err := l.moved(); moved || err != nil {
+		return // checkPlace says what is to be done
+	}
 	log := l.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
 	room, err := roomIn(l.dir())
 	if err != nil {
@@ -75,6 +78,17 @@ func (l *Log) compactInto(c LogCheck, facts LogFacts) error {
 	}
 	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm || !reflect.DeepEqual(copied.Values, facts.Values) {
 		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First, copied.Last, facts.First, facts.Last)
+	}
+	now, err := l.here()
+	if err != nil {
+		return err
+	}
+	if now.Next, err = fileIDOf(c.Path + newSuffix); err != nil {
+		return err
+	}
+	compactStep("note")
+	if err := l.member.note(func(m *Membership) { m.Place = now }); err != nil {
+		return err
 	}
 	compactStep("rename")
 	if err := os.Rename(c.Path+newSuffix, c.Path); err != nil {

@@ -21,7 +21,7 @@ const compacting = "compacting" // DIR STEP
 
 const testCompactFree = 1 << 20
 
-var compactSteps = []string{"copy", "sync copy", "check", "rename", "sync", "done"}
+var compactSteps = []string{"copy", "sync copy", "check", "note", "rename", "sync", "done"}
 
 func init() {
 	programs[compacting] = func(args []string) int {

@@ -32,6 +32,10 @@ type Config struct {
 	// means that it has granted it to none.
 	Granted func(clusterID string) bool
 
+	// Moved says that an operator has moved the data directory, which is else taken for
+	// a copy.
+	Moved bool
+
 	Store  *state.Store // empty; filled from snapshot and log, and written by nobody else
 	Logger hclog.Logger
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -410,6 +411,18 @@ func TestCutLogFileIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, testConfig(t, c.DataDir), c.storeFile(), "is gone")
+	for _, instead := range []func() error{
+		func() error { return os.Mkdir(c.storeFile(), 0o700) },
+		func() error { return unix.Mkfifo(c.storeFile(), 0o600) }, // who opens it waits for ever
+	} {
+		if err := instead(); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, testConfig(t, c.DataDir), c.storeFile(), "is no file")
+		if err := os.Remove(c.storeFile()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// What lies behind the pages in use holds nothing.
 	if err := os.WriteFile(c.storeFile(), whole[:used], 0o600); err != nil {
 		t.Fatal(err)
@@ -422,6 +435,7 @@ func TestCutLogFileIsRefused(t *testing.T) {
 // Wherever a bit of the log file is flipped: it is noticed, or it was none that
 // matters. Never does the process end, and never is anything lost.
 func TestFlippedBitOfTheLogFile(t *testing.T) {
+	t.Parallel()
 	c, _ := writtenDir(t, 40, false)
 	l := mustOpen(t, c)
 	want := entriesOf(t, l.logs)
@@ -499,16 +513,14 @@ func valuesOf(t testing.TB, s *boltStore) string {
 // A bit that is flipped in any value that holds something is noticed: entries and
 // values are sealed, and the meta pages have a checksum of bbolt's.
 func TestFlippedBitOfAValue(t *testing.T) {
+	t.Parallel()
 	c, _ := writtenDir(t, 10, false)
-	type place struct {
-		bucket, key []byte
-		size        int
-	}
+	type place struct{ bucket, key, value []byte }
 	var places []place
 	editStore(t, c, func(tx *bbolt.Tx) error {
 		for _, bucket := range [][]byte{logsBucket, confBucket} {
 			err := tx.Bucket(bucket).ForEach(func(k, v []byte) error {
-				places = append(places, place{bucket, bytes.Clone(k), len(v)})
+				places = append(places, place{bucket, bytes.Clone(k), bytes.Clone(v)})
 				return nil
 			})
 			if err != nil {
@@ -518,21 +530,48 @@ func TestFlippedBitOfAValue(t *testing.T) {
 		return nil
 	})
 	for _, p := range places {
-		for at := 0; at < p.size; at++ {
-			flip := func(tx *bbolt.Tx) error {
-				b := bytes.Clone(tx.Bucket(p.bucket).Get(p.key))
-				b[at] ^= 1 << (at % 8)
-				return tx.Bucket(p.bucket).Put(p.key, b)
-			}
-			editStore(t, c, flip)
-			facts, err := CheckLog(t.Context(), LogCheck{Path: c.storeFile()}, nil)
-			editStore(t, c, flip)
-			// The name of a field that is empty may be any.
-			if err == nil {
-				if whole, err := CheckLog(t.Context(), LogCheck{Path: c.storeFile()}, nil); err != nil || !reflect.DeepEqual(facts.Values, whole.Values) || facts.Last != whole.Last || facts.LastTerm != whole.LastTerm {
-					t.Errorf("%s %x: byte %d of %d is not noticed", p.bucket, p.key, at, p.size)
+		for at := range p.value {
+			flipped := bytes.Clone(p.value)
+			flipped[at] ^= 1 << (at % 8)
+			editStore(t, c, func(tx *bbolt.Tx) error { return tx.Bucket(p.bucket).Put(p.key, flipped) })
+			if _, err := CheckLog(t.Context(), LogCheck{Path: c.storeFile()}, nil); err == nil {
+				// The name of a field that is empty may be any.
+				var was, is raft.Log
+				if bytes.Equal(p.bucket, confBucket) || decodeLog(p.value, &was) != nil || decodeLog(flipped, &is) != nil || !reflect.DeepEqual(was, is) {
+					t.Errorf("%s %x: byte %d of %d is not noticed", p.bucket, p.key, at, len(p.value))
 				}
 			}
+		}
+		editStore(t, c, func(tx *bbolt.Tx) error { return tx.Bucket(p.bucket).Put(p.key, p.value) })
+	}
+}
+
+// A meta page of long ago, and one that is none, are refused, though bbolt would
+// take the other one's state.
+func TestMetaPageThatIsNotThere(t *testing.T) {
+	c, _ := writtenDir(t, 3, false)
+	page := os.Getpagesize()
+	before, err := os.ReadFile(c.storeFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := start(t, testConfig(t, c.DataDir))
+	m.put(4)
+	m.put(5)
+	m.stop()
+	whole, err := os.ReadFile(c.storeFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		at := n * page
+		for what, content := range map[string][]byte{"of transactions": before[at : at+page], "does not have its checksum": make([]byte, page)} {
+			b := bytes.Clone(whole)
+			copy(b[at:], content)
+			if err := os.WriteFile(c.storeFile(), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, testConfig(t, c.DataDir), c.storeFile(), "damaged", what)
 		}
 	}
 }

@@ -144,7 +144,7 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	}
 	c.members[lags].stop()
 	conf := c.members[lags].Config
-	conf.DataDir, conf.Store, conf.WrapLogStore = left, state.New(), nil
+	conf.DataDir, conf.Moved, conf.Store, conf.WrapLogStore = left, true, state.New(), nil
 	c.members[lags] = run(t, mustOpen(t, conf), idle)
 	c.connect(true, 0, 1, 2)
 	leader = c.members[c.leader(0, 1, 2)]

@@ -177,6 +177,9 @@ func (l *Log) openFiles() error {
 	if l.logs, err = raft.NewLogCache(logCacheSize, disk); err != nil {
 		return err
 	}
+	if err := l.checkPlace(); err != nil {
+		return err
+	}
 	// A kill came between a snapshot that was restored or installed and this. None
 	// of the entries is needed, and they may not be those that led to it.
 	if last := facts.Last; last != 0 && (facts.Foreign || last < snapshot.Index) {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -298,4 +300,48 @@ func TestSecondOpenOfOneDirIsRefused(t *testing.T) {
 	if _, err := Open(testConfig(t, dir)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("opened a log that is in use: %v", err)
 	}
+}
+
+// A term or a vote for which there is no room has some made, and is tried until it
+// is written; the log ends for nothing but its end.
+func TestTermWithoutRoom(t *testing.T) {
+	var full, kept atomic.Bool
+	c := testConfig(t, t.TempDir())
+	c.Fault = func(op string) error {
+		if op == FaultState && full.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	c.MakeRoom = func() bool {
+		if !kept.Swap(false) {
+			return false
+		}
+		full.Store(false)
+		return true
+	}
+	m := start(t, c)
+	m.put(1)
+	write := func() chan error {
+		done := make(chan error, 1)
+		go func() { done <- diskState{m.store, m.Log}.Set([]byte(keyLastVoteCand), []byte("somebody")) }()
+		return done
+	}
+	kept.Store(true)
+	full.Store(true)
+	if err := <-write(); err != nil || kept.Load() {
+		t.Errorf("%v; the room that was kept is still there: %v", err, kept.Load())
+	}
+	full.Store(true) // and nothing is kept any more
+	waiting := write()
+	select {
+	case err := <-waiting:
+		t.Fatalf("written on a full disk: %v", err)
+	case <-time.After(10 * minInsist):
+	}
+	full.Store(false)
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+	m.put(2)
 }

@@ -25,6 +25,7 @@ type Membership struct {
 	ClusterID string `json:"cluster_id,omitempty"` // that it belongs to
 	Voted     bool   `json:"voted,omitempty"`      // there is a term or a vote on which others may rely
 	Stored    bool   `json:"stored,omitempty"`     // there are entries, or a snapshot
+	Place     place  `json:"place,omitzero"`       // of the log, when it was opened last; zero in a record of an earlier magnum
 }
 
 // Begun reports whether anything has to be there.
@@ -84,8 +85,10 @@ func WriteMembership(dataDir string, m Membership) error {
 // Used reports whether a log of some server is in the data directory.
 func Used(dataDir string) bool {
 	c := Config{DataDir: dataDir}
-	if _, err := os.Stat(c.storeFile()); err == nil {
-		return true
+	for _, name := range append([]string{filepath.Base(c.storeFile())}, earlierFiles...) {
+		if _, err := os.Lstat(filepath.Join(c.dir(), name)); err == nil {
+			return true
+		}
 	}
 	files, err := os.ReadDir(c.snapshotsDir())
 	return err == nil && len(files) > 0

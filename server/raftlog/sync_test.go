@@ -82,6 +82,7 @@ const (
 	seccompTsync         = 1
 	seccompNewListener   = 8
 	seccompTsyncEsrch    = 16
+	seccompWaitKillable  = 32
 	seccompUserNotif     = 0x7fc00000
 	seccompAllow         = 0x7fff0000
 	seccompContinue      = 1
@@ -121,15 +122,21 @@ func (s *syncs) see() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("%w: %w", errNoSeccomp, err)
 	}
-	listener, _, errno := unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, seccompTsync|seccompNewListener|seccompTsyncEsrch, uintptr(unsafe.Pointer(&program)))
+	// Signals, of which Go makes use, don't interrupt a call that is seen, if the
+	// kernel can keep them off.
+	flags := uintptr(seccompTsync | seccompNewListener | seccompTsyncEsrch)
+	listener, _, errno := unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, flags|seccompWaitKillable, uintptr(unsafe.Pointer(&program)))
+	if errno == unix.EINVAL {
+		listener, _, errno = unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, flags, uintptr(unsafe.Pointer(&program)))
+	}
 	if errno != 0 {
 		return fmt.Errorf("%w: %w", errNoSeccomp, errno)
 	}
 	go func() {
 		for {
 			var n seccompNotif
-			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, listener, seccompNotifRecv, uintptr(unsafe.Pointer(&n))); errno == unix.EINTR {
-				continue
+			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, listener, seccompNotifRecv, uintptr(unsafe.Pointer(&n))); errno == unix.EINTR || errno == unix.ENOENT {
+				continue // a signal came to the caller, who comes again
 			} else if errno != 0 {
 				panic(errno)
 			}

@@ -53,7 +53,7 @@ func hostWork(q *request) error {
 	p := dispatch.Poll{
 		HostID: q.ident(), Index: uint64(q.query.int("index", 0)), Incarnation: uint64(q.query.int("incarnation", 0)),
 		Registration: uint64(q.query.int("registration", 0)), Wait: q.query.duration("wait", 0),
-		Sent: uint64(q.query.int("sent", 0)),
+		Sent: uint64(q.query.int("sent", 0)), Lineage: q.query.text("lineage"), Seen: uint64(q.query.int("seen", 0)),
 	}
 	if h := q.r.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)
@@ -79,6 +79,21 @@ func hostStatus(q *request) error {
 	// A report that was taken already is dropped by its seq.
 	reported, err := onLeader(q, true, func(bool) (structs.StatusReported, error) {
 		return q.Dispatch.Report(q.r.Context(), q.ident(), body)
+	})
+	if err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, reported)
+}
+
+// hostQuarantine takes what an agent says of its host's quarantine.
+func hostQuarantine(q *request) error {
+	var body structs.QuarantineReport
+	if err := q.decodeAgent(&body); err != nil {
+		return err
+	}
+	reported, err := onLeader(q, true, func(bool) (structs.QuarantineReported, error) {
+		return q.Dispatch.ReportQuarantine(q.r.Context(), q.ident(), body)
 	})
 	if err != nil {
 		return err

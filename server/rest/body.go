@@ -180,6 +180,16 @@ func (q *request) bodyArguments(given url.Values) error {
 	})
 }
 
+// intoQuery has the request say in its query what it has said in its body: a leader
+// to which it is handed on may be of a version that looks at no such body.
+func (q *request) intoQuery(values url.Values) {
+	u := *q.r.URL
+	u.RawQuery = values.Encode()
+	r := *q.r
+	r.URL = &u
+	q.r, q.raw = &r, nil
+}
+
 // textsOf returns the values of an argument that is given as JSON, as a query
 // would have them.
 func (a *arg) textsOf(value json.RawMessage) ([]string, error) {

@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest"
 	"github.com/stackforge/magnum/server/servertest"
 	"github.com/stackforge/magnum/structs"
 )
@@ -241,5 +244,28 @@ func TestRegistrationIsSmall(t *testing.T) {
 	fmt.Fprintf(conn, "POST /v1/agent/hosts HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n%s", strings.Repeat(" ", 0x8000))
 	if resp := answerOn(t, conn); resp.StatusCode != 413 {
 		t.Errorf("chunks: %s", resp.Status)
+	}
+}
+
+// handed keeps what a request is handed on as.
+type handed struct {
+	forwards
+	got chan string
+}
+
+func (h *handed) Forward(_ context.Context, _ string, f peer.Forwarded) ([]byte, uint64, error) {
+	h.got <- f.Request.URL.RawQuery + " " + string(f.Body)
+	return nil, 0, structs.Errorf(structs.CodeConflict, "no")
+}
+
+// TestArgumentsInABodyReachTheLeader: as its query, for a leader of an earlier
+// version looks at no body of an action, and would send SIGKILL.
+func TestArgumentsInABodyReachTheLeader(t *testing.T) {
+	h := &handed{got: make(chan string, 1)}
+	s := servertest.New(t, func(r *rest.Config) { r.Cluster, r.Peers = led{}, h })
+	c := newCaller(t, s)
+	c.zun("POST", "/v1/containers/c/kill", `{"signal":"SIGUSR1"}`).is(409)
+	if got := <-h.got; got != "signal=SIGUSR1 " {
+		t.Errorf("the leader is told %q", got)
 	}
 }

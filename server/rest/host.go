@@ -74,7 +74,22 @@ func (v view) host(h *structs.Host) structs.HostBody {
 	body.Drain = v.drain(h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
 	body.Copies, body.CopyCount = list(h.Copies), h.CopyCount
+	body.Quarantine = v.quarantine(h.ID)
 	return body
+}
+
+// quarantine returns what the host keeps in quarantine.
+func (v view) quarantine(hostID string) []structs.QuarantinedBody {
+	kept := []structs.QuarantinedBody{}
+	for _, page := range v.snap.Quarantine(hostID) {
+		for _, k := range page.Kept {
+			kept = append(kept, structs.QuarantinedBody{
+				ContainerUUID: k.ContainerID, Name: text(k.Name), ProjectID: text(k.ProjectID), Epoch: k.Epoch, State: text(k.State),
+				Since: structs.Time{Time: k.Since}, Decided: text(string(k.Adoption)),
+			})
+		}
+	}
+	return kept
 }
 
 // drainWaits is how many containers a drain names that can't move.
@@ -154,6 +169,15 @@ func fenceHost(q *request) error {
 // releaseHost ends the mass-loss brake for a host.
 func releaseHost(q *request) error {
 	h, err := decide(q, conductor.ReleaseHost{Caller: q.caller(), Ident: q.ident()})
+	if err != nil {
+		return err
+	}
+	return hosts.written(q, http.StatusOK, h)
+}
+
+// adoptHost decides what becomes of a container in the host's quarantine.
+func adoptHost(q *request) error {
+	h, err := decide(q, conductor.AdoptContainer{Caller: q.caller(), Host: q.ident(), Container: q.query.text("container"), Remove: q.query.bool("remove", false)})
 	if err != nil {
 		return err
 	}

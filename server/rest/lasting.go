@@ -20,7 +20,7 @@ var atOnce = map[identity.Action]bool{
 	identity.BayModelUpdate: true, identity.BayModelDelete: true,
 	identity.NodeCreate: true, identity.NodeList: true, identity.NodeDetail: true, identity.NodeGet: true, identity.NodeUpdate: true, identity.NodeDelete: true,
 	identity.HostList: true, identity.HostDetail: true, identity.HostGet: true, identity.HostUpdate: true,
-	identity.HostDrain: true, identity.HostFence: true, identity.HostRelease: true,
+	identity.HostDrain: true, identity.HostFence: true, identity.HostRelease: true, identity.HostAdopt: true,
 	identity.ContainerCreate: true, identity.ContainerList: true, identity.ContainerDetail: true, identity.ContainerGet: true, identity.ContainerActions: true,
 	identity.TokenCreate: true, identity.TokenList: true, identity.TokenDetail: true, identity.TokenGet: true, identity.TokenRevoke: true,
 	identity.OperatorState: true, identity.OperatorMembers: true,

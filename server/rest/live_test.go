@@ -120,6 +120,12 @@ func TestAttach(t *testing.T) {
 	f.running("mute")
 	f.container("idle", "")
 	s.play = func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
+		if offer.Unstarted {
+			_ = servertest.Send(ctx, conn, ctl, `{"attached":true}`)
+			_ = servertest.Send(ctx, conn, ctl, `{"exit_code":0}`)
+			_, _, _ = conn.Read(ctx)
+			return
+		}
 		_, message, err := conn.Read(ctx)
 		if err != nil {
 			return
@@ -156,11 +162,6 @@ func TestAttach(t *testing.T) {
 		t.Errorf("offer %+v", offer.Exec)
 	}
 	// One that was not started: who asks for it hears when it may be.
-	s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
-		_ = servertest.Send(ctx, conn, ctl, `{"attached":true}`)
-		_ = servertest.Send(ctx, conn, ctl, `{"exit_code":0}`)
-		_, _, _ = conn.Read(ctx)
-	}
 	conn, _, err = attach("idle/attach/ws?unstarted=true")
 	if err != nil {
 		t.Fatal(err)

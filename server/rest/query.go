@@ -34,10 +34,10 @@ const (
 // query holds the arguments of a request, checked for form.
 type query struct{ values url.Values }
 
-// readQuery reads the query. Errors are CodeInvalid.
+// readQuery reads the query; nil if there is none. Errors are CodeInvalid.
 func readQuery(raw string) (url.Values, error) {
 	if raw == "" {
-		return url.Values{}, nil
+		return nil, nil
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {

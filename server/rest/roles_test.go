@@ -61,6 +61,7 @@ var walk = map[string][7]int{
 	"PUT /v1/hosts/:id/undrain": {401, 401, 403, 403, 403, 200, 403},
 	"PUT /v1/hosts/:id/fence":   {401, 401, 403, 403, 403, 409, 403},
 	"PUT /v1/hosts/:id/release": {401, 401, 403, 403, 403, 409, 403},
+	"PUT /v1/hosts/:id/adopt":   {401, 401, 403, 403, 403, 400, 403},
 
 	"POST /v1/containers":               {401, 401, 403, 403, 201, 201, 400},
 	"GET /v1/containers":                {401, 401, 403, 200, 200, 200, 200},
@@ -124,6 +125,7 @@ var walk = map[string][7]int{
 	"POST /v1/agent/hosts":                  {401, 401, 401, 401, 401, 401, 401},
 	"GET /v1/agent/hosts/:id/work":          {401, 401, 401, 401, 401, 401, 401},
 	"POST /v1/agent/hosts/:id/status":       {401, 401, 401, 401, 401, 401, 401},
+	"POST /v1/agent/hosts/:id/quarantine":   {401, 401, 401, 401, 401, 401, 401},
 	"GET /v1/agent/hosts/:id/sessions/:sid": {401, 401, 401, 401, 401, 401, 401},
 }
 

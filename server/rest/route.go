@@ -187,7 +187,12 @@ func (q *request) admit() error {
 	}
 	values, err := readQuery(raw)
 	if err == nil && q.r.ContentLength != 0 && q.takesArguments() {
-		err = q.bodyArguments(values)
+		if values == nil {
+			values = make(url.Values)
+		}
+		if err = q.bodyArguments(values); err == nil {
+			q.intoQuery(values)
+		}
 	}
 	if err != nil {
 		return err
@@ -247,10 +252,13 @@ func (q *request) proveCaller(caller structs.Caller) error {
 	switch {
 	case caller.TokenID != "":
 		return q.prove(admission.Token, caller.TokenID)
-	case q.open && q.Connections != nil && !q.forwarded:
+	case q.Connections == nil || q.forwarded:
+		return nil
+	case q.open:
 		q.Connections.Serve(q.r.Context())
+		return nil
 	}
-	return nil
+	return q.prove(admission.Token, caller.ProjectID+"\x00"+caller.UserID) // neither has a NUL in it
 }
 
 // recovered answers a request whose handler panicked. http.ErrAbortHandler is

@@ -67,6 +67,10 @@ func newRoutes() []*route {
 		{method: put, path: "/hosts/:id/undrain", action: identity.HostDrain, handle: drainHost(false), summary: "End a drain", gives: ok(structs.HostBody{})},
 		{method: put, path: "/hosts/:id/fence", action: identity.HostFence, handle: fenceHost, args: []arg{{name: "force", kind: argBool, doc: "Also if it is only suspect: it is lost then."}},
 			summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", gives: ok(structs.HostBody{})},
+		{method: put, path: "/hosts/:id/adopt", action: identity.HostAdopt, handle: adoptHost, args: []arg{
+			{name: "container", kind: argText, wants: true, doc: "Its uuid, or the name that it had."},
+			{name: "remove", kind: argBool, doc: "Remove it from the host; default: keep it as the cluster's container of that uuid, which has to be there."},
+		}, summary: "Decide what becomes of a container that a host keeps in quarantine", gives: ok(structs.HostBody{})},
 		{method: put, path: "/hosts/:id/release", action: identity.HostRelease, handle: releaseHost, summary: "End the mass-loss brake for a host: it is lost", gives: ok(structs.HostBody{})},
 
 		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createContainer, args: []arg{waits, {name: "run", kind: argBool, doc: "Start it too."}},
@@ -144,9 +148,12 @@ func newRoutes() []*route {
 				{name: "incarnation", kind: argInt, doc: "Of the last answer."},
 				{name: "registration", kind: argInt, doc: "Instead of the header X-Magnum-Registration."},
 				{name: "wait", kind: argDuration, doc: "How long to wait for a change."},
+				{name: "lineage", kind: argText, doc: "Of the last answer, if it had one."},
+				{name: "seen", kind: argInt, doc: "Index of the last answer, also if index asks for everything."},
 				{name: "sent", kind: argInt, doc: "A number that grows with each poll of the host, if it asks for leases."},
 			}, gives: ok(structs.Work{})},
 		{method: post, path: "/agent/hosts/:id/status", action: identity.AgentCall, handle: hostStatus, summary: "Report what runs (agents)", takes: structs.StatusReport{}, gives: ok(structs.StatusReported{})},
+		{method: post, path: "/agent/hosts/:id/quarantine", action: identity.AgentCall, handle: hostQuarantine, summary: "Report what is in quarantine (agents)", takes: structs.QuarantineReport{}, gives: ok(structs.QuarantineReported{})},
 		{method: get, path: "/agent/hosts/:id/sessions/:sid", action: identity.AgentCall, handle: hostSession, args: []arg{{name: "via", kind: argText, doc: "ID of the server that has the user, if it can't be dialled itself."}}, summary: "Dial back for a session (agents, WebSocket)", gives: []answer{{status: http.StatusSwitchingProtocols}}},
 	}
 	for _, rt := range routes {

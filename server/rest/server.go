@@ -117,6 +117,7 @@ type agents interface {
 	Authenticate(ctx context.Context, hostID, secret string) error
 	Work(ctx context.Context, p dispatch.Poll) (*structs.Work, error)
 	Report(ctx context.Context, hostID string, r structs.StatusReport) (structs.StatusReported, error)
+	ReportQuarantine(ctx context.Context, hostID string, r structs.QuarantineReport) (structs.QuarantineReported, error)
 	Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*dispatch.Session, error)
 	Expects(hostID, sid string) error
 	Accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error

@@ -27,8 +27,9 @@ type script struct {
 func newScript() *script { return &script{offers: make(chan structs.SessionOffer, 16)} }
 
 func (s *script) serve(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
+	play := s.play // before the offer: whoever has it may change what comes next
 	s.offers <- offer
-	s.play(ctx, offer, conn)
+	play(ctx, offer, conn)
 }
 
 const (

@@ -24,6 +24,8 @@ type Host struct {
 	Memory   int64        // bytes that it has
 	MilliCPU int64        // thousandths of cores that it has
 	Used     *state.Usage // what is reserved on it
+
+	NoNetwork bool // it has no network for the workload's project, and no room for another one
 }
 
 // HostOf returns the scheduler's view of a host and what is reserved on it.
@@ -59,6 +61,7 @@ var filters = []filter{
 	{"without the cpu", func(h *Host, s *structs.ContainerSpec) bool {
 		return s.MilliCPU == 0 || h.Used.MilliCPU+s.MilliCPU <= h.MilliCPU
 	}},
+	{"without room for another project's network", func(h *Host, _ *structs.ContainerSpec) bool { return !h.NoNetwork }},
 	{"with a host port taken", func(h *Host, s *structs.ContainerSpec) bool {
 		for _, p := range s.Ports {
 			if p.HostPort != 0 && h.Used.HasPort(p.Protocol, p.HostPort) {

@@ -94,6 +94,8 @@ func scriptHost(t *testing.T, words []string) Host {
 		switch key {
 		case "draining":
 			h.Draining = true
+		case "no-network":
+			h.NoNetwork = true
 		case "suspect":
 			h.Suspect = true
 		case "lost":

@@ -198,6 +198,8 @@ func (st *step) makesRoom() bool {
 		return st.old == nil || st.row == nil || otherHost(st.old.row.(*structs.Host), st.row.(*structs.Host))
 	case structs.TableBays:
 		return true
+	case structs.TableQuarantine:
+		return st.row == nil // a host may leave its bay
 	case structs.TableContainers:
 		if st.old != nil && st.row == nil {
 			return true
@@ -210,7 +212,8 @@ func (st *step) makesRoom() bool {
 
 // otherHost reports whether the host differs in what decides who may use it.
 func otherHost(a, b *structs.Host) bool {
-	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) || a.State != b.State || a.BayID != b.BayID || a.Registration != b.Registration
+	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) || a.State != b.State ||
+		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull || (a.Quarantined > 0) != (b.Quarantined > 0)
 }
 
 // write puts the step into the tables and returns what it adds to the hash of

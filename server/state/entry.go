@@ -56,6 +56,9 @@ func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, err
 		if (ch.SpecApart || ch.Table == structs.TableSpecs) && e.Schema < structs.SchemaSpecs {
 			return nil, fmt.Errorf("change %d: a spec has no row of its own in schema %d", i, e.Schema)
 		}
+		if e.Schema < leastSchema(ch.Table) {
+			return nil, fmt.Errorf("change %d: there is no table %s in schema %d", i, ch.Table, e.Schema)
+		}
 		b = appendChangeHead(b, ch)
 		if ch.Row != nil {
 			row := c.encode(ch.Row, ch.SpecApart)
@@ -68,6 +71,17 @@ func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, err
 	}
 	binary.BigEndian.PutUint32(b[2:], entrySum(b))
 	return b, nil
+}
+
+// leastSchema returns the first schema that has the table.
+func leastSchema(table structs.Table) int {
+	switch table {
+	case structs.TableSpecs:
+		return structs.SchemaSpecs
+	case structs.TableLineages, structs.TableQuarantine:
+		return structs.SchemaLineages
+	}
+	return structs.LeastSchema
 }
 
 // EntryHead is the most bytes that an entry has beside its changes.
@@ -211,7 +225,7 @@ func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 	if !known {
 		return ch, fmt.Errorf("unknown table number %d", code)
 	}
-	known = schema >= structs.SchemaSpecs || table != structs.TableSpecs && !ch.SpecApart
+	known = schema >= leastSchema(table) && (schema >= structs.SchemaSpecs || !ch.SpecApart)
 	if flags&^(flagRow|flagAssign|flagApart) != 0 || !known {
 		return ch, fmt.Errorf("unknown flags %#x or table %s in an entry of schema %d", flags, table, schema)
 	}

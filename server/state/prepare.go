@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/stackforge/magnum/structs"
@@ -14,9 +15,10 @@ type prepared struct {
 }
 
 // Prepare returns the bytes of the entry. It reads them back as a follower will,
-// and checks that Apply would carry out on the base what came out. Its errors are
-// those of EncodeEntry, DecodeEntry and Apply; nothing is written, and an entry
-// with an error must not be proposed, for it would stop every replica.
+// checks that what came out is written with the same bytes, and that Apply would
+// carry it out on the base. Its errors are those of EncodeEntry, DecodeEntry and
+// Apply, and of that check; nothing is written, and an entry with an error must not
+// be proposed, for it would stop every replica.
 //
 // The next call of Entry with this very slice returns what was decoded here, so
 // that the leader decodes each entry once. The caller must not modify the slice.
@@ -29,11 +31,30 @@ func (s *Store) Prepare(base *Snapshot, entry *structs.Entry) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("an entry can't be read back: %w", err)
 	}
+	if err := checkRewritten(decoded); err != nil {
+		return nil, err
+	}
 	if _, err := base.fold(decoded.Changes); err != nil {
 		return nil, err
 	}
 	s.prepared.Store(&prepared{data, decoded})
 	return data, nil
+}
+
+// checkRewritten returns an error unless each row, encoded again, has the bytes that
+// it was decoded from. Snapshots are written from the rows, and hold the hash of the
+// entry's bytes: if they differ, no snapshot can be restored any more. An encoder that
+// writes another value than it is given shows here, too, for it does so again.
+func checkRewritten(e *structs.Entry) error {
+	c := rowCodecs.Get().(*rowCodec)
+	defer rowCodecs.Put(c)
+	for i := range e.Changes {
+		ch := &e.Changes[i]
+		if ch.Row != nil && !bytes.Equal(c.encode(ch.Row, ch.SpecApart), ch.Encoded) {
+			return fmt.Errorf("%s: row %q is not what was encoded: encoded again it differs", ch.Table, ch.ID)
+		}
+	}
+	return nil
 }
 
 // Entry returns the entry that a log's bytes hold, which the caller may hand to

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -175,6 +176,26 @@ func TestBrokenEncoderDiesAtTheProposer(t *testing.T) {
 	s.BreakEncoder = func(_ structs.Row, b []byte) { b[0] = 0xc1 }
 	if _, err := s.Prepare(s.Snapshot(), good()); err == nil {
 		t.Error("an entry that nobody can read was prepared")
+	}
+}
+
+// An encoder may write what can be read and is something else. That is not proposed,
+// either: a snapshot would write the row with other bytes than its hash was taken of.
+func TestEncoderThatWritesAnotherValueDiesAtTheProposer(t *testing.T) {
+	row := typicalContainer(1)
+	row.Spec.TTY = true
+	s := New()
+	s.BreakEncoder = func(_ structs.Row, b []byte) {
+		at := bytes.Index(b, []byte("TTY\xc3"))
+		b[at+3] = 0xc2 // false, which the encoder leaves out
+	}
+	entry := &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(row, 0)}}
+	if _, err := s.Prepare(s.Snapshot(), entry); err == nil || !strings.Contains(err.Error(), "encoded again") {
+		t.Errorf("prepared: %v", err)
+	}
+	s.BreakEncoder = nil
+	if _, err := s.Prepare(s.Snapshot(), entry); err != nil {
+		t.Error(err)
 	}
 }
 

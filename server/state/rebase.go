@@ -49,6 +49,14 @@ func (r *rebase) row(row structs.Row) {
 		}
 		h.Registration += registrationLeap
 	}
+	if l, ok := row.(*structs.Lineages); ok {
+		l.Last = nil // of the indexes of another history; the leader begins one that goes on from here
+	}
+	if q, ok := row.(*structs.Quarantine); ok {
+		for i := range q.Kept {
+			q.Kept[i].Adoption = structs.AdoptionNone // decided of a state that is no longer there
+		}
+	}
 	if c, ok := row.(*structs.Cluster); ok && c.ID == structs.ClusterRowID {
 		r.change(c)
 		r.found = true

@@ -30,6 +30,8 @@ var tableCodes = map[structs.Table]byte{
 	structs.TableActions:     8,
 	structs.TableTokens:      9,
 	structs.TableSpecs:       10,
+	structs.TableLineages:    11,
+	structs.TableQuarantine:  12,
 }
 
 // tableOf is tableCodes turned around.
@@ -41,7 +43,7 @@ var tableOf = func() map[byte]structs.Table {
 	return tables
 }()
 
-const maxTables = 11 // one more than the highest table code
+const maxTables = 13 // one more than the highest table code
 
 // The indexes. Each one that a row is in costs some 80 bytes and a microsecond of
 // each write of it, so there is one only where a scan would be too slow, and

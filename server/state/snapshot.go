@@ -70,6 +70,26 @@ func (s *Snapshot) Cluster() *structs.Cluster {
 	return get[structs.Cluster](s, structs.TableCluster, structs.ClusterRowID)
 }
 
+// Lineages returns the one row of its table, nil if there is none yet.
+func (s *Snapshot) Lineages() *structs.Lineages {
+	return get[structs.Lineages](s, structs.TableLineages, structs.LineagesRowID)
+}
+
+// Quarantine returns the pages of what the host keeps in quarantine, in their order;
+// none if nothing is.
+func (s *Snapshot) Quarantine(hostID string) (pages []*structs.Quarantine) {
+	if s.table(structs.TableQuarantine)[indexID].size == 0 {
+		return nil // as nearly always
+	}
+	for {
+		page := get[structs.Quarantine](s, structs.TableQuarantine, structs.QuarantineID(hostID, len(pages)))
+		if page == nil {
+			return pages
+		}
+		pages = append(pages, page)
+	}
+}
+
 // BayModel returns the row, nil if there is none.
 func (s *Snapshot) BayModel(id string) *structs.BayModel {
 	return get[structs.BayModel](s, structs.TableBayModels, id)

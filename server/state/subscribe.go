@@ -34,7 +34,8 @@ func TopicList(table structs.Table, projectID string) Topic {
 }
 
 // TopicHost fires when the host has to hear of a container: a Change with
-// Assign on one that is placed there, or one that was deleted or moved away.
+// Assign on one that is placed there, or one that was deleted or moved away; or of
+// what is decided of its quarantine.
 func TopicHost(hostID string) Topic { return Topic{kind: topicHost, id: hostID} }
 
 // TopicRoom fires when something that waits may be able to go on: a container
@@ -154,6 +155,9 @@ func (t *topics) publish(steps []*step) {
 		}
 		if t.kinds[topicHost] > 0 && st.table == structs.TableContainers {
 			t.publishHosts(st)
+		}
+		if q, ok := st.row.(*structs.Quarantine); ok && st.assign {
+			fire(t.first[TopicHost(q.HostID)])
 		}
 		if t.kinds[topicRoom] > 0 && st.makesRoom() {
 			fire(t.first[TopicRoom()])

@@ -34,6 +34,8 @@ type Fake struct {
 	volumes    map[volume]time.Time      // when each was made
 	disk       backend.Disk              // without the images
 	pulling    chan struct{}             // not nil: pulls wait until it is closed
+	networks   map[string]bool           // by project: kept while a container of it is there, and until they are tidied up
+	room       int                       // networks that there may be; 0 means any number
 	unpacking  chan struct{}             // not nil: copies into containers wait until it is closed
 	saying     map[int]func(string)
 	refused    map[string]int // host ports that something else uses
@@ -82,7 +84,7 @@ func NewFake() *Fake {
 		disk:    backend.Disk{Used: 40 << 30, Free: 60 << 30},
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
-		updates: make(map[backend.Ref]int), signals: make(map[backend.Ref][]string),
+		updates: make(map[backend.Ref]int), signals: make(map[backend.Ref][]string), networks: make(map[string]bool),
 	}
 }
 
@@ -327,6 +329,9 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 			c := p.Container
 			return &c, nil
 		}
+	}
+	if err := f.joinLocked(req.ProjectID); err != nil {
+		return nil, err
 	}
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}

@@ -96,6 +96,9 @@ func RemoveContainers(engine *docker.Client, dir string) {
 	Workers(8, len(list), func(i int) error {
 		return engine.ContainerRemove(ctx, list[i].ID, container.RemoveOptions{Force: true})
 	})
+	for _, c := range list { // the agent keeps their network for a while
+		_ = engine.NetworkRemove(ctx, c.HostConfig.NetworkMode)
+	}
 }
 
 // Workers does n things, so many at a time, and returns the first error.

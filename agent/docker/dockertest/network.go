@@ -1,0 +1,41 @@
+package dockertest
+
+import (
+	"context"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/client"
+)
+
+// RemoveNetworks removes the networks of projects that no container refers to:
+// agents keep them for a while, and those of tests have no such time.
+func RemoveNetworks() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return err
+	}
+	defer cli.Close()
+	list, err := cli.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "magnum.project"))})
+	if err != nil {
+		return err
+	}
+	containers, err := cli.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return err
+	}
+	used := make(map[string]bool)
+	for _, c := range containers {
+		used[c.HostConfig.NetworkMode] = true
+	}
+	for _, n := range list {
+		if !used[n.Name] {
+			_ = cli.NetworkRemove(ctx, n.ID) // somebody may just have joined it
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+//go:build engine
+
+package docker
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// pooled is an engine with a pool of its own, on which nothing else of this machine
+// counts but what avoid says.
+func pooled(t *testing.T, pool string, avoid ...string) *Docker {
+	t.Helper()
+	d := engine(t)
+	var err error
+	if d.conf.NetworkPool, err = ParseNetworkPool(pool); err != nil {
+		t.Fatal(err)
+	}
+	var taken []netip.Prefix
+	for _, a := range avoid {
+		taken = append(taken, netip.MustParsePrefix(a))
+	}
+	d.machine = func() []netip.Prefix { return taken }
+	return d
+}
+
+func testOwner() backend.Owner {
+	return backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
+}
+
+// subnets returns the subnets of a project's networks.
+func subnets(t *testing.T, d *Docker, project string) []string {
+	t.Helper()
+	list, err := d.cli.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, n := range list {
+		for _, c := range n.IPAM.Config {
+			all = append(all, c.Subnet)
+		}
+	}
+	return all
+}
+
+// one expects that a project has one network, of that subnet; "" is none.
+func one(t *testing.T, d *Docker, project, subnet string) {
+	t.Helper()
+	if got := subnets(t, d, project); len(got) > 1 || len(got) == 1 != (subnet != "") || len(got) == 1 && got[0] != subnet {
+		t.Errorf("project %s has the networks %v, want %q", project, got, subnet)
+	}
+}
+
+// TestNetworkPool: networks are cut from the pool in its order, past what is in the
+// way; when it is used up, those make room that nobody uses, whosever they are.
+func TestNetworkPool(t *testing.T) {
+	d := pooled(t, "10.99.0.0/23,10.99.4.0/23", "10.99.1.0/28")
+	ours, theirs := testOwner(), testOwner()
+	projects := []string{"p-" + structs.NewID(), "p-" + structs.NewID(), "p-" + structs.NewID(), "p-" + structs.NewID()}
+	a, _ := madeBy(t, d, ours, projects[0], backendtest.Sleeper())
+	one(t, d, projects[0], "10.99.0.0/24")
+	b, _ := madeBy(t, d, theirs, projects[1], backendtest.Sleeper())
+	one(t, d, projects[1], "10.99.4.0/24")
+	c, _ := madeBy(t, d, ours, projects[2], backendtest.Sleeper())
+	one(t, d, projects[2], "10.99.5.0/24")
+	_, err := d.Create(t.Context(), backend.CreateRequest{Owner: ours, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: projects[3], Spec: backendtest.Sleeper()}, func(string) {})
+	if !errors.Is(err, backend.ErrNoNetwork) {
+		t.Fatalf("a pool that is used up: %v", err)
+	}
+	if room, err := d.NetworkRoom(t.Context()); room || err != nil {
+		t.Errorf("there is room in it: %v, %v", room, err)
+	}
+	for _, id := range []string{a.EngineID, b.EngineID, c.EngineID} {
+		if err := d.Start(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Another cluster's network is kept after its last container: it goes when it
+	// is asked for, and comes back when its own agent needs it.
+	if err := d.Remove(t.Context(), b.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	one(t, d, projects[1], "10.99.4.0/24")
+	if room, err := d.NetworkRoom(t.Context()); !room || err != nil {
+		t.Errorf("there is no room although a network is idle: %v, %v", room, err)
+	}
+	e, _ := madeBy(t, d, ours, projects[3], backendtest.Sleeper())
+	one(t, d, projects[1], "")
+	one(t, d, projects[3], "10.99.4.0/24")
+	if err := errors.Join(d.Remove(t.Context(), e.EngineID), d.Remove(t.Context(), a.EngineID)); err != nil {
+		t.Fatal(err)
+	}
+	other := pooled(t, "10.99.0.0/23,10.99.4.0/23", "10.99.1.0/28") // the agent of the other cluster
+	f, _ := madeBy(t, other, theirs, projects[1], backendtest.Sleeper())
+	if err := other.Start(t.Context(), f.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := other.Inspect(t.Context(), f.EngineID); err != nil || len(now.Addresses) != 1 {
+		t.Errorf("it has the addresses %+v, %v", now, err)
+	}
+}
+
+// TestNetworkIsKeptForAWhile: after its last container, and across a restart of the
+// agent, which begins that while again.
+func TestNetworkIsKeptForAWhile(t *testing.T) {
+	d, owner, project := pooled(t, "10.99.8.0/24"), testOwner(), "p-"+structs.NewID()
+	tidy := func(d *Docker, all bool) {
+		t.Helper()
+		if err := d.TidyNetworks(t.Context(), owner, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, _ := madeBy(t, d, owner, project, backendtest.Sleeper())
+	tidy(d, true) // a container that was never started counts
+	one(t, d, project, "10.99.8.0/24")
+	if err := d.Remove(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	tidy(d, false)
+	one(t, d, project, "10.99.8.0/24")
+	d.conf.NetworkKeep = time.Nanosecond
+	// It was used meanwhile: its while begins with the next look.
+	c, _ = madeBy(t, d, owner, project, backendtest.Sleeper())
+	if err := d.Remove(t.Context(), c.EngineID); err != nil {
+		t.Fatal(err)
+	}
+	again := pooled(t, "10.99.8.0/24")
+	tidy(again, false)
+	one(t, again, project, "10.99.8.0/24")
+	if err := pooled(t, "10.99.8.0/24").TidyNetworks(t.Context(), testOwner(), true); err != nil { // another cluster's agent
+		t.Fatal(err)
+	}
+	one(t, again, project, "10.99.8.0/24")
+	again.conf.NetworkKeep = time.Nanosecond
+	tidy(again, false)
+	one(t, again, project, "")
+}
+
+// TestCreateRacesTheRemoval: containers that are made while their network is being
+// removed start all the same, whoever removes it.
+func TestCreateRacesTheRemoval(t *testing.T) {
+	d, owner, project := pooled(t, "10.99.12.0/22"), testOwner(), "p-"+structs.NewID()
+	foreign := pooled(t, "10.99.12.0/22") // an agent that shares the engine and not the locks
+	stop := make(chan struct{})
+	var removing sync.WaitGroup
+	for _, remover := range []*Docker{d, foreign} {
+		if _, err := remover.Fingerprint(t.Context()); err != nil { // the library settles on a version first
+			t.Fatal(err)
+		}
+		removing.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if err := remover.TidyNetworks(t.Context(), owner, true); err != nil {
+						t.Errorf("tidy: %v", err)
+						return
+					}
+				}
+			}
+		})
+	}
+	defer removing.Wait()
+	defer close(stop)
+	for range 5 {
+		req := backend.CreateRequest{Owner: owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Name: "it", Spec: backendtest.Sleeper()}
+		c, err := d.Create(t.Context(), req, func(string) {})
+		if err != nil {
+			t.Fatalf("create: %v", err)
+		}
+		err = d.Start(t.Context(), c.EngineID)
+		if now, lookErr := d.Inspect(t.Context(), c.EngineID); err != nil || lookErr != nil || now.State != backend.StateRunning || len(now.Addresses) != 1 {
+			t.Errorf("start: %v; it is %+v, %v", err, now, lookErr)
+		}
+		if err := d.Remove(t.Context(), c.EngineID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestNetworksOfClusters: two clusters with a project of one id have a network each,
+// and one from before networks carried their cluster is its project's as long as a
+// container of it refers to the network.
+func TestNetworksOfClusters(t *testing.T) {
+	d, project := pooled(t, "10.99.16.0/22"), "p-"+structs.NewID()
+	one, two := testOwner(), testOwner()
+	madeBy(t, d, one, project, backendtest.Sleeper())
+	madeBy(t, d, two, project, backendtest.Sleeper())
+	if got := subnets(t, d, project); len(got) != 2 {
+		t.Errorf("the networks are %v, want one for each cluster", got)
+	}
+	project = "p-" + structs.NewID()
+	old := scopeName(project)
+	if _, err := d.cli.NetworkCreate(t.Context(), old, network.CreateOptions{Driver: "bridge", Labels: map[string]string{backend.LabelProject: project}}); err != nil {
+		t.Fatal(err)
+	}
+	before := pooled(t, "10.99.16.0/22")
+	before.project(projectKey{one.ClusterID, project}).known.Store(&old) // as the earlier agent had it
+	madeBy(t, before, one, project, backendtest.Sleeper())
+	c, _ := madeBy(t, d, one, project, backendtest.Sleeper())
+	raw, err := d.inspect(t.Context(), c.EngineID)
+	if err != nil || string(raw.HostConfig.NetworkMode) != old {
+		t.Errorf("a container beside one in the old network is in %s, %v", raw.HostConfig.NetworkMode, err)
+	}
+	c, _ = madeBy(t, d, two, project, backendtest.Sleeper())
+	if raw, err = d.inspect(t.Context(), c.EngineID); err != nil || string(raw.HostConfig.NetworkMode) != networkName(projectKey{two.ClusterID, project}) {
+		t.Errorf("another cluster's is in %s, %v", raw.HostConfig.NetworkMode, err)
+	}
+}

@@ -1,0 +1,178 @@
+package docker
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/docker/docker/api/types/network"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// DefaultNetworkPool is what the networks of projects are cut from. The engine
+// claims the most of it for its own networks anyway.
+const DefaultNetworkPool = "172.16.0.0/12"
+
+// networkBits is the size of a project's network: a /24.
+const networkBits = 24
+
+// ParseNetworkPool reads a network pool: ranges of IPv4 addresses such as
+// 10.99.0.0/16, joined by commas. Networks are cut from them in this order.
+// CodeInvalid.
+func ParseNetworkPool(s string) ([]netip.Prefix, error) {
+	var pool []netip.Prefix
+	for text := range strings.SplitSeq(s, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		switch {
+		case err != nil:
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %q is not a range of addresses such as %s", text, DefaultNetworkPool)
+		case !p.Addr().Is4() || p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsUnspecified():
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is no range of IPv4 addresses that a network can have", p)
+		case p.Bits() < 8 || p.Bits() > networkBits:
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is not of a size from /8 to /%d, which is one project's", p, networkBits)
+		case p != p.Masked():
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is not the beginning of its range, which is %s", p, p.Masked())
+		}
+		for _, other := range pool {
+			if p.Overlaps(other) {
+				return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s and %s overlap", other, p)
+			}
+		}
+		pool = append(pool, p)
+	}
+	return pool, nil
+}
+
+// cut calls use with one network of the pool after the other until it returns
+// false.
+func cut(pool []netip.Prefix, use func(netip.Prefix) bool) {
+	for _, p := range pool {
+		first := p.Addr().As4()
+		base := binary.BigEndian.Uint32(first[:])
+		for n := range uint32(1) << (networkBits - p.Bits()) {
+			var at [4]byte
+			binary.BigEndian.PutUint32(at[:], base+n<<(32-networkBits))
+			if !use(netip.PrefixFrom(netip.AddrFrom4(at), networkBits)) {
+				return
+			}
+		}
+	}
+}
+
+// overlaps reports whether a network overlaps with one of those that are taken.
+func overlaps(p netip.Prefix, taken []netip.Prefix) bool {
+	for _, t := range taken {
+		if p.Overlaps(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// taken returns what no new network may overlap with: the engine's other networks,
+// and what this machine and the agent have to reach.
+func (d *Docker) taken(ctx context.Context) ([]netip.Prefix, error) {
+	list, err := d.cli.NetworkList(ctx, network.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	taken := d.machine()
+	for _, n := range list {
+		for _, c := range n.IPAM.Config {
+			if p, err := netip.ParsePrefix(c.Subnet); err == nil {
+				taken = append(taken, p.Masked())
+			}
+		}
+	}
+	d.mu.Lock()
+	avoid := d.avoid
+	d.mu.Unlock()
+	if avoid == nil {
+		return taken, nil
+	}
+	for _, a := range avoid() {
+		taken = append(taken, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return taken, nil
+}
+
+// machinePrefixes returns this machine's routes, addresses and resolvers.
+func machinePrefixes() []netip.Prefix {
+	all := routes("/proc/net/route")
+	if addrs, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				all = append(all, p.Masked())
+			}
+		}
+	}
+	for _, file := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"} {
+		all = append(all, resolvers(file)...)
+	}
+	return all
+}
+
+// routes reads the kernel's table of IPv4 routes, without the default ones.
+func routes(file string) []netip.Prefix {
+	var all []netip.Prefix
+	eachLine(file, func(fields []string) {
+		if len(fields) < 8 {
+			return
+		}
+		to, mask := kernelAddr(fields[1]), kernelAddr(fields[7])
+		if !to.IsValid() || !mask.IsValid() {
+			return // the heading
+		}
+		m := mask.As4()
+		if ones, _ := net.IPMask(m[:]).Size(); ones > 0 {
+			all = append(all, netip.PrefixFrom(to, ones).Masked())
+		}
+	})
+	return all
+}
+
+// kernelAddr reads an address as the kernel writes it: hexadecimal, in the
+// machine's own order of bytes.
+func kernelAddr(s string) netip.Addr {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 4 {
+		return netip.Addr{}
+	}
+	var at [4]byte
+	binary.NativeEndian.PutUint32(at[:], binary.BigEndian.Uint32(b))
+	return netip.AddrFrom4(at)
+}
+
+// resolvers reads the name servers of a resolver's configuration.
+func resolvers(file string) []netip.Prefix {
+	var all []netip.Prefix
+	eachLine(file, func(fields []string) {
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			return
+		}
+		if a, err := netip.ParseAddr(fields[1]); err == nil {
+			a = a.WithZone("")
+			all = append(all, netip.PrefixFrom(a, a.BitLen()))
+		}
+	})
+	return all
+}
+
+// eachLine calls use with the words of each line of a file. A file that isn't
+// there has none.
+func eachLine(file string, use func(fields []string)) {
+	f, err := os.Open(file)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for in := bufio.NewScanner(f); in.Scan(); {
+		use(strings.Fields(in.Text()))
+	}
+}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// TestHostWithoutANetworkLeft: the container is refused, so that it goes elsewhere,
+// and the servers hear when there is room again.
+func TestHostWithoutANetworkLeft(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	fake.LimitNetworks(1)
+	a, b := want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredRunning)
+	b.ProjectID = "other"
+	s.assign(a)
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	t.Cleanup(r.stop)
+	s.is("a", structs.ContainerRunning)
+	full := func() *bool { // as it was told last
+		var last *bool
+		for _, r := range s.reports {
+			if r.NetworksFull != nil {
+				last = r.NetworksFull
+			}
+		}
+		return last
+	}
+	s.assign(b)
+	s.eventually("b is refused", func() bool {
+		told := s.told["b"]
+		return told.Refused && told.Failed && told.Reason != "" && full() != nil && *full()
+	})
+	if s.told["a"].Refused {
+		t.Error("the one that runs is refused, too")
+	}
+	// The servers take b away, and a goes: its network makes room.
+	b.Desired, a.Desired, a.Generation = structs.DesiredAbsent, structs.DesiredAbsent, 2
+	s.assign(a, b)
+	s.eventually("b is gone", func() bool { return s.told["b"].Status == structs.ContainerGone })
+	s.eventually("there is room again", func() bool { return !*full() })
+	b.Desired, b.Epoch = structs.DesiredRunning, 2
+	s.assign(b)
+	s.is("b", structs.ContainerRunning)
+}
+
+// TestNetworksGoWithTheBay: they stay after their last container, and go once the
+// host is in another bay or in none.
+func TestNetworksGoWithTheBay(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	bay := "b1"
+	s.bay = &bay
+	dir := t.TempDir()
+	a := want("a", 1, structs.DesiredRunning)
+	s.assign(a)
+	r := runAgent(t, dir, fake, nil, s)
+	s.is("a", structs.ContainerRunning)
+	a.Desired, a.Generation = structs.DesiredAbsent, 2
+	s.assign(a)
+	s.is("a", structs.ContainerGone)
+	r.stop()
+	// An agent that was started again knows which bay it was.
+	r = runAgent(t, dir, fake, nil, s)
+	polls := len(s.polls)
+	s.eventually("the agent follows", func() bool { return len(s.polls) > polls+1 })
+	if n := fake.Networks(); n != 1 {
+		t.Fatalf("%d networks while the host is in its bay, want the one that is kept", n)
+	}
+	s.change(func() { s.bay = new(string) })
+	s.eventually("the network has gone", func() bool { return fake.Networks() == 0 })
+	r.stop()
+}
+
+func TestServerAddrs(t *testing.T) {
+	s := &serverAddrs{list: func() []string {
+		return []string{"http://10.1.2.3:9511", "https://[::1]:9511", "http://[::ffff:10.1.2.4]:9511", "http://localhost:9511", "://"}
+	}}
+	got := s.addrs()
+	for _, want := range []string{"10.1.2.3", "::1", "10.1.2.4", "127.0.0.1"} {
+		if !slices.Contains(got, netip.MustParseAddr(want)) {
+			t.Errorf("%s is not in %v", want, got)
+		}
+	}
+}

@@ -1,0 +1,355 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// kept is a placement in quarantine, as the journal has it: a container of another
+// history of the cluster, which the agent leaves alone until an operator has decided
+// what becomes of it.
+type kept struct {
+	ContainerID string `json:"id"`
+	Epoch       uint64 `json:"epoch"`
+	Name        string `json:"name,omitempty"`
+	ProjectID   string `json:"project,omitempty"`
+	Remove      bool   `json:"remove,omitempty"` // an operator has decided that it goes
+	Over        bool   `json:"over,omitempty"`   // it is no longer in quarantine
+}
+
+func (k kept) ref() backend.Ref { return backend.Ref{ContainerID: k.ContainerID, Epoch: k.Epoch} }
+
+// quarantineReporter tells the servers what is in quarantine. One goroutine sends,
+// any number tell.
+type quarantineReporter struct {
+	send func(context.Context, structs.QuarantineReport) error // tries until it is answered; errStale if the registration is over
+	all  func() []kept                                         // all that is in quarantine
+	log  hclog.Logger
+	wake chan struct{}
+
+	mu           sync.Mutex
+	registration uint64
+	kept         map[backend.Ref]structs.Quarantined // to be told of
+	ended        map[backend.Ref]bool                // likewise
+	settled      bool                                // likewise, when nothing else is
+}
+
+func newQuarantineReporter(log hclog.Logger, all func() []kept, send func(context.Context, structs.QuarantineReport) error) *quarantineReporter {
+	return &quarantineReporter{
+		send: send, all: all, log: log, wake: make(chan struct{}, 1),
+		kept: make(map[backend.Ref]structs.Quarantined), ended: make(map[backend.Ref]bool),
+	}
+}
+
+// register begins a new registration: all is told again, whatever the servers have
+// lost.
+func (q *quarantineReporter) register(registration uint64) {
+	q.mu.Lock()
+	q.registration, q.settled = registration, false // the next full answer says whether anything is to be judged
+	q.mu.Unlock()
+	for _, k := range q.all() {
+		q.keep(structs.Quarantined{ContainerID: k.ContainerID, Epoch: k.Epoch, Name: k.Name, ProjectID: k.ProjectID})
+	}
+}
+
+// keep tells that a placement is in quarantine, and how it is.
+func (q *quarantineReporter) keep(k structs.Quarantined) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ref := backend.Ref{ContainerID: k.ContainerID, Epoch: k.Epoch}
+	if was, ok := q.kept[ref]; ok { // the agent may know less by now
+		k.Name, k.ProjectID = cmp.Or(k.Name, was.Name), cmp.Or(k.ProjectID, was.ProjectID)
+		k.SpecHash, k.State = cmp.Or(k.SpecHash, was.SpecHash), cmp.Or(k.State, was.State)
+	}
+	q.kept[ref] = k
+	delete(q.ended, ref)
+	q.wakeUp()
+}
+
+// end tells that a placement is no longer in quarantine.
+func (q *quarantineReporter) end(ref backend.Ref) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.kept, ref)
+	q.ended[ref] = true
+	q.wakeUp()
+}
+
+// settle tells that all is judged, once all that is kept is told of.
+func (q *quarantineReporter) settle() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.settled = true
+	q.wakeUp()
+}
+
+func (q *quarantineReporter) wakeUp() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the next report; ok is false if there is nothing to tell.
+func (q *quarantineReporter) next() (report structs.QuarantineReport, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, ref := range firstRefs(q.kept) {
+		report.Kept = append(report.Kept, q.kept[ref])
+		delete(q.kept, ref)
+	}
+	for _, ref := range firstRefs(q.ended) {
+		report.Ended = append(report.Ended, structs.QuarantineRef{ContainerID: ref.ContainerID, Epoch: ref.Epoch})
+		delete(q.ended, ref)
+	}
+	if len(q.kept) == 0 {
+		report.Settled, q.settled = q.settled, false
+	}
+	report.Registration = q.registration
+	return report, len(report.Kept) > 0 || len(report.Ended) > 0 || report.Settled
+}
+
+// firstRefs returns as many of the map's keys as one report holds, in their order.
+func firstRefs[V any](m map[backend.Ref]V) []backend.Ref {
+	refs := slices.SortedFunc(maps.Keys(m), func(a, b backend.Ref) int {
+		return cmp.Or(cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.Epoch, b.Epoch))
+	})
+	return refs[:min(len(refs), structs.QuarantinePage)]
+}
+
+// restore puts back what a report of an ended registration said, unless something
+// newer is known.
+func (q *quarantineReporter) restore(report structs.QuarantineReport) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, k := range report.Kept {
+		ref := backend.Ref{ContainerID: k.ContainerID, Epoch: k.Epoch}
+		if _, newer := q.kept[ref]; !newer && !q.ended[ref] {
+			q.kept[ref] = k
+		}
+	}
+	for _, e := range report.Ended {
+		ref := backend.Ref{ContainerID: e.ContainerID, Epoch: e.Epoch}
+		if _, newer := q.kept[ref]; !newer {
+			q.ended[ref] = true
+		}
+	}
+	q.wakeUp()
+}
+
+// run sends reports until ctx ends.
+func (q *quarantineReporter) run(ctx context.Context) error {
+	for {
+		report, ok := q.next()
+		if !ok {
+			select {
+			case <-q.wake:
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		err := q.send(ctx, report)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil
+		case err == errStale:
+			q.restore(report)
+		default: // servers of an earlier version, or pages that are full: the journal has it
+			q.log.Error("the servers do not note what is in quarantine; the agent's journal does", "containers", len(report.Kept), "error", err)
+		}
+	}
+}
+
+// epochs returns the epochs of what the engine has of the unit, be it proven or not.
+func (u *unit) epochs() map[uint64]bool {
+	epochs := make(map[uint64]bool, len(u.have)+len(u.claims))
+	for epoch := range u.have {
+		epochs[epoch] = true
+	}
+	for _, epoch := range u.claims {
+		epochs[epoch] = true
+	}
+	return epochs
+}
+
+// keeps reports whether any placement of the unit is in quarantine: then the agent
+// touches none of them.
+func (r *reconciler) keeps(u *unit) bool {
+	for epoch := range u.epochs() {
+		if _, ok := r.journal.keeping(backend.Ref{ContainerID: u.id, Epoch: epoch}); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// quarantineLocked puts a placement of the unit in quarantine.
+func (r *reconciler) quarantineLocked(u *unit, epoch uint64) {
+	k := kept{ContainerID: u.id, Epoch: epoch}
+	if u.want != nil {
+		k.Name, k.ProjectID = u.want.Name, u.want.ProjectID
+	}
+	r.holdLocked(k)
+}
+
+// holdLocked writes down and tells that a placement is in quarantine.
+func (r *reconciler) holdLocked(k kept) {
+	if _, ok := r.journal.keeping(k.ref()); !ok {
+		r.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", "container_id", k.ContainerID, "epoch", k.Epoch, "name", k.Name)
+	}
+	if err := r.journal.keep(k); err != nil {
+		r.log.Error("journal not written", "error", err)
+	}
+	r.quarantine.keep(structs.Quarantined{ContainerID: k.ContainerID, Epoch: k.Epoch, Name: k.Name, ProjectID: k.ProjectID})
+}
+
+// endQuarantine takes a placement out of quarantine.
+func (r *reconciler) endQuarantine(ref backend.Ref, why string) {
+	k, ok := r.journal.keeping(ref)
+	if !ok {
+		return
+	}
+	k.Over = true
+	if err := r.journal.keep(k); err != nil {
+		r.log.Error("journal not written", "error", err)
+		return
+	}
+	r.log.Info("container is no longer in quarantine", "container_id", ref.ContainerID, "epoch", ref.Epoch, "reason", why)
+	r.quarantine.end(ref)
+}
+
+// adoptLocked takes over what the servers say of the quarantine: what the journal
+// has lost is in it again, and what operators have decided is carried out.
+func (r *reconciler) adoptLocked(w *structs.Work) {
+	for _, said := range w.Quarantine {
+		ref := backend.Ref{ContainerID: said.ContainerID, Epoch: said.Epoch}
+		k, ok := r.journal.keeping(ref)
+		switch {
+		case !ok && w.Full && said.Adoption != structs.AdoptionKeep:
+			k = kept{ContainerID: said.ContainerID, Epoch: said.Epoch, Name: said.Name, ProjectID: said.ProjectID}
+			r.holdLocked(k)
+		case !ok:
+			r.quarantine.end(ref) // the servers have missed it
+			continue
+		}
+		u := r.units[said.ContainerID]
+		switch said.Adoption {
+		case structs.AdoptionKeep:
+			r.endQuarantine(ref, "an operator has it kept")
+		case structs.AdoptionRemove:
+			if k.Remove {
+				continue
+			}
+			k.Remove = true
+			if err := r.journal.keep(k); err != nil {
+				r.log.Error("journal not written", "error", err)
+			}
+		default:
+			continue
+		}
+		if u != nil {
+			u.calmLocked()
+			r.kickLocked(u)
+		}
+	}
+	if r.lookedLocked() {
+		r.sweepLocked()
+	}
+}
+
+// lookedLocked reports whether the engine has told what it has.
+func (r *reconciler) lookedLocked() bool {
+	select {
+	case <-r.looked:
+		return true
+	default:
+		return false
+	}
+}
+
+// sweepLocked takes out of quarantine what the engine no longer has.
+func (r *reconciler) sweepLocked() {
+	for _, k := range r.journal.allKept() {
+		if u := r.units[k.ContainerID]; u == nil || !u.epochs()[k.Epoch] {
+			r.endQuarantine(k.ref(), "the engine does not have it")
+		}
+	}
+}
+
+// partLocked judges by the first confirmed full answer of another history than the
+// agent has followed: all that it doesn't name goes into quarantine, and so does a
+// newer placement than it names. It reports whether that is done, which takes the
+// engine's list.
+func (r *reconciler) partLocked(w *structs.Work) (done bool) {
+	if !r.lookedLocked() {
+		r.unsettled = true
+		return false
+	}
+	named := make(map[string]uint64, len(w.Assignments))
+	for _, a := range w.Assignments {
+		named[a.ContainerID] = a.Epoch
+	}
+	for id, u := range r.units {
+		if u.orphan {
+			continue // it was not the cluster's in the other history either
+		}
+		epoch, known := named[id]
+		u.rewind = true
+		epochs := u.epochs()
+		for have := range epochs {
+			if !known || have > epoch {
+				r.quarantineLocked(u, have)
+			}
+		}
+		if !known && len(epochs) > 0 {
+			u.want = nil
+			r.observer.forget(id)
+		}
+		r.kickLocked(u)
+	}
+	r.unsettled = false
+	return true
+}
+
+// inQuarantine is the pass over a unit of which some placement is in quarantine:
+// what an operator has decided is carried out, and nothing else.
+func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Container) (held bool, err error) {
+	if p.want.ContainerID == "" {
+		p.want.StopTimeout = structs.DefaultStopTimeout
+	}
+	for epoch, c := range all {
+		k, ok := p.r.journal.keeping(c.Ref)
+		if !ok {
+			continue
+		}
+		if k.Remove {
+			if err := p.remove(ctx, c, false); err != nil {
+				return true, err
+			}
+			delete(all, epoch)
+			p.r.forget(c.Ref)
+			continue
+		}
+		held = true
+		// A process with a lease has no right to run where nobody has placed it.
+		if rec, _ := p.r.journal.record(c.Ref); rec.Lease && c.Live() {
+			if err := p.stop(ctx, c); err != nil {
+				return true, err
+			}
+		}
+		p.r.quarantine.keep(structs.Quarantined{
+			ContainerID: c.ContainerID, Epoch: c.Epoch, Name: k.Name, ProjectID: k.ProjectID, SpecHash: c.SpecHash, State: string(c.State),
+		})
+	}
+	return held, nil
+}

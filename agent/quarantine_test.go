@@ -1,0 +1,274 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// theirs is an assignment of a container with a uuid, for servers that check it.
+func theirs(name string) structs.Assignment {
+	a := want(structs.NewID(), 1, structs.DesiredRunning)
+	a.Name = name
+	return a
+}
+
+func refOf(a structs.Assignment) structs.QuarantineRef {
+	return structs.QuarantineRef{ContainerID: a.ContainerID, Epoch: a.Epoch}
+}
+
+// otherHistory has the server be one whose older data was put back: it knows nothing
+// of the lineage that it had, and is behind what its agents have seen.
+func (s *fakeServer) otherHistory(known ...structs.Assignment) {
+	s.change(func() {
+		old := s.lineage
+		s.lineage, s.index = structs.NewID(), 5
+		s.diverged = func(f structs.Following) bool { return f.Lineage == old }
+		clear(s.want)
+		clear(s.quarantine)
+		for _, a := range known {
+			s.want[a.ContainerID], s.at[a.ContainerID] = a, s.index
+		}
+	})
+}
+
+// TestOlderDataOfTheServersRemovesNothing: an agent that has followed another history
+// puts into quarantine what the servers don't know, says so, and is normal otherwise:
+// what the servers forget later is removed.
+func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
+	for name, restart := range map[string]bool{"while the agent runs": false, "while the agent is down": true} {
+		t.Run(name, func(t *testing.T) {
+			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
+			r := runAgent(t, dir, fake, nil, s)
+			a, b := theirs("a"), theirs("b")
+			s.assign(a, b)
+			s.is(a.ContainerID, structs.ContainerRunning)
+			s.is(b.ContainerID, structs.ContainerRunning)
+			if restart {
+				r.stop()
+				s.otherHistory(a)
+				r = runAgent(t, dir, fake, nil, s)
+			} else {
+				s.otherHistory(a)
+			}
+			s.eventually("b is in quarantine, and nothing else", func() bool {
+				k := s.quarantine[refOf(b)]
+				return len(s.quarantine) == 1 && k.SpecHash == backend.Hash(b.Spec) && k.State == string(backend.StateRunning) && !s.pending
+			})
+			if name := s.quarantine[refOf(b)].Name; !restart && name != "b" {
+				t.Errorf("its name is %q", name)
+			}
+			if fake.Stops(ref(a))+fake.Stops(ref(b)) > 0 || len(fake.Containers()) != 2 {
+				t.Errorf("touched: %v", fake.Containers())
+			}
+			// Later faults leave no orphans.
+			c := theirs("c")
+			s.assign(c)
+			s.is(c.ContainerID, structs.ContainerRunning)
+			r.stop()
+			s.change(func() { delete(s.want, c.ContainerID) })
+			r = runAgent(t, dir, fake, nil, s)
+			s.eventually("what is forgotten afterwards goes", func() bool { return len(fake.Containers()) == 2 })
+			if fake.Stops(ref(b)) != 0 {
+				t.Error("what is in quarantine was stopped")
+			}
+
+			s.decide(refOf(b), structs.AdoptionRemove)
+			s.eventually("it is removed, and the quarantine is empty", func() bool { return len(fake.Containers()) == 1 && len(s.quarantine) == 0 })
+			if fake.Stops(ref(a)) != 0 {
+				t.Error("a was stopped")
+			}
+			r.stop()
+		})
+	}
+}
+
+// TestGenerationsOfAnotherHistory: what was done in the other history is no reason
+// to leave out what is asked for in this one, under the same numbers.
+func TestGenerationsOfAnotherHistory(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	saved := theirs("a")
+	s.assign(saved)
+	s.is(saved.ContainerID, structs.ContainerRunning)
+	a := saved
+	for range 3 {
+		a = next(next(a, structs.DesiredStopped), structs.DesiredPaused)
+		a = next(a, structs.DesiredRunning)
+	}
+	s.assign(a)
+	s.eventually("the last generation is told", func() bool { return s.told[a.ContainerID].Generation == a.Generation })
+	s.otherHistory(saved)
+	s.eventually("all is settled", func() bool { return !s.pending && s.told[a.ContainerID].Generation == saved.Generation })
+	starts := fake.Starts(ref(saved))
+	stopped := next(saved, structs.DesiredStopped)
+	s.assign(stopped)
+	s.is(a.ContainerID, structs.ContainerStopped)
+	again := next(stopped, structs.DesiredRunning)
+	s.assign(again)
+	s.eventually("it is started", func() bool {
+		told := s.told[a.ContainerID]
+		return told.Status == structs.ContainerRunning && told.Generation == again.Generation
+	})
+	if n := fake.Starts(ref(saved)); n != starts+1 {
+		t.Errorf("started %d times, and %d before", n, starts)
+	}
+	r.stop()
+}
+
+// TestQuarantineIsKept: an operator's word makes a container the cluster's again,
+// without a restart of its process; until then the agent leaves it alone, although the
+// servers name it.
+func TestQuarantineIsKept(t *testing.T) {
+	s, fake := newFakeServer(t), backendtest.NewFake()
+	r := runAgent(t, t.TempDir(), fake, nil, s)
+	a := theirs("a")
+	s.assign(a)
+	s.is(a.ContainerID, structs.ContainerRunning)
+	s.otherHistory()
+	s.eventually("it is in quarantine", func() bool { return s.quarantine[refOf(a)].SpecHash != "" })
+	s.change(func() { clear(s.told) })
+	stopped := next(a, structs.DesiredStopped)
+	s.assign(stopped)
+	s.eventually("the servers hear why nothing is done", func() bool { return s.told[a.ContainerID].Failed && s.told[a.ContainerID].Reason != "" })
+	if fake.Stops(ref(a)) != 0 {
+		t.Fatal("what is in quarantine was stopped")
+	}
+	s.assign(next(stopped, structs.DesiredRunning))
+	s.decide(refOf(a), structs.AdoptionKeep)
+	s.eventually("it is the cluster's again", func() bool {
+		told := s.told[a.ContainerID]
+		return len(s.quarantine) == 0 && told.Status == structs.ContainerRunning && !told.Failed
+	})
+	if fake.Starts(ref(a)) != 1 || fake.Stops(ref(a)) != 0 {
+		t.Errorf("started %d and stopped %d times", fake.Starts(ref(a)), fake.Stops(ref(a)))
+	}
+	r.stop()
+}
+
+// TestLostJournalTakesTheQuarantineFromTheServers: whether the journal is gone or
+// damaged, nothing of what is in quarantine is removed. Nor is anything if it was
+// lost before it had all.
+func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
+	for name, lose := range map[string]func(path string) error{
+		"gone":  os.Remove,
+		"empty": func(path string) error { return os.Truncate(path, 0) },
+		"one line damaged": func(path string) error {
+			b, err := os.ReadFile(path)
+			for i := range b {
+				if i == 0 || b[i-1] == '\n' {
+					b[i] = 'x' // each line in turn would do; all of them is the worst
+				}
+			}
+			return firstError(err, os.WriteFile(path, b, 0o600))
+		},
+		"gone before it was told": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
+			r := runAgent(t, dir, fake, nil, s)
+			a := theirs("a")
+			s.assign(a)
+			s.is(a.ContainerID, structs.ContainerRunning)
+			s.otherHistory()
+			s.eventually("it is in quarantine", func() bool { return !s.pending && s.quarantine[refOf(a)].SpecHash != "" })
+			r.stop()
+			if err := lose(filepath.Join(dir, fileJournal)); err != nil {
+				t.Fatal(err)
+			}
+			if name == "gone before it was told" {
+				s.change(func() { clear(s.quarantine); s.pending = true })
+			}
+			s.mu.Lock()
+			polls := len(s.polls)
+			s.mu.Unlock()
+			r = runAgent(t, dir, fake, nil, s)
+			s.eventually("it has had its answer", func() bool { return len(s.polls) > polls+2 })
+			s.eventually("it is in quarantine still", func() bool { return !s.pending && len(s.quarantine) == 1 })
+			if fake.Stops(ref(a)) != 0 || len(fake.Containers()) != 1 {
+				t.Errorf("touched: %v", fake.Containers())
+			}
+			// What somebody removes by hand is in quarantine no more.
+			fake.RemoveOutside(ref(a))
+			s.eventually("the quarantine is empty", func() bool { return len(s.quarantine) == 0 })
+			r.stop()
+		})
+	}
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestAgentOfNoLineage: one that has seen no lineage, of servers of an earlier
+// version, behaves as ever.
+func TestAgentOfNoLineage(t *testing.T) {
+	s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
+	s.lineage = ""
+	r := runAgent(t, dir, fake, nil, s)
+	a := theirs("a")
+	s.assign(a)
+	s.is(a.ContainerID, structs.ContainerRunning)
+	r.stop()
+	s.change(func() { clear(s.want); s.lineage = structs.NewID() })
+	r = runAgent(t, dir, fake, nil, s)
+	s.eventually("what the servers have forgotten goes", func() bool { return len(fake.Containers()) == 0 })
+	r.stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, last := s.registers[0].Follows, s.registers[len(s.registers)-1].Follows; first.Lineage != "" || last.Lineage != "" || last.Index == 0 {
+		t.Errorf("it has shown %+v and then %+v", first, last)
+	}
+}
+
+// TestQuarantineWaitsForTheEngine: what the engine has not told of yet isn't judged,
+// and is judged by a later answer as one of another history, too.
+func TestQuarantineWaitsForTheEngine(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.counts(a, 1, 0)
+		h.stop()
+		h.fake.Down()
+		h.start()
+		h.parted = true
+		h.full(true)
+		if !h.parted {
+			t.Fatal("it was judged before the engine had told what it has")
+		}
+		h.fake.Up()
+		h.after(10 * time.Second)
+		h.full(true)
+		if h.parted || !h.exists(a) || len(h.rec.journal.allKept()) != 1 {
+			t.Fatalf("parted %v, kept %v", h.parted, h.rec.journal.allKept())
+		}
+		h.restart()
+		h.full(true)
+		h.full(true)
+		if h.counts(a, 1, 0); !h.exists(a) {
+			t.Fatal("what is in quarantine was removed after a restart")
+		}
+		// A placement that is newer than the one that the servers name is of the other
+		// history, too.
+		b := want("b", 1, structs.DesiredRunning)
+		b.Epoch = 3
+		h.assign(b)
+		h.parted = true
+		older := b
+		older.Epoch = 2
+		h.full(true, older)
+		if _, ok := h.rec.journal.keeping(ref(b)); !ok || !h.exists(b) || h.exists(older) {
+			t.Fatalf("kept %v, containers %v", h.rec.journal.allKept(), h.fake.Containers())
+		}
+	})
+}

@@ -1,0 +1,46 @@
+package conductor
+
+import (
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// newTx returns the scratch view for a batch of this leadership. The first one
+// writes the leadership's lineage, before anything else: whatever an entry of this
+// leadership has written, the state in which an agent sees it names the lineage.
+func (c *Conductor) newTx(now time.Time) *tx {
+	t := newTx(c.store.Snapshot(), now)
+	t.beginLineage(c.lineage)
+	return t
+}
+
+// beginLineage writes the lineage unless it is the newest one already. Clusters of
+// an earlier schema have none.
+func (t *tx) beginLineage(id string) {
+	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
+		return
+	}
+	was := row[structs.Lineages](t, structs.LineagesRowID)
+	if was.Current() == id {
+		return
+	}
+	next := was.With(id, t.base.Index()+1)
+	if was == nil {
+		next.CreatedAt = t.now
+	}
+	t.put(next)
+}
+
+// diverged reports whether an agent has followed another history than this state's:
+// another incarnation of the cluster, or a lineage that isn't this state's up to
+// the index. An agent that has followed nothing has not, nor one that doesn't tell.
+func (t *tx) diverged(f structs.Following, cluster *structs.Cluster) bool {
+	switch {
+	case f.ClusterID == "":
+		return false
+	case f.Incarnation != cluster.Incarnation:
+		return true
+	}
+	return !row[structs.Lineages](t, structs.LineagesRowID).Holds(f.Lineage, f.Index)
+}

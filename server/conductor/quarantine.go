@@ -1,0 +1,349 @@
+package conductor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/stackforge/magnum/server/schedule"
+	"github.com/stackforge/magnum/structs"
+)
+
+// quarantine returns the pages of what the host keeps in quarantine, in their order.
+func (t *tx) quarantine(hostID string) (pages []*structs.Quarantine) {
+	for {
+		page := row[structs.Quarantine](t, structs.QuarantineID(hostID, len(pages)))
+		if page == nil {
+			return pages
+		}
+		pages = append(pages, page)
+	}
+}
+
+// hasQuarantine reports whether the host has, or may have, containers that are in
+// quarantine: it must not leave its bay with them, because another project's may
+// claim it. One that is lost and whose containers are to be removed removes them
+// should it come back.
+func (t *tx) hasQuarantine(h *structs.Host) bool {
+	if h.Quarantined > 0 {
+		return true
+	}
+	return h.State != structs.HostLost && row[structs.Quarantine](t, structs.QuarantineID(h.ID, 0)) != nil
+}
+
+// quarantineReason says why a host can't leave its bay.
+func (t *tx) quarantineReason(h *structs.Host) string {
+	if h.Quarantined == 0 {
+		return fmt.Sprintf("host %s has not told yet what it keeps in quarantine", h.Name)
+	}
+	return fmt.Sprintf("host %s keeps %d containers in quarantine: see host-show, and end it with host-adopt", h.Name, h.Quarantined)
+}
+
+// expectQuarantine notes that the agent of a host has followed another history, and
+// is about to tell what it keeps in quarantine.
+func (t *tx) expectQuarantine(hostID string) {
+	page := &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID(hostID, 0), CreatedAt: t.now}, HostID: hostID}
+	if was := row[structs.Quarantine](t, page.ID); was != nil {
+		copied := *was
+		page = &copied
+	}
+	if page.Pending || t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
+		return
+	}
+	page.Pending = true
+	t.put(page)
+}
+
+// putPage writes a page. If told, the host hears of it.
+func (t *tx) putPage(page *structs.Quarantine, told bool) {
+	t.set(rowKey{structs.TableQuarantine, page.ID}, pending{row: page, assign: told})
+}
+
+// tidy removes the pages at the end that are empty, and counts the others' in the
+// host's row.
+func (t *tx) tidy(hostID string) {
+	pages := t.quarantine(hostID)
+	for len(pages) > 0 {
+		last := pages[len(pages)-1]
+		if len(last.Kept) > 0 || last.Pending {
+			break
+		}
+		t.remove(last)
+		pages = pages[:len(pages)-1]
+	}
+	n := 0
+	for _, page := range pages {
+		for i := range page.Kept {
+			if page.Kept[i].Adoption != structs.AdoptionRemove {
+				n++
+			}
+		}
+	}
+	// The host's row is written although the number may be the same: who waits for
+	// the host waits for this, too.
+	host := *row[structs.Host](t, hostID)
+	host.Quarantined = n
+	t.put(&host)
+}
+
+// ReportQuarantine takes what an agent says of its host's quarantine.
+type ReportQuarantine struct {
+	HostID string
+	structs.QuarantineReport
+}
+
+// TakeQuarantine has a report of a quarantine taken, in as many entries as it
+// takes. Errors: those of Do; CodeNotFound, CodeConflict for a registration that
+// isn't the host's last one, CodeTooLarge if the quarantine is full.
+func TakeQuarantine(ctx context.Context, c *Conductor, r ReportQuarantine) error {
+	for {
+		rest, err := Do(ctx, c, r)
+		if err != nil || rest == nil {
+			return err
+		}
+		r.QuarantineReport = *rest
+	}
+}
+
+// decide returns what the entry had no room for, nil if that is nothing.
+func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
+	host := row[structs.Host](t, r.HostID)
+	if host == nil {
+		return nil, structs.NotFound(structs.KindHost, r.HostID)
+	}
+	if host.Registration != r.Registration {
+		return nil, structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", r.Registration, r.HostID, host.Registration).About(structs.KindHost)
+	}
+	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
+		return nil, nil // the agent's journal has it
+	}
+	changed, full := false, false
+	for i := range r.Kept {
+		if !t.room() || !t.item(func() {
+			is, room := t.keepQuarantined(r.HostID, r.Kept[i])
+			changed, full = changed || is, full || !room
+		}) {
+			r.Kept = r.Kept[i:]
+			return &r.QuarantineReport, nil
+		}
+	}
+	r.Kept = nil
+	for i := range r.Ended {
+		if !t.room() || !t.item(func() { changed = t.endQuarantined(r.HostID, r.Ended[i]) || changed }) {
+			r.Ended = r.Ended[i:]
+			return &r.QuarantineReport, nil
+		}
+	}
+	r.Ended = nil
+	if first := row[structs.Quarantine](t, structs.QuarantineID(r.HostID, 0)); first != nil && first.Pending && r.Settled {
+		page := *first
+		page.Pending, changed = false, true
+		if !t.item(func() { t.putPage(&page, false) }) {
+			return &r.QuarantineReport, nil
+		}
+	}
+	if changed && !t.item(func() { t.tidy(r.HostID) }) {
+		return &r.QuarantineReport, nil
+	}
+	if full {
+		return nil, structs.Errorf(structs.CodeTooLarge, "host %s keeps more than %d containers in quarantine: the servers note no more, its agent's journal does; end it with host-adopt", host.Name, structs.QuarantinePage*structs.MaxQuarantinePages).About(structs.KindHost)
+	}
+	return nil, nil
+}
+
+// keepQuarantined notes that a placement is in quarantine. room is false if the
+// pages are full.
+func (t *tx) keepQuarantined(hostID string, k structs.Quarantined) (changed, room bool) {
+	k.Adoption, k.Since = structs.AdoptionNone, t.now
+	pages := t.quarantine(hostID)
+	free := -1
+	for n, page := range pages {
+		i := slices.IndexFunc(page.Kept, func(was structs.Quarantined) bool { return was.ContainerID == k.ContainerID && was.Epoch == k.Epoch })
+		if i < 0 {
+			if free < 0 && len(page.Kept) < structs.QuarantinePage {
+				free = n
+			}
+			continue
+		}
+		was := page.Kept[i]
+		k.Adoption, k.Since = was.Adoption, was.Since
+		// An agent that has looked no more, or was started again, knows less.
+		k.Name, k.ProjectID = orElse(k.Name, was.Name), orElse(k.ProjectID, was.ProjectID)
+		k.SpecHash, k.State = orElse(k.SpecHash, was.SpecHash), orElse(k.State, was.State)
+		if k == was {
+			return false, true
+		}
+		after := *page
+		after.Kept = slices.Clone(page.Kept)
+		after.Kept[i] = k
+		t.putPage(&after, false)
+		return true, true
+	}
+	switch {
+	case free >= 0:
+		after := *pages[free]
+		after.Kept = append(slices.Clone(after.Kept), k)
+		t.putPage(&after, false)
+	case len(pages) < structs.MaxQuarantinePages:
+		t.putPage(&structs.Quarantine{
+			Meta: structs.Meta{ID: structs.QuarantineID(hostID, len(pages)), CreatedAt: t.now}, HostID: hostID, Kept: []structs.Quarantined{k},
+		}, false)
+	default:
+		return false, false
+	}
+	return true, true
+}
+
+// endQuarantined notes that a placement is no longer in quarantine.
+func (t *tx) endQuarantined(hostID string, ref structs.QuarantineRef) (changed bool) {
+	for _, page := range t.quarantine(hostID) {
+		i := slices.IndexFunc(page.Kept, func(k structs.Quarantined) bool { return k.ContainerID == ref.ContainerID && k.Epoch == ref.Epoch })
+		if i < 0 {
+			continue
+		}
+		after := *page
+		after.Kept = slices.Delete(slices.Clone(page.Kept), i, i+1)
+		t.putPage(&after, false)
+		return true
+	}
+	return false
+}
+
+// AdoptContainer decides what becomes of a container that a host keeps in
+// quarantine. The agent carries it out. Deciding the same again changes nothing.
+type AdoptContainer struct {
+	Caller    structs.Caller
+	Host      string // UUID or name
+	Container string // UUID, or the name that it had
+	Remove    bool   // it is removed; else it is the cluster's again, whose row has to be there
+}
+
+func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
+	h, err := t.host(r.Caller, r.Host)
+	if err != nil {
+		return nil, err
+	}
+	found, err := r.find(t, h)
+	if err != nil {
+		return nil, err
+	}
+	newest := found[0]
+	for _, k := range found {
+		if k.Epoch > newest.Epoch {
+			newest = k
+		}
+	}
+	decided := structs.AdoptionRemove
+	if r.Remove {
+		for _, k := range found {
+			if c := row[structs.Container](t, k.ContainerID); c != nil && c.HostID == h.ID && c.Epoch == k.Epoch && c.Desired != structs.DesiredAbsent &&
+				(k.SpecHash == "" || k.SpecHash == structs.SpecHash(&c.Spec)) {
+				return nil, structs.Errorf(structs.CodeConflict, "container %s is the cluster's own again, as placed on host %s: keep it, and delete it with container-delete if it is to go", k.ContainerID, h.Name).About(structs.KindContainer)
+			}
+		}
+	} else {
+		if err := t.adopt(h, newest); err != nil {
+			return nil, err
+		}
+		decided = structs.AdoptionKeep
+	}
+	for _, k := range found {
+		d := decided
+		if k.Epoch != newest.Epoch {
+			d = structs.AdoptionRemove // an earlier placement goes, as always
+		}
+		t.decideQuarantined(h.ID, k, d)
+	}
+	t.tidy(h.ID)
+	return row[structs.Host](t, h.ID), nil
+}
+
+// find returns the placements that the container has in the host's quarantine, at
+// least one.
+func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, error) {
+	var found []structs.Quarantined
+	for _, page := range t.quarantine(h.ID) {
+		for _, k := range page.Kept {
+			if k.ContainerID == r.Container || k.Name == r.Container && r.Container != "" {
+				found = append(found, k)
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil, structs.Errorf(structs.CodeNotFound, "Container %.255s is not in quarantine on host %s.", r.Container, h.Name).About(structs.KindContainer)
+	}
+	for _, k := range found {
+		if k.ContainerID != found[0].ContainerID {
+			return nil, structs.Errorf(structs.CodeConflict, "Several containers in quarantine on host %s have the name %.255s: use the uuid.", h.Name, r.Container).About(structs.KindContainer)
+		}
+	}
+	return found, nil
+}
+
+// decideQuarantined writes what is to become of a placement, and lets its host hear
+// of it.
+func (t *tx) decideQuarantined(hostID string, k structs.Quarantined, decided structs.Adoption) {
+	for _, page := range t.quarantine(hostID) {
+		for i := range page.Kept {
+			if page.Kept[i].ContainerID != k.ContainerID || page.Kept[i].Epoch != k.Epoch || page.Kept[i].Adoption == decided {
+				continue
+			}
+			after := *page
+			after.Kept = slices.Clone(page.Kept)
+			after.Kept[i].Adoption = decided
+			t.putPage(&after, true)
+			return
+		}
+	}
+}
+
+// adopt makes a placement in quarantine that of the container's row. CodeConflict
+// if the row isn't there, or is another container's or another placement's.
+func (t *tx) adopt(h *structs.Host, k structs.Quarantined) error {
+	refuse := func(format string, args ...any) error {
+		return structs.Errorf(structs.CodeConflict, "container %s is not kept: %s; host-adopt -remove removes it", k.ContainerID, fmt.Sprintf(format, args...)).About(structs.KindContainer)
+	}
+	c := row[structs.Container](t, k.ContainerID)
+	switch {
+	case c == nil:
+		return refuse("the cluster has no container of that uuid")
+	case c.Desired == structs.DesiredAbsent:
+		return refuse("the cluster's container of that uuid is being deleted")
+	case k.SpecHash == "":
+		return structs.Errorf(structs.CodeConflict, "container %s is not kept: the agent has not told yet what it was made from; try again in a second", k.ContainerID).About(structs.KindContainer)
+	case k.SpecHash != structs.SpecHash(&c.Spec):
+		return refuse("it was made from another spec (hash %s) than the cluster's container of that uuid (hash %s)", k.SpecHash, structs.SpecHash(&c.Spec))
+	case c.HostID == h.ID && c.Epoch == k.Epoch:
+		t.assign(new(*c))
+		return nil
+	case c.Epoch > k.Epoch, c.Epoch == k.Epoch && c.HostID != "":
+		where := "no host"
+		if on := row[structs.Host](t, c.HostID); on != nil {
+			where = "host " + on.Name
+		}
+		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", c.Epoch, where, k.Epoch)
+	case c.BayID != h.BayID:
+		return refuse("host %s is not in the bay of the cluster's container", h.Name)
+	case h.State != structs.HostReady:
+		return structs.Errorf(structs.CodeConflict, "container %s is not kept: host %s is %s; try again once its agent is heard of", k.ContainerID, h.Name, h.State).About(structs.KindHost)
+	}
+	changed := *c
+	if c.HostID != "" && c.HostID != h.ID {
+		changed.Priors = append(slices.Clone(c.Priors), structs.Prior{HostID: c.HostID, Epoch: c.Epoch, Generation: c.Generation})
+	}
+	changed.Priors = without(changed.Priors, h.ID)
+	// What the row reserves on this host already doesn't count twice.
+	used := t.used(h.ID).Clone()
+	if c.On(h.ID) {
+		used.Remove(c)
+	}
+	as := schedule.HostOf(h, &used)
+	as.Draining = false
+	if id, reason := schedule.Choose([]schedule.Host{as}, &c.Spec, structs.PlacementSpread); id == "" {
+		return refuse("host %s has no room for what it reserves: %s", h.Name, reason)
+	}
+	changed.HostID, changed.Epoch, changed.Gone, changed.PlaceReason = h.ID, k.Epoch, false, ""
+	changed.Observed = structs.Observed{}
+	t.assign(&changed)
+	return nil
+}

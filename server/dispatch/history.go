@@ -1,0 +1,92 @@
+package dispatch
+
+import (
+	"context"
+	"strings"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// diverged reports whether the agent has followed another history of the cluster
+// than that of the state: see structs.Lineages. Within one history, a state that
+// has come to the index that the agent has seen holds the lineage that it has seen
+// there, whether or not it is the newest state. Another incarnation has indexes of
+// its own, and the agent finds out about it from the answer.
+func diverged(snap *state.Snapshot, p Poll) bool {
+	c := snap.Cluster()
+	return p.Lineage != "" && c != nil && c.Incarnation == p.Incarnation && !snap.Lineages().Holds(p.Lineage, p.Seen)
+}
+
+// parted returns the error for an agent that has followed another history than this
+// server: it has to register again, which the leader decides on its own state and
+// notes. A server that can't say that it is up to date may itself be the one with
+// another history. CodeConflict, CodeUnavailable.
+func (d *Dispatch) parted(p Poll) error {
+	if err := d.catchUp(context.Background()); err != nil || !diverged(d.Store.Snapshot(), p) {
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet whether its state follows from index %d: ask another", p.Seen)
+	}
+	return structs.Errorf(structs.CodeConflict, "this host has followed another history of the cluster, up to index %d: older data of the servers was put back; it has to register again, and what the cluster doesn't know goes into quarantine", p.Seen).About(structs.KindHost)
+}
+
+// behind returns the error for an agent that has seen a later index than this
+// server has come to. If the server is up to date all the same, the agent has
+// followed another history.
+func (d *Dispatch) behind(p Poll) error {
+	if d.catchUp(context.Background()) == nil && diverged(d.Store.Snapshot(), p) {
+		return d.parted(p)
+	}
+	return structs.Errorf(structs.CodeUnavailable, "this server is behind index %d: ask another", p.Seen)
+}
+
+// decidedSince returns what operators have decided of the host's quarantine since
+// the index.
+func decidedSince(snap *state.Snapshot, hostID string, index uint64) (decided []structs.Quarantined) {
+	for _, page := range snap.Quarantine(hostID) {
+		if page.ModifyIndex <= index {
+			continue
+		}
+		for _, k := range page.Kept {
+			if k.Adoption != structs.AdoptionNone {
+				decided = append(decided, k)
+			}
+		}
+	}
+	return decided
+}
+
+// ReportQuarantine takes what an agent says of its host's quarantine. Errors:
+// CodeConflict for a registration that is not the host's last one, CodeInvalid, and
+// those of conductor.TakeQuarantine.
+func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r structs.QuarantineReport) (structs.QuarantineReported, error) {
+	var answer structs.QuarantineReported
+	if len(r.Kept) > structs.QuarantinePage || len(r.Ended) > structs.QuarantinePage {
+		return answer, structs.Errorf(structs.CodeInvalid, "kept and ended: %d and %d in one report are more than %d", len(r.Kept), len(r.Ended), structs.QuarantinePage)
+	}
+	for i := range r.Kept {
+		k := &r.Kept[i]
+		if !structs.IsID(k.ContainerID) {
+			return answer, structs.Errorf(structs.CodeInvalid, "kept[%d].container_id: Expected a uuid but received %.64s.", i, k.ContainerID)
+		}
+		for _, field := range []struct{ name, value string }{{"name", k.Name}, {"project_id", k.ProjectID}, {"spec_hash", k.SpecHash}, {"state", k.State}} {
+			if err := structs.CheckLine("kept."+field.name, field.value, structs.MaxName*4); err != nil {
+				return answer, err
+			}
+		}
+	}
+	if err := d.over(hostID, r.Registration); err != nil {
+		return answer, err
+	}
+	d.touch(hostID)
+	if len(r.Kept) > 0 {
+		names := make([]string, len(r.Kept))
+		for i, k := range r.Kept {
+			names[i] = strings.TrimSpace(k.ContainerID + " " + k.Name)
+		}
+		d.Logger.Warn("host keeps containers in quarantine: see host-show, and end it with host-adopt", "host_id", hostID, "container_id", names)
+	}
+	err := conductor.TakeQuarantine(ctx, d.Conductor, conductor.ReportQuarantine{HostID: hostID, QuarantineReport: r})
+	answer.Index = d.Store.Index()
+	return answer, err
+}

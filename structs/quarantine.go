@@ -1,0 +1,84 @@
+package structs
+
+import (
+	"strconv"
+	"time"
+)
+
+// Quarantine is one page of what a host keeps in quarantine: containers of its
+// engine that are of another history of the cluster than the one that it follows
+// now. The agent leaves them alone until an operator says what becomes of them. Its
+// ID is QuarantineID; pages follow each other without a gap, and there are none
+// once nothing is in quarantine.
+//
+// The conductor writes it: what is in it is the agent's word, what is to become of
+// it an operator's.
+type Quarantine struct {
+	Meta
+	HostID string
+	// Pending is set, on the first page only, when a host registers that has
+	// followed another history, until its agent has said what it keeps: all that the
+	// cluster doesn't know goes into quarantine then.
+	Pending bool
+	Kept    []Quarantined // at most QuarantinePage
+}
+
+// Quarantined is one placement of a container in quarantine.
+type Quarantined struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	ContainerID string   `json:"container_id"`
+	Epoch       uint64   `json:"epoch"`
+	Name        string   `json:"name,omitempty"`       // the user's; "" if the agent has forgotten it
+	ProjectID   string   `json:"project_id,omitempty"` // likewise
+	SpecHash    string   `json:"spec_hash,omitempty"`  // SpecHash of what it was made from; "" until the agent has looked
+	State       string   `json:"state,omitempty"`      // the engine's word, when the agent last looked
+	Adoption    Adoption `json:"adoption,omitempty"`   // of operators
+
+	Since time.Time `json:"since,omitzero"` // when the servers first heard of it
+}
+
+// Adoption is what an operator has decided of a container in quarantine.
+type Adoption string
+
+// The adoptions. The agent carries them out, and then the container is no longer
+// in quarantine.
+const (
+	AdoptionNone   Adoption = ""       // nothing yet
+	AdoptionKeep   Adoption = "keep"   // it is the cluster's again
+	AdoptionRemove Adoption = "remove" // it is stopped and removed
+)
+
+// Bounds of quarantine.
+const (
+	QuarantinePage     = 100 // containers in one row
+	MaxQuarantinePages = 100 // rows of one host
+)
+
+// QuarantineID returns the ID of a page of the host's quarantine; the first is 0.
+func QuarantineID(hostID string, page int) string { return hostID + "/" + strconv.Itoa(page) }
+
+// Table says which table the row belongs to.
+func (*Quarantine) Table() Table { return TableQuarantine }
+
+// QuarantineReport is the body of POST /v1/agent/hosts/ID/quarantine: what has
+// changed in the host's quarantine. Saying the same again changes nothing.
+type QuarantineReport struct {
+	Registration uint64          `json:"registration"`
+	Kept         []Quarantined   `json:"kept,omitempty"`  // in quarantine, at most QuarantinePage; Adoption and Since are not the agent's to say
+	Ended        []QuarantineRef `json:"ended,omitempty"` // no longer in it, at most QuarantinePage
+	// Settled says that the agent has judged all that its engine has by what it
+	// follows now, and has told of all that it keeps.
+	Settled bool `json:"settled,omitempty"`
+}
+
+// QuarantineRef names a placement.
+type QuarantineRef struct {
+	ContainerID string `json:"container_id"`
+	Epoch       uint64 `json:"epoch"`
+}
+
+// QuarantineReported answers QuarantineReport.
+type QuarantineReported struct {
+	Index uint64 `json:"index"`
+}
