@@ -131,13 +131,14 @@ func removeVolume(t *testing.T, name string) {
 
 // TestRebuildOnDocker keeps a file in a volume and loses one beside it.
 func TestRebuildOnDocker(t *testing.T) {
-	var project string
-	t.Cleanup(func() { removeVolume(t, "mg-"+project+"-data") }) // after the container that uses it
+	var project, cluster string
+	t.Cleanup(func() { removeVolume(t, "mg-"+cluster[:8]+"-"+project+"-data") }) // after the container that uses it
 	s, d, a := onDocker(t, func(a *structs.Assignment) {
 		project = a.ProjectID
 		a.Spec.Volumes = []structs.Mount{{Name: "data", Target: "/data"}}
 		a.Spec.Healthcheck = &structs.Healthcheck{Test: structs.Command{Text: "test -e /data/kept"}, Interval: 1, Retries: 1}
 	})
+	cluster = s.cluster
 	s.eventually("unhealthy", func() bool { return s.told[a.ContainerID].Health == "unhealthy" })
 	run(t, s, a, "sh", "-c", "echo kept >/data/kept; echo lost >/tmp/lost")
 	s.eventually("healthy", func() bool { return s.told[a.ContainerID].Health == "healthy" })

@@ -146,7 +146,7 @@ func readCluster(path string) string {
 		return ""
 	}
 	defer f.Close()
-	j := &journal{records: make(map[backend.Ref]record)}
+	j := &journal{records: make(map[backend.Ref]record), kept: make(map[backend.Ref]kept)}
 	_, _ = j.read(f)
 	return j.seen.ClusterID
 }

@@ -188,11 +188,15 @@ func TestDamagedIdentity(t *testing.T) {
 			a := settledHost(t, s, fake, dir)
 			id := s.registers[0].HostID
 			path := filepath.Join(dir, fileHost)
+			j, _, err := openJournal(filepath.Join(dir, fileJournal)) // with all kinds of lines in it
+			if err = errors.Join(err, j.keep(kept{ContainerID: "q", Epoch: 1}), j.close()); err != nil {
+				t.Fatal(err)
+			}
 			if err := os.WriteFile(path, []byte(spoil(readFile(t, path))), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			r := runAgent(t, dir, fake, nil, s)
-			err := r.ends()
+			err = r.ends()
 			says(t, err, path, "of host "+id, "UUID", "remove", "host-fence")
 			if structs.CodeOf(err) != structs.CodeInvalid || len(s.registers) != 1 {
 				t.Errorf("it ends with %v, after %d registrations", err, len(s.registers))
@@ -280,6 +284,11 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 	settledHost(t, s, fake, dir)
 	old := s.registers[0]
 	before := []byte(readFile(t, dir, fileHost))
+	// What is in quarantine there is not here.
+	theirs, _, err := openJournal(filepath.Join(dir, fileJournal))
+	if err = errors.Join(err, theirs.keep(kept{ContainerID: "q", Epoch: 1}), theirs.close()); err != nil {
+		t.Fatal(err)
+	}
 	other := structs.EngineIdentity{ID: "E2", Root: "/var/lib/docker"}
 	open := func() (*dataDir, *journal) {
 		t.Helper()
@@ -341,7 +350,7 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 	shut(d, j)
 	d, j = open()
 	defer shut(d, j)
-	if h, s := d.as(); h != hostID || s != secret || d.next != nil || d.engine != other || j.position() != (seen{}) || len(j.refs()) != 0 {
+	if h, s := d.as(); h != hostID || s != secret || d.next != nil || d.engine != other || j.position() != (seen{}) || len(j.refs())+len(j.allKept()) != 0 {
 		t.Fatalf("it is %s with the engine %+v, and has followed %+v", h, d.engine, j.position())
 	}
 	kept := filepath.Join(dir, "host-"+old.HostID)

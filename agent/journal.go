@@ -271,7 +271,7 @@ func (j *journal) advance(s seen) error {
 func (j *journal) reset() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.records, j.seen = make(map[backend.Ref]record), seen{}
+	j.records, j.kept, j.seen = make(map[backend.Ref]record), make(map[backend.Ref]kept), seen{}
 	return j.compactLocked()
 }
 

@@ -28,6 +28,7 @@ const LeastSchema = 1
 const (
 	SchemaLastTime = 2 // snapshots hold the time of the last write
 	SchemaSpecs    = 2 // TableSpecs and Change.SpecApart
+	SchemaEngines  = 2 // Fingerprint.Engine, Host.Copies and CopyCount, Observed.EngineID and Prior.EngineID
 	SchemaLineages = 2 // TableLineages, TableQuarantine and Host.Quarantined
 )
 

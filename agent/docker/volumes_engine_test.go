@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/volume"
 
 	"github.com/stackforge/magnum/agent/backend"
@@ -77,6 +78,20 @@ func TestVolumesFromBefore(t *testing.T) {
 		return v.Name
 	}
 	first, second := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
+	t.Cleanup(func() { // of whatever else there is on the engine
+		for _, o := range []backend.Owner{first, second} {
+			claims, err := d.cli.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(
+				filters.Arg("label", claimLabel), filters.Arg("label", backend.LabelCluster+"="+o.ClusterID))})
+			if err != nil {
+				t.Error(err)
+			}
+			for _, v := range claims.Volumes {
+				if err := d.cli.VolumeRemove(context.Background(), v.Name, false); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
 	create := func(owner backend.Owner, name string) (mounts string) {
 		t.Helper()
 		spec := backendtest.Sleeper()

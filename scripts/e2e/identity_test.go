@@ -137,3 +137,142 @@ func TestAgentIdentity(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDataDirOnAnotherEngine: an agent with a copy of a data directory and another
+// engine is another host, and speaks for nothing that runs on the first one: an
+// exclusive container starts there only once an operator has fenced the first host.
+func TestDataDirOnAnotherEngine(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1, "-host-lost-after", "3s")
+	first := c.agents[0]
+	only := c.create(c.exclusive("only", structs.ExclusiveYes), structs.ContainerRunning)
+	ops := []structs.PatchOp{{Op: "replace", Path: "/node_count", Value: 2}}
+	if _, _, err := c.client.Bays().Update(c.ctx(), c.bay.UUID, ops, api.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	copied, own := filepath.Join(c.dir, "copied"), newOwnEngine(t)
+	if err := os.CopyFS(copied, os.DirFS(first.dir)); err != nil {
+		t.Fatal(err)
+	}
+	second := c.process("copied", append([]string{}, first.args...)...)
+	for i := range second.args {
+		switch second.args[i] {
+		case first.dir:
+			second.args[i] = copied
+		case first.name:
+			second.args[i] = "host-2"
+		}
+	}
+	second.args = append(second.args, "-docker-host", own.host)
+	t.Cleanup(second.end) // before its engine
+	token := slices.Index(second.args, "-join-token")
+	bare := slices.Delete(slices.Clone(second.args), token, token+2)
+	if r := magnum(t, nil, "", bare...); r.code != 1 || !strings.Contains(r.stderr, first.hostID()) || !strings.Contains(r.stderr, "host-fence "+first.hostID()) {
+		t.Errorf("without a token the agent ends with %+v", r)
+	}
+	second.start()
+	c.eventually("the second host is in the bay", time.Minute, func() error {
+		h, _, err := c.client.Hosts().Get(c.ctx(), "host-2", api.QueryOptions{})
+		if err == nil && (h.State != structs.HostReady || deref(h.BayUUID) != c.bay.UUID || h.UUID == first.hostID()) {
+			err = fmt.Errorf("it is %+v", h)
+		}
+		return err
+	})
+	stays := func(when string, status structs.ContainerStatus) {
+		t.Helper()
+		c.eventually(when+" it is "+string(status), 30*time.Second, func() error {
+			got, _, err := c.client.Containers().Get(c.ctx(), only.UUID, api.QueryOptions{})
+			if err == nil && (got.Status != status || got.Epoch != only.Epoch) {
+				err = fmt.Errorf("it is %s (%s) in epoch %d", got.Status, deref(got.StatusReason), got.Epoch)
+			}
+			return err
+		})
+	}
+	stays("beside the copy", structs.ContainerRunning)
+	first.kill()
+	stays("with its host lost", structs.ContainerUnknown)
+	if out := c.magnum("host-show", "host-1").must(t); !strings.Contains(out, "magnum host-fence "+first.hostID()) {
+		t.Errorf("host-show says %s", out)
+	}
+	// What a full answer brings, too.
+	second.kill()
+	said := second.logged()
+	second.start()
+	c.awaitLog(second, "registered", said)
+	stays("after a restart of the copy", structs.ContainerUnknown)
+	c.magnum("host-fence", "host-1").must(t)
+	c.eventually("it is started on the second host", 30*time.Second, func() error {
+		got, _, err := c.client.Containers().Get(c.ctx(), only.UUID, api.QueryOptions{})
+		if err == nil && (got.Status != structs.ContainerRunning || got.Epoch == only.Epoch) {
+			err = fmt.Errorf("it is %s (%s) in epoch %d", got.Status, deref(got.StatusReason), got.Epoch)
+		}
+		return err
+	})
+}
+
+// TestLostHostIdentity: an agent whose host_id is damaged or lost ends, as long as
+// what the host has run is there, and says what there is to do. Any of that helps.
+func TestLostHostIdentity(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	first := c.agents[0]
+	id, path := first.hostID(), filepath.Join(first.dir, "agent", "host_id")
+	steady := c.run("steady", napping)
+	began := c.engine.started(id)
+	first.kill()
+	ends := func(when string, words ...string) {
+		t.Helper()
+		r := magnum(t, nil, "", first.args...)
+		for _, w := range words {
+			if !strings.Contains(r.stderr, w) {
+				t.Errorf("%s: it does not say %q", when, w)
+			}
+		}
+		if r.code != 1 || t.Failed() {
+			t.Fatalf("%s: the agent ends with %+v", when, r)
+		}
+		if now := c.engine.started(id); len(now) != 1 || now[steady.UUID] != began[steady.UUID] {
+			t.Fatalf("%s: containers began at %v, and now at %v", when, began, now)
+		}
+	}
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flipped := "0" + id[1:]
+	if flipped == id {
+		flipped = "1" + id[1:]
+	}
+	for _, content := range []string{"", flipped + "\n", id[:20]} {
+		write(content)
+		ends(fmt.Sprintf("with %q", content), path, "of host "+id)
+	}
+	// As an earlier agent had it: nothing on the disk knows better.
+	if err := os.Remove(filepath.Join(first.dir, "agent", "agent.engine")); err != nil {
+		t.Fatal(err)
+	}
+	write(flipped)
+	ends("without the engine's record", "write "+id+" into it", "magnum.host="+id, "host-fence "+id)
+	if err := os.RemoveAll(filepath.Join(first.dir, "agent")); err != nil {
+		t.Fatal(err)
+	}
+	ends("with nothing left", "write "+id+" into it", "magnum.host="+id, "host-fence "+id)
+	if hosts := c.magnum("host-list", "-format", "{{.uuid}}").must(t); hosts != id+"\n" {
+		t.Errorf("hosts are %q", hosts)
+	}
+
+	// The containers are removed, as it says: a new host joins once the old one is lost.
+	c.engine.removeAll(id)
+	first.start()
+	c.eventually("a new host is ready", time.Minute, func() error {
+		hosts, _, err := c.client.Hosts().List(c.ctx(), api.QueryOptions{Detail: true})
+		for _, h := range hosts {
+			if h.UUID != id && h.State == structs.HostReady {
+				return nil
+			}
+		}
+		return fmt.Errorf("%v, %w", hosts, errors.Join(err, errors.New("no new host")))
+	})
+}

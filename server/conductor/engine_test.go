@@ -145,3 +145,29 @@ func TestNewHostIsHeldAgainstLabels(t *testing.T) {
 		t.Errorf("the old host is %s, fenced %v", got.State, got.Fenced)
 	}
 }
+
+// TestEarlierSchemaHasNoEngines: a server that understands no later schema would stop
+// at a field that it doesn't know.
+func TestEarlierSchemaHasNoEngines(t *testing.T) {
+	h := newHarnessOf(t, structs.LeastSchema)
+	id := structs.NewID()
+	must(h, asHost(id, engineOf("E1")))
+	h.bay(alice, "b", 1)
+	c := h.create(alice, "", structs.ContainerSpec{})
+	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning, EngineID: "e1"})
+	host := h.store.Snapshot().Host(id)
+	must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1,
+		Copies: &structs.Copies{Count: 1, First: []structs.Copy{{EngineID: "e2"}}}}})
+	host = h.store.Snapshot().Host(id)
+	if host.Fingerprint.Engine.Known() || host.CopyCount != 0 || host.Copies != nil || h.container(c.ID).Observed.EngineID != "" {
+		t.Errorf("the rows are %+v and %+v", host, h.container(c.ID))
+	}
+	must(h, asHost(id, engineOf("E2"))) // nothing to hold it against yet
+	must(h, RaiseSchema{Schema: structs.SchemaEngines})
+	must(h, asHost(id, engineOf("E1")))
+	refuse(h, structs.CodeConflict, asHost(id, engineOf("E2")))
+	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning, EngineID: "e1"})
+	if got := h.container(c.ID).Observed.EngineID; got != "e1" {
+		t.Errorf("then the row has %q", got)
+	}
+}

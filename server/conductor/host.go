@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"fmt"
+	"slices"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -113,6 +114,27 @@ func (t *tx) checkEngine(r RegisterHost, was *structs.Host) error {
 		}
 	}
 	return nil
+}
+
+// withoutEngines takes out of a row what a server of an earlier schema would stop at.
+// It writes no field that needs no change: readers may have the row already.
+func withoutEngines(r structs.Row) {
+	switch r := r.(type) {
+	case *structs.Host:
+		if r.Fingerprint.Engine != (structs.EngineIdentity{}) || r.CopyCount != 0 || r.Copies != nil {
+			r.Fingerprint.Engine, r.Copies, r.CopyCount = structs.EngineIdentity{}, nil, 0
+		}
+	case *structs.Container:
+		if r.Observed.EngineID != "" {
+			r.Observed.EngineID = ""
+		}
+		if slices.ContainsFunc(r.Priors, func(p structs.Prior) bool { return p.EngineID != "" }) {
+			r.Priors = slices.Clone(r.Priors)
+			for i := range r.Priors {
+				r.Priors[i].EngineID = ""
+			}
+		}
+	}
 }
 
 // Superseded reports whether an agent asks to be let in again whose registration

@@ -43,6 +43,7 @@ type tx struct {
 	hosts map[string][]schedule.Host // by bay: the hosts that it has claimed
 
 	specRows bool // large specs have rows of their own in the entry's schema
+	engines  bool // rows may say which engine and which of its containers is meant, likewise
 
 	size    int      // bytes that the batch's changes take in the entry
 	skipped []rowKey // what didn't fit in an entry although it was alone there
@@ -64,7 +65,8 @@ type undo struct {
 
 func newTx(base *state.Snapshot, now time.Time) *tx {
 	return &tx{
-		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs, rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
+		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
+		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
 		own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
 }
@@ -124,6 +126,9 @@ func (t *tx) remove(r structs.Row) {
 }
 
 func (t *tx) set(key rowKey, p pending) {
+	if !t.engines {
+		withoutEngines(p.row)
+	}
 	was, had := t.rows[key]
 	before := t.get(key.table, key.id)
 	if before != nil && p.row != nil && state.StatusDiffers(before, p.row) {
