@@ -292,7 +292,6 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 			continue // it was not the cluster's in the other history either
 		}
 		epoch, known := named[id]
-		u.rewind = true
 		for have := range u.have {
 			if !known || have > epoch {
 				r.quarantineLocked(u, have)

@@ -57,8 +57,6 @@ type unit struct {
 	orphan bool                // want is the agent's own: a confirmed answer has not named it
 	have   map[uint64]string   // engine ids by epoch
 
-	rewind bool // want is of another history than the journal's record of it
-
 	busy  bool // a goroutine works on it
 	dirty bool // there may be something to do
 	timer *time.Timer
