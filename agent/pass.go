@@ -71,9 +71,6 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	p.cur = all[p.want.Epoch]
 	p.rec, p.known = p.r.journal.record(p.ref())
 	p.known = p.known && !p.rec.bare()
-	if err := p.rewind(); err != nil {
-		return 0, err
-	}
 	if p.want.Unreadable != "" && p.want.Desired != structs.DesiredAbsent {
 		return p.unreadable(ctx)
 	}
@@ -106,21 +103,6 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 		return 0, err
 	}
 	return p.act(ctx)
-}
-
-// rewind takes the record back to the generation that is wanted, once the agent has
-// gone over to another history: generations are counted from there again, and those
-// to come have not been carried out.
-func (p *pass) rewind() error {
-	p.r.mu.Lock()
-	rewind := p.u.rewind
-	p.u.rewind = false
-	p.r.mu.Unlock()
-	if !rewind || p.rec.Generation <= p.want.Generation {
-		return nil
-	}
-	p.rec.Generation, p.rec.Failed, p.rec.Reason, p.rec.Intent, p.rec.Kill = p.want.Generation, false, "", nil, nil
-	return p.save()
 }
 
 func (p *pass) ref() backend.Ref {

@@ -304,7 +304,6 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 			continue // it was not the cluster's in the other history either
 		}
 		epoch, known := named[id]
-		u.rewind = true
 		epochs := u.epochs()
 		for have := range epochs {
 			if !known || have > epoch {

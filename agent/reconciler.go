@@ -71,8 +71,6 @@ type unit struct {
 	claims map[string]uint64
 	copies map[string]backend.Entry
 
-	rewind bool // want is of another history than the journal's record of it
-
 	busy  bool // a goroutine works on it
 	dirty bool // there may be something to do
 	timer *time.Timer

@@ -45,20 +45,14 @@ func (l *Lineages) Current() string {
 // counts as unknown. "" is somebody who has seen no lineage, and is believed. l may
 // be nil: then no lineage is known.
 func (l *Lineages) Holds(lineage string, index uint64) bool {
-	if lineage == "" {
+	if lineage == "" || lineage == l.Current() {
 		return true
 	}
 	if l == nil {
 		return false
 	}
 	i := slices.IndexFunc(l.Last, func(one Lineage) bool { return one.ID == lineage })
-	switch {
-	case i < 0:
-		return false
-	case i == len(l.Last)-1:
-		return true
-	}
-	return index < l.Last[i+1].First
+	return i >= 0 && index < l.Last[i+1].First
 }
 
 // With returns the row with another lineage, and without those that are one too
