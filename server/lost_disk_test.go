@@ -1,7 +1,9 @@
 package server
 
 import (
+	"net"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -9,13 +11,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// wipe empties the directory of a server that is stopped: its disk was lost.
-func (m *oneOfThree) wipe(t *testing.T) {
-	t.Helper()
+// wipe empties the directory of a server that is stopped: its disk was lost. The
+// server is told where all of them are, which the first one made was not.
+func (c *threeServers) wipe(m *oneOfThree) {
+	c.t.Helper()
 	if err := os.RemoveAll(m.config.DataDir); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
+	}
+	m.config.Join = nil
+	for _, other := range c.members {
+		m.config.Join = append(m.config.Join, net.JoinHostPort("127.0.0.1", strconv.Itoa(other.config.GossipPort)))
 	}
 }
+
+// soonReplaced has a server that is gone be replaced after a moment.
+func soonReplaced(c *Config) { c.deadAfter = time.Second }
 
 // halt ends servers at once, as a power cut does.
 func halt(t *testing.T, members ...*oneOfThree) {
@@ -89,7 +99,7 @@ func (c *threeServers) has(w *history.Workload, ids []string) {
 // third alone, and are there again with it.
 func TestServerWithoutItsDiskVotesForNobody(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t)
+	c := newThreeServers(t, soonReplaced)
 	w := history.New(history.Nodes, 1)
 	defer w.Close()
 	leader, others := c.leaderAndOthers()
@@ -100,7 +110,7 @@ func TestServerWithoutItsDiskVotesForNobody(t *testing.T) {
 	}
 	ids := create(t, w, leader, 20)
 	halt(t, leader, wiped)
-	wiped.wipe(t)
+	c.wipe(wiped)
 	wiped.start(t)
 	stale.start(t)
 	w.Timeout = time.Second
@@ -140,7 +150,7 @@ func TestTwoDisksLost(t *testing.T) {
 	create(t, w, leader, 3)
 	halt(t, others...)
 	for _, m := range others {
-		m.wipe(t)
+		c.wipe(m)
 		m.start(t)
 	}
 	w.Timeout = time.Second
@@ -152,14 +162,14 @@ func TestTwoDisksLost(t *testing.T) {
 // not know yet that it votes, helps to elect the next leader once it votes.
 func TestLeaderKilledDuringAPromotion(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t)
+	c := newThreeServers(t, soonReplaced)
 	w := history.New(history.Nodes, 1)
 	defer w.Close()
 	leader, others := c.leaderAndOthers()
 	ids := create(t, w, leader, 3)
 	halt(t, others[0])
 	before := others[0].config.Name
-	others[0].wipe(t)
+	c.wipe(others[0])
 	others[0].start(t)
 	newcomer := others[0].running().id
 	var newVoter bool

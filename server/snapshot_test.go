@@ -306,6 +306,12 @@ func TestRestoreRefusals(t *testing.T) {
 func TestSnapshotOfALaterSchemaIsRefused(t *testing.T) {
 	was := structs.SchemaVersion
 	s := start(t, t.TempDir())
+	// The leader's first entries have looked at the version by then, and nothing else does.
+	for until := time.Now().Add(10 * time.Second); s.store.Snapshot().Cluster().SchemaInUse() != was; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("the schema is not in use")
+		}
+	}
 	structs.SchemaVersion = was + 1
 	defer func() { structs.SchemaVersion = was }()
 	store := state.New()
