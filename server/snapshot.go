@@ -114,6 +114,18 @@ func settleCluster(saved, now *structs.Cluster, keep bool) {
 	saved.Bootstrapped = saved.Bootstrapped || now.Bootstrapped
 }
 
+// awaitSchema returns the schema in use. In a new cluster it waits for a moment until
+// that is the wanted one, if all servers understand it.
+func (s *Server) awaitSchema(want int) (inUse int) {
+	for until := time.Now().Add(2 * schemaTick); ; time.Sleep(schemaTick / 20) {
+		inUse = s.store.Snapshot().Cluster().SchemaInUse()
+		all, err := s.schemaOfAll()
+		if inUse >= want || err != nil || all < want || s.Solo || time.Now().After(until) {
+			return inUse
+		}
+	}
+}
+
 // acceptable checks the file, whose whole content is read, and that these servers
 // can go on with it. CodeInvalid, CodeConflict, CodeNoSpace.
 func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err error) {
@@ -123,7 +135,7 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 	if info, err = state.Inspect(upload); err != nil {
 		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: %s.", err)
 	}
-	inUse := o.store.Snapshot().Cluster().SchemaInUse()
+	inUse := o.awaitSchema(info.Schema)
 	free, err := o.space.free(o.DataDir)
 	switch {
 	case err != nil:

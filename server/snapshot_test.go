@@ -301,6 +301,29 @@ func TestRestoreRefusals(t *testing.T) {
 	}
 }
 
+// TestNewClusterTakesASnapshotAtOnce: its servers may not have agreed yet on the
+// schema that all of them understand.
+func TestNewClusterTakesASnapshotAtOnce(t *testing.T) {
+	t.Parallel()
+	from := start(t, t.TempDir())
+	for until := time.Now().Add(10 * time.Second); from.store.Snapshot().Cluster().SchemaInUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("the schema is not in use")
+		}
+	}
+	var b bytes.Buffer
+	if err := (operations{from.Server}).Save(&b, from.store.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	c := newThreeServers(t)
+	op := operations{c.leader().running()}
+	was := op.store.Snapshot().Cluster().SchemaInUse()
+	if _, err := op.Restore(t.Context(), &b, false); err != nil {
+		t.Errorf("with schema %d in use: %v", was, err)
+	}
+	t.Logf("schema %d was in use", was)
+}
+
 // TestSnapshotOfALaterSchemaIsRefused: all servers have to understand it, not
 // only the one that leads.
 func TestSnapshotOfALaterSchemaIsRefused(t *testing.T) {
