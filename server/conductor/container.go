@@ -170,13 +170,14 @@ func (t *tx) placeOn(c *structs.Container, bay *structs.Bay, hosts []schedule.Ho
 
 // nextEpoch returns the epoch of the container's next placement. Those since a
 // restore are above all that may have been given out between the save and it: a
-// host may still run such a one.
+// host may still run such a one. So are those of what a host keeps in quarantine,
+// which a history that is lost has given out.
 func (t *tx) nextEpoch(c *structs.Container) uint64 {
 	restored := uint64(0)
 	if cluster := row[structs.Cluster](t, structs.ClusterRowID); cluster != nil {
 		restored = cluster.Incarnation << 32
 	}
-	return max(c.Epoch, restored) + 1
+	return max(c.Epoch, restored, t.base.QuarantinedEpoch(c.ID)) + 1
 }
 
 // candidates returns the hosts on which the bay places containers. A bay that

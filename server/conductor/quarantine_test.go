@@ -226,6 +226,26 @@ func TestReportQuarantineRefused(t *testing.T) {
 	}
 }
 
+// TestNextEpochPassesQuarantine: a placement never gets the epoch of one that a host
+// keeps of a history that is lost.
+func TestNextEpochPassesQuarantine(t *testing.T) {
+	h := newHarness(t)
+	old, other := h.hostRow("h1"), h.hostRow("h2")
+	h.bay(alice, "web", 2)
+	c := h.create(alice, "", structs.ContainerSpec{Image: "i"})
+	kept := []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 1, Name: "web"}, {ContainerID: structs.NewID(), Epoch: 99, Name: "another"}}
+	if err := h.tellQuarantine(old, structs.QuarantineReport{Kept: kept}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.tellQuarantine(other, structs.QuarantineReport{Kept: []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 4, Name: "web"}}}); err != nil {
+		t.Fatal(err)
+	}
+	must(h, RebuildContainer{Caller: alice, Ident: c.ID})
+	if now := h.store.Snapshot().Container(c.ID); now.Epoch != c.Epoch+5 {
+		t.Errorf("the next placement has epoch %d, and %d to %d are in quarantine", now.Epoch, c.Epoch+1, c.Epoch+4)
+	}
+}
+
 // TestAdoptContainer: kept is what the cluster's row is about, and nothing of which
 // there is a newer placement.
 func TestAdoptContainer(t *testing.T) {

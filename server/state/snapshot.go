@@ -90,6 +90,22 @@ func (s *Snapshot) Quarantine(hostID string) (pages []*structs.Quarantine) {
 	}
 }
 
+// QuarantinedEpoch returns the highest epoch of the container that any host keeps in
+// quarantine, 0 for none. It looks at all that is in quarantine.
+func (s *Snapshot) QuarantinedEpoch(containerID string) (epoch uint64) {
+	if s.table(structs.TableQuarantine)[indexID].size == 0 {
+		return 0 // as nearly always
+	}
+	for row := range s.List(structs.TableQuarantine, AllProjects, 0) {
+		for _, k := range row.(*structs.Quarantine).Kept {
+			if k.ContainerID == containerID {
+				epoch = max(epoch, k.Epoch)
+			}
+		}
+	}
+	return epoch
+}
+
 // BayModel returns the row, nil if there is none.
 func (s *Snapshot) BayModel(id string) *structs.BayModel {
 	return get[structs.BayModel](s, structs.TableBayModels, id)
