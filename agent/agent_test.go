@@ -190,10 +190,11 @@ func TestTokenIsForNewHosts(t *testing.T) {
 	if _, err := New(bare); structs.CodeOf(err) != structs.CodeInvalid {
 		t.Errorf("a new host without a token: %v", err)
 	}
-	r := runAgent(t, dir, backendtest.NewFake(), nil, s)
+	engine := backendtest.NewFake() // on another one it would be another host
+	r := runAgent(t, dir, engine, nil, s)
 	s.eventually("registered", func() bool { return s.registration == 1 })
 	r.stop()
-	r = runAgent(t, dir, backendtest.NewFake(), func(c *Config) { c.JoinToken = "" }, s)
+	r = runAgent(t, dir, engine, func(c *Config) { c.JoinToken = "" }, s)
 	s.eventually("registered without a token", func() bool { return s.registration == 2 })
 	r.stop()
 }

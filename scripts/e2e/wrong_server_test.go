@@ -7,11 +7,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
 )
 
 // This file is servers that an agent must not follow, and an agent that must
@@ -88,7 +90,8 @@ func TestServerOfAnotherCluster(t *testing.T) {
 }
 
 // TestServerFromAnOlderCopy: a server whose data dir somebody has put back does
-// not know the containers that came later. They are left alone.
+// not know the containers that came later. The agent follows it, and leaves them
+// alone: they are in quarantine, also after the agent was killed.
 func TestServerFromAnOlderCopy(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -124,14 +127,35 @@ func TestServerFromAnOlderCopy(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("the copy knows %d containers, want 1: %v", len(list), err)
 	}
-	c.awaitLog(c.agent, "is behind index", said) // the server holds its poll, and then says so
+	c.awaitLog(c.agent, "has followed another history of the cluster", said)
+	quarantined := func() {
+		t.Helper()
+		c.eventually("what the copy does not know is in quarantine", time.Minute, func() error {
+			h, _, err := c.client.Hosts().Get(c.ctx(), c.hostID(), api.QueryOptions{})
+			if err != nil {
+				return err
+			}
+			var names []string
+			for _, k := range h.Quarantine {
+				names = append(names, deref(k.Name))
+			}
+			slices.Sort(names)
+			if !slices.Equal(names, []string{"new-0", "new-1", "new-2"}) || h.State != structs.HostReady {
+				return fmt.Errorf("%v of a host that is %s", names, h.State)
+			}
+			return nil
+		})
+	}
+	quarantined()
 	c.agent.kill()
 	said = c.agent.logged()
-	c.agent.start() // asks for everything, and gets less than it has followed
-	c.awaitLog(c.agent, "its answer is dropped", said)
+	c.agent.start()
+	c.awaitLog(c.agent, "registered", said)
+	quarantined()
 	if after := c.picture(); after != before {
 		t.Errorf("the engine had %s, and has %s", before, after)
 	}
+	c.run("after", napping) // life goes on
 }
 
 // TestTwoAgentsOnOneDataDir: the second is refused, and the first goes on.

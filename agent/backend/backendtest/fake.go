@@ -80,7 +80,7 @@ const Image = "magnum-test/busybox:latest"
 // NewFake returns an engine that has one image, Image.
 func NewFake() *Fake {
 	return &Fake{
-		identity: structs.EngineIdentity{ID: "fake", Root: "/fake"}, containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
+		identity: structs.EngineIdentity{ID: structs.NewID(), Root: "/fake"}, containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
 		disk:    backend.Disk{Used: 40 << 30, Free: 60 << 30},
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
