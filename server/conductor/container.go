@@ -171,13 +171,18 @@ func (t *tx) placeOn(c *structs.Container, bay *structs.Bay, hosts []schedule.Ho
 // nextEpoch returns the epoch of the container's next placement. Those since a
 // restore are above all that may have been given out between the save and it: a
 // host may still run such a one. So are those of what a host keeps in quarantine,
-// which a history that is lost has given out.
+// which a history that is lost has given out; but who creates a container under the
+// uuid of one in quarantine may want to keep that one, under its epoch.
 func (t *tx) nextEpoch(c *structs.Container) uint64 {
 	restored := uint64(0)
 	if cluster := row[structs.Cluster](t, structs.ClusterRowID); cluster != nil {
 		restored = cluster.Incarnation << 32
 	}
-	return max(c.Epoch, restored, t.base.QuarantinedEpoch(c.ID)) + 1
+	quarantined := uint64(0)
+	if c.Epoch > 0 || t.base.Container(c.ID) != nil {
+		quarantined = t.base.QuarantinedEpoch(c.ID)
+	}
+	return max(c.Epoch, restored, quarantined) + 1
 }
 
 // candidates returns the hosts on which the bay places containers. A bay that
