@@ -18,6 +18,12 @@ type fileID struct {
 	Birth int64  `json:"birth,omitempty"` // when it was made, nanoseconds since 1970; 0 if the file system doesn't know
 }
 
+// is reports whether two fileIDs are of one file. A time of birth that only one of
+// them has, as after an update of the kernel, tells nothing.
+func (f fileID) is(o fileID) bool {
+	return f.Inode == o.Inode && (f.Birth == o.Birth || f.Birth == 0 || o.Birth == 0)
+}
+
 // fileIDOf returns the fileID of a path. It tells nothing of an image of the whole
 // disk.
 func fileIDOf(path string) (fileID, error) {
@@ -45,7 +51,7 @@ type place struct {
 // holds reports whether a log that is now at the other place is the one that was
 // here.
 func (p place) holds(now place) bool {
-	return now.Dir == p.Dir && (now.File == p.File || p.Next != fileID{} && now.File == p.Next)
+	return now.Dir.is(p.Dir) && (now.File.is(p.File) || p.Next != fileID{} && now.File.is(p.Next))
 }
 
 // here returns the place of the log as it is.

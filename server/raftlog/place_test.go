@@ -150,6 +150,8 @@ func TestPlaceHolds(t *testing.T) {
 		"another directory":  {place{Dir: a, File: b}, place{Dir: c, File: b}, false},
 		"another file":       {place{Dir: a, File: b}, place{Dir: a, File: c}, false},
 		"a later birth":      {place{Dir: a, File: b}, place{Dir: a, File: fileID{2, 21}}, false},
+		"a birth not told":   {place{Dir: fileID{1, 0}, File: b}, place{Dir: a, File: fileID{2, 0}}, true},
+		"another, not told":  {place{Dir: fileID{5, 0}, File: b}, place{Dir: a, File: b}, false},
 		"before the rename":  {place{Dir: a, File: b, Next: c}, place{Dir: a, File: b}, true},
 		"after the rename":   {place{Dir: a, File: b, Next: c}, place{Dir: a, File: c}, true},
 		"neither, no rename": {place{Dir: a, File: b}, place{Dir: a}, false},
