@@ -27,7 +27,7 @@ var restoreFaults = []fault{
 		copied := a.dir + ".copied"
 		c.must("rm", "-rf", copied)
 		c.must("cp", "-a", a.dir, copied)
-		twin := c.process(a.name+"-twin", a.args...)
+		twin := c.process(a.name+"-twin-"+structs.NewID()[:8], a.args...)
 		twin.args = slices.Clone(twin.args)
 		for i := range twin.args {
 			if twin.args[i] == a.dir {
@@ -36,9 +36,8 @@ var restoreFaults = []fault{
 		}
 		twin.on = a.on
 		c.loose = append(c.loose, twin)
-		said := twin.logged()
 		twin.start()
-		c.awaitLog(twin, "registered", said)
+		c.awaitLog(twin, "registered", 0)
 		return a.name, func() {
 			twin.kill()
 			a.stop()
