@@ -86,8 +86,8 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 // One with named volumes stays with them, on its host.
 func (t *tx) replace(c *structs.Container) {
 	bay := row[structs.Bay](t, c.BayID)
-	t.used(c.HostID).Remove(c)
-	defer t.used(c.HostID).Add(c)
+	t.used(c.HostID).Remove(c.Reserved())
+	defer t.used(c.HostID).Add(c.Reserved())
 	was, observed := c.HostID, c.Observed
 	volume := c.Spec.NamedVolume()
 	if host := row[structs.Host](t, c.HostID); volume == "" || host == nil {

@@ -31,8 +31,8 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 			return nil, err
 		}
 		c := &structs.Container{
-			Meta: meta, Name: r.Name, BayID: bay.ID, Spec: r.Spec, Request: r.Caller.RequestID,
-			Desired: structs.DesiredCreated, Generation: 1,
+			Meta: meta, Name: r.Name, Spec: r.Spec, Request: r.Caller.RequestID,
+			Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredCreated, Generation: 1},
 		}
 		if c.Name == "" {
 			c.Name = generateName(c.ID)
@@ -141,11 +141,11 @@ func (t *tx) place(c *structs.Container, bay *structs.Bay) {
 	// Where an earlier placement is, it goes before the new one comes.
 	priors := c.Priors
 	for _, p := range priors {
-		t.used(p.HostID).Remove(c)
+		t.used(p.HostID).Remove(c.Reserved())
 	}
 	defer func() {
 		for _, p := range priors {
-			t.used(p.HostID).Add(c)
+			t.used(p.HostID).Add(c.Reserved())
 		}
 	}()
 	hosts := t.candidates(bay)
@@ -204,7 +204,7 @@ func (t *tx) candidates(bay *structs.Bay) []schedule.Host {
 	}
 	if len(hosts) > bay.NodeCount {
 		hosts = slices.Clone(hosts)
-		slices.SortStableFunc(hosts, func(a, b schedule.Host) int { return b.Used.Containers - a.Used.Containers })
+		slices.SortStableFunc(hosts, func(a, b schedule.Host) int { return b.Used.Workloads - a.Used.Workloads })
 		hosts = hosts[:bay.NodeCount]
 	}
 	return append(hosts, lost...)

@@ -275,7 +275,7 @@ func TestRemovedBehindOurBack(t *testing.T) {
 		if now.Epoch != 2 || now.HostID != host || now.Gone || now.Observed.Generation != 0 {
 			t.Errorf("%s: not placed anew: %+v", policy, now)
 		}
-		if used := h.store.Snapshot().Usage(host); used.Memory != 3<<30 || used.Containers != 1 {
+		if used := h.store.Snapshot().Usage(host); used.Memory != 3<<30 || used.Workloads != 1 {
 			t.Errorf("%s: %+v reserved", policy, used)
 		}
 		// What was seen under the old epoch counts no more.

@@ -211,10 +211,10 @@ func TestDrainMovesSomeAtATime(t *testing.T) {
 	b := h.host("b", nil)
 	h.settle()
 	h.drain(a, false)
-	if got := h.store.Snapshot().Usage(b).Containers; got != maxMoving {
+	if got := h.store.Snapshot().Usage(b).Workloads; got != maxMoving {
 		t.Fatalf("%d are moving, not %d", got, maxMoving)
 	}
-	for round := 0; h.store.Snapshot().Usage(a).Containers > 0; round++ {
+	for round := 0; h.store.Snapshot().Usage(a).Workloads > 0; round++ {
 		if round > 10 {
 			t.Fatal("it does not go on")
 		}

@@ -75,8 +75,8 @@ func (h *harness) told(hostID, id string) (structs.Assignment, bool) {
 func (h *harness) reserved(hostID string, containers int) state.Usage {
 	h.Helper()
 	u := h.store.Snapshot().Usage(hostID)
-	if u.Containers != containers {
-		h.Fatalf("%d containers are reserved on %s, not %d", u.Containers, hostID, containers)
+	if u.Workloads != containers {
+		h.Fatalf("%d containers are reserved on %s, not %d", u.Workloads, hostID, containers)
 	}
 	return u
 }
@@ -293,8 +293,8 @@ func TestAHostOfManyIsEmptiedInSteps(t *testing.T) {
 	b := h.host("b", nil)
 	h.settle()
 	h.mark(structs.HostLost, a)
-	if got := h.store.Snapshot().Usage(b); got.Containers != n {
-		t.Errorf("%d of %d are placed anew", got.Containers, n)
+	if got := h.store.Snapshot().Usage(b); got.Workloads != n {
+		t.Errorf("%d of %d are placed anew", got.Workloads, n)
 	}
 }
 

@@ -335,7 +335,7 @@ func (t *tx) adopt(h *structs.Host, k structs.Quarantined) error {
 	// What the row reserves on this host already doesn't count twice.
 	used := t.used(h.ID).Clone()
 	if c.On(h.ID) {
-		used.Remove(c)
+		used.Remove(c.Reserved())
 	}
 	as := schedule.HostOf(h, &used)
 	as.Draining = false

@@ -161,12 +161,12 @@ func (t *tx) reserve(key rowKey, to structs.Row) {
 	}
 	if c, ok := t.get(key.table, key.id).(*structs.Container); ok {
 		for _, hostID := range c.Hosts() {
-			t.used(hostID).Remove(c)
+			t.used(hostID).Remove(c.Reserved())
 		}
 	}
 	if c, ok := to.(*structs.Container); ok {
 		for _, hostID := range c.Hosts() {
-			t.used(hostID).Add(c)
+			t.used(hostID).Add(c.Reserved())
 		}
 	}
 }

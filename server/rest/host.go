@@ -64,7 +64,7 @@ func (v view) host(h *structs.Host) structs.HostBody {
 	used := v.snap.Usage(h.ID)
 	body := structs.HostBody{
 		UUID: h.ID, Name: h.Name, State: h.State, StateReason: text(h.StateReason), BayUUID: text(h.BayID),
-		Containers: used.Containers, Links: v.links("hosts", h.ID),
+		Containers: used.Workloads, Links: v.links("hosts", h.ID),
 		MemoryUsed: used.Memory, CPUUsed: float64(used.MilliCPU) / 1000,
 		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		Fingerprint: h.Fingerprint,

@@ -76,7 +76,7 @@ var filters = []filter{
 // run, or "" and the reason why there is none. The order of hosts doesn't
 // matter. The reason names no amounts that change with every placement, so
 // that a waiting container keeps it.
-func Choose(hosts []Host, spec *structs.ContainerSpec, placement structs.Placement) (id, reason string) {
+func Choose(hosts []Host, spec *structs.ContainerSpec, placement structs.PlacementStrategy) (id, reason string) {
 	refused := make([]int, len(filters))
 	var best *Host
 next:
@@ -100,17 +100,17 @@ next:
 
 // before reports whether a is to be preferred to b. Ties go to the name, then
 // the ID: every server would choose alike.
-func before(a, b *Host, placement structs.Placement) bool {
+func before(a, b *Host, placement structs.PlacementStrategy) bool {
 	var order int
 	if placement == structs.PlacementBinpack {
 		order = cmp.Or(
 			cmp.Compare(a.Memory-a.Used.Memory, b.Memory-b.Used.Memory),
 			cmp.Compare(a.MilliCPU-a.Used.MilliCPU, b.MilliCPU-b.Used.MilliCPU),
-			cmp.Compare(b.Used.Containers, a.Used.Containers),
+			cmp.Compare(b.Used.Workloads, a.Used.Workloads),
 		)
 	} else {
 		order = cmp.Or(
-			cmp.Compare(a.Used.Containers, b.Used.Containers),
+			cmp.Compare(a.Used.Workloads, b.Used.Workloads),
 			cmp.Compare(b.Memory-b.Used.Memory, a.Memory-a.Used.Memory),
 			cmp.Compare(b.MilliCPU-b.Used.MilliCPU, a.MilliCPU-a.Used.MilliCPU),
 		)

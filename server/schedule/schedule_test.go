@@ -67,7 +67,7 @@ func runScript(t *testing.T, script string) string {
 		}
 		switch words[0] {
 		case "placement":
-			placement = structs.Placement(words[1])
+			placement = structs.PlacementStrategy(words[1])
 		case "host":
 			hosts = append(hosts, scriptHost(t, words[1:]))
 		case "place":
@@ -78,7 +78,7 @@ func runScript(t *testing.T, script string) string {
 				continue
 			}
 			i := slices.IndexFunc(hosts, func(h Host) bool { return h.ID == id })
-			hosts[i].Used.Add(&structs.Container{HostID: id, Spec: spec})
+			hosts[i].Used.Add((&structs.Container{Spec: spec}).Demand())
 			fmt.Fprintln(&out, "-> "+hosts[i].Name)
 		default:
 			t.Fatalf("%q is no command", line)
@@ -158,7 +158,7 @@ func TestNeverOverfills(t *testing.T) {
 			if port > 0 {
 				spec.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
 			}
-			id, reason := Choose(hosts, &spec, []structs.Placement{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
+			id, reason := Choose(hosts, &spec, []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
 			if (id == "") == (reason == "") {
 				t.Fatalf("seed %d: id %q and reason %q", seed, id, reason)
 			}
@@ -171,7 +171,7 @@ func TestNeverOverfills(t *testing.T) {
 				t.Fatalf("seed %d: port %d of host %s is given twice", seed, port, id)
 			}
 			ports[key] = true
-			h.Used.Add(&structs.Container{HostID: id, Spec: spec})
+			h.Used.Add((&structs.Container{Spec: spec}).Demand())
 			if h.Used.Memory > h.Memory && spec.Memory > 0 || h.Used.MilliCPU > h.MilliCPU && spec.MilliCPU > 0 {
 				t.Fatalf("seed %d: host %s is overfilled: %+v of %d, %d", seed, id, h.Used, h.Memory, h.MilliCPU)
 			}

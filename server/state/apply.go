@@ -205,7 +205,7 @@ func (st *step) makesRoom() bool {
 			return true
 		}
 		before, after := st.containers()
-		return before != nil && (after == nil || !sameHosts(before, after) || shrinks(before, after))
+		return before != nil && (after == nil || !sameHosts(before, after) || shrinks(before.Reserved(), after.Reserved()))
 	}
 	return false
 }
@@ -272,17 +272,17 @@ func (s *Snapshot) writeUsage(w *writer, steps []*step) {
 	}
 	for _, st := range steps {
 		before, after := st.containers()
-		if before != nil && after != nil && sameHosts(before, after) && sameReservation(before, after) {
+		if before != nil && after != nil && sameHosts(before, after) && sameReservation(before.Reserved(), after.Reserved()) {
 			continue
 		}
 		if before != nil {
 			for _, hostID := range before.Hosts() {
-				usage(hostID).Remove(before)
+				usage(hostID).Remove(before.Reserved())
 			}
 		}
 		if after != nil {
 			for _, hostID := range after.Hosts() {
-				usage(hostID).Add(after)
+				usage(hostID).Add(after.Reserved())
 			}
 		}
 	}

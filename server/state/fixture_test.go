@@ -221,7 +221,9 @@ func fixtureContainers() []*structs.Container {
 	})
 	add(func(c *structs.Container) { c.Gone, c.Observed.Status = true, structs.ContainerError })
 	add(func(c *structs.Container) { c.DrainStop, c.Observed.Status = true, structs.ContainerStopped })
-	add(func(c *structs.Container) { *c = structs.Container{Meta: structs.Meta{ID: c.ID}, BayID: c.BayID} })
+	add(func(c *structs.Container) {
+		*c = structs.Container{Meta: structs.Meta{ID: c.ID}, Placement: structs.Placement{BayID: c.BayID}}
+	})
 	return all
 }
 

@@ -254,7 +254,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 					if usage[on] == nil {
 						usage[on] = new(Usage)
 					}
-					usage[on].Add(r)
+					usage[on].Add(r.Reserved())
 				}
 			}
 		}

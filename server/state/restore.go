@@ -224,7 +224,7 @@ func (rs *restorer) row(r *reader) error {
 				u = new(Usage)
 				rs.usage[hostID] = u
 			}
-			u.Add(c)
+			u.Add(c.Reserved())
 		}
 	}
 	if err := checkChange(&structs.Change{Table: table, ID: m.ID, Row: row}); err != nil {

@@ -69,7 +69,7 @@ func (w *writer) list(l *listRecord) {
 
 // usage notes the usage of a host.
 func (w *writer) usage(hostID string, u *Usage) {
-	if u.Containers > 0 {
+	if u.Workloads > 0 {
 		w.to.usages.set(w.epoch, idKey(hostID), u)
 	} else {
 		w.to.usages.remove(w.epoch, idKey(hostID))
