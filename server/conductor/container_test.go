@@ -105,9 +105,9 @@ func TestReservationsNeverExceedAHost(t *testing.T) {
 	h.report(first.ID, structs.Observed{Status: structs.ContainerGone})
 	h.settle()
 	placed := 0
-	for c := range h.store.Snapshot().ContainersOnHost(host) {
-		if c.PlaceReason != "" {
-			t.Errorf("placed, and still says %q", c.PlaceReason)
+	for w := range h.store.Snapshot().OnHost(host) {
+		if p := w.Place(); p.PlaceReason != "" {
+			t.Errorf("placed, and still says %q", p.PlaceReason)
 		}
 		placed++
 	}

@@ -218,11 +218,8 @@ func TestDrainMovesSomeAtATime(t *testing.T) {
 		if round > 10 {
 			t.Fatal("it does not go on")
 		}
-		var all []structs.Container
-		for c := range h.store.Snapshot().ContainersOnHost(b) {
-			all = append(all, *c)
-		}
-		for _, c := range all {
+		for w := range h.store.Snapshot().OnHost(b) {
+			c := w.(*structs.Container)
 			h.report(c.ID, running)
 			if c.PriorOn(a) != nil {
 				h.reportFrom(a, c.ID, 1, gone)

@@ -63,9 +63,9 @@ func (h *harness) running(spec structs.ContainerSpec) *structs.Container {
 
 // told returns what the host is told of the container; ok is false if nothing.
 func (h *harness) told(hostID, id string) (structs.Assignment, bool) {
-	for c := range h.store.Snapshot().ContainersOnHost(hostID) {
-		if c.ID == id {
-			return structs.AssignmentOf(c, hostID), true
+	for w := range h.store.Snapshot().OnHost(hostID) {
+		if w.Base().ID == id {
+			return structs.AssignmentOf(w, hostID), true
 		}
 	}
 	return structs.Assignment{}, false

@@ -71,11 +71,11 @@ func TestFixtureFillsEveryField(t *testing.T) {
 	young := []string{}
 	s := restored(t, golden(t, fixtureName+".snap"))
 	rows := dump(s.Snapshot())
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		if len(slices.Collect(s.Snapshot().List(table, AllProjects, 0))) == 0 {
 			t.Errorf("%s: the fixture has no row", table)
 		}
-		row := structs.NewRow(table)
+		row := NewRow(table)
 		fillAll(reflect.ValueOf(row).Elem(), "")
 		leaves(reflect.ValueOf(row).Elem(), "", func(path string, _ reflect.Value) {
 			if !strings.Contains(rows, fmt.Sprintf("%s %s ", table, path)) && !slices.Contains(young, string(table)+" "+path) {
@@ -170,7 +170,7 @@ func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) 
 // dump writes each value of each row that is not zero, one a line.
 func dump(s *Snapshot) string {
 	var b strings.Builder
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		for row := range s.List(table, AllProjects, 0) {
 			var lines []string
 			leaves(reflect.ValueOf(row).Elem(), "", func(path string, v reflect.Value) {
@@ -231,11 +231,11 @@ func writeFixtureFiles(t *testing.T, name string) {
 	t.Helper()
 	var made, changed []structs.Change
 	add := func(row structs.Row) { made = append(made, put(row, 0)) }
-	for i, table := range structs.Tables {
+	for i, table := range Tables() {
 		if table == structs.TableContainers || table == structs.TableSpecs {
 			continue
 		}
-		row := structs.NewRow(table)
+		row := NewRow(table)
 		fillAll(reflect.ValueOf(row).Elem(), "")
 		row.Base().ID, row.Base().Seq = testID(uint64(i+1)), uint64(i+1)
 		switch row := row.(type) {

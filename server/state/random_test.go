@@ -75,7 +75,7 @@ func fill(rng *rand.Rand, v reflect.Value) {
 }
 
 func randomRow(rng *rand.Rand, table structs.Table) structs.Row {
-	row := structs.NewRow(table)
+	row := NewRow(table)
 	fill(rng, reflect.ValueOf(row).Elem())
 	return row
 }
@@ -85,7 +85,7 @@ func randomRow(rng *rand.Rand, table structs.Table) structs.Row {
 func TestRowBytesAreStable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	c := rowCodecs.New().(*rowCodec)
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		for range 300 {
 			row := randomRow(rng, table)
 			first := string(c.encode(row, false))
