@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/stackforge/magnum/server/state/statetest"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -117,27 +118,39 @@ func (h *history) row(table structs.Table, id string, seq uint64, project string
 	case *structs.Host:
 		r.Name, r.BayID = h.pick("name", 3), h.pick("bay", 3)
 	case *structs.Container:
-		r.Name, r.BayID = h.pick("name", 3), h.pick("bay", 3)
-		r.HostID, r.Desired = "", structs.DesiredRunning
+		r.Name = h.pick("name", 3)
+		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
+		r.Spec.Ports = h.ports()
+	case *statetest.Pod:
+		r.Name = h.pick("name", 3)
+		for i := range r.Parts {
+			r.Parts[i].Memory, r.Parts[i].MilliCPU, r.Parts[i].Ports = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100, h.ports()
+		}
+	}
+	if w, ok := row.(structs.Workload); ok {
+		p := w.Place()
+		p.BayID, p.HostID, p.Desired = h.pick("bay", 3), "", structs.DesiredRunning
 		if h.rng.IntN(3) > 0 {
-			r.HostID = h.pick("host", 3)
+			p.HostID = h.pick("host", 3)
 		}
 		if h.rng.IntN(5) == 0 {
-			r.Desired = structs.DesiredAbsent
+			p.Desired = structs.DesiredAbsent
 		}
-		r.Priors = nil
+		p.Priors = nil
 		for range h.rng.IntN(4) {
-			if on := h.pick("host", 3); !r.On(on) {
-				r.Priors = append(r.Priors, structs.Prior{HostID: on, Epoch: 1})
+			if on := h.pick("host", 3); !p.On(on) {
+				p.Priors = append(p.Priors, structs.Prior{HostID: on, Epoch: 1})
 			}
-		}
-		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
-		r.Spec.Ports = nil
-		for range h.rng.IntN(3) {
-			r.Spec.Ports = append(r.Spec.Ports, structs.Port{HostPort: h.rng.IntN(4), Protocol: []string{"", "tcp", "udp"}[h.rng.IntN(3)]})
 		}
 	}
 	return row
+}
+
+func (h *history) ports() (ports []structs.Port) {
+	for range h.rng.IntN(3) {
+		ports = append(ports, structs.Port{HostPort: h.rng.IntN(4), Protocol: []string{"", "tcp", "udp"}[h.rng.IntN(3)]})
+	}
+	return ports
 }
 
 func applyBytes(t testing.TB, s *Store, index uint64, data []byte) {
@@ -244,12 +257,13 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				if c := s.Container(r.ID); c == nil || c.Seq != r.Seq || !reflect.DeepEqual(c.Spec, r.Spec) {
 					t.Fatalf("the spec of %s is %+v, its container %+v", r.ID, r.Spec, c)
 				}
-			case *structs.Container:
-				inBay[r.BayID]++
-				if r.HostID == "" && r.Desired != structs.DesiredAbsent {
-					waiting[r.BayID]++
+			case structs.Workload:
+				p := r.Place()
+				inBay[p.BayID]++
+				if p.HostID == "" && p.Desired != structs.DesiredAbsent {
+					waiting[p.BayID]++
 				}
-				for _, on := range r.Hosts() {
+				for _, on := range p.Hosts() {
 					onHost[on]++
 					if usage[on] == nil {
 						usage[on] = new(Usage)
@@ -311,9 +325,12 @@ func checkDerived(t testing.TB, s *Snapshot) {
 			t.Fatalf("%s has %d waiting, %d containers, %d hosts; want %d, %d, %d", bay, w, i, h, waiting[bay], inBay[bay], hosts[bay])
 		}
 		for _, since := range []uint64{0, s.Index() / 2, s.Index()} {
-			last := uint64(0)
+			last, kind := uint64(0), structs.WorkloadKind("")
 			for w := range s.AssignedSince(host, since) {
 				p := w.Place()
+				if w.Ref().Kind != kind {
+					last, kind = 0, w.Ref().Kind
+				}
 				if p.AssignIndex < last || p.AssignIndex <= since && since > 0 || !p.On(host) {
 					t.Fatalf("assigned since %d on %s: %s with %d after %d", since, host, p.HostID, p.AssignIndex, last)
 				}

@@ -98,7 +98,7 @@ func TestRefusedEntryLeavesNothing(t *testing.T) {
 		"none to drop":  {4, drop(node(8), 0), structs.CodeConflict},
 		"drop version":  {4, drop(node(1), 2), structs.CodeConflict},
 		"index":         {3, put(node(8), 0), structs.CodeInternal},
-		"table":         {4, structs.Change{Table: "pods", ID: "x"}, structs.CodeInternal},
+		"table":         {4, structs.Change{Table: "nothing", ID: "x"}, structs.CodeInternal},
 		"no ID":         {4, structs.Change{Table: structs.TableNodes}, structs.CodeInternal},
 		"long ID":       {4, structs.Change{Table: structs.TableNodes, ID: string(make([]byte, maxID+1))}, structs.CodeInternal},
 		"other table":   {4, foreign, structs.CodeInternal},
@@ -156,15 +156,15 @@ func TestReadersDontBlockTheWriter(t *testing.T) {
 
 func TestUnknownIsEmpty(t *testing.T) {
 	s := New().Snapshot()
-	if s.Get("pods", "x") != nil || s.Get(structs.TableBays, "") != nil || s.Bay("x") != nil || s.Cluster() != nil ||
+	if s.Get("nothing", "x") != nil || s.Get(structs.TableBays, "") != nil || s.Bay("x") != nil || s.Cluster() != nil ||
 		s.Host("x") != nil || s.Container("x") != nil || s.BayModel("x") != nil || s.Node("x") != nil || s.IdempotencyKey("x") != nil {
 		t.Error("an empty state has a row")
 	}
-	if n := count(s.List("pods", AllProjects, 0)) + count(s.List("pods", "p", 0)) + count(s.ByName(structs.TableCluster, "p", "x")) +
+	if n := count(s.List("nothing", AllProjects, 0)) + count(s.List("nothing", "p", 0)) + count(s.ByName(structs.TableCluster, "p", "x")) +
 		count(s.AssignedSince("", 0)) + count(s.AssignedSince("h", ^uint64(0))) + count(s.WaitingBays()); n != 0 {
 		t.Errorf("an empty state lists %d rows", n)
 	}
-	if s.ListIndex("pods", "p") != 0 || s.ListIndex("pods", AllProjects) != 0 || s.ListIndex(structs.TableBays, "p") != 0 {
+	if s.ListIndex("nothing", "p") != 0 || s.ListIndex("nothing", AllProjects) != 0 || s.ListIndex(structs.TableBays, "p") != 0 {
 		t.Error("a list that was never written has an index")
 	}
 }
