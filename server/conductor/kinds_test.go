@@ -57,7 +57,7 @@ func (r deletePod) decide(t *tx) (struct{}, error) {
 // kind is what a test has to do differently for a kind of workload.
 type kind struct {
 	name    structs.WorkloadKind
-	makes   func(h *harness, memory int64, policy structs.Policy) (id string)
+	make    func(h *harness, bay string, memory int64, policy structs.Policy) (id string)
 	tells   func(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool)
 	deletes func(h *harness, id string)
 }
@@ -65,12 +65,12 @@ type kind struct {
 var kinds = []kind{
 	{
 		name: structs.WorkloadContainer,
-		makes: func(h *harness, memory int64, p structs.Policy) string {
+		make: func(h *harness, bay string, memory int64, p structs.Policy) string {
 			spec := structs.ContainerSpec{Memory: memory, RestartPolicy: p.Restart, Exclusive: p.Exclusive}
 			if p.Volume != "" {
 				spec.Volumes = []structs.Mount{{Name: p.Volume, Type: structs.MountVolume, Target: "/data"}}
 			}
-			return h.create(alice, "bay", spec).ID
+			return h.create(alice, bay, spec).ID
 		},
 		tells: func(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
 			host := h.store.Snapshot().Host(hostID)
@@ -84,8 +84,8 @@ var kinds = []kind{
 	},
 	{
 		name: structs.WorkloadPod,
-		makes: func(h *harness, memory int64, p structs.Policy) string {
-			return must(h, createPod{alice, "bay", statetest.Pod{Name: "pod", Restart: p.Restart, Exclusive: p.Exclusive, Volume: p.Volume,
+		make: func(h *harness, bay string, memory int64, p structs.Policy) string {
+			return must(h, createPod{alice, bay, statetest.Pod{Name: "pod", Restart: p.Restart, Exclusive: p.Exclusive, Volume: p.Volume,
 				Parts: []statetest.Part{{Name: "web", Memory: memory / 2}, {Name: "log", Memory: memory - memory/2}}}}).ID
 		},
 		tells: func(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
@@ -107,7 +107,7 @@ func (h *harness) workload(k kind, memory int64, policy structs.Policy) workload
 	if policy.Restart.Name == "" {
 		policy.Restart.Name = structs.RestartAlways
 	}
-	return workload{h, k, k.makes(h, memory, policy)}
+	return workload{h, k, k.make(h, "bay", memory, policy)}
 }
 
 // now returns the row, nil if there is none.

@@ -217,6 +217,22 @@ func (t *tx) workload(ref structs.Ref) structs.Workload {
 	return w
 }
 
+// unsettledHosts yields the hosts that are lost, are drained, or have been and whose
+// workloads are to be started again.
+func (t *tx) unsettledHosts() iter.Seq[*structs.Host] {
+	return typed[*structs.Host](t.overlay(rows(t.base.UnsettledHosts()), func(r structs.Row) bool {
+		h := r.(*structs.Host)
+		return h.State == structs.HostLost || h.Draining || h.DrainForce
+	}, structs.TableHosts))
+}
+
+// endingBays yields the bays that are being deleted.
+func (t *tx) endingBays() iter.Seq[*structs.Bay] {
+	return typed[*structs.Bay](t.overlay(rows(t.base.EndingBays()), func(r structs.Row) bool {
+		return r.(*structs.Bay).Status == structs.BayDeleting
+	}, structs.TableBays))
+}
+
 // bays yields all bays.
 func (t *tx) bays() iter.Seq[*structs.Bay] {
 	return typed[*structs.Bay](t.overlay(t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true }, structs.TableBays))

@@ -115,8 +115,11 @@ func (h *history) row(table structs.Table, id string, seq uint64, project string
 	switch r := row.(type) {
 	case *structs.Bay:
 		r.Name, r.Shared = h.pick("name", 3), h.rng.IntN(2) == 0
+		if h.rng.IntN(3) == 0 {
+			r.Status = structs.BayDeleting
+		}
 	case *structs.Host:
-		r.Name, r.BayID = h.pick("name", 3), h.pick("bay", 3)
+		r.Name, r.BayID, r.Draining, r.DrainForce = h.pick("name", 3), h.pick("bay", 3), h.rng.IntN(3) == 0, false
 	case *structs.Container:
 		r.Name = h.pick("name", 3)
 		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
@@ -225,6 +228,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 	t.Helper()
 	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, 0
 	var hash uint64
+	ending, unsettled := 0, 0
 	for _, table := range Tables() {
 		seqs, names := map[string]int{}, map[[2]string]int{}
 		last, all := uint64(0), 0
@@ -251,8 +255,14 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				if r.Shared {
 					shared++
 				}
+				if r.Status == structs.BayDeleting {
+					ending++
+				}
 			case *structs.Host:
 				hosts[r.BayID]++
+				if unsettledHost(r) {
+					unsettled++
+				}
 			case *structs.StoredSpec:
 				if c := s.Container(r.ID); c == nil || c.Seq != r.Seq || !reflect.DeepEqual(c.Spec, r.Spec) {
 					t.Fatalf("the spec of %s is %+v, its container %+v", r.ID, r.Spec, c)
@@ -300,6 +310,9 @@ func checkDerived(t testing.TB, s *Snapshot) {
 		t.Fatalf("hash is %016x, its rows' is %016x", s.Hash(), hash)
 	}
 	bays := 0
+	if e, u := count(s.EndingBays()), count(s.UnsettledHosts()); e != ending || u != unsettled {
+		t.Fatalf("%d bays end and %d hosts are unsettled, want %d and %d", e, u, ending, unsettled)
+	}
 	for id := range s.WaitingBays() {
 		bays++
 		if waiting[id] == 0 {

@@ -281,6 +281,22 @@ func (s *Snapshot) HostsInBay(bayID string) iter.Seq[*structs.Host] {
 	return scan(s, structs.TableHosts, indexBay, idKey(bayID), func(h *structs.Host) bool { return h.BayID == bayID })
 }
 
+// UnsettledHosts returns the hosts that are lost, are drained, or have been and whose
+// workloads are to be started again, in the order of their first registration.
+func (s *Snapshot) UnsettledHosts() iter.Seq[*structs.Host] {
+	return scan(s, structs.TableHosts, indexWaiting, []byte{}, func(*structs.Host) bool { return true })
+}
+
+// hasUnsettledHosts reports whether UnsettledHosts returns any.
+func (s *Snapshot) hasUnsettledHosts() bool {
+	return s.table(structs.TableHosts)[indexWaiting].size > 0
+}
+
+// EndingBays returns the bays that are being deleted, in the order of their creation.
+func (s *Snapshot) EndingBays() iter.Seq[*structs.Bay] {
+	return scan(s, structs.TableBays, indexWaiting, []byte{}, func(*structs.Bay) bool { return true })
+}
+
 // SharedBays returns the bays that all projects may use, in the order of their
 // creation.
 func (s *Snapshot) SharedBays() iter.Seq[*structs.Bay] {

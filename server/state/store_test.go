@@ -189,7 +189,7 @@ func TestSubscriptions(t *testing.T) {
 	topics := map[string]Topic{
 		"row": TopicRow(structs.TableContainers, c1), "list": TopicList(structs.TableContainers, project),
 		"all": TopicList(structs.TableContainers, AllProjects), "host1": TopicHost("host-1"), "host2": TopicHost("host-2"),
-		"room": TopicRoom(), "any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
+		"room": TopicRoom(), "bays": TopicBays(), "hosts": TopicHosts(), "emptied": TopicEmptied(), "unsettled": TopicUnsettled(), "any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
 	}
 	subs := map[string]*Subscription{}
 	for name, topic := range topics {
@@ -203,15 +203,15 @@ func TestSubscriptions(t *testing.T) {
 	}{
 		{"made", func() structs.Change { return put(placed(1, 0), 0) }, []string{"all", "any", "list", "row"}},
 		{"placed", func() structs.Change { return assign(placed(1, 1), version) }, []string{"all", "any", "host1", "list", "row"}},
-		{"moved", func() structs.Change { return assign(placed(1, 2), version) }, []string{"all", "any", "host1", "host2", "list", "room", "row"}},
+		{"moved", func() structs.Change { return assign(placed(1, 2), version) }, []string{"all", "any", "emptied", "host1", "host2", "list", "room", "row"}},
 		{"reported", func() structs.Change { return put(status, version) }, []string{"all", "any", "list", "row"}},
 		{"shrunk", func() structs.Change { return put(smaller, version) }, []string{"all", "any", "list", "room", "row"}},
 		{"grown", func() structs.Change { return put(placed(1, 2), version) }, []string{"all", "any", "list", "row"}},
-		{"deleted", func() structs.Change { return drop(placed(1, 2), version) }, []string{"all", "any", "host2", "list", "room", "row"}},
+		{"deleted", func() structs.Change { return drop(placed(1, 2), version) }, []string{"all", "any", "emptied", "host2", "list", "room", "row"}},
 		{"another project", func() structs.Change { return put(elsewhere, 0) }, []string{"any"}},
 		{"a node", func() structs.Change { return put(node(8), 0) }, []string{"any", "nodes"}},
-		{"a bay", func() structs.Change { return put(&structs.Bay{Meta: structs.Meta{ID: "b"}}, 0) }, []string{"any", "room"}},
-		{"a host", func() structs.Change { return put(&structs.Host{Meta: structs.Meta{ID: "h"}}, 0) }, []string{"any", "room"}},
+		{"a bay", func() structs.Change { return put(&structs.Bay{Meta: structs.Meta{ID: "b"}}, 0) }, []string{"any", "bays"}},
+		{"a host", func() structs.Change { return put(&structs.Host{Meta: structs.Meta{ID: "h"}}, 0) }, []string{"any", "hosts"}},
 	} {
 		index := uint64(i + 1)
 		mustApply(t, s, index, c.change())
