@@ -169,7 +169,7 @@ func (t *tx) hostsOf(bayID string) []schedule.Host {
 	found, ok := t.hosts[bayID]
 	if !ok {
 		for h := range t.hostsInBay(bayID) {
-			found = append(found, schedule.HostOf(h, t.used(h.ID)))
+			found = append(found, state.RoomOf(h, t.used(h.ID), structs.PlacementSpread))
 		}
 		t.hosts[bayID] = found
 	}

@@ -311,5 +311,6 @@ func (s *Snapshot) writeUsage(w *writer, steps []*step) (emptied bool) {
 		w.usage(hostID, u)
 		emptied = emptied || u.Workloads == 0
 	}
+	s.writeRooms(w, steps, changed)
 	return emptied
 }

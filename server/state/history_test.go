@@ -118,8 +118,10 @@ func (h *history) row(table structs.Table, id string, seq uint64, project string
 		if h.rng.IntN(3) == 0 {
 			r.Status = structs.BayDeleting
 		}
+		r.Placement = []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[h.rng.IntN(2)]
 	case *structs.Host:
 		r.Name, r.BayID, r.Draining, r.DrainForce = h.pick("name", 3), h.pick("bay", 3), h.rng.IntN(3) == 0, false
+		r.State = []structs.HostState{structs.HostReady, structs.HostReady, structs.HostSuspect, structs.HostLost}[h.rng.IntN(4)]
 	case *structs.Container:
 		r.Name = h.pick("name", 3)
 		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
@@ -310,6 +312,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 		t.Fatalf("hash is %016x, its rows' is %016x", s.Hash(), hash)
 	}
 	bays := 0
+	checkRooms(t, s)
 	if e, u := count(s.EndingBays()), count(s.UnsettledHosts()); e != ending || u != unsettled {
 		t.Fatalf("%d bays end and %d hosts are unsettled, want %d and %d", e, u, ending, unsettled)
 	}
@@ -350,6 +353,52 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				last = p.AssignIndex
 			}
 		}
+	}
+}
+
+// checkRooms compares the order of hosts with the rows.
+func checkRooms(t testing.TB, s *Snapshot) {
+	t.Helper()
+	inBays := map[string]roomCount{}
+	for row := range s.List(structs.TableHosts, AllProjects, 0) {
+		h := row.(*structs.Host)
+		room := s.Room(h.ID)
+		if h.BayID == "" {
+			if room != nil {
+				t.Fatalf("host %s is in no bay, and has a room", h.ID)
+			}
+			continue
+		}
+		want := RoomOf(h, s.usage(h.ID), s.strategy(h.BayID))
+		if room == nil {
+			t.Fatalf("host %s has no room in the order of bay %s", h.ID, h.BayID)
+		}
+		got := *room
+		if got.key = nil; !reflect.DeepEqual(got, want) {
+			t.Fatalf("host %s is\n%+v, not\n%+v", h.ID, got, want)
+		}
+		n := inBays[h.BayID]
+		if n.all++; h.State != structs.HostLost {
+			n.ready++
+		}
+		if h.State != structs.HostLost && h.State != structs.HostSuspect && !h.Draining {
+			n.open++
+		}
+		inBays[h.BayID] = n
+	}
+	total := 0
+	for bayID, n := range inBays {
+		all, open := s.rooms.Count(bayID)
+		if got := (roomCount{all, open, s.rooms.Ready(bayID)}); got != n || count(s.rooms.All(bayID)) != all || count(s.rooms.Closed(bayID)) != all-open {
+			t.Fatalf("bay %s has %+v hosts, want %+v", bayID, got, n)
+		}
+		if got := count(s.rooms.Preferred(bayID, s.strategy(bayID), 0)); got != open {
+			t.Fatalf("bay %s prefers %d hosts, %d are open", bayID, got, open)
+		}
+		total += all
+	}
+	if s.rooms.hosts.size != total || s.rooms.counts.size != len(inBays) {
+		t.Fatalf("%d rooms in %d bays, want %d in %d", s.rooms.hosts.size, s.rooms.counts.size, total, len(inBays))
 	}
 }
 

@@ -20,6 +20,7 @@ type Snapshot struct {
 	rows     [maxTables]rows   // by table code
 	lists    tree[listRecord]  // by table and project
 	usages   tree[Usage]       // by host; none for an empty one
+	rooms    Rooms             // of the hosts that are in bays
 }
 
 // Index returns the index of the last entry that is in the snapshot.
@@ -151,7 +152,7 @@ func (s *Snapshot) usage(hostID string) *Usage {
 	if u := s.usages.get(idKey(hostID)); u != nil {
 		return u
 	}
-	return &Usage{}
+	return &noUsage
 }
 
 // Workload returns the workload of the kind, nil if there is none.
@@ -161,6 +162,8 @@ func (s *Snapshot) Workload(kind structs.WorkloadKind, id string) structs.Worklo
 	}
 	return nil
 }
+
+var noUsage Usage // of an empty host; never modified
 
 // OnHost returns the workloads that have a placement on the host, kind by kind, and
 // of each kind those first whose assignment changed longest ago.
