@@ -1,16 +1,47 @@
 package conductor
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
 
-// Settle takes one step of all that has to follow from changes before it: bays
-// that end are emptied, bays that lack hosts claim free ones, containers that
-// wait are placed, containers of lost hosts become Unknown and are placed anew, hosts are drained. The result is true
-// while there is more to do at once.
-type Settle struct{}
+// Step is one of the kinds of things that have to follow from changes. The leader
+// takes each when one of its topics fires, and once when its leadership begins.
+type Step struct {
+	name   string
+	take   func(*tx) (full bool)
+	topics []state.Topic
+}
 
-func (Settle) decide(t *tx) (more bool, err error) {
-	for _, step := range []func(*tx) bool{(*tx).endBays, (*tx).growBays, (*tx).placeWaiting, (*tx).markLost, (*tx).drainHosts} {
-		if full := step(t); full {
+// String returns the name of the step, for logs.
+func (s *Step) String() string { return s.name }
+
+// Topics returns what the step waits for: nothing else gives it anything to do.
+func (s *Step) Topics() []state.Topic { return s.topics }
+
+// Steps are all steps.
+var Steps = []*Step{
+	{"end bays", (*tx).endBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
+	{"grow bays", (*tx).growBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicEmptied()}},
+	{"place what waits", (*tx).placeWaiting, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
+	{"leave lost hosts", (*tx).markLost, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
+	{"drain hosts", (*tx).drainHosts, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
+}
+
+// Settle takes a part of all that has to follow from changes before it: bays
+// that end are emptied, bays that lack hosts claim free ones, workloads that
+// wait are placed, workloads of lost hosts become Unknown and are placed again, hosts
+// are drained. The result is true while there is more to do at once.
+type Settle struct {
+	Step *Step // nil means all of them, one after the other
+}
+
+func (r Settle) decide(t *tx) (more bool, err error) {
+	for _, step := range Steps {
+		if r.Step != nil && r.Step != step {
+			continue
+		}
+		if full := step.take(t); full {
 			return true, nil
 		}
 	}
@@ -25,22 +56,20 @@ func (t *tx) room() bool { return t.writes() <= structs.MaxChanges-4 }
 // endBays empties the bays that are being deleted and deletes the empty ones.
 // It returns true if there was no room for all of it.
 func (t *tx) endBays() (full bool) {
-	for b := range t.bays() {
-		if b.Status != structs.BayDeleting {
-			continue
-		}
+	for b := range t.endingBays() {
 		left := 0
-		for c := range t.containersInBay(b.ID) {
+		for w := range t.inBay(b.ID) {
 			if !t.room() {
 				return true
 			}
-			host := row[structs.Host](t, c.HostID)
-			if c.Desired != structs.DesiredAbsent || !c.Force || host == nil || host.State == structs.HostLost {
-				if !t.item(func() { t.delete(c, true) }) {
+			p := w.Place()
+			host := row[structs.Host](t, p.HostID)
+			if p.Desired != structs.DesiredAbsent || !p.Force || host == nil || host.State == structs.HostLost {
+				if !t.item(func() { t.delete(w, true) }) {
 					return true
 				}
 			}
-			if row[structs.Container](t, c.ID) != nil { // a host has it
+			if t.get(w.Table(), w.Base().ID) != nil { // a host has it
 				left++
 			}
 		}
@@ -91,7 +120,7 @@ func (t *tx) growBays() (full bool) {
 	return false
 }
 
-// placeWaiting places containers that wait for a host, in the order in which
+// placeWaiting places workloads that wait for a host, in the order in which
 // they were created. One that doesn't fit holds up none of the others.
 func (t *tx) placeWaiting() (full bool) {
 	for bayID := range t.base.WaitingBays() {
@@ -101,25 +130,26 @@ func (t *tx) placeWaiting() (full bool) {
 		}
 		// What didn't fit once doesn't fit again in this step.
 		refused := make(map[string]string)
-		for c := range t.base.Waiting(bayID) {
+		for w := range t.base.Waiting(bayID) {
 			if !t.room() {
 				return true
 			}
-			c := row[structs.Container](t, c.ID)
-			if c == nil || c.HostID != "" {
+			was := t.workload(w.Ref())
+			if was == nil || was.Place().HostID != "" {
 				continue
 			}
-			shape := shapeOf(c)
-			changed := *c
+			shape := shapeOf(was)
+			changed := was.Copy()
+			p := changed.Place()
 			if reason, ok := refused[shape]; ok {
-				changed.PlaceReason = reason
-			} else if t.place(&changed, bay); changed.PlaceReason != "" {
-				refused[shape] = changed.PlaceReason
+				p.PlaceReason = reason
+			} else if t.place(changed, bay); p.PlaceReason != "" {
+				refused[shape] = p.PlaceReason
 			}
-			if changed.HostID == "" && changed.PlaceReason == c.PlaceReason {
+			if p.HostID == "" && p.PlaceReason == was.Place().PlaceReason {
 				continue
 			}
-			if !t.item(func() { t.assign(&changed) }) {
+			if !t.item(func() { t.assign(changed) }) {
 				return true
 			}
 		}

@@ -35,12 +35,17 @@ type tx struct {
 	below map[rowKey]structs.Row     // rows of the base that were looked up; nil for one that isn't there
 	order []rowKey                   // keys of rows, in the order of their first write
 	own   map[structs.Table][]string // IDs of rows by table, in the same order
-	usage map[string]*state.Usage    // of hosts whose containers the batch has changed
+	usage map[string]*state.Usage    // of hosts whose workloads the batch has changed
 
 	// Found for one request and kept for the next, until a bay or host is
 	// written: most of a batch are creates of the same few projects.
 	mine  map[string][]*structs.Bay  // by project: the bays that it may use
 	hosts map[string][]schedule.Host // by bay: the hosts that it has claimed
+
+	// The order in which bays prefer their hosts, as the batch sees it; see room.go.
+	rooms   state.Rooms
+	roomNow map[string]*state.HostRoom // of the hosts that the batch has changed in rooms; nil for one that has left its bay
+	stale   map[string]bool            // hosts that the batch has changed since rooms was brought up to date
 
 	specRows bool // large specs have rows of their own in the entry's schema
 	engines  bool // rows may say which engine and which of its containers is meant, likewise
@@ -68,6 +73,7 @@ func newTx(base *state.Snapshot, now time.Time) *tx {
 		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
 		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
 		own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
+		rooms: base.Rooms(), roomNow: make(map[string]*state.HostRoom), stale: make(map[string]bool),
 	}
 }
 
@@ -104,20 +110,22 @@ func row[R any, P interface {
 // put writes a row.
 func (t *tx) put(r structs.Row) { t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r}) }
 
-// assign writes a container and lets its hosts hear of it.
-func (t *tx) assign(c *structs.Container) {
-	if c.Desired != structs.DesiredRunning {
-		release(c)
+// assign writes a workload and lets its hosts hear of it.
+func (t *tx) assign(w structs.Workload) {
+	if p := w.Place(); p.Desired != structs.DesiredRunning {
+		release(p)
 	}
-	t.set(rowKey{structs.TableContainers, c.ID}, pending{row: c, assign: true})
+	t.set(rowKey{w.Table(), w.Base().ID}, pending{row: w, assign: true})
 }
 
 // remove deletes a row.
 func (t *tx) remove(r structs.Row) {
-	if c, ok := r.(*structs.Container); ok {
-		if actions := t.get(structs.TableActions, c.ID); actions != nil {
+	if w, ok := r.(structs.Workload); ok {
+		if actions := t.get(structs.TableActions, actionsID(w)); actions != nil {
 			t.remove(actions)
 		}
+	}
+	if c, ok := r.(*structs.Container); ok {
 		if spec := t.storedSpec(c.ID); spec != nil {
 			t.remove(spec)
 		}
@@ -148,41 +156,50 @@ func (t *tx) set(key rowKey, p pending) {
 		t.own[key.table] = append(t.own[key.table], key.id)
 	}
 	t.reserve(key, p.row)
-	t.forget(key.table)
+	t.forget(key)
 	t.rows[key] = p
 	t.size += p.size - was.size
 }
 
-// reserve moves a container's reservation from where it was to where the row
+// reserve moves a workload's reservation from where it was to where the row
 // puts it.
 func (t *tx) reserve(key rowKey, to structs.Row) {
-	if key.table != structs.TableContainers {
-		return
-	}
-	if c, ok := t.get(key.table, key.id).(*structs.Container); ok {
-		for _, hostID := range c.Hosts() {
-			t.used(hostID).Remove(c)
+	if w, ok := t.get(key.table, key.id).(structs.Workload); ok {
+		for _, hostID := range w.Place().Hosts() {
+			t.give(hostID, w.Reserved())
 		}
 	}
-	if c, ok := to.(*structs.Container); ok {
-		for _, hostID := range c.Hosts() {
-			t.used(hostID).Add(c)
+	if w, ok := to.(structs.Workload); ok {
+		for _, hostID := range w.Place().Hosts() {
+			t.take(hostID, w.Reserved())
 		}
 	}
 }
 
 // forget drops what was found in a table that is written.
-func (t *tx) forget(table structs.Table) {
-	switch table {
+func (t *tx) forget(key rowKey) {
+	switch key.table {
 	case structs.TableBays:
 		clear(t.mine)
 	case structs.TableHosts:
 		clear(t.hosts)
+		t.stale[key.id] = true
 	}
 }
 
-// used returns what the batch sees reserved on a host, for reading and
-// changing.
+// take reserves something on a host.
+func (t *tx) take(hostID string, d structs.Demand) {
+	t.used(hostID).Add(d)
+	t.stale[hostID] = true
+}
+
+// give undoes take of the same.
+func (t *tx) give(hostID string, d structs.Demand) {
+	t.used(hostID).Remove(d)
+	t.stale[hostID] = true
+}
+
+// used returns what the batch sees reserved on a host; take and give change it.
 func (t *tx) used(hostID string) *state.Usage {
 	u, ok := t.usage[hostID]
 	if !ok {
@@ -207,7 +224,7 @@ func (t *tx) rollback() { t.rollbackTo(0, t.seqMark) }
 func (t *tx) rollbackTo(writes int, seq uint64) {
 	for i := len(t.undo) - 1; i >= writes; i-- {
 		u := t.undo[i]
-		t.forget(u.key.table)
+		t.forget(u.key)
 		t.size += u.was.size - t.rows[u.key].size
 		if u.had {
 			t.reserve(u.key, u.was.row)

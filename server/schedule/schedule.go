@@ -1,4 +1,4 @@
-// Package schedule chooses hosts for containers. It is called by the conductor
+// Package schedule chooses hosts for workloads. It is called by the conductor
 // while it decides, and is a pure function: no clock, no randomness, no I/O,
 // no state of its own, so that every case is a line in testdata.
 package schedule
@@ -14,56 +14,42 @@ import (
 )
 
 // Host is a host of the bay as the scheduler sees it.
-type Host struct {
-	ID       string
-	Name     string
-	Ready    bool // not lost
-	Suspect  bool // silent, but not given up
-	Draining bool
-	Labels   map[string]string
-	Memory   int64        // bytes that it has
-	MilliCPU int64        // thousandths of cores that it has
-	Used     *state.Usage // what is reserved on it
+type Host = state.HostRoom
 
-	NoNetwork bool // it has no network for the workload's project, and no room for another one
-}
-
-// HostOf returns the scheduler's view of a host and what is reserved on it.
-func HostOf(h *structs.Host, used *state.Usage) Host {
-	return Host{
-		ID: h.ID, Name: h.Name, Ready: h.State != structs.HostLost, Suspect: h.State == structs.HostSuspect, Draining: h.Draining, Labels: h.AllLabels(),
-		Memory: h.Fingerprint.Memory, MilliCPU: int64(h.Fingerprint.Cores) * 1000, Used: used,
-	}
-}
+// Networks reports whether a host that has no room for another project's network has
+// one that the workload can use. nil means that none has.
+type Networks func(h *Host) bool
 
 // filter is one reason why a workload can't run on a host.
 type filter struct {
 	lack string // completes "N of M hosts ..."
-	pass func(h *Host, s *structs.ContainerSpec) bool
+	pass func(h *Host, d *structs.Demand, networks Networks) bool
 }
 
 // filters are asked in this order; a host counts for the first that refuses it.
-var filters = []filter{
-	{"not ready", func(h *Host, _ *structs.ContainerSpec) bool { return h.Ready }},
-	{"suspect", func(h *Host, _ *structs.ContainerSpec) bool { return !h.Suspect }},
-	{"draining", func(h *Host, _ *structs.ContainerSpec) bool { return !h.Draining }},
-	{"without the labels of constraints", func(h *Host, s *structs.ContainerSpec) bool {
-		for k, v := range s.Constraints {
+var filters = [...]filter{
+	{"not ready", func(h *Host, _ *structs.Demand, _ Networks) bool { return h.Ready }},
+	{"suspect", func(h *Host, _ *structs.Demand, _ Networks) bool { return !h.Suspect }},
+	{"draining", func(h *Host, _ *structs.Demand, _ Networks) bool { return !h.Draining }},
+	{"without the labels of constraints", func(h *Host, d *structs.Demand, _ Networks) bool {
+		for k, v := range d.Constraints {
 			if got, ok := h.Labels[k]; !ok || got != v {
 				return false
 			}
 		}
 		return true
 	}},
-	{"without the memory", func(h *Host, s *structs.ContainerSpec) bool {
-		return s.Memory == 0 || h.Used.Memory+s.Memory <= h.Memory
+	{"without the memory", func(h *Host, d *structs.Demand, _ Networks) bool {
+		return d.Memory == 0 || d.Memory <= h.FreeMemory()
 	}},
-	{"without the cpu", func(h *Host, s *structs.ContainerSpec) bool {
-		return s.MilliCPU == 0 || h.Used.MilliCPU+s.MilliCPU <= h.MilliCPU
+	{"without the cpu", func(h *Host, d *structs.Demand, _ Networks) bool {
+		return d.MilliCPU == 0 || d.MilliCPU <= h.FreeMilliCPU()
 	}},
-	{"without room for another project's network", func(h *Host, _ *structs.ContainerSpec) bool { return !h.NoNetwork }},
-	{"with a host port taken", func(h *Host, s *structs.ContainerSpec) bool {
-		for _, p := range s.Ports {
+	{"without room for another project's network", func(h *Host, _ *structs.Demand, networks Networks) bool {
+		return !h.NetworksFull || networks != nil && networks(h)
+	}},
+	{"with a host port taken", func(h *Host, d *structs.Demand, _ Networks) bool {
+		for _, p := range d.Ports {
 			if p.HostPort != 0 && h.Used.HasPort(p.Protocol, p.HostPort) {
 				return false
 			}
@@ -72,79 +58,108 @@ var filters = []filter{
 	}},
 }
 
-// Choose returns the ID of the host on which a container of the spec is to
-// run, or "" and the reason why there is none. The order of hosts doesn't
-// matter. The reason names no amounts that change with every placement, so
-// that a waiting container keeps it.
-func Choose(hosts []Host, spec *structs.ContainerSpec, placement structs.Placement) (id, reason string) {
-	refused := make([]int, len(filters))
+// refusals counts the hosts that each filter refuses.
+type refusals [len(filters)]int
+
+// fits reports whether the workload can run on the host, and counts the filter that
+// refuses it.
+func (r *refusals) fits(h *Host, d *structs.Demand, networks Networks) bool {
+	for f := range filters {
+		if !filters[f].pass(h, d, networks) {
+			r[f]++
+			return false
+		}
+	}
+	return true
+}
+
+// Choose returns the ID of the host of the bay on which a workload of the demand is to
+// run, or "" and the reason why there is none. It looks at the hosts in the order of
+// the bay's strategy, up to the first that fits. The reason names no amounts that
+// change with every placement, so that a waiting workload keeps it.
+func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, networks Networks) (id, reason string) {
+	var refused refusals
+	seen := 0
+	for h := range rooms.Preferred(bay.ID, bay.Placement, d.Memory) {
+		if refused.fits(h, &d, networks) {
+			return h.ID, ""
+		}
+		seen++
+	}
+	n, open := rooms.Count(bay.ID)
+	rest := rooms.Closed(bay.ID)
+	if seen < open {
+		refused, rest = refusals{}, rooms.All(bay.ID) // binpack has left out those without the memory
+	}
+	for h := range rest {
+		refused.fits(h, &d, networks)
+	}
+	return "", explain(n, &refused, &d)
+}
+
+// ChooseAmong is Choose among some hosts, in any order. It looks at all of them.
+func ChooseAmong(hosts []Host, d structs.Demand, strategy structs.PlacementStrategy, networks Networks) (id, reason string) {
+	var refused refusals
 	var best *Host
-next:
 	for i := range hosts {
 		h := &hosts[i]
-		for f := range filters {
-			if !filters[f].pass(h, spec) {
-				refused[f]++
-				continue next
-			}
-		}
-		if best == nil || before(h, best, placement) {
+		if refused.fits(h, &d, networks) && (best == nil || before(h, best, strategy)) {
 			best = h
 		}
 	}
 	if best != nil {
 		return best.ID, ""
 	}
-	return "", explain(len(hosts), refused, spec)
+	return "", explain(len(hosts), &refused, &d)
 }
 
 // before reports whether a is to be preferred to b. Ties go to the name, then
 // the ID: every server would choose alike.
-func before(a, b *Host, placement structs.Placement) bool {
+func before(a, b *Host, strategy structs.PlacementStrategy) bool {
 	var order int
-	if placement == structs.PlacementBinpack {
+	if strategy == structs.PlacementBinpack {
 		order = cmp.Or(
-			cmp.Compare(a.Memory-a.Used.Memory, b.Memory-b.Used.Memory),
-			cmp.Compare(a.MilliCPU-a.Used.MilliCPU, b.MilliCPU-b.Used.MilliCPU),
-			cmp.Compare(b.Used.Containers, a.Used.Containers),
+			cmp.Compare(a.FreeMemory(), b.FreeMemory()),
+			cmp.Compare(a.FreeMilliCPU(), b.FreeMilliCPU()),
+			cmp.Compare(b.Used.Workloads, a.Used.Workloads),
 		)
 	} else {
 		order = cmp.Or(
-			cmp.Compare(a.Used.Containers, b.Used.Containers),
-			cmp.Compare(b.Memory-b.Used.Memory, a.Memory-a.Used.Memory),
-			cmp.Compare(b.MilliCPU-b.Used.MilliCPU, a.MilliCPU-a.Used.MilliCPU),
+			cmp.Compare(a.Used.Workloads, b.Used.Workloads),
+			cmp.Compare(b.FreeMemory(), a.FreeMemory()),
+			cmp.Compare(b.FreeMilliCPU(), a.FreeMilliCPU()),
 		)
 	}
 	return cmp.Or(order, cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) < 0
 }
 
 // explain writes why none of n hosts will do.
-func explain(n int, refused []int, spec *structs.ContainerSpec) string {
+func explain(n int, refused *refusals, d *structs.Demand) string {
 	var why []string
 	for f, count := range refused {
 		if count > 0 {
 			why = append(why, fmt.Sprintf("%d %s", count, filters[f].lack))
 		}
 	}
-	return fmt.Sprintf("waits for a host with room for %s: of %d %s, %s", wants(spec), n, plural(n, "host"), strings.Join(why, ", "))
+	return fmt.Sprintf("waits for a host with room for %s: of %d %s, %s", wants(d), n, plural(n, "host"), strings.Join(why, ", "))
 }
 
-// wants writes what a container asks of its host.
-func wants(spec *structs.ContainerSpec) string {
+// wants writes what a workload asks of its host.
+func wants(d *structs.Demand) string {
 	var parts []string
-	if spec.Memory > 0 {
-		parts = append(parts, fmt.Sprintf("memory %d MiB", spec.Memory>>20))
+	if d.Memory > 0 {
+		parts = append(parts, fmt.Sprintf("memory %d MiB", d.Memory>>20))
 	}
-	if spec.MilliCPU > 0 {
-		parts = append(parts, fmt.Sprintf("cpu %g", float64(spec.MilliCPU)/1000))
+	if d.MilliCPU > 0 {
+		parts = append(parts, fmt.Sprintf("cpu %g", float64(d.MilliCPU)/1000))
 	}
-	for _, p := range spec.Ports {
+	for _, p := range d.Ports {
 		if p.HostPort != 0 {
 			parts = append(parts, fmt.Sprintf("port %d/%s", p.HostPort, p.Protocol))
 		}
 	}
-	labels := make([]string, 0, len(spec.Constraints))
-	for k, v := range spec.Constraints {
+	labels := make([]string, 0, len(d.Constraints))
+	for k, v := range d.Constraints {
 		labels = append(labels, k+"="+v)
 	}
 	slices.Sort(labels)

@@ -49,11 +49,39 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// choose makes a choice in both ways, which have to agree.
+func choose(t *testing.T, hosts []Host, d structs.Demand, strategy structs.PlacementStrategy) (id, reason string) {
+	t.Helper()
+	bay := &structs.Bay{Meta: structs.Meta{ID: "bay"}, Placement: strategy}
+	id, reason = Choose(roomsOf(hosts, strategy), bay, d, nil)
+	if one, why := ChooseAmong(hosts, d, strategy, nil); one != id || why != reason {
+		t.Fatalf("of the order %q (%s) is chosen, of all hosts %q (%s)", id, reason, one, why)
+	}
+	return id, reason
+}
+
+// roomsOf has the hosts in order, and those of other bays beside them.
+func roomsOf(hosts []Host, strategy structs.PlacementStrategy) *state.Rooms {
+	var rooms state.Rooms
+	rooms.Own()
+	for _, bayID := range []string{"ba", "bay", "bays"} {
+		for i := range hosts {
+			h := hosts[i]
+			h.BayID, h.Strategy = bayID, strategy
+			if bayID != "bay" {
+				h.ID, h.Memory, h.MilliCPU, h.Used = bayID+h.ID, 1<<50, 1<<50, new(state.Usage)
+			}
+			rooms.Replace(nil, &h)
+		}
+	}
+	return &rooms
+}
+
 func runScript(t *testing.T, script string) string {
 	t.Helper()
 	var out strings.Builder
 	var hosts []Host
-	placement := structs.PlacementSpread
+	strategy := structs.PlacementSpread
 	lines := bufio.NewScanner(strings.NewReader(script))
 	for lines.Scan() {
 		line := lines.Text()
@@ -67,18 +95,18 @@ func runScript(t *testing.T, script string) string {
 		}
 		switch words[0] {
 		case "placement":
-			placement = structs.Placement(words[1])
+			strategy = structs.PlacementStrategy(words[1])
 		case "host":
 			hosts = append(hosts, scriptHost(t, words[1:]))
 		case "place":
-			spec := scriptSpec(t, words[1:])
-			id, reason := Choose(hosts, &spec, placement)
+			demand := scriptDemand(t, words[1:])
+			id, reason := choose(t, hosts, demand, strategy)
 			if id == "" {
 				fmt.Fprintln(&out, "-> "+reason)
 				continue
 			}
 			i := slices.IndexFunc(hosts, func(h Host) bool { return h.ID == id })
-			hosts[i].Used.Add(&structs.Container{HostID: id, Spec: spec})
+			hosts[i].Used.Add(demand)
 			fmt.Fprintln(&out, "-> "+hosts[i].Name)
 		default:
 			t.Fatalf("%q is no command", line)
@@ -95,7 +123,7 @@ func scriptHost(t *testing.T, words []string) Host {
 		case "draining":
 			h.Draining = true
 		case "no-network":
-			h.NoNetwork = true
+			h.NetworksFull = true
 		case "suspect":
 			h.Suspect = true
 		case "lost":
@@ -111,27 +139,27 @@ func scriptHost(t *testing.T, words []string) Host {
 	return h
 }
 
-func scriptSpec(t *testing.T, words []string) structs.ContainerSpec {
-	s := structs.ContainerSpec{Constraints: map[string]string{}}
+func scriptDemand(t *testing.T, words []string) structs.Demand {
+	d := structs.Demand{Constraints: map[string]string{}}
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "memory":
-			s.Memory = int64(number(t, value) * (1 << 30))
+			d.Memory = int64(number(t, value) * (1 << 30))
 		case "cpu":
-			s.MilliCPU = int64(number(t, value) * 1000)
+			d.MilliCPU = int64(number(t, value) * 1000)
 		case "port":
 			port, udp := strings.CutSuffix(value, "/udp")
 			p := structs.Port{ContainerPort: 80, HostPort: int(number(t, port)), Protocol: "tcp"}
 			if udp {
 				p.Protocol = "udp"
 			}
-			s.Ports = append(s.Ports, p)
+			d.Ports = append(d.Ports, p)
 		default:
-			s.Constraints[key] = value
+			d.Constraints[key] = value
 		}
 	}
-	return s
+	return d
 }
 
 func number(t *testing.T, s string) float64 {
@@ -153,12 +181,12 @@ func TestNeverOverfills(t *testing.T) {
 		}
 		ports := make(map[string]bool)
 		for range 300 {
-			spec := structs.ContainerSpec{Memory: int64(r.IntN(3)) << 29, MilliCPU: int64(r.IntN(3)) * 250}
+			demand := structs.Demand{Memory: int64(r.IntN(3)) << 29, MilliCPU: int64(r.IntN(3)) * 250}
 			port := r.IntN(20)
 			if port > 0 {
-				spec.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
+				demand.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
 			}
-			id, reason := Choose(hosts, &spec, []structs.Placement{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
+			id, reason := choose(t, hosts, demand, []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
 			if (id == "") == (reason == "") {
 				t.Fatalf("seed %d: id %q and reason %q", seed, id, reason)
 			}
@@ -171,8 +199,8 @@ func TestNeverOverfills(t *testing.T) {
 				t.Fatalf("seed %d: port %d of host %s is given twice", seed, port, id)
 			}
 			ports[key] = true
-			h.Used.Add(&structs.Container{HostID: id, Spec: spec})
-			if h.Used.Memory > h.Memory && spec.Memory > 0 || h.Used.MilliCPU > h.MilliCPU && spec.MilliCPU > 0 {
+			h.Used.Add(demand)
+			if h.Used.Memory > h.Memory && demand.Memory > 0 || h.Used.MilliCPU > h.MilliCPU && demand.MilliCPU > 0 {
 				t.Fatalf("seed %d: host %s is overfilled: %+v of %d, %d", seed, id, h.Used, h.Memory, h.MilliCPU)
 			}
 		}
@@ -186,11 +214,67 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	for i := range 6 {
 		hosts = append(hosts, Host{ID: fmt.Sprint("id", i), Name: "same", Ready: true, Memory: 1 << 30, MilliCPU: 1000, Used: new(state.Usage)})
 	}
-	want, _ := Choose(hosts, &structs.ContainerSpec{}, structs.PlacementSpread)
+	want, _ := choose(t, hosts, structs.Demand{}, structs.PlacementSpread)
 	for range 20 {
 		r.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
-		if got, _ := Choose(hosts, &structs.ContainerSpec{}, structs.PlacementSpread); got != want {
+		if got, _ := choose(t, hosts, structs.Demand{}, structs.PlacementSpread); got != want {
 			t.Fatalf("chose %s, then %s", want, got)
+		}
+	}
+}
+
+// BenchmarkChoose makes choices among hosts with different room: in an order for which
+// all hosts will do, or half of them by their labels, or none.
+func BenchmarkChoose(b *testing.B) {
+	for _, n := range []int{100, 1000, 10000} {
+		for _, strategy := range []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack} {
+			rng := rand.New(rand.NewPCG(uint64(n), 5))
+			hosts := make([]Host, n)
+			for i := range hosts {
+				hosts[i] = Host{ID: structs.NewID(), Name: fmt.Sprint("host-", i), Ready: true, Memory: 64 << 30, MilliCPU: 16000, Used: new(state.Usage),
+					Labels: map[string]string{"rack": fmt.Sprint(i % 100)}}
+				for range rng.IntN(20) {
+					hosts[i].Used.Add(structs.Demand{Memory: rng.Int64N(3) << 30, MilliCPU: rng.Int64N(4) * 250})
+				}
+			}
+			rooms := roomsOf(hosts, strategy)
+			bay := &structs.Bay{Meta: structs.Meta{ID: "bay"}, Placement: strategy}
+			for _, c := range []struct {
+				name   string
+				demand structs.Demand
+				fits   bool
+			}{
+				{"any", structs.Demand{}, true},
+				{"limits", structs.Demand{Memory: 1 << 30, MilliCPU: 500}, true},
+				{"label-of-1-in-100", structs.Demand{Memory: 1 << 30, Constraints: map[string]string{"rack": "42"}}, true},
+				{"too-large", structs.Demand{Memory: 1 << 40}, false},
+			} {
+				b.Run(fmt.Sprintf("%s/%s/hosts=%d", c.name, strategy, n), func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if id, _ := Choose(rooms, bay, c.demand, nil); (id != "") != c.fits {
+							b.Fatalf("chosen %q", id)
+						}
+					}
+				})
+			}
+			// A choice and what follows from it: the host goes to another place in the order.
+			b.Run(fmt.Sprintf("place/%s/hosts=%d", strategy, n), func(b *testing.B) {
+				now := make(map[string]*Host, n)
+				for h := range rooms.All("bay") {
+					now[h.ID] = h
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					id, _ := Choose(rooms, bay, structs.Demand{}, nil)
+					h := *now[id]
+					used := h.Used.Clone()
+					used.Add(structs.Demand{Memory: 1})
+					h.Used = &used
+					rooms.Replace(now[id], &h)
+					now[id] = &h
+				}
+			})
 		}
 	}
 }
