@@ -150,14 +150,18 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	reconciler.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
 	reconciler.tellCopies = reports.copied
 	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
-	nets := newNetworks(a.conf.Backend, owner, reports.networksFull, reports.networks, log.Named("networks"))
-	link.leftBay, reports.filled = nets.leave, nets.fill
 	if err := reconciler.keepLease(lease); err != nil {
 		return err
 	}
+	offers := featuresOf(a.conf.Backend)
+	var nets *networks
+	if offers.networks != nil {
+		nets = newNetworks(offers.networks, owner, reports.networksFull, reports.networks, log.Named("networks"))
+		link.leftBay, reports.filled = nets.leave, nets.fill
+	}
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
 	sessions.clusterID = owner.ClusterID
-	if err := claimVolumes(runCtx, dir, a.conf.Backend, owner, followed && dir.hostID == was, log); err != nil {
+	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
 		if ctx.Err() != nil {
 			return g.Wait()
 		}
@@ -168,7 +172,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return reports.run(runCtx) })
 	g.Go(func() error { return quarantine.run(runCtx) })
 	g.Go(func() error { return newImageGC(a.conf).run(runCtx) })
-	g.Go(func() error { return nets.run(runCtx) })
+	if nets != nil {
+		g.Go(func() error { return nets.run(runCtx) })
+	}
 	g.Go(func() error {
 		defer sessions.wait()
 		return link.poll(runCtx, func(w *structs.Work, server string, parted bool, in stance) {
@@ -225,7 +231,11 @@ func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("removing the host's containers: %w", err)
 	}
-	if err := a.conf.Backend.TidyNetworks(ctx, owner, true); err != nil {
+	nets := featuresOf(a.conf.Backend).networks
+	if nets == nil {
+		return nil
+	}
+	if err := nets.TidyNetworks(ctx, owner, true); err != nil {
 		return fmt.Errorf("removing the networks of the host's containers: %w", err)
 	}
 	return nil

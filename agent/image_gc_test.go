@@ -106,7 +106,7 @@ func (c *collector) use(name string) string {
 // are checks which images there are beside the fake's own.
 func (c *collector) are(want ...string) {
 	c.Helper()
-	images, err := c.fake.Images(context.Background())
+	images, err := c.fake.ListImages(context.Background())
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // has its first answer: an agent that was started again while no server can be
 // reached knows of nothing but its journal.
 type leaseGuard struct {
-	backend backend.Backend
+	backend backend.Runtime
 	owner   backend.Owner
 	journal *journal
 	file    *leaseFile

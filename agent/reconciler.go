@@ -25,7 +25,7 @@ type observer interface {
 // container has a unit; units are worked on at the same time, but one unit by
 // one goroutine at a time, and only while it has something to do.
 type reconciler struct {
-	backend  backend.Backend
+	backend  backend.Runtime
 	owner    backend.Owner
 	journal  *journal
 	observer observer
@@ -54,7 +54,7 @@ type reconciler struct {
 	looked chan struct{} // closed once the engine has first told what it has
 }
 
-func newReconciler(b backend.Backend, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
+func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
 	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit), looked: make(chan struct{}),
 		quarantine: newQuarantineReporter(log, j.allKept, nil), settled: func() {}}
 }

@@ -23,7 +23,7 @@ type dialer interface {
 // and what they ask of its images and volumes. Each is a WebSocket to the server
 // that has offered it, and ends with it.
 type sessions struct {
-	backend   backend.Backend
+	features
 	clusterID string // of the host; set before the first is opened
 	dialer    dialer
 	engineID  func(context.Context, backend.Ref) string
@@ -37,7 +37,7 @@ type sessions struct {
 }
 
 func newSessions(b backend.Backend, d dialer, engineID func(context.Context, backend.Ref) string, again func(context.Context, backend.Ref) bool, most int, log hclog.Logger) *sessions {
-	return &sessions{backend: b, dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
+	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
 }
 
 // wait returns when all sessions have ended.

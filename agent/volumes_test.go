@@ -15,7 +15,7 @@ import (
 // volumesOf returns the names of the volumes that a cluster has on the engine.
 func volumesOf(t *testing.T, fake *backendtest.Fake, cluster string) string {
 	t.Helper()
-	list, err := fake.Volumes(t.Context(), cluster, "")
+	list, err := fake.ListVolumes(t.Context(), cluster, "")
 	if err != nil {
 		t.Fatal(err)
 	}

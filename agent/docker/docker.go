@@ -79,7 +79,7 @@ const (
 // every other container of the host from starting.
 const maxStops = 64
 
-// Docker is a backend.Backend on one engine.
+// Docker is a backend on one engine, with all that a backend may offer.
 type Docker struct {
 	conf  Config
 	cli   *client.Client
@@ -104,7 +104,13 @@ type Docker struct {
 	commits  map[string]backend.Ref // by image ID: of which container of magnum it was made; zero for none
 }
 
-var _ backend.Backend = (*Docker)(nil)
+var _ interface {
+	backend.Backend
+	backend.Consoles
+	backend.Images
+	backend.Volumes
+	backend.Networks
+} = (*Docker)(nil)
 
 // New returns a backend for the engine at conf.Host. It does not connect yet.
 // CodeInvalid.

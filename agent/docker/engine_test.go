@@ -49,7 +49,13 @@ func engine(t testing.TB) *Docker {
 	return d
 }
 
-func TestEngine(t *testing.T) { backendtest.Suite(t, engine(t)) }
+func TestEngine(t *testing.T) {
+	d := engine(t)
+	backendtest.Suite(t, d)
+	if f, err := d.Fingerprint(t.Context()); err != nil || f.Backend != structs.BackendDocker {
+		t.Fatalf("the backend is %q, %v", f.Backend, err)
+	}
+}
 
 // made creates a container in a project of its own and removes it at the end.
 func made(t testing.TB, d *Docker, projectID string, spec *structs.ContainerSpec) (*backend.Container, backend.CreateRequest) {

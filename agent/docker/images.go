@@ -21,8 +21,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Images lists the engine's images.
-func (d *Docker) Images(ctx context.Context) ([]structs.Image, error) {
+// ListImages lists the engine's images.
+func (d *Docker) ListImages(ctx context.Context) ([]structs.Image, error) {
 	var list []image.Summary
 	err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
 		list, err = d.cli.ImageList(ctx, image.ListOptions{})

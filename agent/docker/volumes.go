@@ -157,8 +157,8 @@ func (d *Docker) claim(ctx context.Context, clusterID, engineName string) error 
 	return err
 }
 
-// Volumes lists the cluster's volumes of a project, or of all.
-func (d *Docker) Volumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
+// ListVolumes lists the cluster's volumes of a project, or of all.
+func (d *Docker) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
 	users, err := d.volumeUsers(ctx)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,6 @@
-// Package backendtest holds the behaviour that every backend.Backend has to
-// show, as a suite that its tests call, and Fake, an engine in memory that
-// passes it, for the tests of package agent. No program imports it.
+// Package backendtest holds the behaviour that backends have to show, as a suite
+// for each interface of package backend, and Fake, an engine in memory that passes
+// all of them, for the tests of package agent. No program imports it.
 package backendtest
 
 import (
@@ -72,7 +72,13 @@ type watcher struct {
 	end   chan struct{}
 }
 
-var _ backend.Backend = (*Fake)(nil)
+var _ interface {
+	backend.Backend
+	backend.Consoles
+	backend.Images
+	backend.Volumes
+	backend.Networks
+} = (*Fake)(nil)
 
 // Image is an image that every Fake has.
 const Image = "magnum-test/busybox:latest"

@@ -63,8 +63,8 @@ func (f *Fake) PushImage(ref string) {
 	f.pushed[ref] = true
 }
 
-// Images lists the engine's images.
-func (f *Fake) Images(ctx context.Context) ([]structs.Image, error) {
+// ListImages lists the engine's images.
+func (f *Fake) ListImages(ctx context.Context) ([]structs.Image, error) {
 	if err := f.engine(ctx, "images"); err != nil {
 		return nil, err
 	}
@@ -201,8 +201,8 @@ func (f *Fake) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
 	return nil
 }
 
-// Volumes lists the volumes of a project, or of all.
-func (f *Fake) Volumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
+// ListVolumes lists the volumes of a project, or of all.
+func (f *Fake) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
 	if err := f.engine(ctx, "volumes"); err != nil {
 		return nil, err
 	}
