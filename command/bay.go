@@ -54,7 +54,7 @@ func bayCreateCommand() *command {
 				func(n int) { req.BayCreateTimeout = intOf(n) })
 			f.each("label l labels", "KEY=VALUE", "label that its hosts must have", pairInto(req.Labels))
 			f.once("placement", "spread|binpack", "how containers are put on its hosts (default spread)",
-				func(s string) error { req.Placement = structs.Placement(s); return nil }).oneOf("spread", "binpack")
+				func(s string) error { req.Placement = structs.PlacementStrategy(s); return nil }).oneOf("spread", "binpack")
 			f.toggle("shared", "let all projects use it (operators)", func(b bool) { req.Shared = structs.Bool(b) })
 			f.text(&req.DiscoveryURL, "discovery-url", "URL", "kept and shown, not used")
 			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")

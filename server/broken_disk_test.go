@@ -139,7 +139,7 @@ func (d *onDisk) heals() {
 func rows(t *testing.T, snap *state.Snapshot) string {
 	t.Helper()
 	var all strings.Builder
-	for _, table := range structs.Tables {
+	for _, table := range state.Tables() {
 		if table == structs.TableLineages {
 			continue
 		}

@@ -148,8 +148,8 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 	}, &registered)
 	state := func() []*structs.Container {
 		var all []*structs.Container
-		for row := range c.leader().running().store.Snapshot().ContainersInBay(bay.UUID) {
-			all = append(all, row)
+		for row := range c.leader().running().store.Snapshot().InBay(bay.UUID) {
+			all = append(all, row.(*structs.Container))
 		}
 		return all
 	}

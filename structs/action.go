@@ -39,16 +39,20 @@ const MaxActions = 20
 // Table says which table the row belongs to.
 func (*Actions) Table() Table { return TableActions }
 
-// CreationOf returns the record of a container's creation, as far as its own
+// CreationOf returns the record of a workload's creation, as far as its own
 // row knows it.
-func CreationOf(c *Container) ActionRecord {
-	r := ActionRecord{Action: "create", UserID: c.UserID, RequestID: c.Request, StartedAt: c.CreatedAt, Generation: 1, Result: ActionPending}
+func CreationOf(w Workload) ActionRecord {
+	m, seen := w.Base(), w.Seen()
+	r := ActionRecord{Action: "create", UserID: m.UserID, StartedAt: m.CreatedAt, Generation: 1, Result: ActionPending}
+	if c, ok := w.(*Container); ok {
+		r.RequestID = c.Request
+	}
 	switch {
-	case c.Observed.Generation < 1 || c.Observed.Status == "":
-	case c.Observed.Generation == 1 && c.Observed.Failed:
-		r.Result, r.Message = ActionFailed, c.Observed.Reason
+	case seen.Generation < 1 || seen.Status == "":
+	case seen.Generation == 1 && seen.Failed:
+		r.Result, r.Message = ActionFailed, seen.Reason
 	default:
-		r.Result, r.FinishedAt = ActionSucceeded, c.Observed.StartedAt
+		r.Result, r.FinishedAt = ActionSucceeded, seen.StartedAt
 	}
 	return r
 }

@@ -5,23 +5,29 @@ import (
 	"time"
 )
 
-// Assignment is one container as its host has to have it. The server derives
-// it from the Container row; the agent reconciles to it.
+// Assignment is one workload as its host has to have it. The server derives
+// it from the row; the agent reconciles to it. Ref names the placement.
 type Assignment struct {
-	ContainerID      string  `json:"container_id"`
-	ProjectID        string  `json:"project_id"`
-	Name             string  `json:"name"`
-	Epoch            uint64  `json:"epoch"`
-	Generation       uint64  `json:"generation"`
-	StartGeneration  uint64  `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
-	RebootGeneration uint64  `json:"reboot_generation,omitempty"`
-	KillGeneration   uint64  `json:"kill_generation,omitempty"`
-	Signal           string  `json:"signal,omitempty"`           // of that kill
-	LimitGeneration  uint64  `json:"limit_generation,omitempty"` // newest generation that changes limits; 0: any may be one
-	Desired          Desired `json:"desired"`
-	Force            bool    `json:"force,omitempty"`
-	StopTimeout      int     `json:"stop_timeout"` // seconds
-	Observed         uint64  `json:"observed"`     // generation that the servers know to be carried out
+	// Kind and ID name a workload that is no container; both are "" for a container,
+	// which ContainerID names. So an agent that knows containers only takes an
+	// assignment of another kind for one that it can't read, and removes nothing on
+	// the word of that answer.
+	Kind             WorkloadKind `json:"kind,omitempty"`
+	ID               string       `json:"id,omitempty"`
+	ContainerID      string       `json:"container_id"`
+	ProjectID        string       `json:"project_id"`
+	Name             string       `json:"name"`
+	Epoch            uint64       `json:"epoch"`
+	Generation       uint64       `json:"generation"`
+	StartGeneration  uint64       `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
+	RebootGeneration uint64       `json:"reboot_generation,omitempty"`
+	KillGeneration   uint64       `json:"kill_generation,omitempty"`
+	Signal           string       `json:"signal,omitempty"`           // of that kill
+	LimitGeneration  uint64       `json:"limit_generation,omitempty"` // newest generation that changes limits; 0: any may be one
+	Desired          Desired      `json:"desired"`
+	Force            bool         `json:"force,omitempty"`
+	StopTimeout      int          `json:"stop_timeout"` // seconds
+	Observed         uint64       `json:"observed"`     // generation that the servers know to be carried out
 	// EngineID is the engine's own id of the container of this epoch, as the host has
 	// reported it; "" if it hasn't.
 	EngineID string `json:"engine_id,omitempty"`
@@ -33,23 +39,32 @@ type Assignment struct {
 	Unreadable string `json:"-"`
 }
 
-// AssignmentOf returns what a host that has a placement of the container has to
+// Ref returns the reference of the placement.
+func (a *Assignment) Ref() Ref {
+	if a.ContainerID != "" {
+		return ContainerRef(a.ContainerID, a.Epoch)
+	}
+	return Ref{Kind: a.Kind, ID: a.ID, Epoch: a.Epoch}
+}
+
+// AssignmentOf returns what a host that has a placement of the workload has to
 // know of it.
-func AssignmentOf(c *Container, hostID string) Assignment {
-	stop := c.Spec.StopSeconds()
-	if c.StopTimeout != nil {
-		stop = *c.StopTimeout
-	}
+func AssignmentOf(w Workload, hostID string) Assignment {
+	p, seen, ref := w.Place(), w.Seen(), w.Ref()
 	a := Assignment{
-		ContainerID: c.ID, ProjectID: c.ProjectID, Name: c.Name,
-		Epoch: c.Epoch, Generation: c.Generation, StartGeneration: c.StartGeneration, RebootGeneration: c.RebootGeneration,
-		KillGeneration: c.KillGeneration, Signal: c.Signal, LimitGeneration: c.LimitGeneration,
-		Desired: c.Desired, Force: c.Force, StopTimeout: stop, Observed: c.Observed.Generation, EngineID: c.Observed.EngineID, Spec: &c.Spec,
+		ProjectID: w.Base().ProjectID, Epoch: ref.Epoch, Generation: p.Generation, StartGeneration: p.StartGeneration,
+		Desired: p.Desired, Force: p.Force, Observed: seen.Generation, EngineID: seen.EngineID,
 	}
-	if c.DrainStop && a.Desired == DesiredRunning {
+	if ref.Kind == WorkloadContainer {
+		a.ContainerID = ref.ID
+	} else {
+		a.Kind, a.ID = ref.Kind, ref.ID
+	}
+	w.Assign(&a)
+	if p.DrainStop && a.Desired == DesiredRunning {
 		a.Desired = DesiredStopped
 	}
-	if prior := c.PriorOn(hostID); prior != nil && c.HostID != hostID {
+	if prior := p.PriorOn(hostID); prior != nil && p.HostID != hostID {
 		a.Epoch, a.Generation, a.Observed, a.EngineID = prior.Epoch, prior.Generation, prior.Generation, prior.EngineID
 		a.RebootGeneration, a.KillGeneration, a.Signal, a.Force = 0, 0, "", false
 		if a.Desired = DesiredAbsent; prior.Keep {
@@ -57,6 +72,16 @@ func AssignmentOf(c *Container, hostID string) Assignment {
 		}
 	}
 	return a
+}
+
+// Assign adds what only a container has.
+func (c *Container) Assign(a *Assignment) {
+	a.StopTimeout = c.Spec.StopSeconds()
+	if c.StopTimeout != nil {
+		a.StopTimeout = *c.StopTimeout
+	}
+	a.Name, a.Spec = c.Name, &c.Spec
+	a.RebootGeneration, a.KillGeneration, a.Signal, a.LimitGeneration = c.RebootGeneration, c.KillGeneration, c.Signal, c.LimitGeneration
 }
 
 // HostRegister is the body of POST /v1/agent/hosts.
@@ -202,6 +227,32 @@ type ContainerReport struct {
 	// Refused says that the host can't take the container, which was never made on
 	// it, and that another host may: Reason says why. Nothing is left of it there.
 	Refused bool `json:"refused,omitempty"`
+}
+
+// Ref returns the reference of the placement.
+func (r *ContainerReport) Ref() Ref { return ContainerRef(r.ContainerID, r.Epoch) }
+
+// Word returns the status that the report says.
+func (r *ContainerReport) Word() ContainerStatus { return r.Status }
+
+// Declined returns Refused.
+func (r *ContainerReport) Declined() bool { return r.Refused }
+
+// Tell writes the report into the container. It does nothing to a workload of
+// another kind.
+func (r *ContainerReport) Tell(w Workload) {
+	c, ok := w.(*Container)
+	if !ok {
+		return
+	}
+	was := c.Observed
+	c.Observed = r.Observed
+	if r.Status == ContainerGone {
+		c.Observed = was.Gone(r.Observed) // of the same epoch: a new placement begins with nothing
+	}
+	if c.Observed.EngineID == "" { // it can't be seen now, and proves which one it was all the same
+		c.Observed.EngineID = was.EngineID
+	}
 }
 
 // Copies are the containers on an engine that carry the labels of one of magnum's

@@ -27,7 +27,7 @@ func FuzzSpecReachesTheAgent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := &Container{Meta: Meta{ID: NewID()}, Spec: spec, Epoch: 1, Generation: 1}
+		c := &Container{Meta: Meta{ID: NewID()}, Spec: spec, Placement: Placement{Epoch: 1, Generation: 1}}
 		if h := spec.Healthcheck; h != nil && len(h.Test.Args) == 0 {
 			// As rows have it that were read from the log: they don't tell an
 			// empty list from none.

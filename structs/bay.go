@@ -45,13 +45,13 @@ func (s BayStatus) InProgress() bool {
 	return s == BayCreating || s == BayUpdating || s == BayDeleting
 }
 
-// Placement is how a bay's scheduler chooses among hosts that fit.
-type Placement string
+// PlacementStrategy is how a bay's scheduler chooses among hosts that fit.
+type PlacementStrategy string
 
-// The placements.
+// The placement strategies.
 const (
-	PlacementSpread  Placement = "spread"  // the host with the fewest containers
-	PlacementBinpack Placement = "binpack" // the host with the least room that is left
+	PlacementSpread  PlacementStrategy = "spread"  // the host with the fewest containers
+	PlacementBinpack PlacementStrategy = "binpack" // the host with the least room that is left
 )
 
 // Bay is a named set of hosts of one backend, claimed by one project or shared
@@ -66,7 +66,7 @@ type Bay struct {
 	DiscoveryURL string            // kept for the 2015 client, not used
 	Timeout      int               // minutes until CREATE_FAILED, 0 means none
 	Labels       map[string]string // a host must carry all of them to be claimed
-	Placement    Placement         // never ""
+	Placement    PlacementStrategy // never ""
 	Shared       bool              // usable by all projects
 	Status       BayStatus
 	StatusReason string // what happened and what to do; "" if there is nothing to say

@@ -20,7 +20,7 @@ type BayRequest struct {
 	DiscoveryURL     string            `json:"discovery_url,omitempty"`
 	BayCreateTimeout *Int              `json:"bay_create_timeout,omitempty"` // minutes, default 0: none
 	Labels           map[string]string `json:"labels,omitempty"`             // of the hosts wanted
-	Placement        Placement         `json:"placement,omitempty"`          // default spread
+	Placement        PlacementStrategy `json:"placement,omitempty"`          // default spread
 	Shared           Bool              `json:"shared,omitempty"`             // operators only
 }
 
@@ -40,7 +40,7 @@ type BayBody struct {
 	UpdatedAt        Time              `json:"updated_at"`
 	COE              string            `json:"coe"`
 	Labels           map[string]string `json:"labels"`
-	Placement        Placement         `json:"placement"`
+	Placement        PlacementStrategy `json:"placement"`
 	Shared           bool              `json:"shared"`
 	StatusReason     *string           `json:"status_reason"`
 }

@@ -1,9 +1,6 @@
 package structs
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // Desired is what a user wants of a container. The conductor writes it; the
 // agent makes it so.
@@ -166,36 +163,19 @@ const (
 // is placed, and what its host last reported.
 type Container struct {
 	Meta
+	Placement
 	Name    string // 1..255; not unique
-	BayID   string
 	Spec    ContainerSpec
 	Request string // ID of the HTTP request that made it; "" in rows from before this field
 
 	// Wanted: written by the conductor for users.
-	Desired          Desired
-	Generation       uint64 // raised by every action
-	StartGeneration  uint64 // generation of the last action that starts a process, or wakes a paused one; 0 if there was none, or in a row from before this field, where each generation may be one
 	RebootGeneration uint64 // generation of the last reboot, 0 if there was none
 	KillGeneration   uint64 // generation of the last kill, 0 if there was none
 	LimitGeneration  uint64 // generation of the last change of limits, 0 if there was none
 	Signal           string // of the last kill, such as SIGHUP
-	Force            bool   // with DesiredAbsent: kill, don't stop
 	StopTimeout      *int   // seconds, of the last stop, reboot or delete; nil means the spec's
 
-	// Placed: written by the conductor.
-	HostID      string // "" while nothing fits
-	Epoch       uint64 // raised by each placement; 0 while it was never placed
-	PlaceReason string // why it waits for a host, "" if it doesn't
-	AssignIndex uint64 `codec:"-"` // index of the last entry that its host has to hear of; written by the state store
-
-	DrainStop bool // stopped because its host is drained and it can't move; wanted running all the same
-	// Priors are earlier placements that may still exist, each on another host.
-	// Their hosts have them removed. Written by the conductor.
-	Priors []Prior
-
-	// Observed: from the agent's reports under the current epoch.
-	Observed Observed
-	Gone     bool // the host no longer has the container of this epoch; a start places it anew
+	Observed Observed // from the agent's reports under the current epoch
 }
 
 // Table says which table the row belongs to.
@@ -215,83 +195,58 @@ type StoredSpec struct {
 // Table says which table the row belongs to.
 func (*StoredSpec) Table() Table { return TableSpecs }
 
-// Prior is an earlier placement: the container of one epoch on its host.
-type Prior struct {
-	_struct struct{} `codec:",omitempty"` // see codec.go
+// Ref returns the reference of the newest placement.
+func (c *Container) Ref() Ref { return ContainerRef(c.ID, c.Epoch) }
 
-	HostID     string
-	Epoch      uint64
-	Generation uint64 // that it had when the container was placed anew
-	Keep       bool   // it is to run on until the newest placement runs; else it is to go
-	EngineID   string // the engine's own id of it; "" if that isn't known
-}
+// Copy returns a copy of the row.
+func (c *Container) Copy() Workload { return new(*c) }
 
-// PriorOn returns the earlier placement on the host, nil if there is none.
-func (c *Container) PriorOn(hostID string) *Prior {
-	for i := range c.Priors {
-		if c.Priors[i].HostID == hostID {
-			return &c.Priors[i]
-		}
-	}
-	return nil
-}
-
-// On reports whether the container has a placement on the host, the newest or
-// an earlier one.
-func (c *Container) On(hostID string) bool {
-	return hostID != "" && (c.HostID == hostID || c.PriorOn(hostID) != nil)
-}
-
-// Hosts returns the hosts on which the container has a placement. Each of them
-// reserves what it asks for.
-func (c *Container) Hosts() []string {
-	var hosts []string
-	if c.HostID != "" {
-		hosts = append(hosts, c.HostID)
-	}
-	for i := range c.Priors {
-		hosts = append(hosts, c.Priors[i].HostID)
-	}
-	return hosts
+// Demand returns what the user asked for.
+func (c *Container) Demand() Demand {
+	return Demand{Memory: c.Spec.Memory, MilliCPU: c.Spec.MilliCPU, Ports: c.Spec.Ports, Constraints: c.Spec.Constraints}
 }
 
 // Reserved returns what the container has reserved of its host: the larger of
 // what is wanted and what the engine was last seen to have. The engine may refuse
 // lower limits, and the process goes on using what it had.
-func (c *Container) Reserved() (memory, milliCPU int64) {
-	return max(c.Spec.Memory, c.Observed.Memory), max(c.Spec.MilliCPU, c.Observed.MilliCPU)
+func (c *Container) Reserved() Demand {
+	d := c.Demand()
+	d.Memory, d.MilliCPU = max(d.Memory, c.Observed.Memory), max(d.MilliCPU, c.Observed.MilliCPU)
+	return d
 }
+
+// Policy returns what decides whether and when the container is placed again.
+func (c *Container) Policy() Policy {
+	return Policy{Restart: c.Spec.RestartPolicy, Exclusive: c.Spec.Exclusive, AutoRemove: c.Spec.AutoRemove, Volume: c.Spec.NamedVolume()}
+}
+
+// Seen returns what all kinds of workloads have of Observed.
+func (c *Container) Seen() Seen {
+	o := &c.Observed
+	return Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation, Failed: o.Failed, Health: o.Health, EngineID: o.EngineID,
+		StartedAt: o.StartedAt, FinishedAt: o.FinishedAt}
+}
+
+// See writes what all kinds of workloads have of Observed.
+func (c *Container) See(s Seen) {
+	o := &c.Observed
+	o.Status, o.Reason, o.Generation, o.Failed, o.Health, o.EngineID = s.Status, s.Reason, s.Generation, s.Failed, s.Health, s.EngineID
+	o.StartedAt, o.FinishedAt = s.StartedAt, s.FinishedAt
+}
+
+// Forget drops what was observed.
+func (c *Container) Forget() { c.Observed = Observed{} }
+
+// Left drops a kill of the earlier placement's process.
+func (c *Container) Left() { c.KillGeneration, c.Signal = 0, "" }
 
 // LeftOn reports whether something of the container may still run on the host,
 // as far as the host has said.
-func (c *Container) LeftOn(hostID string) bool {
-	if c.HostID != hostID {
-		return c.PriorOn(hostID) != nil
-	}
-	ended := c.Gone || c.Observed.Status == ContainerStopped || c.Observed.Status == ContainerError
-	if c.Desired == DesiredAbsent || !c.Settled() || !ended {
-		return true
-	}
-	// One that is restarted always has not ended for long.
-	return c.Desired == DesiredRunning && !c.DrainStop && !c.Gone && c.Spec.RestartPolicy.Always()
-}
+func (c *Container) LeftOn(hostID string) bool { return LeftOn(c, hostID) }
 
-// Movable says why the container isn't placed anew when its host has to do
+// Movable says why the container isn't placed again when its host has to do
 // without it; "" if it is.
-func (c *Container) Movable() (why string) {
-	switch {
-	case c.Desired != DesiredRunning:
-		return "it is not wanted running"
-	case !c.Spec.RestartPolicy.Always():
-		return fmt.Sprintf("its restart policy is %s, not always", c.Spec.RestartPolicy)
-	}
-	for _, v := range c.Spec.Volumes {
-		if v.Type == MountVolume {
-			return fmt.Sprintf("its volume %s is on that host", v.Name)
-		}
-	}
-	return ""
-}
+func (c *Container) Movable() (why string) { return Movable(c) }
 
 // Observed is what an agent last saw of a container.
 type Observed struct {
@@ -325,29 +280,11 @@ func (o Observed) Gone(now Observed) Observed {
 }
 
 // Status returns the status that the API shows.
-func (c *Container) Status() ContainerStatus {
-	switch {
-	case c.Desired == DesiredAbsent:
-		return ContainerDeleting
-	case c.Observed.Status == "":
-		return ContainerCreating
-	}
-	return c.Observed.Status
-}
+func (c *Container) Status() ContainerStatus { return statusOf(&c.Placement, c.Observed.Status) }
 
 // StatusReason returns the sentence that the API shows beside the status.
-func (c *Container) StatusReason() string {
-	switch {
-	case c.PlaceReason != "":
-		return c.PlaceReason
-	case c.DrainStop && c.Observed.Status != ContainerUnknown:
-		return "it is stopped because its host is being drained; it is started again when the drain ends, or elsewhere once it can move"
-	}
-	return c.Observed.Reason
-}
+func (c *Container) StatusReason() string { return StatusReasonOf(c) }
 
 // Settled reports whether the host has carried out, or given up, all that was
 // asked for.
-func (c *Container) Settled() bool {
-	return c.Observed.Generation >= c.Generation && c.Observed.Status != ""
-}
+func (c *Container) Settled() bool { return Settled(c) }

@@ -38,6 +38,9 @@ type Quarantined struct {
 	Since time.Time `json:"since,omitzero"` // when the servers first heard of it
 }
 
+// Ref returns the reference of the placement.
+func (q *Quarantined) Ref() Ref { return ContainerRef(q.ContainerID, q.Epoch) }
+
 // Adoption is what an operator has decided of a container in quarantine.
 type Adoption string
 

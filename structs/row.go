@@ -21,10 +21,6 @@ const (
 	TableQuarantine  Table = "quarantine"  // Quarantine
 )
 
-// Tables lists all tables in the order in which snapshots write them: specs come
-// before their containers.
-var Tables = []Table{TableCluster, TableBayModels, TableBays, TableNodes, TableHosts, TableSpecs, TableContainers, TableIdempotency, TableActions, TableTokens, TableLineages, TableQuarantine}
-
 // The nouns of the API, as they stand in error codes and messages.
 const (
 	KindBayModel  = "baymodel"
@@ -39,9 +35,7 @@ const (
 	KindPath      = "path"   // in a container; likewise
 )
 
-// Row is one row of the replicated state: *Cluster, *BayModel, *Bay, *Node,
-// *Host, *Container, *StoredSpec, *IdempotencyKey, *Actions, *Token, *Lineages or
-// *Quarantine.
+// Row is one row of the replicated state. Package state has the table of all kinds.
 type Row interface {
 	Table() Table
 	Base() *Meta
@@ -65,40 +59,41 @@ type Meta struct {
 	ModifyIndex uint64 `codec:"-"` // index of the entry that last wrote the row
 }
 
+// Named is a row that has a name. Names are not unique.
+type Named interface {
+	Row
+	RowName() string
+}
+
+// NameOf returns the row's name, "" for rows that have none.
+func NameOf(row Row) string {
+	if r, ok := row.(Named); ok {
+		return r.RowName()
+	}
+	return ""
+}
+
+// RowName returns the bay's name.
+func (b *Bay) RowName() string { return b.Name }
+
+// RowName returns the baymodel's name.
+func (b *BayModel) RowName() string { return b.Name }
+
+// RowName returns the node's name.
+func (n *Node) RowName() string { return n.Name }
+
+// RowName returns the host's name.
+func (h *Host) RowName() string { return h.Name }
+
+// RowName returns the container's name.
+func (c *Container) RowName() string { return c.Name }
+
+// RowName returns the token's name.
+func (t *Token) RowName() string { return t.Name }
+
 // Base returns the Meta itself, so that a Meta embedded in a row makes half of
 // the Row interface.
 func (m *Meta) Base() *Meta { return m }
-
-// NewRow returns an empty row of the table, or nil if there is no such table.
-func NewRow(t Table) Row {
-	switch t {
-	case TableCluster:
-		return new(Cluster)
-	case TableBayModels:
-		return new(BayModel)
-	case TableBays:
-		return new(Bay)
-	case TableNodes:
-		return new(Node)
-	case TableHosts:
-		return new(Host)
-	case TableContainers:
-		return new(Container)
-	case TableSpecs:
-		return new(StoredSpec)
-	case TableIdempotency:
-		return new(IdempotencyKey)
-	case TableActions:
-		return new(Actions)
-	case TableTokens:
-		return new(Token)
-	case TableLineages:
-		return new(Lineages)
-	case TableQuarantine:
-		return new(Quarantine)
-	}
-	return nil
-}
 
 // Change is one upsert or delete of a row inside an entry. The conductor makes
 // it, the state store applies it.
@@ -107,7 +102,7 @@ type Change struct {
 	ID      string
 	Version uint64 // ModifyIndex of the row that this replaces or deletes; 0 means that there must be none
 	Row     Row    // the row to write; nil deletes
-	Assign  bool   // the row's host has to hear of it: sets Container.AssignIndex and wakes the host's poll
+	Assign  bool   // the row's hosts have to hear of it: sets Placement.AssignIndex and wakes the hosts' polls
 
 	// SpecApart says of a container's row that its spec is not in the change: it
 	// is that of the row of TableSpecs with the same ID, which the entry writes or

@@ -30,10 +30,15 @@ const (
 // GET /v1/agent/hosts/ID/sessions/SID, whose binary messages begin with a
 // Channel byte. A SID is used once and only by its host.
 type SessionOffer struct {
-	SID         string       `json:"sid"`
-	Server      string       `json:"server,omitempty"`    // URL of the server that has the user, "" if it is the one that answers
-	ServerID    string       `json:"server_id,omitempty"` // of it: if it can't be dialled, the answering server relays
-	Kind        SessionKind  `json:"kind"`
+	SID      string      `json:"sid"`
+	Server   string      `json:"server,omitempty"`    // URL of the server that has the user, "" if it is the one that answers
+	ServerID string      `json:"server_id,omitempty"` // of it: if it can't be dialled, the answering server relays
+	Kind     SessionKind `json:"kind"`
+	// Workload, ID and Part name what the session is about if it is no container, as
+	// Ref says; they are "" for a container, which ContainerID names.
+	Workload    WorkloadKind `json:"workload,omitempty"`
+	ID          string       `json:"id,omitempty"`
+	Part        string       `json:"part,omitempty"`
 	ContainerID string       `json:"container_id"` // "" in a session about the host
 	Epoch       uint64       `json:"epoch"`
 	Logs        *LogsRequest `json:"logs,omitempty"`
@@ -46,6 +51,25 @@ type SessionOffer struct {
 	Registry    *Registry    `json:"registry,omitempty"`
 	ProjectID   string       `json:"project_id,omitempty"` // volumes: whose; "" means everybody's, of a list
 	Volume      string       `json:"volume,omitempty"`     // volume_delete: its name in the project
+}
+
+// Ref returns the reference of what the session is about; the zero Ref in a session
+// about the host.
+func (o *SessionOffer) Ref() Ref {
+	if o.ContainerID != "" {
+		return ContainerRef(o.ContainerID, o.Epoch)
+	}
+	return Ref{Kind: o.Workload, ID: o.ID, Epoch: o.Epoch, Part: o.Part}
+}
+
+// About names what the session is about.
+func (o *SessionOffer) About(r Ref) {
+	o.Epoch = r.Epoch
+	if r.Kind == WorkloadContainer {
+		o.ContainerID = r.ID
+		return
+	}
+	o.Workload, o.ID, o.Part = r.Kind, r.ID, r.Part
 }
 
 // LogsRequest says which log lines are wanted.

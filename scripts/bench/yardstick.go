@@ -115,8 +115,8 @@ func entryOf(bay, uuid string) ([]byte, error) {
 	}
 	row := &structs.Container{
 		Meta: structs.Meta{ID: uuid, Seq: 1000, ProjectID: structs.DefaultProject, UserID: "default", CreatedAt: time.Now().UTC().Truncate(time.Second)},
-		Name: *r.Name, BayID: bay, Spec: spec, Desired: structs.DesiredCreated, Generation: 1,
-		PlaceReason: "waits for bay rig to get a host: it has none",
+		Name: *r.Name, Spec: spec,
+		Placement: structs.Placement{BayID: bay, Desired: structs.DesiredCreated, Generation: 1, PlaceReason: "waits for bay rig to get a host: it has none"},
 	}
 	return state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 2, Prev: 1000, Changes: []structs.Change{
 		{Table: structs.TableContainers, ID: uuid, Row: row, Assign: true},

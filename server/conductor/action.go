@@ -3,7 +3,6 @@ package conductor
 import (
 	"fmt"
 
-	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -80,24 +79,6 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	t.assign(&changed)
 	t.noteAction(r.Caller, string(r.Action), c, changed.Generation)
 	return &changed, nil
-}
-
-// replace places a container whose Docker container is gone under a new epoch.
-// One with named volumes stays with them, on its host.
-func (t *tx) replace(c *structs.Container) {
-	bay := row[structs.Bay](t, c.BayID)
-	t.used(c.HostID).Remove(c)
-	defer t.used(c.HostID).Add(c)
-	was, observed := c.HostID, c.Observed
-	volume := c.Spec.NamedVolume()
-	if host := row[structs.Host](t, c.HostID); volume == "" || host == nil {
-		t.place(c, bay)
-	} else if t.placeOn(c, bay, []schedule.Host{schedule.HostOf(host, t.used(host.ID))}); c.PlaceReason != "" {
-		c.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from there: it %s; start it again when that has changed", volume, host.Name, c.PlaceReason)
-	}
-	if c.PlaceReason != "" {
-		c.HostID, c.Observed = was, observed
-	}
 }
 
 // from returns what the action wants of a container in the given state, and

@@ -6,17 +6,26 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// noteAction keeps that the caller has done something to a container. was is
-// the container before it; generation the one that carries it out, 0 if no host
+// actionsID returns the ID of the row that keeps the workload's actions.
+func actionsID(w structs.Workload) string {
+	ref := w.Ref()
+	if ref.Kind == structs.WorkloadContainer {
+		return ref.ID
+	}
+	return string(ref.Kind) + "/" + ref.ID
+}
+
+// noteAction keeps that the caller has done something to a workload. was is
+// the workload before it; generation the one that carries it out, 0 if no host
 // has to hear of it. An action that wasn't done yet is superseded.
-func (t *tx) noteAction(caller structs.Caller, action string, was *structs.Container, generation uint64) {
+func (t *tx) noteAction(caller structs.Caller, action string, was structs.Workload, generation uint64) {
 	var next structs.Actions
-	if old := row[structs.Actions](t, was.ID); old != nil {
+	if old := row[structs.Actions](t, actionsID(was)); old != nil {
 		next = *old
 		next.List = slices.Clone(old.List)
 	} else {
 		// The creation costs no row of its own until here.
-		next.Meta = t.meta(structs.Caller{ProjectID: was.ProjectID, UserID: was.UserID}, was.ID)
+		next.Meta = t.meta(structs.Caller{ProjectID: was.Base().ProjectID, UserID: was.Base().UserID}, actionsID(was))
 		next.List = []structs.ActionRecord{structs.CreationOf(was)}
 	}
 	done := structs.ActionRecord{
@@ -45,29 +54,29 @@ func (t *tx) has(caller structs.Caller, c *structs.Container) bool {
 	return done != nil && caller.RequestID != "" && slices.ContainsFunc(done.List, func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
 }
 
-// endActions notes how the actions ended that the container's host has carried
+// endActions notes how the actions ended that the workload's host has carried
 // out, or given up.
-func (t *tx) endActions(c *structs.Container) {
-	old := row[structs.Actions](t, c.ID)
-	if old == nil || !slices.ContainsFunc(old.List, func(r structs.ActionRecord) bool { return ends(c, &r) }) {
+func (t *tx) endActions(w structs.Workload) {
+	old, seen := row[structs.Actions](t, actionsID(w)), w.Seen()
+	if old == nil || !slices.ContainsFunc(old.List, func(r structs.ActionRecord) bool { return ends(&seen, &r) }) {
 		return
 	}
 	next := *old
 	next.List = slices.Clone(old.List)
 	for i := range next.List {
 		r := &next.List[i]
-		if !ends(c, r) {
+		if !ends(&seen, r) {
 			continue
 		}
 		r.FinishedAt, r.Result = t.now, structs.ActionSucceeded
-		if c.Observed.Failed && r.Generation == c.Observed.Generation {
-			r.Result, r.Message = structs.ActionFailed, c.Observed.Reason
+		if seen.Failed && r.Generation == seen.Generation {
+			r.Result, r.Message = structs.ActionFailed, seen.Reason
 		}
 	}
 	t.put(&next)
 }
 
 // ends reports whether the action is over by what the host has seen.
-func ends(c *structs.Container, r *structs.ActionRecord) bool {
-	return r.Result == structs.ActionPending && r.Generation <= c.Observed.Generation
+func ends(seen *structs.Seen, r *structs.ActionRecord) bool {
+	return r.Result == structs.ActionPending && r.Generation <= seen.Generation
 }

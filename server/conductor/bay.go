@@ -18,7 +18,7 @@ type CreateBay struct {
 	DiscoveryURL string
 	Timeout      int // minutes, 0 means none
 	Labels       map[string]string
-	Placement    structs.Placement
+	Placement    structs.PlacementStrategy
 	Shared       bool // rest lets only operators ask for it
 }
 
@@ -185,7 +185,7 @@ func (t *tx) shrink(b *structs.Bay) (full bool) {
 		if h.State != structs.HostLost {
 			have++
 		}
-		if t.used(h.ID).Containers == 0 && !t.hasQuarantine(h) {
+		if t.used(h.ID).Workloads == 0 && !t.hasQuarantine(h) {
 			empty = append(empty, h)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/stackforge/magnum/server/schedule"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -31,8 +30,8 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 			return nil, err
 		}
 		c := &structs.Container{
-			Meta: meta, Name: r.Name, BayID: bay.ID, Spec: r.Spec, Request: r.Caller.RequestID,
-			Desired: structs.DesiredCreated, Generation: 1,
+			Meta: meta, Name: r.Name, Spec: r.Spec, Request: r.Caller.RequestID,
+			Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredCreated, Generation: 1},
 		}
 		if c.Name == "" {
 			c.Name = generateName(c.ID)
@@ -135,81 +134,6 @@ func usable(b *structs.Bay) error {
 	return nil
 }
 
-// place gives the container a host of the bay and a new epoch, or the reason
-// why it has to wait. The caller writes the row.
-func (t *tx) place(c *structs.Container, bay *structs.Bay) {
-	// Where an earlier placement is, it goes before the new one comes.
-	priors := c.Priors
-	for _, p := range priors {
-		t.used(p.HostID).Remove(c)
-	}
-	defer func() {
-		for _, p := range priors {
-			t.used(p.HostID).Add(c)
-		}
-	}()
-	hosts := t.candidates(bay)
-	if len(hosts) == 0 {
-		c.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
-		return
-	}
-	t.placeOn(c, bay, t.withNetworks(hosts, c))
-}
-
-// placeOn is place on one of the hosts.
-func (t *tx) placeOn(c *structs.Container, bay *structs.Bay, hosts []schedule.Host) {
-	id, reason := schedule.Choose(hosts, &c.Spec, bay.Placement)
-	c.PlaceReason = reason
-	if id == "" {
-		return
-	}
-	c.Priors = without(c.Priors, id)
-	c.HostID, c.Gone, c.Observed = id, false, structs.Observed{}
-	c.Epoch = t.nextEpoch(c)
-}
-
-// nextEpoch returns the epoch of the container's next placement. Those since a
-// restore are above all that may have been given out between the save and it: a
-// host may still run such a one. So are those of what a host keeps in quarantine,
-// which a history that is lost has given out; but who creates a container under the
-// uuid of one in quarantine may want to keep that one, under its epoch.
-func (t *tx) nextEpoch(c *structs.Container) uint64 {
-	restored := uint64(0)
-	if cluster := row[structs.Cluster](t, structs.ClusterRowID); cluster != nil {
-		restored = cluster.Incarnation << 32
-	}
-	quarantined := uint64(0)
-	if c.Epoch > 0 || t.base.Container(c.ID) != nil {
-		quarantined = t.base.QuarantinedEpoch(c.ID)
-	}
-	return max(c.Epoch, restored, quarantined) + 1
-}
-
-// candidates returns the hosts on which the bay places containers. A bay that
-// has to give hosts back places nothing on those that will go: the ones with
-// the fewest containers. Lost ones are there for the reason only.
-func (t *tx) candidates(bay *structs.Bay) []schedule.Host {
-	hosts := t.hostsOf(bay.ID)
-	var lost []schedule.Host
-	if slices.ContainsFunc(hosts, func(h schedule.Host) bool { return !h.Ready }) {
-		all := hosts
-		hosts = nil
-		for _, h := range all {
-			if h.Ready {
-				hosts = append(hosts, h)
-			} else {
-				lost = append(lost, h)
-			}
-		}
-	}
-	if len(hosts) > bay.NodeCount {
-		hosts = slices.Clone(hosts)
-		slices.SortStableFunc(hosts, func(a, b schedule.Host) int { return b.Used.Containers - a.Used.Containers })
-		hosts = hosts[:bay.NodeCount]
-	}
-	return append(hosts, lost...)
-}
-
 func orElse(s, other string) string {
 	if s != "" {
 		return s
@@ -291,39 +215,9 @@ func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
 	if s := effective(c); made && (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident, wordFor(s)).About(structs.KindContainer)
 	}
-	after := t.delete(c, r.Force)
+	after := t.delete(c, r.Force).(*structs.Container)
 	if after != c {
 		t.noteAction(r.Caller, "delete", c, after.Generation)
 	}
 	return after, nil
-}
-
-// delete lets the container go: at once if no host has it.
-func (t *tx) delete(c *structs.Container, force bool) *structs.Container {
-	host := row[structs.Host](t, c.HostID)
-	if host == nil || force && host.State == structs.HostLost {
-		// Should the host come back with it, it removes what it doesn't know.
-		left := *c
-		left.Desired, left.HostID = structs.DesiredAbsent, ""
-		if c.HostID == "" && c.Desired == structs.DesiredAbsent && !t.over(c) {
-			return c
-		}
-		if t.over(&left) {
-			t.remove(c)
-			return c
-		}
-		left.Generation++
-		left.UpdatedAt = t.now
-		t.assign(&left)
-		return &left
-	}
-	if c.Desired == structs.DesiredAbsent && c.Force == force && !c.Observed.Failed {
-		return c
-	}
-	changed := *c
-	changed.Desired, changed.Force = structs.DesiredAbsent, force
-	changed.Generation++
-	changed.UpdatedAt = t.now
-	t.assign(&changed)
-	return &changed
 }

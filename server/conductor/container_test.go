@@ -105,9 +105,9 @@ func TestReservationsNeverExceedAHost(t *testing.T) {
 	h.report(first.ID, structs.Observed{Status: structs.ContainerGone})
 	h.settle()
 	placed := 0
-	for c := range h.store.Snapshot().ContainersOnHost(host) {
-		if c.PlaceReason != "" {
-			t.Errorf("placed, and still says %q", c.PlaceReason)
+	for w := range h.store.Snapshot().OnHost(host) {
+		if p := w.Place(); p.PlaceReason != "" {
+			t.Errorf("placed, and still says %q", p.PlaceReason)
 		}
 		placed++
 	}
@@ -275,7 +275,7 @@ func TestRemovedBehindOurBack(t *testing.T) {
 		if now.Epoch != 2 || now.HostID != host || now.Gone || now.Observed.Generation != 0 {
 			t.Errorf("%s: not placed anew: %+v", policy, now)
 		}
-		if used := h.store.Snapshot().Usage(host); used.Memory != 3<<30 || used.Containers != 1 {
+		if used := h.store.Snapshot().Usage(host); used.Memory != 3<<30 || used.Workloads != 1 {
 			t.Errorf("%s: %+v reserved", policy, used)
 		}
 		// What was seen under the old epoch counts no more.

@@ -85,13 +85,13 @@ func (t *tx) drainHosts() (full bool) {
 // over it stops what is left.
 func (t *tx) drain(h *structs.Host, bay *structs.Bay) (full bool) {
 	moving := 0
-	for c := range t.containersOnHost(h.ID) {
-		if p := c.PriorOn(h.ID); p != nil && p.Keep {
+	for w := range t.onHost(h.ID) {
+		if prior := w.Place().PriorOn(h.ID); prior != nil && prior.Keep {
 			moving++
 		}
 	}
 	refused := make(map[string]string)
-	for was := range t.containersOnHost(h.ID) {
+	for was := range t.onHost(h.ID) {
 		moved := false
 		if !t.room() || !t.item(func() { moved = t.drainOne(was, h, bay, moving < maxMoving, refused) }) {
 			return true
@@ -103,31 +103,35 @@ func (t *tx) drain(h *structs.Host, bay *structs.Bay) (full bool) {
 	return false
 }
 
-// drainOne takes the step of a drain for one container of the host, and reports
+// drainOne takes the step of a drain for one workload of the host, and reports
 // whether it was moved, which it is only if it may be. refused holds what did not
 // fit in this step, by shape.
-func (t *tx) drainOne(was *structs.Container, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string) (moved bool) {
-	c := *was
-	if p := c.PriorOn(h.ID); p != nil && c.HostID != h.ID {
-		if p.Keep && h.DrainForce && release(&c) {
-			t.assign(&c)
+func (t *tx) drainOne(was structs.Workload, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string) (moved bool) {
+	w := was.Copy()
+	p := w.Place()
+	if prior := p.PriorOn(h.ID); prior != nil && p.HostID != h.ID {
+		if prior.Keep && h.DrainForce && release(p) {
+			t.assign(w)
 		}
 		return false
 	}
-	if c.Desired == structs.DesiredAbsent {
+	if p.Desired == structs.DesiredAbsent {
 		return false
 	}
-	shape := shapeOf(&c)
-	if _, no := refused[shape]; !no && t.bound(&c, h) == "" && may {
-		keep := c.Observed.Status == structs.ContainerRunning && !h.DrainForce
-		reason := t.move(&c, bay, keep)
+	shape := shapeOf(w)
+	if _, no := refused[shape]; !no && t.bound(w, h) == "" && may {
+		seen := w.Seen()
+		keep := seen.Status == structs.ContainerRunning && !h.DrainForce
+		reason := t.move(w, bay, keep)
 		if reason == "" {
-			to := row[structs.Host](t, c.HostID)
-			c.Observed.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
+			to := row[structs.Host](t, p.HostID)
+			seen := w.Seen() // of the new placement
+			seen.Reason = "it moves from host " + h.Name + ", which is drained, to host " + to.Name
 			if keep {
-				c.Observed.Reason += "; it runs on there until it does here"
+				seen.Reason += "; it runs on there until it does here"
 			}
-			t.assign(&c)
+			w.See(seen)
+			t.assign(w)
 			t.noteAction(structs.Caller{}, actionReschedule, was, 0)
 			return true
 		}
@@ -136,7 +140,7 @@ func (t *tx) drainOne(was *structs.Container, h *structs.Host, bay *structs.Bay,
 	switch {
 	case h.DrainForce:
 		t.drainStop(was)
-	case was.DrainStop: // by an earlier drain
+	case was.Place().DrainStop: // by an earlier drain
 		t.drainStart(was)
 	}
 	return false
@@ -144,41 +148,43 @@ func (t *tx) drainOne(was *structs.Container, h *structs.Host, bay *structs.Bay,
 
 // drainStop stops what runs on a host that is drained. It is wanted running all
 // the same, and does so again when the drain ends, or elsewhere once it can.
-func (t *tx) drainStop(was *structs.Container) {
-	if was.DrainStop || !was.LeftOn(was.HostID) {
+func (t *tx) drainStop(was structs.Workload) {
+	if p := was.Place(); p.DrainStop || !structs.LeftOn(was, p.HostID) {
 		return
 	}
-	c := *was
-	switch c.Desired {
+	w := was.Copy()
+	p := w.Place()
+	switch p.Desired {
 	case structs.DesiredRunning:
-		c.DrainStop = true
+		p.DrainStop = true
 	case structs.DesiredPaused:
-		c.Desired = structs.DesiredStopped
+		p.Desired = structs.DesiredStopped
 	default:
 		return
 	}
-	c.Generation++
-	t.assign(&c)
-	t.noteAction(structs.Caller{}, "drain-stop", was, c.Generation)
+	p.Generation++
+	t.assign(w)
+	t.noteAction(structs.Caller{}, "drain-stop", was, p.Generation)
 }
 
 // drainStart starts again what a drain has stopped.
-func (t *tx) drainStart(was *structs.Container) {
-	c := *was
-	c.DrainStop = false
-	c.Generation++
-	c.StartGeneration = c.Generation
-	t.assign(&c)
-	t.noteAction(structs.Caller{}, string(ActionStart), was, c.Generation)
+func (t *tx) drainStart(was structs.Workload) {
+	w := was.Copy()
+	p := w.Place()
+	p.DrainStop = false
+	p.Generation++
+	p.StartGeneration = p.Generation
+	t.assign(w)
+	t.noteAction(structs.Caller{}, string(ActionStart), was, p.Generation)
 }
 
 // undrain starts again what a drain has stopped.
 func (t *tx) undrain(h *structs.Host) (full bool) {
-	for was := range t.containersOnHost(h.ID) {
+	for was := range t.onHost(h.ID) {
 		if !t.room() {
 			return true
 		}
-		if was.HostID == h.ID && was.DrainStop && !t.item(func() { t.drainStart(was) }) {
+		if p := was.Place(); p.HostID == h.ID && p.DrainStop && !t.item(func() { t.drainStart(was) }) {
 			return true
 		}
 	}

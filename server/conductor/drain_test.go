@@ -211,18 +211,15 @@ func TestDrainMovesSomeAtATime(t *testing.T) {
 	b := h.host("b", nil)
 	h.settle()
 	h.drain(a, false)
-	if got := h.store.Snapshot().Usage(b).Containers; got != maxMoving {
+	if got := h.store.Snapshot().Usage(b).Workloads; got != maxMoving {
 		t.Fatalf("%d are moving, not %d", got, maxMoving)
 	}
-	for round := 0; h.store.Snapshot().Usage(a).Containers > 0; round++ {
+	for round := 0; h.store.Snapshot().Usage(a).Workloads > 0; round++ {
 		if round > 10 {
 			t.Fatal("it does not go on")
 		}
-		var all []structs.Container
-		for c := range h.store.Snapshot().ContainersOnHost(b) {
-			all = append(all, *c)
-		}
-		for _, c := range all {
+		for w := range h.store.Snapshot().OnHost(b) {
+			c := w.(*structs.Container)
 			h.report(c.ID, running)
 			if c.PriorOn(a) != nil {
 				h.reportFrom(a, c.ID, 1, gone)

@@ -499,7 +499,7 @@ func TestReportOfManyDeletions(t *testing.T) {
 	if _, err := Report(context.Background(), h.Conductor, r); err != nil {
 		t.Fatal(err)
 	}
-	if left := h.store.Snapshot().Usage(host).Containers; left != 0 || h.store.Snapshot().HasSpecs() {
+	if left := h.store.Snapshot().Usage(host).Workloads; left != 0 || h.store.Snapshot().HasSpecs() {
 		t.Errorf("%d containers are left", left)
 	}
 }
@@ -656,8 +656,8 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 		env["HUGE"] = strings.Repeat("h", 1<<20+i) // more than an entry takes
 		spec.Environment = env
 		c := &structs.Container{
-			Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1000 + i), ProjectID: alice.ProjectID}, Name: fmt.Sprint("huge-", i), BayID: bay.ID,
-			Spec: spec, Desired: structs.DesiredRunning, Generation: 1,
+			Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1000 + i), ProjectID: alice.ProjectID}, Name: fmt.Sprint("huge-", i),
+			Spec: spec, Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1},
 		}
 		if i < 4 {
 			c.HostID, c.Epoch = one, 1

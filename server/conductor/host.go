@@ -124,14 +124,16 @@ func withoutEngines(r structs.Row) {
 		if r.Fingerprint.Engine != (structs.EngineIdentity{}) || r.CopyCount != 0 || r.Copies != nil {
 			r.Fingerprint.Engine, r.Copies, r.CopyCount = structs.EngineIdentity{}, nil, 0
 		}
-	case *structs.Container:
-		if r.Observed.EngineID != "" {
-			r.Observed.EngineID = ""
+	case structs.Workload:
+		if seen := r.Seen(); seen.EngineID != "" {
+			seen.EngineID = ""
+			r.See(seen)
 		}
-		if slices.ContainsFunc(r.Priors, func(p structs.Prior) bool { return p.EngineID != "" }) {
-			r.Priors = slices.Clone(r.Priors)
-			for i := range r.Priors {
-				r.Priors[i].EngineID = ""
+		p := r.Place()
+		if slices.ContainsFunc(p.Priors, func(p structs.Prior) bool { return p.EngineID != "" }) {
+			p.Priors = slices.Clone(p.Priors)
+			for i := range p.Priors {
+				p.Priors[i].EngineID = ""
 			}
 		}
 	}
@@ -361,71 +363,70 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 	return Reported{StatusReported: structs.StatusReported{Seq: r.Seq}}, nil
 }
 
-// observe writes one container's observed state, and what follows from it.
-func (t *tx) observe(host *structs.Host, seen *structs.ContainerReport) {
-	was := row[structs.Container](t, seen.ContainerID)
+// observe writes what an agent saw of one placement, and what follows from it.
+func (t *tx) observe(host *structs.Host, report structs.Report) {
+	ref, word := report.Ref(), report.Word()
+	was := t.workload(ref)
 	if was == nil {
 		return
 	}
-	if was.HostID != host.ID || was.Epoch != seen.Epoch {
+	if p := was.Place(); p.HostID != host.ID || p.Epoch != ref.Epoch {
 		// An earlier placement's, or nobody's.
-		prior := was.PriorOn(host.ID)
-		if prior != nil && prior.Epoch == seen.Epoch && seen.Status == structs.ContainerGone {
+		prior := p.PriorOn(host.ID)
+		if prior != nil && prior.Epoch == ref.Epoch && word == structs.ContainerGone {
 			t.leave(was, host.ID)
 		}
 		return
 	}
-	if seen.Refused && t.refuse(was) {
+	if report.Declined() && t.refuse(was) {
 		return
 	}
-	c := *was
-	c.Observed = seen.Observed
-	if seen.Status == structs.ContainerGone {
-		c.Observed = was.Observed.Gone(seen.Observed) // of the same epoch: placing it anew begins with nothing
-	}
-	if c.Observed.EngineID == "" { // it can't be seen now, and proves which one it was all the same
-		c.Observed.EngineID = was.Observed.EngineID
-	}
+	w := was.Copy()
+	report.Tell(w)
+	p, seen := w.Place(), w.Seen()
 	switch {
-	case seen.Status == structs.ContainerGone && c.Desired == structs.DesiredAbsent:
-		if c.HostID = ""; t.over(&c) {
+	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:
+		if p.HostID = ""; t.over(p) {
 			t.remove(was)
 		} else {
-			t.assign(&c)
+			t.assign(w)
 		}
 		return
-	case seen.Status == structs.ContainerGone:
-		t.lose(&c)
+	case word == structs.ContainerGone:
+		t.lose(w)
 		return
-	case c.Spec.AutoRemove && c.Desired == structs.DesiredRunning && c.Settled() &&
-		c.Observed.Status == structs.ContainerStopped && !c.Observed.FinishedAt.IsZero():
-		c.Desired = structs.DesiredAbsent
-		c.Generation++
-		t.assign(&c)
+	case p.Desired == structs.DesiredRunning && structs.Settled(w) && seen.Status == structs.ContainerStopped && !seen.FinishedAt.IsZero() && w.Policy().AutoRemove:
+		p.Desired = structs.DesiredAbsent
+		p.Generation++
+		t.assign(w)
 		return
 	}
-	if c.Observed.Status == structs.ContainerRunning && c.Settled() && release(&c) {
-		t.assign(&c)
+	if seen.Status == structs.ContainerRunning && structs.Settled(w) && release(p) {
+		t.assign(w)
 	} else {
-		t.put(&c)
+		t.put(w)
 	}
-	if c.Observed.Generation > was.Observed.Generation {
-		t.endActions(&c)
+	if seen.Generation > was.Seen().Generation {
+		t.endActions(w)
 	}
 }
 
-// lose handles a container that somebody removed from its host behind
+// lose handles a workload that somebody removed from its host behind
 // magnum's back.
-func (t *tx) lose(c *structs.Container) {
-	why := orElse(c.Observed.Reason, "it was removed from its host, not by magnum")
-	c.Gone = true
-	c.Observed.Status = structs.ContainerError
-	c.Observed.Reason = why + "; start it to have it made anew, or delete it"
-	if c.Desired == structs.DesiredRunning && c.Spec.RestartPolicy.Always() {
-		t.replace(c)
-		if c.PlaceReason == "" {
-			c.Observed.Reason = fmt.Sprintf("%s; it is being made anew, as its restart policy %s asks", why, c.Spec.RestartPolicy)
+func (t *tx) lose(w structs.Workload) {
+	p, seen, restart := w.Place(), w.Seen(), w.Policy().Restart
+	why := orElse(seen.Reason, "it was removed from its host, not by magnum")
+	p.Gone = true
+	seen.Status = structs.ContainerError
+	seen.Reason = why + "; start it to have it made anew, or delete it"
+	w.See(seen)
+	if p.Desired == structs.DesiredRunning && restart.Always() {
+		t.replace(w)
+		if p.PlaceReason == "" {
+			seen = w.Seen() // of the new placement
+			seen.Reason = fmt.Sprintf("%s; it is being made anew, as its restart policy %s asks", why, restart)
+			w.See(seen)
 		}
 	}
-	t.assign(c)
+	t.assign(w)
 }

@@ -59,7 +59,7 @@ func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, e
 	found := slices.Collect(r.byName(table, owner, ident))
 	if len(found) == 0 && table == structs.TableBays {
 		for b := range r.sharedBays() {
-			if nameOf(b) == ident {
+			if structs.NameOf(b) == ident {
 				found = append(found, b)
 			}
 		}
@@ -84,8 +84,8 @@ func Visible(caller structs.Caller, r structs.Row) bool {
 
 func (t *tx) byName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
 	return func(yield func(structs.Row) bool) {
-		match := func(r structs.Row) bool { return nameOf(r) == name && r.Base().ProjectID == projectID }
-		for r := range t.overlay(table, t.base.ByName(table, projectID, name), match) {
+		match := func(r structs.Row) bool { return structs.NameOf(r) == name && r.Base().ProjectID == projectID }
+		for r := range t.overlay(t.base.ByName(table, projectID, name), match, table) {
 			if !yield(r) {
 				return
 			}
@@ -94,16 +94,16 @@ func (t *tx) byName(table structs.Table, projectID, name string) iter.Seq[struct
 }
 
 func (t *tx) sharedBays() iter.Seq[structs.Row] {
-	return t.overlay(structs.TableBays, rows(t.base.SharedBays()), func(r structs.Row) bool { return r.(*structs.Bay).Shared })
+	return t.overlay(rows(t.base.SharedBays()), func(r structs.Row) bool { return r.(*structs.Bay).Shared }, structs.TableBays)
 }
 
-// overlay yields the rows that match as the batch sees them: those of the
-// base, less what the batch changed, then the batch's own in creation order.
-func (t *tx) overlay(table structs.Table, base iter.Seq[structs.Row], match func(structs.Row) bool) iter.Seq[structs.Row] {
+// overlay yields the rows of the tables that match as the batch sees them: those of
+// the base, less what the batch changed, then the batch's own in creation order.
+func (t *tx) overlay(base iter.Seq[structs.Row], match func(structs.Row) bool, tables ...structs.Table) iter.Seq[structs.Row] {
 	return func(yield func(structs.Row) bool) {
-		own := t.written(table) // before the loop's body writes more
+		own := t.written(tables...) // before the loop's body writes more
 		for r := range base {
-			if _, ok := t.rows[rowKey{table, r.Base().ID}]; !ok && !yield(r) {
+			if _, ok := t.rows[rowKey{r.Table(), r.Base().ID}]; !ok && !yield(r) {
 				return
 			}
 		}
@@ -115,34 +115,18 @@ func (t *tx) overlay(table structs.Table, base iter.Seq[structs.Row], match func
 	}
 }
 
-// written returns the batch's own rows of a table in creation order.
-func (t *tx) written(table structs.Table) []structs.Row {
+// written returns the batch's own rows of the tables in creation order.
+func (t *tx) written(tables ...structs.Table) []structs.Row {
 	var own []structs.Row
-	for _, id := range t.own[table] { // not all that the batch wrote: each request looks at bays and hosts
-		if p := t.rows[rowKey{table, id}]; p.row != nil {
-			own = append(own, p.row)
+	for _, table := range tables {
+		for _, id := range t.own[table] { // not all that the batch wrote: each request looks at bays and hosts
+			if p := t.rows[rowKey{table, id}]; p.row != nil {
+				own = append(own, p.row)
+			}
 		}
 	}
 	slices.SortFunc(own, func(a, b structs.Row) int { return cmp.Compare(a.Base().Seq, b.Base().Seq) })
 	return own
-}
-
-func nameOf(r structs.Row) string {
-	switch r := r.(type) {
-	case *structs.Bay:
-		return r.Name
-	case *structs.BayModel:
-		return r.Name
-	case *structs.Node:
-		return r.Name
-	case *structs.Host:
-		return r.Name
-	case *structs.Container:
-		return r.Name
-	case *structs.Token:
-		return r.Name
-	}
-	return ""
 }
 
 // rows gives a typed sequence the type of a plain one.
@@ -169,14 +153,14 @@ func typed[P structs.Row](seq iter.Seq[structs.Row]) iter.Seq[P] {
 
 // hostsInBay yields the hosts that the bay has claimed; "" the free ones.
 func (t *tx) hostsInBay(bayID string) iter.Seq[*structs.Host] {
-	return typed[*structs.Host](t.overlay(structs.TableHosts, rows(t.base.HostsInBay(bayID)), func(r structs.Row) bool {
+	return typed[*structs.Host](t.overlay(rows(t.base.HostsInBay(bayID)), func(r structs.Row) bool {
 		return r.(*structs.Host).BayID == bayID
-	}))
+	}, structs.TableHosts))
 }
 
 // allHosts yields all hosts.
 func (t *tx) allHosts() iter.Seq[*structs.Host] {
-	return typed[*structs.Host](t.overlay(structs.TableHosts, t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true }))
+	return typed[*structs.Host](t.overlay(t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true }, structs.TableHosts))
 }
 
 // hostsOf returns what the scheduler has to know of the bay's hosts. They are
@@ -199,7 +183,7 @@ func (t *tx) baysOf(projectID string) []*structs.Bay {
 	if ok {
 		return found
 	}
-	own := t.overlay(structs.TableBays, t.base.List(structs.TableBays, projectID, 0), func(r structs.Row) bool { return r.Base().ProjectID == projectID })
+	own := t.overlay(t.base.List(structs.TableBays, projectID, 0), func(r structs.Row) bool { return r.Base().ProjectID == projectID }, structs.TableBays)
 	for b := range typed[*structs.Bay](own) {
 		found = append(found, b)
 	}
@@ -212,21 +196,28 @@ func (t *tx) baysOf(projectID string) []*structs.Bay {
 	return found
 }
 
-// containersInBay yields the containers of the bay.
-func (t *tx) containersInBay(bayID string) iter.Seq[*structs.Container] {
-	return typed[*structs.Container](t.overlay(structs.TableContainers, rows(t.base.ContainersInBay(bayID)), func(r structs.Row) bool {
-		return r.(*structs.Container).BayID == bayID
-	}))
+// inBay yields the workloads of the bay.
+func (t *tx) inBay(bayID string) iter.Seq[structs.Workload] {
+	return t.workloads(t.base.InBay(bayID), func(p *structs.Placement) bool { return p.BayID == bayID })
 }
 
-// containersOnHost yields the containers that have a placement on the host.
-func (t *tx) containersOnHost(hostID string) iter.Seq[*structs.Container] {
-	return typed[*structs.Container](t.overlay(structs.TableContainers, rows(t.base.ContainersOnHost(hostID)), func(r structs.Row) bool {
-		return r.(*structs.Container).On(hostID)
-	}))
+// onHost yields the workloads that have a placement on the host.
+func (t *tx) onHost(hostID string) iter.Seq[structs.Workload] {
+	return t.workloads(t.base.OnHost(hostID), func(p *structs.Placement) bool { return p.On(hostID) })
+}
+
+// workloads is overlay for all kinds of workloads.
+func (t *tx) workloads(base iter.Seq[structs.Workload], match func(*structs.Placement) bool) iter.Seq[structs.Workload] {
+	return typed[structs.Workload](t.overlay(rows(base), func(r structs.Row) bool { return match(r.(structs.Workload).Place()) }, state.PlacedTables()...))
+}
+
+// workload returns the workload as the batch sees it, nil if there is none.
+func (t *tx) workload(ref structs.Ref) structs.Workload {
+	w, _ := t.get(state.TableOf(ref.Kind), ref.ID).(structs.Workload)
+	return w
 }
 
 // bays yields all bays.
 func (t *tx) bays() iter.Seq[*structs.Bay] {
-	return typed[*structs.Bay](t.overlay(structs.TableBays, t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true }))
+	return typed[*structs.Bay](t.overlay(t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true }, structs.TableBays))
 }

@@ -12,18 +12,19 @@ import (
 // isn't told of.
 const maxPriors = 8
 
-// move places a container anew on another host of the bay, under a new epoch,
+// move places a workload again on another host of the bay, under a new epoch,
 // because its host has to do without it. keep lets the old one run until the
-// new one does. If nothing fits, the container stays where it is and the reason
+// new one does. If nothing fits, the workload stays where it is and the reason
 // is returned: the host may come back with it before there is room, and then
 // nothing was restarted. The caller writes the row.
-func (t *tx) move(c *structs.Container, bay *structs.Bay, keep bool) (reason string) {
-	from := structs.Prior{HostID: c.HostID, Epoch: c.Epoch, Generation: c.Generation, Keep: keep, EngineID: c.Observed.EngineID}
-	t.place(c, bay)
-	if reason, c.PlaceReason = c.PlaceReason, ""; reason != "" {
+func (t *tx) move(w structs.Workload, bay *structs.Bay, keep bool) (reason string) {
+	p := w.Place()
+	from := structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation, Keep: keep, EngineID: w.Seen().EngineID}
+	t.place(w, bay)
+	if reason, p.PlaceReason = p.PlaceReason, ""; reason != "" {
 		return reason
 	}
-	priors := append(slices.Clone(c.Priors), from)
+	priors := append(slices.Clone(p.Priors), from)
 	for i := 0; len(priors) > maxPriors && i < len(priors); {
 		if h := row[structs.Host](t, priors[i].HostID); h == nil || h.State == structs.HostLost {
 			priors = slices.Delete(priors, i, i+1)
@@ -31,21 +32,21 @@ func (t *tx) move(c *structs.Container, bay *structs.Bay, keep bool) (reason str
 		}
 		i++
 	}
-	c.Priors = priors
-	c.DrainStop = false
-	c.KillGeneration, c.Signal = 0, "" // it was for a process of the old placement
+	p.Priors = priors
+	p.DrainStop = false
+	w.Left()
 	return ""
 }
 
-// release lets the earlier placements go that ran on: the newest one runs, or
-// none is to run any more. It reports whether there were any.
-func release(c *structs.Container) bool {
-	if !slices.ContainsFunc(c.Priors, func(p structs.Prior) bool { return p.Keep }) {
+// release clears Keep on the earlier placements: the newest one runs, or none is to
+// run any more. It reports whether it was set on any.
+func release(p *structs.Placement) bool {
+	if !slices.ContainsFunc(p.Priors, func(p structs.Prior) bool { return p.Keep }) {
 		return false
 	}
-	c.Priors = slices.Clone(c.Priors)
-	for i := range c.Priors {
-		c.Priors[i].Keep = false
+	p.Priors = slices.Clone(p.Priors)
+	for i := range p.Priors {
+		p.Priors[i].Keep = false
 	}
 	return true
 }
@@ -62,27 +63,28 @@ func without(priors []structs.Prior, hostID string) []structs.Prior {
 }
 
 // leave takes the earlier placement off the host, which no longer has it. A
-// container that was only waiting for that is deleted.
-func (t *tx) leave(was *structs.Container, hostID string) {
-	c := *was
-	c.Priors = without(was.Priors, hostID)
-	if t.over(&c) {
+// workload that was only waiting for that is deleted.
+func (t *tx) leave(was structs.Workload, hostID string) {
+	w := was.Copy()
+	p := w.Place()
+	p.Priors = without(p.Priors, hostID)
+	if t.over(p) {
 		t.remove(was)
 		return
 	}
-	t.put(&c)
+	t.put(w)
 }
 
-// over reports whether a container that is to go has no placement left but on
+// over reports whether a workload that is to go has no placement left but on
 // lost hosts: should one come back, it removes what it isn't told of.
-func (t *tx) over(c *structs.Container) bool {
-	return c.Desired == structs.DesiredAbsent && c.HostID == "" && !slices.ContainsFunc(c.Priors, func(p structs.Prior) bool {
+func (t *tx) over(p *structs.Placement) bool {
+	return p.Desired == structs.DesiredAbsent && p.HostID == "" && !slices.ContainsFunc(p.Priors, func(p structs.Prior) bool {
 		h := row[structs.Host](t, p.HostID)
 		return h != nil && h.State != structs.HostLost
 	})
 }
 
-// markLost turns the containers of lost hosts Unknown, and places those anew
+// markLost turns the workloads of lost hosts Unknown, and places those again
 // that may be. What the others are is known again when the host reports.
 func (t *tx) markLost() (full bool) {
 	for bay := range t.bays() {
@@ -91,8 +93,8 @@ func (t *tx) markLost() (full bool) {
 				continue
 			}
 			refused := make(map[string]string)
-			for c := range t.containersOnHost(h.ID) {
-				if !t.room() || !t.item(func() { t.lost(c, h, bay, refused) }) {
+			for w := range t.onHost(h.ID) {
+				if !t.room() || !t.item(func() { t.lost(w, h, bay, refused) }) {
 					return true
 				}
 			}
@@ -101,63 +103,69 @@ func (t *tx) markLost() (full bool) {
 	return false
 }
 
-// lost does what follows for one container when a host with a placement of it
+// lost does what follows for one workload when a host with a placement of it
 // is lost. refused holds what did not fit in this step, by shape.
-func (t *tx) lost(was *structs.Container, h *structs.Host, bay *structs.Bay, refused map[string]string) {
-	if was.HostID != h.ID {
-		if t.over(was) {
+func (t *tx) lost(was structs.Workload, h *structs.Host, bay *structs.Bay, refused map[string]string) {
+	if p := was.Place(); p.HostID != h.ID {
+		if t.over(p) {
 			t.remove(was)
 		}
 		return
 	}
-	c := *was
+	w := was.Copy()
+	p := w.Place()
 	reason := fmt.Sprintf("host %s is lost: %s", h.Name, h.StateReason)
-	switch why := t.bound(&c, h); {
+	switch why := t.bound(w, h); {
 	case why != "":
-		if c.Desired == structs.DesiredRunning {
+		if p.Desired == structs.DesiredRunning {
 			reason += "; it is not placed anew, because " + why
 		}
 	case bay.Status == structs.BayDeleting:
 	default:
-		shape := shapeOf(&c)
+		shape := shapeOf(w)
 		why, ok := refused[shape]
 		if !ok {
-			why = t.move(&c, bay, false)
+			why = t.move(w, bay, false)
 		}
 		if why == "" {
-			to := row[structs.Host](t, c.HostID)
-			c.Observed.Reason = fmt.Sprintf("rescheduled from host %s, which is lost, to host %s", h.Name, to.Name)
-			t.assign(&c)
+			to := row[structs.Host](t, p.HostID)
+			seen := w.Seen()
+			seen.Reason = fmt.Sprintf("rescheduled from host %s, which is lost, to host %s", h.Name, to.Name)
+			w.See(seen)
+			t.assign(w)
 			t.noteAction(structs.Caller{}, actionReschedule, was, 0)
 			return
 		}
 		refused[shape] = why
 		reason += "; it " + why
 	}
+	seen := w.Seen()
 	status := structs.ContainerUnknown
-	if c.DrainStop && !c.LeftOn(h.ID) {
-		status = c.Observed.Status // the host's last word: it moves on that once there is room
+	if p.DrainStop && !structs.LeftOn(w, h.ID) {
+		status = seen.Status // the host's last word: it moves on that once there is room
 	}
-	if c.Observed.Status == status && c.Observed.Reason == reason {
+	if seen.Status == status && seen.Reason == reason {
 		return
 	}
-	c.Observed.Status, c.Observed.Reason = status, reason
-	t.put(&c)
+	seen.Status, seen.Reason = status, reason
+	w.See(seen)
+	t.put(w)
 }
 
-// actionReschedule is what the servers do to a container that they place anew.
+// actionReschedule is what the servers do to a workload that they place again.
 const actionReschedule = "reschedule"
 
-// bound says why a container can't be placed anew while its host is lost or
+// bound says why a workload can't be placed again while its host is lost or
 // drains; "" if it can.
-func (t *tx) bound(c *structs.Container, h *structs.Host) string {
-	why := c.Movable()
+func (t *tx) bound(w structs.Workload, h *structs.Host) string {
+	exclusive := w.Policy().Exclusive
+	why := structs.Movable(w)
 	switch {
-	case why != "" || c.Spec.Exclusive == structs.ExclusiveNo:
+	case why != "" || exclusive == structs.ExclusiveNo:
 		return why
-	case !c.LeftOn(h.ID):
+	case !structs.LeftOn(w, h.ID):
 		return "" // the host has said that it stopped it, and starts it on no older word
-	case h.State == structs.HostLost && c.Spec.Exclusive == structs.ExclusiveLease:
+	case h.State == structs.HostLost && exclusive == structs.ExclusiveLease:
 		return "" // its host has stopped it by now: see server/dispatch/lease.go
 	case h.State == structs.HostLost && h.Fenced:
 		return ""
@@ -167,7 +175,8 @@ func (t *tx) bound(c *structs.Container, h *structs.Host) string {
 	return "it is exclusive: it moves once it has stopped"
 }
 
-// shapeOf returns what decides where a container fits.
-func shapeOf(c *structs.Container) string {
-	return fmt.Sprint(c.Spec.Memory, c.Spec.MilliCPU, c.Spec.Ports, c.Spec.Constraints, c.ProjectID)
+// shapeOf returns what decides where a workload fits.
+func shapeOf(w structs.Workload) string {
+	d := w.Demand()
+	return fmt.Sprint(d.Memory, d.MilliCPU, d.Ports, d.Constraints, w.Base().ProjectID)
 }

@@ -63,9 +63,9 @@ func (h *harness) running(spec structs.ContainerSpec) *structs.Container {
 
 // told returns what the host is told of the container; ok is false if nothing.
 func (h *harness) told(hostID, id string) (structs.Assignment, bool) {
-	for c := range h.store.Snapshot().ContainersOnHost(hostID) {
-		if c.ID == id {
-			return structs.AssignmentOf(c, hostID), true
+	for w := range h.store.Snapshot().OnHost(hostID) {
+		if w.Base().ID == id {
+			return structs.AssignmentOf(w, hostID), true
 		}
 	}
 	return structs.Assignment{}, false
@@ -75,8 +75,8 @@ func (h *harness) told(hostID, id string) (structs.Assignment, bool) {
 func (h *harness) reserved(hostID string, containers int) state.Usage {
 	h.Helper()
 	u := h.store.Snapshot().Usage(hostID)
-	if u.Containers != containers {
-		h.Fatalf("%d containers are reserved on %s, not %d", u.Containers, hostID, containers)
+	if u.Workloads != containers {
+		h.Fatalf("%d containers are reserved on %s, not %d", u.Workloads, hostID, containers)
 	}
 	return u
 }
@@ -293,8 +293,8 @@ func TestAHostOfManyIsEmptiedInSteps(t *testing.T) {
 	b := h.host("b", nil)
 	h.settle()
 	h.mark(structs.HostLost, a)
-	if got := h.store.Snapshot().Usage(b); got.Containers != n {
-		t.Errorf("%d of %d are placed anew", got.Containers, n)
+	if got := h.store.Snapshot().Usage(b); got.Workloads != n {
+		t.Errorf("%d of %d are placed anew", got.Workloads, n)
 	}
 }
 

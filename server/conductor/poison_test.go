@@ -88,8 +88,8 @@ func TestPoisonFailsNoNeighbour(t *testing.T) {
 	release()
 	wg.Wait()
 	names := map[string]int{}
-	for c := range h.store.Snapshot().ContainersInBay(h.bayNamed("web").ID) {
-		names[c.Name]++
+	for w := range h.store.Snapshot().InBay(h.bayNamed("web").ID) {
+		names[structs.NameOf(w)]++
 	}
 	if len(names) != 3 || names["first"] != 1 || names["before"] != 1 || names["renamed"] != 1 {
 		t.Errorf("there are %v", names)

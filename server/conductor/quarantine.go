@@ -335,11 +335,11 @@ func (t *tx) adopt(h *structs.Host, k structs.Quarantined) error {
 	// What the row reserves on this host already doesn't count twice.
 	used := t.used(h.ID).Clone()
 	if c.On(h.ID) {
-		used.Remove(c)
+		used.Remove(c.Reserved())
 	}
 	as := schedule.HostOf(h, &used)
 	as.Draining = false
-	if id, reason := schedule.Choose([]schedule.Host{as}, &c.Spec, structs.PlacementSpread); id == "" {
+	if id, reason := schedule.Choose([]schedule.Host{as}, c.Demand(), structs.PlacementSpread); id == "" {
 		return refuse("host %s has no room for what it reserves: %s", h.Name, reason)
 	}
 	changed.HostID, changed.Epoch, changed.Gone, changed.PlaceReason = h.ID, k.Epoch, false, ""

@@ -71,7 +71,7 @@ func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
 		return structs.Errorf(structs.CodeConflict, "Container %s is being deleted", c.Name).About(structs.KindContainer)
 	}
 	was := c.Spec
-	memoryHeld, cpuHeld := c.Reserved()
+	held := c.Reserved()
 	if memory != nil {
 		c.Spec.Memory = *memory
 	}
@@ -80,8 +80,8 @@ func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
 	}
 	if host := row[structs.Host](t, c.HostID); host != nil {
 		used := t.used(host.ID)
-		room := host.Fingerprint.Memory - used.Memory + memoryHeld
-		cores := int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + cpuHeld
+		room := host.Fingerprint.Memory - used.Memory + held.Memory
+		cores := int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + held.MilliCPU
 		switch {
 		case c.Spec.Memory > was.Memory && c.Spec.Memory > room:
 			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name, room, c.Name).About(structs.KindContainer)

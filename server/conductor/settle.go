@@ -3,8 +3,8 @@ package conductor
 import "github.com/stackforge/magnum/structs"
 
 // Settle takes one step of all that has to follow from changes before it: bays
-// that end are emptied, bays that lack hosts claim free ones, containers that
-// wait are placed, containers of lost hosts become Unknown and are placed anew, hosts are drained. The result is true
+// that end are emptied, bays that lack hosts claim free ones, workloads that
+// wait are placed, workloads of lost hosts become Unknown and are placed anew, hosts are drained. The result is true
 // while there is more to do at once.
 type Settle struct{}
 
@@ -30,17 +30,18 @@ func (t *tx) endBays() (full bool) {
 			continue
 		}
 		left := 0
-		for c := range t.containersInBay(b.ID) {
+		for w := range t.inBay(b.ID) {
 			if !t.room() {
 				return true
 			}
-			host := row[structs.Host](t, c.HostID)
-			if c.Desired != structs.DesiredAbsent || !c.Force || host == nil || host.State == structs.HostLost {
-				if !t.item(func() { t.delete(c, true) }) {
+			p := w.Place()
+			host := row[structs.Host](t, p.HostID)
+			if p.Desired != structs.DesiredAbsent || !p.Force || host == nil || host.State == structs.HostLost {
+				if !t.item(func() { t.delete(w, true) }) {
 					return true
 				}
 			}
-			if row[structs.Container](t, c.ID) != nil { // a host has it
+			if t.get(w.Table(), w.Base().ID) != nil { // a host has it
 				left++
 			}
 		}
@@ -91,7 +92,7 @@ func (t *tx) growBays() (full bool) {
 	return false
 }
 
-// placeWaiting places containers that wait for a host, in the order in which
+// placeWaiting places workloads that wait for a host, in the order in which
 // they were created. One that doesn't fit holds up none of the others.
 func (t *tx) placeWaiting() (full bool) {
 	for bayID := range t.base.WaitingBays() {
@@ -101,25 +102,26 @@ func (t *tx) placeWaiting() (full bool) {
 		}
 		// What didn't fit once doesn't fit again in this step.
 		refused := make(map[string]string)
-		for c := range t.base.Waiting(bayID) {
+		for w := range t.base.Waiting(bayID) {
 			if !t.room() {
 				return true
 			}
-			c := row[structs.Container](t, c.ID)
-			if c == nil || c.HostID != "" {
+			was := t.workload(w.Ref())
+			if was == nil || was.Place().HostID != "" {
 				continue
 			}
-			shape := shapeOf(c)
-			changed := *c
+			shape := shapeOf(was)
+			changed := was.Copy()
+			p := changed.Place()
 			if reason, ok := refused[shape]; ok {
-				changed.PlaceReason = reason
-			} else if t.place(&changed, bay); changed.PlaceReason != "" {
-				refused[shape] = changed.PlaceReason
+				p.PlaceReason = reason
+			} else if t.place(changed, bay); p.PlaceReason != "" {
+				refused[shape] = p.PlaceReason
 			}
-			if changed.HostID == "" && changed.PlaceReason == c.PlaceReason {
+			if p.HostID == "" && p.PlaceReason == was.Place().PlaceReason {
 				continue
 			}
-			if !t.item(func() { t.assign(&changed) }) {
+			if !t.item(func() { t.assign(changed) }) {
 				return true
 			}
 		}

@@ -35,7 +35,7 @@ type tx struct {
 	below map[rowKey]structs.Row     // rows of the base that were looked up; nil for one that isn't there
 	order []rowKey                   // keys of rows, in the order of their first write
 	own   map[structs.Table][]string // IDs of rows by table, in the same order
-	usage map[string]*state.Usage    // of hosts whose containers the batch has changed
+	usage map[string]*state.Usage    // of hosts whose workloads the batch has changed
 
 	// Found for one request and kept for the next, until a bay or host is
 	// written: most of a batch are creates of the same few projects.
@@ -104,20 +104,22 @@ func row[R any, P interface {
 // put writes a row.
 func (t *tx) put(r structs.Row) { t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r}) }
 
-// assign writes a container and lets its hosts hear of it.
-func (t *tx) assign(c *structs.Container) {
-	if c.Desired != structs.DesiredRunning {
-		release(c)
+// assign writes a workload and lets its hosts hear of it.
+func (t *tx) assign(w structs.Workload) {
+	if p := w.Place(); p.Desired != structs.DesiredRunning {
+		release(p)
 	}
-	t.set(rowKey{structs.TableContainers, c.ID}, pending{row: c, assign: true})
+	t.set(rowKey{w.Table(), w.Base().ID}, pending{row: w, assign: true})
 }
 
 // remove deletes a row.
 func (t *tx) remove(r structs.Row) {
-	if c, ok := r.(*structs.Container); ok {
-		if actions := t.get(structs.TableActions, c.ID); actions != nil {
+	if w, ok := r.(structs.Workload); ok {
+		if actions := t.get(structs.TableActions, actionsID(w)); actions != nil {
 			t.remove(actions)
 		}
+	}
+	if c, ok := r.(*structs.Container); ok {
 		if spec := t.storedSpec(c.ID); spec != nil {
 			t.remove(spec)
 		}
@@ -153,20 +155,17 @@ func (t *tx) set(key rowKey, p pending) {
 	t.size += p.size - was.size
 }
 
-// reserve moves a container's reservation from where it was to where the row
+// reserve moves a workload's reservation from where it was to where the row
 // puts it.
 func (t *tx) reserve(key rowKey, to structs.Row) {
-	if key.table != structs.TableContainers {
-		return
-	}
-	if c, ok := t.get(key.table, key.id).(*structs.Container); ok {
-		for _, hostID := range c.Hosts() {
-			t.used(hostID).Remove(c)
+	if w, ok := t.get(key.table, key.id).(structs.Workload); ok {
+		for _, hostID := range w.Place().Hosts() {
+			t.used(hostID).Remove(w.Reserved())
 		}
 	}
-	if c, ok := to.(*structs.Container); ok {
-		for _, hostID := range c.Hosts() {
-			t.used(hostID).Add(c)
+	if w, ok := to.(structs.Workload); ok {
+		for _, hostID := range w.Place().Hosts() {
+			t.used(hostID).Add(w.Reserved())
 		}
 	}
 }

@@ -67,8 +67,8 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 			return d.fullWork(p), nil
 		}
 		work := d.newWork(snap, p.HostID)
-		for c := range snap.AssignedSince(p.HostID, p.Index) {
-			work.Assignments = append(work.Assignments, structs.AssignmentOf(c, p.HostID))
+		for w := range snap.AssignedSince(p.HostID, p.Index) {
+			work.Assignments = append(work.Assignments, structs.AssignmentOf(w, p.HostID))
 		}
 		work.Quarantine = decidedSince(snap, p.HostID, p.Index)
 		work.Sessions = box.take()
@@ -164,8 +164,8 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 	snap := d.Store.Snapshot()
 	work := d.newWork(snap, p.HostID)
 	work.Full, work.Confirmed = true, err == nil
-	for c := range snap.ContainersOnHost(p.HostID) {
-		work.Assignments = append(work.Assignments, structs.AssignmentOf(c, p.HostID))
+	for w := range snap.OnHost(p.HostID) {
+		work.Assignments = append(work.Assignments, structs.AssignmentOf(w, p.HostID))
 	}
 	for _, page := range snap.Quarantine(p.HostID) {
 		work.Pending = work.Pending || page.Pending

@@ -138,7 +138,7 @@ func (f *figures) count(snap *state.Snapshot) *counts {
 			structs.ContainerError: 0, structs.ContainerUnknown: 0, structs.ContainerDeleting: 0,
 		},
 	}
-	for _, table := range structs.Tables {
+	for _, table := range state.Tables() {
 		c.rows[table] = 0
 		for row := range snap.List(table, state.AllProjects, 0) {
 			c.rows[table]++

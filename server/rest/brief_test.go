@@ -16,7 +16,7 @@ func FuzzAppendContainer(f *testing.F) {
 	f.Add("", "", "", "", byte(2))
 	f.Fuzz(func(t *testing.T, name, text, one, two string, args byte) {
 		c := &structs.Container{
-			Meta: structs.Meta{ID: structs.NewID()}, Name: name, BayID: structs.NewID(),
+			Meta: structs.Meta{ID: structs.NewID()}, Name: name, Placement: structs.Placement{BayID: structs.NewID()},
 			Spec: structs.ContainerSpec{Image: two, CommandText: text},
 		}
 		for i := range args % 3 {

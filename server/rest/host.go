@@ -64,7 +64,7 @@ func (v view) host(h *structs.Host) structs.HostBody {
 	used := v.snap.Usage(h.ID)
 	body := structs.HostBody{
 		UUID: h.ID, Name: h.Name, State: h.State, StateReason: text(h.StateReason), BayUUID: text(h.BayID),
-		Containers: used.Containers, Links: v.links("hosts", h.ID),
+		Containers: used.Workloads, Links: v.links("hosts", h.ID),
 		MemoryUsed: used.Memory, CPUUsed: float64(used.MilliCPU) / 1000,
 		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		Fingerprint: h.Fingerprint,
@@ -101,22 +101,23 @@ func (v view) drain(h *structs.Host) *structs.DrainBody {
 		return nil
 	}
 	body := &structs.DrainBody{Deadline: structs.Time{Time: h.DrainUntil}, Forced: h.DrainForce, Waits: []string{}}
-	for c := range v.snap.ContainersOnHost(h.ID) {
-		if !c.LeftOn(h.ID) {
+	for w := range v.snap.OnHost(h.ID) {
+		p := w.Place()
+		if !structs.LeftOn(w, h.ID) {
 			continue
 		}
 		body.Remaining++
 		why := ""
 		switch {
-		case c.HostID != h.ID:
+		case p.HostID != h.ID:
 			body.Moving++
 			continue
-		case c.Desired == structs.DesiredAbsent:
+		case p.Desired == structs.DesiredAbsent:
 			why = "it is being removed"
-		case c.DrainStop:
+		case p.DrainStop:
 			why = "it is being stopped"
 		default:
-			if why = c.Movable(); why == "" && c.Spec.Exclusive != structs.ExclusiveNo {
+			if why = structs.Movable(w); why == "" && w.Policy().Exclusive != structs.ExclusiveNo {
 				why = "it is exclusive"
 			}
 		}
@@ -124,7 +125,7 @@ func (v view) drain(h *structs.Host) *structs.DrainBody {
 			why = "it waits for its turn, or for room on another host of its bay"
 		}
 		if len(body.Waits) < drainWaits {
-			body.Waits = append(body.Waits, fmt.Sprintf("%s (%s): %s", c.Name, c.ID, why))
+			body.Waits = append(body.Waits, fmt.Sprintf("%s (%s): %s", structs.NameOf(w), w.Base().ID, why))
 		}
 	}
 	return body

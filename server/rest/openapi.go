@@ -257,12 +257,12 @@ func (s *schemas) of(t reflect.Type, u use) any {
 
 // enums are the values of types that have only some.
 var enums = map[reflect.Type][]any{
-	reflect.TypeFor[structs.BayStatus]():       {structs.BayCreating, structs.BayCreated, structs.BayCreateFailed, structs.BayUpdating, structs.BayUpdated, structs.BayDeleting},
-	reflect.TypeFor[structs.ContainerStatus](): {structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerUnknown, structs.ContainerDeleting, structs.ContainerGone},
-	reflect.TypeFor[structs.HostState]():       {structs.HostReady, structs.HostSuspect, structs.HostLost},
-	reflect.TypeFor[structs.Placement]():       {structs.PlacementSpread, structs.PlacementBinpack},
-	reflect.TypeFor[structs.Backend]():         {structs.BackendDocker, structs.BackendKubernetes},
-	reflect.TypeFor[structs.Desired]():         {structs.DesiredCreated, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredPaused, structs.DesiredAbsent},
+	reflect.TypeFor[structs.BayStatus]():         {structs.BayCreating, structs.BayCreated, structs.BayCreateFailed, structs.BayUpdating, structs.BayUpdated, structs.BayDeleting},
+	reflect.TypeFor[structs.ContainerStatus]():   {structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerUnknown, structs.ContainerDeleting, structs.ContainerGone},
+	reflect.TypeFor[structs.HostState]():         {structs.HostReady, structs.HostSuspect, structs.HostLost},
+	reflect.TypeFor[structs.PlacementStrategy](): {structs.PlacementSpread, structs.PlacementBinpack},
+	reflect.TypeFor[structs.Backend]():           {structs.BackendDocker, structs.BackendKubernetes},
+	reflect.TypeFor[structs.Desired]():           {structs.DesiredCreated, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredPaused, structs.DesiredAbsent},
 	reflect.TypeFor[structs.SessionKind](): {structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop, structs.SessionArchiveGet, structs.SessionArchivePut,
 		structs.SessionImageList, structs.SessionImagePull, structs.SessionImageLoad, structs.SessionImagePrune, structs.SessionVolumeList, structs.SessionVolumeDelete},
 }

@@ -8,15 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
 // TestRowsPassBetweenServers checks that what a leader has decided is the same
 // on the server that has handed the request on.
 func TestRowsPassBetweenServers(t *testing.T) {
-	for _, table := range structs.Tables {
+	for _, table := range state.Tables() {
 		for seed := range uint64(20) {
-			row := structs.NewRow(table)
+			row := state.NewRow(table)
 			fillRandom(rand.New(rand.NewPCG(seed, 1)), reflect.ValueOf(row).Elem())
 			asKept(reflect.ValueOf(row).Elem())
 			var spec *structs.ContainerSpec
@@ -36,7 +37,7 @@ func TestRowsPassBetweenServers(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", table, err)
 			}
-			got := structs.NewRow(table)
+			got := state.NewRow(table)
 			if err := json.Unmarshal(b, got); err != nil {
 				t.Fatalf("%s: %v", table, err)
 			}

@@ -53,7 +53,7 @@ func runScript(t *testing.T, script string) string {
 	t.Helper()
 	var out strings.Builder
 	var hosts []Host
-	placement := structs.PlacementSpread
+	strategy := structs.PlacementSpread
 	lines := bufio.NewScanner(strings.NewReader(script))
 	for lines.Scan() {
 		line := lines.Text()
@@ -67,18 +67,18 @@ func runScript(t *testing.T, script string) string {
 		}
 		switch words[0] {
 		case "placement":
-			placement = structs.Placement(words[1])
+			strategy = structs.PlacementStrategy(words[1])
 		case "host":
 			hosts = append(hosts, scriptHost(t, words[1:]))
 		case "place":
-			spec := scriptSpec(t, words[1:])
-			id, reason := Choose(hosts, &spec, placement)
+			demand := scriptDemand(t, words[1:])
+			id, reason := Choose(hosts, demand, strategy)
 			if id == "" {
 				fmt.Fprintln(&out, "-> "+reason)
 				continue
 			}
 			i := slices.IndexFunc(hosts, func(h Host) bool { return h.ID == id })
-			hosts[i].Used.Add(&structs.Container{HostID: id, Spec: spec})
+			hosts[i].Used.Add(demand)
 			fmt.Fprintln(&out, "-> "+hosts[i].Name)
 		default:
 			t.Fatalf("%q is no command", line)
@@ -111,27 +111,27 @@ func scriptHost(t *testing.T, words []string) Host {
 	return h
 }
 
-func scriptSpec(t *testing.T, words []string) structs.ContainerSpec {
-	s := structs.ContainerSpec{Constraints: map[string]string{}}
+func scriptDemand(t *testing.T, words []string) structs.Demand {
+	d := structs.Demand{Constraints: map[string]string{}}
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "memory":
-			s.Memory = int64(number(t, value) * (1 << 30))
+			d.Memory = int64(number(t, value) * (1 << 30))
 		case "cpu":
-			s.MilliCPU = int64(number(t, value) * 1000)
+			d.MilliCPU = int64(number(t, value) * 1000)
 		case "port":
 			port, udp := strings.CutSuffix(value, "/udp")
 			p := structs.Port{ContainerPort: 80, HostPort: int(number(t, port)), Protocol: "tcp"}
 			if udp {
 				p.Protocol = "udp"
 			}
-			s.Ports = append(s.Ports, p)
+			d.Ports = append(d.Ports, p)
 		default:
-			s.Constraints[key] = value
+			d.Constraints[key] = value
 		}
 	}
-	return s
+	return d
 }
 
 func number(t *testing.T, s string) float64 {
@@ -153,12 +153,12 @@ func TestNeverOverfills(t *testing.T) {
 		}
 		ports := make(map[string]bool)
 		for range 300 {
-			spec := structs.ContainerSpec{Memory: int64(r.IntN(3)) << 29, MilliCPU: int64(r.IntN(3)) * 250}
+			demand := structs.Demand{Memory: int64(r.IntN(3)) << 29, MilliCPU: int64(r.IntN(3)) * 250}
 			port := r.IntN(20)
 			if port > 0 {
-				spec.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
+				demand.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
 			}
-			id, reason := Choose(hosts, &spec, []structs.Placement{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
+			id, reason := Choose(hosts, demand, []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
 			if (id == "") == (reason == "") {
 				t.Fatalf("seed %d: id %q and reason %q", seed, id, reason)
 			}
@@ -171,8 +171,8 @@ func TestNeverOverfills(t *testing.T) {
 				t.Fatalf("seed %d: port %d of host %s is given twice", seed, port, id)
 			}
 			ports[key] = true
-			h.Used.Add(&structs.Container{HostID: id, Spec: spec})
-			if h.Used.Memory > h.Memory && spec.Memory > 0 || h.Used.MilliCPU > h.MilliCPU && spec.MilliCPU > 0 {
+			h.Used.Add(demand)
+			if h.Used.Memory > h.Memory && demand.Memory > 0 || h.Used.MilliCPU > h.MilliCPU && demand.MilliCPU > 0 {
 				t.Fatalf("seed %d: host %s is overfilled: %+v of %d, %d", seed, id, h.Used, h.Memory, h.MilliCPU)
 			}
 		}
@@ -186,10 +186,10 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	for i := range 6 {
 		hosts = append(hosts, Host{ID: fmt.Sprint("id", i), Name: "same", Ready: true, Memory: 1 << 30, MilliCPU: 1000, Used: new(state.Usage)})
 	}
-	want, _ := Choose(hosts, &structs.ContainerSpec{}, structs.PlacementSpread)
+	want, _ := Choose(hosts, structs.Demand{}, structs.PlacementSpread)
 	for range 20 {
 		r.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
-		if got, _ := Choose(hosts, &structs.ContainerSpec{}, structs.PlacementSpread); got != want {
+		if got, _ := Choose(hosts, structs.Demand{}, structs.PlacementSpread); got != want {
 			t.Fatalf("chose %s, then %s", want, got)
 		}
 	}

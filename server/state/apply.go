@@ -125,7 +125,7 @@ func checkChange(c *structs.Change) error {
 	if c.SpecApart && (c.Table != structs.TableContainers || c.Row == nil) {
 		return structs.Errorf(structs.CodeInternal, "%s: change of row %q has a spec apart, and is no container", c.Table, c.ID)
 	}
-	if _, known := tableCodes[c.Table]; !known {
+	if codeOf(c.Table) == 0 {
 		return structs.Errorf(structs.CodeInternal, "change of a row in an unknown table %q", c.Table)
 	}
 	if c.ID == "" {
@@ -157,36 +157,34 @@ func (st *step) stamp(index uint64) {
 	if st.old != nil && !st.fresh {
 		m.CreateIndex = st.old.row.Base().CreateIndex
 	}
-	if c, ok := st.row.(*structs.Container); ok {
-		c.AssignIndex = 0
+	if w, ok := st.row.(structs.Workload); ok {
+		p := w.Place()
+		p.AssignIndex = 0
 		if st.old != nil && !st.fresh {
-			c.AssignIndex = st.old.row.(*structs.Container).AssignIndex
+			p.AssignIndex = st.old.row.(structs.Workload).Place().AssignIndex
 		}
 		if st.assign {
-			c.AssignIndex = index
+			p.AssignIndex = index
 		}
 	}
 }
 
-// containers returns the row before and after, each nil if there is none or if
+// workloads returns the row before and after, each nil if there is none or if
 // it has no placement.
-func (st *step) containers() (before, after *structs.Container) {
+func (st *step) workloads() (before, after structs.Workload) {
 	if st.old != nil {
-		if c, ok := st.old.row.(*structs.Container); ok && placed(c) {
-			before = c
+		if w, ok := st.old.row.(structs.Workload); ok && w.Place().Placed() {
+			before = w
 		}
 	}
-	if c, ok := st.row.(*structs.Container); ok && placed(c) {
-		after = c
+	if w, ok := st.row.(structs.Workload); ok && w.Place().Placed() {
+		after = w
 	}
 	return before, after
 }
 
-// placed reports whether any host has, or may have, the container.
-func placed(c *structs.Container) bool { return c.HostID != "" || len(c.Priors) > 0 }
-
 // sameHosts reports whether both have their placements on the same hosts.
-func sameHosts(a, b *structs.Container) bool {
+func sameHosts(a, b *structs.Placement) bool {
 	return a.HostID == b.HostID && slices.EqualFunc(a.Priors, b.Priors, func(a, b structs.Prior) bool { return a.HostID == b.HostID })
 }
 
@@ -200,14 +198,15 @@ func (st *step) makesRoom() bool {
 		return true
 	case structs.TableQuarantine:
 		return st.row == nil // a host may leave its bay
-	case structs.TableContainers:
-		if st.old != nil && st.row == nil {
-			return true
-		}
-		before, after := st.containers()
-		return before != nil && (after == nil || !sameHosts(before, after) || shrinks(before, after))
 	}
-	return false
+	if !isPlaced(st.table) {
+		return false
+	}
+	if st.old != nil && st.row == nil {
+		return true
+	}
+	before, after := st.workloads()
+	return before != nil && (after == nil || !sameHosts(before.Place(), after.Place()) || shrinks(before.Reserved(), after.Reserved()))
 }
 
 // otherHost reports whether the host differs in what decides who may use it.
@@ -245,7 +244,7 @@ func writeLists(w *writer, steps []*step, index uint64) {
 		}
 	}
 	for _, st := range steps {
-		w.to.tables[tableCodes[st.table]] = index
+		w.to.tables[codeOf(st.table)] = index
 		if st.old != nil {
 			touch(st.table, st.old.row)
 		}
@@ -255,7 +254,7 @@ func writeLists(w *writer, steps []*step, index uint64) {
 	}
 }
 
-// writeUsage moves reservations from where containers were to where they are.
+// writeUsage moves reservations from where workloads were to where they are.
 func (s *Snapshot) writeUsage(w *writer, steps []*step) {
 	var changed map[string]*Usage
 	usage := func(hostID string) *Usage {
@@ -271,18 +270,18 @@ func (s *Snapshot) writeUsage(w *writer, steps []*step) {
 		return u
 	}
 	for _, st := range steps {
-		before, after := st.containers()
-		if before != nil && after != nil && sameHosts(before, after) && sameReservation(before, after) {
+		before, after := st.workloads()
+		if before != nil && after != nil && sameHosts(before.Place(), after.Place()) && sameReservation(before.Reserved(), after.Reserved()) {
 			continue
 		}
 		if before != nil {
-			for _, hostID := range before.Hosts() {
-				usage(hostID).Remove(before)
+			for _, hostID := range before.Place().Hosts() {
+				usage(hostID).Remove(before.Reserved())
 			}
 		}
 		if after != nil {
-			for _, hostID := range after.Hosts() {
-				usage(hostID).Add(after)
+			for _, hostID := range after.Place().Hosts() {
+				usage(hostID).Add(after.Reserved())
 			}
 		}
 	}

@@ -39,7 +39,7 @@ func TestInspectTellsWhatIsInAnArchive(t *testing.T) {
 		info.ClusterID != snap.Cluster().ClusterID || info.Incarnation != snap.Cluster().Incarnation {
 		t.Errorf("%+v", info)
 	}
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		if want := snap.table(table)[indexID].size; info.Rows[table] != want {
 			t.Errorf("%d rows of %s, want %d", info.Rows[table], table, want)
 		}
@@ -110,7 +110,7 @@ func TestRebasedStateGoesOn(t *testing.T) {
 	if got.Index() != index || got.LastSeq() != 2_000_000 || got.Cluster().Incarnation != was.Cluster().Incarnation+1 {
 		t.Errorf("index %d, seq %d, %+v", got.Index(), got.LastSeq(), got.Cluster())
 	}
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		if got.table(table)[indexID].size != was.table(table)[indexID].size {
 			t.Errorf("%d rows of %s, want %d", got.table(table)[indexID].size, table, was.table(table)[indexID].size)
 		}

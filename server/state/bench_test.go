@@ -129,7 +129,7 @@ func BenchmarkRead(b *testing.B) {
 		"name":           func(s *Snapshot) { count(s.ByName(structs.TableContainers, project, "web-1")) },
 		"waiting-none":   func(s *Snapshot) { count(s.Waiting(testID(1 << 40))) },
 		"assigned-none":  func(s *Snapshot) { count(s.AssignedSince(host, s.Index())) },
-		"host-200":       func(s *Snapshot) { count(s.ContainersOnHost(host)) },
+		"host-200":       func(s *Snapshot) { count(s.OnHost(host)) },
 		"list-project":   func(s *Snapshot) { count(s.List(structs.TableContainers, project, 0)) },
 		"list-all-20000": func(s *Snapshot) { count(s.List(structs.TableContainers, AllProjects, 0)) },
 		"list-all-first": func(s *Snapshot) {

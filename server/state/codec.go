@@ -83,7 +83,7 @@ var specFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor
 
 // decode returns the row that the bytes hold.
 func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
-	row := structs.NewRow(table)
+	row := NewRow(table)
 	if row == nil {
 		return nil, fmt.Errorf("unknown table %q", table)
 	}
@@ -110,13 +110,16 @@ func intern(row structs.Row) {
 	case *structs.StoredSpec:
 		internSpec(&r.Spec)
 	case *structs.Container:
-		one(&r.BayID)
-		one(&r.HostID)
 		internSpec(&r.Spec)
-		one(&r.PlaceReason)
 		one(&r.Observed.Reason)
-		one((*string)(&r.Desired))
 		one((*string)(&r.Observed.Status))
+	}
+	if w, ok := row.(structs.Workload); ok {
+		p := w.Place()
+		one(&p.BayID)
+		one(&p.HostID)
+		one(&p.PlaceReason)
+		one((*string)(&p.Desired))
 	}
 }
 
@@ -138,7 +141,7 @@ func one(s *string) {
 func rowHash(row structs.Row, b []byte, apart bool) uint64 {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
-	if table := tableCodes[row.Table()]; b != nil {
+	if table := codeOf(row.Table()); b != nil {
 		c.buf = append(appendHashHead(c.buf[:0], table, row), b...)
 	} else {
 		c.buf = appendRow(appendHashHead(c.buf[:0], table, row), row, apart)
@@ -161,10 +164,10 @@ func hashOf(b []byte) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// assignIndex returns the AssignIndex of a container, 0 for other rows.
+// assignIndex returns the AssignIndex of a workload, 0 for other rows.
 func assignIndex(row structs.Row) uint64 {
-	if c, ok := row.(*structs.Container); ok {
-		return c.AssignIndex
+	if w, ok := row.(structs.Workload); ok {
+		return w.Place().AssignIndex
 	}
 	return 0
 }

@@ -67,10 +67,10 @@ func TestDecodeEntryRefuses(t *testing.T) {
 	good := validEntry(t)
 	schema := bytes.Clone(good)
 	schema[1]++
-	unknownField := append([]byte{1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'x', 0, 8}, "\x82\xa2ID\xa1x\xa1Z\x01"...)
+	unknownField := append([]byte{1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 8}, "\x82\xa2ID\xa1x\xa1Z\x01"...)
 	unknownField[8] = byte(len(unknownField) - 9)
-	otherID := append([]byte{1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'y', 0, 6}, "\x81\xa2ID\xa1x"...)
-	trailingRow := append([]byte{1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'x', 0, 7}, "\x81\xa2ID\xa1x\x00"...)
+	otherID := append([]byte{1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'y', 0, 6}, "\x81\xa2ID\xa1x"...)
+	trailingRow := append([]byte{1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 7}, "\x81\xa2ID\xa1x\x00"...)
 	for name, b := range map[string][]byte{
 		"entry of 0 bytes":         nil,
 		"newer one":                schema,
@@ -80,15 +80,15 @@ func TestDecodeEntryRefuses(t *testing.T) {
 		"can't hold":               entry(1, 1, 100),
 		"term is cut off":          entry(),
 		"unknown table number 99":  entry(1, 1, 1, 99, 0, 1, 'x', 0),
-		"without the row's ID":     entry(1, 1, 1, tableCodes[structs.TableNodes], 0, 0, 0),
-		"is no container":          entry(1, 1, 1, tableCodes[structs.TableNodes], flagApart, 1, 'x', 0),
-		"unknown flags":            entry(1, 1, 1, tableCodes[structs.TableNodes], 0x80, 1, 'x', 0),
-		"row is cut off":           entry(1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'x', 0, 9),
+		"without the row's ID":     entry(1, 1, 1, codeOf(structs.TableNodes), 0, 0, 0),
+		"is no container":          entry(1, 1, 1, codeOf(structs.TableNodes), flagApart, 1, 'x', 0),
+		"unknown flags":            entry(1, 1, 1, codeOf(structs.TableNodes), 0x80, 1, 'x', 0),
+		"row is cut off":           entry(1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 9),
 		"no matching struct field": entry(unknownField...),
 		`change of row "y" holds`:  entry(otherID...),
 		"bytes follow the row":     entry(trailingRow...),
-		"decode":                   entry(1, 1, 1, tableCodes[structs.TableNodes], flagRow, 1, 'x', 0, 1, 0xc1),
-		"length of ID is cut off":  entry(1, 1, 1, tableCodes[structs.TableNodes], 0),
+		"decode":                   entry(1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 1, 0xc1),
+		"length of ID is cut off":  entry(1, 1, 1, codeOf(structs.TableNodes), 0),
 	} {
 		e, err := DecodeEntry(b)
 		if err == nil || !strings.Contains(err.Error(), name) {
@@ -197,7 +197,7 @@ func TestForgedSnapshotIsRefused(t *testing.T) {
 	n := node(1)
 	n.CreateIndex, n.ModifyIndex = 4, 4
 	hash := rowHash(n, encoded, false)
-	row := append([]byte{tableCodes[structs.TableNodes], 4, 4, 0, byte(len(encoded))}, encoded...)
+	row := append([]byte{codeOf(structs.TableNodes), 4, 4, 0, byte(len(encoded))}, encoded...)
 	trailer := func(hash uint64) []byte { return binary.BigEndian.AppendUint64(nil, hash) }
 	type frame struct {
 		kind    byte

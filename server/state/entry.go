@@ -73,17 +73,6 @@ func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, err
 	return b, nil
 }
 
-// leastSchema returns the first schema that has the table.
-func leastSchema(table structs.Table) int {
-	switch table {
-	case structs.TableSpecs:
-		return structs.SchemaSpecs
-	case structs.TableLineages, structs.TableQuarantine:
-		return structs.SchemaLineages
-	}
-	return structs.LeastSchema
-}
-
 // EntryHead is the most bytes that an entry has beside its changes.
 const EntryHead = entryHead + 3*binary.MaxVarintLen64
 
@@ -112,7 +101,7 @@ func appendChangeHead(b []byte, ch *structs.Change) []byte {
 	if ch.SpecApart {
 		flags |= flagApart
 	}
-	b = append(b, tableCodes[ch.Table], flags)
+	b = append(b, codeOf(ch.Table), flags)
 	b = binary.AppendUvarint(b, uint64(len(ch.ID)))
 	b = append(b, ch.ID...)
 	return binary.AppendUvarint(b, ch.Version)
@@ -221,7 +210,7 @@ func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 	if r.err != nil {
 		return ch, r.err
 	}
-	table, known := tableOf[code]
+	table, known := tableOf(code)
 	if !known {
 		return ch, fmt.Errorf("unknown table number %d", code)
 	}

@@ -18,21 +18,21 @@ const (
 	EventDeleted EventKind = "deleted"
 )
 
-// Event is something that an entry did to a container, bay or host. Events are
+// Event is something that an entry did to a workload, bay or host. Events are
 // no part of the state: each server keeps the last ones that it has applied.
 type Event struct {
 	Index     uint64 // of the entry
 	Last      bool   // no other event of the entry follows
 	Kind      EventKind
-	Table     structs.Table // containers, bays or hosts
+	Table     structs.Table // bays, hosts, or of a kind of workload
 	ID        string
 	ProjectID string
 	Name      string
 	Status    string // after it; of a deletion, the last one
 	Was       string // before it, "" for a creation
-	Health    string // of a container
+	Health    string // of a workload
 	Reason    string
-	HostID    string    // of a container, "" while it has none
+	HostID    string    // of a workload, "" while it has none
 	At        time.Time // when it happened, as far as the row says so; zero if it doesn't
 }
 
@@ -165,9 +165,7 @@ func (r *EventReader) Read(buf []Event) (n int, more <-chan struct{}, err error)
 
 // tells reports whether the step is an event.
 func (st *step) tells() bool {
-	switch st.table {
-	case structs.TableContainers, structs.TableBays, structs.TableHosts:
-	default:
+	if st.table != structs.TableBays && st.table != structs.TableHosts && !isPlaced(st.table) {
 		return false
 	}
 	if st.old == nil || st.row == nil || st.fresh {
@@ -185,8 +183,8 @@ type status struct{ word, health string }
 
 func statusOf(row structs.Row) status {
 	switch r := row.(type) {
-	case *structs.Container:
-		return status{string(r.Status()), r.Observed.Health}
+	case structs.Workload:
+		return status{string(structs.StatusOf(r)), r.Seen().Health}
 	case *structs.Bay:
 		return status{word: string(r.Status)}
 	case *structs.Host:
@@ -216,7 +214,7 @@ func (st *step) event() (Event, bool) {
 	}
 	now := statusOf(row)
 	ev.ProjectID, ev.Status, ev.Health = row.Base().ProjectID, now.word, now.health
-	ev.Name, _ = nameOf(row)
+	ev.Name = structs.NameOf(row)
 	switch ev.Kind {
 	case EventCreated:
 		ev.At = row.Base().CreatedAt
@@ -224,15 +222,15 @@ func (st *step) event() (Event, bool) {
 		ev.At = row.Base().StatusAt
 	}
 	switch r := row.(type) {
-	case *structs.Container:
-		ev.Reason, ev.HostID = r.StatusReason(), r.HostID
+	case structs.Workload:
+		ev.Reason, ev.HostID = structs.StatusReasonOf(r), r.Place().HostID
 		if ev.Kind == EventUpdated && ev.Status != ev.Was {
 			// The engine knows better, unless it is of a start long ago.
 			again := ev.Was == string(structs.ContainerPaused) || ev.Was == string(structs.ContainerUnknown)
-			switch seen := r.Observed; {
-			case r.Status() == structs.ContainerRunning && !again && !seen.StartedAt.IsZero():
+			switch seen := r.Seen(); {
+			case now.word == string(structs.ContainerRunning) && !again && !seen.StartedAt.IsZero():
 				ev.At = seen.StartedAt
-			case r.Status() == structs.ContainerStopped && !again && !seen.FinishedAt.IsZero():
+			case now.word == string(structs.ContainerStopped) && !again && !seen.FinishedAt.IsZero():
 				ev.At = seen.FinishedAt
 			}
 		}

@@ -51,7 +51,7 @@ func TestEvents(t *testing.T) {
 		return index
 	}
 	container := func(id string, status structs.ContainerStatus) *structs.Container {
-		c := &structs.Container{Meta: structs.Meta{ID: id, ProjectID: "p"}, Name: id, Desired: structs.DesiredRunning}
+		c := &structs.Container{Meta: structs.Meta{ID: id, ProjectID: "p"}, Name: id, Placement: structs.Placement{Desired: structs.DesiredRunning}}
 		c.Observed.Status = status
 		return c
 	}

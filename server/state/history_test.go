@@ -51,7 +51,7 @@ func (h *history) entry(t testing.TB) (index uint64, data []byte) {
 			e.Changes = append(e.Changes, h.split(snap, c)...)
 			continue
 		}
-		table := structs.Tables[h.rng.IntN(len(structs.Tables))]
+		table := Tables()[h.rng.IntN(len(Tables()))]
 		if table == structs.TableSpecs {
 			continue // they come with containers
 		}
@@ -212,7 +212,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 	t.Helper()
 	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, 0
 	var hash uint64
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		seqs, names := map[string]int{}, map[[2]string]int{}
 		last, all := uint64(0), 0
 		for row := range s.List(table, AllProjects, 0) {
@@ -230,8 +230,8 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				t.Fatalf("%s: row of index %d in a list of index %d", table, m.ModifyIndex, s.ListIndex(table, m.ProjectID))
 			}
 			hash += rowHash(row, nil, apart(s, row))
-			if name, named := nameOf(row); named {
-				names[[2]string{m.ProjectID, name}]++
+			if row, named := row.(structs.Named); named {
+				names[[2]string{m.ProjectID, row.RowName()}]++
 			}
 			switch r := row.(type) {
 			case *structs.Bay:
@@ -254,7 +254,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 					if usage[on] == nil {
 						usage[on] = new(Usage)
 					}
-					usage[on].Add(r)
+					usage[on].Add(r.Reserved())
 				}
 			}
 		}
@@ -304,19 +304,20 @@ func checkDerived(t testing.TB, s *Snapshot) {
 		if got := s.Usage(host); fmt.Sprint(got) != fmt.Sprint(*want) {
 			t.Fatalf("usage of %s is %+v, its containers' is %+v", host, got, *want)
 		}
-		if got := count(s.ContainersOnHost(host)); got != onHost[host] {
+		if got := count(s.OnHost(host)); got != onHost[host] {
 			t.Fatalf("%d containers on %s, want %d", got, host, onHost[host])
 		}
-		if w, i, h := count(s.Waiting(bay)), count(s.ContainersInBay(bay)), count(s.HostsInBay(bay)); w != waiting[bay] || i != inBay[bay] || h != hosts[bay] {
+		if w, i, h := count(s.Waiting(bay)), count(s.InBay(bay)), count(s.HostsInBay(bay)); w != waiting[bay] || i != inBay[bay] || h != hosts[bay] {
 			t.Fatalf("%s has %d waiting, %d containers, %d hosts; want %d, %d, %d", bay, w, i, h, waiting[bay], inBay[bay], hosts[bay])
 		}
 		for _, since := range []uint64{0, s.Index() / 2, s.Index()} {
 			last := uint64(0)
-			for c := range s.AssignedSince(host, since) {
-				if c.AssignIndex < last || c.AssignIndex <= since && since > 0 || !c.On(host) {
-					t.Fatalf("assigned since %d on %s: %s with %d after %d", since, host, c.HostID, c.AssignIndex, last)
+			for w := range s.AssignedSince(host, since) {
+				p := w.Place()
+				if p.AssignIndex < last || p.AssignIndex <= since && since > 0 || !p.On(host) {
+					t.Fatalf("assigned since %d on %s: %s with %d after %d", since, host, p.HostID, p.AssignIndex, last)
 				}
-				last = c.AssignIndex
+				last = p.AssignIndex
 			}
 		}
 	}

@@ -85,5 +85,5 @@ func appendNumber(b []byte, n uint64) []byte { return binary.BigEndian.AppendUin
 
 // listKey is the key of the list of a table in a project.
 func listKey(table structs.Table, projectID string) []byte {
-	return appendID(append(make([]byte, 0, keySize), tableCodes[table]), projectID)
+	return appendID(append(make([]byte, 0, keySize), codeOf(table)), projectID)
 }

@@ -33,7 +33,7 @@ func (s *Snapshot) List(table structs.Table, projectID string, after uint64) ite
 // ByName returns the rows of the table in the project that carry exactly this
 // name, in the order of their creation. Hosts belong to project "".
 func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
-	if _, named := nameOf(structs.NewRow(table)); !named {
+	if _, named := NewRow(table).(structs.Named); !named {
 		return func(func(structs.Row) bool) {}
 	}
 	return s.ranges(table, projectID, func(projectID string) *cursor {
@@ -43,11 +43,11 @@ func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[
 			it: s.table(table)[indexName].seek(key),
 			in: func(row structs.Row) bool {
 				m := row.Base()
-				n, _ := nameOf(row)
+				n := structs.NameOf(row)
 				return m.ProjectID == projectID && n == name || string(appendName(nil, m.ProjectID, n, 0)[:8]) == hash
 			},
 			want: func(row structs.Row) bool {
-				n, _ := nameOf(row)
+				n := structs.NameOf(row)
 				return row.Base().ProjectID == projectID && n == name
 			},
 		}
@@ -57,7 +57,7 @@ func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[
 // ranges returns the rows of one project's cursor or, with AllProjects, of
 // every project's, merged by Seq.
 func (s *Snapshot) ranges(table structs.Table, projectID string, open func(projectID string) *cursor) iter.Seq[structs.Row] {
-	if tableCodes[table] == 0 {
+	if codeOf(table) == 0 {
 		return func(func(structs.Row) bool) {}
 	}
 	return func(yield func(structs.Row) bool) {
@@ -89,7 +89,7 @@ func (s *Snapshot) ranges(table structs.Table, projectID string, open func(proje
 // projects returns the projects that have, or had, rows in the table.
 func (s *Snapshot) projects(table structs.Table) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		it := s.lists.seek([]byte{tableCodes[table]})
+		it := s.lists.seek([]byte{codeOf(table)})
 		for l := it.next(); l != nil; l = it.next() {
 			if l.table != table || !yield(l.projectID) {
 				return

@@ -20,7 +20,7 @@ import (
 //
 // Since a checksum covers all that went before, a frame that is missing,
 // repeated or moved is found as surely as a flipped byte. The first frame is
-// the header; then come the lists, the rows in the order of structs.Tables,
+// the header; then come the lists, the rows in the order of tables,
 // and the trailer, behind which nothing may follow.
 const (
 	frameHeader  = 'H' // magic, schema, index, lastSeq, numbers of lists and of rows; since schema 2 the seconds of lastTime
@@ -88,7 +88,7 @@ func (s *Snapshot) count() (lists, rows uint64) {
 func (s *Snapshot) persistLists(fw *frameWriter) error {
 	it := s.lists.seek(nil)
 	for l := it.next(); l != nil; l = it.next() {
-		fw.payload = append(fw.payload, tableCodes[l.table])
+		fw.payload = append(fw.payload, codeOf(l.table))
 		fw.bytes([]byte(l.projectID))
 		fw.payload = binary.AppendUvarint(fw.payload, l.index)
 		if err := fw.endIfFull(frameLists); err != nil {
@@ -101,13 +101,14 @@ func (s *Snapshot) persistLists(fw *frameWriter) error {
 func (s *Snapshot) persistRows(fw *frameWriter) error {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
-	for _, table := range structs.Tables {
+	for _, t := range tables {
+		table := t.Name
 		it := s.table(table)[indexID].seek(nil)
 		for r := it.next(); r != nil; r = it.next() {
 			row := r.row
 			b := c.encode(row, table == structs.TableContainers && s.HasSpecs() && s.specOf(row.Base().ID) != nil)
 			m := row.Base()
-			fw.payload = append(fw.payload, tableCodes[table])
+			fw.payload = append(fw.payload, t.Code)
 			for _, v := range []uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row)} {
 				fw.payload = binary.AppendUvarint(fw.payload, v)
 			}

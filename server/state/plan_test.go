@@ -32,14 +32,14 @@ func planned(row any) []byte {
 // A log or a snapshot may have been written by go-msgpack, and is read by it.
 func TestPlannedBytesAreThoseOfTheLibrary(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		for range 1000 {
 			row := randomRow(rng, table)
 			if got, want := planned(row), generic(t, row); !bytes.Equal(got, want) {
 				t.Fatalf("%s: %+v\nis  %q\nnot %q", table, row, got, want)
 			}
 		}
-		if row := structs.NewRow(table); !bytes.Equal(planned(row), generic(t, row)) {
+		if row := NewRow(table); !bytes.Equal(planned(row), generic(t, row)) {
 			t.Errorf("%s: the zero row is %q, not %q", table, planned(row), generic(t, row))
 		}
 	}

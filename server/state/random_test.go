@@ -75,7 +75,7 @@ func fill(rng *rand.Rand, v reflect.Value) {
 }
 
 func randomRow(rng *rand.Rand, table structs.Table) structs.Row {
-	row := structs.NewRow(table)
+	row := NewRow(table)
 	fill(rng, reflect.ValueOf(row).Elem())
 	return row
 }
@@ -85,7 +85,7 @@ func randomRow(rng *rand.Rand, table structs.Table) structs.Row {
 func TestRowBytesAreStable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	c := rowCodecs.New().(*rowCodec)
-	for _, table := range structs.Tables {
+	for _, table := range Tables() {
 		for range 300 {
 			row := randomRow(rng, table)
 			first := string(c.encode(row, false))
@@ -162,7 +162,7 @@ func typicalContainer(n uint64) *structs.Container {
 	exit := 0
 	return &structs.Container{
 		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: fmt.Sprintf("%032x", n%10), UserID: fmt.Sprintf("%032x", n%10+100), CreatedAt: at},
-		Name: fmt.Sprintf("web-%d", n), BayID: testID(1 << 40),
+		Name: fmt.Sprintf("web-%d", n),
 		Spec: structs.ContainerSpec{
 			Image: "registry.example.org/team/web:1.2.3", Command: []string{"serve", "-listen", ":80"},
 			Environment: map[string]string{"MODE": "production", "DATABASE": "postgres://db/web"},
@@ -170,7 +170,7 @@ func typicalContainer(n uint64) *structs.Container {
 			Ports:         []structs.Port{{ContainerPort: 80, Protocol: "tcp"}},
 			RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
 		},
-		Desired: structs.DesiredRunning, Generation: 1, HostID: testID(1<<41 + n%100), Epoch: 1,
+		Placement: structs.Placement{BayID: testID(1 << 40), Desired: structs.DesiredRunning, Generation: 1, HostID: testID(1<<41 + n%100), Epoch: 1},
 		Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1, ExitCode: &exit, StartedAt: at, Addresses: []string{"172.18.0.7"},
 			Ports: []structs.Port{{ContainerPort: 80, HostPort: 32768, Protocol: "tcp"}}},
 	}

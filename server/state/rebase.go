@@ -82,7 +82,7 @@ func (r *rebase) finish(rs *restorer) error {
 			rs.readLists++
 		}
 		rs.w.list(&listRecord{table: l.table, projectID: l.projectID, index: r.index})
-		rs.state.tables[tableCodes[l.table]] = r.index
+		rs.state.tables[codeOf(l.table)] = r.index
 	}
 	return nil
 }

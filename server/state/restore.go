@@ -161,7 +161,7 @@ func (rs *restorer) list(r *reader) error {
 	if r.err != nil {
 		return r.err
 	}
-	table, known := tableOf[code]
+	table, known := tableOf(code)
 	if !known {
 		return fmt.Errorf("unknown table number %d", code)
 	}
@@ -183,7 +183,7 @@ func (rs *restorer) row(r *reader) error {
 	if r.err != nil {
 		return r.err
 	}
-	table, known := tableOf[code]
+	table, known := tableOf(code)
 	if !known {
 		return fmt.Errorf("unknown table number %d", code)
 	}
@@ -213,9 +213,10 @@ func (rs *restorer) row(r *reader) error {
 			row.Spec = spec.Spec
 		}
 	}
-	if c, ok := row.(*structs.Container); ok {
-		c.AssignIndex = assign
-		for _, hostID := range c.Hosts() {
+	if w, ok := row.(structs.Workload); ok {
+		p := w.Place()
+		p.AssignIndex = assign
+		for _, hostID := range p.Hosts() {
 			if rs.w == nil {
 				break
 			}
@@ -224,7 +225,7 @@ func (rs *restorer) row(r *reader) error {
 				u = new(Usage)
 				rs.usage[hostID] = u
 			}
-			u.Add(c)
+			u.Add(w.Reserved())
 		}
 	}
 	if err := checkChange(&structs.Change{Table: table, ID: m.ID, Row: row}); err != nil {

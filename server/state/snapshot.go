@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/stackforge/magnum/structs"
@@ -49,7 +50,7 @@ func later(t time.Time, m *structs.Meta) time.Time {
 // the table in the project; with AllProjects, in any project. 0 means never.
 func (s *Snapshot) ListIndex(table structs.Table, projectID string) uint64 {
 	if projectID == AllProjects {
-		return s.tables[tableCodes[table]]
+		return s.tables[codeOf(table)]
 	}
 	if l := s.lists.get(listKey(table, projectID)); l != nil {
 		return l.index
@@ -90,16 +91,16 @@ func (s *Snapshot) Quarantine(hostID string) (pages []*structs.Quarantine) {
 	}
 }
 
-// QuarantinedEpoch returns the highest epoch of the container that any host keeps in
+// QuarantinedEpoch returns the highest epoch of the workload that any host keeps in
 // quarantine, 0 for none. It looks at all that is in quarantine.
-func (s *Snapshot) QuarantinedEpoch(containerID string) (epoch uint64) {
+func (s *Snapshot) QuarantinedEpoch(kind structs.WorkloadKind, id string) (epoch uint64) {
 	if s.table(structs.TableQuarantine)[indexID].size == 0 {
 		return 0 // as nearly always
 	}
 	for row := range s.List(structs.TableQuarantine, AllProjects, 0) {
 		for _, k := range row.(*structs.Quarantine).Kept {
-			if k.ContainerID == containerID {
-				epoch = max(epoch, k.Epoch)
+			if ref := k.Ref(); ref.Kind == kind && ref.ID == id {
+				epoch = max(epoch, ref.Epoch)
 			}
 		}
 	}
@@ -141,7 +142,7 @@ func (s *Snapshot) Token(id string) *structs.Token {
 	return get[structs.Token](s, structs.TableTokens, id)
 }
 
-// Usage returns what the containers of the host have reserved. The value is
+// Usage returns what the workloads of the host have reserved. The value is
 // the caller's: adding to it changes nothing here.
 func (s *Snapshot) Usage(hostID string) Usage { return s.usage(hostID).Clone() }
 
@@ -153,67 +154,122 @@ func (s *Snapshot) usage(hostID string) *Usage {
 	return &Usage{}
 }
 
-// ContainersOnHost returns the containers that have a placement on the host, those
-// first whose assignment changed longest ago.
-func (s *Snapshot) ContainersOnHost(hostID string) iter.Seq[*structs.Container] {
+// Workload returns the workload of the kind, nil if there is none.
+func (s *Snapshot) Workload(kind structs.WorkloadKind, id string) structs.Workload {
+	if r := s.record(TableOf(kind), id); r != nil {
+		return r.row.(structs.Workload)
+	}
+	return nil
+}
+
+// OnHost returns the workloads that have a placement on the host, kind by kind, and
+// of each kind those first whose assignment changed longest ago.
+func (s *Snapshot) OnHost(hostID string) iter.Seq[structs.Workload] {
 	return s.AssignedSince(hostID, 0)
 }
 
-// AssignedSince returns the containers of the host whose AssignIndex is above
-// the index (all of them if it is 0), in the order of AssignIndex.
-func (s *Snapshot) AssignedSince(hostID string, index uint64) iter.Seq[*structs.Container] {
-	start := appendAssign(make([]byte, 0, keySize), hostID, index+1, 0)
-	if index == 0 {
-		start = idKey(hostID) // also one that was placed without Assign
-	}
+// AssignedSince returns the workloads of the host whose AssignIndex is above
+// the index (all of them if it is 0), kind by kind, in the order of AssignIndex.
+func (s *Snapshot) AssignedSince(hostID string, index uint64) iter.Seq[structs.Workload] {
 	if hostID == "" || index+1 == 0 {
-		return func(func(*structs.Container) bool) {}
+		return func(func(structs.Workload) bool) {}
 	}
-	return func(yield func(*structs.Container) bool) {
-		var last *structs.Container
-		// Behind the host's keys come those of the next one, where a container
-		// that is on both stands again.
-		mine := func(c *structs.Container) bool {
-			again := last != nil && (cmp.Or(cmp.Compare(c.AssignIndex, last.AssignIndex), cmp.Compare(c.Seq, last.Seq)) < 0 || c.ID == last.ID)
-			return c.On(hostID) && !again && (index == 0 || c.AssignIndex > index)
+	return func(yield func(structs.Workload) bool) {
+		start := appendAssign(make([]byte, 0, keySize), hostID, index+1, 0)
+		if index == 0 {
+			start = appendID(start[:0], hostID) // also one that was placed without Assign
 		}
-		for c := range scan(s, structs.TableContainers, indexHost, start, mine) {
-			if last = c; !yield(c) {
-				return
+		for _, t := range placed {
+			var last structs.Workload
+			// Behind the host's keys come those of the next one, where a workload
+			// that is on both stands again.
+			mine := func(w structs.Workload) bool {
+				p := w.Place()
+				again := last != nil && (cmp.Or(cmp.Compare(p.AssignIndex, last.Place().AssignIndex),
+					cmp.Compare(w.Base().Seq, last.Base().Seq)) < 0 || w == last)
+				return p.On(hostID) && !again && (index == 0 || p.AssignIndex > index)
 			}
-		}
-	}
-}
-
-// ContainersInBay returns the containers of the bay, placed or not, in the
-// order of their creation.
-func (s *Snapshot) ContainersInBay(bayID string) iter.Seq[*structs.Container] {
-	return scan(s, structs.TableContainers, indexBay, idKey(bayID), func(c *structs.Container) bool { return c.BayID == bayID })
-}
-
-// Waiting returns the containers of the bay that wait for a host, in the order
-// of their creation. It costs nothing if there are none.
-func (s *Snapshot) Waiting(bayID string) iter.Seq[*structs.Container] {
-	return scan(s, structs.TableContainers, indexWaiting, idKey(bayID), func(c *structs.Container) bool { return c.BayID == bayID })
-}
-
-// WaitingBays returns the IDs of the bays that have waiting containers.
-func (s *Snapshot) WaitingBays() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		start := []byte{}
-		for {
-			next := ""
-			for c := range scan(s, structs.TableContainers, indexWaiting, start, func(*structs.Container) bool { return true }) {
-				next = c.BayID
-				start = seqKey(c.BayID, ^uint64(0)) // behind the last container of this bay
-				start = append(start, 0xff)
-				if !yield(next) {
+			for w := range scan[structs.Workload](s, t.Name, indexHost, start, mine) {
+				if last = w; !yield(w) {
 					return
 				}
-				break
 			}
-			if next == "" {
+		}
+	}
+}
+
+// InBay returns the workloads of the bay, placed or not, in the order of their
+// creation.
+func (s *Snapshot) InBay(bayID string) iter.Seq[structs.Workload] {
+	return s.ofBay(indexBay, bayID)
+}
+
+// Waiting returns the workloads of the bay that wait for a host, in the order of
+// their creation. It costs nothing if there are none.
+func (s *Snapshot) Waiting(bayID string) iter.Seq[structs.Workload] {
+	return s.ofBay(indexWaiting, bayID)
+}
+
+// ofBay returns the workloads of the bay that are in the index, those of all kinds
+// merged by Seq.
+func (s *Snapshot) ofBay(index int, bayID string) iter.Seq[structs.Workload] {
+	return func(yield func(structs.Workload) bool) {
+		start := idKey(bayID)
+		var next []*cursor
+		for _, t := range placed {
+			c := &cursor{
+				it:   s.table(t.Name)[index].seek(start),
+				in:   func(row structs.Row) bool { return row.(structs.Workload).Place().BayID == bayID },
+				want: func(structs.Row) bool { return true },
+			}
+			if c.next() {
+				next = append(next, c)
+			}
+		}
+		for len(next) > 0 {
+			first := 0
+			for i, c := range next {
+				if c.row.Base().Seq < next[first].row.Base().Seq {
+					first = i
+				}
+			}
+			c := next[first]
+			if !yield(c.row.(structs.Workload)) {
 				return
+			}
+			if !c.next() {
+				next = slices.Delete(next, first, first+1)
+			}
+		}
+	}
+}
+
+// WaitingBays returns the IDs of the bays that have waiting workloads.
+func (s *Snapshot) WaitingBays() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var told map[string]bool // only needed with several kinds
+		for i, t := range placed {
+			start := []byte{}
+			for {
+				it := s.table(t.Name)[indexWaiting].seek(start)
+				r := it.next()
+				if r == nil {
+					break
+				}
+				bayID := r.row.(structs.Workload).Place().BayID
+				start = append(seqKey(bayID, ^uint64(0)), 0xff) // behind the last one of this bay
+				if told[bayID] {
+					continue
+				}
+				if i+1 < len(placed) {
+					if told == nil {
+						told = make(map[string]bool)
+					}
+					told[bayID] = true
+				}
+				if !yield(bayID) {
+					return
+				}
 			}
 		}
 	}
@@ -240,21 +296,21 @@ func get[T any](s *Snapshot, table structs.Table, id string) *T {
 }
 
 func (s *Snapshot) record(table structs.Table, id string) *record {
-	if id == "" || tableCodes[table] == 0 {
+	if id == "" || codeOf(table) == 0 {
 		return nil
 	}
 	return s.table(table)[indexID].get(idKey(id))
 }
 
-func (s *Snapshot) table(table structs.Table) *rows { return &s.rows[tableCodes[table]] }
+func (s *Snapshot) table(table structs.Table) *rows { return &s.rows[codeOf(table)] }
 
 // scan returns the rows of the index from the key on, for as long as they are
 // in the range.
-func scan[T any](s *Snapshot, table structs.Table, index int, start []byte, in func(*T) bool) iter.Seq[*T] {
-	return func(yield func(*T) bool) {
+func scan[P structs.Row](s *Snapshot, table structs.Table, index int, start []byte, in func(P) bool) iter.Seq[P] {
+	return func(yield func(P) bool) {
 		it := s.table(table)[index].seek(start)
 		for r := it.next(); r != nil; r = it.next() {
-			row := any(r.row).(*T)
+			row := r.row.(P)
 			if !in(row) || !yield(row) {
 				return
 			}

@@ -82,7 +82,7 @@ func TestSpecApart(t *testing.T) {
 	hash := s.Hash()
 	mustApply(t, s, 3, sent(t, bare(moved, 2))...)
 	check("moved", 3)
-	if memory, _ := s.Snapshot().Container(want.ID).Reserved(); s.Snapshot().Usage("another").Memory != memory || memory == 0 {
+	if memory := s.Snapshot().Container(want.ID).Reserved().Memory; s.Snapshot().Usage("another").Memory != memory || memory == 0 {
 		t.Error("its reservation is not that of its spec")
 	}
 	if specs := s.Snapshot().specOf(want.ID); specs.ModifyIndex != 2 {

@@ -352,13 +352,13 @@ func TestUsageIsAValue(t *testing.T) {
 		t.Errorf("ports %v", u.ports)
 	}
 	v := u.Clone()
-	v.Remove(c)
-	if v.Containers != 0 || v.Memory != 0 || v.MilliCPU != 0 || v.Ports() != 0 || u.Ports() != 3 || !u.HasPort("tcp", 80) {
+	v.Remove(c.Reserved())
+	if v.Workloads != 0 || v.Memory != 0 || v.MilliCPU != 0 || v.Ports() != 0 || u.Ports() != 3 || !u.HasPort("tcp", 80) {
 		t.Errorf("removed: %+v, left: %+v", v, u)
 	}
 	v = s.Snapshot().Usage("nobody")
-	v.Add(c)
-	if w := s.Snapshot().Usage("nobody"); w.Containers != 0 || w.Ports() != 0 {
+	v.Add(c.Reserved())
+	if w := s.Snapshot().Usage("nobody"); w.Workloads != 0 || w.Ports() != 0 {
 		t.Errorf("adding to a copy changed the store: %+v", w)
 	}
 }

@@ -33,12 +33,12 @@ func TopicList(table structs.Table, projectID string) Topic {
 	return Topic{topicList, table, projectID}
 }
 
-// TopicHost fires when the host has to hear of a container: a Change with
+// TopicHost fires when the host has to hear of a workload: a Change with
 // Assign on one that is placed there, or one that was deleted or moved away; or of
 // what is decided of its quarantine.
 func TopicHost(hostID string) Topic { return Topic{kind: topicHost, id: hostID} }
 
-// TopicRoom fires when something that waits may be able to go on: a container
+// TopicRoom fires when something that waits may be able to go on: a workload
 // was deleted, moved or reserves less, a bay changed, or a host registered,
 // became ready or lost, or was claimed or freed.
 func TopicRoom() Topic { return Topic{kind: topicRoom} }
@@ -153,7 +153,7 @@ func (t *topics) publish(steps []*step) {
 			fire(t.first[TopicList(st.table, AllProjects)])
 			t.publishLists(st)
 		}
-		if t.kinds[topicHost] > 0 && st.table == structs.TableContainers {
+		if t.kinds[topicHost] > 0 && isPlaced(st.table) {
 			t.publishHosts(st)
 		}
 		if q, ok := st.row.(*structs.Quarantine); ok && st.assign {
@@ -175,17 +175,17 @@ func (t *topics) publishLists(st *step) {
 }
 
 func (t *topics) publishHosts(st *step) {
-	before, after := st.containers()
+	before, after := st.workloads()
 	if after != nil && st.assign {
-		for _, hostID := range after.Hosts() {
+		for _, hostID := range after.Place().Hosts() {
 			fire(t.first[TopicHost(hostID)])
 		}
 	}
-	if before == nil || after != nil && sameHosts(before, after) {
+	if before == nil || after != nil && sameHosts(before.Place(), after.Place()) {
 		return
 	}
-	for _, hostID := range before.Hosts() {
-		if after == nil || !after.On(hostID) {
+	for _, hostID := range before.Place().Hosts() {
+		if after == nil || !after.Place().On(hostID) {
 			fire(t.first[TopicHost(hostID)])
 		}
 	}

@@ -6,17 +6,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Usage is what the containers of one host have reserved. The store keeps one
-// for each host, in step with the container rows: every container that is
+// Usage is what the workloads of one host have reserved. The store keeps one
+// for each host, in step with the rows: every workload that is
 // placed there counts, until its row is deleted or moved. The zero Usage is
 // that of an empty host.
 //
 // A Usage is a value: copy it with Clone before Add or Remove, because a plain
 // copy shares the ports.
 type Usage struct {
-	Containers int
-	Memory     int64 // bytes
-	MilliCPU   int64 // thousandths of a core
+	Workloads int
+	Memory    int64 // bytes
+	MilliCPU  int64 // thousandths of a core
 
 	ports []uint32 // portKey of each reserved host port, sorted; one that is reserved twice is there twice
 }
@@ -33,7 +33,7 @@ func portKey(protocol string, port int) uint32 {
 	return key | 2<<16
 }
 
-// HasPort reports whether a container has reserved the port of the host. Ports
+// HasPort reports whether a workload has reserved the port of the host. Ports
 // that the engine picks by itself are not reserved.
 func (u *Usage) HasPort(protocol string, hostPort int) bool {
 	_, found := slices.BinarySearch(u.ports, portKey(protocol, hostPort))
@@ -50,13 +50,13 @@ func (u *Usage) Clone() Usage {
 	return c
 }
 
-// Add counts the container in. It doesn't look at where the container is placed.
-func (u *Usage) Add(c *structs.Container) {
-	memory, milliCPU := c.Reserved()
-	u.Containers++
-	u.Memory += memory
-	u.MilliCPU += milliCPU
-	for _, p := range c.Spec.Ports {
+// Add counts in a workload that reserves d. It doesn't look at where the workload is
+// placed.
+func (u *Usage) Add(d structs.Demand) {
+	u.Workloads++
+	u.Memory += d.Memory
+	u.MilliCPU += d.MilliCPU
+	for _, p := range d.Ports {
 		if p.HostPort != 0 {
 			key := portKey(p.Protocol, p.HostPort)
 			at, _ := slices.BinarySearch(u.ports, key)
@@ -65,13 +65,12 @@ func (u *Usage) Add(c *structs.Container) {
 	}
 }
 
-// Remove undoes Add for the same row.
-func (u *Usage) Remove(c *structs.Container) {
-	memory, milliCPU := c.Reserved()
-	u.Containers--
-	u.Memory -= memory
-	u.MilliCPU -= milliCPU
-	for _, p := range c.Spec.Ports {
+// Remove undoes Add of the same demand.
+func (u *Usage) Remove(d structs.Demand) {
+	u.Workloads--
+	u.Memory -= d.Memory
+	u.MilliCPU -= d.MilliCPU
+	for _, p := range d.Ports {
 		if p.HostPort != 0 {
 			if at, found := slices.BinarySearch(u.ports, portKey(p.Protocol, p.HostPort)); found {
 				u.ports = slices.Delete(u.ports, at, at+1)
@@ -82,23 +81,20 @@ func (u *Usage) Remove(c *structs.Container) {
 
 // sameReservation reports whether two rows reserve the same, so that most status
 // reports cost the usage table nothing.
-func sameReservation(a, b *structs.Container) bool {
-	memory, milliCPU := a.Reserved()
-	memory2, milliCPU2 := b.Reserved()
-	return memory == memory2 && milliCPU == milliCPU2 && slices.Equal(a.Spec.Ports, b.Spec.Ports)
+func sameReservation(a, b structs.Demand) bool {
+	return a.Memory == b.Memory && a.MilliCPU == b.MilliCPU && slices.Equal(a.Ports, b.Ports)
 }
 
 // shrinks reports whether b reserves less of anything than a.
-func shrinks(a, b *structs.Container) bool {
-	memory, milliCPU := a.Reserved()
-	if less, lessCPU := b.Reserved(); less < memory || lessCPU < milliCPU {
+func shrinks(a, b structs.Demand) bool {
+	if b.Memory < a.Memory || b.MilliCPU < a.MilliCPU {
 		return true
 	}
-	for _, p := range a.Spec.Ports {
+	for _, p := range a.Ports {
 		kept := func(q structs.Port) bool {
 			return portKey(p.Protocol, p.HostPort) == portKey(q.Protocol, q.HostPort)
 		}
-		if p.HostPort != 0 && !slices.ContainsFunc(b.Spec.Ports, kept) {
+		if p.HostPort != 0 && !slices.ContainsFunc(b.Ports, kept) {
 			return true
 		}
 	}

@@ -18,10 +18,10 @@ func newWriter(to *Snapshot) *writer { return &writer{to: to, epoch: newEpoch()}
 // put replaces the record old, nil if there is none, by the record r, nil to
 // delete, of the row of that ID.
 func (w *writer) put(table structs.Table, old, r *record) {
-	code := tableCodes[table]
-	for i, key := range schema[code] {
+	t := tableByName[table]
+	for i, key := range t.keys {
 		if key != nil {
-			w.index(&w.to.rows[code][i], key, old, r)
+			w.index(&w.to.rows[t.Code][i], key, old, r)
 		}
 	}
 }
@@ -69,7 +69,7 @@ func (w *writer) list(l *listRecord) {
 
 // usage notes the usage of a host.
 func (w *writer) usage(hostID string, u *Usage) {
-	if u.Containers > 0 {
+	if u.Workloads > 0 {
 		w.to.usages.set(w.epoch, idKey(hostID), u)
 	} else {
 		w.to.usages.remove(w.epoch, idKey(hostID))

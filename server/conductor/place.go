@@ -1,0 +1,140 @@
+package conductor
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/stackforge/magnum/server/schedule"
+	"github.com/stackforge/magnum/structs"
+)
+
+// place gives the workload a host of the bay and a new epoch, or the reason
+// why it has to wait. The caller writes the row.
+func (t *tx) place(w structs.Workload, bay *structs.Bay) {
+	// Where an earlier placement is, it goes before the new one comes.
+	p := w.Place()
+	if priors := p.Priors; len(priors) > 0 {
+		held := w.Reserved()
+		for _, prior := range priors {
+			t.used(prior.HostID).Remove(held)
+		}
+		defer func() {
+			for _, prior := range priors {
+				t.used(prior.HostID).Add(held)
+			}
+		}()
+	}
+	hosts := t.candidates(bay)
+	if len(hosts) == 0 {
+		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
+		return
+	}
+	t.placeOn(w, bay, t.withNetworks(hosts, w))
+}
+
+// placeOn is place on one of the hosts.
+func (t *tx) placeOn(w structs.Workload, bay *structs.Bay, hosts []schedule.Host) {
+	p := w.Place()
+	id, reason := schedule.Choose(hosts, w.Demand(), bay.Placement)
+	p.PlaceReason = reason
+	if id == "" {
+		return
+	}
+	p.Priors = without(p.Priors, id)
+	p.HostID, p.Gone = id, false
+	w.Forget()
+	p.Epoch = t.nextEpoch(w)
+}
+
+// nextEpoch returns the epoch of the workload's next placement. Those since a
+// restore are above all that may have been given out between the save and it: a
+// host may still run such a one. So are those of what a host keeps in quarantine,
+// which a history that is lost has given out; but who creates a workload under the
+// uuid of one in quarantine may want to keep that one, under its epoch.
+func (t *tx) nextEpoch(w structs.Workload) uint64 {
+	restored := uint64(0)
+	if cluster := row[structs.Cluster](t, structs.ClusterRowID); cluster != nil {
+		restored = cluster.Incarnation << 32
+	}
+	quarantined, ref := uint64(0), w.Ref()
+	if ref.Epoch > 0 || t.base.Get(w.Table(), ref.ID) != nil {
+		quarantined = t.base.QuarantinedEpoch(ref.Kind, ref.ID)
+	}
+	return max(ref.Epoch, restored, quarantined) + 1
+}
+
+// candidates returns the hosts on which the bay places containers. A bay that
+// has to give hosts back places nothing on those that will go: the ones with
+// the fewest containers. Lost ones are there for the reason only.
+func (t *tx) candidates(bay *structs.Bay) []schedule.Host {
+	hosts := t.hostsOf(bay.ID)
+	var lost []schedule.Host
+	if slices.ContainsFunc(hosts, func(h schedule.Host) bool { return !h.Ready }) {
+		all := hosts
+		hosts = nil
+		for _, h := range all {
+			if h.Ready {
+				hosts = append(hosts, h)
+			} else {
+				lost = append(lost, h)
+			}
+		}
+	}
+	if len(hosts) > bay.NodeCount {
+		hosts = slices.Clone(hosts)
+		slices.SortStableFunc(hosts, func(a, b schedule.Host) int { return b.Used.Workloads - a.Used.Workloads })
+		hosts = hosts[:bay.NodeCount]
+	}
+	return append(hosts, lost...)
+}
+
+// replace places a workload of which its host has nothing left under a new epoch.
+// One with a named volume stays with it, on its host.
+func (t *tx) replace(w structs.Workload) {
+	p := w.Place()
+	bay := row[structs.Bay](t, p.BayID)
+	was, held := p.HostID, w.Reserved()
+	t.used(was).Remove(held)
+	defer t.used(was).Add(held)
+	volume := w.Policy().Volume
+	if host := row[structs.Host](t, was); volume == "" || host == nil {
+		t.place(w, bay)
+	} else if t.placeOn(w, bay, []schedule.Host{schedule.HostOf(host, t.used(host.ID))}); p.PlaceReason != "" {
+		p.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from there: it %s; start it again when that has changed", volume, host.Name, p.PlaceReason)
+	}
+}
+
+// delete lets the workload go: at once if no host has it. It returns the row as it
+// was last, which is was itself if nothing changes.
+func (t *tx) delete(was structs.Workload, force bool) structs.Workload {
+	p := was.Place()
+	host := row[structs.Host](t, p.HostID)
+	if host == nil || force && host.State == structs.HostLost {
+		// Should the host come back with it, it removes what it doesn't know.
+		if p.HostID == "" && p.Desired == structs.DesiredAbsent && !t.over(p) {
+			return was
+		}
+		left := was.Copy()
+		after := left.Place()
+		after.Desired, after.HostID = structs.DesiredAbsent, ""
+		if t.over(after) {
+			t.remove(was)
+			return was
+		}
+		after.Generation++
+		left.Base().UpdatedAt = t.now
+		t.assign(left)
+		return left
+	}
+	seen := was.Seen()
+	if p.Desired == structs.DesiredAbsent && p.Force == force && !seen.Failed {
+		return was
+	}
+	changed := was.Copy()
+	after := changed.Place()
+	after.Desired, after.Force = structs.DesiredAbsent, force
+	after.Generation++
+	changed.Base().UpdatedAt = t.now
+	t.assign(changed)
+	return changed
+}

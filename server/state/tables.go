@@ -1,0 +1,149 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Table is all that the store has to know of a kind of row. What a row can do says
+// which indexes it is in: structs.Named rows can be found by name, and
+// structs.Workload rows by host and bay.
+type Table struct {
+	Name   structs.Table
+	Code   byte // in entries, snapshots and hashes; 1..maxTables-1, never used for another table
+	Schema int  // the first schema that has it; 0 means structs.LeastSchema
+	New    func() structs.Row
+
+	// Bay returns the ID of the bay that the row belongs to; nil for rows that don't
+	// belong to one. Those of workloads need none.
+	Bay func(row structs.Row) string
+	// Shared reports whether all projects may see the row; nil means that none is.
+	Shared func(row structs.Row) bool
+
+	kind structs.WorkloadKind // "" for rows that aren't placed
+	keys [numIndexes]keyOf    // nil where the table has no such index
+}
+
+// tables are all tables in the order in which snapshots write them: specs come before
+// their containers.
+var tables = registered(
+	&Table{Name: structs.TableCluster, Code: 1, New: newRow[structs.Cluster]},
+	&Table{Name: structs.TableBayModels, Code: 2, New: newRow[structs.BayModel]},
+	&Table{Name: structs.TableBays, Code: 3, New: newRow[structs.Bay],
+		Shared: func(row structs.Row) bool { return row.(*structs.Bay).Shared }},
+	&Table{Name: structs.TableNodes, Code: 4, New: newRow[structs.Node]},
+	&Table{Name: structs.TableHosts, Code: 5, New: newRow[structs.Host],
+		Bay: func(row structs.Row) string { return row.(*structs.Host).BayID }},
+	&Table{Name: structs.TableSpecs, Code: 10, Schema: structs.SchemaSpecs, New: newRow[structs.StoredSpec]},
+	&Table{Name: structs.TableContainers, Code: 6, New: newRow[structs.Container]},
+	&Table{Name: structs.TableIdempotency, Code: 7, New: newRow[structs.IdempotencyKey]},
+	&Table{Name: structs.TableActions, Code: 8, New: newRow[structs.Actions]},
+	&Table{Name: structs.TableTokens, Code: 9, New: newRow[structs.Token]},
+	&Table{Name: structs.TableLineages, Code: 11, Schema: structs.SchemaLineages, New: newRow[structs.Lineages]},
+	&Table{Name: structs.TableQuarantine, Code: 12, Schema: structs.SchemaLineages, New: newRow[structs.Quarantine]},
+)
+
+// maxTables is one more than the highest table code that there can be.
+const maxTables = 14
+
+func newRow[R any, P interface {
+	*R
+	structs.Row
+}]() structs.Row {
+	return P(new(R))
+}
+
+var (
+	tableByName = make(map[structs.Table]*Table)
+	tableByCode [maxTables]*Table
+	placed      []*Table // those of workloads, in the order of tables
+	placedNames []structs.Table
+)
+
+func registered(list ...*Table) []*Table {
+	for _, t := range list {
+		t.register()
+	}
+	return list
+}
+
+// Register adds a table, behind all others. Call it in an init function, before there
+// is a store. It panics if the name or the code is taken.
+func Register(t Table) {
+	t.register()
+	tables = append(tables, &t)
+}
+
+func (t *Table) register() {
+	if tableByName[t.Name] != nil || t.Code == 0 || t.Code >= maxTables || tableByCode[t.Code] != nil {
+		panic(fmt.Sprintf("state: table %s is there twice, or its code %d is taken or out of range", t.Name, t.Code))
+	}
+	if w, ok := t.New().(structs.Workload); ok {
+		t.kind = w.Ref().Kind
+		placed, placedNames = append(placed, t), append(placedNames, t.Name)
+	}
+	t.keys = t.indexes()
+	tableByName[t.Name], tableByCode[t.Code] = t, t
+}
+
+// Tables returns the names of all tables in the order in which snapshots write them.
+func Tables() []structs.Table {
+	names := make([]structs.Table, 0, len(tables))
+	for _, t := range tables {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// NewRow returns an empty row of the table, or nil if there is no such table.
+func NewRow(table structs.Table) structs.Row {
+	if t := tableByName[table]; t != nil {
+		return t.New()
+	}
+	return nil
+}
+
+// TableOf returns the table that holds a kind of workload, "" if there is no such
+// kind.
+func TableOf(kind structs.WorkloadKind) structs.Table {
+	if i := slices.IndexFunc(placed, func(t *Table) bool { return t.kind == kind }); i >= 0 {
+		return placed[i].Name
+	}
+	return ""
+}
+
+// PlacedTables returns the tables that hold workloads. The slice is shared: never
+// write to it.
+func PlacedTables() []structs.Table { return placedNames }
+
+// codeOf returns the code of a table, 0 if there is no such table.
+func codeOf(table structs.Table) byte {
+	if t := tableByName[table]; t != nil {
+		return t.Code
+	}
+	return 0
+}
+
+// isPlaced reports whether the table holds workloads.
+func isPlaced(table structs.Table) bool {
+	t := tableByName[table]
+	return t != nil && t.kind != ""
+}
+
+// tableOf returns the table of a code.
+func tableOf(code byte) (table structs.Table, known bool) {
+	if int(code) >= len(tableByCode) || tableByCode[code] == nil {
+		return "", false
+	}
+	return tableByCode[code].Name, true
+}
+
+// leastSchema returns the first schema that has the table.
+func leastSchema(table structs.Table) int {
+	if t := tableByName[table]; t != nil && t.Schema != 0 {
+		return t.Schema
+	}
+	return structs.LeastSchema
+}

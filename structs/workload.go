@@ -1,0 +1,178 @@
+package structs
+
+import (
+	"fmt"
+	"time"
+)
+
+// WorkloadKind is a kind of placed workload.
+type WorkloadKind string
+
+// The workload kinds. On the wire between servers and agents "" means a container:
+// builds from before there were kinds name none.
+const (
+	WorkloadContainer WorkloadKind = "container"
+	WorkloadPod       WorkloadKind = "pod" // reserved: there are no pods yet
+)
+
+// Ref names one placement of a workload, or a part of it. It is comparable.
+type Ref struct {
+	Kind  WorkloadKind `json:"kind,omitempty"`
+	ID    string       `json:"id"`             // UUID of the row
+	Epoch uint64       `json:"epoch"`          // of the placement; 0 stands for the newest one
+	Part  string       `json:"part,omitempty"` // name of a container in a pod; "" means the workload as a whole
+}
+
+// ContainerRef returns the reference of a container's placement.
+func ContainerRef(id string, epoch uint64) Ref {
+	return Ref{Kind: WorkloadContainer, ID: id, Epoch: epoch}
+}
+
+// Whole returns the reference of the workload that the part belongs to.
+func (r Ref) Whole() Ref { r.Part = ""; return r }
+
+// String returns kind/id/epoch, and /part if there is one.
+func (r Ref) String() string {
+	s := fmt.Sprintf("%s/%s/%d", r.Kind, r.ID, r.Epoch)
+	if r.Part != "" {
+		s += "/" + r.Part
+	}
+	return s
+}
+
+// Workload is a row that is placed on a host: *Container, and *Pod next. The servers
+// place, move, drain and release workloads of any kind; what only one kind has is
+// behind these methods.
+type Workload interface {
+	Row
+	Place() *Placement // of the row itself: only the owner of a copy may change it
+
+	Ref() Ref       // of the newest placement
+	Copy() Workload // a copy that may be changed; what its slices and maps hold is shared
+	Demand() Demand // what the user asked for
+	// Reserved is what each of the workload's hosts reserves: the larger of Demand
+	// and what the engine was last seen to have.
+	Reserved() Demand
+	Policy() Policy
+
+	Seen() Seen
+	See(Seen) // writes the part of the observed body that all kinds have
+	Forget()  // for a placement under a new epoch: nothing is seen of it yet
+	Left()    // for a placement on another host: what was meant for a process of the earlier one is void
+
+	// Assign adds to the assignment what only this kind has.
+	Assign(a *Assignment)
+}
+
+// Policy is what decides whether and when a workload is placed again.
+type Policy struct {
+	Restart    RestartPolicy
+	Exclusive  Exclusive // whether at most one copy may ever run
+	AutoRemove bool      // it is deleted once its process has ended
+	Volume     string    // name of a volume that is kept on its host; "" if there is none
+}
+
+// Seen is what all kinds of workloads have in their observed bodies.
+type Seen struct {
+	Status     ContainerStatus
+	Reason     string // what happened and what to do
+	Generation uint64 // the newest that the agent has carried out, or given up
+	Failed     bool   // the action of that generation failed; Reason says why
+	Health     string // starting, healthy or unhealthy; "" without a health check
+	EngineID   string // the engine's own id of this epoch; "" if none was seen
+	StartedAt  time.Time
+	FinishedAt time.Time
+}
+
+// Made reports whether the engine has been seen to have the workload of this epoch.
+func (s *Seen) Made() bool {
+	switch s.Status {
+	case ContainerRunning, ContainerPaused, ContainerStopped:
+		return true
+	}
+	return !s.StartedAt.IsZero()
+}
+
+// Report is what an agent saw of one placement of a workload.
+type Report interface {
+	Ref() Ref
+	Word() ContainerStatus // the status that it says
+	// Declined says that the host can't take the workload, which was never made on
+	// it, and that another host may. Nothing is left of it there.
+	Declined() bool
+	// Tell writes the report into the observed body of the workload, which has to
+	// be of the report's kind. What the report doesn't say and was seen of the same
+	// epoch before is kept.
+	Tell(w Workload)
+}
+
+// Settled reports whether the host has carried out, or given up, all that was
+// asked for.
+func Settled(w Workload) bool {
+	seen := w.Seen()
+	return settled(w.Place(), &seen)
+}
+
+func settled(p *Placement, seen *Seen) bool {
+	return seen.Generation >= p.Generation && seen.Status != ""
+}
+
+// StatusOf returns the status that the API shows.
+func StatusOf(w Workload) ContainerStatus {
+	seen := w.Seen()
+	return statusOf(w.Place(), seen.Status)
+}
+
+func statusOf(p *Placement, seen ContainerStatus) ContainerStatus {
+	switch {
+	case p.Desired == DesiredAbsent:
+		return ContainerDeleting
+	case seen == "":
+		return ContainerCreating
+	}
+	return seen
+}
+
+// StatusReasonOf returns the sentence that the API shows beside the status.
+func StatusReasonOf(w Workload) string {
+	seen := w.Seen()
+	p := w.Place()
+	switch {
+	case p.PlaceReason != "":
+		return p.PlaceReason
+	case p.DrainStop && seen.Status != ContainerUnknown:
+		return "it is stopped because its host is being drained; it is started again when the drain ends, or elsewhere once it can move"
+	}
+	return seen.Reason
+}
+
+// LeftOn reports whether something of the workload may still run on the host, as far
+// as the host has said.
+func LeftOn(w Workload, hostID string) bool {
+	p := w.Place()
+	if p.HostID != hostID {
+		return p.PriorOn(hostID) != nil
+	}
+	seen := w.Seen()
+	ended := p.Gone || seen.Status == ContainerStopped || seen.Status == ContainerError
+	if p.Desired == DesiredAbsent || !settled(p, &seen) || !ended {
+		return true
+	}
+	// One that is restarted always has not ended for long.
+	return p.Desired == DesiredRunning && !p.DrainStop && !p.Gone && w.Policy().Restart.Always()
+}
+
+// Movable says why the workload isn't placed on another host when its host has to do
+// without it; "" if it is.
+func Movable(w Workload) (why string) {
+	policy := w.Policy()
+	switch {
+	case w.Place().Desired != DesiredRunning:
+		return "it is not wanted running"
+	case !policy.Restart.Always():
+		return fmt.Sprintf("its restart policy is %s, not always", policy.Restart)
+	case policy.Volume != "":
+		return fmt.Sprintf("its volume %s is on that host", policy.Volume)
+	}
+	return ""
+}

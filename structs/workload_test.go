@@ -1,0 +1,68 @@
+package structs
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// twin is a workload of another kind than a container.
+type twin struct{ Container }
+
+func (w *twin) Ref() Ref { return Ref{Kind: "twin", ID: w.ID, Epoch: w.Epoch} }
+
+// TestAssignmentRefs: an assignment names its placement, and what an agent that knows
+// containers only makes of one of another kind is nothing that it could act on.
+func TestAssignmentRefs(t *testing.T) {
+	c := &Container{Meta: Meta{ID: "c"}, Placement: Placement{HostID: "h", Epoch: 3, Priors: []Prior{{HostID: "old", Epoch: 2}}}}
+	pair := &twin{Container: *c}
+	for _, want := range []struct {
+		w    Workload
+		host string
+		ref  Ref
+	}{
+		{c, "h", ContainerRef("c", 3)}, {c, "old", ContainerRef("c", 2)},
+		{pair, "h", Ref{Kind: "twin", ID: "c", Epoch: 3}}, {pair, "old", Ref{Kind: "twin", ID: "c", Epoch: 2}},
+	} {
+		a := AssignmentOf(want.w, want.host)
+		sent, err := json.Marshal(Work{Confirmed: true, Assignments: []Assignment{a}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Ref() != want.ref {
+			t.Errorf("%v on %s: the assignment is of %v", want.ref, want.host, a.Ref())
+		}
+		isContainer := want.ref.Kind == WorkloadContainer
+		if strings.Contains(string(sent), `"kind"`) == isContainer {
+			t.Errorf("%v is sent as %s", want.ref, sent)
+		}
+		var got Work
+		if err := json.Unmarshal(sent, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Confirmed != isContainer || (len(got.Assignments) == 1) != isContainer {
+			t.Errorf("%v arrives as %+v", want.ref, got)
+		}
+	}
+}
+
+// TestSessionRefs: an offer is about what it was made about, also once it was sent.
+func TestSessionRefs(t *testing.T) {
+	for _, ref := range []Ref{{}, ContainerRef("c", 4), {Kind: WorkloadPod, ID: "p", Epoch: 1}, {Kind: WorkloadPod, ID: "p", Epoch: 1, Part: "web"}} {
+		var offer, got SessionOffer
+		offer.About(ref)
+		sent, err := json.Marshal(offer)
+		if err != nil || json.Unmarshal(sent, &got) != nil {
+			t.Fatal(err)
+		}
+		if got.Ref() != ref {
+			t.Errorf("%v arrives as %v: %s", ref, got.Ref(), sent)
+		}
+		if ref.Kind != WorkloadPod && strings.Contains(string(sent), "workload") {
+			t.Errorf("%v is sent as %s: agents of earlier builds know no such field", ref, sent)
+		}
+	}
+	if got := (Ref{Kind: WorkloadPod, ID: "p", Epoch: 7, Part: "web"}).String(); got != "pod/p/7/web" {
+		t.Errorf("a reference is written as %s", got)
+	}
+}
