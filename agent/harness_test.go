@@ -60,7 +60,7 @@ var errDead = errors.New("the agent is dead")
 
 // seam kills the agent at the instant that the test has chosen: from then on
 // nothing that it does has an effect.
-func (h *host) seam(op string, ref backend.Ref) error {
+func (h *host) seam(op string, ref structs.Ref) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seams++
@@ -112,7 +112,8 @@ func (h *host) networks(full bool) {
 }
 
 // observe is the server's end of the reports.
-func (h *host) observe(r structs.ContainerReport, taken func()) {
+func (h *host) observe(of report, taken func()) {
+	r := of.container()
 	h.mu.Lock()
 	if h.dead || h.deaf {
 		h.mu.Unlock()
@@ -129,7 +130,7 @@ func (h *host) observe(r structs.ContainerReport, taken func()) {
 	}
 }
 
-func (h *host) forget(string) {}
+func (h *host) forget(structs.Ref) {}
 
 // assign sends an incremental answer and waits until nothing moves.
 func (h *host) assign(as ...structs.Assignment) {
@@ -154,9 +155,7 @@ func want(id string, gen uint64, d structs.Desired) structs.Assignment {
 	return structs.Assignment{StartGeneration: start, ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d, StopTimeout: 10, Spec: backendtest.Sleeper()}
 }
 
-func ref(a structs.Assignment) backend.Ref {
-	return backend.Ref{ContainerID: a.ContainerID, Epoch: a.Epoch}
-}
+func ref(a structs.Assignment) structs.Ref { return a.Ref() }
 
 // expect fails unless the server was last told so.
 func (h *host) expect(a structs.Assignment, status structs.ContainerStatus, failed bool) structs.ContainerReport {

@@ -72,7 +72,7 @@ func newOwnImages(t *testing.T) *ownImages {
 	spec := backendtest.Sleeper()
 	spec.Image = o.own[1]
 	c, err := d.Create(t.Context(), backend.CreateRequest{
-		Owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1},
+		Owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, Ref: structs.ContainerRef(structs.NewID(), 1),
 		ProjectID: structs.NewID(), Spec: spec,
 	}, func(string) {})
 	if err != nil {

@@ -65,7 +65,7 @@ func (g *leaseGuard) end(ctx context.Context, grace time.Duration) error {
 		case !c.Live():
 			continue
 		}
-		g.log.Warn("no server was reached in time: the lease has ended, and the container stops", "container_id", rec.ContainerID)
+		g.log.Warn("no server was reached in time: the lease has ended, and the container stops", keysOf(rec.Ref)...)
 		if rec.Lapsed == nil || !rec.Lapsed.StartedAt.Equal(c.StartedAt) {
 			rec.Lapsed = &intent{Generation: rec.Generation, StartedAt: c.StartedAt}
 			if err := g.journal.put(rec); err != nil {

@@ -59,7 +59,7 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 		return left, nil
 	}
 	if p.want.Spec == nil {
-		return 0, fmt.Errorf("assignment of container %s has no spec", p.want.ContainerID)
+		return 0, fmt.Errorf("assignment of %s has no spec", p.ref())
 	}
 	p.forgetOlder()
 	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec, Fetched: p.fetched}
@@ -139,7 +139,7 @@ func (p *pass) progress() func(sentence string) {
 // forgetOlder drops the records of the container's earlier placements.
 func (p *pass) forgetOlder() {
 	for _, ref := range p.r.journal.refs() {
-		if ref.ContainerID == p.want.ContainerID && ref.Epoch < p.want.Epoch {
+		if keyOf(ref) == p.u.ref && ref.Epoch < p.want.Epoch {
 			p.r.forget(ref)
 		}
 	}

@@ -18,10 +18,9 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 	case s.consoles == nil:
 		return structs.Control{}, errNoConsoles
 	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
-		ref := backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch}
 		return done, s.consoles.Logs(ctx, engineID, *offer.Logs, backend.LogStreams{
 			Stdout: stdout, Stderr: c.writer(structs.ChannelStderr),
-			Again: func(ctx context.Context) bool { return s.again(ctx, ref) },
+			Again: func(ctx context.Context) bool { return s.again(ctx, offer.Ref()) },
 		})
 	case offer.Kind == structs.SessionExec && offer.Exec != nil:
 		code, err := s.consoles.Exec(ctx, engineID, *offer.Exec, streams(c, in, offer.Exec))

@@ -156,7 +156,7 @@ type Work struct {
 }
 
 // UnmarshalJSON reads each assignment by itself: one that this agent doesn't
-// understand must not keep it from the others. If not even the container is
+// understand must not keep it from the others. If not even the workload is
 // named, the answer is no longer Confirmed, for it doesn't say of all containers
 // whether they are wanted.
 func (w *Work) UnmarshalJSON(b []byte) error {
@@ -171,7 +171,7 @@ func (w *Work) UnmarshalJSON(b []byte) error {
 	w.Assignments = make([]Assignment, 0, len(raw.Assignments))
 	for _, r := range raw.Assignments {
 		a := readAssignment(r)
-		if a.ContainerID == "" {
+		if a.Ref().ID == "" {
 			w.Confirmed = false
 			continue
 		}
@@ -197,13 +197,15 @@ func readAssignment(raw json.RawMessage) Assignment {
 		a = Assignment(bare.plain)
 	} else {
 		var named struct {
-			ContainerID string  `json:"container_id"`
-			Epoch       uint64  `json:"epoch"`
-			Generation  uint64  `json:"generation"`
-			Desired     Desired `json:"desired"`
+			Kind        WorkloadKind `json:"kind"`
+			ID          string       `json:"id"`
+			ContainerID string       `json:"container_id"`
+			Epoch       uint64       `json:"epoch"`
+			Generation  uint64       `json:"generation"`
+			Desired     Desired      `json:"desired"`
 		}
 		_ = json.Unmarshal(raw, &named)
-		a = Assignment{ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
+		a = Assignment{Kind: named.Kind, ID: named.ID, ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
 	}
 	a.Spec, a.Unreadable = nil, err.Error()
 	return a

@@ -24,17 +24,10 @@ type Owner struct {
 	HostID    string // UUID
 }
 
-// Ref names one placement of a container. At no instant does an engine have
-// two containers of one Ref, but for copies that somebody else has made.
-type Ref struct {
-	ContainerID string // magnum's UUID
-	Epoch       uint64
-}
-
 // Entry is a container as List and events show it: enough to find it again.
 type Entry struct {
-	Ref
-	EngineID string // the engine's own id; what all other calls take
+	structs.Ref        // the placement, and the part of it that the container is
+	EngineID    string // the engine's own id; what all other calls take
 
 	// What tells containers of one Ref from each other; events don't say it.
 	Name      string    // the engine's
@@ -92,7 +85,7 @@ func (c *Container) Live() bool {
 // CreateRequest is a container to create.
 type CreateRequest struct {
 	Owner
-	Ref
+	structs.Ref
 	ProjectID string
 	Name      string // the user's; for messages only
 	Spec      *structs.ContainerSpec

@@ -110,7 +110,7 @@ func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, pr
 // existing returns the container that has the name already. ErrNameTaken if
 // it isn't the one wanted, ErrNotFound if there is none.
 func (d *Docker) existing(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
-	name := req.Ref.Name()
+	name := backend.NameOf(req.Ref)
 	raw, err := d.inspect(ctx, name)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 	var conflict error
 	attempt := func() error {
 		return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-			made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, req.Ref.Name())
+			made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, backend.NameOf(req.Ref))
 			if errdefs.IsConflict(err) {
 				conflict = err
 				return nil
@@ -189,10 +189,10 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 		// client's input is the end of the process's.
 		Tty: spec.TTY, OpenStdin: spec.Stdin, StdinOnce: spec.Stdin && !spec.TTY, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
 		ExposedPorts: make(nat.PortSet, len(spec.Ports)),
-		Labels:       make(map[string]string, len(spec.Labels)+7),
+		Labels:       make(map[string]string, len(spec.Labels)+9),
 	}
 	if conf.Hostname == "" {
-		conf.Hostname = req.ContainerID
+		conf.Hostname = req.ID
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Environment)) {
 		conf.Env = append(conf.Env, k+"="+spec.Environment[k])
@@ -207,8 +207,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	}
 	conf.Labels[backend.LabelCluster] = req.ClusterID
 	conf.Labels[backend.LabelHost] = req.HostID
-	conf.Labels[backend.LabelContainer] = req.ContainerID
-	conf.Labels[backend.LabelEpoch] = strconv.FormatUint(req.Epoch, 10)
+	backend.SetLabels(conf.Labels, req.Ref)
 	conf.Labels[backend.LabelSpec] = backend.Hash(spec)
 	conf.Labels[backend.LabelProject] = req.ProjectID
 	conf.Labels[backend.LabelName] = req.Name

@@ -101,7 +101,7 @@ type Docker struct {
 	avoid    func() []netip.Addr    // what no network may have in it: the servers
 	used     map[string]time.Time   // by image ID: when a container of magnum was last made of it
 	fetched  map[string]time.Time   // by image ID: when it was last pulled or loaded
-	commits  map[string]backend.Ref // by image ID: of which container of magnum it was made; zero for none
+	commits  map[string]structs.Ref // by image ID: of which container of magnum it was made; zero for none
 }
 
 var _ interface {
@@ -136,7 +136,7 @@ func New(conf Config) (*Docker, error) {
 		conf: conf, cli: cli, fresh: fresh, probe: probe, lines: lines, log: conf.Logger, pingEvery: pingEvery, hangAfter: hangAfter,
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
 		pulls: make(map[pullKey]*pull), projects: make(map[projectKey]*project), idle: make(map[string]time.Time), machine: machinePrefixes,
-		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]backend.Ref),
+		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]structs.Ref),
 	}, nil
 }
 

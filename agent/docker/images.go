@@ -98,7 +98,7 @@ func (d *Docker) imagesInUse(ctx context.Context) (map[string]bool, error) {
 		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true})
 		for _, c := range list {
 			inUse[c.ImageID] = true
-			if c.Labels[backend.LabelContainer] != "" {
+			if _, ours := backend.RefOf(c.Labels); ours {
 				d.noteUse(c.ImageID, time.Unix(c.Created, 0).UTC())
 			}
 		}

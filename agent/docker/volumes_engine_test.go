@@ -96,7 +96,7 @@ func TestVolumesFromBefore(t *testing.T) {
 		t.Helper()
 		spec := backendtest.Sleeper()
 		spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: name, Target: "/data"}}
-		req := backend.CreateRequest{Owner: owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Name: "it", Spec: spec}
+		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it", Spec: spec}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
 			t.Fatal(err)

@@ -45,7 +45,7 @@ func (f *Fake) fetchLocked(ref string) {
 
 // engine asks the seam, and whether the engine answers.
 func (f *Fake) engine(ctx context.Context, op string) error {
-	if err := errors.Join(ctx.Err(), f.fault(op, backend.Ref{})); err != nil {
+	if err := errors.Join(ctx.Err(), f.fault(op, structs.Ref{})); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -221,7 +221,7 @@ func (f *Fake) volumeUsersLocked(v volume) []string {
 	users := []string{}
 	for _, p := range f.containers {
 		if p.owner.ClusterID == v.cluster && p.project == v.project && slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
-			users = append(users, p.ContainerID)
+			users = append(users, p.ID)
 		}
 	}
 	return users

@@ -36,6 +36,7 @@ func Runtime(t *testing.T, b backend.Backend) {
 	run(t, b, map[string]func(*bench){
 		"Life":          testLife,
 		"CreateTwice":   testCreateTwice,
+		"Parts":         testParts,
 		"OtherSpec":     testOtherSpec,
 		"Owners":        testOwners,
 		"Missing":       testMissing,
@@ -147,7 +148,7 @@ func script(text string) *structs.ContainerSpec {
 }
 
 func (x *bench) request(spec *structs.ContainerSpec) backend.CreateRequest {
-	return backend.CreateRequest{Owner: x.owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 7}, ProjectID: x.proj, Name: "a", Spec: spec}
+	return backend.CreateRequest{Owner: x.owner, Ref: structs.ContainerRef(structs.NewID(), 7), ProjectID: x.proj, Name: "a", Spec: spec}
 }
 
 func (x *bench) must(err error, doing string) {
@@ -265,8 +266,59 @@ func testCreateTwice(x *bench) {
 	if len(entries) != 1 || entries[0].Ref != first.Ref || entries[0].EngineID != first.EngineID {
 		x.Fatalf("list is %v, want one entry %v", entries, first.Entry)
 	}
-	if e := entries[0]; e.Name != e.Ref.Name() || time.Since(e.CreatedAt).Abs() > time.Minute || e.Inherited {
+	if e := entries[0]; e.Name != backend.NameOf(e.Ref) || time.Since(e.CreatedAt).Abs() > time.Minute || e.Inherited {
 		x.Fatalf("its name, age and origin are %+v", e)
+	}
+}
+
+// The parts of a workload are containers of their own, and so are workloads of another
+// kind that have the same id.
+func testParts(x *bench) {
+	id := structs.NewID()
+	pod := structs.Ref{Kind: structs.WorkloadPod, ID: id, Epoch: 7}
+	refs := []structs.Ref{structs.ContainerRef(id, 7)}
+	for _, name := range []string{"web", "log"} {
+		pod.Part = name
+		refs = append(refs, pod)
+	}
+	made := make(map[structs.Ref]string)
+	for _, ref := range refs {
+		req := x.request(Sleeper())
+		req.Ref = ref
+		for range 2 {
+			c, err := x.Create(x.ctx, req, func(string) {})
+			x.must(err, "create")
+			if made[ref] == "" {
+				made[ref] = c.EngineID
+			}
+			if c.Ref != ref || c.EngineID != made[ref] {
+				x.Fatalf("create of %s gives %s, %s", ref, c.Ref, c.EngineID)
+			}
+		}
+	}
+	x.must(x.Start(x.ctx, made[refs[1]]), "start")
+	for i, ref := range refs {
+		c, err := x.Inspect(x.ctx, made[ref])
+		x.must(err, "inspect")
+		if c.Ref != ref || c.Live() != (i == 1) {
+			x.Fatalf("%s is %+v", ref, c)
+		}
+	}
+	entries, err := x.List(x.ctx, x.owner)
+	x.must(err, "list")
+	for _, e := range entries {
+		if made[e.Ref] != e.EngineID || e.Name != backend.NameOf(e.Ref) {
+			x.Fatalf("listed is %+v", e)
+		}
+		delete(made, e.Ref)
+	}
+	if len(made) != 0 {
+		x.Fatalf("not listed are %v", made)
+	}
+	owners, err := x.Backend.Owners(x.ctx)
+	x.must(err, "owners")
+	if !slices.Contains(owners, x.owner) {
+		x.Fatalf("the owner is not among %v", owners)
 	}
 }
 
@@ -277,8 +329,8 @@ func testOtherSpec(x *bench) {
 	req.Spec = script("sleep 5")
 	_, err = x.Create(x.ctx, req, func(string) {})
 	x.wantReason(err, backend.ErrNameTaken)
-	if !strings.Contains(err.Error(), req.Ref.Name()) {
-		x.Fatalf("%q does not name %s", err, req.Ref.Name())
+	if !strings.Contains(err.Error(), backend.NameOf(req.Ref)) {
+		x.Fatalf("%q does not name %s", err, backend.NameOf(req.Ref))
 	}
 }
 

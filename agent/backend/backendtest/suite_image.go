@@ -210,7 +210,7 @@ func testVolumes(x *bench) {
 		return volumes
 	}
 	mine := list(x.proj)
-	if len(mine) != 1 || mine[0].Name != "data" || mine[0].ProjectID != x.proj || !slices.Equal(mine[0].UsedBy, []string{c.ContainerID}) || time.Since(mine[0].CreatedAt.Time).Abs() > time.Minute {
+	if len(mine) != 1 || mine[0].Name != "data" || mine[0].ProjectID != x.proj || !slices.Equal(mine[0].UsedBy, []string{c.ID}) || time.Since(mine[0].CreatedAt.Time).Abs() > time.Minute {
 		x.Fatalf("volumes are %+v", mine)
 	}
 	if others := list(structs.NewID()); len(others) != 0 {
@@ -227,7 +227,7 @@ func testVolumes(x *bench) {
 	x.wantReason(x.RemoveVolume(x.ctx, other, x.proj, "data"), backend.ErrNoVolume)
 	err := x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data")
 	x.wantReason(err, backend.ErrInUse)
-	if !strings.Contains(err.Error(), c.ContainerID) {
+	if !strings.Contains(err.Error(), c.ID) {
 		x.Fatalf("%q does not name the container", err)
 	}
 	x.wantReason(x.RemoveVolume(x.ctx, x.owner.ClusterID, structs.NewID(), "data"), backend.ErrNoVolume)
