@@ -86,6 +86,7 @@ func (h *host) start() {
 	h.dead, h.crashAt, h.seams = false, 0, 0
 	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
 	h.rec.settled = func() { h.parted = false }
+	h.rec.kinds[kindPair] = pairParts
 	h.mu.Unlock()
 	h.ended = make(chan error, 1)
 	go func() { h.ended <- h.rec.run(ctx) }()
@@ -157,12 +158,38 @@ func want(id string, gen uint64, d structs.Desired) structs.Assignment {
 
 func ref(a structs.Assignment) structs.Ref { return a.Ref() }
 
+// kindPair is a kind of workload that only the tests know: two containers, of the
+// assignment's own spec.
+const kindPair structs.WorkloadKind = "pair"
+
+func pairParts(a *structs.Assignment) []part { return []part{{"left", a.Spec}, {"right", a.Spec}} }
+
+// wantKind is want for a workload of a kind.
+func wantKind(kind structs.WorkloadKind, id string, gen uint64, d structs.Desired) structs.Assignment {
+	a := want(id, gen, d)
+	if kind != structs.WorkloadContainer {
+		a.Kind, a.ID, a.ContainerID = kind, id, ""
+	}
+	return a
+}
+
+// partRefs are the references of the engine's containers of a workload.
+func partRefs(a structs.Assignment) []structs.Ref {
+	whole := a.Ref()
+	if whole.Kind == structs.WorkloadContainer {
+		return []structs.Ref{whole}
+	}
+	left, right := whole, whole
+	left.Part, right.Part = "left", "right"
+	return []structs.Ref{left, right}
+}
+
 // expect fails unless the server was last told so.
 func (h *host) expect(a structs.Assignment, status structs.ContainerStatus, failed bool) structs.ContainerReport {
 	h.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.told[a.ContainerID]
+	r := h.told[a.Ref().ID]
 	if r.Status != status || r.Failed != failed || r.Epoch != a.Epoch {
 		h.Fatalf("told %+v, want epoch %d %s failed %v", r, a.Epoch, status, failed)
 	}

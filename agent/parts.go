@@ -154,13 +154,20 @@ func (r *reconciler) reportLocked(u *unit) {
 		ref.Part = name
 		seen := seenPart{name: name, Observed: structs.Observed{Status: structs.ContainerCreating}}
 		s := r.units[ref]
-		if s != nil && s.told.epoch == u.want.Epoch {
+		switch {
+		case s != nil && s.told.epoch == u.want.Epoch:
 			seen.Observed = s.told.Observed
 			all.Refused = all.Refused && s.refused
 			if s.taken != nil {
 				taken = append(taken, s.taken)
 			}
-		} else {
+		case s == nil && u.want.Desired == structs.DesiredAbsent:
+			// A server knows that it is gone.
+			seen.Status, seen.Generation = structs.ContainerGone, u.want.Generation
+			taken = append(taken, func() {})
+		case u.want.Desired == structs.DesiredAbsent, u.want.Observed > 0, r.generation(s, u.want.Epoch) > 0:
+			return // servers may have been told of it before this life of the agent; its pass comes
+		default:
 			all.Refused = false
 		}
 		all.parts = append(all.parts, seen)
@@ -184,6 +191,15 @@ func (r *reconciler) reportLocked(u *unit) {
 			f()
 		}
 	})
+}
+
+// generation returns what the journal has of a unit's placement; 0 of no unit.
+func (r *reconciler) generation(u *unit, epoch uint64) uint64 {
+	if u == nil {
+		return 0
+	}
+	rec, _ := r.journal.record(u.at(epoch))
+	return rec.Generation
 }
 
 // whole sums up what was seen of the parts of a workload. A generation is carried

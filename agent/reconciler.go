@@ -387,19 +387,20 @@ func (r *reconciler) forget(ref structs.Ref) {
 // nobody has to be told.
 func (r *reconciler) removed(ref structs.Ref) {
 	r.mu.Lock()
-	u := r.units[keyOf(ref)]
+	u, orphan := r.units[keyOf(ref)], false
 	if u != nil {
 		if u.want == nil || u.want.Epoch != ref.Epoch || u.want.Desired != structs.DesiredAbsent {
 			r.mu.Unlock()
 			return
 		}
+		orphan = u.orphan
 		u.want, u.orphan = nil, false
 		r.tidyLocked(u)
 	}
-	// Parts may have waited for this one to be gone.
+	// The workload's parts may have waited for one that it no longer has.
 	left := r.siblingsLocked(ref)
 	for _, sibling := range left {
-		if ref.Part != "" && sibling != u {
+		if orphan && sibling != u {
 			r.kickLocked(sibling)
 		}
 	}
