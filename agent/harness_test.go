@@ -136,14 +136,14 @@ func (h *host) forget(structs.Ref) {}
 // assign sends an incremental answer and waits until nothing moves.
 func (h *host) assign(as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Assignments: as}, false, stance{})
+	h.rec.apply(&structs.Work{Assignments: as}, false, pollState{})
 	synctest.Wait()
 }
 
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.stance())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.pollState())
 	synctest.Wait()
 }
 

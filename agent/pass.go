@@ -212,7 +212,7 @@ func (p *pass) overtakenLocked() bool {
 // not run without a lease.
 func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
 	if p.rec.Lease && p.cur != nil && p.cur.Live() {
-		if run, _ := p.r.may(structs.ExclusiveLease); !run {
+		if run, _ := p.r.lease.May(structs.ExclusiveLease); !run {
 			return p.expire(ctx)
 		}
 	}

@@ -618,7 +618,7 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		h.assign(a)
 		h.full(false, a)
 		h.full(false)
-		h.rec.apply(&structs.Work{Confirmed: true}, false, stance{})
+		h.rec.apply(&structs.Work{Confirmed: true}, false, pollState{})
 		h.after(time.Hour)
 		h.counts(x, 1, 0)
 		h.counts(a, 1, 0)

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -44,8 +45,10 @@ type reconciler struct {
 	quarantine *quarantineReporter
 	settled    func()
 
-	mu sync.Mutex
-	standing
+	lease *lease.Lease // has its own lock, which is taken below mu
+	nudge func()       // ends the poll under way, so that the next one asks for a confirmed answer; nil for nobody
+
+	mu        sync.Mutex
 	met       bool                    // since the stream is open, the engine was asked who it is: what it doesn't have is gone
 	unsettled bool                    // a full answer could not be judged, because the engine had not told yet what it has
 	units     map[structs.Ref]*unit   // by keyOf
@@ -58,8 +61,10 @@ type reconciler struct {
 }
 
 func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: make(map[structs.Ref]*unit), parts: make(map[structs.Ref][]*unit), looked: make(chan struct{}),
+	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: make(map[structs.Ref]*unit), parts: make(map[structs.Ref][]*unit), looked: make(chan struct{}),
 		quarantine: newQuarantineReporter(log, j.allKept, nil), settled: func() {}}
+	r.lease = lease.New(r.kickExclusive, log)
+	return r
 }
 
 // unit is one container on this host: a workload, or a part of one. The
@@ -152,7 +157,7 @@ func (r *reconciler) run(ctx context.Context) error {
 		}
 		// What the engine will have when it is back did not run meanwhile:
 		// another host may run it by then.
-		r.unprove()
+		r.unconfirm()
 		if !away {
 			away = true
 			r.log.Warn("engine is away; its containers are left as they are until it is back", "error", err)
@@ -262,15 +267,13 @@ func (r *reconciler) imageCameLocked(image string) {
 func (r *reconciler) stop() {
 	r.mu.Lock()
 	r.running = false
-	if r.lapse != nil {
-		r.lapse.Stop()
-	}
 	for _, u := range r.units {
 		if u.timer != nil {
 			u.timer.Stop()
 		}
 	}
 	r.mu.Unlock()
+	r.lease.Stop()
 	r.work.Wait()
 }
 
@@ -333,10 +336,10 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 	return retry.next()
 }
 
-// apply takes over an answer that the agent follows, to a poll for which stance
-// had said in. parted says that the agent has followed another history: containers
+// apply takes over an answer that the agent follows, to a poll that was
+// sent in a state. parted says that the agent has followed another history: containers
 // that a full and confirmed answer doesn't name go into quarantine.
-func (r *reconciler) apply(w *structs.Work, parted bool, in stance) {
+func (r *reconciler) apply(w *structs.Work, parted bool, sent pollState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.adoptLocked(w) // before anything is judged
@@ -352,7 +355,9 @@ func (r *reconciler) apply(w *structs.Work, parted bool, in stance) {
 		r.quarantine.settle()
 	}
 	if w.Full && w.Confirmed {
-		r.proveLocked(in)
+		if r.lease.Confirm(sent.State) {
+			r.kickExclusiveLocked()
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -57,7 +58,9 @@ func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
 	l := &link{born: time.Now().Add(-time.Minute)}
 	l.renewed = func(t time.Time, _ time.Duration) { until = t }
 	const registration = 3
-	at := func(registration uint64, ms uint64) uint64 { return registration<<sentShift | ms }
+	at := func(registration uint64, ms time.Duration) uint64 {
+		return lease.Number(registration, ms*time.Millisecond)
+	}
 	sent := at(registration, 50_000)
 	for name, acknowledged := range map[string]uint64{
 		"none": 0, "an earlier registration's": at(2, 90_000), "a later registration's": at(4, 1), "one that was never sent": sent + 1,
