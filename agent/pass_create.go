@@ -36,7 +36,7 @@ func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, er
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired != structs.DesiredRunning || next.Epoch != p.want.Epoch
 	}, func(ctx context.Context) error {
-		return p.r.backend.FetchImage(ctx, p.want.Spec, p.progress())
+		return p.r.backend.FetchImage(ctx, p.want.Spec, p.want.Registry, p.progress())
 	})
 	if err == nil {
 		p.fetched = true
@@ -62,7 +62,7 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 		return 0, fmt.Errorf("assignment of %s has no spec", p.ref())
 	}
 	p.forgetOlder()
-	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec, Fetched: p.fetched}
+	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec, Registry: p.want.Registry, Fetched: p.fetched}
 	req.Avoid = p.r.avoid
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.want.Epoch

@@ -89,6 +89,7 @@ type CreateRequest struct {
 	ProjectID string
 	Name      string // the user's; for messages only
 	Spec      *structs.ContainerSpec
+	Registry  *structs.Registry   // credentials for the pull of its image; nil means none
 	Fetched   bool                // FetchImage has just returned nil for the spec: the pull policy is served
 	Avoid     func() []netip.Addr // what a network that is made for the project must not have in it; nil for nothing
 }
@@ -155,8 +156,8 @@ type Runtime interface {
 	Inspect(ctx context.Context, engineID string) (*Container, error)
 
 	// FetchImage fetches the image of a spec as its pull policy says, as Create
-	// does. ErrNoImage, ErrInvalid.
-	FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error
+	// does. nil credentials mean none. ErrNoImage, ErrInvalid.
+	FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error
 
 	// Create makes the container, but doesn't start it. It first fetches the
 	// image as the spec's pull policy says, however long that takes;

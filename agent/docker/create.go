@@ -46,7 +46,7 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 		if c, err := d.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
 			return c, err
 		}
-		if err := d.pull(ctx, req.Spec.Image, req.Spec.Registry, progress); err != nil {
+		if err := d.pull(ctx, req.Spec.Image, req.Registry, progress); err != nil {
 			return nil, err
 		}
 	}
@@ -63,7 +63,7 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 				return c, err
 			}
 		case errors.Is(err, backend.ErrNoImage):
-			if err := d.pullMissing(ctx, req.Spec, progress); err != nil {
+			if err := d.pullMissing(ctx, req.Spec, req.Registry, progress); err != nil {
 				return nil, err
 			}
 		default:
@@ -74,12 +74,12 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 }
 
 // pullMissing fetches an image that isn't on the host.
-func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if spec.PullPolicy == structs.PullNever {
 		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
 			"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", spec.Image)}
 	}
-	err := d.pull(ctx, spec.Image, spec.Registry, progress)
+	err := d.pull(ctx, spec.Image, creds, progress)
 	if err != nil && d.hasImage(ctx, spec.Image) {
 		return nil // somebody has loaded it meanwhile
 	}
@@ -88,9 +88,9 @@ func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, p
 
 // FetchImage fetches the image unless it is there and the pull policy is content
 // with that.
-func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if spec.PullPolicy == structs.PullAlways {
-		return d.pull(ctx, spec.Image, spec.Registry, progress)
+		return d.pull(ctx, spec.Image, creds, progress)
 	}
 	missing := false
 	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
@@ -104,7 +104,7 @@ func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, pr
 	if err != nil || !missing {
 		return err
 	}
-	return d.pullMissing(ctx, spec, progress)
+	return d.pullMissing(ctx, spec, creds, progress)
 }
 
 // existing returns the container that has the name already. ErrNameTaken if

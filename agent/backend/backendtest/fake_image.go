@@ -89,7 +89,7 @@ func (f *Fake) imageUsedLocked(img *structs.Image) bool {
 }
 
 // FetchImage waits for a pull if one is needed.
-func (f *Fake) FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+func (f *Fake) FetchImage(ctx context.Context, spec *structs.ContainerSpec, _ *structs.Registry, progress func(string)) error {
 	if err := f.engine(ctx, "image fetch"); err != nil {
 		return err
 	}

@@ -390,10 +390,10 @@ func testNoImage(x *bench) {
 	}
 	none := noRegistry()
 	for _, policy := range []string{structs.PullIfNotPresent, structs.PullNever, structs.PullAlways} {
-		err := x.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, func(string) {})
+		err := x.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, nil, func(string) {})
 		x.wantReason(err, backend.ErrNoImage)
 	}
-	x.must(x.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, func(string) {}), "a fetch of what is there")
+	x.must(x.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}), "a fetch of what is there")
 }
 
 func testPauseTwice(x *bench) {
