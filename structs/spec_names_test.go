@@ -176,3 +176,30 @@ func TestSpecHashIsThatOfEarlierBuilds(t *testing.T) {
 		seen[hash] = field.Name
 	}
 }
+
+// TestRowOfAnEarlierServer reads a row that a leader of a build has answered with which
+// named the fields of specs as Go does, and writes it as that build reads it.
+func TestRowOfAnEarlierServer(t *testing.T) {
+	b, err := os.ReadFile("testdata/container-pascal.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Container{Meta: Meta{ID: "a", ProjectID: "p", Seq: 4}, Name: "web", Spec: *recordedWork().Assignments[0].Spec, Placement: Placement{
+		BayID: "b", Desired: DesiredRunning, Generation: 9, Epoch: 3, HostID: "h", Priors: []Prior{{HostID: "old", Epoch: 2, Generation: 8, Keep: true}}}}
+	got := new(Container)
+	if err := json.Unmarshal(b, got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("it reads as\n%+v\nwant\n%+v, %v", got, want, err)
+	}
+	sent, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now, then struct{ Spec map[string]any }
+	if json.Unmarshal(sent, &now) != nil || json.Unmarshal(b, &then) != nil {
+		t.Fatalf("%s is no row", sent)
+	}
+	delete(then.Spec, "Registry")
+	if !reflect.DeepEqual(now, then) {
+		t.Errorf("its spec is sent as\n%v\nwant\n%v", now, then)
+	}
+}
