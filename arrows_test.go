@@ -45,7 +45,7 @@ var arrows = []arrow{
 		why: "servers and agents both gossip; it knows neither"},
 	{from: []string{"agent", "api", "command", "server", "structs"}, ban: []string{"github.com/hashicorp/memberlist"},
 		why: "one package knows memberlist; the others see gossip.Gossip"},
-	{from: []string{"api", "structs", "server/conductor", "server/dispatch", "server/identity", "server/raftlog", "server/rest", "server/schedule", "server/state", "agent/backend", "agent/docker"}, ban: []string{module + "/gossip"},
+	{from: []string{"api", "structs", "server/conductor", "server/dispatch", "server/identity", "server/raftlog", "server/rest", "server/schedule", "server/state", "agent/backend", "agent/docker", "agent/lease"}, ban: []string{module + "/gossip"},
 		why: "server and agent run gossip and hand on what their parts need of it; the command line maps its flags"},
 	{from: []string{""}, only: []string{"command"},
 		why: "main calls command.Run and does nothing else"},
@@ -87,6 +87,8 @@ var arrows = []arrow{
 		why: "the command line starts a server as a whole"},
 	{from: []string{"server/admission", "server/conductor", "server/dispatch", "server/identity", "server/metrics", "server/peer", "server/raftlog", "server/rest", "server/schedule", "server/state"}, ban: []string{"=" + module + "/server"},
 		why: "server wires its parts; a part that knew the whole would close a circle"},
+	{from: []string{"agent/lease"}, only: []string{"agent/backend", "agent/lease", "atomicfile", "structs"},
+		why: "the right to run is a matter of answers and clocks; who polls and who stops containers is not its business"},
 	{from: []string{"agent/backend", "agent/docker"}, ban: []string{"=" + module + "/agent", module + "/api"},
 		why: "a backend is called by the agent and speaks to its engine only"},
 }

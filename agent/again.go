@@ -16,7 +16,7 @@ const againPause = 100 * time.Millisecond
 // does: because a user has asked for that, as in a reboot, or because the agent
 // starts it by its restart policy. false means that it has ended for good, or that
 // ctx has.
-func (r *reconciler) runsAgain(ctx context.Context, ref backend.Ref) bool {
+func (r *reconciler) runsAgain(ctx context.Context, ref structs.Ref) bool {
 	tick := time.NewTicker(againPause)
 	defer tick.Stop()
 	for {
@@ -33,14 +33,14 @@ func (r *reconciler) runsAgain(ctx context.Context, ref backend.Ref) bool {
 }
 
 // comesAgain reports whether the container runs, and if not, whether it is to.
-func (r *reconciler) comesAgain(ctx context.Context, ref backend.Ref) (runs, comes bool) {
+func (r *reconciler) comesAgain(ctx context.Context, ref structs.Ref) (runs, comes bool) {
 	r.mu.Lock()
-	u := r.units[ref.ContainerID]
+	u := r.units[keyOf(ref)]
 	if u == nil || u.want == nil || u.want.Epoch != ref.Epoch || u.have[ref.Epoch] == "" {
 		r.mu.Unlock()
 		return false, false
 	}
-	p, engineID := &pass{r: r, u: u, want: *u.want}, u.have[ref.Epoch]
+	p, engineID := &pass{r: r, u: u, want: *u.want, wanted: true}, u.have[ref.Epoch]
 	r.mu.Unlock()
 	if p.want.Desired != structs.DesiredRunning {
 		return false, false

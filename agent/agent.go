@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 	"github.com/stackforge/magnum/tlsconf"
@@ -103,8 +104,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		log.Warn("journal had damaged lines, which are dropped", "lines", damaged)
 	}
 
-	lease := newLeaseFile(dir.file(fileLease))
-	unguard := a.guardLease(ctx, backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}, j, lease)
+	leaseFile := lease.NewFile(dir.file(fileLease))
+	unguard := a.guardLease(ctx, backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}, j, leaseFile)
 	defer unguard()
 	if err := a.meetEngine(ctx, dir); err != nil {
 		if ctx.Err() != nil {
@@ -146,18 +147,22 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
 	reconciler.quarantine, reconciler.settled = quarantine, link.settle
-	link.stance, link.renewed = reconciler.stance, reconciler.renew
+	link.pollState, link.renewed = reconciler.pollState, reconciler.lease.Renew
 	reconciler.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
 	reconciler.tellCopies = reports.copied
 	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
-	nets := newNetworks(a.conf.Backend, owner, reports.networksFull, reports.networks, log.Named("networks"))
-	link.leftBay, reports.filled = nets.leave, nets.fill
-	if err := reconciler.keepLease(lease); err != nil {
+	if err := reconciler.lease.Restore(leaseFile); err != nil {
 		return err
+	}
+	offers := featuresOf(a.conf.Backend)
+	var nets *networks
+	if offers.networks != nil {
+		nets = newNetworks(offers.networks, owner, reports.networksFull, reports.networks, log.Named("networks"))
+		link.leftBay, reports.filled = nets.leave, nets.fill
 	}
 	sessions := newSessions(a.conf.Backend, a.api, reconciler.engineID, reconciler.runsAgain, a.conf.MaxSessions, log.Named("session"))
 	sessions.clusterID = owner.ClusterID
-	if err := claimVolumes(runCtx, dir, a.conf.Backend, owner, followed && dir.hostID == was, log); err != nil {
+	if err := claimVolumes(runCtx, dir, offers.volumes, owner, followed && dir.hostID == was, log); err != nil {
 		if ctx.Err() != nil {
 			return g.Wait()
 		}
@@ -168,12 +173,14 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return reports.run(runCtx) })
 	g.Go(func() error { return quarantine.run(runCtx) })
 	g.Go(func() error { return newImageGC(a.conf).run(runCtx) })
-	g.Go(func() error { return nets.run(runCtx) })
+	if nets != nil {
+		g.Go(func() error { return nets.run(runCtx) })
+	}
 	g.Go(func() error {
 		defer sessions.wait()
-		return link.poll(runCtx, func(w *structs.Work, server string, parted bool, in stance) {
+		return link.poll(runCtx, func(w *structs.Work, server string, parted bool, sent pollState) {
 			unguard()
-			reconciler.apply(w, parted, in)
+			reconciler.apply(w, parted, sent)
 			if w.Full {
 				reports.repeat()
 			}
@@ -191,12 +198,12 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 
 // guardLease watches over the lease of an earlier life until the function that
 // it returns is called.
-func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal, file *leaseFile) (end func()) {
+func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal, file *lease.File) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	if owner.ClusterID != "" {
-		guard := &leaseGuard{backend: a.conf.Backend, owner: owner, journal: j, file: file, log: a.conf.Logger.Named("lease")}
-		running.Go(func() { guard.run(ctx) })
+		guard := newGuard(a.conf.Backend, owner, j, file, a.conf.Logger.Named("lease"))
+		running.Go(func() { guard.Run(ctx) })
 	}
 	return func() {
 		cancel()
@@ -225,7 +232,11 @@ func (a *Agent) removeAll(owner backend.Owner, j *journal) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("removing the host's containers: %w", err)
 	}
-	if err := a.conf.Backend.TidyNetworks(ctx, owner, true); err != nil {
+	nets := featuresOf(a.conf.Backend).networks
+	if nets == nil {
+		return nil
+	}
+	if err := nets.TidyNetworks(ctx, owner, true); err != nil {
 		return fmt.Errorf("removing the networks of the host's containers: %w", err)
 	}
 	return nil

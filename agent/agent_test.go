@@ -95,7 +95,7 @@ func TestLifeThroughTheWire(t *testing.T) {
 func TestOneUnreadableAssignmentIsReported(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
 	s.garble = func(b []byte) []byte {
-		return bytes.ReplaceAll(b, []byte(`"Hostname":"odd"`), []byte(`"Hostname":5`))
+		return bytes.ReplaceAll(b, []byte(`"hostname":"odd"`), []byte(`"hostname":5`))
 	}
 	odd, rid := want("odd", 1, structs.DesiredRunning), want("rid", 1, structs.DesiredRunning)
 	odd.Spec.Hostname, rid.Spec.Hostname = "odd", "odd"
@@ -105,7 +105,7 @@ func TestOneUnreadableAssignmentIsReported(t *testing.T) {
 	s.is("odd", structs.ContainerError)
 	s.is("rid", structs.ContainerError)
 	s.mu.Lock()
-	if c := s.told["odd"]; !c.Failed || c.Generation != 1 || !strings.Contains(c.Reason, "Hostname") {
+	if c := s.told["odd"]; !c.Failed || c.Generation != 1 || !strings.Contains(c.Reason, "hostname") {
 		t.Errorf("told %+v", c)
 	}
 	s.mu.Unlock()

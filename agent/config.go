@@ -26,7 +26,9 @@ type Config struct {
 	Addresses []string          // of the host, for users; default: those of its network interfaces
 	Version   string            // the agent's own, for operators
 
-	Backend backend.Backend // the engine; whoever made it closes it
+	// Backend is the engine; whoever made it closes it. What it offers besides
+	// running workloads is found by type assertion: see package backend.
+	Backend backend.Backend
 
 	// FollowRestore lets the agent follow a cluster that an operator has
 	// restored from a snapshot. Containers that the restored cluster doesn't

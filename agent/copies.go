@@ -30,7 +30,7 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 	slices.SortFunc(list, func(a, b *backend.Container) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.EngineID, b.EngineID))
 	})
-	ref := backend.Ref{ContainerID: u.id, Epoch: epoch}
+	ref := u.at(epoch)
 	proof := record{EngineID: r.proofLocked(u, ref)}
 	var mine *backend.Container
 	for _, c := range list {
@@ -52,7 +52,7 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 			u.copies = make(map[string]backend.Entry)
 		}
 		u.copies[c.EngineID], changed = c.Entry, true
-		r.log.Warn("container only looks like one of magnum's, and is left alone", "container_id", u.id, "epoch", epoch, "engine_id", c.EngineID, "name", c.Name)
+		r.log.Warn("container only looks like one of magnum's, and is left alone", keysOf(ref, "epoch", epoch, "engine_id", c.EngineID, "name", c.Name)...)
 	}
 	if !changed {
 		return mine
@@ -72,7 +72,7 @@ func (r *reconciler) choose(u *unit, epoch uint64, list []*backend.Container) *b
 
 // proofLocked returns the engine's id of the placement that is magnum's, "" if nobody
 // knows it.
-func (r *reconciler) proofLocked(u *unit, ref backend.Ref) string {
+func (r *reconciler) proofLocked(u *unit, ref structs.Ref) string {
 	if rec, _ := r.journal.record(ref); rec.EngineID != "" {
 		return rec.EngineID
 	}
@@ -84,7 +84,7 @@ func (r *reconciler) proofLocked(u *unit, ref backend.Ref) string {
 
 // claimLocked takes in what carries the labels of a placement.
 func (r *reconciler) claimLocked(e backend.Entry) {
-	u := r.unitLocked(e.ContainerID)
+	u := r.unitLocked(e.Ref)
 	if _, copied := u.copies[e.EngineID]; copied || u.have[e.Epoch] == e.EngineID {
 		return
 	}
@@ -116,7 +116,7 @@ func (r *reconciler) dropCopyLocked(u *unit, engineID string) {
 	delete(u.copies, engineID)
 	for _, e := range u.copies {
 		if e.Ref == ref {
-			ref = backend.Ref{} // there is another one
+			ref = structs.Ref{} // there is another one
 		}
 	}
 	r.uncopied(ref)
@@ -125,7 +125,7 @@ func (r *reconciler) dropCopyLocked(u *unit, engineID string) {
 }
 
 // uncopied notes that there is no copy of a placement any more.
-func (r *reconciler) uncopied(ref backend.Ref) {
+func (r *reconciler) uncopied(ref structs.Ref) {
 	rec, ok := r.journal.record(ref)
 	if !ok || !rec.Copied {
 		return
@@ -140,7 +140,7 @@ func (r *reconciler) uncopied(ref backend.Ref) {
 // forgetCopiesLocked forgets the copies that are not among all that the engine has.
 func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
 	there := make(map[string]bool, len(entries))
-	several := make(map[backend.Ref]bool)
+	several := make(map[structs.Ref]bool)
 	for _, e := range entries {
 		there[e.EngineID] = true
 		if rec, ok := r.journal.record(e.Ref); ok && rec.EngineID != e.EngineID {
@@ -163,8 +163,14 @@ func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
 
 // tidyLocked drops a unit that stands for nothing any more.
 func (r *reconciler) tidyLocked(u *unit) {
-	if !u.busy && u.want == nil && len(u.have)+len(u.claims)+len(u.copies) == 0 && r.units[u.id] == u {
-		delete(r.units, u.id)
+	if !u.busy && u.want == nil && len(u.have)+len(u.claims)+len(u.copies) == 0 && r.units[u.ref] == u {
+		delete(r.units, u.ref)
+		if whole := u.ref.Whole(); u.ref.Part != "" {
+			r.parts[whole] = slices.DeleteFunc(r.parts[whole], func(o *unit) bool { return o == u })
+			if len(r.parts[whole]) == 0 {
+				delete(r.parts, whole)
+			}
+		}
 	}
 }
 
@@ -176,7 +182,7 @@ func (r *reconciler) countCopiesLocked() {
 	all := structs.Copies{First: []structs.Copy{}}
 	for _, u := range r.units {
 		for _, e := range u.copies {
-			all.First = append(all.First, structs.Copy{EngineID: e.EngineID, Name: e.Name, ContainerID: e.ContainerID, Epoch: e.Epoch})
+			all.First = append(all.First, structs.Copy{EngineID: e.EngineID, Name: e.Name, ContainerID: e.ID, Epoch: e.Epoch})
 		}
 	}
 	slices.SortFunc(all.First, func(a, b structs.Copy) int {

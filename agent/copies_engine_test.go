@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -42,7 +43,7 @@ func TestCopiesOnDocker(t *testing.T) {
 	var images, copies []string
 	for _, of := range []structs.Assignment{a, b} {
 		img := "magnum-copy:" + of.ContainerID
-		dockerCLI(t, "commit", ref(of).Name(), img)
+		dockerCLI(t, "commit", backend.NameOf(ref(of)), img)
 		images = append(images, img)
 		// Not on a network of magnum's, which would have to stay for it.
 		copies = append(copies, dockerCLI(t, "run", "-d", "--network", "none", img))
@@ -79,10 +80,10 @@ func TestCopiesOnDocker(t *testing.T) {
 	s.mu.Lock()
 	engineID := s.told[a.ContainerID].EngineID
 	s.mu.Unlock()
-	if id := dockerCLI(t, "inspect", "-f", "{{.Id}}", ref(a).Name()); id != engineID {
+	if id := dockerCLI(t, "inspect", "-f", "{{.Id}}", backend.NameOf(ref(a))); id != engineID {
 		t.Errorf("told engine id %q, and it is %q", engineID, id)
 	}
-	dockerCLI(t, "rename", ref(a).Name(), "renamed-"+a.ContainerID)
+	dockerCLI(t, "rename", backend.NameOf(ref(a)), "renamed-"+a.ContainerID)
 	a = next(a, structs.DesiredStopped)
 	s.assign(a)
 	s.is(a.ContainerID, structs.ContainerStopped)
@@ -104,7 +105,7 @@ func TestCopiesOnDocker(t *testing.T) {
 		}
 		s.reports = nil
 	})
-	dockerCLI(t, "rm", "-f", ref(b).Name())
+	dockerCLI(t, "rm", "-f", backend.NameOf(ref(b)))
 	if err := os.Remove(filepath.Join(dir, fileJournal)); err != nil {
 		t.Fatal(err)
 	}

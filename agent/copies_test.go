@@ -191,7 +191,7 @@ func TestCopyOfWhatNobodyKnows(t *testing.T) {
 		h.after(time.Minute)
 		h.leftAlone(copied)
 		// What magnum made and nobody knows goes, as ever.
-		h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: backend.Ref{ContainerID: "b", Epoch: 1}, Spec: backendtest.Sleeper()})
+		h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: structs.ContainerRef("b", 1), Spec: backendtest.Sleeper()})
 		h.after(time.Second)
 		h.full(true)
 		h.after(time.Minute)
@@ -264,15 +264,15 @@ func TestProofOutlivesForgetting(t *testing.T) {
 	defer j.close()
 	for i, copied := range []bool{false, true} {
 		id := strconv.Itoa(i)
-		if err := j.put(record{ContainerID: id, Epoch: 1, Generation: 5, Created: true, EngineID: "e", Copied: copied}); err != nil {
+		if err := j.put(record{Ref: structs.ContainerRef(id, 1), Generation: 5, Created: true, EngineID: "e", Copied: copied}); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := j.forget(backend.Ref{ContainerID: id, Epoch: 1}); err != nil {
+			if err := j.forget(structs.ContainerRef(id, 1)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		r, ok := j.record(backend.Ref{ContainerID: id, Epoch: 1})
+		r, ok := j.record(structs.ContainerRef(id, 1))
 		if ok != copied || ok && (r.Created || r.Generation != 0 || r.EngineID != "e") {
 			t.Errorf("copied %v: %+v, %v", copied, r, ok)
 		}

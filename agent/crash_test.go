@@ -3,7 +3,9 @@ package agent
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stackforge/magnum/structs"
@@ -24,15 +26,19 @@ func to(d structs.Desired) func(structs.Assignment) structs.Assignment {
 // steps are the actions that are possible in a state, and what they cost.
 func steps(now structs.ContainerStatus) []step {
 	start := step{"start", to(structs.DesiredRunning), structs.ContainerRunning, 1, 0}
+	remove := step{"delete", to(structs.DesiredAbsent), structs.ContainerGone, 0, 0}
+	if now == structs.ContainerRunning || now == structs.ContainerPaused {
+		remove.stops = 1
+	}
 	stop := step{"stop", to(structs.DesiredStopped), structs.ContainerStopped, 0, 1}
 	restart := step{"reboot", reboot, structs.ContainerRunning, 1, 1}
 	switch now {
 	case structs.ContainerRunning:
-		return []step{stop, restart, {"pause", to(structs.DesiredPaused), structs.ContainerPaused, 0, 0}}
+		return []step{stop, restart, remove, {"pause", to(structs.DesiredPaused), structs.ContainerPaused, 0, 0}}
 	case structs.ContainerPaused:
-		return []step{stop, restart, {"unpause", to(structs.DesiredRunning), structs.ContainerRunning, 0, 0}}
+		return []step{stop, restart, remove, {"unpause", to(structs.DesiredRunning), structs.ContainerRunning, 0, 0}}
 	}
-	return []step{start, {"reboot", reboot, structs.ContainerRunning, 1, 0}}
+	return []step{start, remove, {"reboot", reboot, structs.ContainerRunning, 1, 0}}
 }
 
 // settle restarts a dead agent, maybe to die again, until the action is told
@@ -41,7 +47,7 @@ func (h *host) settle(a structs.Assignment, crash func() int) {
 	h.Helper()
 	for range 50 {
 		h.mu.Lock()
-		dead, told := h.dead, h.told[a.ContainerID]
+		dead, told := h.dead, h.told[a.Ref().ID]
 		h.mu.Unlock()
 		if !dead && told.Generation == a.Generation && told.Epoch == a.Epoch {
 			return
@@ -57,20 +63,30 @@ func (h *host) settle(a structs.Assignment, crash func() int) {
 			h.after(time.Second)
 		}
 	}
-	h.Fatalf("generation %d is never done; told %+v", a.Generation, h.last(a.ContainerID))
+	h.Fatalf("generation %d is never done; told %+v", a.Generation, h.last(a.Ref().ID))
 }
 
 // TestKilledAtEveryInstant kills the agent at each seam of each action, and at
 // each pair of seams in a row: whatever it was about, it happens exactly once.
 func TestKilledAtEveryInstant(t *testing.T) {
+	killedAtEveryInstant(t, structs.WorkloadContainer, 10, 5)
+}
+
+// TestKilledAtEveryInstantOfTwoParts is the same for a workload of two parts: to each
+// of them it happens exactly once.
+func TestKilledAtEveryInstantOfTwoParts(t *testing.T) { killedAtEveryInstant(t, kindPair, 18, 3) }
+
+// killedAtEveryInstant kills the agent at each of the first seams, and then at none
+// or one of the next.
+func killedAtEveryInstant(t *testing.T, kind structs.WorkloadKind, first, second int) {
 	for _, before := range []structs.ContainerStatus{"", structs.ContainerRunning, structs.ContainerPaused, structs.ContainerStopped} {
 		for _, s := range steps(before) {
-			for first := 1; first <= 10; first++ {
-				for _, second := range []int{0, 1, 2, 3, 4, 5} {
+			for first := range first {
+				for second := range second + 1 {
 					inHost(t, func(h *host) {
-						a, starts, stops := prepared(h, before)
+						a, starts, stops := prepared(h, kind, before)
 						h.mu.Lock()
-						h.crashAt, h.seams = first, 0
+						h.crashAt, h.seams = first+1, 0
 						h.mu.Unlock()
 						a = s.do(a)
 						h.assign(a)
@@ -86,16 +102,7 @@ func TestKilledAtEveryInstant(t *testing.T) {
 						if t.Failed() {
 							return
 						}
-						what := fmt.Sprintf("%s of %q, killed at %d and %d", s.name, before, first, second)
-						if got := h.last("a").Status; got != s.status {
-							h.Fatalf("%s: it is %s, want %s", what, got, s.status)
-						}
-						if g, e := h.fake.Starts(ref(a)), h.fake.Stops(ref(a)); g != starts+s.starts || e != stops+s.stops {
-							h.Fatalf("%s: %d starts and %d stops, want %d and %d", what, g, e, starts+s.starts, stops+s.stops)
-						}
-						if n := h.fake.Creates(ref(a)); n != 1 {
-							h.Fatalf("%s: created %d times", what, n)
-						}
+						h.check(a, s, starts, stops, before != "", fmt.Sprintf("%s of %q, killed at %d and %d", s.name, before, first+1, second))
 					})
 				}
 			}
@@ -103,9 +110,36 @@ func TestKilledAtEveryInstant(t *testing.T) {
 	}
 }
 
-// prepared brings container a into a state, with no crash.
-func prepared(h *host, s structs.ContainerStatus) (a structs.Assignment, starts, stops int) {
-	a = want("a", 0, structs.DesiredCreated)
+// check fails unless the step was carried out once, for each container of the workload.
+func (h *host) check(a structs.Assignment, s step, starts, stops int, existed bool, what string) {
+	h.Helper()
+	if got := h.last("a").Status; got != s.status {
+		h.Fatalf("%s: it is %s, want %s", what, got, s.status)
+	}
+	creates := 1
+	if s.status == structs.ContainerGone && !existed {
+		creates = 0
+	}
+	for _, ref := range partRefs(a) {
+		if g, e := h.fake.Starts(ref), h.fake.Stops(ref); g != starts+s.starts || e != stops+s.stops {
+			h.Fatalf("%s: %d starts and %d stops of %s, want %d and %d", what, g, e, ref, starts+s.starts, stops+s.stops)
+		}
+		if n := h.fake.Creates(ref); n != creates {
+			h.Fatalf("%s: %s created %d times", what, ref, n)
+		}
+	}
+	if s.status != structs.ContainerGone {
+		return
+	}
+	synctest.Wait()
+	if left, refs := h.fake.Containers(), h.rec.journal.refs(); len(left) != 0 || len(refs) != 0 || len(h.rec.units) != 0 || len(h.rec.parts) != 0 {
+		h.Fatalf("%s: left are containers %v, records %v, %d units", what, left, refs, len(h.rec.units))
+	}
+}
+
+// prepared brings workload a of a kind into a state, with no crash.
+func prepared(h *host, kind structs.WorkloadKind, s structs.ContainerStatus) (a structs.Assignment, starts, stops int) {
+	a = wantKind(kind, "a", 0, structs.DesiredCreated)
 	var path []structs.Desired
 	switch s {
 	case "":
@@ -131,34 +165,75 @@ func wordOf(d structs.Desired) structs.ContainerStatus {
 		structs.DesiredPaused: structs.ContainerPaused, structs.DesiredStopped: structs.ContainerStopped}[d]
 }
 
+// TestKilledWhileTwoPartsAreReplaced kills the agent at each seam while a workload of
+// two parts is placed again on its host: neither part runs beside its own successor,
+// and each is made and started once.
+func TestKilledWhileTwoPartsAreReplaced(t *testing.T) {
+	for first := range 24 {
+		for second := range 4 {
+			inHost(t, func(h *host) {
+				old, _, _ := prepared(h, kindPair, structs.ContainerRunning)
+				h.mu.Lock()
+				h.crashAt, h.seams = first+1, 0
+				h.mu.Unlock()
+				a := next(old, structs.DesiredRunning)
+				a.Epoch, a.Observed = 2, 0
+				h.assign(a)
+				h.settle(a, func() int { c := second; second = 0; return c })
+				h.settled(a, structs.ContainerRunning)
+				for i, ref := range partRefs(a) {
+					gone := partRefs(old)[i]
+					if h.fake.Creates(ref) != 1 || h.fake.Starts(ref) != 1 || h.fake.Stops(ref) != 0 || h.fake.Starts(gone) != 1 || h.fake.Stops(gone) != 1 {
+						h.Fatalf("killed at %d: %s was made %d times, started %d and stopped %d; %s started %d and stopped %d", first+1,
+							ref, h.fake.Creates(ref), h.fake.Starts(ref), h.fake.Stops(ref), gone, h.fake.Starts(gone), h.fake.Stops(gone))
+					}
+				}
+				if n := len(h.fake.Containers()); n != 2 {
+					h.Fatalf("killed at %d: %d containers are left", first+1, n)
+				}
+			})
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
 // TestKilledAtRandom goes through random lives with an agent that dies often,
 // and checks after each action that it has happened exactly once.
-func TestKilledAtRandom(t *testing.T) {
-	for seed := range uint64(150) {
+func TestKilledAtRandom(t *testing.T) { killedAtRandom(t, structs.WorkloadContainer, 150) }
+
+// TestKilledAtRandomOfTwoParts is the same for a workload of two parts.
+func TestKilledAtRandomOfTwoParts(t *testing.T) { killedAtRandom(t, kindPair, 100) }
+
+func killedAtRandom(t *testing.T, kind structs.WorkloadKind, lives uint64) {
+	crashes := 8
+	if kind == kindPair {
+		crashes = 14
+	}
+	for seed := range lives {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		inHost(t, func(h *host) {
-			a := want("a", 0, structs.DesiredCreated)
+			a := wantKind(kind, "a", 0, structs.DesiredCreated)
 			var now structs.ContainerStatus
 			starts, stops := 0, 0
 			for i := range 12 {
-				all := steps(now)
+				all := slices.DeleteFunc(steps(now), func(s step) bool { return s.status == structs.ContainerGone && i < 11 }) // at the end of a life only
 				s := all[rng.IntN(len(all))]
 				h.mu.Lock()
-				h.crashAt, h.seams = rng.IntN(8), 0
+				h.crashAt, h.seams = rng.IntN(crashes), 0
 				h.mu.Unlock()
 				a = s.do(a)
 				h.assign(a)
-				h.settle(a, func() int { return rng.IntN(8) })
+				h.settle(a, func() int { return rng.IntN(crashes) })
 				h.mu.Lock()
 				h.crashAt = 0
 				h.mu.Unlock()
 				if h.Failed() {
 					return
 				}
+				h.check(a, s, starts, stops, now != "", fmt.Sprintf("seed %d step %d, %s", seed, i, s.name))
 				now, starts, stops = s.status, starts+s.starts, stops+s.stops
-				if g, e := h.fake.Starts(ref(a)), h.fake.Stops(ref(a)); g != starts || e != stops || h.last("a").Status != now {
-					h.Fatalf("seed %d step %d, %s: %d starts, %d stops, %s; want %d, %d, %s", seed, i, s.name, g, e, h.last("a").Status, starts, stops, now)
-				}
 			}
 		})
 		if t.Failed() {

@@ -24,7 +24,7 @@ const (
 	fileSecret  = "agent.secret"  // proves that the host is the one that registered
 	fileJournal = "agent.journal" // see journal
 	fileKnown   = "known-servers" // where servers gossip
-	fileLease   = "agent.lease"   // see leaseFile
+	fileLease   = "agent.lease"   // see lease.File
 	fileVolumes = "agent.volumes" // there once volumes of earlier agents are claimed: see claimVolumes
 )
 

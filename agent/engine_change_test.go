@@ -103,7 +103,7 @@ func TestLimitsOnDocker(t *testing.T) {
 		if r := s.done(a, structs.ContainerRunning); r.Failed || !r.StartedAt.Equal(started) {
 			t.Fatalf("told %+v, started at %s before", r, started)
 		}
-		now, err := d.Inspect(t.Context(), ref(a).Name())
+		now, err := d.Inspect(t.Context(), backend.NameOf(ref(a)))
 		if err != nil || now.Limits != l {
 			t.Fatalf("limits are %+v, %v; want %+v", now.Limits, err, l)
 		}
@@ -153,7 +153,7 @@ func TestRebuildOnDocker(t *testing.T) {
 	if out := run(t, s, a, "sh", "-c", "cat /data/kept; ls /tmp"); out != "kept\n" {
 		t.Fatalf("the volume and /tmp have %q, want what was kept", out)
 	}
-	if _, err := d.Inspect(t.Context(), old.Name()); err == nil {
+	if _, err := d.Inspect(t.Context(), backend.NameOf(old)); err == nil {
 		t.Fatal("the old container is still there")
 	}
 }
@@ -271,7 +271,7 @@ func TestRebuildThatFailsOnDocker(t *testing.T) {
 		if r := s.done(a, structs.ContainerError); !r.Failed || !strings.Contains(r.Reason, image) || !strings.Contains(r.Reason, "runs on") {
 			t.Fatalf("told %+v", r)
 		}
-		if c, err := d.Inspect(t.Context(), old.Name()); err != nil || c.State != backend.StateRunning {
+		if c, err := d.Inspect(t.Context(), backend.NameOf(old)); err != nil || c.State != backend.StateRunning {
 			t.Fatalf("the old one is %+v, %v", c, err)
 		}
 	}
@@ -279,7 +279,7 @@ func TestRebuildThatFailsOnDocker(t *testing.T) {
 	if r := s.done(a, structs.ContainerRunning); r.Failed {
 		t.Fatalf("told %+v", r)
 	}
-	if _, err := d.Inspect(t.Context(), old.Name()); !errors.Is(err, backend.ErrNotFound) {
+	if _, err := d.Inspect(t.Context(), backend.NameOf(old)); !errors.Is(err, backend.ErrNotFound) {
 		t.Fatalf("the old one: %v", err)
 	}
 }

@@ -136,7 +136,7 @@ func TestOutsideHandsOnDocker(t *testing.T) {
 	s.is(once.ContainerID, structs.ContainerRunning)
 	s.is(forever.ContainerID, structs.ContainerRunning)
 	for _, a := range []structs.Assignment{once, forever} {
-		if err := d.Kill(t.Context(), ref(a).Name()); err != nil {
+		if err := d.Kill(t.Context(), backend.NameOf(ref(a))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -145,7 +145,7 @@ func TestOutsideHandsOnDocker(t *testing.T) {
 		c := s.told[forever.ContainerID]
 		return c.Status == structs.ContainerRunning && c.RestartCount == 1
 	})
-	if err := d.Remove(t.Context(), ref(once).Name()); err != nil {
+	if err := d.Remove(t.Context(), backend.NameOf(ref(once))); err != nil {
 		t.Fatal(err)
 	}
 	s.is(once.ContainerID, structs.ContainerGone)

@@ -5,72 +5,44 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/structs"
 )
 
-// standing is what the agent knows of its right to run exclusive containers.
-// The reconciler's mu guards it. DESIGN.md has the rules and why they hold.
-type standing struct {
-	nudge func() // ends the poll under way, so that the next one asks for proof; may be nil
-
-	round   uint64 // raised whenever proof is lost: an answer to an earlier poll proves nothing
-	proven  bool   // a confirmed full answer, asked for in this round, has said what is to run here
-	leased  bool   // there is a lease now
-	sworn   bool   // and a full answer that was asked for under it proves that what has a lease is still ours
-	broken  bool   // the lease has ended since sworn was last true: what runs has no right to, even if there is another lease by now
-	until   time.Time
-	grace   time.Duration // between asking a process to end when the lease does, and killing it
-	lapse   *time.Timer   // fires at until
-	file    *leaseFile    // where until is kept; nil for nowhere
-	keeping bool          // it is being written
-}
-
-// stance is how the host stands when a poll is sent.
-type stance struct {
-	round  uint64
-	leases bool // there are containers that need a lease
-	leased bool // and it has one
-	proof  bool // a confirmed full answer is wanted
-}
-
-// stance returns how the host stands now.
-func (r *reconciler) stance() stance {
+// pollState returns the state of the host now.
+func (r *reconciler) pollState() pollState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	in := stance{round: r.round, leased: r.leased}
+	at := pollState{State: r.lease.State()}
 	for _, u := range r.units {
 		if u.want == nil || u.want.Desired == structs.DesiredAbsent {
 			continue
 		}
 		if u.want.Unreadable != "" {
-			in.leases = true // for all that is known
+			at.needsLease = true // for all that is known
 		}
 		if u.want.Spec == nil {
 			continue
 		}
 		switch u.want.Spec.Exclusive {
 		case structs.ExclusiveYes:
-			in.proof = in.proof || !r.proven
+			at.needsConfirmation = at.needsConfirmation || !at.Confirmed
 		case structs.ExclusiveLease:
-			in.leases = true
-			in.proof = in.proof || r.leased && !r.sworn
+			at.needsLease = true
+			at.needsConfirmation = at.needsConfirmation || at.Held && !at.HeldConfirmed
 		}
 	}
-	return in
+	return at
 }
 
-// proveLocked takes a confirmed full answer to a poll that was sent in the
-// stance.
-func (r *reconciler) proveLocked(in stance) {
-	if in.round != r.round {
-		return
-	}
-	proven, sworn := true, r.sworn || in.leased && r.leased
-	if proven == r.proven && sworn == r.sworn {
-		return
-	}
-	r.proven, r.sworn, r.broken = proven, sworn, r.broken && !sworn
+// kickExclusive has all exclusive containers looked at: they may or may not run any
+// more.
+func (r *reconciler) kickExclusive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.kickExclusiveLocked()
 }
 
@@ -88,16 +60,13 @@ func (u *unit) exclusive() bool {
 	return u.want != nil && (u.want.Unreadable != "" || u.want.Spec != nil && u.want.Spec.Exclusive != structs.ExclusiveNo)
 }
 
-// unprove is called when the engine has been away: what ran there may have
+// unconfirm is called when the engine has been away: what ran there may have
 // been placed elsewhere meanwhile.
-func (r *reconciler) unprove() {
+func (r *reconciler) unconfirm() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.round++
 	r.met = false
-	lost := r.proven || r.sworn
-	r.proven, r.sworn = false, false
-	if !lost || r.nudge == nil {
+	if lost := r.lease.Unconfirm(); !lost || r.nudge == nil {
 		return
 	}
 	for _, u := range r.units {
@@ -108,100 +77,26 @@ func (r *reconciler) unprove() {
 	}
 }
 
-// renew takes a longer lease. grace is what a process has between being asked
-// to end at its end and being killed.
-func (r *reconciler) renew(until time.Time, grace time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.renewLocked(until, grace)
-}
-
-func (r *reconciler) renewLocked(until time.Time, grace time.Duration) {
-	left := time.Until(until)
-	if !until.After(r.until) || left <= 0 {
-		return
-	}
-	r.lapseLocked() // this may come before the timer of the last one, which has ended all the same
-	r.until, r.grace, r.leased = until, grace, true
-	if r.lapse == nil {
-		r.lapse = time.AfterFunc(left, r.lapsed)
-	} else {
-		r.lapse.Reset(left)
-	}
-	r.keepLocked()
-}
-
-// keepLocked has the lease written. Nobody waits for that, for the disk may take
-// its time, and the lease ends meanwhile: one that isn't written is as good as none
-// for the agent's next life.
-func (r *reconciler) keepLocked() {
-	if r.file == nil || r.keeping || !r.running {
-		return
-	}
-	r.keeping = true
-	r.work.Go(func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for written := (time.Time{}); written != r.until; {
-			until, grace := r.until, r.grace
-			r.mu.Unlock()
-			err := r.file.write(time.Until(until), grace)
-			r.mu.Lock()
-			if written = until; err != nil {
-				r.log.Warn("lease not written: after a restart of the agent its containers stop", "error", err)
+// newGuard returns what watches over the lease of an earlier life of the agent.
+func newGuard(b lease.Engine, owner backend.Owner, j *journal, file *lease.File, log hclog.Logger) *lease.Guard {
+	retry := backoff{min: 200 * time.Millisecond, max: 2 * time.Second}
+	return &lease.Guard{
+		Engine: b, Owner: owner, File: file, Log: log,
+		Needs: func(e backend.Entry) bool {
+			rec, _ := j.record(e.Ref)
+			return rec.Lease && rec.owns(e)
+		},
+		Revoke: func(c *backend.Container) (fresh bool, err error) {
+			rec, _ := j.record(c.Ref)
+			log.Warn("no server was reached in time: the lease has ended, and the container stops", keysOf(rec.Ref)...)
+			if rec.Lapsed != nil && rec.Lapsed.StartedAt.Equal(c.StartedAt) {
+				return false, nil
 			}
-		}
-		r.keeping = false
-	})
-}
-
-// lapsed ends the lease, unless it was renewed in time.
-func (r *reconciler) lapsed() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lapseLocked()
-}
-
-func (r *reconciler) lapseLocked() {
-	if !r.leased || time.Until(r.until) > 0 {
-		return
+			rec.Lapsed = &intent{Generation: rec.Generation, StartedAt: c.StartedAt}
+			return true, j.put(rec)
+		},
+		Retry: func(ctx context.Context) error { return retry.wait(ctx, 0) },
 	}
-	r.leased, r.sworn, r.broken = false, false, true
-	r.round++
-	r.log.Warn("the servers could not be reached in time: the lease has ended, and what needs it stops")
-	r.kickExclusiveLocked()
-}
-
-// keepLease takes over the lease of an earlier life of the agent.
-func (r *reconciler) keepLease(f *leaseFile) error {
-	left, grace, err := f.read()
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.file = f
-	r.renewLocked(time.Now().Add(left), grace)
-	return nil
-}
-
-// startMargin is the part of a lease that has to be left for a start: the
-// engine may take its time.
-const startMargin = time.Second
-
-// may reports whether a container may go on running here, and whether it may
-// be started.
-func (r *reconciler) may(kind structs.Exclusive) (run, start bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch kind {
-	case structs.ExclusiveNo:
-		return true, true
-	case structs.ExclusiveYes:
-		return true, r.proven
-	}
-	leased := r.leased && time.Until(r.until) > 0
-	return leased && !r.broken, leased && r.proven && r.sworn && time.Until(r.until) > startMargin/4
 }
 
 // guard keeps an exclusive container from running where it may not. held says
@@ -211,7 +106,7 @@ func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err e
 	if p.want.Spec == nil || p.want.Spec.Exclusive == structs.ExclusiveNo || !starts {
 		return false, 0, nil
 	}
-	run, start := p.r.may(p.want.Spec.Exclusive)
+	run, start := p.r.lease.May(p.want.Spec.Exclusive)
 	reboot := p.want.Desired == structs.DesiredRunning && p.rec.Generation < p.want.RebootGeneration
 	switch {
 	case p.cur.Live() && !run:
@@ -247,8 +142,8 @@ func (p *pass) expire(ctx context.Context) (time.Duration, error) {
 		if err := p.save(); err != nil {
 			return 0, err
 		}
+		grace := min(p.r.lease.Grace(), time.Duration(p.want.StopTimeout)*time.Second)
 		p.r.mu.Lock()
-		grace := min(p.r.grace, time.Duration(p.want.StopTimeout)*time.Second)
 		p.u.ending = time.Now().Add(grace)
 		p.r.mu.Unlock()
 		if grace > 0 && p.cur.State == backend.StateRunning && p.r.backend.Signal(ctx, p.cur.EngineID, "SIGTERM") == nil {

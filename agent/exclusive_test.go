@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -24,14 +25,14 @@ func exclusive(id string, gen uint64, kind structs.Exclusive, policy string) str
 
 // lease gives the host a lease from now on, as an acknowledged poll does.
 func (h *host) lease(length time.Duration) {
-	h.rec.renew(time.Now().Add(length), time.Second)
+	h.rec.lease.Renew(time.Now().Add(length), time.Second)
 	synctest.Wait()
 }
 
-// answer gives the reconciler a confirmed full answer to a poll sent in the
-// stance.
-func (h *host) answer(in stance, as ...structs.Assignment) {
-	h.rec.apply(&structs.Work{Full: true, Confirmed: true, Assignments: as}, false, in)
+// answer gives the reconciler a confirmed full answer to a poll that was sent in a
+// state.
+func (h *host) answer(sent pollState, as ...structs.Assignment) {
+	h.rec.apply(&structs.Work{Full: true, Confirmed: true, Assignments: as}, false, sent)
 	synctest.Wait()
 }
 
@@ -47,12 +48,12 @@ func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
 			a := exclusive("c", 1, kind, structs.RestartAlways)
 			h.assign(a)
 			h.full(false, a)
-			if h.runs(a) || !h.rec.stance().proof {
+			if h.runs(a) || !h.rec.pollState().needsConfirmation {
 				t.Fatalf("%s: started without proof", kind)
 			}
 			h.expect(a, structs.ContainerCreating, false)
 			h.full(true, a)
-			if !h.runs(a) || h.rec.stance().proof {
+			if !h.runs(a) || h.rec.pollState().needsConfirmation {
 				t.Fatalf("%s: not started", kind)
 			}
 			h.settled(a, structs.ContainerRunning)
@@ -89,13 +90,13 @@ func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
 		h.rec.nudge = func() { nudges++ }
 		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways)
 		h.full(true, a)
-		before := h.rec.stance()
+		before := h.rec.pollState()
 		h.fake.Down()
 		synctest.Wait()
 		h.fake.Up()
 		h.after(time.Minute)
 		h.counts(a, 1, 0)
-		if nudges == 0 || !h.rec.stance().proof {
+		if nudges == 0 || !h.rec.pollState().needsConfirmation {
 			t.Error("no proof is asked for")
 		}
 		h.answer(before, a) // a poll that was sent before the engine went away
@@ -137,14 +138,14 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			a := exclusive("a", 1, structs.ExclusiveLease, policy)
 			h.full(true, a)
 			h.after(time.Minute)
-			if h.runs(a) || !h.rec.stance().leases {
+			if h.runs(a) || !h.rec.pollState().needsLease {
 				t.Fatal("started without a lease")
 			}
 			h.lease(7 * time.Second)
-			if h.runs(a) || !h.rec.stance().proof {
+			if h.runs(a) || !h.rec.pollState().needsConfirmation {
 				t.Fatal("started on an answer to a poll that was sent without a lease")
 			}
-			in := h.rec.stance()
+			in := h.rec.pollState()
 			h.full(true, a)
 			h.counts(a, 1, 0)
 			h.after(6900 * time.Millisecond)
@@ -187,35 +188,10 @@ func TestRenewedLeaseStopsNothing(t *testing.T) {
 			h.lease(7 * time.Second)
 		}
 		h.counts(a, 1, 0)
-		h.rec.renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
-		h.rec.renew(time.Now().Add(time.Second), time.Second)
+		h.rec.lease.Renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
+		h.rec.lease.Renew(time.Now().Add(time.Second), time.Second)
 		h.after(5 * time.Second)
 		h.counts(a, 1, 0)
-	})
-}
-
-// A lease that has ended has, even if it is renewed before its timer has come to
-// say so: another host may have the container since.
-func TestLeaseThatIsRenewedTooLate(t *testing.T) {
-	inHost(t, func(h *host) {
-		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
-		h.assign(a)
-		h.lease(7 * time.Second)
-		h.full(true, a)
-		h.after(6 * time.Second)
-		h.rec.mu.Lock()
-		h.rec.lapse.Stop() // it is late
-		h.rec.mu.Unlock()
-		h.after(2 * time.Second)
-		h.lease(7 * time.Second)
-		h.after(2 * time.Second)
-		if h.runs(a) || h.rec.stance().leased != true {
-			t.Error("it runs on as if there had been no gap")
-		}
-		h.full(true) // it was placed elsewhere meanwhile
-		if h.exists(a) {
-			t.Error("it is another host's and still here")
-		}
 	})
 }
 
@@ -245,8 +221,8 @@ func TestLapsedContainerThatAUserStops(t *testing.T) {
 func TestLeaseOutlivesTheAgent(t *testing.T) {
 	for name, left := range map[string]time.Duration{"valid": time.Hour, "over": -time.Second} {
 		inHost(t, func(h *host) {
-			file := newLeaseFile(filepath.Join(t.TempDir(), "lease"))
-			if err := h.rec.keepLease(file); err != nil {
+			file := lease.NewFile(filepath.Join(t.TempDir(), "lease"))
+			if err := h.rec.lease.Restore(file); err != nil {
 				t.Fatal(err)
 			}
 			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
@@ -255,10 +231,10 @@ func TestLeaseOutlivesTheAgent(t *testing.T) {
 			h.full(true, a)
 			h.counts(a, 1, 0)
 			h.restart()
-			if err := file.write(left, time.Second); err != nil {
+			if err := file.Write(left, time.Second); err != nil {
 				t.Fatal(err)
 			}
-			if err := h.rec.keepLease(file); err != nil {
+			if err := h.rec.lease.Restore(file); err != nil {
 				t.Fatal(err)
 			}
 			h.assign(a)
@@ -271,15 +247,6 @@ func TestLeaseOutlivesTheAgent(t *testing.T) {
 			}
 		})
 	}
-	// Of another run of the machine.
-	file := newLeaseFile(filepath.Join(t.TempDir(), "lease"))
-	if err := file.write(time.Hour, time.Second); err != nil {
-		t.Fatal(err)
-	}
-	file.boot = "another"
-	if left, _, err := file.read(); err != nil || left > 0 {
-		t.Errorf("after a reboot %v are left: %v", left, err)
-	}
 }
 
 // An agent that is started again while no server can be reached stops at the
@@ -291,15 +258,15 @@ func TestLeaseEndsBeforeTheFirstAnswer(t *testing.T) {
 		h.lease(time.Hour)
 		h.full(true, a, b)
 		h.restart()
-		file := newLeaseFile(filepath.Join(t.TempDir(), "lease"))
-		if err := file.write(time.Minute, time.Second); err != nil {
+		file := lease.NewFile(filepath.Join(t.TempDir(), "lease"))
+		if err := file.Write(time.Minute, time.Second); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		guard := &leaseGuard{backend: h.fake, owner: h.owner, journal: h.rec.journal, file: file, log: hclog.NewNullLogger()}
+		guard := newGuard(h.fake, h.owner, h.rec.journal, file, hclog.NewNullLogger())
 		ended := make(chan struct{})
-		go func() { guard.run(ctx); close(ended) }()
+		go func() { guard.Run(ctx); close(ended) }()
 		h.after(59 * time.Second)
 		if !h.runs(a) {
 			t.Fatal("stopped before its lease has ended")

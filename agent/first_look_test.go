@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
 // TestSessionsWaitForTheFirstLook: an agent that has just begun does not say that
@@ -18,7 +19,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 		cancel()
 		r := newReconciler(nil, backend.Owner{}, new(journal), nil, nil, hclog.NewNullLogger())
 		r.ctx = over // nothing is begun for what is found
-		ref := backend.Ref{ContainerID: "c", Epoch: 2}
+		ref := structs.ContainerRef("c", 2)
 		found := make(chan string, 1)
 		go func() { found <- r.engineID(t.Context(), ref) }()
 		synctest.Wait()
@@ -31,7 +32,7 @@ func TestSessionsWaitForTheFirstLook(t *testing.T) {
 		if id := <-found; id != "e" {
 			t.Errorf("%q is found", id)
 		}
-		if id := r.engineID(t.Context(), backend.Ref{ContainerID: "c", Epoch: 3}); id != "" {
+		if id := r.engineID(t.Context(), structs.ContainerRef("c", 3)); id != "" {
 			t.Errorf("what isn't there is found as %q", id)
 		}
 		// An engine that is away is not waited for for ever.

@@ -60,7 +60,7 @@ var errDead = errors.New("the agent is dead")
 
 // seam kills the agent at the instant that the test has chosen: from then on
 // nothing that it does has an effect.
-func (h *host) seam(op string, ref backend.Ref) error {
+func (h *host) seam(op string, ref structs.Ref) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seams++
@@ -86,6 +86,7 @@ func (h *host) start() {
 	h.dead, h.crashAt, h.seams = false, 0, 0
 	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
 	h.rec.settled = func() { h.parted = false }
+	h.rec.kinds[kindPair] = pairParts
 	h.mu.Unlock()
 	h.ended = make(chan error, 1)
 	go func() { h.ended <- h.rec.run(ctx) }()
@@ -112,7 +113,8 @@ func (h *host) networks(full bool) {
 }
 
 // observe is the server's end of the reports.
-func (h *host) observe(r structs.ContainerReport, taken func()) {
+func (h *host) observe(of report, taken func()) {
+	r := of.container()
 	h.mu.Lock()
 	if h.dead || h.deaf {
 		h.mu.Unlock()
@@ -129,19 +131,19 @@ func (h *host) observe(r structs.ContainerReport, taken func()) {
 	}
 }
 
-func (h *host) forget(string) {}
+func (h *host) forget(structs.Ref) {}
 
 // assign sends an incremental answer and waits until nothing moves.
 func (h *host) assign(as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Assignments: as}, false, stance{})
+	h.rec.apply(&structs.Work{Assignments: as}, false, pollState{})
 	synctest.Wait()
 }
 
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.stance())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.pollState())
 	synctest.Wait()
 }
 
@@ -154,8 +156,32 @@ func want(id string, gen uint64, d structs.Desired) structs.Assignment {
 	return structs.Assignment{StartGeneration: start, ContainerID: id, ProjectID: "p", Name: id, Epoch: 1, Generation: gen, Desired: d, StopTimeout: 10, Spec: backendtest.Sleeper()}
 }
 
-func ref(a structs.Assignment) backend.Ref {
-	return backend.Ref{ContainerID: a.ContainerID, Epoch: a.Epoch}
+func ref(a structs.Assignment) structs.Ref { return a.Ref() }
+
+// kindPair is a kind of workload that only the tests know: two containers, of the
+// assignment's own spec.
+const kindPair structs.WorkloadKind = "pair"
+
+func pairParts(a *structs.Assignment) []part { return []part{{"left", a.Spec}, {"right", a.Spec}} }
+
+// wantKind is want for a workload of a kind.
+func wantKind(kind structs.WorkloadKind, id string, gen uint64, d structs.Desired) structs.Assignment {
+	a := want(id, gen, d)
+	if kind != structs.WorkloadContainer {
+		a.Kind, a.ID, a.ContainerID = kind, id, ""
+	}
+	return a
+}
+
+// partRefs are the references of the engine's containers of a workload.
+func partRefs(a structs.Assignment) []structs.Ref {
+	whole := a.Ref()
+	if whole.Kind == structs.WorkloadContainer {
+		return []structs.Ref{whole}
+	}
+	left, right := whole, whole
+	left.Part, right.Part = "left", "right"
+	return []structs.Ref{left, right}
 }
 
 // expect fails unless the server was last told so.
@@ -163,7 +189,7 @@ func (h *host) expect(a structs.Assignment, status structs.ContainerStatus, fail
 	h.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.told[a.ContainerID]
+	r := h.told[a.Ref().ID]
 	if r.Status != status || r.Failed != failed || r.Epoch != a.Epoch {
 		h.Fatalf("told %+v, want epoch %d %s failed %v", r, a.Epoch, status, failed)
 	}

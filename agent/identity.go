@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
@@ -146,7 +145,7 @@ func readCluster(path string) string {
 		return ""
 	}
 	defer f.Close()
-	j := &journal{records: make(map[backend.Ref]record), kept: make(map[backend.Ref]kept)}
+	j := &journal{records: make(map[structs.Ref]record), kept: make(map[structs.Ref]kept)}
 	_, _ = j.read(f)
 	return j.seen.ClusterID
 }

@@ -189,7 +189,7 @@ func TestDamagedIdentity(t *testing.T) {
 			id := s.registers[0].HostID
 			path := filepath.Join(dir, fileHost)
 			j, _, err := openJournal(filepath.Join(dir, fileJournal)) // with all kinds of lines in it
-			if err = errors.Join(err, j.keep(kept{ContainerID: "q", Epoch: 1}), j.close()); err != nil {
+			if err = errors.Join(err, j.keep(kept{Ref: structs.ContainerRef("q", 1)}), j.close()); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(path, []byte(spoil(readFile(t, path))), 0o600); err != nil {
@@ -286,7 +286,7 @@ func TestSuccessionSurvivesAKill(t *testing.T) {
 	before := []byte(readFile(t, dir, fileHost))
 	// What is in quarantine there is not here.
 	theirs, _, err := openJournal(filepath.Join(dir, fileJournal))
-	if err = errors.Join(err, theirs.keep(kept{ContainerID: "q", Epoch: 1}), theirs.close()); err != nil {
+	if err = errors.Join(err, theirs.keep(kept{Ref: structs.ContainerRef("q", 1)}), theirs.close()); err != nil {
 		t.Fatal(err)
 	}
 	other := structs.EngineIdentity{ID: "E2", Root: "/var/lib/docker"}
@@ -371,9 +371,9 @@ func TestOwnersAreToldOnce(t *testing.T) {
 	fake := fakeEngine("E1")
 	o := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	for i := range uint64(3) {
-		fake.Add(backend.CreateRequest{Owner: o, Ref: backend.Ref{ContainerID: "c", Epoch: i + 1}, Spec: backendtest.Sleeper()})
+		fake.Add(backend.CreateRequest{Owner: o, Ref: structs.ContainerRef("c", i+1), Spec: backendtest.Sleeper()})
 	}
-	fake.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: "garbage", HostID: "x"}, Ref: backend.Ref{ContainerID: "d", Epoch: 1}, Spec: backendtest.Sleeper()})
+	fake.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: "garbage", HostID: "x"}, Ref: structs.ContainerRef("d", 1), Spec: backendtest.Sleeper()})
 	l := &link{conf: Config{Backend: fake}}
 	found, err := l.owners(t.Context())
 	if err != nil || len(found) != 1 || found[0] != (structs.LabelOwner(o)) {

@@ -21,13 +21,13 @@ import (
 // ownImages is a real engine of which nothing is seen but the test's images,
 // for others use it, on a disk that is as full as the test says.
 type ownImages struct {
-	backend.Backend
+	*docker.Docker
 	own  []string // names
 	disk func() backend.Disk
 }
 
-func (o *ownImages) Images(ctx context.Context) ([]structs.Image, error) {
-	all, err := o.Backend.Images(ctx)
+func (o *ownImages) ListImages(ctx context.Context) ([]structs.Image, error) {
+	all, err := o.Docker.ListImages(ctx)
 	return slices.DeleteFunc(all, func(img structs.Image) bool {
 		return !slices.ContainsFunc(img.Names, func(n string) bool { return slices.Contains(o.own, n) })
 	}), err
@@ -37,7 +37,7 @@ func (o *ownImages) Disk(context.Context) (backend.Disk, error) { return o.disk(
 
 func (o *ownImages) left(t *testing.T) []string {
 	t.Helper()
-	images, err := o.Images(t.Context())
+	images, err := o.ListImages(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func newOwnImages(t *testing.T) *ownImages {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	o := &ownImages{Backend: d}
+	o := &ownImages{Docker: d}
 	for _, letter := range "abc" {
 		name := fmt.Sprintf("magnum-test/throw-away-%s:%c", structs.NewID(), letter)
 		raw, err := backendtest.ImageArchive(name, 1<<20)
@@ -72,7 +72,7 @@ func newOwnImages(t *testing.T) *ownImages {
 	spec := backendtest.Sleeper()
 	spec.Image = o.own[1]
 	c, err := d.Create(t.Context(), backend.CreateRequest{
-		Owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1},
+		Owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, Ref: structs.ContainerRef(structs.NewID(), 1),
 		ProjectID: structs.NewID(), Spec: spec,
 	}, func(string) {})
 	if err != nil {
@@ -82,7 +82,7 @@ func newOwnImages(t *testing.T) *ownImages {
 		if err := d.Remove(context.Background(), c.EngineID); err != nil {
 			t.Error(err)
 		}
-		images, err := o.Images(context.Background())
+		images, err := o.ListImages(context.Background())
 		if err != nil {
 			t.Error(err)
 		}
@@ -113,7 +113,7 @@ func TestImageGCOnDocker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	o.Backend = d
+	o.Docker = d
 	later := newImageGC(Config{Backend: o, ImageGCHigh: 90, ImageGCLow: 80, Logger: hclog.NewNullLogger()})
 	later.started, later.seen = time.Now().Add(-time.Hour), make(map[string]time.Time)
 	for id := range g.seen {

@@ -24,8 +24,8 @@ const (
 // memory: after a restart the engine's containers tell of theirs, and the
 // others count from when they were pulled or built.
 type imageGC struct {
-	backend   backend.Backend
-	high, low float64 // percent; high 0 means never
+	images    backend.Images // nil: the backend keeps none
+	high, low float64        // percent; high 0 means never
 	log       hclog.Logger
 
 	started time.Time            // the first look at the images
@@ -34,12 +34,16 @@ type imageGC struct {
 }
 
 func newImageGC(c Config) *imageGC {
-	return &imageGC{backend: c.Backend, high: float64(c.ImageGCHigh), low: float64(c.ImageGCLow), log: c.Logger.Named("image-gc"), seen: make(map[string]time.Time)}
+	return &imageGC{images: featuresOf(c.Backend).images, high: float64(c.ImageGCHigh), low: float64(c.ImageGCLow), log: c.Logger.Named("image-gc"), seen: make(map[string]time.Time)}
 }
 
 // run looks at the disk now and then until ctx ends, and returns nil.
 func (g *imageGC) run(ctx context.Context) error {
 	if g.high == 0 {
+		return nil
+	}
+	if g.images == nil {
+		g.log.Info("images are not collected: the backend keeps none")
 		return nil
 	}
 	tick := time.NewTicker(gcInterval)
@@ -66,7 +70,7 @@ func (g *imageGC) run(ctx context.Context) error {
 
 // pass looks at the disk, and removes images if it is too full.
 func (g *imageGC) pass(ctx context.Context) error {
-	disk, err := g.backend.Disk(ctx)
+	disk, err := g.images.Disk(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,7 +80,7 @@ func (g *imageGC) pass(ctx context.Context) error {
 			return nil
 		}
 	}
-	images, err := g.backend.Images(ctx)
+	images, err := g.images.ListImages(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,14 +92,14 @@ func (g *imageGC) pass(ctx context.Context) error {
 		if disk.Percent() <= g.low {
 			return nil
 		}
-		switch err := g.backend.RemoveImage(ctx, img.ID); {
+		switch err := g.images.RemoveImage(ctx, img.ID); {
 		case errors.Is(err, backend.ErrInUse): // since we have looked, or by another image
 			continue
 		case err != nil:
 			return err
 		}
 		g.log.Info("image removed", "image", imageNames(img), "size", img.Size, "last_used", g.lastUse(img).Format(time.RFC3339), "reason", fmt.Sprintf("the disk is %.0f %% full", disk.Percent()))
-		if disk, err = g.backend.Disk(ctx); err != nil {
+		if disk, err = g.images.Disk(ctx); err != nil {
 			return err
 		}
 	}

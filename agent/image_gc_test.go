@@ -95,7 +95,7 @@ func (c *collector) use(name string) string {
 	spec := backendtest.Sleeper()
 	spec.Image = name
 	made, err := c.fake.Create(context.Background(), backend.CreateRequest{
-		Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, Spec: spec,
+		Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef(structs.NewID(), 1), Spec: spec,
 	}, func(string) {})
 	if err != nil {
 		c.Fatal(err)
@@ -106,7 +106,7 @@ func (c *collector) use(name string) string {
 // are checks which images there are beside the fake's own.
 func (c *collector) are(want ...string) {
 	c.Helper()
-	images, err := c.fake.Images(context.Background())
+	images, err := c.fake.ListImages(context.Background())
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestImageGCWaitsForTheEngine(t *testing.T) {
 }
 
 func TestImageGCEnds(t *testing.T) {
-	remote := func(op string, _ backend.Ref) error {
+	remote := func(op string, _ structs.Ref) error {
 		if op == "disk" {
 			return &backend.Failure{Reason: backend.ErrNotFound, Msg: "the directory is elsewhere"}
 		}

@@ -11,9 +11,9 @@ import (
 )
 
 // pruneImages removes all images that no container is made of.
-func pruneImages(ctx context.Context, b backend.Backend, log hclog.Logger) (structs.ImageChange, error) {
+func pruneImages(ctx context.Context, b backend.Images, log hclog.Logger) (structs.ImageChange, error) {
 	gone := structs.ImageChange{Images: []string{}}
-	images, err := b.Images(ctx)
+	images, err := b.ListImages(ctx)
 	if err != nil {
 		return gone, err
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/structs"
 )
 
 // line is one line of the journal. One field is set.
@@ -35,8 +36,8 @@ type journal struct {
 	mu      sync.Mutex
 	file    *os.File
 	lines   int // in the file
-	records map[backend.Ref]record
-	kept    map[backend.Ref]kept // in quarantine
+	records map[structs.Ref]record
+	kept    map[structs.Ref]kept // in quarantine
 	seen    seen
 }
 
@@ -46,7 +47,7 @@ const compactAt = 10_000
 // openJournal reads the journal and writes it anew without what is outdated.
 // The number of lines that were damaged is returned; they are lost.
 func openJournal(path string) (j *journal, damaged int, err error) {
-	j = &journal{path: path, records: make(map[backend.Ref]record), kept: make(map[backend.Ref]kept)}
+	j = &journal{path: path, records: make(map[structs.Ref]record), kept: make(map[structs.Ref]kept)}
 	f, err := os.Open(path)
 	switch {
 	case err == nil:
@@ -117,8 +118,17 @@ func decodeLine(text []byte) (l line, ok bool) {
 			set++
 		}
 	}
+	if l.Record != nil {
+		named(&l.Record.Ref)
+	}
+	if l.Kept != nil {
+		named(&l.Kept.Ref)
+	}
 	return l, set == 1
 }
+
+// named completes a reference of a build that knew containers only.
+func named(ref *structs.Ref) { ref.Kind = cmp.Or(ref.Kind, structs.WorkloadContainer) }
 
 // apply takes a line into memory.
 func (j *journal) apply(l line) {
@@ -126,13 +136,13 @@ func (j *journal) apply(l line) {
 	case l.Seen != nil:
 		j.seen = *l.Seen
 	case l.Kept != nil && l.Kept.Over:
-		delete(j.kept, l.Kept.ref())
+		delete(j.kept, l.Kept.Ref)
 	case l.Kept != nil:
-		j.kept[l.Kept.ref()] = *l.Kept
+		j.kept[l.Kept.Ref] = *l.Kept
 	case l.Record.Forgotten:
-		delete(j.records, l.Record.ref())
+		delete(j.records, l.Record.Ref)
 	default:
-		j.records[l.Record.ref()] = *l.Record
+		j.records[l.Record.Ref] = *l.Record
 	}
 }
 
@@ -189,21 +199,21 @@ func (j *journal) compactLocked() error {
 }
 
 // record returns what is known of a placement; ok is false if nothing is.
-func (j *journal) record(ref backend.Ref) (r record, ok bool) {
+func (j *journal) record(ref structs.Ref) (r record, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r, ok = j.records[ref]
 	if !ok {
-		r = record{ContainerID: ref.ContainerID, Epoch: ref.Epoch}
+		r = record{Ref: ref}
 	}
 	return r, ok
 }
 
 // refs returns all placements that have a record.
-func (j *journal) refs() []backend.Ref {
+func (j *journal) refs() []structs.Ref {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	refs := make([]backend.Ref, 0, len(j.records))
+	refs := make([]structs.Ref, 0, len(j.records))
 	for ref := range j.records {
 		refs = append(refs, ref)
 	}
@@ -215,7 +225,7 @@ func (j *journal) put(r record) error { return j.append(line{Record: &r}) }
 
 // forget drops a record. While there are copies of its container, what proves that
 // they are stays.
-func (j *journal) forget(ref backend.Ref) error {
+func (j *journal) forget(ref structs.Ref) error {
 	r, ok := j.record(ref)
 	if !ok {
 		return nil
@@ -226,14 +236,15 @@ func (j *journal) forget(ref backend.Ref) error {
 		}
 		return j.put(r.proof())
 	}
-	return j.put(record{ContainerID: ref.ContainerID, Epoch: ref.Epoch, Forgotten: true})
+	return j.put(record{Ref: ref, Forgotten: true})
 }
 
-// keeping returns what is in quarantine of a placement; ok is false if it isn't.
-func (j *journal) keeping(ref backend.Ref) (k kept, ok bool) {
+// keeping returns what is in quarantine of a placement, or of the workload that it is
+// a part of; ok is false if it isn't.
+func (j *journal) keeping(ref structs.Ref) (k kept, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	k, ok = j.kept[ref]
+	k, ok = j.kept[ref.Whole()]
 	return k, ok
 }
 
@@ -246,7 +257,7 @@ func (j *journal) allKept() []kept {
 
 // keep writes what is, or is no longer, in quarantine.
 func (j *journal) keep(k kept) error {
-	if was, ok := j.keeping(k.ref()); ok == !k.Over && (k.Over || was == k) {
+	if was, ok := j.keeping(k.Ref); ok == !k.Over && (k.Over || was == k) {
 		return nil
 	}
 	return j.append(line{Kept: &k})
@@ -271,7 +282,7 @@ func (j *journal) advance(s seen) error {
 func (j *journal) reset() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.records, j.kept, j.seen = make(map[backend.Ref]record), make(map[backend.Ref]kept), seen{}
+	j.records, j.kept, j.seen = make(map[structs.Ref]record), make(map[structs.Ref]kept), seen{}
 	return j.compactLocked()
 }
 

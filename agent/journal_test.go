@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -29,9 +28,9 @@ func filled(t testing.TB, path string) (*journal, []record) {
 	j := opened(t, path)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	records := []record{
-		{ContainerID: "a", Epoch: 1, Generation: 2, Created: true, Restarts: 3},
-		{ContainerID: "a", Epoch: 2, Intent: &intent{Generation: 4, StartedAt: at}},
-		{ContainerID: "b", Epoch: 1, Generation: 1, Failed: true, Reason: "line\nbreak"},
+		{Ref: structs.ContainerRef("a", 1), Generation: 2, Created: true, Restarts: 3},
+		{Ref: structs.ContainerRef("a", 2), Intent: &intent{Generation: 4, StartedAt: at}},
+		{Ref: structs.ContainerRef("b", 1), Generation: 1, Failed: true, Reason: "line\nbreak"},
 	}
 	for _, r := range records {
 		if err := j.put(r); err != nil {
@@ -47,7 +46,7 @@ func filled(t testing.TB, path string) (*journal, []record) {
 func TestJournalIsReadAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "j")
 	j, records := filled(t, path)
-	if err := j.forget(records[2].ref()); err != nil {
+	if err := j.forget(records[2].Ref); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.close(); err != nil {
@@ -58,11 +57,11 @@ func TestJournalIsReadAgain(t *testing.T) {
 	}
 	again := opened(t, path)
 	for _, want := range records[:2] {
-		if got, ok := again.record(want.ref()); !ok || !reflect.DeepEqual(got, want) {
+		if got, ok := again.record(want.Ref); !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("record is %+v, want %+v", got, want)
 		}
 	}
-	if _, ok := again.record(records[2].ref()); ok {
+	if _, ok := again.record(records[2].Ref); ok {
 		t.Error("a forgotten record is back")
 	}
 	if got := again.position(); got != (seen{ClusterID: "c", Incarnation: 2, Index: 77}) {
@@ -102,7 +101,7 @@ func TestJournalTornAnywhere(t *testing.T) {
 		}
 		_ = j.close()
 		again := opened(t, torn)
-		if got, _ := again.record(records[0].ref()); !reflect.DeepEqual(got, records[0]) {
+		if got, _ := again.record(records[0].Ref); !reflect.DeepEqual(got, records[0]) {
 			t.Fatalf("cut at %d: what was written afterwards is %+v", cut, got)
 		}
 		_ = again.close()
@@ -131,7 +130,7 @@ func TestJournalIsCompacted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "j")
 	j := opened(t, path)
 	for i := range uint64(compactAt + 100) {
-		if err := j.put(record{ContainerID: "a", Epoch: 1, Generation: i}); err != nil {
+		if err := j.put(record{Ref: structs.ContainerRef("a", 1), Generation: i}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +139,7 @@ func TestJournalIsCompacted(t *testing.T) {
 		t.Fatalf("the file has %d bytes, %v", fi.Size(), err)
 	}
 	_ = j.close()
-	if r, _ := opened(t, path).record(backend.Ref{ContainerID: "a", Epoch: 1}); r.Generation != compactAt+99 {
+	if r, _ := opened(t, path).record(structs.ContainerRef("a", 1)); r.Generation != compactAt+99 {
 		t.Fatalf("record is %+v", r)
 	}
 }
@@ -156,12 +155,12 @@ func FuzzJournal(f *testing.F) {
 	f.Add(encodeLine(line{}))
 	f.Add(encodeLine(line{Record: &record{}, Seen: &seen{}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		j := &journal{records: map[backend.Ref]record{}}
+		j := &journal{records: map[structs.Ref]record{}}
 		if _, err := j.read(bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
 		// What was read is written so that it is read alike.
-		again := &journal{records: map[backend.Ref]record{}}
+		again := &journal{records: map[structs.Ref]record{}}
 		buf := encodeLine(line{Seen: &j.seen})
 		for _, r := range j.records {
 			l := encodeLine(line{Record: &r})

@@ -149,7 +149,7 @@ func TestKillThatCannotBe(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			h.assign(a)
-			h.fake.Fault = func(op string, _ backend.Ref) error {
+			h.fake.Fault = func(op string, _ structs.Ref) error {
 				if op == "signal" {
 					return &backend.Failure{Reason: backend.ErrAway, Msg: "away"}
 				}

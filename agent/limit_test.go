@@ -49,7 +49,7 @@ func TestLimitsChange(t *testing.T) {
 // container, although other limits are wanted by now.
 func TestLimitsAreNoOtherSpec(t *testing.T) {
 	inHost(t, func(h *host) {
-		h.fake.Fault = func(op string, r backend.Ref) error {
+		h.fake.Fault = func(op string, r structs.Ref) error {
 			if op == "create done" {
 				h.mu.Lock()
 				h.crashAt = 1
@@ -116,7 +116,7 @@ func TestLimitsThatHeal(t *testing.T) {
 	inHost(t, func(h *host) {
 		var refuse atomic.Bool // asked by the timer's goroutine
 		refuse.Store(true)
-		h.fake.Fault = func(op string, _ backend.Ref) error {
+		h.fake.Fault = func(op string, _ structs.Ref) error {
 			if op == "update" && refuse.Load() {
 				return errors.New("device or resource busy")
 			}
@@ -235,7 +235,7 @@ func TestRebuild(t *testing.T) {
 		old.Spec.Volumes = []structs.Mount{{Name: "data", Target: "/data"}}
 		h.assign(old)
 		both := false
-		h.fake.Fault = func(op string, r backend.Ref) error {
+		h.fake.Fault = func(op string, r structs.Ref) error {
 			if op == "create" && h.exists(old) {
 				both = true
 			}
@@ -343,7 +343,7 @@ func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 func TestRebuildWithALease(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
-		h.rec.renew(time.Now().Add(time.Hour), time.Second)
+		h.rec.lease.Renew(time.Now().Add(time.Hour), time.Second)
 		h.full(true, a)
 		h.full(true, a)
 		h.settled(a, structs.ContainerRunning)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -36,10 +37,10 @@ type link struct {
 	tooMany chan struct{}
 	advised sync.Once
 	fatal   chan error // capacity 1: what ends the agent
-	// stance is asked before each poll how the host stands; renewed is called
+	// pollState is asked before each poll for the state of the host; renewed is called
 	// when its lease is longer. Both are set before poll is called.
-	stance  func() stance
-	renewed func(until time.Time, grace time.Duration)
+	pollState func() pollState
+	renewed   func(until time.Time, grace time.Duration)
 	// leftBay is called when the host is in another bay than before, or in none;
 	// nil for nobody.
 	leftBay func()
@@ -51,7 +52,7 @@ type link struct {
 	registration uint64
 	lostAfter    time.Duration
 	lease        time.Duration           // how long after sending a poll that is acknowledged leases last
-	proofAt      time.Time               // when proof was last asked for
+	confirmAt    time.Time               // when a confirmed answer was last asked for
 	nudge        context.CancelCauseFunc // ends the poll under way; nil if there is none
 	full         bool                    // somebody wants a full answer
 	fullAt       time.Time               // when one was last asked for
@@ -146,7 +147,7 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 			close(l.tooMany)
 		})
 	}
-	if answer.Registration >= maxRegistration {
+	if answer.Registration > lease.MaxRegistration {
 		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence it, and let it join anew with an empty data directory",
 			"host_id", l.dir.hostID, "registration", answer.Registration)
 	}
@@ -253,7 +254,7 @@ func (l *link) takeFull() bool {
 
 // poll pulls work until ctx ends, and hands each answer that the agent follows
 // to take, in order. parted says that the agent has followed another history before.
-func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, parted bool, in stance)) error {
+func (l *link) poll(ctx context.Context, take func(w *structs.Work, server string, parted bool, sent pollState)) error {
 	retry := backoff{min: 50 * time.Millisecond, max: l.conf.Backoff}
 	first := true // nothing is known: ask for everything
 	for ctx.Err() == nil {
@@ -263,7 +264,7 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 		if l.takeFull() || first {
 			req.Index = 0
 		}
-		in := l.ask(&req, registration)
+		sent := l.ask(&req, registration)
 		pollCtx, done := l.nudgeable(ctx)
 		w, server, err := l.api.Work(pollCtx, req)
 		nudged := context.Cause(pollCtx) == errNudged
@@ -283,7 +284,7 @@ func (l *link) poll(ctx context.Context, take func(w *structs.Work, server strin
 			}
 			l.adopt(w)
 			l.extend(w, registration, req.Sent)
-			take(w, server, l.journal.position().Quarantine, in)
+			take(w, server, l.journal.position().Quarantine, sent)
 			continue
 		case ctx.Err() != nil:
 			return nil

@@ -24,7 +24,7 @@ const (
 // while, all of those without one once the host leaves its bay, and tells the
 // servers when there is room for another one again.
 type networks struct {
-	backend backend.Backend
+	backend backend.Networks
 	owner   backend.Owner
 	full    func() bool     // whether the host is known to have no room
 	tell    func(full bool) // tells the servers
@@ -33,7 +33,7 @@ type networks struct {
 	filled  chan struct{} // capacity 1: the host has no room any more
 }
 
-func newNetworks(b backend.Backend, owner backend.Owner, full func() bool, tell func(bool), log hclog.Logger) *networks {
+func newNetworks(b backend.Networks, owner backend.Owner, full func() bool, tell func(bool), log hclog.Logger) *networks {
 	return &networks{backend: b, owner: owner, full: full, tell: tell, log: log, left: make(chan struct{}, 1), filled: make(chan struct{}, 1)}
 }
 

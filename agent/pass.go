@@ -20,9 +20,10 @@ const removingWait = time.Second
 // pass is one look at a unit and what it leads to. It runs without the
 // reconciler's lock and belongs to one goroutine.
 type pass struct {
-	r    *reconciler
-	u    *unit
-	want structs.Assignment // zero if nobody has asked for the container
+	r      *reconciler
+	u      *unit
+	want   structs.Assignment // zero unless wanted
+	wanted bool               // somebody has asked for the container
 
 	rec     record // of want's placement
 	known   bool   // rec was in the journal, and says more than which container it is
@@ -43,14 +44,14 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case held && p.want.ContainerID == "":
+	case held && !p.wanted:
 		return 0, nil
 	case held:
 		p.cur = all[p.want.Epoch]
 		p.rec, p.known = p.r.journal.record(p.ref())
 		return p.fail(failLimit, failLimit, "the host keeps a container of this uuid in quarantine, of another history of the cluster, and leaves it as it is: an operator ends that with host-adopt")
 	}
-	if p.want.ContainerID == "" {
+	if !p.wanted {
 		if len(all) > 0 {
 			p.r.needFull()
 		}
@@ -64,7 +65,7 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 			}
 		case epoch > p.want.Epoch:
 			p.r.log.Error("the engine has a newer container than the cluster knows of; it is left alone",
-				"container_id", p.u.id, "epoch", epoch, "assigned_epoch", p.want.Epoch)
+				keysOf(p.u.ref, "epoch", epoch, "assigned_epoch", p.want.Epoch)...)
 			return 0, nil
 		}
 	}
@@ -105,9 +106,7 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	return p.act(ctx)
 }
 
-func (p *pass) ref() backend.Ref {
-	return backend.Ref{ContainerID: p.want.ContainerID, Epoch: p.want.Epoch}
-}
+func (p *pass) ref() structs.Ref { return p.u.at(p.want.Epoch) }
 
 // inspect looks at all placements that are known to be on the engine, and
 // forgets those that aren't. Of several containers of one placement it chooses.
@@ -152,8 +151,12 @@ func (p *pass) drop(epoch uint64, engineID string) {
 	delete(p.u.claims, engineID)
 	if p.u.have[epoch] == engineID {
 		delete(p.u.have, epoch)
-		ref := backend.Ref{ContainerID: p.u.id, Epoch: epoch}
-		p.r.endQuarantine(ref, "the engine no longer has it")
+		for _, sibling := range p.r.siblingsLocked(p.u.ref) {
+			if sibling.have[epoch] != "" {
+				return
+			}
+		}
+		p.r.endQuarantine(p.u.at(epoch), "the engine no longer has it")
 	}
 }
 
@@ -209,7 +212,7 @@ func (p *pass) overtakenLocked() bool {
 // not run without a lease.
 func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
 	if p.rec.Lease && p.cur != nil && p.cur.Live() {
-		if run, _ := p.r.may(structs.ExclusiveLease); !run {
+		if run, _ := p.r.lease.May(structs.ExclusiveLease); !run {
 			return p.expire(ctx)
 		}
 	}

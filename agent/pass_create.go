@@ -36,7 +36,7 @@ func (p *pass) replace(ctx context.Context) (ready bool, again time.Duration, er
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired != structs.DesiredRunning || next.Epoch != p.want.Epoch
 	}, func(ctx context.Context) error {
-		return p.r.backend.FetchImage(ctx, p.want.Spec, p.progress())
+		return p.r.backend.FetchImage(ctx, p.want.Spec, p.want.Registry, p.progress())
 	})
 	if err == nil {
 		p.fetched = true
@@ -59,10 +59,10 @@ func (p *pass) create(ctx context.Context) (again time.Duration, err error) {
 		return left, nil
 	}
 	if p.want.Spec == nil {
-		return 0, fmt.Errorf("assignment of container %s has no spec", p.want.ContainerID)
+		return 0, fmt.Errorf("assignment of %s has no spec", p.ref())
 	}
 	p.forgetOlder()
-	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec, Fetched: p.fetched}
+	req := backend.CreateRequest{Owner: p.r.owner, Ref: p.ref(), ProjectID: p.want.ProjectID, Name: p.want.Name, Spec: p.want.Spec, Registry: p.want.Registry, Fetched: p.fetched}
 	req.Avoid = p.r.avoid
 	err = p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Epoch != p.want.Epoch
@@ -139,7 +139,7 @@ func (p *pass) progress() func(sentence string) {
 // forgetOlder drops the records of the container's earlier placements.
 func (p *pass) forgetOlder() {
 	for _, ref := range p.r.journal.refs() {
-		if ref.ContainerID == p.want.ContainerID && ref.Epoch < p.want.Epoch {
+		if keyOf(ref) == p.u.ref && ref.Epoch < p.want.Epoch {
 			p.r.forget(ref)
 		}
 	}

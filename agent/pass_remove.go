@@ -21,15 +21,15 @@ func (p *pass) absent(ctx context.Context) (time.Duration, error) {
 		}
 		p.cur = nil
 	}
-	id, epoch := p.want.ContainerID, p.want.Epoch
+	ref := p.ref()
 	p.r.mu.Lock()
 	orphan := p.u.orphan
 	p.r.mu.Unlock()
 	if orphan {
-		p.r.removed(id, epoch)
+		p.r.removed(ref)
 		return 0, nil
 	}
-	p.report(structs.Observed{Status: structs.ContainerGone, Generation: p.want.Generation}, func() { p.r.removed(id, epoch) })
+	p.report(structs.Observed{Status: structs.ContainerGone, Generation: p.want.Generation}, func() { p.r.removed(ref) })
 	return 0, nil
 }
 

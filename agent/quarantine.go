@@ -13,19 +13,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// kept is a placement in quarantine, as the journal has it: a container of another
-// history of the cluster, which the agent leaves alone until an operator has decided
-// what becomes of it.
+// kept is a placement in quarantine, as the journal has it: a workload of another
+// history of the cluster, which the agent leaves alone with all its parts until an
+// operator has decided what becomes of it.
 type kept struct {
-	ContainerID string `json:"id"`
-	Epoch       uint64 `json:"epoch"`
+	structs.Ref        // Part is ""
 	Name        string `json:"name,omitempty"`
 	ProjectID   string `json:"project,omitempty"`
 	Remove      bool   `json:"remove,omitempty"` // an operator has decided that it goes
 	Over        bool   `json:"over,omitempty"`   // it is no longer in quarantine
 }
-
-func (k kept) ref() backend.Ref { return backend.Ref{ContainerID: k.ContainerID, Epoch: k.Epoch} }
 
 // quarantineReporter tells the servers what is in quarantine. One goroutine sends,
 // any number tell.
@@ -37,15 +34,15 @@ type quarantineReporter struct {
 
 	mu           sync.Mutex
 	registration uint64
-	kept         map[backend.Ref]structs.Quarantined // to be told of
-	ended        map[backend.Ref]bool                // likewise
+	kept         map[structs.Ref]structs.Quarantined // to be told of
+	ended        map[structs.Ref]bool                // likewise
 	settled      bool                                // likewise, when nothing else is
 }
 
 func newQuarantineReporter(log hclog.Logger, all func() []kept, send func(context.Context, structs.QuarantineReport) error) *quarantineReporter {
 	return &quarantineReporter{
 		send: send, all: all, log: log, wake: make(chan struct{}, 1),
-		kept: make(map[backend.Ref]structs.Quarantined), ended: make(map[backend.Ref]bool),
+		kept: make(map[structs.Ref]structs.Quarantined), ended: make(map[structs.Ref]bool),
 	}
 }
 
@@ -56,15 +53,20 @@ func (q *quarantineReporter) register(registration uint64) {
 	q.registration, q.settled = registration, false // the next full answer says whether anything is to be judged
 	q.mu.Unlock()
 	for _, k := range q.all() {
-		q.keep(structs.Quarantined{ContainerID: k.ContainerID, Epoch: k.Epoch, Name: k.Name, ProjectID: k.ProjectID})
+		q.keep(k, "", "")
 	}
 }
 
-// keep tells that a placement is in quarantine, and how it is.
-func (q *quarantineReporter) keep(k structs.Quarantined) {
+// keep tells that a placement is in quarantine, and how it is: "" for what is not
+// known. Servers know of containers only; the journal has the others.
+func (q *quarantineReporter) keep(of kept, specHash, state string) {
+	if of.Kind != structs.WorkloadContainer {
+		return
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	ref := backend.Ref{ContainerID: k.ContainerID, Epoch: k.Epoch}
+	ref := of.Ref
+	k := structs.Quarantined{ContainerID: ref.ID, Epoch: ref.Epoch, Name: of.Name, ProjectID: of.ProjectID, SpecHash: specHash, State: state}
 	if was, ok := q.kept[ref]; ok { // the agent may know less by now
 		k.Name, k.ProjectID = cmp.Or(k.Name, was.Name), cmp.Or(k.ProjectID, was.ProjectID)
 		k.SpecHash, k.State = cmp.Or(k.SpecHash, was.SpecHash), cmp.Or(k.State, was.State)
@@ -75,7 +77,10 @@ func (q *quarantineReporter) keep(k structs.Quarantined) {
 }
 
 // end tells that a placement is no longer in quarantine.
-func (q *quarantineReporter) end(ref backend.Ref) {
+func (q *quarantineReporter) end(ref structs.Ref) {
+	if ref.Kind != structs.WorkloadContainer {
+		return
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.kept, ref)
@@ -107,7 +112,7 @@ func (q *quarantineReporter) next() (report structs.QuarantineReport, ok bool) {
 		delete(q.kept, ref)
 	}
 	for _, ref := range firstRefs(q.ended) {
-		report.Ended = append(report.Ended, structs.QuarantineRef{ContainerID: ref.ContainerID, Epoch: ref.Epoch})
+		report.Ended = append(report.Ended, structs.QuarantineRef{ContainerID: ref.ID, Epoch: ref.Epoch})
 		delete(q.ended, ref)
 	}
 	if len(q.kept) == 0 {
@@ -118,9 +123,9 @@ func (q *quarantineReporter) next() (report structs.QuarantineReport, ok bool) {
 }
 
 // firstRefs returns as many of the map's keys as one report holds, in their order.
-func firstRefs[V any](m map[backend.Ref]V) []backend.Ref {
-	refs := slices.SortedFunc(maps.Keys(m), func(a, b backend.Ref) int {
-		return cmp.Or(cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.Epoch, b.Epoch))
+func firstRefs[V any](m map[structs.Ref]V) []structs.Ref {
+	refs := slices.SortedFunc(maps.Keys(m), func(a, b structs.Ref) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Epoch, b.Epoch))
 	})
 	return refs[:min(len(refs), structs.QuarantinePage)]
 }
@@ -131,13 +136,13 @@ func (q *quarantineReporter) restore(report structs.QuarantineReport) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, k := range report.Kept {
-		ref := backend.Ref{ContainerID: k.ContainerID, Epoch: k.Epoch}
+		ref := k.Ref()
 		if _, newer := q.kept[ref]; !newer && !q.ended[ref] {
 			q.kept[ref] = k
 		}
 	}
 	for _, e := range report.Ended {
-		ref := backend.Ref{ContainerID: e.ContainerID, Epoch: e.Epoch}
+		ref := structs.ContainerRef(e.ContainerID, e.Epoch)
 		if _, newer := q.kept[ref]; !newer {
 			q.ended[ref] = true
 		}
@@ -182,20 +187,22 @@ func (u *unit) epochs() map[uint64]bool {
 	return epochs
 }
 
-// keeps reports whether any placement of the unit is in quarantine: then the agent
-// touches none of them.
+// keeps reports whether any placement of the unit's workload is in quarantine: then
+// the agent touches none of them.
 func (r *reconciler) keeps(u *unit) bool {
-	for epoch := range u.epochs() {
-		if _, ok := r.journal.keeping(backend.Ref{ContainerID: u.id, Epoch: epoch}); ok {
-			return true
+	for _, part := range r.siblingsLocked(u.ref) {
+		for epoch := range part.epochs() {
+			if _, ok := r.journal.keeping(part.at(epoch)); ok {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// quarantineLocked puts a placement of the unit in quarantine.
+// quarantineLocked puts a placement of the unit's workload in quarantine.
 func (r *reconciler) quarantineLocked(u *unit, epoch uint64) {
-	k := kept{ContainerID: u.id, Epoch: epoch}
+	k := kept{Ref: u.at(epoch).Whole()}
 	if u.want != nil {
 		k.Name, k.ProjectID = u.want.Name, u.want.ProjectID
 	}
@@ -204,17 +211,17 @@ func (r *reconciler) quarantineLocked(u *unit, epoch uint64) {
 
 // holdLocked writes down and tells that a placement is in quarantine.
 func (r *reconciler) holdLocked(k kept) {
-	if _, ok := r.journal.keeping(k.ref()); !ok {
-		r.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", "container_id", k.ContainerID, "epoch", k.Epoch, "name", k.Name)
+	if _, ok := r.journal.keeping(k.Ref); !ok {
+		r.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
 	}
 	if err := r.journal.keep(k); err != nil {
 		r.log.Error("journal not written", "error", err)
 	}
-	r.quarantine.keep(structs.Quarantined{ContainerID: k.ContainerID, Epoch: k.Epoch, Name: k.Name, ProjectID: k.ProjectID})
+	r.quarantine.keep(k, "", "")
 }
 
 // endQuarantine takes a placement out of quarantine.
-func (r *reconciler) endQuarantine(ref backend.Ref, why string) {
+func (r *reconciler) endQuarantine(ref structs.Ref, why string) {
 	k, ok := r.journal.keeping(ref)
 	if !ok {
 		return
@@ -224,25 +231,24 @@ func (r *reconciler) endQuarantine(ref backend.Ref, why string) {
 		r.log.Error("journal not written", "error", err)
 		return
 	}
-	r.log.Info("container is no longer in quarantine", "container_id", ref.ContainerID, "epoch", ref.Epoch, "reason", why)
-	r.quarantine.end(ref)
+	r.log.Info("container is no longer in quarantine", keysOf(k.Ref, "epoch", ref.Epoch, "reason", why)...)
+	r.quarantine.end(k.Ref)
 }
 
 // adoptLocked takes over what the servers say of the quarantine: what the journal
 // has lost is in it again, and what operators have decided is carried out.
 func (r *reconciler) adoptLocked(w *structs.Work) {
 	for _, said := range w.Quarantine {
-		ref := backend.Ref{ContainerID: said.ContainerID, Epoch: said.Epoch}
+		ref := said.Ref()
 		k, ok := r.journal.keeping(ref)
 		switch {
 		case !ok && w.Full && said.Adoption != structs.AdoptionKeep:
-			k = kept{ContainerID: said.ContainerID, Epoch: said.Epoch, Name: said.Name, ProjectID: said.ProjectID}
+			k = kept{Ref: ref, Name: said.Name, ProjectID: said.ProjectID}
 			r.holdLocked(k)
 		case !ok:
 			r.quarantine.end(ref) // the servers have missed it
 			continue
 		}
-		u := r.units[said.ContainerID]
 		switch said.Adoption {
 		case structs.AdoptionKeep:
 			r.endQuarantine(ref, "an operator has it kept")
@@ -257,7 +263,7 @@ func (r *reconciler) adoptLocked(w *structs.Work) {
 		default:
 			continue
 		}
-		if u != nil {
+		for _, u := range r.siblingsLocked(ref) {
 			u.calmLocked()
 			r.kickLocked(u)
 		}
@@ -280,8 +286,9 @@ func (r *reconciler) lookedLocked() bool {
 // sweepLocked takes out of quarantine what the engine no longer has.
 func (r *reconciler) sweepLocked() {
 	for _, k := range r.journal.allKept() {
-		if u := r.units[k.ContainerID]; u == nil || !u.epochs()[k.Epoch] {
-			r.endQuarantine(k.ref(), "the engine does not have it")
+		there := slices.ContainsFunc(r.siblingsLocked(k.Ref), func(u *unit) bool { return u.epochs()[k.Epoch] })
+		if !there {
+			r.endQuarantine(k.Ref, "the engine does not have it")
 		}
 	}
 }
@@ -295,15 +302,15 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 		r.unsettled = true
 		return false
 	}
-	named := make(map[string]uint64, len(w.Assignments))
+	named := make(map[structs.Ref]uint64, len(w.Assignments))
 	for _, a := range w.Assignments {
-		named[a.ContainerID] = a.Epoch
+		named[keyOf(a.Ref())] = a.Epoch
 	}
-	for id, u := range r.units {
+	for _, u := range r.units {
 		if u.orphan {
 			continue // it was not the cluster's in the other history either
 		}
-		epoch, known := named[id]
+		epoch, known := named[u.ref.Whole()]
 		epochs := u.epochs()
 		for have := range epochs {
 			if !known || have > epoch {
@@ -312,7 +319,7 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 		}
 		if !known && len(epochs) > 0 {
 			u.want = nil
-			r.observer.forget(id)
+			r.observer.forget(u.ref.Whole())
 		}
 		r.kickLocked(u)
 	}
@@ -323,7 +330,7 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 // inQuarantine is the pass over a unit of which some placement is in quarantine:
 // what an operator has decided is carried out, and nothing else.
 func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Container) (held bool, err error) {
-	if p.want.ContainerID == "" {
+	if !p.wanted {
 		p.want.StopTimeout = structs.DefaultStopTimeout
 	}
 	for epoch, c := range all {
@@ -346,9 +353,25 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 				return true, err
 			}
 		}
-		p.r.quarantine.keep(structs.Quarantined{
-			ContainerID: c.ContainerID, Epoch: c.Epoch, Name: k.Name, ProjectID: k.ProjectID, SpecHash: c.SpecHash, State: string(c.State),
-		})
+		p.r.quarantine.keep(k, c.SpecHash, string(c.State))
+	}
+	if !held && p.u.ref.Part != "" {
+		held = p.r.holds(p.u)
 	}
 	return held, nil
+}
+
+// holds reports whether another part of the unit's workload is left alone because it
+// is in quarantine.
+func (r *reconciler) holds(u *unit) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, part := range r.siblingsLocked(u.ref) {
+		for epoch := range part.epochs() {
+			if k, ok := r.journal.keeping(part.at(epoch)); part != u && ok && !k.Remove {
+				return true
+			}
+		}
+	}
+	return false
 }

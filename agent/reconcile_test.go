@@ -536,7 +536,7 @@ func TestNameClashHeals(t *testing.T) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.fake.TakeName(ref(a), true)
 		h.assign(a)
-		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, ref(a).Name()) {
+		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, backend.NameOf(ref(a))) {
 			h.Fatalf("told %+v", r)
 		}
 		h.fake.TakeName(ref(a), false)
@@ -618,7 +618,7 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		h.assign(a)
 		h.full(false, a)
 		h.full(false)
-		h.rec.apply(&structs.Work{Confirmed: true}, false, stance{})
+		h.rec.apply(&structs.Work{Confirmed: true}, false, pollState{})
 		h.after(time.Hour)
 		h.counts(x, 1, 0)
 		h.counts(a, 1, 0)

@@ -11,26 +11,29 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/structs"
 )
 
 // observer hears what the reconciler sees. *reporter is one.
 type observer interface {
-	observe(report structs.ContainerReport, taken func())
-	forget(containerID string)
+	observe(report report, taken func())
+	forget(whole structs.Ref) // with no epoch
 	networks(full bool)
 }
 
 // reconciler makes the engine's containers what their assignments say. Each
-// container has a unit; units are worked on at the same time, but one unit by
-// one goroutine at a time, and only while it has something to do.
+// container has a unit, be it a workload or a part of one; units are worked on at
+// the same time, but one unit by one goroutine at a time, and only while it has
+// something to do.
 type reconciler struct {
-	backend  backend.Backend
+	backend  backend.Runtime
 	owner    backend.Owner
 	journal  *journal
 	observer observer
 	needFull func() // asks for a full answer: there are containers that nobody has asked for
 	log      hclog.Logger
+	kinds    map[structs.WorkloadKind]partsFunc
 	avoid    func() []netip.Addr // what no network may have in it; nil for nothing
 	// sameEngine fails unless the engine that answers is the host's; nil for any is.
 	sameEngine func(context.Context) error
@@ -42,27 +45,34 @@ type reconciler struct {
 	quarantine *quarantineReporter
 	settled    func()
 
-	mu sync.Mutex
-	standing
-	met       bool             // since the stream is open, the engine was asked who it is: what it doesn't have is gone
-	unsettled bool             // a full answer could not be judged, because the engine had not told yet what it has
-	units     map[string]*unit // by container
-	running   bool             // between the first list of a run and its end
-	ctx       context.Context  // of the run
-	work      sync.WaitGroup   // the units' goroutines
+	lease *lease.Lease // has its own lock, which is taken below mu
+	nudge func()       // ends the poll under way, so that the next one asks for a confirmed answer; nil for nobody
+
+	mu        sync.Mutex
+	met       bool                    // since the stream is open, the engine was asked who it is: what it doesn't have is gone
+	unsettled bool                    // a full answer could not be judged, because the engine had not told yet what it has
+	units     map[structs.Ref]*unit   // by keyOf
+	parts     map[structs.Ref][]*unit // those of a workload that has parts, by keyOf the whole
+	running   bool                    // between the first list of a run and its end
+	ctx       context.Context         // of the run
+	work      sync.WaitGroup          // the units' goroutines
 
 	looked chan struct{} // closed once the engine has first told what it has
 }
 
-func newReconciler(b backend.Backend, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	return &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, units: make(map[string]*unit), looked: make(chan struct{}),
+func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
+	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: make(map[structs.Ref]*unit), parts: make(map[structs.Ref][]*unit), looked: make(chan struct{}),
 		quarantine: newQuarantineReporter(log, j.allKept, nil), settled: func() {}}
+	r.lease = lease.New(r.kickExclusive, log)
+	return r
 }
 
-// unit is one container on this host. The reconciler's mu guards it.
+// unit is one container on this host: a workload, or a part of one. The
+// reconciler's mu guards it.
 type unit struct {
-	id     string
-	want   *structs.Assignment // nil: no answer has named it
+	ref    structs.Ref         // with no epoch
+	want   *structs.Assignment // with the part's spec; nil: no answer has named it
+	names  []string            // of all parts of the workload, of want
 	orphan bool                // want is the agent's own: a confirmed answer has not named it
 	have   map[uint64]string   // engine ids by epoch
 	// Others that carry the container's labels: by engine id, those of which the
@@ -78,13 +88,15 @@ type unit struct {
 	// assignment makes its wait pointless.
 	interrupt func(next structs.Assignment)
 
-	tries  int       // failures since the assignment last changed
-	hold   time.Time // what has failed isn't tried again before
-	reason string    // of what has failed, while it is held
-	lacks  string    // the image for want of which it has failed
-	deaths int       // quick ends in a row of a container that is restarted always
-	told   told      // what was last reported
-	ending time.Time // when a process that was asked to end because the lease did is killed
+	tries   int       // failures since the assignment last changed
+	hold    time.Time // what has failed isn't tried again before
+	reason  string    // of what has failed, while it is held
+	lacks   string    // the image for want of which it has failed
+	deaths  int       // quick ends in a row of a container that is restarted always
+	told    told      // what was last reported
+	taken   func()    // of a part: called when a server has taken that; nil for nobody
+	refused bool      // of a part: the host can't take it
+	ending  time.Time // when a process that was asked to end because the lease did is killed
 }
 
 // calmLocked ends all holding: something has succeeded, or something else is
@@ -102,11 +114,23 @@ func (r *reconciler) trusted() error {
 	return &backend.Failure{Reason: backend.ErrAway, Msg: "the engine was away, and has not been listed again yet"}
 }
 
-func (r *reconciler) unitLocked(id string) *unit {
-	u := r.units[id]
+// at returns the reference of one of the unit's placements.
+func (u *unit) at(epoch uint64) structs.Ref {
+	ref := u.ref
+	ref.Epoch = epoch
+	return ref
+}
+
+// unitLocked returns the unit of a placement, which is made if there is none.
+func (r *reconciler) unitLocked(ref structs.Ref) *unit {
+	key := keyOf(ref)
+	u := r.units[key]
 	if u == nil {
-		u = &unit{id: id, have: make(map[uint64]string)}
-		r.units[id] = u
+		u = &unit{ref: key, have: make(map[uint64]string)}
+		r.units[key] = u
+		if key.Part != "" {
+			r.parts[key.Whole()] = append(r.parts[key.Whole()], u)
+		}
 	}
 	return u
 }
@@ -133,7 +157,7 @@ func (r *reconciler) run(ctx context.Context) error {
 		}
 		// What the engine will have when it is back did not run meanwhile:
 		// another host may run it by then.
-		r.unprove()
+		r.unconfirm()
 		if !away {
 			away = true
 			r.log.Warn("engine is away; its containers are left as they are until it is back", "error", err)
@@ -215,7 +239,7 @@ func (r *reconciler) event(e backend.Event) {
 		r.imageCameLocked(e.Image)
 		return
 	}
-	u := r.unitLocked(e.ContainerID)
+	u := r.unitLocked(e.Ref)
 	if _, copied := u.copies[e.EngineID]; copied {
 		if e.Kind == backend.EventRemoved {
 			r.dropCopyLocked(u, e.EngineID)
@@ -243,15 +267,13 @@ func (r *reconciler) imageCameLocked(image string) {
 func (r *reconciler) stop() {
 	r.mu.Lock()
 	r.running = false
-	if r.lapse != nil {
-		r.lapse.Stop()
-	}
 	for _, u := range r.units {
 		if u.timer != nil {
 			u.timer.Stop()
 		}
 	}
 	r.mu.Unlock()
+	r.lease.Stop()
 	r.work.Wait()
 }
 
@@ -276,7 +298,7 @@ func (r *reconciler) attend(u *unit) {
 		}
 		p := &pass{r: r, u: u}
 		if u.want != nil {
-			p.want = *u.want
+			p.want, p.wanted = *u.want, true
 		}
 		r.mu.Unlock()
 		again, err := p.run(r.ctx)
@@ -307,32 +329,22 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 	if errors.Is(err, backend.ErrAway) {
 		// The engine's return brings a new list, and every unit a new pass.
 		retry.max = 5 * time.Second
-		r.log.Debug("engine away", "container_id", u.id, "error", err)
+		r.log.Debug("engine away", keysOf(u.ref, "error", err)...)
 	} else {
-		r.log.Warn("container not reconciled; trying again", "container_id", u.id, "attempt", u.tries, "error", err)
+		r.log.Warn("container not reconciled; trying again", keysOf(u.ref, "attempt", u.tries, "error", err)...)
 	}
 	return retry.next()
 }
 
-// apply takes over an answer that the agent follows, to a poll for which stance
-// had said in. parted says that the agent has followed another history: containers
+// apply takes over an answer that the agent follows, to a poll that was
+// sent in a state. parted says that the agent has followed another history: containers
 // that a full and confirmed answer doesn't name go into quarantine.
-func (r *reconciler) apply(w *structs.Work, parted bool, in stance) {
+func (r *reconciler) apply(w *structs.Work, parted bool, sent pollState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.adoptLocked(w) // before anything is judged
 	for _, a := range w.Assignments {
-		u := r.unitLocked(a.ContainerID)
-		old := u.want
-		u.want, u.orphan = &a, false
-		if old != nil && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force && old.Unreadable == a.Unreadable {
-			continue
-		}
-		u.calmLocked()
-		if u.interrupt != nil {
-			u.interrupt(a)
-		}
-		r.kickLocked(u)
+		r.assignLocked(a)
 	}
 	switch {
 	case !w.Full || !w.Confirmed:
@@ -343,40 +355,26 @@ func (r *reconciler) apply(w *structs.Work, parted bool, in stance) {
 		r.quarantine.settle()
 	}
 	if w.Full && w.Confirmed {
-		r.proveLocked(in)
+		if r.lease.Confirm(sent.State) {
+			r.kickExclusiveLocked()
+		}
 	}
 }
 
 // judgeLocked removes what a confirmed full answer does not name.
 func (r *reconciler) judgeLocked(w *structs.Work) {
-	named := make(map[string]bool, len(w.Assignments))
+	named := make(map[structs.Ref]bool, len(w.Assignments))
 	for _, a := range w.Assignments {
-		named[a.ContainerID] = true
+		named[keyOf(a.Ref())] = true
 	}
-	for id, u := range r.units {
-		if named[id] || u.orphan || r.keeps(u) || u.want == nil && len(u.have)+len(u.claims) == 0 {
+	for _, u := range r.units {
+		if named[u.ref.Whole()] || u.orphan || r.keeps(u) || u.want == nil && len(u.have)+len(u.claims) == 0 {
 			continue
 		}
-		a := structs.Assignment{ContainerID: id, Desired: structs.DesiredAbsent, StopTimeout: structs.DefaultStopTimeout}
-		if u.want != nil {
-			a = *u.want
-			a.Desired, a.Force = structs.DesiredAbsent, false
-		}
-		for epoch := range u.have {
-			a.Epoch = max(a.Epoch, epoch)
-		}
-		for _, epoch := range u.claims {
-			a.Epoch = max(a.Epoch, epoch)
-		}
-		r.log.Warn("container is not the cluster's any more and goes", "container_id", id, "epoch", a.Epoch)
-		u.want, u.orphan = &a, true
-		if u.interrupt != nil {
-			u.interrupt(a)
-		}
-		r.kickLocked(u)
+		r.orphanLocked(u)
 	}
 	for _, ref := range r.journal.refs() {
-		if !named[ref.ContainerID] && r.units[ref.ContainerID] == nil {
+		if !named[keyOf(ref).Whole()] && r.units[keyOf(ref)] == nil {
 			r.forget(ref)
 		}
 	}
@@ -384,27 +382,38 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 
 // forget drops what the journal has on a placement. An entry too many is no
 // harm, so a failure is only logged.
-func (r *reconciler) forget(ref backend.Ref) {
+func (r *reconciler) forget(ref structs.Ref) {
 	if err := r.journal.forget(ref); err != nil {
 		r.log.Warn("journal not written", "error", err)
 	}
 }
 
-// removed is called when a server knows that the container is gone for good.
-func (r *reconciler) removed(id string, epoch uint64) {
+// removed is called when a server knows that the container is gone for good, or
+// nobody has to be told.
+func (r *reconciler) removed(ref structs.Ref) {
 	r.mu.Lock()
-	u := r.units[id]
+	u, orphan := r.units[keyOf(ref)], false
 	if u != nil {
-		if u.want == nil || u.want.Epoch != epoch || u.want.Desired != structs.DesiredAbsent {
+		if u.want == nil || u.want.Epoch != ref.Epoch || u.want.Desired != structs.DesiredAbsent {
 			r.mu.Unlock()
 			return
 		}
+		orphan = u.orphan
 		u.want, u.orphan = nil, false
 		r.tidyLocked(u)
 	}
+	// The workload's parts may have waited for one that it no longer has.
+	left := r.siblingsLocked(ref)
+	for _, sibling := range left {
+		if orphan && sibling != u {
+			r.kickLocked(sibling)
+		}
+	}
 	r.mu.Unlock()
-	r.observer.forget(id)
-	r.forget(backend.Ref{ContainerID: id, Epoch: epoch})
+	if ref.Part == "" || len(left) == 0 {
+		r.observer.forget(keyOf(ref).Whole())
+	}
+	r.forget(ref)
 }
 
 // firstLook is how long a session waits for an agent that has just begun to know
@@ -412,7 +421,7 @@ func (r *reconciler) removed(id string, epoch uint64) {
 const firstLook = 5 * time.Second
 
 // engineID returns the engine's id of a placement; "" if there is none.
-func (r *reconciler) engineID(ctx context.Context, ref backend.Ref) string {
+func (r *reconciler) engineID(ctx context.Context, ref structs.Ref) string {
 	select {
 	case <-r.looked:
 	default:
@@ -425,7 +434,7 @@ func (r *reconciler) engineID(ctx context.Context, ref backend.Ref) string {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u := r.units[ref.ContainerID]; u != nil {
+	if u := r.units[keyOf(ref)]; u != nil {
 		return u.have[ref.Epoch]
 	}
 	return ""

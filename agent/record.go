@@ -3,37 +3,33 @@ package agent
 import (
 	"time"
 
-	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
-// record is what the journal keeps of one placement of a container: what
-// labels and the engine can't tell. Written by the reconciler.
+// record is what the journal keeps of one placement of a container, which is a
+// workload or a part of one: what labels and the engine can't tell. Written by the
+// reconciler.
 type record struct {
-	ContainerID string  `json:"id"`
-	Epoch       uint64  `json:"epoch"`
-	Generation  uint64  `json:"gen,omitempty"`      // newest generation carried out or given up
-	Failed      bool    `json:"failed,omitempty"`   // it was given up; Reason says why
-	Reason      string  `json:"reason,omitempty"`   // of Failed
-	Created     bool    `json:"created,omitempty"`  // the engine had the container once: it is never made again
-	Intent      *intent `json:"intent,omitempty"`   // a start that is under way
-	Kill        *kill   `json:"kill,omitempty"`     // the last signal that a user has asked for
-	Denied      string  `json:"denied,omitempty"`   // why the engine does not give the limits; "" if it does
-	Restarts    int     `json:"restarts,omitempty"` // by restart policy, up to the last start by the agent
-	Tries       int     `json:"tries,omitempty"`    // of them by the agent since a user last started it; of exclusive ones
-	Lease       bool    `json:"lease,omitempty"`    // it runs only while the host has a lease
-	Lapsed      *intent `json:"lapsed,omitempty"`   // the run that the agent has ended because the lease did: it goes on when there is one again
-	EngineID    string  `json:"engine,omitempty"`   // the engine's own id of the container: proves which one it is
-	Copied      bool    `json:"copied,omitempty"`   // others carry its labels: EngineID outlives the rest of the record
-	Forgotten   bool    `json:"forget,omitempty"`   // the record is no longer needed
-}
-
-func (r record) ref() backend.Ref {
-	return backend.Ref{ContainerID: r.ContainerID, Epoch: r.Epoch}
+	structs.Ref
+	Generation uint64  `json:"gen,omitempty"`      // newest generation carried out or given up
+	Failed     bool    `json:"failed,omitempty"`   // it was given up; Reason says why
+	Reason     string  `json:"reason,omitempty"`   // of Failed
+	Created    bool    `json:"created,omitempty"`  // the engine had the container once: it is never made again
+	Intent     *intent `json:"intent,omitempty"`   // a start that is under way
+	Kill       *kill   `json:"kill,omitempty"`     // the last signal that a user has asked for
+	Denied     string  `json:"denied,omitempty"`   // why the engine does not give the limits; "" if it does
+	Restarts   int     `json:"restarts,omitempty"` // by restart policy, up to the last start by the agent
+	Tries      int     `json:"tries,omitempty"`    // of them by the agent since a user last started it; of exclusive ones
+	Lease      bool    `json:"lease,omitempty"`    // it runs only while the host has a lease
+	Lapsed     *intent `json:"lapsed,omitempty"`   // the run that the agent has ended because the lease did: it goes on when there is one again
+	EngineID   string  `json:"engine,omitempty"`   // the engine's own id of the container: proves which one it is
+	Copied     bool    `json:"copied,omitempty"`   // others carry its labels: EngineID outlives the rest of the record
+	Forgotten  bool    `json:"forget,omitempty"`   // the record is no longer needed
 }
 
 // proof returns the part of the record that stays while there are copies.
 func (r record) proof() record {
-	return record{ContainerID: r.ContainerID, Epoch: r.Epoch, EngineID: r.EngineID, Copied: r.Copied}
+	return record{Ref: r.Ref, EngineID: r.EngineID, Copied: r.Copied}
 }
 
 // bare reports whether the record says nothing but that.

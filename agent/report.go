@@ -24,23 +24,28 @@ type reporter struct {
 	mu           sync.Mutex
 	registration uint64
 	seq          uint64
-	latest       map[string]*observation // by container
-	queue        []string                // containers with something to tell, in the order of the first change
-	full         bool                    // the host has no room for another project's network
-	fullUntold   bool                    // that has changed since it was last told
-	copies       structs.Copies          // on the engine
-	copiesUntold bool                    // that has changed since it was last told
+	latest       map[structs.Ref]*observation // by workload: with no epoch
+	queue        []structs.Ref                // workloads with something to tell, in the order of the first change
+	full         bool                         // the host has no room for another project's network
+	fullUntold   bool                         // that has changed since it was last told
+	copies       structs.Copies               // on the engine
+	copiesUntold bool                         // that has changed since it was last told
 }
 
-// observation is the last that was seen of a container.
+// observation is the last that was seen of a workload.
 type observation struct {
-	report structs.ContainerReport
+	report report
 	queued bool
 	taken  func() // called when a server has taken this very observation; may be nil
 }
 
+// container is the report as servers take it of a container.
+func (r *report) container() structs.ContainerReport {
+	return structs.ContainerReport{ContainerID: r.ID, Epoch: r.Epoch, Observed: r.Observed, Refused: r.Refused}
+}
+
 func newReporter(log hclog.Logger, send func(context.Context, structs.StatusReport) error) *reporter {
-	return &reporter{send: send, log: log, wake: make(chan struct{}, 1), latest: make(map[string]*observation)}
+	return &reporter{send: send, log: log, wake: make(chan struct{}, 1), latest: make(map[structs.Ref]*observation)}
 }
 
 // register begins a new registration: everything is told again, so that the
@@ -65,21 +70,25 @@ func (r *reporter) repeat() {
 	r.wakeUp()
 }
 
-// observe tells of a container. What was told already isn't told again, unless
-// the caller wants to know when it is taken.
-func (r *reporter) observe(report structs.ContainerReport, taken func()) {
+// observe tells of a workload. What was told already isn't told again, unless
+// the caller wants to know when it is taken. Servers take reports of containers only.
+func (r *reporter) observe(report report, taken func()) {
+	if report.Kind != structs.WorkloadContainer {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o := r.latest[report.ContainerID]
+	key := keyOf(report.Ref)
+	o := r.latest[key]
 	if o != nil && taken == nil && reflect.DeepEqual(o.report, report) {
 		return
 	}
 	if o == nil {
 		o = new(observation)
-		r.latest[report.ContainerID] = o
+		r.latest[key] = o
 	}
 	o.report, o.taken = report, taken
-	r.queueLocked(report.ContainerID, o)
+	r.queueLocked(key, o)
 	r.wakeUp()
 }
 
@@ -112,14 +121,14 @@ func (r *reporter) copied(now structs.Copies) {
 	r.wakeUp()
 }
 
-// forget stops telling of a container.
-func (r *reporter) forget(containerID string) {
+// forget stops telling of a workload.
+func (r *reporter) forget(whole structs.Ref) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.latest, containerID)
+	delete(r.latest, whole)
 }
 
-func (r *reporter) queueLocked(id string, o *observation) {
+func (r *reporter) queueLocked(id structs.Ref, o *observation) {
 	if !o.queued {
 		o.queued = true
 		r.queue = append(r.queue, id)
@@ -133,9 +142,9 @@ func (r *reporter) wakeUp() {
 	}
 }
 
-// next takes the next report off the queue, with what to call, by container,
+// next takes the next report off the queue, with what to call, by workload,
 // when it is taken.
-func (r *reporter) next() (report structs.StatusReport, taken map[string]func(), ok bool) {
+func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]func(), ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
@@ -149,12 +158,12 @@ func (r *reporter) next() (report structs.StatusReport, taken map[string]func(),
 			continue
 		}
 		o.queued = false
-		report.Containers = append(report.Containers, o.report)
+		report.Containers = append(report.Containers, o.report.container())
 		if o.taken != nil {
 			if taken == nil {
-				taken = make(map[string]func())
+				taken = make(map[structs.Ref]func())
 			}
-			taken[o.report.ContainerID] = o.taken
+			taken[id] = o.taken
 			o.taken = nil
 		}
 	}
@@ -178,19 +187,20 @@ func (r *reporter) next() (report structs.StatusReport, taken map[string]func(),
 
 // restore puts back what a report of an ended registration said, unless
 // something newer is known.
-func (r *reporter) restore(report structs.StatusReport, taken map[string]func()) {
+func (r *reporter) restore(report structs.StatusReport, taken map[structs.Ref]func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.copiesUntold = r.copiesUntold || report.Copies != nil
 	for _, c := range report.Containers {
-		o := r.latest[c.ContainerID]
+		key := keyOf(c.Ref())
+		o := r.latest[key]
 		if o == nil {
 			continue
 		}
-		if o.taken == nil && reflect.DeepEqual(o.report, c) {
-			o.taken = taken[c.ContainerID]
+		if o.taken == nil && reflect.DeepEqual(o.report.container(), c) {
+			o.taken = taken[key]
 		}
-		r.queueLocked(c.ContainerID, o)
+		r.queueLocked(key, o)
 	}
 	r.wakeUp()
 }

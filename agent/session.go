@@ -23,11 +23,11 @@ type dialer interface {
 // and what they ask of its images and volumes. Each is a WebSocket to the server
 // that has offered it, and ends with it.
 type sessions struct {
-	backend   backend.Backend
+	features
 	clusterID string // of the host; set before the first is opened
 	dialer    dialer
-	engineID  func(context.Context, backend.Ref) string
-	again     func(context.Context, backend.Ref) bool // see backend.LogStreams
+	engineID  func(context.Context, structs.Ref) string
+	again     func(context.Context, structs.Ref) bool // see backend.LogStreams
 	log       hclog.Logger
 	slots     chan struct{}
 	running   sync.WaitGroup
@@ -36,8 +36,8 @@ type sessions struct {
 	live map[string]bool // by SID: an offer may come twice
 }
 
-func newSessions(b backend.Backend, d dialer, engineID func(context.Context, backend.Ref) string, again func(context.Context, backend.Ref) bool, most int, log hclog.Logger) *sessions {
-	return &sessions{backend: b, dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
+func newSessions(b backend.Backend, d dialer, engineID func(context.Context, structs.Ref) string, again func(context.Context, structs.Ref) bool, most int, log hclog.Logger) *sessions {
+	return &sessions{features: featuresOf(b), dialer: d, engineID: engineID, again: again, log: log, slots: make(chan struct{}, most), live: make(map[string]bool)}
 }
 
 // wait returns when all sessions have ended.
@@ -66,7 +66,7 @@ func (s *sessions) serve(ctx context.Context, server string, offer structs.Sessi
 	conn, err := s.dialer.DialSession(ctx, server, offer)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.log.Warn("session not opened", "server", server, "kind", offer.Kind, "container_id", offer.ContainerID, "error", err)
+			s.log.Warn("session not opened", "server", server, "kind", offer.Kind, "container_id", offer.Ref().ID, "error", err)
 		}
 		return
 	}
@@ -120,12 +120,13 @@ func (s *sessions) run(ctx context.Context, c *channel, in *input, offer structs
 	default:
 		return structs.Control{}, structs.Errorf(structs.CodeUnavailable, "the host has %d sessions open, which is its limit; end some, or try again later", cap(s.slots))
 	}
-	if offer.ContainerID == "" {
+	ref := offer.Ref()
+	if ref.ID == "" {
 		return s.serveHost(ctx, c, in, offer)
 	}
-	engineID := s.engineID(ctx, backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch})
+	engineID := s.engineID(ctx, ref)
 	if engineID == "" {
-		return structs.Control{}, structs.Errorf(structs.CodeConflict, "container %s is not on its host yet, or no longer; its status says more", offer.ContainerID)
+		return structs.Control{}, structs.Errorf(structs.CodeConflict, "%s %s is not on its host yet, or no longer; its status says more", ref.Kind, ref.ID)
 	}
 	return s.serveKind(ctx, c, in, engineID, offer)
 }

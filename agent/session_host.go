@@ -12,26 +12,36 @@ import (
 func (s *sessions) serveHost(ctx context.Context, c *channel, in *input, offer structs.SessionOffer) (structs.Control, error) {
 	done := structs.Control{Done: true}
 	stdout := c.writer(structs.ChannelStdout)
+	switch offer.Kind {
+	case structs.SessionImageList, structs.SessionImagePull, structs.SessionImageLoad, structs.SessionImagePrune:
+		if s.images == nil {
+			return structs.Control{}, errNoImages
+		}
+	case structs.SessionVolumeList, structs.SessionVolumeDelete:
+		if s.volumes == nil {
+			return structs.Control{}, errNoVolumes
+		}
+	}
 	switch {
 	case offer.Kind == structs.SessionImageList:
-		images, err := s.backend.Images(ctx)
+		images, err := s.images.ListImages(ctx)
 		return done, answer(stdout, images, err)
 	case offer.Kind == structs.SessionImagePull && offer.Image != "":
 		return done, s.pullImage(ctx, stdout, offer)
 	case offer.Kind == structs.SessionImageLoad:
-		names, err := s.backend.LoadImages(ctx, &capped{r: in.whole(), left: structs.MaxImageFile, over: errImageFile})
+		names, err := s.images.LoadImages(ctx, &capped{r: in.whole(), left: structs.MaxImageFile, over: errImageFile})
 		if err == nil {
 			s.log.Info("images loaded", "images", names)
 		}
 		return done, answer(stdout, structs.ImageChange{Images: names}, err)
 	case offer.Kind == structs.SessionImagePrune:
-		change, err := pruneImages(ctx, s.backend, s.log)
+		change, err := pruneImages(ctx, s.images, s.log)
 		return done, answer(stdout, change, err)
 	case offer.Kind == structs.SessionVolumeList:
-		volumes, err := s.backend.Volumes(ctx, s.clusterID, offer.ProjectID)
+		volumes, err := s.volumes.ListVolumes(ctx, s.clusterID, offer.ProjectID)
 		return done, answer(stdout, volumes, err)
 	case offer.Kind == structs.SessionVolumeDelete && offer.ProjectID != "" && offer.Volume != "":
-		err := s.backend.RemoveVolume(ctx, s.clusterID, offer.ProjectID, offer.Volume)
+		err := s.volumes.RemoveVolume(ctx, s.clusterID, offer.ProjectID, offer.Volume)
 		if err == nil {
 			s.log.Info("volume deleted", "project_id", offer.ProjectID, "volume", offer.Volume)
 		}
@@ -50,7 +60,7 @@ func (s *sessions) pullImage(ctx context.Context, w io.Writer, offer structs.Ses
 			_, _ = io.WriteString(w, sentence) // one who has left ends ctx
 		}
 	}()
-	err := s.backend.PullImage(ctx, offer.Image, offer.Registry, func(sentence string) {
+	err := s.images.PullImage(ctx, offer.Image, offer.Registry, func(sentence string) {
 		for {
 			select {
 			case newest <- sentence:

@@ -15,14 +15,15 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 	done := structs.Control{Done: true}
 	stdout := c.writer(structs.ChannelStdout)
 	switch {
+	case s.consoles == nil:
+		return structs.Control{}, errNoConsoles
 	case offer.Kind == structs.SessionLogs && offer.Logs != nil:
-		ref := backend.Ref{ContainerID: offer.ContainerID, Epoch: offer.Epoch}
-		return done, s.backend.Logs(ctx, engineID, *offer.Logs, backend.LogStreams{
+		return done, s.consoles.Logs(ctx, engineID, *offer.Logs, backend.LogStreams{
 			Stdout: stdout, Stderr: c.writer(structs.ChannelStderr),
-			Again: func(ctx context.Context) bool { return s.again(ctx, ref) },
+			Again: func(ctx context.Context) bool { return s.again(ctx, offer.Ref()) },
 		})
 	case offer.Kind == structs.SessionExec && offer.Exec != nil:
-		code, err := s.backend.Exec(ctx, engineID, *offer.Exec, streams(c, in, offer.Exec))
+		code, err := s.consoles.Exec(ctx, engineID, *offer.Exec, streams(c, in, offer.Exec))
 		return structs.Control{ExitCode: &code}, err
 	case offer.Kind == structs.SessionAttach && offer.Exec != nil:
 		size := structs.Resize{Width: offer.Exec.Width, Height: offer.Exec.Height}
@@ -30,25 +31,25 @@ func (s *sessions) serveKind(ctx context.Context, c *channel, in *input, engineI
 		ends.Unstarted = offer.Unstarted
 		// Servers that don't know the message drop it, and who has left ends ctx.
 		ends.Attached = func() { _ = c.control(structs.Control{Attached: true}) }
-		code, err := s.backend.Attach(ctx, engineID, size, ends)
+		code, err := s.consoles.Attach(ctx, engineID, size, ends)
 		if code == nil {
 			return done, err // the user has detached, and the process goes on
 		}
 		return structs.Control{ExitCode: code}, err
 	case offer.Kind == structs.SessionStats:
-		return done, s.backend.Stats(ctx, engineID, offer.Stream, func(b structs.StatsBody) error {
+		return done, s.consoles.Stats(ctx, engineID, offer.Stream, func(b structs.StatsBody) error {
 			return writeJSON(stdout, b)
 		})
 	case offer.Kind == structs.SessionTop:
-		top, err := s.backend.Top(ctx, engineID, offer.Args)
+		top, err := s.consoles.Top(ctx, engineID, offer.Args)
 		if err != nil {
 			return done, err
 		}
 		return done, writeJSON(stdout, top)
 	case offer.Kind == structs.SessionArchiveGet && offer.Path != "":
-		return done, s.backend.ArchiveGet(ctx, engineID, offer.Path, &capped{w: stdout, left: structs.MaxArchive, over: errArchive})
+		return done, s.consoles.ArchiveGet(ctx, engineID, offer.Path, &capped{w: stdout, left: structs.MaxArchive, over: errArchive})
 	case offer.Kind == structs.SessionArchivePut && offer.Path != "":
-		return done, s.backend.ArchivePut(ctx, engineID, offer.Path, &capped{r: in.whole(), left: structs.MaxArchive, over: errArchive})
+		return done, s.consoles.ArchivePut(ctx, engineID, offer.Path, &capped{r: in.whole(), left: structs.MaxArchive, over: errArchive})
 	}
 	return structs.Control{}, errKind(offer.Kind)
 }

@@ -46,12 +46,19 @@ func (p *pass) tellAway(err error) {
 	}
 }
 
-// report sends an observation of the pass's container.
+// report sends an observation of the pass's container, or of the workload that it is
+// a part of. taken is called once a server has taken that very observation; nil for
+// nobody.
 func (p *pass) report(o structs.Observed, taken func()) {
 	p.r.mu.Lock()
-	p.u.told = told{p.want.Epoch, o}
+	p.u.told, p.u.taken, p.u.refused = told{p.want.Epoch, o}, taken, p.refuses
+	if p.u.ref.Part != "" {
+		p.r.reportLocked(p.u) // under the lock: two parts may have something to say at once
+		p.r.mu.Unlock()
+		return
+	}
 	p.r.mu.Unlock()
-	p.r.observer.observe(structs.ContainerReport{ContainerID: p.want.ContainerID, Epoch: p.want.Epoch, Observed: o, Refused: p.refuses}, taken)
+	p.r.observer.observe(report{Ref: p.ref(), Observed: o, Refused: p.refuses}, taken)
 }
 
 // status describes the container. A reason given goes before what can be seen.

@@ -18,7 +18,11 @@ import (
 // left on the engine which gave volumes no cluster. Only a host that was one of the
 // cluster's before is entitled to them: they may be another cluster's. It waits for the
 // engine, since a container must not get an empty volume in the place of one of these.
-func claimVolumes(ctx context.Context, dir *dataDir, b backend.Backend, owner backend.Owner, entitled bool, log hclog.Logger) error {
+// A backend without volumes, nil, has none to claim.
+func claimVolumes(ctx context.Context, dir *dataDir, b backend.Volumes, owner backend.Owner, entitled bool, log hclog.Logger) error {
+	if b == nil {
+		return nil
+	}
 	path := dir.file(fileVolumes)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -15,7 +15,7 @@ import (
 // volumesOf returns the names of the volumes that a cluster has on the engine.
 func volumesOf(t *testing.T, fake *backendtest.Fake, cluster string) string {
 	t.Helper()
-	list, err := fake.Volumes(t.Context(), cluster, "")
+	list, err := fake.ListVolumes(t.Context(), cluster, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
 		t.Fatalf("a new agent has claimed %s", got)
 	}
 
-	fake.Fault = func(op string, _ backend.Ref) error {
+	fake.Fault = func(op string, _ structs.Ref) error {
 		if op == "volume claim" {
 			return &backend.Failure{Reason: backend.ErrAway, Msg: "away"}
 		}
@@ -87,8 +87,8 @@ func TestSessionsSeeTheirClustersVolumes(t *testing.T) {
 	spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "data", Target: "/data"}}
 	add := func(cluster, id string) {
 		owner := backend.Owner{ClusterID: cluster, HostID: structs.NewID()}
-		fake.Add(backend.CreateRequest{Owner: owner, Ref: backend.Ref{ContainerID: id, Epoch: 1}, ProjectID: "p", Spec: spec})
-		fake.RemoveOutside(backend.Ref{ContainerID: id, Epoch: 1})
+		fake.Add(backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(id, 1), ProjectID: "p", Spec: spec})
+		fake.RemoveOutside(structs.ContainerRef(id, 1))
 	}
 	add("another", "x")
 	r := runAgent(t, t.TempDir(), fake, nil, s)

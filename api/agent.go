@@ -347,6 +347,7 @@ func (a *Agent) setHeaders(h http.Header) {
 	defer a.mu.Unlock()
 	h.Set("Accept", "application/json")
 	h.Set("User-Agent", a.conf.UserAgent)
+	h.Set(structs.HeaderUnderstands, structs.UnderstandsSpec)
 	if a.secret != "" {
 		h.Set("Authorization", "Bearer "+a.secret)
 		h.Set(HeaderRegistration, strconv.FormatUint(a.registration, 10))

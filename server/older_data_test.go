@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent"
-	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
@@ -167,7 +166,7 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 			t.Errorf("%d containers are left", n)
 		}
 		for _, id := range append([]string{kept.UUID}, later...) {
-			ref := backend.Ref{ContainerID: id, Epoch: 1}
+			ref := structs.ContainerRef(id, 1)
 			if fake.Starts(ref) != 1 || fake.Stops(ref) != 0 {
 				t.Errorf("%s was started %d and stopped %d times", id, fake.Starts(ref), fake.Stops(ref))
 			}
@@ -211,7 +210,7 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 		h, _, err := client.Hosts().Get(t.Context(), "host-1", api.QueryOptions{})
 		return err == nil && len(h.Quarantine) == 0
 	})
-	ref := backend.Ref{ContainerID: again, Epoch: 1}
+	ref := structs.ContainerRef(again, 1)
 	if n := len(fake.Containers()); n != 3 || fake.Starts(ref) != 1 || fake.Stops(ref) != 0 {
 		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Starts(ref), fake.Stops(ref))
 	}

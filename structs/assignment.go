@@ -32,7 +32,8 @@ type Assignment struct {
 	// reported it; "" if it hasn't.
 	EngineID string `json:"engine_id,omitempty"`
 
-	Spec *ContainerSpec `json:"spec"`
+	Spec     *ContainerSpec `json:"spec"`
+	Registry *Registry      `json:"registry,omitempty"` // credentials for the pull of the spec's image; nil means none
 
 	// Unreadable says why the agent could not read the assignment, "" if it could.
 	// What it says besides is as far as it could be read; Spec is nil.
@@ -80,7 +81,7 @@ func (c *Container) Assign(a *Assignment) {
 	if c.StopTimeout != nil {
 		a.StopTimeout = *c.StopTimeout
 	}
-	a.Name, a.Spec = c.Name, &c.Spec
+	a.Name, a.Spec, a.Registry = c.Name, &c.Spec, c.Spec.Registry
 	a.RebootGeneration, a.KillGeneration, a.Signal, a.LimitGeneration = c.RebootGeneration, c.KillGeneration, c.Signal, c.LimitGeneration
 }
 
@@ -156,7 +157,7 @@ type Work struct {
 }
 
 // UnmarshalJSON reads each assignment by itself: one that this agent doesn't
-// understand must not keep it from the others. If not even the container is
+// understand must not keep it from the others. If not even the workload is
 // named, the answer is no longer Confirmed, for it doesn't say of all containers
 // whether they are wanted.
 func (w *Work) UnmarshalJSON(b []byte) error {
@@ -171,7 +172,7 @@ func (w *Work) UnmarshalJSON(b []byte) error {
 	w.Assignments = make([]Assignment, 0, len(raw.Assignments))
 	for _, r := range raw.Assignments {
 		a := readAssignment(r)
-		if a.ContainerID == "" {
+		if a.Ref().ID == "" {
 			w.Confirmed = false
 			continue
 		}
@@ -184,6 +185,7 @@ func (w *Work) UnmarshalJSON(b []byte) error {
 // but the spec, or what a report has to name.
 func readAssignment(raw json.RawMessage) Assignment {
 	var a Assignment
+	raw = fromEarlierServers(raw)
 	err := json.Unmarshal(raw, &a)
 	if err == nil {
 		return a
@@ -197,15 +199,17 @@ func readAssignment(raw json.RawMessage) Assignment {
 		a = Assignment(bare.plain)
 	} else {
 		var named struct {
-			ContainerID string  `json:"container_id"`
-			Epoch       uint64  `json:"epoch"`
-			Generation  uint64  `json:"generation"`
-			Desired     Desired `json:"desired"`
+			Kind        WorkloadKind `json:"kind"`
+			ID          string       `json:"id"`
+			ContainerID string       `json:"container_id"`
+			Epoch       uint64       `json:"epoch"`
+			Generation  uint64       `json:"generation"`
+			Desired     Desired      `json:"desired"`
 		}
 		_ = json.Unmarshal(raw, &named)
-		a = Assignment{ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
+		a = Assignment{Kind: named.Kind, ID: named.ID, ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
 	}
-	a.Spec, a.Unreadable = nil, err.Error()
+	a.Spec, a.Registry, a.Unreadable = nil, nil, err.Error()
 	return a
 }
 

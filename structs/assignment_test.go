@@ -41,6 +41,11 @@ func FuzzSpecReachesTheAgent(f *testing.F) {
 		if err := json.Unmarshal(sent, &w); err != nil || len(w.Assignments) != 1 || w.Assignments[0].Unreadable != "" {
 			t.Fatalf("%s\nthe agent is sent %s\nand reads %+v, %v", body, sent, w, err)
 		}
+		// The credentials go beside the spec.
+		if got := w.Assignments[0].Registry; !reflect.DeepEqual(got, spec.Registry) {
+			t.Fatalf("%s\nhas credentials %+v\nwhich arrive as %+v", body, spec.Registry, got)
+		}
+		spec.Registry = nil
 		if got := *w.Assignments[0].Spec; !reflect.DeepEqual(got, spec) {
 			t.Fatalf("%s\nmeans %+v\nand arrives as %+v", body, spec, got)
 		}

@@ -83,33 +83,35 @@ const (
 
 // ContainerSpec is what a user asked for. It never changes except by the
 // user's own PATCH.
+//
+// JSON has the names of the REST API, rows have those of the codec tags.
 type ContainerSpec struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Image         string
-	Command       []string // nil means the image's own
-	CommandText   string   // the command as it was given, if it was given as a string
-	Entrypoint    []string // nil means the image's own
-	Environment   map[string]string
-	Labels        map[string]string
-	Workdir       string
-	Hostname      string // "" means the container's UUID, as in 2015
-	User          string
-	Ports         []Port
-	Memory        int64 // bytes, limit and reservation; 0 means no limit
-	MilliCPU      int64 // thousandths of a core, limit and reservation; 0 means no limit
-	RestartPolicy RestartPolicy
-	Volumes       []Mount
-	StopTimeout   *int // seconds between SIGTERM and SIGKILL; nil means DefaultStopTimeout
-	TTY           bool
-	Stdin         bool // keep standard input open
-	AutoRemove    bool // delete the container once its process has ended
-	PullPolicy    string
-	Constraints   map[string]string // labels that its host must carry
-	LogMaxSize    int64             // bytes of one of three log files; 0 means DefaultLogMaxSize
-	Healthcheck   *Healthcheck      // nil means the image's own, if it has one
-	Registry      *Registry         // credentials for the pull; nil means none
-	Exclusive     Exclusive         `json:",omitempty"` // whether at most one copy may ever run
+	Image         string            `json:"image_id" codec:"Image"`
+	Command       []string          `json:"command,omitzero" codec:"Command"`          // nil means the image's own
+	CommandText   string            `json:"command_text,omitzero" codec:"CommandText"` // the command as it was given, if it was given as a string
+	Entrypoint    []string          `json:"entrypoint,omitzero" codec:"Entrypoint"`    // nil means the image's own
+	Environment   map[string]string `json:"environment,omitzero" codec:"Environment"`
+	Labels        map[string]string `json:"labels,omitzero" codec:"Labels"`
+	Workdir       string            `json:"workdir,omitzero" codec:"Workdir"`
+	Hostname      string            `json:"hostname,omitzero" codec:"Hostname"` // "" means the container's UUID, as in 2015
+	User          string            `json:"user,omitzero" codec:"User"`
+	Ports         []Port            `json:"ports,omitzero" codec:"Ports"`
+	Memory        int64             `json:"memory,omitzero" codec:"Memory"`      // bytes, limit and reservation; 0 means no limit
+	MilliCPU      int64             `json:"milli_cpu,omitzero" codec:"MilliCPU"` // thousandths of a core, limit and reservation; 0 means no limit
+	RestartPolicy RestartPolicy     `json:"restart_policy,omitzero" codec:"RestartPolicy"`
+	Volumes       []Mount           `json:"volumes,omitzero" codec:"Volumes"`
+	StopTimeout   *int              `json:"stop_timeout,omitzero" codec:"StopTimeout"` // seconds between SIGTERM and SIGKILL; nil means DefaultStopTimeout
+	TTY           bool              `json:"tty,omitzero" codec:"TTY"`
+	Stdin         bool              `json:"stdin,omitzero" codec:"Stdin"`            // keep standard input open
+	AutoRemove    bool              `json:"auto_remove,omitzero" codec:"AutoRemove"` // delete the container once its process has ended
+	PullPolicy    string            `json:"image_pull_policy,omitzero" codec:"PullPolicy"`
+	Constraints   map[string]string `json:"constraints,omitzero" codec:"Constraints"` // labels that its host must carry
+	LogMaxSize    int64             `json:"log_max_size,omitzero" codec:"LogMaxSize"` // bytes of one of three log files; 0 means DefaultLogMaxSize
+	Healthcheck   *Healthcheck      `json:"healthcheck,omitzero" codec:"Healthcheck"` // nil means the image's own, if it has one
+	Registry      *Registry         `json:"-" codec:"Registry"`                       // credentials for the pull; nil means none. A secret: its host gets it beside the spec
+	Exclusive     Exclusive         `json:"exclusive,omitzero" codec:"Exclusive"`     // whether at most one copy may ever run
 }
 
 // Healthcheck is a command that the engine runs in the container to find out
@@ -124,7 +126,8 @@ type Healthcheck struct {
 	StartPeriod int     `json:"start_period,omitempty"` // seconds after the start in which failures don't count
 }
 
-// Registry is the credentials for pulling an image. They are never shown.
+// Registry is the credentials for pulling an image. They are never shown, nor
+// formatted into a message or a log.
 type Registry struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
@@ -132,6 +135,12 @@ type Registry struct {
 	Password string `json:"password"`
 	Server   string `json:"server,omitempty"` // "" means the one that the image names
 }
+
+// String hides the credentials.
+func (Registry) String() string { return "(credentials)" }
+
+// GoString hides the credentials.
+func (Registry) GoString() string { return "structs.Registry{}" }
 
 // StopSeconds returns the seconds between SIGTERM and SIGKILL.
 func (s *ContainerSpec) StopSeconds() int {

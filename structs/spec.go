@@ -1,6 +1,8 @@
 package structs
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"path"
 	"regexp"
@@ -309,6 +311,28 @@ func (p RestartPolicy) String() string {
 		return fmt.Sprintf("%s:%d", p.Name, p.MaxRetries)
 	}
 	return p.Name
+}
+
+// MarshalJSON writes the policy as users give it.
+func (p RestartPolicy) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false) // an encoder that wants it does that itself
+	err := e.Encode(p.String())
+	return buf.Bytes(), err
+}
+
+// UnmarshalJSON reads what MarshalJSON writes, whether it is a policy or not.
+func (p *RestartPolicy) UnmarshalJSON(b []byte) (err error) {
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	name, retries, counted := strings.Cut(text, ":")
+	if *p = (RestartPolicy{Name: name}); counted {
+		p.MaxRetries, err = strconv.Atoi(retries)
+	}
+	return err
 }
 
 func checkPorts(ports []Port) ([]Port, error) {

@@ -1,10 +1,12 @@
 package structs
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 )
 
 // SpecHash identifies a spec but for its limits, which may change in a container's
@@ -14,10 +16,44 @@ import (
 func SpecHash(spec *ContainerSpec) string {
 	lasting := *spec
 	lasting.Memory, lasting.MilliCPU, lasting.Registry = 0, 0, nil
-	b, err := json.Marshal(lasting) // map keys are sorted
-	if err != nil {
-		panic(fmt.Sprintf("structs: a spec that is no JSON: %v", err)) // strings and numbers only
-	}
-	sum := sha256.Sum256(b)
+	sum := sha256.Sum256(hashedForm(reflect.ValueOf(lasting)))
 	return hex.EncodeToString(sum[:8])
+}
+
+// hashedForm is what a spec is hashed as: the JSON that it had before its fields had
+// names in JSON. Fields from later on are in it only if they are set, so that the
+// hashes on the labels of older containers stay those of their specs.
+func hashedForm(spec reflect.Value) []byte {
+	var buf bytes.Buffer
+	for i := range spec.NumField() {
+		field := spec.Type().Field(i)
+		if !field.IsExported() || !hashedFields[field.Name] && spec.Field(i).IsZero() {
+			continue
+		}
+		value := spec.Field(i).Interface()
+		if p, ok := value.(RestartPolicy); ok {
+			value = struct {
+				Name       string
+				MaxRetries int
+			}{p.Name, p.MaxRetries}
+		}
+		b, err := json.Marshal(value) // map keys are sorted
+		if err != nil {
+			panic(fmt.Sprintf("structs: a spec that is no JSON: %v", err)) // strings and numbers only
+		}
+		buf.WriteByte(',')
+		fmt.Fprintf(&buf, "%q:", field.Name)
+		buf.Write(b)
+	}
+	form := append(buf.Bytes(), '}')
+	form[0] = '{'
+	return form
+}
+
+// hashedFields are the fields that are hashed even if they are zero. Never add one.
+var hashedFields = map[string]bool{
+	"Image": true, "Command": true, "CommandText": true, "Entrypoint": true, "Environment": true, "Labels": true, "Workdir": true,
+	"Hostname": true, "User": true, "Ports": true, "Memory": true, "MilliCPU": true, "RestartPolicy": true, "Volumes": true,
+	"StopTimeout": true, "TTY": true, "Stdin": true, "AutoRemove": true, "PullPolicy": true, "Constraints": true, "LogMaxSize": true,
+	"Healthcheck": true, "Registry": true,
 }

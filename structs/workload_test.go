@@ -40,8 +40,18 @@ func TestAssignmentRefs(t *testing.T) {
 		if err := json.Unmarshal(sent, &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.Confirmed != isContainer || (len(got.Assignments) == 1) != isContainer {
+		if !got.Confirmed || len(got.Assignments) != 1 || got.Assignments[0].Ref() != want.ref {
 			t.Errorf("%v arrives as %+v", want.ref, got)
+		}
+		// What agents of builds that know containers only find: without a name they
+		// drop the assignment, and take the answer for one that doesn't name all.
+		var named struct {
+			Assignments []struct {
+				ContainerID string `json:"container_id"`
+			}
+		}
+		if err := json.Unmarshal(sent, &named); err != nil || (named.Assignments[0].ContainerID != "") != isContainer {
+			t.Errorf("%v names container %q to them, %v", want.ref, named.Assignments[0].ContainerID, err)
 		}
 	}
 }

@@ -2,26 +2,70 @@ package backend
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/stackforge/magnum/structs"
 )
 
-// The labels that every container of magnum carries. Users can't set labels
-// that begin with LabelPrefix.
+// The labels of magnum's containers. Users can't set labels that begin with
+// LabelPrefix. A container that is a workload by itself has LabelContainer, as it
+// had before there were other kinds; a part of one of another kind has LabelKind,
+// LabelWorkload and LabelPart instead, so that agents of that time don't take it
+// for a container of theirs.
 const (
 	LabelPrefix    = "magnum."
 	LabelCluster   = "magnum.cluster"   // Owner.ClusterID
 	LabelHost      = "magnum.host"      // Owner.HostID
-	LabelContainer = "magnum.container" // Ref.ContainerID
+	LabelContainer = "magnum.container" // Ref.ID of a container
+	LabelKind      = "magnum.kind"      // Ref.Kind of any other workload
+	LabelWorkload  = "magnum.workload"  // Ref.ID of it
+	LabelPart      = "magnum.part"      // Ref.Part of it
 	LabelEpoch     = "magnum.epoch"     // Ref.Epoch, decimal
 	LabelSpec      = "magnum.spec"      // Hash of the spec
 	LabelProject   = "magnum.project"
-	LabelName      = "magnum.name" // the user's name of the container when it was created
+	LabelName      = "magnum.name" // the user's name of the workload when it was created
 )
 
-// Name is the name that the engine's container of a Ref has.
-func (r Ref) Name() string { return fmt.Sprintf("mg-%s-%d", r.ContainerID, r.Epoch) }
+// SetLabels adds the labels that name ref.
+func SetLabels(labels map[string]string, ref structs.Ref) {
+	labels[LabelEpoch] = strconv.FormatUint(ref.Epoch, 10)
+	if ref.Kind == structs.WorkloadContainer {
+		labels[LabelContainer] = ref.ID
+		return
+	}
+	labels[LabelKind], labels[LabelWorkload], labels[LabelPart] = string(ref.Kind), ref.ID, ref.Part
+}
+
+// RefOf reads the labels that SetLabels has written, or an earlier build; ok is
+// false if they name no workload.
+func RefOf(labels map[string]string) (ref structs.Ref, ok bool) {
+	epoch, err := strconv.ParseUint(labels[LabelEpoch], 10, 64)
+	if err != nil {
+		return ref, false
+	}
+	if id := labels[LabelContainer]; id != "" {
+		return structs.ContainerRef(id, epoch), true
+	}
+	ref = structs.Ref{Kind: structs.WorkloadKind(labels[LabelKind]), ID: labels[LabelWorkload], Epoch: epoch, Part: labels[LabelPart]}
+	if ref.Kind == "" || ref.Kind == structs.WorkloadContainer || ref.ID == "" {
+		return structs.Ref{}, false
+	}
+	return ref, true
+}
+
+// NameOf is the name that the engine's container of a Ref has.
+func NameOf(ref structs.Ref) string {
+	name := "mg-"
+	if ref.Kind != structs.WorkloadContainer {
+		name += string(ref.Kind) + "-"
+	}
+	name += fmt.Sprintf("%s-%d", ref.ID, ref.Epoch)
+	if ref.Part != "" {
+		name += "-" + ref.Part
+	}
+	return name
+}
 
 // Hash identifies a spec: structs.SpecHash.
 func Hash(spec *structs.ContainerSpec) string { return structs.SpecHash(spec) }

@@ -46,7 +46,7 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 		if c, err := d.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
 			return c, err
 		}
-		if err := d.pull(ctx, req.Spec.Image, req.Spec.Registry, progress); err != nil {
+		if err := d.pull(ctx, req.Spec.Image, req.Registry, progress); err != nil {
 			return nil, err
 		}
 	}
@@ -63,7 +63,7 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 				return c, err
 			}
 		case errors.Is(err, backend.ErrNoImage):
-			if err := d.pullMissing(ctx, req.Spec, progress); err != nil {
+			if err := d.pullMissing(ctx, req.Spec, req.Registry, progress); err != nil {
 				return nil, err
 			}
 		default:
@@ -74,12 +74,12 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 }
 
 // pullMissing fetches an image that isn't on the host.
-func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if spec.PullPolicy == structs.PullNever {
 		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
 			"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", spec.Image)}
 	}
-	err := d.pull(ctx, spec.Image, spec.Registry, progress)
+	err := d.pull(ctx, spec.Image, creds, progress)
 	if err != nil && d.hasImage(ctx, spec.Image) {
 		return nil // somebody has loaded it meanwhile
 	}
@@ -88,9 +88,9 @@ func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, p
 
 // FetchImage fetches the image unless it is there and the pull policy is content
 // with that.
-func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
 	if spec.PullPolicy == structs.PullAlways {
-		return d.pull(ctx, spec.Image, spec.Registry, progress)
+		return d.pull(ctx, spec.Image, creds, progress)
 	}
 	missing := false
 	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
@@ -104,13 +104,13 @@ func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, pr
 	if err != nil || !missing {
 		return err
 	}
-	return d.pullMissing(ctx, spec, progress)
+	return d.pullMissing(ctx, spec, creds, progress)
 }
 
 // existing returns the container that has the name already. ErrNameTaken if
 // it isn't the one wanted, ErrNotFound if there is none.
 func (d *Docker) existing(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
-	name := req.Ref.Name()
+	name := backend.NameOf(req.Ref)
 	raw, err := d.inspect(ctx, name)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 	var conflict error
 	attempt := func() error {
 		return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-			made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, req.Ref.Name())
+			made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, backend.NameOf(req.Ref))
 			if errdefs.IsConflict(err) {
 				conflict = err
 				return nil
@@ -189,10 +189,10 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 		// client's input is the end of the process's.
 		Tty: spec.TTY, OpenStdin: spec.Stdin, StdinOnce: spec.Stdin && !spec.TTY, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
 		ExposedPorts: make(nat.PortSet, len(spec.Ports)),
-		Labels:       make(map[string]string, len(spec.Labels)+7),
+		Labels:       make(map[string]string, len(spec.Labels)+9),
 	}
 	if conf.Hostname == "" {
-		conf.Hostname = req.ContainerID
+		conf.Hostname = req.ID
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Environment)) {
 		conf.Env = append(conf.Env, k+"="+spec.Environment[k])
@@ -207,8 +207,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	}
 	conf.Labels[backend.LabelCluster] = req.ClusterID
 	conf.Labels[backend.LabelHost] = req.HostID
-	conf.Labels[backend.LabelContainer] = req.ContainerID
-	conf.Labels[backend.LabelEpoch] = strconv.FormatUint(req.Epoch, 10)
+	backend.SetLabels(conf.Labels, req.Ref)
 	conf.Labels[backend.LabelSpec] = backend.Hash(spec)
 	conf.Labels[backend.LabelProject] = req.ProjectID
 	conf.Labels[backend.LabelName] = req.Name

@@ -79,7 +79,7 @@ const (
 // every other container of the host from starting.
 const maxStops = 64
 
-// Docker is a backend.Backend on one engine.
+// Docker is a backend on one engine, with all that a backend may offer.
 type Docker struct {
 	conf  Config
 	cli   *client.Client
@@ -101,10 +101,16 @@ type Docker struct {
 	avoid    func() []netip.Addr    // what no network may have in it: the servers
 	used     map[string]time.Time   // by image ID: when a container of magnum was last made of it
 	fetched  map[string]time.Time   // by image ID: when it was last pulled or loaded
-	commits  map[string]backend.Ref // by image ID: of which container of magnum it was made; zero for none
+	commits  map[string]structs.Ref // by image ID: of which container of magnum it was made; zero for none
 }
 
-var _ backend.Backend = (*Docker)(nil)
+var _ interface {
+	backend.Backend
+	backend.Consoles
+	backend.Images
+	backend.Volumes
+	backend.Networks
+} = (*Docker)(nil)
 
 // New returns a backend for the engine at conf.Host. It does not connect yet.
 // CodeInvalid.
@@ -130,7 +136,7 @@ func New(conf Config) (*Docker, error) {
 		conf: conf, cli: cli, fresh: fresh, probe: probe, lines: lines, log: conf.Logger, pingEvery: pingEvery, hangAfter: hangAfter,
 		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
 		pulls: make(map[pullKey]*pull), projects: make(map[projectKey]*project), idle: make(map[string]time.Time), machine: machinePrefixes,
-		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]backend.Ref),
+		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]structs.Ref),
 	}, nil
 }
 

@@ -37,7 +37,7 @@ func TestScopeName(t *testing.T) {
 
 func TestUserLabelsCantPose(t *testing.T) {
 	spec := &structs.ContainerSpec{Labels: map[string]string{"magnum.cluster": "x", "magnum.anything": "x", "mine": "y"}}
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: "i", Epoch: 2}, ProjectID: "p", Spec: spec}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef("i", 2), ProjectID: "p", Spec: spec}
 	labels := containerConfig(req).Labels
 	if labels["magnum.cluster"] != "c" || labels["mine"] != "y" || labels["magnum.anything"] != "" || labels["magnum.epoch"] != "2" {
 		t.Fatalf("labels are %v", labels)

@@ -49,7 +49,13 @@ func engine(t testing.TB) *Docker {
 	return d
 }
 
-func TestEngine(t *testing.T) { backendtest.Suite(t, engine(t)) }
+func TestEngine(t *testing.T) {
+	d := engine(t)
+	backendtest.Suite(t, d)
+	if f, err := d.Fingerprint(t.Context()); err != nil || f.Backend != structs.BackendDocker {
+		t.Fatalf("the backend is %q, %v", f.Backend, err)
+	}
+}
 
 // made creates a container in a project of its own and removes it at the end.
 func made(t testing.TB, d *Docker, projectID string, spec *structs.ContainerSpec) (*backend.Container, backend.CreateRequest) {
@@ -62,7 +68,7 @@ func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec
 	t.Helper()
 	req := backend.CreateRequest{
 		Owner: owner,
-		Ref:   backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: projectID, Name: "it", Spec: spec,
+		Ref:   structs.ContainerRef(structs.NewID(), 1), ProjectID: projectID, Name: "it", Spec: spec,
 	}
 	c, err := d.Create(t.Context(), req, func(string) {})
 	if err != nil {
@@ -95,7 +101,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	raw, err := d.inspect(t.Context(), req.Ref.Name())
+	raw, err := d.inspect(t.Context(), backend.NameOf(req.Ref))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +112,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		"policy":   h.RestartPolicy.Name == container.RestartPolicyUnlessStopped,
 		"log":      h.LogConfig.Type == "json-file" && h.LogConfig.Config["max-size"] == "1048576" && h.LogConfig.Config["max-file"] == "3",
 		"stop":     conf.StopTimeout != nil && *conf.StopTimeout == 3,
-		"hostname": conf.Hostname == req.ContainerID,
+		"hostname": conf.Hostname == req.ID,
 		"env":      strings.Contains(strings.Join(conf.Env, " "), "A=1 B=2"),
 		"tty":      conf.Tty && conf.OpenStdin,
 		"user":     conf.User == "1000" && conf.WorkingDir == "/tmp",
@@ -127,7 +133,7 @@ func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
 	for range 6 {
 		wait.Go(func() {
 			req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()},
-				Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Spec: backendtest.Sleeper()}
+				Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Spec: backendtest.Sleeper()}
 			c, err := d.Create(t.Context(), req, func(string) {})
 			if err != nil {
 				t.Errorf("create: %v", err)
@@ -179,7 +185,7 @@ func TestFailedCreateLeavesNoNetwork(t *testing.T) {
 	d := engine(t)
 	spec := backendtest.Sleeper()
 	spec.Image, spec.PullPolicy = "magnum-test/none:1", structs.PullNever
-	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: structs.NewID(), Spec: spec}
+	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
 	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNoImage) {
 		t.Fatalf("create: %v", err)
 	}
@@ -221,8 +227,8 @@ func TestPortTaken(t *testing.T) {
 
 func TestForeignNameIsNotTouched(t *testing.T) {
 	d := engine(t)
-	ref := backend.Ref{ContainerID: structs.NewID(), Epoch: 1}
-	foreign, err := d.cli.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil, ref.Name())
+	ref := structs.ContainerRef(structs.NewID(), 1)
+	foreign, err := d.cli.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil, backend.NameOf(ref))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +237,7 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 	})
 	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(), Spec: backendtest.Sleeper()}
 	_, err = d.Create(t.Context(), req, func(string) {})
-	if !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), ref.Name()) {
+	if !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), backend.NameOf(ref)) {
 		t.Fatalf("create under a taken name gives %v", err)
 	}
 	if _, err := d.inspect(t.Context(), foreign.ID); err != nil {
@@ -243,7 +249,7 @@ func TestForeignNameIsNotTouched(t *testing.T) {
 func nowhere() backend.CreateRequest {
 	spec := backendtest.Sleeper()
 	spec.Image = "127.0.0.1:1/none-" + structs.NewID() + ":1"
-	return backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: structs.NewID(), Spec: spec}
+	return backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
 }
 
 // TestRegistryAway: it is asked a few times, for all who wait at once, and
@@ -257,7 +263,7 @@ func TestRegistryAway(t *testing.T) {
 	for range 3 {
 		wait.Go(func() {
 			mine := req
-			mine.ContainerID = structs.NewID()
+			mine.ID = structs.NewID()
 			_, err := d.Create(t.Context(), mine, func(s string) {
 				mu.Lock()
 				defer mu.Unlock()

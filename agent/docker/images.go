@@ -21,8 +21,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Images lists the engine's images.
-func (d *Docker) Images(ctx context.Context) ([]structs.Image, error) {
+// ListImages lists the engine's images.
+func (d *Docker) ListImages(ctx context.Context) ([]structs.Image, error) {
 	var list []image.Summary
 	err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
 		list, err = d.cli.ImageList(ctx, image.ListOptions{})
@@ -98,7 +98,7 @@ func (d *Docker) imagesInUse(ctx context.Context) (map[string]bool, error) {
 		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true})
 		for _, c := range list {
 			inUse[c.ImageID] = true
-			if c.Labels[backend.LabelContainer] != "" {
+			if _, ours := backend.RefOf(c.Labels); ours {
 				d.noteUse(c.ImageID, time.Unix(c.Created, 0).UTC())
 			}
 		}

@@ -47,11 +47,11 @@ func (d *Docker) Inspect(ctx context.Context, engineID string) (*backend.Contain
 	if err != nil {
 		return nil, err
 	}
-	if raw.Config.Labels[backend.LabelContainer] != "" {
+	if _, ours := backend.RefOf(raw.Config.Labels); ours {
 		d.noteUse(raw.Image, timeOf(raw.Created))
 	}
 	c := containerOf(raw)
-	c.Inherited = c.ContainerID != "" && d.inherits(ctx, raw.Image, c.Ref)
+	c.Inherited = c.ID != "" && d.inherits(ctx, raw.Image, c.Ref)
 	return c, nil
 }
 

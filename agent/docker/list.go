@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
 )
 
 // owned is the filter for an owner's containers.
@@ -24,12 +24,11 @@ func owned(o backend.Owner) filters.Args {
 
 // entryOf reads the labels of a container; ok is false if they aren't ours.
 func entryOf(engineID string, labels map[string]string) (e backend.Entry, ok bool) {
-	epoch, err := strconv.ParseUint(labels[backend.LabelEpoch], 10, 64)
-	id := labels[backend.LabelContainer]
-	if err != nil || id == "" {
+	ref, ok := backend.RefOf(labels)
+	if !ok {
 		return e, false
 	}
-	return backend.Entry{Ref: backend.Ref{ContainerID: id, Epoch: epoch}, EngineID: engineID}, true
+	return backend.Entry{Ref: ref, EngineID: engineID}, true
 }
 
 // List returns all containers of the owner.
@@ -56,7 +55,7 @@ func (d *Docker) List(ctx context.Context, owner backend.Owner) ([]backend.Entry
 // inherits reports whether the labels of a container are those of its image: docker
 // commit gives them to the image, and docker run to what is made of it. An image
 // that can't be looked at is taken for one without.
-func (d *Docker) inherits(ctx context.Context, imageID string, ref backend.Ref) bool {
+func (d *Docker) inherits(ctx context.Context, imageID string, ref structs.Ref) bool {
 	d.mu.Lock()
 	of, known := d.commits[imageID]
 	d.mu.Unlock()
@@ -88,7 +87,7 @@ const maxCommits = 10_000
 func (d *Docker) Owners(ctx context.Context) ([]backend.Owner, error) {
 	var owners []backend.Owner
 	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
-		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelContainer))})
+		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", backend.LabelEpoch))})
 		for _, c := range list {
 			o := backend.Owner{ClusterID: c.Labels[backend.LabelCluster], HostID: c.Labels[backend.LabelHost]}
 			e, ok := entryOf(c.ID, c.Labels)

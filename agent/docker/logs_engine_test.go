@@ -78,7 +78,7 @@ func TestLogsRotate(t *testing.T) {
 		t.Errorf("follow of what has ended gives lines %d to %d", first, last)
 	}
 
-	raw, err := d.inspect(t.Context(), req.Ref.Name())
+	raw, err := d.inspect(t.Context(), backend.NameOf(req.Ref))
 	if err != nil {
 		t.Fatal(err)
 	}

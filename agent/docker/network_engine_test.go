@@ -74,7 +74,7 @@ func TestNetworkPool(t *testing.T) {
 	one(t, d, projects[1], "10.99.4.0/24")
 	c, _ := madeBy(t, d, ours, projects[2], backendtest.Sleeper())
 	one(t, d, projects[2], "10.99.5.0/24")
-	_, err := d.Create(t.Context(), backend.CreateRequest{Owner: ours, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: projects[3], Spec: backendtest.Sleeper()}, func(string) {})
+	_, err := d.Create(t.Context(), backend.CreateRequest{Owner: ours, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: projects[3], Spec: backendtest.Sleeper()}, func(string) {})
 	if !errors.Is(err, backend.ErrNoNetwork) {
 		t.Fatalf("a pool that is used up: %v", err)
 	}
@@ -175,7 +175,7 @@ func TestCreateRacesTheRemoval(t *testing.T) {
 	defer removing.Wait()
 	defer close(stop)
 	for range 5 {
-		req := backend.CreateRequest{Owner: owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Name: "it", Spec: backendtest.Sleeper()}
+		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it", Spec: backendtest.Sleeper()}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
 			t.Fatalf("create: %v", err)

@@ -113,9 +113,9 @@ func TestRegistryCredentials(t *testing.T) {
 		} {
 			wait.Go(func() {
 				spec := backendtest.Sleeper()
-				spec.Image, spec.Registry, spec.PullPolicy = ref, c.creds, structs.PullAlways
+				spec.Image, spec.PullPolicy = ref, structs.PullAlways
 				req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()},
-					Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Spec: spec}
+					Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Spec: spec, Registry: c.creds}
 				made, err := d.Create(t.Context(), req, func(s string) {
 					mu.Lock()
 					defer mu.Unlock()

@@ -157,8 +157,8 @@ func (d *Docker) claim(ctx context.Context, clusterID, engineName string) error 
 	return err
 }
 
-// Volumes lists the cluster's volumes of a project, or of all.
-func (d *Docker) Volumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
+// ListVolumes lists the cluster's volumes of a project, or of all.
+func (d *Docker) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
 	users, err := d.volumeUsers(ctx)
 	if err != nil {
 		return nil, err
@@ -209,8 +209,9 @@ func (d *Docker) volumeUsers(ctx context.Context) (map[string][]string, error) {
 	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
 		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true})
 		for _, c := range list {
-			user := c.Labels[backend.LabelContainer]
-			if e, ok := entryOf(c.ID, c.Labels); user == "" || ok && len(c.Mounts) > 0 && d.inherits(ctx, c.ImageID, e.Ref) {
+			ref, ours := backend.RefOf(c.Labels)
+			user := ref.ID
+			if !ours || len(c.Mounts) > 0 && d.inherits(ctx, c.ImageID, ref) {
 				user = strings.TrimPrefix(slices.Concat(c.Names, []string{c.ID})[0], "/")
 			}
 			for _, m := range c.Mounts {

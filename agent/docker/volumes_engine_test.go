@@ -48,7 +48,7 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []int{1, 0} {
-		if list, err := d.Volumes(t.Context(), clusters[i], project); err != nil || len(list) != want {
+		if list, err := d.ListVolumes(t.Context(), clusters[i], project); err != nil || len(list) != want {
 			t.Errorf("cluster %d has %+v, %v", i, list, err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestVolumesFromBefore(t *testing.T) {
 		t.Helper()
 		spec := backendtest.Sleeper()
 		spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: name, Target: "/data"}}
-		req := backend.CreateRequest{Owner: owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 1}, ProjectID: project, Name: "it", Spec: spec}
+		req := backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: project, Name: "it", Spec: spec}
 		c, err := d.Create(t.Context(), req, func(string) {})
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestVolumesFromBefore(t *testing.T) {
 	}
 	names := func(owner backend.Owner) (all []string) {
 		t.Helper()
-		list, err := d.Volumes(t.Context(), owner.ClusterID, project)
+		list, err := d.ListVolumes(t.Context(), owner.ClusterID, project)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,26 @@ func hostWork(q *request) error {
 		return err
 	}
 	q.w.index = work.Index
+	if !understands(q.r, structs.UnderstandsSpec) {
+		raw, err := work.ForEarlierAgents()
+		if err != nil {
+			return err
+		}
+		return q.json(http.StatusOK, raw)
+	}
 	return q.json(http.StatusOK, work)
+}
+
+// understands reports whether a poll says that its agent understands something.
+func understands(r *http.Request, word string) bool {
+	for _, h := range r.Header.Values(structs.HeaderUnderstands) {
+		for said := range strings.SplitSeq(h, ",") {
+			if strings.TrimSpace(said) == word {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func hostStatus(q *request) error {

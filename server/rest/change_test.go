@@ -122,7 +122,7 @@ func TestHealthAndRegistry(t *testing.T) {
 	r := f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"registry:5000/x","registry":{"username":"bob","password":"s3cret"},
 		"healthcheck":{"test":"wget -q localhost","interval":"30","retries":3}}`).is(201)
 	a, _ := f.agent.Assigned(r.uuid())
-	if g := a.Spec.Registry; g == nil || g.Username != "bob" || g.Password != "s3cret" {
+	if g := a.Registry; g == nil || g.Username != "bob" || g.Password != "s3cret" {
 		t.Errorf("registry %+v", g)
 	}
 	if h := a.Spec.Healthcheck; h == nil || h.Test.Text != "wget -q localhost" || h.Interval != 30 || h.Retries != 3 {

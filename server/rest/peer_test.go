@@ -28,6 +28,7 @@ func TestRowsPassBetweenServers(t *testing.T) {
 				spec = &r.Spec
 			}
 			if spec != nil {
+				spec.Registry = nil // the credentials stay where they are
 				spec.Exclusive = structs.ExclusiveLease
 				if spec.Healthcheck != nil {
 					spec.Healthcheck.Test = structs.Command{Args: []string{"test", "-e", "/up"}} // its text and its words say the same

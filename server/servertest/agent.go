@@ -178,6 +178,7 @@ func (a *Agent) session(ctx context.Context, offer structs.SessionOffer) {
 func (a *Agent) header() http.Header {
 	h := http.Header{"Authorization": {"Bearer " + a.Secret}}
 	h.Set("X-Magnum-Registration", fmt.Sprint(a.registration))
+	h.Set(structs.HeaderUnderstands, structs.UnderstandsSpec)
 	return h
 }
 

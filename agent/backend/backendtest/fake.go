@@ -1,6 +1,6 @@
-// Package backendtest holds the behaviour that every backend.Backend has to
-// show, as a suite that its tests call, and Fake, an engine in memory that
-// passes it, for the tests of package agent. No program imports it.
+// Package backendtest holds the behaviour that backends have to show, as a suite
+// for each interface of package backend, and Fake, an engine in memory that passes
+// all of them, for the tests of package agent. No program imports it.
 package backendtest
 
 import (
@@ -21,7 +21,7 @@ type Fake struct {
 	// Fault is called at each seam, "op" before and "op done" after the call
 	// has had its effect, and fails the call with what it returns. Set it
 	// before the engine is used; it may be called by many goroutines.
-	Fault func(op string, ref backend.Ref) error
+	Fault func(op string, ref structs.Ref) error
 
 	mu         sync.Mutex
 	identity   structs.EngineIdentity
@@ -41,11 +41,11 @@ type Fake struct {
 	refused    map[string]int // host ports that something else uses
 	foreign    map[string]bool
 	watchers   map[int]*watcher
-	starts     map[backend.Ref]int
-	stops      map[backend.Ref]int
-	creates    map[backend.Ref]int
-	updates    map[backend.Ref]int
-	signals    map[backend.Ref][]string
+	starts     map[structs.Ref]int
+	stops      map[structs.Ref]int
+	creates    map[structs.Ref]int
+	updates    map[structs.Ref]int
+	signals    map[structs.Ref][]string
 	pulls      int
 }
 
@@ -72,7 +72,13 @@ type watcher struct {
 	end   chan struct{}
 }
 
-var _ backend.Backend = (*Fake)(nil)
+var _ interface {
+	backend.Backend
+	backend.Consoles
+	backend.Images
+	backend.Volumes
+	backend.Networks
+} = (*Fake)(nil)
 
 // Image is an image that every Fake has.
 const Image = "magnum-test/busybox:latest"
@@ -83,8 +89,8 @@ func NewFake() *Fake {
 		identity: structs.EngineIdentity{ID: structs.NewID(), Root: "/fake"}, containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
 		disk:    backend.Disk{Used: 40 << 30, Free: 60 << 30},
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
-		starts: make(map[backend.Ref]int), stops: make(map[backend.Ref]int), creates: make(map[backend.Ref]int),
-		updates: make(map[backend.Ref]int), signals: make(map[backend.Ref][]string), networks: make(map[string]bool),
+		starts: make(map[structs.Ref]int), stops: make(map[structs.Ref]int), creates: make(map[structs.Ref]int),
+		updates: make(map[structs.Ref]int), signals: make(map[structs.Ref][]string), networks: make(map[string]bool),
 	}
 }
 
@@ -99,7 +105,7 @@ func notRunning(engineID string) error {
 }
 
 // fault asks the seam.
-func (f *Fake) fault(op string, ref backend.Ref) error {
+func (f *Fake) fault(op string, ref structs.Ref) error {
 	if f.Fault == nil {
 		return nil
 	}
@@ -113,7 +119,7 @@ func (f *Fake) do(ctx context.Context, op, engineID string, call func(*process) 
 	}
 	f.mu.Lock()
 	p := f.containers[engineID]
-	var ref backend.Ref
+	var ref structs.Ref
 	if p != nil {
 		ref = p.Ref
 	}
@@ -184,7 +190,7 @@ func (f *Fake) Owners(ctx context.Context) ([]backend.Owner, error) {
 
 // List returns all containers of the owner.
 func (f *Fake) List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error) {
-	if err := errors.Join(ctx.Err(), f.fault("list", backend.Ref{})); err != nil {
+	if err := errors.Join(ctx.Err(), f.fault("list", structs.Ref{})); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
@@ -316,8 +322,8 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	if f.down {
 		return nil, errDown
 	}
-	taken := &backend.Failure{Reason: backend.ErrNameTaken, Msg: "the host has another container named " + req.Ref.Name()}
-	if f.foreign[req.Ref.Name()] {
+	taken := &backend.Failure{Reason: backend.ErrNameTaken, Msg: "the host has another container named " + backend.NameOf(req.Ref)}
+	if f.foreign[backend.NameOf(req.Ref)] {
 		return nil, taken
 	}
 	hash := backend.Hash(req.Spec)
@@ -335,7 +341,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
-	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: req.Ref.Name(), CreatedAt: time.Now()}
+	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: backend.NameOf(req.Ref), CreatedAt: time.Now()}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
 	p.image, p.project = f.imageLocked(req.Spec.Image), req.ProjectID

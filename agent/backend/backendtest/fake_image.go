@@ -45,7 +45,7 @@ func (f *Fake) fetchLocked(ref string) {
 
 // engine asks the seam, and whether the engine answers.
 func (f *Fake) engine(ctx context.Context, op string) error {
-	if err := errors.Join(ctx.Err(), f.fault(op, backend.Ref{})); err != nil {
+	if err := errors.Join(ctx.Err(), f.fault(op, structs.Ref{})); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -63,8 +63,8 @@ func (f *Fake) PushImage(ref string) {
 	f.pushed[ref] = true
 }
 
-// Images lists the engine's images.
-func (f *Fake) Images(ctx context.Context) ([]structs.Image, error) {
+// ListImages lists the engine's images.
+func (f *Fake) ListImages(ctx context.Context) ([]structs.Image, error) {
 	if err := f.engine(ctx, "images"); err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (f *Fake) imageUsedLocked(img *structs.Image) bool {
 }
 
 // FetchImage waits for a pull if one is needed.
-func (f *Fake) FetchImage(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+func (f *Fake) FetchImage(ctx context.Context, spec *structs.ContainerSpec, _ *structs.Registry, progress func(string)) error {
 	if err := f.engine(ctx, "image fetch"); err != nil {
 		return err
 	}
@@ -201,8 +201,8 @@ func (f *Fake) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
 	return nil
 }
 
-// Volumes lists the volumes of a project, or of all.
-func (f *Fake) Volumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
+// ListVolumes lists the volumes of a project, or of all.
+func (f *Fake) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
 	if err := f.engine(ctx, "volumes"); err != nil {
 		return nil, err
 	}
@@ -221,7 +221,7 @@ func (f *Fake) volumeUsersLocked(v volume) []string {
 	users := []string{}
 	for _, p := range f.containers {
 		if p.owner.ClusterID == v.cluster && p.project == v.project && slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
-			users = append(users, p.ContainerID)
+			users = append(users, p.ID)
 		}
 	}
 	return users

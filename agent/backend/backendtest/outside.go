@@ -13,7 +13,7 @@ import (
 
 // with runs change on the container of ref, and panics if there is none: a
 // test that changes nothing tests nothing.
-func (f *Fake) with(ref backend.Ref, change func(*process)) {
+func (f *Fake) with(ref structs.Ref, change func(*process)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.containers {
@@ -26,21 +26,21 @@ func (f *Fake) with(ref backend.Ref, change func(*process)) {
 }
 
 // Exit ends the process by itself with the code.
-func (f *Fake) Exit(ref backend.Ref, code int) {
+func (f *Fake) Exit(ref structs.Ref, code int) {
 	f.with(ref, func(p *process) { f.exitLocked(p, code) })
 }
 
 // KillOutside is docker kill: the engine's restart policy rests.
-func (f *Fake) KillOutside(ref backend.Ref) { f.with(ref, f.endLocked) }
+func (f *Fake) KillOutside(ref structs.Ref) { f.with(ref, f.endLocked) }
 
 // RemoveOutside is docker rm -f.
-func (f *Fake) RemoveOutside(ref backend.Ref) { f.with(ref, f.removeLocked) }
+func (f *Fake) RemoveOutside(ref structs.Ref) { f.with(ref, f.removeLocked) }
 
 // StartOutside is docker start.
-func (f *Fake) StartOutside(ref backend.Ref) { f.with(ref, f.startLocked) }
+func (f *Fake) StartOutside(ref structs.Ref) { f.with(ref, f.startLocked) }
 
 // PauseOutside is docker pause, or unpause.
-func (f *Fake) PauseOutside(ref backend.Ref, paused bool) {
+func (f *Fake) PauseOutside(ref structs.Ref, paused bool) {
 	f.with(ref, func(p *process) {
 		p.State = backend.StateRunning
 		if paused {
@@ -85,7 +85,7 @@ func (f *Fake) Up() {
 // Copy runs a container that has the labels of ref's, and returns the engine's id of
 // it. inherited: as docker commit and docker run make one; else the labels were given
 // by hand. What is done to it is in Touched, and it is in no other count.
-func (f *Fake) Copy(ref backend.Ref, inherited bool) (engineID string) {
+func (f *Fake) Copy(ref structs.Ref, inherited bool) (engineID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, of := range f.containers {
@@ -168,6 +168,15 @@ func (f *Fake) Add(req backend.CreateRequest) {
 	}
 }
 
+// Put has a container of the owner on the engine as it is given, such as one that an
+// earlier build of the agent has made.
+func (f *Fake) Put(owner backend.Owner, c backend.Container, spec structs.ContainerSpec) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.containers[c.EngineID] = &process{Container: c, owner: owner, spec: spec, manual: !c.Live(), changed: make(chan struct{})}
+	f.nextID += 100 // none that is made later gets its id
+}
+
 // AddImage makes an image available, as a push to its registry does.
 func (f *Fake) AddImage(ref string) {
 	f.mu.Lock()
@@ -244,48 +253,48 @@ func (f *Fake) TakePort(port int, taken bool) {
 }
 
 // TakeName gives the name of ref to somebody else's container, or frees it.
-func (f *Fake) TakeName(ref backend.Ref, taken bool) {
+func (f *Fake) TakeName(ref structs.Ref, taken bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.foreign[ref.Name()] = taken
+	f.foreign[backend.NameOf(ref)] = taken
 }
 
 // Starts returns how often the container's process was started.
-func (f *Fake) Starts(ref backend.Ref) int { return f.count(f.starts, ref) }
+func (f *Fake) Starts(ref structs.Ref) int { return f.count(f.starts, ref) }
 
 // Stops returns how often the container's process was stopped or killed.
-func (f *Fake) Stops(ref backend.Ref) int { return f.count(f.stops, ref) }
+func (f *Fake) Stops(ref structs.Ref) int { return f.count(f.stops, ref) }
 
 // Creates returns how often the container was created.
-func (f *Fake) Creates(ref backend.Ref) int { return f.count(f.creates, ref) }
+func (f *Fake) Creates(ref structs.Ref) int { return f.count(f.creates, ref) }
 
 // Updates returns how often the container's limits were changed.
-func (f *Fake) Updates(ref backend.Ref) int { return f.count(f.updates, ref) }
+func (f *Fake) Updates(ref structs.Ref) int { return f.count(f.updates, ref) }
 
 // ImageOf returns the image that the container was made from.
-func (f *Fake) ImageOf(ref backend.Ref) (image string) {
+func (f *Fake) ImageOf(ref structs.Ref) (image string) {
 	f.with(ref, func(p *process) { image = p.spec.Image })
 	return image
 }
 
 // Signals returns the signals that the container's process was sent.
-func (f *Fake) Signals(ref backend.Ref) []string {
+func (f *Fake) Signals(ref structs.Ref) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.signals[ref])
 }
 
-func (f *Fake) count(m map[backend.Ref]int, ref backend.Ref) int {
+func (f *Fake) count(m map[structs.Ref]int, ref structs.Ref) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return m[ref]
 }
 
 // Containers returns all containers of all owners.
-func (f *Fake) Containers() map[backend.Ref]backend.Container {
+func (f *Fake) Containers() map[structs.Ref]backend.Container {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := make(map[backend.Ref]backend.Container, len(f.containers))
+	all := make(map[structs.Ref]backend.Container, len(f.containers))
 	for _, p := range f.containers {
 		if p.copied {
 			continue

@@ -15,32 +15,55 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Suite runs the behaviour suite against b, an engine that has Image. It makes
-// containers under owners and projects of its own, and removes them.
+// Suite runs the suites of all interfaces of package backend that b implements.
+// b is an engine that has Image. The suites make containers under owners and
+// projects of their own, and remove them.
 func Suite(t *testing.T, b backend.Backend) {
-	for name, test := range map[string]func(*bench){
-		"Life":            testLife,
-		"CreateTwice":     testCreateTwice,
-		"OtherSpec":       testOtherSpec,
-		"Owners":          testOwners,
-		"Missing":         testMissing,
-		"NoImage":         testNoImage,
-		"PauseTwice":      testPauseTwice,
-		"PauseStopped":    testPauseStopped,
-		"ExitCode":        testExitCode,
-		"RestartPolicy":   testRestartPolicy,
-		"Events":          testEvents,
+	t.Run("Runtime", func(t *testing.T) { Runtime(t, b) })
+	if _, ok := b.(backend.Consoles); ok {
+		t.Run("Consoles", func(t *testing.T) { Consoles(t, b) })
+	}
+	if _, ok := b.(backend.Images); ok {
+		t.Run("Images", func(t *testing.T) { Images(t, b) })
+	}
+	if _, ok := b.(backend.Volumes); ok {
+		t.Run("Volumes", func(t *testing.T) { Volumes(t, b) })
+	}
+}
+
+// Runtime tests what every backend has to offer.
+func Runtime(t *testing.T, b backend.Backend) {
+	run(t, b, map[string]func(*bench){
+		"Life":          testLife,
+		"CreateTwice":   testCreateTwice,
+		"Parts":         testParts,
+		"OtherSpec":     testOtherSpec,
+		"Owners":        testOwners,
+		"Missing":       testMissing,
+		"NoImage":       testNoImage,
+		"PauseTwice":    testPauseTwice,
+		"PauseStopped":  testPauseStopped,
+		"ExitCode":      testExitCode,
+		"RestartPolicy": testRestartPolicy,
+		"Events":        testEvents,
+		"Ports":         testPorts,
+		"Fingerprint":   testFingerprint,
+		"Signal":        testSignal,
+		"SignalPaused":  testSignalPaused,
+		"Limits":        testLimits,
+		"Health":        testHealth,
+	})
+}
+
+// Consoles tests the backend.Consoles of b.
+func Consoles(t *testing.T, b backend.Backend) {
+	run(t, b, map[string]func(*bench){
+		"Missing":         testMissingConsoles,
 		"Logs":            testLogs,
 		"LogsFollow":      testLogsFollow,
 		"Exec":            testExec,
 		"ExecStopped":     testExecStopped,
 		"ExecCancelled":   testExecCancelled,
-		"Ports":           testPorts,
-		"Fingerprint":     testFingerprint,
-		"Signal":          testSignal,
-		"SignalPaused":    testSignalPaused,
-		"Limits":          testLimits,
-		"Health":          testHealth,
 		"Attach":          testAttach,
 		"AttachInputEnds": testAttachInputEnds,
 		"AttachLeft":      testAttachLeft,
@@ -50,12 +73,27 @@ func Suite(t *testing.T, b backend.Backend) {
 		"Archive":         testArchive,
 		"ArchiveBroken":   testArchiveBroken,
 		"NotRunning":      testNotRunning,
-		"Images":          testImages,
-		"ImagePull":       testImagePull,
-		"ImageLoadBroken": testImageLoadBroken,
-		"Volumes":         testVolumes,
-		"Disk":            testDisk,
-	} {
+	})
+}
+
+// Images tests the backend.Images of b.
+func Images(t *testing.T, b backend.Backend) {
+	run(t, b, map[string]func(*bench){
+		"Use":        testImages,
+		"Event":      testImageEvent,
+		"Pull":       testImagePull,
+		"LoadBroken": testImageLoadBroken,
+		"Disk":       testDisk,
+	})
+}
+
+// Volumes tests the backend.Volumes of b.
+func Volumes(t *testing.T, b backend.Backend) {
+	run(t, b, map[string]func(*bench){"Use": testVolumes})
+}
+
+func run(t *testing.T, b backend.Backend, tests map[string]func(*bench)) {
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
 	}
 }
@@ -67,6 +105,9 @@ const patience = 30 * time.Second
 type bench struct {
 	testing.TB
 	backend.Backend
+	backend.Consoles // nil if the backend lacks it, and so the next two
+	backend.Images
+	backend.Volumes
 	ctx   context.Context
 	owner backend.Owner
 	proj  string
@@ -76,6 +117,9 @@ func newBench(t testing.TB, b backend.Backend) *bench {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	x := &bench{TB: t, Backend: b, ctx: ctx, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, proj: structs.NewID()}
+	x.Consoles, _ = b.(backend.Consoles)
+	x.Images, _ = b.(backend.Images)
+	x.Volumes, _ = b.(backend.Volumes)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -104,7 +148,7 @@ func script(text string) *structs.ContainerSpec {
 }
 
 func (x *bench) request(spec *structs.ContainerSpec) backend.CreateRequest {
-	return backend.CreateRequest{Owner: x.owner, Ref: backend.Ref{ContainerID: structs.NewID(), Epoch: 7}, ProjectID: x.proj, Name: "a", Spec: spec}
+	return backend.CreateRequest{Owner: x.owner, Ref: structs.ContainerRef(structs.NewID(), 7), ProjectID: x.proj, Name: "a", Spec: spec}
 }
 
 func (x *bench) must(err error, doing string) {
@@ -222,8 +266,59 @@ func testCreateTwice(x *bench) {
 	if len(entries) != 1 || entries[0].Ref != first.Ref || entries[0].EngineID != first.EngineID {
 		x.Fatalf("list is %v, want one entry %v", entries, first.Entry)
 	}
-	if e := entries[0]; e.Name != e.Ref.Name() || time.Since(e.CreatedAt).Abs() > time.Minute || e.Inherited {
+	if e := entries[0]; e.Name != backend.NameOf(e.Ref) || time.Since(e.CreatedAt).Abs() > time.Minute || e.Inherited {
 		x.Fatalf("its name, age and origin are %+v", e)
+	}
+}
+
+// The parts of a workload are containers of their own, and so are workloads of another
+// kind that have the same id.
+func testParts(x *bench) {
+	id := structs.NewID()
+	pod := structs.Ref{Kind: structs.WorkloadPod, ID: id, Epoch: 7}
+	refs := []structs.Ref{structs.ContainerRef(id, 7)}
+	for _, name := range []string{"web", "log"} {
+		pod.Part = name
+		refs = append(refs, pod)
+	}
+	made := make(map[structs.Ref]string)
+	for _, ref := range refs {
+		req := x.request(Sleeper())
+		req.Ref = ref
+		for range 2 {
+			c, err := x.Create(x.ctx, req, func(string) {})
+			x.must(err, "create")
+			if made[ref] == "" {
+				made[ref] = c.EngineID
+			}
+			if c.Ref != ref || c.EngineID != made[ref] {
+				x.Fatalf("create of %s gives %s, %s", ref, c.Ref, c.EngineID)
+			}
+		}
+	}
+	x.must(x.Start(x.ctx, made[refs[1]]), "start")
+	for i, ref := range refs {
+		c, err := x.Inspect(x.ctx, made[ref])
+		x.must(err, "inspect")
+		if c.Ref != ref || c.Live() != (i == 1) {
+			x.Fatalf("%s is %+v", ref, c)
+		}
+	}
+	entries, err := x.List(x.ctx, x.owner)
+	x.must(err, "list")
+	for _, e := range entries {
+		if made[e.Ref] != e.EngineID || e.Name != backend.NameOf(e.Ref) {
+			x.Fatalf("listed is %+v", e)
+		}
+		delete(made, e.Ref)
+	}
+	if len(made) != 0 {
+		x.Fatalf("not listed are %v", made)
+	}
+	owners, err := x.Backend.Owners(x.ctx)
+	x.must(err, "owners")
+	if !slices.Contains(owners, x.owner) {
+		x.Fatalf("the owner is not among %v", owners)
 	}
 }
 
@@ -234,8 +329,8 @@ func testOtherSpec(x *bench) {
 	req.Spec = script("sleep 5")
 	_, err = x.Create(x.ctx, req, func(string) {})
 	x.wantReason(err, backend.ErrNameTaken)
-	if !strings.Contains(err.Error(), req.Ref.Name()) {
-		x.Fatalf("%q does not name %s", err, req.Ref.Name())
+	if !strings.Contains(err.Error(), backend.NameOf(req.Ref)) {
+		x.Fatalf("%q does not name %s", err, backend.NameOf(req.Ref))
 	}
 }
 
@@ -268,8 +363,13 @@ func testMissing(x *bench) {
 	x.wantReason(x.Update(x.ctx, id, backend.Limits{Memory: 64 << 20}), backend.ErrNotFound)
 	x.wantReason(x.Pause(x.ctx, id), backend.ErrNotFound)
 	x.wantReason(x.Unpause(x.ctx, id), backend.ErrNotFound)
+	x.must(x.Remove(x.ctx, id), "remove")
+}
+
+func testMissingConsoles(x *bench) {
+	id := strings.Repeat("0", 64)
 	x.wantReason(x.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}), backend.ErrNotFound)
-	_, err = x.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	_, err := x.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
 	_, err = x.Attach(x.ctx, id, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
@@ -278,7 +378,6 @@ func testMissing(x *bench) {
 	x.wantReason(err, backend.ErrNotFound)
 	x.wantReason(x.ArchiveGet(x.ctx, id, "/tmp", io.Discard), backend.ErrNotFound)
 	x.wantReason(x.ArchivePut(x.ctx, id, "/tmp", strings.NewReader("")), backend.ErrNotFound)
-	x.must(x.Remove(x.ctx, id), "remove")
 }
 
 func testNoImage(x *bench) {
@@ -289,6 +388,12 @@ func testNoImage(x *bench) {
 	if !strings.Contains(err.Error(), spec.Image) {
 		x.Fatalf("%q does not name the image", err)
 	}
+	none := noRegistry()
+	for _, policy := range []string{structs.PullIfNotPresent, structs.PullNever, structs.PullAlways} {
+		err := x.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, nil, func(string) {})
+		x.wantReason(err, backend.ErrNoImage)
+	}
+	x.must(x.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}), "a fetch of what is there")
 }
 
 func testPauseTwice(x *bench) {
@@ -348,7 +453,6 @@ func testEvents(x *bench) {
 		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
 	}()
 	<-ready
-	x.load()
 	c := x.create(Sleeper())
 	want := func(kind backend.EventKind, doing string, ok func() bool) {
 		x.Helper()
@@ -356,9 +460,7 @@ func testEvents(x *bench) {
 			select {
 			case e := <-events:
 				if e.Kind == backend.EventImage {
-					// Images belong to the engine: such an event is in every
-					// owner's stream.
-					continue
+					continue // of no owner: others may pull meanwhile
 				}
 				if e.Entry != c.Entry {
 					x.Fatalf("event %+v of another container", e)
@@ -523,7 +625,7 @@ func testPorts(x *bench) {
 func testFingerprint(x *bench) {
 	f, err := x.Fingerprint(x.ctx)
 	x.must(err, "fingerprint")
-	if f.Backend != structs.BackendDocker || f.EngineVersion == "" || f.Cores < 1 || f.Memory < 1<<20 {
+	if f.Backend != structs.BackendDocker && f.Backend != structs.BackendKubernetes || f.EngineVersion == "" || f.Cores < 1 || f.Memory < 1<<20 {
 		x.Fatalf("fingerprint is %+v", f)
 	}
 }

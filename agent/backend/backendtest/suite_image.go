@@ -61,6 +61,9 @@ func tarOf(files map[string][]byte) ([]byte, error) {
 // imageName is a name that no other image has.
 func imageName() string { return "magnum-test/throw-away-" + structs.NewID() + ":1" }
 
+// noRegistry is the name of an image in a registry that nobody listens at.
+func noRegistry() string { return "127.0.0.1:1/magnum-test/" + structs.NewID() + ":1" }
+
 // load brings a new image to the engine, which goes with the test.
 func (x *bench) load() structs.Image {
 	x.Helper()
@@ -89,7 +92,7 @@ func (x *bench) load() structs.Image {
 // image returns the image of a name, nil if the engine has none.
 func (x *bench) image(name string) *structs.Image {
 	x.Helper()
-	images, err := x.Images(x.ctx)
+	images, err := x.ListImages(x.ctx)
 	x.must(err, "images")
 	for _, img := range images {
 		if slices.Contains(img.Names, name) {
@@ -128,18 +131,35 @@ func testImages(x *bench) {
 	}
 }
 
+// Images belong to the engine: their events are in every owner's stream.
+func testImageEvent(x *bench) {
+	ctx, cancel := context.WithCancel(x.ctx)
+	events := make(chan backend.Event, 100)
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
+	}()
+	<-ready
+	name := x.load().Names[0]
+	for told := false; !told; {
+		select {
+		case e := <-events:
+			told = e.Kind == backend.EventImage && (e.Image == "" || backend.SameImage(e.Image, name))
+		case <-time.After(patience):
+			x.Fatal("no event for a new image")
+		}
+	}
+	cancel()
+	<-ended
+}
+
 func testImagePull(x *bench) {
-	none := "127.0.0.1:1/magnum-test/" + structs.NewID() + ":1" // nobody listens there
+	none := noRegistry()
 	err := x.PullImage(x.ctx, none, nil, func(string) {})
 	x.wantReason(err, backend.ErrNoImage)
 	if !strings.Contains(err.Error(), none) {
 		x.Fatalf("%q does not name the image", err)
 	}
-	for _, policy := range []string{structs.PullIfNotPresent, structs.PullNever, structs.PullAlways} {
-		err := x.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, func(string) {})
-		x.wantReason(err, backend.ErrNoImage)
-	}
-	x.must(x.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, func(string) {}), "a fetch of what is there")
 	ctx, cancel := context.WithCancel(x.ctx)
 	cancel()
 	if err := x.PullImage(ctx, none, nil, func(string) {}); !errors.Is(err, context.Canceled) {
@@ -185,12 +205,12 @@ func testVolumes(x *bench) {
 	})
 	list := func(project string) []structs.Volume {
 		x.Helper()
-		volumes, err := x.Volumes(x.ctx, x.owner.ClusterID, project)
+		volumes, err := x.ListVolumes(x.ctx, x.owner.ClusterID, project)
 		x.must(err, "volumes")
 		return volumes
 	}
 	mine := list(x.proj)
-	if len(mine) != 1 || mine[0].Name != "data" || mine[0].ProjectID != x.proj || !slices.Equal(mine[0].UsedBy, []string{c.ContainerID}) || time.Since(mine[0].CreatedAt.Time).Abs() > time.Minute {
+	if len(mine) != 1 || mine[0].Name != "data" || mine[0].ProjectID != x.proj || !slices.Equal(mine[0].UsedBy, []string{c.ID}) || time.Since(mine[0].CreatedAt.Time).Abs() > time.Minute {
 		x.Fatalf("volumes are %+v", mine)
 	}
 	if others := list(structs.NewID()); len(others) != 0 {
@@ -201,13 +221,13 @@ func testVolumes(x *bench) {
 	}
 	// Another cluster's project of the same id has a volume of its own by that name.
 	other := structs.NewID()
-	if seen, err := x.Volumes(x.ctx, other, ""); err != nil || len(seen) != 0 {
+	if seen, err := x.ListVolumes(x.ctx, other, ""); err != nil || len(seen) != 0 {
 		x.Fatalf("another cluster sees %+v, %v", seen, err)
 	}
 	x.wantReason(x.RemoveVolume(x.ctx, other, x.proj, "data"), backend.ErrNoVolume)
 	err := x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data")
 	x.wantReason(err, backend.ErrInUse)
-	if !strings.Contains(err.Error(), c.ContainerID) {
+	if !strings.Contains(err.Error(), c.ID) {
 		x.Fatalf("%q does not name the container", err)
 	}
 	x.wantReason(x.RemoveVolume(x.ctx, x.owner.ClusterID, structs.NewID(), "data"), backend.ErrNoVolume)

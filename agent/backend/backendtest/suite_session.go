@@ -30,7 +30,7 @@ func (x *bench) attach(ctx context.Context, c *backend.Container) *attached {
 	r, w := io.Pipe()
 	a := &attached{input: w, out: make(chan string, 100), end: make(chan error, 1)}
 	go func() {
-		code, err := x.Backend.Attach(ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{
+		code, err := x.Consoles.Attach(ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{
 			Stdin: r, Stdout: writer(func(p []byte) { a.out <- string(p) }), Stderr: io.Discard,
 		})
 		a.code = code

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -56,17 +57,18 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 // A registration's number that leaves no room for the time gives no number that
 // an earlier poll may have had.
 func TestPollsAreNumberedWhileThereIsRoom(t *testing.T) {
-	l := &link{born: time.Now().Add(-time.Hour), lease: time.Second, stance: func() stance { return stance{leases: true} }}
+	at := func() pollState { return pollState{needsLease: true} }
+	l := &link{born: time.Now().Add(-time.Hour), lease: time.Second, pollState: at}
 	last := uint64(0)
-	for _, registration := range []uint64{1, 1 << 20, 1 << 23, maxRegistration - 1} {
+	for _, registration := range []uint64{1, 1 << 20, 1 << 23, lease.MaxRegistration} {
 		var req api.WorkRequest
 		l.ask(&req, registration)
-		if req.Sent <= last || req.Sent>>sentShift != registration {
+		if _, ok := lease.SentAt(req.Sent, registration, req.Sent); req.Sent <= last || !ok {
 			t.Errorf("a poll of registration %d has number %d, after %d", registration, req.Sent, last)
 		}
 		last = req.Sent
 	}
-	for _, registration := range []uint64{maxRegistration, maxRegistration + 1, 1 << 40} {
+	for _, registration := range []uint64{lease.MaxRegistration + 1, 1 << 40} {
 		var req api.WorkRequest
 		if l.ask(&req, registration); req.Sent != 0 {
 			t.Errorf("a poll of registration %d has number %d", registration, req.Sent)
@@ -79,7 +81,9 @@ func TestAcknowledgementsOfOthersCountForNothing(t *testing.T) {
 	l := &link{born: time.Now().Add(-time.Minute)}
 	l.renewed = func(t time.Time, _ time.Duration) { until = t }
 	const registration = 3
-	at := func(registration uint64, ms uint64) uint64 { return registration<<sentShift | ms }
+	at := func(registration uint64, ms time.Duration) uint64 {
+		return lease.Number(registration, ms*time.Millisecond)
+	}
 	sent := at(registration, 50_000)
 	for name, acknowledged := range map[string]uint64{
 		"none": 0, "an earlier registration's": at(2, 90_000), "a later registration's": at(4, 1), "one that was never sent": sent + 1,

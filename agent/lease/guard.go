@@ -1,0 +1,109 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+// Engine is what a Guard needs of the host's backend.
+type Engine interface {
+	List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error)
+	Inspect(ctx context.Context, engineID string) (*backend.Container, error)
+	Signal(ctx context.Context, engineID, signal string) error
+	Kill(ctx context.Context, engineID string) error
+}
+
+// Guard ends the processes of containers that need a lease when the lease of an
+// earlier life of the agent does. It stands in for the agent's reconciler until that
+// has its first answer: an agent that was started again while no server can be
+// reached knows of nothing but its journal.
+type Guard struct {
+	Engine Engine
+	Owner  backend.Owner
+	File   *File
+	// Needs reports whether an entry is magnum's own, and runs only under a lease.
+	Needs func(backend.Entry) bool
+	// Revoke notes that the lease of a container's run has ended. It is called before
+	// the process is asked to end, and fresh is false if that was noted before.
+	Revoke func(c *backend.Container) (fresh bool, err error)
+	Retry  func(context.Context) error // waits before another try; ctx's error
+	Log    hclog.Logger
+}
+
+// Run blocks until all of them have ended, or ctx does.
+func (g *Guard) Run(ctx context.Context) {
+	left, grace, err := g.File.Read()
+	if err != nil {
+		g.Log.Warn("lease not read; taken for over", "error", err)
+	}
+	if wait(ctx, max(0, left)) != nil {
+		return
+	}
+	for {
+		err := g.end(ctx, grace)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		g.Log.Warn("containers whose lease has ended could not be stopped", "error", err)
+		if g.Retry(ctx) != nil {
+			return
+		}
+	}
+}
+
+// end asks the processes to end, and kills what still runs after the grace.
+func (g *Guard) end(ctx context.Context, grace time.Duration) error {
+	entries, err := g.Engine.List(ctx, g.Owner)
+	if err != nil {
+		return err
+	}
+	var live []*backend.Container
+	for _, e := range entries {
+		if !g.Needs(e) {
+			continue
+		}
+		c, err := g.Engine.Inspect(ctx, e.EngineID)
+		switch {
+		case errors.Is(err, backend.ErrNotFound):
+			continue
+		case err != nil:
+			return err
+		case !c.Live():
+			continue
+		}
+		fresh, err := g.Revoke(c)
+		if err != nil {
+			return err
+		}
+		if fresh {
+			_ = g.Engine.Signal(ctx, e.EngineID, "SIGTERM") // what does not end by it is killed
+		}
+		live = append(live, c)
+	}
+	if len(live) == 0 || wait(ctx, grace) != nil {
+		return nil
+	}
+	for _, c := range live {
+		if err := g.Engine.Kill(ctx, c.EngineID); err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait waits for d, or for ctx to end.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

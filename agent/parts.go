@@ -1,0 +1,254 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// part is one container of a workload.
+type part struct {
+	name string // "" if it is the workload itself
+	spec *structs.ContainerSpec
+}
+
+// partsFunc returns the parts of a workload of one kind; at least one, and the same
+// ones for all assignments of an epoch.
+type partsFunc func(a *structs.Assignment) []part
+
+// kinds are the kinds of workloads that the agent can run.
+func kinds() map[structs.WorkloadKind]partsFunc {
+	return map[structs.WorkloadKind]partsFunc{
+		structs.WorkloadContainer: func(a *structs.Assignment) []part { return []part{{spec: a.Spec}} },
+	}
+}
+
+// keyOf is what a unit is kept under: its placements have one unit.
+func keyOf(ref structs.Ref) structs.Ref {
+	ref.Epoch = 0
+	return ref
+}
+
+// keysOf returns the keys and values of a log line about a placement, and more.
+func keysOf(ref structs.Ref, more ...any) []any {
+	keys := []any{string(ref.Kind) + "_id", ref.ID}
+	if ref.Part != "" {
+		keys = append(keys, "part", ref.Part)
+	}
+	return append(keys, more...)
+}
+
+// siblingsLocked returns the units of all parts of a workload.
+func (r *reconciler) siblingsLocked(of structs.Ref) []*unit {
+	whole := keyOf(of.Whole())
+	if u := r.units[whole]; u != nil {
+		return []*unit{u}
+	}
+	return r.parts[whole]
+}
+
+// assignLocked takes over an assignment: each part of the workload gets its own copy
+// of it, with the part's spec.
+func (r *reconciler) assignLocked(a structs.Assignment) {
+	whole := keyOf(a.Ref())
+	var parts []part
+	if of := r.kinds[whole.Kind]; of == nil {
+		a.Unreadable = cmp.Or(a.Unreadable, "this agent can't run workloads of kind "+string(whole.Kind))
+	} else if whole.Kind == structs.WorkloadContainer || a.Unreadable == "" {
+		parts = of(&a)
+	}
+	// Parts that the workload no longer has, or of which nobody can say. Those go
+	// with the workload if it goes.
+	var strays []*unit
+	names := make([]string, 0, len(parts))
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	for _, u := range r.siblingsLocked(whole) {
+		if slices.Contains(names, u.ref.Part) {
+			continue
+		}
+		if strays = append(strays, u); a.Unreadable != "" || a.Desired == structs.DesiredAbsent {
+			parts = append(parts, part{name: u.ref.Part})
+		}
+	}
+	names = names[:0]
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	for _, p := range parts {
+		ref, mine := whole, a
+		ref.Part, mine.Spec = p.name, p.spec
+		if p.name != "" {
+			mine.EngineID = "" // the servers know of one for each part at most
+		}
+		r.wantLocked(r.unitLocked(ref), mine, names)
+	}
+	for _, u := range strays {
+		if !slices.Contains(names, u.ref.Part) && !u.orphan {
+			r.orphanLocked(u)
+		}
+	}
+}
+
+// wantLocked gives a unit its part of an assignment.
+func (r *reconciler) wantLocked(u *unit, a structs.Assignment, names []string) {
+	old, orphan := u.want, u.orphan
+	u.want, u.orphan, u.names = &a, false, names
+	if old != nil && !orphan && old.Epoch == a.Epoch && old.Generation == a.Generation && old.Desired == a.Desired && old.Force == a.Force && old.Unreadable == a.Unreadable {
+		return
+	}
+	u.calmLocked()
+	if u.interrupt != nil {
+		u.interrupt(a)
+	}
+	r.kickLocked(u)
+}
+
+// orphanLocked has a unit removed that no assignment names.
+func (r *reconciler) orphanLocked(u *unit) {
+	a := structs.Assignment{Desired: structs.DesiredAbsent, StopTimeout: structs.DefaultStopTimeout}
+	if u.want != nil {
+		a = *u.want
+		a.Desired, a.Force = structs.DesiredAbsent, false
+	}
+	for epoch := range u.epochs() {
+		a.Epoch = max(a.Epoch, epoch)
+	}
+	r.log.Warn("container is not the cluster's any more and goes", keysOf(u.ref, "epoch", a.Epoch)...)
+	u.want, u.orphan = &a, true
+	if u.interrupt != nil {
+		u.interrupt(a)
+	}
+	r.kickLocked(u)
+}
+
+// report is what the agent sees of one placement of a workload.
+type report struct {
+	structs.Ref // of the whole
+	structs.Observed
+	Refused bool // see structs.ContainerReport
+	// parts are what the report was made of, in the order of the workload's parts;
+	// nil of a container.
+	parts []seenPart
+}
+
+// seenPart is what the agent sees of one part of a workload.
+type seenPart struct {
+	name string
+	structs.Observed
+}
+
+// reportLocked reports what was seen of a workload of several parts, unless there is
+// nothing to say of it yet.
+func (r *reconciler) reportLocked(u *unit) {
+	if u.want == nil || u.orphan {
+		return
+	}
+	all := report{Ref: u.at(u.want.Epoch).Whole(), Refused: true}
+	var taken []func()
+	for _, name := range u.names {
+		ref := u.ref
+		ref.Part = name
+		seen := seenPart{name: name, Observed: structs.Observed{Status: structs.ContainerCreating}}
+		s := r.units[ref]
+		switch {
+		case s != nil && s.told.epoch == u.want.Epoch:
+			seen.Observed = s.told.Observed
+			all.Refused = all.Refused && s.refused
+			if s.taken != nil {
+				taken = append(taken, s.taken)
+			}
+		case s == nil && u.want.Desired == structs.DesiredAbsent:
+			// A server knows that it is gone.
+			seen.Status, seen.Generation = structs.ContainerGone, u.want.Generation
+			taken = append(taken, func() {})
+		case u.want.Desired == structs.DesiredAbsent, u.want.Observed > 0, r.generation(s, u.want.Epoch) > 0:
+			return // servers may have been told of it before this life of the agent; its pass comes
+		default:
+			all.Refused = false
+		}
+		all.parts = append(all.parts, seen)
+	}
+	all.Observed = whole(all.parts)
+	if all.Status != structs.ContainerGone {
+		r.observer.observe(all, nil)
+		return
+	}
+	for _, s := range r.siblingsLocked(u.ref) {
+		if s.epochs()[u.want.Epoch] {
+			return // a part that the workload no longer has: its end kicks the others
+		}
+	}
+	if len(taken) < len(all.parts) {
+		r.observer.observe(all, nil)
+		return
+	}
+	r.observer.observe(all, func() {
+		for _, f := range taken {
+			f()
+		}
+	})
+}
+
+// generation returns what the journal has of a unit's placement; 0 of no unit.
+func (r *reconciler) generation(u *unit, epoch uint64) uint64 {
+	if u == nil {
+		return 0
+	}
+	rec, _ := r.journal.record(u.at(epoch))
+	return rec.Generation
+}
+
+// whole sums up what was seen of the parts of a workload. A generation is carried
+// out, and the workload gone, once that holds of each part; it runs while any part
+// does; and it is wrong with it what is wrong with any part.
+func whole(parts []seenPart) structs.Observed {
+	all := parts[0].Observed
+	all.Status, all.Failed, all.Reason, all.EngineID, all.ExitCode = "", false, "", "", nil
+	all.RestartCount, all.Memory, all.MilliCPU, all.Addresses, all.Ports = 0, 0, 0, nil, nil
+	var reasons []string
+	for _, p := range parts {
+		all.Generation = min(all.Generation, p.Generation)
+		all.Failed = all.Failed || p.Failed
+		all.RestartCount += p.RestartCount
+		all.Memory, all.MilliCPU = all.Memory+p.Memory, all.MilliCPU+p.MilliCPU
+		all.Addresses, all.Ports = append(all.Addresses, p.Addresses...), append(all.Ports, p.Ports...)
+		if p.StartedAt.After(all.StartedAt) {
+			all.StartedAt = p.StartedAt
+		}
+		if p.FinishedAt.After(all.FinishedAt) {
+			all.FinishedAt = p.FinishedAt
+		}
+		if rankOf(healths, p.Health) < rankOf(healths, all.Health) {
+			all.Health = p.Health
+		}
+		status := p.Status
+		if status == structs.ContainerGone && slices.ContainsFunc(parts, func(o seenPart) bool { return o.Status != status }) {
+			status = structs.ContainerError // one of several is missing
+		}
+		if rankOf(statuses, status) < rankOf(statuses, all.Status) {
+			all.Status = status
+		}
+		if p.Reason != "" {
+			reasons = append(reasons, p.name+": "+p.Reason)
+		}
+	}
+	all.Reason = strings.Join(reasons, "; ")
+	return all
+}
+
+// The words that stand for several, the first that any part has before the others.
+var (
+	statuses = []structs.ContainerStatus{structs.ContainerError, structs.ContainerUnknown, structs.ContainerCreating, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerStopped, structs.ContainerGone}
+	healths  = []string{"unhealthy", "starting", "healthy"}
+)
+
+func rankOf[T comparable](words []T, w T) int {
+	if i := slices.Index(words, w); i >= 0 {
+		return i
+	}
+	return len(words)
+}

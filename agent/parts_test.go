@@ -1,0 +1,139 @@
+package agent
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/structs"
+)
+
+func TestWholeSumsUpItsParts(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	of := func(status structs.ContainerStatus, generation uint64) structs.Observed {
+		return structs.Observed{Status: status, Generation: generation}
+	}
+	for _, c := range []struct {
+		left, right structs.ContainerStatus
+		want        structs.ContainerStatus
+	}{
+		{structs.ContainerRunning, structs.ContainerRunning, structs.ContainerRunning},
+		{structs.ContainerStopped, structs.ContainerRunning, structs.ContainerRunning},
+		{structs.ContainerPaused, structs.ContainerStopped, structs.ContainerPaused},
+		{structs.ContainerRunning, structs.ContainerCreating, structs.ContainerCreating},
+		{structs.ContainerError, structs.ContainerCreating, structs.ContainerError},
+		{structs.ContainerGone, structs.ContainerRunning, structs.ContainerError},
+		{structs.ContainerGone, structs.ContainerGone, structs.ContainerGone},
+	} {
+		for _, parts := range [][]seenPart{
+			{{"left", of(c.left, 3)}, {"right", of(c.right, 5)}},
+			{{"right", of(c.right, 5)}, {"left", of(c.left, 3)}},
+		} {
+			if got := whole(parts); got.Status != c.want || got.Generation != 3 || got.Failed {
+				t.Errorf("%s and %s are %+v, want %s of generation 3", c.left, c.right, got, c.want)
+			}
+		}
+	}
+	left, right := of(structs.ContainerRunning, 1), of(structs.ContainerError, 1)
+	left.Memory, left.MilliCPU, left.RestartCount, left.Health, left.Addresses, left.EngineID, left.StartedAt = 10, 1, 2, "healthy", []string{"a"}, "e1", at
+	right.Memory, right.MilliCPU, right.RestartCount, right.Health, right.Failed, right.Reason = 20, 2, 3, "unhealthy", true, "no image"
+	got := whole([]seenPart{{"left", left}, {"right", right}})
+	if got.Memory != 30 || got.MilliCPU != 3 || got.RestartCount != 5 || got.Health != "unhealthy" || !got.Failed ||
+		got.Reason != "right: no image" || len(got.Addresses) != 1 || got.EngineID != "" || !got.StartedAt.Equal(at) {
+		t.Errorf("summed up they are %+v", got)
+	}
+}
+
+// TestPartIsReachedByItsName opens what a session needs of each part, and of none by
+// the name of the whole.
+func TestPartIsReachedByItsName(t *testing.T) {
+	inHost(t, func(h *host) {
+		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
+		seen := map[string]bool{}
+		for _, ref := range partRefs(a) {
+			id := h.rec.engineID(t.Context(), ref)
+			if c := h.fake.Containers()[ref]; id == "" || c.EngineID != id || seen[id] {
+				t.Errorf("%s is %q on the engine, want %q", ref, id, c.EngineID)
+			}
+			seen[id] = true
+		}
+		if id := h.rec.engineID(t.Context(), a.Ref()); id != "" {
+			t.Errorf("the whole is %q on the engine", id)
+		}
+	})
+}
+
+// TestPartsThatNobodyNamesGo has parts on the engine that no assignment names: of a
+// workload that has others, of one that is deleted, and of one that is not the
+// cluster's. They go, and nothing else does.
+func TestPartsThatNobodyNamesGo(t *testing.T) {
+	inHost(t, func(h *host) {
+		stray := func(id, name string) structs.Ref {
+			ref := structs.Ref{Kind: kindPair, ID: id, Epoch: 1, Part: name}
+			h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: ref, Spec: backendtest.Sleeper()})
+			h.fake.StartOutside(ref)
+			synctest.Wait()
+			return ref
+		}
+		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
+		strays := []structs.Ref{stray("a", "third"), stray("b", "left")}
+		h.full(true, a)
+		for _, ref := range strays {
+			if _, there := h.fake.Containers()[ref]; there {
+				t.Errorf("%s is still there", ref)
+			}
+		}
+		for _, ref := range partRefs(a) {
+			if c := h.fake.Containers()[ref]; c.State != backend.StateRunning || h.fake.Starts(ref) != 1 {
+				t.Errorf("%s is %+v", ref, c)
+			}
+		}
+		h.settled(a, structs.ContainerRunning)
+		stray("a", "third")
+		a = next(a, structs.DesiredAbsent)
+		h.assign(a)
+		if r := h.last("a"); r.Status != structs.ContainerGone || len(h.fake.Containers()) != 0 || len(h.rec.units) != 0 {
+			t.Errorf("deleted it is %+v; left are %v", r, h.fake.Containers())
+		}
+	})
+}
+
+// TestPartsAreKeptInQuarantine has a workload of another history: all its parts are
+// left alone until an operator has decided, and then all go.
+func TestPartsAreKeptInQuarantine(t *testing.T) {
+	inHost(t, func(h *host) {
+		a, _, _ := prepared(h, kindPair, structs.ContainerRunning)
+		h.parted = true
+		h.full(true)
+		h.full(true)
+		h.restart()
+		h.full(true)
+		for _, ref := range partRefs(a) {
+			if c := h.fake.Containers()[ref]; c.State != backend.StateRunning || h.fake.Stops(ref) != 0 {
+				t.Errorf("in quarantine %s is %+v", ref, c)
+			}
+		}
+		if kept := h.rec.journal.allKept(); len(kept) != 1 || kept[0].Ref != a.Ref() {
+			t.Fatalf("kept are %v", kept)
+		}
+	})
+}
+
+// TestUnknownKindIsLeftAlone has an assignment of a kind that the agent can't run:
+// nothing is made of it, and what an agent of another version has made of it stays.
+func TestUnknownKindIsLeftAlone(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := wantKind("swarm", "a", 1, structs.DesiredRunning)
+		b := wantKind("swarm", "b", 1, structs.DesiredRunning)
+		ref := structs.Ref{Kind: "swarm", ID: "b", Epoch: 1, Part: "one"}
+		h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: ref, Spec: backendtest.Sleeper()})
+		h.fake.StartOutside(ref)
+		h.full(true, a, b)
+		h.full(true, a, b)
+		if all := h.fake.Containers(); len(all) != 1 || all[ref].State != backend.StateRunning || h.fake.Stops(ref) != 0 {
+			t.Errorf("containers are %v", all)
+		}
+	})
+}

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// TestJournalOfEarlierBuilds takes over an engine and a journal that a build has left
+// which knew of containers only, killed between an intent and its start: nothing is
+// made, started or stopped again but what was under way.
+func TestJournalOfEarlierBuilds(t *testing.T) {
+	inHost(t, func(h *host) {
+		h.stop()
+		b, err := os.ReadFile("testdata/containers.journal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(h.path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		born := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+		put := func(id, engineID string, state backend.State) structs.Assignment {
+			a := want(id, 1, structs.DesiredRunning)
+			if id == "always" {
+				a.Spec.RestartPolicy.Name = structs.RestartAlways
+			}
+			c := backend.Container{Entry: backend.Entry{Ref: ref(a), EngineID: engineID, Name: backend.NameOf(ref(a)), CreatedAt: born}, SpecHash: backend.Hash(a.Spec), State: state}
+			if state != backend.StateCreated {
+				c.StartedAt = born
+			}
+			h.fake.Put(h.owner, c, *a.Spec)
+			return a
+		}
+		running := put("running", "e2", backend.StateRunning)
+		stopped := next(put("stopped", "e3", backend.StateExited), structs.DesiredStopped)
+		killed := put("killed", "e4", backend.StateRunning)
+		killed.Generation, killed.KillGeneration, killed.Signal = 2, 2, "SIGHUP"
+		always := put("always", "e5", backend.StateRunning)
+		kept := put("kept", "e6", backend.StateRunning)
+		dying := put("dying", "e8", backend.StateCreated)
+		dying.Generation, dying.StartGeneration = 2, 2
+		h.start()
+		if at := h.rec.journal.position(); at != (seen{ClusterID: "c1", Incarnation: 1, Index: 42, Lineage: "l1", BayID: "b1"}) {
+			t.Errorf("it has followed %+v", at)
+		}
+		all := []structs.Assignment{running, stopped, killed, always, dying}
+		h.full(true, all...) // without what is in quarantine
+		for _, a := range all {
+			status := structs.ContainerRunning
+			if a.Desired == structs.DesiredStopped {
+				status = structs.ContainerStopped
+			}
+			h.settled(a, status)
+			starts := 0
+			if a.ContainerID == "dying" {
+				starts = 1
+			}
+			h.counts(a, starts, 0)
+		}
+		if sent := h.fake.Signals(ref(killed)); len(sent) != 0 {
+			t.Errorf("%q was sent again", sent)
+		}
+		if got := h.last("always").RestartCount; got != 1 {
+			t.Errorf("%d restarts are told, want that of the journal", got)
+		}
+		h.counts(kept, 0, 0)
+		if c := h.fake.Containers()[ref(kept)]; c.State != backend.StateRunning {
+			t.Errorf("what is in quarantine is %+v", c)
+		}
+		if n := len(h.fake.Containers()); n != 6 {
+			t.Errorf("%d containers are there", n)
+		}
+		// The journal that is written now says the same.
+		h.restart()
+		h.full(true, all...)
+		h.counts(dying, 1, 0)
+		h.counts(running, 0, 0)
+		h.counts(kept, 0, 0)
+	})
+}
