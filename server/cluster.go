@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/raftlog"
@@ -29,18 +30,12 @@ func (s *Server) openGossip() (err error) {
 func (s *Server) node() gossip.Node {
 	n := gossip.Node{
 		ID: s.id, Name: s.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
-		Fresh: s.fresh(), Schema: structs.SchemaVersion, Version: s.Version,
+		Fresh: bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.Version,
 	}
 	if n.Fresh {
 		n.Expect = s.BootstrapExpect
 	}
 	return n
-}
-
-// fresh reports whether this server belongs to no cluster yet.
-func (s *Server) fresh() bool {
-	peers, err := s.raft.Peers()
-	return err == nil && len(peers) == 0 && s.raft.ClusterID() == ""
 }
 
 // clusterParts are the parts of Run that only a server with others beside it
@@ -49,9 +44,12 @@ func (s *Server) clusterParts() map[string]func(context.Context) error {
 	if s.Solo {
 		return nil
 	}
+	join := bootstrap.New(bootstrap.Config{
+		Grants: s.grants, Verifier: s.verifier(), Log: s.raft, Gossip: s.gossip, Expect: s.BootstrapExpect, Logger: s.log,
+	})
 	return map[string]func(context.Context) error{
 		"gossip":    s.gossip.Run,
-		"founding":  s.found,
+		"bootstrap": join.Run,
 		"telling":   s.tell,
 		"heartbeat": s.relayHeard,
 		"watching":  s.watchLeader,
@@ -339,7 +337,7 @@ func (s *Server) watchLeader(ctx context.Context) error {
 func (s *Server) steward() raftlog.Steward {
 	return raftlog.Steward{
 		Known:    s.candidates,
-		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.vouch(ctx, c.ID, c.Addr) },
+		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
 		Least:    max(3, s.BootstrapExpect),
 		Removed:  s.gossip.Forget,
 		Progress: s.peers.Progress,

@@ -3,6 +3,8 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/server/bootstrap"
+	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/servertest/fixture"
 	"github.com/stackforge/magnum/structs"
 )
@@ -86,6 +90,57 @@ func TestFixtureDirectory(t *testing.T) {
 	}
 }
 
+// TestFixtureTakenOver: wherever a kill has cut off the first start on a directory of an
+// earlier build, the next one goes on from there, and leaves one record.
+func TestFixtureTakenOver(t *testing.T) {
+	whole := fixture.Unpack(t, "stopped")
+	id, cluster := earlierIdentity(t, whole)
+	was, err := bootstrap.Open(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := []struct {
+		name string
+		do   func(dir string) error
+	}{
+		{"nothing", func(string) error { return nil }},
+		{"half a record", func(dir string) error {
+			return os.WriteFile(memberfile.Path(dir)+".new", []byte(`{"server_id":"`), 0o600)
+		}},
+		{"the record", func(dir string) error { return memberfile.Write(dir, was.Now()) }},
+	}
+	for _, name := range []string{"server-id", "cluster-id", "founding", "membership"} {
+		steps = append(steps, struct {
+			name string
+			do   func(dir string) error
+		}{"without " + name, func(dir string) error { return os.RemoveAll(filepath.Join(dir, name)) }})
+	}
+	for n := range steps {
+		t.Run(steps[n].name, func(t *testing.T) {
+			t.Parallel()
+			dir := fixture.Unpack(t, "stopped")
+			for _, step := range steps[:n+1] {
+				if err := step.do(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			srv, _, stop := startFixture(t, dir)
+			if srv.id != id || srv.raft.ClusterID() != cluster {
+				t.Errorf("server %s of cluster %s, was %s of %s", srv.id, srv.raft.ClusterID(), id, cluster)
+			}
+			stop()
+			for _, name := range []string{"server-id", "cluster-id", "founding", "membership"} {
+				if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s is left: an earlier build would go on from it: %v", name, err)
+				}
+			}
+			if r, err := memberfile.Read(dir); err != nil || r.ServerID != id || r.ClusterID != cluster || !r.Voted || !r.Stored || r.Place == (memberfile.Place{}) {
+				t.Errorf("the record is %+v, %v", r, err)
+			}
+		})
+	}
+}
+
 // TestFixtureIsRestored: a snapshot that an earlier build has saved is restored.
 func TestFixtureIsRestored(t *testing.T) {
 	t.Parallel()
@@ -113,7 +168,17 @@ func TestFixtureOneOfSeveral(t *testing.T) {
 	for _, dir := range dirs {
 		c := Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, Logger: hclog.NewNullLogger()}
 		serverID, clusterID := earlierIdentity(t, c.DataDir)
+		before, err := os.ReadFile(filepath.Join(dir, "membership"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		refusedDir(t, c, filepath.Join(c.DataDir, "raft"), "is a copy", "remove-peer "+serverID, "-data-dir-moved")
+		if _, err := os.Stat(memberfile.Path(dir)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the refusal has made a record: %v", err)
+		}
+		if after, err := os.ReadFile(filepath.Join(dir, "membership")); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("the refusal has changed the record: %s, %v", after, err)
+		}
 		for range 2 {
 			c.DataDirMoved, c.HTTPPort, c.RaftPort, c.GossipPort = true, -1, -1, -1
 			srv, err := New(c)
@@ -124,6 +189,9 @@ func TestFixtureOneOfSeveral(t *testing.T) {
 				t.Errorf("server %s of cluster %s, was %s of %s", srv.id, srv.raft.ClusterID(), serverID, clusterID)
 			}
 			srv.Close()
+		}
+		if r, err := memberfile.Read(dir); err != nil || r.Grant == nil || r.Grant.ClusterID != clusterID || len(r.Grant.Voters) != 3 || !r.Stored {
+			t.Errorf("the record is %+v, %v: what was granted has to stay", r, err)
 		}
 	}
 }
