@@ -55,6 +55,7 @@ type Server struct {
 	raft      *raftlog.Log
 	conductor *conductor.Conductor
 	dispatch  *dispatch.Dispatch
+	relay     *dispatch.Relay // nil on a solo server
 	rest      *rest.Server
 	metrics   *metrics.Metrics
 }
@@ -167,7 +168,8 @@ func (s *Server) open() (err error) {
 		Hosts: s.hostNames(), Connections: s.gate,
 	}
 	if !s.Solo {
-		hosts.Ask, hosts.Agree = s.askHosts, s.agree
+		s.relay = s.newRelay()
+		hosts.Ask, hosts.Agree = s.relay.Ask, s.relay.Agree
 		web.Peers, web.Member = s.peers, member{s}
 	}
 	s.dispatch = dispatch.New(hosts)
