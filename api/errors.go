@@ -210,6 +210,7 @@ func decodeError(resp *http.Response) *Error {
 		if e.RequestID == "" {
 			e.RequestID = item.RequestID
 		}
+		e.Err.Hint = item.Hint
 		e.Err.Msg = item.Detail
 		if e.Err.Msg == "" {
 			e.Err.Msg = item.Title

@@ -199,7 +199,7 @@ func containerDisk(t testing.TB, f *fakeAPI, root string) {
 			return
 		case !info.IsDir():
 			w.WriteHeader(400)
-			io.WriteString(w, `{"errors":[{"code":"container.invalid","detail":"extraction point is not a directory"}]}`)
+			io.WriteString(w, `{"errors":[{"code":"path.invalid","detail":"extraction point is none"}]}`)
 			return
 		}
 		for tr := tar.NewReader(r.Body); ; {

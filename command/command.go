@@ -310,13 +310,13 @@ func nextStep(err error) string {
 		return "Start one with \"magnum agent -dev\", or name another with -addr or MAGNUM_ADDR."
 	case ours.Code == structs.CodeUnauthenticated:
 		return "Put a valid token into OS_TOKEN."
-	case strings.HasPrefix(ours.Msg, "bay_uuid is missing") && strings.Contains(ours.Msg, "to choose from"):
+	case ours.Hint == structs.HintChoose && ours.Kind == structs.KindBay:
 		return "Name one with -bay."
 	case ours.Kind == "" || findCommand(ours.Kind+"-list") == nil:
 		return ""
-	case ours.Code == structs.CodeNotFound, ours.Code == structs.CodeInvalid && strings.HasSuffix(ours.Msg, "could not be found."):
+	case ours.Code == structs.CodeNotFound, ours.Hint == structs.HintUnknown:
 		return fmt.Sprintf("\"magnum %s-list\" shows which there are.", ours.Kind)
-	case ours.Code == structs.CodeConflict && strings.HasPrefix(ours.Msg, "Multiple "):
+	case ours.Hint == structs.HintAmbiguous:
 		return fmt.Sprintf("\"magnum %s-list\" shows the uuids.", ours.Kind)
 	}
 	return ""

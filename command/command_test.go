@@ -271,11 +271,11 @@ func TestNoServerReachable(t *testing.T) {
 
 func TestServersWordsOfError(t *testing.T) {
 	f := newFakeAPI(t)
-	f.answer("GET /v1/bays/web", 409, `{"error_message":"","errors":[{"status":409,"code":"bay.conflict","detail":"Multiple bays exist with same name. Please use the bay uuid instead."}]}`)
+	f.answer("GET /v1/bays/web", 409, `{"error_message":"","errors":[{"status":409,"code":"bay.conflict","hint":"ambiguous","detail":"Multiple bays exist with same name. Please use the bay uuid instead."}]}`)
 	f.answer("GET /v1/bays/other", 401, `{"errors":[{"code":"unauthenticated","detail":"Authentication required"}]}`)
 	f.answer("GET /v1/bays/old", 404, `{"error_message":"{\"faultstring\":\"Bay old could not be found.\"}"}`)
 	f.answer("GET /v1/bays/evil", 400, `{"errors":[{"code":"invalid","detail":"a\u001b[31mb"}]}`)
-	f.answer("POST /v1/containers", 400, `{"errors":[{"code":"bay.invalid","detail":"Bay b could not be found."}]}`)
+	f.answer("POST /v1/containers", 400, `{"errors":[{"code":"bay.invalid","hint":"unknown_name","detail":"Bay b could not be found."}]}`)
 	s := newShell(t, f)
 	for args, want := range map[string]string{
 		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" shows which there are.\n",

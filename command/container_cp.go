@@ -132,7 +132,7 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to p
 	}
 	err = send(ctx, client, to.ident, target, src, root)
 	missing := structs.CodeOf(err) == structs.CodeNotFound
-	file := structs.CodeOf(err) == structs.CodeInvalid && strings.Contains(strings.ToLower(err.Error()), "not a directory")
+	file := structs.CodeOf(err) == structs.CodeInvalid && structs.KindOf(err) == structs.KindPath
 	switch {
 	case !missing && !file || target == "/":
 		return err

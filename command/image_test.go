@@ -80,7 +80,7 @@ func TestImagePull(t *testing.T) {
 	if want := `POST /v1/images {"image":"a","bay_uuid":"","bay":"","host":"h2","registry":{"username":"joe","password":"s3cret"}}`; asked[len(asked)-1] != want {
 		t.Errorf("asked %s, want %s", asked[len(asked)-1], want)
 	}
-	f.answer("POST /v1/images", 400, `{"errors":[{"code":"bay.invalid","detail":"bay_uuid is missing, and there are 2 bays to choose from: a, b"}]}`)
+	f.answer("POST /v1/images", 400, `{"errors":[{"code":"bay.invalid","hint":"choose","detail":"there are 2 bays: a, b"}]}`)
 	if r := s.run("image-pull", "a"); r.code != 1 || !strings.Contains(r.stderr, "Name one with -bay.") {
 		t.Errorf("%+v", r)
 	}

@@ -5,13 +5,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/dispatch"
-	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
 )
@@ -29,18 +27,12 @@ func (s *Server) openGossip() (err error) {
 func (s *Server) node() gossip.Node {
 	n := gossip.Node{
 		ID: s.id, Name: s.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
-		Fresh: s.fresh(), Schema: structs.SchemaVersion, Version: s.Version,
+		Fresh: bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.Version,
 	}
 	if n.Fresh {
 		n.Expect = s.BootstrapExpect
 	}
 	return n
-}
-
-// fresh reports whether this server belongs to no cluster yet.
-func (s *Server) fresh() bool {
-	peers, err := s.raft.Peers()
-	return err == nil && len(peers) == 0 && s.raft.ClusterID() == ""
 }
 
 // clusterParts are the parts of Run that only a server with others beside it
@@ -49,13 +41,14 @@ func (s *Server) clusterParts() map[string]func(context.Context) error {
 	if s.Solo {
 		return nil
 	}
+	join := bootstrap.New(bootstrap.Config{
+		Grants: s.grants, Verifier: s.verifier(), Log: s.raft, Gossip: s.gossip, Expect: s.BootstrapExpect, Logger: s.log,
+	})
 	return map[string]func(context.Context) error{
 		"gossip":    s.gossip.Run,
-		"founding":  s.found,
+		"bootstrap": join.Run,
 		"telling":   s.tell,
-		"heartbeat": s.relayHeard,
-		"watching":  s.watchLeader,
-		"agents":    s.watchAgents,
+		"relay":     func(ctx context.Context) error { return s.relay.Run(ctx, s.dispatch) },
 	}
 }
 
@@ -183,163 +176,48 @@ func (s *Server) tell(ctx context.Context) error {
 	}
 }
 
-// askHosts leaves a session's offer with all other servers: one of them may have
-// the host's poll.
-func (s *Server) askHosts(hostID string, offer structs.SessionOffer) {
-	for _, m := range s.others() {
-		go func() { // bounded by the call's own timeout
-			if err := s.peers.Offer(context.Background(), m.ID, hostID, offer); err != nil {
-				s.log.Debug("session not offered", "server_id", m.ID, "host_id", hostID, "error", err)
-			}
-		}()
-	}
+// newRelay returns what exchanges with other servers what each knows of hosts.
+func (s *Server) newRelay() *dispatch.Relay {
+	return dispatch.NewRelay(dispatch.RelayConfig{
+		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.voters, Others: func() []string { return ids(s.others()) }, Agents: s.agents,
+		Removed: func() bool { return slices.Contains(s.removed(), s.id) }, HostLostAfter: s.HostLostAfter, DataDir: s.DataDir, Logger: s.log,
+	})
 }
 
-// heardTick is how often a follower tells the leader which hosts it has heard
-// of, at most. A lease lasts for 7/10 of HostLostAfter, and the acknowledgement
-// that renews it comes with this: ten times in HostLostAfter, if that is short.
-const heardTick = time.Second
-
-// relayHeard tells the leader, while this server isn't it, which hosts have
-// polled here. What couldn't be told is told the next time, and at once to
-// another leader.
-func (s *Server) relayHeard(ctx context.Context) error {
-	tick := time.NewTicker(min(heardTick, s.HostLostAfter/10))
-	defer tick.Stop()
-	untold := make(map[string]dispatch.Signal)
-	for {
-		var missed, changed <-chan struct{} // of missed the leader itself takes care
-		if len(untold) > 0 {
-			changed = s.raft.Changed()
-		}
-		if leader, _ := s.raft.Leader(); leader != s.id {
-			missed = s.dispatch.Missed()
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-missed:
-		case <-changed:
-		}
-		for id, signal := range s.dispatch.Heard() {
-			untold[id] = untold[id].And(signal)
-		}
-		leader, _ := s.raft.Leader()
-		if leader == s.id {
-			clear(untold) // it has heard of them itself
-		}
-		if len(untold) == 0 || leader == "" {
-			continue
-		}
-		call, cancel := peer.WhileLeads(ctx, s.raft, leader)
-		pulses := make(map[string]structs.PeerPulse, len(untold))
-		for id, signal := range untold {
-			pulses[id] = structs.PeerPulse{Sent: signal.Sent, Age: time.Since(signal.At)}
-		}
-		acknowledged, err := s.peers.Heard(call, leader, pulses)
-		cancel()
-		if err != nil {
-			s.log.Debug("leader not told of hosts", "server_id", leader, "error", err)
-			continue
-		}
-		s.dispatch.Acknowledge(acknowledged)
-		clear(untold)
-	}
-}
-
-// agree reports whether a majority of the voters, this one counted, has not
-// heard of any of the hosts.
-func (s *Server) agree(ctx context.Context, hosts []string) bool {
+// voters returns the servers that vote.
+func (s *Server) voters() (voters []string, err error) {
 	peers, err := s.raft.Peers()
-	if err != nil {
-		return false
-	}
-	var asking sync.WaitGroup
-	var voters, agreed atomic.Int32
 	for _, p := range peers {
-		if !p.Voter {
-			continue
+		if p.Voter {
+			voters = append(voters, p.ID)
 		}
-		voters.Add(1)
-		if p.ID == s.id {
-			agreed.Add(1)
-			continue
-		}
-		asking.Go(func() {
-			silent, err := s.peers.Silent(ctx, p.ID, hosts)
-			if err == nil && len(silent) == len(hosts) {
-				agreed.Add(1)
-			}
-		})
 	}
-	asking.Wait()
-	return agreed.Load() > voters.Load()/2
+	return voters, err
 }
 
-// watchAgents has hosts suspected at once whose agents gossip takes for dead.
-func (s *Server) watchAgents(ctx context.Context) error {
-	dead := make(map[string]bool)
-	for {
-		changed := s.gossip.Changed()
-		for _, m := range s.gossip.Members() {
-			if m.Role != gossip.RoleAgent {
-				continue
-			}
-			if now := m.State == gossip.StateDead; now != dead[m.ID] {
-				if dead[m.ID] = now; now {
-					s.dispatch.GossipDead(m.ID)
-				} else {
-					delete(dead, m.ID)
-				}
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
+// agents returns whether the agent of each host that gossips seems to be dead.
+func (s *Server) agents() (dead map[string]bool, changed <-chan struct{}) {
+	changed, dead = s.gossip.Changed(), make(map[string]bool)
+	for _, m := range s.gossip.Members() {
+		if m.Role == gossip.RoleAgent {
+			dead[m.ID] = m.State == gossip.StateDead
 		}
 	}
+	return dead, changed
 }
 
-// strandedAfter is how long a server without a leader keeps its agents.
-const strandedAfter = 3 * time.Second
-
-// watchLeader sends agents elsewhere while this server knows of no leader.
-func (s *Server) watchLeader(ctx context.Context) error {
-	without := time.NewTimer(strandedAfter)
-	defer without.Stop()
-	for led := false; ; {
-		changed := s.raft.Changed()
-		id, _ := s.raft.Leader()
-		switch {
-		case id != "":
-			without.Stop()
-			s.dispatch.Strand(false)
-		case led: // not each time that an election comes to nothing
-			without.Reset(strandedAfter)
-		}
-		led = id != ""
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		case <-without.C:
-			s.dispatch.Strand(true)
-			if slices.Contains(s.removed(), s.id) {
-				s.log.Error("an operator has taken this server out of the cluster: stop it, and give it an empty -data-dir to have it taken in again", "path", s.DataDir)
-				continue
-			}
-			s.log.Warn("no leader is known: agents are sent to other servers", "duration", strandedAfter)
-		}
+func ids(members []gossip.Member) (ids []string) {
+	for _, m := range members {
+		ids = append(ids, m.ID)
 	}
+	return ids
 }
 
 // steward is what the leader decides about servers from.
 func (s *Server) steward() raftlog.Steward {
 	return raftlog.Steward{
 		Known:    s.candidates,
-		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.vouch(ctx, c.ID, c.Addr) },
+		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
 		Least:    max(3, s.BootstrapExpect),
 		Removed:  s.gossip.Forget,
 		Progress: s.peers.Progress,

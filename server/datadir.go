@@ -1,16 +1,13 @@
 package server
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -47,25 +44,3 @@ func openDataDir(path string) (*dataDir, error) {
 
 // close gives the directory back.
 func (d *dataDir) close() { d.lock.Close() }
-
-// keep returns the content of a small file; if there is none yet it is written
-// with what mint returns, durably before keep returns.
-func (d *dataDir) keep(name string, mint func() string) (string, error) {
-	path := filepath.Join(d.path, name)
-	b, err := os.ReadFile(path)
-	if err == nil {
-		kept := strings.TrimSpace(string(b))
-		if kept == "" {
-			return "", fmt.Errorf("%s is empty: restore it from a backup, or remove it to have a new one made", path)
-		}
-		return kept, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	minted := mint()
-	if err := atomicfile.Replace(path, []byte(minted+"\n")); err != nil {
-		return "", err
-	}
-	return minted, nil
-}

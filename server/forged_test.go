@@ -101,13 +101,13 @@ func TestForgedServers(t *testing.T) {
 func TestIdentityIsProvenAnew(t *testing.T) {
 	s := &Server{Config: Config{Cluster: "c"}, gossipKey: []byte("sixteen bytes ok")}
 	is := structs.PeerIdentity{ID: "i", RaftAddr: "r", HTTPAddr: "h"}
-	proof := s.identityProof("n", is)
+	proof := s.proofs().Identity("n", is)
 	other := &Server{Config: s.Config, gossipKey: []byte("another sixteen.")}
-	if proof != s.identityProof("n", is) || proof == s.identityProof("m", is) || proof == other.identityProof("n", is) {
+	if proof != s.proofs().Identity("n", is) || proof == s.proofs().Identity("m", is) || proof == other.proofs().Identity("n", is) {
 		t.Error("a proof does not depend on the nonce and the key alone")
 	}
 	for _, o := range []structs.PeerIdentity{{ID: "j", RaftAddr: "r", HTTPAddr: "h"}, {ID: "i", RaftAddr: "s", HTTPAddr: "h"}, {ID: "i", RaftAddr: "r", HTTPAddr: "g"}} {
-		if proof == s.identityProof("n", o) {
+		if proof == s.proofs().Identity("n", o) {
 			t.Errorf("the proof is also that of %+v", o)
 		}
 	}

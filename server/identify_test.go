@@ -11,7 +11,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/raftlog"
+	"github.com/stackforge/magnum/server/servertest/fixture"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -53,13 +55,10 @@ func TestLostLogIsNoNewCluster(t *testing.T) {
 		names string
 	}{
 		"log":                         {[]string{"raft"}, "raft"},
-		"log and record":              {[]string{"raft", "membership"}, "server-id"},
-		"log, record and id":          {[]string{"raft", "membership", "server-id"}, "server-id"},
-		"log, record and cluster":     {[]string{"raft", "membership", "cluster-id"}, "server-id"},
-		"log and both ids":            {[]string{"raft", "server-id", "cluster-id"}, "server-id"},
-		"log and cluster":             {[]string{"raft", "cluster-id"}, "raft"},
-		"id":                          {[]string{"server-id"}, "server-id"},
-		"id and record":               {[]string{"server-id", "membership"}, "server-id"},
+		"record":                      {[]string{"member.json"}, "member.json"},
+		"record and entries":          {[]string{"member.json", "raft/raft.db"}, "member.json"},
+		"record and snapshots":        {[]string{"member.json", "raft/raft.db", "raft/snapshots"}, "member.json"},
+		"all but an empty directory":  {[]string{"member.json", "raft/raft.db", "raft/stored"}, "member.json"},
 		"all of the log but a record": {[]string{"raft/raft.db"}, "raft"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,14 +69,19 @@ func TestLostLogIsNoNewCluster(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup")
+			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup", "empty data directory", "operator snapshot restore", "operator raft remove-peer")
 			// Nor is it let in among others: it has promised to keep what is lost.
 			refusedDir(t, Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}}, filepath.Join(dir, c.names), "backup")
+			if slices.Contains(c.lose, "member.json") {
+				if _, err := os.Stat(filepath.Join(dir, "member.json")); err == nil {
+					t.Error("a refusal has made a record: the next start would take it for the server's")
+				}
+			}
 		})
 	}
 	// With nothing left it is a new server of a new cluster.
 	dir, id := stoppedDir(t)
-	for _, f := range []string{"raft", "membership", "server-id", "cluster-id"} {
+	for _, f := range []string{"raft", "member.json"} {
 		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
 			t.Fatal(err)
 		}
@@ -87,11 +91,43 @@ func TestLostLogIsNoNewCluster(t *testing.T) {
 	}
 }
 
-// A directory of an earlier magnum is refused with the way over, with or without
-// what stands beside its log.
+// TestLostLogOfEarlierBuild: so it is with the four files in which an earlier build has
+// kept what is in the record now.
+func TestLostLogOfEarlierBuild(t *testing.T) {
+	for name, c := range map[string]struct {
+		lose  []string
+		names string
+	}{
+		"log":                         {[]string{"raft"}, "raft"},
+		"log and record":              {[]string{"raft", "membership"}, "server-id"},
+		"log, record and id":          {[]string{"raft", "membership", "server-id"}, "server-id"},
+		"log, record and cluster":     {[]string{"raft", "membership", "cluster-id"}, "server-id"},
+		"log and both ids":            {[]string{"raft", "server-id", "cluster-id"}, "server-id"},
+		"log and cluster":             {[]string{"raft", "cluster-id"}, "raft"},
+		"id":                          {[]string{"server-id"}, "server-id"},
+		"id and record":               {[]string{"server-id", "membership"}, "server-id"},
+		"all of the log but a record": {[]string{"raft/raft.db"}, "raft"},
+		"all four":                    {[]string{"server-id", "cluster-id", "membership"}, "member.json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := fixture.Unpack(t, "stopped")
+			for _, f := range c.lose {
+				if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup")
+			refusedDir(t, Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}}, filepath.Join(dir, c.names), "backup")
+		})
+	}
+}
+
+// A directory of a magnum with another log is refused with the way over, with or
+// without what stands beside its log.
 func TestLogOfAnEarlierMagnum(t *testing.T) {
-	for _, lose := range []string{"", "membership"} {
-		dir, _ := stoppedDir(t)
+	for _, lose := range []string{"", "membership", "cluster-id"} {
+		dir := fixture.Unpack(t, "stopped")
 		log := filepath.Join(dir, "raft", "log")
 		if err := errors.Join(os.Remove(filepath.Join(dir, "raft", "raft.db")), os.Mkdir(log, 0o700)); err != nil {
 			t.Fatal(err)
@@ -102,12 +138,17 @@ func TestLogOfAnEarlierMagnum(t *testing.T) {
 			}
 		}
 		refusedDir(t, Config{DataDir: dir}, log, "snapshot save", "snapshot restore")
+		if _, err := os.Stat(filepath.Join(dir, "server-id")); err != nil {
+			t.Errorf("the refusal has taken the directory over: the magnum that can read it is shut out: %v", err)
+		}
 	}
 }
 
-// Files of which the rest knows the content are found out, or come back.
+// Files of an earlier build of which the rest knows the content are found out, or come
+// back.
 func TestChangedIdentityIsRefused(t *testing.T) {
-	dir, id := stoppedDir(t)
+	dir := fixture.Unpack(t, "stopped")
+	id, cluster := earlierIdentity(t, dir)
 	other := structs.NewID()
 	for _, name := range []string{"server-id", "cluster-id"} {
 		path := filepath.Join(dir, name)
@@ -125,63 +166,83 @@ func TestChangedIdentityIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cluster, err := os.ReadFile(filepath.Join(dir, "cluster-id"))
-	if err := errors.Join(err, os.Remove(filepath.Join(dir, "cluster-id"))); err != nil {
+	if err := os.Remove(filepath.Join(dir, "cluster-id")); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, dir)
-	if again, err := os.ReadFile(filepath.Join(dir, "cluster-id")); err != nil || string(again) != string(cluster) || s.id != id {
-		t.Errorf("server %s of cluster %q (%v), was %s of %q", s.id, again, err, id, cluster)
+	s, _, _ := startFixture(t, dir)
+	if kept, err := memberfile.Read(dir); err != nil || kept.ClusterID != cluster || kept.ServerID != id || s.id != id {
+		t.Errorf("server %s with the record %+v (%v), was %s of %q", s.id, kept, err, id, cluster)
+	}
+}
+
+// A record that is damaged, or of another server or cluster than what an earlier build
+// has left, is refused.
+func TestDamagedMemberRecordIsRefused(t *testing.T) {
+	dir, id := stoppedDir(t)
+	path := memberfile.Path(dir)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{"", "{}", strings.Replace(string(whole), id, structs.NewID(), 1), string(whole[:len(whole)/2])} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refusedDir(t, Config{DataDir: dir}, path, "backup")
+	}
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"server-id", "cluster-id"} {
+		beside := filepath.Join(dir, name)
+		if err := os.WriteFile(beside, []byte(structs.NewID()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refusedDir(t, Config{DataDir: dir}, beside, path, "backup")
+		if err := os.Remove(beside); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := start(t, dir); s.id != id {
+		t.Errorf("server %s, was %s", s.id, id)
 	}
 }
 
 // What a kill leaves of a server's first moments is no damage.
 func TestFirstStartCutOff(t *testing.T) {
 	id, cluster := structs.NewID(), structs.NewID()
-	record := func(dir string, m raftlog.Membership) {
+	record := func(dir string, r memberfile.Record) {
 		t.Helper()
-		if err := raftlog.WriteMembership(dir, m); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write := func(path, content string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		if err := memberfile.Write(dir, r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	dir := t.TempDir()
-	record(dir, raftlog.Membership{ServerID: id})
-	if s := start(t, dir); s.id != id { // before its id was written
+	if err := os.WriteFile(memberfile.Path(dir)+".new", []byte(`{"server_id":"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, dir) // before it had an id
+	dir = t.TempDir()
+	record(dir, memberfile.Record{ServerID: id})
+	if s := start(t, dir); s.id != id { // before it had a log
 		t.Errorf("server %s, not %s", s.id, id)
 	}
 
-	// A leader has called, and nothing has come of it yet.
-	dir = t.TempDir()
-	record(dir, raftlog.Membership{ServerID: id, ClusterID: cluster})
-	write(filepath.Join(dir, "server-id"), id+"\n")
-	write(filepath.Join(dir, "cluster-id"), cluster+"\n")
-	several := Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, HTTPPort: -1, RaftPort: -1, GossipPort: -1, Logger: hclog.NewNullLogger()}
-	srv, err := New(several)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Close()
-	refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, "cluster-id"), cluster, "-join")
-
-	// It has given its part to a cluster.
-	for _, name := range []string{"cluster-id", "membership"} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
+	several := Config{BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, HTTPPort: -1, RaftPort: -1, GossipPort: -1, Logger: hclog.NewNullLogger()}
+	for name, r := range map[string]memberfile.Record{
+		"a leader has called, and nothing has come of it yet": {ServerID: id, ClusterID: cluster},
+		"it has given its part to a cluster":                  {ServerID: id, Grant: &structs.PeerGrant{ClusterID: cluster}},
+	} {
+		dir := t.TempDir()
+		record(dir, r)
+		several.DataDir = dir
+		srv, err := New(several)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
 		}
+		srv.Close()
+		refusedDir(t, Config{DataDir: dir}, memberfile.Path(dir), cluster, "-join")
 	}
-	record(dir, raftlog.Membership{ServerID: id})
-	write(filepath.Join(dir, "founding"), `{"given":{"cluster_id":"`+cluster+`"}}`)
-	if srv, err = New(several); err != nil {
-		t.Fatal(err)
-	}
-	srv.Close()
-	refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, "founding"), cluster, "-join")
 }
 
 // A voter that has lost its log stays away until it is another server: under its

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -56,11 +56,11 @@ func (s *Server) initCluster(ctx context.Context) error {
 		return err
 	}
 	if s.joinToken == "" && s.store.Snapshot().Cluster() == nil {
-		token, err := s.dir.keep(fileJoinToken, structs.NewSecret)
+		token, err := bootstrap.MintJoinToken(s.DataDir)
 		if err != nil {
 			return err
 		}
-		s.log.Info("agents register with the token in a file of this server", "path", filepath.Join(s.dir.path, fileJoinToken))
+		s.log.Info("agents register with the token in a file of this server", "path", bootstrap.JoinTokenPath(s.DataDir))
 		s.joinToken = token
 	}
 	if s.joinToken != "" {

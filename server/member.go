@@ -2,14 +2,9 @@ package server
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
-	"encoding/hex"
-	"fmt"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/structs"
 	"github.com/stackforge/magnum/tlsconf"
 )
@@ -67,65 +62,43 @@ func (m member) Progress() structs.PeerProgress {
 
 // Grant gives this server's part in a new cluster to it, or takes it back.
 func (m member) Grant(proof string, g structs.PeerGrant) error {
-	if subtle.ConstantTimeCompare([]byte(proof), []byte(m.grantProof())) != 1 {
-		return structs.Errorf(structs.CodeForbidden, "only a server of cluster %q with its gossip key may ask that", m.Cluster)
+	if err := m.proofs().CheckGrant(proof); err != nil {
+		return err
 	}
-	return m.founding.grant(g)
+	return m.grants.Grant(g)
 }
 
 // Identity says who this server is, and that it has the gossip key.
 func (m member) Identity(nonce string) structs.PeerIdentity {
 	is := structs.PeerIdentity{ID: m.id, RaftAddr: m.raft.Self().Addr, HTTPAddr: m.URL()}
-	is.Proof = m.identityProof(nonce, is)
+	is.Proof = m.proofs().Identity(nonce, is)
 	return is
 }
 
-// identityProof is made anew for each question, so that it can't be repeated, and
-// over what it proves, so that another server's can't be passed off.
-func (s *Server) identityProof(nonce string, is structs.PeerIdentity) string {
-	mac := hmac.New(sha256.New, s.gossipKey)
-	fmt.Fprintf(mac, "magnum identity %q %q %q %q %q", s.Cluster, nonce, is.ID, is.RaftAddr, is.HTTPAddr)
-	return hex.EncodeToString(mac.Sum(nil))
+// proofs is how this server and others show each other that they have the gossip key.
+func (s *Server) proofs() bootstrap.Proofs {
+	return bootstrap.Proofs{Cluster: s.Cluster, Key: s.gossipKey}
 }
 
-// vouch asks what passes for a server, of which gossip alone has told, whether it
-// is who it says. A server is asked before it is added to Raft's configuration or
-// moved in it, and before a cluster is made of it: one that is forged would count
-// for the majority and never vote.
-func (s *Server) vouch(ctx context.Context, id, raftAddr string) error {
-	var err error = structs.Errorf(structs.CodeNoLeader, "server %s is not there", id)
-	for _, m := range s.instances(id) {
-		if m.RaftAddr != raftAddr {
-			continue
-		}
-		if err = s.vouchAt(ctx, m); err == nil {
-			break
-		}
+// verifier checks what gossip tells of other servers.
+func (s *Server) verifier() bootstrap.Verifier {
+	return bootstrap.Verifier{Proofs: s.proofs(), Peers: s.peers, Instances: s.instances}
+}
+
+// JoinTokenInUse returns the token with which agents register, "" if this server
+// doesn't know it.
+func (s *Server) JoinTokenInUse() string { return s.joinToken }
+
+// openToken finds the join token. A server that makes a cluster of its own mints
+// one; of several servers the first leader does.
+func (s *Server) openToken() (err error) {
+	switch {
+	case s.JoinToken != "":
+		s.joinToken = s.JoinToken
+	case s.BootstrapExpect == 1:
+		s.joinToken, err = bootstrap.MintJoinToken(s.DataDir)
+	default:
+		s.joinToken, err = bootstrap.ReadJoinToken(s.DataDir)
 	}
 	return err
-}
-
-func (s *Server) vouchAt(ctx context.Context, m gossip.Member) error {
-	nonce := structs.NewSecret()
-	is, err := s.peers.Identify(ctx, m.ID, m.HTTPAddr, nonce)
-	if err != nil {
-		return err
-	}
-	want := structs.PeerIdentity{ID: m.ID, RaftAddr: m.RaftAddr, HTTPAddr: m.HTTPAddr}
-	want.Proof = s.identityProof(nonce, want)
-	if hmac.Equal([]byte(is.Proof), []byte(want.Proof)) {
-		return nil
-	}
-	if is.Proof = want.Proof; is != want {
-		return structs.Errorf(structs.CodeForbidden, "gossip has server %s at %s and %s, and what answers there is %.64s at %.128s and %.128s", m.ID, m.RaftAddr, m.HTTPAddr, is.ID, is.RaftAddr, is.HTTPAddr)
-	}
-	return structs.Errorf(structs.CodeForbidden, "what answers at %s has no proof that it is a server of cluster %q with its gossip key", m.HTTPAddr, s.Cluster)
-}
-
-// grantProof shows another server, before there is a cluster with a secret, that
-// this one has the gossip key and means the same cluster.
-func (s *Server) grantProof() string {
-	mac := hmac.New(sha256.New, s.gossipKey)
-	mac.Write([]byte("magnum grant " + s.Cluster))
-	return hex.EncodeToString(mac.Sum(nil))
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stackforge/magnum/gossip"
 	"github.com/stackforge/magnum/server/admission"
+	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/metrics"
@@ -45,7 +46,7 @@ type Server struct {
 	gate      *admission.Gate
 	tls       *tlsconf.Credentials // nil: no TLS
 
-	founding  *founding
+	grants    *bootstrap.Grants
 	noLeader  noLeader
 	gossip    *gossip.Gossip // nil on a solo server
 	peers     *peer.Client   // likewise
@@ -54,6 +55,7 @@ type Server struct {
 	raft      *raftlog.Log
 	conductor *conductor.Conductor
 	dispatch  *dispatch.Dispatch
+	relay     *dispatch.Relay // nil on a solo server
 	rest      *rest.Server
 	metrics   *metrics.Metrics
 }
@@ -89,9 +91,11 @@ func (s *Server) open() (err error) {
 	if err := s.space.open(); err != nil {
 		return err
 	}
-	if err := s.identify(); err != nil {
+	record, err := bootstrap.Open(s.DataDir)
+	if err != nil {
 		return err
 	}
+	s.id, s.grants = record.Now().ServerID, bootstrap.NewGrants(record, func() raftlog.Peer { return s.raft.Self() }, s.log)
 	if err := s.openToken(); err != nil {
 		return err
 	}
@@ -114,8 +118,8 @@ func (s *Server) open() (err error) {
 		advertise = joinPort(s.Advertise, s.RaftPort)
 	}
 	raft := raftlog.Config{
-		DataDir: s.DataDir, ServerID: s.id, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
-		Secure: s.secureRaft(), ClusterID: s.founding.clusterID, KeepClusterID: s.founding.keep, Granted: s.founding.granted,
+		DataDir: s.DataDir, ServerID: s.id, Member: record, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
+		Secure: s.secureRaft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.Keep, Granted: s.grants.Granted,
 		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.DataDirMoved,
 	}
 	if len(s.LogChecker) > 0 {
@@ -128,12 +132,16 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.space.reuse(s.raft.FreeBytes)
-	s.raft.SpeakFor(s.founding.begun())
-	if err := s.checkState(); err != nil {
+	s.raft.SpeakFor(s.grants.Begun())
+	if s.BootstrapExpect == 1 {
+		if err := bootstrap.CheckAlone(s.DataDir, record.Now(), s.raft); err != nil {
+			return err
+		}
+	}
+	if err := bootstrap.TakeOver(s.DataDir, record); err != nil {
 		return err
 	}
-	s.founding.self = s.raft.Self
-	if id := s.founding.begun(); id != "" && s.raft.HasState() {
+	if id := s.grants.Begun(); id != "" && s.raft.HasState() {
 		if err := s.raft.Join(id); err != nil {
 			return err
 		}
@@ -160,7 +168,8 @@ func (s *Server) open() (err error) {
 		Hosts: s.hostNames(), Connections: s.gate,
 	}
 	if !s.Solo {
-		hosts.Ask, hosts.Agree = s.askHosts, s.agree
+		s.relay = s.newRelay()
+		hosts.Ask, hosts.Agree = s.relay.Ask, s.relay.Agree
 		web.Peers, web.Member = s.peers, member{s}
 	}
 	s.dispatch = dispatch.New(hosts)

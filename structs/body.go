@@ -335,7 +335,8 @@ type Fault struct {
 // ErrorItem is one error.
 type ErrorItem struct {
 	Status    int    `json:"status"`
-	Code      string `json:"code"` // "container.not_found", or the Code alone
+	Code      string `json:"code"`           // "container.not_found", or the Code alone
+	Hint      Hint   `json:"hint,omitempty"` // see Hint
 	Title     string `json:"title"`
 	Detail    string `json:"detail"`
 	RequestID string `json:"request_id"`

@@ -30,10 +30,22 @@ const (
 	CodeNoSpace         Code = "no_space"           // 507
 )
 
+// Hint says more exactly than a Code what has happened, where a client can suggest
+// what to do about it. "" is none.
+type Hint string
+
+// The hints.
+const (
+	HintUnknown   Hint = "unknown_name" // the request names an object of the error's Kind that there isn't
+	HintAmbiguous Hint = "ambiguous"    // it names one by a name that several have
+	HintChoose    Hint = "choose"       // it has to name one of several
+)
+
 // Error is a failure that a user may see.
 type Error struct {
 	Code       Code
 	Kind       string        // the noun it is about ("container", "bay"), "" if none
+	Hint       Hint          // what clients may suggest; "" if nothing
 	Msg        string        // for the user: names the field and the value refused, and the way out
 	Err        error         // the cause, for the log only; may be nil
 	RetryAfter time.Duration // when to try again; 0 if the code's default will do
@@ -71,6 +83,12 @@ func (e *Error) About(kind string) *Error {
 	return e
 }
 
+// With sets the hint of the error and returns the error.
+func (e *Error) With(hint Hint) *Error {
+	e.Hint = hint
+	return e
+}
+
 // CodeOf returns the code of the first Error in err's chain, CodeInternal if
 // there is none, and "" for a nil error.
 func CodeOf(err error) Code {
@@ -84,9 +102,18 @@ func CodeOf(err error) Code {
 	return CodeInternal
 }
 
+// KindOf returns the noun that the first Error in err's chain is about, "" if none.
+func KindOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return ""
+}
+
 // ErrorOf turns an item of an answer back into the error that it was made of.
 func ErrorOf(item ErrorItem) *Error {
-	e := &Error{Code: Code(item.Code), Msg: item.Detail}
+	e := &Error{Code: Code(item.Code), Hint: item.Hint, Msg: item.Detail}
 	if i := strings.LastIndexByte(item.Code, '.'); i >= 0 {
 		e.Kind, e.Code = item.Code[:i], Code(item.Code[i+1:])
 	}
@@ -96,12 +123,12 @@ func ErrorOf(item ErrorItem) *Error {
 // NotFound is the contract's answer for an object that does not exist or that
 // belongs to another project: "Bay X could not be found."
 func NotFound(kind, ident string) *Error {
-	return Errorf(CodeNotFound, "%s %s could not be found.", Title(kind), ident).About(kind)
+	return Errorf(CodeNotFound, "%s %s could not be found.", Title(kind), ident).About(kind).With(HintUnknown)
 }
 
 // Ambiguous is the contract's answer for a name that several objects carry.
 func Ambiguous(kind string) *Error {
-	return Errorf(CodeConflict, "Multiple %ss exist with same name. Please use the %s uuid instead.", kind, kind).About(kind)
+	return Errorf(CodeConflict, "Multiple %ss exist with same name. Please use the %s uuid instead.", kind, kind).About(kind).With(HintAmbiguous)
 }
 
 // Title returns the noun as it begins a sentence: "bay" becomes "Bay",

@@ -14,6 +14,7 @@ var (
 	ErrNotRunning = errors.New("container not running") // or paused
 	ErrNoImage    = errors.New("no such image")         // the registry says so or is away, or the pull policy forbids to ask
 	ErrNoPath     = errors.New("no such path")          // in the container
+	ErrNotDir     = errors.New("no directory")          // a path in the container that would have to be one
 	ErrNoVolume   = errors.New("no such volume")        // of the project
 	ErrInUse      = errors.New("in use")                // an image or a volume, by a container
 	ErrNoSpace    = errors.New("no space left")         // on the engine's file system
@@ -37,7 +38,7 @@ func (f *Failure) Error() string { return f.Msg }
 // Unwrap returns the reason, the cause, and an error that carries the code.
 func (f *Failure) Unwrap() []error {
 	e := &structs.Error{Code: codeOf(f.Reason), Msg: f.Msg}
-	if f.Reason == ErrNoPath {
+	if f.Reason == ErrNoPath || f.Reason == ErrNotDir {
 		e.Kind = structs.KindPath
 	}
 	errs := []error{e}
@@ -61,7 +62,7 @@ func codeOf(reason error) structs.Code {
 		return structs.CodeConflict
 	case ErrNoSpace, ErrNoNetwork:
 		return structs.CodeNoSpace
-	case ErrInvalid:
+	case ErrInvalid, ErrNotDir:
 		return structs.CodeInvalid
 	}
 	return structs.CodeInternal

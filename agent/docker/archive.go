@@ -115,14 +115,17 @@ func (d *Docker) archiveError(ctx context.Context, path string, err error) error
 	missing := errdefs.IsNotFound(err)
 	err = d.callError(ctx, err)
 	var f *backend.Failure
-	if !errors.As(err, &f) || f.Reason != nil {
+	if !errors.As(err, &f) || f.Reason != nil && f.Reason != backend.ErrInvalid {
 		return err
 	}
 	text := strings.ToLower(f.Msg)
 	switch {
+	case strings.Contains(text, "not a directory"):
+		f.Reason = backend.ErrNotDir
+	case f.Reason != nil:
 	case missing:
 		f.Reason, f.Msg = backend.ErrNoPath, "path "+path+" does not exist in the container"
-	case strings.Contains(text, "not a directory"), strings.Contains(text, "read-only"),
+	case strings.Contains(text, "read-only"),
 		strings.Contains(text, "tar"), strings.Contains(text, "unexpected eof"):
 		f.Reason = backend.ErrInvalid // some come as 403, some as 500
 	}

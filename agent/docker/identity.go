@@ -6,10 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stackforge/magnum/internal/fileid"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -33,14 +33,9 @@ func readEngine(e *structs.EngineIdentity) {
 	if err := unix.Statfs(e.Root, &in); err != nil || unsteady[int64(in.Type)] {
 		return
 	}
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, e.Root, 0, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+	id, err := fileid.Of(e.Root)
+	if err != nil {
 		return
 	}
-	if st.Mask&unix.STATX_INO != 0 {
-		e.Inode = st.Ino
-	}
-	if st.Mask&unix.STATX_BTIME != 0 {
-		e.Born = time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).UTC()
-	}
+	e.Inode, e.Born = id.Inode, id.Born()
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -162,5 +163,30 @@ func TestNumbersOnlyGrow(t *testing.T) {
 	}
 	if since, ok := SentAt(Number(3, 40*time.Second), 3, Number(3, time.Minute)); since != 40*time.Second || !ok {
 		t.Errorf("it was sent at %v, %v", since, ok)
+	}
+}
+
+// TestFixtureLease: the lease that an earlier build has kept is read as long as the
+// machine has not been started again.
+func TestFixtureLease(t *testing.T) {
+	path := filepath.Join("..", "testdata", "fixture", "agent.lease")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var has struct {
+		Boot string `json:"boot"`
+	}
+	if err := json.Unmarshal(b, &has); err != nil {
+		t.Fatal(err)
+	}
+	f := NewFile(path)
+	f.boot = has.Boot
+	if _, grace, err := f.Read(); err != nil || grace <= 0 {
+		t.Errorf("the lease can't be read: grace %v, %v", grace, err)
+	}
+	f.boot = "another"
+	if left, grace, err := f.Read(); err != nil || left != 0 || grace != 0 {
+		t.Errorf("after a reboot there is a lease: %v, %v, %v", left, grace, err)
 	}
 }

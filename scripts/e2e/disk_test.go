@@ -434,7 +434,7 @@ func TestDamagedFiles(t *testing.T) {
 		}
 		return nil
 	})
-	for _, name := range []string{"raft.db", "stored", "meta.json", "meta.crc32c", "state.bin", "server-id", "cluster-id", "membership", "join-token"} {
+	for _, name := range []string{"raft.db", "stored", "meta.json", "meta.crc32c", "state.bin", "member.json", "join-token"} {
 		if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name }) {
 			t.Errorf("%s is not among the files: %v", name, files)
 		}
@@ -514,8 +514,7 @@ func TestDamagedFiles(t *testing.T) {
 	for _, gone := range [][]string{
 		{"raft/raft.db"}, {"raft/snapshots"}, {"raft/raft.db", "raft/stored"},
 		{"raft/raft.db", "raft/snapshots"}, {"raft/raft.db", "raft/snapshots", "raft/stored"}, {"raft"},
-		{"raft", "membership"}, {"raft", "cluster-id"}, {"raft", "server-id"}, {"raft", "membership", "cluster-id"}, {"raft", "membership", "server-id"},
-		{"server-id", "membership"}, {"server-id", "cluster-id"},
+		{"member.json"}, {"member.json", "raft/raft.db"}, {"member.json", "raft/raft.db", "raft/stored"}, {"member.json", "raft/raft.db", "raft/snapshots"},
 	} {
 		var paths []string
 		for _, g := range gone {
@@ -557,9 +556,10 @@ func (a *alone) restoreOwn() {
 func (a *alone) clusterID(dir string) (id string) {
 	a.Helper()
 	a.eventually("the server has a cluster", 10*time.Second, func() error {
-		b, err := os.ReadFile(filepath.Join(dir, "server", "cluster-id"))
-		id = string(b)
-		return err
+		if id = clusterIDOf(dir); id == "" {
+			return errors.New("it has none yet")
+		}
+		return nil
 	})
 	return id
 }

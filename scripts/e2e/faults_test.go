@@ -95,6 +95,16 @@ func (c *cluster) allThere(ids []string) {
 	}
 }
 
+// acknowledged fails a test under whose faults no create was acknowledged: nothing
+// could be lost.
+func (c *cluster) acknowledged(creates int) {
+	c.Helper()
+	c.Logf("%d creates were acknowledged", creates)
+	if creates == 0 {
+		c.Fatal("nothing was acknowledged, so nothing was tested")
+	}
+}
+
 // deleteAll deletes containers and waits until they are gone.
 func (c *cluster) deleteAll(ids []string) {
 	c.Helper()
@@ -147,10 +157,7 @@ func TestKillServerUnderCreates(t *testing.T) {
 		total += len(ids)
 		c.allThere(ids)
 	}
-	c.Logf("%d creates were acknowledged", total)
-	if total == 0 {
-		t.Fatal("nothing was acknowledged, so nothing was tested")
-	}
+	c.acknowledged(total)
 	// A clean restart and a full replay come to the same state. Nothing else
 	// may write meanwhile, so the agent is away.
 	c.agent.stop()
@@ -199,6 +206,7 @@ func TestKillAgentUnderLoad(t *testing.T) {
 		rebooted = append(rebooted, c.newCounted(fmt.Sprintf("counted-%s-%d", c.bay.UUID[:8], i)))
 	}
 	began := c.engine.started(c.hostID())[bystander.UUID]
+	total := 0
 	for cycle := range cycles(t) {
 		stop := make(chan struct{})
 		made, wg := c.createUnderFaults(cycle, 2, true, stop)
@@ -238,8 +246,10 @@ func TestKillAgentUnderLoad(t *testing.T) {
 		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
 			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
 		}
+		total += len(made.all())
 		c.deleteAll(made.all())
 	}
+	c.acknowledged(total)
 }
 
 // TestKillBoth: I1, I4, I5, I6.
@@ -248,6 +258,7 @@ func TestKillBoth(t *testing.T) {
 	c := newCluster(t)
 	bystander := c.run("bystander", napping)
 	began := c.engine.started(c.hostID())[bystander.UUID]
+	total := 0
 	for cycle := range cycles(t) {
 		stop := make(chan struct{})
 		made, wg := c.createUnderFaults(cycle, 2, true, stop)
@@ -269,8 +280,10 @@ func TestKillBoth(t *testing.T) {
 		if now := c.engine.started(c.hostID())[bystander.UUID]; now != began {
 			t.Fatalf("I6: the bystander began at %s, and now at %s", began, now)
 		}
+		total += len(made.all())
 		c.deleteAll(made.all())
 	}
+	c.acknowledged(total)
 }
 
 // TestServerStandsStill: a server that is stopped for 20 s and goes on finds

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -337,10 +338,22 @@ func (c *trio) sameState() structs.OperatorState {
 func (c *trio) clusterIDs() map[string]string {
 	ids := make(map[string]string)
 	for _, n := range c.servers {
-		b, _ := os.ReadFile(filepath.Join(n.dir, "server", "cluster-id"))
-		ids[n.name] = strings.TrimSpace(string(b))
+		ids[n.name] = clusterIDOf(n.dir)
 	}
 	return ids
+}
+
+// clusterIDOf returns the cluster that the server of a data directory says that it
+// belongs to, "" if to none.
+func clusterIDOf(dir string) string {
+	var record struct {
+		ClusterID string `json:"cluster_id"`
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "server", "member.json"))
+	if err != nil || json.Unmarshal(b, &record) != nil {
+		return ""
+	}
+	return record.ClusterID
 }
 
 // waiting is a container that no host is ever found for.
@@ -434,8 +447,8 @@ func TestServersMakeOneCluster(t *testing.T) {
 	if id := c.clusterIDs()["s4"]; id != first["s1"] {
 		t.Errorf("s4 belongs to cluster %q", id)
 	}
-	if b, _ := os.ReadFile(filepath.Join(stranger.dir, "server", "cluster-id")); len(b) != 0 {
-		t.Errorf("the stranger belongs to cluster %q", b)
+	if id := clusterIDOf(stranger.dir); id != "" {
+		t.Errorf("the stranger belongs to cluster %q", id)
 	}
 	c.awaitVoters(4)
 	// Without one of the first, the later one is needed for a majority.

@@ -28,7 +28,7 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 		if r.BayModel != "" {
 			model, err := lookup(t, r.Caller, structs.KindBayModel, r.BayModel)
 			if structs.CodeOf(err) == structs.CodeNotFound {
-				return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s could not be found.", r.BayModel).About(structs.KindBayModel)
+				return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s could not be found.", r.BayModel).About(structs.KindBayModel).With(structs.HintUnknown)
 			}
 			if err != nil {
 				return nil, err

@@ -79,7 +79,7 @@ func bayFor(r reader, mine func(projectID string) []*structs.Bay, caller structs
 	if ident != "" {
 		found, err := lookup(r, caller, structs.KindBay, ident)
 		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", ident).About(structs.KindBay)
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", ident).About(structs.KindBay).With(structs.HintUnknown)
 		}
 		if err != nil {
 			return nil, err
@@ -104,7 +104,7 @@ func bayFor(r reader, mine func(projectID string) []*structs.Bay, caller structs
 		names = append(names, fmt.Sprintf("%s (%s)", b.Name, b.ID))
 	}
 	slices.Sort(names)
-	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit), listSome(names)).About(structs.KindBay)
+	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit), listSome(names)).About(structs.KindBay).With(structs.HintChoose)
 }
 
 // listSome writes the first few names.

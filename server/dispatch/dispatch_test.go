@@ -419,3 +419,49 @@ func TestWorkOfTwoKinds(t *testing.T) {
 		t.Errorf("told of %+v", work)
 	}
 }
+
+// TestGossipAdvice: agents are told to leave gossip once there are more hosts than it is
+// good for, also those that were there before, and are let back in when there are fewer.
+func TestGossipAdvice(t *testing.T) {
+	d := newDispatch(t)
+	// In the state directly: what registering costs is not at stake here.
+	add := func(n int) (ids []string) {
+		t.Helper()
+		for n > 0 {
+			var changes []structs.Change
+			for range min(n, structs.MaxChanges) {
+				id := structs.NewID()
+				ids = append(ids, id)
+				changes = append(changes, structs.Change{Table: structs.TableHosts, ID: id, Row: &structs.Host{Meta: structs.Meta{ID: id}, Name: id}})
+			}
+			if err := d.Store.Apply(d.Store.Index()+1, changes); err != nil {
+				t.Fatal(err)
+			}
+			n -= len(changes)
+		}
+		return ids
+	}
+	register := func(id string) bool {
+		t.Helper()
+		r, err := d.Register(t.Context(), registration(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.NoGossip
+	}
+	others := add(1999)
+	first, second := structs.NewID(), structs.NewID()
+	if register(first) {
+		t.Error("2,000 hosts are told not to gossip")
+	}
+	if !register(second) || !register(first) {
+		t.Error("2,001 hosts are told to gossip")
+	}
+	gone := d.Store.Snapshot().Host(others[0])
+	if err := d.Store.Apply(d.Store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: gone.ID, Version: gone.ModifyIndex}}); err != nil {
+		t.Fatal(err)
+	}
+	if register(second) {
+		t.Error("2,000 hosts are told not to gossip, because there were more")
+	}
+}

@@ -138,7 +138,7 @@ func (l *Log) findStore() error {
 		return fmt.Errorf("%s is no file: %s", path, restoreHint)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("raft: %w", err)
-	case l.member.now.Begun():
+	case l.member.Now().Begun():
 		return fmt.Errorf("%s is gone: %s", path, l.lostHint())
 	case l.stored.reaches() > 0:
 		return fmt.Errorf("%s is gone, but entry %d was stored in it: %s", path, l.stored.reaches(), restoreHint)

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/fileid"
+	"github.com/stackforge/magnum/server/memberfile"
 )
 
 const (
@@ -45,7 +47,7 @@ func (l *Log) compact(c LogCheck, facts LogFacts) {
 	if free <= l.compactFree || free <= facts.Size/2 {
 		return
 	}
-	if moved, err := l.moved(); moved || err != nil {
+	if moved, err := l.moved(l.begun(facts, c.Behind)); moved || err != nil {
 		return // checkPlace says what is to be done
 	}
 	log := l.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
@@ -83,11 +85,11 @@ func (l *Log) compactInto(c LogCheck, facts LogFacts) error {
 	if err != nil {
 		return err
 	}
-	if now.Next, err = fileIDOf(c.Path + newSuffix); err != nil {
+	if now.Next, err = fileid.Of(c.Path + newSuffix); err != nil {
 		return err
 	}
 	compactStep("note")
-	if err := l.member.note(func(m *Membership) { m.Place = now }); err != nil {
+	if err := l.member.note(func(r *memberfile.Record) { r.Place = now }); err != nil {
 		return err
 	}
 	compactStep("rename")

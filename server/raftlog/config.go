@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/state"
 )
 
@@ -18,6 +19,10 @@ type Config struct {
 	ServerID  string // of this server, for good; a UUID
 	BindAddr  string // host:port of Raft's TCP port; "" opens no port, for a server that stays alone
 	Advertise string // host:port at which other servers reach BindAddr; default: BindAddr as it was opened
+
+	// Member is the record of this server, in which the log notes what has to be in
+	// it; nil has it opened in DataDir.
+	Member *memberfile.File
 
 	Secure *Secure // TLS between servers; nil means plain TCP
 

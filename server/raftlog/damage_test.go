@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -646,7 +647,7 @@ func TestLostTermIsRefused(t *testing.T) {
 					return err
 				})
 				if !record {
-					if err := os.Remove(MembershipFile(conf.DataDir)); err != nil {
+					if err := os.Remove(memberfile.Path(conf.DataDir)); err != nil {
 						t.Fatal(err)
 					}
 				}

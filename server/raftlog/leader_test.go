@@ -113,7 +113,8 @@ func TestSlowDiskHoldsTheAnswer(t *testing.T) {
 
 func TestReadIndex(t *testing.T) {
 	m := start(t, testConfig(t, t.TempDir()))
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // or a read that is never proved hangs
+	defer cancel()
 	var wg sync.WaitGroup
 	for n := range 20 {
 		index := m.put(n + 1)

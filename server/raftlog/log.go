@@ -74,7 +74,7 @@ func Open(c Config) (l *Log, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	member, err := openMembership(c)
+	record, err := openMembership(c)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func Open(c Config) (l *Log, err error) {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
 	l = &Log{
-		Config: c, member: member, broken: make(chan struct{}), ending: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)},
+		Config: c, member: record, broken: make(chan struct{}), ending: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)},
 	}
 	l.identity = &identity{cluster: c.ClusterID, keep: l.keepCluster}
 	defer func() {
@@ -123,7 +123,7 @@ func (l *Log) openFiles() error {
 		return err
 	}
 	var err error
-	if l.stored, err = openStoredFile(l.storedFile(), l.member.now.Stored); err != nil {
+	if l.stored, err = openStoredFile(l.storedFile(), l.member.Now().Stored); err != nil {
 		return err
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(l.dir(), retainSnapshots, l.Logger.Named("raft"))
@@ -164,9 +164,6 @@ func (l *Log) openFiles() error {
 	if l.store, err = openStore(l.storeFile(), keys); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	if err := l.completeMembership(facts, snapshot.Index); err != nil {
-		return err
-	}
 	l.keepMetaSums()
 	l.forgetFailedSync()
 	var logs raft.LogStore = l.store
@@ -177,7 +174,10 @@ func (l *Log) openFiles() error {
 	if l.logs, err = raft.NewLogCache(logCacheSize, disk); err != nil {
 		return err
 	}
-	if err := l.checkPlace(); err != nil {
+	if err := l.checkPlace(facts, snapshot.Index); err != nil {
+		return err
+	}
+	if err := l.completeMembership(facts, snapshot.Index); err != nil {
 		return err
 	}
 	// A kill came between a snapshot that was restored or installed and this. None

@@ -97,6 +97,18 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
+// inTime returns what comes over the channel. A test that waits for something broken
+// fails and says so, and doesn't hang until all tests are ended.
+func inTime[T any](t testing.TB, what string, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("never happened: %s", what)
+	}
+	return v
+}
+
 // waitLeader waits until the member leads and has passed a Barrier.
 func (m *member) waitLeader() {
 	m.t.Helper()

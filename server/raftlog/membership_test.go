@@ -3,9 +3,12 @@ package raftlog
 import (
 	"errors"
 	"os"
+	"reflect"
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/server/memberfile"
 )
 
 // Whatever of its log a server has lost, it is not taken for one that never had
@@ -18,7 +21,7 @@ func TestLostStateIsRefused(t *testing.T) {
 		"all but stored": func(c Config) []string { return []string{c.storeFile(), c.snapshotsDir()} },
 		"snapshots":      func(c Config) []string { return []string{c.snapshotsDir(), c.storedFile()} },
 		"stored":         func(c Config) []string { return []string{c.storedFile()} },
-		"log and record": func(c Config) []string { return []string{c.storeFile(), MembershipFile(c.DataDir)} },
+		"log and record": func(c Config) []string { return []string{c.storeFile(), memberfile.Path(c.DataDir)} },
 	} {
 		for _, snapshot := range []bool{false, true} {
 			if name == "snapshots" && !snapshot {
@@ -79,19 +82,19 @@ func TestBootstrapCutOff(t *testing.T) {
 // A log of an earlier magnum has no record; it gets one.
 func TestRecordIsCompleted(t *testing.T) {
 	c, m := writtenDir(t, 4, true)
-	if err := os.Remove(MembershipFile(c.DataDir)); err != nil {
+	if err := os.Remove(memberfile.Path(c.DataDir)); err != nil {
 		t.Fatal(err)
 	}
 	c.ClusterID = "22222222-2222-4222-8222-222222222222"
 	again := start(t, c)
 	sameState(t, again.Store, m.Store)
 	again.stop()
-	want := Membership{ServerID: c.ServerID, ClusterID: c.ClusterID, Voted: true, Stored: true}
-	got, err := ReadMembership(c.DataDir)
+	want := memberfile.Record{ServerID: c.ServerID, ClusterID: c.ClusterID, Voted: true, Stored: true}
+	got, err := memberfile.Read(c.DataDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want.Place = got.Place; *got != want || got.Place == (place{}) {
+	if want.Place = got.Place; !reflect.DeepEqual(*got, want) || got.Place == (memberfile.Place{}) {
 		t.Errorf("the record is %+v, not %+v", got, want)
 	}
 	// And it is where a cluster's id is found again.
@@ -103,12 +106,12 @@ func TestRecordIsCompleted(t *testing.T) {
 	}
 	c = testConfig(t, c.DataDir)
 	c.ServerID = "33333333-3333-4333-8333-333333333333"
-	refused(t, c, MembershipFile(c.DataDir), want.ServerID, c.ServerID)
+	refused(t, c, memberfile.Path(c.DataDir), want.ServerID, c.ServerID)
 }
 
 func TestDamagedRecordIsRefused(t *testing.T) {
 	c, _ := writtenDir(t, 1, false)
-	path := MembershipFile(c.DataDir)
+	path := memberfile.Path(c.DataDir)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +131,7 @@ func TestRecordThatCantBeWritten(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
 	defer l.Close()
-	if err := os.Mkdir(MembershipFile(c.DataDir)+".new", 0o700); err != nil { // no room for another
+	if err := os.Mkdir(memberfile.Path(c.DataDir)+".new", 0o700); err != nil { // no room for another
 		t.Fatal(err)
 	}
 	if err := l.Bootstrap(); err == nil {

@@ -6,74 +6,37 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	"golang.org/x/sys/unix"
-
+	"github.com/stackforge/magnum/internal/fileid"
+	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/state"
 )
 
-// fileID tells a file or directory from a copy of it on the same machine. The zero
-// fileID is of none.
-type fileID struct {
-	Inode uint64 `json:"inode"`
-	Birth int64  `json:"birth,omitempty"` // when it was made, nanoseconds since 1970; 0 if the file system doesn't know
-}
-
-// is reports whether two fileIDs are of one file. A time of birth that only one of
-// them has, as after an update of the kernel, tells nothing.
-func (f fileID) is(o fileID) bool {
-	return f.Inode == o.Inode && (f.Birth == o.Birth || f.Birth == 0 || o.Birth == 0)
-}
-
-// fileIDOf returns the fileID of a path. It tells nothing of an image of the whole
-// disk.
-func fileIDOf(path string) (fileID, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
-		return fileID{}, fmt.Errorf("%s: %w", path, err)
-	}
-	id := fileID{Inode: st.Ino}
-	if st.Mask&unix.STATX_BTIME != 0 {
-		id.Birth = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
-	}
-	return id, nil
-}
-
-// place is where a server's log is. A log at another place is a copy of it, which
-// may be older than what the server has acknowledged since.
-type place struct {
-	Dir  fileID `json:"dir"`  // raft/
-	File fileID `json:"file"` // raft/raft.db
-	// Next is the file that is about to take the place of raft.db by being renamed,
-	// which keeps its fileID.
-	Next fileID `json:"next,omitzero"`
-}
-
-// holds reports whether a log that is now at the other place is the one that was
-// here.
-func (p place) holds(now place) bool {
-	return now.Dir.is(p.Dir) && (now.File.is(p.File) || p.Next != fileID{} && now.File.is(p.Next))
-}
-
 // here returns the place of the log as it is.
-func (l *Log) here() (p place, err error) {
-	dir, dirErr := fileIDOf(l.dir())
-	file, fileErr := fileIDOf(l.storeFile())
-	return place{Dir: dir, File: file}, errors.Join(dirErr, fileErr)
+func (l *Log) here() (p memberfile.Place, err error) {
+	dir, dirErr := fileid.Of(l.dir())
+	file, fileErr := fileid.Of(l.storeFile())
+	return memberfile.Place{Dir: dir, File: file}, errors.Join(dirErr, fileErr)
 }
 
-// moved reports whether the log is at another place than when it was opened last.
-func (l *Log) moved() (bool, error) {
+// begun reports whether there is anything in the log, as the record has it or the files.
+func (l *Log) begun(f LogFacts, snapshot uint64) bool {
+	return l.member.Now().Begun() || len(f.Values) > 0 || f.Last > 0 || snapshot > 0
+}
+
+// moved reports whether the log is at another place than when it was opened last. One
+// in which nothing has begun can be nobody's copy.
+func (l *Log) moved(begun bool) (bool, error) {
 	now, err := l.here()
-	kept := l.member.now
-	return kept.Place != place{} && kept.Begun() && !kept.Place.holds(now), err
+	kept := l.member.Now()
+	return kept.Place != memberfile.Place{} && begun && !kept.Place.Holds(now), err
 }
 
 // checkPlace refuses a copy of the log of one of several servers: it may lack what
 // the server has acknowledged, or votes that it gave, and the others would count on
 // them. The only server of its cluster goes on from a copy: agents compare what they
 // have followed with what it knows.
-func (l *Log) checkPlace() error {
-	moved, err := l.moved()
+func (l *Log) checkPlace(f LogFacts, snapshot uint64) error {
+	moved, err := l.moved(l.begun(f, snapshot))
 	if err != nil {
 		return err
 	}
@@ -100,7 +63,7 @@ func (l *Log) checkPlace() error {
 	if err != nil {
 		return err
 	}
-	return l.member.note(func(m *Membership) { m.Place = now })
+	return l.member.note(func(r *memberfile.Record) { r.Place = now })
 }
 
 // configured returns the servers of the newest configuration in the log, before Raft

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/server/memberfile"
 )
 
 // written makes a log with an entry in a data directory, of as many servers, and
@@ -69,7 +71,7 @@ func TestCopyOfOneOfSeveral(t *testing.T) {
 				t.Fatalf("%v: %s", err, log)
 			}
 			sh(t, command, c.DataDir)
-			before, err := os.ReadFile(MembershipFile(c.DataDir))
+			before, err := os.ReadFile(memberfile.Path(c.DataDir))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +81,7 @@ func TestCopyOfOneOfSeveral(t *testing.T) {
 					t.Fatalf("it says %v", err)
 				}
 			}
-			if after, err := os.ReadFile(MembershipFile(c.DataDir)); err != nil || !bytes.Equal(before, after) {
+			if after, err := os.ReadFile(memberfile.Path(c.DataDir)); err != nil || !bytes.Equal(before, after) {
 				t.Errorf("the refusal has changed the record: %s, %v", after, err)
 			}
 			c.Moved = true
@@ -122,42 +124,18 @@ func TestRenamedDirectoryIsNoCopy(t *testing.T) {
 	if log, err := reopened(t, c); err != nil || log != "" {
 		t.Errorf("%v: %s", err, log)
 	}
-	kept, err := ReadMembership(c.DataDir)
-	if err != nil || kept.Place == (place{}) {
+	kept, err := memberfile.Read(c.DataDir)
+	if err != nil || kept.Place == (memberfile.Place{}) {
 		t.Fatalf("%+v, %v", kept, err)
 	}
-	kept.Place = place{}
-	if err := WriteMembership(c.DataDir, *kept); err != nil {
+	kept.Place = memberfile.Place{}
+	if err := memberfile.Write(c.DataDir, *kept); err != nil {
 		t.Fatal(err)
 	}
 	if log, err := reopened(t, c); err != nil || log != "" {
 		t.Errorf("%v: %s", err, log)
 	}
-	if kept, err := ReadMembership(c.DataDir); err != nil || kept.Place == (place{}) {
+	if kept, err := memberfile.Read(c.DataDir); err != nil || kept.Place == (memberfile.Place{}) {
 		t.Errorf("the place is not noted: %+v, %v", kept, err)
-	}
-}
-
-// TestPlaceHolds: a file that was about to be renamed into the place of the log is
-// the log, whether the rename was done or not.
-func TestPlaceHolds(t *testing.T) {
-	a, b, c := fileID{1, 10}, fileID{2, 20}, fileID{3, 30}
-	for what, tc := range map[string]struct {
-		kept, now place
-		want      bool
-	}{
-		"the same":           {place{Dir: a, File: b}, place{Dir: a, File: b}, true},
-		"another directory":  {place{Dir: a, File: b}, place{Dir: c, File: b}, false},
-		"another file":       {place{Dir: a, File: b}, place{Dir: a, File: c}, false},
-		"a later birth":      {place{Dir: a, File: b}, place{Dir: a, File: fileID{2, 21}}, false},
-		"a birth not told":   {place{Dir: fileID{1, 0}, File: b}, place{Dir: a, File: fileID{2, 0}}, true},
-		"another, not told":  {place{Dir: fileID{5, 0}, File: b}, place{Dir: a, File: b}, false},
-		"before the rename":  {place{Dir: a, File: b, Next: c}, place{Dir: a, File: b}, true},
-		"after the rename":   {place{Dir: a, File: b, Next: c}, place{Dir: a, File: c}, true},
-		"neither, no rename": {place{Dir: a, File: b}, place{Dir: a}, false},
-	} {
-		if got := tc.kept.holds(tc.now); got != tc.want {
-			t.Errorf("%s: %v", what, got)
-		}
 	}
 }

@@ -62,6 +62,8 @@ func TestOldAnswersProveNothing(t *testing.T) {
 	n := c.leader(0, 1, 2)
 	m, h := c.members[n], transports[n]
 	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open() // or what waits there outlives a failure
 	h.mu.Lock()
 	h.gate = gate
 	h.mu.Unlock()
@@ -85,9 +87,11 @@ func TestOldAnswersProveNothing(t *testing.T) {
 	})
 	// A second question, which the library takes after that of the read.
 	asked := m.raft.VerifyLeader()
-	close(gate)
-	asked.Error()
-	if err := <-read; structs.CodeOf(err) != structs.CodeNoLeader {
+	open()
+	answered := make(chan error, 1)
+	go func() { answered <- asked.Error() }()
+	inTime(t, "the library's own question is answered", answered)
+	if err := inTime(t, "the read is answered", read); structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Errorf("a read was proved by answers of before it: %v", err)
 	}
 }

@@ -171,6 +171,16 @@ func (r *reply) mentions(texts ...string) *reply {
 	return r
 }
 
+// hints checks what a client may suggest.
+func (r *reply) hints(want structs.Hint) *reply {
+	r.t.Helper()
+	var body structs.ErrorBody
+	if err := json.Unmarshal(r.body, &body); err != nil || len(body.Errors) == 0 || body.Errors[0].Hint != want {
+		r.t.Errorf("%s: %s doesn't hint at %q", r.what, r.body, want)
+	}
+	return r
+}
+
 func (r *reply) message() string {
 	var body structs.ErrorBody
 	if json.Unmarshal(r.body, &body) != nil || len(body.Errors) == 0 {

@@ -107,6 +107,7 @@ var descriptions = map[string]string{
 	"join":               "Agents register with it, and it is good for nothing else.",
 	"created_by":         "User who had it made.",
 	"token":              "What to send as X-Auth-Token; a join token is for agents.",
+	"hint":               "What a client may suggest: unknown_name, ambiguous or choose. Left out if nothing.",
 	"request_id":         "Under which the server's log tells more.",
 	"leader":             "Address of the leader; empty while there is none.",
 	"hash":               "Of the whole state: equal indexes have equal hashes on every server.",

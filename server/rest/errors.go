@@ -110,7 +110,7 @@ func errorBody(w *responseWriter, e *structs.Error) (int, structs.ErrorBody) {
 	return status, structs.ErrorBody{
 		ErrorMessage: string(text),
 		Errors: []structs.ErrorItem{{
-			Status: status, Code: code, Title: http.StatusText(status), Detail: msg, RequestID: w.requestID,
+			Status: status, Code: code, Hint: e.Hint, Title: http.StatusText(status), Detail: msg, RequestID: w.requestID,
 		}},
 	}
 }

@@ -38,13 +38,13 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 		structs.CodeUnavailable: 503, structs.CodeNoSpace: 507, structs.Code("of a newer version"): 500,
 	} {
 		w, logged := serveWith(t, func(*request) error {
-			return fmt.Errorf("doing it: %w", structs.Errorf(code, "it is so").About("bay"))
+			return fmt.Errorf("doing it: %w", structs.Errorf(code, "it is so").About("bay").With(structs.HintChoose))
 		})
 		var body structs.ErrorBody
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 			t.Fatal(err)
 		}
-		if w.Code != want || body.Errors[0].Detail != "it is so" || body.Errors[0].Code != "bay."+string(code) {
+		if w.Code != want || body.Errors[0].Detail != "it is so" || body.Errors[0].Code != "bay."+string(code) || body.Errors[0].Hint != structs.HintChoose {
 			t.Errorf("%s: status %d, want %d: %s", code, w.Code, want, w.Body)
 		}
 		if retry := w.Header().Get("Retry-After"); (retry == "1") != (want == 429 || want == 503) {

@@ -204,7 +204,7 @@ func filterBay(bayID func(structs.Row) string) func(view, string) (func(structs.
 	return func(v view, value string) (func(structs.Row) bool, error) {
 		bay, err := conductor.Lookup(v.snap, v.caller, structs.KindBay, value)
 		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", short(value)).About(structs.KindBay)
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", short(value)).About(structs.KindBay).With(structs.HintUnknown)
 		}
 		if err != nil {
 			return nil, err

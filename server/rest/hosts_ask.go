@@ -88,7 +88,7 @@ func (q *request) argBay(v view, ident string) (*structs.Bay, error) {
 
 // errNamed refuses a request that names what isn't there.
 func errNamed(kind, ident string) error {
-	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), short(ident)).About(kind)
+	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), short(ident)).About(kind).With(structs.HintUnknown)
 }
 
 // dockerHosts returns hosts with a Docker engine, by name.

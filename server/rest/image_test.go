@@ -103,8 +103,8 @@ func TestImageList(t *testing.T) {
 			t.Errorf("%s: %d images, want %d", query, len(got), want)
 		}
 	}
-	c.do("GET", "/v1/images?host=none", "").is(400).code("host.invalid").says("Host none could not be found.")
-	c.do("GET", "/v1/images?bay=none", "").is(400).code("bay.invalid").says("Bay none could not be found.")
+	c.do("GET", "/v1/images?host=none", "").is(400).code("host.invalid").says("Host none could not be found.").hints(structs.HintUnknown)
+	c.do("GET", "/v1/images?bay=none", "").is(400).code("bay.invalid").says("Bay none could not be found.").hints(structs.HintUnknown)
 	c.do("GET", "/v1/images?limit=1", "").is(400)
 }
 
@@ -165,7 +165,7 @@ func TestImagesByTenancy(t *testing.T) {
 	}
 	pull(alice, `,"bay":"mine"`).is(200)
 	pull(alice, `,"bay_uuid":"all"`).is(200)
-	pull(alice, "").is(400).mentions("bay_uuid is missing, and there are 2 bays to choose from: all (", "mine (")
+	pull(alice, "").is(400).mentions("bay_uuid is missing, and there are 2 bays to choose from: all (", "mine (").hints(structs.HintChoose)
 	pull(alice, `,"bay":"other"`).is(400).says("Bay other could not be found.")
 	pull(alice, `,"host":"host-of-mine"`).is(403)
 	pull(root, `,"host":"host-of-none"`).is(200)

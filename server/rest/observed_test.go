@@ -3,6 +3,8 @@ package rest_test
 import (
 	"fmt"
 	"net/url"
+	"reflect"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -53,6 +55,39 @@ func (r *reply) shows(f *fixture, noun string, object map[string]any, fields ...
 	for _, hidden := range []string{"project_id", "user_id", "id", "stack_id"} {
 		if _, ok := object[hidden]; ok {
 			r.t.Errorf("%s: %s is shown", r.what, hidden)
+		}
+	}
+}
+
+// Values that a reply chooses itself, by their form.
+var (
+	anyUUID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	anyTime = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$`)
+	anyText = regexp.MustCompile(`^.+$`)
+)
+
+// holds checks the values of fields: exactly those that are given, nil for a null, or
+// of the form that is given.
+func (r *reply) holds(object map[string]any, want map[string]any) {
+	r.t.Helper()
+	for field, value := range want {
+		got, there := object[field]
+		if form, ok := value.(*regexp.Regexp); ok {
+			if text, ok := got.(string); !ok || !form.MatchString(text) {
+				r.t.Errorf("%s: %s is %#v, and not of the form %s", r.what, field, got, form)
+			}
+		} else if !there || !reflect.DeepEqual(got, value) {
+			r.t.Errorf("%s: %s is %#v, not %#v", r.what, field, got, value)
+		}
+	}
+}
+
+// only checks that objects have no other values in a list than by themselves.
+func (r *reply) only(object, whole map[string]any) {
+	r.t.Helper()
+	for field, value := range object {
+		if !reflect.DeepEqual(value, whole[field]) {
+			r.t.Errorf("%s: %s is %#v in the list, and %#v in the object", r.what, field, value, whole[field])
 		}
 	}
 }
@@ -139,6 +174,12 @@ func TestObservedRequests(t *testing.T) {
 	model := r.object()
 	r.shows(f, "baymodels", model, bayModelFull...)
 	modelID := model["uuid"].(string)
+	sent := map[string]any{
+		"uuid": anyUUID, "name": "bm", "image_id": "img", "apiserver_port": nil, "coe": "swarm", "flavor_id": "m1.medium", "master_flavor_id": nil, "keypair_id": "kp",
+		"external_network_id": "net", "fixed_network": nil, "dns_nameserver": "8.8.8.8", "docker_volume_size": 5.0, "ssh_authorized_key": nil, "cluster_distro": nil,
+		"created_at": anyTime, "updated_at": nil,
+	}
+	r.holds(model, sent)
 	if model["docker_volume_size"] != 5.0 || model["master_flavor_id"] != nil || model["coe"] != "swarm" || model["updated_at"] != nil {
 		t.Errorf("baymodel %v", model)
 	}
@@ -147,14 +188,23 @@ func TestObservedRequests(t *testing.T) {
 	}
 	r = f.observe("GET", "/v1/baymodels", "").is(200)
 	exactly(t, r.items("baymodels")[0], bayModelShort, "name")
+	r.only(r.items("baymodels")[0], model)
 	r = f.observe("GET", "/v1/baymodels/bm", "").is(200)
 	r.shows(f, "baymodels", r.object(), bayModelFull...)
+	r.holds(r.object(), model)
 
 	r = f.observe("POST", "/v1/bays", `{"name":"k8s1","baymodel_id":"`+modelID+`","node_count":"1","discovery_url":null,"bay_create_timeout":"5"}`).is(201)
 	bay := r.object()
 	r.shows(f, "bays", bay, bayFull...)
 	if bay["node_count"] != 1.0 || bay["bay_create_timeout"] != 5.0 || bay["baymodel_id"] != modelID || bay["coe"] != "swarm" || bay["status"] != "CREATE_COMPLETE" {
 		t.Errorf("bay %v", bay)
+	}
+	r.holds(bay, map[string]any{
+		"uuid": anyUUID, "name": "k8s1", "baymodel_id": modelID, "node_count": 1.0, "bay_create_timeout": 5.0, "api_address": nil,
+		"discovery_url": nil, "created_at": anyTime, "updated_at": nil,
+	})
+	if addresses, ok := bay["node_addresses"].([]any); !ok || len(addresses) != 1 {
+		t.Errorf("node_addresses %#v", bay["node_addresses"])
 	}
 	r = f.observe("POST", "/v1/bays", `{"name":null,"baymodel_id":"`+modelID+`","node_count":null,"discovery_url":null,"bay_create_timeout":null}`).is(201)
 	unnamed := r.object()
@@ -163,11 +213,15 @@ func TestObservedRequests(t *testing.T) {
 	}
 	r = f.observe("GET", "/v1/bays/k8s1", "").is(200)
 	r.shows(f, "bays", r.object(), bayFull...)
-	for _, item := range f.observe("GET", "/v1/bays", "").is(200).items("bays") {
+	r.holds(r.object(), bay)
+	made := []map[string]any{bay, unnamed}
+	for i, item := range f.observe("GET", "/v1/bays", "").is(200).items("bays") {
 		exactly(t, item, bayShort)
+		r.only(item, made[i])
 	}
-	for _, item := range f.observe("GET", "/v1/bays/detail", "").is(200).items("bays") {
+	for i, item := range f.observe("GET", "/v1/bays/detail", "").is(200).items("bays") {
 		r.shows(f, "bays", item, bayFull...)
+		r.holds(item, made[i])
 	}
 
 	if got := f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"replace","path":"/node_count","value":3}]`).is(200).object(); got["node_count"] != 3.0 || got["status"] != "UPDATE_IN_PROGRESS" || got["updated_at"] == nil {
@@ -179,6 +233,7 @@ func TestObservedRequests(t *testing.T) {
 	f.observe("GET", "/v1/nodes", "").is(200).items("nodes")
 	r = f.observe("POST", "/v1/nodes", `{"type":"virt","image_id":"img"}`).is(201)
 	r.shows(f, "nodes", r.object(), nodeFields...)
+	r.holds(r.object(), map[string]any{"uuid": anyUUID, "type": "virt", "image_id": "img", "ironic_node_id": nil})
 
 	bayID := bay["uuid"].(string)
 	r = f.observe("POST", "/v1/containers", `{"name":"c1","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"`+bayID+`"}`).is(201)
@@ -187,10 +242,20 @@ func TestObservedRequests(t *testing.T) {
 	if c["command"] != "sleep 100" || c["bay_uuid"] != bayID || c["image_id"] != "busybox:latest" {
 		t.Errorf("container %v", c)
 	}
+	r.holds(c, map[string]any{
+		"uuid": anyUUID, "name": "c1", "status": "Creating", "status_reason": nil, "exit_code": nil, "host": anyText, "addresses": []any{}, "started_at": nil, "finished_at": nil,
+		"restart_count": 0.0, "epoch": 1.0, "created_at": anyTime, "updated_at": nil,
+	})
 	f.observe("POST", "/v1/containers", `{"name":"c2","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"`+bayID+`"}`).is(201)
-	exactly(t, f.observe("GET", "/v1/containers", "").is(200).items("containers")[0], containerShort)
+	listed := f.observe("GET", "/v1/containers", "").is(200).items("containers")[0]
+	exactly(t, listed, containerShort)
 	r = f.observe("GET", "/v1/containers/c1", "").is(200)
 	r.shows(f, "containers", r.object(), containerFull...)
+	for _, changes := range []string{"status", "links"} { // the host may have reported it, and links are checked above
+		delete(listed, changes)
+	}
+	r.only(listed, c)
+	r.holds(r.object(), map[string]any{"uuid": c["uuid"], "name": "c1", "bay_uuid": bayID, "image_id": "busybox:latest", "command": "sleep 100", "host": c["host"], "epoch": 1.0, "created_at": c["created_at"]})
 	for _, action := range []string{"start", "pause", "unpause", "reboot"} {
 		if got := string(f.observe("PUT", "/v1/containers/c1/"+action, "").is(200).body); got != "null" {
 			t.Errorf("%s answers %q", action, got)

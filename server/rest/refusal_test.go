@@ -341,12 +341,20 @@ func TestRefusals(t *testing.T) {
 				return
 			}
 			r.says(tt.message)
+			hint := structs.Hint("")
+			switch {
+			case strings.HasPrefix(tt.message, "Multiple "):
+				hint = structs.HintAmbiguous
+			case strings.HasSuffix(tt.message, " could not be found.") && !strings.HasPrefix(tt.message, "The resource"):
+				hint = structs.HintUnknown
+			}
+			r.hints(hint)
 		})
 	}
 
 	t.Run("candidates", func(t *testing.T) {
 		unchanged(t, f.s, "a container without a bay", func() {
-			f.do("POST", "/v1/containers", `{"image":"busybox"}`).is(400).mentions("bay_uuid is missing, and there are 4 bays to choose from", "b1 ("+f.bay+")")
+			f.do("POST", "/v1/containers", `{"image":"busybox"}`).is(400).mentions("bay_uuid is missing, and there are 4 bays to choose from", "b1 ("+f.bay+")").hints(structs.HintChoose)
 		})
 	})
 	t.Run("allow", func(t *testing.T) {

@@ -60,7 +60,7 @@ func (f *Fake) ArchivePut(ctx context.Context, engineID, at string, r io.Reader)
 	at = path.Clean("/" + at)
 	err := f.do(ctx, "archive put", engineID, func(p *process) error {
 		if _, ok := p.files[at]; ok {
-			return &backend.Failure{Reason: backend.ErrInvalid, Msg: at + " is not a directory"}
+			return &backend.Failure{Reason: backend.ErrNotDir, Msg: at + " is not a directory"}
 		}
 		if !isDir(at) {
 			return noPath(at)

@@ -228,7 +228,7 @@ func testArchive(x *bench) {
 			x.wantReason(x.ArchiveGet(x.ctx, c.EngineID, at, io.Discard), backend.ErrNoPath)
 			x.wantReason(x.ArchivePut(x.ctx, c.EngineID, at, archive(x, "b", "b")), backend.ErrNoPath)
 		}
-		x.wantReason(x.ArchivePut(x.ctx, c.EngineID, "/tmp/a.txt", archive(x, "b", "b")), backend.ErrInvalid)
+		x.wantReason(x.ArchivePut(x.ctx, c.EngineID, "/tmp/a.txt", archive(x, "b", "b")), backend.ErrNotDir)
 	}
 }
 

@@ -1,0 +1,41 @@
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/structs"
+)
+
+// JoinTokenPath is the file of a data directory with the token with which agents
+// register. The server has it that has made the cluster.
+func JoinTokenPath(dataDir string) string { return filepath.Join(dataDir, "join-token") }
+
+// ReadJoinToken returns the token in the file, "" if there is none.
+func ReadJoinToken(dataDir string) (string, error) {
+	b, err := os.ReadFile(JoinTokenPath(dataDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// MintJoinToken returns the token in the file. If there is none, one is made, and is
+// on the disk when MintJoinToken returns. An empty file is an error.
+func MintJoinToken(dataDir string) (string, error) {
+	path := JoinTokenPath(dataDir)
+	token, err := ReadJoinToken(dataDir)
+	if err != nil || token != "" {
+		return token, err
+	}
+	if _, err := os.Stat(path); err == nil {
+		return "", fmt.Errorf("%s is empty: restore it from a backup, or remove it to have a new one made", path)
+	}
+	token = structs.NewSecret()
+	return token, atomicfile.Replace(path, []byte(token+"\n"))
+}
