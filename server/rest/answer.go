@@ -3,8 +3,8 @@ package rest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
-	"reflect"
 	"strconv"
 	"sync"
 
@@ -80,17 +80,11 @@ func (e *encoder) free() {
 
 // value appends the JSON of v.
 func (e *encoder) value(v any) error {
-	if v == nil {
-		e.buf.WriteString("null")
-		return nil
-	}
 	e.buf.Grow(leastRoom)
-	rv := reflect.ValueOf(v)
-	b, err := jsonPlanOf(rv.Type())(e.buf.AvailableBuffer(), rv)
-	if err != nil {
-		return err
+	if err := e.json.Encode(v); err != nil {
+		return fmt.Errorf("encode %T: %w", v, err)
 	}
-	e.buf.Write(b)
+	e.buf.Truncate(e.buf.Len() - 1) // Encode ends with a newline
 	return nil
 }
 

@@ -45,7 +45,7 @@ var containers = &resource{
 	append: appendContainer,
 	full: func(v view, r structs.Row) any {
 		body := v.container(r.(*structs.Container))
-		return &body // for its plan to read it where it is
+		return &body
 	},
 }
 
