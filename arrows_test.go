@@ -79,6 +79,8 @@ var arrows = []arrow{
 		why: "calls between servers know no state: what they need to know is handed to them"},
 	{from: []string{"server/admission"}, only: []string{"server/admission", "structs"},
 		why: "connections are counted before anything is known of their requests"},
+	{from: []string{"server/rest/wire"}, only: []string{"server/rest/wire", "structs"},
+		why: "what bodies and queries say doesn't depend on what becomes of them"},
 	{from: []string{"server/metrics"}, only: []string{"server/metrics", "server/state", "structs"},
 		why: "what is observed declares the hooks; package server joins them"},
 	{from: []string{"agent", "api", "command", "gossip", "server", "structs"}, ban: []string{"github.com/prometheus"}, but: []string{"server/metrics"},

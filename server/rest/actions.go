@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -36,8 +37,8 @@ func containerActions(q *request) error {
 	body := structs.ActionsBody{Actions: []structs.ActionBody{}}
 	for _, a := range slices.Backward(actions) {
 		body.Actions = append(body.Actions, structs.ActionBody{
-			Action: a.Action, UserID: a.UserID, RequestID: text(a.RequestID), StartedAt: structs.Time{Time: a.StartedAt},
-			FinishedAt: structs.Time{Time: a.FinishedAt}, Result: a.Result, Message: text(a.Message),
+			Action: a.Action, UserID: a.UserID, RequestID: wire.OrNull(a.RequestID), StartedAt: structs.Time{Time: a.StartedAt},
+			FinishedAt: structs.Time{Time: a.FinishedAt}, Result: a.Result, Message: wire.OrNull(a.Message),
 		})
 	}
 	return q.json(http.StatusOK, body)

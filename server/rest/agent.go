@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -17,17 +17,13 @@ import (
 // agent speaks.
 const headerRegistration = "X-Magnum-Registration"
 
-// decodeAgent reads the body of an agent's call. Agents may be newer than their
-// servers, so fields that a server doesn't know are left aside.
+// decodeAgent reads the body of an agent's or another server's call.
 func (q *request) decodeAgent(target any) error {
 	raw, err := q.body()
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(raw, target); err != nil {
-		return structs.Errorf(structs.CodeInvalid, "The request's body can't be read: %v", err)
-	}
-	return nil
+	return wire.DecodeLenient(raw, target)
 }
 
 func registerHost(q *request) error {
@@ -45,20 +41,20 @@ func registerHost(q *request) error {
 	if err := q.prove(admission.Host, body.HostID); err != nil {
 		return err
 	}
-	registered.Servers = list(registered.Servers)
+	registered.Servers = wire.List(registered.Servers)
 	return q.json(http.StatusOK, registered)
 }
 
 func hostWork(q *request) error {
 	p := dispatch.Poll{
-		HostID: q.ident(), Index: uint64(q.query.int("index", 0)), Incarnation: uint64(q.query.int("incarnation", 0)),
-		Registration: uint64(q.query.int("registration", 0)), Wait: q.query.duration("wait", 0),
-		Sent: uint64(q.query.int("sent", 0)), Lineage: q.query.text("lineage"), Seen: uint64(q.query.int("seen", 0)),
+		HostID: q.ident(), Index: uint64(q.query.Int("index", 0)), Incarnation: uint64(q.query.Int("incarnation", 0)),
+		Registration: uint64(q.query.Int("registration", 0)), Wait: q.query.Duration("wait", 0),
+		Sent: uint64(q.query.Int("sent", 0)), Lineage: q.query.Text("lineage"), Seen: uint64(q.query.Int("seen", 0)),
 	}
 	if h := q.r.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)
 		if err != nil {
-			return invalid(headerRegistration, h, "It is not a whole number.")
+			return wire.Invalid(headerRegistration, h, "It is not a whole number.")
 		}
 		p.Registration = n
 	}
@@ -106,7 +102,7 @@ func hostSession(q *request) error {
 	if !strings.EqualFold(q.r.Header.Get("Upgrade"), "websocket") {
 		return structs.Errorf(structs.CodeInvalid, "This is a WebSocket: the request has to upgrade to one.")
 	}
-	if via := q.query.text("via"); via != "" && q.Peers != nil {
+	if via := q.query.Text("via"); via != "" && q.Peers != nil {
 		// The agent can't reach the server that has the user.
 		r := q.r.Clone(q.r.Context())
 		r.URL.RawQuery = ""

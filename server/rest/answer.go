@@ -1,13 +1,10 @@
 package rest
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 )
 
@@ -47,64 +44,23 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach Flush and Hijack.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// encoder writes JSON into a buffer that is used again.
-type encoder struct {
-	buf  bytes.Buffer
-	json *json.Encoder
-}
-
-// leastRoom is the room that is made for a body: most fit.
-const leastRoom = 2 << 10
-
-// maxKept is the largest buffer that is kept for the next answer.
-const maxKept = 256 << 10
-
-var encoders = sync.Pool{New: func() any {
-	e := new(encoder)
-	e.json = json.NewEncoder(&e.buf)
-	e.json.SetEscapeHTML(false)
-	return e
-}}
-
-func newEncoder() *encoder {
-	e := encoders.Get().(*encoder)
-	e.buf.Reset()
-	return e
-}
-
-func (e *encoder) free() {
-	if e.buf.Cap() <= maxKept {
-		encoders.Put(e)
-	}
-}
-
-// value appends the JSON of v.
-func (e *encoder) value(v any) error {
-	e.buf.Grow(leastRoom)
-	if err := e.json.Encode(v); err != nil {
-		return fmt.Errorf("encode %T: %w", v, err)
-	}
-	e.buf.Truncate(e.buf.Len() - 1) // Encode ends with a newline
-	return nil
-}
-
-// send writes what is in the buffer as the whole answer.
-func (e *encoder) send(w *responseWriter, status int) {
+// sendJSON writes what the encoder holds as the whole answer.
+func sendJSON(w *responseWriter, status int, e *wire.Encoder) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(e.buf.Len()))
+	h.Set("Content-Length", strconv.Itoa(e.Buf.Len()))
 	w.WriteHeader(status)
-	_, _ = w.Write(e.buf.Bytes()) // a client that has left needs no answer
+	_, _ = w.Write(e.Buf.Bytes()) // a client that has left needs no answer
 }
 
 // json answers with v.
 func (q *request) json(status int, v any) error {
-	e := newEncoder()
-	defer e.free()
-	if err := e.value(v); err != nil {
+	e := wire.NewEncoder()
+	defer e.Free()
+	if err := e.Value(v); err != nil {
 		return err
 	}
-	e.send(q.w, status)
+	sendJSON(q.w, status, e)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -74,8 +75,8 @@ func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 	bodies := []any{containerBrief{}, zunBody{}}
 	for _, rt := range newRoutes() {
 		for _, a := range rt.gives {
-			if a.body != nil {
-				bodies = append(bodies, a.body)
+			if a.Body != nil {
+				bodies = append(bodies, a.Body)
 			}
 		}
 	}
@@ -89,16 +90,16 @@ func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 		for range 500 {
 			v := reflect.New(typ)
 			fillRandom(rng, v.Elem())
-			e := newEncoder()
-			err := e.value(v.Interface())
+			e := wire.NewEncoder()
+			err := e.Value(v.Interface())
 			want, wantErr := json.Marshal(v.Interface())
 			if (err == nil) != (wantErr == nil) { // random text is none of a restart policy's words
 				t.Fatalf("%T: %v, not %v", v, err, wantErr)
 			}
-			if got := e.buf.String(); err == nil && got != plain.Replace(string(want)) {
+			if got := e.Buf.String(); err == nil && got != plain.Replace(string(want)) {
 				t.Fatalf("%v:\n%s\nnot\n%s", typ, got, want)
 			}
-			e.free()
+			e.Free()
 		}
 	}
 	if !seen[reflect.TypeFor[structs.ContainerBody]()] {
@@ -107,9 +108,9 @@ func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 }
 
 func TestWhatIsNoJSONIsAnError(t *testing.T) {
-	e := newEncoder()
-	defer e.free()
-	if err := e.value(struct{ F float64 }{math.NaN()}); err == nil {
+	e := wire.NewEncoder()
+	defer e.Free()
+	if err := e.Value(struct{ F float64 }{math.NaN()}); err == nil {
 		t.Error("NaN became JSON")
 	}
 }
@@ -123,10 +124,10 @@ func BenchmarkEncodeContainer(b *testing.B) {
 		Volumes: []structs.Mount{}, Constraints: map[string]string{}, RestartPolicy: "always",
 	}
 	b.ReportAllocs()
-	e := newEncoder()
+	e := wire.NewEncoder()
 	for b.Loop() {
-		e.buf.Reset()
-		if err := e.value(&body); err != nil {
+		e.Buf.Reset()
+		if err := e.Value(&body); err != nil {
 			b.Fatal(err)
 		}
 	}

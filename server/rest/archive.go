@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -15,16 +16,16 @@ import (
 const mediaTar = "application/x-tar"
 
 // archiveArgs are the query arguments of archives.
-var archiveArgs = []arg{
-	{name: "path", kind: argText, wants: true, doc: "Absolute path in the container; of a PUT the directory to unpack in."},
+var archiveArgs = []wire.Arg{
+	{Name: "path", Kind: wire.ArgText, Wants: true, Doc: "Absolute path in the container; of a PUT the directory to unpack in."},
 }
 
 // openArchive opens the session of an archive. Errors: CodeInvalid, and those
 // of target.
 func (q *request) openArchive(kind structs.SessionKind) (*dispatch.Session, error) {
-	at := q.query.text("path")
+	at := q.query.Text("path")
 	if !path.IsAbs(at) || len(at) > structs.MaxText {
-		return nil, invalid("path", at, "It is not an absolute path of up to %d bytes.", structs.MaxText)
+		return nil, wire.Invalid("path", at, "It is not an absolute path of up to %d bytes.", structs.MaxText)
 	}
 	c, err := q.target()
 	if err != nil {

@@ -6,13 +6,14 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
 // attachArgs are the query arguments of attach.
-var attachArgs = slices.Concat([]arg{
-	{name: "stdin", kind: argBool, doc: "Give the process what comes on channel 0; default true if the container was created with stdin."},
-	{name: "unstarted", kind: argBool, doc: "Join a container that was never started, too: {\"attached\": true} on channel 3 says when; start it then, and all of its output comes."},
+var attachArgs = slices.Concat([]wire.Arg{
+	{Name: "stdin", Kind: wire.ArgBool, Doc: "Give the process what comes on channel 0; default true if the container was created with stdin."},
+	{Name: "unstarted", Kind: wire.ArgBool, Doc: "Join a container that was never started, too: {\"attached\": true} on channel 3 says when; start it then, and all of its output comes."},
 }, terminalArgs[2:])
 
 // containerAttachWS joins a user to a container's own process: the same
@@ -25,7 +26,7 @@ func containerAttachWS(q *request) error {
 	if err != nil {
 		return err
 	}
-	unstarted := q.query.bool("unstarted", false)
+	unstarted := q.query.Bool("unstarted", false)
 	target := q.attachTarget
 	if unstarted {
 		target = q.unstartedTarget
@@ -34,7 +35,7 @@ func containerAttachWS(q *request) error {
 	if err != nil {
 		return err
 	}
-	r := &structs.ExecRequest{TTY: c.Spec.TTY, Stdin: q.query.bool("stdin", c.Spec.Stdin), Width: width, Height: height}
+	r := &structs.ExecRequest{TTY: c.Spec.TTY, Stdin: q.query.Bool("stdin", c.Spec.Stdin), Width: width, Height: height}
 	if r.Stdin && !c.Spec.Stdin {
 		return structs.Errorf(structs.CodeConflict, "Container %s was created without stdin: attach without it, or create it anew with stdin", q.ident()).About(structs.KindContainer)
 	}
@@ -57,7 +58,7 @@ func containerStats(q *request) error {
 	if err != nil {
 		return err
 	}
-	streamed := q.query.bool("stream", false)
+	streamed := q.query.Bool("stream", false)
 	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
 		Kind: structs.SessionStats, ContainerID: c.ID, Epoch: c.Epoch, Stream: streamed,
 	})
@@ -96,7 +97,7 @@ func containerTop(q *request) error {
 }
 
 // psArgs reads the arguments of ps. Errors are CodeInvalid.
-func (q *request) psArgs() (structs.PS, error) { return structs.ParsePS(q.query.text("ps_args")) }
+func (q *request) psArgs() (structs.PS, error) { return structs.ParsePS(q.query.Text("ps_args")) }
 
 // top asks the container's host for its processes.
 func (q *request) top(args structs.PS) (structs.TopBody, error) {
@@ -115,7 +116,7 @@ func (q *request) top(args structs.PS) (structs.TopBody, error) {
 	if err := q.readDocument(session, &top); err != nil {
 		return top, err
 	}
-	top.Titles, top.Processes = list(top.Titles), list(top.Processes)
+	top.Titles, top.Processes = wire.List(top.Titles), wire.List(top.Processes)
 	return top, nil
 }
 

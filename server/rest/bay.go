@@ -7,6 +7,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -45,7 +46,7 @@ var bays = &resource{
 	brief: func(v view, r structs.Row) any {
 		b := r.(*structs.Bay)
 		return bayBrief{
-			UUID: b.ID, Name: b.Name, BayModelID: text(b.BayModelID), NodeCount: b.NodeCount,
+			UUID: b.ID, Name: b.Name, BayModelID: wire.OrNull(b.BayModelID), NodeCount: b.NodeCount,
 			Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.links("bays", b.ID),
 		}
 	},
@@ -80,17 +81,17 @@ func (v view) bay(b *structs.Bay) structs.BayBody {
 		}
 	}
 	return structs.BayBody{
-		UUID: b.ID, Name: b.Name, BayModelID: text(b.BayModelID), NodeCount: b.NodeCount,
+		UUID: b.ID, Name: b.Name, BayModelID: wire.OrNull(b.BayModelID), NodeCount: b.NodeCount,
 		Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.links("bays", b.ID),
-		NodeAddresses: addresses, DiscoveryURL: text(b.DiscoveryURL),
+		NodeAddresses: addresses, DiscoveryURL: wire.OrNull(b.DiscoveryURL),
 		CreatedAt: structs.Time{Time: b.CreatedAt}, UpdatedAt: structs.Time{Time: b.UpdatedAt},
-		COE: b.COE, Labels: object(b.Labels), Placement: b.Placement, Shared: b.Shared, StatusReason: text(b.StatusReason),
+		COE: b.COE, Labels: wire.Object(b.Labels), Placement: b.Placement, Shared: b.Shared, StatusReason: wire.OrNull(b.StatusReason),
 	}
 }
 
 var (
-	bayShape = newShape(structs.KindBay, structs.BayRequest{}, structs.BayBody{})
-	bayPatch = newPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"}, []string{"node_count"})
+	bayShape = wire.NewShape(structs.KindBay, structs.BayRequest{}, structs.BayBody{})
+	bayPatch = wire.NewPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"}, []string{"node_count"})
 )
 
 func createBay(q *request) error {
@@ -147,10 +148,10 @@ func bayRequest(body *structs.BayRequest) (conductor.CreateBay, error) {
 	if body.BayCreateTimeout != nil {
 		r.Timeout = int(*body.BayCreateTimeout)
 		if r.Timeout < 0 {
-			return r, invalid("bay_create_timeout", r.Timeout, "Value should be greater or equal to 0")
+			return r, wire.Invalid("bay_create_timeout", r.Timeout, "Value should be greater or equal to 0")
 		}
 		if r.Timeout > maxTimeout {
-			return r, invalid("bay_create_timeout", r.Timeout, "Value should be lesser or equal to %d minutes", maxTimeout)
+			return r, wire.Invalid("bay_create_timeout", r.Timeout, "Value should be lesser or equal to %d minutes", maxTimeout)
 		}
 	}
 	switch r.Placement {
@@ -158,7 +159,7 @@ func bayRequest(body *structs.BayRequest) (conductor.CreateBay, error) {
 		r.Placement = structs.PlacementSpread
 	case structs.PlacementSpread, structs.PlacementBinpack:
 	default:
-		return r, invalid("placement", r.Placement, "Value should be one of: 'spread', 'binpack'")
+		return r, wire.Invalid("placement", r.Placement, "Value should be one of: 'spread', 'binpack'")
 	}
 	return r, structs.CheckRowLabels("labels", r.Labels)
 }
@@ -168,10 +169,10 @@ const maxTimeout = 366 * 24 * 60
 
 func checkNodeCount(n int) (int, error) {
 	if n < 1 {
-		return 0, invalid("node_count", n, "Value should be greater or equal to 1")
+		return 0, wire.Invalid("node_count", n, "Value should be greater or equal to 1")
 	}
 	if n > structs.MaxNodeCount {
-		return 0, invalid("node_count", n, "Value should be lesser or equal to %d", structs.MaxNodeCount)
+		return 0, wire.Invalid("node_count", n, "Value should be lesser or equal to %d", structs.MaxNodeCount)
 	}
 	return n, nil
 }
@@ -179,7 +180,7 @@ func checkNodeCount(n int) (int, error) {
 // checkCOE refuses a coe that magnum doesn't know; "" is for the caller to judge.
 func checkCOE(coe string) error {
 	if _, ok := structs.BackendOf(coe); !ok && coe != "" {
-		return invalid("coe", coe, "Value should be one of: 'docker', 'swarm', 'kubernetes'")
+		return wire.Invalid("coe", coe, "Value should be one of: 'docker', 'swarm', 'kubernetes'")
 	}
 	return nil
 }
@@ -188,7 +189,7 @@ func checkCOE(coe string) error {
 // the name, "" if there is none.
 func checkIdentity(uuid string, name *string) (string, error) {
 	if uuid != "" && !structs.IsID(uuid) {
-		return "", invalid("uuid", uuid, "Expected a uuid but received %s.", short(uuid))
+		return "", wire.Invalid("uuid", uuid, "Expected a uuid but received %s.", wire.Short(uuid))
 	}
 	if name == nil {
 		return "", nil
@@ -207,24 +208,18 @@ func patchBay(q *request) error {
 		return err
 	}
 	was := row.(*structs.Bay)
-	// 2015 compared values: writing what is there already is no change.
-	var fields []string
-	for _, op := range p.ops {
-		if op.field != "node_count" && !op.keeps(v.bay(was)) && !slices.Contains(fields, op.field) {
-			fields = append(fields, op.field)
-		}
-	}
+	fields := slices.DeleteFunc(p.Changed(v.bay(was)), func(field string) bool { return field == "node_count" })
 	if len(fields) > 0 {
 		if was.Status != structs.BayCreated && was.Status != structs.BayUpdated {
 			return structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported", was.Status).About(structs.KindBay)
 		}
-		return cannotChange(structs.KindBay, fields)
+		return wire.CannotChange(structs.KindBay, fields)
 	}
-	if !p.touches("node_count") {
+	if !p.Touches("node_count") {
 		return bays.written(q, http.StatusOK, was)
 	}
 	body := structs.BayRequest{}
-	if err := p.only("node_count").apply(&body); err != nil {
+	if err := p.Only("node_count").Apply(&body); err != nil {
 		return err
 	}
 	count := 1
@@ -246,10 +241,10 @@ func deleteBay(q *request) error {
 		return err
 	}
 	// As in 2015 the answer comes at once, unless it is asked to wait.
-	if gone || !q.query.has("wait") {
+	if gone || !q.query.Has("wait") {
 		return q.noContent()
 	}
-	row := q.settle(b, q.query.duration("wait", 0), func(row structs.Row) bool { return row == nil })
+	row := q.settle(b, q.query.Duration("wait", 0), func(row structs.Row) bool { return row == nil })
 	if row == nil {
 		return q.noContent()
 	}
@@ -259,10 +254,10 @@ func deleteBay(q *request) error {
 // settledBay answers a create or PATCH of a bay: at once, or with ?wait= when
 // the bay has its hosts.
 func (q *request) settledBay(b *structs.Bay, status int) error {
-	if !q.query.has("wait") {
+	if !q.query.Has("wait") {
 		return bays.written(q, status, b)
 	}
-	row := q.settle(b, q.query.duration("wait", 0), func(row structs.Row) bool {
+	row := q.settle(b, q.query.Duration("wait", 0), func(row structs.Row) bool {
 		return row == nil || !row.(*structs.Bay).Status.InProgress()
 	})
 	if row == nil {

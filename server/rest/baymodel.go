@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -35,26 +36,26 @@ var bayModels = &resource{
 	brief: func(v view, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return bayModelBrief{
-			UUID: m.ID, Name: m.Name, ImageID: text(m.ImageID), APIServerPort: number(m.APIServerPort), COE: m.COE,
+			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
 			Links: v.links("baymodels", m.ID),
 		}
 	},
 	full: func(v view, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return structs.BayModelBody{
-			UUID: m.ID, Name: m.Name, ImageID: text(m.ImageID), APIServerPort: number(m.APIServerPort), COE: m.COE,
-			Links: v.links("baymodels", m.ID), FlavorID: text(m.FlavorID), MasterFlavorID: text(m.MasterFlavorID),
-			KeypairID: text(m.KeypairID), ExternalNetworkID: text(m.ExternalNetworkID), FixedNetwork: text(m.FixedNetwork),
-			DNSNameserver: text(m.DNSNameserver), DockerVolumeSize: number(m.DockerVolumeSize),
-			SSHAuthorizedKey: text(m.SSHAuthorizedKey), ClusterDistro: text(m.ClusterDistro),
+			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
+			Links: v.links("baymodels", m.ID), FlavorID: wire.OrNull(m.FlavorID), MasterFlavorID: wire.OrNull(m.MasterFlavorID),
+			KeypairID: wire.OrNull(m.KeypairID), ExternalNetworkID: wire.OrNull(m.ExternalNetworkID), FixedNetwork: wire.OrNull(m.FixedNetwork),
+			DNSNameserver: wire.OrNull(m.DNSNameserver), DockerVolumeSize: wire.OrNull(m.DockerVolumeSize),
+			SSHAuthorizedKey: wire.OrNull(m.SSHAuthorizedKey), ClusterDistro: wire.OrNull(m.ClusterDistro),
 			CreatedAt: structs.Time{Time: m.CreatedAt}, UpdatedAt: structs.Time{Time: m.UpdatedAt},
 		}
 	},
 }
 
 var (
-	bayModelShape = newShape(structs.KindBayModel, structs.BayModelRequest{}, structs.BayModelBody{})
-	bayModelPatch = newPatchRules(bayModelShape, structs.BayModelBody{}, nil, []string{"coe"}, nil)
+	bayModelShape = wire.NewShape(structs.KindBayModel, structs.BayModelRequest{}, structs.BayModelBody{})
+	bayModelPatch = wire.NewPatchRules(bayModelShape, structs.BayModelBody{}, nil, []string{"coe"}, nil)
 )
 
 func createBayModel(q *request) error {
@@ -92,7 +93,7 @@ func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
 		return m, err
 	}
 	if m.COE == "" {
-		return m, invalid("coe", "None", "Mandatory field missing.")
+		return m, wire.Invalid("coe", "None", "Mandatory field missing.")
 	}
 	if err := checkCOE(m.COE); err != nil {
 		return m, err
@@ -115,19 +116,19 @@ func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
 		}
 	}
 	if ip := net.ParseIP(m.DNSNameserver); m.DNSNameserver != "" && (ip == nil || ip.To4() == nil || len(m.DNSNameserver) > 15) {
-		return m, invalid("dns_nameserver", m.DNSNameserver, "Value should be IPv4 format")
+		return m, wire.Invalid("dns_nameserver", m.DNSNameserver, "Value should be IPv4 format")
 	}
 	if body.DockerVolumeSize != nil {
 		if m.DockerVolumeSize = int(*body.DockerVolumeSize); m.DockerVolumeSize < 1 {
-			return m, invalid("docker_volume_size", m.DockerVolumeSize, "Value should be greater or equal to 1")
+			return m, wire.Invalid("docker_volume_size", m.DockerVolumeSize, "Value should be greater or equal to 1")
 		}
 	}
 	if body.APIServerPort != nil {
 		switch m.APIServerPort = int(*body.APIServerPort); {
 		case m.APIServerPort < 1024:
-			return m, invalid("apiserver_port", m.APIServerPort, "Value should be greater or equal to 1024")
+			return m, wire.Invalid("apiserver_port", m.APIServerPort, "Value should be greater or equal to 1024")
 		case m.APIServerPort > 65535:
-			return m, invalid("apiserver_port", m.APIServerPort, "Value should be lesser or equal to 65535")
+			return m, wire.Invalid("apiserver_port", m.APIServerPort, "Value should be lesser or equal to 65535")
 		}
 	}
 	return m, nil
@@ -157,15 +158,15 @@ func patchBayModel(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := p.checkMutable(); err != nil {
+	if err := p.CheckMutable(); err != nil {
 		return err
 	}
 	if !structs.IsID(q.ident()) {
-		return notUUID(q.ident())
+		return wire.NotUUID(q.ident())
 	}
 	m, err := decide(q, conductor.PatchBayModel{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.BayModel) (structs.BayModel, error) {
 		body := bayModelRequest(&was)
-		if err := p.apply(&body); err != nil {
+		if err := p.Apply(&body); err != nil {
 			return was, err
 		}
 		return bayModelOf(&body)

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"mime"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -104,7 +104,7 @@ func (q *request) checkBody() error {
 func (q *request) hasArguments() string {
 	var names []string
 	for _, a := range q.route.args {
-		names = append(names, a.name)
+		names = append(names, a.Name)
 	}
 	if names == nil {
 		return ""
@@ -143,41 +143,13 @@ func (q *request) takesArguments() bool {
 	return q.route.zun && !q.route.takesBody() && q.r.Method != http.MethodGet && q.r.Method != http.MethodHead
 }
 
-// bodyArguments adds the members of a JSON object in the body to the arguments of
-// the query. Errors are CodeInvalid: no object, a member that is no argument or is
-// given in the query, too.
+// bodyArguments adds the arguments in the request's body to those of the query.
 func (q *request) bodyArguments(given url.Values) error {
 	raw, err := q.body()
 	if err != nil {
 		return err
 	}
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil
-	}
-	if err := checkJSON(raw); err != nil {
-		return err
-	}
-	if raw[0] != '{' {
-		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the arguments of the action.", kindOf(raw))
-	}
-	return eachMember("", raw, func(name string, value json.RawMessage) error {
-		a := findArg(q.route.args, name)
-		switch {
-		case a == nil:
-			return structs.Errorf(structs.CodeInvalid, "Unknown argument: %q", short(name))
-		case string(value) == "null":
-			return nil
-		case given.Has(name):
-			return structs.Errorf(structs.CodeInvalid, "The argument %q is given in the query and in the body.", name)
-		}
-		texts, err := a.textsOf(value)
-		if err != nil {
-			return err
-		}
-		given[name] = texts
-		return nil
-	})
+	return wire.ReadArguments(raw, q.route.args, given)
 }
 
 // intoQuery has the request say in its query what it has said in its body: a leader
@@ -188,31 +160,6 @@ func (q *request) intoQuery(values url.Values) {
 	r := *q.r
 	r.URL = &u
 	q.r, q.raw = &r, nil
-}
-
-// textsOf returns the values of an argument that is given as JSON, as a query
-// would have them.
-func (a *arg) textsOf(value json.RawMessage) ([]string, error) {
-	switch kind := kindOf(value); {
-	case kind == "a list" && a.many:
-		var texts []string
-		for _, item := range items(value) {
-			if item[0] != '"' {
-				return nil, wrongType(a.name, item, "a string")
-			}
-			texts = append(texts, unquote(item))
-		}
-		return texts, nil
-	case kind == "a list" && a.name == commandArg.name:
-		return []string{string(value)}, nil // a command may be written so
-	case kind == "a list" || kind == "an object":
-		return nil, wrongType(a.name, value, "a single value")
-	case a.kind == argText && value[0] != '"' && kind == "true or false":
-		return nil, wrongType(a.name, value, "a string")
-	case a.kind == argBool && kind == "a number", a.kind == argInt && kind == "true or false":
-		return nil, wrongType(a.name, value, string(a.kind))
-	}
-	return []string{unquote(value)}, nil
 }
 
 // mostBody is how many bytes a body may have that is read as a whole.

@@ -1,11 +1,13 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -71,23 +73,23 @@ func (v view) container(c *structs.Container) structs.ContainerBody {
 	s, seen := &c.Spec, &c.Observed
 	body := structs.ContainerBody{
 		UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: s.Image, Command: command(s.Command, s.CommandText),
-		Status: c.Status(), Links: v.links("containers", c.ID), StatusReason: text(c.StatusReason()),
+		Status: c.Status(), Links: v.links("containers", c.ID), StatusReason: wire.OrNull(c.StatusReason()),
 		CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
-		Addresses: list(seen.Addresses), Ports: list(seen.Ports), ExitCode: seen.ExitCode,
+		Addresses: wire.List(seen.Addresses), Ports: wire.List(seen.Ports), ExitCode: seen.ExitCode,
 		StartedAt: structs.Time{Time: seen.StartedAt}, FinishedAt: structs.Time{Time: seen.FinishedAt},
 		RestartCount: seen.RestartCount, Epoch: c.Epoch,
-		Entrypoint: command(s.Entrypoint, ""), Environment: object(s.Environment), Labels: object(s.Labels),
-		Workdir: text(s.Workdir), Hostname: text(s.Hostname), User: text(s.User), Memory: number(s.Memory),
-		RestartPolicy: s.RestartPolicy.String(), Volumes: list(s.Volumes), StopTimeout: s.StopSeconds(),
+		Entrypoint: command(s.Entrypoint, ""), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
+		Workdir: wire.OrNull(s.Workdir), Hostname: wire.OrNull(s.Hostname), User: wire.OrNull(s.User), Memory: wire.OrNull(s.Memory),
+		RestartPolicy: s.RestartPolicy.String(), Volumes: wire.List(s.Volumes), StopTimeout: s.StopSeconds(),
 		TTY: s.TTY, Stdin: s.Stdin, AutoRemove: s.AutoRemove, ImagePullPolicy: s.PullPolicy,
-		Constraints: object(s.Constraints), LogMaxSize: s.LogMaxSize,
-		Health: text(seen.Health), Healthcheck: healthcheck(s.Healthcheck), Exclusive: s.Exclusive,
+		Constraints: wire.Object(s.Constraints), LogMaxSize: s.LogMaxSize,
+		Health: wire.OrNull(seen.Health), Healthcheck: healthcheck(s.Healthcheck), Exclusive: s.Exclusive,
 	}
 	if len(seen.Ports) == 0 {
-		body.Ports = list(s.Ports)
+		body.Ports = wire.List(s.Ports)
 	}
 	if h := v.snap.Host(c.HostID); h != nil {
-		body.Host = text(h.Name)
+		body.Host = wire.OrNull(h.Name)
 	}
 	if s.MilliCPU != 0 {
 		cores := float64(s.MilliCPU) / 1000
@@ -111,8 +113,8 @@ func healthcheck(h *structs.Healthcheck) *structs.Healthcheck {
 }
 
 var (
-	containerShape = newShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
-	containerPatch = newPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
+	containerShape = wire.NewShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
+	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
 )
 
 func createContainer(q *request) error {
@@ -126,15 +128,15 @@ func createContainer(q *request) error {
 		return err
 	}
 	containers.locate(q, c)
-	if !q.query.has("wait") {
+	if !q.query.Has("wait") {
 		return containers.written(q, http.StatusCreated, c)
 	}
-	return q.finish(c, q.query.duration("wait", 0), http.StatusCreated)
+	return q.finish(c, q.query.Duration("wait", 0), http.StatusCreated)
 }
 
 // createContainer has the container made that the body asks for.
 func (q *request) createContainer(body *structs.ContainerRequest, once conductor.Once) (*structs.Container, error) {
-	r := conductor.CreateContainer{Caller: q.caller(), Once: once, UUID: body.UUID, Bay: body.BayUUID, Run: q.query.bool("run", false)}
+	r := conductor.CreateContainer{Caller: q.caller(), Once: once, UUID: body.UUID, Bay: body.BayUUID, Run: q.query.Bool("run", false)}
 	var err error
 	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
 		return nil, err
@@ -144,7 +146,7 @@ func (q *request) createContainer(body *structs.ContainerRequest, once conductor
 	}
 	if body.Bay != "" {
 		if r.Bay != "" && r.Bay != body.Bay {
-			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", short(body.Bay), short(body.BayUUID))
+			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", wire.Short(body.Bay), wire.Short(body.BayUUID))
 		}
 		r.Bay = body.Bay
 	}
@@ -184,15 +186,15 @@ func patchContainer(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := p.checkMutable(); err != nil {
+	if err := p.CheckMutable(); err != nil {
 		return err
 	}
 	var body structs.ContainerRequest
-	if err := p.apply(&body); err != nil {
+	if err := p.Apply(&body); err != nil {
 		return err
 	}
 	r := conductor.PatchContainer{Caller: q.caller(), Ident: q.ident()}
-	if p.touches("name") {
+	if p.Touches("name") {
 		if _, err := checkIdentity("", body.Name); err != nil {
 			return err
 		}
@@ -200,7 +202,7 @@ func patchContainer(q *request) error {
 			r.Name = new(string) // removed: a generated one
 		}
 	}
-	if p.touches("image_id") {
+	if p.Touches("image_id") {
 		r.Image = &body.ImageID
 	} else {
 		body.ImageID = "unchanged" // for the check below, which wants one
@@ -209,15 +211,15 @@ func patchContainer(q *request) error {
 	if err != nil {
 		return err
 	}
-	if p.touches("command") {
+	if p.Touches("command") {
 		if r.Command = body.Command; r.Command == nil {
 			r.Command = new(structs.Command) // removed: the image's own
 		}
 	}
-	if p.touches("memory") {
+	if p.Touches("memory") {
 		r.Memory = &spec.Memory
 	}
-	if p.touches("cpu") {
+	if p.Touches("cpu") {
 		r.MilliCPU = &spec.MilliCPU
 	}
 	return q.patchContainer(r)
@@ -248,7 +250,7 @@ func (q *request) patchContainer(r conductor.PatchContainer) error {
 
 // renameContainer is a PATCH of the name alone.
 func renameContainer(q *request) error {
-	name := q.query.text("name")
+	name := q.query.Text("name")
 	if err := structs.CheckName(name); err != nil {
 		return err
 	}
@@ -257,8 +259,8 @@ func renameContainer(q *request) error {
 
 // rebuildContainer makes a container anew.
 func rebuildContainer(q *request) error {
-	r := conductor.RebuildContainer{Caller: q.caller(), Ident: q.ident(), Image: q.query.text("image")}
-	if q.query.has("image") {
+	r := conductor.RebuildContainer{Caller: q.caller(), Ident: q.ident(), Image: q.query.Text("image")}
+	if q.query.Has("image") {
 		if err := structs.CheckImage(r.Image); err != nil {
 			return err
 		}
@@ -271,13 +273,13 @@ func rebuildContainer(q *request) error {
 }
 
 func deleteContainer(q *request) error {
-	if q.query.bool("all_projects", false) {
+	if q.query.Bool("all_projects", false) {
 		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
 			return err
 		}
 	}
 	c, gone, err := remove(q, conductor.DeleteContainer{
-		Caller: q.caller(), Ident: q.ident(), Stop: q.query.bool("stop", false), Force: q.query.bool("force", false),
+		Caller: q.caller(), Ident: q.ident(), Stop: q.query.Bool("stop", false), Force: q.query.Bool("force", false),
 	})
 	if err != nil {
 		return err
@@ -300,15 +302,15 @@ func deleteContainer(q *request) error {
 func act(action conductor.Action) func(*request) error {
 	return func(q *request) error {
 		r := conductor.ActOnContainer{Caller: q.caller(), Ident: q.ident(), Action: action}
-		if q.query.has("timeout") {
-			seconds := int(min(q.query.int("timeout", 0), structs.MaxStopTimeout+1))
+		if q.query.Has("timeout") {
+			seconds := int(min(q.query.Int("timeout", 0), structs.MaxStopTimeout+1))
 			if seconds > structs.MaxStopTimeout {
-				return invalid("timeout", q.query.text("timeout"), "Value should be lesser or equal to %d seconds", structs.MaxStopTimeout)
+				return wire.Invalid("timeout", q.query.Text("timeout"), "Value should be lesser or equal to %d seconds", structs.MaxStopTimeout)
 			}
 			r.Timeout = &seconds
 		}
 		if action == conductor.ActionKill {
-			signal, err := structs.ParseSignal(orText(q.query.text("signal"), "SIGKILL"))
+			signal, err := structs.ParseSignal(cmp.Or(q.query.Text("signal"), "SIGKILL"))
 			if err != nil {
 				return err
 			}

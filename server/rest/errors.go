@@ -10,6 +10,7 @@ import (
 
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -74,12 +75,12 @@ func (q *request) challenge() string {
 // and ours.
 func writeError(w *responseWriter, e *structs.Error) {
 	status, body := errorBody(w, e)
-	enc := newEncoder()
-	defer enc.free()
-	if err := enc.value(body); err != nil {
+	enc := wire.NewEncoder()
+	defer enc.Free()
+	if err := enc.Value(body); err != nil {
 		panic(err) // strings always encode
 	}
-	enc.send(w, status)
+	sendJSON(w, status, enc)
 }
 
 // errorBody returns what writeError writes, and sets the headers that go with it.
@@ -118,21 +119,4 @@ func errorBody(w *responseWriter, e *structs.Error) (int, structs.ErrorBody) {
 // retryAfter writes a pause in whole seconds, at least one.
 func retryAfter(d time.Duration) string {
 	return strconv.Itoa(max(1, int((d+time.Second-1)/time.Second)))
-}
-
-// invalid is the contract's refusal of a field's value.
-func invalid(field string, value any, format string, args ...any) *structs.Error {
-	return structs.Errorf(structs.CodeInvalid, "Invalid input for field/attribute %s. Value: '%s'. %s", field, short(fmt.Sprint(value)), fmt.Sprintf(format, args...))
-}
-
-// short cuts a value for a message.
-func short(s string) string {
-	const most = 64
-	n := 0
-	for i := range s {
-		if n++; n > most {
-			return s[:i] + "..."
-		}
-	}
-	return s
 }

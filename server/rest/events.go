@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -21,11 +22,11 @@ const mediaEvents = "text/event-stream"
 const defaultTick = 30 * time.Second
 
 // eventArgs are the query arguments of events.
-var eventArgs = []arg{
-	{name: "index", kind: argInt, doc: "Begin with what came after it: the resume of an event, or an X-Magnum-Index. Default: with what comes from now on."},
-	{name: "type", kind: argText, doc: "Only events of containers, bays or hosts: container, bay or host."},
-	{name: "uuid", kind: argText, doc: "Only events of this object."},
-	{name: "all_projects", kind: argBool, doc: "Events of all projects; for operators."},
+var eventArgs = []wire.Arg{
+	{Name: "index", Kind: wire.ArgInt, Doc: "Begin with what came after it: the resume of an event, or an X-Magnum-Index. Default: with what comes from now on."},
+	{Name: "type", Kind: wire.ArgText, Doc: "Only events of containers, bays or hosts: container, bay or host."},
+	{Name: "uuid", Kind: wire.ArgText, Doc: "Only events of this object."},
+	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Events of all projects; for operators."},
 }
 
 // eventTypes are the words for the tables whose rows have events.
@@ -52,9 +53,9 @@ func (f *eventFilter) shows(e *state.Event) bool {
 func streamEvents(q *request) error {
 	filter := eventFilter{
 		project: q.caller().ProjectID, hosts: identity.May(q.caller(), identity.SeeHosts),
-		kind: q.query.text("type"), id: q.query.text("uuid"),
+		kind: q.query.Text("type"), id: q.query.Text("uuid"),
 	}
-	if q.query.bool("all_projects", false) {
+	if q.query.Bool("all_projects", false) {
 		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
 			return err
 		}
@@ -63,10 +64,10 @@ func streamEvents(q *request) error {
 	switch filter.kind {
 	case "", structs.KindContainer, structs.KindBay, structs.KindHost:
 	default:
-		return invalid("type", filter.kind, "It is one of container, bay, host.")
+		return wire.Invalid("type", filter.kind, "It is one of container, bay, host.")
 	}
 	if filter.id != "" && !structs.IsID(filter.id) {
-		return invalid("uuid", filter.id, "It is not a UUID.")
+		return wire.Invalid("uuid", filter.id, "It is not a UUID.")
 	}
 	index, err := q.eventIndex()
 	if err != nil {
@@ -88,12 +89,12 @@ func (q *request) eventIndex() (uint64, error) {
 	if last := q.r.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil {
-			return 0, invalid("Last-Event-ID", last, "It is not a whole number.")
+			return 0, wire.Invalid("Last-Event-ID", last, "It is not a whole number.")
 		}
 		return n, nil
 	}
-	if q.query.has("index") {
-		return uint64(q.query.int("index", 0)), nil
+	if q.query.Has("index") {
+		return uint64(q.query.Int("index", 0)), nil
 	}
 	return q.Store.Index(), nil
 }
@@ -192,11 +193,11 @@ func (w *eventWriter) write(events []state.Event) error {
 			continue
 		}
 		body := structs.EventBody{
-			Event: string(e.Kind), Type: eventTypes[e.Table], UUID: e.ID, Name: e.Name, Status: e.Status, Was: text(e.Was),
-			Health: text(e.Health), StatusReason: text(e.Reason), ProjectID: text(e.ProjectID), At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
+			Event: string(e.Kind), Type: eventTypes[e.Table], UUID: e.ID, Name: e.Name, Status: e.Status, Was: wire.OrNull(e.Was),
+			Health: wire.OrNull(e.Health), StatusReason: wire.OrNull(e.Reason), ProjectID: wire.OrNull(e.ProjectID), At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
 		}
 		if h := w.names().Host(e.HostID); h != nil {
-			body.Host = text(h.Name)
+			body.Host = wire.OrNull(h.Name)
 		}
 		if err := w.add(body); err != nil {
 			return err

@@ -13,33 +13,34 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
 // outputArgs are the query arguments of an execute that say how its output is
 // told.
-var outputArgs = []arg{
-	{name: "split", kind: argBool, doc: "Answer with stdout and stderr apart, too."},
-	{name: "encoding", kind: argText, doc: "base64: tell the output byte by byte. Without it, the output is text, and what isn't UTF-8 is U+FFFD."},
+var outputArgs = []wire.Arg{
+	{Name: "split", Kind: wire.ArgBool, Doc: "Answer with stdout and stderr apart, too."},
+	{Name: "encoding", Kind: wire.ArgText, Doc: "base64: tell the output byte by byte. Without it, the output is text, and what isn't UTF-8 is U+FFFD."},
 }
 
 // containerExecute executes a command and answers with what it put out.
 func containerExecute(q *request) error {
 	text := func(b []byte) string { return string(b) }
-	encoding := q.query.text("encoding")
+	encoding := q.query.Text("encoding")
 	switch encoding {
 	case "":
 	case structs.EncodingBase64:
 		text = base64.StdEncoding.EncodeToString
 	default:
-		return invalid("encoding", encoding, "It is base64, or left out for text.")
+		return wire.Invalid("encoding", encoding, "It is base64, or left out for text.")
 	}
 	out, err := q.execute()
 	if err != nil {
 		return err
 	}
 	body := structs.OutputBody{Output: text(out.both), ExitCode: out.exitCode, Encoding: encoding, Truncated: out.truncated}
-	if q.query.bool("split", false) {
+	if q.query.Bool("split", false) {
 		stdout, stderr := text(out.stdout), text(out.stderr)
 		body.Stdout, body.Stderr = &stdout, &stderr
 	}
@@ -75,11 +76,11 @@ func (q *request) openExec(amend func(*structs.ExecRequest)) (*dispatch.Session,
 }
 
 // terminalArgs are the query arguments of an interactive execute.
-var terminalArgs = []arg{
-	{name: "tty", kind: argBool, doc: "Give the command a terminal."},
-	{name: "stdin", kind: argBool, doc: "Give the command what comes on channel 0."},
-	{name: "w", kind: argInt, doc: "Columns of the terminal."},
-	{name: "h", kind: argInt, doc: "Lines of the terminal."},
+var terminalArgs = []wire.Arg{
+	{Name: "tty", Kind: wire.ArgBool, Doc: "Give the command a terminal."},
+	{Name: "stdin", Kind: wire.ArgBool, Doc: "Give the command what comes on channel 0."},
+	{Name: "w", Kind: wire.ArgInt, Doc: "Columns of the terminal."},
+	{Name: "h", Kind: wire.ArgInt, Doc: "Lines of the terminal."},
 }
 
 // maxMessage is the longest message of a session that is taken from a user.
@@ -99,7 +100,7 @@ func containerExecuteWS(q *request) error {
 		return err
 	}
 	session, err := q.openExec(func(r *structs.ExecRequest) {
-		r.TTY, r.Stdin = q.query.bool("tty", false), q.query.bool("stdin", false)
+		r.TTY, r.Stdin = q.query.Bool("tty", false), q.query.Bool("stdin", false)
 		r.Width, r.Height = width, height
 	})
 	if err != nil {
@@ -112,7 +113,7 @@ func containerExecuteWS(q *request) error {
 // terminalSize reads the columns and lines of the user's terminal; 0 means
 // unknown.
 func (q *request) terminalSize() (width, height uint, err error) {
-	w, h := q.query.int("w", 0), q.query.int("h", 0)
+	w, h := q.query.Int("w", 0), q.query.Int("h", 0)
 	return uint(w), uint(h), checkSize(uint(w), uint(h))
 }
 

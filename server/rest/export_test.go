@@ -31,14 +31,14 @@ func (s *Server) TestRoutes() []TestRoute {
 				tr.Takes = "application/json"
 			}
 			for _, a := range rt.args {
-				tr.Args = append(tr.Args, a.name)
-				if a.wants {
-					tr.Wants = append(tr.Wants, a.name)
+				tr.Args = append(tr.Args, a.Name)
+				if a.Wants {
+					tr.Wants = append(tr.Wants, a.Name)
 				}
 			}
 			for _, a := range rt.gives {
-				if a.media != "" {
-					tr.Gives = append(tr.Gives, a.media)
+				if a.Media != "" {
+					tr.Gives = append(tr.Gives, a.Media)
 				}
 			}
 			tr.Handle = func(h func(http.ResponseWriter, *http.Request) error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -63,17 +64,17 @@ func (v view) wholeHost(h *structs.Host) structs.HostBody {
 func (v view) host(h *structs.Host) structs.HostBody {
 	used := v.snap.Usage(h.ID)
 	body := structs.HostBody{
-		UUID: h.ID, Name: h.Name, State: h.State, StateReason: text(h.StateReason), BayUUID: text(h.BayID),
+		UUID: h.ID, Name: h.Name, State: h.State, StateReason: wire.OrNull(h.StateReason), BayUUID: wire.OrNull(h.BayID),
 		Containers: used.Containers, Links: v.links("hosts", h.ID),
 		MemoryUsed: used.Memory, CPUUsed: float64(used.MilliCPU) / 1000,
 		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		Fingerprint: h.Fingerprint,
 	}
-	body.Labels, body.Addresses = object(h.AllLabels()), list(body.Addresses)
-	body.Draining, body.OperatorLabels = h.Draining, object(h.Labels)
+	body.Labels, body.Addresses = wire.Object(h.AllLabels()), wire.List(body.Addresses)
+	body.Draining, body.OperatorLabels = h.Draining, wire.Object(h.Labels)
 	body.Drain = v.drain(h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
-	body.Copies, body.CopyCount = list(h.Copies), h.CopyCount
+	body.Copies, body.CopyCount = wire.List(h.Copies), h.CopyCount
 	body.Quarantine = v.quarantine(h.ID)
 	return body
 }
@@ -84,8 +85,8 @@ func (v view) quarantine(hostID string) []structs.QuarantinedBody {
 	for _, page := range v.snap.Quarantine(hostID) {
 		for _, k := range page.Kept {
 			kept = append(kept, structs.QuarantinedBody{
-				ContainerUUID: k.ContainerID, Name: text(k.Name), ProjectID: text(k.ProjectID), Epoch: k.Epoch, State: text(k.State),
-				Since: structs.Time{Time: k.Since}, Decided: text(string(k.Adoption)),
+				ContainerUUID: k.ContainerID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch, State: wire.OrNull(k.State),
+				Since: structs.Time{Time: k.Since}, Decided: wire.OrNull(string(k.Adoption)),
 			})
 		}
 	}
@@ -131,8 +132,8 @@ func (v view) drain(h *structs.Host) *structs.DrainBody {
 }
 
 var (
-	hostShape = newShape(structs.KindHost, structs.HostRequest{}, structs.HostBody{})
-	hostPatch = newPatchRules(hostShape, structs.HostBody{}, nil, nil, []string{"labels"})
+	hostShape = wire.NewShape(structs.KindHost, structs.HostRequest{}, structs.HostBody{})
+	hostPatch = wire.NewPatchRules(hostShape, structs.HostBody{}, nil, nil, []string{"labels"})
 )
 
 // patchHost changes the labels that operators give a host.
@@ -141,12 +142,12 @@ func patchHost(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := p.checkMutable(); err != nil {
+	if err := p.CheckMutable(); err != nil {
 		return err
 	}
 	h, err := decide(q, conductor.LabelHost{Caller: q.caller(), Ident: q.ident(), Apply: func(was map[string]string) (map[string]string, error) {
 		body := structs.HostRequest{Labels: was}
-		if err := p.apply(&body); err != nil {
+		if err := p.Apply(&body); err != nil {
 			return nil, err
 		}
 		return body.Labels, structs.CheckRowLabels("labels", body.Labels)
@@ -159,7 +160,7 @@ func patchHost(q *request) error {
 
 // fenceHost takes an operator's word that a host is off.
 func fenceHost(q *request) error {
-	h, err := decide(q, conductor.FenceHost{Caller: q.caller(), Ident: q.ident(), Force: q.query.bool("force", false)})
+	h, err := decide(q, conductor.FenceHost{Caller: q.caller(), Ident: q.ident(), Force: q.query.Bool("force", false)})
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func releaseHost(q *request) error {
 
 // adoptHost decides what becomes of a container in the host's quarantine.
 func adoptHost(q *request) error {
-	h, err := decide(q, conductor.AdoptContainer{Caller: q.caller(), Host: q.ident(), Container: q.query.text("container"), Remove: q.query.bool("remove", false)})
+	h, err := decide(q, conductor.AdoptContainer{Caller: q.caller(), Host: q.ident(), Container: q.query.Text("container"), Remove: q.query.Bool("remove", false)})
 	if err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func drainHost(draining bool) func(*request) error {
 	return func(q *request) error {
 		h, err := decide(q, conductor.DrainHost{
 			Caller: q.caller(), Ident: q.ident(), Draining: draining,
-			Deadline: q.query.duration(argDeadline, 0), Force: q.query.bool("force", false),
+			Deadline: q.query.Duration("deadline", 0), Force: q.query.Bool("force", false),
 		})
 		if err != nil {
 			return err
@@ -203,7 +204,7 @@ func filterBay(bayID func(structs.Row) string) func(view, string) (func(structs.
 	return func(v view, value string) (func(structs.Row) bool, error) {
 		bay, err := conductor.Lookup(v.snap, v.caller, structs.KindBay, value)
 		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", short(value)).About(structs.KindBay)
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", wire.Short(value)).About(structs.KindBay)
 		}
 		if err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -25,9 +26,9 @@ import (
 const maxAsked = 128
 
 // hostListArgs are the query arguments that say whose hosts a list asks.
-var hostListArgs = slices.Concat([]arg{
+var hostListArgs = slices.Concat([]wire.Arg{
 	filterArgBay, filterArgHost,
-	{name: "all_projects", kind: argBool, doc: "All hosts, and volumes of all projects; for operators."},
+	{Name: "all_projects", Kind: wire.ArgBool, Doc: "All hosts, and volumes of all projects; for operators."},
 }, reads[2:4])
 
 // listedHosts is how a list of what is on hosts begins: the state that it is
@@ -46,13 +47,13 @@ func (q *request) listedHosts() (view, []*structs.Host, error) {
 // may ask all. Errors: CodeInvalid, CodeForbidden, CodeConflict.
 func (q *request) seenHosts(v view) ([]*structs.Host, error) {
 	var in func(*structs.Host) bool
-	ident := q.query.text("host")
-	switch bay, err := q.argBay(v, q.query.text("bay")); {
+	ident := q.query.Text("host")
+	switch bay, err := q.argBay(v, q.query.Text("bay")); {
 	case err != nil:
 		return nil, err
 	case bay != nil:
 		in = func(h *structs.Host) bool { return h.BayID == bay.ID }
-	case q.query.bool("all_projects", false):
+	case q.query.Bool("all_projects", false):
 		if err := identity.Check(v.caller, identity.AllProjects); err != nil {
 			return nil, err
 		}
@@ -88,7 +89,7 @@ func (q *request) argBay(v view, ident string) (*structs.Bay, error) {
 
 // errNamed refuses a request that names what isn't there.
 func errNamed(kind, ident string) error {
-	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), short(ident)).About(kind)
+	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), wire.Short(ident)).About(kind)
 }
 
 // dockerHosts returns hosts with a Docker engine, by name.
@@ -134,7 +135,7 @@ func (q *request) chosenHosts(v view, bay, host string) ([]*structs.Host, *struc
 		return hosts, b, err
 	}
 	if bay != "" {
-		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", short(bay), short(host))
+		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", wire.Short(bay), wire.Short(host))
 	}
 	if err := identity.Check(v.caller, identity.ImageHosts); err != nil {
 		return nil, nil, err
@@ -256,7 +257,7 @@ func hear(ctx context.Context, session *dispatch.Session, each func(payload []by
 }
 
 func onHost(h *structs.Host) structs.OnHost {
-	return structs.OnHost{Host: h.Name, HostUUID: h.ID, BayUUID: text(h.BayID)}
+	return structs.OnHost{Host: h.Name, HostUUID: h.ID, BayUUID: wire.OrNull(h.BayID)}
 }
 
 // hostErrors are those of the hosts that could not answer.
@@ -283,10 +284,10 @@ func (q *request) known(err error) *structs.Error {
 
 // result is what became of a request on a host.
 func (q *request) result(h *structs.Host, change structs.ImageChange, err error) structs.HostResult {
-	r := structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultSuccess, Images: list(change.Images), Size: change.Size}
+	r := structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultSuccess, Images: wire.List(change.Images), Size: change.Size}
 	if err != nil {
 		known := q.known(err)
-		r.Result, r.Code, r.Message = structs.ResultError, known.Code, text(known.Msg)
+		r.Result, r.Code, r.Message = structs.ResultError, known.Code, wire.OrNull(known.Msg)
 	}
 	return r
 }
@@ -301,7 +302,7 @@ func (q *request) results(all []structs.HostResult) error {
 		}
 	}
 	if len(all) == 0 || len(failed) < len(all) {
-		return q.json(200, structs.HostResultsBody{Results: list(all)})
+		return q.json(200, structs.HostResultsBody{Results: wire.List(all)})
 	}
 	const most = 10
 	if len(failed) > most {

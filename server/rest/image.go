@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -22,12 +23,12 @@ const (
 
 // The query arguments of images.
 var (
-	imageListArgs   = slices.Concat(hostListArgs, []arg{{name: "name", kind: argText, doc: "Only images of this name; without a tag it means :latest."}})
-	imageTargetArgs = []arg{
-		{name: "bay", kind: argText, doc: "On the ready hosts of this bay: uuid or name. May be left out if you can use only one."},
-		{name: "host", kind: argText, doc: "On this host instead: uuid or name; for operators."},
+	imageListArgs   = slices.Concat(hostListArgs, []wire.Arg{{Name: "name", Kind: wire.ArgText, Doc: "Only images of this name; without a tag it means :latest."}})
+	imageTargetArgs = []wire.Arg{
+		{Name: "bay", Kind: wire.ArgText, Doc: "On the ready hosts of this bay: uuid or name. May be left out if you can use only one."},
+		{Name: "host", Kind: wire.ArgText, Doc: "On this host instead: uuid or name; for operators."},
 	}
-	imagePruneArgs = slices.Concat(imageTargetArgs, []arg{{name: "all", kind: argBool, doc: "On all ready hosts."}})
+	imagePruneArgs = slices.Concat(imageTargetArgs, []wire.Arg{{Name: "all", Kind: wire.ArgBool, Doc: "On all ready hosts."}})
 )
 
 // listImages answers with the images on the hosts that the caller can use.
@@ -38,7 +39,7 @@ func listImages(q *request) error {
 	}
 	answers := askHosts[[]structs.Image](q, hosts, structs.SessionOffer{Kind: structs.SessionImageList})
 	body := structs.ImagesBody{Images: []structs.ImageBody{}, Errors: hostErrors(q, answers)}
-	name := q.query.text("name")
+	name := q.query.Text("name")
 	for _, t := range answers {
 		if t.err != nil {
 			continue
@@ -50,14 +51,14 @@ func listImages(q *request) error {
 			if name != "" && !slices.Contains(img.Names, name) && !slices.Contains(img.Names, name+":latest") {
 				continue
 			}
-			img.Names = list(img.Names)
+			img.Names = wire.List(img.Names)
 			body.Images = append(body.Images, structs.ImageBody{Image: img, OnHost: onHost(t.host)})
 		}
 	}
 	return q.json(http.StatusOK, body)
 }
 
-var pullShape = newShape("image", structs.ImagePullRequest{}, nil)
+var pullShape = wire.NewShape("image", structs.ImagePullRequest{}, nil)
 
 // pullImage pulls an image to hosts, and answers when all have ended, or with a
 // line for each step of each.
@@ -67,7 +68,7 @@ func pullImage(q *request) error {
 		return err
 	}
 	if body.Bay != "" && body.BayUUID != "" && body.Bay != body.BayUUID {
-		return structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", short(body.Bay), short(body.BayUUID))
+		return structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", wire.Short(body.Bay), wire.Short(body.BayUUID))
 	}
 	if err := body.Check(); err != nil {
 		return err
@@ -142,7 +143,7 @@ func pruneImages(q *request) error {
 		return err
 	}
 	v := q.view(q.Store.Snapshot())
-	bay, host, all := q.query.text("bay"), q.query.text("host"), q.query.bool("all", false)
+	bay, host, all := q.query.Text("bay"), q.query.Text("host"), q.query.Bool("all", false)
 	var hosts []*structs.Host
 	var err error
 	switch {

@@ -35,7 +35,7 @@ func loadImages(q *request) error {
 	if q.r.ContentLength > q.MaxImageFile {
 		return q.unread(q.errImagesTooLarge())
 	}
-	hosts, bay, err := q.chosenHosts(q.view(q.Store.Snapshot()), q.query.text("bay"), q.query.text("host"))
+	hosts, bay, err := q.chosenHosts(q.view(q.Store.Snapshot()), q.query.Text("bay"), q.query.Text("host"))
 	if err != nil {
 		return q.unread(err)
 	}

@@ -28,7 +28,7 @@ var atOnce = map[identity.Action]bool{
 
 // isAtOnce reports whether the request needs no guard.
 func (q *request) isAtOnce() bool {
-	return atOnce[q.route.action] && !q.query.has("index") && !q.query.has("wait")
+	return atOnce[q.route.action] && !q.query.Has("index") && !q.query.Has("wait")
 }
 
 // guard cuts the request off once the token that let it in is revoked or its

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -46,15 +47,15 @@ type watch struct {
 }
 
 // pages are the query arguments of lists.
-var pages = []arg{
-	{name: "limit", kind: argInt, doc: "Objects of one page, 1 or more; capped at 1000."},
-	{name: "marker", kind: argText, doc: "UUID of the last object of the page before."},
-	{name: "sort_key", kind: argText, doc: "Field to sort by; default id, the order of creation."},
-	{name: "sort_dir", kind: argText, doc: "asc or desc."},
+var pages = []wire.Arg{
+	{Name: "limit", Kind: wire.ArgInt, Doc: "Objects of one page, 1 or more; capped at 1000."},
+	{Name: "marker", Kind: wire.ArgText, Doc: "UUID of the last object of the page before."},
+	{Name: "sort_key", Kind: wire.ArgText, Doc: "Field to sort by; default id, the order of creation."},
+	{Name: "sort_dir", Kind: wire.ArgText, Doc: "asc or desc."},
 }
 
 // listArgs returns the query arguments of the resource's lists.
-func (res *resource) listArgs(filters ...arg) []arg {
+func (res *resource) listArgs(filters ...wire.Arg) []wire.Arg {
 	return slices.Concat(reads, pages, filters)
 }
 
@@ -75,7 +76,7 @@ func (res *resource) list(detail bool) func(*request) error {
 
 func (res *resource) listOnce(q *request, detail bool) error {
 	project := q.caller().ProjectID
-	if q.query.bool("all_projects", false) {
+	if q.query.Bool("all_projects", false) {
 		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
 			return err
 		}
@@ -125,30 +126,30 @@ func (q *request) changedList(watches []watch) *state.Snapshot {
 // unknown marker.
 func (res *resource) page(q *request, v view) (page, error) {
 	p := page{limit: structs.MaxPage, sortKey: "id"}
-	if q.query.has("limit") {
-		n := q.query.int("limit", 0)
+	if q.query.Has("limit") {
+		n := q.query.Int("limit", 0)
 		if n <= 0 {
 			return p, structs.Errorf(structs.CodeInvalid, "Limit must be positive")
 		}
 		p.limit = int(min(n, structs.MaxPage))
 	}
-	if q.query.has("sort_key") {
-		p.sortKey = q.query.text("sort_key")
+	if q.query.Has("sort_key") {
+		p.sortKey = q.query.Text("sort_key")
 		if res.order(p.sortKey) == nil {
-			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", short(p.sortKey), strings.Join(res.sortKeys(), ", "))
+			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", wire.Short(p.sortKey), strings.Join(res.sortKeys(), ", "))
 		}
 	}
-	if q.query.has("sort_dir") {
-		switch dir := q.query.text("sort_dir"); dir {
+	if q.query.Has("sort_dir") {
+		switch dir := q.query.Text("sort_dir"); dir {
 		case "asc", "desc":
 			p.desc = dir == "desc"
 		default:
-			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", short(dir))
+			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", wire.Short(dir))
 		}
 	}
-	if marker := q.query.text("marker"); q.query.has("marker") {
+	if marker := q.query.Text("marker"); q.query.Has("marker") {
 		if !structs.IsID(marker) {
-			return p, notUUID(marker)
+			return p, wire.NotUUID(marker)
 		}
 		row, err := res.lookup(v, marker)
 		if err != nil {
@@ -157,10 +158,6 @@ func (res *resource) page(q *request, v view) (page, error) {
 		p.marker = row
 	}
 	return p, nil
-}
-
-func notUUID(ident string) error {
-	return structs.Errorf(structs.CodeInvalid, "Expected a uuid but received %s.", short(ident))
 }
 
 func (res *resource) lookup(v view, ident string) (structs.Row, error) {
@@ -175,7 +172,7 @@ func (res *resource) lookup(v view, ident string) (structs.Row, error) {
 func (res *resource) filter(q *request, v view) (func(structs.Row) bool, error) {
 	var tests []func(structs.Row) bool
 	for name, make := range res.filters {
-		for _, value := range q.query.values[name] {
+		for _, value := range q.query.Values[name] {
 			test, err := make(v, value)
 			if err != nil {
 				return nil, err
@@ -290,34 +287,34 @@ func boolInt(b bool) int {
 
 // answer writes the page. next is there only if the page is full.
 func (res *resource) answer(q *request, v view, p page, rows []structs.Row, detail bool) error {
-	e := newEncoder()
-	defer e.free()
-	e.buf.WriteString(`{"` + res.noun + `":[`)
+	e := wire.NewEncoder()
+	defer e.Free()
+	e.Buf.WriteString(`{"` + res.noun + `":[`)
 	for i, r := range rows {
 		if i > 0 {
-			e.buf.WriteByte(',')
+			e.Buf.WriteByte(',')
 		}
 		if !detail && res.append != nil {
-			e.buf.Write(res.append(e.buf.AvailableBuffer(), v.base, r))
+			e.Buf.Write(res.append(e.Buf.AvailableBuffer(), v.base, r))
 			continue
 		}
 		body := res.brief
 		if detail {
 			body = res.full
 		}
-		if err := e.value(body(v, r)); err != nil {
+		if err := e.Value(body(v, r)); err != nil {
 			return err
 		}
 	}
-	e.buf.WriteByte(']')
+	e.Buf.WriteByte(']')
 	if len(rows) == p.limit {
-		e.buf.WriteString(`,"next":`)
-		if err := e.value(res.next(q, v, p, rows[len(rows)-1], detail)); err != nil {
+		e.Buf.WriteString(`,"next":`)
+		if err := e.Value(res.next(q, v, p, rows[len(rows)-1], detail)); err != nil {
 			return err
 		}
 	}
-	e.buf.WriteByte('}')
-	e.send(q.w, http.StatusOK)
+	e.Buf.WriteByte('}')
+	sendJSON(q.w, http.StatusOK, e)
 	return nil
 }
 
@@ -334,12 +331,12 @@ func (res *resource) next(q *request, v view, p page, last structs.Row, detail b
 	}
 	b.WriteString("?sort_key=" + url.QueryEscape(p.sortKey) + "&sort_dir=" + dir)
 	for _, name := range slices.Sorted(keysOf(res.filters)) {
-		for _, value := range q.query.values[name] {
+		for _, value := range q.query.Values[name] {
 			b.WriteString("&" + name + "=" + url.QueryEscape(value))
 		}
 	}
 	for _, name := range []string{"all_projects", "consistent", "stale"} {
-		if q.query.bool(name, false) {
+		if q.query.Bool(name, false) {
 			b.WriteString("&" + name + "=true")
 		}
 	}
@@ -363,7 +360,7 @@ func (res *resource) show(q *request) error {
 }
 
 func (res *resource) showOnce(q *request) error {
-	if q.query.bool("all_projects", false) {
+	if q.query.Bool("all_projects", false) {
 		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
 			return err
 		}
@@ -376,7 +373,7 @@ func (res *resource) showOnce(q *request) error {
 	if err != nil {
 		return err
 	}
-	if q.query.has("index") {
+	if q.query.Has("index") {
 		v = q.view(q.changedRow(row.Table(), row.Base().ID))
 		if row = v.snap.Get(row.Table(), row.Base().ID); row == nil {
 			return structs.NotFound(res.kind, q.ident())
@@ -418,43 +415,11 @@ func filterLabel(labels func(structs.Row) map[string]string) func(view, string) 
 	return func(_ view, value string) (func(structs.Row) bool, error) {
 		key, want, valued := strings.Cut(value, "=")
 		if key == "" {
-			return nil, invalid("label", value, "It is written as key=value, or as key.")
+			return nil, wire.Invalid("label", value, "It is written as key=value, or as key.")
 		}
 		return func(r structs.Row) bool {
 			got, ok := labels(r)[key]
 			return ok && (!valued || got == want)
 		}, nil
 	}
-}
-
-// text returns s as bodies show it: null if it is empty.
-func text(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-// number returns n as bodies show it: null if it is 0.
-func number[N int | int64](n N) *N {
-	if n == 0 {
-		return nil
-	}
-	return &n
-}
-
-// list returns s, never nil.
-func list[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
-}
-
-// object returns m, never nil.
-func object(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
 }

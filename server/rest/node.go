@@ -7,6 +7,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -65,7 +66,7 @@ func nodeRows(v view, project string, after uint64) iter.Seq[structs.Row] {
 // findNode finds a node or, for operators, a host; as in 2015 by UUID only.
 func findNode(v view, ident string) (structs.Row, error) {
 	if !structs.IsID(ident) {
-		return nil, notUUID(ident)
+		return nil, wire.NotUUID(ident)
 	}
 	if h := v.snap.Host(ident); h != nil && identity.May(v.caller, identity.SeeHosts) {
 		return h, nil
@@ -77,20 +78,20 @@ func findNode(v view, ident string) (structs.Row, error) {
 func (v view) node(r structs.Row) structs.NodeBody {
 	if h, ok := r.(*structs.Host); ok {
 		return structs.NodeBody{
-			UUID: h.ID, Name: h.Name, Type: text(nodeType), Links: v.links("nodes", h.ID),
+			UUID: h.ID, Name: h.Name, Type: wire.OrNull(nodeType), Links: v.links("nodes", h.ID),
 			CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		}
 	}
 	n := r.(*structs.Node)
 	return structs.NodeBody{
-		UUID: n.ID, Name: n.Name, Type: text(n.Type), ImageID: text(n.ImageID), IronicNodeID: text(n.IronicNodeID),
+		UUID: n.ID, Name: n.Name, Type: wire.OrNull(n.Type), ImageID: wire.OrNull(n.ImageID), IronicNodeID: wire.OrNull(n.IronicNodeID),
 		Links: v.links("nodes", n.ID), CreatedAt: structs.Time{Time: n.CreatedAt}, UpdatedAt: structs.Time{Time: n.UpdatedAt},
 	}
 }
 
 var (
-	nodeShape = newShape(structs.KindNode, structs.NodeRequest{}, structs.NodeBody{})
-	nodePatch = newPatchRules(nodeShape, structs.NodeBody{}, nil, nil, nil)
+	nodeShape = wire.NewShape(structs.KindNode, structs.NodeRequest{}, structs.NodeBody{})
+	nodePatch = wire.NewPatchRules(nodeShape, structs.NodeBody{}, nil, nil, nil)
 )
 
 func createNode(q *request) error {
@@ -136,15 +137,15 @@ func patchNode(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := p.checkMutable(); err != nil {
+	if err := p.CheckMutable(); err != nil {
 		return err
 	}
 	if !structs.IsID(q.ident()) {
-		return notUUID(q.ident())
+		return wire.NotUUID(q.ident())
 	}
 	n, err := decide(q, conductor.PatchNode{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.Node) (structs.Node, error) {
 		body := structs.NodeRequest{Name: &was.Name, Type: was.Type, ImageID: was.ImageID, IronicNodeID: was.IronicNodeID}
-		if err := p.apply(&body); err != nil {
+		if err := p.Apply(&body); err != nil {
 			return was, err
 		}
 		return nodeOf(&body)
@@ -157,7 +158,7 @@ func patchNode(q *request) error {
 
 func deleteNode(q *request) error {
 	if !structs.IsID(q.ident()) {
-		return notUUID(q.ident())
+		return wire.NotUUID(q.ident())
 	}
 	if _, _, err := remove(q, conductor.DeleteNode{Caller: q.caller(), Ident: q.ident()}); err != nil {
 		return err

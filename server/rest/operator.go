@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,9 +19,9 @@ func (q *request) operations() (operations, error) {
 
 // listMembers answers with who gossips: also hosts that are not in the state.
 func listMembers(q *request) error {
-	role := q.query.text("role")
+	role := q.query.Text("role")
 	if role != "" && role != structs.RoleServer && role != structs.RoleAgent {
-		return invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
+		return wire.Invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
 	}
 	op, err := q.operations()
 	if err != nil {
@@ -56,7 +57,7 @@ func removePeer(q *request) error {
 	if err != nil {
 		return err
 	}
-	force := q.query.bool("force", false)
+	force := q.query.Bool("force", false)
 	_, err = onLeader(q, true, func(unsure bool) (struct{}, error) {
 		id, err := op.Peer(q.ident())
 		if err == nil {
@@ -83,8 +84,8 @@ func transferLeader(q *request) error {
 		return err
 	}
 	to := ""
-	if q.query.has("to") {
-		if to, err = op.Peer(q.query.text("to")); err != nil {
+	if q.query.Has("to") {
+		if to, err = op.Peer(q.query.Text("to")); err != nil {
 			return err
 		}
 	}

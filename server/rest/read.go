@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -15,12 +16,12 @@ import (
 const defaultBlock = time.Minute
 
 // reads are the query arguments of everything that can be read.
-var reads = []arg{
-	{name: "index", kind: argInt, doc: "Answer once the object or list has changed since this X-Magnum-Index."},
-	{name: "wait", kind: argDuration, doc: "How long to wait for that, default 60s, at most 10m."},
-	{name: "consistent", kind: argBool, doc: "Not older than this moment, whichever server answers."},
-	{name: "stale", kind: argBool, doc: "Any state, at once."},
-	{name: "all_projects", kind: argBool, doc: "Objects of all projects; for operators."},
+var reads = []wire.Arg{
+	{Name: "index", Kind: wire.ArgInt, Doc: "Answer once the object or list has changed since this X-Magnum-Index."},
+	{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for that, default 60s, at most 10m."},
+	{Name: "consistent", Kind: wire.ArgBool, Doc: "Not older than this moment, whichever server answers."},
+	{Name: "stale", Kind: wire.ArgBool, Doc: "Any state, at once."},
+	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Objects of all projects; for operators."},
 }
 
 // headerStale is in an answer that may lack what other servers have acknowledged
@@ -37,10 +38,10 @@ const catchUpWait = time.Second
 // read waits for the latter only: it is told of what comes. Errors:
 // CodeUnavailable, CodeNoLeader, CodeInvalid, and those of authenticate.
 func (q *request) await() error {
-	if q.query.bool("stale", false) {
+	if q.query.Bool("stale", false) {
 		return nil
 	}
-	if !q.query.bool("consistent", false) && !q.query.has("index") {
+	if !q.query.Bool("consistent", false) && !q.query.Has("index") {
 		if err := q.catchUp(); err != nil {
 			return err
 		}
@@ -49,16 +50,16 @@ func (q *request) await() error {
 	if seen := q.r.Header.Get("X-Magnum-Index"); seen != "" {
 		n, err := strconv.ParseUint(seen, 10, 64)
 		if err != nil {
-			return invalid("X-Magnum-Index", seen, "It is not a whole number.")
+			return wire.Invalid("X-Magnum-Index", seen, "It is not a whole number.")
 		}
 		index = n
 	}
-	if !q.query.bool("consistent", false) && q.Store.Index() >= index {
+	if !q.query.Bool("consistent", false) && q.Store.Index() >= index {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(q.r.Context(), q.Hold)
 	defer cancel()
-	if q.query.bool("consistent", false) {
+	if q.query.Bool("consistent", false) {
 		newest, err := q.Cluster.ReadIndex(ctx)
 		if leader, _ := q.Cluster.Leader(); err != nil && leader == "" {
 			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader, and %w; ?stale needs none", q.errLeaderless())
@@ -101,7 +102,7 @@ func (q *request) catchUp() error {
 // what this server's state says, it is run once more on the leader's index.
 func (q *request) sure(read func() error) error {
 	err := read()
-	if !restsOnState(err) || q.caughtUp || q.query.bool("stale", false) || q.query.bool("consistent", false) {
+	if !restsOnState(err) || q.caughtUp || q.query.Bool("stale", false) || q.query.Bool("consistent", false) {
 		return err
 	}
 	if err := q.catchUp(); err != nil {
@@ -144,16 +145,16 @@ const gone = math.MaxUint64
 // the newest when the wait is over or the client leaves. changedAt is the
 // index at which what is read has last changed.
 func (q *request) changed(changedAt func(*state.Snapshot) uint64, topics ...state.Topic) *state.Snapshot {
-	if !q.query.has("index") {
+	if !q.query.Has("index") {
 		return q.Store.Snapshot()
 	}
-	since := uint64(q.query.int("index", 0))
+	since := uint64(q.query.Int("index", 0))
 	sub := q.Store.Subscribe(topics...) // before the first look, so that no change is missed
 	defer sub.Close()
 	q.w.parked = true
 	q.parked.Add(1)
 	defer q.parked.Add(-1)
-	over := time.NewTimer(q.query.duration("wait", defaultBlock))
+	over := time.NewTimer(q.query.Duration("wait", defaultBlock))
 	defer over.Stop()
 	for {
 		snap := q.Store.Snapshot()

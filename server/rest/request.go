@@ -10,6 +10,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -22,7 +23,7 @@ type request struct {
 	w      *responseWriter
 	r      *http.Request
 	params httprouter.Params
-	query  query
+	query  wire.Query
 
 	incoming  *incoming // the body on its way in, nil if there is none
 	raw       []byte    // the body, once it is read

@@ -3,6 +3,7 @@ package rest
 import (
 	"net/http"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -102,9 +103,9 @@ func getOperatorState(q *request) error {
 }
 
 func getDocument(q *request) error {
-	e := newEncoder()
-	defer e.free()
-	e.buf.Write(q.document)
-	e.send(q.w, http.StatusOK)
+	e := wire.NewEncoder()
+	defer e.Free()
+	e.Buf.Write(q.document)
+	sendJSON(q.w, http.StatusOK, e)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -21,12 +22,12 @@ type route struct {
 	path   string // below /v1, with :parameters; the roots "/" and "/v1" stand for themselves
 	action identity.Action
 	handle func(*request) error
-	args   []arg // query arguments that it takes; others are refused
+	args   []wire.Arg // query arguments that it takes; others are refused
 
 	// For the OpenAPI document.
 	summary string
 	takes   any // a value of the body's type, nil if there is none
-	gives   []answer
+	gives   []wire.Answer
 
 	takesMedia string // of a body that isn't JSON; "" if it is
 	streams    bool   // its body is read as it comes, for as long as that takes
@@ -36,11 +37,19 @@ type route struct {
 	observe func(status int, took time.Duration)
 }
 
-// answer is one way in which a route answers when all is well.
-type answer struct {
-	status int
-	body   any    // a value of the body's type; nil for none
-	media  string // "" means application/json
+// operation is the route as the OpenAPI document has it.
+func (rt *route) operation() wire.Operation {
+	o := wire.Operation{
+		Method: rt.method, Path: rt.fullPath(), ID: string(rt.action) + " " + rt.path, Summary: rt.summary, Args: rt.args,
+		Takes: rt.takes, TakesMedia: rt.takesMedia, Gives: rt.gives, Security: wire.SecurityToken, Agents: strings.HasPrefix(rt.path, "/agent/"),
+	}
+	switch rt.action {
+	case identity.Public, identity.AgentRegister:
+		o.Security = ""
+	case identity.AgentCall:
+		o.Security = wire.SecurityHost
+	}
+	return o
 }
 
 func (rt *route) fullPath() string {
@@ -185,7 +194,7 @@ func (q *request) admit() error {
 	if q.route.zun {
 		raw = withoutNone(raw)
 	}
-	values, err := readQuery(raw)
+	values, err := wire.ReadQuery(raw)
 	if err == nil && q.r.ContentLength != 0 && q.takesArguments() {
 		if values == nil {
 			values = make(url.Values)
@@ -197,7 +206,7 @@ func (q *request) admit() error {
 	if err != nil {
 		return err
 	}
-	q.query, err = checkQuery(values, q.route.args)
+	q.query, err = wire.CheckQuery(values, q.route.args)
 	return err
 }
 

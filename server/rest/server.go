@@ -9,6 +9,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -236,7 +238,12 @@ func New(c Config) *Server {
 	s.router, s.siblings = newRouter(s, slices.Concat(s.routes, s.peerRoutes))
 	s.zunRoutes = newZunRoutes()
 	s.zun, _ = newRouter(s, s.zunRoutes)
-	s.document = newDocument(s.routes, s.Version)
+	var operations []wire.Operation
+	for _, rt := range s.routes {
+		operations = append(operations, rt.operation())
+	}
+	s.document = wire.NewDocument("Magnum", cmp.Or(s.Version, "unknown"),
+		"The REST API of magnum. Every path is served also without /v1, and every list also with a slash at its end.", operations)
 	s.others = &route{}
 	s.ownHosts = hostNames(s.Hosts)
 	_, s.open = s.Authenticator.(identity.None)

@@ -1,12 +1,14 @@
 package rest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -29,11 +31,11 @@ func (q *request) target() (*structs.Container, error) {
 	host := snap.Host(c.HostID)
 	switch {
 	case host == nil:
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", q.ident(), orText(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", q.ident(), cmp.Or(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
 	case c.Status() == structs.ContainerUnknown: // also for a moment after the host is back
-		return nil, unreachable(q.ident(), orText(c.StatusReason(), "its host is lost"))
+		return nil, unreachable(q.ident(), cmp.Or(c.StatusReason(), "its host is lost"))
 	case host.State == structs.HostLost:
-		return nil, unreachable(q.ident(), fmt.Sprintf("host %s is lost: %s", host.Name, orText(host.StateReason, "its agent is silent")))
+		return nil, unreachable(q.ident(), fmt.Sprintf("host %s is lost: %s", host.Name, cmp.Or(host.StateReason, "its agent is silent")))
 	case c.Gone:
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is no longer on its host: start it to have it made anew", q.ident()).About(structs.KindContainer)
 	}
@@ -42,13 +44,6 @@ func (q *request) target() (*structs.Container, error) {
 
 func unreachable(ident, why string) error {
 	return structs.Errorf(structs.CodeUnavailable, "Container %s can't be reached: %s", ident, why).About(structs.KindContainer)
-}
-
-func orText(s, other string) string {
-	if s != "" {
-		return s
-	}
-	return other
 }
 
 // because returns a reason in brackets, "" if there is none.
@@ -110,32 +105,32 @@ func (q *request) doesNotRun(c *structs.Container, rule string) error {
 }
 
 // logsArgs are the query arguments of logs.
-var logsArgs = []arg{
-	{name: "stdout", kind: argBool, doc: "Standard output, default true."},
-	{name: "stderr", kind: argBool, doc: "Standard error, default true."},
-	{name: "timestamps", kind: argBool, doc: "Begin each line with its time."},
-	{name: "tail", kind: argText, doc: "Lines from the end; default all."},
-	{name: "since", kind: argText, doc: "RFC 3339, seconds since 1970, or a duration before now such as 10m."},
-	{name: "follow", kind: argBool, doc: "Stream what comes, until the container ends."},
+var logsArgs = []wire.Arg{
+	{Name: "stdout", Kind: wire.ArgBool, Doc: "Standard output, default true."},
+	{Name: "stderr", Kind: wire.ArgBool, Doc: "Standard error, default true."},
+	{Name: "timestamps", Kind: wire.ArgBool, Doc: "Begin each line with its time."},
+	{Name: "tail", Kind: wire.ArgText, Doc: "Lines from the end; default all."},
+	{Name: "since", Kind: wire.ArgText, Doc: "RFC 3339, seconds since 1970, or a duration before now such as 10m."},
+	{Name: "follow", Kind: wire.ArgBool, Doc: "Stream what comes, until the container ends."},
 }
 
 // logsRequest reads the query arguments of logs. Errors are CodeInvalid.
 func (q *request) logsRequest() (*structs.LogsRequest, error) {
 	r := &structs.LogsRequest{
-		Stdout: q.query.bool("stdout", true), Stderr: q.query.bool("stderr", true),
-		Timestamps: q.query.bool("timestamps", false), Follow: q.query.bool("follow", false), Tail: -1,
+		Stdout: q.query.Bool("stdout", true), Stderr: q.query.Bool("stderr", true),
+		Timestamps: q.query.Bool("timestamps", false), Follow: q.query.Bool("follow", false), Tail: -1,
 	}
 	if !r.Stdout && !r.Stderr {
 		return nil, structs.Errorf(structs.CodeInvalid, "stdout and stderr are both false: there is nothing left to show")
 	}
-	if tail := q.query.text("tail"); tail != "" && tail != "all" {
+	if tail := q.query.Text("tail"); tail != "" && tail != "all" {
 		n, ok := readCount(tail)
 		if !ok {
-			return nil, invalid("tail", tail, "It is a number of lines, or all.")
+			return nil, wire.Invalid("tail", tail, "It is a number of lines, or all.")
 		}
 		r.Tail = n
 	}
-	since := q.query.text("since")
+	since := q.query.Text("since")
 	if since == "" {
 		return r, nil
 	}
@@ -148,7 +143,7 @@ func (q *request) logsRequest() (*structs.LogsRequest, error) {
 		return r, nil
 	}
 	if _, err := time.Parse(time.RFC3339Nano, since); err != nil {
-		return nil, invalid("since", since, "It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as 10m.")
+		return nil, wire.Invalid("since", since, "It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as 10m.")
 	}
 	r.Since = since
 	return r, nil
@@ -167,18 +162,18 @@ func readCount(s string) (int, bool) {
 }
 
 // execArgs are the query arguments of execute.
-var execArgs = []arg{
+var execArgs = []wire.Arg{
 	commandArg,
-	{name: "user", kind: argText, doc: "User, or user:group, in the container."},
-	{name: "workdir", kind: argText, doc: "Directory to execute it in."},
-	{name: "env", kind: argText, many: true, doc: "KEY=VALUE."},
+	{Name: "user", Kind: wire.ArgText, Doc: "User, or user:group, in the container."},
+	{Name: "workdir", Kind: wire.ArgText, Doc: "Directory to execute it in."},
+	{Name: "env", Kind: wire.ArgText, Many: true, Doc: "KEY=VALUE."},
 }
 
-var commandArg = arg{name: "command", kind: argText, wants: true, doc: "What to execute: a string, split as a shell does without expansions, or a JSON array."}
+var commandArg = wire.Arg{Name: "command", Kind: wire.ArgText, Wants: true, Array: true, Doc: "What to execute: a string, split as a shell does without expansions, or a JSON array."}
 
 // execRequest reads the query arguments of execute. Errors are CodeInvalid.
 func (q *request) execRequest() (*structs.ExecRequest, error) {
-	r := &structs.ExecRequest{User: q.query.text("user"), Workdir: q.query.text("workdir"), Env: q.query.values["env"]}
+	r := &structs.ExecRequest{User: q.query.Text("user"), Workdir: q.query.Text("workdir"), Env: q.query.Values["env"]}
 	if err := structs.CheckLine("user", r.User, structs.MaxText); err != nil {
 		return nil, err
 	}
@@ -186,35 +181,35 @@ func (q *request) execRequest() (*structs.ExecRequest, error) {
 		name, value string
 		most        int
 	}{
-		{"workdir", r.Workdir, structs.MaxText}, {"command", q.query.text("command"), structs.MaxCommand},
+		{"workdir", r.Workdir, structs.MaxText}, {"command", q.query.Text("command"), structs.MaxCommand},
 		{"env", strings.Join(r.Env, "\n"), structs.MaxEnvironment},
 	} {
 		if err := structs.CheckText(f.name, f.value, f.most); err != nil {
 			return nil, err
 		}
 	}
-	text := q.query.text("command")
+	text := q.query.Text("command")
 	if !strings.HasPrefix(text, "[") || json.Unmarshal([]byte(text), &r.Command) != nil {
 		words, err := structs.SplitCommand(text)
 		if err != nil {
-			return nil, invalid("command", text, "%v.", err)
+			return nil, wire.Invalid("command", text, "%v.", err)
 		}
 		r.Command = words
 	}
 	if len(r.Command) == 0 || r.Command[0] == "" {
-		return nil, invalid("command", text, "It names no program.")
+		return nil, wire.Invalid("command", text, "It names no program.")
 	}
 	for _, word := range r.Command {
 		if strings.ContainsRune(word, 0) {
-			return nil, invalid("command", text, "It has a NUL byte in it.")
+			return nil, wire.Invalid("command", text, "It has a NUL byte in it.")
 		}
 	}
 	if r.Workdir != "" && !strings.HasPrefix(r.Workdir, "/") {
-		return nil, invalid("workdir", r.Workdir, "It is not an absolute path.")
+		return nil, wire.Invalid("workdir", r.Workdir, "It is not an absolute path.")
 	}
 	for _, e := range r.Env {
 		if key, _, ok := strings.Cut(e, "="); !ok || key == "" {
-			return nil, invalid("env", e, "It is written as KEY=VALUE.")
+			return nil, wire.Invalid("env", e, "It is written as KEY=VALUE.")
 		}
 	}
 	return r, nil

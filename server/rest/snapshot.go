@@ -60,7 +60,7 @@ func restoreSnapshot(q *request) error {
 		return q.Peers.Relay(q.w, r, leader)
 	}
 	q.w.parked = true
-	restored, err := op.Restore(q.r.Context(), http.MaxBytesReader(q.w, q.r.Body, q.MaxSnapshot), q.query.bool("keep_cluster_id", false))
+	restored, err := op.Restore(q.r.Context(), http.MaxBytesReader(q.w, q.r.Body, q.MaxSnapshot), q.query.Bool("keep_cluster_id", false))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):

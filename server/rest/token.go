@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -32,9 +33,9 @@ var tokens = &resource{
 // token returns the token as operators see it.
 func (v view) token(t *structs.Token) structs.TokenBody {
 	body := structs.TokenBody{
-		UUID: t.ID, Name: t.Name, ProjectID: text(t.Project), UserID: text(t.User), Join: t.Join,
+		UUID: t.ID, Name: t.Name, ProjectID: wire.OrNull(t.Project), UserID: wire.OrNull(t.User), Join: t.Join,
 		ExpiresAt: structs.Time{Time: t.ExpiresAt}, Expired: t.Expired(time.Now()), CreatedAt: structs.Time{Time: t.CreatedAt},
-		CreatedBy: text(t.UserID), Links: v.links("tokens", t.ID),
+		CreatedBy: wire.OrNull(t.UserID), Links: v.links("tokens", t.ID),
 	}
 	if t.Role != "" {
 		body.Role = &t.Role
@@ -42,7 +43,7 @@ func (v view) token(t *structs.Token) structs.TokenBody {
 	return body
 }
 
-var tokenShape = newShape(structs.KindToken, structs.TokenRequest{}, structs.TokenBody{})
+var tokenShape = wire.NewShape(structs.KindToken, structs.TokenRequest{}, structs.TokenBody{})
 
 // createToken mints a token. Its secret leaves with this answer and is kept
 // nowhere: what is proposed has its hash only.
@@ -93,13 +94,13 @@ func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (
 	if body.ExpiresIn != nil && *body.ExpiresIn != 0 {
 		const most = structs.MaxTokenDays * 24 * 60 * 60
 		if *body.ExpiresIn < 0 || *body.ExpiresIn > most {
-			return t, invalid("expires_in", *body.ExpiresIn, "It is a number of seconds in 0..%d; 0 is never.", most)
+			return t, wire.Invalid("expires_in", *body.ExpiresIn, "It is a number of seconds in 0..%d; 0 is never.", most)
 		}
 		t.ExpiresAt = now.UTC().Truncate(time.Second).Add(time.Duration(*body.ExpiresIn) * time.Second)
 	}
 	if t.Join {
 		if t.Project != "" || t.User != "" || t.Role != "" {
-			return t, invalid("join", true, "A join token is for agents and has no project_id, user_id or role.")
+			return t, wire.Invalid("join", true, "A join token is for agents and has no project_id, user_id or role.")
 		}
 		return t, nil
 	}
@@ -108,7 +109,7 @@ func tokenOf(caller structs.Caller, body *structs.TokenRequest, now time.Time) (
 	case structs.RoleAdmin, structs.RoleMember, structs.RoleReader:
 		return t, nil
 	}
-	return t, invalid("role", t.Role, "It is none of %s, %s, %s.", structs.RoleAdmin, structs.RoleMember, structs.RoleReader)
+	return t, wire.Invalid("role", t.Role, "It is none of %s, %s, %s.", structs.RoleAdmin, structs.RoleMember, structs.RoleReader)
 }
 
 func revokeToken(q *request) error {

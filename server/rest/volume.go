@@ -10,16 +10,17 @@ import (
 	"sync/atomic"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
 // The query arguments of volumes.
 var (
-	volumeListArgs   = slices.Concat(hostListArgs, []arg{filterArgName})
-	volumeDeleteArgs = []arg{
-		{name: "bay", kind: argText, doc: "Where it is: uuid or name of a bay."},
-		{name: "host", kind: argText, doc: "Where it is: uuid or name of a host. Needed if several hosts have volumes of this name."},
-		{name: "project_id", kind: argText, doc: "Of another project; for operators."},
+	volumeListArgs   = slices.Concat(hostListArgs, []wire.Arg{filterArgName})
+	volumeDeleteArgs = []wire.Arg{
+		{Name: "bay", Kind: wire.ArgText, Doc: "Where it is: uuid or name of a bay."},
+		{Name: "host", Kind: wire.ArgText, Doc: "Where it is: uuid or name of a host. Needed if several hosts have volumes of this name."},
+		{Name: "project_id", Kind: wire.ArgText, Doc: "Of another project; for operators."},
 	}
 )
 
@@ -30,13 +31,13 @@ func listVolumes(q *request) error {
 		return err
 	}
 	project := v.caller.ProjectID
-	if q.query.bool("all_projects", false) {
+	if q.query.Bool("all_projects", false) {
 		if err := identity.Check(v.caller, identity.AllProjects); err != nil {
 			return err
 		}
 		project = ""
 	}
-	return q.json(http.StatusOK, q.volumes(v, hosts, project, q.query.text("name")))
+	return q.json(http.StatusOK, q.volumes(v, hosts, project, q.query.Text("name")))
 }
 
 // volumes asks hosts for volumes. An empty project or name means any.
@@ -76,7 +77,7 @@ func deleteVolume(q *request) error {
 		return err
 	}
 	project := v.caller.ProjectID
-	if other := q.query.text("project_id"); other != "" && other != project {
+	if other := q.query.Text("project_id"); other != "" && other != project {
 		if err := identity.Check(v.caller, identity.AllProjects); err != nil {
 			return err
 		}

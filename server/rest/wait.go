@@ -4,12 +4,13 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
 // waits is the query argument of everything that can wait for its result.
-var waits = arg{name: "wait", kind: argDuration, doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
+var waits = wire.Arg{Name: "wait", Kind: wire.ArgDuration, Doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
 
 // settle waits until the row is as done wants it, for at most the given time,
 // and returns the row as it is then; nil if it is gone.
@@ -38,7 +39,7 @@ func (q *request) settle(row structs.Row, atMost time.Duration, done func(struct
 // patience returns how long the request wants to wait for its result, and
 // whether it said so itself.
 func (q *request) patience() (atMost time.Duration, said bool) {
-	return q.query.duration("wait", q.Patience), q.query.has("wait")
+	return q.query.Duration("wait", q.Patience), q.query.Has("wait")
 }
 
 // settleContainer waits until the container's host has carried out, or given
@@ -73,22 +74,22 @@ func failed(c *structs.Container) error {
 }
 
 // decode reads the body of a POST into target, and its Idempotency-Key.
-func (q *request) decode(s *shape, target any) (conductor.Once, error) {
+func (q *request) decode(s *wire.Shape, target any) (conductor.Once, error) {
 	raw, err := q.body()
 	if err != nil {
 		return conductor.Once{}, err
 	}
-	if err := s.decode(raw, target); err != nil {
+	if err := s.Decode(raw, target); err != nil {
 		return conductor.Once{}, err
 	}
 	return q.once(raw)
 }
 
 // decodePatch reads the body of a PATCH.
-func (q *request) decodePatch(rules *patchRules) (*patch, error) {
+func (q *request) decodePatch(rules *wire.PatchRules) (*wire.Patch, error) {
 	raw, err := q.body()
 	if err != nil {
 		return nil, err
 	}
-	return rules.parse(raw)
+	return rules.Parse(raw)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -80,36 +81,36 @@ func withoutNone(raw string) string {
 // newZunRoutes returns the routes that differ from our own.
 func newZunRoutes() []*route {
 	get, post, patch, del := http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
-	allProjects := arg{name: "all_projects", kind: argBool}
-	timeout := arg{name: "timeout", kind: argInt}
-	size := []arg{{name: "w", kind: argInt, wants: true}, {name: "h", kind: argInt, wants: true}}
+	allProjects := wire.Arg{Name: "all_projects", Kind: wire.ArgBool}
+	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt}
+	size := []wire.Arg{{Name: "w", Kind: wire.ArgInt, Wants: true}, {Name: "h", Kind: wire.ArgInt, Wants: true}}
 	routes := []*route{
 		{method: get, path: "/containers", action: identity.ContainerList, handle: zunContainers.list(false),
-			args: zunContainers.listArgs(filterArgName, filterArgStatus, filterArgHost, arg{name: "image", kind: argText}, arg{name: "memory", kind: argText},
-				arg{name: "project_id", kind: argText}, arg{name: "user_id", kind: argText}, arg{name: "task_state", kind: argText}, arg{name: "auto_remove", kind: argBool})},
-		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createZun, takes: struct{}{}, args: []arg{{name: "run", kind: argBool}}},
+			args: zunContainers.listArgs(filterArgName, filterArgStatus, filterArgHost, wire.Arg{Name: "image", Kind: wire.ArgText}, wire.Arg{Name: "memory", Kind: wire.ArgText},
+				wire.Arg{Name: "project_id", Kind: wire.ArgText}, wire.Arg{Name: "user_id", Kind: wire.ArgText}, wire.Arg{Name: "task_state", Kind: wire.ArgText}, wire.Arg{Name: "auto_remove", Kind: wire.ArgBool})},
+		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createZun, takes: struct{}{}, args: []wire.Arg{{Name: "run", Kind: wire.ArgBool}}},
 		{method: get, path: "/containers/:id", action: identity.ContainerGet, handle: zunContainers.show, args: reads},
 		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchZun, takes: struct{}{}},
 		{method: del, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteContainer,
-			args: []arg{{name: "force", kind: argBool}, {name: "stop", kind: argBool}, allProjects}},
+			args: []wire.Arg{{Name: "force", Kind: wire.ArgBool}, {Name: "stop", Kind: wire.ArgBool}, allProjects}},
 
 		{method: post, path: "/containers/:id/start", action: identity.ContainerStart, handle: act(conductor.ActionStart)},
-		{method: post, path: "/containers/:id/stop", action: identity.ContainerStop, handle: act(conductor.ActionStop), args: []arg{timeout}},
-		{method: post, path: "/containers/:id/reboot", action: identity.ContainerReboot, handle: act(conductor.ActionReboot), args: []arg{timeout}},
+		{method: post, path: "/containers/:id/stop", action: identity.ContainerStop, handle: act(conductor.ActionStop), args: []wire.Arg{timeout}},
+		{method: post, path: "/containers/:id/reboot", action: identity.ContainerReboot, handle: act(conductor.ActionReboot), args: []wire.Arg{timeout}},
 		{method: post, path: "/containers/:id/pause", action: identity.ContainerPause, handle: act(conductor.ActionPause)},
 		{method: post, path: "/containers/:id/unpause", action: identity.ContainerUnpause, handle: act(conductor.ActionUnpause)},
-		{method: post, path: "/containers/:id/kill", action: identity.ContainerKill, handle: act(conductor.ActionKill), args: []arg{{name: "signal", kind: argText}}},
-		{method: post, path: "/containers/:id/rename", action: identity.ContainerRename, handle: renameZun, args: []arg{{name: "name", kind: argText, wants: true}}},
-		{method: post, path: "/containers/:id/rebuild", action: identity.ContainerRebuild, handle: rebuildZun, args: []arg{{name: "image", kind: argText}, {name: "image_driver", kind: argText}}},
+		{method: post, path: "/containers/:id/kill", action: identity.ContainerKill, handle: act(conductor.ActionKill), args: []wire.Arg{{Name: "signal", Kind: wire.ArgText}}},
+		{method: post, path: "/containers/:id/rename", action: identity.ContainerRename, handle: renameZun, args: []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true}}},
+		{method: post, path: "/containers/:id/rebuild", action: identity.ContainerRebuild, handle: rebuildZun, args: []wire.Arg{{Name: "image", Kind: wire.ArgText}, {Name: "image_driver", Kind: wire.ArgText}}},
 
 		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: logsZun, args: logsArgs[:5]},
 		{method: post, path: "/containers/:id/execute", action: identity.ContainerExecute, handle: executeZun,
-			args: []arg{commandArg, {name: "run", kind: argBool}, {name: "interactive", kind: argBool}}},
-		{method: post, path: "/containers/:id/execute_resize", action: identity.ContainerExecute, handle: resizeExecZun, args: slices.Concat(size, []arg{{name: "exec_id", kind: argText, wants: true}})},
+			args: []wire.Arg{commandArg, {Name: "run", Kind: wire.ArgBool}, {Name: "interactive", Kind: wire.ArgBool}}},
+		{method: post, path: "/containers/:id/execute_resize", action: identity.ContainerExecute, handle: resizeExecZun, args: slices.Concat(size, []wire.Arg{{Name: "exec_id", Kind: wire.ArgText, Wants: true}})},
 		{method: get, path: "/containers/:id/attach", action: identity.ContainerAttach, handle: attachZun},
 		{method: post, path: "/containers/:id/resize", action: identity.ContainerAttach, handle: resizeZun, args: size},
 		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: statsZun},
-		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: topZun, args: []arg{{name: "ps_args", kind: argText}}},
+		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: topZun, args: []wire.Arg{{Name: "ps_args", Kind: wire.ArgText}}},
 		{method: get, path: "/containers/:id/container_actions", action: identity.ContainerActions, handle: zunActions},
 		{method: get, path: "/containers/:id/container_actions/:request", action: identity.ContainerActions, handle: zunActionShow},
 		{method: get, path: "/containers/:id/get_archive", action: identity.ArchiveGet, handle: getArchiveZun, args: archiveArgs},
@@ -130,7 +131,7 @@ func onlyDocker(driver string) error {
 }
 
 func renameZun(q *request) error {
-	name := q.query.text("name")
+	name := q.query.Text("name")
 	if err := structs.CheckName(name); err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func renameZun(q *request) error {
 }
 
 func rebuildZun(q *request) error {
-	if err := onlyDocker(q.query.text("image_driver")); err != nil {
+	if err := onlyDocker(q.query.Text("image_driver")); err != nil {
 		return err
 	}
 	return rebuildContainer(q)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -30,7 +31,7 @@ type zunEvent struct {
 func newZunAction(c *structs.Container, a *structs.ActionRecord) zunAction {
 	return zunAction{
 		Action: a.Action, UUID: c.ID, ProjectID: c.ProjectID, UserID: a.UserID, RequestID: a.RequestID,
-		StartTime: structs.Time{Time: a.StartedAt}, Message: text(a.Message),
+		StartTime: structs.Time{Time: a.StartedAt}, Message: wire.OrNull(a.Message),
 	}
 }
 
@@ -65,5 +66,5 @@ func zunActionShow(q *request) error {
 		body.Events = []zunEvent{{Event: a.Action, StartTime: body.StartTime, FinishTime: structs.Time{Time: a.FinishedAt}, Result: a.Result}}
 		return q.json(http.StatusOK, body)
 	}
-	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", short(wanted), c.Name).About(structs.KindContainer)
+	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", wire.Short(wanted), c.Name).About(structs.KindContainer)
 }

@@ -1,10 +1,12 @@
 package rest
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 	"strings"
 
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -102,7 +104,7 @@ var zunContainers = func() *resource {
 			return func(r structs.Row) bool { return r.(*structs.Container).Spec.Memory == int64(want) }, err
 		},
 		"auto_remove": func(_ view, value string) (func(structs.Row) bool, error) {
-			want, _ := readBool(value) // checked with the query
+			want, _ := wire.ReadBool(value) // checked with the query
 			return func(r structs.Row) bool { return r.(*structs.Container).Spec.AutoRemove == want }, nil
 		},
 	}
@@ -123,16 +125,16 @@ func (v view) zun(c *structs.Container) zunBody {
 	s := &c.Spec
 	body := zunBody{
 		UUID: c.ID, Name: c.Name, Image: s.Image, ImageDriver: "docker", ImagePullPolicy: s.PullPolicy,
-		Status: zunStatus(c), StatusReason: text(c.StatusReason()), StatusDetail: text(c.Observed.Health),
-		Command: list(s.Command), Entrypoint: list(s.Entrypoint), Environment: object(s.Environment), Labels: object(s.Labels),
-		Workdir: text(s.Workdir), Hostname: text(s.Hostname), Addresses: map[string][]zunAddress{}, Ports: []int{},
+		Status: zunStatus(c), StatusReason: wire.OrNull(c.StatusReason()), StatusDetail: wire.OrNull(c.Observed.Health),
+		Command: wire.List(s.Command), Entrypoint: wire.List(s.Entrypoint), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
+		Workdir: wire.OrNull(s.Workdir), Hostname: wire.OrNull(s.Hostname), Addresses: map[string][]zunAddress{}, Ports: []int{},
 		RestartPolicy: zunRestart{s.RestartPolicy.Name, structs.Int(s.RestartPolicy.MaxRetries)},
 		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, SecurityGroups: []string{}, Mounts: []zunMount{},
 		ProjectID: c.ProjectID, UserID: c.UserID, CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
 		StartedAt: structs.Time{Time: c.Observed.StartedAt}, Links: v.links("containers", c.ID),
 	}
 	if s.Memory != 0 {
-		body.Memory = text(strconv.FormatInt((s.Memory+1<<20-1)>>20, 10))
+		body.Memory = wire.OrNull(strconv.FormatInt((s.Memory+1<<20-1)>>20, 10))
 	}
 	if s.MilliCPU != 0 {
 		cores := float64(s.MilliCPU) / 1000
@@ -153,10 +155,10 @@ func (v view) zun(c *structs.Container) zunBody {
 	}
 	if h := s.Healthcheck; h != nil {
 		interval, retries, timeout := structs.Int(h.Interval), structs.Int(h.Retries), structs.Int(h.Timeout)
-		body.Healthcheck = &zunHealthcheck{Cmd: orText(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries, Timeout: &timeout}
+		body.Healthcheck = &zunHealthcheck{Cmd: cmp.Or(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries, Timeout: &timeout}
 	}
 	if h := v.snap.Host(c.HostID); h != nil {
-		body.Host = text(h.Name)
+		body.Host = wire.OrNull(h.Name)
 	}
 	return body
 }

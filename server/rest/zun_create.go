@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -68,7 +69,7 @@ type zunBytes structs.Bytes
 
 // UnmarshalJSON takes 512, "512" and "512m".
 func (n *zunBytes) UnmarshalJSON(b []byte) error {
-	v, err := zunMemory(unquote(b))
+	v, err := zunMemory(wire.Unquote(b))
 	if err == nil {
 		*n = zunBytes(v)
 	}
@@ -107,7 +108,7 @@ func (p *zunPorts) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-var zunShape = newShape(structs.KindContainer, zunRequest{}, zunBody{})
+var zunShape = wire.NewShape(structs.KindContainer, zunRequest{}, zunBody{})
 
 // createZun creates a container.
 func createZun(q *request) error {
@@ -172,7 +173,7 @@ func (z *zunRequest) request() (*structs.ContainerRequest, error) {
 		r.Healthcheck = &structs.Healthcheck{Interval: given(h.Interval), Retries: given(h.Retries), Timeout: given(h.Timeout)}
 		words, err := structs.SplitCommand(h.Cmd)
 		if err != nil || len(words) == 0 {
-			return nil, invalid("healthcheck.cmd", h.Cmd, "It is no command.")
+			return nil, wire.Invalid("healthcheck.cmd", h.Cmd, "It is no command.")
 		}
 		r.Healthcheck.Test = structs.Command{Args: words, Text: h.Cmd}
 	}
@@ -210,7 +211,7 @@ type zunPatch struct {
 	AutoHeal structs.Bool   `json:"auto_heal"`
 }
 
-var zunPatchShape = newShape(structs.KindContainer, zunPatch{}, zunBody{})
+var zunPatchShape = wire.NewShape(structs.KindContainer, zunPatch{}, zunBody{})
 
 func patchZun(q *request) error {
 	raw, err := q.body()
@@ -221,7 +222,7 @@ func patchZun(q *request) error {
 	if trimmed := bytes.TrimSpace(raw); len(trimmed) > 0 && trimmed[0] == '[' {
 		return structs.Errorf(structs.CodeInvalid, "The request's body is a list: with the header %s a PATCH is an object, such as {\"name\":\"new\"}.", headerVersion)
 	}
-	if err := zunPatchShape.decode(raw, &body); err != nil {
+	if err := zunPatchShape.Decode(raw, &body); err != nil {
 		return err
 	}
 	if body.AutoHeal {

@@ -17,10 +17,10 @@ import (
 // logsZun answers with a container's output as a JSON string: the client prints
 // it as it is.
 func logsZun(q *request) error {
-	since := q.query.text("since")
+	since := q.query.Text("since")
 	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04:05,999999999", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
 		if t, err := time.Parse(layout, since); err == nil { // in UTC
-			q.query.values.Set("since", t.Format(time.RFC3339))
+			q.query.Values.Set("since", t.Format(time.RFC3339))
 		}
 	}
 	_, session, err := q.openLogs()
@@ -47,7 +47,7 @@ type zunOutput struct {
 
 // executeZun executes a command, or prepares an interactive one.
 func executeZun(q *request) error {
-	if q.query.bool("interactive", false) {
+	if q.query.Bool("interactive", false) {
 		return q.prepareExec()
 	}
 	out, err := q.execute()

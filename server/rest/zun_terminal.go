@@ -150,7 +150,7 @@ func attachZun(q *request) error {
 }
 
 func resizeExecZun(q *request) error {
-	wanted := q.query.text("exec_id")
+	wanted := q.query.Text("exec_id")
 	c, err := q.target()
 	if err != nil {
 		return err

@@ -1,160 +1,19 @@
-package rest
+package wire
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/structs"
 )
 
-// The OpenAPI document is made from the route table and the types of the
-// bodies, so that it can't say anything else than what is served.
-
-// newDocument returns the document as JSON.
-func newDocument(routes []*route, version string) []byte {
-	schemas := &schemas{components: make(map[string]any)}
-	failure := map[string]any{
-		"description": "A refusal or failure.",
-		"content":     content("application/json", schemas.ref(reflect.TypeFor[structs.ErrorBody](), ofAnswer)),
-	}
-	schemas.ref(reflect.TypeFor[structs.Fault](), ofAnswer) // what ErrorBody.error_message holds
-	paths := make(map[string]map[string]any)
-	for _, rt := range routes {
-		path := documentPath(rt.fullPath())
-		if paths[path] == nil {
-			paths[path] = make(map[string]any)
-		}
-		paths[path][strings.ToLower(rt.method)] = rt.operation(schemas, failure)
-	}
-	doc := map[string]any{
-		"openapi": "3.1.0",
-		"info": map[string]any{
-			"title":       "Magnum",
-			"version":     orText(version, "unknown"),
-			"description": "The REST API of magnum. Every path is served also without /v1, and every list also with a slash at its end.",
-		},
-		"paths": paths,
-		"components": map[string]any{
-			"schemas": schemas.components,
-			"securitySchemes": map[string]any{
-				"token": map[string]any{"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
-				"host":  map[string]any{"type": "http", "scheme": "bearer", "description": "The secret of a registered host."},
-			},
-		},
-	}
-	b, err := json.Marshal(doc)
-	if err != nil {
-		panic(fmt.Sprintf("openapi: %v", err)) // maps of strings always encode
-	}
-	return b
-}
-
-// documentPath writes :id as {id}.
-func documentPath(path string) string {
-	segments := strings.Split(path, "/")
-	for i, s := range segments {
-		if name, ok := strings.CutPrefix(s, ":"); ok {
-			segments[i] = "{" + name + "}"
-		}
-	}
-	return strings.Join(segments, "/")
-}
-
-func content(media string, schema any) map[string]any {
-	return map[string]any{media: map[string]any{"schema": schema}}
-}
-
-// operation describes one route.
-func (rt *route) operation(s *schemas, failure any) map[string]any {
-	agents := strings.HasPrefix(rt.path, "/agent/")
-	answers, requests := ofAnswer, ofRequest
-	if agents {
-		answers, requests = ofAgent, ofAgent
-	}
-	responses := map[string]any{"default": failure}
-	for _, a := range rt.gives {
-		r, _ := responses[strconv.Itoa(a.status)].(map[string]any)
-		if r == nil {
-			r = map[string]any{"description": http.StatusText(a.status)}
-		}
-		switch {
-		case a.media != "" && a.body != nil: // documents of a stream
-			r["content"] = merged(r["content"], content(a.media, s.body(a.body, answers)))
-		case a.media != "":
-			r["content"] = merged(r["content"], content(a.media, map[string]any{"type": "string"}))
-		case a.body != nil:
-			r["content"] = merged(r["content"], content("application/json", s.body(a.body, answers)))
-		case a.status == http.StatusOK:
-			r["content"] = content("application/json", map[string]any{"type": "null"})
-		}
-		responses[strconv.Itoa(a.status)] = r
-	}
-	op := map[string]any{
-		"summary": rt.summary, "operationId": string(rt.action) + " " + rt.path, "responses": responses,
-		"parameters": rt.parameters(),
-	}
-	if rt.takes != nil {
-		op["requestBody"] = map[string]any{"required": true, "content": content("application/json", s.of(reflect.TypeOf(rt.takes), requests))}
-	}
-	if rt.takesMedia != "" {
-		op["requestBody"] = map[string]any{"required": true, "content": content(rt.takesMedia, map[string]any{"type": "string", "format": "binary"})}
-	}
-	switch rt.action {
-	case identity.Public, identity.AgentRegister:
-	case identity.AgentCall:
-		op["security"] = []any{map[string]any{"host": []any{}}}
-	default:
-		op["security"] = []any{map[string]any{"token": []any{}}}
-	}
-	return op
-}
-
-func merged(a any, b map[string]any) map[string]any {
-	if m, ok := a.(map[string]any); ok {
-		for k, v := range m {
-			b[k] = v
-		}
-	}
-	return b
-}
-
-// parameters describes what a route takes in its path, query and headers.
-func (rt *route) parameters() []any {
-	out := []any{}
-	for _, segment := range strings.Split(rt.path, "/") {
-		if name, ok := strings.CutPrefix(segment, ":"); ok {
-			out = append(out, map[string]any{"name": name, "in": "path", "required": true, "schema": map[string]any{"type": "string"}})
-		}
-	}
-	for _, a := range rt.args {
-		schema := map[string]any{"type": "string"}
-		switch a.kind {
-		case argInt:
-			schema = map[string]any{"type": "integer", "minimum": 0}
-		case argBool:
-			schema = map[string]any{"type": "boolean"}
-		case argDuration:
-			schema["description"] = "A duration such as 30s, or seconds."
-		}
-		if a.many {
-			schema = map[string]any{"type": "array", "items": schema}
-		}
-		out = append(out, map[string]any{"name": a.name, "in": "query", "required": a.wants, "description": a.doc, "schema": schema})
-	}
-	if rt.method == http.MethodPost && !strings.HasPrefix(rt.path, "/agent/") {
-		out = append(out, map[string]any{
-			"name": "Idempotency-Key", "in": "header", "required": false, "schema": map[string]any{"type": "string", "maxLength": structs.MaxIdempotency},
-			"description": "A retry with the same key and body makes no second object.",
-		})
-	}
-	return out
+// ListOf stands for the answer of a list in the document.
+type ListOf struct {
+	Noun string
+	Item any
 }
 
 // use says what a schema is of: the same type is written otherwise than read.
@@ -173,12 +32,12 @@ type schemas struct {
 
 // body returns the schema of an answer.
 func (s *schemas) body(v any, u use) any {
-	if l, ok := v.(listOf); ok {
+	if l, ok := v.(ListOf); ok {
 		return map[string]any{
 			"type":     "object",
-			"required": []string{l.noun},
+			"required": []string{l.Noun},
 			"properties": map[string]any{
-				l.noun: map[string]any{"type": "array", "items": s.ref(reflect.TypeOf(l.item), u)},
+				l.Noun: map[string]any{"type": "array", "items": s.ref(reflect.TypeOf(l.Item), u)},
 				"next": map[string]any{"type": "string", "description": "URL of the next page; absent on the last."},
 			},
 		}

@@ -1,4 +1,4 @@
-package rest
+package wire
 
 import (
 	"bytes"
@@ -23,9 +23,9 @@ func eachMember(prefix string, raw []byte, visit func(name string, value json.Ra
 		if rest = skipSpace(rest); rest[0] == ',' {
 			rest = skipSpace(rest[1:])
 		}
-		name := unquote(quoted)
+		name := Unquote(quoted)
 		if seen[name] {
-			return structs.Errorf(structs.CodeInvalid, "The attribute %s is given twice.", short(prefix+name))
+			return structs.Errorf(structs.CodeInvalid, "The attribute %s is given twice.", Short(prefix+name))
 		}
 		seen[name] = true
 		if err := visit(name, value); err != nil {
@@ -95,8 +95,8 @@ func stringLen(b []byte) int {
 
 func skipSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
 
-// unquote returns the text of a JSON string, and any other value as it stands.
-func unquote(raw json.RawMessage) string {
+// Unquote returns the text of a JSON string, and any other value as it stands.
+func Unquote(raw json.RawMessage) string {
 	if raw[0] != '"' {
 		return string(raw)
 	}

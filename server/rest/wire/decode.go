@@ -1,4 +1,4 @@
-package rest
+package wire
 
 import (
 	"bytes"
@@ -12,18 +12,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// shape is what a body of one kind may say: the fields of its struct by their
+// Shape is what a body of one kind may say: the fields of its struct by their
 // JSON names, found once.
-type shape struct {
+type Shape struct {
 	name     string           // as messages call it, such as "bay"
 	fields   map[string][]int // index path of the struct's field
 	readOnly map[string]bool  // fields that are shown but can't be set
 }
 
-// newShape returns the shape of the request's type. Fields of shown's type that
+// NewShape returns the shape of the request's type. Fields of shown's type that
 // the request lacks are read-only; shown may be nil.
-func newShape(name string, request, shown any) *shape {
-	s := &shape{name: name, fields: jsonFields(reflect.TypeOf(request)), readOnly: make(map[string]bool)}
+func NewShape(name string, request, shown any) *Shape {
+	s := &Shape{name: name, fields: jsonFields(reflect.TypeOf(request)), readOnly: make(map[string]bool)}
 	if shown != nil {
 		for field := range jsonFields(reflect.TypeOf(shown)) {
 			if s.fields[field] == nil {
@@ -57,10 +57,10 @@ func jsonName(f reflect.StructField) (string, bool) {
 	return name, true
 }
 
-// decode reads a body into the struct that target points to. It takes what 2015
+// Decode reads a body into the struct that target points to. It takes what 2015
 // took: numbers as strings, null for a value that isn't set. Errors are
 // CodeInvalid and name the field and the value.
-func (s *shape) decode(body []byte, target any) error {
+func (s *Shape) Decode(body []byte, target any) error {
 	if err := checkJSON(body); err != nil {
 		return err
 	}
@@ -69,6 +69,16 @@ func (s *shape) decode(body []byte, target any) error {
 		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the fields of a %s.", kindOf(body), s.name)
 	}
 	return s.object("", body, reflect.ValueOf(target).Elem())
+}
+
+// DecodeLenient reads the body of a call of an agent or another server into
+// target. Those may be newer than this server, so fields that it doesn't know are
+// left aside. Errors are CodeInvalid.
+func DecodeLenient(body []byte, target any) error {
+	if err := json.Unmarshal(body, target); err != nil {
+		return structs.Errorf(structs.CodeInvalid, "The request's body can't be read: %v", err)
+	}
+	return nil
 }
 
 // checkJSON refuses what isn't one JSON value.
@@ -89,16 +99,16 @@ func checkJSON(body []byte) error {
 
 // object reads a JSON object into a struct. prefix stands before its fields'
 // names in messages.
-func (s *shape) object(prefix string, raw []byte, v reflect.Value) error {
+func (s *Shape) object(prefix string, raw []byte, v reflect.Value) error {
 	return eachMember(prefix, raw, func(name string, value json.RawMessage) error {
 		index := s.fields[name]
 		switch {
 		case index != nil:
 			return decodeValue(prefix+name, value, v.FieldByIndex(index))
 		case !s.readOnly[name]:
-			return structs.Errorf(structs.CodeInvalid, "Unknown attribute for argument %s: %s", s.name, short(prefix+name))
+			return structs.Errorf(structs.CodeInvalid, "Unknown attribute for argument %s: %s", s.name, Short(prefix+name))
 		case string(value) != "null":
-			return invalid(prefix+name, unquote(value), "Cannot set read only field.")
+			return Invalid(prefix+name, Unquote(value), "Cannot set read only field.")
 		}
 		return nil
 	})
@@ -120,7 +130,7 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 	}
 	if v.Addr().Type().Implements(unmarshaler) {
 		if err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(raw); err != nil {
-			return invalid(field, unquote(raw), "%v.", err)
+			return Invalid(field, Unquote(raw), "%v.", err)
 		}
 		return nil
 	}
@@ -138,15 +148,15 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 		if raw[0] != '"' {
 			return wrongType(field, raw, "a string")
 		}
-		v.SetString(unquote(raw))
+		v.SetString(Unquote(raw))
 	case reflect.Bool:
-		b, ok := readBool(unquote(raw))
+		b, ok := ReadBool(Unquote(raw))
 		if !ok || string(raw) == `""` {
 			return wrongType(field, raw, "true or false")
 		}
 		v.SetBool(b)
 	case reflect.Int, reflect.Int64:
-		n, err := strconv.ParseInt(unquote(raw), 10, 64)
+		n, err := strconv.ParseInt(Unquote(raw), 10, 64)
 		if err != nil {
 			return wrongType(field, raw, "a whole number")
 		}
@@ -161,12 +171,12 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 var innerFields sync.Map
 
 // shapeOf returns the shape of a struct inside a body.
-func shapeOf(name string, t reflect.Type) *shape {
+func shapeOf(name string, t reflect.Type) *Shape {
 	fields, ok := innerFields.Load(t)
 	if !ok {
 		fields, _ = innerFields.LoadOrStore(t, jsonFields(t))
 	}
-	return &shape{name: name, fields: fields.(map[string][]int)}
+	return &Shape{name: name, fields: fields.(map[string][]int)}
 }
 
 func decodeSlice(field string, raw json.RawMessage, v reflect.Value) error {
@@ -199,13 +209,13 @@ func decodeMap(field string, raw json.RawMessage, v reflect.Value) error {
 		if value[0] != '"' {
 			return wrongType(field+"."+name, value, "a string")
 		}
-		m[name] = unquote(value)
+		m[name] = Unquote(value)
 		return nil
 	})
 }
 
 func wrongType(field string, raw json.RawMessage, want string) error {
-	return invalid(field, unquote(raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
+	return Invalid(field, Unquote(raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
 }
 
 // kindOf names the kind of a JSON value.

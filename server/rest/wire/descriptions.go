@@ -1,4 +1,4 @@
-package rest
+package wire
 
 // descriptions says in the OpenAPI document what types and fields mean. A field
 // means the same in every body.

@@ -1,4 +1,4 @@
-package rest
+package wire
 
 import (
 	"bytes"
@@ -10,20 +10,20 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// patchRules say what a PATCH may do to objects of one kind.
-type patchRules struct {
-	*shape                     // of what the PATCH is applied to
+// PatchRules say what a PATCH may do to objects of one kind.
+type PatchRules struct {
+	*Shape                     // of what the PATCH is applied to
 	shown     map[string][]int // the object's fields, as the API shows them
 	internal  []string         // fields that nobody can change
 	mandatory []string         // fields that can't be removed
 	mutable   []string         // fields that can be changed; nil means all of the shape
 }
 
-// newPatchRules returns the rules for a kind of object whose POST has the shape
+// NewPatchRules returns the rules for a kind of object whose POST has the shape
 // and that is shown as shown.
-func newPatchRules(s *shape, shown any, internal, mandatory, mutable []string) *patchRules {
-	return &patchRules{
-		shape: s, shown: jsonFields(reflect.TypeOf(shown)),
+func NewPatchRules(s *Shape, shown any, internal, mandatory, mutable []string) *PatchRules {
+	return &PatchRules{
+		Shape: s, shown: jsonFields(reflect.TypeOf(shown)),
 		internal:  append([]string{"uuid", "id", "links", "created_at", "updated_at"}, internal...),
 		mandatory: mandatory, mutable: mutable,
 	}
@@ -39,15 +39,15 @@ type patchOp struct {
 	below []string // the other segments
 }
 
-// patch is the body of a PATCH that keeps to its rules.
-type patch struct {
-	rules *patchRules
+// Patch is the body of a PATCH that keeps to its rules.
+type Patch struct {
+	rules *PatchRules
 	ops   []patchOp
 }
 
-// parse reads a PATCH body: what can be refused without looking at the object
+// Parse reads a PATCH body: what can be refused without looking at the object
 // is. Errors are CodeInvalid.
-func (r *patchRules) parse(body []byte) (*patch, error) {
+func (r *PatchRules) Parse(body []byte) (*Patch, error) {
 	if err := checkJSON(body); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (r *patchRules) parse(body []byte) (*patch, error) {
 	if trimmed := bytes.TrimSpace(body); trimmed[0] != '[' || json.Unmarshal(trimmed, &items) != nil {
 		return nil, structs.Errorf(structs.CodeInvalid, "The request's body is %s: a PATCH is a list of operations, such as [{\"op\":\"replace\",\"path\":\"/name\",\"value\":\"new\"}].", kindOf(trimmed))
 	}
-	p := &patch{rules: r}
+	p := &Patch{rules: r}
 	form := shapeOf("patch", reflect.TypeFor[patchOp]())
 	for _, item := range items {
 		if item[0] != '{' {
@@ -74,19 +74,19 @@ func (r *patchRules) parse(body []byte) (*patch, error) {
 }
 
 // check refuses an operation that is wrong whatever the object is like.
-func (r *patchRules) check(op *patchOp) error {
+func (r *PatchRules) check(op *patchOp) error {
 	switch op.Op {
 	case "add", "replace", "remove":
 	case "":
-		return invalid("op", "None", "Mandatory field missing.")
+		return Invalid("op", "None", "Mandatory field missing.")
 	default:
-		return invalid("op", op.Op, "Value should be one of: 'add', 'remove', 'replace'")
+		return Invalid("op", op.Op, "Value should be one of: 'add', 'remove', 'replace'")
 	}
 	if op.Path == "" {
-		return invalid("path", "None", "Mandatory field missing.")
+		return Invalid("path", "None", "Mandatory field missing.")
 	}
 	if !isPatchPath(op.Path) {
-		return invalid("path", op.Path, "Value should match the pattern ^(/[\\w-]+)+$")
+		return Invalid("path", op.Path, "Value should match the pattern ^(/[\\w-]+)+$")
 	}
 	segments := strings.Split(op.Path[1:], "/")
 	op.field, op.below = segments[0], segments[1:]
@@ -109,7 +109,7 @@ func (r *patchRules) check(op *patchOp) error {
 }
 
 func (op *patchOp) doesNotApply(why string) error {
-	return structs.Errorf(structs.CodeInvalid, "Couldn't apply patch '%s %s'. Reason: %s", op.Op, short(op.Path), why)
+	return structs.Errorf(structs.CodeInvalid, "Couldn't apply patch '%s %s'. Reason: %s", op.Op, Short(op.Path), why)
 }
 
 // isPatchPath reports whether path is made of /segments of letters, digits,
@@ -144,7 +144,7 @@ func isEmpty(raw json.RawMessage) bool {
 }
 
 // immutable returns the fields that the patch wants to change but can't.
-func (p *patch) immutable() []string {
+func (p *Patch) immutable() []string {
 	var fields []string
 	for _, op := range p.ops {
 		if p.rules.fields[op.field] != nil && (p.rules.mutable == nil || slices.Contains(p.rules.mutable, op.field)) {
@@ -157,32 +157,32 @@ func (p *patch) immutable() []string {
 	return fields
 }
 
-// checkMutable returns CodeInvalid if the patch wants to change a field that
+// CheckMutable returns CodeInvalid if the patch wants to change a field that
 // can't be.
-func (p *patch) checkMutable() error {
+func (p *Patch) CheckMutable() error {
 	if fields := p.immutable(); len(fields) > 0 {
-		return cannotChange(p.rules.name, fields)
+		return CannotChange(p.rules.name, fields)
 	}
 	return nil
 }
 
-func cannotChange(kind string, fields []string) error {
+func CannotChange(kind string, fields []string) error {
 	return structs.Errorf(structs.CodeInvalid, "cannot change %s property(ies) %s.", kind, strings.Join(fields, ", ")).About(kind)
 }
 
-// touches reports whether the patch writes the field.
-func (p *patch) touches(field string) bool {
+// Touches reports whether the patch writes the field.
+func (p *Patch) Touches(field string) bool {
 	return slices.ContainsFunc(p.ops, func(op patchOp) bool { return op.field == field })
 }
 
-// apply carries the operations out on the request struct that target points to.
-func (p *patch) apply(target any) error {
+// Apply carries the operations out on the request struct that target points to.
+func (p *Patch) Apply(target any) error {
 	v := reflect.ValueOf(target).Elem()
 	for i := range p.ops {
 		op := &p.ops[i]
 		index := p.rules.fields[op.field]
 		if index == nil {
-			return cannotChange(p.rules.name, []string{op.field})
+			return CannotChange(p.rules.name, []string{op.field})
 		}
 		if err := op.apply(v.FieldByIndex(index)); err != nil {
 			return err
@@ -215,21 +215,34 @@ func (op *patchOp) apply(field reflect.Value) error {
 		if op.Value[0] != '"' {
 			return wrongType(op.field+"."+key, op.Value, "a string")
 		}
-		m[key] = unquote(op.Value)
+		m[key] = Unquote(op.Value)
 	}
 	field.Set(reflect.ValueOf(m))
 	return nil
 }
 
-// only returns the patch's operations on one field.
-func (p *patch) only(field string) *patch {
-	out := &patch{rules: p.rules}
+// Only returns the patch's operations on one field.
+func (p *Patch) Only(field string) *Patch {
+	out := &Patch{rules: p.rules}
 	for _, op := range p.ops {
 		if op.field == field {
 			out.ops = append(out.ops, op)
 		}
 	}
 	return out
+}
+
+// Changed returns the fields to which the patch gives another value than the
+// object has, which is shown as body. 2015 compared values: writing what is there
+// already is no change.
+func (p *Patch) Changed(body any) []string {
+	var fields []string
+	for _, op := range p.ops {
+		if !op.keeps(body) && !slices.Contains(fields, op.field) {
+			fields = append(fields, op.field)
+		}
+	}
+	return fields
 }
 
 // keeps reports whether the operation leaves the object, which is shown as

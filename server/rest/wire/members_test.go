@@ -1,4 +1,4 @@
-package rest
+package wire
 
 import (
 	"bytes"
@@ -52,7 +52,7 @@ func FuzzMembers(f *testing.F) {
 			if err := json.Unmarshal(raw, &want); err != nil {
 				t.Fatal(err)
 			}
-			if got := unquote(raw); got != want {
+			if got := Unquote(raw); got != want {
 				t.Fatalf("%q: %q, not %q", raw, got, want)
 			}
 		}
