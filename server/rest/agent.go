@@ -3,12 +3,13 @@ package rest
 import (
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/coder/websocket"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
@@ -17,35 +18,73 @@ import (
 // agent speaks.
 const headerRegistration = "X-Magnum-Registration"
 
-// decodeAgent reads the body of an agent's or another server's call.
-func (q *request) decodeAgent(target any) error {
-	raw, err := q.body()
-	if err != nil {
-		return err
+// agentCalls answers the agents of hosts.
+type agentCalls struct {
+	dispatch agents
+	peers    peers // nil: there are no other servers
+	log      hclog.Logger
+}
+
+func (a agentCalls) routes() []*route {
+	get, post := http.MethodGet, http.MethodPost
+	return []*route{
+		{method: post, path: "/agent/hosts", action: identity.AgentRegister, handle: registerHost, summary: "Register a host (agents)",
+			takes: structs.HostRegister{}, most: structs.MaxRegistration, gives: ok(structs.HostRegistered{})},
+		{method: get, path: "/agent/hosts/:id/work", action: identity.AgentCall, handle: a.work, summary: "Poll for work (agents)",
+			args: []wire.Arg{
+				{Name: "index", Kind: wire.ArgInt, Doc: "Of the last answer; 0 asks for everything."},
+				{Name: "incarnation", Kind: wire.ArgInt, Doc: "Of the last answer."},
+				{Name: "registration", Kind: wire.ArgInt, Doc: "Instead of the header X-Magnum-Registration."},
+				{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for a change."},
+				{Name: "lineage", Kind: wire.ArgText, Doc: "Of the last answer, if it had one."},
+				{Name: "seen", Kind: wire.ArgInt, Doc: "Index of the last answer, also if index asks for everything."},
+				{Name: "sent", Kind: wire.ArgInt, Doc: "A number that grows with each poll of the host, if it asks for leases."},
+			}, gives: ok(structs.Work{})},
+		{method: post, path: "/agent/hosts/:id/status", action: identity.AgentCall, handle: hostStatus, summary: "Report what runs (agents)",
+			takes: structs.StatusReport{}, gives: ok(structs.StatusReported{})},
+		{method: post, path: "/agent/hosts/:id/quarantine", action: identity.AgentCall, handle: hostQuarantine, summary: "Report what is in quarantine (agents)",
+			takes: structs.QuarantineReport{}, gives: ok(structs.QuarantineReported{})},
+		{method: get, path: "/agent/hosts/:id/sessions/:sid", action: identity.AgentCall, handle: a.session,
+			args:    []wire.Arg{{Name: "via", Kind: wire.ArgText, Doc: "ID of the server that has the user, if it can't be dialled itself."}},
+			summary: "Dial back for a session (agents, WebSocket)", gives: []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
 	}
-	return wire.DecodeLenient(raw, target)
 }
 
 func registerHost(q *request) error {
 	var body structs.HostRegister
-	if err := q.decodeAgent(&body); err != nil {
-		return err
-	}
-	// Registering twice does no harm: it is a later registration.
-	registered, err := onLeader(q, true, func(bool) (structs.HostRegistered, error) {
-		return q.Dispatch.Register(q.r.Context(), body)
-	})
-	if err != nil {
-		return err
-	}
-	if err := q.prove(admission.Host, body.HostID); err != nil {
-		return err
-	}
-	registered.Servers = wire.List(registered.Servers)
-	return q.json(http.StatusOK, registered)
+	return write(func(q *request) (structs.HostRegistered, error) {
+		if err := q.decodeLenient(&body); err != nil {
+			return structs.HostRegistered{}, err
+		}
+		return q.service.Agents.Register(q.ctx(), &q.call, body)
+	}, func(q *request, registered structs.HostRegistered) error {
+		if err := q.prove(admission.Host, body.HostID); err != nil {
+			return err
+		}
+		registered.Servers = wire.List(registered.Servers)
+		return q.json(http.StatusOK, registered)
+	})(q)
 }
 
-func hostWork(q *request) error {
+var hostStatus = write(func(q *request) (structs.StatusReported, error) {
+	var body structs.StatusReport
+	if err := q.decodeLenient(&body); err != nil {
+		return structs.StatusReported{}, err
+	}
+	return q.service.Agents.Report(q.ctx(), &q.call, q.ident(), body)
+}, func(q *request, reported structs.StatusReported) error { return q.json(http.StatusOK, reported) })
+
+// hostQuarantine takes what an agent says of its host's quarantine.
+var hostQuarantine = write(func(q *request) (structs.QuarantineReported, error) {
+	var body structs.QuarantineReport
+	if err := q.decodeLenient(&body); err != nil {
+		return structs.QuarantineReported{}, err
+	}
+	return q.service.Agents.ReportQuarantine(q.ctx(), &q.call, q.ident(), body)
+}, func(q *request, reported structs.QuarantineReported) error { return q.json(http.StatusOK, reported) })
+
+// work answers a host's poll.
+func (a agentCalls) work(q *request) error {
 	p := dispatch.Poll{
 		HostID: q.ident(), Index: uint64(q.query.Int("index", 0)), Incarnation: uint64(q.query.Int("incarnation", 0)),
 		Registration: uint64(q.query.Int("registration", 0)), Wait: q.query.Duration("wait", 0),
@@ -54,12 +93,12 @@ func hostWork(q *request) error {
 	if h := q.r.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)
 		if err != nil {
-			return wire.Invalid(headerRegistration, h, "It is not a whole number.")
+			return structs.Invalid(headerRegistration, h, "It is not a whole number.")
 		}
 		p.Registration = n
 	}
 	q.w.parked = true
-	work, err := q.Dispatch.Work(q.r.Context(), p)
+	work, err := a.dispatch.Work(q.ctx(), p)
 	if err != nil {
 		return err
 	}
@@ -67,59 +106,28 @@ func hostWork(q *request) error {
 	return q.json(http.StatusOK, work)
 }
 
-func hostStatus(q *request) error {
-	var body structs.StatusReport
-	if err := q.decodeAgent(&body); err != nil {
+// session takes the connection with which an agent dials back.
+func (a agentCalls) session(q *request) error {
+	if err := q.checkUpgrade(); err != nil {
 		return err
 	}
-	// A report that was taken already is dropped by its seq.
-	reported, err := onLeader(q, true, func(bool) (structs.StatusReported, error) {
-		return q.Dispatch.Report(q.r.Context(), q.ident(), body)
-	})
-	if err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, reported)
-}
-
-// hostQuarantine takes what an agent says of its host's quarantine.
-func hostQuarantine(q *request) error {
-	var body structs.QuarantineReport
-	if err := q.decodeAgent(&body); err != nil {
-		return err
-	}
-	reported, err := onLeader(q, true, func(bool) (structs.QuarantineReported, error) {
-		return q.Dispatch.ReportQuarantine(q.r.Context(), q.ident(), body)
-	})
-	if err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, reported)
-}
-
-// hostSession takes the connection with which an agent dials back.
-func hostSession(q *request) error {
-	if !strings.EqualFold(q.r.Header.Get("Upgrade"), "websocket") {
-		return structs.Errorf(structs.CodeInvalid, "This is a WebSocket: the request has to upgrade to one.")
-	}
-	if via := q.query.Text("via"); via != "" && q.Peers != nil {
+	if via := q.query.Text("via"); via != "" && a.peers != nil {
 		// The agent can't reach the server that has the user.
-		r := q.r.Clone(q.r.Context())
+		r := q.r.Clone(q.ctx())
 		r.URL.RawQuery = ""
-		return q.Peers.Relay(q.w, r, via)
+		return a.peers.Relay(q.w, r, via)
 	}
-	if err := q.Dispatch.Expects(q.ident(), q.param("sid")); err != nil {
+	if err := a.dispatch.Expects(q.ident(), q.param("sid")); err != nil {
 		return err
 	}
-	conn, err := websocket.Accept(q.w, q.r, nil)
-	if err != nil {
-		q.Logger.Debug("websocket refused", "request_id", q.w.requestID, "error", err)
-		return nil // Accept has answered
+	conn := q.upgrade(nil)
+	if conn == nil {
+		return nil
 	}
 	defer conn.CloseNow()
-	if err := q.Dispatch.Accept(q.r.Context(), q.ident(), q.param("sid"), conn); err != nil {
+	if err := a.dispatch.Accept(q.ctx(), q.ident(), q.param("sid"), conn); err != nil {
 		// Somebody else was faster, or the user has just left.
-		q.Logger.Debug("session refused", "request_id", q.w.requestID, "host_id", q.ident(), "error", err)
+		a.log.Debug("session refused", "request_id", q.w.requestID, "host_id", q.ident(), "error", err)
 		conn.Close(websocket.StatusPolicyViolation, "no such session")
 	}
 	return nil

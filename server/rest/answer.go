@@ -64,12 +64,20 @@ func (q *request) json(status int, v any) error {
 	return nil
 }
 
+// jsonOf answers with v, which is from the state, or fails with err. The state may
+// be nil if there is an error.
+func (q *request) jsonOf(snap *state.Snapshot, v any, err error) error {
+	if snap != nil {
+		q.w.index = snap.Index()
+	}
+	if err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, v)
+}
+
 // null answers with the JSON null, as 2015 answered actions.
 func (q *request) null() error {
-	if q.route.zun {
-		q.w.WriteHeader(http.StatusAccepted)
-		return nil
-	}
 	return q.json(http.StatusOK, nil)
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -73,7 +74,7 @@ func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	seen := make(map[reflect.Type]bool)
 	bodies := []any{containerBrief{}, zunBody{}}
-	for _, rt := range newRoutes() {
+	for _, rt := range New(Config{Store: state.New()}).web.routes {
 		for _, a := range rt.gives {
 			if a.Body != nil {
 				bodies = append(bodies, a.Body)

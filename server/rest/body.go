@@ -44,7 +44,7 @@ func (q *request) receive() {
 	r := *q.r // net/http goes by the body of its own when it ends a connection
 	r.Body = q.incoming
 	q.r = &r
-	q.incoming.deadline(q.BodyTime)
+	q.incoming.deadline(q.server.config.BodyTime)
 }
 
 // deadline gives the body so much time from now on.
@@ -88,7 +88,7 @@ func (q *request) checkBody() error {
 	if q.route.streams {
 		q.incoming.idle = uploadSilence
 	}
-	if q.route.takesBody() || q.takesArguments() {
+	if q.route.takesBody() || q.route.takesArguments() {
 		return q.checkMedia()
 	}
 	// One that says nothing does no harm, and there are libraries that send such.
@@ -97,13 +97,13 @@ func (q *request) checkBody() error {
 	if text := string(bytes.TrimSpace(begin[:n])); (err == io.EOF || err == io.ErrUnexpectedEOF && q.incoming.whole) && (text == "" || text == "{}" || text == "null") {
 		return nil
 	}
-	return structs.Errorf(structs.CodeInvalid, "The request has a body, and %s %s takes none%s.", q.route.method, q.route.fullPath(), q.hasArguments())
+	return structs.Errorf(structs.CodeInvalid, "The request has a body, and %s %s takes none%s.", q.route.method, q.route.fullPath(), q.route.hasArguments())
 }
 
 // hasArguments says where what the body may have said belongs.
-func (q *request) hasArguments() string {
+func (rt *route) hasArguments() string {
 	var names []string
-	for _, a := range q.route.args {
+	for _, a := range rt.args {
 		names = append(names, a.Name)
 	}
 	if names == nil {
@@ -137,10 +137,9 @@ func (q *request) checkMedia() error {
 	return structs.Errorf(structs.CodeMedia, "The request's body is of type %.64q, and %s is wanted: send the header \"Content-Type: %s\" with it (curl: -H 'Content-Type: %s').", said, want, want, want)
 }
 
-// takesArguments reports whether the arguments of the route may stand in a body:
-// clients of Zun may send those of an action so.
-func (q *request) takesArguments() bool {
-	return q.route.zun && !q.route.takesBody() && q.r.Method != http.MethodGet && q.r.Method != http.MethodHead
+// takesArguments reports whether the arguments of the route may stand in a body.
+func (rt *route) takesArguments() bool {
+	return rt.dialect != nil && rt.dialect.arguments && !rt.takesBody() && rt.method != http.MethodGet
 }
 
 // bodyArguments adds the arguments in the request's body to those of the query.
@@ -175,4 +174,13 @@ func (rt *route) mostBody() int64 {
 
 func errTooLarge(most int64) error {
 	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %s bytes.", strconv.FormatInt(most, 10))
+}
+
+// unread says that the connection ends if a part of the body may be left: it
+// isn't read any more.
+func (q *request) unread(err error) error {
+	if err != nil {
+		q.w.Header().Set("Connection", "close")
+	}
+	return err
 }

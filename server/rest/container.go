@@ -3,11 +3,12 @@ package rest
 import (
 	"cmp"
 	"net/http"
-	"time"
+	"slices"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -46,18 +47,9 @@ var containers = &resource{
 	},
 	append: appendContainer,
 	full: func(v view, r structs.Row) any {
-		body := v.container(r.(*structs.Container))
+		body := containerBody(v, r.(*structs.Container))
 		return &body
 	},
-}
-
-// filterHost takes a host's UUID or the name that containers show. It looks no
-// host up: which hosts there are is for operators to know.
-func filterHost(v view, value string) (func(structs.Row) bool, error) {
-	return func(r structs.Row) bool {
-		h := v.snap.Host(r.(*structs.Container).HostID)
-		return h != nil && (h.ID == value || h.Name == value)
-	}, nil
 }
 
 // command returns a command as bodies show it: null for the image's own.
@@ -68,8 +60,8 @@ func command(args []string, text string) *structs.Command {
 	return &structs.Command{Args: args, Text: text}
 }
 
-// container returns the container as it is shown.
-func (v view) container(c *structs.Container) structs.ContainerBody {
+// containerBody returns the container as it is shown.
+func containerBody(v view, c *structs.Container) structs.ContainerBody {
 	s, seen := &c.Spec, &c.Observed
 	body := structs.ContainerBody{
 		UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: s.Image, Command: command(s.Command, s.CommandText),
@@ -117,178 +109,170 @@ var (
 	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
 )
 
-func createContainer(q *request) error {
+func containerRoutes() []*route {
+	get := reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
+		filterArgName, filterArgStatus, filterArgLabel, filterArgBay, filterArgHost)
+	routes := append(get,
+		&route{method: http.MethodPost, path: "/containers", action: identity.ContainerCreate, handle: createContainer,
+			args:    []wire.Arg{waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start it too."}},
+			summary: "Create a container", takes: structs.ContainerRequest{}, gives: created(structs.ContainerBody{})},
+		&route{method: http.MethodPatch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchContainer, args: []wire.Arg{waits},
+			summary: "Change a container's name, image, command, memory or cpu", takes: []structs.PatchOp{}, gives: changed(structs.ContainerBody{})},
+		&route{method: http.MethodPut, path: "/containers/:id/rename", action: identity.ContainerRename, handle: renameContainer,
+			args:    []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true, Doc: "The new name."}},
+			summary: "Rename a container", gives: ok(structs.ContainerBody{})},
+		&route{method: http.MethodPut, path: "/containers/:id/rebuild", action: identity.ContainerRebuild, handle: rebuildContainer,
+			args:    []wire.Arg{waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the one that it has."}},
+			summary: "Make a container anew", gives: acted(structs.ContainerBody{})},
+		&route{method: http.MethodDelete, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteContainer, args: []wire.Arg{
+			waits,
+			{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
+			{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
+			{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
+		}, summary: "Delete a container", gives: deleted(structs.ContainerBody{})},
+		&route{method: http.MethodGet, path: "/containers/:id/actions", action: identity.ContainerActions, handle: containerActions, args: consistency,
+			summary: "What was done to a container, by whom and how it ended", gives: ok(structs.ActionsBody{})},
+	)
+	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt, Doc: "Seconds between SIGTERM and SIGKILL."}
+	signal := wire.Arg{Name: "signal", Kind: wire.ArgText, Doc: "A name such as SIGHUP or HUP, or a number; default SIGKILL."}
+	for _, a := range []struct {
+		action conductor.Action
+		policy identity.Action
+		args   []wire.Arg
+	}{
+		{conductor.ActionStart, identity.ContainerStart, nil}, {conductor.ActionStop, identity.ContainerStop, []wire.Arg{timeout}},
+		{conductor.ActionReboot, identity.ContainerReboot, []wire.Arg{timeout}}, {conductor.ActionPause, identity.ContainerPause, nil},
+		{conductor.ActionUnpause, identity.ContainerUnpause, nil}, {conductor.ActionKill, identity.ContainerKill, []wire.Arg{signal}},
+	} {
+		routes = append(routes, &route{
+			method: http.MethodPut, path: "/containers/:id/" + string(a.action), action: a.policy, handle: act(a.action), args: slices.Concat([]wire.Arg{waits}, a.args),
+			summary: structs.Title(string(a.action)) + " a container", gives: acted(structs.ContainerBody{}),
+		})
+	}
+	return routes
+}
+
+var createContainer = write(func(q *request) (*structs.Container, error) {
 	var body structs.ContainerRequest
 	once, err := q.decode(containerShape, &body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c, err := q.createContainer(&body, once)
-	if err != nil {
-		return err
-	}
+	return q.service.Containers.Create(q.ctx(), &q.call, service.CreateContainer{Body: &body, Once: once, Run: q.query.Bool("run", false)})
+}, func(q *request, c *structs.Container) error {
 	containers.locate(q, c)
-	if !q.query.Has("wait") {
+	atMost, said := q.patience()
+	if !said {
 		return containers.written(q, http.StatusCreated, c)
 	}
-	return q.finish(c, q.query.Duration("wait", 0), http.StatusCreated)
-}
-
-// createContainer has the container made that the body asks for.
-func (q *request) createContainer(body *structs.ContainerRequest, once conductor.Once) (*structs.Container, error) {
-	r := conductor.CreateContainer{Caller: q.caller(), Once: once, UUID: body.UUID, Bay: body.BayUUID, Run: q.query.Bool("run", false)}
-	var err error
-	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
-		return nil, err
-	}
-	if r.Spec, err = body.Spec(); err != nil {
-		return nil, err
-	}
-	if body.Bay != "" {
-		if r.Bay != "" && r.Bay != body.Bay {
-			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", wire.Short(body.Bay), wire.Short(body.BayUUID))
-		}
-		r.Bay = body.Bay
-	}
-	if err := structs.CheckLine("bay_uuid", r.Bay, structs.MaxText); err != nil {
-		return nil, err
-	}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = q.newID()
-	}
-	return create(q, r.UUID, minted, r)
-}
-
-// finish waits for what was asked of a container and answers with it: with the
-// status if it is done, 202 if it isn't yet.
-func (q *request) finish(c *structs.Container, atMost time.Duration, status int) error {
-	now, done, err := q.settleContainer(c, atMost)
+	status := http.StatusCreated
+	now, done, err := q.service.Containers.Settle(q.ctx(), &q.call, c, atMost)
 	switch {
 	case err != nil:
 		return err
 	case now == nil:
-		return deletedMeanwhile(c)
+		return service.ErrDeleted(c)
 	case !done:
 		status = http.StatusAccepted
 	case now.Status() == structs.ContainerError && now.Observed.Generation == c.Generation:
-		return failed(now)
+		return service.ErrFailed(now)
 	}
 	return containers.written(q, status, now)
+})
+
+// writeContainerPatch makes the handler of a change of a container. New limits are
+// waited for, what is only noted down isn't.
+func writeContainerPatch(read func(*request) (service.PatchContainer, error)) func(*request) error {
+	return func(q *request) error {
+		r, err := read(q)
+		if err != nil {
+			return err
+		}
+		return write(func(q *request) (*structs.Container, error) {
+			return q.service.Containers.Patch(q.ctx(), &q.call, r)
+		}, func(q *request, c *structs.Container) error {
+			if !r.Limits() {
+				return containers.written(q, http.StatusOK, c)
+			}
+			atMost, said := q.patience()
+			now, done, err := q.service.Containers.Settle(q.ctx(), &q.call, c, atMost)
+			switch {
+			case err != nil:
+				return err
+			case now == nil:
+				return service.ErrDeleted(c)
+			case !done && said:
+				return containers.written(q, http.StatusAccepted, now)
+			}
+			return containers.written(q, http.StatusOK, now)
+		})(q)
+	}
 }
 
-func deletedMeanwhile(c *structs.Container) error {
-	return structs.Errorf(structs.CodeConflict, "Container %s was deleted meanwhile.", c.Name).About(structs.KindContainer)
-}
-
-func patchContainer(q *request) error {
+var patchContainer = writeContainerPatch(func(q *request) (service.PatchContainer, error) {
+	r := service.PatchContainer{Ident: q.ident()}
 	p, err := q.decodePatch(containerPatch)
 	if err != nil {
-		return err
+		return r, err
 	}
 	if err := p.CheckMutable(); err != nil {
-		return err
+		return r, err
 	}
 	var body structs.ContainerRequest
 	if err := p.Apply(&body); err != nil {
-		return err
+		return r, err
 	}
-	r := conductor.PatchContainer{Caller: q.caller(), Ident: q.ident()}
+	// What is removed gets its default: a generated name, the image's own command, no
+	// limit.
 	if p.Touches("name") {
-		if _, err := checkIdentity("", body.Name); err != nil {
-			return err
+		if body.Name != nil {
+			if err := structs.CheckName(*body.Name); err != nil {
+				return r, err
+			}
 		}
-		if r.Name = body.Name; r.Name == nil {
-			r.Name = new(string) // removed: a generated one
-		}
+		r.Name = cmp.Or(body.Name, new(string))
 	}
 	if p.Touches("image_id") {
 		r.Image = &body.ImageID
-	} else {
-		body.ImageID = "unchanged" // for the check below, which wants one
-	}
-	spec, err := body.Spec()
-	if err != nil {
-		return err
 	}
 	if p.Touches("command") {
-		if r.Command = body.Command; r.Command == nil {
-			r.Command = new(structs.Command) // removed: the image's own
-		}
+		r.Command = cmp.Or(body.Command, new(structs.Command))
 	}
 	if p.Touches("memory") {
-		r.Memory = &spec.Memory
+		r.Memory = cmp.Or(body.Memory, new(structs.Bytes))
 	}
 	if p.Touches("cpu") {
-		r.MilliCPU = &spec.MilliCPU
+		r.CPU = cmp.Or(body.CPU, new(structs.Float))
 	}
-	return q.patchContainer(r)
-}
-
-// patchContainer carries a change of a container out and answers with the
-// container. New limits are waited for, what is only noted down isn't.
-func (q *request) patchContainer(r conductor.PatchContainer) error {
-	c, err := decide(q, r)
-	if err != nil {
-		return err
-	}
-	if r.Memory == nil && r.MilliCPU == nil {
-		return containers.written(q, http.StatusOK, c)
-	}
-	atMost, said := q.patience()
-	now, done, err := q.settleContainer(c, atMost)
-	switch {
-	case err != nil:
-		return err
-	case now == nil:
-		return deletedMeanwhile(c)
-	case !done && said:
-		return containers.written(q, http.StatusAccepted, now)
-	}
-	return containers.written(q, http.StatusOK, now)
-}
+	return r, nil
+})
 
 // renameContainer is a PATCH of the name alone.
-func renameContainer(q *request) error {
+var renameContainer = writeContainerPatch(func(q *request) (service.PatchContainer, error) {
 	name := q.query.Text("name")
-	if err := structs.CheckName(name); err != nil {
-		return err
-	}
-	return q.patchContainer(conductor.PatchContainer{Caller: q.caller(), Ident: q.ident(), Name: &name})
-}
+	return service.PatchContainer{Ident: q.ident(), Name: &name}, structs.CheckName(name)
+})
 
-// rebuildContainer makes a container anew.
-func rebuildContainer(q *request) error {
-	r := conductor.RebuildContainer{Caller: q.caller(), Ident: q.ident(), Image: q.query.Text("image")}
+// rebuildContainer makes a container again.
+var rebuildContainer = write(func(q *request) (*structs.Container, error) {
+	r := service.RebuildContainer{Ident: q.ident()}
 	if q.query.Has("image") {
-		if err := structs.CheckImage(r.Image); err != nil {
-			return err
-		}
+		image := q.query.Text("image")
+		r.Image = &image
 	}
-	c, err := decide(q, r)
-	if err != nil {
-		return err
-	}
-	return q.acted(c)
-}
+	return q.service.Containers.Rebuild(q.ctx(), &q.call, r)
+}, answerAction)
 
-func deleteContainer(q *request) error {
-	if q.query.Bool("all_projects", false) {
-		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
-			return err
-		}
-	}
-	c, gone, err := remove(q, conductor.DeleteContainer{
-		Caller: q.caller(), Ident: q.ident(), Stop: q.query.Bool("stop", false), Force: q.query.Bool("force", false),
+var deleteContainer = write(func(q *request) (service.Removed[*structs.Container], error) {
+	return q.service.Containers.Delete(q.ctx(), &q.call, service.DeleteContainer{
+		Ident: q.ident(), Stop: q.query.Bool("stop", false), Force: q.query.Bool("force", false), AllProjects: q.query.Bool("all_projects", false),
 	})
-	if err != nil {
-		return err
-	}
-	if gone {
+}, func(q *request, c service.Removed[*structs.Container]) error {
+	if c.Gone {
 		return q.noContent()
 	}
 	atMost, said := q.patience()
-	now, _, err := q.settleContainer(c, atMost)
+	now, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c.Row, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -296,60 +280,37 @@ func deleteContainer(q *request) error {
 		return containers.written(q, http.StatusAccepted, now)
 	}
 	return q.noContent()
-}
+})
 
 // act makes the handler of an action.
 func act(action conductor.Action) func(*request) error {
-	return func(q *request) error {
-		r := conductor.ActOnContainer{Caller: q.caller(), Ident: q.ident(), Action: action}
-		if q.query.Has("timeout") {
-			seconds := int(min(q.query.Int("timeout", 0), structs.MaxStopTimeout+1))
-			if seconds > structs.MaxStopTimeout {
-				return wire.Invalid("timeout", q.query.Text("timeout"), "Value should be lesser or equal to %d seconds", structs.MaxStopTimeout)
-			}
-			r.Timeout = &seconds
-		}
-		if action == conductor.ActionKill {
-			signal, err := structs.ParseSignal(cmp.Or(q.query.Text("signal"), "SIGKILL"))
-			if err != nil {
-				return err
-			}
-			r.Signal = signal
-		}
-		// The record of the action has the request's ID: a repeat finds it.
-		c, err := onLeader(q, true, func(unsure bool) (*structs.Container, error) {
-			var again conductor.Request[*structs.Container] = r
-			if unsure {
-				again = conductor.Again[*structs.Container]{Request: r, Known: q.asOf}
-			}
-			c, err := conductor.Do(q.r.Context(), q.Conductor, again)
-			if unsure && structs.CodeOf(err) == structs.CodeNotFound {
-				// The record went with the container.
-				err = structs.Errorf(structs.CodeUnavailable, "the container has gone meanwhile, and an earlier try of this request may have been carried out before (%w)", conductor.ErrUnknown)
-			}
-			return c, err
-		})
+	return write(func(q *request) (*structs.Container, error) {
+		timeout, err := wire.StopTimeout(q.query)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		return q.service.Containers.Act(q.ctx(), &q.call, service.ActOnContainer{
+			Ident: q.ident(), Action: action, Timeout: timeout, Signal: q.query.Text("signal"),
+		})
+	}, func(q *request, c *structs.Container) error {
 		if c.Settled() {
 			return q.null() // it was so already
 		}
-		return q.acted(c)
-	}
+		return answerAction(q, c)
+	})
 }
 
-// acted waits for the result of an action and answers as 2015 did.
-func (q *request) acted(c *structs.Container) error {
+// answerAction waits for the result of an action and answers as 2015 did.
+func answerAction(q *request, c *structs.Container) error {
 	atMost, said := q.patience()
-	now, done, err := q.settleContainer(c, atMost)
+	now, done, err := q.service.Containers.Settle(q.ctx(), &q.call, c, atMost)
 	switch {
 	case err != nil:
 		return err
 	case now == nil && c.Spec.AutoRemove:
 		return q.null()
 	case now == nil:
-		return deletedMeanwhile(c)
+		return service.ErrDeleted(c)
 	case !done && said:
 		return containers.written(q, http.StatusAccepted, now)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -33,19 +34,15 @@ var statusOf = map[structs.Code]int{
 	structs.CodeNoSpace:         http.StatusInsufficientStorage,
 }
 
-// errUnexpected is what a user gets to read of a failure that isn't a
-// structs.Error: the cause is in the log, under the request's ID.
-var errUnexpected = &structs.Error{Code: structs.CodeInternal, Msg: "An unexpected error occurred. The server's log has its cause under the request id"}
-
 // fail answers with the error, or logs it if it isn't the client's.
 func (q *request) fail(err error) {
-	err = q.doubt(err)
+	err = q.call.Doubt(err)
 	var known *structs.Error
 	if !errors.As(err, &known) {
-		known = errUnexpected
+		known = service.ErrUnexpected
 	}
 	if statusOf[known.Code] == http.StatusInternalServerError || statusOf[known.Code] == 0 {
-		q.Logger.Error("request failed", "request_id", q.w.requestID, "method", q.r.Method, "path", q.r.URL.Path, "error", err)
+		q.server.config.Logger.Error("request failed", "request_id", q.w.requestID, "method", q.r.Method, "path", q.r.URL.Path, "error", err)
 	}
 	if q.w.status != 0 {
 		// The answer has begun: cut it off, so that nobody takes it for whole.
@@ -55,7 +52,7 @@ func (q *request) fail(err error) {
 		q.w.Header().Set("WWW-Authenticate", q.challenge())
 	}
 	q.forget()
-	if isUnknown(err) {
+	if service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown) {
 		q.w.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
 	}
 	writeError(q.w, known)
@@ -67,7 +64,7 @@ func (q *request) challenge() string {
 	if q.route.action == identity.AgentCall || q.route.action == identity.AgentRegister {
 		return `Bearer realm="magnum"`
 	}
-	return "Keystone uri='" + q.AuthURI + "'"
+	return "Keystone uri='" + q.server.config.AuthURI + "'"
 }
 
 // writeError answers in both forms: 2015's, whose error_message is a JSON text
@@ -90,7 +87,7 @@ func errorBody(w *responseWriter, e *structs.Error) (int, structs.ErrorBody) {
 		status = http.StatusInternalServerError
 	}
 	msg := e.Msg
-	if e == errUnexpected {
+	if e == service.ErrUnexpected {
 		msg = fmt.Sprintf("%s %s.", msg, w.requestID)
 	}
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {

@@ -23,7 +23,7 @@ func serveWith(t *testing.T, handle func(*request) error) (*httptest.ResponseRec
 	t.Helper()
 	var logged strings.Builder
 	s := New(Config{Store: state.New(), Logger: hclog.New(&hclog.LoggerOptions{Output: &logged, Level: hclog.Debug})})
-	s.router, s.siblings = newRouter(s, []*route{{method: "GET", path: "/x", action: identity.Public, handle: handle}})
+	s.web.router, s.web.siblings = newRouter(s.web, []*route{{method: "GET", path: "/x", action: identity.Public, handle: handle}})
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/x", nil))
 	return w, logged.String()

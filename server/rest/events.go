@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -49,8 +48,20 @@ func (f *eventFilter) shows(e *state.Event) bool {
 	return (f.kind == "" || f.kind == eventTypes[e.Table]) && (f.id == "" || f.id == e.ID)
 }
 
-// streamEvents writes events as they come, until the reader leaves.
-func streamEvents(q *request) error {
+// events answers with what happens.
+type events struct {
+	tick time.Duration // how often a stream without any says that it lives
+}
+
+func (ev events) routes() []*route {
+	return []*route{
+		{method: http.MethodGet, path: "/events", action: identity.EventList, handle: ev.stream, args: eventArgs, summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
+			gives: []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
+	}
+}
+
+// stream writes events as they come, until the reader leaves.
+func (ev events) stream(q *request) error {
 	filter := eventFilter{
 		project: q.caller().ProjectID, hosts: identity.May(q.caller(), identity.SeeHosts),
 		kind: q.query.Text("type"), id: q.query.Text("uuid"),
@@ -64,63 +75,42 @@ func streamEvents(q *request) error {
 	switch filter.kind {
 	case "", structs.KindContainer, structs.KindBay, structs.KindHost:
 	default:
-		return wire.Invalid("type", filter.kind, "It is one of container, bay, host.")
+		return structs.Invalid("type", filter.kind, "It is one of container, bay, host.")
 	}
 	if filter.id != "" && !structs.IsID(filter.id) {
-		return wire.Invalid("uuid", filter.id, "It is not a UUID.")
+		return structs.Invalid("uuid", filter.id, "It is not a UUID.")
 	}
-	index, err := q.eventIndex()
+	index, err := eventIndex(q)
 	if err != nil {
 		return err
 	}
-	if err := q.reach(index); err != nil {
-		return err
-	}
-	reader, err := q.Store.Events(index)
+	reader, err := q.service.Events(q.ctx(), index)
 	if err != nil {
 		return err
 	}
-	out := &eventWriter{request: q, sse: strings.Contains(q.r.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.Store.Snapshot}
+	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.r.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.service.Snapshot}
 	return out.run(reader)
 }
 
 // eventIndex returns the index after which the stream begins.
-func (q *request) eventIndex() (uint64, error) {
+func eventIndex(q *request) (uint64, error) {
 	if last := q.r.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil {
-			return 0, wire.Invalid("Last-Event-ID", last, "It is not a whole number.")
+			return 0, structs.Invalid("Last-Event-ID", last, "It is not a whole number.")
 		}
 		return n, nil
 	}
 	if q.query.Has("index") {
 		return uint64(q.query.Int("index", 0)), nil
 	}
-	return q.Store.Index(), nil
-}
-
-// reach waits for this server's state to come to an index from which events are
-// asked for. CodeGone if there is no such index: going on from there, a reader
-// would be sent back.
-func (q *request) reach(index uint64) error {
-	if index <= q.Store.Index() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(q.r.Context(), q.Hold)
-	defer cancel()
-	newest, err := q.Cluster.ReadIndex(ctx)
-	if err == nil && index > newest {
-		return structs.Errorf(structs.CodeGone, "index %d is beyond all that has happened, which is index %d: it is not of this cluster's; list the objects, and go on from the X-Magnum-Index of that answer", index, newest)
-	}
-	if q.Store.WaitIndex(ctx, index) != nil {
-		return structs.Errorf(structs.CodeUnavailable, "this server is at index %d and the request wants %d: try again in a second, or ask another server", q.Store.Index(), index)
-	}
-	return nil
+	return q.service.Index(), nil
 }
 
 // eventWriter writes a stream of events.
 type eventWriter struct {
-	*request
+	q      *request
+	tick   time.Duration
 	sse    bool
 	filter eventFilter
 	resume uint64                 // where a reader of all that was written would go on
@@ -132,19 +122,19 @@ type eventWriter struct {
 const eventBatch = 64
 
 func (w *eventWriter) run(reader *state.EventReader) error {
-	w.w.parked = true
-	flush := http.NewResponseController(w.w).Flush
+	w.q.w.parked = true
+	flush := http.NewResponseController(w.q.w).Flush
 	media := mediaLines
 	if w.sse {
 		media = mediaEvents
 	}
-	w.w.Header().Set("Content-Type", media)
-	w.w.Header().Set("Cache-Control", "no-store")
-	w.w.WriteHeader(http.StatusOK)
+	w.q.w.Header().Set("Content-Type", media)
+	w.q.w.Header().Set("Cache-Control", "no-store")
+	w.q.w.WriteHeader(http.StatusOK)
 	if err := flush(); err != nil { // its reader sees that it is open
 		return err
 	}
-	tick := time.NewTicker(w.EventTick)
+	tick := time.NewTicker(w.tick)
 	defer tick.Stop()
 	batch := make([]state.Event, eventBatch)
 	for {
@@ -163,7 +153,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 			select {
 			case <-more:
 				continue
-			case <-w.r.Context().Done():
+			case <-w.q.ctx().Done():
 				return nil
 			case <-tick.C:
 				if err := w.add(structs.EventBody{Event: "tick", Resume: w.resume}); err != nil {
@@ -171,7 +161,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 				}
 			}
 		}
-		if _, err := w.w.Write(w.buf); err != nil {
+		if _, err := w.q.w.Write(w.buf); err != nil {
 			return nil // its reader has left
 		}
 		w.buf = w.buf[:0]

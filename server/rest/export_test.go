@@ -24,9 +24,9 @@ type TestRoute struct {
 // profiles among them.
 func (s *Server) TestRoutes() []TestRoute {
 	var out []TestRoute
-	for _, routes := range [][]*route{s.routes, s.zunRoutes, s.peerRoutes} {
+	for _, routes := range [][]*route{s.web.routes, s.zun.routes, s.web.peers} {
 		for _, rt := range routes {
-			tr := TestRoute{Method: rt.method, Path: rt.fullPath(), Action: rt.action, Zun: rt.zun, Takes: rt.takesMedia, Streams: rt.streams, AtOnce: atOnce[rt.action]}
+			tr := TestRoute{Method: rt.method, Path: rt.fullPath(), Action: rt.action, Zun: rt.dialect != nil, Takes: rt.takesMedia, Streams: rt.streams, AtOnce: atOnce[rt.action]}
 			if rt.takes != nil {
 				tr.Takes = "application/json"
 			}

@@ -165,3 +165,15 @@ func TestHandedOn(t *testing.T) {
 	// At once, not after Hold: the server that has handed it on tries again.
 	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, on...).is(503).code("no_leader")
 }
+
+// TestForwardedPatchTellsTheIndexOfItsWrite: the server that forwards a write waits
+// for the index in the answer before it shows what came of it.
+func TestForwardedPatchTellsTheIndexOfItsWrite(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, withFellow("the secret")))
+	right := header{peer.HeaderPeer, "the secret"}
+	r := f.raw("PATCH", "/v1/bays/"+f.bay, `[{"op":"replace","path":"/node_count","value":3}]`, right).is(200)
+	made := f.s.Store.Snapshot().Bay(f.bay)
+	if made.NodeCount != 3 || r.index() < made.ModifyIndex {
+		t.Errorf("index %d, and the bay was written at %d", r.index(), made.ModifyIndex)
+	}
+}

@@ -5,8 +5,9 @@ import (
 	"iter"
 	"net/http"
 
-	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -28,7 +29,7 @@ var hosts = &resource{
 	rows: func(v view, _ string, after uint64) iter.Seq[structs.Row] {
 		return v.snap.List(structs.TableHosts, "", after)
 	},
-	watches: func(string) []watch { return []watch{{structs.TableHosts, ""}} },
+	watches: func(string) []service.Watch { return []service.Watch{{Table: structs.TableHosts}} },
 	sorts: map[string]func(a, b structs.Row) int{
 		"name":  by(func(h *structs.Host) string { return h.Name }),
 		"state": by(func(h *structs.Host) string { return string(h.State) }),
@@ -40,19 +41,19 @@ var hosts = &resource{
 		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
 	brief: func(v view, r structs.Row) any {
-		h := v.host(r.(*structs.Host))
+		h := hostBody(v, r.(*structs.Host))
 		return hostBrief{
 			UUID: h.UUID, Name: h.Name, State: h.State, StateReason: h.StateReason, BayUUID: h.BayUUID,
 			Containers: h.Containers, Links: h.Links,
 		}
 	},
-	full: func(v view, r structs.Row) any { return v.wholeHost(r.(*structs.Host)) },
+	full: func(v view, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
 }
 
 // wholeHost returns the host, and of one that is lost also what holds on to it and
 // the way out.
-func (v view) wholeHost(h *structs.Host) structs.HostBody {
-	body := v.host(h)
+func wholeHost(v view, h *structs.Host) structs.HostBody {
+	body := hostBody(v, h)
 	if h.State == structs.HostLost && !h.Fenced && body.Containers > 0 {
 		reason := h.StateReason + fmt.Sprintf("; what it ran stays reserved, and exclusive containers are not started elsewhere, until it is back with its engine, or an operator says that it is off: magnum host-fence %s", h.ID)
 		body.StateReason = &reason
@@ -60,8 +61,8 @@ func (v view) wholeHost(h *structs.Host) structs.HostBody {
 	return body
 }
 
-// host returns the host as operators see it.
-func (v view) host(h *structs.Host) structs.HostBody {
+// hostBody returns the host as operators see it.
+func hostBody(v view, h *structs.Host) structs.HostBody {
 	used := v.snap.Usage(h.ID)
 	body := structs.HostBody{
 		UUID: h.ID, Name: h.Name, State: h.State, StateReason: wire.OrNull(h.StateReason), BayUUID: wire.OrNull(h.BayID),
@@ -72,15 +73,15 @@ func (v view) host(h *structs.Host) structs.HostBody {
 	}
 	body.Labels, body.Addresses = wire.Object(h.AllLabels()), wire.List(body.Addresses)
 	body.Draining, body.OperatorLabels = h.Draining, wire.Object(h.Labels)
-	body.Drain = v.drain(h)
+	body.Drain = drainBody(v, h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
 	body.Copies, body.CopyCount = wire.List(h.Copies), h.CopyCount
-	body.Quarantine = v.quarantine(h.ID)
+	body.Quarantine = quarantined(v, h.ID)
 	return body
 }
 
-// quarantine returns what the host keeps in quarantine.
-func (v view) quarantine(hostID string) []structs.QuarantinedBody {
+// quarantined returns what the host keeps in quarantine.
+func quarantined(v view, hostID string) []structs.QuarantinedBody {
 	kept := []structs.QuarantinedBody{}
 	for _, page := range v.snap.Quarantine(hostID) {
 		for _, k := range page.Kept {
@@ -96,8 +97,8 @@ func (v view) quarantine(hostID string) []structs.QuarantinedBody {
 // drainWaits is how many containers a drain names that can't move.
 const drainWaits = 10
 
-// drain returns how far the host's drain is, nil if there is none.
-func (v view) drain(h *structs.Host) *structs.DrainBody {
+// drainBody returns how far the host's drain is, nil if there is none.
+func drainBody(v view, h *structs.Host) *structs.DrainBody {
 	if !h.Draining {
 		return nil
 	}
@@ -136,80 +137,66 @@ var (
 	hostPatch = wire.NewPatchRules(hostShape, structs.HostBody{}, nil, nil, []string{"labels"})
 )
 
+func hostRoutes() []*route {
+	get := reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, filterArgName, filterArgStatus, filterArgLabel, filterArgBay)
+	shown := ok(structs.HostBody{})
+	return append(get,
+		&route{method: http.MethodPatch, path: "/hosts/:id", action: identity.HostUpdate, handle: patchHost,
+			summary: "Change the labels that operators give a host", takes: []structs.PatchOp{}, gives: shown},
+		&route{method: http.MethodPut, path: "/hosts/:id/drain", action: identity.HostDrain, handle: drainHost(true), args: []wire.Arg{
+			{Name: "deadline", Kind: wire.ArgDuration, Most: structs.MaxDrain, Doc: "Then stop what can't move; default: never."},
+			{Name: "force", Kind: wire.ArgBool, Doc: "Stop it at once."},
+		}, summary: "Move what runs off a host, and place nothing new on it", gives: shown},
+		&route{method: http.MethodPut, path: "/hosts/:id/undrain", action: identity.HostDrain, handle: drainHost(false), summary: "End a drain", gives: shown},
+		&route{method: http.MethodPut, path: "/hosts/:id/fence", action: identity.HostFence, handle: fenceHost,
+			args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if it is only suspect: it is lost then."}},
+			summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", gives: shown},
+		&route{method: http.MethodPut, path: "/hosts/:id/adopt", action: identity.HostAdopt, handle: adoptHost, args: []wire.Arg{
+			{Name: "container", Kind: wire.ArgText, Wants: true, Doc: "Its uuid, or the name that it had."},
+			{Name: "remove", Kind: wire.ArgBool, Doc: "Remove it from the host; default: keep it as the cluster's container of that uuid, which has to be there."},
+		}, summary: "Decide what becomes of a container that a host keeps in quarantine", gives: shown},
+		&route{method: http.MethodPut, path: "/hosts/:id/release", action: identity.HostRelease, handle: releaseHost,
+			summary: "End the mass-loss brake for a host: it is lost", gives: shown},
+	)
+}
+
+// writeHost makes the handler of a change of a host.
+func writeHost(decide func(*request) (*structs.Host, error)) func(*request) error {
+	return write(decide, func(q *request, h *structs.Host) error { return hosts.written(q, http.StatusOK, h) })
+}
+
 // patchHost changes the labels that operators give a host.
-func patchHost(q *request) error {
+var patchHost = writeHost(func(q *request) (*structs.Host, error) {
 	p, err := q.decodePatch(hostPatch)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.CheckMutable(); err != nil {
-		return err
+		return nil, err
 	}
-	h, err := decide(q, conductor.LabelHost{Caller: q.caller(), Ident: q.ident(), Apply: func(was map[string]string) (map[string]string, error) {
-		body := structs.HostRequest{Labels: was}
-		if err := p.Apply(&body); err != nil {
-			return nil, err
-		}
-		return body.Labels, structs.CheckRowLabels("labels", body.Labels)
-	}})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
-}
+	return q.service.Hosts.Label(q.ctx(), &q.call, q.ident(), func(body *structs.HostRequest) error { return p.Apply(body) })
+})
 
 // fenceHost takes an operator's word that a host is off.
-func fenceHost(q *request) error {
-	h, err := decide(q, conductor.FenceHost{Caller: q.caller(), Ident: q.ident(), Force: q.query.Bool("force", false)})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
-}
+var fenceHost = writeHost(func(q *request) (*structs.Host, error) {
+	return q.service.Hosts.Fence(q.ctx(), &q.call, q.ident(), q.query.Bool("force", false))
+})
 
 // releaseHost ends the mass-loss brake for a host.
-func releaseHost(q *request) error {
-	h, err := decide(q, conductor.ReleaseHost{Caller: q.caller(), Ident: q.ident()})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
-}
+var releaseHost = writeHost(func(q *request) (*structs.Host, error) {
+	return q.service.Hosts.Release(q.ctx(), &q.call, q.ident())
+})
 
 // adoptHost decides what becomes of a container in the host's quarantine.
-func adoptHost(q *request) error {
-	h, err := decide(q, conductor.AdoptContainer{Caller: q.caller(), Host: q.ident(), Container: q.query.Text("container"), Remove: q.query.Bool("remove", false)})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
-}
+var adoptHost = writeHost(func(q *request) (*structs.Host, error) {
+	return q.service.Hosts.Adopt(q.ctx(), &q.call, q.ident(), q.query.Text("container"), q.query.Bool("remove", false))
+})
 
 // drainHost makes the handler of drain and undrain.
 func drainHost(draining bool) func(*request) error {
-	return func(q *request) error {
-		h, err := decide(q, conductor.DrainHost{
-			Caller: q.caller(), Ident: q.ident(), Draining: draining,
-			Deadline: q.query.Duration("deadline", 0), Force: q.query.Bool("force", false),
+	return writeHost(func(q *request) (*structs.Host, error) {
+		return q.service.Hosts.Drain(q.ctx(), &q.call, service.DrainHost{
+			Ident: q.ident(), Draining: draining, Deadline: q.query.Duration("deadline", 0), Force: q.query.Bool("force", false),
 		})
-		if err != nil {
-			return err
-		}
-		return hosts.written(q, http.StatusOK, h)
-	}
-}
-
-// filterBay takes a bay's UUID or name.
-func filterBay(bayID func(structs.Row) string) func(view, string) (func(structs.Row) bool, error) {
-	return func(v view, value string) (func(structs.Row) bool, error) {
-		bay, err := conductor.Lookup(v.snap, v.caller, structs.KindBay, value)
-		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", wire.Short(value)).About(structs.KindBay)
-		}
-		if err != nil {
-			return nil, err
-		}
-		id := bay.Base().ID
-		return func(r structs.Row) bool { return bayID(r) == id }, nil
-	}
+	})
 }

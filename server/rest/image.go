@@ -1,25 +1,28 @@
 package rest
 
 import (
-	"cmp"
-	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
-// How long hosts take for what may take long.
-const (
-	pullPatience  = time.Hour
-	prunePatience = 10 * time.Minute
-)
+// hostListArgs are the query arguments that say whose hosts a list asks.
+var hostListArgs = slices.Concat([]wire.Arg{
+	filterArgBay, filterArgHost,
+	{Name: "all_projects", Kind: wire.ArgBool, Doc: "All hosts, and volumes of all projects; for operators."},
+}, consistency)
+
+// hostFilter reads them.
+func hostFilter(q *request) service.HostFilter {
+	return service.HostFilter{Bay: q.query.Text("bay"), Host: q.query.Text("host"), AllProjects: q.query.Bool("all_projects", false)}
+}
 
 // The query arguments of images.
 var (
@@ -31,31 +34,21 @@ var (
 	imagePruneArgs = slices.Concat(imageTargetArgs, []wire.Arg{{Name: "all", Kind: wire.ArgBool, Doc: "On all ready hosts."}})
 )
 
+func imageRoutes() []*route {
+	return []*route{
+		{method: http.MethodGet, path: "/images", action: identity.ImageList, handle: listImages, args: imageListArgs, summary: "List the images on hosts", gives: ok(structs.ImagesBody{})},
+		{method: http.MethodPost, path: "/images", action: identity.ImagePull, handle: pullImage, summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", takes: structs.ImagePullRequest{},
+			gives: []wire.Answer{{Status: http.StatusOK, Body: structs.HostResultsBody{}}, {Status: http.StatusOK, Body: structs.HostResult{}, Media: mediaLines}}},
+		{method: http.MethodPut, path: "/images/load", action: identity.ImageLoad, handle: loadImages, args: imageTargetArgs, summary: "Load a tar archive of images on hosts",
+			takesMedia: mediaTar, streams: true, gives: ok(structs.HostResultsBody{})},
+		{method: http.MethodPut, path: "/images/prune", action: identity.ImagePrune, handle: pruneImages, args: imagePruneArgs, summary: "Remove the images that no container uses", gives: ok(structs.HostResultsBody{})},
+	}
+}
+
 // listImages answers with the images on the hosts that the caller can use.
 func listImages(q *request) error {
-	_, hosts, err := q.listedHosts()
-	if err != nil {
-		return err
-	}
-	answers := askHosts[[]structs.Image](q, hosts, structs.SessionOffer{Kind: structs.SessionImageList})
-	body := structs.ImagesBody{Images: []structs.ImageBody{}, Errors: hostErrors(q, answers)}
-	name := q.query.Text("name")
-	for _, t := range answers {
-		if t.err != nil {
-			continue
-		}
-		slices.SortFunc(t.value, func(a, b structs.Image) int {
-			return cmp.Or(slices.Compare(a.Names, b.Names), strings.Compare(a.ID, b.ID))
-		})
-		for _, img := range t.value {
-			if name != "" && !slices.Contains(img.Names, name) && !slices.Contains(img.Names, name+":latest") {
-				continue
-			}
-			img.Names = wire.List(img.Names)
-			body.Images = append(body.Images, structs.ImageBody{Image: img, OnHost: onHost(t.host)})
-		}
-	}
-	return q.json(http.StatusOK, body)
+	snap, body, err := q.service.Images.List(q.ctx(), &q.call, hostFilter(q), q.query.Text("name"))
+	return q.jsonOf(snap, body, err)
 }
 
 var pullShape = wire.NewShape("image", structs.ImagePullRequest{}, nil)
@@ -67,48 +60,21 @@ func pullImage(q *request) error {
 	if _, err := q.decode(pullShape, &body); err != nil {
 		return err
 	}
-	if body.Bay != "" && body.BayUUID != "" && body.Bay != body.BayUUID {
-		return structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", wire.Short(body.Bay), wire.Short(body.BayUUID))
-	}
-	if err := body.Check(); err != nil {
-		return err
-	}
-	if err := q.await(); err != nil {
-		return err
-	}
-	hosts, _, err := q.chosenHosts(q.view(q.Store.Snapshot()), cmp.Or(body.Bay, body.BayUUID), body.Host)
+	snap, pull, err := q.service.Images.Pull(q.ctx(), &q.call, &body)
 	if err != nil {
 		return err
-	}
-	ctx, cancel := context.WithTimeout(q.r.Context(), pullPatience)
-	defer cancel()
-	offer := structs.SessionOffer{Kind: structs.SessionImagePull, Image: body.Image, Registry: body.Registry}
-	pull := func(h *structs.Host, say func(string)) structs.HostResult {
-		err := q.pullOn(ctx, h, offer, say)
-		return q.result(h, structs.ImageChange{Images: []string{body.Image}}, err)
 	}
 	if strings.Contains(q.r.Header.Get("Accept"), mediaLines) {
-		return q.pullLines(hosts, pull)
+		q.w.index = snap.Index()
+		return pullLines(q, pull)
 	}
-	return q.results(eachHost(hosts, func(h *structs.Host) structs.HostResult { return pull(h, func(string) {}) }))
-}
-
-// pullOn has one host pull an image.
-func (q *request) pullOn(ctx context.Context, h *structs.Host, offer structs.SessionOffer, say func(string)) error {
-	session, err := q.Dispatch.Open(ctx, h.ID, offer)
-	if err != nil {
-		return err
-	}
-	defer session.Close()
-	return hear(ctx, session, func(payload []byte) error {
-		say(strings.ToValidUTF8(string(payload), "?"))
-		return nil
-	})
+	all, err := pull.Run(q.ctx(), func(structs.HostResult) {})
+	return q.jsonOf(snap, structs.HostResultsBody{Results: all}, err)
 }
 
 // pullLines streams how far the hosts are, and in the last line of each what
 // became of it.
-func (q *request) pullLines(hosts []*structs.Host, pull func(*structs.Host, func(string)) structs.HostResult) error {
+func pullLines(q *request, pull *service.Pull) error {
 	flush := http.NewResponseController(q.w).Flush
 	q.w.Header().Set("Content-Type", mediaLines)
 	q.w.Header().Set("Cache-Control", "no-store")
@@ -117,8 +83,9 @@ func (q *request) pullLines(hosts []*structs.Host, pull func(*structs.Host, func
 		return err
 	}
 	var mu sync.Mutex
-	// A reader who has left ends the request's context, and so the pulls.
-	write := func(r structs.HostResult) {
+	// A reader who has left ends the request's context, and so the pulls. What became
+	// of all is in the lines.
+	_, _ = pull.Run(q.ctx(), func(r structs.HostResult) {
 		line, err := json.Marshal(r)
 		if err != nil {
 			panic(err) // strings and numbers always encode
@@ -127,45 +94,22 @@ func (q *request) pullLines(hosts []*structs.Host, pull func(*structs.Host, func
 		defer mu.Unlock()
 		_, _ = q.w.Write(append(line, '\n'))
 		_ = flush()
-	}
-	eachHost(hosts, func(h *structs.Host) struct{} {
-		write(pull(h, func(sentence string) {
-			write(structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultProgress, Message: &sentence, Images: []string{}})
-		}))
-		return struct{}{}
 	})
 	return nil
 }
 
+// loadImages loads the images of the request's body on hosts.
+func loadImages(q *request) error {
+	snap, all, err := q.service.Images.Load(q.ctx(), &q.call, service.LoadImages{
+		Bay: q.query.Text("bay"), Host: q.query.Text("host"), Archive: q.r.Body, Size: q.r.ContentLength,
+	})
+	return q.unread(q.jsonOf(snap, structs.HostResultsBody{Results: all}, err))
+}
+
 // pruneImages removes the images that no container uses.
 func pruneImages(q *request) error {
-	if err := q.await(); err != nil {
-		return err
-	}
-	v := q.view(q.Store.Snapshot())
-	bay, host, all := q.query.Text("bay"), q.query.Text("host"), q.query.Bool("all", false)
-	var hosts []*structs.Host
-	var err error
-	switch {
-	case all && (bay != "" || host != ""):
-		return structs.Errorf(structs.CodeInvalid, "all is given beside a bay or host: name one of them")
-	case all:
-		hosts, err = readyHosts(dockerHosts(v.snap, func(*structs.Host) bool { return true }), "the cluster")
-	case bay == "" && host == "":
-		return structs.Errorf(structs.CodeInvalid, "it is not said where images are to be removed: give bay, host, or all=true")
-	default:
-		hosts, _, err = q.chosenHosts(v, bay, host)
-	}
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(q.r.Context(), prunePatience)
-	defer cancel()
-	var room atomic.Int64
-	room.Store(structs.MaxListing)
-	return q.results(eachHost(hosts, func(h *structs.Host) structs.HostResult {
-		var change structs.ImageChange
-		err := q.converse(ctx, h, structs.SessionOffer{Kind: structs.SessionImagePrune}, &room, &change)
-		return q.result(h, change, err)
-	}))
+	snap, all, err := q.service.Images.Prune(q.ctx(), &q.call, service.PruneImages{
+		Bay: q.query.Text("bay"), Host: q.query.Text("host"), All: q.query.Bool("all", false),
+	})
+	return q.jsonOf(snap, structs.HostResultsBody{Results: all}, err)
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/identity"
-	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -42,19 +41,6 @@ func (q *request) guard() (end func()) {
 	return q.guardOf(q.caller())
 }
 
-// checkStillAllowed refuses a request whose token was revoked, or has expired,
-// while its body was on the way.
-func (q *request) checkStillAllowed() error {
-	id := q.caller().TokenID
-	if id == "" {
-		return nil
-	}
-	if token := q.Store.Snapshot().Token(id); token == nil || token.Expired(time.Now()) {
-		return structs.Errorf(structs.CodeUnauthenticated, "The token was revoked or has expired while the request was on its way")
-	}
-	return nil
-}
-
 // guardOf is guard for a caller who was let in by another request.
 func (q *request) guardOf(caller structs.Caller) (end func()) {
 	if caller.TokenID == "" {
@@ -62,28 +48,13 @@ func (q *request) guardOf(caller structs.Caller) (end func()) {
 	}
 	ctx, cut := context.WithCancel(q.r.Context())
 	q.r = q.r.WithContext(ctx)
-	changed := q.Store.Subscribe(state.TopicRow(structs.TableTokens, caller.TokenID))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		defer changed.Close()
-		for {
-			token := q.Store.Snapshot().Token(caller.TokenID)
-			if token == nil || token.Expired(time.Now()) {
-				break
-			}
-			var over <-chan time.Time
-			if !token.ExpiresAt.IsZero() {
-				over = time.After(time.Until(token.ExpiresAt))
-			}
-			select {
-			case <-changed.C():
-			case <-over:
-			case <-ctx.Done():
-				return
-			}
+		if !q.service.TokenEnds(ctx, caller.TokenID) {
+			return
 		}
-		q.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.w.requestID, "token_id", caller.TokenID)
+		q.server.config.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.w.requestID, "token_id", caller.TokenID)
 		// What its handler still has to say, and if it is only that all is well,
 		// doesn't arrive any more.
 		connection, over := http.NewResponseController(q.w), time.Unix(1, 0)

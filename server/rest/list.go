@@ -12,6 +12,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -27,7 +28,7 @@ type resource struct {
 	rows func(v view, project string, after uint64) iter.Seq[structs.Row]
 	// watches says when the list has changed, and what wakes those who wait for
 	// it. nil means the table's own.
-	watches func(project string) []watch
+	watches func(project string) []service.Watch
 	// find looks an identifier up. nil means conductor.Lookup.
 	find func(v view, ident string) (structs.Row, error)
 	// sorts are the sort_keys beside those that every resource has.
@@ -40,11 +41,20 @@ type resource struct {
 	full   func(v view, row structs.Row) any
 }
 
-// watch is a list of rows that a list shows.
-type watch struct {
-	table   structs.Table
-	project string
+// reads are the query arguments of everything that can be read.
+var reads = []wire.Arg{
+	{Name: "index", Kind: wire.ArgInt, Doc: "Answer once the object or list has changed since this X-Magnum-Index."},
+	{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for that, default 60s, at most 10m."},
+	{Name: "consistent", Kind: wire.ArgBool, Doc: "Not older than this moment, whichever server answers."},
+	{Name: "stale", Kind: wire.ArgBool, Doc: "Any state, at once."},
+	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Objects of all projects; for operators."},
 }
+
+// consistency are those of reads that can't be waited for.
+var consistency = reads[2:4]
+
+// waits is the query argument of everything that can wait for its result.
+var waits = wire.Arg{Name: "wait", Kind: wire.ArgDuration, Doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
 
 // pages are the query arguments of lists.
 var pages = []wire.Arg{
@@ -70,7 +80,7 @@ type page struct {
 // list answers with one page of the list.
 func (res *resource) list(detail bool) func(*request) error {
 	return func(q *request) error {
-		return q.sure(func() error { return res.listOnce(q, detail) })
+		return q.service.Sure(q.ctx(), &q.call, func() error { return res.listOnce(q, detail) })
 	}
 }
 
@@ -82,10 +92,10 @@ func (res *resource) listOnce(q *request, detail bool) error {
 		}
 		project = state.AllProjects
 	}
-	if err := q.await(); err != nil {
+	if err := q.service.Await(q.ctx(), &q.call); err != nil {
 		return err
 	}
-	v := q.view(q.changedList(res.watching(project)))
+	v := q.view(q.service.ChangedLists(q.ctx(), &q.call, q.change(), res.watching(project)))
 	p, err := res.page(q, v)
 	if err != nil {
 		return err
@@ -101,25 +111,11 @@ func (res *resource) listOnce(q *request, detail bool) error {
 	return res.answer(q, v, p, rows, detail)
 }
 
-func (res *resource) watching(project string) []watch {
+func (res *resource) watching(project string) []service.Watch {
 	if res.watches != nil {
 		return res.watches(project)
 	}
-	return []watch{{res.table, project}}
-}
-
-// changedList is changed for lists.
-func (q *request) changedList(watches []watch) *state.Snapshot {
-	var topics []state.Topic
-	for _, w := range watches {
-		topics = append(topics, state.TopicList(w.table, w.project))
-	}
-	return q.changed(func(snap *state.Snapshot) (index uint64) {
-		for _, w := range watches {
-			index = max(index, snap.ListIndex(w.table, w.project))
-		}
-		return index
-	}, topics...)
+	return []service.Watch{{Table: res.table, Project: project}}
 }
 
 // page reads the arguments of paging. Errors: CodeInvalid, CodeNotFound for an
@@ -136,7 +132,7 @@ func (res *resource) page(q *request, v view) (page, error) {
 	if q.query.Has("sort_key") {
 		p.sortKey = q.query.Text("sort_key")
 		if res.order(p.sortKey) == nil {
-			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", wire.Short(p.sortKey), strings.Join(res.sortKeys(), ", "))
+			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", structs.Shorten(p.sortKey), strings.Join(res.sortKeys(), ", "))
 		}
 	}
 	if q.query.Has("sort_dir") {
@@ -144,12 +140,12 @@ func (res *resource) page(q *request, v view) (page, error) {
 		case "asc", "desc":
 			p.desc = dir == "desc"
 		default:
-			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", wire.Short(dir))
+			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", structs.Shorten(dir))
 		}
 	}
 	if marker := q.query.Text("marker"); q.query.Has("marker") {
 		if !structs.IsID(marker) {
-			return p, wire.NotUUID(marker)
+			return p, structs.NotUUID(marker)
 		}
 		row, err := res.lookup(v, marker)
 		if err != nil {
@@ -356,7 +352,7 @@ func keysOf[V any](m map[string]V) iter.Seq[string] {
 
 // show answers with one object.
 func (res *resource) show(q *request) error {
-	return q.sure(func() error { return res.showOnce(q) })
+	return q.service.Sure(q.ctx(), &q.call, func() error { return res.showOnce(q) })
 }
 
 func (res *resource) showOnce(q *request) error {
@@ -365,16 +361,16 @@ func (res *resource) showOnce(q *request) error {
 			return err
 		}
 	}
-	if err := q.await(); err != nil {
+	if err := q.service.Await(q.ctx(), &q.call); err != nil {
 		return err
 	}
-	v := q.view(q.Store.Snapshot())
+	v := q.view(q.service.Snapshot())
 	row, err := res.lookup(v, q.ident())
 	if err != nil {
 		return err
 	}
-	if q.query.Has("index") {
-		v = q.view(q.changedRow(row.Table(), row.Base().ID))
+	if q.call.Freshness.Blocking {
+		v = q.view(q.service.ChangedRow(q.ctx(), &q.call, q.change(), row.Table(), row.Base().ID))
 		if row = v.snap.Get(row.Table(), row.Base().ID); row == nil {
 			return structs.NotFound(res.kind, q.ident())
 		}
@@ -385,7 +381,7 @@ func (res *resource) showOnce(q *request) error {
 // written answers with an object that the request has written, as it is now:
 // the X-Magnum-Index of the answer and its content belong together.
 func (res *resource) written(q *request, status int, row structs.Row) error {
-	v := q.view(q.Store.Snapshot())
+	v := q.view(q.service.Snapshot())
 	if now := v.snap.Get(row.Table(), row.Base().ID); now != nil {
 		row = now
 	}
@@ -415,11 +411,57 @@ func filterLabel(labels func(structs.Row) map[string]string) func(view, string) 
 	return func(_ view, value string) (func(structs.Row) bool, error) {
 		key, want, valued := strings.Cut(value, "=")
 		if key == "" {
-			return nil, wire.Invalid("label", value, "It is written as key=value, or as key.")
+			return nil, structs.Invalid("label", value, "It is written as key=value, or as key.")
 		}
 		return func(r structs.Row) bool {
 			got, ok := labels(r)[key]
 			return ok && (!valued || got == want)
 		}, nil
+	}
+}
+
+// filterBay takes a bay's UUID or name.
+func filterBay(bayID func(structs.Row) string) func(view, string) (func(structs.Row) bool, error) {
+	return func(v view, value string) (func(structs.Row) bool, error) {
+		bay, err := conductor.Lookup(v.snap, v.caller, structs.KindBay, value)
+		if structs.CodeOf(err) == structs.CodeNotFound {
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", structs.Shorten(value)).About(structs.KindBay)
+		}
+		if err != nil {
+			return nil, err
+		}
+		id := bay.Base().ID
+		return func(r structs.Row) bool { return bayID(r) == id }, nil
+	}
+}
+
+// filterHost takes a host's UUID or the name that containers show. It looks no
+// host up: which hosts there are is for operators to know.
+func filterHost(v view, value string) (func(structs.Row) bool, error) {
+	return func(r structs.Row) bool {
+		h := v.snap.Host(r.(*structs.Container).HostID)
+		return h != nil && (h.ID == value || h.Name == value)
+	}, nil
+}
+
+// The filters of lists.
+var (
+	filterArgName   = wire.Arg{Name: "name", Kind: wire.ArgText, Doc: "Only objects of this name."}
+	filterArgStatus = wire.Arg{Name: "status", Kind: wire.ArgText, Doc: "Only objects of this status."}
+	filterArgLabel  = wire.Arg{Name: "label", Kind: wire.ArgText, Many: true, Doc: "Only objects with this label: key=value, or key."}
+	filterArgBay    = wire.Arg{Name: "bay", Kind: wire.ArgText, Doc: "Only objects of this bay: uuid or name."}
+	filterArgHost   = wire.Arg{Name: "host", Kind: wire.ArgText, Doc: "Only objects on this host: uuid or name."}
+)
+
+// reading returns the three routes on which a resource is read.
+func reading(res *resource, brief, full any, list, detail, show identity.Action, filters ...wire.Arg) []*route {
+	args := res.listArgs(filters...)
+	return []*route{
+		{method: http.MethodGet, path: "/" + res.noun, action: list, handle: res.list(false), args: args,
+			summary: "List " + res.noun, gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.noun, Item: brief}}}},
+		{method: http.MethodGet, path: "/" + res.noun + "/detail", action: detail, handle: res.list(true), args: args,
+			summary: "List " + res.noun + " with all fields", gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.noun, Item: full}}}},
+		{method: http.MethodGet, path: "/" + res.noun + "/:id", action: show, handle: res.show, args: reads,
+			summary: "Show a " + res.kind, gives: []wire.Answer{{Status: http.StatusOK, Body: full}}},
 	}
 }

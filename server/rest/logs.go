@@ -3,93 +3,66 @@ package rest
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
+
+// mediaLines is the type of a stream of JSON documents, one on each line.
+const mediaLines = "application/x-ndjson"
+
+// sessionRoutes are those on which hosts are asked about one container.
+func sessionRoutes() []*route {
+	get, put := http.MethodGet, http.MethodPut
+	socket := []wire.Answer{{Status: http.StatusSwitchingProtocols}}
+	return []*route{
+		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: containerLogs, args: slices.Concat(wire.LogsArgs, consistency), summary: "Output of a container",
+			gives: append(ok(structs.OutputBody{}), wire.Answer{Status: http.StatusOK, Media: "text/plain"})},
+		{method: put, path: "/containers/:id/execute", action: identity.ContainerExecute, handle: containerExecute,
+			args: slices.Concat(wire.ExecArgs, outputArgs), summary: "Execute a command in a container", gives: ok(structs.OutputBody{})},
+		{method: get, path: "/containers/:id/execute/ws", action: identity.ContainerExecute, handle: containerExecuteWS, args: slices.Concat(wire.ExecArgs, wire.TerminalArgs),
+			summary: "Execute a command with streams in both directions (WebSocket)", gives: socket},
+		{method: get, path: "/containers/:id/attach/ws", action: identity.ContainerAttach, handle: containerAttachWS, args: attachArgs,
+			summary: "Attach to a container's own process (WebSocket)", gives: socket},
+		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: containerStats,
+			args:    slices.Concat([]wire.Arg{{Name: "stream", Kind: wire.ArgBool, Doc: "One document a second, each on a line, until somebody leaves."}}, consistency),
+			summary: "What a container uses of its host", gives: append(ok(structs.StatsBody{}), wire.Answer{Status: http.StatusOK, Media: mediaLines})},
+		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop,
+			args:    slices.Concat([]wire.Arg{{Name: "ps_args", Kind: wire.ArgText, Doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, consistency),
+			summary: "The processes of a container", gives: ok(structs.TopBody{})},
+		{method: get, path: "/containers/:id/archive", action: identity.ArchiveGet, handle: getArchive, args: slices.Concat(archiveArgs, consistency),
+			summary: "Copy a file or directory out of a container", gives: []wire.Answer{{Status: http.StatusOK, Media: mediaTar}}},
+		{method: put, path: "/containers/:id/archive", action: identity.ArchivePut, handle: putArchive, args: archiveArgs,
+			summary: "Copy a tar archive into a directory of a container", takesMedia: mediaTar, streams: true, gives: ok(nil)},
+	}
+}
 
 // containerLogs answers with a container's output: as the JSON of 2015, or as a
 // stream of text.
 func containerLogs(q *request) error {
-	r, session, err := q.openLogs()
+	r, err := wire.LogsRequest(q.query)
+	if err != nil {
+		return err
+	}
+	if !r.Follow && !strings.Contains(q.r.Header.Get("Accept"), "text/plain") {
+		text, err := q.service.Sessions.LogsText(q.ctx(), &q.call, q.ident(), r)
+		if err != nil {
+			return err
+		}
+		return q.json(http.StatusOK, structs.OutputBody{Output: text})
+	}
+	session, err := q.service.Sessions.Logs(q.ctx(), &q.call, q.ident(), r)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	if r.Follow || strings.Contains(q.r.Header.Get("Accept"), "text/plain") {
-		return q.stream(session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
-	}
-	body := output{instead: insteadOfLogs}
-	if err := body.read(q.r.Context(), session); err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, structs.OutputBody{Output: string(body.both)})
-}
-
-// openLogs opens the session of the request for logs. The caller closes it.
-func (q *request) openLogs() (*structs.LogsRequest, *dispatch.Session, error) {
-	r, err := q.logsRequest()
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := q.logsTarget()
-	if err != nil {
-		return nil, nil, err
-	}
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionLogs, ContainerID: c.ID, Epoch: c.Epoch, Logs: r,
-	})
-	return r, session, err
-}
-
-// output gathers what a session puts out.
-type output struct {
-	both     []byte // as it came
-	stdout   []byte
-	stderr   []byte
-	exitCode *int
-
-	instead   string // what to ask for where there is too much
-	drain     bool   // there is never too much: what is beyond the limit is dropped
-	truncated bool   // some was dropped
-}
-
-// insteadOfLogs is what to ask for where logs are too long for one answer.
-const insteadOfLogs = "ask for a part of it with tail or since, or for a stream of text/plain"
-
-// read reads the session to its end.
-func (o *output) read(ctx context.Context, session *dispatch.Session) error {
-	for {
-		channel, payload, err := session.Read(ctx)
-		if err != nil {
-			return err
-		}
-		if room := maxOutput - len(o.both); o.drain && channel != structs.ChannelControl && len(payload) > room {
-			payload, o.truncated = payload[:room], true
-		}
-		switch channel {
-		case structs.ChannelStdout:
-			o.stdout = append(o.stdout, payload...)
-		case structs.ChannelStderr:
-			o.stderr = append(o.stderr, payload...)
-		case structs.ChannelControl:
-			m, err := control(payload)
-			if err != nil {
-				return err
-			}
-			if o.exitCode = m.ExitCode; m.Done || m.ExitCode != nil {
-				return nil
-			}
-			continue
-		default:
-			continue
-		}
-		if o.both = append(o.both, payload...); len(o.both) > maxOutput {
-			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", maxOutput, strings.TrimSuffix(": "+o.instead, ": "))
-		}
-	}
+	return stream(q, session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
 }
 
 // message is one message of a session.
@@ -105,8 +78,8 @@ const firstMessage = 250 * time.Millisecond
 
 // stream writes the session's output as it comes, each message as shown makes
 // it.
-func (q *request) stream(session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
-	ctx, cancel := context.WithCancel(q.r.Context())
+func stream(q *request, session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
+	ctx, cancel := context.WithCancel(q.ctx())
 	messages := make(chan message)
 	done := make(chan struct{})
 	go func() {
@@ -155,7 +128,7 @@ func (q *request) stream(session *dispatch.Session, media string, shown func(pay
 			return m.err
 		}
 		if m.channel == structs.ChannelControl {
-			last, err := control(m.payload)
+			last, err := service.Control(m.payload)
 			if err != nil {
 				return err
 			}

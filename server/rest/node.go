@@ -8,6 +8,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,8 +19,8 @@ const nodeType = "host"
 var nodes = &resource{
 	noun: "nodes", kind: structs.KindNode, table: structs.TableNodes,
 	rows: nodeRows,
-	watches: func(project string) []watch {
-		return []watch{{structs.TableNodes, project}, {structs.TableHosts, ""}}
+	watches: func(project string) []service.Watch {
+		return []service.Watch{{Table: structs.TableNodes, Project: project}, {Table: structs.TableHosts}}
 	},
 	find: findNode,
 	sorts: map[string]func(a, b structs.Row) int{
@@ -36,8 +37,8 @@ var nodes = &resource{
 			return r.(*structs.Node).Name
 		}),
 	},
-	brief: func(v view, r structs.Row) any { return briefNode(v.node(r)) },
-	full:  func(v view, r structs.Row) any { return v.node(r) },
+	brief: func(v view, r structs.Row) any { return briefNode(nodeBody(v, r)) },
+	full:  func(v view, r structs.Row) any { return nodeBody(v, r) },
 }
 
 // nodeBrief is a node as lists show it.
@@ -66,7 +67,7 @@ func nodeRows(v view, project string, after uint64) iter.Seq[structs.Row] {
 // findNode finds a node or, for operators, a host; as in 2015 by UUID only.
 func findNode(v view, ident string) (structs.Row, error) {
 	if !structs.IsID(ident) {
-		return nil, wire.NotUUID(ident)
+		return nil, structs.NotUUID(ident)
 	}
 	if h := v.snap.Host(ident); h != nil && identity.May(v.caller, identity.SeeHosts) {
 		return h, nil
@@ -74,8 +75,8 @@ func findNode(v view, ident string) (structs.Row, error) {
 	return conductor.Lookup(v.snap, v.caller, structs.KindNode, ident)
 }
 
-// node returns a node, or a host in its spelling.
-func (v view) node(r structs.Row) structs.NodeBody {
+// nodeBody returns a node, or a host in its spelling.
+func nodeBody(v view, r structs.Row) structs.NodeBody {
 	if h, ok := r.(*structs.Host); ok {
 		return structs.NodeBody{
 			UUID: h.ID, Name: h.Name, Type: wire.OrNull(nodeType), Links: v.links("nodes", h.ID),
@@ -94,74 +95,41 @@ var (
 	nodePatch = wire.NewPatchRules(nodeShape, structs.NodeBody{}, nil, nil, nil)
 )
 
-func createNode(q *request) error {
+func nodeRoutes() []*route {
+	get := reading(nodes, nodeBrief{}, structs.NodeBody{}, identity.NodeList, identity.NodeDetail, identity.NodeGet, filterArgName)
+	return append(get,
+		&route{method: http.MethodPost, path: "/" + nodes.noun, action: identity.NodeCreate, handle: createNode,
+			summary: "Store a node, as in 2015", takes: structs.NodeRequest{}, gives: made(structs.NodeBody{})},
+		&route{method: http.MethodPatch, path: "/" + nodes.noun + "/:id", action: identity.NodeUpdate, handle: patchNode,
+			summary: "Change a stored node", takes: []structs.PatchOp{}, gives: ok(structs.NodeBody{})},
+		&route{method: http.MethodDelete, path: "/" + nodes.noun + "/:id", action: identity.NodeDelete, handle: deleteNode,
+			summary: "Delete a stored node", gives: removed()},
+	)
+}
+
+var createNode = write(func(q *request) (*structs.Node, error) {
 	var body structs.NodeRequest
 	once, err := q.decode(nodeShape, &body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	node, err := nodeOf(&body)
-	if err != nil {
-		return err
-	}
-	r := conductor.CreateNode{Caller: q.caller(), Once: once, UUID: body.UUID, Node: node}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = q.newID()
-	}
-	n, err := create(q, r.UUID, minted, r)
-	if err != nil {
-		return err
-	}
-	nodes.locate(q, n)
-	return nodes.written(q, http.StatusCreated, n)
-}
+	return q.service.Nodes.Create(q.ctx(), &q.call, &body, once)
+}, func(q *request, row *structs.Node) error {
+	nodes.locate(q, row)
+	return nodes.written(q, http.StatusCreated, row)
+})
 
-// nodeOf checks what a request says of a node. Errors are CodeInvalid.
-func nodeOf(body *structs.NodeRequest) (structs.Node, error) {
-	n := structs.Node{Type: body.Type, ImageID: body.ImageID, IronicNodeID: body.IronicNodeID}
-	var err error
-	if n.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
-		return n, err
-	}
-	for field, value := range map[string]string{"type": n.Type, "image_id": n.ImageID, "ironic_node_id": n.IronicNodeID} {
-		if err := structs.CheckLine(field, value, structs.MaxText); err != nil {
-			return n, err
-		}
-	}
-	return n, nil
-}
-
-func patchNode(q *request) error {
+var patchNode = write(func(q *request) (*structs.Node, error) {
 	p, err := q.decodePatch(nodePatch)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.CheckMutable(); err != nil {
-		return err
+		return nil, err
 	}
-	if !structs.IsID(q.ident()) {
-		return wire.NotUUID(q.ident())
-	}
-	n, err := decide(q, conductor.PatchNode{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.Node) (structs.Node, error) {
-		body := structs.NodeRequest{Name: &was.Name, Type: was.Type, ImageID: was.ImageID, IronicNodeID: was.IronicNodeID}
-		if err := p.Apply(&body); err != nil {
-			return was, err
-		}
-		return nodeOf(&body)
-	}})
-	if err != nil {
-		return err
-	}
-	return nodes.written(q, http.StatusOK, n)
-}
+	return q.service.Nodes.Patch(q.ctx(), &q.call, q.ident(), func(body *structs.NodeRequest) error { return p.Apply(body) })
+}, func(q *request, row *structs.Node) error { return nodes.written(q, http.StatusOK, row) })
 
-func deleteNode(q *request) error {
-	if !structs.IsID(q.ident()) {
-		return wire.NotUUID(q.ident())
-	}
-	if _, _, err := remove(q, conductor.DeleteNode{Caller: q.caller(), Ident: q.ident()}); err != nil {
-		return err
-	}
-	return q.noContent()
-}
+var deleteNode = write(func(q *request) (service.Removed[*structs.Node], error) {
+	return q.service.Nodes.Delete(q.ctx(), &q.call, q.ident())
+}, func(q *request, _ service.Removed[*structs.Node]) error { return q.noContent() })

@@ -1,29 +1,58 @@
 package rest
 
 import (
-	"context"
 	"net/http"
-	"time"
 
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
-// operations returns what operates the servers. CodeUnavailable if nothing does.
-func (q *request) operations() (operations, error) {
-	if q.Operations == nil {
-		return nil, structs.Errorf(structs.CodeUnavailable, "This server has nothing to operate.")
+func operatorRoutes(leader func() (name, address string)) []*route {
+	get, put, del := http.MethodGet, http.MethodPut, http.MethodDelete
+	return []*route{
+		{method: get, path: "/operator/state", action: identity.OperatorState, handle: getOperatorState, args: consistency, summary: "Index, hash and schema of the replicated state", gives: ok(operatorState{})},
+		{method: get, path: "/operator/members", action: identity.OperatorMembers, handle: listMembers,
+			args:    []wire.Arg{{Name: "role", Kind: wire.ArgText, Doc: "server or agent; default both."}},
+			summary: "Servers, and hosts registered or not, as this server's gossip has them", gives: ok(structs.MembersBody{})},
+		{method: get, path: "/operator/raft/peers", action: identity.OperatorPeers, handle: listPeers, args: consistency,
+			summary: "The servers of the log's configuration, and how far each is", gives: ok(structs.RaftPeersBody{})},
+		{method: del, path: "/operator/raft/peers/:id", action: identity.OperatorRemove, handle: removePeer,
+			args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if no majority that answers is left."}},
+			summary: "Take a server out of the cluster for good", gives: []wire.Answer{{Status: http.StatusNoContent}}},
+		{method: put, path: "/operator/raft/transfer-leader", action: identity.OperatorLead, handle: transferLeader(leader),
+			args:    []wire.Arg{{Name: "to", Kind: wire.ArgText, Doc: "Server that shall lead: uuid or name; default the one that is most up to date."}},
+			summary: "Hand leadership to another server", gives: ok(leaderBody{})},
 	}
-	return q.Operations, nil
+}
+
+// operatorState answers GET /v1/operator/state.
+type operatorState struct {
+	structs.OperatorState
+	Leader string `json:"leader"` // address of the leader, "" while there is none
+}
+
+func getOperatorState(q *request) error {
+	if err := q.service.Await(q.ctx(), &q.call); err != nil {
+		return err
+	}
+	snap := q.service.Snapshot() // index and hash of one instant
+	q.w.index = snap.Index()
+	body := operatorState{OperatorState: structs.OperatorState{
+		Index: snap.Index(), Hash: state.FormatHash(snap.Hash()), Schema: snap.Cluster().SchemaInUse(), Understood: structs.SchemaVersion,
+	}}
+	body.Leader = q.service.Operators.LeaderAddress()
+	return q.json(http.StatusOK, body)
 }
 
 // listMembers answers with who gossips: also hosts that are not in the state.
 func listMembers(q *request) error {
 	role := q.query.Text("role")
 	if role != "" && role != structs.RoleServer && role != structs.RoleAgent {
-		return wire.Invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
+		return structs.Invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
 	}
-	op, err := q.operations()
+	op, err := q.service.Operators.Servers()
 	if err != nil {
 		return err
 	}
@@ -37,99 +66,40 @@ func listMembers(q *request) error {
 }
 
 func listPeers(q *request) error {
-	if err := q.await(); err != nil {
+	if err := q.service.Await(q.ctx(), &q.call); err != nil {
 		return err
 	}
-	op, err := q.operations()
+	op, err := q.service.Operators.Servers()
 	if err != nil {
 		return err
 	}
-	peers, err := op.Peers(q.r.Context())
+	peers, err := op.Peers(q.ctx())
 	if err != nil {
 		return err
 	}
 	return q.json(http.StatusOK, structs.RaftPeersBody{Peers: peers})
 }
 
+// nothing is what is decided where there is nothing to tell.
+type nothing struct{}
+
 // removePeer takes a server out of the cluster.
-func removePeer(q *request) error {
-	op, err := q.operations()
-	if err != nil {
-		return err
-	}
-	force := q.query.Bool("force", false)
-	_, err = onLeader(q, true, func(unsure bool) (struct{}, error) {
-		id, err := op.Peer(q.ident())
-		if err == nil {
-			err = op.RemovePeer(q.r.Context(), id, force)
+var removePeer = write(func(q *request) (nothing, error) {
+	return nothing{}, q.service.Operators.RemovePeer(q.ctx(), &q.call, q.ident(), q.query.Bool("force", false))
+}, func(q *request, _ nothing) error { return q.noContent() })
+
+// transferLeader makes the handler that hands leadership over and answers with who
+// has got it.
+func transferLeader(leader func() (name, address string)) func(*request) error {
+	return write(func(q *request) (nothing, error) {
+		var to *string
+		if q.query.Has("to") {
+			ident := q.query.Text("to")
+			to = &ident
 		}
-		if unsure && structs.CodeOf(err) == structs.CodeNotFound {
-			err = nil // an earlier try has done it
-		}
-		return struct{}{}, err
+		return nothing{}, q.service.Operators.Transfer(q.ctx(), &q.call, to)
+	}, func(q *request, _ nothing) error {
+		name, address := leader()
+		return q.json(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
 	})
-	if err != nil {
-		return err
-	}
-	return q.noContent()
-}
-
-// transferLeader hands leadership over and answers with who has got it. The
-// server that hands on a request to the leader gives that leader up as soon as it
-// leads no longer, which here means that all is well: what came of it is seen by
-// who leads then.
-func transferLeader(q *request) error {
-	op, err := q.operations()
-	if err != nil {
-		return err
-	}
-	to := ""
-	if q.query.Has("to") {
-		if to, err = op.Peer(q.query.Text("to")); err != nil {
-			return err
-		}
-	}
-	before := q.awaitLeader(func(id string) bool { return id != "" })
-	if before == "" {
-		return q.errLeaderless()
-	}
-	_, err = onLeader(q, false, func(bool) (struct{}, error) {
-		return struct{}{}, op.Transfer(q.r.Context(), to)
-	})
-	if err != nil && !isUnknown(err) {
-		return err
-	}
-	switch now := q.awaitLeader(func(id string) bool { return id != "" && id != before }); {
-	case now == "":
-		return structs.Errorf(structs.CodeNoLeader, "leadership was given up, and no server has taken it yet: try again in a second")
-	case now == before:
-		return structs.Errorf(structs.CodeUnavailable, "server %s leads still, or again: try again in a second", now)
-	case to != "" && now != to:
-		return structs.Errorf(structs.CodeUnavailable, "server %s leads now, and not %s, which may be behind: see the list of peers", now, to)
-	}
-	name, address := q.Leader()
-	return q.json(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
-}
-
-// leaderTick is how often it is looked whether the leader's address is known.
-const leaderTick = 50 * time.Millisecond
-
-// awaitLeader waits for up to Hold for a leader that fits and whose address is
-// known, and returns the last that was seen.
-func (q *request) awaitLeader(fits func(id string) bool) (id string) {
-	ctx, cancel := context.WithTimeout(q.r.Context(), q.Hold)
-	defer cancel()
-	for {
-		changed := q.Cluster.Changed()
-		id, _ = q.Cluster.Leader()
-		if _, address := q.Leader(); fits(id) && address != "" {
-			return id
-		}
-		select {
-		case <-ctx.Done():
-			return id
-		case <-changed:
-		case <-time.After(leaderTick):
-		}
-	}
 }

@@ -17,10 +17,10 @@ import (
 // checkSite refuses what a page of another site has a browser send. A request that
 // another server hands on was looked at there.
 func (q *request) checkSite() error {
-	if q.forwarded {
+	if q.call.Forwarded {
 		return nil
 	}
-	if q.ownHosts != nil && !q.isOwnHost(q.r.Host) {
+	if q.server.ownHosts != nil && !q.server.isOwnHost(q.r.Host) {
 		return structs.Errorf(structs.CodeForbidden, "Host %.64q is not this server: without authentication (-auth none) it answers to IP addresses, localhost and its own names; -http-host adds a name.", q.r.Host)
 	}
 	h := q.r.Header
@@ -37,7 +37,7 @@ func (q *request) checkSite() error {
 		as.Method = http.MethodPost
 		r = &as
 	}
-	if err := q.origins.Check(r); err != nil {
+	if err := q.server.origins.Check(r); err != nil {
 		origin := h.Get("Origin")
 		if origin == "" {
 			return structs.Errorf(structs.CodeForbidden, "A page of another site has sent the request (Sec-Fetch-Site %.64q).", h.Get("Sec-Fetch-Site"))
@@ -50,7 +50,7 @@ func (q *request) checkSite() error {
 // isOwnHost reports whether a Host header is one that nobody else's name can be
 // in: an IP address, localhost, a name of this server's, or none at all, which
 // browsers never send.
-func (s *Server) isOwnHost(host string) bool {
+func (s *webServer) isOwnHost(host string) bool {
 	name := host
 	if cut, _, err := net.SplitHostPort(host); err == nil {
 		name = cut

@@ -1,41 +1,170 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
 // request is one HTTP request on its way through a handler.
 type request struct {
-	*Server
-	route  *route
-	who    structs.Caller // the zero Caller, who may do nothing, where nobody is asked for
-	w      *responseWriter
-	r      *http.Request
-	params httprouter.Params
-	query  wire.Query
+	service *service.Service
+	server  *webServer
+	route   *route
+	call    service.Call
+	w       *responseWriter
+	r       *http.Request
+	params  httprouter.Params
+	query   wire.Query
 
-	incoming  *incoming // the body on its way in, nil if there is none
-	raw       []byte    // the body, once it is read
-	forwarded bool      // another server has handed it on
-	asOf      uint64    // index of a state that the first server had when the request came; of writes
-	seeded    string    // see seed
-	caughtUp  bool      // the leader was asked how far this server has to be
-	stale     bool      // and this server could not come so far
+	incoming *incoming // the body on its way in, nil if there is none
+	raw      []byte    // the body, once it is read
 }
 
 // caller returns on whose behalf the request is made.
-func (q *request) caller() structs.Caller { return q.who }
+func (q *request) caller() structs.Caller { return q.call.Caller }
+
+// ctx returns the request's context: it ends when the client leaves, and when what
+// has let it in is no longer good.
+func (q *request) ctx() context.Context { return q.r.Context() }
+
+// transport is the request as the service sees it.
+type transport request
+
+// Forward hands the whole request to the leader, which serves it as its own up to
+// the write, and answers with what was decided. So the leader validates the token
+// again, and everything after it (waiting for a result, the answer's shape) is done
+// where the client is.
+func (t *transport) Forward(ctx context.Context, leader string, unsure bool, known uint64) ([]byte, uint64, error) {
+	ctx, cancel := peer.WhileLeads(ctx, t.server.config.Cluster, leader)
+	defer cancel()
+	raw, index, err := t.server.config.Peers.Forward(ctx, leader, peer.Forwarded{
+		Request: t.r, Body: t.raw, Seed: t.call.TakeSeed(), ID: t.w.requestID, Unsure: unsure, Known: known,
+	})
+	if errors.Is(err, peer.ErrUnknown) {
+		err = unknownOutcome{err}
+	}
+	return raw, index, err
+}
+
+// Authenticate is authenticate.
+func (t *transport) Authenticate() error { return (*request)(t).authenticate() }
+
+// Stale says so in the answer.
+func (t *transport) Stale() { t.w.Header().Set(headerStale, "true") }
+
+// Waits notes that what the request takes says nothing about the server.
+func (t *transport) Waits() { t.w.parked = true }
+
+// unknownOutcome is an error after which a forwarded write may have been carried
+// out, as the service knows it.
+type unknownOutcome struct{ error }
+
+func (e unknownOutcome) Unwrap() error        { return e.error }
+func (e unknownOutcome) Is(target error) bool { return target == conductor.ErrUnknown }
+
+// headerStale is in an answer that may lack what other servers have acknowledged
+// before the request came.
+const headerStale = "X-Magnum-Stale"
+
+// headerIndex is the index of the state that an answer is from, and in a request
+// the newest that the client has seen.
+const headerIndex = "X-Magnum-Index"
+
+// freshness reads how new the state has to be that the request is answered from.
+func (q *request) freshness() service.Freshness {
+	f := service.Freshness{
+		Stale: q.query.Bool("stale", false), Consistent: q.query.Bool("consistent", false), Blocking: q.query.Has("index"),
+	}
+	if seen := q.r.Header.Get(headerIndex); seen != "" {
+		n, err := strconv.ParseUint(seen, 10, 64)
+		if err != nil {
+			f.SeenErr = structs.Invalid(headerIndex, seen, "It is not a whole number.")
+		}
+		f.Seen = n
+	}
+	return f
+}
+
+// defaultBlock is how long a blocking read parks if it doesn't say.
+const defaultBlock = time.Minute
+
+// change returns what a blocking read waits for; nil if the request is none.
+func (q *request) change() *service.Change {
+	if !q.query.Has("index") {
+		return nil
+	}
+	return &service.Change{Since: uint64(q.query.Int("index", 0)), Wait: q.query.Duration("wait", defaultBlock)}
+}
+
+// patience returns how long the request wants to wait for its result, and
+// whether it said so itself.
+func (q *request) patience() (atMost time.Duration, said bool) {
+	return q.query.Duration("wait", q.service.Patience()), q.query.Has("wait")
+}
+
+// write makes the handler of a write in two halves: decide has it decided by the
+// service, and answer tells the client. Where another server has forwarded the
+// request, that server has the client: it is sent what was decided, and answers
+// itself.
+func write[T any](decide func(*request) (T, error), answer func(*request, T) error) func(*request) error {
+	return func(q *request) error {
+		decided, err := decide(q)
+		switch {
+		case err != nil:
+			return err
+		case q.call.Forwarded:
+			q.w.index = 0 // not of a state before the write
+			return q.json(http.StatusOK, decided)
+		}
+		return answer(q, decided)
+	}
+}
+
+// decode reads the body of a POST into target, and its Idempotency-Key.
+func (q *request) decode(s *wire.Shape, target any) (conductor.Once, error) {
+	raw, err := q.body()
+	if err != nil {
+		return conductor.Once{}, err
+	}
+	if err := s.Decode(raw, target); err != nil {
+		return conductor.Once{}, err
+	}
+	return q.service.Once(&q.call, q.r.Header.Get("Idempotency-Key"), func() string {
+		return q.r.Method + "\n" + cleanPath(q.r.URL.EscapedPath()) + "\n" + q.r.URL.RawQuery + "\n" + string(raw)
+	})
+}
+
+// decodePatch reads the body of a PATCH.
+func (q *request) decodePatch(rules *wire.PatchRules) (*wire.Patch, error) {
+	raw, err := q.body()
+	if err != nil {
+		return nil, err
+	}
+	return rules.Parse(raw)
+}
+
+// decodeLenient reads the body of an agent's or another server's call.
+func (q *request) decodeLenient(target any) error {
+	raw, err := q.body()
+	if err != nil {
+		return err
+	}
+	return wire.DecodeLenient(raw, target)
+}
 
 // body reads the request's body. Errors: CodeTooLarge, CodeInvalid.
 func (q *request) body() ([]byte, error) {
@@ -50,7 +179,7 @@ func (q *request) body() ([]byte, error) {
 	began := time.Now()
 	b, err := q.readAll(most)
 	if err == nil && time.Since(began) > time.Second {
-		err = q.checkStillAllowed()
+		err = q.service.CheckToken(q.caller().TokenID)
 	}
 	var known *structs.Error
 	var tooLarge *http.MaxBytesError
@@ -76,28 +205,6 @@ func (q *request) readAll(most int64) ([]byte, error) {
 	b := make([]byte, q.r.ContentLength)
 	_, err := io.ReadFull(q.r.Body, b)
 	return b, err
-}
-
-// once reads the Idempotency-Key of a POST with the given body. One that has none
-// gets one where there are several servers: they try again if leadership is lost,
-// and what somebody has deleted in between must not come back. A server that is
-// alone loses it to its disk only, and each create would write a second row.
-func (q *request) once(body []byte) (conductor.Once, error) {
-	key, minted := q.r.Header.Get("Idempotency-Key"), false
-	if key == "" && (q.Peers == nil || !q.forwarded && q.Cluster.Alone()) {
-		return conductor.Once{}, nil
-	}
-	if key == "" {
-		key, minted = "request/"+structs.DeriveID(q.seed()), true
-	}
-	if utf8.RuneCountInString(key) > structs.MaxIdempotency {
-		return conductor.Once{}, structs.Errorf(structs.CodeInvalid, "Idempotency-Key: %d characters are more than %d.", utf8.RuneCountInString(key), structs.MaxIdempotency)
-	}
-	if err := structs.CheckLine("Idempotency-Key", key, 4*structs.MaxIdempotency); err != nil {
-		return conductor.Once{}, err
-	}
-	said := q.r.Method + "\n" + cleanPath(q.r.URL.EscapedPath()) + "\n" + q.r.URL.RawQuery + "\n" + string(body)
-	return conductor.Once{Key: key, Minted: minted, BodyHash: structs.HashSecret(said)}, nil
 }
 
 // view is what answers are made from: the state of one instant, and how the

@@ -1,10 +1,11 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
-	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -55,7 +56,21 @@ type typedLink struct {
 	Type string `json:"type,omitempty"`
 }
 
-func getVersions(q *request) error {
+// root answers at the top of the API.
+type root struct {
+	version  string // of the build
+	document *document
+}
+
+func (ro root) routes() []*route {
+	return []*route{
+		{method: http.MethodGet, path: "/", action: identity.Public, handle: ro.versions, summary: "Versions of the API", gives: ok(versionsBody{})},
+		{method: http.MethodGet, path: "/v1", action: identity.APIVersion, handle: getV1, summary: "Resources of version 1", gives: ok(v1Body{})},
+		{method: http.MethodGet, path: "/openapi.json", action: identity.APIDocument, handle: ro.document.get, summary: "This document", gives: ok(map[string]any{})},
+	}
+}
+
+func (ro root) versions(q *request) error {
 	v1 := versionBody{
 		ID: "v1", Status: "CURRENT", MinVersion: minVersion, MaxVersion: maxVersion,
 		Links: []structs.Link{{Href: q.baseURL() + "/v1/", Rel: "self"}},
@@ -63,7 +78,7 @@ func getVersions(q *request) error {
 	return q.json(http.StatusOK, versionsBody{
 		Name:        "OpenStack Magnum API",
 		Description: "Magnum is a multi-tenant container service: bays, pods, services and containers on Docker and Kubernetes hosts.",
-		Version:     q.Version, Versions: []versionBody{v1}, DefaultVersion: v1,
+		Version:     ro.version, Versions: []versionBody{v1}, DefaultVersion: v1,
 	})
 }
 
@@ -83,29 +98,23 @@ func getV1(q *request) error {
 	})
 }
 
-// operatorState answers GET /v1/operator/state.
-type operatorState struct {
-	structs.OperatorState
-	Leader string `json:"leader"` // address of the leader, "" while there is none
-}
+// document is the OpenAPI document.
+type document struct{ text []byte }
 
-func getOperatorState(q *request) error {
-	if err := q.await(); err != nil {
-		return err
+// describe writes the document of the routes.
+func (d *document) describe(version string, routes []*route) {
+	var operations []wire.Operation
+	for _, rt := range routes {
+		operations = append(operations, rt.operation())
 	}
-	snap := q.Store.Snapshot() // index and hash of one instant
-	q.w.index = snap.Index()
-	body := operatorState{OperatorState: structs.OperatorState{
-		Index: snap.Index(), Hash: state.FormatHash(snap.Hash()), Schema: snap.Cluster().SchemaInUse(), Understood: structs.SchemaVersion,
-	}}
-	_, body.Leader = q.Cluster.Leader()
-	return q.json(http.StatusOK, body)
+	d.text = wire.NewDocument("Magnum", cmp.Or(version, "unknown"),
+		"The REST API of magnum. Every path is served also without /v1, and every list also with a slash at its end.", operations)
 }
 
-func getDocument(q *request) error {
+func (d *document) get(q *request) error {
 	e := wire.NewEncoder()
 	defer e.Free()
-	e.Buf.Write(q.document)
+	e.Buf.Write(d.text)
 	sendJSON(q.w, http.StatusOK, e)
 	return nil
 }

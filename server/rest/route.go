@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -13,6 +12,7 @@ import (
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -29,10 +29,10 @@ type route struct {
 	takes   any // a value of the body's type, nil if there is none
 	gives   []wire.Answer
 
-	takesMedia string // of a body that isn't JSON; "" if it is
-	streams    bool   // its body is read as it comes, for as long as that takes
-	most       int64  // bytes of a body that doesn't stream; 0 means structs.MaxBody, or MaxRegistration if anybody may send it
-	zun        bool   // of the second spelling of the API; see zun.go
+	takesMedia string   // of a body that isn't JSON; "" if it is
+	streams    bool     // its body is read as it comes, for as long as that takes
+	most       int64    // bytes of a body that doesn't stream; 0 means structs.MaxBody, or MaxRegistration if anybody may send it
+	dialect    *dialect // of a second spelling of the API; nil of our own
 
 	observe func(status int, took time.Duration)
 }
@@ -59,10 +59,40 @@ func (rt *route) fullPath() string {
 	return "/v1" + rt.path
 }
 
+// ok is the answer of what is done at once.
+func ok(body any) []wire.Answer { return []wire.Answer{{Status: http.StatusOK, Body: body}} }
+
+// made is the answer of a create that needs no host.
+func made(body any) []wire.Answer { return []wire.Answer{{Status: http.StatusCreated, Body: body}} }
+
+// created are the answers of a create that can be waited for.
+func created(body any) []wire.Answer {
+	return []wire.Answer{{Status: http.StatusCreated, Body: body}, {Status: http.StatusAccepted, Body: body}}
+}
+
+// changed are the answers of a change that can be waited for.
+func changed(body any) []wire.Answer {
+	return []wire.Answer{{Status: http.StatusOK, Body: body}, {Status: http.StatusAccepted, Body: body}}
+}
+
+// acted are the answers of an action: null, as in 2015, or the object while it is
+// under way.
+func acted(body any) []wire.Answer {
+	return []wire.Answer{{Status: http.StatusOK}, {Status: http.StatusAccepted, Body: body}}
+}
+
+// deleted are the answers of a delete that can be waited for.
+func deleted(body any) []wire.Answer {
+	return []wire.Answer{{Status: http.StatusNoContent}, {Status: http.StatusAccepted, Body: body}}
+}
+
+// removed is the answer of a delete that is done at once.
+func removed() []wire.Answer { return []wire.Answer{{Status: http.StatusNoContent}} }
+
 // newRouter registers the routes. A route whose last segment stands where
 // another has a parameter, such as /bays/detail beside /bays/:id, is kept apart,
 // because httprouter knows only one of them.
-func newRouter(s *Server, routes []*route) (*httprouter.Router, map[string]*route) {
+func newRouter(s *webServer, routes []*route) (*httprouter.Router, map[string]*route) {
 	params := make(map[string]bool)
 	for _, rt := range routes {
 		if parent, last := splitLast(rt.path); strings.HasPrefix(last, ":") {
@@ -104,23 +134,25 @@ func cleanPath(path string) string {
 var methods = []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut}
 
 // ServeHTTP finds the route and serves it.
-func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
-	w := &responseWriter{ResponseWriter: hw, store: s.Store, requestID: structs.NewRequestID()}
+func (s *webServer) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
+	w := &responseWriter{ResponseWriter: hw, store: s.config.Store, requestID: structs.NewRequestID()}
 	started := time.Now()
 	defer s.observe(w, started)
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.recovered(w, r, cause)
 		}
-		if s.Logger.IsDebug() {
-			s.Logger.Debug("request served", "request_id", w.requestID, "method", r.Method, "path", r.URL.Path, "status", w.status, "duration", time.Since(started))
+		if s.config.Logger.IsDebug() {
+			s.config.Logger.Debug("request served", "request_id", w.requestID, "method", r.Method, "path", r.URL.Path, "status", w.status, "duration", time.Since(started))
 		}
 	}()
 	path := cleanPath(r.URL.EscapedPath())
-	if v := r.Header.Get(headerVersion); v != "" && s.serveZun(w, r, path, v) {
-		return
+	for _, d := range s.dialects {
+		if d.serve(w, r, path) {
+			return
+		}
 	}
-	if s.Pprof && (path == pprofPath || strings.HasPrefix(path, pprofPath+"/")) {
+	if s.config.Pprof && (path == pprofPath || strings.HasPrefix(path, pprofPath+"/")) {
 		s.serve(profiles, w, r, nil)
 		return
 	}
@@ -141,7 +173,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 
 // missing is the route of a path or method that isn't one. It asks for a token
 // like the others, so that nobody else learns which paths there are.
-func (s *Server) missing(path string) *route {
+func (s *webServer) missing(path string) *route {
 	var allow []string
 	for _, m := range methods {
 		if handle, _, _ := s.router.Lookup(m, path); handle != nil {
@@ -158,9 +190,10 @@ func (s *Server) missing(path string) *route {
 }
 
 // serve runs one request through what all routes share.
-func (s *Server) serve(rt *route, w *responseWriter, r *http.Request, params httprouter.Params) {
+func (s *webServer) serve(rt *route, w *responseWriter, r *http.Request, params httprouter.Params) {
 	w.route = rt
-	q := &request{Server: s, route: rt, w: w, r: r, params: params}
+	q := &request{service: s.config.Service, server: s, route: rt, w: w, r: r, params: params}
+	q.call.Transport, q.call.RequestID = (*transport)(q), w.requestID
 	q.receive()
 	defer q.forget()
 	if err := q.admit(); err != nil {
@@ -168,7 +201,7 @@ func (s *Server) serve(rt *route, w *responseWriter, r *http.Request, params htt
 		return
 	}
 	defer q.guard()()
-	if err := rt.handle(q); err != nil && !errors.Is(err, errAnswered) {
+	if err := rt.handle(q); err != nil {
 		q.fail(err)
 	}
 }
@@ -191,11 +224,11 @@ func (q *request) admit() error {
 		return err
 	}
 	raw := q.r.URL.RawQuery
-	if q.route.zun {
-		raw = withoutNone(raw)
+	if q.route.dialect != nil {
+		raw = q.route.dialect.query(raw)
 	}
 	values, err := wire.ReadQuery(raw)
-	if err == nil && q.r.ContentLength != 0 && q.takesArguments() {
+	if err == nil && q.r.ContentLength != 0 && q.route.takesArguments() {
 		if values == nil {
 			values = make(url.Values)
 		}
@@ -206,8 +239,11 @@ func (q *request) admit() error {
 	if err != nil {
 		return err
 	}
-	q.query, err = wire.CheckQuery(values, q.route.args)
-	return err
+	if q.query, err = wire.CheckQuery(values, q.route.args); err != nil {
+		return err
+	}
+	q.call.Freshness = q.freshness()
+	return nil
 }
 
 // authenticate finds out who asks and whether the policy allows it. What a
@@ -217,18 +253,18 @@ func (q *request) authenticate() error {
 	case identity.Public, identity.AgentRegister:
 		return nil
 	case identity.PeerCall:
-		if !q.forwarded {
+		if !q.call.Forwarded {
 			return structs.Errorf(structs.CodeForbidden, "only servers of this cluster may ask that")
 		}
 		return nil
 	case identity.AgentCall:
 		secret, _ := strings.CutPrefix(q.r.Header.Get("Authorization"), "Bearer ")
-		if err := q.Dispatch.Authenticate(q.r.Context(), q.ident(), secret); err != nil {
+		if err := q.server.config.Agents.Authenticate(q.r.Context(), q.ident(), secret); err != nil {
 			return err
 		}
 		return q.prove(admission.Host, q.ident())
 	}
-	caller, err := q.Authenticator.Authenticate(q.r.Context(), q.token())
+	caller, err := q.server.config.Authenticator.Authenticate(q.r.Context(), q.token())
 	if err != nil {
 		return err
 	}
@@ -236,7 +272,7 @@ func (q *request) authenticate() error {
 		return err
 	}
 	caller.RequestID = q.w.requestID
-	q.who = caller
+	q.call.Caller = caller
 	if err := q.proveCaller(caller); err != nil {
 		return err
 	}
@@ -246,10 +282,10 @@ func (q *request) authenticate() error {
 // prove counts the request's connection for who was let in by it. Errors:
 // CodeRateLimited, CodeUnavailable; the connection ends then.
 func (q *request) prove(kind admission.Kind, id string) error {
-	if q.Connections == nil || q.forwarded && kind != admission.Peer {
+	if q.server.config.Connections == nil || q.call.Forwarded && kind != admission.Peer {
 		return nil
 	}
-	err := q.Connections.Prove(q.r.Context(), kind, id)
+	err := q.server.config.Connections.Prove(q.r.Context(), kind, id)
 	if err != nil {
 		q.w.Header().Set("Connection", "close")
 	}
@@ -261,10 +297,10 @@ func (q *request) proveCaller(caller structs.Caller) error {
 	switch {
 	case caller.TokenID != "":
 		return q.prove(admission.Token, caller.TokenID)
-	case q.Connections == nil || q.forwarded:
+	case q.server.config.Connections == nil || q.call.Forwarded:
 		return nil
-	case q.open:
-		q.Connections.Serve(q.r.Context())
+	case q.server.open:
+		q.server.config.Connections.Serve(q.r.Context())
 		return nil
 	}
 	return q.prove(admission.Token, caller.ProjectID+"\x00"+caller.UserID) // neither has a NUL in it
@@ -272,15 +308,15 @@ func (q *request) proveCaller(caller structs.Caller) error {
 
 // recovered answers a request whose handler panicked. http.ErrAbortHandler is
 // how a handler cuts an answer off that it has begun.
-func (s *Server) recovered(w *responseWriter, r *http.Request, cause any) {
+func (s *webServer) recovered(w *responseWriter, r *http.Request, cause any) {
 	if cause == http.ErrAbortHandler {
 		panic(cause)
 	}
-	s.Logger.Error("request panicked", "request_id", w.requestID, "method", r.Method, "path", r.URL.Path, "error", cause, "stack", string(debug.Stack()))
+	s.config.Logger.Error("request panicked", "request_id", w.requestID, "method", r.Method, "path", r.URL.Path, "error", cause, "stack", string(debug.Stack()))
 	if w.status != 0 {
 		panic(http.ErrAbortHandler) // too late for an answer: let the client see that it is cut off
 	}
-	writeError(w, errUnexpected)
+	writeError(w, service.ErrUnexpected)
 }
 
 // ident returns the identifier in the path: a UUID or a name.
@@ -292,4 +328,14 @@ func (q *request) param(name string) string {
 		return text
 	}
 	return raw
+}
+
+// token returns the token of the request. Prometheus can't send another header
+// than Authorization, so metrics take a token there, too.
+func (q *request) token() string {
+	token := q.r.Header.Get("X-Auth-Token")
+	if token == "" && q.route.action == identity.OperatorMetrics {
+		token, _ = strings.CutPrefix(q.r.Header.Get("Authorization"), "Bearer ")
+	}
+	return token
 }

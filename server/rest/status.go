@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -36,42 +38,58 @@ type unwellBody struct {
 // be up to date: a moment's work.
 const maxBehind = 1024
 
-func getLeader(q *request) error {
-	name, address := q.Leader()
+// status answers probes.
+type status struct {
+	leader func() (name, address string) // of the leader's REST API
+	room   func() error                  // why nothing can be written to the disk
+	behind func() uint64                 // committed entries that this server has not applied
+}
+
+func (st status) routes() []*route {
+	probed := append(ok(statusBody{}), wire.Answer{Status: http.StatusServiceUnavailable, Body: unwellBody{}})
+	return []*route{
+		{method: http.MethodGet, path: "/status/leader", action: identity.Public, handle: st.getLeader, summary: "Who leads; 503 while nobody does", gives: ok(leaderBody{})},
+		{method: http.MethodGet, path: "/status/health", action: identity.Public, handle: st.getHealth, summary: "Whether all is well with this server; 503 with the reasons if not", gives: probed},
+		{method: http.MethodGet, path: "/status/ready", action: identity.Public, handle: st.getReady, summary: "Whether this server can serve requests; 503 with the reasons if not", gives: probed},
+	}
+}
+
+func (st status) getLeader(q *request) error {
+	name, address := st.leader()
 	if address == "" {
-		return q.errLeaderless()
+		return q.service.Leaderless()
 	}
 	return q.json(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
 }
 
 // getReady answers whether requests can be served.
-func getReady(q *request) error { return q.probe("ready", q.unready()) }
+func (st status) getReady(q *request) error { return probe(q, "ready", st.unready(q)) }
 
 // getHealth answers whether a person should look.
-func getHealth(q *request) error {
-	reasons := q.unready()
-	if q.Room() != nil {
+func (st status) getHealth(q *request) error {
+	reasons := st.unready(q)
+	if st.room() != nil {
 		reasons = append(reasons, "the disk is nearly full: nothing is written")
 	}
-	return q.probe("ok", reasons)
+	return probe(q, "ok", reasons)
 }
 
 // unready returns why requests can't be served.
-func (q *request) unready() []string {
+func (st status) unready(q *request) []string {
 	var reasons []string
-	if _, address := q.Leader(); address == "" {
+	if _, address := st.leader(); address == "" {
 		reasons = append(reasons, "there is no leader")
 	}
 	switch {
-	case q.Store.Snapshot().Cluster() == nil:
+	case q.service.Snapshot().Cluster() == nil:
 		reasons = append(reasons, "the state is not loaded")
-	case q.Behind() > maxBehind:
+	case st.behind() > maxBehind:
 		reasons = append(reasons, "the state is behind")
 	}
 	return reasons
 }
 
-func (q *request) probe(well string, reasons []string) error {
+func probe(q *request, well string, reasons []string) error {
 	q.w.Header().Set("Cache-Control", "no-store")
 	if len(reasons) == 0 {
 		return q.json(http.StatusOK, statusBody{Status: well})

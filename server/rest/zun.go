@@ -13,12 +13,6 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The files zun*.go are the second spelling of the API: that of OpenStack's
-// container client (python-zunclient, "openstack appcontainer"). A request that
-// says so in headerVersion is read and answered in that client's shapes; what is
-// done is what the routes of our own do. Nothing else in this package knows of
-// it, but for route.zun.
-
 // headerVersion is how newer OpenStack clients say whose API they speak, and
 // which version: "container 1.40".
 const headerVersion = "OpenStack-API-Version"
@@ -31,7 +25,7 @@ func zunVersion(header string) (minor int, ok bool) {
 		if service != "container" {
 			continue
 		}
-		most, _ := strconv.Atoi(strings.TrimPrefix(maxVersion, "1."))
+		most, _ := strconv.Atoi(strings.TrimPrefix(zunVersionMax, "1."))
 		if version == "latest" {
 			return most, true
 		}
@@ -42,19 +36,22 @@ func zunVersion(header string) (minor int, ok bool) {
 	return 0, false
 }
 
-// serveZun serves the request if it is one of the second spelling.
-func (s *Server) serveZun(w *responseWriter, r *http.Request, path, version string) bool {
-	minor, ok := zunVersion(version)
+// zunVersionMax is the newest version of the API that is spoken.
+const zunVersionMax = "1.40"
+
+// asksForZun reports whether a request says that it speaks this API, and says in the
+// answer which version it gets.
+func asksForZun(r *http.Request, answer http.Header) bool {
+	said := r.Header.Get(headerVersion)
+	if said == "" {
+		return false
+	}
+	minor, ok := zunVersion(said)
 	if !ok {
 		return false
 	}
-	w.Header().Set(headerVersion, "container 1."+strconv.Itoa(minor))
-	w.Header().Add("Vary", headerVersion)
-	handle, params, _ := s.zun.Lookup(r.Method, path)
-	if handle == nil {
-		return false
-	}
-	handle(w, r, params)
+	answer.Set(headerVersion, "container 1."+strconv.Itoa(minor))
+	answer.Add("Vary", headerVersion)
 	return true
 }
 
@@ -78,48 +75,54 @@ func withoutNone(raw string) string {
 	return values.Encode()
 }
 
-// newZunRoutes returns the routes that differ from our own.
-func newZunRoutes() []*route {
+// newZun returns the dialect. terminals are opened by own routes.
+func newZun() (d *dialect, terminals []*route) {
+	ts := &terminalSet{}
+	return &dialect{asked: asksForZun, query: withoutNone, arguments: true, routes: zunRoutes(ts)}, []*route{
+		// Its clients can't send a token: the secret in the path is one.
+		{method: http.MethodGet, path: "/terminals/:sid", action: identity.Public, handle: ts.join, summary: "Raw streams of a command or process for clients of Zun (WebSocket)",
+			gives: []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
+	}
+}
+
+// zunRoutes returns the routes that differ from our own.
+func zunRoutes(ts *terminalSet) []*route {
 	get, post, patch, del := http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	allProjects := wire.Arg{Name: "all_projects", Kind: wire.ArgBool}
 	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt}
 	size := []wire.Arg{{Name: "w", Kind: wire.ArgInt, Wants: true}, {Name: "h", Kind: wire.ArgInt, Wants: true}}
-	routes := []*route{
+	return []*route{
 		{method: get, path: "/containers", action: identity.ContainerList, handle: zunContainers.list(false),
 			args: zunContainers.listArgs(filterArgName, filterArgStatus, filterArgHost, wire.Arg{Name: "image", Kind: wire.ArgText}, wire.Arg{Name: "memory", Kind: wire.ArgText},
 				wire.Arg{Name: "project_id", Kind: wire.ArgText}, wire.Arg{Name: "user_id", Kind: wire.ArgText}, wire.Arg{Name: "task_state", Kind: wire.ArgText}, wire.Arg{Name: "auto_remove", Kind: wire.ArgBool})},
 		{method: post, path: "/containers", action: identity.ContainerCreate, handle: createZun, takes: struct{}{}, args: []wire.Arg{{Name: "run", Kind: wire.ArgBool}}},
 		{method: get, path: "/containers/:id", action: identity.ContainerGet, handle: zunContainers.show, args: reads},
 		{method: patch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchZun, takes: struct{}{}},
-		{method: del, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteContainer,
+		{method: del, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteZun,
 			args: []wire.Arg{{Name: "force", Kind: wire.ArgBool}, {Name: "stop", Kind: wire.ArgBool}, allProjects}},
 
-		{method: post, path: "/containers/:id/start", action: identity.ContainerStart, handle: act(conductor.ActionStart)},
-		{method: post, path: "/containers/:id/stop", action: identity.ContainerStop, handle: act(conductor.ActionStop), args: []wire.Arg{timeout}},
-		{method: post, path: "/containers/:id/reboot", action: identity.ContainerReboot, handle: act(conductor.ActionReboot), args: []wire.Arg{timeout}},
-		{method: post, path: "/containers/:id/pause", action: identity.ContainerPause, handle: act(conductor.ActionPause)},
-		{method: post, path: "/containers/:id/unpause", action: identity.ContainerUnpause, handle: act(conductor.ActionUnpause)},
-		{method: post, path: "/containers/:id/kill", action: identity.ContainerKill, handle: act(conductor.ActionKill), args: []wire.Arg{{Name: "signal", Kind: wire.ArgText}}},
+		{method: post, path: "/containers/:id/start", action: identity.ContainerStart, handle: actZun(conductor.ActionStart)},
+		{method: post, path: "/containers/:id/stop", action: identity.ContainerStop, handle: actZun(conductor.ActionStop), args: []wire.Arg{timeout}},
+		{method: post, path: "/containers/:id/reboot", action: identity.ContainerReboot, handle: actZun(conductor.ActionReboot), args: []wire.Arg{timeout}},
+		{method: post, path: "/containers/:id/pause", action: identity.ContainerPause, handle: actZun(conductor.ActionPause)},
+		{method: post, path: "/containers/:id/unpause", action: identity.ContainerUnpause, handle: actZun(conductor.ActionUnpause)},
+		{method: post, path: "/containers/:id/kill", action: identity.ContainerKill, handle: actZun(conductor.ActionKill), args: []wire.Arg{{Name: "signal", Kind: wire.ArgText}}},
 		{method: post, path: "/containers/:id/rename", action: identity.ContainerRename, handle: renameZun, args: []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true}}},
 		{method: post, path: "/containers/:id/rebuild", action: identity.ContainerRebuild, handle: rebuildZun, args: []wire.Arg{{Name: "image", Kind: wire.ArgText}, {Name: "image_driver", Kind: wire.ArgText}}},
 
-		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: logsZun, args: logsArgs[:5]},
-		{method: post, path: "/containers/:id/execute", action: identity.ContainerExecute, handle: executeZun,
-			args: []wire.Arg{commandArg, {Name: "run", Kind: wire.ArgBool}, {Name: "interactive", Kind: wire.ArgBool}}},
-		{method: post, path: "/containers/:id/execute_resize", action: identity.ContainerExecute, handle: resizeExecZun, args: slices.Concat(size, []wire.Arg{{Name: "exec_id", Kind: wire.ArgText, Wants: true}})},
-		{method: get, path: "/containers/:id/attach", action: identity.ContainerAttach, handle: attachZun},
-		{method: post, path: "/containers/:id/resize", action: identity.ContainerAttach, handle: resizeZun, args: size},
+		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: logsZun, args: wire.LogsArgs[:5]},
+		{method: post, path: "/containers/:id/execute", action: identity.ContainerExecute, handle: ts.execute,
+			args: []wire.Arg{wire.CommandArg, {Name: "run", Kind: wire.ArgBool}, {Name: "interactive", Kind: wire.ArgBool}}},
+		{method: post, path: "/containers/:id/execute_resize", action: identity.ContainerExecute, handle: ts.resizeExec, args: slices.Concat(size, []wire.Arg{{Name: "exec_id", Kind: wire.ArgText, Wants: true}})},
+		{method: get, path: "/containers/:id/attach", action: identity.ContainerAttach, handle: ts.attach},
+		{method: post, path: "/containers/:id/resize", action: identity.ContainerAttach, handle: ts.resizeAttached, args: size},
 		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: statsZun},
 		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: topZun, args: []wire.Arg{{Name: "ps_args", Kind: wire.ArgText}}},
-		{method: get, path: "/containers/:id/container_actions", action: identity.ContainerActions, handle: zunActions},
-		{method: get, path: "/containers/:id/container_actions/:request", action: identity.ContainerActions, handle: zunActionShow},
+		{method: get, path: "/containers/:id/container_actions", action: identity.ContainerActions, handle: listActionsZun},
+		{method: get, path: "/containers/:id/container_actions/:request", action: identity.ContainerActions, handle: showActionZun},
 		{method: get, path: "/containers/:id/get_archive", action: identity.ArchiveGet, handle: getArchiveZun, args: archiveArgs},
 		{method: post, path: "/containers/:id/put_archive", action: identity.ArchivePut, handle: putArchiveZun, takes: struct{}{}, streams: true, args: archiveArgs},
 	}
-	for _, rt := range routes {
-		rt.zun = true
-	}
-	return routes
 }
 
 // onlyDocker refuses an image driver that isn't the one there is.
@@ -128,23 +131,4 @@ func onlyDocker(driver string) error {
 		return structs.Errorf(structs.CodeInvalid, "image_driver %.64q: images come from registries here, which is docker", driver)
 	}
 	return nil
-}
-
-func renameZun(q *request) error {
-	name := q.query.Text("name")
-	if err := structs.CheckName(name); err != nil {
-		return err
-	}
-	c, err := decide(q, conductor.PatchContainer{Caller: q.caller(), Ident: q.ident(), Name: &name})
-	if err != nil {
-		return err
-	}
-	return zunContainers.written(q, http.StatusOK, c)
-}
-
-func rebuildZun(q *request) error {
-	if err := onlyDocker(q.query.Text("image_driver")); err != nil {
-		return err
-	}
-	return rebuildContainer(q)
 }

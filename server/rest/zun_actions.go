@@ -35,12 +35,13 @@ func newZunAction(c *structs.Container, a *structs.ActionRecord) zunAction {
 	}
 }
 
-// zunActions answers with what was done to a container.
-func zunActions(q *request) error {
-	c, actions, err := q.actionsOf()
+// listActionsZun answers with what was done to a container.
+func listActionsZun(q *request) error {
+	snap, c, actions, err := q.service.Containers.Actions(q.ctx(), &q.call, q.ident())
 	if err != nil {
 		return err
 	}
+	q.w.index = snap.Index()
 	body := struct {
 		Actions []zunAction `json:"containerActions"`
 	}{[]zunAction{}}
@@ -50,12 +51,13 @@ func zunActions(q *request) error {
 	return q.json(http.StatusOK, body)
 }
 
-// zunActionShow answers with what one request did to a container.
-func zunActionShow(q *request) error {
-	c, actions, err := q.actionsOf()
+// showActionZun answers with what one request did to a container.
+func showActionZun(q *request) error {
+	snap, c, actions, err := q.service.Containers.Actions(q.ctx(), &q.call, q.ident())
 	if err != nil {
 		return err
 	}
+	q.w.index = snap.Index()
 	wanted := q.param("request")
 	for i := range actions {
 		a := &actions[i]
@@ -66,5 +68,5 @@ func zunActionShow(q *request) error {
 		body.Events = []zunEvent{{Event: a.Action, StartTime: body.StartTime, FinishTime: structs.Time{Time: a.FinishedAt}, Result: a.Result}}
 		return q.json(http.StatusOK, body)
 	}
-	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", wire.Short(wanted), c.Name).About(structs.KindContainer)
+	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", structs.Shorten(wanted), c.Name).About(structs.KindContainer)
 }

@@ -77,28 +77,22 @@ type zunHealthcheck struct {
 	Timeout  *structs.Int `json:"timeout,omitempty"`
 }
 
-// zunContainers is containers in the shapes of Zun.
-var zunContainers = func() *resource {
-	res := *containers
-	res.brief = func(v view, r structs.Row) any { return v.zun(r.(*structs.Container)) }
-	res.append = nil // it writes the lines of our own lists
-	res.full = res.brief
-	res.sorts = map[string]func(a, b structs.Row) int{"image": containers.sorts["image_id"]}
-	for _, key := range []string{"name", "status"} {
-		res.sorts[key] = containers.sorts[key]
-	}
-	field := func(of func(*structs.Container) string) func(view, string) (func(structs.Row) bool, error) {
-		return func(_ view, want string) (func(structs.Row) bool, error) {
-			return func(r structs.Row) bool { return strings.EqualFold(of(r.(*structs.Container)), want) }, nil
-		}
-	}
-	res.filters = map[string]func(view, string) (func(structs.Row) bool, error){
-		"name": containers.filters["name"], "host": filterHost,
-		"status":     field(zunStatus),
-		"image":      field(func(c *structs.Container) string { return c.Spec.Image }),
-		"project_id": field(func(c *structs.Container) string { return c.ProjectID }),
-		"user_id":    field(func(c *structs.Container) string { return c.UserID }),
-		"task_state": field(func(*structs.Container) string { return "" }),
+// zunContainers is how containers are listed and shown.
+var zunContainers = &resource{
+	noun: "containers", kind: structs.KindContainer, table: structs.TableContainers,
+	sorts: map[string]func(a, b structs.Row) int{
+		"name":   by(func(c *structs.Container) string { return c.Name }),
+		"status": by(func(c *structs.Container) string { return string(c.Status()) }),
+		"image":  by(func(c *structs.Container) string { return c.Spec.Image }),
+	},
+	filters: map[string]func(view, string) (func(structs.Row) bool, error){
+		"name":       filterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
+		"host":       filterHost,
+		"status":     filterField(zunStatus),
+		"image":      filterField(func(c *structs.Container) string { return c.Spec.Image }),
+		"project_id": filterField(func(c *structs.Container) string { return c.ProjectID }),
+		"user_id":    filterField(func(c *structs.Container) string { return c.UserID }),
+		"task_state": filterField(func(*structs.Container) string { return "" }),
 		"memory": func(_ view, value string) (func(structs.Row) bool, error) {
 			want, err := zunMemory(value)
 			return func(r structs.Row) bool { return r.(*structs.Container).Spec.Memory == int64(want) }, err
@@ -107,9 +101,17 @@ var zunContainers = func() *resource {
 			want, _ := wire.ReadBool(value) // checked with the query
 			return func(r structs.Row) bool { return r.(*structs.Container).Spec.AutoRemove == want }, nil
 		},
+	},
+	brief: func(v view, r structs.Row) any { return zunBodyOf(v, r.(*structs.Container)) },
+	full:  func(v view, r structs.Row) any { return zunBodyOf(v, r.(*structs.Container)) },
+}
+
+// filterField compares a field without regard to case.
+func filterField(of func(*structs.Container) string) func(view, string) (func(structs.Row) bool, error) {
+	return func(_ view, want string) (func(structs.Row) bool, error) {
+		return func(r structs.Row) bool { return strings.EqualFold(of(r.(*structs.Container)), want) }, nil
 	}
-	return &res
-}()
+}
 
 // zunStatus returns the client's word for a container's status: it waits for
 // Created where we say Stopped.
@@ -120,8 +122,8 @@ func zunStatus(c *structs.Container) string {
 	return string(c.Status())
 }
 
-// zun returns the container as the client shows it.
-func (v view) zun(c *structs.Container) zunBody {
+// zunBodyOf returns the container as the client shows it.
+func zunBodyOf(v view, c *structs.Container) zunBody {
 	s := &c.Spec
 	body := zunBody{
 		UUID: c.ID, Name: c.Name, Image: s.Image, ImageDriver: "docker", ImagePullPolicy: s.PullPolicy,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -111,23 +112,21 @@ func (p *zunPorts) UnmarshalJSON(b []byte) error {
 var zunShape = wire.NewShape(structs.KindContainer, zunRequest{}, zunBody{})
 
 // createZun creates a container.
-func createZun(q *request) error {
+var createZun = write(func(q *request) (*structs.Container, error) {
 	var body zunRequest
 	once, err := q.decode(zunShape, &body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	request, err := body.request()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c, err := q.createContainer(request, once)
-	if err != nil {
-		return err
-	}
+	return q.service.Containers.Create(q.ctx(), &q.call, service.CreateContainer{Body: request, Once: once, Run: q.query.Bool("run", false)})
+}, func(q *request, c *structs.Container) error {
 	zunContainers.locate(q, c)
 	return zunContainers.written(q, http.StatusAccepted, c)
-}
+})
 
 // request returns what the body asks for in our own words. What there is not
 // here is refused, never ignored.
@@ -173,7 +172,7 @@ func (z *zunRequest) request() (*structs.ContainerRequest, error) {
 		r.Healthcheck = &structs.Healthcheck{Interval: given(h.Interval), Retries: given(h.Retries), Timeout: given(h.Timeout)}
 		words, err := structs.SplitCommand(h.Cmd)
 		if err != nil || len(words) == 0 {
-			return nil, wire.Invalid("healthcheck.cmd", h.Cmd, "It is no command.")
+			return nil, structs.Invalid("healthcheck.cmd", h.Cmd, "It is no command.")
 		}
 		r.Healthcheck.Test = structs.Command{Args: words, Text: h.Cmd}
 	}
@@ -228,31 +227,95 @@ func patchZun(q *request) error {
 	if body.AutoHeal {
 		return structs.Errorf(structs.CodeInvalid, "auto_heal is not supported: restart_policy always brings a container back that was removed from its host")
 	}
-	r := conductor.PatchContainer{Caller: q.caller(), Ident: q.ident(), Name: body.Name}
+	r := service.PatchContainer{Ident: q.ident(), Name: body.Name, Memory: (*structs.Bytes)(body.Memory), CPU: body.CPU}
 	if body.Name != nil {
 		if err := structs.CheckName(*body.Name); err != nil {
 			return err
 		}
 	}
-	limits := structs.ContainerRequest{Image: "unchanged", CPU: body.CPU, Memory: (*structs.Bytes)(body.Memory)}
-	spec, err := limits.Spec()
-	if err != nil {
+	return changeZun(q, r)
+}
+
+// changeZun changes a container and answers with it. New limits are waited for.
+func changeZun(q *request, r service.PatchContainer) error {
+	return write(func(q *request) (*structs.Container, error) {
+		return q.service.Containers.Patch(q.ctx(), &q.call, r)
+	}, func(q *request, c *structs.Container) error {
+		if r.Limits() {
+			if _, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c, q.service.Patience()); err != nil {
+				return err
+			}
+		}
+		return zunContainers.written(q, http.StatusOK, c)
+	})(q)
+}
+
+func renameZun(q *request) error {
+	name := q.query.Text("name")
+	if err := structs.CheckName(name); err != nil {
 		return err
 	}
-	if body.Memory != nil {
-		r.Memory = &spec.Memory
+	return changeZun(q, service.PatchContainer{Ident: q.ident(), Name: &name})
+}
+
+// rebuildZun makes a container again.
+var rebuildZun = write(func(q *request) (*structs.Container, error) {
+	if err := onlyDocker(q.query.Text("image_driver")); err != nil {
+		return nil, err
 	}
-	if body.CPU != nil {
-		r.MilliCPU = &spec.MilliCPU
+	r := service.RebuildContainer{Ident: q.ident()}
+	if q.query.Has("image") {
+		image := q.query.Text("image")
+		r.Image = &image
 	}
-	c, err := decide(q, r)
-	if err != nil {
-		return err
-	}
-	if r.Memory != nil || r.MilliCPU != nil {
-		if _, _, err := q.settleContainer(c, q.Patience); err != nil {
+	return q.service.Containers.Rebuild(q.ctx(), &q.call, r)
+}, answerActionZun)
+
+var deleteZun = write(func(q *request) (service.Removed[*structs.Container], error) {
+	return q.service.Containers.Delete(q.ctx(), &q.call, service.DeleteContainer{
+		Ident: q.ident(), Stop: q.query.Bool("stop", false), Force: q.query.Bool("force", false), AllProjects: q.query.Bool("all_projects", false),
+	})
+}, func(q *request, c service.Removed[*structs.Container]) error {
+	if !c.Gone {
+		if _, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c.Row, q.service.Patience()); err != nil {
 			return err
 		}
 	}
-	return zunContainers.written(q, http.StatusOK, c)
+	return q.noContent()
+})
+
+// actZun makes the handler of an action.
+func actZun(action conductor.Action) func(*request) error {
+	return write(func(q *request) (*structs.Container, error) {
+		timeout, err := wire.StopTimeout(q.query)
+		if err != nil {
+			return nil, err
+		}
+		return q.service.Containers.Act(q.ctx(), &q.call, service.ActOnContainer{
+			Ident: q.ident(), Action: action, Timeout: timeout, Signal: q.query.Text("signal"),
+		})
+	}, func(q *request, c *structs.Container) error {
+		if c.Settled() {
+			return accepted(q) // it was so already
+		}
+		return answerActionZun(q, c)
+	})
+}
+
+// answerActionZun waits for the result of an action.
+func answerActionZun(q *request, c *structs.Container) error {
+	now, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c, q.service.Patience())
+	switch {
+	case err != nil:
+		return err
+	case now == nil && !c.Spec.AutoRemove:
+		return service.ErrDeleted(c)
+	}
+	return accepted(q)
+}
+
+// accepted answers what has no body.
+func accepted(q *request) error {
+	q.w.WriteHeader(http.StatusAccepted)
+	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -23,16 +25,15 @@ func logsZun(q *request) error {
 			q.query.Values.Set("since", t.Format(time.RFC3339))
 		}
 	}
-	_, session, err := q.openLogs()
+	r, err := wire.LogsRequest(q.query)
 	if err != nil {
 		return err
 	}
-	defer session.Close()
-	out := output{instead: insteadOfLogs}
-	if err := out.read(q.r.Context(), session); err != nil {
+	text, err := q.service.Sessions.LogsText(q.ctx(), &q.call, q.ident(), r)
+	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, string(out.both))
+	return q.json(http.StatusOK, text)
 }
 
 // zunOutput answers an execute.
@@ -45,16 +46,20 @@ type zunOutput struct {
 	Truncated bool `json:"truncated,omitempty"` // the end of the output is missing
 }
 
-// executeZun executes a command, or prepares an interactive one.
-func executeZun(q *request) error {
-	if q.query.Bool("interactive", false) {
-		return q.prepareExec()
-	}
-	out, err := q.execute()
+// execute executes a command, or prepares an interactive one.
+func (ts *terminalSet) execute(q *request) error {
+	r, err := wire.ExecRequest(q.query)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, zunOutput{Output: string(out.both), ExitCode: out.exitCode, Truncated: out.truncated})
+	if q.query.Bool("interactive", false) {
+		return ts.prepare(q, r)
+	}
+	out, err := q.service.Sessions.Execute(q.ctx(), &q.call, q.ident(), r)
+	if err != nil {
+		return err
+	}
+	return q.json(http.StatusOK, zunOutput{Output: string(out.Both), ExitCode: out.ExitCode, Truncated: out.Truncated})
 }
 
 // zunStats is what a container uses, under the words that the client prints.
@@ -69,17 +74,8 @@ type zunStats struct {
 }
 
 func statsZun(q *request) error {
-	c, err := q.liveTarget()
+	c, s, err := q.service.Sessions.Stats(q.ctx(), &q.call, q.ident())
 	if err != nil {
-		return err
-	}
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{Kind: structs.SessionStats, ContainerID: c.ID, Epoch: c.Epoch})
-	if err != nil {
-		return err
-	}
-	defer session.Close()
-	var s structs.StatsBody
-	if err := q.readDocument(session, &s); err != nil {
 		return err
 	}
 	hundredths := func(n float64) float64 { return math.Round(n*100) / 100 }
@@ -101,11 +97,11 @@ type zunTop struct {
 }
 
 func topZun(q *request) error {
-	args, err := q.psArgs()
+	args, err := structs.ParsePS(q.query.Text("ps_args"))
 	if err != nil {
 		return err
 	}
-	top, err := q.top(args)
+	top, err := q.service.Sessions.Top(q.ctx(), &q.call, q.ident(), args)
 	if err != nil {
 		return err
 	}
@@ -123,13 +119,13 @@ type zunStat struct {
 
 // getArchiveZun answers with an archive in base64, written as it is encoded.
 func getArchiveZun(q *request) error {
-	var archive spool
+	var archive service.Archive
 	defer archive.Close()
-	if err := q.fetchArchive(&archive); err != nil {
+	if err := q.service.Sessions.GetArchive(q.ctx(), &q.call, q.ident(), q.query.Text("path"), &archive); err != nil {
 		return err
 	}
 	var stat zunStat
-	if h, err := tar.NewReader(archive.reader()).Next(); err == nil {
+	if h, err := tar.NewReader(archive.Reader()).Next(); err == nil {
 		stat = zunStat{h.Name, h.Size, h.Mode, structs.Time{Time: h.ModTime}, h.Linkname}
 	}
 	head, err := json.Marshal(stat)
@@ -141,7 +137,7 @@ func getArchiveZun(q *request) error {
 	out := bufio.NewWriter(q.w)
 	fmt.Fprintf(out, `{"stat":%s,"data":"`, head)
 	encoded := base64.NewEncoder(base64.StdEncoding, out)
-	if _, err := io.Copy(encoded, archive.reader()); err != nil {
+	if _, err := io.Copy(encoded, archive.Reader()); err != nil {
 		return err
 	}
 	if err := encoded.Close(); err != nil {
@@ -153,21 +149,20 @@ func getArchiveZun(q *request) error {
 
 // putArchiveZun unpacks an archive in base64, read as it is decoded.
 func putArchiveZun(q *request) error {
-	var archive spool
+	var archive service.Archive
 	defer archive.Close()
 	if err := readZunArchive(q.r.Body, &archive); err != nil {
-		q.w.Header().Set("Connection", "close") // what follows is not read
+		return q.unread(err)
+	}
+	if err := q.service.Sessions.PutArchive(q.ctx(), &q.call, q.ident(), q.query.Text("path"), &archive); err != nil {
 		return err
 	}
-	if err := q.sendArchive(&archive); err != nil {
-		return err
-	}
-	return q.null()
+	return accepted(q)
 }
 
 // readZunArchive reads {"data": "BASE64"}. Nothing else is taken, so that 85 MiB
 // of it need not be held to be read.
-func readZunArchive(r io.Reader, archive *spool) error {
+func readZunArchive(r io.Reader, archive *service.Archive) error {
 	malformed := structs.Errorf(structs.CodeInvalid, "The request's body is an object of one field: {\"data\": \"an archive in base64\"}.")
 	in := bufio.NewReader(r)
 	for _, want := range []string{"{", `"data"`, ":", `"`} {
@@ -176,7 +171,7 @@ func readZunArchive(r io.Reader, archive *spool) error {
 		}
 	}
 	text := &untilQuote{in: in}
-	if err := archive.fill(base64.NewDecoder(base64.StdEncoding, text)); err != nil {
+	if err := archive.Fill(base64.NewDecoder(base64.StdEncoding, text)); err != nil {
 		return err
 	}
 	if !text.ended || !expect(in, "}") || !expect(in, "") {

@@ -12,6 +12,8 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -21,26 +23,25 @@ const (
 	maxTerminals = 1000
 )
 
-// terminals are the raw streams that clients of Zun have asked for. Such a
+// terminalSet are the raw streams that clients of Zun have asked for. Such a
 // client gets a URL for its answer, opens it without a token, and sends sizes by
 // requests of their own. They are this server's own and nobody else's.
-type terminals struct {
+type terminalSet struct {
 	mu   sync.Mutex
-	open map[string]*terminal // by secret
+	open map[string]*openTerminal // by secret
 }
 
 // terminal is one of them.
-type terminal struct {
+type openTerminal struct {
 	caller  structs.Caller // who asked for it
-	hostID  string
-	offer   structs.SessionOffer
+	offer   service.Offer
 	until   time.Time         // by then it has to be opened
 	opened  bool              // a URL is good for once
 	session *dispatch.Session // nil until it is open
 }
 
 // add keeps a terminal and returns its secret. CodeRateLimited.
-func (ts *terminals) add(t *terminal) (string, error) {
+func (ts *terminalSet) add(t *openTerminal) (string, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	now := time.Now()
@@ -53,7 +54,7 @@ func (ts *terminals) add(t *terminal) (string, error) {
 		return "", structs.Errorf(structs.CodeRateLimited, "%d terminals are open already: try again later", maxTerminals)
 	}
 	if ts.open == nil {
-		ts.open = make(map[string]*terminal)
+		ts.open = make(map[string]*openTerminal)
 	}
 	t.until = now.Add(terminalWait)
 	id := structs.NewSecret()
@@ -63,25 +64,25 @@ func (ts *terminals) add(t *terminal) (string, error) {
 
 // claim takes the terminal whose URL is opened, and what its host is to be
 // offered; nil if there is none, or if it was opened before.
-func (ts *terminals) claim(id string) (*terminal, structs.SessionOffer) {
+func (ts *terminalSet) claim(id string) (*openTerminal, service.Offer) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.open[id]
 	if t == nil || t.opened || time.Now().After(t.until) {
-		return nil, structs.SessionOffer{}
+		return nil, service.Offer{}
 	}
 	t.opened = true
 	return t, t.offer
 }
 
-// join notes the session of a terminal, which can be told of sizes from now on.
-func (ts *terminals) join(t *terminal, session *dispatch.Session) {
+// joined notes the session of a terminal, which can be told of sizes from now on.
+func (ts *terminalSet) joined(t *openTerminal, session *dispatch.Session) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t.session = session
 }
 
-func (ts *terminals) remove(id string) {
+func (ts *terminalSet) remove(id string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	delete(ts.open, id)
@@ -89,7 +90,7 @@ func (ts *terminals) remove(id string) {
 
 // resize sets the size of the terminals that fit, and returns the sessions that
 // have to be told.
-func (ts *terminals) resize(width, height uint, fits func(id string, t *terminal) bool) (told []*dispatch.Session, found bool) {
+func (ts *terminalSet) resize(width, height uint, fits func(id string, t *openTerminal) bool) (told []*dispatch.Session, found bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for id, t := range ts.open {
@@ -101,79 +102,70 @@ func (ts *terminals) resize(width, height uint, fits func(id string, t *terminal
 			told = append(told, t.session)
 			continue
 		}
-		r := *t.offer.Exec
+		r := *t.offer.Session.Exec
 		r.Width, r.Height = width, height
-		t.offer.Exec = &r
+		t.offer.Session.Exec = &r
 	}
 	return told, found
 }
 
 // terminalURL returns where a terminal is opened.
-func (q *request) terminalURL(id string) string {
+func terminalURL(q *request, id string) string {
 	return "ws" + strings.TrimPrefix(q.baseURL(), "http") + "/v1/terminals/" + id
 }
 
-// prepareExec answers with the URL of an interactive execute.
-func (q *request) prepareExec() error {
-	r, err := q.execRequest()
-	if err != nil {
-		return err
-	}
+// prepare answers with the URL of an interactive execute.
+func (ts *terminalSet) prepare(q *request, r *structs.ExecRequest) error {
 	r.TTY, r.Stdin = true, true
-	c, err := q.execTarget()
+	offer, err := q.service.Sessions.ExecOffer(q.ctx(), &q.call, q.ident(), r)
 	if err != nil {
 		return err
 	}
-	id, err := q.terminals.add(&terminal{caller: q.caller(), hostID: c.HostID, offer: structs.SessionOffer{
-		Kind: structs.SessionExec, ContainerID: c.ID, Epoch: c.Epoch, Exec: r,
-	}})
+	id, err := ts.add(&openTerminal{caller: q.caller(), offer: offer})
 	if err != nil {
 		return err
 	}
-	url := q.terminalURL(id)
+	url := terminalURL(q, id)
 	return q.json(http.StatusOK, zunOutput{ExecID: &id, ProxyURL: &url})
 }
 
-// attachZun answers with the URL of a container's own process.
-func attachZun(q *request) error {
-	c, err := q.attachTarget()
+// attach answers with the URL of a container's own process.
+func (ts *terminalSet) attach(q *request) error {
+	offer, err := q.service.Sessions.AttachOffer(q.ctx(), &q.call, q.ident(), service.Attach{})
 	if err != nil {
 		return err
 	}
-	id, err := q.terminals.add(&terminal{caller: q.caller(), hostID: c.HostID, offer: structs.SessionOffer{
-		Kind: structs.SessionAttach, ContainerID: c.ID, Epoch: c.Epoch, Exec: &structs.ExecRequest{TTY: c.Spec.TTY, Stdin: c.Spec.Stdin},
-	}})
+	id, err := ts.add(&openTerminal{caller: q.caller(), offer: offer})
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, q.terminalURL(id))
+	return q.json(http.StatusOK, terminalURL(q, id))
 }
 
-func resizeExecZun(q *request) error {
+// resizeExec sets the size of an interactive execute.
+func (ts *terminalSet) resizeExec(q *request) error {
 	wanted := q.query.Text("exec_id")
-	c, err := q.target()
-	if err != nil {
-		return err
-	}
-	return q.resizeTerminals(func(id string, t *terminal) bool { return id == wanted && t.offer.ContainerID == c.ID })
+	return ts.resizeOf(q, func(id string, o *structs.SessionOffer) bool { return id == wanted })
 }
 
-func resizeZun(q *request) error {
-	c, err := q.target()
+// resizeAttached sets the size of the terminals of a container's own process.
+func (ts *terminalSet) resizeAttached(q *request) error {
+	return ts.resizeOf(q, func(_ string, o *structs.SessionOffer) bool { return o.Kind == structs.SessionAttach })
+}
+
+// resizeOf sets the size of those terminals of the container that fit.
+func (ts *terminalSet) resizeOf(q *request, fits func(id string, o *structs.SessionOffer) bool) error {
+	c, err := q.service.Sessions.Target(q.ctx(), &q.call, q.ident())
 	if err != nil {
 		return err
 	}
-	return q.resizeTerminals(func(_ string, t *terminal) bool {
-		return t.offer.Kind == structs.SessionAttach && t.offer.ContainerID == c.ID
+	width, height, err := wire.TerminalSize(q.query)
+	if err != nil {
+		return err
+	}
+	told, found := ts.resize(width, height, func(id string, t *openTerminal) bool {
+		return t.offer.Session.ContainerID == c.ID && fits(id, &t.offer.Session)
 	})
-}
-
-func (q *request) resizeTerminals(fits func(id string, t *terminal) bool) error {
-	width, height, err := q.terminalSize()
-	if err != nil {
-		return err
-	}
-	told, found := q.terminals.resize(width, height, fits)
 	if !found {
 		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it has ended, or was opened on another server.")
 	}
@@ -182,41 +174,40 @@ func (q *request) resizeTerminals(fits func(id string, t *terminal) bool) error 
 		return err
 	}
 	for _, session := range told {
-		_ = session.Write(q.r.Context(), structs.ChannelControl, message) // one that ends needs no size
+		_ = session.Write(q.ctx(), structs.ChannelControl, message) // one that ends needs no size
 	}
-	return q.null()
+	return accepted(q)
 }
 
-// openTerminal joins a client to what it has prepared. Its messages are the
+// join joins a client to what it has prepared. Its messages are the
 // bytes of the streams and nothing else.
-func openTerminal(q *request) error {
+func (ts *terminalSet) join(q *request) error {
 	if err := q.checkUpgrade(); err != nil {
 		return err
 	}
 	id := q.param("sid")
-	t, offer := q.terminals.claim(id)
+	t, offer := ts.claim(id)
 	if t == nil {
 		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.", terminalWait)
 	}
-	defer q.terminals.remove(id)
+	defer ts.remove(id)
 	if err := q.proveCaller(t.caller); err != nil {
 		return err
 	}
 	defer q.guardOf(t.caller)()
-	session, err := q.Dispatch.Open(q.r.Context(), t.hostID, offer)
+	session, err := q.service.Sessions.Open(q.ctx(), offer)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	q.terminals.join(t, session)
-	conn, err := websocket.Accept(q.w, q.r, &websocket.AcceptOptions{Subprotocols: []string{"binary"}})
-	if err != nil {
-		q.Logger.Debug("websocket refused", "request_id", q.w.requestID, "error", err)
-		return nil // Accept has answered
+	ts.joined(t, session)
+	conn := q.upgrade(&websocket.AcceptOptions{Subprotocols: []string{"binary"}})
+	if conn == nil {
+		return nil
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // they are bytes, and passed on in pieces
-	bridgeRaw(q.r.Context(), conn, session)
+	bridgeRaw(q.ctx(), conn, session)
 	return nil
 }
 
@@ -254,7 +245,7 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 		if channel != structs.ChannelControl && len(payload) == 0 {
 			// The agent asks whether the client is still there. Some clients take
 			// an empty message for the end.
-			probes.Go(func() { probe(ctx, user, agent) })
+			probes.Go(func() { pingUser(ctx, user, agent) })
 			continue
 		}
 		switch channel {
@@ -263,7 +254,7 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 				return
 			}
 		case structs.ChannelControl:
-			m, err := control(payload)
+			m, err := service.Control(payload)
 			if err != nil {
 				_ = user.Write(ctx, websocket.MessageBinary, []byte(err.Error()+"\r\n")) // it may have left
 			}
@@ -279,9 +270,9 @@ func bridgeRaw(ctx context.Context, user *websocket.Conn, agent *dispatch.Sessio
 // input that isn't read.
 const probeWait = 3 * time.Second
 
-// probe pings a client. The failed write of a ping ends both sides: the client
+// pingUser pings a client. The failed write of a ping ends both sides: the client
 // has left.
-func probe(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) {
+func pingUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session) {
 	wait, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()
 	if err := user.Ping(wait); err != nil && wait.Err() == nil {

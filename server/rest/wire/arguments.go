@@ -27,7 +27,7 @@ func ReadArguments(raw []byte, args []Arg, given url.Values) error {
 		a := findArg(args, name)
 		switch {
 		case a == nil:
-			return structs.Errorf(structs.CodeInvalid, "Unknown argument: %q", Short(name))
+			return structs.Errorf(structs.CodeInvalid, "Unknown argument: %q", structs.Shorten(name))
 		case string(value) == "null":
 			return nil
 		case given.Has(name):

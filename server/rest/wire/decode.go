@@ -106,9 +106,9 @@ func (s *Shape) object(prefix string, raw []byte, v reflect.Value) error {
 		case index != nil:
 			return decodeValue(prefix+name, value, v.FieldByIndex(index))
 		case !s.readOnly[name]:
-			return structs.Errorf(structs.CodeInvalid, "Unknown attribute for argument %s: %s", s.name, Short(prefix+name))
+			return structs.Errorf(structs.CodeInvalid, "Unknown attribute for argument %s: %s", s.name, structs.Shorten(prefix+name))
 		case string(value) != "null":
-			return Invalid(prefix+name, Unquote(value), "Cannot set read only field.")
+			return structs.Invalid(prefix+name, Unquote(value), "Cannot set read only field.")
 		}
 		return nil
 	})
@@ -130,7 +130,7 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 	}
 	if v.Addr().Type().Implements(unmarshaler) {
 		if err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(raw); err != nil {
-			return Invalid(field, Unquote(raw), "%v.", err)
+			return structs.Invalid(field, Unquote(raw), "%v.", err)
 		}
 		return nil
 	}
@@ -215,7 +215,7 @@ func decodeMap(field string, raw json.RawMessage, v reflect.Value) error {
 }
 
 func wrongType(field string, raw json.RawMessage, want string) error {
-	return Invalid(field, Unquote(raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
+	return structs.Invalid(field, Unquote(raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
 }
 
 // kindOf names the kind of a JSON value.

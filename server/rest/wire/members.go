@@ -25,7 +25,7 @@ func eachMember(prefix string, raw []byte, visit func(name string, value json.Ra
 		}
 		name := Unquote(quoted)
 		if seen[name] {
-			return structs.Errorf(structs.CodeInvalid, "The attribute %s is given twice.", Short(prefix+name))
+			return structs.Errorf(structs.CodeInvalid, "The attribute %s is given twice.", structs.Shorten(prefix+name))
 		}
 		seen[name] = true
 		if err := visit(name, value); err != nil {

@@ -78,15 +78,15 @@ func (r *PatchRules) check(op *patchOp) error {
 	switch op.Op {
 	case "add", "replace", "remove":
 	case "":
-		return Invalid("op", "None", "Mandatory field missing.")
+		return structs.Invalid("op", "None", "Mandatory field missing.")
 	default:
-		return Invalid("op", op.Op, "Value should be one of: 'add', 'remove', 'replace'")
+		return structs.Invalid("op", op.Op, "Value should be one of: 'add', 'remove', 'replace'")
 	}
 	if op.Path == "" {
-		return Invalid("path", "None", "Mandatory field missing.")
+		return structs.Invalid("path", "None", "Mandatory field missing.")
 	}
 	if !isPatchPath(op.Path) {
-		return Invalid("path", op.Path, "Value should match the pattern ^(/[\\w-]+)+$")
+		return structs.Invalid("path", op.Path, "Value should match the pattern ^(/[\\w-]+)+$")
 	}
 	segments := strings.Split(op.Path[1:], "/")
 	op.field, op.below = segments[0], segments[1:]
@@ -109,7 +109,7 @@ func (r *PatchRules) check(op *patchOp) error {
 }
 
 func (op *patchOp) doesNotApply(why string) error {
-	return structs.Errorf(structs.CodeInvalid, "Couldn't apply patch '%s %s'. Reason: %s", op.Op, Short(op.Path), why)
+	return structs.Errorf(structs.CodeInvalid, "Couldn't apply patch '%s %s'. Reason: %s", op.Op, structs.Shorten(op.Path), why)
 }
 
 // isPatchPath reports whether path is made of /segments of letters, digits,

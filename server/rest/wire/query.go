@@ -43,7 +43,7 @@ func ReadQuery(raw string) (url.Values, error) {
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, structs.Errorf(structs.CodeInvalid, "The query %q can't be read: %v", Short(raw), err)
+		return nil, structs.Errorf(structs.CodeInvalid, "The query %q can't be read: %v", structs.Shorten(raw), err)
 	}
 	return values, nil
 }
@@ -54,7 +54,7 @@ func CheckQuery(values url.Values, args []Arg) (Query, error) {
 	for name, given := range values {
 		a := findArg(args, name)
 		if a == nil {
-			return Query{}, structs.Errorf(structs.CodeInvalid, "Unknown argument: %q", Short(name))
+			return Query{}, structs.Errorf(structs.CodeInvalid, "Unknown argument: %q", structs.Shorten(name))
 		}
 		if len(given) > 1 && !a.Many {
 			return Query{}, structs.Errorf(structs.CodeInvalid, "The argument %q is given %d times.", name, len(given))
@@ -90,13 +90,13 @@ func (a *Arg) check(value string) error {
 	switch a.Kind {
 	case ArgInt:
 		if n, err := strconv.ParseInt(value, 10, 64); err != nil {
-			return Invalid(a.Name, value, "It is not a whole number.")
+			return structs.Invalid(a.Name, value, "It is not a whole number.")
 		} else if n < 0 && a.Name != "limit" { // limit has a message of its own
-			return Invalid(a.Name, value, "It must not be negative.")
+			return structs.Invalid(a.Name, value, "It must not be negative.")
 		}
 	case ArgBool:
 		if _, ok := ReadBool(value); !ok {
-			return Invalid(a.Name, value, "It is neither true nor false.")
+			return structs.Invalid(a.Name, value, "It is neither true nor false.")
 		}
 	case ArgDuration:
 		if _, err := readDuration(a.Name, value, cmp.Or(a.Most, structs.MaxWait)); err != nil {
@@ -126,11 +126,11 @@ func readDuration(name, s string, most time.Duration) (time.Duration, error) {
 	}
 	switch {
 	case err != nil:
-		return 0, Invalid(name, s, "It is not a duration, such as 30s or 2m.")
+		return 0, structs.Invalid(name, s, "It is not a duration, such as 30s or 2m.")
 	case d < 0:
-		return 0, Invalid(name, s, "It must not be negative.")
+		return 0, structs.Invalid(name, s, "It must not be negative.")
 	case d > most:
-		return 0, Invalid(name, s, "It must not be longer than %v.", most)
+		return 0, structs.Invalid(name, s, "It must not be longer than %v.", most)
 	}
 	return d, nil
 }

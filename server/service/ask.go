@@ -1,4 +1,4 @@
-package rest
+package service
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
-	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -25,60 +24,60 @@ import (
 // maxAsked is how many hosts one request asks at a time.
 const maxAsked = 128
 
-// hostListArgs are the query arguments that say whose hosts a list asks.
-var hostListArgs = slices.Concat([]wire.Arg{
-	filterArgBay, filterArgHost,
-	{Name: "all_projects", Kind: wire.ArgBool, Doc: "All hosts, and volumes of all projects; for operators."},
-}, reads[2:4])
-
-// listedHosts is how a list of what is on hosts begins: the state that it is
-// answered from, and the hosts to ask.
-func (q *request) listedHosts() (view, []*structs.Host, error) {
-	if err := q.await(); err != nil {
-		return view{}, nil, err
-	}
-	v := q.view(q.Store.Snapshot())
-	hosts, err := q.seenHosts(v)
-	return v, hosts, err
+// HostFilter says which docker hosts a list is about: those of the bays that the
+// caller can use, or of one of them, or one host.
+type HostFilter struct {
+	Bay         string // UUID or name; "" means any
+	Host        string // UUID or name; "" means any
+	AllProjects bool   // all hosts; for operators
 }
 
-// seenHosts returns the docker hosts that the request's list is about: those of
-// the bays that the caller can use, or of one of them, or one host. Operators
-// may ask all. Errors: CodeInvalid, CodeForbidden, CodeConflict.
-func (q *request) seenHosts(v view) ([]*structs.Host, error) {
+// listedHosts is how a list of what is on hosts begins: the state that it is
+// answered from, and the hosts to ask. CodeInvalid, CodeForbidden, CodeConflict,
+// and the errors of Await.
+func (s *Service) listedHosts(ctx context.Context, c *Call, f HostFilter) (*state.Snapshot, []*structs.Host, error) {
+	if err := s.Await(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	snap := s.Snapshot()
+	hosts, err := f.hosts(snap, c.Caller)
+	return snap, hosts, err
+}
+
+// hosts returns the hosts of the filter. CodeInvalid, CodeForbidden, CodeConflict.
+func (f HostFilter) hosts(snap *state.Snapshot, caller structs.Caller) ([]*structs.Host, error) {
 	var in func(*structs.Host) bool
-	ident := q.query.Text("host")
-	switch bay, err := q.argBay(v, q.query.Text("bay")); {
+	switch bay, err := namedBay(snap, caller, f.Bay); {
 	case err != nil:
 		return nil, err
 	case bay != nil:
 		in = func(h *structs.Host) bool { return h.BayID == bay.ID }
-	case q.query.Bool("all_projects", false):
-		if err := identity.Check(v.caller, identity.AllProjects); err != nil {
+	case f.AllProjects:
+		if err := identity.Check(caller, identity.AllProjects); err != nil {
 			return nil, err
 		}
 		in = func(*structs.Host) bool { return true }
-	case ident != "" && identity.May(v.caller, identity.ImageHosts):
+	case f.Host != "" && identity.May(caller, identity.ImageHosts):
 		in = func(*structs.Host) bool { return true }
 	default:
 		in = func(h *structs.Host) bool {
-			b := v.snap.Bay(h.BayID)
-			return b != nil && (b.Shared || b.ProjectID == v.caller.ProjectID)
+			b := snap.Bay(h.BayID)
+			return b != nil && (b.Shared || b.ProjectID == caller.ProjectID)
 		}
 	}
-	hosts := dockerHosts(v.snap, in)
-	if ident == "" {
+	hosts := dockerHosts(snap, in)
+	if f.Host == "" {
 		return hosts, nil
 	}
-	return pickHost(hosts, ident)
+	return pickHost(hosts, f.Host)
 }
 
-// argBay finds the bay that an argument names; nil if it names none.
-func (q *request) argBay(v view, ident string) (*structs.Bay, error) {
+// namedBay finds the bay that a caller names; nil if ident is "".
+func namedBay(snap *state.Snapshot, caller structs.Caller, ident string) (*structs.Bay, error) {
 	if ident == "" {
 		return nil, nil
 	}
-	row, err := conductor.Lookup(v.snap, v.caller, structs.KindBay, ident)
+	row, err := conductor.Lookup(snap, caller, structs.KindBay, ident)
 	if structs.CodeOf(err) == structs.CodeNotFound {
 		return nil, errNamed(structs.KindBay, ident)
 	} else if err != nil {
@@ -89,7 +88,7 @@ func (q *request) argBay(v view, ident string) (*structs.Bay, error) {
 
 // errNamed refuses a request that names what isn't there.
 func errNamed(kind, ident string) error {
-	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), wire.Short(ident)).About(kind)
+	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), structs.Shorten(ident)).About(kind)
 }
 
 // dockerHosts returns hosts with a Docker engine, by name.
@@ -125,22 +124,22 @@ func pickHost(hosts []*structs.Host, ident string) ([]*structs.Host, error) {
 // ones of a bay that the caller can use, the only one if none is named, or for
 // operators one host. Errors: CodeInvalid, CodeForbidden, CodeConflict,
 // CodeUnavailable if none of them is ready.
-func (q *request) chosenHosts(v view, bay, host string) ([]*structs.Host, *structs.Bay, error) {
+func chosenHosts(snap *state.Snapshot, caller structs.Caller, bay, host string) ([]*structs.Host, *structs.Bay, error) {
 	if host == "" {
-		b, err := conductor.BayFor(v.snap, v.caller, bay)
+		b, err := conductor.BayFor(snap, caller, bay)
 		if err != nil {
 			return nil, nil, err
 		}
-		hosts, err := readyHosts(dockerHosts(v.snap, func(h *structs.Host) bool { return h.BayID == b.ID }), "bay "+b.Name)
+		hosts, err := readyHosts(dockerHosts(snap, func(h *structs.Host) bool { return h.BayID == b.ID }), "bay "+b.Name)
 		return hosts, b, err
 	}
 	if bay != "" {
-		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", wire.Short(bay), wire.Short(host))
+		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", structs.Shorten(bay), structs.Shorten(host))
 	}
-	if err := identity.Check(v.caller, identity.ImageHosts); err != nil {
+	if err := identity.Check(caller, identity.ImageHosts); err != nil {
 		return nil, nil, err
 	}
-	hosts, err := pickHost(dockerHosts(v.snap, func(*structs.Host) bool { return true }), host)
+	hosts, err := pickHost(dockerHosts(snap, func(*structs.Host) bool { return true }), host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -187,16 +186,16 @@ type told[T any] struct {
 
 // askHosts asks hosts for a document at once, under one deadline and one limit of
 // what all of them may tell.
-func askHosts[T any](q *request, hosts []*structs.Host, offer structs.SessionOffer) []told[T] {
-	ctx, cancel := context.WithTimeout(q.r.Context(), q.HostPatience)
+func askHosts[T any](ctx context.Context, s *Service, hosts []*structs.Host, offer structs.SessionOffer) []told[T] {
+	patience, cancel := context.WithTimeout(ctx, s.config.HostPatience)
 	defer cancel()
 	var room atomic.Int64
 	room.Store(structs.MaxListing)
 	return eachHost(hosts, func(h *structs.Host) told[T] {
 		t := told[T]{host: h}
-		t.err = q.converse(ctx, h, offer, &room, &t.value)
-		if ctx.Err() != nil && q.r.Context().Err() == nil && structs.CodeOf(t.err) == structs.CodeUnavailable {
-			t.err = structs.Errorf(structs.CodeUnavailable, "the host did not answer within %v", q.HostPatience)
+		t.err = s.converse(patience, h, offer, &room, &t.value)
+		if patience.Err() != nil && ctx.Err() == nil && structs.CodeOf(t.err) == structs.CodeUnavailable {
+			t.err = structs.Errorf(structs.CodeUnavailable, "the host did not answer within %v", s.config.HostPatience)
 		}
 		return t
 	})
@@ -204,11 +203,11 @@ func askHosts[T any](q *request, hosts []*structs.Host, offer structs.SessionOff
 
 // converse asks a host for a document and reads it into out. room is what may
 // still come, of all hosts that are asked with it.
-func (q *request) converse(ctx context.Context, h *structs.Host, offer structs.SessionOffer, room *atomic.Int64, out any) error {
+func (s *Service) converse(ctx context.Context, h *structs.Host, offer structs.SessionOffer, room *atomic.Int64, out any) error {
 	if h.State != structs.HostReady {
 		return structs.Errorf(structs.CodeUnavailable, "the host is %s%s", h.State, because(h.StateReason))
 	}
-	session, err := q.Dispatch.Open(ctx, h.ID, offer)
+	session, err := s.config.Dispatch.Open(ctx, h.ID, offer)
 	if err != nil {
 		return err
 	}
@@ -244,7 +243,7 @@ func hear(ctx context.Context, session *dispatch.Session, each func(payload []by
 				return err
 			}
 		case structs.ChannelControl:
-			m, err := control(payload)
+			m, err := Control(payload)
 			var known *structs.Error
 			if errors.As(err, &known) {
 				known.Kind = "" // it is about no container
@@ -257,15 +256,15 @@ func hear(ctx context.Context, session *dispatch.Session, each func(payload []by
 }
 
 func onHost(h *structs.Host) structs.OnHost {
-	return structs.OnHost{Host: h.Name, HostUUID: h.ID, BayUUID: wire.OrNull(h.BayID)}
+	return structs.OnHost{Host: h.Name, HostUUID: h.ID, BayUUID: orNull(h.BayID)}
 }
 
 // hostErrors are those of the hosts that could not answer.
-func hostErrors[T any](q *request, answers []told[T]) []structs.HostError {
+func hostErrors[T any](s *Service, c *Call, answers []told[T]) []structs.HostError {
 	errs := []structs.HostError{}
 	for _, t := range answers {
 		if t.err != nil {
-			known := q.known(t.err)
+			known := s.known(c, t.err)
 			errs = append(errs, structs.HostError{Host: t.host.Name, HostUUID: t.host.ID, Code: known.Code, Message: known.Msg})
 		}
 	}
@@ -273,28 +272,28 @@ func hostErrors[T any](q *request, answers []told[T]) []structs.HostError {
 }
 
 // known returns the error that a user may see, and logs any other.
-func (q *request) known(err error) *structs.Error {
+func (s *Service) known(c *Call, err error) *structs.Error {
 	var known *structs.Error
 	if errors.As(err, &known) {
 		return known
 	}
-	q.Logger.Error("request failed on a host", "request_id", q.w.requestID, "error", err)
-	return errUnexpected
+	s.config.Logger.Error("request failed on a host", "request_id", c.RequestID, "error", err)
+	return ErrUnexpected
 }
 
 // result is what became of a request on a host.
-func (q *request) result(h *structs.Host, change structs.ImageChange, err error) structs.HostResult {
-	r := structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultSuccess, Images: wire.List(change.Images), Size: change.Size}
+func (s *Service) result(c *Call, h *structs.Host, change structs.ImageChange, err error) structs.HostResult {
+	r := structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultSuccess, Images: notNil(change.Images), Size: change.Size}
 	if err != nil {
-		known := q.known(err)
-		r.Result, r.Code, r.Message = structs.ResultError, known.Code, wire.OrNull(known.Msg)
+		known := s.known(c, err)
+		r.Result, r.Code, r.Message = structs.ResultError, known.Code, orNull(known.Msg)
 	}
 	return r
 }
 
-// results answers with what became of a request on all hosts. If no host could
-// do it, the answer is an error that names each.
-func (q *request) results(all []structs.HostResult) error {
+// outcome returns the results of all hosts. If no host could do it, it is an error
+// that names each.
+func outcome(all []structs.HostResult) ([]structs.HostResult, error) {
 	var failed []string
 	for _, r := range all {
 		if r.Result == structs.ResultError {
@@ -302,11 +301,23 @@ func (q *request) results(all []structs.HostResult) error {
 		}
 	}
 	if len(all) == 0 || len(failed) < len(all) {
-		return q.json(200, structs.HostResultsBody{Results: wire.List(all)})
+		return notNil(all), nil
 	}
 	const most = 10
 	if len(failed) > most {
 		failed = append(failed[:most], fmt.Sprintf("and %d more", len(failed)-most))
 	}
-	return structs.Errorf(all[0].Code, "%s", strings.Join(failed, "; "))
+	return nil, structs.Errorf(all[0].Code, "%s", strings.Join(failed, "; "))
+}
+
+// ErrUnexpected is what a caller gets to read of a failure that isn't a
+// structs.Error: the cause is in the log, under the request's ID.
+var ErrUnexpected = &structs.Error{Code: structs.CodeInternal, Msg: "An unexpected error occurred. The server's log has its cause under the request id"}
+
+// orNull returns s as JSON has it where there may be none: null for "".
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }

@@ -1,4 +1,4 @@
-package rest
+package service
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -22,58 +23,60 @@ const (
 	loadPatience = 30 * time.Minute // from the last piece to the last host's answer
 )
 
-// errImagesTooLarge refuses an archive.
-func (q *request) errImagesTooLarge() error {
-	return structs.Errorf(structs.CodeTooLarge, "the archive is larger than %d bytes: save fewer images into it", q.MaxImageFile)
+// LoadImages is a load of images on hosts.
+type LoadImages struct {
+	Bay, Host string    // UUID or name of one of them
+	Archive   io.Reader // a tar archive of images
+	Size      int64     // bytes of it; below 0 means unknown
 }
 
-// loadImages loads the images of the request's body on hosts.
-func loadImages(q *request) error {
-	if err := q.await(); err != nil {
-		return q.unread(err)
+func (s *Service) errImagesTooLarge() error {
+	return structs.Errorf(structs.CodeTooLarge, "the archive is larger than %d bytes: save fewer images into it", s.config.MaxImageFile)
+}
+
+// Load loads images on hosts, and returns what became of it on each; if no host
+// could do it, an error that names each. It may return before the archive is read to
+// its end. CodeInvalid, CodeForbidden, CodeConflict, CodeTooLarge, CodeUnavailable,
+// and the errors of Await.
+func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapshot, []structs.HostResult, error) {
+	if err := n.s.Await(ctx, c); err != nil {
+		return nil, nil, err
 	}
-	if q.r.ContentLength > q.MaxImageFile {
-		return q.unread(q.errImagesTooLarge())
+	if r.Size > n.s.config.MaxImageFile {
+		return nil, nil, n.s.errImagesTooLarge()
 	}
-	hosts, bay, err := q.chosenHosts(q.view(q.Store.Snapshot()), q.query.Text("bay"), q.query.Text("host"))
+	snap := n.s.Snapshot()
+	hosts, bay, err := chosenHosts(snap, c.Caller, r.Bay, r.Host)
 	if err != nil {
-		return q.unread(err)
+		return snap, nil, err
 	}
 	if bay != nil && bay.Shared {
 		// An archive can take any name, also that of an image which other
 		// projects' containers are made of.
-		if err := identity.Check(q.caller(), identity.ImageHosts); err != nil {
-			return q.unread(structs.Errorf(structs.CodeForbidden, "bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the image from a registry", bay.Name))
+		if err := identity.Check(c.Caller, identity.ImageHosts); err != nil {
+			return snap, nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the image from a registry", bay.Name)
 		}
 	}
-	ctx, cancel := context.WithCancel(q.r.Context())
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	loads := eachHost(hosts, func(h *structs.Host) *hostLoad { return q.openLoad(ctx, h) })
+	loads := eachHost(hosts, func(h *structs.Host) *hostLoad { return n.s.openLoad(ctx, h) })
 	defer func() {
 		for _, l := range loads {
 			l.close()
 		}
 	}()
-	if err := q.sendImages(ctx, loads); err != nil {
-		return q.unread(err)
+	if err := n.s.sendImages(ctx, r.Archive, loads); err != nil {
+		return snap, nil, err
 	}
 	patience := time.AfterFunc(loadPatience, cancel)
 	defer patience.Stop()
 	all := make([]structs.HostResult, len(loads))
 	for i, l := range loads {
 		<-l.ended
-		all[i] = q.result(l.host, l.change, l.err)
+		all[i] = n.s.result(c, l.host, l.change, l.err)
 	}
-	return q.unread(q.results(all))
-}
-
-// unread says that the connection ends if a part of the body may be left: it
-// isn't read any more.
-func (q *request) unread(err error) error {
-	if err != nil {
-		q.w.Header().Set("Connection", "close")
-	}
-	return err
+	all, err = outcome(all)
+	return snap, all, err
 }
 
 // hostLoad is a load on one host.
@@ -87,9 +90,9 @@ type hostLoad struct {
 }
 
 // openLoad begins a load on a host.
-func (q *request) openLoad(ctx context.Context, h *structs.Host) *hostLoad {
+func (s *Service) openLoad(ctx context.Context, h *structs.Host) *hostLoad {
 	l := &hostLoad{host: h, ended: make(chan struct{})}
-	l.session, l.err = q.Dispatch.Open(ctx, h.ID, structs.SessionOffer{Kind: structs.SessionImageLoad})
+	l.session, l.err = s.config.Dispatch.Open(ctx, h.ID, structs.SessionOffer{Kind: structs.SessionImageLoad})
 	if l.err != nil {
 		l.over.Store(true)
 		close(l.ended)
@@ -107,8 +110,8 @@ func (q *request) openLoad(ctx context.Context, h *structs.Host) *hostLoad {
 func (l *hostLoad) read(ctx context.Context) error {
 	var text []byte
 	err := hear(ctx, l.session, func(payload []byte) error {
-		if text = append(text, payload...); len(text) > maxOutput {
-			return structs.Errorf(structs.CodeTooLarge, "the host's answer is longer than %d bytes", maxOutput)
+		if text = append(text, payload...); len(text) > MaxOutput {
+			return structs.Errorf(structs.CodeTooLarge, "the host's answer is longer than %d bytes", MaxOutput)
 		}
 		return nil
 	})
@@ -142,9 +145,9 @@ func (l *hostLoad) send(ctx context.Context, channel byte, payload []byte) {
 	}
 }
 
-// sendImages hands the request's body to all hosts at one pace. Errors:
+// sendImages hands an archive to all hosts at one pace. Errors:
 // CodeTooLarge, CodeInvalid if the body breaks off.
-func (q *request) sendImages(ctx context.Context, loads []*hostLoad) error {
+func (s *Service) sendImages(ctx context.Context, archive io.Reader, loads []*hostLoad) error {
 	toAll := func(channel byte, payload []byte) (taken bool) {
 		var wg sync.WaitGroup
 		for _, l := range loads {
@@ -157,11 +160,11 @@ func (q *request) sendImages(ctx context.Context, loads []*hostLoad) error {
 		wg.Wait()
 		return taken
 	}
-	left, piece := q.MaxImageFile, make([]byte, loadPiece)
+	left, piece := s.config.MaxImageFile, make([]byte, loadPiece)
 	for {
-		n, err := fill(q.r.Body, piece)
+		n, err := fill(archive, piece)
 		if left -= int64(n); left < 0 {
-			return q.errImagesTooLarge()
+			return s.errImagesTooLarge()
 		}
 		if n > 0 && !toAll(structs.ChannelStdin, piece[:n]) {
 			return nil // nobody wants the rest
