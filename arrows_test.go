@@ -81,6 +81,8 @@ var arrows = []arrow{
 		why: "connections are counted before anything is known of their requests"},
 	{from: []string{"server/rest/wire"}, only: []string{"server/rest/wire", "structs"},
 		why: "what bodies and queries say doesn't depend on what becomes of them"},
+	{from: []string{"server/rest/zun"}, only: []string{"server/rest/web", "server/rest/wire", "server/rest/zun", "server/service", "server/conductor", "server/dispatch", "server/identity", "structs"},
+		why: "a second spelling of the API does what the service does, and nothing of its own"},
 	{from: []string{"server/service"}, ban: []string{"net/http", "crypto/tls", "github.com/coder/websocket", module + "/server/rest", module + "/server/peer"},
 		why: "what callers may ask doesn't depend on the protocol by which they ask; forwarding is the transport's"},
 	{from: []string{"server/metrics"}, only: []string{"server/metrics", "server/state", "structs"},

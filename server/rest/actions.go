@@ -4,17 +4,18 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
 // containerActions answers with what was done to a container, the newest first.
-func containerActions(q *request) error {
-	snap, _, actions, err := q.service.Containers.Actions(q.ctx(), &q.call, q.ident())
+func containerActions(q *web.Request) error {
+	snap, _, actions, err := q.Service.Containers.Actions(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
-	q.w.index = snap.Index()
+	q.W.Index = snap.Index()
 	body := structs.ActionsBody{Actions: []structs.ActionBody{}}
 	for _, a := range slices.Backward(actions) {
 		body.Actions = append(body.Actions, structs.ActionBody{
@@ -22,5 +23,5 @@ func containerActions(q *request) error {
 			FinishedAt: structs.Time{Time: a.FinishedAt}, Result: a.Result, Message: wire.OrNull(a.Message),
 		})
 	}
-	return q.json(http.StatusOK, body)
+	return q.JSON(http.StatusOK, body)
 }

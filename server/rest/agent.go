@@ -10,6 +10,7 @@ import (
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
@@ -21,17 +22,17 @@ const headerRegistration = "X-Magnum-Registration"
 // agentCalls answers the agents of hosts.
 type agentCalls struct {
 	dispatch agents
-	peers    peers // nil: there are no other servers
+	peers    web.Peers // nil: there are no other servers
 	log      hclog.Logger
 }
 
-func (a agentCalls) routes() []*route {
+func (a agentCalls) routes() []*web.Route {
 	get, post := http.MethodGet, http.MethodPost
-	return []*route{
-		{method: post, path: "/agent/hosts", action: identity.AgentRegister, handle: registerHost, summary: "Register a host (agents)",
-			takes: structs.HostRegister{}, most: structs.MaxRegistration, gives: ok(structs.HostRegistered{})},
-		{method: get, path: "/agent/hosts/:id/work", action: identity.AgentCall, handle: a.work, summary: "Poll for work (agents)",
-			args: []wire.Arg{
+	return []*web.Route{
+		{Method: post, Path: "/agent/hosts", Action: identity.AgentRegister, Handle: registerHost, Summary: "Register a host (agents)",
+			Takes: structs.HostRegister{}, Most: structs.MaxRegistration, Gives: web.OK(structs.HostRegistered{})},
+		{Method: get, Path: "/agent/hosts/:id/work", Action: identity.AgentCall, Handle: a.work, Summary: "Poll for work (agents)",
+			Args: []wire.Arg{
 				{Name: "index", Kind: wire.ArgInt, Doc: "Of the last answer; 0 asks for everything."},
 				{Name: "incarnation", Kind: wire.ArgInt, Doc: "Of the last answer."},
 				{Name: "registration", Kind: wire.ArgInt, Doc: "Instead of the header X-Magnum-Registration."},
@@ -39,95 +40,97 @@ func (a agentCalls) routes() []*route {
 				{Name: "lineage", Kind: wire.ArgText, Doc: "Of the last answer, if it had one."},
 				{Name: "seen", Kind: wire.ArgInt, Doc: "Index of the last answer, also if index asks for everything."},
 				{Name: "sent", Kind: wire.ArgInt, Doc: "A number that grows with each poll of the host, if it asks for leases."},
-			}, gives: ok(structs.Work{})},
-		{method: post, path: "/agent/hosts/:id/status", action: identity.AgentCall, handle: hostStatus, summary: "Report what runs (agents)",
-			takes: structs.StatusReport{}, gives: ok(structs.StatusReported{})},
-		{method: post, path: "/agent/hosts/:id/quarantine", action: identity.AgentCall, handle: hostQuarantine, summary: "Report what is in quarantine (agents)",
-			takes: structs.QuarantineReport{}, gives: ok(structs.QuarantineReported{})},
-		{method: get, path: "/agent/hosts/:id/sessions/:sid", action: identity.AgentCall, handle: a.session,
-			args:    []wire.Arg{{Name: "via", Kind: wire.ArgText, Doc: "ID of the server that has the user, if it can't be dialled itself."}},
-			summary: "Dial back for a session (agents, WebSocket)", gives: []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
+			}, Gives: web.OK(structs.Work{})},
+		{Method: post, Path: "/agent/hosts/:id/status", Action: identity.AgentCall, Handle: hostStatus, Summary: "Report what runs (agents)",
+			Takes: structs.StatusReport{}, Gives: web.OK(structs.StatusReported{})},
+		{Method: post, Path: "/agent/hosts/:id/quarantine", Action: identity.AgentCall, Handle: hostQuarantine, Summary: "Report what is in quarantine (agents)",
+			Takes: structs.QuarantineReport{}, Gives: web.OK(structs.QuarantineReported{})},
+		{Method: get, Path: "/agent/hosts/:id/sessions/:sid", Action: identity.AgentCall, Handle: a.session,
+			Args:    []wire.Arg{{Name: "via", Kind: wire.ArgText, Doc: "ID of the server that has the user, if it can't be dialled itself."}},
+			Summary: "Dial back for a session (agents, WebSocket)", Gives: []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
 	}
 }
 
-func registerHost(q *request) error {
+func registerHost(q *web.Request) error {
 	var body structs.HostRegister
-	return write(func(q *request) (structs.HostRegistered, error) {
-		if err := q.decodeLenient(&body); err != nil {
+	return web.Write(func(q *web.Request) (structs.HostRegistered, error) {
+		if err := q.DecodeLenient(&body); err != nil {
 			return structs.HostRegistered{}, err
 		}
-		return q.service.Agents.Register(q.ctx(), &q.call, body)
-	}, func(q *request, registered structs.HostRegistered) error {
-		if err := q.prove(admission.Host, body.HostID); err != nil {
+		return q.Service.Agents.Register(q.Context(), &q.Call, body)
+	}, func(q *web.Request, registered structs.HostRegistered) error {
+		if err := q.Prove(admission.Host, body.HostID); err != nil {
 			return err
 		}
 		registered.Servers = wire.List(registered.Servers)
-		return q.json(http.StatusOK, registered)
+		return q.JSON(http.StatusOK, registered)
 	})(q)
 }
 
-var hostStatus = write(func(q *request) (structs.StatusReported, error) {
+var hostStatus = web.Write(func(q *web.Request) (structs.StatusReported, error) {
 	var body structs.StatusReport
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return structs.StatusReported{}, err
 	}
-	return q.service.Agents.Report(q.ctx(), &q.call, q.ident(), body)
-}, func(q *request, reported structs.StatusReported) error { return q.json(http.StatusOK, reported) })
+	return q.Service.Agents.Report(q.Context(), &q.Call, q.Ident(), body)
+}, func(q *web.Request, reported structs.StatusReported) error { return q.JSON(http.StatusOK, reported) })
 
 // hostQuarantine takes what an agent says of its host's quarantine.
-var hostQuarantine = write(func(q *request) (structs.QuarantineReported, error) {
+var hostQuarantine = web.Write(func(q *web.Request) (structs.QuarantineReported, error) {
 	var body structs.QuarantineReport
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return structs.QuarantineReported{}, err
 	}
-	return q.service.Agents.ReportQuarantine(q.ctx(), &q.call, q.ident(), body)
-}, func(q *request, reported structs.QuarantineReported) error { return q.json(http.StatusOK, reported) })
+	return q.Service.Agents.ReportQuarantine(q.Context(), &q.Call, q.Ident(), body)
+}, func(q *web.Request, reported structs.QuarantineReported) error {
+	return q.JSON(http.StatusOK, reported)
+})
 
 // work answers a host's poll.
-func (a agentCalls) work(q *request) error {
+func (a agentCalls) work(q *web.Request) error {
 	p := dispatch.Poll{
-		HostID: q.ident(), Index: uint64(q.query.Int("index", 0)), Incarnation: uint64(q.query.Int("incarnation", 0)),
-		Registration: uint64(q.query.Int("registration", 0)), Wait: q.query.Duration("wait", 0),
-		Sent: uint64(q.query.Int("sent", 0)), Lineage: q.query.Text("lineage"), Seen: uint64(q.query.Int("seen", 0)),
+		HostID: q.Ident(), Index: uint64(q.Query.Int("index", 0)), Incarnation: uint64(q.Query.Int("incarnation", 0)),
+		Registration: uint64(q.Query.Int("registration", 0)), Wait: q.Query.Duration("wait", 0),
+		Sent: uint64(q.Query.Int("sent", 0)), Lineage: q.Query.Text("lineage"), Seen: uint64(q.Query.Int("seen", 0)),
 	}
-	if h := q.r.Header.Get(headerRegistration); h != "" {
+	if h := q.R.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)
 		if err != nil {
 			return structs.Invalid(headerRegistration, h, "It is not a whole number.")
 		}
 		p.Registration = n
 	}
-	q.w.parked = true
-	work, err := a.dispatch.Work(q.ctx(), p)
+	q.W.Parked = true
+	work, err := a.dispatch.Work(q.Context(), p)
 	if err != nil {
 		return err
 	}
-	q.w.index = work.Index
-	return q.json(http.StatusOK, work)
+	q.W.Index = work.Index
+	return q.JSON(http.StatusOK, work)
 }
 
 // session takes the connection with which an agent dials back.
-func (a agentCalls) session(q *request) error {
-	if err := q.checkUpgrade(); err != nil {
+func (a agentCalls) session(q *web.Request) error {
+	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
-	if via := q.query.Text("via"); via != "" && a.peers != nil {
+	if via := q.Query.Text("via"); via != "" && a.peers != nil {
 		// The agent can't reach the server that has the user.
-		r := q.r.Clone(q.ctx())
+		r := q.R.Clone(q.Context())
 		r.URL.RawQuery = ""
-		return a.peers.Relay(q.w, r, via)
+		return a.peers.Relay(q.W, r, via)
 	}
-	if err := a.dispatch.Expects(q.ident(), q.param("sid")); err != nil {
+	if err := a.dispatch.Expects(q.Ident(), q.Param("sid")); err != nil {
 		return err
 	}
-	conn := q.upgrade(nil)
+	conn := q.Upgrade(nil)
 	if conn == nil {
 		return nil
 	}
 	defer conn.CloseNow()
-	if err := a.dispatch.Accept(q.ctx(), q.ident(), q.param("sid"), conn); err != nil {
+	if err := a.dispatch.Accept(q.Context(), q.Ident(), q.Param("sid"), conn); err != nil {
 		// Somebody else was faster, or the user has just left.
-		a.log.Debug("session refused", "request_id", q.w.requestID, "host_id", q.ident(), "error", err)
+		a.log.Debug("session refused", "request_id", q.W.RequestID, "host_id", q.Ident(), "error", err)
 		conn.Close(websocket.StatusPolicyViolation, "no such session")
 	}
 	return nil

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -73,9 +75,9 @@ func fillRandom(rng *rand.Rand, v reflect.Value) {
 func TestAnswersAreNotEscapedForHTML(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	seen := make(map[reflect.Type]bool)
-	bodies := []any{containerBrief{}, zunBody{}}
-	for _, rt := range New(Config{Store: state.New()}).web.routes {
-		for _, a := range rt.gives {
+	bodies := []any{containerBrief{}, zun.ContainerBody{}}
+	for _, rt := range New(Config{Store: state.New()}).routes {
+		for _, a := range rt.Gives {
 			if a.Body != nil {
 				bodies = append(bodies, a.Body)
 			}
@@ -120,7 +122,7 @@ func BenchmarkEncodeContainer(b *testing.B) {
 	now := structs.Time{Time: time.Unix(1764000000, 0)}
 	body := structs.ContainerBody{
 		UUID: structs.NewID(), Name: "web-1", BayUUID: structs.NewID(), ImageID: "nginx:1.27", Command: &structs.Command{Args: []string{"nginx", "-g", "daemon off;"}},
-		Status: structs.ContainerCreating, Links: view{base: "http://127.0.0.1:9511"}.links("containers", structs.NewID()), CreatedAt: now,
+		Status: structs.ContainerCreating, Links: web.View{Base: "http://127.0.0.1:9511"}.Links("containers", structs.NewID()), CreatedAt: now,
 		Addresses: []string{}, Ports: []structs.Port{}, Environment: map[string]string{"MODE": "production", "REGION": "eu-1"}, Labels: map[string]string{"app": "web"},
 		Volumes: []structs.Mount{}, Constraints: map[string]string{}, RestartPolicy: "always",
 	}

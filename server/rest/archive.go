@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
@@ -13,38 +13,33 @@ import (
 // mediaTar is the type of archives.
 const mediaTar = "application/x-tar"
 
-// archiveArgs are the query arguments of archives.
-var archiveArgs = []wire.Arg{
-	{Name: "path", Kind: wire.ArgText, Wants: true, Doc: "Absolute path in the container; of a PUT the directory to unpack in."},
-}
-
 // getArchive answers with a file or directory of a container as a tar archive.
-func getArchive(q *request) error {
+func getArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
-	if err := q.service.Sessions.GetArchive(q.ctx(), &q.call, q.ident(), q.query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions.GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
-	h := q.w.Header()
+	h := q.W.Header()
 	h.Set("Content-Type", mediaTar)
 	h.Set("Content-Length", strconv.FormatInt(archive.Size(), 10))
-	q.w.WriteHeader(http.StatusOK)
-	_, err := io.Copy(q.w, archive.Reader())
+	q.W.WriteHeader(http.StatusOK)
+	_, err := io.Copy(q.W, archive.Reader())
 	return err
 }
 
 // putArchive unpacks the request's body in a directory of a container.
-func putArchive(q *request) error {
-	if q.r.ContentLength > structs.MaxArchive {
-		return q.unread(service.ErrArchiveTooLarge())
+func putArchive(q *web.Request) error {
+	if q.R.ContentLength > structs.MaxArchive {
+		return q.Unread(service.ErrArchiveTooLarge())
 	}
 	var archive service.Archive
 	defer archive.Close()
-	if err := archive.Fill(q.r.Body); err != nil {
-		return q.unread(err)
+	if err := archive.Fill(q.R.Body); err != nil {
+		return q.Unread(err)
 	}
-	if err := q.service.Sessions.PutArchive(q.ctx(), &q.call, q.ident(), q.query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions.PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
-	return q.null()
+	return q.Null()
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -18,24 +19,24 @@ var attachArgs = slices.Concat([]wire.Arg{
 
 // containerAttachWS joins a user to a container's own process: the same
 // WebSocket as that of an execute.
-func containerAttachWS(q *request) error {
-	if err := q.checkUpgrade(); err != nil {
+func containerAttachWS(q *web.Request) error {
+	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
-	width, height, err := wire.TerminalSize(q.query)
+	width, height, err := wire.TerminalSize(q.Query)
 	if err != nil {
 		return err
 	}
-	a := service.Attach{Width: width, Height: height, Unstarted: q.query.Bool("unstarted", false)}
-	if q.query.Has("stdin") {
-		stdin := q.query.Bool("stdin", false)
+	a := service.Attach{Width: width, Height: height, Unstarted: q.Query.Bool("unstarted", false)}
+	if q.Query.Has("stdin") {
+		stdin := q.Query.Bool("stdin", false)
 		a.Stdin = &stdin
 	}
-	offer, err := q.service.Sessions.AttachOffer(q.ctx(), &q.call, q.ident(), a)
+	offer, err := q.Service.Sessions.AttachOffer(q.Context(), &q.Call, q.Ident(), a)
 	if err != nil {
 		return err
 	}
-	session, err := q.service.Sessions.Open(q.ctx(), offer)
+	session, err := q.Service.Sessions.Open(q.Context(), offer)
 	if err != nil {
 		return err
 	}
@@ -44,15 +45,15 @@ func containerAttachWS(q *request) error {
 }
 
 // containerStats answers with what a container uses: once, or each second.
-func containerStats(q *request) error {
-	if !q.query.Bool("stream", false) {
-		_, stats, err := q.service.Sessions.Stats(q.ctx(), &q.call, q.ident())
+func containerStats(q *web.Request) error {
+	if !q.Query.Bool("stream", false) {
+		_, stats, err := q.Service.Sessions.Stats(q.Context(), &q.Call, q.Ident())
 		if err != nil {
 			return err
 		}
-		return q.json(http.StatusOK, stats)
+		return q.JSON(http.StatusOK, stats)
 	}
-	session, err := q.service.Sessions.StatsStream(q.ctx(), &q.call, q.ident())
+	session, err := q.Service.Sessions.StatsStream(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -68,14 +69,14 @@ func containerStats(q *request) error {
 }
 
 // containerTop answers with a container's processes.
-func containerTop(q *request) error {
-	args, err := structs.ParsePS(q.query.Text("ps_args"))
+func containerTop(q *web.Request) error {
+	args, err := structs.ParsePS(q.Query.Text("ps_args"))
 	if err != nil {
 		return err
 	}
-	top, err := q.service.Sessions.Top(q.ctx(), &q.call, q.ident(), args)
+	top, err := q.Service.Sessions.Top(q.Context(), &q.Call, q.Ident(), args)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, top)
+	return q.JSON(http.StatusOK, top)
 }

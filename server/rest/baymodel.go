@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -19,32 +20,32 @@ type bayModelBrief struct {
 	Links         []structs.Link `json:"links"`
 }
 
-var bayModels = &resource{
-	noun: "baymodels", kind: structs.KindBayModel, table: structs.TableBayModels,
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":               by(func(m *structs.BayModel) string { return m.Name }),
-		"coe":                by(func(m *structs.BayModel) string { return m.COE }),
-		"image_id":           by(func(m *structs.BayModel) string { return m.ImageID }),
-		"flavor_id":          by(func(m *structs.BayModel) string { return m.FlavorID }),
-		"keypair_id":         by(func(m *structs.BayModel) string { return m.KeypairID }),
-		"apiserver_port":     by(func(m *structs.BayModel) int { return m.APIServerPort }),
-		"docker_volume_size": by(func(m *structs.BayModel) int { return m.DockerVolumeSize }),
+var bayModels = &web.Resource{
+	Noun: "baymodels", Kind: structs.KindBayModel, Table: structs.TableBayModels,
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":               web.By(func(m *structs.BayModel) string { return m.Name }),
+		"coe":                web.By(func(m *structs.BayModel) string { return m.COE }),
+		"image_id":           web.By(func(m *structs.BayModel) string { return m.ImageID }),
+		"flavor_id":          web.By(func(m *structs.BayModel) string { return m.FlavorID }),
+		"keypair_id":         web.By(func(m *structs.BayModel) string { return m.KeypairID }),
+		"apiserver_port":     web.By(func(m *structs.BayModel) int { return m.APIServerPort }),
+		"docker_volume_size": web.By(func(m *structs.BayModel) int { return m.DockerVolumeSize }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name": filterName(func(r structs.Row) string { return r.(*structs.BayModel).Name }),
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.BayModel).Name }),
 	},
-	brief: func(v view, r structs.Row) any {
+	Brief: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return bayModelBrief{
 			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
-			Links: v.links("baymodels", m.ID),
+			Links: v.Links("baymodels", m.ID),
 		}
 	},
-	full: func(v view, r structs.Row) any {
+	Full: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return structs.BayModelBody{
 			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
-			Links: v.links("baymodels", m.ID), FlavorID: wire.OrNull(m.FlavorID), MasterFlavorID: wire.OrNull(m.MasterFlavorID),
+			Links: v.Links("baymodels", m.ID), FlavorID: wire.OrNull(m.FlavorID), MasterFlavorID: wire.OrNull(m.MasterFlavorID),
 			KeypairID: wire.OrNull(m.KeypairID), ExternalNetworkID: wire.OrNull(m.ExternalNetworkID), FixedNetwork: wire.OrNull(m.FixedNetwork),
 			DNSNameserver: wire.OrNull(m.DNSNameserver), DockerVolumeSize: wire.OrNull(m.DockerVolumeSize),
 			SSHAuthorizedKey: wire.OrNull(m.SSHAuthorizedKey), ClusterDistro: wire.OrNull(m.ClusterDistro),
@@ -58,41 +59,41 @@ var (
 	bayModelPatch = wire.NewPatchRules(bayModelShape, structs.BayModelBody{}, nil, []string{"coe"}, nil)
 )
 
-func bayModelRoutes() []*route {
-	get := reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail, identity.BayModelGet, filterArgName)
+func bayModelRoutes() []*web.Route {
+	get := web.Reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail, identity.BayModelGet, web.FilterArgName)
 	return append(get,
-		&route{method: http.MethodPost, path: "/" + bayModels.noun, action: identity.BayModelCreate, handle: createBayModel,
-			summary: "Create a baymodel", takes: structs.BayModelRequest{}, gives: made(structs.BayModelBody{})},
-		&route{method: http.MethodPatch, path: "/" + bayModels.noun + "/:id", action: identity.BayModelUpdate, handle: patchBayModel,
-			summary: "Change a baymodel", takes: []structs.PatchOp{}, gives: ok(structs.BayModelBody{})},
-		&route{method: http.MethodDelete, path: "/" + bayModels.noun + "/:id", action: identity.BayModelDelete, handle: deleteBayModel,
-			summary: "Delete a baymodel that no bay refers to", gives: removed()},
+		&web.Route{Method: http.MethodPost, Path: "/" + bayModels.Noun, Action: identity.BayModelCreate, Handle: createBayModel,
+			Summary: "Create a baymodel", Takes: structs.BayModelRequest{}, Gives: web.Made(structs.BayModelBody{})},
+		&web.Route{Method: http.MethodPatch, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelUpdate, Handle: patchBayModel,
+			Summary: "Change a baymodel", Takes: []structs.PatchOp{}, Gives: web.OK(structs.BayModelBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelDelete, Handle: deleteBayModel,
+			Summary: "Delete a baymodel that no bay refers to", Gives: web.Removed()},
 	)
 }
 
-var createBayModel = write(func(q *request) (*structs.BayModel, error) {
+var createBayModel = web.Write(func(q *web.Request) (*structs.BayModel, error) {
 	var body structs.BayModelRequest
-	once, err := q.decode(bayModelShape, &body)
+	once, err := q.Decode(bayModelShape, &body)
 	if err != nil {
 		return nil, err
 	}
-	return q.service.BayModels.Create(q.ctx(), &q.call, &body, once)
-}, func(q *request, row *structs.BayModel) error {
-	bayModels.locate(q, row)
-	return bayModels.written(q, http.StatusCreated, row)
+	return q.Service.BayModels.Create(q.Context(), &q.Call, &body, once)
+}, func(q *web.Request, row *structs.BayModel) error {
+	bayModels.Locate(q, row)
+	return bayModels.Written(q, http.StatusCreated, row)
 })
 
-var patchBayModel = write(func(q *request) (*structs.BayModel, error) {
-	p, err := q.decodePatch(bayModelPatch)
+var patchBayModel = web.Write(func(q *web.Request) (*structs.BayModel, error) {
+	p, err := q.DecodePatch(bayModelPatch)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.CheckMutable(); err != nil {
 		return nil, err
 	}
-	return q.service.BayModels.Patch(q.ctx(), &q.call, q.ident(), func(body *structs.BayModelRequest) error { return p.Apply(body) })
-}, func(q *request, row *structs.BayModel) error { return bayModels.written(q, http.StatusOK, row) })
+	return q.Service.BayModels.Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.BayModelRequest) error { return p.Apply(body) })
+}, func(q *web.Request, row *structs.BayModel) error { return bayModels.Written(q, http.StatusOK, row) })
 
-var deleteBayModel = write(func(q *request) (service.Removed[*structs.BayModel], error) {
-	return q.service.BayModels.Delete(q.ctx(), &q.call, q.ident())
-}, func(q *request, _ service.Removed[*structs.BayModel]) error { return q.noContent() })
+var deleteBayModel = web.Write(func(q *web.Request) (service.Removed[*structs.BayModel], error) {
+	return q.Service.BayModels.Delete(q.Context(), &q.Call, q.Ident())
+}, func(q *web.Request, _ service.Removed[*structs.BayModel]) error { return q.NoContent() })

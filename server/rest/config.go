@@ -12,6 +12,7 @@ import (
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -36,8 +37,8 @@ type Config struct {
 	Conductor     *conductor.Conductor
 	Dispatch      agents
 	Cluster       service.Cluster
-	Peers         peers                  // nil: there are no other servers
-	Member        member                 // nil: likewise
+	Peers         web.Peers              // nil: there are no other servers
+	Member        web.Member             // nil: likewise
 	Operations    service.Operations     // nil: there is nothing to operate, in tests
 	Authenticator identity.Authenticator // nil means identity.None
 	LocalTokens   bool                   // callers are known by tokens of this cluster's own, so that the first one can be given out
@@ -105,9 +106,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.HostPatience == 0 {
 		c.HostPatience = 10 * time.Second
-	}
-	if c.BodyTime == 0 {
-		c.BodyTime = bodyTime
 	}
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second

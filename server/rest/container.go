@@ -7,6 +7,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -23,30 +24,30 @@ type containerBrief struct {
 	Links   []structs.Link          `json:"links"`
 }
 
-var containers = &resource{
-	noun: "containers", kind: structs.KindContainer, table: structs.TableContainers,
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":     by(func(c *structs.Container) string { return c.Name }),
-		"status":   by(func(c *structs.Container) string { return string(c.Status()) }),
-		"bay_uuid": by(func(c *structs.Container) string { return c.BayID }),
-		"image_id": by(func(c *structs.Container) string { return c.Spec.Image }),
+var containers = &web.Resource{
+	Noun: "containers", Kind: structs.KindContainer, Table: structs.TableContainers,
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":     web.By(func(c *structs.Container) string { return c.Name }),
+		"status":   web.By(func(c *structs.Container) string { return string(c.Status()) }),
+		"bay_uuid": web.By(func(c *structs.Container) string { return c.BayID }),
+		"image_id": web.By(func(c *structs.Container) string { return c.Spec.Image }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name":   filterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
-		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) }),
-		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
-		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
-		"host":   filterHost,
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) }),
+		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
+		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
+		"host":   web.FilterHost,
 	},
-	brief: func(v view, r structs.Row) any {
+	Brief: func(v web.View, r structs.Row) any {
 		c := r.(*structs.Container)
 		return containerBrief{
 			UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: c.Spec.Image,
-			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.links("containers", c.ID),
+			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.Links("containers", c.ID),
 		}
 	},
-	append: appendContainer,
-	full: func(v view, r structs.Row) any {
+	Append: appendContainer,
+	Full: func(v web.View, r structs.Row) any {
 		body := containerBody(v, r.(*structs.Container))
 		return &body
 	},
@@ -61,11 +62,11 @@ func command(args []string, text string) *structs.Command {
 }
 
 // containerBody returns the container as it is shown.
-func containerBody(v view, c *structs.Container) structs.ContainerBody {
+func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 	s, seen := &c.Spec, &c.Observed
 	body := structs.ContainerBody{
 		UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: s.Image, Command: command(s.Command, s.CommandText),
-		Status: c.Status(), Links: v.links("containers", c.ID), StatusReason: wire.OrNull(c.StatusReason()),
+		Status: c.Status(), Links: v.Links("containers", c.ID), StatusReason: wire.OrNull(c.StatusReason()),
 		CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
 		Addresses: wire.List(seen.Addresses), Ports: wire.List(seen.Ports), ExitCode: seen.ExitCode,
 		StartedAt: structs.Time{Time: seen.StartedAt}, FinishedAt: structs.Time{Time: seen.FinishedAt},
@@ -80,7 +81,7 @@ func containerBody(v view, c *structs.Container) structs.ContainerBody {
 	if len(seen.Ports) == 0 {
 		body.Ports = wire.List(s.Ports)
 	}
-	if h := v.snap.Host(c.HostID); h != nil {
+	if h := v.Snap.Host(c.HostID); h != nil {
 		body.Host = wire.OrNull(h.Name)
 	}
 	if s.MilliCPU != 0 {
@@ -109,29 +110,29 @@ var (
 	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
 )
 
-func containerRoutes() []*route {
-	get := reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
-		filterArgName, filterArgStatus, filterArgLabel, filterArgBay, filterArgHost)
+func containerRoutes() []*web.Route {
+	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
+		web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
 	routes := append(get,
-		&route{method: http.MethodPost, path: "/containers", action: identity.ContainerCreate, handle: createContainer,
-			args:    []wire.Arg{waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start it too."}},
-			summary: "Create a container", takes: structs.ContainerRequest{}, gives: created(structs.ContainerBody{})},
-		&route{method: http.MethodPatch, path: "/containers/:id", action: identity.ContainerUpdate, handle: patchContainer, args: []wire.Arg{waits},
-			summary: "Change a container's name, image, command, memory or cpu", takes: []structs.PatchOp{}, gives: changed(structs.ContainerBody{})},
-		&route{method: http.MethodPut, path: "/containers/:id/rename", action: identity.ContainerRename, handle: renameContainer,
-			args:    []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true, Doc: "The new name."}},
-			summary: "Rename a container", gives: ok(structs.ContainerBody{})},
-		&route{method: http.MethodPut, path: "/containers/:id/rebuild", action: identity.ContainerRebuild, handle: rebuildContainer,
-			args:    []wire.Arg{waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the one that it has."}},
-			summary: "Make a container anew", gives: acted(structs.ContainerBody{})},
-		&route{method: http.MethodDelete, path: "/containers/:id", action: identity.ContainerDelete, handle: deleteContainer, args: []wire.Arg{
-			waits,
+		&web.Route{Method: http.MethodPost, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer,
+			Args:    []wire.Arg{web.Waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start it too."}},
+			Summary: "Create a container", Takes: structs.ContainerRequest{}, Gives: web.Created(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodPatch, Path: "/containers/:id", Action: identity.ContainerUpdate, Handle: patchContainer, Args: []wire.Arg{web.Waits},
+			Summary: "Change a container's name, image, command, memory or cpu", Takes: []structs.PatchOp{}, Gives: web.Changed(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodPut, Path: "/containers/:id/rename", Action: identity.ContainerRename, Handle: renameContainer,
+			Args:    []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true, Doc: "The new name."}},
+			Summary: "Rename a container", Gives: web.OK(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodPut, Path: "/containers/:id/rebuild", Action: identity.ContainerRebuild, Handle: rebuildContainer,
+			Args:    []wire.Arg{web.Waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the one that it has."}},
+			Summary: "Make a container anew", Gives: web.Acted(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer, Args: []wire.Arg{
+			web.Waits,
 			{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
 			{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
 			{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
-		}, summary: "Delete a container", gives: deleted(structs.ContainerBody{})},
-		&route{method: http.MethodGet, path: "/containers/:id/actions", action: identity.ContainerActions, handle: containerActions, args: consistency,
-			summary: "What was done to a container, by whom and how it ended", gives: ok(structs.ActionsBody{})},
+		}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions, Args: web.Consistency,
+			Summary: "What was done to a container, by whom and how it ended", Gives: web.OK(structs.ActionsBody{})},
 	)
 	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt, Doc: "Seconds between SIGTERM and SIGKILL."}
 	signal := wire.Arg{Name: "signal", Kind: wire.ArgText, Doc: "A name such as SIGHUP or HUP, or a number; default SIGKILL."}
@@ -144,29 +145,29 @@ func containerRoutes() []*route {
 		{conductor.ActionReboot, identity.ContainerReboot, []wire.Arg{timeout}}, {conductor.ActionPause, identity.ContainerPause, nil},
 		{conductor.ActionUnpause, identity.ContainerUnpause, nil}, {conductor.ActionKill, identity.ContainerKill, []wire.Arg{signal}},
 	} {
-		routes = append(routes, &route{
-			method: http.MethodPut, path: "/containers/:id/" + string(a.action), action: a.policy, handle: act(a.action), args: slices.Concat([]wire.Arg{waits}, a.args),
-			summary: structs.Title(string(a.action)) + " a container", gives: acted(structs.ContainerBody{}),
+		routes = append(routes, &web.Route{
+			Method: http.MethodPut, Path: "/containers/:id/" + string(a.action), Action: a.policy, Handle: act(a.action), Args: slices.Concat([]wire.Arg{web.Waits}, a.args),
+			Summary: structs.Title(string(a.action)) + " a container", Gives: web.Acted(structs.ContainerBody{}),
 		})
 	}
 	return routes
 }
 
-var createContainer = write(func(q *request) (*structs.Container, error) {
+var createContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
 	var body structs.ContainerRequest
-	once, err := q.decode(containerShape, &body)
+	once, err := q.Decode(containerShape, &body)
 	if err != nil {
 		return nil, err
 	}
-	return q.service.Containers.Create(q.ctx(), &q.call, service.CreateContainer{Body: &body, Once: once, Run: q.query.Bool("run", false)})
-}, func(q *request, c *structs.Container) error {
-	containers.locate(q, c)
-	atMost, said := q.patience()
+	return q.Service.Containers.Create(q.Context(), &q.Call, service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
+}, func(q *web.Request, c *structs.Container) error {
+	containers.Locate(q, c)
+	atMost, said := q.Patience()
 	if !said {
-		return containers.written(q, http.StatusCreated, c)
+		return containers.Written(q, http.StatusCreated, c)
 	}
 	status := http.StatusCreated
-	now, done, err := q.service.Containers.Settle(q.ctx(), &q.call, c, atMost)
+	now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -177,41 +178,41 @@ var createContainer = write(func(q *request) (*structs.Container, error) {
 	case now.Status() == structs.ContainerError && now.Observed.Generation == c.Generation:
 		return service.ErrFailed(now)
 	}
-	return containers.written(q, status, now)
+	return containers.Written(q, status, now)
 })
 
 // writeContainerPatch makes the handler of a change of a container. New limits are
 // waited for, what is only noted down isn't.
-func writeContainerPatch(read func(*request) (service.PatchContainer, error)) func(*request) error {
-	return func(q *request) error {
+func writeContainerPatch(read func(*web.Request) (service.PatchContainer, error)) func(*web.Request) error {
+	return func(q *web.Request) error {
 		r, err := read(q)
 		if err != nil {
 			return err
 		}
-		return write(func(q *request) (*structs.Container, error) {
-			return q.service.Containers.Patch(q.ctx(), &q.call, r)
-		}, func(q *request, c *structs.Container) error {
+		return web.Write(func(q *web.Request) (*structs.Container, error) {
+			return q.Service.Containers.Patch(q.Context(), &q.Call, r)
+		}, func(q *web.Request, c *structs.Container) error {
 			if !r.Limits() {
-				return containers.written(q, http.StatusOK, c)
+				return containers.Written(q, http.StatusOK, c)
 			}
-			atMost, said := q.patience()
-			now, done, err := q.service.Containers.Settle(q.ctx(), &q.call, c, atMost)
+			atMost, said := q.Patience()
+			now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
 			switch {
 			case err != nil:
 				return err
 			case now == nil:
 				return service.ErrDeleted(c)
 			case !done && said:
-				return containers.written(q, http.StatusAccepted, now)
+				return containers.Written(q, http.StatusAccepted, now)
 			}
-			return containers.written(q, http.StatusOK, now)
+			return containers.Written(q, http.StatusOK, now)
 		})(q)
 	}
 }
 
-var patchContainer = writeContainerPatch(func(q *request) (service.PatchContainer, error) {
-	r := service.PatchContainer{Ident: q.ident()}
-	p, err := q.decodePatch(containerPatch)
+var patchContainer = writeContainerPatch(func(q *web.Request) (service.PatchContainer, error) {
+	r := service.PatchContainer{Ident: q.Ident()}
+	p, err := q.DecodePatch(containerPatch)
 	if err != nil {
 		return r, err
 	}
@@ -248,71 +249,71 @@ var patchContainer = writeContainerPatch(func(q *request) (service.PatchContaine
 })
 
 // renameContainer is a PATCH of the name alone.
-var renameContainer = writeContainerPatch(func(q *request) (service.PatchContainer, error) {
-	name := q.query.Text("name")
-	return service.PatchContainer{Ident: q.ident(), Name: &name}, structs.CheckName(name)
+var renameContainer = writeContainerPatch(func(q *web.Request) (service.PatchContainer, error) {
+	name := q.Query.Text("name")
+	return service.PatchContainer{Ident: q.Ident(), Name: &name}, structs.CheckName(name)
 })
 
 // rebuildContainer makes a container again.
-var rebuildContainer = write(func(q *request) (*structs.Container, error) {
-	r := service.RebuildContainer{Ident: q.ident()}
-	if q.query.Has("image") {
-		image := q.query.Text("image")
+var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
+	r := service.RebuildContainer{Ident: q.Ident()}
+	if q.Query.Has("image") {
+		image := q.Query.Text("image")
 		r.Image = &image
 	}
-	return q.service.Containers.Rebuild(q.ctx(), &q.call, r)
+	return q.Service.Containers.Rebuild(q.Context(), &q.Call, r)
 }, answerAction)
 
-var deleteContainer = write(func(q *request) (service.Removed[*structs.Container], error) {
-	return q.service.Containers.Delete(q.ctx(), &q.call, service.DeleteContainer{
-		Ident: q.ident(), Stop: q.query.Bool("stop", false), Force: q.query.Bool("force", false), AllProjects: q.query.Bool("all_projects", false),
+var deleteContainer = web.Write(func(q *web.Request) (service.Removed[*structs.Container], error) {
+	return q.Service.Containers.Delete(q.Context(), &q.Call, service.DeleteContainer{
+		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
 	})
-}, func(q *request, c service.Removed[*structs.Container]) error {
+}, func(q *web.Request, c service.Removed[*structs.Container]) error {
 	if c.Gone {
-		return q.noContent()
+		return q.NoContent()
 	}
-	atMost, said := q.patience()
-	now, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c.Row, atMost)
+	atMost, said := q.Patience()
+	now, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c.Row, atMost)
 	switch {
 	case err != nil:
 		return err
 	case now != nil && said:
-		return containers.written(q, http.StatusAccepted, now)
+		return containers.Written(q, http.StatusAccepted, now)
 	}
-	return q.noContent()
+	return q.NoContent()
 })
 
 // act makes the handler of an action.
-func act(action conductor.Action) func(*request) error {
-	return write(func(q *request) (*structs.Container, error) {
-		timeout, err := wire.StopTimeout(q.query)
+func act(action conductor.Action) func(*web.Request) error {
+	return web.Write(func(q *web.Request) (*structs.Container, error) {
+		timeout, err := wire.StopTimeout(q.Query)
 		if err != nil {
 			return nil, err
 		}
-		return q.service.Containers.Act(q.ctx(), &q.call, service.ActOnContainer{
-			Ident: q.ident(), Action: action, Timeout: timeout, Signal: q.query.Text("signal"),
+		return q.Service.Containers.Act(q.Context(), &q.Call, service.ActOnContainer{
+			Ident: q.Ident(), Action: action, Timeout: timeout, Signal: q.Query.Text("signal"),
 		})
-	}, func(q *request, c *structs.Container) error {
+	}, func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
-			return q.null() // it was so already
+			return q.Null() // it was so already
 		}
 		return answerAction(q, c)
 	})
 }
 
 // answerAction waits for the result of an action and answers as 2015 did.
-func answerAction(q *request, c *structs.Container) error {
-	atMost, said := q.patience()
-	now, done, err := q.service.Containers.Settle(q.ctx(), &q.call, c, atMost)
+func answerAction(q *web.Request, c *structs.Container) error {
+	atMost, said := q.Patience()
+	now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err
 	case now == nil && c.Spec.AutoRemove:
-		return q.null()
+		return q.Null()
 	case now == nil:
 		return service.ErrDeleted(c)
 	case !done && said:
-		return containers.written(q, http.StatusAccepted, now)
+		return containers.Written(q, http.StatusAccepted, now)
 	}
-	return q.null()
+	return q.Null()
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
@@ -53,21 +54,21 @@ type events struct {
 	tick time.Duration // how often a stream without any says that it lives
 }
 
-func (ev events) routes() []*route {
-	return []*route{
-		{method: http.MethodGet, path: "/events", action: identity.EventList, handle: ev.stream, args: eventArgs, summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
-			gives: []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
+func (ev events) routes() []*web.Route {
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/events", Action: identity.EventList, Handle: ev.stream, Args: eventArgs, Summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
+			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
 	}
 }
 
 // stream writes events as they come, until the reader leaves.
-func (ev events) stream(q *request) error {
+func (ev events) stream(q *web.Request) error {
 	filter := eventFilter{
-		project: q.caller().ProjectID, hosts: identity.May(q.caller(), identity.SeeHosts),
-		kind: q.query.Text("type"), id: q.query.Text("uuid"),
+		project: q.Caller().ProjectID, hosts: identity.May(q.Caller(), identity.SeeHosts),
+		kind: q.Query.Text("type"), id: q.Query.Text("uuid"),
 	}
-	if q.query.Bool("all_projects", false) {
-		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
+	if q.Query.Bool("all_projects", false) {
+		if err := identity.Check(q.Caller(), identity.AllProjects); err != nil {
 			return err
 		}
 		filter.project = state.AllProjects
@@ -84,32 +85,32 @@ func (ev events) stream(q *request) error {
 	if err != nil {
 		return err
 	}
-	reader, err := q.service.Events(q.ctx(), index)
+	reader, err := q.Service.Events(q.Context(), index)
 	if err != nil {
 		return err
 	}
-	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.r.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.service.Snapshot}
+	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.R.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.Service.Snapshot}
 	return out.run(reader)
 }
 
 // eventIndex returns the index after which the stream begins.
-func eventIndex(q *request) (uint64, error) {
-	if last := q.r.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
+func eventIndex(q *web.Request) (uint64, error) {
+	if last := q.R.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil {
 			return 0, structs.Invalid("Last-Event-ID", last, "It is not a whole number.")
 		}
 		return n, nil
 	}
-	if q.query.Has("index") {
-		return uint64(q.query.Int("index", 0)), nil
+	if q.Query.Has("index") {
+		return uint64(q.Query.Int("index", 0)), nil
 	}
-	return q.service.Index(), nil
+	return q.Service.Index(), nil
 }
 
 // eventWriter writes a stream of events.
 type eventWriter struct {
-	q      *request
+	q      *web.Request
 	tick   time.Duration
 	sse    bool
 	filter eventFilter
@@ -122,15 +123,15 @@ type eventWriter struct {
 const eventBatch = 64
 
 func (w *eventWriter) run(reader *state.EventReader) error {
-	w.q.w.parked = true
-	flush := http.NewResponseController(w.q.w).Flush
+	w.q.W.Parked = true
+	flush := http.NewResponseController(w.q.W).Flush
 	media := mediaLines
 	if w.sse {
 		media = mediaEvents
 	}
-	w.q.w.Header().Set("Content-Type", media)
-	w.q.w.Header().Set("Cache-Control", "no-store")
-	w.q.w.WriteHeader(http.StatusOK)
+	w.q.W.Header().Set("Content-Type", media)
+	w.q.W.Header().Set("Cache-Control", "no-store")
+	w.q.W.WriteHeader(http.StatusOK)
 	if err := flush(); err != nil { // its reader sees that it is open
 		return err
 	}
@@ -153,7 +154,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 			select {
 			case <-more:
 				continue
-			case <-w.q.ctx().Done():
+			case <-w.q.Context().Done():
 				return nil
 			case <-tick.C:
 				if err := w.add(structs.EventBody{Event: "tick", Resume: w.resume}); err != nil {
@@ -161,7 +162,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 				}
 			}
 		}
-		if _, err := w.q.w.Write(w.buf); err != nil {
+		if _, err := w.q.W.Write(w.buf); err != nil {
 			return nil // its reader has left
 		}
 		w.buf = w.buf[:0]

@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -25,9 +26,9 @@ var outputArgs = []wire.Arg{
 }
 
 // containerExecute executes a command and answers with what it put out.
-func containerExecute(q *request) error {
+func containerExecute(q *web.Request) error {
 	text := func(b []byte) string { return string(b) }
-	encoding := q.query.Text("encoding")
+	encoding := q.Query.Text("encoding")
 	switch encoding {
 	case "":
 	case structs.EncodingBase64:
@@ -35,20 +36,20 @@ func containerExecute(q *request) error {
 	default:
 		return structs.Invalid("encoding", encoding, "It is base64, or left out for text.")
 	}
-	r, err := wire.ExecRequest(q.query)
+	r, err := wire.ExecRequest(q.Query)
 	if err != nil {
 		return err
 	}
-	out, err := q.service.Sessions.Execute(q.ctx(), &q.call, q.ident(), r)
+	out, err := q.Service.Sessions.Execute(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
 	body := structs.OutputBody{Output: text(out.Both), ExitCode: out.ExitCode, Encoding: encoding, Truncated: out.Truncated}
-	if q.query.Bool("split", false) {
+	if q.Query.Bool("split", false) {
 		stdout, stderr := text(out.Stdout), text(out.Stderr)
 		body.Stdout, body.Stderr = &stdout, &stderr
 	}
-	return q.json(http.StatusOK, body)
+	return q.JSON(http.StatusOK, body)
 }
 
 // maxMessage is the longest message of a session that is taken from a user.
@@ -56,21 +57,21 @@ const maxMessage = 1 << 20
 
 // containerExecuteWS executes a command with streams in both directions: a
 // WebSocket whose messages are passed on to the host's agent and back.
-func containerExecuteWS(q *request) error {
-	if err := q.checkUpgrade(); err != nil {
+func containerExecuteWS(q *web.Request) error {
+	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
-	width, height, err := wire.TerminalSize(q.query)
+	width, height, err := wire.TerminalSize(q.Query)
 	if err != nil {
 		return err
 	}
-	r, err := wire.ExecRequest(q.query)
+	r, err := wire.ExecRequest(q.Query)
 	if err != nil {
 		return err
 	}
-	r.TTY, r.Stdin = q.query.Bool("tty", false), q.query.Bool("stdin", false)
+	r.TTY, r.Stdin = q.Query.Bool("tty", false), q.Query.Bool("stdin", false)
 	r.Width, r.Height = width, height
-	session, err := q.service.Sessions.Exec(q.ctx(), &q.call, q.ident(), r)
+	session, err := q.Service.Sessions.Exec(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -79,14 +80,14 @@ func containerExecuteWS(q *request) error {
 }
 
 // terminal upgrades the request and joins its user to the session.
-func terminal(q *request, session *dispatch.Session) error {
-	conn := q.upgrade(nil)
+func terminal(q *web.Request, session *dispatch.Session) error {
+	conn := q.Upgrade(nil)
 	if conn == nil {
 		return nil
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // fromUser has its own, and says so
-	bridge(q.ctx(), conn, session)
+	bridge(q.Context(), conn, session)
 	return nil
 }
 

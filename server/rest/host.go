@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -23,36 +24,36 @@ type hostBrief struct {
 }
 
 // hosts belong to no project: the policy lets only operators see them.
-var hosts = &resource{
-	noun: "hosts", kind: structs.KindHost, table: structs.TableHosts,
+var hosts = &web.Resource{
+	Noun: "hosts", Kind: structs.KindHost, Table: structs.TableHosts,
 	// Whoever asks, they are in project "".
-	rows: func(v view, _ string, after uint64) iter.Seq[structs.Row] {
-		return v.snap.List(structs.TableHosts, "", after)
+	Rows: func(v web.View, _ string, after uint64) iter.Seq[structs.Row] {
+		return v.Snap.List(structs.TableHosts, "", after)
 	},
-	watches: func(string) []service.Watch { return []service.Watch{{Table: structs.TableHosts}} },
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":  by(func(h *structs.Host) string { return h.Name }),
-		"state": by(func(h *structs.Host) string { return string(h.State) }),
+	Watches: func(string) []service.Watch { return []service.Watch{{Table: structs.TableHosts}} },
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":  web.By(func(h *structs.Host) string { return h.Name }),
+		"state": web.By(func(h *structs.Host) string { return string(h.State) }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name":   filterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
-		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }),
-		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
-		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }),
+		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
+		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
-	brief: func(v view, r structs.Row) any {
+	Brief: func(v web.View, r structs.Row) any {
 		h := hostBody(v, r.(*structs.Host))
 		return hostBrief{
 			UUID: h.UUID, Name: h.Name, State: h.State, StateReason: h.StateReason, BayUUID: h.BayUUID,
 			Containers: h.Containers, Links: h.Links,
 		}
 	},
-	full: func(v view, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
+	Full: func(v web.View, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
 }
 
 // wholeHost returns the host, and of one that is lost also what holds on to it and
 // the way out.
-func wholeHost(v view, h *structs.Host) structs.HostBody {
+func wholeHost(v web.View, h *structs.Host) structs.HostBody {
 	body := hostBody(v, h)
 	if h.State == structs.HostLost && !h.Fenced && body.Containers > 0 {
 		reason := h.StateReason + fmt.Sprintf("; what it ran stays reserved, and exclusive containers are not started elsewhere, until it is back with its engine, or an operator says that it is off: magnum host-fence %s", h.ID)
@@ -62,11 +63,11 @@ func wholeHost(v view, h *structs.Host) structs.HostBody {
 }
 
 // hostBody returns the host as operators see it.
-func hostBody(v view, h *structs.Host) structs.HostBody {
-	used := v.snap.Usage(h.ID)
+func hostBody(v web.View, h *structs.Host) structs.HostBody {
+	used := v.Snap.Usage(h.ID)
 	body := structs.HostBody{
 		UUID: h.ID, Name: h.Name, State: h.State, StateReason: wire.OrNull(h.StateReason), BayUUID: wire.OrNull(h.BayID),
-		Containers: used.Containers, Links: v.links("hosts", h.ID),
+		Containers: used.Containers, Links: v.Links("hosts", h.ID),
 		MemoryUsed: used.Memory, CPUUsed: float64(used.MilliCPU) / 1000,
 		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		Fingerprint: h.Fingerprint,
@@ -81,9 +82,9 @@ func hostBody(v view, h *structs.Host) structs.HostBody {
 }
 
 // quarantined returns what the host keeps in quarantine.
-func quarantined(v view, hostID string) []structs.QuarantinedBody {
+func quarantined(v web.View, hostID string) []structs.QuarantinedBody {
 	kept := []structs.QuarantinedBody{}
-	for _, page := range v.snap.Quarantine(hostID) {
+	for _, page := range v.Snap.Quarantine(hostID) {
 		for _, k := range page.Kept {
 			kept = append(kept, structs.QuarantinedBody{
 				ContainerUUID: k.ContainerID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch, State: wire.OrNull(k.State),
@@ -98,12 +99,12 @@ func quarantined(v view, hostID string) []structs.QuarantinedBody {
 const drainWaits = 10
 
 // drainBody returns how far the host's drain is, nil if there is none.
-func drainBody(v view, h *structs.Host) *structs.DrainBody {
+func drainBody(v web.View, h *structs.Host) *structs.DrainBody {
 	if !h.Draining {
 		return nil
 	}
 	body := &structs.DrainBody{Deadline: structs.Time{Time: h.DrainUntil}, Forced: h.DrainForce, Waits: []string{}}
-	for c := range v.snap.ContainersOnHost(h.ID) {
+	for c := range v.Snap.ContainersOnHost(h.ID) {
 		if !c.LeftOn(h.ID) {
 			continue
 		}
@@ -137,66 +138,66 @@ var (
 	hostPatch = wire.NewPatchRules(hostShape, structs.HostBody{}, nil, nil, []string{"labels"})
 )
 
-func hostRoutes() []*route {
-	get := reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, filterArgName, filterArgStatus, filterArgLabel, filterArgBay)
-	shown := ok(structs.HostBody{})
+func hostRoutes() []*web.Route {
+	get := web.Reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay)
+	shown := web.OK(structs.HostBody{})
 	return append(get,
-		&route{method: http.MethodPatch, path: "/hosts/:id", action: identity.HostUpdate, handle: patchHost,
-			summary: "Change the labels that operators give a host", takes: []structs.PatchOp{}, gives: shown},
-		&route{method: http.MethodPut, path: "/hosts/:id/drain", action: identity.HostDrain, handle: drainHost(true), args: []wire.Arg{
+		&web.Route{Method: http.MethodPatch, Path: "/hosts/:id", Action: identity.HostUpdate, Handle: patchHost,
+			Summary: "Change the labels that operators give a host", Takes: []structs.PatchOp{}, Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/drain", Action: identity.HostDrain, Handle: drainHost(true), Args: []wire.Arg{
 			{Name: "deadline", Kind: wire.ArgDuration, Most: structs.MaxDrain, Doc: "Then stop what can't move; default: never."},
 			{Name: "force", Kind: wire.ArgBool, Doc: "Stop it at once."},
-		}, summary: "Move what runs off a host, and place nothing new on it", gives: shown},
-		&route{method: http.MethodPut, path: "/hosts/:id/undrain", action: identity.HostDrain, handle: drainHost(false), summary: "End a drain", gives: shown},
-		&route{method: http.MethodPut, path: "/hosts/:id/fence", action: identity.HostFence, handle: fenceHost,
-			args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if it is only suspect: it is lost then."}},
-			summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", gives: shown},
-		&route{method: http.MethodPut, path: "/hosts/:id/adopt", action: identity.HostAdopt, handle: adoptHost, args: []wire.Arg{
+		}, Summary: "Move what runs off a host, and place nothing new on it", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/undrain", Action: identity.HostDrain, Handle: drainHost(false), Summary: "End a drain", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/fence", Action: identity.HostFence, Handle: fenceHost,
+			Args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if it is only suspect: it is lost then."}},
+			Summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/adopt", Action: identity.HostAdopt, Handle: adoptHost, Args: []wire.Arg{
 			{Name: "container", Kind: wire.ArgText, Wants: true, Doc: "Its uuid, or the name that it had."},
 			{Name: "remove", Kind: wire.ArgBool, Doc: "Remove it from the host; default: keep it as the cluster's container of that uuid, which has to be there."},
-		}, summary: "Decide what becomes of a container that a host keeps in quarantine", gives: shown},
-		&route{method: http.MethodPut, path: "/hosts/:id/release", action: identity.HostRelease, handle: releaseHost,
-			summary: "End the mass-loss brake for a host: it is lost", gives: shown},
+		}, Summary: "Decide what becomes of a container that a host keeps in quarantine", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/release", Action: identity.HostRelease, Handle: releaseHost,
+			Summary: "End the mass-loss brake for a host: it is lost", Gives: shown},
 	)
 }
 
 // writeHost makes the handler of a change of a host.
-func writeHost(decide func(*request) (*structs.Host, error)) func(*request) error {
-	return write(decide, func(q *request, h *structs.Host) error { return hosts.written(q, http.StatusOK, h) })
+func writeHost(decide func(*web.Request) (*structs.Host, error)) func(*web.Request) error {
+	return web.Write(decide, func(q *web.Request, h *structs.Host) error { return hosts.Written(q, http.StatusOK, h) })
 }
 
 // patchHost changes the labels that operators give a host.
-var patchHost = writeHost(func(q *request) (*structs.Host, error) {
-	p, err := q.decodePatch(hostPatch)
+var patchHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	p, err := q.DecodePatch(hostPatch)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.CheckMutable(); err != nil {
 		return nil, err
 	}
-	return q.service.Hosts.Label(q.ctx(), &q.call, q.ident(), func(body *structs.HostRequest) error { return p.Apply(body) })
+	return q.Service.Hosts.Label(q.Context(), &q.Call, q.Ident(), func(body *structs.HostRequest) error { return p.Apply(body) })
 })
 
 // fenceHost takes an operator's word that a host is off.
-var fenceHost = writeHost(func(q *request) (*structs.Host, error) {
-	return q.service.Hosts.Fence(q.ctx(), &q.call, q.ident(), q.query.Bool("force", false))
+var fenceHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	return q.Service.Hosts.Fence(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
 })
 
 // releaseHost ends the mass-loss brake for a host.
-var releaseHost = writeHost(func(q *request) (*structs.Host, error) {
-	return q.service.Hosts.Release(q.ctx(), &q.call, q.ident())
+var releaseHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	return q.Service.Hosts.Release(q.Context(), &q.Call, q.Ident())
 })
 
 // adoptHost decides what becomes of a container in the host's quarantine.
-var adoptHost = writeHost(func(q *request) (*structs.Host, error) {
-	return q.service.Hosts.Adopt(q.ctx(), &q.call, q.ident(), q.query.Text("container"), q.query.Bool("remove", false))
+var adoptHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	return q.Service.Hosts.Adopt(q.Context(), &q.Call, q.Ident(), q.Query.Text("container"), q.Query.Bool("remove", false))
 })
 
 // drainHost makes the handler of drain and undrain.
-func drainHost(draining bool) func(*request) error {
-	return writeHost(func(q *request) (*structs.Host, error) {
-		return q.service.Hosts.Drain(q.ctx(), &q.call, service.DrainHost{
-			Ident: q.ident(), Draining: draining, Deadline: q.query.Duration("deadline", 0), Force: q.query.Bool("force", false),
+func drainHost(draining bool) func(*web.Request) error {
+	return writeHost(func(q *web.Request) (*structs.Host, error) {
+		return q.Service.Hosts.Drain(q.Context(), &q.Call, service.DrainHost{
+			Ident: q.Ident(), Draining: draining, Deadline: q.Query.Duration("deadline", 0), Force: q.Query.Bool("force", false),
 		})
 	})
 }

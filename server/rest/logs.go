@@ -9,6 +9,7 @@ import (
 
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -18,46 +19,46 @@ import (
 const mediaLines = "application/x-ndjson"
 
 // sessionRoutes are those on which hosts are asked about one container.
-func sessionRoutes() []*route {
+func sessionRoutes() []*web.Route {
 	get, put := http.MethodGet, http.MethodPut
 	socket := []wire.Answer{{Status: http.StatusSwitchingProtocols}}
-	return []*route{
-		{method: get, path: "/containers/:id/logs", action: identity.ContainerLogs, handle: containerLogs, args: slices.Concat(wire.LogsArgs, consistency), summary: "Output of a container",
-			gives: append(ok(structs.OutputBody{}), wire.Answer{Status: http.StatusOK, Media: "text/plain"})},
-		{method: put, path: "/containers/:id/execute", action: identity.ContainerExecute, handle: containerExecute,
-			args: slices.Concat(wire.ExecArgs, outputArgs), summary: "Execute a command in a container", gives: ok(structs.OutputBody{})},
-		{method: get, path: "/containers/:id/execute/ws", action: identity.ContainerExecute, handle: containerExecuteWS, args: slices.Concat(wire.ExecArgs, wire.TerminalArgs),
-			summary: "Execute a command with streams in both directions (WebSocket)", gives: socket},
-		{method: get, path: "/containers/:id/attach/ws", action: identity.ContainerAttach, handle: containerAttachWS, args: attachArgs,
-			summary: "Attach to a container's own process (WebSocket)", gives: socket},
-		{method: get, path: "/containers/:id/stats", action: identity.ContainerStats, handle: containerStats,
-			args:    slices.Concat([]wire.Arg{{Name: "stream", Kind: wire.ArgBool, Doc: "One document a second, each on a line, until somebody leaves."}}, consistency),
-			summary: "What a container uses of its host", gives: append(ok(structs.StatsBody{}), wire.Answer{Status: http.StatusOK, Media: mediaLines})},
-		{method: get, path: "/containers/:id/top", action: identity.ContainerTop, handle: containerTop,
-			args:    slices.Concat([]wire.Arg{{Name: "ps_args", Kind: wire.ArgText, Doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, consistency),
-			summary: "The processes of a container", gives: ok(structs.TopBody{})},
-		{method: get, path: "/containers/:id/archive", action: identity.ArchiveGet, handle: getArchive, args: slices.Concat(archiveArgs, consistency),
-			summary: "Copy a file or directory out of a container", gives: []wire.Answer{{Status: http.StatusOK, Media: mediaTar}}},
-		{method: put, path: "/containers/:id/archive", action: identity.ArchivePut, handle: putArchive, args: archiveArgs,
-			summary: "Copy a tar archive into a directory of a container", takesMedia: mediaTar, streams: true, gives: ok(nil)},
+	return []*web.Route{
+		{Method: get, Path: "/containers/:id/logs", Action: identity.ContainerLogs, Handle: containerLogs, Args: slices.Concat(wire.LogsArgs, web.Consistency), Summary: "Output of a container",
+			Gives: append(web.OK(structs.OutputBody{}), wire.Answer{Status: http.StatusOK, Media: "text/plain"})},
+		{Method: put, Path: "/containers/:id/execute", Action: identity.ContainerExecute, Handle: containerExecute,
+			Args: slices.Concat(wire.ExecArgs, outputArgs), Summary: "Execute a command in a container", Gives: web.OK(structs.OutputBody{})},
+		{Method: get, Path: "/containers/:id/execute/ws", Action: identity.ContainerExecute, Handle: containerExecuteWS, Args: slices.Concat(wire.ExecArgs, wire.TerminalArgs),
+			Summary: "Execute a command with streams in both directions (WebSocket)", Gives: socket},
+		{Method: get, Path: "/containers/:id/attach/ws", Action: identity.ContainerAttach, Handle: containerAttachWS, Args: attachArgs,
+			Summary: "Attach to a container's own process (WebSocket)", Gives: socket},
+		{Method: get, Path: "/containers/:id/stats", Action: identity.ContainerStats, Handle: containerStats,
+			Args:    slices.Concat([]wire.Arg{{Name: "stream", Kind: wire.ArgBool, Doc: "One document a second, each on a line, until somebody leaves."}}, web.Consistency),
+			Summary: "What a container uses of its host", Gives: append(web.OK(structs.StatsBody{}), wire.Answer{Status: http.StatusOK, Media: mediaLines})},
+		{Method: get, Path: "/containers/:id/top", Action: identity.ContainerTop, Handle: containerTop,
+			Args:    slices.Concat([]wire.Arg{{Name: "ps_args", Kind: wire.ArgText, Doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, web.Consistency),
+			Summary: "The processes of a container", Gives: web.OK(structs.TopBody{})},
+		{Method: get, Path: "/containers/:id/archive", Action: identity.ArchiveGet, Handle: getArchive, Args: slices.Concat(wire.ArchiveArgs, web.Consistency),
+			Summary: "Copy a file or directory out of a container", Gives: []wire.Answer{{Status: http.StatusOK, Media: mediaTar}}},
+		{Method: put, Path: "/containers/:id/archive", Action: identity.ArchivePut, Handle: putArchive, Args: wire.ArchiveArgs,
+			Summary: "Copy a tar archive into a directory of a container", TakesMedia: mediaTar, Streams: true, Gives: web.OK(nil)},
 	}
 }
 
 // containerLogs answers with a container's output: as the JSON of 2015, or as a
 // stream of text.
-func containerLogs(q *request) error {
-	r, err := wire.LogsRequest(q.query)
+func containerLogs(q *web.Request) error {
+	r, err := wire.LogsRequest(q.Query)
 	if err != nil {
 		return err
 	}
-	if !r.Follow && !strings.Contains(q.r.Header.Get("Accept"), "text/plain") {
-		text, err := q.service.Sessions.LogsText(q.ctx(), &q.call, q.ident(), r)
+	if !r.Follow && !strings.Contains(q.R.Header.Get("Accept"), "text/plain") {
+		text, err := q.Service.Sessions.LogsText(q.Context(), &q.Call, q.Ident(), r)
 		if err != nil {
 			return err
 		}
-		return q.json(http.StatusOK, structs.OutputBody{Output: text})
+		return q.JSON(http.StatusOK, structs.OutputBody{Output: text})
 	}
-	session, err := q.service.Sessions.Logs(q.ctx(), &q.call, q.ident(), r)
+	session, err := q.Service.Sessions.Logs(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -78,8 +79,8 @@ const firstMessage = 250 * time.Millisecond
 
 // stream writes the session's output as it comes, each message as shown makes
 // it.
-func stream(q *request, session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
-	ctx, cancel := context.WithCancel(q.ctx())
+func stream(q *web.Request, session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
+	ctx, cancel := context.WithCancel(q.Context())
 	messages := make(chan message)
 	done := make(chan struct{})
 	go func() {
@@ -103,12 +104,12 @@ func stream(q *request, session *dispatch.Session, media string, shown func(payl
 
 	begin := time.NewTimer(firstMessage)
 	defer begin.Stop()
-	out := http.NewResponseController(q.w)
+	out := http.NewResponseController(q.W)
 	start := func() {
-		if q.w.status == 0 {
-			q.w.Header().Set("Content-Type", media)
-			q.w.Header().Set("X-Content-Type-Options", "nosniff")
-			q.w.WriteHeader(http.StatusOK)
+		if q.W.Status == 0 {
+			q.W.Header().Set("Content-Type", media)
+			q.W.Header().Set("X-Content-Type-Options", "nosniff")
+			q.W.WriteHeader(http.StatusOK)
 		}
 	}
 	for {
@@ -143,7 +144,7 @@ func stream(q *request, session *dispatch.Session, media string, shown func(payl
 			return err
 		}
 		start()
-		if _, err := q.w.Write(text); err != nil {
+		if _, err := q.W.Write(text); err != nil {
 			return err
 		}
 		if err := out.Flush(); err != nil {

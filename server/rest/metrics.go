@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
@@ -17,18 +18,18 @@ const (
 // metrics answers Prometheus.
 type metrics struct{ handler http.Handler } // nil: this server counts nothing
 
-func (m metrics) routes() []*route {
-	return []*route{
-		{method: http.MethodGet, path: "/metrics", action: identity.OperatorMetrics, handle: m.get, summary: "Metrics for Prometheus; the token may be a bearer token",
-			gives: []wire.Answer{{Status: http.StatusOK, Media: mediaProm}, {Status: http.StatusOK, Media: mediaOpenMetrics}}},
+func (m metrics) routes() []*web.Route {
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/metrics", Action: identity.OperatorMetrics, Handle: m.get, Summary: "Metrics for Prometheus; the token may be a bearer token",
+			Gives: []wire.Answer{{Status: http.StatusOK, Media: mediaProm}, {Status: http.StatusOK, Media: mediaOpenMetrics}}},
 	}
 }
 
-func (m metrics) get(q *request) error {
+func (m metrics) get(q *web.Request) error {
 	if m.handler == nil {
 		return structs.Errorf(structs.CodeNotFound, "This server counts nothing.")
 	}
-	q.w.Header().Set("Cache-Control", "no-store")
-	m.handler.ServeHTTP(q.w, q.r)
+	q.W.Header().Set("Cache-Control", "no-store")
+	m.handler.ServeHTTP(q.W, q.R)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -16,29 +17,29 @@ import (
 const nodeType = "host"
 
 // nodes are the rows of 2015's node-create and, for operators, the hosts.
-var nodes = &resource{
-	noun: "nodes", kind: structs.KindNode, table: structs.TableNodes,
-	rows: nodeRows,
-	watches: func(project string) []service.Watch {
+var nodes = &web.Resource{
+	Noun: "nodes", Kind: structs.KindNode, Table: structs.TableNodes,
+	Rows: nodeRows,
+	Watches: func(project string) []service.Watch {
 		return []service.Watch{{Table: structs.TableNodes, Project: project}, {Table: structs.TableHosts}}
 	},
-	find: findNode,
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":           by(func(n *structs.Node) string { return n.Name }),
-		"type":           by(func(n *structs.Node) string { return n.Type }),
-		"image_id":       by(func(n *structs.Node) string { return n.ImageID }),
-		"ironic_node_id": by(func(n *structs.Node) string { return n.IronicNodeID }),
+	Find: findNode,
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":           web.By(func(n *structs.Node) string { return n.Name }),
+		"type":           web.By(func(n *structs.Node) string { return n.Type }),
+		"image_id":       web.By(func(n *structs.Node) string { return n.ImageID }),
+		"ironic_node_id": web.By(func(n *structs.Node) string { return n.IronicNodeID }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name": filterName(func(r structs.Row) string {
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name": web.FilterName(func(r structs.Row) string {
 			if h, ok := r.(*structs.Host); ok {
 				return h.Name
 			}
 			return r.(*structs.Node).Name
 		}),
 	},
-	brief: func(v view, r structs.Row) any { return briefNode(nodeBody(v, r)) },
-	full:  func(v view, r structs.Row) any { return nodeBody(v, r) },
+	Brief: func(v web.View, r structs.Row) any { return briefNode(nodeBody(v, r)) },
+	Full:  func(v web.View, r structs.Row) any { return nodeBody(v, r) },
 }
 
 // nodeBrief is a node as lists show it.
@@ -55,38 +56,38 @@ func briefNode(n structs.NodeBody) nodeBrief {
 	return nodeBrief{UUID: n.UUID, Name: n.Name, Type: n.Type, ImageID: n.ImageID, IronicNodeID: n.IronicNodeID, Links: n.Links}
 }
 
-func nodeRows(v view, project string, after uint64) iter.Seq[structs.Row] {
-	rows := slices.Collect(v.snap.List(structs.TableNodes, project, after))
-	if identity.May(v.caller, identity.SeeHosts) {
-		rows = slices.AppendSeq(rows, v.snap.List(structs.TableHosts, "", after))
+func nodeRows(v web.View, project string, after uint64) iter.Seq[structs.Row] {
+	rows := slices.Collect(v.Snap.List(structs.TableNodes, project, after))
+	if identity.May(v.Caller, identity.SeeHosts) {
+		rows = slices.AppendSeq(rows, v.Snap.List(structs.TableHosts, "", after))
 	}
-	slices.SortFunc(rows, commonSorts["id"])
+	slices.SortFunc(rows, web.CommonSorts["id"])
 	return slices.Values(rows)
 }
 
 // findNode finds a node or, for operators, a host; as in 2015 by UUID only.
-func findNode(v view, ident string) (structs.Row, error) {
+func findNode(v web.View, ident string) (structs.Row, error) {
 	if !structs.IsID(ident) {
 		return nil, structs.NotUUID(ident)
 	}
-	if h := v.snap.Host(ident); h != nil && identity.May(v.caller, identity.SeeHosts) {
+	if h := v.Snap.Host(ident); h != nil && identity.May(v.Caller, identity.SeeHosts) {
 		return h, nil
 	}
-	return conductor.Lookup(v.snap, v.caller, structs.KindNode, ident)
+	return conductor.Lookup(v.Snap, v.Caller, structs.KindNode, ident)
 }
 
 // nodeBody returns a node, or a host in its spelling.
-func nodeBody(v view, r structs.Row) structs.NodeBody {
+func nodeBody(v web.View, r structs.Row) structs.NodeBody {
 	if h, ok := r.(*structs.Host); ok {
 		return structs.NodeBody{
-			UUID: h.ID, Name: h.Name, Type: wire.OrNull(nodeType), Links: v.links("nodes", h.ID),
+			UUID: h.ID, Name: h.Name, Type: wire.OrNull(nodeType), Links: v.Links("nodes", h.ID),
 			CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		}
 	}
 	n := r.(*structs.Node)
 	return structs.NodeBody{
 		UUID: n.ID, Name: n.Name, Type: wire.OrNull(n.Type), ImageID: wire.OrNull(n.ImageID), IronicNodeID: wire.OrNull(n.IronicNodeID),
-		Links: v.links("nodes", n.ID), CreatedAt: structs.Time{Time: n.CreatedAt}, UpdatedAt: structs.Time{Time: n.UpdatedAt},
+		Links: v.Links("nodes", n.ID), CreatedAt: structs.Time{Time: n.CreatedAt}, UpdatedAt: structs.Time{Time: n.UpdatedAt},
 	}
 }
 
@@ -95,41 +96,41 @@ var (
 	nodePatch = wire.NewPatchRules(nodeShape, structs.NodeBody{}, nil, nil, nil)
 )
 
-func nodeRoutes() []*route {
-	get := reading(nodes, nodeBrief{}, structs.NodeBody{}, identity.NodeList, identity.NodeDetail, identity.NodeGet, filterArgName)
+func nodeRoutes() []*web.Route {
+	get := web.Reading(nodes, nodeBrief{}, structs.NodeBody{}, identity.NodeList, identity.NodeDetail, identity.NodeGet, web.FilterArgName)
 	return append(get,
-		&route{method: http.MethodPost, path: "/" + nodes.noun, action: identity.NodeCreate, handle: createNode,
-			summary: "Store a node, as in 2015", takes: structs.NodeRequest{}, gives: made(structs.NodeBody{})},
-		&route{method: http.MethodPatch, path: "/" + nodes.noun + "/:id", action: identity.NodeUpdate, handle: patchNode,
-			summary: "Change a stored node", takes: []structs.PatchOp{}, gives: ok(structs.NodeBody{})},
-		&route{method: http.MethodDelete, path: "/" + nodes.noun + "/:id", action: identity.NodeDelete, handle: deleteNode,
-			summary: "Delete a stored node", gives: removed()},
+		&web.Route{Method: http.MethodPost, Path: "/" + nodes.Noun, Action: identity.NodeCreate, Handle: createNode,
+			Summary: "Store a node, as in 2015", Takes: structs.NodeRequest{}, Gives: web.Made(structs.NodeBody{})},
+		&web.Route{Method: http.MethodPatch, Path: "/" + nodes.Noun + "/:id", Action: identity.NodeUpdate, Handle: patchNode,
+			Summary: "Change a stored node", Takes: []structs.PatchOp{}, Gives: web.OK(structs.NodeBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/" + nodes.Noun + "/:id", Action: identity.NodeDelete, Handle: deleteNode,
+			Summary: "Delete a stored node", Gives: web.Removed()},
 	)
 }
 
-var createNode = write(func(q *request) (*structs.Node, error) {
+var createNode = web.Write(func(q *web.Request) (*structs.Node, error) {
 	var body structs.NodeRequest
-	once, err := q.decode(nodeShape, &body)
+	once, err := q.Decode(nodeShape, &body)
 	if err != nil {
 		return nil, err
 	}
-	return q.service.Nodes.Create(q.ctx(), &q.call, &body, once)
-}, func(q *request, row *structs.Node) error {
-	nodes.locate(q, row)
-	return nodes.written(q, http.StatusCreated, row)
+	return q.Service.Nodes.Create(q.Context(), &q.Call, &body, once)
+}, func(q *web.Request, row *structs.Node) error {
+	nodes.Locate(q, row)
+	return nodes.Written(q, http.StatusCreated, row)
 })
 
-var patchNode = write(func(q *request) (*structs.Node, error) {
-	p, err := q.decodePatch(nodePatch)
+var patchNode = web.Write(func(q *web.Request) (*structs.Node, error) {
+	p, err := q.DecodePatch(nodePatch)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.CheckMutable(); err != nil {
 		return nil, err
 	}
-	return q.service.Nodes.Patch(q.ctx(), &q.call, q.ident(), func(body *structs.NodeRequest) error { return p.Apply(body) })
-}, func(q *request, row *structs.Node) error { return nodes.written(q, http.StatusOK, row) })
+	return q.Service.Nodes.Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.NodeRequest) error { return p.Apply(body) })
+}, func(q *web.Request, row *structs.Node) error { return nodes.Written(q, http.StatusOK, row) })
 
-var deleteNode = write(func(q *request) (service.Removed[*structs.Node], error) {
-	return q.service.Nodes.Delete(q.ctx(), &q.call, q.ident())
-}, func(q *request, _ service.Removed[*structs.Node]) error { return q.noContent() })
+var deleteNode = web.Write(func(q *web.Request) (service.Removed[*structs.Node], error) {
+	return q.Service.Nodes.Delete(q.Context(), &q.Call, q.Ident())
+}, func(q *web.Request, _ service.Removed[*structs.Node]) error { return q.NoContent() })

@@ -5,18 +5,19 @@ import (
 
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/structs"
 )
 
 // peerCalls answers what servers ask of each other. Its routes aren't in the document:
 // they belong to one version of the servers.
-type peerCalls struct{ member member }
+type peerCalls struct{ member web.Member }
 
-func (p peerCalls) routes() []*route {
-	post := func(path string, action identity.Action, handle func(*request) error) *route {
-		return &route{method: http.MethodPost, path: "/peer/" + path, action: action, handle: handle, takes: struct{}{}}
+func (p peerCalls) routes() []*web.Route {
+	post := func(path string, action identity.Action, handle func(*web.Request) error) *web.Route {
+		return &web.Route{Method: http.MethodPost, Path: "/peer/" + path, Action: action, Handle: handle, Takes: struct{}{}}
 	}
-	return []*route{
+	return []*web.Route{
 		post("read-index", identity.PeerCall, p.readIndex),
 		post("heard", identity.PeerCall, p.heard),
 		post("silent", identity.PeerCall, p.silent),
@@ -29,77 +30,77 @@ func (p peerCalls) routes() []*route {
 	}
 }
 
-func (p peerCalls) readIndex(q *request) error {
+func (p peerCalls) readIndex(q *web.Request) error {
 	var body structs.PeerReadIndex
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
 	ask := p.member.ReadIndex
 	if body.Leased {
 		ask = p.member.LeaderIndex
 	}
-	index, err := ask(q.ctx())
+	index, err := ask(q.Context())
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, structs.PeerIndex{Index: index})
+	return q.JSON(http.StatusOK, structs.PeerIndex{Index: index})
 }
 
-func (p peerCalls) heard(q *request) error {
+func (p peerCalls) heard(q *web.Request) error {
 	var body structs.PeerHeard
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	acknowledged, err := p.member.Heard(q.ctx(), body.Hosts)
+	acknowledged, err := p.member.Heard(q.Context(), body.Hosts)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, acknowledged)
+	return q.JSON(http.StatusOK, acknowledged)
 }
 
-func (p peerCalls) silent(q *request) error {
+func (p peerCalls) silent(q *web.Request) error {
 	var body structs.PeerSilent
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, structs.PeerSilent{Hosts: p.member.Silent(body.Hosts)})
+	return q.JSON(http.StatusOK, structs.PeerSilent{Hosts: p.member.Silent(body.Hosts)})
 }
 
-func (p peerCalls) offer(q *request) error {
+func (p peerCalls) offer(q *web.Request) error {
 	var body structs.PeerOffer
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
 	p.member.Offer(body.HostID, body.Offer)
-	return q.json(http.StatusOK, struct{}{})
+	return q.JSON(http.StatusOK, struct{}{})
 }
 
-func (p peerCalls) progress(q *request) error { return q.json(http.StatusOK, p.member.Progress()) }
+func (p peerCalls) progress(q *web.Request) error { return q.JSON(http.StatusOK, p.member.Progress()) }
 
-func (p peerCalls) identity(q *request) error {
-	if err := q.fromServer(); err != nil {
+func (p peerCalls) identity(q *web.Request) error {
+	if err := q.FromServer(); err != nil {
 		return err
 	}
 	var body structs.PeerChallenge
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
 	if n := len(body.Nonce); n < structs.MinNonce || n > structs.MaxNonce {
 		return structs.Errorf(structs.CodeInvalid, "nonce: %d characters are not in %d..%d", n, structs.MinNonce, structs.MaxNonce)
 	}
-	return q.json(http.StatusOK, p.member.Identity(body.Nonce))
+	return q.JSON(http.StatusOK, p.member.Identity(body.Nonce))
 }
 
-func (p peerCalls) grant(q *request) error {
-	if err := q.fromServer(); err != nil {
+func (p peerCalls) grant(q *web.Request) error {
+	if err := q.FromServer(); err != nil {
 		return err
 	}
 	var body structs.PeerGrant
-	if err := q.decodeLenient(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	if err := p.member.Grant(q.r.Header.Get(peer.HeaderProof), body); err != nil {
+	if err := p.member.Grant(q.R.Header.Get(peer.HeaderProof), body); err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, struct{}{})
+	return q.JSON(http.StatusOK, struct{}{})
 }

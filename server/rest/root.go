@@ -5,16 +5,15 @@ import (
 	"net/http"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/structs"
 )
 
-// minVersion and maxVersion are what newer OpenStack clients look for before
-// they speak to a server: the microversions of part of their API.
-const (
-	minVersion = "1.1"
-	maxVersion = "1.40"
-)
+// minVersion is the oldest version that newer OpenStack clients look for before
+// they speak to a server: a microversion of part of their API.
+const minVersion = "1.1"
 
 // versionsBody answers GET /.
 type versionsBody struct {
@@ -62,32 +61,32 @@ type root struct {
 	document *document
 }
 
-func (ro root) routes() []*route {
-	return []*route{
-		{method: http.MethodGet, path: "/", action: identity.Public, handle: ro.versions, summary: "Versions of the API", gives: ok(versionsBody{})},
-		{method: http.MethodGet, path: "/v1", action: identity.APIVersion, handle: getV1, summary: "Resources of version 1", gives: ok(v1Body{})},
-		{method: http.MethodGet, path: "/openapi.json", action: identity.APIDocument, handle: ro.document.get, summary: "This document", gives: ok(map[string]any{})},
+func (ro root) routes() []*web.Route {
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/", Action: identity.Public, Handle: ro.versions, Summary: "Versions of the API", Gives: web.OK(versionsBody{})},
+		{Method: http.MethodGet, Path: "/v1", Action: identity.APIVersion, Handle: getV1, Summary: "Resources of version 1", Gives: web.OK(v1Body{})},
+		{Method: http.MethodGet, Path: "/openapi.json", Action: identity.APIDocument, Handle: ro.document.get, Summary: "This document", Gives: web.OK(map[string]any{})},
 	}
 }
 
-func (ro root) versions(q *request) error {
+func (ro root) versions(q *web.Request) error {
 	v1 := versionBody{
-		ID: "v1", Status: "CURRENT", MinVersion: minVersion, MaxVersion: maxVersion,
-		Links: []structs.Link{{Href: q.baseURL() + "/v1/", Rel: "self"}},
+		ID: "v1", Status: "CURRENT", MinVersion: minVersion, MaxVersion: zun.MaxVersion,
+		Links: []structs.Link{{Href: q.BaseURL() + "/v1/", Rel: "self"}},
 	}
-	return q.json(http.StatusOK, versionsBody{
+	return q.JSON(http.StatusOK, versionsBody{
 		Name:        "OpenStack Magnum API",
 		Description: "Magnum is a multi-tenant container service: bays, pods, services and containers on Docker and Kubernetes hosts.",
 		Version:     ro.version, Versions: []versionBody{v1}, DefaultVersion: v1,
 	})
 }
 
-func getV1(q *request) error {
-	base := q.baseURL()
+func getV1(q *web.Request) error {
+	base := q.BaseURL()
 	links := func(noun string) []structs.Link {
 		return []structs.Link{{Href: base + "/v1/" + noun + "/", Rel: "self"}, {Href: base + "/" + noun + "/", Rel: "bookmark"}}
 	}
-	return q.json(http.StatusOK, v1Body{
+	return q.JSON(http.StatusOK, v1Body{
 		ID:         "v1",
 		MediaTypes: []mediaType{{Base: "application/json", Type: "application/vnd.openstack.magnum.v1+json"}},
 		Links: []typedLink{
@@ -102,19 +101,19 @@ func getV1(q *request) error {
 type document struct{ text []byte }
 
 // describe writes the document of the routes.
-func (d *document) describe(version string, routes []*route) {
+func (d *document) describe(version string, routes []*web.Route) {
 	var operations []wire.Operation
 	for _, rt := range routes {
-		operations = append(operations, rt.operation())
+		operations = append(operations, rt.Operation())
 	}
 	d.text = wire.NewDocument("Magnum", cmp.Or(version, "unknown"),
 		"The REST API of magnum. Every path is served also without /v1, and every list also with a slash at its end.", operations)
 }
 
-func (d *document) get(q *request) error {
+func (d *document) get(q *web.Request) error {
 	e := wire.NewEncoder()
 	defer e.Free()
 	e.Buf.Write(d.text)
-	sendJSON(q.w, http.StatusOK, e)
+	web.SendJSON(q.W, http.StatusOK, e)
 	return nil
 }

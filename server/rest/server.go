@@ -1,11 +1,12 @@
 // Package rest is the HTTP side of a server: the REST API for users and
-// operators and the routes of the agents. It authenticates, decodes and checks
-// requests, has the conductor decide those that write, answers those that read
-// from this server's own state, and turns error codes into statuses.
+// operators and the routes of the agents. Each noun has a file with its routes, the
+// shapes of its answers and the handlers, which read a request, have server/service
+// carry it out, and answer.
 //
-// package server wires it and listens. It holds no state but its configuration,
-// never writes the state store, and never redirects: the clients of 2015 can't
-// follow.
+// package server wires it and listens. It holds no state but its configuration, and
+// never writes the state store. What all requests have in common is server/rest/web's,
+// how bodies are read and written server/rest/wire's, and the second spelling of the
+// API server/rest/zun's.
 package rest
 
 import (
@@ -13,20 +14,24 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/server/service"
 )
 
 // Server serves the REST API.
 type Server struct {
-	web     *webServer
+	web     *web.Server
+	routes  []*web.Route // of our own spelling, which is documented
+	peers   []*web.Route // for other servers
 	service *service.Service
-	zun     *dialect
+	zun     *web.Dialect
 }
 
 // New returns a Server. It starts nothing.
 func New(c Config) *Server {
 	c = c.withDefaults()
-	zun, terminals := newZun()
+	zun, terminals := zun.New()
 	s := &Server{zun: zun, service: service.New(service.Config{
 		Store: c.Store, Conductor: c.Conductor, Dispatch: c.Dispatch, Cluster: c.Cluster, Operations: c.Operations,
 		Single: c.Peers == nil, LocalTokens: c.LocalTokens, Logger: c.Logger,
@@ -44,11 +49,12 @@ func New(c Config) *Server {
 		terminals, tokenRoutes(), agentCalls{dispatch: c.Dispatch, peers: c.Peers, log: c.Logger}.routes(),
 	)
 	d.describe(c.Version, routes)
-	s.web = newWebServer(webConfig{
+	s.routes, s.peers = routes, peerCalls{c.Member}.routes()
+	s.web = web.New(web.Config{
 		Service: s.service, Store: c.Store, Agents: c.Dispatch, Cluster: c.Cluster, Peers: c.Peers, Member: c.Member,
 		Authenticator: c.Authenticator, AuthURI: c.AuthURI, Logger: c.Logger, BodyTime: c.BodyTime, Observe: c.Observe,
 		Pprof: c.Pprof, Connections: c.Connections, Hosts: c.Hosts,
-	}, routes, peerCalls{c.Member}.routes(), s.zun)
+	}, s.routes, s.peers, s.zun)
 	return s
 }
 
@@ -70,15 +76,15 @@ type Route struct {
 }
 
 // Routes lists all routes.
-func (s *Server) Routes() []Route { return listRoutes(s.web.routes) }
+func (s *Server) Routes() []Route { return listRoutes(s.routes) }
 
 // ZunRoutes lists the routes of the second spelling of the API.
-func (s *Server) ZunRoutes() []Route { return listRoutes(s.zun.routes) }
+func (s *Server) ZunRoutes() []Route { return listRoutes(s.zun.Routes) }
 
-func listRoutes(routes []*route) []Route {
+func listRoutes(routes []*web.Route) []Route {
 	var out []Route
 	for _, rt := range routes {
-		out = append(out, Route{Method: rt.method, Path: rt.fullPath(), Action: rt.action})
+		out = append(out, Route{Method: rt.Method, Path: rt.FullPath(), Action: rt.Action})
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
@@ -45,28 +46,28 @@ type status struct {
 	behind func() uint64                 // committed entries that this server has not applied
 }
 
-func (st status) routes() []*route {
-	probed := append(ok(statusBody{}), wire.Answer{Status: http.StatusServiceUnavailable, Body: unwellBody{}})
-	return []*route{
-		{method: http.MethodGet, path: "/status/leader", action: identity.Public, handle: st.getLeader, summary: "Who leads; 503 while nobody does", gives: ok(leaderBody{})},
-		{method: http.MethodGet, path: "/status/health", action: identity.Public, handle: st.getHealth, summary: "Whether all is well with this server; 503 with the reasons if not", gives: probed},
-		{method: http.MethodGet, path: "/status/ready", action: identity.Public, handle: st.getReady, summary: "Whether this server can serve requests; 503 with the reasons if not", gives: probed},
+func (st status) routes() []*web.Route {
+	probed := append(web.OK(statusBody{}), wire.Answer{Status: http.StatusServiceUnavailable, Body: unwellBody{}})
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/status/leader", Action: identity.Public, Handle: st.getLeader, Summary: "Who leads; 503 while nobody does", Gives: web.OK(leaderBody{})},
+		{Method: http.MethodGet, Path: "/status/health", Action: identity.Public, Handle: st.getHealth, Summary: "Whether all is well with this server; 503 with the reasons if not", Gives: probed},
+		{Method: http.MethodGet, Path: "/status/ready", Action: identity.Public, Handle: st.getReady, Summary: "Whether this server can serve requests; 503 with the reasons if not", Gives: probed},
 	}
 }
 
-func (st status) getLeader(q *request) error {
+func (st status) getLeader(q *web.Request) error {
 	name, address := st.leader()
 	if address == "" {
-		return q.service.Leaderless()
+		return q.Service.Leaderless()
 	}
-	return q.json(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
+	return q.JSON(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
 }
 
 // getReady answers whether requests can be served.
-func (st status) getReady(q *request) error { return probe(q, "ready", st.unready(q)) }
+func (st status) getReady(q *web.Request) error { return probe(q, "ready", st.unready(q)) }
 
 // getHealth answers whether a person should look.
-func (st status) getHealth(q *request) error {
+func (st status) getHealth(q *web.Request) error {
 	reasons := st.unready(q)
 	if st.room() != nil {
 		reasons = append(reasons, "the disk is nearly full: nothing is written")
@@ -75,13 +76,13 @@ func (st status) getHealth(q *request) error {
 }
 
 // unready returns why requests can't be served.
-func (st status) unready(q *request) []string {
+func (st status) unready(q *web.Request) []string {
 	var reasons []string
 	if _, address := st.leader(); address == "" {
 		reasons = append(reasons, "there is no leader")
 	}
 	switch {
-	case q.service.Snapshot().Cluster() == nil:
+	case q.Service.Snapshot().Cluster() == nil:
 		reasons = append(reasons, "the state is not loaded")
 	case st.behind() > maxBehind:
 		reasons = append(reasons, "the state is behind")
@@ -89,12 +90,12 @@ func (st status) unready(q *request) []string {
 	return reasons
 }
 
-func probe(q *request, well string, reasons []string) error {
-	q.w.Header().Set("Cache-Control", "no-store")
+func probe(q *web.Request, well string, reasons []string) error {
+	q.W.Header().Set("Cache-Control", "no-store")
 	if len(reasons) == 0 {
-		return q.json(http.StatusOK, statusBody{Status: well})
+		return q.JSON(http.StatusOK, statusBody{Status: well})
 	}
 	e := structs.Errorf(structs.CodeUnavailable, "not %s: %s", well, strings.Join(reasons, "; "))
-	status, body := errorBody(q.w, e)
-	return q.json(status, unwellBody{Status: "not " + well, Reasons: reasons, ErrorBody: body})
+	status, body := web.ErrorBody(q.W, e)
+	return q.JSON(status, unwellBody{Status: "not " + well, Reasons: reasons, ErrorBody: body})
 }

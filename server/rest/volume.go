@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -12,7 +13,7 @@ import (
 
 // The query arguments of volumes.
 var (
-	volumeListArgs   = slices.Concat(hostListArgs, []wire.Arg{filterArgName})
+	volumeListArgs   = slices.Concat(hostListArgs, []wire.Arg{web.FilterArgName})
 	volumeDeleteArgs = []wire.Arg{
 		{Name: "bay", Kind: wire.ArgText, Doc: "Where it is: uuid or name of a bay."},
 		{Name: "host", Kind: wire.ArgText, Doc: "Where it is: uuid or name of a host. Needed if several hosts have volumes of this name."},
@@ -20,26 +21,26 @@ var (
 	}
 )
 
-func volumeRoutes() []*route {
-	return []*route{
-		{method: http.MethodGet, path: "/volumes", action: identity.VolumeList, handle: listVolumes, args: volumeListArgs, summary: "List the volumes on hosts", gives: ok(structs.VolumesBody{})},
-		{method: http.MethodDelete, path: "/volumes/:id", action: identity.VolumeDelete, handle: deleteVolume, args: volumeDeleteArgs, summary: "Delete a volume and what is in it", gives: removed()},
+func volumeRoutes() []*web.Route {
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/volumes", Action: identity.VolumeList, Handle: listVolumes, Args: volumeListArgs, Summary: "List the volumes on hosts", Gives: web.OK(structs.VolumesBody{})},
+		{Method: http.MethodDelete, Path: "/volumes/:id", Action: identity.VolumeDelete, Handle: deleteVolume, Args: volumeDeleteArgs, Summary: "Delete a volume and what is in it", Gives: web.Removed()},
 	}
 }
 
 // listVolumes answers with the project's volumes on the hosts that it can use.
-func listVolumes(q *request) error {
-	snap, body, err := q.service.Volumes.List(q.ctx(), &q.call, hostFilter(q), q.query.Text("name"))
-	return q.jsonOf(snap, body, err)
+func listVolumes(q *web.Request) error {
+	snap, body, err := q.Service.Volumes.List(q.Context(), &q.Call, hostFilter(q), q.Query.Text("name"))
+	return q.JSONOf(snap, body, err)
 }
 
 // deleteVolume deletes the one volume of a name.
-func deleteVolume(q *request) error {
-	err := q.service.Volumes.Delete(q.ctx(), &q.call, service.DeleteVolume{
-		Name: q.ident(), Bay: q.query.Text("bay"), Host: q.query.Text("host"), ProjectID: q.query.Text("project_id"),
+func deleteVolume(q *web.Request) error {
+	err := q.Service.Volumes.Delete(q.Context(), &q.Call, service.DeleteVolume{
+		Name: q.Ident(), Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), ProjectID: q.Query.Text("project_id"),
 	})
 	if err != nil {
 		return err
 	}
-	return q.noContent()
+	return q.NoContent()
 }

@@ -166,6 +166,7 @@ func (p *Patch) CheckMutable() error {
 	return nil
 }
 
+// CannotChange refuses to change fields of a kind of object. CodeInvalid.
 func CannotChange(kind string, fields []string) error {
 	return structs.Errorf(structs.CodeInvalid, "cannot change %s property(ies) %s.", kind, strings.Join(fields, ", ")).About(kind)
 }

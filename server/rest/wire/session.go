@@ -158,3 +158,8 @@ func StopTimeout(q Query) (*int, error) {
 	}
 	return &seconds, nil
 }
+
+// ArchiveArgs are the query arguments of archives.
+var ArchiveArgs = []Arg{
+	{Name: "path", Kind: ArgText, Wants: true, Doc: "Absolute path in the container; of a PUT the directory to unpack in."},
+}

@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"net/http"
@@ -13,26 +13,26 @@ import (
 const pprofPath = "/debug/pprof"
 
 // profiles is no route of the API: a server has it only if its operator said so.
-var profiles = &route{action: identity.OperatorPprof, handle: servePprof}
+var profiles = &Route{Action: identity.OperatorPprof, Handle: servePprof}
 
 // servePprof answers with a profile of this process.
-func servePprof(q *request) error {
-	if q.r.Method != http.MethodGet {
-		q.w.Header().Set("Allow", http.MethodGet)
-		return structs.Errorf(structs.CodeMethod, "The method %s is not allowed for this resource: it takes GET.", q.r.Method)
+func servePprof(q *Request) error {
+	if q.R.Method != http.MethodGet {
+		q.W.Header().Set("Allow", http.MethodGet)
+		return structs.Errorf(structs.CodeMethod, "The method %s is not allowed for this resource: it takes GET.", q.R.Method)
 	}
-	q.w.parked = true
-	switch strings.TrimPrefix(q.r.URL.Path, pprofPath+"/") {
+	q.W.Parked = true
+	switch strings.TrimPrefix(q.R.URL.Path, pprofPath+"/") {
 	case "cmdline": // may hold secrets: a join token is a flag
 		return structs.Errorf(structs.CodeNotFound, "The resource could not be found.")
 	case "profile":
-		pprof.Profile(q.w, q.r)
+		pprof.Profile(q.W, q.R)
 	case "symbol":
-		pprof.Symbol(q.w, q.r)
+		pprof.Symbol(q.W, q.R)
 	case "trace":
-		pprof.Trace(q.w, q.r)
+		pprof.Trace(q.W, q.R)
 	default:
-		pprof.Index(q.w, q.r)
+		pprof.Index(q.W, q.R)
 	}
 	return nil
 }

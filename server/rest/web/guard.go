@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"context"
@@ -25,39 +25,42 @@ var atOnce = map[identity.Action]bool{
 	identity.OperatorState: true, identity.OperatorMembers: true,
 }
 
-// isAtOnce reports whether the request needs no guard.
-func (q *request) isAtOnce() bool {
-	return atOnce[q.route.action] && !q.query.Has("index") && !q.query.Has("wait")
+// IsAtOnce reports whether a request for the action needs no guard, unless it waits.
+func IsAtOnce(action identity.Action) bool { return atOnce[action] }
+
+// goesAtOnce reports whether the request needs no guard.
+func (q *Request) goesAtOnce() bool {
+	return IsAtOnce(q.route.Action) && !q.Query.Has("index") && !q.Query.Has("wait")
 }
 
 // guard cuts the request off once the token that let it in is revoked or its
 // time is over: until then a stream, an upload, or a read that is parked, would go
 // on. The function that it returns ends the guard before the connection has its
 // next request. What is over at once goes without a guard, which costs a goroutine.
-func (q *request) guard() (end func()) {
-	if q.isAtOnce() {
+func (q *Request) guard() (end func()) {
+	if q.goesAtOnce() {
 		return func() {}
 	}
-	return q.guardOf(q.caller())
+	return q.GuardOf(q.Caller())
 }
 
-// guardOf is guard for a caller who was let in by another request.
-func (q *request) guardOf(caller structs.Caller) (end func()) {
+// GuardOf is guard for a caller who was let in by another request.
+func (q *Request) GuardOf(caller structs.Caller) (end func()) {
 	if caller.TokenID == "" {
 		return func() {}
 	}
-	ctx, cut := context.WithCancel(q.r.Context())
-	q.r = q.r.WithContext(ctx)
+	ctx, cut := context.WithCancel(q.R.Context())
+	q.R = q.R.WithContext(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if !q.service.TokenEnds(ctx, caller.TokenID) {
+		if !q.Service.TokenEnds(ctx, caller.TokenID) {
 			return
 		}
-		q.server.config.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.w.requestID, "token_id", caller.TokenID)
+		q.server.config.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.W.RequestID, "token_id", caller.TokenID)
 		// What its handler still has to say, and if it is only that all is well,
 		// doesn't arrive any more.
-		connection, over := http.NewResponseController(q.w), time.Unix(1, 0)
+		connection, over := http.NewResponseController(q.W), time.Unix(1, 0)
 		_ = connection.SetWriteDeadline(over)
 		cut()
 		_ = connection.SetReadDeadline(over) // wakes who reads the body; see incoming.Read

@@ -1,4 +1,4 @@
-package rest
+package zun
 
 import (
 	"bytes"
@@ -11,34 +11,35 @@ import (
 	"strings"
 
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
-// zunRequest is what Zun's clients send to create a container.
-type zunRequest struct {
+// createRequest is what Zun's clients send to create a container.
+type createRequest struct {
 	Name             *string           `json:"name"`
 	Image            string            `json:"image"`
 	Command          *structs.Command  `json:"command"`
 	Entrypoint       *structs.Command  `json:"entrypoint"`
 	CPU              *structs.Float    `json:"cpu"`
-	Memory           *zunBytes         `json:"memory"`
+	Memory           *memory           `json:"memory"`
 	Environment      map[string]string `json:"environment"`
 	Labels           map[string]string `json:"labels"`
 	Workdir          string            `json:"workdir"`
 	Hostname         string            `json:"hostname"`
 	ImagePullPolicy  string            `json:"image_pull_policy"`
 	ImageDriver      string            `json:"image_driver"`
-	RestartPolicy    *zunRestart       `json:"restart_policy"`
+	RestartPolicy    *restartPolicy    `json:"restart_policy"`
 	Interactive      structs.Bool      `json:"interactive"`
 	TTY              structs.Bool      `json:"tty"`
 	AutoRemove       structs.Bool      `json:"auto_remove"`
-	Mounts           []zunMount        `json:"mounts"`
-	ExposedPorts     zunPorts          `json:"exposed_ports"`
-	Healthcheck      *zunHealthcheck   `json:"healthcheck"`
+	Mounts           []mount           `json:"mounts"`
+	ExposedPorts     portSet           `json:"exposed_ports"`
+	Healthcheck      *healthcheck      `json:"healthcheck"`
 	Hints            map[string]string `json:"hints"` // bay, and labels that the host must carry
-	Nets             []zunNet          `json:"nets"`
+	Nets             []network         `json:"nets"`
 	SecurityGroups   []string          `json:"security_groups"`
 	Runtime          string            `json:"runtime"`
 	Disk             *structs.Int      `json:"disk"`
@@ -49,36 +50,36 @@ type zunRequest struct {
 	Host             string            `json:"host"`
 }
 
-// zunMount is a volume of a container.
-type zunMount struct {
+// mount is a volume of a container.
+type mount struct {
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
 	Type        string `json:"type"`
 	Size        string `json:"size,omitempty"`
 }
 
-// zunNet is a network of Neutron.
-type zunNet struct {
+// network is a network of Neutron.
+type network struct {
 	Network   string `json:"network"`
 	Port      string `json:"port"`
 	V4FixedIP string `json:"v4-fixed-ip"`
 	V6FixedIP string `json:"v6-fixed-ip"`
 }
 
-// zunBytes is an amount of memory: MiB if it has no unit.
-type zunBytes structs.Bytes
+// memory is an amount of memory: MiB if it has no unit.
+type memory structs.Bytes
 
 // UnmarshalJSON takes 512, "512" and "512m".
-func (n *zunBytes) UnmarshalJSON(b []byte) error {
-	v, err := zunMemory(wire.Unquote(b))
+func (n *memory) UnmarshalJSON(b []byte) error {
+	v, err := parseMemory(wire.Unquote(b))
 	if err == nil {
-		*n = zunBytes(v)
+		*n = memory(v)
 	}
 	return err
 }
 
-// zunMemory reads an amount of memory. Errors are CodeInvalid.
-func zunMemory(s string) (structs.Bytes, error) {
+// parseMemory reads an amount of memory. Errors are CodeInvalid.
+func parseMemory(s string) (structs.Bytes, error) {
 	if n, err := strconv.ParseInt(s, 10, 40); err == nil && n >= 0 {
 		return structs.Bytes(n << 20), nil
 	}
@@ -89,11 +90,11 @@ func zunMemory(s string) (structs.Bytes, error) {
 	return n, nil
 }
 
-// zunPorts are ports to publish: {"80/tcp": {}}.
-type zunPorts []structs.Port
+// portSet are ports to publish: {"80/tcp": {}}.
+type portSet []structs.Port
 
 // UnmarshalJSON reads the object's keys.
-func (p *zunPorts) UnmarshalJSON(b []byte) error {
+func (p *portSet) UnmarshalJSON(b []byte) error {
 	var ports map[string]struct{}
 	if err := json.Unmarshal(b, &ports); err != nil {
 		return fmt.Errorf("it is no object of ports, such as {\"80/tcp\": {}}")
@@ -109,12 +110,12 @@ func (p *zunPorts) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-var zunShape = wire.NewShape(structs.KindContainer, zunRequest{}, zunBody{})
+var createShape = wire.NewShape(structs.KindContainer, createRequest{}, ContainerBody{})
 
-// createZun creates a container.
-var createZun = write(func(q *request) (*structs.Container, error) {
-	var body zunRequest
-	once, err := q.decode(zunShape, &body)
+// createContainer creates a container.
+var createContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
+	var body createRequest
+	once, err := q.Decode(createShape, &body)
 	if err != nil {
 		return nil, err
 	}
@@ -122,15 +123,15 @@ var createZun = write(func(q *request) (*structs.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.service.Containers.Create(q.ctx(), &q.call, service.CreateContainer{Body: request, Once: once, Run: q.query.Bool("run", false)})
-}, func(q *request, c *structs.Container) error {
-	zunContainers.locate(q, c)
-	return zunContainers.written(q, http.StatusAccepted, c)
+	return q.Service.Containers.Create(q.Context(), &q.Call, service.CreateContainer{Body: request, Once: once, Run: q.Query.Bool("run", false)})
+}, func(q *web.Request, c *structs.Container) error {
+	containers.Locate(q, c)
+	return containers.Written(q, http.StatusAccepted, c)
 })
 
 // request returns what the body asks for in our own words. What there is not
 // here is refused, never ignored.
-func (z *zunRequest) request() (*structs.ContainerRequest, error) {
+func (z *createRequest) request() (*structs.ContainerRequest, error) {
 	for _, f := range []struct {
 		name  string
 		given bool
@@ -202,109 +203,109 @@ func given(n *structs.Int) int {
 	return int(*n)
 }
 
-// zunPatch is the body of a PATCH: an object, not a list of operations.
-type zunPatch struct {
+// patchRequest is the body of a PATCH: an object, not a list of operations.
+type patchRequest struct {
 	Name     *string        `json:"name"`
 	CPU      *structs.Float `json:"cpu"`
-	Memory   *zunBytes      `json:"memory"`
+	Memory   *memory        `json:"memory"`
 	AutoHeal structs.Bool   `json:"auto_heal"`
 }
 
-var zunPatchShape = wire.NewShape(structs.KindContainer, zunPatch{}, zunBody{})
+var patchShape = wire.NewShape(structs.KindContainer, patchRequest{}, ContainerBody{})
 
-func patchZun(q *request) error {
-	raw, err := q.body()
+func patchContainer(q *web.Request) error {
+	raw, err := q.Body()
 	if err != nil {
 		return err
 	}
-	var body zunPatch
+	var body patchRequest
 	if trimmed := bytes.TrimSpace(raw); len(trimmed) > 0 && trimmed[0] == '[' {
 		return structs.Errorf(structs.CodeInvalid, "The request's body is a list: with the header %s a PATCH is an object, such as {\"name\":\"new\"}.", headerVersion)
 	}
-	if err := zunPatchShape.Decode(raw, &body); err != nil {
+	if err := patchShape.Decode(raw, &body); err != nil {
 		return err
 	}
 	if body.AutoHeal {
 		return structs.Errorf(structs.CodeInvalid, "auto_heal is not supported: restart_policy always brings a container back that was removed from its host")
 	}
-	r := service.PatchContainer{Ident: q.ident(), Name: body.Name, Memory: (*structs.Bytes)(body.Memory), CPU: body.CPU}
+	r := service.PatchContainer{Ident: q.Ident(), Name: body.Name, Memory: (*structs.Bytes)(body.Memory), CPU: body.CPU}
 	if body.Name != nil {
 		if err := structs.CheckName(*body.Name); err != nil {
 			return err
 		}
 	}
-	return changeZun(q, r)
+	return changeContainer(q, r)
 }
 
-// changeZun changes a container and answers with it. New limits are waited for.
-func changeZun(q *request, r service.PatchContainer) error {
-	return write(func(q *request) (*structs.Container, error) {
-		return q.service.Containers.Patch(q.ctx(), &q.call, r)
-	}, func(q *request, c *structs.Container) error {
+// changeContainer changes a container and answers with it. New limits are waited for.
+func changeContainer(q *web.Request, r service.PatchContainer) error {
+	return web.Write(func(q *web.Request) (*structs.Container, error) {
+		return q.Service.Containers.Patch(q.Context(), &q.Call, r)
+	}, func(q *web.Request, c *structs.Container) error {
 		if r.Limits() {
-			if _, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c, q.service.Patience()); err != nil {
+			if _, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, q.Service.Patience()); err != nil {
 				return err
 			}
 		}
-		return zunContainers.written(q, http.StatusOK, c)
+		return containers.Written(q, http.StatusOK, c)
 	})(q)
 }
 
-func renameZun(q *request) error {
-	name := q.query.Text("name")
+func renameContainer(q *web.Request) error {
+	name := q.Query.Text("name")
 	if err := structs.CheckName(name); err != nil {
 		return err
 	}
-	return changeZun(q, service.PatchContainer{Ident: q.ident(), Name: &name})
+	return changeContainer(q, service.PatchContainer{Ident: q.Ident(), Name: &name})
 }
 
-// rebuildZun makes a container again.
-var rebuildZun = write(func(q *request) (*structs.Container, error) {
-	if err := onlyDocker(q.query.Text("image_driver")); err != nil {
+// rebuildContainer makes a container again.
+var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
+	if err := onlyDocker(q.Query.Text("image_driver")); err != nil {
 		return nil, err
 	}
-	r := service.RebuildContainer{Ident: q.ident()}
-	if q.query.Has("image") {
-		image := q.query.Text("image")
+	r := service.RebuildContainer{Ident: q.Ident()}
+	if q.Query.Has("image") {
+		image := q.Query.Text("image")
 		r.Image = &image
 	}
-	return q.service.Containers.Rebuild(q.ctx(), &q.call, r)
-}, answerActionZun)
+	return q.Service.Containers.Rebuild(q.Context(), &q.Call, r)
+}, answerAction)
 
-var deleteZun = write(func(q *request) (service.Removed[*structs.Container], error) {
-	return q.service.Containers.Delete(q.ctx(), &q.call, service.DeleteContainer{
-		Ident: q.ident(), Stop: q.query.Bool("stop", false), Force: q.query.Bool("force", false), AllProjects: q.query.Bool("all_projects", false),
+var deleteContainer = web.Write(func(q *web.Request) (service.Removed[*structs.Container], error) {
+	return q.Service.Containers.Delete(q.Context(), &q.Call, service.DeleteContainer{
+		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
 	})
-}, func(q *request, c service.Removed[*structs.Container]) error {
+}, func(q *web.Request, c service.Removed[*structs.Container]) error {
 	if !c.Gone {
-		if _, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c.Row, q.service.Patience()); err != nil {
+		if _, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
 			return err
 		}
 	}
-	return q.noContent()
+	return q.NoContent()
 })
 
-// actZun makes the handler of an action.
-func actZun(action conductor.Action) func(*request) error {
-	return write(func(q *request) (*structs.Container, error) {
-		timeout, err := wire.StopTimeout(q.query)
+// act makes the handler of an action.
+func act(action conductor.Action) func(*web.Request) error {
+	return web.Write(func(q *web.Request) (*structs.Container, error) {
+		timeout, err := wire.StopTimeout(q.Query)
 		if err != nil {
 			return nil, err
 		}
-		return q.service.Containers.Act(q.ctx(), &q.call, service.ActOnContainer{
-			Ident: q.ident(), Action: action, Timeout: timeout, Signal: q.query.Text("signal"),
+		return q.Service.Containers.Act(q.Context(), &q.Call, service.ActOnContainer{
+			Ident: q.Ident(), Action: action, Timeout: timeout, Signal: q.Query.Text("signal"),
 		})
-	}, func(q *request, c *structs.Container) error {
+	}, func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
 			return accepted(q) // it was so already
 		}
-		return answerActionZun(q, c)
+		return answerAction(q, c)
 	})
 }
 
-// answerActionZun waits for the result of an action.
-func answerActionZun(q *request, c *structs.Container) error {
-	now, _, err := q.service.Containers.Settle(q.ctx(), &q.call, c, q.service.Patience())
+// answerAction waits for the result of an action.
+func answerAction(q *web.Request, c *structs.Container) error {
+	now, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, q.Service.Patience())
 	switch {
 	case err != nil:
 		return err
@@ -315,7 +316,7 @@ func answerActionZun(q *request, c *structs.Container) error {
 }
 
 // accepted answers what has no body.
-func accepted(q *request) error {
-	q.w.WriteHeader(http.StatusAccepted)
+func accepted(q *web.Request) error {
+	q.W.WriteHeader(http.StatusAccepted)
 	return nil
 }

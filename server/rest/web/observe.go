@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"net/http"
@@ -7,11 +7,11 @@ import (
 
 // observeRoutes gives each route what notes its requests. Both spellings of a
 // route count alike.
-func (s *webServer) observeRoutes() {
+func (s *Server) observeRoutes() {
 	type key struct{ method, path string }
 	made := make(map[key]func(int, time.Duration))
 	for _, rt := range s.allRoutes() {
-		k := key{rt.method, rt.fullPath()}
+		k := key{rt.Method, rt.FullPath()}
 		if made[k] == nil {
 			made[k] = s.config.Observe(k.method, k.path)
 		}
@@ -22,14 +22,14 @@ func (s *webServer) observeRoutes() {
 
 // observe notes a request that ends. What found no route counts as "other", so
 // that who tries paths makes no new series.
-func (s *webServer) observe(w *responseWriter, started time.Time) {
+func (s *Server) observe(w *ResponseWriter, started time.Time) {
 	rt := w.route
 	if rt == nil || rt.observe == nil {
 		rt = s.others
 	}
 	took := time.Since(started)
-	if w.parked || w.status == http.StatusSwitchingProtocols {
+	if w.Parked || w.Status == http.StatusSwitchingProtocols {
 		took = -1
 	}
-	rt.observe(w.status, took)
+	rt.observe(w.Status, took)
 }

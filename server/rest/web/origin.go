@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"net"
@@ -16,18 +16,18 @@ import (
 
 // checkSite refuses what a page of another site has a browser send. A request that
 // another server hands on was looked at there.
-func (q *request) checkSite() error {
-	if q.call.Forwarded {
+func (q *Request) checkSite() error {
+	if q.Call.Forwarded {
 		return nil
 	}
-	if q.server.ownHosts != nil && !q.server.isOwnHost(q.r.Host) {
-		return structs.Errorf(structs.CodeForbidden, "Host %.64q is not this server: without authentication (-auth none) it answers to IP addresses, localhost and its own names; -http-host adds a name.", q.r.Host)
+	if q.server.ownHosts != nil && !q.server.isOwnHost(q.R.Host) {
+		return structs.Errorf(structs.CodeForbidden, "Host %.64q is not this server: without authentication (-auth none) it answers to IP addresses, localhost and its own names; -http-host adds a name.", q.R.Host)
 	}
-	h := q.r.Header
+	h := q.R.Header
 	if h.Get("Origin") == "" && h.Get("Sec-Fetch-Site") == "" {
 		return nil // no browser, or one that reads from its own address line
 	}
-	r := q.r
+	r := q.R
 	if safe := r.Method == http.MethodGet || r.Method == http.MethodHead; safe {
 		if h.Get("Sec-Fetch-Mode") == "navigate" && h.Get("Upgrade") == "" {
 			return nil // a link was followed: its page gets to see nothing of it
@@ -50,7 +50,7 @@ func (q *request) checkSite() error {
 // isOwnHost reports whether a Host header is one that nobody else's name can be
 // in: an IP address, localhost, a name of this server's, or none at all, which
 // browsers never send.
-func (s *webServer) isOwnHost(host string) bool {
+func (s *Server) isOwnHost(host string) bool {
 	name := host
 	if cut, _, err := net.SplitHostPort(host); err == nil {
 		name = cut

@@ -1,6 +1,7 @@
-package rest
+package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net/http"
@@ -18,16 +19,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// peers is how rest reaches other servers. *peer.Client satisfies it.
-type peers interface {
+// Peers is how rest reaches other servers. *peer.Client satisfies it.
+type Peers interface {
 	Forward(ctx context.Context, leaderID string, f peer.Forwarded) (result []byte, index uint64, err error)
 	// Relay serves the request, which upgrades, from another server. CodeNotFound
 	// if there is none of that ID.
 	Relay(w http.ResponseWriter, r *http.Request, serverID string) error
 }
 
-// member is what other servers may ask of this one. package server has it.
-type member interface {
+// Member is what other servers may ask of this one. package server has it.
+type Member interface {
 	// ID is this server's own.
 	ID() string
 	// FromServer reports whether a server is at the other end of a connection as
@@ -53,23 +54,23 @@ type member interface {
 	Grant(proof string, g structs.PeerGrant) error
 }
 
-// authenticator knows hosts by their secrets. *dispatch.Dispatch is one.
+// hostAuthenticator knows hosts by their secrets. *dispatch.Dispatch is one.
 type hostAuthenticator interface {
 	Authenticate(ctx context.Context, hostID, secret string) error
 }
 
-// webConfig is what a webServer needs. Fields that may be nil say so.
-type webConfig struct {
+// Config is what a Server needs. Fields that may be nil say so.
+type Config struct {
 	Service       *service.Service
 	Store         *state.Store // for the index of answers
 	Agents        hostAuthenticator
 	Cluster       peer.Cluster
-	Peers         peers  // nil: there are no other servers
-	Member        member // nil: likewise
+	Peers         Peers  // nil: there are no other servers
+	Member        Member // nil: likewise
 	Authenticator identity.Authenticator
 	AuthURI       string // of who gives tokens out, for WWW-Authenticate; "" if nobody does
 	Logger        hclog.Logger
-	BodyTime      time.Duration // how long a request's body may take, unless it is streamed
+	BodyTime      time.Duration // how long a request's body may take, unless it is streamed; 0 means 30s
 	// Observe returns what notes the requests of a route: their status and what
 	// they took, below 0 if they waited on purpose.
 	Observe     func(method, route string) func(status int, took time.Duration)
@@ -80,31 +81,31 @@ type webConfig struct {
 	Hosts []string
 }
 
-// webServer serves routes.
-type webServer struct {
-	config   webConfig
+// Server serves routes.
+type Server struct {
+	config   Config
 	router   *httprouter.Router
-	siblings map[string]*route // by method and path: static routes that share their place with a parameter
-	routes   []*route          // of our own spelling, which is documented
-	peers    []*route          // for other servers
-	dialects []*dialect
+	siblings map[string]*Route // by method and path: static routes that share their place with a parameter
+	routes   []*Route          // that are observed, of our own spelling
+	dialects []*Dialect
 
 	open     bool            // everybody is let in
 	ownHosts map[string]bool // Hosts; nil if the Host is not looked at
 	origins  http.CrossOriginProtection
-	others   *route // stands for what is no route, when requests are observed
+	others   *Route // stands for what is no route, when requests are observed
 }
 
-// newWebServer returns a server of the routes, of those for other servers, and of
+// New returns a server of the routes, of those for other servers, and of
 // dialects. It starts nothing.
-func newWebServer(c webConfig, routes, peers []*route, dialects ...*dialect) *webServer {
-	s := &webServer{config: c, routes: routes, peers: peers, dialects: dialects, others: &route{}, ownHosts: hostNames(c.Hosts)}
+func New(c Config, routes, peers []*Route, dialects ...*Dialect) *Server {
+	c.BodyTime = cmp.Or(c.BodyTime, bodyTime)
+	s := &Server{config: c, routes: routes, dialects: dialects, others: &Route{}, ownHosts: hostNames(c.Hosts)}
 	s.router, s.siblings = newRouter(s, slices.Concat(routes, peers))
 	for _, d := range dialects {
-		for _, rt := range d.routes {
-			rt.dialect = d
+		for _, rt := range d.Routes {
+			rt.Dialect = d
 		}
-		d.router, _ = newRouter(s, d.routes)
+		d.router, _ = newRouter(s, d.Routes)
 	}
 	_, s.open = c.Authenticator.(identity.None)
 	s.observeRoutes()
@@ -112,31 +113,31 @@ func newWebServer(c webConfig, routes, peers []*route, dialects ...*dialect) *we
 }
 
 // allRoutes returns the routes that are observed, of every spelling.
-func (s *webServer) allRoutes() []*route {
+func (s *Server) allRoutes() []*Route {
 	all := slices.Clone(s.routes)
 	for _, d := range s.dialects {
-		all = append(all, d.routes...)
+		all = append(all, d.Routes...)
 	}
 	return all
 }
 
-// dialect is a second spelling of the API: routes that stand before our own for
+// Dialect is a second spelling of the API: routes that stand before our own for
 // requests that ask for it.
-type dialect struct {
-	// asked reports whether a request speaks the dialect, and says in the answer's
+type Dialect struct {
+	// Asked reports whether a request speaks the dialect, and says in the answer's
 	// header that it is understood.
-	asked func(r *http.Request, answer http.Header) bool
-	// query returns the query as our own spelling has it.
-	query     func(raw string) string
-	arguments bool // those of an action may stand in a body
-	routes    []*route
+	Asked func(r *http.Request, answer http.Header) bool
+	// Query returns the query as our own spelling has it.
+	Query     func(raw string) string
+	Arguments bool // those of an action may stand in a body
+	Routes    []*Route
 
 	router *httprouter.Router
 }
 
 // serve serves the request if it is one of the dialect.
-func (d *dialect) serve(w *responseWriter, r *http.Request, path string) bool {
-	if !d.asked(r, w.Header()) {
+func (d *Dialect) serve(w *ResponseWriter, r *http.Request, path string) bool {
+	if !d.Asked(r, w.Header()) {
 		return false
 	}
 	handle, params, _ := d.router.Lookup(r.Method, path)

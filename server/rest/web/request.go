@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"context"
@@ -19,30 +19,30 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// request is one HTTP request on its way through a handler.
-type request struct {
-	service *service.Service
-	server  *webServer
-	route   *route
-	call    service.Call
-	w       *responseWriter
-	r       *http.Request
+// Request is one HTTP request on its way through a handler.
+type Request struct {
+	Service *service.Service
+	Call    service.Call // what Service is told of the request
+	W       *ResponseWriter
+	R       *http.Request
+	Query   wire.Query // its arguments, checked for form
+	server  *Server
+	route   *Route
 	params  httprouter.Params
-	query   wire.Query
 
 	incoming *incoming // the body on its way in, nil if there is none
 	raw      []byte    // the body, once it is read
 }
 
-// caller returns on whose behalf the request is made.
-func (q *request) caller() structs.Caller { return q.call.Caller }
+// Caller returns on whose behalf the request is made.
+func (q *Request) Caller() structs.Caller { return q.Call.Caller }
 
-// ctx returns the request's context: it ends when the client leaves, and when what
+// Context returns the request's context: it ends when the client leaves, and when what
 // has let it in is no longer good.
-func (q *request) ctx() context.Context { return q.r.Context() }
+func (q *Request) Context() context.Context { return q.R.Context() }
 
 // transport is the request as the service sees it.
-type transport request
+type transport Request
 
 // Forward hands the whole request to the leader, which serves it as its own up to
 // the write, and answers with what was decided. So the leader validates the token
@@ -52,7 +52,7 @@ func (t *transport) Forward(ctx context.Context, leader string, unsure bool, kno
 	ctx, cancel := peer.WhileLeads(ctx, t.server.config.Cluster, leader)
 	defer cancel()
 	raw, index, err := t.server.config.Peers.Forward(ctx, leader, peer.Forwarded{
-		Request: t.r, Body: t.raw, Seed: t.call.TakeSeed(), ID: t.w.requestID, Unsure: unsure, Known: known,
+		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, Unsure: unsure, Known: known,
 	})
 	if errors.Is(err, peer.ErrUnknown) {
 		err = unknownOutcome{err}
@@ -61,13 +61,13 @@ func (t *transport) Forward(ctx context.Context, leader string, unsure bool, kno
 }
 
 // Authenticate is authenticate.
-func (t *transport) Authenticate() error { return (*request)(t).authenticate() }
+func (t *transport) Authenticate() error { return (*Request)(t).authenticate() }
 
 // Stale says so in the answer.
-func (t *transport) Stale() { t.w.Header().Set(headerStale, "true") }
+func (t *transport) Stale() { t.W.Header().Set(headerStale, "true") }
 
 // Waits notes that what the request takes says nothing about the server.
-func (t *transport) Waits() { t.w.parked = true }
+func (t *transport) Waits() { t.W.Parked = true }
 
 // unknownOutcome is an error after which a forwarded write may have been carried
 // out, as the service knows it.
@@ -85,11 +85,11 @@ const headerStale = "X-Magnum-Stale"
 const headerIndex = "X-Magnum-Index"
 
 // freshness reads how new the state has to be that the request is answered from.
-func (q *request) freshness() service.Freshness {
+func (q *Request) freshness() service.Freshness {
 	f := service.Freshness{
-		Stale: q.query.Bool("stale", false), Consistent: q.query.Bool("consistent", false), Blocking: q.query.Has("index"),
+		Stale: q.Query.Bool("stale", false), Consistent: q.Query.Bool("consistent", false), Blocking: q.Query.Has("index"),
 	}
-	if seen := q.r.Header.Get(headerIndex); seen != "" {
+	if seen := q.R.Header.Get(headerIndex); seen != "" {
 		n, err := strconv.ParseUint(seen, 10, 64)
 		if err != nil {
 			f.SeenErr = structs.Invalid(headerIndex, seen, "It is not a whole number.")
@@ -103,83 +103,83 @@ func (q *request) freshness() service.Freshness {
 const defaultBlock = time.Minute
 
 // change returns what a blocking read waits for; nil if the request is none.
-func (q *request) change() *service.Change {
-	if !q.query.Has("index") {
+func (q *Request) change() *service.Change {
+	if !q.Query.Has("index") {
 		return nil
 	}
-	return &service.Change{Since: uint64(q.query.Int("index", 0)), Wait: q.query.Duration("wait", defaultBlock)}
+	return &service.Change{Since: uint64(q.Query.Int("index", 0)), Wait: q.Query.Duration("wait", defaultBlock)}
 }
 
-// patience returns how long the request wants to wait for its result, and
+// Patience returns how long the request wants to wait for its result, and
 // whether it said so itself.
-func (q *request) patience() (atMost time.Duration, said bool) {
-	return q.query.Duration("wait", q.service.Patience()), q.query.Has("wait")
+func (q *Request) Patience() (atMost time.Duration, said bool) {
+	return q.Query.Duration("wait", q.Service.Patience()), q.Query.Has("wait")
 }
 
-// write makes the handler of a write in two halves: decide has it decided by the
+// Write makes the handler of a write in two halves: decide has it decided by the
 // service, and answer tells the client. Where another server has forwarded the
 // request, that server has the client: it is sent what was decided, and answers
 // itself.
-func write[T any](decide func(*request) (T, error), answer func(*request, T) error) func(*request) error {
-	return func(q *request) error {
+func Write[T any](decide func(*Request) (T, error), answer func(*Request, T) error) func(*Request) error {
+	return func(q *Request) error {
 		decided, err := decide(q)
 		switch {
 		case err != nil:
 			return err
-		case q.call.Forwarded:
-			q.w.index = 0 // not of a state before the write
-			return q.json(http.StatusOK, decided)
+		case q.Call.Forwarded:
+			q.W.Index = 0 // not of a state before the write
+			return q.JSON(http.StatusOK, decided)
 		}
 		return answer(q, decided)
 	}
 }
 
-// decode reads the body of a POST into target, and its Idempotency-Key.
-func (q *request) decode(s *wire.Shape, target any) (conductor.Once, error) {
-	raw, err := q.body()
+// Decode reads the body of a POST into target, and its Idempotency-Key.
+func (q *Request) Decode(s *wire.Shape, target any) (conductor.Once, error) {
+	raw, err := q.Body()
 	if err != nil {
 		return conductor.Once{}, err
 	}
 	if err := s.Decode(raw, target); err != nil {
 		return conductor.Once{}, err
 	}
-	return q.service.Once(&q.call, q.r.Header.Get("Idempotency-Key"), func() string {
-		return q.r.Method + "\n" + cleanPath(q.r.URL.EscapedPath()) + "\n" + q.r.URL.RawQuery + "\n" + string(raw)
+	return q.Service.Once(&q.Call, q.R.Header.Get("Idempotency-Key"), func() string {
+		return q.R.Method + "\n" + cleanPath(q.R.URL.EscapedPath()) + "\n" + q.R.URL.RawQuery + "\n" + string(raw)
 	})
 }
 
-// decodePatch reads the body of a PATCH.
-func (q *request) decodePatch(rules *wire.PatchRules) (*wire.Patch, error) {
-	raw, err := q.body()
+// DecodePatch reads the body of a PATCH.
+func (q *Request) DecodePatch(rules *wire.PatchRules) (*wire.Patch, error) {
+	raw, err := q.Body()
 	if err != nil {
 		return nil, err
 	}
 	return rules.Parse(raw)
 }
 
-// decodeLenient reads the body of an agent's or another server's call.
-func (q *request) decodeLenient(target any) error {
-	raw, err := q.body()
+// DecodeLenient reads the body of an agent's or another server's call.
+func (q *Request) DecodeLenient(target any) error {
+	raw, err := q.Body()
 	if err != nil {
 		return err
 	}
 	return wire.DecodeLenient(raw, target)
 }
 
-// body reads the request's body. Errors: CodeTooLarge, CodeInvalid.
-func (q *request) body() ([]byte, error) {
+// Body reads the request's body. Errors: CodeTooLarge, CodeInvalid.
+func (q *Request) Body() ([]byte, error) {
 	if q.raw != nil {
 		return q.raw, nil
 	}
 	most := q.route.mostBody()
-	if q.r.ContentLength > most {
-		q.w.Header().Set("Connection", "close") // what follows is not read
+	if q.R.ContentLength > most {
+		q.W.Header().Set("Connection", "close") // what follows is not read
 		return nil, errTooLarge(most)
 	}
 	began := time.Now()
 	b, err := q.readAll(most)
 	if err == nil && time.Since(began) > time.Second {
-		err = q.service.CheckToken(q.caller().TokenID)
+		err = q.Service.CheckToken(q.Caller().TokenID)
 	}
 	var known *structs.Error
 	var tooLarge *http.MaxBytesError
@@ -198,34 +198,34 @@ func (q *request) body() ([]byte, error) {
 }
 
 // readAll reads the body to its end, at once if its length is known.
-func (q *request) readAll(most int64) ([]byte, error) {
-	if q.r.ContentLength < 0 {
-		return io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, most))
+func (q *Request) readAll(most int64) ([]byte, error) {
+	if q.R.ContentLength < 0 {
+		return io.ReadAll(http.MaxBytesReader(q.W, q.R.Body, most))
 	}
-	b := make([]byte, q.r.ContentLength)
-	_, err := io.ReadFull(q.r.Body, b)
+	b := make([]byte, q.R.ContentLength)
+	_, err := io.ReadFull(q.R.Body, b)
 	return b, err
 }
 
-// view is what answers are made from: the state of one instant, and how the
+// View is what answers are made from: the state of one instant, and how the
 // client reached us.
-type view struct {
-	snap   *state.Snapshot
-	caller structs.Caller
-	base   string // http://host of this server as the client calls it
+type View struct {
+	Snap   *state.Snapshot
+	Caller structs.Caller
+	Base   string // http://host of this server as the client calls it
 }
 
-// view returns a view of the state as it is now; the answer's X-Magnum-Index is
+// View returns a view of the state as it is now; the answer's X-Magnum-Index is
 // that of this state.
-func (q *request) view(snap *state.Snapshot) view {
-	q.w.index = snap.Index()
-	return view{snap: snap, caller: q.caller(), base: q.baseURL()}
+func (q *Request) View(snap *state.Snapshot) View {
+	q.W.Index = snap.Index()
+	return View{Snap: snap, Caller: q.Caller(), Base: q.BaseURL()}
 }
 
-// baseURL returns scheme and host of this server as the client wrote them.
-func (q *request) baseURL() string {
-	scheme, host := "http://", q.r.Host
-	if q.r.TLS != nil {
+// BaseURL returns scheme and host of this server as the client wrote them.
+func (q *Request) BaseURL() string {
+	scheme, host := "http://", q.R.Host
+	if q.R.TLS != nil {
 		scheme = "https://"
 	}
 	if host == "" {
@@ -234,10 +234,10 @@ func (q *request) baseURL() string {
 	return scheme + host
 }
 
-// links returns an object's links.
-func (v view) links(noun, id string) []structs.Link {
+// Links returns an object's links.
+func (v View) Links(noun, id string) []structs.Link {
 	return []structs.Link{
-		{Href: v.base + "/v1/" + noun + "/" + id, Rel: "self"},
-		{Href: v.base + "/" + noun + "/" + id, Rel: "bookmark"},
+		{Href: v.Base + "/v1/" + noun + "/" + id, Rel: "self"},
+		{Href: v.Base + "/" + noun + "/" + id, Rel: "bookmark"},
 	}
 }

@@ -1,4 +1,4 @@
-package rest
+package zun
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
@@ -23,16 +24,16 @@ const (
 	maxTerminals = 1000
 )
 
-// terminalSet are the raw streams that clients of Zun have asked for. Such a
+// terminals are the raw streams that clients of Zun have asked for. Such a
 // client gets a URL for its answer, opens it without a token, and sends sizes by
 // requests of their own. They are this server's own and nobody else's.
-type terminalSet struct {
+type terminals struct {
 	mu   sync.Mutex
-	open map[string]*openTerminal // by secret
+	open map[string]*terminal // by secret
 }
 
 // terminal is one of them.
-type openTerminal struct {
+type terminal struct {
 	caller  structs.Caller // who asked for it
 	offer   service.Offer
 	until   time.Time         // by then it has to be opened
@@ -41,7 +42,7 @@ type openTerminal struct {
 }
 
 // add keeps a terminal and returns its secret. CodeRateLimited.
-func (ts *terminalSet) add(t *openTerminal) (string, error) {
+func (ts *terminals) add(t *terminal) (string, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	now := time.Now()
@@ -54,7 +55,7 @@ func (ts *terminalSet) add(t *openTerminal) (string, error) {
 		return "", structs.Errorf(structs.CodeRateLimited, "%d terminals are open already: try again later", maxTerminals)
 	}
 	if ts.open == nil {
-		ts.open = make(map[string]*openTerminal)
+		ts.open = make(map[string]*terminal)
 	}
 	t.until = now.Add(terminalWait)
 	id := structs.NewSecret()
@@ -64,7 +65,7 @@ func (ts *terminalSet) add(t *openTerminal) (string, error) {
 
 // claim takes the terminal whose URL is opened, and what its host is to be
 // offered; nil if there is none, or if it was opened before.
-func (ts *terminalSet) claim(id string) (*openTerminal, service.Offer) {
+func (ts *terminals) claim(id string) (*terminal, service.Offer) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.open[id]
@@ -76,13 +77,13 @@ func (ts *terminalSet) claim(id string) (*openTerminal, service.Offer) {
 }
 
 // joined notes the session of a terminal, which can be told of sizes from now on.
-func (ts *terminalSet) joined(t *openTerminal, session *dispatch.Session) {
+func (ts *terminals) joined(t *terminal, session *dispatch.Session) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t.session = session
 }
 
-func (ts *terminalSet) remove(id string) {
+func (ts *terminals) remove(id string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	delete(ts.open, id)
@@ -90,7 +91,7 @@ func (ts *terminalSet) remove(id string) {
 
 // resize sets the size of the terminals that fit, and returns the sessions that
 // have to be told.
-func (ts *terminalSet) resize(width, height uint, fits func(id string, t *openTerminal) bool) (told []*dispatch.Session, found bool) {
+func (ts *terminals) resize(width, height uint, fits func(id string, t *terminal) bool) (told []*dispatch.Session, found bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for id, t := range ts.open {
@@ -110,60 +111,60 @@ func (ts *terminalSet) resize(width, height uint, fits func(id string, t *openTe
 }
 
 // terminalURL returns where a terminal is opened.
-func terminalURL(q *request, id string) string {
-	return "ws" + strings.TrimPrefix(q.baseURL(), "http") + "/v1/terminals/" + id
+func terminalURL(q *web.Request, id string) string {
+	return "ws" + strings.TrimPrefix(q.BaseURL(), "http") + "/v1/terminals/" + id
 }
 
 // prepare answers with the URL of an interactive execute.
-func (ts *terminalSet) prepare(q *request, r *structs.ExecRequest) error {
+func (ts *terminals) prepare(q *web.Request, r *structs.ExecRequest) error {
 	r.TTY, r.Stdin = true, true
-	offer, err := q.service.Sessions.ExecOffer(q.ctx(), &q.call, q.ident(), r)
+	offer, err := q.Service.Sessions.ExecOffer(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
-	id, err := ts.add(&openTerminal{caller: q.caller(), offer: offer})
+	id, err := ts.add(&terminal{caller: q.Caller(), offer: offer})
 	if err != nil {
 		return err
 	}
 	url := terminalURL(q, id)
-	return q.json(http.StatusOK, zunOutput{ExecID: &id, ProxyURL: &url})
+	return q.JSON(http.StatusOK, execOutput{ExecID: &id, ProxyURL: &url})
 }
 
 // attach answers with the URL of a container's own process.
-func (ts *terminalSet) attach(q *request) error {
-	offer, err := q.service.Sessions.AttachOffer(q.ctx(), &q.call, q.ident(), service.Attach{})
+func (ts *terminals) attach(q *web.Request) error {
+	offer, err := q.Service.Sessions.AttachOffer(q.Context(), &q.Call, q.Ident(), service.Attach{})
 	if err != nil {
 		return err
 	}
-	id, err := ts.add(&openTerminal{caller: q.caller(), offer: offer})
+	id, err := ts.add(&terminal{caller: q.Caller(), offer: offer})
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, terminalURL(q, id))
+	return q.JSON(http.StatusOK, terminalURL(q, id))
 }
 
 // resizeExec sets the size of an interactive execute.
-func (ts *terminalSet) resizeExec(q *request) error {
-	wanted := q.query.Text("exec_id")
+func (ts *terminals) resizeExec(q *web.Request) error {
+	wanted := q.Query.Text("exec_id")
 	return ts.resizeOf(q, func(id string, o *structs.SessionOffer) bool { return id == wanted })
 }
 
 // resizeAttached sets the size of the terminals of a container's own process.
-func (ts *terminalSet) resizeAttached(q *request) error {
+func (ts *terminals) resizeAttached(q *web.Request) error {
 	return ts.resizeOf(q, func(_ string, o *structs.SessionOffer) bool { return o.Kind == structs.SessionAttach })
 }
 
 // resizeOf sets the size of those terminals of the container that fit.
-func (ts *terminalSet) resizeOf(q *request, fits func(id string, o *structs.SessionOffer) bool) error {
-	c, err := q.service.Sessions.Target(q.ctx(), &q.call, q.ident())
+func (ts *terminals) resizeOf(q *web.Request, fits func(id string, o *structs.SessionOffer) bool) error {
+	c, err := q.Service.Sessions.Target(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
-	width, height, err := wire.TerminalSize(q.query)
+	width, height, err := wire.TerminalSize(q.Query)
 	if err != nil {
 		return err
 	}
-	told, found := ts.resize(width, height, func(id string, t *openTerminal) bool {
+	told, found := ts.resize(width, height, func(id string, t *terminal) bool {
 		return t.offer.Session.ContainerID == c.ID && fits(id, &t.offer.Session)
 	})
 	if !found {
@@ -174,40 +175,40 @@ func (ts *terminalSet) resizeOf(q *request, fits func(id string, o *structs.Sess
 		return err
 	}
 	for _, session := range told {
-		_ = session.Write(q.ctx(), structs.ChannelControl, message) // one that ends needs no size
+		_ = session.Write(q.Context(), structs.ChannelControl, message) // one that ends needs no size
 	}
 	return accepted(q)
 }
 
 // join joins a client to what it has prepared. Its messages are the
 // bytes of the streams and nothing else.
-func (ts *terminalSet) join(q *request) error {
-	if err := q.checkUpgrade(); err != nil {
+func (ts *terminals) join(q *web.Request) error {
+	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
-	id := q.param("sid")
+	id := q.Param("sid")
 	t, offer := ts.claim(id)
 	if t == nil {
 		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.", terminalWait)
 	}
 	defer ts.remove(id)
-	if err := q.proveCaller(t.caller); err != nil {
+	if err := q.ProveCaller(t.caller); err != nil {
 		return err
 	}
-	defer q.guardOf(t.caller)()
-	session, err := q.service.Sessions.Open(q.ctx(), offer)
+	defer q.GuardOf(t.caller)()
+	session, err := q.Service.Sessions.Open(q.Context(), offer)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
 	ts.joined(t, session)
-	conn := q.upgrade(&websocket.AcceptOptions{Subprotocols: []string{"binary"}})
+	conn := q.Upgrade(&websocket.AcceptOptions{Subprotocols: []string{"binary"}})
 	if conn == nil {
 		return nil
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // they are bytes, and passed on in pieces
-	bridgeRaw(q.ctx(), conn, session)
+	bridgeRaw(q.Context(), conn, session)
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"crypto/subtle"
@@ -11,12 +11,12 @@ import (
 
 // admitPeer finds out whether another server makes the request: for itself, or
 // for a client of its own. Whoever else pretends to is refused.
-func (q *request) admitPeer() error {
-	proof := q.r.Header.Get(peer.HeaderPeer)
+func (q *Request) admitPeer() error {
+	proof := q.R.Header.Get(peer.HeaderPeer)
 	if proof == "" {
 		return nil
 	}
-	if err := q.fromServer(); err != nil {
+	if err := q.FromServer(); err != nil {
 		return err
 	}
 	secret := q.server.config.Member.Secret()
@@ -26,29 +26,29 @@ func (q *request) admitPeer() error {
 	if subtle.ConstantTimeCompare([]byte(proof), []byte(secret)) != 1 {
 		return structs.Errorf(structs.CodeForbidden, "only servers of this cluster may ask that")
 	}
-	q.call.Forwarded, q.call.Seed = true, q.r.Header.Get(peer.HeaderSeed)
-	if unsure := q.r.Header.Get(peer.HeaderUnsure); unsure != "" {
-		q.call.Unsure = true
-		q.call.Known, _ = strconv.ParseUint(unsure, 10, 64) // 0 knows nothing
+	q.Call.Forwarded, q.Call.Seed = true, q.R.Header.Get(peer.HeaderSeed)
+	if unsure := q.R.Header.Get(peer.HeaderUnsure); unsure != "" {
+		q.Call.Unsure = true
+		q.Call.Known, _ = strconv.ParseUint(unsure, 10, 64) // 0 knows nothing
 	}
-	if id := q.r.Header.Get(peer.HeaderAsked); id != "" {
-		q.w.requestID, q.call.RequestID = id, id
+	if id := q.R.Header.Get(peer.HeaderAsked); id != "" {
+		q.W.RequestID, q.Call.RequestID = id, id
 	}
-	return q.prove(admission.Peer, "")
+	return q.Prove(admission.Peer, "")
 }
 
-// fromServer refuses a call of other servers that is none's, as far as TLS can
+// FromServer refuses a call of other servers that is none's, as far as TLS can
 // tell, or that is meant for another one. Who has the secret is looked at by the
 // caller: with TLS it alone is not enough, for it is in snapshots and on disks.
-func (q *request) fromServer() error {
+func (q *Request) FromServer() error {
 	switch {
 	case q.server.config.Member == nil:
 		return structs.Errorf(structs.CodeForbidden, "this server has no others beside it")
-	case !q.server.config.Member.FromServer(q.r.TLS):
+	case !q.server.config.Member.FromServer(q.R.TLS):
 		return structs.Errorf(structs.CodeForbidden, "only a server may ask that: one with a certificate of this CA for servers")
 	}
-	q.w.Header().Set(peer.HeaderServer, q.server.config.Member.ID())
-	if meant := q.r.Header.Get(peer.HeaderServer); meant != "" && meant != q.server.config.Member.ID() {
+	q.W.Header().Set(peer.HeaderServer, q.server.config.Member.ID())
+	if meant := q.R.Header.Get(peer.HeaderServer); meant != "" && meant != q.server.config.Member.ID() {
 		return structs.Errorf(structs.CodeNoLeader, "this is server %s, not %.64s", q.server.config.Member.ID(), meant)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"encoding/json"
@@ -35,33 +35,33 @@ var statusOf = map[structs.Code]int{
 }
 
 // fail answers with the error, or logs it if it isn't the client's.
-func (q *request) fail(err error) {
-	err = q.call.Doubt(err)
+func (q *Request) fail(err error) {
+	err = q.Call.Doubt(err)
 	var known *structs.Error
 	if !errors.As(err, &known) {
 		known = service.ErrUnexpected
 	}
 	if statusOf[known.Code] == http.StatusInternalServerError || statusOf[known.Code] == 0 {
-		q.server.config.Logger.Error("request failed", "request_id", q.w.requestID, "method", q.r.Method, "path", q.r.URL.Path, "error", err)
+		q.server.config.Logger.Error("request failed", "request_id", q.W.RequestID, "method", q.R.Method, "path", q.R.URL.Path, "error", err)
 	}
-	if q.w.status != 0 {
+	if q.W.Status != 0 {
 		// The answer has begun: cut it off, so that nobody takes it for whole.
 		panic(http.ErrAbortHandler)
 	}
 	if known.Code == structs.CodeUnauthenticated {
-		q.w.Header().Set("WWW-Authenticate", q.challenge())
+		q.W.Header().Set("WWW-Authenticate", q.challenge())
 	}
 	q.forget()
 	if service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown) {
-		q.w.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
+		q.W.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
 	}
-	writeError(q.w, known)
+	writeError(q.W, known)
 }
 
 // challenge says what would authenticate the request: a host's secret, or a
 // token, and who gives them out.
-func (q *request) challenge() string {
-	if q.route.action == identity.AgentCall || q.route.action == identity.AgentRegister {
+func (q *Request) challenge() string {
+	if q.route.Action == identity.AgentCall || q.route.Action == identity.AgentRegister {
 		return `Bearer realm="magnum"`
 	}
 	return "Keystone uri='" + q.server.config.AuthURI + "'"
@@ -70,25 +70,25 @@ func (q *request) challenge() string {
 // writeError answers in both forms: 2015's, whose error_message is a JSON text
 // in a JSON string (the only form from which that client takes the message),
 // and ours.
-func writeError(w *responseWriter, e *structs.Error) {
-	status, body := errorBody(w, e)
+func writeError(w *ResponseWriter, e *structs.Error) {
+	status, body := ErrorBody(w, e)
 	enc := wire.NewEncoder()
 	defer enc.Free()
 	if err := enc.Value(body); err != nil {
 		panic(err) // strings always encode
 	}
-	sendJSON(w, status, enc)
+	SendJSON(w, status, enc)
 }
 
-// errorBody returns what writeError writes, and sets the headers that go with it.
-func errorBody(w *responseWriter, e *structs.Error) (int, structs.ErrorBody) {
+// ErrorBody returns what writeError writes, and sets the headers that go with it.
+func ErrorBody(w *ResponseWriter, e *structs.Error) (int, structs.ErrorBody) {
 	status, ok := statusOf[e.Code]
 	if !ok {
 		status = http.StatusInternalServerError
 	}
 	msg := e.Msg
 	if e == service.ErrUnexpected {
-		msg = fmt.Sprintf("%s %s.", msg, w.requestID)
+		msg = fmt.Sprintf("%s %s.", msg, w.RequestID)
 	}
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter(e.RetryAfter))
@@ -108,7 +108,7 @@ func errorBody(w *responseWriter, e *structs.Error) (int, structs.ErrorBody) {
 	return status, structs.ErrorBody{
 		ErrorMessage: string(text),
 		Errors: []structs.ErrorItem{{
-			Status: status, Code: code, Title: http.StatusText(status), Detail: msg, RequestID: w.requestID,
+			Status: status, Code: code, Title: http.StatusText(status), Detail: msg, RequestID: w.RequestID,
 		}},
 	}
 }

@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"encoding/json"
@@ -19,13 +19,15 @@ import (
 
 // serveWith answers one request on a server with one route of this handler, and
 // returns what was logged.
-func serveWith(t *testing.T, handle func(*request) error) (*httptest.ResponseRecorder, string) {
+func serveWith(t *testing.T, handle func(*Request) error) (*httptest.ResponseRecorder, string) {
 	t.Helper()
 	var logged strings.Builder
-	s := New(Config{Store: state.New(), Logger: hclog.New(&hclog.LoggerOptions{Output: &logged, Level: hclog.Debug})})
-	s.web.router, s.web.siblings = newRouter(s.web, []*route{{method: "GET", path: "/x", action: identity.Public, handle: handle}})
+	s := New(Config{
+		Store: state.New(), Logger: hclog.New(&hclog.LoggerOptions{Output: &logged, Level: hclog.Debug}), Authenticator: identity.None{},
+		Observe: func(string, string) func(int, time.Duration) { return func(int, time.Duration) {} },
+	}, []*Route{{Method: "GET", Path: "/x", Action: identity.Public, Handle: handle}}, nil)
 	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/v1/x", nil))
+	s.ServeHTTP(w, httptest.NewRequest("GET", "/v1/x", nil))
 	return w, logged.String()
 }
 
@@ -37,7 +39,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 		structs.CodeTooLarge: 413, structs.CodeMedia: 415, structs.CodeRateLimited: 429, structs.CodeInternal: 500, structs.CodeNoLeader: 503,
 		structs.CodeUnavailable: 503, structs.CodeNoSpace: 507, structs.Code("of a newer version"): 500,
 	} {
-		w, logged := serveWith(t, func(*request) error {
+		w, logged := serveWith(t, func(*Request) error {
 			return fmt.Errorf("doing it: %w", structs.Errorf(code, "it is so").About("bay"))
 		})
 		var body structs.ErrorBody
@@ -60,7 +62,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 }
 
 func TestRetryAfterIsRoundedUp(t *testing.T) {
-	w, _ := serveWith(t, func(*request) error {
+	w, _ := serveWith(t, func(*Request) error {
 		err := structs.Errorf(structs.CodeRateLimited, "later")
 		err.RetryAfter = 2100 * time.Millisecond
 		return err
@@ -73,9 +75,9 @@ func TestRetryAfterIsRoundedUp(t *testing.T) {
 // TestCausesStayInTheLog checks that what nobody foresaw is told to the log
 // alone, under the id that the client gets.
 func TestCausesStayInTheLog(t *testing.T) {
-	for name, handle := range map[string]func(*request) error{
-		"error": func(*request) error { return errors.New("the secret cause") },
-		"panic": func(*request) error { panic("the secret cause") },
+	for name, handle := range map[string]func(*Request) error{
+		"error": func(*Request) error { return errors.New("the secret cause") },
+		"panic": func(*Request) error { panic("the secret cause") },
 	} {
 		w, logged := serveWith(t, handle)
 		id := w.Header().Get("X-Openstack-Request-Id")
@@ -91,9 +93,9 @@ func TestCausesStayInTheLog(t *testing.T) {
 // TestABegunAnswerIsCutOff checks that an error behind the first bytes isn't
 // taken for an end.
 func TestABegunAnswerIsCutOff(t *testing.T) {
-	for name, handle := range map[string]func(*request) error{
-		"error": func(q *request) error { q.w.Write([]byte("half")); return errors.New("x") },
-		"panic": func(q *request) error { q.w.Write([]byte("half")); panic("x") },
+	for name, handle := range map[string]func(*Request) error{
+		"error": func(q *Request) error { q.W.Write([]byte("half")); return errors.New("x") },
+		"panic": func(q *Request) error { q.W.Write([]byte("half")); panic("x") },
 	} {
 		func() {
 			defer func() {

@@ -1,4 +1,4 @@
-package rest
+package web
 
 import (
 	"bytes"
@@ -29,27 +29,27 @@ const (
 // watches the connection for its client's end.
 type incoming struct {
 	io.ReadCloser
-	q     *request
+	q     *Request
 	idle  time.Duration // for each read; 0 means that the deadline of the whole body holds
 	ended bool          // it is whole, broken off, or nobody wants the rest
 	whole bool          // at its end
 }
 
 // receive bounds the time in which the request's body has to come.
-func (q *request) receive() {
-	if q.r.ContentLength == 0 {
+func (q *Request) receive() {
+	if q.R.ContentLength == 0 {
 		return
 	}
-	q.incoming = &incoming{ReadCloser: q.r.Body, q: q}
-	r := *q.r // net/http goes by the body of its own when it ends a connection
+	q.incoming = &incoming{ReadCloser: q.R.Body, q: q}
+	r := *q.R // net/http goes by the body of its own when it ends a connection
 	r.Body = q.incoming
-	q.r = &r
+	q.R = &r
 	q.incoming.deadline(q.server.config.BodyTime)
 }
 
 // deadline gives the body so much time from now on.
 func (in *incoming) deadline(d time.Duration) {
-	_ = http.NewResponseController(in.q.w).SetReadDeadline(time.Now().Add(d)) // a test's writer has none
+	_ = http.NewResponseController(in.q.W).SetReadDeadline(time.Now().Add(d)) // a test's writer has none
 }
 
 // Read reads on.
@@ -58,7 +58,7 @@ func (in *incoming) Read(p []byte) (int, error) {
 		in.deadline(in.idle)
 		// A guard that cuts the request off ends its context before it moves the
 		// deadline: one of the two is seen here.
-		if err := in.q.r.Context().Err(); err != nil {
+		if err := in.q.R.Context().Err(); err != nil {
 			return 0, err
 		}
 	}
@@ -69,7 +69,7 @@ func (in *incoming) Read(p []byte) (int, error) {
 
 // forget gives the rest of a body that is refused a moment to come. net/http reads
 // it before and after the answer, to keep the connection.
-func (q *request) forget() {
+func (q *Request) forget() {
 	if q.incoming != nil && !q.incoming.ended {
 		q.incoming.ended = true
 		q.incoming.deadline(lingerTime)
@@ -77,15 +77,15 @@ func (q *request) forget() {
 }
 
 // takesBody reports whether the route has a use for a body.
-func (rt *route) takesBody() bool { return rt.takes != nil || rt.takesMedia != "" }
+func (rt *Route) takesBody() bool { return rt.Takes != nil || rt.TakesMedia != "" }
 
 // checkBody refuses a body where the route takes none, and one of another type.
 // It reads no more of it than it takes to see that.
-func (q *request) checkBody() error {
-	if q.r.ContentLength == 0 || q.route.method == "" {
+func (q *Request) checkBody() error {
+	if q.R.ContentLength == 0 || q.route.Method == "" {
 		return nil
 	}
-	if q.route.streams {
+	if q.route.Streams {
 		q.incoming.idle = uploadSilence
 	}
 	if q.route.takesBody() || q.route.takesArguments() {
@@ -93,17 +93,17 @@ func (q *request) checkBody() error {
 	}
 	// One that says nothing does no harm, and there are libraries that send such.
 	begin := make([]byte, len(" {} null\r\n"))
-	n, err := io.ReadFull(q.r.Body, begin)
+	n, err := io.ReadFull(q.R.Body, begin)
 	if text := string(bytes.TrimSpace(begin[:n])); (err == io.EOF || err == io.ErrUnexpectedEOF && q.incoming.whole) && (text == "" || text == "{}" || text == "null") {
 		return nil
 	}
-	return structs.Errorf(structs.CodeInvalid, "The request has a body, and %s %s takes none%s.", q.route.method, q.route.fullPath(), q.route.hasArguments())
+	return structs.Errorf(structs.CodeInvalid, "The request has a body, and %s %s takes none%s.", q.route.Method, q.route.FullPath(), q.route.hasArguments())
 }
 
 // hasArguments says where what the body may have said belongs.
-func (rt *route) hasArguments() string {
+func (rt *Route) hasArguments() string {
 	var names []string
-	for _, a := range rt.args {
+	for _, a := range rt.Args {
 		names = append(names, a.Name)
 	}
 	if names == nil {
@@ -116,21 +116,21 @@ func (rt *route) hasArguments() string {
 // site can have a browser send forms and plain text without asking first, so that
 // they are refused even where their content would do. A body that doesn't say what
 // it is is taken for what the route takes, but from no browser.
-func (q *request) checkMedia() error {
-	said := q.r.Header.Get("Content-Type")
+func (q *Request) checkMedia() error {
+	said := q.R.Header.Get("Content-Type")
 	media, _, err := mime.ParseMediaType(said)
 	switch {
-	case said == "" && q.r.Header.Get("Origin") == "" && q.r.Header.Get("Sec-Fetch-Site") == "":
+	case said == "" && q.R.Header.Get("Origin") == "" && q.R.Header.Get("Sec-Fetch-Site") == "":
 		return nil
 	case said == "":
 		said = "unknown"
 	case err != nil:
-	case q.route.takesMedia == "" && (media == "application/json" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")):
+	case q.route.TakesMedia == "" && (media == "application/json" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")):
 		return nil
-	case q.route.takesMedia != "" && strings.HasPrefix(media, "application/") && media != "application/json" && media != "application/x-www-form-urlencoded":
+	case q.route.TakesMedia != "" && strings.HasPrefix(media, "application/") && media != "application/json" && media != "application/x-www-form-urlencoded":
 		return nil // application/octet-stream, and what else people call a tar
 	}
-	want := q.route.takesMedia
+	want := q.route.TakesMedia
 	if want == "" {
 		want = "application/json"
 	}
@@ -138,35 +138,35 @@ func (q *request) checkMedia() error {
 }
 
 // takesArguments reports whether the arguments of the route may stand in a body.
-func (rt *route) takesArguments() bool {
-	return rt.dialect != nil && rt.dialect.arguments && !rt.takesBody() && rt.method != http.MethodGet
+func (rt *Route) takesArguments() bool {
+	return rt.Dialect != nil && rt.Dialect.Arguments && !rt.takesBody() && rt.Method != http.MethodGet
 }
 
 // bodyArguments adds the arguments in the request's body to those of the query.
-func (q *request) bodyArguments(given url.Values) error {
-	raw, err := q.body()
+func (q *Request) bodyArguments(given url.Values) error {
+	raw, err := q.Body()
 	if err != nil {
 		return err
 	}
-	return wire.ReadArguments(raw, q.route.args, given)
+	return wire.ReadArguments(raw, q.route.Args, given)
 }
 
 // intoQuery has the request say in its query what it has said in its body: a leader
 // to which it is handed on may be of a version that looks at no such body.
-func (q *request) intoQuery(values url.Values) {
-	u := *q.r.URL
+func (q *Request) intoQuery(values url.Values) {
+	u := *q.R.URL
 	u.RawQuery = values.Encode()
-	r := *q.r
+	r := *q.R
 	r.URL = &u
-	q.r, q.raw = &r, nil
+	q.R, q.raw = &r, nil
 }
 
 // mostBody is how many bytes a body may have that is read as a whole.
-func (rt *route) mostBody() int64 {
+func (rt *Route) mostBody() int64 {
 	switch {
-	case rt.most != 0:
-		return rt.most
-	case rt.action == identity.Public:
+	case rt.Most != 0:
+		return rt.Most
+	case rt.Action == identity.Public:
 		return structs.MaxRegistration
 	}
 	return structs.MaxBody
@@ -176,11 +176,11 @@ func errTooLarge(most int64) error {
 	return structs.Errorf(structs.CodeTooLarge, "The request's body is larger than %s bytes.", strconv.FormatInt(most, 10))
 }
 
-// unread says that the connection ends if a part of the body may be left: it
+// Unread says that the connection ends if a part of the body may be left: it
 // isn't read any more.
-func (q *request) unread(err error) error {
+func (q *Request) Unread(err error) error {
 	if err != nil {
-		q.w.Header().Set("Connection", "close")
+		q.W.Header().Set("Connection", "close")
 	}
 	return err
 }

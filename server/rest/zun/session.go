@@ -1,4 +1,4 @@
-package rest
+package zun
 
 import (
 	"archive/tar"
@@ -11,33 +11,34 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
-// logsZun answers with a container's output as a JSON string: the client prints
+// getLogs answers with a container's output as a JSON string: the client prints
 // it as it is.
-func logsZun(q *request) error {
-	since := q.query.Text("since")
+func getLogs(q *web.Request) error {
+	since := q.Query.Text("since")
 	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04:05,999999999", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
 		if t, err := time.Parse(layout, since); err == nil { // in UTC
-			q.query.Values.Set("since", t.Format(time.RFC3339))
+			q.Query.Values.Set("since", t.Format(time.RFC3339))
 		}
 	}
-	r, err := wire.LogsRequest(q.query)
+	r, err := wire.LogsRequest(q.Query)
 	if err != nil {
 		return err
 	}
-	text, err := q.service.Sessions.LogsText(q.ctx(), &q.call, q.ident(), r)
+	text, err := q.Service.Sessions.LogsText(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, text)
+	return q.JSON(http.StatusOK, text)
 }
 
-// zunOutput answers an execute.
-type zunOutput struct {
+// execOutput answers an execute.
+type execOutput struct {
 	Output   string  `json:"output"`
 	ExitCode *int    `json:"exit_code"`
 	ExecID   *string `json:"exec_id"`   // of an interactive one, whose output is on ProxyURL
@@ -47,23 +48,23 @@ type zunOutput struct {
 }
 
 // execute executes a command, or prepares an interactive one.
-func (ts *terminalSet) execute(q *request) error {
-	r, err := wire.ExecRequest(q.query)
+func (ts *terminals) execute(q *web.Request) error {
+	r, err := wire.ExecRequest(q.Query)
 	if err != nil {
 		return err
 	}
-	if q.query.Bool("interactive", false) {
+	if q.Query.Bool("interactive", false) {
 		return ts.prepare(q, r)
 	}
-	out, err := q.service.Sessions.Execute(q.ctx(), &q.call, q.ident(), r)
+	out, err := q.Service.Sessions.Execute(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, zunOutput{Output: string(out.Both), ExitCode: out.ExitCode, Truncated: out.Truncated})
+	return q.JSON(http.StatusOK, execOutput{Output: string(out.Both), ExitCode: out.ExitCode, Truncated: out.Truncated})
 }
 
-// zunStats is what a container uses, under the words that the client prints.
-type zunStats struct {
+// containerStats is what a container uses, under the words that the client prints.
+type containerStats struct {
 	Container string  `json:"CONTAINER"`
 	CPU       float64 `json:"CPU %"`
 	Used      float64 `json:"MEM USAGE(MiB)"`
@@ -73,13 +74,13 @@ type zunStats struct {
 	Network   string  `json:"NET I/O(B)"`
 }
 
-func statsZun(q *request) error {
-	c, s, err := q.service.Sessions.Stats(q.ctx(), &q.call, q.ident())
+func getStats(q *web.Request) error {
+	c, s, err := q.Service.Sessions.Stats(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
 	hundredths := func(n float64) float64 { return math.Round(n*100) / 100 }
-	body := zunStats{
+	body := containerStats{
 		Container: c.Name, CPU: hundredths(s.CPUPercent),
 		Used: hundredths(float64(s.MemoryUsed) / (1 << 20)), Limit: hundredths(float64(s.MemoryLimit) / (1 << 20)),
 		Block: fmt.Sprintf("%d/%d", s.BlockIn, s.BlockOut), Network: fmt.Sprintf("%d/%d", s.NetworkIn, s.NetworkOut),
@@ -87,29 +88,29 @@ func statsZun(q *request) error {
 	if s.MemoryLimit > 0 {
 		body.Memory = hundredths(100 * float64(s.MemoryUsed) / float64(s.MemoryLimit))
 	}
-	return q.json(http.StatusOK, body)
+	return q.JSON(http.StatusOK, body)
 }
 
-// zunTop is the processes of a container.
-type zunTop struct {
+// processes is the processes of a container.
+type processes struct {
 	Titles    []string   `json:"Titles"`
 	Processes [][]string `json:"Processes"`
 }
 
-func topZun(q *request) error {
-	args, err := structs.ParsePS(q.query.Text("ps_args"))
+func getTop(q *web.Request) error {
+	args, err := structs.ParsePS(q.Query.Text("ps_args"))
 	if err != nil {
 		return err
 	}
-	top, err := q.service.Sessions.Top(q.ctx(), &q.call, q.ident(), args)
+	top, err := q.Service.Sessions.Top(q.Context(), &q.Call, q.Ident(), args)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, zunTop{top.Titles, top.Processes})
+	return q.JSON(http.StatusOK, processes{top.Titles, top.Processes})
 }
 
-// zunStat says what the first entry of an archive is.
-type zunStat struct {
+// fileStat says what the first entry of an archive is.
+type fileStat struct {
 	Name       string       `json:"name"`
 	Size       int64        `json:"size"`
 	Mode       int64        `json:"mode"`
@@ -117,24 +118,24 @@ type zunStat struct {
 	LinkTarget string       `json:"linkTarget"`
 }
 
-// getArchiveZun answers with an archive in base64, written as it is encoded.
-func getArchiveZun(q *request) error {
+// getArchive answers with an archive in base64, written as it is encoded.
+func getArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
-	if err := q.service.Sessions.GetArchive(q.ctx(), &q.call, q.ident(), q.query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions.GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
-	var stat zunStat
+	var stat fileStat
 	if h, err := tar.NewReader(archive.Reader()).Next(); err == nil {
-		stat = zunStat{h.Name, h.Size, h.Mode, structs.Time{Time: h.ModTime}, h.Linkname}
+		stat = fileStat{h.Name, h.Size, h.Mode, structs.Time{Time: h.ModTime}, h.Linkname}
 	}
 	head, err := json.Marshal(stat)
 	if err != nil {
 		return err
 	}
-	q.w.Header().Set("Content-Type", "application/json")
-	q.w.WriteHeader(http.StatusOK)
-	out := bufio.NewWriter(q.w)
+	q.W.Header().Set("Content-Type", "application/json")
+	q.W.WriteHeader(http.StatusOK)
+	out := bufio.NewWriter(q.W)
 	fmt.Fprintf(out, `{"stat":%s,"data":"`, head)
 	encoded := base64.NewEncoder(base64.StdEncoding, out)
 	if _, err := io.Copy(encoded, archive.Reader()); err != nil {
@@ -147,22 +148,22 @@ func getArchiveZun(q *request) error {
 	return out.Flush()
 }
 
-// putArchiveZun unpacks an archive in base64, read as it is decoded.
-func putArchiveZun(q *request) error {
+// putArchive unpacks an archive in base64, read as it is decoded.
+func putArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
-	if err := readZunArchive(q.r.Body, &archive); err != nil {
-		return q.unread(err)
+	if err := readArchive(q.R.Body, &archive); err != nil {
+		return q.Unread(err)
 	}
-	if err := q.service.Sessions.PutArchive(q.ctx(), &q.call, q.ident(), q.query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions.PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
 	return accepted(q)
 }
 
-// readZunArchive reads {"data": "BASE64"}. Nothing else is taken, so that 85 MiB
+// readArchive reads {"data": "BASE64"}. Nothing else is taken, so that 85 MiB
 // of it need not be held to be read.
-func readZunArchive(r io.Reader, archive *service.Archive) error {
+func readArchive(r io.Reader, archive *service.Archive) error {
 	malformed := structs.Errorf(structs.CodeInvalid, "The request's body is an object of one field: {\"data\": \"an archive in base64\"}.")
 	in := bufio.NewReader(r)
 	for _, want := range []string{"{", `"data"`, ":", `"`} {
