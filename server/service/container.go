@@ -25,28 +25,28 @@ type CreateContainer struct {
 // CodeConflict, CodeQuota, and what no leader means.
 func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*structs.Container, error) {
 	body := r.Body
-	made := conductor.CreateContainer{Caller: c.Caller, Once: r.Once, UUID: body.UUID, Bay: body.BayUUID, Run: r.Run}
+	request := conductor.CreateContainer{Caller: c.Caller, Once: r.Once, UUID: body.UUID, Bay: body.BayUUID, Run: r.Run}
 	var err error
-	if made.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+	if request.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
 		return nil, err
 	}
-	if made.Spec, err = body.Spec(); err != nil {
+	if request.Spec, err = body.Spec(); err != nil {
 		return nil, err
 	}
 	if body.Bay != "" {
-		if made.Bay != "" && made.Bay != body.Bay {
+		if request.Bay != "" && request.Bay != body.Bay {
 			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
 		}
-		made.Bay = body.Bay
+		request.Bay = body.Bay
 	}
-	if err := structs.CheckLine("bay_uuid", made.Bay, structs.MaxText); err != nil {
+	if err := structs.CheckLine("bay_uuid", request.Bay, structs.MaxText); err != nil {
 		return nil, err
 	}
-	minted := made.UUID == ""
+	minted := request.UUID == ""
 	if minted {
-		made.UUID = n.s.newID(c)
+		request.UUID = n.s.newID(c)
 	}
-	return create(ctx, n.s, c, made.UUID, minted, made)
+	return create(ctx, n.s, c, request.UUID, minted, request)
 }
 
 // PatchContainer says what is changed of a container. nil changes nothing.

@@ -50,7 +50,7 @@ type Dispatcher interface {
 	Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*dispatch.Session, error)
 }
 
-// Config is what a Service needs. All fields are mandatory.
+// Config is what a Service needs. All fields but Operations are mandatory.
 type Config struct {
 	Store        *state.Store
 	Conductor    *conductor.Conductor

@@ -3,7 +3,7 @@
 // the OpenAPI document that describes them (NewDocument). It keeps to the contract
 // of 2015's API: what it took, such as numbers in strings, and its messages.
 //
-// server/rest and server/rest/zun call it, and server/service for the refusals of
-// fields. It knows structs alone: no server, no state, no caller. Whatever it is
-// sent, it returns an error for the user, and never panics.
+// server/rest, its web and its zun call it. It knows structs alone: no server, no
+// state, no caller. Whatever a client has sent, it returns an error for the user, and
+// never panics.
 package wire
