@@ -56,8 +56,9 @@ type events struct {
 
 func (ev events) routes() []*web.Route {
 	return []*web.Route{
-		{Method: http.MethodGet, Path: "/events", Action: identity.EventList, Handle: ev.stream, Args: eventArgs, Summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
-			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
+		{Method: http.MethodGet, Path: "/events", Action: identity.EventList, Handle: ev.stream, Args: eventArgs,
+			Summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
+			Gives:   []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
 	}
 }
 

@@ -37,12 +37,16 @@ var (
 
 func imageRoutes() []*web.Route {
 	return []*web.Route{
-		{Method: http.MethodGet, Path: "/images", Action: identity.ImageList, Handle: listImages, Args: imageListArgs, Summary: "List the images on hosts", Gives: web.OK(structs.ImagesBody{})},
-		{Method: http.MethodPost, Path: "/images", Action: identity.ImagePull, Handle: pullImage, Summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", Takes: structs.ImagePullRequest{},
+		{Method: http.MethodGet, Path: "/images", Action: identity.ImageList, Handle: listImages, Args: imageListArgs,
+			Summary: "List the images on hosts", Gives: web.OK(structs.ImagesBody{})},
+		{Method: http.MethodPost, Path: "/images", Action: identity.ImagePull, Handle: pullImage,
+			Summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", Takes: structs.ImagePullRequest{},
 			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.HostResultsBody{}}, {Status: http.StatusOK, Body: structs.HostResult{}, Media: mediaLines}}},
-		{Method: http.MethodPut, Path: "/images/load", Action: identity.ImageLoad, Handle: loadImages, Args: imageTargetArgs, Summary: "Load a tar archive of images on hosts",
+		{Method: http.MethodPut, Path: "/images/load", Action: identity.ImageLoad, Handle: loadImages, Args: imageTargetArgs,
+			Summary:    "Load a tar archive of images on hosts",
 			TakesMedia: mediaTar, Streams: true, Gives: web.OK(structs.HostResultsBody{})},
-		{Method: http.MethodPut, Path: "/images/prune", Action: identity.ImagePrune, Handle: pruneImages, Args: imagePruneArgs, Summary: "Remove the images that no container uses", Gives: web.OK(structs.HostResultsBody{})},
+		{Method: http.MethodPut, Path: "/images/prune", Action: identity.ImagePrune, Handle: pruneImages, Args: imagePruneArgs,
+			Summary: "Remove the images that no container uses", Gives: web.OK(structs.HostResultsBody{})},
 	}
 }
 

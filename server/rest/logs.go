@@ -23,17 +23,20 @@ func sessionRoutes() []*web.Route {
 	get, put := http.MethodGet, http.MethodPut
 	socket := []wire.Answer{{Status: http.StatusSwitchingProtocols}}
 	return []*web.Route{
-		{Method: get, Path: "/containers/:id/logs", Action: identity.ContainerLogs, Handle: containerLogs, Args: slices.Concat(wire.LogsArgs, web.Consistency), Summary: "Output of a container",
+		{Method: get, Path: "/containers/:id/logs", Action: identity.ContainerLogs, Handle: containerLogs,
+			Args: slices.Concat(wire.LogsArgs, web.Consistency), Summary: "Output of a container",
 			Gives: append(web.OK(structs.OutputBody{}), wire.Answer{Status: http.StatusOK, Media: "text/plain"})},
 		{Method: put, Path: "/containers/:id/execute", Action: identity.ContainerExecute, Handle: containerExecute,
-			Args: slices.Concat(wire.ExecArgs, outputArgs), Summary: "Execute a command in a container", Gives: web.OK(structs.OutputBody{})},
+			Args: slices.Concat(wire.ExecArgs, outputArgs), Summary: "Execute a command in a container",
+			Gives: web.OK(structs.OutputBody{})},
 		{Method: get, Path: "/containers/:id/execute/ws", Action: identity.ContainerExecute, Handle: containerExecuteWS, Args: slices.Concat(wire.ExecArgs, wire.TerminalArgs),
 			Summary: "Execute a command with streams in both directions (WebSocket)", Gives: socket},
 		{Method: get, Path: "/containers/:id/attach/ws", Action: identity.ContainerAttach, Handle: containerAttachWS, Args: attachArgs,
 			Summary: "Attach to a container's own process (WebSocket)", Gives: socket},
 		{Method: get, Path: "/containers/:id/stats", Action: identity.ContainerStats, Handle: containerStats,
 			Args:    slices.Concat([]wire.Arg{{Name: "stream", Kind: wire.ArgBool, Doc: "One document a second, each on a line, until somebody leaves."}}, web.Consistency),
-			Summary: "What a container uses of its host", Gives: append(web.OK(structs.StatsBody{}), wire.Answer{Status: http.StatusOK, Media: mediaLines})},
+			Summary: "What a container uses of its host",
+			Gives:   append(web.OK(structs.StatsBody{}), wire.Answer{Status: http.StatusOK, Media: mediaLines})},
 		{Method: get, Path: "/containers/:id/top", Action: identity.ContainerTop, Handle: containerTop,
 			Args:    slices.Concat([]wire.Arg{{Name: "ps_args", Kind: wire.ArgText, Doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, web.Consistency),
 			Summary: "The processes of a container", Gives: web.OK(structs.TopBody{})},

@@ -20,8 +20,9 @@ type metrics struct{ handler http.Handler } // nil: this server counts nothing
 
 func (m metrics) routes() []*web.Route {
 	return []*web.Route{
-		{Method: http.MethodGet, Path: "/metrics", Action: identity.OperatorMetrics, Handle: m.get, Summary: "Metrics for Prometheus; the token may be a bearer token",
-			Gives: []wire.Answer{{Status: http.StatusOK, Media: mediaProm}, {Status: http.StatusOK, Media: mediaOpenMetrics}}},
+		{Method: http.MethodGet, Path: "/metrics", Action: identity.OperatorMetrics, Handle: m.get,
+			Summary: "Metrics for Prometheus; the token may be a bearer token",
+			Gives:   []wire.Answer{{Status: http.StatusOK, Media: mediaProm}, {Status: http.StatusOK, Media: mediaOpenMetrics}}},
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 func operatorRoutes(leader func() (name, address string)) []*web.Route {
 	get, put, del := http.MethodGet, http.MethodPut, http.MethodDelete
 	return []*web.Route{
-		{Method: get, Path: "/operator/state", Action: identity.OperatorState, Handle: getOperatorState, Args: web.Consistency, Summary: "Index, hash and schema of the replicated state", Gives: web.OK(operatorState{})},
+		{Method: get, Path: "/operator/state", Action: identity.OperatorState, Handle: getOperatorState, Args: web.Consistency,
+			Summary: "Index, hash and schema of the replicated state", Gives: web.OK(operatorState{})},
 		{Method: get, Path: "/operator/members", Action: identity.OperatorMembers, Handle: listMembers,
 			Args:    []wire.Arg{{Name: "role", Kind: wire.ArgText, Doc: "server or agent; default both."}},
 			Summary: "Servers, and hosts registered or not, as this server's gossip has them", Gives: web.OK(structs.MembersBody{})},

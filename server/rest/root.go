@@ -63,9 +63,12 @@ type root struct {
 
 func (ro root) routes() []*web.Route {
 	return []*web.Route{
-		{Method: http.MethodGet, Path: "/", Action: identity.Public, Handle: ro.versions, Summary: "Versions of the API", Gives: web.OK(versionsBody{})},
-		{Method: http.MethodGet, Path: "/v1", Action: identity.APIVersion, Handle: getV1, Summary: "Resources of version 1", Gives: web.OK(v1Body{})},
-		{Method: http.MethodGet, Path: "/openapi.json", Action: identity.APIDocument, Handle: ro.document.get, Summary: "This document", Gives: web.OK(map[string]any{})},
+		{Method: http.MethodGet, Path: "/", Action: identity.Public, Handle: ro.versions, Summary: "Versions of the API",
+			Gives: web.OK(versionsBody{})},
+		{Method: http.MethodGet, Path: "/v1", Action: identity.APIVersion, Handle: getV1, Summary: "Resources of version 1",
+			Gives: web.OK(v1Body{})},
+		{Method: http.MethodGet, Path: "/openapi.json", Action: identity.APIDocument, Handle: ro.document.get,
+			Summary: "This document", Gives: web.OK(map[string]any{})},
 	}
 }
 

@@ -26,11 +26,13 @@ type snapshots struct {
 
 func (s snapshots) routes() []*web.Route {
 	return []*web.Route{
-		{Method: http.MethodGet, Path: "/operator/snapshot", Action: identity.OperatorSave, Handle: s.save, Args: web.Consistency, Summary: "The replicated state as a snapshot file, secrets included",
-			Gives: []wire.Answer{{Status: http.StatusOK, Media: mediaSnapshot}}},
+		{Method: http.MethodGet, Path: "/operator/snapshot", Action: identity.OperatorSave, Handle: s.save, Args: web.Consistency,
+			Summary: "The replicated state as a snapshot file, secrets included",
+			Gives:   []wire.Answer{{Status: http.StatusOK, Media: mediaSnapshot}}},
 		{Method: http.MethodPut, Path: "/operator/snapshot", Action: identity.OperatorRestore, Handle: s.restore,
 			Args:    []wire.Arg{{Name: "keep_cluster_id", Kind: wire.ArgBool, Doc: "Keep this cluster's own id instead of the snapshot's."}},
-			Summary: "Replace the replicated state by that of a snapshot file", TakesMedia: mediaSnapshot, Streams: true, Gives: web.OK(structs.RestoredBody{})},
+			Summary: "Replace the replicated state by that of a snapshot file", TakesMedia: mediaSnapshot, Streams: true,
+			Gives: web.OK(structs.RestoredBody{})},
 	}
 }
 

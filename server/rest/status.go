@@ -49,9 +49,12 @@ type status struct {
 func (st status) routes() []*web.Route {
 	probed := append(web.OK(statusBody{}), wire.Answer{Status: http.StatusServiceUnavailable, Body: unwellBody{}})
 	return []*web.Route{
-		{Method: http.MethodGet, Path: "/status/leader", Action: identity.Public, Handle: st.getLeader, Summary: "Who leads; 503 while nobody does", Gives: web.OK(leaderBody{})},
-		{Method: http.MethodGet, Path: "/status/health", Action: identity.Public, Handle: st.getHealth, Summary: "Whether all is well with this server; 503 with the reasons if not", Gives: probed},
-		{Method: http.MethodGet, Path: "/status/ready", Action: identity.Public, Handle: st.getReady, Summary: "Whether this server can serve requests; 503 with the reasons if not", Gives: probed},
+		{Method: http.MethodGet, Path: "/status/leader", Action: identity.Public, Handle: st.getLeader,
+			Summary: "Who leads; 503 while nobody does", Gives: web.OK(leaderBody{})},
+		{Method: http.MethodGet, Path: "/status/health", Action: identity.Public, Handle: st.getHealth,
+			Summary: "Whether all is well with this server; 503 with the reasons if not", Gives: probed},
+		{Method: http.MethodGet, Path: "/status/ready", Action: identity.Public, Handle: st.getReady,
+			Summary: "Whether this server can serve requests; 503 with the reasons if not", Gives: probed},
 	}
 }
 

@@ -53,8 +53,10 @@ func tokenRoutes() []*web.Route {
 		&web.Route{Method: http.MethodPost, Path: "/operator/bootstrap", Action: identity.Public, Handle: bootstrap,
 			Summary: "Give out the first admin token, once", Gives: web.Made(structs.TokenSecretBody{})},
 		&web.Route{Method: http.MethodPost, Path: "/tokens", Action: identity.TokenCreate, Handle: createToken,
-			Summary: "Make a token; its secret is shown in this answer only", Takes: structs.TokenRequest{}, Gives: web.Made(structs.TokenSecretBody{})},
-		&web.Route{Method: http.MethodDelete, Path: "/tokens/:id", Action: identity.TokenRevoke, Handle: revokeToken, Summary: "Revoke a token", Gives: web.Removed()},
+			Summary: "Make a token; its secret is shown in this answer only", Takes: structs.TokenRequest{},
+			Gives: web.Made(structs.TokenSecretBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/tokens/:id", Action: identity.TokenRevoke, Handle: revokeToken,
+			Summary: "Revoke a token", Gives: web.Removed()},
 	)
 }
 

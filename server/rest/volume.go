@@ -23,8 +23,10 @@ var (
 
 func volumeRoutes() []*web.Route {
 	return []*web.Route{
-		{Method: http.MethodGet, Path: "/volumes", Action: identity.VolumeList, Handle: listVolumes, Args: volumeListArgs, Summary: "List the volumes on hosts", Gives: web.OK(structs.VolumesBody{})},
-		{Method: http.MethodDelete, Path: "/volumes/:id", Action: identity.VolumeDelete, Handle: deleteVolume, Args: volumeDeleteArgs, Summary: "Delete a volume and what is in it", Gives: web.Removed()},
+		{Method: http.MethodGet, Path: "/volumes", Action: identity.VolumeList, Handle: listVolumes, Args: volumeListArgs,
+			Summary: "List the volumes on hosts", Gives: web.OK(structs.VolumesBody{})},
+		{Method: http.MethodDelete, Path: "/volumes/:id", Action: identity.VolumeDelete, Handle: deleteVolume,
+			Args: volumeDeleteArgs, Summary: "Delete a volume and what is in it", Gives: web.Removed()},
 	}
 }
 
