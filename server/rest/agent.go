@@ -33,13 +33,13 @@ func (a agentCalls) routes() []*web.Route {
 			Takes: structs.HostRegister{}, Most: structs.MaxRegistration, Gives: web.OK(structs.HostRegistered{})},
 		{Method: get, Path: "/agent/hosts/:id/work", Action: identity.AgentCall, Handle: a.work, Summary: "Poll for work (agents)",
 			Args: []wire.Arg{
-				{Name: "index", Kind: wire.ArgInt, Doc: "Of the last answer; 0 asks for everything."},
-				{Name: "incarnation", Kind: wire.ArgInt, Doc: "Of the last answer."},
-				{Name: "registration", Kind: wire.ArgInt, Doc: "Instead of the header X-Magnum-Registration."},
+				{Name: "index", Kind: wire.ArgIndex, Doc: "Of the last answer; 0 asks for everything."},
+				{Name: "incarnation", Kind: wire.ArgIndex, Doc: "Of the last answer."},
+				{Name: "registration", Kind: wire.ArgIndex, Doc: "Instead of the header X-Magnum-Registration."},
 				{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for a change."},
 				{Name: "lineage", Kind: wire.ArgText, Doc: "Of the last answer, if it had one."},
-				{Name: "seen", Kind: wire.ArgInt, Doc: "Index of the last answer, also if index asks for everything."},
-				{Name: "sent", Kind: wire.ArgInt, Doc: "A number that grows with each poll of the host, if it asks for leases."},
+				{Name: "seen", Kind: wire.ArgIndex, Doc: "Index of the last answer, also if index asks for everything."},
+				{Name: "sent", Kind: wire.ArgIndex, Doc: "A number that grows with each poll of the host, if it asks for leases."},
 			}, Gives: web.OK(structs.Work{})},
 		{Method: post, Path: "/agent/hosts/:id/status", Action: identity.AgentCall, Handle: hostStatus,
 			Summary: "Report what runs (agents)",
@@ -91,9 +91,9 @@ var hostQuarantine = web.Write(func(q *web.Request) (structs.QuarantineReported,
 // work answers a host's poll.
 func (a agentCalls) work(q *web.Request) error {
 	p := dispatch.Poll{
-		HostID: q.Ident(), Index: uint64(q.Query.Int("index", 0)), Incarnation: uint64(q.Query.Int("incarnation", 0)),
-		Registration: uint64(q.Query.Int("registration", 0)), Wait: q.Query.Duration("wait", 0),
-		Sent: uint64(q.Query.Int("sent", 0)), Lineage: q.Query.Text("lineage"), Seen: uint64(q.Query.Int("seen", 0)),
+		HostID: q.Ident(), Index: q.Query.Index("index"), Incarnation: q.Query.Index("incarnation"),
+		Registration: q.Query.Index("registration"), Wait: q.Query.Duration("wait", 0),
+		Sent: q.Query.Index("sent"), Lineage: q.Query.Text("lineage"), Seen: q.Query.Index("seen"),
 	}
 	if h := q.R.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)

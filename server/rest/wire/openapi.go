@@ -152,7 +152,7 @@ func (o *Operation) parameters() []any {
 	for _, a := range o.Args {
 		schema := map[string]any{"type": "string"}
 		switch a.Kind {
-		case ArgInt:
+		case ArgInt, ArgIndex:
 			schema = map[string]any{"type": "integer", "minimum": 0}
 		case ArgBool:
 			schema = map[string]any{"type": "boolean"}

@@ -29,6 +29,7 @@ type ArgKind string
 const (
 	ArgText     ArgKind = "text"
 	ArgInt      ArgKind = "int"      // 0 or more
+	ArgIndex    ArgKind = "index"    // 0 or more, up to the largest of 64 bits without a sign
 	ArgBool     ArgKind = "bool"     // true, True, 1, or nothing at all; false, False, 0
 	ArgDuration ArgKind = "duration" // "30s", or seconds
 )
@@ -94,6 +95,10 @@ func (a *Arg) check(value string) error {
 		} else if n < 0 && a.Name != "limit" { // limit has a message of its own
 			return structs.Invalid(a.Name, value, "It must not be negative.")
 		}
+	case ArgIndex:
+		if _, err := strconv.ParseUint(value, 10, 64); err != nil {
+			return structs.Invalid(a.Name, value, "It is not a whole number from 0 to %d.", uint64(math.MaxUint64))
+		}
 	case ArgBool:
 		if _, ok := ReadBool(value); !ok {
 			return structs.Invalid(a.Name, value, "It is neither true nor false.")
@@ -147,6 +152,12 @@ func (q Query) Int(name string, otherwise int64) int64 {
 		return otherwise
 	}
 	n, _ := strconv.ParseInt(q.Text(name), 10, 64) // checked by CheckQuery
+	return n
+}
+
+// Index returns a number without a sign, 0 if it isn't given.
+func (q Query) Index(name string) uint64 {
+	n, _ := strconv.ParseUint(q.Text(name), 10, 64) // checked by CheckQuery
 	return n
 }
 

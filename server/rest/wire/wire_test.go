@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"math"
 	"net/url"
 	"reflect"
 	"strings"
@@ -133,12 +134,12 @@ func TestPatch(t *testing.T) {
 }
 
 var formArgs = []Arg{
-	{Name: "n", Kind: ArgInt}, {Name: "on", Kind: ArgBool}, {Name: "wait", Kind: ArgDuration}, {Name: "long", Kind: ArgDuration, Most: 24 * time.Hour},
+	{Name: "big", Kind: ArgIndex}, {Name: "n", Kind: ArgInt}, {Name: "on", Kind: ArgBool}, {Name: "wait", Kind: ArgDuration}, {Name: "long", Kind: ArgDuration, Most: 24 * time.Hour},
 	{Name: "env", Kind: ArgText, Many: true}, {Name: "command", Kind: ArgText, Array: true},
 }
 
 func TestQuery(t *testing.T) {
-	values, err := ReadQuery("n=3&on&wait=30&env=a&env=b&long=20h")
+	values, err := ReadQuery("big=18446744073709551615&n=3&on&wait=30&env=a&env=b&long=20h")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,11 +147,11 @@ func TestQuery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if q.Int("n", 0) != 3 || q.Int("m", 7) != 7 || !q.Bool("on", false) || !q.Bool("off", true) || q.Duration("wait", 0) != 30*time.Second || q.Duration("long", 0) != 20*time.Hour || q.Has("command") || len(q.Values["env"]) != 2 {
+	if q.Index("big") != math.MaxUint64 || q.Int("n", 0) != 3 || q.Int("m", 7) != 7 || !q.Bool("on", false) || !q.Bool("off", true) || q.Duration("wait", 0) != 30*time.Second || q.Duration("long", 0) != 20*time.Hour || q.Has("command") || len(q.Values["env"]) != 2 {
 		t.Errorf("%+v", q)
 	}
 	for raw, says := range map[string]string{
-		"x=1": `Unknown argument: "x"`, "n=1&n=2": `The argument "n" is given 2 times.`, "n=-1": "must not be negative", "n=x": "not a whole number",
+		"x=1": `Unknown argument: "x"`, "n=1&n=2": `The argument "n" is given 2 times.`, "n=-1": "must not be negative", "n=x": "not a whole number", "big=18446744073709551616": "not a whole number from 0 to 18446744073709551615",
 		"on=maybe": "neither true nor false", "wait=20h": "must not be longer than", "wait=x": "not a duration", "long=25h": "must not be longer than 24h",
 	} {
 		values, err := ReadQuery(raw)
