@@ -1,6 +1,7 @@
 package structs
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -132,15 +133,23 @@ func (c *Command) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes the text if there is one, else the arguments. No arguments
 // are an empty list: rows don't tell it from nil, and there are agents that
-// refuse null.
+// refuse null. It leaves < and > as they are: an encoder that escapes them for
+// HTML does so itself, and one that doesn't can't undo it.
 func (c Command) MarshalJSON() ([]byte, error) {
-	switch {
-	case c.Text != "":
-		return json.Marshal(c.Text)
-	case c.Args == nil:
+	if c.Text == "" && c.Args == nil {
 		return []byte("[]"), nil
 	}
-	return json.Marshal(c.Args)
+	var v any = c.Args
+	if c.Text != "" {
+		v = c.Text
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // SplitCommand splits s into words as a POSIX shell does: white space parts

@@ -4,7 +4,7 @@
 // the batch as one log entry, and answers once the entry is applied. DESIGN.md
 // has the rules and why they hold.
 //
-// server/rest and server/dispatch call it. It does no network I/O, knows no
+// server/service and server/dispatch call it. It does no network I/O, knows no
 // HTTP, and never writes the state store itself: only applied entries do.
 package conductor
 

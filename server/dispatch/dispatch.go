@@ -3,8 +3,8 @@
 // which hosts are alive, and joins users to the sessions (logs, execute) that
 // agents dial back for.
 //
-// server/rest calls it from its agent routes and for its users' sessions. It
-// never writes state itself: what has to be written goes through the
+// server/rest calls it from its agent routes, and server/service for its users'
+// sessions. It never writes state itself: what has to be written goes through the
 // conductor.
 package dispatch
 

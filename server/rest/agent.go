@@ -1,15 +1,18 @@
 package rest
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/coder/websocket"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -17,65 +20,103 @@ import (
 // agent speaks.
 const headerRegistration = "X-Magnum-Registration"
 
-// decodeAgent reads the body of an agent's call. Agents may be newer than their
-// servers, so fields that a server doesn't know are left aside.
-func (q *request) decodeAgent(target any) error {
-	raw, err := q.body()
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(raw, target); err != nil {
-		return structs.Errorf(structs.CodeInvalid, "The request's body can't be read: %v", err)
-	}
-	return nil
+// agentCalls answers the agents of hosts.
+type agentCalls struct {
+	dispatch agents
+	peers    web.Peers // nil: there are no other servers
+	log      hclog.Logger
 }
 
-func registerHost(q *request) error {
+func (a agentCalls) routes() []*web.Route {
+	get, post := http.MethodGet, http.MethodPost
+	return []*web.Route{
+		{Method: post, Path: "/agent/hosts", Action: identity.AgentRegister, Handle: registerHost, Summary: "Register a host (agents)",
+			Takes: structs.HostRegister{}, Most: structs.MaxRegistration, Gives: web.OK(structs.HostRegistered{})},
+		{Method: get, Path: "/agent/hosts/:id/work", Action: identity.AgentCall, Handle: a.work, Summary: "Poll for work (agents)",
+			Args: []wire.Arg{
+				{Name: "index", Kind: wire.ArgIndex, Doc: "Of the last answer; 0 asks for everything."},
+				{Name: "incarnation", Kind: wire.ArgIndex, Doc: "Of the last answer."},
+				{Name: "registration", Kind: wire.ArgIndex, Doc: "Instead of the header X-Magnum-Registration."},
+				{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for a change."},
+				{Name: "lineage", Kind: wire.ArgText, Doc: "Of the last answer, if it had one."},
+				{Name: "seen", Kind: wire.ArgIndex, Doc: "Index of the last answer, also if index asks for everything."},
+				{Name: "sent", Kind: wire.ArgIndex, Doc: "A number that grows with each poll of the host, if it asks for leases."},
+			}, Gives: web.OK(structs.Work{})},
+		{Method: post, Path: "/agent/hosts/:id/status", Action: identity.AgentCall, Handle: hostStatus,
+			Summary: "Report what runs (agents)",
+			Takes:   structs.StatusReport{}, Gives: web.OK(structs.StatusReported{})},
+		{Method: post, Path: "/agent/hosts/:id/quarantine", Action: identity.AgentCall, Handle: hostQuarantine,
+			Summary: "Report what is in quarantine (agents)",
+			Takes:   structs.QuarantineReport{}, Gives: web.OK(structs.QuarantineReported{})},
+		{Method: get, Path: "/agent/hosts/:id/sessions/:sid", Action: identity.AgentCall, Handle: a.session,
+			Args:    []wire.Arg{{Name: "via", Kind: wire.ArgText, Doc: "ID of the server that has the user, if it can't be dialled itself."}},
+			Summary: "Dial back for a session (agents, WebSocket)", Gives: []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
+	}
+}
+
+func registerHost(q *web.Request) error {
 	var body structs.HostRegister
-	if err := q.decodeAgent(&body); err != nil {
-		return err
-	}
-	// Registering twice does no harm: it is a later registration.
-	registered, err := onLeader(q, true, func(bool) (structs.HostRegistered, error) {
-		return q.Dispatch.Register(q.r.Context(), body)
-	})
-	if err != nil {
-		return err
-	}
-	if err := q.prove(admission.Host, body.HostID); err != nil {
-		return err
-	}
-	registered.Servers = list(registered.Servers)
-	return q.json(http.StatusOK, registered)
+	return web.Write(func(q *web.Request) (structs.HostRegistered, error) {
+		if err := q.DecodeLenient(&body); err != nil {
+			return structs.HostRegistered{}, err
+		}
+		return q.Service.Agents.Register(q.Context(), &q.Call, body)
+	}, func(q *web.Request, registered structs.HostRegistered) error {
+		if err := q.Prove(admission.Host, body.HostID); err != nil {
+			return err
+		}
+		registered.Servers = wire.List(registered.Servers)
+		return q.JSON(http.StatusOK, registered)
+	})(q)
 }
 
-func hostWork(q *request) error {
-	p := dispatch.Poll{
-		HostID: q.ident(), Index: q.query.index("index"), Incarnation: q.query.index("incarnation"),
-		Registration: q.query.index("registration"), Wait: q.query.duration("wait", 0),
-		Sent: q.query.index("sent"), Lineage: q.query.text("lineage"), Seen: q.query.index("seen"),
+var hostStatus = web.Write(func(q *web.Request) (structs.StatusReported, error) {
+	var body structs.StatusReport
+	if err := q.DecodeLenient(&body); err != nil {
+		return structs.StatusReported{}, err
 	}
-	if h := q.r.Header.Get(headerRegistration); h != "" {
+	return q.Service.Agents.Report(q.Context(), &q.Call, q.Ident(), body)
+}, func(q *web.Request, reported structs.StatusReported) error { return q.JSON(http.StatusOK, reported) })
+
+// hostQuarantine takes what an agent says of its host's quarantine.
+var hostQuarantine = web.Write(func(q *web.Request) (structs.QuarantineReported, error) {
+	var body structs.QuarantineReport
+	if err := q.DecodeLenient(&body); err != nil {
+		return structs.QuarantineReported{}, err
+	}
+	return q.Service.Agents.ReportQuarantine(q.Context(), &q.Call, q.Ident(), body)
+}, func(q *web.Request, reported structs.QuarantineReported) error {
+	return q.JSON(http.StatusOK, reported)
+})
+
+// work answers a host's poll.
+func (a agentCalls) work(q *web.Request) error {
+	p := dispatch.Poll{
+		HostID: q.Ident(), Index: q.Query.Index("index"), Incarnation: q.Query.Index("incarnation"),
+		Registration: q.Query.Index("registration"), Wait: q.Query.Duration("wait", 0),
+		Sent: q.Query.Index("sent"), Lineage: q.Query.Text("lineage"), Seen: q.Query.Index("seen"),
+	}
+	if h := q.R.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)
 		if err != nil {
-			return invalid(headerRegistration, h, "It is not a whole number.")
+			return structs.Invalid(headerRegistration, h, "It is not a whole number.")
 		}
 		p.Registration = n
 	}
-	q.w.parked = true
-	work, err := q.Dispatch.Work(q.r.Context(), p)
+	q.W.Parked = true
+	work, err := a.dispatch.Work(q.Context(), p)
 	if err != nil {
 		return err
 	}
-	q.w.index = work.Index
-	if !understands(q.r, structs.UnderstandsSpec) {
+	q.W.Index = work.Index
+	if !understands(q.R, structs.UnderstandsSpec) {
 		raw, err := work.ForEarlierAgents()
 		if err != nil {
 			return err
 		}
-		return q.json(http.StatusOK, raw)
+		return q.JSON(http.StatusOK, raw)
 	}
-	return q.json(http.StatusOK, work)
+	return q.JSON(http.StatusOK, work)
 }
 
 // understands reports whether a poll says that its agent understands something.
@@ -90,59 +131,28 @@ func understands(r *http.Request, word string) bool {
 	return false
 }
 
-func hostStatus(q *request) error {
-	var body structs.StatusReport
-	if err := q.decodeAgent(&body); err != nil {
+// session takes the connection with which an agent dials back.
+func (a agentCalls) session(q *web.Request) error {
+	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
-	// A report that was taken already is dropped by its seq.
-	reported, err := onLeader(q, true, func(bool) (structs.StatusReported, error) {
-		return q.Dispatch.Report(q.r.Context(), q.ident(), body)
-	})
-	if err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, reported)
-}
-
-// hostQuarantine takes what an agent says of its host's quarantine.
-func hostQuarantine(q *request) error {
-	var body structs.QuarantineReport
-	if err := q.decodeAgent(&body); err != nil {
-		return err
-	}
-	reported, err := onLeader(q, true, func(bool) (structs.QuarantineReported, error) {
-		return q.Dispatch.ReportQuarantine(q.r.Context(), q.ident(), body)
-	})
-	if err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, reported)
-}
-
-// hostSession takes the connection with which an agent dials back.
-func hostSession(q *request) error {
-	if !strings.EqualFold(q.r.Header.Get("Upgrade"), "websocket") {
-		return structs.Errorf(structs.CodeInvalid, "This is a WebSocket: the request has to upgrade to one.")
-	}
-	if via := q.query.text("via"); via != "" && q.Peers != nil {
+	if via := q.Query.Text("via"); via != "" && a.peers != nil {
 		// The agent can't reach the server that has the user.
-		r := q.r.Clone(q.r.Context())
+		r := q.R.Clone(q.Context())
 		r.URL.RawQuery = ""
-		return q.Peers.Relay(q.w, r, via)
+		return a.peers.Relay(q.W, r, via)
 	}
-	if err := q.Dispatch.Expects(q.ident(), q.param("sid")); err != nil {
+	if err := a.dispatch.Expects(q.Ident(), q.Param("sid")); err != nil {
 		return err
 	}
-	conn, err := websocket.Accept(q.w, q.r, nil)
-	if err != nil {
-		q.Logger.Debug("websocket refused", "request_id", q.w.requestID, "error", err)
-		return nil // Accept has answered
+	conn := q.Upgrade(nil)
+	if conn == nil {
+		return nil
 	}
 	defer conn.CloseNow()
-	if err := q.Dispatch.Accept(q.r.Context(), q.ident(), q.param("sid"), conn); err != nil {
+	if err := a.dispatch.Accept(q.Context(), q.Ident(), q.Param("sid"), conn); err != nil {
 		// Somebody else was faster, or the user has just left.
-		q.Logger.Debug("session refused", "request_id", q.w.requestID, "host_id", q.ident(), "error", err)
+		a.log.Debug("session refused", "request_id", q.W.RequestID, "host_id", q.Ident(), "error", err)
 		conn.Close(websocket.StatusPolicyViolation, "no such session")
 	}
 	return nil

@@ -5,132 +5,78 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
 // attachArgs are the query arguments of attach.
-var attachArgs = slices.Concat([]arg{
-	{name: "stdin", kind: argBool, doc: "Give the process what comes on channel 0; default true if the container was created with stdin."},
-	{name: "unstarted", kind: argBool, doc: "Join a container that was never started, too: {\"attached\": true} on channel 3 says when; start it then, and all of its output comes."},
-}, terminalArgs[2:])
+var attachArgs = slices.Concat([]wire.Arg{
+	{Name: "stdin", Kind: wire.ArgBool, Doc: "Give the process what comes on channel 0; default true if the container was created with stdin."},
+	{Name: "unstarted", Kind: wire.ArgBool, Doc: "Join a container that was never started, too: {\"attached\": true} on channel 3 says when; start it then, and all of its output comes."},
+}, wire.TerminalArgs[2:])
 
 // containerAttachWS joins a user to a container's own process: the same
 // WebSocket as that of an execute.
-func containerAttachWS(q *request) error {
-	if err := q.checkUpgrade(); err != nil {
+func containerAttachWS(q *web.Request) error {
+	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
-	width, height, err := q.terminalSize()
+	width, height, err := wire.TerminalSize(q.Query)
 	if err != nil {
 		return err
 	}
-	unstarted := q.query.bool("unstarted", false)
-	target := q.attachTarget
-	if unstarted {
-		target = q.unstartedTarget
+	a := service.Attach{Width: width, Height: height, Unstarted: q.Query.Bool("unstarted", false)}
+	if q.Query.Has("stdin") {
+		stdin := q.Query.Bool("stdin", false)
+		a.Stdin = &stdin
 	}
-	c, err := target()
+	offer, err := q.Service.Sessions.AttachOffer(q.Context(), &q.Call, q.Ident(), a)
 	if err != nil {
 		return err
 	}
-	r := &structs.ExecRequest{TTY: c.Spec.TTY, Stdin: q.query.bool("stdin", c.Spec.Stdin), Width: width, Height: height}
-	if r.Stdin && !c.Spec.Stdin {
-		return structs.Errorf(structs.CodeConflict, "Container %s was created without stdin: attach without it, or create it anew with stdin", q.ident()).About(structs.KindContainer)
-	}
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionAttach, ContainerID: c.ID, Epoch: c.Epoch, Exec: r, Unstarted: unstarted,
-	})
+	session, err := q.Service.Sessions.Open(q.Context(), offer)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	return q.terminal(session)
+	return terminal(q, session)
 }
 
-// mediaLines is the type of a stream of JSON documents, one on each line.
-const mediaLines = "application/x-ndjson"
-
 // containerStats answers with what a container uses: once, or each second.
-func containerStats(q *request) error {
-	c, err := q.liveTarget()
-	if err != nil {
-		return err
+func containerStats(q *web.Request) error {
+	if !q.Query.Bool("stream", false) {
+		_, stats, err := q.Service.Sessions.Stats(q.Context(), &q.Call, q.Ident())
+		if err != nil {
+			return err
+		}
+		return q.JSON(http.StatusOK, stats)
 	}
-	streamed := q.query.bool("stream", false)
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionStats, ContainerID: c.ID, Epoch: c.Epoch, Stream: streamed,
-	})
+	session, err := q.Service.Sessions.StatsStream(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	if streamed {
-		return q.stream(session, mediaLines, func(payload []byte) ([]byte, error) {
-			var stats structs.StatsBody
-			if err := json.Unmarshal(payload, &stats); err != nil {
-				return nil, badDocument(err)
-			}
-			line, err := json.Marshal(stats)
-			return append(line, '\n'), err
-		})
-	}
-	var stats structs.StatsBody
-	if err := q.readDocument(session, &stats); err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, stats)
+	return stream(q, session, mediaLines, func(payload []byte) ([]byte, error) {
+		var stats structs.StatsBody
+		if err := json.Unmarshal(payload, &stats); err != nil {
+			return nil, service.ErrDocument(err)
+		}
+		line, err := json.Marshal(stats)
+		return append(line, '\n'), err
+	})
 }
 
 // containerTop answers with a container's processes.
-func containerTop(q *request) error {
-	args, err := q.psArgs()
+func containerTop(q *web.Request) error {
+	args, err := structs.ParsePS(q.Query.Text("ps_args"))
 	if err != nil {
 		return err
 	}
-	top, err := q.top(args)
+	top, err := q.Service.Sessions.Top(q.Context(), &q.Call, q.Ident(), args)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, top)
-}
-
-// psArgs reads the arguments of ps. Errors are CodeInvalid.
-func (q *request) psArgs() (structs.PS, error) { return structs.ParsePS(q.query.text("ps_args")) }
-
-// top asks the container's host for its processes.
-func (q *request) top(args structs.PS) (structs.TopBody, error) {
-	var top structs.TopBody
-	c, err := q.liveTarget()
-	if err != nil {
-		return top, err
-	}
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionTop, ContainerID: c.ID, Epoch: c.Epoch, Args: args.String(),
-	})
-	if err != nil {
-		return top, err
-	}
-	defer session.Close()
-	if err := q.readDocument(session, &top); err != nil {
-		return top, err
-	}
-	top.Titles, top.Processes = list(top.Titles), list(top.Processes)
-	return top, nil
-}
-
-// readDocument reads the one document that a session is for.
-func (q *request) readDocument(session *dispatch.Session, target any) error {
-	var out output
-	if err := out.read(q.r.Context(), session); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(out.stdout, target); err != nil {
-		return badDocument(err)
-	}
-	return nil
-}
-
-func badDocument(err error) error {
-	return structs.Errorf(structs.CodeUnavailable, "the host's agent sent a document that can't be read: %w", err)
+	return q.JSON(http.StatusOK, top)
 }

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -23,246 +25,156 @@ type bayBrief struct {
 }
 
 // bays are the caller's project's bays and the shared ones.
-var bays = &resource{
-	noun: "bays", kind: structs.KindBay, table: structs.TableBays,
-	rows: bayRows,
+var bays = &web.Resource{
+	Noun: "bays", Kind: structs.KindBay, Table: structs.TableBays,
+	Rows: bayRows,
 	// A shared bay of another project is in the list too.
-	watches: func(string) []watch { return []watch{{structs.TableBays, state.AllProjects}} },
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":               by(func(b *structs.Bay) string { return b.Name }),
-		"status":             by(func(b *structs.Bay) string { return string(b.Status) }),
-		"baymodel_id":        by(func(b *structs.Bay) string { return b.BayModelID }),
-		"node_count":         by(func(b *structs.Bay) int { return b.NodeCount }),
-		"bay_create_timeout": by(func(b *structs.Bay) int { return b.Timeout }),
-		"discovery_url":      by(func(b *structs.Bay) string { return b.DiscoveryURL }),
-		"coe":                by(func(b *structs.Bay) string { return b.COE }),
+	Watches: func(string) []service.Watch {
+		return []service.Watch{{Table: structs.TableBays, Project: state.AllProjects}}
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name":   filterName(func(r structs.Row) string { return r.(*structs.Bay).Name }),
-		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Bay).Status) }),
-		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Bay).Labels }),
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":               web.By(func(b *structs.Bay) string { return b.Name }),
+		"status":             web.By(func(b *structs.Bay) string { return string(b.Status) }),
+		"baymodel_id":        web.By(func(b *structs.Bay) string { return b.BayModelID }),
+		"node_count":         web.By(func(b *structs.Bay) int { return b.NodeCount }),
+		"bay_create_timeout": web.By(func(b *structs.Bay) int { return b.Timeout }),
+		"discovery_url":      web.By(func(b *structs.Bay) string { return b.DiscoveryURL }),
+		"coe":                web.By(func(b *structs.Bay) string { return b.COE }),
 	},
-	brief: func(v view, r structs.Row) any {
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Bay).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Bay).Status) }),
+		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Bay).Labels }),
+	},
+	Brief: func(v web.View, r structs.Row) any {
 		b := r.(*structs.Bay)
 		return bayBrief{
-			UUID: b.ID, Name: b.Name, BayModelID: text(b.BayModelID), NodeCount: b.NodeCount,
-			Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.links("bays", b.ID),
+			UUID: b.ID, Name: b.Name, BayModelID: wire.OrNull(b.BayModelID), NodeCount: b.NodeCount,
+			Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.Links("bays", b.ID),
 		}
 	},
-	full: func(v view, r structs.Row) any { return v.bay(r.(*structs.Bay)) },
+	Full: func(v web.View, r structs.Row) any { return bayBody(v, r.(*structs.Bay)) },
 }
 
 // bayRows yields the project's bays and the shared ones of others, in the order
 // of their creation.
-func bayRows(v view, project string, after uint64) iter.Seq[structs.Row] {
+func bayRows(v web.View, project string, after uint64) iter.Seq[structs.Row] {
 	if project == state.AllProjects {
-		return v.snap.List(structs.TableBays, project, after)
+		return v.Snap.List(structs.TableBays, project, after)
 	}
-	rows := slices.Collect(v.snap.List(structs.TableBays, project, after))
-	for b := range v.snap.SharedBays() {
+	rows := slices.Collect(v.Snap.List(structs.TableBays, project, after))
+	for b := range v.Snap.SharedBays() {
 		if b.ProjectID != project && b.Seq > after {
 			rows = append(rows, b)
 		}
 	}
-	slices.SortFunc(rows, commonSorts["id"])
+	slices.SortFunc(rows, web.CommonSorts["id"])
 	return slices.Values(rows)
 }
 
-// bay returns the bay as it is shown.
-func (v view) bay(b *structs.Bay) structs.BayBody {
+// bayBody returns the bay as it is shown.
+func bayBody(v web.View, b *structs.Bay) structs.BayBody {
 	addresses := []string{}
 	// Who is only a guest on a shared bay has no business with its machines.
-	if b.ProjectID == v.caller.ProjectID || v.caller.Is(structs.RoleAdmin) {
-		for h := range v.snap.HostsInBay(b.ID) {
+	if b.ProjectID == v.Caller.ProjectID || v.Caller.Is(structs.RoleAdmin) {
+		for h := range v.Snap.HostsInBay(b.ID) {
 			if len(h.Fingerprint.Addresses) > 0 {
 				addresses = append(addresses, h.Fingerprint.Addresses[0])
 			}
 		}
 	}
 	return structs.BayBody{
-		UUID: b.ID, Name: b.Name, BayModelID: text(b.BayModelID), NodeCount: b.NodeCount,
-		Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.links("bays", b.ID),
-		NodeAddresses: addresses, DiscoveryURL: text(b.DiscoveryURL),
+		UUID: b.ID, Name: b.Name, BayModelID: wire.OrNull(b.BayModelID), NodeCount: b.NodeCount,
+		Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.Links("bays", b.ID),
+		NodeAddresses: addresses, DiscoveryURL: wire.OrNull(b.DiscoveryURL),
 		CreatedAt: structs.Time{Time: b.CreatedAt}, UpdatedAt: structs.Time{Time: b.UpdatedAt},
-		COE: b.COE, Labels: object(b.Labels), Placement: b.Placement, Shared: b.Shared, StatusReason: text(b.StatusReason),
+		COE: b.COE, Labels: wire.Object(b.Labels), Placement: b.Placement, Shared: b.Shared, StatusReason: wire.OrNull(b.StatusReason),
 	}
 }
 
 var (
-	bayShape = newShape(structs.KindBay, structs.BayRequest{}, structs.BayBody{})
-	bayPatch = newPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"}, []string{"node_count"})
+	bayShape = wire.NewShape(structs.KindBay, structs.BayRequest{}, structs.BayBody{})
+	bayPatch = wire.NewPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"}, []string{"node_count"})
 )
 
-func createBay(q *request) error {
+func bayRoutes() []*web.Route {
+	get := web.Reading(bays, bayBrief{}, structs.BayBody{}, identity.BayList, identity.BayDetail, identity.BayGet, web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel)
+	return append(get,
+		&web.Route{Method: http.MethodPost, Path: "/bays", Action: identity.BayCreate, Handle: createBay, Args: []wire.Arg{web.Waits},
+			Summary: "Create a bay", Takes: structs.BayRequest{}, Gives: web.Created(structs.BayBody{})},
+		&web.Route{Method: http.MethodPatch, Path: "/bays/:id", Action: identity.BayUpdate, Handle: patchBay, Args: []wire.Arg{web.Waits},
+			Summary: "Change the number of a bay's hosts", Takes: []structs.PatchOp{}, Gives: web.Changed(structs.BayBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/bays/:id", Action: identity.BayDelete, Handle: deleteBay, Args: []wire.Arg{web.Waits},
+			Summary: "Delete a bay and what is in it", Gives: web.Deleted(structs.BayBody{})},
+	)
+}
+
+var createBay = web.Write(func(q *web.Request) (*structs.Bay, error) {
 	var body structs.BayRequest
-	once, err := q.decode(bayShape, &body)
+	once, err := q.Decode(bayShape, &body)
+	if err != nil {
+		return nil, err
+	}
+	return q.Service.Bays.Create(q.Context(), &q.Call, &body, once)
+}, func(q *web.Request, b *structs.Bay) error {
+	bays.Locate(q, b)
+	return settledBay(q, b, http.StatusCreated)
+})
+
+// patchBay changes how many hosts a bay wants, which is all that can be changed.
+func patchBay(q *web.Request) error {
+	p, err := q.DecodePatch(bayPatch)
 	if err != nil {
 		return err
 	}
-	r, err := bayRequest(&body)
-	if err != nil {
-		return err
-	}
-	if r.Shared {
-		if err := identity.Check(q.caller(), identity.BayShare); err != nil {
-			return err
-		}
-	}
-	r.Caller, r.Once = q.caller(), once
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = q.newID()
-	}
-	b, err := create(q, r.UUID, minted, r)
-	if err != nil {
-		return err
-	}
-	bays.locate(q, b)
-	return q.settledBay(b, http.StatusCreated)
-}
-
-// bayRequest checks what a POST says of a bay. Errors are CodeInvalid.
-func bayRequest(body *structs.BayRequest) (conductor.CreateBay, error) {
-	r := conductor.CreateBay{
-		UUID: body.UUID, BayModel: body.BayModelID, COE: body.COE, NodeCount: 1, DiscoveryURL: body.DiscoveryURL,
-		Labels: body.Labels, Placement: body.Placement, Shared: bool(body.Shared),
-	}
-	var err error
-	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
-		return r, err
-	}
-	for field, value := range map[string]string{"baymodel_id": body.BayModelID, "discovery_url": body.DiscoveryURL} {
-		if err := structs.CheckLine(field, value, structs.MaxText); err != nil {
-			return r, err
-		}
-	}
-	if err := checkCOE(body.COE); err != nil {
-		return r, err
-	}
-	if body.NodeCount != nil {
-		if r.NodeCount, err = checkNodeCount(int(*body.NodeCount)); err != nil {
-			return r, err
-		}
-	}
-	if body.BayCreateTimeout != nil {
-		r.Timeout = int(*body.BayCreateTimeout)
-		if r.Timeout < 0 {
-			return r, invalid("bay_create_timeout", r.Timeout, "Value should be greater or equal to 0")
-		}
-		if r.Timeout > maxTimeout {
-			return r, invalid("bay_create_timeout", r.Timeout, "Value should be lesser or equal to %d minutes", maxTimeout)
-		}
-	}
-	switch r.Placement {
-	case "":
-		r.Placement = structs.PlacementSpread
-	case structs.PlacementSpread, structs.PlacementBinpack:
-	default:
-		return r, invalid("placement", r.Placement, "Value should be one of: 'spread', 'binpack'")
-	}
-	return r, structs.CheckRowLabels("labels", r.Labels)
-}
-
-// maxTimeout is the longest bay_create_timeout, in minutes: a year.
-const maxTimeout = 366 * 24 * 60
-
-func checkNodeCount(n int) (int, error) {
-	if n < 1 {
-		return 0, invalid("node_count", n, "Value should be greater or equal to 1")
-	}
-	if n > structs.MaxNodeCount {
-		return 0, invalid("node_count", n, "Value should be lesser or equal to %d", structs.MaxNodeCount)
-	}
-	return n, nil
-}
-
-// checkCOE refuses a coe that magnum doesn't know; "" is for the caller to judge.
-func checkCOE(coe string) error {
-	if _, ok := structs.BackendOf(coe); !ok && coe != "" {
-		return invalid("coe", coe, "Value should be one of: 'docker', 'swarm', 'kubernetes'")
-	}
-	return nil
-}
-
-// checkIdentity checks the uuid and the name that a POST carries, and returns
-// the name, "" if there is none.
-func checkIdentity(uuid string, name *string) (string, error) {
-	if uuid != "" && !structs.IsID(uuid) {
-		return "", invalid("uuid", uuid, "Expected a uuid but received %s.", short(uuid))
-	}
-	if name == nil {
-		return "", nil
-	}
-	return *name, structs.CheckName(*name)
-}
-
-func patchBay(q *request) error {
-	p, err := q.decodePatch(bayPatch)
-	if err != nil {
-		return err
-	}
-	v := q.view(q.Store.Snapshot())
-	row, err := bays.lookup(v, q.ident())
+	v := q.View(q.Service.Snapshot())
+	row, err := bays.Lookup(v, q.Ident())
 	if err != nil {
 		return err
 	}
 	was := row.(*structs.Bay)
-	// 2015 compared values: writing what is there already is no change.
-	var fields []string
-	for _, op := range p.ops {
-		if op.field != "node_count" && !op.keeps(v.bay(was)) && !slices.Contains(fields, op.field) {
-			fields = append(fields, op.field)
-		}
-	}
+	fields := slices.DeleteFunc(p.Changed(bayBody(v, was)), func(field string) bool { return field == "node_count" })
 	if len(fields) > 0 {
 		if was.Status != structs.BayCreated && was.Status != structs.BayUpdated {
 			return structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported", was.Status).About(structs.KindBay)
 		}
-		return cannotChange(structs.KindBay, fields)
+		return wire.CannotChange(structs.KindBay, fields)
 	}
-	if !p.touches("node_count") {
-		return bays.written(q, http.StatusOK, was)
+	if !p.Touches("node_count") {
+		return bays.Written(q, http.StatusOK, was)
 	}
-	body := structs.BayRequest{}
-	if err := p.only("node_count").apply(&body); err != nil {
+	var body structs.BayRequest
+	if err := p.Only("node_count").Apply(&body); err != nil {
 		return err
 	}
-	count := 1
-	if body.NodeCount != nil {
-		if count, err = checkNodeCount(int(*body.NodeCount)); err != nil {
-			return err
-		}
-	}
-	b, err := decide(q, conductor.PatchBay{Caller: q.caller(), Ident: was.ID, NodeCount: count})
-	if err != nil {
-		return err
-	}
-	return q.settledBay(b, http.StatusOK)
+	return web.Write(func(q *web.Request) (*structs.Bay, error) {
+		return q.Service.Bays.Resize(q.Context(), &q.Call, was.ID, body.NodeCount)
+	}, func(q *web.Request, b *structs.Bay) error { return settledBay(q, b, http.StatusOK) })(q)
 }
 
-func deleteBay(q *request) error {
-	b, gone, err := remove(q, conductor.DeleteBay{Caller: q.caller(), Ident: q.ident()})
-	if err != nil {
-		return err
-	}
+var deleteBay = web.Write(func(q *web.Request) (service.Removed[*structs.Bay], error) {
+	return q.Service.Bays.Delete(q.Context(), &q.Call, q.Ident())
+}, func(q *web.Request, b service.Removed[*structs.Bay]) error {
 	// As in 2015 the answer comes at once, unless it is asked to wait.
-	if gone || !q.query.has("wait") {
-		return q.noContent()
+	atMost, said := q.Patience()
+	if b.Gone || !said {
+		return q.NoContent()
 	}
-	row := q.settle(b, q.query.duration("wait", 0), func(row structs.Row) bool { return row == nil })
+	row := q.Service.AwaitRow(q.Context(), &q.Call, b.Row, atMost, func(row structs.Row) bool { return row == nil })
 	if row == nil {
-		return q.noContent()
+		return q.NoContent()
 	}
-	return bays.written(q, http.StatusAccepted, row)
-}
+	return bays.Written(q, http.StatusAccepted, row)
+})
 
 // settledBay answers a create or PATCH of a bay: at once, or with ?wait= when
 // the bay has its hosts.
-func (q *request) settledBay(b *structs.Bay, status int) error {
-	if !q.query.has("wait") {
-		return bays.written(q, status, b)
+func settledBay(q *web.Request, b *structs.Bay, status int) error {
+	atMost, said := q.Patience()
+	if !said {
+		return bays.Written(q, status, b)
 	}
-	row := q.settle(b, q.query.duration("wait", 0), func(row structs.Row) bool {
+	row := q.Service.AwaitRow(q.Context(), &q.Call, b, atMost, func(row structs.Row) bool {
 		return row == nil || !row.(*structs.Bay).Status.InProgress()
 	})
 	if row == nil {
@@ -274,5 +186,5 @@ func (q *request) settledBay(b *structs.Bay, status int) error {
 	case now.Status.InProgress():
 		status = http.StatusAccepted
 	}
-	return bays.written(q, status, row)
+	return bays.Written(q, status, row)
 }

@@ -1,10 +1,12 @@
 package rest
 
 import (
-	"net"
 	"net/http"
 
-	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -18,167 +20,80 @@ type bayModelBrief struct {
 	Links         []structs.Link `json:"links"`
 }
 
-var bayModels = &resource{
-	noun: "baymodels", kind: structs.KindBayModel, table: structs.TableBayModels,
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":               by(func(m *structs.BayModel) string { return m.Name }),
-		"coe":                by(func(m *structs.BayModel) string { return m.COE }),
-		"image_id":           by(func(m *structs.BayModel) string { return m.ImageID }),
-		"flavor_id":          by(func(m *structs.BayModel) string { return m.FlavorID }),
-		"keypair_id":         by(func(m *structs.BayModel) string { return m.KeypairID }),
-		"apiserver_port":     by(func(m *structs.BayModel) int { return m.APIServerPort }),
-		"docker_volume_size": by(func(m *structs.BayModel) int { return m.DockerVolumeSize }),
+var bayModels = &web.Resource{
+	Noun: "baymodels", Kind: structs.KindBayModel, Table: structs.TableBayModels,
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":               web.By(func(m *structs.BayModel) string { return m.Name }),
+		"coe":                web.By(func(m *structs.BayModel) string { return m.COE }),
+		"image_id":           web.By(func(m *structs.BayModel) string { return m.ImageID }),
+		"flavor_id":          web.By(func(m *structs.BayModel) string { return m.FlavorID }),
+		"keypair_id":         web.By(func(m *structs.BayModel) string { return m.KeypairID }),
+		"apiserver_port":     web.By(func(m *structs.BayModel) int { return m.APIServerPort }),
+		"docker_volume_size": web.By(func(m *structs.BayModel) int { return m.DockerVolumeSize }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name": filterName(func(r structs.Row) string { return r.(*structs.BayModel).Name }),
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.BayModel).Name }),
 	},
-	brief: func(v view, r structs.Row) any {
+	Brief: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return bayModelBrief{
-			UUID: m.ID, Name: m.Name, ImageID: text(m.ImageID), APIServerPort: number(m.APIServerPort), COE: m.COE,
-			Links: v.links("baymodels", m.ID),
+			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
+			Links: v.Links("baymodels", m.ID),
 		}
 	},
-	full: func(v view, r structs.Row) any {
+	Full: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return structs.BayModelBody{
-			UUID: m.ID, Name: m.Name, ImageID: text(m.ImageID), APIServerPort: number(m.APIServerPort), COE: m.COE,
-			Links: v.links("baymodels", m.ID), FlavorID: text(m.FlavorID), MasterFlavorID: text(m.MasterFlavorID),
-			KeypairID: text(m.KeypairID), ExternalNetworkID: text(m.ExternalNetworkID), FixedNetwork: text(m.FixedNetwork),
-			DNSNameserver: text(m.DNSNameserver), DockerVolumeSize: number(m.DockerVolumeSize),
-			SSHAuthorizedKey: text(m.SSHAuthorizedKey), ClusterDistro: text(m.ClusterDistro),
+			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
+			Links: v.Links("baymodels", m.ID), FlavorID: wire.OrNull(m.FlavorID), MasterFlavorID: wire.OrNull(m.MasterFlavorID),
+			KeypairID: wire.OrNull(m.KeypairID), ExternalNetworkID: wire.OrNull(m.ExternalNetworkID), FixedNetwork: wire.OrNull(m.FixedNetwork),
+			DNSNameserver: wire.OrNull(m.DNSNameserver), DockerVolumeSize: wire.OrNull(m.DockerVolumeSize),
+			SSHAuthorizedKey: wire.OrNull(m.SSHAuthorizedKey), ClusterDistro: wire.OrNull(m.ClusterDistro),
 			CreatedAt: structs.Time{Time: m.CreatedAt}, UpdatedAt: structs.Time{Time: m.UpdatedAt},
 		}
 	},
 }
 
 var (
-	bayModelShape = newShape(structs.KindBayModel, structs.BayModelRequest{}, structs.BayModelBody{})
-	bayModelPatch = newPatchRules(bayModelShape, structs.BayModelBody{}, nil, []string{"coe"}, nil)
+	bayModelShape = wire.NewShape(structs.KindBayModel, structs.BayModelRequest{}, structs.BayModelBody{})
+	bayModelPatch = wire.NewPatchRules(bayModelShape, structs.BayModelBody{}, nil, []string{"coe"}, nil)
 )
 
-func createBayModel(q *request) error {
+func bayModelRoutes() []*web.Route {
+	get := web.Reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail, identity.BayModelGet, web.FilterArgName)
+	return append(get,
+		&web.Route{Method: http.MethodPost, Path: "/" + bayModels.Noun, Action: identity.BayModelCreate, Handle: createBayModel,
+			Summary: "Create a baymodel", Takes: structs.BayModelRequest{}, Gives: web.Made(structs.BayModelBody{})},
+		&web.Route{Method: http.MethodPatch, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelUpdate, Handle: patchBayModel,
+			Summary: "Change a baymodel", Takes: []structs.PatchOp{}, Gives: web.OK(structs.BayModelBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelDelete, Handle: deleteBayModel,
+			Summary: "Delete a baymodel that no bay refers to", Gives: web.Removed()},
+	)
+}
+
+var createBayModel = web.Write(func(q *web.Request) (*structs.BayModel, error) {
 	var body structs.BayModelRequest
-	once, err := q.decode(bayModelShape, &body)
+	once, err := q.Decode(bayModelShape, &body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	model, err := bayModelOf(&body)
+	return q.Service.BayModels.Create(q.Context(), &q.Call, &body, once)
+}, func(q *web.Request, row *structs.BayModel) error {
+	bayModels.Locate(q, row)
+	return bayModels.Written(q, http.StatusCreated, row)
+})
+
+var patchBayModel = web.Write(func(q *web.Request) (*structs.BayModel, error) {
+	p, err := q.DecodePatch(bayModelPatch)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r := conductor.CreateBayModel{Caller: q.caller(), Once: once, UUID: body.UUID, Model: model}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = q.newID()
+	if err := p.CheckMutable(); err != nil {
+		return nil, err
 	}
-	m, err := create(q, r.UUID, minted, r)
-	if err != nil {
-		return err
-	}
-	bayModels.locate(q, m)
-	return bayModels.written(q, http.StatusCreated, m)
-}
+	return q.Service.BayModels.Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.BayModelRequest) error { return p.Apply(body) })
+}, func(q *web.Request, row *structs.BayModel) error { return bayModels.Written(q, http.StatusOK, row) })
 
-// bayModelOf checks what a request says of a baymodel. Errors are CodeInvalid.
-func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
-	m := structs.BayModel{
-		COE: body.COE, ImageID: body.ImageID, FlavorID: body.FlavorID, MasterFlavorID: body.MasterFlavorID,
-		KeypairID: body.KeypairID, ExternalNetworkID: body.ExternalNetworkID, FixedNetwork: body.FixedNetwork,
-		DNSNameserver: body.DNSNameserver, SSHAuthorizedKey: body.SSHAuthorizedKey, ClusterDistro: body.ClusterDistro,
-	}
-	var err error
-	if m.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
-		return m, err
-	}
-	if m.COE == "" {
-		return m, invalid("coe", "None", "Mandatory field missing.")
-	}
-	if err := checkCOE(m.COE); err != nil {
-		return m, err
-	}
-	for _, f := range []struct {
-		name, value string
-		most        int
-	}{
-		{"image_id", m.ImageID, structs.MaxText}, {"flavor_id", m.FlavorID, structs.MaxText},
-		{"master_flavor_id", m.MasterFlavorID, structs.MaxText}, {"keypair_id", m.KeypairID, structs.MaxName},
-		{"external_network_id", m.ExternalNetworkID, structs.MaxText}, {"fixed_network", m.FixedNetwork, structs.MaxText},
-		{"ssh_authorized_key", m.SSHAuthorizedKey, 4 * structs.MaxText}, {"cluster_distro", m.ClusterDistro, structs.MaxText},
-	} {
-		check := structs.CheckLine
-		if f.name == "ssh_authorized_key" {
-			check = structs.CheckText // one on each line
-		}
-		if err := check(f.name, f.value, f.most); err != nil {
-			return m, err
-		}
-	}
-	if ip := net.ParseIP(m.DNSNameserver); m.DNSNameserver != "" && (ip == nil || ip.To4() == nil || len(m.DNSNameserver) > 15) {
-		return m, invalid("dns_nameserver", m.DNSNameserver, "Value should be IPv4 format")
-	}
-	if body.DockerVolumeSize != nil {
-		if m.DockerVolumeSize = int(*body.DockerVolumeSize); m.DockerVolumeSize < 1 {
-			return m, invalid("docker_volume_size", m.DockerVolumeSize, "Value should be greater or equal to 1")
-		}
-	}
-	if body.APIServerPort != nil {
-		switch m.APIServerPort = int(*body.APIServerPort); {
-		case m.APIServerPort < 1024:
-			return m, invalid("apiserver_port", m.APIServerPort, "Value should be greater or equal to 1024")
-		case m.APIServerPort > 65535:
-			return m, invalid("apiserver_port", m.APIServerPort, "Value should be lesser or equal to 65535")
-		}
-	}
-	return m, nil
-}
-
-// bayModelRequest is bayModelOf backwards: what a PATCH is applied to.
-func bayModelRequest(m *structs.BayModel) structs.BayModelRequest {
-	return structs.BayModelRequest{
-		Name: &m.Name, COE: m.COE, ImageID: m.ImageID, FlavorID: m.FlavorID, MasterFlavorID: m.MasterFlavorID,
-		KeypairID: m.KeypairID, ExternalNetworkID: m.ExternalNetworkID, FixedNetwork: m.FixedNetwork,
-		DNSNameserver: m.DNSNameserver, DockerVolumeSize: optional(m.DockerVolumeSize),
-		SSHAuthorizedKey: m.SSHAuthorizedKey, APIServerPort: optional(m.APIServerPort), ClusterDistro: m.ClusterDistro,
-	}
-}
-
-// optional returns n as requests have it: nil if it is 0.
-func optional(n int) *structs.Int {
-	if n == 0 {
-		return nil
-	}
-	i := structs.Int(n)
-	return &i
-}
-
-func patchBayModel(q *request) error {
-	p, err := q.decodePatch(bayModelPatch)
-	if err != nil {
-		return err
-	}
-	if err := p.checkMutable(); err != nil {
-		return err
-	}
-	if !structs.IsID(q.ident()) {
-		return notUUID(q.ident())
-	}
-	m, err := decide(q, conductor.PatchBayModel{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.BayModel) (structs.BayModel, error) {
-		body := bayModelRequest(&was)
-		if err := p.apply(&body); err != nil {
-			return was, err
-		}
-		return bayModelOf(&body)
-	}})
-	if err != nil {
-		return err
-	}
-	return bayModels.written(q, http.StatusOK, m)
-}
-
-func deleteBayModel(q *request) error {
-	if _, _, err := remove(q, conductor.DeleteBayModel{Caller: q.caller(), Ident: q.ident()}); err != nil {
-		return err
-	}
-	return q.noContent()
-}
+var deleteBayModel = web.Write(func(q *web.Request) (service.Removed[*structs.BayModel], error) {
+	return q.Service.BayModels.Delete(q.Context(), &q.Call, q.Ident())
+}, func(q *web.Request, _ service.Removed[*structs.BayModel]) error { return q.NoContent() })

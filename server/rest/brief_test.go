@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -22,12 +23,12 @@ func FuzzAppendContainer(f *testing.F) {
 		for i := range args % 3 {
 			c.Spec.Command = append(c.Spec.Command, []string{one, two}[i])
 		}
-		v := view{base: "http://" + one}
-		want, err := json.Marshal(containers.brief(v, c))
+		v := web.View{Base: "http://" + one}
+		want, err := json.Marshal(containers.Brief(v, c))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := appendContainer([]byte(" "), v.base, c)[1:]
+		got := appendContainer([]byte(" "), v.Base, c)[1:]
 		var g, w any
 		if err := json.Unmarshal(got, &g); err != nil {
 			t.Fatalf("%s: %v", got, err)

@@ -1,11 +1,15 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
-	"time"
+	"slices"
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -20,42 +24,33 @@ type containerBrief struct {
 	Links   []structs.Link          `json:"links"`
 }
 
-var containers = &resource{
-	noun: "containers", kind: structs.KindContainer, table: structs.TableContainers,
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":     by(func(c *structs.Container) string { return c.Name }),
-		"status":   by(func(c *structs.Container) string { return string(c.Status()) }),
-		"bay_uuid": by(func(c *structs.Container) string { return c.BayID }),
-		"image_id": by(func(c *structs.Container) string { return c.Spec.Image }),
+var containers = &web.Resource{
+	Noun: "containers", Kind: structs.KindContainer, Table: structs.TableContainers,
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":     web.By(func(c *structs.Container) string { return c.Name }),
+		"status":   web.By(func(c *structs.Container) string { return string(c.Status()) }),
+		"bay_uuid": web.By(func(c *structs.Container) string { return c.BayID }),
+		"image_id": web.By(func(c *structs.Container) string { return c.Spec.Image }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name":   filterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
-		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) }),
-		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
-		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
-		"host":   filterHost,
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Container).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Container).Status()) }),
+		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Container).Spec.Labels }),
+		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
+		"host":   web.FilterHost,
 	},
-	brief: func(v view, r structs.Row) any {
+	Brief: func(v web.View, r structs.Row) any {
 		c := r.(*structs.Container)
 		return containerBrief{
 			UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: c.Spec.Image,
-			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.links("containers", c.ID),
+			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.Links("containers", c.ID),
 		}
 	},
-	append: appendContainer,
-	full: func(v view, r structs.Row) any {
-		body := v.container(r.(*structs.Container))
-		return &body // for its plan to read it where it is
+	Append: appendContainer,
+	Full: func(v web.View, r structs.Row) any {
+		body := containerBody(v, r.(*structs.Container))
+		return &body
 	},
-}
-
-// filterHost takes a host's UUID or the name that containers show. It looks no
-// host up: which hosts there are is for operators to know.
-func filterHost(v view, value string) (func(structs.Row) bool, error) {
-	return func(r structs.Row) bool {
-		h := v.snap.Host(r.(*structs.Container).HostID)
-		return h != nil && (h.ID == value || h.Name == value)
-	}, nil
 }
 
 // command returns a command as bodies show it: null for the image's own.
@@ -66,28 +61,28 @@ func command(args []string, text string) *structs.Command {
 	return &structs.Command{Args: args, Text: text}
 }
 
-// container returns the container as it is shown.
-func (v view) container(c *structs.Container) structs.ContainerBody {
+// containerBody returns the container as it is shown.
+func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 	s, seen := &c.Spec, &c.Observed
 	body := structs.ContainerBody{
 		UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: s.Image, Command: command(s.Command, s.CommandText),
-		Status: c.Status(), Links: v.links("containers", c.ID), StatusReason: text(c.StatusReason()),
+		Status: c.Status(), Links: v.Links("containers", c.ID), StatusReason: wire.OrNull(c.StatusReason()),
 		CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
-		Addresses: list(seen.Addresses), Ports: list(seen.Ports), ExitCode: seen.ExitCode,
+		Addresses: wire.List(seen.Addresses), Ports: wire.List(seen.Ports), ExitCode: seen.ExitCode,
 		StartedAt: structs.Time{Time: seen.StartedAt}, FinishedAt: structs.Time{Time: seen.FinishedAt},
 		RestartCount: seen.RestartCount, Epoch: c.Epoch,
-		Entrypoint: command(s.Entrypoint, ""), Environment: object(s.Environment), Labels: object(s.Labels),
-		Workdir: text(s.Workdir), Hostname: text(s.Hostname), User: text(s.User), Memory: number(s.Memory),
-		RestartPolicy: s.RestartPolicy.String(), Volumes: list(s.Volumes), StopTimeout: s.StopSeconds(),
+		Entrypoint: command(s.Entrypoint, ""), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
+		Workdir: wire.OrNull(s.Workdir), Hostname: wire.OrNull(s.Hostname), User: wire.OrNull(s.User), Memory: wire.OrNull(s.Memory),
+		RestartPolicy: s.RestartPolicy.String(), Volumes: wire.List(s.Volumes), StopTimeout: s.StopSeconds(),
 		TTY: s.TTY, Stdin: s.Stdin, AutoRemove: s.AutoRemove, ImagePullPolicy: s.PullPolicy,
-		Constraints: object(s.Constraints), LogMaxSize: s.LogMaxSize,
-		Health: text(seen.Health), Healthcheck: healthcheck(s.Healthcheck), Exclusive: s.Exclusive,
+		Constraints: wire.Object(s.Constraints), LogMaxSize: s.LogMaxSize,
+		Health: wire.OrNull(seen.Health), Healthcheck: healthcheck(s.Healthcheck), Exclusive: s.Exclusive,
 	}
 	if len(seen.Ports) == 0 {
-		body.Ports = list(s.Ports)
+		body.Ports = wire.List(s.Ports)
 	}
-	if h := v.snap.Host(c.HostID); h != nil {
-		body.Host = text(h.Name)
+	if h := v.Snap.Host(c.HostID); h != nil {
+		body.Host = wire.OrNull(h.Name)
 	}
 	if s.MilliCPU != 0 {
 		cores := float64(s.MilliCPU) / 1000
@@ -111,245 +106,216 @@ func healthcheck(h *structs.Healthcheck) *structs.Healthcheck {
 }
 
 var (
-	containerShape = newShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
-	containerPatch = newPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
+	containerShape = wire.NewShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
+	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
 )
 
-func createContainer(q *request) error {
+func containerRoutes() []*web.Route {
+	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
+		web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
+	routes := append(get,
+		&web.Route{Method: http.MethodPost, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer,
+			Args:    []wire.Arg{web.Waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start it too."}},
+			Summary: "Create a container", Takes: structs.ContainerRequest{}, Gives: web.Created(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodPatch, Path: "/containers/:id", Action: identity.ContainerUpdate, Handle: patchContainer,
+			Args:    []wire.Arg{web.Waits},
+			Summary: "Change a container's name, image, command, memory or cpu", Takes: []structs.PatchOp{},
+			Gives: web.Changed(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodPut, Path: "/containers/:id/rename", Action: identity.ContainerRename, Handle: renameContainer,
+			Args:    []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true, Doc: "The new name."}},
+			Summary: "Rename a container", Gives: web.OK(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodPut, Path: "/containers/:id/rebuild", Action: identity.ContainerRebuild, Handle: rebuildContainer,
+			Args:    []wire.Arg{web.Waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the one that it has."}},
+			Summary: "Make a container anew", Gives: web.Acted(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer, Args: []wire.Arg{
+			web.Waits,
+			{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
+			{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
+			{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
+		}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions, Args: web.Consistency,
+			Summary: "What was done to a container, by whom and how it ended", Gives: web.OK(structs.ActionsBody{})},
+	)
+	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt, Doc: "Seconds between SIGTERM and SIGKILL."}
+	signal := wire.Arg{Name: "signal", Kind: wire.ArgText, Doc: "A name such as SIGHUP or HUP, or a number; default SIGKILL."}
+	for _, a := range []struct {
+		action conductor.Action
+		policy identity.Action
+		args   []wire.Arg
+	}{
+		{conductor.ActionStart, identity.ContainerStart, nil}, {conductor.ActionStop, identity.ContainerStop, []wire.Arg{timeout}},
+		{conductor.ActionReboot, identity.ContainerReboot, []wire.Arg{timeout}}, {conductor.ActionPause, identity.ContainerPause, nil},
+		{conductor.ActionUnpause, identity.ContainerUnpause, nil}, {conductor.ActionKill, identity.ContainerKill, []wire.Arg{signal}},
+	} {
+		routes = append(routes, &web.Route{
+			Method: http.MethodPut, Path: "/containers/:id/" + string(a.action), Action: a.policy, Handle: act(a.action), Args: slices.Concat([]wire.Arg{web.Waits}, a.args),
+			Summary: structs.Title(string(a.action)) + " a container", Gives: web.Acted(structs.ContainerBody{}),
+		})
+	}
+	return routes
+}
+
+var createContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
 	var body structs.ContainerRequest
-	once, err := q.decode(containerShape, &body)
+	once, err := q.Decode(containerShape, &body)
 	if err != nil {
-		return err
-	}
-	c, err := q.createContainer(&body, once)
-	if err != nil {
-		return err
-	}
-	containers.locate(q, c)
-	if !q.query.has("wait") {
-		return containers.written(q, http.StatusCreated, c)
-	}
-	return q.finish(c, q.query.duration("wait", 0), http.StatusCreated)
-}
-
-// createContainer has the container made that the body asks for.
-func (q *request) createContainer(body *structs.ContainerRequest, once conductor.Once) (*structs.Container, error) {
-	r := conductor.CreateContainer{Caller: q.caller(), Once: once, UUID: body.UUID, Bay: body.BayUUID, Run: q.query.bool("run", false)}
-	var err error
-	if r.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
 		return nil, err
 	}
-	if r.Spec, err = body.Spec(); err != nil {
-		return nil, err
+	return q.Service.Containers.Create(q.Context(), &q.Call, service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
+}, func(q *web.Request, c *structs.Container) error {
+	containers.Locate(q, c)
+	atMost, said := q.Patience()
+	if !said {
+		return containers.Written(q, http.StatusCreated, c)
 	}
-	if body.Bay != "" {
-		if r.Bay != "" && r.Bay != body.Bay {
-			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", short(body.Bay), short(body.BayUUID))
-		}
-		r.Bay = body.Bay
-	}
-	if err := structs.CheckLine("bay_uuid", r.Bay, structs.MaxText); err != nil {
-		return nil, err
-	}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = q.newID()
-	}
-	return create(q, r.UUID, minted, r)
-}
-
-// finish waits for what was asked of a container and answers with it: with the
-// status if it is done, 202 if it isn't yet.
-func (q *request) finish(c *structs.Container, atMost time.Duration, status int) error {
-	now, done, err := q.settleContainer(c, atMost)
+	status := http.StatusCreated
+	now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err
 	case now == nil:
-		return deletedMeanwhile(c)
+		return service.ErrDeleted(c)
 	case !done:
 		status = http.StatusAccepted
 	case now.Status() == structs.ContainerError && now.Observed.Generation == c.Generation:
-		return failed(now)
+		return service.ErrFailed(now)
 	}
-	return containers.written(q, status, now)
+	return containers.Written(q, status, now)
+})
+
+// writeContainerPatch makes the handler of a change of a container. New limits are
+// waited for, what is only noted down isn't.
+func writeContainerPatch(read func(*web.Request) (service.PatchContainer, error)) func(*web.Request) error {
+	return func(q *web.Request) error {
+		r, err := read(q)
+		if err != nil {
+			return err
+		}
+		return web.Write(func(q *web.Request) (*structs.Container, error) {
+			return q.Service.Containers.Patch(q.Context(), &q.Call, r)
+		}, func(q *web.Request, c *structs.Container) error {
+			if !r.Limits() {
+				return containers.Written(q, http.StatusOK, c)
+			}
+			atMost, said := q.Patience()
+			now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
+			switch {
+			case err != nil:
+				return err
+			case now == nil:
+				return service.ErrDeleted(c)
+			case !done && said:
+				return containers.Written(q, http.StatusAccepted, now)
+			}
+			return containers.Written(q, http.StatusOK, now)
+		})(q)
+	}
 }
 
-func deletedMeanwhile(c *structs.Container) error {
-	return structs.Errorf(structs.CodeConflict, "Container %s was deleted meanwhile.", c.Name).About(structs.KindContainer)
-}
-
-func patchContainer(q *request) error {
-	p, err := q.decodePatch(containerPatch)
+var patchContainer = writeContainerPatch(func(q *web.Request) (service.PatchContainer, error) {
+	r := service.PatchContainer{Ident: q.Ident()}
+	p, err := q.DecodePatch(containerPatch)
 	if err != nil {
-		return err
+		return r, err
 	}
-	if err := p.checkMutable(); err != nil {
-		return err
+	if err := p.CheckMutable(); err != nil {
+		return r, err
 	}
 	var body structs.ContainerRequest
-	if err := p.apply(&body); err != nil {
-		return err
+	if err := p.Apply(&body); err != nil {
+		return r, err
 	}
-	r := conductor.PatchContainer{Caller: q.caller(), Ident: q.ident()}
-	if p.touches("name") {
-		if _, err := checkIdentity("", body.Name); err != nil {
-			return err
+	// What is removed gets its default: a generated name, the image's own command, no
+	// limit.
+	if p.Touches("name") {
+		if body.Name != nil {
+			if err := structs.CheckName(*body.Name); err != nil {
+				return r, err
+			}
 		}
-		if r.Name = body.Name; r.Name == nil {
-			r.Name = new(string) // removed: a generated one
-		}
+		r.Name = cmp.Or(body.Name, new(string))
 	}
-	if p.touches("image_id") {
+	if p.Touches("image_id") {
 		r.Image = &body.ImageID
-	} else {
-		body.ImageID = "unchanged" // for the check below, which wants one
 	}
-	spec, err := body.Spec()
-	if err != nil {
-		return err
+	if p.Touches("command") {
+		r.Command = cmp.Or(body.Command, new(structs.Command))
 	}
-	if p.touches("command") {
-		if r.Command = body.Command; r.Command == nil {
-			r.Command = new(structs.Command) // removed: the image's own
-		}
+	if p.Touches("memory") {
+		r.Memory = cmp.Or(body.Memory, new(structs.Bytes))
 	}
-	if p.touches("memory") {
-		r.Memory = &spec.Memory
+	if p.Touches("cpu") {
+		r.CPU = cmp.Or(body.CPU, new(structs.Float))
 	}
-	if p.touches("cpu") {
-		r.MilliCPU = &spec.MilliCPU
-	}
-	return q.patchContainer(r)
-}
-
-// patchContainer carries a change of a container out and answers with the
-// container. New limits are waited for, what is only noted down isn't.
-func (q *request) patchContainer(r conductor.PatchContainer) error {
-	c, err := decide(q, r)
-	if err != nil {
-		return err
-	}
-	if r.Memory == nil && r.MilliCPU == nil {
-		return containers.written(q, http.StatusOK, c)
-	}
-	atMost, said := q.patience()
-	now, done, err := q.settleContainer(c, atMost)
-	switch {
-	case err != nil:
-		return err
-	case now == nil:
-		return deletedMeanwhile(c)
-	case !done && said:
-		return containers.written(q, http.StatusAccepted, now)
-	}
-	return containers.written(q, http.StatusOK, now)
-}
+	return r, nil
+})
 
 // renameContainer is a PATCH of the name alone.
-func renameContainer(q *request) error {
-	name := q.query.text("name")
-	if err := structs.CheckName(name); err != nil {
-		return err
-	}
-	return q.patchContainer(conductor.PatchContainer{Caller: q.caller(), Ident: q.ident(), Name: &name})
-}
+var renameContainer = writeContainerPatch(func(q *web.Request) (service.PatchContainer, error) {
+	name := q.Query.Text("name")
+	return service.PatchContainer{Ident: q.Ident(), Name: &name}, structs.CheckName(name)
+})
 
-// rebuildContainer makes a container anew.
-func rebuildContainer(q *request) error {
-	r := conductor.RebuildContainer{Caller: q.caller(), Ident: q.ident(), Image: q.query.text("image")}
-	if q.query.has("image") {
-		if err := structs.CheckImage(r.Image); err != nil {
-			return err
-		}
+// rebuildContainer makes a container again.
+var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
+	r := service.RebuildContainer{Ident: q.Ident()}
+	if q.Query.Has("image") {
+		image := q.Query.Text("image")
+		r.Image = &image
 	}
-	c, err := decide(q, r)
-	if err != nil {
-		return err
-	}
-	return q.acted(c)
-}
+	return q.Service.Containers.Rebuild(q.Context(), &q.Call, r)
+}, answerAction)
 
-func deleteContainer(q *request) error {
-	if q.query.bool("all_projects", false) {
-		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
-			return err
-		}
-	}
-	c, gone, err := remove(q, conductor.DeleteContainer{
-		Caller: q.caller(), Ident: q.ident(), Stop: q.query.bool("stop", false), Force: q.query.bool("force", false),
+var deleteContainer = web.Write(func(q *web.Request) (service.Removed[*structs.Container], error) {
+	return q.Service.Containers.Delete(q.Context(), &q.Call, service.DeleteContainer{
+		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
 	})
-	if err != nil {
-		return err
+}, func(q *web.Request, c service.Removed[*structs.Container]) error {
+	if c.Gone {
+		return q.NoContent()
 	}
-	if gone {
-		return q.noContent()
-	}
-	atMost, said := q.patience()
-	now, _, err := q.settleContainer(c, atMost)
+	atMost, said := q.Patience()
+	now, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c.Row, atMost)
 	switch {
 	case err != nil:
 		return err
 	case now != nil && said:
-		return containers.written(q, http.StatusAccepted, now)
+		return containers.Written(q, http.StatusAccepted, now)
 	}
-	return q.noContent()
-}
+	return q.NoContent()
+})
 
 // act makes the handler of an action.
-func act(action conductor.Action) func(*request) error {
-	return func(q *request) error {
-		r := conductor.ActOnContainer{Caller: q.caller(), Ident: q.ident(), Action: action}
-		if q.query.has("timeout") {
-			seconds := int(min(q.query.int("timeout", 0), structs.MaxStopTimeout+1))
-			if seconds > structs.MaxStopTimeout {
-				return invalid("timeout", q.query.text("timeout"), "Value should be lesser or equal to %d seconds", structs.MaxStopTimeout)
-			}
-			r.Timeout = &seconds
-		}
-		if action == conductor.ActionKill {
-			signal, err := structs.ParseSignal(orText(q.query.text("signal"), "SIGKILL"))
-			if err != nil {
-				return err
-			}
-			r.Signal = signal
-		}
-		// The record of the action has the request's ID: a repeat finds it.
-		c, err := onLeader(q, true, func(unsure bool) (*structs.Container, error) {
-			var again conductor.Request[*structs.Container] = r
-			if unsure {
-				again = conductor.Again[*structs.Container]{Request: r, Known: q.asOf}
-			}
-			c, err := conductor.Do(q.r.Context(), q.Conductor, again)
-			if unsure && structs.CodeOf(err) == structs.CodeNotFound {
-				// The record went with the container.
-				err = structs.Errorf(structs.CodeUnavailable, "the container has gone meanwhile, and an earlier try of this request may have been carried out before (%w)", conductor.ErrUnknown)
-			}
-			return c, err
-		})
+func act(action conductor.Action) func(*web.Request) error {
+	return web.Write(func(q *web.Request) (*structs.Container, error) {
+		timeout, err := wire.StopTimeout(q.Query)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		return q.Service.Containers.Act(q.Context(), &q.Call, service.ActOnContainer{
+			Ident: q.Ident(), Action: action, Timeout: timeout, Signal: q.Query.Text("signal"),
+		})
+	}, func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
-			return q.null() // it was so already
+			return q.Null() // it was so already
 		}
-		return q.acted(c)
-	}
+		return answerAction(q, c)
+	})
 }
 
-// acted waits for the result of an action and answers as 2015 did.
-func (q *request) acted(c *structs.Container) error {
-	atMost, said := q.patience()
-	now, done, err := q.settleContainer(c, atMost)
+// answerAction waits for the result of an action and answers as 2015 did.
+func answerAction(q *web.Request, c *structs.Container) error {
+	atMost, said := q.Patience()
+	now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err
 	case now == nil && c.Spec.AutoRemove:
-		return q.null()
+		return q.Null()
 	case now == nil:
-		return deletedMeanwhile(c)
+		return service.ErrDeleted(c)
 	case !done && said:
-		return containers.written(q, http.StatusAccepted, now)
+		return containers.Written(q, http.StatusAccepted, now)
 	}
-	return q.null()
+	return q.Null()
 }

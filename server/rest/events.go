@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -21,11 +22,11 @@ const mediaEvents = "text/event-stream"
 const defaultTick = 30 * time.Second
 
 // eventArgs are the query arguments of events.
-var eventArgs = []arg{
-	{name: "index", kind: argInt, doc: "Begin with what came after it: the resume of an event, or an X-Magnum-Index. Default: with what comes from now on."},
-	{name: "type", kind: argText, doc: "Only events of containers, bays or hosts: container, bay or host."},
-	{name: "uuid", kind: argText, doc: "Only events of this object."},
-	{name: "all_projects", kind: argBool, doc: "Events of all projects; for operators."},
+var eventArgs = []wire.Arg{
+	{Name: "index", Kind: wire.ArgInt, Doc: "Begin with what came after it: the resume of an event, or an X-Magnum-Index. Default: with what comes from now on."},
+	{Name: "type", Kind: wire.ArgText, Doc: "Only events of containers, bays or hosts: container, bay or host."},
+	{Name: "uuid", Kind: wire.ArgText, Doc: "Only events of this object."},
+	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Events of all projects; for operators."},
 }
 
 // eventTypes are the words for the tables whose rows have events.
@@ -48,14 +49,27 @@ func (f *eventFilter) shows(e *state.Event) bool {
 	return (f.kind == "" || f.kind == eventTypes[e.Table]) && (f.id == "" || f.id == e.ID)
 }
 
-// streamEvents writes events as they come, until the reader leaves.
-func streamEvents(q *request) error {
-	filter := eventFilter{
-		project: q.caller().ProjectID, hosts: identity.May(q.caller(), identity.SeeHosts),
-		kind: q.query.text("type"), id: q.query.text("uuid"),
+// events answers with what happens.
+type events struct {
+	tick time.Duration // how often a stream without any says that it lives
+}
+
+func (ev events) routes() []*web.Route {
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/events", Action: identity.EventList, Handle: ev.stream, Args: eventArgs,
+			Summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
+			Gives:   []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
 	}
-	if q.query.bool("all_projects", false) {
-		if err := identity.Check(q.caller(), identity.AllProjects); err != nil {
+}
+
+// stream writes events as they come, until the reader leaves.
+func (ev events) stream(q *web.Request) error {
+	filter := eventFilter{
+		project: q.Caller().ProjectID, hosts: identity.May(q.Caller(), identity.SeeHosts),
+		kind: q.Query.Text("type"), id: q.Query.Text("uuid"),
+	}
+	if q.Query.Bool("all_projects", false) {
+		if err := identity.Check(q.Caller(), identity.AllProjects); err != nil {
 			return err
 		}
 		filter.project = state.AllProjects
@@ -63,63 +77,42 @@ func streamEvents(q *request) error {
 	switch filter.kind {
 	case "", structs.KindContainer, structs.KindBay, structs.KindHost:
 	default:
-		return invalid("type", filter.kind, "It is one of container, bay, host.")
+		return structs.Invalid("type", filter.kind, "It is one of container, bay, host.")
 	}
 	if filter.id != "" && !structs.IsID(filter.id) {
-		return invalid("uuid", filter.id, "It is not a UUID.")
+		return structs.Invalid("uuid", filter.id, "It is not a UUID.")
 	}
-	index, err := q.eventIndex()
+	index, err := eventIndex(q)
 	if err != nil {
 		return err
 	}
-	if err := q.reach(index); err != nil {
-		return err
-	}
-	reader, err := q.Store.Events(index)
+	reader, err := q.Service.Events(q.Context(), index)
 	if err != nil {
 		return err
 	}
-	out := &eventWriter{request: q, sse: strings.Contains(q.r.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.Store.Snapshot}
+	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.R.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.Service.Snapshot}
 	return out.run(reader)
 }
 
 // eventIndex returns the index after which the stream begins.
-func (q *request) eventIndex() (uint64, error) {
-	if last := q.r.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
+func eventIndex(q *web.Request) (uint64, error) {
+	if last := q.R.Header.Get("Last-Event-ID"); last != "" { // a browser that comes back
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil {
-			return 0, invalid("Last-Event-ID", last, "It is not a whole number.")
+			return 0, structs.Invalid("Last-Event-ID", last, "It is not a whole number.")
 		}
 		return n, nil
 	}
-	if q.query.has("index") {
-		return uint64(q.query.int("index", 0)), nil
+	if q.Query.Has("index") {
+		return uint64(q.Query.Int("index", 0)), nil
 	}
-	return q.Store.Index(), nil
-}
-
-// reach waits for this server's state to come to an index from which events are
-// asked for. CodeGone if there is no such index: going on from there, a reader
-// would be sent back.
-func (q *request) reach(index uint64) error {
-	if index <= q.Store.Index() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(q.r.Context(), q.Hold)
-	defer cancel()
-	newest, err := q.Cluster.ReadIndex(ctx)
-	if err == nil && index > newest {
-		return structs.Errorf(structs.CodeGone, "index %d is beyond all that has happened, which is index %d: it is not of this cluster's; list the objects, and go on from the X-Magnum-Index of that answer", index, newest)
-	}
-	if q.Store.WaitIndex(ctx, index) != nil {
-		return structs.Errorf(structs.CodeUnavailable, "this server is at index %d and the request wants %d: try again in a second, or ask another server", q.Store.Index(), index)
-	}
-	return nil
+	return q.Service.Index(), nil
 }
 
 // eventWriter writes a stream of events.
 type eventWriter struct {
-	*request
+	q      *web.Request
+	tick   time.Duration
 	sse    bool
 	filter eventFilter
 	resume uint64                 // where a reader of all that was written would go on
@@ -131,19 +124,19 @@ type eventWriter struct {
 const eventBatch = 64
 
 func (w *eventWriter) run(reader *state.EventReader) error {
-	w.w.parked = true
-	flush := http.NewResponseController(w.w).Flush
+	w.q.W.Parked = true
+	flush := http.NewResponseController(w.q.W).Flush
 	media := mediaLines
 	if w.sse {
 		media = mediaEvents
 	}
-	w.w.Header().Set("Content-Type", media)
-	w.w.Header().Set("Cache-Control", "no-store")
-	w.w.WriteHeader(http.StatusOK)
+	w.q.W.Header().Set("Content-Type", media)
+	w.q.W.Header().Set("Cache-Control", "no-store")
+	w.q.W.WriteHeader(http.StatusOK)
 	if err := flush(); err != nil { // its reader sees that it is open
 		return err
 	}
-	tick := time.NewTicker(w.EventTick)
+	tick := time.NewTicker(w.tick)
 	defer tick.Stop()
 	batch := make([]state.Event, eventBatch)
 	for {
@@ -162,7 +155,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 			select {
 			case <-more:
 				continue
-			case <-w.r.Context().Done():
+			case <-w.q.Context().Done():
 				return nil
 			case <-tick.C:
 				if err := w.add(structs.EventBody{Event: "tick", Resume: w.resume}); err != nil {
@@ -170,7 +163,7 @@ func (w *eventWriter) run(reader *state.EventReader) error {
 				}
 			}
 		}
-		if _, err := w.w.Write(w.buf); err != nil {
+		if _, err := w.q.W.Write(w.buf); err != nil {
 			return nil // its reader has left
 		}
 		w.buf = w.buf[:0]
@@ -192,11 +185,11 @@ func (w *eventWriter) write(events []state.Event) error {
 			continue
 		}
 		body := structs.EventBody{
-			Event: string(e.Kind), Type: eventTypes[e.Table], UUID: e.ID, Name: e.Name, Status: e.Status, Was: text(e.Was),
-			Health: text(e.Health), StatusReason: text(e.Reason), ProjectID: text(e.ProjectID), At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
+			Event: string(e.Kind), Type: eventTypes[e.Table], UUID: e.ID, Name: e.Name, Status: e.Status, Was: wire.OrNull(e.Was),
+			Health: wire.OrNull(e.Health), StatusReason: wire.OrNull(e.Reason), ProjectID: wire.OrNull(e.ProjectID), At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
 		}
 		if h := w.names().Host(e.HostID); h != nil {
-			body.Host = text(h.Name)
+			body.Host = wire.OrNull(h.Name)
 		}
 		if err := w.add(body); err != nil {
 			return err

@@ -7,141 +7,87 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
 // outputArgs are the query arguments of an execute that say how its output is
 // told.
-var outputArgs = []arg{
-	{name: "split", kind: argBool, doc: "Answer with stdout and stderr apart, too."},
-	{name: "encoding", kind: argText, doc: "base64: tell the output byte by byte. Without it, the output is text, and what isn't UTF-8 is U+FFFD."},
+var outputArgs = []wire.Arg{
+	{Name: "split", Kind: wire.ArgBool, Doc: "Answer with stdout and stderr apart, too."},
+	{Name: "encoding", Kind: wire.ArgText, Doc: "base64: tell the output byte by byte. Without it, the output is text, and what isn't UTF-8 is U+FFFD."},
 }
 
 // containerExecute executes a command and answers with what it put out.
-func containerExecute(q *request) error {
+func containerExecute(q *web.Request) error {
 	text := func(b []byte) string { return string(b) }
-	encoding := q.query.text("encoding")
+	encoding := q.Query.Text("encoding")
 	switch encoding {
 	case "":
 	case structs.EncodingBase64:
 		text = base64.StdEncoding.EncodeToString
 	default:
-		return invalid("encoding", encoding, "It is base64, or left out for text.")
+		return structs.Invalid("encoding", encoding, "It is base64, or left out for text.")
 	}
-	out, err := q.execute()
+	r, err := wire.ExecRequest(q.Query)
 	if err != nil {
 		return err
 	}
-	body := structs.OutputBody{Output: text(out.both), ExitCode: out.exitCode, Encoding: encoding, Truncated: out.truncated}
-	if q.query.bool("split", false) {
-		stdout, stderr := text(out.stdout), text(out.stderr)
+	out, err := q.Service.Sessions.Execute(q.Context(), &q.Call, q.Ident(), r)
+	if err != nil {
+		return err
+	}
+	body := structs.OutputBody{Output: text(out.Both), ExitCode: out.ExitCode, Encoding: encoding, Truncated: out.Truncated}
+	if q.Query.Bool("split", false) {
+		stdout, stderr := text(out.Stdout), text(out.Stderr)
 		body.Stdout, body.Stderr = &stdout, &stderr
 	}
-	return q.json(http.StatusOK, body)
-}
-
-// execute executes a command to its end. A command that puts out more than an
-// answer holds is not ended for that.
-func (q *request) execute() (*output, error) {
-	session, err := q.openExec(func(*structs.ExecRequest) {})
-	if err != nil {
-		return nil, err
-	}
-	defer session.Close()
-	out := &output{drain: true}
-	return out, out.read(q.r.Context(), session)
-}
-
-// openExec opens the session of an execute.
-func (q *request) openExec(amend func(*structs.ExecRequest)) (*dispatch.Session, error) {
-	r, err := q.execRequest()
-	if err != nil {
-		return nil, err
-	}
-	amend(r)
-	c, err := q.execTarget()
-	if err != nil {
-		return nil, err
-	}
-	return q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionExec, ContainerID: c.ID, Epoch: c.Epoch, Exec: r,
-	})
-}
-
-// terminalArgs are the query arguments of an interactive execute.
-var terminalArgs = []arg{
-	{name: "tty", kind: argBool, doc: "Give the command a terminal."},
-	{name: "stdin", kind: argBool, doc: "Give the command what comes on channel 0."},
-	{name: "w", kind: argInt, doc: "Columns of the terminal."},
-	{name: "h", kind: argInt, doc: "Lines of the terminal."},
+	return q.JSON(http.StatusOK, body)
 }
 
 // maxMessage is the longest message of a session that is taken from a user.
 const maxMessage = 1 << 20
 
-// maxSide is the most columns or lines that a terminal has.
-const maxSide = 10000
-
 // containerExecuteWS executes a command with streams in both directions: a
 // WebSocket whose messages are passed on to the host's agent and back.
-func containerExecuteWS(q *request) error {
-	if err := q.checkUpgrade(); err != nil {
+func containerExecuteWS(q *web.Request) error {
+	if err := q.CheckUpgrade(); err != nil {
 		return err
 	}
-	width, height, err := q.terminalSize()
+	width, height, err := wire.TerminalSize(q.Query)
 	if err != nil {
 		return err
 	}
-	session, err := q.openExec(func(r *structs.ExecRequest) {
-		r.TTY, r.Stdin = q.query.bool("tty", false), q.query.bool("stdin", false)
-		r.Width, r.Height = width, height
-	})
+	r, err := wire.ExecRequest(q.Query)
+	if err != nil {
+		return err
+	}
+	r.TTY, r.Stdin = q.Query.Bool("tty", false), q.Query.Bool("stdin", false)
+	r.Width, r.Height = width, height
+	session, err := q.Service.Sessions.Exec(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	return q.terminal(session)
-}
-
-// terminalSize reads the columns and lines of the user's terminal; 0 means
-// unknown.
-func (q *request) terminalSize() (width, height uint, err error) {
-	w, h := q.query.int("w", 0), q.query.int("h", 0)
-	return uint(w), uint(h), checkSize(uint(w), uint(h))
-}
-
-// checkSize refuses a terminal that is larger than terminals are.
-func checkSize(width, height uint) error {
-	if width > maxSide || height > maxSide {
-		return structs.Errorf(structs.CodeInvalid, "w and h: a terminal has at most %d columns and lines", maxSide)
-	}
-	return nil
+	return terminal(q, session)
 }
 
 // terminal upgrades the request and joins its user to the session.
-func (q *request) terminal(session *dispatch.Session) error {
-	conn, err := websocket.Accept(q.w, q.r, nil)
-	if err != nil {
-		q.Logger.Debug("websocket refused", "request_id", q.w.requestID, "error", err)
-		return nil // Accept has answered
+func terminal(q *web.Request, session *dispatch.Session) error {
+	conn := q.Upgrade(nil)
+	if conn == nil {
+		return nil
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // fromUser has its own, and says so
-	bridge(q.r.Context(), conn, session)
-	return nil
-}
-
-// checkUpgrade refuses what is no WebSocket.
-func (q *request) checkUpgrade() error {
-	if !strings.EqualFold(q.r.Header.Get("Upgrade"), "websocket") {
-		return structs.Errorf(structs.CodeInvalid, "This is a WebSocket: the request has to upgrade to one.")
-	}
+	bridge(q.Context(), conn, session)
 	return nil
 }
 
@@ -229,7 +175,7 @@ func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session
 				return structs.Errorf(structs.CodeInvalid, "a message on channel 3 is {\"resize\":{\"w\":80,\"h\":24}} or {\"eof\":true}")
 			}
 			if m.Resize != nil {
-				if err := checkSize(m.Resize.Width, m.Resize.Height); err != nil {
+				if err := wire.CheckSize(m.Resize.Width, m.Resize.Height); err != nil {
 					return err
 				}
 			}
@@ -257,7 +203,7 @@ func send(ctx context.Context, user *websocket.Conn, channel byte, payload []byt
 
 // controlMessage tells the user why a session failed.
 func controlMessage(err error) []byte {
-	m := structs.Control{Error: errUnexpected.Msg, Code: structs.CodeInternal}
+	m := structs.Control{Error: service.ErrUnexpected.Msg, Code: structs.CodeInternal}
 	var known *structs.Error
 	if errors.As(err, &known) {
 		m.Error, m.Code = known.Msg, known.Code

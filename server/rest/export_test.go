@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
 )
 
 // TestRoute is a route of a server under test, with a handler that tests replace.
@@ -24,25 +25,25 @@ type TestRoute struct {
 // profiles among them.
 func (s *Server) TestRoutes() []TestRoute {
 	var out []TestRoute
-	for _, routes := range [][]*route{s.routes, s.zunRoutes, s.peerRoutes} {
+	for _, routes := range [][]*web.Route{s.routes, s.zun.Routes, s.peers} {
 		for _, rt := range routes {
-			tr := TestRoute{Method: rt.method, Path: rt.fullPath(), Action: rt.action, Zun: rt.zun, Takes: rt.takesMedia, Streams: rt.streams, AtOnce: atOnce[rt.action]}
-			if rt.takes != nil {
+			tr := TestRoute{Method: rt.Method, Path: rt.FullPath(), Action: rt.Action, Zun: rt.Dialect != nil, Takes: rt.TakesMedia, Streams: rt.Streams, AtOnce: web.IsAtOnce(rt.Action)}
+			if rt.Takes != nil {
 				tr.Takes = "application/json"
 			}
-			for _, a := range rt.args {
-				tr.Args = append(tr.Args, a.name)
-				if a.wants {
-					tr.Wants = append(tr.Wants, a.name)
+			for _, a := range rt.Args {
+				tr.Args = append(tr.Args, a.Name)
+				if a.Wants {
+					tr.Wants = append(tr.Wants, a.Name)
 				}
 			}
-			for _, a := range rt.gives {
-				if a.media != "" {
-					tr.Gives = append(tr.Gives, a.media)
+			for _, a := range rt.Gives {
+				if a.Media != "" {
+					tr.Gives = append(tr.Gives, a.Media)
 				}
 			}
 			tr.Handle = func(h func(http.ResponseWriter, *http.Request) error) {
-				rt.handle = func(q *request) error { return h(q.w, q.r) }
+				rt.Handle = func(q *web.Request) error { return h(q.W, q.R) }
 			}
 			out = append(out, tr)
 		}

@@ -165,3 +165,34 @@ func TestHandedOn(t *testing.T) {
 	// At once, not after Hold: the server that has handed it on tries again.
 	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, on...).is(503).code("no_leader")
 }
+
+// TestForwardedWritesTellTheirIndex: the server that forwards a write waits for the
+// index in the answer before it shows what came of it, so that must not be from
+// before the write. What it is sent is the row, not an answer for clients.
+func TestForwardedWritesTellTheirIndex(t *testing.T) {
+	f := newFixtureOn(t, servertest.New(t, withFellow("the secret")))
+	f.container("c", "")
+	for _, w := range []struct{ method, path, body string }{
+		{"PATCH", "/v1/bays/" + f.bay, `[{"op":"replace","path":"/node_count","value":3}]`},
+		{"POST", "/v1/bays?wait=10m", `{"name":"more","node_count":5}`},
+		{"POST", "/v1/baymodels", `{"name":"m","coe":"docker"}`},
+		{"POST", "/v1/nodes", `{}`},
+		{"POST", "/v1/containers?wait=10m", `{"name":"d","image":"busybox","bay":"b1"}`},
+		{"PATCH", "/v1/containers/c", `[{"op":"replace","path":"/name","value":"e"}]`},
+		{"PUT", "/v1/containers/e/start?wait=10m", ""},
+		{"PUT", "/v1/containers/e/rename?name=c", ""},
+		{"DELETE", "/v1/containers/d?force=true&wait=10m", ""},
+		{"PUT", "/v1/hosts/" + f.agent.HostID + "/drain", ""},
+		{"POST", "/v1/tokens", `{"name":"t"}`},
+		{"DELETE", "/v1/bays/more?wait=10m", ""},
+	} {
+		before := f.s.Store.Index()
+		r := f.raw(w.method, w.path, w.body, header{peer.HeaderPeer, "the secret"}).is(200)
+		if r.index() <= before {
+			t.Errorf("%s %s: index %d, which was there before", w.method, w.path, r.index())
+		}
+		if strings.Contains(string(r.body), `"links"`) {
+			t.Errorf("%s %s: it is answered as a client: %s", w.method, w.path, r.body)
+		}
+	}
+}

@@ -5,7 +5,10 @@ import (
 	"iter"
 	"net/http"
 
-	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -21,37 +24,37 @@ type hostBrief struct {
 }
 
 // hosts belong to no project: the policy lets only operators see them.
-var hosts = &resource{
-	noun: "hosts", kind: structs.KindHost, table: structs.TableHosts,
+var hosts = &web.Resource{
+	Noun: "hosts", Kind: structs.KindHost, Table: structs.TableHosts,
 	// Whoever asks, they are in project "".
-	rows: func(v view, _ string, after uint64) iter.Seq[structs.Row] {
-		return v.snap.List(structs.TableHosts, "", after)
+	Rows: func(v web.View, _ string, after uint64) iter.Seq[structs.Row] {
+		return v.Snap.List(structs.TableHosts, "", after)
 	},
-	watches: func(string) []watch { return []watch{{structs.TableHosts, ""}} },
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":  by(func(h *structs.Host) string { return h.Name }),
-		"state": by(func(h *structs.Host) string { return string(h.State) }),
+	Watches: func(string) []service.Watch { return []service.Watch{{Table: structs.TableHosts}} },
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":  web.By(func(h *structs.Host) string { return h.Name }),
+		"state": web.By(func(h *structs.Host) string { return string(h.State) }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name":   filterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
-		"status": filterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }),
-		"label":  filterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
-		"bay":    filterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name":   web.FilterName(func(r structs.Row) string { return r.(*structs.Host).Name }),
+		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Host).State) }),
+		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
+		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
-	brief: func(v view, r structs.Row) any {
-		h := v.host(r.(*structs.Host))
+	Brief: func(v web.View, r structs.Row) any {
+		h := hostBody(v, r.(*structs.Host))
 		return hostBrief{
 			UUID: h.UUID, Name: h.Name, State: h.State, StateReason: h.StateReason, BayUUID: h.BayUUID,
 			Containers: h.Containers, Links: h.Links,
 		}
 	},
-	full: func(v view, r structs.Row) any { return v.wholeHost(r.(*structs.Host)) },
+	Full: func(v web.View, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
 }
 
 // wholeHost returns the host, and of one that is lost also what holds on to it and
 // the way out.
-func (v view) wholeHost(h *structs.Host) structs.HostBody {
-	body := v.host(h)
+func wholeHost(v web.View, h *structs.Host) structs.HostBody {
+	body := hostBody(v, h)
 	if h.State == structs.HostLost && !h.Fenced && body.Containers > 0 {
 		reason := h.StateReason + fmt.Sprintf("; what it ran stays reserved, and exclusive containers are not started elsewhere, until it is back with its engine, or an operator says that it is off: magnum host-fence %s", h.ID)
 		body.StateReason = &reason
@@ -59,33 +62,33 @@ func (v view) wholeHost(h *structs.Host) structs.HostBody {
 	return body
 }
 
-// host returns the host as operators see it.
-func (v view) host(h *structs.Host) structs.HostBody {
-	used := v.snap.Usage(h.ID)
+// hostBody returns the host as operators see it.
+func hostBody(v web.View, h *structs.Host) structs.HostBody {
+	used := v.Snap.Usage(h.ID)
 	body := structs.HostBody{
-		UUID: h.ID, Name: h.Name, State: h.State, StateReason: text(h.StateReason), BayUUID: text(h.BayID),
-		Containers: used.Workloads, Links: v.links("hosts", h.ID),
+		UUID: h.ID, Name: h.Name, State: h.State, StateReason: wire.OrNull(h.StateReason), BayUUID: wire.OrNull(h.BayID),
+		Containers: used.Workloads, Links: v.Links("hosts", h.ID),
 		MemoryUsed: used.Memory, CPUUsed: float64(used.MilliCPU) / 1000,
 		CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		Fingerprint: h.Fingerprint,
 	}
-	body.Labels, body.Addresses = object(h.AllLabels()), list(body.Addresses)
-	body.Draining, body.OperatorLabels = h.Draining, object(h.Labels)
-	body.Drain = v.drain(h)
+	body.Labels, body.Addresses = wire.Object(h.AllLabels()), wire.List(body.Addresses)
+	body.Draining, body.OperatorLabels = h.Draining, wire.Object(h.Labels)
+	body.Drain = drainBody(v, h)
 	body.Braked, body.Fenced = h.Braked, h.Fenced
-	body.Copies, body.CopyCount = list(h.Copies), h.CopyCount
-	body.Quarantine = v.quarantine(h.ID)
+	body.Copies, body.CopyCount = wire.List(h.Copies), h.CopyCount
+	body.Quarantine = quarantined(v, h.ID)
 	return body
 }
 
-// quarantine returns what the host keeps in quarantine.
-func (v view) quarantine(hostID string) []structs.QuarantinedBody {
+// quarantined returns what the host keeps in quarantine.
+func quarantined(v web.View, hostID string) []structs.QuarantinedBody {
 	kept := []structs.QuarantinedBody{}
-	for _, page := range v.snap.Quarantine(hostID) {
+	for _, page := range v.Snap.Quarantine(hostID) {
 		for _, k := range page.Kept {
 			kept = append(kept, structs.QuarantinedBody{
-				ContainerUUID: k.ContainerID, Name: text(k.Name), ProjectID: text(k.ProjectID), Epoch: k.Epoch, State: text(k.State),
-				Since: structs.Time{Time: k.Since}, Decided: text(string(k.Adoption)),
+				ContainerUUID: k.ContainerID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch, State: wire.OrNull(k.State),
+				Since: structs.Time{Time: k.Since}, Decided: wire.OrNull(string(k.Adoption)),
 			})
 		}
 	}
@@ -95,13 +98,13 @@ func (v view) quarantine(hostID string) []structs.QuarantinedBody {
 // drainWaits is how many containers a drain names that can't move.
 const drainWaits = 10
 
-// drain returns how far the host's drain is, nil if there is none.
-func (v view) drain(h *structs.Host) *structs.DrainBody {
+// drainBody returns how far the host's drain is, nil if there is none.
+func drainBody(v web.View, h *structs.Host) *structs.DrainBody {
 	if !h.Draining {
 		return nil
 	}
 	body := &structs.DrainBody{Deadline: structs.Time{Time: h.DrainUntil}, Forced: h.DrainForce, Waits: []string{}}
-	for w := range v.snap.OnHost(h.ID) {
+	for w := range v.Snap.OnHost(h.ID) {
 		p := w.Place()
 		if !structs.LeftOn(w, h.ID) {
 			continue
@@ -132,84 +135,71 @@ func (v view) drain(h *structs.Host) *structs.DrainBody {
 }
 
 var (
-	hostShape = newShape(structs.KindHost, structs.HostRequest{}, structs.HostBody{})
-	hostPatch = newPatchRules(hostShape, structs.HostBody{}, nil, nil, []string{"labels"})
+	hostShape = wire.NewShape(structs.KindHost, structs.HostRequest{}, structs.HostBody{})
+	hostPatch = wire.NewPatchRules(hostShape, structs.HostBody{}, nil, nil, []string{"labels"})
 )
 
-// patchHost changes the labels that operators give a host.
-func patchHost(q *request) error {
-	p, err := q.decodePatch(hostPatch)
-	if err != nil {
-		return err
-	}
-	if err := p.checkMutable(); err != nil {
-		return err
-	}
-	h, err := decide(q, conductor.LabelHost{Caller: q.caller(), Ident: q.ident(), Apply: func(was map[string]string) (map[string]string, error) {
-		body := structs.HostRequest{Labels: was}
-		if err := p.apply(&body); err != nil {
-			return nil, err
-		}
-		return body.Labels, structs.CheckRowLabels("labels", body.Labels)
-	}})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
+func hostRoutes() []*web.Route {
+	get := web.Reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay)
+	shown := web.OK(structs.HostBody{})
+	return append(get,
+		&web.Route{Method: http.MethodPatch, Path: "/hosts/:id", Action: identity.HostUpdate, Handle: patchHost,
+			Summary: "Change the labels that operators give a host", Takes: []structs.PatchOp{}, Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/drain", Action: identity.HostDrain, Handle: drainHost(true), Args: []wire.Arg{
+			{Name: "deadline", Kind: wire.ArgDuration, Most: structs.MaxDrain, Doc: "Then stop what can't move; default: never."},
+			{Name: "force", Kind: wire.ArgBool, Doc: "Stop it at once."},
+		}, Summary: "Move what runs off a host, and place nothing new on it", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/undrain", Action: identity.HostDrain, Handle: drainHost(false),
+			Summary: "End a drain", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/fence", Action: identity.HostFence, Handle: fenceHost,
+			Args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if it is only suspect: it is lost then."}},
+			Summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/adopt", Action: identity.HostAdopt, Handle: adoptHost, Args: []wire.Arg{
+			{Name: "container", Kind: wire.ArgText, Wants: true, Doc: "Its uuid, or the name that it had."},
+			{Name: "remove", Kind: wire.ArgBool, Doc: "Remove it from the host; default: keep it as the cluster's container of that uuid, which has to be there."},
+		}, Summary: "Decide what becomes of a container that a host keeps in quarantine", Gives: shown},
+		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/release", Action: identity.HostRelease, Handle: releaseHost,
+			Summary: "End the mass-loss brake for a host: it is lost", Gives: shown},
+	)
 }
+
+// writeHost makes the handler of a change of a host.
+func writeHost(decide func(*web.Request) (*structs.Host, error)) func(*web.Request) error {
+	return web.Write(decide, func(q *web.Request, h *structs.Host) error { return hosts.Written(q, http.StatusOK, h) })
+}
+
+// patchHost changes the labels that operators give a host.
+var patchHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	p, err := q.DecodePatch(hostPatch)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.CheckMutable(); err != nil {
+		return nil, err
+	}
+	return q.Service.Hosts.Label(q.Context(), &q.Call, q.Ident(), func(body *structs.HostRequest) error { return p.Apply(body) })
+})
 
 // fenceHost takes an operator's word that a host is off.
-func fenceHost(q *request) error {
-	h, err := decide(q, conductor.FenceHost{Caller: q.caller(), Ident: q.ident(), Force: q.query.bool("force", false)})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
-}
+var fenceHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	return q.Service.Hosts.Fence(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
+})
 
 // releaseHost ends the mass-loss brake for a host.
-func releaseHost(q *request) error {
-	h, err := decide(q, conductor.ReleaseHost{Caller: q.caller(), Ident: q.ident()})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
-}
+var releaseHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	return q.Service.Hosts.Release(q.Context(), &q.Call, q.Ident())
+})
 
 // adoptHost decides what becomes of a container in the host's quarantine.
-func adoptHost(q *request) error {
-	h, err := decide(q, conductor.AdoptContainer{Caller: q.caller(), Host: q.ident(), Container: q.query.text("container"), Remove: q.query.bool("remove", false)})
-	if err != nil {
-		return err
-	}
-	return hosts.written(q, http.StatusOK, h)
-}
+var adoptHost = writeHost(func(q *web.Request) (*structs.Host, error) {
+	return q.Service.Hosts.Adopt(q.Context(), &q.Call, q.Ident(), q.Query.Text("container"), q.Query.Bool("remove", false))
+})
 
 // drainHost makes the handler of drain and undrain.
-func drainHost(draining bool) func(*request) error {
-	return func(q *request) error {
-		h, err := decide(q, conductor.DrainHost{
-			Caller: q.caller(), Ident: q.ident(), Draining: draining,
-			Deadline: q.query.duration(argDeadline, 0), Force: q.query.bool("force", false),
+func drainHost(draining bool) func(*web.Request) error {
+	return writeHost(func(q *web.Request) (*structs.Host, error) {
+		return q.Service.Hosts.Drain(q.Context(), &q.Call, service.DrainHost{
+			Ident: q.Ident(), Draining: draining, Deadline: q.Query.Duration("deadline", 0), Force: q.Query.Bool("force", false),
 		})
-		if err != nil {
-			return err
-		}
-		return hosts.written(q, http.StatusOK, h)
-	}
-}
-
-// filterBay takes a bay's UUID or name.
-func filterBay(bayID func(structs.Row) string) func(view, string) (func(structs.Row) bool, error) {
-	return func(v view, value string) (func(structs.Row) bool, error) {
-		bay, err := conductor.Lookup(v.snap, v.caller, structs.KindBay, value)
-		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", short(value)).About(structs.KindBay).With(structs.HintUnknown)
-		}
-		if err != nil {
-			return nil, err
-		}
-		id := bay.Base().ID
-		return func(r structs.Row) bool { return bayID(r) == id }, nil
-	}
+	})
 }

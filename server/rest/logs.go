@@ -3,93 +3,70 @@ package rest
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
+// mediaLines is the type of a stream of JSON documents, one on each line.
+const mediaLines = "application/x-ndjson"
+
+// sessionRoutes are those on which hosts are asked about one container.
+func sessionRoutes() []*web.Route {
+	get, put := http.MethodGet, http.MethodPut
+	socket := []wire.Answer{{Status: http.StatusSwitchingProtocols}}
+	return []*web.Route{
+		{Method: get, Path: "/containers/:id/logs", Action: identity.ContainerLogs, Handle: containerLogs,
+			Args: slices.Concat(wire.LogsArgs, web.Consistency), Summary: "Output of a container",
+			Gives: append(web.OK(structs.OutputBody{}), wire.Answer{Status: http.StatusOK, Media: "text/plain"})},
+		{Method: put, Path: "/containers/:id/execute", Action: identity.ContainerExecute, Handle: containerExecute,
+			Args: slices.Concat(wire.ExecArgs, outputArgs), Summary: "Execute a command in a container",
+			Gives: web.OK(structs.OutputBody{})},
+		{Method: get, Path: "/containers/:id/execute/ws", Action: identity.ContainerExecute, Handle: containerExecuteWS, Args: slices.Concat(wire.ExecArgs, wire.TerminalArgs),
+			Summary: "Execute a command with streams in both directions (WebSocket)", Gives: socket},
+		{Method: get, Path: "/containers/:id/attach/ws", Action: identity.ContainerAttach, Handle: containerAttachWS, Args: attachArgs,
+			Summary: "Attach to a container's own process (WebSocket)", Gives: socket},
+		{Method: get, Path: "/containers/:id/stats", Action: identity.ContainerStats, Handle: containerStats,
+			Args:    slices.Concat([]wire.Arg{{Name: "stream", Kind: wire.ArgBool, Doc: "One document a second, each on a line, until somebody leaves."}}, web.Consistency),
+			Summary: "What a container uses of its host",
+			Gives:   append(web.OK(structs.StatsBody{}), wire.Answer{Status: http.StatusOK, Media: mediaLines})},
+		{Method: get, Path: "/containers/:id/top", Action: identity.ContainerTop, Handle: containerTop,
+			Args:    slices.Concat([]wire.Arg{{Name: "ps_args", Kind: wire.ArgText, Doc: "Of ps: -ef (the default), -e, aux, or -o with columns: " + strings.Join(structs.PSColumns, ", ") + "."}}, web.Consistency),
+			Summary: "The processes of a container", Gives: web.OK(structs.TopBody{})},
+		{Method: get, Path: "/containers/:id/archive", Action: identity.ArchiveGet, Handle: getArchive, Args: slices.Concat(wire.ArchiveArgs, web.Consistency),
+			Summary: "Copy a file or directory out of a container", Gives: []wire.Answer{{Status: http.StatusOK, Media: mediaTar}}},
+		{Method: put, Path: "/containers/:id/archive", Action: identity.ArchivePut, Handle: putArchive, Args: wire.ArchiveArgs,
+			Summary: "Copy a tar archive into a directory of a container", TakesMedia: mediaTar, Streams: true, Gives: web.OK(nil)},
+	}
+}
+
 // containerLogs answers with a container's output: as the JSON of 2015, or as a
 // stream of text.
-func containerLogs(q *request) error {
-	r, session, err := q.openLogs()
+func containerLogs(q *web.Request) error {
+	r, err := wire.LogsRequest(q.Query)
+	if err != nil {
+		return err
+	}
+	if !r.Follow && !strings.Contains(q.R.Header.Get("Accept"), "text/plain") {
+		text, err := q.Service.Sessions.LogsText(q.Context(), &q.Call, q.Ident(), r)
+		if err != nil {
+			return err
+		}
+		return q.JSON(http.StatusOK, structs.OutputBody{Output: text})
+	}
+	session, err := q.Service.Sessions.Logs(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	if r.Follow || strings.Contains(q.r.Header.Get("Accept"), "text/plain") {
-		return q.stream(session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
-	}
-	body := output{instead: insteadOfLogs}
-	if err := body.read(q.r.Context(), session); err != nil {
-		return err
-	}
-	return q.json(http.StatusOK, structs.OutputBody{Output: string(body.both)})
-}
-
-// openLogs opens the session of the request for logs. The caller closes it.
-func (q *request) openLogs() (*structs.LogsRequest, *dispatch.Session, error) {
-	r, err := q.logsRequest()
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := q.logsTarget()
-	if err != nil {
-		return nil, nil, err
-	}
-	session, err := q.Dispatch.Open(q.r.Context(), c.HostID, structs.SessionOffer{
-		Kind: structs.SessionLogs, ContainerID: c.ID, Epoch: c.Epoch, Logs: r,
-	})
-	return r, session, err
-}
-
-// output gathers what a session puts out.
-type output struct {
-	both     []byte // as it came
-	stdout   []byte
-	stderr   []byte
-	exitCode *int
-
-	instead   string // what to ask for where there is too much
-	drain     bool   // there is never too much: what is beyond the limit is dropped
-	truncated bool   // some was dropped
-}
-
-// insteadOfLogs is what to ask for where logs are too long for one answer.
-const insteadOfLogs = "ask for a part of it with tail or since, or for a stream of text/plain"
-
-// read reads the session to its end.
-func (o *output) read(ctx context.Context, session *dispatch.Session) error {
-	for {
-		channel, payload, err := session.Read(ctx)
-		if err != nil {
-			return err
-		}
-		if room := maxOutput - len(o.both); o.drain && channel != structs.ChannelControl && len(payload) > room {
-			payload, o.truncated = payload[:room], true
-		}
-		switch channel {
-		case structs.ChannelStdout:
-			o.stdout = append(o.stdout, payload...)
-		case structs.ChannelStderr:
-			o.stderr = append(o.stderr, payload...)
-		case structs.ChannelControl:
-			m, err := control(payload)
-			if err != nil {
-				return err
-			}
-			if o.exitCode = m.ExitCode; m.Done || m.ExitCode != nil {
-				return nil
-			}
-			continue
-		default:
-			continue
-		}
-		if o.both = append(o.both, payload...); len(o.both) > maxOutput {
-			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", maxOutput, strings.TrimSuffix(": "+o.instead, ": "))
-		}
-	}
+	return stream(q, session, "text/plain; charset=utf-8", func(payload []byte) ([]byte, error) { return payload, nil })
 }
 
 // message is one message of a session.
@@ -105,8 +82,8 @@ const firstMessage = 250 * time.Millisecond
 
 // stream writes the session's output as it comes, each message as shown makes
 // it.
-func (q *request) stream(session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
-	ctx, cancel := context.WithCancel(q.r.Context())
+func stream(q *web.Request, session *dispatch.Session, media string, shown func(payload []byte) ([]byte, error)) error {
+	ctx, cancel := context.WithCancel(q.Context())
 	messages := make(chan message)
 	done := make(chan struct{})
 	go func() {
@@ -130,12 +107,12 @@ func (q *request) stream(session *dispatch.Session, media string, shown func(pay
 
 	begin := time.NewTimer(firstMessage)
 	defer begin.Stop()
-	out := http.NewResponseController(q.w)
+	out := http.NewResponseController(q.W)
 	start := func() {
-		if q.w.status == 0 {
-			q.w.Header().Set("Content-Type", media)
-			q.w.Header().Set("X-Content-Type-Options", "nosniff")
-			q.w.WriteHeader(http.StatusOK)
+		if q.W.Status == 0 {
+			q.W.Header().Set("Content-Type", media)
+			q.W.Header().Set("X-Content-Type-Options", "nosniff")
+			q.W.WriteHeader(http.StatusOK)
 		}
 	}
 	for {
@@ -155,7 +132,7 @@ func (q *request) stream(session *dispatch.Session, media string, shown func(pay
 			return m.err
 		}
 		if m.channel == structs.ChannelControl {
-			last, err := control(m.payload)
+			last, err := service.Control(m.payload)
 			if err != nil {
 				return err
 			}
@@ -170,7 +147,7 @@ func (q *request) stream(session *dispatch.Session, media string, shown func(pay
 			return err
 		}
 		start()
-		if _, err := q.w.Write(text); err != nil {
+		if _, err := q.W.Write(text); err != nil {
 			return err
 		}
 		if err := out.Flush(); err != nil {

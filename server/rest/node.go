@@ -7,6 +7,9 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -14,29 +17,29 @@ import (
 const nodeType = "host"
 
 // nodes are the rows of 2015's node-create and, for operators, the hosts.
-var nodes = &resource{
-	noun: "nodes", kind: structs.KindNode, table: structs.TableNodes,
-	rows: nodeRows,
-	watches: func(project string) []watch {
-		return []watch{{structs.TableNodes, project}, {structs.TableHosts, ""}}
+var nodes = &web.Resource{
+	Noun: "nodes", Kind: structs.KindNode, Table: structs.TableNodes,
+	Rows: nodeRows,
+	Watches: func(project string) []service.Watch {
+		return []service.Watch{{Table: structs.TableNodes, Project: project}, {Table: structs.TableHosts}}
 	},
-	find: findNode,
-	sorts: map[string]func(a, b structs.Row) int{
-		"name":           by(func(n *structs.Node) string { return n.Name }),
-		"type":           by(func(n *structs.Node) string { return n.Type }),
-		"image_id":       by(func(n *structs.Node) string { return n.ImageID }),
-		"ironic_node_id": by(func(n *structs.Node) string { return n.IronicNodeID }),
+	Find: findNode,
+	Sorts: map[string]func(a, b structs.Row) int{
+		"name":           web.By(func(n *structs.Node) string { return n.Name }),
+		"type":           web.By(func(n *structs.Node) string { return n.Type }),
+		"image_id":       web.By(func(n *structs.Node) string { return n.ImageID }),
+		"ironic_node_id": web.By(func(n *structs.Node) string { return n.IronicNodeID }),
 	},
-	filters: map[string]func(view, string) (func(structs.Row) bool, error){
-		"name": filterName(func(r structs.Row) string {
+	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
+		"name": web.FilterName(func(r structs.Row) string {
 			if h, ok := r.(*structs.Host); ok {
 				return h.Name
 			}
 			return r.(*structs.Node).Name
 		}),
 	},
-	brief: func(v view, r structs.Row) any { return briefNode(v.node(r)) },
-	full:  func(v view, r structs.Row) any { return v.node(r) },
+	Brief: func(v web.View, r structs.Row) any { return briefNode(nodeBody(v, r)) },
+	Full:  func(v web.View, r structs.Row) any { return nodeBody(v, r) },
 }
 
 // nodeBrief is a node as lists show it.
@@ -53,114 +56,81 @@ func briefNode(n structs.NodeBody) nodeBrief {
 	return nodeBrief{UUID: n.UUID, Name: n.Name, Type: n.Type, ImageID: n.ImageID, IronicNodeID: n.IronicNodeID, Links: n.Links}
 }
 
-func nodeRows(v view, project string, after uint64) iter.Seq[structs.Row] {
-	rows := slices.Collect(v.snap.List(structs.TableNodes, project, after))
-	if identity.May(v.caller, identity.SeeHosts) {
-		rows = slices.AppendSeq(rows, v.snap.List(structs.TableHosts, "", after))
+func nodeRows(v web.View, project string, after uint64) iter.Seq[structs.Row] {
+	rows := slices.Collect(v.Snap.List(structs.TableNodes, project, after))
+	if identity.May(v.Caller, identity.SeeHosts) {
+		rows = slices.AppendSeq(rows, v.Snap.List(structs.TableHosts, "", after))
 	}
-	slices.SortFunc(rows, commonSorts["id"])
+	slices.SortFunc(rows, web.CommonSorts["id"])
 	return slices.Values(rows)
 }
 
 // findNode finds a node or, for operators, a host; as in 2015 by UUID only.
-func findNode(v view, ident string) (structs.Row, error) {
+func findNode(v web.View, ident string) (structs.Row, error) {
 	if !structs.IsID(ident) {
-		return nil, notUUID(ident)
+		return nil, structs.NotUUID(ident)
 	}
-	if h := v.snap.Host(ident); h != nil && identity.May(v.caller, identity.SeeHosts) {
+	if h := v.Snap.Host(ident); h != nil && identity.May(v.Caller, identity.SeeHosts) {
 		return h, nil
 	}
-	return conductor.Lookup(v.snap, v.caller, structs.KindNode, ident)
+	return conductor.Lookup(v.Snap, v.Caller, structs.KindNode, ident)
 }
 
-// node returns a node, or a host in its spelling.
-func (v view) node(r structs.Row) structs.NodeBody {
+// nodeBody returns a node, or a host in its spelling.
+func nodeBody(v web.View, r structs.Row) structs.NodeBody {
 	if h, ok := r.(*structs.Host); ok {
 		return structs.NodeBody{
-			UUID: h.ID, Name: h.Name, Type: text(nodeType), Links: v.links("nodes", h.ID),
+			UUID: h.ID, Name: h.Name, Type: wire.OrNull(nodeType), Links: v.Links("nodes", h.ID),
 			CreatedAt: structs.Time{Time: h.CreatedAt}, UpdatedAt: structs.Time{Time: h.UpdatedAt},
 		}
 	}
 	n := r.(*structs.Node)
 	return structs.NodeBody{
-		UUID: n.ID, Name: n.Name, Type: text(n.Type), ImageID: text(n.ImageID), IronicNodeID: text(n.IronicNodeID),
-		Links: v.links("nodes", n.ID), CreatedAt: structs.Time{Time: n.CreatedAt}, UpdatedAt: structs.Time{Time: n.UpdatedAt},
+		UUID: n.ID, Name: n.Name, Type: wire.OrNull(n.Type), ImageID: wire.OrNull(n.ImageID), IronicNodeID: wire.OrNull(n.IronicNodeID),
+		Links: v.Links("nodes", n.ID), CreatedAt: structs.Time{Time: n.CreatedAt}, UpdatedAt: structs.Time{Time: n.UpdatedAt},
 	}
 }
 
 var (
-	nodeShape = newShape(structs.KindNode, structs.NodeRequest{}, structs.NodeBody{})
-	nodePatch = newPatchRules(nodeShape, structs.NodeBody{}, nil, nil, nil)
+	nodeShape = wire.NewShape(structs.KindNode, structs.NodeRequest{}, structs.NodeBody{})
+	nodePatch = wire.NewPatchRules(nodeShape, structs.NodeBody{}, nil, nil, nil)
 )
 
-func createNode(q *request) error {
+func nodeRoutes() []*web.Route {
+	get := web.Reading(nodes, nodeBrief{}, structs.NodeBody{}, identity.NodeList, identity.NodeDetail, identity.NodeGet, web.FilterArgName)
+	return append(get,
+		&web.Route{Method: http.MethodPost, Path: "/" + nodes.Noun, Action: identity.NodeCreate, Handle: createNode,
+			Summary: "Store a node, as in 2015", Takes: structs.NodeRequest{}, Gives: web.Made(structs.NodeBody{})},
+		&web.Route{Method: http.MethodPatch, Path: "/" + nodes.Noun + "/:id", Action: identity.NodeUpdate, Handle: patchNode,
+			Summary: "Change a stored node", Takes: []structs.PatchOp{}, Gives: web.OK(structs.NodeBody{})},
+		&web.Route{Method: http.MethodDelete, Path: "/" + nodes.Noun + "/:id", Action: identity.NodeDelete, Handle: deleteNode,
+			Summary: "Delete a stored node", Gives: web.Removed()},
+	)
+}
+
+var createNode = web.Write(func(q *web.Request) (*structs.Node, error) {
 	var body structs.NodeRequest
-	once, err := q.decode(nodeShape, &body)
+	once, err := q.Decode(nodeShape, &body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	node, err := nodeOf(&body)
-	if err != nil {
-		return err
-	}
-	r := conductor.CreateNode{Caller: q.caller(), Once: once, UUID: body.UUID, Node: node}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = q.newID()
-	}
-	n, err := create(q, r.UUID, minted, r)
-	if err != nil {
-		return err
-	}
-	nodes.locate(q, n)
-	return nodes.written(q, http.StatusCreated, n)
-}
+	return q.Service.Nodes.Create(q.Context(), &q.Call, &body, once)
+}, func(q *web.Request, row *structs.Node) error {
+	nodes.Locate(q, row)
+	return nodes.Written(q, http.StatusCreated, row)
+})
 
-// nodeOf checks what a request says of a node. Errors are CodeInvalid.
-func nodeOf(body *structs.NodeRequest) (structs.Node, error) {
-	n := structs.Node{Type: body.Type, ImageID: body.ImageID, IronicNodeID: body.IronicNodeID}
-	var err error
-	if n.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
-		return n, err
-	}
-	for field, value := range map[string]string{"type": n.Type, "image_id": n.ImageID, "ironic_node_id": n.IronicNodeID} {
-		if err := structs.CheckLine(field, value, structs.MaxText); err != nil {
-			return n, err
-		}
-	}
-	return n, nil
-}
-
-func patchNode(q *request) error {
-	p, err := q.decodePatch(nodePatch)
+var patchNode = web.Write(func(q *web.Request) (*structs.Node, error) {
+	p, err := q.DecodePatch(nodePatch)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := p.checkMutable(); err != nil {
-		return err
+	if err := p.CheckMutable(); err != nil {
+		return nil, err
 	}
-	if !structs.IsID(q.ident()) {
-		return notUUID(q.ident())
-	}
-	n, err := decide(q, conductor.PatchNode{Caller: q.caller(), Ident: q.ident(), Apply: func(was structs.Node) (structs.Node, error) {
-		body := structs.NodeRequest{Name: &was.Name, Type: was.Type, ImageID: was.ImageID, IronicNodeID: was.IronicNodeID}
-		if err := p.apply(&body); err != nil {
-			return was, err
-		}
-		return nodeOf(&body)
-	}})
-	if err != nil {
-		return err
-	}
-	return nodes.written(q, http.StatusOK, n)
-}
+	return q.Service.Nodes.Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.NodeRequest) error { return p.Apply(body) })
+}, func(q *web.Request, row *structs.Node) error { return nodes.Written(q, http.StatusOK, row) })
 
-func deleteNode(q *request) error {
-	if !structs.IsID(q.ident()) {
-		return notUUID(q.ident())
-	}
-	if _, _, err := remove(q, conductor.DeleteNode{Caller: q.caller(), Ident: q.ident()}); err != nil {
-		return err
-	}
-	return q.noContent()
-}
+var deleteNode = web.Write(func(q *web.Request) (service.Removed[*structs.Node], error) {
+	return q.Service.Nodes.Delete(q.Context(), &q.Call, q.Ident())
+}, func(q *web.Request, _ service.Removed[*structs.Node]) error { return q.NoContent() })

@@ -1,28 +1,60 @@
 package rest
 
 import (
-	"context"
 	"net/http"
-	"time"
 
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
-// operations returns what operates the servers. CodeUnavailable if nothing does.
-func (q *request) operations() (operations, error) {
-	if q.Operations == nil {
-		return nil, structs.Errorf(structs.CodeUnavailable, "This server has nothing to operate.")
+func operatorRoutes(leader func() (name, address string)) []*web.Route {
+	get, put, del := http.MethodGet, http.MethodPut, http.MethodDelete
+	return []*web.Route{
+		{Method: get, Path: "/operator/state", Action: identity.OperatorState, Handle: getOperatorState, Args: web.Consistency,
+			Summary: "Index, hash and schema of the replicated state", Gives: web.OK(operatorState{})},
+		{Method: get, Path: "/operator/members", Action: identity.OperatorMembers, Handle: listMembers,
+			Args:    []wire.Arg{{Name: "role", Kind: wire.ArgText, Doc: "server or agent; default both."}},
+			Summary: "Servers, and hosts registered or not, as this server's gossip has them", Gives: web.OK(structs.MembersBody{})},
+		{Method: get, Path: "/operator/raft/peers", Action: identity.OperatorPeers, Handle: listPeers, Args: web.Consistency,
+			Summary: "The servers of the log's configuration, and how far each is", Gives: web.OK(structs.RaftPeersBody{})},
+		{Method: del, Path: "/operator/raft/peers/:id", Action: identity.OperatorRemove, Handle: removePeer,
+			Args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if no majority that answers is left."}},
+			Summary: "Take a server out of the cluster for good", Gives: []wire.Answer{{Status: http.StatusNoContent}}},
+		{Method: put, Path: "/operator/raft/transfer-leader", Action: identity.OperatorLead, Handle: transferLeader(leader),
+			Args:    []wire.Arg{{Name: "to", Kind: wire.ArgText, Doc: "Server that shall lead: uuid or name; default the one that is most up to date."}},
+			Summary: "Hand leadership to another server", Gives: web.OK(leaderBody{})},
 	}
-	return q.Operations, nil
+}
+
+// operatorState answers GET /v1/operator/state.
+type operatorState struct {
+	structs.OperatorState
+	Leader string `json:"leader"` // address of the leader, "" while there is none
+}
+
+func getOperatorState(q *web.Request) error {
+	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
+		return err
+	}
+	snap := q.Service.Snapshot() // index and hash of one instant
+	q.W.Index = snap.Index()
+	body := operatorState{OperatorState: structs.OperatorState{
+		Index: snap.Index(), Hash: state.FormatHash(snap.Hash()), Schema: snap.Cluster().SchemaInUse(), Understood: structs.SchemaVersion,
+	}}
+	body.Leader = q.Service.Operators.LeaderAddress()
+	return q.JSON(http.StatusOK, body)
 }
 
 // listMembers answers with who gossips: also hosts that are not in the state.
-func listMembers(q *request) error {
-	role := q.query.text("role")
+func listMembers(q *web.Request) error {
+	role := q.Query.Text("role")
 	if role != "" && role != structs.RoleServer && role != structs.RoleAgent {
-		return invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
+		return structs.Invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
 	}
-	op, err := q.operations()
+	op, err := q.Service.Operators.Servers()
 	if err != nil {
 		return err
 	}
@@ -32,103 +64,44 @@ func listMembers(q *request) error {
 			members = append(members, m)
 		}
 	}
-	return q.json(http.StatusOK, structs.MembersBody{Members: members})
+	return q.JSON(http.StatusOK, structs.MembersBody{Members: members})
 }
 
-func listPeers(q *request) error {
-	if err := q.await(); err != nil {
+func listPeers(q *web.Request) error {
+	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
 	}
-	op, err := q.operations()
+	op, err := q.Service.Operators.Servers()
 	if err != nil {
 		return err
 	}
-	peers, err := op.Peers(q.r.Context())
+	peers, err := op.Peers(q.Context())
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, structs.RaftPeersBody{Peers: peers})
+	return q.JSON(http.StatusOK, structs.RaftPeersBody{Peers: peers})
 }
+
+// nothing is what is decided where there is nothing to tell.
+type nothing struct{}
 
 // removePeer takes a server out of the cluster.
-func removePeer(q *request) error {
-	op, err := q.operations()
-	if err != nil {
-		return err
-	}
-	force := q.query.bool("force", false)
-	_, err = onLeader(q, true, func(unsure bool) (struct{}, error) {
-		id, err := op.Peer(q.ident())
-		if err == nil {
-			err = op.RemovePeer(q.r.Context(), id, force)
+var removePeer = web.Write(func(q *web.Request) (nothing, error) {
+	return nothing{}, q.Service.Operators.RemovePeer(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
+}, func(q *web.Request, _ nothing) error { return q.NoContent() })
+
+// transferLeader makes the handler that hands leadership over and answers with who
+// has got it.
+func transferLeader(leader func() (name, address string)) func(*web.Request) error {
+	return web.Write(func(q *web.Request) (nothing, error) {
+		var to *string
+		if q.Query.Has("to") {
+			ident := q.Query.Text("to")
+			to = &ident
 		}
-		if unsure && structs.CodeOf(err) == structs.CodeNotFound {
-			err = nil // an earlier try has done it
-		}
-		return struct{}{}, err
+		return nothing{}, q.Service.Operators.Transfer(q.Context(), &q.Call, to)
+	}, func(q *web.Request, _ nothing) error {
+		name, address := leader()
+		return q.JSON(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
 	})
-	if err != nil {
-		return err
-	}
-	return q.noContent()
-}
-
-// transferLeader hands leadership over and answers with who has got it. The
-// server that hands on a request to the leader gives that leader up as soon as it
-// leads no longer, which here means that all is well: what came of it is seen by
-// who leads then.
-func transferLeader(q *request) error {
-	op, err := q.operations()
-	if err != nil {
-		return err
-	}
-	to := ""
-	if q.query.has("to") {
-		if to, err = op.Peer(q.query.text("to")); err != nil {
-			return err
-		}
-	}
-	before := q.awaitLeader(func(id string) bool { return id != "" })
-	if before == "" {
-		return q.errLeaderless()
-	}
-	_, err = onLeader(q, false, func(bool) (struct{}, error) {
-		return struct{}{}, op.Transfer(q.r.Context(), to)
-	})
-	if err != nil && !isUnknown(err) {
-		return err
-	}
-	switch now := q.awaitLeader(func(id string) bool { return id != "" && id != before }); {
-	case now == "":
-		return structs.Errorf(structs.CodeNoLeader, "leadership was given up, and no server has taken it yet: try again in a second")
-	case now == before:
-		return structs.Errorf(structs.CodeUnavailable, "server %s leads still, or again: try again in a second", now)
-	case to != "" && now != to:
-		return structs.Errorf(structs.CodeUnavailable, "server %s leads now, and not %s, which may be behind: see the list of peers", now, to)
-	}
-	name, address := q.Leader()
-	return q.json(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
-}
-
-// leaderTick is how often it is looked whether the leader's address is known.
-const leaderTick = 50 * time.Millisecond
-
-// awaitLeader waits for up to Hold for a leader that fits and whose address is
-// known, and returns the last that was seen.
-func (q *request) awaitLeader(fits func(id string) bool) (id string) {
-	ctx, cancel := context.WithTimeout(q.r.Context(), q.Hold)
-	defer cancel()
-	for {
-		changed := q.Cluster.Changed()
-		id, _ = q.Cluster.Leader()
-		if _, address := q.Leader(); fits(id) && address != "" {
-			return id
-		}
-		select {
-		case <-ctx.Done():
-			return id
-		case <-changed:
-		case <-time.After(leaderTick):
-		}
-	}
 }

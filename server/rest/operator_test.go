@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/rest"
 	"github.com/stackforge/magnum/server/servertest"
@@ -179,7 +180,7 @@ func TestLeadershipIsTransferred(t *testing.T) {
 		t.Error(got)
 	}
 	// It was carried out, but the answer got lost.
-	f.err = structs.Errorf(structs.CodeNoLeader, "gone: %w", peer.ErrUnknown)
+	f.err = structs.Errorf(structs.CodeNoLeader, "gone: %w", conductor.ErrUnknown)
 	f.lead = func(string) { m.id.Store(&two) }
 	c.do("PUT", path, "").is(200)
 

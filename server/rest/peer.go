@@ -1,146 +1,106 @@
 package rest
 
 import (
-	"crypto/subtle"
 	"net/http"
 
-	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/structs"
 )
 
-// peerRoutes are what servers ask of each other. They aren't in the document:
+// peerCalls answers what servers ask of each other. Its routes aren't in the document:
 // they belong to one version of the servers.
-func peerRoutes() []*route {
-	post := func(path string, action identity.Action, handle func(*request) error) *route {
-		return &route{method: http.MethodPost, path: "/peer/" + path, action: action, handle: handle, takes: struct{}{}}
+type peerCalls struct{ member web.Member }
+
+func (p peerCalls) routes() []*web.Route {
+	post := func(path string, action identity.Action, handle func(*web.Request) error) *web.Route {
+		return &web.Route{Method: http.MethodPost, Path: "/peer/" + path, Action: action, Handle: handle, Takes: struct{}{}}
 	}
-	return []*route{
-		post("read-index", identity.PeerCall, peerReadIndex),
-		post("heard", identity.PeerCall, peerHeard),
-		post("silent", identity.PeerCall, peerSilent),
-		post("offers", identity.PeerCall, peerOffer),
-		post("progress", identity.PeerCall, peerProgress),
+	return []*web.Route{
+		post("read-index", identity.PeerCall, p.readIndex),
+		post("heard", identity.PeerCall, p.heard),
+		post("silent", identity.PeerCall, p.silent),
+		post("offers", identity.PeerCall, p.offer),
+		post("progress", identity.PeerCall, p.progress),
 		// They are asked before there is a secret: identity tells no more than gossip
 		// does, and of a grant the member looks at the proof.
-		post("identity", identity.Public, peerIdentity),
-		post("grant", identity.Public, peerGrant),
+		post("identity", identity.Public, p.identity),
+		post("grant", identity.Public, p.grant),
 	}
 }
 
-// admitPeer finds out whether another server makes the request: for itself, or
-// for a client of its own. Whoever else pretends to is refused.
-func (q *request) admitPeer() error {
-	proof := q.r.Header.Get(peer.HeaderPeer)
-	if proof == "" {
-		return nil
-	}
-	if err := q.fromServer(); err != nil {
-		return err
-	}
-	secret := q.Member.Secret()
-	if secret == "" {
-		return structs.Errorf(structs.CodeNoLeader, "this server has no state yet")
-	}
-	if subtle.ConstantTimeCompare([]byte(proof), []byte(secret)) != 1 {
-		return structs.Errorf(structs.CodeForbidden, "only servers of this cluster may ask that")
-	}
-	q.forwarded = true
-	if id := q.r.Header.Get(peer.HeaderAsked); id != "" {
-		q.w.requestID = id
-	}
-	return q.prove(admission.Peer, "")
-}
-
-// fromServer refuses a call of other servers that is none's, as far as TLS can
-// tell, or that is meant for another one. Who has the secret is looked at by the
-// caller: with TLS it alone is not enough, for it is in snapshots and on disks.
-func (q *request) fromServer() error {
-	switch {
-	case q.Member == nil:
-		return structs.Errorf(structs.CodeForbidden, "this server has no others beside it")
-	case !q.Member.FromServer(q.r.TLS):
-		return structs.Errorf(structs.CodeForbidden, "only a server may ask that: one with a certificate of this CA for servers")
-	}
-	q.w.Header().Set(peer.HeaderServer, q.Member.ID())
-	if meant := q.r.Header.Get(peer.HeaderServer); meant != "" && meant != q.Member.ID() {
-		return structs.Errorf(structs.CodeNoLeader, "this is server %s, not %.64s", q.Member.ID(), meant)
-	}
-	return nil
-}
-
-func peerReadIndex(q *request) error {
+func (p peerCalls) readIndex(q *web.Request) error {
 	var body structs.PeerReadIndex
-	if err := q.decodeAgent(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	ask := q.Member.ReadIndex
+	ask := p.member.ReadIndex
 	if body.Leased {
-		ask = q.Member.LeaderIndex
+		ask = p.member.LeaderIndex
 	}
-	index, err := ask(q.r.Context())
+	index, err := ask(q.Context())
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, structs.PeerIndex{Index: index})
+	return q.JSON(http.StatusOK, structs.PeerIndex{Index: index})
 }
 
-func peerHeard(q *request) error {
+func (p peerCalls) heard(q *web.Request) error {
 	var body structs.PeerHeard
-	if err := q.decodeAgent(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	acknowledged, err := q.Member.Heard(q.r.Context(), body.Hosts)
+	acknowledged, err := p.member.Heard(q.Context(), body.Hosts)
 	if err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, acknowledged)
+	return q.JSON(http.StatusOK, acknowledged)
 }
 
-func peerSilent(q *request) error {
+func (p peerCalls) silent(q *web.Request) error {
 	var body structs.PeerSilent
-	if err := q.decodeAgent(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, structs.PeerSilent{Hosts: q.Member.Silent(body.Hosts)})
+	return q.JSON(http.StatusOK, structs.PeerSilent{Hosts: p.member.Silent(body.Hosts)})
 }
 
-func peerOffer(q *request) error {
+func (p peerCalls) offer(q *web.Request) error {
 	var body structs.PeerOffer
-	if err := q.decodeAgent(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	q.Member.Offer(body.HostID, body.Offer)
-	return q.json(http.StatusOK, struct{}{})
+	p.member.Offer(body.HostID, body.Offer)
+	return q.JSON(http.StatusOK, struct{}{})
 }
 
-func peerProgress(q *request) error { return q.json(http.StatusOK, q.Member.Progress()) }
+func (p peerCalls) progress(q *web.Request) error { return q.JSON(http.StatusOK, p.member.Progress()) }
 
-func peerIdentity(q *request) error {
-	if err := q.fromServer(); err != nil {
+func (p peerCalls) identity(q *web.Request) error {
+	if err := q.FromServer(); err != nil {
 		return err
 	}
 	var body structs.PeerChallenge
-	if err := q.decodeAgent(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
 	if n := len(body.Nonce); n < structs.MinNonce || n > structs.MaxNonce {
 		return structs.Errorf(structs.CodeInvalid, "nonce: %d characters are not in %d..%d", n, structs.MinNonce, structs.MaxNonce)
 	}
-	return q.json(http.StatusOK, q.Member.Identity(body.Nonce))
+	return q.JSON(http.StatusOK, p.member.Identity(body.Nonce))
 }
 
-func peerGrant(q *request) error {
-	if err := q.fromServer(); err != nil {
+func (p peerCalls) grant(q *web.Request) error {
+	if err := q.FromServer(); err != nil {
 		return err
 	}
 	var body structs.PeerGrant
-	if err := q.decodeAgent(&body); err != nil {
+	if err := q.DecodeLenient(&body); err != nil {
 		return err
 	}
-	if err := q.Member.Grant(q.r.Header.Get(peer.HeaderProof), body); err != nil {
+	if err := p.member.Grant(q.R.Header.Get(peer.HeaderProof), body); err != nil {
 		return err
 	}
-	return q.json(http.StatusOK, struct{}{})
+	return q.JSON(http.StatusOK, struct{}{})
 }

@@ -1,18 +1,19 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 
-	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/rest/zun"
 	"github.com/stackforge/magnum/structs"
 )
 
-// minVersion and maxVersion are what newer OpenStack clients look for before
-// they speak to a server: the microversions of part of their API.
-const (
-	minVersion = "1.1"
-	maxVersion = "1.40"
-)
+// minVersion is the oldest version that newer OpenStack clients look for before
+// they speak to a server: a microversion of part of their API.
+const minVersion = "1.1"
 
 // versionsBody answers GET /.
 type versionsBody struct {
@@ -54,24 +55,41 @@ type typedLink struct {
 	Type string `json:"type,omitempty"`
 }
 
-func getVersions(q *request) error {
-	v1 := versionBody{
-		ID: "v1", Status: "CURRENT", MinVersion: minVersion, MaxVersion: maxVersion,
-		Links: []structs.Link{{Href: q.baseURL() + "/v1/", Rel: "self"}},
+// root answers at the top of the API.
+type root struct {
+	version  string // of the build
+	document *document
+}
+
+func (ro root) routes() []*web.Route {
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/", Action: identity.Public, Handle: ro.versions, Summary: "Versions of the API",
+			Gives: web.OK(versionsBody{})},
+		{Method: http.MethodGet, Path: "/v1", Action: identity.APIVersion, Handle: getV1, Summary: "Resources of version 1",
+			Gives: web.OK(v1Body{})},
+		{Method: http.MethodGet, Path: "/openapi.json", Action: identity.APIDocument, Handle: ro.document.get,
+			Summary: "This document", Gives: web.OK(map[string]any{})},
 	}
-	return q.json(http.StatusOK, versionsBody{
+}
+
+func (ro root) versions(q *web.Request) error {
+	v1 := versionBody{
+		ID: "v1", Status: "CURRENT", MinVersion: minVersion, MaxVersion: zun.MaxVersion,
+		Links: []structs.Link{{Href: q.BaseURL() + "/v1/", Rel: "self"}},
+	}
+	return q.JSON(http.StatusOK, versionsBody{
 		Name:        "OpenStack Magnum API",
 		Description: "Magnum is a multi-tenant container service: bays, pods, services and containers on Docker and Kubernetes hosts.",
-		Version:     q.Version, Versions: []versionBody{v1}, DefaultVersion: v1,
+		Version:     ro.version, Versions: []versionBody{v1}, DefaultVersion: v1,
 	})
 }
 
-func getV1(q *request) error {
-	base := q.baseURL()
+func getV1(q *web.Request) error {
+	base := q.BaseURL()
 	links := func(noun string) []structs.Link {
 		return []structs.Link{{Href: base + "/v1/" + noun + "/", Rel: "self"}, {Href: base + "/" + noun + "/", Rel: "bookmark"}}
 	}
-	return q.json(http.StatusOK, v1Body{
+	return q.JSON(http.StatusOK, v1Body{
 		ID:         "v1",
 		MediaTypes: []mediaType{{Base: "application/json", Type: "application/vnd.openstack.magnum.v1+json"}},
 		Links: []typedLink{
@@ -82,29 +100,23 @@ func getV1(q *request) error {
 	})
 }
 
-// operatorState answers GET /v1/operator/state.
-type operatorState struct {
-	structs.OperatorState
-	Leader string `json:"leader"` // address of the leader, "" while there is none
-}
+// document is the OpenAPI document.
+type document struct{ text []byte }
 
-func getOperatorState(q *request) error {
-	if err := q.await(); err != nil {
-		return err
+// describe writes the document of the routes.
+func (d *document) describe(version string, routes []*web.Route) {
+	var operations []wire.Operation
+	for _, rt := range routes {
+		operations = append(operations, rt.Operation())
 	}
-	snap := q.Store.Snapshot() // index and hash of one instant
-	q.w.index = snap.Index()
-	body := operatorState{OperatorState: structs.OperatorState{
-		Index: snap.Index(), Hash: state.FormatHash(snap.Hash()), Schema: snap.Cluster().SchemaInUse(), Understood: structs.SchemaVersion,
-	}}
-	_, body.Leader = q.Cluster.Leader()
-	return q.json(http.StatusOK, body)
+	d.text = wire.NewDocument("Magnum", cmp.Or(version, "unknown"),
+		"The REST API of magnum. Every path is served also without /v1, and every list also with a slash at its end.", operations)
 }
 
-func getDocument(q *request) error {
-	e := newEncoder()
-	defer e.free()
-	e.buf.Write(q.document)
-	e.send(q.w, http.StatusOK)
+func (d *document) get(q *web.Request) error {
+	e := wire.NewEncoder()
+	defer e.Free()
+	e.Buf.Write(d.text)
+	web.SendJSON(q.W, http.StatusOK, e)
 	return nil
 }

@@ -4,73 +4,98 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/server/identity"
 	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
 // mediaSnapshot is the type of snapshot files.
 const mediaSnapshot = "application/octet-stream"
 
-// saveSnapshot answers with the state of this moment.
-func saveSnapshot(q *request) error {
-	if err := q.await(); err != nil {
+// snapshots answers with the state as a file, and takes such files.
+type snapshots struct {
+	most    int64     // bytes of a file
+	peers   web.Peers // nil: there are no other servers
+	cluster interface{ IsLeader() bool }
+	log     hclog.Logger
+}
+
+func (s snapshots) routes() []*web.Route {
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/operator/snapshot", Action: identity.OperatorSave, Handle: s.save, Args: web.Consistency,
+			Summary: "The replicated state as a snapshot file, secrets included",
+			Gives:   []wire.Answer{{Status: http.StatusOK, Media: mediaSnapshot}}},
+		{Method: http.MethodPut, Path: "/operator/snapshot", Action: identity.OperatorRestore, Handle: s.restore,
+			Args:    []wire.Arg{{Name: "keep_cluster_id", Kind: wire.ArgBool, Doc: "Keep this cluster's own id instead of the snapshot's."}},
+			Summary: "Replace the replicated state by that of a snapshot file", TakesMedia: mediaSnapshot, Streams: true,
+			Gives: web.OK(structs.RestoredBody{})},
+	}
+}
+
+// save answers with the state of this moment.
+func (s snapshots) save(q *web.Request) error {
+	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
 	}
-	op, err := q.operations()
+	op, err := q.Service.Operators.Servers()
 	if err != nil {
 		return err
 	}
-	snap := q.Store.Snapshot()
+	snap := q.Service.Snapshot()
 	if snap.Cluster() == nil {
 		return structs.Errorf(structs.CodeUnavailable, "this server has no state yet: try again in a second")
 	}
-	q.w.index, q.w.parked = snap.Index(), true
-	h := q.w.Header()
+	q.W.Index, q.W.Parked = snap.Index(), true
+	h := q.W.Header()
 	h.Set("Content-Type", mediaSnapshot)
 	h.Set("Cache-Control", "no-store")
-	q.w.WriteHeader(http.StatusOK)
-	if err := op.Save(q.w, snap); err != nil {
+	q.W.WriteHeader(http.StatusOK)
+	if err := op.Save(q.W, snap); err != nil {
 		// The answer has begun: that it is cut off is how the client can tell.
-		q.Logger.Warn("a snapshot could not be sent", "request_id", q.w.requestID, "error", err)
+		s.log.Warn("a snapshot could not be sent", "request_id", q.W.RequestID, "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return nil
 }
 
-// restoreSnapshot has the leader replace the state by that of the body. Another
+// restore has the leader replace the state by that of the body. Another
 // server hands the whole request on as it comes, once.
-func restoreSnapshot(q *request) error {
-	op, err := q.operations()
+func (s snapshots) restore(q *web.Request) error {
+	op, err := q.Service.Operators.Servers()
 	if err != nil {
-		return q.unread(err)
+		return q.Unread(err)
 	}
-	if q.r.ContentLength > q.MaxSnapshot {
-		return q.unread(q.errSnapshotTooLarge())
+	if q.R.ContentLength > s.most {
+		return q.Unread(s.errTooLarge())
 	}
-	leader := q.awaitLeader(func(id string) bool { return id != "" })
+	leader := q.Service.Operators.AwaitLeader(q.Context(), func(id string) bool { return id != "" })
 	switch {
-	case q.Cluster.IsLeader():
+	case s.cluster.IsLeader():
 	case leader == "":
-		return q.unread(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.errLeaderless()))
-	case q.forwarded || q.Peers == nil:
-		return q.unread(structs.Errorf(structs.CodeNoLeader, "there is no leader at the moment, and nothing was restored: try again in a second"))
+		return q.Unread(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.Service.Leaderless()))
+	case q.Call.Forwarded || s.peers == nil:
+		return q.Unread(structs.Errorf(structs.CodeNoLeader, "there is no leader at the moment, and nothing was restored: try again in a second"))
 	default:
-		r := q.r.Clone(q.r.Context())
+		r := q.R.Clone(q.Context())
 		r.Header.Set(peer.HeaderPeer, op.PeerSecret())
-		return q.Peers.Relay(q.w, r, leader)
+		return s.peers.Relay(q.W, r, leader)
 	}
-	q.w.parked = true
-	restored, err := op.Restore(q.r.Context(), http.MaxBytesReader(q.w, q.r.Body, q.MaxSnapshot), q.query.bool("keep_cluster_id", false))
+	q.W.Parked = true
+	restored, err := op.Restore(q.Context(), http.MaxBytesReader(q.W, q.R.Body, s.most), q.Query.Bool("keep_cluster_id", false))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return q.unread(q.errSnapshotTooLarge())
+		return q.Unread(s.errTooLarge())
 	case err != nil:
-		return q.unread(err)
+		return q.Unread(err)
 	}
-	return q.json(http.StatusOK, restored)
+	return q.JSON(http.StatusOK, restored)
 }
 
-func (q *request) errSnapshotTooLarge() error {
-	return structs.Errorf(structs.CodeTooLarge, "the snapshot is larger than %d bytes", q.MaxSnapshot)
+func (s snapshots) errTooLarge() error {
+	return structs.Errorf(structs.CodeTooLarge, "the snapshot is larger than %d bytes", s.most)
 }

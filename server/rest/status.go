@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -36,47 +39,66 @@ type unwellBody struct {
 // be up to date: a moment's work.
 const maxBehind = 1024
 
-func getLeader(q *request) error {
-	name, address := q.Leader()
-	if address == "" {
-		return q.errLeaderless()
+// status answers probes.
+type status struct {
+	leader func() (name, address string) // of the leader's REST API
+	room   func() error                  // why nothing can be written to the disk
+	behind func() uint64                 // committed entries that this server has not applied
+}
+
+func (st status) routes() []*web.Route {
+	probed := append(web.OK(statusBody{}), wire.Answer{Status: http.StatusServiceUnavailable, Body: unwellBody{}})
+	return []*web.Route{
+		{Method: http.MethodGet, Path: "/status/leader", Action: identity.Public, Handle: st.getLeader,
+			Summary: "Who leads; 503 while nobody does", Gives: web.OK(leaderBody{})},
+		{Method: http.MethodGet, Path: "/status/health", Action: identity.Public, Handle: st.getHealth,
+			Summary: "Whether all is well with this server; 503 with the reasons if not", Gives: probed},
+		{Method: http.MethodGet, Path: "/status/ready", Action: identity.Public, Handle: st.getReady,
+			Summary: "Whether this server can serve requests; 503 with the reasons if not", Gives: probed},
 	}
-	return q.json(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
+}
+
+func (st status) getLeader(q *web.Request) error {
+	name, address := st.leader()
+	if address == "" {
+		return q.Service.Leaderless()
+	}
+	return q.JSON(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})
 }
 
 // getReady answers whether requests can be served.
-func getReady(q *request) error { return q.probe("ready", q.unready()) }
+func (st status) getReady(q *web.Request) error { return probe(q, "ready", st.unready(q)) }
 
 // getHealth answers whether a person should look.
-func getHealth(q *request) error {
-	reasons := q.unready()
-	if q.Room() != nil {
+func (st status) getHealth(q *web.Request) error {
+	reasons := st.unready(q)
+	if st.room() != nil {
 		reasons = append(reasons, "the disk is nearly full: nothing is written")
 	}
-	return q.probe("ok", reasons)
+	return probe(q, "ok", reasons)
 }
 
 // unready returns why requests can't be served.
-func (q *request) unready() []string {
+func (st status) unready(q *web.Request) []string {
 	var reasons []string
-	if _, address := q.Leader(); address == "" {
+	if _, address := st.leader(); address == "" {
 		reasons = append(reasons, "there is no leader")
 	}
 	switch {
-	case q.Store.Snapshot().Cluster() == nil:
+	case q.Service.Snapshot().Cluster() == nil:
 		reasons = append(reasons, "the state is not loaded")
-	case q.Behind() > maxBehind:
+	case st.behind() > maxBehind:
 		reasons = append(reasons, "the state is behind")
 	}
 	return reasons
 }
 
-func (q *request) probe(well string, reasons []string) error {
-	q.w.Header().Set("Cache-Control", "no-store")
+func probe(q *web.Request, well string, reasons []string) error {
+	q.W.Header().Set("Cache-Control", "no-store")
 	if len(reasons) == 0 {
-		return q.json(http.StatusOK, statusBody{Status: well})
+		return q.JSON(http.StatusOK, statusBody{Status: well})
 	}
 	e := structs.Errorf(structs.CodeUnavailable, "not %s: %s", well, strings.Join(reasons, "; "))
-	status, body := errorBody(q.w, e)
-	return q.json(status, unwellBody{Status: "not " + well, Reasons: reasons, ErrorBody: body})
+	status, body := web.ErrorBody(q.W, e)
+	return q.JSON(status, unwellBody{Status: "not " + well, Reasons: reasons, ErrorBody: body})
 }

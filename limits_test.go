@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The limits of size. What is larger is hard to see as a whole, and usually two
+// things in one.
+const (
+	maxMethods = 40   // of a type, those that embedding promotes included
+	maxLines   = 100  // of a function
+	maxPackage = 4000 // lines of a package below server or agent, tests aside
+)
+
+// tooLarge is what is larger than a limit, each with the reason why it still is. An
+// entry that isn't needed any more fails the test: the list only shrinks.
+var tooLarge = map[string]string{
+	// What wraps a type of a library, and is one in all that its callers do with it.
+	"structs.Time":         "time.Time, with the JSON of 2015",
+	"agent/docker.logFile": "os.File, and how far it was read",
+	"server.scratch":       "os.File, without a name",
+
+	// Not split yet.
+	"agent.Agent.Run":                 "one line too long, and all of it is wiring",
+	"agent.pass":                      "every step of a container is a method of the pass",
+	"agent.reconciler":                "leases and the exclusive containers are part of it, and want to be a package",
+	"agent/backend/backendtest.Fake":  "backend.Backend is one interface of four things, and the fake has each of its methods twice",
+	"agent/backend/backendtest.bench": "the suite tests the four things of backend.Backend with one type",
+	"agent/docker":                    "it is all four things of backend.Backend",
+	"agent/docker.Docker":             "it is all four things of backend.Backend",
+	"gossip.delegate":                 "memberlist wants one type for all of its hooks, and the embedded Gossip is promoted",
+	"server.Server":                   "how a cluster begins and who is let into it is not a package of its own yet",
+	"server.member":                   "it embeds Server",
+	"server.operations":               "it embeds Server",
+	"server.replication":              "it embeds raftlog.Log",
+	"server/conductor.snapshotReader": "it embeds state.Snapshot",
+	"server/conductor.tx":             "each use case's helpers are methods of the transaction",
+	"server/dispatch.Dispatch":        "polls, liveness, sessions and leases are one type",
+	"server/raftlog":                  "the files of the log are a package; snapshots and membership are not",
+	"server/raftlog.Log":              "leadership, membership and the log's life are one type, with its Config promoted",
+	"server/state.Snapshot":           "one method for each index that is read",
+}
+
+// checked is one package of this module with its types.
+type checked struct {
+	path  string // from the module's root
+	files map[string]*ast.File
+	types *types.Package
+}
+
+func TestLimits(t *testing.T) {
+	fset := token.NewFileSet()
+	over := make(map[string]string)
+	for _, pkg := range typedPackages(t, fset) {
+		lines := 0
+		for _, file := range pkg.files {
+			lines += fset.File(file.Pos()).LineCount()
+			for name, n := range longFunctions(fset, file) {
+				over[pkg.path+"."+name] = fmt.Sprintf("%d lines, at most %d", n, maxLines)
+			}
+		}
+		if (strings.HasPrefix(pkg.path, "server/") || strings.HasPrefix(pkg.path, "agent/")) && lines > maxPackage {
+			over[pkg.path] = fmt.Sprintf("%d lines, at most %d", lines, maxPackage)
+		}
+		for name, n := range manyMethods(pkg.types) {
+			over[pkg.path+"."+name] = fmt.Sprintf("%d methods, at most %d", n, maxMethods)
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(over)) {
+		if tooLarge[what] == "" {
+			t.Errorf("%s has %s", what, over[what])
+		}
+	}
+	for what := range tooLarge {
+		if over[what] == "" {
+			t.Errorf("%s is no longer too large: take it off the list", what)
+		}
+	}
+}
+
+// TestLimitsSeeWhatIsTooLarge checks the measures: a limit that sees nothing would
+// pass for ever.
+func TestLimitsSeeWhatIsTooLarge(t *testing.T) {
+	var src strings.Builder
+	src.WriteString("package p\ntype inner struct{}\ntype outer struct{ *inner }\ntype other struct{ in inner }\ntype face interface{")
+	for i := range maxMethods + 1 {
+		fmt.Fprintf(&src, "M%d();", i)
+	}
+	src.WriteString("}\n")
+	for i := range maxMethods {
+		fmt.Fprintf(&src, "func (*inner) m%d() {}\n", i)
+	}
+	src.WriteString("func (outer) own() {}\nfunc (outer) long() {" + strings.Repeat("\n", maxLines) + "}\nfunc short() {" + strings.Repeat("\n", maxLines-1) + "}\n")
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, "p.go", src.String(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkg, err := new(types.Config).Check("p", fset, []*ast.File{file}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(manyMethods(pkg)), fmt.Sprint(map[string]int{"face": maxMethods + 1, "outer": maxMethods + 2}); got != want {
+		t.Errorf("methods: %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(longFunctions(fset, file)), fmt.Sprint(map[string]int{"outer.long": maxLines + 1}); got != want {
+		t.Errorf("functions: %s, want %s", got, want)
+	}
+}
+
+// manyMethods returns the types that have too many methods, and how many they have.
+func manyMethods(pkg *types.Package) map[string]int {
+	many := make(map[string]int)
+	for _, name := range pkg.Scope().Names() {
+		tn, ok := pkg.Scope().Lookup(name).(*types.TypeName)
+		if !ok || tn.IsAlias() {
+			continue
+		}
+		typ := tn.Type()
+		if !types.IsInterface(typ) {
+			typ = types.NewPointer(typ)
+		}
+		if n := types.NewMethodSet(typ).Len(); n > maxMethods {
+			many[name] = n
+		}
+	}
+	return many
+}
+
+// longFunctions returns the functions of a file that are too long, and how long they
+// are.
+func longFunctions(fset *token.FileSet, file *ast.File) map[string]int {
+	long := make(map[string]int)
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		n := fset.Position(f.End()).Line - fset.Position(f.Pos()).Line + 1
+		if n <= maxLines {
+			continue
+		}
+		name := f.Name.Name
+		if f.Recv != nil {
+			typ := f.Recv.List[0].Type
+			if star, ok := typ.(*ast.StarExpr); ok {
+				typ = star.X
+			}
+			if index, ok := typ.(*ast.IndexExpr); ok {
+				typ = index.X
+			}
+			name = types.ExprString(typ) + "." + name
+		}
+		long[name] = n
+	}
+	return long
+}
+
+// typedPackages checks the types of this module's packages. What they import comes
+// from the build cache.
+func typedPackages(t *testing.T, fset *token.FileSet) []checked {
+	t.Helper()
+	list := exec.Command("go", "list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{.Export}}\t{{range .GoFiles}}{{.}} {{end}}", "./...")
+	var problems bytes.Buffer
+	list.Stderr = &problems
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list: %v: %s", err, problems.String())
+	}
+	exports := make(map[string]string)
+	gc := importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) {
+		if exports[path] == "" {
+			return nil, fmt.Errorf("go list tells of no package %s", path)
+		}
+		return os.Open(exports[path])
+	})
+	var all []checked
+	var names []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		exports[fields[0]] = fields[2]
+		path, ours := strings.CutPrefix(fields[0], module)
+		if !ours {
+			continue
+		}
+		pkg := checked{path: strings.TrimPrefix(path, "/"), files: make(map[string]*ast.File)}
+		for _, name := range strings.Fields(fields[3]) {
+			file, err := parser.ParseFile(fset, filepath.Join(fields[1], name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pkg.files[name] = file
+		}
+		all = append(all, pkg)
+		names = append(names, fields[0])
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d packages were found: this test runs in the module's root", len(all))
+	}
+	for i := range all {
+		config := types.Config{Importer: gc, IgnoreFuncBodies: true}
+		if all[i].types, err = config.Check(names[i], fset, slices.Collect(maps.Values(all[i].files)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}

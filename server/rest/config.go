@@ -1,0 +1,114 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/server/admission"
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/service"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// agents is what rest asks of the servers' side of the agents.
+// *dispatch.Dispatch satisfies it.
+type agents interface {
+	Register(ctx context.Context, r structs.HostRegister) (structs.HostRegistered, error)
+	Authenticate(ctx context.Context, hostID, secret string) error
+	Work(ctx context.Context, p dispatch.Poll) (*structs.Work, error)
+	Report(ctx context.Context, hostID string, r structs.StatusReport) (structs.StatusReported, error)
+	ReportQuarantine(ctx context.Context, hostID string, r structs.QuarantineReport) (structs.QuarantineReported, error)
+	Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*dispatch.Session, error)
+	Expects(hostID, sid string) error
+	Accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Store         *state.Store
+	Conductor     *conductor.Conductor
+	Dispatch      agents
+	Cluster       service.Cluster
+	Peers         web.Peers              // nil: there are no other servers
+	Member        web.Member             // nil: likewise
+	Operations    service.Operations     // nil: there is nothing to operate, in tests
+	Authenticator identity.Authenticator // nil means identity.None
+	LocalTokens   bool                   // callers are known by tokens of this cluster's own, so that the first one can be given out
+	AuthURI       string                 // of who gives tokens out, for WWW-Authenticate; "" if nobody does
+	Logger        hclog.Logger
+	Version       string        // of the build, shown by GET /
+	Hold          time.Duration // how long a request waits for a leader or for an index; 0 means 5s
+	EventTick     time.Duration // how often a stream of events without any says that it lives; 0 means 30s
+	HostPatience  time.Duration // how long hosts are asked for a list of images or volumes; 0 means 10s
+	MaxImageFile  int64         // bytes of an archive of images; 0 means structs.MaxImageFile
+	MaxSnapshot   int64         // bytes of a snapshot file; 0 means structs.MaxSnapshot
+	BodyTime      time.Duration // how long a request's body may take, unless it is streamed; 0 means 30s
+	Patience      time.Duration // how long actions and deletes wait for their result if they don't say; 0 means 10s
+
+	Metrics http.Handler // answers GET /v1/metrics; nil says that there is nothing
+	// Observe returns what notes the requests of a route: their status and what
+	// they took, below 0 if they waited on purpose. nil notes nothing.
+	Observe    func(method, route string) func(status int, took time.Duration)
+	Leader     func() (name, address string) // of the leader's REST API, host:port, "" while there is none; nil says what Cluster does
+	Leaderless func() string                 // why nobody leads and what to do, a sentence; nil knows nothing of it
+	Room       func() error                  // why nothing can be written to the disk; nil means that there is room
+	Behind     func() uint64                 // committed entries that this server has not applied; nil means none
+	Pprof      bool                          // serves /debug/pprof/ to operators
+	// Connections is told whose a connection is; nil if nobody counts them.
+	Connections *admission.Gate
+	// Hosts are names of this server, besides localhost and IP addresses: a request
+	// that asks another one is refused. nil looks at no name, which is right where
+	// requests need a credential.
+	Hosts []string
+}
+
+func (c Config) withDefaults() Config {
+	if c.Authenticator == nil {
+		c.Authenticator = identity.None{}
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Observe == nil {
+		c.Observe = func(string, string) func(int, time.Duration) { return func(int, time.Duration) {} }
+	}
+	if c.Leader == nil {
+		c.Leader = func() (name, address string) { return c.Cluster.Leader() }
+	}
+	if c.Leaderless == nil {
+		c.Leaderless = func() string { return "there is no leader at the moment: try again in a second" }
+	}
+	if c.Room == nil {
+		c.Room = func() error { return nil }
+	}
+	if c.Behind == nil {
+		c.Behind = func() uint64 { return 0 }
+	}
+	if c.Hold == 0 {
+		c.Hold = 5 * time.Second
+	}
+	if c.EventTick == 0 {
+		c.EventTick = defaultTick
+	}
+	if c.MaxImageFile == 0 {
+		c.MaxImageFile = structs.MaxImageFile
+	}
+	if c.MaxSnapshot == 0 {
+		c.MaxSnapshot = structs.MaxSnapshot
+	}
+	if c.HostPatience == 0 {
+		c.HostPatience = 10 * time.Second
+	}
+	if c.Patience == 0 {
+		c.Patience = 10 * time.Second
+	}
+	return c
+}

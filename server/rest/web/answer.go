@@ -1,0 +1,88 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/state"
+)
+
+// ResponseWriter adds the headers that every answer carries.
+type ResponseWriter struct {
+	http.ResponseWriter
+	store     *state.Store
+	RequestID string
+	Index     uint64 // of the state that the answer is from; 0 means the newest when it is written
+	Status    int    // 0 until the answer has begun
+	route     *Route // nil until it is found
+	Parked    bool   // the request waits on purpose, or streams: what it takes says nothing about the server
+}
+
+// WriteHeader begins the answer.
+func (w *ResponseWriter) WriteHeader(status int) {
+	if w.Status == 0 {
+		w.Status = status
+		if w.Index == 0 {
+			w.Index = w.store.Index()
+		}
+		h := w.Header()
+		h.Set("X-Openstack-Request-Id", w.RequestID)
+		h.Set("X-Magnum-Index", strconv.FormatUint(w.Index, 10))
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write writes a piece of the body.
+func (w *ResponseWriter) Write(b []byte) (int, error) {
+	if w.Status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach Flush and Hijack.
+func (w *ResponseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// SendJSON writes what the encoder holds as the whole answer.
+func SendJSON(w *ResponseWriter, status int, e *wire.Encoder) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(e.Buf.Len()))
+	w.WriteHeader(status)
+	_, _ = w.Write(e.Buf.Bytes()) // a client that has left needs no answer
+}
+
+// JSON answers with v.
+func (q *Request) JSON(status int, v any) error {
+	e := wire.NewEncoder()
+	defer e.Free()
+	if err := e.Value(v); err != nil {
+		return err
+	}
+	SendJSON(q.W, status, e)
+	return nil
+}
+
+// JSONOf answers with v, which is from the state, or fails with err. The state may
+// be nil if there is an error.
+func (q *Request) JSONOf(snap *state.Snapshot, v any, err error) error {
+	if snap != nil {
+		q.W.Index = snap.Index()
+	}
+	if err != nil {
+		return err
+	}
+	return q.JSON(http.StatusOK, v)
+}
+
+// Null answers with the JSON null, as 2015 answered actions.
+func (q *Request) Null() error {
+	return q.JSON(http.StatusOK, nil)
+}
+
+// NoContent answers 204.
+func (q *Request) NoContent() error {
+	q.W.WriteHeader(http.StatusNoContent)
+	return nil
+}

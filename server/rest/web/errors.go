@@ -1,0 +1,119 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/peer"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
+	"github.com/stackforge/magnum/structs"
+)
+
+// statusOf is the one table from error codes to HTTP statuses.
+var statusOf = map[structs.Code]int{
+	structs.CodeInvalid:         http.StatusBadRequest,
+	structs.CodeUnauthenticated: http.StatusUnauthorized,
+	structs.CodeForbidden:       http.StatusForbidden,
+	structs.CodeQuota:           http.StatusForbidden,
+	structs.CodeNotFound:        http.StatusNotFound,
+	structs.CodeMethod:          http.StatusMethodNotAllowed,
+	structs.CodeConflict:        http.StatusConflict,
+	structs.CodeGone:            http.StatusGone,
+	structs.CodeTooLarge:        http.StatusRequestEntityTooLarge,
+	structs.CodeMedia:           http.StatusUnsupportedMediaType,
+	structs.CodeRateLimited:     http.StatusTooManyRequests,
+	structs.CodeInternal:        http.StatusInternalServerError,
+	structs.CodeNoLeader:        http.StatusServiceUnavailable,
+	structs.CodeUnavailable:     http.StatusServiceUnavailable,
+	structs.CodeNoSpace:         http.StatusInsufficientStorage,
+}
+
+// fail answers with the error, or logs it if it isn't the client's.
+func (q *Request) fail(err error) {
+	err = q.Call.Doubt(err)
+	var known *structs.Error
+	if !errors.As(err, &known) {
+		known = service.ErrUnexpected
+	}
+	if statusOf[known.Code] == http.StatusInternalServerError || statusOf[known.Code] == 0 {
+		q.server.config.Logger.Error("request failed", "request_id", q.W.RequestID, "method", q.R.Method, "path", q.R.URL.Path, "error", err)
+	}
+	if q.W.Status != 0 {
+		// The answer has begun: cut it off, so that nobody takes it for whole.
+		panic(http.ErrAbortHandler)
+	}
+	if known.Code == structs.CodeUnauthenticated {
+		q.W.Header().Set("WWW-Authenticate", q.challenge())
+	}
+	q.forget()
+	if service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown) {
+		q.W.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
+	}
+	writeError(q.W, known)
+}
+
+// challenge says what would authenticate the request: a host's secret, or a
+// token, and who gives them out.
+func (q *Request) challenge() string {
+	if q.route.Action == identity.AgentCall || q.route.Action == identity.AgentRegister {
+		return `Bearer realm="magnum"`
+	}
+	return "Keystone uri='" + q.server.config.AuthURI + "'"
+}
+
+// writeError answers in both forms: 2015's, whose error_message is a JSON text
+// in a JSON string (the only form from which that client takes the message),
+// and ours.
+func writeError(w *ResponseWriter, e *structs.Error) {
+	status, body := ErrorBody(w, e)
+	enc := wire.NewEncoder()
+	defer enc.Free()
+	if err := enc.Value(body); err != nil {
+		panic(err) // strings always encode
+	}
+	SendJSON(w, status, enc)
+}
+
+// ErrorBody returns what writeError writes, and sets the headers that go with it.
+func ErrorBody(w *ResponseWriter, e *structs.Error) (int, structs.ErrorBody) {
+	status, ok := statusOf[e.Code]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	msg := e.Msg
+	if e == service.ErrUnexpected {
+		msg = fmt.Sprintf("%s %s.", msg, w.RequestID)
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter(e.RetryAfter))
+	}
+	code := string(e.Code)
+	if e.Kind != "" {
+		code = e.Kind + "." + code
+	}
+	fault := structs.Fault{FaultCode: "Client", FaultString: msg}
+	if status >= http.StatusInternalServerError {
+		fault.FaultCode = "Server"
+	}
+	text, err := json.Marshal(fault)
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return status, structs.ErrorBody{
+		ErrorMessage: string(text),
+		Errors: []structs.ErrorItem{{
+			Status: status, Code: code, Hint: e.Hint, Title: http.StatusText(status), Detail: msg, RequestID: w.RequestID,
+		}},
+	}
+}
+
+// retryAfter writes a pause in whole seconds, at least one.
+func retryAfter(d time.Duration) string {
+	return strconv.Itoa(max(1, int((d+time.Second-1)/time.Second)))
+}

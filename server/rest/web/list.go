@@ -1,0 +1,470 @@
+package web
+
+import (
+	"cmp"
+	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/server/service"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Resource is one kind of object as lists and shows serve it.
+type Resource struct {
+	Noun  string // plural, as in paths
+	Kind  string
+	Table structs.Table
+	// Rows yields the objects of the project that the caller sees, in the order
+	// of their creation, from those on whose Seq is above after. nil means the
+	// table's own.
+	Rows func(v View, project string, after uint64) iter.Seq[structs.Row]
+	// Watches says when the list has changed, and what wakes those who wait for
+	// it. nil means the table's own.
+	Watches func(project string) []service.Watch
+	// Find looks an identifier up. nil means conductor.Lookup.
+	Find func(v View, ident string) (structs.Row, error)
+	// Sorts are the sort_keys beside those that every resource has.
+	Sorts map[string]func(a, b structs.Row) int
+	// Filters make a test of a row from an argument's value.
+	Filters map[string]func(v View, value string) (func(structs.Row) bool, error)
+	Brief   func(v View, row structs.Row) any // as lists show it
+	// Append appends the JSON of what Brief returns. nil means by way of it.
+	Append func(b []byte, base string, row structs.Row) []byte
+	Full   func(v View, row structs.Row) any
+}
+
+// Reads are the query arguments of everything that can be read.
+var Reads = []wire.Arg{
+	{Name: "index", Kind: wire.ArgInt, Doc: "Answer once the object or list has changed since this X-Magnum-Index."},
+	{Name: "wait", Kind: wire.ArgDuration, Doc: "How long to wait for that, default 60s, at most 10m."},
+	{Name: "consistent", Kind: wire.ArgBool, Doc: "Not older than this moment, whichever server answers."},
+	{Name: "stale", Kind: wire.ArgBool, Doc: "Any state, at once."},
+	{Name: "all_projects", Kind: wire.ArgBool, Doc: "Objects of all projects; for operators."},
+}
+
+// Consistency are those of reads that can't be waited for.
+var Consistency = Reads[2:4]
+
+// Waits is the query argument of everything that can wait for its result.
+var Waits = wire.Arg{Name: "wait", Kind: wire.ArgDuration, Doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
+
+// pages are the query arguments of lists.
+var pages = []wire.Arg{
+	{Name: "limit", Kind: wire.ArgInt, Doc: "Objects of one page, 1 or more; capped at 1000."},
+	{Name: "marker", Kind: wire.ArgText, Doc: "UUID of the last object of the page before."},
+	{Name: "sort_key", Kind: wire.ArgText, Doc: "Field to sort by; default id, the order of creation."},
+	{Name: "sort_dir", Kind: wire.ArgText, Doc: "asc or desc."},
+}
+
+// ListArgs returns the query arguments of the resource's lists.
+func (res *Resource) ListArgs(filters ...wire.Arg) []wire.Arg {
+	return slices.Concat(Reads, pages, filters)
+}
+
+// page says which part of a list is wanted.
+type page struct {
+	limit   int
+	marker  structs.Row // nil means from the start
+	sortKey string
+	desc    bool
+}
+
+// List answers with one page of the list.
+func (res *Resource) List(detail bool) func(*Request) error {
+	return func(q *Request) error {
+		return q.Service.Sure(q.Context(), &q.Call, func() error { return res.listOnce(q, detail) })
+	}
+}
+
+func (res *Resource) listOnce(q *Request, detail bool) error {
+	project := q.Caller().ProjectID
+	if q.Query.Bool("all_projects", false) {
+		if err := identity.Check(q.Caller(), identity.AllProjects); err != nil {
+			return err
+		}
+		project = state.AllProjects
+	}
+	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
+		return err
+	}
+	v := q.View(q.Service.ChangedLists(q.Context(), &q.Call, q.change(), res.watching(project)))
+	p, err := res.page(q, v)
+	if err != nil {
+		return err
+	}
+	keep, err := res.filter(q, v)
+	if err != nil {
+		return err
+	}
+	rows, err := res.take(v, project, p, keep)
+	if err != nil {
+		return err
+	}
+	return res.answer(q, v, p, rows, detail)
+}
+
+func (res *Resource) watching(project string) []service.Watch {
+	if res.Watches != nil {
+		return res.Watches(project)
+	}
+	return []service.Watch{{Table: res.Table, Project: project}}
+}
+
+// page reads the arguments of paging. Errors: CodeInvalid, CodeNotFound for an
+// unknown marker.
+func (res *Resource) page(q *Request, v View) (page, error) {
+	p := page{limit: structs.MaxPage, sortKey: "id"}
+	if q.Query.Has("limit") {
+		n := q.Query.Int("limit", 0)
+		if n <= 0 {
+			return p, structs.Errorf(structs.CodeInvalid, "Limit must be positive")
+		}
+		p.limit = int(min(n, structs.MaxPage))
+	}
+	if q.Query.Has("sort_key") {
+		p.sortKey = q.Query.Text("sort_key")
+		if res.order(p.sortKey) == nil {
+			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", structs.Shorten(p.sortKey), strings.Join(res.sortKeys(), ", "))
+		}
+	}
+	if q.Query.Has("sort_dir") {
+		switch dir := q.Query.Text("sort_dir"); dir {
+		case "asc", "desc":
+			p.desc = dir == "desc"
+		default:
+			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", structs.Shorten(dir))
+		}
+	}
+	if marker := q.Query.Text("marker"); q.Query.Has("marker") {
+		if !structs.IsID(marker) {
+			return p, structs.NotUUID(marker)
+		}
+		row, err := res.Lookup(v, marker)
+		if err != nil {
+			return p, err
+		}
+		p.marker = row
+	}
+	return p, nil
+}
+
+// Lookup finds an object of the resource that the caller sees. Errors are those of
+// conductor.Lookup.
+func (res *Resource) Lookup(v View, ident string) (structs.Row, error) {
+	if res.Find != nil {
+		return res.Find(v, ident)
+	}
+	return conductor.Lookup(v.Snap, v.Caller, res.Kind, ident)
+}
+
+// filter returns the test of all filters in the query together, nil if there
+// are none.
+func (res *Resource) filter(q *Request, v View) (func(structs.Row) bool, error) {
+	var tests []func(structs.Row) bool
+	for name, make := range res.Filters {
+		for _, value := range q.Query.Values[name] {
+			test, err := make(v, value)
+			if err != nil {
+				return nil, err
+			}
+			tests = append(tests, test)
+		}
+	}
+	if tests == nil {
+		return nil, nil
+	}
+	return func(r structs.Row) bool {
+		for _, test := range tests {
+			if !test(r) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// take returns the rows of one page. In the order of creation it reads no more
+// rows than it has to.
+func (res *Resource) take(v View, project string, p page, keep func(structs.Row) bool) ([]structs.Row, error) {
+	var after uint64
+	inOrder := p.sortKey == "id" && !p.desc
+	if inOrder && p.marker != nil {
+		after = p.marker.Base().Seq
+	}
+	rows := make([]structs.Row, 0, min(p.limit, 100))
+	for r := range res.all(v, project, after) {
+		if keep != nil && !keep(r) {
+			continue
+		}
+		rows = append(rows, r)
+		if inOrder && len(rows) == p.limit {
+			break
+		}
+	}
+	if inOrder {
+		return rows, nil
+	}
+	order := res.order(p.sortKey)
+	less := func(a, b structs.Row) int {
+		c := cmp.Or(order(a, b), cmp.Compare(a.Base().Seq, b.Base().Seq))
+		if p.desc {
+			return -c
+		}
+		return c
+	}
+	slices.SortFunc(rows, less)
+	if p.marker != nil {
+		from, found := slices.BinarySearchFunc(rows, p.marker, less)
+		if found {
+			from++
+		}
+		rows = rows[from:]
+	}
+	return rows[:min(len(rows), p.limit)], nil
+}
+
+func (res *Resource) all(v View, project string, after uint64) iter.Seq[structs.Row] {
+	if res.Rows != nil {
+		return res.Rows(v, project, after)
+	}
+	return v.Snap.List(res.Table, project, after)
+}
+
+// CommonSorts are the sort_keys of every resource.
+var CommonSorts = map[string]func(a, b structs.Row) int{
+	"id":         func(a, b structs.Row) int { return cmp.Compare(a.Base().Seq, b.Base().Seq) },
+	"uuid":       func(a, b structs.Row) int { return cmp.Compare(a.Base().ID, b.Base().ID) },
+	"created_at": func(a, b structs.Row) int { return a.Base().CreatedAt.Compare(b.Base().CreatedAt) },
+	"updated_at": func(a, b structs.Row) int { return a.Base().UpdatedAt.Compare(b.Base().UpdatedAt) },
+}
+
+func (res *Resource) order(key string) func(a, b structs.Row) int {
+	if order := CommonSorts[key]; order != nil {
+		return order
+	}
+	return res.Sorts[key]
+}
+
+func (res *Resource) sortKeys() []string {
+	var keys []string
+	for _, m := range []map[string]func(a, b structs.Row) int{CommonSorts, res.Sorts} {
+		for k := range m {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// By makes an order of rows from a field of theirs.
+func By[R structs.Row, K cmp.Ordered](field func(R) K) func(a, b structs.Row) int {
+	return func(a, b structs.Row) int {
+		x, okX := a.(R)
+		y, okY := b.(R)
+		if !okX || !okY {
+			return cmp.Compare(boolInt(okX), boolInt(okY))
+		}
+		return cmp.Compare(field(x), field(y))
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// answer writes the page. next is there only if the page is full.
+func (res *Resource) answer(q *Request, v View, p page, rows []structs.Row, detail bool) error {
+	e := wire.NewEncoder()
+	defer e.Free()
+	e.Buf.WriteString(`{"` + res.Noun + `":[`)
+	for i, r := range rows {
+		if i > 0 {
+			e.Buf.WriteByte(',')
+		}
+		if !detail && res.Append != nil {
+			e.Buf.Write(res.Append(e.Buf.AvailableBuffer(), v.Base, r))
+			continue
+		}
+		body := res.Brief
+		if detail {
+			body = res.Full
+		}
+		if err := e.Value(body(v, r)); err != nil {
+			return err
+		}
+	}
+	e.Buf.WriteByte(']')
+	if len(rows) == p.limit {
+		e.Buf.WriteString(`,"next":`)
+		if err := e.Value(res.next(q, v, p, rows[len(rows)-1], detail)); err != nil {
+			return err
+		}
+	}
+	e.Buf.WriteByte('}')
+	SendJSON(q.W, http.StatusOK, e)
+	return nil
+}
+
+// next returns the URL of the next page.
+func (res *Resource) next(q *Request, v View, p page, last structs.Row, detail bool) string {
+	var b strings.Builder
+	b.WriteString(v.Base + "/v1/" + res.Noun)
+	if detail {
+		b.WriteString("/detail")
+	}
+	dir := "asc"
+	if p.desc {
+		dir = "desc"
+	}
+	b.WriteString("?sort_key=" + url.QueryEscape(p.sortKey) + "&sort_dir=" + dir)
+	for _, name := range slices.Sorted(keysOf(res.Filters)) {
+		for _, value := range q.Query.Values[name] {
+			b.WriteString("&" + name + "=" + url.QueryEscape(value))
+		}
+	}
+	for _, name := range []string{"all_projects", "consistent", "stale"} {
+		if q.Query.Bool(name, false) {
+			b.WriteString("&" + name + "=true")
+		}
+	}
+	b.WriteString("&limit=" + strconv.Itoa(p.limit) + "&marker=" + last.Base().ID)
+	return b.String()
+}
+
+func keysOf[V any](m map[string]V) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// Show answers with one object.
+func (res *Resource) Show(q *Request) error {
+	return q.Service.Sure(q.Context(), &q.Call, func() error { return res.showOnce(q) })
+}
+
+func (res *Resource) showOnce(q *Request) error {
+	if q.Query.Bool("all_projects", false) {
+		if err := identity.Check(q.Caller(), identity.AllProjects); err != nil {
+			return err
+		}
+	}
+	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
+		return err
+	}
+	v := q.View(q.Service.Snapshot())
+	row, err := res.Lookup(v, q.Ident())
+	if err != nil {
+		return err
+	}
+	if q.Call.Freshness.Blocking {
+		v = q.View(q.Service.ChangedRow(q.Context(), &q.Call, q.change(), row.Table(), row.Base().ID))
+		if row = v.Snap.Get(row.Table(), row.Base().ID); row == nil {
+			return structs.NotFound(res.Kind, q.Ident())
+		}
+	}
+	return q.JSON(http.StatusOK, res.Full(v, row))
+}
+
+// Written answers with an object that the request has written, as it is now:
+// the X-Magnum-Index of the answer and its content belong together.
+func (res *Resource) Written(q *Request, status int, row structs.Row) error {
+	v := q.View(q.Service.Snapshot())
+	if now := v.Snap.Get(row.Table(), row.Base().ID); now != nil {
+		row = now
+	}
+	return q.JSON(status, res.Full(v, row))
+}
+
+// Locate sets the Location header to the object that the request has made.
+func (res *Resource) Locate(q *Request, row structs.Row) {
+	q.W.Header().Set("Location", q.BaseURL()+"/v1/"+res.Noun+"/"+row.Base().ID)
+}
+
+// FilterName compares the name.
+func FilterName(name func(structs.Row) string) func(View, string) (func(structs.Row) bool, error) {
+	return func(_ View, value string) (func(structs.Row) bool, error) {
+		return func(r structs.Row) bool { return name(r) == value }, nil
+	}
+}
+
+// FilterStatus compares the status, without regard to case.
+func FilterStatus(status func(structs.Row) string) func(View, string) (func(structs.Row) bool, error) {
+	return func(_ View, value string) (func(structs.Row) bool, error) {
+		return func(r structs.Row) bool { return strings.EqualFold(status(r), value) }, nil
+	}
+}
+
+// FilterLabel takes key=value, or key alone for any value.
+func FilterLabel(labels func(structs.Row) map[string]string) func(View, string) (func(structs.Row) bool, error) {
+	return func(_ View, value string) (func(structs.Row) bool, error) {
+		key, want, valued := strings.Cut(value, "=")
+		if key == "" {
+			return nil, structs.Invalid("label", value, "It is written as key=value, or as key.")
+		}
+		return func(r structs.Row) bool {
+			got, ok := labels(r)[key]
+			return ok && (!valued || got == want)
+		}, nil
+	}
+}
+
+// FilterBay takes a bay's UUID or name.
+func FilterBay(bayID func(structs.Row) string) func(View, string) (func(structs.Row) bool, error) {
+	return func(v View, value string) (func(structs.Row) bool, error) {
+		bay, err := conductor.Lookup(v.Snap, v.Caller, structs.KindBay, value)
+		if structs.CodeOf(err) == structs.CodeNotFound {
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", structs.Shorten(value)).About(structs.KindBay).With(structs.HintUnknown)
+		}
+		if err != nil {
+			return nil, err
+		}
+		id := bay.Base().ID
+		return func(r structs.Row) bool { return bayID(r) == id }, nil
+	}
+}
+
+// FilterHost takes a host's UUID or the name that containers show. It looks no
+// host up: which hosts there are is for operators to know.
+func FilterHost(v View, value string) (func(structs.Row) bool, error) {
+	return func(r structs.Row) bool {
+		h := v.Snap.Host(r.(*structs.Container).HostID)
+		return h != nil && (h.ID == value || h.Name == value)
+	}, nil
+}
+
+// The filters of lists.
+var (
+	FilterArgName   = wire.Arg{Name: "name", Kind: wire.ArgText, Doc: "Only objects of this name."}
+	FilterArgStatus = wire.Arg{Name: "status", Kind: wire.ArgText, Doc: "Only objects of this status."}
+	FilterArgLabel  = wire.Arg{Name: "label", Kind: wire.ArgText, Many: true, Doc: "Only objects with this label: key=value, or key."}
+	FilterArgBay    = wire.Arg{Name: "bay", Kind: wire.ArgText, Doc: "Only objects of this bay: uuid or name."}
+	FilterArgHost   = wire.Arg{Name: "host", Kind: wire.ArgText, Doc: "Only objects on this host: uuid or name."}
+)
+
+// Reading returns the three routes on which a resource is read.
+func Reading(res *Resource, brief, full any, list, detail, show identity.Action, filters ...wire.Arg) []*Route {
+	args := res.ListArgs(filters...)
+	return []*Route{
+		{Method: http.MethodGet, Path: "/" + res.Noun, Action: list, Handle: res.List(false), Args: args,
+			Summary: "List " + res.Noun, Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: brief}}}},
+		{Method: http.MethodGet, Path: "/" + res.Noun + "/detail", Action: detail, Handle: res.List(true), Args: args,
+			Summary: "List " + res.Noun + " with all fields", Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: full}}}},
+		{Method: http.MethodGet, Path: "/" + res.Noun + "/:id", Action: show, Handle: res.Show, Args: Reads,
+			Summary: "Show a " + res.Kind, Gives: []wire.Answer{{Status: http.StatusOK, Body: full}}},
+	}
+}

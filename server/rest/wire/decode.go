@@ -1,0 +1,236 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// Shape is what a body of one kind may say: the fields of its struct by their
+// JSON names, found once.
+type Shape struct {
+	name     string           // as messages call it, such as "bay"
+	fields   map[string][]int // index path of the struct's field
+	readOnly map[string]bool  // fields that are shown but can't be set
+}
+
+// NewShape returns the shape of the request's type. Fields of shown's type that
+// the request lacks are read-only; shown may be nil.
+func NewShape(name string, request, shown any) *Shape {
+	s := &Shape{name: name, fields: jsonFields(reflect.TypeOf(request)), readOnly: make(map[string]bool)}
+	if shown != nil {
+		for field := range jsonFields(reflect.TypeOf(shown)) {
+			if s.fields[field] == nil {
+				s.readOnly[field] = true
+			}
+		}
+	}
+	return s
+}
+
+// jsonFields returns the fields of a struct by their JSON names.
+func jsonFields(t reflect.Type) map[string][]int {
+	fields := make(map[string][]int)
+	for _, f := range reflect.VisibleFields(t) {
+		if name, ok := jsonName(f); ok {
+			fields[name] = f.Index
+		}
+	}
+	return fields
+}
+
+// jsonName returns the JSON name of a field that has one of its own.
+func jsonName(f reflect.StructField) (string, bool) {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if !f.IsExported() || f.Anonymous && name == "" || name == "-" {
+		return "", false
+	}
+	if name == "" {
+		name = f.Name
+	}
+	return name, true
+}
+
+// Decode reads a body into the struct that target points to. It takes what 2015
+// took: numbers as strings, null for a value that isn't set. Errors are
+// CodeInvalid and name the field and the value.
+func (s *Shape) Decode(body []byte, target any) error {
+	if err := checkJSON(body); err != nil {
+		return err
+	}
+	body = bytes.TrimSpace(body)
+	if body[0] != '{' {
+		return structs.Errorf(structs.CodeInvalid, "The request's body is %s: it has to be an object with the fields of a %s.", kindOf(body), s.name)
+	}
+	return s.object("", body, reflect.ValueOf(target).Elem())
+}
+
+// DecodeLenient reads the body of a call of an agent or another server into
+// target. Those may be newer than this server, so fields that it doesn't know are
+// left aside. Errors are CodeInvalid.
+func DecodeLenient(body []byte, target any) error {
+	if err := json.Unmarshal(body, target); err != nil {
+		return structs.Errorf(structs.CodeInvalid, "The request's body can't be read: %v", err)
+	}
+	return nil
+}
+
+// checkJSON refuses what isn't one JSON value.
+func checkJSON(body []byte) error {
+	if json.Valid(body) {
+		return nil
+	}
+	var raw json.RawMessage
+	if err := json.Unmarshal(body, &raw); err != nil { // it says what and where
+		where := ""
+		if syntax, ok := err.(*json.SyntaxError); ok {
+			where = fmt.Sprintf(" (after %d bytes)", syntax.Offset)
+		}
+		return structs.Errorf(structs.CodeInvalid, "The request's body is not valid JSON%s: %v", where, err)
+	}
+	return nil
+}
+
+// object reads a JSON object into a struct. prefix stands before its fields'
+// names in messages.
+func (s *Shape) object(prefix string, raw []byte, v reflect.Value) error {
+	return eachMember(prefix, raw, func(name string, value json.RawMessage) error {
+		index := s.fields[name]
+		switch {
+		case index != nil:
+			return decodeValue(prefix+name, value, v.FieldByIndex(index))
+		case !s.readOnly[name]:
+			return structs.Errorf(structs.CodeInvalid, "Unknown attribute for argument %s: %s", s.name, structs.Shorten(prefix+name))
+		case string(value) != "null":
+			return structs.Invalid(prefix+name, Unquote(value), "Cannot set read only field.")
+		}
+		return nil
+	})
+}
+
+var (
+	unmarshaler = reflect.TypeFor[json.Unmarshaler]()
+	stringMap   = reflect.TypeFor[map[string]string]()
+)
+
+// decodeValue reads one JSON value into v. null leaves v as it is.
+func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
+	if string(raw) == "null" {
+		return nil
+	}
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		v = v.Elem()
+	}
+	if v.Addr().Type().Implements(unmarshaler) {
+		if err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(raw); err != nil {
+			return structs.Invalid(field, Unquote(raw), "%v.", err)
+		}
+		return nil
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		if raw[0] != '{' {
+			return wrongType(field, raw, "an object")
+		}
+		return shapeOf(field, v.Type()).object(field+".", raw, v)
+	case reflect.Slice:
+		return decodeSlice(field, raw, v)
+	case reflect.Map:
+		return decodeMap(field, raw, v)
+	case reflect.String:
+		if raw[0] != '"' {
+			return wrongType(field, raw, "a string")
+		}
+		v.SetString(Unquote(raw))
+	case reflect.Bool:
+		b, ok := ReadBool(Unquote(raw))
+		if !ok || string(raw) == `""` {
+			return wrongType(field, raw, "true or false")
+		}
+		v.SetBool(b)
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(Unquote(raw), 10, 64)
+		if err != nil {
+			return wrongType(field, raw, "a whole number")
+		}
+		v.SetInt(n)
+	default:
+		return fmt.Errorf("field %s of type %v has no decoder", field, v.Type())
+	}
+	return nil
+}
+
+// innerFields are the jsonFields of the structs inside bodies, by type.
+var innerFields sync.Map
+
+// shapeOf returns the shape of a struct inside a body.
+func shapeOf(name string, t reflect.Type) *Shape {
+	fields, ok := innerFields.Load(t)
+	if !ok {
+		fields, _ = innerFields.LoadOrStore(t, jsonFields(t))
+	}
+	return &Shape{name: name, fields: fields.(map[string][]int)}
+}
+
+func decodeSlice(field string, raw json.RawMessage, v reflect.Value) error {
+	if raw[0] != '[' {
+		return wrongType(field, raw, "a list")
+	}
+	items := items(raw)
+	v.Set(reflect.MakeSlice(v.Type(), len(items), len(items)))
+	for i, item := range items {
+		if string(item) == "null" {
+			return wrongType(fmt.Sprintf("%s[%d]", field, i), item, "a value")
+		}
+		if err := decodeValue(fmt.Sprintf("%s[%d]", field, i), item, v.Index(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func decodeMap(field string, raw json.RawMessage, v reflect.Value) error {
+	if v.Type() != stringMap {
+		return fmt.Errorf("field %s of type %v has no decoder", field, v.Type())
+	}
+	if raw[0] != '{' {
+		return wrongType(field, raw, "an object of strings")
+	}
+	m := make(map[string]string)
+	v.Set(reflect.ValueOf(m))
+	return eachMember(field+".", raw, func(name string, value json.RawMessage) error {
+		if value[0] != '"' {
+			return wrongType(field+"."+name, value, "a string")
+		}
+		m[name] = Unquote(value)
+		return nil
+	})
+}
+
+func wrongType(field string, raw json.RawMessage, want string) error {
+	return structs.Invalid(field, Unquote(raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
+}
+
+// kindOf names the kind of a JSON value.
+func kindOf(raw []byte) string {
+	switch raw[0] {
+	case '"':
+		return "a string"
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case 't', 'f':
+		return "true or false"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}

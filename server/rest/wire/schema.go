@@ -1,0 +1,196 @@
+package wire
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// ListOf stands for the answer of a list in the document.
+type ListOf struct {
+	Noun string
+	Item any
+}
+
+// use says what a schema is of: the same type is written otherwise than read.
+type use int
+
+const (
+	ofAnswer  use = iota // all fields are there but those that are left out when empty
+	ofRequest            // every field may be absent or null, and no other is taken
+	ofAgent              // between agents and servers, which may be of different versions: anything may be absent, null or unknown
+)
+
+// schemas gathers the schemas of all types.
+type schemas struct {
+	components map[string]any
+}
+
+// body returns the schema of an answer.
+func (s *schemas) body(v any, u use) any {
+	if l, ok := v.(ListOf); ok {
+		return map[string]any{
+			"type":     "object",
+			"required": []string{l.Noun},
+			"properties": map[string]any{
+				l.Noun: map[string]any{"type": "array", "items": s.ref(reflect.TypeOf(l.Item), u)},
+				"next": map[string]any{"type": "string", "description": "URL of the next page; absent on the last."},
+			},
+		}
+	}
+	return s.of(reflect.TypeOf(v), u)
+}
+
+// ref returns a reference to the schema of a struct type.
+func (s *schemas) ref(t reflect.Type, u use) any {
+	name := strings.ToUpper(t.Name()[:1]) + t.Name()[1:]
+	switch {
+	case u == ofRequest && !strings.HasSuffix(name, "Request"):
+		name += "Input"
+	case u == ofAgent:
+		name = "Agent" + name
+	}
+	if _, ok := s.components[name]; !ok {
+		s.components[name] = nil // keeps its place while it is being made
+		s.components[name] = s.object(t, u)
+	}
+	return map[string]any{"$ref": "#/components/schemas/" + name}
+}
+
+// lenient are the types whose JSON isn't what their Go type says.
+var lenient = map[reflect.Type]map[string]any{
+	reflect.TypeFor[structs.Time](): {"type": []string{"string", "null"}, "format": "date-time"},
+	reflect.TypeFor[time.Time]():    {"type": "string", "format": "date-time"},
+	reflect.TypeFor[structs.Int]():  {"type": []string{"integer", "string"}, "description": "A whole number, or one in a string."},
+	reflect.TypeFor[structs.Float](): {
+		"type": []string{"number", "string"}, "description": "A number, or one in a string.",
+	},
+	reflect.TypeFor[structs.Bool]():      {"type": []string{"boolean", "string"}, "description": "true or false, or one of them in a string."},
+	reflect.TypeFor[structs.Exclusive](): {"type": []string{"boolean", "string"}, "description": "Whether at most one copy may ever run: true, false or lease."},
+	reflect.TypeFor[structs.Bytes](): {
+		"type": []string{"integer", "string"}, "description": "Bytes, or a string with a unit of powers of 1024, such as 512m.",
+	},
+	reflect.TypeFor[structs.Command](): {
+		"type": []string{"string", "array"}, "items": map[string]any{"type": "string"}, "description": "A string that is split as a shell does, without expansions, or a list of words.",
+	},
+	reflect.TypeFor[time.Duration](): {"type": "integer", "description": "Nanoseconds."},
+}
+
+// of returns the schema of a type.
+func (s *schemas) of(t reflect.Type, u use) any {
+	if known, ok := lenient[t]; ok {
+		return known
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return nullable(s.of(t.Elem(), u))
+	case reflect.Struct:
+		return s.ref(t, u)
+	case reflect.Slice:
+		return map[string]any{"type": "array", "items": s.of(t.Elem(), u)}
+	case reflect.Map:
+		return map[string]any{"type": "object", "additionalProperties": s.of(t.Elem(), u)}
+	case reflect.String:
+		schema := map[string]any{"type": "string"}
+		if values := enums[t]; values != nil {
+			schema["enum"] = values
+		}
+		return schema
+	case reflect.Bool:
+		return map[string]any{"type": "boolean"}
+	case reflect.Int, reflect.Int64:
+		return map[string]any{"type": "integer"}
+	case reflect.Uint, reflect.Uint64:
+		return map[string]any{"type": "integer", "minimum": 0}
+	case reflect.Float64:
+		return map[string]any{"type": "number"}
+	case reflect.Interface:
+		return map[string]any{}
+	}
+	panic(fmt.Sprintf("openapi: no schema for %v", t)) // a new type in a body: any test shows it
+}
+
+// enums are the values of types that have only some.
+var enums = map[reflect.Type][]any{
+	reflect.TypeFor[structs.BayStatus]():         {structs.BayCreating, structs.BayCreated, structs.BayCreateFailed, structs.BayUpdating, structs.BayUpdated, structs.BayDeleting},
+	reflect.TypeFor[structs.ContainerStatus]():   {structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerUnknown, structs.ContainerDeleting, structs.ContainerGone},
+	reflect.TypeFor[structs.HostState]():         {structs.HostReady, structs.HostSuspect, structs.HostLost},
+	reflect.TypeFor[structs.PlacementStrategy](): {structs.PlacementSpread, structs.PlacementBinpack},
+	reflect.TypeFor[structs.Backend]():           {structs.BackendDocker, structs.BackendKubernetes},
+	reflect.TypeFor[structs.Desired]():           {structs.DesiredCreated, structs.DesiredRunning, structs.DesiredStopped, structs.DesiredPaused, structs.DesiredAbsent},
+	reflect.TypeFor[structs.SessionKind](): {structs.SessionLogs, structs.SessionExec, structs.SessionAttach, structs.SessionStats, structs.SessionTop, structs.SessionArchiveGet, structs.SessionArchivePut,
+		structs.SessionImageList, structs.SessionImagePull, structs.SessionImageLoad, structs.SessionImagePrune, structs.SessionVolumeList, structs.SessionVolumeDelete},
+}
+
+// nullable lets a schema take null as well.
+func nullable(schema any) any {
+	m, ok := schema.(map[string]any)
+	if !ok || m["$ref"] != nil {
+		return map[string]any{"anyOf": []any{schema, map[string]any{"type": "null"}}}
+	}
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	switch t := out["type"].(type) {
+	case string:
+		out["type"] = []string{t, "null"}
+	case []string:
+		if !slices.Contains(t, "null") {
+			out["type"] = append(slices.Clone(t), "null")
+		}
+	}
+	if values, ok := out["enum"].([]any); ok {
+		out["enum"] = append(slices.Clone(values), nil)
+	}
+	return out
+}
+
+// object returns the schema of a struct.
+func (s *schemas) object(t reflect.Type, u use) map[string]any {
+	properties := make(map[string]any)
+	required := []string{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, ok := jsonName(f)
+		if !ok {
+			continue
+		}
+		schema := s.of(f.Type, u)
+		if u != ofAnswer {
+			schema = nullable(schema)
+		} else if tag := f.Tag.Get("json"); !strings.Contains(tag, ",omitempty") && !strings.Contains(tag, ",omitzero") {
+			required = append(required, name)
+		}
+		if doc := descriptions[name]; doc != "" {
+			schema = described(schema, doc)
+		}
+		properties[name] = schema
+	}
+	out := map[string]any{"type": "object", "properties": properties}
+	switch u {
+	case ofRequest:
+		out["additionalProperties"] = false
+	case ofAnswer:
+		out["required"] = required
+	}
+	if doc := descriptions[t.Name()]; doc != "" {
+		out["description"] = doc
+	}
+	return out
+}
+
+func described(schema any, doc string) any {
+	m, ok := schema.(map[string]any)
+	if !ok || m["description"] != nil {
+		return schema
+	}
+	out := map[string]any{"description": doc}
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}

@@ -1,0 +1,73 @@
+package zun
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/stackforge/magnum/server/rest/web"
+	"github.com/stackforge/magnum/server/rest/wire"
+	"github.com/stackforge/magnum/structs"
+)
+
+// action is one thing that somebody did to a container.
+type action struct {
+	Action    string       `json:"action"`
+	UUID      string       `json:"container_uuid"`
+	ProjectID string       `json:"project_id"`
+	UserID    string       `json:"user_id"`
+	RequestID string       `json:"request_id"`
+	StartTime structs.Time `json:"start_time"`
+	Message   *string      `json:"message"`
+	Events    []event      `json:"events,omitempty"` // of one alone
+}
+
+// event is how an action went on its host.
+type event struct {
+	Event      string       `json:"event"`
+	StartTime  structs.Time `json:"start_time"`
+	FinishTime structs.Time `json:"finish_time"`
+	Result     string       `json:"result"`
+}
+
+func newAction(c *structs.Container, a *structs.ActionRecord) action {
+	return action{
+		Action: a.Action, UUID: c.ID, ProjectID: c.ProjectID, UserID: a.UserID, RequestID: a.RequestID,
+		StartTime: structs.Time{Time: a.StartedAt}, Message: wire.OrNull(a.Message),
+	}
+}
+
+// listActions answers with what was done to a container.
+func listActions(q *web.Request) error {
+	snap, c, actions, err := q.Service.Containers.Actions(q.Context(), &q.Call, q.Ident())
+	if err != nil {
+		return err
+	}
+	q.W.Index = snap.Index()
+	body := struct {
+		Actions []action `json:"containerActions"`
+	}{[]action{}}
+	for i := range slices.Backward(actions) {
+		body.Actions = append(body.Actions, newAction(c, &actions[i]))
+	}
+	return q.JSON(http.StatusOK, body)
+}
+
+// showAction answers with what one request did to a container.
+func showAction(q *web.Request) error {
+	snap, c, actions, err := q.Service.Containers.Actions(q.Context(), &q.Call, q.Ident())
+	if err != nil {
+		return err
+	}
+	q.W.Index = snap.Index()
+	wanted := q.Param("request")
+	for i := range actions {
+		a := &actions[i]
+		if a.RequestID != wanted || wanted == "" {
+			continue
+		}
+		body := newAction(c, a)
+		body.Events = []event{{Event: a.Action, StartTime: body.StartTime, FinishTime: structs.Time{Time: a.FinishedAt}, Result: a.Result}}
+		return q.JSON(http.StatusOK, body)
+	}
+	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", structs.Shorten(wanted), c.Name).About(structs.KindContainer)
+}

@@ -1,0 +1,119 @@
+package service
+
+import (
+	"context"
+	"net"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/structs"
+)
+
+// BayModels carries out what callers ask of baymodels.
+type BayModels struct{ s *Service }
+
+// Create has a baymodel made. CodeInvalid, CodeConflict, and what no leader means.
+func (n BayModels) Create(ctx context.Context, c *Call, body *structs.BayModelRequest, once conductor.Once) (*structs.BayModel, error) {
+	model, err := bayModelOf(body)
+	if err != nil {
+		return nil, err
+	}
+	r := conductor.CreateBayModel{Caller: c.Caller, Once: once, UUID: body.UUID, Model: model}
+	minted := r.UUID == ""
+	if minted {
+		r.UUID = n.s.newID(c)
+	}
+	return create(ctx, n.s, c, r.UUID, minted, r)
+}
+
+// Patch changes a baymodel: apply changes what it was as a request has it. id is
+// its UUID. CodeInvalid, CodeNotFound, and what no leader means.
+func (n BayModels) Patch(ctx context.Context, c *Call, id string, apply func(*structs.BayModelRequest) error) (*structs.BayModel, error) {
+	if !structs.IsID(id) {
+		return nil, structs.NotUUID(id)
+	}
+	return decide(ctx, n.s, c, conductor.PatchBayModel{Caller: c.Caller, Ident: id, Apply: func(was structs.BayModel) (structs.BayModel, error) {
+		body := bayModelRequest(&was)
+		if err := apply(&body); err != nil {
+			return was, err
+		}
+		return bayModelOf(&body)
+	}})
+}
+
+// Delete deletes a baymodel that no bay refers to. CodeNotFound, CodeConflict, and
+// what no leader means.
+func (n BayModels) Delete(ctx context.Context, c *Call, ident string) (Removed[*structs.BayModel], error) {
+	return remove(ctx, n.s, c, conductor.DeleteBayModel{Caller: c.Caller, Ident: ident})
+}
+
+// bayModelOf checks what a request says of a baymodel. Errors are CodeInvalid.
+func bayModelOf(body *structs.BayModelRequest) (structs.BayModel, error) {
+	m := structs.BayModel{
+		COE: body.COE, ImageID: body.ImageID, FlavorID: body.FlavorID, MasterFlavorID: body.MasterFlavorID,
+		KeypairID: body.KeypairID, ExternalNetworkID: body.ExternalNetworkID, FixedNetwork: body.FixedNetwork,
+		DNSNameserver: body.DNSNameserver, SSHAuthorizedKey: body.SSHAuthorizedKey, ClusterDistro: body.ClusterDistro,
+	}
+	var err error
+	if m.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+		return m, err
+	}
+	if m.COE == "" {
+		return m, structs.Invalid("coe", "None", "Mandatory field missing.")
+	}
+	if err := checkCOE(m.COE); err != nil {
+		return m, err
+	}
+	for _, f := range []struct {
+		name, value string
+		most        int
+	}{
+		{"image_id", m.ImageID, structs.MaxText}, {"flavor_id", m.FlavorID, structs.MaxText},
+		{"master_flavor_id", m.MasterFlavorID, structs.MaxText}, {"keypair_id", m.KeypairID, structs.MaxName},
+		{"external_network_id", m.ExternalNetworkID, structs.MaxText}, {"fixed_network", m.FixedNetwork, structs.MaxText},
+		{"ssh_authorized_key", m.SSHAuthorizedKey, 4 * structs.MaxText}, {"cluster_distro", m.ClusterDistro, structs.MaxText},
+	} {
+		check := structs.CheckLine
+		if f.name == "ssh_authorized_key" {
+			check = structs.CheckText // one on each line
+		}
+		if err := check(f.name, f.value, f.most); err != nil {
+			return m, err
+		}
+	}
+	if ip := net.ParseIP(m.DNSNameserver); m.DNSNameserver != "" && (ip == nil || ip.To4() == nil || len(m.DNSNameserver) > 15) {
+		return m, structs.Invalid("dns_nameserver", m.DNSNameserver, "Value should be IPv4 format")
+	}
+	if body.DockerVolumeSize != nil {
+		if m.DockerVolumeSize = int(*body.DockerVolumeSize); m.DockerVolumeSize < 1 {
+			return m, structs.Invalid("docker_volume_size", m.DockerVolumeSize, "Value should be greater or equal to 1")
+		}
+	}
+	if body.APIServerPort != nil {
+		switch m.APIServerPort = int(*body.APIServerPort); {
+		case m.APIServerPort < 1024:
+			return m, structs.Invalid("apiserver_port", m.APIServerPort, "Value should be greater or equal to 1024")
+		case m.APIServerPort > 65535:
+			return m, structs.Invalid("apiserver_port", m.APIServerPort, "Value should be lesser or equal to 65535")
+		}
+	}
+	return m, nil
+}
+
+// bayModelRequest is bayModelOf backwards: what a PATCH is applied to.
+func bayModelRequest(m *structs.BayModel) structs.BayModelRequest {
+	return structs.BayModelRequest{
+		Name: &m.Name, COE: m.COE, ImageID: m.ImageID, FlavorID: m.FlavorID, MasterFlavorID: m.MasterFlavorID,
+		KeypairID: m.KeypairID, ExternalNetworkID: m.ExternalNetworkID, FixedNetwork: m.FixedNetwork,
+		DNSNameserver: m.DNSNameserver, DockerVolumeSize: optional(m.DockerVolumeSize),
+		SSHAuthorizedKey: m.SSHAuthorizedKey, APIServerPort: optional(m.APIServerPort), ClusterDistro: m.ClusterDistro,
+	}
+}
+
+// optional returns n as requests have it: nil if it is 0.
+func optional(n int) *structs.Int {
+	if n == 0 {
+		return nil
+	}
+	i := structs.Int(n)
+	return &i
+}

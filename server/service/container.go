@@ -1,0 +1,216 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Containers carries out what callers ask of containers.
+type Containers struct{ s *Service }
+
+// CreateContainer is the request for a container.
+type CreateContainer struct {
+	Body *structs.ContainerRequest
+	Once conductor.Once
+	Run  bool // start it at once
+}
+
+// Create has a container made. It does not wait for the host. CodeInvalid,
+// CodeConflict, CodeQuota, and what no leader means.
+func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*structs.Container, error) {
+	body := r.Body
+	request := conductor.CreateContainer{Caller: c.Caller, Once: r.Once, UUID: body.UUID, Bay: body.BayUUID, Run: r.Run}
+	var err error
+	if request.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
+		return nil, err
+	}
+	if request.Spec, err = body.Spec(); err != nil {
+		return nil, err
+	}
+	if body.Bay != "" {
+		if request.Bay != "" && request.Bay != body.Bay {
+			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
+		}
+		request.Bay = body.Bay
+	}
+	if err := structs.CheckLine("bay_uuid", request.Bay, structs.MaxText); err != nil {
+		return nil, err
+	}
+	minted := request.UUID == ""
+	if minted {
+		request.UUID = n.s.newID(c)
+	}
+	return create(ctx, n.s, c, request.UUID, minted, request)
+}
+
+// PatchContainer says what is changed of a container. nil changes nothing.
+type PatchContainer struct {
+	Ident   string           // UUID or name
+	Name    *string          // "" means a generated one
+	Image   *string          // checked by the change
+	Command *structs.Command // the zero Command means the image's own
+	Memory  *structs.Bytes   // 0 means no limit
+	CPU     *structs.Float   // cores; 0 means no limit
+}
+
+// Limits reports whether the change has a host do something: what is only noted
+// down isn't waited for.
+func (r PatchContainer) Limits() bool { return r.Memory != nil || r.CPU != nil }
+
+// Patch changes a container. It does not wait for the host. CodeInvalid,
+// CodeNotFound, CodeConflict, and what no leader means.
+func (n Containers) Patch(ctx context.Context, c *Call, r PatchContainer) (*structs.Container, error) {
+	change := conductor.PatchContainer{Caller: c.Caller, Ident: r.Ident, Name: r.Name, Image: r.Image, Command: r.Command}
+	if r.Name != nil && *r.Name != "" {
+		if err := structs.CheckName(*r.Name); err != nil {
+			return nil, err
+		}
+	}
+	checked := structs.ContainerRequest{ImageID: "unchanged", Command: r.Command, Memory: r.Memory, CPU: r.CPU}
+	if r.Image != nil {
+		checked.ImageID = *r.Image
+	}
+	spec, err := checked.Spec()
+	if err != nil {
+		return nil, err
+	}
+	if r.Memory != nil {
+		change.Memory = &spec.Memory
+	}
+	if r.CPU != nil {
+		change.MilliCPU = &spec.MilliCPU
+	}
+	return decide(ctx, n.s, c, change)
+}
+
+// RebuildContainer asks for a container to be made again.
+type RebuildContainer struct {
+	Ident string  // UUID or name
+	Image *string // another image; nil keeps the one that it has
+}
+
+// Rebuild has a container made again. It does not wait for the host. CodeInvalid,
+// CodeNotFound, CodeConflict, and what no leader means.
+func (n Containers) Rebuild(ctx context.Context, c *Call, r RebuildContainer) (*structs.Container, error) {
+	change := conductor.RebuildContainer{Caller: c.Caller, Ident: r.Ident}
+	if r.Image != nil {
+		if err := structs.CheckImage(*r.Image); err != nil {
+			return nil, err
+		}
+		change.Image = *r.Image
+	}
+	return decide(ctx, n.s, c, change)
+}
+
+// DeleteContainer asks for a container to be deleted.
+type DeleteContainer struct {
+	Ident       string // UUID or name
+	Stop        bool   // a running one is stopped first
+	Force       bool   // a running one is killed; one on a lost host is forgotten
+	AllProjects bool   // it may be of another project; for operators
+}
+
+// Delete deletes a container. It does not wait for the host. CodeForbidden,
+// CodeNotFound, CodeConflict, and what no leader means.
+func (n Containers) Delete(ctx context.Context, c *Call, r DeleteContainer) (Removed[*structs.Container], error) {
+	if r.AllProjects {
+		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
+			return Removed[*structs.Container]{}, err
+		}
+	}
+	return remove(ctx, n.s, c, conductor.DeleteContainer{Caller: c.Caller, Ident: r.Ident, Stop: r.Stop, Force: r.Force})
+}
+
+// ActOnContainer asks for an action.
+type ActOnContainer struct {
+	Ident   string // UUID or name
+	Action  conductor.Action
+	Timeout *int   // seconds between SIGTERM and SIGKILL; nil means the container's own
+	Signal  string // of a kill: a name or number; "" means SIGKILL
+}
+
+// Act has a container start, stop and the like. It does not wait for the host.
+// CodeInvalid, CodeNotFound, CodeConflict, and what no leader means.
+func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*structs.Container, error) {
+	action := conductor.ActOnContainer{Caller: c.Caller, Ident: r.Ident, Action: r.Action, Timeout: r.Timeout}
+	if r.Action == conductor.ActionKill {
+		signal, err := structs.ParseSignal(cmp.Or(r.Signal, "SIGKILL"))
+		if err != nil {
+			return nil, err
+		}
+		action.Signal = signal
+	}
+	// The record of the action has the request's ID: a repeat finds it.
+	return onLeader(ctx, n.s, c, true, func(unsure bool) (*structs.Container, error) {
+		var again conductor.Request[*structs.Container] = action
+		if unsure {
+			again = conductor.Again[*structs.Container]{Request: action, Known: c.Known}
+		}
+		changed, err := conductor.Do(ctx, n.s.config.Conductor, again)
+		if unsure && structs.CodeOf(err) == structs.CodeNotFound {
+			// The record went with the container.
+			err = structs.Errorf(structs.CodeUnavailable, "the container has gone meanwhile, and an earlier try of this request may have been carried out before (%w)", conductor.ErrUnknown)
+		}
+		return changed, err
+	})
+}
+
+// Actions returns a container and what was done to it, oldest first, with the
+// state that they are from. CodeNotFound, CodeConflict, and the errors of Await.
+func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.Snapshot, *structs.Container, []structs.ActionRecord, error) {
+	if err := n.s.Await(ctx, c); err != nil {
+		return nil, nil, nil, err
+	}
+	snap := n.s.Snapshot()
+	row, err := conductor.Lookup(snap, c.Caller, structs.KindContainer, ident)
+	if err != nil {
+		return snap, nil, nil, err
+	}
+	found := row.(*structs.Container)
+	if a, ok := snap.Get(structs.TableActions, found.ID).(*structs.Actions); ok {
+		return snap, found, a.List, nil
+	}
+	return snap, found, []structs.ActionRecord{structs.CreationOf(found)}, nil
+}
+
+// Settle waits until the container's host has carried out, or given up, the
+// generation that wanted was given, and returns the container as it is then, nil
+// if it is gone. The error says why the attempt failed; done is false if the time
+// was over before.
+func (n Containers) Settle(ctx context.Context, c *Call, wanted *structs.Container, atMost time.Duration) (now *structs.Container, done bool, err error) {
+	carriedOut := func(row structs.Row) bool {
+		now, ok := row.(*structs.Container)
+		return !ok || now.Observed.Generation >= wanted.Generation && now.Observed.Status != ""
+	}
+	row := n.s.AwaitRow(ctx, c, wanted, atMost, carriedOut)
+	now, _ = row.(*structs.Container)
+	if now == nil {
+		return nil, true, nil
+	}
+	done = carriedOut(row)
+	// A later generation is somebody else's attempt.
+	if done && now.Observed.Failed && now.Observed.Generation == wanted.Generation {
+		return now, true, ErrFailed(now)
+	}
+	return now, done, nil
+}
+
+// ErrFailed is the error of an attempt that a container's host gave up.
+func ErrFailed(c *structs.Container) error {
+	reason := c.StatusReason()
+	if reason == "" {
+		reason = "its host gave no reason"
+	}
+	return structs.Errorf(structs.CodeInternal, "Container %s: %s", c.Name, reason).About(structs.KindContainer)
+}
+
+// ErrDeleted is the error of a wait for a container that is gone.
+func ErrDeleted(c *structs.Container) error {
+	return structs.Errorf(structs.CodeConflict, "Container %s was deleted meanwhile.", c.Name).About(structs.KindContainer)
+}

@@ -1,0 +1,148 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// How long hosts take for what may take long.
+const (
+	pullPatience  = time.Hour
+	prunePatience = 10 * time.Minute
+)
+
+// Images speaks to the hosts of callers about images.
+type Images struct{ s *Service }
+
+// List returns the images on hosts, with the state that told which hosts there
+// are. An empty name means any; without a tag it means :latest. CodeInvalid,
+// CodeForbidden, CodeConflict, and the errors of Await.
+func (n Images) List(ctx context.Context, c *Call, f HostFilter, name string) (*state.Snapshot, structs.ImagesBody, error) {
+	snap, hosts, err := n.s.listedHosts(ctx, c, f)
+	if err != nil {
+		return snap, structs.ImagesBody{}, err
+	}
+	answers := askHosts[[]structs.Image](ctx, n.s, hosts, structs.SessionOffer{Kind: structs.SessionImageList})
+	body := structs.ImagesBody{Images: []structs.ImageBody{}, Errors: hostErrors(n.s, c, answers)}
+	for _, t := range answers {
+		if t.err != nil {
+			continue
+		}
+		slices.SortFunc(t.value, func(a, b structs.Image) int {
+			return cmp.Or(slices.Compare(a.Names, b.Names), strings.Compare(a.ID, b.ID))
+		})
+		for _, img := range t.value {
+			if name != "" && !slices.Contains(img.Names, name) && !slices.Contains(img.Names, name+":latest") {
+				continue
+			}
+			img.Names = notNil(img.Names)
+			body.Images = append(body.Images, structs.ImageBody{Image: img, OnHost: onHost(t.host)})
+		}
+	}
+	return snap, body, nil
+}
+
+// Pull is a pull of an image to hosts.
+type Pull struct {
+	s     *Service
+	call  *Call
+	hosts []*structs.Host
+	offer structs.SessionOffer
+}
+
+// Pull finds the hosts of a pull, which Run then begins. CodeInvalid, CodeForbidden,
+// CodeConflict, CodeUnavailable, and the errors of Await.
+func (n Images) Pull(ctx context.Context, c *Call, body *structs.ImagePullRequest) (*state.Snapshot, *Pull, error) {
+	if body.Bay != "" && body.BayUUID != "" && body.Bay != body.BayUUID {
+		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
+	}
+	if err := body.Check(); err != nil {
+		return nil, nil, err
+	}
+	if err := n.s.Await(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	snap := n.s.Snapshot()
+	hosts, _, err := chosenHosts(snap, c.Caller, cmp.Or(body.Bay, body.BayUUID), body.Host)
+	if err != nil {
+		return snap, nil, err
+	}
+	return snap, &Pull{n.s, c, hosts, structs.SessionOffer{Kind: structs.SessionImagePull, Image: body.Image, Registry: body.Registry}}, nil
+}
+
+// Run pulls, and returns what became of it on each host; if no host could do it,
+// an error that names each. tell is called with how far each host is, and what
+// became of it, by several goroutines at once.
+func (p *Pull) Run(ctx context.Context, tell func(structs.HostResult)) ([]structs.HostResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, pullPatience)
+	defer cancel()
+	return outcome(eachHost(p.hosts, func(h *structs.Host) structs.HostResult {
+		err := p.on(ctx, h, func(sentence string) {
+			tell(structs.HostResult{Host: h.Name, HostUUID: h.ID, Result: structs.ResultProgress, Message: &sentence, Images: []string{}})
+		})
+		result := p.s.result(p.call, h, structs.ImageChange{Images: []string{p.offer.Image}}, err)
+		tell(result)
+		return result
+	}))
+}
+
+// on has one host pull.
+func (p *Pull) on(ctx context.Context, h *structs.Host, say func(string)) error {
+	session, err := p.s.config.Dispatch.Open(ctx, h.ID, p.offer)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	return hear(ctx, session, func(payload []byte) error {
+		say(strings.ToValidUTF8(string(payload), "?"))
+		return nil
+	})
+}
+
+// PruneImages says where unused images are removed.
+type PruneImages struct {
+	Bay, Host string // UUID or name of one of them
+	All       bool   // on all ready hosts
+}
+
+// Prune removes the images that no container uses, and returns what became of it on
+// each host; if no host could do it, an error that names each. CodeInvalid,
+// CodeForbidden, CodeConflict, CodeUnavailable, and the errors of Await.
+func (n Images) Prune(ctx context.Context, c *Call, r PruneImages) (*state.Snapshot, []structs.HostResult, error) {
+	if err := n.s.Await(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	snap := n.s.Snapshot()
+	var hosts []*structs.Host
+	var err error
+	switch {
+	case r.All && (r.Bay != "" || r.Host != ""):
+		return snap, nil, structs.Errorf(structs.CodeInvalid, "all is given beside a bay or host: name one of them")
+	case r.All:
+		hosts, err = readyHosts(dockerHosts(snap, func(*structs.Host) bool { return true }), "the cluster")
+	case r.Bay == "" && r.Host == "":
+		return snap, nil, structs.Errorf(structs.CodeInvalid, "it is not said where images are to be removed: give bay, host, or all=true")
+	default:
+		hosts, _, err = chosenHosts(snap, c.Caller, r.Bay, r.Host)
+	}
+	if err != nil {
+		return snap, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, prunePatience)
+	defer cancel()
+	var room atomic.Int64
+	room.Store(structs.MaxListing)
+	all, err := outcome(eachHost(hosts, func(h *structs.Host) structs.HostResult {
+		var change structs.ImageChange
+		err := n.s.converse(ctx, h, structs.SessionOffer{Kind: structs.SessionImagePrune}, &room, &change)
+		return n.s.result(c, h, change, err)
+	}))
+	return snap, all, err
+}

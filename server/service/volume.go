@@ -1,0 +1,124 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/stackforge/magnum/server/identity"
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Volumes speaks to the hosts of callers about volumes.
+type Volumes struct{ s *Service }
+
+// List returns the volumes of the caller's project, or of all for operators, on
+// hosts, with the state that told which hosts there are. An empty name means any.
+// CodeInvalid, CodeForbidden, CodeConflict, and the errors of Await.
+func (n Volumes) List(ctx context.Context, c *Call, f HostFilter, name string) (*state.Snapshot, structs.VolumesBody, error) {
+	snap, hosts, err := n.s.listedHosts(ctx, c, f)
+	if err != nil {
+		return snap, structs.VolumesBody{}, err
+	}
+	project := c.Caller.ProjectID
+	if f.AllProjects {
+		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
+			return snap, structs.VolumesBody{}, err
+		}
+		project = ""
+	}
+	return snap, n.ask(ctx, c, snap, hosts, project, name), nil
+}
+
+// ask asks hosts for volumes. An empty project or name means any.
+func (n Volumes) ask(ctx context.Context, c *Call, snap *state.Snapshot, hosts []*structs.Host, project, name string) structs.VolumesBody {
+	answers := askHosts[[]structs.Volume](ctx, n.s, hosts, structs.SessionOffer{Kind: structs.SessionVolumeList, ProjectID: project})
+	body := structs.VolumesBody{Volumes: []structs.VolumeBody{}, Errors: hostErrors(n.s, c, answers)}
+	for _, t := range answers {
+		for _, vol := range t.value {
+			// What a host says is never trusted with whose it is.
+			if t.err != nil || project != "" && vol.ProjectID != project || name != "" && vol.Name != name {
+				continue
+			}
+			vol.UsedBy = containerNames(snap, vol.UsedBy)
+			body.Volumes = append(body.Volumes, structs.VolumeBody{Volume: vol, OnHost: onHost(t.host)})
+		}
+	}
+	return body
+}
+
+// containerNames are the names that containers have now, of those that are
+// magnum's.
+func containerNames(snap *state.Snapshot, ids []string) []string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = id
+		if c := snap.Container(id); c != nil {
+			names[i] = c.Name
+		}
+	}
+	return names
+}
+
+// DeleteVolume names a volume.
+type DeleteVolume struct {
+	Name      string
+	Bay, Host string // where it is: UUID or name; "" if that is clear
+	ProjectID string // of another project, for operators; "" means the caller's
+}
+
+// Delete deletes the one volume of a name. CodeInvalid, CodeForbidden, CodeNotFound,
+// CodeConflict, CodeUnavailable, and the errors of Await.
+func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
+	snap, hosts, err := n.s.listedHosts(ctx, c, HostFilter{Bay: r.Bay, Host: r.Host})
+	if err != nil {
+		return err
+	}
+	project := c.Caller.ProjectID
+	if r.ProjectID != "" && r.ProjectID != project {
+		if err := identity.Check(c.Caller, identity.AllProjects); err != nil {
+			return err
+		}
+		project = r.ProjectID
+	}
+	vol, err := oneVolume(n.ask(ctx, c, snap, hosts, project, r.Name), r.Name)
+	if err != nil {
+		return err
+	}
+	if len(vol.UsedBy) > 0 {
+		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by container %s: delete that first", vol.Name, vol.Host, strings.Join(vol.UsedBy, ", ")).About(structs.KindVolume)
+	}
+	ctx, cancel := context.WithTimeout(ctx, prunePatience)
+	defer cancel()
+	var room atomic.Int64
+	err = n.s.converse(ctx, snap.Host(vol.HostUUID), structs.SessionOffer{Kind: structs.SessionVolumeDelete, ProjectID: project, Volume: vol.Name}, &room, nil)
+	var known *structs.Error
+	if errors.As(err, &known) {
+		known.Kind = structs.KindVolume
+	}
+	return err
+}
+
+// oneVolume returns the one volume that was found. A host that can't be asked
+// may have one, too, and what is deleted by mistake doesn't come back: so that
+// is refused. Errors: CodeNotFound, CodeConflict, CodeUnavailable.
+func oneVolume(found structs.VolumesBody, name string) (*structs.VolumeBody, error) {
+	if len(found.Volumes) > 1 {
+		var names []string
+		for _, vol := range found.Volumes {
+			names = append(names, fmt.Sprintf("%s (%s)", vol.Host, vol.HostUUID))
+		}
+		return nil, structs.Errorf(structs.CodeConflict, "Volumes named %s are on %d hosts: say which with host: %s", name, len(names), strings.Join(names, ", ")).About(structs.KindVolume)
+	}
+	if len(found.Errors) > 0 {
+		e := found.Errors[0]
+		return nil, structs.Errorf(structs.CodeUnavailable, "Volume %s may be on host %s, which can't be asked: %s. Say with host where it is, or try again later", name, e.Host, e.Message).About(structs.KindVolume)
+	}
+	if len(found.Volumes) == 0 {
+		return nil, structs.NotFound(structs.KindVolume, name)
+	}
+	return &found.Volumes[0], nil
+}

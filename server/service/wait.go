@@ -1,0 +1,68 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
+
+// AwaitRow waits until the row is as done wants it, for at most the given time,
+// and returns the row as it is then; nil if it is gone.
+func (s *Service) AwaitRow(ctx context.Context, c *Call, row structs.Row, atMost time.Duration, done func(structs.Row) bool) structs.Row {
+	table, id := row.Table(), row.Base().ID
+	sub := s.config.Store.Subscribe(state.TopicRow(table, id)) // before the first look, so that no change is missed
+	defer sub.Close()
+	c.Transport.Waits()
+	over := time.NewTimer(atMost)
+	defer over.Stop()
+	for {
+		now := s.Snapshot().Get(table, id)
+		if done(now) {
+			return now
+		}
+		select {
+		case <-sub.C():
+			continue
+		case <-over.C:
+		case <-ctx.Done():
+		}
+		return s.Snapshot().Get(table, id)
+	}
+}
+
+// CheckToken refuses a caller whose token was revoked, or has expired, while the
+// request was on its way. CodeUnauthenticated.
+func (s *Service) CheckToken(id string) error {
+	if id == "" {
+		return nil
+	}
+	if token := s.Snapshot().Token(id); token == nil || token.Expired(time.Now()) {
+		return structs.Errorf(structs.CodeUnauthenticated, "The token was revoked or has expired while the request was on its way")
+	}
+	return nil
+}
+
+// TokenEnds blocks until the token is revoked or has expired, and returns true; or
+// until the context ends, and returns false.
+func (s *Service) TokenEnds(ctx context.Context, id string) bool {
+	changed := s.config.Store.Subscribe(state.TopicRow(structs.TableTokens, id))
+	defer changed.Close()
+	for {
+		token := s.Snapshot().Token(id)
+		if token == nil || token.Expired(time.Now()) {
+			return true
+		}
+		var over <-chan time.Time
+		if !token.ExpiresAt.IsZero() {
+			over = time.After(time.Until(token.ExpiresAt))
+		}
+		select {
+		case <-changed.C():
+		case <-over:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

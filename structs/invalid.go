@@ -1,0 +1,37 @@
+package structs
+
+import "fmt"
+
+// Invalid is the contract's refusal of a field's value: CodeInvalid with a message
+// that names the field and the value, and ends with the formatted reason.
+func Invalid(field string, value any, format string, args ...any) *Error {
+	return Errorf(CodeInvalid, "Invalid input for field/attribute %s. Value: '%s'. %s", field, Shorten(fmt.Sprint(value)), fmt.Sprintf(format, args...))
+}
+
+// NotUUID refuses a name where only a UUID is taken. CodeInvalid.
+func NotUUID(ident string) error {
+	return Errorf(CodeInvalid, "Expected a uuid but received %s.", Shorten(ident))
+}
+
+// Shorten cuts a value of the user's for a message: to 64 characters, and three
+// dots where there were more.
+func Shorten(s string) string {
+	const most = 64
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			return s[:i] + "..."
+		}
+	}
+	return s
+}
+
+// Known reports whether the code is one of this version's.
+func (c Code) Known() bool {
+	switch c {
+	case CodeInvalid, CodeUnauthenticated, CodeForbidden, CodeNotFound, CodeMethod, CodeConflict, CodeGone, CodeTooLarge, CodeMedia,
+		CodeQuota, CodeRateLimited, CodeInternal, CodeNoLeader, CodeUnavailable, CodeNoSpace:
+		return true
+	}
+	return false
+}
