@@ -21,6 +21,11 @@ import (
 // there were.
 const sentShift = 40
 
+// maxRegistration is the first number of a registration whose polls can't be
+// numbered any more: the host gets no lease then, rather than one that a poll of an
+// earlier registration has earned.
+const maxRegistration = 1 << (64 - sentShift)
+
 // proofPause is the least time between two polls that ask for proof: servers
 // without a leader can't give it.
 const proofPause = 500 * time.Millisecond
@@ -50,7 +55,7 @@ func (l *link) ask(req *api.WorkRequest, registration uint64) stance {
 	} else if in.proof {
 		req.Wait = min(req.Wait, proofPause)
 	}
-	if in.leases && l.lease > 0 {
+	if in.leases && l.lease > 0 && registration < maxRegistration {
 		req.Sent = registration<<sentShift | uint64(time.Since(l.born).Milliseconds())
 		req.Wait = min(req.Wait, l.lease/4)
 		if !in.leased {

@@ -146,6 +146,10 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 			close(l.tooMany)
 		})
 	}
+	if answer.Registration >= maxRegistration {
+		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence it, and let it join anew with an empty data directory",
+			"host_id", l.dir.hostID, "registration", answer.Registration)
+	}
 	l.log.Info("registered", "host_id", l.dir.hostID, "registration", answer.Registration, "server", server, "cluster_id", answer.ClusterID)
 	return answer, nil
 }
