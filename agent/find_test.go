@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
@@ -8,7 +9,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/gossip"
 	"github.com/stackforge/magnum/structs"
 	"github.com/stackforge/magnum/tlsconf"
 	"github.com/stackforge/magnum/tlsconf/tlsconftest"
@@ -61,4 +65,46 @@ func TestFoundServersHaveToProveIt(t *testing.T) {
 			t.Errorf("%s: %d requests, want %d; %v", name, got, tt.want, err)
 		}
 	}
+}
+
+// TestAgentLeavesGossip: an agent that is told that there are too many hosts leaves
+// gossip, however often it is told, and goes on with its work.
+func TestAgentLeavesGossip(t *testing.T) {
+	g, err := gossip.New(gossip.Config{
+		Node: gossip.Node{ID: structs.NewID(), Name: "s", Role: gossip.RoleServer}, Bind: "127.0.0.1", Port: -1, Logger: hclog.NewNullLogger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	s := newFakeServer(t)
+	r := runAgent(t, t.TempDir(), backendtest.NewFake(), func(c *Config) {
+		c.Gossip = &gossip.Config{Bind: "127.0.0.1", Port: -1, Join: []string{g.Addr()}}
+	}, s)
+	gossips := func() bool {
+		for _, m := range g.Members() {
+			if m.Role == gossip.RoleAgent && m.State == gossip.StateAlive {
+				return true
+			}
+		}
+		return false
+	}
+	s.eventually("the agent gossips", gossips)
+	again := func() {
+		t.Helper()
+		s.change(func() { s.registration, s.noGossip = s.registration+1, true }) // it has to register again
+	}
+	s.mu.Lock()
+	before := len(s.registers)
+	s.mu.Unlock()
+	again()
+	s.eventually("the agent has left", func() bool { return !gossips() })
+	again()
+	s.eventually("it has registered twice more", func() bool { return len(s.registers) >= before+2 })
+	s.assign(want("a", 1, structs.DesiredRunning))
+	s.is("a", structs.ContainerRunning)
+	r.stop()
 }

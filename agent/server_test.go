@@ -30,6 +30,7 @@ type fakeServer struct {
 	registration uint64
 	secret       string
 	registers    []structs.HostRegister
+	noGossip     bool // there are too many hosts for it
 	polls        []poll
 	reports      []structs.StatusReport
 	told         map[string]structs.ContainerReport
@@ -126,7 +127,7 @@ func (s *fakeServer) register(w http.ResponseWriter, r *http.Request) {
 	s.secret = req.Secret
 	s.registration++
 	answer := structs.HostRegistered{
-		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second, Lease: s.lease,
+		ClusterID: s.cluster, Incarnation: s.incarnation, Registration: s.registration, HostLostAfter: 3 * time.Second, Lease: s.lease, NoGossip: s.noGossip,
 	}
 	if s.diverged != nil && s.diverged(req.Follows) {
 		s.pending = true
