@@ -51,6 +51,7 @@ var tooLarge = map[string]string{
 	"server/conductor.tx":             "each use case's helpers are methods of the transaction",
 	"server/dispatch.Dispatch":        "polls, liveness, sessions and leases are one type",
 	"server/raftlog":                  "the files of the log are a package; snapshots and membership are not",
+	"server/state":                    "the msgpack encoder is a package; the tables and the orders of hosts are not",
 	"server/raftlog.Log":              "leadership, membership and the log's life are one type, with its Config promoted",
 	"server/state.Snapshot":           "one method for each index that is read",
 }

@@ -395,7 +395,8 @@ func (t *tx) observe(host *structs.Host, report structs.Report) {
 	case word == structs.ContainerGone:
 		t.lose(w)
 		return
-	case p.Desired == structs.DesiredRunning && structs.Settled(w) && seen.Status == structs.ContainerStopped && !seen.FinishedAt.IsZero() && w.Policy().AutoRemove:
+	case w.Policy().AutoRemove && p.Desired == structs.DesiredRunning && structs.Settled(w) &&
+		seen.Status == structs.ContainerStopped && !seen.FinishedAt.IsZero():
 		p.Desired = structs.DesiredAbsent
 		p.Generation++
 		t.assign(w)

@@ -100,19 +100,22 @@ func (h *harness) decisions() string {
 	return b.String()
 }
 
-// surplus reports whether a bay has more hosts than it wants. Which of them it places
+// surplus reports whether a bay keeps more hosts than it wants. Which of them it places
 // something on depends on what they have, and a workload that waits may have its turn
 // later than it could.
 func (h *harness) surplus() bool {
 	snap := h.store.Snapshot()
 	for b := range typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
-		have := 0
+		have, empty := 0, 0
 		for host := range snap.HostsInBay(b.ID) {
-			if host.State != structs.HostLost {
-				have++
+			if host.State == structs.HostLost {
+				continue
+			}
+			if have++; snap.Usage(host.ID).Workloads == 0 {
+				empty++
 			}
 		}
-		if have > b.NodeCount {
+		if have > b.NodeCount && empty == 0 { // an empty one has to go
 			return true
 		}
 	}

@@ -247,6 +247,7 @@ func BenchmarkChoose(b *testing.B) {
 				{"any", structs.Demand{}, true},
 				{"limits", structs.Demand{Memory: 1 << 30, MilliCPU: 500}, true},
 				{"label-of-1-in-100", structs.Demand{Memory: 1 << 30, Constraints: map[string]string{"rack": "42"}}, true},
+				{"label-of-none", structs.Demand{Constraints: map[string]string{"rack": "none"}}, false},
 				{"too-large", structs.Demand{Memory: 1 << 40}, false},
 			} {
 				b.Run(fmt.Sprintf("%s/%s/hosts=%d", c.name, strategy, n), func(b *testing.B) {

@@ -226,15 +226,27 @@ func (s *Snapshot) strategy(bayID string) structs.PlacementStrategy {
 // writeRooms brings the rooms of the hosts up to date that the steps touch, and of
 // those in used.
 func (s *Snapshot) writeRooms(w *writer, steps []*step, used map[string]*Usage) {
-	touched := make(map[string]bool, len(used))
-	for hostID := range used {
-		touched[hostID] = true
+	w.to.rooms.epoch = w.epoch
+	update := func(hostID string) {
+		if was, now := s.Room(hostID), w.to.makeRoom(hostID); was != nil || now != nil {
+			w.to.rooms.Replace(was, now)
+		}
+	}
+	var others map[string]bool // that are not in used; each is updated once
+	touch := func(hostID string) {
+		if used[hostID] != nil {
+			return
+		}
+		if others == nil {
+			others = make(map[string]bool)
+		}
+		others[hostID] = true
 	}
 	for _, st := range steps {
 		switch st.table {
 		case structs.TableHosts:
 			if st.old == nil || st.row == nil || !sameHostRoom(st.old.row.(*structs.Host), st.row.(*structs.Host)) {
-				touched[st.id] = true
+				touch(st.id)
 			}
 		case structs.TableBays:
 			if s.strategy(st.id) == w.to.strategy(st.id) {
@@ -242,16 +254,16 @@ func (s *Snapshot) writeRooms(w *writer, steps []*step, used map[string]*Usage) 
 			}
 			for _, snap := range []*Snapshot{s, w.to} {
 				for h := range snap.HostsInBay(st.id) {
-					touched[h.ID] = true
+					touch(h.ID)
 				}
 			}
 		}
 	}
-	w.to.rooms.epoch = w.epoch
-	for hostID := range touched {
-		if was, now := s.Room(hostID), w.to.makeRoom(hostID); was != nil || now != nil {
-			w.to.rooms.Replace(was, now)
-		}
+	for hostID := range used {
+		update(hostID)
+	}
+	for hostID := range others {
+		update(hostID)
 	}
 }
 
