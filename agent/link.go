@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/structs"
 )
@@ -145,6 +146,10 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 			l.log.Info("the servers have more hosts than gossip is good for: going on without it")
 			close(l.tooMany)
 		})
+	}
+	if answer.Registration >= lease.MaxRegistration {
+		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence it, and let it join anew with an empty data directory",
+			"host_id", l.dir.hostID, "registration", answer.Registration)
 	}
 	l.log.Info("registered", "host_id", l.dir.hostID, "registration", answer.Registration, "server", server, "cluster_id", answer.ClusterID)
 	return answer, nil

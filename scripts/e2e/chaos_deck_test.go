@@ -80,7 +80,7 @@ func (d *dealer) deal(f fault) dealt {
 // TestSeedChoosesFaults: one seed has the same decks, and others have others.
 func TestSeedChoosesFaults(t *testing.T) {
 	t.Parallel()
-	all := slices.Concat(faults, lostFaults, netFaults)
+	all := slices.Concat(faults, lostFaults, restoreFaults, netFaults, engineFaults)
 	decks := func(seed uint64) (text string) {
 		d := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: all, first: firstFault}
 		for n := range 3 {

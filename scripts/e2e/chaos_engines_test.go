@@ -55,8 +55,30 @@ type ledger struct {
 	copies map[string]*dockerCopy // by Docker's id
 }
 
-// watch keeps the ledger of one host, from a time on until ctx ends.
+// watch keeps the ledger of one host, from a time on until ctx ends. An engine of
+// the host's own may end meanwhile, and come back.
 func (l *ledger) watch(ctx context.Context, a *hostAgent, since time.Time) error {
+	for {
+		var err error
+		if since, err = l.follow(ctx, a, since); ctx.Err() != nil {
+			return nil
+		}
+		if a.own == nil {
+			return fmt.Errorf("the events of the engine of %s: %w", a.name, err)
+		}
+		for l.catchUp(ctx, a) != nil { // it is away
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// follow notes the events since a time until they end, and returns the time of the
+// last one.
+func (l *ledger) follow(ctx context.Context, a *hostAgent, since time.Time) (time.Time, error) {
 	options := events.ListOptions{
 		Since:   fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
 		Filters: filters.NewArgs(filters.Arg("type", "container"), filters.Arg("label", "magnum.host="+a.hostID())),
@@ -66,13 +88,41 @@ func (l *ledger) watch(ctx context.Context, a *hostAgent, since time.Time) error
 		select {
 		case m := <-messages:
 			l.take(ctx, a, m)
+			since = time.Unix(0, m.TimeNano+1)
 		case err := <-failed:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("the events of the engine of %s: %w", a.name, err)
+			return since, err
 		}
 	}
+}
+
+// catchUp ends what no event has told the end of: an engine that was away tells only
+// what it has done since it is back.
+func (l *ledger) catchUp(ctx context.Context, a *hostAgent) error {
+	list, err := a.engine.list(a.hostID())
+	if err != nil {
+		return err
+	}
+	runs := make(map[string]bool) // by Docker's id, of those that are there
+	for _, s := range list {
+		runs[s.id] = s.state == "running"
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.copies {
+		running, there := runs[c.id]
+		if c.on != a || running {
+			continue
+		}
+		if n := len(c.runs); n > 0 && c.runs[n-1].to.IsZero() {
+			c.runs[n-1].to = now
+			l.exact(ctx, c)
+		}
+		if !there && c.there.to.IsZero() {
+			c.there.to = now
+		}
+	}
+	return nil
 }
 
 // take notes an event.

@@ -31,6 +31,7 @@ type lives struct {
 	wanted   map[string]structs.ContainerStatus // of what was acknowledged and not deleted
 	names    map[string]string                  // of these
 	deleted  int
+	age      int              // how often the state was put back; a life of an earlier age is over
 	standing map[string]stood // containers that nobody stops
 
 	taken   map[string]lastReport // by agent
@@ -148,6 +149,7 @@ func (l *lives) work(ctx context.Context, random *rand.Rand, worker int) {
 // client wants doesn't change by a fault.
 func (l *lives) life(ctx context.Context, random *rand.Rand, name string) {
 	var id string
+	age := -1 // of its first step
 	wait := api.WriteOptions{Wait: -1}
 	r := l.secretOf(l.policy(name, []string{"no", "always"}[random.IntN(2)]))
 	if random.IntN(2) == 0 {
@@ -203,6 +205,13 @@ func (l *lives) life(ctx context.Context, random *rand.Rand, name string) {
 	for i, step := range steps {
 		l.gate.RLock()
 		if i == 0 && ctx.Err() != nil { // a life that has begun is lived to its end
+			l.gate.RUnlock()
+			return
+		}
+		if i == 0 {
+			age = l.age
+		}
+		if age != l.age {
 			l.gate.RUnlock()
 			return
 		}

@@ -42,7 +42,10 @@ type chaos struct {
 	loads    []*history.Workload // nodes, and containers that wait
 	pulse    *history.Workload   // writes through each server all the time
 	lives    *lives              // containers that run
+	judges   []*history.Client   // of loads
 	gate     sync.RWMutex        // held for reading by each step of a client, for writing while nothing may change
+	beat     sync.RWMutex        // the same of the pulse, taken after gate
+	healed   []func()            // what else is to be done, once, when the fault is over and nothing changes
 	injected map[string]int      // faults by name
 	worst    time.Duration       // without a write
 	worstOf  string              // fault
@@ -68,7 +71,7 @@ func TestChaos(t *testing.T) {
 	c := &chaos{long: duration >= longChaos, injected: make(map[string]int)}
 	deals := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: faults, words: os.Getenv("FAULTS"), long: c.long}
 	if c.long || deals.words != "" {
-		deals.faults = slices.Concat(faults, lostFaults) // each takes longer than a short run has
+		deals.faults = slices.Concat(faults, lostFaults, restoreFaults) // each takes longer than a short run has
 	}
 	args := []string{"-host-lost-after", hostLostAfter.String()}
 	if c.long && os.Getenv("FAULTS") == "" {
@@ -79,6 +82,9 @@ func TestChaos(t *testing.T) {
 		n = newNet(t)
 		n.engines = true
 		deals.faults, deals.first = slices.Concat(deals.faults, netFaults), firstFault
+		if c.long || deals.words != "" {
+			deals.faults = slices.Concat(deals.faults, engineFaults)
+		}
 	}
 	if !slices.ContainsFunc(deals.faults, func(f fault) bool { return strings.Contains(f.name, deals.words) }) {
 		t.Fatalf("FAULTS=%q is part of no fault's name", deals.words)
@@ -101,9 +107,12 @@ func TestChaos(t *testing.T) {
 		for i := range chaosClients {
 			number := n*chaosClients + i
 			one := w.Client(i, seed+uint64(n), c.through(rand.New(rand.NewPCG(seed, uint64(100+number)))))
-			clients.Go(func() { c.atWork(work, rand.New(rand.NewPCG(seed, uint64(200+number))), func() { one.Step(work) }) })
+			clients.Go(func() {
+				c.atWork(work, &c.gate, rand.New(rand.NewPCG(seed, uint64(200+number))), func() { one.Step(work) })
+			})
 		}
 		judge := w.Client(chaosClients, seed, c.through(rand.New(rand.NewPCG(seed, uint64(300+n)))))
+		c.judges = append(c.judges, judge)
 		judges.Go(func() { w.Judge(work, judge) })
 		last = append(last, func() { w.Finish(judge) })
 	}
@@ -116,7 +125,7 @@ func TestChaos(t *testing.T) {
 			t.Fatalf("%s: %s", n.name, out.Said)
 		}
 		clients.Go(func() {
-			c.atWork(work, rand.New(rand.NewPCG(seed, 1)), func() {
+			c.atWork(work, &c.beat, rand.New(rand.NewPCG(seed, 1)), func() {
 				c.pulse.Write("http://"+n.addr, history.Op{Kind: history.Patch, ID: id, Value: "pulse"})
 			})
 		})
@@ -165,11 +174,11 @@ func TestChaos(t *testing.T) {
 
 // atWork has a client do one step after the other, with pauses, for the machine
 // has two cores and an election wants its share.
-func (c *chaos) atWork(ctx context.Context, random *rand.Rand, step func()) {
+func (c *chaos) atWork(ctx context.Context, gate *sync.RWMutex, random *rand.Rand, step func()) {
 	for ctx.Err() == nil {
-		c.gate.RLock()
+		gate.RLock()
 		step()
-		c.gate.RUnlock()
+		gate.RUnlock()
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Duration(random.IntN(40)) * time.Millisecond):
@@ -229,6 +238,12 @@ func (c *chaos) inject(next card) {
 	// Writes pause, or the servers are never all at one index.
 	c.gate.Lock()
 	defer c.gate.Unlock()
+	c.beat.Lock()
+	defer c.beat.Unlock()
+	for _, f := range c.healed {
+		f()
+	}
+	c.healed = nil
 	c.sameState()
 	if total%settleEvery == 0 {
 		c.settle()

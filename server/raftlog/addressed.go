@@ -108,7 +108,11 @@ func splitTarget(target raft.ServerAddress) (id, address string, err error) {
 
 // AppendEntriesPipeline opens a pipeline of entries.
 func (a *addressed) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
-	return a.Transport.AppendEntriesPipeline(id, targetOf(id, at))
+	p, err := a.Transport.AppendEntriesPipeline(id, targetOf(id, at))
+	if err != nil {
+		return nil, err
+	}
+	return newPipeline(p), nil
 }
 
 // AppendEntries sends entries, or a heartbeat.

@@ -51,9 +51,9 @@ func registerHost(q *request) error {
 
 func hostWork(q *request) error {
 	p := dispatch.Poll{
-		HostID: q.ident(), Index: uint64(q.query.int("index", 0)), Incarnation: uint64(q.query.int("incarnation", 0)),
-		Registration: uint64(q.query.int("registration", 0)), Wait: q.query.duration("wait", 0),
-		Sent: uint64(q.query.int("sent", 0)), Lineage: q.query.text("lineage"), Seen: uint64(q.query.int("seen", 0)),
+		HostID: q.ident(), Index: q.query.index("index"), Incarnation: q.query.index("incarnation"),
+		Registration: q.query.index("registration"), Wait: q.query.duration("wait", 0),
+		Sent: q.query.index("sent"), Lineage: q.query.text("lineage"), Seen: q.query.index("seen"),
 	}
 	if h := q.r.Header.Get(headerRegistration); h != "" {
 		n, err := strconv.ParseUint(h, 10, 64)

@@ -136,7 +136,7 @@ func (rt *route) parameters() []any {
 	for _, a := range rt.args {
 		schema := map[string]any{"type": "string"}
 		switch a.kind {
-		case argInt:
+		case argInt, argIndex:
 			schema = map[string]any{"type": "integer", "minimum": 0}
 		case argBool:
 			schema = map[string]any{"type": "boolean"}

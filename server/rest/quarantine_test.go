@@ -88,6 +88,10 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	}
 	var work structs.Work
 	first.call("GET", "/work?index=0", "", 200, &work)
+	// Agents number their polls with all 64 bits.
+	first.call("GET", "/work?index=0&sent=18446744073709551615", "", 200, nil)
+	first.call("GET", "/work?index=0&sent=18446744073709551616", "", 400, nil)
+	first.call("GET", "/work?index=0&sent=-1", "", 400, nil)
 	if work.Lineage == "" || work.Pending || len(work.Quarantine) > 0 {
 		t.Fatalf("first answer: %+v", work)
 	}

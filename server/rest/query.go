@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ type argKind string
 const (
 	argText     argKind = "text"
 	argInt      argKind = "int"      // 0 or more
+	argIndex    argKind = "index"    // 0 or more, up to the largest of 64 bits without a sign
 	argBool     argKind = "bool"     // true, True, 1, or nothing at all; false, False, 0
 	argDuration argKind = "duration" // "30s", or seconds
 )
@@ -92,6 +94,10 @@ func (a *arg) check(value string) error {
 		} else if n < 0 && a.name != "limit" { // limit has a message of its own
 			return invalid(a.name, value, "It must not be negative.")
 		}
+	case argIndex:
+		if _, err := strconv.ParseUint(value, 10, 64); err != nil {
+			return invalid(a.name, value, "It is not a whole number from 0 to %d.", uint64(math.MaxUint64))
+		}
 	case argBool:
 		if _, ok := readBool(value); !ok {
 			return invalid(a.name, value, "It is neither true nor false.")
@@ -150,6 +156,12 @@ func (q query) int(name string, otherwise int64) int64 {
 		return otherwise
 	}
 	n, _ := strconv.ParseInt(q.text(name), 10, 64) // checked by parseQuery
+	return n
+}
+
+// index returns a number without a sign, 0 if it isn't given.
+func (q query) index(name string) uint64 {
+	n, _ := strconv.ParseUint(q.text(name), 10, 64) // checked by parseQuery
 	return n
 }
 

@@ -18,10 +18,11 @@ type rebase struct {
 	found  bool // the cluster's row
 }
 
-// registrationLeap makes each host register again, and so find out whether it
-// may follow: it is more than a host can have registered since the archive was
-// written.
-const registrationLeap = 1 << 20
+// registrationLeap makes a host register again, and so find out whether it may
+// follow, if nobody here knows how often it has registered since the archive was
+// written: it is more often than that. It is small, so that many restores fit into
+// the bits that agents have for the number (see agent/lease.go).
+const registrationLeap = 1 << 16
 
 // Rebase reads an archive into a state of the index, which has to be above the
 // archive's and above that of base. change changes the cluster's row as it was
@@ -45,9 +46,10 @@ func (r *rebase) row(row structs.Row) {
 	if h, ok := row.(*structs.Host); ok {
 		h.Instance = "" // who has registered since is known only here, if at all
 		if now := r.base.Host(h.ID); now != nil {
-			h.Registration, h.Instance = max(h.Registration, now.Registration), now.Instance
+			h.Registration, h.Instance = max(h.Registration, now.Registration)+1, now.Instance
+		} else {
+			h.Registration += registrationLeap
 		}
-		h.Registration += registrationLeap
 	}
 	if l, ok := row.(*structs.Lineages); ok {
 		l.Last = nil // of the indexes of another history; the leader begins one that goes on from here

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,6 +165,41 @@ func TestWorkloadFindsLies(t *testing.T) {
 				t.Errorf("of 1200 operations %+v", f)
 			}
 		})
+	}
+}
+
+// TestCutForgets: what is undone between two cuts is no violation, and what is lost
+// after the second one is.
+func TestCutForgets(t *testing.T) {
+	t.Parallel()
+	var lies atomic.Bool
+	s := &shelf{nodes: make(map[string]string), lie: func(m string, i int) (bool, int) { return lies.Load() && m == http.MethodPatch, i }}
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	w := New(Nodes, 1)
+	root := func(bool) string { return srv.URL }
+	one, judge := w.Client(0, 1, root), w.Client(1, 1, root)
+	work := func() {
+		for range 200 {
+			one.Step(t.Context())
+		}
+	}
+	work()
+	w.Cut(judge, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		clear(s.nodes)
+	})
+	work()
+	w.Finish(judge)
+	if f := w.Figures(); f.Violations != 0 || f.Judged < 400/opsEach {
+		t.Fatalf("%+v: %v", f, w.Violations())
+	}
+	lies.Store(true)
+	work()
+	w.Finish(judge)
+	if f := w.Figures(); f.Violations == 0 {
+		t.Errorf("after the cut changes are lost, and nobody minds: %+v", f)
 	}
 }
 

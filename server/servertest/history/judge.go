@@ -33,7 +33,12 @@ func (w *Workload) Judge(ctx context.Context, c *Client) {
 }
 
 // Finish judges the objects that are left once no client is at work.
-func (w *Workload) Finish(c *Client) {
+func (w *Workload) Finish(c *Client) { w.Cut(c, func() {}) }
+
+// Cut judges the objects that there are, and has change happen while none is being
+// judged. No client may be at work; afterwards they begin with other objects. It is
+// for what undoes acknowledged changes, as a restore does.
+func (w *Workload) Cut(c *Client, change func()) {
 	w.mu.Lock()
 	for i, o := range w.slots {
 		if o != nil && o.asked < opsEach {
@@ -42,21 +47,36 @@ func (w *Workload) Finish(c *Client) {
 		w.slots[i] = nil
 	}
 	w.mu.Unlock()
-	w.judgeEnded(c)
+	w.judging.Lock()
+	defer w.judging.Unlock()
+	for w.judgeNext(c) {
+	}
+	change()
 }
 
 func (w *Workload) judgeEnded(c *Client) {
 	for {
-		w.mu.Lock()
-		if len(w.ended) == 0 {
-			w.mu.Unlock()
+		w.judging.Lock()
+		judged := w.judgeNext(c)
+		w.judging.Unlock()
+		if !judged {
 			return
 		}
-		o := w.ended[0]
-		w.ended = w.ended[1:]
-		w.mu.Unlock()
-		w.judge(c, o)
 	}
+}
+
+// judgeNext judges one object, if any waits for it; the caller holds judging.
+func (w *Workload) judgeNext(c *Client) bool {
+	w.mu.Lock()
+	if len(w.ended) == 0 {
+		w.mu.Unlock()
+		return false
+	}
+	o := w.ended[0]
+	w.ended = w.ended[1:]
+	w.mu.Unlock()
+	w.judge(c, o)
+	return true
 }
 
 // judge reads an object once more, so that what was acknowledged last is found

@@ -36,6 +36,8 @@ type Workload struct {
 
 	acknowledged, refused, unknown atomic.Int64
 
+	judging sync.Mutex // held while an object is judged; comes before mu
+
 	mu         sync.Mutex // guards what follows
 	slots      [atOnce]*object
 	ended      []*object // to be judged

@@ -1,0 +1,99 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/structs"
+)
+
+// engineFaults end the engine of a host, which must be its own, and do to its
+// containers what people do. They come together with faults of servers, too.
+var engineFaults = []fault{
+	{name: "engine kill -9", agents: true, most: 2 * time.Second, do: func(c *chaos) (string, func()) {
+		a := oneOf(c.random, c.agents)
+		a.own.kill()
+		return a.name, c.engineBack(a)
+	}},
+	{name: "engine clean stop", agents: true, most: 2 * time.Second, do: func(c *chaos) (string, func()) {
+		a := oneOf(c.random, c.agents)
+		a.own.stop()
+		return a.name, c.engineBack(a)
+	}},
+	{name: "docker kill behind its back", agents: true, most: time.Second, do: func(c *chaos) (string, func()) {
+		return c.behind(func(a *hostAgent, id string) error { return a.engine.ContainerKill(c.ctx(), id, "KILL") })
+	}},
+	{name: "docker restart behind its back", agents: true, most: time.Second, do: func(c *chaos) (string, func()) {
+		return c.behind(func(a *hostAgent, id string) error {
+			now := 0
+			return a.engine.ContainerRestart(c.ctx(), id, container.StopOptions{Timeout: &now})
+		})
+	}},
+}
+
+// engineBack returns what starts an engine again.
+func (c *chaos) engineBack(a *hostAgent) func() {
+	c.healed = append(c.healed, func() { c.lives.revive(a) })
+	return a.own.start
+}
+
+// behind does something to a container of a host, which its restart policy or its
+// owner then starts again.
+func (c *chaos) behind(do func(a *hostAgent, id string) error) (string, func()) {
+	a := oneOf(c.random, c.agents)
+	list, err := a.engine.list(a.hostID())
+	if err != nil || len(list) == 0 {
+		return a.name + " has none", nil
+	}
+	s := oneOf(c.random, list)
+	_ = do(a, s.id) // it may go meanwhile
+	c.healed = append(c.healed, func() { c.lives.revive(a) })
+	return fmt.Sprintf("%.12s on %s", s.id, a.name), nil
+}
+
+// revive has what was ended on a host from outside run again, as its owner would:
+// what is not to be restarted is stopped then, and says so. Nobody wants anything
+// else meanwhile.
+func (l *lives) revive(a *hostAgent) {
+	l.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.eventually("what ended on "+a.name+" runs again", insist, func() error {
+		list, _, err := l.client.Containers().List(l.ctx(), api.QueryOptions{Consistent: true, Detail: true})
+		if err != nil {
+			return err
+		}
+		on, err := a.engine.list(a.hostID())
+		if err != nil {
+			return err
+		}
+		runs := make(map[string]bool)
+		for _, s := range on {
+			runs[s.container] = runs[s.container] || s.state == "running"
+		}
+		for _, b := range list {
+			if deref(b.Host) != a.name || l.wanted[b.UUID] != structs.ContainerRunning {
+				continue
+			}
+			if b.Status == structs.ContainerStopped {
+				if _, err := l.client.Containers().Action(l.ctx(), b.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}}); err != nil {
+					return err
+				}
+			}
+			if b.Status != structs.ContainerRunning || !runs[b.UUID] {
+				return fmt.Errorf("%s is %s (%s), and runs on the engine: %v", b.Name, b.Status, deref(b.StatusReason), runs[b.UUID])
+			}
+		}
+		return nil
+	})
+	// These were started again in their epochs, and are to be.
+	for id, was := range l.standing {
+		was.began = ""
+		l.standing[id] = was
+	}
+}
