@@ -29,7 +29,9 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		if err := s.initCluster(ctx); err != nil {
 			return fmt.Errorf("initialise the cluster: %w", err)
 		}
-		g.Go(func() error { return s.settle(ctx) })
+		for _, step := range conductor.Steps {
+			g.Go(func() error { return s.settle(ctx, step) })
+		}
 		g.Go(func() error { return s.dispatch.Lead(ctx) })
 		g.Go(func() error { return s.expire(ctx) })
 		if !s.Solo {
@@ -108,17 +110,17 @@ func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Requ
 // settleAgain is how long settle waits after a step that failed.
 const settleAgain = time.Second
 
-// settle takes the steps that follow from changes, whenever something that
-// waits may be able to go on.
-func (s *Server) settle(ctx context.Context) error {
-	room := s.store.Subscribe(state.TopicRoom())
-	defer room.Close()
+// settle takes a step of what follows from changes, whenever something has changed
+// that it may have waited for.
+func (s *Server) settle(ctx context.Context, step *conductor.Step) error {
+	changed := s.store.Subscribe(step.Topics()...)
+	defer changed.Close()
 	for {
-		more, err := insist(ctx, s.conductor, conductor.Settle{})
+		more, err := insist(ctx, s.conductor, conductor.Settle{Step: step})
 		if ctx.Err() != nil {
 			return nil
 		}
-		if failed := s.goOn("settle", err); failed != nil {
+		if failed := s.goOn(step.String(), err); failed != nil {
 			return failed
 		}
 		if more {
@@ -129,7 +131,7 @@ func (s *Server) settle(ctx context.Context) error {
 			again = time.After(settleAgain)
 		}
 		select {
-		case <-room.C():
+		case <-changed.C():
 		case <-again:
 		case <-ctx.Done():
 			return nil

@@ -9,11 +9,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// BenchmarkDecide decides creates on a bay without hosts and on one of 100
-// hosts, in batches as a storm of clients makes them. Nothing is committed.
+// BenchmarkDecide decides creates on bays without hosts and with many, in batches as a storm of clients makes them. Nothing is committed.
 func BenchmarkDecide(b *testing.B) {
 	caller := structs.Caller{ProjectID: structs.NewID(), UserID: structs.NewID(), Roles: []structs.Role{structs.RoleMember}}
-	for _, hosts := range []int{0, 100} {
+	for _, hosts := range []int{0, 100, 1000, 10000} {
 		b.Run(fmt.Sprintf("create/hosts=%d", hosts), func(b *testing.B) {
 			store := state.New()
 			now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -61,21 +61,18 @@ func (r ForceDrain) decide(t *tx) (struct{}, error) {
 
 // drainHosts takes a step of the drains, and of what follows when they end.
 func (t *tx) drainHosts() (full bool) {
-	for bay := range t.bays() {
-		if bay.Status == structs.BayDeleting {
-			continue
+	for h := range t.unsettledHosts() {
+		bay := row[structs.Bay](t, h.BayID)
+		switch {
+		case bay == nil, bay.Status == structs.BayDeleting:
+		case h.State == structs.HostLost:
+		case h.Draining:
+			full = t.drain(h, bay)
+		case h.DrainForce:
+			full = t.undrain(h)
 		}
-		for h := range t.hostsInBay(bay.ID) {
-			switch {
-			case h.State == structs.HostLost:
-			case h.Draining:
-				full = t.drain(h, bay)
-			case h.DrainForce:
-				full = t.undrain(h)
-			}
-			if full {
-				return true
-			}
+		if full {
+			return true
 		}
 	}
 	return false

@@ -169,7 +169,7 @@ func (t *tx) hostsOf(bayID string) []schedule.Host {
 	found, ok := t.hosts[bayID]
 	if !ok {
 		for h := range t.hostsInBay(bayID) {
-			found = append(found, schedule.HostOf(h, t.used(h.ID)))
+			found = append(found, state.RoomOf(h, t.used(h.ID), structs.PlacementSpread))
 		}
 		t.hosts[bayID] = found
 	}
@@ -215,6 +215,22 @@ func (t *tx) workloads(base iter.Seq[structs.Workload], match func(*structs.Plac
 func (t *tx) workload(ref structs.Ref) structs.Workload {
 	w, _ := t.get(state.TableOf(ref.Kind), ref.ID).(structs.Workload)
 	return w
+}
+
+// unsettledHosts yields the hosts that are lost, are drained, or have been and whose
+// workloads are to be started again.
+func (t *tx) unsettledHosts() iter.Seq[*structs.Host] {
+	return typed[*structs.Host](t.overlay(rows(t.base.UnsettledHosts()), func(r structs.Row) bool {
+		h := r.(*structs.Host)
+		return h.State == structs.HostLost || h.Draining || h.DrainForce
+	}, structs.TableHosts))
+}
+
+// endingBays yields the bays that are being deleted.
+func (t *tx) endingBays() iter.Seq[*structs.Bay] {
+	return typed[*structs.Bay](t.overlay(rows(t.base.EndingBays()), func(r structs.Row) bool {
+		return r.(*structs.Bay).Status == structs.BayDeleting
+	}, structs.TableBays))
 }
 
 // bays yields all bays.

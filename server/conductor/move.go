@@ -87,16 +87,15 @@ func (t *tx) over(p *structs.Placement) bool {
 // markLost turns the workloads of lost hosts Unknown, and places those again
 // that may be. What the others are is known again when the host reports.
 func (t *tx) markLost() (full bool) {
-	for bay := range t.bays() {
-		for h := range t.hostsInBay(bay.ID) {
-			if h.State != structs.HostLost {
-				continue
-			}
-			refused := make(map[string]string)
-			for w := range t.onHost(h.ID) {
-				if !t.room() || !t.item(func() { t.lost(w, h, bay, refused) }) {
-					return true
-				}
+	for h := range t.unsettledHosts() {
+		bay := row[structs.Bay](t, h.BayID)
+		if h.State != structs.HostLost || bay == nil {
+			continue
+		}
+		refused := make(map[string]string)
+		for w := range t.onHost(h.ID) {
+			if !t.room() || !t.item(func() { t.lost(w, h, bay, refused) }) {
+				return true
 			}
 		}
 	}

@@ -7,20 +7,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// withNetworks marks the hosts that have no network for the workload's project
-// and no room for another one. hosts stays as it is.
-func (t *tx) withNetworks(hosts []schedule.Host, w structs.Workload) []schedule.Host {
-	cloned := false
-	for i := range hosts {
-		if h := row[structs.Host](t, hosts[i].ID); h == nil || !h.NetworksFull || t.hasNetwork(h.ID, w) {
-			continue
-		}
-		if !cloned {
-			hosts, cloned = slices.Clone(hosts), true
-		}
-		hosts[i].NoNetwork = true
-	}
-	return hosts
+// networksOf tells the scheduler whether a host that has no room for another project's
+// network has one of the workload's project.
+func (t *tx) networksOf(w structs.Workload) schedule.Networks {
+	return func(h *schedule.Host) bool { return t.hasNetwork(h.ID, w) }
 }
 
 // hasNetwork reports whether the host has made another workload of the project.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/schedule"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -16,26 +17,35 @@ func (t *tx) place(w structs.Workload, bay *structs.Bay) {
 	if priors := p.Priors; len(priors) > 0 {
 		held := w.Reserved()
 		for _, prior := range priors {
-			t.used(prior.HostID).Remove(held)
+			t.give(prior.HostID, held)
 		}
 		defer func() {
 			for _, prior := range priors {
-				t.used(prior.HostID).Add(held)
+				t.take(prior.HostID, held)
 			}
 		}()
 	}
-	hosts := t.candidates(bay)
-	if len(hosts) == 0 {
+	rooms := t.syncRooms()
+	switch all, _ := rooms.Count(bay.ID); {
+	case all == 0:
 		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
-		return
+	case rooms.Ready(bay.ID) > bay.NodeCount:
+		t.placeOn(w, bay, t.candidates(bay))
+	default:
+		id, reason := schedule.Choose(rooms, bay, w.Demand(), t.networksOf(w))
+		t.chosen(w, id, reason)
 	}
-	t.placeOn(w, bay, t.withNetworks(hosts, w))
 }
 
 // placeOn is place on one of the hosts.
 func (t *tx) placeOn(w structs.Workload, bay *structs.Bay, hosts []schedule.Host) {
+	id, reason := schedule.ChooseAmong(hosts, w.Demand(), bay.Placement, t.networksOf(w))
+	t.chosen(w, id, reason)
+}
+
+// chosen puts the workload on the host that was chosen, if any.
+func (t *tx) chosen(w structs.Workload, id, reason string) {
 	p := w.Place()
-	id, reason := schedule.Choose(hosts, w.Demand(), bay.Placement)
 	p.PlaceReason = reason
 	if id == "" {
 		return
@@ -63,9 +73,9 @@ func (t *tx) nextEpoch(w structs.Workload) uint64 {
 	return max(ref.Epoch, restored, quarantined) + 1
 }
 
-// candidates returns the hosts on which the bay places containers. A bay that
-// has to give hosts back places nothing on those that will go: the ones with
-// the fewest containers. Lost ones are there for the reason only.
+// candidates returns the hosts on which a bay places workloads that has to give hosts
+// back. It places nothing on those that will go: the ones with
+// the fewest workloads. Lost ones are there for the reason only.
 func (t *tx) candidates(bay *structs.Bay) []schedule.Host {
 	hosts := t.hostsOf(bay.ID)
 	var lost []schedule.Host
@@ -94,14 +104,21 @@ func (t *tx) replace(w structs.Workload) {
 	p := w.Place()
 	bay := row[structs.Bay](t, p.BayID)
 	was, held := p.HostID, w.Reserved()
-	t.used(was).Remove(held)
-	defer t.used(was).Add(held)
+	t.give(was, held)
+	defer t.take(was, held)
 	volume := w.Policy().Volume
 	if host := row[structs.Host](t, was); volume == "" || host == nil {
 		t.place(w, bay)
-	} else if t.placeOn(w, bay, []schedule.Host{schedule.HostOf(host, t.used(host.ID))}); p.PlaceReason != "" {
+	} else if t.placeOn(w, bay, []schedule.Host{withoutNetworks(state.RoomOf(host, t.used(host.ID), bay.Placement))}); p.PlaceReason != "" {
 		p.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from there: it %s; start it again when that has changed", volume, host.Name, p.PlaceReason)
 	}
+}
+
+// withoutNetworks returns the host as one that needs no room for another network: it
+// has been the workload's.
+func withoutNetworks(h schedule.Host) schedule.Host {
+	h.NetworksFull = false
+	return h
 }
 
 // delete lets the workload go: at once if no host has it. It returns the row as it

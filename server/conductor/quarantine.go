@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/server/schedule"
+	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -337,9 +338,9 @@ func (t *tx) adopt(h *structs.Host, k structs.Quarantined) error {
 	if c.On(h.ID) {
 		used.Remove(c.Reserved())
 	}
-	as := schedule.HostOf(h, &used)
+	as := withoutNetworks(state.RoomOf(h, &used, structs.PlacementSpread))
 	as.Draining = false
-	if id, reason := schedule.Choose([]schedule.Host{as}, c.Demand(), structs.PlacementSpread); id == "" {
+	if id, reason := schedule.ChooseAmong([]schedule.Host{as}, c.Demand(), as.Strategy, nil); id == "" {
 		return refuse("host %s has no room for what it reserves: %s", h.Name, reason)
 	}
 	changed.HostID, changed.Epoch, changed.Gone, changed.PlaceReason = h.ID, k.Epoch, false, ""

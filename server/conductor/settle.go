@@ -1,16 +1,47 @@
 package conductor
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
 
-// Settle takes one step of all that has to follow from changes before it: bays
+// Step is one of the kinds of things that have to follow from changes. The leader
+// takes each when one of its topics fires, and once when its leadership begins.
+type Step struct {
+	name   string
+	take   func(*tx) (full bool)
+	topics []state.Topic
+}
+
+// String returns the name of the step, for logs.
+func (s *Step) String() string { return s.name }
+
+// Topics returns what the step waits for: nothing else gives it anything to do.
+func (s *Step) Topics() []state.Topic { return s.topics }
+
+// Steps are all steps.
+var Steps = []*Step{
+	{"end bays", (*tx).endBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
+	{"grow bays", (*tx).growBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicEmptied()}},
+	{"place what waits", (*tx).placeWaiting, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
+	{"leave lost hosts", (*tx).markLost, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
+	{"drain hosts", (*tx).drainHosts, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
+}
+
+// Settle takes a part of all that has to follow from changes before it: bays
 // that end are emptied, bays that lack hosts claim free ones, workloads that
-// wait are placed, workloads of lost hosts become Unknown and are placed anew, hosts are drained. The result is true
-// while there is more to do at once.
-type Settle struct{}
+// wait are placed, workloads of lost hosts become Unknown and are placed again, hosts
+// are drained. The result is true while there is more to do at once.
+type Settle struct {
+	Step *Step // nil means all of them, one after the other
+}
 
-func (Settle) decide(t *tx) (more bool, err error) {
-	for _, step := range []func(*tx) bool{(*tx).endBays, (*tx).growBays, (*tx).placeWaiting, (*tx).markLost, (*tx).drainHosts} {
-		if full := step(t); full {
+func (r Settle) decide(t *tx) (more bool, err error) {
+	for _, step := range Steps {
+		if r.Step != nil && r.Step != step {
+			continue
+		}
+		if full := step.take(t); full {
 			return true, nil
 		}
 	}
@@ -25,10 +56,7 @@ func (t *tx) room() bool { return t.writes() <= structs.MaxChanges-4 }
 // endBays empties the bays that are being deleted and deletes the empty ones.
 // It returns true if there was no room for all of it.
 func (t *tx) endBays() (full bool) {
-	for b := range t.bays() {
-		if b.Status != structs.BayDeleting {
-			continue
-		}
+	for b := range t.endingBays() {
 		left := 0
 		for w := range t.inBay(b.ID) {
 			if !t.room() {

@@ -42,6 +42,11 @@ type tx struct {
 	mine  map[string][]*structs.Bay  // by project: the bays that it may use
 	hosts map[string][]schedule.Host // by bay: the hosts that it has claimed
 
+	// The order in which bays prefer their hosts, as the batch sees it; see room.go.
+	rooms   state.Rooms
+	roomNow map[string]*state.HostRoom // of the hosts that the batch has changed in rooms; nil for one that has left its bay
+	stale   map[string]bool            // hosts that the batch has changed since rooms was brought up to date
+
 	specRows bool // large specs have rows of their own in the entry's schema
 	engines  bool // rows may say which engine and which of its containers is meant, likewise
 
@@ -68,6 +73,7 @@ func newTx(base *state.Snapshot, now time.Time) *tx {
 		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
 		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
 		own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
+		rooms: base.Rooms(), roomNow: make(map[string]*state.HostRoom), stale: make(map[string]bool),
 	}
 }
 
@@ -150,7 +156,7 @@ func (t *tx) set(key rowKey, p pending) {
 		t.own[key.table] = append(t.own[key.table], key.id)
 	}
 	t.reserve(key, p.row)
-	t.forget(key.table)
+	t.forget(key)
 	t.rows[key] = p
 	t.size += p.size - was.size
 }
@@ -160,28 +166,40 @@ func (t *tx) set(key rowKey, p pending) {
 func (t *tx) reserve(key rowKey, to structs.Row) {
 	if w, ok := t.get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.used(hostID).Remove(w.Reserved())
+			t.give(hostID, w.Reserved())
 		}
 	}
 	if w, ok := to.(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.used(hostID).Add(w.Reserved())
+			t.take(hostID, w.Reserved())
 		}
 	}
 }
 
 // forget drops what was found in a table that is written.
-func (t *tx) forget(table structs.Table) {
-	switch table {
+func (t *tx) forget(key rowKey) {
+	switch key.table {
 	case structs.TableBays:
 		clear(t.mine)
 	case structs.TableHosts:
 		clear(t.hosts)
+		t.stale[key.id] = true
 	}
 }
 
-// used returns what the batch sees reserved on a host, for reading and
-// changing.
+// take reserves something on a host.
+func (t *tx) take(hostID string, d structs.Demand) {
+	t.used(hostID).Add(d)
+	t.stale[hostID] = true
+}
+
+// give undoes take of the same.
+func (t *tx) give(hostID string, d structs.Demand) {
+	t.used(hostID).Remove(d)
+	t.stale[hostID] = true
+}
+
+// used returns what the batch sees reserved on a host; take and give change it.
 func (t *tx) used(hostID string) *state.Usage {
 	u, ok := t.usage[hostID]
 	if !ok {
@@ -206,7 +224,7 @@ func (t *tx) rollback() { t.rollbackTo(0, t.seqMark) }
 func (t *tx) rollbackTo(writes int, seq uint64) {
 	for i := len(t.undo) - 1; i >= writes; i-- {
 		u := t.undo[i]
-		t.forget(u.key.table)
+		t.forget(u.key)
 		t.size += u.was.size - t.rows[u.key].size
 		if u.had {
 			t.reserve(u.key, u.was.row)

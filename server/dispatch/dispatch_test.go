@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/server/state/statetest"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -369,4 +371,51 @@ func TestAServerThatIsBehindSendsAgentsOn(t *testing.T) {
 			t.Errorf("%+v", work)
 		}
 	})
+}
+
+// The tests of this package have a second kind of placed workload.
+func init() {
+	state.Register(state.Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
+}
+
+// TestWorkOfTwoKinds: a host is told of all kinds of workloads, at once and as they
+// change, by their references.
+func TestWorkOfTwoKinds(t *testing.T) {
+	d := newDispatch(t)
+	host := d.host(t)
+	c := d.container(t, host)
+	pod := &statetest.Pod{Meta: structs.Meta{ID: c.ID, Seq: 1000, ProjectID: "p"}, Name: "pod"}
+	pod.BayID, pod.HostID, pod.Epoch, pod.Generation, pod.Desired = c.BayID, host, 5, 1, structs.DesiredRunning
+	write := func(version uint64) {
+		t.Helper()
+		row := new(*pod)
+		if err := d.Store.Apply(d.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version, Row: row, Assign: true}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(0)
+	refs := func(work *structs.Work) (refs []structs.Ref) {
+		for i := range work.Assignments {
+			refs = append(refs, work.Assignments[i].Ref())
+		}
+		return refs
+	}
+	ref := structs.Ref{Kind: structs.WorkloadPod, ID: pod.ID, Epoch: 5}
+	full := d.poll(t, Poll{HostID: host, Registration: 1})
+	if got := refs(full); !slices.Equal(got, []structs.Ref{structs.ContainerRef(c.ID, 1), ref}) {
+		t.Fatalf("told of %v", got)
+	}
+	next := make(chan *structs.Work, 1)
+	go func() {
+		work, err := d.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: full.Index, Wait: time.Minute})
+		if err != nil {
+			t.Error(err)
+		}
+		next <- work
+	}()
+	pod.Generation++ // whether the poll waits already or not
+	write(d.Store.Snapshot().Workload(structs.WorkloadPod, pod.ID).Base().ModifyIndex)
+	if work := <-next; work == nil || !slices.Equal(refs(work), []structs.Ref{ref}) || work.Assignments[0].Generation != 2 {
+		t.Errorf("told of %+v", work)
+	}
 }

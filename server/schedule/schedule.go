@@ -14,40 +14,24 @@ import (
 )
 
 // Host is a host of the bay as the scheduler sees it.
-type Host struct {
-	ID       string
-	Name     string
-	Ready    bool // not lost
-	Suspect  bool // silent, but not given up
-	Draining bool
-	Labels   map[string]string
-	Memory   int64        // bytes that it has
-	MilliCPU int64        // thousandths of cores that it has
-	Used     *state.Usage // what is reserved on it
+type Host = state.HostRoom
 
-	NoNetwork bool // it has no network for the workload's project, and no room for another one
-}
-
-// HostOf returns the scheduler's view of a host and what is reserved on it.
-func HostOf(h *structs.Host, used *state.Usage) Host {
-	return Host{
-		ID: h.ID, Name: h.Name, Ready: h.State != structs.HostLost, Suspect: h.State == structs.HostSuspect, Draining: h.Draining, Labels: h.AllLabels(),
-		Memory: h.Fingerprint.Memory, MilliCPU: int64(h.Fingerprint.Cores) * 1000, Used: used,
-	}
-}
+// Networks reports whether a host that has no room for another project's network has
+// one that the workload can use. nil means that none has.
+type Networks func(h *Host) bool
 
 // filter is one reason why a workload can't run on a host.
 type filter struct {
 	lack string // completes "N of M hosts ..."
-	pass func(h *Host, d *structs.Demand) bool
+	pass func(h *Host, d *structs.Demand, networks Networks) bool
 }
 
 // filters are asked in this order; a host counts for the first that refuses it.
-var filters = []filter{
-	{"not ready", func(h *Host, _ *structs.Demand) bool { return h.Ready }},
-	{"suspect", func(h *Host, _ *structs.Demand) bool { return !h.Suspect }},
-	{"draining", func(h *Host, _ *structs.Demand) bool { return !h.Draining }},
-	{"without the labels of constraints", func(h *Host, d *structs.Demand) bool {
+var filters = [...]filter{
+	{"not ready", func(h *Host, _ *structs.Demand, _ Networks) bool { return h.Ready }},
+	{"suspect", func(h *Host, _ *structs.Demand, _ Networks) bool { return !h.Suspect }},
+	{"draining", func(h *Host, _ *structs.Demand, _ Networks) bool { return !h.Draining }},
+	{"without the labels of constraints", func(h *Host, d *structs.Demand, _ Networks) bool {
 		for k, v := range d.Constraints {
 			if got, ok := h.Labels[k]; !ok || got != v {
 				return false
@@ -55,14 +39,16 @@ var filters = []filter{
 		}
 		return true
 	}},
-	{"without the memory", func(h *Host, d *structs.Demand) bool {
-		return d.Memory == 0 || h.Used.Memory+d.Memory <= h.Memory
+	{"without the memory", func(h *Host, d *structs.Demand, _ Networks) bool {
+		return d.Memory == 0 || d.Memory <= h.FreeMemory()
 	}},
-	{"without the cpu", func(h *Host, d *structs.Demand) bool {
-		return d.MilliCPU == 0 || h.Used.MilliCPU+d.MilliCPU <= h.MilliCPU
+	{"without the cpu", func(h *Host, d *structs.Demand, _ Networks) bool {
+		return d.MilliCPU == 0 || d.MilliCPU <= h.FreeMilliCPU()
 	}},
-	{"without room for another project's network", func(h *Host, _ *structs.Demand) bool { return !h.NoNetwork }},
-	{"with a host port taken", func(h *Host, d *structs.Demand) bool {
+	{"without room for another project's network", func(h *Host, _ *structs.Demand, networks Networks) bool {
+		return !h.NetworksFull || networks != nil && networks(h)
+	}},
+	{"with a host port taken", func(h *Host, d *structs.Demand, _ Networks) bool {
 		for _, p := range d.Ports {
 			if p.HostPort != 0 && h.Used.HasPort(p.Protocol, p.HostPort) {
 				return false
@@ -72,30 +58,59 @@ var filters = []filter{
 	}},
 }
 
-// Choose returns the ID of the host on which a workload of the demand is to
-// run, or "" and the reason why there is none. The order of hosts doesn't
-// matter. The reason names no amounts that change with every placement, so
-// that a waiting workload keeps it.
-func Choose(hosts []Host, d structs.Demand, strategy structs.PlacementStrategy) (id, reason string) {
-	refused := make([]int, len(filters))
+// refusals counts the hosts that each filter refuses.
+type refusals [len(filters)]int
+
+// fits reports whether the workload can run on the host, and counts the filter that
+// refuses it.
+func (r *refusals) fits(h *Host, d *structs.Demand, networks Networks) bool {
+	for f := range filters {
+		if !filters[f].pass(h, d, networks) {
+			r[f]++
+			return false
+		}
+	}
+	return true
+}
+
+// Choose returns the ID of the host of the bay on which a workload of the demand is to
+// run, or "" and the reason why there is none. It looks at the hosts in the order of
+// the bay's strategy, up to the first that fits. The reason names no amounts that
+// change with every placement, so that a waiting workload keeps it.
+func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, networks Networks) (id, reason string) {
+	var refused refusals
+	seen := 0
+	for h := range rooms.Preferred(bay.ID, bay.Placement, d.Memory) {
+		if refused.fits(h, &d, networks) {
+			return h.ID, ""
+		}
+		seen++
+	}
+	n, open := rooms.Count(bay.ID)
+	rest := rooms.Closed(bay.ID)
+	if seen < open {
+		refused, rest = refusals{}, rooms.All(bay.ID) // binpack has left out those without the memory
+	}
+	for h := range rest {
+		refused.fits(h, &d, networks)
+	}
+	return "", explain(n, &refused, &d)
+}
+
+// ChooseAmong is Choose among some hosts, in any order. It looks at all of them.
+func ChooseAmong(hosts []Host, d structs.Demand, strategy structs.PlacementStrategy, networks Networks) (id, reason string) {
+	var refused refusals
 	var best *Host
-next:
 	for i := range hosts {
 		h := &hosts[i]
-		for f := range filters {
-			if !filters[f].pass(h, &d) {
-				refused[f]++
-				continue next
-			}
-		}
-		if best == nil || before(h, best, strategy) {
+		if refused.fits(h, &d, networks) && (best == nil || before(h, best, strategy)) {
 			best = h
 		}
 	}
 	if best != nil {
 		return best.ID, ""
 	}
-	return "", explain(len(hosts), refused, &d)
+	return "", explain(len(hosts), &refused, &d)
 }
 
 // before reports whether a is to be preferred to b. Ties go to the name, then
@@ -104,22 +119,22 @@ func before(a, b *Host, strategy structs.PlacementStrategy) bool {
 	var order int
 	if strategy == structs.PlacementBinpack {
 		order = cmp.Or(
-			cmp.Compare(a.Memory-a.Used.Memory, b.Memory-b.Used.Memory),
-			cmp.Compare(a.MilliCPU-a.Used.MilliCPU, b.MilliCPU-b.Used.MilliCPU),
+			cmp.Compare(a.FreeMemory(), b.FreeMemory()),
+			cmp.Compare(a.FreeMilliCPU(), b.FreeMilliCPU()),
 			cmp.Compare(b.Used.Workloads, a.Used.Workloads),
 		)
 	} else {
 		order = cmp.Or(
 			cmp.Compare(a.Used.Workloads, b.Used.Workloads),
-			cmp.Compare(b.Memory-b.Used.Memory, a.Memory-a.Used.Memory),
-			cmp.Compare(b.MilliCPU-b.Used.MilliCPU, a.MilliCPU-a.Used.MilliCPU),
+			cmp.Compare(b.FreeMemory(), a.FreeMemory()),
+			cmp.Compare(b.FreeMilliCPU(), a.FreeMilliCPU()),
 		)
 	}
 	return cmp.Or(order, cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) < 0
 }
 
 // explain writes why none of n hosts will do.
-func explain(n int, refused []int, d *structs.Demand) string {
+func explain(n int, refused *refusals, d *structs.Demand) string {
 	var why []string
 	for f, count := range refused {
 		if count > 0 {

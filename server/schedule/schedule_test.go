@@ -49,6 +49,34 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// choose makes a choice in both ways, which have to agree.
+func choose(t *testing.T, hosts []Host, d structs.Demand, strategy structs.PlacementStrategy) (id, reason string) {
+	t.Helper()
+	bay := &structs.Bay{Meta: structs.Meta{ID: "bay"}, Placement: strategy}
+	id, reason = Choose(roomsOf(hosts, strategy), bay, d, nil)
+	if one, why := ChooseAmong(hosts, d, strategy, nil); one != id || why != reason {
+		t.Fatalf("of the order %q (%s) is chosen, of all hosts %q (%s)", id, reason, one, why)
+	}
+	return id, reason
+}
+
+// roomsOf has the hosts in order, and those of other bays beside them.
+func roomsOf(hosts []Host, strategy structs.PlacementStrategy) *state.Rooms {
+	var rooms state.Rooms
+	rooms.Own()
+	for _, bayID := range []string{"ba", "bay", "bays"} {
+		for i := range hosts {
+			h := hosts[i]
+			h.BayID, h.Strategy = bayID, strategy
+			if bayID != "bay" {
+				h.ID, h.Memory, h.MilliCPU, h.Used = bayID+h.ID, 1<<50, 1<<50, new(state.Usage)
+			}
+			rooms.Replace(nil, &h)
+		}
+	}
+	return &rooms
+}
+
 func runScript(t *testing.T, script string) string {
 	t.Helper()
 	var out strings.Builder
@@ -72,7 +100,7 @@ func runScript(t *testing.T, script string) string {
 			hosts = append(hosts, scriptHost(t, words[1:]))
 		case "place":
 			demand := scriptDemand(t, words[1:])
-			id, reason := Choose(hosts, demand, strategy)
+			id, reason := choose(t, hosts, demand, strategy)
 			if id == "" {
 				fmt.Fprintln(&out, "-> "+reason)
 				continue
@@ -95,7 +123,7 @@ func scriptHost(t *testing.T, words []string) Host {
 		case "draining":
 			h.Draining = true
 		case "no-network":
-			h.NoNetwork = true
+			h.NetworksFull = true
 		case "suspect":
 			h.Suspect = true
 		case "lost":
@@ -158,7 +186,7 @@ func TestNeverOverfills(t *testing.T) {
 			if port > 0 {
 				demand.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
 			}
-			id, reason := Choose(hosts, demand, []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
+			id, reason := choose(t, hosts, demand, []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
 			if (id == "") == (reason == "") {
 				t.Fatalf("seed %d: id %q and reason %q", seed, id, reason)
 			}
@@ -186,11 +214,68 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	for i := range 6 {
 		hosts = append(hosts, Host{ID: fmt.Sprint("id", i), Name: "same", Ready: true, Memory: 1 << 30, MilliCPU: 1000, Used: new(state.Usage)})
 	}
-	want, _ := Choose(hosts, structs.Demand{}, structs.PlacementSpread)
+	want, _ := choose(t, hosts, structs.Demand{}, structs.PlacementSpread)
 	for range 20 {
 		r.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
-		if got, _ := Choose(hosts, structs.Demand{}, structs.PlacementSpread); got != want {
+		if got, _ := choose(t, hosts, structs.Demand{}, structs.PlacementSpread); got != want {
 			t.Fatalf("chose %s, then %s", want, got)
+		}
+	}
+}
+
+// BenchmarkChoose makes choices among hosts with different room: in an order for which
+// all hosts will do, or half of them by their labels, or none.
+func BenchmarkChoose(b *testing.B) {
+	for _, n := range []int{100, 1000, 10000} {
+		for _, strategy := range []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack} {
+			rng := rand.New(rand.NewPCG(uint64(n), 5))
+			hosts := make([]Host, n)
+			for i := range hosts {
+				hosts[i] = Host{ID: structs.NewID(), Name: fmt.Sprint("host-", i), Ready: true, Memory: 64 << 30, MilliCPU: 16000, Used: new(state.Usage),
+					Labels: map[string]string{"rack": fmt.Sprint(i % 100)}}
+				for range rng.IntN(20) {
+					hosts[i].Used.Add(structs.Demand{Memory: rng.Int64N(3) << 30, MilliCPU: rng.Int64N(4) * 250})
+				}
+			}
+			rooms := roomsOf(hosts, strategy)
+			bay := &structs.Bay{Meta: structs.Meta{ID: "bay"}, Placement: strategy}
+			for _, c := range []struct {
+				name   string
+				demand structs.Demand
+				fits   bool
+			}{
+				{"any", structs.Demand{}, true},
+				{"limits", structs.Demand{Memory: 1 << 30, MilliCPU: 500}, true},
+				{"label-of-1-in-100", structs.Demand{Memory: 1 << 30, Constraints: map[string]string{"rack": "42"}}, true},
+				{"label-of-none", structs.Demand{Constraints: map[string]string{"rack": "none"}}, false},
+				{"too-large", structs.Demand{Memory: 1 << 40}, false},
+			} {
+				b.Run(fmt.Sprintf("%s/%s/hosts=%d", c.name, strategy, n), func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if id, _ := Choose(rooms, bay, c.demand, nil); (id != "") != c.fits {
+							b.Fatalf("chosen %q", id)
+						}
+					}
+				})
+			}
+			// A choice and what follows from it: the host goes to another place in the order.
+			b.Run(fmt.Sprintf("place/%s/hosts=%d", strategy, n), func(b *testing.B) {
+				now := make(map[string]*Host, n)
+				for h := range rooms.All("bay") {
+					now[h.ID] = h
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					id, _ := Choose(rooms, bay, structs.Demand{}, nil)
+					h := *now[id]
+					used := h.Used.Clone()
+					used.Add(structs.Demand{Memory: 1})
+					h.Used = &used
+					rooms.Replace(now[id], &h)
+					now[id] = &h
+				}
+			})
 		}
 	}
 }

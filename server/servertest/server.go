@@ -146,7 +146,9 @@ func (s *Server) StartLeading(t testing.TB) {
 		defer cancel()
 		_ = s.Conductor.Lead(ctx, 1) // ends with the leadership or a broken proposal
 	})
-	parts.Go(func() { s.settle(ctx) })
+	for _, step := range conductor.Steps {
+		parts.Go(func() { s.settle(ctx, step) })
+	}
 	parts.Go(func() { _ = s.Dispatch.Lead(ctx) }) // ends with the leadership
 	s.parts.Go(func() {
 		defer close(led)
@@ -164,12 +166,12 @@ func (s *Server) StopLeading() {
 	<-s.led
 }
 
-// settle does what the leader does after changes.
-func (s *Server) settle(ctx context.Context) {
-	room := s.Store.Subscribe(state.TopicRoom())
-	defer room.Close()
+// settle takes a step as the leader does.
+func (s *Server) settle(ctx context.Context, step *conductor.Step) {
+	changed := s.Store.Subscribe(step.Topics()...)
+	defer changed.Close()
 	for {
-		more, err := conductor.Do(ctx, s.Conductor, conductor.Settle{})
+		more, err := conductor.Do(ctx, s.Conductor, conductor.Settle{Step: step})
 		if ctx.Err() != nil {
 			return
 		}
@@ -177,7 +179,7 @@ func (s *Server) settle(ctx context.Context) {
 			continue
 		}
 		select {
-		case <-room.C():
+		case <-changed.C():
 		case <-ctx.Done():
 			return
 		}

@@ -188,25 +188,46 @@ func sameHosts(a, b *structs.Placement) bool {
 	return a.HostID == b.HostID && slices.EqualFunc(a.Priors, b.Priors, func(a, b structs.Prior) bool { return a.HostID == b.HostID })
 }
 
-// makesRoom reports whether something that waits may go on after the step.
-func (st *step) makesRoom() bool {
+// topics returns which of the leader's topics the step touches.
+func (st *step) topics() (touched leaderTopics) {
 	switch st.table {
 	case structs.TableHosts:
 		// Each status report writes its host, and most say nothing new.
-		return st.old == nil || st.row == nil || otherHost(st.old.row.(*structs.Host), st.row.(*structs.Host))
+		touched.hosts = st.old == nil || st.row == nil || otherHost(st.old.row.(*structs.Host), st.row.(*structs.Host))
+		return touched
 	case structs.TableBays:
-		return true
+		touched.bays = true
+		return touched
 	case structs.TableQuarantine:
-		return st.row == nil // a host may leave its bay
+		touched.hosts = st.row == nil // it may leave its bay
+		return touched
 	}
 	if !isPlaced(st.table) {
-		return false
+		return touched
 	}
 	if st.old != nil && st.row == nil {
-		return true
+		touched.room = true
+		return touched
 	}
 	before, after := st.workloads()
-	return before != nil && (after == nil || !sameHosts(before.Place(), after.Place()) || shrinks(before.Reserved(), after.Reserved()))
+	touched.room = before != nil &&
+		(after == nil || !sameHosts(before.Place(), after.Place()) || shrinks(before.Reserved(), after.Reserved()))
+	return touched
+}
+
+// stirs returns the host of a workload if the step changes what the workload is
+// wanted to do there, or whether anything of it is left there; "" if not.
+func (st *step) stirs() (hostID string) {
+	before, after := st.workloads()
+	if after == nil || after.Place().HostID == "" {
+		return ""
+	}
+	hostID = after.Place().HostID
+	if before != nil && before.Place().HostID == hostID && before.Place().Desired == after.Place().Desired &&
+		structs.LeftOn(before, hostID) == structs.LeftOn(after, hostID) {
+		return ""
+	}
+	return hostID
 }
 
 // otherHost reports whether the host differs in what decides who may use it.
@@ -254,8 +275,9 @@ func writeLists(w *writer, steps []*step, index uint64) {
 	}
 }
 
-// writeUsage moves reservations from where workloads were to where they are.
-func (s *Snapshot) writeUsage(w *writer, steps []*step) {
+// writeUsage moves reservations from where workloads were to where they are. It
+// reports whether a host has no workload any more.
+func (s *Snapshot) writeUsage(w *writer, steps []*step) (emptied bool) {
 	var changed map[string]*Usage
 	usage := func(hostID string) *Usage {
 		u := changed[hostID]
@@ -287,5 +309,8 @@ func (s *Snapshot) writeUsage(w *writer, steps []*step) {
 	}
 	for hostID, u := range changed {
 		w.usage(hostID, u)
+		emptied = emptied || u.Workloads == 0
 	}
+	s.writeRooms(w, steps, changed)
+	return emptied
 }

@@ -52,7 +52,7 @@ func TestEncodeEntryRefuses(t *testing.T) {
 	for name, e := range map[string]*structs.Entry{
 		"schema":            {Schema: 99},
 		"without the row's": {Schema: structs.SchemaVersion, Changes: []structs.Change{noID}},
-		"unknown table":     {Schema: structs.SchemaVersion, Changes: []structs.Change{{Table: "pods", ID: "x"}}},
+		"unknown table":     {Schema: structs.SchemaVersion, Changes: []structs.Change{{Table: "nothing", ID: "x"}}},
 	} {
 		if _, err := EncodeEntry(e); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/stackforge/magnum/server/state/statetest"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -114,30 +115,47 @@ func (h *history) row(table structs.Table, id string, seq uint64, project string
 	switch r := row.(type) {
 	case *structs.Bay:
 		r.Name, r.Shared = h.pick("name", 3), h.rng.IntN(2) == 0
+		if h.rng.IntN(3) == 0 {
+			r.Status = structs.BayDeleting
+		}
+		r.Placement = []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[h.rng.IntN(2)]
 	case *structs.Host:
-		r.Name, r.BayID = h.pick("name", 3), h.pick("bay", 3)
+		r.Name, r.BayID, r.Draining, r.DrainForce = h.pick("name", 3), h.pick("bay", 3), h.rng.IntN(3) == 0, false
+		r.State = []structs.HostState{structs.HostReady, structs.HostReady, structs.HostSuspect, structs.HostLost}[h.rng.IntN(4)]
 	case *structs.Container:
-		r.Name, r.BayID = h.pick("name", 3), h.pick("bay", 3)
-		r.HostID, r.Desired = "", structs.DesiredRunning
+		r.Name = h.pick("name", 3)
+		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
+		r.Spec.Ports = h.ports()
+	case *statetest.Pod:
+		r.Name = h.pick("name", 3)
+		for i := range r.Parts {
+			r.Parts[i].Memory, r.Parts[i].MilliCPU, r.Parts[i].Ports = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100, h.ports()
+		}
+	}
+	if w, ok := row.(structs.Workload); ok {
+		p := w.Place()
+		p.BayID, p.HostID, p.Desired = h.pick("bay", 3), "", structs.DesiredRunning
 		if h.rng.IntN(3) > 0 {
-			r.HostID = h.pick("host", 3)
+			p.HostID = h.pick("host", 3)
 		}
 		if h.rng.IntN(5) == 0 {
-			r.Desired = structs.DesiredAbsent
+			p.Desired = structs.DesiredAbsent
 		}
-		r.Priors = nil
+		p.Priors = nil
 		for range h.rng.IntN(4) {
-			if on := h.pick("host", 3); !r.On(on) {
-				r.Priors = append(r.Priors, structs.Prior{HostID: on, Epoch: 1})
+			if on := h.pick("host", 3); !p.On(on) {
+				p.Priors = append(p.Priors, structs.Prior{HostID: on, Epoch: 1})
 			}
-		}
-		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
-		r.Spec.Ports = nil
-		for range h.rng.IntN(3) {
-			r.Spec.Ports = append(r.Spec.Ports, structs.Port{HostPort: h.rng.IntN(4), Protocol: []string{"", "tcp", "udp"}[h.rng.IntN(3)]})
 		}
 	}
 	return row
+}
+
+func (h *history) ports() (ports []structs.Port) {
+	for range h.rng.IntN(3) {
+		ports = append(ports, structs.Port{HostPort: h.rng.IntN(4), Protocol: []string{"", "tcp", "udp"}[h.rng.IntN(3)]})
+	}
+	return ports
 }
 
 func applyBytes(t testing.TB, s *Store, index uint64, data []byte) {
@@ -212,6 +230,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 	t.Helper()
 	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, 0
 	var hash uint64
+	ending, unsettled := 0, 0
 	for _, table := range Tables() {
 		seqs, names := map[string]int{}, map[[2]string]int{}
 		last, all := uint64(0), 0
@@ -238,18 +257,25 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				if r.Shared {
 					shared++
 				}
+				if r.Status == structs.BayDeleting {
+					ending++
+				}
 			case *structs.Host:
 				hosts[r.BayID]++
+				if unsettledHost(r) {
+					unsettled++
+				}
 			case *structs.StoredSpec:
 				if c := s.Container(r.ID); c == nil || c.Seq != r.Seq || !reflect.DeepEqual(c.Spec, r.Spec) {
 					t.Fatalf("the spec of %s is %+v, its container %+v", r.ID, r.Spec, c)
 				}
-			case *structs.Container:
-				inBay[r.BayID]++
-				if r.HostID == "" && r.Desired != structs.DesiredAbsent {
-					waiting[r.BayID]++
+			case structs.Workload:
+				p := r.Place()
+				inBay[p.BayID]++
+				if p.HostID == "" && p.Desired != structs.DesiredAbsent {
+					waiting[p.BayID]++
 				}
-				for _, on := range r.Hosts() {
+				for _, on := range p.Hosts() {
 					onHost[on]++
 					if usage[on] == nil {
 						usage[on] = new(Usage)
@@ -286,6 +312,10 @@ func checkDerived(t testing.TB, s *Snapshot) {
 		t.Fatalf("hash is %016x, its rows' is %016x", s.Hash(), hash)
 	}
 	bays := 0
+	checkRooms(t, s)
+	if e, u := count(s.EndingBays()), count(s.UnsettledHosts()); e != ending || u != unsettled {
+		t.Fatalf("%d bays end and %d hosts are unsettled, want %d and %d", e, u, ending, unsettled)
+	}
 	for id := range s.WaitingBays() {
 		bays++
 		if waiting[id] == 0 {
@@ -311,15 +341,64 @@ func checkDerived(t testing.TB, s *Snapshot) {
 			t.Fatalf("%s has %d waiting, %d containers, %d hosts; want %d, %d, %d", bay, w, i, h, waiting[bay], inBay[bay], hosts[bay])
 		}
 		for _, since := range []uint64{0, s.Index() / 2, s.Index()} {
-			last := uint64(0)
+			last, kind := uint64(0), structs.WorkloadKind("")
 			for w := range s.AssignedSince(host, since) {
 				p := w.Place()
+				if w.Ref().Kind != kind {
+					last, kind = 0, w.Ref().Kind
+				}
 				if p.AssignIndex < last || p.AssignIndex <= since && since > 0 || !p.On(host) {
 					t.Fatalf("assigned since %d on %s: %s with %d after %d", since, host, p.HostID, p.AssignIndex, last)
 				}
 				last = p.AssignIndex
 			}
 		}
+	}
+}
+
+// checkRooms compares the order of hosts with the rows.
+func checkRooms(t testing.TB, s *Snapshot) {
+	t.Helper()
+	inBays := map[string]roomCount{}
+	for row := range s.List(structs.TableHosts, AllProjects, 0) {
+		h := row.(*structs.Host)
+		room := s.Room(h.ID)
+		if h.BayID == "" {
+			if room != nil {
+				t.Fatalf("host %s is in no bay, and has a room", h.ID)
+			}
+			continue
+		}
+		want := RoomOf(h, s.usage(h.ID), s.strategy(h.BayID))
+		if room == nil {
+			t.Fatalf("host %s has no room in the order of bay %s", h.ID, h.BayID)
+		}
+		got := *room
+		if got.key = nil; !reflect.DeepEqual(got, want) {
+			t.Fatalf("host %s is\n%+v, not\n%+v", h.ID, got, want)
+		}
+		n := inBays[h.BayID]
+		if n.all++; h.State != structs.HostLost {
+			n.ready++
+		}
+		if h.State != structs.HostLost && h.State != structs.HostSuspect && !h.Draining {
+			n.open++
+		}
+		inBays[h.BayID] = n
+	}
+	total := 0
+	for bayID, n := range inBays {
+		all, open := s.rooms.Count(bayID)
+		if got := (roomCount{all, open, s.rooms.Ready(bayID)}); got != n || count(s.rooms.All(bayID)) != all || count(s.rooms.Closed(bayID)) != all-open {
+			t.Fatalf("bay %s has %+v hosts, want %+v", bayID, got, n)
+		}
+		if got := count(s.rooms.Preferred(bayID, s.strategy(bayID), 0)); got != open {
+			t.Fatalf("bay %s prefers %d hosts, %d are open", bayID, got, open)
+		}
+		total += all
+	}
+	if s.rooms.hosts.size != total || s.rooms.counts.size != len(inBays) {
+		t.Fatalf("%d rooms in %d bays, want %d in %d", s.rooms.hosts.size, s.rooms.counts.size, total, len(inBays))
 	}
 }
 

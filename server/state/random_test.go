@@ -138,6 +138,14 @@ func sameButEmpty(a, b reflect.Value) bool {
 		if a.Len() == 0 && b.Len() == 0 {
 			return true
 		}
+		if a.Kind() == reflect.Slice && a.Len() == b.Len() {
+			for i := range a.Len() {
+				if !sameButEmpty(a.Index(i), b.Index(i)) {
+					return false
+				}
+			}
+			return true
+		}
 	}
 	return reflect.DeepEqual(a.Interface(), b.Interface())
 }

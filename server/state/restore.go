@@ -50,6 +50,7 @@ func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
 	for hostID, u := range rs.usage {
 		rs.w.usage(hostID, u)
 	}
+	rs.w.buildRooms()
 	if lists, rows := rs.state.count(); lists != rs.readLists || rows != rs.readRows {
 		return nil, errors.New("it holds a row or a list twice")
 	}

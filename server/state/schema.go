@@ -26,7 +26,7 @@ const (
 	indexName           // (project, name, seq), hashed
 	indexHost           // workloads that are placed: (host, assign index, seq), for each of their hosts
 	indexBay            // hosts and workloads: (bay, seq)
-	indexWaiting        // workloads that wait for a host: (bay, seq)
+	indexWaiting        // workloads that wait for a host: (bay, seq); unsettled bays and hosts: seq
 	indexShared         // shared bays: seq
 	numIndexes
 )
@@ -75,6 +75,14 @@ func (t *Table) indexes() (keys [numIndexes]keyOf) {
 	if t.Shared != nil {
 		keys[indexShared] = bySeq(func(b []byte, row structs.Row) []byte {
 			if t.Shared(row) {
+				return appendNumber(b, row.Base().Seq)
+			}
+			return nil
+		})
+	}
+	if t.Unsettled != nil {
+		keys[indexWaiting] = bySeq(func(b []byte, row structs.Row) []byte {
+			if t.Unsettled(row) {
 				return appendNumber(b, row.Base().Seq)
 			}
 			return nil

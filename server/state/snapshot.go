@@ -20,6 +20,7 @@ type Snapshot struct {
 	rows     [maxTables]rows   // by table code
 	lists    tree[listRecord]  // by table and project
 	usages   tree[Usage]       // by host; none for an empty one
+	rooms    Rooms             // of the hosts that are in bays
 }
 
 // Index returns the index of the last entry that is in the snapshot.
@@ -151,7 +152,7 @@ func (s *Snapshot) usage(hostID string) *Usage {
 	if u := s.usages.get(idKey(hostID)); u != nil {
 		return u
 	}
-	return &Usage{}
+	return &noUsage
 }
 
 // Workload returns the workload of the kind, nil if there is none.
@@ -161,6 +162,8 @@ func (s *Snapshot) Workload(kind structs.WorkloadKind, id string) structs.Worklo
 	}
 	return nil
 }
+
+var noUsage Usage // of an empty host; never modified
 
 // OnHost returns the workloads that have a placement on the host, kind by kind, and
 // of each kind those first whose assignment changed longest ago.
@@ -279,6 +282,22 @@ func (s *Snapshot) WaitingBays() iter.Seq[string] {
 // ones, in the order of their first registration.
 func (s *Snapshot) HostsInBay(bayID string) iter.Seq[*structs.Host] {
 	return scan(s, structs.TableHosts, indexBay, idKey(bayID), func(h *structs.Host) bool { return h.BayID == bayID })
+}
+
+// UnsettledHosts returns the hosts that are lost, are drained, or have been and whose
+// workloads are to be started again, in the order of their first registration.
+func (s *Snapshot) UnsettledHosts() iter.Seq[*structs.Host] {
+	return scan(s, structs.TableHosts, indexWaiting, []byte{}, func(*structs.Host) bool { return true })
+}
+
+// hasUnsettledHosts reports whether UnsettledHosts returns any.
+func (s *Snapshot) hasUnsettledHosts() bool {
+	return s.table(structs.TableHosts)[indexWaiting].size > 0
+}
+
+// EndingBays returns the bays that are being deleted, in the order of their creation.
+func (s *Snapshot) EndingBays() iter.Seq[*structs.Bay] {
+	return scan(s, structs.TableBays, indexWaiting, []byte{}, func(*structs.Bay) bool { return true })
 }
 
 // SharedBays returns the bays that all projects may use, in the order of their

@@ -66,17 +66,19 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	}
 	after := *before
 	after.index = index
+	emptied := false
 	if len(steps) > 0 {
-		before.write(&after, steps)
+		emptied = before.write(&after, steps)
 	}
 	s.publish(&after)
 	s.events.record(index, steps)
-	s.topics.publish(steps)
+	s.topics.publish(&after, steps, emptied)
 	return nil
 }
 
-// write makes of after, a copy of s, what the steps come to.
-func (s *Snapshot) write(after *Snapshot, steps []*step) {
+// write makes of after, a copy of s, what the steps come to. It reports whether a
+// host has no workload any more.
+func (s *Snapshot) write(after *Snapshot, steps []*step) (emptied bool) {
 	w := newWriter(after)
 	for _, st := range steps {
 		after.hash += st.write(w, after.index)
@@ -87,7 +89,7 @@ func (s *Snapshot) write(after *Snapshot, steps []*step) {
 		}
 	}
 	writeLists(w, steps, after.index)
-	s.writeUsage(w, steps)
+	return s.writeUsage(w, steps)
 }
 
 func (s *Store) publish(now *Snapshot) {

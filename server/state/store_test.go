@@ -98,7 +98,7 @@ func TestRefusedEntryLeavesNothing(t *testing.T) {
 		"none to drop":  {4, drop(node(8), 0), structs.CodeConflict},
 		"drop version":  {4, drop(node(1), 2), structs.CodeConflict},
 		"index":         {3, put(node(8), 0), structs.CodeInternal},
-		"table":         {4, structs.Change{Table: "pods", ID: "x"}, structs.CodeInternal},
+		"table":         {4, structs.Change{Table: "nothing", ID: "x"}, structs.CodeInternal},
 		"no ID":         {4, structs.Change{Table: structs.TableNodes}, structs.CodeInternal},
 		"long ID":       {4, structs.Change{Table: structs.TableNodes, ID: string(make([]byte, maxID+1))}, structs.CodeInternal},
 		"other table":   {4, foreign, structs.CodeInternal},
@@ -156,15 +156,15 @@ func TestReadersDontBlockTheWriter(t *testing.T) {
 
 func TestUnknownIsEmpty(t *testing.T) {
 	s := New().Snapshot()
-	if s.Get("pods", "x") != nil || s.Get(structs.TableBays, "") != nil || s.Bay("x") != nil || s.Cluster() != nil ||
+	if s.Get("nothing", "x") != nil || s.Get(structs.TableBays, "") != nil || s.Bay("x") != nil || s.Cluster() != nil ||
 		s.Host("x") != nil || s.Container("x") != nil || s.BayModel("x") != nil || s.Node("x") != nil || s.IdempotencyKey("x") != nil {
 		t.Error("an empty state has a row")
 	}
-	if n := count(s.List("pods", AllProjects, 0)) + count(s.List("pods", "p", 0)) + count(s.ByName(structs.TableCluster, "p", "x")) +
+	if n := count(s.List("nothing", AllProjects, 0)) + count(s.List("nothing", "p", 0)) + count(s.ByName(structs.TableCluster, "p", "x")) +
 		count(s.AssignedSince("", 0)) + count(s.AssignedSince("h", ^uint64(0))) + count(s.WaitingBays()); n != 0 {
 		t.Errorf("an empty state lists %d rows", n)
 	}
-	if s.ListIndex("pods", "p") != 0 || s.ListIndex("pods", AllProjects) != 0 || s.ListIndex(structs.TableBays, "p") != 0 {
+	if s.ListIndex("nothing", "p") != 0 || s.ListIndex("nothing", AllProjects) != 0 || s.ListIndex(structs.TableBays, "p") != 0 {
 		t.Error("a list that was never written has an index")
 	}
 }
@@ -189,7 +189,7 @@ func TestSubscriptions(t *testing.T) {
 	topics := map[string]Topic{
 		"row": TopicRow(structs.TableContainers, c1), "list": TopicList(structs.TableContainers, project),
 		"all": TopicList(structs.TableContainers, AllProjects), "host1": TopicHost("host-1"), "host2": TopicHost("host-2"),
-		"room": TopicRoom(), "any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
+		"room": TopicRoom(), "bays": TopicBays(), "hosts": TopicHosts(), "emptied": TopicEmptied(), "unsettled": TopicUnsettled(), "any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
 	}
 	subs := map[string]*Subscription{}
 	for name, topic := range topics {
@@ -203,15 +203,15 @@ func TestSubscriptions(t *testing.T) {
 	}{
 		{"made", func() structs.Change { return put(placed(1, 0), 0) }, []string{"all", "any", "list", "row"}},
 		{"placed", func() structs.Change { return assign(placed(1, 1), version) }, []string{"all", "any", "host1", "list", "row"}},
-		{"moved", func() structs.Change { return assign(placed(1, 2), version) }, []string{"all", "any", "host1", "host2", "list", "room", "row"}},
+		{"moved", func() structs.Change { return assign(placed(1, 2), version) }, []string{"all", "any", "emptied", "host1", "host2", "list", "room", "row"}},
 		{"reported", func() structs.Change { return put(status, version) }, []string{"all", "any", "list", "row"}},
 		{"shrunk", func() structs.Change { return put(smaller, version) }, []string{"all", "any", "list", "room", "row"}},
 		{"grown", func() structs.Change { return put(placed(1, 2), version) }, []string{"all", "any", "list", "row"}},
-		{"deleted", func() structs.Change { return drop(placed(1, 2), version) }, []string{"all", "any", "host2", "list", "room", "row"}},
+		{"deleted", func() structs.Change { return drop(placed(1, 2), version) }, []string{"all", "any", "emptied", "host2", "list", "room", "row"}},
 		{"another project", func() structs.Change { return put(elsewhere, 0) }, []string{"any"}},
 		{"a node", func() structs.Change { return put(node(8), 0) }, []string{"any", "nodes"}},
-		{"a bay", func() structs.Change { return put(&structs.Bay{Meta: structs.Meta{ID: "b"}}, 0) }, []string{"any", "room"}},
-		{"a host", func() structs.Change { return put(&structs.Host{Meta: structs.Meta{ID: "h"}}, 0) }, []string{"any", "room"}},
+		{"a bay", func() structs.Change { return put(&structs.Bay{Meta: structs.Meta{ID: "b"}}, 0) }, []string{"any", "bays"}},
+		{"a host", func() structs.Change { return put(&structs.Host{Meta: structs.Meta{ID: "h"}}, 0) }, []string{"any", "hosts"}},
 	} {
 		index := uint64(i + 1)
 		mustApply(t, s, index, c.change())

@@ -19,7 +19,11 @@ const (
 	topicRow topicKind = iota
 	topicList
 	topicHost
+	topicBays
+	topicHosts
 	topicRoom
+	topicEmptied
+	topicUnsettled
 	topicAny
 	topicKinds
 )
@@ -38,10 +42,30 @@ func TopicList(table structs.Table, projectID string) Topic {
 // what is decided of its quarantine.
 func TopicHost(hostID string) Topic { return Topic{kind: topicHost, id: hostID} }
 
-// TopicRoom fires when something that waits may be able to go on: a workload
-// was deleted, moved or reserves less, a bay changed, or a host registered,
-// became ready or lost, or was claimed or freed.
+// The topics of the leader's steps; see package conductor. Each of them tells of one
+// thing that a step may have waited for.
+
+// TopicBays fires when a bay changes.
+func TopicBays() Topic { return Topic{kind: topicBays} }
+
+// TopicHosts fires when something changes that decides who may use a host: it
+// registered, became ready, suspect or lost, was claimed or freed, is drained or
+// fenced, or has other labels; or when nothing is left of a quarantine.
+func TopicHosts() Topic { return Topic{kind: topicHosts} }
+
+// TopicRoom fires when there may be more room on a host: a workload was deleted,
+// moved, or reserves less.
 func TopicRoom() Topic { return Topic{kind: topicRoom} }
+
+// TopicEmptied fires when a host has no workload any more.
+func TopicEmptied() Topic { return Topic{kind: topicEmptied} }
+
+// TopicUnsettled fires when a workload comes to one of UnsettledHosts, is wanted to do
+// something else there, or has ended there.
+func TopicUnsettled() Topic { return Topic{kind: topicUnsettled} }
+
+// leaderTopics are topics of the leader's steps that a change touches.
+type leaderTopics struct{ bays, hosts, room bool }
 
 // TopicAny fires after every Apply.
 func TopicAny() Topic { return Topic{kind: topicAny} }
@@ -136,7 +160,7 @@ func (t *topics) fireAll() {
 }
 
 // publish wakes the subscriptions that the steps of an entry touch.
-func (t *topics) publish(steps []*step) {
+func (t *topics) publish(after *Snapshot, steps []*step, emptied bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.first) == 0 {
@@ -159,9 +183,43 @@ func (t *topics) publish(steps []*step) {
 		if q, ok := st.row.(*structs.Quarantine); ok && st.assign {
 			fire(t.first[TopicHost(q.HostID)])
 		}
-		if t.kinds[topicRoom] > 0 && st.makesRoom() {
-			fire(t.first[TopicRoom()])
+	}
+	t.publishLeader(after, steps, emptied)
+}
+
+// publishLeader wakes the leader's steps, if this server leads.
+func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
+	waiting := 0
+	for kind := topicBays; kind <= topicUnsettled; kind++ {
+		waiting += t.kinds[kind]
+	}
+	if waiting == 0 {
+		return
+	}
+	if emptied {
+		fire(t.first[TopicEmptied()])
+	}
+	var all leaderTopics
+	unsettled := false
+	for _, st := range steps {
+		touched := st.topics()
+		all.bays, all.hosts, all.room = all.bays || touched.bays, all.hosts || touched.hosts, all.room || touched.room
+		if hostID := st.stirs(); hostID != "" && !unsettled && after.hasUnsettledHosts() {
+			h := after.Host(hostID)
+			unsettled = h != nil && unsettledHost(h)
 		}
+	}
+	if all.bays {
+		fire(t.first[TopicBays()])
+	}
+	if all.hosts {
+		fire(t.first[TopicHosts()])
+	}
+	if all.room {
+		fire(t.first[TopicRoom()])
+	}
+	if unsettled {
+		fire(t.first[TopicUnsettled()])
 	}
 }
 

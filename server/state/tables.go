@@ -21,6 +21,9 @@ type Table struct {
 	Bay func(row structs.Row) string
 	// Shared reports whether all projects may see the row; nil means that none is.
 	Shared func(row structs.Row) bool
+	// Unsettled reports whether a step of the leader has to look at the row; nil means
+	// that none has. Workloads need none: they are unsettled while they wait for a host.
+	Unsettled func(row structs.Row) bool
 
 	kind structs.WorkloadKind // "" for rows that aren't placed
 	keys [numIndexes]keyOf    // nil where the table has no such index
@@ -32,10 +35,12 @@ var tables = registered(
 	&Table{Name: structs.TableCluster, Code: 1, New: newRow[structs.Cluster]},
 	&Table{Name: structs.TableBayModels, Code: 2, New: newRow[structs.BayModel]},
 	&Table{Name: structs.TableBays, Code: 3, New: newRow[structs.Bay],
-		Shared: func(row structs.Row) bool { return row.(*structs.Bay).Shared }},
+		Shared:    func(row structs.Row) bool { return row.(*structs.Bay).Shared },
+		Unsettled: func(row structs.Row) bool { return row.(*structs.Bay).Status == structs.BayDeleting }},
 	&Table{Name: structs.TableNodes, Code: 4, New: newRow[structs.Node]},
 	&Table{Name: structs.TableHosts, Code: 5, New: newRow[structs.Host],
-		Bay: func(row structs.Row) string { return row.(*structs.Host).BayID }},
+		Bay:       func(row structs.Row) string { return row.(*structs.Host).BayID },
+		Unsettled: func(row structs.Row) bool { return unsettledHost(row.(*structs.Host)) }},
 	&Table{Name: structs.TableSpecs, Code: 10, Schema: structs.SchemaSpecs, New: newRow[structs.StoredSpec]},
 	&Table{Name: structs.TableContainers, Code: 6, New: newRow[structs.Container]},
 	&Table{Name: structs.TableIdempotency, Code: 7, New: newRow[structs.IdempotencyKey]},
@@ -44,6 +49,11 @@ var tables = registered(
 	&Table{Name: structs.TableLineages, Code: 11, Schema: structs.SchemaLineages, New: newRow[structs.Lineages]},
 	&Table{Name: structs.TableQuarantine, Code: 12, Schema: structs.SchemaLineages, New: newRow[structs.Quarantine]},
 )
+
+// unsettledHost reports whether the host is one of UnsettledHosts.
+func unsettledHost(h *structs.Host) bool {
+	return h.State == structs.HostLost || h.Draining || h.DrainForce
+}
 
 // maxTables is one more than the highest table code that there can be.
 const maxTables = 14

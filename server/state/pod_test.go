@@ -1,0 +1,115 @@
+package state
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stackforge/magnum/server/state/statetest"
+	"github.com/stackforge/magnum/structs"
+)
+
+// The tests of this package have a second kind of placed workload: the histories are
+// of both.
+func init() {
+	Register(Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
+}
+
+func pod(n uint64, hostID string) *statetest.Pod {
+	return &statetest.Pod{
+		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: "p"}, Name: "pod",
+		Placement: structs.Placement{BayID: "bay", HostID: hostID, Desired: structs.DesiredRunning, Generation: 1, Epoch: 1},
+		Parts: []statetest.Part{{Name: "web", Memory: 1 << 20, MilliCPU: 100, Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}},
+			{Name: "log", Memory: 2 << 20, MilliCPU: 50}},
+	}
+}
+
+// TestWorkloadsOfTwoKinds: a pod and a container of one UUID are two workloads, and
+// share all that is kept by host and bay.
+func TestWorkloadsOfTwoKinds(t *testing.T) {
+	s := New()
+	c := typicalContainer(7)
+	c.BayID, c.HostID, c.Spec.Memory, c.Spec.MilliCPU = "bay", "h", 4<<20, 25
+	waiting := pod(3, "")
+	first := pod(7, "h")
+	host := s.Subscribe(TopicHost("h"))
+	defer host.Close()
+	mustApply(t, s, 5, assign(c, 0))
+	mustApply(t, s, 6, assign(first, 0), put(waiting, 0))
+	snap := s.Snapshot()
+	checkDerived(t, snap)
+	if got := snap.Workload(structs.WorkloadPod, first.ID); got != structs.Workload(first) || snap.Workload(structs.WorkloadContainer, c.ID) != structs.Workload(c) {
+		t.Errorf("the pod is %v", got)
+	}
+	if snap.Workload("nothing", c.ID) != nil || snap.Workload(structs.WorkloadPod, testID(99)) != nil {
+		t.Error("there is a workload that nobody made")
+	}
+	if u := snap.Usage("h"); u.Workloads != 2 || u.Memory != 7<<20 || u.MilliCPU != 175 || !u.HasPort("tcp", 80) {
+		t.Errorf("reserved: %+v", u)
+	}
+	if got := slices.Collect(snap.AssignedSince("h", 5)); len(got) != 1 || got[0].Ref() != first.Ref() {
+		t.Errorf("assigned since 5: %v", got)
+	}
+	if got := slices.Collect(snap.InBay("bay")); len(got) != 3 || got[0] != structs.Workload(waiting) {
+		t.Errorf("in the bay, in the order of their creation: %v", got)
+	}
+	if got := slices.Collect(snap.Waiting("bay")); len(got) != 1 || got[0] != structs.Workload(waiting) {
+		t.Errorf("waiting: %v", got)
+	}
+	if got := slices.Collect(snap.WaitingBays()); !slices.Equal(got, []string{"bay"}) {
+		t.Errorf("bays with waiting workloads: %v", got)
+	}
+	select {
+	case <-host.C():
+	default:
+		t.Error("the host was not woken")
+	}
+
+	// It moves: both hosts hear of it, and the earlier one gives no room before it says so.
+	room, other := s.Subscribe(TopicRoom()), s.Subscribe(TopicHost("other"))
+	defer room.Close()
+	defer other.Close()
+	moved := pod(7, "other")
+	moved.Epoch, moved.Priors = 2, []structs.Prior{{HostID: "h", Epoch: 1}}
+	mustApply(t, s, 7, assign(moved, 6))
+	snap = s.Snapshot()
+	checkDerived(t, snap)
+	if h, o := snap.Usage("h"), snap.Usage("other"); h.Memory != 7<<20 || o.Memory != 3<<20 {
+		t.Errorf("reserved while it moves: %+v and %+v", h, o)
+	}
+	for what, sub := range map[string]*Subscription{"host": host, "other host": other, "room": room} {
+		select {
+		case <-sub.C():
+		default:
+			t.Errorf("the %s was not woken", what)
+		}
+	}
+	r, err := s.Events(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustApply(t, s, 8, drop(moved, 7))
+	buf := make([]Event, 4)
+	if n, _, _ := r.Read(buf); n != 1 || buf[0].Kind != EventDeleted || buf[0].Table != statetest.TablePods || buf[0].HostID != "other" {
+		t.Errorf("events: %+v", buf[:n])
+	}
+	sameState(t, "restored", restored(t, persisted(t, s)), s)
+}
+
+// TestRegisterRefuses: a code or a name is never given to two tables.
+func TestRegisterRefuses(t *testing.T) {
+	for name, table := range map[string]Table{
+		"name":     {Name: structs.TableNodes, Code: 13, New: statetest.NewPod},
+		"code":     {Name: "others", Code: codeOf(structs.TableNodes), New: statetest.NewPod},
+		"no code":  {Name: "others", New: statetest.NewPod},
+		"too high": {Name: "others", Code: maxTables, New: statetest.NewPod},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: the table is taken", name)
+				}
+			}()
+			Register(table)
+		}()
+	}
+}

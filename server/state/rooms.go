@@ -1,0 +1,278 @@
+package state
+
+import (
+	"encoding/binary"
+	"iter"
+	"maps"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+// HostRoom is a host of a bay as the scheduler sees it: who may use it, what it has, and
+// what is reserved on it. It is never modified.
+type HostRoom struct {
+	ID       string
+	Name     string
+	BayID    string
+	Strategy structs.PlacementStrategy // of the bay
+	Ready    bool                      // not lost
+	Suspect  bool                      // silent, but not given up
+	Draining bool
+	Labels   map[string]string
+	Memory   int64  // bytes that it has
+	MilliCPU int64  // thousandths of cores that it has
+	Used     *Usage // what is reserved on it
+
+	NetworksFull bool // it has no room for another project's network
+
+	key []byte // in Rooms; nil until it is there
+}
+
+// RoomOf returns a host's HostRoom in a bay of the strategy.
+func RoomOf(h *structs.Host, used *Usage, strategy structs.PlacementStrategy) HostRoom {
+	return HostRoom{
+		ID: h.ID, Name: h.Name, BayID: h.BayID, Strategy: strategy,
+		Ready: h.State != structs.HostLost, Suspect: h.State == structs.HostSuspect, Draining: h.Draining, Labels: h.AllLabels(),
+		Memory: h.Fingerprint.Memory, MilliCPU: int64(h.Fingerprint.Cores) * 1000, Used: used, NetworksFull: h.NetworksFull,
+	}
+}
+
+// FreeMemory returns the bytes that nothing has reserved; below 0 if more is reserved
+// than the host has.
+func (h *HostRoom) FreeMemory() int64 { return h.Memory - h.Used.Memory }
+
+// FreeMilliCPU returns the thousandths of cores that nothing has reserved.
+func (h *HostRoom) FreeMilliCPU() int64 { return h.MilliCPU - h.Used.MilliCPU }
+
+// Open reports whether the host gets anything at all.
+func (h *HostRoom) Open() bool { return h.Ready && !h.Suspect && !h.Draining }
+
+// sameHostRoom reports whether the rows of a host make the same HostRoom.
+func sameHostRoom(a, b *structs.Host) bool {
+	return a.State == b.State && a.Draining == b.Draining && a.BayID == b.BayID && a.Name == b.Name && a.NetworksFull == b.NetworksFull &&
+		a.Fingerprint.Memory == b.Fingerprint.Memory && a.Fingerprint.Cores == b.Fingerprint.Cores &&
+		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Fingerprint.Labels, b.Fingerprint.Labels)
+}
+
+// Rooms keeps the hosts of each bay in the order in which the bay's strategy prefers
+// them, so that a choice looks at the first few only. A copy is a snapshot: whoever
+// changes it has called Own first.
+type Rooms struct {
+	hosts  tree[HostRoom] // by bay, whether they are open, and the strategy's order
+	counts tree[roomCount]
+	epoch  uint64
+}
+
+// roomCount counts the hosts of a bay.
+type roomCount struct {
+	all   int
+	open  int // that are Open
+	ready int // that are Ready
+}
+
+// Own lets the holder change its copy. Those that were made before stay as they are.
+func (r *Rooms) Own() { r.epoch = newEpoch() }
+
+// Replace puts the host now in the place of was. Either may be nil: the host comes to
+// a bay, or leaves it.
+func (r *Rooms) Replace(was, now *HostRoom) {
+	if now != nil {
+		now.key = appendRoom(make([]byte, 0, 128), now)
+	}
+	if was != nil && (now == nil || string(was.key) != string(now.key)) {
+		r.hosts.remove(r.epoch, was.key)
+	}
+	if now != nil {
+		r.hosts.set(r.epoch, now.key, now)
+	}
+	switch {
+	case was != nil && now != nil && was.BayID == now.BayID && was.Ready == now.Ready && was.Open() == now.Open():
+		return
+	case was != nil:
+		r.count(was, -1)
+	}
+	if now != nil {
+		r.count(now, 1)
+	}
+}
+
+func (r *Rooms) count(h *HostRoom, n int) {
+	c := roomCount{}
+	if was := r.counts.get(idKey(h.BayID)); was != nil {
+		c = *was
+	}
+	if c.all += n; h.Ready {
+		c.ready += n
+	}
+	if h.Open() {
+		c.open += n
+	}
+	if c.all == 0 {
+		r.counts.remove(r.epoch, idKey(h.BayID))
+		return
+	}
+	r.counts.set(r.epoch, idKey(h.BayID), &c)
+}
+
+// Count returns how many hosts the bay has, and how many of them are open.
+func (r *Rooms) Count(bayID string) (all, open int) {
+	if c := r.counts.get(idKey(bayID)); c != nil {
+		return c.all, c.open
+	}
+	return 0, 0
+}
+
+// Ready returns how many hosts of the bay are not lost.
+func (r *Rooms) Ready(bayID string) int {
+	if c := r.counts.get(idKey(bayID)); c != nil {
+		return c.ready
+	}
+	return 0
+}
+
+// Each state of a host in a bay has a part of Rooms of its own.
+const (
+	roomOpen   = 'a' // Open
+	roomClosed = 'b'
+)
+
+// appendRoom appends the key of the host.
+func appendRoom(b []byte, h *HostRoom) []byte {
+	b = appendID(b, h.BayID)
+	if !h.Open() {
+		b = append(b, roomClosed)
+	} else {
+		b = append(b, roomOpen)
+	}
+	memory, cpu := ordered(h.FreeMemory()), ordered(h.FreeMilliCPU())
+	if h.Strategy == structs.PlacementBinpack {
+		b = appendNumber(appendNumber(b, memory), cpu)
+		b = binary.BigEndian.AppendUint32(b, ^uint32(h.Used.Workloads))
+	} else {
+		b = binary.BigEndian.AppendUint32(b, uint32(h.Used.Workloads))
+		b = appendNumber(appendNumber(b, ^memory), ^cpu)
+	}
+	b = append(append(b, h.Name...), 0)
+	return append(b, h.ID...)
+}
+
+// ordered turns a number into one that orders alike as bytes.
+func ordered(n int64) uint64 { return uint64(n) ^ 1<<63 }
+
+// Preferred returns the open hosts of the bay, those first that its strategy prefers.
+// With binpack it begins at the first that has the free memory.
+func (r *Rooms) Preferred(bayID string, strategy structs.PlacementStrategy, memory int64) iter.Seq[*HostRoom] {
+	return func(yield func(*HostRoom) bool) {
+		var room [64]byte
+		start := append(appendID(room[:0], bayID), roomOpen)
+		if strategy == structs.PlacementBinpack && memory > 0 {
+			start = appendNumber(start, ordered(memory))
+		}
+		it := r.hosts.seek(start)
+		for h := it.next(); h != nil && h.BayID == bayID && h.Open(); h = it.next() {
+			if !yield(h) {
+				return
+			}
+		}
+	}
+}
+
+// All returns the hosts of the bay, open ones first.
+func (r *Rooms) All(bayID string) iter.Seq[*HostRoom] { return r.from(bayID, roomOpen) }
+
+// Closed returns the hosts of the bay that aren't open.
+func (r *Rooms) Closed(bayID string) iter.Seq[*HostRoom] { return r.from(bayID, roomClosed) }
+
+func (r *Rooms) from(bayID string, part byte) iter.Seq[*HostRoom] {
+	return func(yield func(*HostRoom) bool) {
+		it := r.hosts.seek(append(idKey(bayID), part))
+		for h := it.next(); h != nil && h.BayID == bayID; h = it.next() {
+			if !yield(h) {
+				return
+			}
+		}
+	}
+}
+
+// Rooms returns a copy that the caller may change once it has called Own.
+func (s *Snapshot) Rooms() Rooms { return s.rooms }
+
+// Room returns what Rooms holds of the host; nil if the host is in no bay.
+func (s *Snapshot) Room(hostID string) *HostRoom {
+	if h := s.makeRoom(hostID); h != nil {
+		return s.rooms.hosts.get(appendRoom(make([]byte, 0, 128), h))
+	}
+	return nil
+}
+
+// makeRoom makes the HostRoom of a host from the rows; nil if the host is in no bay.
+func (s *Snapshot) makeRoom(hostID string) *HostRoom {
+	h := s.Host(hostID)
+	if h == nil || h.BayID == "" {
+		return nil
+	}
+	room := RoomOf(h, s.usage(hostID), s.strategy(h.BayID))
+	return &room
+}
+
+// strategy returns the strategy of the bay; that of none is spread.
+func (s *Snapshot) strategy(bayID string) structs.PlacementStrategy {
+	if b := s.Bay(bayID); b != nil && b.Placement != "" {
+		return b.Placement
+	}
+	return structs.PlacementSpread
+}
+
+// writeRooms brings the rooms of the hosts up to date that the steps touch, and of
+// those in used.
+func (s *Snapshot) writeRooms(w *writer, steps []*step, used map[string]*Usage) {
+	w.to.rooms.epoch = w.epoch
+	update := func(hostID string) {
+		if was, now := s.Room(hostID), w.to.makeRoom(hostID); was != nil || now != nil {
+			w.to.rooms.Replace(was, now)
+		}
+	}
+	var others map[string]bool // that are not in used; each is updated once
+	touch := func(hostID string) {
+		if used[hostID] != nil {
+			return
+		}
+		if others == nil {
+			others = make(map[string]bool)
+		}
+		others[hostID] = true
+	}
+	for _, st := range steps {
+		switch st.table {
+		case structs.TableHosts:
+			if st.old == nil || st.row == nil || !sameHostRoom(st.old.row.(*structs.Host), st.row.(*structs.Host)) {
+				touch(st.id)
+			}
+		case structs.TableBays:
+			if s.strategy(st.id) == w.to.strategy(st.id) {
+				continue
+			}
+			for _, snap := range []*Snapshot{s, w.to} {
+				for h := range snap.HostsInBay(st.id) {
+					touch(h.ID)
+				}
+			}
+		}
+	}
+	for hostID := range used {
+		update(hostID)
+	}
+	for hostID := range others {
+		update(hostID)
+	}
+}
+
+// buildRooms makes the rooms of all hosts.
+func (w *writer) buildRooms() {
+	w.to.rooms = Rooms{epoch: w.epoch}
+	for row := range w.to.List(structs.TableHosts, AllProjects, 0) {
+		if h := w.to.makeRoom(row.Base().ID); h != nil {
+			w.to.rooms.Replace(nil, h)
+		}
+	}
+}
