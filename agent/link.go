@@ -147,7 +147,7 @@ func (l *link) enrol(ctx context.Context, stale uint64) (*structs.HostRegistered
 			close(l.tooMany)
 		})
 	}
-	if answer.Registration > lease.MaxRegistration {
+	if answer.Registration >= lease.MaxRegistration {
 		l.log.Error("this host has registered too often for leases: containers with exclusive: lease do not run here; drain and fence it, and let it join anew with an empty data directory",
 			"host_id", l.dir.hostID, "registration", answer.Registration)
 	}

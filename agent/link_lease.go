@@ -42,7 +42,7 @@ func (l *link) ask(req *api.WorkRequest, registration uint64) pollState {
 	} else if at.needsConfirmation {
 		req.Wait = min(req.Wait, confirmPause)
 	}
-	if at.needsLease && l.lease > 0 {
+	if at.needsLease && l.lease > 0 && registration < lease.MaxRegistration {
 		req.Sent = lease.Number(registration, time.Since(l.born))
 		req.Wait = min(req.Wait, l.lease/4)
 		if !at.Held {

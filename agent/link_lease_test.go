@@ -57,10 +57,9 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 // A registration's number that leaves no room for the time gives no number that
 // an earlier poll may have had.
 func TestPollsAreNumberedWhileThereIsRoom(t *testing.T) {
-	at := func() pollState { return pollState{needsLease: true} }
-	l := &link{born: time.Now().Add(-time.Hour), lease: time.Second, pollState: at}
+	l := &link{born: time.Now().Add(-time.Hour), lease: time.Second, pollState: func() pollState { return pollState{needsLease: true} }}
 	last := uint64(0)
-	for _, registration := range []uint64{1, 1 << 20, 1 << 23, lease.MaxRegistration} {
+	for _, registration := range []uint64{1, 1 << 20, 1 << 23, lease.MaxRegistration - 1} {
 		var req api.WorkRequest
 		l.ask(&req, registration)
 		if _, ok := lease.SentAt(req.Sent, registration, req.Sent); req.Sent <= last || !ok {
@@ -68,7 +67,7 @@ func TestPollsAreNumberedWhileThereIsRoom(t *testing.T) {
 		}
 		last = req.Sent
 	}
-	for _, registration := range []uint64{lease.MaxRegistration + 1, 1 << 40} {
+	for _, registration := range []uint64{lease.MaxRegistration, lease.MaxRegistration + 1, 1 << 40} {
 		var req api.WorkRequest
 		if l.ask(&req, registration); req.Sent != 0 {
 			t.Errorf("a poll of registration %d has number %d", registration, req.Sent)

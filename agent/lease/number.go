@@ -6,8 +6,10 @@ import "time"
 // polls of a later registration have higher numbers, whatever clocks there were.
 const sentShift = 40
 
-// MaxRegistration is the last registration whose polls can be numbered.
-const MaxRegistration = 1<<(64-sentShift) - 1
+// MaxRegistration is the first number of a registration whose polls can't be numbered
+// any more: the host gets no lease then, rather than one that a poll of an earlier
+// registration has earned.
+const MaxRegistration = 1 << (64 - sentShift)
 
 // graceShare of a lease is what a process has to end by itself once the lease is
 // over: a third of what the servers wait beyond it, which is 3/7.
@@ -17,11 +19,9 @@ const graceShare = 7
 func GraceOf(length time.Duration) time.Duration { return length / graceShare }
 
 // Number is the number of a poll that is sent under a registration, so long after the
-// agent was started. Numbers of one agent only grow. It is 0, with which a poll asks for
-// no lease, above MaxRegistration: a number that an earlier poll has had could earn a
-// lease that is over.
+// agent was started. Numbers of one agent only grow. It is 0 from MaxRegistration on.
 func Number(registration uint64, since time.Duration) uint64 {
-	if registration > MaxRegistration {
+	if registration >= MaxRegistration {
 		return 0
 	}
 	return registration<<sentShift | uint64(since.Milliseconds())
