@@ -283,6 +283,18 @@ func TestAgentThatLeavesEndsTheSession(t *testing.T) {
 // TestWriteWaitsForAnAgentThatIsHeard: a process may read its input late, and the
 // agent reads no more of it until then.
 func TestWriteWaitsForAnAgentThatIsHeard(t *testing.T) {
+	// A machine that stands still makes an agent silent: then it says nothing of the
+	// server, and the agent gets more time.
+	for silent := 100 * time.Millisecond; !writeWaits(t, silent); silent *= 2 {
+		if silent > 10*time.Second {
+			t.Fatal("this machine stands still for longer than any test can wait")
+		}
+	}
+}
+
+// writeWaits reports whether the agent was heard all the time.
+func writeWaits(t *testing.T, silent time.Duration) bool {
+	t.Helper()
 	d := newDispatch(t)
 	host := d.host(t)
 	opened := make(chan *Session, 1)
@@ -294,7 +306,7 @@ func TestWriteWaitsForAnAgentThatIsHeard(t *testing.T) {
 	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
 	s := <-opened
 	defer s.Close()
-	s.silent = 100 * time.Millisecond
+	s.silent = silent
 	written := make(chan error, 1)
 	go func() {
 		for chunk := make([]byte, 64<<10); ; {
@@ -304,25 +316,41 @@ func TestWriteWaitsForAnAgentThatIsHeard(t *testing.T) {
 			}
 		}
 	}()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(silent / 10)
 	defer tick.Stop()
+	longest, last := time.Duration(0), time.Now()
+	heard := func() bool {
+		longest, last = max(longest, time.Since(last)), time.Now()
+		return longest < silent/2
+	}
 	for range 50 { // five times what a silent agent has
 		<-tick.C
 		if err := agent.Write(context.Background(), websocket.MessageBinary, []byte{structs.ChannelStdout}); err != nil {
+			if !heard() {
+				return false
+			}
 			t.Fatal(err)
 		}
 		if _, _, err := s.Read(context.Background()); err != nil {
+			if !heard() {
+				return false
+			}
 			t.Fatalf("the session has ended: %v", err)
 		}
+		heard()
 	}
 	select {
 	case err := <-written:
+		if !heard() {
+			return false
+		}
 		t.Fatalf("the message was given up while the agent was heard: %v", err)
 	default:
 	}
 	select {
 	case <-written:
-	case <-time.After(10 * time.Second):
+	case <-time.After(silent + 10*time.Second):
 		t.Fatal("a message waits for ever for an agent that is silent")
 	}
+	return true
 }
