@@ -1,0 +1,63 @@
+package main
+
+import (
+	"go/ast"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// flowStep is a step as website/docs/architecture.md writes it: a numbered line with
+// a file and what it calls, a function or Type.method.
+var flowStep = regexp.MustCompile("(?m)^(\\d)\\. .*?`([a-z_/]+\\.go)`, `([A-Za-z]+(?:\\.[A-Za-z]+)?)`")
+
+// TestFlowOfOneCreate: the manual's steps of one create are few, and each names a
+// function that is where it says.
+func TestFlowOfOneCreate(t *testing.T) {
+	page, err := os.ReadFile("website/docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "\n## One create, step by step\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	steps := flowStep.FindAllStringSubmatch(section, -1)
+	if lines := regexp.MustCompile(`(?m)^\d+\. `).FindAllString(section, -1); !found || len(steps) != len(lines) || len(steps) < 5 || len(steps) > 9 {
+		t.Fatalf("%d steps of %d lines can be read; there are to be five to nine", len(steps), len(lines))
+	}
+	declared := make(map[string]bool) // "file name"
+	for _, src := range sources(t) {
+		for _, d := range src.file.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				declared[src.path+" "+nameOfFunc(d)] = true
+			}
+		}
+	}
+	for i, step := range steps {
+		if step[1] != string(rune('1'+i)) {
+			t.Errorf("step %d has number %s", i+1, step[1])
+		}
+		if !declared[step[2]+" "+step[3]] {
+			t.Errorf("step %s: %s declares no %s", step[1], step[2], step[3])
+		}
+	}
+}
+
+// nameOfFunc returns a function's name, and of a method Type.name.
+func nameOfFunc(d *ast.FuncDecl) string {
+	if d.Recv == nil {
+		return d.Name.Name
+	}
+	of := d.Recv.List[0].Type
+	if p, ok := of.(*ast.StarExpr); ok {
+		of = p.X
+	}
+	if g, ok := of.(*ast.IndexExpr); ok {
+		of = g.X
+	}
+	if id, ok := of.(*ast.Ident); ok {
+		return id.Name + "." + d.Name.Name
+	}
+	return d.Name.Name
+}
