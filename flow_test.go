@@ -13,8 +13,7 @@ import (
 var flowStep = regexp.MustCompile("(?m)^(\\d)\\. .*?`([a-z_/]+\\.go)`, `([A-Za-z]+(?:\\.[A-Za-z]+)?)`")
 
 // TestFlowOfOneCreate: the manual's steps of one create are few, and each names a
-// function, or the variable that holds it,
-// where it is.
+// function, or the variable that holds it, where it is.
 func TestFlowOfOneCreate(t *testing.T) {
 	page, err := os.ReadFile("website/docs/architecture.md")
 	if err != nil {
