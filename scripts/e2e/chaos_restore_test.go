@@ -55,7 +55,7 @@ type saved struct {
 	names      map[string]string
 }
 
-// objects returns all nodes and containers but those of the pulse.
+// objects returns all nodes and containers that stay, but not those of the pulse.
 func (c *chaos) objects() (map[string]string, error) {
 	all := make(map[string]string)
 	nodes, _, err := c.client.Nodes().List(c.ctx(), api.QueryOptions{Consistent: true})
@@ -69,7 +69,9 @@ func (c *chaos) objects() (map[string]string, error) {
 	}
 	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
 	for _, b := range list {
-		all[b.UUID] = "container " + b.Name
+		if b.Status != structs.ContainerDeleting { // that one may be gone at any time
+			all[b.UUID] = "container " + b.Name
+		}
 	}
 	return all, err
 }
