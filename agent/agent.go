@@ -201,10 +201,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 func (a *Agent) guardLease(ctx context.Context, owner backend.Owner, j *journal, file *lease.File) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	if owner.ClusterID != "" {
-		guard := newGuard(a.conf.Backend, owner, j, file, a.conf.Logger.Named("lease"))
-		running.Go(func() { guard.Run(ctx) })
-	}
+	guard := newGuard(a.conf.Backend, owner, j, file, a.conf.Logger.Named("lease"))
+	running.Go(func() { guard.Run(ctx) })
 	return func() {
 		cancel()
 		running.Wait()

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,6 +20,11 @@ func (r *reconciler) pollState() pollState {
 	defer r.mu.Unlock()
 	at := pollState{State: r.lease.State()}
 	for _, u := range r.units {
+		if u.leased {
+			// Also what no answer has named yet, or what is to go: it runs.
+			at.needsLease = true
+			at.needsConfirmation = at.needsConfirmation || at.Held && !at.HeldConfirmed
+		}
 		if u.want == nil || u.want.Desired == structs.DesiredAbsent {
 			continue
 		}
@@ -38,8 +45,8 @@ func (r *reconciler) pollState() pollState {
 	return at
 }
 
-// kickExclusive has all exclusive containers looked at: they may or may not run any
-// more.
+// kickExclusive has all exclusive containers looked at, also those that nobody wants:
+// they may or may not run any more.
 func (r *reconciler) kickExclusive() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -48,7 +55,7 @@ func (r *reconciler) kickExclusive() {
 
 func (r *reconciler) kickExclusiveLocked() {
 	for _, u := range r.units {
-		if u.exclusive() {
+		if u.exclusive() || u.leased {
 			r.kickLocked(u)
 		}
 	}
@@ -77,33 +84,72 @@ func (r *reconciler) unconfirm() {
 	}
 }
 
-// newGuard returns what watches over the lease of an earlier life of the agent.
-func newGuard(b lease.Engine, owner backend.Owner, j *journal, file *lease.File, log hclog.Logger) *lease.Guard {
+// guarded is what the guard needs of the backend.
+type guarded interface {
+	lease.Engine
+	List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error)
+	Owners(ctx context.Context) ([]backend.Owner, error)
+}
+
+// newGuard returns what watches over the lease of an earlier life of the agent. The
+// owner's cluster is "" if the journal doesn't know it.
+func newGuard(b guarded, owner backend.Owner, j *journal, file *lease.File, log hclog.Logger) *lease.Guard {
 	retry := backoff{min: 200 * time.Millisecond, max: 2 * time.Second}
 	return &lease.Guard{
-		Engine: b, Owner: owner, File: file, Log: log,
-		Needs: func(e backend.Entry) bool {
-			rec, _ := j.record(e.Ref)
-			return rec.Lease && rec.owns(e)
-		},
+		Engine: b, File: file, Log: log,
+		List: func(ctx context.Context) ([]backend.Entry, error) { return leasedEntries(ctx, b, owner, j) },
 		Revoke: func(c *backend.Container) (fresh bool, err error) {
 			rec, _ := j.record(c.Ref)
-			log.Warn("no server was reached in time: the lease has ended, and the container stops", keysOf(rec.Ref)...)
+			log.Warn("no server was reached in time: the lease has ended, and the container stops", keysOf(c.Ref)...)
 			if rec.Lapsed != nil && rec.Lapsed.StartedAt.Equal(c.StartedAt) {
 				return false, nil
 			}
-			rec.Lapsed = &intent{Generation: rec.Generation, StartedAt: c.StartedAt}
+			rec.Lease, rec.Lapsed = true, &intent{Generation: rec.Generation, StartedAt: c.StartedAt}
 			return true, j.put(rec)
 		},
 		Retry: func(ctx context.Context) error { return retry.wait(ctx, 0) },
 	}
 }
 
+// leasedEntries lists the host's containers that run only under a lease. Without a
+// cluster in the journal the containers' labels say which one it is: that the host is
+// this one is known from its data directory.
+func leasedEntries(ctx context.Context, b guarded, owner backend.Owner, j *journal) ([]backend.Entry, error) {
+	owners := []backend.Owner{owner}
+	if owner.ClusterID == "" {
+		all, err := b.Owners(ctx)
+		if err != nil {
+			return nil, err
+		}
+		owners = slices.DeleteFunc(all, func(o backend.Owner) bool { return o.HostID != owner.HostID })
+	}
+	var entries []backend.Entry
+	for _, o := range owners {
+		list, err := b.List(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, list...)
+	}
+	// Of several of one placement the oldest is magnum's, unless the journal knows better.
+	slices.SortFunc(entries, func(a, b backend.Entry) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.EngineID, b.EngineID))
+	})
+	found := make(map[structs.Ref]bool)
+	return slices.DeleteFunc(entries, func(e backend.Entry) bool {
+		rec, _ := j.record(e.Ref)
+		if found[e.Ref] || !rec.owns(e) {
+			return true
+		}
+		found[e.Ref] = true
+		return !j.needsLease(e)
+	}), nil
+}
+
 // guard keeps an exclusive container from running where it may not. held says
 // that the pass ends with it.
 func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err error) {
-	starts := p.want.Desired == structs.DesiredRunning || p.want.Desired == structs.DesiredPaused
-	if p.want.Spec == nil || p.want.Spec.Exclusive == structs.ExclusiveNo || !starts {
+	if p.want.Spec == nil || p.want.Spec.Exclusive == structs.ExclusiveNo || !p.keeps() {
 		return false, 0, nil
 	}
 	run, start := p.r.lease.May(p.want.Spec.Exclusive)
@@ -137,33 +183,89 @@ func (p *pass) wait() {
 // killed soon after, so that it has ended before the servers may place the
 // container anew.
 func (p *pass) expire(ctx context.Context) (time.Duration, error) {
-	if p.rec.Lapsed == nil || !p.rec.Lapsed.StartedAt.Equal(p.cur.StartedAt) {
-		p.rec.Lapsed = &intent{Generation: p.want.Generation, StartedAt: p.cur.StartedAt}
-		if err := p.save(); err != nil {
-			return 0, err
-		}
-		grace := min(p.r.lease.Grace(), time.Duration(p.want.StopTimeout)*time.Second)
-		p.r.mu.Lock()
-		p.u.ending = time.Now().Add(grace)
-		p.r.mu.Unlock()
-		if grace > 0 && p.cur.State == backend.StateRunning && p.r.backend.Signal(ctx, p.cur.EngineID, "SIGTERM") == nil {
-			return grace, nil
-		}
-	}
-	p.r.mu.Lock()
-	left := time.Until(p.u.ending)
-	p.r.mu.Unlock()
-	if left > 0 && p.cur.State == backend.StateRunning {
-		return left, nil
-	}
-	if err := p.r.backend.Kill(ctx, p.cur.EngineID); err != nil && !errors.Is(err, backend.ErrNotFound) {
-		return 0, err
+	if again, err := p.endRun(ctx, p.cur, &p.rec); again > 0 || err != nil {
+		return again, err
 	}
 	if err := p.look(ctx); err != nil {
 		return 0, err
 	}
 	p.wait()
 	return 0, nil
+}
+
+// endRun is expire for any container of the unit. again says how long the process
+// still has; at 0 it has ended.
+func (p *pass) endRun(ctx context.Context, c *backend.Container, rec *record) (again time.Duration, err error) {
+	if rec.Lapsed == nil || !rec.Lapsed.StartedAt.Equal(c.StartedAt) {
+		rec.Lease, rec.Lapsed = true, &intent{Generation: p.want.Generation, StartedAt: c.StartedAt}
+		if err := p.r.journal.put(*rec); err != nil {
+			return 0, err
+		}
+		grace := min(p.r.lease.Grace(), time.Duration(p.want.StopTimeout)*time.Second)
+		p.r.mu.Lock()
+		p.u.ending = time.Now().Add(grace)
+		p.r.mu.Unlock()
+		if grace > 0 && c.State == backend.StateRunning && p.r.backend.Signal(ctx, c.EngineID, "SIGTERM") == nil {
+			return grace, nil
+		}
+	}
+	p.r.mu.Lock()
+	left := time.Until(p.u.ending)
+	p.r.mu.Unlock()
+	if left > 0 && c.State == backend.StateRunning {
+		return left, nil
+	}
+	if err := p.r.backend.Kill(ctx, c.EngineID); err != nil && !errors.Is(err, backend.ErrNotFound) {
+		return 0, err
+	}
+	return 0, nil
+}
+
+// endLapsed ends what has no lease any more although no assignment has it run: what
+// no answer has named, another epoch than the one wanted, and what is to stop or to
+// go, whose own time to end may be longer. guard ends what is wanted running. An error
+// or again ends the pass.
+func (p *pass) endLapsed(ctx context.Context, all map[uint64]*backend.Container) (again time.Duration, err error) {
+	var live []*backend.Container
+	for _, c := range all {
+		if c.Live() && p.r.journal.needsLease(c.Entry) {
+			live = append(live, c)
+		}
+	}
+	p.r.mu.Lock()
+	p.u.leased = len(live) > 0
+	answered := p.r.answered
+	p.r.mu.Unlock()
+	if run, _ := p.r.lease.May(structs.ExclusiveLease); run || !answered {
+		return 0, nil
+	}
+	ended := false
+	for _, c := range live {
+		if p.wanted && c.Epoch == p.want.Epoch && p.keeps() {
+			continue
+		}
+		rec, _ := p.r.journal.record(c.Ref)
+		left, err := p.endRun(ctx, c, &rec)
+		if err != nil {
+			return 0, err
+		}
+		again, ended = max(again, left), ended || left == 0
+	}
+	if ended {
+		p.r.mu.Lock()
+		p.u.dirty = true
+		p.r.mu.Unlock()
+		return 0, errInterrupted // all was looked at before
+	}
+	return again, nil
+}
+
+// keeps reports whether the process is wanted, or nobody can say so.
+func (p *pass) keeps() bool {
+	if p.want.Unreadable != "" {
+		return p.want.Desired != structs.DesiredAbsent
+	}
+	return p.want.Desired == structs.DesiredRunning || p.want.Desired == structs.DesiredPaused
 }
 
 // interrupted reports whether the process was ended by the agent because the

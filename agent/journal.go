@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
@@ -207,6 +208,13 @@ func (j *journal) record(ref structs.Ref) (r record, ok bool) {
 		r = record{Ref: ref}
 	}
 	return r, ok
+}
+
+// needsLease reports whether a container runs only under a lease: as its record says,
+// or its label where the record of its creation is lost.
+func (j *journal) needsLease(e backend.Entry) bool {
+	rec, _ := j.record(e.Ref)
+	return rec.Lease || !rec.Created && e.Lease
 }
 
 // refs returns all placements that have a record.

@@ -26,7 +26,7 @@ type pass struct {
 	wanted bool               // somebody has asked for the container
 
 	rec     record // of want's placement
-	known   bool   // rec was in the journal, and says more than which container it is
+	known   bool   // rec was in the journal, and says what was carried out
 	cur     *backend.Container
 	old     *backend.Container // what it replaces, while that is there: the newest of them
 	fetched bool               // the image has been fetched in this pass
@@ -51,6 +51,9 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 		p.rec, p.known = p.r.journal.record(p.ref())
 		return p.fail(failLimit, failLimit, "the host keeps a container of this uuid in quarantine, of another history of the cluster, and leaves it as it is: an operator ends that with host-adopt")
 	}
+	if again, err := p.endLapsed(ctx, all); again > 0 || err != nil {
+		return again, err
+	}
 	if !p.wanted {
 		if len(all) > 0 {
 			p.r.needFull()
@@ -71,7 +74,7 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	}
 	p.cur = all[p.want.Epoch]
 	p.rec, p.known = p.r.journal.record(p.ref())
-	p.known = p.known && !p.rec.bare()
+	p.known = p.known && !p.rec.lost()
 	if p.want.Unreadable != "" && p.want.Desired != structs.DesiredAbsent {
 		return p.unreadable(ctx)
 	}
@@ -211,7 +214,7 @@ func (p *pass) overtakenLocked() bool {
 // unreadable gives up an assignment that could not be read, but ends what may
 // not run without a lease.
 func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
-	if p.rec.Lease && p.cur != nil && p.cur.Live() {
+	if p.cur != nil && p.cur.Live() && p.r.journal.needsLease(p.cur.Entry) {
 		if run, _ := p.r.lease.May(structs.ExclusiveLease); !run {
 			return p.expire(ctx)
 		}

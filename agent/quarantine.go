@@ -348,7 +348,7 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 		}
 		held = true
 		// A process with a lease has no right to run where nobody has placed it.
-		if rec, _ := p.r.journal.record(c.Ref); rec.Lease && c.Live() {
+		if c.Live() && p.r.journal.needsLease(c.Entry) {
 			if err := p.stop(ctx, c); err != nil {
 				return true, err
 			}

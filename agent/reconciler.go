@@ -50,6 +50,7 @@ type reconciler struct {
 
 	mu        sync.Mutex
 	met       bool                    // since the stream is open, the engine was asked who it is: what it doesn't have is gone
+	answered  bool                    // an answer was taken: until then the lease.Guard ends what has no lease
 	unsettled bool                    // a full answer could not be judged, because the engine had not told yet what it has
 	units     map[structs.Ref]*unit   // by keyOf
 	parts     map[structs.Ref][]*unit // those of a workload that has parts, by keyOf the whole
@@ -96,6 +97,7 @@ type unit struct {
 	told    told      // what was last reported
 	taken   func()    // of a part: called when a server has taken that; nil for nobody
 	refused bool      // of a part: the host can't take it
+	leased  bool      // as of the last pass: something of it runs that needs a lease
 	ending  time.Time // when a process that was asked to end because the lease did is killed
 }
 
@@ -342,6 +344,10 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 func (r *reconciler) apply(w *structs.Work, parted bool, sent pollState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.answered {
+		r.answered = true
+		r.kickExclusiveLocked() // the guard has ended
+	}
 	r.adoptLocked(w) // before anything is judged
 	for _, a := range w.Assignments {
 		r.assignLocked(a)

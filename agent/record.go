@@ -35,6 +35,10 @@ func (r record) proof() record {
 // bare reports whether the record says nothing but that.
 func (r record) bare() bool { return r == r.proof() }
 
+// lost reports whether the record says nothing of what was carried out: the journal
+// has lost that, if there was anything.
+func (r record) lost() bool { return !r.Created && r.Generation == 0 }
+
 // intent is written before a start, so that an agent that was killed in
 // between can tell whether it happened: then StartedAt has changed.
 type intent struct {

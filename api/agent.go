@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -28,7 +29,11 @@ const HeaderRegistration = "X-Magnum-Registration"
 const (
 	agentTimeout = 10 * time.Second
 	agentBody    = 30 * time.Second
-	agentGrace   = time.Second // beyond a poll's wait: a silent server is left in time
+	// registerTimeout is the time for the first try to register while other servers are
+	// known: one that hangs is left sooner. Later tries have agentTimeout, for all
+	// servers may be slow.
+	registerTimeout = 3 * time.Second
+	agentGrace      = time.Second // beyond a poll's wait: a silent server is left in time
 
 	maxWork = 1 << 30 // bytes of an answer: all assignments of a host, whose specs may have 384 KiB each
 
@@ -61,6 +66,7 @@ type Agent struct {
 	hostID       string
 	secret       string
 	registration uint64
+	hung         bool             // a server was silent to a try to register since the last registration
 	talks        map[string]*talk // by server
 }
 
@@ -229,10 +235,24 @@ func (a *Agent) end(server string, t *talk) {
 // registered with.
 func (a *Agent) Register(ctx context.Context, r structs.HostRegister) (*structs.HostRegistered, error) {
 	var out structs.HostRegistered
-	if _, err := a.call(ctx, http.MethodPost, "/v1/agent/hosts", r, agentTimeout, &out); err != nil {
+	_, err := a.call(ctx, http.MethodPost, "/v1/agent/hosts", r, a.registerLimit(), &out)
+	a.mu.Lock()
+	a.hung = err != nil && (a.hung || errors.Is(err, context.DeadlineExceeded))
+	a.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	return &out, nil
+}
+
+// registerLimit returns the time for the next try to register.
+func (a *Agent) registerLimit() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.servers) < 2 || a.hung {
+		return agentTimeout
+	}
+	return registerTimeout
 }
 
 // Use sets the identity that all calls but Register carry.

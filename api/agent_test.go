@@ -65,6 +65,43 @@ func TestSilentServerIsLeftByAllCalls(t *testing.T) {
 	}
 }
 
+// TestRegisteringLeavesASilentServerSoon: the first try only, and only for another
+// server that is known.
+func TestRegisteringLeavesASilentServerSoon(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(silent.Close)
+	well := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{}`) }))
+	t.Cleanup(well.Close)
+	alone, err := NewAgent(AgentConfig{Servers: []string{silent.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := alone.registerLimit(); got != agentTimeout {
+		t.Errorf("the only server has %v", got)
+	}
+	a, err := NewAgent(AgentConfig{Servers: []string{silent.URL, well.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Leave(well.URL) // if it began there
+	began := time.Now()
+	if _, err := a.Register(t.Context(), structs.HostRegister{}); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Errorf("registering with a silent server: %v", err)
+	}
+	if took := time.Since(began); took >= agentTimeout {
+		t.Errorf("a silent server was left after %v", took)
+	}
+	if got := a.registerLimit(); got != agentTimeout || a.Server() != well.URL {
+		t.Errorf("the next try has %v, at %s", got, a.Server())
+	}
+	if _, err := a.Register(t.Context(), structs.HostRegister{}); err != nil || a.registerLimit() != registerTimeout {
+		t.Errorf("registering with the other one: %v; the next registration has %v", err, a.registerLimit())
+	}
+}
+
 // TestSilentServerIsRelayedTo: the server with the user may be one that takes
 // connections and says nothing, as behind a firewall that drops; the one that has
 // offered the session is dialled then.

@@ -28,6 +28,7 @@ type Owner struct {
 type Entry struct {
 	structs.Ref        // the placement, and the part of it that the container is
 	EngineID    string // the engine's own id; what all other calls take
+	Lease       bool   // it was made to run only under a lease; false also of those of an earlier build, which did not note it
 
 	// What tells containers of one Ref from each other; events don't say it.
 	Name      string    // the engine's

@@ -23,9 +23,13 @@ const (
 	LabelPart      = "magnum.part"      // Ref.Part of it
 	LabelEpoch     = "magnum.epoch"     // Ref.Epoch, decimal
 	LabelSpec      = "magnum.spec"      // Hash of the spec
+	LabelExclusive = "magnum.exclusive" // LabelLease if it runs only under a lease, else empty; earlier builds did not write it
 	LabelProject   = "magnum.project"
 	LabelName      = "magnum.name" // the user's name of the workload when it was created
 )
+
+// LabelLease is the value of LabelExclusive of a container that runs only under a lease.
+const LabelLease = string(structs.ExclusiveLease)
 
 // SetLabels adds the labels that name ref.
 func SetLabels(labels map[string]string, ref structs.Ref) {

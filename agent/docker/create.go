@@ -189,7 +189,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 		// client's input is the end of the process's.
 		Tty: spec.TTY, OpenStdin: spec.Stdin, StdinOnce: spec.Stdin && !spec.TTY, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
 		ExposedPorts: make(nat.PortSet, len(spec.Ports)),
-		Labels:       make(map[string]string, len(spec.Labels)+9),
+		Labels:       make(map[string]string, len(spec.Labels)+10),
 	}
 	if conf.Hostname == "" {
 		conf.Hostname = req.ID
@@ -209,6 +209,11 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	conf.Labels[backend.LabelHost] = req.HostID
 	backend.SetLabels(conf.Labels, req.Ref)
 	conf.Labels[backend.LabelSpec] = backend.Hash(spec)
+	// Always set: the image may be a commit of a container with a lease.
+	conf.Labels[backend.LabelExclusive] = ""
+	if spec.Exclusive == structs.ExclusiveLease {
+		conf.Labels[backend.LabelExclusive] = backend.LabelLease
+	}
 	conf.Labels[backend.LabelProject] = req.ProjectID
 	conf.Labels[backend.LabelName] = req.Name
 	return conf

@@ -44,6 +44,21 @@ func TestUserLabelsCantPose(t *testing.T) {
 	}
 }
 
+// TestLeaseIsLabelled: also where the image has the label, as a commit of a container
+// with a lease does.
+func TestLeaseIsLabelled(t *testing.T) {
+	for kind, want := range map[structs.Exclusive]string{structs.ExclusiveNo: "", structs.ExclusiveYes: "", structs.ExclusiveLease: "lease"} {
+		spec := &structs.ContainerSpec{Exclusive: kind, Labels: map[string]string{"magnum.exclusive": "lease"}}
+		labels := containerConfig(backend.CreateRequest{Ref: structs.ContainerRef("i", 2), Spec: spec}).Labels
+		if got, ok := labels["magnum.exclusive"]; got != want || !ok {
+			t.Errorf("exclusive %q has the label %q, %v", kind, got, ok)
+		}
+		if e, ok := entryOf("e", labels); !ok || e.Lease != (want != "") {
+			t.Errorf("exclusive %q is read as %+v", kind, e)
+		}
+	}
+}
+
 // What the engine starts by itself it starts before the agent has asked anyone.
 func TestEngineRestartsNothingExclusive(t *testing.T) {
 	for policy, want := range map[string]container.RestartPolicyMode{

@@ -28,7 +28,7 @@ func entryOf(engineID string, labels map[string]string) (e backend.Entry, ok boo
 	if !ok {
 		return e, false
 	}
-	return backend.Entry{Ref: ref, EngineID: engineID}, true
+	return backend.Entry{Ref: ref, EngineID: engineID, Lease: labels[backend.LabelExclusive] == backend.LabelLease}, true
 }
 
 // List returns all containers of the owner.

@@ -54,7 +54,7 @@ func TestContainerOfEarlierBuildIsTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries, err := d.List(t.Context(), owner)
-	if err != nil || len(entries) != 1 || entries[0].EngineID != raw.ID {
+	if err != nil || len(entries) != 1 || entries[0].EngineID != raw.ID || entries[0].Lease {
 		t.Fatalf("listed are %+v, %v", entries, err)
 	}
 	ref := structs.ContainerRef("c3d2e1f0-1234-4abc-8def-3f3e3d3c3b39", 5)

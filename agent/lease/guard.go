@@ -12,7 +12,6 @@ import (
 
 // Engine is what a Guard needs of the host's backend.
 type Engine interface {
-	List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error)
 	Inspect(ctx context.Context, engineID string) (*backend.Container, error)
 	Signal(ctx context.Context, engineID, signal string) error
 	Kill(ctx context.Context, engineID string) error
@@ -21,13 +20,13 @@ type Engine interface {
 // Guard ends the processes of containers that need a lease when the lease of an
 // earlier life of the agent does. It stands in for the agent's reconciler until that
 // has its first answer: an agent that was started again while no server can be
-// reached knows of nothing but its journal.
+// reached knows of nothing but its journal and its engine.
 type Guard struct {
 	Engine Engine
-	Owner  backend.Owner
 	File   *File
-	// Needs reports whether an entry is magnum's own, and runs only under a lease.
-	Needs func(backend.Entry) bool
+	// List returns the engine's containers that are the host's own, and run only under
+	// a lease.
+	List func(context.Context) ([]backend.Entry, error)
 	// Revoke notes that the lease of a container's run has ended. It is called before
 	// the process is asked to end, and fresh is false if that was noted before.
 	Revoke func(c *backend.Container) (fresh bool, err error)
@@ -58,15 +57,12 @@ func (g *Guard) Run(ctx context.Context) {
 
 // end asks the processes to end, and kills what still runs after the grace.
 func (g *Guard) end(ctx context.Context, grace time.Duration) error {
-	entries, err := g.Engine.List(ctx, g.Owner)
+	entries, err := g.List(ctx)
 	if err != nil {
 		return err
 	}
 	var live []*backend.Container
 	for _, e := range entries {
-		if !g.Needs(e) {
-			continue
-		}
 		c, err := g.Engine.Inspect(ctx, e.EngineID)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):

@@ -103,7 +103,8 @@ func (l *Lease) Renew(until time.Time, grace time.Duration) {
 }
 
 // Restore takes over the lease that an earlier life of the agent has kept in the file,
-// where later ones are kept from now on.
+// where later ones are kept from now on. If none is left, what runs has run without a
+// lease, and must stop until it is confirmed under the next one.
 func (l *Lease) Restore(f *File) error {
 	left, grace, err := f.Read()
 	if err != nil {
@@ -111,7 +112,8 @@ func (l *Lease) Restore(f *File) error {
 	}
 	l.mu.Lock()
 	l.file = f
-	revoked, _ := l.renewLocked(time.Now().Add(left), grace)
+	revoked, renewed := l.renewLocked(time.Now().Add(left), grace)
+	l.revoked = l.revoked || !renewed && !l.state.Held
 	l.mu.Unlock()
 	if revoked {
 		l.changed()

@@ -137,6 +137,20 @@ func TestFileOutlivesTheAgentAndNoReboot(t *testing.T) {
 	if err := second.Restore(NewFile(path)); err != nil || !second.State().Held || second.State().HeldConfirmed {
 		t.Errorf("the next life has %+v, %v", second.State(), err)
 	}
+	wantMay(t, second, structs.ExclusiveLease, true, false)
+	// Without one left, what runs has run without: a new lease alone is no right to go on.
+	if err := NewFile(path).Write(-time.Second, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	third := New(func() {}, hclog.NewNullLogger())
+	if err := third.Restore(NewFile(path)); err != nil {
+		t.Fatal(err)
+	}
+	third.Renew(time.Now().Add(time.Hour), time.Minute)
+	wantMay(t, third, structs.ExclusiveLease, false, false)
+	third.Confirm(third.State())
+	wantMay(t, third, structs.ExclusiveLease, true, true)
+	third.Stop() // waits for the file
 	rebooted := NewFile(path)
 	rebooted.boot = "another"
 	if left, _, err := rebooted.Read(); err != nil || left > 0 {

@@ -341,7 +341,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 	}
 	f.nextID++
 	p := &process{owner: req.Owner, spec: *req.Spec, changed: make(chan struct{})}
-	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: backend.NameOf(req.Ref), CreatedAt: time.Now()}
+	p.Entry = backend.Entry{Ref: req.Ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: backend.NameOf(req.Ref), CreatedAt: time.Now(), Lease: req.Spec.Exclusive == structs.ExclusiveLease}
 	p.SpecHash, p.State, p.Limits = hash, backend.StateCreated, backend.LimitsOf(req.Spec)
 	f.containers[p.EngineID] = p
 	p.image, p.project = f.imageLocked(req.Spec.Image), req.ProjectID

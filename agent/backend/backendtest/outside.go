@@ -94,7 +94,7 @@ func (f *Fake) Copy(ref structs.Ref, inherited bool) (engineID string) {
 		}
 		f.nextID++
 		p := &process{owner: of.owner, spec: of.spec, project: of.project, changed: make(chan struct{}), copied: true}
-		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: fmt.Sprintf("copy-%d", f.nextID), CreatedAt: time.Now(), Inherited: inherited}
+		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: fmt.Sprintf("copy-%d", f.nextID), CreatedAt: time.Now(), Inherited: inherited, Lease: of.Lease}
 		p.SpecHash, p.State, p.StartedAt = of.SpecHash, backend.StateRunning, time.Now()
 		f.containers[p.EngineID] = p
 		f.changedLocked(p, backend.EventCreated)
@@ -175,6 +175,12 @@ func (f *Fake) Put(owner backend.Owner, c backend.Container, spec structs.Contai
 	defer f.mu.Unlock()
 	f.containers[c.EngineID] = &process{Container: c, owner: owner, spec: spec, manual: !c.Live(), changed: make(chan struct{})}
 	f.nextID += 100 // none that is made later gets its id
+}
+
+// Unlabel takes away what says that the container of ref has a lease, as if an
+// earlier build had made it.
+func (f *Fake) Unlabel(ref structs.Ref) {
+	f.with(ref, func(p *process) { p.Lease = false })
 }
 
 // AddImage makes an image available, as a push to its registry does.

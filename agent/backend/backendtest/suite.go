@@ -37,6 +37,7 @@ func Runtime(t *testing.T, b backend.Backend) {
 		"Life":          testLife,
 		"CreateTwice":   testCreateTwice,
 		"Parts":         testParts,
+		"Lease":         testLease,
 		"OtherSpec":     testOtherSpec,
 		"Owners":        testOwners,
 		"Missing":       testMissing,
@@ -273,6 +274,27 @@ func testCreateTwice(x *bench) {
 
 // The parts of a workload are containers of their own, and so are workloads of another
 // kind that have the same id.
+// testLease: a container with a lease is told from others, wherever one is shown.
+func testLease(x *bench) {
+	for _, kind := range []structs.Exclusive{structs.ExclusiveNo, structs.ExclusiveYes, structs.ExclusiveLease} {
+		spec := Sleeper()
+		spec.Exclusive = kind
+		c, err := x.Create(x.ctx, x.request(spec), func(string) {})
+		x.must(err, "create")
+		again, err := x.Inspect(x.ctx, c.EngineID)
+		x.must(err, "inspect")
+		entries, err := x.List(x.ctx, x.owner)
+		x.must(err, "list")
+		at := slices.IndexFunc(entries, func(e backend.Entry) bool { return e.EngineID == c.EngineID })
+		if at < 0 {
+			x.Fatalf("%s is not among %+v", c.EngineID, entries)
+		}
+		if want := kind == structs.ExclusiveLease; again.Lease != want || entries[at].Lease != want {
+			x.Errorf("exclusive %q: Inspect says lease %v, List %v", kind, again.Lease, entries[at].Lease)
+		}
+	}
+}
+
 func testParts(x *bench) {
 	id := structs.NewID()
 	pod := structs.Ref{Kind: structs.WorkloadPod, ID: id, Epoch: 7}

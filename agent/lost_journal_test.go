@@ -1,0 +1,236 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/lease"
+	"github.com/stackforge/magnum/structs"
+)
+
+// An agent that has lost its journal and gets no answer ends what needs a lease when
+// the kept lease ends, and nothing before.
+func TestLeaseEndsWithoutAJournal(t *testing.T) {
+	for name, left := range map[string]time.Duration{"no lease is kept": 0, "it ends soon": 300 * time.Millisecond, "it lasts": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s, fake, dir := newFakeServer(t), backendtest.NewFake(), t.TempDir()
+			s.lease = 2 * time.Second
+			r := runAgent(t, dir, fake, nil, s)
+			a, b := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
+			s.assign(a, b)
+			s.is("a", structs.ContainerRunning)
+			s.is("b", structs.ContainerRunning)
+			r.stop()
+
+			if err := os.Remove(filepath.Join(dir, fileJournal)); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(dir, fileLease)
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+			if left > 0 {
+				if err := lease.NewFile(file).Write(left, 100*time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+			}
+			asked, gate := make(chan struct{}, 100), make(chan struct{})
+			answer := sync.OnceFunc(func() { close(gate) })
+			t.Cleanup(answer)
+			s.mu.Lock()
+			s.refuse = func(string) int {
+				asked <- struct{}{}
+				<-gate
+				return http.StatusServiceUnavailable
+			}
+			s.mu.Unlock()
+			r = runAgent(t, dir, fake, nil, s)
+			<-asked // it registers, and nobody answers
+			if left < time.Hour {
+				s.eventually("it has stopped", func() bool { return fake.Containers()[ref(a)].State == backend.StateExited })
+				if signals := fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGTERM"}) {
+					t.Errorf("it was sent %v", signals)
+				}
+			}
+			s.mu.Lock()
+			s.refuse, s.told = nil, map[string]structs.ContainerReport{}
+			s.mu.Unlock()
+			answer()
+			s.is("a", structs.ContainerRunning)
+			s.is("b", structs.ContainerRunning)
+			starts, stops := 2, 1
+			if left == time.Hour {
+				starts, stops = 1, 0
+			}
+			if got := fake.Starts(ref(a)); got != starts || fake.Stops(ref(a)) != stops {
+				t.Errorf("started %d and stopped %d times, want %d and %d", got, fake.Stops(ref(a)), starts, stops)
+			}
+			if fake.Starts(ref(b)) != 1 || fake.Stops(ref(b)) != 0 {
+				t.Error("the one without a lease has not gone on")
+			}
+			r.stop()
+		})
+	}
+}
+
+// lose has the agent killed, its journal lost, and the agent started again.
+func (h *host) lose() {
+	h.Helper()
+	h.stop()
+	if err := os.Remove(h.path); err != nil {
+		h.Fatal(err)
+	}
+	h.start()
+}
+
+// watch runs the guard of an agent's start until it has ended by itself.
+func (h *host) watch(left time.Duration) {
+	h.Helper()
+	file := lease.NewFile(filepath.Join(h.TempDir(), "lease"))
+	if err := file.Write(left, time.Second); err != nil {
+		h.Fatal(err)
+	}
+	owner := backend.Owner{ClusterID: h.rec.journal.position().ClusterID, HostID: h.owner.HostID}
+	newGuard(h.fake, owner, h.rec.journal, file, hclog.NewNullLogger()).Run(context.Background())
+}
+
+// The journal wins where it has a record, the label counts where it has none.
+func TestGuardHeedsJournalAndLabel(t *testing.T) {
+	for name, c := range map[string]struct{ journal, label, ends bool }{
+		"both":                           {true, true, true},
+		"of an earlier build":            {true, false, true},
+		"the journal is lost":            {false, true, true},
+		"of an earlier build, and lost":  {false, false, false},
+		"the journal has it without one": {true, true, false},
+	} {
+		inHost(t, func(h *host) {
+			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+			h.assign(a)
+			h.lease(time.Hour)
+			h.full(true, a)
+			if !c.label {
+				h.fake.Unlabel(ref(a))
+			}
+			if !c.journal {
+				h.lose()
+			} else if !c.ends {
+				rec, _ := h.rec.journal.record(ref(a))
+				rec.Lease = false
+				if err := h.rec.journal.put(rec); err != nil {
+					t.Fatal(err)
+				}
+				h.restart()
+			} else {
+				h.restart()
+			}
+			h.watch(time.Minute)
+			if h.runs(a) == c.ends {
+				t.Errorf("%s: it runs: %v", name, h.runs(a))
+			}
+		})
+	}
+}
+
+// Without a journal the guard leaves alone what is not the host's own.
+func TestGuardLeavesOthersAlone(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+		h.assign(a)
+		h.lease(time.Hour)
+		h.full(true, a)
+		other := structs.ContainerRef("other", 1)
+		h.fake.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: h.owner.ClusterID, HostID: "h2"}, Ref: other, Spec: a.Spec})
+		h.fake.StartOutside(other)
+		h.after(time.Second)
+		h.fake.Copy(ref(a), true)
+		h.fake.Copy(ref(a), false)
+		h.lose()
+		h.watch(time.Minute)
+		if h.runs(a) || h.fake.Containers()[other].State != backend.StateRunning || len(h.fake.Copies()) != 2 || len(h.fake.Touched()) != 0 {
+			t.Errorf("its own runs: %v; another host's is %s; of copies run %v, touched %v", h.runs(a), h.fake.Containers()[other].State, h.fake.Copies(), h.fake.Touched())
+		}
+	})
+}
+
+// What the guard has stopped without a journal goes on as it was: what the servers
+// know to be done is not done again.
+func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartNo)
+		h.assign(a)
+		h.lease(time.Hour)
+		h.full(true, a)
+		a.Generation, a.KillGeneration, a.Signal = 2, 2, "SIGHUP"
+		h.assign(a)
+		if signals := h.fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP"}) {
+			t.Fatalf("it was sent %v", signals)
+		}
+		h.lose()
+		h.watch(0)
+		if h.runs(a) {
+			t.Fatal("it runs on")
+		}
+		a.Observed = 2
+		h.lease(time.Hour)
+		h.full(true, a)
+		h.settled(a, structs.ContainerRunning)
+		if signals := h.fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP", "SIGTERM"}) {
+			t.Errorf("it was sent %v", signals)
+		}
+		h.counts(a, 2, 1)
+	})
+}
+
+// A container that no answer names needs its lease all the same, and so does one that
+// is to go: its own time to end may be longer than the servers wait.
+func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
+	for name, next := range map[string]func(*host, structs.Assignment){
+		"not named":           func(h *host, _ structs.Assignment) { h.full(false) },
+		"unreadable":          func(h *host, a structs.Assignment) { a.Unreadable, a.Spec = "no", nil; h.assign(a) },
+		"of an unknown epoch": func(h *host, a structs.Assignment) { a.Epoch = 0; h.assign(a) },
+	} {
+		inHost(t, func(h *host) {
+			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+			h.assign(a)
+			h.lease(time.Hour)
+			h.full(true, a)
+			h.lose()
+			h.lease(7 * time.Second)
+			next(h, a)
+			if !h.runs(a) || !h.rec.pollState().needsLease {
+				t.Fatalf("%s: under its lease it runs: %v, the lease is asked for: %v", name, h.runs(a), h.rec.pollState().needsLease)
+			}
+			h.after(8100 * time.Millisecond)
+			if h.runs(a) {
+				t.Errorf("%s: it runs on without a lease", name)
+			}
+			if signals := h.fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGTERM"}) {
+				t.Errorf("%s: it was sent %v", name, signals)
+			}
+		})
+	}
+	inHost(t, func(h *host) {
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+		a.StopTimeout = 600
+		h.assign(a)
+		h.lease(time.Hour)
+		h.full(true, a)
+		h.lose()
+		gone := a
+		gone.Desired, gone.Generation = structs.DesiredAbsent, 2
+		h.assign(gone) // with no lease
+		if signals := h.fake.Signals(ref(a)); h.exists(a) || h.fake.Stops(ref(a)) != 1 || len(signals) != 0 {
+			t.Errorf("it is there: %v; it was sent %v", h.exists(a), signals)
+		}
+	})
+}
