@@ -143,7 +143,6 @@ func TestFileOutlivesTheAgentAndNoReboot(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := New(func() {}, hclog.NewNullLogger())
-	defer third.Stop()
 	if err := third.Restore(NewFile(path)); err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +150,7 @@ func TestFileOutlivesTheAgentAndNoReboot(t *testing.T) {
 	wantMay(t, third, structs.ExclusiveLease, false, false)
 	third.Confirm(third.State())
 	wantMay(t, third, structs.ExclusiveLease, true, true)
+	third.Stop() // waits for the file
 	rebooted := NewFile(path)
 	rebooted.boot = "another"
 	if left, _, err := rebooted.Read(); err != nil || left > 0 {
