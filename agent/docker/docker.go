@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -91,6 +92,9 @@ type Docker struct {
 	pingEvery, hangAfter time.Duration         // see hang.go; tests shorten them
 	machine              func() []netip.Prefix // machinePrefixes; tests have their own
 
+	agreed   atomic.Bool   // on a version of the API
+	agreeing chan struct{} // holds who does that
+
 	work  chan struct{} // a slot for each changing call
 	stops chan struct{}
 
@@ -134,7 +138,7 @@ func New(conf Config) (*Docker, error) {
 	}
 	return &Docker{
 		conf: conf, cli: cli, fresh: fresh, probe: probe, lines: lines, log: conf.Logger, pingEvery: pingEvery, hangAfter: hangAfter,
-		work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
+		agreeing: make(chan struct{}, 1), work: make(chan struct{}, conf.Parallel), stops: make(chan struct{}, maxStops),
 		pulls: make(map[pullKey]*pull), projects: make(map[projectKey]*project), idle: make(map[string]time.Time), machine: machinePrefixes,
 		used: make(map[string]time.Time), fetched: make(map[string]time.Time), commits: make(map[string]structs.Ref),
 	}, nil
@@ -177,11 +181,40 @@ func (d *Docker) change(ctx context.Context, slots chan struct{}, timeout time.D
 	return d.read(ctx, timeout, call)
 }
 
+// agree agrees with the engine on a version of the API before the first call. The
+// clients would do so by themselves, but one call reads the version while another one
+// sets it.
+func (d *Docker) agree(ctx context.Context) error {
+	if d.agreed.Load() {
+		return nil
+	}
+	select {
+	case d.agreeing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.agreeing }()
+	if d.agreed.Load() {
+		return nil
+	}
+	ping, err := d.cli.Ping(ctx)
+	if err != nil {
+		return err
+	}
+	d.cli.NegotiateAPIVersionPing(ping)
+	d.fresh.NegotiateAPIVersionPing(ping)
+	d.agreed.Store(true)
+	return nil
+}
+
 // read runs one call of the engine under a deadline, and names its error.
 func (d *Docker) read(ctx context.Context, timeout time.Duration, call func(context.Context) error) error {
 	callCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := call(callCtx)
+	err := d.agree(callCtx)
+	if err == nil {
+		err = call(callCtx)
+	}
 	switch {
 	case err == nil:
 		return nil
