@@ -152,13 +152,22 @@ func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err e
 	if p.want.Spec == nil || p.want.Spec.Exclusive == structs.ExclusiveNo || !p.keeps() {
 		return false, 0, nil
 	}
+	// At one instant: an answer that takes the container away confirms the lease, too, and
+	// what it confirms is not what this pass is about.
+	p.r.mu.Lock()
 	run, start := p.r.lease.May(p.want.Spec.Exclusive)
+	overtaken := p.u.want == nil || p.overtakenLocked()
+	p.r.mu.Unlock()
 	reboot := p.want.Desired == structs.DesiredRunning && p.rec.Generation < p.want.RebootGeneration
 	switch {
 	case p.cur.Live() && !run:
 		again, err = p.expire(ctx)
 		return true, again, err
-	case p.cur.Live() && !reboot, start:
+	case p.cur.Live() && !reboot:
+		return false, 0, nil
+	case overtaken:
+		return true, 0, nil // the next pass follows
+	case start:
 		return false, 0, nil
 	}
 	p.wait()

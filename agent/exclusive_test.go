@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,4 +284,51 @@ func TestLeaseEndsBeforeTheFirstAnswer(t *testing.T) {
 			t.Error("it does not go on under the new lease")
 		}
 	})
+}
+
+// TestAnswerThatTakesAContainerAwayStartsNothing: a pass has begun before an answer by
+// which the container is another host's. That the answer confirms the lease, too, is no
+// word that the container may be started.
+func TestAnswerThatTakesAContainerAwayStartsNothing(t *testing.T) {
+	for name, away := range map[string]func(h *host, a structs.Assignment){
+		"to go": func(h *host, a structs.Assignment) {
+			a.Desired, a.Generation = structs.DesiredAbsent, 2
+			h.full(true, a)
+		},
+		"of the same generation": func(h *host, a structs.Assignment) {
+			a.Desired = structs.DesiredAbsent
+			h.full(true, a)
+		},
+		"not named": func(h *host, _ structs.Assignment) { h.full(true) },
+	} {
+		inHost(t, func(h *host) {
+			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+			h.lease(7 * time.Second)
+			h.assign(a)
+			h.full(true, a)
+			h.after(10 * time.Second)
+			if h.runs(a) {
+				t.Fatalf("%s: it runs without a lease", name)
+			}
+			h.lease(time.Minute)
+			inspecting, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			h.fake.Fault = func(op string, r structs.Ref) error {
+				if op == "inspect done" && r == ref(a) {
+					once.Do(func() { close(inspecting); <-goOn })
+				}
+				return h.seam(op, r)
+			}
+			h.assign(a) // a pass, which looks and then waits
+			h.rec.kickExclusive()
+			<-inspecting
+			away(h, a)
+			close(goOn)
+			synctest.Wait()
+			h.after(time.Minute)
+			if n := h.fake.Starts(ref(a)); n != 1 {
+				t.Errorf("%s: it was started %d times", name, n)
+			}
+		})
+	}
 }
