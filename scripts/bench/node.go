@@ -25,15 +25,16 @@ func (b *bench) withNode(measure func(n *rig.Node, resident *structs.ContainerBo
 	return measure(n, resident)
 }
 
-// network is the one that magnum makes for the project.
-const network = "mg-" + structs.DefaultProject
-
 // runOnEngine creates and starts on the engine itself what magnum would.
 func (b *bench) runOnEngine(n *rig.Node) (id string, err error) {
+	network, err := n.Network(b.ctx) // the resident container's
+	if err != nil {
+		return "", err
+	}
 	made, err := n.Engine.ContainerCreate(b.ctx,
 		&container.Config{Image: *image, Cmd: rig.Napping},
 		&container.HostConfig{
-			NetworkMode: container.NetworkMode(network),
+			NetworkMode: network,
 			LogConfig:   container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "3"}},
 		}, nil, nil, "")
 	if err != nil {

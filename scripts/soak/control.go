@@ -8,15 +8,11 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/stackforge/magnum/scripts/bench/rig"
-	"github.com/stackforge/magnum/structs"
 )
 
 // stepEngine is the control: the same create and start on the engine itself.
 // Where it gets slower, the machine does, and a life may.
 const stepEngine = "engine"
-
-// network is the one that magnum makes for the project.
-const network = "mg-" + structs.DefaultProject
 
 // control measures the engine itself now and then until ctx ends.
 func (s *soak) control(ctx context.Context) error {
@@ -37,6 +33,10 @@ func (s *soak) control(ctx context.Context) error {
 func (s *soak) onEngine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	network, err := s.node.Network(ctx)
+	if err != nil || network == "" { // no container lives right now
+		return err
+	}
 	began := time.Now()
 	made, err := s.node.Engine.ContainerCreate(ctx, &container.Config{Image: *image, Cmd: rig.Napping},
 		&container.HostConfig{NetworkMode: network}, nil, nil, "")

@@ -84,15 +84,30 @@ func (n *Node) End() {
 	n.Server.End()
 }
 
-// RemoveContainers removes what the agent of a data directory has run.
-func RemoveContainers(engine *docker.Client, dir string) {
+// Network returns the engine's name of the network that magnum has put the node's
+// containers in, "" while there are none.
+func (n *Node) Network(ctx context.Context) (container.NetworkMode, error) {
+	list, err := containersOf(ctx, n.Engine, n.Dir)
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
+	return container.NetworkMode(list[0].HostConfig.NetworkMode), nil
+}
+
+// containersOf lists what the agent of a data directory has on the engine.
+func containersOf(ctx context.Context, engine *docker.Client, dir string) ([]container.Summary, error) {
 	host, err := os.ReadFile(filepath.Join(dir, "agent", "host_id"))
 	if err != nil {
-		return // it had no time to become a host
+		return nil, err
 	}
+	return engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+strings.TrimSpace(string(host))))})
+}
+
+// RemoveContainers removes what the agent of a data directory has run.
+func RemoveContainers(engine *docker.Client, dir string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	list, _ := engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+strings.TrimSpace(string(host))))})
+	list, _ := containersOf(ctx, engine, dir) // none if it had no time to become a host
 	Workers(8, len(list), func(i int) error {
 		return engine.ContainerRemove(ctx, list[i].ID, container.RemoveOptions{Force: true})
 	})
