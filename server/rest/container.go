@@ -257,20 +257,9 @@ var renameContainer = writeContainerPatch(func(q *web.Request) (service.PatchCon
 })
 
 // rebuildContainer makes a container again.
-var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error) {
-	r := service.RebuildContainer{Ident: q.Ident()}
-	if q.Query.Has("image") {
-		image := q.Query.Text("image")
-		r.Image = &image
-	}
-	return q.Service.Containers.Rebuild(q.Context(), &q.Call, r)
-}, answerAction)
+var rebuildContainer = web.Write(web.RebuildContainer, answerAction)
 
-var deleteContainer = web.Write(func(q *web.Request) (service.Removed[*structs.Container], error) {
-	return q.Service.Containers.Delete(q.Context(), &q.Call, service.DeleteContainer{
-		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
-	})
-}, func(q *web.Request, c service.Removed[*structs.Container]) error {
+var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c service.Removed[*structs.Container]) error {
 	if c.Gone {
 		return q.NoContent()
 	}
@@ -287,15 +276,7 @@ var deleteContainer = web.Write(func(q *web.Request) (service.Removed[*structs.C
 
 // act makes the handler of an action.
 func act(action conductor.Action) func(*web.Request) error {
-	return web.Write(func(q *web.Request) (*structs.Container, error) {
-		timeout, err := wire.StopTimeout(q.Query)
-		if err != nil {
-			return nil, err
-		}
-		return q.Service.Containers.Act(q.Context(), &q.Call, service.ActOnContainer{
-			Ident: q.Ident(), Action: action, Timeout: timeout, Signal: q.Query.Text("signal"),
-		})
-	}, func(q *web.Request, c *structs.Container) error {
+	return web.Write(web.ActOnContainer(action), func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
 			return q.Null() // it was so already
 		}

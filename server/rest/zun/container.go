@@ -264,19 +264,10 @@ var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error
 	if err := onlyDocker(q.Query.Text("image_driver")); err != nil {
 		return nil, err
 	}
-	r := service.RebuildContainer{Ident: q.Ident()}
-	if q.Query.Has("image") {
-		image := q.Query.Text("image")
-		r.Image = &image
-	}
-	return q.Service.Containers.Rebuild(q.Context(), &q.Call, r)
+	return web.RebuildContainer(q)
 }, answerAction)
 
-var deleteContainer = web.Write(func(q *web.Request) (service.Removed[*structs.Container], error) {
-	return q.Service.Containers.Delete(q.Context(), &q.Call, service.DeleteContainer{
-		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
-	})
-}, func(q *web.Request, c service.Removed[*structs.Container]) error {
+var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c service.Removed[*structs.Container]) error {
 	if !c.Gone {
 		if _, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
 			return err
@@ -287,15 +278,7 @@ var deleteContainer = web.Write(func(q *web.Request) (service.Removed[*structs.C
 
 // act makes the handler of an action.
 func act(action conductor.Action) func(*web.Request) error {
-	return web.Write(func(q *web.Request) (*structs.Container, error) {
-		timeout, err := wire.StopTimeout(q.Query)
-		if err != nil {
-			return nil, err
-		}
-		return q.Service.Containers.Act(q.Context(), &q.Call, service.ActOnContainer{
-			Ident: q.Ident(), Action: action, Timeout: timeout, Signal: q.Query.Text("signal"),
-		})
-	}, func(q *web.Request, c *structs.Container) error {
+	return web.Write(web.ActOnContainer(action), func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
 			return accepted(q) // it was so already
 		}
