@@ -58,6 +58,9 @@ func (r *reconciler) kickExclusiveLocked() {
 		if u.exclusive() || u.leased {
 			r.kickLocked(u)
 		}
+		if u.unlease != nil {
+			u.unlease()
+		}
 	}
 }
 
@@ -267,6 +270,34 @@ func (p *pass) endLapsed(ctx context.Context, all map[uint64]*backend.Container)
 		return 0, errInterrupted // all was looked at before
 	}
 	return again, nil
+}
+
+// whileLeased makes a call that ends a container and may take long. If the container
+// needs a lease, the call is given up once that has ended, and the next pass ends the
+// process in the time that is left.
+func (p *pass) whileLeased(ctx context.Context, c *backend.Container, call func(context.Context) error) error {
+	if !p.r.journal.needsLease(c.Entry) {
+		return call(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p.r.mu.Lock()
+	if run, _ := p.r.lease.May(structs.ExclusiveLease); run {
+		p.u.unlease = func() {
+			if run, _ := p.r.lease.May(structs.ExclusiveLease); !run {
+				cancel(errInterrupted)
+			}
+		}
+	} // else this is how the process ends without one
+	p.r.mu.Unlock()
+	err := call(ctx)
+	p.r.mu.Lock()
+	p.u.unlease = nil
+	p.r.mu.Unlock()
+	if err != nil && context.Cause(ctx) == errInterrupted {
+		return errInterrupted
+	}
+	return err
 }
 
 // keeps reports whether the process is wanted, or nobody can say so.

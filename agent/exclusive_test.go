@@ -332,3 +332,51 @@ func TestAnswerThatTakesAContainerAwayStartsNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestLongStopEndsWithTheLease: whoever has a container stopped with a long timeout, it
+// ends with its lease, and the grace that it has beyond that.
+func TestLongStopEndsWithTheLease(t *testing.T) {
+	for name, next := range map[string]func(a *structs.Assignment){
+		"stop":   func(a *structs.Assignment) { a.Desired = structs.DesiredStopped },
+		"delete": func(a *structs.Assignment) { a.Desired = structs.DesiredAbsent },
+		"reboot": func(a *structs.Assignment) { a.RebootGeneration = 2 },
+	} {
+		inHost(t, func(h *host) {
+			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+			a.StopTimeout = 600
+			h.lease(7 * time.Second)
+			h.assign(a)
+			h.full(true, a)
+			h.fake.Deafen(ref(a))
+			a.Generation = 2
+			next(&a)
+			h.assign(a)
+			h.after(6 * time.Second)
+			if !h.runs(a) {
+				t.Fatalf("%s: it has ended under its lease, before its timeout", name)
+			}
+			h.after(2100 * time.Millisecond)
+			if h.runs(a) {
+				t.Errorf("%s: it runs on without a lease", name)
+			}
+		})
+	}
+	inHost(t, func(h *host) { // a lease that lasts takes nothing from its time
+		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
+		a.StopTimeout = 60
+		h.lease(time.Hour)
+		h.assign(a)
+		h.full(true, a)
+		h.fake.Deafen(ref(a))
+		a.Generation, a.Desired = 2, structs.DesiredStopped
+		h.assign(a)
+		h.after(59 * time.Second)
+		h.lease(2 * time.Hour)
+		h.full(true, a)
+		if !h.runs(a) {
+			t.Fatal("it has ended before its timeout")
+		}
+		h.after(2 * time.Second)
+		h.counts(a, 1, 1)
+	})
+}

@@ -64,7 +64,9 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 	return p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Desired == structs.DesiredStopped
 	}, func(ctx context.Context) error {
-		return p.r.backend.Stop(ctx, c.EngineID, time.Duration(p.want.StopTimeout)*time.Second)
+		return p.whileLeased(ctx, c, func(ctx context.Context) error {
+			return p.r.backend.Stop(ctx, c.EngineID, time.Duration(p.want.StopTimeout)*time.Second)
+		})
 	})
 }
 

@@ -88,6 +88,9 @@ type unit struct {
 	// interrupt, if not nil, ends the engine call under way if the new
 	// assignment makes its wait pointless.
 	interrupt func(next structs.Assignment)
+	// unlease, if not nil, ends the stop under way if what is stopped has no lease any
+	// more: it has less time than its own timeout then.
+	unlease func()
 
 	tries   int       // failures since the assignment last changed
 	hold    time.Time // what has failed isn't tried again before
@@ -308,7 +311,7 @@ func (r *reconciler) attend(u *unit) {
 			p.tellAway(err)
 		}
 		r.mu.Lock()
-		u.interrupt = nil
+		u.interrupt, u.unlease = nil, nil
 		if err != nil && !errors.Is(err, errInterrupted) && r.ctx.Err() == nil {
 			again = r.failedLocked(u, err)
 		}

@@ -58,6 +58,7 @@ type process struct {
 	image   *structs.Image // that it was made of; nil if there was none
 	copied  bool           // by Copy
 	manual  bool           // stopped by hand: its restart policy rests
+	deaf    bool           // by Deafen
 	stdout  []byte
 	stderr  []byte
 	reads   bool              // copies its standard input to its output

@@ -93,8 +93,21 @@ func (f *Fake) exitLocked(p *process, code int) {
 	}
 }
 
-// Stop ends the process.
+// Stop ends the process, a deaf one after the timeout.
 func (f *Fake) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
+	f.mu.Lock()
+	p := f.containers[engineID]
+	waits := p != nil && p.deaf && p.Live()
+	f.mu.Unlock()
+	if waits {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return f.do(ctx, "stop", engineID, func(p *process) error { f.endLocked(p); return nil })
 }
 

@@ -183,6 +183,9 @@ func (f *Fake) Unlabel(ref structs.Ref) {
 	f.with(ref, func(p *process) { p.Lease = false })
 }
 
+// Deafen has the process of ref heed no request to end: a stop takes its whole timeout.
+func (f *Fake) Deafen(ref structs.Ref) { f.with(ref, func(p *process) { p.deaf = true }) }
+
 // AddImage makes an image available, as a push to its registry does.
 func (f *Fake) AddImage(ref string) {
 	f.mu.Lock()
