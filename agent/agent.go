@@ -18,8 +18,8 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/lease"
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 // Agent is the agent of one host.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend/backendtest"
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/structs"
 )
 

@@ -9,9 +9,9 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 // Config is what an agent needs to know.

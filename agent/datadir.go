@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
 

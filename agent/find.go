@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 )
 
 // finder finds servers by gossip.

@@ -12,10 +12,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend/backendtest"
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/internal/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf/tlsconftest"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
-	"github.com/stackforge/magnum/tlsconf/tlsconftest"
 )
 
 // TestFoundServersHaveToProveIt: a certificate of the CA makes nobody a server to

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
 

@@ -16,7 +16,7 @@ import (
 	"sync"
 
 	"github.com/stackforge/magnum/agent/backend"
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 	"github.com/stackforge/magnum/structs"
 )
 

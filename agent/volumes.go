@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
 // claimVolumes claims, once in the life of a data dir, the volumes that agents have

@@ -15,7 +15,7 @@ import (
 	"github.com/stackforge/magnum/agent"
 	"github.com/stackforge/magnum/agent/docker"
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server"
 )
 

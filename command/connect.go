@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf"
 )
 
 // connection is which server a command talks to.

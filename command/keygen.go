@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 )
 
 func keygenCommand() *command {
@@ -12,7 +12,7 @@ func keygenCommand() *command {
 		name: "keygen", group: groupDaemons,
 		synopsis: "Print a new gossip key",
 		about:    "Give the same key to all servers and agents of a cluster, with -encrypt or MAGNUM_ENCRYPT.",
-		examples: []string{"magnum keygen >/etc/magnum/gossip.key"},
+		examples: []string{"magnum keygen >/etc/magnum/internal/gossip.key"},
 		setup: func(e *env, _ *flagSet) runFunc {
 			return func(_ context.Context, args []string) error {
 				if err := exactly(args); err != nil {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 	"github.com/stackforge/magnum/server"
 	"github.com/stackforge/magnum/structs"
 )

@@ -5,8 +5,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/server"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 // tlsSettings registers the files of TLS. note is for those that only a server

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf"
 )
 
 // defaultDays is how long a server's certificate is valid.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stackforge/magnum/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf"
 )
 
 func TestTLSInit(t *testing.T) {

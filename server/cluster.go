@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/dispatch"
 	"github.com/stackforge/magnum/server/raftlog"

@@ -11,7 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
 )

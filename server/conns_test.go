@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/api"
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 func TestConnectionSettings(t *testing.T) {

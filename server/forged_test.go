@@ -3,12 +3,12 @@ package server
 import (
 	"testing"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/internal/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf/tlsconftest"
 	"github.com/stackforge/magnum/server/servertest"
 	"github.com/stackforge/magnum/server/servertest/history"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
-	"github.com/stackforge/magnum/tlsconf/tlsconftest"
 )
 
 // forge has somebody gossip as the node who has no key.

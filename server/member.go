@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 // member is what other servers may ask of this one.

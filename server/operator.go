@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"

@@ -17,7 +17,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
@@ -28,7 +29,6 @@ import (
 	"github.com/stackforge/magnum/server/rest"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 // Server is one magnum server.

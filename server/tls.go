@@ -6,9 +6,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 // The kinds of Config.Auth.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
 )
 
 func TestAccessOffLoopback(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/structs"

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/structs"
 )
 

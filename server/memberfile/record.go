@@ -14,7 +14,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 	"github.com/stackforge/magnum/internal/fileid"
 	"github.com/stackforge/magnum/structs"
 )

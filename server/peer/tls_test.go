@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stackforge/magnum/internal/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf/tlsconftest"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
-	"github.com/stackforge/magnum/tlsconf/tlsconftest"
 )
 
 // TestOnlyServersAreCalled: addresses come from gossip. With TLS nothing that is

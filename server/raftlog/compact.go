@@ -12,7 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 	"github.com/stackforge/magnum/internal/fileid"
 	"github.com/stackforge/magnum/server/memberfile"
 )

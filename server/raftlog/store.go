@@ -16,7 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
 // The buckets of raft-boltdb, which has no names for them.

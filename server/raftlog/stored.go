@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/stackforge/magnum/atomicfile"
+	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
 // storedFile remembers the index up to which this server has had everything on

@@ -32,7 +32,7 @@ seed, each fault and each violation; ` + "`make chaos DURATION=30m SEED=n`" + ` 
 same faults again.
 
 - **three processes**: three real servers and two real agents
-  (` + "`scripts/e2e/chaos_test.go`" + `). Servers are killed, one or all, stopped cleanly and
+  (` + "`internal/e2e/chaos_test.go`" + `). Servers are killed, one or all, stopped cleanly and
   held with SIGSTOP while they lead, agents killed and held until their host is
   lost; as root, each is a host of its own, an agent's with a Docker engine of its own, and the
   network between them is cut, in one direction too, slow, or loses packets. After each fault all

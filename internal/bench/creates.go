@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 // creates measures durable creates of containers that no host is there to run:

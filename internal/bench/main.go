@@ -12,12 +12,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 var (
 	binary          = flag.String("bin", "bin/magnum", "the magnum to measure")
-	yardstickBinary = flag.String("yardstick", "bin/yardstick", "scripts/bench/yardstick, built")
+	yardstickBinary = flag.String("yardstick", "bin/yardstick", "internal/bench/yardstick, built")
 	image           = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
 	only            = flag.String("only", "", "measure only these, with commas between them: creates, gets, follower-gets, run, sessions, agent-memory, server-memory, failover, lost-host")
 	quick           = flag.Bool("quick", false, "few rounds, short ones, small states: to see that it works; a missed gate is no failure")

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 // row is one line of the report.
@@ -108,7 +108,7 @@ const foot = `
   is one whose agent is killed; the time ends when the API says that the
   container, of restart policy always, runs on the other host.
 
-The yardstick is ` + "`scripts/bench/yardstick`" + `. ` + "`scripts/bench/run -h`" + ` says how to
+The yardstick is ` + "`internal/bench/yardstick`" + `. ` + "`scripts/bench -h`" + ` says how to
 measure only some of it, and more quickly.
 `
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 	"github.com/stackforge/magnum/structs"
 )
 

@@ -3,7 +3,7 @@
 // the same bodies and write the same bytes, and one of them commits the same
 // bytes to the same log, with nothing decided and nothing kept.
 //
-// scripts/bench starts it as a process of its own, as the magnum server is.
+// internal/bench starts it as a process of its own, as the magnum server is.
 package main
 
 import (

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stackforge/magnum/gossip"
+	"github.com/stackforge/magnum/internal/gossip"
+	"github.com/stackforge/magnum/internal/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf/tlsconftest"
 	"github.com/stackforge/magnum/server/servertest"
 	"github.com/stackforge/magnum/structs"
-	"github.com/stackforge/magnum/tlsconf"
-	"github.com/stackforge/magnum/tlsconf/tlsconftest"
 )
 
 // hostile is somebody who has the gossip key, and perhaps an agent's certificate,

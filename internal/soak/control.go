@@ -7,7 +7,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 // stepEngine is the control: the same create and start on the engine itself.

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 var (

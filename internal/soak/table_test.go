@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
 // ran is a table of a run whose figures stay as they are, but for those that

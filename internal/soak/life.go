@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 	"github.com/stackforge/magnum/structs"
 )
 

@@ -1,6 +1,6 @@
 // Package rig starts the processes that are measured, as operators start them:
 // magnum's servers and agents, and whatever they are compared with. The
-// programs of scripts/bench and scripts/soak use it. It measures nothing but
+// programs internal/bench and internal/soak use it. It measures nothing but
 // what /proc and the Go runtime say of a process.
 package rig
 

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stackforge/magnum/tlsconf"
+	"github.com/stackforge/magnum/internal/tlsconf"
 )
 
 // Other returns the files of somebody whom the CA has signed for, for 127.0.0.1

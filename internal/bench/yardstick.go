@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -25,7 +25,7 @@ const typical = `{"name":"web-1","image_id":"nginx:1.27","command":["nginx","-g"
 // listed is how many containers the measured list has.
 const listed = 100
 
-// yardstick is the process of scripts/bench/yardstick.
+// yardstick is the process of internal/bench/yardstick.
 type yardstick struct {
 	*rig.Process
 	addr string

@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/stackforge/magnum/api"
-	"github.com/stackforge/magnum/scripts/bench/rig"
+	"github.com/stackforge/magnum/internal/bench/rig"
 	"github.com/stackforge/magnum/structs"
 )
 
