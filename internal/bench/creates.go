@@ -9,7 +9,7 @@ import (
 // creates measures durable creates of containers that no host is there to run:
 // what the server itself costs.
 func (b *bench) creates() error {
-	samples, err := rig.StartServer(b.ctx, *binary, b.dir)
+	samples, err := rig.StartServer(b.ctx, b.program, b.dir)
 	if err != nil {
 		return err
 	}
@@ -21,7 +21,7 @@ func (b *bench) creates() error {
 	defer theirs.Stop()
 	samples.Stop() // its answers are written down; it must not share the cores
 
-	p, err := interleave(*rounds, b.createsOn(1, p50), func(int) (float64, error) {
+	p, err := interleave(*rounds, b.createsOn(0, 1, p50), func(int) (float64, error) {
 		m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/applied", typical}, 1, *duration)
 		return m.p50, err
 	})
@@ -30,7 +30,7 @@ func (b *bench) creates() error {
 	}
 	b.report(row{
 		what: "durable create, 1 client, p50", ours: spread("%.2f", p.ours) + " ms", theirs: spread("%.2f", p.theirs) + " ms",
-		other: "one bare POST handler and one raft.Apply", ratio: spread("%.2f", p.ratios()), gate: bound{"≤ 1.6", median(p.ratios()) <= 1.6},
+		other: "one bare POST handler and one raft.Apply", ratio: spread("%.2f", p.ratios()), figure: median(p.ratios()), gate: bound{"≤ 1.6", median(p.ratios()) <= 1.6},
 	})
 	// The gates are what a log on bbolt, which syncs twice, leaves of the rate.
 	for _, g := range []struct {
@@ -38,7 +38,7 @@ func (b *bench) creates() error {
 		least   float64
 	}{{64, 0.30}, {256, 0.33}} {
 		clients := g.clients
-		p, err := interleave(*rounds, b.createsOn(clients, rate), func(int) (float64, error) {
+		p, err := interleave(*rounds, b.createsOn(0, clients, rate), func(int) (float64, error) {
 			m, err := wrk(b.ctx, b.dir, request{"http://" + theirs.addr + "/bare", typical}, clients, *duration)
 			return m.rate, err
 		})
@@ -47,7 +47,7 @@ func (b *bench) creates() error {
 		}
 		b.report(row{
 			what: fmt.Sprintf("durable creates, %d clients", clients), ours: spread("%.0f", p.ours) + " /s", theirs: spread("%.0f", p.theirs) + " /s",
-			other: "a bare POST handler", ratio: spread("%.2f", p.ratios()), gate: bound{fmt.Sprintf("≥ %.2f", g.least), median(p.ratios()) >= g.least}, aim: bound{"≥ 0.5", median(p.ratios()) >= 0.5},
+			other: "a bare POST handler", ratio: spread("%.2f", p.ratios()), figure: median(p.ratios()), higher: true, gate: bound{fmt.Sprintf("≥ %.2f", g.least), median(p.ratios()) >= g.least}, aim: bound{"≥ 0.5", median(p.ratios()) >= 0.5},
 		})
 	}
 	return nil
@@ -56,14 +56,18 @@ func (b *bench) creates() error {
 func p50(m measured) float64  { return m.p50 }
 func rate(m measured) float64 { return m.rate }
 
-// createsOn measures creates on a magnum server with empty state.
-func (b *bench) createsOn(clients int, figure func(measured) float64) func(int) (float64, error) {
+// createsOn measures creates on a magnum server with no containers yet, and so many
+// hosts.
+func (b *bench) createsOn(hosts, clients int, figure func(measured) float64) func(int) (float64, error) {
 	return func(int) (float64, error) {
-		s, err := rig.StartServer(b.ctx, *binary, b.dir)
+		s, err := rig.StartServer(b.ctx, b.program, b.dir, "-host-lost-after", "1h") // hosts need not poll
 		if err != nil {
 			return 0, err
 		}
 		defer s.End()
+		if err := b.enlist(s, hosts); err != nil {
+			return 0, err
+		}
 		m, err := wrk(b.ctx, b.dir, request{"http://" + s.Addr + "/v1/containers", typical}, clients, *duration)
 		return figure(m), err
 	}

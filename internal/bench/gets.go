@@ -13,7 +13,7 @@ import (
 // gets measures reads of one container and of a list of 100: of a server that is
 // alone, and of one of three that has to ask the leader for its index.
 func (b *bench) gets() error {
-	s, err := rig.StartServer(b.ctx, *binary, b.dir)
+	s, err := rig.StartServer(b.ctx, b.program, b.dir)
 	if err != nil {
 		return err
 	}
@@ -22,7 +22,7 @@ func (b *bench) gets() error {
 }
 
 func (b *bench) followerGets() error {
-	t, err := rig.StartTrio(b.ctx, *binary, b.dir, 0)
+	t, err := rig.StartTrio(b.ctx, b.program, b.dir, 0)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (b *bench) reads(addr, bay, whose string, least float64) error {
 		}
 		b.report(row{
 			what: fmt.Sprintf("%s%s, %d connections", m.what, whose, connections), ours: spread("%.0f", p.ours) + " /s", theirs: spread("%.0f", p.theirs) + " /s",
-			other: "a bare handler that writes the same bytes", ratio: spread("%.2f", p.ratios()), gate: bound{fmt.Sprintf("≥ %g", least), median(p.ratios()) >= least},
+			other: "a bare handler that writes the same bytes", ratio: spread("%.2f", p.ratios()), figure: median(p.ratios()), higher: true, gate: bound{fmt.Sprintf("≥ %g", least), median(p.ratios()) >= least},
 		})
 	}
 	return nil

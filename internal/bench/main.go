@@ -17,9 +17,10 @@ import (
 
 var (
 	binary          = flag.String("bin", "bin/magnum", "the magnum to measure")
+	before          = flag.String("before", "", "an earlier build of magnum: measure both, one after the other for each measurement, and say how the ratios compare; writes no page")
 	yardstickBinary = flag.String("yardstick", "bin/yardstick", "internal/bench/yardstick, built")
 	image           = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
-	only            = flag.String("only", "", "measure only these, with commas between them: creates, gets, follower-gets, run, sessions, agent-memory, server-memory, failover, lost-host")
+	only            = flag.String("only", "", "measure only these, with commas between them: creates, hosts, gets, follower-gets, run, sessions, agent-memory, server-memory, failover, lost-host")
 	quick           = flag.Bool("quick", false, "few rounds, short ones, small states: to see that it works; a missed gate is no failure")
 	rounds          = flag.Int("rounds", 7, "pairs of each measurement")
 	duration        = flag.Duration("duration", 3*time.Second, "of one wrk run, whole seconds")
@@ -36,6 +37,7 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"creates", (*bench).creates},
+		{"hosts", (*bench).createsAmongHosts},
 		{"gets", (*bench).gets},
 		{"follower-gets", (*bench).followerGets},
 		{"run", (*bench).createAndRun},
@@ -59,6 +61,7 @@ func names() []string {
 type bench struct {
 	ctx     context.Context
 	dir     string // of everything, removed at the end
+	program string // the magnum that is measured
 	machine []string
 	rows    []row
 }
@@ -93,12 +96,28 @@ func run(ctx context.Context) error {
 	defer os.RemoveAll(dir)
 	b := &bench{ctx: ctx, dir: dir, machine: rig.Machine(ctx, *binary)}
 	fmt.Println(strings.Join(b.machine, "\n"))
-	for _, m := range measurements() {
-		if slices.Contains(wanted, m.name) {
-			if err := m.measure(b); err != nil {
+	earlier := &bench{ctx: ctx, dir: dir}
+	for i, m := range slices.DeleteFunc(measurements(), func(m measurement) bool { return !slices.Contains(wanted, m.name) }) {
+		for turn := range 2 {
+			side, program := b, *binary
+			if (i+turn)%2 == 1 {
+				side, program = earlier, *before
+			}
+			if program == "" {
+				continue
+			}
+			if *before != "" {
+				fmt.Println("- magnum " + rig.Version(ctx, program))
+			}
+			side.program = program
+			if err := m.measure(side); err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
 		}
+	}
+	if *before != "" {
+		compare(os.Stdout, earlier.rows, b.rows)
+		return nil
 	}
 	if *quick {
 		return nil // such few and short rounds prove nothing

@@ -13,7 +13,7 @@ import (
 // withNode runs a measurement that needs an agent and an engine. A resident
 // container keeps the project's network there.
 func (b *bench) withNode(measure func(n *rig.Node, resident *structs.ContainerBody) error) error {
-	n, err := rig.StartNode(b.ctx, *binary, b.dir, *image)
+	n, err := rig.StartNode(b.ctx, b.program, b.dir, *image)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (b *bench) runMany(n *rig.Node, what string, rounds, size int) error {
 	}
 	b.report(row{
 		what: what, ours: spread("%.0f", p.ours) + " ms", theirs: spread("%.0f", p.theirs) + " ms", other: "the engine",
-		ratio: spread("%.3f", p.ratios()), gate: bound{"≤ 1.10", median(p.ratios()) <= 1.10},
+		ratio: spread("%.3f", p.ratios()), figure: median(p.ratios()), gate: bound{"≤ 1.10", median(p.ratios()) <= 1.10},
 	})
 	return nil
 }

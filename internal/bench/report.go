@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -16,8 +17,10 @@ type row struct {
 	other         string // what theirs is; "" if nothing is compared
 	ours          string
 	theirs, ratio string
-	gate          bound // what a run fails without
-	aim           bound // what is to be reached yet, where that is more than the gate
+	figure        float64 // what builds are compared by: the median ratio, or what is measured if there is none; 0: by nothing
+	higher        bool    // a higher figure is better
+	gate          bound   // what a run fails without
+	aim           bound   // what is to be reached yet, where that is more than the gate
 }
 
 // bound is what a figure is held against. Without a text there is none.
@@ -60,6 +63,26 @@ func (r row) verdict() string {
 		parts = append(parts, "aim "+r.aim.text+" "+word)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// compare prints how the figures of a build differ from those of an earlier one.
+func compare(w io.Writer, earlier, now []row) {
+	fmt.Fprintln(w, "\nBefore and after, by ratios:")
+	for i, r := range now {
+		was := earlier[i].figure
+		if r.figure == 0 || was == 0 {
+			continue
+		}
+		worse := r.figure/was - 1
+		if r.higher {
+			worse = was/r.figure - 1
+		}
+		word := "worse"
+		if worse < 0 {
+			worse, word = -worse, "better"
+		}
+		fmt.Fprintf(w, "%s: %.4g, then %.4g: %.1f %% %s\n", r.what, was, r.figure, 100*worse, word)
+	}
 }
 
 // missed returns the gates that are missed, nil if there are none.

@@ -17,7 +17,7 @@ func Machine(ctx context.Context, program string) []string {
 	lines := []string{
 		time.Now().UTC().Format("2006-01-02 15:04") + " UTC, load average at the beginning " + LoadAverage(),
 		fmt.Sprintf("%d cores of %s, %s, Linux %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name"), memory(), kernel()),
-		"magnum " + output(ctx, program, "version"),
+		"magnum " + Version(ctx, program),
 	}
 	if engine, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err == nil {
 		defer engine.Close()
@@ -68,3 +68,6 @@ func output(ctx context.Context, program string, args ...string) string {
 	}
 	return strings.Join(words[1:], " ")
 }
+
+// Version returns the version that a magnum tells of itself.
+func Version(ctx context.Context, program string) string { return output(ctx, program, "version") }
