@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -63,6 +64,7 @@ func (l *lives) revive(a *hostAgent) {
 	l.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	restarted := false
 	l.eventually("what ended on "+a.name+" runs again", insist, func() error {
 		list, _, err := l.client.Containers().List(l.ctx(), api.QueryOptions{Consistent: true, Detail: true})
 		if err != nil {
@@ -85,6 +87,13 @@ func (l *lives) revive(a *hostAgent) {
 					return err
 				}
 			}
+			if stuck(deref(b.StatusReason)) && !restarted {
+				// Nothing but a start of the engine removes such a task.
+				l.Logf("the engine of %s can't start %s and is started again: %s", a.name, b.Name, deref(b.StatusReason))
+				restarted = true
+				a.own.stop()
+				a.own.start()
+			}
 			if b.Status != structs.ContainerRunning || !runs[b.UUID] {
 				return fmt.Errorf("%s is %s (%s), and runs on the engine: %v", b.Name, b.Status, deref(b.StatusReason), runs[b.UUID])
 			}
@@ -96,4 +105,11 @@ func (l *lives) revive(a *hostAgent) {
 		was.began = ""
 		l.standing[id] = was
 	}
+}
+
+// stuck reports whether an engine can't start a container because its containerd
+// kept the ended task of the process before: after a kill -9 of a busy engine of
+// version 20.10, until it is started again.
+func stuck(reason string) bool {
+	return strings.Contains(reason, "task ") && strings.Contains(reason, ": already exists")
 }
