@@ -79,8 +79,14 @@ func (b *Bay) RowName() string { return b.Name }
 // RowName returns the baymodel's name.
 func (b *BayModel) RowName() string { return b.Name }
 
+// SetRowName sets the baymodel's name.
+func (b *BayModel) SetRowName(name string) { b.Name = name }
+
 // RowName returns the node's name.
 func (n *Node) RowName() string { return n.Name }
+
+// SetRowName sets the node's name.
+func (n *Node) SetRowName(name string) { n.Name = name }
 
 // RowName returns the host's name.
 func (h *Host) RowName() string { return h.Name }

@@ -123,7 +123,7 @@ func TestBayCreateTimeout(t *testing.T) {
 
 func TestBayModel(t *testing.T) {
 	h := newHarness(t)
-	m := must(h, CreateBayModel{Caller: alice, Model: structs.BayModel{Name: "bm", COE: "swarm"}})
+	m := must(h, CreateRow[structs.BayModel, *structs.BayModel]{Caller: alice, Row: structs.BayModel{Name: "bm", COE: "swarm"}})
 	b := must(h, CreateBay{Caller: alice, BayModel: "bm", NodeCount: 1, Placement: structs.PlacementSpread})
 	if b.COE != "swarm" || b.BayModelID != m.ID || b.Backend() != structs.BackendDocker {
 		t.Errorf("%+v", b)

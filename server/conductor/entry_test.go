@@ -583,7 +583,7 @@ func TestExpiryKeepsTheLimit(t *testing.T) {
 	var ids []string
 	for i := range structs.MaxChanges {
 		once := Once{Key: fmt.Sprintf("%0200d", i), BodyHash: "b"}
-		must(h, CreateNode{Caller: long, Once: once})
+		must(h, CreateRow[structs.Node, *structs.Node]{Caller: long, Once: once})
 		ids = append(ids, once.rowID(long))
 	}
 	h.within("expiry", structs.MaxEntry, func() { must(h, ExpireKeys{IDs: ids}) })

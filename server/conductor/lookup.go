@@ -37,15 +37,8 @@ func Lookup(snap *state.Snapshot, caller structs.Caller, kind, ident string) (st
 	return lookup(snapshotReader{snap}, caller, kind, ident)
 }
 
-// tableOf says which table holds a kind of object.
-var tableOf = map[string]structs.Table{
-	structs.KindBay: structs.TableBays, structs.KindBayModel: structs.TableBayModels, structs.KindNode: structs.TableNodes,
-	structs.KindHost: structs.TableHosts, structs.KindContainer: structs.TableContainers,
-	structs.KindToken: structs.TableTokens,
-}
-
 func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, error) {
-	table := tableOf[kind]
+	table, operators := state.TableOfKind(kind)
 	if structs.IsID(ident) {
 		if found := r.get(table, ident); found != nil && Visible(caller, found) {
 			return found, nil
@@ -53,7 +46,7 @@ func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, e
 		return nil, structs.NotFound(kind, ident)
 	}
 	owner := caller.ProjectID
-	if table == structs.TableHosts || table == structs.TableTokens {
+	if operators {
 		owner = ""
 	}
 	found := slices.Collect(r.byName(table, owner, ident))

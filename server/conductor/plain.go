@@ -1,42 +1,75 @@
 package conductor
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"github.com/stackforge/magnum/server/state"
+	"github.com/stackforge/magnum/structs"
+)
 
-// createPlain makes an object that nothing else follows from. made is all but
-// its Meta, name points to its name, which is generated if it is "".
-func createPlain[P structs.Row](t *tx, o Once, caller structs.Caller, kind, uuid string, made P, name *string) (P, error) {
-	return once(t, o, caller, func() (P, error) {
-		meta, err := t.newMeta(caller, made.Table(), kind, uuid)
+// Plain is a pointer to a row of a noun that is only stored: nothing follows from it.
+// It is found by its name, which is generated if a caller gives none.
+type Plain[R any] interface {
+	*R
+	structs.Named
+	SetRowName(string)
+}
+
+// CreateRow stores a row that nothing follows from.
+type CreateRow[R any, P Plain[R]] struct {
+	Caller structs.Caller
+	Once   Once
+	UUID   string
+	Row    R // all but its Meta; a name of "" is generated
+}
+
+func (r CreateRow[R, P]) decide(t *tx) (P, error) {
+	return once(t, r.Once, r.Caller, func() (P, error) {
+		made := P(&r.Row)
+		meta, err := t.newMeta(r.Caller, made.Table(), state.KindOf(made.Table()), r.UUID)
 		if err != nil {
-			var none P
-			return none, err
+			return nil, err
 		}
 		*made.Base() = meta
-		*name = orElse(*name, generateName(meta.ID))
+		made.SetRowName(orElse(made.RowName(), generateName(meta.ID)))
 		t.put(made)
 		return made, nil
 	})
 }
 
-// patchPlain changes an object that nothing else follows from. apply returns
-// the changed copy, or why it refuses; name finds the copy's name, which is
-// generated if it is "".
-func patchPlain[R any, P interface {
-	*R
-	structs.Row
-}](t *tx, caller structs.Caller, kind, ident string, apply func(R) (R, error), name func(P) *string) (P, error) {
-	found, err := lookup(t, caller, kind, ident)
+// PatchRow changes a row that nothing follows from.
+type PatchRow[R any, P Plain[R]] struct {
+	Caller structs.Caller
+	Ident  string             // UUID: the contract takes no name here
+	Apply  func(R) (R, error) // returns the changed copy, or why it refuses
+}
+
+func (r PatchRow[R, P]) decide(t *tx) (P, error) {
+	found, err := lookup(t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
 	if err != nil {
 		return nil, err
 	}
-	changed, err := apply(*found.(P))
+	changed, err := r.Apply(*found.(P))
 	if err != nil {
 		return nil, err
 	}
 	made := P(&changed)
 	*made.Base() = *found.Base()
-	*name(made) = orElse(*name(made), generateName(found.Base().ID))
+	made.SetRowName(orElse(made.RowName(), generateName(found.Base().ID)))
 	made.Base().UpdatedAt = t.now
 	t.put(made)
 	return made, nil
+}
+
+// DeleteRow removes a row that nothing follows from and nothing refers to.
+type DeleteRow[R any, P Plain[R]] struct {
+	Caller structs.Caller
+	Ident  string // UUID or name
+}
+
+func (r DeleteRow[R, P]) decide(t *tx) (P, error) {
+	found, err := lookup(t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
+	if err != nil {
+		return nil, err
+	}
+	t.remove(found)
+	return found.(P), nil
 }

@@ -122,14 +122,14 @@ func and[T any](r Request[T]) func(t *tx) error {
 func TestDeletedAndMadeAnewInOneBatch(t *testing.T) {
 	h := newHarness(t)
 	id := structs.NewID()
-	create := CreateNode{Caller: alice, UUID: id, Node: structs.Node{Type: "first"}}
-	remove := DeleteNode{Caller: alice, Ident: id}
+	create := CreateRow[structs.Node, *structs.Node]{Caller: alice, UUID: id, Row: structs.Node{Type: "first"}}
+	remove := DeleteRow[structs.Node, *structs.Node]{Caller: alice, Ident: id}
 	first := must(h, create)
 	known := h.store.Index()
 
 	second := create
-	second.Node.Type = "second"
-	third := PatchNode{Caller: alice, Ident: id, Apply: func(n structs.Node) (structs.Node, error) { n.Type = "third"; return n, nil }}
+	second.Row.Type = "second"
+	third := PatchRow[structs.Node, *structs.Node]{Caller: alice, Ident: id, Apply: func(n structs.Node) (structs.Node, error) { n.Type = "third"; return n, nil }}
 	must(h, oneAfterAnother{and(remove), and(second), and(third)})
 	now, _ := h.store.Snapshot().Get(structs.TableNodes, id).(*structs.Node)
 	if now == nil || now.Type != "third" || now.CreateIndex <= known || now.Seq == first.Seq {

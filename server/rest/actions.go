@@ -11,7 +11,7 @@ import (
 
 // containerActions answers with what was done to a container, the newest first.
 func containerActions(q *web.Request) error {
-	snap, _, actions, err := q.Service.Containers.Actions(q.Context(), &q.Call, q.Ident())
+	snap, _, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}

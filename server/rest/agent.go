@@ -60,7 +60,7 @@ func registerHost(q *web.Request) error {
 		if err := q.DecodeLenient(&body); err != nil {
 			return structs.HostRegistered{}, err
 		}
-		return q.Service.Agents.Register(q.Context(), &q.Call, body)
+		return q.Service.Agents().Register(q.Context(), &q.Call, body)
 	}, func(q *web.Request, registered structs.HostRegistered) error {
 		if err := q.Prove(admission.Host, body.HostID); err != nil {
 			return err
@@ -75,7 +75,7 @@ var hostStatus = web.Write(func(q *web.Request) (structs.StatusReported, error) 
 	if err := q.DecodeLenient(&body); err != nil {
 		return structs.StatusReported{}, err
 	}
-	return q.Service.Agents.Report(q.Context(), &q.Call, q.Ident(), body)
+	return q.Service.Agents().Report(q.Context(), &q.Call, q.Ident(), body)
 }, func(q *web.Request, reported structs.StatusReported) error { return q.JSON(http.StatusOK, reported) })
 
 // hostQuarantine takes what an agent says of its host's quarantine.
@@ -84,7 +84,7 @@ var hostQuarantine = web.Write(func(q *web.Request) (structs.QuarantineReported,
 	if err := q.DecodeLenient(&body); err != nil {
 		return structs.QuarantineReported{}, err
 	}
-	return q.Service.Agents.ReportQuarantine(q.Context(), &q.Call, q.Ident(), body)
+	return q.Service.Agents().ReportQuarantine(q.Context(), &q.Call, q.Ident(), body)
 }, func(q *web.Request, reported structs.QuarantineReported) error {
 	return q.JSON(http.StatusOK, reported)
 })

@@ -17,7 +17,7 @@ const mediaTar = "application/x-tar"
 func getArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
-	if err := q.Service.Sessions.GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions().GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
 	h := q.W.Header()
@@ -38,7 +38,7 @@ func putArchive(q *web.Request) error {
 	if err := archive.Fill(q.R.Body); err != nil {
 		return q.Unread(err)
 	}
-	if err := q.Service.Sessions.PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions().PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
 	return q.Null()

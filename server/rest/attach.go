@@ -32,11 +32,11 @@ func containerAttachWS(q *web.Request) error {
 		stdin := q.Query.Bool("stdin", false)
 		a.Stdin = &stdin
 	}
-	offer, err := q.Service.Sessions.AttachOffer(q.Context(), &q.Call, q.Ident(), a)
+	offer, err := q.Service.Sessions().AttachOffer(q.Context(), &q.Call, q.Ident(), a)
 	if err != nil {
 		return err
 	}
-	session, err := q.Service.Sessions.Open(q.Context(), offer)
+	session, err := q.Service.Sessions().Open(q.Context(), offer)
 	if err != nil {
 		return err
 	}
@@ -47,13 +47,13 @@ func containerAttachWS(q *web.Request) error {
 // containerStats answers with what a container uses: once, or each second.
 func containerStats(q *web.Request) error {
 	if !q.Query.Bool("stream", false) {
-		_, stats, err := q.Service.Sessions.Stats(q.Context(), &q.Call, q.Ident())
+		_, stats, err := q.Service.Sessions().Stats(q.Context(), &q.Call, q.Ident())
 		if err != nil {
 			return err
 		}
 		return q.JSON(http.StatusOK, stats)
 	}
-	session, err := q.Service.Sessions.StatsStream(q.Context(), &q.Call, q.Ident())
+	session, err := q.Service.Sessions().StatsStream(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func containerTop(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	top, err := q.Service.Sessions.Top(q.Context(), &q.Call, q.Ident(), args)
+	top, err := q.Service.Sessions().Top(q.Context(), &q.Call, q.Ident(), args)
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ var createBay = web.Write(func(q *web.Request) (*structs.Bay, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Bays.Create(q.Context(), &q.Call, &body, once)
+	return q.Service.Bays().Create(q.Context(), &q.Call, &body, once)
 }, func(q *web.Request, b *structs.Bay) error {
 	bays.Locate(q, b)
 	return settledBay(q, b, http.StatusCreated)
@@ -148,12 +148,12 @@ func patchBay(q *web.Request) error {
 		return err
 	}
 	return web.Write(func(q *web.Request) (*structs.Bay, error) {
-		return q.Service.Bays.Resize(q.Context(), &q.Call, was.ID, body.NodeCount)
+		return q.Service.Bays().Resize(q.Context(), &q.Call, was.ID, body.NodeCount)
 	}, func(q *web.Request, b *structs.Bay) error { return settledBay(q, b, http.StatusOK) })(q)
 }
 
 var deleteBay = web.Write(func(q *web.Request) (service.Removed[*structs.Bay], error) {
-	return q.Service.Bays.Delete(q.Context(), &q.Call, q.Ident())
+	return q.Service.Bays().Delete(q.Context(), &q.Call, q.Ident())
 }, func(q *web.Request, b service.Removed[*structs.Bay]) error {
 	// As in 2015 the answer comes at once, unless it is asked to wait.
 	atMost, said := q.Patience()

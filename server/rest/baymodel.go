@@ -77,7 +77,7 @@ var createBayModel = web.Write(func(q *web.Request) (*structs.BayModel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.BayModels.Create(q.Context(), &q.Call, &body, once)
+	return q.Service.BayModels().Create(q.Context(), &q.Call, &body, once)
 }, func(q *web.Request, row *structs.BayModel) error {
 	bayModels.Locate(q, row)
 	return bayModels.Written(q, http.StatusCreated, row)
@@ -91,9 +91,9 @@ var patchBayModel = web.Write(func(q *web.Request) (*structs.BayModel, error) {
 	if err := p.CheckMutable(); err != nil {
 		return nil, err
 	}
-	return q.Service.BayModels.Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.BayModelRequest) error { return p.Apply(body) })
+	return q.Service.BayModels().Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.BayModelRequest) error { return p.Apply(body) })
 }, func(q *web.Request, row *structs.BayModel) error { return bayModels.Written(q, http.StatusOK, row) })
 
 var deleteBayModel = web.Write(func(q *web.Request) (service.Removed[*structs.BayModel], error) {
-	return q.Service.BayModels.Delete(q.Context(), &q.Call, q.Ident())
+	return q.Service.BayModels().Delete(q.Context(), &q.Call, q.Ident())
 }, func(q *web.Request, _ service.Removed[*structs.BayModel]) error { return q.NoContent() })

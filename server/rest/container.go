@@ -161,7 +161,7 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Containers.Create(q.Context(), &q.Call, service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
+	return q.Service.Containers().Create(q.Context(), &q.Call, service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
 }, func(q *web.Request, c *structs.Container) error {
 	containers.Locate(q, c)
 	atMost, said := q.Patience()
@@ -169,7 +169,7 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 		return containers.Written(q, http.StatusCreated, c)
 	}
 	status := http.StatusCreated
-	now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
+	now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -192,13 +192,13 @@ func writeContainerPatch(read func(*web.Request) (service.PatchContainer, error)
 			return err
 		}
 		return web.Write(func(q *web.Request) (*structs.Container, error) {
-			return q.Service.Containers.Patch(q.Context(), &q.Call, r)
+			return q.Service.Containers().Patch(q.Context(), &q.Call, r)
 		}, func(q *web.Request, c *structs.Container) error {
 			if !r.Limits() {
 				return containers.Written(q, http.StatusOK, c)
 			}
 			atMost, said := q.Patience()
-			now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
+			now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
 			switch {
 			case err != nil:
 				return err
@@ -264,7 +264,7 @@ var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c serv
 		return q.NoContent()
 	}
 	atMost, said := q.Patience()
-	now, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c.Row, atMost)
+	now, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c.Row, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -287,7 +287,7 @@ func act(action conductor.Action) func(*web.Request) error {
 // answerAction waits for the result of an action and answers as 2015 did.
 func answerAction(q *web.Request, c *structs.Container) error {
 	atMost, said := q.Patience()
-	now, done, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, atMost)
+	now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err

@@ -40,7 +40,7 @@ func containerExecute(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	out, err := q.Service.Sessions.Execute(q.Context(), &q.Call, q.Ident(), r)
+	out, err := q.Service.Sessions().Execute(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func containerExecuteWS(q *web.Request) error {
 	}
 	r.TTY, r.Stdin = q.Query.Bool("tty", false), q.Query.Bool("stdin", false)
 	r.Width, r.Height = width, height
-	session, err := q.Service.Sessions.Exec(q.Context(), &q.Call, q.Ident(), r)
+	session, err := q.Service.Sessions().Exec(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}

@@ -177,28 +177,28 @@ var patchHost = writeHost(func(q *web.Request) (*structs.Host, error) {
 	if err := p.CheckMutable(); err != nil {
 		return nil, err
 	}
-	return q.Service.Hosts.Label(q.Context(), &q.Call, q.Ident(), func(body *structs.HostRequest) error { return p.Apply(body) })
+	return q.Service.Hosts().Label(q.Context(), &q.Call, q.Ident(), func(body *structs.HostRequest) error { return p.Apply(body) })
 })
 
 // fenceHost takes an operator's word that a host is off.
 var fenceHost = writeHost(func(q *web.Request) (*structs.Host, error) {
-	return q.Service.Hosts.Fence(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
+	return q.Service.Hosts().Fence(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
 })
 
 // releaseHost ends the mass-loss brake for a host.
 var releaseHost = writeHost(func(q *web.Request) (*structs.Host, error) {
-	return q.Service.Hosts.Release(q.Context(), &q.Call, q.Ident())
+	return q.Service.Hosts().Release(q.Context(), &q.Call, q.Ident())
 })
 
 // adoptHost decides what becomes of a container in the host's quarantine.
 var adoptHost = writeHost(func(q *web.Request) (*structs.Host, error) {
-	return q.Service.Hosts.Adopt(q.Context(), &q.Call, q.Ident(), q.Query.Text("container"), q.Query.Bool("remove", false))
+	return q.Service.Hosts().Adopt(q.Context(), &q.Call, q.Ident(), q.Query.Text("container"), q.Query.Bool("remove", false))
 })
 
 // drainHost makes the handler of drain and undrain.
 func drainHost(draining bool) func(*web.Request) error {
 	return writeHost(func(q *web.Request) (*structs.Host, error) {
-		return q.Service.Hosts.Drain(q.Context(), &q.Call, service.DrainHost{
+		return q.Service.Hosts().Drain(q.Context(), &q.Call, service.DrainHost{
 			Ident: q.Ident(), Draining: draining, Deadline: q.Query.Duration("deadline", 0), Force: q.Query.Bool("force", false),
 		})
 	})

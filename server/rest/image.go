@@ -52,7 +52,7 @@ func imageRoutes() []*web.Route {
 
 // listImages answers with the images on the hosts that the caller can use.
 func listImages(q *web.Request) error {
-	snap, body, err := q.Service.Images.List(q.Context(), &q.Call, hostFilter(q), q.Query.Text("name"))
+	snap, body, err := q.Service.Images().List(q.Context(), &q.Call, hostFilter(q), q.Query.Text("name"))
 	return q.JSONOf(snap, body, err)
 }
 
@@ -65,7 +65,7 @@ func pullImage(q *web.Request) error {
 	if _, err := q.Decode(pullShape, &body); err != nil {
 		return err
 	}
-	snap, pull, err := q.Service.Images.Pull(q.Context(), &q.Call, &body)
+	snap, pull, err := q.Service.Images().Pull(q.Context(), &q.Call, &body)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func pullLines(q *web.Request, pull *service.Pull) error {
 
 // loadImages loads the images of the request's body on hosts.
 func loadImages(q *web.Request) error {
-	snap, all, err := q.Service.Images.Load(q.Context(), &q.Call, service.LoadImages{
+	snap, all, err := q.Service.Images().Load(q.Context(), &q.Call, service.LoadImages{
 		Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), Archive: q.R.Body, Size: q.R.ContentLength,
 	})
 	return q.Unread(q.JSONOf(snap, structs.HostResultsBody{Results: all}, err))
@@ -113,7 +113,7 @@ func loadImages(q *web.Request) error {
 
 // pruneImages removes the images that no container uses.
 func pruneImages(q *web.Request) error {
-	snap, all, err := q.Service.Images.Prune(q.Context(), &q.Call, service.PruneImages{
+	snap, all, err := q.Service.Images().Prune(q.Context(), &q.Call, service.PruneImages{
 		Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), All: q.Query.Bool("all", false),
 	})
 	return q.JSONOf(snap, structs.HostResultsBody{Results: all}, err)

@@ -55,13 +55,13 @@ func containerLogs(q *web.Request) error {
 		return err
 	}
 	if !r.Follow && !strings.Contains(q.R.Header.Get("Accept"), "text/plain") {
-		text, err := q.Service.Sessions.LogsText(q.Context(), &q.Call, q.Ident(), r)
+		text, err := q.Service.Sessions().LogsText(q.Context(), &q.Call, q.Ident(), r)
 		if err != nil {
 			return err
 		}
 		return q.JSON(http.StatusOK, structs.OutputBody{Output: text})
 	}
-	session, err := q.Service.Sessions.Logs(q.Context(), &q.Call, q.Ident(), r)
+	session, err := q.Service.Sessions().Logs(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}

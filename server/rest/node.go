@@ -114,7 +114,7 @@ var createNode = web.Write(func(q *web.Request) (*structs.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Nodes.Create(q.Context(), &q.Call, &body, once)
+	return q.Service.Nodes().Create(q.Context(), &q.Call, &body, once)
 }, func(q *web.Request, row *structs.Node) error {
 	nodes.Locate(q, row)
 	return nodes.Written(q, http.StatusCreated, row)
@@ -128,9 +128,9 @@ var patchNode = web.Write(func(q *web.Request) (*structs.Node, error) {
 	if err := p.CheckMutable(); err != nil {
 		return nil, err
 	}
-	return q.Service.Nodes.Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.NodeRequest) error { return p.Apply(body) })
+	return q.Service.Nodes().Patch(q.Context(), &q.Call, q.Ident(), func(body *structs.NodeRequest) error { return p.Apply(body) })
 }, func(q *web.Request, row *structs.Node) error { return nodes.Written(q, http.StatusOK, row) })
 
 var deleteNode = web.Write(func(q *web.Request) (service.Removed[*structs.Node], error) {
-	return q.Service.Nodes.Delete(q.Context(), &q.Call, q.Ident())
+	return q.Service.Nodes().Delete(q.Context(), &q.Call, q.Ident())
 }, func(q *web.Request, _ service.Removed[*structs.Node]) error { return q.NoContent() })

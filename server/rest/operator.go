@@ -44,7 +44,7 @@ func getOperatorState(q *web.Request) error {
 	body := operatorState{OperatorState: structs.OperatorState{
 		Index: snap.Index(), Hash: state.FormatHash(snap.Hash()), Schema: snap.Cluster().SchemaInUse(), Understood: structs.SchemaVersion,
 	}}
-	body.Leader = q.Service.Operators.LeaderAddress()
+	body.Leader = q.Service.Operators().LeaderAddress()
 	return q.JSON(http.StatusOK, body)
 }
 
@@ -54,7 +54,7 @@ func listMembers(q *web.Request) error {
 	if role != "" && role != structs.RoleServer && role != structs.RoleAgent {
 		return structs.Invalid("role", role, "It is neither %s nor %s.", structs.RoleServer, structs.RoleAgent)
 	}
-	op, err := q.Service.Operators.Servers()
+	op, err := q.Service.Operators().Servers()
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func listPeers(q *web.Request) error {
 	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
 	}
-	op, err := q.Service.Operators.Servers()
+	op, err := q.Service.Operators().Servers()
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ type nothing struct{}
 
 // removePeer takes a server out of the cluster.
 var removePeer = web.Write(func(q *web.Request) (nothing, error) {
-	return nothing{}, q.Service.Operators.RemovePeer(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
+	return nothing{}, q.Service.Operators().RemovePeer(q.Context(), &q.Call, q.Ident(), q.Query.Bool("force", false))
 }, func(q *web.Request, _ nothing) error { return q.NoContent() })
 
 // transferLeader makes the handler that hands leadership over and answers with who
@@ -99,7 +99,7 @@ func transferLeader(leader func() (name, address string)) func(*web.Request) err
 			ident := q.Query.Text("to")
 			to = &ident
 		}
-		return nothing{}, q.Service.Operators.Transfer(q.Context(), &q.Call, to)
+		return nothing{}, q.Service.Operators().Transfer(q.Context(), &q.Call, to)
 	}, func(q *web.Request, _ nothing) error {
 		name, address := leader()
 		return q.JSON(http.StatusOK, leaderBody{Leader: leaderAddress{Name: name, Address: address}})

@@ -41,7 +41,7 @@ func (s snapshots) save(q *web.Request) error {
 	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
 	}
-	op, err := q.Service.Operators.Servers()
+	op, err := q.Service.Operators().Servers()
 	if err != nil {
 		return err
 	}
@@ -65,14 +65,14 @@ func (s snapshots) save(q *web.Request) error {
 // restore has the leader replace the state by that of the body. Another
 // server hands the whole request on as it comes, once.
 func (s snapshots) restore(q *web.Request) error {
-	op, err := q.Service.Operators.Servers()
+	op, err := q.Service.Operators().Servers()
 	if err != nil {
 		return q.Unread(err)
 	}
 	if q.R.ContentLength > s.most {
 		return q.Unread(s.errTooLarge())
 	}
-	leader := q.Service.Operators.AwaitLeader(q.Context(), func(id string) bool { return id != "" })
+	leader := q.Service.Operators().AwaitLeader(q.Context(), func(id string) bool { return id != "" })
 	switch {
 	case s.cluster.IsLeader():
 	case leader == "":

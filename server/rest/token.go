@@ -66,7 +66,7 @@ var createToken = web.Write(func(q *web.Request) (service.NewToken, error) {
 	if err != nil {
 		return service.NewToken{}, err
 	}
-	return q.Service.Tokens.Create(q.Context(), &q.Call, &body, once)
+	return q.Service.Tokens().Create(q.Context(), &q.Call, &body, once)
 }, func(q *web.Request, t service.NewToken) error {
 	tokens.Locate(q, t.Token)
 	return showSecret(q, t)
@@ -81,10 +81,10 @@ func showSecret(q *web.Request, t service.NewToken) error {
 }
 
 var revokeToken = web.Write(func(q *web.Request) (service.Removed[*structs.Token], error) {
-	return q.Service.Tokens.Revoke(q.Context(), &q.Call, q.Ident())
+	return q.Service.Tokens().Revoke(q.Context(), &q.Call, q.Ident())
 }, func(q *web.Request, _ service.Removed[*structs.Token]) error { return q.NoContent() })
 
 // bootstrap gives out the first admin token, to whoever asks first.
 var bootstrap = web.Write(func(q *web.Request) (service.NewToken, error) {
-	return q.Service.Tokens.Bootstrap(q.Context(), &q.Call, q.R.RemoteAddr)
+	return q.Service.Tokens().Bootstrap(q.Context(), &q.Call, q.R.RemoteAddr)
 }, showSecret)

@@ -32,13 +32,13 @@ func volumeRoutes() []*web.Route {
 
 // listVolumes answers with the project's volumes on the hosts that it can use.
 func listVolumes(q *web.Request) error {
-	snap, body, err := q.Service.Volumes.List(q.Context(), &q.Call, hostFilter(q), q.Query.Text("name"))
+	snap, body, err := q.Service.Volumes().List(q.Context(), &q.Call, hostFilter(q), q.Query.Text("name"))
 	return q.JSONOf(snap, body, err)
 }
 
 // deleteVolume deletes the one volume of a name.
 func deleteVolume(q *web.Request) error {
-	err := q.Service.Volumes.Delete(q.Context(), &q.Call, service.DeleteVolume{
+	err := q.Service.Volumes().Delete(q.Context(), &q.Call, service.DeleteVolume{
 		Name: q.Ident(), Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), ProjectID: q.Query.Text("project_id"),
 	})
 	if err != nil {

@@ -11,6 +11,9 @@ import (
 // taken already is dropped by its seq.
 type Agents struct{ s *Service }
 
+// Agents returns what callers ask of agents.
+func (s *Service) Agents() Agents { return Agents{s} }
+
 // Register takes a host's registration. Errors are those of the dispatcher, and
 // what no leader means.
 func (n Agents) Register(ctx context.Context, c *Call, r structs.HostRegister) (structs.HostRegistered, error) {

@@ -11,6 +11,9 @@ import (
 // Bays carries out what callers ask of bays.
 type Bays struct{ s *Service }
 
+// Bays returns what callers ask of bays.
+func (s *Service) Bays() Bays { return Bays{s} }
+
 // Create has a bay made. It does not wait for hosts. CodeInvalid, CodeForbidden,
 // CodeConflict, CodeQuota, and what no leader means.
 func (n Bays) Create(ctx context.Context, c *Call, body *structs.BayRequest, once conductor.Once) (*structs.Bay, error) {

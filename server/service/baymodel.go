@@ -11,18 +11,16 @@ import (
 // BayModels carries out what callers ask of baymodels.
 type BayModels struct{ s *Service }
 
+// BayModels returns what callers ask of baymodels.
+func (s *Service) BayModels() BayModels { return BayModels{s} }
+
 // Create has a baymodel made. CodeInvalid, CodeConflict, and what no leader means.
 func (n BayModels) Create(ctx context.Context, c *Call, body *structs.BayModelRequest, once conductor.Once) (*structs.BayModel, error) {
 	model, err := bayModelOf(body)
 	if err != nil {
 		return nil, err
 	}
-	r := conductor.CreateBayModel{Caller: c.Caller, Once: once, UUID: body.UUID, Model: model}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = n.s.newID(c)
-	}
-	return create(ctx, n.s, c, r.UUID, minted, r)
+	return createPlain(ctx, n.s, c, once, body.UUID, model)
 }
 
 // Patch changes a baymodel: apply changes what it was as a request has it. id is
@@ -31,7 +29,7 @@ func (n BayModels) Patch(ctx context.Context, c *Call, id string, apply func(*st
 	if !structs.IsID(id) {
 		return nil, structs.NotUUID(id)
 	}
-	return decide(ctx, n.s, c, conductor.PatchBayModel{Caller: c.Caller, Ident: id, Apply: func(was structs.BayModel) (structs.BayModel, error) {
+	return decide(ctx, n.s, c, conductor.PatchRow[structs.BayModel, *structs.BayModel]{Caller: c.Caller, Ident: id, Apply: func(was structs.BayModel) (structs.BayModel, error) {
 		body := bayModelRequest(&was)
 		if err := apply(&body); err != nil {
 			return was, err

@@ -14,6 +14,9 @@ import (
 // Containers carries out what callers ask of containers.
 type Containers struct{ s *Service }
 
+// Containers returns what callers ask of containers.
+func (s *Service) Containers() Containers { return Containers{s} }
+
 // CreateContainer is the request for a container.
 type CreateContainer struct {
 	Body *structs.ContainerRequest

@@ -141,6 +141,16 @@ func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, 
 	})
 }
 
+// createPlain has a row stored that nothing follows from. uuid is what the caller
+// wants it to have, "" if any will do.
+func createPlain[R any, P conductor.Plain[R]](ctx context.Context, s *Service, c *Call, once conductor.Once, uuid string, row R) (P, error) {
+	minted := uuid == ""
+	if minted {
+		uuid = s.newID(c)
+	}
+	return create(ctx, s, c, uuid, minted, conductor.CreateRow[R, P]{Caller: c.Caller, Once: once, UUID: uuid, Row: row})
+}
+
 // Removed is what came of a delete.
 type Removed[P structs.Row] struct {
 	Row  P    // the object as it was last, or is: it may be on its way out still; nil if Gone

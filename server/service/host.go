@@ -11,6 +11,9 @@ import (
 // Hosts carries out what operators ask of hosts.
 type Hosts struct{ s *Service }
 
+// Hosts returns what callers ask of hosts.
+func (s *Service) Hosts() Hosts { return Hosts{s} }
+
 // Label changes the labels that operators give a host, by apply. CodeInvalid,
 // CodeNotFound, and what no leader means.
 func (n Hosts) Label(ctx context.Context, c *Call, ident string, apply func(*structs.HostRequest) error) (*structs.Host, error) {

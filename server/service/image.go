@@ -21,6 +21,9 @@ const (
 // Images speaks to the hosts of callers about images.
 type Images struct{ s *Service }
 
+// Images returns what callers ask of images.
+func (s *Service) Images() Images { return Images{s} }
+
 // List returns the images on hosts, with the state that told which hosts there
 // are. An empty name means any; without a tag it means :latest. CodeInvalid,
 // CodeForbidden, CodeConflict, and the errors of Await.

@@ -10,18 +10,16 @@ import (
 // Nodes carries out what callers ask of the nodes of 2015, which are only stored.
 type Nodes struct{ s *Service }
 
+// Nodes returns what callers ask of nodes.
+func (s *Service) Nodes() Nodes { return Nodes{s} }
+
 // Create has a node stored. CodeInvalid, CodeConflict, and what no leader means.
 func (n Nodes) Create(ctx context.Context, c *Call, body *structs.NodeRequest, once conductor.Once) (*structs.Node, error) {
 	node, err := nodeOf(body)
 	if err != nil {
 		return nil, err
 	}
-	r := conductor.CreateNode{Caller: c.Caller, Once: once, UUID: body.UUID, Node: node}
-	minted := r.UUID == ""
-	if minted {
-		r.UUID = n.s.newID(c)
-	}
-	return create(ctx, n.s, c, r.UUID, minted, r)
+	return createPlain(ctx, n.s, c, once, body.UUID, node)
 }
 
 // Patch changes a node: apply changes what it was as a request has it. id is its
@@ -30,7 +28,7 @@ func (n Nodes) Patch(ctx context.Context, c *Call, id string, apply func(*struct
 	if !structs.IsID(id) {
 		return nil, structs.NotUUID(id)
 	}
-	return decide(ctx, n.s, c, conductor.PatchNode{Caller: c.Caller, Ident: id, Apply: func(was structs.Node) (structs.Node, error) {
+	return decide(ctx, n.s, c, conductor.PatchRow[structs.Node, *structs.Node]{Caller: c.Caller, Ident: id, Apply: func(was structs.Node) (structs.Node, error) {
 		body := structs.NodeRequest{Name: &was.Name, Type: was.Type, ImageID: was.ImageID, IronicNodeID: was.IronicNodeID}
 		if err := apply(&body); err != nil {
 			return was, err
@@ -45,7 +43,7 @@ func (n Nodes) Delete(ctx context.Context, c *Call, id string) (Removed[*structs
 	if !structs.IsID(id) {
 		return Removed[*structs.Node]{}, structs.NotUUID(id)
 	}
-	return remove(ctx, n.s, c, conductor.DeleteNode{Caller: c.Caller, Ident: id})
+	return remove(ctx, n.s, c, conductor.DeleteRow[structs.Node, *structs.Node]{Caller: c.Caller, Ident: id})
 }
 
 // nodeOf checks what a request says of a node. Errors are CodeInvalid.

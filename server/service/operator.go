@@ -39,6 +39,9 @@ type Operations interface {
 // Operators carries out what operators ask of the servers.
 type Operators struct{ s *Service }
 
+// Operators returns what callers ask of the cluster.
+func (s *Service) Operators() Operators { return Operators{s} }
+
 // Servers returns what operates the servers. CodeUnavailable if nothing does.
 func (n Operators) Servers() (Operations, error) {
 	if n.s.config.Operations == nil {

@@ -71,31 +71,15 @@ type Config struct {
 	Leaderless func() string
 }
 
-// Service carries out what callers ask. Its fields are the nouns.
+// Service carries out what callers ask. Each noun is a method, which stands with it.
 type Service struct {
-	Containers Containers
-	Bays       Bays
-	BayModels  BayModels
-	Nodes      Nodes
-	Hosts      Hosts
-	Tokens     Tokens
-	Agents     Agents
-	Operators  Operators
-	Sessions   Sessions
-	Images     Images
-	Volumes    Volumes
-
 	config Config
 	parked atomic.Int64 // blocking reads
 }
 
 // New returns a Service. It starts nothing.
 func New(c Config) *Service {
-	s := &Service{config: c}
-	s.Containers, s.Bays, s.BayModels, s.Nodes, s.Hosts = Containers{s}, Bays{s}, BayModels{s}, Nodes{s}, Hosts{s}
-	s.Tokens, s.Agents, s.Operators = Tokens{s}, Agents{s}, Operators{s}
-	s.Sessions, s.Images, s.Volumes = Sessions{s}, Images{s}, Volumes{s}
-	return s
+	return &Service{config: c}
 }
 
 // Snapshot returns this server's state as it is. A read calls Await before.

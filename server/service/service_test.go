@@ -79,7 +79,7 @@ func TestWritesAreForwarded(t *testing.T) {
 		if err != nil {
 			return nil, 0, err
 		}
-		m, err := svc.BayModels.Create(ctx, second, body, once)
+		m, err := svc.BayModels().Create(ctx, second, body, once)
 		return m, s.Store.Index(), err
 	}}
 	// The first server doesn't lead.
@@ -89,17 +89,17 @@ func TestWritesAreForwarded(t *testing.T) {
 	if err != nil || once.Key == "" || !once.Minted {
 		t.Fatalf("no key was minted: %+v %v", once, err)
 	}
-	m, err := follower.BayModels.Create(ctx, first, body, once)
+	m, err := follower.BayModels().Create(ctx, first, body, once)
 	if err != nil || m.Name != "web" || forwards != 1 || s.Store.Snapshot().Get(structs.TableBayModels, m.ID) == nil {
 		t.Fatalf("%+v %v after %d forwards", m, err, forwards)
 	}
 	// The same call once more is the same object: ids come from the seed.
-	again, err := follower.BayModels.Create(ctx, first, body, once)
+	again, err := follower.BayModels().Create(ctx, first, body, once)
 	if err != nil || again.ID != m.ID {
 		t.Errorf("%+v %v, and %s was made before", again, err, m.ID)
 	}
-	gone, err := follower.BayModels.Delete(ctx, &service.Call{Caller: caller, Transport: &transport{forward: func(unsure bool) (any, uint64, error) {
-		r, err := svc.BayModels.Delete(ctx, &service.Call{Caller: caller, Forwarded: true}, m.ID)
+	gone, err := follower.BayModels().Delete(ctx, &service.Call{Caller: caller, Transport: &transport{forward: func(unsure bool) (any, uint64, error) {
+		r, err := svc.BayModels().Delete(ctx, &service.Call{Caller: caller, Forwarded: true}, m.ID)
 		return r, s.Store.Index(), err
 	}}}, m.ID)
 	if err != nil || s.Store.Snapshot().Get(structs.TableBayModels, m.ID) != nil || !gone.Gone && gone.Row.ID != m.ID {
@@ -119,15 +119,15 @@ func TestUnknownOutcomes(t *testing.T) {
 		do    func(*service.Call) error
 	}{
 		"create": {2, func(c *service.Call) error {
-			_, err := svc.Nodes.Create(t.Context(), c, &structs.NodeRequest{}, conductor.Once{})
+			_, err := svc.Nodes().Create(t.Context(), c, &structs.NodeRequest{}, conductor.Once{})
 			return err
 		}},
 		"delete": {2, func(c *service.Call) error {
-			_, err := svc.Nodes.Delete(t.Context(), c, id)
+			_, err := svc.Nodes().Delete(t.Context(), c, id)
 			return err
 		}},
 		"patch": {1, func(c *service.Call) error {
-			_, err := svc.Nodes.Patch(t.Context(), c, id, func(n *structs.NodeRequest) error { n.Name = &name; return nil })
+			_, err := svc.Nodes().Patch(t.Context(), c, id, func(n *structs.NodeRequest) error { n.Name = &name; return nil })
 			return err
 		}},
 	} {
@@ -155,7 +155,7 @@ func TestUnknownOutcomes(t *testing.T) {
 func TestARefusalIsNoReasonToTryAgain(t *testing.T) {
 	_, _, svc := newService(t)
 	tries := 0
-	_, err := svc.Bays.Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{forward: func(bool) (any, uint64, error) {
+	_, err := svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{forward: func(bool) (any, uint64, error) {
 		tries++
 		return nil, 0, structs.Errorf(structs.CodeConflict, "no")
 	}}}, &structs.BayRequest{}, conductor.Once{})
@@ -164,7 +164,7 @@ func TestARefusalIsNoReasonToTryAgain(t *testing.T) {
 	}
 	// Nor does what is wrong by itself reach the leader.
 	count := structs.Int(0)
-	_, err = svc.Bays.Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{}}, &structs.BayRequest{NodeCount: &count}, conductor.Once{})
+	_, err = svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{}}, &structs.BayRequest{NodeCount: &count}, conductor.Once{})
 	if structs.CodeOf(err) != structs.CodeInvalid {
 		t.Error(err)
 	}
@@ -175,7 +175,7 @@ func TestARefusalIsNoReasonToTryAgain(t *testing.T) {
 func TestForwardedCallsGoNoFurther(t *testing.T) {
 	s, _, svc := newService(t)
 	s.StopLeading()
-	_, err := svc.Nodes.Create(t.Context(), &service.Call{Caller: caller, Forwarded: true}, &structs.NodeRequest{}, conductor.Once{})
+	_, err := svc.Nodes().Create(t.Context(), &service.Call{Caller: caller, Forwarded: true}, &structs.NodeRequest{}, conductor.Once{})
 	if structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Error(err)
 	}

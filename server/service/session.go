@@ -13,6 +13,9 @@ import (
 // that it returns is the caller's to close.
 type Sessions struct{ s *Service }
 
+// Sessions returns what callers ask of sessions.
+func (s *Service) Sessions() Sessions { return Sessions{s} }
+
 // Offer is a session that a host is to be offered.
 type Offer struct {
 	HostID  string

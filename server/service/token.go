@@ -13,6 +13,9 @@ import (
 // Tokens carries out what callers ask of this cluster's own tokens.
 type Tokens struct{ s *Service }
 
+// Tokens returns what callers ask of tokens.
+func (s *Service) Tokens() Tokens { return Tokens{s} }
+
 // NewToken is a token that was just made.
 type NewToken struct {
 	Token  *structs.Token

@@ -15,6 +15,9 @@ import (
 // Volumes speaks to the hosts of callers about volumes.
 type Volumes struct{ s *Service }
 
+// Volumes returns what callers ask of volumes.
+func (s *Service) Volumes() Volumes { return Volumes{s} }
+
 // List returns the volumes of the caller's project, or of all for operators, on
 // hosts, with the state that told which hosts there are. An empty name means any.
 // CodeInvalid, CodeForbidden, CodeConflict, and the errors of Await.

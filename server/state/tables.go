@@ -15,6 +15,10 @@ type Table struct {
 	Code   byte // in entries, snapshots and hashes; 1..maxTables-1, never used for another table
 	Schema int  // the first schema that has it; 0 means structs.LeastSchema
 	New    func() structs.Row
+	Kind   string // of the rows in error codes and messages; "" for rows that no caller names
+	// Operators says that rows belong to the operator, not to a project: everybody
+	// finds them by the same name.
+	Operators bool
 
 	// Bay returns the ID of the bay that the row belongs to; nil for rows that don't
 	// belong to one. Those of workloads need none.
@@ -33,19 +37,19 @@ type Table struct {
 // their containers.
 var tables = registered(
 	&Table{Name: structs.TableCluster, Code: 1, New: newRow[structs.Cluster]},
-	&Table{Name: structs.TableBayModels, Code: 2, New: newRow[structs.BayModel]},
-	&Table{Name: structs.TableBays, Code: 3, New: newRow[structs.Bay],
+	&Table{Name: structs.TableBayModels, Code: 2, New: newRow[structs.BayModel], Kind: structs.KindBayModel},
+	&Table{Name: structs.TableBays, Code: 3, New: newRow[structs.Bay], Kind: structs.KindBay,
 		Shared:    func(row structs.Row) bool { return row.(*structs.Bay).Shared },
 		Unsettled: func(row structs.Row) bool { return row.(*structs.Bay).Status == structs.BayDeleting }},
-	&Table{Name: structs.TableNodes, Code: 4, New: newRow[structs.Node]},
-	&Table{Name: structs.TableHosts, Code: 5, New: newRow[structs.Host],
+	&Table{Name: structs.TableNodes, Code: 4, New: newRow[structs.Node], Kind: structs.KindNode},
+	&Table{Name: structs.TableHosts, Code: 5, New: newRow[structs.Host], Kind: structs.KindHost, Operators: true,
 		Bay:       func(row structs.Row) string { return row.(*structs.Host).BayID },
 		Unsettled: func(row structs.Row) bool { return unsettledHost(row.(*structs.Host)) }},
 	&Table{Name: structs.TableSpecs, Code: 10, Schema: structs.SchemaSpecs, New: newRow[structs.StoredSpec]},
-	&Table{Name: structs.TableContainers, Code: 6, New: newRow[structs.Container]},
+	&Table{Name: structs.TableContainers, Code: 6, New: newRow[structs.Container], Kind: structs.KindContainer},
 	&Table{Name: structs.TableIdempotency, Code: 7, New: newRow[structs.IdempotencyKey]},
 	&Table{Name: structs.TableActions, Code: 8, New: newRow[structs.Actions]},
-	&Table{Name: structs.TableTokens, Code: 9, New: newRow[structs.Token]},
+	&Table{Name: structs.TableTokens, Code: 9, New: newRow[structs.Token], Kind: structs.KindToken, Operators: true},
 	&Table{Name: structs.TableLineages, Code: 11, Schema: structs.SchemaLineages, New: newRow[structs.Lineages]},
 	&Table{Name: structs.TableQuarantine, Code: 12, Schema: structs.SchemaLineages, New: newRow[structs.Quarantine]},
 )
@@ -67,6 +71,7 @@ func newRow[R any, P interface {
 
 var (
 	tableByName = make(map[structs.Table]*Table)
+	tableByKind = make(map[string]*Table)
 	tableByCode [maxTables]*Table
 	placed      []*Table // those of workloads, in the order of tables
 	placedNames []structs.Table
@@ -96,6 +101,9 @@ func (t *Table) register() {
 	}
 	t.keys = t.indexes()
 	tableByName[t.Name], tableByCode[t.Code] = t, t
+	if t.Kind != "" {
+		tableByKind[t.Kind] = t
+	}
 }
 
 // Tables returns the names of all tables in the order in which snapshots write them.
@@ -120,6 +128,23 @@ func NewRow(table structs.Table) structs.Row {
 func TableOf(kind structs.WorkloadKind) structs.Table {
 	if i := slices.IndexFunc(placed, func(t *Table) bool { return t.kind == kind }); i >= 0 {
 		return placed[i].Name
+	}
+	return ""
+}
+
+// TableOfKind returns the table of the rows that callers call kind, and whether those
+// belong to the operator; "" if there is none.
+func TableOfKind(kind string) (table structs.Table, operators bool) {
+	if t := tableByKind[kind]; t != nil {
+		return t.Name, t.Operators
+	}
+	return "", false
+}
+
+// KindOf returns what callers call the rows of a table, "" if they don't name them.
+func KindOf(table structs.Table) string {
+	if t := tableByName[table]; t != nil {
+		return t.Kind
 	}
 	return ""
 }

@@ -17,7 +17,7 @@ func ActOnContainer(action conductor.Action) func(*Request) (*structs.Container,
 		if err != nil {
 			return nil, err
 		}
-		return q.Service.Containers.Act(q.Context(), &q.Call, service.ActOnContainer{
+		return q.Service.Containers().Act(q.Context(), &q.Call, service.ActOnContainer{
 			Ident: q.Ident(), Action: action, Timeout: timeout, Signal: q.Query.Text("signal"),
 		})
 	}
@@ -30,12 +30,12 @@ func RebuildContainer(q *Request) (*structs.Container, error) {
 		image := q.Query.Text("image")
 		r.Image = &image
 	}
-	return q.Service.Containers.Rebuild(q.Context(), &q.Call, r)
+	return q.Service.Containers().Rebuild(q.Context(), &q.Call, r)
 }
 
 // DeleteContainer has a container removed.
 func DeleteContainer(q *Request) (service.Removed[*structs.Container], error) {
-	return q.Service.Containers.Delete(q.Context(), &q.Call, service.DeleteContainer{
+	return q.Service.Containers().Delete(q.Context(), &q.Call, service.DeleteContainer{
 		Ident: q.Ident(), Stop: q.Query.Bool("stop", false), Force: q.Query.Bool("force", false), AllProjects: q.Query.Bool("all_projects", false),
 	})
 }

@@ -38,7 +38,7 @@ func newAction(c *structs.Container, a *structs.ActionRecord) action {
 
 // listActions answers with what was done to a container.
 func listActions(q *web.Request) error {
-	snap, c, actions, err := q.Service.Containers.Actions(q.Context(), &q.Call, q.Ident())
+	snap, c, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func listActions(q *web.Request) error {
 
 // showAction answers with what one request did to a container.
 func showAction(q *web.Request) error {
-	snap, c, actions, err := q.Service.Containers.Actions(q.Context(), &q.Call, q.Ident())
+	snap, c, actions, err := q.Service.Containers().Actions(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}

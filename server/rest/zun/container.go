@@ -123,7 +123,7 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Containers.Create(q.Context(), &q.Call, service.CreateContainer{Body: request, Once: once, Run: q.Query.Bool("run", false)})
+	return q.Service.Containers().Create(q.Context(), &q.Call, service.CreateContainer{Body: request, Once: once, Run: q.Query.Bool("run", false)})
 }, func(q *web.Request, c *structs.Container) error {
 	containers.Locate(q, c)
 	return containers.Written(q, http.StatusAccepted, c)
@@ -240,10 +240,10 @@ func patchContainer(q *web.Request) error {
 // changeContainer changes a container and answers with it. New limits are waited for.
 func changeContainer(q *web.Request, r service.PatchContainer) error {
 	return web.Write(func(q *web.Request) (*structs.Container, error) {
-		return q.Service.Containers.Patch(q.Context(), &q.Call, r)
+		return q.Service.Containers().Patch(q.Context(), &q.Call, r)
 	}, func(q *web.Request, c *structs.Container) error {
 		if r.Limits() {
-			if _, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, q.Service.Patience()); err != nil {
+			if _, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, q.Service.Patience()); err != nil {
 				return err
 			}
 		}
@@ -269,7 +269,7 @@ var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error
 
 var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c service.Removed[*structs.Container]) error {
 	if !c.Gone {
-		if _, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
+		if _, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
 			return err
 		}
 	}
@@ -288,7 +288,7 @@ func act(action conductor.Action) func(*web.Request) error {
 
 // answerAction waits for the result of an action.
 func answerAction(q *web.Request, c *structs.Container) error {
-	now, _, err := q.Service.Containers.Settle(q.Context(), &q.Call, c, q.Service.Patience())
+	now, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, q.Service.Patience())
 	switch {
 	case err != nil:
 		return err

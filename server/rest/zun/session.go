@@ -30,7 +30,7 @@ func getLogs(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	text, err := q.Service.Sessions.LogsText(q.Context(), &q.Call, q.Ident(), r)
+	text, err := q.Service.Sessions().LogsText(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (ts *terminals) execute(q *web.Request) error {
 	if q.Query.Bool("interactive", false) {
 		return ts.prepare(q, r)
 	}
-	out, err := q.Service.Sessions.Execute(q.Context(), &q.Call, q.Ident(), r)
+	out, err := q.Service.Sessions().Execute(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ type containerStats struct {
 }
 
 func getStats(q *web.Request) error {
-	c, s, err := q.Service.Sessions.Stats(q.Context(), &q.Call, q.Ident())
+	c, s, err := q.Service.Sessions().Stats(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func getTop(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	top, err := q.Service.Sessions.Top(q.Context(), &q.Call, q.Ident(), args)
+	top, err := q.Service.Sessions().Top(q.Context(), &q.Call, q.Ident(), args)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ type fileStat struct {
 func getArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
-	if err := q.Service.Sessions.GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions().GetArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
 	var stat fileStat
@@ -155,7 +155,7 @@ func putArchive(q *web.Request) error {
 	if err := readArchive(q.R.Body, &archive); err != nil {
 		return q.Unread(err)
 	}
-	if err := q.Service.Sessions.PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
+	if err := q.Service.Sessions().PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err
 	}
 	return accepted(q)

@@ -118,7 +118,7 @@ func terminalURL(q *web.Request, id string) string {
 // prepare answers with the URL of an interactive execute.
 func (ts *terminals) prepare(q *web.Request, r *structs.ExecRequest) error {
 	r.TTY, r.Stdin = true, true
-	offer, err := q.Service.Sessions.ExecOffer(q.Context(), &q.Call, q.Ident(), r)
+	offer, err := q.Service.Sessions().ExecOffer(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (ts *terminals) prepare(q *web.Request, r *structs.ExecRequest) error {
 
 // attach answers with the URL of a container's own process.
 func (ts *terminals) attach(q *web.Request) error {
-	offer, err := q.Service.Sessions.AttachOffer(q.Context(), &q.Call, q.Ident(), service.Attach{})
+	offer, err := q.Service.Sessions().AttachOffer(q.Context(), &q.Call, q.Ident(), service.Attach{})
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (ts *terminals) resizeAttached(q *web.Request) error {
 
 // resizeOf sets the size of those terminals of the container that fit.
 func (ts *terminals) resizeOf(q *web.Request, fits func(id string, o *structs.SessionOffer) bool) error {
-	c, err := q.Service.Sessions.Target(q.Context(), &q.Call, q.Ident())
+	c, err := q.Service.Sessions().Target(q.Context(), &q.Call, q.Ident())
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (ts *terminals) join(q *web.Request) error {
 		return err
 	}
 	defer q.GuardOf(t.caller)()
-	session, err := q.Service.Sessions.Open(q.Context(), offer)
+	session, err := q.Service.Sessions().Open(q.Context(), offer)
 	if err != nil {
 		return err
 	}
