@@ -19,15 +19,17 @@ type reader interface {
 }
 
 // snapshotReader lets a plain snapshot be looked up in like a batch.
-type snapshotReader struct{ *state.Snapshot }
+type snapshotReader struct{ snapshot *state.Snapshot }
 
-func (s snapshotReader) get(table structs.Table, id string) structs.Row { return s.Get(table, id) }
-
-func (s snapshotReader) byName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
-	return s.ByName(table, projectID, name)
+func (s snapshotReader) get(table structs.Table, id string) structs.Row {
+	return s.snapshot.Get(table, id)
 }
 
-func (s snapshotReader) sharedBays() iter.Seq[structs.Row] { return rows(s.SharedBays()) }
+func (s snapshotReader) byName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
+	return s.snapshot.ByName(table, projectID, name)
+}
+
+func (s snapshotReader) sharedBays() iter.Seq[structs.Row] { return rows(s.snapshot.SharedBays()) }
 
 // Lookup finds what ident, a UUID or a name, means to the caller: an object of
 // the caller's project, a shared bay, or for operators anyone's (by UUID). The

@@ -53,10 +53,10 @@ type Config struct {
 
 // Dispatch serves the agents.
 type Dispatch struct {
-	Config
-	born time.Time     // when this server began to listen
-	wake chan struct{} // has the leader look at the hosts
-	sent chan struct{} // has the leader acknowledge polls
+	config Config
+	born   time.Time     // when this server began to listen
+	wake   chan struct{} // has the leader look at the hosts
+	sent   chan struct{} // has the leader acknowledge polls
 
 	mu       sync.Mutex       // guards all below
 	pulses   map[string]pulse // by host
@@ -92,7 +92,7 @@ func New(c Config) *Dispatch {
 		c.Servers = func() []string { return nil }
 	}
 	return &Dispatch{
-		Config:   c,
+		config:   c,
 		born:     time.Now(),
 		wake:     make(chan struct{}, 1),
 		sent:     make(chan struct{}, 1),
@@ -128,16 +128,16 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	if err := d.admit(ctx, request); err != nil {
 		var e *structs.Error
 		if errors.As(err, &e) && e.Kind == structs.KindEngine {
-			d.tellOfCopy(ctx, d.Store.Snapshot().Host(r.HostID), r)
+			d.tellOfCopy(ctx, d.config.Store.Snapshot().Host(r.HostID), r)
 		}
 		return none, err
 	}
-	host := d.Store.Snapshot().Host(r.HostID)
+	host := d.config.Store.Snapshot().Host(r.HostID)
 	known := d.knows(r.HostID, request.SecretHash)
 	if known && !conductor.Superseded(host, r) && d.follows(&r) {
 		d.touch(r.HostID) // before its state says ready: its silence is over
 	}
-	answer, err := conductor.Do(ctx, d.Conductor, request)
+	answer, err := conductor.Do(ctx, d.config.Conductor, request)
 	if err != nil {
 		if known && structs.CodeOf(err) == structs.CodeConflict {
 			d.tellOfCopy(ctx, host, r)
@@ -145,13 +145,13 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 		return none, err
 	}
 	d.touch(r.HostID)
-	snap := d.Store.Snapshot()
-	answer.HostLostAfter, answer.Servers, answer.NoGossip = d.HostLostAfter, d.Servers(), snap.Hosts() > maxGossip
+	snap := d.config.Store.Snapshot()
+	answer.HostLostAfter, answer.Servers, answer.NoGossip = d.config.HostLostAfter, d.config.Servers(), snap.Hosts() > maxGossip
 	if c := snap.Cluster(); c != nil && c.HostLostAfter > 0 {
 		answer.HostLostAfter = c.HostLostAfter
 	}
 	answer.Lease = leaseOf(answer.HostLostAfter)
-	d.Logger.Info("host registered", "host_id", r.HostID, "name", r.Name, "registration", answer.Registration)
+	d.config.Logger.Info("host registered", "host_id", r.HostID, "name", r.Name, "registration", answer.Registration)
 	return answer, nil
 }
 
@@ -160,7 +160,7 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 // share, and no place in the queue of the one writer.
 func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
 	ask := func() error {
-		snap := d.Store.Snapshot()
+		snap := d.config.Store.Snapshot()
 		if snap.Cluster() == nil {
 			return nil // for the conductor to say
 		}
@@ -180,7 +180,7 @@ func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
 
 // follows reports whether the agent may follow the state that this server has.
 func (d *Dispatch) follows(r *structs.HostRegister) bool {
-	c := d.Store.Snapshot().Cluster()
+	c := d.config.Store.Snapshot().Cluster()
 	return c != nil && r.Follows.Check(c.ClusterID, c.Incarnation) == nil
 }
 
@@ -188,15 +188,15 @@ func (d *Dispatch) follows(r *structs.HostRegister) bool {
 // has its identity.
 func (d *Dispatch) tellOfCopy(ctx context.Context, host *structs.Host, r structs.HostRegister) {
 	where := strings.Join(r.Fingerprint.Addresses[:min(len(r.Fingerprint.Addresses), 4)], ", ")
-	d.Logger.Error("an agent is refused: another one has registered with a copy of its data directory since",
+	d.config.Logger.Error("an agent is refused: another one has registered with a copy of its data directory since",
 		"host_id", host.ID, "name", host.Name, "registration", r.Registration, "addr", where)
 	reason := "an agent with a copy of its data directory"
 	if where != "" {
 		reason += " (on " + where + ")"
 	}
-	_, err := conductor.Do(ctx, d.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason + " was refused: stop it, or give it a directory of its own"})
+	_, err := conductor.Do(ctx, d.config.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason + " was refused: stop it, or give it a directory of its own"})
 	if err != nil {
-		d.Logger.Warn("what was refused could not be noted", "host_id", host.ID, "error", err)
+		d.config.Logger.Warn("what was refused could not be noted", "host_id", host.ID, "error", err)
 	}
 }
 
@@ -204,7 +204,7 @@ func (d *Dispatch) tellOfCopy(ctx context.Context, host *structs.Host, r structs
 // in needs none any more. That the token is there at all is for the conductor
 // to say.
 func (d *Dispatch) checkExpiry(id, hash, hostID string) error {
-	snap := d.Store.Snapshot()
+	snap := d.config.Store.Snapshot()
 	token := snap.Token(id)
 	if token == nil || !token.OpenedBy(hash) || !token.Expired(time.Now()) || snap.Host(hostID) != nil {
 		return nil
@@ -280,7 +280,7 @@ func (d *Dispatch) Authenticate(ctx context.Context, hostID, secret string) erro
 
 // knows reports whether the secret with the hash is the host's.
 func (d *Dispatch) knows(hostID, hash string) bool {
-	host := d.Store.Snapshot().Host(hostID)
+	host := d.config.Store.Snapshot().Host(hostID)
 	return host != nil && subtle.ConstantTimeCompare([]byte(hash), []byte(host.SecretHash)) == 1
 }
 
@@ -289,11 +289,11 @@ func (d *Dispatch) knows(hostID, hash string) bool {
 func (d *Dispatch) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	index, err := d.ReadIndex(ctx)
+	index, err := d.config.ReadIndex(ctx)
 	if err != nil {
 		return err
 	}
-	return d.Store.WaitIndex(ctx, index)
+	return d.config.Store.WaitIndex(ctx, index)
 }
 
 // Report takes what an agent saw. A repeat of a report that was taken changes
@@ -304,11 +304,11 @@ func (d *Dispatch) Report(ctx context.Context, hostID string, r structs.StatusRe
 		return structs.StatusReported{}, err
 	}
 	if err := d.over(hostID, r.Registration); err != nil {
-		return structs.StatusReported{Index: d.Store.Index()}, err
+		return structs.StatusReported{Index: d.config.Store.Index()}, err
 	}
 	d.touch(hostID)
-	answer, err := conductor.Report(ctx, d.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
-	answer.Index = d.Store.Index()
+	answer, err := conductor.Report(ctx, d.config.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
+	answer.Index = d.config.Store.Index()
 	return answer, err
 }
 

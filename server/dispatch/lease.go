@@ -140,7 +140,7 @@ func (d *Dispatch) HearFrom(ctx context.Context, pulses map[string]structs.PeerP
 		heard[id] = Signal{Sent: p.Sent, At: now.Add(-max(0, p.Age))}
 	}
 	d.Hear(heard)
-	limit := time.NewTimer(min(hearLimit, d.HostLostAfter/10))
+	limit := time.NewTimer(min(hearLimit, d.config.HostLostAfter/10))
 	defer limit.Stop()
 	for {
 		d.mu.Lock()
@@ -188,7 +188,7 @@ func (d *Dispatch) acknowledge(ctx context.Context) error {
 			if err := d.verify(ctx); err == nil {
 				d.Acknowledge(structs.PeerAcknowledged{Hosts: heard})
 			} else if ctx.Err() == nil {
-				d.Logger.Warn("polls could not be acknowledged", "hosts", len(heard), "error", err)
+				d.config.Logger.Warn("polls could not be acknowledged", "hosts", len(heard), "error", err)
 			}
 			select {
 			case <-time.After(acknowledgePause):
@@ -212,19 +212,19 @@ func (d *Dispatch) unacknowledged() map[string]structs.Acknowledgement {
 	heard := make(map[string]structs.Acknowledgement)
 	for id, sent := range d.leases.sent {
 		if sent > d.leases.acknowledged[id].Sent && !d.leases.marking[id] {
-			heard[id] = structs.Acknowledgement{Sent: sent, Lease: leaseOf(d.HostLostAfter)}
+			heard[id] = structs.Acknowledgement{Sent: sent, Lease: leaseOf(d.config.HostLostAfter)}
 		}
 	}
 	return heard
 }
 
 func (d *Dispatch) verify(ctx context.Context) error {
-	if d.VerifyLeader == nil {
+	if d.config.VerifyLeader == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	return d.VerifyLeader(ctx)
+	return d.config.VerifyLeader(ctx)
 }
 
 // marked notes that marks are in the state, or were refused. If their outcome

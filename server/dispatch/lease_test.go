@@ -17,7 +17,7 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 		d := newDispatch(t)
 		var verified atomic.Bool
 		var rounds atomic.Int32
-		d.VerifyLeader = func(context.Context) error {
+		d.config.VerifyLeader = func(context.Context) error {
 			rounds.Add(1)
 			if !verified.Load() {
 				return errors.New("no majority answers")
@@ -28,7 +28,7 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 		defer stop()
 		host := d.host(t)
 		poll := func(sent uint64) *structs.Work {
-			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Second, Sent: sent})
+			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Second, Sent: sent})
 		}
 		if work := poll(7); work.Acknowledged != 0 {
 			t.Errorf("poll %d was acknowledged by a server that may not lead", work.Acknowledged)
@@ -50,10 +50,10 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 
 func TestFollowersCarryAcknowledgements(t *testing.T) {
 	leading(t, func(t *testing.T, leader *Dispatch) {
-		follower := New(leader.Config) // over the same state
+		follower := New(leader.config) // over the same state
 		host, plain := leader.host(t), leader.host(t)
 		for id, sent := range map[string]uint64{host: 5, plain: 0} {
-			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.Store.Index(), Sent: sent}); err != nil {
+			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.config.Store.Index(), Sent: sent}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -95,10 +95,10 @@ func pulses(heard map[string]Signal) map[string]structs.PeerPulse {
 // back that was lost since; what it hears afterwards does.
 func TestOldNewsBringNoHostBack(t *testing.T) {
 	leading(t, func(t *testing.T, leader *Dispatch) {
-		follower := New(leader.Config)
+		follower := New(leader.config)
 		host := leader.host(t)
 		poll := func() {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: leader.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: leader.config.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
 		}
@@ -132,7 +132,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 		first := newDispatch(t)
 		host := first.host(t)
 		leads := func(lostAfter time.Duration) (d *Dispatch, stop func()) {
-			c := first.Config
+			c := first.config
 			c.HostLostAfter = lostAfter
 			d = New(c)
 			do(t, d, conductor.InitCluster{HostLostAfter: lostAfter}) // as each leader does first
@@ -143,7 +143,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 		sent := uint64(0)
 		lease := func(d *Dispatch) time.Duration {
 			sent++
-			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: sent, Wait: 100 * time.Millisecond})
+			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: sent, Wait: 100 * time.Millisecond})
 			if work.Acknowledged != sent {
 				t.Fatalf("%d is not acknowledged", sent)
 			}
@@ -151,7 +151,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 		}
 		says := func(d *Dispatch, want time.Duration) {
 			t.Helper()
-			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index()})
+			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index()})
 			if work.HostLostAfter != want {
 				t.Fatalf("hosts are told %v, not %v", work.HostLostAfter, want)
 			}
@@ -220,7 +220,7 @@ func TestNothingIsAcknowledgedWhileAMarkIsUnderWay(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
 		time.Sleep(time.Minute)
-		w := newWatch(d.HostLostAfter, time.Now().Add(-time.Hour))
+		w := newWatch(d.config.HostLostAfter, time.Now().Add(-time.Hour))
 		marks, _ := d.assess(w, time.Now(), d.hosts())
 		if len(marks) != 1 || marks[0].State != structs.HostLost {
 			t.Fatalf("%+v", marks)
@@ -251,11 +251,11 @@ func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 			Image: "i", Exclusive: structs.ExclusiveLease, RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
 		}})
 		sent := time.Now()
-		d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: 1, Wait: time.Second})
-		follower := New(d.Config)
-		until := sent.Add(d.HostLostAfter * leaseShare / leaseWhole)
+		d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: 1, Wait: time.Second})
+		follower := New(d.config)
+		until := sent.Add(d.config.HostLostAfter * leaseShare / leaseWhole)
 		for i := uint64(2); d.state(host) != structs.HostLost; i++ {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
 			if sent, _ := follower.Acknowledged(host); sent != 0 {

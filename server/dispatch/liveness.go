@@ -23,7 +23,7 @@ func (d *Dispatch) Lead(ctx context.Context) error {
 	d.mu.Lock()
 	d.leases.marking = make(map[string]bool) // what was under way is in the state now, or never will be
 	d.mu.Unlock()
-	w := newWatch(max(d.HostLostAfter, d.lostAfter()), time.Now())
+	w := newWatch(max(d.config.HostLostAfter, d.lostAfter()), time.Now())
 	g.Go(func() error { return d.watch(ctx, w) })
 	g.Go(func() error { return d.acknowledge(ctx) })
 	return g.Wait()
@@ -32,7 +32,7 @@ func (d *Dispatch) Lead(ctx context.Context) error {
 // watch marks hosts suspect and lost that are silent, and takes back at once
 // those that are heard of again.
 func (d *Dispatch) watch(ctx context.Context, w *watch) error {
-	every := min(livenessTick, d.HostLostAfter/8)
+	every := min(livenessTick, d.config.HostLostAfter/8)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	agreed := make(chan []string, 1)
@@ -45,17 +45,17 @@ func (d *Dispatch) watch(ctx context.Context, w *watch) error {
 		if stall := now.Sub(last) - every; stall > livenessTick {
 			// It was this process that did not run, so it heard nobody. The
 			// hosts have not been silent for that time.
-			d.Logger.Warn("the leader stood still", "duration", stall)
+			d.config.Logger.Warn("the leader stood still", "duration", stall)
 			d.shift(stall)
 			w.start = w.start.Add(stall)
 		}
 		last = now
-		if w.lostAfter != d.HostLostAfter && now.Sub(w.start) > w.lostAfter {
+		if w.lostAfter != d.config.HostLostAfter && now.Sub(w.start) > w.lostAfter {
 			// All leases of earlier leaders are over.
-			if _, err := conductor.Do(ctx, d.Conductor, conductor.SetHostLostAfter{HostLostAfter: d.HostLostAfter}); err != nil {
-				d.Logger.Warn("host_lost_after could not be written", "error", err) // the next look tries again
+			if _, err := conductor.Do(ctx, d.config.Conductor, conductor.SetHostLostAfter{HostLostAfter: d.config.HostLostAfter}); err != nil {
+				d.config.Logger.Warn("host_lost_after could not be written", "error", err) // the next look tries again
 			} else {
-				w.lostAfter = d.HostLostAfter
+				w.lostAfter = d.config.HostLostAfter
 			}
 		}
 		hosts := d.hosts()
@@ -89,7 +89,7 @@ func (d *Dispatch) watch(ctx context.Context, w *watch) error {
 // lostAfter returns the longest silence by which an earlier leader may have
 // reckoned leases that last, 0 if there was none.
 func (d *Dispatch) lostAfter() time.Duration {
-	if c := d.Store.Snapshot().Cluster(); c != nil {
+	if c := d.config.Store.Snapshot().Cluster(); c != nil {
 		return c.HostLostAfter
 	}
 	return 0
@@ -98,7 +98,7 @@ func (d *Dispatch) lostAfter() time.Duration {
 // hosts returns all hosts.
 func (d *Dispatch) hosts() []*structs.Host {
 	var hosts []*structs.Host
-	for r := range d.Store.Snapshot().List(structs.TableHosts, state.AllProjects, 0) {
+	for r := range d.config.Store.Snapshot().List(structs.TableHosts, state.AllProjects, 0) {
 		hosts = append(hosts, r.(*structs.Host))
 	}
 	return hosts
@@ -128,7 +128,7 @@ func (d *Dispatch) assess(w *watch, now time.Time, hosts []*structs.Host) (marks
 func (d *Dispatch) mark(ctx context.Context, marks []conductor.HostMark) {
 	for len(marks) > 0 {
 		n := min(len(marks), structs.MaxChanges/2)
-		written, err := conductor.Do(ctx, d.Conductor, conductor.MarkHosts{Marks: marks[:n]})
+		written, err := conductor.Do(ctx, d.config.Conductor, conductor.MarkHosts{Marks: marks[:n]})
 		if err == nil {
 			n = written // an entry may have had no room for all of them
 		}
@@ -136,11 +136,11 @@ func (d *Dispatch) mark(ctx context.Context, marks []conductor.HostMark) {
 		for _, m := range marks[:n] {
 			switch {
 			case err != nil:
-				d.Logger.Warn("host's state could not be written", "host_id", m.ID, "state", m.State, "error", err)
+				d.config.Logger.Warn("host's state could not be written", "host_id", m.ID, "state", m.State, "error", err)
 			case m.State == structs.HostReady:
-				d.Logger.Info("host is back", "host_id", m.ID)
+				d.config.Logger.Info("host is back", "host_id", m.ID)
 			default:
-				d.Logger.Warn("host is "+string(m.State), "host_id", m.ID, "reason", m.Reason)
+				d.config.Logger.Warn("host is "+string(m.State), "host_id", m.ID, "reason", m.Reason)
 			}
 		}
 		marks = marks[n:]
@@ -149,12 +149,12 @@ func (d *Dispatch) mark(ctx context.Context, marks []conductor.HostMark) {
 
 // agree asks the other servers whether they, too, have not heard of the hosts.
 func (d *Dispatch) agree(ctx context.Context, hostIDs []string) bool {
-	if d.Agree == nil {
+	if d.config.Agree == nil {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, agreeTime)
 	defer cancel()
-	return d.Agree(ctx, hostIDs)
+	return d.config.Agree(ctx, hostIDs)
 }
 
 // Silent returns which of the hosts this server has not heard of for
@@ -168,7 +168,7 @@ func (d *Dispatch) Silent(hostIDs []string) []string {
 		if at.Before(d.born) {
 			at = d.born // it can't know what was before
 		}
-		if time.Since(at) > d.HostLostAfter {
+		if time.Since(at) > d.config.HostLostAfter {
 			silent = append(silent, id)
 		}
 	}

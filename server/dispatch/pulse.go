@@ -29,7 +29,7 @@ func (d *Dispatch) touch(hostID string) {
 // seen notes that the hosts were heard of, by this server or another one: what
 // that one says may be old.
 func (d *Dispatch) seen(hosts map[string]Signal) {
-	snap := d.Store.Snapshot()
+	snap := d.config.Store.Snapshot()
 	missed := false
 	d.mu.Lock()
 	for id, s := range hosts {

@@ -105,10 +105,10 @@ func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.Sessio
 	defer again.Stop()
 	var err error
 	for err == nil {
-		if d.Ask != nil {
+		if d.config.Ask != nil {
 			away := offer
-			away.ServerID, away.Server = d.ServerID, d.URL()
-			d.Ask(hostID, away)
+			away.ServerID, away.Server = d.config.ServerID, d.config.URL()
+			d.config.Ask(hostID, away)
 		}
 		select {
 		case <-s.dialed:

@@ -49,7 +49,7 @@ func TestSession(t *testing.T) {
 		}
 		opened <- s
 	}()
-	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second})
 	if len(work.Sessions) != 1 || work.Sessions[0].Kind != structs.SessionLogs {
 		t.Fatalf("%+v", work)
 	}
@@ -123,8 +123,8 @@ func TestOfferIsMadeAgain(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
 		var asked atomic.Int32
-		d.ServerID, d.URL = "me", func() string { return "http://me" }
-		d.Ask = func(_ string, o structs.SessionOffer) {
+		d.config.ServerID, d.config.URL = "me", func() string { return "http://me" }
+		d.config.Ask = func(_ string, o structs.SessionOffer) {
 			if o.ServerID != "me" || o.Server != "http://me" {
 				t.Errorf("offered elsewhere: %+v", o)
 			}
@@ -136,7 +136,7 @@ func TestOfferIsMadeAgain(t *testing.T) {
 			opened <- err
 		}()
 		poll := func() []structs.SessionOffer {
-			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second}).Sessions
+			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second}).Sessions
 		}
 		began := time.Now()
 		first := poll()
@@ -185,7 +185,7 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		time.Sleep(offerTimeout / 2)
 		left(1)
 		// What is left is taken by the next poll, and its time then ends nothing.
-		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
+		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
 			t.Errorf("%+v", work.Sessions)
 		}
 		time.Sleep(offerTimeout)
@@ -200,7 +200,7 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		if err := d.offer(host, structs.SessionOffer{SID: "own"}, &Session{}); err != nil {
 			t.Error(err)
 		}
-		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Minute})
+		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute})
 		sids := make(map[string]bool)
 		for _, o := range work.Sessions {
 			sids[o.SID] = true
@@ -223,7 +223,7 @@ func TestOfferPassesOverAPollThatIsOver(t *testing.T) {
 		r := registration(structs.NewID())
 		var taken []string
 		poll := func(registration uint64) {
-			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.Store.Index(), Wait: time.Minute})
+			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.config.Store.Index(), Wait: time.Minute})
 			if (err == nil) != (registration == 2) {
 				t.Errorf("the poll of registration %d: %v", registration, err)
 			}
@@ -269,7 +269,7 @@ func TestAgentThatLeavesEndsTheSession(t *testing.T) {
 		s, _ := d.Open(context.Background(), host, structs.SessionOffer{})
 		opened <- s
 	}()
-	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second})
 	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
 	s := <-opened
 	agent.CloseNow()
@@ -302,7 +302,7 @@ func writeWaits(t *testing.T, silent time.Duration) bool {
 		s, _ := d.Open(context.Background(), host, structs.SessionOffer{})
 		opened <- s
 	}()
-	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second})
 	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
 	s := <-opened
 	defer s.Close()

@@ -43,7 +43,7 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
 	default:
 	}
-	changed := d.Store.Subscribe(state.TopicHost(p.HostID))
+	changed := d.config.Store.Subscribe(state.TopicHost(p.HostID))
 	defer changed.Close()
 	box := d.open(p.HostID)
 	defer d.leave(p.HostID, box)
@@ -53,7 +53,7 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		return nil, d.behind(p)
 	}
 	for {
-		snap := d.Store.Snapshot()
+		snap := d.config.Store.Snapshot()
 		if err := checkRegistration(snap, p); err != nil {
 			return nil, err
 		}
@@ -93,12 +93,12 @@ const behindTimeout = time.Second
 
 // reaches waits until this server's state has come to the index.
 func (d *Dispatch) reaches(ctx context.Context, index uint64) bool {
-	if d.Store.Index() >= index {
+	if d.config.Store.Index() >= index {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, behindTimeout)
 	defer cancel()
-	return d.Store.WaitIndex(ctx, index) == nil
+	return d.config.Store.WaitIndex(ctx, index) == nil
 }
 
 // Strand says whether this server has been without a leader for so long that
@@ -138,10 +138,10 @@ func mustBeFull(snap *state.Snapshot, p Poll) bool {
 func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
 	defer cancel()
-	changed := d.Store.Subscribe(state.TopicRow(structs.TableHosts, hostID))
+	changed := d.config.Store.Subscribe(state.TopicRow(structs.TableHosts, hostID))
 	defer changed.Close()
 	for {
-		host := d.Store.Snapshot().Host(hostID)
+		host := d.config.Store.Snapshot().Host(hostID)
 		if host == nil || host.State == structs.HostReady {
 			return nil
 		}
@@ -159,9 +159,9 @@ func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
 func (d *Dispatch) fullWork(p Poll) *structs.Work {
 	err := d.catchUp(context.Background())
 	if err != nil {
-		d.Logger.Warn("full answer is not confirmed", "host_id", p.HostID, "error", err)
+		d.config.Logger.Warn("full answer is not confirmed", "host_id", p.HostID, "error", err)
 	}
-	snap := d.Store.Snapshot()
+	snap := d.config.Store.Snapshot()
 	work := d.newWork(snap, p.HostID)
 	work.Full, work.Confirmed = true, err == nil
 	for w := range snap.OnHost(p.HostID) {
@@ -175,7 +175,7 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 }
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
-	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers(), Lineage: snap.Lineages().Current()}
+	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.config.Servers(), Lineage: snap.Lineages().Current()}
 	work.Acknowledged, work.Lease = d.Acknowledged(hostID)
 	if h := snap.Host(hostID); h != nil {
 		work.BayID = &h.BayID
@@ -200,7 +200,7 @@ func checkRegistration(snap *state.Snapshot, p Poll) error {
 // over returns CodeConflict for a registration that another one has followed. An
 // agent that has it is no sign of life of the host: it may never be let in again.
 func (d *Dispatch) over(hostID string, registration uint64) error {
-	if host := d.Store.Snapshot().Host(hostID); host != nil && registration < host.Registration {
+	if host := d.config.Store.Snapshot().Host(hostID); host != nil && registration < host.Registration {
 		return errRegistration(host, registration)
 	}
 	return nil
