@@ -75,6 +75,16 @@ func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, e
 	return nil, structs.Ambiguous(kind)
 }
 
+// find is lookup in the batch, of a kind of object whose type is P.
+func find[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, error) {
+	found, err := lookup(t, caller, kind, ident)
+	if err != nil {
+		var none P
+		return none, err
+	}
+	return found.(P), nil
+}
+
 // Visible reports whether the caller may know of the object.
 func Visible(caller structs.Caller, r structs.Row) bool {
 	if caller.Is(structs.RoleAdmin) || r.Base().ProjectID == caller.ProjectID {
@@ -171,7 +181,7 @@ func (t *tx) hostsOf(bayID string) []schedule.Host {
 	found, ok := t.hosts[bayID]
 	if !ok {
 		for h := range t.hostsInBay(bayID) {
-			found = append(found, state.RoomOf(h, t.used(h.ID), structs.PlacementSpread))
+			found = append(found, state.RoomOf(h, t.held.used(h.ID), structs.PlacementSpread))
 		}
 		t.hosts[bayID] = found
 	}

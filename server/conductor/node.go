@@ -32,10 +32,5 @@ type DeleteNode struct {
 }
 
 func (r DeleteNode) decide(t *tx) (*structs.Node, error) {
-	found, err := lookup(t, r.Caller, structs.KindNode, r.Ident)
-	if err != nil {
-		return nil, err
-	}
-	t.remove(found)
-	return found.(*structs.Node), nil
+	return deletePlain[*structs.Node](t, r.Caller, structs.KindNode, r.Ident)
 }

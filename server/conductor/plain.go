@@ -6,7 +6,7 @@ import "github.com/stackforge/magnum/structs"
 // its Meta, name points to its name, which is generated if it is "".
 func createPlain[P structs.Row](t *tx, o Once, caller structs.Caller, kind, uuid string, made P, name *string) (P, error) {
 	return once(t, o, caller, func() (P, error) {
-		meta, err := t.newMeta(caller, made.Table(), kind, uuid)
+		meta, err := newMeta(t, caller, made.Table(), kind, uuid)
 		if err != nil {
 			var none P
 			return none, err
@@ -25,11 +25,11 @@ func patchPlain[R any, P interface {
 	*R
 	structs.Row
 }](t *tx, caller structs.Caller, kind, ident string, apply func(R) (R, error), name func(P) *string) (P, error) {
-	found, err := lookup(t, caller, kind, ident)
+	found, err := find[P](t, caller, kind, ident)
 	if err != nil {
 		return nil, err
 	}
-	changed, err := apply(*found.(P))
+	changed, err := apply(*found)
 	if err != nil {
 		return nil, err
 	}
@@ -39,4 +39,13 @@ func patchPlain[R any, P interface {
 	made.Base().UpdatedAt = t.now
 	t.put(made)
 	return made, nil
+}
+
+// deletePlain deletes an object that nothing else follows from, and returns it.
+func deletePlain[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, error) {
+	found, err := find[P](t, caller, kind, ident)
+	if err == nil {
+		t.remove(found)
+	}
+	return found, err
 }
