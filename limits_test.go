@@ -45,7 +45,6 @@ var tooLarge = map[string]string{
 	"server.Server":                   "how a cluster begins and who is let into it is not a package of its own yet",
 	"server.member":                   "it embeds Server",
 	"server.operations":               "it embeds Server",
-	"server/dispatch.Dispatch":        "polls, liveness, sessions and leases are one type",
 	"server/raftlog":                  "the files of the log are a package; snapshots and membership are not",
 	"server/state":                    "the msgpack encoder is a package; the tables and the orders of hosts are not",
 	"server/raftlog.Log":              "leadership, membership and the log's life are one type, with its Config promoted",

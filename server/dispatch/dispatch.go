@@ -13,10 +13,9 @@ import (
 	"crypto/subtle"
 	"errors"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/server/conductor"
@@ -51,37 +50,15 @@ type Config struct {
 	VerifyLeader func(ctx context.Context) error
 }
 
-// Dispatch serves the agents.
+// Dispatch serves the agents. Its parts share its Config, and each has a lock of its
+// own; none holds it while it calls another.
 type Dispatch struct {
-	config Config
-	born   time.Time     // when this server began to listen
-	wake   chan struct{} // has the leader look at the hosts
-	sent   chan struct{} // has the leader acknowledge polls
-
-	mu       sync.Mutex       // guards all below
-	pulses   map[string]pulse // by host
-	leases   leases
-	mailbox  map[string]*mailbox // by host
-	sessions map[string]*Session // by SID, until the agent has dialed back
-	stranded chan struct{}       // closed while this server knows of no leader
-	isolated bool                // stranded is closed
-
-	joined atomic.Int64 // sessions that last: their agent has dialed back
+	config     Config
+	heartbeats *heartbeats
+	liveness   *liveness
+	sessions   *sessions
+	leaderless *leaderless
 }
-
-// Parked returns how many polls wait for work.
-func (d *Dispatch) Parked() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := 0
-	for _, box := range d.mailbox {
-		n += box.polls
-	}
-	return n
-}
-
-// Joined returns how many sessions last.
-func (d *Dispatch) Joined() int { return int(d.joined.Load()) }
 
 // New returns a Dispatch. Only Lead runs anything by itself.
 func New(c Config) *Dispatch {
@@ -91,17 +68,58 @@ func New(c Config) *Dispatch {
 	if c.Servers == nil {
 		c.Servers = func() []string { return nil }
 	}
-	return &Dispatch{
-		config:   c,
-		born:     time.Now(),
-		wake:     make(chan struct{}, 1),
-		sent:     make(chan struct{}, 1),
-		leases:   newLeases(),
-		pulses:   make(map[string]pulse),
-		mailbox:  make(map[string]*mailbox),
-		sessions: make(map[string]*Session),
-		stranded: make(chan struct{}),
-	}
+	d := &Dispatch{config: c, leaderless: newLeaderless()}
+	d.heartbeats = newHeartbeats(&d.config)
+	d.liveness = &liveness{config: &d.config, heartbeats: d.heartbeats}
+	d.sessions = newSessions(&d.config)
+	return d
+}
+
+// Lead does what only the leader does with hosts: it watches who is alive, and
+// acknowledges the polls of hosts with leases. The cluster's row has to have this
+// server's HostLostAfter, or a longer one: conductor.InitCluster sees to that. It
+// blocks until ctx ends.
+func (d *Dispatch) Lead(ctx context.Context) error { return d.liveness.lead(ctx) }
+
+// HearFrom notes, on the leader, what a follower has heard, and returns all polls
+// that are acknowledged; see heartbeats.fromFollower.
+func (d *Dispatch) HearFrom(ctx context.Context, pulses map[string]structs.PeerPulse) structs.PeerAcknowledged {
+	return d.heartbeats.fromFollower(ctx, pulses)
+}
+
+// Silent returns which of the hosts this server has not heard of for HostLostAfter:
+// its answer when the leader asks whether it agrees.
+func (d *Dispatch) Silent(hostIDs []string) []string { return d.heartbeats.silent(hostIDs) }
+
+// Parked returns how many polls wait for work.
+func (d *Dispatch) Parked() int { return d.sessions.parked() }
+
+// Joined returns how many sessions last.
+func (d *Dispatch) Joined() int { return d.sessions.joined() }
+
+// Open asks the host's agent for a session and returns once it has dialed
+// back. The caller closes the session. Errors: CodeUnavailable if the agent
+// does not come within five seconds, CodeRateLimited.
+func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
+	return d.sessions.open(ctx, hostID, offer)
+}
+
+// Offer leaves an offer of another server for the host's poll, should it come
+// here, for as long as that server waits. It never keeps this server's own users
+// from theirs. The offer has a ServerID.
+func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) {
+	d.sessions.offerRemote(hostID, offer)
+}
+
+// Expects reports whether the host may dial back for the session: rest asks
+// before it accepts the WebSocket. The error is CodeNotFound.
+func (d *Dispatch) Expects(hostID, sid string) error { return d.sessions.expects(hostID, sid) }
+
+// Accept joins the connection that an agent has dialed back with to the user
+// who waits for it, and blocks until the session ends. A session is used once,
+// and only by its host; the error for any other is CodeNotFound.
+func (d *Dispatch) Accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error {
+	return d.sessions.accept(ctx, hostID, sid, conn)
 }
 
 // maxGossip is the number of hosts beyond which agents are told not to gossip:
@@ -135,7 +153,7 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	host := d.config.Store.Snapshot().Host(r.HostID)
 	known := d.knows(r.HostID, request.SecretHash)
 	if known && !conductor.Superseded(host, r) && d.follows(&r) {
-		d.touch(r.HostID) // before its state says ready: its silence is over
+		d.heartbeats.touch(r.HostID) // before its state says ready: its silence is over
 	}
 	answer, err := conductor.Do(ctx, d.config.Conductor, request)
 	if err != nil {
@@ -144,7 +162,7 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 		}
 		return none, err
 	}
-	d.touch(r.HostID)
+	d.heartbeats.touch(r.HostID)
 	snap := d.config.Store.Snapshot()
 	answer.HostLostAfter, answer.Servers, answer.NoGossip = d.config.HostLostAfter, d.config.Servers(), snap.Hosts() > maxGossip
 	if c := snap.Cluster(); c != nil && c.HostLostAfter > 0 {
@@ -306,7 +324,7 @@ func (d *Dispatch) Report(ctx context.Context, hostID string, r structs.StatusRe
 	if err := d.over(hostID, r.Registration); err != nil {
 		return structs.StatusReported{Index: d.config.Store.Index()}, err
 	}
-	d.touch(hostID)
+	d.heartbeats.touch(hostID)
 	answer, err := conductor.Report(ctx, d.config.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
 	answer.Index = d.config.Store.Index()
 	return answer, err

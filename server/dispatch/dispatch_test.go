@@ -264,9 +264,9 @@ func TestCopiedAgentIsToldOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	heard := func() time.Time {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.pulses[r.HostID].at
+		d.heartbeats.mu.Lock()
+		defer d.heartbeats.mu.Unlock()
+		return d.heartbeats.pulses[r.HostID].at
 	}
 	before := heard()
 	r.Registration = 1
@@ -316,11 +316,11 @@ func TestStrandedServerAnswersPolls(t *testing.T) {
 			_, err := d.Work(t.Context(), p)
 			answer <- err
 		}()
-		for d.Parked() == 0 {
+		for d.sessions.parked() == 0 {
 			time.Sleep(time.Millisecond)
 		}
-		d.Strand(true)
-		d.Strand(true)
+		d.leaderless.set(true)
+		d.leaderless.set(true)
 		select {
 		case err := <-answer:
 			refused(err)
@@ -329,8 +329,8 @@ func TestStrandedServerAnswersPolls(t *testing.T) {
 		}
 		_, err := d.Work(t.Context(), p)
 		refused(err)
-		d.Strand(false)
-		d.Strand(false)
+		d.leaderless.set(false)
+		d.leaderless.set(false)
 		now := p
 		now.Wait = 0
 		if work := d.poll(t, now); work.Index != d.config.Store.Index() {

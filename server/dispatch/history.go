@@ -78,7 +78,7 @@ func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r struct
 	if err := d.over(hostID, r.Registration); err != nil {
 		return answer, err
 	}
-	d.touch(hostID)
+	d.heartbeats.touch(hostID)
 	if len(r.Kept) > 0 {
 		names := make([]string, len(r.Kept))
 		for i, k := range r.Kept {

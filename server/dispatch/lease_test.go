@@ -58,23 +58,23 @@ func TestFollowersCarryAcknowledgements(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		if sent, _ := follower.Acknowledged(host); sent != 0 {
+		if sent, _ := follower.heartbeats.acknowledged(host); sent != 0 {
 			t.Error("a follower acknowledges by itself")
 		}
-		heard := follower.Heard()
+		heard := follower.heartbeats.takeHeard()
 		if len(heard) != 2 || heard[host].Sent != 5 || heard[plain].Sent != 0 {
 			t.Errorf("heard %v", heard)
 		}
-		if again := follower.Heard(); len(again) != 0 {
+		if again := follower.heartbeats.takeHeard(); len(again) != 0 {
 			t.Errorf("heard again %v", again)
 		}
 		told := time.Now()
-		follower.Acknowledge(leader.HearFrom(context.Background(), pulses(heard)))
+		follower.heartbeats.acknowledge(leader.heartbeats.fromFollower(context.Background(), pulses(heard)))
 		if took := time.Since(told); took > acknowledgePause {
 			t.Errorf("the follower had to wait %v for the acknowledgement", took)
 		}
-		follower.Acknowledge(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3, Lease: time.Hour}}}) // come late
-		if got, lease := follower.Acknowledged(host); got != 5 || lease != 7*time.Second {
+		follower.heartbeats.acknowledge(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3, Lease: time.Hour}}}) // come late
+		if got, lease := follower.heartbeats.acknowledged(host); got != 5 || lease != 7*time.Second {
 			t.Errorf("acknowledged %d for %v, not 5 for 7s", got, lease)
 		}
 		leader.pass(9*time.Second, plain)
@@ -103,21 +103,21 @@ func TestOldNewsBringNoHostBack(t *testing.T) {
 			}
 		}
 		poll()
-		heard := follower.Heard()
+		heard := follower.heartbeats.takeHeard()
 		leader.pass(11 * time.Second)
 		leader.is(t, structs.HostLost, host)
 		for range 20 {
-			leader.HearFrom(context.Background(), pulses(heard))
+			leader.heartbeats.fromFollower(context.Background(), pulses(heard))
 			leader.pass(100 * time.Millisecond)
 			leader.is(t, structs.HostLost, host)
 		}
 		// Old, but from after the host was found silent.
 		poll() // for which the follower waits until the leader has taken the host back
-		heard = follower.Heard()
+		heard = follower.heartbeats.takeHeard()
 		if age := time.Since(heard[host].At); age < time.Second {
 			t.Fatalf("heard %v ago", age)
 		}
-		leader.HearFrom(context.Background(), pulses(heard))
+		leader.heartbeats.fromFollower(context.Background(), pulses(heard))
 		leader.pass(100 * time.Millisecond)
 		leader.is(t, structs.HostReady, host)
 		// What comes late counts from when it was heard, not from when it came.
@@ -201,14 +201,14 @@ func TestAFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 			case "a call that ends":
 				time.AfterFunc(limit, cancel)
 			case "a mark":
-				d.leases.marking[host] = true
+				d.heartbeats.leases.marking[host] = true
 			}
 			began := time.Now()
-			if got := d.HearFrom(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 || time.Since(began) != limit {
+			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 || time.Since(began) != limit {
 				t.Errorf("%s: %v acknowledged after %v", what, got, time.Since(began))
 			}
 			cancel()
-			delete(d.leases.marking, host)
+			delete(d.heartbeats.leases.marking, host)
 		}
 	})
 }
@@ -221,21 +221,21 @@ func TestNothingIsAcknowledgedWhileAMarkIsUnderWay(t *testing.T) {
 		host := d.host(t)
 		time.Sleep(time.Minute)
 		w := newWatch(d.config.HostLostAfter, time.Now().Add(-time.Hour))
-		marks, _ := d.assess(w, time.Now(), d.hosts())
+		marks, _ := d.heartbeats.assess(w, time.Now(), d.liveness.hosts())
 		if len(marks) != 1 || marks[0].State != structs.HostLost {
 			t.Fatalf("%+v", marks)
 		}
-		d.Hear(map[string]Signal{host: {Sent: 9, At: time.Now()}})
-		if got := d.unacknowledged(); len(got) != 0 {
+		d.heartbeats.merge(map[string]Signal{host: {Sent: 9, At: time.Now()}})
+		if got := d.heartbeats.unacknowledged(); len(got) != 0 {
 			t.Errorf("%v may be acknowledged", got)
 		}
-		d.marked(marks, structs.Errorf(structs.CodeNoLeader, "unknown"))
-		if got := d.unacknowledged(); len(got) != 0 {
+		d.heartbeats.marked(marks, structs.Errorf(structs.CodeNoLeader, "unknown"))
+		if got := d.heartbeats.unacknowledged(); len(got) != 0 {
 			t.Errorf("%v may be acknowledged although the mark may be in the log", got)
 		}
-		d.mark(context.Background(), marks)
+		d.liveness.mark(context.Background(), marks)
 		d.is(t, structs.HostLost, host)
-		if got := d.unacknowledged(); got[host].Sent != 9 {
+		if got := d.heartbeats.unacknowledged(); got[host].Sent != 9 {
 			t.Errorf("only %v may be acknowledged", got)
 		}
 	})
@@ -258,7 +258,7 @@ func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
-			if sent, _ := follower.Acknowledged(host); sent != 0 {
+			if sent, _ := follower.heartbeats.acknowledged(host); sent != 0 {
 				t.Fatal("renewed without the leader")
 			}
 			time.Sleep(100 * time.Millisecond)

@@ -27,7 +27,7 @@ func leading(t *testing.T, test func(t *testing.T, d *Dispatch)) {
 func (d *Dispatch) leads(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- d.Lead(ctx) }()
+	go func() { ended <- d.liveness.lead(ctx) }()
 	return func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -43,7 +43,7 @@ func (d *Dispatch) state(id string) structs.HostState {
 // hears has the hosts be heard of.
 func (d *Dispatch) hears(hosts ...string) {
 	for _, id := range hosts {
-		d.touch(id)
+		d.heartbeats.touch(id)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestSilentHostIsSuspectThenLost(t *testing.T) {
 		if d.config.Store.Index() != index {
 			t.Errorf("%d entries were written although nothing has changed", d.config.Store.Index()-index)
 		}
-		d.touch(silent)
+		d.heartbeats.touch(silent)
 		synctest.Wait()
 		d.is(t, structs.HostReady, silent)
 	})
@@ -144,21 +144,21 @@ func TestSuspectHostIsTakenBackAtOnce(t *testing.T) {
 func TestGossipShortensTheWaitButDecidesNothing(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host := d.host(t)
-		d.GossipDead(host)
+		d.heartbeats.gossipDead(host)
 		synctest.Wait()
 		d.is(t, structs.HostSuspect, host)
 		d.pass(9 * time.Second)
 		d.is(t, structs.HostSuspect, host)
 		d.pass(2 * time.Second)
 		d.is(t, structs.HostLost, host)
-		d.touch(host)
+		d.heartbeats.touch(host)
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
-		d.GossipDead(host)
+		d.heartbeats.gossipDead(host)
 		synctest.Wait()
 		d.is(t, structs.HostSuspect, host)
 		time.Sleep(time.Millisecond)
-		d.touch(host) // its polls come, whatever gossip thinks
+		d.heartbeats.touch(host) // its polls come, whatever gossip thinks
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
 	})
@@ -192,12 +192,12 @@ func TestStandingStillLosesNobody(t *testing.T) {
 	host := d.host(t)
 	now := time.Now()
 	w := newWatch(d.config.HostLostAfter, now.Add(-time.Hour))
-	d.pulses[host] = pulse{at: now.Add(-25 * time.Second)}
-	if marks, _ := d.assess(w, now, d.hosts()); len(marks) != 1 || marks[0].State != structs.HostLost {
+	d.heartbeats.pulses[host] = pulse{at: now.Add(-25 * time.Second)}
+	if marks, _ := d.heartbeats.assess(w, now, d.liveness.hosts()); len(marks) != 1 || marks[0].State != structs.HostLost {
 		t.Fatalf("25 s of silence are not noticed: %+v", marks)
 	}
-	d.shift(20 * time.Second)
-	if marks, _ := d.assess(w, now, d.hosts()); len(marks) != 0 {
+	d.heartbeats.shift(20 * time.Second)
+	if marks, _ := d.heartbeats.assess(w, now, d.liveness.hosts()); len(marks) != 0 {
 		t.Errorf("the leader's own stall counts as the host's silence: %+v", marks)
 	}
 }
@@ -315,7 +315,7 @@ func TestBrakeStaysWhileTheServersDisagree(t *testing.T) {
 		if want := slices.Sorted(slices.Values(gone)); !slices.Equal(asked, want) {
 			t.Errorf("asked for %v, not %v", asked, want)
 		}
-		if silent := d.Silent(ids); len(silent) != 5 {
+		if silent := d.heartbeats.silent(ids); len(silent) != 5 {
 			t.Errorf("of the others' servers %d are silent", len(silent))
 		}
 		<-agrees
@@ -348,7 +348,7 @@ func TestFenceTakesAnOperatorsWord(t *testing.T) {
 		if err := fence(false); err != nil { // it is so already
 			t.Error(err)
 		}
-		d.touch(ids[0])
+		d.heartbeats.touch(ids[0])
 		synctest.Wait()
 		d.is(t, structs.HostReady, ids[0])
 		if d.config.Store.Snapshot().Host(ids[0]).Fenced {

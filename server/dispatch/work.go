@@ -33,20 +33,20 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 	if err := d.over(p.HostID, p.Registration); err != nil {
 		return nil, err
 	}
-	d.hear(p.HostID, p.Sent)
+	d.heartbeats.polled(p.HostID, p.Sent)
 	p.Wait = min(max(p.Wait, 0), structs.MaxWork)
 	ctx, cancel := context.WithTimeout(ctx, p.Wait)
 	defer cancel()
 
 	select {
-	case <-d.strands():
+	case <-d.leaderless.begun():
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
 	default:
 	}
 	changed := d.config.Store.Subscribe(state.TopicHost(p.HostID))
 	defer changed.Close()
-	box := d.open(p.HostID)
-	defer d.leave(p.HostID, box)
+	box := d.sessions.enter(p.HostID)
+	defer d.sessions.leave(p.HostID, box)
 
 	p.Seen = max(p.Seen, p.Index)
 	if !d.reaches(ctx, p.Seen) {
@@ -78,10 +78,10 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		select {
 		case <-changed.C():
 		case <-box.wake:
-		case <-d.strands():
+		case <-d.leaderless.begun():
 			return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
 		case <-ctx.Done():
-			work.Acknowledged, work.Lease = d.Acknowledged(p.HostID)
+			work.Acknowledged, work.Lease = d.heartbeats.acknowledged(p.HostID)
 			return work, nil
 		}
 	}
@@ -99,27 +99,6 @@ func (d *Dispatch) reaches(ctx context.Context, index uint64) bool {
 	ctx, cancel := context.WithTimeout(ctx, behindTimeout)
 	defer cancel()
 	return d.config.Store.WaitIndex(ctx, index) == nil
-}
-
-// Strand says whether this server has been without a leader for so long that
-// the agents shall ask another: parked polls are answered at once, and so are
-// those that come.
-func (d *Dispatch) Strand(stranded bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case stranded && !d.isolated:
-		close(d.stranded)
-	case !stranded && d.isolated:
-		d.stranded = make(chan struct{})
-	}
-	d.isolated = stranded
-}
-
-func (d *Dispatch) strands() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.stranded
 }
 
 // mustBeFull reports whether the agent has to be told everything: it asks for
@@ -176,7 +155,7 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
 	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.config.Servers(), Lineage: snap.Lineages().Current()}
-	work.Acknowledged, work.Lease = d.Acknowledged(hostID)
+	work.Acknowledged, work.Lease = d.heartbeats.acknowledged(hostID)
 	if h := snap.Host(hostID); h != nil {
 		work.BayID = &h.BayID
 	}
