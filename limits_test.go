@@ -46,9 +46,7 @@ var tooLarge = map[string]string{
 	"server.member":                   "it embeds Server",
 	"server.operations":               "it embeds Server",
 	"server/raftlog":                  "the files of the log are a package; snapshots and membership are not",
-	"server/state":                    "the msgpack encoder is a package; the tables and the orders of hosts are not",
 	"server/raftlog.Log":              "leadership, membership and the log's life are one type, with its Config promoted",
-	"server/state.Snapshot":           "one method for each index that is read",
 }
 
 // checked is one package of this module with its types.
