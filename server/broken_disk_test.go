@@ -129,7 +129,7 @@ func (d *onDisk) heals() {
 	if err := d.stop(); err != nil {
 		d.t.Fatal(err)
 	}
-	again := start(d.t, d.DataDir)
+	again := start(d.t, d.config.DataDir)
 	if was, is := rows(d.t, d.store.Snapshot()), rows(d.t, again.store.Snapshot()); was != is {
 		d.t.Errorf("the state is another one after a restart: it was\n%s\nand is\n%s", was, is)
 	}
@@ -208,7 +208,7 @@ func TestStopOnABrokenDisk(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	again := startOnDisk(t, d.DataDir)
+	again := startOnDisk(t, d.config.DataDir)
 	if names := again.names(); !names["before"] {
 		t.Errorf("after a restart there are %v", names)
 	}
@@ -246,7 +246,7 @@ func TestFailedSync(t *testing.T) {
 				case <-time.After(30 * time.Second):
 					t.Fatalf("it does not end; its log:\n%s", d.log)
 				}
-				again := startOnDisk(t, d.DataDir)
+				again := startOnDisk(t, d.config.DataDir)
 				if names := again.names(); !names["before"] {
 					t.Errorf("after a restart there are %v", names)
 				}
@@ -259,7 +259,7 @@ func TestFailedSync(t *testing.T) {
 				if err := again.stop(); err != nil {
 					t.Error(err)
 				}
-				once := startOnDisk(t, d.DataDir)
+				once := startOnDisk(t, d.config.DataDir)
 				if log := once.log.String(); strings.Contains(log, "the disk failed before this start") {
 					t.Error("it warns again")
 				}

@@ -17,8 +17,8 @@ import (
 // openGossip opens the gossip port.
 func (s *Server) openGossip() (err error) {
 	s.gossip, err = gossip.New(gossip.Config{
-		Node: s.node(), Bind: s.Bind, Port: s.GossipPort, Advertise: s.Advertise, Cluster: s.Cluster, Key: s.gossipKey,
-		Join: s.Join, KnownFile: filepath.Join(s.DataDir, "known-servers"), Logger: s.Logger,
+		Node: s.node(), Bind: s.config.Bind, Port: s.config.GossipPort, Advertise: s.config.Advertise, Cluster: s.config.Cluster, Key: s.gossipKey,
+		Join: s.config.Join, KnownFile: filepath.Join(s.config.DataDir, "known-servers"), Logger: s.config.Logger,
 	})
 	return err
 }
@@ -26,11 +26,11 @@ func (s *Server) openGossip() (err error) {
 // node is what this server tells of itself.
 func (s *Server) node() gossip.Node {
 	n := gossip.Node{
-		ID: s.id, Name: s.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
-		Fresh: bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.Version,
+		ID: s.id, Name: s.config.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
+		Fresh: bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.config.Version,
 	}
 	if n.Fresh {
-		n.Expect = s.BootstrapExpect
+		n.Expect = s.config.BootstrapExpect
 	}
 	return n
 }
@@ -38,11 +38,11 @@ func (s *Server) node() gossip.Node {
 // clusterParts are the parts of Run that only a server with others beside it
 // has.
 func (s *Server) clusterParts() map[string]func(context.Context) error {
-	if s.Solo {
+	if s.config.Solo {
 		return nil
 	}
 	join := bootstrap.New(bootstrap.Config{
-		Grants: s.grants, Verifier: s.verifier(), Log: s.raft, Gossip: s.gossip, Expect: s.BootstrapExpect, Logger: s.log,
+		Grants: s.grants, Verifier: s.verifier(), Log: s.raft, Gossip: s.gossip, Expect: s.config.BootstrapExpect, Logger: s.log,
 	})
 	return map[string]func(context.Context) error{
 		"gossip":    s.gossip.Run,
@@ -180,7 +180,7 @@ func (s *Server) tell(ctx context.Context) error {
 func (s *Server) newRelay() *dispatch.Relay {
 	return dispatch.NewRelay(dispatch.RelayConfig{
 		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.voters, Others: func() []string { return ids(s.others()) }, Agents: s.agents,
-		Removed: func() bool { return slices.Contains(s.removed(), s.id) }, HostLostAfter: s.HostLostAfter, DataDir: s.DataDir, Logger: s.log,
+		Removed: func() bool { return slices.Contains(s.removed(), s.id) }, HostLostAfter: s.config.HostLostAfter, DataDir: s.config.DataDir, Logger: s.log,
 	})
 }
 
@@ -218,7 +218,7 @@ func (s *Server) steward() raftlog.Steward {
 	return raftlog.Steward{
 		Known:    s.candidates,
 		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
-		Least:    max(3, s.BootstrapExpect),
+		Least:    max(3, s.config.BootstrapExpect),
 		Removed:  s.gossip.Forget,
 		Progress: s.peers.Progress,
 	}
@@ -248,7 +248,7 @@ func (s *Server) candidates() []raftlog.Candidate {
 			}
 			known = append(known, raftlog.Candidate{
 				Peer: raftlog.Peer{ID: m.ID, Addr: m.RaftAddr, Voter: true}, Name: m.Name,
-				Failed: m.State != gossip.StateAlive && time.Since(m.Since) > s.deadAfter,
+				Failed: m.State != gossip.StateAlive && time.Since(m.Since) > s.config.deadAfter,
 			})
 		}
 	}

@@ -88,7 +88,7 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 	if err := json.Unmarshal(succeed("bootstrap", 201, "POST", "/v1/operator/bootstrap", ""), &token); err != nil {
 		t.Fatal(err)
 	}
-	join, err := os.ReadFile(filepath.Join(srv.DataDir, "join-token"))
+	join, err := os.ReadFile(filepath.Join(srv.config.DataDir, "join-token"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,10 +99,10 @@ func TestForgedServers(t *testing.T) {
 
 // TestIdentityIsProvenAnew: a proof is good for one question and one server.
 func TestIdentityIsProvenAnew(t *testing.T) {
-	s := &Server{Config: Config{Cluster: "c"}, gossipKey: []byte("sixteen bytes ok")}
+	s := &Server{config: Config{Cluster: "c"}, gossipKey: []byte("sixteen bytes ok")}
 	is := structs.PeerIdentity{ID: "i", RaftAddr: "r", HTTPAddr: "h"}
 	proof := s.proofs().Identity("n", is)
-	other := &Server{Config: s.Config, gossipKey: []byte("another sixteen.")}
+	other := &Server{config: s.config, gossipKey: []byte("another sixteen.")}
 	if proof != s.proofs().Identity("n", is) || proof == s.proofs().Identity("m", is) || proof == other.proofs().Identity("n", is) {
 		t.Error("a proof does not depend on the nonce and the key alone")
 	}

@@ -22,7 +22,7 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	defer s.log.Info("leadership ended", "term", term)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.conductor.Lead(ctx, term) })
-	if !s.Solo {
+	if !s.config.Solo {
 		g.Go(func() error { return s.yield(ctx) }) // what follows waits for room
 	}
 	g.Go(func() error {
@@ -34,7 +34,7 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		}
 		g.Go(func() error { return s.dispatch.Lead(ctx) })
 		g.Go(func() error { return s.expire(ctx) })
-		if !s.Solo {
+		if !s.config.Solo {
 			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
 			g.Go(func() error { return s.raiseSchema(ctx) })
 		}
@@ -49,18 +49,18 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 func (s *Server) initCluster(ctx context.Context) error {
 	init := conductor.InitCluster{
 		ClusterID: cmp.Or(s.raft.ClusterID(), structs.NewID()), PeerSecret: structs.NewSecret(),
-		Replace: s.JoinToken != "" || s.BootstrapExpect == 1, HostLostAfter: s.HostLostAfter,
+		Replace: s.config.JoinToken != "" || s.config.BootstrapExpect == 1, HostLostAfter: s.config.HostLostAfter,
 	}
 	var err error
 	if init.Schema, err = s.schemaOfAll(); err != nil {
 		return err
 	}
 	if s.joinToken == "" && s.store.Snapshot().Cluster() == nil {
-		token, err := bootstrap.MintJoinToken(s.DataDir)
+		token, err := bootstrap.MintJoinToken(s.config.DataDir)
 		if err != nil {
 			return err
 		}
-		s.log.Info("agents register with the token in a file of this server", "path", bootstrap.JoinTokenPath(s.DataDir))
+		s.log.Info("agents register with the token in a file of this server", "path", bootstrap.JoinTokenPath(s.config.DataDir))
 		s.joinToken = token
 	}
 	if s.joinToken != "" {
@@ -76,7 +76,7 @@ func (s *Server) initCluster(ctx context.Context) error {
 		}
 	}
 	s.log.Info("cluster", "cluster_id", cluster.ClusterID, "incarnation", cluster.Incarnation)
-	if s.DefaultBay == "" {
+	if s.config.DefaultBay == "" {
 		return nil
 	}
 	for range s.store.Snapshot().List(structs.TableBays, state.AllProjects, 0) {
@@ -84,7 +84,7 @@ func (s *Server) initCluster(ctx context.Context) error {
 	}
 	operator := structs.Caller{ProjectID: structs.DefaultProject, UserID: structs.DefaultUser, Roles: []structs.Role{structs.RoleAdmin}}
 	_, err = insist(ctx, s.conductor, conductor.CreateBay{
-		Caller: operator, Name: s.DefaultBay, NodeCount: 1, Placement: structs.PlacementSpread, Shared: true,
+		Caller: operator, Name: s.config.DefaultBay, NodeCount: 1, Placement: structs.PlacementSpread, Shared: true,
 	})
 	return err
 }
@@ -188,7 +188,7 @@ func (s *Server) raiseSchema(ctx context.Context) error {
 // schemaOfAll returns the latest schema that every server understands, as far as
 // this one knows. The error is that of a server that shuts down.
 func (s *Server) schemaOfAll() (int, error) {
-	if s.Solo {
+	if s.config.Solo {
 		return structs.SchemaVersion, nil
 	}
 	peers, err := s.raft.Peers()

@@ -77,7 +77,7 @@ func (m member) Identity(nonce string) structs.PeerIdentity {
 
 // proofs is how this server and others show each other that they have the gossip key.
 func (s *Server) proofs() bootstrap.Proofs {
-	return bootstrap.Proofs{Cluster: s.Cluster, Key: s.gossipKey}
+	return bootstrap.Proofs{Cluster: s.config.Cluster, Key: s.gossipKey}
 }
 
 // verifier checks what gossip tells of other servers.
@@ -93,12 +93,12 @@ func (s *Server) JoinTokenInUse() string { return s.joinToken }
 // one; of several servers the first leader does.
 func (s *Server) openToken() (err error) {
 	switch {
-	case s.JoinToken != "":
-		s.joinToken = s.JoinToken
-	case s.BootstrapExpect == 1:
-		s.joinToken, err = bootstrap.MintJoinToken(s.DataDir)
+	case s.config.JoinToken != "":
+		s.joinToken = s.config.JoinToken
+	case s.config.BootstrapExpect == 1:
+		s.joinToken, err = bootstrap.MintJoinToken(s.config.DataDir)
 	default:
-		s.joinToken, err = bootstrap.ReadJoinToken(s.DataDir)
+		s.joinToken, err = bootstrap.ReadJoinToken(s.config.DataDir)
 	}
 	return err
 }

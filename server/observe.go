@@ -10,7 +10,7 @@ import (
 // are asked when somebody scrapes.
 func (s *Server) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Config{
-		Version:  s.Version,
+		Version:  s.config.Version,
 		Store:    s.store,
 		Raft:     func() metrics.Raft { return metrics.Raft(s.raft.Figures()) },
 		Queue:    func() int { return s.conductor.Waiting() },
@@ -25,7 +25,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 			}
 			return open, f.Refused, f.Closed
 		},
-		Disk: func() (int64, error) { return s.space.free(s.DataDir) },
+		Disk: func() (int64, error) { return s.space.free(s.config.DataDir) },
 	})
 }
 
@@ -37,7 +37,7 @@ func (s *Server) leader() (name, address string) {
 	case id == "":
 		return "", ""
 	case id == s.id:
-		return s.Name, s.httpAddress()
+		return s.config.Name, s.httpAddress()
 	}
 	for _, m := range s.gossip.Servers() {
 		if m.ID == id {

@@ -54,7 +54,7 @@ func TestServerTellsHowItIs(t *testing.T) {
 			t.Errorf("%q after a write", zero)
 		}
 	}
-	name, address := s.Name, strings.TrimPrefix(s.URL(), "http://")
+	name, address := s.config.Name, strings.TrimPrefix(s.URL(), "http://")
 	if status, body := s.read(t, "/v1/status/leader"); status != 200 || body != `{"leader":{"name":"`+name+`","address":"`+address+`"}}` {
 		t.Errorf("leader: %d %s", status, body)
 	}
@@ -87,7 +87,7 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 		}
 	}()
 	s := &running{Server: srv}
-	if status, body := s.read(t, "/v1/status/health"); status != 503 || !strings.Contains(body, "the disk is nearly full") || strings.Contains(body, srv.DataDir) {
+	if status, body := s.read(t, "/v1/status/health"); status != 503 || !strings.Contains(body, "the disk is nearly full") || strings.Contains(body, srv.config.DataDir) {
 		t.Errorf("health: %d %s", status, body)
 	}
 	if _, page := s.read(t, "/v1/metrics"); !strings.Contains(page, "magnum_disk_free_bytes 1.6777216e+07") {

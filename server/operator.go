@@ -18,7 +18,7 @@ type operations struct{ *Server }
 // Members returns the servers and agents that gossip, by name. A server that
 // gossips with nobody knows itself.
 func (o operations) Members() []structs.MemberBody {
-	known := []gossip.Member{{Node: gossip.Node{ID: o.id, Name: o.Name, Role: gossip.RoleServer, ClusterID: o.raft.ClusterID(), HTTPAddr: o.URL(), Schema: structs.SchemaVersion, Version: o.Version}, State: gossip.StateAlive, Since: o.started}}
+	known := []gossip.Member{{Node: gossip.Node{ID: o.id, Name: o.config.Name, Role: gossip.RoleServer, ClusterID: o.raft.ClusterID(), HTTPAddr: o.URL(), Schema: structs.SchemaVersion, Version: o.config.Version}, State: gossip.StateAlive, Since: o.started}}
 	if o.gossip != nil {
 		known = o.gossip.Members()
 	}
@@ -108,7 +108,7 @@ func (s *Server) progress(ctx context.Context, peers []raftlog.Peer) map[string]
 // nameOf returns a server's name, "" if gossip doesn't know it.
 func (s *Server) nameOf(id string) string {
 	if id == s.id {
-		return s.Name
+		return s.config.Name
 	}
 	return s.known(id).Name
 }
@@ -144,7 +144,7 @@ func (o operations) RemovePeer(ctx context.Context, id string, force bool) error
 	case !o.raft.IsLeader():
 		return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	case id == o.id:
-		return structs.Errorf(structs.CodeConflict, "server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.Name, id))
+		return structs.Errorf(structs.CodeConflict, "server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.config.Name, id))
 	}
 	if !force {
 		if err := o.dispensable(ctx, id); err != nil {

@@ -12,10 +12,23 @@ import (
 // replication is the log as the other parts see it: what only the leader can
 // answer is asked of it, wherever it is.
 type replication struct {
-	*raftlog.Log
+	log   *raftlog.Log
 	peers *peer.Client // nil: this server stays alone
 	asks  asks         // of the leader's index
 }
+
+// IsLeader reports whether this server leads.
+func (r *replication) IsLeader() bool { return r.log.IsLeader() }
+
+// Alone reports whether this server is the cluster's only one.
+func (r *replication) Alone() bool { return r.log.Alone() }
+
+// Leader returns the leader's ID and address, "" while there is none.
+func (r *replication) Leader() (id, addr string) { return r.log.Leader() }
+
+// Changed returns a channel that is closed when there is another leader, or none any
+// more.
+func (r *replication) Changed() <-chan struct{} { return r.log.Changed() }
 
 // askAgain is the pause before a leader that did not answer is asked again.
 const askAgain = 50 * time.Millisecond
@@ -46,7 +59,7 @@ const leaderIndexWait = time.Second
 // election. Errors are CodeNoLeader.
 func (r *replication) LeaderIndex(ctx context.Context) (uint64, error) {
 	if r.peers == nil || r.IsLeader() {
-		return r.Log.LeaderIndex(ctx)
+		return r.log.LeaderIndex(ctx)
 	}
 	return r.asks.join(ctx, r.askLeaderIndex)
 }
@@ -58,7 +71,7 @@ func (r *replication) askLeaderIndex() (uint64, error) {
 	for {
 		leader, _ := r.Leader()
 		if leader == "" || r.IsLeader() {
-			return r.Log.LeaderIndex(ctx)
+			return r.log.LeaderIndex(ctx)
 		}
 		index, err := r.askLeader(ctx, leader)
 		if now, _ := r.Leader(); err == nil || now == leader || ctx.Err() != nil {
@@ -76,7 +89,7 @@ func (r *replication) askLeader(ctx context.Context, leader string) (uint64, err
 func (r *replication) readIndex(ctx context.Context) (uint64, error) {
 	leader, _ := r.Leader()
 	if r.peers == nil || leader == "" || r.IsLeader() {
-		return r.Log.ReadIndex(ctx)
+		return r.log.ReadIndex(ctx)
 	}
 	ctx, cancel := peer.WhileLeads(ctx, r, leader)
 	defer cancel()

@@ -33,7 +33,7 @@ import (
 
 // Server is one magnum server.
 type Server struct {
-	Config
+	config    Config
 	log       hclog.Logger
 	dir       *dataDir
 	id        string
@@ -69,7 +69,7 @@ func New(c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, log: c.Logger.Named("server"), started: time.Now(), store: state.New()}
+	s := &Server{config: c, log: c.Logger.Named("server"), started: time.Now(), store: state.New()}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
@@ -79,19 +79,19 @@ func New(c Config) (*Server, error) {
 
 // open makes all parts, in the order in which they need each other.
 func (s *Server) open() (err error) {
-	if s.dir, err = openDataDir(s.DataDir); err != nil {
+	if s.dir, err = openDataDir(s.config.DataDir); err != nil {
 		return err
 	}
-	if net.ParseIP(s.Bind).IsUnspecified() && s.Advertise == "" && !s.Solo {
-		if s.Advertise, err = gossip.OwnAddress(s.Bind); err != nil {
+	if net.ParseIP(s.config.Bind).IsUnspecified() && s.config.Advertise == "" && !s.config.Solo {
+		if s.config.Advertise, err = gossip.OwnAddress(s.config.Bind); err != nil {
 			return err
 		}
 	}
-	s.space = newSpace(s.DataDir, s.log)
+	s.space = newSpace(s.config.DataDir, s.log)
 	if err := s.space.open(); err != nil {
 		return err
 	}
-	record, err := bootstrap.Open(s.DataDir)
+	record, err := bootstrap.Open(s.config.DataDir)
 	if err != nil {
 		return err
 	}
@@ -99,46 +99,46 @@ func (s *Server) open() (err error) {
 	if err := s.openToken(); err != nil {
 		return err
 	}
-	if s.Encrypt != "" {
-		if s.gossipKey, err = gossip.ParseKey(s.Encrypt); err != nil {
+	if s.config.Encrypt != "" {
+		if s.gossipKey, err = gossip.ParseKey(s.config.Encrypt); err != nil {
 			return err
 		}
 	}
 	if err := s.openTLS(); err != nil {
 		return err
 	}
-	if s.listener, err = net.Listen("tcp", s.httpAddr()); err != nil {
-		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w", s.httpAddr(), err)
+	if s.listener, err = net.Listen("tcp", s.config.httpAddr()); err != nil {
+		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w", s.config.httpAddr(), err)
 	}
 	s.gate = admission.New(admission.Config{
-		MaxConns: s.maxConns(), MaxPerClient: s.maxPerClient(), OpenLoopback: s.Auth == authNone, Logger: s.Logger.Named("http"),
+		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone, Logger: s.config.Logger.Named("http"),
 	})
 	advertise := ""
-	if s.Advertise != "" {
-		advertise = joinPort(s.Advertise, s.RaftPort)
+	if s.config.Advertise != "" {
+		advertise = joinPort(s.config.Advertise, s.config.RaftPort)
 	}
 	raft := raftlog.Config{
-		DataDir: s.DataDir, ServerID: s.id, Member: record, BindAddr: s.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.Logger, Fault: s.fault,
+		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.config.Logger, Fault: s.config.fault,
 		Secure: s.secureRaft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.Keep, Granted: s.grants.Granted,
-		SnapshotThreshold: uint64(s.SnapshotThreshold), TrailingLogs: uint64(s.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.DataDirMoved,
+		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.config.DataDirMoved,
 	}
-	if len(s.LogChecker) > 0 {
-		raft.CheckLog = raftlog.ChildCheck(s.Starting, s.LogChecker...)
+	if len(s.config.LogChecker) > 0 {
+		raft.CheckLog = raftlog.ChildCheck(s.config.Starting, s.config.LogChecker...)
 	}
-	if s.tuneRaft != nil {
-		s.tuneRaft(&raft)
+	if s.config.tuneRaft != nil {
+		s.config.tuneRaft(&raft)
 	}
 	if s.raft, err = raftlog.Open(raft); err != nil {
 		return err
 	}
 	s.space.reuse(s.raft.FreeBytes)
 	s.raft.SpeakFor(s.grants.Begun())
-	if s.BootstrapExpect == 1 {
-		if err := bootstrap.CheckAlone(s.DataDir, record.Now(), s.raft); err != nil {
+	if s.config.BootstrapExpect == 1 {
+		if err := bootstrap.CheckAlone(s.config.DataDir, record.Now(), s.raft); err != nil {
 			return err
 		}
 	}
-	if err := bootstrap.TakeOver(s.DataDir, record); err != nil {
+	if err := bootstrap.TakeOver(s.config.DataDir, record); err != nil {
 		return err
 	}
 	if id := s.grants.Begun(); id != "" && s.raft.HasState() {
@@ -147,27 +147,27 @@ func (s *Server) open() (err error) {
 		}
 	}
 	s.metrics = s.newMetrics()
-	log := &replication{Log: s.raft}
-	if !s.Solo {
+	log := &replication{log: s.raft}
+	if !s.config.Solo {
 		if err := s.openGossip(); err != nil {
 			return err
 		}
 		s.peers = peer.New(peer.Config{URLs: s.urlsOf, Secret: s.peerSecret, TLS: s.peerTLS(), Forwarded: s.metrics.Forwarded})
 		log.peers = s.peers
 	}
-	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})
+	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})
 	hosts := dispatch.Config{
-		Store: s.store, Conductor: s.conductor, Logger: s.Logger.Named("dispatch"),
-		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.HostLostAfter, Servers: s.serverURLs, ServerID: s.id, URL: s.URL,
+		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
+		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.serverURLs, ServerID: s.id, URL: s.URL,
 	}
 	web := rest.Config{
 		Store: s.store, Conductor: s.conductor, Cluster: log,
-		Authenticator: s.authenticator(log), LocalTokens: s.Auth == authToken, Logger: s.Logger.Named("rest"), Version: s.Version,
+		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"), Version: s.config.Version,
 		Operations: operations{s},
-		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Leaderless: s.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.Pprof,
+		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Leaderless: s.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
 		Hosts: s.hostNames(), Connections: s.gate,
 	}
-	if !s.Solo {
+	if !s.config.Solo {
 		s.relay = s.newRelay()
 		hosts.Ask, hosts.Agree = s.relay.Ask, s.relay.Agree
 		web.Peers, web.Member = s.peers, member{s}
@@ -190,7 +190,7 @@ func (s *Server) URL() string {
 // httpAddress is the host:port at which others reach the REST API.
 func (s *Server) httpAddress() string {
 	_, port, _ := net.SplitHostPort(s.listener.Addr().String()) // the kernel's own
-	return net.JoinHostPort(s.advertised(), port)
+	return net.JoinHostPort(s.config.advertised(), port)
 }
 
 // shutdownGrace is how long a clean stop lets requests end.
@@ -199,7 +199,7 @@ const shutdownGrace = 3 * time.Second
 // Run serves until ctx ends or a part fails, and closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
-	if s.BootstrapExpect == 1 && !s.raft.HasState() {
+	if s.config.BootstrapExpect == 1 && !s.raft.HasState() {
 		if err := s.raft.Bootstrap(); err != nil {
 			return err
 		}
@@ -216,7 +216,7 @@ func (s *Server) Run(ctx context.Context) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    structs.MaxHeader,
-		ErrorLog:          s.Logger.Named("http").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true}),
+		ErrorLog:          s.config.Logger.Named("http").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true}),
 	}
 	raftCtx, stopRaft := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRaft()
@@ -246,7 +246,7 @@ func (s *Server) Run(ctx context.Context) error {
 		stopRaft()
 		return nil
 	})
-	s.log.Info("server is up", "addr", s.URL(), "name", s.Name, "server_id", s.id, "data_dir", s.DataDir)
+	s.log.Info("server is up", "addr", s.URL(), "name", s.config.Name, "server_id", s.id, "data_dir", s.config.DataDir)
 	return g.Wait()
 }
 

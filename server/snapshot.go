@@ -18,7 +18,7 @@ func InspectSnapshot(r io.Reader) (structs.Snapshot, error) { return state.Inspe
 
 // Save writes a state as a snapshot file.
 func (o operations) Save(w io.Writer, s *state.Snapshot) error {
-	head := structs.SnapshotHead{Term: o.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.Name, Version: o.Version}
+	head := structs.SnapshotHead{Term: o.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.config.Name, Version: o.config.Version}
 	return state.WriteArchive(w, head, s)
 }
 
@@ -120,7 +120,7 @@ func settleCluster(saved, now *structs.Cluster, keep bool) {
 func (s *Server) awaitSchema(want int) (inUse int) {
 	for until := time.Now().Add(2 * schemaTick); ; time.Sleep(schemaTick / 20) {
 		inUse = s.store.Snapshot().Cluster().SchemaInUse()
-		if inUse >= want || structs.SchemaVersion < want || s.Solo || time.Now().After(until) {
+		if inUse >= want || structs.SchemaVersion < want || s.config.Solo || time.Now().After(until) {
 			return inUse
 		}
 	}
@@ -136,7 +136,7 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: %s.", err)
 	}
 	inUse := o.awaitSchema(info.Schema)
-	free, err := o.space.free(o.DataDir)
+	free, err := o.space.free(o.config.DataDir)
 	switch {
 	case err != nil:
 		return info, err
@@ -144,7 +144,7 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: the snapshot holds no cluster.")
 	case info.Schema > inUse:
 		return info, structs.Errorf(structs.CodeConflict, "the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all of them first", info.Schema, inUse)
-	case o.Auth == authToken && info.AdminTokens == 0:
+	case o.config.Auth == authToken && info.AdminTokens == 0:
 		return info, structs.Errorf(structs.CodeConflict,
 			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on loopback, restore it there and make one with token-create -role admin")
 	case free < reserve+2*info.Size: // the stream that is made of it, and Raft's own copy
@@ -155,7 +155,7 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 
 // scratch is a file without a name, where the data directory is: nothing is left
 // behind, however this process ends.
-type scratch struct{ *os.File }
+type scratch struct{ file *os.File }
 
 // errScratch is in the chain of an error of its disk.
 var errScratch = errors.New("the server's disk")
@@ -174,14 +174,18 @@ func (o operations) scratch() (*scratch, error) {
 
 // Write writes on.
 func (s *scratch) Write(p []byte) (int, error) {
-	n, err := s.File.Write(p)
+	n, err := s.file.Write(p)
 	if err != nil {
 		return n, structs.Errorf(structs.CodeNoSpace, "the server could not keep the snapshot, and nothing was restored: %w", fmt.Errorf("%w: %w", errScratch, err))
 	}
 	return n, nil
 }
 
-// ReadFrom is not the file's own, which would pass Write by.
-func (s *scratch) ReadFrom(r io.Reader) (int64, error) { return io.Copy(writeOnly{s}, r) }
+// Read reads on.
+func (s *scratch) Read(p []byte) (int, error) { return s.file.Read(p) }
 
-type writeOnly struct{ io.Writer }
+// Seek sets where Read and Write go on.
+func (s *scratch) Seek(offset int64, whence int) (int64, error) { return s.file.Seek(offset, whence) }
+
+// Close gives its room back.
+func (s *scratch) Close() error { return s.file.Close() }

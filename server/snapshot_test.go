@@ -264,7 +264,7 @@ func TestRestoreRefusals(t *testing.T) {
 	refused("two at once", good, structs.CodeConflict, "under way")
 	op.restoring.Unlock()
 
-	locked := startWith(t, Config{DataDir: t.TempDir()}, func(s *Server) { s.Auth = authToken }) // rest asks for none: it was made before
+	locked := startWith(t, Config{DataDir: t.TempDir()}, func(s *Server) { s.config.Auth = authToken }) // rest asks for none: it was made before
 	if _, err := (operations{locked.Server}).Restore(t.Context(), bytes.NewReader(good), false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "admin token") {
 		t.Errorf("one that would lock operators out: %v", err)
 	}

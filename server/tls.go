@@ -47,10 +47,10 @@ func (c Config) tlsFiles() tlsconf.Files {
 // for all names. A page of the web can have a name of its own lead to this server,
 // but none of these.
 func (s *Server) hostNames() []string {
-	if s.Auth != authNone {
+	if s.config.Auth != authNone {
 		return nil
 	}
-	names := append([]string{s.Name}, s.HTTPHosts...)
+	names := append([]string{s.config.Name}, s.config.HTTPHosts...)
 	if host, err := os.Hostname(); err == nil {
 		names = append(names, host)
 	}
@@ -62,10 +62,10 @@ func (s *Server) hostNames() []string {
 
 // openTLS reads the files of TLS, if there are any.
 func (s *Server) openTLS() (err error) {
-	if !s.tlsFiles().Any() {
+	if !s.config.tlsFiles().Any() {
 		return nil
 	}
-	if s.tls, err = tlsconf.Load(s.tlsFiles()); err == nil {
+	if s.tls, err = tlsconf.Load(s.config.tlsFiles()); err == nil {
 		s.logExpiry()
 	}
 	return err
@@ -124,6 +124,6 @@ const expiryWarning = 14 * 24 * time.Hour
 func (s *Server) logExpiry() {
 	at := s.tls.ExpiresAt()
 	if left := time.Until(at); left < expiryWarning {
-		s.log.Warn("the certificate ends soon: make another, and send SIGHUP", "file", s.TLSCert, "expires_at", at, "left", left.Round(time.Minute))
+		s.log.Warn("the certificate ends soon: make another, and send SIGHUP", "file", s.config.TLSCert, "expires_at", at, "left", left.Round(time.Minute))
 	}
 }

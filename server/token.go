@@ -15,7 +15,7 @@ const catchUpTimeout = 5 * time.Second
 
 // authenticator returns who knows callers here.
 func (s *Server) authenticator(log *replication) identity.Authenticator {
-	if s.Auth != authToken {
+	if s.config.Auth != authToken {
 		return identity.None{}
 	}
 	return identity.Tokens{

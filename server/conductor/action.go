@@ -33,11 +33,11 @@ type ActOnContainer struct {
 }
 
 func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
-	c, err := t.container(r.Caller, r.Ident)
+	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
 	}
-	if t.has(r.Caller, c) {
+	if carriedOut(t, r.Caller, c) {
 		return c, nil
 	}
 	if c.Desired == structs.DesiredAbsent {
@@ -74,10 +74,10 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 		changed.KillGeneration, changed.Signal = changed.Generation, r.Signal
 	}
 	if changed.Gone && want == structs.DesiredRunning {
-		t.replace(&changed)
+		newPlacer(t).replace(&changed)
 	}
 	t.assign(&changed)
-	t.noteAction(r.Caller, string(r.Action), c, changed.Generation)
+	noteAction(t, r.Caller, string(r.Action), c, changed.Generation)
 	return &changed, nil
 }
 

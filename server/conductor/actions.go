@@ -18,7 +18,7 @@ func actionsID(w structs.Workload) string {
 // noteAction keeps that the caller has done something to a workload. was is
 // the workload before it; generation the one that carries it out, 0 if no host
 // has to hear of it. An action that wasn't done yet is superseded.
-func (t *tx) noteAction(caller structs.Caller, action string, was structs.Workload, generation uint64) {
+func noteAction(t *tx, caller structs.Caller, action string, was structs.Workload, generation uint64) {
 	var next structs.Actions
 	if old := row[structs.Actions](t, actionsID(was)); old != nil {
 		next = *old
@@ -46,17 +46,17 @@ func (t *tx) noteAction(caller structs.Caller, action string, was structs.Worklo
 	t.put(&next)
 }
 
-// has reports whether the caller's very request has already been carried out on
+// carriedOut reports whether the caller's very request has already been carried out on
 // the container: a server tries it again if it doesn't know, and what others
 // have done in between would be undone.
-func (t *tx) has(caller structs.Caller, c *structs.Container) bool {
+func carriedOut(t *tx, caller structs.Caller, c *structs.Container) bool {
 	done := row[structs.Actions](t, c.ID)
 	return done != nil && caller.RequestID != "" && slices.ContainsFunc(done.List, func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
 }
 
 // endActions notes how the actions ended that the workload's host has carried
 // out, or given up.
-func (t *tx) endActions(w structs.Workload) {
+func endActions(t *tx, w structs.Workload) {
 	old, seen := row[structs.Actions](t, actionsID(w)), w.Seen()
 	if old == nil || !slices.ContainsFunc(old.List, func(r structs.ActionRecord) bool { return ends(&seen, &r) }) {
 		return

@@ -47,7 +47,7 @@ func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.
 	for i, call := range batch {
 		if len(batch) > 1 {
 			t := c.newTx(clock())
-			t.decide(call)
+			decideCall(t, call)
 			cause = c.commit(ctx, term, t)
 		}
 		switch {
@@ -101,7 +101,7 @@ const (
 func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
 	call := first
 	for yields := 0; ; {
-		if !t.decide(call) {
+		if !decideCall(t, call) {
 			return batch, call
 		}
 		batch = append(batch, call)
@@ -121,10 +121,10 @@ func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
 	}
 }
 
-// decide decides one call; a refused one leaves no change. It returns false, and
+// decideCall decides one call; a refused one leaves no change. It returns false, and
 // the call leaves no change either, if the entry has no room for it beside the
 // requests that are in it already.
-func (t *tx) decide(call *call) bool {
+func decideCall(t *tx, call *call) bool {
 	if err := call.ctx.Err(); err != nil {
 		call.err = structs.Errorf(structs.CodeUnavailable, "the client left before its request was decided: %w", err)
 		return true

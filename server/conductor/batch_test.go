@@ -224,7 +224,7 @@ func TestRollbackRestoresTheView(t *testing.T) {
 	if len(tx.changes()) != want || tx.size != size || tx.seq != seq {
 		t.Errorf("%d changes, size %d, seq %d; want %d, %d, %d", len(tx.changes()), tx.size, tx.seq, want, size, seq)
 	}
-	if used := tx.used(host); used.Memory != 2<<30 || used.Workloads != 2 {
+	if used := tx.held.used(host); used.Memory != 2<<30 || used.Workloads != 2 {
 		t.Errorf("%+v", used)
 	}
 	if row[structs.Bay](tx, b.ID) == nil || row[structs.Container](tx, kept.ID).Spec.Memory != 1<<30 {

@@ -36,7 +36,7 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 			modelID = model.Base().ID
 			coe = orElse(coe, model.(*structs.BayModel).COE)
 		}
-		meta, err := t.newMeta(r.Caller, structs.TableBays, structs.KindBay, r.UUID)
+		meta, err := newMeta(t, r.Caller, structs.TableBays, structs.KindBay, r.UUID)
 		if err != nil {
 			return nil, err
 		}
@@ -46,14 +46,14 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 			Placement: r.Placement, Shared: r.Shared, Status: structs.BayCreating,
 		}
 		t.put(b)
-		b, _ = t.claim(b)
+		b, _ = claimHosts(t, b)
 		return b, nil
 	})
 }
 
-// claim gives the bay the free hosts that it wants, and its status what came of
+// claimHosts gives the bay the free hosts that it wants, and its status what came of
 // it. full is true if there was no room for all of it; Settle does the rest.
-func (t *tx) claim(b *structs.Bay) (after *structs.Bay, full bool) {
+func claimHosts(t *tx, b *structs.Bay) (after *structs.Bay, full bool) {
 	have, lost := 0, 0
 	for h := range t.hostsInBay(b.ID) {
 		if h.State == structs.HostLost {
@@ -82,7 +82,7 @@ func (t *tx) claim(b *structs.Bay) (after *structs.Bay, full bool) {
 		}
 	}
 	after = b
-	if !t.item(func() { after = t.progress(b, have, lost) }) {
+	if !t.item(func() { after = writeProgress(t, b, have, lost) }) {
 		return b, true
 	}
 	return after, full
@@ -91,11 +91,11 @@ func (t *tx) claim(b *structs.Bay) (after *structs.Bay, full bool) {
 // maxReason is more bytes than the reason of a bay's status takes.
 const maxReason = 1024
 
-// progress writes the bay's status for the number of hosts that it has, and of
+// writeProgress writes the bay's status for the number of hosts that it has, and of
 // those beside them that are lost. A bay that was complete stays so when a host
 // is lost, or comes back after another one has taken its place: nobody has
 // asked for an update, and clients wait for complete ones.
-func (t *tx) progress(b *structs.Bay, have, lost int) *structs.Bay {
+func writeProgress(t *tx, b *structs.Bay, have, lost int) *structs.Bay {
 	changed := *b
 	missing := have < b.NodeCount
 	surplus := have > b.NodeCount
@@ -159,7 +159,7 @@ type PatchBay struct {
 }
 
 func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
-	b, err := t.ownBay(r.Caller, r.Ident)
+	b, err := ownBay(t, r.Caller, r.Ident)
 	if err != nil {
 		return nil, err
 	}
@@ -171,21 +171,21 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 	changed.Status = structs.BayUpdating
 	changed.UpdatedAt = t.now
 	t.put(&changed)
-	t.shrink(&changed)
-	after, _ := t.claim(&changed)
+	shrinkBay(t, &changed)
+	after, _ := claimHosts(t, &changed)
 	return after, nil
 }
 
-// shrink frees hosts without containers while the bay has more hosts than it
+// shrinkBay frees hosts without containers while the bay has more hosts than it
 // wants. It returns true if there was no room for all of it.
-func (t *tx) shrink(b *structs.Bay) (full bool) {
+func shrinkBay(t *tx, b *structs.Bay) (full bool) {
 	var empty []*structs.Host
 	have := 0
 	for h := range t.hostsInBay(b.ID) {
 		if h.State != structs.HostLost {
 			have++
 		}
-		if t.used(h.ID).Workloads == 0 && !t.hasQuarantine(h) {
+		if t.held.used(h.ID).Workloads == 0 && !hasQuarantine(t, h) {
 			empty = append(empty, h)
 		}
 	}
@@ -195,7 +195,7 @@ func (t *tx) shrink(b *structs.Bay) (full bool) {
 		if !replaced && !surplus {
 			continue
 		}
-		if t.writes() >= structs.MaxChanges-2 || !t.item(func() { t.free(h) }) {
+		if t.writes() >= structs.MaxChanges-2 || !t.item(func() { freeHost(t, h) }) {
 			return true
 		}
 		if surplus {
@@ -205,8 +205,8 @@ func (t *tx) shrink(b *structs.Bay) (full bool) {
 	return false
 }
 
-// free gives the host back.
-func (t *tx) free(h *structs.Host) {
+// freeHost gives the host back.
+func freeHost(t *tx, h *structs.Host) {
 	host := *h
 	host.BayID = ""
 	t.put(&host)
@@ -214,12 +214,11 @@ func (t *tx) free(h *structs.Host) {
 
 // ownBay finds a bay that the caller may change: one of its project, or any for
 // operators. A shared bay of another project is seen but not changed.
-func (t *tx) ownBay(caller structs.Caller, ident string) (*structs.Bay, error) {
-	found, err := lookup(t, caller, structs.KindBay, ident)
+func ownBay(t *tx, caller structs.Caller, ident string) (*structs.Bay, error) {
+	b, err := find[*structs.Bay](t, caller, structs.KindBay, ident)
 	if err != nil {
 		return nil, err
 	}
-	b := found.(*structs.Bay)
 	if b.ProjectID != caller.ProjectID && !caller.Is(structs.RoleAdmin) {
 		return nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with your project: only its operator can change it", b.Name).About(structs.KindBay)
 	}
@@ -234,7 +233,7 @@ type DeleteBay struct {
 }
 
 func (r DeleteBay) decide(t *tx) (*structs.Bay, error) {
-	b, err := t.ownBay(r.Caller, r.Ident)
+	b, err := ownBay(t, r.Caller, r.Ident)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	changed.PeerSecret = orElse(was.PeerSecret, r.PeerSecret)
 	changed.HostLostAfter = max(was.HostLostAfter, r.HostLostAfter)
 	if r.Schema > was.SchemaInUse() {
-		t.raise(&changed, r.Schema)
+		raiseSchema(t, &changed, r.Schema)
 	}
 	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter && changed.Schema == was.Schema {
 		return was, nil
@@ -48,18 +48,18 @@ type RaiseSchema struct {
 }
 
 func (r RaiseSchema) decide(t *tx) (*structs.Cluster, error) {
-	was, err := t.cluster()
+	was, err := clusterRow(t)
 	if err != nil || r.Schema <= was.SchemaInUse() {
 		return was, err
 	}
 	changed := *was
-	t.raise(&changed, r.Schema)
+	raiseSchema(t, &changed, r.Schema)
 	t.put(&changed)
 	return &changed, nil
 }
 
-// raise gives the copy of the cluster's row a later schema.
-func (t *tx) raise(c *structs.Cluster, schema int) {
+// raiseSchema gives the copy of the cluster's row a later schema.
+func raiseSchema(t *tx, c *structs.Cluster, schema int) {
 	c.Schema = schema
 	// Servers that have restored a snapshot of an earlier schema don't know the
 	// time of the last write. They do from here on.
@@ -73,7 +73,7 @@ type RemoveServer struct {
 }
 
 func (r RemoveServer) decide(t *tx) (*structs.Cluster, error) {
-	was, err := t.cluster()
+	was, err := clusterRow(t)
 	if err != nil || slices.Contains(was.Removed, r.ID) {
 		return was, err
 	}
@@ -91,7 +91,7 @@ type SetHostLostAfter struct {
 }
 
 func (r SetHostLostAfter) decide(t *tx) (*structs.Cluster, error) {
-	was, err := t.cluster()
+	was, err := clusterRow(t)
 	if err != nil || r.HostLostAfter == was.HostLostAfter {
 		return was, err
 	}
@@ -101,8 +101,8 @@ func (r SetHostLostAfter) decide(t *tx) (*structs.Cluster, error) {
 	return &changed, nil
 }
 
-// cluster returns the cluster's row.
-func (t *tx) cluster() (*structs.Cluster, error) {
+// clusterRow returns the cluster's row.
+func clusterRow(t *tx) (*structs.Cluster, error) {
 	if c := row[structs.Cluster](t, structs.ClusterRowID); c != nil {
 		return c, nil
 	}

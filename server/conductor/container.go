@@ -21,11 +21,11 @@ type CreateContainer struct {
 
 func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 	return once(t, r.Once, r.Caller, func() (*structs.Container, error) {
-		bay, err := t.bayFor(r.Caller, r.Bay)
+		bay, err := bayFor(t, t.baysOf, r.Caller, r.Bay)
 		if err != nil {
 			return nil, err
 		}
-		meta, err := t.newMeta(r.Caller, structs.TableContainers, structs.KindContainer, r.UUID)
+		meta, err := newMeta(t, r.Caller, structs.TableContainers, structs.KindContainer, r.UUID)
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +39,7 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 		if r.Run {
 			c.Desired, c.StartGeneration = structs.DesiredRunning, c.Generation
 		}
-		t.place(c, bay)
+		newPlacer(t).place(c, bay)
 		t.assign(c)
 		return c, nil
 	})
@@ -47,16 +47,11 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 
 // newMeta returns the Meta of a new row, with the UUID that the caller asked
 // for, if any.
-func (t *tx) newMeta(caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
+func newMeta(t *tx, caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
 	if uuid != "" && t.get(table, uuid) != nil {
 		return structs.Meta{}, structs.Errorf(structs.CodeConflict, "A %s with UUID %s already exists.", kind, uuid).About(kind)
 	}
 	return t.meta(caller, uuid), nil
-}
-
-// bayFor is BayFor in the batch.
-func (t *tx) bayFor(caller structs.Caller, ident string) (*structs.Bay, error) {
-	return bayFor(t, t.baysOf, caller, ident)
 }
 
 // BayFor returns the docker bay that the caller means; ident "" means the only
@@ -156,7 +151,7 @@ type PatchContainer struct {
 }
 
 func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
-	c, err := t.container(r.Caller, r.Ident)
+	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +166,7 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 		changed.Spec.Command, changed.Spec.CommandText = r.Command.Args, r.Command.Text
 	}
 	if r.Memory != nil || r.MilliCPU != nil {
-		if err := t.resize(&changed, r.Memory, r.MilliCPU); err != nil {
+		if err := resize(t, &changed, r.Memory, r.MilliCPU); err != nil {
 			return nil, err
 		}
 	}
@@ -181,17 +176,8 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 	if changed.Generation != c.Generation {
 		generation = changed.Generation
 	}
-	t.noteAction(r.Caller, "update", c, generation)
+	noteAction(t, r.Caller, "update", c, generation)
 	return &changed, nil
-}
-
-// container finds a container of the caller.
-func (t *tx) container(caller structs.Caller, ident string) (*structs.Container, error) {
-	found, err := lookup(t, caller, structs.KindContainer, ident)
-	if err != nil {
-		return nil, err
-	}
-	return found.(*structs.Container), nil
 }
 
 // DeleteContainer has a container removed from its host; its row goes when the
@@ -205,7 +191,7 @@ type DeleteContainer struct {
 
 // decide returns the container as it was last.
 func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
-	c, err := t.container(r.Caller, r.Ident)
+	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
 	}
@@ -215,9 +201,9 @@ func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
 	if s := effective(c); made && (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident, wordFor(s)).About(structs.KindContainer)
 	}
-	after := t.delete(c, r.Force).(*structs.Container)
+	after := deleteWorkload(t, c, r.Force).(*structs.Container)
 	if after != c {
-		t.noteAction(r.Caller, "delete", c, after.Generation)
+		noteAction(t, r.Caller, "delete", c, after.Generation)
 	}
 	return after, nil
 }

@@ -134,8 +134,8 @@ func TestOneBatchDoesNotOverfillAHost(t *testing.T) {
 			placed++
 		}
 	}
-	if placed != 4 || tx.used(host).Memory != 4<<30 {
-		t.Errorf("%d placed, %d bytes reserved", placed, tx.used(host).Memory)
+	if placed != 4 || tx.held.used(host).Memory != 4<<30 {
+		t.Errorf("%d placed, %d bytes reserved", placed, tx.held.used(host).Memory)
 	}
 }
 

@@ -22,7 +22,7 @@ type DrainHost struct {
 }
 
 func (r DrainHost) decide(t *tx) (*structs.Host, error) {
-	h, err := t.host(r.Caller, r.Ident)
+	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil {
 		return nil, err
 	}
@@ -60,16 +60,16 @@ func (r ForceDrain) decide(t *tx) (struct{}, error) {
 }
 
 // drainHosts takes a step of the drains, and of what follows when they end.
-func (t *tx) drainHosts() (full bool) {
+func drainHosts(t *tx) (full bool) {
 	for h := range t.unsettledHosts() {
 		bay := row[structs.Bay](t, h.BayID)
 		switch {
 		case bay == nil, bay.Status == structs.BayDeleting:
 		case h.State == structs.HostLost:
 		case h.Draining:
-			full = t.drain(h, bay)
+			full = drainHost(t, h, bay)
 		case h.DrainForce:
-			full = t.undrain(h)
+			full = undrainHost(t, h)
 		}
 		if full {
 			return true
@@ -78,9 +78,9 @@ func (t *tx) drainHosts() (full bool) {
 	return false
 }
 
-// drain moves what can move off the host, some at a time. Once the deadline is
+// drainHost moves what can move off the host, some at a time. Once the deadline is
 // over it stops what is left.
-func (t *tx) drain(h *structs.Host, bay *structs.Bay) (full bool) {
+func drainHost(t *tx, h *structs.Host, bay *structs.Bay) (full bool) {
 	moving := 0
 	for w := range t.onHost(h.ID) {
 		if prior := w.Place().PriorOn(h.ID); prior != nil && prior.Keep {
@@ -90,7 +90,7 @@ func (t *tx) drain(h *structs.Host, bay *structs.Bay) (full bool) {
 	refused := make(map[string]string)
 	for was := range t.onHost(h.ID) {
 		moved := false
-		if !t.room() || !t.item(func() { moved = t.drainOne(was, h, bay, moving < maxMoving, refused) }) {
+		if !t.room() || !t.item(func() { moved = drainWorkload(t, was, h, bay, moving < maxMoving, refused) }) {
 			return true
 		}
 		if moved {
@@ -100,10 +100,10 @@ func (t *tx) drain(h *structs.Host, bay *structs.Bay) (full bool) {
 	return false
 }
 
-// drainOne takes the step of a drain for one workload of the host, and reports
+// drainWorkload takes the step of a drain for one workload of the host, and reports
 // whether it was moved, which it is only if it may be. refused holds what did not
 // fit in this step, by shape.
-func (t *tx) drainOne(was structs.Workload, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string) (moved bool) {
+func drainWorkload(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string) (moved bool) {
 	w := was.Copy()
 	p := w.Place()
 	if prior := p.PriorOn(h.ID); prior != nil && p.HostID != h.ID {
@@ -116,10 +116,10 @@ func (t *tx) drainOne(was structs.Workload, h *structs.Host, bay *structs.Bay, m
 		return false
 	}
 	shape := shapeOf(w)
-	if _, no := refused[shape]; !no && t.bound(w, h) == "" && may {
+	if _, no := refused[shape]; !no && bound(t, w, h) == "" && may {
 		seen := w.Seen()
 		keep := seen.Status == structs.ContainerRunning && !h.DrainForce
-		reason := t.move(w, bay, keep)
+		reason := newPlacer(t).move(w, bay, keep)
 		if reason == "" {
 			to := row[structs.Host](t, p.HostID)
 			seen := w.Seen() // of the new placement
@@ -129,23 +129,23 @@ func (t *tx) drainOne(was structs.Workload, h *structs.Host, bay *structs.Bay, m
 			}
 			w.See(seen)
 			t.assign(w)
-			t.noteAction(structs.Caller{}, actionReschedule, was, 0)
+			noteAction(t, structs.Caller{}, actionReschedule, was, 0)
 			return true
 		}
 		refused[shape] = reason
 	}
 	switch {
 	case h.DrainForce:
-		t.drainStop(was)
+		drainStop(t, was)
 	case was.Place().DrainStop: // by an earlier drain
-		t.drainStart(was)
+		drainStart(t, was)
 	}
 	return false
 }
 
 // drainStop stops what runs on a host that is drained. It is wanted running all
 // the same, and does so again when the drain ends, or elsewhere once it can.
-func (t *tx) drainStop(was structs.Workload) {
+func drainStop(t *tx, was structs.Workload) {
 	if p := was.Place(); p.DrainStop || !structs.LeftOn(was, p.HostID) {
 		return
 	}
@@ -161,27 +161,27 @@ func (t *tx) drainStop(was structs.Workload) {
 	}
 	p.Generation++
 	t.assign(w)
-	t.noteAction(structs.Caller{}, "drain-stop", was, p.Generation)
+	noteAction(t, structs.Caller{}, "drain-stop", was, p.Generation)
 }
 
 // drainStart starts again what a drain has stopped.
-func (t *tx) drainStart(was structs.Workload) {
+func drainStart(t *tx, was structs.Workload) {
 	w := was.Copy()
 	p := w.Place()
 	p.DrainStop = false
 	p.Generation++
 	p.StartGeneration = p.Generation
 	t.assign(w)
-	t.noteAction(structs.Caller{}, string(ActionStart), was, p.Generation)
+	noteAction(t, structs.Caller{}, string(ActionStart), was, p.Generation)
 }
 
-// undrain starts again what a drain has stopped.
-func (t *tx) undrain(h *structs.Host) (full bool) {
+// undrainHost starts again what a drain has stopped.
+func undrainHost(t *tx, h *structs.Host) (full bool) {
 	for was := range t.onHost(h.ID) {
 		if !t.room() {
 			return true
 		}
-		if p := was.Place(); p.HostID == h.ID && p.DrainStop && !t.item(func() { t.drainStart(was) }) {
+		if p := was.Place(); p.HostID == h.ID && p.DrainStop && !t.item(func() { drainStart(t, was) }) {
 			return true
 		}
 	}

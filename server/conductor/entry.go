@@ -73,7 +73,7 @@ func (t *tx) split(c, before *structs.Container, p pending) (apart bool, size in
 		}
 		if t.specRows && spec > structs.MaxInlineSpec {
 			// The same one without a row of its own is that of a cluster of an
-			// earlier schema: the state store moves it, see state.Snapshot.join.
+			// earlier schema: the state store moves it, see state.joinSpecs.
 			if !same {
 				t.put(&structs.StoredSpec{Meta: structs.Meta{ID: c.ID, Seq: c.Seq, ProjectID: c.ProjectID}, Spec: c.Spec})
 			}

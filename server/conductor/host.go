@@ -36,11 +36,11 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 			"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; this one is let in again when it is started anew",
 			r.HostID, r.Registration, was.Registration).About(structs.KindHost)
 	}
-	if err := t.checkEngine(r, was); err != nil {
+	if err := checkEngine(t, r, was); err != nil {
 		return none, err
 	}
 	engine := was.Fingerprint.Engine.Merge(r.Fingerprint.Engine)
-	t.mark(was, HostMark{ID: was.ID, State: structs.HostReady})
+	markHost(t, was, HostMark{ID: was.ID, State: structs.HostReady})
 	host := *row[structs.Host](t, was.ID)
 	host.Name, host.Fingerprint, host.Instance = r.Name, r.Fingerprint, r.Instance
 	host.Fingerprint.Engine = engine
@@ -48,8 +48,8 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	host.ReportSeq, host.NetworksFull, host.Copies, host.CopyCount = 0, false, nil, 0
 	t.put(&host)
 	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
-	if t.diverged(r.Follows, cluster) {
-		t.expectQuarantine(host.ID)
+	if hasDiverged(t, r.Follows, cluster) {
+		quarantine{t, host.ID}.expect()
 		answer.Diverged, answer.Index = true, t.base.Index()
 		answer.Lineage = row[structs.Lineages](t, structs.LineagesRowID).Current()
 	}
@@ -82,7 +82,7 @@ func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token 
 // checkEngine refuses an engine that has another host of the cluster already: what
 // that host runs would be this one's, too. was is the host's row; it isn't in the
 // state yet if the host is new.
-func (t *tx) checkEngine(r RegisterHost, was *structs.Host) error {
+func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
 	cluster := row[structs.Cluster](t, structs.ClusterRowID)
 	if was.Registration == 0 { // new
 		for _, o := range r.Found {
@@ -199,15 +199,15 @@ func (r MarkHosts) decide(t *tx) (int, error) {
 		if was == nil || was.State == m.State && was.Braked == m.Braked {
 			continue
 		}
-		if !t.item(func() { t.mark(was, m) }) {
+		if !t.item(func() { markHost(t, was, m) }) {
 			return i, nil
 		}
 	}
 	return len(r.Marks), nil
 }
 
-// mark gives the host a state.
-func (t *tx) mark(was *structs.Host, m HostMark) {
+// markHost gives the host a state.
+func markHost(t *tx, was *structs.Host, m HostMark) {
 	host := *was
 	host.State, host.StateReason, host.Braked = m.State, m.Reason, m.Braked
 	if m.State != structs.HostLost {
@@ -226,14 +226,14 @@ type ReleaseHost struct {
 }
 
 func (r ReleaseHost) decide(t *tx) (*structs.Host, error) {
-	h, err := t.host(r.Caller, r.Ident)
+	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil {
 		return nil, err
 	}
 	if !h.Braked {
 		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, and the mass-loss brake does not hold it back: there is nothing to release", h.Name, h.State).About(structs.KindHost)
 	}
-	t.mark(h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "its agent was not heard of, and an operator has released it from the mass-loss brake"})
+	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "its agent was not heard of, and an operator has released it from the mass-loss brake"})
 	return row[structs.Host](t, h.ID), nil
 }
 
@@ -246,7 +246,7 @@ type FenceHost struct {
 }
 
 func (r FenceHost) decide(t *tx) (*structs.Host, error) {
-	h, err := t.host(r.Caller, r.Ident)
+	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil || h.Fenced {
 		return h, err
 	}
@@ -257,7 +257,7 @@ func (r FenceHost) decide(t *tx) (*structs.Host, error) {
 	case h.State != structs.HostLost && !r.Force:
 		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, not lost: wait until it is, or use force if you know that it is off", h.Name, h.State).About(structs.KindHost)
 	case h.State != structs.HostLost:
-		t.mark(h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "an operator has said that it is off"})
+		markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "an operator has said that it is off"})
 		host = *row[structs.Host](t, h.ID)
 	}
 	host.Fenced, host.UpdatedAt = true, t.now
@@ -273,7 +273,7 @@ type LabelHost struct {
 }
 
 func (r LabelHost) decide(t *tx) (*structs.Host, error) {
-	h, err := t.host(r.Caller, r.Ident)
+	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Ident)
 	if err != nil {
 		return nil, err
 	}
@@ -284,15 +284,6 @@ func (r LabelHost) decide(t *tx) (*structs.Host, error) {
 	host.UpdatedAt = t.now
 	t.put(&host)
 	return &host, nil
-}
-
-// host finds a host.
-func (t *tx) host(caller structs.Caller, ident string) (*structs.Host, error) {
-	found, err := lookup(t, caller, structs.KindHost, ident)
-	if err != nil {
-		return nil, err
-	}
-	return found.(*structs.Host), nil
 }
 
 // ReportStatus takes what an agent saw of its containers.
@@ -352,7 +343,7 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 		host.Copies, host.CopyCount = r.Copies.First, r.Copies.Count
 	}
 	for i := range r.Containers {
-		if !t.room() || !t.item(func() { t.observe(&host, &r.Containers[i]) }) {
+		if !t.room() || !t.item(func() { observe(t, &host, &r.Containers[i]) }) {
 			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[i:]}, nil
 		}
 	}
@@ -364,7 +355,7 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 }
 
 // observe writes what an agent saw of one placement, and what follows from it.
-func (t *tx) observe(host *structs.Host, report structs.Report) {
+func observe(t *tx, host *structs.Host, report structs.Report) {
 	ref, word := report.Ref(), report.Word()
 	was := t.workload(ref)
 	if was == nil {
@@ -374,11 +365,11 @@ func (t *tx) observe(host *structs.Host, report structs.Report) {
 		// An earlier placement's, or nobody's.
 		prior := p.PriorOn(host.ID)
 		if prior != nil && prior.Epoch == ref.Epoch && word == structs.ContainerGone {
-			t.leave(was, host.ID)
+			leaveHost(t, was, host.ID)
 		}
 		return
 	}
-	if report.Declined() && t.refuse(was) {
+	if report.Declined() && newPlacer(t).refuse(was) {
 		return
 	}
 	w := was.Copy()
@@ -386,14 +377,14 @@ func (t *tx) observe(host *structs.Host, report structs.Report) {
 	p, seen := w.Place(), w.Seen()
 	switch {
 	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:
-		if p.HostID = ""; t.over(p) {
+		if p.HostID = ""; isOver(t, p) {
 			t.remove(was)
 		} else {
 			t.assign(w)
 		}
 		return
 	case word == structs.ContainerGone:
-		t.lose(w)
+		loseWorkload(t, w)
 		return
 	case w.Policy().AutoRemove && p.Desired == structs.DesiredRunning && structs.Settled(w) &&
 		seen.Status == structs.ContainerStopped && !seen.FinishedAt.IsZero():
@@ -408,13 +399,13 @@ func (t *tx) observe(host *structs.Host, report structs.Report) {
 		t.put(w)
 	}
 	if seen.Generation > was.Seen().Generation {
-		t.endActions(w)
+		endActions(t, w)
 	}
 }
 
-// lose handles a workload that somebody removed from its host behind
+// loseWorkload handles a workload that somebody removed from its host behind
 // magnum's back.
-func (t *tx) lose(w structs.Workload) {
+func loseWorkload(t *tx, w structs.Workload) {
 	p, seen, restart := w.Place(), w.Seen(), w.Policy().Restart
 	why := orElse(seen.Reason, "it was removed from its host, not by magnum")
 	p.Gone = true
@@ -422,7 +413,7 @@ func (t *tx) lose(w structs.Workload) {
 	seen.Reason = why + "; start it to have it made anew, or delete it"
 	w.See(seen)
 	if p.Desired == structs.DesiredRunning && restart.Always() {
-		t.replace(w)
+		newPlacer(t).replace(w)
 		if p.PlaceReason == "" {
 			seen = w.Seen() // of the new placement
 			seen.Reason = fmt.Sprintf("%s; it is being made anew, as its restart policy %s asks", why, restart)

@@ -23,14 +23,14 @@ type createPod struct {
 }
 
 func (r createPod) decide(t *tx) (*statetest.Pod, error) {
-	bay, err := t.bayFor(r.caller, r.bay)
+	bay, err := bayFor(t, t.baysOf, r.caller, r.bay)
 	if err != nil {
 		return nil, err
 	}
 	p := &r.pod
 	p.Meta = t.meta(r.caller, p.ID)
 	p.BayID, p.Desired, p.Generation, p.StartGeneration = bay.ID, structs.DesiredRunning, 1, 1
-	t.place(p, bay)
+	newPlacer(t).place(p, bay)
 	t.assign(p)
 	return p, nil
 }
@@ -42,7 +42,7 @@ type reportPod struct {
 }
 
 func (r reportPod) decide(t *tx) (struct{}, error) {
-	t.observe(row[structs.Host](t, r.hostID), &r.Report)
+	observe(t, row[structs.Host](t, r.hostID), &r.Report)
 	return struct{}{}, nil
 }
 
@@ -50,7 +50,7 @@ func (r reportPod) decide(t *tx) (struct{}, error) {
 type deletePod struct{ id string }
 
 func (r deletePod) decide(t *tx) (struct{}, error) {
-	t.delete(t.workload(structs.Ref{Kind: structs.WorkloadPod, ID: r.id}), true)
+	deleteWorkload(t, t.workload(structs.Ref{Kind: structs.WorkloadPod, ID: r.id}), true)
 	return struct{}{}, nil
 }
 
@@ -376,9 +376,9 @@ func TestUsageWithinABatch(t *testing.T) {
 	}
 	bay := h.bayNamed("bay")
 	for name, step := range map[string]func(tx *tx, w structs.Workload){
-		"move":    func(tx *tx, w structs.Workload) { tx.move(w, bay, false) },
-		"replace": func(tx *tx, w structs.Workload) { tx.replace(w) },
-		"place":   func(tx *tx, w structs.Workload) { w.Place().HostID = ""; tx.place(w, bay) },
+		"move":    func(tx *tx, w structs.Workload) { newPlacer(tx).move(w, bay, false) },
+		"replace": func(tx *tx, w structs.Workload) { newPlacer(tx).replace(w) },
+		"place":   func(tx *tx, w structs.Workload) { w.Place().HostID = ""; newPlacer(tx).place(w, bay) },
 	} {
 		tx := newTx(h.store.Snapshot(), h.clock)
 		tx.begin()
@@ -393,7 +393,7 @@ func TestUsageWithinABatch(t *testing.T) {
 			want[id].Add(w.Reserved())
 		}
 		for id, u := range want {
-			if got := tx.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
+			if got := tx.held.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
 				t.Errorf("%s: the batch reckons with %+v, reserved is %+v", name, got, u)
 			}
 		}

@@ -11,13 +11,13 @@ import (
 // leadership has written, the state in which an agent sees it names the lineage.
 func (c *Conductor) newTx(now time.Time) *tx {
 	t := newTx(c.store.Snapshot(), now)
-	t.beginLineage(c.lineage)
+	beginLineage(t, c.lineage)
 	return t
 }
 
 // beginLineage writes the lineage unless it is the newest one already. Clusters of
 // an earlier schema have none.
-func (t *tx) beginLineage(id string) {
+func beginLineage(t *tx, id string) {
 	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return
 	}
@@ -32,10 +32,10 @@ func (t *tx) beginLineage(id string) {
 	t.put(next)
 }
 
-// diverged reports whether an agent has followed another history than this state's:
+// hasDiverged reports whether an agent has followed another history than this state's:
 // another incarnation of the cluster, or a lineage that isn't this state's up to
 // the index. An agent that has followed nothing has not, nor one that doesn't tell.
-func (t *tx) diverged(f structs.Following, cluster *structs.Cluster) bool {
+func hasDiverged(t *tx, f structs.Following, cluster *structs.Cluster) bool {
 	switch {
 	case f.ClusterID == "":
 		return false

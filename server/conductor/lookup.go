@@ -19,15 +19,17 @@ type reader interface {
 }
 
 // snapshotReader lets a plain snapshot be looked up in like a batch.
-type snapshotReader struct{ *state.Snapshot }
+type snapshotReader struct{ snapshot *state.Snapshot }
 
-func (s snapshotReader) get(table structs.Table, id string) structs.Row { return s.Get(table, id) }
-
-func (s snapshotReader) byName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
-	return s.ByName(table, projectID, name)
+func (s snapshotReader) get(table structs.Table, id string) structs.Row {
+	return s.snapshot.Get(table, id)
 }
 
-func (s snapshotReader) sharedBays() iter.Seq[structs.Row] { return rows(s.SharedBays()) }
+func (s snapshotReader) byName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
+	return s.snapshot.ByName(table, projectID, name)
+}
+
+func (s snapshotReader) sharedBays() iter.Seq[structs.Row] { return rows(s.snapshot.SharedBays()) }
 
 // Lookup finds what ident, a UUID or a name, means to the caller: an object of
 // the caller's project, a shared bay, or for operators anyone's (by UUID). The
@@ -64,6 +66,16 @@ func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, e
 		return found[0], nil
 	}
 	return nil, structs.Ambiguous(kind)
+}
+
+// find is lookup in the batch, of a kind of object whose type is P.
+func find[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, error) {
+	found, err := lookup(t, caller, kind, ident)
+	if err != nil {
+		var none P
+		return none, err
+	}
+	return found.(P), nil
 }
 
 // Visible reports whether the caller may know of the object.
@@ -162,7 +174,7 @@ func (t *tx) hostsOf(bayID string) []schedule.Host {
 	found, ok := t.hosts[bayID]
 	if !ok {
 		for h := range t.hostsInBay(bayID) {
-			found = append(found, state.RoomOf(h, t.used(h.ID), structs.PlacementSpread))
+			found = append(found, state.RoomOf(h, t.held.used(h.ID), structs.PlacementSpread))
 		}
 		t.hosts[bayID] = found
 	}

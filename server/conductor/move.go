@@ -17,16 +17,16 @@ const maxPriors = 8
 // new one does. If nothing fits, the workload stays where it is and the reason
 // is returned: the host may come back with it before there is room, and then
 // nothing was restarted. The caller writes the row.
-func (t *tx) move(w structs.Workload, bay *structs.Bay, keep bool) (reason string) {
+func (pl placer) move(w structs.Workload, bay *structs.Bay, keep bool) (reason string) {
 	p := w.Place()
 	from := structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation, Keep: keep, EngineID: w.Seen().EngineID}
-	t.place(w, bay)
+	pl.place(w, bay)
 	if reason, p.PlaceReason = p.PlaceReason, ""; reason != "" {
 		return reason
 	}
 	priors := append(slices.Clone(p.Priors), from)
 	for i := 0; len(priors) > maxPriors && i < len(priors); {
-		if h := row[structs.Host](t, priors[i].HostID); h == nil || h.State == structs.HostLost {
+		if h := row[structs.Host](pl.t, priors[i].HostID); h == nil || h.State == structs.HostLost {
 			priors = slices.Delete(priors, i, i+1)
 			continue
 		}
@@ -62,22 +62,22 @@ func without(priors []structs.Prior, hostID string) []structs.Prior {
 	return left
 }
 
-// leave takes the earlier placement off the host, which no longer has it. A
+// leaveHost takes the earlier placement off the host, which no longer has it. A
 // workload that was only waiting for that is deleted.
-func (t *tx) leave(was structs.Workload, hostID string) {
+func leaveHost(t *tx, was structs.Workload, hostID string) {
 	w := was.Copy()
 	p := w.Place()
 	p.Priors = without(p.Priors, hostID)
-	if t.over(p) {
+	if isOver(t, p) {
 		t.remove(was)
 		return
 	}
 	t.put(w)
 }
 
-// over reports whether a workload that is to go has no placement left but on
+// isOver reports whether a workload that is to go has no placement left but on
 // lost hosts: should one come back, it removes what it isn't told of.
-func (t *tx) over(p *structs.Placement) bool {
+func isOver(t *tx, p *structs.Placement) bool {
 	return p.Desired == structs.DesiredAbsent && p.HostID == "" && !slices.ContainsFunc(p.Priors, func(p structs.Prior) bool {
 		h := row[structs.Host](t, p.HostID)
 		return h != nil && h.State != structs.HostLost
@@ -86,7 +86,7 @@ func (t *tx) over(p *structs.Placement) bool {
 
 // markLost turns the workloads of lost hosts Unknown, and places those again
 // that may be. What the others are is known again when the host reports.
-func (t *tx) markLost() (full bool) {
+func markLost(t *tx) (full bool) {
 	for h := range t.unsettledHosts() {
 		bay := row[structs.Bay](t, h.BayID)
 		if h.State != structs.HostLost || bay == nil {
@@ -94,7 +94,7 @@ func (t *tx) markLost() (full bool) {
 		}
 		refused := make(map[string]string)
 		for w := range t.onHost(h.ID) {
-			if !t.room() || !t.item(func() { t.lost(w, h, bay, refused) }) {
+			if !t.room() || !t.item(func() { leaveLost(t, w, h, bay, refused) }) {
 				return true
 			}
 		}
@@ -102,11 +102,11 @@ func (t *tx) markLost() (full bool) {
 	return false
 }
 
-// lost does what follows for one workload when a host with a placement of it
+// leaveLost does what follows for one workload when a host with a placement of it
 // is lost. refused holds what did not fit in this step, by shape.
-func (t *tx) lost(was structs.Workload, h *structs.Host, bay *structs.Bay, refused map[string]string) {
+func leaveLost(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, refused map[string]string) {
 	if p := was.Place(); p.HostID != h.ID {
-		if t.over(p) {
+		if isOver(t, p) {
 			t.remove(was)
 		}
 		return
@@ -114,7 +114,7 @@ func (t *tx) lost(was structs.Workload, h *structs.Host, bay *structs.Bay, refus
 	w := was.Copy()
 	p := w.Place()
 	reason := fmt.Sprintf("host %s is lost: %s", h.Name, h.StateReason)
-	switch why := t.bound(w, h); {
+	switch why := bound(t, w, h); {
 	case why != "":
 		if p.Desired == structs.DesiredRunning {
 			reason += "; it is not placed anew, because " + why
@@ -124,7 +124,7 @@ func (t *tx) lost(was structs.Workload, h *structs.Host, bay *structs.Bay, refus
 		shape := shapeOf(w)
 		why, ok := refused[shape]
 		if !ok {
-			why = t.move(w, bay, false)
+			why = newPlacer(t).move(w, bay, false)
 		}
 		if why == "" {
 			to := row[structs.Host](t, p.HostID)
@@ -132,7 +132,7 @@ func (t *tx) lost(was structs.Workload, h *structs.Host, bay *structs.Bay, refus
 			seen.Reason = fmt.Sprintf("rescheduled from host %s, which is lost, to host %s", h.Name, to.Name)
 			w.See(seen)
 			t.assign(w)
-			t.noteAction(structs.Caller{}, actionReschedule, was, 0)
+			noteAction(t, structs.Caller{}, actionReschedule, was, 0)
 			return
 		}
 		refused[shape] = why
@@ -156,7 +156,7 @@ const actionReschedule = "reschedule"
 
 // bound says why a workload can't be placed again while its host is lost or
 // drains; "" if it can.
-func (t *tx) bound(w structs.Workload, h *structs.Host) string {
+func bound(t *tx, w structs.Workload, h *structs.Host) string {
 	exclusive := w.Policy().Exclusive
 	why := structs.Movable(w)
 	switch {

@@ -9,13 +9,13 @@ import (
 
 // networksOf tells the scheduler whether a host that has no room for another project's
 // network has one of the workload's project.
-func (t *tx) networksOf(w structs.Workload) schedule.Networks {
-	return func(h *schedule.Host) bool { return t.hasNetwork(h.ID, w) }
+func (pl placer) networksOf(w structs.Workload) schedule.Networks {
+	return func(h *schedule.Host) bool { return pl.hasNetwork(h.ID, w) }
 }
 
 // hasNetwork reports whether the host has made another workload of the project.
-func (t *tx) hasNetwork(hostID string, w structs.Workload) bool {
-	for other := range t.onHost(hostID) {
+func (pl placer) hasNetwork(hostID string, w structs.Workload) bool {
+	for other := range pl.t.onHost(hostID) {
 		if other.Base().ProjectID == w.Base().ProjectID && other.Place().HostID == hostID && made(other) &&
 			(other.Base().ID != w.Base().ID || other.Table() != w.Table()) {
 			return true
@@ -33,9 +33,9 @@ func made(w structs.Workload) bool {
 // refuse takes a workload off a host that can't make it, for want of a network,
 // and places it on another one; if none fits, it waits. false means that it stays
 // where it is, and its host tries again.
-func (t *tx) refuse(was structs.Workload) bool {
+func (pl placer) refuse(was structs.Workload) bool {
 	p := was.Place()
-	bay := row[structs.Bay](t, p.BayID)
+	bay := row[structs.Bay](pl.t, p.BayID)
 	switch {
 	case bay == nil || bay.Status == structs.BayDeleting, p.Desired == structs.DesiredAbsent, made(was):
 		return false
@@ -50,7 +50,7 @@ func (t *tx) refuse(was structs.Workload) bool {
 	after.Priors = append(slices.Clone(p.Priors), structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation})
 	after.HostID = ""
 	w.Forget()
-	t.place(w, bay)
-	t.assign(w)
+	pl.place(w, bay)
+	pl.t.assign(w)
 	return true
 }

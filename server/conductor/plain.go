@@ -24,7 +24,7 @@ type CreateRow[R any, P Plain[R]] struct {
 func (r CreateRow[R, P]) decide(t *tx) (P, error) {
 	return once(t, r.Once, r.Caller, func() (P, error) {
 		made := P(&r.Row)
-		meta, err := t.newMeta(r.Caller, made.Table(), state.KindOf(made.Table()), r.UUID)
+		meta, err := newMeta(t, r.Caller, made.Table(), state.KindOf(made.Table()), r.UUID)
 		if err != nil {
 			return nil, err
 		}
@@ -43,11 +43,11 @@ type PatchRow[R any, P Plain[R]] struct {
 }
 
 func (r PatchRow[R, P]) decide(t *tx) (P, error) {
-	found, err := lookup(t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
+	found, err := find[P](t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
 	if err != nil {
 		return nil, err
 	}
-	changed, err := r.Apply(*found.(P))
+	changed, err := r.Apply(*found)
 	if err != nil {
 		return nil, err
 	}
@@ -66,10 +66,14 @@ type DeleteRow[R any, P Plain[R]] struct {
 }
 
 func (r DeleteRow[R, P]) decide(t *tx) (P, error) {
-	found, err := lookup(t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
-	if err != nil {
-		return nil, err
+	return deletePlain[P](t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
+}
+
+// deletePlain deletes an object that nothing else follows from, and returns it.
+func deletePlain[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, error) {
+	found, err := find[P](t, caller, kind, ident)
+	if err == nil {
+		t.remove(found)
 	}
-	t.remove(found)
-	return found.(P), nil
+	return found, err
 }

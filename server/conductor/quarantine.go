@@ -10,10 +10,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// quarantine returns the pages of what the host keeps in quarantine, in their order.
-func (t *tx) quarantine(hostID string) (pages []*structs.Quarantine) {
+// quarantine is what a host keeps in quarantine, as the batch sees it: rows of 100
+// placements each.
+type quarantine struct {
+	t      *tx
+	hostID string
+}
+
+// page returns one of the pages, nil if there is none of that number.
+func (q quarantine) page(n int) *structs.Quarantine {
+	return row[structs.Quarantine](q.t, structs.QuarantineID(q.hostID, n))
+}
+
+// pages returns the pages in their order.
+func (q quarantine) pages() (pages []*structs.Quarantine) {
 	for {
-		page := row[structs.Quarantine](t, structs.QuarantineID(hostID, len(pages)))
+		page := q.page(len(pages))
 		if page == nil {
 			return pages
 		}
@@ -25,51 +37,48 @@ func (t *tx) quarantine(hostID string) (pages []*structs.Quarantine) {
 // quarantine: it must not leave its bay with them, because another project's may
 // claim it. One that is lost and whose containers are to be removed removes them
 // should it come back.
-func (t *tx) hasQuarantine(h *structs.Host) bool {
-	if h.Quarantined > 0 {
-		return true
-	}
-	return h.State != structs.HostLost && row[structs.Quarantine](t, structs.QuarantineID(h.ID, 0)) != nil
+func hasQuarantine(t *tx, h *structs.Host) bool {
+	return h.Quarantined > 0 || h.State != structs.HostLost && quarantine{t, h.ID}.page(0) != nil
 }
 
 // quarantineReason says why a host can't leave its bay.
-func (t *tx) quarantineReason(h *structs.Host) string {
+func quarantineReason(h *structs.Host) string {
 	if h.Quarantined == 0 {
 		return fmt.Sprintf("host %s has not told yet what it keeps in quarantine", h.Name)
 	}
 	return fmt.Sprintf("host %s keeps %d containers in quarantine: see host-show, and end it with host-adopt", h.Name, h.Quarantined)
 }
 
-// expectQuarantine notes that the agent of a host has followed another history, and
-// is about to tell what it keeps in quarantine.
-func (t *tx) expectQuarantine(hostID string) {
-	page := &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID(hostID, 0), CreatedAt: t.now}, HostID: hostID}
-	if was := row[structs.Quarantine](t, page.ID); was != nil {
+// expect notes that the agent of the host has followed another history, and is about
+// to tell what it keeps in quarantine.
+func (q quarantine) expect() {
+	page := &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, 0), CreatedAt: q.t.now}, HostID: q.hostID}
+	if was := q.page(0); was != nil {
 		copied := *was
 		page = &copied
 	}
-	if page.Pending || t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
+	if page.Pending || q.t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return
 	}
 	page.Pending = true
-	t.put(page)
+	q.t.put(page)
 }
 
-// putPage writes a page. If told, the host hears of it.
-func (t *tx) putPage(page *structs.Quarantine, told bool) {
-	t.set(rowKey{structs.TableQuarantine, page.ID}, pending{row: page, assign: told})
+// put writes a page. If told, the host hears of it.
+func (q quarantine) put(page *structs.Quarantine, told bool) {
+	q.t.set(rowKey{structs.TableQuarantine, page.ID}, pending{row: page, assign: told})
 }
 
 // tidy removes the pages at the end that are empty, and counts the others' in the
 // host's row.
-func (t *tx) tidy(hostID string) {
-	pages := t.quarantine(hostID)
+func (q quarantine) tidy() {
+	pages := q.pages()
 	for len(pages) > 0 {
 		last := pages[len(pages)-1]
 		if len(last.Kept) > 0 || last.Pending {
 			break
 		}
-		t.remove(last)
+		q.t.remove(last)
 		pages = pages[:len(pages)-1]
 	}
 	n := 0
@@ -82,9 +91,9 @@ func (t *tx) tidy(hostID string) {
 	}
 	// The host's row is written although the number may be the same: who waits for
 	// the host waits for this, too.
-	host := *row[structs.Host](t, hostID)
+	host := *row[structs.Host](q.t, q.hostID)
 	host.Quarantined = n
-	t.put(&host)
+	q.t.put(&host)
 }
 
 // ReportQuarantine takes what an agent says of its host's quarantine.
@@ -118,10 +127,10 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return nil, nil // the agent's journal has it
 	}
-	changed, full := false, false
+	q, changed, full := quarantine{t, r.HostID}, false, false
 	for i := range r.Kept {
 		if !t.room() || !t.item(func() {
-			is, room := t.keepQuarantined(r.HostID, r.Kept[i])
+			is, room := q.keep(r.Kept[i])
 			changed, full = changed || is, full || !room
 		}) {
 			r.Kept = r.Kept[i:]
@@ -130,20 +139,20 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	}
 	r.Kept = nil
 	for i := range r.Ended {
-		if !t.room() || !t.item(func() { changed = t.endQuarantined(r.HostID, r.Ended[i]) || changed }) {
+		if !t.room() || !t.item(func() { changed = q.end(r.Ended[i]) || changed }) {
 			r.Ended = r.Ended[i:]
 			return &r.QuarantineReport, nil
 		}
 	}
 	r.Ended = nil
-	if first := row[structs.Quarantine](t, structs.QuarantineID(r.HostID, 0)); first != nil && first.Pending && r.Settled {
+	if first := q.page(0); first != nil && first.Pending && r.Settled {
 		page := *first
 		page.Pending, changed = false, true
-		if !t.item(func() { t.putPage(&page, false) }) {
+		if !t.item(func() { q.put(&page, false) }) {
 			return &r.QuarantineReport, nil
 		}
 	}
-	if changed && !t.item(func() { t.tidy(r.HostID) }) {
+	if changed && !t.item(q.tidy) {
 		return &r.QuarantineReport, nil
 	}
 	if full {
@@ -152,11 +161,10 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	return nil, nil
 }
 
-// keepQuarantined notes that a placement is in quarantine. room is false if the
-// pages are full.
-func (t *tx) keepQuarantined(hostID string, k structs.Quarantined) (changed, room bool) {
-	k.Adoption, k.Since = structs.AdoptionNone, t.now
-	pages := t.quarantine(hostID)
+// keep notes that a placement is in quarantine. room is false if the pages are full.
+func (q quarantine) keep(k structs.Quarantined) (changed, room bool) {
+	k.Adoption, k.Since = structs.AdoptionNone, q.t.now
+	pages := q.pages()
 	free := -1
 	for n, page := range pages {
 		i := slices.IndexFunc(page.Kept, func(was structs.Quarantined) bool { return was.ContainerID == k.ContainerID && was.Epoch == k.Epoch })
@@ -177,17 +185,17 @@ func (t *tx) keepQuarantined(hostID string, k structs.Quarantined) (changed, roo
 		after := *page
 		after.Kept = slices.Clone(page.Kept)
 		after.Kept[i] = k
-		t.putPage(&after, false)
+		q.put(&after, false)
 		return true, true
 	}
 	switch {
 	case free >= 0:
 		after := *pages[free]
 		after.Kept = append(slices.Clone(after.Kept), k)
-		t.putPage(&after, false)
+		q.put(&after, false)
 	case len(pages) < structs.MaxQuarantinePages:
-		t.putPage(&structs.Quarantine{
-			Meta: structs.Meta{ID: structs.QuarantineID(hostID, len(pages)), CreatedAt: t.now}, HostID: hostID, Kept: []structs.Quarantined{k},
+		q.put(&structs.Quarantine{
+			Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, len(pages)), CreatedAt: q.t.now}, HostID: q.hostID, Kept: []structs.Quarantined{k},
 		}, false)
 	default:
 		return false, false
@@ -195,16 +203,16 @@ func (t *tx) keepQuarantined(hostID string, k structs.Quarantined) (changed, roo
 	return true, true
 }
 
-// endQuarantined notes that a placement is no longer in quarantine.
-func (t *tx) endQuarantined(hostID string, ref structs.QuarantineRef) (changed bool) {
-	for _, page := range t.quarantine(hostID) {
+// end notes that a placement is no longer in quarantine.
+func (q quarantine) end(ref structs.QuarantineRef) (changed bool) {
+	for _, page := range q.pages() {
 		i := slices.IndexFunc(page.Kept, func(k structs.Quarantined) bool { return k.ContainerID == ref.ContainerID && k.Epoch == ref.Epoch })
 		if i < 0 {
 			continue
 		}
 		after := *page
 		after.Kept = slices.Delete(slices.Clone(page.Kept), i, i+1)
-		t.putPage(&after, false)
+		q.put(&after, false)
 		return true
 	}
 	return false
@@ -220,7 +228,7 @@ type AdoptContainer struct {
 }
 
 func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
-	h, err := t.host(r.Caller, r.Host)
+	h, err := find[*structs.Host](t, r.Caller, structs.KindHost, r.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -243,19 +251,20 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 			}
 		}
 	} else {
-		if err := t.adopt(h, newest); err != nil {
+		if err := adopt(t, h, newest); err != nil {
 			return nil, err
 		}
 		decided = structs.AdoptionKeep
 	}
+	q := quarantine{t, h.ID}
 	for _, k := range found {
 		d := decided
 		if k.Epoch != newest.Epoch {
 			d = structs.AdoptionRemove // an earlier placement goes, as always
 		}
-		t.decideQuarantined(h.ID, k, d)
+		q.decide(k, d)
 	}
-	t.tidy(h.ID)
+	q.tidy()
 	return row[structs.Host](t, h.ID), nil
 }
 
@@ -263,7 +272,7 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 // least one.
 func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, error) {
 	var found []structs.Quarantined
-	for _, page := range t.quarantine(h.ID) {
+	for _, page := range (quarantine{t, h.ID}).pages() {
 		for _, k := range page.Kept {
 			if k.ContainerID == r.Container || k.Name == r.Container && r.Container != "" {
 				found = append(found, k)
@@ -281,10 +290,9 @@ func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, err
 	return found, nil
 }
 
-// decideQuarantined writes what is to become of a placement, and lets its host hear
-// of it.
-func (t *tx) decideQuarantined(hostID string, k structs.Quarantined, decided structs.Adoption) {
-	for _, page := range t.quarantine(hostID) {
+// decide writes what is to become of a placement, and lets its host hear of it.
+func (q quarantine) decide(k structs.Quarantined, decided structs.Adoption) {
+	for _, page := range q.pages() {
 		for i := range page.Kept {
 			if page.Kept[i].ContainerID != k.ContainerID || page.Kept[i].Epoch != k.Epoch || page.Kept[i].Adoption == decided {
 				continue
@@ -292,7 +300,7 @@ func (t *tx) decideQuarantined(hostID string, k structs.Quarantined, decided str
 			after := *page
 			after.Kept = slices.Clone(page.Kept)
 			after.Kept[i].Adoption = decided
-			t.putPage(&after, true)
+			q.put(&after, true)
 			return
 		}
 	}
@@ -300,7 +308,7 @@ func (t *tx) decideQuarantined(hostID string, k structs.Quarantined, decided str
 
 // adopt makes a placement in quarantine that of the container's row. CodeConflict
 // if the row isn't there, or is another container's or another placement's.
-func (t *tx) adopt(h *structs.Host, k structs.Quarantined) error {
+func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	refuse := func(format string, args ...any) error {
 		return structs.Errorf(structs.CodeConflict, "container %s is not kept: %s; host-adopt -remove removes it", k.ContainerID, fmt.Sprintf(format, args...)).About(structs.KindContainer)
 	}
@@ -334,7 +342,7 @@ func (t *tx) adopt(h *structs.Host, k structs.Quarantined) error {
 	}
 	changed.Priors = without(changed.Priors, h.ID)
 	// What the row reserves on this host already doesn't count twice.
-	used := t.used(h.ID).Clone()
+	used := t.held.used(h.ID).Clone()
 	if c.On(h.ID) {
 		used.Remove(c.Reserved())
 	}

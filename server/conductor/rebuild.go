@@ -12,7 +12,7 @@ type RebuildContainer struct {
 }
 
 func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
-	c, err := t.container(r.Caller, r.Ident)
+	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
 	}
@@ -30,14 +30,14 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	changed.UpdatedAt = t.now
 	if changed.HostID == "" {
-		t.place(&changed, row[structs.Bay](t, c.BayID))
+		newPlacer(t).place(&changed, row[structs.Bay](t, c.BayID))
 	} else {
 		// On the same host, which has its volumes, and the old one until it goes.
-		changed.Epoch = t.nextEpoch(c)
+		changed.Epoch = newPlacer(t).nextEpoch(c)
 		changed.Gone, changed.Observed = false, structs.Observed{Memory: c.Observed.Memory, MilliCPU: c.Observed.MilliCPU}
 	}
 	t.assign(&changed)
-	t.noteAction(r.Caller, "rebuild", c, changed.Generation)
+	noteAction(t, r.Caller, "rebuild", c, changed.Generation)
 	return &changed, nil
 }
 
@@ -50,23 +50,23 @@ type ResizeContainer struct {
 }
 
 func (r ResizeContainer) decide(t *tx) (*structs.Container, error) {
-	c, err := t.container(r.Caller, r.Ident)
+	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
 	}
 	changed := *c
-	if err := t.resize(&changed, r.Memory, r.MilliCPU); err != nil {
+	if err := resize(t, &changed, r.Memory, r.MilliCPU); err != nil {
 		return nil, err
 	}
 	changed.UpdatedAt = t.now
 	t.assign(&changed)
-	t.noteAction(r.Caller, "update", c, changed.Generation)
+	noteAction(t, r.Caller, "update", c, changed.Generation)
 	return &changed, nil
 }
 
 // resize gives the copy of a container other limits, as far as its host has
 // room for them, under a new generation. nil means the limit that it has.
-func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
+func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 	if c.Desired == structs.DesiredAbsent {
 		return structs.Errorf(structs.CodeConflict, "Container %s is being deleted", c.Name).About(structs.KindContainer)
 	}
@@ -79,7 +79,7 @@ func (t *tx) resize(c *structs.Container, memory, milliCPU *int64) error {
 		c.Spec.MilliCPU = *milliCPU
 	}
 	if host := row[structs.Host](t, c.HostID); host != nil {
-		used := t.used(host.ID)
+		used := t.held.used(host.ID)
 		room := host.Fingerprint.Memory - used.Memory + held.Memory
 		cores := int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + held.MilliCPU
 		switch {

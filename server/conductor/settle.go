@@ -21,11 +21,11 @@ func (s *Step) Topics() []state.Topic { return s.topics }
 
 // Steps are all steps.
 var Steps = []*Step{
-	{"end bays", (*tx).endBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
-	{"grow bays", (*tx).growBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicEmptied()}},
-	{"place what waits", (*tx).placeWaiting, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
-	{"leave lost hosts", (*tx).markLost, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
-	{"drain hosts", (*tx).drainHosts, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
+	{"end bays", endBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
+	{"grow bays", growBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicEmptied()}},
+	{"place what waits", placeWaiting, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
+	{"leave lost hosts", markLost, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
+	{"drain hosts", drainHosts, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
 }
 
 // Settle takes a part of all that has to follow from changes before it: bays
@@ -55,7 +55,7 @@ func (t *tx) room() bool { return t.writes() <= structs.MaxChanges-4 }
 
 // endBays empties the bays that are being deleted and deletes the empty ones.
 // It returns true if there was no room for all of it.
-func (t *tx) endBays() (full bool) {
+func endBays(t *tx) (full bool) {
 	for b := range t.endingBays() {
 		left := 0
 		for w := range t.inBay(b.ID) {
@@ -65,7 +65,7 @@ func (t *tx) endBays() (full bool) {
 			p := w.Place()
 			host := row[structs.Host](t, p.HostID)
 			if p.Desired != structs.DesiredAbsent || !p.Force || host == nil || host.State == structs.HostLost {
-				if !t.item(func() { t.delete(w, true) }) {
+				if !t.item(func() { deleteWorkload(t, w, true) }) {
 					return true
 				}
 			}
@@ -78,11 +78,11 @@ func (t *tx) endBays() (full bool) {
 		}
 		kept := ""
 		for h := range t.hostsInBay(b.ID) {
-			if t.hasQuarantine(h) {
-				kept = t.quarantineReason(h)
+			if hasQuarantine(t, h) {
+				kept = quarantineReason(h)
 				continue
 			}
-			if !t.room() || !t.item(func() { t.free(h) }) {
+			if !t.room() || !t.item(func() { freeHost(t, h) }) {
 				return true
 			}
 		}
@@ -102,7 +102,7 @@ func (t *tx) endBays() (full bool) {
 
 // growBays lets the bays that lack hosts claim free ones, the one that has
 // waited longest first, and takes hosts back from those that have too many.
-func (t *tx) growBays() (full bool) {
+func growBays(t *tx) (full bool) {
 	for b := range t.bays() {
 		if b.Status == structs.BayDeleting {
 			continue
@@ -110,10 +110,10 @@ func (t *tx) growBays() (full bool) {
 		if !t.room() {
 			return true
 		}
-		if t.shrink(b) {
+		if shrinkBay(t, b) {
 			return true
 		}
-		if _, full := t.claim(b); full {
+		if _, full := claimHosts(t, b); full {
 			return true
 		}
 	}
@@ -122,7 +122,7 @@ func (t *tx) growBays() (full bool) {
 
 // placeWaiting places workloads that wait for a host, in the order in which
 // they were created. One that doesn't fit holds up none of the others.
-func (t *tx) placeWaiting() (full bool) {
+func placeWaiting(t *tx) (full bool) {
 	for bayID := range t.base.WaitingBays() {
 		bay := row[structs.Bay](t, bayID)
 		if bay == nil || bay.Status == structs.BayDeleting {
@@ -143,7 +143,7 @@ func (t *tx) placeWaiting() (full bool) {
 			p := changed.Place()
 			if reason, ok := refused[shape]; ok {
 				p.PlaceReason = reason
-			} else if t.place(changed, bay); p.PlaceReason != "" {
+			} else if newPlacer(t).place(changed, bay); p.PlaceReason != "" {
 				refused[shape] = p.PlaceReason
 			}
 			if p.HostID == "" && p.PlaceReason == was.Place().PlaceReason {

@@ -69,12 +69,7 @@ type RevokeToken struct {
 }
 
 func (r RevokeToken) decide(t *tx) (*structs.Token, error) {
-	found, err := lookup(t, r.Caller, structs.KindToken, r.Ident)
-	if err != nil {
-		return nil, err
-	}
-	t.remove(found)
-	return found.(*structs.Token), nil
+	return deletePlain[*structs.Token](t, r.Caller, structs.KindToken, r.Ident)
 }
 
 // ForgetTokens deletes tokens that have long expired: nobody can use them any

@@ -35,17 +35,12 @@ type tx struct {
 	below map[rowKey]structs.Row     // rows of the base that were looked up; nil for one that isn't there
 	order []rowKey                   // keys of rows, in the order of their first write
 	own   map[structs.Table][]string // IDs of rows by table, in the same order
-	usage map[string]*state.Usage    // of hosts whose workloads the batch has changed
+	held  *reservations
 
 	// Found for one request and kept for the next, until a bay or host is
 	// written: most of a batch are creates of the same few projects.
 	mine  map[string][]*structs.Bay  // by project: the bays that it may use
 	hosts map[string][]schedule.Host // by bay: the hosts that it has claimed
-
-	// The order in which bays prefer their hosts, as the batch sees it; see room.go.
-	rooms   state.Rooms
-	roomNow map[string]*state.HostRoom // of the hosts that the batch has changed in rooms; nil for one that has left its bay
-	stale   map[string]bool            // hosts that the batch has changed since rooms was brought up to date
 
 	specRows bool // large specs have rows of their own in the entry's schema
 	engines  bool // rows may say which engine and which of its containers is meant, likewise
@@ -69,12 +64,13 @@ type undo struct {
 }
 
 func newTx(base *state.Snapshot, now time.Time) *tx {
-	return &tx{
+	t := &tx{
 		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
 		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
-		own: make(map[structs.Table][]string), usage: make(map[string]*state.Usage), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
-		rooms: base.Rooms(), roomNow: make(map[string]*state.HostRoom), stale: make(map[string]bool),
+		own: make(map[structs.Table][]string), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
+	t.held = newReservations(t)
+	return t
 }
 
 // get returns a row as the batch sees it, nil if there is none. It must not be
@@ -166,12 +162,12 @@ func (t *tx) set(key rowKey, p pending) {
 func (t *tx) reserve(key rowKey, to structs.Row) {
 	if w, ok := t.get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.give(hostID, w.Reserved())
+			t.held.give(hostID, w.Reserved())
 		}
 	}
 	if w, ok := to.(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.take(hostID, w.Reserved())
+			t.held.take(hostID, w.Reserved())
 		}
 	}
 }
@@ -183,31 +179,8 @@ func (t *tx) forget(key rowKey) {
 		clear(t.mine)
 	case structs.TableHosts:
 		clear(t.hosts)
-		t.stale[key.id] = true
+		t.held.stale[key.id] = true
 	}
-}
-
-// take reserves something on a host.
-func (t *tx) take(hostID string, d structs.Demand) {
-	t.used(hostID).Add(d)
-	t.stale[hostID] = true
-}
-
-// give undoes take of the same.
-func (t *tx) give(hostID string, d structs.Demand) {
-	t.used(hostID).Remove(d)
-	t.stale[hostID] = true
-}
-
-// used returns what the batch sees reserved on a host; take and give change it.
-func (t *tx) used(hostID string) *state.Usage {
-	u, ok := t.usage[hostID]
-	if !ok {
-		own := t.base.Usage(hostID)
-		u = &own
-		t.usage[hostID] = u
-	}
-	return u
 }
 
 // begin starts a request.

@@ -12,7 +12,7 @@ import (
 // decided decides a request in the batch, as the loop does.
 func decided[T any](t *tx, r Request[T]) (T, error) {
 	c := &call{ctx: context.Background(), decide: func(t *tx) (any, error) { return r.decide(t) }}
-	t.decide(c)
+	decideCall(t, c)
 	result, _ := c.result.(T)
 	return result, c.err
 }

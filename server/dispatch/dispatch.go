@@ -13,10 +13,9 @@ import (
 	"crypto/subtle"
 	"errors"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/server/conductor"
@@ -51,37 +50,15 @@ type Config struct {
 	VerifyLeader func(ctx context.Context) error
 }
 
-// Dispatch serves the agents.
+// Dispatch serves the agents. Its parts share its Config, and each has a lock of its
+// own; none holds it while it calls another.
 type Dispatch struct {
-	Config
-	born time.Time     // when this server began to listen
-	wake chan struct{} // has the leader look at the hosts
-	sent chan struct{} // has the leader acknowledge polls
-
-	mu       sync.Mutex       // guards all below
-	pulses   map[string]pulse // by host
-	leases   leases
-	mailbox  map[string]*mailbox // by host
-	sessions map[string]*Session // by SID, until the agent has dialed back
-	stranded chan struct{}       // closed while this server knows of no leader
-	isolated bool                // stranded is closed
-
-	joined atomic.Int64 // sessions that last: their agent has dialed back
+	config     Config
+	heartbeats *heartbeats
+	liveness   *liveness
+	sessions   *sessions
+	leaderless *leaderless
 }
-
-// Parked returns how many polls wait for work.
-func (d *Dispatch) Parked() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := 0
-	for _, box := range d.mailbox {
-		n += box.polls
-	}
-	return n
-}
-
-// Joined returns how many sessions last.
-func (d *Dispatch) Joined() int { return int(d.joined.Load()) }
 
 // New returns a Dispatch. Only Lead runs anything by itself.
 func New(c Config) *Dispatch {
@@ -91,17 +68,58 @@ func New(c Config) *Dispatch {
 	if c.Servers == nil {
 		c.Servers = func() []string { return nil }
 	}
-	return &Dispatch{
-		Config:   c,
-		born:     time.Now(),
-		wake:     make(chan struct{}, 1),
-		sent:     make(chan struct{}, 1),
-		leases:   newLeases(),
-		pulses:   make(map[string]pulse),
-		mailbox:  make(map[string]*mailbox),
-		sessions: make(map[string]*Session),
-		stranded: make(chan struct{}),
-	}
+	d := &Dispatch{config: c, leaderless: newLeaderless()}
+	d.heartbeats = newHeartbeats(&d.config)
+	d.liveness = &liveness{config: &d.config, heartbeats: d.heartbeats}
+	d.sessions = newSessions(&d.config)
+	return d
+}
+
+// Lead does what only the leader does with hosts: it watches who is alive, and
+// acknowledges the polls of hosts with leases. The cluster's row has to have this
+// server's HostLostAfter, or a longer one: conductor.InitCluster sees to that. It
+// blocks until ctx ends.
+func (d *Dispatch) Lead(ctx context.Context) error { return d.liveness.lead(ctx) }
+
+// HearFrom notes, on the leader, what a follower has heard, and returns all polls
+// that are acknowledged; see heartbeats.fromFollower.
+func (d *Dispatch) HearFrom(ctx context.Context, pulses map[string]structs.PeerPulse) structs.PeerAcknowledged {
+	return d.heartbeats.fromFollower(ctx, pulses)
+}
+
+// Silent returns which of the hosts this server has not heard of for HostLostAfter:
+// its answer when the leader asks whether it agrees.
+func (d *Dispatch) Silent(hostIDs []string) []string { return d.heartbeats.silent(hostIDs) }
+
+// Parked returns how many polls wait for work.
+func (d *Dispatch) Parked() int { return d.sessions.parked() }
+
+// Joined returns how many sessions last.
+func (d *Dispatch) Joined() int { return d.sessions.joined() }
+
+// Open asks the host's agent for a session and returns once it has dialed
+// back. The caller closes the session. Errors: CodeUnavailable if the agent
+// does not come within five seconds, CodeRateLimited.
+func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
+	return d.sessions.open(ctx, hostID, offer)
+}
+
+// Offer leaves an offer of another server for the host's poll, should it come
+// here, for as long as that server waits. It never keeps this server's own users
+// from theirs. The offer has a ServerID.
+func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) {
+	d.sessions.offerRemote(hostID, offer)
+}
+
+// Expects reports whether the host may dial back for the session: rest asks
+// before it accepts the WebSocket. The error is CodeNotFound.
+func (d *Dispatch) Expects(hostID, sid string) error { return d.sessions.expects(hostID, sid) }
+
+// Accept joins the connection that an agent has dialed back with to the user
+// who waits for it, and blocks until the session ends. A session is used once,
+// and only by its host; the error for any other is CodeNotFound.
+func (d *Dispatch) Accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error {
+	return d.sessions.accept(ctx, hostID, sid, conn)
 }
 
 // maxGossip is the number of hosts beyond which agents are told not to gossip:
@@ -128,30 +146,30 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	if err := d.admit(ctx, request); err != nil {
 		var e *structs.Error
 		if errors.As(err, &e) && e.Kind == structs.KindEngine {
-			d.tellOfCopy(ctx, d.Store.Snapshot().Host(r.HostID), r)
+			d.tellOfCopy(ctx, d.config.Store.Snapshot().Host(r.HostID), r)
 		}
 		return none, err
 	}
-	host := d.Store.Snapshot().Host(r.HostID)
+	host := d.config.Store.Snapshot().Host(r.HostID)
 	known := d.knows(r.HostID, request.SecretHash)
 	if known && !conductor.Superseded(host, r) && d.follows(&r) {
-		d.touch(r.HostID) // before its state says ready: its silence is over
+		d.heartbeats.touch(r.HostID) // before its state says ready: its silence is over
 	}
-	answer, err := conductor.Do(ctx, d.Conductor, request)
+	answer, err := conductor.Do(ctx, d.config.Conductor, request)
 	if err != nil {
 		if known && structs.CodeOf(err) == structs.CodeConflict {
 			d.tellOfCopy(ctx, host, r)
 		}
 		return none, err
 	}
-	d.touch(r.HostID)
-	snap := d.Store.Snapshot()
-	answer.HostLostAfter, answer.Servers, answer.NoGossip = d.HostLostAfter, d.Servers(), snap.Hosts() > maxGossip
+	d.heartbeats.touch(r.HostID)
+	snap := d.config.Store.Snapshot()
+	answer.HostLostAfter, answer.Servers, answer.NoGossip = d.config.HostLostAfter, d.config.Servers(), snap.Hosts() > maxGossip
 	if c := snap.Cluster(); c != nil && c.HostLostAfter > 0 {
 		answer.HostLostAfter = c.HostLostAfter
 	}
 	answer.Lease = leaseOf(answer.HostLostAfter)
-	d.Logger.Info("host registered", "host_id", r.HostID, "name", r.Name, "registration", answer.Registration)
+	d.config.Logger.Info("host registered", "host_id", r.HostID, "name", r.Name, "registration", answer.Registration)
 	return answer, nil
 }
 
@@ -160,7 +178,7 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 // share, and no place in the queue of the one writer.
 func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
 	ask := func() error {
-		snap := d.Store.Snapshot()
+		snap := d.config.Store.Snapshot()
 		if snap.Cluster() == nil {
 			return nil // for the conductor to say
 		}
@@ -180,7 +198,7 @@ func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
 
 // follows reports whether the agent may follow the state that this server has.
 func (d *Dispatch) follows(r *structs.HostRegister) bool {
-	c := d.Store.Snapshot().Cluster()
+	c := d.config.Store.Snapshot().Cluster()
 	return c != nil && r.Follows.Check(c.ClusterID, c.Incarnation) == nil
 }
 
@@ -188,15 +206,15 @@ func (d *Dispatch) follows(r *structs.HostRegister) bool {
 // has its identity.
 func (d *Dispatch) tellOfCopy(ctx context.Context, host *structs.Host, r structs.HostRegister) {
 	where := strings.Join(r.Fingerprint.Addresses[:min(len(r.Fingerprint.Addresses), 4)], ", ")
-	d.Logger.Error("an agent is refused: another one has registered with a copy of its data directory since",
+	d.config.Logger.Error("an agent is refused: another one has registered with a copy of its data directory since",
 		"host_id", host.ID, "name", host.Name, "registration", r.Registration, "addr", where)
 	reason := "an agent with a copy of its data directory"
 	if where != "" {
 		reason += " (on " + where + ")"
 	}
-	_, err := conductor.Do(ctx, d.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason + " was refused: stop it, or give it a directory of its own"})
+	_, err := conductor.Do(ctx, d.config.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason + " was refused: stop it, or give it a directory of its own"})
 	if err != nil {
-		d.Logger.Warn("what was refused could not be noted", "host_id", host.ID, "error", err)
+		d.config.Logger.Warn("what was refused could not be noted", "host_id", host.ID, "error", err)
 	}
 }
 
@@ -204,7 +222,7 @@ func (d *Dispatch) tellOfCopy(ctx context.Context, host *structs.Host, r structs
 // in needs none any more. That the token is there at all is for the conductor
 // to say.
 func (d *Dispatch) checkExpiry(id, hash, hostID string) error {
-	snap := d.Store.Snapshot()
+	snap := d.config.Store.Snapshot()
 	token := snap.Token(id)
 	if token == nil || !token.OpenedBy(hash) || !token.Expired(time.Now()) || snap.Host(hostID) != nil {
 		return nil
@@ -280,7 +298,7 @@ func (d *Dispatch) Authenticate(ctx context.Context, hostID, secret string) erro
 
 // knows reports whether the secret with the hash is the host's.
 func (d *Dispatch) knows(hostID, hash string) bool {
-	host := d.Store.Snapshot().Host(hostID)
+	host := d.config.Store.Snapshot().Host(hostID)
 	return host != nil && subtle.ConstantTimeCompare([]byte(hash), []byte(host.SecretHash)) == 1
 }
 
@@ -289,11 +307,11 @@ func (d *Dispatch) knows(hostID, hash string) bool {
 func (d *Dispatch) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	index, err := d.ReadIndex(ctx)
+	index, err := d.config.ReadIndex(ctx)
 	if err != nil {
 		return err
 	}
-	return d.Store.WaitIndex(ctx, index)
+	return d.config.Store.WaitIndex(ctx, index)
 }
 
 // Report takes what an agent saw. A repeat of a report that was taken changes
@@ -304,11 +322,11 @@ func (d *Dispatch) Report(ctx context.Context, hostID string, r structs.StatusRe
 		return structs.StatusReported{}, err
 	}
 	if err := d.over(hostID, r.Registration); err != nil {
-		return structs.StatusReported{Index: d.Store.Index()}, err
+		return structs.StatusReported{Index: d.config.Store.Index()}, err
 	}
-	d.touch(hostID)
-	answer, err := conductor.Report(ctx, d.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
-	answer.Index = d.Store.Index()
+	d.heartbeats.touch(hostID)
+	answer, err := conductor.Report(ctx, d.config.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
+	answer.Index = d.config.Store.Index()
 	return answer, err
 }
 

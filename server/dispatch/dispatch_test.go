@@ -81,7 +81,7 @@ func (d *Dispatch) host(t *testing.T) string {
 
 func do[T any](t *testing.T, d *Dispatch, r conductor.Request[T]) T {
 	t.Helper()
-	result, err := conductor.Do(context.Background(), d.Conductor, r)
+	result, err := conductor.Do(context.Background(), d.config.Conductor, r)
 	if err != nil {
 		t.Fatalf("%T: %v", r, err)
 	}
@@ -110,12 +110,12 @@ func TestFirstPollIsFullAndConfirmed(t *testing.T) {
 	if !work.Full || !work.Confirmed || work.ClusterID != "c" || len(work.Assignments) != 1 || work.Assignments[0].ContainerID != c.ID {
 		t.Errorf("%+v", work)
 	}
-	d.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no leader") }
+	d.config.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no leader") }
 	if work = d.poll(t, Poll{HostID: host, Registration: 1}); !work.Full || work.Confirmed {
 		t.Errorf("without a leader: %+v", work)
 	}
 	// The leader has committed more than this server has applied.
-	d.ReadIndex = func(context.Context) (uint64, error) { return d.Store.Index() + 1, nil }
+	d.config.ReadIndex = func(context.Context) (uint64, error) { return d.config.Store.Index() + 1, nil }
 	if work = d.poll(t, Poll{HostID: host, Registration: 1}); work.Confirmed {
 		t.Error("a server that is behind confirmed its answer")
 	}
@@ -125,7 +125,7 @@ func TestPollBringsWhatChanged(t *testing.T) {
 	d := newDispatch(t)
 	host, other := d.host(t), d.host(t)
 	old := d.container(t, host)
-	p := Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 30 * time.Second}
+	p := Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 30 * time.Second}
 	answer := make(chan *structs.Work, 1)
 	go func() { answer <- d.poll(t, p) }()
 	d.container(t, other) // not this host's business
@@ -167,7 +167,7 @@ func TestPollRefusals(t *testing.T) {
 	}{
 		{"unknown host", Poll{HostID: structs.NewID(), Registration: 1}, structs.CodeUnauthenticated},
 		{"stale registration", Poll{HostID: host, Registration: 0}, structs.CodeConflict},
-		{"server behind", Poll{HostID: host, Registration: 1, Index: d.Store.Index() + 5, Wait: time.Millisecond}, structs.CodeUnavailable},
+		{"server behind", Poll{HostID: host, Registration: 1, Index: d.config.Store.Index() + 5, Wait: time.Millisecond}, structs.CodeUnavailable},
 	} {
 		if _, err := d.Work(context.Background(), tc.poll); structs.CodeOf(err) != tc.code {
 			t.Errorf("%s: %v", tc.name, err)
@@ -181,7 +181,7 @@ func TestPollRefusals(t *testing.T) {
 			t.Errorf("secret %q: %v", secret, err)
 		}
 	}
-	d.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no leader") }
+	d.config.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no leader") }
 	if err := d.Authenticate(context.Background(), structs.NewID(), "s"); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("a server that has just started knows who is a stranger: %v", err)
 	}
@@ -224,11 +224,11 @@ func TestStrangersTakeNoPlaceInTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	// One that does not lead refuses whatever reaches it.
-	d.Conductor = conductor.New(conductor.Config{Store: d.Store, Proposer: direct{d.Store}, Logger: hclog.NewNullLogger()})
+	d.config.Conductor = conductor.New(conductor.Config{Store: d.config.Store, Proposer: direct{d.config.Store}, Logger: hclog.NewNullLogger()})
 	stranger, another := registration(structs.NewID()), known
 	stranger.JoinToken, another.Secret = "wrong", strings.Repeat("t", 64)
 	asked := 0
-	d.ReadIndex = func(context.Context) (uint64, error) { asked++; return d.Store.Index(), nil }
+	d.config.ReadIndex = func(context.Context) (uint64, error) { asked++; return d.config.Store.Index(), nil }
 	for name, r := range map[string]structs.HostRegister{"a stranger": stranger, "another secret": another} {
 		if _, err := d.Register(t.Context(), r); structs.CodeOf(err) != structs.CodeUnauthenticated {
 			t.Errorf("%s: %v", name, err)
@@ -240,7 +240,7 @@ func TestStrangersTakeNoPlaceInTheQueue(t *testing.T) {
 	if _, err := d.Register(t.Context(), known); structs.CodeOf(err) != structs.CodeNoLeader || asked != 2 {
 		t.Errorf("a host that is known: %v, asked %d times", err, asked)
 	}
-	d.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no answer") }
+	d.config.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no answer") }
 	if _, err := d.Register(t.Context(), stranger); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("a server that does not know what it has missed: %v", err)
 	}
@@ -251,7 +251,7 @@ func TestStrangersTakeNoPlaceInTheQueue(t *testing.T) {
 func TestCopiedAgentIsToldOf(t *testing.T) {
 	d := newDispatch(t)
 	log := new(strings.Builder)
-	d.Logger = hclog.New(&hclog.LoggerOptions{Output: log, JSONFormat: true})
+	d.config.Logger = hclog.New(&hclog.LoggerOptions{Output: log, JSONFormat: true})
 	r := registration(structs.NewID())
 	r.Instance, r.Fingerprint.Addresses = structs.NewID(), []string{"10.0.0.7"}
 	register := func(r structs.HostRegister) error {
@@ -264,9 +264,9 @@ func TestCopiedAgentIsToldOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	heard := func() time.Time {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return d.pulses[r.HostID].at
+		d.heartbeats.mu.Lock()
+		defer d.heartbeats.mu.Unlock()
+		return d.heartbeats.pulses[r.HostID].at
 	}
 	before := heard()
 	r.Registration = 1
@@ -280,16 +280,16 @@ func TestCopiedAgentIsToldOf(t *testing.T) {
 	if heard() != before {
 		t.Error("a refused agent counts as a sign of life")
 	}
-	host := d.Store.Snapshot().Host(r.HostID)
+	host := d.config.Store.Snapshot().Host(r.HostID)
 	if host.StateReason != "an agent with a copy of its data directory (on 10.0.0.7) was refused: stop it, or give it a directory of its own" || host.Registration != 2 {
 		t.Errorf("%+v", host)
 	}
 	if !strings.Contains(log.String(), "an agent is refused") || !strings.Contains(log.String(), "10.0.0.7") || strings.Contains(log.String(), r.Secret) {
 		t.Errorf("the log says %s", log)
 	}
-	index := d.Store.Index()
-	if err := register(r); structs.CodeOf(err) != structs.CodeConflict || d.Store.Index() != index {
-		t.Errorf("the next refusal is %v, and written at %d", err, d.Store.Index())
+	index := d.config.Store.Index()
+	if err := register(r); structs.CodeOf(err) != structs.CodeConflict || d.config.Store.Index() != index {
+		t.Errorf("the next refusal is %v, and written at %d", err, d.config.Store.Index())
 	}
 	// A wrong secret is no copy.
 	r.Secret = strings.Repeat("x", 64)
@@ -303,7 +303,7 @@ func TestCopiedAgentIsToldOf(t *testing.T) {
 func TestStrandedServerAnswersPolls(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
-	p := Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Minute}
+	p := Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute}
 	refused := func(err error) {
 		t.Helper()
 		if structs.CodeOf(err) != structs.CodeUnavailable || !strings.Contains(err.Error(), "ask another") {
@@ -316,11 +316,11 @@ func TestStrandedServerAnswersPolls(t *testing.T) {
 			_, err := d.Work(t.Context(), p)
 			answer <- err
 		}()
-		for d.Parked() == 0 {
+		for d.sessions.parked() == 0 {
 			time.Sleep(time.Millisecond)
 		}
-		d.Strand(true)
-		d.Strand(true)
+		d.leaderless.set(true)
+		d.leaderless.set(true)
 		select {
 		case err := <-answer:
 			refused(err)
@@ -329,11 +329,11 @@ func TestStrandedServerAnswersPolls(t *testing.T) {
 		}
 		_, err := d.Work(t.Context(), p)
 		refused(err)
-		d.Strand(false)
-		d.Strand(false)
+		d.leaderless.set(false)
+		d.leaderless.set(false)
 		now := p
 		now.Wait = 0
-		if work := d.poll(t, now); work.Index != d.Store.Index() {
+		if work := d.poll(t, now); work.Index != d.config.Store.Index() {
 			t.Errorf("%+v", work)
 		}
 	}
@@ -361,12 +361,12 @@ func TestAServerThatIsBehindSendsAgentsOn(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
 		began := time.Now()
-		_, err := d.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.Store.Index() + 5, Wait: time.Minute})
+		_, err := d.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index() + 5, Wait: time.Minute})
 		if took := time.Since(began); structs.CodeOf(err) != structs.CodeUnavailable || took != behindTimeout {
 			t.Errorf("%v after %v", err, took)
 		}
 		time.AfterFunc(behindTimeout/2, func() { d.host(t) }) // it catches up
-		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index() + 2, Wait: 2 * time.Second})
+		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index() + 2, Wait: 2 * time.Second})
 		if len(work.Assignments) > 0 {
 			t.Errorf("%+v", work)
 		}
@@ -389,7 +389,7 @@ func TestWorkOfTwoKinds(t *testing.T) {
 	write := func(version uint64) {
 		t.Helper()
 		row := new(*pod)
-		if err := d.Store.Apply(d.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version, Row: row, Assign: true}}); err != nil {
+		if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version, Row: row, Assign: true}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -414,7 +414,7 @@ func TestWorkOfTwoKinds(t *testing.T) {
 		next <- work
 	}()
 	pod.Generation++ // whether the poll waits already or not
-	write(d.Store.Snapshot().Workload(structs.WorkloadPod, pod.ID).Base().ModifyIndex)
+	write(d.config.Store.Snapshot().Workload(structs.WorkloadPod, pod.ID).Base().ModifyIndex)
 	if work := <-next; work == nil || !slices.Equal(refs(work), []structs.Ref{ref}) || work.Assignments[0].Generation != 2 {
 		t.Errorf("told of %+v", work)
 	}
@@ -434,7 +434,7 @@ func TestGossipAdvice(t *testing.T) {
 				ids = append(ids, id)
 				changes = append(changes, structs.Change{Table: structs.TableHosts, ID: id, Row: &structs.Host{Meta: structs.Meta{ID: id}, Name: id}})
 			}
-			if err := d.Store.Apply(d.Store.Index()+1, changes); err != nil {
+			if err := d.config.Store.Apply(d.config.Store.Index()+1, changes); err != nil {
 				t.Fatal(err)
 			}
 			n -= len(changes)
@@ -457,8 +457,8 @@ func TestGossipAdvice(t *testing.T) {
 	if !register(second) || !register(first) {
 		t.Error("2,001 hosts are told to gossip")
 	}
-	gone := d.Store.Snapshot().Host(others[0])
-	if err := d.Store.Apply(d.Store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: gone.ID, Version: gone.ModifyIndex}}); err != nil {
+	gone := d.config.Store.Snapshot().Host(others[0])
+	if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: gone.ID, Version: gone.ModifyIndex}}); err != nil {
 		t.Fatal(err)
 	}
 	if register(second) {

@@ -44,12 +44,12 @@ func (d drains) over(now time.Time, hosts []*structs.Host) []conductor.ForceDrai
 }
 
 // force ends the patience of drains.
-func (d *Dispatch) force(ctx context.Context, over []conductor.ForceDrain) {
+func (l *liveness) force(ctx context.Context, over []conductor.ForceDrain) {
 	for _, f := range over {
-		if _, err := conductor.Do(ctx, d.Conductor, f); err != nil {
-			d.Logger.Warn("drain could not be forced", "host_id", f.ID, "error", err)
+		if _, err := conductor.Do(ctx, l.config.Conductor, f); err != nil {
+			l.config.Logger.Warn("drain could not be forced", "host_id", f.ID, "error", err)
 			continue
 		}
-		d.Logger.Info("drain's deadline is over: what is left is stopped", "host_id", f.ID)
+		l.config.Logger.Info("drain's deadline is over: what is left is stopped", "host_id", f.ID)
 	}
 }

@@ -11,7 +11,7 @@ import (
 func TestDrainIsForcedAtItsDeadline(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host, patient := d.host(t), d.host(t)
-		forced := func(id string) bool { return d.Store.Snapshot().Host(id).DrainForce }
+		forced := func(id string) bool { return d.config.Store.Snapshot().Host(id).DrainForce }
 		do(t, d, conductor.DrainHost{Caller: operator, Ident: patient, Draining: true})
 		do(t, d, conductor.DrainHost{Caller: operator, Ident: host, Draining: true, Deadline: time.Minute})
 		d.pass(50*time.Second, host, patient)
@@ -40,11 +40,11 @@ func TestDrainDeadlineBeginsAnewWithALeader(t *testing.T) {
 		stop := d.leads(t)
 		defer stop()
 		d.pass(50*time.Second, host)
-		if d.Store.Snapshot().Host(host).DrainForce {
+		if d.config.Store.Snapshot().Host(host).DrainForce {
 			t.Error("forced by the wall clock")
 		}
 		d.pass(15*time.Second, host)
-		if !d.Store.Snapshot().Host(host).DrainForce {
+		if !d.config.Store.Snapshot().Host(host).DrainForce {
 			t.Error("never forced")
 		}
 	})

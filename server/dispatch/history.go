@@ -24,7 +24,7 @@ func diverged(snap *state.Snapshot, p Poll) bool {
 // notes. A server that can't say that it is up to date may itself be the one with
 // another history. CodeConflict, CodeUnavailable.
 func (d *Dispatch) parted(p Poll) error {
-	if err := d.catchUp(context.Background()); err != nil || !diverged(d.Store.Snapshot(), p) {
+	if err := d.catchUp(context.Background()); err != nil || !diverged(d.config.Store.Snapshot(), p) {
 		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet whether its state follows from index %d: ask another", p.Seen)
 	}
 	return structs.Errorf(structs.CodeConflict, "this host has followed another history of the cluster, up to index %d: older data of the servers was put back; it has to register again, and what the cluster doesn't know goes into quarantine", p.Seen).About(structs.KindHost)
@@ -34,7 +34,7 @@ func (d *Dispatch) parted(p Poll) error {
 // server has come to. If the server is up to date all the same, the agent has
 // followed another history.
 func (d *Dispatch) behind(p Poll) error {
-	if d.catchUp(context.Background()) == nil && diverged(d.Store.Snapshot(), p) {
+	if d.catchUp(context.Background()) == nil && diverged(d.config.Store.Snapshot(), p) {
 		return d.parted(p)
 	}
 	return structs.Errorf(structs.CodeUnavailable, "this server is behind index %d: ask another", p.Seen)
@@ -78,15 +78,15 @@ func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r struct
 	if err := d.over(hostID, r.Registration); err != nil {
 		return answer, err
 	}
-	d.touch(hostID)
+	d.heartbeats.touch(hostID)
 	if len(r.Kept) > 0 {
 		names := make([]string, len(r.Kept))
 		for i, k := range r.Kept {
 			names[i] = strings.TrimSpace(k.ContainerID + " " + k.Name)
 		}
-		d.Logger.Warn("host keeps containers in quarantine: see host-show, and end it with host-adopt", "host_id", hostID, "container_id", names)
+		d.config.Logger.Warn("host keeps containers in quarantine: see host-show, and end it with host-adopt", "host_id", hostID, "container_id", names)
 	}
-	err := conductor.TakeQuarantine(ctx, d.Conductor, conductor.ReportQuarantine{HostID: hostID, QuarantineReport: r})
-	answer.Index = d.Store.Index()
+	err := conductor.TakeQuarantine(ctx, d.config.Conductor, conductor.ReportQuarantine{HostID: hostID, QuarantineReport: r})
+	answer.Index = d.config.Store.Index()
 	return answer, err
 }

@@ -27,7 +27,7 @@ import (
 //     until the mark is in the state.
 //  4. Leaders may differ in host_lost_after, while servers are started again with
 //     another one. An acknowledgement says how long the lease is that it gives, by the
-//     leader's own, and the state holds the longest one: see Dispatch.lostAfter.
+//     leader's own, and the state holds the longest one: see liveness.lostAfter.
 //  5. A host whose lease has ended starts nothing until a full, confirmed
 //     answer, to a poll that it has sent under a new lease, says that the
 //     container is still its own. That answer is of a state at or after the
@@ -51,7 +51,7 @@ func leaseOf(lostAfter time.Duration) time.Duration { return lostAfter * leaseSh
 // polls grow with each poll of a host, over all lives of its agent.
 type leases struct {
 	sent         map[string]uint64 // largest heard of, by host
-	heard        map[string]Signal // heard of here since Heard was last called
+	heard        map[string]Signal // heard of here since takeHeard was last called
 	acknowledged map[string]structs.Acknowledgement
 	marking      map[string]bool // hosts that are about to be marked suspect or lost
 	round        chan struct{}   // closed when acknowledged has grown
@@ -78,50 +78,50 @@ func newLeases() leases {
 	}
 }
 
-// hear notes that a poll of the host has come here.
-func (d *Dispatch) hear(hostID string, sent uint64) {
+// polled notes that a poll of the host has come here.
+func (hb *heartbeats) polled(hostID string, sent uint64) {
 	now := Signal{Sent: sent, At: time.Now()}
-	d.mu.Lock()
-	d.leases.heard[hostID] = d.leases.heard[hostID].And(now)
-	d.mu.Unlock()
-	d.Hear(map[string]Signal{hostID: now})
+	hb.mu.Lock()
+	hb.leases.heard[hostID] = hb.leases.heard[hostID].And(now)
+	hb.mu.Unlock()
+	hb.merge(map[string]Signal{hostID: now})
 }
 
-// Heard returns the hosts that this server has heard of since it was last
-// called. A follower passes it on to the leader's HearFrom.
-func (d *Dispatch) Heard() map[string]Signal {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	heard := d.leases.heard
-	d.leases.heard = make(map[string]Signal, len(heard))
+// takeHeard returns the hosts that this server has heard of since it was last
+// called. A follower passes it on to the leader's fromFollower.
+func (hb *heartbeats) takeHeard() map[string]Signal {
+	hb.mu.Lock()
+	defer hb.mu.Unlock()
+	heard := hb.leases.heard
+	hb.leases.heard = make(map[string]Signal, len(heard))
 	return heard
 }
 
-// Hear notes, on the leader, what servers have heard.
-func (d *Dispatch) Hear(heard map[string]Signal) {
-	d.seen(heard)
+// merge notes, on the leader, what servers have heard.
+func (hb *heartbeats) merge(heard map[string]Signal) {
+	hb.seen(heard)
 	news := false
-	d.mu.Lock()
+	hb.mu.Lock()
 	for id, s := range heard {
-		if s.Sent > d.leases.sent[id] {
-			d.leases.sent[id], news = s.Sent, true
+		if s.Sent > hb.leases.sent[id] {
+			hb.leases.sent[id], news = s.Sent, true
 		}
 	}
-	d.mu.Unlock()
+	hb.mu.Unlock()
 	if news {
 		select {
-		case d.sent <- struct{}{}:
+		case hb.sent <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// Acknowledged returns the largest number of the host's polls that a leader has
+// acknowledged returns the largest number of the host's polls that a leader has
 // acknowledged, and the lease that it gives, 0 for none.
-func (d *Dispatch) Acknowledged(hostID string) (sent uint64, lease time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a := d.leases.acknowledged[hostID]
+func (hb *heartbeats) acknowledged(hostID string) (sent uint64, lease time.Duration) {
+	hb.mu.Lock()
+	defer hb.mu.Unlock()
+	a := hb.leases.acknowledged[hostID]
 	return a.Sent, a.Lease
 }
 
@@ -129,27 +129,27 @@ func (d *Dispatch) Acknowledged(hostID string) (sent uint64, lease time.Duration
 // heard, at most: less than its call may take.
 const hearLimit = time.Second
 
-// HearFrom notes, on the leader, what a follower has heard, and returns all
+// fromFollower notes, on the leader, what a follower has heard, and returns all
 // polls that are acknowledged: these, too, if that can be done within hearLimit.
 // The follower's parked polls then end with their own acknowledgement, and a
 // lease is renewed while most of it is still to come.
-func (d *Dispatch) HearFrom(ctx context.Context, pulses map[string]structs.PeerPulse) structs.PeerAcknowledged {
+func (hb *heartbeats) fromFollower(ctx context.Context, pulses map[string]structs.PeerPulse) structs.PeerAcknowledged {
 	heard := make(map[string]Signal, len(pulses))
 	now := time.Now()
 	for id, p := range pulses {
 		heard[id] = Signal{Sent: p.Sent, At: now.Add(-max(0, p.Age))}
 	}
-	d.Hear(heard)
-	limit := time.NewTimer(min(hearLimit, d.HostLostAfter/10))
+	hb.merge(heard)
+	limit := time.NewTimer(min(hearLimit, hb.config.HostLostAfter/10))
 	defer limit.Stop()
 	for {
-		d.mu.Lock()
-		wait, round := false, d.leases.round
+		hb.mu.Lock()
+		wait, round := false, hb.leases.round
 		for id, s := range heard {
-			wait = wait || s.Sent > d.leases.acknowledged[id].Sent && !d.leases.marking[id]
+			wait = wait || s.Sent > hb.leases.acknowledged[id].Sent && !hb.leases.marking[id]
 		}
-		all := structs.PeerAcknowledged{Hosts: maps.Clone(d.leases.acknowledged)}
-		d.mu.Unlock()
+		all := structs.PeerAcknowledged{Hosts: maps.Clone(hb.leases.acknowledged)}
+		hb.mu.Unlock()
 		if !wait {
 			return all
 		}
@@ -163,32 +163,32 @@ func (d *Dispatch) HearFrom(ctx context.Context, pulses map[string]structs.PeerP
 	}
 }
 
-// Acknowledge notes what a leader has acknowledged.
-func (d *Dispatch) Acknowledge(a structs.PeerAcknowledged) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// acknowledge notes what a leader has acknowledged.
+func (hb *heartbeats) acknowledge(a structs.PeerAcknowledged) {
+	hb.mu.Lock()
+	defer hb.mu.Unlock()
 	for id, now := range a.Hosts {
-		if now.Sent > d.leases.acknowledged[id].Sent {
-			d.leases.acknowledged[id] = now
+		if now.Sent > hb.leases.acknowledged[id].Sent {
+			hb.leases.acknowledged[id] = now
 		}
 	}
-	close(d.leases.round)
-	d.leases.round = make(chan struct{})
+	close(hb.leases.round)
+	hb.leases.round = make(chan struct{})
 }
 
 // acknowledgePause is the least time between two rounds of acknowledging.
 const acknowledgePause = 50 * time.Millisecond
 
-// acknowledge acknowledges polls while this server leads.
-func (d *Dispatch) acknowledge(ctx context.Context) error {
+// acknowledgePolls acknowledges polls while this server leads.
+func (l *liveness) acknowledgePolls(ctx context.Context) error {
 	tick := time.NewTicker(time.Second) // for polls that could not be acknowledged when they came
 	defer tick.Stop()
 	for {
-		if heard := d.unacknowledged(); len(heard) > 0 {
-			if err := d.verify(ctx); err == nil {
-				d.Acknowledge(structs.PeerAcknowledged{Hosts: heard})
+		if heard := l.heartbeats.unacknowledged(); len(heard) > 0 {
+			if err := l.verify(ctx); err == nil {
+				l.heartbeats.acknowledge(structs.PeerAcknowledged{Hosts: heard})
 			} else if ctx.Err() == nil {
-				d.Logger.Warn("polls could not be acknowledged", "hosts", len(heard), "error", err)
+				l.config.Logger.Warn("polls could not be acknowledged", "hosts", len(heard), "error", err)
 			}
 			select {
 			case <-time.After(acknowledgePause):
@@ -196,7 +196,7 @@ func (d *Dispatch) acknowledge(ctx context.Context) error {
 			}
 		}
 		select {
-		case <-d.sent:
+		case <-l.heartbeats.sent:
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
@@ -206,36 +206,44 @@ func (d *Dispatch) acknowledge(ctx context.Context) error {
 
 // unacknowledged returns the polls that may be acknowledged once this server
 // has verified that it leads.
-func (d *Dispatch) unacknowledged() map[string]structs.Acknowledgement {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (hb *heartbeats) unacknowledged() map[string]structs.Acknowledgement {
+	hb.mu.Lock()
+	defer hb.mu.Unlock()
 	heard := make(map[string]structs.Acknowledgement)
-	for id, sent := range d.leases.sent {
-		if sent > d.leases.acknowledged[id].Sent && !d.leases.marking[id] {
-			heard[id] = structs.Acknowledgement{Sent: sent, Lease: leaseOf(d.HostLostAfter)}
+	for id, sent := range hb.leases.sent {
+		if sent > hb.leases.acknowledged[id].Sent && !hb.leases.marking[id] {
+			heard[id] = structs.Acknowledgement{Sent: sent, Lease: leaseOf(hb.config.HostLostAfter)}
 		}
 	}
 	return heard
 }
 
-func (d *Dispatch) verify(ctx context.Context) error {
-	if d.VerifyLeader == nil {
+func (l *liveness) verify(ctx context.Context) error {
+	if l.config.VerifyLeader == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	return d.VerifyLeader(ctx)
+	return l.config.VerifyLeader(ctx)
+}
+
+// forgetMarking begins a leadership: what was under way is in the state now, or never
+// will be.
+func (hb *heartbeats) forgetMarking() {
+	hb.mu.Lock()
+	defer hb.mu.Unlock()
+	hb.leases.marking = make(map[string]bool)
 }
 
 // marked notes that marks are in the state, or were refused. If their outcome
 // is unknown, so is what may be acknowledged, until a leadership begins anew.
-func (d *Dispatch) marked(marks []conductor.HostMark, err error) {
+func (hb *heartbeats) marked(marks []conductor.HostMark, err error) {
 	if structs.CodeOf(err) == structs.CodeNoLeader {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	hb.mu.Lock()
+	defer hb.mu.Unlock()
 	for _, m := range marks {
-		delete(d.leases.marking, m.ID)
+		delete(hb.leases.marking, m.ID)
 	}
 }

@@ -17,7 +17,7 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 		d := newDispatch(t)
 		var verified atomic.Bool
 		var rounds atomic.Int32
-		d.VerifyLeader = func(context.Context) error {
+		d.config.VerifyLeader = func(context.Context) error {
 			rounds.Add(1)
 			if !verified.Load() {
 				return errors.New("no majority answers")
@@ -28,7 +28,7 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 		defer stop()
 		host := d.host(t)
 		poll := func(sent uint64) *structs.Work {
-			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Second, Sent: sent})
+			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Second, Sent: sent})
 		}
 		if work := poll(7); work.Acknowledged != 0 {
 			t.Errorf("poll %d was acknowledged by a server that may not lead", work.Acknowledged)
@@ -50,31 +50,31 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 
 func TestFollowersCarryAcknowledgements(t *testing.T) {
 	leading(t, func(t *testing.T, leader *Dispatch) {
-		follower := New(leader.Config) // over the same state
+		follower := New(leader.config) // over the same state
 		host, plain := leader.host(t), leader.host(t)
 		for id, sent := range map[string]uint64{host: 5, plain: 0} {
-			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.Store.Index(), Sent: sent}); err != nil {
+			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.config.Store.Index(), Sent: sent}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		time.Sleep(time.Second)
-		if sent, _ := follower.Acknowledged(host); sent != 0 {
+		if sent, _ := follower.heartbeats.acknowledged(host); sent != 0 {
 			t.Error("a follower acknowledges by itself")
 		}
-		heard := follower.Heard()
+		heard := follower.heartbeats.takeHeard()
 		if len(heard) != 2 || heard[host].Sent != 5 || heard[plain].Sent != 0 {
 			t.Errorf("heard %v", heard)
 		}
-		if again := follower.Heard(); len(again) != 0 {
+		if again := follower.heartbeats.takeHeard(); len(again) != 0 {
 			t.Errorf("heard again %v", again)
 		}
 		told := time.Now()
-		follower.Acknowledge(leader.HearFrom(context.Background(), pulses(heard)))
+		follower.heartbeats.acknowledge(leader.heartbeats.fromFollower(context.Background(), pulses(heard)))
 		if took := time.Since(told); took > acknowledgePause {
 			t.Errorf("the follower had to wait %v for the acknowledgement", took)
 		}
-		follower.Acknowledge(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3, Lease: time.Hour}}}) // come late
-		if got, lease := follower.Acknowledged(host); got != 5 || lease != 7*time.Second {
+		follower.heartbeats.acknowledge(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3, Lease: time.Hour}}}) // come late
+		if got, lease := follower.heartbeats.acknowledged(host); got != 5 || lease != 7*time.Second {
 			t.Errorf("acknowledged %d for %v, not 5 for 7s", got, lease)
 		}
 		leader.pass(9*time.Second, plain)
@@ -95,29 +95,29 @@ func pulses(heard map[string]Signal) map[string]structs.PeerPulse {
 // back that was lost since; what it hears afterwards does.
 func TestOldNewsBringNoHostBack(t *testing.T) {
 	leading(t, func(t *testing.T, leader *Dispatch) {
-		follower := New(leader.Config)
+		follower := New(leader.config)
 		host := leader.host(t)
 		poll := func() {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: leader.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: leader.config.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
 		}
 		poll()
-		heard := follower.Heard()
+		heard := follower.heartbeats.takeHeard()
 		leader.pass(11 * time.Second)
 		leader.is(t, structs.HostLost, host)
 		for range 20 {
-			leader.HearFrom(context.Background(), pulses(heard))
+			leader.heartbeats.fromFollower(context.Background(), pulses(heard))
 			leader.pass(100 * time.Millisecond)
 			leader.is(t, structs.HostLost, host)
 		}
 		// Old, but from after the host was found silent.
 		poll() // for which the follower waits until the leader has taken the host back
-		heard = follower.Heard()
+		heard = follower.heartbeats.takeHeard()
 		if age := time.Since(heard[host].At); age < time.Second {
 			t.Fatalf("heard %v ago", age)
 		}
-		leader.HearFrom(context.Background(), pulses(heard))
+		leader.heartbeats.fromFollower(context.Background(), pulses(heard))
 		leader.pass(100 * time.Millisecond)
 		leader.is(t, structs.HostReady, host)
 		// What comes late counts from when it was heard, not from when it came.
@@ -132,7 +132,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 		first := newDispatch(t)
 		host := first.host(t)
 		leads := func(lostAfter time.Duration) (d *Dispatch, stop func()) {
-			c := first.Config
+			c := first.config
 			c.HostLostAfter = lostAfter
 			d = New(c)
 			do(t, d, conductor.InitCluster{HostLostAfter: lostAfter}) // as each leader does first
@@ -143,7 +143,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 		sent := uint64(0)
 		lease := func(d *Dispatch) time.Duration {
 			sent++
-			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: sent, Wait: 100 * time.Millisecond})
+			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: sent, Wait: 100 * time.Millisecond})
 			if work.Acknowledged != sent {
 				t.Fatalf("%d is not acknowledged", sent)
 			}
@@ -151,7 +151,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 		}
 		says := func(d *Dispatch, want time.Duration) {
 			t.Helper()
-			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index()})
+			work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index()})
 			if work.HostLostAfter != want {
 				t.Fatalf("hosts are told %v, not %v", work.HostLostAfter, want)
 			}
@@ -201,14 +201,14 @@ func TestAFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 			case "a call that ends":
 				time.AfterFunc(limit, cancel)
 			case "a mark":
-				d.leases.marking[host] = true
+				d.heartbeats.leases.marking[host] = true
 			}
 			began := time.Now()
-			if got := d.HearFrom(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 || time.Since(began) != limit {
+			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 || time.Since(began) != limit {
 				t.Errorf("%s: %v acknowledged after %v", what, got, time.Since(began))
 			}
 			cancel()
-			delete(d.leases.marking, host)
+			delete(d.heartbeats.leases.marking, host)
 		}
 	})
 }
@@ -220,22 +220,22 @@ func TestNothingIsAcknowledgedWhileAMarkIsUnderWay(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
 		time.Sleep(time.Minute)
-		w := newWatch(d.HostLostAfter, time.Now().Add(-time.Hour))
-		marks, _ := d.assess(w, time.Now(), d.hosts())
+		w := newWatch(d.config.HostLostAfter, time.Now().Add(-time.Hour))
+		marks, _ := d.heartbeats.assess(w, time.Now(), d.liveness.hosts())
 		if len(marks) != 1 || marks[0].State != structs.HostLost {
 			t.Fatalf("%+v", marks)
 		}
-		d.Hear(map[string]Signal{host: {Sent: 9, At: time.Now()}})
-		if got := d.unacknowledged(); len(got) != 0 {
+		d.heartbeats.merge(map[string]Signal{host: {Sent: 9, At: time.Now()}})
+		if got := d.heartbeats.unacknowledged(); len(got) != 0 {
 			t.Errorf("%v may be acknowledged", got)
 		}
-		d.marked(marks, structs.Errorf(structs.CodeNoLeader, "unknown"))
-		if got := d.unacknowledged(); len(got) != 0 {
+		d.heartbeats.marked(marks, structs.Errorf(structs.CodeNoLeader, "unknown"))
+		if got := d.heartbeats.unacknowledged(); len(got) != 0 {
 			t.Errorf("%v may be acknowledged although the mark may be in the log", got)
 		}
-		d.mark(context.Background(), marks)
+		d.liveness.mark(context.Background(), marks)
 		d.is(t, structs.HostLost, host)
-		if got := d.unacknowledged(); got[host].Sent != 9 {
+		if got := d.heartbeats.unacknowledged(); got[host].Sent != 9 {
 			t.Errorf("only %v may be acknowledged", got)
 		}
 	})
@@ -251,14 +251,14 @@ func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 			Image: "i", Exclusive: structs.ExclusiveLease, RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
 		}})
 		sent := time.Now()
-		d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: 1, Wait: time.Second})
-		follower := New(d.Config)
-		until := sent.Add(d.HostLostAfter * leaseShare / leaseWhole)
+		d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: 1, Wait: time.Second})
+		follower := New(d.config)
+		until := sent.Add(d.config.HostLostAfter * leaseShare / leaseWhole)
 		for i := uint64(2); d.state(host) != structs.HostLost; i++ {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
-			if sent, _ := follower.Acknowledged(host); sent != 0 {
+			if sent, _ := follower.heartbeats.acknowledged(host); sent != 0 {
 				t.Fatal("renewed without the leader")
 			}
 			time.Sleep(100 * time.Millisecond)

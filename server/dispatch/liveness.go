@@ -14,25 +14,27 @@ import (
 // livenessTick is how often the leader looks for silent hosts, at most.
 const livenessTick = 500 * time.Millisecond
 
-// Lead does what only the leader does with hosts: it watches who is alive, and
-// acknowledges the polls of hosts with leases. The cluster's row has to have this
-// server's HostLostAfter, or a longer one: conductor.InitCluster sees to that. It
-// blocks until ctx ends.
-func (d *Dispatch) Lead(ctx context.Context) error {
+// liveness does what only the leader does with hosts: it marks those that are silent,
+// acknowledges polls, and ends the patience of drains.
+type liveness struct {
+	config     *Config
+	heartbeats *heartbeats
+}
+
+// lead does all of it until ctx ends; see Dispatch.Lead.
+func (l *liveness) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	d.mu.Lock()
-	d.leases.marking = make(map[string]bool) // what was under way is in the state now, or never will be
-	d.mu.Unlock()
-	w := newWatch(max(d.HostLostAfter, d.lostAfter()), time.Now())
-	g.Go(func() error { return d.watch(ctx, w) })
-	g.Go(func() error { return d.acknowledge(ctx) })
+	l.heartbeats.forgetMarking()
+	w := newWatch(max(l.config.HostLostAfter, l.lostAfter()), time.Now())
+	g.Go(func() error { return l.watch(ctx, w) })
+	g.Go(func() error { return l.acknowledgePolls(ctx) })
 	return g.Wait()
 }
 
 // watch marks hosts suspect and lost that are silent, and takes back at once
 // those that are heard of again.
-func (d *Dispatch) watch(ctx context.Context, w *watch) error {
-	every := min(livenessTick, d.HostLostAfter/8)
+func (l *liveness) watch(ctx context.Context, w *watch) error {
+	every := min(livenessTick, l.config.HostLostAfter/8)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	agreed := make(chan []string, 1)
@@ -45,27 +47,27 @@ func (d *Dispatch) watch(ctx context.Context, w *watch) error {
 		if stall := now.Sub(last) - every; stall > livenessTick {
 			// It was this process that did not run, so it heard nobody. The
 			// hosts have not been silent for that time.
-			d.Logger.Warn("the leader stood still", "duration", stall)
-			d.shift(stall)
+			l.config.Logger.Warn("the leader stood still", "duration", stall)
+			l.heartbeats.shift(stall)
 			w.start = w.start.Add(stall)
 		}
 		last = now
-		if w.lostAfter != d.HostLostAfter && now.Sub(w.start) > w.lostAfter {
+		if w.lostAfter != l.config.HostLostAfter && now.Sub(w.start) > w.lostAfter {
 			// All leases of earlier leaders are over.
-			if _, err := conductor.Do(ctx, d.Conductor, conductor.SetHostLostAfter{HostLostAfter: d.HostLostAfter}); err != nil {
-				d.Logger.Warn("host_lost_after could not be written", "error", err) // the next look tries again
+			if _, err := conductor.Do(ctx, l.config.Conductor, conductor.SetHostLostAfter{HostLostAfter: l.config.HostLostAfter}); err != nil {
+				l.config.Logger.Warn("host_lost_after could not be written", "error", err) // the next look tries again
 			} else {
-				w.lostAfter = d.HostLostAfter
+				w.lostAfter = l.config.HostLostAfter
 			}
 		}
-		hosts := d.hosts()
-		marks, ask := d.assess(w, now, hosts)
-		d.mark(ctx, marks)
-		d.force(ctx, drains.over(now, hosts))
+		hosts := l.hosts()
+		marks, ask := l.heartbeats.assess(w, now, hosts)
+		l.mark(ctx, marks)
+		l.force(ctx, drains.over(now, hosts))
 		if len(ask) > 0 && !asking && now.Sub(asked) >= agreeTime {
 			asking, asked = true, now
 			asks.Go(func() error {
-				if !d.agree(ctx, ask) {
+				if !l.agree(ctx, ask) {
 					ask = nil
 				}
 				agreed <- ask
@@ -76,7 +78,7 @@ func (d *Dispatch) watch(ctx context.Context, w *watch) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-d.wake:
+		case <-l.heartbeats.wake:
 		case ids := <-agreed:
 			asking = false
 			for _, id := range ids {
@@ -88,59 +90,40 @@ func (d *Dispatch) watch(ctx context.Context, w *watch) error {
 
 // lostAfter returns the longest silence by which an earlier leader may have
 // reckoned leases that last, 0 if there was none.
-func (d *Dispatch) lostAfter() time.Duration {
-	if c := d.Store.Snapshot().Cluster(); c != nil {
+func (l *liveness) lostAfter() time.Duration {
+	if c := l.config.Store.Snapshot().Cluster(); c != nil {
 		return c.HostLostAfter
 	}
 	return 0
 }
 
 // hosts returns all hosts.
-func (d *Dispatch) hosts() []*structs.Host {
+func (l *liveness) hosts() []*structs.Host {
 	var hosts []*structs.Host
-	for r := range d.Store.Snapshot().List(structs.TableHosts, state.AllProjects, 0) {
+	for r := range l.config.Store.Snapshot().List(structs.TableHosts, state.AllProjects, 0) {
 		hosts = append(hosts, r.(*structs.Host))
 	}
 	return hosts
 }
 
-// assess has the watch look at all hosts. Those that are about to be marked are
-// noted in the same instant, so that no poll of theirs is acknowledged before
-// the mark is written; see lease.go.
-func (d *Dispatch) assess(w *watch, now time.Time, hosts []*structs.Host) (marks []conductor.HostMark, ask []string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	marks, ask = w.assess(now, hosts, d.pulses)
-	for _, m := range marks {
-		if m.State == structs.HostReady {
-			continue
-		}
-		p := d.pulses[m.ID]
-		p.found = now
-		d.pulses[m.ID] = p
-		d.leases.marking[m.ID] = true
-	}
-	return marks, ask
-}
-
 // mark writes the states. What can't be written is found again by the next
 // look.
-func (d *Dispatch) mark(ctx context.Context, marks []conductor.HostMark) {
+func (l *liveness) mark(ctx context.Context, marks []conductor.HostMark) {
 	for len(marks) > 0 {
 		n := min(len(marks), structs.MaxChanges/2)
-		written, err := conductor.Do(ctx, d.Conductor, conductor.MarkHosts{Marks: marks[:n]})
+		written, err := conductor.Do(ctx, l.config.Conductor, conductor.MarkHosts{Marks: marks[:n]})
 		if err == nil {
 			n = written // an entry may have had no room for all of them
 		}
-		d.marked(marks[:n], err)
+		l.heartbeats.marked(marks[:n], err)
 		for _, m := range marks[:n] {
 			switch {
 			case err != nil:
-				d.Logger.Warn("host's state could not be written", "host_id", m.ID, "state", m.State, "error", err)
+				l.config.Logger.Warn("host's state could not be written", "host_id", m.ID, "state", m.State, "error", err)
 			case m.State == structs.HostReady:
-				d.Logger.Info("host is back", "host_id", m.ID)
+				l.config.Logger.Info("host is back", "host_id", m.ID)
 			default:
-				d.Logger.Warn("host is "+string(m.State), "host_id", m.ID, "reason", m.Reason)
+				l.config.Logger.Warn("host is "+string(m.State), "host_id", m.ID, "reason", m.Reason)
 			}
 		}
 		marks = marks[n:]
@@ -148,29 +131,11 @@ func (d *Dispatch) mark(ctx context.Context, marks []conductor.HostMark) {
 }
 
 // agree asks the other servers whether they, too, have not heard of the hosts.
-func (d *Dispatch) agree(ctx context.Context, hostIDs []string) bool {
-	if d.Agree == nil {
+func (l *liveness) agree(ctx context.Context, hostIDs []string) bool {
+	if l.config.Agree == nil {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, agreeTime)
 	defer cancel()
-	return d.Agree(ctx, hostIDs)
-}
-
-// Silent returns which of the hosts this server has not heard of for
-// HostLostAfter: its answer when the leader asks whether it agrees.
-func (d *Dispatch) Silent(hostIDs []string) []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var silent []string
-	for _, id := range hostIDs {
-		at := d.pulses[id].at
-		if at.Before(d.born) {
-			at = d.born // it can't know what was before
-		}
-		if time.Since(at) > d.HostLostAfter {
-			silent = append(silent, id)
-		}
-	}
-	return silent
+	return l.config.Agree(ctx, hostIDs)
 }

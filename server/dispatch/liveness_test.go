@@ -27,7 +27,7 @@ func leading(t *testing.T, test func(t *testing.T, d *Dispatch)) {
 func (d *Dispatch) leads(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- d.Lead(ctx) }()
+	go func() { ended <- d.liveness.lead(ctx) }()
 	return func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -36,12 +36,14 @@ func (d *Dispatch) leads(t *testing.T) (stop func()) {
 	}
 }
 
-func (d *Dispatch) state(id string) structs.HostState { return d.Store.Snapshot().Host(id).State }
+func (d *Dispatch) state(id string) structs.HostState {
+	return d.config.Store.Snapshot().Host(id).State
+}
 
 // hears has the hosts be heard of.
 func (d *Dispatch) hears(hosts ...string) {
 	for _, id := range hosts {
-		d.touch(id)
+		d.heartbeats.touch(id)
 	}
 }
 
@@ -58,7 +60,7 @@ func (d *Dispatch) pass(duration time.Duration, talking ...string) {
 func (d *Dispatch) is(t *testing.T, state structs.HostState, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		if h := d.Store.Snapshot().Host(id); h.State != state {
+		if h := d.config.Store.Snapshot().Host(id); h.State != state {
 			t.Fatalf("host %s is %s (%s), not %s", id, h.State, h.StateReason, state)
 		}
 	}
@@ -68,7 +70,7 @@ func TestLostHostComesBackInFull(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host := d.host(t)
 		c := d.container(t, host)
-		index := d.Store.Index()
+		index := d.config.Store.Index()
 		do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: host, State: structs.HostLost}}})
 		do(t, d, conductor.DeleteContainer{Caller: operator, Ident: c.ID, Force: true}) // forgotten
 		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: index})
@@ -80,7 +82,7 @@ func TestLostHostComesBackInFull(t *testing.T) {
 		if work = d.poll(t, Poll{HostID: host, Registration: 1, Index: index}); !work.Full {
 			t.Errorf("%+v", work)
 		}
-		if work = d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index()}); work.Full {
+		if work = d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index()}); work.Full {
 			t.Errorf("told everything for no reason: %+v", work)
 		}
 	})
@@ -114,12 +116,12 @@ func TestSilentHostIsSuspectThenLost(t *testing.T) {
 		d.pass(2*time.Second, talking)
 		d.is(t, structs.HostLost, silent)
 		d.is(t, structs.HostReady, talking)
-		index := d.Store.Index()
+		index := d.config.Store.Index()
 		d.pass(time.Minute, talking)
-		if d.Store.Index() != index {
-			t.Errorf("%d entries were written although nothing has changed", d.Store.Index()-index)
+		if d.config.Store.Index() != index {
+			t.Errorf("%d entries were written although nothing has changed", d.config.Store.Index()-index)
 		}
-		d.touch(silent)
+		d.heartbeats.touch(silent)
 		synctest.Wait()
 		d.is(t, structs.HostReady, silent)
 	})
@@ -133,7 +135,7 @@ func TestSuspectHostIsTakenBackAtOnce(t *testing.T) {
 		d.hears(host) // by another server
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
-		if r := d.Store.Snapshot().Host(host).StateReason; r != "" {
+		if r := d.config.Store.Snapshot().Host(host).StateReason; r != "" {
 			t.Errorf("a ready host has the reason %q", r)
 		}
 	})
@@ -142,21 +144,21 @@ func TestSuspectHostIsTakenBackAtOnce(t *testing.T) {
 func TestGossipShortensTheWaitButDecidesNothing(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host := d.host(t)
-		d.GossipDead(host)
+		d.heartbeats.gossipDead(host)
 		synctest.Wait()
 		d.is(t, structs.HostSuspect, host)
 		d.pass(9 * time.Second)
 		d.is(t, structs.HostSuspect, host)
 		d.pass(2 * time.Second)
 		d.is(t, structs.HostLost, host)
-		d.touch(host)
+		d.heartbeats.touch(host)
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
-		d.GossipDead(host)
+		d.heartbeats.gossipDead(host)
 		synctest.Wait()
 		d.is(t, structs.HostSuspect, host)
 		time.Sleep(time.Millisecond)
-		d.touch(host) // its polls come, whatever gossip thinks
+		d.heartbeats.touch(host) // its polls come, whatever gossip thinks
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
 	})
@@ -189,13 +191,13 @@ func TestStandingStillLosesNobody(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
 	now := time.Now()
-	w := newWatch(d.HostLostAfter, now.Add(-time.Hour))
-	d.pulses[host] = pulse{at: now.Add(-25 * time.Second)}
-	if marks, _ := d.assess(w, now, d.hosts()); len(marks) != 1 || marks[0].State != structs.HostLost {
+	w := newWatch(d.config.HostLostAfter, now.Add(-time.Hour))
+	d.heartbeats.pulses[host] = pulse{at: now.Add(-25 * time.Second)}
+	if marks, _ := d.heartbeats.assess(w, now, d.liveness.hosts()); len(marks) != 1 || marks[0].State != structs.HostLost {
 		t.Fatalf("25 s of silence are not noticed: %+v", marks)
 	}
-	d.shift(20 * time.Second)
-	if marks, _ := d.assess(w, now, d.hosts()); len(marks) != 0 {
+	d.heartbeats.shift(20 * time.Second)
+	if marks, _ := d.heartbeats.assess(w, now, d.liveness.hosts()); len(marks) != 0 {
 		t.Errorf("the leader's own stall counts as the host's silence: %+v", marks)
 	}
 }
@@ -223,14 +225,14 @@ func TestBrakeHoldsBackAMassLoss(t *testing.T) {
 		d.is(t, structs.HostSuspect, gone...)
 		d.is(t, structs.HostReady, left...)
 		for _, id := range gone {
-			if h := d.Store.Snapshot().Host(id); !h.Braked || h.StateReason == "" {
+			if h := d.config.Store.Snapshot().Host(id); !h.Braked || h.StateReason == "" {
 				t.Errorf("%+v", h)
 			}
 		}
 		d.hears(gone...)
 		synctest.Wait()
 		d.is(t, structs.HostReady, ids...)
-		if h := d.Store.Snapshot().Host(gone[0]); h.Braked || h.StateReason != "" {
+		if h := d.config.Store.Snapshot().Host(gone[0]); h.Braked || h.StateReason != "" {
 			t.Errorf("the brake is not forgotten: %+v", h)
 		}
 	})
@@ -272,7 +274,7 @@ func TestBrakeIsReleasedByAnOperator(t *testing.T) {
 		d.pass(30*time.Second, left...)
 		d.is(t, structs.HostSuspect, gone[2:]...) // each has to be released
 		for _, refused := range []string{gone[0], left[0]} {
-			_, err := conductor.Do(context.Background(), d.Conductor, conductor.ReleaseHost{Caller: operator, Ident: refused})
+			_, err := conductor.Do(context.Background(), d.config.Conductor, conductor.ReleaseHost{Caller: operator, Ident: refused})
 			if structs.CodeOf(err) != structs.CodeConflict {
 				t.Errorf("released a host that isn't held back: %v", err)
 			}
@@ -297,7 +299,7 @@ func TestBrakeStaysWhileTheServersDisagree(t *testing.T) {
 		agrees := make(chan bool, 1)
 		agrees <- false
 		var asked []string
-		d.Agree = func(_ context.Context, ids []string) bool {
+		d.config.Agree = func(_ context.Context, ids []string) bool {
 			answer := <-agrees
 			agrees <- answer
 			asked = ids
@@ -313,7 +315,7 @@ func TestBrakeStaysWhileTheServersDisagree(t *testing.T) {
 		if want := slices.Sorted(slices.Values(gone)); !slices.Equal(asked, want) {
 			t.Errorf("asked for %v, not %v", asked, want)
 		}
-		if silent := d.Silent(ids); len(silent) != 5 {
+		if silent := d.heartbeats.silent(ids); len(silent) != 5 {
 			t.Errorf("of the others' servers %d are silent", len(silent))
 		}
 		<-agrees
@@ -327,7 +329,7 @@ func TestFenceTakesAnOperatorsWord(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		ids := d.register(t, 2)
 		fence := func(force bool) error {
-			_, err := conductor.Do(context.Background(), d.Conductor, conductor.FenceHost{Caller: operator, Ident: ids[0], Force: force})
+			_, err := conductor.Do(context.Background(), d.config.Conductor, conductor.FenceHost{Caller: operator, Ident: ids[0], Force: force})
 			return err
 		}
 		for _, force := range []bool{false, true} {
@@ -346,10 +348,10 @@ func TestFenceTakesAnOperatorsWord(t *testing.T) {
 		if err := fence(false); err != nil { // it is so already
 			t.Error(err)
 		}
-		d.touch(ids[0])
+		d.heartbeats.touch(ids[0])
 		synctest.Wait()
 		d.is(t, structs.HostReady, ids[0])
-		if d.Store.Snapshot().Host(ids[0]).Fenced {
+		if d.config.Store.Snapshot().Host(ids[0]).Fenced {
 			t.Error("a host that is back is still fenced")
 		}
 	})

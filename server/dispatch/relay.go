@@ -107,7 +107,7 @@ func (r *Relay) tellLeader(ctx context.Context, d *Dispatch) error {
 			changed = r.conf.Cluster.Changed()
 		}
 		if leader, _ := r.conf.Cluster.Leader(); leader != r.conf.ServerID {
-			missed = d.Missed()
+			missed = d.heartbeats.missed()
 		}
 		select {
 		case <-ctx.Done():
@@ -116,7 +116,7 @@ func (r *Relay) tellLeader(ctx context.Context, d *Dispatch) error {
 		case <-missed:
 		case <-changed:
 		}
-		for id, signal := range d.Heard() {
+		for id, signal := range d.heartbeats.takeHeard() {
 			untold[id] = untold[id].And(signal)
 		}
 		leader, _ := r.conf.Cluster.Leader()
@@ -137,7 +137,7 @@ func (r *Relay) tellLeader(ctx context.Context, d *Dispatch) error {
 			r.conf.Logger.Debug("leader not told of hosts", "server_id", leader, "error", err)
 			continue
 		}
-		d.Acknowledge(acknowledged)
+		d.heartbeats.acknowledge(acknowledged)
 		clear(untold)
 	}
 }
@@ -149,7 +149,7 @@ func (r *Relay) watchAgents(ctx context.Context, d *Dispatch) error {
 		agents, changed := r.conf.Agents()
 		for id, now := range agents {
 			if now && !dead[id] {
-				d.GossipDead(id)
+				d.heartbeats.gossipDead(id)
 			}
 			if now {
 				dead[id] = true
@@ -178,7 +178,7 @@ func (r *Relay) watchLeader(ctx context.Context, d *Dispatch) error {
 		switch {
 		case id != "":
 			without.Stop()
-			d.Strand(false)
+			d.leaderless.set(false)
 		case led: // not each time that an election comes to nothing
 			without.Reset(leaderlessAfter)
 		}
@@ -188,7 +188,7 @@ func (r *Relay) watchLeader(ctx context.Context, d *Dispatch) error {
 			return nil
 		case <-changed:
 		case <-without.C:
-			d.Strand(true)
+			d.leaderless.set(true)
 			if r.conf.Removed() {
 				r.conf.Logger.Error("an operator has taken this server out of the cluster: stop it, and give it an empty -data-dir to have it taken in again", "path", r.conf.DataDir)
 				continue

@@ -118,7 +118,7 @@ func relaying(t *testing.T, f func(t *testing.T, o *others, d *Dispatch)) {
 func TestFollowerTellsTheLeader(t *testing.T) {
 	relaying(t, func(t *testing.T, o *others, d *Dispatch) {
 		host := d.host(t)
-		d.hear(host, 7) // while nobody leads
+		d.heartbeats.polled(host, 7) // while nobody leads
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if len(o.by) != 0 {
@@ -129,7 +129,7 @@ func TestFollowerTellsTheLeader(t *testing.T) {
 		if !slices.Equal(o.by, []string{"a"}) {
 			t.Errorf("told were %v: a leader is told at once of what nobody has taken", o.by)
 		}
-		if sent, _ := d.Acknowledged(host); sent != 0 {
+		if sent, _ := d.heartbeats.acknowledged(host); sent != 0 {
 			t.Errorf("poll %d is acknowledged, and nobody has", sent)
 		}
 		o.change(func() { o.leader, o.fail = "b", nil })
@@ -137,13 +137,13 @@ func TestFollowerTellsTheLeader(t *testing.T) {
 		if !slices.Equal(o.by, []string{"a", "b"}) || len(o.told) != 1 || o.told[0][host].Sent != 7 || o.told[0][host].Age != 3*time.Second {
 			t.Errorf("told were %v: %+v", o.by, o.told)
 		}
-		if sent, lease := d.Acknowledged(host); sent != 7 || lease != time.Second {
+		if sent, lease := d.heartbeats.acknowledged(host); sent != 7 || lease != time.Second {
 			t.Errorf("poll %d is acknowledged with a lease of %v", sent, lease)
 		}
 		// What it has taken isn't told again, and what came since is told within a second.
 		time.Sleep(2 * time.Second)
-		d.hear(host, 8)
-		d.hear(host, 9)
+		d.heartbeats.polled(host, 8)
+		d.heartbeats.polled(host, 9)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(o.told) != 2 || o.told[1][host].Sent != 9 {
@@ -157,7 +157,7 @@ func TestLeaderTellsNobody(t *testing.T) {
 	relaying(t, func(t *testing.T, o *others, d *Dispatch) {
 		host := d.host(t)
 		o.change(func() { o.leader = "me" })
-		d.hear(host, 1)
+		d.heartbeats.polled(host, 1)
 		time.Sleep(2 * time.Second)
 		o.change(func() { o.leader = "a" })
 		time.Sleep(2 * time.Second)
@@ -174,9 +174,9 @@ func TestDeadAgentsAreSuspected(t *testing.T) {
 	relaying(t, func(t *testing.T, o *others, d *Dispatch) {
 		host := d.host(t)
 		died := func() time.Time {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			return d.pulses[host].died
+			d.heartbeats.mu.Lock()
+			defer d.heartbeats.mu.Unlock()
+			return d.heartbeats.pulses[host].died
 		}
 		var last time.Time
 		for n, step := range []struct{ dead, news bool }{{false, false}, {true, true}, {true, false}, {false, false}, {true, true}} {
@@ -199,9 +199,9 @@ func TestLeaderlessServerSendsAgentsElsewhere(t *testing.T) {
 			o.removed = removed
 			isolated := func() bool {
 				synctest.Wait()
-				d.mu.Lock()
-				defer d.mu.Unlock()
-				return d.isolated
+				d.leaderless.mu.Lock()
+				defer d.leaderless.mu.Unlock()
+				return d.leaderless.is
 			}
 			step := func(leader string) { o.change(func() { o.leader = leader }) }
 			for range 2 {

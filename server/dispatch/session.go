@@ -22,29 +22,58 @@ const (
 	maxSilence   = 30 * time.Second // a message waits this long for an agent of which nothing is heard
 )
 
+// sessions joins users to the connections with which agents dial back. Offers of
+// sessions reach an agent with the answer to its poll.
+type sessions struct {
+	config  *Config
+	lasting atomic.Int64 // sessions whose agent has dialed back
+
+	mu        sync.Mutex          // guards what follows, and the mailboxes
+	mailboxes map[string]*mailbox // by host
+	waiting   map[string]*Session // by SID, until the agent has dialed back
+}
+
+func newSessions(c *Config) *sessions {
+	return &sessions{config: c, mailboxes: make(map[string]*mailbox), waiting: make(map[string]*Session)}
+}
+
 // mailbox holds the offers that wait for a host's next poll. It lives as long
 // as there are offers in it or polls at it.
 type mailbox struct {
+	of     *sessions
 	polls  int
 	offers []structs.SessionOffer
 	wake   chan struct{} // capacity 1: there are offers
-	d      *Dispatch
 }
 
-// open enters a poll at the host's mailbox.
-func (d *Dispatch) open(hostID string) *mailbox {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	box := d.boxOf(hostID)
+// parked returns how many polls wait for work.
+func (ss *sessions) parked() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	n := 0
+	for _, box := range ss.mailboxes {
+		n += box.polls
+	}
+	return n
+}
+
+// joined returns how many sessions last.
+func (ss *sessions) joined() int { return int(ss.lasting.Load()) }
+
+// enter enters a poll at the host's mailbox.
+func (ss *sessions) enter(hostID string) *mailbox {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	box := ss.boxOf(hostID)
 	box.polls++
 	return box
 }
 
 // leave ends a poll at the mailbox. Offers that came too late for it wake the
 // next one.
-func (d *Dispatch) leave(hostID string, box *mailbox) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (ss *sessions) leave(hostID string, box *mailbox) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
 	box.polls--
 	switch {
 	case len(box.offers) > 0:
@@ -53,24 +82,24 @@ func (d *Dispatch) leave(hostID string, box *mailbox) {
 		default:
 		}
 	case box.polls == 0:
-		delete(d.mailbox, hostID)
+		delete(ss.mailboxes, hostID)
 	}
 }
 
 // boxOf returns the host's mailbox. The caller holds mu.
-func (d *Dispatch) boxOf(hostID string) *mailbox {
-	box := d.mailbox[hostID]
+func (ss *sessions) boxOf(hostID string) *mailbox {
+	box := ss.mailboxes[hostID]
 	if box == nil {
-		box = &mailbox{wake: make(chan struct{}, 1), d: d}
-		d.mailbox[hostID] = box
+		box = &mailbox{wake: make(chan struct{}, 1), of: ss}
+		ss.mailboxes[hostID] = box
 	}
 	return box
 }
 
 // take empties the mailbox.
 func (b *mailbox) take() []structs.SessionOffer {
-	b.d.mu.Lock()
-	defer b.d.mu.Unlock()
+	b.of.mu.Lock()
+	defer b.of.mu.Unlock()
 	offers := b.offers
 	b.offers = nil
 	return offers
@@ -90,13 +119,13 @@ type Session struct {
 // born is what Session.heard counts from, on the monotonic clock.
 var born = time.Now()
 
-// Open asks the host's agent for a session and returns once it has dialed
+// open asks the host's agent for a session and returns once it has dialed
 // back. The caller closes the session. Errors: CodeUnavailable if the agent
 // does not come within five seconds, CodeRateLimited.
-func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
+func (ss *sessions) open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
 	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{}), silent: maxSilence}
 	offer.SID = structs.NewSecret()
-	if err := d.offer(hostID, offer, s); err != nil {
+	if err := ss.add(hostID, offer, s); err != nil {
 		return nil, err
 	}
 	timeout := time.NewTimer(offerTimeout)
@@ -105,10 +134,10 @@ func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.Sessio
 	defer again.Stop()
 	var err error
 	for err == nil {
-		if d.Ask != nil {
+		if ss.config.Ask != nil {
 			away := offer
-			away.ServerID, away.Server = d.ServerID, d.URL()
-			d.Ask(hostID, away)
+			away.ServerID, away.Server = ss.config.ServerID, ss.config.URL()
+			ss.config.Ask(hostID, away)
 		}
 		select {
 		case <-s.dialed:
@@ -118,10 +147,10 @@ func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.Sessio
 		case <-timeout.C:
 			err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready", offerTimeout)
 		case <-again.C:
-			d.repeat(hostID, offer)
+			ss.repeat(hostID, offer)
 		}
 	}
-	if !d.withdraw(hostID, offer.SID) {
+	if !ss.withdraw(hostID, offer.SID) {
 		// The agent took it in this very moment: let it go again.
 		<-s.dialed
 		s.Close()
@@ -129,31 +158,31 @@ func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.Sessio
 	return nil, err
 }
 
-// offer leaves the offer for the host's poll.
-func (d *Dispatch) offer(hostID string, offer structs.SessionOffer, s *Session) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.post(hostID, offer); err != nil {
+// add leaves the offer for the host's poll.
+func (ss *sessions) add(hostID string, offer structs.SessionOffer, s *Session) error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if err := ss.post(hostID, offer); err != nil {
 		return err
 	}
-	d.sessions[offer.SID] = s
+	ss.waiting[offer.SID] = s
 	return nil
 }
 
 // repeat makes the offer again, unless the agent has dialed. An agent that is
 // about to dial takes no notice of it.
-func (d *Dispatch) repeat(hostID string, offer structs.SessionOffer) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.sessions[offer.SID] != nil {
-		_ = d.post(hostID, offer) // one too many: the next time, or the timeout tells
+func (ss *sessions) repeat(hostID string, offer structs.SessionOffer) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.waiting[offer.SID] != nil {
+		_ = ss.post(hostID, offer) // one too many: the next time, or the timeout tells
 	}
 }
 
 // post puts the offer into the host's mailbox, once. CodeRateLimited if too many
 // users of this server wait already. The caller holds mu.
-func (d *Dispatch) post(hostID string, offer structs.SessionOffer) error {
-	box := d.boxOf(hostID)
+func (ss *sessions) post(hostID string, offer structs.SessionOffer) error {
+	box := ss.boxOf(hostID)
 	if slices.ContainsFunc(box.offers, func(o structs.SessionOffer) bool { return o.SID == offer.SID }) {
 		return nil
 	}
@@ -182,70 +211,70 @@ func (d *Dispatch) post(hostID string, offer structs.SessionOffer) error {
 	return nil
 }
 
-// Offer leaves an offer of another server for the host's poll, should it come
+// offerRemote leaves an offer of another server for the host's poll, should it come
 // here, for as long as that server waits. It never keeps this server's own users
 // from theirs. The offer has a ServerID.
-func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	_ = d.post(hostID, offer) // one of another server is always taken
-	time.AfterFunc(offerTimeout, func() { d.withdraw(hostID, offer.SID) })
+func (ss *sessions) offerRemote(hostID string, offer structs.SessionOffer) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	_ = ss.post(hostID, offer) // one of another server is always taken
+	time.AfterFunc(offerTimeout, func() { ss.withdraw(hostID, offer.SID) })
 }
 
 // withdraw takes the offer back; false means that the agent has dialed.
-func (d *Dispatch) withdraw(hostID, sid string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.drop(hostID, sid)
-	_, waiting := d.sessions[sid]
-	delete(d.sessions, sid)
+func (ss *sessions) withdraw(hostID, sid string) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.drop(hostID, sid)
+	_, waiting := ss.waiting[sid]
+	delete(ss.waiting, sid)
 	return waiting
 }
 
 // drop removes the offer from the host's mailbox, if it is there. The caller
 // holds mu.
-func (d *Dispatch) drop(hostID, sid string) {
-	box := d.mailbox[hostID]
+func (ss *sessions) drop(hostID, sid string) {
+	box := ss.mailboxes[hostID]
 	if box == nil {
 		return
 	}
 	box.offers = slices.DeleteFunc(box.offers, func(o structs.SessionOffer) bool { return o.SID == sid })
 	if box.polls == 0 && len(box.offers) == 0 {
-		delete(d.mailbox, hostID)
+		delete(ss.mailboxes, hostID)
 	}
 }
 
-// Expects reports whether the host may dial back for the session: rest asks
+// expects reports whether the host may dial back for the session: rest asks
 // before it accepts the WebSocket. The error is CodeNotFound.
-func (d *Dispatch) Expects(hostID, sid string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s := d.sessions[sid]; s == nil || s.hostID != hostID {
+func (ss *sessions) expects(hostID, sid string) error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if s := ss.waiting[sid]; s == nil || s.hostID != hostID {
 		return structs.Errorf(structs.CodeNotFound, "there is no such session: it was opened already, or nobody waits for it any more")
 	}
 	return nil
 }
 
-// Accept joins the connection that an agent has dialed back with to the user
+// accept joins the connection that an agent has dialed back with to the user
 // who waits for it, and blocks until the session ends. A session is used once,
 // and only by its host; the error for any other is CodeNotFound.
-func (d *Dispatch) Accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error {
-	d.mu.Lock()
-	s := d.sessions[sid]
+func (ss *sessions) accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error {
+	ss.mu.Lock()
+	s := ss.waiting[sid]
 	if s != nil && s.hostID == hostID {
-		delete(d.sessions, sid)
-		d.drop(hostID, sid)
+		delete(ss.waiting, sid)
+		ss.drop(hostID, sid)
 	} else {
 		s = nil
 	}
-	d.mu.Unlock()
+	ss.mu.Unlock()
 	if s == nil {
 		return structs.Errorf(structs.CodeNotFound, "there is no such session: it was opened already, or nobody waits for it any more")
 	}
 	conn.SetReadLimit(maxMessage)
 	s.conn = conn
-	d.joined.Add(1)
-	defer d.joined.Add(-1)
+	ss.lasting.Add(1)
+	defer ss.lasting.Add(-1)
 	close(s.dialed)
 	select {
 	case <-s.closed:

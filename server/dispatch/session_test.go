@@ -25,7 +25,7 @@ func dialBack(t *testing.T, d *Dispatch, host, sid string) (agent *websocket.Con
 			accepted <- err
 			return
 		}
-		err = d.Accept(r.Context(), host, sid, conn)
+		err = d.sessions.accept(r.Context(), host, sid, conn)
 		conn.CloseNow()
 		accepted <- err
 	}))
@@ -43,27 +43,27 @@ func TestSession(t *testing.T) {
 	host := d.host(t)
 	opened := make(chan *Session, 1)
 	go func() {
-		s, err := d.Open(context.Background(), host, structs.SessionOffer{Kind: structs.SessionLogs, ContainerID: "c"})
+		s, err := d.sessions.open(context.Background(), host, structs.SessionOffer{Kind: structs.SessionLogs, ContainerID: "c"})
 		if err != nil {
 			t.Error(err)
 		}
 		opened <- s
 	}()
-	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second})
 	if len(work.Sessions) != 1 || work.Sessions[0].Kind != structs.SessionLogs {
 		t.Fatalf("%+v", work)
 	}
 	sid := work.Sessions[0].SID
-	if d.Expects(host, sid) != nil || d.Expects("other", sid) == nil {
+	if d.sessions.expects(host, sid) != nil || d.sessions.expects("other", sid) == nil {
 		t.Error("a session is bound to its host")
 	}
-	if err := d.Accept(context.Background(), "other", sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
+	if err := d.sessions.accept(context.Background(), "other", sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
 		t.Error(err)
 	}
-	d.repeat(host, work.Sessions[0]) // which nobody takes any more
+	d.sessions.repeat(host, work.Sessions[0]) // which nobody takes any more
 	agent, accepted := dialBack(t, d, host, sid)
 	s := <-opened
-	if n := d.Joined(); n != 1 {
+	if n := d.sessions.joined(); n != 1 {
 		t.Errorf("%d sessions last, want 1", n)
 	}
 	ctx := context.Background()
@@ -79,7 +79,7 @@ func TestSession(t *testing.T) {
 	if _, message, err := agent.Read(ctx); err != nil || string(message) != "\x00yo" {
 		t.Errorf("%q %v", message, err)
 	}
-	if err := d.Accept(ctx, host, sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
+	if err := d.sessions.accept(ctx, host, sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
 		t.Errorf("a session was used twice: %v", err)
 	}
 	s.Close()
@@ -95,12 +95,12 @@ func TestSession(t *testing.T) {
 // empty expects that nothing of a session is left.
 func empty(t *testing.T, d *Dispatch) {
 	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.sessions) != 0 || len(d.mailbox) != 0 {
-		t.Errorf("%d sessions and %d mailboxes are left", len(d.sessions), len(d.mailbox))
+	d.sessions.mu.Lock()
+	defer d.sessions.mu.Unlock()
+	if len(d.sessions.waiting) != 0 || len(d.sessions.mailboxes) != 0 {
+		t.Errorf("%d sessions and %d mailboxes are left", len(d.sessions.waiting), len(d.sessions.mailboxes))
 	}
-	if n := d.Joined(); n != 0 {
+	if n := d.sessions.joined(); n != 0 {
 		t.Errorf("%d sessions last for ever", n)
 	}
 }
@@ -110,7 +110,7 @@ func TestSessionNobodyDialsFor(t *testing.T) {
 	host := d.host(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := d.Open(ctx, host, structs.SessionOffer{}); structs.CodeOf(err) != structs.CodeUnavailable {
+	if _, err := d.sessions.open(ctx, host, structs.SessionOffer{}); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Error(err)
 	}
 	empty(t, d)
@@ -123,8 +123,8 @@ func TestOfferIsMadeAgain(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
 		var asked atomic.Int32
-		d.ServerID, d.URL = "me", func() string { return "http://me" }
-		d.Ask = func(_ string, o structs.SessionOffer) {
+		d.config.ServerID, d.config.URL = "me", func() string { return "http://me" }
+		d.config.Ask = func(_ string, o structs.SessionOffer) {
 			if o.ServerID != "me" || o.Server != "http://me" {
 				t.Errorf("offered elsewhere: %+v", o)
 			}
@@ -132,11 +132,11 @@ func TestOfferIsMadeAgain(t *testing.T) {
 		}
 		opened := make(chan error, 1)
 		go func() {
-			_, err := d.Open(t.Context(), host, structs.SessionOffer{Kind: structs.SessionLogs, ContainerID: "c"})
+			_, err := d.sessions.open(t.Context(), host, structs.SessionOffer{Kind: structs.SessionLogs, ContainerID: "c"})
 			opened <- err
 		}()
 		poll := func() []structs.SessionOffer {
-			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second}).Sessions
+			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second}).Sessions
 		}
 		began := time.Now()
 		first := poll()
@@ -164,10 +164,10 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		left := func(want int) {
 			t.Helper()
 			synctest.Wait()
-			d.mu.Lock()
-			defer d.mu.Unlock()
+			d.sessions.mu.Lock()
+			defer d.sessions.mu.Unlock()
 			got := 0
-			if box := d.mailbox[host]; box != nil {
+			if box := d.sessions.mailboxes[host]; box != nil {
 				got = len(box.offers)
 			}
 			if got != want {
@@ -176,7 +176,7 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		}
 		post := func(sid string) {
 			t.Helper()
-			d.Offer(host, structs.SessionOffer{SID: sid, ServerID: "another"})
+			d.sessions.offerRemote(host, structs.SessionOffer{SID: sid, ServerID: "another"})
 		}
 		post("first")
 		time.Sleep(offerTimeout / 2)
@@ -185,7 +185,7 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		time.Sleep(offerTimeout / 2)
 		left(1)
 		// What is left is taken by the next poll, and its time then ends nothing.
-		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
+		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
 			t.Errorf("%+v", work.Sessions)
 		}
 		time.Sleep(offerTimeout)
@@ -197,10 +197,10 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		post("one more")
 		left(maxOffers)
 		// Those of other servers keep nobody here from the host.
-		if err := d.offer(host, structs.SessionOffer{SID: "own"}, &Session{}); err != nil {
+		if err := d.sessions.add(host, structs.SessionOffer{SID: "own"}, &Session{}); err != nil {
 			t.Error(err)
 		}
-		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: time.Minute})
+		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute})
 		sids := make(map[string]bool)
 		for _, o := range work.Sessions {
 			sids[o.SID] = true
@@ -208,7 +208,7 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		if len(sids) != maxOffers+1 || !sids["own"] || !sids["one more"] {
 			t.Errorf("%d sessions are handed out, the user's %v, the newest of the others %v", len(sids), sids["own"], sids["one more"])
 		}
-		d.withdraw(host, "own")
+		d.sessions.withdraw(host, "own")
 		time.Sleep(offerTimeout)
 		left(0)
 		empty(t, d)
@@ -223,7 +223,7 @@ func TestOfferPassesOverAPollThatIsOver(t *testing.T) {
 		r := registration(structs.NewID())
 		var taken []string
 		poll := func(registration uint64) {
-			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.Store.Index(), Wait: time.Minute})
+			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.config.Store.Index(), Wait: time.Minute})
 			if (err == nil) != (registration == 2) {
 				t.Errorf("the poll of registration %d: %v", registration, err)
 			}
@@ -239,7 +239,7 @@ func TestOfferPassesOverAPollThatIsOver(t *testing.T) {
 			synctest.Wait()
 		}
 		began := time.Now()
-		d.Offer(r.HostID, structs.SessionOffer{SID: "sid", ServerID: "another"})
+		d.sessions.offerRemote(r.HostID, structs.SessionOffer{SID: "sid", ServerID: "another"})
 		synctest.Wait()
 		if took := time.Since(began); len(taken) != 1 || taken[0] != "sid" || took != 0 {
 			t.Errorf("after %v %v is taken", took, taken)
@@ -252,11 +252,11 @@ func TestOfferPassesOverAPollThatIsOver(t *testing.T) {
 func TestTooManyOffers(t *testing.T) {
 	d := newDispatch(t)
 	for range maxOffers {
-		if err := d.offer("h", structs.SessionOffer{SID: structs.NewID()}, &Session{}); err != nil {
+		if err := d.sessions.add("h", structs.SessionOffer{SID: structs.NewID()}, &Session{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := d.Open(context.Background(), "h", structs.SessionOffer{}); structs.CodeOf(err) != structs.CodeRateLimited {
+	if _, err := d.sessions.open(context.Background(), "h", structs.SessionOffer{}); structs.CodeOf(err) != structs.CodeRateLimited {
 		t.Error(err)
 	}
 }
@@ -266,10 +266,10 @@ func TestAgentThatLeavesEndsTheSession(t *testing.T) {
 	host := d.host(t)
 	opened := make(chan *Session, 1)
 	go func() {
-		s, _ := d.Open(context.Background(), host, structs.SessionOffer{})
+		s, _ := d.sessions.open(context.Background(), host, structs.SessionOffer{})
 		opened <- s
 	}()
-	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second})
 	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
 	s := <-opened
 	agent.CloseNow()
@@ -299,10 +299,10 @@ func writeWaits(t *testing.T, silent time.Duration) bool {
 	host := d.host(t)
 	opened := make(chan *Session, 1)
 	go func() {
-		s, _ := d.Open(context.Background(), host, structs.SessionOffer{})
+		s, _ := d.sessions.open(context.Background(), host, structs.SessionOffer{})
 		opened <- s
 	}()
-	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.Store.Index(), Wait: 10 * time.Second})
+	work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 10 * time.Second})
 	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
 	s := <-opened
 	defer s.Close()

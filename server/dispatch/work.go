@@ -33,27 +33,27 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 	if err := d.over(p.HostID, p.Registration); err != nil {
 		return nil, err
 	}
-	d.hear(p.HostID, p.Sent)
+	d.heartbeats.polled(p.HostID, p.Sent)
 	p.Wait = min(max(p.Wait, 0), structs.MaxWork)
 	ctx, cancel := context.WithTimeout(ctx, p.Wait)
 	defer cancel()
 
 	select {
-	case <-d.strands():
+	case <-d.leaderless.begun():
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
 	default:
 	}
-	changed := d.Store.Subscribe(state.TopicHost(p.HostID))
+	changed := d.config.Store.Subscribe(state.TopicHost(p.HostID))
 	defer changed.Close()
-	box := d.open(p.HostID)
-	defer d.leave(p.HostID, box)
+	box := d.sessions.enter(p.HostID)
+	defer d.sessions.leave(p.HostID, box)
 
 	p.Seen = max(p.Seen, p.Index)
 	if !d.reaches(ctx, p.Seen) {
 		return nil, d.behind(p)
 	}
 	for {
-		snap := d.Store.Snapshot()
+		snap := d.config.Store.Snapshot()
 		if err := checkRegistration(snap, p); err != nil {
 			return nil, err
 		}
@@ -78,10 +78,10 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		select {
 		case <-changed.C():
 		case <-box.wake:
-		case <-d.strands():
+		case <-d.leaderless.begun():
 			return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
 		case <-ctx.Done():
-			work.Acknowledged, work.Lease = d.Acknowledged(p.HostID)
+			work.Acknowledged, work.Lease = d.heartbeats.acknowledged(p.HostID)
 			return work, nil
 		}
 	}
@@ -93,33 +93,12 @@ const behindTimeout = time.Second
 
 // reaches waits until this server's state has come to the index.
 func (d *Dispatch) reaches(ctx context.Context, index uint64) bool {
-	if d.Store.Index() >= index {
+	if d.config.Store.Index() >= index {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, behindTimeout)
 	defer cancel()
-	return d.Store.WaitIndex(ctx, index) == nil
-}
-
-// Strand says whether this server has been without a leader for so long that
-// the agents shall ask another: parked polls are answered at once, and so are
-// those that come.
-func (d *Dispatch) Strand(stranded bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case stranded && !d.isolated:
-		close(d.stranded)
-	case !stranded && d.isolated:
-		d.stranded = make(chan struct{})
-	}
-	d.isolated = stranded
-}
-
-func (d *Dispatch) strands() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.stranded
+	return d.config.Store.WaitIndex(ctx, index) == nil
 }
 
 // mustBeFull reports whether the agent has to be told everything: it asks for
@@ -138,10 +117,10 @@ func mustBeFull(snap *state.Snapshot, p Poll) bool {
 func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
 	defer cancel()
-	changed := d.Store.Subscribe(state.TopicRow(structs.TableHosts, hostID))
+	changed := d.config.Store.Subscribe(state.TopicRow(structs.TableHosts, hostID))
 	defer changed.Close()
 	for {
-		host := d.Store.Snapshot().Host(hostID)
+		host := d.config.Store.Snapshot().Host(hostID)
 		if host == nil || host.State == structs.HostReady {
 			return nil
 		}
@@ -159,9 +138,9 @@ func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
 func (d *Dispatch) fullWork(p Poll) *structs.Work {
 	err := d.catchUp(context.Background())
 	if err != nil {
-		d.Logger.Warn("full answer is not confirmed", "host_id", p.HostID, "error", err)
+		d.config.Logger.Warn("full answer is not confirmed", "host_id", p.HostID, "error", err)
 	}
-	snap := d.Store.Snapshot()
+	snap := d.config.Store.Snapshot()
 	work := d.newWork(snap, p.HostID)
 	work.Full, work.Confirmed = true, err == nil
 	for w := range snap.OnHost(p.HostID) {
@@ -175,8 +154,8 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 }
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
-	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.Servers(), Lineage: snap.Lineages().Current()}
-	work.Acknowledged, work.Lease = d.Acknowledged(hostID)
+	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.config.Servers(), Lineage: snap.Lineages().Current()}
+	work.Acknowledged, work.Lease = d.heartbeats.acknowledged(hostID)
 	if h := snap.Host(hostID); h != nil {
 		work.BayID = &h.BayID
 	}
@@ -200,7 +179,7 @@ func checkRegistration(snap *state.Snapshot, p Poll) error {
 // over returns CodeConflict for a registration that another one has followed. An
 // agent that has it is no sign of life of the host: it may never be let in again.
 func (d *Dispatch) over(hostID string, registration uint64) error {
-	if host := d.Store.Snapshot().Host(hostID); host != nil && registration < host.Registration {
+	if host := d.config.Store.Snapshot().Host(hostID); host != nil && registration < host.Registration {
 		return errRegistration(host, registration)
 	}
 	return nil

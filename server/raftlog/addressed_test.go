@@ -74,7 +74,7 @@ func TestIDsStayInTargets(t *testing.T) {
 	n := c.leader(0, 1, 2)
 	c.members[n].put(1)
 	for _, m := range c.members {
-		eventually(t, "it follows the leader", func() bool { id, _ := m.Leader(); return id == c.members[n].ServerID })
+		eventually(t, "it follows the leader", func() bool { id, _ := m.Leader(); return id == c.members[n].config.ServerID })
 		if _, addr := m.Leader(); strings.Contains(addr, "@") {
 			t.Errorf("the leader's address is %s", addr)
 		}
@@ -97,7 +97,7 @@ func TestMayVote(t *testing.T) {
 	if !named.mayVote() {
 		t.Error("a server of the configuration may not vote")
 	}
-	stranger := &Log{Config: Config{ServerID: structs.NewID()}}
+	stranger := &Log{config: Config{ServerID: structs.NewID()}}
 	if stranger.mayVote() {
 		t.Error("a server that is being opened may vote")
 	}

@@ -37,15 +37,15 @@ func TestAnnouncement(t *testing.T) {
 	n := c.leader(0, 1, 2)
 	leader, follower := c.members[n], c.members[(n+1)%3]
 	leader.put(1)
-	eventually(t, "the follower has caught up", func() bool { return follower.Store.Index() == leader.Store.Index() })
+	eventually(t, "the follower has caught up", func() bool { return follower.config.Store.Index() == leader.config.Store.Index() })
 	transports[n].muted.Store(true)
 	leader.put(2)
 	newest := leader.announcer.newest()
-	if newest.index != leader.Store.Index() || newest.term != leader.Term() {
-		t.Errorf("the newest entry is %+v, the store is at %d in term %d", newest, leader.Store.Index(), leader.Term())
+	if newest.index != leader.config.Store.Index() || newest.term != leader.Term() {
+		t.Errorf("the newest entry is %+v, the store is at %d in term %d", newest, leader.config.Store.Index(), leader.Term())
 	}
 	eventually(t, "the follower has the entry", func() bool { return follower.raft.LastIndex() >= newest.index })
-	id := raft.ServerID(follower.ServerID)
+	id := raft.ServerID(follower.config.ServerID)
 	beat := leader.witness.heartbeats(leader.Term())[id]
 	if stale := leader.witness.heartbeats(leader.Term() - 1); len(stale) != 0 {
 		t.Errorf("there are heartbeats %v of an earlier term", stale)
@@ -56,13 +56,13 @@ func TestAnnouncement(t *testing.T) {
 			t.Errorf("the follower takes an announcement of %s entry", what)
 		}
 	}
-	if follower.Store.Index() >= newest.index {
+	if follower.config.Store.Index() >= newest.index {
 		t.Errorf("the follower has applied entry %d, which nobody has told it is committed", newest.index)
 	}
 	if !beat.announce(in, id, newest) {
 		t.Error("the follower refuses what it has")
 	}
-	eventually(t, "the follower applies the entry", func() bool { return follower.Store.Index() == newest.index })
+	eventually(t, "the follower applies the entry", func() bool { return follower.config.Store.Index() == newest.index })
 }
 
 // TestAnnouncerPauses: a follower is told one thing at a time, and one that has

@@ -60,7 +60,7 @@ func (l *Log) Tend(ctx context.Context, s Steward) error {
 		s.Stable = 5 * time.Second
 	}
 	pilot := autopilot.New(l.raft, &application{log: l, Steward: s},
-		autopilot.WithLogger(l.Logger.Named("autopilot")),
+		autopilot.WithLogger(l.config.Logger.Named("autopilot")),
 		autopilot.WithUpdateInterval(tendTick), autopilot.WithReconcileInterval(reconcileTick))
 	pilot.Start(ctx)
 	defer func() { <-pilot.Stop() }()
@@ -110,17 +110,17 @@ func (l *Log) admit(ctx context.Context, pilot *autopilot.Autopilot, s Steward, 
 			still[c.Peer] = true
 			if !refused[c.Peer] && ctx.Err() == nil {
 				refused[c.Peer] = true
-				l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", vouched[i])
+				l.config.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", vouched[i])
 			}
 			continue
 		}
 		settled[c.ID] = true
 		server := &autopilot.Server{ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: autopilot.NodeAlive}
 		if err := pilot.AddServer(server); err != nil {
-			l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
+			l.config.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
 			continue
 		}
-		l.Logger.Info("server taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
+		l.config.Logger.Info("server taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
 	}
 	maps.DeleteFunc(refused, func(p Peer, _ bool) bool { return !still[p] })
 }
@@ -183,7 +183,7 @@ func (a *application) KnownServers() map[raft.ServerID]*autopilot.Server {
 func (a *application) server(c Candidate) *autopilot.Server {
 	s := &autopilot.Server{
 		ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: autopilot.NodeAlive, NodeType: autopilot.NodeVoter,
-		RaftVersion: int(raft.ProtocolVersionMax), IsLeader: c.ID == a.log.ServerID,
+		RaftVersion: int(raft.ProtocolVersionMax), IsLeader: c.ID == a.log.config.ServerID,
 	}
 	if c.Failed {
 		s.NodeStatus = autopilot.NodeFailed
@@ -199,7 +199,7 @@ func (a *application) FetchServerStats(ctx context.Context, servers map[raft.Ser
 	for id := range servers {
 		asking.Go(func() {
 			p := a.log.Progress()
-			if string(id) != a.log.ServerID {
+			if string(id) != a.log.config.ServerID {
 				var err error
 				if p, err = a.Progress(ctx, string(id)); err != nil {
 					return
@@ -221,10 +221,10 @@ func (a *application) RemoveFailedServer(s *autopilot.Server) {
 		ctx, cancel := context.WithTimeout(context.Background(), peerTimeout)
 		defer cancel()
 		if err := a.log.RemovePeer(ctx, string(s.ID)); err != nil {
-			a.log.Logger.Warn("dead server not removed", "server_id", string(s.ID), "name", s.Name, "error", err)
+			a.log.config.Logger.Warn("dead server not removed", "server_id", string(s.ID), "name", s.Name, "error", err)
 			return
 		}
-		a.log.Logger.Warn("dead server removed: another one has come in its place", "server_id", string(s.ID), "name", s.Name)
+		a.log.config.Logger.Warn("dead server removed: another one has come in its place", "server_id", string(s.ID), "name", s.Name)
 		if a.Removed != nil {
 			a.Removed(string(s.ID))
 		}

@@ -24,7 +24,7 @@ import (
 // would pass over one that it can't read and silently take an older one, or
 // none: acknowledged writes would be undone.
 func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
-	dirs, err := os.ReadDir(l.snapshotsDir())
+	dirs, err := os.ReadDir(l.config.snapshotsDir())
 	if err != nil {
 		return meta, fmt.Errorf("raft: %w", err)
 	}
@@ -33,7 +33,7 @@ func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	})
 	slices.SortFunc(dirs, func(a, b os.DirEntry) int { return compareSnapshots(a.Name(), b.Name()) })
 	for i, d := range dirs {
-		err := checkSnapshotMeta(filepath.Join(l.snapshotsDir(), d.Name(), metaFile))
+		err := checkSnapshotMeta(filepath.Join(l.config.snapshotsDir(), d.Name(), metaFile))
 		if errors.Is(err, fs.ErrNotExist) && i < len(dirs)-1 {
 			continue // what is left of an older one whose removal was cut off
 		}
@@ -43,13 +43,13 @@ func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	}
 	newest, err := l.snapshots.List()
 	if err != nil {
-		return meta, fmt.Errorf("%s: %w", l.snapshotsDir(), err)
+		return meta, fmt.Errorf("%s: %w", l.config.snapshotsDir(), err)
 	}
 	if len(newest) == 0 {
 		return meta, nil
 	}
 	meta = *newest[0]
-	path := filepath.Join(l.snapshotsDir(), newest[0].ID)
+	path := filepath.Join(l.config.snapshotsDir(), newest[0].ID)
 	_, content, err := l.snapshots.Open(meta.ID)
 	if err != nil {
 		return meta, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
@@ -116,7 +116,7 @@ var earlierFiles = []string{"log.db", "log", "stable.json"}
 // refuseEarlier refuses what an earlier magnum has kept its log in.
 func (l *Log) refuseEarlier() error {
 	for _, name := range earlierFiles {
-		old := filepath.Join(l.dir(), name)
+		old := filepath.Join(l.config.dir(), name)
 		if _, err := os.Lstat(old); err == nil {
 			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), "+
 				"start this one with an empty data directory, and restore the snapshot into it (magnum operator snapshot restore)", old)
@@ -127,7 +127,7 @@ func (l *Log) refuseEarlier() error {
 
 // findStore makes raft.db if this server has never had one.
 func (l *Log) findStore() error {
-	path := l.storeFile()
+	path := l.config.storeFile()
 	if err := removeUnfinished(path); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
@@ -139,7 +139,7 @@ func (l *Log) findStore() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("raft: %w", err)
 	case l.member.Now().Begun():
-		return fmt.Errorf("%s is gone: %s", path, l.lostHint())
+		return fmt.Errorf("%s is gone: %s", path, l.config.lostHint())
 	case l.stored.reaches() > 0:
 		return fmt.Errorf("%s is gone, but entry %d was stored in it: %s", path, l.stored.reaches(), restoreHint)
 	}
@@ -152,7 +152,7 @@ func (l *Log) findStore() error {
 // checkStore has raft.db checked.
 func (l *Log) checkStore(c LogCheck) (LogFacts, error) {
 	forgetPages(c.Path)
-	facts, err := l.CheckLog(context.Background(), c)
+	facts, err := l.config.CheckLog(context.Background(), c)
 	switch {
 	case err == nil:
 		return facts, nil
@@ -178,10 +178,10 @@ func forgetPages(path string) {
 func (l *Log) checkBounds(f LogFacts, snapshot uint64) error {
 	if end, stored := max(f.Last, snapshot), l.stored.reaches(); end < stored {
 		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
-			l.storeFile(), f.Last, l.snapshotsDir(), snapshot, stored, restoreHint, l.storedFile())
+			l.config.storeFile(), f.Last, l.config.snapshotsDir(), snapshot, stored, restoreHint, l.config.storedFile())
 	}
 	if f.Last > 0 && f.First > snapshot+1 {
-		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.storeFile(), f.First, l.snapshotsDir(), snapshot, restoreHint)
+		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.config.storeFile(), f.First, l.config.snapshotsDir(), snapshot, restoreHint)
 	}
 	return nil
 }
@@ -199,10 +199,10 @@ func (l *Log) checkTerm(f LogFacts) error {
 	current, known := f.number(keyCurrentTerm)
 	voted, _ := f.number(keyLastVoteTerm)
 	if _, candidate := f.Values[keyLastVoteCand]; known && voted > current || candidate && voted == 0 {
-		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", l.storeFile(), voted, current, restoreHint)
+		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", l.config.storeFile(), voted, current, restoreHint)
 	}
 	if f.LastTerm > current {
-		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", l.storeFile(), f.LastTerm, current, restoreHint)
+		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", l.config.storeFile(), f.LastTerm, current, restoreHint)
 	}
 	return nil
 }

@@ -194,7 +194,7 @@ func TestUncheckedLogIsNotCalledDamaged(t *testing.T) {
 		}
 	}
 	again := start(t, byChild(testConfig(t, c.DataDir)))
-	sameState(t, again.Store, m.Store)
+	sameState(t, again.config.Store, m.config.Store)
 	again.put(4)
 }
 

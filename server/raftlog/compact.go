@@ -44,14 +44,14 @@ var roomIn = func(dir string) (int64, error) {
 // back. What keeps it from that is logged: the file as it is serves as well.
 func (l *Log) compact(c LogCheck, facts LogFacts) {
 	free := facts.Size - facts.Used
-	if free <= l.compactFree || free <= facts.Size/2 {
+	if free <= l.config.compactFree || free <= facts.Size/2 {
 		return
 	}
 	if moved, err := l.moved(l.begun(facts, c.Behind)); moved || err != nil {
 		return // checkPlace says what is to be done
 	}
-	log := l.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
-	room, err := roomIn(l.dir())
+	log := l.config.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
+	room, err := roomIn(l.config.dir())
 	if err != nil {
 		log.Warn("the log file is not compacted", "error", err)
 		return
@@ -74,7 +74,7 @@ func (l *Log) compactInto(c LogCheck, facts LogFacts) error {
 		return err
 	}
 	compactStep("check")
-	copied, err := l.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, Behind: c.Behind, Term: c.Term})
+	copied, err := l.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, Behind: c.Behind, Term: c.Term})
 	if err != nil {
 		return fmt.Errorf("the new file: %w", err)
 	}

@@ -108,7 +108,7 @@ func TestCompaction(t *testing.T) {
 	again := testConfig(t, c.DataDir)
 	again.compactFree = testCompactFree
 	b := start(t, again)
-	sameState(t, b.Store, m.Store)
+	sameState(t, b.config.Store, m.config.Store)
 	b.put(11)
 	if len(steps) != 0 {
 		t.Errorf("it is compacted again: %v", steps)
@@ -124,7 +124,7 @@ func TestCompactionWithoutRoom(t *testing.T) {
 	var log heard
 	c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 	b := start(t, c)
-	sameState(t, b.Store, m.Store)
+	sameState(t, b.config.Store, m.config.Store)
 	b.stop()
 	if after := sizeOf(t, c.storeFile()); after < before || !strings.Contains(log.String(), "too little room on the disk") {
 		t.Errorf("the file has %d bytes after %d, and the log says\n%s", after, before, log.String())
@@ -156,7 +156,7 @@ func TestKilledCompaction(t *testing.T) {
 				t.Error("the new file is left")
 			}
 			b := start(t, testConfig(t, c.DataDir))
-			sameState(t, b.Store, m.Store)
+			sameState(t, b.config.Store, m.config.Store)
 			b.put(11)
 		})
 	}
@@ -202,7 +202,7 @@ func TestBadCopyIsThrownAway(t *testing.T) {
 		conf := testConfig(t, c.DataDir)
 		conf.compactFree, conf.Logger = testCompactFree, hclog.New(&hclog.LoggerOptions{Output: &log})
 		l := mustOpen(t, conf)
-		sameState(t, l.Store, state.New()) // nothing is applied before there is a leader
+		sameState(t, l.config.Store, state.New()) // nothing is applied before there is a leader
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -215,5 +215,5 @@ func TestBadCopyIsThrownAway(t *testing.T) {
 	}
 	compactStep = func(string) {}
 	b := start(t, testConfig(t, c.DataDir))
-	sameState(t, b.Store, m.Store)
+	sameState(t, b.config.Store, m.config.Store)
 }

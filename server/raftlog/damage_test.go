@@ -168,8 +168,8 @@ func TestStoredIndexIsKept(t *testing.T) {
 		c, m := writtenDir(t, 6, snapshot)
 		l := mustOpen(t, c)
 		last, err := l.logs.LastIndex()
-		if stored := l.stored.reaches(); err != nil || stored != last || stored < m.Store.Index() {
-			t.Errorf("stored %d, last entry %d (%v), state of %d", stored, last, err, m.Store.Index())
+		if stored := l.stored.reaches(); err != nil || stored != last || stored < m.config.Store.Index() {
+			t.Errorf("stored %d, last entry %d (%v), state of %d", stored, last, err, m.config.Store.Index())
 		}
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -304,7 +304,7 @@ func TestSnapshotWithoutChecksum(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := start(t, c)
-	sameState(t, again.Store, m.Store)
+	sameState(t, again.config.Store, m.config.Store)
 	again.stop()
 	edit(t, filepath.Join(filepath.Dir(path), metaFile), func(b []byte) []byte { return bytes.Replace(b, []byte("Index"), []byte("Jndex"), 1) })
 	refused(t, testConfig(t, c.DataDir), path[:len(path)-len(metaSum)], "damaged")
@@ -321,7 +321,7 @@ func TestHalfRemovedOlderSnapshot(t *testing.T) {
 		}
 	}
 	again := start(t, c)
-	sameState(t, again.Store, m.Store)
+	sameState(t, again.config.Store, m.config.Store)
 	again.stop()
 	newer := filepath.Join(c.snapshotsDir(), term+"-100-1")
 	if err := os.Mkdir(newer, 0o700); err != nil {
@@ -335,7 +335,7 @@ func TestSnapshotOfLaterSchemaIsRefused(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	m := start(t, c)
 	cluster := &structs.Cluster{Meta: structs.Meta{ID: structs.ClusterRowID, Seq: 1}, Schema: structs.SchemaVersion + 1}
-	raise := encode(t, m.Term(), m.Store.Index(), structs.Change{Table: structs.TableCluster, ID: cluster.ID, Row: cluster})
+	raise := encode(t, m.Term(), m.config.Store.Index(), structs.Change{Table: structs.TableCluster, ID: cluster.ID, Row: cluster})
 	if _, err := m.Propose(t.Context(), raise); err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +388,7 @@ func TestUnfinishedSnapshotIsIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := start(t, c)
-	sameState(t, again.Store, m.Store)
+	sameState(t, again.config.Store, m.config.Store)
 }
 
 func TestCutLogFileIsRefused(t *testing.T) {
@@ -688,7 +688,7 @@ func TestSnapshotAlone(t *testing.T) {
 	}
 	m.stop()
 	l := mustOpen(t, testConfig(t, c.DataDir))
-	sameState(t, l.Store, m.Store) // before there is a leader
+	sameState(t, l.config.Store, m.config.Store) // before there is a leader
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func (l *Log) write(fault string, do func() error) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("%s can't be written: %w", l.storeFile(), err)
+	err = fmt.Errorf("%s can't be written: %w", l.config.storeFile(), err)
 	if unsynced := new(notSynced); errors.As(err, &unsynced) {
 		l.noteFailedSync(err)
 		l.fail(err)
@@ -50,10 +50,10 @@ func (l *Log) write(fault string, do func() error) error {
 }
 
 func (l *Log) fault(op string) error {
-	if l.Fault == nil || op == "" {
+	if l.config.Fault == nil || op == "" {
 		return nil
 	}
-	return l.Fault(op)
+	return l.config.Fault(op)
 }
 
 // diskLogs is the store of the entries. When entries can't be written, Raft
@@ -162,7 +162,7 @@ func (s *diskLogs) deleteRange(min, max uint64) error {
 		left = min - 1
 	}
 	if err := s.log.stored.retreat(left); err != nil {
-		return fmt.Errorf("%s can't be written: %w", s.log.storedFile(), err)
+		return fmt.Errorf("%s can't be written: %w", s.log.config.storedFile(), err)
 	}
 	return s.log.write("", remove)
 }
@@ -196,7 +196,7 @@ func (l *Log) replace(s raft.LogStore, logs []*raft.Log) error {
 func (l *Log) newestSnapshot() (uint64, error) {
 	newest, err := l.snapshots.List()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", l.snapshotsDir(), err)
+		return 0, fmt.Errorf("%s: %w", l.config.snapshotsDir(), err)
 	}
 	if len(newest) == 0 {
 		return 0, nil
@@ -252,7 +252,7 @@ func (l *Log) insist(write func() error) error {
 		if err == nil {
 			return nil
 		}
-		made := noRoom(err) && l.MakeRoom != nil && l.MakeRoom()
+		made := noRoom(err) && l.config.MakeRoom != nil && l.config.MakeRoom()
 		if made {
 			if err = write(); err == nil {
 				return nil
@@ -265,7 +265,7 @@ func (l *Log) insist(write func() error) error {
 			return err
 		}
 		if pause == minInsist {
-			l.Logger.Error("the term or a vote can't be written: this server is silent until it is", "error", err)
+			l.config.Logger.Error("the term or a vote can't be written: this server is silent until it is", "error", err)
 		}
 		select {
 		case <-time.After(pause):
@@ -308,16 +308,16 @@ func (l *Log) failure() error {
 
 // noteFailedSync leaves word for the next start. Without it a warning is lost.
 func (l *Log) noteFailedSync(err error) {
-	_ = os.WriteFile(l.failedSyncFile(), fmt.Appendln(nil, err), 0o600)
+	_ = os.WriteFile(l.config.failedSyncFile(), fmt.Appendln(nil, err), 0o600)
 }
 
 // forgetFailedSync says that a sync had failed before this start, and that
 // nothing is missing for it.
 func (l *Log) forgetFailedSync() {
-	said, err := os.ReadFile(l.failedSyncFile())
+	said, err := os.ReadFile(l.config.failedSyncFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	l.Logger.Warn("the disk failed before this start; all that was stored is on it: look at the disk", "path", l.storeFile(), "error", string(said))
-	_ = os.Remove(l.failedSyncFile())
+	l.config.Logger.Warn("the disk failed before this start; all that was stored is on it: look at the disk", "path", l.config.storeFile(), "error", string(said))
+	_ = os.Remove(l.config.failedSyncFile())
 }

@@ -89,12 +89,12 @@ func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 	if err := m.restore(3); err != nil {
 		t.Fatal(err)
 	}
-	restored := m.Store.Snapshot()
+	restored := m.config.Store.Snapshot()
 	if facts, err := CheckLog(t.Context(), LogCheck{Path: filepath.Join(left, "raft", "raft.db")}, nil); err != nil || facts.Last >= restored.Index() {
 		t.Fatalf("the log that was left: %+v, %v", facts, err)
 	}
 	b := start(t, testConfig(t, left))
-	if got := b.Store.Snapshot(); got.Index() != restored.Index() || got.Hash() != restored.Hash() {
+	if got := b.config.Store.Snapshot(); got.Index() != restored.Index() || got.Hash() != restored.Hash() {
 		t.Errorf("after a kill the state is %d/%016x, want %d/%016x", got.Index(), got.Hash(), restored.Index(), restored.Hash())
 	}
 	b.put(50)
@@ -105,8 +105,8 @@ func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 			t.Errorf("the log begins at %d (%v), the restored state is of %d", first, err, restored.Index())
 		}
 		m.stop()
-		again := start(t, testConfig(t, m.DataDir))
-		sameState(t, again.Store, m.Store)
+		again := start(t, testConfig(t, m.config.DataDir))
+		sameState(t, again.config.Store, m.config.Store)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	if err := leader.Snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	left := stores[lags].killed(t, c.members[lags].DataDir)
+	left := stores[lags].killed(t, c.members[lags].config.DataDir)
 	c.connect(true, lags)
 	leader = c.members[c.leader(0, 1, 2)]
 	leader.put(50)
@@ -143,7 +143,7 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 		}
 	}
 	c.members[lags].stop()
-	conf := c.members[lags].Config
+	conf := c.members[lags].config
 	conf.DataDir, conf.Moved, conf.Store, conf.WrapLogStore = left, true, state.New(), nil
 	c.members[lags] = run(t, mustOpen(t, conf), idle)
 	c.connect(true, 0, 1, 2)
@@ -169,8 +169,8 @@ func TestForeignEntriesAreDeleted(t *testing.T) {
 		return list
 	})
 	b := start(t, c)
-	if b.Store.Snapshot().Node(nodeChange(5).ID) == nil || b.Store.Index() > m.Store.Index() {
-		t.Errorf("the state is of %d", b.Store.Index())
+	if b.config.Store.Snapshot().Node(nodeChange(5).ID) == nil || b.config.Store.Index() > m.config.Store.Index() {
+		t.Errorf("the state is of %d", b.config.Store.Index())
 	}
 	b.put(60)
 	if first, err := b.logs.FirstIndex(); err != nil || first != meta.Index+1 {

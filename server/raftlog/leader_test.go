@@ -56,7 +56,7 @@ func TestFailingDiskEndsLeadership(t *testing.T) {
 	})
 	first := <-began
 	m.put(1)
-	before := m.Store.Snapshot()
+	before := m.config.Store.Snapshot()
 	disk.fails.Store(true)
 	_, err := m.Propose(context.Background(), encode(t, m.Term(), before.Index(), nodeChange(2)))
 	if structs.CodeOf(err) != structs.CodeNoLeader {
@@ -65,7 +65,7 @@ func TestFailingDiskEndsLeadership(t *testing.T) {
 	if term := <-ended; term != first {
 		t.Errorf("term %d ended, want %d", term, first)
 	}
-	if m.Store.Snapshot() != before {
+	if m.config.Store.Snapshot() != before {
 		t.Error("an entry that is not on disk was applied")
 	}
 	disk.fails.Store(false)
@@ -74,7 +74,7 @@ func TestFailingDiskEndsLeadership(t *testing.T) {
 		t.Errorf("term %d began after term %d", second, first)
 	}
 	// What was decided in the first term can't slip in now.
-	if _, err := m.Propose(context.Background(), encode(t, first, m.Store.Index(), nodeChange(2))); !errors.Is(err, ErrStale) {
+	if _, err := m.Propose(context.Background(), encode(t, first, m.config.Store.Index(), nodeChange(2))); !errors.Is(err, ErrStale) {
 		t.Errorf("an entry of an earlier term: %v", err)
 	}
 	m.put(2)
@@ -86,7 +86,7 @@ func TestSlowDiskHoldsTheAnswer(t *testing.T) {
 	gate := make(chan struct{})
 	disk.waits.Store(&gate)
 	done := make(chan error, 1)
-	data := encode(t, m.Term(), m.Store.Index(), nodeChange(1))
+	data := encode(t, m.Term(), m.config.Store.Index(), nodeChange(1))
 	go func() {
 		_, err := m.Propose(context.Background(), data)
 		done <- err
@@ -101,7 +101,7 @@ func TestSlowDiskHoldsTheAnswer(t *testing.T) {
 		t.Errorf("answered (%v) before the entry was on disk", err)
 	default:
 	}
-	if m.Store.Snapshot().Node(nodeChange(1).ID) != nil {
+	if m.config.Store.Snapshot().Node(nodeChange(1).ID) != nil {
 		t.Error("applied before it was on disk")
 	}
 	disk.waits.Store(nil)
@@ -169,7 +169,7 @@ func TestReadersShareTheNextRound(t *testing.T) {
 	close(gate)
 	for _, r := range []*round{first, second} {
 		<-r.done
-		if r.err != nil || r.index != m.Store.Index() {
+		if r.err != nil || r.index != m.config.Store.Index() {
 			t.Errorf("%d, %v", r.index, r.err)
 		}
 	}
@@ -241,7 +241,7 @@ func (c *trio) connect(on bool, members ...int) {
 // target is what calls of a member name. Whoever is connected under it is that
 // server, so that one with another id at the same address hears nothing.
 func (c *trio) target(n int) raft.ServerAddress {
-	return targetOf(raft.ServerID(c.members[n].ServerID), c.transports[n].LocalAddr())
+	return targetOf(raft.ServerID(c.members[n].config.ServerID), c.transports[n].LocalAddr())
 }
 
 // leader returns the member among those given that answers as the leader.
@@ -271,7 +271,7 @@ func TestThreeServers(t *testing.T) {
 	}
 	others := []int{(first + 1) % 3, (first + 2) % 3}
 	deposed := c.members[first]
-	stale := encode(t, deposed.Term(), deposed.Store.Index(), nodeChange(99))
+	stale := encode(t, deposed.Term(), deposed.config.Store.Index(), nodeChange(99))
 
 	c.connect(false, first)
 	second := c.leader(others...)
@@ -283,19 +283,19 @@ func TestThreeServers(t *testing.T) {
 		t.Errorf("a deposed leader commits: %v", err)
 	}
 	c.connect(true, first)
-	want := c.members[second].Store
+	want := c.members[second].config.Store
 	for _, m := range c.members {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		if err := m.Store.WaitIndex(ctx, want.Index()); err != nil {
-			t.Fatalf("%s stays behind: %v", m.ServerID, err)
+		if err := m.config.Store.WaitIndex(ctx, want.Index()); err != nil {
+			t.Fatalf("%s stays behind: %v", m.config.ServerID, err)
 		}
 		cancel()
-		sameState(t, m.Store, want)
-		if m.Store.Snapshot().Node(nodeChange(99).ID) != nil {
+		sameState(t, m.config.Store, want)
+		if m.config.Store.Snapshot().Node(nodeChange(99).ID) != nil {
 			t.Error("an entry of the deposed leader was carried out")
 		}
 	}
-	if id, _ := c.members[second].Leader(); id != c.members[second].ServerID {
+	if id, _ := c.members[second].Leader(); id != c.members[second].config.ServerID {
 		t.Errorf("the leader is %q", id)
 	}
 
@@ -333,9 +333,9 @@ func TestTCPTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := m.Figures()
-	if !f.Leader || f.Term != m.Term() || f.LastIndex < m.Store.Index() || f.CommitIndex < m.Store.Index() || f.AppliedIndex < m.Store.Index() ||
-		f.SnapshotIndex != m.Store.Index() || f.Peers != 0 || f.LastContact != 0 {
-		t.Errorf("figures %+v at index %d", f, m.Store.Index())
+	if !f.Leader || f.Term != m.Term() || f.LastIndex < m.config.Store.Index() || f.CommitIndex < m.config.Store.Index() || f.AppliedIndex < m.config.Store.Index() ||
+		f.SnapshotIndex != m.config.Store.Index() || f.Peers != 0 || f.LastContact != 0 {
+		t.Errorf("figures %+v at index %d", f, m.config.Store.Index())
 	}
 	if n := m.Behind(); n != 0 {
 		t.Errorf("%d entries behind after all was applied", n)
@@ -354,7 +354,7 @@ func BenchmarkPropose(b *testing.B) {
 					next++
 					changes = append(changes, nodeChange(next))
 				}
-				if _, err := m.Propose(context.Background(), encode(b, m.Term(), m.Store.Index(), changes...)); err != nil {
+				if _, err := m.Propose(context.Background(), encode(b, m.Term(), m.config.Store.Index(), changes...)); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -26,7 +26,7 @@ const retainSnapshots = 2
 
 // Log is this server's member of the replicated log.
 type Log struct {
-	Config
+	config    Config
 	raft      *raft.Raft
 	store     *boltStore
 	logs      raft.LogStore // around store
@@ -82,7 +82,7 @@ func Open(c Config) (l *Log, err error) {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
 	l = &Log{
-		Config: c, member: record, broken: make(chan struct{}), ending: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)},
+		config: c, member: record, broken: make(chan struct{}), ending: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)},
 	}
 	l.identity = &identity{cluster: c.ClusterID, keep: l.keepCluster}
 	defer func() {
@@ -123,12 +123,12 @@ func (l *Log) openFiles() error {
 		return err
 	}
 	var err error
-	if l.stored, err = openStoredFile(l.storedFile(), l.member.Now().Stored); err != nil {
+	if l.stored, err = openStoredFile(l.config.storedFile(), l.member.Now().Stored); err != nil {
 		return err
 	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(l.dir(), retainSnapshots, l.Logger.Named("raft"))
+	files, err := raft.NewFileSnapshotStoreWithLogger(l.config.dir(), retainSnapshots, l.config.Logger.Named("raft"))
 	if err != nil {
-		return fmt.Errorf("%s: %w", l.snapshotsDir(), err)
+		return fmt.Errorf("%s: %w", l.config.snapshotsDir(), err)
 	}
 	l.snapshots = diskSnapshots{files, l}
 	snapshot, err := l.checkSnapshots()
@@ -138,7 +138,7 @@ func (l *Log) openFiles() error {
 	if err := l.findStore(); err != nil {
 		return err
 	}
-	check := LogCheck{Path: l.storeFile(), Behind: snapshot.Index, Term: snapshot.Term}
+	check := LogCheck{Path: l.config.storeFile(), Behind: snapshot.Index, Term: snapshot.Term}
 	facts, err := l.checkStore(check)
 	if err != nil {
 		return err
@@ -161,14 +161,14 @@ func (l *Log) openFiles() error {
 	for key := range facts.Values {
 		keys[key] = true
 	}
-	if l.store, err = openStore(l.storeFile(), keys); err != nil {
+	if l.store, err = openStore(l.config.storeFile(), keys); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
 	l.keepMetaSums()
 	l.forgetFailedSync()
 	var logs raft.LogStore = l.store
-	if l.WrapLogStore != nil {
-		logs = l.WrapLogStore(logs)
+	if l.config.WrapLogStore != nil {
+		logs = l.config.WrapLogStore(logs)
 	}
 	disk := &diskLogs{LogStore: logs, log: l}
 	if l.logs, err = raft.NewLogCache(logCacheSize, disk); err != nil {
@@ -197,16 +197,16 @@ const (
 
 func (l *Log) openTransport() error {
 	switch {
-	case l.Transport != nil:
-		l.transport = l.Transport
-	case l.BindAddr == "":
-		_, l.transport = raft.NewInmemTransport(raft.ServerAddress(l.ServerID))
+	case l.config.Transport != nil:
+		l.transport = l.config.Transport
+	case l.config.BindAddr == "":
+		_, l.transport = raft.NewInmemTransport(raft.ServerAddress(l.config.ServerID))
 	default:
-		s, err := listen(l.Config, l.identity)
+		s, err := listen(l.config, l.identity)
 		if err != nil {
 			return err
 		}
-		l.transport = raft.NewNetworkTransportWithLogger(s, maxPool, transportTimeout, l.Logger.Named("raft"))
+		l.transport = raft.NewNetworkTransportWithLogger(s, maxPool, transportTimeout, l.config.Logger.Named("raft"))
 	}
 	l.addressed = newAddressed(l.transport, l.mayVote)
 	l.witness = newWitness(l.addressed)
@@ -236,9 +236,9 @@ func (l *Log) mayVote() bool {
 	}
 	servers := conf.Configuration().Servers
 	if len(servers) == 0 {
-		return r.LastIndex() == 0 && l.Granted(l.ClusterID())
+		return r.LastIndex() == 0 && l.config.Granted(l.ClusterID())
 	}
-	return slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == l.ServerID })
+	return slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == l.config.ServerID })
 }
 
 // Term returns the current term.
@@ -347,7 +347,7 @@ func (l *Log) closeTransport() error {
 	if l.addressed != nil {
 		l.addressed.Close()
 	}
-	if c, ok := l.transport.(io.Closer); ok && l.Transport == nil {
+	if c, ok := l.transport.(io.Closer); ok && l.config.Transport == nil {
 		return c.Close()
 	}
 	return nil

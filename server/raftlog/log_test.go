@@ -132,7 +132,7 @@ func encode(t testing.TB, term, prev uint64, changes ...structs.Change) []byte {
 // put proposes a row, decided on the state as it is.
 func (m *member) put(n int) uint64 {
 	m.t.Helper()
-	index, err := m.Propose(context.Background(), encode(m.t, m.Term(), m.Store.Index(), nodeChange(n)))
+	index, err := m.Propose(context.Background(), encode(m.t, m.Term(), m.config.Store.Index(), nodeChange(n)))
 	if err != nil {
 		m.t.Fatalf("propose: %v", err)
 	}
@@ -158,7 +158,7 @@ func TestRestartKeepsState(t *testing.T) {
 	if !b.HasState() {
 		t.Error("a server with a log says it has no state")
 	}
-	sameState(t, b.Store, a.Store)
+	sameState(t, b.config.Store, a.config.Store)
 	b.put(21)
 }
 
@@ -174,7 +174,7 @@ func TestKillKeepsState(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := start(t, testConfig(t, left))
-	sameState(t, b.Store, a.Store)
+	sameState(t, b.config.Store, a.config.Store)
 }
 
 func TestSnapshotAndReplayAgree(t *testing.T) {
@@ -185,7 +185,7 @@ func TestSnapshotAndReplayAgree(t *testing.T) {
 	for n := range 20 {
 		a.put(n + 1)
 	}
-	replayed, at20 := filepath.Join(t.TempDir(), "replayed"), a.Store.Snapshot()
+	replayed, at20 := filepath.Join(t.TempDir(), "replayed"), a.config.Store.Snapshot()
 	if err := os.CopyFS(replayed, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -201,10 +201,10 @@ func TestSnapshotAndReplayAgree(t *testing.T) {
 	a.put(21)
 	a.stop()
 	b := start(t, testConfig(t, dir))
-	sameState(t, b.Store, a.Store)
+	sameState(t, b.config.Store, a.config.Store)
 
 	r := start(t, testConfig(t, replayed))
-	if snap := r.Store.Snapshot(); snap.Index() != at20.Index() || snap.Hash() != at20.Hash() {
+	if snap := r.config.Store.Snapshot(); snap.Index() != at20.Index() || snap.Hash() != at20.Hash() {
 		t.Errorf("the replay ends at %d/%016x, the snapshot was taken at %d/%016x", snap.Index(), snap.Hash(), at20.Index(), at20.Hash())
 	}
 }
@@ -213,7 +213,7 @@ func TestStaleEntryIsRejected(t *testing.T) {
 	m := start(t, testConfig(t, t.TempDir()))
 	ctx := context.Background()
 	m.put(1)
-	before := m.Store.Snapshot()
+	before := m.config.Store.Snapshot()
 	for name, data := range map[string][]byte{
 		"term": encode(t, m.Term()-1, before.Index(), nodeChange(2)),
 		"prev": encode(t, m.Term(), before.Index()-1, nodeChange(2)),
@@ -225,7 +225,7 @@ func TestStaleEntryIsRejected(t *testing.T) {
 	if _, err := m.Propose(ctx, encode(t, m.Term(), before.Index(), nodeChange(1))); structs.CodeOf(err) != structs.CodeConflict {
 		t.Errorf("an existing row was made anew: %v", err)
 	}
-	if after := m.Store.Snapshot(); after != before {
+	if after := m.config.Store.Snapshot(); after != before {
 		t.Errorf("a rejected entry moved the state from %d to %d", before.Index(), after.Index())
 	}
 	m.put(2) // and it goes on

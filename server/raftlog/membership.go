@@ -107,10 +107,10 @@ const (
 func (l *Log) checkMembership(f LogFacts, snapshot uint64) error {
 	m := l.member.Now()
 	if m.Stored && f.Last == 0 && snapshot == 0 {
-		return fmt.Errorf("%s and %s hold no entries: %s", l.storeFile(), l.snapshotsDir(), l.lostHint())
+		return fmt.Errorf("%s and %s hold no entries: %s", l.config.storeFile(), l.config.snapshotsDir(), l.config.lostHint())
 	}
 	if m.Voted && len(f.Values) == 0 {
-		return fmt.Errorf("%s holds no term: %s", l.storeFile(), l.lostHint())
+		return fmt.Errorf("%s holds no term: %s", l.config.storeFile(), l.config.lostHint())
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (l *Log) forgetBootstrap(f *LogFacts, snapshot uint64) error {
 		return nil
 	}
 	f.Values = nil
-	return makeStore(l.storeFile()) // in the place of the other
+	return makeStore(l.config.storeFile()) // in the place of the other
 }
 
 // completeMembership writes what the files say, if the record doesn't have it:
@@ -148,7 +148,7 @@ func (l *Log) completeMembership(f LogFacts, snapshot uint64) error {
 
 // keepCluster keeps the id of the cluster that has taken this server in.
 func (l *Log) keepCluster(id string) error {
-	if err := l.KeepClusterID(id); err != nil {
+	if err := l.config.KeepClusterID(id); err != nil {
 		return err
 	}
 	return l.member.note(func(r *memberfile.Record) { r.ClusterID = id })

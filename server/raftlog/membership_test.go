@@ -87,7 +87,7 @@ func TestRecordIsCompleted(t *testing.T) {
 	}
 	c.ClusterID = "22222222-2222-4222-8222-222222222222"
 	again := start(t, c)
-	sameState(t, again.Store, m.Store)
+	sameState(t, again.config.Store, m.config.Store)
 	again.stop()
 	want := memberfile.Record{ServerID: c.ServerID, ClusterID: c.ClusterID, Voted: true, Stored: true}
 	got, err := memberfile.Read(c.DataDir)

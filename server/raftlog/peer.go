@@ -21,7 +21,7 @@ type Peer struct {
 
 // Self returns this server as others see it.
 func (l *Log) Self() Peer {
-	return Peer{ID: l.ServerID, Addr: string(l.transport.LocalAddr()), Voter: true}
+	return Peer{ID: l.config.ServerID, Addr: string(l.transport.LocalAddr()), Voter: true}
 }
 
 // Bootstrap makes a new cluster of the voters, by default of this server
@@ -133,7 +133,7 @@ func (l *Log) Transfer(ctx context.Context, id string) error {
 		switch {
 		case !p.Voter:
 			return structs.Errorf(structs.CodeConflict, "server %s does not vote yet, so it can't lead: wait until it has caught up", id)
-		case id == l.ServerID:
+		case id == l.config.ServerID:
 			return structs.Errorf(structs.CodeConflict, "server %s leads already", id)
 		}
 		return l.change(ctx, "hand leadership over", func() error {

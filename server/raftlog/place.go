@@ -13,8 +13,8 @@ import (
 
 // here returns the place of the log as it is.
 func (l *Log) here() (p memberfile.Place, err error) {
-	dir, dirErr := fileid.Of(l.dir())
-	file, fileErr := fileid.Of(l.storeFile())
+	dir, dirErr := fileid.Of(l.config.dir())
+	file, fileErr := fileid.Of(l.config.storeFile())
 	return memberfile.Place{Dir: dir, File: file}, errors.Join(dirErr, fileErr)
 }
 
@@ -47,17 +47,17 @@ func (l *Log) checkPlace(f LogFacts, snapshot uint64) error {
 		}
 	}
 	switch {
-	case !moved && l.Moved:
-		l.Logger.Warn("the data directory has not moved: take -data-dir-moved out, for with it a copy that is put back is not noticed", "path", l.DataDir)
+	case !moved && l.config.Moved:
+		l.config.Logger.Warn("the data directory has not moved: take -data-dir-moved out, for with it a copy that is put back is not noticed", "path", l.config.DataDir)
 	case !moved:
-	case l.Moved:
-		l.Logger.Warn("the data directory was moved", "path", l.DataDir)
+	case l.config.Moved:
+		l.config.Logger.Warn("the data directory was moved", "path", l.config.DataDir)
 	case len(servers) > 1:
 		return fmt.Errorf("%s is a copy of the directory that this server has written, or %s in it is: it may be older than what the server has promised to the others, so it does not start on it. "+
 			"Have another server take this one out (magnum operator raft remove-peer %s), and start it with an empty data directory and -join. "+
-			"If you have only moved the directory since the server has stopped, start it once with -data-dir-moved", l.dir(), l.storeFile(), l.ServerID)
+			"If you have only moved the directory since the server has stopped, start it once with -data-dir-moved", l.config.dir(), l.config.storeFile(), l.config.ServerID)
 	default:
-		l.Logger.Warn("the data directory is a copy: what was acknowledged after the copy was made is not in it", "path", l.DataDir)
+		l.config.Logger.Warn("the data directory is a copy: what was acknowledged after the copy was made is not in it", "path", l.config.DataDir)
 	}
 	now, err := l.here()
 	if err != nil {
@@ -69,13 +69,13 @@ func (l *Log) checkPlace(f LogFacts, snapshot uint64) error {
 // configured returns the servers of the newest configuration in the log, before Raft
 // is started.
 func (l *Log) configured() ([]raft.Server, error) {
-	rc := l.Config.raft()
+	rc := l.config.raft()
 	rc.NoSnapshotRestoreOnStart = true
 	rc.Logger = hclog.NewNullLogger()
 	_, nowhere := raft.NewInmemTransport("")
 	conf, err := raft.GetConfiguration(rc, &fsm{state.New(), newAnnouncer()}, l.logs, unwritten{l.store}, l.snapshots, nowhere)
 	if err != nil {
-		return nil, fmt.Errorf("raft configuration in %s: %w", l.dir(), err)
+		return nil, fmt.Errorf("raft configuration in %s: %w", l.config.dir(), err)
 	}
 	return conf.Servers, nil
 }

@@ -16,17 +16,17 @@ func TestProposeIsBounded(t *testing.T) {
 	sized := func(n, size int) []byte {
 		change := nodeChange(n)
 		row := change.Row.(*structs.Node)
-		entry := func() []byte { return encode(t, m.Term(), m.Store.Index(), change) }
+		entry := func() []byte { return encode(t, m.Term(), m.config.Store.Index(), change) }
 		for row.Type = strings.Repeat("x", size-1000); len(entry()) < size; {
 			row.Type += "x"
 		}
 		return entry()
 	}
-	term, index, last := m.Term(), m.Store.Index(), m.Figures().LastIndex
+	term, index, last := m.Term(), m.config.Store.Index(), m.Figures().LastIndex
 	if _, err := m.Propose(context.Background(), sized(2, structs.MaxEntry+1)); structs.CodeOf(err) != structs.CodeTooLarge {
 		t.Errorf("an entry that is too large: %v", err)
 	}
-	if m.Store.Index() != index || m.Figures().LastIndex != last {
+	if m.config.Store.Index() != index || m.Figures().LastIndex != last {
 		t.Error("an entry that was refused is in the log")
 	}
 	if _, err := m.Propose(context.Background(), sized(3, structs.MaxEntry)); err != nil {
@@ -43,17 +43,17 @@ func TestLargerEntryOfALogIsApplied(t *testing.T) {
 	m := start(t, c)
 	change := nodeChange(1)
 	change.Row.(*structs.Node).Type = strings.Repeat("x", 20*structs.MaxEntry)
-	if err := m.raft.Apply(encode(t, m.Term(), m.Store.Index(), change), patience).Error(); err != nil {
+	if err := m.raft.Apply(encode(t, m.Term(), m.config.Store.Index(), change), patience).Error(); err != nil {
 		t.Fatal(err)
 	}
 	m.put(2)
-	before := m.Store
+	before := m.config.Store
 	m.stop()
 	c = testConfig(t, c.DataDir)
 	again := start(t, c)
-	if again.Store.Snapshot().Get(structs.TableNodes, change.ID) == nil {
+	if again.config.Store.Snapshot().Get(structs.TableNodes, change.ID) == nil {
 		t.Error("the row of the entry is gone")
 	}
-	sameState(t, again.Store, before)
+	sameState(t, again.config.Store, before)
 	again.put(3)
 }

@@ -63,7 +63,7 @@ func (l *Log) LeaderIndex(ctx context.Context) (uint64, error) {
 		return 0, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
 	if l.barrier.Load() == term && l.leased(term) {
-		return l.Store.Index(), nil
+		return l.config.Store.Index(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderIndexWait)
 	defer cancel()
@@ -86,8 +86,8 @@ func (l *Log) leased(term uint64) bool {
 	if conf.Error() != nil {
 		return false
 	}
-	at, _ := l.witness.followedAt(raft.ServerID(l.ServerID), conf.Configuration().Servers, term, now)
-	until := at.Add(l.LeaderLease)
+	at, _ := l.witness.followedAt(raft.ServerID(l.config.ServerID), conf.Configuration().Servers, term, now)
+	until := at.Add(l.config.LeaderLease)
 	if !now.Before(until) {
 		return false
 	}
@@ -156,7 +156,7 @@ func (l *Log) readIndex() (uint64, error) {
 		}
 		l.barrier.Store(term) // checked below; a later term's Barrier implies an earlier's
 	}
-	index := l.Store.Index()
+	index := l.config.Store.Index()
 	if err := l.verify(term); err != nil {
 		return 0, err
 	}

@@ -51,9 +51,9 @@ func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint
 	switch {
 	case err == nil:
 		return true, nil
-	case l.Store.Index() < index && (errors.Is(err, raft.ErrNotLeader) || errors.Is(err, errClosed)):
+	case l.config.Store.Index() < index && (errors.Is(err, raft.ErrNotLeader) || errors.Is(err, errClosed)):
 		return false, noLeader("restore a snapshot", err)
-	case l.Store.Index() < index && !errors.Is(err, raft.ErrLeadershipLost) && !errors.Is(err, raft.ErrRaftShutdown):
+	case l.config.Store.Index() < index && !errors.Is(err, raft.ErrLeadershipLost) && !errors.Is(err, raft.ErrRaftShutdown):
 		return false, structs.Errorf(structs.CodeUnavailable, "the snapshot could not be restored: %w", err)
 	}
 	return true, noLeader("restore a snapshot", err)

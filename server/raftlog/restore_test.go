@@ -43,15 +43,15 @@ func (m *member) restore(nodes int) error {
 // settled waits until all members are at the index of one, with equal states.
 func (c *trio) settled(like *member) {
 	c.t.Helper()
-	want := like.Store
+	want := like.config.Store
 	for _, m := range c.members {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		err := m.Store.WaitIndex(ctx, want.Index())
+		err := m.config.Store.WaitIndex(ctx, want.Index())
 		cancel()
 		if err != nil {
-			c.t.Fatalf("%s stays behind: %v", m.ServerID, err)
+			c.t.Fatalf("%s stays behind: %v", m.config.ServerID, err)
 		}
-		sameState(c.t, m.Store, want)
+		sameState(c.t, m.config.Store, want)
 	}
 }
 
@@ -63,11 +63,11 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 	for n := range 20 {
 		leader.put(n)
 	}
-	before := leader.Store.Index()
+	before := leader.config.Store.Index()
 	if err := leader.restore(3); err != nil {
 		t.Fatal(err)
 	}
-	if got := leader.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil || got.Node(nodeChange(0).ID) != nil {
+	if got := leader.config.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil || got.Node(nodeChange(0).ID) != nil {
 		t.Errorf("at index %d: %v", got.Index(), got.Node(nodeChange(0).ID))
 	}
 	c.settled(leader)
@@ -80,8 +80,8 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if leader.Store.Index() <= restored {
-		t.Errorf("the index went from %d to %d", restored, leader.Store.Index())
+	if leader.config.Store.Index() <= restored {
+		t.Errorf("the index went from %d to %d", restored, leader.config.Store.Index())
 	}
 	// Of another cluster, which has come further.
 	if _, err := leader.Restore(context.Background(), 5000, func(index uint64) (int64, io.Reader, error) {
@@ -90,31 +90,31 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got := leader.Store.Index(); got != 5001 {
+	if got := leader.config.Store.Index(); got != 5001 {
 		t.Errorf("the state is at %d, not behind 5000", got)
 	}
 	last := leader.put(101)
 	c.settled(leader)
-	want := leader.Store
+	want := leader.config.Store
 
 	for _, m := range c.members {
 		m.stop()
 	}
 	for i, m := range c.members {
-		conf := m.Config
+		conf := m.config
 		conf.Store = state.New()
 		l, err := Open(conf)
 		if err != nil {
-			t.Fatalf("%s does not start again: %v", m.ServerID, err)
+			t.Fatalf("%s does not start again: %v", m.config.ServerID, err)
 		}
 		c.members[i] = run(t, l, idle)
 	}
 	c.connect(true, 0, 1, 2) // the library has closed the transports
 	leader = c.members[c.leader(0, 1, 2)]
-	if leader.Store.Index() < last || leader.Store.Snapshot().Node(nodeChange(101).ID) == nil {
-		t.Errorf("I1: what was acknowledged at %d is gone: the state is at %d", last, leader.Store.Index())
+	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(101).ID) == nil {
+		t.Errorf("I1: what was acknowledged at %d is gone: the state is at %d", last, leader.config.Store.Index())
 	}
-	sameState(t, leader.Store, want)
+	sameState(t, leader.config.Store, want)
 	leader.put(102)
 	c.settled(leader)
 	if err := leader.Snapshot(); err != nil {
@@ -139,10 +139,10 @@ func TestRestoreComesBetweenEntries(t *testing.T) {
 			if restoring.Load() {
 				t.Error("leading goes on while a restore is prepared")
 			}
-			prev := l.Store.Index()
+			prev := l.config.Store.Index()
 			version := uint64(0)
 			change := nodeChange(n % 10)
-			if old := l.Store.Snapshot().Node(change.ID); old != nil {
+			if old := l.config.Store.Snapshot().Node(change.ID); old != nil {
 				version = old.ModifyIndex
 			}
 			change.Version = version
@@ -193,7 +193,7 @@ func TestRestoreRefusals(t *testing.T) {
 	at := c.leader(0, 1, 2)
 	leader := c.members[at]
 	leader.put(1)
-	before := leader.Store.Snapshot()
+	before := leader.config.Store.Snapshot()
 	no := errors.New("no")
 	for name, prepare := range map[string]func(uint64) (int64, io.Reader, error){
 		"prepare fails":            func(uint64) (int64, io.Reader, error) { return 0, nil, no },
@@ -204,7 +204,7 @@ func TestRestoreRefusals(t *testing.T) {
 		if started || err == nil || structs.CodeOf(err) == structs.CodeNoLeader {
 			t.Errorf("%s: started %v, %v", name, started, err)
 		}
-		if leader.Store.Snapshot() != before {
+		if leader.config.Store.Snapshot() != before {
 			t.Errorf("%s: the state has changed", name)
 		}
 	}
@@ -244,14 +244,14 @@ func TestLeaderLostWhileItRestores(t *testing.T) {
 	}
 	others := []int{(at + 1) % 3, (at + 2) % 3}
 	leader := c.members[c.leader(others...)]
-	if leader.Store.Index() < last || leader.Store.Snapshot().Node(nodeChange(4).ID) == nil || leader.Store.Snapshot().Node(nodeChange(1000).ID) != nil {
-		t.Errorf("I1: the others are at %d after %d was acknowledged", leader.Store.Index(), last)
+	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(4).ID) == nil || leader.config.Store.Snapshot().Node(nodeChange(1000).ID) != nil {
+		t.Errorf("I1: the others are at %d after %d was acknowledged", leader.config.Store.Index(), last)
 	}
 	leader.put(50)
 	c.connect(true, at)
 	for n := range 10 {
 		now := c.members[c.leader(0, 1, 2)]
-		if now == lost && lost.Store.Snapshot().Node(nodeChange(50).ID) == nil {
+		if now == lost && lost.config.Store.Snapshot().Node(nodeChange(50).ID) == nil {
 			t.Fatal("it leads with a state that nobody else has")
 		}
 		now.put(60 + n)
@@ -259,7 +259,7 @@ func TestLeaderLostWhileItRestores(t *testing.T) {
 
 	lost.stop()
 	c.connect(false, at)
-	conf := lost.Config
+	conf := lost.config
 	conf.DataDir, conf.Store = t.TempDir(), state.New()
 	c.members[at] = run(t, mustOpen(t, conf), idle)
 	c.connect(true, at)

@@ -105,7 +105,7 @@ func (l *Log) leadAgain(ctx context.Context, term uint64, lead func(context.Cont
 			backoff = minBackoff
 		}
 		pause := rand.N(backoff)
-		l.Logger.Warn("leading ended although leadership lasts; it begins again", "term", term, "duration", pause, "error", err)
+		l.config.Logger.Warn("leading ended although leadership lasts; it begins again", "term", term, "duration", pause, "error", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -170,7 +170,7 @@ func (l *Log) HandOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), transferTimeout)
 	defer cancel()
 	if err := l.call(ctx, func() error { return l.raft.LeadershipTransfer().Error() }); err != nil {
-		l.Logger.Warn("leadership was not handed over", "error", err)
+		l.config.Logger.Warn("leadership was not handed over", "error", err)
 	}
 }
 
@@ -180,7 +180,7 @@ func (l *Log) hasOtherVoters() bool {
 		return false
 	}
 	for _, s := range future.Configuration().Servers {
-		if s.Suffrage == raft.Voter && string(s.ID) != l.ServerID {
+		if s.Suffrage == raft.Voter && string(s.ID) != l.config.ServerID {
 			return true
 		}
 	}

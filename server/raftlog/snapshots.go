@@ -51,7 +51,7 @@ func (s *diskSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
-	if err := keepMetaSum(filepath.Join(s.log.snapshotsDir(), s.ID())); err != nil {
+	if err := keepMetaSum(filepath.Join(s.log.config.snapshotsDir(), s.ID())); err != nil {
 		return err
 	}
 	return s.log.member.stored()
@@ -82,10 +82,10 @@ func keepMetaSum(snapshot string) error {
 func (l *Log) keepMetaSums() {
 	snapshots, _ := l.snapshots.List()
 	for _, s := range snapshots {
-		dir := filepath.Join(l.snapshotsDir(), s.ID)
+		dir := filepath.Join(l.config.snapshotsDir(), s.ID)
 		if _, err := os.Stat(filepath.Join(dir, metaSum)); errors.Is(err, fs.ErrNotExist) {
 			if err := keepMetaSum(dir); err != nil {
-				l.Logger.Warn("the checksum of a snapshot is not kept", "path", dir, "error", err)
+				l.config.Logger.Warn("the checksum of a snapshot is not kept", "path", dir, "error", err)
 			}
 		}
 	}

@@ -239,9 +239,9 @@ func TestPeerRefusals(t *testing.T) {
 		code structs.Code
 	}{
 		"remove a stranger":      {m.RemovePeer(ctx, clusterB), structs.CodeNotFound},
-		"remove the only voter":  {m.RemovePeer(ctx, m.ServerID), structs.CodeConflict},
+		"remove the only voter":  {m.RemovePeer(ctx, m.config.ServerID), structs.CodeConflict},
 		"transfer to a stranger": {m.Transfer(ctx, clusterB), structs.CodeNotFound},
-		"transfer to itself":     {m.Transfer(ctx, m.ServerID), structs.CodeConflict},
+		"transfer to itself":     {m.Transfer(ctx, m.config.ServerID), structs.CodeConflict},
 		"transfer to nobody":     {m.Transfer(ctx, ""), structs.CodeConflict},
 	} {
 		if structs.CodeOf(tc.err) != tc.code {
@@ -269,7 +269,7 @@ func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 		sending.Wait()
 	})
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("leader"), Addr: []byte(s.Addr().String())}
-	address := targetOf(raft.ServerID(follower.ServerID), follower.transport.LocalAddr())
+	address := targetOf(raft.ServerID(follower.config.ServerID), follower.transport.LocalAddr())
 	sending.Go(func() {
 		var resp raft.InstallSnapshotResponse
 		_ = transport.InstallSnapshot("follower", address, &raft.InstallSnapshotRequest{
@@ -296,7 +296,7 @@ func TestStalledSnapshotIsGivenUp(t *testing.T) {
 	transport := leads(t, m)
 	var resp raft.RequestVoteResponse
 	began := time.Now()
-	err := transport.RequestVote("follower", targetOf(raft.ServerID(m.ServerID), m.transport.LocalAddr()), &raft.RequestVoteRequest{
+	err := transport.RequestVote("follower", targetOf(raft.ServerID(m.config.ServerID), m.transport.LocalAddr()), &raft.RequestVoteRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("other"), Addr: []byte("127.0.0.1:1")}, Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true,
 	}, &resp)
 	if err != nil || !resp.Granted {

@@ -207,7 +207,7 @@ func startSeen(dir string) (*seenServer, error) {
 }
 
 func (s *seenServer) put(n int) error {
-	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: s.Term(), Prev: s.Store.Index(), Changes: []structs.Change{nodeChange(n)}})
+	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: s.Term(), Prev: s.config.Store.Index(), Changes: []structs.Change{nodeChange(n)}})
 	if err == nil {
 		_, err = s.Propose(context.Background(), b)
 	}
@@ -356,7 +356,7 @@ func TestFailedPagesAreWrittenAgain(t *testing.T) {
 				t.Fatal(said)
 			}
 			m := start(t, testConfig(t, dir))
-			if s := m.Store.Snapshot(); s.Node(nodeChange(1).ID) == nil || s.Node(nodeChange(3).ID) == nil {
+			if s := m.config.Store.Snapshot(); s.Node(nodeChange(1).ID) == nil || s.Node(nodeChange(3).ID) == nil {
 				t.Error("what was acknowledged is gone")
 			}
 		})
@@ -378,7 +378,7 @@ func TestFailedSyncEndsTheServer(t *testing.T) {
 				c := testConfig(t, dir)
 				c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 				m := start(t, c)
-				if m.Store.Snapshot().Node(nodeChange(1).ID) == nil {
+				if m.config.Store.Snapshot().Node(nodeChange(1).ID) == nil {
 					t.Error("what was acknowledged before is gone")
 				}
 				if !strings.Contains(log.String(), "the disk failed before this start") {

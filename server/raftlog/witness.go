@@ -127,7 +127,7 @@ func (l *Log) verify(term uint64) error {
 		if err := conf.Error(); err != nil {
 			return err
 		}
-		at, changed := l.witness.followedAt(raft.ServerID(l.ServerID), conf.Configuration().Servers, term, time.Now())
+		at, changed := l.witness.followedAt(raft.ServerID(l.config.ServerID), conf.Configuration().Servers, term, time.Now())
 		switch {
 		case !at.Before(began):
 			return nil

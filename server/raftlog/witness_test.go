@@ -138,8 +138,8 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	n := c.leader(0, 1, 2)
 	m, h := c.members[n], transports[n]
 	m.put(1)
-	if index, err := m.LeaderIndex(context.Background()); err != nil || index != m.Store.Index() {
-		t.Errorf("the leader is at index %d: %d, %v", m.Store.Index(), index, err)
+	if index, err := m.LeaderIndex(context.Background()); err != nil || index != m.config.Store.Index() {
+		t.Errorf("the leader is at index %d: %d, %v", m.config.Store.Index(), index, err)
 	}
 	for other := range c.members {
 		if other == n {
@@ -155,8 +155,8 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	h.mu.Unlock()
 	lost := time.Now()
 	eventually(t, "the lease ends", func() bool { return !m.leased(term) })
-	if late := time.Since(lost); m.lease.Load().until.After(lost.Add(m.LeaderLease)) {
-		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.lease.Load().until.Sub(lost), m.LeaderLease, late)
+	if late := time.Since(lost); m.lease.Load().until.After(lost.Add(m.config.LeaderLease)) {
+		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.lease.Load().until.Sub(lost), m.config.LeaderLease, late)
 	}
 	if _, err := m.LeaderIndex(context.Background()); structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Errorf("a leader without followers says an index: %v", err)
@@ -171,8 +171,8 @@ func TestLeaderIndexWaitsForTheBarrier(t *testing.T) {
 	m.put(1)
 	m.barrier.Store(0)
 	index, err := m.LeaderIndex(context.Background())
-	if err != nil || index != m.Store.Index() {
-		t.Errorf("the leader is at index %d: %d, %v", m.Store.Index(), index, err)
+	if err != nil || index != m.config.Store.Index() {
+		t.Errorf("the leader is at index %d: %d, %v", m.config.Store.Index(), index, err)
 	}
 	if m.barrier.Load() != m.Term() {
 		t.Error("it said so without a barrier in its term")

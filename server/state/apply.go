@@ -24,13 +24,13 @@ type rowKey struct {
 	id    string
 }
 
-// fold checks the changes in order and returns what they come to, row by row.
+// foldChanges checks the changes in order and returns what they come to, row by row.
 // Nothing is written, so an entry with a refused change leaves no trace.
 //
 // A row may stand in the entry more than once. The later changes build on the
 // earlier ones and carry the same Version, that of the row before the entry:
 // who decides a batch can't know the index that it will get.
-func (s *Snapshot) fold(changes []structs.Change) ([]*step, error) {
+func foldChanges(s *Snapshot, changes []structs.Change) ([]*step, error) {
 	steps := make([]*step, 0, len(changes))
 	seen := make(map[rowKey]*step, len(changes))
 	specs := false
@@ -69,17 +69,17 @@ func (s *Snapshot) fold(changes []structs.Change) ([]*step, error) {
 	if !specs && !s.HasSpecs() {
 		return steps, nil
 	}
-	return s.join(steps, seen)
+	return joinSpecs(s, steps, seen)
 }
 
-// join gives the containers of the steps the specs that stand apart from them. A
+// joinSpecs gives the containers of the steps the specs that stand apart from them. A
 // spec of its own belongs to a container that says so, and changes in the entry
 // that writes the container.
 //
 // A container may have said so without having had such a row: it has come from a
 // cluster of an earlier schema, with its large spec in its own row. Its spec gets a
 // row here, so that no entry has to carry it.
-func (s *Snapshot) join(steps []*step, seen map[rowKey]*step) ([]*step, error) {
+func joinSpecs(s *Snapshot, steps []*step, seen map[rowKey]*step) ([]*step, error) {
 	for _, st := range steps {
 		key := rowKey{structs.TableSpecs, st.id}
 		switch st.table {
@@ -93,7 +93,7 @@ func (s *Snapshot) join(steps []*step, seen map[rowKey]*step) ([]*step, error) {
 			continue
 		}
 		c, _ := st.row.(*structs.Container)
-		spec, touched := s.specOf(key.id), seen[key]
+		spec, touched := specOf(s, key.id), seen[key]
 		if touched != nil {
 			spec, _ = touched.row.(*structs.StoredSpec)
 		}
@@ -116,7 +116,7 @@ func (s *Snapshot) join(steps []*step, seen map[rowKey]*step) ([]*step, error) {
 
 // specOf returns the spec of the container that is a row of its own, nil if there
 // is none.
-func (s *Snapshot) specOf(id string) *structs.StoredSpec {
+func specOf(s *Snapshot, id string) *structs.StoredSpec {
 	return get[structs.StoredSpec](s, structs.TableSpecs, id)
 }
 
@@ -275,14 +275,14 @@ func writeLists(w *writer, steps []*step, index uint64) {
 	}
 }
 
-// writeUsage moves reservations from where workloads were to where they are. It
+// moveUsage moves reservations from where workloads were to where they are. It
 // reports whether a host has no workload any more.
-func (s *Snapshot) writeUsage(w *writer, steps []*step) (emptied bool) {
+func (w *writer) moveUsage(steps []*step) (emptied bool) {
 	var changed map[string]*Usage
 	usage := func(hostID string) *Usage {
 		u := changed[hostID]
 		if u == nil {
-			clone := s.usage(hostID).Clone()
+			clone := w.from.usage(hostID).Clone()
 			u = &clone
 			if changed == nil {
 				changed = make(map[string]*Usage)
@@ -311,6 +311,6 @@ func (s *Snapshot) writeUsage(w *writer, steps []*step) (emptied bool) {
 		w.usage(hostID, u)
 		emptied = emptied || u.Workloads == 0
 	}
-	s.writeRooms(w, steps, changed)
+	w.moveRooms(steps, changed)
 	return emptied
 }

@@ -40,7 +40,7 @@ func TestInspectTellsWhatIsInAnArchive(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 	for _, table := range Tables() {
-		if want := snap.table(table)[indexID].size; info.Rows[table] != want {
+		if want := snap.table(table)[indexID].Len(); info.Rows[table] != want {
 			t.Errorf("%d rows of %s, want %d", info.Rows[table], table, want)
 		}
 	}
@@ -111,8 +111,8 @@ func TestRebasedStateGoesOn(t *testing.T) {
 		t.Errorf("index %d, seq %d, %+v", got.Index(), got.LastSeq(), got.Cluster())
 	}
 	for _, table := range Tables() {
-		if got.table(table)[indexID].size != was.table(table)[indexID].size {
-			t.Errorf("%d rows of %s, want %d", got.table(table)[indexID].size, table, was.table(table)[indexID].size)
+		if got.table(table)[indexID].Len() != was.table(table)[indexID].Len() {
+			t.Errorf("%d rows of %s, want %d", got.table(table)[indexID].Len(), table, was.table(table)[indexID].Len())
 		}
 		for row := range was.List(table, AllProjects, 0) {
 			again := got.Get(table, row.Base().ID)
@@ -178,7 +178,7 @@ func FuzzInspect(f *testing.F) {
 		if err != nil && rerr == nil {
 			t.Errorf("refused with %v, and rebased", err)
 		}
-		if rerr == nil && s.table(structs.TableContainers)[indexID].size != info.Rows[structs.TableContainers] {
+		if rerr == nil && s.table(structs.TableContainers)[indexID].Len() != info.Rows[structs.TableContainers] {
 			t.Errorf("%+v is not what was rebased", info)
 		}
 	})

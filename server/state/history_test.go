@@ -79,7 +79,7 @@ func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
 		return []structs.Change{c}
 	}
 	spec := structs.Change{Table: structs.TableSpecs, ID: c.ID}
-	stored := snap.specOf(c.ID)
+	stored := specOf(snap, c.ID)
 	if stored != nil {
 		spec.Version = stored.ModifyIndex
 	}
@@ -105,7 +105,7 @@ func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
 // apart reports whether the row is a container whose spec is a row of its own.
 func apart(s *Snapshot, row structs.Row) bool {
 	_, ok := row.(*structs.Container)
-	return ok && s.specOf(row.Base().ID) != nil
+	return ok && specOf(s, row.Base().ID) != nil
 }
 
 // row returns a random row in which references are to few bays and hosts.
@@ -304,7 +304,7 @@ func checkDerived(t testing.TB, s *Snapshot) {
 				t.Fatalf("%s: %d rows of name %q in %q, want %d", table, got, key[1], key[0], n)
 			}
 		}
-		if got := s.table(table)[indexID].size; got != all {
+		if got := s.table(table)[indexID].Len(); got != all {
 			t.Fatalf("%s: %d rows, %d listed", table, got, all)
 		}
 	}
@@ -369,7 +369,7 @@ func checkRooms(t testing.TB, s *Snapshot) {
 			}
 			continue
 		}
-		want := RoomOf(h, s.usage(h.ID), s.strategy(h.BayID))
+		want := RoomOf(h, s.usage(h.ID), strategyOf(s, h.BayID))
 		if room == nil {
 			t.Fatalf("host %s has no room in the order of bay %s", h.ID, h.BayID)
 		}
@@ -392,13 +392,13 @@ func checkRooms(t testing.TB, s *Snapshot) {
 		if got := (roomCount{all, open, s.rooms.Ready(bayID)}); got != n || count(s.rooms.All(bayID)) != all || count(s.rooms.Closed(bayID)) != all-open {
 			t.Fatalf("bay %s has %+v hosts, want %+v", bayID, got, n)
 		}
-		if got := count(s.rooms.Preferred(bayID, s.strategy(bayID), 0)); got != open {
+		if got := count(s.rooms.Preferred(bayID, strategyOf(s, bayID), 0)); got != open {
 			t.Fatalf("bay %s prefers %d hosts, %d are open", bayID, got, open)
 		}
 		total += all
 	}
-	if s.rooms.hosts.size != total || s.rooms.counts.size != len(inBays) {
-		t.Fatalf("%d rooms in %d bays, want %d in %d", s.rooms.hosts.size, s.rooms.counts.size, total, len(inBays))
+	if s.rooms.hosts.Len() != total || s.rooms.counts.Len() != len(inBays) {
+		t.Fatalf("%d rooms in %d bays, want %d in %d", s.rooms.hosts.Len(), s.rooms.counts.Len(), total, len(inBays))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"iter"
 
+	"github.com/stackforge/magnum/server/state/btree"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -14,13 +15,13 @@ const AllProjects = "*"
 // creation, those whose Seq is above after; with after 0 all of them, also
 // rows without a Seq. With AllProjects it costs one seek for each project.
 func (s *Snapshot) List(table structs.Table, projectID string, after uint64) iter.Seq[structs.Row] {
-	return s.ranges(table, projectID, func(projectID string) *cursor {
+	return ranges(s, table, projectID, func(projectID string) *cursor {
 		start := idKey(projectID)
 		if after > 0 {
 			start = append(seqKey(projectID, after), 0xff)
 		}
 		return &cursor{
-			it: s.table(table)[indexList].seek(start),
+			it: s.table(table)[indexList].Seek(start),
 			in: func(row structs.Row) bool {
 				m := row.Base()
 				return m.ProjectID == projectID
@@ -36,11 +37,11 @@ func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[
 	if _, named := NewRow(table).(structs.Named); !named {
 		return func(func(structs.Row) bool) {}
 	}
-	return s.ranges(table, projectID, func(projectID string) *cursor {
+	return ranges(s, table, projectID, func(projectID string) *cursor {
 		key := appendName(nil, projectID, name, 0)
 		hash := string(key[:8])
 		return &cursor{
-			it: s.table(table)[indexName].seek(key),
+			it: s.table(table)[indexName].Seek(key),
 			in: func(row structs.Row) bool {
 				m := row.Base()
 				n := structs.NameOf(row)
@@ -56,14 +57,14 @@ func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[
 
 // ranges returns the rows of one project's cursor or, with AllProjects, of
 // every project's, merged by Seq.
-func (s *Snapshot) ranges(table structs.Table, projectID string, open func(projectID string) *cursor) iter.Seq[structs.Row] {
+func ranges(s *Snapshot, table structs.Table, projectID string, open func(projectID string) *cursor) iter.Seq[structs.Row] {
 	if codeOf(table) == 0 {
 		return func(func(structs.Row) bool) {}
 	}
 	return func(yield func(structs.Row) bool) {
 		var merge cursorHeap
 		if projectID == AllProjects {
-			for projectID := range s.projects(table) {
+			for projectID := range projectsOf(s, table) {
 				if c := open(projectID); c.next() {
 					merge = append(merge, c)
 				}
@@ -86,11 +87,11 @@ func (s *Snapshot) ranges(table structs.Table, projectID string, open func(proje
 	}
 }
 
-// projects returns the projects that have, or had, rows in the table.
-func (s *Snapshot) projects(table structs.Table) iter.Seq[string] {
+// projectsOf returns the projects that have, or had, rows in the table.
+func projectsOf(s *Snapshot, table structs.Table) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		it := s.lists.seek([]byte{codeOf(table)})
-		for l := it.next(); l != nil; l = it.next() {
+		it := s.lists.Seek([]byte{codeOf(table)})
+		for l := it.Next(); l != nil; l = it.Next() {
 			if l.table != table || !yield(l.projectID) {
 				return
 			}
@@ -100,7 +101,7 @@ func (s *Snapshot) projects(table structs.Table) iter.Seq[string] {
 
 // cursor walks a range of an index.
 type cursor struct {
-	it   iterator[record]
+	it   btree.Iterator[record]
 	in   func(structs.Row) bool // still within the range
 	want func(structs.Row) bool // to be returned
 	row  structs.Row            // where the cursor stands
@@ -108,7 +109,7 @@ type cursor struct {
 
 // next moves on and reports whether there is a row.
 func (c *cursor) next() bool {
-	for r := c.it.next(); r != nil; r = c.it.next() {
+	for r := c.it.Next(); r != nil; r = c.it.Next() {
 		c.row = r.row
 		if !c.in(c.row) {
 			return false

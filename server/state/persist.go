@@ -42,7 +42,7 @@ func (s *Store) Persist(w io.Writer) error { return PersistSnapshot(s.Snapshot()
 // same state. Equal states give equal streams. It holds one frame in memory.
 func PersistSnapshot(s *Snapshot, w io.Writer) error {
 	fw := newFrameWriter(w)
-	lists, rows := s.count()
+	lists, rows := countRows(s)
 	fw.payload = append(fw.payload, magic...)
 	schema := s.Cluster().SchemaInUse()
 	fw.payload = binary.BigEndian.AppendUint16(fw.payload, uint16(schema))
@@ -55,10 +55,10 @@ func PersistSnapshot(s *Snapshot, w io.Writer) error {
 	if err := fw.end(frameHeader); err != nil {
 		return err
 	}
-	if err := s.persistLists(fw); err != nil {
+	if err := persistLists(s, fw); err != nil {
 		return err
 	}
-	if err := s.persistRows(fw); err != nil {
+	if err := persistRows(s, fw); err != nil {
 		return err
 	}
 	fw.payload = binary.BigEndian.AppendUint64(fw.payload, s.hash)
@@ -77,17 +77,17 @@ func secondsOf(t time.Time) uint64 {
 	return uint64(max(t.Unix(), 0))
 }
 
-// count returns how many lists and rows there are.
-func (s *Snapshot) count() (lists, rows uint64) {
+// countRows returns how many lists and rows there are.
+func countRows(s *Snapshot) (lists, rows uint64) {
 	for i := range s.rows {
-		rows += uint64(s.rows[i][indexID].size)
+		rows += uint64(s.rows[i][indexID].Len())
 	}
-	return uint64(s.lists.size), rows
+	return uint64(s.lists.Len()), rows
 }
 
-func (s *Snapshot) persistLists(fw *frameWriter) error {
-	it := s.lists.seek(nil)
-	for l := it.next(); l != nil; l = it.next() {
+func persistLists(s *Snapshot, fw *frameWriter) error {
+	it := s.lists.Seek(nil)
+	for l := it.Next(); l != nil; l = it.Next() {
 		fw.payload = append(fw.payload, codeOf(l.table))
 		fw.bytes([]byte(l.projectID))
 		fw.payload = binary.AppendUvarint(fw.payload, l.index)
@@ -98,15 +98,15 @@ func (s *Snapshot) persistLists(fw *frameWriter) error {
 	return fw.endIfAny(frameLists)
 }
 
-func (s *Snapshot) persistRows(fw *frameWriter) error {
+func persistRows(s *Snapshot, fw *frameWriter) error {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
 	for _, t := range tables {
 		table := t.Name
-		it := s.table(table)[indexID].seek(nil)
-		for r := it.next(); r != nil; r = it.next() {
+		it := s.table(table)[indexID].Seek(nil)
+		for r := it.Next(); r != nil; r = it.Next() {
 			row := r.row
-			b := c.encode(row, table == structs.TableContainers && s.HasSpecs() && s.specOf(row.Base().ID) != nil)
+			b := c.encode(row, table == structs.TableContainers && s.HasSpecs() && specOf(s, row.Base().ID) != nil)
 			m := row.Base()
 			fw.payload = append(fw.payload, t.Code)
 			for _, v := range []uint64{m.CreateIndex, m.ModifyIndex, assignIndex(row)} {

@@ -34,7 +34,7 @@ func (s *Store) Prepare(base *Snapshot, entry *structs.Entry) ([]byte, error) {
 	if err := checkRewritten(decoded); err != nil {
 		return nil, err
 	}
-	if _, err := base.fold(decoded.Changes); err != nil {
+	if _, err := foldChanges(base, decoded.Changes); err != nil {
 		return nil, err
 	}
 	s.prepared.Store(&prepared{data, decoded})

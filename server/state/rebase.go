@@ -78,9 +78,9 @@ func (r *rebase) finish(rs *restorer) error {
 	if r.base.lastTime.After(rs.state.lastTime) {
 		rs.state.lastTime = r.base.lastTime
 	}
-	it := r.base.lists.seek(nil)
-	for l := it.next(); l != nil; l = it.next() {
-		if rs.state.lists.get(listKey(l.table, l.projectID)) == nil {
+	it := r.base.lists.Seek(nil)
+	for l := it.Next(); l != nil; l = it.Next() {
+		if rs.state.lists.Get(listKey(l.table, l.projectID)) == nil {
 			rs.readLists++
 		}
 		rs.w.list(&listRecord{table: l.table, projectID: l.projectID, index: r.index})

@@ -38,7 +38,7 @@ func readSnapshot(r io.Reader) (*Snapshot, error) { return new(restorer).build(r
 // build reads a stream into tables of its own.
 func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
 	rs.usage = make(map[string]*Usage)
-	rs.w = newWriter(&rs.state)
+	rs.w = newWriter(nil, &rs.state)
 	if err := rs.read(r); err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
 		rs.w.usage(hostID, u)
 	}
 	rs.w.buildRooms()
-	if lists, rows := rs.state.count(); lists != rs.readLists || rows != rs.readRows {
+	if lists, rows := countRows(&rs.state); lists != rs.readLists || rows != rs.readRows {
 		return nil, errors.New("it holds a row or a list twice")
 	}
 	return &rs.state, nil

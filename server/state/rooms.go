@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 
+	"github.com/stackforge/magnum/server/state/btree"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -58,8 +59,8 @@ func sameHostRoom(a, b *structs.Host) bool {
 // them, so that a choice looks at the first few only. A copy is a snapshot: whoever
 // changes it has called Own first.
 type Rooms struct {
-	hosts  tree[HostRoom] // by bay, whether they are open, and the strategy's order
-	counts tree[roomCount]
+	hosts  btree.Tree[HostRoom] // by bay, whether they are open, and the strategy's order
+	counts btree.Tree[roomCount]
 	epoch  uint64
 }
 
@@ -71,7 +72,7 @@ type roomCount struct {
 }
 
 // Own lets the holder change its copy. Those that were made before stay as they are.
-func (r *Rooms) Own() { r.epoch = newEpoch() }
+func (r *Rooms) Own() { r.epoch = btree.NewEpoch() }
 
 // Replace puts the host now in the place of was. Either may be nil: the host comes to
 // a bay, or leaves it.
@@ -80,10 +81,10 @@ func (r *Rooms) Replace(was, now *HostRoom) {
 		now.key = appendRoom(make([]byte, 0, 128), now)
 	}
 	if was != nil && (now == nil || string(was.key) != string(now.key)) {
-		r.hosts.remove(r.epoch, was.key)
+		r.hosts.Remove(r.epoch, was.key)
 	}
 	if now != nil {
-		r.hosts.set(r.epoch, now.key, now)
+		r.hosts.Set(r.epoch, now.key, now)
 	}
 	switch {
 	case was != nil && now != nil && was.BayID == now.BayID && was.Ready == now.Ready && was.Open() == now.Open():
@@ -98,7 +99,7 @@ func (r *Rooms) Replace(was, now *HostRoom) {
 
 func (r *Rooms) count(h *HostRoom, n int) {
 	c := roomCount{}
-	if was := r.counts.get(idKey(h.BayID)); was != nil {
+	if was := r.counts.Get(idKey(h.BayID)); was != nil {
 		c = *was
 	}
 	if c.all += n; h.Ready {
@@ -108,15 +109,15 @@ func (r *Rooms) count(h *HostRoom, n int) {
 		c.open += n
 	}
 	if c.all == 0 {
-		r.counts.remove(r.epoch, idKey(h.BayID))
+		r.counts.Remove(r.epoch, idKey(h.BayID))
 		return
 	}
-	r.counts.set(r.epoch, idKey(h.BayID), &c)
+	r.counts.Set(r.epoch, idKey(h.BayID), &c)
 }
 
 // Count returns how many hosts the bay has, and how many of them are open.
 func (r *Rooms) Count(bayID string) (all, open int) {
-	if c := r.counts.get(idKey(bayID)); c != nil {
+	if c := r.counts.Get(idKey(bayID)); c != nil {
 		return c.all, c.open
 	}
 	return 0, 0
@@ -124,7 +125,7 @@ func (r *Rooms) Count(bayID string) (all, open int) {
 
 // Ready returns how many hosts of the bay are not lost.
 func (r *Rooms) Ready(bayID string) int {
-	if c := r.counts.get(idKey(bayID)); c != nil {
+	if c := r.counts.Get(idKey(bayID)); c != nil {
 		return c.ready
 	}
 	return 0
@@ -168,8 +169,8 @@ func (r *Rooms) Preferred(bayID string, strategy structs.PlacementStrategy, memo
 		if strategy == structs.PlacementBinpack && memory > 0 {
 			start = appendNumber(start, ordered(memory))
 		}
-		it := r.hosts.seek(start)
-		for h := it.next(); h != nil && h.BayID == bayID && h.Open(); h = it.next() {
+		it := r.hosts.Seek(start)
+		for h := it.Next(); h != nil && h.BayID == bayID && h.Open(); h = it.Next() {
 			if !yield(h) {
 				return
 			}
@@ -185,8 +186,8 @@ func (r *Rooms) Closed(bayID string) iter.Seq[*HostRoom] { return r.from(bayID, 
 
 func (r *Rooms) from(bayID string, part byte) iter.Seq[*HostRoom] {
 	return func(yield func(*HostRoom) bool) {
-		it := r.hosts.seek(append(idKey(bayID), part))
-		for h := it.next(); h != nil && h.BayID == bayID; h = it.next() {
+		it := r.hosts.Seek(append(idKey(bayID), part))
+		for h := it.Next(); h != nil && h.BayID == bayID; h = it.Next() {
 			if !yield(h) {
 				return
 			}
@@ -199,36 +200,36 @@ func (s *Snapshot) Rooms() Rooms { return s.rooms }
 
 // Room returns what Rooms holds of the host; nil if the host is in no bay.
 func (s *Snapshot) Room(hostID string) *HostRoom {
-	if h := s.makeRoom(hostID); h != nil {
-		return s.rooms.hosts.get(appendRoom(make([]byte, 0, 128), h))
+	if h := makeRoom(s, hostID); h != nil {
+		return s.rooms.hosts.Get(appendRoom(make([]byte, 0, 128), h))
 	}
 	return nil
 }
 
 // makeRoom makes the HostRoom of a host from the rows; nil if the host is in no bay.
-func (s *Snapshot) makeRoom(hostID string) *HostRoom {
+func makeRoom(s *Snapshot, hostID string) *HostRoom {
 	h := s.Host(hostID)
 	if h == nil || h.BayID == "" {
 		return nil
 	}
-	room := RoomOf(h, s.usage(hostID), s.strategy(h.BayID))
+	room := RoomOf(h, s.usage(hostID), strategyOf(s, h.BayID))
 	return &room
 }
 
-// strategy returns the strategy of the bay; that of none is spread.
-func (s *Snapshot) strategy(bayID string) structs.PlacementStrategy {
+// strategyOf returns the strategy of the bay; that of none is spread.
+func strategyOf(s *Snapshot, bayID string) structs.PlacementStrategy {
 	if b := s.Bay(bayID); b != nil && b.Placement != "" {
 		return b.Placement
 	}
 	return structs.PlacementSpread
 }
 
-// writeRooms brings the rooms of the hosts up to date that the steps touch, and of
+// moveRooms brings the rooms of the hosts up to date that the steps touch, and of
 // those in used.
-func (s *Snapshot) writeRooms(w *writer, steps []*step, used map[string]*Usage) {
+func (w *writer) moveRooms(steps []*step, used map[string]*Usage) {
 	w.to.rooms.epoch = w.epoch
 	update := func(hostID string) {
-		if was, now := s.Room(hostID), w.to.makeRoom(hostID); was != nil || now != nil {
+		if was, now := w.from.Room(hostID), makeRoom(w.to, hostID); was != nil || now != nil {
 			w.to.rooms.Replace(was, now)
 		}
 	}
@@ -249,10 +250,10 @@ func (s *Snapshot) writeRooms(w *writer, steps []*step, used map[string]*Usage) 
 				touch(st.id)
 			}
 		case structs.TableBays:
-			if s.strategy(st.id) == w.to.strategy(st.id) {
+			if strategyOf(w.from, st.id) == strategyOf(w.to, st.id) {
 				continue
 			}
-			for _, snap := range []*Snapshot{s, w.to} {
+			for _, snap := range []*Snapshot{w.from, w.to} {
 				for h := range snap.HostsInBay(st.id) {
 					touch(h.ID)
 				}
@@ -271,7 +272,7 @@ func (s *Snapshot) writeRooms(w *writer, steps []*step, used map[string]*Usage) 
 func (w *writer) buildRooms() {
 	w.to.rooms = Rooms{epoch: w.epoch}
 	for row := range w.to.List(structs.TableHosts, AllProjects, 0) {
-		if h := w.to.makeRoom(row.Base().ID); h != nil {
+		if h := makeRoom(w.to, row.Base().ID); h != nil {
 			w.to.rooms.Replace(nil, h)
 		}
 	}

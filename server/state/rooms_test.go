@@ -14,7 +14,7 @@ func bayHost(n uint64, bayID string) *structs.Host {
 
 // preferred returns the names of the hosts in the order in which the bay prefers them.
 func preferred(s *Snapshot, bayID string) (names string) {
-	for h := range s.rooms.Preferred(bayID, s.strategy(bayID), 0) {
+	for h := range s.rooms.Preferred(bayID, strategyOf(s, bayID), 0) {
 		names += h.Name
 	}
 	return names
@@ -55,8 +55,8 @@ func TestRoomsFollowTheirBay(t *testing.T) {
 	is("no such bay", "d")
 	mustApply(t, s, 6, drop(bayHost(3, ""), 2), drop(suspect, 4))
 	is("no hosts", "")
-	if rooms := s.Snapshot().rooms; rooms.hosts.size != 0 || rooms.counts.size != 0 {
-		t.Errorf("%d hosts and %d bays are left", rooms.hosts.size, rooms.counts.size)
+	if rooms := s.Snapshot().rooms; rooms.hosts.Len() != 0 || rooms.counts.Len() != 0 {
+		t.Errorf("%d hosts and %d bays are left", rooms.hosts.Len(), rooms.counts.Len())
 	}
 }
 

@@ -1,6 +1,9 @@
 package state
 
-import "github.com/stackforge/magnum/structs"
+import (
+	"github.com/stackforge/magnum/server/state/btree"
+	"github.com/stackforge/magnum/structs"
+)
 
 // record is what the tables hold: a row and what is kept beside it. It is
 // never modified once it is in a table; readers share it.
@@ -32,7 +35,7 @@ const (
 )
 
 // rows are the rows of one table, by each of its indexes.
-type rows [numIndexes]tree[record]
+type rows [numIndexes]btree.Tree[record]
 
 // keyOf appends the n-th key that the row has in an index to b; nil if it has no
 // more.

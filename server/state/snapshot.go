@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stackforge/magnum/server/state/btree"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -16,11 +17,11 @@ type Snapshot struct {
 	hash     uint64
 	lastSeq  uint64
 	lastTime time.Time
-	tables   [maxTables]uint64 // ListIndex of AllProjects, by table code
-	rows     [maxTables]rows   // by table code
-	lists    tree[listRecord]  // by table and project
-	usages   tree[Usage]       // by host; none for an empty one
-	rooms    Rooms             // of the hosts that are in bays
+	tables   [maxTables]uint64      // ListIndex of AllProjects, by table code
+	rows     [maxTables]rows        // by table code
+	lists    btree.Tree[listRecord] // by table and project
+	usages   btree.Tree[Usage]      // by host; none for an empty one
+	rooms    Rooms                  // of the hosts that are in bays
 }
 
 // Index returns the index of the last entry that is in the snapshot.
@@ -53,7 +54,7 @@ func (s *Snapshot) ListIndex(table structs.Table, projectID string) uint64 {
 	if projectID == AllProjects {
 		return s.tables[codeOf(table)]
 	}
-	if l := s.lists.get(listKey(table, projectID)); l != nil {
+	if l := s.lists.Get(listKey(table, projectID)); l != nil {
 		return l.index
 	}
 	return 0
@@ -80,7 +81,7 @@ func (s *Snapshot) Lineages() *structs.Lineages {
 // Quarantine returns the pages of what the host keeps in quarantine, in their order;
 // none if nothing is.
 func (s *Snapshot) Quarantine(hostID string) (pages []*structs.Quarantine) {
-	if s.table(structs.TableQuarantine)[indexID].size == 0 {
+	if s.table(structs.TableQuarantine)[indexID].Len() == 0 {
 		return nil // as nearly always
 	}
 	for {
@@ -95,7 +96,7 @@ func (s *Snapshot) Quarantine(hostID string) (pages []*structs.Quarantine) {
 // QuarantinedEpoch returns the highest epoch of the workload that any host keeps in
 // quarantine, 0 for none. It looks at all that is in quarantine.
 func (s *Snapshot) QuarantinedEpoch(kind structs.WorkloadKind, id string) (epoch uint64) {
-	if s.table(structs.TableQuarantine)[indexID].size == 0 {
+	if s.table(structs.TableQuarantine)[indexID].Len() == 0 {
 		return 0 // as nearly always
 	}
 	for row := range s.List(structs.TableQuarantine, AllProjects, 0) {
@@ -123,7 +124,7 @@ func (s *Snapshot) Node(id string) *structs.Node { return get[structs.Node](s, s
 func (s *Snapshot) Host(id string) *structs.Host { return get[structs.Host](s, structs.TableHosts, id) }
 
 // Hosts returns how many hosts there are.
-func (s *Snapshot) Hosts() int { return s.table(structs.TableHosts)[indexID].size }
+func (s *Snapshot) Hosts() int { return s.table(structs.TableHosts)[indexID].Len() }
 
 // Container returns the row, nil if there is none.
 func (s *Snapshot) Container(id string) *structs.Container {
@@ -131,7 +132,7 @@ func (s *Snapshot) Container(id string) *structs.Container {
 }
 
 // HasSpecs reports whether any container has its spec in a row of its own.
-func (s *Snapshot) HasSpecs() bool { return s.table(structs.TableSpecs)[indexID].size > 0 }
+func (s *Snapshot) HasSpecs() bool { return s.table(structs.TableSpecs)[indexID].Len() > 0 }
 
 // IdempotencyKey returns the row, nil if there is none.
 func (s *Snapshot) IdempotencyKey(id string) *structs.IdempotencyKey {
@@ -149,7 +150,7 @@ func (s *Snapshot) Usage(hostID string) Usage { return s.usage(hostID).Clone() }
 
 // usage returns the store's own Usage, which must not be modified.
 func (s *Snapshot) usage(hostID string) *Usage {
-	if u := s.usages.get(idKey(hostID)); u != nil {
+	if u := s.usages.Get(idKey(hostID)); u != nil {
 		return u
 	}
 	return &noUsage
@@ -204,24 +205,24 @@ func (s *Snapshot) AssignedSince(hostID string, index uint64) iter.Seq[structs.W
 // InBay returns the workloads of the bay, placed or not, in the order of their
 // creation.
 func (s *Snapshot) InBay(bayID string) iter.Seq[structs.Workload] {
-	return s.ofBay(indexBay, bayID)
+	return workloadsOfBay(s, indexBay, bayID)
 }
 
 // Waiting returns the workloads of the bay that wait for a host, in the order of
 // their creation. It costs nothing if there are none.
 func (s *Snapshot) Waiting(bayID string) iter.Seq[structs.Workload] {
-	return s.ofBay(indexWaiting, bayID)
+	return workloadsOfBay(s, indexWaiting, bayID)
 }
 
-// ofBay returns the workloads of the bay that are in the index, those of all kinds
+// workloadsOfBay returns the workloads of the bay that are in the index, those of all kinds
 // merged by Seq.
-func (s *Snapshot) ofBay(index int, bayID string) iter.Seq[structs.Workload] {
+func workloadsOfBay(s *Snapshot, index int, bayID string) iter.Seq[structs.Workload] {
 	return func(yield func(structs.Workload) bool) {
 		start := idKey(bayID)
 		var next []*cursor
 		for _, t := range placed {
 			c := &cursor{
-				it:   s.table(t.Name)[index].seek(start),
+				it:   s.table(t.Name)[index].Seek(start),
 				in:   func(row structs.Row) bool { return row.(structs.Workload).Place().BayID == bayID },
 				want: func(structs.Row) bool { return true },
 			}
@@ -254,8 +255,8 @@ func (s *Snapshot) WaitingBays() iter.Seq[string] {
 		for i, t := range placed {
 			start := []byte{}
 			for {
-				it := s.table(t.Name)[indexWaiting].seek(start)
-				r := it.next()
+				it := s.table(t.Name)[indexWaiting].Seek(start)
+				r := it.Next()
 				if r == nil {
 					break
 				}
@@ -291,8 +292,8 @@ func (s *Snapshot) UnsettledHosts() iter.Seq[*structs.Host] {
 }
 
 // hasUnsettledHosts reports whether UnsettledHosts returns any.
-func (s *Snapshot) hasUnsettledHosts() bool {
-	return s.table(structs.TableHosts)[indexWaiting].size > 0
+func hasUnsettledHosts(s *Snapshot) bool {
+	return s.table(structs.TableHosts)[indexWaiting].Len() > 0
 }
 
 // EndingBays returns the bays that are being deleted, in the order of their creation.
@@ -318,7 +319,7 @@ func (s *Snapshot) record(table structs.Table, id string) *record {
 	if id == "" || codeOf(table) == 0 {
 		return nil
 	}
-	return s.table(table)[indexID].get(idKey(id))
+	return s.table(table)[indexID].Get(idKey(id))
 }
 
 func (s *Snapshot) table(table structs.Table) *rows { return &s.rows[codeOf(table)] }
@@ -327,8 +328,8 @@ func (s *Snapshot) table(table structs.Table) *rows { return &s.rows[codeOf(tabl
 // in the range.
 func scan[P structs.Row](s *Snapshot, table structs.Table, index int, start []byte, in func(P) bool) iter.Seq[P] {
 	return func(yield func(P) bool) {
-		it := s.table(table)[index].seek(start)
-		for r := it.next(); r != nil; r = it.next() {
+		it := s.table(table)[index].Seek(start)
+		for r := it.Next(); r != nil; r = it.Next() {
 			row := r.row.(P)
 			if !in(row) || !yield(row) {
 				return

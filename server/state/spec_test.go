@@ -85,7 +85,7 @@ func TestSpecApart(t *testing.T) {
 	if memory := s.Snapshot().Container(want.ID).Reserved().Memory; s.Snapshot().Usage("another").Memory != memory || memory == 0 {
 		t.Error("its reservation is not that of its spec")
 	}
-	if specs := s.Snapshot().specOf(want.ID); specs.ModifyIndex != 2 {
+	if specs := specOf(s.Snapshot(), want.ID); specs.ModifyIndex != 2 {
 		t.Errorf("its spec is of index %d", specs.ModifyIndex)
 	}
 	// Another spec is another state.
@@ -195,7 +195,7 @@ func TestSpecsOfEarlierBuilds(t *testing.T) {
 		}
 		mustApply(t, s, 7, sent(t, changes...)...)
 		for _, id := range []string{"large", "huge"} {
-			c, spec := s.Snapshot().Container(id), s.Snapshot().specOf(id)
+			c, spec := s.Snapshot().Container(id), specOf(s.Snapshot(), id)
 			if c.HostID != "elsewhere" || spec == nil || !reflect.DeepEqual(c.Spec, spec.Spec) || len(c.Spec.Environment["BIG"]) < 20<<10 {
 				t.Fatalf("%s: %s, %+v", id, c.HostID, spec)
 			}
@@ -259,7 +259,7 @@ func TestSnapshotOfASpecWithoutContainerIsRefused(t *testing.T) {
 	large := largeContainer(1, 9<<10)
 	s := New()
 	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
-	w := newWriter(s.current.Load())
+	w := newWriter(nil, s.current.Load())
 	row := specRow(large)
 	w.put(structs.TableSpecs, nil, &record{row: row, hash: rowHash(row, nil, false)})
 	s.current.Load().hash += rowHash(row, nil, false)
@@ -282,7 +282,7 @@ func TestRebasedSpecs(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkDerived(t, snap)
-	if c, spec := snap.Container(large.ID), snap.specOf(large.ID); c.ModifyIndex != 100 || spec.ModifyIndex != 100 || !reflect.DeepEqual(c.Spec, spec.Spec) {
+	if c, spec := snap.Container(large.ID), specOf(snap, large.ID); c.ModifyIndex != 100 || spec.ModifyIndex != 100 || !reflect.DeepEqual(c.Spec, spec.Spec) {
 		t.Errorf("%+v, %+v", c, spec)
 	}
 }

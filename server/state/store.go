@@ -60,7 +60,7 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	if index <= before.index {
 		return structs.Errorf(structs.CodeInternal, "entry %d comes after entry %d is applied", index, before.index)
 	}
-	steps, err := before.fold(changes)
+	steps, err := foldChanges(before, changes)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	after.index = index
 	emptied := false
 	if len(steps) > 0 {
-		emptied = before.write(&after, steps)
+		emptied = writeSteps(before, &after, steps)
 	}
 	s.publish(&after)
 	s.events.record(index, steps)
@@ -76,10 +76,10 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	return nil
 }
 
-// write makes of after, a copy of s, what the steps come to. It reports whether a
-// host has no workload any more.
-func (s *Snapshot) write(after *Snapshot, steps []*step) (emptied bool) {
-	w := newWriter(after)
+// writeSteps makes of after, a copy of before, what the steps come to. It reports
+// whether a host has no workload any more.
+func writeSteps(before, after *Snapshot, steps []*step) (emptied bool) {
+	w := newWriter(before, after)
 	for _, st := range steps {
 		after.hash += st.write(w, after.index)
 		if st.row != nil {
@@ -89,7 +89,7 @@ func (s *Snapshot) write(after *Snapshot, steps []*step) (emptied bool) {
 		}
 	}
 	writeLists(w, steps, after.index)
-	return s.writeUsage(w, steps)
+	return w.moveUsage(steps)
 }
 
 func (s *Store) publish(now *Snapshot) {

@@ -204,7 +204,7 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	for _, st := range steps {
 		touched := st.topics()
 		all.bays, all.hosts, all.room = all.bays || touched.bays, all.hosts || touched.hosts, all.room || touched.room
-		if hostID := st.stirs(); hostID != "" && !unsettled && after.hasUnsettledHosts() {
+		if hostID := st.stirs(); hostID != "" && !unsettled && hasUnsettledHosts(after) {
 			h := after.Host(hostID)
 			unsettled = h != nil && unsettledHost(h)
 		}

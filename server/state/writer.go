@@ -3,17 +3,20 @@ package state
 import (
 	"bytes"
 
+	"github.com/stackforge/magnum/server/state/btree"
 	"github.com/stackforge/magnum/structs"
 )
 
 // writer writes to the tables of a snapshot that nobody else has yet.
 type writer struct {
-	to       *Snapshot
+	from, to *Snapshot // from is what to is a copy of; nil if to began empty
 	epoch    uint64
 	old, new []byte // keys
 }
 
-func newWriter(to *Snapshot) *writer { return &writer{to: to, epoch: newEpoch()} }
+func newWriter(from, to *Snapshot) *writer {
+	return &writer{from: from, to: to, epoch: btree.NewEpoch()}
+}
 
 // put replaces the record old, nil if there is none, by the record r, nil to
 // delete, of the row of that ID.
@@ -27,7 +30,7 @@ func (w *writer) put(table structs.Table, old, r *record) {
 }
 
 // index moves a row in one index from the keys that it had to those that it has.
-func (w *writer) index(t *tree[record], key keyOf, old, r *record) {
+func (w *writer) index(t *btree.Tree[record], key keyOf, old, r *record) {
 	at := func(b []byte, r *record, n int) []byte {
 		if r == nil {
 			return nil
@@ -45,33 +48,33 @@ func (w *writer) index(t *tree[record], key keyOf, old, r *record) {
 		}
 		w.old = was
 		if n > 0 || !bytes.Equal(was, first) {
-			t.remove(w.epoch, was)
+			t.Remove(w.epoch, was)
 		}
 	}
 	if first == nil {
 		return
 	}
-	t.set(w.epoch, first, r)
+	t.Set(w.epoch, first, r)
 	for n := 1; ; n++ {
 		next := at(w.new, r, n)
 		if next == nil {
 			return
 		}
 		w.new = next
-		t.set(w.epoch, next, r)
+		t.Set(w.epoch, next, r)
 	}
 }
 
 // list notes when a list last changed.
 func (w *writer) list(l *listRecord) {
-	w.to.lists.set(w.epoch, listKey(l.table, l.projectID), l)
+	w.to.lists.Set(w.epoch, listKey(l.table, l.projectID), l)
 }
 
 // usage notes the usage of a host.
 func (w *writer) usage(hostID string, u *Usage) {
 	if u.Workloads > 0 {
-		w.to.usages.set(w.epoch, idKey(hostID), u)
+		w.to.usages.Set(w.epoch, idKey(hostID), u)
 	} else {
-		w.to.usages.remove(w.epoch, idKey(hostID))
+		w.to.usages.Remove(w.epoch, idKey(hostID))
 	}
 }

@@ -1,19 +1,20 @@
-package state
+// Package btree has the ordered maps of the state store. It knows keys and values, and
+// nothing of what they are. Package state calls it.
+package btree
 
 import "sync/atomic"
 
-// tree is an ordered map from keys of bytes to values: a B+ tree whose nodes are
+// Tree is an ordered map from keys of bytes to values: a B+ tree whose nodes are
 // copied before they are changed, so that a copy of the tree (two words) is a
-// snapshot of it. The zero value is empty. What a write has copied once it
-// changes in place until the write is over: a node belongs to the write whose
-// epoch it carries. (See Rodeh, "B-trees, Shadowing, and Clones", 2008, for the
-// idea; deletion here joins small neighbours instead of keeping every node half
-// full.)
+// snapshot of it. The zero value is empty. A node copied by a write may be modified
+// in place by the same write; its epoch says which write owns it. (See Rodeh,
+// "B-trees, Shadowing, and Clones", 2008, for the idea; deletion here joins small
+// neighbours instead of keeping every node half full.)
 //
 // A row is in about five trees, so what an entry of one costs is what the state
 // costs: 24 bytes and the key's in a leaf. Nodes are small, because each row
 // that is written copies the nodes above it.
-type tree[V any] struct {
+type Tree[V any] struct {
 	root child[V]
 	size int
 }
@@ -46,8 +47,8 @@ type child[V any] struct {
 
 var epochs atomic.Uint64
 
-// newEpoch returns the epoch of a write, which no other one has, of any tree.
-func newEpoch() uint64 { return epochs.Add(1) }
+// NewEpoch returns the epoch of a write, which no other one has, of any tree.
+func NewEpoch() uint64 { return epochs.Add(1) }
 
 // at returns the child in which the key is if it is in the tree.
 func (in *inner[V]) at(key []byte) int {
@@ -76,8 +77,11 @@ func (l *leaf[V]) at(key []byte) (i int, found bool) {
 	return lo, lo < l.n && l.keys[lo] == string(key)
 }
 
-// get returns the value of the key, nil if there is none.
-func (t *tree[V]) get(key []byte) *V {
+// Len returns how many keys there are.
+func (t *Tree[V]) Len() int { return t.size }
+
+// Get returns the value of the key, nil if there is none.
+func (t *Tree[V]) Get(key []byte) *V {
 	c := t.root
 	for c.inner != nil {
 		c = c.inner.children[c.inner.at(key)]
@@ -90,8 +94,8 @@ func (t *tree[V]) get(key []byte) *V {
 	return nil
 }
 
-// set gives the key a value, in the write of the epoch. It copies the key.
-func (t *tree[V]) set(epoch uint64, key []byte, value *V) {
+// Set gives the key a value, in the write of the epoch. It copies the key.
+func (t *Tree[V]) Set(epoch uint64, key []byte, value *V) {
 	if t.root == (child[V]{}) {
 		t.root.leaf = &leaf[V]{epoch: epoch}
 	}
@@ -205,10 +209,10 @@ func (c *child[V]) own(epoch uint64) {
 	}
 }
 
-// remove takes the key out of the tree, in the write of the epoch, and reports
+// Remove takes the key out of the tree, in the write of the epoch, and reports
 // whether it was there.
-func (t *tree[V]) remove(epoch uint64, key []byte) bool {
-	if t.get(key) == nil {
+func (t *Tree[V]) Remove(epoch uint64, key []byte) bool {
+	if t.Get(key) == nil {
 		return false
 	}
 	t.root.remove(epoch, key)
@@ -279,8 +283,8 @@ func (in *inner[V]) join(epoch uint64, i int) {
 	in.drop(i + 1)
 }
 
-// iterator walks over a tree in the order of its keys.
-type iterator[V any] struct {
+// Iterator walks over a tree in the order of its keys.
+type Iterator[V any] struct {
 	leaf  *leaf[V]
 	i     int // the next one of leaf
 	depth int
@@ -297,9 +301,9 @@ type visit[V any] struct {
 // hold ten.
 const maxDepth = 24
 
-// seek returns an iterator over the values whose keys are not below start.
-func (t *tree[V]) seek(start []byte) iterator[V] {
-	var it iterator[V]
+// Seek returns an iterator over the values whose keys are not below start.
+func (t *Tree[V]) Seek(start []byte) Iterator[V] {
+	var it Iterator[V]
 	c := t.root
 	for c.inner != nil {
 		i := c.inner.at(start)
@@ -314,8 +318,8 @@ func (t *tree[V]) seek(start []byte) iterator[V] {
 	return it
 }
 
-// next returns the next value, nil at the end.
-func (it *iterator[V]) next() *V {
+// Next returns the next value, nil at the end.
+func (it *Iterator[V]) Next() *V {
 	for it.leaf != nil {
 		if it.i < it.leaf.n {
 			it.i++
@@ -326,7 +330,7 @@ func (it *iterator[V]) next() *V {
 	return nil
 }
 
-func (it *iterator[V]) nextLeaf() *leaf[V] {
+func (it *Iterator[V]) nextLeaf() *leaf[V] {
 	for it.depth > 0 {
 		at := &it.path[it.depth-1]
 		if at.next == at.node.n {

@@ -67,11 +67,11 @@ func TestRoomsOfABatch(t *testing.T) {
 
 func compareRooms(t *testing.T, tx *tx) {
 	t.Helper()
-	rooms := tx.syncRooms()
+	rooms := tx.held.order()
 	for bay := range tx.bays() {
 		var all []schedule.Host
 		for h := range tx.hostsInBay(bay.ID) {
-			all = append(all, state.RoomOf(h, tx.used(h.ID), bay.Placement))
+			all = append(all, state.RoomOf(h, tx.held.used(h.ID), bay.Placement))
 		}
 		if n, _ := rooms.Count(bay.ID); n != len(all) {
 			t.Fatalf("bay %s has %d hosts in order, and %d rows", bay.Name, n, len(all))

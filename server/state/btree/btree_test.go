@@ -1,4 +1,4 @@
-package state
+package btree
 
 import (
 	"encoding/binary"
@@ -10,7 +10,7 @@ import (
 )
 
 // check panics if the tree isn't one.
-func (t *tree[V]) check(tb testing.TB) {
+func (t *Tree[V]) check(tb testing.TB) {
 	tb.Helper()
 	n, depth := 0, -1
 	var walk func(c child[V], level int, low, high string)
@@ -59,9 +59,9 @@ func (t *tree[V]) check(tb testing.TB) {
 }
 
 // all returns what the tree holds from the key on.
-func (t *tree[V]) all(start string) (values []*V) {
-	for it := t.seek([]byte(start)); ; {
-		v := it.next()
+func (t *Tree[V]) all(start string) (values []*V) {
+	for it := t.Seek([]byte(start)); ; {
+		v := it.Next()
 		if v == nil {
 			return values
 		}
@@ -75,14 +75,14 @@ func TestTreeIsAMap(t *testing.T) {
 	for seed := range uint64(40) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		span := []int{8, 100, 3000}[seed%3]
-		var now tree[string]
+		var now Tree[string]
 		model := make(map[string]*string)
 		type old struct {
-			tree  tree[string]
+			tree  Tree[string]
 			model map[string]*string
 		}
 		var olds []old
-		same := func(got tree[string], want map[string]*string) {
+		same := func(got Tree[string], want map[string]*string) {
 			t.Helper()
 			got.check(t)
 			keys := slices.Sorted(maps.Keys(want))
@@ -101,28 +101,28 @@ func TestTreeIsAMap(t *testing.T) {
 				t.Fatalf("seed %d: from %q on there are %d values, want %d", seed, from, len(all), len(values))
 			}
 			for key, value := range want {
-				if got.get([]byte(key)) != value {
+				if got.Get([]byte(key)) != value {
 					t.Fatalf("seed %d: %q isn't found", seed, key)
 				}
 			}
-			if got.get([]byte("none")) != nil {
+			if got.Get([]byte("none")) != nil {
 				t.Fatalf("seed %d: what isn't there is found", seed)
 			}
 		}
 		for write := range 60 {
-			epoch := newEpoch()
+			epoch := NewEpoch()
 			grow := rnd.IntN(4) > write/20 // then shrink
 			for range rnd.IntN(200) {
 				key := fmt.Sprint("k", rnd.IntN(span))
 				if _, there := model[key]; !grow && rnd.IntN(4) > 0 || there && rnd.IntN(3) == 0 {
-					if now.remove(epoch, []byte(key)) != there {
+					if now.Remove(epoch, []byte(key)) != there {
 						t.Fatalf("seed %d: remove of %q", seed, key)
 					}
 					delete(model, key)
 					continue
 				}
 				model[key] = &key
-				now.set(epoch, []byte(key), &key)
+				now.Set(epoch, []byte(key), &key)
 			}
 			if write%7 == 0 {
 				olds = append(olds, old{now, maps.Clone(model)})
@@ -134,9 +134,9 @@ func TestTreeIsAMap(t *testing.T) {
 		for _, o := range olds {
 			same(o.tree, o.model)
 		}
-		epoch := newEpoch()
+		epoch := NewEpoch()
 		for key := range model {
-			now.remove(epoch, []byte(key))
+			now.Remove(epoch, []byte(key))
 		}
 		same(now, nil)
 	}
@@ -145,11 +145,11 @@ func TestTreeIsAMap(t *testing.T) {
 // TestTreeInOrder: keys that come in order fill the leaves, and what leaves at
 // the front, as from a queue, leaves nothing behind.
 func TestTreeInOrder(t *testing.T) {
-	var now tree[int]
+	var now Tree[int]
 	key := func(i int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
 	const n = 10_000
 	for i := range n {
-		now.set(newEpoch(), key(i), &i)
+		now.Set(NewEpoch(), key(i), &i)
 	}
 	now.check(t)
 	leaves := func() (leaves int) {
@@ -170,7 +170,7 @@ func TestTreeInOrder(t *testing.T) {
 		t.Errorf("%d values are in %d leaves", n, got)
 	}
 	for i := range n - 20 {
-		now.remove(newEpoch(), key(i))
+		now.Remove(NewEpoch(), key(i))
 	}
 	now.check(t)
 	if got := leaves(); got > 4 {
@@ -183,23 +183,23 @@ func TestTreeInOrder(t *testing.T) {
 func FuzzTree(f *testing.F) {
 	f.Add([]byte("some bytes that become keys"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var now, before tree[string]
+		var now, before Tree[string]
 		model, was := make(map[string]*string), map[string]*string{}
-		epoch := newEpoch()
+		epoch := NewEpoch()
 		for i := 0; i+1 < len(b); i += 2 {
 			if i%16 == 0 {
-				epoch, before, was = newEpoch(), now, maps.Clone(model)
+				epoch, before, was = NewEpoch(), now, maps.Clone(model)
 			}
 			key := string(b[i : i+2])
 			if b[i+1]&1 == 0 {
 				model[key] = &key
-				now.set(epoch, []byte(key), &key)
+				now.Set(epoch, []byte(key), &key)
 			} else {
-				now.remove(epoch, []byte(key))
+				now.Remove(epoch, []byte(key))
 				delete(model, key)
 			}
 		}
-		for tr, want := range map[*tree[string]]map[string]*string{&now: model, &before: was} {
+		for tr, want := range map[*Tree[string]]map[string]*string{&now: model, &before: was} {
 			tr.check(t)
 			var values []*string
 			for _, key := range slices.Sorted(maps.Keys(want)) {
@@ -213,12 +213,12 @@ func FuzzTree(f *testing.F) {
 }
 
 func BenchmarkTreeSet(b *testing.B) {
-	var t tree[int]
+	var t Tree[int]
 	key := make([]byte, 17)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	set := func(epoch uint64, i int) {
 		binary.BigEndian.PutUint64(key, rnd.Uint64())
-		t.set(epoch, key, &i)
+		t.Set(epoch, key, &i)
 	}
 	for i := range 100_000 {
 		set(1, i)
@@ -227,7 +227,7 @@ func BenchmarkTreeSet(b *testing.B) {
 	var epoch uint64
 	for i := 0; b.Loop(); i++ {
 		if i%20 == 0 {
-			epoch = newEpoch()
+			epoch = NewEpoch()
 		}
 		set(epoch, i)
 	}
