@@ -41,7 +41,6 @@ var tooLarge = map[string]string{
 	"agent/backend/backendtest.bench": "the suite tests the four things of backend.Backend with one type",
 	"agent/docker":                    "it is all four things of backend.Backend",
 	"agent/docker.Docker":             "it is all four things of backend.Backend",
-	"internal/gossip.delegate":        "memberlist wants one type for all of its hooks, and the embedded Gossip is promoted",
 	"server.Server":                   "how a cluster begins and who is let into it is not a package of its own yet",
 	"server.member":                   "it embeds Server",
 	"server.operations":               "it embeds Server",
