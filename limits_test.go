@@ -34,7 +34,6 @@ var tooLarge = map[string]string{
 	"server.scratch":       "os.File, without a name",
 
 	// Not split yet.
-	"agent.Agent.Run":                 "one line too long, and all of it is wiring",
 	"agent.pass":                      "every step of a container is a method of the pass",
 	"agent.reconciler":                "leases and the exclusive containers are part of it, and want to be a package",
 	"agent/backend/backendtest.Fake":  "backend.Backend is one interface of four things, and the fake has each of its methods twice",

@@ -130,14 +130,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 		g.Go(func() error { return find.run(runCtx) })
 	}
-	g.Go(func() error {
-		select {
-		case err := <-link.fatal:
-			return err
-		case <-runCtx.Done():
-			return nil
-		}
-	})
+	g.Go(func() error { return link.failure(runCtx) })
 	followed, was := j.position().ClusterID != "", dir.hostID // also before this life
 	// Before the first registration nobody could say whose containers are
 	// ours, nor which of them are wanted.
