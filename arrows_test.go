@@ -103,6 +103,10 @@ var arrows = []arrow{
 		why: "server wires its parts; a part that knew the whole would close a circle"},
 	{from: []string{"agent/lease"}, only: []string{"agent/backend", "agent/lease", "internal/atomicfile", "internal/pause", "structs"},
 		why: "the right to run is a matter of answers and clocks; who polls and who stops containers is not its business"},
+	{from: []string{"agent/docker/engine"}, only: []string{"agent/backend", "agent/docker/engine", "structs"},
+		why: "the connection to an engine knows nothing of what it is used for"},
+	{from: []string{"agent/docker/console", "agent/docker/images", "agent/docker/networks", "agent/docker/volumes"}, only: []string{"agent/backend", "agent/docker/engine", "structs"},
+		why: "each is one of a backend's interfaces and works without the others; what a container needs of several, agent/docker puts together"},
 	{from: []string{"agent/backend", "agent/docker"}, ban: []string{"=" + module + "/agent", module + "/api"},
 		why: "a backend is called by the agent and speaks to its engine only"},
 }
