@@ -83,6 +83,8 @@ var arrows = []arrow{
 		why: "bootstrap is over before there is a state to serve; how it calls others is handed to it"},
 	{from: []string{"internal/fileid"}, only: []string{},
 		why: "files know nothing of what is in them"},
+	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{module + "/internal/fill"},
+		why: "only tests want values that nobody has asked for"},
 	{from: []string{"internal/pause"}, only: []string{},
 		why: "time passes alike for everybody"},
 	{from: []string{"server/admission"}, only: []string{"server/admission", "structs"},
