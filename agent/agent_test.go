@@ -140,6 +140,8 @@ func TestReportsAreNumberedAndComplete(t *testing.T) {
 	s.change(func() { s.registration += 5; clear(s.told) })
 	s.eventually("all are told again", func() bool { return len(s.told) == 1000 })
 	r.stop()
+	s.mu.Lock() // a last request may still be under way
+	defer s.mu.Unlock()
 	seq := map[uint64]uint64{}
 	for _, report := range s.reports {
 		seq[report.Registration]++
@@ -168,6 +170,8 @@ func TestReportIsRepeatedUnderItsNumber(t *testing.T) {
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), nil, s)
 	s.is("a", structs.ContainerRunning)
 	r.stop()
+	s.mu.Lock() // a last request may still be under way
+	defer s.mu.Unlock()
 	if s.reports[0].Seq != 1 {
 		t.Errorf("the first report that is taken has number %d", s.reports[0].Seq)
 	}
@@ -178,6 +182,8 @@ func TestWrongTokenIsTriedAgain(t *testing.T) {
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), func(c *Config) { c.JoinToken = "wrong" }, s)
 	s.eventually("three tries", func() bool { return len(s.registers) >= 3 })
 	r.stop()
+	s.mu.Lock() // a last request may still be under way
+	defer s.mu.Unlock()
 	if s.registration != 0 || len(s.polls) != 0 {
 		t.Errorf("registration %d, %d polls", s.registration, len(s.polls))
 	}
@@ -236,9 +242,7 @@ func TestForeignClusterIsNotFollowed(t *testing.T) {
 	r = runAgent(t, dir, fake, nil, s)
 	s.eventually("registered again", func() bool { return len(s.registers) >= 2 })
 	s.change(func() { s.cluster, s.want = "c3", map[string]structs.Assignment{} })
-	s.mu.Lock()
-	polls := len(s.polls)
-	s.mu.Unlock()
+	polls := s.polled()
 	s.eventually("polls", func() bool { return len(s.polls) > polls+3 })
 	untouched(t, fake, a)
 	r.stop()
@@ -263,9 +267,7 @@ func TestUnconfirmedAnswerRemovesNothing(t *testing.T) {
 	a := settledHost(t, s, fake, dir)
 	s.change(func() { s.want, s.unconfirmed = map[string]structs.Assignment{}, true })
 	r := runAgent(t, dir, fake, nil, s)
-	s.mu.Lock()
-	polls := len(s.polls)
-	s.mu.Unlock()
+	polls := s.polled()
 	s.eventually("polls", func() bool { return len(s.polls) > polls+2 })
 	untouched(t, fake, a)
 	r.stop()
@@ -289,9 +291,7 @@ func TestRestoredClusterIsFollowedOnlyIfToldTo(t *testing.T) {
 	}
 	// It stays so after another restart, without the flag.
 	r = runAgent(t, dir, fake, nil, s)
-	s.mu.Lock()
-	polls := len(s.polls)
-	s.mu.Unlock()
+	polls := s.polled()
 	s.eventually("polls", func() bool { return len(s.polls) > polls+1 })
 	r.stop()
 	if c := fake.Containers()[ref(a)]; !c.Live() {

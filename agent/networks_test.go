@@ -64,7 +64,7 @@ func TestNetworksGoWithTheBay(t *testing.T) {
 	r.stop()
 	// An agent that was started again knows which bay it was.
 	r = runAgent(t, dir, fake, nil, s)
-	polls := len(s.polls)
+	polls := s.polled()
 	s.eventually("the agent follows", func() bool { return len(s.polls) > polls+1 })
 	if n := fake.Networks(); n != 1 {
 		t.Fatalf("%d networks while the host is in its bay, want the one that is kept", n)
