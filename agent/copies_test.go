@@ -114,8 +114,8 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					h.fake.RemoveCopy(ofB)
 					h.after(time.Second)
 					h.full(true)
-					if refs := h.rec.journal.refs(); len(refs) != 0 || len(h.rec.units) != 0 {
-						t.Errorf("the journal keeps %v, and %d units are left", refs, len(h.rec.units))
+					if refs := h.rec.journal.refs(); len(refs) != 0 || len(h.rec.units.all) != 0 {
+						t.Errorf("the journal keeps %v, and %d units are left", refs, len(h.rec.units.all))
 					}
 				})
 			})

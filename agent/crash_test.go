@@ -132,8 +132,8 @@ func (h *host) check(a structs.Assignment, s step, starts, stops int, existed bo
 		return
 	}
 	synctest.Wait()
-	if left, refs := h.fake.Containers(), h.rec.journal.refs(); len(left) != 0 || len(refs) != 0 || len(h.rec.units) != 0 || len(h.rec.parts) != 0 {
-		h.Fatalf("%s: left are containers %v, records %v, %d units", what, left, refs, len(h.rec.units))
+	if left, refs := h.fake.Containers(), h.rec.journal.refs(); len(left) != 0 || len(refs) != 0 || len(h.rec.units.all) != 0 || len(h.rec.units.parts) != 0 {
+		h.Fatalf("%s: left are containers %v, records %v, %d units", what, left, refs, len(h.rec.units.all))
 	}
 }
 

@@ -26,7 +26,7 @@ func exclusive(id string, gen uint64, kind structs.Exclusive, policy string) str
 
 // lease gives the host a lease from now on, as an acknowledged poll does.
 func (h *host) lease(length time.Duration) {
-	h.rec.lease.Renew(time.Now().Add(length), time.Second)
+	h.rec.exclusive.lease.Renew(time.Now().Add(length), time.Second)
 	synctest.Wait()
 }
 
@@ -49,12 +49,12 @@ func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
 			a := exclusive("c", 1, kind, structs.RestartAlways)
 			h.assign(a)
 			h.full(false, a)
-			if h.runs(a) || !h.rec.pollState().needsConfirmation {
+			if h.runs(a) || !h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatalf("%s: started without proof", kind)
 			}
 			h.expect(a, structs.ContainerCreating, false)
 			h.full(true, a)
-			if !h.runs(a) || h.rec.pollState().needsConfirmation {
+			if !h.runs(a) || h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatalf("%s: not started", kind)
 			}
 			h.settled(a, structs.ContainerRunning)
@@ -88,16 +88,16 @@ func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
 func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
 	inHost(t, func(h *host) {
 		nudges := 0
-		h.rec.nudge = func() { nudges++ }
+		h.rec.exclusive.nudge = func() { nudges++ }
 		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways)
 		h.full(true, a)
-		before := h.rec.pollState()
+		before := h.rec.exclusive.pollState()
 		h.fake.Down()
 		synctest.Wait()
 		h.fake.Up()
 		h.after(time.Minute)
 		h.counts(a, 1, 0)
-		if nudges == 0 || !h.rec.pollState().needsConfirmation {
+		if nudges == 0 || !h.rec.exclusive.pollState().needsConfirmation {
 			t.Error("no proof is asked for")
 		}
 		h.answer(before, a) // a poll that was sent before the engine went away
@@ -139,14 +139,14 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			a := exclusive("a", 1, structs.ExclusiveLease, policy)
 			h.full(true, a)
 			h.after(time.Minute)
-			if h.runs(a) || !h.rec.pollState().needsLease {
+			if h.runs(a) || !h.rec.exclusive.pollState().needsLease {
 				t.Fatal("started without a lease")
 			}
 			h.lease(7 * time.Second)
-			if h.runs(a) || !h.rec.pollState().needsConfirmation {
+			if h.runs(a) || !h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatal("started on an answer to a poll that was sent without a lease")
 			}
-			in := h.rec.pollState()
+			in := h.rec.exclusive.pollState()
 			h.full(true, a)
 			h.counts(a, 1, 0)
 			h.after(6900 * time.Millisecond)
@@ -189,8 +189,8 @@ func TestRenewedLeaseStopsNothing(t *testing.T) {
 			h.lease(7 * time.Second)
 		}
 		h.counts(a, 1, 0)
-		h.rec.lease.Renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
-		h.rec.lease.Renew(time.Now().Add(time.Second), time.Second)
+		h.rec.exclusive.lease.Renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
+		h.rec.exclusive.lease.Renew(time.Now().Add(time.Second), time.Second)
 		h.after(5 * time.Second)
 		h.counts(a, 1, 0)
 	})
@@ -223,7 +223,7 @@ func TestLeaseOutlivesTheAgent(t *testing.T) {
 	for name, left := range map[string]time.Duration{"valid": time.Hour, "over": -time.Second} {
 		inHost(t, func(h *host) {
 			file := lease.NewFile(filepath.Join(t.TempDir(), "lease"))
-			if err := h.rec.lease.Restore(file); err != nil {
+			if err := h.rec.exclusive.lease.Restore(file); err != nil {
 				t.Fatal(err)
 			}
 			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
@@ -235,7 +235,7 @@ func TestLeaseOutlivesTheAgent(t *testing.T) {
 			if err := file.Write(left, time.Second); err != nil {
 				t.Fatal(err)
 			}
-			if err := h.rec.lease.Restore(file); err != nil {
+			if err := h.rec.exclusive.lease.Restore(file); err != nil {
 				t.Fatal(err)
 			}
 			h.assign(a)

@@ -143,7 +143,7 @@ func (h *host) assign(as ...structs.Assignment) {
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.pollState())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.exclusive.pollState())
 	synctest.Wait()
 }
 

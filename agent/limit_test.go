@@ -343,7 +343,7 @@ func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 func TestRebuildWithALease(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
-		h.rec.lease.Renew(time.Now().Add(time.Hour), time.Second)
+		h.rec.exclusive.lease.Renew(time.Now().Add(time.Hour), time.Second)
 		h.full(true, a)
 		h.full(true, a)
 		h.settled(a, structs.ContainerRunning)

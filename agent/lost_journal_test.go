@@ -207,8 +207,8 @@ func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
 			h.lose()
 			h.lease(7 * time.Second)
 			next(h, a)
-			if !h.runs(a) || !h.rec.pollState().needsLease {
-				t.Fatalf("%s: under its lease it runs: %v, the lease is asked for: %v", name, h.runs(a), h.rec.pollState().needsLease)
+			if !h.runs(a) || !h.rec.exclusive.pollState().needsLease {
+				t.Fatalf("%s: under its lease it runs: %v, the lease is asked for: %v", name, h.runs(a), h.rec.exclusive.pollState().needsLease)
 			}
 			h.after(8100 * time.Millisecond)
 			if h.runs(a) {

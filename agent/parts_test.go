@@ -94,7 +94,7 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 		stray("a", "third")
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
-		if r := h.last("a"); r.Status != structs.ContainerGone || len(h.fake.Containers()) != 0 || len(h.rec.units) != 0 {
+		if r := h.last("a"); r.Status != structs.ContainerGone || len(h.fake.Containers()) != 0 || len(h.rec.units.all) != 0 {
 			t.Errorf("deleted it is %+v; left are %v", r, h.fake.Containers())
 		}
 	})

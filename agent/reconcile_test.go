@@ -88,8 +88,8 @@ func TestTransitions(t *testing.T) {
 				a = next(a, structs.DesiredAbsent)
 				h.assign(a)
 				h.settled(a, structs.ContainerGone)
-				if h.exists(a) || len(h.rec.journal.refs()) != 0 || len(h.rec.units) != 0 {
-					h.Fatalf("left over: container %v, journal %v, %d units", h.exists(a), h.rec.journal.refs(), len(h.rec.units))
+				if h.exists(a) || len(h.rec.journal.refs()) != 0 || len(h.rec.units.all) != 0 {
+					h.Fatalf("left over: container %v, journal %v, %d units", h.exists(a), h.rec.journal.refs(), len(h.rec.units.all))
 				}
 			})
 		})
