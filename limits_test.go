@@ -33,8 +33,6 @@ var tooLarge = map[string]string{
 	"server.scratch": "os.File, without a name",
 
 	// Not split yet.
-	"agent/backend/backendtest.Fake":  "backend.Backend is one interface of four things, and the fake has each of its methods twice",
-	"agent/backend/backendtest.bench": "the suite tests the four things of backend.Backend with one type",
 	"server.Server":                   "how a cluster begins and who is let into it is not a package of its own yet",
 	"server.member":                   "it embeds Server",
 	"server.operations":               "it embeds Server",

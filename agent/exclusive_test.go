@@ -38,7 +38,7 @@ func (h *host) answer(sent pollState, as ...structs.Assignment) {
 }
 
 func (h *host) runs(a structs.Assignment) bool {
-	c, ok := h.fake.Containers()[ref(a)]
+	c, ok := h.fake.Seen.Containers()[ref(a)]
 	return ok && c.State == backend.StateRunning
 }
 
@@ -72,7 +72,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
 		a, b := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
 		h.full(true, a, b)
 		h.stop()
-		h.fake.Exit(ref(a), 1)
+		h.fake.Outside.Exit(ref(a), 1)
 		h.start()
 		h.assign(a, b)
 		h.after(5 * time.Minute)
@@ -92,9 +92,9 @@ func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
 		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways)
 		h.full(true, a)
 		before := h.rec.exclusive.pollState()
-		h.fake.Down()
+		h.fake.Outside.Down()
 		synctest.Wait()
-		h.fake.Up()
+		h.fake.Outside.Up()
 		h.after(time.Minute)
 		h.counts(a, 1, 0)
 		if nudges == 0 || !h.rec.exclusive.pollState().needsConfirmation {
@@ -116,7 +116,7 @@ func TestExclusiveRestartsAreTheAgents(t *testing.T) {
 		h.full(true, a)
 		for range 4 {
 			if h.runs(a) {
-				h.fake.Exit(ref(a), 1)
+				h.fake.Outside.Exit(ref(a), 1)
 			}
 			h.after(2 * time.Minute)
 		}
@@ -124,10 +124,10 @@ func TestExclusiveRestartsAreTheAgents(t *testing.T) {
 		a.Generation++ // a user's start counts anew
 		a.StartGeneration = a.Generation
 		h.assign(a)
-		h.fake.Exit(ref(a), 1)
+		h.fake.Outside.Exit(ref(a), 1)
 		h.after(2 * time.Minute)
 		h.counts(a, 5, 0)
-		h.fake.Exit(ref(a), 0) // no failure
+		h.fake.Outside.Exit(ref(a), 0) // no failure
 		h.after(2 * time.Minute)
 		h.counts(a, 5, 0)
 	})
@@ -162,7 +162,7 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			h.answer(in, a) // it was under way all the time
 			h.lease(7 * time.Second)
 			h.answer(in, a)
-			h.counts(a, 1, h.fake.Stops(ref(a)))
+			h.counts(a, 1, h.fake.Seen.Stops(ref(a)))
 			h.full(true, a)
 			if !h.runs(a) {
 				t.Fatal("it does not go on under the new lease")
@@ -215,7 +215,7 @@ func TestLapsedContainerThatAUserStops(t *testing.T) {
 		a.Generation, a.Desired = 3, structs.DesiredRunning
 		h.assign(a)
 		h.settled(a, structs.ContainerRunning)
-		h.counts(a, 2, h.fake.Stops(ref(a)))
+		h.counts(a, 2, h.fake.Seen.Stops(ref(a)))
 	})
 }
 
@@ -326,7 +326,7 @@ func TestAnswerThatTakesAContainerAwayStartsNothing(t *testing.T) {
 			close(goOn)
 			synctest.Wait()
 			h.after(time.Minute)
-			if n := h.fake.Starts(ref(a)); n != 1 {
+			if n := h.fake.Seen.Starts(ref(a)); n != 1 {
 				t.Errorf("%s: it was started %d times", name, n)
 			}
 		})
@@ -347,7 +347,7 @@ func TestLongStopEndsWithTheLease(t *testing.T) {
 			h.lease(7 * time.Second)
 			h.assign(a)
 			h.full(true, a)
-			h.fake.Deafen(ref(a))
+			h.fake.Outside.Deafen(ref(a))
 			a.Generation = 2
 			next(&a)
 			h.assign(a)
@@ -367,7 +367,7 @@ func TestLongStopEndsWithTheLease(t *testing.T) {
 		h.lease(time.Hour)
 		h.assign(a)
 		h.full(true, a)
-		h.fake.Deafen(ref(a))
+		h.fake.Outside.Deafen(ref(a))
 		a.Generation, a.Desired = 2, structs.DesiredStopped
 		h.assign(a)
 		h.after(59 * time.Second)
