@@ -35,29 +35,29 @@ func (r *reconciler) runsAgain(ctx context.Context, ref structs.Ref) bool {
 // comesAgain reports whether the container runs, and if not, whether it is to.
 func (r *reconciler) comesAgain(ctx context.Context, ref structs.Ref) (runs, comes bool) {
 	r.mu.Lock()
-	u := r.units[keyOf(ref)]
+	u := r.units.of(ref)
 	if u == nil || u.want == nil || u.want.Epoch != ref.Epoch || u.have[ref.Epoch] == "" {
 		r.mu.Unlock()
 		return false, false
 	}
-	p, engineID := &pass{r: r, u: u, want: *u.want, wanted: true}, u.have[ref.Epoch]
+	t, engineID := &task{journal: r.journal, unit: u, want: *u.want, wanted: true}, u.have[ref.Epoch]
 	r.mu.Unlock()
-	if p.want.Desired != structs.DesiredRunning {
+	if t.want.Desired != structs.DesiredRunning {
 		return false, false
 	}
 	// Before the look: a start in between then shows in one of the two.
-	p.rec, _ = r.journal.record(ref)
+	t.rec, _ = r.journal.record(ref)
 	var err error
-	p.cur, err = r.backend.Inspect(ctx, engineID)
+	t.cur, err = r.backend.Inspect(ctx, engineID)
 	switch {
 	case errors.Is(err, backend.ErrAway):
 		return false, true
 	case err != nil:
 		return false, false
-	case p.cur.Live():
+	case t.cur.Live():
 		return true, true
 	}
 	// A start that was refused is tried again, too, but nobody knows whether it
 	// will ever work: the log ends there.
-	return false, p.rec.Generation < p.want.Generation && p.starting() || p.interrupted() || p.restarts() && !p.rec.Failed
+	return false, t.rec.Generation < t.want.Generation && t.starting() || t.interrupted() || t.restarts() && !t.rec.Failed
 }

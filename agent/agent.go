@@ -115,10 +115,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	link := &link{fatal: make(chan error, 1), born: time.Now(), instance: structs.NewID(), conf: a.conf, api: a.api, dir: dir, journal: j, log: log.Named("link"), describe: a.describe}
 	reports := newReporter(log.Named("report"), link.report)
-	quarantine := newQuarantineReporter(log.Named("quarantine"), j.allKept, link.reportQuarantine)
+	quarantined := newQuarantineReporter(log.Named("quarantine"), j.allKept, link.reportQuarantine)
 	link.registered = func(registration uint64) {
 		reports.register(registration)
-		quarantine.register(registration)
+		quarantined.register(registration)
 	}
 	g, runCtx := errgroup.WithContext(ctx)
 	if a.conf.Gossip != nil {
@@ -130,14 +130,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 		g.Go(func() error { return find.run(runCtx) })
 	}
-	g.Go(func() error {
-		select {
-		case err := <-link.fatal:
-			return err
-		case <-runCtx.Done():
-			return nil
-		}
-	})
+	g.Go(func() error { return link.failure(runCtx) })
 	followed, was := j.position().ClusterID != "", dir.hostID // also before this life
 	// Before the first registration nobody could say whose containers are
 	// ours, nor which of them are wanted.
@@ -146,12 +139,12 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	owner := backend.Owner{ClusterID: j.position().ClusterID, HostID: dir.hostID}
 	reconciler := newReconciler(a.conf.Backend, owner, j, reports, link.needFull, log.Named("reconcile"))
-	reconciler.quarantine, reconciler.settled = quarantine, link.settle
-	link.pollState, link.renewed = reconciler.pollState, reconciler.lease.Renew
-	reconciler.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
+	reconciler.quarantine.reporter, reconciler.settled = quarantined, link.settle
+	link.pollState, link.renewed = reconciler.exclusive.pollState, reconciler.exclusive.lease.Renew
+	reconciler.exclusive.nudge, reconciler.sameEngine = link.hurry, link.sameEngine
 	reconciler.tellCopies = reports.copied
 	reconciler.avoid = (&serverAddrs{list: a.api.Servers}).addrs
-	if err := reconciler.lease.Restore(leaseFile); err != nil {
+	if err := reconciler.exclusive.lease.Restore(leaseFile); err != nil {
 		return err
 	}
 	offers := featuresOf(a.conf.Backend)
@@ -171,7 +164,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 
 	g.Go(func() error { return reconciler.run(runCtx) })
 	g.Go(func() error { return reports.run(runCtx) })
-	g.Go(func() error { return quarantine.run(runCtx) })
+	g.Go(func() error { return quarantined.run(runCtx) })
 	g.Go(func() error { return newImageGC(a.conf).run(runCtx) })
 	if nets != nil {
 		g.Go(func() error { return nets.run(runCtx) })

@@ -78,14 +78,14 @@ func TestLifeThroughTheWire(t *testing.T) {
 		t.Errorf("the first poll after the restart is number %d of %+v", first, s.polls)
 	}
 	s.mu.Unlock()
-	if n := fake.Starts(ref(a)); n != 1 {
+	if n := fake.Seen.Starts(ref(a)); n != 1 {
 		t.Errorf("started %d times", n)
 	}
 	a = next(a, structs.DesiredAbsent)
 	s.assign(a)
 	s.eventually("it is gone", func() bool { return len(s.want) == 0 })
 	r.stop()
-	if n := len(fake.Containers()); n != 0 {
+	if n := len(fake.Seen.Containers()); n != 0 {
 		t.Errorf("%d containers are left", n)
 	}
 }
@@ -140,6 +140,8 @@ func TestReportsAreNumberedAndComplete(t *testing.T) {
 	s.change(func() { s.registration += 5; clear(s.told) })
 	s.eventually("all are told again", func() bool { return len(s.told) == 1000 })
 	r.stop()
+	s.mu.Lock() // a last request may still be under way
+	defer s.mu.Unlock()
 	seq := map[uint64]uint64{}
 	for _, report := range s.reports {
 		seq[report.Registration]++
@@ -168,6 +170,8 @@ func TestReportIsRepeatedUnderItsNumber(t *testing.T) {
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), nil, s)
 	s.is("a", structs.ContainerRunning)
 	r.stop()
+	s.mu.Lock() // a last request may still be under way
+	defer s.mu.Unlock()
 	if s.reports[0].Seq != 1 {
 		t.Errorf("the first report that is taken has number %d", s.reports[0].Seq)
 	}
@@ -178,6 +182,8 @@ func TestWrongTokenIsTriedAgain(t *testing.T) {
 	r := runAgent(t, t.TempDir(), backendtest.NewFake(), func(c *Config) { c.JoinToken = "wrong" }, s)
 	s.eventually("three tries", func() bool { return len(s.registers) >= 3 })
 	r.stop()
+	s.mu.Lock() // a last request may still be under way
+	defer s.mu.Unlock()
 	if s.registration != 0 || len(s.polls) != 0 {
 		t.Errorf("registration %d, %d polls", s.registration, len(s.polls))
 	}
@@ -213,8 +219,8 @@ func settledHost(t *testing.T, s *fakeServer, fake *backendtest.Fake, dir string
 // untouched fails if container a is no longer as it was.
 func untouched(t *testing.T, fake *backendtest.Fake, a structs.Assignment) {
 	t.Helper()
-	if c, ok := fake.Containers()[ref(a)]; !ok || !c.Live() || fake.Starts(ref(a)) != 1 || fake.Stops(ref(a)) != 0 || len(fake.Containers()) != 1 {
-		t.Fatalf("containers were touched: %+v", fake.Containers())
+	if c, ok := fake.Seen.Containers()[ref(a)]; !ok || !c.Live() || fake.Seen.Starts(ref(a)) != 1 || fake.Seen.Stops(ref(a)) != 0 || len(fake.Seen.Containers()) != 1 {
+		t.Fatalf("containers were touched: %+v", fake.Seen.Containers())
 	}
 }
 
@@ -236,9 +242,7 @@ func TestForeignClusterIsNotFollowed(t *testing.T) {
 	r = runAgent(t, dir, fake, nil, s)
 	s.eventually("registered again", func() bool { return len(s.registers) >= 2 })
 	s.change(func() { s.cluster, s.want = "c3", map[string]structs.Assignment{} })
-	s.mu.Lock()
-	polls := len(s.polls)
-	s.mu.Unlock()
+	polls := s.polled()
 	s.eventually("polls", func() bool { return len(s.polls) > polls+3 })
 	untouched(t, fake, a)
 	r.stop()
@@ -254,7 +258,7 @@ func TestOlderStateIsNotFollowed(t *testing.T) {
 	untouched(t, fake, a)
 	// Once it has caught up it is followed.
 	s.change(func() { s.index = 500 })
-	s.eventually("it goes", func() bool { return len(fake.Containers()) == 0 })
+	s.eventually("it goes", func() bool { return len(fake.Seen.Containers()) == 0 })
 	r.stop()
 }
 
@@ -263,9 +267,7 @@ func TestUnconfirmedAnswerRemovesNothing(t *testing.T) {
 	a := settledHost(t, s, fake, dir)
 	s.change(func() { s.want, s.unconfirmed = map[string]structs.Assignment{}, true })
 	r := runAgent(t, dir, fake, nil, s)
-	s.mu.Lock()
-	polls := len(s.polls)
-	s.mu.Unlock()
+	polls := s.polled()
 	s.eventually("polls", func() bool { return len(s.polls) > polls+2 })
 	untouched(t, fake, a)
 	r.stop()
@@ -284,17 +286,15 @@ func TestRestoredClusterIsFollowedOnlyIfToldTo(t *testing.T) {
 	s.assign(b)
 	s.is("b", structs.ContainerRunning)
 	r.stop()
-	if c, ok := fake.Containers()[ref(a)]; !ok || !c.Live() {
+	if c, ok := fake.Seen.Containers()[ref(a)]; !ok || !c.Live() {
 		t.Fatal("a container that the restored cluster does not know was removed")
 	}
 	// It stays so after another restart, without the flag.
 	r = runAgent(t, dir, fake, nil, s)
-	s.mu.Lock()
-	polls := len(s.polls)
-	s.mu.Unlock()
+	polls := s.polled()
 	s.eventually("polls", func() bool { return len(s.polls) > polls+1 })
 	r.stop()
-	if c := fake.Containers()[ref(a)]; !c.Live() {
+	if c := fake.Seen.Containers()[ref(a)]; !c.Live() {
 		t.Fatal("the quarantine was forgotten")
 	}
 	// The incarnation before is over.
@@ -305,8 +305,8 @@ func TestRestoredClusterIsFollowedOnlyIfToldTo(t *testing.T) {
 	s.mu.Unlock()
 	s.eventually("tries", func() bool { return len(s.registers) > n+2 })
 	r.stop()
-	if len(fake.Containers()) != 2 {
-		t.Fatalf("containers are %v", fake.Containers())
+	if len(fake.Seen.Containers()) != 2 {
+		t.Fatalf("containers are %v", fake.Seen.Containers())
 	}
 }
 
@@ -348,7 +348,7 @@ func TestServerAwayChangesNothing(t *testing.T) {
 	s.refuse = func(string) int { return http.StatusServiceUnavailable }
 	s.mu.Unlock()
 	s.CloseClientConnections()
-	fake.KillOutside(ref(a))
+	fake.Outside.Kill(ref(a))
 	s.mu.Lock()
 	s.refuse = nil
 	s.mu.Unlock()
@@ -358,10 +358,10 @@ func TestServerAwayChangesNothing(t *testing.T) {
 
 func TestEngineAwayAtTheStart(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
-	fake.Down()
+	fake.Outside.Down()
 	r := runAgent(t, t.TempDir(), fake, nil, s)
 	s.assign(want("a", 1, structs.DesiredRunning))
-	fake.Up()
+	fake.Outside.Up()
 	s.is("a", structs.ContainerRunning)
 	r.stop()
 }
@@ -372,7 +372,7 @@ func TestRemoveOnStop(t *testing.T) {
 	r := runAgent(t, t.TempDir(), fake, func(c *Config) { c.RemoveOnStop = true }, s)
 	s.eventually("both are there", func() bool { return len(s.told) == 2 })
 	r.stop()
-	if n := len(fake.Containers()); n != 0 {
+	if n := len(fake.Seen.Containers()); n != 0 {
 		t.Fatalf("%d containers are left", n)
 	}
 }

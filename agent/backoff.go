@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/stackforge/magnum/internal/pause"
 )
 
 // backoff paces the tries of something that fails: full jitter under a limit
@@ -29,19 +31,7 @@ func (b *backoff) reset() { b.tries = 0 }
 // wait pauses before the next try, at least for least. It returns ctx's error
 // if that ends before.
 func (b *backoff) wait(ctx context.Context, least time.Duration) error {
-	return pause(ctx, max(least, b.next()))
-}
-
-// pause waits for d, or for ctx to end.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.For(ctx, max(least, b.next()))
 }
 
 // doubled returns base doubled for each try after the first, at most limit:

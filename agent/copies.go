@@ -84,7 +84,7 @@ func (r *reconciler) proofLocked(u *unit, ref structs.Ref) string {
 
 // claimLocked takes in what carries the labels of a placement.
 func (r *reconciler) claimLocked(e backend.Entry) {
-	u := r.unitLocked(e.Ref)
+	u := r.units.ensure(e.Ref)
 	if _, copied := u.copies[e.EngineID]; copied || u.have[e.Epoch] == e.EngineID {
 		return
 	}
@@ -121,7 +121,7 @@ func (r *reconciler) dropCopyLocked(u *unit, engineID string) {
 	}
 	r.uncopied(ref)
 	r.countCopiesLocked()
-	r.tidyLocked(u)
+	r.units.tidy(u)
 }
 
 // uncopied notes that there is no copy of a placement any more.
@@ -147,7 +147,7 @@ func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
 			several[e.Ref] = true
 		}
 	}
-	for _, u := range r.units {
+	for _, u := range r.units.all {
 		for id := range u.copies {
 			if !there[id] {
 				r.dropCopyLocked(u, id)
@@ -161,26 +161,13 @@ func (r *reconciler) forgetCopiesLocked(entries []backend.Entry) {
 	}
 }
 
-// tidyLocked drops a unit that stands for nothing any more.
-func (r *reconciler) tidyLocked(u *unit) {
-	if !u.busy && u.want == nil && len(u.have)+len(u.claims)+len(u.copies) == 0 && r.units[u.ref] == u {
-		delete(r.units, u.ref)
-		if whole := u.ref.Whole(); u.ref.Part != "" {
-			r.parts[whole] = slices.DeleteFunc(r.parts[whole], func(o *unit) bool { return o == u })
-			if len(r.parts[whole]) == 0 {
-				delete(r.parts, whole)
-			}
-		}
-	}
-}
-
 // countCopiesLocked tells which copies there are now.
 func (r *reconciler) countCopiesLocked() {
 	if r.tellCopies == nil {
 		return
 	}
 	all := structs.Copies{First: []structs.Copy{}}
-	for _, u := range r.units {
+	for _, u := range r.units.all {
 		for _, e := range u.copies {
 			all.First = append(all.First, structs.Copy{EngineID: e.EngineID, Name: e.Name, ContainerID: e.ID, Epoch: e.Epoch})
 		}

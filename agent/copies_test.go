@@ -16,10 +16,10 @@ import (
 func (h *host) leftAlone(ids ...string) {
 	h.Helper()
 	slices.Sort(ids)
-	if got := h.fake.Copies(); !slices.Equal(got, ids) {
+	if got := h.fake.Seen.Copies(); !slices.Equal(got, ids) {
 		h.Fatalf("the copies %v run, want %v", got, ids)
 	}
-	if touched := h.fake.Touched(); len(touched) != 0 {
+	if touched := h.fake.Seen.Touched(); len(touched) != 0 {
 		h.Fatalf("copies were touched: %v", touched)
 	}
 }
@@ -42,7 +42,7 @@ func TestCopyIsLeftAlone(t *testing.T) {
 		for what, restart := range map[string]func(*host){
 			"the agent runs":      func(*host) {},
 			"the agent restarts":  (*host).restart,
-			"the engine restarts": func(h *host) { h.fake.Down(); h.after(time.Second); h.fake.Up(); h.after(time.Minute) },
+			"the engine restarts": func(h *host) { h.fake.Outside.Down(); h.after(time.Second); h.fake.Outside.Up(); h.after(time.Minute) },
 		} {
 			t.Run(name+", "+what, func(t *testing.T) {
 				inHost(t, func(h *host) {
@@ -50,7 +50,7 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					h.assign(a, b)
 					h.settled(a, structs.ContainerRunning)
 					first := h.settled(b, structs.ContainerRunning)
-					ofA, ofB := h.fake.Copy(ref(a), inherited), h.fake.Copy(ref(b), inherited)
+					ofA, ofB := h.fake.Outside.Copy(ref(a), inherited), h.fake.Outside.Copy(ref(b), inherited)
 					h.after(time.Second)
 					restart(h)
 					full := func(as ...structs.Assignment) {
@@ -59,8 +59,8 @@ func TestCopyIsLeftAlone(t *testing.T) {
 						h.after(time.Minute)
 						if what != "the engine restarts" { // it ends copies, too
 							h.leftAlone(ofA, ofB)
-						} else if len(h.fake.Touched()) != 0 {
-							h.Fatalf("touched: %v", h.fake.Touched())
+						} else if len(h.fake.Seen.Touched()) != 0 {
+							h.Fatalf("touched: %v", h.fake.Seen.Touched())
 						}
 					}
 					full(a, b)
@@ -75,7 +75,7 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					full(a, b)
 					h.settled(b, structs.ContainerRunning)
 					// The original is removed by hand: the copy isn't it.
-					h.fake.RemoveOutside(ref(b))
+					h.fake.Outside.Remove(ref(b))
 					h.after(time.Second)
 					if got := h.last("b"); got.Status != structs.ContainerGone {
 						t.Errorf("with the original gone it is told %+v", got)
@@ -96,7 +96,7 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					restart(h)
 					full()
 					full()
-					if n := len(h.fake.Containers()); n != 0 {
+					if n := len(h.fake.Seen.Containers()); n != 0 {
 						t.Errorf("%d containers are left", n)
 					}
 					// And the same UUID again, which a client may choose.
@@ -106,16 +106,16 @@ func TestCopyIsLeftAlone(t *testing.T) {
 					restart(h)
 					full(again)
 					full()
-					if n := len(h.fake.Containers()); n != 0 {
+					if n := len(h.fake.Seen.Containers()); n != 0 {
 						t.Errorf("%d containers are left of the second life", n)
 					}
 					// Nothing is remembered of copies that are gone.
-					h.fake.RemoveCopy(ofA)
-					h.fake.RemoveCopy(ofB)
+					h.fake.Outside.RemoveCopy(ofA)
+					h.fake.Outside.RemoveCopy(ofB)
 					h.after(time.Second)
 					h.full(true)
-					if refs := h.rec.journal.refs(); len(refs) != 0 || len(h.rec.units) != 0 {
-						t.Errorf("the journal keeps %v, and %d units are left", refs, len(h.rec.units))
+					if refs := h.rec.journal.refs(); len(refs) != 0 || len(h.rec.units.all) != 0 {
+						t.Errorf("the journal keeps %v, and %d units are left", refs, len(h.rec.units.all))
 					}
 				})
 			})
@@ -140,13 +140,13 @@ func TestRowProvesWithoutAJournal(t *testing.T) {
 				h.assign(a)
 				seen := h.settled(a, structs.ContainerRunning)
 				h.after(time.Second)
-				copied := h.fake.Copy(ref(a), c.inherited)
+				copied := h.fake.Outside.Copy(ref(a), c.inherited)
 				h.stop()
 				if err := os.Remove(h.path); err != nil {
 					t.Fatal(err)
 				}
 				if !c.original {
-					h.fake.RemoveOutside(ref(a))
+					h.fake.Outside.Remove(ref(a))
 				}
 				h.start()
 				a.Observed = 1
@@ -167,7 +167,7 @@ func TestRowProvesWithoutAJournal(t *testing.T) {
 				h.full(true, a)
 				h.after(time.Minute)
 				h.leftAlone(copied)
-				if n := len(h.fake.Containers()); n != 0 {
+				if n := len(h.fake.Seen.Containers()); n != 0 {
 					t.Errorf("%d containers are left", n)
 				}
 			})
@@ -181,7 +181,7 @@ func TestCopyOfWhatNobodyKnows(t *testing.T) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
 		h.settled(a, structs.ContainerRunning)
-		copied := h.fake.Copy(ref(a), true)
+		copied := h.fake.Outside.Copy(ref(a), true)
 		h.assign(next(a, structs.DesiredAbsent))
 		h.after(time.Second)
 		h.loseJournal()
@@ -191,11 +191,11 @@ func TestCopyOfWhatNobodyKnows(t *testing.T) {
 		h.after(time.Minute)
 		h.leftAlone(copied)
 		// What magnum made and nobody knows goes, as ever.
-		h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: structs.ContainerRef("b", 1), Spec: backendtest.Sleeper()})
+		h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: structs.ContainerRef("b", 1), Spec: backendtest.Sleeper()})
 		h.after(time.Second)
 		h.full(true)
 		h.after(time.Minute)
-		if n := len(h.fake.Containers()); n != 0 {
+		if n := len(h.fake.Seen.Containers()); n != 0 {
 			t.Errorf("%d containers are left", n)
 		}
 		h.leftAlone(copied)
@@ -218,24 +218,24 @@ func TestCopiesAreTold(t *testing.T) {
 		}
 		return last
 	}
-	one := fake.Copy(ref(a), true)
+	one := fake.Outside.Copy(ref(a), true)
 	s.eventually("the copy is told", func() bool {
 		c := told()
 		return c != nil && c.Count == 1 && len(c.First) == 1 && c.First[0] == structs.Copy{EngineID: one, Name: "copy-" + one[1:], ContainerID: "a", Epoch: 1}
 	})
 	var more []string
 	for range structs.MaxCopies + 5 {
-		more = append(more, fake.Copy(ref(a), true))
+		more = append(more, fake.Outside.Copy(ref(a), true))
 	}
 	s.eventually("all are counted", func() bool { c := told(); return c.Count == structs.MaxCopies+6 && len(c.First) == structs.MaxCopies })
 	s.change(func() { s.registration += 5; s.reports = nil })
 	s.eventually("they are told again", func() bool { c := told(); return c != nil && c.Count == structs.MaxCopies+6 })
 	for _, id := range append(more, one) {
-		fake.RemoveCopy(id)
+		fake.Outside.RemoveCopy(id)
 	}
 	s.eventually("none is left", func() bool { return told().Count == 0 })
 	r.stop()
-	if c := fake.Touched(); len(c) != 0 {
+	if c := fake.Seen.Touched(); len(c) != 0 {
 		t.Errorf("touched: %v", c)
 	}
 }
@@ -247,11 +247,11 @@ func TestStopOfTheAgentLeavesCopies(t *testing.T) {
 	s.assign(a)
 	r := runAgent(t, t.TempDir(), fake, func(c *Config) { c.RemoveOnStop = true }, s)
 	s.is("a", structs.ContainerRunning)
-	copies := []string{fake.Copy(ref(a), true), fake.Copy(ref(a), false)}
+	copies := []string{fake.Outside.Copy(ref(a), true), fake.Outside.Copy(ref(a), false)}
 	slices.Sort(copies)
 	r.stop()
-	if len(fake.Containers()) != 0 || !slices.Equal(fake.Copies(), copies) {
-		t.Errorf("left are %v and the copies %v of %v", fake.Containers(), fake.Copies(), copies)
+	if len(fake.Seen.Containers()) != 0 || !slices.Equal(fake.Seen.Copies(), copies) {
+		t.Errorf("left are %v and the copies %v of %v", fake.Seen.Containers(), fake.Seen.Copies(), copies)
 	}
 }
 

@@ -121,10 +121,10 @@ func (h *host) check(a structs.Assignment, s step, starts, stops int, existed bo
 		creates = 0
 	}
 	for _, ref := range partRefs(a) {
-		if g, e := h.fake.Starts(ref), h.fake.Stops(ref); g != starts+s.starts || e != stops+s.stops {
+		if g, e := h.fake.Seen.Starts(ref), h.fake.Seen.Stops(ref); g != starts+s.starts || e != stops+s.stops {
 			h.Fatalf("%s: %d starts and %d stops of %s, want %d and %d", what, g, e, ref, starts+s.starts, stops+s.stops)
 		}
-		if n := h.fake.Creates(ref); n != creates {
+		if n := h.fake.Seen.Creates(ref); n != creates {
 			h.Fatalf("%s: %s created %d times", what, ref, n)
 		}
 	}
@@ -132,8 +132,8 @@ func (h *host) check(a structs.Assignment, s step, starts, stops int, existed bo
 		return
 	}
 	synctest.Wait()
-	if left, refs := h.fake.Containers(), h.rec.journal.refs(); len(left) != 0 || len(refs) != 0 || len(h.rec.units) != 0 || len(h.rec.parts) != 0 {
-		h.Fatalf("%s: left are containers %v, records %v, %d units", what, left, refs, len(h.rec.units))
+	if left, refs := h.fake.Seen.Containers(), h.rec.journal.refs(); len(left) != 0 || len(refs) != 0 || len(h.rec.units.all) != 0 || len(h.rec.units.parts) != 0 {
+		h.Fatalf("%s: left are containers %v, records %v, %d units", what, left, refs, len(h.rec.units.all))
 	}
 }
 
@@ -183,12 +183,12 @@ func TestKilledWhileTwoPartsAreReplaced(t *testing.T) {
 				h.settled(a, structs.ContainerRunning)
 				for i, ref := range partRefs(a) {
 					gone := partRefs(old)[i]
-					if h.fake.Creates(ref) != 1 || h.fake.Starts(ref) != 1 || h.fake.Stops(ref) != 0 || h.fake.Starts(gone) != 1 || h.fake.Stops(gone) != 1 {
+					if h.fake.Seen.Creates(ref) != 1 || h.fake.Seen.Starts(ref) != 1 || h.fake.Seen.Stops(ref) != 0 || h.fake.Seen.Starts(gone) != 1 || h.fake.Seen.Stops(gone) != 1 {
 						h.Fatalf("killed at %d: %s was made %d times, started %d and stopped %d; %s started %d and stopped %d", first+1,
-							ref, h.fake.Creates(ref), h.fake.Starts(ref), h.fake.Stops(ref), gone, h.fake.Starts(gone), h.fake.Stops(gone))
+							ref, h.fake.Seen.Creates(ref), h.fake.Seen.Starts(ref), h.fake.Seen.Stops(ref), gone, h.fake.Seen.Starts(gone), h.fake.Seen.Stops(gone))
 					}
 				}
-				if n := len(h.fake.Containers()); n != 2 {
+				if n := len(h.fake.Seen.Containers()); n != 2 {
 					h.Fatalf("killed at %d: %d containers are left", first+1, n)
 				}
 			})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -14,12 +15,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
+// exclusives decides which containers may run and start here of those that run on one
+// host only, and ends the processes of those that may not.
+type exclusives struct {
+	lease   *lease.Lease // has its own lock, which is taken below mu
+	engine  lease.Engine
+	journal *journal
+	nudge   func() // ends the poll under way, so that the next one asks for a confirmed answer; nil for nobody
+
+	mu       *sync.Mutex // the reconciler's; guards what follows
+	units    *units
+	answered bool // an answer was taken: until then the lease.Guard ends what has no lease
+}
+
 // pollState returns the state of the host now.
-func (r *reconciler) pollState() pollState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	at := pollState{State: r.lease.State()}
-	for _, u := range r.units {
+func (x *exclusives) pollState() pollState {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	at := pollState{State: x.lease.State()}
+	for _, u := range x.units.all {
 		if u.leased {
 			// Also what no answer has named yet, or what is to go: it runs.
 			at.needsLease = true
@@ -45,6 +59,115 @@ func (r *reconciler) pollState() pollState {
 	return at
 }
 
+// unconfirmLocked takes nothing for confirmed any more.
+func (x *exclusives) unconfirmLocked() {
+	if lost := x.lease.Unconfirm(); !lost || x.nudge == nil {
+		return
+	}
+	for _, u := range x.units.all {
+		if u.exclusive() { // nobody else waits for it, and a poll that is cut off may have had a session's offer in its answer
+			x.nudge()
+			return
+		}
+	}
+}
+
+// end ends the process of a container of the unit because the lease has ended: it is
+// asked to end, and killed soon after, so that it has ended before the servers may place
+// the container again. again says how long the process still has; at 0 it has ended.
+func (x *exclusives) end(ctx context.Context, u *unit, want *structs.Assignment, c *backend.Container, rec *record) (again time.Duration, err error) {
+	if rec.Lapsed == nil || !rec.Lapsed.StartedAt.Equal(c.StartedAt) {
+		rec.Lease, rec.Lapsed = true, &intent{Generation: want.Generation, StartedAt: c.StartedAt}
+		if err := x.journal.put(*rec); err != nil {
+			return 0, err
+		}
+		grace := min(x.lease.Grace(), time.Duration(want.StopTimeout)*time.Second)
+		x.mu.Lock()
+		u.ending = time.Now().Add(grace)
+		x.mu.Unlock()
+		if grace > 0 && c.State == backend.StateRunning && x.engine.Signal(ctx, c.EngineID, "SIGTERM") == nil {
+			return grace, nil
+		}
+	}
+	x.mu.Lock()
+	left := time.Until(u.ending)
+	x.mu.Unlock()
+	if left > 0 && c.State == backend.StateRunning {
+		return left, nil
+	}
+	if err := x.engine.Kill(ctx, c.EngineID); err != nil && !errors.Is(err, backend.ErrNotFound) {
+		return 0, err
+	}
+	return 0, nil
+}
+
+// endLapsed ends what has no lease any more although no assignment has it run: what
+// no answer has named, another epoch than the one wanted, and what is to stop or to
+// go, whose own time to end may be longer. Not what is guarded: that is wanted running, and
+// its pass ends it. An error or again ends the pass.
+func (x *exclusives) endLapsed(ctx context.Context, u *unit, want *structs.Assignment, all map[uint64]*backend.Container, guarded func(*backend.Container) bool) (again time.Duration, err error) {
+	var live []*backend.Container
+	for _, c := range all {
+		if c.Live() && x.journal.needsLease(c.Entry) {
+			live = append(live, c)
+		}
+	}
+	x.mu.Lock()
+	u.leased = len(live) > 0
+	answered := x.answered
+	x.mu.Unlock()
+	if run, _ := x.lease.May(structs.ExclusiveLease); run || !answered {
+		return 0, nil
+	}
+	ended := false
+	for _, c := range live {
+		if guarded(c) {
+			continue
+		}
+		rec, _ := x.journal.record(c.Ref)
+		left, err := x.end(ctx, u, want, c, &rec)
+		if err != nil {
+			return 0, err
+		}
+		again, ended = max(again, left), ended || left == 0
+	}
+	if ended {
+		x.mu.Lock()
+		u.dirty = true
+		x.mu.Unlock()
+		return 0, errInterrupted // all was looked at before
+	}
+	return again, nil
+}
+
+// whileLeased makes a call that ends a container and may take long. If the container
+// needs a lease, the call is given up once that has ended, and the next pass ends the
+// process in the time that is left.
+func (x *exclusives) whileLeased(ctx context.Context, u *unit, c *backend.Container, call func(context.Context) error) error {
+	if !x.journal.needsLease(c.Entry) {
+		return call(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	x.mu.Lock()
+	if run, _ := x.lease.May(structs.ExclusiveLease); run {
+		u.unlease = func() {
+			if run, _ := x.lease.May(structs.ExclusiveLease); !run {
+				cancel(errInterrupted)
+			}
+		}
+	} // else this is how the process ends without one
+	x.mu.Unlock()
+	err := call(ctx)
+	x.mu.Lock()
+	u.unlease = nil
+	x.mu.Unlock()
+	if err != nil && context.Cause(ctx) == errInterrupted {
+		return errInterrupted
+	}
+	return err
+}
+
 // kickExclusive has all exclusive containers looked at, also those that nobody wants:
 // they may or may not run any more.
 func (r *reconciler) kickExclusive() {
@@ -54,7 +177,7 @@ func (r *reconciler) kickExclusive() {
 }
 
 func (r *reconciler) kickExclusiveLocked() {
-	for _, u := range r.units {
+	for _, u := range r.units.all {
 		if u.exclusive() || u.leased {
 			r.kickLocked(u)
 		}
@@ -64,27 +187,13 @@ func (r *reconciler) kickExclusiveLocked() {
 	}
 }
 
-// exclusive reports whether the unit is wanted as an exclusive container, or may
-// be.
-func (u *unit) exclusive() bool {
-	return u.want != nil && (u.want.Unreadable != "" || u.want.Spec != nil && u.want.Spec.Exclusive != structs.ExclusiveNo)
-}
-
 // unconfirm is called when the engine has been away: what ran there may have
 // been placed elsewhere meanwhile.
 func (r *reconciler) unconfirm() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.met = false
-	if lost := r.lease.Unconfirm(); !lost || r.nudge == nil {
-		return
-	}
-	for _, u := range r.units {
-		if u.exclusive() { // nobody else waits for it, and a poll that is cut off may have had a session's offer in its answer
-			r.nudge()
-			return
-		}
-	}
+	r.exclusive.unconfirmLocked()
 }
 
 // guarded is what the guard needs of the backend.
@@ -152,21 +261,21 @@ func leasedEntries(ctx context.Context, b guarded, owner backend.Owner, j *journ
 // guard keeps an exclusive container from running where it may not. held says
 // that the pass ends with it.
 func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err error) {
-	if p.want.Spec == nil || p.want.Spec.Exclusive == structs.ExclusiveNo || !p.keeps() {
+	if p.task.want.Spec == nil || p.task.want.Spec.Exclusive == structs.ExclusiveNo || !p.task.keeps() {
 		return false, 0, nil
 	}
 	// At one instant: an answer that takes the container away confirms the lease, too, and
 	// what it confirms is not what this pass is about.
 	p.r.mu.Lock()
-	run, start := p.r.lease.May(p.want.Spec.Exclusive)
-	overtaken := p.u.want == nil || p.overtakenLocked()
+	run, start := p.r.exclusive.lease.May(p.task.want.Spec.Exclusive)
+	overtaken := p.u.want == nil || p.u.overtakes(&p.task.want)
 	p.r.mu.Unlock()
-	reboot := p.want.Desired == structs.DesiredRunning && p.rec.Generation < p.want.RebootGeneration
+	reboot := p.task.want.Desired == structs.DesiredRunning && p.task.rec.Generation < p.task.want.RebootGeneration
 	switch {
-	case p.cur.Live() && !run:
+	case p.task.cur.Live() && !run:
 		again, err = p.expire(ctx)
 		return true, again, err
-	case p.cur.Live() && !reboot:
+	case p.task.cur.Live() && !reboot:
 		return false, 0, nil
 	case overtaken:
 		return true, 0, nil // the next pass follows
@@ -181,21 +290,19 @@ func (p *pass) guard(ctx context.Context) (held bool, again time.Duration, err e
 // it looked at again.
 func (p *pass) wait() {
 	reason := "it is exclusive: it is started once the servers have confirmed that it belongs on this host"
-	if p.rec.Lapsed != nil {
+	if p.task.rec.Lapsed != nil {
 		reason = "it was stopped because its host could not reach the servers in time; it goes on here or elsewhere once they are reached"
 	}
-	if p.rec.Generation == 0 {
+	if p.task.rec.Generation == 0 {
 		p.report(structs.Observed{Status: structs.ContainerCreating, Reason: reason}, nil)
 		return
 	}
 	p.report(p.status(reason), nil)
 }
 
-// expire ends the process because the lease has ended: it is asked to end, and
-// killed soon after, so that it has ended before the servers may place the
-// container anew.
+// expire ends the process because the lease has ended, and tells so.
 func (p *pass) expire(ctx context.Context) (time.Duration, error) {
-	if again, err := p.endRun(ctx, p.cur, &p.rec); again > 0 || err != nil {
+	if again, err := p.r.exclusive.end(ctx, p.u, &p.task.want, p.task.cur, &p.task.rec); again > 0 || err != nil {
 		return again, err
 	}
 	if err := p.look(ctx); err != nil {
@@ -205,123 +312,14 @@ func (p *pass) expire(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// endRun is expire for any container of the unit. again says how long the process
-// still has; at 0 it has ended.
-func (p *pass) endRun(ctx context.Context, c *backend.Container, rec *record) (again time.Duration, err error) {
-	if rec.Lapsed == nil || !rec.Lapsed.StartedAt.Equal(c.StartedAt) {
-		rec.Lease, rec.Lapsed = true, &intent{Generation: p.want.Generation, StartedAt: c.StartedAt}
-		if err := p.r.journal.put(*rec); err != nil {
-			return 0, err
-		}
-		grace := min(p.r.lease.Grace(), time.Duration(p.want.StopTimeout)*time.Second)
-		p.r.mu.Lock()
-		p.u.ending = time.Now().Add(grace)
-		p.r.mu.Unlock()
-		if grace > 0 && c.State == backend.StateRunning && p.r.backend.Signal(ctx, c.EngineID, "SIGTERM") == nil {
-			return grace, nil
-		}
-	}
-	p.r.mu.Lock()
-	left := time.Until(p.u.ending)
-	p.r.mu.Unlock()
-	if left > 0 && c.State == backend.StateRunning {
-		return left, nil
-	}
-	if err := p.r.backend.Kill(ctx, c.EngineID); err != nil && !errors.Is(err, backend.ErrNotFound) {
-		return 0, err
-	}
-	return 0, nil
-}
-
-// endLapsed ends what has no lease any more although no assignment has it run: what
-// no answer has named, another epoch than the one wanted, and what is to stop or to
-// go, whose own time to end may be longer. guard ends what is wanted running. An error
-// or again ends the pass.
-func (p *pass) endLapsed(ctx context.Context, all map[uint64]*backend.Container) (again time.Duration, err error) {
-	var live []*backend.Container
-	for _, c := range all {
-		if c.Live() && p.r.journal.needsLease(c.Entry) {
-			live = append(live, c)
-		}
-	}
-	p.r.mu.Lock()
-	p.u.leased = len(live) > 0
-	answered := p.r.answered
-	p.r.mu.Unlock()
-	if run, _ := p.r.lease.May(structs.ExclusiveLease); run || !answered {
-		return 0, nil
-	}
-	ended := false
-	for _, c := range live {
-		if p.wanted && c.Epoch == p.want.Epoch && p.keeps() {
-			continue
-		}
-		rec, _ := p.r.journal.record(c.Ref)
-		left, err := p.endRun(ctx, c, &rec)
-		if err != nil {
-			return 0, err
-		}
-		again, ended = max(again, left), ended || left == 0
-	}
-	if ended {
-		p.r.mu.Lock()
-		p.u.dirty = true
-		p.r.mu.Unlock()
-		return 0, errInterrupted // all was looked at before
-	}
-	return again, nil
-}
-
-// whileLeased makes a call that ends a container and may take long. If the container
-// needs a lease, the call is given up once that has ended, and the next pass ends the
-// process in the time that is left.
-func (p *pass) whileLeased(ctx context.Context, c *backend.Container, call func(context.Context) error) error {
-	if !p.r.journal.needsLease(c.Entry) {
-		return call(ctx)
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	p.r.mu.Lock()
-	if run, _ := p.r.lease.May(structs.ExclusiveLease); run {
-		p.u.unlease = func() {
-			if run, _ := p.r.lease.May(structs.ExclusiveLease); !run {
-				cancel(errInterrupted)
-			}
-		}
-	} // else this is how the process ends without one
-	p.r.mu.Unlock()
-	err := call(ctx)
-	p.r.mu.Lock()
-	p.u.unlease = nil
-	p.r.mu.Unlock()
-	if err != nil && context.Cause(ctx) == errInterrupted {
-		return errInterrupted
-	}
-	return err
-}
-
-// keeps reports whether the process is wanted, or nobody can say so.
-func (p *pass) keeps() bool {
-	if p.want.Unreadable != "" {
-		return p.want.Desired != structs.DesiredAbsent
-	}
-	return p.want.Desired == structs.DesiredRunning || p.want.Desired == structs.DesiredPaused
-}
-
-// interrupted reports whether the process was ended by the agent because the
-// lease had ended, and has not run since.
-func (p *pass) interrupted() bool {
-	return p.rec.Lapsed != nil && p.rec.Lapsed.StartedAt.Equal(p.cur.StartedAt) && !p.cur.Live()
-}
-
 // resume starts a process again that the end of a lease has ended. Whether it
 // has happened shows in the time of the start, as with an intent.
 func (p *pass) resume(ctx context.Context) (time.Duration, error) {
-	if err := p.r.backend.Start(ctx, p.cur.EngineID); err != nil {
+	if err := p.r.backend.Start(ctx, p.task.cur.EngineID); err != nil {
 		return p.failed(err, "starting it again failed: ")
 	}
-	p.rec.Restarts, p.rec.Lapsed = p.rec.Restarts+1, nil
-	if err := p.save(); err != nil {
+	p.task.rec.Restarts, p.task.rec.Lapsed = p.task.rec.Restarts+1, nil
+	if err := p.task.save(); err != nil {
 		return 0, err
 	}
 	if err := p.look(ctx); err != nil {

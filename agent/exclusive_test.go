@@ -26,7 +26,7 @@ func exclusive(id string, gen uint64, kind structs.Exclusive, policy string) str
 
 // lease gives the host a lease from now on, as an acknowledged poll does.
 func (h *host) lease(length time.Duration) {
-	h.rec.lease.Renew(time.Now().Add(length), time.Second)
+	h.rec.exclusive.lease.Renew(time.Now().Add(length), time.Second)
 	synctest.Wait()
 }
 
@@ -38,7 +38,7 @@ func (h *host) answer(sent pollState, as ...structs.Assignment) {
 }
 
 func (h *host) runs(a structs.Assignment) bool {
-	c, ok := h.fake.Containers()[ref(a)]
+	c, ok := h.fake.Seen.Containers()[ref(a)]
 	return ok && c.State == backend.StateRunning
 }
 
@@ -49,12 +49,12 @@ func TestExclusiveStartsOnlyOnAConfirmedAnswer(t *testing.T) {
 			a := exclusive("c", 1, kind, structs.RestartAlways)
 			h.assign(a)
 			h.full(false, a)
-			if h.runs(a) || !h.rec.pollState().needsConfirmation {
+			if h.runs(a) || !h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatalf("%s: started without proof", kind)
 			}
 			h.expect(a, structs.ContainerCreating, false)
 			h.full(true, a)
-			if !h.runs(a) || h.rec.pollState().needsConfirmation {
+			if !h.runs(a) || h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatalf("%s: not started", kind)
 			}
 			h.settled(a, structs.ContainerRunning)
@@ -72,7 +72,7 @@ func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
 		a, b := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways), exclusive("b", 1, structs.ExclusiveYes, structs.RestartAlways)
 		h.full(true, a, b)
 		h.stop()
-		h.fake.Exit(ref(a), 1)
+		h.fake.Outside.Exit(ref(a), 1)
 		h.start()
 		h.assign(a, b)
 		h.after(5 * time.Minute)
@@ -88,16 +88,16 @@ func TestExclusiveWaitsForProofAfterARestartOfTheAgent(t *testing.T) {
 func TestExclusiveWaitsForProofAfterARestartOfTheEngine(t *testing.T) {
 	inHost(t, func(h *host) {
 		nudges := 0
-		h.rec.nudge = func() { nudges++ }
+		h.rec.exclusive.nudge = func() { nudges++ }
 		a := exclusive("a", 1, structs.ExclusiveYes, structs.RestartAlways)
 		h.full(true, a)
-		before := h.rec.pollState()
-		h.fake.Down()
+		before := h.rec.exclusive.pollState()
+		h.fake.Outside.Down()
 		synctest.Wait()
-		h.fake.Up()
+		h.fake.Outside.Up()
 		h.after(time.Minute)
 		h.counts(a, 1, 0)
-		if nudges == 0 || !h.rec.pollState().needsConfirmation {
+		if nudges == 0 || !h.rec.exclusive.pollState().needsConfirmation {
 			t.Error("no proof is asked for")
 		}
 		h.answer(before, a) // a poll that was sent before the engine went away
@@ -116,7 +116,7 @@ func TestExclusiveRestartsAreTheAgents(t *testing.T) {
 		h.full(true, a)
 		for range 4 {
 			if h.runs(a) {
-				h.fake.Exit(ref(a), 1)
+				h.fake.Outside.Exit(ref(a), 1)
 			}
 			h.after(2 * time.Minute)
 		}
@@ -124,10 +124,10 @@ func TestExclusiveRestartsAreTheAgents(t *testing.T) {
 		a.Generation++ // a user's start counts anew
 		a.StartGeneration = a.Generation
 		h.assign(a)
-		h.fake.Exit(ref(a), 1)
+		h.fake.Outside.Exit(ref(a), 1)
 		h.after(2 * time.Minute)
 		h.counts(a, 5, 0)
-		h.fake.Exit(ref(a), 0) // no failure
+		h.fake.Outside.Exit(ref(a), 0) // no failure
 		h.after(2 * time.Minute)
 		h.counts(a, 5, 0)
 	})
@@ -139,14 +139,14 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			a := exclusive("a", 1, structs.ExclusiveLease, policy)
 			h.full(true, a)
 			h.after(time.Minute)
-			if h.runs(a) || !h.rec.pollState().needsLease {
+			if h.runs(a) || !h.rec.exclusive.pollState().needsLease {
 				t.Fatal("started without a lease")
 			}
 			h.lease(7 * time.Second)
-			if h.runs(a) || !h.rec.pollState().needsConfirmation {
+			if h.runs(a) || !h.rec.exclusive.pollState().needsConfirmation {
 				t.Fatal("started on an answer to a poll that was sent without a lease")
 			}
-			in := h.rec.pollState()
+			in := h.rec.exclusive.pollState()
 			h.full(true, a)
 			h.counts(a, 1, 0)
 			h.after(6900 * time.Millisecond)
@@ -162,7 +162,7 @@ func TestLeaseContainerStopsWithTheLease(t *testing.T) {
 			h.answer(in, a) // it was under way all the time
 			h.lease(7 * time.Second)
 			h.answer(in, a)
-			h.counts(a, 1, h.fake.Stops(ref(a)))
+			h.counts(a, 1, h.fake.Seen.Stops(ref(a)))
 			h.full(true, a)
 			if !h.runs(a) {
 				t.Fatal("it does not go on under the new lease")
@@ -189,8 +189,8 @@ func TestRenewedLeaseStopsNothing(t *testing.T) {
 			h.lease(7 * time.Second)
 		}
 		h.counts(a, 1, 0)
-		h.rec.lease.Renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
-		h.rec.lease.Renew(time.Now().Add(time.Second), time.Second)
+		h.rec.exclusive.lease.Renew(time.Now().Add(-time.Second), time.Second) // an old acknowledgement, come late
+		h.rec.exclusive.lease.Renew(time.Now().Add(time.Second), time.Second)
 		h.after(5 * time.Second)
 		h.counts(a, 1, 0)
 	})
@@ -215,7 +215,7 @@ func TestLapsedContainerThatAUserStops(t *testing.T) {
 		a.Generation, a.Desired = 3, structs.DesiredRunning
 		h.assign(a)
 		h.settled(a, structs.ContainerRunning)
-		h.counts(a, 2, h.fake.Stops(ref(a)))
+		h.counts(a, 2, h.fake.Seen.Stops(ref(a)))
 	})
 }
 
@@ -223,7 +223,7 @@ func TestLeaseOutlivesTheAgent(t *testing.T) {
 	for name, left := range map[string]time.Duration{"valid": time.Hour, "over": -time.Second} {
 		inHost(t, func(h *host) {
 			file := lease.NewFile(filepath.Join(t.TempDir(), "lease"))
-			if err := h.rec.lease.Restore(file); err != nil {
+			if err := h.rec.exclusive.lease.Restore(file); err != nil {
 				t.Fatal(err)
 			}
 			a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
@@ -235,7 +235,7 @@ func TestLeaseOutlivesTheAgent(t *testing.T) {
 			if err := file.Write(left, time.Second); err != nil {
 				t.Fatal(err)
 			}
-			if err := h.rec.lease.Restore(file); err != nil {
+			if err := h.rec.exclusive.lease.Restore(file); err != nil {
 				t.Fatal(err)
 			}
 			h.assign(a)
@@ -326,7 +326,7 @@ func TestAnswerThatTakesAContainerAwayStartsNothing(t *testing.T) {
 			close(goOn)
 			synctest.Wait()
 			h.after(time.Minute)
-			if n := h.fake.Starts(ref(a)); n != 1 {
+			if n := h.fake.Seen.Starts(ref(a)); n != 1 {
 				t.Errorf("%s: it was started %d times", name, n)
 			}
 		})
@@ -347,7 +347,7 @@ func TestLongStopEndsWithTheLease(t *testing.T) {
 			h.lease(7 * time.Second)
 			h.assign(a)
 			h.full(true, a)
-			h.fake.Deafen(ref(a))
+			h.fake.Outside.Deafen(ref(a))
 			a.Generation = 2
 			next(&a)
 			h.assign(a)
@@ -367,7 +367,7 @@ func TestLongStopEndsWithTheLease(t *testing.T) {
 		h.lease(time.Hour)
 		h.assign(a)
 		h.full(true, a)
-		h.fake.Deafen(ref(a))
+		h.fake.Outside.Deafen(ref(a))
 		a.Generation, a.Desired = 2, structs.DesiredStopped
 		h.assign(a)
 		h.after(59 * time.Second)

@@ -35,7 +35,7 @@ func TestBackendWithoutOptionalInterfaces(t *testing.T) {
 	refuses(errNoVolumes, hostKind(structs.SessionVolumeList, nil),
 		hostKind(structs.SessionVolumeDelete, func(o *structs.SessionOffer) { o.ProjectID, o.Volume = "p", "v" }))
 	r.stop() // fails if removing the containers does
-	if left := fake.Containers(); len(left) != 0 {
+	if left := fake.Seen.Containers(); len(left) != 0 {
 		t.Errorf("left are %v", left)
 	}
 }

@@ -143,7 +143,7 @@ func (h *host) assign(as ...structs.Assignment) {
 // full sends a full answer.
 func (h *host) full(confirmed bool, as ...structs.Assignment) {
 	h.Helper()
-	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.pollState())
+	h.rec.apply(&structs.Work{Full: true, Confirmed: confirmed, Assignments: as}, h.parted, h.rec.exclusive.pollState())
 	synctest.Wait()
 }
 
@@ -209,13 +209,13 @@ func (h *host) settled(a structs.Assignment, status structs.ContainerStatus) str
 // counts fails unless the container was started and stopped so often.
 func (h *host) counts(a structs.Assignment, starts, stops int) {
 	h.Helper()
-	if s, e := h.fake.Starts(ref(a)), h.fake.Stops(ref(a)); s != starts || e != stops {
+	if s, e := h.fake.Seen.Starts(ref(a)), h.fake.Seen.Stops(ref(a)); s != starts || e != stops {
 		h.Fatalf("started %d and stopped %d times, want %d and %d", s, e, starts, stops)
 	}
 }
 
 func (h *host) exists(a structs.Assignment) bool {
-	_, ok := h.fake.Containers()[ref(a)]
+	_, ok := h.fake.Seen.Containers()[ref(a)]
 	return ok
 }
 

@@ -335,3 +335,13 @@ func (l *link) end(ctx context.Context, err error) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+// failure returns what has ended the agent, nil if it was ctx.
+func (l *link) failure(ctx context.Context) error {
+	select {
+	case err := <-l.fatal:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}

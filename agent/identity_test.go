@@ -18,7 +18,7 @@ import (
 // fakeEngine is an engine of its own.
 func fakeEngine(id string) *backendtest.Fake {
 	f := backendtest.NewFake()
-	f.Identify(structs.EngineIdentity{ID: id, Root: "/var/lib/docker", Inode: 12, Born: time.Unix(1e9, 7).UTC(), Machine: "m"})
+	f.Outside.Identify(structs.EngineIdentity{ID: id, Root: "/var/lib/docker", Inode: 12, Born: time.Unix(1e9, 7).UTC(), Machine: "m"})
 	return f
 }
 
@@ -73,10 +73,10 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 				t.Fatal(err)
 			}
-			engine := fake.Identity()
+			engine := fake.Seen.Identity()
 			change(&engine)
 			second := fakeEngine("E1")
-			second.Identify(engine)
+			second.Outside.Identify(engine)
 
 			s2 := newFakeServer(t) // what the servers say to a host that is new
 			r := runAgent(t, copied, second, func(c *Config) { c.JoinToken = "" }, s2)
@@ -120,21 +120,21 @@ func TestDataDirOnAnotherEngineIsAnotherHost(t *testing.T) {
 func TestEngineKeepsItsHost(t *testing.T) {
 	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
 	a := settledHost(t, s, fake, dir)
-	whole := fake.Identity()
+	whole := fake.Seen.Identity()
 	for i, now := range []structs.EngineIdentity{
 		{},                               // an agent that can't tell
 		{ID: whole.ID, Root: whole.Root}, // or can't read the directory
 		{ID: whole.ID, Root: whole.Root, Inode: whole.Inode, Born: whole.Born, Machine: "other"},
 		whole,
 	} {
-		fake.Identify(now)
+		fake.Outside.Identify(now)
 		r := runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
 		s.eventually("registered", func() bool { return len(s.registers) == i+2 && s.registers[i+1].HostID == s.registers[0].HostID })
 		r.stop()
 	}
 	untouched(t, fake, a)
 	// What was once known is still held against the engine.
-	fake.Identify(structs.EngineIdentity{ID: whole.ID, Root: whole.Root, Inode: whole.Inode + 1, Born: whole.Born})
+	fake.Outside.Identify(structs.EngineIdentity{ID: whole.ID, Root: whole.Root, Inode: whole.Inode + 1, Born: whole.Born})
 	r := runAgent(t, dir, fake, func(c *Config) { c.JoinToken = "" }, s)
 	says(t, r.ends(), "backup")
 }
@@ -148,14 +148,14 @@ func TestEngineIsExchangedUnderTheAgent(t *testing.T) {
 	r := runAgent(t, dir, fake, nil, s)
 	s.is("once", structs.ContainerRunning)
 	s.is("always", structs.ContainerRunning)
-	fake.Down()
-	fake.Identify(structs.EngineIdentity{ID: "E1", Root: "/srv/docker"})
-	fake.Forget()
-	fake.Up()
+	fake.Outside.Down()
+	fake.Outside.Identify(structs.EngineIdentity{ID: "E1", Root: "/srv/docker"})
+	fake.Outside.Forget()
+	fake.Outside.Up()
 	s.assign(next(once, structs.DesiredStopped)) // has it looked at
 	says(t, r.ends(), "/srv/docker", s.registers[0].HostID)
-	if len(fake.Containers()) != 0 {
-		t.Errorf("it has made %v", fake.Containers())
+	if len(fake.Seen.Containers()) != 0 {
+		t.Errorf("it has made %v", fake.Seen.Containers())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -371,9 +371,9 @@ func TestOwnersAreToldOnce(t *testing.T) {
 	fake := fakeEngine("E1")
 	o := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	for i := range uint64(3) {
-		fake.Add(backend.CreateRequest{Owner: o, Ref: structs.ContainerRef("c", i+1), Spec: backendtest.Sleeper()})
+		fake.Outside.Add(backend.CreateRequest{Owner: o, Ref: structs.ContainerRef("c", i+1), Spec: backendtest.Sleeper()})
 	}
-	fake.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: "garbage", HostID: "x"}, Ref: structs.ContainerRef("d", 1), Spec: backendtest.Sleeper()})
+	fake.Outside.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: "garbage", HostID: "x"}, Ref: structs.ContainerRef("d", 1), Spec: backendtest.Sleeper()})
 	l := &link{conf: Config{Backend: fake}}
 	found, err := l.owners(t.Context())
 	if err != nil || len(found) != 1 || found[0] != (structs.LabelOwner(o)) {

@@ -77,7 +77,7 @@ func (c *collector) start(high, low int) {
 const gb = 1 << 30
 
 // used sets what others use of 100 GB.
-func (c *collector) used(n int64) { c.fake.SetDisk(backend.Disk{Used: n * gb, Free: (100 - n) * gb}) }
+func (c *collector) used(n int64) { c.fake.Outside.SetDisk(backend.Disk{Used: n * gb, Free: (100 - n) * gb}) }
 
 // put makes an image of 5 GB that was built and pulled so long ago.
 func (c *collector) put(name string, built, pulled time.Duration) {
@@ -86,7 +86,7 @@ func (c *collector) put(name string, built, pulled time.Duration) {
 	if pulled > 0 {
 		img.PulledAt.Time = time.Now().Add(-pulled)
 	}
-	c.fake.PutImage(img)
+	c.fake.Outside.PutImage(img)
 }
 
 // use makes a container of the image.
@@ -189,9 +189,9 @@ func TestImageGCWaitsForTheEngine(t *testing.T) {
 		c.used(95)
 		c.put("old", 20*time.Hour, 0)
 		c.start(85, 80)
-		c.fake.Down()
+		c.fake.Outside.Down()
 		c.after(time.Hour)
-		c.fake.Up()
+		c.fake.Outside.Up()
 		c.are("old")
 		c.after(10 * time.Minute)
 		c.are()

@@ -20,7 +20,7 @@ func killWith(a structs.Assignment, signal string) structs.Assignment {
 // sent fails unless the container's process was sent these signals.
 func (h *host) sent(a structs.Assignment, signals ...string) {
 	h.Helper()
-	if got := h.fake.Signals(ref(a)); strings.Join(got, " ") != strings.Join(signals, " ") {
+	if got := h.fake.Seen.Signals(ref(a)); strings.Join(got, " ") != strings.Join(signals, " ") {
 		h.Fatalf("signals sent are %v, want %v", got, signals)
 	}
 }
@@ -121,7 +121,7 @@ func TestKillThatCannotBe(t *testing.T) {
 			if r := h.expect(a, structs.ContainerRunning, true); !strings.Contains(r.Reason, "SIGNONE") {
 				h.Fatalf("told %+v", r)
 			}
-			h.fake.Exit(ref(a), 0)
+			h.fake.Outside.Exit(ref(a), 0)
 			h.after(time.Hour)
 			h.expect(a, structs.ContainerStopped, true)
 			h.counts(a, 1, 0)
@@ -131,7 +131,7 @@ func TestKillThatCannotBe(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			a.Spec.PullPolicy = structs.PullAlways
-			release := h.fake.HoldPulls()
+			release := h.fake.Outside.HoldPulls()
 			h.assign(a)
 			a = killWith(a, "SIGKILL")
 			a.Observed = 0
@@ -207,7 +207,7 @@ func TestKilledAtEveryInstantOfAKill(t *testing.T) {
 							return c
 						})
 						what := fmt.Sprintf("%s of one %s, killed at %d and %d", signal, before, first, second)
-						n := len(h.fake.Signals(ref(a)))
+						n := len(h.fake.Seen.Signals(ref(a)))
 						if n > 1 || first == 0 && n != 1 {
 							h.Fatalf("%s: sent %d times", what, n)
 						}

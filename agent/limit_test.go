@@ -28,7 +28,7 @@ func TestLimitsChange(t *testing.T) {
 			a = limited(a, l.Memory, l.MilliCPU)
 			h.assign(a)
 			h.settled(a, structs.ContainerRunning)
-			if got := h.fake.Containers()[ref(a)].Limits; got != l {
+			if got := h.fake.Seen.Containers()[ref(a)].Limits; got != l {
 				h.Fatalf("limits are %+v, want %+v", got, l)
 			}
 		}
@@ -39,7 +39,7 @@ func TestLimitsChange(t *testing.T) {
 		h.full(true, a)
 		h.settled(a, structs.ContainerStopped)
 		h.counts(a, 1, 1)
-		if n := h.fake.Updates(ref(a)); n != 4 {
+		if n := h.fake.Seen.Updates(ref(a)); n != 4 {
 			h.Fatalf("changed %d times, want 4", n)
 		}
 	})
@@ -78,7 +78,7 @@ func TestLimitsThatAreRefused(t *testing.T) {
 			h.Fatalf("told %+v", r)
 		}
 		// Nothing is started for it.
-		h.fake.Exit(ref(a), 1)
+		h.fake.Outside.Exit(ref(a), 1)
 		h.after(time.Hour)
 		h.expect(a, structs.ContainerStopped, true)
 		h.counts(a, 1, 0)
@@ -141,7 +141,7 @@ func TestLimitsStartNothing(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			h.assign(a)
-			h.fake.Exit(ref(a), 0)
+			h.fake.Outside.Exit(ref(a), 0)
 			if refused { // the user of a signal was quicker, too
 				a = killWith(a, "SIGHUP")
 				h.assign(a)
@@ -157,7 +157,7 @@ func TestLimitsStartNothing(t *testing.T) {
 			h.full(true, a)
 			h.settled(a, structs.ContainerStopped)
 			h.counts(a, 1, 0)
-			if got := h.fake.Containers()[ref(a)].Limits; got.Memory != 64<<20 {
+			if got := h.fake.Seen.Containers()[ref(a)].Limits; got.Memory != 64<<20 {
 				h.Fatalf("limits are %+v", got)
 			}
 			// Limits that come before the agent has heard of a start don't undo it.
@@ -212,7 +212,7 @@ func TestLimitsOfOnePausedFromOutside(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
-		if err := h.fake.Pause(t.Context(), h.fake.Containers()[ref(a)].EngineID); err != nil {
+		if err := h.fake.Pause(t.Context(), h.fake.Seen.Containers()[ref(a)].EngineID); err != nil {
 			t.Fatal(err)
 		}
 		a = limited(a, 64<<20, 0)
@@ -230,7 +230,7 @@ func TestLimitsOfOnePausedFromOutside(t *testing.T) {
 func TestRebuild(t *testing.T) {
 	inHost(t, func(h *host) {
 		const other = "other:1"
-		h.fake.AddImage(other)
+		h.fake.Outside.AddImage(other)
 		old := want("a", 1, structs.DesiredRunning)
 		old.Spec.Volumes = []structs.Mount{{Name: "data", Target: "/data"}}
 		h.assign(old)
@@ -247,8 +247,8 @@ func TestRebuild(t *testing.T) {
 		a.Spec, a.Epoch, a.Observed = &spec, 2, 0
 		h.assign(a)
 		h.settled(a, structs.ContainerRunning)
-		if both || h.exists(old) || h.fake.ImageOf(ref(a)) != other {
-			h.Fatalf("old one there at the create: %v, now: %v; image %s", both, h.exists(old), h.fake.ImageOf(ref(a)))
+		if both || h.exists(old) || h.fake.Seen.ImageOf(ref(a)) != other {
+			h.Fatalf("old one there at the create: %v, now: %v; image %s", both, h.exists(old), h.fake.Seen.ImageOf(ref(a)))
 		}
 		h.counts(a, 1, 0)
 		h.counts(old, 1, 1)
@@ -270,7 +270,7 @@ func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
 		old = limited(old, 64<<20, 0)
 		h.assign(old)
 		h.settled(old, structs.ContainerRunning)
-		runs := func() bool { return h.fake.Containers()[ref(old)].State == backend.StateRunning }
+		runs := func() bool { return h.fake.Seen.Containers()[ref(old)].State == backend.StateRunning }
 		a := rebuilt(old, 2, "nowhere:1", structs.PullIfNotPresent)
 		for range 2 { // an agent that begins anew does no more
 			h.full(true, a)
@@ -290,13 +290,13 @@ func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
 			h.Fatal("a stop left the old one running, or removed it")
 		}
 		// The image is fetched once, also where it is always to be fetched.
-		h.fake.AddImage("there:1")
-		pulls := h.fake.Pulls()
+		h.fake.Outside.AddImage("there:1")
+		pulls := h.fake.Seen.Pulls()
 		a = rebuilt(a, 3, "there:1", structs.PullAlways)
 		h.assign(a)
 		h.settled(a, structs.ContainerRunning)
-		if h.exists(old) || h.fake.ImageOf(ref(a)) != "there:1" || h.fake.Pulls() != pulls+1 {
-			h.Fatalf("the old one is there: %v; %d pulls", h.exists(old), h.fake.Pulls()-pulls)
+		if h.exists(old) || h.fake.Seen.ImageOf(ref(a)) != "there:1" || h.fake.Seen.Pulls() != pulls+1 {
+			h.Fatalf("the old one is there: %v; %d pulls", h.exists(old), h.fake.Seen.Pulls()-pulls)
 		}
 		// Deleting takes what is there.
 		a = rebuilt(a, 4, "nowhere:1", structs.PullIfNotPresent)
@@ -304,7 +304,7 @@ func TestRebuildFromAnImageThatCantBeHad(t *testing.T) {
 		h.expect(a, structs.ContainerError, true)
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
-		if n := len(h.fake.Containers()); n != 0 {
+		if n := len(h.fake.Seen.Containers()); n != 0 {
 			h.Fatalf("%d containers are left", n)
 		}
 	})
@@ -315,7 +315,7 @@ func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 	inHost(t, func(h *host) {
 		old := want("a", 1, structs.DesiredRunning)
 		h.assign(old)
-		release := h.fake.HoldPulls()
+		release := h.fake.Outside.HoldPulls()
 		defer release()
 		a := next(old, structs.DesiredRunning)
 		spec := *a.Spec
@@ -323,17 +323,17 @@ func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 		a.Spec, a.Epoch, a.Observed = &spec, 2, 0
 		h.assign(a)
 		h.expect(a, structs.ContainerCreating, false)
-		if h.fake.Containers()[ref(old)].State != backend.StateRunning {
+		if h.fake.Seen.Containers()[ref(old)].State != backend.StateRunning {
 			h.Fatal("the old one does not run on")
 		}
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
-		if h.fake.Containers()[ref(old)].State == backend.StateRunning {
+		if h.fake.Seen.Containers()[ref(old)].State == backend.StateRunning {
 			h.Fatal("the old one runs on")
 		}
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
-		if n := len(h.fake.Containers()); n != 0 {
+		if n := len(h.fake.Seen.Containers()); n != 0 {
 			h.Fatalf("%d containers are left", n)
 		}
 	})
@@ -343,7 +343,7 @@ func TestStopDuringTheFetchOfARebuild(t *testing.T) {
 func TestRebuildWithALease(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := exclusive("a", 1, structs.ExclusiveLease, structs.RestartAlways)
-		h.rec.lease.Renew(time.Now().Add(time.Hour), time.Second)
+		h.rec.exclusive.lease.Renew(time.Now().Add(time.Hour), time.Second)
 		h.full(true, a)
 		h.full(true, a)
 		h.settled(a, structs.ContainerRunning)

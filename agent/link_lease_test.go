@@ -24,7 +24,7 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 	s.assign(a)
 	s.is("a", structs.ContainerRunning)
 	time.Sleep(2 * s.lease) // it lasts: the one thing that only time shows
-	if n := fake.Stops(ref(a)); n != 0 {
+	if n := fake.Seen.Stops(ref(a)); n != 0 {
 		t.Fatalf("stopped %d times under a lease", n)
 	}
 	s.mu.Lock()
@@ -39,8 +39,8 @@ func TestLeaseLastsWhileTheLeaderAcknowledges(t *testing.T) {
 	s.mute = false
 	s.mu.Unlock()
 	s.is("a", structs.ContainerRunning)
-	if n := fake.Starts(ref(a)); n != 2 || fake.Stops(ref(plain)) != 0 {
-		t.Errorf("started %d times; the other one was stopped %d times", n, fake.Stops(ref(plain)))
+	if n := fake.Seen.Starts(ref(a)); n != 2 || fake.Seen.Stops(ref(plain)) != 0 {
+		t.Errorf("started %d times; the other one was stopped %d times", n, fake.Seen.Stops(ref(plain)))
 	}
 	last := uint64(0)
 	s.mu.Lock()

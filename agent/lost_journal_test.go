@@ -57,8 +57,8 @@ func TestLeaseEndsWithoutAJournal(t *testing.T) {
 			r = runAgent(t, dir, fake, nil, s)
 			<-asked // it registers, and nobody answers
 			if left < time.Hour {
-				s.eventually("it has stopped", func() bool { return fake.Containers()[ref(a)].State == backend.StateExited })
-				if signals := fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGTERM"}) {
+				s.eventually("it has stopped", func() bool { return fake.Seen.Containers()[ref(a)].State == backend.StateExited })
+				if signals := fake.Seen.Signals(ref(a)); !slices.Equal(signals, []string{"SIGTERM"}) {
 					t.Errorf("it was sent %v", signals)
 				}
 			}
@@ -72,10 +72,10 @@ func TestLeaseEndsWithoutAJournal(t *testing.T) {
 			if left == time.Hour {
 				starts, stops = 1, 0
 			}
-			if got := fake.Starts(ref(a)); got != starts || fake.Stops(ref(a)) != stops {
-				t.Errorf("started %d and stopped %d times, want %d and %d", got, fake.Stops(ref(a)), starts, stops)
+			if got := fake.Seen.Starts(ref(a)); got != starts || fake.Seen.Stops(ref(a)) != stops {
+				t.Errorf("started %d and stopped %d times, want %d and %d", got, fake.Seen.Stops(ref(a)), starts, stops)
 			}
-			if fake.Starts(ref(b)) != 1 || fake.Stops(ref(b)) != 0 {
+			if fake.Seen.Starts(ref(b)) != 1 || fake.Seen.Stops(ref(b)) != 0 {
 				t.Error("the one without a lease has not gone on")
 			}
 			r.stop()
@@ -119,7 +119,7 @@ func TestGuardHeedsJournalAndLabel(t *testing.T) {
 			h.lease(time.Hour)
 			h.full(true, a)
 			if !c.label {
-				h.fake.Unlabel(ref(a))
+				h.fake.Outside.Unlabel(ref(a))
 			}
 			if !c.journal {
 				h.lose()
@@ -149,15 +149,15 @@ func TestGuardLeavesOthersAlone(t *testing.T) {
 		h.lease(time.Hour)
 		h.full(true, a)
 		other := structs.ContainerRef("other", 1)
-		h.fake.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: h.owner.ClusterID, HostID: "h2"}, Ref: other, Spec: a.Spec})
-		h.fake.StartOutside(other)
+		h.fake.Outside.Add(backend.CreateRequest{Owner: backend.Owner{ClusterID: h.owner.ClusterID, HostID: "h2"}, Ref: other, Spec: a.Spec})
+		h.fake.Outside.Start(other)
 		h.after(time.Second)
-		h.fake.Copy(ref(a), true)
-		h.fake.Copy(ref(a), false)
+		h.fake.Outside.Copy(ref(a), true)
+		h.fake.Outside.Copy(ref(a), false)
 		h.lose()
 		h.watch(time.Minute)
-		if h.runs(a) || h.fake.Containers()[other].State != backend.StateRunning || len(h.fake.Copies()) != 2 || len(h.fake.Touched()) != 0 {
-			t.Errorf("its own runs: %v; another host's is %s; of copies run %v, touched %v", h.runs(a), h.fake.Containers()[other].State, h.fake.Copies(), h.fake.Touched())
+		if h.runs(a) || h.fake.Seen.Containers()[other].State != backend.StateRunning || len(h.fake.Seen.Copies()) != 2 || len(h.fake.Seen.Touched()) != 0 {
+			t.Errorf("its own runs: %v; another host's is %s; of copies run %v, touched %v", h.runs(a), h.fake.Seen.Containers()[other].State, h.fake.Seen.Copies(), h.fake.Seen.Touched())
 		}
 	})
 }
@@ -172,7 +172,7 @@ func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
 		h.full(true, a)
 		a.Generation, a.KillGeneration, a.Signal = 2, 2, "SIGHUP"
 		h.assign(a)
-		if signals := h.fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP"}) {
+		if signals := h.fake.Seen.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP"}) {
 			t.Fatalf("it was sent %v", signals)
 		}
 		h.lose()
@@ -184,7 +184,7 @@ func TestStoppedWithoutAJournalItGoesOn(t *testing.T) {
 		h.lease(time.Hour)
 		h.full(true, a)
 		h.settled(a, structs.ContainerRunning)
-		if signals := h.fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP", "SIGTERM"}) {
+		if signals := h.fake.Seen.Signals(ref(a)); !slices.Equal(signals, []string{"SIGHUP", "SIGTERM"}) {
 			t.Errorf("it was sent %v", signals)
 		}
 		h.counts(a, 2, 1)
@@ -207,14 +207,14 @@ func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
 			h.lose()
 			h.lease(7 * time.Second)
 			next(h, a)
-			if !h.runs(a) || !h.rec.pollState().needsLease {
-				t.Fatalf("%s: under its lease it runs: %v, the lease is asked for: %v", name, h.runs(a), h.rec.pollState().needsLease)
+			if !h.runs(a) || !h.rec.exclusive.pollState().needsLease {
+				t.Fatalf("%s: under its lease it runs: %v, the lease is asked for: %v", name, h.runs(a), h.rec.exclusive.pollState().needsLease)
 			}
 			h.after(8100 * time.Millisecond)
 			if h.runs(a) {
 				t.Errorf("%s: it runs on without a lease", name)
 			}
-			if signals := h.fake.Signals(ref(a)); !slices.Equal(signals, []string{"SIGTERM"}) {
+			if signals := h.fake.Seen.Signals(ref(a)); !slices.Equal(signals, []string{"SIGTERM"}) {
 				t.Errorf("%s: it was sent %v", name, signals)
 			}
 		})
@@ -229,7 +229,7 @@ func TestLeaseOfWhatNobodyWantsEnds(t *testing.T) {
 		gone := a
 		gone.Desired, gone.Generation = structs.DesiredAbsent, 2
 		h.assign(gone) // with no lease
-		if signals := h.fake.Signals(ref(a)); h.exists(a) || h.fake.Stops(ref(a)) != 1 || len(signals) != 0 {
+		if signals := h.fake.Seen.Signals(ref(a)); h.exists(a) || h.fake.Seen.Stops(ref(a)) != 1 || len(signals) != 0 {
 			t.Errorf("it is there: %v; it was sent %v", h.exists(a), signals)
 		}
 	})

@@ -13,7 +13,7 @@ import (
 // and the servers hear when there is room again.
 func TestHostWithoutANetworkLeft(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
-	fake.LimitNetworks(1)
+	fake.Outside.LimitNetworks(1)
 	a, b := want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredRunning)
 	b.ProjectID = "other"
 	s.assign(a)
@@ -64,13 +64,13 @@ func TestNetworksGoWithTheBay(t *testing.T) {
 	r.stop()
 	// An agent that was started again knows which bay it was.
 	r = runAgent(t, dir, fake, nil, s)
-	polls := len(s.polls)
+	polls := s.polled()
 	s.eventually("the agent follows", func() bool { return len(s.polls) > polls+1 })
-	if n := fake.Networks(); n != 1 {
+	if n := fake.Seen.Networks(); n != 1 {
 		t.Fatalf("%d networks while the host is in its bay, want the one that is kept", n)
 	}
 	s.change(func() { s.bay = new(string) })
-	s.eventually("the network has gone", func() bool { return fake.Networks() == 0 })
+	s.eventually("the network has gone", func() bool { return fake.Seen.Networks() == 0 })
 	r.stop()
 }
 

@@ -40,15 +40,6 @@ func keysOf(ref structs.Ref, more ...any) []any {
 	return append(keys, more...)
 }
 
-// siblingsLocked returns the units of all parts of a workload.
-func (r *reconciler) siblingsLocked(of structs.Ref) []*unit {
-	whole := keyOf(of.Whole())
-	if u := r.units[whole]; u != nil {
-		return []*unit{u}
-	}
-	return r.parts[whole]
-}
-
 // assignLocked takes over an assignment: each part of the workload gets its own copy
 // of it, with the part's spec.
 func (r *reconciler) assignLocked(a structs.Assignment) {
@@ -66,7 +57,7 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 	for _, p := range parts {
 		names = append(names, p.name)
 	}
-	for _, u := range r.siblingsLocked(whole) {
+	for _, u := range r.units.siblings(whole) {
 		if slices.Contains(names, u.ref.Part) {
 			continue
 		}
@@ -84,7 +75,7 @@ func (r *reconciler) assignLocked(a structs.Assignment) {
 		if p.name != "" {
 			mine.EngineID = "" // the servers know of one for each part at most
 		}
-		r.wantLocked(r.unitLocked(ref), mine, names)
+		r.wantLocked(r.units.ensure(ref), mine, names)
 	}
 	for _, u := range strays {
 		if !slices.Contains(names, u.ref.Part) && !u.orphan {
@@ -153,7 +144,7 @@ func (r *reconciler) reportLocked(u *unit) {
 		ref := u.ref
 		ref.Part = name
 		seen := seenPart{name: name, Observed: structs.Observed{Status: structs.ContainerCreating}}
-		s := r.units[ref]
+		s := r.units.of(ref)
 		switch {
 		case s != nil && s.told.epoch == u.want.Epoch:
 			seen.Observed = s.told.Observed
@@ -165,7 +156,7 @@ func (r *reconciler) reportLocked(u *unit) {
 			// A server knows that it is gone.
 			seen.Status, seen.Generation = structs.ContainerGone, u.want.Generation
 			taken = append(taken, func() {})
-		case u.want.Desired == structs.DesiredAbsent, u.want.Observed > 0, r.generation(s, u.want.Epoch) > 0:
+		case u.want.Desired == structs.DesiredAbsent, u.want.Observed > 0, r.journal.generation(s, u.want.Epoch) > 0:
 			return // servers may have been told of it before this life of the agent; its pass comes
 		default:
 			all.Refused = false
@@ -177,7 +168,7 @@ func (r *reconciler) reportLocked(u *unit) {
 		r.observer.observe(all, nil)
 		return
 	}
-	for _, s := range r.siblingsLocked(u.ref) {
+	for _, s := range r.units.siblings(u.ref) {
 		if s.epochs()[u.want.Epoch] {
 			return // a part that the workload no longer has: its end kicks the others
 		}
@@ -194,11 +185,11 @@ func (r *reconciler) reportLocked(u *unit) {
 }
 
 // generation returns what the journal has of a unit's placement; 0 of no unit.
-func (r *reconciler) generation(u *unit, epoch uint64) uint64 {
+func (j *journal) generation(u *unit, epoch uint64) uint64 {
 	if u == nil {
 		return 0
 	}
-	rec, _ := r.journal.record(u.at(epoch))
+	rec, _ := j.record(u.at(epoch))
 	return rec.Generation
 }
 

@@ -54,7 +54,7 @@ func TestPartIsReachedByItsName(t *testing.T) {
 		seen := map[string]bool{}
 		for _, ref := range partRefs(a) {
 			id := h.rec.engineID(t.Context(), ref)
-			if c := h.fake.Containers()[ref]; id == "" || c.EngineID != id || seen[id] {
+			if c := h.fake.Seen.Containers()[ref]; id == "" || c.EngineID != id || seen[id] {
 				t.Errorf("%s is %q on the engine, want %q", ref, id, c.EngineID)
 			}
 			seen[id] = true
@@ -72,8 +72,8 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 	inHost(t, func(h *host) {
 		stray := func(id, name string) structs.Ref {
 			ref := structs.Ref{Kind: kindPair, ID: id, Epoch: 1, Part: name}
-			h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: ref, Spec: backendtest.Sleeper()})
-			h.fake.StartOutside(ref)
+			h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: ref, Spec: backendtest.Sleeper()})
+			h.fake.Outside.Start(ref)
 			synctest.Wait()
 			return ref
 		}
@@ -81,12 +81,12 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 		strays := []structs.Ref{stray("a", "third"), stray("b", "left")}
 		h.full(true, a)
 		for _, ref := range strays {
-			if _, there := h.fake.Containers()[ref]; there {
+			if _, there := h.fake.Seen.Containers()[ref]; there {
 				t.Errorf("%s is still there", ref)
 			}
 		}
 		for _, ref := range partRefs(a) {
-			if c := h.fake.Containers()[ref]; c.State != backend.StateRunning || h.fake.Starts(ref) != 1 {
+			if c := h.fake.Seen.Containers()[ref]; c.State != backend.StateRunning || h.fake.Seen.Starts(ref) != 1 {
 				t.Errorf("%s is %+v", ref, c)
 			}
 		}
@@ -94,8 +94,8 @@ func TestPartsThatNobodyNamesGo(t *testing.T) {
 		stray("a", "third")
 		a = next(a, structs.DesiredAbsent)
 		h.assign(a)
-		if r := h.last("a"); r.Status != structs.ContainerGone || len(h.fake.Containers()) != 0 || len(h.rec.units) != 0 {
-			t.Errorf("deleted it is %+v; left are %v", r, h.fake.Containers())
+		if r := h.last("a"); r.Status != structs.ContainerGone || len(h.fake.Seen.Containers()) != 0 || len(h.rec.units.all) != 0 {
+			t.Errorf("deleted it is %+v; left are %v", r, h.fake.Seen.Containers())
 		}
 	})
 }
@@ -111,7 +111,7 @@ func TestPartsAreKeptInQuarantine(t *testing.T) {
 		h.restart()
 		h.full(true)
 		for _, ref := range partRefs(a) {
-			if c := h.fake.Containers()[ref]; c.State != backend.StateRunning || h.fake.Stops(ref) != 0 {
+			if c := h.fake.Seen.Containers()[ref]; c.State != backend.StateRunning || h.fake.Seen.Stops(ref) != 0 {
 				t.Errorf("in quarantine %s is %+v", ref, c)
 			}
 		}
@@ -128,11 +128,11 @@ func TestUnknownKindIsLeftAlone(t *testing.T) {
 		a := wantKind("swarm", "a", 1, structs.DesiredRunning)
 		b := wantKind("swarm", "b", 1, structs.DesiredRunning)
 		ref := structs.Ref{Kind: "swarm", ID: "b", Epoch: 1, Part: "one"}
-		h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: ref, Spec: backendtest.Sleeper()})
-		h.fake.StartOutside(ref)
+		h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: ref, Spec: backendtest.Sleeper()})
+		h.fake.Outside.Start(ref)
 		h.full(true, a, b)
 		h.full(true, a, b)
-		if all := h.fake.Containers(); len(all) != 1 || all[ref].State != backend.StateRunning || h.fake.Stops(ref) != 0 {
+		if all := h.fake.Seen.Containers(); len(all) != 1 || all[ref].State != backend.StateRunning || h.fake.Seen.Stops(ref) != 0 {
 			t.Errorf("containers are %v", all)
 		}
 	})

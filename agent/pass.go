@@ -20,17 +20,11 @@ const removingWait = time.Second
 // pass is one look at a unit and what it leads to. It runs without the
 // reconciler's lock and belongs to one goroutine.
 type pass struct {
-	r      *reconciler
-	u      *unit
-	want   structs.Assignment // zero unless wanted
-	wanted bool               // somebody has asked for the container
-
-	rec     record // of want's placement
-	known   bool   // rec was in the journal, and says what was carried out
-	cur     *backend.Container
-	old     *backend.Container // what it replaces, while that is there: the newest of them
-	fetched bool               // the image has been fetched in this pass
-	refuses bool               // the host can't take it: see structs.ContainerReport
+	r       *reconciler
+	u       *unit
+	task    task // the unit's placement that is wanted
+	fetched bool // the image has been fetched in this pass
+	refuses bool // the host can't take it: see structs.ContainerReport
 }
 
 // run looks and acts. again says when to look once more although nothing
@@ -44,17 +38,19 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case held && !p.wanted:
+	case held && !p.task.wanted:
 		return 0, nil
 	case held:
-		p.cur = all[p.want.Epoch]
-		p.rec, p.known = p.r.journal.record(p.ref())
+		p.task.cur = all[p.task.want.Epoch]
+		p.task.rec, p.task.known = p.r.journal.record(p.task.ref())
 		return p.fail(failLimit, failLimit, "the host keeps a container of this uuid in quarantine, of another history of the cluster, and leaves it as it is: an operator ends that with host-adopt")
 	}
-	if again, err := p.endLapsed(ctx, all); again > 0 || err != nil {
+	if again, err := p.r.exclusive.endLapsed(ctx, p.u, &p.task.want, all, func(c *backend.Container) bool {
+		return p.task.wanted && c.Epoch == p.task.want.Epoch && p.task.keeps()
+	}); again > 0 || err != nil {
 		return again, err
 	}
-	if !p.wanted {
+	if !p.task.wanted {
 		if len(all) > 0 {
 			p.r.needFull()
 		}
@@ -62,54 +58,52 @@ func (p *pass) run(ctx context.Context) (again time.Duration, err error) {
 	}
 	for epoch, c := range all {
 		switch {
-		case epoch < p.want.Epoch:
-			if p.old == nil || epoch > p.old.Epoch {
-				p.old = c
+		case epoch < p.task.want.Epoch:
+			if p.task.old == nil || epoch > p.task.old.Epoch {
+				p.task.old = c
 			}
-		case epoch > p.want.Epoch:
+		case epoch > p.task.want.Epoch:
 			p.r.log.Error("the engine has a newer container than the cluster knows of; it is left alone",
-				keysOf(p.u.ref, "epoch", epoch, "assigned_epoch", p.want.Epoch)...)
+				keysOf(p.u.ref, "epoch", epoch, "assigned_epoch", p.task.want.Epoch)...)
 			return 0, nil
 		}
 	}
-	p.cur = all[p.want.Epoch]
-	p.rec, p.known = p.r.journal.record(p.ref())
-	p.known = p.known && !p.rec.lost()
-	if p.want.Unreadable != "" && p.want.Desired != structs.DesiredAbsent {
+	p.task.cur = all[p.task.want.Epoch]
+	p.task.rec, p.task.known = p.r.journal.record(p.task.ref())
+	p.task.known = p.task.known && !p.task.rec.lost()
+	if p.task.want.Unreadable != "" && p.task.want.Desired != structs.DesiredAbsent {
 		return p.unreadable(ctx)
 	}
-	if p.old != nil {
+	if p.task.old != nil {
 		if ready, again, err := p.replace(ctx); !ready {
 			return again, err
 		}
 		for epoch, c := range all {
-			if epoch == p.want.Epoch {
+			if epoch == p.task.want.Epoch {
 				continue
 			}
-			if err := p.remove(ctx, c, p.want.Force); err != nil {
+			if err := p.remove(ctx, c, p.task.want.Force); err != nil {
 				return 0, err
 			}
 			p.r.forget(c.Ref)
 		}
-		p.old = nil
+		p.task.old = nil
 	}
 	switch {
-	case p.want.Desired == structs.DesiredAbsent:
+	case p.task.want.Desired == structs.DesiredAbsent:
 		return p.absent(ctx)
-	case p.cur == nil:
-		if again, err := p.create(ctx); err != nil || p.cur == nil {
+	case p.task.cur == nil:
+		if again, err := p.create(ctx); err != nil || p.task.cur == nil {
 			return again, err
 		}
-	case p.cur.State == backend.StateRemoving:
+	case p.task.cur.State == backend.StateRemoving:
 		return removingWait, nil
 	}
-	if err := p.adopt(); err != nil {
+	if err := p.task.adopt(); err != nil {
 		return 0, err
 	}
 	return p.act(ctx)
 }
-
-func (p *pass) ref() structs.Ref { return p.u.at(p.want.Epoch) }
 
 // inspect looks at all placements that are known to be on the engine, and
 // forgets those that aren't. Of several containers of one placement it chooses.
@@ -154,18 +148,18 @@ func (p *pass) drop(epoch uint64, engineID string) {
 	delete(p.u.claims, engineID)
 	if p.u.have[epoch] == engineID {
 		delete(p.u.have, epoch)
-		for _, sibling := range p.r.siblingsLocked(p.u.ref) {
+		for _, sibling := range p.r.units.siblings(p.u.ref) {
 			if sibling.have[epoch] != "" {
 				return
 			}
 		}
-		p.r.endQuarantine(p.u.at(epoch), "the engine no longer has it")
+		p.r.quarantine.end(p.u.at(epoch), "the engine no longer has it")
 	}
 }
 
 // look looks at the container again, after an action.
 func (p *pass) look(ctx context.Context) error {
-	c, err := p.r.backend.Inspect(ctx, p.cur.EngineID)
+	c, err := p.r.backend.Inspect(ctx, p.task.cur.EngineID)
 	if errors.Is(err, backend.ErrNotFound) {
 		// Removed a moment ago: the next pass tells of it.
 		p.r.mu.Lock()
@@ -174,7 +168,7 @@ func (p *pass) look(ctx context.Context) error {
 		return errInterrupted
 	}
 	if err == nil {
-		p.cur = c
+		p.task.cur = c
 	}
 	return err
 }
@@ -190,7 +184,7 @@ func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignm
 			cancel(errInterrupted)
 		}
 	}
-	if p.overtakenLocked() {
+	if p.u.overtakes(&p.task.want) {
 		p.u.interrupt(*p.u.want) // it came between the beginning of the pass and now
 	}
 	p.r.mu.Unlock()
@@ -204,28 +198,21 @@ func (p *pass) interruptible(ctx context.Context, overtakes func(structs.Assignm
 	return err
 }
 
-// overtakenLocked reports whether a newer assignment has come than the pass is
-// about. The next pass follows it.
-func (p *pass) overtakenLocked() bool {
-	now := p.u.want
-	return now != nil && (now.Generation != p.want.Generation || now.Epoch != p.want.Epoch || now.Desired != p.want.Desired)
-}
-
 // unreadable gives up an assignment that could not be read, but ends what may
 // not run without a lease.
 func (p *pass) unreadable(ctx context.Context) (time.Duration, error) {
-	if p.cur != nil && p.cur.Live() && p.r.journal.needsLease(p.cur.Entry) {
-		if run, _ := p.r.lease.May(structs.ExclusiveLease); !run {
+	if p.task.cur != nil && p.task.cur.Live() && p.r.journal.needsLease(p.task.cur.Entry) {
+		if run, _ := p.r.exclusive.lease.May(structs.ExclusiveLease); !run {
 			return p.expire(ctx)
 		}
 	}
-	return p.fail(failLimit, failLimit, "the agent can't read what is wanted of it, and leaves it as it is: "+p.want.Unreadable+"; upgrade the agent, or delete the container")
+	return p.fail(failLimit, failLimit, "the agent can't read what is wanted of it, and leaves it as it is: "+p.task.want.Unreadable+"; upgrade the agent, or delete the container")
 }
 
 // act brings the container from what it is to what is wanted.
 func (p *pass) act(ctx context.Context) (time.Duration, error) {
-	if p.rec.Failed && p.rec.Generation == p.want.Generation {
-		if left := p.held(); left > 0 {
+	if p.task.rec.Failed && p.task.rec.Generation == p.task.want.Generation {
+		if left := p.r.held(p.u); left > 0 {
 			p.tell()
 			return left, nil
 		}
@@ -237,7 +224,7 @@ func (p *pass) act(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	again, err := p.reach(ctx)
-	if p.rec.Denied != "" && again == 0 {
+	if p.task.rec.Denied != "" && again == 0 {
 		again = limitRetry
 	}
 	return again, err
@@ -248,7 +235,7 @@ func (p *pass) reach(ctx context.Context) (time.Duration, error) {
 	if held, again, err := p.guard(ctx); held {
 		return again, err
 	}
-	switch p.want.Desired {
+	switch p.task.want.Desired {
 	case structs.DesiredRunning:
 		return p.keepRunning(ctx)
 	case structs.DesiredStopped:

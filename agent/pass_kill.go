@@ -16,13 +16,13 @@ const defaultSignal = "SIGKILL"
 // is taken for sent. No process that starts later gets it, also not when the
 // start was asked for before the kill.
 func (p *pass) kill(ctx context.Context) error {
-	gen := p.want.KillGeneration
-	if gen > p.rec.Generation && (p.rec.Kill == nil || p.rec.Kill.Generation < gen) {
+	gen := p.task.want.KillGeneration
+	if gen > p.task.rec.Generation && (p.task.rec.Kill == nil || p.task.rec.Kill.Generation < gen) {
 		if err := p.signal(ctx); err != nil {
 			return err
 		}
 	}
-	if gen == p.want.Generation && p.rec.Generation < gen && !p.pending() {
+	if gen == p.task.want.Generation && p.task.rec.Generation < gen && !p.task.pending() {
 		return p.done()
 	}
 	return nil
@@ -30,16 +30,16 @@ func (p *pass) kill(ctx context.Context) error {
 
 // signal sends the signal, or notes why it can't be sent.
 func (p *pass) signal(ctx context.Context) error {
-	signal := cmp.Or(p.want.Signal, defaultSignal)
-	p.rec.Kill = &kill{Generation: p.want.KillGeneration, Signal: signal, StartedAt: p.cur.StartedAt}
-	if !p.cur.Live() {
-		p.rec.Kill.Refused = "signal " + signal + " was not sent: no process of the container ran"
-		return p.save()
+	signal := cmp.Or(p.task.want.Signal, defaultSignal)
+	p.task.rec.Kill = &kill{Generation: p.task.want.KillGeneration, Signal: signal, StartedAt: p.task.cur.StartedAt}
+	if !p.task.cur.Live() {
+		p.task.rec.Kill.Refused = "signal " + signal + " was not sent: no process of the container ran"
+		return p.task.save()
 	}
-	if err := p.save(); err != nil {
+	if err := p.task.save(); err != nil {
 		return err
 	}
-	err := p.r.backend.Signal(ctx, p.cur.EngineID, signal)
+	err := p.r.backend.Signal(ctx, p.task.cur.EngineID, signal)
 	switch {
 	case err == nil:
 		return p.look(ctx)
@@ -47,37 +47,12 @@ func (p *pass) signal(ctx context.Context) error {
 		_, err = p.failed(err, "")
 		return err
 	case errors.Is(err, backend.ErrAway):
-		p.rec.Kill.Refused = "whether signal " + signal + " has arrived is not known: the engine went away meanwhile"
-		return errors.Join(err, p.save())
+		p.task.rec.Kill.Refused = "whether signal " + signal + " has arrived is not known: the engine went away meanwhile"
+		return errors.Join(err, p.task.save())
 	}
-	p.rec.Kill.Refused = "signal " + signal + " was not sent: " + err.Error()
-	if err := p.save(); err != nil {
+	p.task.rec.Kill.Refused = "signal " + signal + " was not sent: " + err.Error()
+	if err := p.task.save(); err != nil {
 		return err
 	}
 	return p.look(ctx)
-}
-
-// refused says why the generation under way can't be carried out in full, and
-// what else it asks for is done all the same: a signal was not sent, or the
-// engine does not give the limits. "" if there is nothing of the kind.
-func (p *pass) refused() string {
-	if k := p.rec.Kill; k != nil && k.Refused != "" && k.Generation == p.want.Generation && k.Generation == p.want.KillGeneration {
-		return k.Refused
-	}
-	if gen := p.want.LimitGeneration; gen != 0 && gen != p.want.Generation {
-		return "" // it was about something else, which is done
-	}
-	return p.rec.Denied // also from servers that don't tell
-}
-
-// partly reports whether the last generation has failed only as far as refused
-// says: the rest of it was done.
-func (p *pass) partly() bool {
-	return p.rec.Reason == p.rec.Denied || p.rec.Kill != nil && p.rec.Reason == p.rec.Kill.Refused
-}
-
-// killed reports whether the last run of the process was sent a user's signal.
-func (p *pass) killed() bool {
-	k := p.rec.Kill
-	return k != nil && k.Refused == "" && p.cur != nil && k.StartedAt.Equal(p.cur.StartedAt)
 }

@@ -16,17 +16,17 @@ const limitRetry = time.Minute
 // limit gives the container the limits of its spec, without a restart. If the
 // engine refuses, the generation has failed, but the rest of it is done.
 func (p *pass) limit(ctx context.Context) error {
-	if p.want.Spec == nil {
+	if p.task.want.Spec == nil {
 		return nil
 	}
-	limits := backend.LimitsOf(p.want.Spec)
-	if p.cur.Limits == limits {
-		return p.deny("")
+	limits := backend.LimitsOf(p.task.want.Spec)
+	if p.task.cur.Limits == limits {
+		return p.task.deny("")
 	}
-	err := p.r.backend.Update(ctx, p.cur.EngineID, limits)
+	err := p.r.backend.Update(ctx, p.task.cur.EngineID, limits)
 	switch {
 	case err == nil:
-		if err := p.deny(""); err != nil {
+		if err := p.task.deny(""); err != nil {
 			return err
 		}
 		return p.look(ctx)
@@ -34,7 +34,7 @@ func (p *pass) limit(ctx context.Context) error {
 		_, err = p.failed(err, "")
 		return err
 	}
-	return p.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s", limitsText(p.cur.Limits), err))
+	return p.task.deny(fmt.Sprintf("changing its memory or cpu failed, so it still has %s; this is tried again every minute: %s", limitsText(p.task.cur.Limits), err))
 }
 
 // limitsText names limits for people.
@@ -47,16 +47,4 @@ func limitsText(l backend.Limits) string {
 		cores = fmt.Sprintf("%g cores", float64(l.MilliCPU)/1000)
 	}
 	return memory + " and " + cores
-}
-
-// deny notes why the engine does not give the limits, "" if it does.
-func (p *pass) deny(reason string) error {
-	if p.rec.Denied == reason {
-		return nil
-	}
-	if p.rec.Failed && p.rec.Reason == p.rec.Denied {
-		p.rec.Failed, p.rec.Reason = false, ""
-	}
-	p.rec.Denied = reason
-	return p.save()
 }

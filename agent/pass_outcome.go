@@ -17,56 +17,17 @@ const (
 	nameLimit  = time.Minute
 )
 
-// pending reports whether an action asked for is still to be done, other than
-// a kill that was dealt with and what was refused for good.
-func (p *pass) pending() bool {
-	gen := p.want.Generation
-	if k := p.rec.Kill; k != nil && k.Generation == gen && gen == p.want.KillGeneration {
-		gen--
-	}
-	return p.rec.Generation < gen || p.rec.Failed && !p.partly()
-}
-
-// starting reports whether a process that doesn't run, or is paused, is to be
-// started or woken: an action since the last one carried out asks for it, or
-// the last such try has failed. What a signal or limits came to is no reason.
-func (p *pass) starting() bool {
-	gen := p.want.StartGeneration
-	if gen == 0 { // from servers that don't tell
-		return p.pending()
-	}
-	return p.rec.Generation < gen || p.rec.Failed && !p.partly()
-}
-
-// intend writes down that a start is about to come.
-func (p *pass) intend() error {
-	if in := p.rec.Intent; in != nil && in.Generation == p.want.Generation {
-		return nil
-	}
-	if p.rec.Intent == nil {
-		p.rec.Restarts += p.cur.RestartCount // the engine counts anew after a start
-	}
-	p.rec.Intent = &intent{Generation: p.want.Generation, StartedAt: p.cur.StartedAt}
-	return p.save()
-}
-
-// save writes the record.
-func (p *pass) save() error {
-	p.known = true
-	return p.r.journal.put(p.rec)
-}
-
 // done notes that the generation has been carried out, but for what was
 // refused.
 func (p *pass) done() error {
-	p.calm()
-	refused := p.refused()
+	p.r.calm(p.u)
+	refused := p.task.refused()
 	failed := refused != ""
-	if p.rec.Generation == p.want.Generation && p.rec.Failed == failed && p.rec.Reason == refused && p.rec.Intent == nil {
+	if p.task.rec.Generation == p.task.want.Generation && p.task.rec.Failed == failed && p.task.rec.Reason == refused && p.task.rec.Intent == nil {
 		return nil
 	}
-	p.rec.Generation, p.rec.Failed, p.rec.Reason, p.rec.Intent = p.want.Generation, failed, refused, nil
-	return p.save()
+	p.task.rec.Generation, p.task.rec.Failed, p.task.rec.Reason, p.task.rec.Intent = p.task.want.Generation, failed, refused, nil
+	return p.task.save()
 }
 
 // settle notes that all is as it was asked for, and tells what is seen.
@@ -83,10 +44,10 @@ func (p *pass) settle() error {
 func (p *pass) fail(base, limit time.Duration, reason string) (time.Duration, error) {
 	again := p.holdFor(base, limit, reason)
 	// What was never made has nothing to stop: that is done, whatever else fails.
-	failed := p.cur != nil || p.want.Desired != structs.DesiredStopped
-	if p.rec.Generation != p.want.Generation || p.rec.Failed != failed || p.rec.Reason != reason {
-		p.rec.Generation, p.rec.Failed, p.rec.Reason = p.want.Generation, failed, reason
-		if err := p.save(); err != nil {
+	failed := p.task.cur != nil || p.task.want.Desired != structs.DesiredStopped
+	if p.task.rec.Generation != p.task.want.Generation || p.task.rec.Failed != failed || p.task.rec.Reason != reason {
+		p.task.rec.Generation, p.task.rec.Failed, p.task.rec.Reason = p.task.want.Generation, failed, reason
+		if err := p.task.save(); err != nil {
 			return 0, err
 		}
 	}
@@ -119,32 +80,15 @@ func (p *pass) failed(err error, doing string) (time.Duration, error) {
 	return p.fail(failRetry, failLimit, doing+err.Error())
 }
 
-// held returns how long what has failed is left alone.
-func (p *pass) held() time.Duration {
-	p.r.mu.Lock()
-	defer p.r.mu.Unlock()
-	if p.u.hold.IsZero() {
-		return 0
-	}
-	return max(0, time.Until(p.u.hold))
-}
-
 // holdFor leaves alone what has failed, longer each time.
 func (p *pass) holdFor(base, limit time.Duration, reason string) time.Duration {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	d := doubled(base, limit, p.u.tries)
-	if p.overtakenLocked() {
+	if p.u.overtakes(&p.task.want) {
 		return d // what has been asked for meanwhile is tried at once
 	}
 	p.u.tries++
 	p.u.hold, p.u.reason = time.Now().Add(d), reason
 	return d
-}
-
-// calm ends all holding: something has succeeded.
-func (p *pass) calm() {
-	p.r.mu.Lock()
-	defer p.r.mu.Unlock()
-	p.u.calmLocked()
 }

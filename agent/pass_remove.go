@@ -11,17 +11,17 @@ import (
 
 // absent removes the container, and says so until a server has heard it.
 func (p *pass) absent(ctx context.Context) (time.Duration, error) {
-	if p.cur != nil {
-		err := p.remove(ctx, p.cur, p.want.Force)
+	if p.task.cur != nil {
+		err := p.remove(ctx, p.task.cur, p.task.want.Force)
 		if err != nil && !errors.Is(err, errInterrupted) && !errors.Is(err, backend.ErrAway) && ctx.Err() == nil {
 			p.report(p.status("removing it failed, and is tried again: "+err.Error()), nil)
 		}
 		if err != nil {
 			return 0, err
 		}
-		p.cur = nil
+		p.task.cur = nil
 	}
-	ref := p.ref()
+	ref := p.task.ref()
 	p.r.mu.Lock()
 	orphan := p.u.orphan
 	p.r.mu.Unlock()
@@ -29,7 +29,7 @@ func (p *pass) absent(ctx context.Context) (time.Duration, error) {
 		p.r.removed(ref)
 		return 0, nil
 	}
-	p.report(structs.Observed{Status: structs.ContainerGone, Generation: p.want.Generation}, func() { p.r.removed(ref) })
+	p.report(structs.Observed{Status: structs.ContainerGone, Generation: p.task.want.Generation}, func() { p.r.removed(ref) })
 	return 0, nil
 }
 
@@ -64,8 +64,8 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 	return p.interruptible(ctx, func(next structs.Assignment) bool {
 		return next.Desired == structs.DesiredAbsent || next.Desired == structs.DesiredStopped
 	}, func(ctx context.Context) error {
-		return p.whileLeased(ctx, c, func(ctx context.Context) error {
-			return p.r.backend.Stop(ctx, c.EngineID, time.Duration(p.want.StopTimeout)*time.Second)
+		return p.r.exclusive.whileLeased(ctx, p.u, c, func(ctx context.Context) error {
+			return p.r.backend.Stop(ctx, c.EngineID, time.Duration(p.task.want.StopTimeout)*time.Second)
 		})
 	})
 }
@@ -73,8 +73,8 @@ func (p *pass) stop(ctx context.Context, c *backend.Container) error {
 // keepStopped stops what runs, also what somebody else has started: a user has
 // said stop, and a start of an agent that was killed may come late.
 func (p *pass) keepStopped(ctx context.Context) (time.Duration, error) {
-	if p.cur.Live() {
-		if err := p.stop(ctx, p.cur); err != nil {
+	if p.task.cur.Live() {
+		if err := p.stop(ctx, p.task.cur); err != nil {
 			return p.failed(err, "stopping it failed: ")
 		}
 		if err := p.look(ctx); err != nil {

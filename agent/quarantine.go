@@ -175,24 +175,22 @@ func (q *quarantineReporter) run(ctx context.Context) error {
 	}
 }
 
-// epochs returns the epochs of what the engine has of the unit, be it proven or not.
-func (u *unit) epochs() map[uint64]bool {
-	epochs := make(map[uint64]bool, len(u.have)+len(u.claims))
-	for epoch := range u.have {
-		epochs[epoch] = true
-	}
-	for _, epoch := range u.claims {
-		epochs[epoch] = true
-	}
-	return epochs
+// quarantine is the placements of another history of the cluster. The journal has
+// them, and the reporter tells the servers of them. The caller holds the reconciler's mu,
+// but to end one.
+type quarantine struct {
+	journal  *journal
+	units    *units
+	reporter *quarantineReporter
+	log      hclog.Logger
 }
 
 // keeps reports whether any placement of the unit's workload is in quarantine: then
 // the agent touches none of them.
-func (r *reconciler) keeps(u *unit) bool {
-	for _, part := range r.siblingsLocked(u.ref) {
+func (q *quarantine) keeps(u *unit) bool {
+	for _, part := range q.units.siblings(u.ref) {
 		for epoch := range part.epochs() {
-			if _, ok := r.journal.keeping(part.at(epoch)); ok {
+			if _, ok := q.journal.keeping(part.at(epoch)); ok {
 				return true
 			}
 		}
@@ -200,39 +198,62 @@ func (r *reconciler) keeps(u *unit) bool {
 	return false
 }
 
-// quarantineLocked puts a placement of the unit's workload in quarantine.
-func (r *reconciler) quarantineLocked(u *unit, epoch uint64) {
+// holds reports whether another part of the unit's workload is left alone because it
+// is in quarantine.
+func (q *quarantine) holds(u *unit) bool {
+	for _, part := range q.units.siblings(u.ref) {
+		for epoch := range part.epochs() {
+			if k, ok := q.journal.keeping(part.at(epoch)); part != u && ok && !k.Remove {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// put has a placement of the unit's workload kept in quarantine.
+func (q *quarantine) put(u *unit, epoch uint64) {
 	k := kept{Ref: u.at(epoch).Whole()}
 	if u.want != nil {
 		k.Name, k.ProjectID = u.want.Name, u.want.ProjectID
 	}
-	r.holdLocked(k)
+	q.hold(k)
 }
 
-// holdLocked writes down and tells that a placement is in quarantine.
-func (r *reconciler) holdLocked(k kept) {
-	if _, ok := r.journal.keeping(k.Ref); !ok {
-		r.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
+// hold writes down and tells that a placement is in quarantine.
+func (q *quarantine) hold(k kept) {
+	if _, ok := q.journal.keeping(k.Ref); !ok {
+		q.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
 	}
-	if err := r.journal.keep(k); err != nil {
-		r.log.Error("journal not written", "error", err)
+	if err := q.journal.keep(k); err != nil {
+		q.log.Error("journal not written", "error", err)
 	}
-	r.quarantine.keep(k, "", "")
+	q.reporter.keep(k, "", "")
 }
 
-// endQuarantine takes a placement out of quarantine.
-func (r *reconciler) endQuarantine(ref structs.Ref, why string) {
-	k, ok := r.journal.keeping(ref)
+// end takes a placement out of quarantine.
+func (q *quarantine) end(ref structs.Ref, why string) {
+	k, ok := q.journal.keeping(ref)
 	if !ok {
 		return
 	}
 	k.Over = true
-	if err := r.journal.keep(k); err != nil {
-		r.log.Error("journal not written", "error", err)
+	if err := q.journal.keep(k); err != nil {
+		q.log.Error("journal not written", "error", err)
 		return
 	}
-	r.log.Info("container is no longer in quarantine", keysOf(k.Ref, "epoch", ref.Epoch, "reason", why)...)
-	r.quarantine.end(k.Ref)
+	q.log.Info("container is no longer in quarantine", keysOf(k.Ref, "epoch", ref.Epoch, "reason", why)...)
+	q.reporter.end(k.Ref)
+}
+
+// sweep takes out of quarantine what the engine no longer has.
+func (q *quarantine) sweep() {
+	for _, k := range q.journal.allKept() {
+		there := slices.ContainsFunc(q.units.siblings(k.Ref), func(u *unit) bool { return u.epochs()[k.Epoch] })
+		if !there {
+			q.end(k.Ref, "the engine does not have it")
+		}
+	}
 }
 
 // adoptLocked takes over what the servers say of the quarantine: what the journal
@@ -244,14 +265,14 @@ func (r *reconciler) adoptLocked(w *structs.Work) {
 		switch {
 		case !ok && w.Full && said.Adoption != structs.AdoptionKeep:
 			k = kept{Ref: ref, Name: said.Name, ProjectID: said.ProjectID}
-			r.holdLocked(k)
+			r.quarantine.hold(k)
 		case !ok:
-			r.quarantine.end(ref) // the servers have missed it
+			r.quarantine.reporter.end(ref) // the servers have missed it
 			continue
 		}
 		switch said.Adoption {
 		case structs.AdoptionKeep:
-			r.endQuarantine(ref, "an operator has it kept")
+			r.quarantine.end(ref, "an operator has it kept")
 		case structs.AdoptionRemove:
 			if k.Remove {
 				continue
@@ -263,13 +284,13 @@ func (r *reconciler) adoptLocked(w *structs.Work) {
 		default:
 			continue
 		}
-		for _, u := range r.siblingsLocked(ref) {
+		for _, u := range r.units.siblings(ref) {
 			u.calmLocked()
 			r.kickLocked(u)
 		}
 	}
 	if r.lookedLocked() {
-		r.sweepLocked()
+		r.quarantine.sweep()
 	}
 }
 
@@ -280,16 +301,6 @@ func (r *reconciler) lookedLocked() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// sweepLocked takes out of quarantine what the engine no longer has.
-func (r *reconciler) sweepLocked() {
-	for _, k := range r.journal.allKept() {
-		there := slices.ContainsFunc(r.siblingsLocked(k.Ref), func(u *unit) bool { return u.epochs()[k.Epoch] })
-		if !there {
-			r.endQuarantine(k.Ref, "the engine does not have it")
-		}
 	}
 }
 
@@ -306,7 +317,7 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 	for _, a := range w.Assignments {
 		named[keyOf(a.Ref())] = a.Epoch
 	}
-	for _, u := range r.units {
+	for _, u := range r.units.all {
 		if u.orphan {
 			continue // it was not the cluster's in the other history either
 		}
@@ -314,7 +325,7 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 		epochs := u.epochs()
 		for have := range epochs {
 			if !known || have > epoch {
-				r.quarantineLocked(u, have)
+				r.quarantine.put(u, have)
 			}
 		}
 		if !known && len(epochs) > 0 {
@@ -330,8 +341,8 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 // inQuarantine is the pass over a unit of which some placement is in quarantine:
 // what an operator has decided is carried out, and nothing else.
 func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Container) (held bool, err error) {
-	if !p.wanted {
-		p.want.StopTimeout = structs.DefaultStopTimeout
+	if !p.task.wanted {
+		p.task.want.StopTimeout = structs.DefaultStopTimeout
 	}
 	for epoch, c := range all {
 		k, ok := p.r.journal.keeping(c.Ref)
@@ -353,25 +364,12 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 				return true, err
 			}
 		}
-		p.r.quarantine.keep(k, c.SpecHash, string(c.State))
+		p.r.quarantine.reporter.keep(k, c.SpecHash, string(c.State))
 	}
 	if !held && p.u.ref.Part != "" {
-		held = p.r.holds(p.u)
+		p.r.mu.Lock()
+		held = p.r.quarantine.holds(p.u)
+		p.r.mu.Unlock()
 	}
 	return held, nil
-}
-
-// holds reports whether another part of the unit's workload is left alone because it
-// is in quarantine.
-func (r *reconciler) holds(u *unit) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, part := range r.siblingsLocked(u.ref) {
-		for epoch := range part.epochs() {
-			if k, ok := r.journal.keeping(part.at(epoch)); part != u && ok && !k.Remove {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -63,8 +63,8 @@ func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
 			if name := s.quarantine[refOf(b)].Name; !restart && name != "b" {
 				t.Errorf("its name is %q", name)
 			}
-			if fake.Stops(ref(a))+fake.Stops(ref(b)) > 0 || len(fake.Containers()) != 2 {
-				t.Errorf("touched: %v", fake.Containers())
+			if fake.Seen.Stops(ref(a))+fake.Seen.Stops(ref(b)) > 0 || len(fake.Seen.Containers()) != 2 {
+				t.Errorf("touched: %v", fake.Seen.Containers())
 			}
 			// Later faults leave no orphans.
 			c := theirs("c")
@@ -73,14 +73,14 @@ func TestOlderDataOfTheServersRemovesNothing(t *testing.T) {
 			r.stop()
 			s.change(func() { delete(s.want, c.ContainerID) })
 			r = runAgent(t, dir, fake, nil, s)
-			s.eventually("what is forgotten afterwards goes", func() bool { return len(fake.Containers()) == 2 })
-			if fake.Stops(ref(b)) != 0 {
+			s.eventually("what is forgotten afterwards goes", func() bool { return len(fake.Seen.Containers()) == 2 })
+			if fake.Seen.Stops(ref(b)) != 0 {
 				t.Error("what is in quarantine was stopped")
 			}
 
 			s.decide(refOf(b), structs.AdoptionRemove)
-			s.eventually("it is removed, and the quarantine is empty", func() bool { return len(fake.Containers()) == 1 && len(s.quarantine) == 0 })
-			if fake.Stops(ref(a)) != 0 {
+			s.eventually("it is removed, and the quarantine is empty", func() bool { return len(fake.Seen.Containers()) == 1 && len(s.quarantine) == 0 })
+			if fake.Seen.Stops(ref(a)) != 0 {
 				t.Error("a was stopped")
 			}
 			r.stop()
@@ -105,7 +105,7 @@ func TestGenerationsOfAnotherHistory(t *testing.T) {
 	s.eventually("the last generation is told", func() bool { return s.told[a.ContainerID].Generation == a.Generation })
 	s.otherHistory(saved)
 	s.eventually("all is settled", func() bool { return !s.pending && s.told[a.ContainerID].Generation == saved.Generation })
-	starts := fake.Starts(ref(saved))
+	starts := fake.Seen.Starts(ref(saved))
 	stopped := next(saved, structs.DesiredStopped)
 	s.assign(stopped)
 	s.is(a.ContainerID, structs.ContainerStopped)
@@ -115,7 +115,7 @@ func TestGenerationsOfAnotherHistory(t *testing.T) {
 		told := s.told[a.ContainerID]
 		return told.Status == structs.ContainerRunning && told.Generation == again.Generation
 	})
-	if n := fake.Starts(ref(saved)); n != starts+1 {
+	if n := fake.Seen.Starts(ref(saved)); n != starts+1 {
 		t.Errorf("started %d times, and %d before", n, starts)
 	}
 	r.stop()
@@ -136,7 +136,7 @@ func TestQuarantineIsKept(t *testing.T) {
 	stopped := next(a, structs.DesiredStopped)
 	s.assign(stopped)
 	s.eventually("the servers hear why nothing is done", func() bool { return s.told[a.ContainerID].Failed && s.told[a.ContainerID].Reason != "" })
-	if fake.Stops(ref(a)) != 0 {
+	if fake.Seen.Stops(ref(a)) != 0 {
 		t.Fatal("what is in quarantine was stopped")
 	}
 	s.assign(next(stopped, structs.DesiredRunning))
@@ -145,8 +145,8 @@ func TestQuarantineIsKept(t *testing.T) {
 		told := s.told[a.ContainerID]
 		return len(s.quarantine) == 0 && told.Status == structs.ContainerRunning && !told.Failed
 	})
-	if fake.Starts(ref(a)) != 1 || fake.Stops(ref(a)) != 0 {
-		t.Errorf("started %d and stopped %d times", fake.Starts(ref(a)), fake.Stops(ref(a)))
+	if fake.Seen.Starts(ref(a)) != 1 || fake.Seen.Stops(ref(a)) != 0 {
+		t.Errorf("started %d and stopped %d times", fake.Seen.Starts(ref(a)), fake.Seen.Stops(ref(a)))
 	}
 	r.stop()
 }
@@ -190,11 +190,11 @@ func TestLostJournalTakesTheQuarantineFromTheServers(t *testing.T) {
 			r = runAgent(t, dir, fake, nil, s)
 			s.eventually("it has had its answer", func() bool { return len(s.polls) > polls+2 })
 			s.eventually("it is in quarantine still", func() bool { return !s.pending && len(s.quarantine) == 1 })
-			if fake.Stops(ref(a)) != 0 || len(fake.Containers()) != 1 {
-				t.Errorf("touched: %v", fake.Containers())
+			if fake.Seen.Stops(ref(a)) != 0 || len(fake.Seen.Containers()) != 1 {
+				t.Errorf("touched: %v", fake.Seen.Containers())
 			}
 			// What somebody removes by hand is in quarantine no more.
-			fake.RemoveOutside(ref(a))
+			fake.Outside.Remove(ref(a))
 			s.eventually("the quarantine is empty", func() bool { return len(s.quarantine) == 0 })
 			r.stop()
 		})
@@ -222,7 +222,7 @@ func TestAgentOfNoLineage(t *testing.T) {
 	r.stop()
 	s.change(func() { clear(s.want); s.lineage = structs.NewID() })
 	r = runAgent(t, dir, fake, nil, s)
-	s.eventually("what the servers have forgotten goes", func() bool { return len(fake.Containers()) == 0 })
+	s.eventually("what the servers have forgotten goes", func() bool { return len(fake.Seen.Containers()) == 0 })
 	r.stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,14 +239,14 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		h.assign(a)
 		h.counts(a, 1, 0)
 		h.stop()
-		h.fake.Down()
+		h.fake.Outside.Down()
 		h.start()
 		h.parted = true
 		h.full(true)
 		if !h.parted {
 			t.Fatal("it was judged before the engine had told what it has")
 		}
-		h.fake.Up()
+		h.fake.Outside.Up()
 		h.after(10 * time.Second)
 		h.full(true)
 		if h.parted || !h.exists(a) || len(h.rec.journal.allKept()) != 1 {
@@ -268,7 +268,7 @@ func TestQuarantineWaitsForTheEngine(t *testing.T) {
 		older.Epoch = 2
 		h.full(true, older)
 		if _, ok := h.rec.journal.keeping(ref(b)); !ok || !h.exists(b) || h.exists(older) {
-			t.Fatalf("kept %v, containers %v", h.rec.journal.allKept(), h.fake.Containers())
+			t.Fatalf("kept %v, containers %v", h.rec.journal.allKept(), h.fake.Seen.Containers())
 		}
 	})
 }

@@ -88,8 +88,8 @@ func TestTransitions(t *testing.T) {
 				a = next(a, structs.DesiredAbsent)
 				h.assign(a)
 				h.settled(a, structs.ContainerGone)
-				if h.exists(a) || len(h.rec.journal.refs()) != 0 || len(h.rec.units) != 0 {
-					h.Fatalf("left over: container %v, journal %v, %d units", h.exists(a), h.rec.journal.refs(), len(h.rec.units))
+				if h.exists(a) || len(h.rec.journal.refs()) != 0 || len(h.rec.units.all) != 0 {
+					h.Fatalf("left over: container %v, journal %v, %d units", h.exists(a), h.rec.journal.refs(), len(h.rec.units.all))
 				}
 			})
 		})
@@ -156,7 +156,7 @@ func TestKilledOutside(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := want("a", 1, structs.DesiredRunning)
 			h.assign(a)
-			h.fake.KillOutside(ref(a))
+			h.fake.Outside.Kill(ref(a))
 			h.after(time.Hour)
 			if r := h.settled(a, structs.ContainerStopped); r.ExitCode == nil || *r.ExitCode != 137 || r.Reason == "" {
 				h.Fatalf("told %+v", r)
@@ -168,7 +168,7 @@ func TestKilledOutside(t *testing.T) {
 		inHost(t, func(h *host) {
 			a := always(want("a", 1, structs.DesiredRunning))
 			h.assign(a)
-			h.fake.KillOutside(ref(a))
+			h.fake.Outside.Kill(ref(a))
 			synctest.Wait()
 			if r := h.settled(a, structs.ContainerStopped); !strings.Contains(r.Reason, "again") {
 				h.Fatalf("reason is %q", r.Reason)
@@ -180,7 +180,7 @@ func TestKilledOutside(t *testing.T) {
 			// Again and again: slower each time.
 			begin := time.Now()
 			for range 5 {
-				h.fake.KillOutside(ref(a))
+				h.fake.Outside.Kill(ref(a))
 				synctest.Wait()
 				for h.last("a").Status != structs.ContainerRunning {
 					h.after(100 * time.Millisecond)
@@ -191,7 +191,7 @@ func TestKilledOutside(t *testing.T) {
 			}
 			// It has run for a while: at once again.
 			h.after(time.Minute)
-			h.fake.KillOutside(ref(a))
+			h.fake.Outside.Kill(ref(a))
 			h.after(time.Second)
 			h.settled(a, structs.ContainerRunning)
 			h.restart()
@@ -207,7 +207,7 @@ func TestRemovedOutside(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := always(want("a", 1, structs.DesiredRunning))
 		h.assign(a)
-		h.fake.RemoveOutside(ref(a))
+		h.fake.Outside.Remove(ref(a))
 		h.after(time.Hour)
 		if r := h.settled(a, structs.ContainerGone); r.Reason == "" {
 			h.Fatal("no reason")
@@ -215,7 +215,7 @@ func TestRemovedOutside(t *testing.T) {
 		h.restart()
 		h.full(true, a)
 		h.settled(a, structs.ContainerGone)
-		if h.fake.Creates(ref(a)) != 1 {
+		if h.fake.Seen.Creates(ref(a)) != 1 {
 			h.Fatal("the same epoch was created again")
 		}
 		a.Epoch, a.Observed = 2, 0
@@ -231,7 +231,7 @@ func TestRemovedWhileTheAgentAndItsJournalAreAway(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
-		h.fake.RemoveOutside(ref(a))
+		h.fake.Outside.Remove(ref(a))
 		h.stop()
 		h.path += ".lost"
 		h.start()
@@ -249,7 +249,7 @@ func TestStartOfARemovedOneFails(t *testing.T) {
 		a := want("a", 1, structs.DesiredCreated)
 		h.assign(a)
 		h.stop()
-		h.fake.RemoveOutside(ref(a))
+		h.fake.Outside.Remove(ref(a))
 		h.start()
 		a = next(a, structs.DesiredRunning)
 		h.full(true, a)
@@ -268,12 +268,12 @@ func TestNewEpochReplacesTheOld(t *testing.T) {
 		h.assign(a)
 		h.settled(a, structs.ContainerRunning)
 		if h.exists(old) || !h.exists(a) {
-			h.Fatalf("containers are %v", h.fake.Containers())
+			h.Fatalf("containers are %v", h.fake.Seen.Containers())
 		}
 		// An answer from before doesn't bring the old one back.
 		h.assign(old)
 		if h.exists(old) || !h.exists(a) {
-			h.Fatalf("containers are %v", h.fake.Containers())
+			h.Fatalf("containers are %v", h.fake.Seen.Containers())
 		}
 	})
 }
@@ -282,7 +282,7 @@ func TestOutsidePauseIsToldNotFought(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
-		h.fake.PauseOutside(ref(a), true)
+		h.fake.Outside.Pause(ref(a), true)
 		h.after(time.Hour)
 		if r := h.settled(a, structs.ContainerPaused); r.Reason == "" {
 			h.Fatal("no reason")
@@ -292,7 +292,7 @@ func TestOutsidePauseIsToldNotFought(t *testing.T) {
 		h.settled(a, structs.ContainerRunning)
 		a = next(a, structs.DesiredPaused)
 		h.assign(a)
-		h.fake.PauseOutside(ref(a), false)
+		h.fake.Outside.Pause(ref(a), false)
 		h.after(time.Hour)
 		h.settled(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
@@ -305,7 +305,7 @@ func TestStoppedStaysStopped(t *testing.T) {
 		h.assign(a)
 		a = next(a, structs.DesiredStopped)
 		h.assign(a)
-		h.fake.StartOutside(ref(a))
+		h.fake.Outside.Start(ref(a))
 		h.after(time.Second)
 		h.settled(a, structs.ContainerStopped)
 	})
@@ -337,7 +337,7 @@ func TestImageThatDoesNotExist(t *testing.T) {
 		h.restart()
 		h.full(true, a)
 		h.expect(a, structs.ContainerError, true)
-		h.fake.AddImage("none:1")
+		h.fake.Outside.AddImage("none:1")
 		h.after(10 * time.Minute)
 		h.settled(a, structs.ContainerRunning)
 
@@ -345,7 +345,7 @@ func TestImageThatDoesNotExist(t *testing.T) {
 		b.Spec.Image = "none:2"
 		h.assign(b)
 		h.after(time.Hour)
-		h.fake.AddImage("none:2")
+		h.fake.Outside.AddImage("none:2")
 		b = next(b, structs.DesiredRunning)
 		h.assign(b) // a new action is tried at once
 		h.settled(b, structs.ContainerRunning)
@@ -363,13 +363,13 @@ func TestImageThatCannotBeHad(t *testing.T) {
 			if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "tried again in "+again.String()) {
 				h.Fatalf("told %+v, want the next try in %s", r, again)
 			}
-			if n := h.fake.Pulls(); n != i+1 {
+			if n := h.fake.Seen.Pulls(); n != i+1 {
 				h.Fatalf("%d pulls, want %d", n, i+1)
 			}
 			h.after(again - time.Second)
-			h.fake.ImportImage("other:1") // no reason to try
+			h.fake.Outside.ImportImage("other:1") // no reason to try
 			h.after(0)
-			if n := h.fake.Pulls(); n != i+1 {
+			if n := h.fake.Seen.Pulls(); n != i+1 {
 				h.Fatalf("%d pulls before the time, want %d", n, i+1)
 			}
 			h.after(time.Second)
@@ -386,12 +386,12 @@ func TestImageThatComes(t *testing.T) {
 		a, b, c := want("a", 1, structs.DesiredRunning), want("b", 1, structs.DesiredCreated), want("c", 1, structs.DesiredRunning)
 		a.Spec.Image, b.Spec.Image, c.Spec.Image = "none", "docker.io/library/none:latest", "none:2"
 		h.assign(a, b, c)
-		h.fake.ImportImage("none:latest")
+		h.fake.Outside.ImportImage("none:latest")
 		h.after(0)
 		h.settled(a, structs.ContainerRunning)
 		h.settled(b, structs.ContainerStopped)
 		h.expect(c, structs.ContainerError, true)
-		if n := h.fake.Pulls(); n != 3 {
+		if n := h.fake.Seen.Pulls(); n != 3 {
 			h.Fatalf("%d pulls, want one for each container", n)
 		}
 	})
@@ -403,20 +403,20 @@ func TestPullThatLasts(t *testing.T) {
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Image = "none:1"
 		h.assign(a)
-		release := h.fake.HoldPulls()
+		release := h.fake.Outside.HoldPulls()
 		h.after(30 * time.Second)
-		h.fake.Say("pulling none:1: hardly begun")
+		h.fake.Outside.Say("pulling none:1: hardly begun")
 		h.after(0)
 		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "tried again") {
 			h.Fatalf("told %+v", r)
 		}
 		h.after(quietRetry + time.Second)
-		h.fake.Say("pulling none:1: half of it")
+		h.fake.Outside.Say("pulling none:1: half of it")
 		h.after(0)
 		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, "half of it") || r.Generation != 1 {
 			h.Fatalf("told %+v", r)
 		}
-		h.fake.AddImage("none:1")
+		h.fake.Outside.AddImage("none:1")
 		release()
 		h.after(0)
 		h.settled(a, structs.ContainerRunning)
@@ -427,7 +427,7 @@ func TestPullThatLasts(t *testing.T) {
 // not after the pause of that failure.
 func TestActionDuringAPull(t *testing.T) {
 	inHost(t, func(h *host) {
-		release := h.fake.HoldPulls()
+		release := h.fake.Outside.HoldPulls()
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Image = "none:1"
 		h.assign(a)
@@ -436,8 +436,8 @@ func TestActionDuringAPull(t *testing.T) {
 		h.expect(a, structs.ContainerCreating, false)
 		release()
 		h.after(0)
-		if r := h.expect(a, structs.ContainerError, true); r.Generation != 2 || h.fake.Pulls() != 2 {
-			h.Fatalf("told %+v after %d pulls", r, h.fake.Pulls())
+		if r := h.expect(a, structs.ContainerError, true); r.Generation != 2 || h.fake.Seen.Pulls() != 2 {
+			h.Fatalf("told %+v after %d pulls", r, h.fake.Seen.Pulls())
 		}
 	})
 }
@@ -458,7 +458,7 @@ func TestStopOfWhatWasNeverMade(t *testing.T) {
 		h.restart()
 		h.full(true, a)
 		h.settled(a, structs.ContainerError)
-		h.fake.ImportImage("none:1")
+		h.fake.Outside.ImportImage("none:1")
 		h.after(0)
 		h.settled(a, structs.ContainerStopped)
 		h.counts(a, 0, 0)
@@ -467,7 +467,7 @@ func TestStopOfWhatWasNeverMade(t *testing.T) {
 
 func TestPullIsToldAndCanBeLeft(t *testing.T) {
 	inHost(t, func(h *host) {
-		release := h.fake.HoldPulls()
+		release := h.fake.Outside.HoldPulls()
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.PullPolicy = structs.PullAlways
 		h.assign(a)
@@ -482,7 +482,7 @@ func TestPullIsToldAndCanBeLeft(t *testing.T) {
 		h.settled(a, structs.ContainerStopped)
 		h.counts(a, 0, 0)
 
-		h.fake.HoldPulls()
+		h.fake.Outside.HoldPulls()
 		b := want("b", 1, structs.DesiredRunning)
 		b.Spec.PullPolicy = structs.PullAlways
 		h.assign(b)
@@ -494,7 +494,7 @@ func TestPullIsToldAndCanBeLeft(t *testing.T) {
 
 func TestTakenPortHeals(t *testing.T) {
 	inHost(t, func(h *host) {
-		h.fake.TakePort(80, true)
+		h.fake.Outside.TakePort(80, true)
 		a := want("a", 1, structs.DesiredRunning)
 		a.Spec.Ports = []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}
 		h.assign(a)
@@ -505,7 +505,7 @@ func TestTakenPortHeals(t *testing.T) {
 		h.full(true, a)
 		h.expect(a, structs.ContainerError, true)
 		h.counts(a, 0, 0)
-		h.fake.TakePort(80, false)
+		h.fake.Outside.TakePort(80, false)
 		h.after(10 * time.Minute)
 		h.settled(a, structs.ContainerRunning)
 		h.counts(a, 1, 0)
@@ -517,13 +517,13 @@ func TestTakenPortOfARestart(t *testing.T) {
 		a := always(want("a", 1, structs.DesiredRunning))
 		a.Spec.Ports = []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}
 		h.assign(a)
-		h.fake.TakePort(80, true)
-		h.fake.KillOutside(ref(a))
+		h.fake.Outside.TakePort(80, true)
+		h.fake.Outside.Kill(ref(a))
 		h.after(time.Second)
 		if r := h.settled(a, structs.ContainerError); !strings.Contains(r.Reason, "80") {
 			h.Fatalf("told %+v", r)
 		}
-		h.fake.TakePort(80, false)
+		h.fake.Outside.TakePort(80, false)
 		h.after(10 * time.Minute)
 		if r := h.settled(a, structs.ContainerRunning); r.Reason != "" {
 			h.Fatalf("reason is left: %q", r.Reason)
@@ -534,12 +534,12 @@ func TestTakenPortOfARestart(t *testing.T) {
 func TestNameClashHeals(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
-		h.fake.TakeName(ref(a), true)
+		h.fake.Outside.TakeName(ref(a), true)
 		h.assign(a)
 		if r := h.expect(a, structs.ContainerError, true); !strings.Contains(r.Reason, backend.NameOf(ref(a))) {
 			h.Fatalf("told %+v", r)
 		}
-		h.fake.TakeName(ref(a), false)
+		h.fake.Outside.TakeName(ref(a), false)
 		h.after(2 * time.Minute)
 		h.settled(a, structs.ContainerRunning)
 	})
@@ -549,7 +549,7 @@ func TestEngineAway(t *testing.T) {
 	inHost(t, func(h *host) {
 		a, b := want("a", 1, structs.DesiredRunning), always(want("b", 1, structs.DesiredRunning))
 		h.assign(a, b)
-		h.fake.Down()
+		h.fake.Outside.Down()
 		told := h.tellings()
 		h.after(time.Minute)
 		if h.tellings() != told {
@@ -571,7 +571,7 @@ func TestEngineAway(t *testing.T) {
 		if len(was) != 0 || h.tellings() != told+2 {
 			h.Fatalf("told %+v while the engine was away", h.history[told:])
 		}
-		h.fake.Up()
+		h.fake.Outside.Up()
 		h.after(10 * time.Second)
 		h.settled(a, structs.ContainerStopped)
 		h.settled(b, structs.ContainerRunning)
@@ -584,8 +584,8 @@ func TestEngineTakesProcessesWithIt(t *testing.T) {
 	inHost(t, func(h *host) {
 		a := want("a", 1, structs.DesiredRunning)
 		h.assign(a)
-		h.fake.Down()
-		h.fake.Up()
+		h.fake.Outside.Down()
+		h.fake.Outside.Up()
 		h.after(10 * time.Second)
 		h.settled(a, structs.ContainerStopped)
 		h.counts(a, 1, 0)
@@ -595,8 +595,8 @@ func TestEngineTakesProcessesWithIt(t *testing.T) {
 // foreignRequest is a container of the host that no answer names.
 func (h *host) unknown(id string) structs.Assignment {
 	a := want(id, 1, structs.DesiredRunning)
-	h.fake.Add(backend.CreateRequest{Owner: h.owner, Ref: ref(a), ProjectID: "p", Spec: a.Spec})
-	h.fake.StartOutside(ref(a))
+	h.fake.Outside.Add(backend.CreateRequest{Owner: h.owner, Ref: ref(a), ProjectID: "p", Spec: a.Spec})
+	h.fake.Outside.Start(ref(a))
 	return a
 }
 
@@ -608,7 +608,7 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		other := h.owner
 		other.HostID = "h2"
 		foreign := want("f", 1, structs.DesiredRunning)
-		h.fake.Add(backend.CreateRequest{Owner: other, Ref: ref(foreign), ProjectID: "p", Spec: foreign.Spec})
+		h.fake.Outside.Add(backend.CreateRequest{Owner: other, Ref: ref(foreign), ProjectID: "p", Spec: foreign.Spec})
 		synctest.Wait()
 		h.mu.Lock()
 		if h.askedFor == 0 {
@@ -627,7 +627,7 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		h.counts(x, 1, 0)
 		h.full(true, a)
 		if h.exists(x) || !h.exists(a) || !h.exists(foreign) {
-			h.Fatalf("containers are %v", h.fake.Containers())
+			h.Fatalf("containers are %v", h.fake.Seen.Containers())
 		}
 		h.counts(a, 1, 0)
 		if h.said(func(r structs.ContainerReport) bool { return r.ContainerID == "x" }) {
@@ -636,7 +636,7 @@ func TestUnknownContainersGoOnlyOnAConfirmedFullAnswer(t *testing.T) {
 		// One that was assigned and no longer is.
 		h.full(true)
 		if h.exists(a) || len(h.rec.journal.refs()) != 0 {
-			h.Fatalf("containers are %v, journal %v", h.fake.Containers(), h.rec.journal.refs())
+			h.Fatalf("containers are %v, journal %v", h.fake.Seen.Containers(), h.rec.journal.refs())
 		}
 	})
 }
@@ -700,7 +700,7 @@ func TestManyAtOnce(t *testing.T) {
 			h.settled(a, structs.ContainerRunning)
 		}
 		h.full(true)
-		if n := len(h.fake.Containers()); n != 0 {
+		if n := len(h.fake.Seen.Containers()); n != 0 {
 			h.Fatalf("%d containers are left", n)
 		}
 	})

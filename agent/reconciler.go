@@ -40,73 +40,27 @@ type reconciler struct {
 	// tellCopies tells which containers are copies; it must not block. nil for nobody.
 	tellCopies func(structs.Copies)
 
-	// quarantine tells the servers what is in quarantine; settled is called once all
-	// is judged after the agent has followed another history.
-	quarantine *quarantineReporter
-	settled    func()
-
-	lease *lease.Lease // has its own lock, which is taken below mu
-	nudge func()       // ends the poll under way, so that the next one asks for a confirmed answer; nil for nobody
+	quarantine *quarantine
+	settled    func() // called once all is judged after the agent has followed another history
+	exclusive  *exclusives
 
 	mu        sync.Mutex
-	met       bool                    // since the stream is open, the engine was asked who it is: what it doesn't have is gone
-	answered  bool                    // an answer was taken: until then the lease.Guard ends what has no lease
-	unsettled bool                    // a full answer could not be judged, because the engine had not told yet what it has
-	units     map[structs.Ref]*unit   // by keyOf
-	parts     map[structs.Ref][]*unit // those of a workload that has parts, by keyOf the whole
-	running   bool                    // between the first list of a run and its end
-	ctx       context.Context         // of the run
-	work      sync.WaitGroup          // the units' goroutines
+	met       bool // since the stream is open, the engine was asked who it is: what it doesn't have is gone
+	unsettled bool // a full answer could not be judged, because the engine had not told yet what it has
+	units     *units
+	running   bool            // between the first list of a run and its end
+	ctx       context.Context // of the run
+	work      sync.WaitGroup  // the units' goroutines
 
 	looked chan struct{} // closed once the engine has first told what it has
 }
 
 func newReconciler(b backend.Runtime, owner backend.Owner, j *journal, o observer, needFull func(), log hclog.Logger) *reconciler {
-	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: make(map[structs.Ref]*unit), parts: make(map[structs.Ref][]*unit), looked: make(chan struct{}),
-		quarantine: newQuarantineReporter(log, j.allKept, nil), settled: func() {}}
-	r.lease = lease.New(r.kickExclusive, log)
+	r := &reconciler{backend: b, owner: owner, journal: j, observer: o, needFull: needFull, log: log, kinds: kinds(), units: newUnits(), looked: make(chan struct{}), settled: func() {}}
+	r.quarantine = &quarantine{journal: j, units: r.units, reporter: newQuarantineReporter(log, j.allKept, nil), log: log}
+	r.exclusive = &exclusives{lease: lease.New(r.kickExclusive, log), engine: b, journal: j, mu: &r.mu, units: r.units}
 	return r
 }
-
-// unit is one container on this host: a workload, or a part of one. The
-// reconciler's mu guards it.
-type unit struct {
-	ref    structs.Ref         // with no epoch
-	want   *structs.Assignment // with the part's spec; nil: no answer has named it
-	names  []string            // of all parts of the workload, of want
-	orphan bool                // want is the agent's own: a confirmed answer has not named it
-	have   map[uint64]string   // engine ids by epoch
-	// Others that carry the container's labels: by engine id, those of which the
-	// next pass finds out whose they are, with their epochs, and those that are
-	// copies; see copies.go.
-	claims map[string]uint64
-	copies map[string]backend.Entry
-
-	busy  bool // a goroutine works on it
-	dirty bool // there may be something to do
-	timer *time.Timer
-	// interrupt, if not nil, ends the engine call under way if the new
-	// assignment makes its wait pointless.
-	interrupt func(next structs.Assignment)
-	// unlease, if not nil, ends the stop under way if what is stopped has no lease any
-	// more: it has less time than its own timeout then.
-	unlease func()
-
-	tries   int       // failures since the assignment last changed
-	hold    time.Time // what has failed isn't tried again before
-	reason  string    // of what has failed, while it is held
-	lacks   string    // the image for want of which it has failed
-	deaths  int       // quick ends in a row of a container that is restarted always
-	told    told      // what was last reported
-	taken   func()    // of a part: called when a server has taken that; nil for nobody
-	refused bool      // of a part: the host can't take it
-	leased  bool      // as of the last pass: something of it runs that needs a lease
-	ending  time.Time // when a process that was asked to end because the lease did is killed
-}
-
-// calmLocked ends all holding: something has succeeded, or something else is
-// asked for.
-func (u *unit) calmLocked() { u.tries, u.hold, u.reason, u.lacks = 0, time.Time{}, "", "" }
 
 // trusted fails while nobody knows whether the engine that answers is the host's:
 // what it doesn't have may be on the one that was there before. ErrAway.
@@ -117,27 +71,6 @@ func (r *reconciler) trusted() error {
 		return nil
 	}
 	return &backend.Failure{Reason: backend.ErrAway, Msg: "the engine was away, and has not been listed again yet"}
-}
-
-// at returns the reference of one of the unit's placements.
-func (u *unit) at(epoch uint64) structs.Ref {
-	ref := u.ref
-	ref.Epoch = epoch
-	return ref
-}
-
-// unitLocked returns the unit of a placement, which is made if there is none.
-func (r *reconciler) unitLocked(ref structs.Ref) *unit {
-	key := keyOf(ref)
-	u := r.units[key]
-	if u == nil {
-		u = &unit{ref: key, have: make(map[uint64]string)}
-		r.units[key] = u
-		if key.Part != "" {
-			r.parts[key.Whole()] = append(r.parts[key.Whole()], u)
-		}
-	}
-	return u
 }
 
 // run follows the engine until ctx ends: lists what there is whenever the
@@ -223,12 +156,12 @@ func (r *reconciler) listed(entries []backend.Entry) {
 		r.claimLocked(e)
 	}
 	r.forgetCopiesLocked(entries)
-	r.sweepLocked()
+	r.quarantine.sweep()
 	if r.unsettled {
 		r.needFull()
 	}
 	// What is no longer there is found out by the pass over its unit.
-	for _, u := range r.units {
+	for _, u := range r.units.all {
 		r.kickLocked(u)
 	}
 	if !r.lookedLocked() {
@@ -244,7 +177,7 @@ func (r *reconciler) event(e backend.Event) {
 		r.imageCameLocked(e.Image)
 		return
 	}
-	u := r.unitLocked(e.Ref)
+	u := r.units.ensure(e.Ref)
 	if _, copied := u.copies[e.EngineID]; copied {
 		if e.Kind == backend.EventRemoved {
 			r.dropCopyLocked(u, e.EngineID)
@@ -260,7 +193,7 @@ func (r *reconciler) event(e backend.Event) {
 // imageCameLocked has those tried at once that have failed for want of the
 // image; "" stands for any.
 func (r *reconciler) imageCameLocked(image string) {
-	for _, u := range r.units {
+	for _, u := range r.units.all {
 		if u.lacks != "" && (image == "" || backend.SameImage(u.lacks, image)) {
 			u.hold, u.lacks = time.Time{}, ""
 			r.kickLocked(u)
@@ -272,13 +205,13 @@ func (r *reconciler) imageCameLocked(image string) {
 func (r *reconciler) stop() {
 	r.mu.Lock()
 	r.running = false
-	for _, u := range r.units {
+	for _, u := range r.units.all {
 		if u.timer != nil {
 			u.timer.Stop()
 		}
 	}
 	r.mu.Unlock()
-	r.lease.Stop()
+	r.exclusive.lease.Stop()
 	r.work.Wait()
 }
 
@@ -301,9 +234,9 @@ func (r *reconciler) attend(u *unit) {
 		if u.timer != nil {
 			u.timer.Stop()
 		}
-		p := &pass{r: r, u: u}
+		p := &pass{r: r, u: u, task: task{journal: r.journal, unit: u}}
 		if u.want != nil {
-			p.want, p.wanted = *u.want, true
+			p.task.want, p.task.wanted = *u.want, true
 		}
 		r.mu.Unlock()
 		again, err := p.run(r.ctx)
@@ -324,7 +257,7 @@ func (r *reconciler) attend(u *unit) {
 		}
 	}
 	u.busy = false
-	r.tidyLocked(u)
+	r.units.tidy(u)
 }
 
 // failedLocked paces a unit whose pass could not be finished.
@@ -347,8 +280,8 @@ func (r *reconciler) failedLocked(u *unit, err error) time.Duration {
 func (r *reconciler) apply(w *structs.Work, parted bool, sent pollState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.answered {
-		r.answered = true
+	if !r.exclusive.answered {
+		r.exclusive.answered = true
 		r.kickExclusiveLocked() // the guard has ended
 	}
 	r.adoptLocked(w) // before anything is judged
@@ -361,10 +294,10 @@ func (r *reconciler) apply(w *structs.Work, parted bool, sent pollState) {
 		r.judgeLocked(w)
 	case r.partLocked(w):
 		r.settled()
-		r.quarantine.settle()
+		r.quarantine.reporter.settle()
 	}
 	if w.Full && w.Confirmed {
-		if r.lease.Confirm(sent.State) {
+		if r.exclusive.lease.Confirm(sent.State) {
 			r.kickExclusiveLocked()
 		}
 	}
@@ -376,17 +309,34 @@ func (r *reconciler) judgeLocked(w *structs.Work) {
 	for _, a := range w.Assignments {
 		named[keyOf(a.Ref())] = true
 	}
-	for _, u := range r.units {
-		if named[u.ref.Whole()] || u.orphan || r.keeps(u) || u.want == nil && len(u.have)+len(u.claims) == 0 {
+	for _, u := range r.units.all {
+		if named[u.ref.Whole()] || u.orphan || r.quarantine.keeps(u) || u.want == nil && len(u.have)+len(u.claims) == 0 {
 			continue
 		}
 		r.orphanLocked(u)
 	}
 	for _, ref := range r.journal.refs() {
-		if !named[keyOf(ref).Whole()] && r.units[keyOf(ref)] == nil {
+		if !named[keyOf(ref).Whole()] && r.units.of(ref) == nil {
 			r.forget(ref)
 		}
 	}
+}
+
+// held returns how long what has failed of a unit is left alone.
+func (r *reconciler) held(u *unit) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u.hold.IsZero() {
+		return 0
+	}
+	return max(0, time.Until(u.hold))
+}
+
+// calm ends all holding of a unit: something has succeeded.
+func (r *reconciler) calm(u *unit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u.calmLocked()
 }
 
 // forget drops what the journal has on a placement. An entry too many is no
@@ -401,7 +351,7 @@ func (r *reconciler) forget(ref structs.Ref) {
 // nobody has to be told.
 func (r *reconciler) removed(ref structs.Ref) {
 	r.mu.Lock()
-	u, orphan := r.units[keyOf(ref)], false
+	u, orphan := r.units.of(ref), false
 	if u != nil {
 		if u.want == nil || u.want.Epoch != ref.Epoch || u.want.Desired != structs.DesiredAbsent {
 			r.mu.Unlock()
@@ -409,10 +359,10 @@ func (r *reconciler) removed(ref structs.Ref) {
 		}
 		orphan = u.orphan
 		u.want, u.orphan = nil, false
-		r.tidyLocked(u)
+		r.units.tidy(u)
 	}
 	// The workload's parts may have waited for one that it no longer has.
-	left := r.siblingsLocked(ref)
+	left := r.units.siblings(ref)
 	for _, sibling := range left {
 		if orphan && sibling != u {
 			r.kickLocked(sibling)
@@ -443,7 +393,7 @@ func (r *reconciler) engineID(ctx context.Context, ref structs.Ref) string {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u := r.units[keyOf(ref)]; u != nil {
+	if u := r.units.of(ref); u != nil {
 		return u.have[ref.Epoch]
 	}
 	return ""

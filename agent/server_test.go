@@ -99,6 +99,13 @@ func (s *fakeServer) change(f func()) {
 	s.changed = make(chan struct{})
 }
 
+// polled returns how many polls have come.
+func (s *fakeServer) polled() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.polls)
+}
+
 func (s *fakeServer) assign(as ...structs.Assignment) {
 	s.change(func() {
 		for _, a := range as {

@@ -52,13 +52,13 @@ func TestImageSessions(t *testing.T) {
 	}
 	want(backendtest.Image)
 
-	fake.PushImage("pushed:1")
-	release := fake.HoldPulls()
+	fake.Outside.PushImage("pushed:1")
+	release := fake.Outside.HoldPulls()
 	conn := s.offer(hostKind(structs.SessionImagePull, func(o *structs.SessionOffer) { o.Image = "pushed:1" }))
 	if _, m, err := conn.Read(t.Context()); err != nil || m[0] != structs.ChannelStdout || string(m[1:]) != "pulling pushed:1" {
 		t.Fatalf("message %q, %v: not the progress", m, err)
 	}
-	fake.Say("half of it")
+	fake.Outside.Say("half of it")
 	release()
 	if got := listen(t, conn); got.stdout != "half of it" || !got.last.Done {
 		t.Fatalf("a pull ends with %+v", got)
@@ -104,7 +104,7 @@ func TestImageSessions(t *testing.T) {
 	}
 	want(backendtest.Image)
 
-	fake.Down()
+	fake.Outside.Down()
 	for _, k := range []structs.SessionKind{structs.SessionImageList, structs.SessionImagePrune, structs.SessionVolumeList} {
 		if got := listen(t, s.offer(hostKind(k, nil))); got.last.Code != structs.CodeUnavailable {
 			t.Errorf("%s without an engine gives %+v", k, got.last)
@@ -142,7 +142,7 @@ func TestVolumeSessions(t *testing.T) {
 			t.Errorf("deletion of %q of project %q gives %+v, want %s", c.name, c.project, got, c.want)
 		}
 	}
-	fake.RemoveOutside(ref(a))
+	fake.Outside.Remove(ref(a))
 	if got := remove("p", "data"); !got.Done {
 		t.Fatalf("deletion gives %+v", got)
 	}

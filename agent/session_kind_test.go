@@ -76,10 +76,10 @@ func TestAttachSession(t *testing.T) {
 	echo(t, conn)
 	say(t, conn, structs.ChannelControl, `{"resize":{"w":100,"h":50}}`)
 	say(t, conn, structs.ChannelControl, `{"eof":true}`)
-	if n := fake.Starts(ref(a)); n != 1 || fake.Containers()[ref(a)].State != backend.StateRunning {
+	if n := fake.Seen.Starts(ref(a)); n != 1 || fake.Seen.Containers()[ref(a)].State != backend.StateRunning {
 		t.Fatalf("one who has left has ended it: %d starts", n)
 	}
-	fake.Exit(ref(a), 4)
+	fake.Outside.Exit(ref(a), 4)
 	if got := listen(t, conn); got.last.ExitCode == nil || *got.last.ExitCode != 4 {
 		t.Fatalf("attach ends with %+v", got.last)
 	}
@@ -147,7 +147,7 @@ func TestStatsAndTopSessions(t *testing.T) {
 			t.Fatalf("message %q, %v: not one document", m, err)
 		}
 	}
-	fake.Exit(ref(a), 0)
+	fake.Outside.Exit(ref(a), 0)
 	if got = listen(t, conn); !got.last.Done {
 		t.Fatalf("stats end with %+v", got.last)
 	}
@@ -251,7 +251,7 @@ func TestArchiveSessions(t *testing.T) {
 	if got := listen(t, s.offer(at(structs.SessionArchiveGet, "/tmp/half"))); got.last.Code != structs.CodeNotFound {
 		t.Errorf("half an archive was unpacked: %+v", got.last)
 	}
-	fake.Exit(ref(a), 0)
+	fake.Outside.Exit(ref(a), 0)
 	if got := put("/tmp", fileArchive(t, "later", 10)); !got.last.Done {
 		t.Errorf("put into one that has ended gives %+v", got.last)
 	}
@@ -261,7 +261,7 @@ func TestArchiveSessions(t *testing.T) {
 // so much; TestSessionsOnDocker has one.
 func TestTooLargeAnArchiveIsRefused(t *testing.T) {
 	_, fake, a := catHost(t, false)
-	engineID := fake.Containers()[ref(a)].EngineID
+	engineID := fake.Seen.Containers()[ref(a)].EngineID
 	s := newSessions(fake, nil, nil, nil, 1, hclog.NewNullLogger())
 	in := newInput()
 	defer in.close()

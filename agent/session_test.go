@@ -101,7 +101,7 @@ func TestSessions(t *testing.T) {
 	if _, m, err := conn.Read(t.Context()); err != nil || string(m[1:]) != "one\n" {
 		t.Fatalf("first line is %q, %v", m, err)
 	}
-	fake.KillOutside(ref(a))
+	fake.Outside.Kill(ref(a))
 	if got = listen(t, conn); !got.last.Done {
 		t.Errorf("following ends with %+v", got)
 	}

@@ -16,7 +16,7 @@ import (
 // while input is in flight.
 func TestUnreadInputDoesNotHideThatTheUserLeft(t *testing.T) {
 	s, fake := newFakeServer(t), backendtest.NewFake()
-	defer fake.HoldArchives()()
+	defer fake.Outside.HoldArchives()()
 	a := command(want("a", 1, structs.DesiredRunning), "sleep 600")
 	a.Spec.Stdin = true
 	s.assign(a)

@@ -32,7 +32,7 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 			if state != backend.StateCreated {
 				c.StartedAt = born
 			}
-			h.fake.Put(h.owner, c, *a.Spec)
+			h.fake.Outside.Put(h.owner, c, *a.Spec)
 			return a
 		}
 		running := put("running", "e2", backend.StateRunning)
@@ -61,17 +61,17 @@ func TestJournalOfEarlierBuilds(t *testing.T) {
 			}
 			h.counts(a, starts, 0)
 		}
-		if sent := h.fake.Signals(ref(killed)); len(sent) != 0 {
+		if sent := h.fake.Seen.Signals(ref(killed)); len(sent) != 0 {
 			t.Errorf("%q was sent again", sent)
 		}
 		if got := h.last("always").RestartCount; got != 1 {
 			t.Errorf("%d restarts are told, want that of the journal", got)
 		}
 		h.counts(kept, 0, 0)
-		if c := h.fake.Containers()[ref(kept)]; c.State != backend.StateRunning {
+		if c := h.fake.Seen.Containers()[ref(kept)]; c.State != backend.StateRunning {
 			t.Errorf("what is in quarantine is %+v", c)
 		}
-		if n := len(h.fake.Containers()); n != 6 {
+		if n := len(h.fake.Seen.Containers()); n != 6 {
 			t.Errorf("%d containers are there", n)
 		}
 		// The journal that is written now says the same.

@@ -36,7 +36,7 @@ func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, fileVolumes)); err != nil {
 		t.Fatal(err)
 	}
-	fake.AddVolume("p", "data")
+	fake.Outside.AddVolume("p", "data")
 
 	other := newFakeServer(t)
 	other.cluster = "c2"
@@ -71,7 +71,7 @@ func TestEarlierVolumesAreClaimedOnce(t *testing.T) {
 	}
 
 	// Later ones are not its own.
-	fake.AddVolume("p", "late")
+	fake.Outside.AddVolume("p", "late")
 	r = runAgent(t, dir, fake, nil, s)
 	s.eventually("it works again", func() bool { return len(s.registers) == 4 && s.polls[len(s.polls)-1].registration == "4" })
 	r.stop()
@@ -87,8 +87,8 @@ func TestSessionsSeeTheirClustersVolumes(t *testing.T) {
 	spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "data", Target: "/data"}}
 	add := func(cluster, id string) {
 		owner := backend.Owner{ClusterID: cluster, HostID: structs.NewID()}
-		fake.Add(backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(id, 1), ProjectID: "p", Spec: spec})
-		fake.RemoveOutside(structs.ContainerRef(id, 1))
+		fake.Outside.Add(backend.CreateRequest{Owner: owner, Ref: structs.ContainerRef(id, 1), ProjectID: "p", Spec: spec})
+		fake.Outside.Remove(structs.ContainerRef(id, 1))
 	}
 	add("another", "x")
 	r := runAgent(t, t.TempDir(), fake, nil, s)

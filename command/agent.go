@@ -14,6 +14,7 @@ import (
 
 	"github.com/stackforge/magnum/agent"
 	"github.com/stackforge/magnum/agent/docker"
+	"github.com/stackforge/magnum/agent/docker/networks"
 	"github.com/stackforge/magnum/api"
 	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server"
@@ -90,9 +91,9 @@ func agentCommand() *command {
 				return nil
 			}).repeat = true
 			s.text(&a.dockerHost, "docker-host", "URL", "of the Docker engine (default DOCKER_HOST, else unix:///var/run/docker.sock)")
-			s.add("network-pool", "CIDR[,CIDR]", "addresses that the networks of projects are cut from, a /24 for each (default "+docker.DefaultNetworkPool+")", func(v string) error {
+			s.add("network-pool", "CIDR[,CIDR]", "addresses that the networks of projects are cut from, a /24 for each (default "+networks.DefaultPool+")", func(v string) error {
 				var err error
-				a.pool, err = docker.ParseNetworkPool(v)
+				a.pool, err = networks.ParsePool(v)
 				return err
 			})
 			a.agent.ImageGCHigh = gcUnset

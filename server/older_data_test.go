@@ -162,13 +162,13 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	}
 	untouched := func() {
 		t.Helper()
-		if n := len(fake.Containers()); n < len(later)+1 {
+		if n := len(fake.Seen.Containers()); n < len(later)+1 {
 			t.Errorf("%d containers are left", n)
 		}
 		for _, id := range append([]string{kept.UUID}, later...) {
 			ref := structs.ContainerRef(id, 1)
-			if fake.Starts(ref) != 1 || fake.Stops(ref) != 0 {
-				t.Errorf("%s was started %d and stopped %d times", id, fake.Starts(ref), fake.Stops(ref))
+			if fake.Seen.Starts(ref) != 1 || fake.Seen.Stops(ref) != 0 {
+				t.Errorf("%s was started %d and stopped %d times", id, fake.Seen.Starts(ref), fake.Seen.Stops(ref))
 			}
 		}
 	}
@@ -211,8 +211,8 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 		return err == nil && len(h.Quarantine) == 0
 	})
 	ref := structs.ContainerRef(again, 1)
-	if n := len(fake.Containers()); n != 3 || fake.Starts(ref) != 1 || fake.Stops(ref) != 0 {
-		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Starts(ref), fake.Stops(ref))
+	if n := len(fake.Seen.Containers()); n != 3 || fake.Seen.Starts(ref) != 1 || fake.Seen.Stops(ref) != 0 {
+		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Seen.Starts(ref), fake.Seen.Stops(ref))
 	}
 	c.settled()
 }

@@ -210,10 +210,40 @@ func SplitCommand(s string) ([]string, error) {
 
 // Time is a moment as the 2015 API writes it: 2015-04-20T19:06:08+00:00. The
 // zero time is null.
-type Time struct{ time.Time }
+type Time struct{ Time time.Time }
 
 // TimeLayout is the layout of Time in UTC.
 const TimeLayout = "2006-01-02T15:04:05+00:00"
+
+// IsZero reports whether there is no moment.
+func (t Time) IsZero() bool { return t.Time.IsZero() }
+
+// The methods of time.Time that programs use on moments of the API. The others are
+// those of the field.
+
+// UTC returns the moment in UTC.
+func (t Time) UTC() time.Time { return t.Time.UTC() }
+
+// Unix returns the seconds since 1970.
+func (t Time) Unix() int64 { return t.Time.Unix() }
+
+// Equal reports whether the moment is u, in whatever zone.
+func (t Time) Equal(u time.Time) bool { return t.Time.Equal(u) }
+
+// Before reports whether the moment is before u.
+func (t Time) Before(u time.Time) bool { return t.Time.Before(u) }
+
+// After reports whether the moment is after u.
+func (t Time) After(u time.Time) bool { return t.Time.After(u) }
+
+// Sub returns the time from u until the moment.
+func (t Time) Sub(u time.Time) time.Duration { return t.Time.Sub(u) }
+
+// Format writes the moment in a layout of package time.
+func (t Time) Format(layout string) string { return t.Time.Format(layout) }
+
+// String returns the moment as time.Time writes it.
+func (t Time) String() string { return t.Time.String() }
 
 // MarshalJSON writes the moment in UTC and whole seconds.
 func (t Time) MarshalJSON() ([]byte, error) {

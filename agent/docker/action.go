@@ -9,56 +9,48 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/networks"
 	"github.com/stackforge/magnum/structs"
 )
 
 // Start starts the process. A project network that somebody has removed is
 // made again, and of several that there are by mistake one is left: the
 // container refers to it by name.
-func (d *Docker) Start(ctx context.Context, engineID string) error {
-	err := d.start(ctx, engineID)
-	if err == nil || !isNetworkGone(err) && !isAmbiguous(err) {
+func (rt *runtime) Start(ctx context.Context, engineID string) error {
+	err := rt.start(ctx, engineID)
+	if !networks.Lacking(err) {
 		return err
 	}
-	raw, inspectErr := d.inspect(ctx, engineID)
+	raw, inspectErr := rt.engine.Inspect(ctx, engineID)
 	if inspectErr != nil {
 		return inspectErr
 	}
-	key := projectKey{raw.Config.Labels[backend.LabelCluster], raw.Config.Labels[backend.LabelProject]}
-	p := d.project(key)
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	p.known.Store(nil)
-	if _, err := d.ensureNetwork(ctx, p, key, string(raw.HostConfig.NetworkMode)); err != nil {
+	held := rt.networks.Hold(networks.Key{Cluster: raw.Config.Labels[backend.LabelCluster], Project: raw.Config.Labels[backend.LabelProject]})
+	defer held.Release()
+	if err := held.Repair(ctx, string(raw.HostConfig.NetworkMode)); err != nil {
 		return err
 	}
-	return d.start(ctx, engineID)
+	return rt.start(ctx, engineID)
 }
 
-func (d *Docker) start(ctx context.Context, engineID string) error {
-	return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		return d.fresh.ContainerStart(ctx, engineID, container.StartOptions{})
+func (rt *runtime) start(ctx context.Context, engineID string) error {
+	return rt.engine.Change(ctx, func(ctx context.Context) error {
+		return rt.engine.Fresh.ContainerStart(ctx, engineID, container.StartOptions{})
 	})
 }
 
-// isNetworkGone reports whether a start failed because its network isn't there.
-func isNetworkGone(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "network") && strings.Contains(text, "not found")
-}
-
 // Stop asks the process to end and waits for it.
-func (d *Docker) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
+func (rt *runtime) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
 	seconds := int((timeout + time.Second - 1) / time.Second)
-	return d.change(ctx, d.stops, timeout+changeTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerStop(ctx, engineID, container.StopOptions{Timeout: &seconds})
+	return rt.engine.Stop(ctx, timeout, func(ctx context.Context) error {
+		return rt.engine.Client.ContainerStop(ctx, engineID, container.StopOptions{Timeout: &seconds})
 	})
 }
 
 // Kill ends the process at once.
-func (d *Docker) Kill(ctx context.Context, engineID string) error {
-	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerKill(ctx, engineID, "KILL")
+func (rt *runtime) Kill(ctx context.Context, engineID string) error {
+	err := rt.engine.Change(ctx, func(ctx context.Context) error {
+		return rt.engine.Client.ContainerKill(ctx, engineID, "KILL")
 	})
 	if errors.Is(err, backend.ErrNotRunning) {
 		return nil
@@ -67,9 +59,9 @@ func (d *Docker) Kill(ctx context.Context, engineID string) error {
 }
 
 // Signal sends the process a signal.
-func (d *Docker) Signal(ctx context.Context, engineID, signal string) error {
-	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerKill(ctx, engineID, signal)
+func (rt *runtime) Signal(ctx context.Context, engineID, signal string) error {
+	err := rt.engine.Change(ctx, func(ctx context.Context) error {
+		return rt.engine.Client.ContainerKill(ctx, engineID, signal)
 	})
 	var f *backend.Failure
 	if errors.As(err, &f) && strings.Contains(strings.ToLower(f.Msg), "invalid signal") {
@@ -87,7 +79,7 @@ const liftedMemory = structs.MaxMemory + 4096
 // The engine takes a zero for "as it was", and has no word for no limit. So a
 // limit is lifted beyond what the machine has, or to all of it less a billionth
 // of a CPU: values that nobody can ask for, by which Inspect knows them again.
-func (d *Docker) Update(ctx context.Context, engineID string, limits backend.Limits) error {
+func (rt *runtime) Update(ctx context.Context, engineID string, limits backend.Limits) error {
 	to := container.UpdateConfig{Resources: container.Resources{
 		Memory: limits.Memory, MemorySwap: limits.Memory, NanoCPUs: limits.MilliCPU * 1e6,
 	}}
@@ -95,14 +87,14 @@ func (d *Docker) Update(ctx context.Context, engineID string, limits backend.Lim
 		to.Memory, to.MemorySwap = liftedMemory, liftedMemory
 	}
 	if limits.MilliCPU == 0 {
-		machine, err := d.Fingerprint(ctx)
+		machine, err := rt.Fingerprint(ctx)
 		if err != nil {
 			return err
 		}
 		to.NanoCPUs = int64(machine.Cores)*1e9 - 1
 	}
-	return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		_, err := d.cli.ContainerUpdate(ctx, engineID, to)
+	return rt.engine.Change(ctx, func(ctx context.Context) error {
+		_, err := rt.engine.Client.ContainerUpdate(ctx, engineID, to)
 		return err
 	})
 }
@@ -122,9 +114,9 @@ func limitsOf(host *container.HostConfig) (l backend.Limits) {
 }
 
 // Pause freezes the process.
-func (d *Docker) Pause(ctx context.Context, engineID string) error {
-	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerPause(ctx, engineID)
+func (rt *runtime) Pause(ctx context.Context, engineID string) error {
+	err := rt.engine.Change(ctx, func(ctx context.Context) error {
+		return rt.engine.Client.ContainerPause(ctx, engineID)
 	})
 	if err != nil && strings.Contains(err.Error(), "already paused") {
 		return nil
@@ -133,9 +125,9 @@ func (d *Docker) Pause(ctx context.Context, engineID string) error {
 }
 
 // Unpause thaws the process.
-func (d *Docker) Unpause(ctx context.Context, engineID string) error {
-	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerUnpause(ctx, engineID)
+func (rt *runtime) Unpause(ctx context.Context, engineID string) error {
+	err := rt.engine.Change(ctx, func(ctx context.Context) error {
+		return rt.engine.Client.ContainerUnpause(ctx, engineID)
 	})
 	if err != nil && strings.Contains(err.Error(), "is not paused") {
 		return nil
@@ -149,22 +141,22 @@ const removePause = 100 * time.Millisecond
 
 // Remove deletes the container with its anonymous volumes. The project's network
 // stays for the next one: see TidyNetworks.
-func (d *Docker) Remove(ctx context.Context, engineID string) error {
-	raw, err := d.inspect(ctx, engineID)
+func (rt *runtime) Remove(ctx context.Context, engineID string) error {
+	raw, err := rt.engine.Inspect(ctx, engineID)
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	err = d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		err := d.cli.ContainerRemove(ctx, engineID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	err = rt.engine.Change(ctx, func(ctx context.Context) error {
+		err := rt.engine.Client.ContainerRemove(ctx, engineID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 		for err != nil && strings.Contains(err.Error(), "already in progress") {
 			select {
 			case <-time.After(removePause):
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			if _, err = d.cli.ContainerInspect(ctx, engineID); err == nil {
+			if _, err = rt.engine.Client.ContainerInspect(ctx, engineID); err == nil {
 				err = errors.New("its removal is already in progress")
 			}
 		}
@@ -174,7 +166,7 @@ func (d *Docker) Remove(ctx context.Context, engineID string) error {
 		return err
 	}
 	if raw.HostConfig != nil {
-		d.noteUsed(string(raw.HostConfig.NetworkMode))
+		rt.networks.NoteUsed(string(raw.HostConfig.NetworkMode))
 	}
 	return nil
 }

@@ -12,13 +12,14 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 	"github.com/stackforge/magnum/structs"
 )
 
 // TestCopiesAndMounts copies to and from what only the running container sees, and
 // to and from what the engine does see.
 func TestCopiesAndMounts(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	spec := backendtest.Sleeper()
 	spec.Volumes = []structs.Mount{{Type: structs.MountTmpfs, Target: "/scratch"}, {Type: structs.MountVolume, Name: "data", Target: "/scratch/kept"}}
 	project := "p-" + structs.NewID()
@@ -29,7 +30,7 @@ func TestCopiesAndMounts(t *testing.T) {
 		}
 	})
 	put := func(to string, entries ...string) error {
-		return d.ArchivePut(t.Context(), c.EngineID, to, tarOf(t, entries...))
+		return d.ArchivePut(t.Context(), c.EngineID, to, dockertest.Archive(entries...))
 	}
 	get := func(from string) (int, error) {
 		var out bytes.Buffer

@@ -45,7 +45,7 @@ func countLines(first func()) *lineCounter {
 // TestAttachBeforeTheStartIsComplete: a process that writes far more than its log
 // keeps loses nothing, also with a reader that begins late.
 func TestAttachBeforeTheStartIsComplete(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	const lines = 300_000
 	spec := backendtest.Sleeper()
 	spec.Command = []string{"sh", "-c", fmt.Sprintf("seq 1 %d; exit 5", lines)}

@@ -16,6 +16,10 @@ import (
 	"github.com/docker/go-connections/nat"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/console"
+	"github.com/stackforge/magnum/agent/docker/engine"
+	"github.com/stackforge/magnum/agent/docker/networks"
+	"github.com/stackforge/magnum/agent/docker/volumes"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -24,46 +28,44 @@ import (
 const maxCreates = 3
 
 // Create fetches the image if it has to, and makes the container.
-func (d *Docker) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+func (rt *runtime) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
 	if req.Avoid != nil {
-		d.mu.Lock()
-		d.avoid = req.Avoid
-		d.mu.Unlock()
+		rt.networks.Avoid(req.Avoid)
 	}
-	c, err := d.fetchAndCreate(ctx, req, progress)
+	c, err := rt.fetchAndCreate(ctx, req, progress)
 	if err != nil && !errors.Is(err, backend.ErrAway) {
 		// The network may have been made for this container alone.
-		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+		dropCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), engine.ReadTimeout)
 		defer cancel()
-		d.dropFresh(dropCtx, projectKey{req.ClusterID, req.ProjectID})
+		rt.networks.DropFresh(dropCtx, networks.Key{Cluster: req.ClusterID, Project: req.ProjectID})
 	}
 	return c, err
 }
 
-func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+func (rt *runtime) fetchAndCreate(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
 	if req.Spec.PullPolicy == structs.PullAlways && !req.Fetched {
 		// Not for one that exists already: its image was fetched.
-		if c, err := d.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
+		if c, err := rt.existing(ctx, req); !errors.Is(err, backend.ErrNotFound) {
 			return c, err
 		}
-		if err := d.pull(ctx, req.Spec.Image, req.Registry, progress); err != nil {
+		if err := rt.images.PullImage(ctx, req.Spec.Image, req.Registry, progress); err != nil {
 			return nil, err
 		}
 	}
 	var err error
 	for range maxCreates {
 		var c *backend.Container
-		c, err = d.create(ctx, req)
+		c, err = rt.create(ctx, req)
 		switch {
 		case err == nil:
 			return c, nil
 		case errdefs.IsConflict(err):
-			c, err = d.existing(ctx, req)
+			c, err = rt.existing(ctx, req)
 			if !errors.Is(err, backend.ErrNotFound) {
 				return c, err
 			}
 		case errors.Is(err, backend.ErrNoImage):
-			if err := d.pullMissing(ctx, req.Spec, req.Registry, progress); err != nil {
+			if err := rt.images.FetchMissing(ctx, req.Spec, req.Registry, progress); err != nil {
 				return nil, err
 			}
 		default:
@@ -73,51 +75,22 @@ func (d *Docker) fetchAndCreate(ctx context.Context, req backend.CreateRequest, 
 	return nil, err
 }
 
-// pullMissing fetches an image that isn't on the host.
-func (d *Docker) pullMissing(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
-	if spec.PullPolicy == structs.PullNever {
-		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
-			"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", spec.Image)}
-	}
-	err := d.pull(ctx, spec.Image, creds, progress)
-	if err != nil && d.hasImage(ctx, spec.Image) {
-		return nil // somebody has loaded it meanwhile
-	}
-	return err
-}
-
-// FetchImage fetches the image unless it is there and the pull policy is content
-// with that.
-func (d *Docker) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
-	if spec.PullPolicy == structs.PullAlways {
-		return d.pull(ctx, spec.Image, creds, progress)
-	}
-	missing := false
-	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
-		_, err := d.cli.ImageInspect(ctx, spec.Image)
-		if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
-			missing = true
-			return nil
-		}
-		return err
-	})
-	if err != nil || !missing {
-		return err
-	}
-	return d.pullMissing(ctx, spec, creds, progress)
+// FetchImage fetches the image as the pull policy says.
+func (rt *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
+	return rt.images.FetchImage(ctx, spec, creds, progress)
 }
 
 // existing returns the container that has the name already. ErrNameTaken if
 // it isn't the one wanted, ErrNotFound if there is none.
-func (d *Docker) existing(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
+func (rt *runtime) existing(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
 	name := backend.NameOf(req.Ref)
-	raw, err := d.inspect(ctx, name)
+	raw, err := rt.engine.Inspect(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	labels := raw.Config.Labels
-	entry, ok := entryOf(raw.ID, labels)
-	if !ok || entry.Ref != req.Ref || d.inherits(ctx, raw.Image, req.Ref) || labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
+	entry, ok := engine.EntryOf(raw.ID, labels)
+	if !ok || entry.Ref != req.Ref || rt.engine.Inherits(ctx, raw.Image, req.Ref) || labels[backend.LabelCluster] != req.ClusterID || labels[backend.LabelHost] != req.HostID {
 		return nil, &backend.Failure{Reason: backend.ErrNameTaken, Msg: fmt.Sprintf(
 			"the host has a container named %s that is not magnum's; it is created once that one is gone: docker rm -f %s", name, name)}
 	}
@@ -130,26 +103,24 @@ func (d *Docker) existing(ctx context.Context, req backend.CreateRequest) (*back
 
 // create makes the container out of an image that is there. Its errors are
 // the engine's own for conflicts, and failures for the rest.
-func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
-	key := projectKey{req.ClusterID, req.ProjectID}
-	p := d.project(key)
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	net, err := d.ensureNetwork(ctx, p, key, "")
+func (rt *runtime) create(ctx context.Context, req backend.CreateRequest) (*backend.Container, error) {
+	held := rt.networks.Hold(networks.Key{Cluster: req.ClusterID, Project: req.ProjectID})
+	defer held.Release()
+	net, err := held.Ensure(ctx)
 	if err != nil {
 		return nil, err
 	}
-	host, err := d.hostConfig(ctx, req)
+	host, err := rt.hostConfig(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	host.NetworkMode = container.NetworkMode(net)
-	networks := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{net: {}}}
+	joined := &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{net: {}}}
 	var id string
 	var conflict error
 	attempt := func() error {
-		return d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-			made, err := d.cli.ContainerCreate(ctx, containerConfig(req), host, networks, nil, backend.NameOf(req.Ref))
+		return rt.engine.Change(ctx, func(ctx context.Context) error {
+			made, err := rt.engine.Client.ContainerCreate(ctx, containerConfig(req), host, joined, nil, backend.NameOf(req.Ref))
 			if errdefs.IsConflict(err) {
 				conflict = err
 				return nil
@@ -158,10 +129,9 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 			return err
 		})
 	}
-	if err = attempt(); isAmbiguous(err) || err != nil && isNetworkGone(err) {
+	if err = attempt(); networks.Lacking(err) {
 		// Another agent on this engine has just made the network, too, or taken it.
-		p.known.Store(nil)
-		if _, err = d.ensureNetwork(ctx, p, key, net); err == nil {
+		if err = held.Repair(ctx, net); err == nil {
 			err = attempt()
 		}
 	}
@@ -170,8 +140,7 @@ func (d *Docker) create(ctx context.Context, req backend.CreateRequest) (*backen
 	} else if err != nil {
 		return nil, err
 	}
-	p.fresh.Store(false)
-	d.noteUsed(net)
+	held.Joined(net)
 	return &backend.Container{
 		Entry:    backend.Entry{Ref: req.Ref, EngineID: id},
 		SpecHash: backend.Hash(req.Spec), State: backend.StateCreated, Limits: backend.LimitsOf(req.Spec),
@@ -221,7 +190,7 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 
 // hostConfig is the part of a container that belongs to its host. It makes the
 // volumes that it refers to.
-func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*container.HostConfig, error) {
+func (rt *runtime) hostConfig(ctx context.Context, req backend.CreateRequest) (*container.HostConfig, error) {
 	spec := req.Spec
 	logSize := spec.LogMaxSize
 	if logSize == 0 {
@@ -234,8 +203,8 @@ func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*co
 		},
 		RestartPolicy: restartPolicy(spec),
 		PortBindings:  make(nat.PortMap, len(spec.Ports)),
-		LogConfig: container.LogConfig{Type: logDriver, Config: map[string]string{
-			"max-size": strconv.FormatInt(logSize, 10), "max-file": strconv.Itoa(logFiles),
+		LogConfig: container.LogConfig{Type: console.LogDriver, Config: map[string]string{
+			"max-size": strconv.FormatInt(logSize, 10), "max-file": strconv.Itoa(console.LogFiles),
 		}},
 	}
 	for _, p := range spec.Ports {
@@ -253,7 +222,7 @@ func (d *Docker) hostConfig(ctx context.Context, req backend.CreateRequest) (*co
 				m.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: v.Size}
 			}
 		} else {
-			source, err := d.ensureVolume(ctx, volumeKey{req.ClusterID, req.ProjectID, v.Name})
+			source, err := rt.volumes.Ensure(ctx, volumes.Key{Cluster: req.ClusterID, Project: req.ProjectID, Name: v.Name})
 			if err != nil {
 				return nil, err
 			}

@@ -11,29 +11,13 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/go-connections/nat"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
-
-func TestScopeName(t *testing.T) {
-	seen := map[string]string{}
-	for _, id := range []string{"default", "a-b", "A.b_c", "", "a b", "-a", "../x", "ü", "a/b", "a:b"} {
-		name := scopeName(id)
-		for i := range len(name) {
-			if c := name[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-') {
-				t.Errorf("scopeName(%q) is %q, which the engine refuses", id, name)
-			}
-		}
-		if other, dup := seen[name]; dup {
-			t.Errorf("projects %q and %q share %q", id, other, name)
-		}
-		seen[name] = id
-	}
-}
 
 func TestUserLabelsCantPose(t *testing.T) {
 	spec := &structs.ContainerSpec{Labels: map[string]string{"magnum.cluster": "x", "magnum.anything": "x", "mine": "y"}}
@@ -53,7 +37,7 @@ func TestLeaseIsLabelled(t *testing.T) {
 		if got, ok := labels["magnum.exclusive"]; got != want || !ok {
 			t.Errorf("exclusive %q has the label %q, %v", kind, got, ok)
 		}
-		if e, ok := entryOf("e", labels); !ok || e.Lease != (want != "") {
+		if e, ok := engine.EntryOf("e", labels); !ok || e.Lease != (want != "") {
 			t.Errorf("exclusive %q is read as %+v", kind, e)
 		}
 	}
@@ -73,49 +57,6 @@ func TestEngineRestartsNothingExclusive(t *testing.T) {
 			if spec.Exclusive = kind; restartPolicy(spec).Name != container.RestartPolicyDisabled {
 				t.Errorf("%s of an exclusive container is %s", policy, restartPolicy(spec).Name)
 			}
-		}
-	}
-}
-
-func TestPullFailure(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want error // nil: worth another attempt
-	}{
-		{errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`), nil},
-		{errors.New(`Get "http://127.0.0.1:5001/v2/": dial tcp 127.0.0.1:5001: connect: connection refused`), nil},
-		{errors.New("toomanyrequests: You have reached your pull rate limit"), nil},
-		{errors.New("received unexpected HTTP status: 503 Service Unavailable"), nil},
-		{errors.New("net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)"), nil},
-		{errdefs.ErrNotFound.WithMessage("manifest for x:1 not found: manifest unknown: manifest unknown"), backend.ErrNoImage},
-		{errdefs.ErrNotFound.WithMessage("pull access denied for x, repository does not exist or may require 'docker login'"), backend.ErrNoImage},
-		{errors.New("unauthorized: authentication required"), backend.ErrNoImage},
-		{errors.New("no matching manifest for linux/amd64 in the manifest list entries"), backend.ErrNoImage},
-		{errors.New("invalid reference format: repository name (X) must be lowercase"), backend.ErrInvalid},
-	} {
-		got := pullFailure(pullKey{ref: "x:1"}, c.err)
-		if c.want == nil && got != nil || c.want != nil && !errors.Is(got, c.want) {
-			t.Errorf("pullFailure(%q) is %v, want %v", c.err, got, c.want)
-		}
-	}
-}
-
-func TestFailure(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want error
-	}{
-		{errors.New("Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 failed: port is already allocated"), backend.ErrPortTaken},
-		{errors.New("listen tcp4 0.0.0.0:80: bind: address already in use"), backend.ErrPortTaken},
-		{errors.New("Error response from daemon: failed to update store for object type *libnetwork.endpoint: open : no such file or directory"), backend.ErrAway},
-		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such container: x"), backend.ErrNotFound},
-		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such image: x"), backend.ErrNoImage},
-		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},
-		{errdefs.ErrInvalidArgument.WithMessage("Error response from daemon: Minimum memory limit allowed is 6MB"), backend.ErrInvalid},
-	} {
-		got := failure(c.err)
-		if !errors.Is(got, c.want) {
-			t.Errorf("failure(%q) is %v, want %v", c.err, got, c.want)
 		}
 	}
 }
@@ -157,7 +98,7 @@ func TestEndingEngineStartsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/start"):
 			starts.Add(1)
@@ -166,8 +107,8 @@ func TestEndingEngineStartsNothing(t *testing.T) {
 			io.WriteString(w, `{"Id":"abc","State":{"Status":"exited"},"Config":{},"HostConfig":{}}`)
 		}
 	})}
-	go engine.Serve(l)
-	defer engine.Close()
+	go server.Serve(l)
+	defer server.Close()
 	d, err := New(Config{Host: "unix://" + socket})
 	if err != nil {
 		t.Fatal(err)
@@ -176,13 +117,13 @@ func TestEndingEngineStartsNothing(t *testing.T) {
 	if err := d.Start(t.Context(), "abc"); err != nil {
 		t.Fatalf("start: %v", err)
 	}
-	if _, err := d.inspect(t.Context(), "abc"); err != nil {
+	if _, err := d.engine.Inspect(t.Context(), "abc"); err != nil {
 		t.Fatalf("inspect: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.inspect(t.Context(), "abc"); err != nil {
+	if _, err := d.engine.Inspect(t.Context(), "abc"); err != nil {
 		t.Fatalf("the engine doesn't serve the connection that it has: %v", err)
 	}
 	if err := d.Start(t.Context(), "abc"); !errors.Is(err, backend.ErrAway) {
@@ -190,29 +131,5 @@ func TestEndingEngineStartsNothing(t *testing.T) {
 	}
 	if n := starts.Load(); n != 1 {
 		t.Errorf("the engine was asked for %d starts, want 1", n)
-	}
-}
-
-// TestNoProgram tells a program that isn't there from what else keeps one from
-// being executed.
-func TestNoProgram(t *testing.T) {
-	for text, want := range map[string]bool{
-		`OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown`:                   true,
-		`OCI runtime exec failed: exec failed: unable to start container process: exec: "/nope": stat /nope: no such file or directory: unknown`:               true,
-		`OCI runtime exec failed: exec failed: unable to start container process: chdir to cwd ("/nope") set in config.json failed: no such file or directory`: false,
-		`OCI runtime exec failed: exec failed: unable to start container process: exec: "/etc": permission denied: unknown`:                                    false,
-		`unable to find user nope: no matching entries in passwd file`:                                                                                         false,
-		`ls: /nope: No such file or directory`: false,
-	} {
-		b := &beginning{w: io.Discard}
-		for _, c := range []byte(text) {
-			_, _ = b.Write([]byte{c})
-		}
-		if b.noProgram() != want {
-			t.Errorf("%q: %v", text, !want)
-		}
-		if _, _ = b.Write(make([]byte, 5000)); len(b.text) != 1024 {
-			t.Errorf("%d bytes are kept", len(b.text))
-		}
 	}
 }

@@ -23,6 +23,9 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
 	"github.com/stackforge/magnum/agent/docker/dockertest"
+	"github.com/stackforge/magnum/agent/docker/images"
+	"github.com/stackforge/magnum/agent/docker/networks"
+	"github.com/stackforge/magnum/agent/docker/volumes"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -39,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func engine(t testing.TB) *Docker {
+func onEngine(t testing.TB) *Docker {
 	t.Helper()
 	d, err := New(Config{})
 	if err != nil {
@@ -50,7 +53,7 @@ func engine(t testing.TB) *Docker {
 }
 
 func TestEngine(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	backendtest.Suite(t, d)
 	if f, err := d.Fingerprint(t.Context()); err != nil || f.Backend != structs.BackendDocker {
 		t.Fatalf("the backend is %q, %v", f.Backend, err)
@@ -83,7 +86,7 @@ func madeBy(t testing.TB, d *Docker, owner backend.Owner, projectID string, spec
 }
 
 func TestSpecReachesTheEngine(t *testing.T) {
-	d, project := engine(t), structs.NewID()
+	d, project := onEngine(t), structs.NewID()
 	stop := 3
 	spec := &structs.ContainerSpec{
 		Image: dockertest.Image, Command: []string{"sleep", "600"}, Environment: map[string]string{"B": "2", "A": "1"},
@@ -97,11 +100,11 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		if err := d.Remove(context.Background(), c.EngineID); err != nil {
 			t.Error(err)
 		}
-		if err := d.cli.VolumeRemove(context.Background(), volumeKey{req.ClusterID, project, "data"}.engineName(), false); err != nil {
+		if err := d.engine.Client.VolumeRemove(context.Background(), volumes.Key{Cluster: req.ClusterID, Project: project, Name: "data"}.EngineName(), false); err != nil {
 			t.Error(err)
 		}
 	})
-	raw, err := d.inspect(t.Context(), backend.NameOf(req.Ref))
+	raw, err := d.engine.Inspect(t.Context(), backend.NameOf(req.Ref))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +120,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 		"tty":      conf.Tty && conf.OpenStdin,
 		"user":     conf.User == "1000" && conf.WorkingDir == "/tmp",
 		"label":    conf.Labels["mine"] == "y" && conf.Labels[backend.LabelHost] == req.HostID,
-		"network":  string(h.NetworkMode) == networkName(projectKey{req.ClusterID, project}),
+		"network":  string(h.NetworkMode) == networks.Name(networks.Key{Cluster: req.ClusterID, Project: project}),
 		"mounts":   len(h.Mounts) == 2 && h.Mounts[0].Source == "mg-"+req.ClusterID[:8]+"-"+project+"-data",
 	} {
 		if !ok {
@@ -127,7 +130,7 @@ func TestSpecReachesTheEngine(t *testing.T) {
 }
 
 func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
-	d, project, owner := engine(t), structs.NewID(), backend.Owner{ClusterID: "c", HostID: "h"}
+	d, project, owner := onEngine(t), structs.NewID(), backend.Owner{ClusterID: "c", HostID: "h"}
 	var wait sync.WaitGroup
 	ids := make(chan string, 6)
 	for range 6 {
@@ -145,12 +148,12 @@ func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
 	wait.Wait()
 	close(ids)
 	count := func() (n int) {
-		all, err := d.cli.NetworkList(t.Context(), network.ListOptions{})
+		all, err := d.engine.Client.NetworkList(t.Context(), network.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, net := range all {
-			if net.Name == networkName(projectKey{"c", project}) {
+			if net.Name == networks.Name(networks.Key{Cluster: "c", Project: project}) {
 				n++
 			}
 		}
@@ -182,22 +185,22 @@ func TestNetworkComesAndGoesWithItsProject(t *testing.T) {
 }
 
 func TestFailedCreateLeavesNoNetwork(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	spec := backendtest.Sleeper()
 	spec.Image, spec.PullPolicy = "magnum-test/none:1", structs.PullNever
 	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: "h"}, Ref: structs.ContainerRef(structs.NewID(), 1), ProjectID: structs.NewID(), Spec: spec}
 	if _, err := d.Create(t.Context(), req, func(string) {}); !errors.Is(err, backend.ErrNoImage) {
 		t.Fatalf("create: %v", err)
 	}
-	if _, err := d.cli.NetworkInspect(t.Context(), networkName(projectKey{"c", req.ProjectID}), network.InspectOptions{}); err == nil {
+	if _, err := d.engine.Client.NetworkInspect(t.Context(), networks.Name(networks.Key{Cluster: "c", Project: req.ProjectID}), network.InspectOptions{}); err == nil {
 		t.Fatal("the project's network is left")
 	}
 }
 
 func TestRemovedNetworkIsMadeAgain(t *testing.T) {
-	d, project := engine(t), structs.NewID()
+	d, project := onEngine(t), structs.NewID()
 	c, req := made(t, d, project, backendtest.Sleeper())
-	if err := d.cli.NetworkRemove(t.Context(), networkName(projectKey{req.ClusterID, project})); err != nil {
+	if err := d.engine.Client.NetworkRemove(t.Context(), networks.Name(networks.Key{Cluster: req.ClusterID, Project: project})); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
@@ -206,7 +209,7 @@ func TestRemovedNetworkIsMadeAgain(t *testing.T) {
 }
 
 func TestPortTaken(t *testing.T) {
-	d, project := engine(t), structs.NewID()
+	d, project := onEngine(t), structs.NewID()
 	spec := backendtest.Sleeper()
 	spec.Ports = []structs.Port{{ContainerPort: 80, Protocol: "tcp"}}
 	first, _ := made(t, d, project, spec)
@@ -226,21 +229,21 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestForeignNameIsNotTouched(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	ref := structs.ContainerRef(structs.NewID(), 1)
-	foreign, err := d.cli.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil, backend.NameOf(ref))
+	foreign, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image}, nil, nil, nil, backend.NameOf(ref))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = d.cli.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true})
+		_ = d.engine.Client.ContainerRemove(context.Background(), foreign.ID, container.RemoveOptions{Force: true})
 	})
 	req := backend.CreateRequest{Owner: backend.Owner{ClusterID: "c", HostID: structs.NewID()}, Ref: ref, ProjectID: structs.NewID(), Spec: backendtest.Sleeper()}
 	_, err = d.Create(t.Context(), req, func(string) {})
 	if !errors.Is(err, backend.ErrNameTaken) || !strings.Contains(err.Error(), backend.NameOf(ref)) {
 		t.Fatalf("create under a taken name gives %v", err)
 	}
-	if _, err := d.inspect(t.Context(), foreign.ID); err != nil {
+	if _, err := d.engine.Inspect(t.Context(), foreign.ID); err != nil {
 		t.Fatalf("the other container: %v", err)
 	}
 }
@@ -255,7 +258,7 @@ func nowhere() backend.CreateRequest {
 // TestRegistryAway: it is asked a few times, for all who wait at once, and
 // given up soon.
 func TestRegistryAway(t *testing.T) {
-	d, req := engine(t), nowhere()
+	d, req := onEngine(t), nowhere()
 	began := time.Now()
 	var mu sync.Mutex
 	said := make(map[string]bool)
@@ -278,18 +281,16 @@ func TestRegistryAway(t *testing.T) {
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("the answer took %s", took)
 	}
-	if len(said) != pullAttempts { // that it begins, and each failure but the last
-		t.Errorf("%d different sentences for one fetch, want %d: %v", len(said), pullAttempts, said)
+	if len(said) != images.Attempts { // that it begins, and each failure but the last
+		t.Errorf("%d different sentences for one fetch, want %d: %v", len(said), images.Attempts, said)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.pulls) != 0 {
-		t.Errorf("%d pulls are left", len(d.pulls))
+	if n := d.Images.(*images.Images).Pulling(); n != 0 {
+		t.Errorf("%d pulls are left", n)
 	}
 }
 
 func TestPullEndsWithItsLastWaiter(t *testing.T) {
-	d, req := engine(t), nowhere()
+	d, req := onEngine(t), nowhere()
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := d.Create(ctx, req, func(s string) {
 		if strings.Contains(s, "attempt 1 failed") {
@@ -298,19 +299,17 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 	}); !errors.Is(err, context.Canceled) {
 		t.Errorf("create ends with %v", err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.pulls) != 0 {
-		t.Errorf("%d pulls are left", len(d.pulls))
+	if n := d.Images.(*images.Images).Pulling(); n != 0 {
+		t.Errorf("%d pulls are left", n)
 	}
 }
 
 // TestImageLoadedMeanwhile: an image that somebody tags while its registry is
 // away serves the create under way, and is told as an event.
 func TestImageLoadedMeanwhile(t *testing.T) {
-	d, req := engine(t), nowhere()
+	d, req := onEngine(t), nowhere()
 	t.Cleanup(func() {
-		_, _ = d.cli.ImageRemove(context.Background(), req.Spec.Image, image.RemoveOptions{})
+		_, _ = d.engine.Client.ImageRemove(context.Background(), req.Spec.Image, image.RemoveOptions{})
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -331,7 +330,7 @@ func TestImageLoadedMeanwhile(t *testing.T) {
 	c, err := d.Create(t.Context(), req, func(s string) {
 		if strings.Contains(s, "attempt 1 failed") {
 			once.Do(func() {
-				if err := d.cli.ImageTag(t.Context(), dockertest.Image, req.Spec.Image); err != nil {
+				if err := d.engine.Client.ImageTag(t.Context(), dockertest.Image, req.Spec.Image); err != nil {
 					t.Error(err)
 				}
 			})
@@ -352,7 +351,7 @@ func TestImageLoadedMeanwhile(t *testing.T) {
 }
 
 func TestLeftCommandIsEnded(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	c, _ := made(t, d, structs.NewID(), backendtest.Sleeper())
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
 		t.Fatal(err)
@@ -395,13 +394,13 @@ func TestEngineAway(t *testing.T) {
 // Two agents that make a project's network at the same moment get two of one
 // name, which the engine then refuses to look up.
 func TestDoubleNetworksAreMadeOne(t *testing.T) {
-	d, project, owner := engine(t), structs.NewID(), backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
+	d, project, owner := onEngine(t), structs.NewID(), backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	double := func() {
 		t.Helper()
 		// Not the client's call, which has newer engines look for doubles.
-		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`, networkName(projectKey{owner.ClusterID, project}),
+		body := fmt.Sprintf(`{"Name":%q,"Driver":"bridge","Labels":{%q:%q,%q:%q}}`, networks.Name(networks.Key{Cluster: owner.ClusterID, Project: project}),
 			backend.LabelProject, project, backend.LabelCluster, owner.ClusterID)
-		resp, err := d.cli.HTTPClient().Post("http://docker/v1.40/networks/create", "application/json", strings.NewReader(body))
+		resp, err := d.engine.Client.HTTPClient().Post("http://docker/v1.40/networks/create", "application/json", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -412,7 +411,7 @@ func TestDoubleNetworksAreMadeOne(t *testing.T) {
 	}
 	count := func() int {
 		t.Helper()
-		list, err := d.cli.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+		list, err := d.engine.Client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 
 // TestEngineIdentity: it is read from this machine, stays, and another ID shows.
 func TestEngineIdentity(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	f, err := d.Fingerprint(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func TestEngineThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	d.pingEvery, d.hangAfter = 10*time.Millisecond, 200*time.Millisecond
+	d.engine.PingEvery, d.engine.HangAfter = 10*time.Millisecond, 200*time.Millisecond
 	away := func(what string, err error) {
 		t.Helper()
 		var f *backend.Failure

@@ -6,34 +6,34 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/go-connections/nat"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
 // Fingerprint describes the engine's machine.
-func (d *Docker) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
+func (rt *runtime) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 	var f structs.Fingerprint
-	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
-		engine, err := d.cli.Info(ctx)
+	err := rt.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		info, err := rt.engine.Client.Info(ctx)
 		if err != nil {
 			return err
 		}
 		f = structs.Fingerprint{
-			Backend: structs.BackendDocker, EngineVersion: engine.ServerVersion,
-			OS: engine.OperatingSystem, Kernel: engine.KernelVersion,
-			Cores: engine.NCPU, Memory: engine.MemTotal,
-			Engine: structs.EngineIdentity{ID: engine.ID, Root: engine.DockerRootDir},
+			Backend: structs.BackendDocker, EngineVersion: info.ServerVersion,
+			OS: info.OperatingSystem, Kernel: info.KernelVersion,
+			Cores: info.NCPU, Memory: info.MemTotal,
+			Engine: structs.EngineIdentity{ID: info.ID, Root: info.DockerRootDir},
 		}
-		if strings.HasPrefix(d.conf.Host, "unix://") {
+		if rt.engine.Local() {
 			readEngine(&f.Engine)
 		}
 		// Of a remote engine the directory isn't here, and its size stays unknown.
-		if fs, err := fileSystem(engine.DockerRootDir); err == nil {
+		if fs, err := engine.FileSystem(info.DockerRootDir); err == nil {
 			f.Disk = int64(fs.Blocks) * fs.Bsize
 		}
 		return nil
@@ -42,38 +42,27 @@ func (d *Docker) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 }
 
 // Inspect returns the container as it is now.
-func (d *Docker) Inspect(ctx context.Context, engineID string) (*backend.Container, error) {
-	raw, err := d.inspect(ctx, engineID)
+func (rt *runtime) Inspect(ctx context.Context, engineID string) (*backend.Container, error) {
+	raw, err := rt.engine.Inspect(ctx, engineID)
 	if err != nil {
 		return nil, err
 	}
 	if _, ours := backend.RefOf(raw.Config.Labels); ours {
-		d.noteUse(raw.Image, timeOf(raw.Created))
+		rt.images.NoteUse(raw.Image, engine.TimeOf(raw.Created))
 	}
 	c := containerOf(raw)
-	c.Inherited = c.ID != "" && d.inherits(ctx, raw.Image, c.Ref)
+	c.Inherited = c.ID != "" && rt.engine.Inherits(ctx, raw.Image, c.Ref)
 	return c, nil
-}
-
-// inspect asks the engine for a container by id or name.
-func (d *Docker) inspect(ctx context.Context, idOrName string) (raw container.InspectResponse, err error) {
-	// The engine locks a container while it starts it: the answer may take
-	// as long as a start.
-	err = d.read(ctx, changeTimeout, func(ctx context.Context) error {
-		raw, err = d.cli.ContainerInspect(ctx, idOrName)
-		return err
-	})
-	return raw, err
 }
 
 // containerOf keeps what the agent needs of an inspection.
 func containerOf(raw container.InspectResponse) *backend.Container {
-	entry, _ := entryOf(raw.ID, raw.Config.Labels)
-	entry.Name, entry.CreatedAt = strings.TrimPrefix(raw.Name, "/"), timeOf(raw.Created)
+	entry, _ := engine.EntryOf(raw.ID, raw.Config.Labels)
+	entry.Name, entry.CreatedAt = strings.TrimPrefix(raw.Name, "/"), engine.TimeOf(raw.Created)
 	c := &backend.Container{
 		Entry: entry, SpecHash: raw.Config.Labels[backend.LabelSpec],
-		State: stateOf(raw.State), ExitCode: raw.State.ExitCode, OOMKilled: raw.State.OOMKilled,
-		StartedAt: timeOf(raw.State.StartedAt), FinishedAt: timeOf(raw.State.FinishedAt),
+		State: engine.StateOf(raw.State), ExitCode: raw.State.ExitCode, OOMKilled: raw.State.OOMKilled,
+		StartedAt: engine.TimeOf(raw.State.StartedAt), FinishedAt: engine.TimeOf(raw.State.FinishedAt),
 		RestartCount: raw.RestartCount, Error: raw.State.Error, Limits: limitsOf(raw.HostConfig), Health: healthOf(raw.State),
 	}
 	if raw.NetworkSettings == nil {
@@ -87,32 +76,6 @@ func containerOf(raw container.InspectResponse) *backend.Container {
 	slices.Sort(c.Addresses)
 	c.Ports = portsOf(raw.NetworkSettings.Ports)
 	return c
-}
-
-// stateOf maps the engine's words for a state.
-func stateOf(s *container.State) backend.State {
-	switch s.Status {
-	case container.StateCreated:
-		return backend.StateCreated
-	case container.StateRunning:
-		return backend.StateRunning
-	case container.StatePaused:
-		return backend.StatePaused
-	case container.StateRestarting:
-		return backend.StateRestarting
-	case container.StateRemoving:
-		return backend.StateRemoving
-	}
-	return backend.StateExited // also dead: a removal that failed half-way
-}
-
-// timeOf reads a time of the engine, whose zero is 0001-01-01T00:00:00Z.
-func timeOf(s string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return time.Time{}
-	}
-	return t.UTC()
 }
 
 // portsOf lists published ports, each once: the engine binds IPv4 and IPv6

@@ -24,7 +24,7 @@ import (
 // without a gap, and who follows from the beginning gets all, once.
 func TestLogsRotate(t *testing.T) {
 	const lines, length, size = 300, 1000, 64 << 10 // over four files' worth
-	d := engine(t)
+	d := onEngine(t)
 	c, req := made(t, d, structs.NewID(), &structs.ContainerSpec{Image: dockertest.Image, LogMaxSize: size, Command: []string{"sh", "-c",
 		"line=$(head -c " + strconv.Itoa(length) + " /dev/zero | tr '\\0' x); i=0; " +
 			"while [ $i -lt " + strconv.Itoa(lines) + " ]; do i=$((i+1)); echo $i $line; [ $((i%20)) -ne 0 ] || sleep 0.1; done"}})
@@ -78,7 +78,7 @@ func TestLogsRotate(t *testing.T) {
 		t.Errorf("follow of what has ended gives lines %d to %d", first, last)
 	}
 
-	raw, err := d.inspect(t.Context(), backend.NameOf(req.Ref))
+	raw, err := d.engine.Inspect(t.Context(), backend.NameOf(req.Ref))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestLogsRotate(t *testing.T) {
 // one file of its log, is followed to its end.
 func TestFollowOfAFastWriter(t *testing.T) {
 	const lines = 200_000
-	d := engine(t)
+	d := onEngine(t)
 	c, _ := made(t, d, structs.NewID(), &structs.ContainerSpec{Image: dockertest.Image, Command: []string{"seq", "1", strconv.Itoa(lines)}})
 	if err := d.Start(t.Context(), c.EngineID); err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestFollowOfAFastWriter(t *testing.T) {
 // TestFollowGoesOnOverRestarts: by the engine's restart policy, and by whoever says
 // that he starts it again.
 func TestFollowGoesOnOverRestarts(t *testing.T) {
-	d := engine(t)
+	d := onEngine(t)
 	c, _ := made(t, d, structs.NewID(), &structs.ContainerSpec{
 		Image: dockertest.Image, Command: []string{"sh", "-c", "echo hi; exit 3"},
 		RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 2},

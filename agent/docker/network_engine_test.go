@@ -14,6 +14,8 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/docker/engine"
+	"github.com/stackforge/magnum/agent/docker/networks"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -21,16 +23,16 @@ import (
 // counts but what avoid says.
 func pooled(t *testing.T, pool string, avoid ...string) *Docker {
 	t.Helper()
-	d := engine(t)
+	d := onEngine(t)
 	var err error
-	if d.conf.NetworkPool, err = ParseNetworkPool(pool); err != nil {
+	if d.Networks.(*networks.Networks).Pool, err = networks.ParsePool(pool); err != nil {
 		t.Fatal(err)
 	}
 	var taken []netip.Prefix
 	for _, a := range avoid {
 		taken = append(taken, netip.MustParsePrefix(a))
 	}
-	d.machine = func() []netip.Prefix { return taken }
+	d.Networks.(*networks.Networks).Machine = func() []netip.Prefix { return taken }
 	return d
 }
 
@@ -41,7 +43,7 @@ func testOwner() backend.Owner {
 // subnets returns the subnets of a project's networks.
 func subnets(t *testing.T, d *Docker, project string) []string {
 	t.Helper()
-	list, err := d.cli.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
+	list, err := d.engine.Client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", backend.LabelProject+"="+project))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +131,7 @@ func TestNetworkIsKeptForAWhile(t *testing.T) {
 	}
 	tidy(d, false)
 	one(t, d, project, "10.99.8.0/24")
-	d.conf.NetworkKeep = time.Nanosecond
+	d.Networks.(*networks.Networks).Keep = time.Nanosecond
 	// It was used meanwhile: its while begins with the next look.
 	c, _ = madeBy(t, d, owner, project, backendtest.Sleeper())
 	if err := d.Remove(t.Context(), c.EngineID); err != nil {
@@ -142,7 +144,7 @@ func TestNetworkIsKeptForAWhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	one(t, again, project, "10.99.8.0/24")
-	again.conf.NetworkKeep = time.Nanosecond
+	again.Networks.(*networks.Networks).Keep = time.Nanosecond
 	tidy(again, false)
 	one(t, again, project, "")
 }
@@ -202,20 +204,22 @@ func TestNetworksOfClusters(t *testing.T) {
 		t.Errorf("the networks are %v, want one for each cluster", got)
 	}
 	project = "p-" + structs.NewID()
-	old := scopeName(project)
-	if _, err := d.cli.NetworkCreate(t.Context(), old, network.CreateOptions{Driver: "bridge", Labels: map[string]string{backend.LabelProject: project}}); err != nil {
+	old := engine.ScopeName(project)
+	if _, err := d.engine.Client.NetworkCreate(t.Context(), old, network.CreateOptions{Driver: "bridge", Labels: map[string]string{backend.LabelProject: project}}); err != nil {
 		t.Fatal(err)
 	}
 	before := pooled(t, "10.99.16.0/22")
-	before.project(projectKey{one.ClusterID, project}).known.Store(&old) // as the earlier agent had it
+	held := before.Networks.(*networks.Networks).Hold(networks.Key{Cluster: one.ClusterID, Project: project})
+	held.Adopt(old) // as the earlier agent had it
+	held.Release()
 	madeBy(t, before, one, project, backendtest.Sleeper())
 	c, _ := madeBy(t, d, one, project, backendtest.Sleeper())
-	raw, err := d.inspect(t.Context(), c.EngineID)
+	raw, err := d.engine.Inspect(t.Context(), c.EngineID)
 	if err != nil || string(raw.HostConfig.NetworkMode) != old {
 		t.Errorf("a container beside one in the old network is in %s, %v", raw.HostConfig.NetworkMode, err)
 	}
 	c, _ = madeBy(t, d, two, project, backendtest.Sleeper())
-	if raw, err = d.inspect(t.Context(), c.EngineID); err != nil || string(raw.HostConfig.NetworkMode) != networkName(projectKey{two.ClusterID, project}) {
+	if raw, err = d.engine.Inspect(t.Context(), c.EngineID); err != nil || string(raw.HostConfig.NetworkMode) != networks.Name(networks.Key{Cluster: two.ClusterID, Project: project}) {
 		t.Errorf("another cluster's is in %s, %v", raw.HostConfig.NetworkMode, err)
 	}
 }

@@ -97,7 +97,7 @@ func TestRegistryCredentials(t *testing.T) {
 	defer d.Close()
 	ref, project := privateRegistry(t), structs.NewID()
 	t.Cleanup(func() {
-		_, _ = d.cli.ImageRemove(context.Background(), ref, image.RemoveOptions{})
+		_, _ = d.engine.Client.ImageRemove(context.Background(), ref, image.RemoveOptions{})
 	})
 	var mu sync.Mutex
 	var said strings.Builder
@@ -130,7 +130,7 @@ func TestRegistryCredentials(t *testing.T) {
 					said.WriteString(err.Error())
 					return
 				}
-				raw, err := d.inspect(t.Context(), made.EngineID)
+				raw, err := d.engine.Inspect(t.Context(), made.EngineID)
 				if err != nil {
 					t.Error(err)
 				}

@@ -39,9 +39,9 @@ func TestContainerOfEarlierBuildIsTheSame(t *testing.T) {
 		Ports: []structs.Port{{ContainerPort: 80, Protocol: "tcp"}}, Volumes: []structs.Mount{{Target: "/scratch", Type: structs.MountTmpfs, Size: 1 << 20}},
 		Healthcheck: &structs.Healthcheck{Test: structs.Command{Text: "true"}, Interval: 60}, Constraints: map[string]string{"disk": "ssd"},
 	}
-	d := engine(t)
+	d := onEngine(t)
 	owner := backend.Owner{ClusterID: made.Labels[backend.LabelCluster], HostID: made.Labels[backend.LabelHost]}
-	raw, err := d.cli.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image, Cmd: spec.Command, Labels: made.Labels}, &container.HostConfig{NetworkMode: "none"}, nil, nil, made.Name[1:])
+	raw, err := d.engine.Client.ContainerCreate(t.Context(), &container.Config{Image: dockertest.Image, Cmd: spec.Command, Labels: made.Labels}, &container.HostConfig{NetworkMode: "none"}, nil, nil, made.Name[1:])
 	if err != nil {
 		t.Fatal(err)
 	}

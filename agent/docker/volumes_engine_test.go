@@ -13,13 +13,14 @@ import (
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/agent/backend/backendtest"
+	"github.com/stackforge/magnum/agent/docker/volumes"
 	"github.com/stackforge/magnum/structs"
 )
 
 // TestVolumesOfTwoClusters: a project of one id in two clusters on one engine has a
 // volume of one name in each, and neither sees, mounts or deletes the other's.
 func TestVolumesOfTwoClusters(t *testing.T) {
-	d, project := engine(t), structs.NewID()
+	d, project := onEngine(t), structs.NewID()
 	spec := backendtest.Sleeper()
 	spec.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "data", Target: "/data"}}
 	var clusters []string
@@ -32,7 +33,7 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		raw, err := d.inspect(t.Context(), c.EngineID)
+		raw, err := d.engine.Inspect(t.Context(), c.EngineID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +53,7 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 			t.Errorf("cluster %d has %+v, %v", i, list, err)
 		}
 	}
-	if v, err := d.cli.VolumeInspect(t.Context(), sources[0]); err != nil || v.Labels[backend.LabelCluster] != clusters[0] {
+	if v, err := d.engine.Client.VolumeInspect(t.Context(), sources[0]); err != nil || v.Labels[backend.LabelCluster] != clusters[0] {
 		t.Errorf("the first one's is %+v, %v", v, err)
 	}
 }
@@ -61,16 +62,16 @@ func TestVolumesOfTwoClusters(t *testing.T) {
 // entitled to it claims it. Then it is mounted, listed and deleted under its name, with
 // what is in it; no other cluster gets it, and one that mounts it is not robbed of it.
 func TestVolumesFromBefore(t *testing.T) {
-	d, project := engine(t), structs.NewID()
+	d, project := onEngine(t), structs.NewID()
 	old := func(name string) string {
-		k := volumeKey{project: project, name: name}
-		v, err := d.cli.VolumeCreate(t.Context(), volume.CreateOptions{Name: k.earlierName(), Labels: map[string]string{backend.LabelProject: project, volumeLabel: name}})
+		k := volumes.Key{Project: project, Name: name}
+		v, err := d.engine.Client.VolumeCreate(t.Context(), volume.CreateOptions{Name: k.EarlierName(), Labels: map[string]string{backend.LabelProject: project, volumes.Label: name}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			for _, left := range []string{v.Name, claimName(v.Name)} {
-				if err := d.cli.VolumeRemove(context.Background(), left, true); err != nil && !errdefs.IsNotFound(err) {
+			for _, left := range []string{v.Name, volumes.ClaimName(v.Name)} {
+				if err := d.engine.Client.VolumeRemove(context.Background(), left, true); err != nil && !errdefs.IsNotFound(err) {
 					t.Error(err)
 				}
 			}
@@ -80,13 +81,13 @@ func TestVolumesFromBefore(t *testing.T) {
 	first, second := backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}
 	t.Cleanup(func() { // of whatever else there is on the engine
 		for _, o := range []backend.Owner{first, second} {
-			claims, err := d.cli.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(
-				filters.Arg("label", claimLabel), filters.Arg("label", backend.LabelCluster+"="+o.ClusterID))})
+			claims, err := d.engine.Client.VolumeList(context.Background(), volume.ListOptions{Filters: filters.NewArgs(
+				filters.Arg("label", volumes.ClaimLabel), filters.Arg("label", backend.LabelCluster+"="+o.ClusterID))})
 			if err != nil {
 				t.Error(err)
 			}
 			for _, v := range claims.Volumes {
-				if err := d.cli.VolumeRemove(context.Background(), v.Name, false); err != nil {
+				if err := d.engine.Client.VolumeRemove(context.Background(), v.Name, false); err != nil {
 					t.Error(err)
 				}
 			}
@@ -107,7 +108,7 @@ func TestVolumesFromBefore(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		raw, err := d.inspect(t.Context(), c.EngineID)
+		raw, err := d.engine.Inspect(t.Context(), c.EngineID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,13 +137,13 @@ func TestVolumesFromBefore(t *testing.T) {
 	}
 	// Not one that only the other cluster's containers mount.
 	theirs := old("theirs")
-	if err := d.claim(t.Context(), second.ClusterID, theirs); err != nil {
+	if err := d.Volumes.(*volumes.Volumes).Claim(t.Context(), second.ClusterID, theirs); err != nil {
 		t.Fatal(err)
 	}
 	if got := create(second, "theirs"); got != theirs {
 		t.Errorf("the claimed one is %s, mounted is %s", theirs, got)
 	}
-	if err := d.cli.VolumeRemove(t.Context(), claimName(theirs), false); err != nil {
+	if err := d.engine.Client.VolumeRemove(t.Context(), volumes.ClaimName(theirs), false); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // it may be repeated
@@ -177,8 +178,8 @@ func TestVolumesFromBefore(t *testing.T) {
 	if err := d.RemoveVolume(t.Context(), first.ClusterID, project, "kept"); err != nil {
 		t.Fatal(err)
 	}
-	for _, gone := range []string{kept, claimName(kept)} {
-		if _, err := d.cli.VolumeInspect(t.Context(), gone); !errdefs.IsNotFound(err) {
+	for _, gone := range []string{kept, volumes.ClaimName(kept)} {
+		if _, err := d.engine.Client.VolumeInspect(t.Context(), gone); !errdefs.IsNotFound(err) {
 			t.Errorf("%s is left: %v", gone, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/internal/pause"
 )
 
 // Engine is what a Guard needs of the host's backend.
@@ -40,7 +41,7 @@ func (g *Guard) Run(ctx context.Context) {
 	if err != nil {
 		g.Log.Warn("lease not read; taken for over", "error", err)
 	}
-	if wait(ctx, max(0, left)) != nil {
+	if pause.For(ctx, max(0, left)) != nil {
 		return
 	}
 	for {
@@ -81,7 +82,7 @@ func (g *Guard) end(ctx context.Context, grace time.Duration) error {
 		}
 		live = append(live, c)
 	}
-	if len(live) == 0 || wait(ctx, grace) != nil {
+	if len(live) == 0 || pause.For(ctx, grace) != nil {
 		return nil
 	}
 	for _, c := range live {
@@ -90,16 +91,4 @@ func (g *Guard) end(ctx context.Context, grace time.Duration) error {
 		}
 	}
 	return nil
-}
-
-// wait waits for d, or for ctx to end.
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -13,7 +13,7 @@ import (
 
 // delegate is what memberlist calls. It holds its own lock in most of the
 // calls: they must be short and must not call it.
-type delegate struct{ *Gossip }
+type delegate struct{ gossip *Gossip }
 
 func (g *Gossip) delegates() (memberlist.Delegate, memberlist.EventDelegate, memberlist.AliveDelegate, memberlist.MergeDelegate) {
 	d := delegate{g}
@@ -22,23 +22,23 @@ func (g *Gossip) delegates() (memberlist.Delegate, memberlist.EventDelegate, mem
 
 // NodeMeta returns what this process tells of itself.
 func (d delegate) NodeMeta(int) []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return bytes.Clone(d.meta)
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
+	return bytes.Clone(d.gossip.meta)
 }
 
 // NotifyAlive refuses members of other clusters, and what can't be read. It is
 // called for each message about a living member, not only for new ones.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	i, _, err := d.admit(n)
-	if err == nil || i == d.self {
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
+	i, _, err := d.gossip.admit(n)
+	if err == nil || i == d.gossip.self {
 		return nil
 	}
 	// It may have been a member, before it or this process belonged to a cluster.
-	if d.table.drop(i) {
-		d.wake()
+	if d.gossip.table.drop(i) {
+		d.gossip.wake()
 	}
 	return err
 }
@@ -46,14 +46,14 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 // NotifyMerge refuses a whole answer to a join if nobody in it is of this
 // cluster, so that the join fails and says so.
 func (d delegate) NotifyMerge(peers []*memberlist.Node) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
 	var refused error
 	for _, n := range peers {
 		if n.State != memberlist.StateAlive && n.State != memberlist.StateSuspect {
 			continue
 		}
-		_, _, err := d.admit(n)
+		_, _, err := d.gossip.admit(n)
 		if err == nil {
 			return nil
 		}
@@ -96,47 +96,47 @@ func (d delegate) NotifyJoin(n *memberlist.Node) { d.put(n) }
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.put(n) }
 
 func (d delegate) put(n *memberlist.Node) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	i, node, err := d.admit(n)
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
+	i, node, err := d.gossip.admit(n)
 	if err != nil {
 		return
 	}
-	if i == d.self {
-		node = d.node // with its whole name
+	if i == d.gossip.self {
+		node = d.gossip.node // with its whole name
 	}
-	before := d.table.current(i.id)
+	before := d.gossip.table.current(i.id)
 	fresh := before == nil || before.State != StateAlive
-	if !d.table.put(i, node, n.Meta, address(n), time.Now()) {
+	if !d.gossip.table.put(i, node, n.Meta, address(n), time.Now()) {
 		return
 	}
-	if i.id == d.self.id && i != d.self && i.start > d.self.start && !sameAddr(address(n), d.addr) {
-		d.log.Error("another process has the id of this one: was its data directory copied?", "addr", address(n), "id", i.id)
+	if i.id == d.gossip.self.id && i != d.gossip.self && i.start > d.gossip.self.start && !sameAddr(address(n), d.gossip.addr) {
+		d.gossip.log.Error("another process has the id of this one: was its data directory copied?", "addr", address(n), "id", i.id)
 	}
-	if i.id != d.self.id {
+	if i.id != d.gossip.self.id {
 		if fresh {
-			d.log.Info("member is up", "name", node.Name, "role", node.Role, "addr", address(n))
+			d.gossip.log.Info("member is up", "name", node.Name, "role", node.Role, "addr", address(n))
 		}
 		if node.Role == RoleServer {
-			d.know(i.id, address(n))
+			d.gossip.know(i.id, address(n))
 		}
 	}
-	d.wake()
+	d.gossip.wake()
 }
 
 // NotifyLeave is called for a member that left or is dead; which of the two
 // memberlist doesn't tell here.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
 	i, ok := parseInstance(n.Name)
-	if !ok || !d.table.gone(i, time.Now()) {
+	if !ok || !d.gossip.table.gone(i, time.Now()) {
 		return
 	}
-	if r := d.table.current(i.id); i.id != d.self.id && r != nil && r.instance == i {
-		d.log.Info("member is gone", "name", r.Name, "role", r.Role, "addr", r.Addr, "state", r.State)
+	if r := d.gossip.table.current(i.id); i.id != d.gossip.self.id && r != nil && r.instance == i {
+		d.gossip.log.Info("member is gone", "name", r.Name, "role", r.Role, "addr", r.Addr, "state", r.State)
 	}
-	d.wake()
+	d.gossip.wake()
 }
 
 // word is a message of ours that goes from process to process.
@@ -188,14 +188,14 @@ func (d delegate) NotifyMsg(b []byte) {
 	if err := json.Unmarshal(b, &w); err != nil {
 		return
 	}
-	if d.hear(w) {
-		d.say(w)
+	if d.gossip.hear(w) {
+		d.gossip.say(w)
 	}
 }
 
 // GetBroadcasts returns the words that fit into a packet.
 func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.words.GetBroadcasts(overhead, limit)
+	return d.gossip.words.GetBroadcasts(overhead, limit)
 }
 
 // maxLeft is how many instances that left are told in a full exchange.
@@ -203,10 +203,10 @@ const maxLeft = 64
 
 // LocalState tells who left, to one who may have missed the word.
 func (d delegate) LocalState(bool) []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
 	var left []string
-	for _, r := range d.table.all() {
+	for _, r := range d.gossip.table.all() {
 		if r.State == StateLeft && len(left) < maxLeft {
 			left = append(left, r.instance.String())
 		}
@@ -228,7 +228,7 @@ func (d delegate) MergeRemoteState(b []byte, _ bool) {
 		return
 	}
 	for _, name := range left[:min(len(left), maxLeft)] {
-		d.hear(word{Kind: wordLeave, Instance: name})
+		d.gossip.hear(word{Kind: wordLeave, Instance: name})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/internal/fill"
 	"github.com/stackforge/magnum/server/rest/web"
 	"github.com/stackforge/magnum/server/rest/wire"
 	"github.com/stackforge/magnum/server/rest/zun"
@@ -22,51 +23,13 @@ var texts = []string{"", "web-1", "ü", "\"\\/\b\n\x00\x7f", "<&>", "ü<&>", "\x
 
 // fillRandom sets all fields below v to random values, among them empty ones.
 func fillRandom(rng *rand.Rand, v reflect.Value) {
-	if v.Type() == reflect.TypeFor[time.Time]() {
-		v.Set(reflect.ValueOf([]time.Time{{}, time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9))}[rng.IntN(2)]))
-		return
+	text := func() string { return texts[rng.IntN(len(texts))] }
+	f := &fill.Filler{
+		Rand: rng, Text: text, Key: func() string { return fmt.Sprint(text(), rng.IntN(100)) }, Keys: 20,
+		Time:  func() time.Time { return []time.Time{{}, time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9))}[rng.IntN(2)] },
+		Other: func(reflect.Value) {}, // stays as it is
 	}
-	zero := rng.IntN(3) == 0
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fillRandom(rng, v.Field(i))
-			}
-		}
-	case reflect.Pointer:
-		if !zero {
-			v.Set(reflect.New(v.Type().Elem()))
-			fillRandom(rng, v.Elem())
-		}
-	case reflect.Slice:
-		if !zero {
-			v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
-			for i := range v.Len() {
-				fillRandom(rng, v.Index(i))
-			}
-		}
-	case reflect.Map:
-		if !zero {
-			v.Set(reflect.MakeMap(v.Type()))
-			for range rng.IntN(20) {
-				key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-				key.SetString(fmt.Sprint(texts[rng.IntN(len(texts))], rng.IntN(100)))
-				fillRandom(rng, value)
-				v.SetMapIndex(key, value)
-			}
-		}
-	case reflect.String:
-		v.SetString(texts[rng.IntN(len(texts))])
-	case reflect.Bool:
-		v.SetBool(!zero)
-	case reflect.Int, reflect.Int64:
-		v.SetInt(int64(rng.Uint64() >> rng.IntN(64)))
-	case reflect.Uint64:
-		v.SetUint(rng.Uint64() >> rng.IntN(64))
-	case reflect.Float64:
-		v.SetFloat([]float64{0, 0.5, -3, 1.0 / 3, 1e-7, 1e21, 123456.789, math.Copysign(0, -1)}[rng.IntN(8)])
-	}
+	f.Fill(v)
 }
 
 // TestAnswersAreNotEscapedForHTML: the clients print what they get. Every body of

@@ -7,76 +7,36 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stackforge/magnum/internal/fill"
 	"github.com/stackforge/magnum/structs"
 )
 
-// fill sets every field below v to random values, among them nil, empty and
+// fillRow sets every field below v to random values, among them nil, empty and
 // zero ones.
-func fill(rng *rand.Rand, v reflect.Value) {
-	if v.Type() == reflect.TypeFor[time.Time]() {
+func fillRow(rng *rand.Rand, v reflect.Value) {
+	text := func() string {
+		if rng.IntN(3) == 0 {
+			return ""
+		}
+		return fmt.Sprintf("é%x\x00\xff", rng.Uint64()>>rng.IntN(64))
+	}
+	f := &fill.Filler{Rand: rng, Text: text, Key: text, Keys: 100, Time: func() time.Time {
 		switch rng.IntN(4) {
 		case 0:
+			return time.Time{}
 		case 1:
-			v.Set(reflect.ValueOf(time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9)).UTC()))
+			return time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9)).UTC()
 		case 2:
-			v.Set(reflect.ValueOf(time.Unix(-rng.Int64N(1<<33), 0).UTC()))
-		default:
-			v.Set(reflect.ValueOf(time.Unix(rng.Int64N(1<<33), 0).UTC()))
+			return time.Unix(-rng.Int64N(1<<33), 0).UTC()
 		}
-		return
-	}
-	zero := rng.IntN(3) == 0
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fill(rng, v.Field(i))
-			}
-		}
-	case reflect.Pointer:
-		if !zero {
-			v.Set(reflect.New(v.Type().Elem()))
-			fill(rng, v.Elem())
-		}
-	case reflect.Slice:
-		if !zero {
-			v.Set(reflect.MakeSlice(v.Type(), rng.IntN(4), 4))
-			for i := range v.Len() {
-				fill(rng, v.Index(i))
-			}
-		}
-	case reflect.Map:
-		if !zero {
-			v.Set(reflect.MakeMap(v.Type()))
-			for range rng.IntN(100) {
-				key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-				fill(rng, key)
-				fill(rng, value)
-				v.SetMapIndex(key, value)
-			}
-		}
-	case reflect.String:
-		if !zero {
-			v.SetString(fmt.Sprintf("é%x\x00\xff", rng.Uint64()>>rng.IntN(64)))
-		}
-	case reflect.Bool:
-		v.SetBool(!zero)
-	case reflect.Int, reflect.Int64:
-		if !zero {
-			v.SetInt(int64(rng.Uint64() >> rng.IntN(64)))
-		}
-	case reflect.Uint64:
-		if !zero {
-			v.SetUint(rng.Uint64() >> rng.IntN(64))
-		}
-	default:
-		panic("no random value for " + v.Type().String())
-	}
+		return time.Unix(rng.Int64N(1<<33), 0).UTC()
+	}}
+	f.Fill(v)
 }
 
 func randomRow(rng *rand.Rand, table structs.Table) structs.Row {
 	row := NewRow(table)
-	fill(rng, reflect.ValueOf(row).Elem())
+	fillRow(rng, reflect.ValueOf(row).Elem())
 	return row
 }
 

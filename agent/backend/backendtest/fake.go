@@ -15,13 +15,30 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Fake is an engine in memory. Its containers run the few words of shell that
-// script.go knows. It behaves as Docker does where package agent can tell.
+// Fake is a backend on an engine in memory. Its containers run the few words of shell
+// that script.go knows. It behaves as Docker does where package agent can tell. Each
+// interface of package backend is a type of its own, which knows nothing of the
+// others but the engine.
 type Fake struct {
 	// Fault is called at each seam, "op" before and "op done" after the call
 	// has had its effect, and fails the call with what it returns. Set it
 	// before the engine is used; it may be called by many goroutines.
 	Fault func(op string, ref structs.Ref) error
+
+	backend.Host
+	backend.Runtime
+	backend.Consoles
+	backend.Images
+	backend.Volumes
+	backend.Networks
+
+	Outside *Outside // what happens behind the agent's back
+	Seen    *Seen    // what has happened
+}
+
+// engine is what the types of a Fake share.
+type engine struct {
+	seam *func(op string, ref structs.Ref) error // Fake.Fault
 
 	mu         sync.Mutex
 	identity   structs.EngineIdentity
@@ -29,12 +46,12 @@ type Fake struct {
 	down       bool
 	nextID     int
 	containers map[string]*process       // by engine id
-	images     map[string]*structs.Image // on the engine, by the first name
+	stored     map[string]*structs.Image // images on the engine, by the first name
 	pushed     map[string]bool           // in a registry, but not on the engine
-	volumes    map[volume]time.Time      // when each was made
+	kept       map[volume]time.Time      // volumes, and when each was made
 	disk       backend.Disk              // without the images
 	pulling    chan struct{}             // not nil: pulls wait until it is closed
-	networks   map[string]bool           // by project: kept while a container of it is there, and until they are tidied up
+	joined     map[string]bool           // networks by project: kept while a container of it is there, and until they are tidied up
 	room       int                       // networks that there may be; 0 means any number
 	unpacking  chan struct{}             // not nil: copies into containers wait until it is closed
 	saying     map[int]func(string)
@@ -48,6 +65,15 @@ type Fake struct {
 	signals    map[structs.Ref][]string
 	pulls      int
 }
+
+// The parts of a Fake.
+type (
+	runtime  struct{ *engine } // backend.Host and backend.Runtime
+	consoles struct{ *engine }
+	images   struct{ *engine }
+	volumes  struct{ *engine }
+	networks struct{ *engine }
+)
 
 // process is one container of a Fake.
 type process struct {
@@ -73,26 +99,28 @@ type watcher struct {
 	end   chan struct{}
 }
 
-var _ interface {
-	backend.Backend
-	backend.Consoles
-	backend.Images
-	backend.Volumes
-	backend.Networks
-} = (*Fake)(nil)
+var _ backend.Backend = (*Fake)(nil)
 
 // Image is an image that every Fake has.
 const Image = "magnum-test/busybox:latest"
 
 // NewFake returns an engine that has one image, Image.
 func NewFake() *Fake {
-	return &Fake{
-		identity: structs.EngineIdentity{ID: structs.NewID(), Root: "/fake"}, containers: make(map[string]*process), images: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), volumes: make(map[volume]time.Time),
-		disk:    backend.Disk{Used: 40 << 30, Free: 60 << 30},
+	e := &engine{
+		identity: structs.EngineIdentity{ID: structs.NewID(), Root: "/fake"}, containers: make(map[string]*process),
+		stored: map[string]*structs.Image{Image: newImage(Image)}, pushed: make(map[string]bool), kept: make(map[volume]time.Time),
+		disk: backend.Disk{Used: 40 << 30, Free: 60 << 30}, joined: make(map[string]bool),
 		refused: make(map[string]int), foreign: make(map[string]bool), saying: make(map[int]func(string)), watchers: make(map[int]*watcher),
 		starts: make(map[structs.Ref]int), stops: make(map[structs.Ref]int), creates: make(map[structs.Ref]int),
-		updates: make(map[structs.Ref]int), signals: make(map[structs.Ref][]string), networks: make(map[string]bool),
+		updates: make(map[structs.Ref]int), signals: make(map[structs.Ref][]string),
 	}
+	run := &runtime{e}
+	f := &Fake{
+		Host: run, Runtime: run, Consoles: &consoles{e}, Images: &images{e}, Volumes: &volumes{e}, Networks: &networks{e},
+		Outside: &Outside{e}, Seen: &Seen{e},
+	}
+	e.seam = &f.Fault
+	return f
 }
 
 var errDown = &backend.Failure{Reason: backend.ErrAway, Msg: "the engine does not answer"}
@@ -106,15 +134,15 @@ func notRunning(engineID string) error {
 }
 
 // fault asks the seam.
-func (f *Fake) fault(op string, ref structs.Ref) error {
-	if f.Fault == nil {
+func (f *engine) fault(op string, ref structs.Ref) error {
+	if *f.seam == nil {
 		return nil
 	}
-	return f.Fault(op, ref)
+	return (*f.seam)(op, ref)
 }
 
 // do runs one call on a container, with its seams.
-func (f *Fake) do(ctx context.Context, op, engineID string, call func(*process) error) error {
+func (f *engine) do(ctx context.Context, op, engineID string, call func(*process) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -149,7 +177,7 @@ func (f *Fake) do(ctx context.Context, op, engineID string, call func(*process) 
 }
 
 // changedLocked tells watchers and waiters.
-func (f *Fake) changedLocked(p *process, kind backend.EventKind) {
+func (f *engine) changedLocked(p *process, kind backend.EventKind) {
 	close(p.changed)
 	p.changed = make(chan struct{})
 	for _, w := range f.watchers {
@@ -164,7 +192,7 @@ func (f *Fake) changedLocked(p *process, kind backend.EventKind) {
 }
 
 // Fingerprint describes a small host.
-func (f *Fake) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
+func (f *runtime) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
@@ -174,7 +202,7 @@ func (f *Fake) Fingerprint(ctx context.Context) (structs.Fingerprint, error) {
 }
 
 // Owners returns whose containers there are.
-func (f *Fake) Owners(ctx context.Context) ([]backend.Owner, error) {
+func (f *runtime) Owners(ctx context.Context) ([]backend.Owner, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
@@ -190,7 +218,7 @@ func (f *Fake) Owners(ctx context.Context) ([]backend.Owner, error) {
 }
 
 // List returns all containers of the owner.
-func (f *Fake) List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error) {
+func (f *runtime) List(ctx context.Context, owner backend.Owner) ([]backend.Entry, error) {
 	if err := errors.Join(ctx.Err(), f.fault("list", structs.Ref{})); err != nil {
 		return nil, err
 	}
@@ -209,7 +237,7 @@ func (f *Fake) List(ctx context.Context, owner backend.Owner) ([]backend.Entry, 
 }
 
 // Events follows what happens to the owner's containers.
-func (f *Fake) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
+func (f *runtime) Events(ctx context.Context, owner backend.Owner, ready func(), event func(backend.Event)) error {
 	w := &watcher{owner: owner, queue: make(chan backend.Event, 10_000), end: make(chan struct{})}
 	f.mu.Lock()
 	if f.down {
@@ -239,7 +267,7 @@ func (f *Fake) Events(ctx context.Context, owner backend.Owner, ready func(), ev
 }
 
 // Inspect returns the container as it is now.
-func (f *Fake) Inspect(ctx context.Context, engineID string) (c *backend.Container, err error) {
+func (f *runtime) Inspect(ctx context.Context, engineID string) (c *backend.Container, err error) {
 	err = f.do(ctx, "inspect", engineID, func(p *process) error {
 		snapshot := p.Container
 		if !snapshot.Live() {
@@ -252,7 +280,7 @@ func (f *Fake) Inspect(ctx context.Context, engineID string) (c *backend.Contain
 }
 
 // Create makes a container.
-func (f *Fake) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
+func (f *runtime) Create(ctx context.Context, req backend.CreateRequest, progress func(string)) (*backend.Container, error) {
 	if err := errors.Join(ctx.Err(), f.fault("create", req.Ref)); err != nil {
 		return nil, err
 	}
@@ -271,7 +299,7 @@ func (f *Fake) Create(ctx context.Context, req backend.CreateRequest, progress f
 }
 
 // fetch waits for a pull.
-func (f *Fake) fetch(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
+func (f *engine) fetch(ctx context.Context, spec *structs.ContainerSpec, progress func(string)) error {
 	f.mu.Lock()
 	gate, down, have := f.pulling, f.down, f.hasImageLocked(spec.Image)
 	f.mu.Unlock()
@@ -301,10 +329,10 @@ func (f *Fake) fetch(ctx context.Context, spec *structs.ContainerSpec, progress 
 	return nil
 }
 
-func (f *Fake) hasImageLocked(ref string) bool { return f.imageLocked(ref) != nil }
+func (f *engine) hasImageLocked(ref string) bool { return f.imageLocked(ref) != nil }
 
 // listen lets Say reach a pull that waits.
-func (f *Fake) listen(progress func(string)) (leave func()) {
+func (f *engine) listen(progress func(string)) (leave func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.nextID++
@@ -317,7 +345,7 @@ func (f *Fake) listen(progress func(string)) (leave func()) {
 	}
 }
 
-func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
+func (f *engine) create(req backend.CreateRequest) (*backend.Container, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
@@ -350,8 +378,8 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 		p.image.UsedAt = structs.Time{Time: time.Now()}
 	}
 	for _, m := range req.Spec.Volumes {
-		if v := (volume{req.ClusterID, req.ProjectID, m.Name}); m.Name != "" && f.volumes[v].IsZero() {
-			f.volumes[v] = time.Now()
+		if v := (volume{req.ClusterID, req.ProjectID, m.Name}); m.Name != "" && f.kept[v].IsZero() {
+			f.kept[v] = time.Now()
 		}
 	}
 	f.creates[req.Ref]++
@@ -361,7 +389,7 @@ func (f *Fake) create(req backend.CreateRequest) (*backend.Container, error) {
 }
 
 // Remove deletes the container.
-func (f *Fake) Remove(ctx context.Context, engineID string) error {
+func (f *runtime) Remove(ctx context.Context, engineID string) error {
 	err := f.do(ctx, "remove", engineID, func(p *process) error { f.removeLocked(p); return nil })
 	if errors.Is(err, backend.ErrNotFound) {
 		return nil
@@ -369,7 +397,7 @@ func (f *Fake) Remove(ctx context.Context, engineID string) error {
 	return err
 }
 
-func (f *Fake) removeLocked(p *process) {
+func (f *engine) removeLocked(p *process) {
 	if p.Live() {
 		p.manual = true
 		f.exitLocked(p, 137)

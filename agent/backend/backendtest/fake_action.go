@@ -14,7 +14,7 @@ import (
 // This file is what changes a container of a Fake.
 
 // Start starts the process.
-func (f *Fake) Start(ctx context.Context, engineID string) error {
+func (f *runtime) Start(ctx context.Context, engineID string) error {
 	return f.do(ctx, "start", engineID, func(p *process) error {
 		if p.Live() {
 			return nil
@@ -30,7 +30,7 @@ func (f *Fake) Start(ctx context.Context, engineID string) error {
 	})
 }
 
-func (f *Fake) startLocked(p *process) {
+func (f *engine) startLocked(p *process) {
 	f.starts[p.Ref]++
 	now := time.Now().UTC()
 	if !now.After(p.StartedAt) {
@@ -54,7 +54,7 @@ func (f *Fake) startLocked(p *process) {
 }
 
 // checkLocked begins the healthcheck of a new run: it finds its result once.
-func (f *Fake) checkLocked(p *process) {
+func (f *engine) checkLocked(p *process) {
 	p.Health = ""
 	h := p.spec.Healthcheck
 	if h == nil || h.Test.Text == "" && len(h.Test.Args) == 0 {
@@ -81,7 +81,7 @@ func (f *Fake) checkLocked(p *process) {
 }
 
 // exitLocked ends the process; its policy may start it again.
-func (f *Fake) exitLocked(p *process, code int) {
+func (f *engine) exitLocked(p *process, code int) {
 	p.State, p.ExitCode, p.FinishedAt = backend.StateExited, code, time.Now().UTC()
 	p.last = code
 	f.changedLocked(p, backend.EventChanged)
@@ -94,7 +94,7 @@ func (f *Fake) exitLocked(p *process, code int) {
 }
 
 // Stop ends the process, a deaf one after the timeout.
-func (f *Fake) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
+func (f *runtime) Stop(ctx context.Context, engineID string, timeout time.Duration) error {
 	f.mu.Lock()
 	p := f.containers[engineID]
 	waits := p != nil && p.deaf && p.Live()
@@ -112,11 +112,11 @@ func (f *Fake) Stop(ctx context.Context, engineID string, timeout time.Duration)
 }
 
 // Kill ends the process.
-func (f *Fake) Kill(ctx context.Context, engineID string) error {
+func (f *runtime) Kill(ctx context.Context, engineID string) error {
 	return f.do(ctx, "kill", engineID, func(p *process) error { f.endLocked(p); return nil })
 }
 
-func (f *Fake) endLocked(p *process) {
+func (f *engine) endLocked(p *process) {
 	if p.Live() {
 		p.manual = true
 		f.stops[p.Ref]++
@@ -125,7 +125,7 @@ func (f *Fake) endLocked(p *process) {
 }
 
 // Pause freezes the process.
-func (f *Fake) Pause(ctx context.Context, engineID string) error {
+func (f *runtime) Pause(ctx context.Context, engineID string) error {
 	return f.do(ctx, "pause", engineID, func(p *process) error {
 		switch p.State {
 		case backend.StatePaused:
@@ -140,7 +140,7 @@ func (f *Fake) Pause(ctx context.Context, engineID string) error {
 }
 
 // Unpause thaws the process.
-func (f *Fake) Unpause(ctx context.Context, engineID string) error {
+func (f *runtime) Unpause(ctx context.Context, engineID string) error {
 	return f.do(ctx, "unpause", engineID, func(p *process) error {
 		if p.State == backend.StatePaused {
 			p.State = backend.StateRunning
@@ -151,7 +151,7 @@ func (f *Fake) Unpause(ctx context.Context, engineID string) error {
 }
 
 // Signal sends a signal: the processes of a Fake heed only SIGKILL.
-func (f *Fake) Signal(ctx context.Context, engineID, signal string) error {
+func (f *runtime) Signal(ctx context.Context, engineID, signal string) error {
 	return f.do(ctx, "signal", engineID, func(p *process) error {
 		_, err := structs.ParseSignal(signal)
 		switch {
@@ -180,7 +180,7 @@ const (
 )
 
 // Update changes the limits.
-func (f *Fake) Update(ctx context.Context, engineID string, limits backend.Limits) error {
+func (f *runtime) Update(ctx context.Context, engineID string, limits backend.Limits) error {
 	return f.do(ctx, "update", engineID, func(p *process) error {
 		if limits.Memory != 0 && limits.Memory < minMemory || limits.MilliCPU > maxMilliCPU {
 			return &backend.Failure{Reason: backend.ErrInvalid, Msg: fmt.Sprintf("the engine can't give %+v", limits)}

@@ -21,7 +21,7 @@ func noPath(at string) error {
 }
 
 // ArchiveGet writes a tar stream of one file, or of a directory.
-func (f *Fake) ArchiveGet(ctx context.Context, engineID, at string, w io.Writer) error {
+func (f *consoles) ArchiveGet(ctx context.Context, engineID, at string, w io.Writer) error {
 	at = path.Clean("/" + at)
 	var buf bytes.Buffer
 	err := f.do(ctx, "archive get", engineID, func(p *process) error {
@@ -56,7 +56,7 @@ func (f *Fake) ArchiveGet(ctx context.Context, engineID, at string, w io.Writer)
 }
 
 // ArchivePut unpacks the files of a tar stream.
-func (f *Fake) ArchivePut(ctx context.Context, engineID, at string, r io.Reader) error {
+func (f *consoles) ArchivePut(ctx context.Context, engineID, at string, r io.Reader) error {
 	at = path.Clean("/" + at)
 	err := f.do(ctx, "archive put", engineID, func(p *process) error {
 		if _, ok := p.files[at]; ok {

@@ -27,8 +27,8 @@ func newImage(ref string) *structs.Image {
 }
 
 // imageLocked returns the image of a name or ID, nil if the engine has none.
-func (f *Fake) imageLocked(ref string) *structs.Image {
-	for _, img := range f.images {
+func (f *engine) imageLocked(ref string) *structs.Image {
+	for _, img := range f.stored {
 		if img.ID == ref || slices.ContainsFunc(img.Names, func(have string) bool { return backend.SameImage(have, ref) }) {
 			return img
 		}
@@ -37,14 +37,24 @@ func (f *Fake) imageLocked(ref string) *structs.Image {
 }
 
 // fetchLocked takes an image from the registry, if it is there.
-func (f *Fake) fetchLocked(ref string) {
+func (f *engine) fetchLocked(ref string) {
 	if f.pushed[ref] {
-		f.images[ref] = newImage(ref)
+		f.stored[ref] = newImage(ref)
 	}
 }
 
-// engine asks the seam, and whether the engine answers.
-func (f *Fake) engine(ctx context.Context, op string) error {
+// importImage has an image on the engine, and tells of it.
+func (f *engine) importImage(ref string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stored[ref] = newImage(ref)
+	for _, w := range f.watchers {
+		w.queue <- backend.Event{Kind: backend.EventImage, Image: ref}
+	}
+}
+
+// call asks the seam, and whether the engine answers.
+func (f *engine) call(ctx context.Context, op string) error {
 	if err := errors.Join(ctx.Err(), f.fault(op, structs.Ref{})); err != nil {
 		return err
 	}
@@ -56,22 +66,15 @@ func (f *Fake) engine(ctx context.Context, op string) error {
 	return nil
 }
 
-// PushImage makes an image available in a registry, but not on the engine.
-func (f *Fake) PushImage(ref string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.pushed[ref] = true
-}
-
 // ListImages lists the engine's images.
-func (f *Fake) ListImages(ctx context.Context) ([]structs.Image, error) {
-	if err := f.engine(ctx, "images"); err != nil {
+func (f *images) ListImages(ctx context.Context) ([]structs.Image, error) {
+	if err := f.call(ctx, "images"); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	images := []structs.Image{}
-	for _, img := range f.images {
+	for _, img := range f.stored {
 		seen := *img
 		seen.InUse = f.imageUsedLocked(img)
 		images = append(images, seen)
@@ -79,7 +82,7 @@ func (f *Fake) ListImages(ctx context.Context) ([]structs.Image, error) {
 	return images, nil
 }
 
-func (f *Fake) imageUsedLocked(img *structs.Image) bool {
+func (f *images) imageUsedLocked(img *structs.Image) bool {
 	for _, p := range f.containers {
 		if p.image == img {
 			return true
@@ -89,24 +92,24 @@ func (f *Fake) imageUsedLocked(img *structs.Image) bool {
 }
 
 // FetchImage waits for a pull if one is needed.
-func (f *Fake) FetchImage(ctx context.Context, spec *structs.ContainerSpec, _ *structs.Registry, progress func(string)) error {
-	if err := f.engine(ctx, "image fetch"); err != nil {
+func (f *runtime) FetchImage(ctx context.Context, spec *structs.ContainerSpec, _ *structs.Registry, progress func(string)) error {
+	if err := f.call(ctx, "image fetch"); err != nil {
 		return err
 	}
 	return f.fetch(ctx, spec, progress)
 }
 
 // PullImage waits for a pull.
-func (f *Fake) PullImage(ctx context.Context, ref string, _ *structs.Registry, progress func(string)) error {
-	if err := f.engine(ctx, "image pull"); err != nil {
+func (f *images) PullImage(ctx context.Context, ref string, _ *structs.Registry, progress func(string)) error {
+	if err := f.call(ctx, "image pull"); err != nil {
 		return err
 	}
 	return f.fetch(ctx, &structs.ContainerSpec{Image: ref, PullPolicy: structs.PullAlways}, progress)
 }
 
 // LoadImages reads the names of a tar stream as docker save writes it.
-func (f *Fake) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
-	if err := f.engine(ctx, "image load"); err != nil {
+func (f *images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
+	if err := f.call(ctx, "image load"); err != nil {
 		return nil, err
 	}
 	var manifest []struct{ RepoTags []string }
@@ -146,14 +149,14 @@ func (f *Fake) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
 		names = append(names, m.RepoTags...)
 	}
 	for _, n := range names {
-		f.ImportImage(n)
+		f.importImage(n)
 	}
 	return names, nil
 }
 
 // RemoveImage removes an image, which stays in its registry.
-func (f *Fake) RemoveImage(ctx context.Context, id string) error {
-	if err := f.engine(ctx, "image remove"); err != nil {
+func (f *images) RemoveImage(ctx context.Context, id string) error {
+	if err := f.call(ctx, "image remove"); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -165,51 +168,51 @@ func (f *Fake) RemoveImage(ctx context.Context, id string) error {
 	if f.imageUsedLocked(img) {
 		return &backend.Failure{Reason: backend.ErrInUse, Msg: fmt.Sprintf("image %s is used by a container: delete that first", id)}
 	}
-	delete(f.images, img.Names[0])
+	delete(f.stored, img.Names[0])
 	f.pushed[img.Names[0]] = true
 	return nil
 }
 
 // Disk tells how full the file system is, with the images.
-func (f *Fake) Disk(ctx context.Context) (backend.Disk, error) {
-	if err := f.engine(ctx, "disk"); err != nil {
+func (f *images) Disk(ctx context.Context) (backend.Disk, error) {
+	if err := f.call(ctx, "disk"); err != nil {
 		return backend.Disk{}, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	d := f.disk
-	for _, img := range f.images {
+	for _, img := range f.stored {
 		d.Used, d.Free = d.Used+img.Size, d.Free-img.Size
 	}
 	return d, nil
 }
 
 // ClaimVolumes takes over the volumes that are no cluster's.
-func (f *Fake) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
-	if err := f.engine(ctx, "volume claim"); err != nil {
+func (f *volumes) ClaimVolumes(ctx context.Context, owner backend.Owner) error {
+	if err := f.call(ctx, "volume claim"); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for v, made := range f.volumes {
+	for v, made := range f.kept {
 		if v.cluster == "" {
-			delete(f.volumes, v)
+			delete(f.kept, v)
 			v.cluster = owner.ClusterID
-			f.volumes[v] = made
+			f.kept[v] = made
 		}
 	}
 	return nil
 }
 
 // ListVolumes lists the volumes of a project, or of all.
-func (f *Fake) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
-	if err := f.engine(ctx, "volumes"); err != nil {
+func (f *volumes) ListVolumes(ctx context.Context, clusterID, projectID string) ([]structs.Volume, error) {
+	if err := f.call(ctx, "volumes"); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	volumes := []structs.Volume{}
-	for v, made := range f.volumes {
+	for v, made := range f.kept {
 		if clusterID == v.cluster && (projectID == "" || projectID == v.project) {
 			volumes = append(volumes, structs.Volume{Name: v.name, ProjectID: v.project, CreatedAt: structs.Time{Time: made}, UsedBy: f.volumeUsersLocked(v)})
 		}
@@ -217,7 +220,7 @@ func (f *Fake) ListVolumes(ctx context.Context, clusterID, projectID string) ([]
 	return volumes, nil
 }
 
-func (f *Fake) volumeUsersLocked(v volume) []string {
+func (f *volumes) volumeUsersLocked(v volume) []string {
 	users := []string{}
 	for _, p := range f.containers {
 		if p.owner.ClusterID == v.cluster && p.project == v.project && slices.ContainsFunc(p.spec.Volumes, func(m structs.Mount) bool { return m.Name == v.name }) {
@@ -228,19 +231,19 @@ func (f *Fake) volumeUsersLocked(v volume) []string {
 }
 
 // RemoveVolume deletes a volume.
-func (f *Fake) RemoveVolume(ctx context.Context, clusterID, projectID, name string) error {
-	if err := f.engine(ctx, "volume remove"); err != nil {
+func (f *volumes) RemoveVolume(ctx context.Context, clusterID, projectID, name string) error {
+	if err := f.call(ctx, "volume remove"); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := volume{clusterID, projectID, name}
-	if f.volumes[v].IsZero() {
+	if f.kept[v].IsZero() {
 		return &backend.Failure{Reason: backend.ErrNoVolume, Msg: fmt.Sprintf("the host has no volume %q of this project", name)}
 	}
 	if users := f.volumeUsersLocked(v); len(users) > 0 {
 		return &backend.Failure{Reason: backend.ErrInUse, Msg: fmt.Sprintf("volume %s is used by container %s: delete that first", name, strings.Join(users, ", "))}
 	}
-	delete(f.volumes, v)
+	delete(f.kept, v)
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // This file is what users see and do inside a container of a Fake.
 
 // Logs writes what the process has written, a line at a time.
-func (f *Fake) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
+func (f *consoles) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
 	stdout, stderr := to.Stdout, to.Stderr
 	var outDone, errDone int
 	for first := true; ; first = false {
@@ -62,7 +62,7 @@ func lastLines(b []byte, n int) []byte {
 }
 
 // Exec runs a command.
-func (f *Fake) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
+func (f *consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
 	err := f.do(ctx, "exec", engineID, func(p *process) error {
 		if p.State != backend.StateRunning {
 			return notRunning(engineID)
@@ -92,7 +92,7 @@ func (f *Fake) Exec(ctx context.Context, engineID string, req structs.ExecReques
 }
 
 // Attach joins the process's streams.
-func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
+func (f *consoles) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
 	var p *process
 	var out, errs int
 	err := f.do(ctx, "attach", engineID, func(q *process) error {
@@ -153,7 +153,7 @@ func (f *Fake) Attach(ctx context.Context, engineID string, size structs.Resize,
 
 // feed gives the process standard input. One that keeps it open and doesn't read
 // it leaves it where it is; one that doesn't keep it open loses it.
-func (f *Fake) feed(p *process, stdin io.Reader) {
+func (f *consoles) feed(p *process, stdin io.Reader) {
 	f.mu.Lock()
 	unread := p.spec.Stdin && !p.reads
 	f.mu.Unlock()
@@ -179,7 +179,7 @@ func (f *Fake) feed(p *process, stdin io.Reader) {
 }
 
 // Stats tells the same of every process.
-func (f *Fake) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
+func (f *consoles) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
 	for first := true; ; first = false {
 		var s structs.StatsBody
 		err := f.do(ctx, "stats", engineID, func(p *process) error {
@@ -210,7 +210,7 @@ func (f *Fake) Stats(ctx context.Context, engineID string, stream bool, each fun
 }
 
 // Top lists the process. It knows the columns pid and those of command lines.
-func (f *Fake) Top(ctx context.Context, engineID, args string) (top structs.TopBody, err error) {
+func (f *consoles) Top(ctx context.Context, engineID, args string) (top structs.TopBody, err error) {
 	ps, err := structs.ParsePS(args)
 	if err != nil {
 		return top, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}

@@ -8,27 +8,18 @@ import (
 
 func TestFake(t *testing.T) { Suite(t, NewFake()) }
 
-// TestEachInterfaceByItself tests engines that offer one of the optional interfaces,
-// or none.
+// TestEachInterfaceByItself tests each of the optional interfaces beside an engine that
+// runs workloads and nothing else, and that engine.
 func TestEachInterfaceByItself(t *testing.T) {
 	fake := NewFake()
 	t.Run("none", func(t *testing.T) { Suite(t, struct{ backend.Backend }{fake}) })
 	t.Run("consoles", func(t *testing.T) {
-		Consoles(t, struct {
-			backend.Backend
-			backend.Consoles
-		}{fake, fake})
+		Consoles(t, struct{ backend.Backend }{fake}, fake.Consoles)
 	})
 	t.Run("images", func(t *testing.T) {
-		Images(t, struct {
-			backend.Backend
-			backend.Images
-		}{fake, fake})
+		Images(t, struct{ backend.Backend }{fake}, fake.Images)
 	})
 	t.Run("volumes", func(t *testing.T) {
-		Volumes(t, struct {
-			backend.Backend
-			backend.Volumes
-		}{fake, fake})
+		Volumes(t, struct{ backend.Backend }{fake}, fake.Volumes)
 	})
 }

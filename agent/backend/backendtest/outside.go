@@ -2,18 +2,18 @@ package backendtest
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/stackforge/magnum/agent/backend"
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is what happens to a Fake behind the agent's back.
+// Outside is what happens to an engine behind the agent's back.
+type Outside struct{ e *engine }
 
 // with runs change on the container of ref, and panics if there is none: a
 // test that changes nothing tests nothing.
-func (f *Fake) with(ref structs.Ref, change func(*process)) {
+func (f *engine) with(ref structs.Ref, change func(*process)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.containers {
@@ -26,36 +26,36 @@ func (f *Fake) with(ref structs.Ref, change func(*process)) {
 }
 
 // Exit ends the process by itself with the code.
-func (f *Fake) Exit(ref structs.Ref, code int) {
-	f.with(ref, func(p *process) { f.exitLocked(p, code) })
+func (f *Outside) Exit(ref structs.Ref, code int) {
+	f.e.with(ref, func(p *process) { f.e.exitLocked(p, code) })
 }
 
-// KillOutside is docker kill: the engine's restart policy rests.
-func (f *Fake) KillOutside(ref structs.Ref) { f.with(ref, f.endLocked) }
+// Kill is docker kill: the engine's restart policy rests.
+func (f *Outside) Kill(ref structs.Ref) { f.e.with(ref, f.e.endLocked) }
 
-// RemoveOutside is docker rm -f.
-func (f *Fake) RemoveOutside(ref structs.Ref) { f.with(ref, f.removeLocked) }
+// Remove is docker rm -f.
+func (f *Outside) Remove(ref structs.Ref) { f.e.with(ref, f.e.removeLocked) }
 
-// StartOutside is docker start.
-func (f *Fake) StartOutside(ref structs.Ref) { f.with(ref, f.startLocked) }
+// Start is docker start.
+func (f *Outside) Start(ref structs.Ref) { f.e.with(ref, f.e.startLocked) }
 
-// PauseOutside is docker pause, or unpause.
-func (f *Fake) PauseOutside(ref structs.Ref, paused bool) {
-	f.with(ref, func(p *process) {
+// Pause is docker pause, or unpause.
+func (f *Outside) Pause(ref structs.Ref, paused bool) {
+	f.e.with(ref, func(p *process) {
 		p.State = backend.StateRunning
 		if paused {
 			p.State = backend.StatePaused
 		}
-		f.changedLocked(p, backend.EventChanged)
+		f.e.changedLocked(p, backend.EventChanged)
 	})
 }
 
 // Down stops the engine, and its containers with it.
-func (f *Fake) Down() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.down = true
-	for _, p := range f.containers {
+func (f *Outside) Down() {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.down = true
+	for _, p := range f.e.containers {
 		if p.Live() {
 			p.State, p.ExitCode = backend.StateExited, 137
 			p.FinishedAt = p.StartedAt
@@ -64,20 +64,20 @@ func (f *Fake) Down() {
 			p.manual = true
 		}
 	}
-	for _, w := range f.watchers {
+	for _, w := range f.e.watchers {
 		close(w.end)
 	}
-	clear(f.watchers)
+	clear(f.e.watchers)
 }
 
 // Up starts the engine, and those containers whose policy says so.
-func (f *Fake) Up() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.down = false
-	for _, p := range f.containers {
+func (f *Outside) Up() {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.down = false
+	for _, p := range f.e.containers {
 		if p.State == backend.StateExited && !p.manual && p.spec.RestartPolicy.Always() && p.spec.Exclusive == structs.ExclusiveNo {
-			f.startLocked(p)
+			f.e.startLocked(p)
 		}
 	}
 }
@@ -85,233 +85,158 @@ func (f *Fake) Up() {
 // Copy runs a container that has the labels of ref's, and returns the engine's id of
 // it. inherited: as docker commit and docker run make one; else the labels were given
 // by hand. What is done to it is in Touched, and it is in no other count.
-func (f *Fake) Copy(ref structs.Ref, inherited bool) (engineID string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, of := range f.containers {
+func (f *Outside) Copy(ref structs.Ref, inherited bool) (engineID string) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	for _, of := range f.e.containers {
 		if of.Ref != ref {
 			continue
 		}
-		f.nextID++
+		f.e.nextID++
 		p := &process{owner: of.owner, spec: of.spec, project: of.project, changed: make(chan struct{}), copied: true}
-		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.nextID), Name: fmt.Sprintf("copy-%d", f.nextID), CreatedAt: time.Now(), Inherited: inherited, Lease: of.Lease}
+		p.Entry = backend.Entry{Ref: ref, EngineID: fmt.Sprintf("e%d", f.e.nextID), Name: fmt.Sprintf("copy-%d", f.e.nextID), CreatedAt: time.Now(), Inherited: inherited, Lease: of.Lease}
 		p.SpecHash, p.State, p.StartedAt = of.SpecHash, backend.StateRunning, time.Now()
-		f.containers[p.EngineID] = p
-		f.changedLocked(p, backend.EventCreated)
-		f.changedLocked(p, backend.EventChanged)
+		f.e.containers[p.EngineID] = p
+		f.e.changedLocked(p, backend.EventCreated)
+		f.e.changedLocked(p, backend.EventChanged)
 		return p.EngineID
 	}
 	panic(fmt.Sprintf("backendtest: no container %v", ref))
 }
 
 // RemoveCopy is docker rm -f of a copy.
-func (f *Fake) RemoveCopy(engineID string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := f.containers[engineID]
-	delete(f.containers, engineID)
-	f.changedLocked(p, backend.EventRemoved)
-}
-
-// Copies returns the engine's ids of all copies that run.
-func (f *Fake) Copies() (ids []string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for id, p := range f.containers {
-		if p.copied && p.Live() {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// Touched returns the calls on copies, but for looks.
-func (f *Fake) Touched() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.touched)
+func (f *Outside) RemoveCopy(engineID string) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	p := f.e.containers[engineID]
+	delete(f.e.containers, engineID)
+	f.e.changedLocked(p, backend.EventRemoved)
 }
 
 // AddVolume makes a volume as agents did before volumes carried their cluster.
-func (f *Fake) AddVolume(projectID, name string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.volumes[volume{"", projectID, name}] = time.Now()
+func (f *Outside) AddVolume(projectID, name string) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.kept[volume{"", projectID, name}] = time.Now()
 }
 
 // Identify gives the engine another identity: another engine answers.
-func (f *Fake) Identify(engine structs.EngineIdentity) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.identity = engine
+func (f *Outside) Identify(engine structs.EngineIdentity) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.identity = engine
 }
 
 // Forget loses all containers without a word, as an engine on another directory.
-func (f *Fake) Forget() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	clear(f.containers)
-}
-
-// Identity returns the engine's identity.
-func (f *Fake) Identity() structs.EngineIdentity {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.identity
+func (f *Outside) Forget() {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	clear(f.e.containers)
 }
 
 // Add makes a container of the owner that the agent never asked for.
-func (f *Fake) Add(req backend.CreateRequest) {
-	if _, err := f.create(req); err != nil {
+func (f *Outside) Add(req backend.CreateRequest) {
+	if _, err := f.e.create(req); err != nil {
 		panic(err)
 	}
 }
 
 // Put has a container of the owner on the engine as it is given, such as one that an
 // earlier build of the agent has made.
-func (f *Fake) Put(owner backend.Owner, c backend.Container, spec structs.ContainerSpec) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.containers[c.EngineID] = &process{Container: c, owner: owner, spec: spec, manual: !c.Live(), changed: make(chan struct{})}
-	f.nextID += 100 // none that is made later gets its id
+func (f *Outside) Put(owner backend.Owner, c backend.Container, spec structs.ContainerSpec) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.containers[c.EngineID] = &process{Container: c, owner: owner, spec: spec, manual: !c.Live(), changed: make(chan struct{})}
+	f.e.nextID += 100 // none that is made later gets its id
 }
 
 // Unlabel takes away what says that the container of ref has a lease, as if an
 // earlier build had made it.
-func (f *Fake) Unlabel(ref structs.Ref) {
-	f.with(ref, func(p *process) { p.Lease = false })
+func (f *Outside) Unlabel(ref structs.Ref) {
+	f.e.with(ref, func(p *process) { p.Lease = false })
 }
 
 // Deafen has the process of ref heed no request to end: a stop takes its whole timeout.
-func (f *Fake) Deafen(ref structs.Ref) { f.with(ref, func(p *process) { p.deaf = true }) }
+func (f *Outside) Deafen(ref structs.Ref) { f.e.with(ref, func(p *process) { p.deaf = true }) }
 
 // AddImage makes an image available, as a push to its registry does.
-func (f *Fake) AddImage(ref string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.images[ref] = newImage(ref)
+func (f *Outside) AddImage(ref string) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.stored[ref] = newImage(ref)
 }
 
 // PutImage has an image on the engine under its first name.
-func (f *Fake) PutImage(img structs.Image) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.images[img.Names[0]] = &img
+func (f *Outside) PutImage(img structs.Image) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.stored[img.Names[0]] = &img
 }
 
 // SetDisk says how full the engine's file system is without the images.
-func (f *Fake) SetDisk(d backend.Disk) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.disk = d
+func (f *Outside) SetDisk(d backend.Disk) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.disk = d
 }
 
 // ImportImage makes an image available on the engine, as docker tag does.
-func (f *Fake) ImportImage(ref string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.images[ref] = newImage(ref)
-	for _, w := range f.watchers {
-		w.queue <- backend.Event{Kind: backend.EventImage, Image: ref}
-	}
-}
-
-// Pulls returns how often a registry was asked.
-func (f *Fake) Pulls() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.pulls
-}
+func (f *Outside) ImportImage(ref string) { f.e.importImage(ref) }
 
 // HoldPulls makes pulls wait until release is called.
-func (f *Fake) HoldPulls() (release func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (f *Outside) HoldPulls() (release func()) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
 	gate := make(chan struct{})
-	f.pulling = gate
+	f.e.pulling = gate
 	return func() { close(gate) }
 }
 
 // HoldArchives makes copies into containers read nothing until release is called.
-func (f *Fake) HoldArchives() (release func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (f *Outside) HoldArchives() (release func()) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
 	gate := make(chan struct{})
-	f.unpacking = gate
+	f.e.unpacking = gate
 	return func() { close(gate) }
 }
 
 // Say has all pulls that are held tell of themselves.
-func (f *Fake) Say(sentence string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, progress := range f.saying {
+func (f *Outside) Say(sentence string) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	for _, progress := range f.e.saying {
 		progress(sentence)
 	}
 }
 
 // TakePort makes a host port unavailable, or available again.
-func (f *Fake) TakePort(port int, taken bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.refused, fmt.Sprint(port))
+func (f *Outside) TakePort(port int, taken bool) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	delete(f.e.refused, fmt.Sprint(port))
 	if taken {
-		f.refused[fmt.Sprint(port)] = 1
+		f.e.refused[fmt.Sprint(port)] = 1
 	}
 }
 
 // TakeName gives the name of ref to somebody else's container, or frees it.
-func (f *Fake) TakeName(ref structs.Ref, taken bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.foreign[backend.NameOf(ref)] = taken
+func (f *Outside) TakeName(ref structs.Ref, taken bool) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.foreign[backend.NameOf(ref)] = taken
 }
 
-// Starts returns how often the container's process was started.
-func (f *Fake) Starts(ref structs.Ref) int { return f.count(f.starts, ref) }
-
-// Stops returns how often the container's process was stopped or killed.
-func (f *Fake) Stops(ref structs.Ref) int { return f.count(f.stops, ref) }
-
-// Creates returns how often the container was created.
-func (f *Fake) Creates(ref structs.Ref) int { return f.count(f.creates, ref) }
-
-// Updates returns how often the container's limits were changed.
-func (f *Fake) Updates(ref structs.Ref) int { return f.count(f.updates, ref) }
-
-// ImageOf returns the image that the container was made from.
-func (f *Fake) ImageOf(ref structs.Ref) (image string) {
-	f.with(ref, func(p *process) { image = p.spec.Image })
-	return image
+// LimitNetworks bounds the networks that there may be; 0 means any number.
+func (f *Outside) LimitNetworks(most int) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.room = most
 }
 
-// Signals returns the signals that the container's process was sent.
-func (f *Fake) Signals(ref structs.Ref) []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.signals[ref])
-}
-
-func (f *Fake) count(m map[structs.Ref]int, ref structs.Ref) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return m[ref]
-}
-
-// Containers returns all containers of all owners.
-func (f *Fake) Containers() map[structs.Ref]backend.Container {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	all := make(map[structs.Ref]backend.Container, len(f.containers))
-	for _, p := range f.containers {
-		if p.copied {
-			continue
-		}
-		if _, twice := all[p.Ref]; twice {
-			panic(fmt.Sprintf("backendtest: two containers %v", p.Ref))
-		}
-		all[p.Ref] = p.Container
-	}
-	return all
+// PushImage makes an image available in a registry, but not on the engine.
+func (f *Outside) PushImage(ref string) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	f.e.pushed[ref] = true
 }

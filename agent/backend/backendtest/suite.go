@@ -20,20 +20,20 @@ import (
 // projects of their own, and remove them.
 func Suite(t *testing.T, b backend.Backend) {
 	t.Run("Runtime", func(t *testing.T) { Runtime(t, b) })
-	if _, ok := b.(backend.Consoles); ok {
-		t.Run("Consoles", func(t *testing.T) { Consoles(t, b) })
+	if c, ok := b.(backend.Consoles); ok {
+		t.Run("Consoles", func(t *testing.T) { Consoles(t, b, c) })
 	}
-	if _, ok := b.(backend.Images); ok {
-		t.Run("Images", func(t *testing.T) { Images(t, b) })
+	if i, ok := b.(backend.Images); ok {
+		t.Run("Images", func(t *testing.T) { Images(t, b, i) })
 	}
-	if _, ok := b.(backend.Volumes); ok {
-		t.Run("Volumes", func(t *testing.T) { Volumes(t, b) })
+	if v, ok := b.(backend.Volumes); ok {
+		t.Run("Volumes", func(t *testing.T) { Volumes(t, b, v) })
 	}
 }
 
 // Runtime tests what every backend has to offer.
 func Runtime(t *testing.T, b backend.Backend) {
-	run(t, b, map[string]func(*bench){
+	for name, test := range map[string]func(*bench){
 		"Life":          testLife,
 		"CreateTwice":   testCreateTwice,
 		"Parts":         testParts,
@@ -53,12 +53,14 @@ func Runtime(t *testing.T, b backend.Backend) {
 		"SignalPaused":  testSignalPaused,
 		"Limits":        testLimits,
 		"Health":        testHealth,
-	})
+	} {
+		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
+	}
 }
 
-// Consoles tests the backend.Consoles of b.
-func Consoles(t *testing.T, b backend.Backend) {
-	run(t, b, map[string]func(*bench){
+// Consoles tests the consoles of the containers that b runs.
+func Consoles(t *testing.T, b backend.Backend, c backend.Consoles) {
+	for name, test := range map[string]func(*consoleBench){
 		"Missing":         testMissingConsoles,
 		"Logs":            testLogs,
 		"LogsFollow":      testLogsFollow,
@@ -74,29 +76,27 @@ func Consoles(t *testing.T, b backend.Backend) {
 		"Archive":         testArchive,
 		"ArchiveBroken":   testArchiveBroken,
 		"NotRunning":      testNotRunning,
-	})
+	} {
+		t.Run(name, func(t *testing.T) { test(&consoleBench{newBench(t, b), c}) })
+	}
 }
 
-// Images tests the backend.Images of b.
-func Images(t *testing.T, b backend.Backend) {
-	run(t, b, map[string]func(*bench){
+// Images tests the images of the engine on which b runs containers.
+func Images(t *testing.T, b backend.Backend, i backend.Images) {
+	for name, test := range map[string]func(*imageBench){
 		"Use":        testImages,
 		"Event":      testImageEvent,
 		"Pull":       testImagePull,
 		"LoadBroken": testImageLoadBroken,
 		"Disk":       testDisk,
-	})
-}
-
-// Volumes tests the backend.Volumes of b.
-func Volumes(t *testing.T, b backend.Backend) {
-	run(t, b, map[string]func(*bench){"Use": testVolumes})
-}
-
-func run(t *testing.T, b backend.Backend, tests map[string]func(*bench)) {
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { test(newBench(t, b)) })
+	} {
+		t.Run(name, func(t *testing.T) { test(&imageBench{newBench(t, b), i}) })
 	}
+}
+
+// Volumes tests the volumes of the containers that b runs.
+func Volumes(t *testing.T, b backend.Backend, v backend.Volumes) {
+	t.Run("Use", func(t *testing.T) { testVolumes(&volumeBench{newBench(t, b), v}) })
 }
 
 // patience is how long a condition may take to become true.
@@ -105,22 +105,32 @@ const patience = 30 * time.Second
 // bench is where one test works: an owner and a project of its own.
 type bench struct {
 	testing.TB
-	backend.Backend
-	backend.Consoles // nil if the backend lacks it, and so the next two
-	backend.Images
-	backend.Volumes
-	ctx   context.Context
-	owner backend.Owner
-	proj  string
+	engine backend.Backend
+	ctx    context.Context
+	owner  backend.Owner
+	proj   string
 }
+
+// The benches of the interfaces that a backend may lack.
+type (
+	consoleBench struct {
+		*bench
+		consoles backend.Consoles
+	}
+	imageBench struct {
+		*bench
+		images backend.Images
+	}
+	volumeBench struct {
+		*bench
+		volumes backend.Volumes
+	}
+)
 
 func newBench(t testing.TB, b backend.Backend) *bench {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	x := &bench{TB: t, Backend: b, ctx: ctx, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, proj: structs.NewID()}
-	x.Consoles, _ = b.(backend.Consoles)
-	x.Images, _ = b.(backend.Images)
-	x.Volumes, _ = b.(backend.Volumes)
+	x := &bench{TB: t, engine: b, ctx: ctx, owner: backend.Owner{ClusterID: structs.NewID(), HostID: structs.NewID()}, proj: structs.NewID()}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -161,7 +171,7 @@ func (x *bench) must(err error, doing string) {
 
 func (x *bench) create(spec *structs.ContainerSpec) *backend.Container {
 	x.Helper()
-	c, err := x.Create(x.ctx, x.request(spec), func(string) {})
+	c, err := x.engine.Create(x.ctx, x.request(spec), func(string) {})
 	x.must(err, "create")
 	return c
 }
@@ -169,13 +179,13 @@ func (x *bench) create(spec *structs.ContainerSpec) *backend.Container {
 func (x *bench) started(spec *structs.ContainerSpec) *backend.Container {
 	x.Helper()
 	c := x.create(spec)
-	x.must(x.Start(x.ctx, c.EngineID), "start")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	return x.look(c)
 }
 
 func (x *bench) look(c *backend.Container) *backend.Container {
 	x.Helper()
-	now, err := x.Inspect(x.ctx, c.EngineID)
+	now, err := x.engine.Inspect(x.ctx, c.EngineID)
 	x.must(err, "inspect")
 	return now
 }
@@ -216,53 +226,53 @@ func testLife(x *bench) {
 	if now := x.look(c); now.State != backend.StateCreated || !now.StartedAt.IsZero() || now.Live() {
 		x.Fatalf("after create it is %+v", now)
 	}
-	x.must(x.Start(x.ctx, c.EngineID), "start")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	first := x.look(c)
 	x.wantState(first, backend.StateRunning)
 	if first.StartedAt.IsZero() || len(first.Addresses) == 0 || !first.Live() {
 		x.Fatalf("after start it is %+v", first)
 	}
-	x.must(x.Start(x.ctx, c.EngineID), "second start")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "second start")
 	if again := x.look(c); !again.StartedAt.Equal(first.StartedAt) {
 		x.Fatal("a second start has started it again")
 	}
-	x.must(x.Stop(x.ctx, c.EngineID, 0), "stop")
+	x.must(x.engine.Stop(x.ctx, c.EngineID, 0), "stop")
 	stopped := x.look(c)
 	x.wantState(stopped, backend.StateExited)
 	if stopped.ExitCode == 0 || stopped.FinishedAt.Before(first.StartedAt) {
 		x.Fatalf("after stop it is %+v", stopped)
 	}
-	x.must(x.Stop(x.ctx, c.EngineID, 0), "second stop")
-	x.must(x.Kill(x.ctx, c.EngineID), "kill of a stopped one")
-	x.must(x.Start(x.ctx, c.EngineID), "start after stop")
+	x.must(x.engine.Stop(x.ctx, c.EngineID, 0), "second stop")
+	x.must(x.engine.Kill(x.ctx, c.EngineID), "kill of a stopped one")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start after stop")
 	if again := x.look(c); !again.StartedAt.After(first.StartedAt) {
 		x.Fatal("a start after a stop has not moved StartedAt")
 	}
-	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	x.must(x.engine.Kill(x.ctx, c.EngineID), "kill")
 	x.until(c, "killed", func(c *backend.Container) bool { return c.State == backend.StateExited })
-	x.must(x.Remove(x.ctx, c.EngineID), "remove")
-	x.must(x.Remove(x.ctx, c.EngineID), "second remove")
-	_, err := x.Inspect(x.ctx, c.EngineID)
+	x.must(x.engine.Remove(x.ctx, c.EngineID), "remove")
+	x.must(x.engine.Remove(x.ctx, c.EngineID), "second remove")
+	_, err := x.engine.Inspect(x.ctx, c.EngineID)
 	x.wantReason(err, backend.ErrNotFound)
 	running := x.started(Sleeper())
-	x.must(x.Remove(x.ctx, running.EngineID), "remove of a running one")
+	x.must(x.engine.Remove(x.ctx, running.EngineID), "remove of a running one")
 }
 
 func testCreateTwice(x *bench) {
 	req := x.request(Sleeper())
-	first, err := x.Create(x.ctx, req, func(string) {})
+	first, err := x.engine.Create(x.ctx, req, func(string) {})
 	x.must(err, "create")
 	var wait sync.WaitGroup
 	for range 4 {
 		wait.Go(func() {
-			again, err := x.Create(x.ctx, req, func(string) {})
+			again, err := x.engine.Create(x.ctx, req, func(string) {})
 			if err != nil || again.EngineID != first.EngineID || again.Ref != req.Ref || again.SpecHash != backend.Hash(req.Spec) {
 				x.Errorf("create again: %+v, %v; want the first, %s", again, err, first.EngineID)
 			}
 		})
 	}
 	wait.Wait()
-	entries, err := x.List(x.ctx, x.owner)
+	entries, err := x.engine.List(x.ctx, x.owner)
 	x.must(err, "list")
 	if len(entries) != 1 || entries[0].Ref != first.Ref || entries[0].EngineID != first.EngineID {
 		x.Fatalf("list is %v, want one entry %v", entries, first.Entry)
@@ -272,18 +282,16 @@ func testCreateTwice(x *bench) {
 	}
 }
 
-// The parts of a workload are containers of their own, and so are workloads of another
-// kind that have the same id.
 // testLease: a container with a lease is told from others, wherever one is shown.
 func testLease(x *bench) {
 	for _, kind := range []structs.Exclusive{structs.ExclusiveNo, structs.ExclusiveYes, structs.ExclusiveLease} {
 		spec := Sleeper()
 		spec.Exclusive = kind
-		c, err := x.Create(x.ctx, x.request(spec), func(string) {})
+		c, err := x.engine.Create(x.ctx, x.request(spec), func(string) {})
 		x.must(err, "create")
-		again, err := x.Inspect(x.ctx, c.EngineID)
+		again, err := x.engine.Inspect(x.ctx, c.EngineID)
 		x.must(err, "inspect")
-		entries, err := x.List(x.ctx, x.owner)
+		entries, err := x.engine.List(x.ctx, x.owner)
 		x.must(err, "list")
 		at := slices.IndexFunc(entries, func(e backend.Entry) bool { return e.EngineID == c.EngineID })
 		if at < 0 {
@@ -295,6 +303,8 @@ func testLease(x *bench) {
 	}
 }
 
+// The parts of a workload are containers of their own, and so are workloads of another
+// kind that have the same id.
 func testParts(x *bench) {
 	id := structs.NewID()
 	pod := structs.Ref{Kind: structs.WorkloadPod, ID: id, Epoch: 7}
@@ -308,7 +318,7 @@ func testParts(x *bench) {
 		req := x.request(Sleeper())
 		req.Ref = ref
 		for range 2 {
-			c, err := x.Create(x.ctx, req, func(string) {})
+			c, err := x.engine.Create(x.ctx, req, func(string) {})
 			x.must(err, "create")
 			if made[ref] == "" {
 				made[ref] = c.EngineID
@@ -318,15 +328,15 @@ func testParts(x *bench) {
 			}
 		}
 	}
-	x.must(x.Start(x.ctx, made[refs[1]]), "start")
+	x.must(x.engine.Start(x.ctx, made[refs[1]]), "start")
 	for i, ref := range refs {
-		c, err := x.Inspect(x.ctx, made[ref])
+		c, err := x.engine.Inspect(x.ctx, made[ref])
 		x.must(err, "inspect")
 		if c.Ref != ref || c.Live() != (i == 1) {
 			x.Fatalf("%s is %+v", ref, c)
 		}
 	}
-	entries, err := x.List(x.ctx, x.owner)
+	entries, err := x.engine.List(x.ctx, x.owner)
 	x.must(err, "list")
 	for _, e := range entries {
 		if made[e.Ref] != e.EngineID || e.Name != backend.NameOf(e.Ref) {
@@ -337,7 +347,7 @@ func testParts(x *bench) {
 	if len(made) != 0 {
 		x.Fatalf("not listed are %v", made)
 	}
-	owners, err := x.Backend.Owners(x.ctx)
+	owners, err := x.engine.Owners(x.ctx)
 	x.must(err, "owners")
 	if !slices.Contains(owners, x.owner) {
 		x.Fatalf("the owner is not among %v", owners)
@@ -346,10 +356,10 @@ func testParts(x *bench) {
 
 func testOtherSpec(x *bench) {
 	req := x.request(Sleeper())
-	_, err := x.Create(x.ctx, req, func(string) {})
+	_, err := x.engine.Create(x.ctx, req, func(string) {})
 	x.must(err, "create")
 	req.Spec = script("sleep 5")
-	_, err = x.Create(x.ctx, req, func(string) {})
+	_, err = x.engine.Create(x.ctx, req, func(string) {})
 	x.wantReason(err, backend.ErrNameTaken)
 	if !strings.Contains(err.Error(), backend.NameOf(req.Ref)) {
 		x.Fatalf("%q does not name %s", err, backend.NameOf(req.Ref))
@@ -362,70 +372,70 @@ func testOwners(x *bench) {
 		{ClusterID: structs.NewID(), HostID: x.owner.HostID},
 		{ClusterID: x.owner.ClusterID, HostID: structs.NewID()},
 	} {
-		entries, err := x.List(x.ctx, other)
+		entries, err := x.engine.List(x.ctx, other)
 		x.must(err, "list")
 		if len(entries) != 0 {
 			x.Fatalf("owner %v sees %v", other, entries)
 		}
 		req := x.request(Sleeper())
 		req.Owner, req.Ref = other, c.Ref
-		_, err = x.Create(x.ctx, req, func(string) {})
+		_, err = x.engine.Create(x.ctx, req, func(string) {})
 		x.wantReason(err, backend.ErrNameTaken)
 	}
 }
 
 func testMissing(x *bench) {
 	id := strings.Repeat("0", 64)
-	_, err := x.Inspect(x.ctx, id)
+	_, err := x.engine.Inspect(x.ctx, id)
 	x.wantReason(err, backend.ErrNotFound)
-	x.wantReason(x.Start(x.ctx, id), backend.ErrNotFound)
-	x.wantReason(x.Stop(x.ctx, id, 0), backend.ErrNotFound)
-	x.wantReason(x.Kill(x.ctx, id), backend.ErrNotFound)
-	x.wantReason(x.Signal(x.ctx, id, "SIGHUP"), backend.ErrNotFound)
-	x.wantReason(x.Update(x.ctx, id, backend.Limits{Memory: 64 << 20}), backend.ErrNotFound)
-	x.wantReason(x.Pause(x.ctx, id), backend.ErrNotFound)
-	x.wantReason(x.Unpause(x.ctx, id), backend.ErrNotFound)
-	x.must(x.Remove(x.ctx, id), "remove")
+	x.wantReason(x.engine.Start(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.engine.Stop(x.ctx, id, 0), backend.ErrNotFound)
+	x.wantReason(x.engine.Kill(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.engine.Signal(x.ctx, id, "SIGHUP"), backend.ErrNotFound)
+	x.wantReason(x.engine.Update(x.ctx, id, backend.Limits{Memory: 64 << 20}), backend.ErrNotFound)
+	x.wantReason(x.engine.Pause(x.ctx, id), backend.ErrNotFound)
+	x.wantReason(x.engine.Unpause(x.ctx, id), backend.ErrNotFound)
+	x.must(x.engine.Remove(x.ctx, id), "remove")
 }
 
-func testMissingConsoles(x *bench) {
+func testMissingConsoles(x *consoleBench) {
 	id := strings.Repeat("0", 64)
-	x.wantReason(x.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}), backend.ErrNotFound)
-	_, err := x.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	x.wantReason(x.consoles.Logs(x.ctx, id, structs.LogsRequest{Stdout: true, Tail: -1}, backend.LogStreams{Stdout: io.Discard, Stderr: io.Discard}), backend.ErrNotFound)
+	_, err := x.consoles.Exec(x.ctx, id, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
-	_, err = x.Attach(x.ctx, id, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	_, err = x.consoles.Attach(x.ctx, id, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotFound)
-	x.wantReason(x.Stats(x.ctx, id, false, func(structs.StatsBody) error { return nil }), backend.ErrNotFound)
-	_, err = x.Top(x.ctx, id, "")
+	x.wantReason(x.consoles.Stats(x.ctx, id, false, func(structs.StatsBody) error { return nil }), backend.ErrNotFound)
+	_, err = x.consoles.Top(x.ctx, id, "")
 	x.wantReason(err, backend.ErrNotFound)
-	x.wantReason(x.ArchiveGet(x.ctx, id, "/tmp", io.Discard), backend.ErrNotFound)
-	x.wantReason(x.ArchivePut(x.ctx, id, "/tmp", strings.NewReader("")), backend.ErrNotFound)
+	x.wantReason(x.consoles.ArchiveGet(x.ctx, id, "/tmp", io.Discard), backend.ErrNotFound)
+	x.wantReason(x.consoles.ArchivePut(x.ctx, id, "/tmp", strings.NewReader("")), backend.ErrNotFound)
 }
 
 func testNoImage(x *bench) {
 	spec := Sleeper()
 	spec.Image, spec.PullPolicy = "magnum-test/there-is-none:1", structs.PullNever
-	_, err := x.Create(x.ctx, x.request(spec), func(string) {})
+	_, err := x.engine.Create(x.ctx, x.request(spec), func(string) {})
 	x.wantReason(err, backend.ErrNoImage)
 	if !strings.Contains(err.Error(), spec.Image) {
 		x.Fatalf("%q does not name the image", err)
 	}
 	none := noRegistry()
 	for _, policy := range []string{structs.PullIfNotPresent, structs.PullNever, structs.PullAlways} {
-		err := x.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, nil, func(string) {})
+		err := x.engine.FetchImage(x.ctx, &structs.ContainerSpec{Image: none, PullPolicy: policy}, nil, func(string) {})
 		x.wantReason(err, backend.ErrNoImage)
 	}
-	x.must(x.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}), "a fetch of what is there")
+	x.must(x.engine.FetchImage(x.ctx, &structs.ContainerSpec{Image: Image, PullPolicy: structs.PullNever}, nil, func(string) {}), "a fetch of what is there")
 }
 
 func testPauseTwice(x *bench) {
 	c := x.started(Sleeper())
 	for range 2 {
-		x.must(x.Pause(x.ctx, c.EngineID), "pause")
+		x.must(x.engine.Pause(x.ctx, c.EngineID), "pause")
 		x.wantState(x.look(c), backend.StatePaused)
 	}
 	for range 2 {
-		x.must(x.Unpause(x.ctx, c.EngineID), "unpause")
+		x.must(x.engine.Unpause(x.ctx, c.EngineID), "unpause")
 		now := x.look(c)
 		x.wantState(now, backend.StateRunning)
 		if !now.StartedAt.Equal(c.StartedAt) {
@@ -436,12 +446,12 @@ func testPauseTwice(x *bench) {
 
 func testPauseStopped(x *bench) {
 	c := x.create(Sleeper())
-	x.wantReason(x.Pause(x.ctx, c.EngineID), backend.ErrNotRunning)
+	x.wantReason(x.engine.Pause(x.ctx, c.EngineID), backend.ErrNotRunning)
 }
 
 func testExitCode(x *bench) {
 	c := x.create(script("exit 3"))
-	x.must(x.Start(x.ctx, c.EngineID), "start")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	now := x.until(c, "exited", func(c *backend.Container) bool { return c.State == backend.StateExited })
 	// An engine may note a quick end a moment before it notes the start.
 	if now.ExitCode != 3 || now.StartedAt.IsZero() || now.FinishedAt.IsZero() || now.RestartCount != 0 {
@@ -453,7 +463,7 @@ func testRestartPolicy(x *bench) {
 	spec := script("exit 4")
 	spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 2}
 	c := x.create(spec)
-	x.must(x.Start(x.ctx, c.EngineID), "start")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	now := x.until(c, "given up", func(c *backend.Container) bool { return c.State == backend.StateExited && c.RestartCount == 2 })
 	if now.ExitCode != 4 {
 		x.Fatalf("exit code is %d, want 4", now.ExitCode)
@@ -462,7 +472,7 @@ func testRestartPolicy(x *bench) {
 	always := Sleeper()
 	always.RestartPolicy = structs.RestartPolicy{Name: structs.RestartAlways}
 	c = x.started(always)
-	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	x.must(x.engine.Kill(x.ctx, c.EngineID), "kill")
 	x.until(c, "exited", func(c *backend.Container) bool { return c.State == backend.StateExited })
 }
 
@@ -472,7 +482,7 @@ func testEvents(x *bench) {
 	ready := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
-		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
+		ended <- x.engine.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
 	}()
 	<-ready
 	c := x.create(Sleeper())
@@ -498,15 +508,15 @@ func testEvents(x *bench) {
 	any := func() bool { return true }
 	want(backend.EventCreated, "create", any)
 	state := func(s backend.State) func() bool { return func() bool { return x.look(c).State == s } }
-	x.must(x.Start(x.ctx, c.EngineID), "start")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	want(backend.EventChanged, "start", state(backend.StateRunning))
-	x.must(x.Pause(x.ctx, c.EngineID), "pause")
+	x.must(x.engine.Pause(x.ctx, c.EngineID), "pause")
 	want(backend.EventChanged, "pause", state(backend.StatePaused))
-	x.must(x.Unpause(x.ctx, c.EngineID), "unpause")
+	x.must(x.engine.Unpause(x.ctx, c.EngineID), "unpause")
 	want(backend.EventChanged, "unpause", state(backend.StateRunning))
-	x.must(x.Stop(x.ctx, c.EngineID, 0), "stop")
+	x.must(x.engine.Stop(x.ctx, c.EngineID, 0), "stop")
 	want(backend.EventChanged, "stop", state(backend.StateExited))
-	x.must(x.Remove(x.ctx, c.EngineID), "remove")
+	x.must(x.engine.Remove(x.ctx, c.EngineID), "remove")
 	want(backend.EventRemoved, "remove", any)
 	cancel()
 	select {
@@ -519,14 +529,14 @@ func testEvents(x *bench) {
 	}
 }
 
-func testLogs(x *bench) {
+func testLogs(x *consoleBench) {
 	c := x.started(script("echo one; echo two; echo bad >&2; sleep 600"))
 	both := structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1}
 	var out, errs bytes.Buffer
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		out.Reset()
 		errs.Reset()
-		x.must(x.Logs(x.ctx, c.EngineID, both, backend.LogStreams{Stdout: &out, Stderr: &errs}), "logs")
+		x.must(x.consoles.Logs(x.ctx, c.EngineID, both, backend.LogStreams{Stdout: &out, Stderr: &errs}), "logs")
 		if out.String() == "one\ntwo\n" && errs.String() == "bad\n" {
 			break
 		}
@@ -538,18 +548,18 @@ func testLogs(x *bench) {
 	c = x.started(script("echo one; echo two"))
 	x.until(c, "ended", func(c *backend.Container) bool { return c.State == backend.StateExited })
 	out.Reset()
-	x.must(x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: 1}, backend.LogStreams{Stdout: &out, Stderr: io.Discard}), "logs")
+	x.must(x.consoles.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: 1}, backend.LogStreams{Stdout: &out, Stderr: io.Discard}), "logs")
 	if out.String() != "two\n" {
 		x.Fatalf("the last line is %q", &out)
 	}
 }
 
-func testLogsFollow(x *bench) {
+func testLogsFollow(x *consoleBench) {
 	c := x.started(script("echo one; sleep 600"))
 	lines := make(chan string, 10)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- x.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}, backend.LogStreams{Stdout: writer(func(p []byte) { lines <- string(p) }), Stderr: io.Discard})
+		ended <- x.consoles.Logs(x.ctx, c.EngineID, structs.LogsRequest{Stdout: true, Tail: -1, Follow: true}, backend.LogStreams{Stdout: writer(func(p []byte) { lines <- string(p) }), Stderr: io.Discard})
 	}()
 	select {
 	case l := <-lines:
@@ -559,7 +569,7 @@ func testLogsFollow(x *bench) {
 	case <-time.After(patience):
 		x.Fatal("no line")
 	}
-	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	x.must(x.engine.Kill(x.ctx, c.EngineID), "kill")
 	select {
 	case err := <-ended:
 		x.must(err, "logs")
@@ -572,12 +582,12 @@ type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
 
-func testExec(x *bench) {
+func testExec(x *consoleBench) {
 	c := x.started(Sleeper())
 	run := func(req structs.ExecRequest, stdin io.Reader) (string, string, int) {
 		x.Helper()
 		var out, errs bytes.Buffer
-		code, err := x.Exec(x.ctx, c.EngineID, req, backend.ExecStreams{Stdin: stdin, Stdout: &out, Stderr: &errs})
+		code, err := x.consoles.Exec(x.ctx, c.EngineID, req, backend.ExecStreams{Stdin: stdin, Stdout: &out, Stderr: &errs})
 		x.must(err, "exec")
 		return out.String(), errs.String(), code
 	}
@@ -596,19 +606,19 @@ func testExec(x *bench) {
 	x.wantState(x.look(c), backend.StateRunning)
 }
 
-func testExecStopped(x *bench) {
+func testExecStopped(x *consoleBench) {
 	c := x.create(Sleeper())
-	_, err := x.Exec(x.ctx, c.EngineID, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	_, err := x.consoles.Exec(x.ctx, c.EngineID, structs.ExecRequest{Command: []string{"true"}}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotRunning)
 }
 
-func testExecCancelled(x *bench) {
+func testExecCancelled(x *consoleBench) {
 	c := x.started(Sleeper())
 	ctx, cancel := context.WithCancel(x.ctx)
 	ended := make(chan error, 1)
 	out := make(chan string, 10)
 	go func() {
-		_, err := x.Exec(ctx, c.EngineID, structs.ExecRequest{Command: []string{"sh", "-c", "echo on; sleep 600"}}, backend.ExecStreams{Stdout: writer(func(p []byte) { out <- string(p) }), Stderr: io.Discard})
+		_, err := x.consoles.Exec(ctx, c.EngineID, structs.ExecRequest{Command: []string{"sh", "-c", "echo on; sleep 600"}}, backend.ExecStreams{Stdout: writer(func(p []byte) { out <- string(p) }), Stderr: io.Discard})
 		ended <- err
 	}()
 	select {
@@ -645,7 +655,7 @@ func testPorts(x *bench) {
 }
 
 func testFingerprint(x *bench) {
-	f, err := x.Fingerprint(x.ctx)
+	f, err := x.engine.Fingerprint(x.ctx)
 	x.must(err, "fingerprint")
 	if f.Backend != structs.BackendDocker && f.Backend != structs.BackendKubernetes || f.EngineVersion == "" || f.Cores < 1 || f.Memory < 1<<20 {
 		x.Fatalf("fingerprint is %+v", f)

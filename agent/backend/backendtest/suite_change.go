@@ -14,28 +14,28 @@ func testSignal(x *bench) {
 	spec := Sleeper()
 	spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartAlways}
 	c := x.create(spec)
-	x.wantReason(x.Signal(x.ctx, c.EngineID, "SIGHUP"), backend.ErrNotRunning)
-	x.must(x.Start(x.ctx, c.EngineID), "start")
+	x.wantReason(x.engine.Signal(x.ctx, c.EngineID, "SIGHUP"), backend.ErrNotRunning)
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	before := x.look(c)
 	// sleep is process 1 here, and heeds none that it can ignore.
-	x.must(x.Signal(x.ctx, c.EngineID, "SIGHUP"), "signal")
-	x.wantReason(x.Signal(x.ctx, c.EngineID, "SIGNONE"), backend.ErrInvalid)
+	x.must(x.engine.Signal(x.ctx, c.EngineID, "SIGHUP"), "signal")
+	x.wantReason(x.engine.Signal(x.ctx, c.EngineID, "SIGNONE"), backend.ErrInvalid)
 	if now := x.look(c); now.State != backend.StateRunning || !now.StartedAt.Equal(before.StartedAt) {
 		x.Fatalf("after SIGHUP it is %+v", now)
 	}
 	// It is waited for, and the engine does not start it again.
-	x.must(x.Signal(x.ctx, c.EngineID, "SIGKILL"), "signal")
+	x.must(x.engine.Signal(x.ctx, c.EngineID, "SIGKILL"), "signal")
 	if now := x.look(c); now.State != backend.StateExited || now.ExitCode != 137 {
 		x.Fatalf("after SIGKILL it is %+v", now)
 	}
-	x.wantReason(x.Signal(x.ctx, c.EngineID, "SIGKILL"), backend.ErrNotRunning)
+	x.wantReason(x.engine.Signal(x.ctx, c.EngineID, "SIGKILL"), backend.ErrNotRunning)
 }
 
 func testSignalPaused(x *bench) {
 	for signal, want := range map[string]backend.State{"SIGHUP": backend.StateRunning, "SIGKILL": backend.StateExited} {
 		c := x.started(Sleeper())
-		x.must(x.Pause(x.ctx, c.EngineID), "pause")
-		x.must(x.Signal(x.ctx, c.EngineID, signal), "signal")
+		x.must(x.engine.Pause(x.ctx, c.EngineID), "pause")
+		x.must(x.engine.Signal(x.ctx, c.EngineID, signal), "signal")
 		x.until(c, signal+" of a paused one has its effect", func(c *backend.Container) bool { return c.State == want })
 	}
 }
@@ -44,7 +44,7 @@ func testLimits(x *bench) {
 	spec := Sleeper()
 	spec.Memory, spec.MilliCPU = 32<<20, 250
 	req := x.request(spec)
-	c, err := x.Create(x.ctx, req, func(string) {})
+	c, err := x.engine.Create(x.ctx, req, func(string) {})
 	x.must(err, "create")
 	check := func(want backend.Limits) {
 		x.Helper()
@@ -55,30 +55,30 @@ func testLimits(x *bench) {
 	check(backend.LimitsOf(spec))
 	change := func(want backend.Limits) {
 		x.Helper()
-		x.must(x.Update(x.ctx, c.EngineID, want), "update")
+		x.must(x.engine.Update(x.ctx, c.EngineID, want), "update")
 		check(want)
 	}
 	change(backend.Limits{Memory: 16 << 20, MilliCPU: 500})
-	x.must(x.Start(x.ctx, c.EngineID), "start")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 	started := x.look(c)
 	for _, l := range []backend.Limits{{Memory: 64 << 20, MilliCPU: 1000}, {Memory: 16 << 20, MilliCPU: 100}, {Memory: 16 << 20}, {MilliCPU: 100}, {}, {}, {Memory: 32 << 20, MilliCPU: 10}} {
 		change(l)
 	}
 	for _, l := range []backend.Limits{{Memory: 1}, {MilliCPU: 1e6}} {
-		x.wantReason(x.Update(x.ctx, c.EngineID, l), backend.ErrInvalid)
+		x.wantReason(x.engine.Update(x.ctx, c.EngineID, l), backend.ErrInvalid)
 	}
 	if now := x.look(c); now.State != backend.StateRunning || !now.StartedAt.Equal(started.StartedAt) {
 		x.Fatalf("new limits have ended it: %+v", now)
 	}
 	// The container is still the one of its spec, whatever the limits.
-	again, err := x.Create(x.ctx, req, func(string) {})
+	again, err := x.engine.Create(x.ctx, req, func(string) {})
 	x.must(err, "create again")
 	if again.EngineID != c.EngineID || again.Limits != x.look(c).Limits {
 		x.Fatalf("create again gives %+v", again)
 	}
 	change(backend.Limits{})
-	x.must(x.Stop(x.ctx, c.EngineID, 0), "stop")
-	x.must(x.Start(x.ctx, c.EngineID), "start without limits")
+	x.must(x.engine.Stop(x.ctx, c.EngineID, 0), "stop")
+	x.must(x.engine.Start(x.ctx, c.EngineID), "start without limits")
 	check(backend.Limits{})
 }
 
@@ -92,7 +92,7 @@ func testHealth(x *bench) {
 	events := make(chan backend.Event, 100)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
+		ended <- x.engine.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
 	}()
 	<-ready
 	for health, test := range map[string]structs.Command{
@@ -104,7 +104,7 @@ func testHealth(x *bench) {
 		if now := x.look(c); now.Health != "" {
 			x.Fatalf("health of one that does not run is %q", now.Health)
 		}
-		x.must(x.Start(x.ctx, c.EngineID), "start")
+		x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 		for told := health == ""; !told; {
 			select {
 			case e := <-events:
@@ -113,7 +113,7 @@ func testHealth(x *bench) {
 				x.Fatalf("no event for %s; it is %q", health, x.look(c).Health)
 			}
 		}
-		x.must(x.Kill(x.ctx, c.EngineID), "kill")
+		x.must(x.engine.Kill(x.ctx, c.EngineID), "kill")
 		if now := x.look(c); now.Health != "" {
 			x.Fatalf("health of one that has ended is %q", now.Health)
 		}

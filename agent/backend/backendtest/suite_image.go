@@ -65,12 +65,12 @@ func imageName() string { return "magnum-test/throw-away-" + structs.NewID() + "
 func noRegistry() string { return "127.0.0.1:1/magnum-test/" + structs.NewID() + ":1" }
 
 // load brings a new image to the engine, which goes with the test.
-func (x *bench) load() structs.Image {
+func (x *imageBench) load() structs.Image {
 	x.Helper()
 	name := imageName()
 	raw, err := ImageArchive(name, 100_000)
 	x.must(err, "making an archive")
-	names, err := x.LoadImages(x.ctx, bytes.NewReader(raw))
+	names, err := x.images.LoadImages(x.ctx, bytes.NewReader(raw))
 	x.must(err, "load")
 	if !slices.Equal(names, []string{name}) {
 		x.Fatalf("loaded %q, want %q", names, name)
@@ -82,7 +82,7 @@ func (x *bench) load() structs.Image {
 	x.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := x.RemoveImage(ctx, img.ID); err != nil {
+		if err := x.images.RemoveImage(ctx, img.ID); err != nil {
 			x.Errorf("removing %s: %v", name, err)
 		}
 	})
@@ -90,9 +90,9 @@ func (x *bench) load() structs.Image {
 }
 
 // image returns the image of a name, nil if the engine has none.
-func (x *bench) image(name string) *structs.Image {
+func (x *imageBench) image(name string) *structs.Image {
 	x.Helper()
-	images, err := x.ListImages(x.ctx)
+	images, err := x.images.ListImages(x.ctx)
 	x.must(err, "images")
 	for _, img := range images {
 		if slices.Contains(img.Names, name) {
@@ -102,7 +102,7 @@ func (x *bench) image(name string) *structs.Image {
 	return nil
 }
 
-func testImages(x *bench) {
+func testImages(x *imageBench) {
 	img := x.load()
 	name := img.Names[0]
 	if img.Size < 100_000 || img.InUse || !img.UsedAt.IsZero() || time.Since(img.PulledAt.Time).Abs() > time.Minute {
@@ -115,16 +115,16 @@ func testImages(x *bench) {
 	if now := x.image(name); now == nil || !now.InUse || time.Since(now.UsedAt.Time).Abs() > time.Minute {
 		x.Fatalf("an image in use is %+v", now)
 	}
-	x.wantReason(x.RemoveImage(x.ctx, img.ID), backend.ErrInUse)
+	x.wantReason(x.images.RemoveImage(x.ctx, img.ID), backend.ErrInUse)
 	if x.image(name) == nil {
 		x.Fatal("an image in use has lost its name")
 	}
-	x.must(x.Remove(x.ctx, c.EngineID), "remove")
+	x.must(x.engine.Remove(x.ctx, c.EngineID), "remove")
 	if now := x.image(name); now == nil || now.InUse || now.UsedAt.IsZero() {
 		x.Fatalf("an image that was used is %+v", now)
 	}
 	for range 2 {
-		x.must(x.RemoveImage(x.ctx, img.ID), "removal")
+		x.must(x.images.RemoveImage(x.ctx, img.ID), "removal")
 		if x.image(name) != nil {
 			x.Fatal("it is still there")
 		}
@@ -132,12 +132,12 @@ func testImages(x *bench) {
 }
 
 // Images belong to the engine: their events are in every owner's stream.
-func testImageEvent(x *bench) {
+func testImageEvent(x *imageBench) {
 	ctx, cancel := context.WithCancel(x.ctx)
 	events := make(chan backend.Event, 100)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- x.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
+		ended <- x.engine.Events(ctx, x.owner, func() { close(ready) }, func(e backend.Event) { events <- e })
 	}()
 	<-ready
 	name := x.load().Names[0]
@@ -153,21 +153,21 @@ func testImageEvent(x *bench) {
 	<-ended
 }
 
-func testImagePull(x *bench) {
+func testImagePull(x *imageBench) {
 	none := noRegistry()
-	err := x.PullImage(x.ctx, none, nil, func(string) {})
+	err := x.images.PullImage(x.ctx, none, nil, func(string) {})
 	x.wantReason(err, backend.ErrNoImage)
 	if !strings.Contains(err.Error(), none) {
 		x.Fatalf("%q does not name the image", err)
 	}
 	ctx, cancel := context.WithCancel(x.ctx)
 	cancel()
-	if err := x.PullImage(ctx, none, nil, func(string) {}); !errors.Is(err, context.Canceled) {
+	if err := x.images.PullImage(ctx, none, nil, func(string) {}); !errors.Is(err, context.Canceled) {
 		x.Fatalf("a pull that nobody waits for ends with %v", err)
 	}
 }
 
-func testImageLoadBroken(x *bench) {
+func testImageLoadBroken(x *imageBench) {
 	name := imageName()
 	raw, err := ImageArchive(name, 500_000)
 	x.must(err, "making an archive")
@@ -178,7 +178,7 @@ func testImageLoadBroken(x *bench) {
 		"half":    bytes.NewReader(raw[:len(raw)/2]),
 		"broken":  io.MultiReader(bytes.NewReader(raw[:len(raw)/2]), iotest.ErrReader(left)),
 	} {
-		names, err := x.LoadImages(x.ctx, r)
+		names, err := x.images.LoadImages(x.ctx, r)
 		if what == "broken" {
 			if !errors.Is(err, left) {
 				x.Errorf("%s: error is %v, want that of the source", what, err)
@@ -192,20 +192,20 @@ func testImageLoadBroken(x *bench) {
 	}
 }
 
-func testVolumes(x *bench) {
+func testVolumes(x *volumeBench) {
 	spec := Sleeper()
 	spec.Volumes = []structs.Mount{{Name: "data", Target: "/data"}, {Target: "/scratch", Type: structs.MountTmpfs}}
 	c := x.create(spec)
 	x.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := errors.Join(x.Remove(ctx, c.EngineID), x.RemoveVolume(ctx, x.owner.ClusterID, x.proj, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
+		if err := errors.Join(x.engine.Remove(ctx, c.EngineID), x.volumes.RemoveVolume(ctx, x.owner.ClusterID, x.proj, "data")); err != nil && !errors.Is(err, backend.ErrNoVolume) {
 			x.Error(err)
 		}
 	})
 	list := func(project string) []structs.Volume {
 		x.Helper()
-		volumes, err := x.ListVolumes(x.ctx, x.owner.ClusterID, project)
+		volumes, err := x.volumes.ListVolumes(x.ctx, x.owner.ClusterID, project)
 		x.must(err, "volumes")
 		return volumes
 	}
@@ -221,26 +221,26 @@ func testVolumes(x *bench) {
 	}
 	// Another cluster's project of the same id has a volume of its own by that name.
 	other := structs.NewID()
-	if seen, err := x.ListVolumes(x.ctx, other, ""); err != nil || len(seen) != 0 {
+	if seen, err := x.volumes.ListVolumes(x.ctx, other, ""); err != nil || len(seen) != 0 {
 		x.Fatalf("another cluster sees %+v, %v", seen, err)
 	}
-	x.wantReason(x.RemoveVolume(x.ctx, other, x.proj, "data"), backend.ErrNoVolume)
-	err := x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data")
+	x.wantReason(x.volumes.RemoveVolume(x.ctx, other, x.proj, "data"), backend.ErrNoVolume)
+	err := x.volumes.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data")
 	x.wantReason(err, backend.ErrInUse)
 	if !strings.Contains(err.Error(), c.ID) {
 		x.Fatalf("%q does not name the container", err)
 	}
-	x.wantReason(x.RemoveVolume(x.ctx, x.owner.ClusterID, structs.NewID(), "data"), backend.ErrNoVolume)
-	x.must(x.Remove(x.ctx, c.EngineID), "remove")
-	x.must(x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data"), "removal of the volume")
-	x.wantReason(x.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data"), backend.ErrNoVolume)
+	x.wantReason(x.volumes.RemoveVolume(x.ctx, x.owner.ClusterID, structs.NewID(), "data"), backend.ErrNoVolume)
+	x.must(x.engine.Remove(x.ctx, c.EngineID), "remove")
+	x.must(x.volumes.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data"), "removal of the volume")
+	x.wantReason(x.volumes.RemoveVolume(x.ctx, x.owner.ClusterID, x.proj, "data"), backend.ErrNoVolume)
 	if left := list(x.proj); len(left) != 0 {
 		x.Fatalf("left are %+v", left)
 	}
 }
 
-func testDisk(x *bench) {
-	d, err := x.Disk(x.ctx)
+func testDisk(x *imageBench) {
+	d, err := x.images.Disk(x.ctx)
 	x.must(err, "disk")
 	if d.Used <= 0 || d.Free <= 0 || d.Percent() <= 0 || d.Percent() >= 100 {
 		x.Fatalf("the disk is %+v, full to %.1f %%", d, d.Percent())

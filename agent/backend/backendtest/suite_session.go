@@ -26,11 +26,11 @@ type attached struct {
 	code  *int // once end has answered
 }
 
-func (x *bench) attach(ctx context.Context, c *backend.Container) *attached {
+func (x *consoleBench) attach(ctx context.Context, c *backend.Container) *attached {
 	r, w := io.Pipe()
 	a := &attached{input: w, out: make(chan string, 100), end: make(chan error, 1)}
 	go func() {
-		code, err := x.Consoles.Attach(ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{
+		code, err := x.consoles.Attach(ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{
 			Stdin: r, Stdout: writer(func(p []byte) { a.out <- string(p) }), Stderr: io.Discard,
 		})
 		a.code = code
@@ -40,7 +40,7 @@ func (x *bench) attach(ctx context.Context, c *backend.Container) *attached {
 }
 
 // echoes feeds a process that is cat until it answers.
-func (x *bench) echoes(a *attached) {
+func (x *consoleBench) echoes(a *attached) {
 	x.Helper()
 	for deadline := time.After(patience); ; {
 		_, err := a.input.Write([]byte("hi\n")) // what comes before the streams are joined may be lost
@@ -60,7 +60,7 @@ func (x *bench) echoes(a *attached) {
 	}
 }
 
-func (x *bench) ends(a *attached) error {
+func (x *consoleBench) ends(a *attached) error {
 	x.Helper()
 	select {
 	case err := <-a.end:
@@ -77,12 +77,12 @@ func cat() *structs.ContainerSpec {
 	return spec
 }
 
-func testAttach(x *bench) {
+func testAttach(x *consoleBench) {
 	c := x.started(cat())
 	a := x.attach(x.ctx, c)
 	defer a.input.Close()
 	x.echoes(a)
-	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	x.must(x.engine.Kill(x.ctx, c.EngineID), "kill")
 	x.must(x.ends(a), "attach")
 	if a.code == nil || *a.code != 137 {
 		x.Fatalf("exit code is %v, want 137", a.code)
@@ -90,7 +90,7 @@ func testAttach(x *bench) {
 }
 
 // Without a terminal the end of the first one's input is the process's.
-func testAttachInputEnds(x *bench) {
+func testAttachInputEnds(x *consoleBench) {
 	c := x.started(cat())
 	a := x.attach(x.ctx, c)
 	x.echoes(a)
@@ -102,7 +102,7 @@ func testAttachInputEnds(x *bench) {
 }
 
 // With a terminal people come and go.
-func testAttachLeft(x *bench) {
+func testAttachLeft(x *consoleBench) {
 	spec := cat()
 	spec.TTY = true
 	c := x.started(spec)
@@ -123,44 +123,44 @@ func testAttachLeft(x *bench) {
 	if now := x.look(c); now.State != backend.StateRunning || !now.StartedAt.Equal(c.StartedAt) {
 		x.Fatalf("after one has left it is %+v", now)
 	}
-	x.must(x.Kill(x.ctx, c.EngineID), "kill")
+	x.must(x.engine.Kill(x.ctx, c.EngineID), "kill")
 	x.must(x.ends(second), "attach")
 }
 
-func testNotRunning(x *bench) {
+func testNotRunning(x *consoleBench) {
 	c := x.create(Sleeper())
-	_, err := x.Attach(x.ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
+	_, err := x.consoles.Attach(x.ctx, c.EngineID, structs.Resize{}, backend.ExecStreams{Stdout: io.Discard, Stderr: io.Discard})
 	x.wantReason(err, backend.ErrNotRunning)
 	for _, stream := range []bool{false, true} {
-		x.wantReason(x.Stats(x.ctx, c.EngineID, stream, func(structs.StatsBody) error { return nil }), backend.ErrNotRunning)
+		x.wantReason(x.consoles.Stats(x.ctx, c.EngineID, stream, func(structs.StatsBody) error { return nil }), backend.ErrNotRunning)
 	}
-	_, err = x.Top(x.ctx, c.EngineID, "")
+	_, err = x.consoles.Top(x.ctx, c.EngineID, "")
 	x.wantReason(err, backend.ErrNotRunning)
 }
 
-func testStats(x *bench) {
+func testStats(x *consoleBench) {
 	spec := Sleeper()
 	spec.Memory = 64 << 20
 	c := x.started(spec)
 	var got []structs.StatsBody
-	x.must(x.Stats(x.ctx, c.EngineID, false, func(s structs.StatsBody) error { got = append(got, s); return nil }), "stats")
+	x.must(x.consoles.Stats(x.ctx, c.EngineID, false, func(s structs.StatsBody) error { got = append(got, s); return nil }), "stats")
 	if len(got) != 1 || got[0].MemoryLimit != 64<<20 || got[0].MemoryUsed <= 0 || got[0].MemoryUsed > 64<<20 || got[0].PIDs < 1 || time.Since(got[0].ReadAt.Time).Abs() > time.Minute || got[0].CPUPercent < 0 {
 		x.Fatalf("stats are %+v", got)
 	}
 	left := errors.New("left")
 	for _, stream := range []bool{false, true} {
-		if err := x.Stats(x.ctx, c.EngineID, stream, func(structs.StatsBody) error { return left }); !errors.Is(err, left) {
+		if err := x.consoles.Stats(x.ctx, c.EngineID, stream, func(structs.StatsBody) error { return left }); !errors.Is(err, left) {
 			x.Fatalf("error is %v, want that of the listener", err)
 		}
 	}
 }
 
-func testStatsStream(x *bench) {
+func testStatsStream(x *consoleBench) {
 	c := x.started(Sleeper())
 	count := 0
-	err := x.Stats(x.ctx, c.EngineID, true, func(s structs.StatsBody) error {
+	err := x.consoles.Stats(x.ctx, c.EngineID, true, func(s structs.StatsBody) error {
 		if count++; count == 2 {
-			return x.Kill(x.ctx, c.EngineID)
+			return x.engine.Kill(x.ctx, c.EngineID)
 		}
 		return nil
 	})
@@ -169,12 +169,12 @@ func testStatsStream(x *bench) {
 	}
 }
 
-func testTop(x *bench) {
+func testTop(x *consoleBench) {
 	c := x.started(Sleeper())
 	for _, args := range []string{"", "-o pid,cmd", "-o cmd,pid", "-eo cmd", "-o " + strings.Join(slices.DeleteFunc(slices.Clone(structs.PSColumns), func(c string) bool {
 		return c == "comm" || c == "args" || c == "command"
 	}), ",")} {
-		top, err := x.Top(x.ctx, c.EngineID, args)
+		top, err := x.consoles.Top(x.ctx, c.EngineID, args)
 		x.must(err, "top")
 		at := slices.Index(top.Titles, "CMD")
 		if at < 0 || len(top.Processes) != 1 || top.Processes[0][at] != "sleep 600" {
@@ -183,7 +183,7 @@ func testTop(x *bench) {
 	}
 	// What would show environments, or processes of the host.
 	for _, args := range []string{"--no-such-option", "-orss=PID -e e -oargs", "-o pid=PID", "-o rss=PID,pid", "-e e", "aux e", "eww", "-o pid,environ", "-o pid,pid", "-o pid\n-e e", "--ppid 0", "-C init"} {
-		top, err := x.Top(x.ctx, c.EngineID, args)
+		top, err := x.consoles.Top(x.ctx, c.EngineID, args)
 		if x.wantReason(err, backend.ErrInvalid); top.Processes != nil {
 			x.Fatalf("top with %q is %+v", args, top)
 		}
@@ -191,7 +191,7 @@ func testTop(x *bench) {
 }
 
 // archive is a tar stream of one file.
-func archive(x *bench, name, content string) *bytes.Buffer {
+func archive(x *consoleBench, name, content string) *bytes.Buffer {
 	x.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -201,18 +201,18 @@ func archive(x *bench, name, content string) *bytes.Buffer {
 	return &buf
 }
 
-func testArchive(x *bench) {
+func testArchive(x *consoleBench) {
 	content := strings.Repeat("0123456789", 20_000)
 	c := x.create(Sleeper())
 	for _, state := range []backend.State{backend.StateCreated, backend.StateRunning} {
 		if state == backend.StateRunning {
-			x.must(x.Start(x.ctx, c.EngineID), "start")
+			x.must(x.engine.Start(x.ctx, c.EngineID), "start")
 		}
 		x.wantState(x.look(c), state)
-		x.must(x.ArchivePut(x.ctx, c.EngineID, "/tmp", archive(x, "a.txt", content+string(state))), "put")
+		x.must(x.consoles.ArchivePut(x.ctx, c.EngineID, "/tmp", archive(x, "a.txt", content+string(state))), "put")
 		for at, want := range map[string]string{"/tmp/a.txt": "a.txt", "/tmp": "tmp/a.txt"} {
 			var buf bytes.Buffer
-			x.must(x.ArchiveGet(x.ctx, c.EngineID, at, &buf), "get")
+			x.must(x.consoles.ArchiveGet(x.ctx, c.EngineID, at, &buf), "get")
 			found := false
 			for r := tar.NewReader(&buf); !found; {
 				h, err := r.Next()
@@ -225,27 +225,27 @@ func testArchive(x *bench) {
 			}
 		}
 		for _, at := range []string{"/none", "/tmp/none"} {
-			x.wantReason(x.ArchiveGet(x.ctx, c.EngineID, at, io.Discard), backend.ErrNoPath)
-			x.wantReason(x.ArchivePut(x.ctx, c.EngineID, at, archive(x, "b", "b")), backend.ErrNoPath)
+			x.wantReason(x.consoles.ArchiveGet(x.ctx, c.EngineID, at, io.Discard), backend.ErrNoPath)
+			x.wantReason(x.consoles.ArchivePut(x.ctx, c.EngineID, at, archive(x, "b", "b")), backend.ErrNoPath)
 		}
-		x.wantReason(x.ArchivePut(x.ctx, c.EngineID, "/tmp/a.txt", archive(x, "b", "b")), backend.ErrNotDir)
+		x.wantReason(x.consoles.ArchivePut(x.ctx, c.EngineID, "/tmp/a.txt", archive(x, "b", "b")), backend.ErrNotDir)
 	}
 }
 
-func testArchiveBroken(x *bench) {
+func testArchiveBroken(x *consoleBench) {
 	c := x.create(Sleeper())
 	garbage := strings.NewReader(strings.Repeat("this is no archive ", 100))
-	x.wantReason(x.ArchivePut(x.ctx, c.EngineID, "/tmp", garbage), backend.ErrInvalid)
+	x.wantReason(x.consoles.ArchivePut(x.ctx, c.EngineID, "/tmp", garbage), backend.ErrInvalid)
 	whole := archive(x, "big", strings.Repeat("x", 200_000)).Bytes()
-	x.wantReason(x.ArchivePut(x.ctx, c.EngineID, "/tmp", bytes.NewReader(whole[:100_000])), backend.ErrInvalid)
+	x.wantReason(x.consoles.ArchivePut(x.ctx, c.EngineID, "/tmp", bytes.NewReader(whole[:100_000])), backend.ErrInvalid)
 	left := errors.New("left")
-	err := x.ArchivePut(x.ctx, c.EngineID, "/tmp", io.MultiReader(bytes.NewReader(whole[:100_000]), iotest.ErrReader(left)))
+	err := x.consoles.ArchivePut(x.ctx, c.EngineID, "/tmp", io.MultiReader(bytes.NewReader(whole[:100_000]), iotest.ErrReader(left)))
 	if !errors.Is(err, left) {
 		x.Fatalf("error is %v, want that of the source", err)
 	}
-	x.must(x.ArchivePut(x.ctx, c.EngineID, "/tmp", bytes.NewReader(whole)), "put")
+	x.must(x.consoles.ArchivePut(x.ctx, c.EngineID, "/tmp", bytes.NewReader(whole)), "put")
 	full := errors.New("full")
-	if err := x.ArchiveGet(x.ctx, c.EngineID, "/tmp/big", failing{full}); !errors.Is(err, full) {
+	if err := x.consoles.ArchiveGet(x.ctx, c.EngineID, "/tmp/big", failing{full}); !errors.Is(err, full) {
 		x.Fatalf("error is %v, want that of the sink", err)
 	}
 }

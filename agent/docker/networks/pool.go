@@ -1,4 +1,4 @@
-package docker
+package networks
 
 import (
 	"bufio"
@@ -15,23 +15,23 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// DefaultNetworkPool is what the networks of projects are cut from. The engine
+// DefaultPool is what the networks of projects are cut from. The engine
 // claims the most of it for its own networks anyway.
-const DefaultNetworkPool = "172.16.0.0/12"
+const DefaultPool = "172.16.0.0/12"
 
 // networkBits is the size of a project's network: a /24.
 const networkBits = 24
 
-// ParseNetworkPool reads a network pool: ranges of IPv4 addresses such as
+// ParsePool reads a network pool: ranges of IPv4 addresses such as
 // 10.99.0.0/16, joined by commas. Networks are cut from them in this order.
 // CodeInvalid.
-func ParseNetworkPool(s string) ([]netip.Prefix, error) {
+func ParsePool(s string) ([]netip.Prefix, error) {
 	var pool []netip.Prefix
 	for text := range strings.SplitSeq(s, ",") {
 		p, err := netip.ParsePrefix(strings.TrimSpace(text))
 		switch {
 		case err != nil:
-			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %q is not a range of addresses such as %s", text, DefaultNetworkPool)
+			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %q is not a range of addresses such as %s", text, DefaultPool)
 		case !p.Addr().Is4() || p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsUnspecified():
 			return nil, structs.Errorf(structs.CodeInvalid, "network pool: %s is no range of IPv4 addresses that a network can have", p)
 		case p.Bits() < 8 || p.Bits() > networkBits:
@@ -77,12 +77,12 @@ func overlaps(p netip.Prefix, taken []netip.Prefix) bool {
 
 // taken returns what no new network may overlap with: the engine's other networks,
 // and what this machine and the agent have to reach.
-func (d *Docker) taken(ctx context.Context) ([]netip.Prefix, error) {
-	list, err := d.cli.NetworkList(ctx, network.ListOptions{})
+func (ns *Networks) taken(ctx context.Context) ([]netip.Prefix, error) {
+	list, err := ns.engine.Client.NetworkList(ctx, network.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	taken := d.machine()
+	taken := ns.Machine()
 	for _, n := range list {
 		for _, c := range n.IPAM.Config {
 			if p, err := netip.ParsePrefix(c.Subnet); err == nil {
@@ -90,9 +90,9 @@ func (d *Docker) taken(ctx context.Context) ([]netip.Prefix, error) {
 			}
 		}
 	}
-	d.mu.Lock()
-	avoid := d.avoid
-	d.mu.Unlock()
+	ns.mu.Lock()
+	avoid := ns.avoid
+	ns.mu.Unlock()
 	if avoid == nil {
 		return taken, nil
 	}
@@ -102,8 +102,8 @@ func (d *Docker) taken(ctx context.Context) ([]netip.Prefix, error) {
 	return taken, nil
 }
 
-// machinePrefixes returns this machine's routes, addresses and resolvers.
-func machinePrefixes() []netip.Prefix {
+// MachinePrefixes returns this machine's routes, addresses and resolvers.
+func MachinePrefixes() []netip.Prefix {
 	all := routes("/proc/net/route")
 	if addrs, err := net.InterfaceAddrs(); err == nil {
 		for _, a := range addrs {

@@ -1,4 +1,4 @@
-package docker
+package console
 
 import (
 	"bytes"
@@ -26,9 +26,9 @@ import (
 // and the next one is found by what files are there then. A file that is open
 // stays what it is under every name.
 
-// logFiles is how many files a log has that Create asks for: the newest, then those
+// LogFiles is how many files a log has that containers are to be created with: the newest, then those
 // with .1 and .2 behind their name.
-const logFiles = 3
+const LogFiles = 3
 
 // errNoLogFiles says that the log can't be read here: the engine is on another
 // machine, or the agent may not look at its files.
@@ -96,12 +96,14 @@ func cutText(s []byte) (text, rest []byte, ok bool) {
 
 // logFile is one open file of a log.
 type logFile struct {
-	*os.File
-	id  fileID
-	buf []byte // what was read and is not yet a whole line
-	off int    // of the first byte of buf that is unread
-	pos int64  // how much of the file was read
+	file *os.File
+	id   fileID
+	buf  []byte // what was read and is not yet a whole line
+	off  int    // of the first byte of buf that is unread
+	pos  int64  // how much of the file was read
 }
+
+func (f *logFile) close() { f.file.Close() }
 
 // fileID tells files apart, under whatever name.
 type fileID struct{ dev, ino uint64 }
@@ -131,7 +133,7 @@ func (f *logFile) line() ([]byte, error) {
 		}
 		have := len(f.buf)
 		f.buf = append(f.buf, make([]byte, piece)...)
-		n, err := f.Read(f.buf[have:])
+		n, err := f.file.Read(f.buf[have:])
 		f.buf, f.pos = f.buf[:have+n], f.pos+int64(n)
 		switch {
 		case n > 0:
@@ -168,7 +170,7 @@ func openLog(path string, most int) (*logTail, error) {
 
 func (t *logTail) close() {
 	for _, f := range t.files {
-		f.Close()
+		f.close()
 	}
 }
 
@@ -199,7 +201,7 @@ func (t *logTail) list() ([]*logFile, error) {
 func (t *logTail) listOnce() (files []*logFile, err error) {
 	leave := func() {
 		for _, f := range files {
-			f.Close()
+			f.close()
 		}
 		files = nil
 	}
@@ -224,7 +226,7 @@ func (t *logTail) listOnce() (files []*logFile, err error) {
 			return nil, errNoLogFiles
 		}
 		found[n] = id
-		files = append(files, &logFile{File: f, id: id})
+		files = append(files, &logFile{file: f, id: id})
 	}
 	// Each name stands for what it did before: else a file was opened under two
 	// names, or passed over.
@@ -284,7 +286,7 @@ func (t *logTail) next() (*record, error) {
 			}
 			continue
 		}
-		f.Close()
+		f.close()
 		t.files = t.files[1:]
 	}
 }
@@ -312,9 +314,9 @@ func (t *logTail) follow() error {
 			continue
 		}
 		for _, old := range files[:i+1] {
-			old.Close()
+			old.close()
 		}
-		t.files[0].Close()
+		t.files[0].close()
 		if t.files = files[i+1:]; len(t.files) == 0 {
 			t.files = []*logFile{f}
 			return errRotated // it has its old name again: nobody rotates like that
@@ -322,7 +324,7 @@ func (t *logTail) follow() error {
 		return nil
 	}
 	for _, f := range files {
-		f.Close()
+		f.close()
 	}
 	return errRotated
 }
@@ -336,7 +338,7 @@ type logPlace struct {
 // end returns the log's present end.
 func (t *logTail) end() (logPlace, error) {
 	f := t.files[len(t.files)-1]
-	info, err := f.Stat()
+	info, err := f.file.Stat()
 	if err != nil {
 		return logPlace{}, err
 	}

@@ -1,4 +1,4 @@
-package docker
+package console
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -34,10 +35,10 @@ const (
 // engine is on this machine and the agent may signal the process, it is hung
 // up or terminated, and killed two seconds later. Processes that the command
 // itself has put into the background stay until the container stops.
-func (d *Docker) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
+func (cs *Consoles) Exec(ctx context.Context, engineID string, req structs.ExecRequest, s backend.ExecStreams) (int, error) {
 	var id string
-	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
-		made, err := d.cli.ContainerExecCreate(ctx, engineID, container.ExecOptions{
+	err := cs.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
+		made, err := cs.engine.Client.ContainerExecCreate(ctx, engineID, container.ExecOptions{
 			User: req.User, WorkingDir: req.Workdir, Env: req.Env, Cmd: req.Command, Tty: req.TTY,
 			AttachStdin: s.Stdin != nil, AttachStdout: true, AttachStderr: true,
 		})
@@ -47,25 +48,25 @@ func (d *Docker) Exec(ctx context.Context, engineID string, req structs.ExecRequ
 	if err != nil {
 		return 0, err
 	}
-	conn, err := d.cli.ContainerExecAttach(ctx, id, container.ExecAttachOptions{Tty: req.TTY})
+	conn, err := cs.engine.Client.ContainerExecAttach(ctx, id, container.ExecAttachOptions{Tty: req.TTY})
 	if err != nil {
-		return 0, d.callError(ctx, err)
+		return 0, cs.engine.CallError(ctx, err)
 	}
 	defer conn.Close()
-	d.resize(ctx, id, req.TTY, structs.Resize{Width: req.Width, Height: req.Height})
+	cs.resize(ctx, id, req.TTY, structs.Resize{Width: req.Width, Height: req.Height})
 
 	said := &beginning{w: s.Stdout}
 	s.Stdout = said
-	err = converse(ctx, &conn, req.TTY, s, func(size structs.Resize) { d.resize(ctx, id, req.TTY, size) })
+	err = converse(ctx, &conn, req.TTY, s, func(size structs.Resize) { cs.resize(ctx, id, req.TTY, size) })
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case err == nil:
-		return d.exitCode(ctx, id, said)
+		return cs.exitCode(ctx, id, said)
 	default:
-		err = failure(err) // the user's end broke, or the engine went away
+		err = engine.Failure(err) // the user's end broke, or the engine went away
 	}
-	d.endExec(ctx, engineID, id, req.TTY)
+	cs.endExec(ctx, engineID, id, req.TTY)
 	return 0, err
 }
 
@@ -106,15 +107,15 @@ func copyInput(conn *types.HijackedResponse, stdin io.Reader) {
 
 // resize sets the terminal's size. A size that comes too late or too early is
 // no failure of the command.
-func (d *Docker) resize(ctx context.Context, id string, tty bool, size structs.Resize) {
+func (cs *Consoles) resize(ctx context.Context, id string, tty bool, size structs.Resize) {
 	if !tty || size.Width == 0 || size.Height == 0 {
 		return
 	}
-	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerExecResize(ctx, id, container.ResizeOptions{Width: size.Width, Height: size.Height})
+	err := cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		return cs.engine.Client.ContainerExecResize(ctx, id, container.ResizeOptions{Width: size.Width, Height: size.Height})
 	})
 	if err != nil && ctx.Err() == nil {
-		d.log.Debug("terminal not resized", "error", err)
+		cs.engine.Log.Debug("terminal not resized", "error", err)
 	}
 }
 
@@ -147,11 +148,11 @@ func (b *beginning) noProgram() bool {
 
 // exitCode waits for the engine to record how the command ended. said is what it
 // has put out.
-func (d *Docker) exitCode(ctx context.Context, id string, said *beginning) (int, error) {
+func (cs *Consoles) exitCode(ctx context.Context, id string, said *beginning) (int, error) {
 	for deadline := time.Now().Add(exitLimit); ; {
 		var e container.ExecInspect
-		err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
-			e, err = d.cli.ContainerExecInspect(ctx, id)
+		err := cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) (err error) {
+			e, err = cs.engine.Client.ContainerExecInspect(ctx, id)
 			return err
 		})
 		if err == nil && !e.Running && e.Pid == 0 && e.ExitCode == exitNotRun && said.noProgram() {
@@ -172,10 +173,10 @@ func (d *Docker) exitCode(ctx context.Context, id string, said *beginning) (int,
 }
 
 // endExec ends the command of an exec whose user has left.
-func (d *Docker) endExec(ctx context.Context, engineID, id string, tty bool) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killGrace+readTimeout)
+func (cs *Consoles) endExec(ctx context.Context, engineID, id string, tty bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killGrace+engine.ReadTimeout)
 	defer cancel()
-	e, err := d.cli.ContainerExecInspect(ctx, id)
+	e, err := cs.engine.Client.ContainerExecInspect(ctx, id)
 	if err != nil || !e.Running || e.Pid <= 1 {
 		return
 	}

@@ -1,4 +1,4 @@
-package docker
+package networks
 
 import (
 	"net/netip"
@@ -10,8 +10,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestParseNetworkPool(t *testing.T) {
-	pool, err := ParseNetworkPool("10.99.0.0/23, 192.168.7.0/24")
+func TestParsePool(t *testing.T) {
+	pool, err := ParsePool("10.99.0.0/23, 192.168.7.0/24")
 	if err != nil || len(pool) != 2 {
 		t.Fatalf("%v, %v", pool, err)
 	}
@@ -20,7 +20,7 @@ func TestParseNetworkPool(t *testing.T) {
 	if got := strings.Join(all, " "); got != "10.99.0.0/24 10.99.1.0/24 192.168.7.0/24" {
 		t.Errorf("it is cut into %s", got)
 	}
-	whole, err := ParseNetworkPool(DefaultNetworkPool)
+	whole, err := ParsePool(DefaultPool)
 	n := 0
 	cut(whole, func(netip.Prefix) bool { n++; return true })
 	if err != nil || n != 4096 {
@@ -29,7 +29,7 @@ func TestParseNetworkPool(t *testing.T) {
 	for _, bad := range []string{
 		"", "10.0.0.0", "10.0.0.0/25", "10.0.0.0/7", "10.0.0.1/16", "fd00::/64", "127.0.0.0/8", "224.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8", "x", "10.0.0.0/16,10.0.4.0/24", "10.0.0.0/16,",
 	} {
-		if _, err := ParseNetworkPool(bad); structs.CodeOf(err) != structs.CodeInvalid {
+		if _, err := ParsePool(bad); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%q: %v, want invalid", bad, err)
 		}
 	}

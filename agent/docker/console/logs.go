@@ -1,4 +1,8 @@
-package docker
+// Package console is what users see and do inside the containers of a Docker engine:
+// logs, commands, the process's own streams, statistics, processes, and copies.
+//
+// The Docker backend makes one. It starts, stops and removes no container.
+package console
 
 import (
 	"context"
@@ -10,22 +14,41 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
-// logDriver is the engine's name of the logs that magnum asks for: see Create.
-const logDriver = "json-file"
+// LogDriver is the engine's name of the logs that a container has to have been created
+// with, so that its log can be read from its files.
+const LogDriver = "json-file"
+
+// Inspector tells how a container is now.
+type Inspector interface {
+	Inspect(ctx context.Context, engineID string) (*backend.Container, error)
+}
+
+// Consoles are the consoles of the containers of one engine. All methods may be
+// called by many goroutines at once.
+type Consoles struct {
+	engine     *engine.Engine
+	containers Inspector
+}
+
+var _ backend.Consoles = (*Consoles)(nil)
+
+// New returns the consoles of an engine's containers. It calls nothing.
+func New(e *engine.Engine, containers Inspector) *Consoles { return &Consoles{e, containers} }
 
 // Logs writes what the process has written: from the log's files if they are on
 // this machine, else as the engine reads them.
-func (d *Docker) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
+func (cs *Consoles) Logs(ctx context.Context, engineID string, req structs.LogsRequest, to backend.LogStreams) error {
 	// Only the container's own configuration tells how its log is framed.
-	raw, err := d.inspect(ctx, engineID)
+	raw, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil {
 		return err
 	}
 	if !req.Follow {
-		return d.readLogs(ctx, raw, req, nil, to)
+		return cs.readLogs(ctx, raw, req, nil, to)
 	}
 	following, stop := context.WithCancel(ctx)
 	defer stop()
@@ -33,9 +56,9 @@ func (d *Docker) Logs(ctx context.Context, engineID string, req structs.LogsRequ
 	var failed error
 	go func() {
 		defer close(over)
-		failed = d.awaitLast(following, engineID, to.Again)
+		failed = cs.awaitLast(following, engineID, to.Again)
 	}()
-	err = d.readLogs(ctx, raw, req, over, to)
+	err = cs.readLogs(ctx, raw, req, over, to)
 	stop()
 	<-over
 	if err == nil && !errors.Is(failed, context.Canceled) {
@@ -46,8 +69,8 @@ func (d *Docker) Logs(ctx context.Context, engineID string, req structs.LogsRequ
 
 // readLogs is Logs for a container that was looked at. A follow ends with what the
 // log has once over is closed.
-func (d *Docker) readLogs(ctx context.Context, raw container.InspectResponse, req structs.LogsRequest, over <-chan struct{}, to backend.LogStreams) error {
-	if raw.HostConfig.LogConfig.Type == logDriver && raw.LogPath != "" {
+func (cs *Consoles) readLogs(ctx context.Context, raw container.InspectResponse, req structs.LogsRequest, over <-chan struct{}, to backend.LogStreams) error {
+	if raw.HostConfig.LogConfig.Type == LogDriver && raw.LogPath != "" {
 		most, err := strconv.Atoi(raw.HostConfig.LogConfig.Config["max-file"])
 		if err != nil || most < 1 {
 			most = 1
@@ -56,22 +79,22 @@ func (d *Docker) readLogs(ctx context.Context, raw container.InspectResponse, re
 			return err
 		}
 	}
-	return d.engineLogs(ctx, raw, req, to)
+	return cs.engineLogs(ctx, raw, req, to)
 }
 
 // awaitLast returns once a container's process has ended and is not started again.
-func (d *Docker) awaitLast(ctx context.Context, engineID string, again func(context.Context) bool) error {
+func (cs *Consoles) awaitLast(ctx context.Context, engineID string, again func(context.Context) bool) error {
 	for {
-		ended, failed := d.cli.ContainerWait(ctx, engineID, container.WaitConditionNotRunning)
+		ended, failed := cs.engine.Client.ContainerWait(ctx, engineID, container.WaitConditionNotRunning)
 		select {
 		case <-ended:
 		case err := <-failed:
-			if err = d.callError(ctx, err); errors.Is(err, backend.ErrNotFound) {
+			if err = cs.engine.CallError(ctx, err); errors.Is(err, backend.ErrNotFound) {
 				return nil
 			}
 			return err
 		}
-		now, err := d.Inspect(ctx, engineID)
+		now, err := cs.containers.Inspect(ctx, engineID)
 		switch {
 		case errors.Is(err, backend.ErrNotFound):
 			return nil
@@ -87,24 +110,24 @@ func (d *Docker) awaitLast(ctx context.Context, engineID string, again func(cont
 // engineLogs has the engine read a log. A follower of an engine before version 23
 // may lose its place when the log is rotated: what it passes over, nobody tells,
 // but an end while the process goes on is none.
-func (d *Docker) engineLogs(ctx context.Context, raw container.InspectResponse, req structs.LogsRequest, to backend.LogStreams) error {
+func (cs *Consoles) engineLogs(ctx context.Context, raw container.InspectResponse, req structs.LogsRequest, to backend.LogStreams) error {
 	tail := "all"
 	if req.Tail >= 0 {
 		tail = strconv.Itoa(req.Tail)
 	}
-	body, err := d.cli.ContainerLogs(ctx, raw.ID, container.LogsOptions{
+	body, err := cs.engine.Client.ContainerLogs(ctx, raw.ID, container.LogsOptions{
 		ShowStdout: req.Stdout, ShowStderr: req.Stderr, Timestamps: req.Timestamps,
 		Follow: req.Follow, Tail: tail, Since: req.Since,
 	})
 	if err != nil {
-		return d.callError(ctx, err)
+		return cs.engine.CallError(ctx, err)
 	}
 	defer body.Close()
 	if err := copyStreams(raw.Config.Tty, body, to.Stdout, to.Stderr); err != nil || !req.Follow {
-		return d.callError(ctx, err)
+		return cs.engine.CallError(ctx, err)
 	}
-	now, err := d.Inspect(ctx, raw.ID)
-	if err == nil && now.Live() && now.StartedAt.Equal(timeOf(raw.State.StartedAt)) {
+	now, err := cs.containers.Inspect(ctx, raw.ID)
+	if err == nil && now.Live() && now.StartedAt.Equal(engine.TimeOf(raw.State.StartedAt)) {
 		return errRotated
 	}
 	return nil
@@ -119,12 +142,4 @@ func copyStreams(tty bool, r io.Reader, stdout, stderr io.Writer) error {
 		_, err = stdcopy.StdCopy(stdout, stderr, r)
 	}
 	return err
-}
-
-// callError names the error of a call without a deadline.
-func (d *Docker) callError(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return failure(err)
 }

@@ -1,4 +1,4 @@
-package docker
+package console
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -19,13 +20,13 @@ import (
 const detachPause = 3 * time.Second
 
 // Attach joins the streams of the container's own process.
-func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
-	raw, err := d.inspect(ctx, engineID)
+func (cs *Consoles) Attach(ctx context.Context, engineID string, size structs.Resize, s backend.ExecStreams) (*int, error) {
+	raw, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil {
 		return nil, err
 	}
 	until := container.WaitConditionNotRunning
-	if state := stateOf(raw.State); s.Unstarted && state == backend.StateCreated {
+	if state := engine.StateOf(raw.State); s.Unstarted && state == backend.StateCreated {
 		until = container.WaitConditionNextExit
 	} else if state != backend.StateRunning {
 		return nil, notRunning(raw)
@@ -33,12 +34,12 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of the wait
 	// Before the streams are joined, so that no end is missed.
-	ended, waitErr := d.cli.ContainerWait(ctx, engineID, until)
-	conn, err := d.cli.ContainerAttach(ctx, engineID, container.AttachOptions{
+	ended, waitErr := cs.engine.Client.ContainerWait(ctx, engineID, until)
+	conn, err := cs.engine.Client.ContainerAttach(ctx, engineID, container.AttachOptions{
 		Stream: true, Stdin: s.Stdin != nil && raw.Config.OpenStdin, Stdout: true, Stderr: true,
 	})
 	if err != nil {
-		return nil, d.callError(ctx, err)
+		return nil, cs.engine.CallError(ctx, err)
 	}
 	defer conn.Close()
 	if s.Stdin != nil && !raw.Config.OpenStdin {
@@ -53,14 +54,14 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 		default:
 		}
 		newest <- size
-		d.resizeProcess(ctx, engineID, raw.Config.Tty, size)
+		cs.resizeProcess(ctx, engineID, raw.Config.Tty, size)
 	}
 	if until == container.WaitConditionNextExit && raw.Config.Tty {
 		// A process that doesn't run has no terminal yet.
-		defer d.onStart(ctx, engineID, func() {
+		defer cs.onStart(ctx, engineID, func() {
 			select {
 			case size := <-newest:
-				d.resizeProcess(ctx, engineID, true, size)
+				cs.resizeProcess(ctx, engineID, true, size)
 			default:
 			}
 		})()
@@ -70,19 +71,19 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 		s.Attached()
 	}
 	if err := converse(ctx, &conn, raw.Config.Tty, s, resize); err != nil {
-		return nil, d.callError(ctx, err)
+		return nil, cs.engine.CallError(ctx, err)
 	}
 	select {
 	case end := <-ended:
 		code := int(end.StatusCode)
 		return &code, nil
 	case err := <-waitErr:
-		return nil, d.callError(ctx, err)
+		return nil, cs.engine.CallError(ctx, err)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-time.After(detachPause):
 	}
-	now, err := d.inspect(ctx, engineID)
+	now, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil || now.State.Running {
 		return nil, err
 	}
@@ -90,10 +91,10 @@ func (d *Docker) Attach(ctx context.Context, engineID string, size structs.Resiz
 }
 
 // onStart calls started once the container is started, unless end is called before.
-func (d *Docker) onStart(ctx context.Context, engineID string, started func()) (end func()) {
+func (cs *Consoles) onStart(ctx context.Context, engineID string, started func()) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	since := time.Now().Add(-eventOverlap)
-	messages, errs := d.cli.Events(ctx, events.ListOptions{
+	since := time.Now().Add(-engine.EventOverlap)
+	messages, errs := cs.engine.Client.Events(ctx, events.ListOptions{
 		Since: fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond()),
 		Filters: filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("container", engineID),
 			filters.Arg("event", string(events.ActionStart))),
@@ -114,9 +115,9 @@ func (d *Docker) onStart(ctx context.Context, engineID string, started func()) (
 }
 
 // runs inspects a container whose process has to run.
-func (d *Docker) runs(ctx context.Context, engineID string) (raw container.InspectResponse, err error) {
-	raw, err = d.inspect(ctx, engineID)
-	if err == nil && stateOf(raw.State) != backend.StateRunning {
+func (cs *Consoles) runs(ctx context.Context, engineID string) (raw container.InspectResponse, err error) {
+	raw, err = cs.engine.Inspect(ctx, engineID)
+	if err == nil && engine.StateOf(raw.State) != backend.StateRunning {
 		return raw, notRunning(raw)
 	}
 	return raw, err
@@ -127,14 +128,14 @@ func notRunning(raw container.InspectResponse) error {
 }
 
 // resizeProcess sets the size of the container's own terminal.
-func (d *Docker) resizeProcess(ctx context.Context, engineID string, tty bool, size structs.Resize) {
+func (cs *Consoles) resizeProcess(ctx context.Context, engineID string, tty bool, size structs.Resize) {
 	if !tty || size.Width == 0 || size.Height == 0 {
 		return
 	}
-	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
-		return d.cli.ContainerResize(ctx, engineID, container.ResizeOptions{Width: size.Width, Height: size.Height})
+	err := cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		return cs.engine.Client.ContainerResize(ctx, engineID, container.ResizeOptions{Width: size.Width, Height: size.Height})
 	})
 	if err != nil && ctx.Err() == nil {
-		d.log.Debug("terminal not resized", "error", err)
+		cs.engine.Log.Debug("terminal not resized", "error", err)
 	}
 }

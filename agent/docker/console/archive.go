@@ -1,44 +1,44 @@
-package docker
+package console
 
 import (
 	"context"
 	"errors"
 	"io"
 	"strings"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 )
 
 // ArchiveGet writes a tar stream of what is at path.
-func (d *Docker) ArchiveGet(ctx context.Context, engineID, path string, w io.Writer) error {
-	t, err := d.tree(ctx, engineID)
+func (cs *Consoles) ArchiveGet(ctx context.Context, engineID, path string, w io.Writer) error {
+	t, err := cs.tree(ctx, engineID)
 	if err != nil {
 		return err
 	}
 	if err := t.readable(path); err != nil {
 		return err
 	}
-	body, _, err := d.cli.CopyFromContainer(ctx, engineID, path)
+	body, _, err := cs.engine.Client.CopyFromContainer(ctx, engineID, path)
 	if err != nil {
-		return d.archiveError(ctx, path, err)
+		return cs.archiveError(ctx, path, err)
 	}
 	defer body.Close()
-	to := &noted{w: w}
+	to := &engine.Noted{W: w}
 	_, err = io.Copy(to, body)
-	if failed := to.failed(); failed != nil {
+	if failed := to.Failed(); failed != nil {
 		return failed
 	}
-	return d.archiveError(ctx, path, err)
+	return cs.archiveError(ctx, path, err)
 }
 
 // ArchivePut unpacks a tar stream into the directory at path. All of it is looked
 // at before: the engine answers no question about a container while it unpacks.
-func (d *Docker) ArchivePut(ctx context.Context, engineID, path string, r io.Reader) error {
-	t, err := d.tree(ctx, engineID)
+func (cs *Consoles) ArchivePut(ctx context.Context, engineID, path string, r io.Reader) error {
+	t, err := cs.tree(ctx, engineID)
 	if err != nil {
 		return err
 	}
@@ -53,8 +53,8 @@ func (d *Docker) ArchivePut(ctx context.Context, engineID, path string, r io.Rea
 	for _, use := range []func(io.Reader) error{
 		func(tarred io.Reader) error { return t.writable(path, tarred) },
 		func(tarred io.Reader) error {
-			err := d.cli.CopyToContainer(ctx, engineID, path, tarred, container.CopyToContainerOptions{})
-			return d.archiveError(ctx, path, err)
+			err := cs.engine.Client.CopyToContainer(ctx, engineID, path, tarred, container.CopyToContainerOptions{})
+			return cs.archiveError(ctx, path, err)
 		},
 	} {
 		if _, err := archive.Seek(0, io.SeekStart); err != nil {
@@ -71,49 +71,13 @@ func (d *Docker) ArchivePut(ctx context.Context, engineID, path string, r io.Rea
 	return nil
 }
 
-// noted is one end of a copy, and remembers how it failed: the other end's
-// errors are the engine's.
-type noted struct {
-	r io.Reader
-	w io.Writer
-
-	mu  sync.Mutex
-	err error
-}
-
-func (n *noted) Read(p []byte) (int, error) {
-	c, err := n.r.Read(p)
-	n.note(err)
-	return c, err
-}
-
-func (n *noted) Write(p []byte) (int, error) {
-	c, err := n.w.Write(p)
-	n.note(err)
-	return c, err
-}
-
-func (n *noted) note(err error) {
-	if err != nil && !errors.Is(err, io.EOF) {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.err = err
-	}
-}
-
-func (n *noted) failed() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.err
-}
-
 // archiveError names the engine's error of a copy.
-func (d *Docker) archiveError(ctx context.Context, path string, err error) error {
+func (cs *Consoles) archiveError(ctx context.Context, path string, err error) error {
 	if err == nil {
 		return nil
 	}
 	missing := errdefs.IsNotFound(err)
-	err = d.callError(ctx, err)
+	err = cs.engine.CallError(ctx, err)
 	var f *backend.Failure
 	if !errors.As(err, &f) || f.Reason != nil && f.Reason != backend.ErrInvalid {
 		return err

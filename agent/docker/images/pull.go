@@ -1,4 +1,4 @@
-package docker
+package images
 
 import (
 	"context"
@@ -17,13 +17,14 @@ import (
 	"github.com/docker/docker/pkg/jsonmessage"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
 // How a fetch tells of itself and how it goes on when the registry is away.
 const (
-	progressPause = 2 * time.Second // between two sentences: each is a write to the cluster
-	pullAttempts  = 3
+	Attempts      = 3                // of a registry that is away
+	progressPause = 2 * time.Second  // between two sentences: each is a write to the cluster
 	pullPause     = time.Second      // before the second attempt; doubled before the third
 	pullPatience  = 10 * time.Second // no new attempt after a registry was silent for so long: a user waits for the answer
 	pullSilence   = 5 * time.Minute  // a registry that stops sending for so long is away
@@ -58,7 +59,7 @@ type pull struct {
 	done   chan struct{} // closed when err is final
 	err    error
 
-	waiters int // guarded by Docker.mu
+	waiters int // guarded by Images.mu
 
 	mu       sync.Mutex
 	sentence string
@@ -66,32 +67,32 @@ type pull struct {
 	nextID   int
 }
 
-// pull fetches the image, or joins the fetch that is under way with the same
+// PullImage fetches an image, or joins the fetch that is under way with the same
 // credentials, and returns when it is there, or after a few quick attempts if
 // the registry is away. ErrNoImage, ErrInvalid.
-func (d *Docker) pull(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
+func (im *Images) PullImage(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
 	key := pullKey{ref: ref}
 	if creds != nil {
 		key.creds = *creds
 	}
-	d.mu.Lock()
-	p := d.pulls[key]
+	im.mu.Lock()
+	p := im.pulls[key]
 	if p == nil {
 		pullCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		p = &pull{cancel: cancel, done: make(chan struct{}), listen: make(map[int]func(string))}
-		d.pulls[key] = p
+		im.pulls[key] = p
 		go func() {
-			p.err = d.fetch(pullCtx, key, p.say)
+			p.err = im.fetch(pullCtx, key, p.say)
 			if p.err == nil {
-				d.noteFetch(pullCtx, key.ref)
+				im.noteFetch(pullCtx, key.ref)
 			}
 			cancel()
-			d.forget(key, p)
+			im.forget(key, p)
 			close(p.done)
 		}()
 	}
 	p.waiters++
-	d.mu.Unlock()
+	im.mu.Unlock()
 	leave := p.join(progress)
 	defer leave()
 	select {
@@ -99,13 +100,13 @@ func (d *Docker) pull(ctx context.Context, ref string, creds *structs.Registry, 
 		return p.err
 	case <-ctx.Done():
 	}
-	d.mu.Lock()
+	im.mu.Lock()
 	p.waiters--
 	last := p.waiters == 0
-	if last && d.pulls[key] == p {
-		delete(d.pulls, key) // whoever comes now begins a new one
+	if last && im.pulls[key] == p {
+		delete(im.pulls, key) // whoever comes now begins a new one
 	}
-	d.mu.Unlock()
+	im.mu.Unlock()
 	if last {
 		p.cancel()
 		<-p.done
@@ -113,11 +114,18 @@ func (d *Docker) pull(ctx context.Context, ref string, creds *structs.Registry, 
 	return ctx.Err()
 }
 
-func (d *Docker) forget(key pullKey, p *pull) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.pulls[key] == p {
-		delete(d.pulls, key)
+// Pulling returns how many fetches are under way.
+func (im *Images) Pulling() int {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	return len(im.pulls)
+}
+
+func (im *Images) forget(key pullKey, p *pull) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.pulls[key] == p {
+		delete(im.pulls, key)
 	}
 }
 
@@ -150,7 +158,7 @@ func (p *pull) say(sentence string) {
 
 // fetch fetches the image. What may pass in a moment is tried again, a few
 // times.
-func (d *Docker) fetch(ctx context.Context, key pullKey, say func(string)) error {
+func (im *Images) fetch(ctx context.Context, key pullKey, say func(string)) error {
 	ref := key.ref
 	auth, err := key.auth()
 	if err != nil {
@@ -160,22 +168,22 @@ func (d *Docker) fetch(ctx context.Context, key pullKey, say func(string)) error
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
 		var got layers
-		err := d.fetchOnce(ctx, ref, auth, &got, say)
+		err := im.fetchOnce(ctx, ref, auth, &got, say)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		if final := pullFailure(key, err); final != nil {
 			return final
 		}
-		d.log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
-		if attempt == pullAttempts || got.none() && time.Since(began) > pullPatience {
+		im.engine.Log.Warn("image pull failed", "image", ref, "attempt", attempt, "error", err)
+		if attempt == Attempts || got.none() && time.Since(began) > pullPatience {
 			return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engineWords(err)))}
+				"image %s can't be pulled: %s; check the name, or that the registry can be reached", ref, shorten(engine.Words(err)))}
 		}
 		pause := pullPause << (attempt - 1)
 		pause += rand.N(pause / 2)
 		say(fmt.Sprintf("pulling %s: attempt %d failed: %s; trying again in %s",
-			ref, attempt, shorten(engineWords(err)), pause.Round(time.Second)))
+			ref, attempt, shorten(engine.Words(err)), pause.Round(time.Second)))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -185,7 +193,7 @@ func (d *Docker) fetch(ctx context.Context, key pullKey, say func(string)) error
 }
 
 // fetchOnce makes one attempt, and notes what it gets.
-func (d *Docker) fetchOnce(ctx context.Context, ref, auth string, got *layers, say func(string)) (err error) {
+func (im *Images) fetchOnce(ctx context.Context, ref, auth string, got *layers, say func(string)) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(pullSilence, func() { cancel(errSilent) })
@@ -195,7 +203,7 @@ func (d *Docker) fetchOnce(ctx context.Context, ref, auth string, got *layers, s
 			err = errSilent
 		}
 	}()
-	body, err := d.cli.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
+	body, err := im.engine.Client.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: auth})
 	if err != nil {
 		return err
 	}
@@ -240,9 +248,9 @@ func tell(ref string, got *layers, say func(string), ended <-chan struct{}) {
 }
 
 // hasImage reports whether the image is on the host.
-func (d *Docker) hasImage(ctx context.Context, ref string) bool {
-	return d.read(ctx, readTimeout, func(ctx context.Context) error {
-		_, err := d.cli.ImageInspect(ctx, ref)
+func (im *Images) hasImage(ctx context.Context, ref string) bool {
+	return im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		_, err := im.engine.Client.ImageInspect(ctx, ref)
 		return err
 	}) == nil
 }
@@ -261,8 +269,8 @@ func pullFailure(key pullKey, err error) error {
 		return false
 	}
 	switch {
-	case isAway(err, ""):
-		return failure(err)
+	case engine.IsAway(err, ""):
+		return engine.Failure(err)
 	case has("invalid reference format", "must be lowercase", "invalid repository name", "invalid tag format"):
 		return &backend.Failure{Reason: backend.ErrInvalid, Err: err,
 			Msg: fmt.Sprintf("image %q is not an image reference; write it as name:tag", ref)}
@@ -277,7 +285,7 @@ func pullFailure(key pullKey, err error) error {
 	case errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err),
 		has("manifest unknown", "not found", "pull access denied", "unauthorized", "no basic auth credentials", "authentication required", "no matching manifest", "denied"):
 		return &backend.Failure{Reason: backend.ErrNoImage, Err: err, Msg: fmt.Sprintf(
-			"image %s can't be pulled: %s; check its name and tag, push it to its registry, or check the credentials in registry", ref, shorten(engineWords(err)))}
+			"image %s can't be pulled: %s; check its name and tag, push it to its registry, or check the credentials in registry", ref, shorten(engine.Words(err)))}
 	}
 	return nil
 }
@@ -289,4 +297,38 @@ func shorten(s string) string {
 		s = strings.ToValidUTF8(s[:most], "") + "..."
 	}
 	return s
+}
+
+// FetchMissing fetches an image that isn't on the host.
+func (im *Images) FetchMissing(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
+	if spec.PullPolicy == structs.PullNever {
+		return &backend.Failure{Reason: backend.ErrNoImage, Msg: fmt.Sprintf(
+			"image %s is not on the host and image_pull_policy is never; load it there, or use ifnotpresent", spec.Image)}
+	}
+	err := im.PullImage(ctx, spec.Image, creds, progress)
+	if err != nil && im.hasImage(ctx, spec.Image) {
+		return nil // somebody has loaded it meanwhile
+	}
+	return err
+}
+
+// FetchImage fetches the image unless it is there and the pull policy is content
+// with that.
+func (im *Images) FetchImage(ctx context.Context, spec *structs.ContainerSpec, creds *structs.Registry, progress func(string)) error {
+	if spec.PullPolicy == structs.PullAlways {
+		return im.PullImage(ctx, spec.Image, creds, progress)
+	}
+	missing := false
+	err := im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		_, err := im.engine.Client.ImageInspect(ctx, spec.Image)
+		if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
+			missing = true
+			return nil
+		}
+		return err
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return im.FetchMissing(ctx, spec, creds, progress)
 }

@@ -1,4 +1,4 @@
-package docker
+package console
 
 import (
 	"context"
@@ -10,21 +10,22 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
 // Stats tells what the container uses.
-func (d *Docker) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
-	if _, err := d.runs(ctx, engineID); err != nil {
+func (cs *Consoles) Stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
+	if _, err := cs.runs(ctx, engineID); err != nil {
 		return err
 	}
 	if stream {
-		return d.stats(ctx, engineID, true, each)
+		return cs.stats(ctx, engineID, true, each)
 	}
 	var one structs.StatsBody
 	var told bool
-	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
-		return d.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, told = s, true; return nil })
+	err := cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		return cs.stats(ctx, engineID, false, func(s structs.StatsBody) error { one, told = s, true; return nil })
 	})
 	if err == nil && !told {
 		err = &backend.Failure{Reason: backend.ErrNotRunning, Msg: "the container has just ended and uses nothing"}
@@ -35,11 +36,11 @@ func (d *Docker) Stats(ctx context.Context, engineID string, stream bool, each f
 	return each(one)
 }
 
-func (d *Docker) stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
+func (cs *Consoles) stats(ctx context.Context, engineID string, stream bool, each func(structs.StatsBody) error) error {
 	// Not the client's one-shot: it lacks the reading before, and so the CPU.
-	resp, err := d.cli.ContainerStats(ctx, engineID, stream)
+	resp, err := cs.engine.Client.ContainerStats(ctx, engineID, stream)
 	if err != nil {
-		return d.callError(ctx, err)
+		return cs.engine.CallError(ctx, err)
 	}
 	defer resp.Body.Close()
 	for dec := json.NewDecoder(resp.Body); ; {
@@ -48,7 +49,7 @@ func (d *Docker) stats(ctx context.Context, engineID string, stream bool, each f
 		case errors.Is(err, io.EOF) && ctx.Err() == nil:
 			return nil
 		case err != nil:
-			return d.callError(ctx, err)
+			return cs.engine.CallError(ctx, err)
 		case s.Read.IsZero():
 			return nil // what the engine says of a container without a process
 		case s.PreRead.IsZero():
@@ -101,14 +102,14 @@ func pageCache(stats map[string]uint64) uint64 {
 
 // Top lists the container's processes. The arguments are checked here, too: a
 // server of another version may let more of them pass.
-func (d *Docker) Top(ctx context.Context, engineID, args string) (structs.TopBody, error) {
+func (cs *Consoles) Top(ctx context.Context, engineID, args string) (structs.TopBody, error) {
 	ps, err := structs.ParsePS(args)
 	if err != nil {
 		return structs.TopBody{}, &backend.Failure{Reason: backend.ErrInvalid, Msg: err.Error()}
 	}
 	var top container.TopResponse
-	err = d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
-		top, err = d.cli.ContainerTop(ctx, engineID, []string{ps.Ask()})
+	err = cs.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) (err error) {
+		top, err = cs.engine.Client.ContainerTop(ctx, engineID, []string{ps.Ask()})
 		return err
 	})
 	var f *backend.Failure

@@ -1,30 +1,25 @@
-package docker
+package images
 
 import (
 	"context"
 	"fmt"
-	"syscall"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 )
 
-func fileSystem(dir string) (fs syscall.Statfs_t, err error) {
-	err = syscall.Statfs(dir, &fs)
-	return fs, err
-}
-
 // Disk tells how full the file system of the engine's data is.
-func (d *Docker) Disk(ctx context.Context) (backend.Disk, error) {
+func (im *Images) Disk(ctx context.Context) (backend.Disk, error) {
 	var disk backend.Disk
-	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
-		engine, err := d.cli.Info(ctx)
+	err := im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		info, err := im.engine.Client.Info(ctx)
 		if err != nil {
 			return err
 		}
-		fs, err := fileSystem(engine.DockerRootDir)
+		fs, err := engine.FileSystem(info.DockerRootDir)
 		if err != nil {
 			return &backend.Failure{Reason: backend.ErrNotFound, Err: err,
-				Msg: fmt.Sprintf("the engine's directory %s is not on this machine, or can't be read", engine.DockerRootDir)}
+				Msg: fmt.Sprintf("the engine's directory %s is not on this machine, or can't be read", info.DockerRootDir)}
 		}
 		// As df: what is kept for root is neither used nor free.
 		disk = backend.Disk{Used: int64(fs.Blocks-fs.Bfree) * fs.Bsize, Free: int64(fs.Bavail) * fs.Bsize}

@@ -1,11 +1,9 @@
-package docker
+package console
 
 import (
-	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"errors"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -15,6 +13,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/dockertest"
 )
 
 // testTree is a container with tmpfs at /scratch and /var/tmp/deep, the volumes
@@ -75,36 +74,6 @@ func TestCopiesOutOfWhatTheEngineDoesNotSee(t *testing.T) {
 	}
 }
 
-// tarOf is an archive of entries: a name, with / at its end for a directory, and
-// with -> and a target for a link.
-func tarOf(t *testing.T, entries ...string) *bytes.Buffer {
-	t.Helper()
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	for _, e := range entries {
-		h := &tar.Header{Mode: 0o755, Name: e}
-		if name, target, ok := strings.Cut(e, "->"); ok {
-			h.Name, h.Linkname, h.Typeflag = name, target, tar.TypeSymlink
-		} else if strings.HasSuffix(e, "/") {
-			h.Typeflag = tar.TypeDir
-		} else {
-			h.Typeflag, h.Size = tar.TypeReg, 1
-		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			if _, err := io.WriteString(w, "x"); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &buf
-}
-
 func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 	for _, c := range []struct {
 		to   string
@@ -127,7 +96,7 @@ func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 		{"/tmp", []string{"a->b", "b->/l", "a/x"}, true}, {"/tmp", []string{"a->a", "a/x"}, true}, {"/tmp", []string{"a->/scratch"}, false}, {"/tmp", []string{"a->/etc", "a/x"}, false},
 		{"/", []string{"l/"}, false}, {"/", []string{"l/", "l/x"}, true}, // a directory of an archive keeps a link to one
 	} {
-		isRefused(t, c.to+" "+strings.Join(c.in, " "), testTree(t).writable(c.to, tarOf(t, c.in...)), c.want)
+		isRefused(t, c.to+" "+strings.Join(c.in, " "), testTree(t).writable(c.to, dockertest.Archive(c.in...)), c.want)
 	}
 	isRefused(t, "garbage", testTree(t).writable("/tmp", strings.NewReader(strings.Repeat("garbage", 200))), true)
 }
@@ -136,7 +105,7 @@ func TestCopiesIntoWhatTheEngineDoesNotSee(t *testing.T) {
 func TestCompressedArchives(t *testing.T) {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
-	if _, err := tarOf(t, "scratch/x").WriteTo(w); err != nil {
+	if _, err := dockertest.Archive("scratch/x").WriteTo(w); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {

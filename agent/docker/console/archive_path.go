@@ -1,4 +1,4 @@
-package docker
+package console
 
 import (
 	"archive/tar"
@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/mount"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -57,16 +58,16 @@ type entry struct {
 }
 
 // tree looks at the mounts of a container.
-func (d *Docker) tree(ctx context.Context, engineID string) (*tree, error) {
-	raw, err := d.inspect(ctx, engineID)
+func (cs *Consoles) tree(ctx context.Context, engineID string) (*tree, error) {
+	raw, err := cs.engine.Inspect(ctx, engineID)
 	if err != nil {
 		return nil, err
 	}
 	t := &tree{known: make(map[string]entry), placed: make(map[string]entry)}
 	t.stat = func(at string) (s container.PathStat, err error) {
-		callCtx, cancel := context.WithTimeout(ctx, readTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, engine.ReadTimeout)
 		defer cancel()
-		return d.cli.ContainerStatPath(callCtx, engineID, at)
+		return cs.engine.Client.ContainerStatPath(callCtx, engineID, at)
 	}
 	memory := make(map[string]bool)
 	for at := range raw.HostConfig.Tmpfs {
@@ -190,7 +191,7 @@ func (t *tree) look(p string) (entry, error) {
 		case errdefs.IsNotFound(err):
 			e.missing = true
 		case err != nil:
-			return e, failure(err)
+			return e, engine.Failure(err)
 		case s.Mode&fs.ModeSymlink != 0:
 			e.link = s.LinkTarget
 		default:
@@ -286,9 +287,9 @@ func spool(r io.Reader) (*os.File, error) {
 		file.Close()
 		return nil, noRoom(err)
 	}
-	from := &noted{r: r}
+	from := &engine.Noted{R: r}
 	_, err = io.Copy(file, from)
-	if failed := from.failed(); failed != nil {
+	if failed := from.Failed(); failed != nil {
 		err = failed
 	} else if err != nil {
 		err = noRoom(err)

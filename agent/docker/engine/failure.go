@@ -1,4 +1,4 @@
-package docker
+package engine
 
 import (
 	"errors"
@@ -13,18 +13,18 @@ import (
 	"github.com/stackforge/magnum/agent/backend"
 )
 
-// failure turns an error of the engine into a backend.Failure. The engine's
+// Failure turns an error of the engine into a backend.Failure. The engine's
 // HTTP statuses say little (500 for a taken port), so its words count too;
 // they have been the same since 1.13.
-func failure(err error) error {
+func Failure(err error) error {
 	var f *backend.Failure
 	if err == nil || errors.As(err, &f) {
 		return err
 	}
-	f = &backend.Failure{Msg: engineWords(err)}
+	f = &backend.Failure{Msg: Words(err)}
 	text := strings.ToLower(f.Msg)
 	switch {
-	case isAway(err, text):
+	case IsAway(err, text):
 		f.Reason, f.Msg, f.Err = backend.ErrAway, "the Docker engine does not answer; start it, or look at its log", err
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
 		f.Reason = backend.ErrPortTaken
@@ -42,8 +42,8 @@ func failure(err error) error {
 	return f
 }
 
-// isAway reports whether the engine could not be asked, or is going down.
-func isAway(err error, text string) bool {
+// IsAway reports whether the engine could not be asked, or is going down.
+func IsAway(err error, text string) bool {
 	var op *net.OpError
 	switch {
 	case client.IsErrConnectionFailed(err), errors.As(err, &op):
@@ -57,7 +57,7 @@ func isAway(err error, text string) bool {
 		strings.Contains(text, "containerd.sock") || strings.Contains(text, "ttrpc: closed")
 }
 
-// engineWords is the engine's message without the client's prefix.
-func engineWords(err error) string {
+// Words is the engine's message without the client's prefix.
+func Words(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 }

@@ -1,4 +1,4 @@
-package docker
+package console
 
 import (
 	"bytes"
@@ -76,7 +76,7 @@ func (l *testLog) read(req structs.LogsRequest) (stdout, stderr string, err erro
 	var out, errs bytes.Buffer
 	over := make(chan struct{})
 	close(over)
-	err = readLog(l.t.Context(), l.path, logFiles, req, over, &out, &errs)
+	err = readLog(l.t.Context(), l.path, LogFiles, req, over, &out, &errs)
 	return out.String(), errs.String(), err
 }
 
@@ -202,7 +202,7 @@ func TestFollowOverRotations(t *testing.T) {
 	f := &follower{more: make(chan struct{}, 1)}
 	over, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		err := readLog(t.Context(), l.path, logFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, over, f, f)
+		err := readLog(t.Context(), l.path, LogFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, over, f, f)
 		if err != nil {
 			t.Errorf("it ends with %v", err)
 		}
@@ -244,7 +244,7 @@ func TestListInTheMiddleOfARotation(t *testing.T) {
 		l.say("stdout", "a\n")
 		l.rotate()
 	}
-	tail, err := openLog(l.path, logFiles)
+	tail, err := openLog(l.path, LogFiles)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestListInTheMiddleOfARotation(t *testing.T) {
 		t.Errorf("%d files, %v", len(files), err)
 	}
 	for _, f := range files {
-		f.Close()
+		f.close()
 	}
 }
 
@@ -288,10 +288,10 @@ func TestFollowThatIsTooSlow(t *testing.T) {
 	})
 	ended := make(chan error, 1)
 	go func() {
-		ended <- readLog(t.Context(), l.path, logFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, make(chan struct{}), slow, slow)
+		ended <- readLog(t.Context(), l.path, LogFiles, structs.LogsRequest{Stdout: true, Follow: true, Tail: -1}, make(chan struct{}), slow, slow)
 	}()
 	<-held
-	for range logFiles + 1 {
+	for range LogFiles + 1 {
 		l.rotate()
 		l.say("stdout", "missed\n")
 	}
@@ -318,7 +318,7 @@ func BenchmarkReadLog(b *testing.B) {
 	b.SetBytes(int64(log.Len()))
 	for b.Loop() {
 		sink := writerFunc(func(p []byte) (int, error) { return len(p), nil })
-		if err := readLog(b.Context(), path, logFiles, structs.LogsRequest{Stdout: true, Tail: -1}, nil, sink, sink); err != nil {
+		if err := readLog(b.Context(), path, LogFiles, structs.LogsRequest{Stdout: true, Tail: -1}, nil, sink, sink); err != nil {
 			b.Fatal(err)
 		}
 	}

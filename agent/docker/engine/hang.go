@@ -1,4 +1,4 @@
-package docker
+package engine
 
 import (
 	"context"
@@ -98,28 +98,28 @@ func (l *lines) set(hangs bool) {
 	}
 }
 
-// alive asks the engine for a sign of life. An engine that hangs has its
+// Alive asks the engine for a sign of life. An engine that hangs has its
 // connections cut.
-func (d *Docker) alive(ctx context.Context) error {
-	pingCtx, cancel := context.WithTimeout(ctx, d.hangAfter)
+func (e *Engine) Alive(ctx context.Context) error {
+	pingCtx, cancel := context.WithTimeout(ctx, e.HangAfter)
 	defer cancel()
-	_, err := d.probe.Ping(pingCtx)
+	_, err := e.probe.Ping(pingCtx)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err == nil:
-		d.lines.set(false)
+		e.lines.set(false)
 		return nil
 	case pingCtx.Err() != nil:
-		d.lines.set(true)
+		e.lines.set(true)
 		return &backend.Failure{Reason: backend.ErrAway, Msg: "the Docker engine hangs: " + errHangs.Error() + "; look at its log, or restart it", Err: err}
 	}
-	return failure(err)
+	return Failure(err)
 }
 
-// watch returns once the engine gives no sign of life, or ctx ends.
-func (d *Docker) watch(ctx context.Context) error {
-	tick := time.NewTicker(d.pingEvery)
+// Watch returns once the engine gives no sign of life, or ctx ends.
+func (e *Engine) Watch(ctx context.Context) error {
+	tick := time.NewTicker(e.PingEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -127,7 +127,7 @@ func (d *Docker) watch(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := d.alive(ctx); err != nil {
+		if err := e.Alive(ctx); err != nil {
 			return err
 		}
 	}

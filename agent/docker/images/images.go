@@ -1,4 +1,9 @@
-package docker
+// Package images keeps the images of a Docker engine: it fetches them, with one fetch
+// for all who want the same, lists, loads and removes them.
+//
+// The Docker backend makes one and asks it for the image of a container before it
+// creates that. Which image is removed, and when, its callers decide.
+package images
 
 import (
 	"context"
@@ -8,6 +13,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -18,21 +24,40 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/agent/docker/engine"
 	"github.com/stackforge/magnum/structs"
 )
 
+// Images are the images of one engine. All methods may be called by many goroutines
+// at once.
+type Images struct {
+	engine *engine.Engine
+
+	mu      sync.Mutex
+	pulls   map[pullKey]*pull    // while under way
+	used    map[string]time.Time // by image ID: when a container of magnum was last made of it
+	fetched map[string]time.Time // by image ID: when it was last pulled or loaded
+}
+
+var _ backend.Images = (*Images)(nil)
+
+// New returns the images of an engine. It calls nothing.
+func New(e *engine.Engine) *Images {
+	return &Images{engine: e, pulls: make(map[pullKey]*pull), used: make(map[string]time.Time), fetched: make(map[string]time.Time)}
+}
+
 // ListImages lists the engine's images.
-func (d *Docker) ListImages(ctx context.Context) ([]structs.Image, error) {
+func (im *Images) ListImages(ctx context.Context) ([]structs.Image, error) {
 	var list []image.Summary
-	err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
-		list, err = d.cli.ImageList(ctx, image.ListOptions{})
+	err := im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) (err error) {
+		list, err = im.engine.Client.ImageList(ctx, image.ListOptions{})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	// After the images: one that comes into use in between is seen to be.
-	inUse, err := d.imagesInUse(ctx)
+	inUse, err := im.imagesInUse(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +70,7 @@ func (d *Docker) ListImages(ctx context.Context) ([]structs.Image, error) {
 			CreatedAt: structs.Time{Time: time.Unix(s.Created, 0).UTC()},
 		}
 		g.Go(func() error {
-			tagged, err := d.taggedAt(ctx, s.ID)
+			tagged, err := im.taggedAt(ctx, s.ID)
 			images[i].PulledAt = structs.Time{Time: tagged}
 			return err
 		})
@@ -53,7 +78,7 @@ func (d *Docker) ListImages(ctx context.Context) ([]structs.Image, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	d.recall(images)
+	im.recall(images)
 	return images, nil
 }
 
@@ -76,9 +101,9 @@ func namesOf(tags, digests []string) []string {
 
 // taggedAt returns when the image was last tagged or built on this engine; zero
 // if it wasn't, or is gone.
-func (d *Docker) taggedAt(ctx context.Context, id string) (at time.Time, err error) {
-	err = d.read(ctx, readTimeout, func(ctx context.Context) error {
-		raw, err := d.cli.ImageInspect(ctx, id)
+func (im *Images) taggedAt(ctx context.Context, id string) (at time.Time, err error) {
+	err = im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		raw, err := im.engine.Client.ImageInspect(ctx, id)
 		if errdefs.IsNotFound(err) {
 			return nil
 		}
@@ -92,14 +117,14 @@ func (d *Docker) taggedAt(ctx context.Context, id string) (at time.Time, err err
 
 // imagesInUse returns the IDs of the images that containers are made of,
 // whosever they are, and notes when magnum's were made.
-func (d *Docker) imagesInUse(ctx context.Context) (map[string]bool, error) {
+func (im *Images) imagesInUse(ctx context.Context) (map[string]bool, error) {
 	inUse := make(map[string]bool)
-	err := d.read(ctx, changeTimeout, func(ctx context.Context) error {
-		list, err := d.cli.ContainerList(ctx, container.ListOptions{All: true})
+	err := im.engine.Read(ctx, engine.ChangeTimeout, func(ctx context.Context) error {
+		list, err := im.engine.Client.ContainerList(ctx, container.ListOptions{All: true})
 		for _, c := range list {
 			inUse[c.ImageID] = true
 			if _, ours := backend.RefOf(c.Labels); ours {
-				d.noteUse(c.ImageID, time.Unix(c.Created, 0).UTC())
+				im.NoteUse(c.ImageID, time.Unix(c.Created, 0).UTC())
 			}
 		}
 		return err
@@ -107,81 +132,76 @@ func (d *Docker) imagesInUse(ctx context.Context) (map[string]bool, error) {
 	return inUse, err
 }
 
-// noteUse notes that a container of magnum was made of the image.
-func (d *Docker) noteUse(id string, at time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if at.After(d.used[id]) {
-		d.used[id] = at
+// NoteUse notes that a container of magnum was made of the image.
+func (im *Images) NoteUse(id string, at time.Time) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if at.After(im.used[id]) {
+		im.used[id] = at
 	}
 }
 
 // noteFetch notes that an image was pulled or loaded: the engine itself notes
 // only when one was tagged or built.
-func (d *Docker) noteFetch(ctx context.Context, ref string) {
-	err := d.read(ctx, readTimeout, func(ctx context.Context) error {
-		raw, err := d.cli.ImageInspect(ctx, ref)
+func (im *Images) noteFetch(ctx context.Context, ref string) {
+	err := im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) error {
+		raw, err := im.engine.Client.ImageInspect(ctx, ref)
 		if err == nil {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.fetched[raw.ID] = time.Now().UTC()
+			im.mu.Lock()
+			defer im.mu.Unlock()
+			im.fetched[raw.ID] = time.Now().UTC()
 		}
 		return err
 	})
 	if err != nil {
-		d.log.Debug("new image not found", "image", ref, "error", err)
+		im.engine.Log.Debug("new image not found", "image", ref, "error", err)
 	}
 }
 
 // recall adds to the engine's images what was noted of them, and forgets what
 // was noted of others.
-func (d *Docker) recall(images []structs.Image) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (im *Images) recall(images []structs.Image) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
 	used, fetched := make(map[string]time.Time), make(map[string]time.Time)
 	for i := range images {
 		img := &images[i]
-		if at, ok := d.used[img.ID]; ok {
+		if at, ok := im.used[img.ID]; ok {
 			used[img.ID], img.UsedAt.Time = at, at
 		}
-		if at, ok := d.fetched[img.ID]; ok {
+		if at, ok := im.fetched[img.ID]; ok {
 			fetched[img.ID] = at
 			if at.After(img.PulledAt.Time) {
 				img.PulledAt.Time = at
 			}
 		}
 	}
-	d.used, d.fetched = used, fetched
-}
-
-// PullImage fetches an image.
-func (d *Docker) PullImage(ctx context.Context, ref string, creds *structs.Registry, progress func(string)) error {
-	return d.pull(ctx, ref, creds, progress)
+	im.used, im.fetched = used, fetched
 }
 
 // loadedPrefixes stand before what the engine says that it has loaded.
 var loadedPrefixes = []string{"Loaded image: ", "Loaded image ID: "}
 
 // LoadImages takes in the images of a tar stream.
-func (d *Docker) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
-	from := &noted{r: r}
-	resp, err := d.cli.ImageLoad(ctx, from, client.ImageLoadWithQuiet(true))
+func (im *Images) LoadImages(ctx context.Context, r io.Reader) ([]string, error) {
+	from := &engine.Noted{R: r}
+	resp, err := im.engine.Client.ImageLoad(ctx, from, client.ImageLoadWithQuiet(true))
 	var names []string
 	if err == nil {
 		defer resp.Body.Close()
 		names, err = readLoaded(resp.Body)
 	}
-	if failed := from.failed(); failed != nil {
+	if failed := from.Failed(); failed != nil {
 		return nil, failed
 	}
-	if err = d.loadError(ctx, err); err != nil {
+	if err = im.loadError(ctx, err); err != nil {
 		return nil, err
 	}
 	if len(names) == 0 {
 		return nil, &backend.Failure{Reason: backend.ErrInvalid, Msg: "the archive holds no image: make it with docker save"}
 	}
 	for _, name := range names {
-		d.noteFetch(ctx, name)
+		im.noteFetch(ctx, name)
 	}
 	return names, nil
 }
@@ -208,8 +228,8 @@ func readLoaded(body io.Reader) (names []string, err error) {
 
 // loadError names the engine's error of a load. What it says of an archive that
 // it can't read is of many kinds, and comes as a failure of its own.
-func (d *Docker) loadError(ctx context.Context, err error) error {
-	err = d.callError(ctx, err)
+func (im *Images) loadError(ctx context.Context, err error) error {
+	err = im.engine.CallError(ctx, err)
 	var f *backend.Failure
 	if errors.As(err, &f) && f.Reason == nil {
 		f.Reason, f.Msg = backend.ErrInvalid, "the archive can't be loaded: "+shorten(f.Msg)+"; make it with docker save"
@@ -223,8 +243,8 @@ const maxUntags = 3
 
 // RemoveImage removes an image under all of its names. It is never forced: that
 // would take images from under stopped containers, too.
-func (d *Docker) RemoveImage(ctx context.Context, id string) error {
-	inUse, err := d.imagesInUse(ctx)
+func (im *Images) RemoveImage(ctx context.Context, id string) error {
+	inUse, err := im.imagesInUse(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,8 +253,8 @@ func (d *Docker) RemoveImage(ctx context.Context, id string) error {
 	}
 	for range maxUntags {
 		var raw image.InspectResponse
-		err := d.read(ctx, readTimeout, func(ctx context.Context) (err error) {
-			raw, err = d.cli.ImageInspect(ctx, id)
+		err := im.engine.Read(ctx, engine.ReadTimeout, func(ctx context.Context) (err error) {
+			raw, err = im.engine.Client.ImageInspect(ctx, id)
 			return err
 		})
 		if errors.Is(err, backend.ErrNoImage) {
@@ -247,7 +267,7 @@ func (d *Docker) RemoveImage(ctx context.Context, id string) error {
 			refs = []string{id}
 		}
 		for _, ref := range refs {
-			if err := d.untag(ctx, ref); err != nil {
+			if err := im.untag(ctx, ref); err != nil {
 				return err
 			}
 		}
@@ -256,12 +276,12 @@ func (d *Docker) RemoveImage(ctx context.Context, id string) error {
 }
 
 // untag takes a name from an image; the last one takes the image along.
-func (d *Docker) untag(ctx context.Context, ref string) error {
+func (im *Images) untag(ctx context.Context, ref string) error {
 	var inUse error
-	err := d.change(ctx, d.work, changeTimeout, func(ctx context.Context) error {
-		_, err := d.cli.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
+	err := im.engine.Change(ctx, func(ctx context.Context) error {
+		_, err := im.engine.Client.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
 		if errdefs.IsConflict(err) {
-			inUse = &backend.Failure{Reason: backend.ErrInUse, Msg: engineWords(err)}
+			inUse = &backend.Failure{Reason: backend.ErrInUse, Msg: engine.Words(err)}
 			return nil
 		}
 		if errdefs.IsNotFound(err) {

@@ -1,0 +1,101 @@
+package backendtest
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Seen is what has happened on an engine, whoever has asked for it.
+type Seen struct{ e *engine }
+
+// Copies returns the engine's ids of all copies that run.
+func (f *Seen) Copies() (ids []string) {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	for id, p := range f.e.containers {
+		if p.copied && p.Live() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Touched returns the calls on copies, but for looks.
+func (f *Seen) Touched() []string {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	return slices.Clone(f.e.touched)
+}
+
+// Identity returns the engine's identity.
+func (f *Seen) Identity() structs.EngineIdentity {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	return f.e.identity
+}
+
+// Pulls returns how often a registry was asked.
+func (f *Seen) Pulls() int {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	return f.e.pulls
+}
+
+// Starts returns how often the container's process was started.
+func (f *Seen) Starts(ref structs.Ref) int { return f.count(f.e.starts, ref) }
+
+// Stops returns how often the container's process was stopped or killed.
+func (f *Seen) Stops(ref structs.Ref) int { return f.count(f.e.stops, ref) }
+
+// Creates returns how often the container was created.
+func (f *Seen) Creates(ref structs.Ref) int { return f.count(f.e.creates, ref) }
+
+// Updates returns how often the container's limits were changed.
+func (f *Seen) Updates(ref structs.Ref) int { return f.count(f.e.updates, ref) }
+
+// ImageOf returns the image that the container was made from.
+func (f *Seen) ImageOf(ref structs.Ref) (image string) {
+	f.e.with(ref, func(p *process) { image = p.spec.Image })
+	return image
+}
+
+// Signals returns the signals that the container's process was sent.
+func (f *Seen) Signals(ref structs.Ref) []string {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	return slices.Clone(f.e.signals[ref])
+}
+
+func (f *Seen) count(m map[structs.Ref]int, ref structs.Ref) int {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	return m[ref]
+}
+
+// Containers returns all containers of all owners.
+func (f *Seen) Containers() map[structs.Ref]backend.Container {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	all := make(map[structs.Ref]backend.Container, len(f.e.containers))
+	for _, p := range f.e.containers {
+		if p.copied {
+			continue
+		}
+		if _, twice := all[p.Ref]; twice {
+			panic(fmt.Sprintf("backendtest: two containers %v", p.Ref))
+		}
+		all[p.Ref] = p.Container
+	}
+	return all
+}
+
+// Networks returns how many networks there are.
+func (f *Seen) Networks() int {
+	f.e.mu.Lock()
+	defer f.e.mu.Unlock()
+	return len(f.e.joined)
+}

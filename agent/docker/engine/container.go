@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// Inspect asks the engine for a container by id or name.
+func (e *Engine) Inspect(ctx context.Context, idOrName string) (raw container.InspectResponse, err error) {
+	// The engine locks a container while it starts it: the answer may take
+	// as long as a start.
+	err = e.Read(ctx, ChangeTimeout, func(ctx context.Context) error {
+		raw, err = e.Client.ContainerInspect(ctx, idOrName)
+		return err
+	})
+	return raw, err
+}
+
+// EntryOf reads the labels of a container; ok is false if they aren't ours.
+func EntryOf(engineID string, labels map[string]string) (e backend.Entry, ok bool) {
+	ref, ok := backend.RefOf(labels)
+	if !ok {
+		return e, false
+	}
+	return backend.Entry{Ref: ref, EngineID: engineID, Lease: labels[backend.LabelExclusive] == backend.LabelLease}, true
+}
+
+// Inherits reports whether the labels of a container are those of its image: docker
+// commit gives them to the image, and docker run to what is made of it. An image
+// that can't be looked at is taken for one without.
+func (e *Engine) Inherits(ctx context.Context, imageID string, ref structs.Ref) bool {
+	e.mu.Lock()
+	of, known := e.commits[imageID]
+	e.mu.Unlock()
+	if !known {
+		ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
+		defer cancel()
+		img, err := e.Client.ImageInspect(ctx, imageID)
+		if err != nil {
+			return false
+		}
+		if img.Config != nil {
+			image, _ := EntryOf("", img.Config.Labels)
+			of = image.Ref
+		}
+		e.mu.Lock()
+		if len(e.commits) >= maxCommits {
+			clear(e.commits)
+		}
+		e.commits[imageID] = of
+		e.mu.Unlock()
+	}
+	return of == ref
+}
+
+// maxCommits bounds the images that are remembered.
+const maxCommits = 10_000
+
+// StateOf maps the engine's words for a state.
+func StateOf(s *container.State) backend.State {
+	switch s.Status {
+	case container.StateCreated:
+		return backend.StateCreated
+	case container.StateRunning:
+		return backend.StateRunning
+	case container.StatePaused:
+		return backend.StatePaused
+	case container.StateRestarting:
+		return backend.StateRestarting
+	case container.StateRemoving:
+		return backend.StateRemoving
+	}
+	return backend.StateExited // also dead: a removal that failed half-way
+}
+
+// TimeOf reads a time of the engine, whose zero is 0001-01-01T00:00:00Z.
+func TimeOf(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// EventOverlap is how far back the stream begins: the engine answers before it
+// subscribes, and replays its last 256 events from memory.
+const EventOverlap = 2 * time.Second
+
+// ScopeName is the prefix of the engine's names for a project's things. The
+// engine allows fewer characters in a name than magnum in a project id.
+func ScopeName(projectID string) string {
+	for i := range len(projectID) {
+		c := projectID[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || i > 0 && (c == '_' || c == '.' || c == '-')) {
+			sum := sha256.Sum256([]byte(projectID))
+			return "mg-x" + hex.EncodeToString(sum[:12])
+		}
+	}
+	return "mg-" + projectID
+}
+
+// FileSystem returns the file system of a directory on this machine.
+func FileSystem(dir string) (fs syscall.Statfs_t, err error) {
+	err = syscall.Statfs(dir, &fs)
+	return fs, err
+}

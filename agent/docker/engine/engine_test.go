@@ -1,0 +1,46 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/stackforge/magnum/agent/backend"
+)
+
+func TestScopeName(t *testing.T) {
+	seen := map[string]string{}
+	for _, id := range []string{"default", "a-b", "A.b_c", "", "a b", "-a", "../x", "ü", "a/b", "a:b"} {
+		name := ScopeName(id)
+		for i := range len(name) {
+			if c := name[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-') {
+				t.Errorf("ScopeName(%q) is %q, which the engine refuses", id, name)
+			}
+		}
+		if other, dup := seen[name]; dup {
+			t.Errorf("projects %q and %q share %q", id, other, name)
+		}
+		seen[name] = id
+	}
+}
+
+func TestFailure(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want error
+	}{
+		{errors.New("Error response from daemon: driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 failed: port is already allocated"), backend.ErrPortTaken},
+		{errors.New("listen tcp4 0.0.0.0:80: bind: address already in use"), backend.ErrPortTaken},
+		{errors.New("Error response from daemon: failed to update store for object type *libnetwork.endpoint: open : no such file or directory"), backend.ErrAway},
+		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such container: x"), backend.ErrNotFound},
+		{errdefs.ErrNotFound.WithMessage("Error response from daemon: No such image: x"), backend.ErrNoImage},
+		{errdefs.ErrConflict.WithMessage("Error response from daemon: Container x is not running"), backend.ErrNotRunning},
+		{errdefs.ErrInvalidArgument.WithMessage("Error response from daemon: Minimum memory limit allowed is 6MB"), backend.ErrInvalid},
+	} {
+		got := Failure(c.err)
+		if !errors.Is(got, c.want) {
+			t.Errorf("Failure(%q) is %v, want %v", c.err, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/stackforge/magnum/agent/backend"
+	"github.com/stackforge/magnum/structs"
+)
+
+// task is what is known of one placement of a unit: what is wanted of it, what the
+// journal has, and what the engine has. It writes the journal, and calls no engine. It
+// belongs to one goroutine.
+type task struct {
+	journal *journal
+	unit    *unit              // only what never changes of it is read here
+	want    structs.Assignment // zero unless wanted
+	wanted  bool               // somebody has asked for the container
+
+	rec   record // of want's placement
+	known bool   // rec was in the journal, and says what was carried out
+	cur   *backend.Container
+	old   *backend.Container // what it replaces, while that is there: the newest of them
+}
+
+// ref returns the placement.
+func (t *task) ref() structs.Ref { return t.unit.at(t.want.Epoch) }
+
+// keeps reports whether the process is wanted, or nobody can say so.
+func (t *task) keeps() bool {
+	if t.want.Unreadable != "" {
+		return t.want.Desired != structs.DesiredAbsent
+	}
+	return t.want.Desired == structs.DesiredRunning || t.want.Desired == structs.DesiredPaused
+}
+
+// pending reports whether an action asked for is still to be done, other than
+// a kill that was dealt with and what was refused for good.
+func (t *task) pending() bool {
+	gen := t.want.Generation
+	if k := t.rec.Kill; k != nil && k.Generation == gen && gen == t.want.KillGeneration {
+		gen--
+	}
+	return t.rec.Generation < gen || t.rec.Failed && !t.partly()
+}
+
+// starting reports whether a process that doesn't run, or is paused, is to be
+// started or woken: an action since the last one carried out asks for it, or
+// the last such try has failed. What a signal or limits came to is no reason.
+func (t *task) starting() bool {
+	gen := t.want.StartGeneration
+	if gen == 0 { // from servers that don't tell
+		return t.pending()
+	}
+	return t.rec.Generation < gen || t.rec.Failed && !t.partly()
+}
+
+// restarts reports whether the agent starts the process again that has ended by
+// itself.
+func (t *task) restarts() bool {
+	if t.want.Spec == nil {
+		return false
+	}
+	policy := t.want.Spec.RestartPolicy
+	if policy.Always() || t.want.Spec.Exclusive == structs.ExclusiveNo {
+		return policy.Always() // on-failure is the engine's
+	}
+	return policy.Name == structs.RestartOnFailure && t.cur.State == backend.StateExited && t.cur.ExitCode != 0 && !t.killed() &&
+		(policy.MaxRetries == 0 || t.rec.Tries < policy.MaxRetries)
+}
+
+// interrupted reports whether the process was ended by the agent because the
+// lease had ended, and has not run since.
+func (t *task) interrupted() bool {
+	return t.rec.Lapsed != nil && t.rec.Lapsed.StartedAt.Equal(t.cur.StartedAt) && !t.cur.Live()
+}
+
+// refused says why the generation under way can't be carried out in full, and
+// what else it asks for is done all the same: a signal was not sent, or the
+// engine does not give the limits. "" if there is nothing of the kind.
+func (t *task) refused() string {
+	if k := t.rec.Kill; k != nil && k.Refused != "" && k.Generation == t.want.Generation && k.Generation == t.want.KillGeneration {
+		return k.Refused
+	}
+	if gen := t.want.LimitGeneration; gen != 0 && gen != t.want.Generation {
+		return "" // it was about something else, which is done
+	}
+	return t.rec.Denied // also from servers that don't tell
+}
+
+// partly reports whether the last generation has failed only as far as refused
+// says: the rest of it was done.
+func (t *task) partly() bool {
+	return t.rec.Reason == t.rec.Denied || t.rec.Kill != nil && t.rec.Reason == t.rec.Kill.Refused
+}
+
+// killed reports whether the last run of the process was sent a user's signal.
+func (t *task) killed() bool {
+	k := t.rec.Kill
+	return k != nil && k.Refused == "" && t.cur != nil && k.StartedAt.Equal(t.cur.StartedAt)
+}
+
+// adopt takes the container that is there for the one that is wanted.
+func (t *task) adopt() error {
+	changed := false
+	if !t.rec.Created {
+		t.rec.Created, changed = true, true
+	}
+	if t.rec.EngineID != t.cur.EngineID {
+		t.rec.EngineID, changed = t.cur.EngineID, true
+	}
+	if lease := t.want.Spec != nil && t.want.Spec.Exclusive == structs.ExclusiveLease; lease != t.rec.Lease {
+		t.rec.Lease, changed = lease, true
+	}
+	if !t.known && t.want.Observed > t.rec.Generation {
+		// The journal is lost; what the servers have heard is still true.
+		t.rec.Generation, changed = min(t.want.Observed, t.want.Generation), true
+	}
+	if in := t.rec.Intent; in != nil && !t.cur.StartedAt.Equal(in.StartedAt) {
+		// The start has happened, and the agent was gone before it could say so.
+		if in.Generation < t.want.Generation || t.want.Desired == structs.DesiredRunning {
+			t.rec.Generation = max(t.rec.Generation, in.Generation)
+			t.rec.Reason = t.refused()
+			t.rec.Failed = t.rec.Reason != ""
+		}
+		t.rec.Intent, changed = nil, true
+	}
+	if !changed {
+		return nil
+	}
+	return t.save()
+}
+
+// intend writes down that a start is about to come.
+func (t *task) intend() error {
+	if in := t.rec.Intent; in != nil && in.Generation == t.want.Generation {
+		return nil
+	}
+	if t.rec.Intent == nil {
+		t.rec.Restarts += t.cur.RestartCount // the engine counts anew after a start
+	}
+	t.rec.Intent = &intent{Generation: t.want.Generation, StartedAt: t.cur.StartedAt}
+	return t.save()
+}
+
+// deny notes why the engine does not give the limits, "" if it does.
+func (t *task) deny(reason string) error {
+	if t.rec.Denied == reason {
+		return nil
+	}
+	if t.rec.Failed && t.rec.Reason == t.rec.Denied {
+		t.rec.Failed, t.rec.Reason = false, ""
+	}
+	t.rec.Denied = reason
+	return t.save()
+}
+
+// save writes the record.
+func (t *task) save() error {
+	t.known = true
+	return t.journal.put(t.rec)
+}
+
+// status describes the container. A reason given goes before what can be seen; held is
+// why what has failed is left alone, "" if it is not.
+func (t *task) status(reason, held string) structs.Observed {
+	o := structs.Observed{
+		Status: structs.ContainerError, Reason: reason,
+		Generation: t.rec.Generation, Failed: t.rec.Failed && t.rec.Generation == t.want.Generation,
+		RestartCount: t.rec.Restarts,
+	}
+	c := t.cur
+	if c == nil {
+		if t.old != nil {
+			o.Memory, o.MilliCPU = t.old.Memory, t.old.MilliCPU
+		}
+		return o
+	}
+	o.StartedAt, o.Addresses, o.Ports, o.Health = c.StartedAt, c.Addresses, c.Ports, c.Health
+	o.Memory, o.MilliCPU, o.EngineID = c.Memory, c.MilliCPU, c.EngineID
+	o.RestartCount += c.RestartCount
+	if t.rec.Intent != nil {
+		o.RestartCount = t.rec.Restarts // the engine's count is in it already
+	}
+	if !c.Live() && !c.FinishedAt.IsZero() {
+		code := c.ExitCode
+		o.ExitCode, o.FinishedAt = &code, c.FinishedAt
+	}
+	switch c.State {
+	case backend.StateRunning:
+		o.Status = structs.ContainerRunning
+	case backend.StatePaused:
+		o.Status = structs.ContainerPaused
+		if reason == "" && t.want.Desired != structs.DesiredPaused {
+			o.Reason = "it was paused on its host by somebody else; unpause it to go on"
+		}
+	case backend.StateRestarting:
+		o.Status = structs.ContainerRunning
+		if reason == "" {
+			o.Reason = t.ended() + "; its restart policy is starting it again"
+		}
+	case backend.StateCreated:
+		if !t.startFailed(reason, held) {
+			o.Status = structs.ContainerStopped
+		}
+	default:
+		if !t.startFailed(reason, held) {
+			o.Status = structs.ContainerStopped
+		}
+		if reason == "" && (t.want.Desired != structs.DesiredStopped || c.OOMKilled) {
+			o.Reason = t.ended()
+		}
+	}
+	if o.Reason == "" {
+		o.Reason = t.rec.Denied
+	}
+	return o
+}
+
+// startFailed reports whether a process that doesn't run should, but can't be
+// started.
+func (t *task) startFailed(reason, held string) bool {
+	if t.want.Desired != structs.DesiredRunning {
+		return false
+	}
+	return t.rec.Failed && !t.partly() || reason != "" && held == reason
+}
+
+// ended says how the process ended, which magnum did not do on its own.
+func (t *task) ended() string {
+	c := t.cur
+	switch {
+	case c.OOMKilled:
+		return "its process was killed because it needed more than its memory limit; give it more memory"
+	case t.killed():
+		return fmt.Sprintf("its process has ended with exit code %d after a user sent it signal %s", c.ExitCode, t.rec.Kill.Signal)
+	case c.ExitCode == 0:
+		return "its process has ended"
+	case c.ExitCode > 128 && c.ExitCode < 128+65:
+		return fmt.Sprintf("its process was ended by signal %d (exit code %d), not by magnum", c.ExitCode-128, c.ExitCode)
+	}
+	return fmt.Sprintf("its process has ended with exit code %d; its logs may say why", c.ExitCode)
+}
+
+// older returns the records of the container's earlier placements.
+func (t *task) older() []structs.Ref {
+	var refs []structs.Ref
+	for _, ref := range t.journal.refs() {
+		if keyOf(ref) == t.unit.ref && ref.Epoch < t.want.Epoch {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
