@@ -21,15 +21,15 @@ import (
 
 // agentSettings is what the agent command is configured with.
 type agentSettings struct {
-	agent      agent.Config
-	server     server.Config // of -dev; its name and data dir are the agent's, too
-	dev        bool
-	dockerHost string
-	pool       []netip.Prefix // network pool of the engine
-	gossip     bool
-	join       []string // gossip addresses
-	tokenFile  string
-	refused    func(error) error // see settings.refused
+	agent        agent.Config
+	server       server.Config // of -dev; its name and data dir are the agent's, too
+	dev          bool
+	dockerHost   string
+	pool         []netip.Prefix // network pool of the engine
+	gossip       bool
+	join         []string // gossip addresses
+	tokenFile    string
+	asUsageError func(error) error // see settings.asUsageError
 }
 
 // gcUnset stands for a high mark that nobody has set.
@@ -48,7 +48,7 @@ func gcHigh(set int, dev bool) int {
 
 func agentCommand() *command {
 	return &command{
-		name: "agent", group: groupDaemons, prepare: bareServer,
+		name: "agent", group: groupDaemons, prepare: allowBareServer,
 		synopsis: "Run an agent on a Docker host, or with -dev all of magnum",
 		about: "Registers this host with a server, takes the work that is assigned to it and runs it on the Docker\n" +
 			"engine. All calls go out; the only port that the host opens is that of gossip, which finds the servers\n" +
@@ -65,7 +65,7 @@ func agentCommand() *command {
 			var a agentSettings
 			var log logging
 			s := newSettings(f)
-			a.refused = s.refused
+			a.asUsageError = s.asUsageError
 			s.toggle(&a.dev, "dev", "run a server in this process, too")
 			s.add("server", "ADDR[,ADDR]", "servers, host[:port] or URL; with no value, those that gossip finds", func(v string) error {
 				a.agent.Servers = nil
@@ -122,7 +122,7 @@ func agentCommand() *command {
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
 				engine, err := docker.New(docker.Config{Host: a.dockerHost, NetworkPool: a.pool, Logger: logger.Named("docker")})
 				if err != nil {
-					return s.refused(err)
+					return s.asUsageError(err)
 				}
 				defer engine.Close()
 				a.agent.Backend = engine
@@ -135,9 +135,9 @@ func agentCommand() *command {
 	}
 }
 
-// bareServer gives a bare -server, which ends the line or stands before another
+// allowBareServer gives a bare -server, which ends the line or stands before another
 // flag, the empty value that Go's flags want written out.
-func bareServer(args []string) []string {
+func allowBareServer(args []string) []string {
 	out := make([]string, 0, len(args))
 	for i, arg := range args {
 		if arg == "--" {
@@ -161,7 +161,7 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 		if a.server.Encrypt != "" {
 			key, err := gossip.ParseKey(a.server.Encrypt)
 			if err != nil {
-				return a.refused(err)
+				return a.asUsageError(err)
 			}
 			g.Key = key
 		}
@@ -183,7 +183,7 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 	a.agent.TLS = tlsFiles(&a.server)
 	host, err := agent.New(a.agent)
 	if err != nil {
-		return a.refused(err)
+		return a.asUsageError(err)
 	}
 	defer onHangup(host.Reload)()
 	return host.Run(ctx)
@@ -233,14 +233,14 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 		return nil // stopped while it checked its log
 	}
 	if err != nil {
-		return a.refused(err)
+		return a.asUsageError(err)
 	}
 	a.agent.Servers, a.agent.JoinToken = []string{srv.URL()}, srv.JoinTokenInUse()
 	a.agent.TLS.CA = a.server.TLSCA
 	host, err := agent.New(a.agent)
 	if err != nil {
 		srv.Close()
-		return a.refused(err)
+		return a.asUsageError(err)
 	}
 	logger.Info("magnum is in dev mode: nothing is kept that you would miss", "addr", srv.URL(), "data_dir", dir)
 

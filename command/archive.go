@@ -52,7 +52,7 @@ func (s source) pack(w io.Writer, root string) error {
 		if err != nil {
 			return err
 		}
-		return packOne(tw, at, path.Join(root, filepath.ToSlash(below)), info)
+		return packEntry(tw, at, path.Join(root, filepath.ToSlash(below)), info)
 	})
 	if err != nil {
 		return err
@@ -60,8 +60,8 @@ func (s source) pack(w io.Writer, root string) error {
 	return tw.Close()
 }
 
-// packOne writes one entry.
-func packOne(tw *tar.Writer, at, name string, info fs.FileInfo) error {
+// packEntry writes one entry.
+func packEntry(tw *tar.Writer, at, name string, info fs.FileInfo) error {
 	link := ""
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
@@ -134,7 +134,7 @@ func unpack(r io.Reader, local string, content bool) error {
 		return err
 	}
 	defer root.Close()
-	u := &unpacking{root: root}
+	u := &unpacker{root: root}
 	for h := first; ; {
 		below, ok := strings.CutPrefix(path.Clean(h.Name), top)
 		if top == "." || top == "/" {
@@ -148,7 +148,7 @@ func unpack(r io.Reader, local string, content bool) error {
 				h.Linkname = path.Join(name, linked)
 			}
 		}
-		if err := u.one(h, tr, path.Join(name, below)); err != nil {
+		if err := u.writeEntry(h, tr, path.Join(name, below)); err != nil {
 			return err
 		}
 		if h, err = tr.Next(); errors.Is(err, io.EOF) {
@@ -160,24 +160,24 @@ func unpack(r io.Reader, local string, content bool) error {
 	}
 }
 
-// unpacking writes the entries of a tar stream below a directory.
-type unpacking struct {
-	root    *os.Root
-	dirs    []dirMode
-	skipped []string // what can't be copied, and why: the first of them
-	skips   int
+// unpacker writes the entries of a tar stream below a directory.
+type unpacker struct {
+	root         *os.Root
+	dirs         []dirMode
+	skipped      []string // what can't be copied, and why: the first of them
+	skippedCount int
 }
 
-// special are the entries that stay where they are: what they stand for is the
+// unsupported are the entries that stay where they are: what they stand for is the
 // container's own affair.
-var special = map[byte]string{tar.TypeFifo: "a named pipe", tar.TypeChar: "a device", tar.TypeBlock: "a device"}
+var unsupported = map[byte]string{tar.TypeFifo: "a named pipe", tar.TypeChar: "a device", tar.TypeBlock: "a device"}
 
 // maxSkipped is how many entries that were skipped are named.
 const maxSkipped = 5
 
 // skip notes an entry that isn't copied.
-func (u *unpacking) skip(name, what string) {
-	if u.skips++; u.skips <= maxSkipped {
+func (u *unpacker) skip(name, what string) {
+	if u.skippedCount++; u.skippedCount <= maxSkipped {
 		u.skipped = append(u.skipped, fmt.Sprintf("%s is %s", name, what))
 	}
 }
@@ -189,7 +189,7 @@ type dirMode struct {
 }
 
 // one writes one entry.
-func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
+func (u *unpacker) writeEntry(h *tar.Header, r io.Reader, name string) error {
 	mode := h.FileInfo().Mode().Perm()
 	if h.Typeflag == tar.TypeDir {
 		if err := u.root.MkdirAll(name, 0o700); err != nil {
@@ -200,7 +200,7 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 		}
 		return nil
 	}
-	if what := special[h.Typeflag]; what != "" {
+	if what := unsupported[h.Typeflag]; what != "" {
 		u.skip(path.Clean(h.Name), what)
 		return nil
 	}
@@ -217,7 +217,7 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		return u.file(name, mode, h, r)
+		return u.writeFile(name, mode, h, r)
 	case tar.TypeSymlink:
 		return u.root.Symlink(h.Linkname, name)
 	case tar.TypeLink:
@@ -228,7 +228,7 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 }
 
 // file writes a file's content.
-func (u *unpacking) file(name string, mode fs.FileMode, h *tar.Header, r io.Reader) error {
+func (u *unpacker) writeFile(name string, mode fs.FileMode, h *tar.Header, r io.Reader) error {
 	file, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -248,17 +248,17 @@ func (u *unpacking) file(name string, mode fs.FileMode, h *tar.Header, r io.Read
 
 // finish sets the modes of directories, the innermost first, and tells of what was
 // skipped.
-func (u *unpacking) finish() error {
+func (u *unpacker) finish() error {
 	for i := len(u.dirs) - 1; i >= 0; i-- {
 		if err := u.root.Chmod(u.dirs[i].name, u.dirs[i].mode|0o700); err != nil {
 			return err
 		}
 	}
 	switch {
-	case u.skips == 0:
+	case u.skippedCount == 0:
 		return nil
-	case u.skips > len(u.skipped):
-		u.skipped = append(u.skipped, fmt.Sprintf("and %d more", u.skips-len(u.skipped)))
+	case u.skippedCount > len(u.skipped):
+		u.skipped = append(u.skipped, fmt.Sprintf("and %d more", u.skippedCount-len(u.skipped)))
 	}
 	return fmt.Errorf("not copied: %s; only files, directories and links are", strings.Join(u.skipped, ", "))
 }

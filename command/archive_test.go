@@ -179,7 +179,7 @@ func TestParsePlace(t *testing.T) {
 		"c:/a": "c /a", "c:a": "c /a", "c:": "c /", "c:/a/": "c /a/", "c:/a/.": "c /a/.", "c:.": "c /.", "c:/a/../b": "c /b", "c:/..": "c /", "c:a:b": "c /a:b",
 		"./c:a": "", "/c:a": "", "a": "", "-": "", ":a": "", "a/b:c": "", "..:a": "",
 	} {
-		p, ok := parsePlace(s)
+		p, ok := parseContainerPath(s)
 		if got := strings.TrimSpace(p.ident + " " + p.path); ok != (want != "") || got != want {
 			t.Errorf("%s: %q, %v, want %q", s, got, ok, want)
 		}
@@ -308,7 +308,7 @@ func TestCopyStreams(t *testing.T) {
 	}
 	big.Truncate(64 << 20) // and its header is too much
 	big.Close()
-	if r := s.run("container-cp", big.Name(), "c1:/d"); r.code != 1 || !strings.Contains(r.stderr, "more than 64 MiB") {
+	if r := s.run("container-cp", big.Name(), "c1:/d"); r.code != 1 || !strings.Contains(r.stderr, "larger than 64 MiB") {
 		t.Errorf("too much: %+v", r)
 	}
 }

@@ -44,17 +44,17 @@ func bayCreateCommand() *command {
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
-			var wait waiting
+			var wait waitFlags
 			req := structs.BayRequest{Labels: map[string]string{}}
-			f.once("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
+			f.value("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
 			f.text(&req.BayModelID, "baymodel baymodel-id", "BAYMODEL", "template, uuid or name").predict = e.predictNames(completeBayModels)
-			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts (default the baymodel's, else docker)").oneOf("docker", "swarm", "kubernetes")
-			f.number("node-count", "N", "hosts wanted (default 1)", 1, func(n int) { req.NodeCount = intOf(n) })
+			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts (default the baymodel's, else docker)").suggest("docker", "swarm", "kubernetes")
+			f.number("node-count", "N", "hosts wanted (default 1)", 1, func(n int) { req.NodeCount = intPtr(n) })
 			f.number("timeout bay-create-timeout", "MINUTES", "give up after so many minutes without the hosts; 0 is never (default 0)", 0,
-				func(n int) { req.BayCreateTimeout = intOf(n) })
-			f.each("label l labels", "KEY=VALUE", "label that its hosts must have", pairInto(req.Labels))
-			f.once("placement", "spread|binpack", "how containers are put on its hosts (default spread)",
-				func(s string) error { req.Placement = structs.PlacementStrategy(s); return nil }).oneOf("spread", "binpack")
+				func(n int) { req.BayCreateTimeout = intPtr(n) })
+			f.repeatable("label l labels", "KEY=VALUE", "label that its hosts must have", addPairTo(req.Labels))
+			f.value("placement", "spread|binpack", "how containers are put on its hosts (default spread)",
+				func(s string) error { req.Placement = structs.PlacementStrategy(s); return nil }).suggest("spread", "binpack")
 			f.toggle("shared", "let all projects use it (operators)", func(b bool) { req.Shared = structs.Bool(b) })
 			f.text(&req.DiscoveryURL, "discovery-url", "URL", "kept and shown, not used")
 			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")
@@ -62,7 +62,7 @@ func bayCreateCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -70,33 +70,33 @@ func bayCreateCommand() *command {
 				if err != nil {
 					return err
 				}
-				return settleBay(ctx, e, client, body, meta, wait, out)
+				return waitForBay(ctx, e, client, body, meta, wait, out)
 			}
 		},
 	}
 }
 
-// settleBay waits until a bay that was created or changed has its hosts, and
+// waitForBay waits until a bay that was created or changed has its hosts, and
 // shows it.
-func settleBay(ctx context.Context, e *env, client *api.Client, body *structs.BayBody, meta api.Meta, wait waiting, out output) error {
+func waitForBay(ctx context.Context, e *env, client *api.Client, body *structs.BayBody, meta api.Meta, wait waitFlags, out output) error {
 	if wait.detach || !body.Status.InProgress() {
 		return out.show(e.stdout, meta.Raw)
 	}
 	p := newProgress(e)
-	p.say("%s: %s", body.Name, statusText(string(body.Status), body.StatusReason))
+	p.show("%s: %s", body.Name, statusText(string(body.Status), body.StatusReason))
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
 	last := body
-	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
 		return client.Bays().Get(ctx, body.UUID, o)
 	}, func(b *structs.BayBody, m api.Meta) (bool, error) {
 		last, meta = b, m
-		p.say("%s: %s", b.Name, statusText(string(b.Status), b.StatusReason))
+		p.show("%s: %s", b.Name, statusText(string(b.Status), b.StatusReason))
 		return !b.Status.InProgress(), nil
 	}, p)
-	p.end()
+	p.clear()
 	switch {
-	case errors.Is(err, errWaitOver):
+	case errors.Is(err, errWaitTimeout):
 		return fmt.Errorf("bay %s is %s. It goes on without you: see \"magnum bay-show %s\"",
 			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
 	case errors.Is(err, context.Canceled):
@@ -132,7 +132,7 @@ func bayUpdateCommand() *command {
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
-			var wait waiting
+			var wait waitFlags
 			wait.flags(f, "wait timeout", "detach")
 			out.flags(f)
 			conn.flags(f)
@@ -155,7 +155,7 @@ func bayUpdateCommand() *command {
 				if err != nil {
 					return err
 				}
-				return settleBay(ctx, e, client, body, meta, wait, out)
+				return waitForBay(ctx, e, client, body, meta, wait, out)
 			}
 		},
 	}
@@ -196,7 +196,7 @@ func bayDeleteCommand() *command {
 		examples: []string{"magnum bay-delete web", "magnum bay-delete -detach web db"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -205,8 +205,8 @@ func bayDeleteCommand() *command {
 					return err
 				}
 				p := newProgress(e)
-				defer p.end()
-				return e.onMany(ctx, "Delete", structs.KindBay, args, func(ctx context.Context, ident string) error {
+				defer p.clear()
+				return e.forEach(ctx, "Delete", structs.KindBay, args, func(ctx context.Context, ident string) error {
 					return deleteBay(ctx, client, ident, wait, p)
 				})
 			}
@@ -216,7 +216,7 @@ func bayDeleteCommand() *command {
 
 // deleteBay deletes one bay and waits until it is gone. The server answers a
 // DELETE of a bay at once, as in 2015.
-func deleteBay(ctx context.Context, client *api.Client, ident string, wait waiting, p *progress) error {
+func deleteBay(ctx context.Context, client *api.Client, ident string, wait waitFlags, p *progress) error {
 	id := ident
 	if !wait.detach {
 		// Once deleted, the name may be another bay's: wait for this one.
@@ -232,30 +232,30 @@ func deleteBay(ctx context.Context, client *api.Client, ident string, wait waiti
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
 	var last *structs.BayBody
-	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
 		return client.Bays().Get(ctx, id, o)
 	}, func(b *structs.BayBody, _ api.Meta) (bool, error) {
 		last = b
-		p.say("%s: %s", ident, statusText(string(b.Status), b.StatusReason))
+		p.show("%s: %s", ident, statusText(string(b.Status), b.StatusReason))
 		return false, nil
 	}, p)
 	switch {
 	case structs.CodeOf(err) == structs.CodeNotFound:
 		return nil
-	case errors.Is(err, errWaitOver) && last != nil:
+	case errors.Is(err, errWaitTimeout) && last != nil:
 		return fmt.Errorf("it is %s. It goes on without you", stillText(string(last.Status), last.StatusReason, wait.limit))
 	}
 	return err
 }
 
-// intOf is a number as requests carry it.
-func intOf(n int) *structs.Int {
+// intPtr is a number as requests carry it.
+func intPtr(n int) *structs.Int {
 	v := structs.Int(n)
 	return &v
 }
 
-// pairInto returns a flag's function that puts KEY=VALUE into a map.
-func pairInto(m map[string]string) func(string) error {
+// addPairTo returns a flag's function that puts KEY=VALUE into a map.
+func addPairTo(m map[string]string) func(string) error {
 	return func(s string) error {
 		key, value, err := parsePair(s)
 		if err == nil {

@@ -36,8 +36,8 @@ func baymodelCreateCommand() *command {
 			var conn connection
 			var out output
 			var req structs.BayModelRequest
-			f.once("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
-			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts of its bays; needed").oneOf("docker", "swarm", "kubernetes")
+			f.value("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
+			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts of its bays; needed").suggest("docker", "swarm", "kubernetes")
 			f.text(&req.ImageID, "image-id", "IMAGE", "image of the hosts")
 			f.text(&req.KeypairID, "keypair-id", "KEYPAIR", "key pair of the hosts")
 			f.text(&req.ExternalNetworkID, "external-network-id", "NETWORK", "network with access to the outside")
@@ -46,8 +46,8 @@ func baymodelCreateCommand() *command {
 			f.text(&req.DNSNameserver, "dns-nameserver", "ADDRESS", "name server of the hosts, IPv4")
 			f.text(&req.FlavorID, "flavor-id", "FLAVOR", "flavor of the hosts")
 			f.text(&req.MasterFlavorID, "master-flavor-id", "FLAVOR", "flavor of the first host")
-			f.number("docker-volume-size", "GB", "size of the hosts' volume", 1, func(n int) { req.DockerVolumeSize = intOf(n) })
-			f.number("apiserver-port", "PORT", "port of the cluster's own API, 1024..65535", 1024, func(n int) { req.APIServerPort = intOf(n) })
+			f.number("docker-volume-size", "GB", "size of the hosts' volume", 1, func(n int) { req.DockerVolumeSize = intPtr(n) })
+			f.number("apiserver-port", "PORT", "port of the cluster's own API, 1024..65535", 1024, func(n int) { req.APIServerPort = intPtr(n) })
 			f.text(&req.ClusterDistro, "cluster-distro", "NAME", "distribution of the hosts")
 			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")
 			out.flags(f)
@@ -89,7 +89,7 @@ func baymodelDeleteCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.onMany(ctx, "Delete", structs.KindBayModel, args, func(ctx context.Context, ident string) error {
+				return e.forEach(ctx, "Delete", structs.KindBayModel, args, func(ctx context.Context, ident string) error {
 					_, err := client.BayModels().Delete(ctx, ident, api.WriteOptions{})
 					return err
 				})

@@ -44,7 +44,7 @@ type env struct {
 // Run runs the command line without the program's name and returns the exit
 // code.
 func Run(args []string) int {
-	if len(args) > 0 && args[0] == checkLogWord {
+	if len(args) > 0 && args[0] == checkLogArg {
 		return server.ServeLogCheck(args[1:], os.Stdout)
 	}
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
@@ -119,7 +119,7 @@ func (e *env) run(ctx context.Context, args []string) int {
 		return e.fail(unknownCommand(args))
 	}
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && findCommand(strings.Join(args[:words], " ")) == nil {
-		if words, n := groupWords(args); n > 0 && n == len(args) {
+		if words, n := groupPrefix(args); n > 0 && n == len(args) {
 			fmt.Fprintf(e.stderr, "ERROR: %q is not all of a command's name\n%s\n", words, groupHelp(words))
 			return exitUsage
 		} else if n > 0 && asksForHelp(args[n]) {
@@ -143,7 +143,7 @@ func (e *env) run(ctx context.Context, args []string) int {
 		// cli looks for -h behind the command, too, even in the command line
 		// of a program to run in a container. Behind "--" it doesn't.
 		c.Args = slices.Concat(args[:words], []string{"--"}, args[words:])
-	} else if !topFlag(args[0]) {
+	} else if !standaloneFlag(args[0]) {
 		return e.fail(usagef("flag %s stands before the command: write it behind", args[0]))
 	}
 	code, err := c.Run()
@@ -159,8 +159,8 @@ func asksForHelp(arg string) bool {
 	return name != arg && (name == "h" || name == "help")
 }
 
-// topFlag reports whether a flag makes sense without a command.
-func topFlag(arg string) bool {
+// standaloneFlag reports whether a flag makes sense without a command.
+func standaloneFlag(arg string) bool {
 	switch strings.TrimLeft(arg, "-") {
 	case "h", "help", "v", "version", "autocomplete-install", "autocomplete-uninstall":
 		return true

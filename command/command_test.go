@@ -199,7 +199,7 @@ func TestHelpOfFirstWords(t *testing.T) {
 				t.Errorf("%s: code %d, %q, %q", line, r.code, r.stdout, r.stderr)
 			}
 		}
-		for _, name := range commandsBelow(words) {
+		for _, name := range commandsWithPrefix(words) {
 			if !strings.Contains(want, "  "+name+" ") || !strings.Contains(want, "  "+findCommand(name).synopsis+"\n") {
 				t.Errorf("%s is not in the help of %s:\n%s", name, words, want)
 			}

@@ -22,15 +22,15 @@ type connection struct {
 
 // flags adds -addr and -debug.
 func (c *connection) flags(f *flagSet) {
-	f.text(&c.addr, "addr", "ADDR", "server, host[:port] or a URL; several of one cluster parted by commas, of which the next is asked if one is away").defaults("$MAGNUM_ADDR, else http://127.0.0.1:9511").everywhere()
-	f.text(&c.tlsCA, "tls-ca", "FILE", "PEM certificates of the CA of https servers; ADDR then means https").defaults("$MAGNUM_TLS_CA, else the machine's own").everywhere()
-	f.switchOn(&c.debug, "debug", "print each request on standard error, without secrets").everywhere()
+	f.text(&c.addr, "addr", "ADDR", "server, host[:port] or a URL; several of one cluster parted by commas, of which the next is asked if one is away").defaultText("$MAGNUM_ADDR, else http://127.0.0.1:9511").common()
+	f.text(&c.tlsCA, "tls-ca", "FILE", "PEM certificates of the CA of https servers; ADDR then means https").defaultText("$MAGNUM_TLS_CA, else the machine's own").common()
+	f.switchOn(&c.debug, "debug", "print each request on standard error, without secrets").common()
 }
 
 // begin starts a command that prints what a server answers: it checks that there
 // are arguments of these names and that the output can be as it is asked for, and
 // returns the client.
-func (c *connection) begin(e *env, out *output, args []string, names ...string) (*api.Client, error) {
+func (c *connection) checkedClient(e *env, out *output, args []string, names ...string) (*api.Client, error) {
 	if err := exactly(args, names...); err != nil {
 		return nil, err
 	}

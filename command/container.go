@@ -59,8 +59,8 @@ func containerCreateCommand() *command {
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
-			out := output{noShort: true}
+			var wait waitFlags
+			out := output{noJSONFlag: true}
 			file, run := "", false
 			spec := newContainerFlags(e)
 			spec.flags(f)
@@ -90,10 +90,10 @@ func containerCreateCommand() *command {
 				if file == "-" && spec.registry.passwordStdin {
 					return usagef("-json - and -registry-password-stdin both read standard input")
 				}
-				if err := spec.secrets(); err != nil {
+				if err := spec.readSecrets(); err != nil {
 					return err
 				}
-				body, err := spec.bodyOver(e, file)
+				body, err := spec.requestBody(e, file)
 				if err != nil {
 					return err
 				}
@@ -106,8 +106,8 @@ func containerCreateCommand() *command {
 					return err
 				}
 				if !wait.detach {
-					if _, meta, err = settleContainer(ctx, e, client, made, run, wait); err != nil {
-						leftAlone(e, made, err)
+					if _, meta, err = waitForContainer(ctx, e, client, made, run, wait); err != nil {
+						noteInterrupted(e, made, err)
 						return err
 					}
 				}
@@ -117,9 +117,9 @@ func containerCreateCommand() *command {
 	}
 }
 
-// bodyOver reads the body of the file, if there is one, and lays the flags
+// requestBody reads the body of the file, if there is one, and lays the flags
 // over it.
-func (c *containerFlags) bodyOver(e *env, file string) (map[string]any, error) {
+func (c *containerFlags) requestBody(e *env, file string) (map[string]any, error) {
 	if file == "" {
 		return c.body, nil
 	}
@@ -169,25 +169,25 @@ func (c *containerFlags) bodyOver(e *env, file string) (map[string]any, error) {
 // aliases are field names that mean the same.
 var aliases = map[string]string{"image": "image_id", "image_id": "image", "bay": "bay_uuid", "bay_uuid": "bay"}
 
-// settleContainer waits until a new container is created or, with run, has
+// waitForContainer waits until a new container is created or, with run, has
 // been started. The answer is from its last reading.
-func settleContainer(ctx context.Context, e *env, client *api.Client, made *structs.ContainerBody, run bool, wait waiting) (*structs.ContainerBody, api.Meta, error) {
+func waitForContainer(ctx context.Context, e *env, client *api.Client, made *structs.ContainerBody, run bool, wait waitFlags) (*structs.ContainerBody, api.Meta, error) {
 	p := newProgress(e)
-	defer p.end()
+	defer p.clear()
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
 	last, meta := made, api.Meta{}
-	sayContainer(p, made, run)
-	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+	showContainerProgress(p, made, run)
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		return client.Containers().Get(ctx, made.UUID, o)
 	}, func(c *structs.ContainerBody, m api.Meta) (bool, error) {
 		last, meta = c, m
-		sayContainer(p, c, run)
-		return settled(c, run), nil
+		showContainerProgress(p, c, run)
+		return createDone(c, run), nil
 	}, p)
-	p.end()
+	p.clear()
 	switch {
-	case errors.Is(err, errWaitOver):
+	case errors.Is(err, errWaitTimeout):
 		return last, meta, fmt.Errorf("container %s is %s. It goes on without you: see \"magnum container-show %s\"",
 			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
 	case err != nil:
@@ -199,26 +199,26 @@ func settleContainer(ctx context.Context, e *env, client *api.Client, made *stru
 	return last, meta, nil
 }
 
-// leftAlone says, if err is an interrupt, that the container is there all the
+// noteInterrupted says, if err is an interrupt, that the container is there all the
 // same.
-func leftAlone(e *env, made *structs.ContainerBody, err error) {
+func noteInterrupted(e *env, made *structs.ContainerBody, err error) {
 	if made != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", printable(made.Name), made.UUID)
 	}
 }
 
-// sayContainer shows where a container stands while it is not there yet: how
+// showContainerProgress shows where a container stands while it is not there yet: how
 // it ended is for the caller to tell. A log of lines gets only what has a
 // reason, for the rest is over in a moment.
-func sayContainer(p *progress, c *structs.ContainerBody, run bool) {
-	if settled(c, run) || !p.tty && (c.StatusReason == nil || *c.StatusReason == "") {
+func showContainerProgress(p *progress, c *structs.ContainerBody, run bool) {
+	if createDone(c, run) || !p.tty && (c.StatusReason == nil || *c.StatusReason == "") {
 		return
 	}
-	p.say("%s: %s", c.Name, statusText(string(c.Status), c.StatusReason))
+	p.show("%s: %s", c.Name, statusText(string(c.Status), c.StatusReason))
 }
 
 // settled reports whether a new container has come to where it was sent.
-func settled(c *structs.ContainerBody, run bool) bool {
+func createDone(c *structs.ContainerBody, run bool) bool {
 	switch c.Status {
 	case structs.ContainerCreating, structs.ContainerUnknown:
 		return false
@@ -238,7 +238,7 @@ func containerDeleteCommand() *command {
 		examples: []string{"magnum container-delete web1 web2", "magnum container-delete -force $(magnum container-list -q)"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			o := api.DeleteOptions{}
 			f.switchOn(&o.Force, "force f", "kill those that run")
 			f.switchOn(&o.Stop, "stop", "stop those that run first")
@@ -250,18 +250,18 @@ func containerDeleteCommand() *command {
 					return err
 				}
 				o.WriteOptions = wait.writeOptions()
-				return e.watched(ctx, client, "Delete", args, func(ctx context.Context, ident string) error {
+				return e.forEachContainer(ctx, client, "Delete", args, func(ctx context.Context, ident string) error {
 					meta, err := client.Containers().Delete(ctx, ident, o)
-					return stillGoing(meta, err, wait)
+					return notDoneError(meta, err, wait)
 				})
 			}
 		},
 	}
 }
 
-// stillGoing turns an answer that came before the work was done into an
+// notDoneError turns an answer that came before the work was done into an
 // error, unless nobody wanted to wait for it.
-func stillGoing(meta api.Meta, err error, wait waiting) error {
+func notDoneError(meta api.Meta, err error, wait waitFlags) error {
 	if err != nil || meta.Done() || wait.detach {
 		return err
 	}

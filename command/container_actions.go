@@ -12,11 +12,11 @@ func containerActionsCommand() *command {
 		examples: []string{"magnum container-actions web1", "magnum container-actions -format '{{.action}} {{.result}}' web1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			out := output{isWide: true}
+			out := output{hasWide: true}
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, "CONTAINER")
+				client, err := conn.checkedClient(e, &out, args, "CONTAINER")
 				if err != nil {
 					return err
 				}

@@ -23,7 +23,7 @@ func containerAttachCommand() *command {
 			noInput := false
 			keys, _ := parseDetachKeys(defaultDetachKeys)
 			f.switchOn(&noInput, "no-stdin", "don't pass on your standard input")
-			f.once("detach-keys", "KEYS", "keys that leave it running; \"\" is none (default "+defaultDetachKeys+")", func(s string) error {
+			f.value("detach-keys", "KEYS", "keys that leave it running; \"\" is none (default "+defaultDetachKeys+")", func(s string) error {
 				var err error
 				keys, err = parseDetachKeys(s)
 				return err
@@ -50,14 +50,14 @@ func containerAttachCommand() *command {
 					}
 					return &exitError{exitInterrupted}
 				}
-				return attachEnd(c, code, err)
+				return attachResult(c, code, err)
 			}
 		},
 	}
 }
 
-// attachEnd turns how a session ended into what the program returns.
-func attachEnd(c *structs.ContainerBody, code *int, err error) error {
+// attachResult turns how a session ended into what the program returns.
+func attachResult(c *structs.ContainerBody, code *int, err error) error {
 	switch {
 	case err != nil:
 		return err
@@ -77,15 +77,15 @@ type attachment struct {
 	input  bool
 	keys   []byte                    // leave it; only with a terminal
 	output func(io.Writer) io.Writer // what the process writes goes through it; may be nil
-	joined func()                    // called when the session stands; may be nil
+	onOpen func()                    // called when the session stands; may be nil
 
-	unstarted bool   // join a container that was never started, too
-	attached  func() // called once all that the process writes comes; may be nil
+	unstarted  bool   // join a container that was never started, too
+	onAttached func() // called once all that the process writes comes; may be nil
 }
 
 // run joins the process until it ends. errDetached: the user has left.
 func (a *attachment) run(ctx context.Context) (*int, error) {
-	o := api.AttachOptions{Streams: api.Streams{Stdout: a.e.stdout, Stderr: a.e.stderr}, Attached: a.joined, Unstarted: a.unstarted, Joined: a.attached}
+	o := api.AttachOptions{Streams: api.Streams{Stdout: a.e.stdout, Stderr: a.e.stderr}, Attached: a.onOpen, Unstarted: a.unstarted, Joined: a.onAttached}
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	if a.input {
@@ -101,7 +101,7 @@ func (a *attachment) run(ctx context.Context) (*int, error) {
 		defer t.restore()
 		o.Width, o.Height, o.Resize = t.width, t.height, t.sizes
 		if a.input && keyboard && len(a.keys) > 0 {
-			o.Stdin = &detachReader{r: a.e.stdin, keys: a.keys, left: func() { leave(errDetached) }}
+			o.Stdin = &detachReader{r: a.e.stdin, keys: a.keys, detached: func() { leave(errDetached) }}
 		}
 	}
 	if a.output != nil {

@@ -75,7 +75,7 @@ func TestDetachReader(t *testing.T) {
 		}
 		for name, r := range map[string]io.Reader{"at once": strings.NewReader(tt.typed), "by key": iotest.OneByteReader(strings.NewReader(tt.typed))} {
 			left := false
-			got, err := io.ReadAll(&detachReader{r: r, keys: keys, left: func() { left = true }})
+			got, err := io.ReadAll(&detachReader{r: r, keys: keys, detached: func() { left = true }})
 			if string(got) != tt.want || left != tt.left || errors.Is(err, errDetached) != tt.left {
 				t.Errorf("%s, %q %s: %q, left %v, %v", tt.keys, tt.typed, name, got, left, err)
 			}
@@ -88,12 +88,12 @@ func TestDetachReader(t *testing.T) {
 	}
 }
 
-func TestEarlyOutput(t *testing.T) {
+func TestHeldOutputSkipsWhatLogsHave(t *testing.T) {
 	for _, tt := range []struct{ before, held, want string }{
 		{"", "", ""}, {"a\n", "", "a\n"}, {"", "$ ", "$ "}, {"a\nb\n", "b\nc", "a\nb\nc"}, {"a\nb\n", "a\nb\n$ ", "a\nb\n$ "}, {"a\n", "b\n", "a\nb\n"},
 	} {
 		var out bytes.Buffer
-		o := &earlyOutput{w: &out}
+		o := &heldOutput{w: &out}
 		o.Write([]byte(tt.held))
 		if out.Len() > 0 {
 			t.Errorf("%q was not held back", out.String())

@@ -35,8 +35,8 @@ func containerCpCommand() *command {
 				if err := exactly(args, "SOURCE", "TARGET"); err != nil {
 					return err
 				}
-				from, out := parsePlace(args[0])
-				to, in := parsePlace(args[1])
+				from, out := parseContainerPath(args[0])
+				to, in := parseContainerPath(args[1])
 				switch {
 				case in && out:
 					return usagef("both %q and %q are in containers: copy to a local path first", args[0], args[1])
@@ -56,19 +56,19 @@ func containerCpCommand() *command {
 	}
 }
 
-// place is a path in a container.
-type place struct {
+// containerPath is a path in a container.
+type containerPath struct {
 	ident string
 	path  string // absolute and clean, but for a / or /. at its end as it was given
 }
 
-// parsePlace reads CONTAINER:PATH; ok is false for a local path.
-func parsePlace(s string) (p place, ok bool) {
+// parseContainerPath reads CONTAINER:PATH; ok is false for a local path.
+func parseContainerPath(s string) (p containerPath, ok bool) {
 	ident, at, found := strings.Cut(s, ":")
 	if !found || ident == "" || strings.HasPrefix(s, ".") || strings.Contains(ident, "/") {
-		return place{}, false
+		return containerPath{}, false
 	}
-	return place{ident: ident, path: cleanKeepingEnd("/" + at)}, true
+	return containerPath{ident: ident, path: cleanKeepingEnd("/" + at)}, true
 }
 
 // cleanKeepingEnd is path.Clean that leaves / and /. at the end.
@@ -92,7 +92,7 @@ func cleanKeepingEnd(p string) string {
 func contentOnly(p string) bool { return p == "." || strings.HasSuffix(p, "/.") }
 
 // copyOut copies from a container.
-func (e *env) copyOut(ctx context.Context, client *api.Client, from place, local string) error {
+func (e *env) copyOut(ctx context.Context, client *api.Client, from containerPath, local string) error {
 	archive, err := client.Containers().ReadArchive(ctx, from.ident, path.Clean(from.path))
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (e *env) copyOut(ctx context.Context, client *api.Client, from place, local
 }
 
 // copyIn copies into a container.
-func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to place) error {
+func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to containerPath) error {
 	target := path.Clean(to.path)
 	if local == "-" {
 		if _, ok := terminalOf(e.stdin); ok {
@@ -130,7 +130,7 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to p
 	if contentOnly(local) {
 		root = "."
 	}
-	err = send(ctx, client, to.ident, target, src, root)
+	err = sendArchive(ctx, client, to.ident, target, src, root)
 	missing := structs.CodeOf(err) == structs.CodeNotFound
 	file := structs.CodeOf(err) == structs.CodeInvalid && structs.KindOf(err) == structs.KindPath
 	switch {
@@ -147,7 +147,7 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to p
 			return gone
 		}
 	}
-	if err := send(ctx, client, to.ident, path.Dir(target), src, path.Base(target)); err != nil {
+	if err := sendArchive(ctx, client, to.ident, path.Dir(target), src, path.Base(target)); err != nil {
 		if structs.CodeOf(err) == structs.CodeNotFound {
 			return fmt.Errorf("directory %s does not exist in the container: create it first", path.Dir(target))
 		}
@@ -157,7 +157,7 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to p
 }
 
 // send packs a source under the name root and sends it.
-func send(ctx context.Context, client *api.Client, ident, target string, src source, root string) error {
+func sendArchive(ctx context.Context, client *api.Client, ident, target string, src source, root string) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {

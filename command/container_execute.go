@@ -30,7 +30,7 @@ func containerExecuteCommand() *command {
 			f.switchOn(&req.Stdin, "interactive i stdin", "pass on your standard input")
 			f.switchOn(&req.TTY, "tty t", "give it a terminal")
 			f.toggle("it ti", "short for -i -t", func(b bool) { req.Stdin, req.TTY = b, b })
-			f.each("env e environment", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
+			f.repeatable("env e environment", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
 				key, value, ok, err := parseEnvironment(s, e.lookupEnv)
 				if err == nil && ok {
 					req.Env = append(req.Env, key+"="+value)
@@ -87,7 +87,7 @@ func (e *env) execute(ctx context.Context, client *api.Client, ident string, req
 	code, err := client.Containers().ExecuteInteractive(ctx, ident, req, streams)
 	if structs.CodeOf(err) == structs.CodeNotFound && !req.TTY && !req.Stdin {
 		// The container, or a server of 2015, which has no such sessions.
-		return e.executeAtOnce(ctx, client, ident, req)
+		return e.executeInOneRequest(ctx, client, ident, req)
 	}
 	if err != nil {
 		return err
@@ -98,9 +98,9 @@ func (e *env) execute(ctx context.Context, client *api.Client, ident string, req
 	return nil
 }
 
-// executeAtOnce runs a command that needs neither input nor a terminal in one
+// executeInOneRequest runs a command that needs neither input nor a terminal in one
 // request.
-func (e *env) executeAtOnce(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
+func (e *env) executeInOneRequest(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
 	body, _, err := client.Containers().Execute(ctx, ident, req)
 	if err != nil {
 		return err

@@ -36,14 +36,14 @@ func (c *containerFlags) flags(f *flagSet) {
 	c.text(f, "image_id", "image-id", "IMAGE", "the same as -image")
 	c.text(f, "command", "command", "COMMAND", "its command in one text, split as a shell does")
 	c.text(f, "entrypoint", "entrypoint", "COMMAND", "program instead of the image's entry point, split as a shell does")
-	f.each("environment e env", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
+	f.repeatable("environment e env", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
 		key, value, ok, err := parseEnvironment(s, c.e.lookupEnv)
 		if err == nil && ok {
 			c.pairs("environment")[key] = value
 		}
 		return err
 	})
-	f.each("ports p publish", "[HOST:]CONTAINER[/udp]", "publish a port of the container on its host", func(s string) error {
+	f.repeatable("ports p publish", "[HOST:]CONTAINER[/udp]", "publish a port of the container on its host", func(s string) error {
 		p, err := parsePort(s)
 		if err == nil {
 			list, _ := c.body["ports"].([]structs.Port)
@@ -54,7 +54,7 @@ func (c *containerFlags) flags(f *flagSet) {
 	c.mounts(f, "volumes v volume", "NAME:/TARGET[:ro]", "named volume of your project on that host", parseVolume)
 	c.mounts(f, "tmpfs", "/TARGET[:size=64m]", "file system in memory", parseTmpfs)
 	c.size(f, "memory", "memory m", "limit of memory, such as 512m")
-	f.once("cpu cpus", "CORES", "limit of processor time, such as 0.5", func(s string) error {
+	f.value("cpu cpus", "CORES", "limit of processor time, such as 0.5", func(s string) error {
 		n, err := strconv.ParseFloat(s, 64)
 		if err != nil || !(n > 0) || n > structs.MaxMilliCPU {
 			return errors.New("is not a number of cores, such as 0.5")
@@ -65,11 +65,11 @@ func (c *containerFlags) flags(f *flagSet) {
 	c.text(f, "workdir", "workdir w", "PATH", "working directory")
 	c.text(f, "user", "user u", "USER[:GROUP]", "user that it runs as")
 	c.text(f, "hostname", "hostname h", "NAME", "its host name (default its uuid)")
-	f.each("labels l label", "KEY=VALUE", "label of the container", func(s string) error {
-		return pairInto(c.pairs("labels"))(s)
+	f.repeatable("labels l label", "KEY=VALUE", "label of the container", func(s string) error {
+		return addPairTo(c.pairs("labels"))(s)
 	})
 	c.text(f, "restart_policy", "restart-policy restart", "POLICY", "no, on-failure[:N], always or unless-stopped (default no)").
-		oneOf("no", "on-failure", "always", "unless-stopped")
+		suggest("no", "on-failure", "always", "unless-stopped")
 	f.number("stop-timeout", "SECONDS", "time between SIGTERM and SIGKILL (default 10)", 0, func(n int) { c.body["stop_timeout"] = n })
 	c.toggle(f, "tty", "tty t", "give it a terminal")
 	c.toggle(f, "stdin", "stdin i interactive", "keep its standard input open")
@@ -87,9 +87,9 @@ func (c *containerFlags) flags(f *flagSet) {
 		return nil
 	}}, "exclusive", "", "never run two copies, even if its host is cut off; with =lease its host stops it then, and another one runs it")
 	c.text(f, "image_pull_policy", "image-pull-policy pull", "POLICY", "ifnotpresent, always or never (default ifnotpresent)").
-		oneOf("ifnotpresent", "always", "never")
-	f.each("constraints constraint", "KEY=VALUE", "label that its host must have", func(s string) error {
-		return pairInto(c.pairs("constraints"))(s)
+		suggest("ifnotpresent", "always", "never")
+	f.repeatable("constraints constraint", "KEY=VALUE", "label that its host must have", func(s string) error {
+		return addPairTo(c.pairs("constraints"))(s)
 	})
 	c.size(f, "log_max_size", "log-max-size", "size of one of three log files (default 10m)")
 	c.healthFlags(f)
@@ -129,7 +129,7 @@ func (c *containerFlags) pairs(key string) map[string]string {
 }
 
 func (c *containerFlags) text(f *flagSet, key, names, placeholder, usage string) *option {
-	return f.once(names, placeholder, usage, func(s string) error { c.body[key] = s; return nil })
+	return f.value(names, placeholder, usage, func(s string) error { c.body[key] = s; return nil })
 }
 
 func (c *containerFlags) toggle(f *flagSet, key, names, usage string) {
@@ -137,7 +137,7 @@ func (c *containerFlags) toggle(f *flagSet, key, names, usage string) {
 }
 
 func (c *containerFlags) size(f *flagSet, key, names, usage string) {
-	f.once(names, "SIZE", usage, func(s string) error {
+	f.value(names, "SIZE", usage, func(s string) error {
 		n, err := structs.ParseBytes(s)
 		if err != nil {
 			return errors.New("is not a size: write bytes, or a number with k, m or g, such as 512m")
@@ -148,7 +148,7 @@ func (c *containerFlags) size(f *flagSet, key, names, usage string) {
 }
 
 func (c *containerFlags) mounts(f *flagSet, names, placeholder, usage string, parse func(string) (structs.Mount, error)) {
-	f.each(names, placeholder, usage, func(s string) error {
+	f.repeatable(names, placeholder, usage, func(s string) error {
 		m, err := parse(s)
 		if err == nil {
 			list, _ := c.body["volumes"].([]structs.Mount)

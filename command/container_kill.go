@@ -16,10 +16,10 @@ func containerKillCommand() *command {
 		examples: []string{"magnum container-kill web1 web2", "magnum container-kill -s HUP proxy"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			var o api.ActionOptions
-			f.text(&o.Signal, "signal s", "SIGNAL", "such as SIGHUP, HUP or 1").defaults("SIGKILL").
-				oneOf("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+			f.text(&o.Signal, "signal s", "SIGNAL", "such as SIGHUP, HUP or 1").defaultText("SIGKILL").
+				suggest("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -28,9 +28,9 @@ func containerKillCommand() *command {
 					return err
 				}
 				o.WriteOptions = wait.writeOptions()
-				return e.watched(ctx, client, "Kill", args, func(ctx context.Context, ident string) error {
+				return e.forEachContainer(ctx, client, "Kill", args, func(ctx context.Context, ident string) error {
 					meta, err := client.Containers().Action(ctx, ident, api.Kill, o)
-					return stillGoing(meta, err, wait)
+					return notDoneError(meta, err, wait)
 				})
 			}
 		},
@@ -48,7 +48,7 @@ func containerRenameCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, "CONTAINER", "NAME")
+				client, err := conn.checkedClient(e, &out, args, "CONTAINER", "NAME")
 				if err != nil {
 					return err
 				}
@@ -71,9 +71,9 @@ func containerRebuildCommand() *command {
 		examples: []string{"magnum container-rebuild web1", "magnum container-rebuild -image nginx:1.27 web1 web2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			image := ""
-			f.text(&image, "image i", "IMAGE", "another image").defaults("the one that it has")
+			f.text(&image, "image i", "IMAGE", "another image").defaultText("the one that it has")
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -84,9 +84,9 @@ func containerRebuildCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.watched(ctx, client, "Rebuild", args, func(ctx context.Context, ident string) error {
+				return e.forEachContainer(ctx, client, "Rebuild", args, func(ctx context.Context, ident string) error {
 					meta, err := client.Containers().Rebuild(ctx, ident, image, wait.writeOptions())
-					return stillGoing(meta, err, wait)
+					return notDoneError(meta, err, wait)
 				})
 			}
 		},

@@ -20,7 +20,7 @@ func containerLogsCommand() *command {
 			var conn connection
 			o := structs.LogsRequest{Tail: -1}
 			f.switchOn(&o.Follow, "follow f", "go on with what is written from now on, until the container ends")
-			f.once("tail n", "N", "only the last N lines; all is every line (default all)", func(s string) error {
+			f.value("tail n", "N", "only the last N lines; all is every line (default all)", func(s string) error {
 				if s == "all" {
 					o.Tail = -1
 					return nil

@@ -39,7 +39,7 @@ func containerRunCommand() *command {
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			spec := newContainerFlags(e)
 			spec.flags(f)
 			detach := false
@@ -56,7 +56,7 @@ func containerRunCommand() *command {
 				if _, ok := terminalOf(e.stdin); !ok && !detach && spec.is("stdin") && spec.is("tty") {
 					return usagef("-it is your terminal, and standard input is none: leave out -t to pipe into it, or start it with -d")
 				}
-				if err := spec.secrets(); err != nil {
+				if err := spec.readSecrets(); err != nil {
 					return err
 				}
 				client, err := conn.client(e)
@@ -66,7 +66,7 @@ func containerRunCommand() *command {
 				policy := spec.body["restart_policy"]
 				r := &containerRun{
 					e: e, client: client, wait: wait, remove: spec.is("auto_remove"),
-					atOnce: detach || wait.detach || policy != nil && policy != structs.RestartNo,
+					startAtCreate: detach || wait.detach || policy != nil && policy != structs.RestartNo,
 				}
 				if detach {
 					return r.detached(ctx, spec.body)
@@ -82,18 +82,18 @@ func containerRunCommand() *command {
 
 // containerRun is one container-run.
 type containerRun struct {
-	e      *env
-	client *api.Client
-	wait   waiting
-	remove bool // delete the container after its end
-	atOnce bool // start it before anybody is joined to it
-	made   *structs.ContainerBody
+	e             *env
+	client        *api.Client
+	wait          waitFlags
+	remove        bool // delete the container after its end
+	startAtCreate bool // start it before anybody is joined to it
+	made          *structs.ContainerBody
 }
 
 // create creates the container and waits until it is on its host, and started if
 // it is to be at once.
 func (r *containerRun) create(ctx context.Context, body map[string]any) (*structs.ContainerBody, error) {
-	made, _, err := r.client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: r.atOnce})
+	made, _, err := r.client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: r.startAtCreate})
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (r *containerRun) create(ctx context.Context, body map[string]any) (*struct
 	if r.wait.detach {
 		return made, nil
 	}
-	c, _, err := settleContainer(ctx, r.e, r.client, made, r.atOnce, r.wait)
+	c, _, err := waitForContainer(ctx, r.e, r.client, made, r.startAtCreate, r.wait)
 	return c, err
 }
 
@@ -112,7 +112,7 @@ func (r *containerRun) detached(ctx context.Context, body map[string]any) error 
 		c, err = r.made, nil // it has ended and is deleted already
 	}
 	if err != nil {
-		leftAlone(r.e, r.made, err)
+		noteInterrupted(r.e, r.made, err)
 		return err
 	}
 	_, err = fmt.Fprintln(r.e.stdout, c.UUID)
@@ -132,7 +132,7 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 	}
 	if err != nil {
 		if !r.remove {
-			leftAlone(r.e, r.made, err)
+			noteInterrupted(r.e, r.made, err)
 		}
 		return err
 	}
@@ -143,7 +143,7 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 	joined, err := r.start(ctx, live, c)
 	if err != nil {
 		if !r.remove {
-			leftAlone(r.e, r.made, err)
+			noteInterrupted(r.e, r.made, err)
 		}
 		return err
 	}
@@ -153,9 +153,9 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 		r.stopOnInterrupt(ctx, live, leave, c)
 	}()
 	if joined != nil {
-		err = r.watch(live, c, joined)
+		err = r.awaitSession(live, c, joined)
 	} else {
-		err = r.join(live, c)
+		err = r.streamIO(live, c)
 	}
 	left := live.Err() != nil
 	leave()
@@ -208,14 +208,14 @@ func (r *containerRun) stopOnInterrupt(ctx, live context.Context, leave func(), 
 
 // output prints the container's output to its end and returns its exit code
 // as an error. A container that its restart policy starts again goes on.
-func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) error {
+func (r *containerRun) printOutput(ctx context.Context, c *structs.ContainerBody) error {
 	since := ""
 	for {
-		if err := r.print(ctx, c, since); err != nil {
+		if err := r.printLogs(ctx, c, since); err != nil {
 			return err
 		}
 		started := c.StartedAt
-		err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+		err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 			return r.client.Containers().Get(ctx, c.UUID, o)
 		}, func(now *structs.ContainerBody, _ api.Meta) (bool, error) {
 			c = now
@@ -226,7 +226,7 @@ func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) err
 			return err
 		}
 		if ended(c) {
-			return exitOf(c)
+			return exitResult(c)
 		}
 		since = c.StartedAt.UTC().Format(time.RFC3339)
 	}
@@ -235,22 +235,22 @@ func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) err
 // print prints what a container writes in one of its lives. Standard output
 // and standard error go where this program's own go: if that is one place, in
 // the order in which they were written.
-func (r *containerRun) print(ctx context.Context, c *structs.ContainerBody, since string) error {
+func (r *containerRun) printLogs(ctx context.Context, c *structs.ContainerBody, since string) error {
 	o := structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1, Since: since}
-	if c.TTY || samePlace(r.e.stdout, r.e.stderr) {
-		return r.copy(ctx, r.e.stdout, c, o)
+	if c.TTY || sameFile(r.e.stdout, r.e.stderr) {
+		return r.copyStream(ctx, r.e.stdout, c, o)
 	}
 	out, errs := o, o
 	out.Stderr, errs.Stdout = false, false
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.copy(ctx, r.e.stdout, c, out) })
-	g.Go(func() error { return r.copy(ctx, r.e.stderr, c, errs) })
+	g.Go(func() error { return r.copyStream(ctx, r.e.stdout, c, out) })
+	g.Go(func() error { return r.copyStream(ctx, r.e.stderr, c, errs) })
 	return g.Wait()
 }
 
 // copy prints a stream of a container to its end. One that breaks off is not
 // the container's end.
-func (r *containerRun) copy(ctx context.Context, w io.Writer, c *structs.ContainerBody, o structs.LogsRequest) error {
+func (r *containerRun) copyStream(ctx context.Context, w io.Writer, c *structs.ContainerBody, o structs.LogsRequest) error {
 	logs, err := r.client.Containers().Logs(ctx, c.UUID, o)
 	if err != nil {
 		return err
@@ -262,8 +262,8 @@ func (r *containerRun) copy(ctx context.Context, w io.Writer, c *structs.Contain
 	return nil
 }
 
-// samePlace reports whether two streams are the same terminal, file or pipe.
-func samePlace(a, b io.Writer) bool {
+// sameFile reports whether two streams are the same terminal, file or pipe.
+func sameFile(a, b io.Writer) bool {
 	one, ok := a.(*os.File)
 	if !ok {
 		return false
@@ -280,8 +280,8 @@ func samePlace(a, b io.Writer) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// exitOf turns how a container ended into what the program returns.
-func exitOf(c *structs.ContainerBody) error {
+// exitResult turns how a container ended into what the program returns.
+func exitResult(c *structs.ContainerBody) error {
 	switch {
 	case c.ExitCode == nil:
 		return fmt.Errorf("container %s has ended without an exit code: %s", c.Name, statusText(string(c.Status), c.StatusReason))

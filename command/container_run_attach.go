@@ -14,12 +14,12 @@ import (
 
 // join shows the container's output to its end and passes on the user's input,
 // if it takes any. errDetached: the user has left it.
-func (r *containerRun) join(ctx context.Context, c *structs.ContainerBody) error {
+func (r *containerRun) streamIO(ctx context.Context, c *structs.ContainerBody) error {
 	switch {
 	case !c.Stdin:
-		return r.output(ctx, c)
+		return r.printOutput(ctx, c)
 	case c.TTY:
-		return r.terminal(ctx, c)
+		return r.attachTerminal(ctx, c)
 	}
 	// Its logs have all of its output, from before the session stands, too.
 	ctx, end := context.WithCancel(ctx)
@@ -32,51 +32,51 @@ func (r *containerRun) join(ctx context.Context, c *structs.ContainerBody) error
 			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Join it with \"magnum container-attach %s\"\n", printable(c.Name), describe(err), c.UUID)
 		}
 	})
-	err := r.output(ctx, c)
+	err := r.printOutput(ctx, c)
 	end()
 	passing.Wait()
 	return err
 }
 
 // terminal gives the container the user's terminal.
-func (r *containerRun) terminal(ctx context.Context, c *structs.ContainerBody) error {
+func (r *containerRun) attachTerminal(ctx context.Context, c *structs.ContainerBody) error {
 	keys, err := parseDetachKeys(defaultDetachKeys)
 	if err != nil {
 		return err
 	}
-	var early *earlyOutput
-	catchUp, end := context.WithCancel(ctx)
+	var early *heldOutput
+	catchUpCtx, end := context.WithCancel(ctx)
 	defer end()
 	var catching sync.WaitGroup
 	a := &attachment{
 		e: r.e, client: r.client, c: c, input: true, keys: keys,
-		output: func(w io.Writer) io.Writer { early = &earlyOutput{w: w}; return early },
-		joined: func() { catching.Go(func() { r.catchUp(catchUp, c, early) }) },
+		output: func(w io.Writer) io.Writer { early = &heldOutput{w: w}; return early },
+		onOpen: func() { catching.Go(func() { r.showEarlier(catchUpCtx, c, early) }) },
 	}
 	code, err := a.run(ctx)
 	if structs.CodeOf(err) == structs.CodeConflict {
-		return r.output(ctx, c) // it has ended already
+		return r.printOutput(ctx, c) // it has ended already
 	}
 	if err != nil {
 		end()
 	}
 	catching.Wait()
 	if err == nil || errors.Is(err, errDetached) || ctx.Err() != nil {
-		return attachEnd(c, code, err)
+		return attachResult(c, code, err)
 	}
 	return fmt.Errorf("%w. Container %s goes on: \"magnum container-attach %s\" joins it again", err, c.Name, c.UUID)
 }
 
-// joinPause is how long a session that stands may take until the engine has
+// attachPause is how long a session that stands may take until the engine has
 // joined it to the process.
-const joinPause = 100 * time.Millisecond
+const attachPause = 100 * time.Millisecond
 
-// catchUp shows what the container wrote before the session stood: a session
+// catchUpCtx shows what the container wrote before the session stood: a session
 // begins with what is written from then on.
-func (r *containerRun) catchUp(ctx context.Context, c *structs.ContainerBody, early *earlyOutput) {
+func (r *containerRun) showEarlier(ctx context.Context, c *structs.ContainerBody, early *heldOutput) {
 	var before bytes.Buffer
 	defer func() { early.release(before.Bytes()) }()
-	t := time.NewTimer(joinPause)
+	t := time.NewTimer(attachPause)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -88,15 +88,15 @@ func (r *containerRun) catchUp(ctx context.Context, c *structs.ContainerBody, ea
 		return // what the session has is shown all the same
 	}
 	defer logs.Close()
-	_, _ = io.Copy(&before, io.LimitReader(logs, maxEarly)) // likewise
+	_, _ = io.Copy(&before, io.LimitReader(logs, maxEarlier)) // likewise
 }
 
-// maxEarly is how much of what came before a session is shown.
-const maxEarly = 1 << 20
+// maxEarlier is how much of what came before a session is shown.
+const maxEarlier = 1 << 20
 
-// earlyOutput holds a session's output back until it is known what came before
+// heldOutput holds a session's output back until it is known what came before
 // it.
-type earlyOutput struct {
+type heldOutput struct {
 	w io.Writer
 
 	mu   sync.Mutex
@@ -105,7 +105,7 @@ type earlyOutput struct {
 }
 
 // Write shows p, or keeps it.
-func (o *earlyOutput) Write(p []byte) (int, error) {
+func (o *heldOutput) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.open {
@@ -117,7 +117,7 @@ func (o *earlyOutput) Write(p []byte) (int, error) {
 
 // release shows what came before, then what was held back, but once what is in
 // both: the longest end of the one that the other begins with.
-func (o *earlyOutput) release(before []byte) {
+func (o *heldOutput) release(before []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n := min(len(before), len(o.held))

@@ -11,15 +11,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// joinedRun is a session with a container that was joined before its start: all
+// earlySession is a session with a container that was joined before its start: all
 // that its process writes comes over it, however much and however fast. It waits
 // for a reader that is slow, and the process waits with it.
-type joinedRun struct {
-	ended chan joinedEnd // one
+type earlySession struct {
+	ended chan sessionResult // one
 }
 
-// joinedEnd is how such a session has ended: with the exit code, or an error.
-type joinedEnd struct {
+// sessionResult is how such a session has ended: with the exit code, or an error.
+type sessionResult struct {
 	code *int
 	err  error
 }
@@ -28,12 +28,12 @@ type joinedEnd struct {
 // joined to it. It returns nil where servers or agents of before version 1 can't
 // do that, or the container runs already: the logs have its output then. live is
 // the life of the session.
-func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody) (*joinedRun, error) {
-	if r.atOnce || c.Status != structs.ContainerStopped || !c.StartedAt.IsZero() {
+func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody) (*earlySession, error) {
+	if r.startAtCreate || c.Status != structs.ContainerStopped || !c.StartedAt.IsZero() {
 		return nil, nil
 	}
 	session, end := context.WithCancel(live)
-	s, err := r.joinFirst(ctx, session, c)
+	s, err := r.attachBeforeStart(ctx, session, c)
 	if err == nil {
 		_, err = r.client.Containers().Action(ctx, c.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}})
 	}
@@ -41,7 +41,7 @@ func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody
 		// Quietly: the screen is the container's by now.
 		quiet := *r.e
 		quiet.stderr = io.Discard
-		_, _, err = settleContainer(ctx, &quiet, r.client, c, true, r.wait)
+		_, _, err = waitForContainer(ctx, &quiet, r.client, c, true, r.wait)
 	}
 	if err != nil || s == nil {
 		end()
@@ -54,22 +54,22 @@ func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody
 	return s, nil
 }
 
-// joinFirst joins the user to a container that was not started yet; nil if that
+// attachBeforeStart joins the user to a container that was not started yet; nil if that
 // can't be.
-func (r *containerRun) joinFirst(ctx, session context.Context, c *structs.ContainerBody) (*joinedRun, error) {
+func (r *containerRun) attachBeforeStart(ctx, session context.Context, c *structs.ContainerBody) (*earlySession, error) {
 	keys, err := parseDetachKeys(defaultDetachKeys)
 	if err != nil {
 		return nil, err
 	}
-	s, joined := &joinedRun{ended: make(chan joinedEnd, 1)}, make(chan struct{})
+	s, joined := &earlySession{ended: make(chan sessionResult, 1)}, make(chan struct{})
 	var once sync.Once
 	a := &attachment{
 		e: r.e, client: r.client, c: c, input: c.Stdin, keys: keys,
-		unstarted: true, attached: func() { once.Do(func() { close(joined) }) },
+		unstarted: true, onAttached: func() { once.Do(func() { close(joined) }) },
 	}
 	go func() {
 		code, err := a.run(session)
-		s.ended <- joinedEnd{code, err}
+		s.ended <- sessionResult{code, err}
 	}()
 	select {
 	case <-joined:
@@ -90,11 +90,11 @@ func (r *containerRun) joinFirst(ctx, session context.Context, c *structs.Contai
 }
 
 // watch waits for the end of a container that was joined before its start.
-func (r *containerRun) watch(ctx context.Context, c *structs.ContainerBody, s *joinedRun) error {
+func (r *containerRun) awaitSession(ctx context.Context, c *structs.ContainerBody, s *earlySession) error {
 	end := <-s.ended
 	switch {
 	case end.err == nil || errors.Is(end.err, errDetached) || ctx.Err() != nil:
-		return attachEnd(c, end.code, end.err)
+		return attachResult(c, end.code, end.err)
 	case c.Stdin:
 		r.remove = false
 		return fmt.Errorf("%w. Container %s goes on: \"magnum container-attach %s\" joins it again", end.err, c.Name, c.UUID)
@@ -105,7 +105,7 @@ func (r *containerRun) watch(ctx context.Context, c *structs.ContainerBody, s *j
 	if err != nil {
 		return err
 	}
-	if err := exitOf(now); err != nil {
+	if err := exitResult(now); err != nil {
 		return err
 	}
 	return fmt.Errorf("the output above is not complete: see \"magnum container-logs %s\"; delete it with \"magnum container-delete %s\"", c.UUID, c.UUID)
@@ -113,7 +113,7 @@ func (r *containerRun) watch(ctx context.Context, c *structs.ContainerBody, s *j
 
 // awaitEnd waits until a container runs no more.
 func (r *containerRun) awaitEnd(ctx context.Context, c *structs.ContainerBody) (*structs.ContainerBody, error) {
-	err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+	err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		return r.client.Containers().Get(ctx, c.UUID, o)
 	}, func(now *structs.ContainerBody, _ api.Meta) (bool, error) {
 		c = now

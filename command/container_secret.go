@@ -22,7 +22,7 @@ func (c *containerFlags) healthFlags(f *flagSet) {
 		}
 		return h
 	}
-	f.once("health-cmd", "COMMAND", "check with it, run by a shell, whether the container works", func(s string) error {
+	f.value("health-cmd", "COMMAND", "check with it, run by a shell, whether the container works", func(s string) error {
 		if strings.TrimSpace(s) == "" {
 			return errors.New("is empty: -no-healthcheck is no check")
 		}
@@ -30,7 +30,7 @@ func (c *containerFlags) healthFlags(f *flagSet) {
 		return nil
 	})
 	seconds := func(name, key, usage string) {
-		f.once(name, "DURATION", usage, func(s string) error {
+		f.value(name, "DURATION", usage, func(s string) error {
 			d, err := time.ParseDuration(s)
 			if err != nil || d < time.Second || d%time.Second != 0 {
 				return errors.New("is not a duration of whole seconds, such as 30s")
@@ -78,7 +78,7 @@ func (c *credentials) read(e *env) (*structs.Registry, error) {
 }
 
 // secrets checks the flags of both and gets the password.
-func (c *containerFlags) secrets() error {
+func (c *containerFlags) readSecrets() error {
 	h, ok := c.body["healthcheck"].(map[string]any)
 	switch {
 	case ok && c.noCheck:

@@ -88,7 +88,7 @@ func containerStatsCommand() *command {
 				if once {
 					return s.once(ctx)
 				}
-				err = s.follow(ctx)
+				err = s.stream(ctx)
 				if errors.Is(err, context.Canceled) {
 					return &exitError{exitInterrupted} // the way to end it
 				}
@@ -175,7 +175,7 @@ func (s *statsView) once(ctx context.Context) error {
 }
 
 // follow shows the containers each second until all of them have ended.
-func (s *statsView) follow(ctx context.Context) error {
+func (s *statsView) stream(ctx context.Context) error {
 	watching, leave := context.WithCancel(ctx)
 	defer leave()
 	g, all := errgroup.WithContext(watching)

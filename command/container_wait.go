@@ -22,8 +22,8 @@ func containerWaitCommand() *command {
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var limit time.Duration
-			out := output{bare: "exit codes"}
-			f.once("timeout wait", "DURATION", "give up after it, such as 90s (default never)", func(s string) error {
+			out := output{unformatted: "exit codes"}
+			f.value("timeout wait", "DURATION", "give up after it, such as 90s (default never)", func(s string) error {
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
 					return errors.New("is not a duration such as 90s or 5m")
@@ -43,7 +43,7 @@ func containerWaitCommand() *command {
 				}
 				if limit > 0 {
 					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeoutCause(ctx, limit, errWaitOver)
+					ctx, cancel = context.WithTimeoutCause(ctx, limit, errWaitTimeout)
 					defer cancel()
 				}
 				return e.waitMany(ctx, client, args, limit, &out)
@@ -81,14 +81,14 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 			fmt.Fprintf(e.stderr, "Wait for container %s failed: %s\n", printable(idents[i]), describe(err))
 			continue
 		}
-		if ended = append(ended, raws[i]); !out.isBare() {
+		if ended = append(ended, raws[i]); !out.isUnformatted() {
 			continue
 		}
 		if _, err := fmt.Fprintln(e.stdout, codes[i]); err != nil {
 			return err
 		}
 	}
-	if !out.isBare() {
+	if !out.isUnformatted() {
 		if err := out.list(e.stdout, ended, []string{"uuid", "name", "status", "exit_code"}, nil, false); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.Duration) (int, json.RawMessage, error) {
 	var last *structs.ContainerBody
 	var raw json.RawMessage
-	err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+	err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		if last != nil {
 			ident = last.UUID // it may be renamed meanwhile
 		}
@@ -114,9 +114,9 @@ func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.
 		return ended(c) && (c.Status != structs.ContainerStopped || c.ExitCode != nil || !c.StartedAt.IsZero()), nil
 	}, nil)
 	switch {
-	case errors.Is(err, errWaitOver) && last != nil:
+	case errors.Is(err, errWaitTimeout) && last != nil:
 		return 0, nil, fmt.Errorf("it is %s", stillText(string(last.Status), last.StatusReason, limit))
-	case errors.Is(err, errWaitOver):
+	case errors.Is(err, errWaitTimeout):
 		return 0, nil, fmt.Errorf("no answer after %v", limit)
 	case structs.CodeOf(err) == structs.CodeNotFound && last != nil:
 		return 0, nil, errors.New("it was deleted before its exit code was known")

@@ -29,7 +29,7 @@ func TestBareServer(t *testing.T) {
 		"-servers -server-name":   "-servers -server-name",
 		"-name -server -server x": "-name -server= -server x",
 	} {
-		if got := bareServer(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
+		if got := allowBareServer(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}

@@ -41,9 +41,9 @@ func parseDetachKeys(s string) ([]byte, error) {
 // then calls left and ends. Keys that begin like the sequence are held back
 // until it is clear that they don't go on so.
 type detachReader struct {
-	r    io.Reader
-	keys []byte // not empty
-	left func()
+	r        io.Reader
+	keys     []byte // not empty
+	detached func()
 
 	matched int    // keys of the sequence that are held back
 	out     []byte // to be read
@@ -60,7 +60,7 @@ func (d *detachReader) Read(p []byte) (int, error) {
 			return 0, d.err
 		}
 		n, err := d.r.Read(p)
-		d.take(p[:n])
+		d.match(p[:n])
 		if err != nil && d.err == nil {
 			d.out = append(d.out, d.keys[:d.matched]...)
 			d.matched, d.err = 0, err
@@ -72,12 +72,12 @@ func (d *detachReader) Read(p []byte) (int, error) {
 }
 
 // take looks at what was typed.
-func (d *detachReader) take(typed []byte) {
+func (d *detachReader) match(typed []byte) {
 	for _, key := range typed {
 		if key == d.keys[d.matched] {
 			if d.matched++; d.matched == len(d.keys) {
 				d.matched, d.err = 0, errDetached
-				d.left()
+				d.detached()
 				return // what was typed behind it is nobody's
 			}
 			continue

@@ -26,7 +26,7 @@ func eventsCommand() *command {
 			lines, again := false, false
 			f.switchOn(&again, "follow f", "go on where it was when the connection breaks")
 			f.switchOn(&lines, "json", "print the API's JSON, one event a line")
-			f.once("index since-index", "N", "begin with what came after it (default now)", func(s string) error {
+			f.value("index since-index", "N", "begin with what came after it (default now)", func(s string) error {
 				n, err := strconv.ParseUint(s, 10, 63)
 				if err != nil {
 					return fmt.Errorf("is not a whole number")
@@ -34,7 +34,7 @@ func eventsCommand() *command {
 				o.Index = n
 				return nil
 			})
-			f.text(&o.Type, "type", "TYPE", "only of containers, bays or hosts").oneOf("container", "bay", "host")
+			f.text(&o.Type, "type", "TYPE", "only of containers, bays or hosts").suggest("container", "bay", "host")
 			f.text(&o.UUID, "uuid", "UUID", "only of this object")
 			f.switchOn(&o.AllProjects, "all-projects", "of all projects (operators)")
 			conn.flags(f)
@@ -84,7 +84,7 @@ func (e *env) events(ctx context.Context, client *api.Client, o api.EventOptions
 		if away == 1 {
 			fmt.Fprintf(e.stderr, "%s; trying again\n", describe(err))
 		}
-		if err := pause(ctx, away); err != nil {
+		if err := backoff(ctx, away); err != nil {
 			return &exitError{exitInterrupted}
 		}
 	}

@@ -64,19 +64,19 @@ func (f *flagSet) add(v flag.Value, names, placeholder, usage string) *option {
 }
 
 // oneOf completes the flag's value with words.
-func (o *option) oneOf(words ...string) *option {
+func (o *option) suggest(words ...string) *option {
 	o.predict = complete.PredictSet(words...)
 	return o
 }
 
 // defaults says what holds without the flag.
-func (o *option) defaults(text string) *option {
+func (o *option) defaultText(text string) *option {
 	o.def = text
 	return o
 }
 
 // everywhere marks a flag that many commands have.
-func (o *option) everywhere() *option {
+func (o *option) common() *option {
 	o.shared = true
 	return o
 }
@@ -97,8 +97,8 @@ func (f *flagSet) text(p *string, names, placeholder, usage string) *option {
 }
 
 // each adds a flag that may be repeated.
-func (f *flagSet) each(names, placeholder, usage string, take func(string) error) *option {
-	return f.add(funcValue{set: take}, names, placeholder, usage+" (may be repeated)")
+func (f *flagSet) repeatable(names, placeholder, usage string, set func(string) error) *option {
+	return f.add(funcValue{set: set}, names, placeholder, usage+" (may be repeated)")
 }
 
 // switchOn adds a flag without a value.
@@ -107,19 +107,19 @@ func (f *flagSet) switchOn(p *bool, names, usage string) *option {
 }
 
 // toggle adds a flag without a value that a function takes.
-func (f *flagSet) toggle(names, usage string, take func(bool)) *option {
+func (f *flagSet) toggle(names, usage string, set func(bool)) *option {
 	return f.add(funcValue{toggle: true, set: func(s string) error {
 		b, err := strconv.ParseBool(s)
 		if err != nil {
 			return errors.New("is not true or false")
 		}
-		take(b)
+		set(b)
 		return nil
 	}}, names, "", usage)
 }
 
 // number adds a flag that takes a whole number of at least least.
-func (f *flagSet) number(names, placeholder, usage string, least int, take func(int)) *option {
+func (f *flagSet) number(names, placeholder, usage string, least int, set func(int)) *option {
 	return f.add(funcValue{set: func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil {
@@ -128,7 +128,7 @@ func (f *flagSet) number(names, placeholder, usage string, least int, take func(
 		if n < least {
 			return fmt.Errorf("is below %d", least)
 		}
-		take(n)
+		set(n)
 		return nil
 	}}, names, placeholder, usage)
 }
@@ -246,6 +246,6 @@ func editDistance(a, b string) int {
 }
 
 // once adds a flag whose last value counts.
-func (f *flagSet) once(names, placeholder, usage string, take func(string) error) *option {
-	return f.add(funcValue{set: take}, names, placeholder, usage)
+func (f *flagSet) value(names, placeholder, usage string, set func(string) error) *option {
+	return f.add(funcValue{set: set}, names, placeholder, usage)
 }

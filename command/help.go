@@ -98,7 +98,7 @@ func commandHelp(e *env, c *command) string {
 func groupHelp(words string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: magnum %s COMMAND [FLAGS] [ARGUMENTS]\n\n%s.\n\nCommands:\n", words, groupSynopses[words])
-	below := commandsBelow(words)
+	below := commandsWithPrefix(words)
 	width := 0
 	for _, name := range below {
 		width = max(width, len(name))
@@ -141,7 +141,7 @@ func helpCommand() *command {
 					return nil
 				}
 				words := commandWords(args)
-				if group, n := groupWords(args); n == len(args) {
+				if group, n := groupPrefix(args); n == len(args) {
 					fmt.Fprintln(e.stdout, groupHelp(group))
 					return nil
 				} else if n > 0 && findCommand(strings.Join(args[:words], " ")) == nil {
@@ -179,8 +179,8 @@ var dockerWords = map[string]string{
 // that may be meant.
 func unknownCommand(args []string) error {
 	name := args[0]
-	if group, n := groupWords(args); n > 0 {
-		below := strings.Join(commandsBelow(group), ", ")
+	if group, n := groupPrefix(args); n > 0 {
+		below := strings.Join(commandsWithPrefix(group), ", ")
 		if len(args) > n && !strings.HasPrefix(args[n], "-") {
 			return usagef("there is no command \"%s %s\"; there is %s", group, args[n], below)
 		}

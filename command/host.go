@@ -35,10 +35,10 @@ type hostResult struct {
 
 // onEach does something to each of several hosts, and lists in the arguments'
 // order those where it went well, as they are afterwards.
-func (o *hostResult) onEach(ctx context.Context, e *env, verb string, idents []string, do func(ctx context.Context, ident string) (api.Meta, error)) error {
+func (o *hostResult) forEach(ctx context.Context, e *env, verb string, idents []string, do func(ctx context.Context, ident string) (api.Meta, error)) error {
 	var mu sync.Mutex
 	changed := make(map[string]json.RawMessage, len(idents))
-	failed := e.onMany(ctx, verb, structs.KindHost, idents, func(ctx context.Context, ident string) error {
+	failed := e.forEach(ctx, verb, structs.KindHost, idents, func(ctx context.Context, ident string) error {
 		meta, err := do(ctx, ident)
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ func (o *hostResult) onEach(ctx context.Context, e *env, verb string, idents []s
 		return nil
 	})
 	if o.progress != nil {
-		o.progress.end()
+		o.progress.clear()
 	}
 	if failed != nil && len(changed) == 0 {
 		return failed

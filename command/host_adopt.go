@@ -93,7 +93,7 @@ func adoptEach(ctx context.Context, e *env, client *api.Client, host string, con
 	}
 	var mu sync.Mutex
 	decided := make(map[string]bool) // by UUID
-	failed := e.onMany(ctx, verb, structs.KindContainer, containers, func(ctx context.Context, container string) error {
+	failed := e.forEach(ctx, verb, structs.KindContainer, containers, func(ctx context.Context, container string) error {
 		h, _, err := client.Hosts().Adopt(ctx, host, container, remove)
 		if err != nil {
 			return err
@@ -111,11 +111,11 @@ func adoptEach(ctx context.Context, e *env, client *api.Client, host string, con
 		return failed
 	}
 	p := newProgress(e)
-	defer p.end()
+	defer p.clear()
 	read := func(ctx context.Context, o api.QueryOptions) (*structs.HostBody, api.Meta, error) {
 		return client.Hosts().Get(ctx, host, o)
 	}
-	err := follow(ctx, read, func(h *structs.HostBody, _ api.Meta) (bool, error) {
+	err := watch(ctx, read, func(h *structs.HostBody, _ api.Meta) (bool, error) {
 		left := 0
 		for _, k := range h.Quarantine {
 			if decided[k.ContainerUUID] && k.Decided != nil {
@@ -128,7 +128,7 @@ func adoptEach(ctx context.Context, e *env, client *api.Client, host string, con
 		case h.State != structs.HostReady:
 			return true, structs.Errorf(structs.CodeUnavailable, "host %s is %s: it carries out what was decided of %d containers when its agent is back", h.Name, h.State, left)
 		}
-		p.say("%s: %s %d containers", h.Name, strings.ToLower(verb), left)
+		p.show("%s: %s %d containers", h.Name, strings.ToLower(verb), left)
 		return false, nil
 	}, p)
 	if err != nil {

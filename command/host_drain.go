@@ -26,7 +26,7 @@ func drainCommand() *command {
 			var o api.DrainOptions
 			var detach bool
 			var out hostResult
-			f.once("deadline", "DURATION", "then stop what can't move, such as 10m (default never)", func(s string) error {
+			f.value("deadline", "DURATION", "then stop what can't move, such as 10m (default never)", func(s string) error {
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
 					return errors.New("is not a duration such as 90s or 10m")
@@ -47,9 +47,9 @@ func drainCommand() *command {
 					return err
 				}
 				p := newProgress(e)
-				defer p.end()
+				defer p.clear()
 				out.progress = p
-				return out.onEach(ctx, e, "Drain", args, func(ctx context.Context, ident string) (api.Meta, error) {
+				return out.forEach(ctx, e, "Drain", args, func(ctx context.Context, ident string) (api.Meta, error) {
 					if _, meta, err := client.Hosts().Drain(ctx, ident, o); err != nil || detach {
 						return meta, err
 					}
@@ -66,13 +66,13 @@ func awaitDrain(ctx context.Context, client *api.Client, ident string, p *progre
 	read := func(ctx context.Context, o api.QueryOptions) (*structs.HostBody, api.Meta, error) {
 		return client.Hosts().Get(ctx, ident, o)
 	}
-	err = follow(ctx, read, func(h *structs.HostBody, meta api.Meta) (bool, error) {
+	err = watch(ctx, read, func(h *structs.HostBody, meta api.Meta) (bool, error) {
 		last = meta
 		switch {
 		case h.Drain == nil:
 			return true, structs.Errorf(structs.CodeConflict, "the drain of host %s was ended by host-undrain", h.Name)
 		case h.Drain.Remaining == 0:
-			p.say("%s: drained", h.Name)
+			p.show("%s: drained", h.Name)
 			return true, nil
 		case h.State == structs.HostLost:
 			return true, structs.Errorf(structs.CodeUnavailable, "host %s is lost with %d containers: what still runs there can't be told", h.Name, h.Drain.Remaining)
@@ -81,7 +81,7 @@ func awaitDrain(ctx context.Context, client *api.Client, ident string, p *progre
 		if n := len(h.Drain.Waits); n > 0 {
 			text += "; " + strings.Join(h.Drain.Waits[:min(n, 3)], "; ")
 		}
-		p.say("%s", text)
+		p.show("%s", text)
 		return false, nil
 	}, p)
 	return last, err
@@ -106,7 +106,7 @@ func undrainCommand() *command {
 				if err != nil {
 					return err
 				}
-				return out.onEach(ctx, e, "Undrain", args, func(ctx context.Context, ident string) (api.Meta, error) {
+				return out.forEach(ctx, e, "Undrain", args, func(ctx context.Context, ident string) (api.Meta, error) {
 					_, meta, err := client.Hosts().Undrain(ctx, ident)
 					return meta, err
 				})

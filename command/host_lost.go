@@ -31,7 +31,7 @@ func fenceCommand() *command {
 				if err != nil {
 					return err
 				}
-				return out.onEach(ctx, e, "Fence", args, func(ctx context.Context, ident string) (api.Meta, error) {
+				return out.forEach(ctx, e, "Fence", args, func(ctx context.Context, ident string) (api.Meta, error) {
 					h, meta, err := client.Hosts().Fence(ctx, ident, force)
 					noteQuarantine(e, h)
 					return meta, err
@@ -68,7 +68,7 @@ func releaseCommand() *command {
 					return err
 				}
 				if all {
-					if args, err = heldBack(ctx, client); err != nil {
+					if args, err = brakedHosts(ctx, client); err != nil {
 						return err
 					}
 					if len(args) == 0 {
@@ -79,7 +79,7 @@ func releaseCommand() *command {
 						return out.list(e.stdout, nil, nil, nil, false)
 					}
 				}
-				return out.onEach(ctx, e, "Release", args, func(ctx context.Context, ident string) (api.Meta, error) {
+				return out.forEach(ctx, e, "Release", args, func(ctx context.Context, ident string) (api.Meta, error) {
 					h, meta, err := client.Hosts().Release(ctx, ident)
 					noteQuarantine(e, h)
 					return meta, err
@@ -89,8 +89,8 @@ func releaseCommand() *command {
 	}
 }
 
-// heldBack returns the hosts that the mass-loss brake holds back.
-func heldBack(ctx context.Context, client *api.Client) ([]string, error) {
+// brakedHosts returns the hosts that the mass-loss brake holds back.
+func brakedHosts(ctx context.Context, client *api.Client) ([]string, error) {
 	list, _, err := client.Hosts().List(ctx, api.QueryOptions{Detail: true})
 	if err != nil {
 		return nil, err

@@ -16,8 +16,8 @@ func imageCommands() []*command {
 	return []*command{imageListCommand(), imagePullCommand(), imageLoadCommand(), imagePruneCommand(), volumeListCommand(), volumeDeleteCommand()}
 }
 
-// hostFlags adds the flags that name a bay or a host.
-func hostFlags(e *env, f *flagSet, bay, host *string, hostHelp string) {
+// bayOrHostFlags adds the flags that name a bay or a host.
+func bayOrHostFlags(e *env, f *flagSet, bay, host *string, hostHelp string) {
 	f.text(bay, "bay", "BAY", "hosts of this bay, uuid or name").predict = e.predictNames(completeBays)
 	f.text(host, "host", "HOST", hostHelp).predict = e.predictNames(completeHosts)
 }
@@ -38,17 +38,17 @@ func (l hostListing) command() *command {
 		examples: l.examples,
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
+			var fresh freshness
 			var o api.HostListOptions
-			out := output{isWide: true}
-			hostFlags(e, f, &o.Bay, &o.Host, "only this host")
+			out := output{hasWide: true}
+			bayOrHostFlags(e, f, &o.Bay, &o.Host, "only this host")
 			f.text(&o.Name, "name", "NAME", "only those of this name")
 			f.switchOn(&o.AllProjects, "all-projects", "of all hosts and projects (operators)")
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -96,7 +96,7 @@ func imagePullCommand() *command {
 			var out output
 			var r structs.ImagePullRequest
 			var registry credentials
-			hostFlags(e, f, &r.Bay, &r.Host, "this host instead (operators)")
+			bayOrHostFlags(e, f, &r.Bay, &r.Host, "this host instead (operators)")
 			registry.flags(f)
 			out.flags(f)
 			conn.flags(f)
@@ -118,14 +118,14 @@ func imagePullCommand() *command {
 				p := newProgress(e)
 				results, err := client.Images().Pull(ctx, &r, func(h structs.HostResult) {
 					if h.Result == structs.ResultProgress && h.Message != nil {
-						p.say("%s: %s", h.Host, *h.Message)
+						p.show("%s: %s", h.Host, *h.Message)
 					}
 				})
-				p.end()
+				p.clear()
 				if err != nil {
 					return err
 				}
-				return e.hostResults(&out, "Pull", results, "host", "result", "images")
+				return e.printHostResults(&out, "Pull", results, "host", "result", "images")
 			}
 		},
 	}
@@ -133,7 +133,7 @@ func imagePullCommand() *command {
 
 // hostResults prints what became of something on each host: failures on
 // standard error, and a list unless all have failed. It fails if any did.
-func (e *env) hostResults(out *output, verb string, results []structs.HostResult, columns ...string) error {
+func (e *env) printHostResults(out *output, verb string, results []structs.HostResult, columns ...string) error {
 	items := make([]json.RawMessage, len(results))
 	failed := 0
 	for i, r := range results {
@@ -172,7 +172,7 @@ func imageLoadCommand() *command {
 			var at api.HostTarget
 			file := ""
 			f.text(&file, "input i", "FILE", "the archive, instead of the argument")
-			hostFlags(e, f, &at.Bay, &at.Host, "this host instead (operators)")
+			bayOrHostFlags(e, f, &at.Bay, &at.Host, "this host instead (operators)")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -198,12 +198,12 @@ func imageLoadCommand() *command {
 					return err
 				}
 				p := newProgress(e)
-				results, _, err := client.Images().Load(ctx, at, &sending{r: archive, p: p, size: size})
-				p.end()
+				results, _, err := client.Images().Load(ctx, at, &progressReader{r: archive, p: p, size: size})
+				p.clear()
 				if err != nil {
 					return err
 				}
-				return e.hostResults(&out, "Load", results, "host", "result", "images")
+				return e.printHostResults(&out, "Load", results, "host", "result", "images")
 			}
 		},
 	}
@@ -236,28 +236,28 @@ func (e *env) openImages(file string) (r io.ReadCloser, size int64, err error) {
 }
 
 // sending is an archive on its way; a terminal shows how far it is.
-type sending struct {
-	r    io.Reader
-	p    *progress
-	size int64 // bytes; 0 if it isn't known
-	sent int64
-	said int64
+type progressReader struct {
+	r     io.Reader
+	p     *progress
+	size  int64 // bytes; 0 if it isn't known
+	sent  int64
+	shown int64
 }
 
-// sendingStep is how many bytes go between two words about it.
-const sendingStep = 1 << 20
+// progressStep is how many bytes go between two words about it.
+const progressStep = 1 << 20
 
 // Read reads on.
-func (s *sending) Read(b []byte) (int, error) {
+func (s *progressReader) Read(b []byte) (int, error) {
 	n, err := s.r.Read(b)
 	s.sent += int64(n)
-	if s.p.tty && s.sent-s.said >= sendingStep {
-		s.said = s.sent
+	if s.p.tty && s.sent-s.shown >= progressStep {
+		s.shown = s.sent
 		of := ""
 		if s.size > 0 {
 			of = " of " + sizeText(s.size)
 		}
-		s.p.say("sent %s%s", sizeText(s.sent), of)
+		s.p.show("sent %s%s", sizeText(s.sent), of)
 	}
 	return n, err
 }
@@ -273,7 +273,7 @@ func imagePruneCommand() *command {
 			var conn connection
 			var out output
 			var at api.HostTarget
-			hostFlags(e, f, &at.Bay, &at.Host, "this host")
+			bayOrHostFlags(e, f, &at.Bay, &at.Host, "this host")
 			f.switchOn(&at.All, "all", "all hosts")
 			out.flags(f)
 			conn.flags(f)
@@ -295,7 +295,7 @@ func imagePruneCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.hostResults(&out, "Prune", results, "host", "result", "images", "size")
+				return e.printHostResults(&out, "Prune", results, "host", "result", "images", "size")
 			}
 		},
 	}

@@ -13,7 +13,7 @@ import (
 
 // TestMain lets this test binary be the process that checks a server's log.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == checkLogWord {
+	if len(os.Args) > 1 && os.Args[1] == checkLogArg {
 		os.Exit(Run(os.Args[1:]))
 	}
 	os.Exit(m.Run())
@@ -66,7 +66,7 @@ func TestServersLogIsCheckedByAChild(t *testing.T) {
 	if code != exitFailure || !strings.Contains(log, path+" is damaged: it is cut off after 9000 bytes") || !strings.Contains(log, "restore the data directory from a backup") {
 		t.Errorf("exit code %d and\n%s", code, log)
 	}
-	if code := Run([]string{checkLogWord}); code != exitUsage {
+	if code := Run([]string{checkLogArg}); code != exitUsage {
 		t.Errorf("without a path the check ends with %d", code)
 	}
 }

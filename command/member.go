@@ -43,7 +43,7 @@ func (l memberListing) command() *command {
 		name: l.name, group: l.group, synopsis: l.synopsis, about: l.about, examples: l.examples,
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			out := output{isWide: true}
+			out := output{hasWide: true}
 			unregistered, quiet := false, false
 			if l.role == structs.RoleAgent {
 				f.switchOn(&unregistered, "unregistered", "only those that host-list does not have")
@@ -52,7 +52,7 @@ func (l memberListing) command() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}

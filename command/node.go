@@ -29,15 +29,15 @@ func nodeCreateCommand() *command {
 			var conn connection
 			var out output
 			var req structs.NodeRequest
-			f.text(&req.Type, "type", "virt|bare", "kind of machine").oneOf("virt", "bare")
+			f.text(&req.Type, "type", "virt|bare", "kind of machine").suggest("virt", "bare")
 			f.text(&req.ImageID, "image-id", "IMAGE", "its image")
 			f.text(&req.IronicNodeID, "ironic-node-id", "ID", "its id in Ironic")
-			f.once("name", "NAME", "its name", func(s string) error { req.Name = &s; return nil })
+			f.value("name", "NAME", "its name", func(s string) error { req.Name = &s; return nil })
 			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}

@@ -25,11 +25,11 @@ type noun struct {
 }
 
 // reading is how fresh an answer has to be.
-type reading struct{ consistent, stale bool }
+type freshness struct{ consistent, stale bool }
 
-func (r *reading) flags(f *flagSet) {
-	f.switchOn(&r.consistent, "consistent", "ask for an answer not older than this moment").everywhere()
-	f.switchOn(&r.stale, "stale", "take any answer, at once, even from a server that lags").everywhere()
+func (r *freshness) flags(f *flagSet) {
+	f.switchOn(&r.consistent, "consistent", "ask for an answer not older than this moment").common()
+	f.switchOn(&r.stale, "stale", "take any answer, at once, even from a server that lags").common()
 }
 
 // filterHelp says what each filter takes.
@@ -52,15 +52,15 @@ func (n noun) listCommand() *command {
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
-			out := output{isWide: len(n.wide) > 0}
+			var fresh freshness
+			out := output{hasWide: len(n.wide) > 0}
 			o := api.QueryOptions{Filters: url.Values{}}
 			quiet := false
 			for _, name := range n.filters {
 				help := filterHelp[name]
-				add := f.each
+				add := f.repeatable
 				if name != "label" {
-					add = f.once
+					add = f.value
 				}
 				filter := add(name, help[0], help[1], func(s string) error {
 					o.Filters.Add(name, s)
@@ -77,13 +77,13 @@ func (n noun) listCommand() *command {
 			f.number("limit", "N", "list at most N (default all)", 1, func(n int) { o.Limit = n })
 			f.text(&o.Marker, "marker", "UUID", "begin behind this one")
 			f.text(&o.SortKey, "sort-key", "FIELD", "let the server sort by this field")
-			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").oneOf("asc", "desc")
+			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").suggest("asc", "desc")
 			f.switchOn(&o.AllProjects, "all-projects", "of all projects (operators)")
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -126,13 +126,13 @@ func (n noun) showCommand() *command {
 		examples: []string{"magnum " + n.kind + "-show " + n.example, "magnum " + n.kind + "-show -format '{{json .}}' " + n.example},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
+			var fresh freshness
 			var out output
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, upper)
+				client, err := conn.checkedClient(e, &out, args, upper)
 				if err != nil {
 					return err
 				}

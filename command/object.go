@@ -197,7 +197,7 @@ func escaped(r rune) string {
 
 // data is the object as templates see it: whole numbers as int64, so that
 // they compare.
-func (o object) data() (map[string]any, error) {
+func (o object) fields() (map[string]any, error) {
 	m := make(map[string]any, len(o))
 	for _, f := range o {
 		dec := json.NewDecoder(bytes.NewReader(f.raw))

@@ -43,7 +43,7 @@ func operatorBootstrapCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -68,20 +68,20 @@ func commandWords(words []string) int {
 	return min(len(words), 1)
 }
 
-// groupWords returns the words that several commands' names begin with and that
+// groupPrefix returns the words that several commands' names begin with and that
 // the line begins with, and how many they are; 0 for none.
-func groupWords(line []string) (words string, n int) {
+func groupPrefix(line []string) (words string, n int) {
 	for n := min(len(line), 2); n > 0; n-- {
-		if words := strings.Join(line[:n], " "); commandsBelow(words) != nil {
+		if words := strings.Join(line[:n], " "); commandsWithPrefix(words) != nil {
 			return words, n
 		}
 	}
 	return "", 0
 }
 
-// commandsBelow returns the names of the commands that begin with the word,
+// commandsWithPrefix returns the names of the commands that begin with the word,
 // and more words, in the order of the help.
-func commandsBelow(word string) []string {
+func commandsWithPrefix(word string) []string {
 	var names []string
 	for _, c := range commands() {
 		if strings.HasPrefix(c.name, word+" ") {

@@ -12,31 +12,31 @@ import (
 
 // output is how a command shows what it got.
 type output struct {
-	format  string // table, json or a Go template; "" is table
-	json    bool   // json on one line, the short form
-	wide    bool   // more columns
-	isWide  bool   // the command has -wide
-	noShort bool   // -json means something else here
-	bare    string // what is printed without -format; "" is table
+	format      string // table, json or a Go template; "" is table
+	json        bool   // json on one line, the short form
+	wide        bool   // more columns
+	hasWide     bool   // the command has -wide
+	noJSONFlag  bool   // -json means something else here
+	unformatted string // what is printed without -format; "" is table
 }
 
 // flags adds -format, -json and, for lists, -wide.
 func (o *output) flags(f *flagSet) {
 	f.text(&o.format, "format", "FORMAT", "table, json, or a Go template over the JSON fields such as '{{.name}}'").
-		oneOf("table", "json").defaults(orDefault(o.bare, "table")).everywhere()
-	if !o.noShort {
-		f.switchOn(&o.json, "json", "short for -format json").everywhere()
+		suggest("table", "json").defaultText(orDefault(o.unformatted, "table")).common()
+	if !o.noJSONFlag {
+		f.switchOn(&o.json, "json", "short for -format json").common()
 	}
-	if o.isWide {
-		f.switchOn(&o.wide, "wide", "show more columns").everywhere()
+	if o.hasWide {
+		f.switchOn(&o.wide, "wide", "show more columns").common()
 	}
 }
 
 // isTable reports whether the output is a table.
 func (o *output) isTable() bool { return !o.json && (o.format == "" || o.format == "table") }
 
-// isBare reports whether neither a table nor anything else was asked for.
-func (o *output) isBare() bool { return !o.json && o.format == "" }
+// isUnformatted reports whether neither a table nor anything else was asked for.
+func (o *output) isUnformatted() bool { return !o.json && o.format == "" }
 
 // isJSON reports whether the output is JSON.
 func (o *output) isJSON() bool { return o.json || o.format == "json" }
@@ -89,7 +89,7 @@ func (o *output) show(w io.Writer, raw json.RawMessage) error {
 	case o.isJSON():
 		return writeJSON(w, raw, o.json)
 	case !o.isTable():
-		return o.execute(w, []object{obj})
+		return o.executeTemplate(w, []object{obj})
 	}
 	t := table{head: []string{"Property", "Value"}}
 	for _, f := range obj {
@@ -121,7 +121,7 @@ func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []stri
 		}
 	}
 	if !o.isTable() {
-		return o.execute(w, objects)
+		return o.executeTemplate(w, objects)
 	}
 	t := table{head: columns}
 	if o.wide {
@@ -141,13 +141,13 @@ func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []stri
 }
 
 // execute prints the template's text for each object.
-func (o *output) execute(w io.Writer, objects []object) error {
+func (o *output) executeTemplate(w io.Writer, objects []object) error {
 	t, err := o.template()
 	if err != nil {
 		return err
 	}
 	for _, obj := range objects {
-		data, err := obj.data()
+		data, err := obj.fields()
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ func raftListPeersCommand() *command {
 		examples: []string{"magnum operator raft list-peers", "magnum operator raft list-peers -stale -addr 192.0.2.1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
+			var fresh freshness
 			var out output
 			quiet := false
 			f.switchOn(&quiet, "quiet q", "print uuids only")
@@ -25,7 +25,7 @@ func raftListPeersCommand() *command {
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}

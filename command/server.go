@@ -62,7 +62,7 @@ func serverCommand() *command {
 					return nil // stopped while it checked its log
 				}
 				if err != nil {
-					return s.refused(err)
+					return s.asUsageError(err)
 				}
 				defer onHangup(srv.Reload)()
 				return srv.Run(ctx)
@@ -72,11 +72,11 @@ func serverCommand() *command {
 }
 
 // logChecker runs this very program, wherever its file is by now.
-var logChecker = []string{"/proc/self/exe", checkLogWord}
+var logChecker = []string{"/proc/self/exe", checkLogArg}
 
-// checkLogWord is the first argument of the process that checks a server's log.
+// checkLogArg is the first argument of the process that checks a server's log.
 // It is no command: nobody else calls it.
-const checkLogWord = "check-log"
+const checkLogArg = "check-log"
 
 // serverGC is a server's GOGC, unless the environment has one. A tenth of what a
 // write takes of the processor was garbage collection at Go's own 100; 150 made 4 %

@@ -28,11 +28,11 @@ type settings struct {
 
 // setting is one of them.
 type setting struct {
-	name   string // of the flag
-	take   func(string) error
-	repeat bool     // several values: flags repeat, the others are lists
-	given  []string // by flags
-	env    bool     // its value is the environment's
+	name      string // of the flag
+	parse     func(string) error
+	repeat    bool     // several values: flags repeat, the others are lists
+	fromFlags []string // by flags
+	env       bool     // its value is the environment's
 }
 
 func newSettings(f *flagSet) *settings {
@@ -50,12 +50,12 @@ func (s *setting) variable() string {
 func (s *setting) attribute() string { return strings.ReplaceAll(s.name, "-", "_") }
 
 // add registers a setting. names are the flag's, the first one leads.
-func (s *settings) add(names, placeholder, usage string, take func(string) error) *setting {
+func (s *settings) add(names, placeholder, usage string, parse func(string) error) *setting {
 	name, _, _ := strings.Cut(names, " ")
-	set := &setting{name: name, take: take}
+	set := &setting{name: name, parse: parse}
 	s.all = append(s.all, set)
-	s.flags.once(names, placeholder, usage, func(value string) error {
-		set.given = append(set.given, value)
+	s.flags.value(names, placeholder, usage, func(value string) error {
+		set.fromFlags = append(set.fromFlags, value)
 		return nil
 	})
 	return set
@@ -101,14 +101,14 @@ func (s *settings) duration(p *time.Duration, names, usage string) *setting {
 // toggle registers a setting that is true or false.
 func (s *settings) toggle(p *bool, names, usage string) *setting {
 	name, _, _ := strings.Cut(names, " ")
-	set := &setting{name: name, take: func(v string) (err error) {
+	set := &setting{name: name, parse: func(v string) (err error) {
 		if *p, err = strconv.ParseBool(v); err != nil {
 			return errors.New("is not true or false")
 		}
 		return nil
 	}}
 	s.all = append(s.all, set)
-	s.flags.toggle(names, usage, func(b bool) { set.given = []string{strconv.FormatBool(b)} })
+	s.flags.toggle(names, usage, func(b bool) { set.fromFlags = []string{strconv.FormatBool(b)} })
 	return set
 }
 
@@ -124,7 +124,7 @@ func (s *settings) load(e *env) error {
 	}
 	for _, set := range s.all {
 		if v, ok := e.lookupEnv(set.variable()); ok {
-			set.env = len(set.given) == 0
+			set.env = len(set.fromFlags) == 0
 			values := []string{v}
 			if set.repeat {
 				values = strings.Split(v, ",")
@@ -133,7 +133,7 @@ func (s *settings) load(e *env) error {
 				return err
 			}
 		}
-		if err := set.set(set.given, "flag -"+set.name); err != nil {
+		if err := set.set(set.fromFlags, "flag -"+set.name); err != nil {
 			return err
 		}
 	}
@@ -146,31 +146,31 @@ func (s *settings) load(e *env) error {
 //
 // A variable may be there for something else, as MAGNUM_TLS_CA is for clients,
 // and isn't thought of by who reads of a flag.
-func (s *settings) refused(err error) error {
+func (s *settings) asUsageError(err error) error {
 	if structs.CodeOf(err) != structs.CodeInvalid {
 		return err
 	}
 	text := printable(err.Error())
 	for _, set := range s.all {
-		if v := set.variable(); set.env && set.isIn(text) {
+		if v := set.variable(); set.env && set.isMentionedIn(text) {
 			text += fmt.Sprintf("; -%s comes from %s in the environment: \"env -u %s magnum %s ...\" starts without it", set.name, v, v, s.flags.set.Name())
 		}
 	}
 	return usagef("%s", text)
 }
 
-// isIn reports whether a text speaks of the setting's flag.
-func (s *setting) isIn(text string) bool {
+// isMentionedIn reports whether a text speaks of the setting's flag.
+func (s *setting) isMentionedIn(text string) bool {
 	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool {
 		return r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9')
 	}), "-"+s.name)
 }
 
-// set takes values from one place.
-func (s *setting) set(values []string, place string) error {
+// set takes values from one origin.
+func (s *setting) set(values []string, origin string) error {
 	for _, v := range values {
-		if err := s.take(v); err != nil {
-			return usagef("%s: %q %v", place, v, err)
+		if err := s.parse(v); err != nil {
+			return usagef("%s: %q %v", origin, v, err)
 		}
 	}
 	return nil
@@ -196,13 +196,13 @@ func (s *settings) loadFile(path string) error {
 		names = append(names, set.attribute())
 	}
 	for name, a := range attributes {
-		place := fmt.Sprintf("%s:%d: %s", path, a.Range.Start.Line, name)
+		origin := fmt.Sprintf("%s:%d: %s", path, a.Range.Start.Line, name)
 		set := known[name]
 		if set == nil {
 			if near := nearest(name, names); near != "" {
-				return usagef("%s: there is no such setting; did you mean %s?", place, near)
+				return usagef("%s: there is no such setting; did you mean %s?", origin, near)
 			}
-			return usagef("%s: there is no such setting", place)
+			return usagef("%s: there is no such setting", origin)
 		}
 		value, diags := a.Expr.Value(nil)
 		if diags.HasErrors() {
@@ -210,9 +210,9 @@ func (s *settings) loadFile(path string) error {
 		}
 		values, err := textsOf(value)
 		if err != nil {
-			return usagef("%s: %v", place, err)
+			return usagef("%s: %v", origin, err)
 		}
-		if err := set.set(values, place); err != nil {
+		if err := set.set(values, origin); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,7 @@ func snapshotSaveCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, "FILE")
+				client, err := conn.checkedClient(e, &out, args, "FILE")
 				if err != nil {
 					return err
 				}
@@ -142,7 +142,7 @@ func snapshotRestoreCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, "FILE")
+				client, err := conn.checkedClient(e, &out, args, "FILE")
 				if err != nil {
 					return err
 				}

@@ -70,7 +70,7 @@ func (t *table) writeTo(w io.Writer) error {
 
 // wide are the characters that take two columns of a terminal: East Asian
 // wide and full-width forms, and emoji.
-var wide = &unicode.RangeTable{
+var doubleWidth = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{0x1100, 0x115f, 1}, {0x2e80, 0x303e, 1}, {0x3041, 0x33ff, 1}, {0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1},
 		{0xa000, 0xa4cf, 1}, {0xac00, 0xd7a3, 1}, {0xf900, 0xfaff, 1}, {0xfe30, 0xfe6f, 1}, {0xff00, 0xff60, 1}, {0xffe0, 0xffe6, 1},
@@ -84,7 +84,7 @@ func displayWidth(s string) int {
 	for _, r := range s {
 		switch {
 		case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
-		case unicode.Is(wide, r):
+		case unicode.Is(doubleWidth, r):
 			n += 2
 		default:
 			n++

@@ -13,8 +13,8 @@ import (
 // defaultDays is how long a server's certificate is valid.
 const defaultDays = 365
 
-// tlsMade is what tls-init made or found.
-type tlsMade struct {
+// tlsResult is what tls-init made or found.
+type tlsResult struct {
 	CA      string      `json:"ca"`      // path of the certificate
 	Made    bool        `json:"made"`    // false if it was there
 	Servers []tlsServer `json:"servers"` // as they were named
@@ -45,8 +45,8 @@ func tlsInitCommand() *command {
 			var out output
 			dir, days := "magnum-tls", defaultDays
 			var servers [][]string
-			f.text(&dir, "dir", "DIR", "where all files are").defaults(dir)
-			f.each("server", "NAME[,NAME...]", "DNS names and IP addresses under which a server is reached; the first names its files", func(s string) error {
+			f.text(&dir, "dir", "DIR", "where all files are").defaultText(dir)
+			f.repeatable("server", "NAME[,NAME...]", "DNS names and IP addresses under which a server is reached; the first names its files", func(s string) error {
 				var names []string
 				for name := range strings.SplitSeq(s, ",") {
 					names = append(names, strings.TrimSpace(name))
@@ -54,7 +54,7 @@ func tlsInitCommand() *command {
 				servers = append(servers, names)
 				return nil
 			})
-			f.number("days", "N", fmt.Sprintf("how long servers' certificates are valid, at most %d and not longer than the CA's", tlsconf.MaxDays), 1, func(n int) { days = n }).defaults(fmt.Sprint(defaultDays))
+			f.number("days", "N", fmt.Sprintf("how long servers' certificates are valid, at most %d and not longer than the CA's", tlsconf.MaxDays), 1, func(n int) { days = n }).defaultText(fmt.Sprint(defaultDays))
 			out.flags(f)
 			return func(_ context.Context, args []string) error {
 				if err := exactly(args); err != nil {
@@ -67,7 +67,7 @@ func tlsInitCommand() *command {
 				if err != nil {
 					return err
 				}
-				made := tlsMade{CA: authority.CAFile(), Made: authority.Made, Servers: []tlsServer{}}
+				made := tlsResult{CA: authority.CAFile(), Made: authority.Made, Servers: []tlsServer{}}
 				for _, names := range servers {
 					issued, err := authority.IssueServer(names, days)
 					if err != nil {
@@ -90,7 +90,7 @@ func tlsInitCommand() *command {
 }
 
 // text tells a person what there is now, and what to do with it.
-func (m tlsMade) text() string {
+func (m tlsResult) text() string {
 	done := func(made bool) string {
 		if made {
 			return "made"

@@ -35,7 +35,7 @@ func TestTLSInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := s.run("tls-init", "-dir", dir, "-server", "s1.example,10.0.0.1", "-server", "s2.example", "-json")
-	var made tlsMade
+	var made tlsResult
 	if err := json.Unmarshal([]byte(again.stdout), &made); err != nil || again.code != 0 {
 		t.Fatalf("code %d, %q, %q: %v", again.code, again.stdout, again.stderr, err)
 	}

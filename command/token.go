@@ -50,21 +50,21 @@ func tokenCreateCommand() *command {
 			var out output
 			var req structs.TokenRequest
 			join, quiet := false, false
-			f.once("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
+			f.value("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
 			f.text(&req.ProjectID, "project", "PROJECT", "project that it acts in (default your own)")
 			f.text(&req.UserID, "user", "USER", "user that it acts as (default its name)")
-			f.once("role", "admin|member|reader", "what it may do there", func(s string) error { req.Role = structs.Role(s); return nil }).
-				oneOf("admin", "member", "reader").defaults("member")
-			f.once("expires", "DURATION", "after so long it is over, such as 12h or 30d", func(s string) (err error) {
+			f.value("role", "admin|member|reader", "what it may do there", func(s string) error { req.Role = structs.Role(s); return nil }).
+				suggest("admin", "member", "reader").defaultText("member")
+			f.value("expires", "DURATION", "after so long it is over, such as 12h or 30d", func(s string) (err error) {
 				req.ExpiresIn, err = parseExpiry(s)
 				return err
-			}).defaults("never")
+			}).defaultText("never")
 			f.switchOn(&join, "join", "for agents to register with; without -project, -user and -role")
 			f.switchOn(&quiet, "quiet q", "print the token only")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -125,7 +125,7 @@ func tokenRevokeCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.onMany(ctx, "Revoke", structs.KindToken, args, func(ctx context.Context, ident string) error {
+				return e.forEach(ctx, "Revoke", structs.KindToken, args, func(ctx context.Context, ident string) error {
 					_, err := client.Tokens().Revoke(ctx, ident)
 					return err
 				})

@@ -35,7 +35,7 @@ func volumeDeleteCommand() *command {
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var at api.VolumeTarget
-			hostFlags(e, f, &at.Bay, &at.Host, "on this host, uuid or name")
+			bayOrHostFlags(e, f, &at.Bay, &at.Host, "on this host, uuid or name")
 			f.text(&at.ProjectID, "project", "UUID", "of this project (operators)")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -43,7 +43,7 @@ func volumeDeleteCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.onMany(ctx, "Delete", structs.KindVolume, args, func(ctx context.Context, name string) error {
+				return e.forEach(ctx, "Delete", structs.KindVolume, args, func(ctx context.Context, name string) error {
 					_, err := client.Volumes().Delete(ctx, name, at)
 					return err
 				})

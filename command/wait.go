@@ -20,13 +20,13 @@ import (
 const defaultWait = 10 * time.Minute
 
 // waiting is how long a command waits for what it has asked for.
-type waiting struct {
+type waitFlags struct {
 	limit  time.Duration
 	detach bool
 }
 
 // flags adds -wait and -detach under the given names.
-func (w *waiting) flags(f *flagSet, waitNames, detachNames string) {
+func (w *waitFlags) flags(f *flagSet, waitNames, detachNames string) {
 	w.limit = defaultWait
 	f.add(funcValue{set: func(s string) error {
 		d, err := time.ParseDuration(s)
@@ -38,14 +38,14 @@ func (w *waiting) flags(f *flagSet, waitNames, detachNames string) {
 			w.detach = true
 		}
 		return nil
-	}}, waitNames, "DURATION", "wait so long for the result; it goes on without you afterwards").defaults(defaultWait.String()).everywhere()
+	}}, waitNames, "DURATION", "wait so long for the result; it goes on without you afterwards").defaultText(defaultWait.String()).common()
 	if detachNames != "" {
-		f.switchOn(&w.detach, detachNames, "don't wait for the result").everywhere()
+		f.switchOn(&w.detach, detachNames, "don't wait for the result").common()
 	}
 }
 
 // writeOptions is the wait as a write takes it.
-func (w *waiting) writeOptions() api.WriteOptions {
+func (w *waitFlags) writeOptions() api.WriteOptions {
 	if w.detach {
 		return api.WriteOptions{Wait: -1}
 	}
@@ -75,7 +75,7 @@ func newProgress(e *env) *progress {
 }
 
 // say shows where things stand, if that is new.
-func (p *progress) say(format string, args ...any) {
+func (p *progress) show(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	text := strings.ReplaceAll(printable(fmt.Sprintf(format, args...)), "\n", " ")
@@ -95,7 +95,7 @@ func (p *progress) say(format string, args ...any) {
 }
 
 // end clears the terminal's line.
-func (p *progress) end() {
+func (p *progress) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.shown {
@@ -111,7 +111,7 @@ const pollWait = 30 * time.Second
 // follow reads an object again whenever it has changed, until done says so or
 // ctx ends. It goes on over a server that is away for a while. An object that
 // is no longer there is CodeNotFound.
-func follow[T any](ctx context.Context, read func(context.Context, api.QueryOptions) (*T, api.Meta, error), done func(*T, api.Meta) (bool, error), p *progress) error {
+func watch[T any](ctx context.Context, read func(context.Context, api.QueryOptions) (*T, api.Meta, error), done func(*T, api.Meta) (bool, error), p *progress) error {
 	var index uint64
 	away := 0
 	for {
@@ -127,10 +127,10 @@ func follow[T any](ctx context.Context, read func(context.Context, api.QueryOpti
 		case err != nil && (structs.CodeOf(err) == structs.CodeUnavailable || structs.CodeOf(err) == structs.CodeNoLeader):
 			away++
 			if p != nil {
-				p.say("the server does not answer; trying again")
+				p.show("the server does not answer; trying again")
 			}
 			index = 0
-			if err := pause(ctx, away); err != nil {
+			if err := backoff(ctx, away); err != nil {
 				return err
 			}
 			continue
@@ -143,7 +143,7 @@ func follow[T any](ctx context.Context, read func(context.Context, api.QueryOpti
 		}
 		if meta.Index <= index && time.Since(begin) < time.Second {
 			// The server doesn't hold reads back: don't ask it in a tight loop.
-			if err := pause(ctx, 1); err != nil {
+			if err := backoff(ctx, 1); err != nil {
 				return err
 			}
 		}
@@ -152,7 +152,7 @@ func follow[T any](ctx context.Context, read func(context.Context, api.QueryOpti
 }
 
 // pause waits a random time that grows with the attempts, 2 s at most.
-func pause(ctx context.Context, attempt int) error {
+func backoff(ctx context.Context, attempt int) error {
 	t := time.NewTimer(rand.N(min(100*time.Millisecond<<min(attempt, 5), 2*time.Second)) + 10*time.Millisecond)
 	defer t.Stop()
 	select {
@@ -163,18 +163,18 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// errWaitOver ends a wait whose time is over.
-var errWaitOver = errors.New("the wait is over")
+// errWaitTimeout ends a wait whose time is over.
+var errWaitTimeout = errors.New("the wait is over")
 
 // withLimit bounds a context by the wait.
-func (w *waiting) withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, w.limit, errWaitOver)
+func (w *waitFlags) withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, w.limit, errWaitTimeout)
 }
 
 // onMany does something to each of several objects, eight at a time,
 // prints each failure in the arguments' order as the 2015 client did, and
 // fails if any failed.
-func (e *env) onMany(ctx context.Context, verb, kind string, idents []string, do func(ctx context.Context, ident string) error) error {
+func (e *env) forEach(ctx context.Context, verb, kind string, idents []string, do func(ctx context.Context, ident string) error) error {
 	if len(idents) == 0 {
 		return usagef("%s is missing", strings.ToUpper(kind))
 	}
