@@ -128,7 +128,7 @@ func (t HostTarget) values() url.Values {
 }
 
 var errImageFileTooLarge = structs.Errorf(structs.CodeTooLarge,
-	"the archive is larger than %d GiB, the limit of one load: save fewer images into it", int64(structs.MaxImageFile)>>30)
+	"the archive has more than %d GiB, the limit of one load: save fewer images into it", int64(structs.MaxImageFile)>>30)
 
 // Load loads the images of a tar stream of docker save on hosts, and returns the
 // result of each host. If every host failed, the error names each. CodeForbidden,

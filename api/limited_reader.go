@@ -21,7 +21,7 @@ type limitedReader struct {
 }
 
 var errArchiveTooLarge = structs.Errorf(structs.CodeTooLarge,
-	"the archive is larger than %d MiB, the limit of one copy: copy it in parts, or use a volume", structs.MaxArchive>>20)
+	"the archive has more than %d MiB, the limit of one copy: copy it in parts, or use a volume", structs.MaxArchive>>20)
 
 // Read implements io.Reader.
 func (l *limitedReader) Read(p []byte) (int, error) {

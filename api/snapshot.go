@@ -28,7 +28,7 @@ func (t Operator) SaveSnapshot(ctx context.Context, o QueryOptions) (io.ReadClos
 }
 
 var errSnapshotTooLarge = structs.Errorf(structs.CodeTooLarge,
-	"the file is larger than %d GiB, the limit of a restore", int64(structs.MaxSnapshot)>>30)
+	"the file has more than %d GiB, the limit of a restore", int64(structs.MaxSnapshot)>>30)
 
 // RestoreSnapshot replaces the state of all servers with that of a snapshot file.
 // With keep the cluster keeps its cluster ID; agents of the snapshot's cluster can't

@@ -117,7 +117,7 @@ func TestUnpack(t *testing.T) {
 		"through a link outside": {[]tar.Header{dir[0], {Typeflag: tar.TypeSymlink, Name: "src/l", Linkname: "../../.."}, {Typeflag: tar.TypeReg, Name: "src/l/evil"}}, "d/", "d", false, "", "escapes"},
 		"a pipe":                 {[]tar.Header{{Typeflag: tar.TypeFifo, Name: "p"}}, "d/", "d", false, "", "not copied: p is a named pipe"},
 		"a device":               {[]tar.Header{{Typeflag: tar.TypeChar, Name: "null"}}, "x=", "x", false, "", "not copied: null is a device"},
-		"nothing":                {nil, "d/", "d", false, "", "can't be read"},
+		"nothing":                {nil, "d/", "d", false, "", "reading the archive"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := tree(t, filepath.Join(t.TempDir(), "t"), "")
@@ -233,7 +233,7 @@ func TestCopyIn(t *testing.T) {
 		"dir becomes":      {"d/", "src", "c1:/n", "d/ n/ n/a=1 n/sub/ n/sub/l>../a", ""},
 		"content into one": {"d/", "src/.", "c1:d", "d/ d/a=1 d/sub/ d/sub/l>../a", ""},
 		"content becomes":  {"d/", "src/.", "c1:/n/", "d/ n/ n/a=1 n/sub/ n/sub/l>../a", ""},
-		"dir over file":    {"f=", "src", "c1:/f", "", "is a directory, and /f in the container is none"},
+		"dir over file":    {"f=", "src", "c1:/f", "", "is a directory, but /f in the container is not"},
 		"dir into nothing": {"d/", "src", "c1:/no/n", "", "directory /no does not exist in the container"},
 		"file into a dir":  {"d/", "src/a", "c1:/d", "d/ d/a=1", ""},
 		"file into root":   {"d/", "src/a", "c1:", "a=1 d/", ""},
@@ -308,7 +308,7 @@ func TestCopyStreams(t *testing.T) {
 	}
 	big.Truncate(64 << 20) // and its header is too much
 	big.Close()
-	if r := s.run("container-cp", big.Name(), "c1:/d"); r.code != 1 || !strings.Contains(r.stderr, "larger than 64 MiB") {
+	if r := s.run("container-cp", big.Name(), "c1:/d"); r.code != 1 || !strings.Contains(r.stderr, "more than 64 MiB") {
 		t.Errorf("too much: %+v", r)
 	}
 }

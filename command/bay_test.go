@@ -108,7 +108,7 @@ func TestDeleteTriesAll(t *testing.T) {
 	})
 	s := newShell(t, f)
 	r := s.run("bay-delete", "x", "web")
-	want := "web: DELETE_IN_PROGRESS: 2 containers left\nDelete for bay x failed: Bay x could not be found. (HTTP 404)\n\"magnum bay-list\" shows which there are.\n"
+	want := "web: DELETE_IN_PROGRESS: 2 containers left\nDelete for bay x failed: Bay x could not be found. (HTTP 404)\n\"magnum bay-list\" lists them.\n"
 	if r.code != 1 || r.stdout != "" || r.stderr != want {
 		t.Errorf("code %d, %q, want 1 and %q", r.code, r.stderr, want)
 	}

@@ -153,11 +153,11 @@ func TestUnknownCommand(t *testing.T) {
 		{"exec c1 ls", "did you mean container-execute?"},
 		{"frobnicate", `"magnum help" lists the commands`},
 		{"help frobnicate", `"magnum help" lists the commands`},
-		{"operator -json", `"operator" is not all of a command's name; there is operator bootstrap`},
-		{"operator raft -json", `"operator raft" is not all of a command's name; there is operator raft list-peers`},
-		{"operator frobnicate", `there is no command "operator frobnicate"; there is operator bootstrap`},
-		{"help operator frobnicate", `there is no command "operator frobnicate"; there is operator bootstrap`},
-		{"help operator raft frobnicate", `there is no command "operator raft frobnicate"; there is operator raft list-peers`},
+		{"operator -json", `"operator" is only the beginning of a command's name; the commands are operator bootstrap`},
+		{"operator raft -json", `"operator raft" is only the beginning of a command's name; the commands are operator raft list-peers`},
+		{"operator frobnicate", `there is no command "operator frobnicate"; the commands are operator bootstrap`},
+		{"help operator frobnicate", `there is no command "operator frobnicate"; the commands are operator bootstrap`},
+		{"help operator raft frobnicate", `there is no command "operator raft frobnicate"; the commands are operator raft list-peers`},
 	} {
 		r := newShell(t, nil).run(strings.Fields(tt.args)...)
 		if r.code != 2 || !strings.Contains(r.stderr, tt.want) || r.stdout != "" {
@@ -204,7 +204,7 @@ func TestHelpOfFirstWords(t *testing.T) {
 				t.Errorf("%s is not in the help of %s:\n%s", name, words, want)
 			}
 		}
-		if r := s.run(strings.Fields(words)...); r.code != 2 || r.stdout != "" || r.stderr != fmt.Sprintf("ERROR: %q is not all of a command's name\n", words)+want {
+		if r := s.run(strings.Fields(words)...); r.code != 2 || r.stdout != "" || r.stderr != fmt.Sprintf("ERROR: %q is only the beginning of a command's name\n", words)+want {
 			t.Errorf("%s: code %d, %q, %q", words, r.code, r.stdout, r.stderr)
 		}
 	}
@@ -248,7 +248,7 @@ func TestGlobalFlagsBeforeTheCommand(t *testing.T) {
 			t.Errorf("%q: code %d, %s", args, r.code, r.stderr)
 		}
 	}
-	for args, want := range map[string]string{"-addr": "needs a value", "-debug": "no command behind", "-wide bay-list": "stands before the command"} {
+	for args, want := range map[string]string{"-addr": "needs a value", "-debug": "no command after", "-wide bay-list": "stands before the command"} {
 		if r := s.run(strings.Fields(args)...); r.code != 2 || !strings.Contains(r.stderr, want) {
 			t.Errorf("%q: code %d, %q, want 2 and %q", args, r.code, r.stderr, want)
 		}
@@ -259,7 +259,7 @@ func TestNoServerReachable(t *testing.T) {
 	s := newShell(t, nil)
 	s.env["MAGNUM_ADDR"] = "127.0.0.1:1"
 	r := s.run("bay-list")
-	want := `ERROR: no server reachable at http://127.0.0.1:1: connection refused. Start one with "magnum agent -dev", or name another with -addr or MAGNUM_ADDR.` + "\n"
+	want := `ERROR: no server reachable at http://127.0.0.1:1: connection refused. Start one with "magnum agent -dev", or give another address with -addr or MAGNUM_ADDR.` + "\n"
 	if r.code != 1 || r.stderr != want {
 		t.Errorf("code %d, %q, want 1 and %q", r.code, r.stderr, want)
 	}
@@ -278,12 +278,12 @@ func TestServersWordsOfError(t *testing.T) {
 	f.answer("POST /v1/containers", 400, `{"errors":[{"code":"bay.invalid","hint":"unknown_name","detail":"Bay b could not be found."}]}`)
 	s := newShell(t, f)
 	for args, want := range map[string]string{
-		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" shows which there are.\n",
+		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" lists them.\n",
 		"bay-show web":           "ERROR: Multiple bays exist with same name. Please use the bay uuid instead. (HTTP 409) \"magnum bay-list\" shows the uuids.\n",
-		"bay-show other":         "ERROR: Authentication required (HTTP 401) Put a valid token into OS_TOKEN.\n",
+		"bay-show other":         "ERROR: Authentication required (HTTP 401) Set OS_TOKEN to a valid token.\n",
 		"bay-show old":           "ERROR: Bay old could not be found. (HTTP 404)\n",
 		"bay-show evil":          "ERROR: a\\x1b[31mb (HTTP 400)\n",
-		"container-show c9":      "ERROR: Container c9 could not be found. (HTTP 404) \"magnum container-list\" shows which there are.\n",
+		"container-show c9":      "ERROR: Container c9 could not be found. (HTTP 404) \"magnum container-list\" lists them.\n",
 	} {
 		if r := s.run(strings.Fields(args)...); r.code != 1 || r.stderr != want || r.stdout != "" {
 			t.Errorf("%s: code %d, %q, want 1 and %q", args, r.code, r.stderr, want)

@@ -10,12 +10,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// actionCommand is a command that does one thing to each of its containers.
+// actionCommand returns the command that runs an action on containers.
 func actionCommand(action api.Action, verb, synopsis string) *command {
 	name := "container-" + string(action)
 	about := ""
 	if action == api.Start {
-		about = "A container in status Error whose host lost it is made anew."
+		about = "A container in status Error that its host has lost is created again."
 	}
 	return &command{
 		name: name, group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
@@ -46,12 +46,14 @@ func actionCommand(action api.Action, verb, synopsis string) *command {
 	}
 }
 
-// progressAfter is how long an action may take in silence.
+// progressAfter is the time after which the progress of an action is shown.
 const progressAfter = 700 * time.Millisecond
 
-// watched does something to each container and shows on standard error how
-// those that take long come along.
-func (e *env) forEachContainer(ctx context.Context, client *api.Client, verb string, idents []string, do func(context.Context, string) error) error {
+// forEachContainer is forEach for containers. It shows the progress of slow calls on
+// standard error.
+func (e *env) forEachContainer(
+	ctx context.Context, client *api.Client, verb string, idents []string, do func(context.Context, string) error,
+) error {
 	p := newProgress(e)
 	defer p.clear()
 	return e.forEach(ctx, verb, structs.KindContainer, idents, func(ctx context.Context, ident string) error {
@@ -65,8 +67,8 @@ func (e *env) forEachContainer(ctx context.Context, client *api.Client, verb str
 	})
 }
 
-// watch shows a container's changes until ctx ends. What it can't read it
-// doesn't show: the action itself tells what is wrong.
+// showProgress shows a container's status until ctx ends. It ignores errors, because
+// the action returns them.
 func showProgress(ctx context.Context, client *api.Client, ident, verb string, p *progress) {
 	t := time.NewTimer(progressAfter)
 	defer t.Stop()

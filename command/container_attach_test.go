@@ -198,7 +198,7 @@ func TestRunWithATerminal(t *testing.T) {
 	p, s, ends = ptyRun(t, f, "container-run", "-it", "--rm", "busybox", "sh")
 	s.shows(t, "$ [h=33")
 	fmt.Fprint(p.user, "\x10\x11")
-	s.shows(t, `container c1 goes on: "magnum container-attach u1" joins it again`)
+	s.shows(t, `container c1 goes on: attach again with "magnum container-attach u1"`)
 	ends(0)
 	if asked := f.requests(); strings.HasPrefix(asked[len(asked)-1], "DELETE") {
 		t.Errorf("asked %q", asked)
@@ -250,7 +250,7 @@ func TestRunWithInput(t *testing.T) {
 	f.handle("GET /v1/containers/u1/logs", func(http.ResponseWriter, *http.Request) { <-said })
 	e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: errOut, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	code := e.run(t.Context(), []string{"container-run", "-i", "busybox", "cat"})
-	if want := `your input does not reach c1: its host does not answer (HTTP 503). Join it with "magnum container-attach u1"`; code != 4 || !strings.Contains(errOut.text.String(), want) {
+	if want := `your input does not reach c1: its host does not answer (HTTP 503). Attach with "magnum container-attach u1"`; code != 4 || !strings.Contains(errOut.text.String(), want) {
 		t.Errorf("code %d, it said %q", code, errOut.text.String())
 	}
 }

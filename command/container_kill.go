@@ -10,9 +10,9 @@ import (
 func containerKillCommand() *command {
 	return &command{
 		name: "container-kill", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
-		synopsis: "Send containers a signal",
-		about: "The signal is SIGKILL unless -s names another, by its name with or without SIG, or by its number.\n" +
-			"A container that ends of it is not started again by its restart policy.",
+		synopsis: "Send a signal to containers",
+		about: "The signal is SIGKILL, or that of -s: a name with or without SIG, or a number. The restart policy does\n" +
+			"not restart a container that the signal has ended.",
 		examples: []string{"magnum container-kill web1 web2", "magnum container-kill -s HUP proxy"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -40,7 +40,7 @@ func containerKillCommand() *command {
 func containerRenameCommand() *command {
 	return &command{
 		name: "container-rename", group: groupContainers, args: "CONTAINER NAME", complete: completeContainers,
-		synopsis: "Give a container another name",
+		synopsis: "Rename a container",
 		examples: []string{"magnum container-rename happy_newt web1", "magnum container-rename -format '{{.uuid}}' web1 web2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -65,15 +65,15 @@ func containerRenameCommand() *command {
 func containerRebuildCommand() *command {
 	return &command{
 		name: "container-rebuild", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
-		synopsis: "Make containers anew, from their image or another",
-		about: "A container keeps its uuid, name and volumes; what it has written elsewhere, and its logs, are gone.\n" +
-			"One that runs, runs again afterwards.",
+		synopsis: "Recreate containers from their image or another one",
+		about: "A container keeps its uuid, name and volumes. Its logs, and what it has written elsewhere, are lost.\n" +
+			"A running container is started again afterwards.",
 		examples: []string{"magnum container-rebuild web1", "magnum container-rebuild -image nginx:1.27 web1 web2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var wait waitFlags
 			image := ""
-			f.text(&image, "image i", "IMAGE", "another image").defaultText("the one that it has")
+			f.text(&image, "image i", "IMAGE", "new image").defaultText("the image that it has")
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {

@@ -12,8 +12,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// join shows the container's output to its end and passes on the user's input,
-// if it takes any. errDetached: the user has left it.
+// streamIO prints the output of a started container until its end, and sends the user's
+// input if the container takes any. errDetached: the user has detached.
 func (r *containerRun) streamIO(ctx context.Context, c *structs.ContainerBody) error {
 	switch {
 	case !c.Stdin:
@@ -21,15 +21,16 @@ func (r *containerRun) streamIO(ctx context.Context, c *structs.ContainerBody) e
 	case c.TTY:
 		return r.attachTerminal(ctx, c)
 	}
-	// Its logs have all of its output, from before the session stands, too.
+	// Print the logs, not the session's output: they also have what was written before.
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	var passing sync.WaitGroup
 	passing.Go(func() {
 		a := &attachment{e: &env{stdin: r.e.stdin, stdout: io.Discard, stderr: io.Discard}, client: r.client, c: c, input: true}
 		_, err := a.run(ctx)
-		if err != nil && ctx.Err() == nil && structs.CodeOf(err) != structs.CodeConflict { // else it has ended already
-			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Join it with \"magnum container-attach %s\"\n", printable(c.Name), describe(err), c.UUID)
+		if err != nil && ctx.Err() == nil && structs.CodeOf(err) != structs.CodeConflict { // CodeConflict: the container has ended
+			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Attach with \"magnum container-attach %s\"\n",
+				printable(c.Name), describe(err), c.UUID)
 		}
 	})
 	err := r.printOutput(ctx, c)
@@ -38,7 +39,7 @@ func (r *containerRun) streamIO(ctx context.Context, c *structs.ContainerBody) e
 	return err
 }
 
-// terminal gives the container the user's terminal.
+// attachTerminal attaches the user's terminal to the container.
 func (r *containerRun) attachTerminal(ctx context.Context, c *structs.ContainerBody) error {
 	keys, err := parseDetachKeys(defaultDetachKeys)
 	if err != nil {
@@ -55,7 +56,7 @@ func (r *containerRun) attachTerminal(ctx context.Context, c *structs.ContainerB
 	}
 	code, err := a.run(ctx)
 	if structs.CodeOf(err) == structs.CodeConflict {
-		return r.printOutput(ctx, c) // it has ended already
+		return r.printOutput(ctx, c) // the container has ended
 	}
 	if err != nil {
 		end()
@@ -64,15 +65,14 @@ func (r *containerRun) attachTerminal(ctx context.Context, c *structs.ContainerB
 	if err == nil || errors.Is(err, errDetached) || ctx.Err() != nil {
 		return attachResult(c, code, err)
 	}
-	return fmt.Errorf("%w. Container %s goes on: \"magnum container-attach %s\" joins it again", err, c.Name, c.UUID)
+	return fmt.Errorf("%w. Container %s goes on: attach again with \"magnum container-attach %s\"", err, c.Name, c.UUID)
 }
 
-// attachPause is how long a session that stands may take until the engine has
-// joined it to the process.
+// attachPause is the time that the engine has to attach an open session to the process.
 const attachPause = 100 * time.Millisecond
 
-// catchUpCtx shows what the container wrote before the session stood: a session
-// begins with what is written from then on.
+// showEarlier prints the output from before the session was open, which the session
+// doesn't have.
 func (r *containerRun) showEarlier(ctx context.Context, c *structs.ContainerBody, early *heldOutput) {
 	var before bytes.Buffer
 	defer func() { early.release(before.Bytes()) }()
@@ -85,17 +85,16 @@ func (r *containerRun) showEarlier(ctx context.Context, c *structs.ContainerBody
 	}
 	logs, err := r.client.Containers().Logs(ctx, c.UUID, structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1})
 	if err != nil {
-		return // what the session has is shown all the same
+		return // the session's output is shown all the same
 	}
 	defer logs.Close()
-	_, _ = io.Copy(&before, io.LimitReader(logs, maxEarlier)) // likewise
+	_, _ = io.Copy(&before, io.LimitReader(logs, maxEarlier)) // the session's output is shown all the same
 }
 
-// maxEarlier is how much of what came before a session is shown.
+// maxEarlier bounds the bytes of output from before a session that are shown.
 const maxEarlier = 1 << 20
 
-// heldOutput holds a session's output back until it is known what came before
-// it.
+// heldOutput holds back a session's output until release.
 type heldOutput struct {
 	w io.Writer
 
@@ -104,7 +103,7 @@ type heldOutput struct {
 	open bool
 }
 
-// Write shows p, or keeps it.
+// Write writes p, or holds it back before release.
 func (o *heldOutput) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -115,8 +114,9 @@ func (o *heldOutput) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// release shows what came before, then what was held back, but once what is in
-// both: the longest end of the one that the other begins with.
+// release writes before, the output from before the session, and the output that was
+// held back. Where both overlap, the overlap is written once: it is the longest suffix
+// of before that is a prefix of the held output.
 func (o *heldOutput) release(before []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -124,6 +124,6 @@ func (o *heldOutput) release(before []byte) {
 	for !bytes.HasSuffix(before, o.held[:n]) {
 		n--
 	}
-	_, _ = o.w.Write(append(before[:len(before)-n:len(before)-n], o.held...)) // the next write fails, too
+	_, _ = o.w.Write(append(before[:len(before)-n:len(before)-n], o.held...)) // the next write returns the error
 	o.held, o.open = nil, true
 }

@@ -11,23 +11,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// earlySession is a session with a container that was joined before its start: all
-// that its process writes comes over it, however much and however fast. It waits
-// for a reader that is slow, and the process waits with it.
+// earlySession is a session with a container that was opened before its start. It
+// carries all output of the process. A slow reader slows the process down.
 type earlySession struct {
-	ended chan sessionResult // one
+	ended chan sessionResult // has one element once the session has ended
 }
 
-// sessionResult is how such a session has ended: with the exit code, or an error.
+// sessionResult is the exit code or the error of a session.
 type sessionResult struct {
 	code *int
 	err  error
 }
 
-// start starts a container that was created and not started, once the user is
-// joined to it. It returns nil where servers or agents of before version 1 can't
-// do that, or the container runs already: the logs have its output then. live is
-// the life of the session.
+// start attaches the user to a container that was never started, and starts it. It
+// returns nil if the container was started before, or if servers or agents before
+// version 1 can't attach first: the output is in the logs then. The session ends with
+// live.
 func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody) (*earlySession, error) {
 	if r.startAtCreate || c.Status != structs.ContainerStopped || !c.StartedAt.IsZero() {
 		return nil, nil
@@ -38,7 +37,7 @@ func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody
 		_, err = r.client.Containers().Action(ctx, c.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}})
 	}
 	if err == nil {
-		// Quietly: the screen is the container's by now.
+		// No progress: the container already writes to the terminal.
 		quiet := *r.e
 		quiet.stderr = io.Discard
 		_, _, err = waitForContainer(ctx, &quiet, r.client, c, true, r.wait)
@@ -54,8 +53,8 @@ func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody
 	return s, nil
 }
 
-// attachBeforeStart joins the user to a container that was not started yet; nil if that
-// can't be.
+// attachBeforeStart attaches the user to a container that was not started yet. It
+// returns nil if the server or the agent doesn't support that.
 func (r *containerRun) attachBeforeStart(ctx, session context.Context, c *structs.ContainerBody) (*earlySession, error) {
 	keys, err := parseDetachKeys(defaultDetachKeys)
 	if err != nil {
@@ -82,14 +81,14 @@ func (r *containerRun) attachBeforeStart(ctx, session context.Context, c *struct
 			return nil, nil
 		}
 		if end.err == nil {
-			end.err = errors.New("the session has ended before the container was started")
+			end.err = errors.New("the session ended before the container was started")
 		}
 		s.ended <- end
 		return s, end.err
 	}
 }
 
-// watch waits for the end of a container that was joined before its start.
+// awaitSession waits for the end of an earlySession and of its container.
 func (r *containerRun) awaitSession(ctx context.Context, c *structs.ContainerBody, s *earlySession) error {
 	end := <-s.ended
 	switch {
@@ -97,10 +96,10 @@ func (r *containerRun) awaitSession(ctx context.Context, c *structs.ContainerBod
 		return attachResult(c, end.code, end.err)
 	case c.Stdin:
 		r.remove = false
-		return fmt.Errorf("%w. Container %s goes on: \"magnum container-attach %s\" joins it again", end.err, c.Name, c.UUID)
+		return fmt.Errorf("%w. Container %s goes on: attach again with \"magnum container-attach %s\"", end.err, c.Name, c.UUID)
 	}
 	fmt.Fprintf(r.e.stderr, "the output of %s broke off: %s; waiting for its end\n", c.Name, describe(end.err))
-	r.remove = false // its logs may have the rest
+	r.remove = false // the logs may have the rest
 	now, err := r.awaitEnd(ctx, c)
 	if err != nil {
 		return err
@@ -108,10 +107,11 @@ func (r *containerRun) awaitSession(ctx context.Context, c *structs.ContainerBod
 	if err := exitResult(now); err != nil {
 		return err
 	}
-	return fmt.Errorf("the output above is not complete: see \"magnum container-logs %s\"; delete it with \"magnum container-delete %s\"", c.UUID, c.UUID)
+	return fmt.Errorf("the output above is not complete: see \"magnum container-logs %s\"; "+
+		"delete the container with \"magnum container-delete %s\"", c.UUID, c.UUID)
 }
 
-// awaitEnd waits until a container runs no more.
+// awaitEnd waits until a container has ended.
 func (r *containerRun) awaitEnd(ctx context.Context, c *structs.ContainerBody) (*structs.ContainerBody, error) {
 	err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		return r.client.Containers().Get(ctx, c.UUID, o)

@@ -70,12 +70,12 @@ func TestBadContainerFlags(t *testing.T) {
 		"-cpus NaN i":           "is not a number of cores",
 		"-tmpfs x i":            "does not begin with /",
 		"-l =x i":               "has no key",
-		"-command a i b":        "both name the command",
+		"-command a i b":        "both give the command",
 		"-stop-timeout -1 i":    "is below 0",
 		"-json /no/such/file":   "no such file",
 		"-format x i":           "neither table nor json",
 		"i -frobnicate":         "there is no flag -frobnicate",
-		"i sh -c ls":            "stand behind \"--\"",
+		"i sh -c ls":            "after \"--\"",
 		"-json":                 "needs a value",
 		"-restart-polcy always": "did you mean -restart-policy?",
 	} {
@@ -121,7 +121,7 @@ func TestContainerCreateFromJSON(t *testing.T) {
 		}
 	}
 	before := len(f.requests())
-	for stdin, want := range map[string]string{"": "is empty", "[]": "no JSON object", "null": "no JSON object", "{} {}": "more than one", "{": "no JSON object"} {
+	for stdin, want := range map[string]string{"": "is empty", "[]": "not a JSON object", "null": "not a JSON object", "{} {}": "more than one", "{": "not a JSON object"} {
 		s.stdin = strings.NewReader(stdin)
 		if r := s.run("container-create"); r.code == 0 || !strings.Contains(r.stderr, want) {
 			t.Errorf("standard input %q: %+v, want %q", stdin, r, want)
@@ -164,7 +164,7 @@ func TestContainerActions(t *testing.T) {
 		f.answer("PUT /v1/containers/b/"+action, 409, `{"errors":[{"code":"container.conflict","detail":"Container b is Paused."}]}`)
 		r := s.run("container-"+action, "b", "a", "c")
 		verb := strings.ToUpper(action[:1]) + action[1:]
-		want := verb + " for container b failed: Container b is Paused. (HTTP 409)\n" + verb + " for container c failed: Container " + action + " could not be found. (HTTP 404)\n\"magnum container-list\" shows which there are.\n"
+		want := verb + " for container b failed: Container b is Paused. (HTTP 409)\n" + verb + " for container c failed: Container " + action + " could not be found. (HTTP 404)\n\"magnum container-list\" lists them.\n"
 		if r.code != 1 || r.stdout != "" || r.stderr != want {
 			t.Errorf("%s: code %d, %q\nwant %q", action, r.code, r.stderr, want)
 		}
@@ -299,7 +299,7 @@ func TestContainerExecute(t *testing.T) {
 	if r := s.run("container-execute", "c0", "ls"); r != (result{0, "2015", ""}) {
 		t.Errorf("an answer of 2015: %+v", r)
 	}
-	for line, want := range map[string]string{"c1 -command a b": "both name", "c1 -command 'a": "without its end", "-it c1 sh": "not a terminal"} {
+	for line, want := range map[string]string{"c1 -command a b": "both give", "c1 -command 'a": "without its end", "-it c1 sh": "not a terminal"} {
 		if r := s.run(append([]string{"container-execute"}, strings.Fields(line)...)...); r.code != 2 || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: %+v, want %q", line, r, want)
 		}

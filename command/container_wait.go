@@ -15,15 +15,18 @@ func containerWaitCommand() *command {
 	return &command{
 		name: "container-wait", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
 		synopsis: "Wait until containers have ended, and print their exit codes",
-		about: "Prints one exit code a line, in the arguments' order, once all of them have ended; with -json or\n" +
-			"-format the containers instead, but for those whose end can't be told. One that was never started is\n" +
-			"waited for, too. It waits as long as it takes, unless -timeout is given.",
-		examples: []string{"magnum container-wait job1 job2", "magnum container-wait -timeout 5m -format '{{.name}} {{.exit_code}}' job1 job2"},
+		about: "Prints one exit code per line, in the order of the arguments, after all containers have ended. With\n" +
+			"-json or -format it prints the containers instead, except those that failed to report an exit code. It\n" +
+			"also waits for containers that were never started. The wait has no limit unless -timeout is given.",
+		examples: []string{
+			"magnum container-wait job1 job2",
+			"magnum container-wait -timeout 5m -format '{{.name}} {{.exit_code}}' job1 job2",
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var limit time.Duration
 			out := output{unformatted: "exit codes"}
-			f.value("timeout wait", "DURATION", "give up after it, such as 90s (default never)", func(s string) error {
+			f.value("timeout wait", "DURATION", "stop waiting after this time, such as 90s (default never)", func(s string) error {
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
 					return errors.New("is not a duration such as 90s or 5m")
@@ -52,13 +55,13 @@ func containerWaitCommand() *command {
 	}
 }
 
-// waitMany waits for the end of each container and prints the exit codes of
-// those that have one, or what is asked for of them.
+// waitMany waits for the end of each container, and prints the exit codes or, with
+// -json or -format, the containers. It fails if a container has no exit code.
 func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string, limit time.Duration, out *output) error {
 	if len(idents) == 0 {
 		return usagef("CONTAINER is missing")
 	}
-	// All at once: each may end before any other.
+	// One goroutine each, because the containers may end in any order.
 	codes, raws, failures := make([]int, len(idents)), make([]json.RawMessage, len(idents)), make([]error, len(idents))
 	done := make(chan struct{})
 	for i, ident := range idents {
@@ -99,14 +102,13 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 	return nil
 }
 
-// awaitEnd waits until a container has ended, and returns its exit code and what
-// the server said of it then.
+// awaitEnd waits until a container has ended, and returns its exit code and its JSON.
 func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.Duration) (int, json.RawMessage, error) {
 	var last *structs.ContainerBody
 	var raw json.RawMessage
 	err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		if last != nil {
-			ident = last.UUID // it may be renamed meanwhile
+			ident = last.UUID // the container may be renamed meanwhile
 		}
 		return client.Containers().Get(ctx, ident, o)
 	}, func(c *structs.ContainerBody, meta api.Meta) (bool, error) {

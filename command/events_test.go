@@ -83,7 +83,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	f.answer("GET /v1/events", 410, `{"errors":[{"code":"gone","detail":"too old"}]}`)
-	if r := s.run("events", "-follow", "-index", "1"); r.code != 1 || !strings.Contains(r.stderr, "too old. Begin anew without -index") {
+	if r := s.run("events", "-follow", "-index", "1"); r.code != 1 || !strings.Contains(r.stderr, "too old. Start again without -index") {
 		t.Errorf("%+v", r)
 	}
 	if r := s.run("events", "-index", "-1"); r.code != 2 {

@@ -45,7 +45,7 @@ func TestBadFlags(t *testing.T) {
 		"-nmae x":     "did you mean -name?",
 		"-frobnicate": "there is no flag -frobnicate",
 		"a -name":     "flag -name needs a value",
-		"-wide=maybe": "is not true or false",
+		"-wide=maybe": "must be true or false",
 		"-count x":    `"x" is not a whole number`,
 		"-count 0":    `"0" is below 1`,
 	} {

@@ -81,7 +81,7 @@ func TestImagePull(t *testing.T) {
 		t.Errorf("asked %s, want %s", asked[len(asked)-1], want)
 	}
 	f.answer("POST /v1/images", 400, `{"errors":[{"code":"bay.invalid","hint":"choose","detail":"there are 2 bays: a, b"}]}`)
-	if r := s.run("image-pull", "a"); r.code != 1 || !strings.Contains(r.stderr, "Name one with -bay.") {
+	if r := s.run("image-pull", "a"); r.code != 1 || !strings.Contains(r.stderr, "Choose one with -bay.") {
 		t.Errorf("%+v", r)
 	}
 	f.handle("POST /v1/images", func(w http.ResponseWriter, _ *http.Request) {
@@ -162,7 +162,7 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("asked %q", asked)
 	}
 	want := "Delete for volume busy failed: Volume busy on host h1 is used by container web1: delete that first (HTTP 409)\n" +
-		"Delete for volume none failed: Volume none could not be found. (HTTP 404)\n\"magnum volume-list\" shows which there are.\n"
+		"Delete for volume none failed: Volume none could not be found. (HTTP 404)\n\"magnum volume-list\" lists them.\n"
 	if r := s.run("volume-delete", "busy", "data", "none"); r.code != 1 || r.stderr != want {
 		t.Errorf("%+v, want %q", r, want)
 	}

@@ -18,7 +18,7 @@ func TestTLSInit(t *testing.T) {
 	for _, want := range []string{
 		"made  " + dir + "/ca.pem, the CA", "made  " + cert + ", valid until ",
 		"magnum server -bind 10.0.0.1 -encrypt KEY -auth token -tls-ca " + dir + "/ca.pem -tls-cert " + cert + " -tls-key " + key,
-		"Of TLS agents and users need the CA only: -tls-ca " + dir + "/ca.pem",
+		"Agents and users need only the CA: -tls-ca " + dir + "/ca.pem",
 	} {
 		if first.code != 0 || !strings.Contains(first.stdout, want) {
 			t.Fatalf("code %d, %q, %q; want %q", first.code, first.stdout, first.stderr, want)

@@ -31,7 +31,7 @@ func TestTokenCommands(t *testing.T) {
 		stderr string
 		asked  string
 	}{
-		{"token-create -name ci -project p1 -user bob -role reader -expires 30d", 0, "mgt_u1_secret", "shown this one time", `POST /v1/tokens {"name":"ci","project_id":"p1","user_id":"bob","role":"reader","expires_in":2592000}`},
+		{"token-create -name ci -project p1 -user bob -role reader -expires 30d", 0, "mgt_u1_secret", "shown only once", `POST /v1/tokens {"name":"ci","project_id":"p1","user_id":"bob","role":"reader","expires_in":2592000}`},
 		{"token-create -q", 0, "mgt_u1_secret\n", "", `POST /v1/tokens {}`},
 		{"token-create -join -expires 90m -json", 0, `"token":"mgt_u1_secret"`, "", `POST /v1/tokens {"expires_in":5400,"join":true}`},
 		{"token-create -expires soon", 2, "", "-expires", ""},
