@@ -22,7 +22,7 @@ type connection struct {
 
 // flags adds -addr, -tls-ca and -debug.
 func (c *connection) flags(f *flagSet) {
-	f.text(&c.addr, "addr", "ADDR", "servers of a cluster, host[:port] or URLs, separated by commas; one that can't be reached is skipped").
+	f.text(&c.addr, "addr", "ADDR", "servers of one cluster, host[:port] or URL, separated by commas; if one fails, the next is tried").
 		defaultText("$MAGNUM_ADDR, else http://127.0.0.1:9511").common()
 	f.text(&c.tlsCA, "tls-ca", "FILE", "PEM certificates of the CA of https servers; ADDR without a scheme is then https").
 		defaultText("$MAGNUM_TLS_CA, else the system's CAs").common()

@@ -196,7 +196,8 @@ func waitForContainer(
 		return last, meta, err
 	case last.Status == structs.ContainerError:
 		return last, meta, fmt.Errorf("container %s: %s. Look at it with \"magnum container-show %s\", "+
-			"delete it with \"magnum container-delete %s\"", last.Name, statusText(string(last.Status), last.StatusReason), last.UUID, last.UUID)
+			"delete it with \"magnum container-delete %s\"", last.Name, statusText(string(last.Status), last.StatusReason), last.UUID,
+			last.UUID)
 	}
 	return last, meta, nil
 }

@@ -15,7 +15,7 @@ func actionCommand(action api.Action, verb, synopsis string) *command {
 	name := "container-" + string(action)
 	about := ""
 	if action == api.Start {
-		about = "A container in status Error that its host has lost is created again."
+		about = "A container in status Error because its host has lost it is created again."
 	}
 	return &command{
 		name: name, group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,

@@ -30,7 +30,7 @@ func containerExecuteCommand() *command {
 			f.switchOn(&req.Stdin, "interactive i stdin", "send your standard input")
 			f.switchOn(&req.TTY, "tty t", "allocate a terminal")
 			f.toggle("it ti", "short for -i -t", func(b bool) { req.Stdin, req.TTY = b, b })
-			f.repeatable("env e environment", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
+			f.repeatable("env e environment", "KEY=VALUE", "environment variable; KEY alone copies your own value", func(s string) error {
 				key, value, ok, err := parseEnvironment(s, e.lookupEnv)
 				if err == nil && ok {
 					req.Env = append(req.Env, key+"="+value)

@@ -36,7 +36,7 @@ func (c *containerFlags) flags(f *flagSet) {
 	c.text(f, "image_id", "image-id", "IMAGE", "same as -image")
 	c.text(f, "command", "command", "COMMAND", "command in one text, split as a shell does")
 	c.text(f, "entrypoint", "entrypoint", "COMMAND", "program instead of the image's entrypoint, split as a shell does")
-	f.repeatable("environment e env", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
+	f.repeatable("environment e env", "KEY=VALUE", "environment variable; KEY alone copies your own value", func(s string) error {
 		key, value, ok, err := parseEnvironment(s, c.e.lookupEnv)
 		if err == nil && ok {
 			c.pairs("environment")[key] = value

@@ -26,8 +26,8 @@ func containerRunCommand() *command {
 			"-d prints the uuid after the start and ends. Without -d, Ctrl-C stops the container, and a second\n" +
 			"Ctrl-C leaves it running.\n\n" +
 			"-i sends your standard input; the process sees its end. -it attaches your terminal: all keys go to the\n" +
-			"process, also Ctrl-C, and Ctrl-P Ctrl-Q detaches and leaves the container running. Attach to a\n" +
-			"container started with -d by \"magnum container-attach\".\n\n" +
+			"process, also Ctrl-C, and Ctrl-P Ctrl-Q detaches and leaves the container running. To attach to a\n" +
+			"container started with -d, use \"magnum container-attach\".\n\n" +
 			"-rm deletes the container at its end. With -d the server deletes it, otherwise this command, after all\n" +
 			"output is printed.",
 		examples: []string{

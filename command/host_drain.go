@@ -30,14 +30,15 @@ func drainCommand() *command {
 			var o api.DrainOptions
 			var detach bool
 			var out hostResult
-			f.value("deadline", "DURATION", "stop containers that can't move after this time, such as 10m (default never)", func(s string) error {
-				d, err := time.ParseDuration(s)
-				if err != nil || d <= 0 {
-					return errors.New("is not a duration such as 90s or 10m")
-				}
-				o.Deadline = d
-				return nil
-			})
+			f.value("deadline", "DURATION", "stop containers that can't move after this time, such as 10m (default never)",
+				func(s string) error {
+					d, err := time.ParseDuration(s)
+					if err != nil || d <= 0 {
+						return errors.New("is not a duration such as 90s or 10m")
+					}
+					o.Deadline = d
+					return nil
+				})
 			f.switchOn(&o.Force, "force f", "stop containers that can't move at once")
 			f.switchOn(&detach, "detach d", "don't wait until the drain is done")
 			out.flags(f)

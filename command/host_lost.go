@@ -13,8 +13,8 @@ func fenceCommand() *command {
 		synopsis: "Confirm that lost hosts are off",
 		about: "Exclusive containers of a lost host may still run there. They are placed nowhere else until the host is\n" +
 			"back, or until you confirm that it is off: switched off, or cut from everything that its containers\n" +
-			"write to. If that is wrong, two copies run. A host whose agent sends heartbeats can't be\n" +
-			"fenced. The quarantine of the host stays as it is.",
+			"write to. If that is wrong, two copies run. A host whose agent sends heartbeats can't be fenced. The\n" +
+			"quarantine of the host stays as it is.",
 		examples: []string{"magnum host-fence host-1", "magnum host-fence -force host-1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestGivingUpHosts(t *testing.T) {
+func TestHostFenceAndRelease(t *testing.T) {
 	f := newFakeAPI(t)
 	host := `{"uuid":"h1","name":"h","links":[]}`
 	f.answer("PUT /v1/hosts/h/fence", 200, host)

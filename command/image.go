@@ -271,7 +271,7 @@ func imagePruneCommand() *command {
 		name: "image-prune", group: groupImages,
 		synopsis: "Remove the images that no container uses (operators)",
 		about: "Removes the images on the hosts of a bay, on one host, or with -all on all hosts. An image that a\n" +
-			"container uses stays, also if the container doesn't run or is not of magnum.",
+			"container uses stays, also if the container doesn't run or was not created by magnum.",
 		examples: []string{"magnum image-prune -bay web", "magnum image-prune -all -json"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection

@@ -76,7 +76,7 @@ func (n noun) listCommand() *command {
 			}
 			f.switchOn(&quiet, "quiet q", "print uuids only")
 			f.number("limit", "N", "list at most N (default all)", 1, func(n int) { o.Limit = n })
-			f.text(&o.Marker, "marker", "UUID", "start after this one")
+			f.text(&o.Marker, "marker", "UUID", "start after the object of this uuid")
 			f.text(&o.SortKey, "sort-key", "FIELD", "field that the server sorts by")
 			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").suggest("asc", "desc")
 			f.switchOn(&o.AllProjects, "all-projects", "list all projects (operators)")

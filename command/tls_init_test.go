@@ -45,7 +45,8 @@ func TestTLSInit(t *testing.T) {
 	if now, _ := os.ReadFile(key); string(now) != string(was) {
 		t.Error("a key was written over")
 	}
-	if only := s.run("tls-init", "-dir", dir); only.code != 0 || !strings.Contains(only.stdout, "kept  ") || !strings.Contains(only.stdout, "Add a server's certificate") {
+	if only := s.run("tls-init", "-dir", dir); only.code != 0 || !strings.Contains(only.stdout, "kept  ") ||
+		!strings.Contains(only.stdout, "Add a server's certificate") {
 		t.Errorf("without servers: code %d, %q, %q", only.code, only.stdout, only.stderr)
 	}
 	for _, c := range []struct {
