@@ -143,8 +143,8 @@ func adoptEach(ctx context.Context, e *env, client *api.Client, host string, con
 	return failed
 }
 
-// noteQuarantine prints on standard error that the command doesn't change the
-// quarantine of a host.
+// noteQuarantine prints on standard error that a host has containers in quarantine. The
+// command leaves them there.
 func noteQuarantine(e *env, h *structs.HostBody) {
 	if h != nil && len(h.Quarantine) > 0 {
 		fmt.Fprintf(e.stderr, "Host %s keeps %d containers in quarantine: see host-show, and end the quarantine with host-adopt.\n",

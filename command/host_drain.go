@@ -39,7 +39,7 @@ func drainCommand() *command {
 					o.Deadline = d
 					return nil
 				})
-			f.switchOn(&o.Force, "force f", "stop containers that can't move at once")
+			f.switchOn(&o.Force, "force f", "immediately stop containers that can't move")
 			f.switchOn(&detach, "detach d", "don't wait until the drain is done")
 			out.flags(f)
 			conn.flags(f)

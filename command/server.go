@@ -102,7 +102,7 @@ func serverSettings(s *settings, conf *server.Config, note string) {
 	s.text(&conf.Bind, "bind", "IP", bind)
 	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free port)"+note)
 	s.number(&conf.HTTPMaxConns, "http-max-conns", "N",
-		"limit of connections of the REST API, an eighth of them for hosts and servers "+
+		"limit of connections of the REST API; an eighth is reserved for hosts and servers "+
 			"(default from the limit of open files, at most 16384; -1 no limit)"+note)
 	s.number(&conf.HTTPMaxConnsPerClient, "http-max-conns-per-client", "N",
 		"limit of unauthenticated connections per client address (default 256; -1 no limit)"+note)
