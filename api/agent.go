@@ -20,66 +20,69 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// HeaderRegistration carries the number of the registration under which an
-// agent speaks.
+// HeaderRegistration carries the number of the agent's registration.
 const HeaderRegistration = "X-Magnum-Registration"
 
-// agentTimeout is the time for an answer that no poll delays; agentBody is the
-// time for the rest of an answer that has begun, which may be long.
+// The deadlines and limits of an agent's calls.
 const (
-	agentTimeout = 10 * time.Second
-	agentBody    = 30 * time.Second
-	// registerTimeout is the time for the first try to register while other servers are
-	// known: one that hangs is left sooner. Later tries have agentTimeout, for all
-	// servers may be slow.
+	agentTimeout = 10 * time.Second // for the response headers of a call that is not a poll
+	bodyTimeout  = 30 * time.Second // for the rest of a response, which may be large
+	pollGrace    = time.Second      // added to a poll's wait
+
+	// registerTimeout is the deadline of the first attempt to register while other
+	// servers are known: the agent leaves a hung server soon. Later attempts have
+	// agentTimeout, because all servers may be slow.
 	registerTimeout = 3 * time.Second
-	agentGrace      = time.Second // beyond a poll's wait: a silent server is left in time
 
-	maxWork = 1 << 30 // bytes of an answer: all assignments of a host, whose specs may have 384 KiB each
+	// directTimeout is the deadline for dialing the server of a session's user.
+	// After it the server that offered the session relays.
+	directTimeout = time.Second
 
-	directTimeout = time.Second // for a session's server, before the one that has offered it relays
+	// maxWorkSize bounds the bytes of a response. It holds all assignments of a
+	// host, each with a spec of up to 384 KiB.
+	maxWorkSize = 1 << 30
 )
 
-// AgentConfig says which servers an Agent talks to.
+// AgentConfig says which servers an Agent calls.
 type AgentConfig struct {
-	Servers    []string     // host[:port] or URLs; none if they are to come by SetFound
-	Secure     bool         // an address that is no URL means https, not http; others than https are not followed to
+	Servers    []string     // host[:port] or URLs; empty if SetFound provides them
+	Secure     bool         // use https for addresses without a scheme, and never another scheme for announced addresses
 	UserAgent  string       // "" means "magnum-agent"
-	HTTPClient *http.Client // nil means one of its own; its Timeout must be 0
+	HTTPClient *http.Client // nil means a new one; its Timeout must be 0
 }
 
-// Agent makes the calls of a host's agent. It talks to one server at a time
-// and moves to another one when that fails to answer. It may be used by many
-// goroutines. It never repeats a call by itself.
+// Agent makes the calls of a host's agent. It calls one server at a time and moves
+// to another one when that server fails to respond. It is safe for concurrent use.
+// It never repeats a call.
 type Agent struct {
 	conf      AgentConfig
 	http      *http.Client
-	onlyHTTPS bool // of the addresses that others name
+	onlyHTTPS bool // for addresses from gossip, servers and session offers
 
-	mu           sync.Mutex
-	given        []string  // root URLs: those of the configuration, which stay for ever
-	named        []string  // those that the cluster has named last
-	found        []string  // those that gossip has found
-	servers      []string  // root URLs: all of these
-	current      int       // of servers
-	spreadAt     time.Time // when it may pick another server although this one serves it; zero: not named any yet
-	hostID       string
-	secret       string
-	registration uint64
-	hung         bool             // a server was silent to a try to register since the last registration
-	talks        map[string]*talk // by server
+	mu               sync.Mutex
+	configured       []string  // root URLs from AgentConfig.Servers; never removed
+	announced        []string  // addresses from SetServers
+	discovered       []string  // addresses from SetFound
+	servers          []string  // root URLs of all three
+	current          int       // index into servers
+	rebalanceAt      time.Time // earliest move away from a working server; zero before the first SetServers
+	hostID           string
+	secret           string
+	registration     uint64
+	registerTimedOut bool                     // an attempt to register timed out since the last registration
+	pending          map[string]*pendingCalls // by server
 }
 
-// talk is the calls that wait for one server. If it is silent to one of them,
-// the others needn't find that out by themselves: each has its own deadline, and
-// a report's would hold all later ones back for long.
-type talk struct {
+// pendingCalls are the calls that wait for one server. When one of them times out,
+// all are canceled. Otherwise each would wait for its own deadline, and the long
+// one of a report would delay all later reports.
+type pendingCalls struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 }
 
 // NewAgent returns an Agent that has not registered. It opens no connection.
-// CodeInvalid: an address is none.
+// CodeInvalid: an address is neither host[:port] nor an http(s) URL.
 func NewAgent(conf AgentConfig) (*Agent, error) {
 	if conf.UserAgent == "" {
 		conf.UserAgent = "magnum-agent"
@@ -87,8 +90,8 @@ func NewAgent(conf AgentConfig) (*Agent, error) {
 	if conf.HTTPClient == nil {
 		conf.HTTPClient = &http.Client{Transport: NewTransport()}
 	}
-	a := &Agent{conf: conf, talks: make(map[string]*talk)}
-	// A server never redirects; following one would carry the secret elsewhere.
+	a := &Agent{conf: conf, pending: make(map[string]*pendingCalls)}
+	// A server never redirects; following a redirect would send the secret elsewhere.
 	client := *conf.HTTPClient
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	a.http = &client
@@ -97,39 +100,39 @@ func NewAgent(conf AgentConfig) (*Agent, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.given = append(a.given, u.String())
+		a.configured = append(a.configured, u.String())
 	}
-	a.onlyHTTPS = conf.Secure || len(a.given) > 0 && !slices.ContainsFunc(a.given, func(root string) bool { return !strings.HasPrefix(root, "https:") })
+	a.onlyHTTPS = conf.Secure || len(a.configured) > 0 && !slices.ContainsFunc(a.configured, func(root string) bool {
+		return !strings.HasPrefix(root, "https:")
+	})
 	a.SetServers(nil)
 	return a, nil
 }
 
-// spreadEvery is how long an agent stays with a server at least, while that
-// serves it.
-const spreadEvery = 5 * time.Minute
+// rebalanceMin is the minimum time between two voluntary changes of server.
+const rebalanceMin = 5 * time.Minute
 
-// SetServers takes over the addresses that a cluster has named; those of the
-// configuration stay. What is not an address is ignored. The current server
-// stays the current one if it is still known, but for once in five to fifteen
-// minutes: a server that was away for a moment has lost all its agents, and
-// would have none until another one fails.
+// SetServers replaces the addresses that the cluster announced; the configured
+// ones stay. Invalid addresses are ignored. The current server stays current while
+// it is known. But once every 5 to 15 minutes, chosen at random, the agent moves to
+// a random announced server: a server that was away has lost all its agents and
+// would otherwise get none back until another server fails.
 func (a *Agent) SetServers(addrs []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.named = addrs
-	a.gather()
+	a.announced = addrs
+	a.mergeServers()
 	now := time.Now()
-	if now.Before(a.spreadAt) || len(addrs) == 0 {
+	if now.Before(a.rebalanceAt) || len(addrs) == 0 {
 		return
 	}
-	if !a.spreadAt.IsZero() { // it has not just begun, with a server that it has picked already
+	if !a.rebalanceAt.IsZero() { // not the first call: a random server was just picked
 		a.moveTo(addrs[rand.IntN(len(addrs))])
 	}
-	a.spreadAt = now.Add(spreadEvery + rand.N(2*spreadEvery))
+	a.rebalanceAt = now.Add(rebalanceMin + rand.N(2*rebalanceMin))
 }
 
-// moveTo makes a server the current one if its address is among those that are
-// known. The caller holds mu.
+// moveTo makes a server the current one if it is known. The caller holds mu.
 func (a *Agent) moveTo(addr string) {
 	root, ok := a.rootOf(addr)
 	if !ok {
@@ -140,18 +143,19 @@ func (a *Agent) moveTo(addr string) {
 	}
 }
 
-// SetFound takes over the addresses that gossip has found, likewise.
+// SetFound replaces the addresses that gossip discovered. The current server stays
+// current while it is known. Invalid addresses are ignored.
 func (a *Agent) SetFound(addrs []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.found = addrs
-	a.gather()
+	a.discovered = addrs
+	a.mergeServers()
 }
 
-// gather makes one list of all servers that are known. The caller holds mu.
-func (a *Agent) gather() {
-	servers := slices.Clone(a.given)
-	for _, addr := range slices.Concat(a.named, a.found) {
+// mergeServers rebuilds the list of known servers. The caller holds mu.
+func (a *Agent) mergeServers() {
+	servers := slices.Clone(a.configured)
+	for _, addr := range slices.Concat(a.announced, a.discovered) {
 		if root, ok := a.rootOf(addr); ok && !slices.Contains(servers, root) {
 			servers = append(servers, root)
 		}
@@ -164,14 +168,14 @@ func (a *Agent) gather() {
 	if a.current = slices.Index(servers, now); a.current < 0 {
 		a.current = 0
 		if len(servers) > 0 {
-			a.current = rand.IntN(len(servers)) // agents spread over the servers
+			a.current = rand.IntN(len(servers)) // spreads agents over the servers
 		}
 	}
 }
 
-// rootOf reads an address that somebody else has named. An agent whose own servers
-// speak TLS follows to https only: it would give its token and its secret to whoever
-// gossips that he is a server.
+// rootOf parses an address that is not from the configuration. An agent whose
+// configured servers use TLS accepts https only: otherwise it would send its token
+// and secret to anyone who gossips as a server.
 func (a *Agent) rootOf(addr string) (root string, ok bool) {
 	u, err := parseAddress(addr, schemeOf(a.conf.Secure))
 	if err != nil || a.onlyHTTPS && u.Scheme != "https" {
@@ -190,14 +194,14 @@ func (a *Agent) Server() string {
 	return a.servers[a.current]
 }
 
-// Servers returns the root URLs of all servers that are known.
+// Servers returns the root URLs of all known servers.
 func (a *Agent) Servers() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.servers)
 }
 
-// Leave moves to another server, unless the current one isn't server any more.
+// Leave moves to another known server if server is the current one.
 func (a *Agent) Leave(server string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -206,38 +210,38 @@ func (a *Agent) Leave(server string) {
 	}
 }
 
-// talk returns the talk with a server.
-func (a *Agent) talk(server string) *talk {
+// pendingAt returns the pending calls of a server.
+func (a *Agent) pendingAt(server string) *pendingCalls {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t := a.talks[server]
+	t := a.pending[server]
 	if t == nil {
-		t = new(talk)
+		t = new(pendingCalls)
 		t.ctx, t.cancel = context.WithCancelCause(context.Background())
-		a.talks[server] = t
+		a.pending[server] = t
 	}
 	return t
 }
 
-// end ends the talk with a server that is silent, and with it the calls that
-// wait; later ones begin another.
-func (a *Agent) end(server string, t *talk) {
+// cancelPending cancels the pending calls of a server that timed out. Later calls
+// get a new pendingCalls.
+func (a *Agent) cancelPending(server string, t *pendingCalls) {
 	a.mu.Lock()
-	if a.talks[server] == t {
-		delete(a.talks, server)
+	if a.pending[server] == t {
+		delete(a.pending, server)
 	}
 	a.mu.Unlock()
 	t.cancel(context.DeadlineExceeded)
 }
 
-// Register enrols the host, or enrols it again. CodeUnauthenticated: the join
-// token is not the cluster's, or the secret not the one that the host has
-// registered with.
+// Register registers the host; a host may register again. CodeUnauthenticated: the
+// join token is not the cluster's, or the secret differs from that of the host's
+// last registration.
 func (a *Agent) Register(ctx context.Context, r structs.HostRegister) (*structs.HostRegistered, error) {
 	var out structs.HostRegistered
-	_, err := a.call(ctx, http.MethodPost, "/v1/agent/hosts", r, a.registerLimit(), &out)
+	_, err := a.call(ctx, http.MethodPost, "/v1/agent/hosts", r, a.nextRegisterTimeout(), &out)
 	a.mu.Lock()
-	a.hung = err != nil && (a.hung || errors.Is(err, context.DeadlineExceeded))
+	a.registerTimedOut = err != nil && (a.registerTimedOut || errors.Is(err, context.DeadlineExceeded))
 	a.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -245,37 +249,36 @@ func (a *Agent) Register(ctx context.Context, r structs.HostRegister) (*structs.
 	return &out, nil
 }
 
-// registerLimit returns the time for the next try to register.
-func (a *Agent) registerLimit() time.Duration {
+// nextRegisterTimeout returns the deadline of the next attempt to register.
+func (a *Agent) nextRegisterTimeout() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.servers) < 2 || a.hung {
+	if len(a.servers) < 2 || a.registerTimedOut {
 		return agentTimeout
 	}
 	return registerTimeout
 }
 
-// Use sets the identity that all calls but Register carry.
+// Use sets the credentials of all calls but Register.
 func (a *Agent) Use(hostID, secret string, registration uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.hostID, a.secret, a.registration = hostID, secret, registration
 }
 
-// WorkRequest is a poll: what changed after Index of Incarnation, or after Wait
-// at the latest that nothing did. Index 0 asks for all.
+// WorkRequest is a poll for the assignments that changed after Index.
 type WorkRequest struct {
-	Incarnation uint64
-	Index       uint64
-	Wait        time.Duration
-	Sent        uint64 // grows with each poll of the host; 0 for a host without leases
-	Lineage     string // of the last answer; "" if none had one
-	Seen        uint64 // index of the last answer, also if Index asks for all
+	Incarnation uint64        // of the state that Index belongs to
+	Index       uint64        // 0 asks for all assignments
+	Wait        time.Duration // the server responds by then, also if nothing changed
+	Sent        uint64        // increases with each poll of the host; 0 for a host without leases
+	Lineage     string        // of the last response; "" if none had one
+	Seen        uint64        // index of the last response, also when Index is 0
 }
 
-// Work polls for assignments and tells which server answered.
-// CodeUnauthenticated and CodeConflict: the host has to register again;
-// CodeNoLeader and CodeUnavailable: another server may know more.
+// Work polls for assignments. It also returns the server that responded.
+// CodeUnauthenticated and CodeConflict: the host must register again;
+// CodeNoLeader and CodeUnavailable: try another server.
 func (a *Agent) Work(ctx context.Context, r WorkRequest) (w *structs.Work, server string, err error) {
 	query := url.Values{
 		"index":       {strconv.FormatUint(r.Index, 10)},
@@ -290,7 +293,7 @@ func (a *Agent) Work(ctx context.Context, r WorkRequest) (w *structs.Work, serve
 		query.Set("seen", strconv.FormatUint(r.Seen, 10))
 	}
 	w = new(structs.Work)
-	server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, r.Wait+agentGrace, w)
+	server, err = a.call(ctx, http.MethodGet, a.hostPath("/work")+"?"+query.Encode(), nil, r.Wait+pollGrace, w)
 	if err != nil {
 		return nil, server, err
 	}
@@ -307,26 +310,26 @@ func (a *Agent) Report(ctx context.Context, r structs.StatusReport) (*structs.St
 	return &out, nil
 }
 
-// ReportQuarantine says what the host keeps in quarantine. The codes are those of
-// Report, CodeTooLarge: the servers note no more, and CodeNotFound of servers of an
-// earlier version.
+// ReportQuarantine reports the containers that the host keeps in quarantine. The
+// codes are those of Report, CodeTooLarge: more than the servers store, and
+// CodeNotFound: the server's version doesn't know quarantine.
 func (a *Agent) ReportQuarantine(ctx context.Context, r structs.QuarantineReport) error {
 	var out structs.QuarantineReported
 	_, err := a.call(ctx, http.MethodPost, a.hostPath("/quarantine"), r, agentTimeout, &out)
 	return err
 }
 
-// DialSession opens the connection of a session that a server has offered. The
-// user may be at another one, which is dialled first; if it can't be, the server
-// that has offered the session relays. The messages are binary and begin with a
-// channel byte. The caller closes the connection.
+// DialSession opens the WebSocket of a session that server offered. The user may
+// be connected to another server, which is dialed first; if that fails, server
+// relays. Messages are binary and begin with a channel byte. The caller closes the
+// connection.
 func (a *Agent) DialSession(ctx context.Context, server string, offer structs.SessionOffer) (*websocket.Conn, error) {
 	path := a.hostPath("/sessions/" + url.PathEscape(offer.SID))
 	if offer.Server == "" || offer.Server == server {
 		return a.dialSession(ctx, server, path, agentTimeout)
 	}
 	var conn *websocket.Conn
-	err := error(structs.Errorf(structs.CodeUnavailable, "%.128s is no address that this agent follows to", offer.Server))
+	err := error(structs.Errorf(structs.CodeUnavailable, "%.128s is not an address that this agent connects to", offer.Server))
 	if direct, ok := a.rootOf(offer.Server); ok {
 		conn, err = a.dialSession(ctx, direct, path, directTimeout)
 	}
@@ -337,8 +340,8 @@ func (a *Agent) DialSession(ctx context.Context, server string, offer structs.Se
 }
 
 func (a *Agent) dialSession(ctx context.Context, server, path string, limit time.Duration) (*websocket.Conn, error) {
-	// A server that is silent for so long is one that can't be reached: only ctx's
-	// own end is the caller's.
+	// The end of this timeout means that the server is unavailable; only the end of
+	// ctx is the caller's cancellation.
 	dialing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	header := make(http.Header)
@@ -355,7 +358,7 @@ func (a *Agent) dialSession(ctx context.Context, server, path string, limit time
 	return conn, nil
 }
 
-// hostPath is a path below the host's own.
+// hostPath returns a path below the host's own.
 func (a *Agent) hostPath(rest string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -374,9 +377,9 @@ func (a *Agent) setHeaders(h http.Header) {
 	}
 }
 
-// call makes one call of the current server. head is the time until its answer
-// begins. A server that did not answer, or can't now, is left; if it is silent,
-// by all calls.
+// call makes one call to the current server. head is the deadline of the response
+// headers. The agent leaves a server that fails to respond or responds with 5xx;
+// when head passes, it also cancels all other calls to that server.
 func (a *Agent) call(ctx context.Context, method, path string, body any, head time.Duration, out any) (server string, err error) {
 	server = a.Server()
 	if server == "" {
@@ -386,17 +389,17 @@ func (a *Agent) call(ctx context.Context, method, path string, body any, head ti
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return server, structs.Errorf(structs.CodeInvalid, "the request can't be written as JSON: %w", err)
+			return server, structs.Errorf(structs.CodeInvalid, "encoding the request as JSON: %w", err)
 		}
 		reader = bytes.NewReader(b)
 	}
 	callCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := a.talk(server)
+	t := a.pendingAt(server)
 	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
 	deadline := time.AfterFunc(head, func() {
-		a.Leave(server) // before the others look for one
-		a.end(server, t)
+		a.Leave(server) // before the canceled calls are retried
+		a.cancelPending(server, t)
 	})
 	defer deadline.Stop()
 	req, err := http.NewRequestWithContext(callCtx, method, server+path, reader)
@@ -410,26 +413,26 @@ func (a *Agent) call(ctx context.Context, method, path string, body any, head ti
 	resp, err := a.http.Do(req)
 	if err != nil {
 		if ctx.Err() == nil {
-			a.Leave(server) // not the caller's own change of mind
+			a.Leave(server) // not canceled by the caller
 		}
 		return server, agentTransportError(ctx, server, causeOf(callCtx, err))
 	}
 	defer resp.Body.Close()
-	deadline.Reset(agentBody)
+	deadline.Reset(bodyTimeout)
 	if !success(resp) {
 		if resp.StatusCode >= http.StatusInternalServerError {
 			a.Leave(server)
 		}
 		return server, decodeError(resp)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxWork)).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxWorkSize)).Decode(out); err != nil {
 		a.Leave(server)
 		return server, agentTransportError(ctx, server, causeOf(callCtx, err))
 	}
 	return server, nil
 }
 
-// causeOf prefers why a call was cut off to what that looked like.
+// causeOf returns the cause of ctx's end, or err while ctx has not ended.
 func causeOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -437,8 +440,8 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// agentTransportError makes the error of a call that got no whole answer. The
-// caller's own cancellation stays what it is.
+// agentTransportError returns the error of a call without a complete response: the
+// cause of ctx's end, or CodeUnavailable.
 func agentTransportError(ctx context.Context, server string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -17,9 +17,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestSilentServerIsLeftByAllCalls: a report has a longer deadline than a poll,
-// but doesn't wait for it once the poll has found the server silent.
-func TestSilentServerIsLeftByAllCalls(t *testing.T) {
+// A report has a longer deadline than a poll. It ends early when the poll of the same
+// server times out.
+func TestTimeoutCancelsAllCallsToThatServer(t *testing.T) {
 	reporting := make(chan struct{})
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -29,13 +29,13 @@ func TestSilentServerIsLeftByAllCalls(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	t.Cleanup(silent.Close)
-	well := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{}`) }))
-	t.Cleanup(well.Close)
-	a, err := NewAgent(AgentConfig{Servers: []string{silent.URL, well.URL}})
+	healthy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{}`) }))
+	t.Cleanup(healthy.Close)
+	a, err := NewAgent(AgentConfig{Servers: []string{silent.URL, healthy.URL}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Leave(well.URL) // if it began there
+	a.Leave(healthy.URL) // if the agent starts there
 	reported := make(chan error, 1)
 	began := time.Now()
 	go func() {
@@ -52,41 +52,41 @@ func TestSilentServerIsLeftByAllCalls(t *testing.T) {
 	if took := time.Since(began); took >= agentTimeout {
 		t.Errorf("the report waited for %v", took)
 	}
-	if a.Server() != well.URL {
+	if a.Server() != healthy.URL {
 		t.Errorf("the agent is still at %s", a.Server())
 	}
-	// What comes now is not cut off.
+	// Later calls are not canceled.
 	if _, err := a.Report(t.Context(), structs.StatusReport{}); err != nil {
 		t.Error(err)
 	}
-	a.Leave(well.URL)
+	a.Leave(healthy.URL)
 	if _, _, err := a.Work(t.Context(), WorkRequest{Wait: 100 * time.Millisecond}); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("the second poll of a silent server: %v", err)
 	}
 }
 
-// TestRegisteringLeavesASilentServerSoon: the first try only, and only for another
-// server that is known.
-func TestRegisteringLeavesASilentServerSoon(t *testing.T) {
+// Only the first attempt has the short deadline, and only while another server is
+// known.
+func TestFirstRegistrationLeavesSilentServerEarly(t *testing.T) {
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}))
 	t.Cleanup(silent.Close)
-	well := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{}`) }))
-	t.Cleanup(well.Close)
+	healthy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{}`) }))
+	t.Cleanup(healthy.Close)
 	alone, err := NewAgent(AgentConfig{Servers: []string{silent.URL}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := alone.registerLimit(); got != agentTimeout {
+	if got := alone.nextRegisterTimeout(); got != agentTimeout {
 		t.Errorf("the only server has %v", got)
 	}
-	a, err := NewAgent(AgentConfig{Servers: []string{silent.URL, well.URL}})
+	a, err := NewAgent(AgentConfig{Servers: []string{silent.URL, healthy.URL}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Leave(well.URL) // if it began there
+	a.Leave(healthy.URL) // if the agent starts there
 	began := time.Now()
 	if _, err := a.Register(t.Context(), structs.HostRegister{}); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("registering with a silent server: %v", err)
@@ -94,18 +94,17 @@ func TestRegisteringLeavesASilentServerSoon(t *testing.T) {
 	if took := time.Since(began); took >= agentTimeout {
 		t.Errorf("a silent server was left after %v", took)
 	}
-	if got := a.registerLimit(); got != agentTimeout || a.Server() != well.URL {
+	if got := a.nextRegisterTimeout(); got != agentTimeout || a.Server() != healthy.URL {
 		t.Errorf("the next try has %v, at %s", got, a.Server())
 	}
-	if _, err := a.Register(t.Context(), structs.HostRegister{}); err != nil || a.registerLimit() != registerTimeout {
-		t.Errorf("registering with the other one: %v; the next registration has %v", err, a.registerLimit())
+	if _, err := a.Register(t.Context(), structs.HostRegister{}); err != nil || a.nextRegisterTimeout() != registerTimeout {
+		t.Errorf("registering with the other one: %v; the next registration has %v", err, a.nextRegisterTimeout())
 	}
 }
 
-// TestSilentServerIsRelayedTo: the server with the user may be one that takes
-// connections and says nothing, as behind a firewall that drops; the one that has
-// offered the session is dialled then.
-func TestSilentServerIsRelayedTo(t *testing.T) {
+// The user's server may accept connections and stay silent, as behind a firewall that
+// drops packets. The agent then dials the server that offered the session.
+func TestDialSessionFallsBackToRelay(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -125,17 +124,17 @@ func TestSilentServerIsRelayedTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Use("h", "secret", 1)
-	conn, err := a.DialSession(t.Context(), relay.URL, structs.SessionOffer{SID: "sid", Server: "http://" + silent.Addr().String(), ServerID: "s2"})
+	conn, err := a.DialSession(t.Context(), relay.URL,
+		structs.SessionOffer{SID: "sid", Server: "http://" + silent.Addr().String(), ServerID: "s2"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn.CloseNow()
 }
 
-// TestAgentsFollowToHTTPSOnly: with TLS no address that others name has an agent
-// send its secret in clear, be it found by gossip, named by a server or offered with a
-// session.
-func TestAgentsFollowToHTTPSOnly(t *testing.T) {
+// With TLS, an agent never sends its secret in clear to an address from gossip, from a
+// server or from a session offer.
+func TestAgentIgnoresPlainHTTPServers(t *testing.T) {
 	var stolen atomic.Int32
 	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stolen.Add(1) }))
 	t.Cleanup(thief.Close)
@@ -172,7 +171,8 @@ func TestAgentsFollowToHTTPSOnly(t *testing.T) {
 		for len(relays) > 0 {
 			<-relays
 		}
-		if _, err := a.DialSession(t.Context(), right.URL, structs.SessionOffer{SID: "sid", Server: thief.URL, ServerID: "s2"}); err == nil {
+		if _, err := a.DialSession(t.Context(), right.URL,
+			structs.SessionOffer{SID: "sid", Server: thief.URL, ServerID: "s2"}); err == nil {
 			t.Errorf("%s: a session", name)
 		}
 		if at := <-relays; !strings.HasSuffix(at, "/sessions/sid?via=s2") {
@@ -184,10 +184,9 @@ func TestAgentsFollowToHTTPSOnly(t *testing.T) {
 	}
 }
 
-// TestAgentsSpreadAgain: a server that was away gets its share of the agents back
-// in a quarter of an hour, and not at once; nobody moves to one that the cluster
-// does not name.
-func TestAgentsSpreadAgain(t *testing.T) {
+// A server that was away gets its share of the agents back within 15 minutes, but not
+// at once. No agent moves to a server that the cluster does not announce.
+func TestAgentsRebalanceAfterServerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := []string{"http://s1:9511", "http://s2:9511", "http://s3:9511"}
 		var agents []*Agent
@@ -202,7 +201,7 @@ func TestAgentsSpreadAgain(t *testing.T) {
 			}
 			agents = append(agents, a)
 		}
-		// round has a cluster answer all agents, and returns how many are with whom.
+		// round announces servers to all agents and counts the agents of each server.
 		round := func(named []string) map[string]int {
 			with := make(map[string]int)
 			for _, a := range agents {
@@ -212,11 +211,11 @@ func TestAgentsSpreadAgain(t *testing.T) {
 			return with
 		}
 		if with := round(all); with[all[2]] != 0 {
-			t.Errorf("they move at once: %v", with)
+			t.Errorf("agents move at once: %v", with)
 		}
-		time.Sleep(spreadEvery - time.Second)
+		time.Sleep(rebalanceMin - time.Second)
 		if with := round(all); with[all[2]] != 0 {
-			t.Errorf("they move too soon: %v", with)
+			t.Errorf("agents move too soon: %v", with)
 		}
 		before, most := 0, 0
 		for range 601 { // seconds
@@ -225,25 +224,25 @@ func TestAgentsSpreadAgain(t *testing.T) {
 			most = max(most, with[all[2]]-before)
 			before = with[all[2]]
 		}
-		if with := round(all); with[all[0]] < 60 || with[all[1]] < 60 || with[all[2]] < 60 || with[all[0]]+with[all[1]]+with[all[2]] != 300 {
-			t.Errorf("after a quarter of an hour they are with %v", with)
+		if with := round(all); with[all[0]] < 60 || with[all[1]] < 60 || with[all[2]] < 60 ||
+			with[all[0]]+with[all[1]]+with[all[2]] != 300 {
+			t.Errorf("after 15 minutes the agents are at %v", with)
 		}
 		if most > 10 {
-			t.Errorf("%d agents have moved in one second: a herd", most)
+			t.Errorf("%d agents have moved in one second, want at most 10", most)
 		}
 		time.Sleep(15 * time.Minute)
 		if with := round(nil); fmt.Sprint(with) != fmt.Sprint(round(nil)) {
-			t.Error("they move although no server is named")
+			t.Error("agents move although no server is announced")
 		}
 		if with := round([]string{"no address", "elsewhere:1/x"}); with[all[0]]+with[all[1]]+with[all[2]] != 300 {
-			t.Errorf("of what is no address comes %v", with)
+			t.Errorf("invalid addresses move agents: %v", with)
 		}
 	})
 }
 
-// TestHostOfTheLargestSpecsIsTold: all of a host's assignments are one answer, and a
-// host that can't read it does nothing for anybody.
-func TestHostOfTheLargestSpecsIsTold(t *testing.T) {
+// All assignments of a host are one response. A host that can't read it runs nothing.
+func TestWorkOfLargestSpecsIsRead(t *testing.T) {
 	const many = maxAnswer/structs.MaxSpec + 10
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		spec := `{"Image":"busybox","Environment":{"LARGE":"` + strings.Repeat("x", structs.MaxSpec) + `"}}`
@@ -263,6 +262,6 @@ func TestHostOfTheLargestSpecsIsTold(t *testing.T) {
 	}
 	work, _, err := a.Work(t.Context(), WorkRequest{Wait: time.Second})
 	if err != nil || len(work.Assignments) != many || len(work.Assignments[many-1].Spec.Environment["LARGE"]) != structs.MaxSpec {
-		t.Fatalf("it is told %+v, %v", work != nil, err)
+		t.Fatalf("got work %v, %v", work != nil, err)
 	}
 }

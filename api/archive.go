@@ -10,13 +10,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ArchiveTimeout is how long an archive may take on its way.
+// ArchiveTimeout limits the transfer of an archive.
 const ArchiveTimeout = 10 * time.Minute
 
-// ReadArchive returns what is at an absolute path of a container as a tar
-// stream, whose entries begin with the path's last element. The caller closes
-// it. CodeNotFound: the container or the path, CodeTooLarge: it has more than
-// structs.MaxArchive bytes.
+// ReadArchive returns the file or directory at an absolute path of a container as
+// a tar stream. The names of its entries begin with the path's last element. The
+// caller closes the stream. CodeNotFound: the container or the path doesn't exist,
+// CodeTooLarge: the archive is larger than structs.MaxArchive bytes.
 func (t Containers) ReadArchive(ctx context.Context, ident, path string) (io.ReadCloser, error) {
 	url, query, err := archivePath(ident, path)
 	if err != nil {
@@ -32,22 +32,22 @@ func (t Containers) ReadArchive(ctx context.Context, ident, path string) (io.Rea
 	return resp.Body, nil
 }
 
-// WriteArchive unpacks a tar stream in a directory of a container, given by
-// its absolute path. CodeNotFound: the container or the directory,
-// CodeInvalid: it is no directory, or the stream no tar, CodeTooLarge: it has
-// more than structs.MaxArchive bytes.
+// WriteArchive unpacks a tar stream in the directory at an absolute path of a
+// container. CodeNotFound: the container or the path doesn't exist, CodeInvalid:
+// the path is not a directory or the stream not a tar, CodeTooLarge: the archive
+// is larger than structs.MaxArchive bytes.
 func (t Containers) WriteArchive(ctx context.Context, ident, path string, archive io.Reader) (Meta, error) {
 	url, query, err := archivePath(ident, path)
 	if err != nil {
 		return Meta{}, err
 	}
-	in := &bounded{r: archive, left: structs.MaxArchive, over: errArchive}
+	in := &limitedReader{r: archive, left: structs.MaxArchive, tooLarge: errArchiveTooLarge}
 	meta, err := t.c.do(ctx, call{
 		method: http.MethodPut, path: url, query: query, wait: ArchiveTimeout, upload: in,
 		header: http.Header{"Content-Type": {"application/x-tar"}},
 	}, nil)
-	if failed := in.failed(); err != nil && failed != nil {
-		return meta, failed // says more than that the request broke off
+	if failed := in.readError(); err != nil && failed != nil {
+		return meta, failed // err only says that the request was aborted
 	}
 	return meta, err
 }

@@ -8,24 +8,24 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// AttachOptions says how to attach.
+// AttachOptions are the options of Attach.
 type AttachOptions struct {
 	Streams
 	Width, Height uint   // of the terminal in columns and lines; 0 means unknown
-	Attached      func() // called once the server has joined the caller to the container's host; may be nil
+	Attached      func() // called once the session is open; may be nil
 
-	// Unstarted joins a container that was never started, too. Start it once
-	// Joined is called: from then on all that the process writes comes. Joined
-	// may be nil; servers of before version 1 don't call it.
+	// Unstarted also attaches to a container that was never started. Start the
+	// container after Joined was called: no output is lost from then on. Joined
+	// may be nil. Servers before version 1 never call it.
 	Unstarted bool
 	Joined    func()
 }
 
-// Attach joins the caller to the own process of a container that runs. It
-// returns the exit code when the process ends, and nil if the session ended
-// and the process goes on. Who cancels ctx has detached: the process goes on,
-// and the error is ctx's. CodeNotFound, CodeConflict: the container does not
-// run, or it was created without stdin and Stdin is set, CodeUnavailable: the
+// Attach attaches the caller's streams to the main process of a running container.
+// It returns the exit code when the process ends, and nil if the session ended
+// before the process. Canceling ctx detaches: the process continues, and the error
+// is the cause of ctx's end. CodeNotFound, CodeConflict: the container does not
+// run, or Stdin is set and it was created without stdin, CodeUnavailable: the
 // connection broke.
 func (t Containers) Attach(ctx context.Context, ident string, o AttachOptions) (*int, error) {
 	path, err := objectPath("containers", ident, "attach", "ws")
@@ -44,5 +44,5 @@ func (t Containers) Attach(ctx context.Context, ident string, o AttachOptions) (
 	if o.Attached != nil {
 		o.Attached()
 	}
-	return t.c.converse(ctx, conn, o.Streams, o.Joined)
+	return t.c.runSession(ctx, conn, o.Streams, o.Joined)
 }

@@ -6,10 +6,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// BayModels are the templates for bays of the caller's project.
+// BayModels accesses the baymodels, templates of bays, of the caller's project.
 type BayModels struct{ c *Client }
 
-// BayModels returns the baymodels of the caller's project.
+// BayModels returns the client of baymodels.
 func (c *Client) BayModels() BayModels { return BayModels{c} }
 
 // List returns the baymodels that the options ask for.
@@ -17,13 +17,13 @@ func (b BayModels) List(ctx context.Context, o QueryOptions) ([]structs.BayModel
 	return list[structs.BayModelBody](ctx, b.c, "baymodels", o)
 }
 
-// Get returns the baymodel of a uuid or name. CodeNotFound, CodeConflict: the
-// name is several baymodels'.
+// Get returns the baymodel of a uuid or name. CodeNotFound, CodeConflict: several
+// baymodels have the name.
 func (b BayModels) Get(ctx context.Context, ident string, o QueryOptions) (*structs.BayModelBody, Meta, error) {
 	return get[structs.BayModelBody](ctx, b.c, "baymodels", ident, o)
 }
 
-// Create makes a baymodel. CodeInvalid.
+// Create creates a baymodel. CodeInvalid.
 func (b BayModels) Create(ctx context.Context, req *structs.BayModelRequest, o WriteOptions) (*structs.BayModelBody, Meta, error) {
 	return create[structs.BayModelBody](ctx, b.c, "baymodels", nil, req, o)
 }
@@ -33,7 +33,7 @@ func (b BayModels) Update(ctx context.Context, id string, ops []structs.PatchOp,
 	return update[structs.BayModelBody](ctx, b.c, "baymodels", id, ops, o)
 }
 
-// Delete removes the baymodel of a uuid or name. CodeInvalid: a bay uses it.
+// Delete deletes the baymodel of a uuid or name. CodeInvalid: a bay uses it.
 func (b BayModels) Delete(ctx context.Context, ident string, o WriteOptions) (Meta, error) {
 	return remove(ctx, b.c, "baymodels", ident, nil, o)
 }

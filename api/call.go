@@ -19,37 +19,38 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// maxAnswer is how much of an answer is read into memory.
+// maxAnswer bounds the bytes of a response that are read into memory.
 const maxAnswer = 64 << 20
 
-// Meta is what an answer says beside its body.
+// Meta holds what a response carries besides the decoded body.
 type Meta struct {
-	Status    int               // HTTP status: 202 means that the wait was over before the work
-	Index     uint64            // FSM index of the state that the answer is from; for a blocking read's Index
-	RequestID string            // for the server's operator
+	Status    int               // HTTP status: 202 means that the wait ended before the work
+	Index     uint64            // FSM index of the response's state; the next QueryOptions.Index of a blocking read
+	RequestID string            // identifies the request in the server's log
 	Location  string            // URL of a created object
-	Raw       json.RawMessage   // the body as it was sent; nil if it was empty
-	Items     []json.RawMessage // of a list: its objects as they were sent
+	Raw       json.RawMessage   // the body as the server sent it; nil if it was empty
+	Items     []json.RawMessage // of a list: the objects as the server sent them
 }
 
-// Done reports whether the work was finished when the server answered: it
-// answers 202 when a wait was over before.
+// Done reports whether the work was finished when the server responded. The
+// server responds with 202 when the wait ended first.
 func (m Meta) Done() bool { return m.Status != http.StatusAccepted }
 
-// call is one HTTP request of the client.
+// call describes one HTTP request.
 type call struct {
-	method   string
-	path     string // with its segments escaped, from /v1 on
-	query    url.Values
-	header   http.Header   // added to the client's own
-	body     any           // sent as JSON; nil sends none
-	raw      []byte        // of a stream: the body's JSON
-	upload   io.Reader     // sent as it is, once, if there is no body; the header names its type
-	wait     time.Duration // how long the server may hold the answer back
-	stale    bool          // an answer from any state will do
-	upgrades bool          // it becomes a WebSocket, and is no read although it is a GET
-	state    bool          // what is asked is the servers' own state, not a host
-	retry    bool          // try again when the outcome is unknown; needs an Idempotency-Key
+	method string
+	path   string // starts with /v1; its segments are escaped
+	query  url.Values
+	header http.Header   // added to those of every call
+	body   any           // sent as JSON; nil sends none
+	raw    []byte        // of a stream: the encoded JSON body
+	upload io.Reader     // body sent unchanged if body is nil; can be sent once only; header has its type
+	wait   time.Duration // how long the server may delay the response
+	stale  bool          // accept any state
+	retry  bool          // retry when the outcome is unknown; requires an Idempotency-Key
+
+	websocket   bool // the GET opens a WebSocket: it is not a read that can be repeated
+	serverState bool // the response depends on the servers only, not on a host
 }
 
 // newRequest builds the HTTP request of a call.
@@ -60,7 +61,7 @@ func (c *Client) newRequest(ctx context.Context, root *url.URL, r call, body []b
 	} else if r.upload != nil {
 		reader = r.upload
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, below(root, r.path, r.query), reader)
+	req, err := http.NewRequestWithContext(ctx, r.method, urlOf(root, r.path, r.query), reader)
 	if err != nil {
 		return nil, fmt.Errorf("building %s %s: %w", r.method, r.path, err)
 	}
@@ -74,27 +75,26 @@ func (c *Client) newRequest(ctx context.Context, root *url.URL, r call, body []b
 	return req, nil
 }
 
-// setHeaders adds what every call carries.
+// setHeaders sets the headers of every call.
 func (c *Client) setHeaders(h http.Header, stale bool) {
 	h.Set("Accept", "application/json")
 	h.Set("User-Agent", c.conf.UserAgent)
 	if c.conf.Token != "" {
 		h.Set(HeaderToken, c.conf.Token)
 	}
-	if seen := c.seen.Load(); seen > 0 && !stale {
+	if seen := c.maxIndex.Load(); seen > 0 && !stale {
 		h.Set(HeaderIndex, strconv.FormatUint(seen, 10))
 	}
 }
 
-// do makes a call and decodes its answer into out; a nil out drops the body.
-// An answer of 400 or more, or of 3xx, is an *Error; no answer is
-// CodeUnavailable.
+// do makes a call and decodes the response into out; a nil out drops the body. A
+// status other than 2xx is an *Error; no response is CodeUnavailable.
 func (c *Client) do(ctx context.Context, r call, out any) (Meta, error) {
 	var body []byte
 	if r.body != nil {
 		var err error
 		if body, err = json.Marshal(r.body); err != nil {
-			return Meta{}, structs.Errorf(structs.CodeInvalid, "the request can't be written as JSON: %w", err)
+			return Meta{}, structs.Errorf(structs.CodeInvalid, "encoding the request as JSON: %w", err)
 		}
 	}
 	if !r.retry {
@@ -102,35 +102,35 @@ func (c *Client) do(ctx context.Context, r call, out any) (Meta, error) {
 	}
 	until := time.Now().Add(c.conf.RetryFor)
 	sent := false
-	var unanswered error // the first that says that a server may have heard
+	var unanswered error // first error of an attempt that may have reached a server
 	for attempt := 0; ; attempt++ {
 		meta, err := c.once(ctx, r, body, out)
-		var gone *Unreachable
+		var unreachable *Unreachable
 		switch {
-		case !errors.As(err, &gone):
-		case gone.Sent && unanswered == nil:
+		case !errors.As(err, &unreachable):
+		case unreachable.Sent && unanswered == nil:
 			unanswered = err
-		case !gone.Sent && unanswered != nil:
-			err = unanswered // that nobody is there now says nothing of the earlier try
+		case !unreachable.Sent && unanswered != nil:
+			err = unanswered // a refused connection now doesn't tell the outcome of that attempt
 		}
 		pause := max(backoff(attempt), retryPause(err))
-		if err == nil || !worthRetry(err, &sent) || ctx.Err() != nil || time.Now().Add(pause).After(until) {
+		if err == nil || !retryable(err, &sent) || ctx.Err() != nil || time.Now().Add(pause).After(until) {
 			return meta, err
 		}
 		if sleep(ctx, pause) != nil {
-			return meta, err // the answer that there was says more than the end of the wait
+			return meta, err // more useful than the end of ctx
 		}
 	}
 }
 
-// worthRetry reports whether the same request may succeed in a moment. A
-// server that never took the connection is given up at once: most likely it
-// isn't there. Once the request may have reached one (*sent), the outcome is
-// unknown and is worth finding out.
-func worthRetry(err error, sent *bool) bool {
-	var gone *Unreachable
-	if errors.As(err, &gone) {
-		*sent = *sent || gone.Sent
+// retryable reports whether to send the same request again. A refused connection
+// is not retried while no attempt has reached a server: most likely none runs
+// there. Once an attempt may have reached one (*sent), the outcome is unknown and
+// retrying finds it out.
+func retryable(err error, sent *bool) bool {
+	var unreachable *Unreachable
+	if errors.As(err, &unreachable) {
+		*sent = *sent || unreachable.Sent
 		return *sent
 	}
 	switch structs.CodeOf(err) {
@@ -141,7 +141,7 @@ func worthRetry(err error, sent *bool) bool {
 	return false
 }
 
-// retryPause is how long the server asked to be left alone.
+// retryPause returns the Retry-After of a response, 0 if it has none.
 func retryPause(err error) time.Duration {
 	var e *structs.Error
 	if errors.As(err, &e) {
@@ -150,10 +150,10 @@ func retryPause(err error) time.Duration {
 	return 0
 }
 
-// once makes one attempt of a call, at a server that is there.
+// once makes one attempt of a call, at the first server that can be reached.
 func (c *Client) once(ctx context.Context, r call, body []byte, out any) (Meta, error) {
-	r.state = true
-	return anyServer(ctx, c, r, func(root *url.URL) (Meta, error) { return c.onceAt(ctx, root, r, body, out) })
+	r.serverState = true
+	return tryServers(ctx, c, r, func(root *url.URL) (Meta, error) { return c.onceAt(ctx, root, r, body, out) })
 }
 
 func (c *Client) onceAt(ctx context.Context, root *url.URL, r call, body []byte, out any) (Meta, error) {
@@ -163,7 +163,7 @@ func (c *Client) onceAt(ctx context.Context, root *url.URL, r call, body []byte,
 	if err != nil {
 		return Meta{}, err
 	}
-	req, written := noteWritten(req)
+	req, written := traceWritten(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return Meta{}, c.transportError(ctx, root, err, written.Load())
@@ -178,7 +178,8 @@ func (c *Client) onceAt(ctx context.Context, root *url.URL, r call, body []byte,
 		return meta, c.transportError(ctx, root, err, true)
 	}
 	if len(raw) > maxAnswer {
-		return meta, structs.Errorf(structs.CodeTooLarge, "the answer to %s %s is longer than %d bytes: ask for fewer objects with a limit", r.method, r.path, maxAnswer)
+		return meta, structs.Errorf(structs.CodeTooLarge,
+			"the response to %s %s is larger than %d bytes: ask for fewer objects with a limit", r.method, r.path, maxAnswer)
 	}
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return meta, nil
@@ -188,25 +189,26 @@ func (c *Client) onceAt(ctx context.Context, root *url.URL, r call, body []byte,
 		return meta, nil
 	}
 	if err := json.Unmarshal(raw, out); err != nil {
-		return meta, structs.Errorf(structs.CodeInternal, "the answer of %s to %s %s is not magnum's: check the address: %w", root, r.method, r.path, err)
+		return meta, structs.Errorf(structs.CodeInternal,
+			"the response of %s to %s %s is not from a magnum server: check the address: %w", root, r.method, r.path, err)
 	}
 	return meta, nil
 }
 
-// noteWritten has it noted when the request has been written to a server. The
-// library sends one that is safe to repeat again by itself if its connection
-// breaks, and an Idempotency-Key makes it so: that no server takes the last try
-// says nothing of the first.
-func noteWritten(req *http.Request) (*http.Request, *atomic.Bool) {
+// traceWritten returns the request with a flag that is set once its headers were
+// written to a connection. net/http itself repeats a request that has an
+// Idempotency-Key when a reused connection breaks. The error of the last attempt
+// therefore doesn't tell whether an earlier one reached the server.
+func traceWritten(req *http.Request) (*http.Request, *atomic.Bool) {
 	written := new(atomic.Bool)
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { written.Store(true) }}
 	return req.WithContext(httptrace.WithClientTrace(req.Context(), trace)), written
 }
 
-// stream makes a call whose answer's body the caller reads, and closes. Only
-// the head of the answer has a deadline; the body ends with ctx.
+// stream makes a call and returns the response for the caller to read and close.
+// The deadline covers the response's headers only; the body ends with ctx.
 func (c *Client) stream(ctx context.Context, r call) (*http.Response, error) {
-	return anyServer(ctx, c, r, func(root *url.URL) (*http.Response, error) { return c.streamAt(ctx, root, r) })
+	return tryServers(ctx, c, r, func(root *url.URL) (*http.Response, error) { return c.streamAt(ctx, root, r) })
 }
 
 func (c *Client) streamAt(ctx context.Context, root *url.URL, r call) (*http.Response, error) {
@@ -217,10 +219,10 @@ func (c *Client) streamAt(ctx context.Context, root *url.URL, r call) (*http.Res
 		cancel()
 		return nil, err
 	}
-	req, written := noteWritten(req)
+	req, written := traceWritten(req)
 	resp, err := c.http.Do(req)
 	if !head.Stop() && err == nil {
-		// The head came as its time ended: the body is cut off already.
+		// The headers came as the deadline passed: the body is cut off already.
 		resp.Body.Close()
 		err = context.DeadlineExceeded
 	}
@@ -238,7 +240,7 @@ func (c *Client) streamAt(ctx context.Context, root *url.URL, r call) (*http.Res
 	return resp, nil
 }
 
-// cancelBody releases a stream's context when its body is closed.
+// cancelBody is a response body that cancels its request's context on Close.
 type cancelBody struct {
 	io.ReadCloser
 	cancel context.CancelFunc
@@ -250,14 +252,14 @@ func (b *cancelBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// maxMessage is the longest WebSocket message that is read.
+// maxMessage is the size limit of a received WebSocket message, in bytes.
 const maxMessage = 1 << 20
 
-// dial opens a WebSocket on a path. Only the handshake has a deadline; the
-// connection ends when the caller closes it.
+// dial opens a WebSocket. The deadline covers the handshake only. The caller
+// closes the connection.
 func (c *Client) dial(ctx context.Context, path string, query url.Values, header http.Header) (*websocket.Conn, error) {
-	return anyServer(ctx, c, call{method: http.MethodGet, upgrades: true}, func(root *url.URL) (*websocket.Conn, error) {
-		return c.dialAt(ctx, below(root, path, query), root, header)
+	return tryServers(ctx, c, call{method: http.MethodGet, websocket: true}, func(root *url.URL) (*websocket.Conn, error) {
+		return c.dialAt(ctx, urlOf(root, path, query), root, header)
 	})
 }
 
@@ -280,15 +282,15 @@ func (c *Client) dialAt(ctx context.Context, target string, root *url.URL, heade
 	return conn, nil
 }
 
-// meta reads an answer's headers.
+// meta reads a response's headers and raises the highest index.
 func (c *Client) meta(resp *http.Response) Meta {
 	m := Meta{Status: resp.StatusCode, RequestID: resp.Header.Get(HeaderRequestID), Location: resp.Header.Get("Location")}
 	if n, err := strconv.ParseUint(resp.Header.Get(HeaderIndex), 10, 64); err == nil {
 		m.Index = n
-		c.noteIndex(n)
+		c.raiseIndex(n)
 	}
 	return m
 }
 
-// success reports whether the server did what was asked, or has begun to.
+// success reports whether the status is 2xx.
 func success(resp *http.Response) bool { return resp.StatusCode >= 200 && resp.StatusCode < 300 }

@@ -18,23 +18,28 @@ import (
 // DefaultPort is the port of the REST API when an address names none.
 const DefaultPort = "9511"
 
-// Headers of the API that this client reads or writes.
+// Headers of the API that this client reads or sets.
 const (
-	HeaderIndex       = "X-Magnum-Index"         // FSM index of the answer; of the caller's last answer in a request
+	// HeaderIndex is the FSM index of a response's state, and the highest index that
+	// the caller has seen in a request.
+	HeaderIndex = "X-Magnum-Index"
+
 	HeaderToken       = "X-Auth-Token"           // the caller's token
-	HeaderRequestID   = "X-Openstack-Request-Id" // of each answer
+	HeaderRequestID   = "X-Openstack-Request-Id" // of each response
 	HeaderIdempotency = "Idempotency-Key"        // of a POST
 )
 
 // Config says which servers a Client talks to, and how.
 type Config struct {
-	Address    string        // host[:port] or a URL, with or without /v1; several of one cluster are parted by commas; "" means 127.0.0.1:9511
-	Secure     bool          // an address that is no URL means https, not http
-	Token      string        // sent as X-Auth-Token as it is; "" sends none
+	// Address is host[:port] or a URL, with or without /v1. Several addresses
+	// of one cluster are separated by commas. "" means 127.0.0.1:9511.
+	Address    string
+	Secure     bool          // use https, not http, for an address without a scheme
+	Token      string        // sent unchanged as X-Auth-Token; "" sends none
 	UserAgent  string        // "" means "magnum"
-	HTTPClient *http.Client  // nil means one of its own; its Timeout must be 0, for there are long polls
-	Timeout    time.Duration // time for one answer beyond what the call itself waits for; default 30s
-	RetryFor   time.Duration // how long a create whose outcome is unknown is tried again; default 15s
+	HTTPClient *http.Client  // nil means a new one; its Timeout must be 0 because of long polls
+	Timeout    time.Duration // limit for one response, added to the wait that the call asks for; default 30s
+	RetryFor   time.Duration // how long to retry a create whose outcome is unknown; default 15s
 }
 
 func (c Config) withDefaults() Config {
@@ -56,14 +61,15 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Client talks to one server, and to the next one of its addresses if that isn't
-// there or knows of no leader. It may be used by many goroutines.
+// Client calls one server. It moves to the next of its addresses when that server
+// can't be reached or knows of no leader. It is safe for concurrent use.
 type Client struct {
 	conf    Config
 	servers []*url.URL    // at least one
-	current atomic.Uint64 // of servers, counted around
+	current atomic.Uint64 // index into servers, modulo their number
 	http    *http.Client
-	seen    atomic.Uint64 // the highest X-Magnum-Index of any answer
+
+	maxIndex atomic.Uint64 // highest X-Magnum-Index of any response
 }
 
 // New returns a client of the servers at conf.Address. It opens no connection.
@@ -74,14 +80,14 @@ func New(conf Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A server never redirects; following one would carry the token elsewhere.
+	// A server never redirects; following a redirect would send the token elsewhere.
 	client := *conf.HTTPClient
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{conf: conf, servers: servers, http: &client}, nil
 }
 
-// NewTransport returns a transport that gives up early on a server that does
-// not take connections and keeps enough of them for parallel calls.
+// NewTransport returns a transport for concurrent calls. It stops trying to
+// connect to a server after 5 s.
 func NewTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -94,11 +100,11 @@ func NewTransport() *http.Transport {
 	}
 }
 
-// ParseAddress reads host[:port] or an http(s) URL, whose path may be empty, /
-// or /v1, into the URL of the server's root. CodeInvalid: it is none of these.
+// ParseAddress returns the root URL of a server. addr is host[:port] or an http(s)
+// URL whose path ends with nothing, / or /v1. CodeInvalid: addr has another form.
 func ParseAddress(addr string) (*url.URL, error) { return parseAddress(addr, "http") }
 
-// schemeOf is the scheme of an address that names none.
+// schemeOf returns the scheme of an address that has none.
 func schemeOf(secure bool) string {
 	if secure {
 		return "https"
@@ -106,7 +112,7 @@ func schemeOf(secure bool) string {
 	return "http"
 }
 
-// parseAddress is ParseAddress with another scheme for what is no URL.
+// parseAddress is ParseAddress with a default scheme.
 func parseAddress(addr, scheme string) (*url.URL, error) {
 	refuse := func(why string) (*url.URL, error) {
 		return nil, structs.Errorf(structs.CodeInvalid, "address %q %s: write host, host:port or http(s)://host:port", addr, why)
@@ -121,13 +127,13 @@ func parseAddress(addr, scheme string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return refuse("can't be read")
+		return refuse("can't be parsed")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return refuse("is neither http nor https")
+		return refuse("must be http or https")
 	case u.Hostname() == "":
-		return refuse("names no host")
+		return refuse("has no host")
 	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return refuse("has more than a host, a port and a path")
+		return refuse("has a query, a fragment or a user")
 	}
 	path := strings.TrimSuffix(strings.TrimRight(u.Path, "/"), "/v1")
 	if bare && path != "" {
@@ -139,7 +145,7 @@ func parseAddress(addr, scheme string) (*url.URL, error) {
 	}
 	if port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return refuse("has a port that is not in 1..65535")
+			return refuse("has a port not in 1..65535")
 		}
 		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
@@ -147,13 +153,14 @@ func parseAddress(addr, scheme string) (*url.URL, error) {
 	return u, nil
 }
 
-// Index returns the highest X-Magnum-Index of any answer. Servers never answer
-// this client from an older state, unless QueryOptions.Stale is set.
-func (c *Client) Index() uint64 { return c.seen.Load() }
+// Index returns the highest X-Magnum-Index of any response; 0 before the first.
+// Servers never answer this client from an older state, unless
+// QueryOptions.Stale is set.
+func (c *Client) Index() uint64 { return c.maxIndex.Load() }
 
-// below returns the URL of a path below a server's root. The path's segments are
-// escaped already.
-func below(root *url.URL, path string, query url.Values) string {
+// urlOf returns the URL of a path below a server's root. The path's segments must
+// be escaped.
+func urlOf(root *url.URL, path string, query url.Values) string {
 	s := root.String() + path
 	if len(query) > 0 {
 		s += "?" + query.Encode()
@@ -164,7 +171,7 @@ func below(root *url.URL, path string, query url.Values) string {
 // objectPath returns /v1/NOUN/IDENT[/MORE...] with each segment escaped.
 func objectPath(noun, ident string, more ...string) (string, error) {
 	if ident == "" || ident == "." || ident == ".." {
-		return "", structs.Errorf(structs.CodeInvalid, "%q names no %s: give a uuid or a name", ident, strings.TrimSuffix(noun, "s"))
+		return "", structs.Errorf(structs.CodeInvalid, "%q is not the uuid or name of a %s", ident, strings.TrimSuffix(noun, "s"))
 	}
 	path := "/v1/" + noun + "/" + url.PathEscape(ident)
 	for _, m := range more {
@@ -173,25 +180,25 @@ func objectPath(noun, ident string, more ...string) (string, error) {
 	return path, nil
 }
 
-// noteIndex raises the highest index seen.
-func (c *Client) noteIndex(index uint64) {
+// raiseIndex raises maxIndex to index.
+func (c *Client) raiseIndex(index uint64) {
 	for {
-		old := c.seen.Load()
-		if index <= old || c.seen.CompareAndSwap(old, index) {
+		old := c.maxIndex.Load()
+		if index <= old || c.maxIndex.CompareAndSwap(old, index) {
 			return
 		}
 	}
 }
 
 // backoff returns a random time below a bound that doubles with each attempt,
-// from 100 ms to 2 s: full jitter, so that clients of a server that comes back
-// don't come in step.
+// from 100 ms to 2 s. Full jitter keeps clients from returning to a restarted
+// server at the same moment.
 func backoff(attempt int) time.Duration {
 	bound := 100 * time.Millisecond << min(attempt, 5)
 	return rand.N(min(bound, 2*time.Second)) + time.Millisecond
 }
 
-// sleep waits for d or the context's end.
+// sleep waits for d, or returns an error when ctx ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -199,6 +206,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting to try again: %w", context.Cause(ctx))
+		return fmt.Errorf("waiting to retry: %w", context.Cause(ctx))
 	}
 }

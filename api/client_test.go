@@ -17,19 +17,19 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// newTestClient returns a client of a server with the handler.
+// newTestClient returns a client of a test server with the handler.
 func newTestClient(t testing.TB, h http.HandlerFunc) *Client {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	c, err := New(Config{Address: srv.URL, Token: "tok123", Timeout: 5 * time.Second, RetryFor: 5 * time.Second})
 	if err != nil {
-		t.Fatalf("a client of a test server: %v", err)
+		t.Fatalf("creating a client: %v", err)
 	}
 	return c
 }
 
-// answer writes JSON as servers do.
+// answer writes a JSON response as a server does.
 func answer(w http.ResponseWriter, status int, index, body string) {
 	w.Header().Set("Content-Type", "application/json")
 	if index != "" {
@@ -63,7 +63,7 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
-func TestErrorsComeBackAsCodes(t *testing.T) {
+func TestErrorResponsesBecomeCodes(t *testing.T) {
 	const fault = `{\"debuginfo\": null, \"faultcode\": \"Client\", \"faultstring\": \"Bay x could not be found.\"}`
 	for _, tt := range []struct {
 		name, body string
@@ -71,11 +71,14 @@ func TestErrorsComeBackAsCodes(t *testing.T) {
 		code       structs.Code
 		kind, msg  string
 	}{
-		{"ours", `{"error_message":"` + fault + `","errors":[{"status":404,"code":"bay.not_found","detail":"Bay x is gone.","request_id":"req-9"}]}`, 404, structs.CodeNotFound, "bay", "Bay x is gone."},
+		{"all fields", `{"error_message":"` + fault +
+			`","errors":[{"status":404,"code":"bay.not_found","detail":"Bay x is gone.","request_id":"req-9"}]}`, 404, structs.CodeNotFound,
+			"bay", "Bay x is gone."},
 		{"quota is not forbidden", `{"errors":[{"status":403,"code":"quota","title":"too many"}]}`, 403, structs.CodeQuota, "", "too many"},
 		{"2015", `{"error_message":"` + fault + `"}`, 404, structs.CodeNotFound, "", "Bay x could not be found."},
 		{"object inside", `{"error_message":{"faultstring":"no"}}`, 400, structs.CodeInvalid, "", "no"},
-		{"wrapped text", `{"error_message":"The resource could not be found."}`, 404, structs.CodeNotFound, "", "The resource could not be found."},
+		{"wrapped text", `{"error_message":"The resource could not be found."}`, 404, structs.CodeNotFound, "",
+			"The resource could not be found."},
 		{"plain text", "Authentication required", 401, structs.CodeUnauthenticated, "", "unauthorized: Authentication required"},
 		{"empty", "", 507, structs.CodeNoSpace, "", "insufficient storage"},
 		{"unknown code", `{"errors":[{"code":"bay.weird","detail":"d"}]}`, 409, structs.CodeConflict, "", "d"},
@@ -108,7 +111,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-func TestNoServer(t *testing.T) {
+func TestCreateWithoutServerFailsAtOnce(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -121,29 +124,31 @@ func TestNoServer(t *testing.T) {
 	}
 	begin := time.Now()
 	_, _, err = c.Bays().Create(t.Context(), &structs.BayRequest{}, WriteOptions{})
-	if structs.CodeOf(err) != structs.CodeUnavailable || !IsUnreachable(err) || !strings.HasPrefix(err.Error(), "no server reachable at http://"+addr+": connection refused") {
+	if structs.CodeOf(err) != structs.CodeUnavailable || !IsUnreachable(err) ||
+		!strings.HasPrefix(err.Error(), "no server reachable at http://"+addr+": connection refused") {
 		t.Fatalf("got %v, want unavailable with the address and the reason", err)
 	}
 	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("a create without a server took %v; it should give up at once", d)
+		t.Errorf("a create without a server took %v; it should fail at once", d)
 	}
 }
 
-func TestAnswerThatIsNotOurs(t *testing.T) {
+func TestForeignResponseAdvisesToCheckAddress(t *testing.T) {
 	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>hello</html>") })
-	if _, _, err := c.Bays().Get(t.Context(), "x", QueryOptions{}); structs.CodeOf(err) != structs.CodeInternal || !strings.Contains(err.Error(), "check the address") {
+	if _, _, err := c.Bays().Get(t.Context(), "x", QueryOptions{}); structs.CodeOf(err) != structs.CodeInternal ||
+		!strings.Contains(err.Error(), "check the address") {
 		t.Errorf("Get got %v, want internal with the advice to check the address", err)
 	}
 	if _, _, err := c.Bays().List(t.Context(), QueryOptions{}); err == nil {
-		t.Error("List took a page of HTML for a list")
+		t.Error("List accepted a page of HTML")
 	}
 	c = newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "", `[]`) })
 	if _, _, err := c.Bays().List(t.Context(), QueryOptions{}); err == nil {
-		t.Error("List took a bare array for a list")
+		t.Error("List accepted a bare array")
 	}
 }
 
-func TestIdentIsOneSegment(t *testing.T) {
+func TestIdentIsEscapedAsOnePathSegment(t *testing.T) {
 	var path atomic.Value
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		path.Store(r.URL.EscapedPath())
@@ -162,7 +167,7 @@ func TestIdentIsOneSegment(t *testing.T) {
 	}
 }
 
-func TestCreateIsRetriedWithOneKey(t *testing.T) {
+func TestCreateRetriesWithSameIdempotencyKey(t *testing.T) {
 	var mu sync.Mutex
 	var keys, bodies []string
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
@@ -173,7 +178,7 @@ func TestCreateIsRetriedWithOneKey(t *testing.T) {
 		mu.Unlock()
 		switch n {
 		case 1:
-			panic(http.ErrAbortHandler) // the connection breaks: the outcome is unknown
+			panic(http.ErrAbortHandler) // breaks the connection: the outcome is unknown
 		case 2:
 			answer(w, 503, "", `{"errors":[{"code":"no_leader","detail":"no leader"}]}`)
 		default:
@@ -199,7 +204,7 @@ func TestCreateIsRetriedWithOneKey(t *testing.T) {
 	}
 }
 
-func TestRefusalIsNotRetried(t *testing.T) {
+func TestInvalidCreateIsNotRetried(t *testing.T) {
 	var n atomic.Int32
 	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { n.Add(1); answer(w, 400, "", `{}`) })
 	if _, _, err := c.Bays().Create(t.Context(), &structs.BayRequest{}, WriteOptions{}); structs.CodeOf(err) != structs.CodeInvalid {
@@ -210,7 +215,7 @@ func TestRefusalIsNotRetried(t *testing.T) {
 	}
 }
 
-func TestRetryEnds(t *testing.T) {
+func TestRetryStopsBeforeLongRetryAfter(t *testing.T) {
 	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "3600")
 		answer(w, 503, "", `{"errors":[{"code":"no_leader","detail":"no leader"}]}`)
@@ -282,16 +287,17 @@ func TestListFollowsPages(t *testing.T) {
 	}
 }
 
-func TestQueryOptions(t *testing.T) {
+func TestQueryOptionsAsURLValues(t *testing.T) {
 	o := QueryOptions{Index: 9, Wait: 90 * time.Second, Consistent: true, Stale: true, AllProjects: true, Limit: 5000,
 		Marker: "m", SortKey: "name", SortDir: "desc", Filters: map[string][]string{"label": {"a=b", "c=d"}}}
-	want := "all_projects=true&consistent=true&index=9&label=a%3Db&label=c%3Dd&limit=1000&marker=m&sort_dir=desc&sort_key=name&stale=true&wait=1m30s"
+	want := "all_projects=true&consistent=true&index=9&label=a%3Db&label=c%3Dd&limit=1000&marker=m&sort_dir=desc&sort_key=name&" +
+		"stale=true&wait=1m30s"
 	if got := o.values().Encode(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-func TestCanceledIsTheCallersOwn(t *testing.T) {
+func TestCancellationIsReturnedUnchanged(t *testing.T) {
 	release := make(chan struct{})
 	c := newTestClient(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
@@ -302,7 +308,7 @@ func TestCanceledIsTheCallersOwn(t *testing.T) {
 	}
 }
 
-func TestSilentServerIsGivenUp(t *testing.T) {
+func TestCallsTimeOutOnSilentServer(t *testing.T) {
 	release := make(chan struct{})
 	c := newTestClient(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
@@ -317,7 +323,7 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestHeadersOfACall(t *testing.T) {
+func TestCallSendsTokenAndReadsRequestID(t *testing.T) {
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		for k, want := range map[string]string{HeaderToken: "tok123", "Accept": "application/json", "User-Agent": "magnum"} {
 			if got := r.Header.Get(k); got != want {
@@ -333,7 +339,7 @@ func TestHeadersOfACall(t *testing.T) {
 	}
 }
 
-func TestNouns(t *testing.T) {
+func TestRequestsOfNouns(t *testing.T) {
 	var got atomic.Value
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -367,7 +373,8 @@ func TestNouns(t *testing.T) {
 			return err
 		},
 		`POST /v1/containers?run=true&wait=30s {"image":"busybox","command":["sleep","100"]}`: func() error {
-			_, _, err := c.Containers().Create(ctx, &structs.ContainerRequest{Image: "busybox", Command: &structs.Command{Args: []string{"sleep", "100"}}},
+			_, _, err := c.Containers().Create(ctx,
+				&structs.ContainerRequest{Image: "busybox", Command: &structs.Command{Args: []string{"sleep", "100"}}},
 				CreateOptions{Run: true, WriteOptions: WriteOptions{Wait: 30 * time.Second}})
 			return err
 		},
@@ -380,8 +387,10 @@ func TestNouns(t *testing.T) {
 			return err
 		},
 		"DELETE /v1/baymodels/m1": func() error { _, err := c.BayModels().Delete(ctx, "m1", WriteOptions{}); return err },
-		"PUT /v1/containers/c1/execute?command=%5B%22ls%22%2C%22-l%22%5D&encoding=base64&env=A%3D1&env=B%3D2&split=true&user=nobody&workdir=%2Ftmp": func() error {
-			_, _, err := c.Containers().Execute(ctx, "c1", structs.ExecRequest{Command: []string{"ls", "-l"}, Env: []string{"A=1", "B=2"}, User: "nobody", Workdir: "/tmp"})
+		"PUT /v1/containers/c1/execute?command=%5B%22ls%22%2C%22-l%22%5D&encoding=base64&env=A%3D1&env=B%3D2&split=true&user=nobody&" +
+			"workdir=%2Ftmp": func() error {
+			_, _, err := c.Containers().Execute(ctx, "c1",
+				structs.ExecRequest{Command: []string{"ls", "-l"}, Env: []string{"A=1", "B=2"}, User: "nobody", Workdir: "/tmp"})
 			return err
 		},
 	} {
@@ -393,7 +402,7 @@ func TestNouns(t *testing.T) {
 	}
 }
 
-func TestOperator(t *testing.T) {
+func TestVersionsLeaderAndState(t *testing.T) {
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {
 			answer(w, 200, "", `{"name":"magnum","version":"1.2","versions":[{"id":"v1","min_version":"1.1"}]}`)
@@ -430,7 +439,8 @@ func TestLogsStream(t *testing.T) {
 		w.(http.Flusher).Flush()
 		io.WriteString(w, "two\n")
 	})
-	logs, err := c.Containers().Logs(t.Context(), "c1", structs.LogsRequest{Stdout: true, Follow: true, Timestamps: true, Tail: 5, Since: "10m"})
+	logs, err := c.Containers().Logs(t.Context(), "c1",
+		structs.LogsRequest{Stdout: true, Follow: true, Timestamps: true, Tail: 5, Since: "10m"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,7 +454,7 @@ func TestLogsStream(t *testing.T) {
 	}
 }
 
-func TestRawIsWhatWasSent(t *testing.T) {
+func TestMetaRawIsTheBodyAsSent(t *testing.T) {
 	const body = `{"uuid":"u","name":"x","new_field":[1,2]}`
 	c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "", body) })
 	_, meta, err := c.Containers().Get(t.Context(), "x", QueryOptions{})
@@ -453,11 +463,10 @@ func TestRawIsWhatWasSent(t *testing.T) {
 	}
 }
 
-// TestCreateIsUnknownOnceWritten: the library repeats a create, which has an
-// Idempotency-Key, if a connection that it has used before breaks. That the
-// server takes no other connection, then or when the client itself tries again,
-// says nothing of the first try.
-func TestCreateIsUnknownOnceWritten(t *testing.T) {
+// net/http repeats a create, which has an Idempotency-Key, when a reused connection
+// breaks. The outcome stays unknown although the server refuses that attempt and the
+// client's own retries.
+func TestWrittenCreateHasUnknownOutcome(t *testing.T) {
 	var web *httptest.Server
 	web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -475,8 +484,8 @@ func TestCreateIsUnknownOnceWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err = c.Nodes().Create(t.Context(), &structs.NodeRequest{Type: "a"}, WriteOptions{})
-	var gone *Unreachable
-	if !errors.As(err, &gone) || !gone.Sent {
-		t.Errorf("%+v, %v", gone, err)
+	var unreachable *Unreachable
+	if !errors.As(err, &unreachable) || !unreachable.Sent {
+		t.Errorf("%+v, %v", unreachable, err)
 	}
 }

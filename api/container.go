@@ -13,39 +13,38 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Containers are the containers of the caller's project.
+// Containers accesses the containers of the caller's project.
 type Containers struct{ c *Client }
 
-// Containers returns the containers of the caller's project.
+// Containers returns the client of containers.
 func (c *Client) Containers() Containers { return Containers{c} }
 
-// List returns the containers that the options ask for. Without Detail they
-// have the fields up to Status and Links.
+// List returns the containers that the options ask for. Without Detail only the
+// fields up to Status, and Links, are set.
 func (t Containers) List(ctx context.Context, o QueryOptions) ([]structs.ContainerBody, Meta, error) {
 	return list[structs.ContainerBody](ctx, t.c, "containers", o)
 }
 
-// Get returns the container of a uuid or name. CodeNotFound, CodeConflict: the
-// name is several containers'.
+// Get returns the container of a uuid or name. CodeNotFound, CodeConflict: several
+// containers have the name.
 func (t Containers) Get(ctx context.Context, ident string, o QueryOptions) (*structs.ContainerBody, Meta, error) {
 	return get[structs.ContainerBody](ctx, t.c, "containers", ident, o)
 }
 
-// CreateOptions says what becomes of a new container.
+// CreateOptions are the options of Create.
 type CreateOptions struct {
 	WriteOptions
-	Run bool // start it, too
+	Run bool // also start the container
 }
 
-// Create makes a container. CodeInvalid, CodeQuota, CodeConflict: the
+// Create creates a container. CodeInvalid, CodeQuota, CodeConflict: the
 // Idempotency-Key was used with another request.
 func (t Containers) Create(ctx context.Context, req *structs.ContainerRequest, o CreateOptions) (*structs.ContainerBody, Meta, error) {
 	return t.CreateJSON(ctx, req, o)
 }
 
-// CreateJSON makes a container from any value that is written as the JSON of
-// a structs.ContainerRequest. It lets a server judge fields that this client
-// does not know.
+// CreateJSON creates a container from a value that encodes as the JSON of a
+// structs.ContainerRequest. It can carry fields that this client does not know.
 func (t Containers) CreateJSON(ctx context.Context, req any, o CreateOptions) (*structs.ContainerBody, Meta, error) {
 	q := url.Values{}
 	if o.Run {
@@ -60,15 +59,15 @@ func (t Containers) Update(ctx context.Context, ident string, ops []structs.Patc
 	return update[structs.ContainerBody](ctx, t.c, "containers", ident, ops, o)
 }
 
-// DeleteOptions says what may be deleted and how.
+// DeleteOptions are the options of Delete.
 type DeleteOptions struct {
 	WriteOptions
-	Force bool // kill it if it runs
-	Stop  bool // stop it first if it runs
+	Force bool // kill the container if it runs
+	Stop  bool // stop the container first if it runs
 }
 
-// Delete removes the container of a uuid or name. CodeNotFound, CodeConflict:
-// it runs and neither Force nor Stop is set.
+// Delete deletes the container of a uuid or name. CodeNotFound, CodeConflict: it
+// runs and neither Force nor Stop is set.
 func (t Containers) Delete(ctx context.Context, ident string, o DeleteOptions) (Meta, error) {
 	q := url.Values{}
 	if o.Force {
@@ -80,7 +79,7 @@ func (t Containers) Delete(ctx context.Context, ident string, o DeleteOptions) (
 	return remove(ctx, t.c, "containers", ident, q, o.WriteOptions)
 }
 
-// Action is something that is done to a container.
+// Action is an action on a container.
 type Action string
 
 // The actions.
@@ -93,15 +92,15 @@ const (
 	Kill    Action = "kill"
 )
 
-// ActionOptions says how an action is done.
+// ActionOptions are the options of Action.
 type ActionOptions struct {
 	WriteOptions
-	StopTimeout *int   // seconds between SIGTERM and SIGKILL, of stop and reboot; nil means the container's own
-	Signal      string // of kill: a name such as SIGHUP or HUP, or a number; "" means SIGKILL
+	StopTimeout *int   // for Stop and Reboot: seconds between SIGTERM and SIGKILL; nil means the container's own
+	Signal      string // for Kill: a name such as SIGHUP or HUP, or a number; "" means SIGKILL
 }
 
-// Action does something to the container of a uuid or name. CodeNotFound,
-// CodeConflict: its state forbids it.
+// Action runs an action on the container of a uuid or name. CodeNotFound,
+// CodeConflict: the container's state forbids the action.
 func (t Containers) Action(ctx context.Context, ident string, action Action, o ActionOptions) (Meta, error) {
 	path, err := objectPath("containers", ident, string(action))
 	if err != nil {
@@ -117,7 +116,7 @@ func (t Containers) Action(ctx context.Context, ident string, action Action, o A
 	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: o.Wait}, nil)
 }
 
-// Rename gives the container of a uuid or name another name. CodeInvalid,
+// Rename changes the name of the container of a uuid or name. CodeInvalid,
 // CodeNotFound.
 func (t Containers) Rename(ctx context.Context, ident, name string) (*structs.ContainerBody, Meta, error) {
 	path, err := objectPath("containers", ident, "rename")
@@ -132,8 +131,8 @@ func (t Containers) Rename(ctx context.Context, ident, name string) (*structs.Co
 	return body, meta, nil
 }
 
-// Rebuild makes the container of a uuid or name anew from an image; "" is the
-// one that it has. CodeInvalid, CodeNotFound, CodeConflict.
+// Rebuild recreates the container of a uuid or name from an image; "" means the
+// image that it has. CodeInvalid, CodeNotFound, CodeConflict.
 func (t Containers) Rebuild(ctx context.Context, ident, image string, o WriteOptions) (Meta, error) {
 	path, err := objectPath("containers", ident, "rebuild")
 	if err != nil {
@@ -146,7 +145,7 @@ func (t Containers) Rebuild(ctx context.Context, ident, image string, o WriteOpt
 	return t.c.do(ctx, call{method: http.MethodPut, path: path, query: q, wait: o.Wait}, nil)
 }
 
-// logsQuery writes the options of logs as the API takes them.
+// logsQuery returns the query of GET .../logs.
 func logsQuery(o structs.LogsRequest) url.Values {
 	q := url.Values{}
 	q.Set("stdout", strconv.FormatBool(o.Stdout))
@@ -166,9 +165,10 @@ func logsQuery(o structs.LogsRequest) url.Values {
 	return q
 }
 
-// Logs returns the output of a container as a stream of text, standard output
-// and standard error merged. The caller closes it. With Follow it ends when
-// the container does. CodeNotFound, CodeUnavailable: its host is lost.
+// Logs returns the output of a container as a stream of text, with standard output
+// and standard error merged. The caller closes the stream. With Follow the stream
+// ends when the container ends. CodeNotFound, CodeUnavailable: the container's host
+// is lost.
 func (t Containers) Logs(ctx context.Context, ident string, o structs.LogsRequest) (io.ReadCloser, error) {
 	path, err := objectPath("containers", ident, "logs")
 	if err != nil {
@@ -184,15 +184,15 @@ func (t Containers) Logs(ctx context.Context, ident string, o structs.LogsReques
 	return resp.Body, nil
 }
 
-// execQuery writes an execute's options as the API takes them. The command is
-// a JSON array, so that no shell rules change it on the way.
+// execQuery returns the query of an execute. The command is encoded as a JSON
+// array, so that no shell rules apply to it.
 func execQuery(req structs.ExecRequest) (url.Values, error) {
 	if len(req.Command) == 0 {
-		return nil, structs.Errorf(structs.CodeInvalid, "command is empty: name a program to execute").About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeInvalid, "command is empty: give a program to execute").About(structs.KindContainer)
 	}
 	argv, err := json.Marshal(req.Command)
 	if err != nil {
-		return nil, structs.Errorf(structs.CodeInvalid, "command can't be written as JSON: %w", err)
+		return nil, structs.Errorf(structs.CodeInvalid, "encoding command as JSON: %w", err)
 	}
 	q := url.Values{"command": {string(argv)}}
 	for _, e := range req.Env {
@@ -207,13 +207,13 @@ func execQuery(req structs.ExecRequest) (url.Values, error) {
 	return q, nil
 }
 
-// ExecTimeout is how long Execute waits for a command's end.
+// ExecTimeout limits the run time of a command of Execute.
 const ExecTimeout = 24 * time.Hour
 
-// Execute runs a command in a container to its end and returns its output and
-// exit code. Standard output and standard error are apart in the body's Stdout
-// and Stderr, byte by byte as the command wrote them, up to 16 MiB in all; see
-// Truncated. Without a limit: ExecuteInteractive. TTY and Stdin are ignored: see ExecuteInteractive. CodeNotFound,
+// Execute runs a command in a container to its end and returns its output and exit
+// code. The body has standard output in Stdout and standard error in Stderr, with
+// the bytes that the command wrote, up to 16 MiB in all; see Truncated. TTY and
+// Stdin are ignored. ExecuteInteractive has neither limit. CodeNotFound,
 // CodeConflict: the container does not run.
 func (t Containers) Execute(ctx context.Context, ident string, req structs.ExecRequest) (*structs.OutputBody, Meta, error) {
 	path, err := objectPath("containers", ident, "execute")
@@ -237,7 +237,7 @@ func (t Containers) Execute(ctx context.Context, ident string, req structs.ExecR
 	return body, meta, nil
 }
 
-// decodeOutput makes the outputs of a body what the command wrote.
+// decodeOutput decodes the base64 outputs of a body.
 func decodeOutput(body *structs.OutputBody) error {
 	for _, text := range []*string{&body.Output, body.Stdout, body.Stderr} {
 		if text == nil {
@@ -253,7 +253,7 @@ func decodeOutput(body *structs.OutputBody) error {
 	return nil
 }
 
-// Actions returns what was done to a container, the newest first. CodeNotFound.
+// Actions returns the recorded actions on a container, newest first. CodeNotFound.
 func (t Containers) Actions(ctx context.Context, ident string) ([]structs.ActionBody, Meta, error) {
 	path, err := objectPath("containers", ident, "actions")
 	if err != nil {
@@ -270,7 +270,7 @@ func (t Containers) Actions(ctx context.Context, ident string) ([]structs.Action
 	actions := make([]structs.ActionBody, len(body.Actions))
 	for i, raw := range body.Actions {
 		if err := json.Unmarshal(raw, &actions[i]); err != nil {
-			return nil, meta, structs.Errorf(structs.CodeInternal, "an action of container %s is not magnum's: %w", ident, err)
+			return nil, meta, structs.Errorf(structs.CodeInternal, "an action of container %s can't be decoded: %w", ident, err)
 		}
 	}
 	return actions, meta, nil

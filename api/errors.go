@@ -21,11 +21,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Error is a refusal or failure that a server answered. It wraps a
-// *structs.Error, so structs.CodeOf tells its code.
+// Error is an error response of a server. It wraps a *structs.Error, so
+// structs.CodeOf returns its code.
 type Error struct {
 	Status    int            // HTTP status
-	RequestID string         // of the server's log; "" if the answer had none
+	RequestID string         // identifies the request in the server's log; "" if the response had none
 	Unknown   bool           // the write may have been carried out
 	Err       *structs.Error // never nil
 }
@@ -36,7 +36,7 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the *structs.Error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// StatusOf returns the HTTP status that err came with, 0 if no server answered.
+// StatusOf returns the HTTP status of err, 0 if no server responded.
 func StatusOf(err error) int {
 	var e *Error
 	if errors.As(err, &e) {
@@ -45,16 +45,16 @@ func StatusOf(err error) int {
 	return 0
 }
 
-// Unreachable is in the chain of an error that says that no server took the
-// connection or that it broke before the answer. The *structs.Error around it
-// has CodeUnavailable.
+// Unreachable is in the chain of an error when no server took the connection, or
+// when the connection broke before the response. The *structs.Error around it has
+// CodeUnavailable.
 type Unreachable struct {
 	Address string // the server's root URL
 	Sent    bool   // the request may have reached the server: its outcome is unknown
-	Err     error  // what the network said
+	Err     error  // the network error
 }
 
-// Error says what the network said, in short, and what to do.
+// Error returns the reason and what to do.
 func (e *Unreachable) Error() string {
 	if e.TLS() {
 		return e.Reason()
@@ -62,23 +62,23 @@ func (e *Unreachable) Error() string {
 	return e.Reason() + "; check that a server runs there and that the address is right"
 }
 
-// Reason says what the network said, in short.
+// Reason returns a short text of the network error.
 func (e *Unreachable) Reason() string { return reason(e.Err) }
 
-// Unwrap returns what the network said.
+// Unwrap returns the network error.
 func (e *Unreachable) Unwrap() error { return e.Err }
 
-// TLS reports whether a server is there, but the two sides could not agree on
-// TLS: another try is no use.
+// TLS reports whether the server was reached but the TLS handshake failed. A retry
+// doesn't help then.
 func (e *Unreachable) TLS() bool { return tlsReason(e.Err) != "" }
 
-// IsUnreachable reports whether err says that no server could be reached.
+// IsUnreachable reports whether err has an Unreachable in its chain.
 func IsUnreachable(err error) bool {
 	var e *Unreachable
 	return errors.As(err, &e)
 }
 
-// reason is a network error without the addresses that wrap it.
+// reason returns the text of a network error without addresses.
 func reason(err error) string {
 	var dns *net.DNSError
 	var errno syscall.Errno
@@ -87,7 +87,7 @@ func reason(err error) string {
 	}
 	switch {
 	case errors.As(err, &dns):
-		return "the name " + dns.Name + " can't be resolved"
+		return "the host name " + dns.Name + " can't be resolved"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return "no answer in time"
 	case errors.As(err, &errno):
@@ -98,8 +98,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// tlsReason says why the two sides could not agree on TLS, "" if that is not
-// what is wrong. Then nothing has been sent.
+// tlsReason returns why the TLS handshake failed, "" if err has another cause.
+// When a handshake fails, no request was sent.
 func tlsReason(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
@@ -107,18 +107,18 @@ func tlsReason(err error) string {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &unknown):
-		return "its certificate is not signed by a CA that this side trusts; -tls-ca names the CA of the servers"
+		return "its certificate is not signed by a CA that this side trusts; give the servers' CA with -tls-ca"
 	case errors.As(err, &name):
 		return fmt.Sprintf("its certificate is not for %s but for %s", name.Host, strings.Join(namesOf(name.Certificate), ", "))
 	case errors.As(err, &invalid):
 		return "its certificate is not valid: " + invalid.Error()
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		return "it does not speak TLS; write http:// for a server without it"
+		return "it does not speak TLS; write http:// for a server without TLS"
 	}
 	return ""
 }
 
-// namesOf are the names that a certificate is for.
+// namesOf returns the DNS names and IP addresses of a certificate.
 func namesOf(cert *x509.Certificate) []string {
 	names := slices.Clone(cert.DNSNames)
 	for _, ip := range cert.IPAddresses {
@@ -127,9 +127,9 @@ func namesOf(cert *x509.Certificate) []string {
 	return names
 }
 
-// transportError makes the error of a call of the server at root that got no
-// answer. written says that a server may have read it. The caller's own
-// cancellation stays what it is.
+// transportError returns the error of a call without a response: the cause of
+// ctx's end, or CodeUnavailable. written says that the server at root may have
+// received the request.
 func (c *Client) transportError(ctx context.Context, root *url.URL, err error, written bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -138,7 +138,7 @@ func (c *Client) transportError(ctx context.Context, root *url.URL, err error, w
 	dialing := !written && (errors.As(err, &op) && op.Op == "dial" || tlsReason(err) != "")
 	msg := "no server reachable at "
 	at := root.String()
-	if dialing && len(c.servers) > 1 { // it is the last of them that failed
+	if dialing && len(c.servers) > 1 { // all others failed before
 		var all []string
 		for _, s := range c.servers {
 			all = append(all, s.String())
@@ -155,7 +155,7 @@ func (c *Client) transportError(ctx context.Context, root *url.URL, err error, w
 	}
 }
 
-// codeOfStatus is the code of an answer that carries none of ours.
+// codeOfStatus maps the status of a response without a known code.
 var codeOfStatus = map[int]structs.Code{
 	http.StatusBadRequest:            structs.CodeInvalid,
 	http.StatusUnauthorized:          structs.CodeUnauthenticated,
@@ -173,20 +173,21 @@ var codeOfStatus = map[int]structs.Code{
 	http.StatusInsufficientStorage:   structs.CodeNoSpace,
 }
 
-// knownCodes are the codes that an answer may name.
+// knownCodes are the codes that a response may carry.
 var knownCodes = map[structs.Code]bool{
 	structs.CodeInvalid: true, structs.CodeUnauthenticated: true, structs.CodeForbidden: true,
 	structs.CodeNotFound: true, structs.CodeMethod: true, structs.CodeConflict: true, structs.CodeGone: true,
-	structs.CodeTooLarge: true, structs.CodeMedia: true, structs.CodeQuota: true, structs.CodeRateLimited: true, structs.CodeInternal: true,
-	structs.CodeNoLeader: true, structs.CodeUnavailable: true, structs.CodeNoSpace: true,
+	structs.CodeTooLarge: true, structs.CodeMedia: true, structs.CodeQuota: true, structs.CodeRateLimited: true,
+	structs.CodeInternal: true, structs.CodeNoLeader: true, structs.CodeUnavailable: true, structs.CodeNoSpace: true,
 }
 
-// maxErrorBody is how much of an error's body is read.
+// maxErrorBody bounds the bytes of an error's body that are read.
 const maxErrorBody = 64 << 10
 
-// decodeError reads an answer that is no success. It closes nothing.
+// decodeError returns the error of a response without success. It doesn't close
+// the body.
 func decodeError(resp *http.Response) *Error {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // a cut body still has its status
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // the status is enough if reading fails
 	e := &Error{
 		Status:    resp.StatusCode,
 		RequestID: resp.Header.Get(HeaderRequestID),
@@ -197,7 +198,7 @@ func decodeError(resp *http.Response) *Error {
 		ErrorMessage json.RawMessage     `json:"error_message"`
 		Errors       []structs.ErrorItem `json:"errors"`
 	}
-	_ = json.Unmarshal(body, &decoded) // an answer that isn't ours has its text and status
+	_ = json.Unmarshal(body, &decoded) // a body of another server has its text and status
 	if len(decoded.Errors) > 0 {
 		item := decoded.Errors[0]
 		kind, code := "", item.Code
@@ -223,7 +224,7 @@ func decodeError(resp *http.Response) *Error {
 		e.Err.Code = structs.CodeInternal
 	}
 	if e.Err.Msg == "" && strings.Contains(string(body), "HTTP request to an HTTPS server") {
-		e.Err.Msg = "the server speaks TLS, and was not asked with it: write https://, and name its CA with -tls-ca"
+		e.Err.Msg = "the server speaks TLS: write https://, and give its CA with -tls-ca"
 	}
 	if e.Err.Msg == "" {
 		e.Err.Msg = strings.ToLower(http.StatusText(resp.StatusCode))
@@ -231,14 +232,15 @@ func decodeError(resp *http.Response) *Error {
 			e.Err.Msg += ": " + text
 		}
 		if resp.StatusCode/100 == 3 {
-			e.Err.Msg = "the server redirects to " + strconv.Quote(resp.Header.Get("Location")) + ", which a magnum server never does: check the address"
+			e.Err.Msg = "the server redirects to " + strconv.Quote(resp.Header.Get("Location")) +
+				", which a magnum server never does: check the address"
 		}
 	}
 	return e
 }
 
-// faultText returns the message of 2015's error_message: a JSON text inside a
-// JSON string, an object, or plain text.
+// faultText returns the message of the 2015 API's error_message: JSON text inside
+// a JSON string, an object, or plain text.
 func faultText(raw json.RawMessage) string {
 	if len(raw) == 0 {
 		return ""
@@ -255,7 +257,8 @@ func faultText(raw json.RawMessage) string {
 	return inner
 }
 
-// retryAfter reads the seconds of a Retry-After header; 0 if there are none.
+// retryAfter returns the Retry-After header, at most an hour; 0 if it is missing
+// or not a number of seconds.
 func retryAfter(resp *http.Response) time.Duration {
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	if err != nil || seconds < 0 {

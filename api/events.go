@@ -13,19 +13,19 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// EventOptions says which events are wanted.
+// EventOptions says which events to return.
 type EventOptions struct {
-	Index       uint64 // begin with what came after it: an event's Resume or a Meta's Index; 0 begins now
+	Index       uint64 // start with the event after it: an event's Resume or a Meta's Index; 0 starts now
 	Type        string // container, bay or host; "" means all
 	UUID        string // of one object; "" means all
 	AllProjects bool   // operators only
 }
 
-// Events hands events to each as they come, and the JSON that they were sent
-// as, until ctx ends, the connection breaks (CodeUnavailable), or each returns
-// an error, which is returned. Among them are ticks: nothing has happened, but
-// their Resume counts. CodeGone: the server no longer has what came after
-// Index; list the objects, and go on from that answer's Index.
+// Events calls each with every event and its JSON. It returns when ctx ends, when
+// the connection breaks (CodeUnavailable), or with the error that each returns.
+// Some events are ticks: nothing happened, but their Resume is a newer Index.
+// CodeGone: the server no longer has the events after Index; list the objects and
+// continue from the Index of that list.
 func (c *Client) Events(ctx context.Context, o EventOptions, each func(structs.EventBody, json.RawMessage) error) error {
 	q := url.Values{}
 	if o.Index > 0 {
@@ -59,7 +59,7 @@ func (c *Client) Events(ctx context.Context, o EventOptions, each func(structs.E
 		}
 		var event structs.EventBody
 		if err := json.Unmarshal(line, &event); err != nil {
-			return structs.Errorf(structs.CodeInternal, "an event is not magnum's: %w", err)
+			return structs.Errorf(structs.CodeInternal, "an event can't be decoded: %w", err)
 		}
 		if err := each(event, json.RawMessage(line[:len(line)-1])); err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestEvents(t *testing.T) {
+func TestEventStreamAndItsErrors(t *testing.T) {
 	asked := ""
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked = r.URL.RequestURI()
@@ -33,7 +33,8 @@ func TestEvents(t *testing.T) {
 		return nil
 	}
 	err := c.Events(t.Context(), EventOptions{Index: 4, Type: "container", UUID: "u", AllProjects: true}, each)
-	if structs.CodeOf(err) != structs.CodeUnavailable || n != 2 || last.Resume != 6 || asked != "/v1/events?all_projects=true&index=4&type=container&uuid=u" {
+	if structs.CodeOf(err) != structs.CodeUnavailable || n != 2 || last.Resume != 6 ||
+		asked != "/v1/events?all_projects=true&index=4&type=container&uuid=u" {
 		t.Errorf("%v, %d events, the last %+v, asked %s", err, n, last, asked)
 	}
 	if err := c.Events(t.Context(), EventOptions{UUID: "bad"}, each); structs.CodeOf(err) != structs.CodeInternal {

@@ -14,20 +14,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Streams are the ends of an interactive execute or attach that the caller
-// holds.
+// Streams are the caller's streams of an interactive execute or attach.
 type Streams struct {
-	Stdin  io.Reader             // nil if the command gets no input; its Read may outlive ExecuteInteractive
-	Stdout io.Writer             // also the terminal's output
-	Stderr io.Writer             // nothing comes here with a TTY
+	Stdin  io.Reader             // nil if the process gets no input; a Read may outlast the call
+	Stdout io.Writer             // also gets the output of a TTY; nil drops it
+	Stderr io.Writer             // gets nothing with a TTY; nil drops it
 	Resize <-chan structs.Resize // new sizes of the terminal; may be nil
 }
 
-// ExecuteInteractive runs a command in a container with streams in both
-// directions and returns its exit code. It ends when the command does, or with
-// ctx. CodeNotFound, CodeConflict: the container does not run,
-// CodeUnavailable: the connection broke, and whether the command goes on is
-// not known.
+// ExecuteInteractive runs a command in a container with streams in both directions
+// and returns its exit code. It returns when the command ends, or when ctx does.
+// CodeNotFound, CodeConflict: the container does not run, CodeUnavailable: the
+// connection broke, and the command may still run.
 func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req structs.ExecRequest, s Streams) (int, error) {
 	path, err := objectPath("containers", ident, "execute", "ws")
 	if err != nil {
@@ -47,7 +45,7 @@ func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req st
 	if !req.Stdin {
 		s.Stdin = nil
 	}
-	code, err := t.c.converse(ctx, conn, s, nil)
+	code, err := t.c.runSession(ctx, conn, s, nil)
 	if err == nil && code == nil {
 		err = structs.Errorf(structs.CodeInternal, "the session ended without the command's exit code")
 	}
@@ -57,7 +55,7 @@ func (t Containers) ExecuteInteractive(ctx context.Context, ident string, req st
 	return *code, nil
 }
 
-// setSize adds a terminal's size, if it is known, to a session's query.
+// setSize adds a terminal's size to a session's query if the size is known.
 func setSize(q url.Values, size structs.Resize) {
 	if size.Width > 0 && size.Height > 0 {
 		q.Set("w", strconv.FormatUint(uint64(size.Width), 10))
@@ -65,17 +63,17 @@ func setSize(q url.Values, size structs.Resize) {
 	}
 }
 
-// converse joins the streams to a session until its last message, and returns
-// the exit code in it: nil if the session ended and the process did not. It
-// closes the connection. joined is called once the agent has joined the process's
-// streams; nil for nobody.
-func (c *Client) converse(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
+// runSession copies the streams of a session until its last message, and returns
+// the exit code in that message: nil if the process goes on. It closes the
+// connection. joined is called once the agent has attached to the process's
+// streams; it may be nil.
+func (c *Client) runSession(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
 	defer conn.CloseNow()
 	session, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if s.Stdin != nil {
-		// Not waited for: a Read of a terminal can't be interrupted. Its
-		// writes end with the connection.
+		// Not waited for: a Read of a terminal can't be interrupted. The
+		// goroutine's next write fails once the connection is closed.
 		go sendInput(session, conn, s.Stdin)
 	}
 	resized := make(chan struct{})
@@ -91,38 +89,38 @@ func (c *Client) converse(ctx context.Context, conn *websocket.Conn, s Streams, 
 		if errors.As(err, &ours) {
 			return nil, err
 		}
-		return nil, c.brokenSession(ctx, err)
+		return nil, c.sessionError(ctx, err)
 	}
 	conn.Close(websocket.StatusNormalClosure, "")
 	return code, nil
 }
 
-// brokenSession makes the error of a session that ended before its last
-// message.
-func (c *Client) brokenSession(ctx context.Context, err error) error {
+// sessionError returns the error of a session that ended before its last message.
+func (c *Client) sessionError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // the caller's own wish
+		return context.Cause(ctx)
 	}
-	return structs.Errorf(structs.CodeUnavailable, "the connection to %s broke before the command ended; whether it still runs is not known: %w", c.Address(), err)
+	return structs.Errorf(structs.CodeUnavailable,
+		"the connection to %s broke before the command ended; the command may still run: %w", c.Address(), err)
 }
 
-// sendInput copies the caller's input to the command until either ends.
+// sendInput copies the caller's input to the session until either ends.
 func sendInput(ctx context.Context, conn *websocket.Conn, in io.Reader) {
 	buf := make([]byte, 1+16<<10)
 	buf[0] = structs.ChannelStdin
 	for {
 		n, err := in.Read(buf[1:])
 		if n > 0 && conn.Write(ctx, websocket.MessageBinary, buf[:1+n]) != nil {
-			return // the reader of the connection tells why
+			return // receiveOutput returns the error of the connection
 		}
 		if err != nil {
-			_ = sendControl(ctx, conn, structs.Control{EOF: true}) // likewise
+			_ = sendControl(ctx, conn, structs.Control{EOF: true}) // receiveOutput returns the error
 			return
 		}
 	}
 }
 
-// sendSizes tells the command its terminal's new sizes.
+// sendSizes sends the terminal's new sizes to the session.
 func sendSizes(ctx context.Context, conn *websocket.Conn, sizes <-chan structs.Resize) {
 	for {
 		select {
@@ -131,7 +129,7 @@ func sendSizes(ctx context.Context, conn *websocket.Conn, sizes <-chan structs.R
 				return
 			}
 			if sendControl(ctx, conn, structs.Control{Resize: &size}) != nil {
-				return // the reader of the connection tells why
+				return // receiveOutput returns the error of the connection
 			}
 		case <-ctx.Done():
 			return
@@ -148,8 +146,8 @@ func sendControl(ctx context.Context, conn *websocket.Conn, m structs.Control) e
 	return conn.Write(ctx, websocket.MessageBinary, append([]byte{structs.ChannelControl}, text...))
 }
 
-// receiveOutput copies the command's output to the caller until the server's
-// last message, and returns the exit code in it, if there is one.
+// receiveOutput copies the session's output to the caller until the server's last
+// message, and returns the exit code in it, nil if it has none.
 func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams, joined func()) (*int, error) {
 	for {
 		_, message, err := conn.Read(ctx)
@@ -168,7 +166,7 @@ func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams, joined 
 		case structs.ChannelControl:
 			var m structs.Control
 			if err := json.Unmarshal(data, &m); err != nil {
-				return nil, structs.Errorf(structs.CodeInternal, "a control message of the server can't be read: %w", err)
+				return nil, structs.Errorf(structs.CodeInternal, "a control message of the server can't be decoded: %w", err)
 			}
 			if m.Error != "" {
 				if m.Code == "" {
@@ -184,12 +182,12 @@ func receiveOutput(ctx context.Context, conn *websocket.Conn, s Streams, joined 
 			}
 		}
 		if err != nil {
-			return nil, structs.Errorf(structs.CodeInternal, "the command's output can't be written: %w", err)
+			return nil, structs.Errorf(structs.CodeInternal, "writing the command's output: %w", err)
 		}
 	}
 }
 
-// writeAll writes data; a nil writer drops it.
+// writeAll writes data to w; a nil w drops it.
 func writeAll(w io.Writer, data []byte) error {
 	if w == nil {
 		return nil

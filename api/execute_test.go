@@ -16,7 +16,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// sessionServer accepts one execute session and hands it to serve.
+// sessionServer returns a client of a server that passes each WebSocket to serve.
 func sessionServer(t testing.TB, serve func(ctx context.Context, r *http.Request, conn *websocket.Conn)) *Client {
 	t.Helper()
 	return newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
@@ -40,13 +40,14 @@ func sendTest(t testing.TB, ctx context.Context, conn *websocket.Conn, channel b
 
 func TestExecuteInteractive(t *testing.T) {
 	c := sessionServer(t, func(ctx context.Context, r *http.Request, conn *websocket.Conn) {
-		if got := r.URL.RequestURI(); got != "/v1/containers/c1/execute/ws?command=%5B%22cat%22%5D&h=24&stdin=true&tty=true&user=root&w=80" {
+		want := "/v1/containers/c1/execute/ws?command=%5B%22cat%22%5D&h=24&stdin=true&tty=true&user=root&w=80"
+		if got := r.URL.RequestURI(); got != want {
 			t.Errorf("asked %s", got)
 		}
 		if r.Header.Get(HeaderToken) != "tok123" {
 			t.Errorf("token %q", r.Header.Get(HeaderToken))
 		}
-		// Echo until the input's end, then answer the size seen, and end.
+		// Echo the input until its end and until a new size came, then end.
 		var size structs.Resize
 		for eof := false; !eof || size.Width == 0; {
 			_, m, err := conn.Read(ctx)
@@ -85,7 +86,7 @@ func TestExecuteInteractive(t *testing.T) {
 	}
 }
 
-func TestExecuteInteractiveFails(t *testing.T) {
+func TestExecuteInteractiveErrors(t *testing.T) {
 	req := structs.ExecRequest{Command: []string{"sh"}}
 	t.Run("refused", func(t *testing.T) {
 		c := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -135,13 +136,14 @@ func TestExecuteInteractiveFails(t *testing.T) {
 	})
 	t.Run("no command", func(t *testing.T) {
 		c := sessionServer(t, func(context.Context, *http.Request, *websocket.Conn) { t.Error("asked the server") })
-		if _, err := c.Containers().ExecuteInteractive(t.Context(), "c1", structs.ExecRequest{}, Streams{}); structs.CodeOf(err) != structs.CodeInvalid {
+		if _, err := c.Containers().ExecuteInteractive(t.Context(), "c1", structs.ExecRequest{},
+			Streams{}); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("got %v, want invalid", err)
 		}
 	})
 }
 
-func TestExecuteKeepsBytes(t *testing.T) {
+func TestExecuteDecodesBase64Output(t *testing.T) {
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("encoding") != "base64" {
 			t.Errorf("asked %s", r.URL.RawQuery)
@@ -149,7 +151,8 @@ func TestExecuteKeepsBytes(t *testing.T) {
 		answer(w, 200, "", `{"output":"//4AQQ==","stdout":"//4A","stderr":"QQ==","exit_code":3,"encoding":"base64","truncated":true}`)
 	})
 	body, _, err := c.Containers().Execute(t.Context(), "c1", structs.ExecRequest{Command: []string{"cat"}})
-	if err != nil || body.Output != "\xff\xfe\x00A" || *body.Stdout != "\xff\xfe\x00" || *body.Stderr != "A" || *body.ExitCode != 3 || !body.Truncated || body.Encoding != "" {
+	if err != nil || body.Output != "\xff\xfe\x00A" || *body.Stdout != "\xff\xfe\x00" || *body.Stderr != "A" || *body.ExitCode != 3 ||
+		!body.Truncated || body.Encoding != "" {
 		t.Errorf("%+v, %v", body, err)
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Hosts are the machines with an agent; operators see them.
+// Hosts accesses the machines that run an agent; for operators.
 type Hosts struct{ c *Client }
 
-// Hosts returns the hosts.
+// Hosts returns the client of hosts.
 func (c *Client) Hosts() Hosts { return Hosts{c} }
 
 // List returns the hosts that the options ask for. CodeForbidden.
@@ -21,20 +21,20 @@ func (h Hosts) List(ctx context.Context, o QueryOptions) ([]structs.HostBody, Me
 }
 
 // Get returns the host of a uuid or name. CodeForbidden, CodeNotFound,
-// CodeConflict: the name is several hosts'.
+// CodeConflict: several hosts have the name.
 func (h Hosts) Get(ctx context.Context, ident string, o QueryOptions) (*structs.HostBody, Meta, error) {
 	return get[structs.HostBody](ctx, h.c, "hosts", ident, o)
 }
 
-// DrainOptions say what becomes of what can't move off a host.
+// DrainOptions say when a drain stops the containers that can't move.
 type DrainOptions struct {
-	Deadline time.Duration // it is stopped then; 0 means never
-	Force    bool          // it is stopped at once
+	Deadline time.Duration // stop them after this time; 0 means never
+	Force    bool          // stop them at once
 }
 
-// Drain has what runs on the host of a uuid or name moved to others, and
-// nothing new placed on it. It goes on after the answer: Get tells how far it
-// is. CodeForbidden, CodeNotFound.
+// Drain starts to drain the host of a uuid or name: its containers move to other
+// hosts, and no new ones are placed on it. The drain continues after the response;
+// Get returns its progress. CodeForbidden, CodeNotFound.
 func (h Hosts) Drain(ctx context.Context, ident string, o DrainOptions) (*structs.HostBody, Meta, error) {
 	query := url.Values{}
 	if o.Deadline > 0 {
@@ -46,15 +46,16 @@ func (h Hosts) Drain(ctx context.Context, ident string, o DrainOptions) (*struct
 	return h.put(ctx, ident, "drain", query)
 }
 
-// Undrain ends the drain of the host of a uuid or name: what it has stopped is
-// started again, and what is moving moves. CodeForbidden, CodeNotFound.
+// Undrain ends the drain of the host of a uuid or name. Containers that the drain
+// stopped are started again; containers that are moving still move. CodeForbidden,
+// CodeNotFound.
 func (h Hosts) Undrain(ctx context.Context, ident string) (*structs.HostBody, Meta, error) {
 	return h.put(ctx, ident, "undrain", nil)
 }
 
-// Fence says that the host of a uuid or name is off, so that its exclusive
-// containers may be placed anew. force takes one that is only suspect for lost.
-// CodeForbidden, CodeNotFound, CodeConflict: it is not lost.
+// Fence confirms that the host of a uuid or name is off, so that its exclusive
+// containers may be placed on other hosts. With force a suspect host becomes lost
+// first. CodeForbidden, CodeNotFound, CodeConflict: the host is not lost.
 func (h Hosts) Fence(ctx context.Context, ident string, force bool) (*structs.HostBody, Meta, error) {
 	query := url.Values{}
 	if force {
@@ -63,16 +64,17 @@ func (h Hosts) Fence(ctx context.Context, ident string, force bool) (*structs.Ho
 	return h.put(ctx, ident, "fence", query)
 }
 
-// Release ends the mass-loss brake for the host of a uuid or name: it is lost.
-// CodeForbidden, CodeNotFound, CodeConflict: it isn't held back.
+// Release releases the host of a uuid or name from the mass-loss brake: it becomes
+// lost. CodeForbidden, CodeNotFound, CodeConflict: the brake doesn't hold it.
 func (h Hosts) Release(ctx context.Context, ident string) (*structs.HostBody, Meta, error) {
 	return h.put(ctx, ident, "release", nil)
 }
 
-// Adopt decides what becomes of a container, by its uuid or the name that it had,
-// that the host of a uuid or name keeps in quarantine: it is removed, or is the
-// cluster's container of that uuid again. The host carries it out afterwards; then
-// Get no longer has it. CodeForbidden, CodeNotFound, CodeConflict: it can't be kept.
+// Adopt ends the quarantine of a container on the host of a uuid or name. container
+// is its uuid or the name that it had. With remove the host removes it; otherwise it
+// becomes the cluster's container of that uuid again. The host acts after the
+// response; the container is then gone from the quarantine that Get returns.
+// CodeForbidden, CodeNotFound, CodeConflict: the container can't be kept.
 func (h Hosts) Adopt(ctx context.Context, ident, container string, remove bool) (*structs.HostBody, Meta, error) {
 	query := url.Values{"container": {container}}
 	if remove {
@@ -81,7 +83,7 @@ func (h Hosts) Adopt(ctx context.Context, ident, container string, remove bool) 
 	return h.put(ctx, ident, "adopt", query)
 }
 
-// put does something to a host.
+// put sends PUT /v1/hosts/IDENT/ACTION.
 func (h Hosts) put(ctx context.Context, ident, action string, query url.Values) (*structs.HostBody, Meta, error) {
 	path, err := objectPath("hosts", ident, action)
 	if err != nil {
@@ -95,7 +97,7 @@ func (h Hosts) put(ctx context.Context, ident, action string, query url.Values) 
 	return body, meta, nil
 }
 
-// Update changes the labels that operators give the host of a uuid or name.
+// Update changes the operators' labels of the host of a uuid or name.
 // CodeForbidden, CodeInvalid, CodeNotFound.
 func (h Hosts) Update(ctx context.Context, ident string, ops []structs.PatchOp) (*structs.HostBody, Meta, error) {
 	return update[structs.HostBody](ctx, h.c, "hosts", ident, ops, WriteOptions{})

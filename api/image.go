@@ -12,28 +12,28 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// How long images may take on their way.
+// Limits of calls that hosts have to answer.
 const (
-	ImageLoadTimeout  = 3 * time.Hour
-	imagePruneTimeout = 10 * time.Minute
+	ImageLoadTimeout  = 3 * time.Hour    // for sending and loading an archive of images
+	imagePruneTimeout = 10 * time.Minute // also for deleting a volume
 	hostListTimeout   = 15 * time.Second
 )
 
-// Images are the images on hosts.
+// Images accesses the images on hosts.
 type Images struct{ c *Client }
 
-// Images returns the images on hosts.
+// Images returns the client of images.
 func (c *Client) Images() Images { return Images{c} }
 
-// HostListOptions says which hosts are asked for a list, and what of it is
-// wanted. The zero value asks those of all bays that the project can use.
+// HostListOptions says which hosts are asked, and filters what they list. The zero
+// value asks the hosts of all bays that the project can use.
 type HostListOptions struct {
 	Bay         string // uuid or name
 	Host        string // uuid or name
-	Name        string // only what has this name
+	Name        string // only objects of this name
 	AllProjects bool   // all hosts, and volumes of all projects; operators only
-	Consistent  bool   // hosts not older than the moment of the request
-	Stale       bool   // hosts of any state
+	Consistent  bool   // choose hosts from a state at least as new as the request
+	Stale       bool   // choose hosts from any state
 }
 
 func (o HostListOptions) values() url.Values {
@@ -46,14 +46,17 @@ func (o HostListOptions) values() url.Values {
 	return q
 }
 
-// hostList reads a list that hosts are asked for. The Meta has its Items.
+// hostList reads a list that the server collects from hosts. Meta.Items has the
+// objects as sent.
 func hostList[T any](ctx context.Context, c *Client, noun string, o HostListOptions) (*T, Meta, error) {
 	body, items := new(T), map[string]json.RawMessage{}
-	meta, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/" + noun, query: o.values(), wait: hostListTimeout, stale: o.Stale}, &items)
+	r := call{method: http.MethodGet, path: "/v1/" + noun, query: o.values(), wait: hostListTimeout, stale: o.Stale}
+	meta, err := c.do(ctx, r, &items)
 	if err == nil {
 		err = errors.Join(json.Unmarshal(meta.Raw, body), json.Unmarshal(items[noun], &meta.Items))
 		if err != nil {
-			err = structs.Errorf(structs.CodeInternal, "the answer of %s to GET /v1/%s is not magnum's: check the address: %w", c.Address(), noun, err)
+			err = structs.Errorf(structs.CodeInternal,
+				"the response of %s to GET /v1/%s is not from a magnum server: check the address: %w", c.Address(), noun, err)
 		}
 	}
 	if err != nil {
@@ -62,20 +65,20 @@ func hostList[T any](ctx context.Context, c *Client, noun string, o HostListOpti
 	return body, meta, nil
 }
 
-// List returns the images on the hosts that the options ask for, and beside
-// them which hosts could not answer. CodeForbidden, CodeInvalid.
+// List returns the images on the hosts that the options ask for, and the hosts
+// that could not answer. CodeForbidden, CodeInvalid.
 func (t Images) List(ctx context.Context, o HostListOptions) (*structs.ImagesBody, Meta, error) {
 	return hostList[structs.ImagesBody](ctx, t.c, "images", o)
 }
 
-// Pull pulls an image to all ready hosts of a bay, or to one host. each hears
-// how far they are, and last of each host what became of it; Pull returns when
-// all have ended, with those last words. They may be errors, one by one.
+// Pull pulls an image to all ready hosts of a bay, or to one host. It calls each
+// with the progress and the final result of every host, and returns the final
+// results when all hosts have finished. A result may be an error of its host.
 // CodeForbidden, CodeInvalid, CodeUnavailable.
 func (t Images) Pull(ctx context.Context, r *structs.ImagePullRequest, each func(structs.HostResult)) ([]structs.HostResult, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
-		return nil, structs.Errorf(structs.CodeInvalid, "the request can't be written as JSON: %w", err)
+		return nil, structs.Errorf(structs.CodeInvalid, "encoding the request as JSON: %w", err)
 	}
 	resp, err := t.c.stream(ctx, call{
 		method: http.MethodPost, path: "/v1/images", raw: body,
@@ -102,12 +105,12 @@ func (t Images) Pull(ctx context.Context, r *structs.ImagePullRequest, each func
 	}
 }
 
-// HostTarget says on which hosts something is done to images. The zero value
-// means those of the only bay that the project can use.
+// HostTarget selects the hosts of a load or prune. The zero value selects those of
+// the only bay that the project can use.
 type HostTarget struct {
 	Bay  string // uuid or name: its ready hosts
 	Host string // uuid or name, instead of a bay; operators only
-	All  bool   // all ready hosts, of a prune only
+	All  bool   // all ready hosts; for Prune only
 }
 
 func (t HostTarget) values() url.Values {
@@ -124,28 +127,29 @@ func (t HostTarget) values() url.Values {
 	return q
 }
 
-var errImageFile = structs.Errorf(structs.CodeTooLarge, "the archive has more than %d GiB, the most that is loaded at a time: save fewer images into it", int64(structs.MaxImageFile)>>30)
+var errImageFileTooLarge = structs.Errorf(structs.CodeTooLarge,
+	"the archive has more than %d GiB, the limit of one load: save fewer images into it", int64(structs.MaxImageFile)>>30)
 
-// Load loads the images of a tar stream, as docker save writes it, on hosts,
-// and returns what became of it on each. If no host could load it, the error
-// names each. CodeForbidden, CodeInvalid, CodeTooLarge: it has more than
-// structs.MaxImageFile bytes, CodeUnavailable.
+// Load loads the images of a tar stream of docker save on hosts, and returns the
+// result of each host. If every host failed, the error names each. CodeForbidden,
+// CodeInvalid, CodeTooLarge: the archive is larger than structs.MaxImageFile bytes,
+// CodeUnavailable.
 func (t Images) Load(ctx context.Context, at HostTarget, archive io.Reader) ([]structs.HostResult, Meta, error) {
-	in := &bounded{r: archive, left: structs.MaxImageFile, over: errImageFile}
+	in := &limitedReader{r: archive, left: structs.MaxImageFile, tooLarge: errImageFileTooLarge}
 	results, meta, err := t.change(ctx, call{
 		path: "/v1/images/load", query: at.values(), wait: ImageLoadTimeout, upload: in,
-		// A refusal shall come before the archive is on its way.
+		// The server can refuse before the archive is sent.
 		header: http.Header{"Content-Type": {"application/x-tar"}, "Expect": {"100-continue"}},
 	})
-	if failed := in.failed(); err != nil && failed != nil {
-		return nil, meta, failed // says more than that the request broke off
+	if failed := in.readError(); err != nil && failed != nil {
+		return nil, meta, failed // err only says that the request was aborted
 	}
 	return results, meta, err
 }
 
-// Prune removes the images that no container uses, and returns what became of
-// it on each host. If no host could do it, the error names each.
-// CodeForbidden, CodeInvalid, CodeUnavailable.
+// Prune removes the images that no container uses, and returns the result of each
+// host. If every host failed, the error names each. CodeForbidden, CodeInvalid,
+// CodeUnavailable.
 func (t Images) Prune(ctx context.Context, at HostTarget) ([]structs.HostResult, Meta, error) {
 	return t.change(ctx, call{path: "/v1/images/prune", query: at.values(), wait: imagePruneTimeout})
 }

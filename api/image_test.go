@@ -11,12 +11,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestImages(t *testing.T) {
+func TestImageRequests(t *testing.T) {
 	asked, body, expect := "", "", ""
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		if err != nil {
-			return // the client has given up, and the test is elsewhere by now
+			return // the client aborted the request
 		}
 		asked, body, expect = r.Method+" "+r.URL.RequestURI(), string(raw), r.Header.Get("Expect")
 		switch r.FormValue("bay") {
@@ -25,16 +25,18 @@ func TestImages(t *testing.T) {
 		case "none":
 			answer(w, 400, "", `{"errors":[{"code":"bay.invalid","detail":"Bay none could not be found."}]}`)
 		default:
-			answer(w, 200, "7", `{"images":[{"id":"i","names":["a"],"host":"h"}],"errors":[{"host":"x","code":"unavailable","message":"lost"}],"results":[{"host":"h","result":"success"}]}`)
+			answer(w, 200, "7", `{"images":[{"id":"i","names":["a"],"host":"h"}],"errors":[{"host":"x","code":"unavailable",`+
+				`"message":"lost"}],"results":[{"host":"h","result":"success"}]}`)
 		}
 	})
 	list, meta, err := c.Images().List(t.Context(), HostListOptions{Bay: "b", Host: "h", Name: "n", AllProjects: true, Stale: true})
-	if err != nil || len(list.Images) != 1 || list.Images[0].ID != "i" || list.Images[0].Host != "h" || list.Errors[0].Message != "lost" || len(meta.Items) != 1 || meta.Index != 7 ||
+	if err != nil || len(list.Images) != 1 || list.Images[0].ID != "i" || list.Images[0].Host != "h" || list.Errors[0].Message != "lost" ||
+		len(meta.Items) != 1 || meta.Index != 7 ||
 		asked != "GET /v1/images?all_projects=true&bay=b&host=h&name=n&stale=true" {
 		t.Errorf("%+v, %+v, %v, asked %s", list, meta, err, asked)
 	}
 	if _, _, err := c.Images().List(t.Context(), HostListOptions{Bay: "strange"}); structs.CodeOf(err) != structs.CodeInternal {
-		t.Errorf("a strange answer: %v", err)
+		t.Errorf("a response of another shape: %v", err)
 	}
 	if _, _, err := c.Images().List(t.Context(), HostListOptions{Bay: "none"}); structs.CodeOf(err) != structs.CodeInvalid {
 		t.Errorf("no such bay: %v", err)
@@ -44,18 +46,21 @@ func TestImages(t *testing.T) {
 		t.Errorf("load: %+v, %v, asked %s %q", results, err, asked, body)
 	}
 	broken := errors.New("the disk is broken")
-	if _, _, err := c.Images().Load(t.Context(), HostTarget{}, io.MultiReader(strings.NewReader("a"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
-		t.Errorf("load of what can't be read: %v", err)
+	if _, _, err := c.Images().Load(t.Context(), HostTarget{},
+		io.MultiReader(strings.NewReader("a"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("load of an unreadable archive: %v", err)
 	}
-	if results, _, err := c.Images().Prune(t.Context(), HostTarget{Host: "h", All: true}); err != nil || len(results) != 1 || asked != "PUT /v1/images/prune?all=true&host=h" {
+	if results, _, err := c.Images().Prune(t.Context(), HostTarget{Host: "h", All: true}); err != nil || len(results) != 1 ||
+		asked != "PUT /v1/images/prune?all=true&host=h" {
 		t.Errorf("prune: %+v, %v, asked %s", results, err, asked)
 	}
 }
 
-func TestImagePull(t *testing.T) {
+func TestImagePullStreamsResults(t *testing.T) {
 	text := ""
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
-		if raw, _ := io.ReadAll(r.Body); r.Header.Get("Content-Type") != "application/json" || !strings.Contains(string(raw), `"image":"a"`) {
+		if raw, _ := io.ReadAll(r.Body); r.Header.Get("Content-Type") != "application/json" ||
+			!strings.Contains(string(raw), `"image":"a"`) {
 			t.Errorf("asked %q", raw)
 		}
 		io.WriteString(w, text)
@@ -75,14 +80,14 @@ func TestImagePull(t *testing.T) {
 	}
 }
 
-func TestArchivesAreBounded(t *testing.T) {
-	b := &bounded{r: strings.NewReader("0123456789x"), left: 10, over: errImageFile}
-	if _, err := io.ReadAll(b); structs.CodeOf(err) != structs.CodeTooLarge || b.failed() == nil {
+func TestLimitedReaderRefusesTooMuch(t *testing.T) {
+	b := &limitedReader{r: strings.NewReader("0123456789x"), left: 10, tooLarge: errImageFileTooLarge}
+	if _, err := io.ReadAll(b); structs.CodeOf(err) != structs.CodeTooLarge || b.readError() == nil {
 		t.Errorf("more than fits: %v", err)
 	}
 }
 
-func TestVolumes(t *testing.T) {
+func TestVolumeRequests(t *testing.T) {
 	asked := ""
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		if asked = r.Method + " " + r.URL.RequestURI(); r.Method == http.MethodDelete {
@@ -95,7 +100,8 @@ func TestVolumes(t *testing.T) {
 	if err != nil || len(list.Volumes) != 1 || list.Volumes[0].Name != "data" || len(meta.Items) != 1 || asked != "GET /v1/volumes" {
 		t.Errorf("%+v, %v, asked %s", list, err, asked)
 	}
-	if _, err := c.Volumes().Delete(t.Context(), "a b", VolumeTarget{Bay: "b", Host: "h", ProjectID: "p"}); err != nil || asked != "DELETE /v1/volumes/a%20b?bay=b&host=h&project_id=p" {
+	if _, err := c.Volumes().Delete(t.Context(), "a b", VolumeTarget{Bay: "b", Host: "h", ProjectID: "p"}); err != nil ||
+		asked != "DELETE /v1/volumes/a%20b?bay=b&host=h&project_id=p" {
 		t.Errorf("%v, asked %s", err, asked)
 	}
 	if _, err := c.Volumes().Delete(t.Context(), "..", VolumeTarget{}); structs.CodeOf(err) != structs.CodeInvalid {

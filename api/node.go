@@ -6,11 +6,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Nodes are hosts in the spelling of 2015, with the rows that node-create
-// stored.
+// Nodes accesses the nodes of the 2015 API: the hosts, and the rows that
+// node-create stored.
 type Nodes struct{ c *Client }
 
-// Nodes returns the nodes.
+// Nodes returns the client of nodes.
 func (c *Client) Nodes() Nodes { return Nodes{c} }
 
 // List returns the nodes that the options ask for.
@@ -28,7 +28,7 @@ func (n Nodes) Create(ctx context.Context, req *structs.NodeRequest, o WriteOpti
 	return create[structs.NodeBody](ctx, n.c, "nodes", nil, req, o)
 }
 
-// Delete removes the node of a uuid. CodeNotFound.
+// Delete deletes the node of a uuid. CodeNotFound.
 func (n Nodes) Delete(ctx context.Context, id string, o WriteOptions) (Meta, error) {
 	return remove(ctx, n.c, "nodes", id, nil, o)
 }

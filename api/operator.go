@@ -9,8 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Versions is what GET / says of a server. Fields that a server doesn't know
-// are empty.
+// Versions is the body of GET /. Fields that the server doesn't send are empty.
 type Versions struct {
 	Name     string           `json:"name"`
 	Version  string           `json:"version"` // of the server's binary
@@ -25,7 +24,7 @@ type VersionElement struct {
 	MaxVersion string `json:"max_version"`
 }
 
-// Versions asks the server which API it speaks. It needs no token.
+// Versions returns the API versions of the server. It needs no token.
 func (c *Client) Versions(ctx context.Context) (*Versions, Meta, error) {
 	body := new(Versions)
 	meta, err := c.do(ctx, call{method: http.MethodGet, path: "/"}, body)
@@ -35,14 +34,15 @@ func (c *Client) Versions(ctx context.Context) (*Versions, Meta, error) {
 	return body, meta, nil
 }
 
-// Leader is the server that leads.
+// Leader is the leader of the cluster.
 type Leader struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // of its REST API, host:port
 }
 
-// Leader asks who leads. It needs no token and doesn't wait for an election:
-// CodeNoLeader while nobody does, CodeNotFound from a server that is older.
+// Leader returns the leader. It needs no token and doesn't wait for an election.
+// CodeNoLeader: there is no leader now, CodeNotFound: the server's version has no
+// such request.
 func (c *Client) Leader(ctx context.Context) (*Leader, Meta, error) {
 	var body struct {
 		Leader Leader `json:"leader"`
@@ -54,15 +54,14 @@ func (c *Client) Leader(ctx context.Context) (*Leader, Meta, error) {
 	return &body.Leader, meta, nil
 }
 
-// OperatorState is the server's replicated state in short. Leader is empty if
-// the server does not tell it.
+// OperatorState summarizes the server's replicated state.
 type OperatorState struct {
 	structs.OperatorState
-	Leader string `json:"leader"`
+	Leader string `json:"leader"` // empty if the server doesn't send it
 }
 
-// OperatorState asks the server for its index and state hash: equal indexes
-// have equal hashes on every server. CodeForbidden.
+// OperatorState returns the server's index and state hash. Servers with equal
+// indexes have equal hashes. CodeForbidden.
 func (c *Client) OperatorState(ctx context.Context) (*OperatorState, Meta, error) {
 	body := new(OperatorState)
 	meta, err := c.do(ctx, call{method: http.MethodGet, path: "/v1/operator/state"}, body)
@@ -72,32 +71,34 @@ func (c *Client) OperatorState(ctx context.Context) (*OperatorState, Meta, error
 	return body, meta, nil
 }
 
-// Operator operates the servers; for operators.
+// Operator operates the cluster's servers; for operators.
 type Operator struct{ c *Client }
 
-// Operator returns what operators do with the servers.
+// Operator returns the client of the operators' requests.
 func (c *Client) Operator() Operator { return Operator{c} }
 
-// Members lists the servers, or the agents, that the server's gossip knows;
-// with "" both. Meta.Items has them as they were sent. CodeForbidden,
-// CodeNotFound from a server that is older.
+// Members lists the gossip members of a role, as the server sees them; "" means
+// both roles. Meta.Items has them as sent. CodeForbidden, CodeNotFound: the
+// server's version has no such request.
 func (t Operator) Members(ctx context.Context, role string) ([]structs.MemberBody, Meta, error) {
 	q := url.Values{}
 	if role != "" {
 		q.Set("role", role)
 	}
-	return operatorList[structs.MemberBody](ctx, t.c, call{method: http.MethodGet, path: "/v1/operator/members", query: q}, "members")
+	r := call{method: http.MethodGet, path: "/v1/operator/members", query: q}
+	return operatorList[structs.MemberBody](ctx, t.c, r, "members")
 }
 
-// Peers lists the servers of the log's configuration and how far each is.
-// Meta.Items has them as they were sent. CodeForbidden.
+// Peers lists the servers of the Raft configuration with the last index of each.
+// Meta.Items has them as sent. CodeForbidden.
 func (t Operator) Peers(ctx context.Context, o QueryOptions) ([]structs.RaftPeerBody, Meta, error) {
-	return operatorList[structs.RaftPeerBody](ctx, t.c, call{method: http.MethodGet, path: "/v1/operator/raft/peers", query: o.values(), stale: o.Stale}, "peers")
+	r := call{method: http.MethodGet, path: "/v1/operator/raft/peers", query: o.values(), stale: o.Stale}
+	return operatorList[structs.RaftPeerBody](ctx, t.c, r, "peers")
 }
 
-// RemovePeer takes the server of a uuid or name out of the cluster for good.
-// Without force, not one whose loss leaves no majority that answers.
-// CodeForbidden, CodeNotFound, CodeConflict: it leads, or is needed.
+// RemovePeer permanently removes the server of a uuid or name from the cluster.
+// Without force it refuses if no reachable majority would remain. CodeForbidden,
+// CodeNotFound, CodeConflict: the server is the leader, or needed for a majority.
 func (t Operator) RemovePeer(ctx context.Context, ident string, force bool) (Meta, error) {
 	path, err := objectPath("operator/raft/peers", ident)
 	if err != nil {
@@ -110,9 +111,9 @@ func (t Operator) RemovePeer(ctx context.Context, ident string, force bool) (Met
 	return t.c.do(ctx, call{method: http.MethodDelete, path: path, query: q}, nil)
 }
 
-// TransferLeader has the server of a uuid or name lead, with "" the one that is
-// most up to date, and returns who leads then. CodeForbidden, CodeNotFound,
-// CodeConflict: it leads already or does not vote, CodeUnavailable.
+// TransferLeader transfers leadership to the server of a uuid or name, with "" to
+// the most up-to-date one, and returns the new leader. CodeForbidden, CodeNotFound,
+// CodeConflict: the server is the leader already, or no voter, CodeUnavailable.
 func (t Operator) TransferLeader(ctx context.Context, ident string) (*Leader, Meta, error) {
 	q := url.Values{}
 	if ident != "" {
@@ -128,7 +129,7 @@ func (t Operator) TransferLeader(ctx context.Context, ident string) (*Leader, Me
 	return &body.Leader, meta, nil
 }
 
-// operatorList reads a list that isn't paged.
+// operatorList reads a list that has no pages.
 func operatorList[T any](ctx context.Context, c *Client, r call, noun string) ([]T, Meta, error) {
 	var body map[string][]json.RawMessage
 	meta, err := c.do(ctx, r, &body)
@@ -138,7 +139,7 @@ func operatorList[T any](ctx context.Context, c *Client, r call, noun string) ([
 	all := make([]T, len(body[noun]))
 	for i, raw := range body[noun] {
 		if err := json.Unmarshal(raw, &all[i]); err != nil {
-			return nil, meta, structs.Errorf(structs.CodeInternal, "an object in the answer to GET %s is not magnum's: %w", r.path, err)
+			return nil, meta, structs.Errorf(structs.CodeInternal, "an object in the response to GET %s can't be decoded: %w", r.path, err)
 		}
 	}
 	meta.Items = body[noun]

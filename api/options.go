@@ -11,19 +11,19 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// QueryOptions says how a read is answered. The zero value asks for the
-// current state, not older than what this client has seen.
+// QueryOptions are the options of a read. The zero value asks for the current
+// state, at least as new as any response that this client has received.
 type QueryOptions struct {
-	Index       uint64        // hold the answer back until the object or list has changed since; 0 answers at once
-	Wait        time.Duration // how long to hold it back; 0 means the server's default
-	Consistent  bool          // not older than the moment of the request, on any server
-	Stale       bool          // any state, at once
+	Index       uint64        // blocking read: respond once the object or list changed after Index; 0 responds at once
+	Wait        time.Duration // limit of a blocking read; 0 means the server's default
+	Consistent  bool          // at least as new as the request, on any server
+	Stale       bool          // any state, without waiting
 	AllProjects bool          // operators only
 
-	// Of lists.
-	Detail  bool       // all fields of each object, not only the short list's
-	Limit   int        // objects at most; 0 means all of them, however many pages
-	Marker  string     // uuid of the object before the first one wanted
+	// For lists only.
+	Detail  bool       // all fields of each object, not only the summary
+	Limit   int        // maximum number of objects; 0 means all, from as many pages as it takes
+	Marker  string     // uuid: the list starts after this object
 	SortKey string     // field to sort by; "" means creation order
 	SortDir string     // asc or desc; "" means asc
 	Filters url.Values // such as name, status, bay, host, label=k=v
@@ -61,7 +61,7 @@ func (o QueryOptions) values() url.Values {
 	return q
 }
 
-// waitText is a duration as ?wait= takes it, "" for the server's default.
+// waitText returns the value of ?wait=, "" for the server's default.
 func waitText(d time.Duration) string {
 	switch {
 	case d == 0:
@@ -72,7 +72,7 @@ func waitText(d time.Duration) string {
 	return min(d, structs.MaxWait).String()
 }
 
-// query adds the wait to a call's query, which may be nil.
+// query adds the wait to q, which may be nil.
 func (o WriteOptions) query(q url.Values) url.Values {
 	if q == nil {
 		q = url.Values{}
@@ -83,14 +83,18 @@ func (o WriteOptions) query(q url.Values) url.Values {
 	return q
 }
 
-// WriteOptions says how a write is made. The zero value answers as soon as the
-// servers have promised to do it.
+// WriteOptions are the options of a write. With the zero value the server responds
+// once the write is committed.
 type WriteOptions struct {
-	Wait           time.Duration // hold the answer back until it is done or has failed; Meta.Done tells which. 0 means the server's default, below 0 don't
-	IdempotencyKey string        // of a create; "" mints one for this call
+	// Wait is how long the server may delay the response until the work is done
+	// or has failed; see Meta.Done. 0 means the server's default, a negative
+	// value doesn't wait.
+	Wait           time.Duration
+	IdempotencyKey string // of a create; "" generates a key for this call
 }
 
-// newCreate is a POST that makes one object however often it is sent.
+// newCreate returns a POST with an Idempotency-Key: it creates one object however
+// often it is sent.
 func newCreate(path string, q url.Values, body any, o WriteOptions) call {
 	key := o.IdempotencyKey
 	if key == "" {
@@ -149,9 +153,9 @@ func remove(ctx context.Context, c *Client, noun, ident string, q url.Values, o 
 	return c.do(ctx, call{method: http.MethodDelete, path: path, query: o.query(q), wait: o.Wait}, nil)
 }
 
-// list reads the objects of a noun, following the servers' pages until there
-// are o.Limit of them or no more. The Meta is the first page's, with the
-// Items of all pages. A blocking read blocks on the first page.
+// list reads the objects of a noun page by page, until it has o.Limit objects or
+// all of them. The Meta is that of the first page, with the Items of all pages. A
+// blocking read blocks on the first page only.
 func list[T any](ctx context.Context, c *Client, noun string, o QueryOptions) ([]T, Meta, error) {
 	r := call{method: http.MethodGet, path: "/v1/" + noun, query: o.values(), wait: o.Wait, stale: o.Stale}
 	if o.Detail {
@@ -171,12 +175,14 @@ func list[T any](ctx context.Context, c *Client, noun string, o QueryOptions) ([
 		}
 		var raw []json.RawMessage
 		if err := json.Unmarshal(body[noun], &raw); err != nil {
-			return nil, meta, structs.Errorf(structs.CodeInternal, "the answer of %s to GET %s has no list %q: check the address: %w", c.Address(), r.path, noun, err)
+			return nil, meta, structs.Errorf(structs.CodeInternal,
+				"the response of %s to GET %s has no list %q: check the address: %w", c.Address(), r.path, noun, err)
 		}
 		for _, b := range raw {
 			var one T
 			if err := json.Unmarshal(b, &one); err != nil {
-				return nil, meta, structs.Errorf(structs.CodeInternal, "an object in the answer to GET %s is not magnum's: %w", r.path, err)
+				return nil, meta, structs.Errorf(structs.CodeInternal, "an object in the response to GET %s can't be decoded: %w", r.path,
+					err)
 			}
 			all, items = append(all, one), append(items, b)
 			if o.Limit > 0 && len(all) == o.Limit {
@@ -189,8 +195,8 @@ func list[T any](ctx context.Context, c *Client, noun string, o QueryOptions) ([
 			first.Items = items
 			return all, first, nil
 		}
-		// Only the marker of next is taken: its host is the server's idea of
-		// itself, which behind a proxy or NAT is not how this client got there.
+		// Only the marker of next is used. Its host is the address that the server
+		// knows itself by, which may not work for a client behind a proxy or NAT.
 		r.query.Set("marker", marker)
 		r.query.Del("index")
 		r.query.Del("wait")
@@ -198,7 +204,7 @@ func list[T any](ctx context.Context, c *Client, noun string, o QueryOptions) ([
 	}
 }
 
-// nextMarker returns the marker in a page's "next" URL, "" if it is the last.
+// nextMarker returns the marker in a page's "next" URL, "" on the last page.
 func nextMarker(raw json.RawMessage) string {
 	var next string
 	if json.Unmarshal(raw, &next) != nil {

@@ -11,12 +11,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// HeaderOutcome is in an answer of 503: "unknown" if the write may have been
+// HeaderOutcome is a header of 503 responses: "unknown" if the write may have been
 // carried out.
 const HeaderOutcome = "X-Magnum-Outcome"
 
-// parseServers reads addresses that are parted by commas into root URLs.
-// CodeInvalid: one is no address.
+// parseServers returns the root URLs of comma-separated addresses. CodeInvalid: one
+// is not an address.
 func parseServers(addrs, scheme string) ([]*url.URL, error) {
 	var roots []*url.URL
 	for addr := range strings.SplitSeq(addrs, ",") {
@@ -29,47 +29,47 @@ func parseServers(addrs, scheme string) ([]*url.URL, error) {
 	return roots, nil
 }
 
-// Address returns the root URL of the server that is asked next.
+// Address returns the root URL of the server that the next call uses.
 func (c *Client) Address() string { return c.server(c.current.Load()).String() }
 
 func (c *Client) server(n uint64) *url.URL { return c.servers[n%uint64(len(c.servers))] }
 
-// anyServer makes a call of the current server, and of each other one if that is
-// not there, or knows of no leader. A call that may have been carried out is made
-// again only if it reads. If none does it, what a server has said counts for more
-// than that others are not there.
-func anyServer[T any](ctx context.Context, c *Client, r call, ask func(root *url.URL) (T, error)) (T, error) {
-	var said error
+// tryServers makes a call to the current server, and to each other one while the
+// last can't be reached or knows of no leader. A call that may have been carried
+// out is repeated only if it is a read. If all fail, the error of a server that
+// responded takes precedence over connection errors.
+func tryServers[T any](ctx context.Context, c *Client, r call, ask func(root *url.URL) (T, error)) (T, error) {
+	var refused error // of the last server that responded
 	for tries := 1; ; tries++ {
 		at := c.current.Load()
 		answer, err := ask(c.server(at))
 		if err == nil || len(c.servers) == 1 || ctx.Err() != nil {
 			return answer, err
 		}
-		leave, again := r.elsewhere(err)
+		leave, repeat := r.failover(err)
 		if leave {
 			c.current.CompareAndSwap(at, at+1) // unless another call has left it already
 		}
-		if !again {
+		if !repeat {
 			return answer, err
 		}
-		var gone *Unreachable
-		if !errors.As(err, &gone) {
-			said = err
+		var unreachable *Unreachable
+		if !errors.As(err, &unreachable) {
+			refused = err
 		}
 		if tries == len(c.servers) {
-			return answer, cmp.Or(said, err)
+			return answer, cmp.Or(refused, err)
 		}
 	}
 }
 
-// elsewhere reports whether the server that has answered, or hasn't, is one to
-// leave, and whether another one may be asked the same.
-func (r call) elsewhere(err error) (leave, again bool) {
-	reads, whole := r.method == http.MethodGet && !r.upgrades, r.upload == nil
-	var gone *Unreachable
-	if errors.As(err, &gone) {
-		return !gone.TLS(), !gone.TLS() && whole && (!gone.Sent || reads)
+// failover reports whether err is a reason to leave the server for later calls, and
+// whether this call may be repeated at another server.
+func (r call) failover(err error) (leave, repeat bool) {
+	reads, whole := r.method == http.MethodGet && !r.websocket, r.upload == nil
+	var unreachable *Unreachable
+	if errors.As(err, &unreachable) {
+		return !unreachable.TLS(), !unreachable.TLS() && whole && (!unreachable.Sent || reads)
 	}
 	var answered *Error
 	if !errors.As(err, &answered) {
@@ -79,9 +79,9 @@ func (r call) elsewhere(err error) (leave, again bool) {
 	case structs.CodeNoLeader:
 		return true, whole && !answered.Unknown
 	case structs.CodeUnavailable:
-		// This server is behind, or can't reach the leader. Of a stream it is mostly the
-		// host that is away, from everywhere.
-		return true, reads && whole && r.state
+		// This server is behind, or can't reach the leader. For a stream the cause is
+		// mostly the host, which no other server can reach either.
+		return true, reads && whole && r.serverState
 	}
 	return false, false
 }

@@ -14,18 +14,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// several is a client of a few servers, and how often each was asked.
-type several struct {
+// multiClient is a client of several servers, with the number of requests of each.
+type multiClient struct {
 	*Client
 	asked []*atomic.Int32
 	urls  []string
 }
 
-// newSeveral makes a client of servers with the handlers; nil is one that is not
-// there.
-func newSeveral(t *testing.T, handlers ...http.HandlerFunc) *several {
+// newMultiClient returns a client of one server for each handler; nil means a server
+// that can't be reached.
+func newMultiClient(t *testing.T, handlers ...http.HandlerFunc) *multiClient {
 	t.Helper()
-	s := new(several)
+	s := new(multiClient)
 	for _, h := range handlers {
 		n := new(atomic.Int32)
 		s.asked = append(s.asked, n)
@@ -46,13 +46,15 @@ func newSeveral(t *testing.T, handlers ...http.HandlerFunc) *several {
 		s.urls = append(s.urls, srv.URL)
 	}
 	var err error
-	if s.Client, err = New(Config{Address: strings.Join(s.urls, ", "), Timeout: 5 * time.Second, RetryFor: 50 * time.Millisecond}); err != nil {
+	if s.Client, err = New(Config{Address: strings.Join(s.urls, ", "), Timeout: 5 * time.Second,
+		RetryFor: 50 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func (s *several) is(t *testing.T, what string, asked ...int32) {
+// wantAsked checks the number of requests of each server, and resets it.
+func (s *multiClient) wantAsked(t *testing.T, what string, asked ...int32) {
 	t.Helper()
 	for i, want := range asked {
 		if got := s.asked[i].Swap(0); got != want {
@@ -61,10 +63,10 @@ func (s *several) is(t *testing.T, what string, asked ...int32) {
 	}
 }
 
-func well(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{"uuid":"u"}`) }
+func healthy(w http.ResponseWriter, _ *http.Request) { answer(w, 200, "7", `{"uuid":"u"}`) }
 
-// refuses answers 503 with a code.
-func refuses(code string, unknown bool) http.HandlerFunc {
+// respond503 responds with status 503 and a code.
+func respond503(code string, unknown bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if unknown {
 			w.Header().Set(HeaderOutcome, "unknown")
@@ -73,15 +75,15 @@ func refuses(code string, unknown bool) http.HandlerFunc {
 	}
 }
 
-// breaks takes the request and closes the connection.
-func breaks(w http.ResponseWriter, r *http.Request) {
+// breakConnection reads the request and closes the connection.
+func breakConnection(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	panic(http.ErrAbortHandler)
 }
 
-// TestNextServerIsAsked: a read goes to the next server whatever is wrong with
-// the first; a write only if it was certainly not carried out.
-func TestNextServerIsAsked(t *testing.T) {
+// A read fails over whatever is wrong with the first server, a write only if it was
+// certainly not carried out.
+func TestFailoverToNextServer(t *testing.T) {
 	read := func(c *Client) error { _, _, err := c.Bays().Get(t.Context(), "b", QueryOptions{}); return err }
 	write := func(c *Client) error {
 		_, _, err := c.Bays().Update(t.Context(), "b", []structs.PatchOp{{Op: "replace", Path: "/name", Value: "x"}}, WriteOptions{})
@@ -90,23 +92,25 @@ func TestNextServerIsAsked(t *testing.T) {
 	for name, tt := range map[string]struct {
 		first       http.HandlerFunc
 		do          func(*Client) error
-		code        structs.Code // "" if the second one answers
+		code        structs.Code // "" if the second server responds
 		asked, then int32        // of the second server, by this call and by the next read
 	}{
-		"a read, the first is not there":      {nil, read, "", 1, 1},
-		"a read, the first breaks off":        {breaks, read, "", 1, 1},
-		"a read, the first has no leader":     {refuses("no_leader", false), read, "", 1, 1},
-		"a read, the first is behind":         {refuses("unavailable", false), read, "", 1, 1},
-		"a write, the first is not there":     {nil, write, "", 1, 1},
-		"a write, the first has no leader":    {refuses("no_leader", false), write, "", 1, 1},
-		"a write that may have been done":     {refuses("no_leader", true), write, structs.CodeNoLeader, 0, 1},
-		"a write that breaks off":             {breaks, write, structs.CodeUnavailable, 0, 1},
-		"a write that is done and not shown":  {refuses("unavailable", true), write, structs.CodeUnavailable, 0, 1},
-		"a refusal that every server gives":   {func(w http.ResponseWriter, _ *http.Request) { answer(w, 404, "", "{}") }, read, structs.CodeNotFound, 0, 0},
-		"a write that is refused for its own": {func(w http.ResponseWriter, _ *http.Request) { answer(w, 409, "", "{}") }, write, structs.CodeConflict, 0, 0},
+		"a read, the first is unreachable":                 {nil, read, "", 1, 1},
+		"a read, the first breaks off":                     {breakConnection, read, "", 1, 1},
+		"a read, the first has no leader":                  {respond503("no_leader", false), read, "", 1, 1},
+		"a read, the first is behind":                      {respond503("unavailable", false), read, "", 1, 1},
+		"a write, the first is unreachable":                {nil, write, "", 1, 1},
+		"a write, the first has no leader":                 {respond503("no_leader", false), write, "", 1, 1},
+		"a write that may have been done":                  {respond503("no_leader", true), write, structs.CodeNoLeader, 0, 1},
+		"a write that breaks off":                          {breakConnection, write, structs.CodeUnavailable, 0, 1},
+		"a write that is done, on a server that is behind": {respond503("unavailable", true), write, structs.CodeUnavailable, 0, 1},
+		"a read that is not found": {func(w http.ResponseWriter, _ *http.Request) { answer(w, 404, "", "{}") }, read,
+			structs.CodeNotFound, 0, 0},
+		"a write that conflicts": {func(w http.ResponseWriter, _ *http.Request) { answer(w, 409, "", "{}") }, write, structs.CodeConflict,
+			0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSeveral(t, tt.first, well)
+			s := newMultiClient(t, tt.first, healthy)
 			if err := tt.do(s.Client); structs.CodeOf(err) != tt.code {
 				t.Errorf("%v", err)
 			}
@@ -116,14 +120,14 @@ func TestNextServerIsAsked(t *testing.T) {
 			s.asked[0].Store(0)
 			_ = read(s.Client)
 			if tt.then == 1 {
-				s.is(t, "the next call", 0, 1) // what has failed is left
+				s.wantAsked(t, "the next call", 0, 1) // the client has left the first server
 			}
 		})
 	}
 }
 
-// TestCreateIsRepeatedElsewhere: with its key, at the next server.
-func TestCreateIsRepeatedElsewhere(t *testing.T) {
+// A create is repeated at the next server with its Idempotency-Key.
+func TestCreateFailsOverWithSameKey(t *testing.T) {
 	var mu sync.Mutex
 	var keys []string
 	noting := func(h http.HandlerFunc) http.HandlerFunc {
@@ -134,12 +138,12 @@ func TestCreateIsRepeatedElsewhere(t *testing.T) {
 			h(w, r)
 		}
 	}
-	s := newSeveral(t, noting(breaks), noting(well))
+	s := newMultiClient(t, noting(breakConnection), noting(healthy))
 	s.conf.RetryFor = 5 * time.Second
 	if _, _, err := s.Containers().Create(t.Context(), &structs.ContainerRequest{Image: "i"}, CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	s.is(t, "a create", 1, 1)
+	s.wantAsked(t, "a create", 1, 1)
 	mu.Lock()
 	defer mu.Unlock()
 	if len(keys) != 2 || keys[0] == "" || keys[0] != keys[1] {
@@ -147,57 +151,58 @@ func TestCreateIsRepeatedElsewhere(t *testing.T) {
 	}
 }
 
-func TestAllServersAreGone(t *testing.T) {
-	s := newSeveral(t, nil, nil, nil)
+func TestErrorNamesAllUnreachableServers(t *testing.T) {
+	s := newMultiClient(t, nil, nil, nil)
 	_, _, err := s.Bays().Get(t.Context(), "b", QueryOptions{})
 	if structs.CodeOf(err) != structs.CodeUnavailable || !IsUnreachable(err) || !strings.Contains(err.Error(), strings.Join(s.urls, ", ")) {
-		t.Errorf("%v does not name them all", err)
+		t.Errorf("%v does not name all servers", err)
 	}
 }
 
-// TestAnswerCountsMoreThanSilence: the one server that is left says why nothing
-// can be done, and others are asked after it in vain.
-func TestAnswerCountsMoreThanSilence(t *testing.T) {
+// The only server that responds knows why the write fails. Its error is returned,
+// not that of an unreachable server that was tried later.
+func TestResponseOutranksConnectionErrors(t *testing.T) {
 	for name, several := range map[string][]http.HandlerFunc{
-		"last": {nil, nil, refuses("no_leader", false)}, "first": {refuses("no_leader", false), nil, nil}, "between": {nil, refuses("no_leader", false), nil},
+		"last": {nil, nil, respond503("no_leader", false)}, "first": {respond503("no_leader", false), nil, nil},
+		"between": {nil, respond503("no_leader", false), nil},
 	} {
-		s := newSeveral(t, several...)
+		s := newMultiClient(t, several...)
 		_, _, err := s.Bays().Update(t.Context(), "b", []structs.PatchOp{{Op: "replace", Path: "/name", Value: "x"}}, WriteOptions{})
 		if structs.CodeOf(err) != structs.CodeNoLeader || IsUnreachable(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	s := newSeveral(t, refuses("no_leader", false), breaks, nil)
+	s := newMultiClient(t, respond503("no_leader", false), breakConnection, nil)
 	_, _, err := s.Bays().Update(t.Context(), "b", []structs.PatchOp{{Op: "replace", Path: "/name", Value: "x"}}, WriteOptions{})
-	if structs.CodeOf(err) != structs.CodeUnavailable { // it may have been done
+	if structs.CodeOf(err) != structs.CodeUnavailable { // the write may have been carried out
 		t.Errorf("%v", err)
 	}
 }
 
-// TestUploadIsNotSentTwice: its reader is read once.
+// The reader of an upload can be read once only.
 func TestUploadIsNotSentTwice(t *testing.T) {
-	s := newSeveral(t, refuses("no_leader", false), well)
+	s := newMultiClient(t, respond503("no_leader", false), healthy)
 	_, err := s.Containers().WriteArchive(t.Context(), "c", "/", strings.NewReader("tar"))
 	if structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Errorf("%v", err)
 	}
-	s.is(t, "an upload", 1, 0)
+	s.wantAsked(t, "an upload", 1, 0)
 }
 
-func TestSessionGoesToAServerThatIsThere(t *testing.T) {
-	s := newSeveral(t, nil, func(w http.ResponseWriter, _ *http.Request) { answer(w, 409, "", "{}") })
+func TestSessionFailsOver(t *testing.T) {
+	s := newMultiClient(t, nil, func(w http.ResponseWriter, _ *http.Request) { answer(w, 409, "", "{}") })
 	if _, err := s.Containers().Attach(t.Context(), "c", AttachOptions{}); structs.CodeOf(err) != structs.CodeConflict {
 		t.Errorf("%v", err)
 	}
-	s.is(t, "a session", 0, 1)
-	s = newSeveral(t, breaks, well)
+	s.wantAsked(t, "a session", 0, 1)
+	s = newMultiClient(t, breakConnection, healthy)
 	if _, err := s.Containers().Attach(t.Context(), "c", AttachOptions{}); structs.CodeOf(err) != structs.CodeUnavailable {
 		t.Errorf("%v", err)
 	}
-	s.is(t, "a session that may have begun", 1, 0)
+	s.wantAsked(t, "a session that may have started", 1, 0)
 }
 
-func TestAddressesOfServers(t *testing.T) {
+func TestSeveralServerAddresses(t *testing.T) {
 	c, err := New(Config{Address: "a, https://b:1/v1,::1"})
 	if err != nil {
 		t.Fatal(err)

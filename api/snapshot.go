@@ -10,11 +10,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// SnapshotTimeout is how long a snapshot may take on its way.
+// SnapshotTimeout limits the transfer of a snapshot.
 const SnapshotTimeout = 30 * time.Minute
 
-// SaveSnapshot returns the state of the servers as a snapshot file, secrets
-// included. One that is cut off ends with an error. The caller closes it.
+// SaveSnapshot returns the servers' state as a snapshot file, which includes
+// secrets. Reading a truncated file ends with an error. The caller closes it.
 // CodeForbidden.
 func (t Operator) SaveSnapshot(ctx context.Context, o QueryOptions) (io.ReadCloser, error) {
 	resp, err := t.c.stream(ctx, call{
@@ -27,26 +27,27 @@ func (t Operator) SaveSnapshot(ctx context.Context, o QueryOptions) (io.ReadClos
 	return resp.Body, nil
 }
 
-var errSnapshot = structs.Errorf(structs.CodeTooLarge, "the file has more than %d GiB, the most that is restored", int64(structs.MaxSnapshot)>>30)
+var errSnapshotTooLarge = structs.Errorf(structs.CodeTooLarge,
+	"the file has more than %d GiB, the limit of a restore", int64(structs.MaxSnapshot)>>30)
 
-// RestoreSnapshot replaces the state of all servers by that of a snapshot file.
-// With keep the cluster keeps its own id, and agents of the snapshot's cluster
-// can't follow. CodeForbidden, CodeInvalid: it is damaged or no snapshot, CodeConflict:
-// the servers can't go on with it, CodeNoSpace, CodeNoLeader.
+// RestoreSnapshot replaces the state of all servers with that of a snapshot file.
+// With keep the cluster keeps its cluster ID; agents of the snapshot's cluster can't
+// follow then. CodeForbidden, CodeInvalid: the file is damaged or not a snapshot,
+// CodeConflict: the servers can't use this state, CodeNoSpace, CodeNoLeader.
 func (t Operator) RestoreSnapshot(ctx context.Context, file io.Reader, keep bool) (*structs.RestoredBody, Meta, error) {
 	q := url.Values{}
 	if keep {
 		q.Set("keep_cluster_id", "true")
 	}
-	in := &bounded{r: file, left: structs.MaxSnapshot, over: errSnapshot}
+	in := &limitedReader{r: file, left: structs.MaxSnapshot, tooLarge: errSnapshotTooLarge}
 	body := new(structs.RestoredBody)
 	meta, err := t.c.do(ctx, call{
 		method: http.MethodPut, path: "/v1/operator/snapshot", query: q, wait: SnapshotTimeout, upload: in,
-		// A refusal shall come before the file is on its way.
+		// The server can refuse before the file is sent.
 		header: http.Header{"Content-Type": {"application/octet-stream"}, "Expect": {"100-continue"}},
 	}, body)
-	if failed := in.failed(); err != nil && failed != nil {
-		return nil, meta, failed // says more than that the request broke off
+	if failed := in.readError(); err != nil && failed != nil {
+		return nil, meta, failed // err only says that the request was aborted
 	}
 	if err != nil {
 		return nil, meta, err

@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Stats returns what a container uses of its host at this moment.
-// CodeNotFound, CodeConflict: it does not run.
+// Stats returns a container's current use of its host. CodeNotFound, CodeConflict:
+// the container does not run.
 func (t Containers) Stats(ctx context.Context, ident string) (*structs.StatsBody, Meta, error) {
 	path, err := objectPath("containers", ident, "stats")
 	if err != nil {
@@ -26,9 +26,9 @@ func (t Containers) Stats(ctx context.Context, ident string) (*structs.StatsBody
 	return body, meta, nil
 }
 
-// FollowStats hands what a container uses of its host to each, once a second,
-// until the container ends, ctx does, or each returns an error, which is
-// returned. CodeNotFound, CodeConflict: it does not run.
+// FollowStats calls each with a container's use of its host once a second. It
+// returns nil when the container ends, the cause when ctx ends, or the error that
+// each returns. CodeNotFound, CodeConflict: the container does not run.
 func (t Containers) FollowStats(ctx context.Context, ident string, each func(structs.StatsBody) error) error {
 	path, err := objectPath("containers", ident, "stats")
 	if err != nil {
@@ -56,8 +56,9 @@ func (t Containers) FollowStats(ctx context.Context, ident string, each func(str
 	}
 }
 
-// Top returns the processes of a container, as ps with these arguments shows
-// them on its host; "" means -ef. CodeNotFound, CodeConflict: it does not run.
+// Top returns the processes of a container as ps prints them on its host with the
+// arguments psArgs; "" means -ef. CodeNotFound, CodeConflict: the container does
+// not run.
 func (t Containers) Top(ctx context.Context, ident, psArgs string) (*structs.TopBody, Meta, error) {
 	path, err := objectPath("containers", ident, "top")
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// tlsServer answers every request with an empty bay, over TLS.
+// tlsServer returns a TLS server that responds to every request with {}.
 func tlsServer(t testing.TB) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "{}") }))
@@ -26,15 +26,16 @@ func tlsServer(t testing.TB) *httptest.Server {
 	return srv
 }
 
-// with returns a client's HTTP client that trusts the roots.
-func with(roots *x509.CertPool, name string) *http.Client {
+// httpClientTrusting returns an HTTP client that trusts the roots and expects the server name.
+func httpClientTrusting(roots *x509.CertPool, name string) *http.Client {
 	tr := NewTransport()
 	tr.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: name}
 	return &http.Client{Transport: tr}
 }
 
 func TestSecureAddressesAreHTTPS(t *testing.T) {
-	for in, want := range map[string]string{"h": "https://h:9511", "::1": "https://[::1]:9511", "h:1": "https://h:1", "http://h:1": "http://h:1"} {
+	for in, want := range map[string]string{"h": "https://h:9511", "::1": "https://[::1]:9511", "h:1": "https://h:1",
+		"http://h:1": "http://h:1"} {
 		c, err := New(Config{Address: in, Secure: true})
 		if err != nil || c.Address() != want {
 			t.Errorf("%s: %v, %v, want %s", in, c.Address(), err, want)
@@ -46,8 +47,8 @@ func TestSecureAddressesAreHTTPS(t *testing.T) {
 	}
 }
 
-// A create isn't tried again where TLS is what is wrong: nothing was sent.
-func TestTLSThatCannotBe(t *testing.T) {
+// A create isn't retried after a failed TLS handshake: nothing was sent.
+func TestTLSFailuresAreExplainedAndNotRetried(t *testing.T) {
 	srv := tlsServer(t)
 	roots := x509.NewCertPool()
 	roots.AddCert(srv.Certificate())
@@ -58,11 +59,13 @@ func TestTLSThatCannotBe(t *testing.T) {
 		http *http.Client
 		want string
 	}{
-		{srv.URL, with(roots, ""), ""},
-		{srv.URL, with(x509.NewCertPool(), ""), "its certificate is not signed by a CA that this side trusts; -tls-ca"},
-		{srv.URL, with(roots, "elsewhere"), "its certificate is not for elsewhere but for example.com, *.example.com, 127.0.0.1, ::1"},
-		{strings.Replace(plain.URL, "http", "https", 1), with(roots, ""), "it does not speak TLS; write http://"},
-		{strings.Replace(srv.URL, "https", "http", 1), with(nil, ""), "the server speaks TLS, and was not asked with it: write https://"},
+		{srv.URL, httpClientTrusting(roots, ""), ""},
+		{srv.URL, httpClientTrusting(x509.NewCertPool(), ""),
+			"its certificate is not signed by a CA that this side trusts; give the servers' CA with -tls-ca"},
+		{srv.URL, httpClientTrusting(roots, "elsewhere"),
+			"its certificate is not for elsewhere but for example.com, *.example.com, 127.0.0.1, ::1"},
+		{strings.Replace(plain.URL, "http", "https", 1), httpClientTrusting(roots, ""), "it does not speak TLS; write http://"},
+		{strings.Replace(srv.URL, "https", "http", 1), httpClientTrusting(nil, ""), "the server speaks TLS: write https://"},
 	} {
 		client, err := New(Config{Address: c.addr, HTTPClient: c.http, RetryFor: time.Hour})
 		if err != nil {
@@ -77,8 +80,9 @@ func TestTLSThatCannotBe(t *testing.T) {
 			}
 			continue
 		}
-		var gone *Unreachable
-		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &gone) && (gone.Sent || !gone.TLS()) {
+		var unreachable *Unreachable
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &unreachable) &&
+			(unreachable.Sent || !unreachable.TLS()) {
 			t.Errorf("%s: %v, want %q", c.addr, err, c.want)
 		}
 	}

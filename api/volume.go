@@ -7,29 +7,29 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Volumes are the named volumes of projects on hosts.
+// Volumes accesses the named volumes on hosts.
 type Volumes struct{ c *Client }
 
-// Volumes returns the volumes on hosts.
+// Volumes returns the client of volumes.
 func (c *Client) Volumes() Volumes { return Volumes{c} }
 
 // List returns the project's volumes on the hosts that the options ask for, and
-// beside them which hosts could not answer. CodeForbidden, CodeInvalid.
+// the hosts that could not answer. CodeForbidden, CodeInvalid.
 func (t Volumes) List(ctx context.Context, o HostListOptions) (*structs.VolumesBody, Meta, error) {
 	return hostList[structs.VolumesBody](ctx, t.c, "volumes", o)
 }
 
-// VolumeTarget says where a volume is. The zero value looks on all hosts that
-// the project can use.
+// VolumeTarget says where to look for a volume. The zero value searches all hosts
+// that the project can use.
 type VolumeTarget struct {
 	Bay       string // uuid or name
 	Host      string // uuid or name
-	ProjectID string // whose it is; "" means the caller's, another is for operators
+	ProjectID string // owner; "" means the caller's project, others are for operators
 }
 
-// Delete deletes the one volume of a name, and all that is in it. CodeNotFound,
-// CodeConflict: a container uses it, or several hosts have one of this name,
-// CodeUnavailable: a host that may have one does not answer.
+// Delete deletes the volume of a name and its content. CodeNotFound, CodeConflict:
+// a container uses it, or several hosts have a volume of this name,
+// CodeUnavailable: a host that may have the volume does not answer.
 func (t Volumes) Delete(ctx context.Context, name string, at VolumeTarget) (Meta, error) {
 	path, err := objectPath("volumes", name)
 	if err != nil {

@@ -20,55 +20,56 @@ import (
 	"github.com/stackforge/magnum/server"
 )
 
-// agentSettings is what the agent command is configured with.
+// agentSettings is the configuration of the agent command.
 type agentSettings struct {
-	agent      agent.Config
-	server     server.Config // of -dev; its name and data dir are the agent's, too
-	dev        bool
-	dockerHost string
-	pool       []netip.Prefix // network pool of the engine
-	gossip     bool
-	join       []string // gossip addresses
-	tokenFile  string
-	refused    func(error) error // see settings.refused
+	agent        agent.Config
+	server       server.Config // for -dev; its name and data directory are also the agent's
+	dev          bool
+	dockerHost   string
+	pool         []netip.Prefix // network pool of the engine
+	gossip       bool
+	join         []string // gossip addresses, host[:port]
+	tokenFile    string
+	asUsageError func(error) error // see settings.asUsageError
 }
 
-// gcUnset stands for a high mark that nobody has set.
+// gcUnset is the value of -image-gc-high when it is not set.
 const gcUnset = -1
 
-// gcHigh returns the high mark that holds, in percent.
+// gcHigh returns the effective -image-gc-high, in percent; 0 turns the collection off.
 func gcHigh(set int, dev bool) int {
 	switch {
 	case set != gcUnset:
 		return set
 	case dev:
-		return 0 // a developer's engine holds what nobody else has
+		return 0 // a developer's engine may hold the only copy of an image
 	}
 	return 85
 }
 
 func agentCommand() *command {
 	return &command{
-		name: "agent", group: groupDaemons, prepare: bareServer,
+		name: "agent", group: groupDaemons, prepare: allowBareServer,
 		synopsis: "Run an agent on a Docker host, or with -dev all of magnum",
-		about: "Registers this host with a server, takes the work that is assigned to it and runs it on the Docker\n" +
-			"engine. All calls go out; the only port that the host opens is that of gossip, which finds the servers\n" +
-			"and which -gossip=false turns off. Its identity is kept in DATA_DIR/agent.\n\n" +
+		about: "Registers this host with a server and runs the containers assigned to it on the Docker engine. The\n" +
+			"agent opens all connections itself. The only port that it listens on is the gossip port; gossip finds\n" +
+			"the servers, and -gossip=false turns it off. The agent keeps its identity in DATA_DIR/agent.\n\n" +
 			"With -dev a server runs in the same process, on loopback, with one bay \"default\" that all projects\n" +
-			"share. Unless -data-dir is given, its state is in a temporary directory, and its containers go at a\n" +
-			"clean stop.\n\n" + settingsHelp,
+			"share. Without -data-dir its state is in a temporary directory, and a clean stop removes its\n" +
+			"containers.\n\n" + settingsHelp,
 		examples: []string{
 			"magnum agent -dev",
 			"magnum agent -server 10.0.0.1 -tls-ca ca.pem -join-token-file /etc/magnum/join-token -label zone=a",
-			"magnum agent -bind 10.0.0.9 -join 10.0.0.1,10.0.0.2 -encrypt KEY -tls-ca ca.pem -join-token-file /etc/magnum/join-token -server",
+			"magnum agent -bind 10.0.0.9 -join 10.0.0.1,10.0.0.2 -encrypt KEY -tls-ca ca.pem " +
+				"-join-token-file /etc/magnum/join-token -server",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var a agentSettings
 			var log logging
 			s := newSettings(f)
-			a.refused = s.refused
-			s.toggle(&a.dev, "dev", "run a server in this process, too")
-			s.add("server", "ADDR[,ADDR]", "servers, host[:port] or URL; with no value, those that gossip finds", func(v string) error {
+			a.asUsageError = s.asUsageError
+			s.toggle(&a.dev, "dev", "also run a server in this process")
+			s.add("server", "ADDR[,ADDR]", "servers, host[:port] or URL; without a value those that gossip finds", func(v string) error {
 				a.agent.Servers = nil
 				for addr := range strings.SplitSeq(v, ",") {
 					if addr = strings.TrimSpace(addr); addr != "" {
@@ -77,9 +78,10 @@ func agentCommand() *command {
 				}
 				return nil
 			})
-			s.text(&a.agent.JoinToken, "join-token", "TOKEN", "of the cluster (with -dev the server's own)")
-			s.text(&a.tokenFile, "join-token-file", "FILE", "that holds the join token (default DATA_DIR/server/join-token, if it is there); only a new host needs one")
-			s.add("label", "KEY=VALUE", "label of the host, for bays and constraints (may be repeated)", func(v string) error {
+			s.text(&a.agent.JoinToken, "join-token", "TOKEN", "join token of the cluster (with -dev the server's own)")
+			s.text(&a.tokenFile, "join-token-file", "FILE",
+				"file with the join token (default DATA_DIR/server/join-token if it exists); only a new host needs one")
+			s.add("label", "KEY=VALUE", "label of the host for bays and constraints (may be repeated)", func(v string) error {
 				key, value, err := parsePair(v)
 				if err != nil {
 					return err
@@ -90,21 +92,24 @@ func agentCommand() *command {
 				a.agent.Labels[key] = value
 				return nil
 			}).repeat = true
-			s.text(&a.dockerHost, "docker-host", "URL", "of the Docker engine (default DOCKER_HOST, else unix:///var/run/docker.sock)")
-			s.add("network-pool", "CIDR[,CIDR]", "addresses that the networks of projects are cut from, a /24 for each (default "+networks.DefaultPool+")", func(v string) error {
-				var err error
-				a.pool, err = networks.ParsePool(v)
-				return err
-			})
+			s.text(&a.dockerHost, "docker-host", "URL", "Docker engine (default $DOCKER_HOST, else unix:///var/run/docker.sock)")
+			s.add("network-pool", "CIDR[,CIDR]",
+				"address ranges for the networks of projects, a /24 for each (default "+networks.DefaultPool+")",
+				func(v string) (err error) {
+					a.pool, err = networks.ParsePool(v)
+					return err
+				})
 			a.agent.ImageGCHigh = gcUnset
-			s.number(&a.agent.ImageGCHigh, "image-gc-high", "PERCENT", "remove images that no container uses once the engine's file system is so full, 0 never (default 85; with -dev 0)")
-			s.number(&a.agent.ImageGCLow, "image-gc-low", "PERCENT", "and go on until it is only so full (default five below)")
-			s.toggle(&a.agent.FollowRestore, "follow-restore", "follow a cluster that was restored from a snapshot; containers that it doesn't know go into quarantine")
+			s.number(&a.agent.ImageGCHigh, "image-gc-high", "PERCENT",
+				"use of the engine's file system at which unused images are removed; 0 never (default 85; with -dev 0)")
+			s.number(&a.agent.ImageGCLow, "image-gc-low", "PERCENT", "use at which the removal stops (default 5 below -image-gc-high)")
+			s.toggle(&a.agent.FollowRestore, "follow-restore",
+				"follow a cluster that was restored from a snapshot; containers that it doesn't know go into quarantine")
 			a.gossip = true
-			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port on this host")
+			s.toggle(&a.gossip, "gossip", "find servers by gossip (default true); false opens no port")
 			gossipSettings(s, &a.server.GossipPort, &a.server.Cluster, &a.server.Encrypt)
-			s.list(&a.join, "join retry-join", "ADDR,...", "gossip addresses, host[:port] (default this host and those of -server)")
-			tlsSettings(s, &a.server, "; the agent itself needs none")
+			s.list(&a.join, "join retry-join", "ADDR,...", "gossip addresses, host[:port] (default this host and the hosts of -server)")
+			tlsSettings(s, &a.server, "; only with -dev")
 			serverSettings(s, &a.server, "; for -dev")
 			log.add(s)
 			return func(ctx context.Context, args []string) error {
@@ -123,7 +128,7 @@ func agentCommand() *command {
 				a.agent.ImageGCHigh = gcHigh(a.agent.ImageGCHigh, a.dev)
 				engine, err := docker.New(docker.Config{Host: a.dockerHost, NetworkPool: a.pool, Logger: logger.Named("docker")})
 				if err != nil {
-					return s.refused(err)
+					return s.asUsageError(err)
 				}
 				defer engine.Close()
 				a.agent.Backend = engine
@@ -136,9 +141,9 @@ func agentCommand() *command {
 	}
 }
 
-// bareServer gives a bare -server, which ends the line or stands before another
-// flag, the empty value that Go's flags want written out.
-func bareServer(args []string) []string {
+// allowBareServer adds an empty value to a -server without a value: one at the end of
+// the line or before another flag. Package flag requires a value.
+func allowBareServer(args []string) []string {
 	out := make([]string, 0, len(args))
 	for i, arg := range args {
 		if arg == "--" {
@@ -153,22 +158,24 @@ func bareServer(args []string) []string {
 	return out
 }
 
-// run runs the agent of a host.
+// run runs the agent of this host.
 func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 	dir := orDefault(a.server.DataDir, server.DefaultDataDir)
 	a.agent.DataDir = filepath.Join(dir, "agent")
 	if a.gossip {
-		g := &gossip.Config{Bind: orDefault(a.server.Bind, server.DefaultBind), Port: a.server.GossipPort, Cluster: a.server.Cluster, Join: a.join}
+		g := &gossip.Config{
+			Bind: orDefault(a.server.Bind, server.DefaultBind), Port: a.server.GossipPort, Cluster: a.server.Cluster, Join: a.join,
+		}
 		if a.server.Encrypt != "" {
 			key, err := gossip.ParseKey(a.server.Encrypt)
 			if err != nil {
-				return a.refused(err)
+				return a.asUsageError(err)
 			}
 			g.Key = key
 		}
 		if len(g.Join) == 0 {
-			// A server may be on this host; if one is named, its gossip port is
-			// most likely the usual one.
+			// A server may run on this host. The hosts of -server most likely use
+			// the default gossip port.
 			g.Join = append(g.Join, "127.0.0.1")
 			for _, addr := range a.agent.Servers {
 				if u, err := api.ParseAddress(addr); err == nil {
@@ -184,14 +191,14 @@ func (a *agentSettings) run(ctx context.Context, logger hclog.Logger) error {
 	a.agent.TLS = tlsFiles(&a.server)
 	host, err := agent.New(a.agent)
 	if err != nil {
-		return a.refused(err)
+		return a.asUsageError(err)
 	}
 	defer onHangup(host.Reload)()
 	return host.Run(ctx)
 }
 
-// readToken takes the join token from a file, unless it was given itself. A host
-// that has registered needs none: its file may be gone.
+// readToken reads the join token from its file, unless -join-token was given. A host
+// that has registered needs no token; its file may be missing.
 func (a *agentSettings) readToken(dir string) error {
 	if a.agent.JoinToken != "" {
 		return nil
@@ -202,7 +209,8 @@ func (a *agentSettings) readToken(dir string) error {
 	case errors.Is(err, fs.ErrNotExist) && agent.HasIdentity(a.agent.DataDir):
 		return nil
 	case err != nil && a.tokenFile == "":
-		return usagef("no join token: give the servers' own with -join-token or -join-token-file (a server keeps it in DATA_DIR/server/join-token)")
+		return usagef("no join token: give that of the cluster with -join-token or -join-token-file " +
+			"(a server keeps it in DATA_DIR/server/join-token)")
 	case err != nil:
 		return usagef("flag -join-token-file: %v", err)
 	}
@@ -215,7 +223,7 @@ func (a *agentSettings) readToken(dir string) error {
 // runDev runs a server and an agent in this process.
 func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	if len(a.agent.Servers) > 0 {
-		return usagef("flags -dev and -server contradict each other: -dev runs a server of its own")
+		return usagef("flags -dev and -server contradict each other: -dev runs its own server")
 	}
 	dir := a.server.DataDir
 	if dir == "" {
@@ -231,21 +239,21 @@ func (a *agentSettings) runDev(ctx context.Context, logger hclog.Logger) error {
 	a.server.LogChecker, a.server.Starting = logChecker, ctx
 	srv, err := server.New(a.server)
 	if err != nil && ctx.Err() != nil {
-		return nil // stopped while it checked its log
+		return nil // stopped during the check of the log
 	}
 	if err != nil {
-		return a.refused(err)
+		return a.asUsageError(err)
 	}
 	a.agent.Servers, a.agent.JoinToken = []string{srv.URL()}, srv.JoinTokenInUse()
 	a.agent.TLS.CA = a.server.TLSCA
 	host, err := agent.New(a.agent)
 	if err != nil {
 		srv.Close()
-		return a.refused(err)
+		return a.asUsageError(err)
 	}
-	logger.Info("magnum is in dev mode: nothing is kept that you would miss", "addr", srv.URL(), "data_dir", dir)
+	logger.Info("dev mode: don't keep anything important here", "addr", srv.URL(), "data_dir", dir)
 
-	// The agent ends first: it still has something to say to the server.
+	// The agent ends first: it reports to the server until it has stopped.
 	serving, stopServer := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServer()
 	g, ctx := errgroup.WithContext(ctx)

@@ -14,12 +14,12 @@ import (
 
 // source is a local file or directory to copy.
 type source struct {
-	at   string // its path
-	name string // the last element
+	at   string // path
+	name string // last element of the path
 	dir  bool
 }
 
-// openSource looks at a local path. A / or /. at its end demands a directory.
+// openSource examines a local path. A path that ends with / or /. must be a directory.
 func openSource(local string) (source, error) {
 	info, err := os.Lstat(local)
 	if err != nil {
@@ -31,13 +31,13 @@ func openSource(local string) (source, error) {
 	}
 	s := source{at: filepath.Clean(local), name: filepath.Base(abs), dir: info.IsDir()}
 	if strings.HasSuffix(local, "/") || contentOnly(local) {
-		s.at += "/" // a link to a directory is followed, as by cp
+		s.at += "/" // follows a link to a directory, as cp does
 	}
 	return s, nil
 }
 
-// pack writes the source as a tar stream with the name root. What it is owned
-// by here means nothing in a container: there it is root's.
+// pack writes the source as a tar stream, under the name root. All entries belong to
+// root, because local owners mean nothing in a container.
 func (s source) pack(w io.Writer, root string) error {
 	tw := tar.NewWriter(w)
 	err := filepath.WalkDir(s.at, func(at string, entry fs.DirEntry, err error) error {
@@ -52,7 +52,7 @@ func (s source) pack(w io.Writer, root string) error {
 		if err != nil {
 			return err
 		}
-		return packOne(tw, at, path.Join(root, filepath.ToSlash(below)), info)
+		return packEntry(tw, at, path.Join(root, filepath.ToSlash(below)), info)
 	})
 	if err != nil {
 		return err
@@ -60,8 +60,8 @@ func (s source) pack(w io.Writer, root string) error {
 	return tw.Close()
 }
 
-// packOne writes one entry.
-func packOne(tw *tar.Writer, at, name string, info fs.FileInfo) error {
+// packEntry writes one entry.
+func packEntry(tw *tar.Writer, at, name string, info fs.FileInfo) error {
 	link := ""
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
@@ -88,29 +88,29 @@ func packOne(tw *tar.Writer, at, name string, info fs.FileInfo) error {
 		return err
 	}
 	defer file.Close()
-	// A file that grows meanwhile is copied as long as it was.
+	// Of a file that grows meanwhile, the size in its header is copied.
 	if _, err := io.Copy(tw, io.LimitReader(file, h.Size)); err != nil {
 		return fmt.Errorf("%s: %w", at, err)
 	}
 	return nil
 }
 
-// unpack unpacks a tar stream, whose entries begin with one name, at a local
-// path. If that is a directory, it goes into it, under that name unless it is
-// content that is wanted; else it becomes the path. Nothing is ever written
-// outside of it, whatever the stream says.
+// unpack unpacks a tar stream at a local path. The names of all entries begin with
+// the same element. If local is a directory, the entries go into it: below that
+// element, or with content directly. Otherwise the first entry becomes local. unpack
+// never writes outside of local, whatever the stream has.
 func unpack(r io.Reader, local string, content bool) error {
 	tr := tar.NewReader(r)
 	first, err := tr.Next()
 	if err != nil {
-		return fmt.Errorf("the archive can't be read: %w", err)
+		return fmt.Errorf("reading the archive: %w", err)
 	}
 	isDir := first.Typeflag == tar.TypeDir
 	if content && !isDir {
 		return fmt.Errorf("%s is no directory in the container: leave out the /. at its end", path.Clean(first.Name))
 	}
 	top := path.Clean(first.Name)
-	base, name := local, top // the directory to write in, and the name that top gets there
+	base, name := local, top // the directory to write to, and the name of top in it
 	info, err := os.Stat(local)
 	switch {
 	case err == nil && info.IsDir():
@@ -118,7 +118,7 @@ func unpack(r io.Reader, local string, content bool) error {
 			name = "."
 		}
 	case err == nil && isDir:
-		return fmt.Errorf("%s is a file, and a directory can't be copied over it", local)
+		return fmt.Errorf("%s is a file: a directory can't replace it", local)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	case err != nil && !isDir && strings.HasSuffix(local, "/"):
@@ -127,69 +127,70 @@ func unpack(r io.Reader, local string, content bool) error {
 		base, name = filepath.Dir(filepath.Clean(local)), filepath.Base(local)
 	}
 	if name == ".." || name == "/" || path.IsAbs(name) {
-		name = "." // of the container's root there is only the content
+		name = "." // the container's root has no name: copy its content
 	}
 	root, err := os.OpenRoot(base)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	u := &unpacking{root: root}
+	u := &unpacker{root: root}
 	for h := first; ; {
 		below, ok := strings.CutPrefix(path.Clean(h.Name), top)
 		if top == "." || top == "/" {
 			below, ok = path.Clean(h.Name), true
 		}
 		if !ok || below != "" && below[0] != '/' && top != "." && top != "/" {
-			return fmt.Errorf("the archive has %q, which is not below %q", h.Name, top)
+			return fmt.Errorf("the archive has the entry %q, which is not below %q", h.Name, top)
 		}
 		if h.Typeflag == tar.TypeLink {
 			if linked, ok := strings.CutPrefix(path.Clean(h.Linkname), top); ok {
 				h.Linkname = path.Join(name, linked)
 			}
 		}
-		if err := u.one(h, tr, path.Join(name, below)); err != nil {
+		if err := u.writeEntry(h, tr, path.Join(name, below)); err != nil {
 			return err
 		}
 		if h, err = tr.Next(); errors.Is(err, io.EOF) {
 			return u.finish()
 		}
 		if err != nil {
-			return fmt.Errorf("the archive can't be read to its end: %w", err)
+			return fmt.Errorf("reading the archive: %w", err)
 		}
 	}
 }
 
-// unpacking writes the entries of a tar stream below a directory.
-type unpacking struct {
-	root    *os.Root
-	dirs    []dirMode
-	skipped []string // what can't be copied, and why: the first of them
-	skips   int
+// unpacker writes the entries of a tar stream below a directory.
+type unpacker struct {
+	root         *os.Root
+	dirs         []dirMode
+	skipped      []string // the first maxSkipped entries that can't be copied, with the reason
+	skippedCount int
 }
 
-// special are the entries that stay where they are: what they stand for is the
-// container's own affair.
-var special = map[byte]string{tar.TypeFifo: "a named pipe", tar.TypeChar: "a device", tar.TypeBlock: "a device"}
+// unsupported are the types of entries that are not copied: they mean something only
+// inside the container.
+var unsupported = map[byte]string{tar.TypeFifo: "a named pipe", tar.TypeChar: "a device", tar.TypeBlock: "a device"}
 
-// maxSkipped is how many entries that were skipped are named.
+// maxSkipped is the number of skipped entries that the error names.
 const maxSkipped = 5
 
-// skip notes an entry that isn't copied.
-func (u *unpacking) skip(name, what string) {
-	if u.skips++; u.skips <= maxSkipped {
+// skip records an entry that isn't copied.
+func (u *unpacker) skip(name, what string) {
+	if u.skippedCount++; u.skippedCount <= maxSkipped {
 		u.skipped = append(u.skipped, fmt.Sprintf("%s is %s", name, what))
 	}
 }
 
-// dirMode is a directory's mode, set once all is in it: it may forbid writing.
+// dirMode is the mode of a directory. It is set after the directory's entries are
+// written, because it may forbid writing.
 type dirMode struct {
 	name string
 	mode fs.FileMode
 }
 
-// one writes one entry.
-func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
+// writeEntry writes one entry.
+func (u *unpacker) writeEntry(h *tar.Header, r io.Reader, name string) error {
 	mode := h.FileInfo().Mode().Perm()
 	if h.Typeflag == tar.TypeDir {
 		if err := u.root.MkdirAll(name, 0o700); err != nil {
@@ -200,14 +201,14 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 		}
 		return nil
 	}
-	if what := special[h.Typeflag]; what != "" {
+	if what := unsupported[h.Typeflag]; what != "" {
 		u.skip(path.Clean(h.Name), what)
 		return nil
 	}
-	// What is there is replaced, never written through: it may be a link.
+	// Replace an existing file instead of writing through it: it may be a link.
 	if info, err := u.root.Lstat(name); err == nil {
 		if info.IsDir() {
-			return fmt.Errorf("%s is a directory, and a file can't be copied over it", name)
+			return fmt.Errorf("%s is a directory: a file can't replace it", name)
 		}
 		if h.Typeflag != tar.TypeReg || !info.Mode().IsRegular() {
 			if err := u.root.Remove(name); err != nil {
@@ -217,7 +218,7 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		return u.file(name, mode, h, r)
+		return u.writeFile(name, mode, h, r)
 	case tar.TypeSymlink:
 		return u.root.Symlink(h.Linkname, name)
 	case tar.TypeLink:
@@ -227,8 +228,8 @@ func (u *unpacking) one(h *tar.Header, r io.Reader, name string) error {
 	return nil
 }
 
-// file writes a file's content.
-func (u *unpacking) file(name string, mode fs.FileMode, h *tar.Header, r io.Reader) error {
+// writeFile writes the content, mode and time of a file.
+func (u *unpacker) writeFile(name string, mode fs.FileMode, h *tar.Header, r io.Reader) error {
 	file, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -246,19 +247,19 @@ func (u *unpacking) file(name string, mode fs.FileMode, h *tar.Header, r io.Read
 	return u.root.Chtimes(name, h.ModTime, h.ModTime)
 }
 
-// finish sets the modes of directories, the innermost first, and tells of what was
-// skipped.
-func (u *unpacking) finish() error {
+// finish sets the modes of directories, innermost first, and returns an error that
+// names the skipped entries.
+func (u *unpacker) finish() error {
 	for i := len(u.dirs) - 1; i >= 0; i-- {
 		if err := u.root.Chmod(u.dirs[i].name, u.dirs[i].mode|0o700); err != nil {
 			return err
 		}
 	}
 	switch {
-	case u.skips == 0:
+	case u.skippedCount == 0:
 		return nil
-	case u.skips > len(u.skipped):
-		u.skipped = append(u.skipped, fmt.Sprintf("and %d more", u.skips-len(u.skipped)))
+	case u.skippedCount > len(u.skipped):
+		u.skipped = append(u.skipped, fmt.Sprintf("and %d more", u.skippedCount-len(u.skipped)))
 	}
-	return fmt.Errorf("not copied: %s; only files, directories and links are", strings.Join(u.skipped, ", "))
+	return fmt.Errorf("not copied: %s; only files, directories and links can be copied", strings.Join(u.skipped, ", "))
 }

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// tree makes files below a directory: "name=text", "name/" for a directory,
-// "name>target" for a link.
+// tree creates files below a directory: "name=text" is a file, "name/" a directory and
+// "name>target" a symbolic link.
 func tree(t testing.TB, dir string, files ...string) string {
 	t.Helper()
 	for _, f := range files {
@@ -37,7 +37,7 @@ func tree(t testing.TB, dir string, files ...string) string {
 	return dir
 }
 
-// listing is what is below a directory, as tree takes it.
+// listing returns the files below a directory in the form of tree.
 func listing(t testing.TB, dir string) string {
 	t.Helper()
 	var all []string
@@ -62,7 +62,7 @@ func listing(t testing.TB, dir string) string {
 	return strings.Join(all, " ")
 }
 
-// archive makes a tar of headers; regular files have their name as content.
+// archive returns a tar archive of headers; the content of a regular file is its name.
 func archive(t testing.TB, headers ...tar.Header) *bytes.Buffer {
 	t.Helper()
 	var b bytes.Buffer
@@ -83,7 +83,7 @@ func archive(t testing.TB, headers ...tar.Header) *bytes.Buffer {
 	return &b
 }
 
-func TestUnpack(t *testing.T) {
+func TestUnpackTargets(t *testing.T) {
 	dir := []tar.Header{
 		{Typeflag: tar.TypeDir, Name: "src/"}, {Typeflag: tar.TypeReg, Name: "src/a"}, {Typeflag: tar.TypeDir, Name: "src/sub/"},
 		{Typeflag: tar.TypeSymlink, Name: "src/sub/l", Linkname: "../a"}, {Typeflag: tar.TypeLink, Name: "src/h", Linkname: "src/a"},
@@ -94,30 +94,36 @@ func TestUnpack(t *testing.T) {
 		have    string // in the target's directory
 		local   string
 		content bool
-		want    string // what is there then, or
-		fails   string
+		want    string // listing afterwards, or
+		fails   string // part of the error
 	}{
-		"dir into one":           {dir, "d/", "d", false, "d/ d/src/ d/src/a=src/a d/src/h=src/a d/src/sub/ d/src/sub/l>../a", ""},
-		"dir becomes":            {dir, "x=", "n", false, "n/ n/a=src/a n/h=src/a n/sub/ n/sub/l>../a x=", ""},
-		"content into one":       {dir, "d/", "d", true, "d/ d/a=src/a d/h=src/a d/sub/ d/sub/l>../a", ""},
-		"content becomes":        {dir, "x=", "n/", true, "n/ n/a=src/a n/h=src/a n/sub/ n/sub/l>../a x=", ""},
-		"dir over file":          {dir, "f=", "f", false, "", "is a file"},
-		"dir below nothing":      {dir, "x=", "no/n", false, "", "no such file"},
-		"file into a dir":        {file, "d/", "d", false, "d/ d/f=f", ""},
-		"file becomes":           {file, "x=", "n", false, "n=f x=", ""},
-		"file over file":         {file, "n=long text", "n", false, "n=f", ""},
-		"file over a link":       {file, "n>x", "d/", false, "", "does not exist"},
-		"file over a dir":        {file, "d/f/", "d", false, "", "is a directory"},
-		"content of a file":      {file, "d/", "d", true, "", "is no directory"},
-		"the root":               {[]tar.Header{{Typeflag: tar.TypeDir, Name: "/"}, {Typeflag: tar.TypeReg, Name: "/a"}}, "d/", "d", false, "d/ d/a=/a", ""},
-		"beside its name":        {[]tar.Header{dir[0], {Typeflag: tar.TypeReg, Name: "other"}}, "d/", "d", false, "", "not below"},
-		"beside, alike":          {[]tar.Header{dir[0], {Typeflag: tar.TypeReg, Name: "srcx"}}, "d/", "d", false, "", "not below"},
-		"out of it":              {[]tar.Header{{Typeflag: tar.TypeDir, Name: "./"}, {Typeflag: tar.TypeReg, Name: "../evil"}}, "d/", "d", true, "", "escapes"},
-		"through a link":         {[]tar.Header{dir[0], {Typeflag: tar.TypeSymlink, Name: "src/l", Linkname: ".."}, {Typeflag: tar.TypeReg, Name: "src/l/../../evil"}}, "d/", "d", false, "", "not below"},
-		"through a link outside": {[]tar.Header{dir[0], {Typeflag: tar.TypeSymlink, Name: "src/l", Linkname: "../../.."}, {Typeflag: tar.TypeReg, Name: "src/l/evil"}}, "d/", "d", false, "", "escapes"},
-		"a pipe":                 {[]tar.Header{{Typeflag: tar.TypeFifo, Name: "p"}}, "d/", "d", false, "", "not copied: p is a named pipe"},
-		"a device":               {[]tar.Header{{Typeflag: tar.TypeChar, Name: "null"}}, "x=", "x", false, "", "not copied: null is a device"},
-		"nothing":                {nil, "d/", "d", false, "", "can't be read"},
+		"dir into one":      {dir, "d/", "d", false, "d/ d/src/ d/src/a=src/a d/src/h=src/a d/src/sub/ d/src/sub/l>../a", ""},
+		"dir becomes":       {dir, "x=", "n", false, "n/ n/a=src/a n/h=src/a n/sub/ n/sub/l>../a x=", ""},
+		"content into one":  {dir, "d/", "d", true, "d/ d/a=src/a d/h=src/a d/sub/ d/sub/l>../a", ""},
+		"content becomes":   {dir, "x=", "n/", true, "n/ n/a=src/a n/h=src/a n/sub/ n/sub/l>../a x=", ""},
+		"dir over file":     {dir, "f=", "f", false, "", "is a file"},
+		"dir below nothing": {dir, "x=", "no/n", false, "", "no such file"},
+		"file into a dir":   {file, "d/", "d", false, "d/ d/f=f", ""},
+		"file becomes":      {file, "x=", "n", false, "n=f x=", ""},
+		"file over file":    {file, "n=long text", "n", false, "n=f", ""},
+		"file over a link":  {file, "n>x", "d/", false, "", "does not exist"},
+		"file over a dir":   {file, "d/f/", "d", false, "", "is a directory"},
+		"content of a file": {file, "d/", "d", true, "", "is no directory"},
+		"the root": {[]tar.Header{{Typeflag: tar.TypeDir, Name: "/"}, {Typeflag: tar.TypeReg, Name: "/a"}}, "d/", "d", false,
+			"d/ d/a=/a", ""},
+		"beside its name": {[]tar.Header{dir[0], {Typeflag: tar.TypeReg, Name: "other"}}, "d/", "d", false, "", "not below"},
+		"beside, alike":   {[]tar.Header{dir[0], {Typeflag: tar.TypeReg, Name: "srcx"}}, "d/", "d", false, "", "not below"},
+		"out of it": {[]tar.Header{{Typeflag: tar.TypeDir, Name: "./"}, {Typeflag: tar.TypeReg, Name: "../evil"}}, "d/", "d",
+			true, "", "escapes"},
+		"through a link": {[]tar.Header{dir[0], {Typeflag: tar.TypeSymlink, Name: "src/l", Linkname: ".."},
+			{Typeflag: tar.TypeReg, Name: "src/l/../../evil"}}, "d/", "d", false, "", "not below"},
+		"through a link outside": {[]tar.Header{dir[0], {Typeflag: tar.TypeSymlink, Name: "src/l", Linkname: "../../.."},
+			{Typeflag: tar.TypeReg, Name: "src/l/evil"}}, "d/", "d", false, "", "escapes"},
+		"a pipe": {[]tar.Header{{Typeflag: tar.TypeFifo, Name: "p"}}, "d/", "d", false, "",
+			"not copied: p is a named pipe"},
+		"a device": {[]tar.Header{{Typeflag: tar.TypeChar, Name: "null"}}, "x=", "x", false, "",
+			"not copied: null is a device"},
+		"nothing": {nil, "d/", "d", false, "", "reading the archive"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := tree(t, filepath.Join(t.TempDir(), "t"), "")
@@ -135,22 +141,24 @@ func TestUnpack(t *testing.T) {
 		})
 	}
 	if err := unpack(bytes.NewReader(archive(t, dir...).Bytes()[:600]), t.TempDir(), false); err == nil {
-		t.Error("an archive that is cut was taken")
+		t.Error("a truncated archive was accepted")
 	}
 }
 
-// TestUnpackTellsOfWhatStays: what can't be copied is named, and all else comes.
-func TestUnpackTellsOfWhatStays(t *testing.T) {
+// The error names what can't be copied; all other entries are unpacked.
+func TestUnpackNamesEntriesThatAreNotCopied(t *testing.T) {
 	at := tree(t, filepath.Join(t.TempDir(), "t"), "")
 	tree(t, at, "d/")
 	tree(t, at, "d/pipe=kept")
-	in := []tar.Header{{Typeflag: tar.TypeDir, Name: "src/"}, {Typeflag: tar.TypeReg, Name: "src/a"}, {Typeflag: tar.TypeFifo, Name: "src/pipe"}}
+	in := []tar.Header{{Typeflag: tar.TypeDir, Name: "src/"}, {Typeflag: tar.TypeReg, Name: "src/a"},
+		{Typeflag: tar.TypeFifo, Name: "src/pipe"}}
 	for range 7 {
 		in = append(in, tar.Header{Typeflag: tar.TypeBlock, Name: "src/disk"})
 	}
 	in = append(in, tar.Header{Typeflag: tar.TypeReg, Name: "src/z"})
 	err := unpack(archive(t, in...), at+"/d", true)
-	if err == nil || !strings.Contains(err.Error(), "src/pipe is a named pipe, src/disk is a device") || !strings.Contains(err.Error(), "and 3 more") {
+	if err == nil || !strings.Contains(err.Error(), "src/pipe is a named pipe, src/disk is a device") ||
+		!strings.Contains(err.Error(), "and 3 more") {
 		t.Errorf("got %v", err)
 	}
 	if got, want := listing(t, at), "d/ d/a=src/a d/pipe=kept d/z=src/z"; got != want {
@@ -158,11 +166,12 @@ func TestUnpackTellsOfWhatStays(t *testing.T) {
 	}
 }
 
-// FuzzUnpack: whatever a stream says, nothing is written beside the target.
+// FuzzUnpack checks that no stream writes outside of the target.
 func FuzzUnpack(f *testing.F) {
 	f.Add(archive(f, tar.Header{Typeflag: tar.TypeDir, Name: "a/"}, tar.Header{Typeflag: tar.TypeReg, Name: "a/b"}).Bytes(), false)
 	f.Add(archive(f, tar.Header{Typeflag: tar.TypeReg, Name: "../a"}).Bytes(), true)
-	f.Add(archive(f, tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/"}, tar.Header{Typeflag: tar.TypeReg, Name: "a/b"}).Bytes(), false)
+	f.Add(archive(f, tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "/"},
+		tar.Header{Typeflag: tar.TypeReg, Name: "a/b"}).Bytes(), false)
 	f.Fuzz(func(t *testing.T, stream []byte, content bool) {
 		at := t.TempDir()
 		tree(t, at, "d/")
@@ -174,20 +183,21 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
-func TestParsePlace(t *testing.T) {
+func TestParseContainerPath(t *testing.T) {
 	for s, want := range map[string]string{
-		"c:/a": "c /a", "c:a": "c /a", "c:": "c /", "c:/a/": "c /a/", "c:/a/.": "c /a/.", "c:.": "c /.", "c:/a/../b": "c /b", "c:/..": "c /", "c:a:b": "c /a:b",
+		"c:/a": "c /a", "c:a": "c /a", "c:": "c /", "c:/a/": "c /a/", "c:/a/.": "c /a/.", "c:.": "c /.", "c:/a/../b": "c /b",
+		"c:/..": "c /", "c:a:b": "c /a:b",
 		"./c:a": "", "/c:a": "", "a": "", "-": "", ":a": "", "a/b:c": "", "..:a": "",
 	} {
-		p, ok := parsePlace(s)
+		p, ok := parseContainerPath(s)
 		if got := strings.TrimSpace(p.ident + " " + p.path); ok != (want != "") || got != want {
 			t.Errorf("%s: %q, %v, want %q", s, got, ok, want)
 		}
 	}
 }
 
-// containerDisk is what the server's side of copies into a container does with
-// a directory that stands for the container's own.
+// containerDisk handles copies to container c1 as a server does. root stands for the
+// container's root directory.
 func containerDisk(t testing.TB, f *fakeAPI, root string) {
 	f.answer("GET /v1/containers/c1", 200, containerJSON("Running"))
 	f.handle("PUT /v1/containers/c1/archive", func(w http.ResponseWriter, r *http.Request) {
@@ -225,7 +235,7 @@ func containerDisk(t testing.TB, f *fakeAPI, root string) {
 	})
 }
 
-func TestCopyIn(t *testing.T) {
+func TestContainerCpToContainer(t *testing.T) {
 	for name, tt := range map[string]struct {
 		have, from, to, want, fails string
 	}{
@@ -233,7 +243,7 @@ func TestCopyIn(t *testing.T) {
 		"dir becomes":      {"d/", "src", "c1:/n", "d/ n/ n/a=1 n/sub/ n/sub/l>../a", ""},
 		"content into one": {"d/", "src/.", "c1:d", "d/ d/a=1 d/sub/ d/sub/l>../a", ""},
 		"content becomes":  {"d/", "src/.", "c1:/n/", "d/ n/ n/a=1 n/sub/ n/sub/l>../a", ""},
-		"dir over file":    {"f=", "src", "c1:/f", "", "is a directory, and /f in the container is none"},
+		"dir over file":    {"f=", "src", "c1:/f", "", "is a directory, but /f in the container is not"},
 		"dir into nothing": {"d/", "src", "c1:/no/n", "", "directory /no does not exist in the container"},
 		"file into a dir":  {"d/", "src/a", "c1:/d", "d/ d/a=1", ""},
 		"file into root":   {"d/", "src/a", "c1:", "a=1 d/", ""},
@@ -263,7 +273,7 @@ func TestCopyIn(t *testing.T) {
 	}
 }
 
-func TestCopyStreams(t *testing.T) {
+func TestContainerCpStreams(t *testing.T) {
 	f := newFakeAPI(t)
 	var got []byte
 	f.handle("PUT /v1/containers/c1/archive", func(w http.ResponseWriter, r *http.Request) {
@@ -289,7 +299,8 @@ func TestCopyStreams(t *testing.T) {
 	if text, err := os.ReadFile(to); err != nil || string(text) != "a" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if asked := f.requests(); !slices.ContainsFunc(asked, func(a string) bool { return strings.HasPrefix(a, "PUT /v1/containers/c1/archive?path=%2Fd ") }) ||
+	if asked := f.requests(); !slices.ContainsFunc(asked,
+		func(a string) bool { return strings.HasPrefix(a, "PUT /v1/containers/c1/archive?path=%2Fd ") }) ||
 		!slices.Contains(asked, "GET /v1/containers/c1/archive?path=%2Fd%2Fa") {
 		t.Errorf("asked %q", asked)
 	}
@@ -306,7 +317,7 @@ func TestCopyStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	big.Truncate(64 << 20) // and its header is too much
+	big.Truncate(64 << 20) // the tar header exceeds the limit
 	big.Close()
 	if r := s.run("container-cp", big.Name(), "c1:/d"); r.code != 1 || !strings.Contains(r.stderr, "more than 64 MiB") {
 		t.Errorf("too much: %+v", r)

@@ -35,8 +35,8 @@ func bayCreateCommand() *command {
 	return &command{
 		name: "bay-create", group: groupBays,
 		synopsis: "Claim hosts for a new bay",
-		about: "Claims -node-count free hosts whose labels fit. While some are missing, the bay waits for them\n" +
-			"and says so in its status_reason; containers may be created in it already.",
+		about: "Claims -node-count free hosts that have the labels. While hosts are missing, the bay waits for them\n" +
+			"and its status_reason says so; containers can be created in it already.",
 		examples: []string{
 			"magnum bay-create -name web -node-count 3",
 			"magnum bay-create -name web -baymodel small -label zone=a -placement binpack -detach",
@@ -44,25 +44,27 @@ func bayCreateCommand() *command {
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
-			var wait waiting
+			var wait waitFlags
 			req := structs.BayRequest{Labels: map[string]string{}}
-			f.once("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
-			f.text(&req.BayModelID, "baymodel baymodel-id", "BAYMODEL", "template, uuid or name").predict = e.predictNames(completeBayModels)
-			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts (default the baymodel's, else docker)").oneOf("docker", "swarm", "kubernetes")
-			f.number("node-count", "N", "hosts wanted (default 1)", 1, func(n int) { req.NodeCount = intOf(n) })
-			f.number("timeout bay-create-timeout", "MINUTES", "give up after so many minutes without the hosts; 0 is never (default 0)", 0,
-				func(n int) { req.BayCreateTimeout = intOf(n) })
-			f.each("label l labels", "KEY=VALUE", "label that its hosts must have", pairInto(req.Labels))
-			f.once("placement", "spread|binpack", "how containers are put on its hosts (default spread)",
-				func(s string) error { req.Placement = structs.PlacementStrategy(s); return nil }).oneOf("spread", "binpack")
-			f.toggle("shared", "let all projects use it (operators)", func(b bool) { req.Shared = structs.Bool(b) })
-			f.text(&req.DiscoveryURL, "discovery-url", "URL", "kept and shown, not used")
-			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")
+			f.value("name", "NAME", "name (default a generated one)", func(s string) error { req.Name = &s; return nil })
+			f.text(&req.BayModelID, "baymodel baymodel-id", "BAYMODEL", "uuid or name of its template").
+				predict = e.predictNames(completeBayModels)
+			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts (default the baymodel's, else docker)").
+				suggest("docker", "swarm", "kubernetes")
+			f.number("node-count", "N", "hosts wanted (default 1)", 1, func(n int) { req.NodeCount = intPtr(n) })
+			f.number("timeout bay-create-timeout", "MINUTES", "fail if hosts are still missing after this time; 0 is never (default 0)", 0,
+				func(n int) { req.BayCreateTimeout = intPtr(n) })
+			f.repeatable("label l labels", "KEY=VALUE", "label that the hosts must have", addPairTo(req.Labels))
+			f.value("placement", "spread|binpack", "how containers are placed on its hosts (default spread)",
+				func(s string) error { req.Placement = structs.PlacementStrategy(s); return nil }).suggest("spread", "binpack")
+			f.toggle("shared", "let all projects use the bay (operators)", func(b bool) { req.Shared = structs.Bool(b) })
+			f.text(&req.DiscoveryURL, "discovery-url", "URL", "stored and shown, not used")
+			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
 			wait.flags(f, "wait", "detach")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -70,33 +72,32 @@ func bayCreateCommand() *command {
 				if err != nil {
 					return err
 				}
-				return settleBay(ctx, e, client, body, meta, wait, out)
+				return waitForBay(ctx, e, client, body, meta, wait, out)
 			}
 		},
 	}
 }
 
-// settleBay waits until a bay that was created or changed has its hosts, and
-// shows it.
-func settleBay(ctx context.Context, e *env, client *api.Client, body *structs.BayBody, meta api.Meta, wait waiting, out output) error {
+// waitForBay waits until a created or changed bay has its hosts, and prints it.
+func waitForBay(ctx context.Context, e *env, client *api.Client, body *structs.BayBody, meta api.Meta, wait waitFlags, out output) error {
 	if wait.detach || !body.Status.InProgress() {
 		return out.show(e.stdout, meta.Raw)
 	}
 	p := newProgress(e)
-	p.say("%s: %s", body.Name, statusText(string(body.Status), body.StatusReason))
+	p.show("%s: %s", body.Name, statusText(string(body.Status), body.StatusReason))
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
 	last := body
-	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
 		return client.Bays().Get(ctx, body.UUID, o)
 	}, func(b *structs.BayBody, m api.Meta) (bool, error) {
 		last, meta = b, m
-		p.say("%s: %s", b.Name, statusText(string(b.Status), b.StatusReason))
+		p.show("%s: %s", b.Name, statusText(string(b.Status), b.StatusReason))
 		return !b.Status.InProgress(), nil
 	}, p)
-	p.end()
+	p.clear()
 	switch {
-	case errors.Is(err, errWaitOver):
+	case errors.Is(err, errWaitTimeout):
 		return fmt.Errorf("bay %s is %s. It goes on without you: see \"magnum bay-show %s\"",
 			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
 	case errors.Is(err, context.Canceled):
@@ -105,17 +106,18 @@ func settleBay(ctx context.Context, e *env, client *api.Client, body *structs.Ba
 	case err != nil:
 		return err
 	case last.Status == structs.BayCreateFailed:
-		return fmt.Errorf("bay %s: %s. Delete it with \"magnum bay-delete %s\"", last.Name, statusText(string(last.Status), last.StatusReason), last.UUID)
+		return fmt.Errorf("bay %s: %s. Delete it with \"magnum bay-delete %s\"",
+			last.Name, statusText(string(last.Status), last.StatusReason), last.UUID)
 	}
 	return out.show(e.stdout, meta.Raw)
 }
 
-// stillText says that a status has not changed for the time waited.
+// stillText returns a status that has not changed for the time waited, with its reason.
 func stillText(status string, reason *string, waited time.Duration) string {
 	return statusText(fmt.Sprintf("still %s after %v", status, waited), reason)
 }
 
-// statusText is a status with its reason.
+// statusText returns a status with its reason.
 func statusText(status string, reason *string) string {
 	if reason == nil || *reason == "" {
 		return status
@@ -127,12 +129,12 @@ func bayUpdateCommand() *command {
 	return &command{
 		name: "bay-update", group: groupBays, args: "BAY add|replace|remove PATH=VALUE...", complete: completeBays,
 		synopsis: "Change a bay's node_count",
-		about:    "A VALUE that is JSON is sent as such, anything else as text. remove takes PATHs alone.",
+		about:    "A VALUE that is valid JSON is sent as JSON, any other as text. remove takes PATHs without values.",
 		examples: []string{"magnum bay-update web replace node_count=5"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
-			var wait waiting
+			var wait waitFlags
 			wait.flags(f, "wait timeout", "detach")
 			out.flags(f)
 			conn.flags(f)
@@ -155,13 +157,13 @@ func bayUpdateCommand() *command {
 				if err != nil {
 					return err
 				}
-				return settleBay(ctx, e, client, body, meta, wait, out)
+				return waitForBay(ctx, e, client, body, meta, wait, out)
 			}
 		},
 	}
 }
 
-// patchOps reads PATH=VALUE arguments into a PATCH body.
+// patchOps returns the PATCH body of PATH=VALUE arguments.
 func patchOps(op string, changes []string) ([]structs.PatchOp, error) {
 	switch op {
 	case "add", "replace", "remove":
@@ -173,7 +175,7 @@ func patchOps(op string, changes []string) ([]structs.PatchOp, error) {
 		path, text, hasValue := strings.Cut(change, "=")
 		o := structs.PatchOp{Op: op, Path: "/" + strings.TrimPrefix(path, "/")}
 		if o.Path == "/" {
-			return nil, usagef("%q names no field: write PATH=VALUE", change)
+			return nil, usagef("%q has no path: write PATH=VALUE", change)
 		}
 		if op != "remove" {
 			if !hasValue {
@@ -191,12 +193,12 @@ func patchOps(op string, changes []string) ([]structs.PatchOp, error) {
 func bayDeleteCommand() *command {
 	return &command{
 		name: "bay-delete", group: groupBays, args: "BAY [BAY...]", complete: completeBays,
-		synopsis: "Delete bays with all that runs on them",
+		synopsis: "Delete bays and their containers",
 		about:    "Removes each bay's containers from its hosts first, then frees the hosts.",
 		examples: []string{"magnum bay-delete web", "magnum bay-delete -detach web db"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -205,8 +207,8 @@ func bayDeleteCommand() *command {
 					return err
 				}
 				p := newProgress(e)
-				defer p.end()
-				return e.onMany(ctx, "Delete", structs.KindBay, args, func(ctx context.Context, ident string) error {
+				defer p.clear()
+				return e.forEach(ctx, "Delete", structs.KindBay, args, func(ctx context.Context, ident string) error {
 					return deleteBay(ctx, client, ident, wait, p)
 				})
 			}
@@ -214,12 +216,12 @@ func bayDeleteCommand() *command {
 	}
 }
 
-// deleteBay deletes one bay and waits until it is gone. The server answers a
-// DELETE of a bay at once, as in 2015.
-func deleteBay(ctx context.Context, client *api.Client, ident string, wait waiting, p *progress) error {
+// deleteBay deletes one bay and waits until it is gone. The server responds to a
+// DELETE of a bay at once, as the 2015 API did.
+func deleteBay(ctx context.Context, client *api.Client, ident string, wait waitFlags, p *progress) error {
 	id := ident
 	if !wait.detach {
-		// Once deleted, the name may be another bay's: wait for this one.
+		// Wait for the uuid: after the deletion another bay may have the name.
 		body, _, err := client.Bays().Get(ctx, ident, api.QueryOptions{})
 		if err != nil {
 			return err
@@ -232,30 +234,30 @@ func deleteBay(ctx context.Context, client *api.Client, ident string, wait waiti
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
 	var last *structs.BayBody
-	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.BayBody, api.Meta, error) {
 		return client.Bays().Get(ctx, id, o)
 	}, func(b *structs.BayBody, _ api.Meta) (bool, error) {
 		last = b
-		p.say("%s: %s", ident, statusText(string(b.Status), b.StatusReason))
+		p.show("%s: %s", ident, statusText(string(b.Status), b.StatusReason))
 		return false, nil
 	}, p)
 	switch {
 	case structs.CodeOf(err) == structs.CodeNotFound:
 		return nil
-	case errors.Is(err, errWaitOver) && last != nil:
+	case errors.Is(err, errWaitTimeout) && last != nil:
 		return fmt.Errorf("it is %s. It goes on without you", stillText(string(last.Status), last.StatusReason, wait.limit))
 	}
 	return err
 }
 
-// intOf is a number as requests carry it.
-func intOf(n int) *structs.Int {
+// intPtr returns a number as the optional integer of a request.
+func intPtr(n int) *structs.Int {
 	v := structs.Int(n)
 	return &v
 }
 
-// pairInto returns a flag's function that puts KEY=VALUE into a map.
-func pairInto(m map[string]string) func(string) error {
+// addPairTo returns the function of a flag that adds KEY=VALUE to a map.
+func addPairTo(m map[string]string) func(string) error {
 	return func(s string) error {
 		key, value, err := parsePair(s)
 		if err == nil {

@@ -7,14 +7,17 @@ import (
 )
 
 func bayJSON(status, reason string) string {
-	return `{"uuid":"b1","name":"web","baymodel_id":null,"node_count":3,"status":"` + status + `","links":[],"status_reason":"` + reason + `"}`
+	return `{"uuid":"b1","name":"web","baymodel_id":null,"node_count":3,"status":"` + status + `","links":[],"status_reason":"` + reason +
+		`"}`
 }
 
 func TestBayCreateWaitsForItsHosts(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/bays", 201, bayJSON("CREATE_IN_PROGRESS", "0 of 3 hosts"))
-	f.answer("GET /v1/bays/b1", 200, bayJSON("CREATE_IN_PROGRESS", "0 of 3 hosts"), bayJSON("CREATE_IN_PROGRESS", "2 of 3 hosts"), bayJSON("CREATE_COMPLETE", ""))
-	r := newShell(t, f).run("bay-create", "--name", "web", "--node-count", "3", "--baymodel", "small", "--timeout", "5", "-label", "zone=a", "-placement", "binpack", "-shared", "--discovery-url", "http://x")
+	f.answer("GET /v1/bays/b1", 200, bayJSON("CREATE_IN_PROGRESS", "0 of 3 hosts"), bayJSON("CREATE_IN_PROGRESS", "2 of 3 hosts"),
+		bayJSON("CREATE_COMPLETE", ""))
+	r := newShell(t, f).run("bay-create", "--name", "web", "--node-count", "3", "--baymodel", "small", "--timeout", "5", "-label", "zone=a",
+		"-placement", "binpack", "-shared", "--discovery-url", "http://x")
 	if r.code != 0 || !strings.Contains(r.stdout, "| status        | CREATE_COMPLETE |") || strings.Contains(r.stdout, "links") {
 		t.Errorf("code %d, stdout\n%s", r.code, r.stdout)
 	}
@@ -23,22 +26,25 @@ func TestBayCreateWaitsForItsHosts(t *testing.T) {
 		t.Errorf("progress %q, want %q", r.stderr, want)
 	}
 	asked := f.requests()
-	body := `POST /v1/bays {"name":"web","baymodel_id":"small","node_count":3,"discovery_url":"http://x","bay_create_timeout":5,"labels":{"zone":"a"},"placement":"binpack","shared":true}`
+	body := `POST /v1/bays {"name":"web","baymodel_id":"small","node_count":3,"discovery_url":"http://x","bay_create_timeout":5,` +
+		`"labels":{"zone":"a"},"placement":"binpack","shared":true}`
 	if asked[0] != body || asked[1] != "GET /v1/bays/b1" || asked[2] != "GET /v1/bays/b1?index=1&wait=30s" {
 		t.Errorf("asked %q", asked)
 	}
 }
 
-func TestBayCreateEnds(t *testing.T) {
+func TestBayCreateResults(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/bays", 201, bayJSON("CREATE_IN_PROGRESS", "0 of 3 hosts"))
 	f.answer("GET /v1/bays/b1", 200, bayJSON("CREATE_IN_PROGRESS", "0 of 3 hosts"))
 	s := newShell(t, f)
-	if r := s.run("bay-create", "-detach"); r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "CREATE_IN_PROGRESS") || len(f.requests()) != 1 {
+	if r := s.run("bay-create", "-detach"); r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "CREATE_IN_PROGRESS") ||
+		len(f.requests()) != 1 {
 		t.Errorf("-detach: %+v, asked %q", r, f.requests())
 	}
 	if r := s.run("bay-create", "-wait", "300ms"); r.code != 1 || r.stdout != "" ||
-		!strings.Contains(r.stderr, `ERROR: bay web is still CREATE_IN_PROGRESS after 300ms: 0 of 3 hosts. It goes on without you: see "magnum bay-show b1"`) {
+		!strings.Contains(r.stderr, `ERROR: bay web is still CREATE_IN_PROGRESS after 300ms: 0 of 3 hosts. It goes on without you: see `+
+			`"magnum bay-show b1"`) {
 		t.Errorf("-wait 300ms: %+v", r)
 	}
 	f.answer("GET /v1/bays/b1", 200, bayJSON("CREATE_FAILED", "no hosts in 5 minutes"))
@@ -51,7 +57,7 @@ func TestBayCreateEnds(t *testing.T) {
 	}
 }
 
-func TestWaitOutlastsAServer(t *testing.T) {
+func TestWaitRetriesWhileServerIsAway(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/bays", 201, bayJSON("CREATE_IN_PROGRESS", ""))
 	n := 0
@@ -90,7 +96,7 @@ func TestBayUpdate(t *testing.T) {
 	}
 }
 
-func TestDeleteTriesAll(t *testing.T) {
+func TestBayDeleteContinuesAfterFailure(t *testing.T) {
 	f := newFakeAPI(t)
 	gone := `{"errors":[{"code":"bay.not_found","detail":"Bay x could not be found."}]}`
 	f.answer("GET /v1/bays/x", 404, gone)
@@ -108,7 +114,8 @@ func TestDeleteTriesAll(t *testing.T) {
 	})
 	s := newShell(t, f)
 	r := s.run("bay-delete", "x", "web")
-	want := "web: DELETE_IN_PROGRESS: 2 containers left\nDelete for bay x failed: Bay x could not be found. (HTTP 404)\n\"magnum bay-list\" shows which there are.\n"
+	want := "web: DELETE_IN_PROGRESS: 2 containers left\nDelete for bay x failed: Bay x could not be found. (HTTP 404)\n\"magnum " +
+		"bay-list\" lists them.\n"
 	if r.code != 1 || r.stdout != "" || r.stderr != want {
 		t.Errorf("code %d, %q, want 1 and %q", r.code, r.stderr, want)
 	}
@@ -119,7 +126,8 @@ func TestDeleteTriesAll(t *testing.T) {
 		t.Errorf("-detach: %+v", r)
 	}
 	f.answer("GET /v1/bays/b1", 200, bayJSON("DELETE_IN_PROGRESS", "1 container left"))
-	if r := s.run("bay-delete", "web", "-wait", "200ms"); r.code != 1 || !strings.Contains(r.stderr, "it is still DELETE_IN_PROGRESS after 200ms: 1 container left") {
+	if r := s.run("bay-delete", "web", "-wait", "200ms"); r.code != 1 ||
+		!strings.Contains(r.stderr, "it is still DELETE_IN_PROGRESS after 200ms: 1 container left") {
 		t.Errorf("-wait: %+v", r)
 	}
 }
@@ -131,7 +139,8 @@ func TestBayModelAndNodeCreate(t *testing.T) {
 	f.answer("DELETE /v1/baymodels/a", 204, "")
 	f.answer("DELETE /v1/baymodels/b", 400, `{"errors":[{"code":"invalid","detail":"Baymodel b is used by a bay."}]}`)
 	s := newShell(t, f)
-	r := s.run("baymodel-create", "--name", "bm", "--image-id", "img", "--keypair-id", "kp", "--external-network-id", "net", "--coe", "swarm",
+	r := s.run("baymodel-create", "--name", "bm", "--image-id", "img", "--keypair-id", "kp", "--external-network-id", "net", "--coe",
+		"swarm",
 		"--dns-nameserver", "8.8.8.8", "--flavor-id", "m1.medium", "--docker-volume-size", "5")
 	if r.code != 0 || !strings.Contains(r.stdout, "| uuid     | m1    |") {
 		t.Errorf("baymodel-create: %+v", r)
@@ -141,7 +150,8 @@ func TestBayModelAndNodeCreate(t *testing.T) {
 		t.Errorf("node-create: %+v", r)
 	}
 	asked := f.requests()
-	if asked[0] != `POST /v1/baymodels {"name":"bm","coe":"swarm","image_id":"img","flavor_id":"m1.medium","keypair_id":"kp","external_network_id":"net","dns_nameserver":"8.8.8.8","docker_volume_size":5}` ||
+	if asked[0] != `POST /v1/baymodels {"name":"bm","coe":"swarm","image_id":"img","flavor_id":"m1.medium","keypair_id":"kp",`+
+		`"external_network_id":"net","dns_nameserver":"8.8.8.8","docker_volume_size":5}` ||
 		asked[1] != `POST /v1/nodes {"type":"virt","image_id":"img"}` {
 		t.Errorf("asked %q", asked)
 	}

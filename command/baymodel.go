@@ -30,26 +30,27 @@ func baymodelCreateCommand() *command {
 	return &command{
 		name: "baymodel-create", group: groupBayModels,
 		synopsis: "Store a template for bays",
-		about:    "Only -coe matters to magnum; the other fields are kept and shown for clients of the 2015 API.",
+		about:    "magnum uses -coe only; the other fields are stored and shown for clients of the 2015 API.",
 		examples: []string{"magnum baymodel-create -name small -coe docker"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			var req structs.BayModelRequest
-			f.once("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
-			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts of its bays; needed").oneOf("docker", "swarm", "kubernetes")
+			f.value("name", "NAME", "name (default a generated one)", func(s string) error { req.Name = &s; return nil })
+			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts of its bays; required").suggest("docker", "swarm", "kubernetes")
 			f.text(&req.ImageID, "image-id", "IMAGE", "image of the hosts")
 			f.text(&req.KeypairID, "keypair-id", "KEYPAIR", "key pair of the hosts")
-			f.text(&req.ExternalNetworkID, "external-network-id", "NETWORK", "network with access to the outside")
+			f.text(&req.ExternalNetworkID, "external-network-id", "NETWORK", "external network")
 			f.text(&req.FixedNetwork, "fixed-network", "NETWORK", "network of the hosts")
 			f.text(&req.SSHAuthorizedKey, "ssh-authorized-key", "KEY", "public key of the hosts")
-			f.text(&req.DNSNameserver, "dns-nameserver", "ADDRESS", "name server of the hosts, IPv4")
+			f.text(&req.DNSNameserver, "dns-nameserver", "ADDRESS", "DNS server of the hosts, IPv4")
 			f.text(&req.FlavorID, "flavor-id", "FLAVOR", "flavor of the hosts")
 			f.text(&req.MasterFlavorID, "master-flavor-id", "FLAVOR", "flavor of the first host")
-			f.number("docker-volume-size", "GB", "size of the hosts' volume", 1, func(n int) { req.DockerVolumeSize = intOf(n) })
-			f.number("apiserver-port", "PORT", "port of the cluster's own API, 1024..65535", 1024, func(n int) { req.APIServerPort = intOf(n) })
+			f.number("docker-volume-size", "GB", "size of the hosts' volume", 1, func(n int) { req.DockerVolumeSize = intPtr(n) })
+			f.number("apiserver-port", "PORT", "port of the cluster's own API, 1024..65535", 1024,
+				func(n int) { req.APIServerPort = intPtr(n) })
 			f.text(&req.ClusterDistro, "cluster-distro", "NAME", "distribution of the hosts")
-			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")
+			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -89,7 +90,7 @@ func baymodelDeleteCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.onMany(ctx, "Delete", structs.KindBayModel, args, func(ctx context.Context, ident string) error {
+				return e.forEach(ctx, "Delete", structs.KindBayModel, args, func(ctx context.Context, ident string) error {
 					_, err := client.BayModels().Delete(ctx, ident, api.WriteOptions{})
 					return err
 				})

@@ -1,9 +1,9 @@
-// Package command is magnum's command line: one noun a file, each command
-// turning flags into one request of package api and the answer into text.
+// Package command is magnum's command line. Each noun has a file. A command turns
+// its flags into a request of package api, and the response into text.
 //
-// main calls Run and nothing else. Commands print results on standard output
-// and everything else on standard error; they keep no state between runs and
-// decide nothing that a server can decide.
+// Only main calls it, through Run. Commands print results on standard output and
+// everything else on standard error. They keep no state between runs and decide
+// nothing that a server can decide.
 package command
 
 import (
@@ -25,15 +25,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Exit codes. container-run and container-execute exit with their command's.
+// Exit codes. container-run, -attach and -execute exit with that of the process.
 const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
-	exitInterrupted = 130 // as a shell says for SIGINT
+	exitInterrupted = 130 // as shells report SIGINT
 )
 
-// env is the world around a command, so that tests can make their own.
+// env is the environment of a command; tests replace it.
 type env struct {
 	stdin     io.Reader
 	stdout    io.Writer
@@ -41,10 +41,9 @@ type env struct {
 	lookupEnv func(string) (string, bool)
 }
 
-// Run runs the command line without the program's name and returns the exit
-// code.
+// Run runs a command line, without the program's name, and returns the exit code.
 func Run(args []string) int {
-	if len(args) > 0 && args[0] == checkLogWord {
+	if len(args) > 0 && args[0] == checkLogArg {
 		return server.ServeLogCheck(args[1:], os.Stdout)
 	}
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
@@ -54,23 +53,25 @@ func Run(args []string) int {
 // command describes one command.
 type command struct {
 	name     string
-	group    string // heading in the main help
+	group    string // heading in the help of magnum
 	synopsis string // one line, no full stop
-	args     string // as usage shows them: "BAY [BAY...]"
-	about    string // paragraphs for the command's own help
+	args     string // for the usage line: "BAY [BAY...]"
+	about    string // paragraphs of the command's help
 	examples []string
-	literal  int                          // flags end at this argument, counted from 1: from there on it is another program's command line; 0 never
-	prepare  func(args []string) []string // changes the command line before flags are read; may be nil
+	// literal is the argument, counted from 1, at which flags end: the rest is the
+	// command line of another program. 0 means that flags never end.
+	literal  int
+	prepare  func(args []string) []string // changes the command line before flags are parsed; may be nil
 	complete completion                   // of arguments
-	// setup adds the command's flags and returns what runs once they are
-	// parsed. It must be cheap: help and completion call it, too.
+	// setup adds the command's flags and returns the function that runs after they
+	// are parsed. It must be cheap: help and completion also call it.
 	setup func(e *env, f *flagSet) runFunc
 }
 
-// runFunc runs a command with the arguments that were no flags.
+// runFunc runs a command with its arguments, without the flags.
 type runFunc func(ctx context.Context, args []string) error
 
-// commands is the table of all commands, in the order of the main help.
+// commands returns all commands in the order of the help.
 func commands() []*command {
 	var all []*command
 	for _, group := range [][]*command{
@@ -90,7 +91,7 @@ func commands() []*command {
 	return all
 }
 
-// clientCommands are about magnum itself.
+// clientCommands returns the commands of groupClient.
 func clientCommands() []*command {
 	return []*command{statusCommand(), eventsCommand(), versionCommand(), completionCommand(), helpCommand()}
 }
@@ -112,15 +113,15 @@ func (e *env) run(ctx context.Context, args []string) int {
 		return e.fail(err)
 	}
 	if e.getenv("COMP_LINE") != "" {
-		args = nil // a shell completes: what it passes is no command line
+		args = nil // completion: the shell's arguments are not a command line
 	}
 	words := commandWords(args)
 	if len(args) > 0 && strings.Contains(args[0], " ") {
 		return e.fail(unknownCommand(args))
 	}
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && findCommand(strings.Join(args[:words], " ")) == nil {
-		if words, n := groupWords(args); n > 0 && n == len(args) {
-			fmt.Fprintf(e.stderr, "ERROR: %q is not all of a command's name\n%s\n", words, groupHelp(words))
+		if words, n := groupPrefix(args); n > 0 && n == len(args) {
+			fmt.Fprintf(e.stderr, "ERROR: %q is only the beginning of a command's name\n%s\n", words, groupHelp(words))
 			return exitUsage
 		} else if n > 0 && asksForHelp(args[n]) {
 			fmt.Fprintln(e.stdout, groupHelp(words))
@@ -140,11 +141,11 @@ func (e *env) run(ctx context.Context, args []string) int {
 	}
 	c.Args = args
 	if !strings.HasPrefix(args[0], "-") {
-		// cli looks for -h behind the command, too, even in the command line
-		// of a program to run in a container. Behind "--" it doesn't.
+		// Package cli looks for -h after the command, even in the command line of a
+		// program to run in a container. "--" stops it.
 		c.Args = slices.Concat(args[:words], []string{"--"}, args[words:])
-	} else if !topFlag(args[0]) {
-		return e.fail(usagef("flag %s stands before the command: write it behind", args[0]))
+	} else if !standaloneFlag(args[0]) {
+		return e.fail(usagef("flag %s stands before the command: write it after the command", args[0]))
 	}
 	code, err := c.Run()
 	if err != nil {
@@ -153,14 +154,14 @@ func (e *env) run(ctx context.Context, args []string) int {
 	return code
 }
 
-// asksForHelp reports whether an argument is the flag for help.
+// asksForHelp reports whether an argument is -h or -help.
 func asksForHelp(arg string) bool {
 	name := strings.TrimLeft(arg, "-")
 	return name != arg && (name == "h" || name == "help")
 }
 
-// topFlag reports whether a flag makes sense without a command.
-func topFlag(arg string) bool {
+// standaloneFlag reports whether a flag can be given without a command.
+func standaloneFlag(arg string) bool {
 	switch strings.TrimLeft(arg, "-") {
 	case "h", "help", "v", "version", "autocomplete-install", "autocomplete-uninstall":
 		return true
@@ -168,8 +169,8 @@ func topFlag(arg string) bool {
 	return false
 }
 
-// hoistGlobals puts -addr, -tls-ca and -debug that stand before the command behind it,
-// as the 2015 client's global options stood.
+// hoistGlobals moves -addr, -tls-ca and -debug from before the command to after it. The
+// 2015 client's global options stood before the command.
 func hoistGlobals(args []string) ([]string, error) {
 	var globals []string
 	for len(args) > 0 {
@@ -190,13 +191,13 @@ func hoistGlobals(args []string) ([]string, error) {
 		return args, nil
 	}
 	if len(args) == 0 {
-		return nil, usagef("no command behind %s: see \"magnum help\"", globals[0])
+		return nil, usagef("no command after %s: see \"magnum help\"", globals[0])
 	}
 	n := commandWords(args)
 	return slices.Concat(args[:n], globals, args[n:]), nil
 }
 
-// runner is a command as the cli package wants it.
+// runner implements cli.Command.
 type runner struct {
 	e   *env
 	ctx context.Context
@@ -206,13 +207,13 @@ type runner struct {
 // Help returns the command's own help.
 func (r *runner) Help() string { return commandHelp(r.e, r.cmd) }
 
-// Synopsis returns one line for lists of commands.
+// Synopsis returns the line of the command in lists of commands.
 func (r *runner) Synopsis() string { return r.cmd.synopsis }
 
-// Run parses the flags and runs the command.
+// Run parses the flags, runs the command and returns the exit code.
 func (r *runner) Run(args []string) int {
 	if len(args) > 0 && args[0] == "--" {
-		args = args[1:] // run put it there
+		args = args[1:] // added by run
 	}
 	if r.cmd.prepare != nil {
 		args = r.cmd.prepare(args)
@@ -233,7 +234,7 @@ func (r *runner) Run(args []string) int {
 	return r.e.failCommand(r.cmd, run(ctx, rest))
 }
 
-// usageError is a command line that makes no sense.
+// usageError is an error in the command line.
 type usageError struct{ msg string }
 
 func (u *usageError) Error() string { return u.msg }
@@ -242,7 +243,7 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// exitError ends the program with a code, quietly: all is said.
+// exitError ends the program with a code, without another message.
 type exitError struct{ code int }
 
 func (x *exitError) Error() string { return fmt.Sprintf("exit code %d", x.code) }
@@ -281,16 +282,16 @@ func (e *env) fail(err error) int {
 	return exitFailure
 }
 
-// describe is an error as users read it: the message, and the HTTP status in
-// the 2015 client's words.
+// describe returns the text of an error for users: its message, and the HTTP status
+// in the form of the 2015 client.
 func describe(err error) string {
-	var gone *api.Unreachable
-	if errors.As(err, &gone) {
+	var unreachable *api.Unreachable
+	if errors.As(err, &unreachable) {
 		what := "no server reachable at"
-		if gone.Sent {
+		if unreachable.Sent {
 			what = "no answer from the server at"
 		}
-		return printable(fmt.Sprintf("%s %s: %s.", what, gone.Address, gone.Reason()))
+		return printable(fmt.Sprintf("%s %s: %s.", what, unreachable.Address, unreachable.Reason()))
 	}
 	text := printable(err.Error())
 	if status := api.StatusOf(err); status != 0 {
@@ -299,30 +300,30 @@ func describe(err error) string {
 	return text
 }
 
-// nextStep is what to do about an error, "" if its message says all.
+// nextStep returns advice about an error, "" if there is none.
 func nextStep(err error) string {
-	var ours *structs.Error
-	var gone *api.Unreachable
+	var e *structs.Error
+	var unreachable *api.Unreachable
 	switch {
-	case !errors.As(err, &ours), errors.As(err, &gone) && gone.TLS():
+	case !errors.As(err, &e), errors.As(err, &unreachable) && unreachable.TLS():
 		return ""
 	case api.IsUnreachable(err):
-		return "Start one with \"magnum agent -dev\", or name another with -addr or MAGNUM_ADDR."
-	case ours.Code == structs.CodeUnauthenticated:
-		return "Put a valid token into OS_TOKEN."
-	case ours.Hint == structs.HintChoose && ours.Kind == structs.KindBay:
-		return "Name one with -bay."
-	case ours.Kind == "" || findCommand(ours.Kind+"-list") == nil:
+		return "Start one with \"magnum agent -dev\", or give another address with -addr or MAGNUM_ADDR."
+	case e.Code == structs.CodeUnauthenticated:
+		return "Set OS_TOKEN to a valid token."
+	case e.Hint == structs.HintChoose && e.Kind == structs.KindBay:
+		return "Choose one with -bay."
+	case e.Kind == "" || findCommand(e.Kind+"-list") == nil:
 		return ""
-	case ours.Code == structs.CodeNotFound, ours.Hint == structs.HintUnknown:
-		return fmt.Sprintf("\"magnum %s-list\" shows which there are.", ours.Kind)
-	case ours.Hint == structs.HintAmbiguous:
-		return fmt.Sprintf("\"magnum %s-list\" shows the uuids.", ours.Kind)
+	case e.Code == structs.CodeNotFound, e.Hint == structs.HintUnknown:
+		return fmt.Sprintf("\"magnum %s-list\" lists them.", e.Kind)
+	case e.Hint == structs.HintAmbiguous:
+		return fmt.Sprintf("\"magnum %s-list\" shows the uuids.", e.Kind)
 	}
 	return ""
 }
 
-// getenv returns a variable of the environment, "" if it isn't set.
+// getenv returns an environment variable, "" if it isn't set.
 func (e *env) getenv(name string) string {
 	if value, ok := e.lookupEnv(name); ok {
 		return value
@@ -330,8 +331,8 @@ func (e *env) getenv(name string) string {
 	return ""
 }
 
-// terminalOf returns the file descriptor of a terminal; ok is false if the
-// stream is none.
+// terminalOf returns the file descriptor of a stream; ok is false if the stream is
+// not a terminal.
 func terminalOf(stream any) (fd int, ok bool) {
 	f, isFile := stream.(interface{ Fd() uintptr })
 	if !isFile || !term.IsTerminal(int(f.Fd())) {

@@ -16,7 +16,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fakeAPI is a server with canned answers. It keeps what it was asked.
+// fakeAPI is a server with canned responses. It records the requests.
 type fakeAPI struct {
 	t     testing.TB
 	url   string
@@ -25,7 +25,7 @@ type fakeAPI struct {
 	on    map[string]http.HandlerFunc
 }
 
-// newFakeAPI starts a server that answers 404 to what no on tells.
+// newFakeAPI starts a server that responds with 404 to requests without a handler.
 func newFakeAPI(t testing.TB) *fakeAPI {
 	t.Helper()
 	f := &fakeAPI{t: t, on: map[string]http.HandlerFunc{}}
@@ -35,7 +35,7 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	return f
 }
 
-// ServeHTTP answers the canned answer of "METHOD PATH".
+// ServeHTTP calls the handler of "METHOD PATH".
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
@@ -46,14 +46,15 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if h == nil {
 		w.WriteHeader(404)
-		fmt.Fprintf(w, `{"errors":[{"status":404,"code":"container.not_found","detail":"Container %s could not be found."}]}`, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
+		fmt.Fprintf(w, `{"errors":[{"status":404,"code":"container.not_found","detail":"Container %s could not be found."}]}`,
+			r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
 		return
 	}
 	h(w, r)
 }
 
-// answer cans an answer. Several for one request come one after the other, the
-// last one for ever.
+// answer sets the responses to a request. Several bodies are sent one after the other;
+// the last one is repeated.
 func (f *fakeAPI) answer(request string, status int, bodies ...string) {
 	n := 0
 	f.handle(request, func(w http.ResponseWriter, _ *http.Request) {
@@ -74,14 +75,14 @@ func (f *fakeAPI) handle(request string, h http.HandlerFunc) {
 	f.on[request] = h
 }
 
-// requests returns what the server was asked, less the blocking reads' index.
+// requests returns the requests so far.
 func (f *fakeAPI) requests() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]string(nil), f.asked...)
 }
 
-// result is what a command line left.
+// result is the outcome of a command line.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -115,8 +116,8 @@ func (s *shell) run(args ...string) result {
 	return result{code, out.String(), errOut.String()}
 }
 
-// golden compares text with a file of testdata, or writes it with UPDATE=1 in
-// the environment.
+// golden compares text with a file of testdata. With UPDATE=1 in the environment it
+// writes the file first.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := "testdata/" + name + ".txt"
@@ -130,7 +131,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s is not what it was; run with UPDATE=1 if that is meant\ngot:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s has changed; run with UPDATE=1 to accept the change\ngot:\n%s\nwant:\n%s", path, got, want)
 	}
 }
 
@@ -153,11 +154,11 @@ func TestUnknownCommand(t *testing.T) {
 		{"exec c1 ls", "did you mean container-execute?"},
 		{"frobnicate", `"magnum help" lists the commands`},
 		{"help frobnicate", `"magnum help" lists the commands`},
-		{"operator -json", `"operator" is not all of a command's name; there is operator bootstrap`},
-		{"operator raft -json", `"operator raft" is not all of a command's name; there is operator raft list-peers`},
-		{"operator frobnicate", `there is no command "operator frobnicate"; there is operator bootstrap`},
-		{"help operator frobnicate", `there is no command "operator frobnicate"; there is operator bootstrap`},
-		{"help operator raft frobnicate", `there is no command "operator raft frobnicate"; there is operator raft list-peers`},
+		{"operator -json", `"operator" is only the beginning of a command's name; the commands are operator bootstrap`},
+		{"operator raft -json", `"operator raft" is only the beginning of a command's name; the commands are operator raft list-peers`},
+		{"operator frobnicate", `there is no command "operator frobnicate"; the commands are operator bootstrap`},
+		{"help operator frobnicate", `there is no command "operator frobnicate"; the commands are operator bootstrap`},
+		{"help operator raft frobnicate", `there is no command "operator raft frobnicate"; the commands are operator raft list-peers`},
 	} {
 		r := newShell(t, nil).run(strings.Fields(tt.args)...)
 		if r.code != 2 || !strings.Contains(r.stderr, tt.want) || r.stdout != "" {
@@ -190,7 +191,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	golden(t, "help", all.String())
 }
 
-func TestHelpOfFirstWords(t *testing.T) {
+func TestHelpOfCommandPrefixes(t *testing.T) {
 	s := newShell(t, nil)
 	for words := range groupSynopses {
 		want := groupHelp(words) + "\n"
@@ -199,12 +200,13 @@ func TestHelpOfFirstWords(t *testing.T) {
 				t.Errorf("%s: code %d, %q, %q", line, r.code, r.stdout, r.stderr)
 			}
 		}
-		for _, name := range commandsBelow(words) {
+		for _, name := range commandsWithPrefix(words) {
 			if !strings.Contains(want, "  "+name+" ") || !strings.Contains(want, "  "+findCommand(name).synopsis+"\n") {
 				t.Errorf("%s is not in the help of %s:\n%s", name, words, want)
 			}
 		}
-		if r := s.run(strings.Fields(words)...); r.code != 2 || r.stdout != "" || r.stderr != fmt.Sprintf("ERROR: %q is not all of a command's name\n", words)+want {
+		if r := s.run(strings.Fields(words)...); r.code != 2 || r.stdout != "" ||
+			r.stderr != fmt.Sprintf("ERROR: %q is only the beginning of a command's name\n", words)+want {
 			t.Errorf("%s: code %d, %q, %q", words, r.code, r.stdout, r.stderr)
 		}
 	}
@@ -212,7 +214,7 @@ func TestHelpOfFirstWords(t *testing.T) {
 		for words := c.name; strings.Contains(words, " "); {
 			words = words[:strings.LastIndex(words, " ")]
 			if groupSynopses[words] == "" {
-				t.Errorf("nothing says what %q has in common", words)
+				t.Errorf("groupSynopses has no synopsis of %q", words)
 			}
 		}
 	}
@@ -228,11 +230,11 @@ func TestMainHelpIsAligned(t *testing.T) {
 			if at := strings.LastIndex(line, c.synopsis); column[c.group] == 0 {
 				column[c.group] = at
 			} else if column[c.group] != at {
-				t.Errorf("%s is told in column %d, and others of its group in %d", c.name, at, column[c.group])
+				t.Errorf("the synopsis of %s begins in column %d, others of its group in %d", c.name, at, column[c.group])
 			}
 		}
 	}
-	if want := len(strings.Split(mainHelp(), "\n\n")) - 5; len(column) != want { // what stands around the groups
+	if want := len(strings.Split(mainHelp(), "\n\n")) - 5; len(column) != want { // parts that are not groups
 		t.Errorf("%d groups, want %d", len(column), want)
 	}
 }
@@ -242,13 +244,15 @@ func TestGlobalFlagsBeforeTheCommand(t *testing.T) {
 	f.answer("GET /v1/bays", 200, `{"bays":[]}`)
 	s := newShell(t, nil)
 	for _, args := range [][]string{
-		{"-addr", f.url, "bay-list"}, {"--addr=" + f.url, "--debug", "bay-list"}, {"bay-list", "-addr", f.url}, {"bay-list", "--addr=" + f.url + "/v1"},
+		{"-addr", f.url, "bay-list"}, {"--addr=" + f.url, "--debug", "bay-list"}, {"bay-list", "-addr", f.url},
+		{"bay-list", "--addr=" + f.url + "/v1"},
 	} {
 		if r := s.run(args...); r.code != 0 {
 			t.Errorf("%q: code %d, %s", args, r.code, r.stderr)
 		}
 	}
-	for args, want := range map[string]string{"-addr": "needs a value", "-debug": "no command behind", "-wide bay-list": "stands before the command"} {
+	for args, want := range map[string]string{"-addr": "needs a value", "-debug": "no command after",
+		"-wide bay-list": "stands before the command"} {
 		if r := s.run(strings.Fields(args)...); r.code != 2 || !strings.Contains(r.stderr, want) {
 			t.Errorf("%q: code %d, %q, want 2 and %q", args, r.code, r.stderr, want)
 		}
@@ -259,7 +263,8 @@ func TestNoServerReachable(t *testing.T) {
 	s := newShell(t, nil)
 	s.env["MAGNUM_ADDR"] = "127.0.0.1:1"
 	r := s.run("bay-list")
-	want := `ERROR: no server reachable at http://127.0.0.1:1: connection refused. Start one with "magnum agent -dev", or name another with -addr or MAGNUM_ADDR.` + "\n"
+	want := `ERROR: no server reachable at http://127.0.0.1:1: connection refused. Start one with "magnum agent -dev", or give another ` +
+		`address with -addr or MAGNUM_ADDR.` + "\n"
 	if r.code != 1 || r.stderr != want {
 		t.Errorf("code %d, %q, want 1 and %q", r.code, r.stderr, want)
 	}
@@ -269,21 +274,24 @@ func TestNoServerReachable(t *testing.T) {
 	}
 }
 
-func TestServersWordsOfError(t *testing.T) {
+func TestServerErrorsAndAdvice(t *testing.T) {
 	f := newFakeAPI(t)
-	f.answer("GET /v1/bays/web", 409, `{"error_message":"","errors":[{"status":409,"code":"bay.conflict","hint":"ambiguous","detail":"Multiple bays exist with same name. Please use the bay uuid instead."}]}`)
+	f.answer("GET /v1/bays/web", 409,
+		`{"error_message":"","errors":[{"status":409,"code":"bay.conflict","hint":"ambiguous","detail":"Multiple bays exist with same `+
+			`name. Please use the bay uuid instead."}]}`)
 	f.answer("GET /v1/bays/other", 401, `{"errors":[{"code":"unauthenticated","detail":"Authentication required"}]}`)
 	f.answer("GET /v1/bays/old", 404, `{"error_message":"{\"faultstring\":\"Bay old could not be found.\"}"}`)
 	f.answer("GET /v1/bays/evil", 400, `{"errors":[{"code":"invalid","detail":"a\u001b[31mb"}]}`)
 	f.answer("POST /v1/containers", 400, `{"errors":[{"code":"bay.invalid","hint":"unknown_name","detail":"Bay b could not be found."}]}`)
 	s := newShell(t, f)
 	for args, want := range map[string]string{
-		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" shows which there are.\n",
-		"bay-show web":           "ERROR: Multiple bays exist with same name. Please use the bay uuid instead. (HTTP 409) \"magnum bay-list\" shows the uuids.\n",
-		"bay-show other":         "ERROR: Authentication required (HTTP 401) Put a valid token into OS_TOKEN.\n",
-		"bay-show old":           "ERROR: Bay old could not be found. (HTTP 404)\n",
-		"bay-show evil":          "ERROR: a\\x1b[31mb (HTTP 400)\n",
-		"container-show c9":      "ERROR: Container c9 could not be found. (HTTP 404) \"magnum container-list\" shows which there are.\n",
+		"container-run -bay b i": "ERROR: Bay b could not be found. (HTTP 400) \"magnum bay-list\" lists them.\n",
+		"bay-show web": "ERROR: Multiple bays exist with same name. Please use the bay uuid instead. (HTTP 409) \"magnum " +
+			"bay-list\" shows the uuids.\n",
+		"bay-show other":    "ERROR: Authentication required (HTTP 401) Set OS_TOKEN to a valid token.\n",
+		"bay-show old":      "ERROR: Bay old could not be found. (HTTP 404)\n",
+		"bay-show evil":     "ERROR: a\\x1b[31mb (HTTP 400)\n",
+		"container-show c9": "ERROR: Container c9 could not be found. (HTTP 404) \"magnum container-list\" lists them.\n",
 	} {
 		if r := s.run(strings.Fields(args)...); r.code != 1 || r.stderr != want || r.stdout != "" {
 			t.Errorf("%s: code %d, %q, want 1 and %q", args, r.code, r.stderr, want)
@@ -332,7 +340,8 @@ func TestInterruptedExitsWith130(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-begun; cancel() }()
 	var out, errOut bytes.Buffer
-	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut,
+		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	if code := e.run(ctx, []string{"bay-list"}); code != exitInterrupted || errOut.String() != "ERROR: interrupted\n" {
 		t.Errorf("code %d, %q", code, errOut.String())
 	}

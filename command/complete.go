@@ -11,10 +11,10 @@ import (
 	"github.com/stackforge/magnum/api"
 )
 
-// completion says what a command's arguments name.
+// completion is the kind of a command's arguments.
 type completion int
 
-// The kinds of arguments that complete.
+// The kinds of arguments.
 const (
 	completeNothing completion = iota
 	completeBays
@@ -29,11 +29,11 @@ const (
 	completeShells
 )
 
-// completeTimeout bounds the question to the server: nobody waits longer for
-// a key.
+// completeTimeout bounds the request to the server, because the user waits for the
+// completion.
 const completeTimeout = time.Second
 
-// AutocompleteArgs completes the command's arguments.
+// AutocompleteArgs returns the predictor of the command's arguments.
 func (r *runner) AutocompleteArgs() complete.Predictor {
 	switch r.cmd.complete {
 	case completeNothing:
@@ -60,7 +60,7 @@ func nextWords(words []string) []string {
 	return next
 }
 
-// AutocompleteFlags completes the command's flags and their values.
+// AutocompleteFlags returns the predictors of the command's flags.
 func (r *runner) AutocompleteFlags() complete.Flags {
 	f := newFlagSet(r.cmd.name)
 	r.cmd.setup(r.e, f)
@@ -76,14 +76,14 @@ func (r *runner) AutocompleteFlags() complete.Flags {
 	return flags
 }
 
-// predictNames completes names of objects by asking the server. A server that
-// doesn't answer completes nothing.
+// predictNames returns a predictor that asks the server for the names of objects. It
+// predicts nothing if the server doesn't respond.
 func (e *env) predictNames(kind completion) complete.Predictor {
 	return complete.PredictFunc(func(a complete.Args) []string {
 		if strings.HasPrefix(a.Last, "-") {
 			return nil
 		}
-		// The whole line, for a.All begins behind the command.
+		// a.All begins after the command; -addr may stand before it.
 		words := strings.Fields(e.getenv("COMP_LINE"))
 		conn := connection{addr: valueOf(words, "addr"), tlsCA: valueOf(words, "tls-ca")}
 		client, err := conn.client(e)
@@ -94,13 +94,13 @@ func (e *env) predictNames(kind completion) complete.Predictor {
 		defer cancel()
 		names, err := objectNames(ctx, client, kind)
 		if err != nil {
-			return nil // a message would land in the middle of the line being typed
+			return nil // a message would appear in the line that is being typed
 		}
 		return names
 	})
 }
 
-// valueOf finds a flag's value in a command line that is being typed.
+// valueOf returns a flag's value in an incomplete command line, "" if it has none.
 func valueOf(words []string, flag string) string {
 	for i, w := range words {
 		name, value, hasValue := strings.Cut(strings.TrimLeft(w, "-"), "=")

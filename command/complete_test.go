@@ -12,8 +12,8 @@ import (
 	"github.com/posener/complete"
 )
 
-// completions is what the shell is told for a line: the library prints it on
-// the process's own standard output.
+// completions returns the words that the shell gets for a line. The library prints them
+// on the standard output of the process.
 func completions(t *testing.T, f *fakeAPI, line string) []string {
 	t.Helper()
 	t.Setenv("COMP_LINE", line)
@@ -28,8 +28,9 @@ func completions(t *testing.T, f *fakeAPI, line string) []string {
 	if f != nil {
 		vars["MAGNUM_ADDR"] = f.url
 	}
-	e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, lookupEnv: func(k string) (string, bool) { v, ok := vars[k]; return v, ok }}
-	// A shell passes the program's name, the word and the one before.
+	e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard,
+		lookupEnv: func(k string) (string, bool) { v, ok := vars[k]; return v, ok }}
+	// A shell passes the program's name, the word and the word before.
 	code := e.run(context.Background(), []string{"magnum", "x", "y"})
 	os.Stdout = stdout
 	w.Close()
@@ -95,7 +96,7 @@ func TestCompletionScripts(t *testing.T) {
 		}
 		path, err := exec.LookPath(sh)
 		if err != nil {
-			t.Logf("%s is not on this machine: its script is not parsed", sh)
+			t.Logf("%s is not installed: its script is not checked", sh)
 			continue
 		}
 		if out, err := exec.Command(path, "-n", "-c", r.stdout).CombinedOutput(); err != nil {
@@ -108,7 +109,7 @@ func TestCompletionScripts(t *testing.T) {
 	}
 }
 
-func TestFlagsWithValuesSayWhatTheyTake(t *testing.T) {
+func TestEveryFlagHasUsageAndUniqueName(t *testing.T) {
 	e := &env{lookupEnv: func(string) (string, bool) { return "", false }}
 	for _, c := range commands() {
 		f := newFlagSet(c.name)

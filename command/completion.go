@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// shells are the shells that completion knows.
+// shells are the supported shells.
 var shells = []string{"bash", "zsh", "fish"}
 
 func completionCommand() *command {
 	return &command{
 		name: "completion", group: groupClient, args: "bash|zsh|fish", complete: completeShells,
-		synopsis: "Print what makes a shell complete magnum's words",
-		about: "Prints a few lines for the shell to evaluate. Commands, flags, and the names of bays, baymodels,\n" +
-			"containers and hosts then complete with the tab key; for names the server is asked.\n\n" +
-			"\"magnum -autocomplete-install\" writes the same into your shell's start-up file instead,\n" +
-			"\"magnum -autocomplete-uninstall\" takes it out again.",
+		synopsis: "Print the completion script of a shell",
+		about: "Evaluate the script in the shell. The tab key then completes commands, flags, and the names of bays,\n" +
+			"baymodels, containers and hosts. Completing a name asks the server.\n\n" +
+			"\"magnum -autocomplete-install\" adds the script to your shell's start-up file instead,\n" +
+			"\"magnum -autocomplete-uninstall\" removes it.",
 		examples: []string{`eval "$(magnum completion bash)"`, "magnum completion fish | source"},
 		setup: func(e *env, _ *flagSet) runFunc {
 			return func(_ context.Context, args []string) error {
@@ -26,11 +26,11 @@ func completionCommand() *command {
 				}
 				bin, err := os.Executable()
 				if err != nil {
-					return fmt.Errorf("finding magnum's own path: %w", err)
+					return fmt.Errorf("finding the path of the program: %w", err)
 				}
 				script, ok := completionScript(args[0], bin)
 				if !ok {
-					return usagef("%q is none of the shells %s", args[0], strings.Join(shells, ", "))
+					return usagef("%q must be one of the shells %s", args[0], strings.Join(shells, ", "))
 				}
 				_, err = fmt.Fprint(e.stdout, script)
 				return err
@@ -39,7 +39,7 @@ func completionCommand() *command {
 	}
 }
 
-// completionScript returns what a shell evaluates; bin is magnum's path.
+// completionScript returns the script of a shell; bin is the path of magnum.
 func completionScript(shell, bin string) (string, bool) {
 	quoted := "'" + strings.ReplaceAll(bin, "'", `'\''`) + "'"
 	switch shell {

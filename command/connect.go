@@ -13,24 +13,25 @@ import (
 	"github.com/stackforge/magnum/internal/tlsconf"
 )
 
-// connection is which server a command talks to.
+// connection holds the flags that say which server a command calls.
 type connection struct {
 	addr  string
 	tlsCA string
 	debug bool
 }
 
-// flags adds -addr and -debug.
+// flags adds -addr, -tls-ca and -debug.
 func (c *connection) flags(f *flagSet) {
-	f.text(&c.addr, "addr", "ADDR", "server, host[:port] or a URL; several of one cluster parted by commas, of which the next is asked if one is away").defaults("$MAGNUM_ADDR, else http://127.0.0.1:9511").everywhere()
-	f.text(&c.tlsCA, "tls-ca", "FILE", "PEM certificates of the CA of https servers; ADDR then means https").defaults("$MAGNUM_TLS_CA, else the machine's own").everywhere()
-	f.switchOn(&c.debug, "debug", "print each request on standard error, without secrets").everywhere()
+	f.text(&c.addr, "addr", "ADDR", "servers of one cluster, host[:port] or URL, separated by commas; if one fails, the next is tried").
+		defaultText("$MAGNUM_ADDR, else http://127.0.0.1:9511").common()
+	f.text(&c.tlsCA, "tls-ca", "FILE", "PEM certificates of the CA of https servers; ADDR without a scheme is then https").
+		defaultText("$MAGNUM_TLS_CA, else the system's CAs").common()
+	f.switchOn(&c.debug, "debug", "print each request on standard error, without secrets").common()
 }
 
-// begin starts a command that prints what a server answers: it checks that there
-// are arguments of these names and that the output can be as it is asked for, and
-// returns the client.
-func (c *connection) begin(e *env, out *output, args []string, names ...string) (*api.Client, error) {
+// checkedClient checks the number of arguments, whose names are for the error, and the
+// output flags. It returns the client.
+func (c *connection) checkedClient(e *env, out *output, args []string, names ...string) (*api.Client, error) {
 	if err := exactly(args, names...); err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func (c *connection) begin(e *env, out *output, args []string, names ...string) 
 	return c.client(e)
 }
 
-// client returns the client of the server that flags and environment name.
+// client returns the client of the server in the flags, else in the environment.
 func (c *connection) client(e *env) (*api.Client, error) {
 	addr, from := c.addr, "-addr"
 	if addr == "" {
@@ -67,14 +68,14 @@ func (c *connection) client(e *env) (*api.Client, error) {
 	return client, nil
 }
 
-// debugTransport prints requests and answers. Tokens, and what a user puts
-// into environment variables, never appear.
+// debugTransport prints requests and responses, without tokens, credentials and the
+// values of containers' environment variables.
 type debugTransport struct {
 	out  io.Writer
 	next http.RoundTripper
 }
 
-// RoundTrip sends the request.
+// RoundTrip implements http.RoundTripper.
 func (t *debugTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	line := fmt.Sprintf("> %s %s", req.Method, redactURL(req.URL))
 	if req.Header.Get(api.HeaderToken) != "" {
@@ -85,7 +86,7 @@ func (t *debugTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if req.GetBody != nil && req.ContentLength > 0 {
 		if body, err := req.GetBody(); err == nil {
-			text, _ := io.ReadAll(body) // in memory
+			text, _ := io.ReadAll(body) // can't fail: the body is in memory
 			line += "\n> " + redactBody(text)
 		}
 	}
@@ -102,7 +103,7 @@ func (t *debugTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// redactURL is a URL without the values of environment variables.
+// redactURL returns a URL without the values of environment variables.
 func redactURL(u *url.URL) string {
 	q := u.Query()
 	if !q.Has("env") {
@@ -116,7 +117,7 @@ func redactURL(u *url.URL) string {
 	return shown.String()
 }
 
-// redactBody is a JSON body without the values of environment variables and
+// redactBody returns a JSON body without environment variables and registry
 // credentials.
 func redactBody(body []byte) string {
 	var fields map[string]json.RawMessage

@@ -33,9 +33,9 @@ func containerCommands() []*command {
 		containerRunCommand(), containerCreateCommand(), containers.listCommand(), containers.showCommand(),
 		actionCommand(api.Start, "Start", "Start containers"),
 		actionCommand(api.Stop, "Stop", "Stop containers"),
-		actionCommand(api.Reboot, "Reboot", "Stop containers and start them again"),
-		actionCommand(api.Pause, "Pause", "Freeze the processes of containers"),
-		actionCommand(api.Unpause, "Unpause", "Let frozen containers go on"),
+		actionCommand(api.Reboot, "Reboot", "Restart containers"),
+		actionCommand(api.Pause, "Pause", "Suspend the processes of containers"),
+		actionCommand(api.Unpause, "Unpause", "Resume paused containers"),
 		containerKillCommand(), containerRebuildCommand(), containerRenameCommand(), containerUpdateCommand(), containerWaitCommand(),
 		containerLogsCommand(), containerAttachCommand(), containerExecuteCommand(),
 		containerTopCommand(), containerStatsCommand(), containerActionsCommand(), containerCpCommand(), containerDeleteCommand(),
@@ -45,13 +45,13 @@ func containerCommands() []*command {
 func containerCreateCommand() *command {
 	return &command{
 		name: "container-create", group: groupContainers, args: "[IMAGE [COMMAND...]]",
-		synopsis: "Create a container, without starting it",
-		about: "The container is created on a host of its bay and not started, unless -run is given. Without\n" +
-			"-bay it goes to the one bay that you can use, if it is one.\n\n" +
-			"-json FILE reads the request's JSON body from a file (\"-\" is standard input); flags override it,\n" +
-			"and add to its environment, labels and constraints. With no flag of the container's and no IMAGE the\n" +
-			"body is read from standard input, as the 2015 client did, unless that is a terminal.\n" +
-			"A COMMAND's own flags stand behind \"--\".",
+		synopsis: "Create a container without starting it",
+		about: "Creates the container on a host of its bay; -run also starts it. -bay can be omitted if you can use\n" +
+			"one bay only.\n\n" +
+			"-json FILE reads the request's JSON body from a file (\"-\" is standard input). Flags override the\n" +
+			"body, and add to its environment, labels and constraints. Without IMAGE and without a flag that\n" +
+			"describes the container, the body is read from standard input, as the 2015 client did, unless that is\n" +
+			"a terminal. Write \"--\" before a COMMAND that has flags of its own.",
 		examples: []string{
 			"magnum container-create -name web -p 8080:80 -m 512m -e MODE=test nginx",
 			"magnum container-create -run busybox -- sh -c 'while sleep 1; do date; done'",
@@ -59,14 +59,14 @@ func containerCreateCommand() *command {
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
-			out := output{noShort: true}
+			var wait waitFlags
+			out := output{noJSONFlag: true}
 			file, run := "", false
 			spec := newContainerFlags(e)
 			spec.flags(f)
 			own := len(f.options)
 			f.text(&file, "json", "FILE", "read the request's JSON body from FILE, - for standard input")
-			f.switchOn(&run, "run", "start it, too")
+			f.switchOn(&run, "run", "also start it")
 			wait.flags(f, "wait timeout", "detach d")
 			out.flags(f)
 			conn.flags(f)
@@ -90,10 +90,10 @@ func containerCreateCommand() *command {
 				if file == "-" && spec.registry.passwordStdin {
 					return usagef("-json - and -registry-password-stdin both read standard input")
 				}
-				if err := spec.secrets(); err != nil {
+				if err := spec.readSecrets(); err != nil {
 					return err
 				}
-				body, err := spec.bodyOver(e, file)
+				body, err := spec.requestBody(e, file)
 				if err != nil {
 					return err
 				}
@@ -106,8 +106,8 @@ func containerCreateCommand() *command {
 					return err
 				}
 				if !wait.detach {
-					if _, meta, err = settleContainer(ctx, e, client, made, run, wait); err != nil {
-						leftAlone(e, made, err)
+					if _, meta, err = waitForContainer(ctx, e, client, made, run, wait); err != nil {
+						noteInterrupted(e, made, err)
 						return err
 					}
 				}
@@ -117,9 +117,9 @@ func containerCreateCommand() *command {
 	}
 }
 
-// bodyOver reads the body of the file, if there is one, and lays the flags
-// over it.
-func (c *containerFlags) bodyOver(e *env, file string) (map[string]any, error) {
+// requestBody returns the request's body: that of the file, if one is given,
+// overridden by the flags. file may be "-" for standard input.
+func (c *containerFlags) requestBody(e *env, file string) (map[string]any, error) {
 	if file == "" {
 		return c.body, nil
 	}
@@ -132,19 +132,19 @@ func (c *containerFlags) bodyOver(e *env, file string) (map[string]any, error) {
 		text, err = os.ReadFile(file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the container's JSON can't be read: %w", err)
+		return nil, fmt.Errorf("reading the container's JSON: %w", err)
 	}
 	if len(text) > structs.MaxBody {
-		return nil, fmt.Errorf("%s has more than %d bytes", file, structs.MaxBody)
+		return nil, fmt.Errorf("%s is larger than %d bytes", file, structs.MaxBody)
 	}
 	if len(strings.TrimSpace(string(text))) == 0 {
 		return nil, usagef("%s is empty: give IMAGE, or the request's JSON body", file)
 	}
 	body := map[string]any{}
 	dec := json.NewDecoder(strings.NewReader(string(text)))
-	dec.UseNumber() // numbers go on as they were written
+	dec.UseNumber() // sends numbers as they were written
 	if err := dec.Decode(&body); err != nil || body == nil {
-		return nil, fmt.Errorf("%s is no JSON object: %v", file, err)
+		return nil, fmt.Errorf("%s is not a JSON object: %v", file, err)
 	}
 	if dec.More() {
 		return nil, fmt.Errorf("%s has more than one JSON value", file)
@@ -166,65 +166,69 @@ func (c *containerFlags) bodyOver(e *env, file string) (map[string]any, error) {
 	return body, nil
 }
 
-// aliases are field names that mean the same.
+// aliases maps each of two synonymous field names to the other.
 var aliases = map[string]string{"image": "image_id", "image_id": "image", "bay": "bay_uuid", "bay_uuid": "bay"}
 
-// settleContainer waits until a new container is created or, with run, has
-// been started. The answer is from its last reading.
-func settleContainer(ctx context.Context, e *env, client *api.Client, made *structs.ContainerBody, run bool, wait waiting) (*structs.ContainerBody, api.Meta, error) {
+// waitForContainer waits until a new container was created on its host or, with run,
+// started. It returns the last response that it read.
+func waitForContainer(
+	ctx context.Context, e *env, client *api.Client, made *structs.ContainerBody, run bool, wait waitFlags,
+) (*structs.ContainerBody, api.Meta, error) {
 	p := newProgress(e)
-	defer p.end()
+	defer p.clear()
 	limited, cancel := wait.withLimit(ctx)
 	defer cancel()
 	last, meta := made, api.Meta{}
-	sayContainer(p, made, run)
-	err := follow(limited, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+	showContainerProgress(p, made, run)
+	err := watch(limited, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		return client.Containers().Get(ctx, made.UUID, o)
 	}, func(c *structs.ContainerBody, m api.Meta) (bool, error) {
 		last, meta = c, m
-		sayContainer(p, c, run)
-		return settled(c, run), nil
+		showContainerProgress(p, c, run)
+		return createDone(c, run), nil
 	}, p)
-	p.end()
+	p.clear()
 	switch {
-	case errors.Is(err, errWaitOver):
+	case errors.Is(err, errWaitTimeout):
 		return last, meta, fmt.Errorf("container %s is %s. It goes on without you: see \"magnum container-show %s\"",
 			last.Name, stillText(string(last.Status), last.StatusReason, wait.limit), last.UUID)
 	case err != nil:
 		return last, meta, err
 	case last.Status == structs.ContainerError:
-		return last, meta, fmt.Errorf("container %s: %s. Look at it with \"magnum container-show %s\", delete it with \"magnum container-delete %s\"",
-			last.Name, statusText(string(last.Status), last.StatusReason), last.UUID, last.UUID)
+		return last, meta, fmt.Errorf("container %s: %s. Look at it with \"magnum container-show %s\", "+
+			"delete it with \"magnum container-delete %s\"", last.Name, statusText(string(last.Status), last.StatusReason), last.UUID,
+			last.UUID)
 	}
 	return last, meta, nil
 }
 
-// leftAlone says, if err is an interrupt, that the container is there all the
-// same.
-func leftAlone(e *env, made *structs.ContainerBody, err error) {
+// noteInterrupted prints that the container remains, if err is an interrupt.
+func noteInterrupted(e *env, made *structs.ContainerBody, err error) {
 	if made != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n", printable(made.Name), made.UUID)
+		fmt.Fprintf(e.stderr, "container %s goes on without you: see \"magnum container-show %s\"\n",
+			printable(made.Name), made.UUID)
 	}
 }
 
-// sayContainer shows where a container stands while it is not there yet: how
-// it ended is for the caller to tell. A log of lines gets only what has a
-// reason, for the rest is over in a moment.
-func sayContainer(p *progress, c *structs.ContainerBody, run bool) {
-	if settled(c, run) || !p.tty && (c.StatusReason == nil || *c.StatusReason == "") {
+// showContainerProgress shows the status of a container until its creation is done;
+// the caller prints the result. If the output is not a terminal, it shows only a
+// status with a reason, because the others are short.
+func showContainerProgress(p *progress, c *structs.ContainerBody, run bool) {
+	if createDone(c, run) || !p.tty && (c.StatusReason == nil || *c.StatusReason == "") {
 		return
 	}
-	p.say("%s: %s", c.Name, statusText(string(c.Status), c.StatusReason))
+	p.show("%s: %s", c.Name, statusText(string(c.Status), c.StatusReason))
 }
 
-// settled reports whether a new container has come to where it was sent.
-func settled(c *structs.ContainerBody, run bool) bool {
+// createDone reports whether a new container is created or, with run, was started, or
+// has failed.
+func createDone(c *structs.ContainerBody, run bool) bool {
 	switch c.Status {
 	case structs.ContainerCreating, structs.ContainerUnknown:
 		return false
 	case structs.ContainerStopped:
-		// Created comes before started: with run, it has stopped only after
-		// it ran.
+		// A created container is Stopped before its start. With run, Stopped is the
+		// end only if the container ran.
 		return !run || !c.StartedAt.IsZero() || c.ExitCode != nil
 	}
 	return true
@@ -234,14 +238,14 @@ func containerDeleteCommand() *command {
 	return &command{
 		name: "container-delete", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
 		synopsis: "Delete containers",
-		about:    "A container that runs is deleted only with -stop or -force.",
+		about:    "A running container is deleted with -stop or -force only.",
 		examples: []string{"magnum container-delete web1 web2", "magnum container-delete -force $(magnum container-list -q)"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			o := api.DeleteOptions{}
-			f.switchOn(&o.Force, "force f", "kill those that run")
-			f.switchOn(&o.Stop, "stop", "stop those that run first")
+			f.switchOn(&o.Force, "force f", "kill running containers")
+			f.switchOn(&o.Stop, "stop", "stop running containers first")
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -250,18 +254,18 @@ func containerDeleteCommand() *command {
 					return err
 				}
 				o.WriteOptions = wait.writeOptions()
-				return e.watched(ctx, client, "Delete", args, func(ctx context.Context, ident string) error {
+				return e.forEachContainer(ctx, client, "Delete", args, func(ctx context.Context, ident string) error {
 					meta, err := client.Containers().Delete(ctx, ident, o)
-					return stillGoing(meta, err, wait)
+					return notDoneError(meta, err, wait)
 				})
 			}
 		},
 	}
 }
 
-// stillGoing turns an answer that came before the work was done into an
-// error, unless nobody wanted to wait for it.
-func stillGoing(meta api.Meta, err error, wait waiting) error {
+// notDoneError returns an error if the wait of a write ended before the work was done,
+// unless the user asked not to wait.
+func notDoneError(meta api.Meta, err error, wait waitFlags) error {
 	if err != nil || meta.Done() || wait.detach {
 		return err
 	}

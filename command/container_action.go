@@ -10,12 +10,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// actionCommand is a command that does one thing to each of its containers.
+// actionCommand returns the command that runs an action on containers.
 func actionCommand(action api.Action, verb, synopsis string) *command {
 	name := "container-" + string(action)
 	about := ""
 	if action == api.Start {
-		about = "A container in status Error whose host lost it is made anew."
+		about = "A container in status Error because its host has lost it is created again."
 	}
 	return &command{
 		name: name, group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
@@ -23,7 +23,7 @@ func actionCommand(action api.Action, verb, synopsis string) *command {
 		examples: []string{"magnum " + name + " web1 web2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			var o api.ActionOptions
 			if action == api.Stop || action == api.Reboot {
 				f.number("stop-timeout t time", "SECONDS", "time between SIGTERM and SIGKILL (default the container's own)", 0,
@@ -37,27 +37,29 @@ func actionCommand(action api.Action, verb, synopsis string) *command {
 					return err
 				}
 				o.WriteOptions = wait.writeOptions()
-				return e.watched(ctx, client, verb, args, func(ctx context.Context, ident string) error {
+				return e.forEachContainer(ctx, client, verb, args, func(ctx context.Context, ident string) error {
 					meta, err := client.Containers().Action(ctx, ident, action, o)
-					return stillGoing(meta, err, wait)
+					return notDoneError(meta, err, wait)
 				})
 			}
 		},
 	}
 }
 
-// watchAfter is how long an action may take in silence.
-const watchAfter = 700 * time.Millisecond
+// progressAfter is the time after which the progress of an action is shown.
+const progressAfter = 700 * time.Millisecond
 
-// watched does something to each container and shows on standard error how
-// those that take long come along.
-func (e *env) watched(ctx context.Context, client *api.Client, verb string, idents []string, do func(context.Context, string) error) error {
+// forEachContainer is forEach for containers. It shows the progress of slow calls on
+// standard error.
+func (e *env) forEachContainer(
+	ctx context.Context, client *api.Client, verb string, idents []string, do func(context.Context, string) error,
+) error {
 	p := newProgress(e)
-	defer p.end()
-	return e.onMany(ctx, verb, structs.KindContainer, idents, func(ctx context.Context, ident string) error {
-		watchCtx, cancel := context.WithCancel(ctx)
+	defer p.clear()
+	return e.forEach(ctx, verb, structs.KindContainer, idents, func(ctx context.Context, ident string) error {
+		progressCtx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
-		wg.Go(func() { watch(watchCtx, client, ident, strings.ToLower(verb), p) })
+		wg.Go(func() { showProgress(progressCtx, client, ident, strings.ToLower(verb), p) })
 		err := do(ctx, ident)
 		cancel()
 		wg.Wait()
@@ -65,21 +67,21 @@ func (e *env) watched(ctx context.Context, client *api.Client, verb string, iden
 	})
 }
 
-// watch shows a container's changes until ctx ends. What it can't read it
-// doesn't show: the action itself tells what is wrong.
-func watch(ctx context.Context, client *api.Client, ident, verb string, p *progress) {
-	t := time.NewTimer(watchAfter)
+// showProgress shows a container's status until ctx ends. It ignores errors, because
+// the action returns them.
+func showProgress(ctx context.Context, client *api.Client, ident, verb string, p *progress) {
+	t := time.NewTimer(progressAfter)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-ctx.Done():
 		return
 	}
-	p.say("%s %s ...", verb, ident)
-	_ = follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+	p.show("%s %s ...", verb, ident)
+	_ = watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		return client.Containers().Get(ctx, ident, o)
 	}, func(c *structs.ContainerBody, _ api.Meta) (bool, error) {
-		p.say("%s %s: %s", verb, ident, statusText(string(c.Status), c.StatusReason))
+		p.show("%s %s: %s", verb, ident, statusText(string(c.Status), c.StatusReason))
 		return false, nil
 	}, nil)
 }

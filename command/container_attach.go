@@ -13,18 +13,18 @@ import (
 func containerAttachCommand() *command {
 	return &command{
 		name: "container-attach", group: groupContainers, args: "CONTAINER", complete: completeContainers,
-		synopsis: "Join the own process of a container that runs",
-		about: "Shows what it writes from now on, and gives it what you type if it was created with -i. With a\n" +
-			"terminal, all keys go to it, Ctrl-C too; Ctrl-P Ctrl-Q leaves it running. Without one, Ctrl-C leaves\n" +
-			"it running. Ends when the process does, and exits with its exit code.",
+		synopsis: "Attach to the main process of a running container",
+		about: "Prints what the process writes from now on. If the container was created with -i, your input goes to\n" +
+			"the process. With a terminal, all keys go to the process, also Ctrl-C; Ctrl-P Ctrl-Q detaches and leaves\n" +
+			"the container running. Without a terminal, Ctrl-C detaches. The command ends when the process ends,\n" +
+			"and exits with its exit code.",
 		examples: []string{"magnum container-attach shell1", "magnum container-attach -no-stdin web1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			noInput := false
 			keys, _ := parseDetachKeys(defaultDetachKeys)
-			f.switchOn(&noInput, "no-stdin", "don't pass on your standard input")
-			f.once("detach-keys", "KEYS", "keys that leave it running; \"\" is none (default "+defaultDetachKeys+")", func(s string) error {
-				var err error
+			f.switchOn(&noInput, "no-stdin", "don't send your standard input")
+			f.value("detach-keys", "KEYS", "keys that detach; \"\" for none (default "+defaultDetachKeys+")", func(s string) (err error) {
 				keys, err = parseDetachKeys(s)
 				return err
 			})
@@ -50,49 +50,53 @@ func containerAttachCommand() *command {
 					}
 					return &exitError{exitInterrupted}
 				}
-				return attachEnd(c, code, err)
+				return attachResult(c, code, err)
 			}
 		},
 	}
 }
 
-// attachEnd turns how a session ended into what the program returns.
-func attachEnd(c *structs.ContainerBody, code *int, err error) error {
+// attachResult returns a command's result from that of its session.
+func attachResult(c *structs.ContainerBody, code *int, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case code == nil:
-		return fmt.Errorf("the session has ended, and container %s goes on: \"magnum container-attach %s\" joins it again", c.Name, c.UUID)
+		return fmt.Errorf("the session has ended, and container %s goes on: attach again with \"magnum container-attach %s\"",
+			c.Name, c.UUID)
 	case *code != 0:
 		return &exitError{*code}
 	}
 	return nil
 }
 
-// attachment is the user at a container's own process.
+// attachment is a session of the user with a container's main process.
 type attachment struct {
 	e      *env
 	client *api.Client
 	c      *structs.ContainerBody
 	input  bool
-	keys   []byte                    // leave it; only with a terminal
-	output func(io.Writer) io.Writer // what the process writes goes through it; may be nil
-	joined func()                    // called when the session stands; may be nil
+	keys   []byte                    // detach keys; only with a terminal
+	output func(io.Writer) io.Writer // wraps the writer of the process's output; may be nil
+	onOpen func()                    // called when the session is open; may be nil
 
-	unstarted bool   // join a container that was never started, too
-	attached  func() // called once all that the process writes comes; may be nil
+	unstarted  bool   // also attach to a container that was never started
+	onAttached func() // called when no output is lost any more; may be nil
 }
 
-// run joins the process until it ends. errDetached: the user has left.
+// run attaches to the process until it ends. errDetached: the user has detached.
 func (a *attachment) run(ctx context.Context) (*int, error) {
-	o := api.AttachOptions{Streams: api.Streams{Stdout: a.e.stdout, Stderr: a.e.stderr}, Attached: a.joined, Unstarted: a.unstarted, Joined: a.attached}
+	o := api.AttachOptions{
+		Streams:  api.Streams{Stdout: a.e.stdout, Stderr: a.e.stderr},
+		Attached: a.onOpen, Unstarted: a.unstarted, Joined: a.onAttached,
+	}
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
 	if a.input {
 		o.Stdin = a.e.stdin
 	}
 	if a.c.TTY {
-		// What is piped in goes to the process as it is.
+		// Input from a pipe has no detach keys.
 		_, keyboard := terminalOf(a.e.stdin)
 		t, err := openTerminal(a.e, a.input && keyboard)
 		if err != nil {
@@ -101,7 +105,7 @@ func (a *attachment) run(ctx context.Context) (*int, error) {
 		defer t.restore()
 		o.Width, o.Height, o.Resize = t.width, t.height, t.sizes
 		if a.input && keyboard && len(a.keys) > 0 {
-			o.Stdin = &detachReader{r: a.e.stdin, keys: a.keys, left: func() { leave(errDetached) }}
+			o.Stdin = &detachReader{r: a.e.stdin, keys: a.keys, detached: func() { leave(errDetached) }}
 		}
 	}
 	if a.output != nil {

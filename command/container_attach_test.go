@@ -19,8 +19,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// processSession is a container's own process, as far as the client can tell:
-// it says something, echoes what it gets, and ends with 5 at "q".
+// processSession plays a session with a container's main process. The process writes
+// says, echoes its input, and ends with exit code 5 at "q".
 func processSession(t testing.TB, says string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)
@@ -73,9 +73,10 @@ func TestDetachReader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, r := range map[string]io.Reader{"at once": strings.NewReader(tt.typed), "by key": iotest.OneByteReader(strings.NewReader(tt.typed))} {
+		for name, r := range map[string]io.Reader{"at once": strings.NewReader(tt.typed),
+			"by key": iotest.OneByteReader(strings.NewReader(tt.typed))} {
 			left := false
-			got, err := io.ReadAll(&detachReader{r: r, keys: keys, left: func() { left = true }})
+			got, err := io.ReadAll(&detachReader{r: r, keys: keys, detached: func() { left = true }})
 			if string(got) != tt.want || left != tt.left || errors.Is(err, errDetached) != tt.left {
 				t.Errorf("%s, %q %s: %q, left %v, %v", tt.keys, tt.typed, name, got, left, err)
 			}
@@ -88,12 +89,13 @@ func TestDetachReader(t *testing.T) {
 	}
 }
 
-func TestEarlyOutput(t *testing.T) {
+func TestHeldOutputSkipsWhatLogsHave(t *testing.T) {
 	for _, tt := range []struct{ before, held, want string }{
-		{"", "", ""}, {"a\n", "", "a\n"}, {"", "$ ", "$ "}, {"a\nb\n", "b\nc", "a\nb\nc"}, {"a\nb\n", "a\nb\n$ ", "a\nb\n$ "}, {"a\n", "b\n", "a\nb\n"},
+		{"", "", ""}, {"a\n", "", "a\n"}, {"", "$ ", "$ "}, {"a\nb\n", "b\nc", "a\nb\nc"}, {"a\nb\n", "a\nb\n$ ", "a\nb\n$ "},
+		{"a\n", "b\n", "a\nb\n"},
 	} {
 		var out bytes.Buffer
-		o := &earlyOutput{w: &out}
+		o := &heldOutput{w: &out}
 		o.Write([]byte(tt.held))
 		if out.Len() > 0 {
 			t.Errorf("%q was not held back", out.String())
@@ -115,7 +117,7 @@ func TestAttach(t *testing.T) {
 	if r := s.run("container-attach", "c1"); r.code != 5 || !strings.Contains(r.stdout, "[stdin=true]<6869>") {
 		t.Errorf("%+v", r)
 	}
-	// Without standard input the session goes on until somebody leaves.
+	// Without standard input the session lasts until the server ends it.
 	f.handle("GET /v1/containers/u1/attach/ws", func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)
 		if err != nil || r.URL.RawQuery != "stdin=false" {
@@ -132,18 +134,20 @@ func TestAttach(t *testing.T) {
 	if r := s.run("container-attach", "c1"); r.code != 1 || !strings.Contains(r.stderr, "ERROR: Container u1 is Stopped (HTTP 409)") {
 		t.Errorf("%+v", r)
 	}
-	if r := s.run("container-attach", "-detach-keys", "ab", "c1"); r.code != 2 || !strings.Contains(r.stderr, "neither one character nor ctrl-") {
+	if r := s.run("container-attach", "-detach-keys", "ab", "c1"); r.code != 2 ||
+		!strings.Contains(r.stderr, "neither one character nor ctrl-") {
 		t.Errorf("%+v", r)
 	}
 }
 
-// ptyRun runs a command at a terminal.
+// ptyRun runs a command on a pseudo-terminal. ends waits for its end and checks the exit code.
 func ptyRun(t testing.TB, f *fakeAPI, args ...string) (p *pty, s *screen, ends func(int)) {
 	p = openPTY(t)
 	p.resize(t, 90, 33)
 	s = new(screen)
 	go s.follow(p.user)
-	e := &env{stdin: p.program, stdout: p.program, stderr: p.program, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	e := &env{stdin: p.program, stdout: p.program, stderr: p.program,
+		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	ended := make(chan int, 1)
 	go func() { ended <- e.run(context.Background(), args) }()
 	return p, s, func(want int) {
@@ -191,20 +195,22 @@ func TestRunWithATerminal(t *testing.T) {
 		t.Errorf("the screen shows %q", s.text.String())
 	}
 	asked := f.requests()
-	if asked[0] != `POST /v1/containers {"command":["sh"],"image":"busybox","stdin":true,"tty":true}` || !strings.HasPrefix(asked[len(asked)-1], "DELETE /v1/containers/u1?force=true") {
+	if asked[0] != `POST /v1/containers {"command":["sh"],"image":"busybox","stdin":true,"tty":true}` ||
+		!strings.HasPrefix(asked[len(asked)-1], "DELETE /v1/containers/u1?force=true") {
 		t.Errorf("asked %q", asked)
 	}
-	// Who leaves it, leaves it there.
+	// Detaching leaves the container running, also with -rm.
 	p, s, ends = ptyRun(t, f, "container-run", "-it", "--rm", "busybox", "sh")
 	s.shows(t, "$ [h=33")
 	fmt.Fprint(p.user, "\x10\x11")
-	s.shows(t, `container c1 goes on: "magnum container-attach u1" joins it again`)
+	s.shows(t, `container c1 goes on: attach again with "magnum container-attach u1"`)
 	ends(0)
 	if asked := f.requests(); strings.HasPrefix(asked[len(asked)-1], "DELETE") {
 		t.Errorf("asked %q", asked)
 	}
-	// One that has ended before anybody could join it.
-	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started, `,"stdin":true,"tty":true`), containerJSON("Stopped", started, `,"exit_code":3,"stdin":true,"tty":true`))
+	// A container that ended before the session was open.
+	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started, `,"stdin":true,"tty":true`),
+		containerJSON("Stopped", started, `,"exit_code":3,"stdin":true,"tty":true`))
 	f.answer("GET /v1/containers/u1/attach/ws", 409, `{"errors":[{"code":"container.conflict","detail":"Container u1 is Stopped"}]}`)
 	_, s, ends = ptyRun(t, f, "container-run", "-it", "busybox", "sh")
 	s.shows(t, "first\r")
@@ -234,37 +240,41 @@ func TestRunWithInput(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if m := <-got; m != "\x00typed\n" {
-		t.Errorf("it got %q", m)
+		t.Errorf("the process got %q", m)
 	}
 	before := len(f.requests())
-	if r := s.run("container-run", "-it", "busybox", "sh"); r.code != 2 || !strings.Contains(r.stderr, "leave out -t to pipe into it") || len(f.requests()) != before {
+	if r := s.run("container-run", "-it", "busybox", "sh"); r.code != 2 || !strings.Contains(r.stderr, "leave out -t to pipe into it") ||
+		len(f.requests()) != before {
 		t.Errorf("-it without a terminal: %+v", r)
 	}
-	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started, `,"stdin":true`), containerJSON("Running", started, `,"stdin":true`), containerJSON("Stopped", started, `,"exit_code":4,"stdin":true`))
+	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started, `,"stdin":true`),
+		containerJSON("Running", started, `,"stdin":true`), containerJSON("Stopped", started, `,"exit_code":4,"stdin":true`))
 	said := make(chan struct{})
-	errOut := &noticed{word: "your input", seen: said}
+	errOut := &notifyWriter{word: "your input", seen: said}
 	f.handle("GET /v1/containers/u1/attach/ws", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(503)
 		io.WriteString(w, `{"errors":[{"code":"unavailable","detail":"its host does not answer"}]}`)
 	})
 	f.handle("GET /v1/containers/u1/logs", func(http.ResponseWriter, *http.Request) { <-said })
-	e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: errOut, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: errOut,
+		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	code := e.run(t.Context(), []string{"container-run", "-i", "busybox", "cat"})
-	if want := `your input does not reach c1: its host does not answer (HTTP 503). Join it with "magnum container-attach u1"`; code != 4 || !strings.Contains(errOut.text.String(), want) {
+	if want := `your input does not reach c1: its host does not answer (HTTP 503). Attach with "magnum container-attach u1"`; code != 4 ||
+		!strings.Contains(errOut.text.String(), want) {
 		t.Errorf("code %d, it said %q", code, errOut.text.String())
 	}
 }
 
-// noticed is an output that tells when it has a word.
-type noticed struct {
+// notifyWriter is a writer that closes a channel once its text has a word.
+type notifyWriter struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 	word string
-	seen chan struct{} // closed then
+	seen chan struct{} // closed when text has word
 	once sync.Once
 }
 
-func (n *noticed) Write(p []byte) (int, error) {
+func (n *notifyWriter) Write(p []byte) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.text.Write(p)

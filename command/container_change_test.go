@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestChanges(t *testing.T) {
+func TestContainerChangeRequests(t *testing.T) {
 	f := newFakeAPI(t)
 	for _, request := range []string{"PUT /v1/containers/c1/kill", "PUT /v1/containers/c1/rebuild"} {
 		f.answer(request, 200, "null")
@@ -15,13 +15,15 @@ func TestChanges(t *testing.T) {
 	f.answer("PATCH /v1/containers/c1", 200, containerJSON("Running"))
 	s := newShell(t, f)
 	for line, want := range map[string]string{
-		"container-kill c1":                       "PUT /v1/containers/c1/kill?wait=10m0s",
-		"container-kill -s HUP -detach c1":        "PUT /v1/containers/c1/kill?signal=HUP&wait=0s",
-		"container-rename c1 c2":                  "PUT /v1/containers/c1/rename?name=c2",
-		"container-rebuild c1 -detach":            "PUT /v1/containers/c1/rebuild?wait=0s",
-		"container-rebuild -image x:1 c1":         "PUT /v1/containers/c1/rebuild?image=x%3A1&wait=10m0s",
-		"container-update -m 1g -cpus 2 c1":       `PATCH /v1/containers/c1?wait=10m0s [{"op":"replace","path":"/memory","value":1073741824},{"op":"replace","path":"/cpu","value":2}]`,
-		"container-update c1 -name n -m 0 -cpu 0": `PATCH /v1/containers/c1?wait=10m0s [{"op":"replace","path":"/name","value":"n"},{"op":"remove","path":"/memory"},{"op":"remove","path":"/cpu"}]`,
+		"container-kill c1":                "PUT /v1/containers/c1/kill?wait=10m0s",
+		"container-kill -s HUP -detach c1": "PUT /v1/containers/c1/kill?signal=HUP&wait=0s",
+		"container-rename c1 c2":           "PUT /v1/containers/c1/rename?name=c2",
+		"container-rebuild c1 -detach":     "PUT /v1/containers/c1/rebuild?wait=0s",
+		"container-rebuild -image x:1 c1":  "PUT /v1/containers/c1/rebuild?image=x%3A1&wait=10m0s",
+		"container-update -m 1g -cpus 2 c1": `PATCH /v1/containers/c1?wait=10m0s [{"op":"replace","path":"/memory",` +
+			`"value":1073741824},{"op":"replace","path":"/cpu","value":2}]`,
+		"container-update c1 -name n -m 0 -cpu 0": `PATCH /v1/containers/c1?wait=10m0s [{"op":"replace","path":"/name","value":"n"},` +
+			`{"op":"remove","path":"/memory"},{"op":"remove","path":"/cpu"}]`,
 	} {
 		r := s.run(strings.Fields(line)...)
 		asked := f.requests()
@@ -61,9 +63,10 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-func TestWait(t *testing.T) {
+func TestContainerWait(t *testing.T) {
 	f := newFakeAPI(t)
-	f.answer("GET /v1/containers/a", 200, containerJSON("Stopped"), containerJSON("Running", started), containerJSON("Stopped", started, `,"exit_code":3`))
+	f.answer("GET /v1/containers/a", 200, containerJSON("Stopped"), containerJSON("Running", started),
+		containerJSON("Stopped", started, `,"exit_code":3`))
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started), containerJSON("Stopped", started, `,"exit_code":3`))
 	f.answer("GET /v1/containers/b", 200, containerJSON("Stopped", started, code0))
 	s := newShell(t, f)
@@ -74,13 +77,18 @@ func TestWait(t *testing.T) {
 	for line, want := range map[string]string{
 		"container-wait -format {{.name}}:{{.exit_code}} a b": "c1:3\nc1:0\n",
 		"container-wait -json a":                              "[" + ended + "]\n",
-		"container-wait -format table a":                      "+------+------+---------+-----------+\n| uuid | name | status  | exit_code |\n+------+------+---------+-----------+\n| u1   | c1   | Stopped | 3         |\n+------+------+---------+-----------+\n",
+		"container-wait -format table a": "+------+------+---------+-----------+\n" +
+			"| uuid | name | status  | exit_code |\n" +
+			"+------+------+---------+-----------+\n" +
+			"| u1   | c1   | Stopped | 3         |\n" +
+			"+------+------+---------+-----------+\n",
 	} {
 		if r := s.run(strings.Fields(line)...); r.code != 0 || r.stdout != want {
 			t.Errorf("%s: %+v", line, r)
 		}
 	}
-	if r := s.run("container-wait", "-json", "none"); r.code != 1 || r.stdout != "[]\n" || !strings.Contains(r.stderr, "Container none could not be found") {
+	if r := s.run("container-wait", "-json", "none"); r.code != 1 || r.stdout != "[]\n" ||
+		!strings.Contains(r.stderr, "Container none could not be found") {
 		t.Errorf("-json of none that has ended: %+v", r)
 	}
 	if r := s.run("container-wait", "-format", "name", "a"); r.code != 2 || !strings.Contains(r.stderr, "no template") {
@@ -88,11 +96,13 @@ func TestWait(t *testing.T) {
 	}
 	f.answer("GET /v1/containers/a", 200, containerJSON("Error", `,"status_reason":"no such image"`))
 	if r := s.run("container-wait", "a", "b", "none"); r.code != 1 || r.stdout != "0\n" ||
-		!strings.Contains(r.stderr, "Wait for container a failed: it has ended without an exit code: Error: no such image") || !strings.Contains(r.stderr, "Container none could not be found") {
+		!strings.Contains(r.stderr, "Wait for container a failed: it has ended without an exit code: Error: no such image") ||
+		!strings.Contains(r.stderr, "Container none could not be found") {
 		t.Errorf("%+v", r)
 	}
 	f.answer("GET /v1/containers/slow", 200, `{"uuid":"slow","name":"slow","status":"Running","links":[]}`)
-	if r := s.run("container-wait", "-timeout", "50ms", "slow"); r.code != 1 || !strings.Contains(r.stderr, "it is still Running after 50ms") {
+	if r := s.run("container-wait", "-timeout", "50ms", "slow"); r.code != 1 ||
+		!strings.Contains(r.stderr, "it is still Running after 50ms") {
 		t.Errorf("%+v", r)
 	}
 	f.answer("GET /v1/containers/goes", 200, `{"uuid":"gone","name":"goes","status":"Running","links":[]}`)
@@ -101,12 +111,13 @@ func TestWait(t *testing.T) {
 	}
 }
 
-func TestTop(t *testing.T) {
+func TestContainerTop(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("GET /v1/containers/c1/top", 200, `{"titles":["PID","CMD"],"processes":[["1","sh -c x"],["2"]]}`)
 	s := newShell(t, f)
 	want := "+-----+---------+\n| PID | CMD     |\n+-----+---------+\n| 1   | sh -c x |\n| 2   |         |\n+-----+---------+\n"
-	if r := s.run("container-top", "c1", "-o", "pid,cmd"); r.code != 0 || r.stdout != want || f.requests()[0] != "GET /v1/containers/c1/top?ps_args=-o+pid%2Ccmd" {
+	if r := s.run("container-top", "c1", "-o", "pid,cmd"); r.code != 0 || r.stdout != want ||
+		f.requests()[0] != "GET /v1/containers/c1/top?ps_args=-o+pid%2Ccmd" {
 		t.Errorf("%+v, asked %q", r, f.requests())
 	}
 	if r := s.run("container-top", "-json", "c1"); r.stdout != `{"titles":["PID","CMD"],"processes":[["1","sh -c x"],["2"]]}`+"\n" {
@@ -114,16 +125,18 @@ func TestTop(t *testing.T) {
 	}
 }
 
-const statsJSON = `{"read_at":"2015-04-20T19:06:08+00:00","cpu_percent":12.345,"memory_used":1048576,"memory_limit":4194304,"network_in":1023,"network_out":0,"block_in":2048,"block_out":0,"pids":3}`
+const statsJSON = `{"read_at":"2015-04-20T19:06:08+00:00","cpu_percent":12.345,"memory_used":1048576,"memory_limit":4194304,` +
+	`"network_in":1023,"network_out":0,"block_in":2048,"block_out":0,"pids":3}`
 
-func TestStats(t *testing.T) {
+func TestContainerStats(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("GET /v1/containers", 200, `{"containers":[`+containerJSON("Running")+`]}`)
 	f.answer("GET /v1/containers/c1", 200, containerJSON("Running"))
 	f.answer("GET /v1/containers/u1/stats", 200, statsJSON)
 	s := newShell(t, f)
 	for _, line := range []string{"container-stats -no-stream", "container-stats -no-stream c1"} {
-		if r := s.run(strings.Fields(line)...); r.code != 0 || !strings.Contains(r.stdout, "| c1   | 12.35% | 1.0m   | 4.0m  | 25.00%   | 1023       | 0           | 2.0k    | 0        | 3    |") {
+		if r := s.run(strings.Fields(line)...); r.code != 0 || !strings.Contains(r.stdout,
+			"| c1   | 12.35% | 1.0m   | 4.0m  | 25.00%   | 1023       | 0           | 2.0k    | 0        | 3    |") {
 			t.Errorf("%s: %+v", line, r)
 		}
 	}

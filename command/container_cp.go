@@ -15,14 +15,14 @@ import (
 func containerCpCommand() *command {
 	return &command{
 		name: "container-cp", group: groupContainers, args: "CONTAINER:PATH LOCAL | LOCAL CONTAINER:PATH",
-		synopsis: "Copy files and directories out of a container or into it",
-		about: "As with docker: a directory is copied with all that is in it. If the target is a directory that\n" +
-			"exists, the source is put into it, else it becomes the target; with \"/.\" at its end only what is in\n" +
-			"the source directory is copied. Symbolic links are copied as such. PATH begins at the container's\n" +
-			"root. LOCAL is \"-\" for a tar stream on standard input or output; one that goes in is unpacked in\n" +
-			"the directory PATH. A local path with a colon is written as ./a:b.\n\n" +
-			"What goes in belongs to root there; what comes out is yours. The container need not run. At most\n" +
-			"64 MiB go at a time, as tar counts them: for more copy it in parts, or use a volume.",
+		synopsis: "Copy files and directories from a container or to it",
+		about: "As with docker, a directory is copied with its content. If the target is an existing directory, the\n" +
+			"source is copied into it; otherwise the source becomes the target. A source that ends with \"/.\" means\n" +
+			"the content of the directory. Symbolic links are copied as links. PATH is relative to the container's\n" +
+			"root. LOCAL can be \"-\" for a tar stream on standard input or output; a stream from standard input is\n" +
+			"unpacked in the directory PATH. Write a local path that contains a colon as ./a:b.\n\n" +
+			"Files in the container belong to root, local files to you. The container need not run. The limit of\n" +
+			"one copy is 64 MiB as a tar archive: copy more in parts, or use a volume.",
 		examples: []string{
 			"magnum container-cp web1:/etc/nginx/nginx.conf .",
 			"magnum container-cp ./html/. web1:/usr/share/nginx/html",
@@ -35,8 +35,8 @@ func containerCpCommand() *command {
 				if err := exactly(args, "SOURCE", "TARGET"); err != nil {
 					return err
 				}
-				from, out := parsePlace(args[0])
-				to, in := parsePlace(args[1])
+				from, out := parseContainerPath(args[0])
+				to, in := parseContainerPath(args[1])
 				switch {
 				case in && out:
 					return usagef("both %q and %q are in containers: copy to a local path first", args[0], args[1])
@@ -56,22 +56,22 @@ func containerCpCommand() *command {
 	}
 }
 
-// place is a path in a container.
-type place struct {
+// containerPath is a path in a container.
+type containerPath struct {
 	ident string
-	path  string // absolute and clean, but for a / or /. at its end as it was given
+	path  string // absolute and clean, except that a final / or /. is kept
 }
 
-// parsePlace reads CONTAINER:PATH; ok is false for a local path.
-func parsePlace(s string) (p place, ok bool) {
+// parseContainerPath reads CONTAINER:PATH; ok is false for a local path.
+func parseContainerPath(s string) (p containerPath, ok bool) {
 	ident, at, found := strings.Cut(s, ":")
 	if !found || ident == "" || strings.HasPrefix(s, ".") || strings.Contains(ident, "/") {
-		return place{}, false
+		return containerPath{}, false
 	}
-	return place{ident: ident, path: cleanKeepingEnd("/" + at)}, true
+	return containerPath{ident: ident, path: cleanKeepingEnd("/" + at)}, true
 }
 
-// cleanKeepingEnd is path.Clean that leaves / and /. at the end.
+// cleanKeepingEnd is path.Clean, but keeps a final / or /.
 func cleanKeepingEnd(p string) string {
 	clean := path.Clean(p)
 	switch {
@@ -87,12 +87,12 @@ func cleanKeepingEnd(p string) string {
 	return clean
 }
 
-// contentOnly reports whether a source means what is in the directory, not
-// the directory itself.
+// contentOnly reports whether a source means the content of a directory, not the
+// directory itself.
 func contentOnly(p string) bool { return p == "." || strings.HasSuffix(p, "/.") }
 
-// copyOut copies from a container.
-func (e *env) copyOut(ctx context.Context, client *api.Client, from place, local string) error {
+// copyOut copies from a container to a local path.
+func (e *env) copyOut(ctx context.Context, client *api.Client, from containerPath, local string) error {
 	archive, err := client.Containers().ReadArchive(ctx, from.ident, path.Clean(from.path))
 	if err != nil {
 		return err
@@ -102,20 +102,20 @@ func (e *env) copyOut(ctx context.Context, client *api.Client, from place, local
 		return unpack(archive, local, contentOnly(from.path))
 	}
 	if _, ok := terminalOf(e.stdout); ok {
-		return usagef("standard output is a terminal: send the tar stream to a file or a program")
+		return usagef("standard output is a terminal: redirect the tar stream to a file or a program")
 	}
 	if _, err := io.Copy(e.stdout, archive); err != nil {
-		return fmt.Errorf("the archive broke off: %w", err)
+		return fmt.Errorf("copying the archive: %w", err)
 	}
 	return nil
 }
 
-// copyIn copies into a container.
-func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to place) error {
+// copyIn copies a local path to a container.
+func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to containerPath) error {
 	target := path.Clean(to.path)
 	if local == "-" {
 		if _, ok := terminalOf(e.stdin); ok {
-			return usagef("standard input is a terminal: send a tar stream into it")
+			return usagef("standard input is a terminal: redirect a tar stream to it")
 		}
 		_, err := client.Containers().WriteArchive(ctx, to.ident, target, e.stdin)
 		return err
@@ -124,30 +124,30 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to p
 	if err != nil {
 		return err
 	}
-	// The server tells what is there only by what it refuses: first the target
-	// is taken for a directory that exists.
+	// Only the error of a write tells what the target is. First assume that the
+	// target is an existing directory.
 	root := src.name
 	if contentOnly(local) {
 		root = "."
 	}
-	err = send(ctx, client, to.ident, target, src, root)
+	err = sendArchive(ctx, client, to.ident, target, src, root)
 	missing := structs.CodeOf(err) == structs.CodeNotFound
 	file := structs.CodeOf(err) == structs.CodeInvalid && structs.KindOf(err) == structs.KindPath
 	switch {
 	case !missing && !file || target == "/":
 		return err
 	case src.dir && file:
-		return fmt.Errorf("%s is a directory, and %s in the container is none: name another target", local, target)
+		return fmt.Errorf("%s is a directory, but %s in the container is not: choose another target", local, target)
 	case !src.dir && strings.HasSuffix(to.path, "/"), !src.dir && contentOnly(to.path):
-		return fmt.Errorf("%s is no directory in the container: create it, or leave out the / at its end", target)
+		return fmt.Errorf("%s is no directory in the container: create it, or omit the final /", target)
 	}
-	// It becomes a file or directory beside its siblings.
+	// The source becomes the target, below the target's parent.
 	if missing {
-		if _, _, gone := client.Containers().Get(ctx, to.ident, api.QueryOptions{}); gone != nil {
-			return gone
+		if _, _, err := client.Containers().Get(ctx, to.ident, api.QueryOptions{}); err != nil {
+			return err
 		}
 	}
-	if err := send(ctx, client, to.ident, path.Dir(target), src, path.Base(target)); err != nil {
+	if err := sendArchive(ctx, client, to.ident, path.Dir(target), src, path.Base(target)); err != nil {
 		if structs.CodeOf(err) == structs.CodeNotFound {
 			return fmt.Errorf("directory %s does not exist in the container: create it first", path.Dir(target))
 		}
@@ -156,8 +156,8 @@ func (e *env) copyIn(ctx context.Context, client *api.Client, local string, to p
 	return nil
 }
 
-// send packs a source under the name root and sends it.
-func send(ctx context.Context, client *api.Client, ident, target string, src source, root string) error {
+// sendArchive packs a source under the name root and sends it.
+func sendArchive(ctx context.Context, client *api.Client, ident, target string, src source, root string) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
@@ -166,7 +166,7 @@ func send(ctx context.Context, client *api.Client, ident, target string, src sou
 		packed <- err
 	}()
 	_, err := client.Containers().WriteArchive(ctx, ident, target, r)
-	r.Close() // ends the packing if the server has heard enough
+	r.Close() // ends the packing if the server did not read to the end
 	if failed := <-packed; failed != nil && !errors.Is(failed, io.ErrClosedPipe) {
 		return failed
 	}

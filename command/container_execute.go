@@ -13,10 +13,10 @@ import (
 func containerExecuteCommand() *command {
 	return &command{
 		name: "container-execute", group: groupContainers, literal: 2, args: "CONTAINER [COMMAND...]", complete: completeContainers,
-		synopsis: "Run a command in a container that runs",
-		about: "Prints the command's output, standard output and standard error apart, and exits with its exit\n" +
-			"code. -it gives it a terminal and your keyboard. What stands behind COMMAND is the command's own;\n" +
-			"-command takes the whole of it, split as a shell does.",
+		synopsis: "Run a command in a running container",
+		about: "Prints the command's standard output and standard error separately, and exits with its exit code.\n" +
+			"-it gives the command a terminal and your keyboard. All arguments after COMMAND belong to the command;\n" +
+			"-command takes the whole command in one text, split as a shell does.",
 		examples: []string{
 			"magnum container-execute web1 -command 'ls -l /tmp'",
 			"magnum container-execute -it web1 sh",
@@ -27,17 +27,17 @@ func containerExecuteCommand() *command {
 			var req structs.ExecRequest
 			text := ""
 			f.text(&text, "command", "COMMAND", "the command in one text, split as a shell does")
-			f.switchOn(&req.Stdin, "interactive i stdin", "pass on your standard input")
-			f.switchOn(&req.TTY, "tty t", "give it a terminal")
+			f.switchOn(&req.Stdin, "interactive i stdin", "send your standard input")
+			f.switchOn(&req.TTY, "tty t", "allocate a terminal")
 			f.toggle("it ti", "short for -i -t", func(b bool) { req.Stdin, req.TTY = b, b })
-			f.each("env e environment", "KEY=VALUE", "environment variable; KEY alone takes your own", func(s string) error {
+			f.repeatable("env e environment", "KEY=VALUE", "environment variable; KEY alone copies your own value", func(s string) error {
 				key, value, ok, err := parseEnvironment(s, e.lookupEnv)
 				if err == nil && ok {
 					req.Env = append(req.Env, key+"="+value)
 				}
 				return err
 			})
-			f.text(&req.User, "user u", "USER[:GROUP]", "user that it runs as")
+			f.text(&req.User, "user u", "USER[:GROUP]", "user to run as")
 			f.text(&req.Workdir, "workdir w", "PATH", "working directory")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -48,7 +48,7 @@ func containerExecuteCommand() *command {
 				req.Command = args[1:]
 				if text != "" {
 					if len(req.Command) > 0 {
-						return usagef("-command and %q both name the command", req.Command[0])
+						return usagef("-command and %q both give the command", req.Command[0])
 					}
 					words, err := structs.SplitCommand(text)
 					if err != nil {
@@ -69,8 +69,8 @@ func containerExecuteCommand() *command {
 	}
 }
 
-// execute runs a command with the caller's own streams: its output comes as it is,
-// byte by byte, and however much of it there is.
+// execute runs a command with the user's own streams. The output is not changed and
+// has no limit.
 func (e *env) execute(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
 	streams := api.Streams{Stdout: e.stdout, Stderr: e.stderr}
 	if req.Stdin {
@@ -86,8 +86,8 @@ func (e *env) execute(ctx context.Context, client *api.Client, ident string, req
 	}
 	code, err := client.Containers().ExecuteInteractive(ctx, ident, req, streams)
 	if structs.CodeOf(err) == structs.CodeNotFound && !req.TTY && !req.Stdin {
-		// The container, or a server of 2015, which has no such sessions.
-		return e.executeAtOnce(ctx, client, ident, req)
+		// Either the container is missing, or a 2015 server has no sessions.
+		return e.executeInOneRequest(ctx, client, ident, req)
 	}
 	if err != nil {
 		return err
@@ -98,9 +98,9 @@ func (e *env) execute(ctx context.Context, client *api.Client, ident string, req
 	return nil
 }
 
-// executeAtOnce runs a command that needs neither input nor a terminal in one
-// request.
-func (e *env) executeAtOnce(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
+// executeInOneRequest runs a command without input and terminal, and prints its output
+// at its end.
+func (e *env) executeInOneRequest(ctx context.Context, client *api.Client, ident string, req structs.ExecRequest) error {
 	body, _, err := client.Containers().Execute(ctx, ident, req)
 	if err != nil {
 		return err
@@ -113,13 +113,13 @@ func (e *env) executeAtOnce(ctx context.Context, client *api.Client, ident strin
 		errOut = *body.Stderr
 	}
 	if _, err := io.WriteString(e.stdout, out); err != nil {
-		return fmt.Errorf("the output can't be written: %w", err)
+		return fmt.Errorf("writing the output: %w", err)
 	}
 	if _, err := io.WriteString(e.stderr, errOut); err != nil {
-		return fmt.Errorf("the output can't be written: %w", err)
+		return fmt.Errorf("writing the output: %w", err)
 	}
 	if body.Truncated {
-		return errors.New("the command has put out more than the server tells: the end of it is missing above")
+		return errors.New("the command's output exceeds the server's limit: the output above is truncated")
 	}
 	if body.ExitCode != nil && *body.ExitCode != 0 {
 		return &exitError{*body.ExitCode}

@@ -10,16 +10,16 @@ import (
 func containerKillCommand() *command {
 	return &command{
 		name: "container-kill", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
-		synopsis: "Send containers a signal",
-		about: "The signal is SIGKILL unless -s names another, by its name with or without SIG, or by its number.\n" +
-			"A container that ends of it is not started again by its restart policy.",
+		synopsis: "Send a signal to containers",
+		about: "The signal is SIGKILL, or that of -s: a name with or without SIG, or a number. The restart policy does\n" +
+			"not restart a container that the signal has ended.",
 		examples: []string{"magnum container-kill web1 web2", "magnum container-kill -s HUP proxy"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			var o api.ActionOptions
-			f.text(&o.Signal, "signal s", "SIGNAL", "such as SIGHUP, HUP or 1").defaults("SIGKILL").
-				oneOf("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+			f.text(&o.Signal, "signal s", "SIGNAL", "such as SIGHUP, HUP or 1").defaultText("SIGKILL").
+				suggest("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -28,9 +28,9 @@ func containerKillCommand() *command {
 					return err
 				}
 				o.WriteOptions = wait.writeOptions()
-				return e.watched(ctx, client, "Kill", args, func(ctx context.Context, ident string) error {
+				return e.forEachContainer(ctx, client, "Kill", args, func(ctx context.Context, ident string) error {
 					meta, err := client.Containers().Action(ctx, ident, api.Kill, o)
-					return stillGoing(meta, err, wait)
+					return notDoneError(meta, err, wait)
 				})
 			}
 		},
@@ -40,7 +40,7 @@ func containerKillCommand() *command {
 func containerRenameCommand() *command {
 	return &command{
 		name: "container-rename", group: groupContainers, args: "CONTAINER NAME", complete: completeContainers,
-		synopsis: "Give a container another name",
+		synopsis: "Rename a container",
 		examples: []string{"magnum container-rename happy_newt web1", "magnum container-rename -format '{{.uuid}}' web1 web2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -48,7 +48,7 @@ func containerRenameCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, "CONTAINER", "NAME")
+				client, err := conn.checkedClient(e, &out, args, "CONTAINER", "NAME")
 				if err != nil {
 					return err
 				}
@@ -65,15 +65,15 @@ func containerRenameCommand() *command {
 func containerRebuildCommand() *command {
 	return &command{
 		name: "container-rebuild", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
-		synopsis: "Make containers anew, from their image or another",
-		about: "A container keeps its uuid, name and volumes; what it has written elsewhere, and its logs, are gone.\n" +
-			"One that runs, runs again afterwards.",
+		synopsis: "Recreate containers from their image or another one",
+		about: "A container keeps its uuid, name and volumes. Its logs, and what it has written elsewhere, are lost.\n" +
+			"A running container is started again afterwards.",
 		examples: []string{"magnum container-rebuild web1", "magnum container-rebuild -image nginx:1.27 web1 web2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			image := ""
-			f.text(&image, "image i", "IMAGE", "another image").defaults("the one that it has")
+			f.text(&image, "image i", "IMAGE", "new image").defaultText("the image that it has")
 			wait.flags(f, "wait timeout", "detach")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -84,9 +84,9 @@ func containerRebuildCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.watched(ctx, client, "Rebuild", args, func(ctx context.Context, ident string) error {
+				return e.forEachContainer(ctx, client, "Rebuild", args, func(ctx context.Context, ident string) error {
 					meta, err := client.Containers().Rebuild(ctx, ident, image, wait.writeOptions())
-					return stillGoing(meta, err, wait)
+					return notDoneError(meta, err, wait)
 				})
 			}
 		},

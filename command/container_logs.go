@@ -13,29 +13,29 @@ import (
 func containerLogsCommand() *command {
 	return &command{
 		name: "container-logs", group: groupContainers, args: "CONTAINER", complete: completeContainers,
-		synopsis: "Print what a container has written",
-		about:    "Standard output and standard error both go to standard output, in the order in which they were written.",
+		synopsis: "Print the logs of a container",
+		about:    "Prints its standard output and standard error, in the order of writing, to standard output.",
 		examples: []string{"magnum container-logs -f -tail 100 web1", "magnum container-logs -since 10m -stderr web1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			o := structs.LogsRequest{Tail: -1}
-			f.switchOn(&o.Follow, "follow f", "go on with what is written from now on, until the container ends")
-			f.once("tail n", "N", "only the last N lines; all is every line (default all)", func(s string) error {
+			f.switchOn(&o.Follow, "follow f", "continue with new lines until the container ends")
+			f.value("tail n", "N", "only the last N lines, or all (default all)", func(s string) error {
 				if s == "all" {
 					o.Tail = -1
 					return nil
 				}
 				n, err := strconv.Atoi(s)
 				if err != nil || n < -1 {
-					return errors.New("is neither a number of lines nor all")
+					return errors.New("must be a number of lines or all")
 				}
 				o.Tail = n
 				return nil
 			})
-			f.text(&o.Since, "since", "TIME", "only what is newer: a duration such as 10m, or a time such as 2006-01-02T15:04:05Z")
-			f.switchOn(&o.Timestamps, "timestamps t", "put the time before each line")
-			f.switchOn(&o.Stdout, "stdout", "only standard output, unless -stderr is given, too")
-			f.switchOn(&o.Stderr, "stderr", "only standard error, unless -stdout is given, too")
+			f.text(&o.Since, "since", "TIME", "only newer lines: a duration such as 10m, or a time such as 2006-01-02T15:04:05Z")
+			f.switchOn(&o.Timestamps, "timestamps t", "print the time before each line")
+			f.switchOn(&o.Stdout, "stdout", "only standard output, unless -stderr is also given")
+			f.switchOn(&o.Stderr, "stderr", "only standard error, unless -stdout is also given")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if err := exactly(args, "CONTAINER"); err != nil {
@@ -66,7 +66,8 @@ func copyLogs(ctx context.Context, w io.Writer, logs io.Reader) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("the logs broke off: %w. The connection broke, or the log was rotated faster than it could be read. Read them again with -since", err)
+		return fmt.Errorf("the logs broke off: %w. Either the connection broke, or the log was rotated faster than it was read. "+
+			"Read the rest with -since", err)
 	}
 	return nil
 }

@@ -19,17 +19,17 @@ import (
 func containerRunCommand() *command {
 	return &command{
 		name: "container-run", group: groupContainers, args: "IMAGE [COMMAND...]", literal: 1,
-		synopsis: "Create a container and start it",
-		about: "Creates and starts a container, prints what it writes until it ends, and exits with its exit\n" +
-			"code. Its two outputs go to this program's own. Flags stand before IMAGE; all behind it is the\n" +
-			"container's command.\n\n" +
-			"With -d it prints the uuid once the container has been started, and ends. Ctrl-C stops the\n" +
-			"container; a second one leaves it as it is.\n\n" +
-			"-i passes on your standard input, -it gives it your terminal: all keys go to it, Ctrl-C too, and\n" +
-			"Ctrl-P Ctrl-Q leaves it running. With -d, \"magnum container-attach\" joins it later. What\n" +
-			"is piped into -i has an end for the process, too.\n\n" +
-			"With -rm and without -d, this program deletes the container once it has printed all of its output;\n" +
-			"with -d the server does when it ends.",
+		synopsis: "Create and start a container",
+		about: "Creates and starts a container, prints its output until it ends, and exits with its exit code.\n" +
+			"Standard output and standard error stay separate. Flags stand before IMAGE; all arguments after it are\n" +
+			"the container's command.\n\n" +
+			"-d prints the uuid after the start and ends. Without -d, Ctrl-C stops the container, and a second\n" +
+			"Ctrl-C leaves it running.\n\n" +
+			"-i sends your standard input; the process sees its end. -it attaches your terminal: all keys go to the\n" +
+			"process, also Ctrl-C, and Ctrl-P Ctrl-Q detaches and leaves the container running. To attach to a\n" +
+			"container started with -d, use \"magnum container-attach\".\n\n" +
+			"-rm deletes the container at its end. With -d the server deletes it, otherwise this command, after all\n" +
+			"output is printed.",
 		examples: []string{
 			"magnum container-run busybox echo hello",
 			"magnum container-run -it -rm busybox sh",
@@ -39,11 +39,11 @@ func containerRunCommand() *command {
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			spec := newContainerFlags(e)
 			spec.flags(f)
 			detach := false
-			f.switchOn(&detach, "detach d", "print the uuid once it has been started, and end")
+			f.switchOn(&detach, "detach d", "print the uuid after the start, and end")
 			wait.flags(f, "wait timeout", "")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -54,9 +54,9 @@ func containerRunCommand() *command {
 					return usagef("IMAGE is missing")
 				}
 				if _, ok := terminalOf(e.stdin); !ok && !detach && spec.is("stdin") && spec.is("tty") {
-					return usagef("-it is your terminal, and standard input is none: leave out -t to pipe into it, or start it with -d")
+					return usagef("-it needs a terminal, and standard input is none: leave out -t to pipe into it, or add -d")
 				}
-				if err := spec.secrets(); err != nil {
+				if err := spec.readSecrets(); err != nil {
 					return err
 				}
 				client, err := conn.client(e)
@@ -66,13 +66,13 @@ func containerRunCommand() *command {
 				policy := spec.body["restart_policy"]
 				r := &containerRun{
 					e: e, client: client, wait: wait, remove: spec.is("auto_remove"),
-					atOnce: detach || wait.detach || policy != nil && policy != structs.RestartNo,
+					startAtCreate: detach || wait.detach || policy != nil && policy != structs.RestartNo,
 				}
 				if detach {
 					return r.detached(ctx, spec.body)
 				}
-				// The server would delete it, and its logs, as soon as it
-				// ends; here its output is wanted first.
+				// The server would delete the container and its logs at its end.
+				// This command deletes it after the output is printed.
 				delete(spec.body, "auto_remove")
 				return r.foreground(ctx, spec.body)
 			}
@@ -80,20 +80,20 @@ func containerRunCommand() *command {
 	}
 }
 
-// containerRun is one container-run.
+// containerRun is an invocation of container-run.
 type containerRun struct {
-	e      *env
-	client *api.Client
-	wait   waiting
-	remove bool // delete the container after its end
-	atOnce bool // start it before anybody is joined to it
-	made   *structs.ContainerBody
+	e             *env
+	client        *api.Client
+	wait          waitFlags
+	remove        bool // delete the container after its end
+	startAtCreate bool // start it at its creation, before the user is attached
+	made          *structs.ContainerBody
 }
 
-// create creates the container and waits until it is on its host, and started if
-// it is to be at once.
+// create creates the container. It waits until the container is created on its host or,
+// with startAtCreate, started.
 func (r *containerRun) create(ctx context.Context, body map[string]any) (*structs.ContainerBody, error) {
-	made, _, err := r.client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: r.atOnce})
+	made, _, err := r.client.Containers().CreateJSON(ctx, body, api.CreateOptions{Run: r.startAtCreate})
 	if err != nil {
 		return nil, err
 	}
@@ -101,26 +101,26 @@ func (r *containerRun) create(ctx context.Context, body map[string]any) (*struct
 	if r.wait.detach {
 		return made, nil
 	}
-	c, _, err := settleContainer(ctx, r.e, r.client, made, r.atOnce, r.wait)
+	c, _, err := waitForContainer(ctx, r.e, r.client, made, r.startAtCreate, r.wait)
 	return c, err
 }
 
-// detached starts the container and prints its uuid.
+// detached runs container-run -d: it starts the container and prints its uuid.
 func (r *containerRun) detached(ctx context.Context, body map[string]any) error {
 	c, err := r.create(ctx, body)
 	if r.remove && structs.CodeOf(err) == structs.CodeNotFound && r.made != nil {
-		c, err = r.made, nil // it has ended and is deleted already
+		c, err = r.made, nil // the server has deleted it after its end
 	}
 	if err != nil {
-		leftAlone(r.e, r.made, err)
+		noteInterrupted(r.e, r.made, err)
 		return err
 	}
 	_, err = fmt.Fprintln(r.e.stdout, c.UUID)
 	return err
 }
 
-// foreground starts the container, prints its output, waits for its end and
-// exits with its exit code.
+// foreground starts the container, prints its output until its end, and returns its exit
+// code as an error.
 func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err error) {
 	c, err := r.create(ctx, body)
 	if r.remove && r.made != nil {
@@ -132,18 +132,18 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 	}
 	if err != nil {
 		if !r.remove {
-			leftAlone(r.e, r.made, err)
+			noteInterrupted(r.e, r.made, err)
 		}
 		return err
 	}
-	// From here on Ctrl-C stops the container; ctx, which it has ended, does
-	// not end the reading of what comes after.
+	// From here on Ctrl-C stops the container. It ends ctx, but not live: the output
+	// is printed until the container ends.
 	live, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	joined, err := r.start(ctx, live, c)
 	if err != nil {
 		if !r.remove {
-			leftAlone(r.e, r.made, err)
+			noteInterrupted(r.e, r.made, err)
 		}
 		return err
 	}
@@ -153,15 +153,15 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 		r.stopOnInterrupt(ctx, live, leave, c)
 	}()
 	if joined != nil {
-		err = r.watch(live, c, joined)
+		err = r.awaitSession(live, c, joined)
 	} else {
-		err = r.join(live, c)
+		err = r.streamIO(live, c)
 	}
 	left := live.Err() != nil
 	leave()
 	<-stopped
 	if errors.Is(err, errDetached) {
-		fmt.Fprintf(r.e.stderr, "container %s goes on: \"magnum container-attach %s\" joins it again\n", printable(c.Name), c.UUID)
+		fmt.Fprintf(r.e.stderr, "container %s goes on: attach again with \"magnum container-attach %s\"\n", printable(c.Name), c.UUID)
 		r.remove = false
 		return nil
 	}
@@ -173,8 +173,8 @@ func (r *containerRun) foreground(ctx context.Context, body map[string]any) (err
 	return err
 }
 
-// stopOnInterrupt stops the container when ctx ends, and leaves it when
-// another signal comes.
+// stopOnInterrupt stops the container when ctx ends. A second signal calls leave, which
+// leaves the container as it is.
 func (r *containerRun) stopOnInterrupt(ctx, live context.Context, leave func(), c *structs.ContainerBody) {
 	select {
 	case <-live.Done():
@@ -206,16 +206,16 @@ func (r *containerRun) stopOnInterrupt(ctx, live context.Context, leave func(), 
 	}
 }
 
-// output prints the container's output to its end and returns its exit code
-// as an error. A container that its restart policy starts again goes on.
-func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) error {
+// printOutput prints the container's output until its end and returns its exit code as
+// an error. It continues over restarts by the restart policy.
+func (r *containerRun) printOutput(ctx context.Context, c *structs.ContainerBody) error {
 	since := ""
 	for {
-		if err := r.print(ctx, c, since); err != nil {
+		if err := r.printLogs(ctx, c, since); err != nil {
 			return err
 		}
 		started := c.StartedAt
-		err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+		err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 			return r.client.Containers().Get(ctx, c.UUID, o)
 		}, func(now *structs.ContainerBody, _ api.Meta) (bool, error) {
 			c = now
@@ -226,31 +226,31 @@ func (r *containerRun) output(ctx context.Context, c *structs.ContainerBody) err
 			return err
 		}
 		if ended(c) {
-			return exitOf(c)
+			return exitResult(c)
 		}
 		since = c.StartedAt.UTC().Format(time.RFC3339)
 	}
 }
 
-// print prints what a container writes in one of its lives. Standard output
-// and standard error go where this program's own go: if that is one place, in
-// the order in which they were written.
-func (r *containerRun) print(ctx context.Context, c *structs.ContainerBody, since string) error {
+// printLogs prints the container's output from since until it stops. Standard output and
+// standard error go to those of this program. If both are the same file, one stream
+// keeps the order of writing.
+func (r *containerRun) printLogs(ctx context.Context, c *structs.ContainerBody, since string) error {
 	o := structs.LogsRequest{Stdout: true, Stderr: true, Follow: true, Tail: -1, Since: since}
-	if c.TTY || samePlace(r.e.stdout, r.e.stderr) {
-		return r.copy(ctx, r.e.stdout, c, o)
+	if c.TTY || sameFile(r.e.stdout, r.e.stderr) {
+		return r.copyStream(ctx, r.e.stdout, c, o)
 	}
 	out, errs := o, o
 	out.Stderr, errs.Stdout = false, false
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.copy(ctx, r.e.stdout, c, out) })
-	g.Go(func() error { return r.copy(ctx, r.e.stderr, c, errs) })
+	g.Go(func() error { return r.copyStream(ctx, r.e.stdout, c, out) })
+	g.Go(func() error { return r.copyStream(ctx, r.e.stderr, c, errs) })
 	return g.Wait()
 }
 
-// copy prints a stream of a container to its end. One that breaks off is not
-// the container's end.
-func (r *containerRun) copy(ctx context.Context, w io.Writer, c *structs.ContainerBody, o structs.LogsRequest) error {
+// copyStream copies the logs to w. A broken stream is not an error, because the container
+// may go on.
+func (r *containerRun) copyStream(ctx context.Context, w io.Writer, c *structs.ContainerBody, o structs.LogsRequest) error {
 	logs, err := r.client.Containers().Logs(ctx, c.UUID, o)
 	if err != nil {
 		return err
@@ -262,8 +262,8 @@ func (r *containerRun) copy(ctx context.Context, w io.Writer, c *structs.Contain
 	return nil
 }
 
-// samePlace reports whether two streams are the same terminal, file or pipe.
-func samePlace(a, b io.Writer) bool {
+// sameFile reports whether two streams are the same terminal, file or pipe.
+func sameFile(a, b io.Writer) bool {
 	one, ok := a.(*os.File)
 	if !ok {
 		return false
@@ -280,8 +280,8 @@ func samePlace(a, b io.Writer) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// exitOf turns how a container ended into what the program returns.
-func exitOf(c *structs.ContainerBody) error {
+// exitResult returns the exit code of an ended container as an error.
+func exitResult(c *structs.ContainerBody) error {
 	switch {
 	case c.ExitCode == nil:
 		return fmt.Errorf("container %s has ended without an exit code: %s", c.Name, statusText(string(c.Status), c.StatusReason))
@@ -293,7 +293,7 @@ func exitOf(c *structs.ContainerBody) error {
 	return nil
 }
 
-// ended reports whether a container that was started runs no more.
+// ended reports whether a started container has ended.
 func ended(c *structs.ContainerBody) bool {
 	switch c.Status {
 	case structs.ContainerStopped, structs.ContainerError, structs.ContainerDeleting:
@@ -302,19 +302,21 @@ func ended(c *structs.ContainerBody) bool {
 	return false
 }
 
-// cleanUp deletes the container of a run that is over.
+// cleanUp deletes the container if -rm is given.
 func (r *containerRun) cleanUp() error {
 	if !r.remove {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	_, err := r.client.Containers().Delete(ctx, r.made.UUID, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 10 * time.Second}})
+	o := api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 10 * time.Second}}
+	_, err := r.client.Containers().Delete(ctx, r.made.UUID, o)
 	if err == nil || structs.CodeOf(err) == structs.CodeNotFound {
 		return nil
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("no answer in time")
 	}
-	return fmt.Errorf("container %s could not be deleted: %w. Do it with \"magnum container-delete -force %s\"", r.made.Name, err, r.made.UUID)
+	return fmt.Errorf("container %s could not be deleted: %w. Delete it with \"magnum container-delete -force %s\"",
+		r.made.Name, err, r.made.UUID)
 }

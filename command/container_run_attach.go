@@ -12,71 +12,71 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// join shows the container's output to its end and passes on the user's input,
-// if it takes any. errDetached: the user has left it.
-func (r *containerRun) join(ctx context.Context, c *structs.ContainerBody) error {
+// streamIO prints the output of a started container until its end, and sends the user's
+// input if the container takes any. errDetached: the user has detached.
+func (r *containerRun) streamIO(ctx context.Context, c *structs.ContainerBody) error {
 	switch {
 	case !c.Stdin:
-		return r.output(ctx, c)
+		return r.printOutput(ctx, c)
 	case c.TTY:
-		return r.terminal(ctx, c)
+		return r.attachTerminal(ctx, c)
 	}
-	// Its logs have all of its output, from before the session stands, too.
+	// Print the logs, not the session's output: they also have what was written before.
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	var passing sync.WaitGroup
 	passing.Go(func() {
 		a := &attachment{e: &env{stdin: r.e.stdin, stdout: io.Discard, stderr: io.Discard}, client: r.client, c: c, input: true}
 		_, err := a.run(ctx)
-		if err != nil && ctx.Err() == nil && structs.CodeOf(err) != structs.CodeConflict { // else it has ended already
-			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Join it with \"magnum container-attach %s\"\n", printable(c.Name), describe(err), c.UUID)
+		if err != nil && ctx.Err() == nil && structs.CodeOf(err) != structs.CodeConflict { // CodeConflict: the container has ended
+			fmt.Fprintf(r.e.stderr, "your input does not reach %s: %s. Attach with \"magnum container-attach %s\"\n",
+				printable(c.Name), describe(err), c.UUID)
 		}
 	})
-	err := r.output(ctx, c)
+	err := r.printOutput(ctx, c)
 	end()
 	passing.Wait()
 	return err
 }
 
-// terminal gives the container the user's terminal.
-func (r *containerRun) terminal(ctx context.Context, c *structs.ContainerBody) error {
+// attachTerminal attaches the user's terminal to the container.
+func (r *containerRun) attachTerminal(ctx context.Context, c *structs.ContainerBody) error {
 	keys, err := parseDetachKeys(defaultDetachKeys)
 	if err != nil {
 		return err
 	}
-	var early *earlyOutput
-	catchUp, end := context.WithCancel(ctx)
+	var early *heldOutput
+	catchUpCtx, end := context.WithCancel(ctx)
 	defer end()
 	var catching sync.WaitGroup
 	a := &attachment{
 		e: r.e, client: r.client, c: c, input: true, keys: keys,
-		output: func(w io.Writer) io.Writer { early = &earlyOutput{w: w}; return early },
-		joined: func() { catching.Go(func() { r.catchUp(catchUp, c, early) }) },
+		output: func(w io.Writer) io.Writer { early = &heldOutput{w: w}; return early },
+		onOpen: func() { catching.Go(func() { r.showEarlier(catchUpCtx, c, early) }) },
 	}
 	code, err := a.run(ctx)
 	if structs.CodeOf(err) == structs.CodeConflict {
-		return r.output(ctx, c) // it has ended already
+		return r.printOutput(ctx, c) // the container has ended
 	}
 	if err != nil {
 		end()
 	}
 	catching.Wait()
 	if err == nil || errors.Is(err, errDetached) || ctx.Err() != nil {
-		return attachEnd(c, code, err)
+		return attachResult(c, code, err)
 	}
-	return fmt.Errorf("%w. Container %s goes on: \"magnum container-attach %s\" joins it again", err, c.Name, c.UUID)
+	return fmt.Errorf("%w. Container %s goes on: attach again with \"magnum container-attach %s\"", err, c.Name, c.UUID)
 }
 
-// joinPause is how long a session that stands may take until the engine has
-// joined it to the process.
-const joinPause = 100 * time.Millisecond
+// attachPause is the time that the engine has to attach an open session to the process.
+const attachPause = 100 * time.Millisecond
 
-// catchUp shows what the container wrote before the session stood: a session
-// begins with what is written from then on.
-func (r *containerRun) catchUp(ctx context.Context, c *structs.ContainerBody, early *earlyOutput) {
+// showEarlier prints the output from before the session was open, which the session
+// doesn't have.
+func (r *containerRun) showEarlier(ctx context.Context, c *structs.ContainerBody, early *heldOutput) {
 	var before bytes.Buffer
 	defer func() { early.release(before.Bytes()) }()
-	t := time.NewTimer(joinPause)
+	t := time.NewTimer(attachPause)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -85,18 +85,17 @@ func (r *containerRun) catchUp(ctx context.Context, c *structs.ContainerBody, ea
 	}
 	logs, err := r.client.Containers().Logs(ctx, c.UUID, structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1})
 	if err != nil {
-		return // what the session has is shown all the same
+		return // the session's output is shown all the same
 	}
 	defer logs.Close()
-	_, _ = io.Copy(&before, io.LimitReader(logs, maxEarly)) // likewise
+	_, _ = io.Copy(&before, io.LimitReader(logs, maxEarlier)) // the session's output is shown all the same
 }
 
-// maxEarly is how much of what came before a session is shown.
-const maxEarly = 1 << 20
+// maxEarlier bounds the bytes of output from before a session that are shown.
+const maxEarlier = 1 << 20
 
-// earlyOutput holds a session's output back until it is known what came before
-// it.
-type earlyOutput struct {
+// heldOutput holds back a session's output until release.
+type heldOutput struct {
 	w io.Writer
 
 	mu   sync.Mutex
@@ -104,8 +103,8 @@ type earlyOutput struct {
 	open bool
 }
 
-// Write shows p, or keeps it.
-func (o *earlyOutput) Write(p []byte) (int, error) {
+// Write writes p, or holds it back before release.
+func (o *heldOutput) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.open {
@@ -115,15 +114,16 @@ func (o *earlyOutput) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// release shows what came before, then what was held back, but once what is in
-// both: the longest end of the one that the other begins with.
-func (o *earlyOutput) release(before []byte) {
+// release writes before, the output from before the session, and the output that was
+// held back. Where both overlap, the overlap is written once: it is the longest suffix
+// of before that is a prefix of the held output.
+func (o *heldOutput) release(before []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n := min(len(before), len(o.held))
 	for !bytes.HasSuffix(before, o.held[:n]) {
 		n--
 	}
-	_, _ = o.w.Write(append(before[:len(before)-n:len(before)-n], o.held...)) // the next write fails, too
+	_, _ = o.w.Write(append(before[:len(before)-n:len(before)-n], o.held...)) // the next write returns the error
 	o.held, o.open = nil, true
 }

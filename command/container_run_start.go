@@ -11,37 +11,36 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// joinedRun is a session with a container that was joined before its start: all
-// that its process writes comes over it, however much and however fast. It waits
-// for a reader that is slow, and the process waits with it.
-type joinedRun struct {
-	ended chan joinedEnd // one
+// earlySession is a session with a container that was opened before its start. It
+// carries all output of the process. A slow reader slows the process down.
+type earlySession struct {
+	ended chan sessionResult // has one element once the session has ended
 }
 
-// joinedEnd is how such a session has ended: with the exit code, or an error.
-type joinedEnd struct {
+// sessionResult is the exit code or the error of a session.
+type sessionResult struct {
 	code *int
 	err  error
 }
 
-// start starts a container that was created and not started, once the user is
-// joined to it. It returns nil where servers or agents of before version 1 can't
-// do that, or the container runs already: the logs have its output then. live is
-// the life of the session.
-func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody) (*joinedRun, error) {
-	if r.atOnce || c.Status != structs.ContainerStopped || !c.StartedAt.IsZero() {
+// start attaches the user to a container that was never started, and starts it. It
+// returns nil if the container was started before, or if servers or agents before
+// version 1 can't attach first: the output is in the logs then. The session ends with
+// live.
+func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody) (*earlySession, error) {
+	if r.startAtCreate || c.Status != structs.ContainerStopped || !c.StartedAt.IsZero() {
 		return nil, nil
 	}
 	session, end := context.WithCancel(live)
-	s, err := r.joinFirst(ctx, session, c)
+	s, err := r.attachBeforeStart(ctx, session, c)
 	if err == nil {
 		_, err = r.client.Containers().Action(ctx, c.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: -1}})
 	}
 	if err == nil {
-		// Quietly: the screen is the container's by now.
+		// No progress: the container already writes to the terminal.
 		quiet := *r.e
 		quiet.stderr = io.Discard
-		_, _, err = settleContainer(ctx, &quiet, r.client, c, true, r.wait)
+		_, _, err = waitForContainer(ctx, &quiet, r.client, c, true, r.wait)
 	}
 	if err != nil || s == nil {
 		end()
@@ -54,22 +53,22 @@ func (r *containerRun) start(ctx, live context.Context, c *structs.ContainerBody
 	return s, nil
 }
 
-// joinFirst joins the user to a container that was not started yet; nil if that
-// can't be.
-func (r *containerRun) joinFirst(ctx, session context.Context, c *structs.ContainerBody) (*joinedRun, error) {
+// attachBeforeStart attaches the user to a container that was not started yet. It
+// returns nil if the server or the agent doesn't support that.
+func (r *containerRun) attachBeforeStart(ctx, session context.Context, c *structs.ContainerBody) (*earlySession, error) {
 	keys, err := parseDetachKeys(defaultDetachKeys)
 	if err != nil {
 		return nil, err
 	}
-	s, joined := &joinedRun{ended: make(chan joinedEnd, 1)}, make(chan struct{})
+	s, joined := &earlySession{ended: make(chan sessionResult, 1)}, make(chan struct{})
 	var once sync.Once
 	a := &attachment{
 		e: r.e, client: r.client, c: c, input: c.Stdin, keys: keys,
-		unstarted: true, attached: func() { once.Do(func() { close(joined) }) },
+		unstarted: true, onAttached: func() { once.Do(func() { close(joined) }) },
 	}
 	go func() {
 		code, err := a.run(session)
-		s.ended <- joinedEnd{code, err}
+		s.ended <- sessionResult{code, err}
 	}()
 	select {
 	case <-joined:
@@ -82,38 +81,39 @@ func (r *containerRun) joinFirst(ctx, session context.Context, c *structs.Contai
 			return nil, nil
 		}
 		if end.err == nil {
-			end.err = errors.New("the session has ended before the container was started")
+			end.err = errors.New("the session ended before the container was started")
 		}
 		s.ended <- end
 		return s, end.err
 	}
 }
 
-// watch waits for the end of a container that was joined before its start.
-func (r *containerRun) watch(ctx context.Context, c *structs.ContainerBody, s *joinedRun) error {
+// awaitSession waits for the end of an earlySession and of its container.
+func (r *containerRun) awaitSession(ctx context.Context, c *structs.ContainerBody, s *earlySession) error {
 	end := <-s.ended
 	switch {
 	case end.err == nil || errors.Is(end.err, errDetached) || ctx.Err() != nil:
-		return attachEnd(c, end.code, end.err)
+		return attachResult(c, end.code, end.err)
 	case c.Stdin:
 		r.remove = false
-		return fmt.Errorf("%w. Container %s goes on: \"magnum container-attach %s\" joins it again", end.err, c.Name, c.UUID)
+		return fmt.Errorf("%w. Container %s goes on: attach again with \"magnum container-attach %s\"", end.err, c.Name, c.UUID)
 	}
 	fmt.Fprintf(r.e.stderr, "the output of %s broke off: %s; waiting for its end\n", c.Name, describe(end.err))
-	r.remove = false // its logs may have the rest
+	r.remove = false // the logs may have the rest
 	now, err := r.awaitEnd(ctx, c)
 	if err != nil {
 		return err
 	}
-	if err := exitOf(now); err != nil {
+	if err := exitResult(now); err != nil {
 		return err
 	}
-	return fmt.Errorf("the output above is not complete: see \"magnum container-logs %s\"; delete it with \"magnum container-delete %s\"", c.UUID, c.UUID)
+	return fmt.Errorf("the output above is not complete: see \"magnum container-logs %s\"; "+
+		"delete the container with \"magnum container-delete %s\"", c.UUID, c.UUID)
 }
 
-// awaitEnd waits until a container runs no more.
+// awaitEnd waits until a container has ended.
 func (r *containerRun) awaitEnd(ctx context.Context, c *structs.ContainerBody) (*structs.ContainerBody, error) {
-	err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+	err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		return r.client.Containers().Get(ctx, c.UUID, o)
 	}, func(now *structs.ContainerBody, _ api.Meta) (bool, error) {
 		c = now

@@ -16,7 +16,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// runAPI is a server on which a container starts, writes text and ends.
+// runAPI returns a server with a container that goes through states and has text as its log.
 func runAPI(t testing.TB, text string, states ...string) *fakeAPI {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/containers", 201, containerJSON("Creating"))
@@ -49,9 +49,9 @@ func TestRunPrintsOutputAndExitsLikeTheContainer(t *testing.T) {
 	}
 }
 
-// joinedRunAPI is a server on which a container is joined, by play, before it is
-// started; play is told when it was.
-func joinedRunAPI(t testing.TB, play func(conn *websocket.Conn, begun <-chan struct{})) *fakeAPI {
+// attachBeforeStartAPI returns a server that supports attaching before the start. play
+// plays the session; begun is closed when the container is started.
+func attachBeforeStartAPI(t testing.TB, play func(conn *websocket.Conn, begun <-chan struct{})) *fakeAPI {
 	f := runAPI(t, "from the logs", containerJSON("Stopped"))
 	begun := make(chan struct{})
 	var joined atomic.Bool
@@ -66,12 +66,12 @@ func joinedRunAPI(t testing.TB, play func(conn *websocket.Conn, begun <-chan str
 		}
 		defer conn.CloseNow()
 		joined.Store(true)
-		tell(t, conn, structs.ChannelControl, `{"attached":true}`)
+		sendMessage(t, conn, structs.ChannelControl, `{"attached":true}`)
 		play(conn, begun)
 	})
 	f.handle("PUT /v1/containers/u1/start", func(w http.ResponseWriter, _ *http.Request) {
 		if !joined.Load() {
-			t.Error("the container is started before anybody is joined to it")
+			t.Error("the container is started before the session is open")
 		}
 		f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started))
 		close(begun)
@@ -80,24 +80,24 @@ func joinedRunAPI(t testing.TB, play func(conn *websocket.Conn, begun <-chan str
 	return f
 }
 
-func tell(t testing.TB, conn *websocket.Conn, channel byte, text string) {
+func sendMessage(t testing.TB, conn *websocket.Conn, channel byte, text string) {
 	t.Helper()
 	if err := conn.Write(t.Context(), websocket.MessageBinary, append([]byte{channel}, text...)); err != nil {
 		t.Errorf("sending: %v", err)
 	}
 }
 
-// TestRunIsCompleteWhateverTheLogKeeps: the output comes from the process itself,
-// both streams of it, and the exit code with it.
-func TestRunIsCompleteWhateverTheLogKeeps(t *testing.T) {
+// Both output streams and the exit code come from the session, not from the log, which
+// may be rotated.
+func TestRunPrintsAllOutputOfSession(t *testing.T) {
 	piece := strings.Repeat("\xff line\n", 1000)
-	f := joinedRunAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
+	f := attachBeforeStartAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
 		<-begun
 		for range 1000 {
-			tell(t, conn, structs.ChannelStdout, piece)
+			sendMessage(t, conn, structs.ChannelStdout, piece)
 		}
-		tell(t, conn, structs.ChannelStderr, "complaint")
-		tell(t, conn, structs.ChannelControl, `{"exit_code":7}`)
+		sendMessage(t, conn, structs.ChannelStderr, "complaint")
+		sendMessage(t, conn, structs.ChannelControl, `{"exit_code":7}`)
 		conn.Close(websocket.StatusNormalClosure, "")
 	})
 	r := newShell(t, f).run("container-run", "--rm", "busybox", "seq", "1000000")
@@ -109,13 +109,13 @@ func TestRunIsCompleteWhateverTheLogKeeps(t *testing.T) {
 	}
 }
 
-// TestRunWhoseOutputBreaksOff says so, doesn't pass for one that went well, and
-// leaves the container's logs.
-func TestRunWhoseOutputBreaksOff(t *testing.T) {
+// A run whose session breaks fails with a message, although the container succeeded,
+// and doesn't delete the container, whose logs have the rest.
+func TestRunReportsIncompleteOutput(t *testing.T) {
 	var f *fakeAPI
-	f = joinedRunAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
+	f = attachBeforeStartAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
 		<-begun
-		tell(t, conn, structs.ChannelStdout, "half")
+		sendMessage(t, conn, structs.ChannelStdout, "half")
 		f.answer("GET /v1/containers/u1", 200, containerJSON("Stopped", started, code0))
 	})
 	r := newShell(t, f).run("container-run", "--rm", "busybox")
@@ -129,9 +129,9 @@ func TestRunWhoseOutputBreaksOff(t *testing.T) {
 	}
 }
 
-// TestRunThatCannotStart leaves the session and tells why.
-func TestRunThatCannotStart(t *testing.T) {
-	f := joinedRunAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
+// A run that can't start closes the session and prints the reason.
+func TestRunReportsFailedStart(t *testing.T) {
+	f := attachBeforeStartAPI(t, func(conn *websocket.Conn, begun <-chan struct{}) {
 		<-begun
 		conn.Read(t.Context()) // until the user leaves
 	})
@@ -140,12 +140,13 @@ func TestRunThatCannotStart(t *testing.T) {
 		start(w, r)
 		f.answer("GET /v1/containers/u1", 200, containerJSON("Error", `,"status_reason":"no such program"`))
 	})
-	if r := newShell(t, f).run("container-run", "busybox", "nope"); r.code != 1 || !strings.Contains(r.stderr, "ERROR: container c1: Error: no such program") {
+	if r := newShell(t, f).run("container-run", "busybox", "nope"); r.code != 1 ||
+		!strings.Contains(r.stderr, "ERROR: container c1: Error: no such program") {
 		t.Errorf("%+v", r)
 	}
 }
 
-func TestRunRemoves(t *testing.T) {
+func TestRunDeletesContainerWithRm(t *testing.T) {
 	f := runAPI(t, "x", containerJSON("Stopped", started, code0))
 	s := newShell(t, f)
 	r := s.run("container-run", "--rm", "busybox", "true")
@@ -158,7 +159,7 @@ func TestRunRemoves(t *testing.T) {
 	if r := s.run("container-run", "--rm", "busybox"); r.code != 1 || !strings.Contains(r.stderr, "could not be deleted: boom") {
 		t.Errorf("a delete that fails: %+v", r)
 	}
-	// With -d it is the server's work, and what is gone already was started.
+	// With -d the server deletes the container. It may be deleted before it was read.
 	f.answer("GET /v1/containers/u1", 404, `{"errors":[{"code":"container.not_found","detail":"Container u1 could not be found."}]}`)
 	before := len(f.requests())
 	r = s.run("container-run", "-d", "--rm", "busybox")
@@ -170,7 +171,8 @@ func TestRunRemoves(t *testing.T) {
 func TestRunDetached(t *testing.T) {
 	f := runAPI(t, "", containerJSON("Creating", `,"status_reason":"pulling"`), containerJSON("Running", started))
 	s := newShell(t, f)
-	if r := s.run("container-run", "-d", "-p", "80", "nginx"); r.code != 0 || r.stdout != "u1\n" || !strings.Contains(r.stderr, "c1: Creating: pulling") {
+	if r := s.run("container-run", "-d", "-p", "80", "nginx"); r.code != 0 || r.stdout != "u1\n" ||
+		!strings.Contains(r.stderr, "c1: Creating: pulling") {
 		t.Errorf("-d: %+v", r)
 	}
 	if r := s.run("container-run", "-d", "-it", "busybox", "sh"); r.code != 0 || r.stdout != "u1\n" {
@@ -181,10 +183,11 @@ func TestRunDetached(t *testing.T) {
 	}
 }
 
-func TestRunFails(t *testing.T) {
+func TestRunErrors(t *testing.T) {
 	f := runAPI(t, "", containerJSON("Error", `,"status_reason":"no such image"`))
 	s := newShell(t, f)
-	if r := s.run("container-run", "busybox"); r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "ERROR: container c1: Error: no such image") {
+	if r := s.run("container-run", "busybox"); r.code != 1 || r.stdout != "" ||
+		!strings.Contains(r.stderr, "ERROR: container c1: Error: no such image") {
 		t.Errorf("Error: %+v", r)
 	}
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started), containerJSON("Error", started, `,"status_reason":"killed"`))
@@ -192,19 +195,21 @@ func TestRunFails(t *testing.T) {
 		t.Errorf("no exit code: %+v", r)
 	}
 	f.answer("POST /v1/containers", 400, `{"errors":[{"code":"invalid","detail":"there is no bay: create one with bay-create"}]}`)
-	if r := s.run("container-run", "busybox"); r.code != 1 || r.stderr != "ERROR: there is no bay: create one with bay-create (HTTP 400)\n" {
+	if r := s.run("container-run", "busybox"); r.code != 1 ||
+		r.stderr != "ERROR: there is no bay: create one with bay-create (HTTP 400)\n" {
 		t.Errorf("no bay: %+v", r)
 	}
 }
 
-// The container's two streams go where this program's own go, and into one
-// where these are one.
+// The container's streams go to this program's streams, and in order if both are the
+// same file.
 func TestRunKeepsStreamsApart(t *testing.T) {
 	f := runAPI(t, "", containerJSON("Running", started), containerJSON("Stopped", started, code0))
 	f.handle("GET /v1/containers/u1/logs", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "stdout "+r.FormValue("stdout")+" stderr "+r.FormValue("stderr")+"\n")
 	})
-	if r := newShell(t, f).run("container-run", "busybox"); r.stdout != "stdout true stderr false\n" || r.stderr != "stdout false stderr true\n" {
+	if r := newShell(t, f).run("container-run", "busybox"); r.stdout != "stdout true stderr false\n" ||
+		r.stderr != "stdout false stderr true\n" {
 		t.Errorf("%+v", r)
 	}
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started, `,"tty":true`), containerJSON("Stopped", started, code0))
@@ -217,15 +222,16 @@ func TestRunKeepsStreamsApart(t *testing.T) {
 	}
 	defer out.Close()
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Running", started), containerJSON("Stopped", started, code0))
-	e := &env{stdin: strings.NewReader(""), stdout: out, stderr: out, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	e := &env{stdin: strings.NewReader(""), stdout: out, stderr: out,
+		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	code := e.run(context.Background(), []string{"container-run", "busybox"})
 	if got, err := os.ReadFile(out.Name()); code != 0 || err != nil || string(got) != "stdout true stderr true\n" {
 		t.Errorf("one file: code %d, %q, %v", code, got, err)
 	}
 }
 
-// A run that is over when it is first looked at says no more than its output.
-func TestQuickRunIsQuiet(t *testing.T) {
+// A container that has ended at the first read shows no progress.
+func TestRunOfEndedContainerShowsNoProgress(t *testing.T) {
 	over := containerJSON("Stopped", started, `,"exit_code":3,"status_reason":"its process has ended with exit code 3"`)
 	f := runAPI(t, "", over)
 	if r := newShell(t, f).run("container-run", "busybox"); r.code != 3 || r.stderr != "" {
@@ -255,7 +261,7 @@ func TestRunFollowsRestarts(t *testing.T) {
 	}
 }
 
-// lockedText is where the container's output and magnum's own words meet.
+// lockedText is a text with concurrent writers.
 type lockedText struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -302,7 +308,8 @@ func TestInterruptedRunStopsTheContainer(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-logging; cancel() }()
 	var out, errOut lockedText
-	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut,
+		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	code := e.run(ctx, []string{"container-run", "--rm", "busybox"})
 	if code != 143 || out.String() != "begin\nend\n" || !strings.Contains(errOut.String(), "stopping c1") {
 		t.Errorf("code %d, %q, %q", code, out.String(), errOut.String())

@@ -22,8 +22,9 @@ func containerTopCommand() *command {
 	return &command{
 		name: "container-top", group: groupContainers, literal: 1, args: "CONTAINER [PS-ARGUMENTS...]", complete: completeContainers,
 		synopsis: "List the processes of a container",
-		about: "The processes are as ps shows them on the container's host. PS-ARGUMENTS are -ef (the default), -e, aux, or\n" +
-			"-o with columns such as pid,user,%cpu,rss,etime,args: one that is wrong is answered with all that there are.",
+		about: "Lists the processes as ps does on the container's host. PS-ARGUMENTS are -ef (the default), -e, aux,\n" +
+			"or -o with columns such as pid,user,%cpu,rss,etime,args. The error for an unknown column lists all\n" +
+			"columns.",
 		examples: []string{"magnum container-top web1", "magnum container-top web1 -o pid,rss,args"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -65,16 +66,20 @@ func containerTopCommand() *command {
 func containerStatsCommand() *command {
 	return &command{
 		name: "container-stats", group: groupContainers, args: "[CONTAINER...]", complete: completeContainers,
-		synopsis: "Show what containers use of their hosts",
-		about: "A table of processor time (100% is one core), memory, and bytes read and written since the start,\n" +
-			"drawn again each second until the containers have ended or you press Ctrl-C. Without CONTAINER it is\n" +
-			"all that run. -json prints a line for each container and second.",
-		examples: []string{"magnum container-stats web1 db1", "magnum container-stats -no-stream", "magnum container-stats -json web1 | jq .cpu_percent"},
+		synopsis: "Show the resource usage of containers",
+		about: "Prints a table of CPU usage (100% is one core), memory, and bytes read and written since the start.\n" +
+			"The table is updated every second until the containers have ended or you press Ctrl-C. Without\n" +
+			"CONTAINER it has all running containers. -json prints a line per container and second.",
+		examples: []string{
+			"magnum container-stats web1 db1",
+			"magnum container-stats -no-stream",
+			"magnum container-stats -json web1 | jq .cpu_percent",
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			once, lines := false, false
-			f.switchOn(&once, "no-stream", "show it once")
-			f.switchOn(&lines, "json", "print a JSON object on a line for each container and second")
+			f.switchOn(&once, "no-stream", "print the table once")
+			f.switchOn(&lines, "json", "print a JSON object per container and second, each on a line")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				client, err := conn.client(e)
@@ -88,9 +93,9 @@ func containerStatsCommand() *command {
 				if once {
 					return s.once(ctx)
 				}
-				err = s.follow(ctx)
+				err = s.stream(ctx)
 				if errors.Is(err, context.Canceled) {
-					return &exitError{exitInterrupted} // the way to end it
+					return &exitError{exitInterrupted} // Ctrl-C is the normal end
 				}
 				return err
 			}
@@ -98,38 +103,40 @@ func containerStatsCommand() *command {
 	}
 }
 
-// statsView shows what containers use.
+// statsView shows the usage of containers.
 type statsView struct {
 	e      *env
 	client *api.Client
-	lines  bool // JSON lines, not a table
+	lines  bool // print JSON lines, not a table
 
-	mu   sync.Mutex // guards what follows, and the output of lines
+	mu   sync.Mutex // guards rows and the output of lines
 	rows []statsRow
 }
 
-// statsRow is one container and what it used last.
+// statsRow is a container and its last usage.
 type statsRow struct {
 	ident, name string
-	now         *structs.StatsBody // nil while nothing is known, and after its end
+	now         *structs.StatsBody // nil before the first value and after the container's end
 }
 
-// statsLine is a line of -json.
+// statsLine is a line of the output of -json.
 type statsLine struct {
 	UUID string `json:"uuid"`
 	Name string `json:"name"`
 	structs.StatsBody
 }
 
-// pick chooses the containers: those named, else all that run.
+// pick sets the rows: the containers of idents, or all running ones.
 func (s *statsView) pick(ctx context.Context, idents []string) error {
 	if len(idents) == 0 {
-		running, _, err := s.client.Containers().List(ctx, api.QueryOptions{Filters: map[string][]string{"status": {string(structs.ContainerRunning)}}})
+		running, _, err := s.client.Containers().List(ctx, api.QueryOptions{
+			Filters: map[string][]string{"status": {string(structs.ContainerRunning)}},
+		})
 		if err != nil {
 			return err
 		}
 		if len(running) == 0 {
-			return errors.New(`no container runs: "magnum container-list" shows which there are`)
+			return errors.New(`no container runs: "magnum container-list" lists all`)
 		}
 		for _, c := range running {
 			s.rows = append(s.rows, statsRow{ident: c.UUID, name: c.Name})
@@ -146,7 +153,7 @@ func (s *statsView) pick(ctx context.Context, idents []string) error {
 	return nil
 }
 
-// once shows each container once.
+// once prints the usage of each container once.
 func (s *statsView) once(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
@@ -174,8 +181,8 @@ func (s *statsView) once(ctx context.Context) error {
 	return nil
 }
 
-// follow shows the containers each second until all of them have ended.
-func (s *statsView) follow(ctx context.Context) error {
+// stream shows the usage every second until all containers have ended.
+func (s *statsView) stream(ctx context.Context) error {
 	watching, leave := context.WithCancel(ctx)
 	defer leave()
 	g, all := errgroup.WithContext(watching)
@@ -223,8 +230,8 @@ func (s *statsView) follow(ctx context.Context) error {
 	}
 }
 
-// redraw draws the table over the last one if standard output is a terminal,
-// else below it. It waits for the first of what there is to see.
+// redraw draws the table over the last one if standard output is a terminal, and below
+// it otherwise. It draws nothing before the first value.
 func (s *statsView) redraw() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,8 +248,8 @@ func (s *statsView) redraw() error {
 	}
 	text := b.String()
 	if _, ok := terminalOf(s.e.stdout); ok {
-		// From the top: each line clears what is behind it, the last one what
-		// is below.
+		// Start at the top. Each line clears the rest of its line, and the last one
+		// everything below.
 		text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
 	}
 	_, err := io.WriteString(s.e.stdout, text)
@@ -267,7 +274,7 @@ func (s *statsView) draw(w io.Writer) error {
 	return t.writeTo(w)
 }
 
-// line prints a container as JSON.
+// line prints a row as JSON.
 func (s *statsView) line(i int) error {
 	r := s.rows[i]
 	text, err := json.Marshal(statsLine{UUID: r.ident, Name: r.name, StatsBody: *r.now})
@@ -280,8 +287,8 @@ func (s *statsView) line(i int) error {
 
 func percent(p float64) string { return strconv.FormatFloat(p, 'f', 2, 64) + "%" }
 
-// sizeText writes bytes with a unit of 1024, such as 1.5m: in the letters that
-// flags take.
+// sizeText formats a number of bytes with a unit of powers of 1024, such as 1.5m. Flags
+// accept the same units.
 func sizeText(n int64) string {
 	if n < 1<<10 {
 		return strconv.FormatInt(n, 10)

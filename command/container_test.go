@@ -36,8 +36,12 @@ func TestContainerFlagsMakeTheRequest(t *testing.T) {
 		{"-name x busybox -- sh -c ls", `{"command":["sh","-c","ls"],"image":"busybox","name":"x"}`},
 		{"-image-id i -command a_b", `{"command":"a_b","image_id":"i"}`},
 		{"-e A=1 -e MINE -e NONE -env B= --environment C=x=y i", `{"environment":{"A":"1","B":"","C":"x=y","MINE":"own"},"image":"i"}`},
-		{"-p 80 -p 8080:81/udp -publish 1:1 i", `{"image":"i","ports":[{"container_port":80,"host_port":0,"protocol":"tcp"},{"container_port":81,"host_port":8080,"protocol":"udp"},{"container_port":1,"host_port":1,"protocol":"tcp"}]}`},
-		{"-v d:/d -volume e:/e:ro -tmpfs /t:size=1m i", `{"image":"i","volumes":[{"name":"d","target":"/d","type":"volume"},{"name":"e","target":"/e","type":"volume","read_only":true},{"target":"/t","type":"tmpfs","size":1048576}]}`},
+		{"-p 80 -p 8080:81/udp -publish 1:1 i",
+			`{"image":"i","ports":[{"container_port":80,"host_port":0,"protocol":"tcp"},{"container_port":81,"host_port":8080,` +
+				`"protocol":"udp"},{"container_port":1,"host_port":1,"protocol":"tcp"}]}`},
+		{"-v d:/d -volume e:/e:ro -tmpfs /t:size=1m i",
+			`{"image":"i","volumes":[{"name":"d","target":"/d","type":"volume"},{"name":"e","target":"/e","type":"volume",` +
+				`"read_only":true},{"target":"/t","type":"tmpfs","size":1048576}]}`},
 		{"-m 512m -cpus 0.5 -log-max-size 1m i", `{"cpu":0.5,"image":"i","log_max_size":1048576,"memory":536870912}`},
 		{"-w /w -u 1000:1000 -h host i", `{"hostname":"host","image":"i","user":"1000:1000","workdir":"/w"}`},
 		{"-l a=b -label c=d -labels e i", `{"image":"i","labels":{"a":"b","c":"d","e":""}}`},
@@ -47,8 +51,10 @@ func TestContainerFlagsMakeTheRequest(t *testing.T) {
 		{"--exclusive=lease i", `{"exclusive":"lease","image":"i"}`},
 		{"-i -t --rm i", `{"auto_remove":true,"image":"i","stdin":true,"tty":true}`},
 		{"-tty=false i", `{"image":"i","tty":false}`},
-		{"-pull never -constraint zone=a -entrypoint sh -bay web -uuid U i", `{"bay":"web","constraints":{"zone":"a"},"entrypoint":"sh","image":"i","image_pull_policy":"never","uuid":"U"}`},
-		{"-bay-uuid B -restart-policy always -image-pull-policy always -auto-remove i", `{"auto_remove":true,"bay_uuid":"B","image":"i","image_pull_policy":"always","restart_policy":"always"}`},
+		{"-pull never -constraint zone=a -entrypoint sh -bay web -uuid U i",
+			`{"bay":"web","constraints":{"zone":"a"},"entrypoint":"sh","image":"i","image_pull_policy":"never","uuid":"U"}`},
+		{"-bay-uuid B -restart-policy always -image-pull-policy always -auto-remove i",
+			`{"auto_remove":true,"bay_uuid":"B","image":"i","image_pull_policy":"always","restart_policy":"always"}`},
 	} {
 		r := s.run(append([]string{"container-create", "-detach"}, strings.Fields(tt.line)...)...)
 		asked := f.requests()
@@ -58,7 +64,7 @@ func TestContainerFlagsMakeTheRequest(t *testing.T) {
 	}
 }
 
-func TestBadContainerFlags(t *testing.T) {
+func TestContainerFlagErrors(t *testing.T) {
 	f := newFakeAPI(t)
 	s := newShell(t, f)
 	for line, want := range map[string]string{
@@ -70,12 +76,12 @@ func TestBadContainerFlags(t *testing.T) {
 		"-cpus NaN i":           "is not a number of cores",
 		"-tmpfs x i":            "does not begin with /",
 		"-l =x i":               "has no key",
-		"-command a i b":        "both name the command",
+		"-command a i b":        "both give the command",
 		"-stop-timeout -1 i":    "is below 0",
 		"-json /no/such/file":   "no such file",
 		"-format x i":           "neither table nor json",
 		"i -frobnicate":         "there is no flag -frobnicate",
-		"i sh -c ls":            "stand behind \"--\"",
+		"i sh -c ls":            "after \"--\"",
 		"-json":                 "needs a value",
 		"-restart-polcy always": "did you mean -restart-policy?",
 	} {
@@ -93,12 +99,14 @@ func TestContainerCreateFromJSON(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("POST /v1/containers", 201, containerJSON("Creating"))
 	s := newShell(t, f)
-	const body = `{"name":"c1","image_id":"busybox","command":"sleep 100","bay_uuid":"b1","environment":{"A":"1","B":"2"},"memory":12345678901}`
+	const body = `{"name":"c1","image_id":"busybox","command":"sleep 100","bay_uuid":"b1","environment":{"A":"1","B":"2"},` +
+		`"memory":12345678901}`
 	file := filepath.Join(t.TempDir(), "c.json")
 	if err := os.WriteFile(file, []byte(body), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	sorted := `{"bay_uuid":"b1","command":"sleep 100","environment":{"A":"1","B":"2"},"image_id":"busybox","memory":12345678901,"name":"c1"}`
+	sorted := `{"bay_uuid":"b1","command":"sleep 100","environment":{"A":"1","B":"2"},"image_id":"busybox","memory":12345678901,` +
+		`"name":"c1"}`
 	for _, tt := range []struct {
 		args  []string
 		stdin string
@@ -109,7 +117,8 @@ func TestContainerCreateFromJSON(t *testing.T) {
 		{nil, body, sorted},
 		{[]string{"-debug"}, body, sorted},
 		{[]string{"--json", file, "-e", "B=3", "-e", "C=4", "-name", "c2", "alpine"}, "",
-			`{"bay_uuid":"b1","command":"sleep 100","environment":{"A":"1","B":"3","C":"4"},"image":"alpine","memory":12345678901,"name":"c2"}`},
+			`{"bay_uuid":"b1","command":"sleep 100","environment":{"A":"1","B":"3","C":"4"},"image":"alpine","memory":12345678901,` +
+				`"name":"c2"}`},
 		{[]string{"--json", file, "-bay", "b2"}, "", strings.Replace(sorted, `"bay_uuid":"b1"`, `"bay":"b2"`, 1)},
 		{nil, `{"unknown":[1]}`, `{"unknown":[1]}`},
 	} {
@@ -121,14 +130,15 @@ func TestContainerCreateFromJSON(t *testing.T) {
 		}
 	}
 	before := len(f.requests())
-	for stdin, want := range map[string]string{"": "is empty", "[]": "no JSON object", "null": "no JSON object", "{} {}": "more than one", "{": "no JSON object"} {
+	for stdin, want := range map[string]string{"": "is empty", "[]": "not a JSON object", "null": "not a JSON object",
+		"{} {}": "more than one", "{": "not a JSON object"} {
 		s.stdin = strings.NewReader(stdin)
 		if r := s.run("container-create"); r.code == 0 || !strings.Contains(r.stderr, want) {
 			t.Errorf("standard input %q: %+v, want %q", stdin, r, want)
 		}
 	}
 	if len(f.requests()) != before {
-		t.Error("a body that can't be read was sent")
+		t.Error("an invalid body was sent")
 	}
 }
 
@@ -147,11 +157,13 @@ func TestContainerCreateWaits(t *testing.T) {
 		t.Errorf("-run: %+v, asked %q", r, f.requests())
 	}
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Error", `,"status_reason":"no such image: busybox"`))
-	if r = s.run("container-create", "busybox"); r.code != 1 || !strings.Contains(r.stderr, "ERROR: container c1: Error: no such image: busybox.") {
+	if r = s.run("container-create", "busybox"); r.code != 1 ||
+		!strings.Contains(r.stderr, "ERROR: container c1: Error: no such image: busybox.") {
 		t.Errorf("Error: %+v", r)
 	}
 	f.answer("GET /v1/containers/u1", 200, containerJSON("Creating", `,"status_reason":"no host fits"`))
-	if r = s.run("container-create", "busybox", "-timeout", "200ms"); r.code != 1 || !strings.Contains(r.stderr, "still Creating after 200ms: no host fits") {
+	if r = s.run("container-create", "busybox", "-timeout", "200ms"); r.code != 1 ||
+		!strings.Contains(r.stderr, "still Creating after 200ms: no host fits") {
 		t.Errorf("-timeout: %+v", r)
 	}
 }
@@ -164,7 +176,8 @@ func TestContainerActions(t *testing.T) {
 		f.answer("PUT /v1/containers/b/"+action, 409, `{"errors":[{"code":"container.conflict","detail":"Container b is Paused."}]}`)
 		r := s.run("container-"+action, "b", "a", "c")
 		verb := strings.ToUpper(action[:1]) + action[1:]
-		want := verb + " for container b failed: Container b is Paused. (HTTP 409)\n" + verb + " for container c failed: Container " + action + " could not be found. (HTTP 404)\n\"magnum container-list\" shows which there are.\n"
+		want := verb + " for container b failed: Container b is Paused. (HTTP 409)\n" + verb + " for container c failed: Container " +
+			action + " could not be found. (HTTP 404)\n\"magnum container-list\" lists them.\n"
 		if r.code != 1 || r.stdout != "" || r.stderr != want {
 			t.Errorf("%s: code %d, %q\nwant %q", action, r.code, r.stderr, want)
 		}
@@ -175,11 +188,13 @@ func TestContainerActions(t *testing.T) {
 	s.run("container-stop", "-t", "3", "-detach", "a")
 	s.run("container-stop", "a")
 	asked := f.requests()
-	if got := asked[len(asked)-2:]; got[0] != "PUT /v1/containers/a/stop?timeout=3&wait=0s" || got[1] != "PUT /v1/containers/a/stop?wait=10m0s" {
+	if got := asked[len(asked)-2:]; got[0] != "PUT /v1/containers/a/stop?timeout=3&wait=0s" ||
+		got[1] != "PUT /v1/containers/a/stop?wait=10m0s" {
 		t.Errorf("asked %q", got)
 	}
 	f.answer("PUT /v1/containers/a/stop", 202, containerJSON("Running", `,"status_reason":"stopping"`))
-	if r := s.run("container-stop", "-wait", "1s", "a"); r.code != 1 || r.stderr != "Stop for container a failed: it is still Running after 1s: stopping. It goes on without you\n" {
+	if r := s.run("container-stop", "-wait", "1s", "a"); r.code != 1 ||
+		r.stderr != "Stop for container a failed: it is still Running after 1s: stopping. It goes on without you\n" {
 		t.Errorf("202: %+v", r)
 	}
 }
@@ -189,10 +204,12 @@ func TestContainerDelete(t *testing.T) {
 	f.answer("DELETE /v1/containers/a", 204, "")
 	f.answer("DELETE /v1/containers/b", 202, containerJSON("Deleting"))
 	s := newShell(t, f)
-	if r := s.run("container-delete", "-force", "-stop", "a"); r != (result{}) || f.requests()[0] != "DELETE /v1/containers/a?force=true&stop=true&wait=10m0s" {
+	if r := s.run("container-delete", "-force", "-stop", "a"); r != (result{}) ||
+		f.requests()[0] != "DELETE /v1/containers/a?force=true&stop=true&wait=10m0s" {
 		t.Errorf("%+v, asked %q", r, f.requests())
 	}
-	if r := s.run("container-delete", "b", "-wait", "2s"); r.code != 1 || r.stderr != "Delete for container b failed: it is still Deleting after 2s. It goes on without you\n" {
+	if r := s.run("container-delete", "b", "-wait", "2s"); r.code != 1 ||
+		r.stderr != "Delete for container b failed: it is still Deleting after 2s. It goes on without you\n" {
 		t.Errorf("202: %+v", r)
 	}
 	if r := s.run("container-delete", "-detach", "b"); r != (result{}) {
@@ -237,7 +254,8 @@ func TestContainerLogs(t *testing.T) {
 			t.Errorf("%s: %+v, asked %q", line, r, asked[len(asked)-1])
 		}
 	}
-	if r := s.run("container-logs", "c9"); r.code != 1 || !strings.HasPrefix(r.stderr, "ERROR: Container logs could not be found. (HTTP 404)") {
+	if r := s.run("container-logs", "c9"); r.code != 1 ||
+		!strings.HasPrefix(r.stderr, "ERROR: Container logs could not be found. (HTTP 404)") {
 		t.Errorf("%+v", r)
 	}
 	f.handle("GET /v1/containers/c2/logs", func(w http.ResponseWriter, _ *http.Request) {
@@ -250,7 +268,7 @@ func TestContainerLogs(t *testing.T) {
 	}
 }
 
-// session answers with a session that plays what play sends.
+// session returns a handler that opens a session, which sends what play sends.
 func session(t testing.TB, play func(send func(channel byte, payload []byte))) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)
@@ -271,7 +289,7 @@ func session(t testing.TB, play func(send func(channel byte, payload []byte))) h
 func TestContainerExecute(t *testing.T) {
 	f := newFakeAPI(t)
 	s := newShell(t, f)
-	// Bytes that are no text, and more of them than an answer in JSON holds.
+	// More bytes than the limit of a JSON response, and not valid UTF-8.
 	piece := bytes.Repeat([]byte{0xff, 0xfe, 0x00, 'A'}, 8<<10)
 	const pieces = 17 << 20 / (32 << 10)
 	f.handle("GET /v1/containers/c1/execute/ws", session(t, func(send func(channel byte, payload []byte)) {
@@ -279,7 +297,7 @@ func TestContainerExecute(t *testing.T) {
 			send(structs.ChannelStdout, piece)
 		}
 		send(structs.ChannelStderr, []byte("err"))
-		send(structs.ChannelStdout, nil) // the agent asks whether anybody is there
+		send(structs.ChannelStdout, nil) // keepalive of the agent
 		send(structs.ChannelControl, []byte(`{"exit_code":3}`))
 	}))
 	r := s.run("container-execute", "c1", "--command", "ls -l '/a b'", "-u", "root", "-w", "/x", "-e", "A=1")
@@ -291,15 +309,17 @@ func TestContainerExecute(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	asked := f.requests()
-	if asked[0] != "GET /v1/containers/c1/execute/ws?command=%5B%22ls%22%2C%22-l%22%2C%22%2Fa+b%22%5D&env=A%3D1&stdin=false&tty=false&user=root&workdir=%2Fx" ||
+	if asked[0] != "GET /v1/containers/c1/execute/ws?command=%5B%22ls%22%2C%22-l%22%2C%22%2Fa+b%22%5D&env=A%3D1&stdin=false&tty=false&"+
+		"user=root&workdir=%2Fx" ||
 		asked[1] != "GET /v1/containers/c1/execute/ws?command=%5B%22ls%22%2C%22-l%22%5D&stdin=false&tty=false" {
 		t.Errorf("asked %q", asked)
 	}
 	f.answer("PUT /v1/containers/c0/execute", 200, `{"output":"2015"}`)
 	if r := s.run("container-execute", "c0", "ls"); r != (result{0, "2015", ""}) {
-		t.Errorf("an answer of 2015: %+v", r)
+		t.Errorf("a response of a 2015 server: %+v", r)
 	}
-	for line, want := range map[string]string{"c1 -command a b": "both name", "c1 -command 'a": "without its end", "-it c1 sh": "not a terminal"} {
+	for line, want := range map[string]string{"c1 -command a b": "both give", "c1 -command 'a": "without its end",
+		"-it c1 sh": "not a terminal"} {
 		if r := s.run(append([]string{"container-execute"}, strings.Fields(line)...)...); r.code != 2 || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: %+v, want %q", line, r, want)
 		}
@@ -315,10 +335,12 @@ func TestStatus(t *testing.T) {
 	f.answer("GET /v1/operator/state", 200, `{"index":42,"hash":"ab","leader":"s1"}`)
 	f.answer("GET /v1/hosts", 200, `{"hosts":[{"uuid":"1","state":"ready"},{"uuid":"2","state":"lost"}]}`)
 	f.answer("GET /v1/bays", 200, `{"bays":[{"uuid":"1","status":"CREATE_COMPLETE"}]}`)
-	f.answer("GET /v1/containers", 200, fmt.Sprintf(`{"containers":[%s,%s,%s]}`, containerJSON("Running"), containerJSON("Running"), containerJSON("Error")))
+	f.answer("GET /v1/containers", 200,
+		fmt.Sprintf(`{"containers":[%s,%s,%s]}`, containerJSON("Running"), containerJSON("Running"), containerJSON("Error")))
 	s := newShell(t, f)
 	r := s.run("status")
-	for _, want := range []string{"| leader               | s1", "| index                | 42", "| hosts                | 1/2 ready", `{"Error":1,"Running":2}`, "| version              | 1.2"} {
+	for _, want := range []string{"| leader               | s1", "| index                | 42", "| hosts                | 1/2 ready",
+		`{"Error":1,"Running":2}`, "| version              | 1.2"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%s%s", want, r.stdout, r.stderr)
 		}

@@ -11,12 +11,12 @@ import (
 func containerUpdateCommand() *command {
 	return &command{
 		name: "container-update", group: groupContainers, args: "CONTAINER", complete: completeContainers,
-		synopsis: "Change a container's memory, processor time or name",
-		about:    "New limits hold at once, without a restart. 0 takes a limit away.",
+		synopsis: "Change a container's memory limit, CPU limit or name",
+		about:    "New limits apply at once, without a restart. 0 removes a limit.",
 		examples: []string{"magnum container-update -m 1g -cpus 2 web1", "magnum container-update -name web2 web1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var wait waiting
+			var wait waitFlags
 			var out output
 			ops := map[string]structs.PatchOp{}
 			set := func(field string, value any, none bool) {
@@ -25,7 +25,7 @@ func containerUpdateCommand() *command {
 					ops[field] = structs.PatchOp{Op: "remove", Path: "/" + field}
 				}
 			}
-			f.once("memory m", "SIZE", "limit of memory, such as 512m", func(s string) error {
+			f.value("memory m", "SIZE", "memory limit, such as 512m", func(s string) error {
 				n, err := structs.ParseBytes(s)
 				if err != nil {
 					return errors.New("is not a size: write bytes, or a number with k, m or g, such as 512m")
@@ -33,7 +33,7 @@ func containerUpdateCommand() *command {
 				set("memory", n, n == 0)
 				return nil
 			})
-			f.once("cpu cpus", "CORES", "limit of processor time, such as 0.5", func(s string) error {
+			f.value("cpu cpus", "CORES", "CPU limit in cores, such as 0.5", func(s string) error {
 				n, err := strconv.ParseFloat(s, 64)
 				if err != nil || !(n >= 0) || n > structs.MaxMilliCPU {
 					return errors.New("is not a number of cores, such as 0.5")
@@ -41,7 +41,7 @@ func containerUpdateCommand() *command {
 				set("cpu", n, n == 0)
 				return nil
 			})
-			f.once("name", "NAME", "another name", func(s string) error {
+			f.value("name", "NAME", "new name", func(s string) error {
 				if s == "" {
 					return errors.New("is empty")
 				}
@@ -72,7 +72,7 @@ func containerUpdateCommand() *command {
 					return err
 				}
 				_, meta, err := client.Containers().Update(ctx, args[0], patch, wait.writeOptions())
-				if err := stillGoing(meta, err, wait); err != nil {
+				if err := notDoneError(meta, err, wait); err != nil {
 					return err
 				}
 				return out.show(e.stdout, meta.Raw)

@@ -15,15 +15,18 @@ func containerWaitCommand() *command {
 	return &command{
 		name: "container-wait", group: groupContainers, args: "CONTAINER [CONTAINER...]", complete: completeContainers,
 		synopsis: "Wait until containers have ended, and print their exit codes",
-		about: "Prints one exit code a line, in the arguments' order, once all of them have ended; with -json or\n" +
-			"-format the containers instead, but for those whose end can't be told. One that was never started is\n" +
-			"waited for, too. It waits as long as it takes, unless -timeout is given.",
-		examples: []string{"magnum container-wait job1 job2", "magnum container-wait -timeout 5m -format '{{.name}} {{.exit_code}}' job1 job2"},
+		about: "Prints one exit code per line, in the order of the arguments, after all containers have ended. With\n" +
+			"-json or -format it prints the containers instead, except those that failed to report an exit code. It\n" +
+			"also waits for containers that were never started. The wait has no limit unless -timeout is given.",
+		examples: []string{
+			"magnum container-wait job1 job2",
+			"magnum container-wait -timeout 5m -format '{{.name}} {{.exit_code}}' job1 job2",
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var limit time.Duration
-			out := output{bare: "exit codes"}
-			f.once("timeout wait", "DURATION", "give up after it, such as 90s (default never)", func(s string) error {
+			out := output{unformatted: "exit codes"}
+			f.value("timeout wait", "DURATION", "stop waiting after this time, such as 90s (default never)", func(s string) error {
 				d, err := time.ParseDuration(s)
 				if err != nil || d <= 0 {
 					return errors.New("is not a duration such as 90s or 5m")
@@ -43,7 +46,7 @@ func containerWaitCommand() *command {
 				}
 				if limit > 0 {
 					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeoutCause(ctx, limit, errWaitOver)
+					ctx, cancel = context.WithTimeoutCause(ctx, limit, errWaitTimeout)
 					defer cancel()
 				}
 				return e.waitMany(ctx, client, args, limit, &out)
@@ -52,13 +55,13 @@ func containerWaitCommand() *command {
 	}
 }
 
-// waitMany waits for the end of each container and prints the exit codes of
-// those that have one, or what is asked for of them.
+// waitMany waits for the end of each container, and prints the exit codes or, with
+// -json or -format, the containers. It fails if a container has no exit code.
 func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string, limit time.Duration, out *output) error {
 	if len(idents) == 0 {
 		return usagef("CONTAINER is missing")
 	}
-	// All at once: each may end before any other.
+	// One goroutine each, because the containers may end in any order.
 	codes, raws, failures := make([]int, len(idents)), make([]json.RawMessage, len(idents)), make([]error, len(idents))
 	done := make(chan struct{})
 	for i, ident := range idents {
@@ -81,14 +84,14 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 			fmt.Fprintf(e.stderr, "Wait for container %s failed: %s\n", printable(idents[i]), describe(err))
 			continue
 		}
-		if ended = append(ended, raws[i]); !out.isBare() {
+		if ended = append(ended, raws[i]); !out.isUnformatted() {
 			continue
 		}
 		if _, err := fmt.Fprintln(e.stdout, codes[i]); err != nil {
 			return err
 		}
 	}
-	if !out.isBare() {
+	if !out.isUnformatted() {
 		if err := out.list(e.stdout, ended, []string{"uuid", "name", "status", "exit_code"}, nil, false); err != nil {
 			return err
 		}
@@ -99,14 +102,13 @@ func (e *env) waitMany(ctx context.Context, client *api.Client, idents []string,
 	return nil
 }
 
-// awaitEnd waits until a container has ended, and returns its exit code and what
-// the server said of it then.
+// awaitEnd waits until a container has ended, and returns its exit code and its JSON.
 func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.Duration) (int, json.RawMessage, error) {
 	var last *structs.ContainerBody
 	var raw json.RawMessage
-	err := follow(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
+	err := watch(ctx, func(ctx context.Context, o api.QueryOptions) (*structs.ContainerBody, api.Meta, error) {
 		if last != nil {
-			ident = last.UUID // it may be renamed meanwhile
+			ident = last.UUID // the container may be renamed meanwhile
 		}
 		return client.Containers().Get(ctx, ident, o)
 	}, func(c *structs.ContainerBody, meta api.Meta) (bool, error) {
@@ -114,9 +116,9 @@ func awaitEnd(ctx context.Context, client *api.Client, ident string, limit time.
 		return ended(c) && (c.Status != structs.ContainerStopped || c.ExitCode != nil || !c.StartedAt.IsZero()), nil
 	}, nil)
 	switch {
-	case errors.Is(err, errWaitOver) && last != nil:
+	case errors.Is(err, errWaitTimeout) && last != nil:
 		return 0, nil, fmt.Errorf("it is %s", stillText(string(last.Status), last.StatusReason, limit))
-	case errors.Is(err, errWaitOver):
+	case errors.Is(err, errWaitTimeout):
 		return 0, nil, fmt.Errorf("no answer after %v", limit)
 	case structs.CodeOf(err) == structs.CodeNotFound && last != nil:
 		return 0, nil, errors.New("it was deleted before its exit code was known")

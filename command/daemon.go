@@ -1,7 +1,6 @@
 package command
 
-// daemonCommands are server, agent and what they need, in the group
-// groupDaemons.
+// daemonCommands returns the commands of groupDaemons.
 func daemonCommands() []*command {
 	return []*command{serverCommand(), agentCommand(), tlsInitCommand(), keygenCommand()}
 }

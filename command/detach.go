@@ -7,15 +7,13 @@ import (
 	"strings"
 )
 
-// defaultDetachKeys leave a container's terminal without ending anything, as
-// docker's do.
+// defaultDetachKeys are the keys that detach from a container's terminal, as in docker.
 const defaultDetachKeys = "ctrl-p,ctrl-q"
 
-// errDetached says that the user has pressed the detach keys.
+// errDetached is the error of a session whose user pressed the detach keys.
 var errDetached = errors.New("detached")
 
-// parseDetachKeys reads a sequence such as "ctrl-p,ctrl-q" or "a,b"; "" means
-// none.
+// parseDetachKeys parses a sequence such as "ctrl-p,ctrl-q" or "a,b"; "" means no keys.
 func parseDetachKeys(s string) ([]byte, error) {
 	if s == "" {
 		return nil, nil
@@ -31,26 +29,26 @@ func parseDetachKeys(s string) ([]byte, error) {
 		case len(word) == 1:
 			keys = append(keys, word[0])
 		default:
-			return nil, fmt.Errorf("has %q, which is neither one character nor ctrl- and a letter or one of @ [ \\ ] ^ _", word)
+			return nil, fmt.Errorf("has %q, which is neither one character nor ctrl- with a letter or one of @ [ \\ ] ^ _", word)
 		}
 	}
 	return keys, nil
 }
 
-// detachReader passes a terminal's input on until the detach keys are typed,
-// then calls left and ends. Keys that begin like the sequence are held back
-// until it is clear that they don't go on so.
+// detachReader reads a terminal's input until the detach keys are typed. Then it calls
+// detached and returns errDetached. It holds back keys that match the beginning of the
+// sequence until the next key tells whether they are part of it.
 type detachReader struct {
-	r    io.Reader
-	keys []byte // not empty
-	left func()
+	r        io.Reader
+	keys     []byte // not empty
+	detached func()
 
-	matched int    // keys of the sequence that are held back
-	out     []byte // to be read
-	err     error  // after that
+	matched int    // number of keys that are held back
+	out     []byte // input for the next Read
+	err     error  // returned after out
 }
 
-// Read reads on.
+// Read implements io.Reader.
 func (d *detachReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -60,7 +58,7 @@ func (d *detachReader) Read(p []byte) (int, error) {
 			return 0, d.err
 		}
 		n, err := d.r.Read(p)
-		d.take(p[:n])
+		d.match(p[:n])
 		if err != nil && d.err == nil {
 			d.out = append(d.out, d.keys[:d.matched]...)
 			d.matched, d.err = 0, err
@@ -71,21 +69,21 @@ func (d *detachReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// take looks at what was typed.
-func (d *detachReader) take(typed []byte) {
+// match moves typed keys to out, except those of the sequence.
+func (d *detachReader) match(typed []byte) {
 	for _, key := range typed {
 		if key == d.keys[d.matched] {
 			if d.matched++; d.matched == len(d.keys) {
 				d.matched, d.err = 0, errDetached
-				d.left()
-				return // what was typed behind it is nobody's
+				d.detached()
+				return // drop the keys after the sequence
 			}
 			continue
 		}
 		d.out = append(d.out, d.keys[:d.matched]...)
 		d.matched = 0
 		if key == d.keys[0] {
-			d.matched = 1 // of at least two: one alone would have been it
+			d.matched = 1 // a sequence of one key was handled above
 			continue
 		}
 		d.out = append(d.out, key)

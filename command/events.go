@@ -15,18 +15,19 @@ import (
 func eventsCommand() *command {
 	return &command{
 		name: "events", group: groupClient,
-		synopsis: "Show what happens to containers, bays and hosts, as it happens",
-		about: "A line for each event until Ctrl-C: created, updated (another status or health) and deleted. Hosts are\n" +
-			"shown to operators. With -follow it goes on where it was when the connection breaks; without, it ends.\n" +
-			"-index N begins with what came after N, the \"resume\" of an event in -json; servers keep the last 4096.",
+		synopsis: "Show events of containers, bays and hosts as they happen",
+		about: "Prints a line per event until Ctrl-C: created, updated (status or health changed) or deleted. Only\n" +
+			"operators see events of hosts. When the connection breaks, -follow reconnects and continues; without it\n" +
+			"the command ends. -index N starts with the events after N, the \"resume\" of an event in -json. Servers\n" +
+			"keep the last 4096 events.",
 		examples: []string{"magnum events -follow", "magnum events -type container -json | jq .name"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var o api.EventOptions
-			lines, again := false, false
-			f.switchOn(&again, "follow f", "go on where it was when the connection breaks")
-			f.switchOn(&lines, "json", "print the API's JSON, one event a line")
-			f.once("index since-index", "N", "begin with what came after it (default now)", func(s string) error {
+			lines, reconnect := false, false
+			f.switchOn(&reconnect, "follow f", "reconnect and continue when the connection breaks")
+			f.switchOn(&lines, "json", "print the API's JSON, one event per line")
+			f.value("index since-index", "N", "start with the events after this index (default now)", func(s string) error {
 				n, err := strconv.ParseUint(s, 10, 63)
 				if err != nil {
 					return fmt.Errorf("is not a whole number")
@@ -34,9 +35,9 @@ func eventsCommand() *command {
 				o.Index = n
 				return nil
 			})
-			f.text(&o.Type, "type", "TYPE", "only of containers, bays or hosts").oneOf("container", "bay", "host")
-			f.text(&o.UUID, "uuid", "UUID", "only of this object")
-			f.switchOn(&o.AllProjects, "all-projects", "of all projects (operators)")
+			f.text(&o.Type, "type", "TYPE", "only events of containers, bays or hosts").suggest("container", "bay", "host")
+			f.text(&o.UUID, "uuid", "UUID", "only events of this object")
+			f.switchOn(&o.AllProjects, "all-projects", "events of all projects (operators)")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if err := exactly(args); err != nil {
@@ -46,18 +47,19 @@ func eventsCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.events(ctx, client, o, lines, again)
+				return e.events(ctx, client, o, lines, reconnect)
 			}
 		},
 	}
 }
 
-// events prints events; with again, over breaks of the connection.
-func (e *env) events(ctx context.Context, client *api.Client, o api.EventOptions, lines, again bool) error {
-	away, heard := 0, false
+// events prints events: with lines as JSON, with reconnect also after the connection
+// broke. A first connection that fails is an error.
+func (e *env) events(ctx context.Context, client *api.Client, o api.EventOptions, lines, reconnect bool) error {
+	failures, received := 0, false
 	for {
 		err := client.Events(ctx, o, func(event structs.EventBody, raw json.RawMessage) error {
-			away, heard = 0, true
+			failures, received = 0, true
 			o.Index = event.Resume
 			if event.Event == "tick" {
 				return nil
@@ -74,23 +76,23 @@ func (e *env) events(ctx context.Context, client *api.Client, o api.EventOptions
 		code := structs.CodeOf(err)
 		switch {
 		case ctx.Err() != nil:
-			return &exitError{exitInterrupted} // the way to end it
+			return &exitError{exitInterrupted} // Ctrl-C is the normal end
 		case code == structs.CodeGone:
-			return fmt.Errorf("%w. Begin anew without -index", err)
-		case !again || !heard && api.IsUnreachable(err) || code != structs.CodeUnavailable && code != structs.CodeNoLeader:
+			return fmt.Errorf("%w. Start again without -index", err)
+		case !reconnect || !received && api.IsUnreachable(err) || code != structs.CodeUnavailable && code != structs.CodeNoLeader:
 			return err
 		}
-		away++
-		if away == 1 {
-			fmt.Fprintf(e.stderr, "%s; trying again\n", describe(err))
+		failures++
+		if failures == 1 {
+			fmt.Fprintf(e.stderr, "%s; reconnecting\n", describe(err))
 		}
-		if err := pause(ctx, away); err != nil {
+		if err := backoff(ctx, failures); err != nil {
 			return &exitError{exitInterrupted}
 		}
 	}
 }
 
-// eventText is an event as a person reads it.
+// eventText formats an event as a line of text.
 func eventText(event structs.EventBody) string {
 	at := "-"
 	if !event.At.IsZero() {

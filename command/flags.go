@@ -11,28 +11,27 @@ import (
 	"github.com/posener/complete"
 )
 
-// errHelp says that the command line asks for help.
-var errHelp = errors.New("help wanted")
+// errHelp is the error of a command line that asks for help.
+var errHelp = errors.New("help requested")
 
-// flagSet is a command's flags: Go's flag package underneath, with flags
-// allowed behind arguments, several names for one flag, and help that shows
-// them together.
+// flagSet is the set of a command's flags. It uses package flag and adds flags after
+// arguments, several names for a flag, and help that shows these names together.
 type flagSet struct {
 	set     *flag.FlagSet
 	options []*option
 	literal int             // flags end at this argument, counted from 1; 0 never
-	given   map[string]bool // first names of the flags on the command line
+	given   map[string]bool // flags on the command line, by their first names
 }
 
-// option is one flag under all its names.
+// option is a flag with all its names.
 type option struct {
-	names       []string // the first one leads
+	names       []string // the first is the main one
 	placeholder string   // of its value, "" for a switch
 	usage       string
-	def         string // default, "" if there is nothing to say
+	def         string // default for the help; "" for none
 	value       flag.Value
 	predict     complete.Predictor
-	shared      bool // every command of its kind has it; help shows it last
+	shared      bool // help lists it under "Common flags"
 }
 
 func newFlagSet(name string) *flagSet {
@@ -42,7 +41,7 @@ func newFlagSet(name string) *flagSet {
 	return f
 }
 
-// add registers a flag under its names ("format", or "publish p ports").
+// add adds a flag with its names ("format", or "publish p ports").
 func (f *flagSet) add(v flag.Value, names, placeholder, usage string) *option {
 	o := &option{names: strings.Fields(names), placeholder: placeholder, usage: usage, value: v}
 	switch words := strings.Split(placeholder, "|"); {
@@ -63,63 +62,63 @@ func (f *flagSet) add(v flag.Value, names, placeholder, usage string) *option {
 	return o
 }
 
-// oneOf completes the flag's value with words.
-func (o *option) oneOf(words ...string) *option {
+// suggest completes the flag's value with words. It doesn't restrict the value.
+func (o *option) suggest(words ...string) *option {
 	o.predict = complete.PredictSet(words...)
 	return o
 }
 
-// defaults says what holds without the flag.
-func (o *option) defaults(text string) *option {
+// defaultText sets the default that the help shows.
+func (o *option) defaultText(text string) *option {
 	o.def = text
 	return o
 }
 
-// everywhere marks a flag that many commands have.
-func (o *option) everywhere() *option {
+// common lists the flag under "Common flags" in the help.
+func (o *option) common() *option {
 	o.shared = true
 	return o
 }
 
-// funcValue is a flag whose value a function takes.
+// funcValue is a flag.Value that calls a function.
 type funcValue struct {
 	set    func(string) error
-	toggle bool // a switch: no value, or =true, =false
+	toggle bool // the value can be omitted: =true or =false
 }
 
 func (v funcValue) String() string     { return "" }
 func (v funcValue) Set(s string) error { return v.set(s) }
 func (v funcValue) IsBoolFlag() bool   { return v.toggle }
 
-// text adds a flag that takes any text.
+// text adds a flag for any text.
 func (f *flagSet) text(p *string, names, placeholder, usage string) *option {
 	return f.add(funcValue{set: func(s string) error { *p = s; return nil }}, names, placeholder, usage)
 }
 
-// each adds a flag that may be repeated.
-func (f *flagSet) each(names, placeholder, usage string, take func(string) error) *option {
-	return f.add(funcValue{set: take}, names, placeholder, usage+" (may be repeated)")
+// repeatable adds a flag that can be repeated.
+func (f *flagSet) repeatable(names, placeholder, usage string, set func(string) error) *option {
+	return f.add(funcValue{set: set}, names, placeholder, usage+" (may be repeated)")
 }
 
-// switchOn adds a flag without a value.
+// switchOn adds a boolean flag.
 func (f *flagSet) switchOn(p *bool, names, usage string) *option {
 	return f.toggle(names, usage, func(b bool) { *p = b })
 }
 
-// toggle adds a flag without a value that a function takes.
-func (f *flagSet) toggle(names, usage string, take func(bool)) *option {
+// toggle adds a boolean flag that calls set.
+func (f *flagSet) toggle(names, usage string, set func(bool)) *option {
 	return f.add(funcValue{toggle: true, set: func(s string) error {
 		b, err := strconv.ParseBool(s)
 		if err != nil {
-			return errors.New("is not true or false")
+			return errors.New("must be true or false")
 		}
-		take(b)
+		set(b)
 		return nil
 	}}, names, "", usage)
 }
 
-// number adds a flag that takes a whole number of at least least.
-func (f *flagSet) number(names, placeholder, usage string, least int, take func(int)) *option {
+// number adds a flag for a whole number of least or more.
+func (f *flagSet) number(names, placeholder, usage string, least int, set func(int)) *option {
 	return f.add(funcValue{set: func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil {
@@ -128,13 +127,13 @@ func (f *flagSet) number(names, placeholder, usage string, least int, take func(
 		if n < least {
 			return fmt.Errorf("is below %d", least)
 		}
-		take(n)
+		set(n)
 		return nil
 	}}, names, placeholder, usage)
 }
 
-// parse reads flags and arguments in any order and returns the arguments. "--"
-// ends the flags; in a literal set an argument does, too.
+// parse parses flags and arguments in any order and returns the arguments. "--" and
+// the argument number f.literal end the flags.
 func (f *flagSet) parse(args []string) ([]string, error) {
 	var rest []string
 	for len(args) > 0 {
@@ -175,7 +174,7 @@ func (f *flagSet) parse(args []string) ([]string, error) {
 	return rest, nil
 }
 
-// lookup returns the flag of a name, nil if there is none.
+// lookup returns the flag of a name, nil if it doesn't exist.
 func (f *flagSet) lookup(name string) *option {
 	for _, o := range f.options {
 		for _, n := range o.names {
@@ -187,7 +186,7 @@ func (f *flagSet) lookup(name string) *option {
 	return nil
 }
 
-// unknown is the error for a flag that there isn't, with the nearest one.
+// unknown returns the error for an unknown flag, with the nearest name.
 func (f *flagSet) unknown(arg, name string) error {
 	var names []string
 	for _, o := range f.options {
@@ -196,10 +195,10 @@ func (f *flagSet) unknown(arg, name string) error {
 	if near := nearest(strings.ReplaceAll(name, "_", "-"), names); near != "" {
 		return usagef("there is no flag %s; did you mean -%s?", arg, near)
 	}
-	return usagef("there is no flag %s; arguments that begin with - stand behind \"--\"", arg)
+	return usagef("there is no flag %s; write arguments that begin with - after \"--\"", arg)
 }
 
-// exactly checks the number of arguments.
+// exactly returns an error unless there is one argument for each name.
 func exactly(args []string, names ...string) error {
 	if len(args) < len(names) {
 		return usagef("%s is missing", strings.Join(names[len(args):], " and "))
@@ -210,7 +209,7 @@ func exactly(args []string, names ...string) error {
 	return nil
 }
 
-// nearest returns the word that is most like s, "" if none is like it.
+// nearest returns the word with the least edit distance to s, "" if none is close.
 func nearest(s string, words []string) string {
 	most := max(2, len(s)/3)
 	if len(s) <= 3 {
@@ -245,7 +244,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// once adds a flag whose last value counts.
-func (f *flagSet) once(names, placeholder, usage string, take func(string) error) *option {
-	return f.add(funcValue{set: take}, names, placeholder, usage)
+// value adds a flag that calls set. If the flag is repeated, its last value counts.
+func (f *flagSet) value(names, placeholder, usage string, set func(string) error) *option {
+	return f.add(funcValue{set: set}, names, placeholder, usage)
 }

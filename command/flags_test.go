@@ -40,12 +40,12 @@ func TestFlagsAndArgumentsInAnyOrder(t *testing.T) {
 	}
 }
 
-func TestBadFlags(t *testing.T) {
+func TestFlagErrors(t *testing.T) {
 	for line, want := range map[string]string{
 		"-nmae x":     "did you mean -name?",
 		"-frobnicate": "there is no flag -frobnicate",
 		"a -name":     "flag -name needs a value",
-		"-wide=maybe": "is not true or false",
+		"-wide=maybe": "must be true or false",
 		"-count x":    `"x" is not a whole number`,
 		"-count 0":    `"0" is below 1`,
 	} {
@@ -101,10 +101,10 @@ func FuzzParseFlags(f *testing.F) {
 		if err == nil && len(rest) > len(args) {
 			t.Fatalf("%q gives more arguments than it has: %q", args, rest)
 		}
-		// Behind "--" everything is an argument.
+		// After "--" everything is an argument.
 		again, err := newFlagSet("test").parse(append([]string{"--"}, args...))
 		if err != nil || !reflect.DeepEqual(append([]string{}, again...), args) {
-			t.Fatalf("behind --, %q gives %q, %v", args, again, err)
+			t.Fatalf("after --, %q gives %q, %v", args, again, err)
 		}
 	})
 }

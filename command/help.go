@@ -9,30 +9,30 @@ import (
 
 // The groups of the main help.
 const (
-	groupBays       = "Bays: sets of hosts that containers run on"
+	groupBays       = "Bays: sets of hosts that run containers"
 	groupBayModels  = "Baymodels: templates for bays"
 	groupContainers = "Containers"
 	groupImages     = "Images and volumes on hosts"
-	groupHosts      = "Hosts: machines with an agent (operators)"
+	groupHosts      = "Hosts: machines that run an agent (operators)"
 	groupOperators  = "The cluster and its tokens (operators)"
 	groupDaemons    = "Daemons"
 	groupClient     = "This program"
 )
 
-// exitCodesText tells the exit codes.
+// exitCodesText explains the exit codes.
 const exitCodesText = `Exit codes:
-  0    done
-  1    failed; one sentence on standard error says why
-  2    the command line makes no sense
+  0    success
+  1    failure; a sentence on standard error says why
+  2    error in the command line
   130  interrupted
-container-run, container-attach and container-execute exit with the code of the command that ran.`
+container-run, container-attach and container-execute exit with the exit code of the process.`
 
 const environmentText = `Environment:
-  MAGNUM_ADDR    the servers, host[:port] or URLs, parted by commas (flag -addr; default http://127.0.0.1:9511)
+  MAGNUM_ADDR    servers, host[:port] or URLs, separated by commas (flag -addr; default http://127.0.0.1:9511)
   MAGNUM_TLS_CA  file with the CA of https servers (flag -tls-ca)
-  OS_TOKEN       sent as X-Auth-Token as it is`
+  OS_TOKEN       token, sent as X-Auth-Token`
 
-// mainHelp lists the commands.
+// mainHelp returns the help of magnum: the list of commands.
 func mainHelp() string {
 	var b strings.Builder
 	b.WriteString("Usage: magnum COMMAND [FLAGS] [ARGUMENTS]\n\n" +
@@ -50,12 +50,12 @@ func mainHelp() string {
 		fmt.Fprintf(&b, "  %-*s %s\n", width[group], c.name, c.synopsis)
 	}
 	b.WriteString("\n" + environmentText + "\n\n" + exitCodesText + "\n\n" +
-		"Flags may stand before or behind arguments; -x and --x are the same; -- ends them.\n" +
-		"\"magnum help COMMAND\" tells more.")
+		"Flags can stand before or after arguments; -x and --x are the same; -- ends the flags.\n" +
+		"\"magnum help COMMAND\" shows the help of a command.")
 	return b.String()
 }
 
-// usageLine is how a command is called.
+// usageLine returns the usage of a command.
 func usageLine(c *command) string {
 	line := "magnum " + c.name + " [FLAGS]"
 	if c.args != "" {
@@ -64,7 +64,7 @@ func usageLine(c *command) string {
 	return line
 }
 
-// commandHelp is the help of one command.
+// commandHelp returns the help of a command.
 func commandHelp(e *env, c *command) string {
 	f := newFlagSet(c.name)
 	c.setup(e, f)
@@ -94,11 +94,11 @@ func commandHelp(e *env, c *command) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// groupHelp is the help of the words that several commands' names begin with.
+// groupHelp returns the help of a prefix of commands' names, such as "operator raft".
 func groupHelp(words string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: magnum %s COMMAND [FLAGS] [ARGUMENTS]\n\n%s.\n\nCommands:\n", words, groupSynopses[words])
-	below := commandsBelow(words)
+	below := commandsWithPrefix(words)
 	width := 0
 	for _, name := range below {
 		width = max(width, len(name))
@@ -106,11 +106,11 @@ func groupHelp(words string) string {
 	for _, name := range below {
 		fmt.Fprintf(&b, "  %-*s  %s\n", width, name, findCommand(name).synopsis)
 	}
-	fmt.Fprintf(&b, "\n\"magnum help %s\" tells more, and the others likewise.", below[0])
+	fmt.Fprintf(&b, "\n\"magnum help %s\" shows the help of a command.", below[0])
 	return b.String()
 }
 
-// help is a flag's lines in its command's help.
+// help returns the flag's lines in the help of a command.
 func (o *option) help() string {
 	names := slices.Clone(o.names)
 	slices.SortStableFunc(names, func(a, b string) int { return min(len(a), 2) - min(len(b), 2) })
@@ -132,7 +132,7 @@ func (o *option) help() string {
 func helpCommand() *command {
 	return &command{
 		name: "help", group: groupClient, args: "[COMMAND|exit-codes]", complete: completeCommands,
-		synopsis: "Show this help, or a command's",
+		synopsis: "Show this help, or that of a command",
 		examples: []string{"magnum help container-run", "magnum help operator raft", "magnum help exit-codes"},
 		setup: func(e *env, _ *flagSet) runFunc {
 			return func(_ context.Context, args []string) error {
@@ -141,7 +141,7 @@ func helpCommand() *command {
 					return nil
 				}
 				words := commandWords(args)
-				if group, n := groupWords(args); n == len(args) {
+				if group, n := groupPrefix(args); n == len(args) {
 					fmt.Fprintln(e.stdout, groupHelp(group))
 					return nil
 				} else if n > 0 && findCommand(strings.Join(args[:words], " ")) == nil {
@@ -165,26 +165,26 @@ func helpCommand() *command {
 	}
 }
 
-// dockerWords are commands that docker's users type first.
+// dockerWords maps docker's commands to those of magnum.
 var dockerWords = map[string]string{
 	"ps": "container-list", "run": "container-run", "exec": "container-execute", "logs": "container-logs",
 	"rm": "container-delete", "create": "container-create", "start": "container-start", "stop": "container-stop",
 	"restart": "container-reboot", "container-restart": "container-reboot", "container-exec": "container-execute",
 	"pause": "container-pause", "unpause": "container-unpause", "inspect": "container-show", "info": "status",
 	"container-rm": "container-delete", "container-ls": "container-list", "kill": "container-stop",
-	"images": "image-list", "pull": "image-pull", "load": "image-load", "image-ls": "image-list", "volume-ls": "volume-list", "volume-rm": "volume-delete",
+	"images": "image-list", "pull": "image-pull", "load": "image-load", "image-ls": "image-list",
+	"volume-ls": "volume-list", "volume-rm": "volume-delete",
 }
 
-// unknownCommand is the error for a command that there isn't, with the one
-// that may be meant.
+// unknownCommand returns the error for an unknown command, with the nearest command.
 func unknownCommand(args []string) error {
 	name := args[0]
-	if group, n := groupWords(args); n > 0 {
-		below := strings.Join(commandsBelow(group), ", ")
+	if group, n := groupPrefix(args); n > 0 {
+		below := strings.Join(commandsWithPrefix(group), ", ")
 		if len(args) > n && !strings.HasPrefix(args[n], "-") {
-			return usagef("there is no command \"%s %s\"; there is %s", group, args[n], below)
+			return usagef("there is no command \"%s %s\"; the commands are %s", group, args[n], below)
 		}
-		return usagef("%q is not all of a command's name; there is %s", group, below)
+		return usagef("%q is only the beginning of a command's name; the commands are %s", group, below)
 	}
 	near := dockerWords[name]
 	if near == "" && len(args) > 1 && findCommand(name+"-"+args[1]) != nil {
@@ -209,7 +209,7 @@ func unknownCommand(args []string) error {
 	return usagef("there is no command %q; \"magnum help\" lists the commands", name)
 }
 
-// findSwapped finds bay-create for create-bay.
+// findSwapped returns bay-create for create-bay, "" if there is no such command.
 func findSwapped(name string) string {
 	verb, noun, ok := strings.Cut(name, "-")
 	if ok && findCommand(noun+"-"+verb) != nil {

@@ -14,7 +14,10 @@ import (
 var hosts = noun{
 	kind: structs.KindHost, group: groupHosts, plural: "hosts", example: "host-1", complete: completeHosts,
 	columns: []string{"uuid", "name", "state", "backend", "containers"},
-	wide:    []string{"draining", "braked", "fenced", "bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses", "state_reason"},
+	wide: []string{
+		"draining", "braked", "fenced", "bay_uuid", "cores", "cpu_used", "memory", "memory_used", "engine_version", "labels", "addresses",
+		"state_reason",
+	},
 	filters: []string{"name", "status", "bay", "label"},
 	detail:  true,
 	list: func(ctx context.Context, c *api.Client, o api.QueryOptions) (api.Meta, error) {
@@ -27,18 +30,20 @@ var hosts = noun{
 	},
 }
 
-// hostResult is how commands show the hosts that they have changed.
+// hostResult prints the hosts that a command has changed.
 type hostResult struct {
 	output
-	progress *progress // ends before they are shown; nil for none
+	progress *progress // cleared before the hosts are printed; may be nil
 }
 
-// onEach does something to each of several hosts, and lists in the arguments'
-// order those where it went well, as they are afterwards.
-func (o *hostResult) onEach(ctx context.Context, e *env, verb string, idents []string, do func(ctx context.Context, ident string) (api.Meta, error)) error {
+// forEach calls do for each host, and prints the changed hosts in the order of the
+// arguments. do returns the host after the change in Meta.Raw.
+func (o *hostResult) forEach(
+	ctx context.Context, e *env, verb string, idents []string, do func(ctx context.Context, ident string) (api.Meta, error),
+) error {
 	var mu sync.Mutex
 	changed := make(map[string]json.RawMessage, len(idents))
-	failed := e.onMany(ctx, verb, structs.KindHost, idents, func(ctx context.Context, ident string) error {
+	failed := e.forEach(ctx, verb, structs.KindHost, idents, func(ctx context.Context, ident string) error {
 		meta, err := do(ctx, ident)
 		if err != nil {
 			return err
@@ -49,7 +54,7 @@ func (o *hostResult) onEach(ctx context.Context, e *env, verb string, idents []s
 		return nil
 	})
 	if o.progress != nil {
-		o.progress.end()
+		o.progress.clear()
 	}
 	if failed != nil && len(changed) == 0 {
 		return failed
@@ -58,12 +63,16 @@ func (o *hostResult) onEach(ctx context.Context, e *env, verb string, idents []s
 	for _, ident := range idents {
 		if raw, ok := changed[ident]; ok {
 			items = append(items, raw)
-			delete(changed, ident) // named twice
+			delete(changed, ident) // idents may have it twice
 		}
 	}
-	return cmp.Or(o.list(e.stdout, items, slices.Concat(hosts.columns, []string{"draining", "fenced"}), nil, false), failed)
+	columns := slices.Concat(hosts.columns, []string{"draining", "fenced"})
+	return cmp.Or(o.list(e.stdout, items, columns, nil, false), failed)
 }
 
 func hostCommands() []*command {
-	return []*command{hosts.listCommand(), hosts.showCommand(), hostMembersCommand(), drainCommand(), undrainCommand(), fenceCommand(), releaseCommand(), adoptCommand(), hostLabelCommand()}
+	return []*command{
+		hosts.listCommand(), hosts.showCommand(), hostMembersCommand(), drainCommand(), undrainCommand(), fenceCommand(),
+		releaseCommand(), adoptCommand(), hostLabelCommand(),
+	}
 }

@@ -14,21 +14,26 @@ import (
 func adoptCommand() *command {
 	return &command{
 		name: "host-adopt", group: groupHosts, args: "HOST [CONTAINER...|-all]", complete: completeHosts,
-		synopsis: "End the quarantine of a host: keep its containers or remove them",
-		about: "Containers are in quarantine if the servers' older data was put back, or a snapshot restored, that does\n" +
-			"not know them: the host leaves them alone. Without CONTAINER and -all the command lists them, as\n" +
-			"host-show does. With them each is kept: the cluster must have a container of its uuid again, of the\n" +
-			"same spec and with no newer placement. With -remove each is stopped and removed from the host for\n" +
-			"good. CONTAINER is a uuid or the name that it had. The command waits until the host has done so;\n" +
-			"interrupt it and the host goes on.",
-		examples: []string{"magnum host-adopt host-1", "magnum host-adopt host-1 web db", "magnum host-adopt -remove host-1 old", "magnum host-adopt -remove -all host-1"},
+		synopsis: "End the quarantine of containers: keep or remove them",
+		about: "A host puts containers into quarantine that the servers don't know after a restore of older data or of\n" +
+			"a snapshot. The host leaves them alone. Without CONTAINER and -all this command lists them, as\n" +
+			"host-show does. With CONTAINER or -all it keeps them: the cluster must again have a container of the\n" +
+			"same uuid and spec, without a newer placement. -remove stops them and removes them from the host.\n" +
+			"CONTAINER is a uuid or the name that the container had. The command waits until the host is done; if\n" +
+			"you interrupt it, the host continues.",
+		examples: []string{
+			"magnum host-adopt host-1",
+			"magnum host-adopt host-1 web db",
+			"magnum host-adopt -remove host-1 old",
+			"magnum host-adopt -remove -all host-1",
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			var all, remove, detach bool
-			f.switchOn(&all, "all", "all containers that the host keeps in quarantine now")
-			f.switchOn(&remove, "remove", "remove them from the host instead")
-			f.switchOn(&detach, "detach d", "don't wait until the host has done so")
+			f.switchOn(&all, "all", "all containers that are now in quarantine")
+			f.switchOn(&remove, "remove", "remove them from the host")
+			f.switchOn(&detach, "detach d", "don't wait until the host is done")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -38,7 +43,7 @@ func adoptCommand() *command {
 				case all && len(args) > 1:
 					return usagef("-all and %q both name the containers", args[1])
 				case remove && !all && len(args) == 1:
-					return usagef("CONTAINER is missing: name what is to be removed, or -all")
+					return usagef("CONTAINER is missing: name the containers to remove, or give -all")
 				}
 				if err := out.check(); err != nil {
 					return err
@@ -73,9 +78,10 @@ func adoptCommand() *command {
 					Quarantine []json.RawMessage `json:"quarantine"`
 				}
 				if err := json.Unmarshal(meta.Raw, &shown); err != nil {
-					return structs.Errorf(structs.CodeInternal, "the server's answer can't be read: %w", err)
+					return structs.Errorf(structs.CodeInternal, "the server's response can't be decoded: %w", err)
 				}
-				if err := out.list(e.stdout, shown.Quarantine, []string{"container_uuid", "name", "epoch", "state", "decided", "since"}, nil, false); err != nil {
+				columns := []string{"container_uuid", "name", "epoch", "state", "decided", "since"}
+				if err := out.list(e.stdout, shown.Quarantine, columns, nil, false); err != nil {
 					return err
 				}
 				return failed
@@ -84,16 +90,15 @@ func adoptCommand() *command {
 	}
 }
 
-// adoptEach decides what becomes of each of the containers, and waits until the host
-// has carried it out.
+// adoptEach keeps or removes each container, and waits until the host is done.
 func adoptEach(ctx context.Context, e *env, client *api.Client, host string, containers []string, remove, detach bool) error {
 	verb := "Keeping"
 	if remove {
 		verb = "Removing"
 	}
 	var mu sync.Mutex
-	decided := make(map[string]bool) // by UUID
-	failed := e.onMany(ctx, verb, structs.KindContainer, containers, func(ctx context.Context, container string) error {
+	decided := make(map[string]bool) // by container UUID
+	failed := e.forEach(ctx, verb, structs.KindContainer, containers, func(ctx context.Context, container string) error {
 		h, _, err := client.Hosts().Adopt(ctx, host, container, remove)
 		if err != nil {
 			return err
@@ -111,11 +116,11 @@ func adoptEach(ctx context.Context, e *env, client *api.Client, host string, con
 		return failed
 	}
 	p := newProgress(e)
-	defer p.end()
+	defer p.clear()
 	read := func(ctx context.Context, o api.QueryOptions) (*structs.HostBody, api.Meta, error) {
 		return client.Hosts().Get(ctx, host, o)
 	}
-	err := follow(ctx, read, func(h *structs.HostBody, _ api.Meta) (bool, error) {
+	err := watch(ctx, read, func(h *structs.HostBody, _ api.Meta) (bool, error) {
 		left := 0
 		for _, k := range h.Quarantine {
 			if decided[k.ContainerUUID] && k.Decided != nil {
@@ -126,9 +131,10 @@ func adoptEach(ctx context.Context, e *env, client *api.Client, host string, con
 		case left == 0:
 			return true, nil
 		case h.State != structs.HostReady:
-			return true, structs.Errorf(structs.CodeUnavailable, "host %s is %s: it carries out what was decided of %d containers when its agent is back", h.Name, h.State, left)
+			return true, structs.Errorf(structs.CodeUnavailable,
+				"host %s is %s: its agent carries out the decision on %d containers when it is back", h.Name, h.State, left)
 		}
-		p.say("%s: %s %d containers", h.Name, strings.ToLower(verb), left)
+		p.show("%s: %s %d containers", h.Name, strings.ToLower(verb), left)
 		return false, nil
 	}, p)
 	if err != nil {
@@ -137,10 +143,11 @@ func adoptEach(ctx context.Context, e *env, client *api.Client, host string, con
 	return failed
 }
 
-// noteQuarantine tells on standard error of what hosts keep in quarantine, which the
-// command leaves as it is.
+// noteQuarantine prints on standard error that a host has containers in quarantine. The
+// command leaves them there.
 func noteQuarantine(e *env, h *structs.HostBody) {
 	if h != nil && len(h.Quarantine) > 0 {
-		fmt.Fprintf(e.stderr, "Host %s keeps %d containers in quarantine, which stay there: see host-show, and end it with host-adopt.\n", printable(h.Name), len(h.Quarantine))
+		fmt.Fprintf(e.stderr, "Host %s keeps %d containers in quarantine: see host-show, and end the quarantine with host-adopt.\n",
+			printable(h.Name), len(h.Quarantine))
 	}
 }

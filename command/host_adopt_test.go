@@ -17,18 +17,20 @@ func TestHostAdopt(t *testing.T) {
 	f.answer("PUT /v1/hosts/h/adopt", 200, host(decided, other))
 	s := newShell(t, f)
 
-	// Without a container it lists what there is, and asks for nothing.
+	// Without a container it lists the quarantine and changes nothing.
 	r := s.run("host-adopt", "h")
-	if r.code != 0 || !strings.Contains(r.stdout, "u1") || !strings.Contains(r.stdout, "web") || !strings.Contains(r.stdout, "u2") || len(f.requests()) != 1 {
+	if r.code != 0 || !strings.Contains(r.stdout, "u1") || !strings.Contains(r.stdout, "web") || !strings.Contains(r.stdout, "u2") ||
+		len(f.requests()) != 1 {
 		t.Errorf("%+v, asked %v", r, f.requests())
 	}
 	if r := s.run("host-adopt", "h", "-json"); r.code != 0 || r.stdout != "["+kept+","+other+"]\n" {
 		t.Errorf("%+v", r)
 	}
 	for line, want := range map[string][]string{
-		"host-adopt h web":             {"PUT /v1/hosts/h/adopt?container=web", "GET /v1/hosts/h"},
-		"host-adopt -remove h u1":      {"PUT /v1/hosts/h/adopt?container=u1&remove=true", "GET /v1/hosts/h"},
-		"host-adopt -all -remove h":    {"PUT /v1/hosts/h/adopt?container=u1&remove=true", "PUT /v1/hosts/h/adopt?container=u2&remove=true"},
+		"host-adopt h web":        {"PUT /v1/hosts/h/adopt?container=web", "GET /v1/hosts/h"},
+		"host-adopt -remove h u1": {"PUT /v1/hosts/h/adopt?container=u1&remove=true", "GET /v1/hosts/h"},
+		"host-adopt -all -remove h": {"PUT /v1/hosts/h/adopt?container=u1&remove=true",
+			"PUT /v1/hosts/h/adopt?container=u2&remove=true"},
 		"host-adopt -detach -all h":    {"PUT /v1/hosts/h/adopt?container=u1", "PUT /v1/hosts/h/adopt?container=u2"},
 		"host-adopt h -detach u1 u2 a": {"PUT /v1/hosts/h/adopt?container=a"},
 	} {
@@ -50,7 +52,8 @@ func TestHostAdopt(t *testing.T) {
 	}
 
 	f.answer("PUT /v1/hosts/h/adopt", 409, `{"errors":[{"status":409,"title":"conflict","detail":"it is not kept"}]}`)
-	if r := s.run("host-adopt", "h", "web"); r.code != 1 || !strings.Contains(r.stderr, "Keeping for container web failed") || !strings.Contains(r.stdout, "u1") {
+	if r := s.run("host-adopt", "h", "web"); r.code != 1 || !strings.Contains(r.stderr, "Keeping for container web failed") ||
+		!strings.Contains(r.stdout, "u1") {
 		t.Errorf("%+v", r)
 	}
 	f.answer("GET /v1/hosts/h", 200, host())
@@ -61,7 +64,7 @@ func TestHostAdopt(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 
-	// Those who give a host up hear that it keeps something.
+	// Release and fence print that the host has containers in quarantine.
 	f.answer("PUT /v1/hosts/h/release", 200, host(kept))
 	f.answer("PUT /v1/hosts/h/fence", 200, host(kept))
 	for _, line := range []string{"host-release h", "host-fence h"} {

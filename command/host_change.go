@@ -10,9 +10,9 @@ import (
 func hostLabelCommand() *command {
 	return &command{
 		name: "host-label", group: groupHosts, args: "HOST KEY=VALUE|KEY-...", complete: completeHosts,
-		synopsis: "Set labels of a host, or take them away",
-		about: "KEY=VALUE sets a label, KEY- takes it away. These are the labels that operators give; those that the\n" +
-			"host's agent was started with are the agent's. Bays and containers choose hosts by both.",
+		synopsis: "Set or remove labels of a host",
+		about: "KEY=VALUE sets a label, KEY- removes it. These are the operators' labels. The host's agent has labels\n" +
+			"of its own, which this command doesn't change. Bays and containers choose hosts by both.",
 		examples: []string{"magnum host-label host-1 zone=a disk=ssd", "magnum host-label host-1 disk-"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestGivingUpHosts(t *testing.T) {
+func TestHostFenceAndRelease(t *testing.T) {
 	f := newFakeAPI(t)
 	host := `{"uuid":"h1","name":"h","links":[]}`
 	f.answer("PUT /v1/hosts/h/fence", 200, host)
@@ -34,7 +34,7 @@ func TestGivingUpHosts(t *testing.T) {
 	if r := s.run("host-release", "-all", "-json"); r.code != 0 || r.stdout != "[]\n" {
 		t.Errorf("%+v", r)
 	}
-	if r := s.run("host-release", "-all"); r.code != 0 || !strings.Contains(r.stderr, "holds no host back") {
+	if r := s.run("host-release", "-all"); r.code != 0 || !strings.Contains(r.stderr, "holds no host.") {
 		t.Errorf("%+v", r)
 	}
 	for line, want := range map[string]string{

@@ -13,16 +13,18 @@ import (
 )
 
 func imageCommands() []*command {
-	return []*command{imageListCommand(), imagePullCommand(), imageLoadCommand(), imagePruneCommand(), volumeListCommand(), volumeDeleteCommand()}
+	return []*command{
+		imageListCommand(), imagePullCommand(), imageLoadCommand(), imagePruneCommand(), volumeListCommand(), volumeDeleteCommand(),
+	}
 }
 
-// hostFlags adds the flags that name a bay or a host.
-func hostFlags(e *env, f *flagSet, bay, host *string, hostHelp string) {
-	f.text(bay, "bay", "BAY", "hosts of this bay, uuid or name").predict = e.predictNames(completeBays)
+// bayOrHostFlags adds -bay and -host.
+func bayOrHostFlags(e *env, f *flagSet, bay, host *string, hostHelp string) {
+	f.text(bay, "bay", "BAY", "uuid or name of the bay of the hosts").predict = e.predictNames(completeBays)
 	f.text(host, "host", "HOST", hostHelp).predict = e.predictNames(completeHosts)
 }
 
-// hostListing is what lists have in common that hosts are asked for.
+// hostListing describes a command that lists objects of hosts, such as images.
 type hostListing struct {
 	name, synopsis, about string
 	examples              []string
@@ -34,21 +36,21 @@ func (l hostListing) command() *command {
 	return &command{
 		name: l.name, group: groupImages, synopsis: l.synopsis,
 		about: l.about + "\n" +
-			"Hosts that do not answer are named on standard error, and the others are shown all the same.",
+			"Hosts that do not answer are named on standard error; the other hosts are listed.",
 		examples: l.examples,
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
+			var fresh freshness
 			var o api.HostListOptions
-			out := output{isWide: true}
-			hostFlags(e, f, &o.Bay, &o.Host, "only this host")
+			out := output{hasWide: true}
+			bayOrHostFlags(e, f, &o.Bay, &o.Host, "only this host, uuid or name")
 			f.text(&o.Name, "name", "NAME", "only those of this name")
-			f.switchOn(&o.AllProjects, "all-projects", "of all hosts and projects (operators)")
+			f.switchOn(&o.AllProjects, "all-projects", "list all hosts and projects (operators)")
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -69,8 +71,9 @@ func (l hostListing) command() *command {
 func imageListCommand() *command {
 	return hostListing{
 		name: "image-list", synopsis: "List the images on hosts",
-		about: "Those on the hosts of all bays that you can use, by host and name. Images share layers, which count in\n" +
-			"the size of each. One that is not in use goes with image-prune, or when its host's disk gets full.",
+		about: "Lists the images on the hosts of all bays that you can use, by host and name. Shared layers count in\n" +
+			"the size of every image. image-prune removes images that are not in use; so does an agent whose disk\n" +
+			"gets full.",
 		examples: []string{"magnum image-list -wide", "magnum image-list -bay web -format '{{.host}} {{join .names \" \"}}'"},
 		columns:  []string{"host", "names", "size", "in_use"},
 		wide:     []string{"id", "created_at", "pulled_at", "used_at", "host_uuid", "bay_uuid"},
@@ -88,15 +91,15 @@ func imagePullCommand() *command {
 	return &command{
 		name: "image-pull", group: groupImages, args: "IMAGE",
 		synopsis: "Pull an image to all hosts of a bay",
-		about: "Containers that are made of it start sooner then. What each host has got is printed at the end; if one\n" +
-			"fails, the others go on, and the exit code is 1. Without -bay it is the one bay that you can use.",
+		about: "Containers of the image then start sooner. The results of all hosts are printed at the end. If a host\n" +
+			"fails, the others continue, and the exit code is 1. -bay can be omitted if you can use one bay only.",
 		examples: []string{"magnum image-pull nginx:1.27", "magnum image-pull -bay web -registry-username joe registry.example/shop:7"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			var r structs.ImagePullRequest
 			var registry credentials
-			hostFlags(e, f, &r.Bay, &r.Host, "this host instead (operators)")
+			bayOrHostFlags(e, f, &r.Bay, &r.Host, "only this host, instead of a bay (operators)")
 			registry.flags(f)
 			out.flags(f)
 			conn.flags(f)
@@ -118,28 +121,28 @@ func imagePullCommand() *command {
 				p := newProgress(e)
 				results, err := client.Images().Pull(ctx, &r, func(h structs.HostResult) {
 					if h.Result == structs.ResultProgress && h.Message != nil {
-						p.say("%s: %s", h.Host, *h.Message)
+						p.show("%s: %s", h.Host, *h.Message)
 					}
 				})
-				p.end()
+				p.clear()
 				if err != nil {
 					return err
 				}
-				return e.hostResults(&out, "Pull", results, "host", "result", "images")
+				return e.printHostResults(&out, "Pull", results, "host", "result", "images")
 			}
 		},
 	}
 }
 
-// hostResults prints what became of something on each host: failures on
-// standard error, and a list unless all have failed. It fails if any did.
-func (e *env) hostResults(out *output, verb string, results []structs.HostResult, columns ...string) error {
+// printHostResults prints the results of hosts: failures on standard error, and the list
+// of results unless all are failures. It returns an error if any host failed.
+func (e *env) printHostResults(out *output, verb string, results []structs.HostResult, columns ...string) error {
 	items := make([]json.RawMessage, len(results))
 	failed := 0
 	for i, r := range results {
 		raw, err := json.Marshal(r)
 		if err != nil {
-			return fmt.Errorf("the answer can't be written as JSON: %w", err)
+			return fmt.Errorf("encoding the results as JSON: %w", err)
 		}
 		items[i] = raw
 		if r.Result == structs.ResultError {
@@ -162,17 +165,17 @@ func imageLoadCommand() *command {
 	return &command{
 		name: "image-load", group: groupImages, args: "[FILE]", complete: completeFileNames,
 		synopsis: "Load an archive of images on all hosts of a bay",
-		about: "FILE is a tar archive as docker save writes it, also a compressed one; without FILE, or with \"-\", it is\n" +
-			"standard input. At most 10 GiB are loaded at a time. Without -bay it is the one bay that you can use; in\n" +
-			"a bay that is shared with other projects only operators load, for an archive may replace their images.",
+		about: "FILE is a tar archive of docker save; it may be compressed. Without FILE, or with \"-\", the archive is read\n" +
+			"from standard input. Its limit is 10 GiB. -bay can be omitted if you can use one bay only. Only operators\n" +
+			"can load images in a bay that projects share, because an archive can replace the images of others.",
 		examples: []string{"magnum image-load shop.tar", "docker save shop:7 | magnum image-load -bay web"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			var at api.HostTarget
 			file := ""
-			f.text(&file, "input i", "FILE", "the archive, instead of the argument")
-			hostFlags(e, f, &at.Bay, &at.Host, "this host instead (operators)")
+			f.text(&file, "input i", "FILE", "archive, instead of the argument")
+			bayOrHostFlags(e, f, &at.Bay, &at.Host, "only this host, instead of a bay (operators)")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
@@ -198,23 +201,23 @@ func imageLoadCommand() *command {
 					return err
 				}
 				p := newProgress(e)
-				results, _, err := client.Images().Load(ctx, at, &sending{r: archive, p: p, size: size})
-				p.end()
+				results, _, err := client.Images().Load(ctx, at, &progressReader{r: archive, p: p, size: size})
+				p.clear()
 				if err != nil {
 					return err
 				}
-				return e.hostResults(&out, "Load", results, "host", "result", "images")
+				return e.printHostResults(&out, "Load", results, "host", "result", "images")
 			}
 		},
 	}
 }
 
-// openImages opens an archive of images; "" or - is standard input. size is 0
-// if it isn't known.
+// openImages opens an archive of images; "" or - means standard input. size is in bytes,
+// 0 if unknown.
 func (e *env) openImages(file string) (r io.ReadCloser, size int64, err error) {
 	if file == "" || file == "-" {
 		if _, ok := terminalOf(e.stdin); ok {
-			return nil, 0, usagef("standard input is a terminal: name a FILE, or send a tar stream into it")
+			return nil, 0, usagef("standard input is a terminal: give FILE, or redirect a tar stream to it")
 		}
 		return io.NopCloser(e.stdin), 0, nil
 	}
@@ -226,38 +229,39 @@ func (e *env) openImages(file string) (r io.ReadCloser, size int64, err error) {
 	switch {
 	case err != nil:
 	case info.IsDir():
-		err = fmt.Errorf("%s is a directory: name an archive as docker save writes it", file)
+		err = fmt.Errorf("%s is a directory: give an archive of docker save", file)
 	case info.Size() > structs.MaxImageFile:
-		err = fmt.Errorf("%s has more than %d GiB, the most that is loaded at a time: save fewer images into it", file, int64(structs.MaxImageFile)>>30)
+		err = fmt.Errorf("%s has more than %d GiB, the limit of one load: save fewer images into it",
+			file, int64(structs.MaxImageFile)>>30)
 	default:
 		return archive, info.Size(), nil
 	}
 	return nil, 0, errors.Join(err, archive.Close())
 }
 
-// sending is an archive on its way; a terminal shows how far it is.
-type sending struct {
-	r    io.Reader
-	p    *progress
-	size int64 // bytes; 0 if it isn't known
-	sent int64
-	said int64
+// progressReader reads an archive and shows the progress if standard error is a terminal.
+type progressReader struct {
+	r     io.Reader
+	p     *progress
+	size  int64 // bytes; 0 if unknown
+	sent  int64
+	shown int64
 }
 
-// sendingStep is how many bytes go between two words about it.
-const sendingStep = 1 << 20
+// progressStep is the number of bytes between two updates of the progress.
+const progressStep = 1 << 20
 
-// Read reads on.
-func (s *sending) Read(b []byte) (int, error) {
+// Read implements io.Reader.
+func (s *progressReader) Read(b []byte) (int, error) {
 	n, err := s.r.Read(b)
 	s.sent += int64(n)
-	if s.p.tty && s.sent-s.said >= sendingStep {
-		s.said = s.sent
+	if s.p.tty && s.sent-s.shown >= progressStep {
+		s.shown = s.sent
 		of := ""
 		if s.size > 0 {
 			of = " of " + sizeText(s.size)
 		}
-		s.p.say("sent %s%s", sizeText(s.sent), of)
+		s.p.show("sent %s%s", sizeText(s.sent), of)
 	}
 	return n, err
 }
@@ -266,14 +270,14 @@ func imagePruneCommand() *command {
 	return &command{
 		name: "image-prune", group: groupImages,
 		synopsis: "Remove the images that no container uses (operators)",
-		about: "On the hosts of a bay, on one host, or with -all on all of them. An image that a container uses stays,\n" +
-			"whether the container runs or not, whoever has made it.",
+		about: "Removes the images on the hosts of a bay, on one host, or with -all on all hosts. An image that a\n" +
+			"container uses stays, also if the container doesn't run or was not created by magnum.",
 		examples: []string{"magnum image-prune -bay web", "magnum image-prune -all -json"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			var at api.HostTarget
-			hostFlags(e, f, &at.Bay, &at.Host, "this host")
+			bayOrHostFlags(e, f, &at.Bay, &at.Host, "only this host, uuid or name")
 			f.switchOn(&at.All, "all", "all hosts")
 			out.flags(f)
 			conn.flags(f)
@@ -282,7 +286,7 @@ func imagePruneCommand() *command {
 					return err
 				}
 				if at == (api.HostTarget{}) {
-					return usagef("it is not said where: give -bay, -host or -all")
+					return usagef("no hosts are selected: give -bay, -host or -all")
 				}
 				if err := out.check(); err != nil {
 					return err
@@ -295,7 +299,7 @@ func imagePruneCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.hostResults(&out, "Prune", results, "host", "result", "images", "size")
+				return e.printHostResults(&out, "Prune", results, "host", "result", "images", "size")
 			}
 		},
 	}

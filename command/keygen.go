@@ -11,8 +11,8 @@ func keygenCommand() *command {
 	return &command{
 		name: "keygen", group: groupDaemons,
 		synopsis: "Print a new gossip key",
-		about:    "Give the same key to all servers and agents of a cluster, with -encrypt or MAGNUM_ENCRYPT.",
-		examples: []string{"magnum keygen >/etc/magnum/internal/gossip.key"},
+		about:    "Give all servers and agents of a cluster the same key, with -encrypt or MAGNUM_ENCRYPT.",
+		examples: []string{"magnum keygen >/etc/magnum/gossip.key"},
 		setup: func(e *env, _ *flagSet) runFunc {
 			return func(_ context.Context, args []string) error {
 				if err := exactly(args); err != nil {

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// TestMain lets this test binary be the process that checks a server's log.
+// TestMain lets the test binary run as the process that checks a server's log.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == checkLogWord {
+	if len(os.Args) > 1 && os.Args[1] == checkLogArg {
 		os.Exit(Run(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
 
-// serverOn runs `magnum server` on a data directory until done says that it has
-// seen enough of the log, or it ends by itself.
+// serverOn runs `magnum server` on a data directory until done returns true for its log,
+// or until it ends by itself.
 func serverOn(t *testing.T, dir string, done func(log string) bool) (code int, log string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -49,8 +49,8 @@ func serverOn(t *testing.T, dir string, done func(log string) bool) (code int, l
 	return code, all.String()
 }
 
-// The log is checked by another process, in the words of the command line.
-func TestServersLogIsCheckedByAChild(t *testing.T) {
+// A child process checks the log; its error becomes that of the command line.
+func TestServerChecksLogInChildProcess(t *testing.T) {
 	dir := t.TempDir()
 	leads := func(log string) bool { return strings.Contains(log, "cluster: cluster_id=") }
 	for range 2 {
@@ -63,10 +63,11 @@ func TestServersLogIsCheckedByAChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, log := serverOn(t, dir, leads)
-	if code != exitFailure || !strings.Contains(log, path+" is damaged: it is cut off after 9000 bytes") || !strings.Contains(log, "restore the data directory from a backup") {
+	if code != exitFailure || !strings.Contains(log, path+" is damaged: it is cut off after 9000 bytes") ||
+		!strings.Contains(log, "restore the data directory from a backup") {
 		t.Errorf("exit code %d and\n%s", code, log)
 	}
-	if code := Run([]string{checkLogWord}); code != exitUsage {
-		t.Errorf("without a path the check ends with %d", code)
+	if code := Run([]string{checkLogArg}); code != exitUsage {
+		t.Errorf("the check without a path exits with %d", code)
 	}
 }

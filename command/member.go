@@ -11,9 +11,9 @@ import (
 func serverMembersCommand() *command {
 	return memberListing{
 		name: "server-members", group: groupOperators, role: structs.RoleServer,
-		synopsis: "List the servers that gossip",
-		about: "As the server that answers sees them: alive, dead, or left by a clean stop. voter tells which ones make\n" +
-			"decisions; how far each has come is in \"operator raft list-peers\".",
+		synopsis: "List the servers that gossip knows",
+		about: "Shows the servers as the responding server sees them: alive, dead, or left after a clean stop. voter\n" +
+			"means that the server votes in Raft. \"operator raft list-peers\" shows how far each server's log is.",
 		examples: []string{"magnum server-members", "magnum server-members -wide -addr 192.0.2.1"},
 		columns:  []string{"name", "uuid", "http_addr", "status", "leader", "voter", "version"},
 		wide:     []string{"raft_addr", "gossip_addr", "cluster_id", "schema", "since"},
@@ -23,16 +23,16 @@ func serverMembersCommand() *command {
 func hostMembersCommand() *command {
 	return memberListing{
 		name: "host-members", group: groupHosts, role: structs.RoleAgent,
-		synopsis: "List hosts whose agents gossip, registered or not",
-		about: "Also those that host-list does not have: an agent gossips before it has registered, and goes on if the\n" +
-			"servers refuse it; its log says why. Agents with -gossip=false are not here.",
+		synopsis: "List the hosts that gossip knows, registered or not",
+		about: "Also shows hosts that host-list doesn't have: an agent gossips before it registers, and continues if the\n" +
+			"servers refuse its registration; its log says why. Agents with -gossip=false are not listed.",
 		examples: []string{"magnum host-members -unregistered", "magnum host-members -wide"},
 		columns:  []string{"name", "uuid", "gossip_addr", "status", "registered", "version"},
 		wide:     []string{"since"},
 	}.command()
 }
 
-// memberListing is what the lists of members have in common.
+// memberListing describes a command that lists gossip members.
 type memberListing struct {
 	name, group, role, synopsis, about string
 	examples, columns, wide            []string
@@ -43,16 +43,16 @@ func (l memberListing) command() *command {
 		name: l.name, group: l.group, synopsis: l.synopsis, about: l.about, examples: l.examples,
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			out := output{isWide: true}
+			out := output{hasWide: true}
 			unregistered, quiet := false, false
 			if l.role == structs.RoleAgent {
-				f.switchOn(&unregistered, "unregistered", "only those that host-list does not have")
+				f.switchOn(&unregistered, "unregistered", "only hosts that host-list doesn't have")
 			}
 			f.switchOn(&quiet, "quiet q", "print uuids only")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -71,7 +71,7 @@ func (l memberListing) command() *command {
 	}
 }
 
-// showList prints a list, or with quiet the uuids in it.
+// showList prints a list or, with quiet, its uuids.
 func showList(e *env, out *output, quiet bool, meta api.Meta, columns, wide []string) error {
 	if quiet {
 		return printIDs(e, meta)

@@ -7,9 +7,14 @@ import (
 )
 
 const (
-	serversJSON = `{"members":[{"uuid":"u1","name":"s1","role":"server","status":"alive","since":"2026-01-02T03:04:05+00:00","gossip_addr":"192.0.2.1:9513","http_addr":"http://192.0.2.1:9511","raft_addr":"192.0.2.1:9512","cluster_id":"c1","leader":true,"voter":true,"registered":true,"schema":1,"version":"1.0"}]}`
-	agentsJSON  = `{"members":[{"uuid":"h1","name":"host-1","role":"agent","status":"alive","registered":true},{"uuid":"h2","name":"host-2","role":"agent","status":"alive","registered":false}]}`
-	peersJSON   = `{"peers":[{"uuid":"u1","name":"s1","raft_addr":"192.0.2.1:9512","state":"leader","voter":true,"last_index":42,"behind":0},{"uuid":"u2","name":null,"raft_addr":"192.0.2.2:9512","state":"unreachable","voter":true,"last_index":null,"behind":null}]}`
+	serversJSON = `{"members":[{"uuid":"u1","name":"s1","role":"server","status":"alive","since":"2026-01-02T03:04:05+00:00",` +
+		`"gossip_addr":"192.0.2.1:9513","http_addr":"http://192.0.2.1:9511","raft_addr":"192.0.2.1:9512","cluster_id":"c1",` +
+		`"leader":true,"voter":true,"registered":true,"schema":1,"version":"1.0"}]}`
+	agentsJSON = `{"members":[{"uuid":"h1","name":"host-1","role":"agent","status":"alive","registered":true},{"uuid":"h2",` +
+		`"name":"host-2","role":"agent","status":"alive","registered":false}]}`
+	peersJSON = `{"peers":[{"uuid":"u1","name":"s1","raft_addr":"192.0.2.1:9512","state":"leader","voter":true,"last_index":42,` +
+		`"behind":0},{"uuid":"u2","name":null,"raft_addr":"192.0.2.2:9512","state":"unreachable","voter":true,"last_index":null,` +
+		`"behind":null}]}`
 )
 
 func TestMemberCommands(t *testing.T) {
@@ -25,7 +30,8 @@ func TestMemberCommands(t *testing.T) {
 		stderr string
 		asked  string
 	}{
-		{"server-members", 0, "| s1   | u1   | http://192.0.2.1:9511 | alive  | true   | true  | 1.0     |", "", "GET /v1/operator/members?role=server"},
+		{"server-members", 0, "| s1   | u1   | http://192.0.2.1:9511 | alive  | true   | true  | 1.0     |", "",
+			"GET /v1/operator/members?role=server"},
 		{"server-members -wide", 0, "192.0.2.1:9512", "", "GET /v1/operator/members?role=server"},
 		{"server-members -q", 0, "u1\n", "", "GET /v1/operator/members?role=server"},
 		{"server-members -json", 0, `"schema":1`, "", "GET /v1/operator/members?role=server"},
@@ -34,14 +40,16 @@ func TestMemberCommands(t *testing.T) {
 		{"host-members", 0, "| host-1 | h1", "", "GET /v1/operator/members?role=agent"},
 		{"host-members -unregistered -q", 0, "h2\n", "", "GET /v1/operator/members?role=agent"},
 		{"host-members -format {{.name}}", 0, "host-1\nhost-2\n", "", "GET /v1/operator/members?role=agent"},
-		{"operator raft list-peers", 0, "| s1   | u1   | 192.0.2.1:9512 | leader      | true  | 42         | 0      |", "", "GET /v1/operator/raft/peers?consistent=true"},
+		{"operator raft list-peers", 0, "| s1   | u1   | 192.0.2.1:9512 | leader      | true  | 42         | 0      |", "",
+			"GET /v1/operator/raft/peers?consistent=true"},
 		{"operator raft list-peers -stale -q", 0, "u1\nu2\n", "", "GET /v1/operator/raft/peers?stale=true"},
 		{"operator raft list-peers -format x", 2, "", "-format", ""},
 		{"operator raft transfer-leader", 0, "s2 (192.0.2.2:9511) leads\n", "", "PUT /v1/operator/raft/transfer-leader"},
-		{"operator raft transfer-leader s2 -json", 0, `{"name":"s2","address":"192.0.2.2:9511"}`, "", "PUT /v1/operator/raft/transfer-leader?to=s2"},
+		{"operator raft transfer-leader s2 -json", 0, `{"name":"s2","address":"192.0.2.2:9511"}`, "",
+			"PUT /v1/operator/raft/transfer-leader?to=s2"},
 		{"operator raft transfer-leader s2 s3", 2, "", "one argument too many", ""},
-		{"operator raft remove-peer s2", 0, "", "s2 is out of the cluster", "DELETE /v1/operator/raft/peers/s2"},
-		{"operator raft remove-peer -force s2", 0, "", "s2 is out of the cluster", "DELETE /v1/operator/raft/peers/s2?force=true"},
+		{"operator raft remove-peer s2", 0, "", "s2 is removed from the cluster", "DELETE /v1/operator/raft/peers/s2"},
+		{"operator raft remove-peer -force s2", 0, "", "s2 is removed from the cluster", "DELETE /v1/operator/raft/peers/s2?force=true"},
 		{"operator raft remove-peer s3", 1, "", "s3", "DELETE /v1/operator/raft/peers/s3"},
 		{"operator raft remove-peer", 2, "", "SERVER is missing", ""},
 		{"operator raft", 2, "", "operator raft list-peers", ""},

@@ -23,21 +23,21 @@ func nodeCreateCommand() *command {
 	return &command{
 		name: "node-create", group: groupHosts,
 		synopsis: "Store a node, as the 2015 API did",
-		about:    "Nothing runs on it. Machines that run containers are hosts: start \"magnum agent\" on them.",
+		about:    "Nothing runs on a node. Machines that run containers are hosts: start \"magnum agent\" on them.",
 		examples: []string{"magnum node-create -type virt -image-id fedora-21"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			var req structs.NodeRequest
-			f.text(&req.Type, "type", "virt|bare", "kind of machine").oneOf("virt", "bare")
-			f.text(&req.ImageID, "image-id", "IMAGE", "its image")
-			f.text(&req.IronicNodeID, "ironic-node-id", "ID", "its id in Ironic")
-			f.once("name", "NAME", "its name", func(s string) error { req.Name = &s; return nil })
-			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")
+			f.text(&req.Type, "type", "virt|bare", "kind of machine").suggest("virt", "bare")
+			f.text(&req.ImageID, "image-id", "IMAGE", "image of the machine")
+			f.text(&req.IronicNodeID, "ironic-node-id", "ID", "id in Ironic")
+			f.value("name", "NAME", "name of the node", func(s string) error { req.Name = &s; return nil })
+			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}

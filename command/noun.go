@@ -9,58 +9,59 @@ import (
 	"github.com/stackforge/magnum/api"
 )
 
-// noun is what list and show of all kinds of objects have in common.
+// noun describes a kind of objects for its list and show commands.
 type noun struct {
-	kind     string // bay
+	kind     string // singular, such as "bay"
 	group    string
-	plural   string // "bays", for texts
+	plural   string // such as "bays", for texts
 	example  string // a name, for the help
 	complete completion
-	columns  []string // of the list: the 2015 client's
-	wide     []string // of -wide, behind them
-	filters  []string // name, status, ...
-	detail   bool     // the short list lacks some of the columns
+	columns  []string // of the list: those of the 2015 client
+	wide     []string // more columns for -wide
+	filters  []string // keys of filterHelp
+	detail   bool     // the summary lacks some of the columns
 	list     func(context.Context, *api.Client, api.QueryOptions) (api.Meta, error)
 	get      func(context.Context, *api.Client, string, api.QueryOptions) (api.Meta, error)
 }
 
-// reading is how fresh an answer has to be.
-type reading struct{ consistent, stale bool }
+// freshness holds the flags that say how new a response must be.
+type freshness struct{ consistent, stale bool }
 
-func (r *reading) flags(f *flagSet) {
-	f.switchOn(&r.consistent, "consistent", "ask for an answer not older than this moment").everywhere()
-	f.switchOn(&r.stale, "stale", "take any answer, at once, even from a server that lags").everywhere()
+func (r *freshness) flags(f *flagSet) {
+	f.switchOn(&r.consistent, "consistent", "require a state at least as new as the request").common()
+	f.switchOn(&r.stale, "stale", "accept any state at once, even from a server that lags").common()
 }
 
-// filterHelp says what each filter takes.
+// filterHelp has the placeholder and the usage of each filter.
 var filterHelp = map[string][2]string{
 	"name":   {"NAME", "only those of this name"},
-	"status": {"STATUS", "only those of this status, in any case of letters"},
-	"bay":    {"BAY", "only those of this bay (uuid or name)"},
-	"host":   {"HOST", "only those on this host"},
+	"status": {"STATUS", "only those of this status, ignoring case"},
+	"bay":    {"BAY", "only those of this bay, uuid or name"},
+	"host":   {"HOST", "only those on this host, uuid or name"},
 	"label":  {"KEY=VALUE", "only those with this label"},
 }
 
-// listCommand lists the noun's objects.
+// listCommand returns the command that lists objects.
 func (n noun) listCommand() *command {
 	return &command{
 		name: n.kind + "-list", group: n.group, synopsis: "List " + n.plural,
-		about: "Sorted by the first column unless -sort-key says otherwise. -wide, -json and templates ask for all fields.",
+		about: "The table is sorted by the first column unless -sort-key or -sort-dir is given. -wide, -json and templates\n" +
+			"request all fields.",
 		examples: []string{
 			"magnum " + n.kind + "-list -wide",
 			"magnum " + n.kind + "-list -format '{{.uuid}} {{.name}}'",
 		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
-			out := output{isWide: len(n.wide) > 0}
+			var fresh freshness
+			out := output{hasWide: len(n.wide) > 0}
 			o := api.QueryOptions{Filters: url.Values{}}
 			quiet := false
 			for _, name := range n.filters {
 				help := filterHelp[name]
-				add := f.each
+				add := f.repeatable
 				if name != "label" {
-					add = f.once
+					add = f.value
 				}
 				filter := add(name, help[0], help[1], func(s string) error {
 					o.Filters.Add(name, s)
@@ -75,15 +76,15 @@ func (n noun) listCommand() *command {
 			}
 			f.switchOn(&quiet, "quiet q", "print uuids only")
 			f.number("limit", "N", "list at most N (default all)", 1, func(n int) { o.Limit = n })
-			f.text(&o.Marker, "marker", "UUID", "begin behind this one")
-			f.text(&o.SortKey, "sort-key", "FIELD", "let the server sort by this field")
-			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").oneOf("asc", "desc")
-			f.switchOn(&o.AllProjects, "all-projects", "of all projects (operators)")
+			f.text(&o.Marker, "marker", "UUID", "start after the object of this uuid")
+			f.text(&o.SortKey, "sort-key", "FIELD", "field that the server sorts by")
+			f.text(&o.SortDir, "sort-dir", "asc|desc", "direction of -sort-key").suggest("asc", "desc")
+			f.switchOn(&o.AllProjects, "all-projects", "list all projects (operators)")
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -116,23 +117,26 @@ func printIDs(e *env, meta api.Meta) error {
 	return nil
 }
 
-// showCommand shows one of the noun's objects.
+// showCommand returns the command that shows an object.
 func (n noun) showCommand() *command {
 	upper := strings.ToUpper(n.kind)
 	return &command{
 		name: n.kind + "-show", group: n.group, args: upper, complete: n.complete,
-		synopsis: "Show one " + n.kind,
-		about:    upper + " is a uuid or a name. -json prints the server's answer on one line.",
-		examples: []string{"magnum " + n.kind + "-show " + n.example, "magnum " + n.kind + "-show -format '{{json .}}' " + n.example},
+		synopsis: "Show a " + n.kind,
+		about:    upper + " is a uuid or a name. -json prints the server's response on one line.",
+		examples: []string{
+			"magnum " + n.kind + "-show " + n.example,
+			"magnum " + n.kind + "-show -format '{{json .}}' " + n.example,
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
+			var fresh freshness
 			var out output
 			out.flags(f)
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, upper)
+				client, err := conn.checkedClient(e, &out, args, upper)
 				if err != nil {
 					return err
 				}

@@ -6,16 +6,20 @@ import (
 )
 
 const (
-	web = `{"uuid":"22222222-0000-4000-8000-000000000002","name":"web","bay_uuid":"b1","image_id":"nginx","command":null,"status":"Running","links":[{"href":"http://h/v1/containers/2","rel":"self"}],` +
-		`"status_reason":null,"host":"h1","addresses":["10.0.0.2"],"ports":[{"container_port":80,"host_port":8080,"protocol":"tcp"}],"exit_code":null,"environment":{"A":"1"},"memory":536870912}`
-	db = `{"uuid":"11111111-0000-4000-8000-000000000001","name":null,"bay_uuid":"b1","image_id":"pg","command":["sh","-c","x"],"status":"Creating","links":[],"status_reason":"no host fits:\nmemory"}`
+	web = `{"uuid":"22222222-0000-4000-8000-000000000002","name":"web","bay_uuid":"b1","image_id":"nginx","command":null,` +
+		`"status":"Running","links":[{"href":"http://h/v1/containers/2","rel":"self"}],` +
+		`"status_reason":null,"host":"h1","addresses":["10.0.0.2"],"ports":[{"container_port":80,"host_port":8080,"protocol":"tcp"}],` +
+		`"exit_code":null,"environment":{"A":"1"},"memory":536870912}`
+	db = `{"uuid":"11111111-0000-4000-8000-000000000001","name":null,"bay_uuid":"b1","image_id":"pg","command":["sh","-c","x"],` +
+		`"status":"Creating","links":[],"status_reason":"no host fits:\nmemory"}`
 )
 
 func TestLists(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("GET /v1/containers", 200, `{"containers":[`+web+`,`+db+`]}`)
 	f.answer("GET /v1/containers/detail", 200, `{"containers":[`+web+`,`+db+`]}`)
-	f.answer("GET /v1/bays", 200, `{"bays":[{"uuid":"b1","name":"k8s1","node_count":2,"status":"CREATE_COMPLETE","bay_create_timeout":0,"links":[]}]}`)
+	f.answer("GET /v1/bays", 200, `{"bays":[{"uuid":"b1","name":"k8s1","node_count":2,"status":"CREATE_COMPLETE","bay_create_timeout":0,`+
+		`"links":[]}]}`)
 	f.answer("GET /v1/baymodels", 200, `{"baymodels":[]}`)
 	f.answer("GET /v1/baymodels/detail", 200, `{"baymodels":[]}`)
 	f.answer("GET /v1/nodes", 200, `{"nodes":[{"uuid":"n1","type":"virt","image_id":null}]}`)
@@ -36,12 +40,14 @@ func TestLists(t *testing.T) {
 	golden(t, "lists", all.String())
 }
 
-func TestListAsksWhatItIsTold(t *testing.T) {
+func TestListSendsFiltersAndPaging(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("GET /v1/containers", 200, `{"containers":[]}`)
-	r := newShell(t, f).run("container-list", "-name", "web", "-status=Running", "-bay", "b1", "-host", "h", "-label", "a=b", "-label", "c=d",
+	r := newShell(t, f).run("container-list", "-name", "web", "-status=Running", "-bay", "b1", "-host", "h", "-label", "a=b", "-label",
+		"c=d",
 		"-limit", "5", "-marker", "m", "-sort-key", "name", "-sort-dir", "desc", "-all-projects", "-consistent", "-stale")
-	want := "GET /v1/containers?all_projects=true&bay=b1&consistent=true&host=h&label=a%3Db&label=c%3Dd&limit=5&marker=m&name=web&sort_dir=desc&sort_key=name&stale=true&status=Running"
+	want := "GET /v1/containers?all_projects=true&bay=b1&consistent=true&host=h&label=a%3Db&label=c%3Dd&limit=5&marker=m&name=web&" +
+		"sort_dir=desc&sort_key=name&stale=true&status=Running"
 	if got := f.requests(); r.code != 0 || len(got) != 1 || got[0] != want {
 		t.Errorf("code %d, %s, asked %q\nwant %q", r.code, r.stderr, got, want)
 	}
@@ -74,7 +80,7 @@ func TestShow(t *testing.T) {
 	}
 }
 
-func TestBadOutput(t *testing.T) {
+func TestFormatErrors(t *testing.T) {
 	f := newFakeAPI(t)
 	f.answer("GET /v1/containers/web", 200, web)
 	s := newShell(t, f)
@@ -96,7 +102,7 @@ func TestBadOutput(t *testing.T) {
 	}
 }
 
-func TestArgumentsAreCounted(t *testing.T) {
+func TestUsageErrors(t *testing.T) {
 	s := newShell(t, newFakeAPI(t))
 	for line, want := range map[string]string{
 		"bay-list x":                "one argument too many",
@@ -114,16 +120,16 @@ func TestArgumentsAreCounted(t *testing.T) {
 		"bay-update web replace":    "PATH=VALUE is missing",
 		"bay-update web mend a=b":   "none of add, replace, remove",
 		"bay-update web add a":      "has no value",
-		"bay-update web remove =":   "names no field",
+		"bay-update web remove =":   "has no path",
 		"baymodel-create -name x":   "flag -coe is missing",
 		"completion":                "the shell's name",
-		"completion csh":            "none of the shells",
+		"completion csh":            "must be one of the shells",
 		"status x":                  "one argument too many",
 		"node-create x":             "one argument too many",
 		"bay-create x":              "one argument too many",
 		"bay-create -node-count 0":  "is below 1",
 		"bay-create -label =x":      "has no key",
-		"container-logs -tail x c1": "neither a number of lines nor all",
+		"container-logs -tail x c1": "must be a number of lines or all",
 		"container-stop -wait x c1": "is not a duration",
 	} {
 		r := s.run(strings.Fields(line)...)

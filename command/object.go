@@ -14,45 +14,45 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// object is a JSON object whose fields keep the order in which they were sent:
-// tables show the server's order, as the 2015 client did.
+// object is a JSON object that keeps the order of its fields: tables show the server's
+// order, as the 2015 client did.
 type object []field
 
-// field is one field of an object.
+// field is a field of an object.
 type field struct {
 	key string
 	raw json.RawMessage
 }
 
-// parseObject reads a JSON object.
+// parseObject parses a JSON object.
 func parseObject(raw json.RawMessage) (object, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	start, err := dec.Token()
 	if err != nil {
-		return nil, fmt.Errorf("the answer can't be read: %w", err)
+		return nil, fmt.Errorf("decoding the response: %w", err)
 	}
 	if start != json.Delim('{') {
-		return nil, fmt.Errorf("the answer is no JSON object but %v", start)
+		return nil, fmt.Errorf("the response is not a JSON object but %v", start)
 	}
 	var o object
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
-			return nil, fmt.Errorf("the answer can't be read: %w", err)
+			return nil, fmt.Errorf("decoding the response: %w", err)
 		}
-		f := field{key: key.(string)} // a key of an object is a string, or Token fails
+		f := field{key: key.(string)} // Token returns keys as strings
 		if err := dec.Decode(&f.raw); err != nil {
-			return nil, fmt.Errorf("the answer can't be read: %w", err)
+			return nil, fmt.Errorf("decoding the response: %w", err)
 		}
 		o = append(o, f)
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("the answer can't be read: %w", err)
+		return nil, fmt.Errorf("decoding the response: %w", err)
 	}
 	return o, nil
 }
 
-// get returns a field, nil if there is none.
+// get returns the value of a field, nil if there is none.
 func (o object) get(key string) json.RawMessage {
 	for _, f := range o {
 		if f.key == key {
@@ -62,12 +62,11 @@ func (o object) get(key string) json.RawMessage {
 	return nil
 }
 
-// text returns a field as a table cell shows it.
+// text returns the text of a field in the table of an object.
 func (o object) text(key string) string { return cellText(o.get(key)) }
 
-// cell returns a field as a list shows it: what the API has as a structure in
-// a short form that a person reads. Where a field has no such form it is as
-// text has it.
+// cell returns the text of a field in a list. Some structures have a short form there;
+// all other fields are as in text.
 func (o object) cell(key string) string {
 	raw := o.get(key)
 	switch key {
@@ -100,7 +99,7 @@ func (o object) cell(key string) string {
 	return cellText(raw)
 }
 
-// joinWords writes a command as a shell would take it.
+// joinWords returns a command with the quotes that a shell needs.
 func joinWords(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
@@ -114,8 +113,8 @@ func joinWords(words []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// joinPorts writes ports as docker does: 8080->80/tcp. A port of the host that
-// isn't known yet is left out.
+// joinPorts returns ports in docker's form, such as 8080->80/tcp. It omits host ports
+// that are not known yet.
 func joinPorts(ports []structs.Port) string {
 	texts := make([]string, len(ports))
 	for i, p := range ports {
@@ -127,7 +126,7 @@ func joinPorts(ports []structs.Port) string {
 	return strings.Join(texts, ", ")
 }
 
-// joinPairs writes KEY=VALUE, in the order of keys.
+// joinPairs returns KEY=VALUE pairs, sorted by key.
 func joinPairs(pairs map[string]string) string {
 	var texts []string
 	for _, key := range slices.Sorted(maps.Keys(pairs)) {
@@ -136,8 +135,8 @@ func joinPairs(pairs map[string]string) string {
 	return strings.Join(texts, ", ")
 }
 
-// cellText is a JSON value as a table cell shows it: strings bare, null and
-// what is absent as None, as the 2015 client's, lists and objects as JSON.
+// cellText returns the text of a JSON value in a table: strings without quotes, lists
+// and objects as JSON. Null and missing values are None, as in the 2015 client.
 func cellText(raw json.RawMessage) string {
 	trimmed := bytes.TrimSpace(raw)
 	if len(trimmed) == 0 || string(trimmed) == "null" {
@@ -165,8 +164,8 @@ func cellText(raw json.RawMessage) string {
 	return printable(string(trimmed))
 }
 
-// printable keeps other people's text from steering the terminal: control and
-// format characters but the line feed are written as escapes.
+// printable protects the terminal from text of other users: it escapes control and
+// format characters except line feeds.
 func printable(s string) string {
 	if strings.IndexFunc(s, unprintable) < 0 {
 		return s
@@ -187,7 +186,7 @@ func printable(s string) string {
 
 func unprintable(r rune) bool { return r != '\n' && structs.IsControl(r) }
 
-// escaped is the character as Go and JSON write it.
+// escaped returns the escape sequence of a character in Go and JSON.
 func escaped(r rune) string {
 	if r < utf8.RuneSelf {
 		return fmt.Sprintf("\\x%02x", r)
@@ -195,16 +194,16 @@ func escaped(r rune) string {
 	return strings.Trim(strconv.QuoteToASCII(string(r)), `"`)
 }
 
-// data is the object as templates see it: whole numbers as int64, so that
-// they compare.
-func (o object) data() (map[string]any, error) {
+// fields returns the object for templates. Whole numbers are int64, so that templates
+// can compare them with constants.
+func (o object) fields() (map[string]any, error) {
 	m := make(map[string]any, len(o))
 	for _, f := range o {
 		dec := json.NewDecoder(bytes.NewReader(f.raw))
 		dec.UseNumber()
 		var v any
 		if err := dec.Decode(&v); err != nil {
-			return nil, fmt.Errorf("field %s can't be read: %w", f.key, err)
+			return nil, fmt.Errorf("decoding field %s: %w", f.key, err)
 		}
 		m[f.key] = plainNumbers(v)
 	}
@@ -218,7 +217,7 @@ func plainNumbers(v any) any {
 		if n, err := v.Int64(); err == nil {
 			return n
 		}
-		f, _ := v.Float64() // a number of JSON always is one, if perhaps infinite
+		f, _ := v.Float64() // can't fail for a JSON number; may be infinite
 		return f
 	case []any:
 		for i := range v {

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// operatorCommands are what operators do with the cluster as a whole. Their
-// names are two words.
+// operatorCommands returns the commands for the cluster as a whole.
 func operatorCommands() []*command {
 	return []*command{
 		operatorBootstrapCommand(),
@@ -20,20 +19,19 @@ func operatorCommands() []*command {
 	}
 }
 
-// groupSynopses say what the commands have in common whose names begin with the
-// same words.
+// groupSynopses has the synopses of the prefixes of commands' names.
 var groupSynopses = map[string]string{
-	"operator":          "What operators do with the cluster as a whole",
-	"operator raft":     "The servers that keep the replicated log, and which of them leads",
-	"operator snapshot": "Backups of the servers' state, and what is made of them",
+	"operator":          "Operate the cluster",
+	"operator raft":     "Manage the servers of the Raft log and their leader",
+	"operator snapshot": "Save, inspect and restore the servers' state",
 }
 
 func operatorBootstrapCommand() *command {
 	return &command{
 		name: "operator bootstrap", group: groupOperators,
 		synopsis: "Get the first admin token of a new cluster",
-		about: "Works once, on a cluster whose servers run with -auth token: do it as soon as they are up, for it needs\n" +
-			"no token. Put what it prints into OS_TOKEN, and make others with token-create.",
+		about: "Works once, on a cluster whose servers run with -auth token. Run it as soon as the servers are up, because\n" +
+			"it needs no token. Set OS_TOKEN to the token that it prints, and create other tokens with token-create.",
 		examples: []string{"export OS_TOKEN=$(magnum operator bootstrap -q)"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -43,7 +41,7 @@ func operatorBootstrapCommand() *command {
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -57,8 +55,8 @@ func operatorBootstrapCommand() *command {
 	}
 }
 
-// commandWords returns how many of the words name the command: more than one
-// if that is how a command is called, such as "operator bootstrap".
+// commandWords returns the number of words of the command's name at the beginning of
+// words. "operator bootstrap" has two.
 func commandWords(words []string) int {
 	for n := min(len(words), 3); n > 1; n-- {
 		if findCommand(strings.Join(words[:n], " ")) != nil {
@@ -68,20 +66,20 @@ func commandWords(words []string) int {
 	return min(len(words), 1)
 }
 
-// groupWords returns the words that several commands' names begin with and that
-// the line begins with, and how many they are; 0 for none.
-func groupWords(line []string) (words string, n int) {
+// groupPrefix returns the longest prefix of commands' names, such as "operator raft",
+// with which the line begins, and its number of words; 0 if there is none.
+func groupPrefix(line []string) (words string, n int) {
 	for n := min(len(line), 2); n > 0; n-- {
-		if words := strings.Join(line[:n], " "); commandsBelow(words) != nil {
+		if words := strings.Join(line[:n], " "); commandsWithPrefix(words) != nil {
 			return words, n
 		}
 	}
 	return "", 0
 }
 
-// commandsBelow returns the names of the commands that begin with the word,
-// and more words, in the order of the help.
-func commandsBelow(word string) []string {
+// commandsWithPrefix returns the names of the commands that begin with the words and a
+// space, in the order of the help.
+func commandsWithPrefix(word string) []string {
 	var names []string
 	for _, c := range commands() {
 		if strings.HasPrefix(c.name, word+" ") {

@@ -10,38 +10,38 @@ import (
 	"unicode/utf16"
 )
 
-// output is how a command shows what it got.
+// output holds the flags for the format of a command's output.
 type output struct {
-	format  string // table, json or a Go template; "" is table
-	json    bool   // json on one line, the short form
-	wide    bool   // more columns
-	isWide  bool   // the command has -wide
-	noShort bool   // -json means something else here
-	bare    string // what is printed without -format; "" is table
+	format      string // table, json or a Go template; "" means table
+	json        bool   // -json: JSON on one line
+	wide        bool   // more columns
+	hasWide     bool   // the command has the flag -wide
+	noJSONFlag  bool   // the command has another flag -json
+	unformatted string // name of the output without -format and -json; "" means table
 }
 
 // flags adds -format, -json and, for lists, -wide.
 func (o *output) flags(f *flagSet) {
 	f.text(&o.format, "format", "FORMAT", "table, json, or a Go template over the JSON fields such as '{{.name}}'").
-		oneOf("table", "json").defaults(orDefault(o.bare, "table")).everywhere()
-	if !o.noShort {
-		f.switchOn(&o.json, "json", "short for -format json").everywhere()
+		suggest("table", "json").defaultText(orDefault(o.unformatted, "table")).common()
+	if !o.noJSONFlag {
+		f.switchOn(&o.json, "json", "short for -format json").common()
 	}
-	if o.isWide {
-		f.switchOn(&o.wide, "wide", "show more columns").everywhere()
+	if o.hasWide {
+		f.switchOn(&o.wide, "wide", "show more columns").common()
 	}
 }
 
 // isTable reports whether the output is a table.
 func (o *output) isTable() bool { return !o.json && (o.format == "" || o.format == "table") }
 
-// isBare reports whether neither a table nor anything else was asked for.
-func (o *output) isBare() bool { return !o.json && o.format == "" }
+// isUnformatted reports whether neither -format nor -json was given.
+func (o *output) isUnformatted() bool { return !o.json && o.format == "" }
 
 // isJSON reports whether the output is JSON.
 func (o *output) isJSON() bool { return o.json || o.format == "json" }
 
-// check refuses a template that can't be parsed before anything is done.
+// check validates the flags, so that a command fails before it changes anything.
 func (o *output) check() error {
 	if o.json && o.format != "" && o.format != "json" {
 		return usagef("-json and -format %s exclude each other", o.format)
@@ -50,7 +50,7 @@ func (o *output) check() error {
 		return nil
 	}
 	if !strings.Contains(o.format, "{{") {
-		return usagef("-format %q is neither table nor json, and no template, for it has no {{...}}", o.format)
+		return usagef("-format %q is neither table nor json, and no template: it has no {{...}}", o.format)
 	}
 	_, err := o.template()
 	return err
@@ -69,7 +69,7 @@ func (o *output) template() (*template.Template, error) {
 	return t, nil
 }
 
-// joinAny joins a list of anything.
+// joinAny joins the values of a list.
 func joinAny(list []any, sep string) string {
 	words := make([]string, len(list))
 	for i, v := range list {
@@ -78,8 +78,8 @@ func joinAny(list []any, sep string) string {
 	return strings.Join(words, sep)
 }
 
-// show prints one object: a table of its properties without links, JSON, or
-// the template's text.
+// show prints an object as a table of its properties without links, as JSON, or by the
+// template.
 func (o *output) show(w io.Writer, raw json.RawMessage) error {
 	obj, err := parseObject(raw)
 	if err != nil {
@@ -89,7 +89,7 @@ func (o *output) show(w io.Writer, raw json.RawMessage) error {
 	case o.isJSON():
 		return writeJSON(w, raw, o.json)
 	case !o.isTable():
-		return o.execute(w, []object{obj})
+		return o.executeTemplate(w, []object{obj})
 	}
 	t := table{head: []string{"Property", "Value"}}
 	for _, f := range obj {
@@ -100,8 +100,8 @@ func (o *output) show(w io.Writer, raw json.RawMessage) error {
 	return t.writeTo(w)
 }
 
-// list prints objects: a table of the columns, with -wide of more of them, a
-// JSON array, or the template's text for each.
+// list prints objects as a table, as a JSON array, or by the template. With -wide the
+// table also has the columns more.
 func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []string, sorted bool) error {
 	if o.isJSON() {
 		if items == nil {
@@ -109,7 +109,7 @@ func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []stri
 		}
 		array, err := json.Marshal(items)
 		if err != nil {
-			return fmt.Errorf("the answer can't be written as JSON: %w", err)
+			return fmt.Errorf("encoding the list as JSON: %w", err)
 		}
 		return writeJSON(w, array, o.json)
 	}
@@ -121,7 +121,7 @@ func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []stri
 		}
 	}
 	if !o.isTable() {
-		return o.execute(w, objects)
+		return o.executeTemplate(w, objects)
 	}
 	t := table{head: columns}
 	if o.wide {
@@ -140,14 +140,14 @@ func (o *output) list(w io.Writer, items []json.RawMessage, columns, more []stri
 	return t.writeTo(w)
 }
 
-// execute prints the template's text for each object.
-func (o *output) execute(w io.Writer, objects []object) error {
+// executeTemplate prints the template's output for each object.
+func (o *output) executeTemplate(w io.Writer, objects []object) error {
 	t, err := o.template()
 	if err != nil {
 		return err
 	}
 	for _, obj := range objects {
-		data, err := obj.data()
+		data, err := obj.fields()
 		if err != nil {
 			return err
 		}
@@ -157,11 +157,12 @@ func (o *output) execute(w io.Writer, objects []object) error {
 			for _, f := range obj {
 				keys = append(keys, f.key)
 			}
-			return usagef("-format: %s (the fields are %s)", strings.TrimPrefix(err.Error(), "template: "), strings.Join(keys, ", "))
+			return usagef("-format: %s (the fields are %s)",
+				strings.TrimPrefix(err.Error(), "template: "), strings.Join(keys, ", "))
 		}
 		text := b.String()
 		if _, isTerminal := terminalOf(w); isTerminal {
-			tabs := strings.Split(text, "\t") // they are the template's
+			tabs := strings.Split(text, "\t") // tabs come from the template
 			for i := range tabs {
 				tabs[i] = printable(tabs[i])
 			}
@@ -174,7 +175,7 @@ func (o *output) execute(w io.Writer, objects []object) error {
 	return nil
 }
 
-// writeJSON prints JSON, on one line or indented. On a terminal it is plainJSON.
+// writeJSON prints JSON on one line or indented. For a terminal it uses plainJSON.
 func writeJSON(w io.Writer, raw json.RawMessage, oneLine bool) error {
 	var b bytes.Buffer
 	var err error
@@ -184,7 +185,7 @@ func writeJSON(w io.Writer, raw json.RawMessage, oneLine bool) error {
 		err = json.Indent(&b, raw, "", "  ")
 	}
 	if err != nil {
-		return fmt.Errorf("the answer is no JSON: %w", err)
+		return fmt.Errorf("the response is not JSON: %w", err)
 	}
 	text := b.String()
 	if _, isTerminal := terminalOf(w); isTerminal {
@@ -194,8 +195,8 @@ func writeJSON(w io.Writer, raw json.RawMessage, oneLine bool) error {
 	return err
 }
 
-// plainJSON is the same JSON without characters that steer a terminal: those that
-// JSON leaves as they are, such as U+009B and U+202E, become escapes.
+// plainJSON escapes the characters in JSON text that can control a terminal and that JSON
+// allows unescaped, such as U+009B and U+202E.
 func plainJSON(text string) string {
 	if strings.IndexFunc(text, unprintable) < 0 {
 		return text

@@ -11,13 +11,13 @@ import (
 func raftListPeersCommand() *command {
 	return &command{
 		name: "operator raft list-peers", group: groupOperators,
-		synopsis: "List the servers that keep the replicated log",
-		about: "Those of the log's configuration, and how far each has come: behind is the number of entries that the\n" +
-			"leader has and it has not. -stale asks a server that knows of no leader for what it has.",
+		synopsis: "List the servers of the Raft configuration",
+		about: "behind is the number of log entries of the leader that the server doesn't have yet. -stale lists the\n" +
+			"configuration of a server that knows of no leader.",
 		examples: []string{"magnum operator raft list-peers", "magnum operator raft list-peers -stale -addr 192.0.2.1"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
-			var fresh reading
+			var fresh freshness
 			var out output
 			quiet := false
 			f.switchOn(&quiet, "quiet q", "print uuids only")
@@ -25,15 +25,17 @@ func raftListPeersCommand() *command {
 			fresh.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
-				_, meta, err := client.Operator().Peers(ctx, api.QueryOptions{Consistent: fresh.consistent || !fresh.stale, Stale: fresh.stale})
+				o := api.QueryOptions{Consistent: fresh.consistent || !fresh.stale, Stale: fresh.stale}
+				_, meta, err := client.Operator().Peers(ctx, o)
 				if err != nil {
 					return err
 				}
-				return showList(e, &out, quiet, meta, []string{"name", "uuid", "raft_addr", "state", "voter", "last_index", "behind"}, nil)
+				columns := []string{"name", "uuid", "raft_addr", "state", "voter", "last_index", "behind"}
+				return showList(e, &out, quiet, meta, columns, nil)
 			}
 		},
 	}
@@ -42,9 +44,9 @@ func raftListPeersCommand() *command {
 func raftTransferLeaderCommand() *command {
 	return &command{
 		name: "operator raft transfer-leader", group: groupOperators, args: "[SERVER]", complete: completeServers,
-		synopsis: "Have another server lead",
-		about: "SERVER is a uuid or a name; without it, it is the server that is most up to date. Requests wait for\n" +
-			"the moment that it takes. Prints who leads then.",
+		synopsis: "Transfer leadership to another server",
+		about: "SERVER is a uuid or a name; the default is the most up-to-date server. Requests wait during the\n" +
+			"transfer. Prints the new leader.",
 		examples: []string{"magnum operator raft transfer-leader", "magnum operator raft transfer-leader s2"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -76,7 +78,7 @@ func raftTransferLeaderCommand() *command {
 				}
 				raw, err := json.Marshal(leader)
 				if err != nil {
-					return fmt.Errorf("the leader can't be written as JSON: %w", err)
+					return fmt.Errorf("encoding the leader as JSON: %w", err)
 				}
 				return out.show(e.stdout, raw)
 			}
@@ -87,15 +89,16 @@ func raftTransferLeaderCommand() *command {
 func raftRemovePeerCommand() *command {
 	return &command{
 		name: "operator raft remove-peer", group: groupOperators, args: "SERVER", complete: completeServers,
-		synopsis: "Take a server out of the cluster for good",
-		about: "SERVER is a uuid or a name. It need not run, and may: it is not taken in again before it is started\n" +
-			"with an empty -data-dir. A dead server is removed by itself once another has come in its place. Not the\n" +
-			"leader (transfer-leader first), and without -force no server whose loss leaves no majority that answers.",
+		synopsis: "Remove a server from the cluster permanently",
+		about: "SERVER is a uuid or a name. The server may be running or not. It joins again only with an empty\n" +
+			"-data-dir. The cluster removes a dead server by itself after another server has replaced it. The leader\n" +
+			"can't be removed: use transfer-leader first. Without -force, neither can a server without which no\n" +
+			"reachable majority remains.",
 		examples: []string{"magnum operator raft remove-peer s3"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			force := false
-			f.switchOn(&force, "force f", "also if no majority that answers is left")
+			f.switchOn(&force, "force f", "remove it even if no reachable majority remains")
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
 				if err := exactly(args, "SERVER"); err != nil {
@@ -108,7 +111,8 @@ func raftRemovePeerCommand() *command {
 				if _, err := client.Operator().RemovePeer(ctx, args[0], force); err != nil {
 					return err
 				}
-				fmt.Fprintf(e.stderr, "%s is out of the cluster. Stop it if it runs; with an empty -data-dir it is taken in again.\n", printable(args[0]))
+				fmt.Fprintf(e.stderr, "%s is removed from the cluster. Stop it if it runs; it can join again with an empty -data-dir.\n",
+					printable(args[0]))
 				return nil
 			}
 		},

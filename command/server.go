@@ -13,12 +13,12 @@ func serverCommand() *command {
 	return &command{
 		name: "server", group: groupDaemons,
 		synopsis: "Run a server: state, scheduler and REST API",
-		about: "Keeps its state in DATA_DIR/server. Whoever makes the cluster mints the join token with which agents\n" +
-			"register, and keeps it in DATA_DIR/server/join-token.\n\n" +
-			"Three or five servers make one cluster: start all of them with the same -bootstrap-expect and -join. A\n" +
-			"server that has state goes on with it and takes no notice of -bootstrap-expect. One that comes later, with\n" +
-			"-join alone, is taken in by the leader.\n\n" +
-			"Others reach it only with TLS and -auth token. SIGHUP reads the certificates again.\n\n" + settingsHelp,
+		about: "Keeps its state in DATA_DIR/server. The servers that bootstrap a cluster generate the join token, with\n" +
+			"which agents register, and keep it in DATA_DIR/server/join-token.\n\n" +
+			"To bootstrap a cluster of three or five servers, start all of them with the same -bootstrap-expect and\n" +
+			"-join. A server that has state continues with it and ignores -bootstrap-expect. The leader adds a server\n" +
+			"that is started later with -join only.\n\n" +
+			"An address other than loopback requires TLS and -auth token. SIGHUP reloads the certificates.\n\n" + settingsHelp,
 		examples: []string{
 			"magnum server", "magnum server -data-dir /srv/magnum -log-format json",
 			"magnum server -bind 10.0.0.1 -encrypt KEY -auth token -tls-ca ca.pem -tls-cert server.pem -tls-key server-key.pem",
@@ -31,14 +31,18 @@ func serverCommand() *command {
 			serverSettings(s, &conf, "")
 			tlsSettings(s, &conf, "")
 			s.text(&conf.Advertise, "advertise", "IP", "address at which others reach this server (default -bind)")
-			s.number(&conf.RaftPort, "raft-port", "PORT", "port of Raft, TCP (default 9512; -1 any free one)")
-			s.number(&conf.BootstrapExpect, "bootstrap-expect", "N", "servers that make up a new cluster: 1, 3, 5 or 7 (default 1; with -join 0: another server takes this one in)")
-			s.number(&conf.SnapshotThreshold, "raft-snapshot-threshold", "N", "entries of the log after which a snapshot is taken (default 8192)")
-			s.number(&conf.TrailingLogs, "raft-trailing-logs", "N", "entries kept behind a snapshot: a server that lags by more fetches the snapshot (default 2048)")
-			s.toggle(&conf.DataDirMoved, "data-dir-moved", "start on a data directory that you have moved: one of several servers takes it for a copy else, and refuses it")
+			s.number(&conf.RaftPort, "raft-port", "PORT", "port of Raft, TCP (default 9512; -1 any free port)")
+			s.number(&conf.BootstrapExpect, "bootstrap-expect", "N",
+				"servers that bootstrap a new cluster: 1, 3, 5 or 7 (default 1; with -join 0: join an existing cluster)")
+			s.number(&conf.SnapshotThreshold, "raft-snapshot-threshold", "N",
+				"number of log entries after which a snapshot is taken (default 8192)")
+			s.number(&conf.TrailingLogs, "raft-trailing-logs", "N",
+				"entries kept in the log after a snapshot: a server that lags by more fetches the snapshot (default 2048)")
+			s.toggle(&conf.DataDirMoved, "data-dir-moved",
+				"accept a data directory that was moved; without it, one of several servers refuses the directory as a copy")
 			gossipSettings(s, &conf.GossipPort, &conf.Cluster, &conf.Encrypt)
 			s.list(&conf.Join, "join retry-join", "ADDR,...", "gossip addresses of other servers, host[:port], tried until one answers")
-			s.text(&conf.JoinToken, "join-token", "TOKEN", "with which agents register (default minted at the first start)")
+			s.text(&conf.JoinToken, "join-token", "TOKEN", "token with which agents register (default generated at the first start)")
 			log.add(s)
 			return func(ctx context.Context, args []string) error {
 				if err := exactly(args); err != nil {
@@ -59,10 +63,10 @@ func serverCommand() *command {
 				conf.LogChecker, conf.Starting = logChecker, ctx
 				srv, err := server.New(conf)
 				if err != nil && ctx.Err() != nil {
-					return nil // stopped while it checked its log
+					return nil // stopped during the check of the log
 				}
 				if err != nil {
-					return s.refused(err)
+					return s.asUsageError(err)
 				}
 				defer onHangup(srv.Reload)()
 				return srv.Run(ctx)
@@ -71,47 +75,51 @@ func serverCommand() *command {
 	}
 }
 
-// logChecker runs this very program, wherever its file is by now.
-var logChecker = []string{"/proc/self/exe", checkLogWord}
+// logChecker runs this program, also if its file was moved or replaced.
+var logChecker = []string{"/proc/self/exe", checkLogArg}
 
-// checkLogWord is the first argument of the process that checks a server's log.
-// It is no command: nobody else calls it.
-const checkLogWord = "check-log"
+// checkLogArg is the first argument of the process that checks a server's log. It is
+// not a command for users.
+const checkLogArg = "check-log"
 
-// serverGC is a server's GOGC, unless the environment has one. A tenth of what a
-// write takes of the processor was garbage collection at Go's own 100; 150 made 4 %
-// more creates with 64 clients (six pairs of runs), for an eighth more memory.
+// serverGC is a server's GOGC, unless the environment sets one. Go's default of 100
+// spends more of the CPU on garbage collection; 150 trades memory for more writes.
 const serverGC = 150
 
-// settingsHelp is what the daemons' help says of their settings.
+// settingsHelp explains the settings in the help of the daemons.
 const settingsHelp = "Each flag is also a setting of the -config file (-http-port: http_port = 9511) and of the\n" +
-	"environment (MAGNUM_HTTP_PORT); flag over environment over file."
+	"environment (MAGNUM_HTTP_PORT). A flag overrides the environment, which overrides the file."
 
-// serverSettings registers what every kind of server has. note is for those
-// settings that mean nothing without one.
+// serverSettings adds the settings of every server. note is added to the usage of those
+// that mean nothing without a server.
 func serverSettings(s *settings, conf *server.Config, note string) {
-	s.text(&conf.Name, "name node", "NAME", "of this server or host (default the host name)")
-	s.text(&conf.DataDir, "data-dir", "DIR", "where state is kept (default /var/lib/magnum; -dev: a temporary one)")
+	s.text(&conf.Name, "name node", "NAME", "name of this server or host (default the host name)")
+	s.text(&conf.DataDir, "data-dir", "DIR", "directory of the state (default /var/lib/magnum; with -dev a temporary one)")
 	bind := "address of all ports (default 127.0.0.1)"
 	if note != "" {
-		bind += "; without -dev that is the one of gossip"
+		bind += "; without -dev only the gossip port is opened"
 	}
 	s.text(&conf.Bind, "bind", "IP", bind)
-	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free one)"+note)
-	s.number(&conf.HTTPMaxConns, "http-max-conns", "N", "connections of the REST API, of which an eighth is kept for hosts and servers (default by the limit of open files, at most 16384; -1 no bound)"+note)
-	s.number(&conf.HTTPMaxConnsPerClient, "http-max-conns-per-client", "N", "connections of a client's address that have shown no valid credential (default 256; -1 no bound)"+note)
-	s.list(&conf.HTTPHosts, "http-host", "NAME,...", "names under which clients call this server, besides its own: with -auth none it answers to no others"+note)
-	s.text(&conf.Auth, "auth", "none|token", "how callers are known; none is for loopback only (default none)"+note)
-	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on an address that others reach"+note)
-	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server's process to operators, at /debug/pprof/"+note)
-	s.duration(&conf.HostLostAfter, "host-lost-after", "silence after which a host is lost, the same on all servers (default 10s)"+note)
+	s.number(&conf.HTTPPort, "http-port", "PORT", "port of the REST API (default 9511; -1 any free port)"+note)
+	s.number(&conf.HTTPMaxConns, "http-max-conns", "N",
+		"limit of connections of the REST API; an eighth is reserved for hosts and servers "+
+			"(default from the limit of open files, at most 16384; -1 no limit)"+note)
+	s.number(&conf.HTTPMaxConnsPerClient, "http-max-conns-per-client", "N",
+		"limit of unauthenticated connections per client address (default 256; -1 no limit)"+note)
+	s.list(&conf.HTTPHosts, "http-host", "NAME,...",
+		"more host names that clients use for this server; with -auth none requests with other names are refused"+note)
+	s.text(&conf.Auth, "auth", "none|token", "how callers authenticate; none is for loopback only (default none)"+note)
+	s.toggle(&conf.Insecure, "insecure", "allow -auth none, and no TLS, on addresses other than loopback"+note)
+	s.toggle(&conf.Pprof, "pprof", "serve profiles of the server process to operators at /debug/pprof/"+note)
+	s.duration(&conf.HostLostAfter, "host-lost-after",
+		"time without heartbeats after which a host is lost; must be the same on all servers (default 10s)"+note)
 }
 
-// gossipSettings registers what servers and agents gossip with.
+// gossipSettings adds the gossip settings of servers and agents.
 func gossipSettings(s *settings, port *int, cluster, encrypt *string) {
-	s.number(port, "gossip-port", "PORT", "port of gossip, TCP and UDP (default 9513; -1 any free one)")
-	s.text(cluster, "cluster", "NAME", "name of the cluster; gossip with another one is refused (default magnum)")
-	s.text(encrypt, "encrypt", "KEY", "gossip key, as magnum keygen prints it (default none: gossip in clear)")
+	s.number(port, "gossip-port", "PORT", "port of gossip, TCP and UDP (default 9513; -1 any free port)")
+	s.text(cluster, "cluster", "NAME", "name of the cluster; members of other clusters are refused (default magnum)")
+	s.text(encrypt, "encrypt", "KEY", "gossip key, see magnum keygen (default none: gossip is not encrypted)")
 }
 
 func orDefault(s, other string) string {

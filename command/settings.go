@@ -17,45 +17,45 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// settings are what a daemon is configured with. Each is a flag, a variable of
-// the environment (-http-port: MAGNUM_HTTP_PORT) and an attribute of an HCL
-// file (http_port); flag over environment over file.
+// settings are the settings of a daemon. Each is a flag (-http-port), an environment
+// variable (MAGNUM_HTTP_PORT) and an attribute of an HCL file (http_port). A flag
+// overrides the environment, which overrides the file.
 type settings struct {
 	flags *flagSet
 	all   []*setting
 	file  string // of -config, "" for none
 }
 
-// setting is one of them.
+// setting is a setting of a daemon.
 type setting struct {
-	name   string // of the flag
-	take   func(string) error
-	repeat bool     // several values: flags repeat, the others are lists
-	given  []string // by flags
-	env    bool     // its value is the environment's
+	name      string // of the flag
+	parse     func(string) error
+	repeat    bool     // has several values: the flag is repeated, the others are lists
+	fromFlags []string // values of the flags
+	env       bool     // the value is from the environment
 }
 
 func newSettings(f *flagSet) *settings {
 	s := &settings{flags: f}
-	f.text(&s.file, "config", "FILE", "HCL file with these settings, dashes written as underscores (MAGNUM_CONFIG)")
+	f.text(&s.file, "config", "FILE", "HCL file with these settings, with underscores instead of dashes (MAGNUM_CONFIG)")
 	return s
 }
 
-// variable returns the setting's name in the environment.
+// variable returns the name of the environment variable.
 func (s *setting) variable() string {
 	return "MAGNUM_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-// attribute returns the setting's name in a file.
+// attribute returns the name in a file.
 func (s *setting) attribute() string { return strings.ReplaceAll(s.name, "-", "_") }
 
-// add registers a setting. names are the flag's, the first one leads.
-func (s *settings) add(names, placeholder, usage string, take func(string) error) *setting {
+// add adds a setting. names are those of the flag; the first one is the main one.
+func (s *settings) add(names, placeholder, usage string, parse func(string) error) *setting {
 	name, _, _ := strings.Cut(names, " ")
-	set := &setting{name: name, take: take}
+	set := &setting{name: name, parse: parse}
 	s.all = append(s.all, set)
-	s.flags.once(names, placeholder, usage, func(value string) error {
-		set.given = append(set.given, value)
+	s.flags.value(names, placeholder, usage, func(value string) error {
+		set.fromFlags = append(set.fromFlags, value)
 		return nil
 	})
 	return set
@@ -74,8 +74,7 @@ func (s *settings) number(p *int, names, placeholder, usage string) *setting {
 	})
 }
 
-// list registers a setting of several words, which may stand in one value with
-// commas between them.
+// list adds a setting of several words. A value can have several, separated by commas.
 func (s *settings) list(p *[]string, names, placeholder, usage string) *setting {
 	set := s.add(names, placeholder, usage, func(v string) error {
 		for word := range strings.SplitSeq(v, ",") {
@@ -98,21 +97,21 @@ func (s *settings) duration(p *time.Duration, names, usage string) *setting {
 	})
 }
 
-// toggle registers a setting that is true or false.
+// toggle adds a boolean setting.
 func (s *settings) toggle(p *bool, names, usage string) *setting {
 	name, _, _ := strings.Cut(names, " ")
-	set := &setting{name: name, take: func(v string) (err error) {
+	set := &setting{name: name, parse: func(v string) (err error) {
 		if *p, err = strconv.ParseBool(v); err != nil {
-			return errors.New("is not true or false")
+			return errors.New("must be true or false")
 		}
 		return nil
 	}}
 	s.all = append(s.all, set)
-	s.flags.toggle(names, usage, func(b bool) { set.given = []string{strconv.FormatBool(b)} })
+	s.flags.toggle(names, usage, func(b bool) { set.fromFlags = []string{strconv.FormatBool(b)} })
 	return set
 }
 
-// load takes all settings from where they are, the weakest first.
+// load reads the file, the environment and the flags, in this order.
 func (s *settings) load(e *env) error {
 	if s.file == "" {
 		s.file = e.getenv("MAGNUM_CONFIG")
@@ -124,7 +123,7 @@ func (s *settings) load(e *env) error {
 	}
 	for _, set := range s.all {
 		if v, ok := e.lookupEnv(set.variable()); ok {
-			set.env = len(set.given) == 0
+			set.env = len(set.fromFlags) == 0
 			values := []string{v}
 			if set.repeat {
 				values = strings.Split(v, ",")
@@ -133,50 +132,50 @@ func (s *settings) load(e *env) error {
 				return err
 			}
 		}
-		if err := set.set(set.given, "flag -"+set.name); err != nil {
+		if err := set.set(set.fromFlags, "flag -"+set.name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// refused makes an error that New of a daemon's part returns one of the command
-// line, if it says that the configuration makes no sense. It is no help to start
-// such a daemon again: those who restart daemons tell by the exit code.
+// asUsageError turns a CodeInvalid error of a daemon's configuration into a usage error.
+// Its exit code tells service managers that a restart doesn't help.
 //
-// A variable may be there for something else, as MAGNUM_TLS_CA is for clients,
-// and isn't thought of by who reads of a flag.
-func (s *settings) refused(err error) error {
+// If the error names the flag of a setting from the environment, the text says so: the
+// variable may be set for another purpose, as MAGNUM_TLS_CA is for clients.
+func (s *settings) asUsageError(err error) error {
 	if structs.CodeOf(err) != structs.CodeInvalid {
 		return err
 	}
 	text := printable(err.Error())
 	for _, set := range s.all {
-		if v := set.variable(); set.env && set.isIn(text) {
-			text += fmt.Sprintf("; -%s comes from %s in the environment: \"env -u %s magnum %s ...\" starts without it", set.name, v, v, s.flags.set.Name())
+		if v := set.variable(); set.env && set.isMentionedIn(text) {
+			text += fmt.Sprintf("; -%s comes from %s in the environment: \"env -u %s magnum %s ...\" starts without it",
+				set.name, v, v, s.flags.set.Name())
 		}
 	}
 	return usagef("%s", text)
 }
 
-// isIn reports whether a text speaks of the setting's flag.
-func (s *setting) isIn(text string) bool {
+// isMentionedIn reports whether a text has the setting's flag.
+func (s *setting) isMentionedIn(text string) bool {
 	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool {
 		return r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9')
 	}), "-"+s.name)
 }
 
-// set takes values from one place.
-func (s *setting) set(values []string, place string) error {
+// set parses values; origin is where they come from, for the error.
+func (s *setting) set(values []string, origin string) error {
 	for _, v := range values {
-		if err := s.take(v); err != nil {
-			return usagef("%s: %q %v", place, v, err)
+		if err := s.parse(v); err != nil {
+			return usagef("%s: %q %v", origin, v, err)
 		}
 	}
 	return nil
 }
 
-// loadFile takes settings from an HCL file of plain attributes.
+// loadFile reads settings from an HCL file that has attributes only.
 func (s *settings) loadFile(path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return usagef("-config: %v", err)
@@ -196,13 +195,13 @@ func (s *settings) loadFile(path string) error {
 		names = append(names, set.attribute())
 	}
 	for name, a := range attributes {
-		place := fmt.Sprintf("%s:%d: %s", path, a.Range.Start.Line, name)
+		origin := fmt.Sprintf("%s:%d: %s", path, a.Range.Start.Line, name)
 		set := known[name]
 		if set == nil {
 			if near := nearest(name, names); near != "" {
-				return usagef("%s: there is no such setting; did you mean %s?", place, near)
+				return usagef("%s: there is no such setting; did you mean %s?", origin, near)
 			}
-			return usagef("%s: there is no such setting", place)
+			return usagef("%s: there is no such setting", origin)
 		}
 		value, diags := a.Expr.Value(nil)
 		if diags.HasErrors() {
@@ -210,16 +209,16 @@ func (s *settings) loadFile(path string) error {
 		}
 		values, err := textsOf(value)
 		if err != nil {
-			return usagef("%s: %v", place, err)
+			return usagef("%s: %v", origin, err)
 		}
-		if err := set.set(values, place); err != nil {
+		if err := set.set(values, origin); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// textsOf returns a value of a file as flags would give it: maps as KEY=VALUE.
+// textsOf returns a value of a file in the form of flags: maps as KEY=VALUE.
 func textsOf(v cty.Value) ([]string, error) {
 	switch {
 	case v.IsNull():
@@ -252,12 +251,12 @@ func textsOf(v cty.Value) ([]string, error) {
 func textOf(v cty.Value) (string, error) {
 	text, err := convert.Convert(v, cty.String)
 	if err != nil || text.IsNull() {
-		return "", errors.New("is not a text, number, true or false")
+		return "", errors.New("must be a string, a number, true or false")
 	}
 	return text.AsString(), nil
 }
 
-// logging is the settings of a daemon's log, which goes to standard error.
+// logging holds the settings of a daemon's log, which goes to standard error.
 type logging struct {
 	level  string
 	format string
@@ -265,18 +264,18 @@ type logging struct {
 
 func (l *logging) add(s *settings) {
 	l.level, l.format = "info", "text"
-	s.text(&l.level, "log-level", "trace|debug|info|warn|error", "least level that is logged (default info)")
-	s.text(&l.format, "log-format", "text|json", "form of log lines (default text)")
+	s.text(&l.level, "log-level", "trace|debug|info|warn|error", "lowest level that is logged (default info)")
+	s.text(&l.format, "log-format", "text|json", "format of the log (default text)")
 }
 
-// logger returns the log that the settings ask for.
+// logger returns the logger of the settings.
 func (l *logging) logger(e *env) (hclog.Logger, error) {
 	level := hclog.LevelFromString(l.level)
 	if level == hclog.NoLevel {
-		return nil, usagef("-log-level %q is none of trace, debug, info, warn, error", l.level)
+		return nil, usagef("-log-level %q must be one of trace, debug, info, warn, error", l.level)
 	}
 	if l.format != "text" && l.format != "json" {
-		return nil, usagef("-log-format %q is neither text nor json", l.format)
+		return nil, usagef("-log-format %q must be text or json", l.format)
 	}
 	return hclog.New(&hclog.LoggerOptions{Name: "magnum", Level: level, JSONFormat: l.format == "json", Output: e.stderr}), nil
 }

@@ -17,20 +17,24 @@ import (
 func snapshotSaveCommand() *command {
 	return &command{
 		name: "operator snapshot save", group: groupOperators, args: "FILE", complete: completeFileNames,
-		synopsis: "Save the state of the servers in a file",
-		about: "As it is at this moment, while they go on. FILE holds secrets (the servers' own, hashes of tokens, what\n" +
-			"containers have in their environment): only you can read it; keep it so. It is whole and checked once it\n" +
-			"has its name; one of that name is replaced. -stale takes what a server has that knows of no leader.",
-		examples: []string{"magnum operator snapshot save /var/backups/magnum-$(date +%F).snap", "magnum operator snapshot save -stale -addr 192.0.2.1 /root/lost.snap"},
+		synopsis: "Save the servers' state to a file",
+		about: "Saves the current state while the servers run. FILE contains secrets: those of the servers, hashes of\n" +
+			"tokens, and the environment of containers. It is readable by you only; keep it so. The snapshot gets the\n" +
+			"name FILE after it is complete and checked; an existing file is replaced. -stale saves the state of a\n" +
+			"server that knows of no leader.",
+		examples: []string{
+			"magnum operator snapshot save /var/backups/magnum-$(date +%F).snap",
+			"magnum operator snapshot save -stale -addr 192.0.2.1 /root/lost.snap",
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			stale := false
-			f.switchOn(&stale, "stale", "take what this server has, even if it lags")
+			f.switchOn(&stale, "stale", "save the state of this server, even if it lags")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, "FILE")
+				client, err := conn.checkedClient(e, &out, args, "FILE")
 				if err != nil {
 					return err
 				}
@@ -41,15 +45,16 @@ func snapshotSaveCommand() *command {
 				if !out.isTable() {
 					return showSnapshot(e, &out, info)
 				}
-				_, err = fmt.Fprintf(e.stdout, "%s: %s, index %d, %d containers on %d hosts\n", printable(args[0]), sizeText(info.Size), info.Index, info.Rows[structs.TableContainers], info.Rows[structs.TableHosts])
+				_, err = fmt.Fprintf(e.stdout, "%s: %s, index %d, %d containers on %d hosts\n", printable(args[0]), sizeText(info.Size),
+					info.Index, info.Rows[structs.TableContainers], info.Rows[structs.TableHosts])
 				return err
 			}
 		},
 	}
 }
 
-// saveSnapshot saves a snapshot beside the file first, and gives it its name only
-// when it is on disk and has been read back.
+// saveSnapshot saves a snapshot to a temporary file in the directory of path. It renames
+// the file to path after it has been synced and checked.
 func saveSnapshot(ctx context.Context, client *api.Client, path string, stale bool) (info structs.Snapshot, err error) {
 	if at, err := os.Stat(path); err == nil && !at.Mode().IsRegular() {
 		return info, fmt.Errorf("%s is no regular file", path)
@@ -63,7 +68,7 @@ func saveSnapshot(ctx context.Context, client *api.Client, path string, stale bo
 	if err != nil {
 		return info, err
 	}
-	defer os.Remove(f.Name()) // there is none once it has its name
+	defer os.Remove(f.Name()) // fails harmlessly after the rename
 	defer f.Close()
 	if _, err := io.Copy(f, body); err != nil {
 		return info, fmt.Errorf("the snapshot broke off, and nothing was saved: %w", err)
@@ -75,7 +80,7 @@ func saveSnapshot(ctx context.Context, client *api.Client, path string, stale bo
 		return info, err
 	}
 	if info, err = server.InspectSnapshot(f); err != nil {
-		return info, fmt.Errorf("what the server has sent can't be restored, and nothing was saved: %w", err)
+		return info, fmt.Errorf("the snapshot that the server sent can't be restored, and nothing was saved: %w", err)
 	}
 	if err := f.Close(); err != nil {
 		return info, err
@@ -89,10 +94,13 @@ func saveSnapshot(ctx context.Context, client *api.Client, path string, stale bo
 func snapshotInspectCommand() *command {
 	return &command{
 		name: "operator snapshot inspect", group: groupOperators, args: "FILE", complete: completeFileNames,
-		synopsis: "Check a snapshot file and show what is in it",
-		about: "Asks no server. The whole file is read, and every checksum in it is checked: exit code 0 means that this\n" +
-			"version of magnum can restore it. A server's own DATA_DIR/server/raft/snapshots/*/state.bin will do, too.",
-		examples: []string{"magnum operator snapshot inspect /var/backups/magnum.snap", "magnum operator snapshot inspect -format '{{.index}} {{.cluster_id}}' /var/backups/magnum.snap"},
+		synopsis: "Check a snapshot file and show its content",
+		about: "Calls no server. It reads the whole file and verifies every checksum. Exit code 0 means that this version\n" +
+			"of magnum can restore the file. FILE can also be a server's DATA_DIR/server/raft/snapshots/*/state.bin.",
+		examples: []string{
+			"magnum operator snapshot inspect /var/backups/magnum.snap",
+			"magnum operator snapshot inspect -format '{{.index}} {{.cluster_id}}' /var/backups/magnum.snap",
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var out output
 			out.flags(f)
@@ -113,11 +121,11 @@ func snapshotInspectCommand() *command {
 	}
 }
 
-// showSnapshot prints what is in a snapshot.
+// showSnapshot prints the description of a snapshot.
 func showSnapshot(e *env, out *output, info structs.Snapshot) error {
 	raw, err := json.Marshal(info)
 	if err != nil {
-		return fmt.Errorf("the snapshot can't be described as JSON: %w", err)
+		return fmt.Errorf("encoding the snapshot's description as JSON: %w", err)
 	}
 	return out.show(e.stdout, raw)
 }
@@ -125,24 +133,27 @@ func showSnapshot(e *env, out *output, info structs.Snapshot) error {
 func snapshotRestoreCommand() *command {
 	return &command{
 		name: "operator snapshot restore", group: groupOperators, args: "FILE", complete: completeFileNames,
-		synopsis: "Replace the state of the servers by that of a file",
-		about: "In the cluster that it was saved of, or in another: what is there now is gone, on all servers, and what\n" +
-			"was done since the file was saved is undone. The file is checked before anything changes. Tokens are\n" +
-			"those of the file then; the servers keep their own join token.\n\n" +
-			"Hosts keep what they run and are lost to the servers until you say of each that it may follow: start its\n" +
-			"agent with -follow-restore. It goes on with the containers that the file knows; others go into quarantine.\n" +
-			"That is for agents of the cluster of the file. -keep-cluster-id is for those of the cluster that it is\n" +
-			"restored into, if that is another one.",
-		examples: []string{"magnum operator snapshot inspect /var/backups/magnum.snap && magnum operator snapshot restore /var/backups/magnum.snap"},
+		synopsis: "Replace the servers' state with that of a file",
+		about: "Restores the state in the same cluster or in another one. All servers lose their current state. The file\n" +
+			"is checked before anything changes. Tokens are then those of the file; the servers keep their join\n" +
+			"token.\n\n" +
+			"Hosts keep their containers running, but are lost to the servers until you start each agent with\n" +
+			"-follow-restore. The agent then continues with the containers that the file knows, and puts others into\n" +
+			"quarantine. By default the agents of the file's cluster can follow. If you restore into another cluster,\n" +
+			"-keep-cluster-id lets that cluster's agents follow instead.",
+		examples: []string{
+			"magnum operator snapshot inspect /var/backups/magnum.snap && " +
+				"magnum operator snapshot restore /var/backups/magnum.snap",
+		},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			keep := false
-			f.switchOn(&keep, "keep-cluster-id", "agents know the cluster by the id that it has, not by that of the file")
+			f.switchOn(&keep, "keep-cluster-id", "keep the cluster's ID instead of that of the file")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args, "FILE")
+				client, err := conn.checkedClient(e, &out, args, "FILE")
 				if err != nil {
 					return err
 				}
@@ -161,7 +172,8 @@ func snapshotRestoreCommand() *command {
 				if !out.isTable() {
 					return out.show(e.stdout, meta.Raw)
 				}
-				_, err = fmt.Fprintf(e.stdout, "%s is the state now: index %d of cluster %s, incarnation %d\n", printable(args[0]), restored.Index, restored.ClusterID, restored.Incarnation)
+				_, err = fmt.Fprintf(e.stdout, "%s is the state now: index %d of cluster %s, incarnation %d\n",
+					printable(args[0]), restored.Index, restored.ClusterID, restored.Incarnation)
 				fmt.Fprintln(e.stderr, "Hosts leave their containers alone until their agents are started with -follow-restore.")
 				return err
 			}

@@ -15,10 +15,11 @@ import (
 	"github.com/stackforge/magnum/server"
 )
 
-// loneServer runs a server and returns its address.
-func loneServer(t *testing.T) string {
+// startServer runs a single server and returns its URL.
+func startServer(t *testing.T) string {
 	t.Helper()
-	srv, err := server.New(server.Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true, DefaultBay: "default", Logger: hclog.NewNullLogger()})
+	srv, err := server.New(server.Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true, DefaultBay: "default",
+		Logger: hclog.NewNullLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,9 +45,9 @@ func loneServer(t *testing.T) string {
 	}
 }
 
-func TestSnapshotIsSavedWholeOrNotAtAll(t *testing.T) {
+func TestSnapshotSaveIsAtomic(t *testing.T) {
 	s := newShell(t, nil)
-	addr := loneServer(t)
+	addr := startServer(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.snap")
 	names := func() string {
@@ -62,7 +63,8 @@ func TestSnapshotIsSavedWholeOrNotAtAll(t *testing.T) {
 			t.Fatalf("save: %d %s %s", r.code, r.stdout, r.stderr)
 		}
 	}
-	if r := s.run("operator", "snapshot", "save", "-addr", addr, "-format", "{{.rows.cluster}} {{gt .size 0}}", path); r.code != 0 || r.stdout != "1 true\n" {
+	if r := s.run("operator", "snapshot", "save", "-addr", addr, "-format", "{{.rows.cluster}} {{gt .size 0}}", path); r.code != 0 ||
+		r.stdout != "1 true\n" {
 		t.Errorf("save with a format: %d %s %s", r.code, r.stdout, r.stderr)
 	}
 	at, err := os.Stat(path)
@@ -72,7 +74,8 @@ func TestSnapshotIsSavedWholeOrNotAtAll(t *testing.T) {
 	if r := s.run("operator", "snapshot", "inspect", path); r.code != 0 || !strings.Contains(r.stdout, "cluster_id") {
 		t.Errorf("inspect: %d %s %s", r.code, r.stdout, r.stderr)
 	}
-	if r := s.run("operator", "snapshot", "inspect", path, "-json"); r.code != 0 || !strings.Contains(r.stdout, `"cluster":1`) || !strings.Contains(r.stdout, fmt.Sprintf(`"size":%d`, at.Size())) {
+	if r := s.run("operator", "snapshot", "inspect", path, "-json"); r.code != 0 || !strings.Contains(r.stdout, `"cluster":1`) ||
+		!strings.Contains(r.stdout, fmt.Sprintf(`"size":%d`, at.Size())) {
 		t.Errorf("inspect -json: %d %s %s", r.code, r.stdout, r.stderr)
 	}
 	if r := s.run("operator", "snapshot", "save", "-addr", addr, dir); r.code != 1 || !strings.Contains(r.stderr, "no regular file") {
@@ -115,7 +118,7 @@ func TestSnapshotIsSavedWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestInspectRefuses(t *testing.T) {
+func TestSnapshotInspectErrors(t *testing.T) {
 	s := newShell(t, nil)
 	dir := t.TempDir()
 	foreign := filepath.Join(dir, "foreign")
@@ -134,15 +137,16 @@ func TestInspectRefuses(t *testing.T) {
 		{foreign + " " + foreign, 2, "one argument too many"},
 		{foreign + " -format x", 2, "-format"},
 	} {
-		if r := s.run(append([]string{"operator", "snapshot", "inspect"}, strings.Fields(c.args)...)...); r.code != c.code || !strings.Contains(r.stderr, c.want) {
+		if r := s.run(append([]string{"operator", "snapshot", "inspect"}, strings.Fields(c.args)...)...); r.code != c.code ||
+			!strings.Contains(r.stderr, c.want) {
 			t.Errorf("inspect %s: %d %s", c.args, r.code, r.stderr)
 		}
 	}
 }
 
-func TestSnapshotIsRestored(t *testing.T) {
+func TestSnapshotRestore(t *testing.T) {
 	s := newShell(t, nil)
-	addr := loneServer(t)
+	addr := startServer(t)
 	path := filepath.Join(t.TempDir(), "a.snap")
 	if r := s.run("operator", "snapshot", "save", "-addr", addr, path); r.code != 0 {
 		t.Fatalf("save: %d %s", r.code, r.stderr)
@@ -157,11 +161,12 @@ func TestSnapshotIsRestored(t *testing.T) {
 	if r := s.run("baymodel-list", "-addr", addr, "-q"); r.code != 0 || r.stdout != "" {
 		t.Errorf("afterwards there is %q (%s)", r.stdout, r.stderr)
 	}
-	if r := s.run("operator", "snapshot", "restore", "-keep-cluster-id", "-json", "-addr", addr, path); r.code != 0 || !strings.Contains(r.stdout, `"incarnation":2`) {
+	if r := s.run("operator", "snapshot", "restore", "-keep-cluster-id", "-json", "-addr", addr, path); r.code != 0 ||
+		!strings.Contains(r.stdout, `"incarnation":2`) {
 		t.Errorf("restore -json: %d %s %s", r.code, r.stdout, r.stderr)
 	}
 
-	// What is no good isn't sent.
+	// An invalid file isn't sent.
 	f := newFakeAPI(t)
 	to := newShell(t, f)
 	good, err := os.ReadFile(path)
@@ -181,7 +186,8 @@ func TestSnapshotIsRestored(t *testing.T) {
 		{nil, 2, "FILE is missing"},
 		{[]string{path, path}, 2, "one argument too many"},
 	} {
-		if r := to.run(append([]string{"operator", "snapshot", "restore"}, c.args...)...); r.code != c.code || !strings.Contains(r.stderr, c.want) {
+		if r := to.run(append([]string{"operator", "snapshot", "restore"}, c.args...)...); r.code != c.code ||
+			!strings.Contains(r.stderr, c.want) {
 			t.Errorf("restore %v: %d %s", c.args, r.code, r.stderr)
 		}
 	}
@@ -192,7 +198,8 @@ func TestSnapshotIsRestored(t *testing.T) {
 	if r := to.run("operator", "snapshot", "restore", "-keep-cluster-id", path); r.code != 1 || !strings.Contains(r.stderr, "under way") {
 		t.Errorf("refused by the server: %d %s", r.code, r.stderr)
 	}
-	if asked := f.requests(); len(asked) != 1 || !strings.HasPrefix(asked[0], "PUT /v1/operator/snapshot?keep_cluster_id=true") || !strings.HasSuffix(asked[0], strings.TrimSpace(string(good))) {
+	if asked := f.requests(); len(asked) != 1 || !strings.HasPrefix(asked[0], "PUT /v1/operator/snapshot?keep_cluster_id=true") ||
+		!strings.HasSuffix(asked[0], strings.TrimSpace(string(good))) {
 		t.Errorf("asked %.80q", asked)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// statusBody is what status shows. Null is what the server did not tell.
+// statusBody is the output of status. Null means that the server didn't send the value.
 type statusBody struct {
 	Server     string         `json:"server"`
 	Version    *string        `json:"version"`
@@ -26,18 +26,18 @@ type statusBody struct {
 func statusCommand() *command {
 	return &command{
 		name: "status", group: groupClient,
-		synopsis: "Show how server, hosts, bays and containers are",
-		about:    "None stands for what the server does not tell you.",
+		synopsis: "Show the status of server, hosts, bays and containers",
+		about:    "None means that the server doesn't send the value, or that you may not see it.",
 		examples: []string{"magnum status", "magnum status -addr 192.0.2.1 -json"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
 			var out output
 			all := false
-			f.switchOn(&all, "all-projects", "count those of all projects (operators)")
+			f.switchOn(&all, "all-projects", "count bays and containers of all projects (operators)")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -47,7 +47,7 @@ func statusCommand() *command {
 				}
 				raw, err := json.Marshal(s)
 				if err != nil {
-					return fmt.Errorf("the status can't be written as JSON: %w", err)
+					return fmt.Errorf("encoding the status as JSON: %w", err)
 				}
 				return out.show(e.stdout, raw)
 			}
@@ -55,8 +55,8 @@ func statusCommand() *command {
 	}
 }
 
-// readStatus asks the server. What only operators may see, or an older server
-// doesn't know, stays null.
+// readStatus reads the status from the server. Values that only operators can see, or
+// that an older server doesn't have, stay null.
 func readStatus(ctx context.Context, client *api.Client, all bool) (*statusBody, error) {
 	s := &statusBody{Server: client.Address(), Client: version(), BayStatus: map[string]int{}, ByStatus: map[string]int{}}
 	versions, _, err := client.Versions(ctx)
@@ -119,8 +119,8 @@ func readStatus(ctx context.Context, client *api.Client, all bool) (*statusBody,
 	return s, nil
 }
 
-// tolerate drops the errors that say that this is not for the caller, or that
-// the server doesn't have it.
+// tolerate returns nil for errors that mean that the caller may not see a value, or
+// that the server doesn't have it.
 func tolerate(err error) error {
 	switch structs.CodeOf(err) {
 	case structs.CodeForbidden, structs.CodeNotFound, structs.CodeMethod:

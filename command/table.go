@@ -7,8 +7,8 @@ import (
 	"unicode"
 )
 
-// table is what prettytable drew for the 2015 client: framed by +, - and |,
-// left-aligned, no cell cut, a cell's line feeds making lines of its own.
+// table draws tables as prettytable did for the 2015 client: with a frame of +, - and |,
+// left-aligned, without truncation. Line feeds break a cell into lines.
 type table struct {
 	head []string
 	rows [][]string
@@ -63,14 +63,14 @@ func (t *table) writeTo(w io.Writer) error {
 	for _, row := range t.rows {
 		line(row)
 	}
-	frame() // also below no rows, as prettytable did
+	frame() // as prettytable, also if there are no rows
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// wide are the characters that take two columns of a terminal: East Asian
-// wide and full-width forms, and emoji.
-var wide = &unicode.RangeTable{
+// doubleWidth are the characters that take two columns of a terminal: East Asian wide
+// and full-width forms, and emoji.
+var doubleWidth = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{0x1100, 0x115f, 1}, {0x2e80, 0x303e, 1}, {0x3041, 0x33ff, 1}, {0x3400, 0x4dbf, 1}, {0x4e00, 0x9fff, 1},
 		{0xa000, 0xa4cf, 1}, {0xac00, 0xd7a3, 1}, {0xf900, 0xfaff, 1}, {0xfe30, 0xfe6f, 1}, {0xff00, 0xff60, 1}, {0xffe0, 0xffe6, 1},
@@ -78,13 +78,13 @@ var wide = &unicode.RangeTable{
 	R32: []unicode.Range32{{0x1f300, 0x1f64f, 1}, {0x1f900, 0x1f9ff, 1}, {0x20000, 0x3fffd, 1}},
 }
 
-// displayWidth is how many columns of a terminal a line takes.
+// displayWidth returns the number of terminal columns of a line.
 func displayWidth(s string) int {
 	n := 0
 	for _, r := range s {
 		switch {
 		case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
-		case unicode.Is(wide, r):
+		case unicode.Is(doubleWidth, r):
 			n += 2
 		default:
 			n++

@@ -39,11 +39,12 @@ func TestCellText(t *testing.T) {
 	}
 }
 
-func TestCellsOfLists(t *testing.T) {
+func TestListCells(t *testing.T) {
 	for _, tt := range []struct{ key, in, want string }{
 		{"command", `["sh","-c","echo 'a  b'; x","","\u001b"]`, `sh -c 'echo '\''a  b'\''; x' '' '\x1b'`},
 		{"command", `"ls -l"`, "ls -l"}, {"command", `null`, "None"},
-		{"ports", `[{"container_port":80,"host_port":8080,"protocol":"tcp"},{"container_port":53,"host_port":0,"protocol":"udp"}]`, "8080->80/tcp, 53/udp"},
+		{"ports", `[{"container_port":80,"host_port":8080,"protocol":"tcp"},{"container_port":53,"host_port":0,"protocol":"udp"}]`,
+			"8080->80/tcp, 53/udp"},
 		{"ports", `[]`, ""}, {"ports", `null`, "None"}, {"ports", `["x"]`, `["x"]`},
 		{"addresses", `["10.0.0.2","fd00::2"]`, "10.0.0.2, fd00::2"}, {"addresses", `[]`, ""},
 		{"labels", `{"zone":"a","disk":"ssd"}`, "disk=ssd, zone=a"}, {"labels", `{}`, ""},
@@ -58,7 +59,8 @@ func TestCellsOfLists(t *testing.T) {
 
 func TestParseObjectKeepsOrder(t *testing.T) {
 	o, err := parseObject([]byte(`{"z":1,"a":{"y":2},"m":null}`))
-	if err != nil || len(o) != 3 || o[0].key != "z" || o[1].key != "a" || o[2].key != "m" || o.text("a") != `{"y":2}` || o.text("no") != "None" {
+	if err != nil || len(o) != 3 || o[0].key != "z" || o[1].key != "a" || o[2].key != "m" || o.text("a") != `{"y":2}` ||
+		o.text("no") != "None" {
 		t.Errorf("got %v, %v", o, err)
 	}
 	for _, bad := range []string{``, `[]`, `{`, `{"a":}`, `3`} {
@@ -82,7 +84,7 @@ func FuzzParseObject(f *testing.F) {
 				t.Fatalf("the cell of %s has control characters: %q", field.raw, text)
 			}
 		}
-		if _, err := o.data(); err != nil {
+		if _, err := o.fields(); err != nil {
 			t.Fatalf("%q is an object, but no data: %v", s, err)
 		}
 	})

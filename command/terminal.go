@@ -12,20 +12,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// terminal is the user's terminal while a command in a container has it: raw,
-// so that each key goes to the command, and watched for changes of its size.
+// terminal is the user's terminal while a process in a container uses it. It is in raw
+// mode, so that every key goes to the process, and reports changes of its size.
 type terminal struct {
-	width, height uint // when it was opened; 0 if it is unknown
+	width, height uint // in columns and lines, when it was opened; 0 if unknown
 	sizes         chan structs.Resize
 	fd            int
-	saved         *term.State // nil if the terminal is not raw
+	saved         *term.State // state to restore; nil if the terminal is not raw
 	done          chan struct{}
 	once          sync.Once
 	watching      sync.WaitGroup
 }
 
-// openTerminal prepares the terminal. With input, standard input must be one;
-// without, a missing one only means that the size is unknown.
+// openTerminal prepares the terminal. With input, standard input must be a terminal and
+// is set to raw mode. The size is that of standard output, else of standard input; it is
+// unknown if neither is a terminal.
 func openTerminal(e *env, input bool) (*terminal, error) {
 	t := &terminal{sizes: make(chan structs.Resize, 1), done: make(chan struct{})}
 	out, isTerminal := terminalOf(e.stdout)
@@ -39,7 +40,7 @@ func openTerminal(e *env, input bool) (*terminal, error) {
 		}
 		saved, err := term.MakeRaw(in)
 		if err != nil {
-			return nil, fmt.Errorf("the terminal can't be made raw: %w", err)
+			return nil, fmt.Errorf("setting the terminal to raw mode: %w", err)
 		}
 		t.fd, t.saved = in, saved
 	}
@@ -58,7 +59,7 @@ func openTerminal(e *env, input bool) (*terminal, error) {
 				if w == 0 || h == 0 {
 					continue
 				}
-				// Only the newest size counts.
+				// Replace a size that was not received yet.
 				select {
 				case <-t.sizes:
 				default:
@@ -72,7 +73,7 @@ func openTerminal(e *env, input bool) (*terminal, error) {
 	return t, nil
 }
 
-// terminalSize returns columns and lines, 0 if they are unknown.
+// terminalSize returns columns and lines, 0 if unknown.
 func terminalSize(fd int) (width, height uint) {
 	w, h, err := term.GetSize(fd)
 	if err != nil || w <= 0 || h <= 0 {
@@ -81,13 +82,13 @@ func terminalSize(fd int) (width, height uint) {
 	return uint(w), uint(h)
 }
 
-// restore gives the terminal back as it was.
+// restore restores the state of the terminal. It may be called more than once.
 func (t *terminal) restore() {
 	t.once.Do(func() {
 		close(t.done)
 		t.watching.Wait()
 		if t.saved != nil {
-			_ = term.Restore(t.fd, t.saved) // there is nobody left to tell
+			_ = term.Restore(t.fd, t.saved) // nothing can be done about an error
 		}
 	})
 }

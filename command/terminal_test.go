@@ -19,8 +19,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// pty is a pseudo-terminal: what a user's terminal emulator holds, and what a
-// program sees.
+// pty is a pseudo-terminal: user is the end of the terminal emulator, program the end of
+// the program.
 type pty struct {
 	user, program *os.File
 }
@@ -54,7 +54,7 @@ func (p *pty) resize(t testing.TB, width, height uint16) {
 	}
 }
 
-// screen gathers what the user sees.
+// screen collects the output that the user sees.
 type screen struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -90,8 +90,8 @@ func (s *screen) shows(t testing.TB, want string) {
 	}
 }
 
-// shellSession is a shell in a container, as far as the client can tell: it
-// echoes keys, tells new sizes, and ends with 5 at "q".
+// shellSession plays a session with a shell. The shell echoes keys, prints new sizes, and
+// ends with exit code 5 at "q".
 func shellSession(t testing.TB) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
@@ -147,12 +147,13 @@ func TestExecuteWithATerminal(t *testing.T) {
 	}
 	var s screen
 	go s.follow(p.user)
-	e := &env{stdin: p.program, stdout: p.program, stderr: p.program, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	e := &env{stdin: p.program, stdout: p.program, stderr: p.program,
+		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	ended := make(chan int, 1)
 	go func() { ended <- e.run(context.Background(), []string{"container-execute", "-it", "c1", "sh"}) }()
 
 	s.shows(t, "[90x33]")
-	// A raw terminal passes Ctrl-C and Enter on as they are, and echoes nothing.
+	// A raw terminal sends Ctrl-C and Enter unchanged, and echoes nothing.
 	fmt.Fprint(p.user, "\x03")
 	s.shows(t, "<03>")
 	fmt.Fprint(p.user, "\r")
@@ -191,7 +192,8 @@ func TestProgressOnATerminalIsOneLine(t *testing.T) {
 	var s screen
 	go s.follow(p.user)
 	var out strings.Builder
-	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: p.program, lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
+	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: p.program,
+		lookupEnv: func(k string) (string, bool) { return f.url, k == "MAGNUM_ADDR" }}
 	if code := e.run(context.Background(), []string{"bay-create"}); code != 0 {
 		t.Errorf("code %d", code)
 	}

@@ -9,21 +9,20 @@ import (
 	"github.com/stackforge/magnum/server"
 )
 
-// tlsSettings registers the files of TLS. note is for those that only a server
-// needs.
+// tlsSettings adds the settings of TLS files. note is added to the usage of those that
+// only a server needs.
 func tlsSettings(s *settings, conf *server.Config, note string) {
-	s.text(&conf.TLSCA, "tls-ca", "FILE", "PEM certificates of the CA that has signed for the servers")
-	s.text(&conf.TLSCert, "tls-cert", "FILE", "PEM certificate of its own, signed by the CA"+note)
+	s.text(&conf.TLSCA, "tls-ca", "FILE", "PEM certificates of the CA that has signed the servers' certificates")
+	s.text(&conf.TLSCert, "tls-cert", "FILE", "PEM certificate of this server, signed by the CA"+note)
 	s.text(&conf.TLSKey, "tls-key", "FILE", "key of -tls-cert"+note)
 }
 
-// tlsFiles returns what tlsSettings has read.
+// tlsFiles returns the files of tlsSettings.
 func tlsFiles(conf *server.Config) tlsconf.Files {
 	return tlsconf.Files{CA: conf.TLSCA, Cert: conf.TLSCert, Key: conf.TLSKey}
 }
 
-// onHangup calls reload on each SIGHUP, until the function that it returns is
-// called.
+// onHangup calls reload on each SIGHUP until stop is called.
 func onHangup(reload func()) (stop func()) {
 	hangups, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(hangups, syscall.SIGHUP)

@@ -10,14 +10,14 @@ import (
 	"github.com/stackforge/magnum/internal/tlsconf"
 )
 
-// defaultDays is how long a server's certificate is valid.
+// defaultDays is the default validity of a server's certificate.
 const defaultDays = 365
 
-// tlsMade is what tls-init made or found.
-type tlsMade struct {
+// tlsResult is the output of tls-init.
+type tlsResult struct {
 	CA      string      `json:"ca"`      // path of the certificate
-	Made    bool        `json:"made"`    // false if it was there
-	Servers []tlsServer `json:"servers"` // as they were named
+	Made    bool        `json:"made"`    // false if it existed
+	Servers []tlsServer `json:"servers"` // in the order of the flags
 }
 
 type tlsServer struct {
@@ -31,12 +31,11 @@ type tlsServer struct {
 func tlsInitCommand() *command {
 	return &command{
 		name: "tls-init", group: groupDaemons,
-		synopsis: "Make a CA, and certificates of servers",
-		about: "Makes a CA in DIR unless there is one, and a certificate with its key for each -server. Nothing is\n" +
-			"ever written over, so it can be run again, for more servers or for none. No daemon needs the CA's\n" +
-			"key: keep DIR where you keep secrets, and copy to each server its own files and ca.pem. Agents\n" +
-			"and users need ca.pem only.\n\n" +
-			"Servers know one another by the name " + tlsconf.ServerName + ", which each of these certificates carries.",
+		synopsis: "Create a CA and certificates of servers",
+		about: "Creates a CA in DIR unless there is one, and a certificate with its key for each -server. It never\n" +
+			"overwrites a file, so you can run it again to add servers. No daemon needs the CA's key: keep DIR where\n" +
+			"you keep secrets. Copy to each server its own files and ca.pem. Agents and users need ca.pem only.\n\n" +
+			"Every certificate has the name " + tlsconf.ServerName + ", by which servers verify each other.",
 		examples: []string{
 			"magnum tls-init -server s1.example.com,10.0.0.1 -server s2.example.com,10.0.0.2",
 			"magnum tls-init -dir /root/magnum-tls -days 90 -server 10.0.0.3",
@@ -45,16 +44,18 @@ func tlsInitCommand() *command {
 			var out output
 			dir, days := "magnum-tls", defaultDays
 			var servers [][]string
-			f.text(&dir, "dir", "DIR", "where all files are").defaults(dir)
-			f.each("server", "NAME[,NAME...]", "DNS names and IP addresses under which a server is reached; the first names its files", func(s string) error {
-				var names []string
-				for name := range strings.SplitSeq(s, ",") {
-					names = append(names, strings.TrimSpace(name))
-				}
-				servers = append(servers, names)
-				return nil
-			})
-			f.number("days", "N", fmt.Sprintf("how long servers' certificates are valid, at most %d and not longer than the CA's", tlsconf.MaxDays), 1, func(n int) { days = n }).defaults(fmt.Sprint(defaultDays))
+			f.text(&dir, "dir", "DIR", "directory of all files").defaultText(dir)
+			f.repeatable("server", "NAME[,NAME...]", "DNS names and IP addresses of a server; the first is in its files' names",
+				func(s string) error {
+					var names []string
+					for name := range strings.SplitSeq(s, ",") {
+						names = append(names, strings.TrimSpace(name))
+					}
+					servers = append(servers, names)
+					return nil
+				})
+			validity := fmt.Sprintf("validity of servers' certificates, at most %d and not longer than the CA's", tlsconf.MaxDays)
+			f.number("days", "N", validity, 1, func(n int) { days = n }).defaultText(fmt.Sprint(defaultDays))
 			out.flags(f)
 			return func(_ context.Context, args []string) error {
 				if err := exactly(args); err != nil {
@@ -67,13 +68,15 @@ func tlsInitCommand() *command {
 				if err != nil {
 					return err
 				}
-				made := tlsMade{CA: authority.CAFile(), Made: authority.Made, Servers: []tlsServer{}}
+				made := tlsResult{CA: authority.CAFile(), Made: authority.Made, Servers: []tlsServer{}}
 				for _, names := range servers {
 					issued, err := authority.IssueServer(names, days)
 					if err != nil {
 						return err
 					}
-					made.Servers = append(made.Servers, tlsServer{Names: names, Cert: issued.Cert, Key: issued.Key, Made: issued.Made, ExpiresAt: issued.NotAfter.UTC()})
+					made.Servers = append(made.Servers, tlsServer{
+						Names: names, Cert: issued.Cert, Key: issued.Key, Made: issued.Made, ExpiresAt: issued.NotAfter.UTC(),
+					})
 				}
 				if out.isTable() {
 					_, err := fmt.Fprint(e.stdout, made.text())
@@ -81,7 +84,7 @@ func tlsInitCommand() *command {
 				}
 				raw, err := json.Marshal(made)
 				if err != nil {
-					return fmt.Errorf("what was made can't be written as JSON: %w", err)
+					return fmt.Errorf("encoding the result as JSON: %w", err)
 				}
 				return out.show(e.stdout, raw)
 			}
@@ -89,8 +92,8 @@ func tlsInitCommand() *command {
 	}
 }
 
-// text tells a person what there is now, and what to do with it.
-func (m tlsMade) text() string {
+// text returns the result for people, with the next steps.
+func (m tlsResult) text() string {
 	done := func(made bool) string {
 		if made {
 			return "made"
@@ -108,13 +111,15 @@ func (m tlsMade) text() string {
 	}
 	b.WriteString("\nStart each server with its own files:\n")
 	for _, s := range m.Servers {
-		fmt.Fprintf(&b, "  magnum server -bind %s -encrypt KEY -auth token -tls-ca %s -tls-cert %s -tls-key %s\n", bindOf(s.Names), m.CA, s.Cert, s.Key)
+		fmt.Fprintf(&b, "  magnum server -bind %s -encrypt KEY -auth token -tls-ca %s -tls-cert %s -tls-key %s\n",
+			bindOf(s.Names), m.CA, s.Cert, s.Key)
 	}
-	fmt.Fprintf(&b, "KEY is what \"magnum keygen\" prints, the same for all servers and agents.\nOf TLS agents and users need the CA only: -tls-ca %s\n", m.CA)
+	fmt.Fprintf(&b, "KEY is the output of \"magnum keygen\", the same for all servers and agents.\n"+
+		"Agents and users need only the CA: -tls-ca %s\n", m.CA)
 	return b.String()
 }
 
-// bindOf is the address that a server with the names may bind to.
+// bindOf returns the first IP address in names, for -bind; "IP" if there is none.
 func bindOf(names []string) string {
 	for _, name := range names {
 		if strings.Trim(name, "0123456789.") == "" || strings.Contains(name, ":") {

@@ -18,7 +18,7 @@ func TestTLSInit(t *testing.T) {
 	for _, want := range []string{
 		"made  " + dir + "/ca.pem, the CA", "made  " + cert + ", valid until ",
 		"magnum server -bind 10.0.0.1 -encrypt KEY -auth token -tls-ca " + dir + "/ca.pem -tls-cert " + cert + " -tls-key " + key,
-		"Of TLS agents and users need the CA only: -tls-ca " + dir + "/ca.pem",
+		"Agents and users need only the CA: -tls-ca " + dir + "/ca.pem",
 	} {
 		if first.code != 0 || !strings.Contains(first.stdout, want) {
 			t.Fatalf("code %d, %q, %q; want %q", first.code, first.stdout, first.stderr, want)
@@ -35,7 +35,7 @@ func TestTLSInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := s.run("tls-init", "-dir", dir, "-server", "s1.example,10.0.0.1", "-server", "s2.example", "-json")
-	var made tlsMade
+	var made tlsResult
 	if err := json.Unmarshal([]byte(again.stdout), &made); err != nil || again.code != 0 {
 		t.Fatalf("code %d, %q, %q: %v", again.code, again.stdout, again.stderr, err)
 	}
@@ -45,7 +45,8 @@ func TestTLSInit(t *testing.T) {
 	if now, _ := os.ReadFile(key); string(now) != string(was) {
 		t.Error("a key was written over")
 	}
-	if only := s.run("tls-init", "-dir", dir); only.code != 0 || !strings.Contains(only.stdout, "kept  ") || !strings.Contains(only.stdout, "Add a server's certificate") {
+	if only := s.run("tls-init", "-dir", dir); only.code != 0 || !strings.Contains(only.stdout, "kept  ") ||
+		!strings.Contains(only.stdout, "Add a server's certificate") {
 		t.Errorf("without servers: code %d, %q, %q", only.code, only.stdout, only.stderr)
 	}
 	for _, c := range []struct {

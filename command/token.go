@@ -34,12 +34,12 @@ func tokenCommands() []*command {
 func tokenCreateCommand() *command {
 	return &command{
 		name: "token-create", group: groupOperators,
-		synopsis: "Make a token for a user, or for agents to join with",
-		about: "The token is shown this one time: the servers keep a hash of it. A user's goes into OS_TOKEN. Agents\n" +
-			"take one of -join as -join-token when they register for the first time; it is good for nothing\n" +
-			"else, and any number of agents can use it until it expires or is revoked.\n\n" +
-			"Roles: admin, an operator of the whole cluster; member, who reads and writes what is the project's;\n" +
-			"reader, who only reads it.",
+		synopsis: "Create a token for a user, or for agents to register with",
+		about: "The token is printed only once: the servers keep a hash of it. A user sets OS_TOKEN to it. -join creates\n" +
+			"a join token, which agents take as -join-token to register for the first time. It has no other use, and\n" +
+			"any number of agents can use it until it expires or is revoked.\n\n" +
+			"Roles: admin is an operator of the whole cluster; member can read and write the objects of the project;\n" +
+			"reader can only read them.",
 		examples: []string{
 			"magnum token-create -name ci -project web -role member -expires 30d",
 			"export OS_TOKEN=$(magnum token-create -role reader -q)",
@@ -50,21 +50,21 @@ func tokenCreateCommand() *command {
 			var out output
 			var req structs.TokenRequest
 			join, quiet := false, false
-			f.once("name", "NAME", "its name (default a generated one)", func(s string) error { req.Name = &s; return nil })
-			f.text(&req.ProjectID, "project", "PROJECT", "project that it acts in (default your own)")
-			f.text(&req.UserID, "user", "USER", "user that it acts as (default its name)")
-			f.once("role", "admin|member|reader", "what it may do there", func(s string) error { req.Role = structs.Role(s); return nil }).
-				oneOf("admin", "member", "reader").defaults("member")
-			f.once("expires", "DURATION", "after so long it is over, such as 12h or 30d", func(s string) (err error) {
+			f.value("name", "NAME", "name (default a generated one)", func(s string) error { req.Name = &s; return nil })
+			f.text(&req.ProjectID, "project", "PROJECT", "project of the token (default your own)")
+			f.text(&req.UserID, "user", "USER", "user of the token (default its name)")
+			f.value("role", "admin|member|reader", "role in the project", func(s string) error { req.Role = structs.Role(s); return nil }).
+				suggest("admin", "member", "reader").defaultText("member")
+			f.value("expires", "DURATION", "time until the token expires, such as 12h or 30d", func(s string) (err error) {
 				req.ExpiresIn, err = parseExpiry(s)
 				return err
-			}).defaults("never")
-			f.switchOn(&join, "join", "for agents to register with; without -project, -user and -role")
+			}).defaultText("never")
+			f.switchOn(&join, "join", "create a join token for agents; excludes -project, -user and -role")
 			f.switchOn(&quiet, "quiet q", "print the token only")
 			out.flags(f)
 			conn.flags(f)
 			return func(ctx context.Context, args []string) error {
-				client, err := conn.begin(e, &out, args)
+				client, err := conn.checkedClient(e, &out, args)
 				if err != nil {
 					return err
 				}
@@ -79,19 +79,19 @@ func tokenCreateCommand() *command {
 	}
 }
 
-// showSecret prints a token that was just made.
+// showSecret prints a new token.
 func showSecret(e *env, out *output, quiet bool, made *structs.TokenSecretBody, meta api.Meta) error {
 	if quiet {
 		_, err := fmt.Fprintln(e.stdout, made.Token)
 		return err
 	}
 	if out.isTable() {
-		fmt.Fprintln(e.stderr, "The token is shown this one time: keep it now.")
+		fmt.Fprintln(e.stderr, "The token is shown only once: keep it now.")
 	}
 	return out.show(e.stdout, meta.Raw)
 }
 
-// parseExpiry reads a duration of whole seconds, which may be in days.
+// parseExpiry parses a duration, also in days, and returns whole seconds.
 func parseExpiry(s string) (*structs.Int, error) {
 	wrong := errors.New("is not a duration of at least a second, such as 12h or 30d")
 	if days, ok := strings.CutSuffix(s, "d"); ok {
@@ -114,8 +114,8 @@ func tokenRevokeCommand() *command {
 	return &command{
 		name: "token-revoke", group: groupOperators, args: "TOKEN [TOKEN...]", complete: completeTokens,
 		synopsis: "Revoke tokens",
-		about: "TOKEN is a uuid or a name. Each server refuses it from the moment that it hears of it. Hosts that have\n" +
-			"registered with a join token stay.",
+		about: "TOKEN is a uuid or a name. Each server refuses the token as soon as it has applied the change. Hosts that\n" +
+			"registered with a join token stay registered.",
 		examples: []string{"magnum token-revoke ci"},
 		setup: func(e *env, f *flagSet) runFunc {
 			var conn connection
@@ -125,7 +125,7 @@ func tokenRevokeCommand() *command {
 				if err != nil {
 					return err
 				}
-				return e.onMany(ctx, "Revoke", structs.KindToken, args, func(ctx context.Context, ident string) error {
+				return e.forEach(ctx, "Revoke", structs.KindToken, args, func(ctx context.Context, ident string) error {
 					_, err := client.Tokens().Revoke(ctx, ident)
 					return err
 				})

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	tokenJSON = `{"uuid":"u1","name":"ci","project_id":"p1","user_id":"ci","role":"member","join":false,"expires_at":null,"expired":false,"created_at":"2026-01-02T03:04:05+00:00","created_by":"root","links":[]`
-	madeJSON  = tokenJSON + `,"token":"mgt_u1_secret"}`
+	tokenJSON = `{"uuid":"u1","name":"ci","project_id":"p1","user_id":"ci","role":"member","join":false,"expires_at":null,` +
+		`"expired":false,"created_at":"2026-01-02T03:04:05+00:00","created_by":"root","links":[]`
+	madeJSON = tokenJSON + `,"token":"mgt_u1_secret"}`
 )
 
 func TestTokenCommands(t *testing.T) {
@@ -31,7 +32,8 @@ func TestTokenCommands(t *testing.T) {
 		stderr string
 		asked  string
 	}{
-		{"token-create -name ci -project p1 -user bob -role reader -expires 30d", 0, "mgt_u1_secret", "shown this one time", `POST /v1/tokens {"name":"ci","project_id":"p1","user_id":"bob","role":"reader","expires_in":2592000}`},
+		{"token-create -name ci -project p1 -user bob -role reader -expires 30d", 0, "mgt_u1_secret", "shown only once",
+			`POST /v1/tokens {"name":"ci","project_id":"p1","user_id":"bob","role":"reader","expires_in":2592000}`},
 		{"token-create -q", 0, "mgt_u1_secret\n", "", `POST /v1/tokens {}`},
 		{"token-create -join -expires 90m -json", 0, `"token":"mgt_u1_secret"`, "", `POST /v1/tokens {"expires_in":5400,"join":true}`},
 		{"token-create -expires soon", 2, "", "-expires", ""},
@@ -68,8 +70,8 @@ func TestTokenCommands(t *testing.T) {
 	}
 }
 
-// A token that was made twice would be one that nobody knows of.
-func TestTokenIsNotMadeTwice(t *testing.T) {
+// A retry could create a second token that nobody knows.
+func TestTokenCreateIsNotRetried(t *testing.T) {
 	f := newFakeAPI(t)
 	f.handle("POST /v1/tokens", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(503)
@@ -80,13 +82,14 @@ func TestTokenIsNotMadeTwice(t *testing.T) {
 	}
 }
 
-func TestCAOfTheCommandLine(t *testing.T) {
+func TestInvalidCAFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := newShell(t, nil)
-	for _, args := range [][]string{{"bay-list", "-tls-ca", file}, {"-tls-ca", file, "bay-list"}, {"bay-list", "-tls-ca", "/nowhere/ca.pem"}} {
+	for _, args := range [][]string{{"bay-list", "-tls-ca", file}, {"-tls-ca", file, "bay-list"},
+		{"bay-list", "-tls-ca", "/nowhere/ca.pem"}} {
 		r := s.run(args...)
 		if r.code != 1 || !strings.Contains(r.stderr, "-tls-ca") || !strings.Contains(r.stderr, "ca.pem") {
 			t.Errorf("%q: code %d, %q", args, r.code, r.stderr)

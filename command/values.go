@@ -11,10 +11,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file reads the values of flags that docker's users know. Each function
-// returns an error that goes on from the value: `"x" is not ...`.
+// This file parses the values of flags that docker also has. The text of each error
+// follows the value: `"x" is not ...`.
 
-// parsePair reads KEY=VALUE; without = the value is "".
+// parsePair parses KEY=VALUE; without = the value is "".
 func parsePair(s string) (key, value string, err error) {
 	key, value, _ = strings.Cut(s, "=")
 	if key == "" {
@@ -23,13 +23,13 @@ func parsePair(s string) (key, value string, err error) {
 	return key, value, nil
 }
 
-// parseEnvironment reads KEY=VALUE, or KEY, whose value is then taken from the
-// environment. ok is false for a KEY that isn't set there.
+// parseEnvironment parses KEY=VALUE, or KEY with the value that lookup returns. ok is
+// false for a KEY that lookup doesn't find.
 func parseEnvironment(s string, lookup func(string) (string, bool)) (key, value string, ok bool, err error) {
 	key, value, hasValue := strings.Cut(s, "=")
 	switch {
 	case key == "":
-		return "", "", false, errors.New("has no name: write KEY=VALUE, or KEY to pass on your own")
+		return "", "", false, errors.New("has no name: write KEY=VALUE, or KEY for the value in your environment")
 	case strings.ContainsRune(key, 0) || strings.ContainsRune(value, 0):
 		return "", "", false, errors.New("has a zero byte")
 	case hasValue:
@@ -39,7 +39,7 @@ func parseEnvironment(s string, lookup func(string) (string, bool)) (key, value 
 	return key, value, ok, nil
 }
 
-// parsePort reads [HOST:]CONTAINER[/PROTOCOL].
+// parsePort parses [HOST:]CONTAINER[/PROTOCOL].
 func parsePort(s string) (structs.Port, error) {
 	ports, protocol, hasProtocol := strings.Cut(s, "/")
 	if !hasProtocol {
@@ -55,10 +55,11 @@ func parsePort(s string) (structs.Port, error) {
 		host, container = "", ports
 	}
 	if strings.Contains(container, ":") || strings.Contains(ports, "[") || net.ParseIP(host) != nil {
-		return structs.Port{}, errors.New("names an address: a port is published on all of the host's, so write [HOST:]CONTAINER[/tcp|udp]")
+		return structs.Port{}, errors.New("names an address: a port is published on all addresses of the host, " +
+			"so write [HOST:]CONTAINER[/tcp|udp]")
 	}
 	if strings.Contains(ports, "-") {
-		return structs.Port{}, errors.New("is a range: publish each port with a flag of its own")
+		return structs.Port{}, errors.New("is a range: publish each port with its own flag")
 	}
 	var err error
 	if p.ContainerPort, err = parsePortNumber(container, 1); err != nil {
@@ -72,7 +73,7 @@ func parsePort(s string) (structs.Port, error) {
 	return p, nil
 }
 
-// parsePortNumber reads least..65535.
+// parsePortNumber parses a number in least..65535.
 func parsePortNumber(s string, least int) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < least || n > 65535 || strings.HasPrefix(s, "+") {
@@ -81,7 +82,7 @@ func parsePortNumber(s string, least int) (int, error) {
 	return n, nil
 }
 
-// parseVolume reads NAME:TARGET[:ro|rw].
+// parseVolume parses NAME:TARGET[:ro|rw].
 func parseVolume(s string) (structs.Mount, error) {
 	const form = "write NAME:/TARGET or NAME:/TARGET:ro"
 	parts := strings.Split(s, ":")
@@ -94,7 +95,7 @@ func parseVolume(s string) (structs.Mount, error) {
 	case parts[0] == "":
 		return m, errors.New("has no name: " + form)
 	case strings.ContainsAny(parts[0], "/\\") || parts[0][0] == '.' || parts[0][0] == '~':
-		return m, errors.New("names a path of the host, which containers don't get: " + form)
+		return m, errors.New("names a path of the host, which containers can't mount: " + form)
 	case !path.IsAbs(parts[1]):
 		return m, fmt.Errorf("has the target %q, which does not begin with /: %s", parts[1], form)
 	}
@@ -111,7 +112,7 @@ func parseVolume(s string) (structs.Mount, error) {
 	return m, nil
 }
 
-// parseTmpfs reads TARGET[:OPTION,...] with the options size=SIZE, ro and rw.
+// parseTmpfs parses TARGET[:OPTION,...] with the options size=SIZE, ro and rw.
 func parseTmpfs(s string) (structs.Mount, error) {
 	target, options, _ := strings.Cut(s, ":")
 	m := structs.Mount{Type: structs.MountTmpfs, Target: target}
@@ -127,14 +128,14 @@ func parseTmpfs(s string) (structs.Mount, error) {
 		case isSize:
 			n, err := structs.ParseBytes(size)
 			if err != nil {
-				return m, fmt.Errorf("has a size that can't be used: %w", err)
+				return m, fmt.Errorf("has an invalid size: %w", err)
 			}
 			m.Size = int64(n)
 		case o == "ro":
 			m.ReadOnly = true
 		case o == "rw":
 		default:
-			return m, fmt.Errorf("has the option %q: size=SIZE, ro and rw are the ones there are", o)
+			return m, fmt.Errorf("has the unknown option %q: the options are size=SIZE, ro and rw", o)
 		}
 	}
 	return m, nil

@@ -117,7 +117,8 @@ func FuzzParsePort(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		p, err := parsePort(s)
-		if err == nil && (p.ContainerPort < 1 || p.ContainerPort > 65535 || p.HostPort < 0 || p.HostPort > 65535 || p.Protocol != "tcp" && p.Protocol != "udp") {
+		if err == nil && (p.ContainerPort < 1 || p.ContainerPort > 65535 || p.HostPort < 0 || p.HostPort > 65535 || p.Protocol != "tcp" &&
+			p.Protocol != "udp") {
 			t.Fatalf("parsePort(%q) = %+v", s, p)
 		}
 	})

@@ -7,12 +7,11 @@ import (
 	"runtime/debug"
 )
 
-// Version is the version of this binary, stamped by the linker:
-// -X github.com/stackforge/magnum/command.Version=1.2.3. "" if it wasn't.
+// Version is the version of this binary. The linker sets it:
+// -X github.com/stackforge/magnum/command.Version=1.2.3. "" means that it wasn't set.
 var Version string
 
-// version is the stamped version, else what the Go tool recorded of the
-// commit, else "dev".
+// version returns Version, else the commit that the Go tool recorded, else "dev".
 func version() string {
 	if Version != "" {
 		return Version
@@ -33,7 +32,7 @@ func version() string {
 	return "dev" + revision + dirty
 }
 
-// versionText is the line that -version prints.
+// versionText returns the line that -version prints.
 func versionText() string {
 	return fmt.Sprintf("magnum %s (%s %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

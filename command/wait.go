@@ -16,17 +16,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// defaultWait is how long a command waits for its result.
+// defaultWait is the default of -wait.
 const defaultWait = 10 * time.Minute
 
-// waiting is how long a command waits for what it has asked for.
-type waiting struct {
+// waitFlags says how long a command waits for its result.
+type waitFlags struct {
 	limit  time.Duration
 	detach bool
 }
 
 // flags adds -wait and -detach under the given names.
-func (w *waiting) flags(f *flagSet, waitNames, detachNames string) {
+func (w *waitFlags) flags(f *flagSet, waitNames, detachNames string) {
 	w.limit = defaultWait
 	f.add(funcValue{set: func(s string) error {
 		d, err := time.ParseDuration(s)
@@ -38,29 +38,30 @@ func (w *waiting) flags(f *flagSet, waitNames, detachNames string) {
 			w.detach = true
 		}
 		return nil
-	}}, waitNames, "DURATION", "wait so long for the result; it goes on without you afterwards").defaults(defaultWait.String()).everywhere()
+	}}, waitNames, "DURATION", "wait for the result at most this time; the work goes on without you afterwards").
+		defaultText(defaultWait.String()).common()
 	if detachNames != "" {
-		f.switchOn(&w.detach, detachNames, "don't wait for the result").everywhere()
+		f.switchOn(&w.detach, detachNames, "don't wait for the result").common()
 	}
 }
 
-// writeOptions is the wait as a write takes it.
-func (w *waiting) writeOptions() api.WriteOptions {
+// writeOptions returns the options of a write that waits.
+func (w *waitFlags) writeOptions() api.WriteOptions {
 	if w.detach {
 		return api.WriteOptions{Wait: -1}
 	}
 	return api.WriteOptions{Wait: min(w.limit, structs.MaxWait)}
 }
 
-// progress tells on standard error how far things are: on a terminal in one
-// line that changes, else in a line for each change.
+// progress shows progress on standard error: on a terminal in one line that changes,
+// elsewhere in a line for each change.
 type progress struct {
 	mu    sync.Mutex
 	w     io.Writer
 	tty   bool
-	width int // of the terminal
+	width int // columns of the terminal
 	last  string
-	shown bool // the terminal's line has text
+	shown bool // the terminal's line has text to clear
 }
 
 func newProgress(e *env) *progress {
@@ -74,8 +75,8 @@ func newProgress(e *env) *progress {
 	return p
 }
 
-// say shows where things stand, if that is new.
-func (p *progress) say(format string, args ...any) {
+// show shows a text if it differs from the last one.
+func (p *progress) show(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	text := strings.ReplaceAll(printable(fmt.Sprintf(format, args...)), "\n", " ")
@@ -94,8 +95,8 @@ func (p *progress) say(format string, args ...any) {
 	p.shown = true
 }
 
-// end clears the terminal's line.
-func (p *progress) end() {
+// clear clears the terminal's line.
+func (p *progress) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.shown {
@@ -105,15 +106,20 @@ func (p *progress) end() {
 	p.last = ""
 }
 
-// pollWait is how long one blocking read holds on.
+// pollWait is the wait of a blocking read.
 const pollWait = 30 * time.Second
 
-// follow reads an object again whenever it has changed, until done says so or
-// ctx ends. It goes on over a server that is away for a while. An object that
-// is no longer there is CodeNotFound.
-func follow[T any](ctx context.Context, read func(context.Context, api.QueryOptions) (*T, api.Meta, error), done func(*T, api.Meta) (bool, error), p *progress) error {
+// watch reads an object by blocking reads, and calls done with each version. It returns
+// when done returns true or an error, or when ctx ends. It retries while no server
+// responds, and shows that on p, which may be nil. CodeNotFound: the object was deleted.
+func watch[T any](
+	ctx context.Context,
+	read func(context.Context, api.QueryOptions) (*T, api.Meta, error),
+	done func(*T, api.Meta) (bool, error),
+	p *progress,
+) error {
 	var index uint64
-	away := 0
+	failures := 0
 	for {
 		o := api.QueryOptions{}
 		if index > 0 {
@@ -125,25 +131,25 @@ func follow[T any](ctx context.Context, read func(context.Context, api.QueryOpti
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil && (structs.CodeOf(err) == structs.CodeUnavailable || structs.CodeOf(err) == structs.CodeNoLeader):
-			away++
+			failures++
 			if p != nil {
-				p.say("the server does not answer; trying again")
+				p.show("the server does not answer; trying again")
 			}
 			index = 0
-			if err := pause(ctx, away); err != nil {
+			if err := backoff(ctx, failures); err != nil {
 				return err
 			}
 			continue
 		case err != nil:
 			return err
 		}
-		away = 0
+		failures = 0
 		if end, err := done(body, meta); end || err != nil {
 			return err
 		}
 		if meta.Index <= index && time.Since(begin) < time.Second {
-			// The server doesn't hold reads back: don't ask it in a tight loop.
-			if err := pause(ctx, 1); err != nil {
+			// The server doesn't support blocking reads: don't poll it in a tight loop.
+			if err := backoff(ctx, 1); err != nil {
 				return err
 			}
 		}
@@ -151,8 +157,8 @@ func follow[T any](ctx context.Context, read func(context.Context, api.QueryOpti
 	}
 }
 
-// pause waits a random time that grows with the attempts, 2 s at most.
-func pause(ctx context.Context, attempt int) error {
+// backoff waits for a random time that grows with attempt, at most 2 s.
+func backoff(ctx context.Context, attempt int) error {
 	t := time.NewTimer(rand.N(min(100*time.Millisecond<<min(attempt, 5), 2*time.Second)) + 10*time.Millisecond)
 	defer t.Stop()
 	select {
@@ -163,18 +169,18 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// errWaitOver ends a wait whose time is over.
-var errWaitOver = errors.New("the wait is over")
+// errWaitTimeout is the cause of the end of a wait that timed out.
+var errWaitTimeout = errors.New("the wait timed out")
 
-// withLimit bounds a context by the wait.
-func (w *waiting) withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, w.limit, errWaitOver)
+// withLimit returns a context that ends after the wait with errWaitTimeout.
+func (w *waitFlags) withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, w.limit, errWaitTimeout)
 }
 
-// onMany does something to each of several objects, eight at a time,
-// prints each failure in the arguments' order as the 2015 client did, and
-// fails if any failed.
-func (e *env) onMany(ctx context.Context, verb, kind string, idents []string, do func(ctx context.Context, ident string) error) error {
+// forEach calls do for each object, at most eight at a time. It prints the failures in
+// the order of the arguments, in the form of the 2015 client, and returns an error if
+// any failed.
+func (e *env) forEach(ctx context.Context, verb, kind string, idents []string, do func(ctx context.Context, ident string) error) error {
 	if len(idents) == 0 {
 		return usagef("%s is missing", strings.ToUpper(kind))
 	}

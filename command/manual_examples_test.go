@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// written finds what a line of a shell writes, as far as the manual's examples do.
+// written matches the files that the shell lines of the manual's examples write.
 var written = []*regexp.Regexp{
 	regexp.MustCompile(`[^>0-9-]>>? ?([^ &|;>]+)`),
 	regexp.MustCompile(`\bmagnum tls-init\b.* -dir[ =]([^ ]+)`),
@@ -68,9 +68,9 @@ func ignored(patterns []string, file string) bool {
 	return false
 }
 
-// TestManualsFilesAreIgnored: who follows the manual in the repository must not commit
-// what that writes; some of it is secret.
-func TestManualsFilesAreIgnored(t *testing.T) {
+// Somebody who follows the manual in the repository must not commit the files that its
+// examples write; some are secret.
+func TestFilesOfManualExamplesAreIgnored(t *testing.T) {
 	pages, err := filepath.Glob("../website/docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -99,11 +99,11 @@ func TestManualsFilesAreIgnored(t *testing.T) {
 		}
 	}
 	if found < 3 {
-		t.Errorf("only %d files were found: the examples are no longer understood", found)
+		t.Errorf("only %d files were found: the patterns no longer match the examples", found)
 	}
 }
 
-func TestWrittenFilesAreFound(t *testing.T) {
+func TestFilesWrittenByExamplesAreFound(t *testing.T) {
 	for line, want := range map[string]string{
 		"    magnum token-create -q > join-token        # for hosts":     "join-token",
 		"    magnum tls-init -dir certs -server s1":                      "certs",

@@ -5,13 +5,13 @@ import (
 	"testing"
 )
 
-// TestOthersTextDoesNotSteerTheTerminal: what somebody has put into a name, a
-// label or a reason reaches a terminal as escapes, in each format; a pipe gets it as
-// it is.
-func TestOthersTextDoesNotSteerTheTerminal(t *testing.T) {
+// Control characters in names, labels and reasons are escaped for a terminal, in each
+// format. A pipe gets them unchanged.
+func TestTerminalOutputEscapesControlCharacters(t *testing.T) {
 	const steering = "\x1b\u009b\u202e\u2028\x7f"
 	f := newFakeAPI(t)
-	object := `{"uuid":"u1","name":"a\u001b]0;x\u0007b\u009b2J` + "\u202e\u2028\x7f" + `c","status":"Running","labels":{"k` + "\u202e" + `":"v` + "\u009b" + `"}}`
+	object := `{"uuid":"u1","name":"a\u001b]0;x\u0007b\u009b2J` + "\u202e\u2028\x7f" + `c","status":"Running","labels":{"k` + "\u202e" +
+		`":"v` + "\u009b" + `"}}`
 	f.answer("GET /v1/containers/c1", 200, object)
 	for _, path := range []string{"GET /v1/containers", "GET /v1/containers/detail"} {
 		f.answer(path, 200, `{"containers":[`+object+`]}`)

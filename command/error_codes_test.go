@@ -9,15 +9,17 @@ import (
 	"testing"
 )
 
-// compared are functions that look for something in a text.
+// compared are the functions that search or compare a text.
 var compared = map[string]bool{
-	"Contains": true, "ContainsAny": true, "ContainsFunc": true, "HasPrefix": true, "HasSuffix": true, "EqualFold": true, "Index": true, "LastIndex": true,
-	"Compare": true, "Count": true, "Cut": true, "CutPrefix": true, "CutSuffix": true, "Equal": true, "Match": true, "MatchString": true, "Split": true, "Fields": true,
+	"Contains": true, "ContainsAny": true, "ContainsFunc": true, "HasPrefix": true, "HasSuffix": true, "EqualFold": true, "Index": true,
+	"LastIndex": true,
+	"Compare":   true, "Count": true, "Cut": true, "CutPrefix": true, "CutSuffix": true, "Equal": true, "Match": true, "MatchString": true,
+	"Split": true, "Fields": true,
 }
 
-// TestErrorsAreToldByCode: what the command line does about an error goes by its code,
-// kind or hint. Whoever rewords a message of the servers must not take a hint away.
-func TestErrorsAreToldByCode(t *testing.T) {
+// TestCommandsDoNotCompareErrorTexts checks that commands handle errors by code, kind or
+// hint. Rewording a server's message must not change what a command does.
+func TestCommandsDoNotCompareErrorTexts(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +46,7 @@ func TestErrorsAreToldByCode(t *testing.T) {
 
 // comparesErrors returns where a file compares the text of an error.
 func comparesErrors(file *ast.File) (at []token.Pos) {
-	texts := make(map[string]bool) // variables of the function that hold such a text
+	texts := make(map[string]bool) // variables of the function that hold an error's text
 	isText := func(e ast.Node) (found bool) {
 		ast.Inspect(e, func(n ast.Node) bool {
 			switch n := n.(type) {
@@ -98,15 +100,14 @@ func comparesErrors(file *ast.File) (at []token.Pos) {
 	return at
 }
 
-// empty reports whether an expression is "": whether there is a text at all is no
-// matter of its words.
+// empty reports whether an expression is "". Comparing a text with "" is allowed.
 func empty(e ast.Expr) bool {
 	lit, ok := e.(*ast.BasicLit)
 	return ok && lit.Value == `""`
 }
 
-// TestComparedErrorsAreFound: the test above finds what it is there for.
-func TestComparedErrorsAreFound(t *testing.T) {
+// TestErrorTextComparisonsAreFound tests comparesErrors.
+func TestErrorTextComparisonsAreFound(t *testing.T) {
 	for body, want := range map[string]int{
 		`if strings.HasPrefix(ours.Msg, "x") { }`:                              1,
 		`if strings.Contains(strings.ToLower(err.Error()), "x") { }`:           1,

@@ -36,19 +36,20 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-func TestAttachEndsWithoutTheProcess(t *testing.T) {
+func TestAttachSessionEndsBeforeProcess(t *testing.T) {
 	c := sessionServer(t, func(ctx context.Context, _ *http.Request, conn *websocket.Conn) {
 		sendTest(t, ctx, conn, structs.ChannelControl, `{"done":true}`)
 	})
 	if code, err := c.Containers().Attach(t.Context(), "c1", AttachOptions{}); code != nil || err != nil {
 		t.Errorf("%v, %v", code, err)
 	}
-	if _, err := c.Containers().ExecuteInteractive(t.Context(), "c1", structs.ExecRequest{Command: []string{"sh"}}, Streams{}); structs.CodeOf(err) != structs.CodeInternal {
+	if _, err := c.Containers().ExecuteInteractive(t.Context(), "c1", structs.ExecRequest{Command: []string{"sh"}},
+		Streams{}); structs.CodeOf(err) != structs.CodeInternal {
 		t.Errorf("an execute without an exit code: %v", err)
 	}
 }
 
-func TestChanges(t *testing.T) {
+func TestContainerActionRequests(t *testing.T) {
 	var asked string
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked = r.Method + " " + r.URL.RequestURI()
@@ -121,12 +122,13 @@ func TestStatsAndTop(t *testing.T) {
 	if err := c.Containers().FollowStats(t.Context(), "c1", func(structs.StatsBody) error { return enough }); err != enough {
 		t.Errorf("got %v, want the caller's own error", err)
 	}
-	if top, _, err := c.Containers().Top(t.Context(), "c1", "-o pid"); err != nil || top.Processes[0][0] != "1" || asked != "/v1/containers/c1/top?ps_args=-o+pid" {
+	if top, _, err := c.Containers().Top(t.Context(), "c1", "-o pid"); err != nil || top.Processes[0][0] != "1" ||
+		asked != "/v1/containers/c1/top?ps_args=-o+pid" {
 		t.Errorf("%+v, %v, asked %s", top, err, asked)
 	}
 }
 
-func TestArchives(t *testing.T) {
+func TestArchiveCopies(t *testing.T) {
 	var got []byte
 	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
@@ -155,10 +157,12 @@ func TestArchives(t *testing.T) {
 		t.Errorf("wrote %q, %v", got, err)
 	}
 	broken := errors.New("the disk is gone")
-	if _, err := c.Containers().WriteArchive(t.Context(), "c1", "/b", io.MultiReader(strings.NewReader("x"), errReader{broken})); !errors.Is(err, broken) {
+	if _, err := c.Containers().WriteArchive(t.Context(), "c1", "/b",
+		io.MultiReader(strings.NewReader("x"), errReader{broken})); !errors.Is(err, broken) {
 		t.Errorf("got %v, want the reader's own error", err)
 	}
-	if _, err := c.Containers().WriteArchive(t.Context(), "c1", "/b", io.LimitReader(zeros{}, structs.MaxArchive+1)); structs.CodeOf(err) != structs.CodeTooLarge {
+	if _, err := c.Containers().WriteArchive(t.Context(), "c1", "/b",
+		io.LimitReader(zeros{}, structs.MaxArchive+1)); structs.CodeOf(err) != structs.CodeTooLarge {
 		t.Errorf("got %v, want too_large", err)
 	}
 }
