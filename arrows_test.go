@@ -75,7 +75,7 @@ var arrows = []arrow{
 		why: "only the command line starts a server; parts of it know each other's neighbours only"},
 	{from: []string{"agent", "api", "command", "server", "structs"}, ban: []string{module + "/agent"}, but: []string{"command", "agent"},
 		why: "only the command line starts an agent"},
-	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{"github.com/hashicorp/raft-boltdb", "go.etcd.io"}, but: []string{"server/raftlog", "internal/bench/yardstick"},
+	{from: []string{"agent", "api", "command", "internal", "server", "structs"}, ban: []string{"github.com/hashicorp/raft-boltdb", "go.etcd.io"}, but: []string{"server/raftlog", "internal/bench/baseline"},
 		why: "one package has the log's file, and checks it before it is opened"},
 	{from: []string{"server/peer"}, only: []string{"server/peer", "structs"},
 		why: "calls between servers know no state: what they need to know is handed to them"},

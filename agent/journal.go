@@ -185,7 +185,7 @@ func (j *journal) compactLocked() error {
 	for _, k := range j.kept {
 		buf = append(buf, encodeLine(line{Kept: &k})...)
 	}
-	if err := atomicfile.ReplaceSoon(j.path, buf); err != nil {
+	if err := atomicfile.ReplaceNoSync(j.path, buf); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0)

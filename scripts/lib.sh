@@ -1,11 +1,11 @@
-# What the scripts share. Sourced, never run.
+# Functions shared by the scripts. To be sourced, not run.
 # shellcheck shell=bash
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 self=$(basename "$0")
 
-# sudo and cron leave these out of PATH.
+# sudo and cron omit these directories from PATH.
 PATH=$PATH:/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
@@ -22,35 +22,33 @@ as_root() {
 	elif command -v sudo >/dev/null; then
 		sudo -- "$@"
 	else
-		die "\"$*\" needs root: run as root, or install sudo"
+		die "\"$*\" needs root: run this as root, or install sudo"
 	fi
 }
 
-# apt_install PACKAGE... installs Debian packages. The lists are fetched once a
-# run, and only if something is missing.
+# apt_install PACKAGE... installs Debian packages, after an update of the package lists.
 apt_install() {
-	command -v apt-get >/dev/null || die "there is no apt-get here: install $* (or what your system calls them) and run this again"
+	command -v apt-get >/dev/null || die "apt-get is missing: install $* (or your system's equivalents) and run this again"
 	say "installing $* with apt-get"
 	local log
 	log=$(mktemp)
 	if ! {
-		# A foreign source that is away must not matter to Debian's own packages.
+		# A failing third-party source must not prevent the installation from Debian's.
 		as_root apt-get update || true
 		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 	} </dev/null >"$log" 2>&1; then
 		tail -n 20 "$log" >&2
 		rm -f "$log"
-		die "apt-get could not install $*: its last lines are above"
+		die "apt-get could not install $*: the last lines of its output are above"
 	fi
 	rm -f "$log"
 }
 
-# gone PID succeeds if the process has ended. One that nobody has reaped yet is
-# gone, too.
+# gone PID succeeds if the process has ended. A zombie counts as ended.
 gone() { ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null; }
 
-# pid_in FILE NAME prints the pid in the file if that process is alive and has
-# that name: a pid left by a crash may be somebody else's by now.
+# pid_in FILE NAME prints the pid in the file if that process is alive and has the name.
+# A pid file left by a crash may hold the pid of another program by now.
 pid_in() {
 	local pid
 	pid=$(cat "$1" 2>/dev/null) || return 1
@@ -59,7 +57,8 @@ pid_in() {
 	printf '%s\n' "$pid"
 }
 
-# wait_for SECONDS COMMAND... runs the command until it succeeds.
+# wait_for SECONDS COMMAND... repeats the command until it succeeds. It fails after the
+# time.
 wait_for() {
 	local end=$((SECONDS + $1))
 	shift
@@ -70,9 +69,9 @@ wait_for() {
 }
 
 need_go() {
-	command -v go >/dev/null || die "there is no go in PATH: install Go (https://go.dev/dl/), the version that go.mod names or later"
+	command -v go >/dev/null || die "go is not in PATH: install Go (https://go.dev/dl/), the version in go.mod or later"
 	(cd "$root" && go version >/dev/null 2>&1) || {
 		(cd "$root" && go version) >&2 || true
-		die "this go can't be used: go.mod asks for $(sed -n 's/^go //p' "$root/go.mod")"
+		die "this go can't be used: go.mod needs version $(sed -n 's/^go //p' "$root/go.mod")"
 	}
 }

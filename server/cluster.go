@@ -84,7 +84,7 @@ func (s *Server) instances(id string) []gossip.Member {
 	if len(all) < 2 {
 		return all
 	}
-	proven, raftAddr := s.peers.Proven(id), ""
+	proven, raftAddr := s.peers.VerifiedURL(id), ""
 	peers, _ := s.raft.Peers() // none while it shuts down
 	for _, p := range peers {
 		if p.ID == id {

@@ -49,7 +49,7 @@ func TestLinearizable(t *testing.T) {
 		})
 	}
 	judge := w.Client(clients, seed, anyServer(rand.New(rand.NewPCG(seed, clients))))
-	judged.Go(func() { w.Judge(working, judge) })
+	judged.Go(func() { w.CheckEnded(working, judge) })
 	faults := map[string]int{}
 	random := rand.New(rand.NewPCG(seed, 1<<32))
 	for until := time.Now().Add(duration); time.Now().Before(until); {
@@ -95,7 +95,7 @@ func TestLinearizable(t *testing.T) {
 	}
 	t.Logf("seed %d: faults: %s; operations acknowledged %d, unknown outcomes %d, violations %d, longest time without a successful write %s",
 		seed, run.Faults, f.Acknowledged, f.Unknown, f.Violations, run.Gap)
-	if f.Acknowledged == 0 || f.Judged == 0 {
+	if f.Acknowledged == 0 || f.Checked == 0 {
 		t.Error("nothing was acknowledged, so nothing was tested")
 	}
 	if err := run.Append(os.Getenv("PAGE")); err != nil {

@@ -119,7 +119,7 @@ func (s *Server) open() (err error) {
 	}
 	raft := raftlog.Config{
 		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.config.Logger, Fault: s.config.fault,
-		Secure: s.secureRaft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.Keep, Granted: s.grants.Granted,
+		Secure: s.secureRaft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.RecordCluster, Granted: s.grants.Granted,
 		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.config.DataDirMoved,
 	}
 	if len(s.config.LogChecker) > 0 {
@@ -132,16 +132,16 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.space.reuse(s.raft.FreeBytes)
-	s.raft.SpeakFor(s.grants.Begun())
+	s.raft.SpeakFor(s.grants.Proposed())
 	if s.config.BootstrapExpect == 1 {
 		if err := bootstrap.CheckAlone(s.config.DataDir, record.Now(), s.raft); err != nil {
 			return err
 		}
 	}
-	if err := bootstrap.TakeOver(s.config.DataDir, record); err != nil {
+	if err := bootstrap.Migrate(s.config.DataDir, record); err != nil {
 		return err
 	}
-	if id := s.grants.Begun(); id != "" && s.raft.HasState() {
+	if id := s.grants.Proposed(); id != "" && s.raft.HasState() {
 		if err := s.raft.Join(id); err != nil {
 			return err
 		}

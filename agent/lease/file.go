@@ -56,7 +56,7 @@ func (f *File) Write(left, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.ReplaceSoon(f.path, b)
+	return atomicfile.ReplaceNoSync(f.path, b)
 }
 
 // sinceBoot is the time since the machine was started.

@@ -1,5 +1,6 @@
-// Package atomicfile writes files as a whole, or not at all: whoever reads one,
-// or comes after a crash, finds the old content or the new one.
+// Package atomicfile replaces the content of a file atomically: a reader sees the
+// old content or the new, never a mixture, also after a crash of the process.
+// It knows nothing of what the files hold.
 package atomicfile
 
 import (
@@ -8,9 +9,9 @@ import (
 	"path/filepath"
 )
 
-// Replace gives the file new content, which is on the disk when it returns. Only
-// the owner may read it. The content is first in a file beside it, with ".new"
-// added to its name: two calls for one path may not run at once.
+// Replace replaces the content of a file, or creates it, with mode 0600. The content
+// is on disk when Replace returns. It is written to path+".new" first, so calls for
+// one path must not run concurrently.
 func Replace(path string, content []byte) error {
 	if err := replace(path, content, (*os.File).Sync); err != nil {
 		return err
@@ -18,10 +19,9 @@ func Replace(path string, content []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// ReplaceSoon does the same without waiting for the disk: it holds over the end
-// of the process, and a machine that loses its power may come back with the old
-// content.
-func ReplaceSoon(path string, content []byte) error {
+// ReplaceNoSync is Replace without the fsync: the new content survives the end of
+// the process, but after a power failure the file may have the old content.
+func ReplaceNoSync(path string, content []byte) error {
 	return replace(path, content, func(*os.File) error { return nil })
 }
 
@@ -40,8 +40,8 @@ func replace(path string, content []byte, sync func(*os.File) error) error {
 	return os.Rename(path+".new", path)
 }
 
-// SyncDir has the names in a directory be on the disk: of files that were made,
-// renamed or removed there.
+// SyncDir syncs a directory, so that the creations, renames and removals of files
+// in it survive a power failure.
 func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

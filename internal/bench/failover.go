@@ -13,31 +13,31 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The rounds of what needs more of them than pairs do, or takes longer.
+// The rounds of the measurements that are not pairs.
 const (
 	killRounds = 20
 	stopRounds = 10
 	lostRounds = 3
 )
 
-// atMost is the rounds, or few of them if it is to be quick.
-func atMost(rounds int) int {
+// roundsFor returns the rounds, at most 2 with -quick.
+func roundsFor(rounds int) int {
 	if *quick {
 		return min(rounds, 2)
 	}
 	return rounds
 }
 
-// failover measures for how long nobody can write when the leader dies, and when
+// failover measures for how long no client can write after the leader is killed, and after
 // it is stopped.
 func (b *bench) failover() error {
-	t, err := rig.StartTrio(b.ctx, b.program, b.dir, 0)
+	t, err := rig.StartCluster(b.ctx, b.program, b.dir, 0)
 	if err != nil {
 		return err
 	}
 	defer t.End()
 	var killed, stopped []float64
-	for range atMost(killRounds) {
+	for range roundsFor(killRounds) {
 		leader, err := t.Leader()
 		if err != nil {
 			return err
@@ -55,7 +55,7 @@ func (b *bench) failover() error {
 			return err
 		}
 	}
-	for range atMost(stopRounds) {
+	for range roundsFor(stopRounds) {
 		leader, err := t.Leader()
 		if err != nil {
 			return err
@@ -63,7 +63,7 @@ func (b *bench) failover() error {
 		w := startWriters(b.ctx, t, leader)
 		at := time.Now()
 		leader.Stop()
-		_, err = w.next(time.Now()) // it has ended: who writes now does it without
+		_, err = w.next(time.Now()) // the leader has ended: this write is done without it
 		w.end()
 		if err != nil {
 			return err
@@ -86,29 +86,28 @@ func (b *bench) failover() error {
 	return nil
 }
 
-// worst writes a median and the highest.
+// worst formats the median and the maximum.
 func worst(format string, v []float64) string {
 	return fmt.Sprintf(format+" (worst "+format+")", median(v), slices.Max(v))
 }
 
-// loaded is the load average of the last minute, as figures have it that depend
-// on it.
+// loaded returns the load averages as a suffix of a value that depends on them.
 func loaded() string { return ", at load average " + rig.LoadAverage() }
 
-// writers write through all servers but the leader, one after the other each.
+// writers write through all servers but the leader. Each writes sequentially.
 type writers struct {
 	stop    context.CancelFunc
 	working sync.WaitGroup
-	mu      sync.Mutex // guards done
-	done    []written  // in the order of their ends
-	wrote   chan struct{}
+	mu      sync.Mutex    // guards done
+	done    []write       // in the order of their ends
+	wrote   chan struct{} // receives a value after a write
 }
 
-// written is a write that succeeded.
-type written struct{ began, ended time.Time }
+// write is a successful write.
+type write struct{ began, ended time.Time }
 
-// startWriters returns once each writer has written.
-func startWriters(ctx context.Context, t *rig.Trio, leader *rig.Member) *writers {
+// startWriters starts the writers, and returns when each has written.
+func startWriters(ctx context.Context, t *rig.Cluster, leader *rig.Member) *writers {
 	ctx, stop := context.WithCancel(ctx)
 	w := &writers{stop: stop, wrote: make(chan struct{}, 1)}
 	var first sync.WaitGroup
@@ -125,10 +124,10 @@ func startWriters(ctx context.Context, t *rig.Trio, leader *rig.Member) *writers
 				kind := "bench"
 				_, _, err := s.Client.Nodes().Create(ctx, &structs.NodeRequest{Type: kind}, api.WriteOptions{})
 				if err == nil {
-					w.note(written{began, time.Now()})
+					w.record(write{began, time.Now()})
 					once()
 				}
-				time.Sleep(2 * time.Millisecond) // a bare loop would take the cores that an election needs
+				time.Sleep(2 * time.Millisecond) // a busy loop would take CPU time from the election
 			}
 		})
 	}
@@ -136,7 +135,7 @@ func startWriters(ctx context.Context, t *rig.Trio, leader *rig.Member) *writers
 	return w
 }
 
-func (w *writers) note(one written) {
+func (w *writers) record(one write) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.done = append(w.done, one)
@@ -146,10 +145,10 @@ func (w *writers) note(one written) {
 	}
 }
 
-// next waits for a write that was begun after a moment, and returns how long
-// after it that was there.
+// next waits for a write that began after a time, and returns the time from then to the
+// end of the write.
 func (w *writers) next(after time.Time) (time.Duration, error) {
-	late := time.After(time.Minute)
+	timeout := time.After(time.Minute)
 	for {
 		w.mu.Lock()
 		for _, one := range w.done {
@@ -161,13 +160,13 @@ func (w *writers) next(after time.Time) (time.Duration, error) {
 		w.mu.Unlock()
 		select {
 		case <-w.wrote:
-		case <-late:
-			return 0, errors.New("for a minute nobody can write")
+		case <-timeout:
+			return 0, errors.New("no write succeeded for a minute")
 		}
 	}
 }
 
-// longest returns the longest time between two writes since a moment.
+// longest returns the longest time between the ends of two writes since a time.
 func (w *writers) longest(since time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,16 +184,16 @@ func (w *writers) end() {
 	w.working.Wait()
 }
 
-// lostHost measures from the end of a host's agent until what it ran runs on
+// lostHost measures the time from the kill of a host's agent until its container runs on
 // another host.
 func (b *bench) lostHost() error {
-	t, err := rig.StartTrio(b.ctx, b.program, b.dir, 2)
+	t, err := rig.StartCluster(b.ctx, b.program, b.dir, 2)
 	if err != nil {
 		return err
 	}
 	defer t.End()
 	var took []float64
-	for i := range atMost(lostRounds) {
+	for i := range roundsFor(lostRounds) {
 		d, err := b.loseHost(t, fmt.Sprint("moves-", i))
 		if err != nil {
 			return fmt.Errorf("round %d: %w", i+1, err)
@@ -209,10 +208,12 @@ func (b *bench) lostHost() error {
 	return nil
 }
 
-func (b *bench) loseHost(t *rig.Trio, name string) (time.Duration, error) {
+func (b *bench) loseHost(t *rig.Cluster, name string) (time.Duration, error) {
 	containers := t.Servers[0].Client.Containers()
 	wait := api.WriteOptions{Wait: time.Minute}
-	r := &structs.ContainerRequest{Name: &name, Image: *image, Command: &structs.Command{Args: rig.Napping}, RestartPolicy: structs.RestartAlways}
+	r := &structs.ContainerRequest{
+		Name: &name, Image: *image, Command: &structs.Command{Args: rig.SleepCommand}, RestartPolicy: structs.RestartAlways,
+	}
 	made, meta, err := containers.Create(b.ctx, r, api.CreateOptions{Run: true, WriteOptions: wait})
 	if err != nil {
 		return 0, err
@@ -230,7 +231,7 @@ func (b *bench) loseHost(t *rig.Trio, name string) (time.Duration, error) {
 		return err == nil && now.Status == structs.ContainerRunning && now.Host != nil && *now.Host != on.Name
 	})
 	if err != nil {
-		return 0, fmt.Errorf("the replacement: %w", err)
+		return 0, fmt.Errorf("wait for the replacement: %w", err)
 	}
 	if err := on.Start(); err != nil {
 		return 0, err
@@ -240,7 +241,7 @@ func (b *bench) loseHost(t *rig.Trio, name string) (time.Duration, error) {
 		return err == nil && h.State == structs.HostReady
 	})
 	if err != nil {
-		return 0, fmt.Errorf("the host that is back: %w", err)
+		return 0, fmt.Errorf("wait until the restarted host is ready: %w", err)
 	}
 	_, err = containers.Delete(b.ctx, made.UUID, api.DeleteOptions{Force: true, WriteOptions: wait})
 	return took, err

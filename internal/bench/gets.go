@@ -10,8 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// gets measures reads of one container and of a list of 100: of a server that is
-// alone, and of one of three that has to ask the leader for its index.
+// gets measures reads of one container and of a list of 100 on a single server.
 func (b *bench) gets() error {
 	s, err := rig.StartServer(b.ctx, b.program, b.dir)
 	if err != nil {
@@ -21,8 +20,10 @@ func (b *bench) gets() error {
 	return b.reads(s.Addr, s.Bay, "", 0.5)
 }
 
+// followerGets measures the same reads on a follower of three servers, which asks the
+// leader for its index.
 func (b *bench) followerGets() error {
-	t, err := rig.StartTrio(b.ctx, b.program, b.dir, 0)
+	t, err := rig.StartCluster(b.ctx, b.program, b.dir, 0)
 	if err != nil {
 		return err
 	}
@@ -41,13 +42,13 @@ func (b *bench) followerGets() error {
 			return b.reads(s.Addr, bay.UUID, " of a follower", 0.4)
 		}
 	}
-	return errors.New("all servers lead")
+	return errors.New("the cluster has no follower")
 }
 
-// reads measures GET and list of the server at addr. whose is said of the rows,
-// least is the gate of their ratios.
-func (b *bench) reads(addr, bay, whose string, least float64) error {
-	theirs, err := startYardstick(b.ctx, b.dir, addr, bay)
+// reads measures GET and list on the server at addr. suffix is added to the names of the
+// rows, least is the gate of their ratios.
+func (b *bench) reads(addr, bay, suffix string, least float64) error {
+	theirs, err := startBaseline(b.ctx, b.dir, addr, bay)
 	if err != nil {
 		return err
 	}
@@ -79,8 +80,10 @@ func (b *bench) reads(addr, bay, whose string, least float64) error {
 			return err
 		}
 		b.report(row{
-			what: fmt.Sprintf("%s%s, %d connections", m.what, whose, connections), ours: spread("%.0f", p.ours) + " /s", theirs: spread("%.0f", p.theirs) + " /s",
-			other: "a bare handler that writes the same bytes", ratio: spread("%.2f", p.ratios()), figure: median(p.ratios()), higher: true, gate: bound{fmt.Sprintf("≥ %g", least), median(p.ratios()) >= least},
+			what: fmt.Sprintf("%s%s, %d connections", m.what, suffix, connections),
+			ours: spread("%.0f", p.ours) + " /s", theirs: spread("%.0f", p.theirs) + " /s",
+			other: "a bare handler that writes the same bytes", ratio: spread("%.2f", p.ratios()), figure: median(p.ratios()), higher: true,
+			gate: bound{fmt.Sprintf("≥ %g", least), median(p.ratios()) >= least},
 		})
 	}
 	return nil

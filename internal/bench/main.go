@@ -1,6 +1,6 @@
-// Command bench measures magnum side by side with what it stands on: the bare
-// Docker engine, a bare HTTP handler, a bare Raft log. `make bench` runs it and
-// keeps what it found in website/docs/performance.md.
+// Command bench measures magnum against the parts that it is built on: a bare Docker
+// engine, a bare HTTP handler, a bare Raft log. `make bench` runs it and writes the
+// results to website/docs/performance.md.
 package main
 
 import (
@@ -16,24 +16,25 @@ import (
 )
 
 var (
-	binary          = flag.String("bin", "bin/magnum", "the magnum to measure")
-	before          = flag.String("before", "", "an earlier build of magnum: measure both, one after the other for each measurement, and say how the ratios compare; writes no page")
-	yardstickBinary = flag.String("yardstick", "bin/yardstick", "internal/bench/yardstick, built")
-	image           = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
-	only            = flag.String("only", "", "measure only these, with commas between them: creates, hosts, gets, follower-gets, run, sessions, agent-memory, server-memory, failover, lost-host")
-	quick           = flag.Bool("quick", false, "few rounds, short ones, small states: to see that it works; a missed gate is no failure")
-	rounds          = flag.Int("rounds", 7, "pairs of each measurement")
-	duration        = flag.Duration("duration", 3*time.Second, "of one wrk run, whole seconds")
-	page            = flag.String("page", "", "write the report to this file, unless -only or -quick is given")
+	binary         = flag.String("bin", "bin/magnum", "the magnum to measure")
+	before         = flag.String("before", "", "an earlier build of magnum: measure both builds in turns, and compare their ratios; writes no page")
+	baselineBinary = flag.String("baseline", "bin/baseline", "the built internal/bench/baseline")
+	image          = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
+	only           = flag.String("only", "", "comma-separated measurements to take: creates, hosts, gets, follower-gets, run, sessions, "+
+		"agent-memory, server-memory, failover, lost-host (default all)")
+	quick    = flag.Bool("quick", false, "check that it works: few, short rounds and small states; a missed gate is no failure")
+	rounds   = flag.Int("rounds", 7, "pairs of each measurement")
+	duration = flag.Duration("duration", 3*time.Second, "duration of one wrk run, in whole seconds")
+	page     = flag.String("page", "", "write the report to this file, unless -only or -quick is given")
 )
 
-// measurement is one group of lines of the report.
+// measurement is a group of rows of the report.
 type measurement struct {
 	name    string
 	measure func(*bench) error
 }
 
-// measurements are in the order in which they are taken and reported.
+// measurements returns all measurements in the order in which they are taken and reported.
 func measurements() []measurement {
 	return []measurement{
 		{"creates", (*bench).creates},
@@ -60,7 +61,7 @@ func names() []string {
 // bench is one run.
 type bench struct {
 	ctx     context.Context
-	dir     string // of everything, removed at the end
+	dir     string // directory of all files, removed at the end
 	program string // the magnum that is measured
 	machine []string
 	rows    []row
@@ -85,7 +86,7 @@ func run(ctx context.Context) error {
 		wanted = strings.Split(*only, ",")
 		for _, name := range wanted {
 			if !slices.Contains(names(), name) {
-				return fmt.Errorf("-only: there is no %q; there are %s", name, strings.Join(names(), ", "))
+				return fmt.Errorf("-only: %q must be one of %s", name, strings.Join(names(), ", "))
 			}
 		}
 	}
@@ -120,7 +121,7 @@ func run(ctx context.Context) error {
 		return nil
 	}
 	if *quick {
-		return nil // such few and short rounds prove nothing
+		return nil // so few and short rounds prove nothing
 	}
 	if *page != "" && *only == "" {
 		if err := b.write(*page); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// serverMemory measures the server with many containers in its state.
+// serverMemory measures the memory of the server with many containers in its state.
 func (b *bench) serverMemory() error {
 	s, err := rig.StartServer(b.ctx, b.program, b.dir)
 	if err != nil {
@@ -53,7 +53,7 @@ func (b *bench) serverMemory() error {
 	return nil
 }
 
-// agentMemory measures the agent with many running containers.
+// agentMemory measures the memory of the agent with many running containers.
 func (b *bench) agentMemory() error {
 	return b.withNode(func(n *rig.Node, _ *structs.ContainerBody) error {
 		one, err := n.Agent.RSS()
@@ -65,7 +65,7 @@ func (b *bench) agentMemory() error {
 			many = 10
 		}
 		err = rig.Workers(8, many-1, func(i int) error {
-			_, err := n.Run(b.ctx, fmt.Sprint("many-", i), rig.Napping)
+			_, err := n.Run(b.ctx, fmt.Sprint("many-", i), rig.SleepCommand)
 			return err
 		})
 		if err != nil {

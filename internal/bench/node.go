@@ -10,29 +10,31 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// withNode runs a measurement that needs an agent and an engine. A resident
-// container keeps the project's network there.
+// withNode runs a measurement that needs an agent and an engine. A resident container
+// keeps the project's network on the engine.
 func (b *bench) withNode(measure func(n *rig.Node, resident *structs.ContainerBody) error) error {
 	n, err := rig.StartNode(b.ctx, b.program, b.dir, *image)
 	if err != nil {
 		return err
 	}
 	defer n.End()
-	resident, err := n.Run(b.ctx, "resident", append([]string{"sh", "-c", "echo a line of the log; exec \"$@\"", "-"}, rig.Napping...))
+	command := append([]string{"sh", "-c", "echo a line of the log; exec \"$@\"", "-"}, rig.SleepCommand...)
+	resident, err := n.Run(b.ctx, "resident", command)
 	if err != nil {
 		return err
 	}
 	return measure(n, resident)
 }
 
-// runOnEngine creates and starts on the engine itself what magnum would.
+// runOnEngine creates and starts a container on the engine itself, with the settings that
+// magnum uses.
 func (b *bench) runOnEngine(n *rig.Node) (id string, err error) {
 	network, err := n.Network(b.ctx) // the resident container's
 	if err != nil {
 		return "", err
 	}
 	made, err := n.Engine.ContainerCreate(b.ctx,
-		&container.Config{Image: *image, Cmd: rig.Napping},
+		&container.Config{Image: *image, Cmd: rig.SleepCommand},
 		&container.HostConfig{
 			NetworkMode: network,
 			LogConfig:   container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "3"}},
@@ -43,8 +45,8 @@ func (b *bench) runOnEngine(n *rig.Node) (id string, err error) {
 	return made.ID, n.Engine.ContainerStart(b.ctx, made.ID, container.StartOptions{})
 }
 
-// createAndRun measures from the request until the container runs, one at a
-// time and in bursts.
+// createAndRun measures the time from the request until the container runs, one container
+// at a time and in bursts.
 func (b *bench) createAndRun() error {
 	return b.withNode(func(n *rig.Node, _ *structs.ContainerBody) error {
 		if err := b.runMany(n, "create and run, one at a time", 2**rounds, 1); err != nil {
@@ -58,14 +60,14 @@ func (b *bench) createAndRun() error {
 	})
 }
 
-// runMany measures bursts of the size on both sides. The containers are
-// removed between the measurements, and that isn't measured.
+// runMany measures bursts of the size on both sides. The removal of the containers
+// between the measurements isn't measured.
 func (b *bench) runMany(n *rig.Node, what string, rounds, size int) error {
 	ours := func(round int) (float64, error) {
 		uuids := make([]string, size)
 		began := time.Now()
 		err := rig.Workers(size, size, func(i int) error {
-			body, err := n.Run(b.ctx, fmt.Sprintf("run-%d-%d", round, i), rig.Napping)
+			body, err := n.Run(b.ctx, fmt.Sprintf("run-%d-%d", round, i), rig.SleepCommand)
 			if err == nil {
 				uuids[i] = body.UUID
 			}

@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// pairs are measurements of the two sides, taken turn by turn: the machines
-// are noisy, so only ratios within a pair are worth quoting.
+// pairs are interleaved measurements of both sides. Machines are noisy, so only the
+// ratios within a pair are meaningful.
 type pairs struct {
 	ours, theirs []float64
 }
 
-// interleave measures both sides so many times. Whoever goes second finds
-// warmer caches, so they take turns at going first.
+// interleave measures both sides in each round. The second side finds warmer caches, so
+// the sides take turns at being first.
 func interleave(rounds int, ours, theirs func(round int) (float64, error)) (pairs, error) {
 	var p pairs
 	for i := range rounds {
@@ -49,7 +49,7 @@ func (p pairs) differences() []float64 {
 	return out
 }
 
-// spread writes a median and how far the values lie apart.
+// spread formats the median and the range of the values.
 func spread(format string, v []float64) string {
 	return fmt.Sprintf(format+" ("+format+"–"+format+")", median(v), slices.Min(v), slices.Max(v))
 }

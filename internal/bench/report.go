@@ -14,18 +14,18 @@ import (
 // row is one line of the report.
 type row struct {
 	what          string
-	other         string // what theirs is; "" if nothing is compared
+	other         string // what theirs measures; "" without a comparison
 	ours          string
 	theirs, ratio string
-	figure        float64 // what builds are compared by: the median ratio, or what is measured if there is none; 0: by nothing
+	figure        float64 // what builds are compared by: the median ratio, or the measured value without one; 0: not compared
 	higher        bool    // a higher figure is better
-	gate          bound   // what a run fails without
-	aim           bound   // what is to be reached yet, where that is more than the gate
+	gate          bound   // the run fails if it is missed
+	aim           bound   // a goal beyond the gate
 }
 
-// bound is what a figure is held against. Without a text there is none.
+// bound is a limit of a value. Without a text there is none.
 type bound struct {
-	text string // ≤ 1.6
+	text string // such as ≤ 1.6
 	met  bool
 }
 
@@ -45,7 +45,7 @@ func (b *bench) report(r row) {
 	fmt.Printf("%s; load average %s\n", line, rig.LoadAverage())
 }
 
-// verdict tells of gate and aim apart: a gate that is met is no aim reached.
+// verdict says of gate and aim separately whether they are met.
 func (r row) verdict() string {
 	var parts []string
 	if r.gate.text != "" {
@@ -85,7 +85,7 @@ func compare(w io.Writer, earlier, now []row) {
 	}
 }
 
-// missed returns the gates that are missed, nil if there are none.
+// missed returns an error about the missed gates, nil if there are none.
 func (b *bench) missed() error {
 	var missed []error
 	for _, r := range b.rows {
@@ -98,41 +98,36 @@ func (b *bench) missed() error {
 
 const head = `# Performance
 
-Written by ` + "`make bench`" + `; don't edit it. Each figure is the median of
-interleaved pairs on one machine: a round of magnum, a round of what it is
-measured against, the first place in turns. In brackets stand the lowest and the
-highest. Machines differ and are noisy, so the ratios are what can be compared;
-the rates are not. ` + "`make bench`" + ` fails if a gate is missed; an aim is what magnum is to
-reach beyond its gate.
+` + "`make bench`" + ` writes this page; don't edit it. Each value is the median of interleaved pairs on one
+machine: a round of magnum and a round of its baseline, which take turns at being first. The lowest
+and the highest value are in parentheses. Machines differ and are noisy, so only the ratios are
+comparable, not the rates. ` + "`make bench`" + ` fails if a gate is missed; an aim is a goal beyond the
+gate.
 
 `
 
 const foot = `
 ## What is measured
 
-- **create and run**: from the POST until the API says Running, against create
-  and start on the Docker engine itself, on the same network and with the same
-  log settings. The burst sends 50 at once; the engine gets them from 8 workers,
-  which is what it does best with.
-- **durable create**: POST of a container for which no host is there, answered
-  once it is decided, in the log on disk and applied. It is measured against a
-  process that decodes the same body with encoding/json, commits the same bytes
-  with one raft.Apply to the same store, and answers with the same bytes;
-  with many clients, against one that commits nothing at all. ` + "`wrk`" + ` sends
-  from the same machine and takes its share of the cores on both sides.
-- **GET**: against a net/http handler that writes the same bytes.
-- **execute, logs**: the same command and the same log through the API and
-  straight from the engine.
+- **create and run**: the time from the POST until the API reports Running. The baseline is a create
+  and a start on the Docker engine itself, on the same network and with the same log settings. The
+  burst sends 50 requests at once; the engine gets them from 8 workers, with which it is fastest.
+- **durable create**: a POST of a container in a bay without hosts. It is answered when the create is
+  decided, in the log on disk, and applied. The baseline for one client is a process that decodes the
+  same body with encoding/json, commits the same bytes with one raft.Apply to the same store, and
+  answers with the same bytes. For many clients it commits nothing. ` + "`wrk`" + ` runs on the same
+  machine and uses the same cores on both sides.
+- **GET**: the baseline is a net/http handler that writes the same bytes.
+- **execute, logs**: the same command and the same log through the API and directly from the engine.
 - **memory**: resident memory of the process.
-- **failover**: three servers. Two clients write through those that don't lead,
-  one write after the other. For a kill -9 it is the time from the signal to the
-  end of the first write that was begun after it; a clean stop may go unnoticed,
-  so there it is the longest time between the ends of two writes. A **lost host**
-  is one whose agent is killed; the time ends when the API says that the
-  container, of restart policy always, runs on the other host.
+- **failover**: three servers. Two clients write through the followers, each sequentially. For a
+  kill -9 the value is the time from the signal to the end of the first write that began after it.
+  A clean stop may interrupt no write, so there it is the longest time between the ends of two
+  writes. For a **lost host** an agent is killed; the time ends when the API reports that the
+  container, with restart policy always, runs on the other host.
 
-The yardstick is ` + "`internal/bench/yardstick`" + `. ` + "`scripts/bench -h`" + ` says how to
-measure only some of it, and more quickly.
+The baseline is ` + "`internal/bench/baseline`" + `. ` + "`scripts/bench -h`" + ` lists the flags for single
+measurements and quick runs.
 `
 
 // write writes the page.

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestVerdicts: a gate that is met hides neither an aim that isn't reached nor
-// another gate that is missed.
-func TestVerdicts(t *testing.T) {
+// TestReportShowsMissedGatesAndAims: a gate that is met must not hide an aim that isn't
+// reached, nor another gate that is missed.
+func TestReportShowsMissedGatesAndAims(t *testing.T) {
 	b := &bench{machine: []string{"a machine"}}
 	for _, r := range []struct {
 		row
@@ -17,7 +17,10 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{row{what: "both", gate: bound{"≥ 0.35", true}, aim: bound{"≥ 0.5", true}}, "gate ≥ 0.35 met, aim ≥ 0.5 reached"},
 		{row{what: "gate", gate: bound{"≥ 0.35", true}, aim: bound{"≥ 0.5", false}}, "gate ≥ 0.35 met, aim ≥ 0.5 not reached"},
-		{row{what: "neither", gate: bound{"≥ 0.35", false}, aim: bound{"≥ 0.5", false}}, "gate ≥ 0.35 MISSED, aim ≥ 0.5 not reached"},
+		{
+			row{what: "neither", gate: bound{"≥ 0.35", false}, aim: bound{"≥ 0.5", false}},
+			"gate ≥ 0.35 MISSED, aim ≥ 0.5 not reached",
+		},
 		{row{what: "no aim", gate: bound{"≤ 1.6", false}}, "gate ≤ 1.6 MISSED"},
 		{row{what: "nothing"}, ""},
 	} {
@@ -40,7 +43,7 @@ func TestVerdicts(t *testing.T) {
 	}
 	b.rows = b.rows[:2]
 	if err := b.missed(); err != nil {
-		t.Errorf("nothing is missed: %v", err)
+		t.Errorf("no gate is missed, but the error is %v", err)
 	}
 }
 

@@ -12,16 +12,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// sessions measures what goes through server and agent to the engine: a
-// command's round trip, and the first byte of a log.
+// sessions measures sessions through server and agent to the engine: the round trip of a
+// command, and the time to the first byte of a log.
 func (b *bench) sessions() error {
 	return b.withNode(func(n *rig.Node, resident *structs.ContainerBody) error {
-		list, err := n.Engine.ContainerList(b.ctx, container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "magnum.container="+resident.UUID))})
+		label := filters.Arg("label", "magnum.container="+resident.UUID)
+		list, err := n.Engine.ContainerList(b.ctx, container.ListOptions{Filters: filters.NewArgs(label)})
 		if err != nil {
 			return err
 		}
 		if len(list) != 1 {
-			return fmt.Errorf("the engine has %d containers of %s", len(list), resident.UUID)
+			return fmt.Errorf("the engine has %d containers of %s, want 1", len(list), resident.UUID)
 		}
 		id := list[0].ID
 		for _, m := range []struct {
@@ -29,7 +30,10 @@ func (b *bench) sessions() error {
 			ours, theirs func() error
 		}{
 			{"execute, round trip", func() error { return b.execute(n, resident.UUID) }, func() error { return b.executeOnEngine(n, id) }},
-			{"logs, first byte", func() error { return b.firstByte(n, resident.UUID) }, func() error { return b.firstByteOnEngine(n, id) }},
+			{
+				"logs, first byte",
+				func() error { return b.firstByte(n, resident.UUID) }, func() error { return b.firstByteOnEngine(n, id) },
+			},
 		} {
 			p, err := interleave(5**rounds, timed(m.ours), timed(m.theirs))
 			if err != nil {
@@ -45,7 +49,7 @@ func (b *bench) sessions() error {
 	})
 }
 
-// timed makes a measurement of what f takes, in milliseconds.
+// timed returns a measurement of the duration of f in milliseconds.
 func timed(f func() error) func(int) (float64, error) {
 	return func(int) (float64, error) {
 		began := time.Now()
@@ -54,13 +58,13 @@ func timed(f func() error) func(int) (float64, error) {
 	}
 }
 
-// executed is the command that is executed.
+// executed is the command that execute runs.
 var executed = []string{"echo", "done"}
 
 func (b *bench) execute(n *rig.Node, uuid string) error {
 	out, _, err := n.Client.Containers().Execute(b.ctx, uuid, structs.ExecRequest{Command: executed})
 	if err == nil && out.Output != "done\n" {
-		return fmt.Errorf("the command says %q", out.Output)
+		return fmt.Errorf("the command printed %q", out.Output)
 	}
 	return err
 }
@@ -78,7 +82,7 @@ func (b *bench) executeOnEngine(n *rig.Node, id string) error {
 	if _, err := io.Copy(io.Discard, conn.Reader); err != nil {
 		return err
 	}
-	_, err = n.Engine.ContainerExecInspect(b.ctx, made.ID) // its exit code
+	_, err = n.Engine.ContainerExecInspect(b.ctx, made.ID) // for the exit code
 	return err
 }
 

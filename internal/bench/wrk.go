@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// request is what wrk sends again and again.
+// request is the request that wrk repeats.
 type request struct {
 	url  string
-	body string // "" makes it a GET, anything else a POST of JSON
+	body string // JSON of a POST; "" for a GET
 }
 
-// measured is what wrk found.
+// measured is the result of wrk.
 type measured struct {
-	rate float64 // answers a second
-	p50  float64 // of latency, milliseconds
+	rate float64 // answers per second
+	p50  float64 // median latency in milliseconds
 }
 
-// script makes wrk post, and print three numbers in place of its table.
+// script makes wrk send the request, and print four numbers instead of its table.
 const script = `
 local body = %q
 if body ~= "" then
@@ -37,7 +37,7 @@ function done(summary, latency)
 end
 `
 
-// wrk sends the request from so many connections, after a short warm-up.
+// wrk repeats the request on a number of connections for a duration, after a short warm-up.
 func wrk(ctx context.Context, dir string, r request, connections int, d time.Duration) (measured, error) {
 	file := filepath.Join(dir, "wrk.lua")
 	if err := os.WriteFile(file, fmt.Appendf(nil, script, r.body), 0o600); err != nil {
@@ -58,7 +58,7 @@ func wrkOnce(ctx context.Context, file, url string, connections int, d time.Dura
 	_, line, _ := strings.Cut(string(out), "MEASURED ")
 	var requests, micros, p50, errors int64
 	if _, err := fmt.Sscan(line, &requests, &micros, &p50, &errors); err != nil {
-		return measured{}, fmt.Errorf("wrk says %q: %w", out, err)
+		return measured{}, fmt.Errorf("wrk printed %q: %w", out, err)
 	}
 	if errors > 0 || requests == 0 {
 		return measured{}, fmt.Errorf("%s: %d of %d answers were errors", url, errors, requests)

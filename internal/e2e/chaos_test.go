@@ -97,7 +97,7 @@ func TestChaos(t *testing.T) {
 	c.lives = newLives(c)
 	server, agent := c.base()
 	c.began = time.Now()
-	c.pulse.Rest()
+	c.pulse.ResetGap()
 
 	work, stop := context.WithCancel(t.Context())
 	var clients, judges sync.WaitGroup
@@ -113,7 +113,7 @@ func TestChaos(t *testing.T) {
 		}
 		judge := w.Client(chaosClients, seed, c.through(rand.New(rand.NewPCG(seed, uint64(300+n)))))
 		c.judges = append(c.judges, judge)
-		judges.Go(func() { w.Judge(work, judge) })
+		judges.Go(func() { w.CheckEnded(work, judge) })
 		last = append(last, func() { w.Finish(judge) })
 	}
 	for i := range lifeWorkers {
@@ -156,7 +156,7 @@ func TestChaos(t *testing.T) {
 	}
 	c.sameState()
 	for _, w := range c.loads {
-		if f := w.Figures(); f.Acknowledged == 0 || f.Judged == 0 {
+		if f := w.Figures(); f.Acknowledged == 0 || f.Checked == 0 {
 			t.Errorf("%+v: too little was done to know anything", f)
 		}
 	}
@@ -248,7 +248,7 @@ func (c *chaos) inject(next card) {
 	if total%settleEvery == 0 {
 		c.settle()
 	}
-	c.pulse.Rest()
+	c.pulse.ResetGap()
 	for _, w := range c.loads {
 		for _, v := range w.Violations() {
 			c.Error(v)
@@ -278,7 +278,7 @@ func (c *chaos) settle() {
 // report prints the figures and adds a row to the page.
 func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 	run := history.Run{
-		What: "three processes", Seed: seed, Duration: duration, Load: history.Load(), Lives: c.lives.ended(),
+		What: "three processes", Seed: seed, Duration: duration, Load: history.Load(), ContainersRun: c.lives.ended(),
 		Version: strings.TrimSpace(strings.TrimPrefix(magnum(c, nil, "", "-version").stdout, "magnum ")),
 		Gap:     fmt.Sprintf("%v (%s)", c.worst.Round(time.Millisecond), c.worstOf),
 	}
@@ -293,7 +293,7 @@ func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 		run.Figures.Acknowledged += f.Acknowledged
 		run.Figures.Refused += f.Refused
 		run.Figures.Unknown += f.Unknown
-		run.Figures.Judged += f.Judged
+		run.Figures.Checked += f.Checked
 		run.Violations += f.Violations
 	}
 	if run.Violations == 0 && c.Failed() {
@@ -304,7 +304,7 @@ func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 		run.What += ", broken off"
 	}
 	c.Logf("seed %d, %v: faults: %s; operations: %d acknowledged, %d failed, %d unknown; %d objects checked, %d containers run; violations: %d; longest time without a successful write: %s; load average %s",
-		seed, run.Duration, run.Faults, run.Figures.Acknowledged, run.Figures.Refused, run.Figures.Unknown, run.Figures.Judged, run.Lives, run.Violations, run.Gap, run.Load)
+		seed, run.Duration, run.Faults, run.Figures.Acknowledged, run.Figures.Refused, run.Figures.Unknown, run.Figures.Checked, run.ContainersRun, run.Violations, run.Gap, run.Load)
 	if err := run.Append(os.Getenv("PAGE")); err != nil {
 		c.Error(err)
 	}

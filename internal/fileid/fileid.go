@@ -1,4 +1,5 @@
-// Package fileid tells a file or directory from a copy of it on the same machine.
+// Package fileid identifies a file or directory on one machine, so that a copy of it
+// can be told from the original.
 package fileid
 
 import (
@@ -8,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ID identifies a file or directory. The zero ID is of none.
+// ID identifies a file or directory. The zero ID identifies none.
 type ID struct {
 	Inode uint64 `json:"inode"`
-	Birth int64  `json:"birth,omitempty"` // when it was made, nanoseconds since 1970; 0 if the file system doesn't know
+	Birth int64  `json:"birth,omitempty"` // creation time in nanoseconds since 1970; 0 if the file system has none
 }
 
-// Of returns the ID of a path. It tells nothing of an image of the whole disk.
+// Of returns the ID of a path. A copy of the whole disk image keeps the IDs of its files.
 func Of(path string) (ID, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
@@ -30,14 +31,13 @@ func Of(path string) (ID, error) {
 	return id, nil
 }
 
-// Is reports whether two IDs are of one file. A time of birth that only one of
-// them has, as after an update of the kernel, tells nothing.
-func (id ID) Is(other ID) bool {
+// SameFile reports whether two IDs identify one file. A birth that only one of them
+// has, as after a kernel update, is ignored.
+func (id ID) SameFile(other ID) bool {
 	return id.Inode == other.Inode && (id.Birth == other.Birth || id.Birth == 0 || other.Birth == 0)
 }
 
-// Born returns the time of birth in UTC, the zero time if the file system doesn't
-// know.
+// Born returns the creation time in UTC, or the zero time if the file system has none.
 func (id ID) Born() time.Time {
 	if id.Birth == 0 {
 		return time.Time{}

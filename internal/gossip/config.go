@@ -17,43 +17,47 @@ const (
 	DefaultCluster = "magnum"
 )
 
-// MaxJoin is how many addresses to join may be given.
+// MaxJoin bounds the number of addresses in Config.Join.
 const MaxJoin = 64
 
-// Config is what a process gossips with. Messages about it use the names of
-// the flags.
+// Config configures the gossip of a process. Errors about it use the names of the
+// flags.
 type Config struct {
-	Node      Node     // what the others are told at first; see Gossip.Update
-	Bind      string   // IP address of the port
-	Port      int      // TCP and UDP; 0 is 9513, -1 picks a free one
-	Fallback  bool     // takes a free port if Port is taken; for agents
-	Advertise string   // IP[:port] at which the others reach this process; "" is Bind, or an address of this machine if that is 0.0.0.0 or ::
-	Cluster   string   // name of the cluster, default magnum; who has another is refused
-	Key       []byte   // 16, 24 or 32 bytes, see ParseKey; nil gossips in clear
+	Node     Node   // what this process announces at first; see Gossip.Update
+	Bind     string // IP address to listen on
+	Port     int    // TCP and UDP; 0 is 9513, -1 picks a free one
+	Fallback bool   // listen on a free port if Port is taken; for agents
+	// Advertise is the IP[:port] at which the others reach this process. "" is Bind, or
+	// an address of this machine if Bind is 0.0.0.0 or ::.
+	Advertise string
+	Cluster   string   // name of the cluster, default magnum; processes with another are refused
+	Key       []byte   // 16, 24 or 32 bytes, see ParseKey; nil means no encryption
 	Join      []string // host[:port] of others, tried until one answers; a name may resolve later
-	KnownFile string   // where the addresses of known servers are kept, so that a restart needs no Join; "" keeps none
-	Logger    hclog.Logger
+	// KnownFile keeps the addresses of known servers, so that a restart needs no Join.
+	// "" keeps none.
+	KnownFile string
+	Logger    hclog.Logger // nil logs nothing
 
 	tune func(*timing) // for tests
 }
 
-// timing is how fast things go.
+// timing holds the intervals and timeouts of Gossip.
 type timing struct {
-	retryMin  time.Duration // between two tries to join, while alone; doubled up to retryMax
+	retryMin  time.Duration // between two attempts to join, while alone; doubled up to retryMax
 	retryMax  time.Duration
-	reconnect time.Duration // between two tries to reach who is missing, while not alone
-	leave     time.Duration // for telling the others at a stop
+	reconnect time.Duration // between two attempts to reach a missing address, while not alone
+	leave     time.Duration // limit for announcing that this process leaves
 	list      *memberlist.Config
 }
 
-// defaultTiming sees a dead server in 3 to 5 seconds and carries 2,000 hosts:
-// the wait before a suspect is dead grows with the logarithm of their number.
+// defaultTiming detects a dead server within seconds and scales to 2,000 hosts: the
+// time before a suspect is declared dead grows with the logarithm of their number.
 func defaultTiming() timing {
 	list := memberlist.DefaultLANConfig()
 	list.SuspicionMult = 3
 	list.ProbeInterval, list.ProbeTimeout = 750*time.Millisecond, 400*time.Millisecond
-	list.EnableCompression = false    // of each small packet: most of the processor time that gossip takes
-	list.TCPTimeout = 3 * time.Second // of a LAN; it bounds what a stop waits for
+	list.EnableCompression = false    // compressing each small packet would take most of gossip's CPU time
+	list.TCPTimeout = 3 * time.Second // enough on a LAN; it bounds the duration of a stop
 	return timing{
 		retryMin: 500 * time.Millisecond, retryMax: 15 * time.Second,
 		reconnect: 15 * time.Second, leave: time.Second,
@@ -86,8 +90,8 @@ func (c Config) validate() error {
 	return err
 }
 
-// Check checks what a user has given, which is all but Node, without I/O: for
-// those who have more to open before gossip. Errors are CodeInvalid.
+// Check checks the settings of a user, which are all fields but Node, without I/O. It is
+// for callers that open other things before gossip. Errors are CodeInvalid.
 func (c Config) Check() error {
 	c = c.withDefaults()
 	if net.ParseIP(c.Bind) == nil {
@@ -120,7 +124,7 @@ func (c Config) Check() error {
 	return nil
 }
 
-// splitAdvertise reads IP[:port]; port is 0 if there is none.
+// splitAdvertise parses IP[:port]; port is 0 if there is none.
 func splitAdvertise(s string) (ip string, port int, err error) {
 	if net.ParseIP(s) != nil {
 		return s, 0, nil
@@ -134,7 +138,7 @@ func splitAdvertise(s string) (ip string, port int, err error) {
 	return host, int(n), nil
 }
 
-// splitJoin reads host[:port]; the port is DefaultPort if there is none.
+// splitJoin parses host[:port]; the port is DefaultPort if there is none.
 func splitJoin(s string) (host string, port int, err error) {
 	invalid := structs.Errorf(structs.CodeInvalid, "-join %.300q is not host[:port]", s)
 	if net.ParseIP(s) != nil { // an IPv6 address has colons of its own
@@ -156,8 +160,8 @@ func splitJoin(s string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
-// advertised returns the address that the others are told. The error is
-// CodeInvalid.
+// advertised returns the address to announce to the others; bound is the port that was
+// opened. The error is CodeInvalid.
 func (c Config) advertised(bound int) (ip string, port int, err error) {
 	if c.Advertise != "" {
 		ip, port, err = splitAdvertise(c.Advertise)
@@ -173,22 +177,22 @@ func (c Config) advertised(bound int) (ip string, port int, err error) {
 	return ip, bound, err
 }
 
-// OwnAddress returns the IP address of this machine that others most likely
-// reach, for a process that listens on all of them: bind is 0.0.0.0 or ::. The
-// error is CodeInvalid.
+// OwnAddress returns the IP address of this machine that others most likely reach, for a
+// process that listens on all addresses. bind is 0.0.0.0 or ::. The error is
+// CodeInvalid.
 func OwnAddress(bind string) (string, error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return "", structs.Errorf(structs.CodeInvalid, "-bind %s: this machine's addresses can't be read, say -advertise: %w", bind, err)
+		return "", structs.Errorf(structs.CodeInvalid, "-bind %s: this machine's addresses can't be read, set -advertise: %w", bind, err)
 	}
 	if ip := pick(addrs, net.ParseIP(bind).To4() == nil); ip != nil {
 		return ip.String(), nil
 	}
-	return "", structs.Errorf(structs.CodeInvalid, "-bind %s: no address of this machine can be told to others, say -advertise", bind)
+	return "", structs.Errorf(structs.CodeInvalid, "-bind %s: this machine has no address that others can reach, set -advertise", bind)
 }
 
-// pick returns the address that others most likely reach: a private one before
-// a public one, IPv4 before IPv6.
+// pick returns the address that others most likely reach: it prefers private addresses
+// to public ones, then IPv4 to IPv6. six allows IPv6. nil if no address fits.
 func pick(addrs []net.Addr, six bool) (best net.IP) {
 	rank := func(ip net.IP) (n int) {
 		if ip.IsPrivate() {

@@ -15,38 +15,41 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Gossip is this process among the others. Its methods may be called from
-// everywhere, also before Run and after it.
+// Gossip is this process's member of the gossip cluster. Its methods are safe for
+// concurrent use, also before Run and after it.
 type Gossip struct {
 	Config
 	timing
-	log     hclog.Logger
-	said    once
-	self    instance
-	addr    string // advertised
-	kept    string // what the file of known servers said at the start
-	list    *memberlist.Memberlist
-	words   *memberlist.TransmitLimitedQueue // of ours, see word
-	stopTCP context.CancelFunc
+	log       hclog.Logger
+	said      once
+	self      instance
+	addr      string // the address announced to the others, host:port
+	knownRead string // content of KnownFile at the start
+	list      *memberlist.Memberlist
+	words     *memberlist.TransmitLimitedQueue // messages of our own to broadcast, see word
+	stopTCP   context.CancelFunc
 
-	updating sync.Mutex // held over Update: the last change is told last
+	updating sync.Mutex // held during Update, so that the last change is announced last
 
-	// The lock is taken by memberlist's callbacks, which hold memberlist's own:
-	// no method of it may be called with mu held.
+	// memberlist's callbacks take mu while they hold memberlist's own lock, so no method
+	// of memberlist may be called with mu held.
 	mu      sync.Mutex
 	node    Node
-	meta    []byte // node as it is told
+	meta    []byte // encoded form of node
 	table   *table
-	servers []Member          // see Servers; nil after a change
-	known   map[string]string // gossip address of each server ever met and not forgotten, by Node.ID, or by itself if it is not known whose it is
-	changed chan struct{}     // closed at the next change
+	servers []Member // cache of Servers; nil after a change
+	// known has the gossip address of each server ever seen and not forgotten, by Node.ID,
+	// or by the address itself if the server's ID is unknown.
+	known   map[string]string
+	changed chan struct{} // closed at the next change
 
-	closing sync.Mutex // guards closed; memberlist may not leave once it is shut down
+	closing sync.Mutex // guards closed: memberlist must not leave after its shutdown
 	closed  bool
 }
 
-// New opens the port and answers others. Run must follow, or Close. Errors are
-// CodeInvalid for the configuration and CodeConflict for a port that is taken.
+// New opens the port and begins to answer others. The caller must call Run or Close.
+// Errors are CodeInvalid for the configuration and CodeConflict for a port that is
+// taken.
 func New(c Config) (*Gossip, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -85,7 +88,7 @@ func New(c Config) (*Gossip, error) {
 		list.Label = c.Cluster
 		list.SecretKey = c.Key
 		list.Logger = logger
-		list.DeadNodeReclaimTime = time.Nanosecond // an address that is dead is nobody's
+		list.DeadNodeReclaimTime = time.Nanosecond // another member may take a dead member's address at once
 		list.Delegate, list.Events, list.Alive, list.Merge = g.delegates()
 		g.list, err = memberlist.Create(list)
 		if err != nil {
@@ -100,25 +103,27 @@ func New(c Config) (*Gossip, error) {
 	return g, nil
 }
 
-// Run finds the others and stays with them until ctx ends. Then it tells them
-// that it leaves, and closes the port. While it is alone it tries for ever.
+// Run joins the others and keeps in touch with them until ctx ends. While the process is
+// alone Run keeps trying. When ctx ends it announces that the process leaves, and closes
+// the port.
 func (g *Gossip) Run(ctx context.Context) error {
 	defer g.Close()
 	defer context.AfterFunc(ctx, g.stopTCP)() // a join in flight ends
 	var all errgroup.Group
-	all.Go(func() error { g.stay(ctx); return nil })
-	all.Go(func() error { g.keepKnown(ctx); return nil })
+	all.Go(func() error { g.keepConnected(ctx); return nil })
+	all.Go(func() error { g.writeKnown(ctx); return nil })
 	g.log.Info("gossip is up", "addr", g.addr, "cluster", g.Cluster, "encrypted", g.Key != nil)
 	if g.Key == nil && !net.ParseIP(g.Bind).IsLoopback() {
-		g.log.Warn("GOSSIP HAS NO KEY: whoever reaches this port can pass for a server or an agent; give all of them the same -encrypt, which \"magnum keygen\" makes", "addr", g.addr)
+		g.log.Warn("GOSSIP HAS NO KEY: anyone who reaches this port can pretend to be a server or an agent; "+
+			"give all of them the same -encrypt, which \"magnum keygen\" makes", "addr", g.addr)
 	}
 	err := all.Wait()
 	g.leave()
 	return err
 }
 
-// leave tells the others, for a short while. Both messages ride in the same
-// packets.
+// leave announces that this process leaves, for at most timing.leave. memberlist's
+// message and the word ride in the same packets.
 func (g *Gossip) leave() {
 	g.closing.Lock()
 	defer g.closing.Unlock()
@@ -127,12 +132,12 @@ func (g *Gossip) leave() {
 	}
 	g.say(word{Kind: wordLeave, Instance: g.self.String()})
 	if err := g.list.Leave(g.timing.leave); err != nil {
-		g.log.Debug("left without a word", "error", err)
+		g.log.Debug("leave not announced", "error", err)
 	}
 }
 
-// Close closes the port without a word to the others. It is for when Run won't
-// be called, and does no harm otherwise.
+// Close closes the port without announcing it to the others. It is for callers that
+// don't call Run; after Run it does nothing.
 func (g *Gossip) Close() {
 	g.closing.Lock()
 	defer g.closing.Unlock()
@@ -146,12 +151,12 @@ func (g *Gossip) Close() {
 	}
 }
 
-// Addr returns the address that the others are told, host:port.
+// Addr returns the address announced to the others, host:port.
 func (g *Gossip) Addr() string { return g.addr }
 
-// Members returns all processes that this one knows, itself included, sorted
-// by name, then ID. Of those that are gone, servers stay until Forget, agents
-// for a day. Members of other clusters are not in it.
+// Members returns all processes that this one knows, itself included, sorted by name,
+// then ID. A server that is dead or has left stays until Forget, an agent for a day.
+// Members of other clusters are left out.
 func (g *Gossip) Members() []Member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -163,9 +168,9 @@ func (g *Gossip) Members() []Member {
 	return members
 }
 
-// Servers returns the servers among Members. The slice is shared: never write to
-// it. It is made once for each change, because a server asks for it with each
-// poll that it answers and each request that it hands on, beside 2,000 agents.
+// Servers returns the servers among Members. The slice is shared: callers must not
+// modify it. It is made once for each change, because a server needs it for each poll
+// and each forwarded request, with up to 2,000 agents among the members.
 func (g *Gossip) Servers() []Member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -180,10 +185,11 @@ func (g *Gossip) Servers() []Member {
 	return g.servers
 }
 
-// Instances returns all that pass for a process and seem alive, or else the one
-// that did last; the one in Members is the first. There are several while one that
-// was killed and is back elsewhere is not yet taken for dead, and if somebody
-// pretends to be it: gossip proves nothing, so who calls has to find out.
+// Instances returns all instances of a process that seem alive, or else the last one
+// that did; the first is the one in Members. There are several after a process was
+// killed and restarted at another address, until the old instance is declared dead, and
+// if somebody else claims its ID. Gossip proves nothing: the caller must verify which
+// one is genuine.
 func (g *Gossip) Instances(id string) []Member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -195,8 +201,8 @@ func (g *Gossip) Instances(id string) []Member {
 	return members
 }
 
-// Changed returns a channel that is closed when Members next differs. Take it
-// before looking, then no change is missed:
+// Changed returns a channel that is closed when Members next changes. Call Changed
+// before Members, so that no change is missed:
 //
 //	for {
 //		changed := g.Changed()
@@ -209,25 +215,25 @@ func (g *Gossip) Changed() <-chan struct{} {
 	return g.changed
 }
 
-// wake tells who waits for a change. The lock must be held.
+// wake closes the channel of Changed. mu must be held.
 func (g *Gossip) wake() {
 	g.servers = nil
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
 
-// Update changes what the others are told of this process; its ID and role
-// stay. change is called with the lock held: it must not call Gossip. The
-// error is CodeInvalid, and nothing changes, if it doesn't fit.
+// Update changes what this process announces. Changes to ID and Role are ignored. change
+// is called with mu held: it must not call methods of Gossip. If the new Node is invalid
+// or too long, the error is CodeInvalid and nothing changes.
 func (g *Gossip) Update(change func(*Node)) error {
 	g.updating.Lock()
 	defer g.updating.Unlock()
 	if err := g.update(change); err != nil {
 		return err
 	}
-	// memberlist waits for the message to be sent; there is nothing to wait for.
+	// UpdateNode would wait until the message is sent, which Update doesn't promise.
 	if err := g.list.UpdateNode(time.Nanosecond); err != nil {
-		g.log.Trace("update is on its way")
+		g.log.Trace("update not sent yet")
 	}
 	return nil
 }
@@ -243,15 +249,15 @@ func (g *Gossip) update(change func(*Node)) error {
 		return err
 	}
 	if n.ClusterID != g.node.ClusterID {
-		g.table.foreign(n.ClusterID)
+		g.table.dropForeign(n.ClusterID)
 		g.wake()
 	}
 	g.node, g.meta = n, encoded
 	return nil
 }
 
-// Forget removes a process that is gone, here and on all others. One that is
-// alive stays, for it would be back at once.
+// Forget removes a process that is dead or has left, here and in all other processes.
+// A process that is alive is not removed, because it would be back at once.
 func (g *Gossip) Forget(id string) {
 	if g.forget(id) {
 		g.say(word{Kind: wordForget, ID: id})
@@ -269,7 +275,7 @@ func (g *Gossip) forget(id string) bool {
 	return true
 }
 
-// alone reports whether nobody else is alive.
+// alone reports whether no other process is alive.
 func (g *Gossip) alone() bool { return g.size() < 2 }
 
 // size returns how many processes are alive, this one included.
@@ -285,14 +291,14 @@ func (g *Gossip) size() int {
 	return n
 }
 
-// address writes where a node gossips.
+// address returns a node's gossip address, host:port.
 func address(n *memberlist.Node) string { return joinPort(n.Addr.String(), int(n.Port)) }
 
-// errForeign is why a member of another cluster is refused.
-var errForeign = errors.New("a member of another cluster")
+// errForeign is the reason for refusing a member of another cluster.
+var errForeign = errors.New("member of another cluster")
 
-// sameAddr reports whether two host:port are the same, also if one is an IPv4
-// address written as IPv6.
+// sameAddr reports whether two host:port are the same. An IPv4 address equals its
+// IPv4-mapped IPv6 form.
 func sameAddr(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)

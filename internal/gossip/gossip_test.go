@@ -18,7 +18,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// logBuffer collects log lines.
+// logBuffer collects log output. It is safe for concurrent use.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -42,16 +42,16 @@ func (b *logBuffer) count(text string) (n int) {
 	return n
 }
 
-// fast makes everything about ten times faster than in a network.
+// fast makes all intervals about ten times shorter than the defaults.
 func fast(t *timing) {
 	t.retryMin, t.retryMax, t.reconnect = 20*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
 	t.list.ProbeInterval, t.list.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
 	t.list.GossipInterval, t.list.PushPullInterval = 20*time.Millisecond, time.Second
 }
 
-// TestGossipWithoutKeyIsWarnedOf: off loopback anyone who reaches the port can
-// pretend to be anybody.
-func TestGossipWithoutKeyIsWarnedOf(t *testing.T) {
+// TestWarnsWithoutKeyOffLoopback: without a key anyone who reaches the port can pretend
+// to be any process.
+func TestWarnsWithoutKeyOffLoopback(t *testing.T) {
 	key := bytes.Repeat([]byte("k"), 16)
 	for name, tt := range map[string]struct {
 		bind string
@@ -70,15 +70,15 @@ func TestGossipWithoutKeyIsWarnedOf(t *testing.T) {
 	}
 }
 
-// process is one Gossip that a test runs.
+// process is a Gossip run by a test.
 type process struct {
 	*Gossip
 	t    testing.TB
 	logs *logBuffer
-	stop func() // leaves; returns when Run has
+	stop func() // ends Run, which leaves, and waits for it
 }
 
-// newProcess opens one. Set what differs in change.
+// newProcess opens a process with a default Config, which change may modify.
 func newProcess(t testing.TB, name string, change func(*Config)) *process {
 	t.Helper()
 	p := &process{t: t, logs: &logBuffer{}}
@@ -99,7 +99,7 @@ func newProcess(t testing.TB, name string, change func(*Config)) *process {
 	return p
 }
 
-// start opens one and runs it.
+// start opens a process and runs it.
 func start(t testing.TB, name string, change func(*Config)) *process {
 	t.Helper()
 	p := newProcess(t, name, change)
@@ -123,10 +123,10 @@ func (p *process) run() {
 	p.t.Cleanup(p.stop)
 }
 
-// kill takes a process away without a word.
+// kill ends a process without announcing it, as a crash does.
 func (p *process) kill() { p.Close() }
 
-// sees waits until a process sees another in a state that fits.
+// sees waits until p has other as a member for which fits returns true.
 func (p *process) sees(other *process, what string, fits func(Member) bool) {
 	p.t.Helper()
 	p.eventually(fmt.Sprintf("%s sees %s %s", p.Node.Name, other.Node.Name, what), func() bool {
@@ -144,7 +144,7 @@ func (p *process) seesState(other *process, state State) {
 	p.sees(other, string(state), func(m Member) bool { return m.State == state && m.Addr == other.Addr() })
 }
 
-// eventually waits for a condition, woken by changes of the members.
+// eventually waits until ok returns true. Changes of the members wake it.
 func (p *process) eventually(what string, ok func() bool) {
 	p.t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -155,7 +155,7 @@ func (p *process) eventually(what string, ok func() bool) {
 		}
 		select {
 		case <-changed:
-		case <-time.After(20 * time.Millisecond): // for what isn't a member's change
+		case <-time.After(20 * time.Millisecond): // for conditions that no change of the members announces
 		case <-deadline:
 			p.t.Fatalf("not seen in 20s: %s\nmembers of %s: %+v\n%s", what, p.Node.Name, p.Members(), p.logs.buf.String())
 		}
@@ -190,7 +190,7 @@ func TestJoinByOneSeedFindsAll(t *testing.T) {
 	}
 }
 
-func TestEqualNamesAreTwoMembers(t *testing.T) {
+func TestProcessesWithEqualNamesAreTwoMembers(t *testing.T) {
 	a := start(t, "host", nil)
 	b := start(t, "host", func(c *Config) { c.Join = []string{a.Addr()} })
 	a.seesState(b, StateAlive)
@@ -199,7 +199,7 @@ func TestEqualNamesAreTwoMembers(t *testing.T) {
 	}
 }
 
-func TestJoinWaitsForASeedThatComesLater(t *testing.T) {
+func TestJoinRetriesUntilSeedStarts(t *testing.T) {
 	hold, err := net.Listen("tcp", "127.0.0.1:0") // picks a port
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestJoinWaitsForASeedThatComesLater(t *testing.T) {
 	hold.Close()
 	late := fmt.Sprintf("localhost:%d", port)
 	a := start(t, "a", func(c *Config) { c.Join = []string{"no-such-host.invalid", late} })
-	a.eventually("a says that it can't join yet", func() bool { return a.logs.count("join failed, trying again") == 2 })
+	a.eventually("a logs that its joins failed", func() bool { return a.logs.count("join failed, trying again") == 2 })
 	b := start(t, "b", func(c *Config) { c.Port = port })
 	a.seesState(b, StateAlive)
 	b.seesState(a, StateAlive)
@@ -234,7 +234,7 @@ func TestRestartNeedsNoJoin(t *testing.T) {
 	}
 }
 
-func TestKnownFileIsReadWithCare(t *testing.T) {
+func TestInvalidLinesOfKnownFileAreSkipped(t *testing.T) {
 	id := structs.NewID()
 	got := parseKnown("127.0.0.1:1 " + id + "\nrubbish\n\n:5 x\n[::1]:2\n127.0.0.1:99999\nname:4\n127.0.0.1:3 not-an-id\n")
 	want := map[string]string{id: "127.0.0.1:1", "[::1]:2": "[::1]:2", "127.0.0.1:3": "127.0.0.1:3"}
@@ -251,21 +251,21 @@ func TestKnownFileIsReadWithCare(t *testing.T) {
 	dir := t.TempDir() // a directory can't be read as a file
 	p := start(t, "a", func(c *Config) { c.KnownFile = dir })
 	if p.logs.count("known servers can't be read") != 1 {
-		t.Error("a file that can't be read is not mentioned")
+		t.Error("an unreadable file is not logged")
 	}
 }
 
-func TestUpdateIsSeen(t *testing.T) {
+func TestUpdateReachesOthers(t *testing.T) {
 	a := start(t, "a", func(c *Config) { c.Node.Fresh, c.Node.Expect = true, 3 })
 	b := start(t, "b", func(c *Config) { c.Join = []string{a.Addr()} })
 	b.sees(a, "fresh", func(m Member) bool { return m.Fresh && m.Expect == 3 })
-	if before := b.Servers(); len(before) != 2 || !before[0].Fresh { // what is made once for each change
+	if before := b.Servers(); len(before) != 2 || !before[0].Fresh { // fills the cache of Servers
 		t.Errorf("servers before: %+v", before)
 	}
 	id := structs.NewID()
 	err := a.Update(func(n *Node) {
 		n.ClusterID, n.Fresh, n.Expect, n.HTTPAddr, n.RaftAddr = id, false, 0, "http://127.0.0.1:9511", "127.0.0.1:9512"
-		n.ID, n.Role = "other", RoleAgent // stay
+		n.ID, n.Role = "other", RoleAgent // must be ignored
 	})
 	if err != nil {
 		t.Fatalf("update: %v", err)
@@ -282,12 +282,12 @@ func TestUpdateIsSeen(t *testing.T) {
 		}
 	}
 	if err := a.Update(func(n *Node) { n.HTTPAddr = "ftp://x" }); structs.CodeOf(err) != structs.CodeInvalid {
-		t.Errorf("an address that no URL is: error %v, want invalid", err)
+		t.Errorf("an invalid HTTP address: error %v, want invalid", err)
 	}
-	a.sees(a, "as before the refused update", updated)
+	a.sees(a, "unchanged by the refused update", updated)
 }
 
-func TestDeadIsSeenAndReturns(t *testing.T) {
+func TestKilledProcessIsDeadUntilItRestarts(t *testing.T) {
 	a := start(t, "a", nil)
 	seed := func(c *Config) { c.Join = []string{a.Addr()} }
 	b := start(t, "b", seed)
@@ -307,17 +307,17 @@ func TestDeadIsSeenAndReturns(t *testing.T) {
 	b.seesState(again, StateAlive)
 }
 
-// A process that is killed and comes back elsewhere is taken before its old
-// address is found dead.
-func TestRestartAtAnotherAddressIsTakenAtOnce(t *testing.T) {
-	slow := func(t *timing) { fast(t); t.list.ProbeInterval = time.Hour } // nobody is ever found dead
+// TestRestartAtAnotherAddressIsSeenAtOnce: the others need not declare the old address
+// dead first.
+func TestRestartAtAnotherAddressIsSeenAtOnce(t *testing.T) {
+	slow := func(t *timing) { fast(t); t.list.ProbeInterval = time.Hour } // no member is ever declared dead
 	a := start(t, "a", func(c *Config) { c.tune = slow })
 	b := start(t, "b", func(c *Config) { c.tune, c.Join = slow, []string{a.Addr()} })
 	a.seesState(b, StateAlive)
 	b.kill()
 	again := newProcess(t, "b", func(c *Config) { c.tune, c.Join, c.Node.ID = slow, []string{a.Addr()}, b.Node.ID })
 	if again.Addr() == b.Addr() {
-		t.Skip("the kernel gave the same port again")
+		t.Skip("the kernel assigned the same port again")
 	}
 	again.run()
 	a.seesState(again, StateAlive)
@@ -326,7 +326,7 @@ func TestRestartAtAnotherAddressIsTakenAtOnce(t *testing.T) {
 	}
 }
 
-func TestLeftIsSeen(t *testing.T) {
+func TestStoppedProcessIsSeenAsLeft(t *testing.T) {
 	a := start(t, "a", nil)
 	b := start(t, "b", func(c *Config) { c.Join = []string{a.Addr()} })
 	c := start(t, "c", func(c *Config) { c.Join = []string{a.Addr()} })
@@ -340,11 +340,11 @@ func TestLeftIsSeen(t *testing.T) {
 	a.seesState(b, StateLeft)
 	c.seesState(b, StateLeft)
 	if m := b.Members(); len(m) == 0 {
-		t.Error("members can't be asked for after Run")
+		t.Error("Members returns nothing after Run")
 	}
 }
 
-func TestForgetRemovesWhatIsGoneEverywhere(t *testing.T) {
+func TestForgetRemovesDeadMemberEverywhere(t *testing.T) {
 	known := filepath.Join(t.TempDir(), "known")
 	a := start(t, "a", func(c *Config) { c.KnownFile = known })
 	b := start(t, "b", func(c *Config) { c.Join = []string{a.Addr()} })
@@ -354,14 +354,14 @@ func TestForgetRemovesWhatIsGoneEverywhere(t *testing.T) {
 	a.seesState(c, StateAlive)
 	a.Forget(c.Node.ID)
 	if !a.knows(c) {
-		t.Error("a member that is alive was forgotten")
+		t.Error("Forget removed a member that is alive")
 	}
 	c.kill()
 	a.seesState(c, StateDead)
 	b.seesState(c, StateDead)
 	a.Forget(c.Node.ID)
 	if a.knows(c) {
-		t.Error("c is still known where it was forgotten")
+		t.Error("a still has c after Forget")
 	}
 	b.eventually("b forgets c too", func() bool { return !b.knows(c) })
 	a.eventually("the file has b only", func() bool {
@@ -371,7 +371,7 @@ func TestForgetRemovesWhatIsGoneEverywhere(t *testing.T) {
 	a.Forget("nobody")
 }
 
-func TestWrongKeyIsRefusedAndLoggedOnce(t *testing.T) {
+func TestOtherKeyIsRefusedAndLoggedOnce(t *testing.T) {
 	key, _ := ParseKey(NewKey())
 	other, _ := ParseKey(NewKey())
 	a := start(t, "a", func(c *Config) { c.Key = key })
@@ -381,10 +381,10 @@ func TestWrongKeyIsRefusedAndLoggedOnce(t *testing.T) {
 		c := start(t, name, func(c *Config) { c.Key, c.Join = wrong, []string{a.Addr()} })
 		c.triedOften()
 		if n := c.logs.count("join failed, trying again"); n != 1 {
-			t.Errorf("key %s: the joiner logged it %d times, want once", name, n)
+			t.Errorf("key %s: the joiner logged the failure %d times, want once", name, n)
 		}
 		if a.knows(c) || c.knows(a) {
-			t.Errorf("key %s: became a member", name)
+			t.Errorf("key %s: the joiner became a member", name)
 		}
 		c.stop()
 	}
@@ -393,24 +393,26 @@ func TestWrongKeyIsRefusedAndLoggedOnce(t *testing.T) {
 	}
 }
 
-// triedOften waits until a process has tried in vain again and again.
+// triedOften waits until several joins of the process have failed.
 func (p *process) triedOften() {
 	p.t.Helper()
-	p.eventually("several tries", func() bool { return p.logs.count("join failed again") >= 3 })
+	p.eventually("several failed joins", func() bool { return p.logs.count("join failed again") >= 3 })
 }
 
-func TestWrongClusterNameIsRefusedAndLoggedOnce(t *testing.T) {
+func TestOtherClusterNameIsRefusedAndLoggedOnce(t *testing.T) {
 	a := start(t, "a", func(c *Config) { c.Cluster = "one" })
 	b := start(t, "b", func(c *Config) { c.Cluster, c.Join = "two", []string{a.Addr()} })
 	b.triedOften()
 	if n := a.logs.count(`unacceptable label`); n != 1 {
 		t.Errorf("the refusal was logged %d times, want once:\n%s", n, a.logs.buf.String())
 	}
-	if n := b.logs.count(`join failed, trying again: addr=` + a.Addr() + ` error="it hung up: has it another cluster name`); n != 1 {
-		t.Errorf("the joiner was told %d times, want once:\n%s", n, b.logs.buf.String())
+	closed := `join failed, trying again: addr=` + a.Addr() +
+		` error="the process at this address closed the connection: it may have another -cluster`
+	if n := b.logs.count(closed); n != 1 {
+		t.Errorf("the joiner logged the refusal %d times, want once:\n%s", n, b.logs.buf.String())
 	}
 	if a.knows(b) || b.knows(a) {
-		t.Error("became a member")
+		t.Error("the joiner became a member")
 	}
 }
 
@@ -425,13 +427,13 @@ func TestMemberOfAnotherClusterIsRefusedAndLoggedOnce(t *testing.T) {
 		}
 	}
 	if a.knows(b) || b.knows(a) {
-		t.Error("became a member")
+		t.Error("the joiner became a member")
 	}
 }
 
-// A process without a cluster may know members of two. Once it belongs to one
-// it drops the other, and is dropped by it.
-func TestJoiningAClusterDropsTheOther(t *testing.T) {
+// TestJoiningAClusterDropsMembersOfOthers: a process without a cluster may know members
+// of two. Once it belongs to one, it and the members of the other drop each other.
+func TestJoiningAClusterDropsMembersOfOthers(t *testing.T) {
 	one, two := structs.NewID(), structs.NewID()
 	fresh := start(t, "fresh", nil)
 	a := start(t, "a", func(c *Config) { c.Node.ClusterID, c.Join = one, []string{fresh.Addr()} })
@@ -447,20 +449,21 @@ func TestJoiningAClusterDropsTheOther(t *testing.T) {
 	}
 	a.sees(fresh, "in its cluster", func(m Member) bool { return m.ClusterID == one && m.State == StateAlive })
 	if fresh.knows(b) {
-		t.Error("it still has a member of the other cluster")
+		t.Error("the process still has a member of the other cluster")
 	}
 	b.eventually("the other cluster drops it", func() bool { return !b.knows(fresh) })
 }
 
-// Two halves that were apart for longer than memberlist remembers the dead.
-func TestIslandsMeet(t *testing.T) {
+// TestSeparateGroupsMerge: two groups whose members memberlist has forgotten, or never
+// knew, find each other through a known server.
+func TestSeparateGroupsMerge(t *testing.T) {
 	a := start(t, "a", nil)
 	b := start(t, "b", func(c *Config) { c.Join = []string{a.Addr()} })
 	b.seesState(a, StateAlive)
 	c := start(t, "c", nil)
 	d := start(t, "d", func(cc *Config) { cc.Join = []string{c.Addr()} })
 	d.seesState(c, StateAlive)
-	// b meets an address of the other island, as from its file.
+	// b learns an address of the other group, as from its file.
 	b.mu.Lock()
 	b.known[d.Node.ID] = d.Addr()
 	b.mu.Unlock()
@@ -468,19 +471,19 @@ func TestIslandsMeet(t *testing.T) {
 	c.seesState(a, StateAlive)
 }
 
-func TestCopyOfADataDirectoryIsTold(t *testing.T) {
+func TestSecondProcessWithSameIDIsLogged(t *testing.T) {
 	a := start(t, "a", nil)
 	b := start(t, "b", func(c *Config) { c.Join = []string{a.Addr()} })
 	a.seesState(b, StateAlive)
 	twin := start(t, "b", func(c *Config) { c.Join, c.Node.ID = []string{a.Addr()}, b.Node.ID })
-	a.seesState(twin, StateAlive) // who was started last
-	b.eventually("b hears of its twin", func() bool { return b.logs.count("another process has the id of this one") > 0 })
+	a.seesState(twin, StateAlive) // the instance that started last
+	b.eventually("b logs that another process has its ID", func() bool { return b.logs.count("another process has the id of this one") > 0 })
 	if m := b.Members(); len(m) != 2 || m[1].Addr != b.Addr() {
-		t.Errorf("to itself b is %+v", m)
+		t.Errorf("b sees the members %+v, want itself at its own address", m)
 	}
 }
 
-func TestUpdatesByManyEndWithTheLast(t *testing.T) {
+func TestConcurrentUpdatesAnnounceTheLastState(t *testing.T) {
 	a := start(t, "a", nil)
 	b := start(t, "b", func(c *Config) { c.Join = []string{a.Addr()} })
 	var all sync.WaitGroup
@@ -493,11 +496,11 @@ func TestUpdatesByManyEndWithTheLast(t *testing.T) {
 	}
 	all.Wait()
 	want := structs.SchemaVersion + 20
-	b.sees(a, "as it was updated last", func(m Member) bool { return m.Schema == want })
-	a.sees(a, "as it was updated last", func(m Member) bool { return m.Schema == want })
+	b.sees(a, "in its last state", func(m Member) bool { return m.Schema == want })
+	a.sees(a, "in its last state", func(m Member) bool { return m.Schema == want })
 }
 
-func TestIPv6(t *testing.T) {
+func TestJoinOverIPv6(t *testing.T) {
 	six := func(c *Config) { c.Bind = "::1" }
 	probe, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
@@ -510,7 +513,7 @@ func TestIPv6(t *testing.T) {
 	b.seesState(a, StateAlive)
 }
 
-func TestPortTaken(t *testing.T) {
+func TestTakenPortIsAConflictUnlessFallback(t *testing.T) {
 	a := start(t, "a", nil)
 	port := a.list.LocalNode().Port
 	c := Config{Node: Node{ID: structs.NewID(), Role: RoleAgent}, Bind: "127.0.0.1", Port: int(port)}
@@ -521,12 +524,12 @@ func TestPortTaken(t *testing.T) {
 	c.Fallback = true
 	b := start(t, "b", func(p *Config) { p.Port, p.Fallback, p.Join = int(port), true, []string{a.Addr()} })
 	if b.Addr() == a.Addr() {
-		t.Errorf("both have %s", b.Addr())
+		t.Errorf("both processes have the address %s", b.Addr())
 	}
 	a.seesState(b, StateAlive)
 }
 
-func TestConfigIsRefused(t *testing.T) {
+func TestInvalidConfigIsRefused(t *testing.T) {
 	good := Config{Node: Node{ID: structs.NewID(), Role: RoleServer}, Bind: "127.0.0.1", Port: -1}
 	for name, change := range map[string]func(*Config){
 		"id":               func(c *Config) { c.Node.ID = "x" },
@@ -560,7 +563,7 @@ func TestConfigIsRefused(t *testing.T) {
 			g, err := New(c)
 			if err == nil {
 				g.Close()
-				t.Fatal("was taken")
+				t.Fatal("New accepted the configuration")
 			}
 			want := structs.CodeInvalid
 			if name == "bind not ours" {
@@ -575,7 +578,8 @@ func TestConfigIsRefused(t *testing.T) {
 
 func TestSplitJoin(t *testing.T) {
 	for in, want := range map[string]string{
-		"host": "host:9513", "host:1": "host:1", "192.0.2.1": "192.0.2.1:9513", "::1": "[::1]:9513", "[::1]:7": "[::1]:7", "a.b.c:9": "a.b.c:9",
+		"host": "host:9513", "host:1": "host:1", "192.0.2.1": "192.0.2.1:9513",
+		"::1": "[::1]:9513", "[::1]:7": "[::1]:7", "a.b.c:9": "a.b.c:9",
 	} {
 		host, port, err := splitJoin(in)
 		if err != nil || joinPort(host, port) != want {
@@ -584,11 +588,13 @@ func TestSplitJoin(t *testing.T) {
 	}
 }
 
-func TestAdvertise(t *testing.T) {
-	for advertise, want := range map[string]string{"192.0.2.7": "192.0.2.7:5", "192.0.2.7:9": "192.0.2.7:9", "": "127.0.0.1:5", "[2001:db8::1]:4": "[2001:db8::1]:4"} {
+func TestAdvertisedAddress(t *testing.T) {
+	for advertise, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7:5", "192.0.2.7:9": "192.0.2.7:9", "": "127.0.0.1:5", "[2001:db8::1]:4": "[2001:db8::1]:4",
+	} {
 		ip, port, err := Config{Bind: "127.0.0.1", Advertise: advertise}.advertised(5)
 		if err != nil || joinPort(ip, port) != want {
-			t.Errorf("-advertise %q is %s:%d (%v), want %s", advertise, ip, port, err, want)
+			t.Errorf("-advertise %q announces %s:%d (%v), want %s", advertise, ip, port, err, want)
 		}
 	}
 	cidr := func(s string) net.Addr {
@@ -603,14 +609,14 @@ func TestAdvertise(t *testing.T) {
 		t.Errorf("picked %v, want the private IPv4 address", ip)
 	}
 	if ip := pick(addrs[:2], true); ip != nil {
-		t.Errorf("picked %v, which nobody else reaches", ip)
+		t.Errorf("picked %v, which other machines can't reach", ip)
 	}
 	if ip := pick(addrs[3:4], false); ip != nil {
 		t.Errorf("picked %v for a port that is IPv4 only", ip)
 	}
 }
 
-func TestKeys(t *testing.T) {
+func TestNewKeyAndParseKey(t *testing.T) {
 	key, err := ParseKey(NewKey())
 	if err != nil || len(key) != 32 {
 		t.Errorf("a new key has %d bytes, error %v", len(key), err)
@@ -634,7 +640,7 @@ func TestRunLeavesNoGoroutine(t *testing.T) {
 		b.stop()
 		a.stop()
 	}
-	deadline := time.Now().Add(10 * time.Second) // bounds memberlist's handlers of connections
+	deadline := time.Now().Add(10 * time.Second) // memberlist's connection handlers may outlive Run for a while
 	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -644,8 +650,9 @@ func TestRunLeavesNoGoroutine(t *testing.T) {
 	}
 }
 
-// Members may be met before Run begins.
-func TestServersMetBeforeRunAreKept(t *testing.T) {
+// TestServersSeenBeforeRunAreWritten: other processes can reach this one between New and
+// Run.
+func TestServersSeenBeforeRunAreWritten(t *testing.T) {
 	known := filepath.Join(t.TempDir(), "known")
 	b := newProcess(t, "b", func(c *Config) { c.KnownFile = known })
 	a := start(t, "a", func(c *Config) { c.Join = []string{b.Addr()} })

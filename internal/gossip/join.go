@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// resolveTimeout is how long a name may take to resolve.
+// resolveTimeout bounds the resolution of a host name.
 const resolveTimeout = 5 * time.Second
 
-// stay looks for others while alone, and for those who are missing otherwise.
-func (g *Gossip) stay(ctx context.Context) {
+// keepConnected joins others while this process is alone, and otherwise reconnects to
+// missing ones, until ctx ends.
+func (g *Gossip) keepConnected(ctx context.Context) {
 	wait := g.retryMin
 	for {
 		var pause time.Duration
@@ -31,7 +32,7 @@ func (g *Gossip) stay(ctx context.Context) {
 			pause = g.timing.reconnect
 		}
 		g.expire()
-		// Full jitter around the pause: after a power cut all hosts come at once.
+		// Jitter: after a power failure all hosts start at once.
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
 		case <-ctx.Done():
@@ -50,9 +51,9 @@ func (g *Gossip) expire() {
 	}
 }
 
-// joinAny tries all addresses until one answers: those of the configuration
-// and those known from before, in random order each, so that many agents don't
-// all ask the same server.
+// joinAny tries addresses until one answers: first those of the configuration, then
+// those of known servers. Each group is in random order, so that many agents don't all
+// ask the same server.
 func (g *Gossip) joinAny(ctx context.Context) bool {
 	for _, addr := range slices.Concat(shuffled(g.Join), shuffled(g.knownAddrs())) {
 		if ctx.Err() != nil {
@@ -71,15 +72,15 @@ func shuffled(addrs []string) []string {
 	return addrs
 }
 
-// join tries one address, and reports whether this process isn't alone after it.
-// A failure is logged once for each address.
+// join tries one address, and reports whether this process has joined others by it.
+// A failure is logged once an hour for each address.
 func (g *Gossip) join(ctx context.Context, addr string) bool {
 	err := g.tryJoin(ctx, addr)
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case err == nil:
-		g.said.again("join|" + addr)
+		g.said.reset("join|" + addr)
 		g.log.Info("joined", "addr", addr, "members", g.size())
 		return true
 	case errors.Is(err, errSelf):
@@ -94,11 +95,12 @@ func (g *Gossip) join(ctx context.Context, addr string) bool {
 
 var (
 	errSelf    = errors.New("the address is this process's own")
-	errNobody  = errors.New("it answered, but knows no member of this cluster")
-	errRefused = errors.New("it hung up: has it another cluster name, or another -encrypt? Its log tells")
+	errNobody  = errors.New("the process at this address answered, but knows no member of this cluster")
+	errRefused = errors.New("the process at this address closed the connection: " +
+		"it may have another -cluster or -encrypt, see its log")
 )
 
-// tryJoin exchanges members with whoever is at an address.
+// tryJoin exchanges members with the process at an address.
 func (g *Gossip) tryJoin(ctx context.Context, addr string) error {
 	targets, err := resolve(ctx, addr)
 	if err != nil {
@@ -124,12 +126,12 @@ func (g *Gossip) tryJoin(ctx context.Context, addr string) error {
 	return last
 }
 
-// oneLine shows an error of several lines in one.
+// oneLine prints a multi-line error as one line.
 type oneLine struct{ error }
 
 func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 
-// resolve returns the IP:port of a host[:port].
+// resolve returns the addresses IP:port of a host[:port].
 func resolve(ctx context.Context, addr string) ([]string, error) {
 	host, port, err := splitJoin(addr)
 	if err != nil {
@@ -148,13 +150,13 @@ func resolve(ctx context.Context, addr string) ([]string, error) {
 	return targets, nil
 }
 
-// reconnectors is how many processes try to reach who is missing at a time,
-// about: a dead server must not be dialled by 2,000 agents.
+// reconnectors is the expected number of agents that reconnect in each interval: 2,000
+// agents must not all dial one dead server.
 const reconnectors = 16
 
-// reconnect tries one address of those that are missing. memberlist forgets who
-// is dead: without it, two halves of a cluster would never meet again once a
-// partition has healed, nor would two that were started apart.
+// reconnect tries one missing address. memberlist forgets dead members: without
+// reconnect, two halves of a cluster would not meet again after a partition, nor would
+// two that were started apart.
 func (g *Gossip) reconnect(ctx context.Context) {
 	if g.Node.Role != RoleServer && rand.IntN(g.size()) >= reconnectors {
 		return
@@ -164,7 +166,8 @@ func (g *Gossip) reconnect(ctx context.Context) {
 	}
 }
 
-// missing returns addresses at which a process should be and nobody alive is.
+// missing returns the addresses of dead members, known servers and Config.Join at which
+// no member is alive.
 func (g *Gossip) missing(ctx context.Context) []string {
 	var alive, missing []string
 	for _, m := range g.Members() {

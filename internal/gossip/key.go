@@ -7,7 +7,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// keyBytes is the size of new keys: AES-256.
+// keyBytes is the size of new keys in bytes: AES-256.
 const keyBytes = 32
 
 // NewKey returns a random key in the form that -encrypt takes.
@@ -17,7 +17,7 @@ func NewKey() string {
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-// ParseKey reads a key. The error is CodeInvalid and doesn't show it.
+// ParseKey decodes a key from base64. The error is CodeInvalid and doesn't show the key.
 func ParseKey(s string) ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
@@ -34,5 +34,5 @@ func checkKey(key []byte) error {
 	case 16, 24, 32:
 		return nil
 	}
-	return structs.Errorf(structs.CodeInvalid, "-encrypt has %d bytes: 16, 24 or 32 (in base64) are a key", len(key))
+	return structs.Errorf(structs.CodeInvalid, "-encrypt has %d bytes: a key must have 16, 24 or 32 (in base64)", len(key))
 }

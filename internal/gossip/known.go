@@ -16,26 +16,26 @@ import (
 )
 
 const (
-	maxKnown     = 64       // servers whose address is kept
-	maxKnownFile = 64 << 10 // bytes that are read of the file
+	maxKnown     = 64       // servers with a known address
+	maxKnownFile = 64 << 10 // bytes read from the file at most
 
-	// keepPause is the least time between two writes of the file.
-	keepPause = time.Second
+	// writePause is the minimum time between two writes of the file.
+	writePause = time.Second
 )
 
-// know notes where a server is. The lock must be held.
+// know records the address of a server. mu must be held.
 func (g *Gossip) know(id, addr string) {
 	if _, ok := g.known[id]; ok || len(g.known) < maxKnown {
 		g.known[id] = addr
 	}
-	for key, known := range g.known { // of a server that has another id now
+	for key, known := range g.known { // the address may have belonged to another server
 		if key != id && known == addr {
 			delete(g.known, key)
 		}
 	}
 }
 
-// knownAddrs returns the addresses of servers, without this process's own.
+// knownAddrs returns the addresses of known servers except this process's own, sorted.
 func (g *Gossip) knownAddrs() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -49,8 +49,8 @@ func (g *Gossip) knownAddrs() []string {
 	return addrs
 }
 
-// readKnown reads the file. A line is an address and the ID of who was there.
-// What can't be read is left out: the file only saves a -join.
+// readKnown reads the file of known servers. Each line has an address and the server's
+// ID. Invalid lines are skipped, because the file only replaces -join.
 func (g *Gossip) readKnown() {
 	if g.KnownFile == "" {
 		return
@@ -69,7 +69,7 @@ func (g *Gossip) readKnown() {
 		return
 	}
 	g.known = parseKnown(string(content))
-	g.kept = g.formatKnown()
+	g.knownRead = g.formatKnown()
 }
 
 func parseKnown(content string) map[string]string {
@@ -88,7 +88,7 @@ func parseKnown(content string) map[string]string {
 	return known
 }
 
-// formatKnown writes what parseKnown reads, sorted.
+// formatKnown returns the content of the file of known servers, sorted; parseKnown reads it.
 func (g *Gossip) formatKnown() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -100,19 +100,19 @@ func (g *Gossip) formatKnown() string {
 	return strings.Join(lines, "")
 }
 
-// keepKnown writes the file whenever servers come, move or are forgotten.
-func (g *Gossip) keepKnown(ctx context.Context) {
+// writeKnown writes the file of known servers after each change, until ctx ends.
+func (g *Gossip) writeKnown(ctx context.Context) {
 	if g.KnownFile == "" {
 		return
 	}
-	written := g.kept
+	written := g.knownRead
 	for {
 		changed := g.Changed()
 		if content := g.formatKnown(); content != written {
-			if err := atomicfile.ReplaceSoon(g.KnownFile, []byte(content)); err == nil {
+			if err := atomicfile.ReplaceNoSync(g.KnownFile, []byte(content)); err == nil {
 				written = content
 			} else if g.said.first("known") {
-				g.log.Warn("known servers can't be kept", "path", g.KnownFile, "error", err)
+				g.log.Warn("known servers can't be written", "path", g.KnownFile, "error", err)
 			}
 		}
 		select {
@@ -120,9 +120,9 @@ func (g *Gossip) keepKnown(ctx context.Context) {
 			return
 		case <-changed:
 		}
-		timer := time.NewTimer(keepPause)
+		timer := time.NewTimer(writePause)
 		select {
-		case <-ctx.Done(): // and once more for what has changed since
+		case <-ctx.Done(): // the next turn writes the last change
 		case <-timer.C:
 		}
 		timer.Stop()

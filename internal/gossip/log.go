@@ -10,42 +10,42 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// once remembers what was logged, so that a peer that knocks each second
-// fills no disk. Bounded.
+// once limits log lines to one an hour for each key, so that a peer that connects every
+// second does not fill the disk. It is bounded.
 type once struct {
 	mu   sync.Mutex
-	seen map[string]time.Time
+	seen map[string]time.Time // when a key was last logged
 }
 
 const (
-	onceFor = time.Hour // a thing that is still so is said again
-	onceMax = 1024      // things; beyond, all are forgotten
+	onceFor = time.Hour // a key may be logged again after that
+	onceMax = 1024      // keys; beyond that all are forgotten
 )
 
-// first reports whether the thing wasn't seen within the last hour.
-func (o *once) first(thing string) bool {
+// first reports whether the key was not logged within onceFor, and records it.
+func (o *once) first(key string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	if at, ok := o.seen[thing]; ok && now.Sub(at) < onceFor {
+	if at, ok := o.seen[key]; ok && now.Sub(at) < onceFor {
 		return false
 	}
 	if o.seen == nil || len(o.seen) >= onceMax {
 		o.seen = map[string]time.Time{}
 	}
-	o.seen[thing] = now
+	o.seen[key] = now
 	return true
 }
 
-// again forgets a thing.
-func (o *once) again(thing string) {
+// reset forgets a key, so that it may be logged again at once.
+func (o *once) reset(key string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.seen, thing)
+	delete(o.seen, key)
 }
 
-// logWriter takes memberlist's lines ("[ERR] memberlist: text from=addr") to
-// hclog. A line of the same kind about the same peer is written once.
+// logWriter passes memberlist's lines ("[ERR] memberlist: text from=addr") on to hclog.
+// Lines of one kind about one peer are limited by once.
 type logWriter struct {
 	logger hclog.Logger
 	once   *once
@@ -57,12 +57,12 @@ var (
 	logKind = regexp.MustCompile(`^[^0-9"'(\[]*`)
 )
 
-// Lines that need another level than memberlist gives them, by their beginning.
+// logLevels overrides memberlist's level of the lines that begin with a text.
 var logLevels = []struct {
 	begins string
 	level  hclog.Level
 }{
-	// A person has set two different cluster names or keys.
+	// Two processes are configured with different cluster names or keys.
 	{"discarding packet with unacceptable label", hclog.Error},
 	{"discarding stream with unacceptable label", hclog.Error},
 	{"Decrypt packet failed", hclog.Error},
@@ -70,25 +70,25 @@ var logLevels = []struct {
 	{"failed to receive: encryption is configured", hclog.Error},
 	{"failed to receive: no installed keys", hclog.Error},
 	{"failed to receive: No installed keys", hclog.Error},
-	// Refusals are logged where they are decided, with the reason.
+	// delegate.refuse logs refusals with their reason.
 	{"ignoring alive message", hclog.Debug},
 	{"Failed push/pull merge", hclog.Debug},
-	// Ordinary after a restart: the old instance is asked for, or contradicted.
+	// Normal after a restart: others still probe the old instance.
 	{"Got ping for unexpected node", hclog.Debug},
 	{"Refuting", hclog.Debug},
-	// The members of a cluster are told by Gossip itself.
+	// The delegate logs when members come and go.
 	{"Suspect ", hclog.Debug},
 	{"Marking ", hclog.Debug},
 }
 
-// Write takes one line. It never fails.
+// Write logs one line. It never fails.
 func (w *logWriter) Write(line []byte) (int, error) {
 	parts := logLine.FindStringSubmatch(strings.TrimSpace(string(line)))
 	if parts == nil {
 		return len(line), nil
 	}
 	level, text, from := hclog.Warn, parts[2], ""
-	switch parts[1] { // an error of the network heals or is retried: no person acts on it
+	switch parts[1] { // "ERR" becomes Warn: network errors heal or are retried, nobody has to act
 	case "DEBUG":
 		level = hclog.Debug
 	case "INFO":
@@ -108,8 +108,8 @@ func (w *logWriter) Write(line []byte) (int, error) {
 		}
 		return len(line), nil
 	}
-	// The port of a connection is another one each time, and what follows a
-	// digit or a quote may be of the peer's making.
+	// The port differs for each connection, and the peer may control the text after a
+	// digit or a quote: neither is part of the key.
 	peer := from
 	if host, _, err := net.SplitHostPort(from); err == nil {
 		peer = host

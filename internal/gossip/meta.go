@@ -14,16 +14,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Bounds of what is gossiped of one process, which is memberlist.MetaMaxSize
-// (512) bytes in all.
+// Bounds of the fields of meta, which has at most memberlist.MetaMaxSize (512) bytes.
 const (
-	minName    = 32  // bytes of the name that have to fit; the rest is cut
+	minName    = 32  // bytes of the name that must fit; the rest is cut
 	maxVersion = 48  // bytes of the version; the rest is cut
 	maxExpect  = 101 // servers
 )
 
-// meta is a Node on the wire. Short keys: it rides in UDP packets. A key that
-// isn't known is ignored, so that a newer process can tell more.
+// meta is the wire form of a Node. Its keys are short because it travels in UDP packets.
+// Unknown keys are ignored, so that newer versions can add some.
 type meta struct {
 	Name      string `json:"n,omitempty"`
 	Role      string `json:"r"` // s or a
@@ -38,8 +37,7 @@ type meta struct {
 
 var roles = map[Role]string{RoleServer: "s", RoleAgent: "a"}
 
-// encodeMeta writes a node for the wire, with its name cut to what fits. The
-// error is CodeInvalid.
+// encodeMeta encodes a node, its name cut to what fits. The error is CodeInvalid.
 func encodeMeta(n Node) ([]byte, error) {
 	if err := n.check(); err != nil {
 		return nil, err
@@ -55,7 +53,9 @@ func encodeMeta(n Node) ([]byte, error) {
 			return b, nil
 		}
 		if size <= minName {
-			return nil, structs.Errorf(structs.CodeInvalid, "gossip: %d bytes about this process are more than %d: give it shorter addresses than %q and %q", len(b), memberlist.MetaMaxSize, n.HTTPAddr, n.RaftAddr)
+			return nil, structs.Errorf(structs.CodeInvalid,
+				"gossip: %d bytes about this process are more than %d: give it shorter addresses than %q and %q",
+				len(b), memberlist.MetaMaxSize, n.HTTPAddr, n.RaftAddr)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func marshal(m meta) []byte {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }
 
-// cut shortens s to at most size bytes without breaking a character.
+// cut shortens s to at most size bytes without splitting a character.
 func cut(s string, size int) string {
 	if len(s) <= size {
 		return s
@@ -82,15 +82,15 @@ func cut(s string, size int) string {
 	return s[:size]
 }
 
-// decodeMeta reads what another process tells of itself, all but its ID. It
-// comes from the network: the error is CodeInvalid and says what doesn't fit.
+// decodeMeta decodes what another process announces: all of a Node but its ID. The bytes
+// come from the network, so they are checked; the error is CodeInvalid.
 func decodeMeta(b []byte) (Node, error) {
 	if len(b) > memberlist.MetaMaxSize {
 		return Node{}, structs.Errorf(structs.CodeInvalid, "%d bytes about a process are more than %d", len(b), memberlist.MetaMaxSize)
 	}
 	var m meta
 	if err := json.Unmarshal(b, &m); err != nil {
-		return Node{}, structs.Errorf(structs.CodeInvalid, "what a process tells of itself can't be read: %w", err)
+		return Node{}, structs.Errorf(structs.CodeInvalid, "the metadata of a process can't be decoded: %w", err)
 	}
 	n := Node{
 		Name: m.Name, ClusterID: m.ClusterID, HTTPAddr: m.HTTPAddr, RaftAddr: m.RaftAddr,
@@ -107,8 +107,7 @@ func decodeMeta(b []byte) (Node, error) {
 	return n, nil
 }
 
-// check looks at all fields but ID, of this process and of others. Errors are
-// CodeInvalid.
+// check checks all fields but ID, of this process and of others. Errors are CodeInvalid.
 func (n Node) check() error {
 	invalid := func(field string, value any) error {
 		return structs.Errorf(structs.CodeInvalid, "gossip: %s %.128q", field, value)
@@ -135,7 +134,7 @@ func (n Node) check() error {
 	return nil
 }
 
-// isHostPort reports whether s is host:port with a port that can be dialled.
+// isHostPort reports whether s is host:port with a port of 1..65535.
 func isHostPort(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || host == "" {
@@ -145,18 +144,18 @@ func isHostPort(s string) bool {
 	return err == nil && n > 0
 }
 
-// An instance is one run of a process. memberlist knows instances, not
-// processes: to it, one that was killed and came back at another address is
-// somebody new, who need not wait until the old address is declared dead.
+// instance is one run of a process. memberlist knows instances, not processes: a process
+// that was killed and restarted at another address is a new member to it, which need
+// not wait until the old address is declared dead.
 type instance struct {
 	id    string // Node.ID
 	start int64  // Unix microseconds; later ones supersede earlier ones
 }
 
-// String returns the name of the instance in memberlist: the id and the start.
+// String returns the name of the instance in memberlist: its id and its start.
 func (i instance) String() string { return i.id + "." + strconv.FormatInt(i.start, 36) }
 
-// parseInstance reads a name that String has written.
+// parseInstance parses a name made by String.
 func parseInstance(name string) (instance, bool) {
 	id, start, ok := strings.Cut(name, ".")
 	at, err := strconv.ParseInt(start, 36, 64)

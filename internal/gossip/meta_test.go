@@ -14,11 +14,12 @@ import (
 func fullNode(name string) Node {
 	return Node{
 		Name: name, Role: RoleServer, ClusterID: structs.NewID(), HTTPAddr: "https://[2001:db8:1234:5678:9abc:def0:1234:5678]:65535",
-		RaftAddr: "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535", Expect: 5, Fresh: true, Schema: 1, Version: "1.2.3-rc.1+0123456789abcdef",
+		RaftAddr: "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535", Expect: 5, Fresh: true, Schema: 1,
+		Version: "1.2.3-rc.1+0123456789abcdef",
 	}
 }
 
-func TestMetaComesBack(t *testing.T) {
+func TestMetaRoundTrip(t *testing.T) {
 	for _, n := range []Node{fullNode("rack-7"), {Role: RoleAgent}, {Role: RoleAgent, Name: `<&"\`, Version: "dev"}} {
 		b, err := encodeMeta(n)
 		if err != nil {
@@ -31,7 +32,7 @@ func TestMetaComesBack(t *testing.T) {
 	}
 }
 
-func TestMetaCutsOnlyWhatPeopleRead(t *testing.T) {
+func TestLongMetaCutsOnlyNameAndVersion(t *testing.T) {
 	for _, letter := range []string{"x", "é", "\u4e16", "\U0001f600", `"`, "\x01", "\xff"} {
 		n := fullNode(strings.Repeat(letter, structs.MaxName))
 		n.Version = strings.Repeat("v", 200)
@@ -53,7 +54,7 @@ func TestMetaCutsOnlyWhatPeopleRead(t *testing.T) {
 	}
 }
 
-func TestMetaRefusesWhatDoesNotFit(t *testing.T) {
+func TestInvalidMetaIsRefused(t *testing.T) {
 	for name, b := range map[string]string{
 		"nothing":         "",
 		"not JSON":        "x",
@@ -74,16 +75,18 @@ func TestMetaRefusesWhatDoesNotFit(t *testing.T) {
 		}
 	}
 	if _, err := decodeMeta([]byte(`{"r":"a","new":{"key":1}}`)); err != nil {
-		t.Errorf("a key of a newer version is refused: %v", err)
+		t.Errorf("a key added by a newer version is refused: %v", err)
 	}
 }
 
-func TestInstanceNames(t *testing.T) {
+func TestInstanceNameRoundTrip(t *testing.T) {
 	want := instance{id: structs.NewID(), start: 1_700_000_000_000}
 	if got, ok := parseInstance(want.String()); !ok || got != want {
 		t.Errorf("%v came back as %v, %v", want, got, ok)
 	}
-	for _, bad := range []string{"", want.id, want.id + ".", want.id + ".!", "x.1", want.id + ".01", want.id + ".1.2", strings.ToUpper(want.String())} {
+	for _, bad := range []string{
+		"", want.id, want.id + ".", want.id + ".!", "x.1", want.id + ".01", want.id + ".1.2", strings.ToUpper(want.String()),
+	} {
 		if got, ok := parseInstance(bad); ok {
 			t.Errorf("%q was read as %v", bad, got)
 		}
@@ -108,13 +111,13 @@ func FuzzDecodeMeta(f *testing.F) {
 		}
 		again, err := encodeMeta(n)
 		if err != nil {
-			return // an escape may need more room than what was escaped
+			return // escaping may have made it too long
 		}
 		got, err := decodeMeta(again)
 		if err != nil {
 			t.Fatalf("%q was read, but not %q: %v", b, again, err)
 		}
-		if got.Name = n.Name; got != n { // a long name is cut once more
+		if got.Name = n.Name; got != n { // encoding may cut a long name
 			t.Fatalf("%+v came back as %+v", n, got)
 		}
 	})

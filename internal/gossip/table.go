@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Bounds of how long processes that are gone are shown. Servers are shown
-// until they are forgotten: an operator has to see that one is missing.
+// Bounds of the agents that are dead or have left. Such servers are kept until they are
+// forgotten: an operator has to see that one is missing.
 const (
 	goneAgentFor  = 24 * time.Hour
 	goneAgentsMax = 1024
@@ -18,15 +18,15 @@ const (
 type record struct {
 	Member
 	instance
-	meta []byte // what Member.Node was decoded from
+	meta []byte // encoded form of Member.Node
 }
 
-// table is who is known, by Node.ID. Several instances of one process are kept
-// only while several seem alive. It isn't safe for concurrent use.
+// table has the known instances by Node.ID. Several instances of one process are kept
+// only while several seem alive. It is not safe for concurrent use.
 type table struct {
 	self    instance
 	records map[string][]*record
-	left    map[string]bool // instances that have said that they leave and still seem alive; bounded by records
+	left    map[string]bool // instances that have announced their leaving and still seem alive; bounded by records
 }
 
 func newTable(self instance) *table {
@@ -43,7 +43,7 @@ func (t *table) find(i instance) *record {
 	return nil
 }
 
-// put notes that an instance is alive and what it tells. It reports whether
+// put records that an instance is alive, and what it announces. It reports whether
 // anything changed.
 func (t *table) put(i instance, n Node, meta []byte, addr string, now time.Time) bool {
 	n.ID = i.id
@@ -59,11 +59,12 @@ func (t *table) put(i instance, n Node, meta []byte, addr string, now time.Time)
 		delete(t.left, i.String())
 	}
 	r.Node, r.Addr, r.meta = n, addr, bytes.Clone(meta)
-	t.tidy(i.id)
+	t.dropSuperseded(i.id)
 	return true
 }
 
-// gone notes that an instance is dead, or left if it has said so.
+// gone records that an instance is dead, or has left if it has announced so. It reports
+// whether anything changed.
 func (t *table) gone(i instance, now time.Time) bool {
 	r := t.find(i)
 	if r == nil || r.State != StateAlive {
@@ -74,13 +75,13 @@ func (t *table) gone(i instance, now time.Time) bool {
 		r.State = StateLeft
 		delete(t.left, i.String())
 	}
-	t.tidy(i.id)
+	t.dropSuperseded(i.id)
 	t.expire(now)
 	return true
 }
 
-// leaves notes that an instance has said that it leaves, before or after it
-// was seen to be gone. It reports whether that is news.
+// leaves records that an instance has announced its leaving, before or after gone. It
+// reports whether anything changed.
 func (t *table) leaves(i instance, now time.Time) bool {
 	r := t.find(i)
 	switch {
@@ -94,7 +95,7 @@ func (t *table) leaves(i instance, now time.Time) bool {
 	return true
 }
 
-// drop removes an instance, whatever its state.
+// drop removes an instance in any state, and reports whether there was one.
 func (t *table) drop(i instance) bool {
 	before := len(t.records[i.id])
 	t.set(i.id, slices.DeleteFunc(t.records[i.id], func(r *record) bool { return r.instance == i }))
@@ -102,7 +103,7 @@ func (t *table) drop(i instance) bool {
 	return len(t.records[i.id]) < before
 }
 
-// forget removes a process that is gone.
+// forget removes a process that is dead or has left, and reports whether there was one.
 func (t *table) forget(id string) bool {
 	r := t.current(id)
 	if r == nil || r.State == StateAlive {
@@ -112,8 +113,8 @@ func (t *table) forget(id string) bool {
 	return true
 }
 
-// foreign removes all members of other clusters than this one.
-func (t *table) foreign(clusterID string) {
+// dropForeign removes all members of clusters other than clusterID.
+func (t *table) dropForeign(clusterID string) {
 	for _, r := range t.all() {
 		if differ(r.ClusterID, clusterID) && r.instance != t.self {
 			t.drop(r.instance)
@@ -121,12 +122,11 @@ func (t *table) foreign(clusterID string) {
 	}
 }
 
-// differ reports whether two processes belong to different clusters. One that
-// belongs to none differs from nobody.
+// differ reports whether two cluster IDs differ. "", no cluster yet, differs from none.
 func differ(a, b string) bool { return a != "" && b != "" && a != b }
 
-// current returns the instance that stands for a process: this very one, one
-// that is alive, or else the one that was started last.
+// current returns the instance that Members shows for a process: this process itself,
+// else one that is alive, else the one that started last. nil if there is none.
 func (t *table) current(id string) *record {
 	var best *record
 	for _, r := range t.records[id] {
@@ -137,6 +137,7 @@ func (t *table) current(id string) *record {
 	return best
 }
 
+// better reports whether current prefers a to b.
 func (t *table) better(a, b *record) bool {
 	if self := a.instance == t.self; self != (b.instance == t.self) {
 		return self
@@ -147,7 +148,7 @@ func (t *table) better(a, b *record) bool {
 	return a.start > b.start
 }
 
-// instances returns all of a process, the one that stands for it first.
+// instances returns all instances of a process, the current one first.
 func (t *table) instances(id string) []*record {
 	all := slices.Clone(t.records[id])
 	slices.SortFunc(all, func(a, b *record) int {
@@ -162,8 +163,8 @@ func (t *table) instances(id string) []*record {
 	return all
 }
 
-// tidy removes instances that are gone and that another one stands for.
-func (t *table) tidy(id string) {
+// dropSuperseded removes the instances of a process that are neither current nor alive.
+func (t *table) dropSuperseded(id string) {
 	best := t.current(id)
 	t.set(id, slices.DeleteFunc(t.records[id], func(r *record) bool { return r != best && r.State != StateAlive }))
 }
@@ -176,7 +177,8 @@ func (t *table) set(id string, records []*record) {
 	t.records[id] = records
 }
 
-// expire removes agents that are gone for long, or that are too many.
+// expire removes agents that have been dead or left for longer than goneAgentFor, and the
+// oldest beyond goneAgentsMax. It reports whether it removed any.
 func (t *table) expire(now time.Time) bool {
 	var gone []*record
 	for id := range t.records {
@@ -184,7 +186,7 @@ func (t *table) expire(now time.Time) bool {
 			gone = append(gone, r)
 		}
 	}
-	slices.SortFunc(gone, func(a, b *record) int { return b.Since.Compare(a.Since) }) // the newest first
+	slices.SortFunc(gone, func(a, b *record) int { return b.Since.Compare(a.Since) }) // newest first
 	removed := false
 	for at, r := range gone {
 		if at >= goneAgentsMax || now.Sub(r.Since) > goneAgentFor {
@@ -195,7 +197,7 @@ func (t *table) expire(now time.Time) bool {
 	return removed
 }
 
-// all returns what stands for each process, sorted by name, then ID.
+// all returns the current instance of each process, sorted by name, then ID.
 func (t *table) all() []*record {
 	all := make([]*record, 0, len(t.records))
 	for id := range t.records {

@@ -11,17 +11,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// transport is memberlist's, with connections that end when ctx does: a stop
-// must not wait for a peer that doesn't answer.
+// transport is memberlist's NetTransport, with connections that are closed when ctx
+// ends: a stop must not wait for a peer that doesn't answer.
 type transport struct {
 	*memberlist.NetTransport
 	ctx context.Context
 }
 
-// autoPortTries is how often a port is looked for that is free for TCP and UDP.
+// autoPortTries bounds the attempts to find a port that is free for both TCP and UDP.
 const autoPortTries = 10
 
-// listen opens the gossip port for TCP and UDP, or a free one. The error is
+// listen opens the gossip port for TCP and UDP, or a free port. The error is
 // CodeConflict.
 func listen(ctx context.Context, c Config, logger *log.Logger) (*transport, error) {
 	open := func(port int) (*transport, error) {
@@ -38,9 +38,10 @@ func listen(ctx context.Context, c Config, logger *log.Logger) (*transport, erro
 			return t, nil
 		}
 		if !c.Fallback {
-			return nil, structs.Errorf(structs.CodeConflict, "-gossip-port: %s can't be listened on (is another magnum running?): %w", joinPort(c.Bind, c.Port), fixedErr)
+			return nil, structs.Errorf(structs.CodeConflict, "-gossip-port: can't listen on %s (is another magnum running?): %w",
+				joinPort(c.Bind, c.Port), fixedErr)
 		}
-		c.Logger.Info("gossip port is taken, taking a free one", "addr", joinPort(c.Bind, c.Port), "error", fixedErr)
+		c.Logger.Info("gossip port is taken, using a free one", "addr", joinPort(c.Bind, c.Port), "error", fixedErr)
 	}
 	for range autoPortTries {
 		var t *transport
@@ -54,7 +55,7 @@ func listen(ctx context.Context, c Config, logger *log.Logger) (*transport, erro
 // port returns the port that was opened.
 func (t *transport) port() int { return t.GetAutoBindPort() }
 
-// DialTimeout is DialAddressTimeout.
+// DialTimeout connects to an address like DialAddressTimeout.
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
 }
@@ -70,13 +71,13 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	return &boundConn{Conn: conn, release: context.AfterFunc(t.ctx, func() { conn.Close() })}, nil
 }
 
-// boundConn is closed by the end of a context.
+// boundConn is a connection that is closed when a context ends.
 type boundConn struct {
 	net.Conn
 	release func() bool
 }
 
-// Close closes the connection and forgets the context.
+// Close closes the connection and unregisters it from the context.
 func (c *boundConn) Close() error {
 	c.release()
 	return c.Conn.Close()

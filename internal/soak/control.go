@@ -10,11 +10,11 @@ import (
 	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
-// stepEngine is the control: the same create and start on the engine itself.
-// Where it gets slower, the machine does, and a life may.
+// stepEngine is the control: a create and a start on the engine itself. If it gets slower,
+// the machine has become slower, and the steps may be slower, too.
 const stepEngine = "engine"
 
-// control measures the engine itself now and then until ctx ends.
+// control runs the control every two seconds until ctx ends.
 func (s *soak) control(ctx context.Context) error {
 	pause := time.NewTicker(2 * time.Second)
 	defer pause.Stop()
@@ -24,21 +24,22 @@ func (s *soak) control(ctx context.Context) error {
 			return nil
 		case <-pause.C:
 		}
-		if err := s.onEngine(context.WithoutCancel(ctx)); err != nil {
+		if err := s.runOnEngine(context.WithoutCancel(ctx)); err != nil {
 			return fmt.Errorf("on the engine itself: %w", err)
 		}
 	}
 }
 
-func (s *soak) onEngine(ctx context.Context) error {
+// runOnEngine measures a create and a start on the engine itself.
+func (s *soak) runOnEngine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	network, err := s.node.Network(ctx)
-	if err != nil || network == "" { // no container lives right now
+	if err != nil || network == "" { // there is no container right now
 		return err
 	}
 	began := time.Now()
-	made, err := s.node.Engine.ContainerCreate(ctx, &container.Config{Image: *image, Cmd: rig.Napping},
+	made, err := s.node.Engine.ContainerCreate(ctx, &container.Config{Image: *image, Cmd: rig.SleepCommand},
 		&container.HostConfig{NetworkMode: network}, nil, nil, "")
 	if err != nil {
 		return err
@@ -46,6 +47,6 @@ func (s *soak) onEngine(ctx context.Context) error {
 	if err := s.node.Engine.ContainerStart(ctx, made.ID, container.StartOptions{}); err != nil {
 		return err
 	}
-	s.note(stepEngine, time.Since(began))
+	s.record(stepEngine, time.Since(began))
 	return s.node.Engine.ContainerRemove(ctx, made.ID, container.RemoveOptions{Force: true})
 }

@@ -1,5 +1,5 @@
-// Command soak lets containers live whole lives on a real engine for a long
-// time, and fails if the server or the agent grow by it. `make soak` runs it.
+// Command soak runs complete lifecycles of containers on a real engine for a long time,
+// and fails if the resources of the server or the agent grow. `make soak` runs it.
 package main
 
 import (
@@ -18,17 +18,18 @@ import (
 var (
 	binary   = flag.String("bin", "bin/magnum", "the magnum to soak")
 	image    = flag.String("image", "magnum-test/busybox:latest", "an image that the engine has")
-	duration = flag.Duration("duration", 30*time.Minute, "of the whole run, at least 1m; a fifth longer if its last samples leave open whether something grows")
-	lives    = flag.Int("lives", 4, "containers that live at the same time")
-	standing = flag.Int("standing", 10, "containers that run from the beginning to the end")
-	page     = flag.String("page", "", "write the table to this file, as a page of the manual; not after a shorter run than 30m")
+	duration = flag.Duration("duration", 30*time.Minute,
+		"duration of the run, at least 1m; it is extended by a fifth if the last samples are inconclusive")
+	lives    = flag.Int("lives", 4, "number of containers whose lifecycles run at the same time")
+	standing = flag.Int("standing", 10, "number of containers that run from the beginning to the end")
+	page     = flag.String("page", "", "write the table to this file, as a page of the manual; not if -duration is below 30m")
 )
 
-// snapshotEvery is how many entries of the log make a new snapshot due, and how many are
-// kept behind it: so few that the log is cut many times in a run.
+// snapshotEvery is the number of log entries between two snapshots, and the number of
+// entries kept behind a snapshot. It is small, so that the log is truncated many times.
 const snapshotEvery = 512
 
-// logFlags are the server's.
+// logFlags are the server's flags for snapshotEvery.
 var logFlags = []string{"-raft-snapshot-threshold", strconv.Itoa(snapshotEvery), "-raft-trailing-logs", strconv.Itoa(snapshotEvery)}
 
 func main() {
@@ -44,7 +45,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	if *duration < time.Minute {
-		return fmt.Errorf("-duration: %v is shorter than 1m: nothing would be known of growth", *duration)
+		return fmt.Errorf("-duration %v is shorter than 1m: too short to detect growth", *duration)
 	}
 	if err := rig.TraceGoroutines(); err != nil {
 		return err
@@ -60,25 +61,25 @@ func run(ctx context.Context) error {
 	}
 	defer n.End()
 	err = rig.Workers(4, *standing, func(i int) error {
-		_, err := n.Run(ctx, fmt.Sprint("standing-", i), rig.Napping)
+		_, err := n.Run(ctx, fmt.Sprint("standing-", i), rig.SleepCommand)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("containers that stand: %w", err)
+		return fmt.Errorf("standing containers: %w", err)
 	}
 	s := newSoak(n)
 	table, err := s.run(ctx, *duration)
 	if err != nil {
 		return err
 	}
-	verdict := table.flat()
+	verdict := table.growth()
 	if *page != "" && *duration >= 30*time.Minute {
 		if err := table.write(*page, verdict); err != nil {
 			return err
 		}
 	}
 	if verdict == nil {
-		fmt.Println("flat at the end")
+		fmt.Println("nothing grew")
 	}
 	return verdict
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
-// sample is one line of the table.
+// sample is one row of the table.
 type sample struct {
-	at      time.Duration // since the lives began
-	lives   int64         // that were lived to their end by then
-	index   uint64        // of the server's log
-	figures map[string]float64
+	at      time.Duration      // since the first lifecycle began
+	lives   int64              // completed lifecycles
+	index   uint64             // of the server's log
+	figures map[string]float64 // by column; a column without a value is missing
 	load    string
 }
 
-// run lets containers live for so long and takes samples all the while. It goes
-// on for a while if the last samples leave open whether something grows.
+// run runs lifecycles for a duration and takes samples. It takes more samples if the last
+// ones are inconclusive.
 func (s *soak) run(ctx context.Context, d time.Duration) (*table, error) {
 	t := &table{duration: d, machine: rig.Machine(ctx, *binary)}
 	fmt.Println(strings.Join(t.machine, "\n"))
@@ -34,21 +34,21 @@ func (s *soak) run(ctx context.Context, d time.Duration) (*table, error) {
 		return nil, fmt.Errorf("goroutines of a fresh server and agent: %w", err)
 	}
 	t.head()
-	living, cancel := context.WithCancel(ctx)
+	working, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g, live := errgroup.WithContext(living)
+	g, work := errgroup.WithContext(working)
 	for worker := range *lives {
-		g.Go(func() error { return s.live(live, worker) })
+		g.Go(func() error { return s.work(work, worker) })
 	}
-	g.Go(func() error { return s.control(live) })
+	g.Go(func() error { return s.control(work) })
 	g.Go(func() error {
 		defer cancel()
 		began := time.Now()
 		tick := time.NewTicker(d / intervals)
 		defer tick.Stop()
-		for n := 1; n <= intervals || n <= intervals+more && t.open(); n++ {
+		for n := 1; n <= intervals || n <= intervals+extraSamples && t.inconclusive(); n++ {
 			select {
-			case <-live.Done():
+			case <-work.Done():
 				return nil
 			case <-tick.C:
 			}
@@ -66,16 +66,16 @@ func (s *soak) run(ctx context.Context, d time.Duration) (*table, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if t.end, err = idle(s.node); err != nil {
+	if t.end, err = idleGoroutines(s.node); err != nil {
 		return nil, fmt.Errorf("goroutines: %w", err)
 	}
 	return t, nil
 }
 
-// sample looks at both processes, the data directory and the latencies since
-// the last look.
+// sample measures both processes, the data directory and the latencies since the last
+// sample.
 func (s *soak) sample(ctx context.Context, at time.Duration) (sample, error) {
-	now := sample{at: at, lives: s.lived.Load(), figures: make(map[string]float64), load: rig.LoadAverage()}
+	now := sample{at: at, lives: s.completed.Load(), figures: make(map[string]float64), load: rig.LoadAverage()}
 	state, _, err := s.node.Client.OperatorState(ctx)
 	if err != nil {
 		return now, err
@@ -97,20 +97,20 @@ func (s *soak) sample(ctx context.Context, at time.Duration) (sample, error) {
 		return now, err
 	}
 	now.figures["data MB"] = size / 1e6
-	for step, laps := range s.takeLaps() {
-		slices.Sort(laps)
-		now.figures[step+" ms"] = laps[len(laps)/2].Seconds() * 1000
+	for step, latencies := range s.takeLatencies() {
+		slices.Sort(latencies)
+		now.figures[step+" ms"] = latencies[len(latencies)/2].Seconds() * 1000
 	}
 	return now, nil
 }
 
-// sizeOf returns the bytes of all files below dir, but for the ballast, which
-// the server keeps for a full disk.
+// sizeOf returns the size in bytes of all files below dir, without the ballast file, which
+// the server reserves for a full disk.
 func sizeOf(dir string) (float64, error) {
 	var size float64
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a snapshot that was replaced meanwhile
+			return nil // a snapshot replaced in the meantime
 		}
 		if err != nil || d.IsDir() || d.Name() == "ballast" {
 			return err
@@ -123,8 +123,8 @@ func sizeOf(dir string) (float64, error) {
 	return size, err
 }
 
-// goroutinesOfFresh counts those of a server and an agent that have only
-// started what stands.
+// goroutinesOfFresh counts the goroutines of a server and an agent that have only started
+// the standing containers.
 func (s *soak) goroutinesOfFresh(ctx context.Context) (map[string]float64, error) {
 	n, err := rig.StartNode(ctx, *binary, filepath.Dir(filepath.Dir(s.node.Dir)), *image, logFlags...)
 	if err != nil {
@@ -132,18 +132,18 @@ func (s *soak) goroutinesOfFresh(ctx context.Context) (map[string]float64, error
 	}
 	defer n.End()
 	err = rig.Workers(4, *standing, func(i int) error {
-		_, err := n.Run(ctx, fmt.Sprint("fresh-", i), rig.Napping)
+		_, err := n.Run(ctx, fmt.Sprint("fresh-", i), rig.SleepCommand)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return idle(n)
+	return idleGoroutines(n)
 }
 
-// idle counts the goroutines of a server and an agent that have nothing to do.
-func idle(n *rig.Node) (map[string]float64, error) {
-	time.Sleep(3 * rig.TraceEvery) // the last trace that is whole is of now
+// idleGoroutines counts the goroutines of an idle server and agent.
+func idleGoroutines(n *rig.Node) (map[string]float64, error) {
+	time.Sleep(3 * rig.TraceEvery) // afterwards the last complete trace began after this call
 	server, err1 := n.Process.Goroutines()
 	agent, err2 := n.Agent.Goroutines()
 	return map[string]float64{"server": server, "agent": agent}, errors.Join(err1, err2)

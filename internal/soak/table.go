@@ -13,35 +13,36 @@ import (
 )
 
 const (
-	// intervals is how many samples a run takes.
+	// intervals is the number of samples of a run.
 	intervals = 30
-	// The samples of the fifth that begins at warm are compared with those of the
-	// last fifth. In 30 minutes that is past the 10 that idempotency keys live.
+	// warm is the part of the run after which the early samples begin. They last for a
+	// fifth of the run, and are compared with the last fifth. In a run of 30 minutes they
+	// begin after idempotency keys have started to expire, which takes 10 minutes.
 	warm = 0.4
 
-	// last is how many samples the end is: what all of them have too much of has
-	// grown, however late it began.
+	// last is the number of samples at the very end. A value that all of them have above
+	// its tolerance has grown, even if the growth began late.
 	last = 3
-	// more is how many samples are taken in addition while some of the last have
-	// too much of something and others don't: a rise that has just begun, or one
-	// that passes, as that of memory with a snapshot does.
-	more = intervals / 5
+	// extraSamples bounds the samples that are added while some of the last are above a
+	// tolerance and others are not: the growth may have just begun, or be temporary, as
+	// that of memory during a snapshot.
+	extraSamples = intervals / 5
 
-	// fullLog is how many entries the log holds when it stops growing: those that
-	// are kept behind a snapshot and those that make a new one due.
+	// fullLog is the number of entries at which the log stops growing: those kept behind
+	// a snapshot, and those until the next snapshot.
 	fullLog = 2 * snapshotEvery
 )
 
-// column is a figure of the samples and how much more of it the end may show.
-// The control is for comparison only.
+// column is a column of the table with its tolerance: the value at the end may be factor
+// times the early value, plus plus. The control has none.
 type column struct {
 	name   string
-	factor float64 // of what it was
-	plus   float64 // and so much on top
+	factor float64
+	plus   float64
 }
 
-// columns are the table's. The tolerances are for a machine that does other
-// things, too: a leak of one thing in each life is found many times over.
+// columns are the columns of the table. The tolerances allow for a machine with other
+// load: a leak of one resource in each lifecycle exceeds them by far.
 var columns = []column{
 	{"server MB", 1.15, 4}, {"agent MB", 1.15, 4},
 	{"server fds", 1, 16}, {"agent fds", 1, 16},
@@ -53,17 +54,17 @@ var columns = []column{
 	{stepEngine + " ms", 0, 0},
 }
 
-// moreGoroutines is how many goroutines the end may have more than a fresh
-// process: those of connections that are kept.
+// moreGoroutines is how many goroutines a process at the end may have more than a fresh
+// one, for open connections.
 const moreGoroutines = 48
 
-// table is what a run found.
+// table is the result of a run.
 type table struct {
 	duration   time.Duration
-	machine    []string // what is measured and where, a line each
+	machine    []string // lines of rig.Machine
 	samples    []sample
-	fresh, end map[string]float64 // goroutines by process that has nothing to do
-	text       bytes.Buffer       // as it is printed and kept
+	fresh, end map[string]float64 // goroutines of the idle processes, by name
+	text       bytes.Buffer       // the table as printed
 }
 
 func (t *table) head() {
@@ -94,8 +95,9 @@ func (t *table) add(s sample) {
 	t.line(append(cells, strings.Fields(s.load)[0]))
 }
 
-// flat returns what has grown more than it may, nil if nothing has.
-func (t *table) flat() error {
+// growth returns an error that lists what has grown beyond its tolerance, nil if nothing
+// has.
+func (t *table) growth() error {
 	early := t.between(warm, warm+0.2)
 	late := t.between(0.8, 2)
 	if len(early) == 0 || len(late) < last {
@@ -104,14 +106,15 @@ func (t *table) flat() error {
 	end := late[len(late)-last:]
 	var grown []error
 	for _, c := range columns {
-		if !c.judged(early) {
+		if !c.checked(early) {
 			continue
 		}
-		was, is, most := median(early, c.name), median(late, c.name), c.most(early, late)
-		if is > most {
-			grown = append(grown, fmt.Errorf("%s grew from %.1f to %.1f, more than to %.1f", c.name, was, is, most))
+		before, after, limit := median(early, c.name), median(late, c.name), c.limit(early, late)
+		if after > limit {
+			grown = append(grown, fmt.Errorf("%s grew from %.1f to %.1f, above the limit of %.1f", c.name, before, after, limit))
 		} else if over, _ := c.over(early, end); over == last {
-			grown = append(grown, fmt.Errorf("%s grew from %.1f at the very end: all of the last samples have more than %.1f", c.name, was, c.most(early, end)))
+			grown = append(grown, fmt.Errorf("%s grew from %.1f at the very end: all of the last samples are above the limit of %.1f",
+				c.name, before, c.limit(early, end)))
 		}
 	}
 	for _, name := range []string{"server", "agent"} {
@@ -122,43 +125,43 @@ func (t *table) flat() error {
 	return errors.Join(grown...)
 }
 
-// open reports whether the last samples leave open if something grows: some have
-// too much of it, and some don't.
-func (t *table) open() bool {
+// inconclusive reports whether only some of the last samples are above a limit.
+func (t *table) inconclusive() bool {
 	early := t.between(warm, warm+0.2)
 	end := t.samples[max(0, len(t.samples)-last):]
 	return slices.ContainsFunc(columns, func(c column) bool {
 		over, of := c.over(early, end)
-		return c.judged(early) && over > 0 && over < of
+		return c.checked(early) && over > 0 && over < of
 	})
 }
 
-// judged reports whether growth of the column says anything: the control's does
-// not, nor does that of a log which has not its full length.
-func (c column) judged(early []sample) bool {
+// checked reports whether the column is checked for growth. The control is not, nor is the
+// size of the data before the log has reached its full length.
+func (c column) checked(early []sample) bool {
 	if c.name == "data MB" {
 		return len(early) > 0 && early[0].index >= fullLog
 	}
 	return c.name != stepEngine+" ms"
 }
 
-// most is what the later samples may have. Latencies may grow as the machine got
-// slower, which the engine itself shows.
-func (c column) most(early, later []sample) float64 {
-	most := median(early, c.name)*c.factor + c.plus
+// limit returns the limit of the later samples. That of latencies rises with the latency
+// of the control, because the machine may have become slower.
+func (c column) limit(early, later []sample) float64 {
+	limit := median(early, c.name)*c.factor + c.plus
 	if strings.HasSuffix(c.name, " ms") {
-		most *= max(1, median(later, stepEngine+" ms")/max(1, median(early, stepEngine+" ms")))
+		limit *= max(1, median(later, stepEngine+" ms")/max(1, median(early, stepEngine+" ms")))
 	}
-	return most
+	return limit
 }
 
-// over counts the later samples that have too much, of those that have the figure.
+// over returns how many of the later samples are above the limit, and how many have a
+// value.
 func (c column) over(early, later []sample) (over, of int) {
-	most := c.most(early, later)
+	limit := c.limit(early, later)
 	for _, s := range later {
 		if f, ok := s.figures[c.name]; ok {
 			of++
-			if f > most {
+			if f > limit {
 				over++
 			}
 		}
@@ -166,7 +169,7 @@ func (c column) over(early, later []sample) (over, of int) {
 	return over, of
 }
 
-// between returns the samples of a part of the run.
+// between returns the samples from one part of the run, 0 to 1, to another.
 func (t *table) between(from, to float64) []sample {
 	var out []sample
 	for _, s := range t.samples {
@@ -177,7 +180,7 @@ func (t *table) between(from, to float64) []sample {
 	return out
 }
 
-// median returns the median of those samples that have the figure.
+// median returns the median of a column, over the samples with a value; 0 if none has one.
 func median(samples []sample, name string) float64 {
 	var v []float64
 	for _, s := range samples {
@@ -192,41 +195,43 @@ func median(samples []sample, name string) float64 {
 	return v[len(v)/2]
 }
 
-// write writes the page.
+// write writes the page to a file. verdict is the result of growth.
 func (t *table) write(path string, verdict error) error {
-	words := "Nothing grew by more than its tolerance."
+	result := "Nothing grew by more than its tolerance."
 	if verdict != nil {
-		words = "It was NOT flat: " + strings.ReplaceAll(verdict.Error(), "\n", "; ") + "."
+		result = "There was GROWTH: " + strings.ReplaceAll(verdict.Error(), "\n", "; ") + "."
 	}
 	if early := t.between(warm, warm+0.2); len(early) > 0 && early[0].index < fullLog {
-		words += fmt.Sprintf(" The size of the data is not judged, for the log had not its %d entries yet.", fullLog)
+		result += fmt.Sprintf(" The size of the data is not checked, because the log had not reached %d entries yet.", fullLog)
 	}
 	page := fmt.Sprintf(`# Soak
 
-Written by `+"`make soak`"+`; don't edit it. %d containers at a time live whole
-lives on a real Docker engine: created and run, a command executed, the log
-read, stopped, deleted. %d more run from the beginning to the end. It was to last
-%v; the load average at the end was %s.
+`+"`make soak`"+` writes this page; don't edit it. %d containers at a time run through complete
+lifecycles on a real Docker engine: each is created and run, executes a command, has its log
+read, is stopped and deleted. %d more containers run from the beginning to the end. The run was
+set to %v; the load average at its end was %s.
 
 - %s
 
 %s
 
-Compared are the medians of the fifth of the run that begins at %.0f%% and of
-the last fifth, and with the former also each of the last %d samples: if all of them are
-above the tolerance, it has grown; if some are, the run goes on for as many as %d samples
-more. Memory may be 15%% and 4 MB higher, the data 15%% and 1 MB,
-descriptors 16, threads 8, goroutines 24, latencies (medians of the interval) half as long again
-and 50 ms, times what create and start on the engine itself (the column engine)
-took longer, for the machine does other things, too. The server takes a snapshot after
-%d entries of its log and keeps as many behind it (8192 and 2048 by default), so that the log is cut again
-and again; the data is not judged before that has begun.
+The medians of the fifth of the run that begins at %.0f%% are compared with those of the last
+fifth, and also with each of the last %d samples. A value has grown if all of these samples are
+above its limit. If only some are, the run continues for up to %d more samples. The limits are:
+15%% and 4 MB more memory, 15%% and 1 MB more data, 16 more descriptors, 8 more threads, 24 more
+goroutines. Latencies, which are medians of the interval, may be 1.5 times as long plus 50 ms. If
+create and start on the engine itself (the column engine) become slower, the limits of the
+latencies rise by the same factor, because the machine has other load. The server makes a snapshot
+every %d entries of its log and keeps as many behind it (8192 and 2048 by default), so that the
+log is truncated many times. The size of the data is not checked before the first truncation.
 
-Goroutines with nothing to do, after the last life: server %.0f and agent %.0f; fresh ones that run the
-same standing containers have %.0f and %.0f, and %d more are let pass, for connections that
-are kept. Those in the table are at work, and the runtime's own are among all of them.
+Goroutines of the idle processes after the last lifecycle: server %.0f, agent %.0f. A fresh server
+and agent with the same standing containers have %.0f and %.0f; %d more are allowed for open
+connections. The goroutines in the table are those of busy processes. All counts include the
+goroutines of the runtime.
 
 `, *lives, *standing, t.duration, rig.LoadAverage(), strings.Join(t.machine, "\n- "),
-		words, warm*100, last, more, snapshotEvery, t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)
+		result, warm*100, last, extraSamples, snapshotEvery,
+		t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)
 	return os.WriteFile(path, append([]byte(page), t.text.Bytes()...), 0o644)
 }

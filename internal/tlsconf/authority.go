@@ -35,25 +35,26 @@ const (
 	pemKey         = "PRIVATE KEY"
 )
 
-// caDays is how long a new CA's certificate is valid.
+// caDays is the validity of a new CA certificate in days.
 const caDays = 3650
 
-// MaxDays is the longest that a certificate may be valid.
+// MaxDays is the longest validity of a certificate in days.
 const MaxDays = caDays
 
-// Authority is a CA with its key, in a directory beside what it has signed. No
-// daemon needs it: an operator keeps it and copies out what servers need.
+// Authority is a CA with its key, in a directory that also holds the certificates it
+// has signed. No daemon needs the directory: an operator keeps it and copies out the
+// files that servers need.
 type Authority struct {
 	Dir  string
-	Made bool // the CA was made by OpenAuthority
+	Made bool // OpenAuthority has made the CA; false if it opened an existing one
 
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// OpenAuthority opens the CA in the directory, or makes one. It never writes
-// over a file. CodeInvalid, with the file's name: one can't be read or written,
-// or half of the CA is there.
+// OpenAuthority opens the CA in the directory, or makes one if the directory has none.
+// It never overwrites a file. CodeInvalid, naming the file, if a file can't be read or
+// written, or if only one of certificate and key exists.
 func OpenAuthority(dir string) (*Authority, error) {
 	a := &Authority{Dir: dir}
 	certPath, keyPath := a.CAFile(), filepath.Join(dir, fileCAKey)
@@ -69,9 +70,11 @@ func OpenAuthority(dir string) (*Authority, error) {
 	case hasCert && hasKey:
 		return a, a.open(certPath, keyPath)
 	case hasCert:
-		return nil, structs.Errorf(structs.CodeInvalid, "%s is there, but its key %s is not: bring the key back, or move the certificate away to make a new CA", certPath, keyPath)
+		return nil, structs.Errorf(structs.CodeInvalid,
+			"%s exists, but its key %s does not: restore the key, or move the certificate away to make a new CA", certPath, keyPath)
 	case hasKey:
-		return nil, structs.Errorf(structs.CodeInvalid, "%s is there, but its certificate %s is not: bring the certificate back, or move the key away to make a new CA", keyPath, certPath)
+		return nil, structs.Errorf(structs.CodeInvalid,
+			"%s exists, but its certificate %s does not: restore the certificate, or move the key away to make a new CA", keyPath, certPath)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, structs.Errorf(structs.CodeInvalid, "-dir: %w", err)
@@ -84,7 +87,7 @@ func OpenAuthority(dir string) (*Authority, error) {
 	a.cert = &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "magnum CA " + structs.NewID()[:8]},
 		IsCA:                  true,
-		MaxPathLenZero:        true, // it signs for processes, not for other CAs
+		MaxPathLenZero:        true, // the CA signs certificates of processes, never of other CAs
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
@@ -105,7 +108,7 @@ func (a *Authority) open(certPath, keyPath string) error {
 		return err
 	}
 	if a.cert = certs[0]; !a.cert.IsCA {
-		return structs.Errorf(structs.CodeInvalid, "-dir: %s holds the certificate of %s, which is no CA's", certPath, nameOf(a.cert))
+		return structs.Errorf(structs.CodeInvalid, "-dir: the certificate of %s in %s is not a CA certificate", nameOf(a.cert), certPath)
 	}
 	if a.key, err = readKey(keyPath); err != nil {
 		return err
@@ -114,7 +117,8 @@ func (a *Authority) open(certPath, keyPath string) error {
 		return structs.Errorf(structs.CodeInvalid, "-dir: %s is not the key of the certificate in %s", keyPath, certPath)
 	}
 	if time.Now().After(a.cert.NotAfter) {
-		return structs.Errorf(structs.CodeInvalid, "-dir: the CA in %s has ended on %s: move it and its key away to make a new one", certPath, day(a.cert.NotAfter))
+		return structs.Errorf(structs.CodeInvalid,
+			"-dir: the CA certificate in %s expired on %s: move it and its key away to make a new one", certPath, day(a.cert.NotAfter))
 	}
 	return nil
 }
@@ -124,15 +128,16 @@ func (a *Authority) CAFile() string { return filepath.Join(a.Dir, fileCA) }
 
 // Issued is a certificate with its key.
 type Issued struct {
-	Cert, Key string // paths of the files
-	Made      bool   // false if they were there already
-	NotAfter  time.Time
+	Cert, Key string    // paths of the files
+	Made      bool      // false if the files existed already
+	NotAfter  time.Time // end of the certificate's validity
 }
 
-// IssueServer makes a certificate for a server, which is reached under the
-// names, DNS names or IP addresses. The first one also names the files. Beside
-// them it carries ServerName and those of its own machine. One that is there
-// already stays if it is for just these names. CodeInvalid.
+// IssueServer makes a certificate for a server. names are the DNS names and IP addresses
+// by which clients reach it, at least one; the first also names the files. The
+// certificate carries ServerName and the loopback names as well. An existing certificate
+// is kept if it has exactly these names. days is the validity, 1..MaxDays, but never
+// beyond the CA's own. Errors are CodeInvalid.
 func (a *Authority) IssueServer(names []string, days int) (Issued, error) {
 	var none Issued
 	template, err := serverTemplate(names)
@@ -154,14 +159,15 @@ func (a *Authority) IssueServer(names []string, days int) (Issued, error) {
 	}
 	switch {
 	case hasCert && hasKey:
-		made.NotAfter, err = a.kept(made, template)
+		made.NotAfter, err = a.checkExisting(made, template)
 		return made, err
 	case hasCert || hasKey:
 		there, missing := made.Cert, made.Key
 		if hasKey {
 			there, missing = missing, there
 		}
-		return none, structs.Errorf(structs.CodeInvalid, "-server %s: %s is there, but %s is not: bring it back, or move the one away to make both anew", names[0], there, missing)
+		return none, structs.Errorf(structs.CodeInvalid,
+			"-server %s: %s exists, but %s does not: restore it, or move the other file away to make both again", names[0], there, missing)
 	}
 	key, err := newKey()
 	if err != nil {
@@ -175,36 +181,40 @@ func (a *Authority) IssueServer(names []string, days int) (Issued, error) {
 	return made, writePair(made.Cert, der, made.Key, key)
 }
 
-// kept checks that a certificate that is there is the one that is wanted.
-func (a *Authority) kept(there Issued, wanted *x509.Certificate) (time.Time, error) {
+// checkExisting checks that an existing certificate is valid, is signed by this CA, and
+// has the names of wanted. It returns the end of its validity.
+func (a *Authority) checkExisting(there Issued, wanted *x509.Certificate) (time.Time, error) {
 	certs, err := readCertificates("-server", there.Cert)
 	if err != nil {
 		return time.Time{}, err
 	}
 	cert := certs[0]
-	again := fmt.Sprintf("move it and %s away to make them anew", there.Key)
+	hint := fmt.Sprintf("move it and %s away to make both again", there.Key)
 	switch has, want := allNames(cert), allNames(wanted); {
 	case cert.CheckSignatureFrom(a.cert) != nil:
-		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s is not signed by the CA in %s: %s", there.Cert, a.CAFile(), again)
+		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s is not signed by the CA in %s: %s",
+			there.Cert, a.CAFile(), hint)
 	case time.Now().After(cert.NotAfter):
-		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s has ended on %s: %s", there.Cert, day(cert.NotAfter), again)
+		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s expired on %s: %s", there.Cert, day(cert.NotAfter), hint)
 	case !slices.Equal(has, want):
-		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s is for %s, not for %s: %s", there.Cert, strings.Join(has, ", "), strings.Join(want, ", "), again)
+		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s is for %s, not for %s: %s",
+			there.Cert, strings.Join(has, ", "), strings.Join(want, ", "), hint)
 	}
 	key, err := readKey(there.Key)
 	if err != nil {
 		return time.Time{}, err
 	}
 	if !samePublic(key.Public(), cert.PublicKey) {
-		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s is not the key of the certificate in %s", there.Key, there.Cert)
+		return time.Time{}, structs.Errorf(structs.CodeInvalid, "-server: %s is not the key of the certificate in %s",
+			there.Key, there.Cert)
 	}
 	return cert.NotAfter, nil
 }
 
-// serverTemplate returns a server's certificate before it is signed.
+// serverTemplate returns the unsigned certificate of a server with the names.
 func serverTemplate(names []string) (*x509.Certificate, error) {
 	if len(names) == 0 {
-		return nil, structs.Errorf(structs.CodeInvalid, "-server: a server has at least one name")
+		return nil, structs.Errorf(structs.CodeInvalid, "-server: a server needs at least one name")
 	}
 	t := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: names[0]},
@@ -214,7 +224,8 @@ func serverTemplate(names []string) (*x509.Certificate, error) {
 	for _, name := range slices.Concat(names, []string{ServerName, "localhost", "127.0.0.1", "::1"}) {
 		if ip := net.ParseIP(name); ip != nil {
 			if ip.IsUnspecified() {
-				return nil, structs.Errorf(structs.CodeInvalid, "-server: nobody reaches a server under the address %s: name the one that others use", name)
+				return nil, structs.Errorf(structs.CodeInvalid,
+					"-server: %s is not an address that clients can connect to: give the one they use", name)
 			}
 			if !slices.ContainsFunc(t.IPAddresses, ip.Equal) {
 				t.IPAddresses = append(t.IPAddresses, ip)
@@ -231,8 +242,8 @@ func serverTemplate(names []string) (*x509.Certificate, error) {
 	return t, nil
 }
 
-// isDNSName reports whether the name is one of letters, digits, dashes and
-// dots, the first label perhaps a star.
+// isDNSName reports whether the name is a DNS name of letters, digits, dashes and dots.
+// The first label may be a star.
 func isDNSName(name string) bool {
 	if len(name) > 253 {
 		return false
@@ -253,7 +264,7 @@ func isDNSName(name string) bool {
 	return true
 }
 
-// allNames are a certificate's names in order.
+// allNames returns a certificate's DNS names and IP addresses, sorted.
 func allNames(cert *x509.Certificate) []string {
 	names := slices.Clone(cert.DNSNames)
 	for _, ip := range cert.IPAddresses {
@@ -263,7 +274,7 @@ func allNames(cert *x509.Certificate) []string {
 	return names
 }
 
-// sign signs a certificate that is valid for the days, or as long as the CA is.
+// sign signs a certificate that is valid for the days, but not beyond the CA's validity.
 func (a *Authority) sign(template *x509.Certificate, public crypto.PublicKey, days int) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -271,7 +282,7 @@ func (a *Authority) sign(template *x509.Certificate, public crypto.PublicKey, da
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	template.SerialNumber = serial.Add(serial, big.NewInt(1))
-	template.NotBefore = now.Add(-time.Hour) // clocks of other machines may be behind
+	template.NotBefore = now.Add(-time.Hour) // the clocks of other machines may be behind
 	template.NotAfter = now.AddDate(0, 0, days)
 	if !a.cert.NotAfter.IsZero() && template.NotAfter.After(a.cert.NotAfter) {
 		template.NotAfter = a.cert.NotAfter
@@ -296,7 +307,7 @@ func samePublic(a, b crypto.PublicKey) bool {
 	return ok && comparable.Equal(b)
 }
 
-// readKey reads a PEM file with a private key.
+// readKey reads a private key from a PEM file.
 func readKey(path string) (crypto.Signer, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -322,9 +333,9 @@ func readKey(path string) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// writePair writes a key, which only its owner may read, and its certificate.
-// Neither of them replaces a file. A certificate that can't be written takes
-// its key with it: half a pair is in everybody's way.
+// writePair writes a key, with mode 0600, and its certificate. It overwrites no file. If
+// the certificate can't be written the key is removed again: every later call refuses a
+// pair of which one file is missing.
 func writePair(certPath string, der []byte, keyPath string, key *ecdsa.PrivateKey) error {
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -339,7 +350,7 @@ func writePair(certPath string, der []byte, keyPath string, key *ecdsa.PrivateKe
 	return nil
 }
 
-// writeNew writes a file that was not there.
+// writeNew writes a file, which must not exist.
 func writeNew(path string, mode fs.FileMode, kind string, content []byte) error {
 	var text bytes.Buffer
 	if err := pem.Encode(&text, &pem.Block{Type: kind, Bytes: content}); err != nil {

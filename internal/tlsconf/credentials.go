@@ -1,11 +1,10 @@
-// Package tlsconf is TLS as magnum's processes use it: a CA of the cluster's
-// own, certificates that it has signed, and the rule by which servers know one
-// another. It reads the files again when it is told to, so that certificates
-// are renewed without a restart.
+// Package tlsconf is the TLS configuration of magnum's processes: the cluster's own CA,
+// the certificates that it has signed, and the rule by which servers recognize each
+// other. Reload reads the files again, so that certificates are renewed without a
+// restart.
 //
-// server, agent and command call it. It imports only the standard library and
-// package structs, and it never decides who may do what: a client's
-// certificate makes nobody a user.
+// server, agent and command call it. It imports only the standard library and package
+// structs. It authorizes nobody: a client certificate does not make its holder a user.
 package tlsconf
 
 import (
@@ -24,20 +23,20 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ServerName is the DNS name that the certificates of servers carry, and no
-// others: by it servers know one another, whatever their addresses are.
+// ServerName is the DNS name that only server certificates carry. Servers recognize each
+// other by it, whatever their addresses are.
 const ServerName = "server.magnum"
 
-// Files names the PEM files of a process. "" means that it has none.
+// Files names the PEM files of a process. "" means that the process has no such file.
 type Files struct {
-	CA   string // certificates of those who sign for the others
-	Cert string // the process's own certificate, behind it those between it and the CA
-	Key  string // the certificate's key
+	CA   string // CA certificates that sign the certificates of the other processes
+	Cert string // the process's own certificate, followed by its intermediates
+	Key  string // the key of the process's certificate
 }
 
-// Check returns CodeInvalid, in the flags' words, for files that make no sense
-// together. server says that the process takes connections: it needs all three
-// files, or none.
+// Check returns CodeInvalid, naming the flags, if a file is given without another that
+// it needs. server says that the process accepts connections: then all three files are
+// needed, or none.
 func (f Files) Check(server bool) error {
 	given := map[string]string{"-tls-ca": f.CA, "-tls-cert": f.Cert, "-tls-key": f.Key}
 	for _, needed := range []string{"-tls-ca", "-tls-cert", "-tls-key"} {
@@ -46,7 +45,9 @@ func (f Files) Check(server bool) error {
 				continue
 			}
 			if server {
-				return structs.Errorf(structs.CodeInvalid, "%s is given without %s: TLS takes all of -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes such files)", other, needed)
+				return structs.Errorf(structs.CodeInvalid,
+					"%s is given without %s: TLS needs all of -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes the files)",
+					other, needed)
 			}
 			return structs.Errorf(structs.CodeInvalid, "%s is given without %s", other, needed)
 		}
@@ -54,26 +55,26 @@ func (f Files) Check(server bool) error {
 	return nil
 }
 
-// Any reports whether a file is named.
+// Any reports whether any file is named.
 func (f Files) Any() bool { return f != Files{} }
 
-// Credentials are what the files hold. Any number of goroutines may use them
-// while another one reloads them.
+// Credentials are the certificates and keys read from Files. They are safe for
+// concurrent use, also during Reload.
 type Credentials struct {
 	files Files
 	now   atomic.Pointer[loaded]
 }
 
-// loaded is what the files held when they were last read in full.
+// loaded holds the result of the last successful load of the files.
 type loaded struct {
-	roots *x509.CertPool
+	roots *x509.CertPool   // nil without a CA file
 	cert  *tls.Certificate // nil if the process has none
-	http  *tls.Config      // for connections of clients
-	raft  *tls.Config      // for connections of other servers
+	http  *tls.Config      // for connections from clients of the REST API; nil without cert
+	raft  *tls.Config      // for connections from other servers; nil without cert
 }
 
-// Load reads the files. CodeInvalid, with the file's name: one can't be read or
-// doesn't hold what it should.
+// Load reads the files. CodeInvalid, naming the file, if one can't be read or its
+// content does not fit.
 func Load(f Files) (*Credentials, error) {
 	c := &Credentials{files: f}
 	if err := c.Reload(); err != nil {
@@ -82,8 +83,8 @@ func Load(f Files) (*Credentials, error) {
 	return c, nil
 }
 
-// Reload reads the files again, for connections that begin from now on. An
-// error is one of Load's, and leaves everything as it was.
+// Reload reads the files again. New connections use the new content. Errors are those of
+// Load; after an error the old content stays in use.
 func (c *Credentials) Reload() error {
 	now, err := c.files.load()
 	if err != nil {
@@ -103,7 +104,8 @@ func (f Files) load() (*loaded, error) {
 		now.roots = x509.NewCertPool()
 		for _, cert := range certs {
 			if !cert.IsCA {
-				return nil, structs.Errorf(structs.CodeInvalid, "-tls-ca: %s holds the certificate of %s, which is no CA's", f.CA, nameOf(cert))
+				return nil, structs.Errorf(structs.CodeInvalid, "-tls-ca: the certificate of %s in %s is not a CA certificate",
+					nameOf(cert), f.CA)
 			}
 			now.roots.AddCert(cert)
 		}
@@ -133,39 +135,42 @@ func (f Files) load() (*loaded, error) {
 		Certificates: []tls.Certificate{pair},
 		ClientAuth:   tls.VerifyClientCertIfGiven,
 		ClientCAs:    now.roots,
-		NextProtos:   []string{"http/1.1"}, // HTTP/2 has no connections to hand over for sessions
+		NextProtos:   []string{"http/1.1"}, // sessions hijack their connection, which HTTP/2 doesn't allow
 	}
 	now.raft = &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Certificates:           []tls.Certificate{pair},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              now.roots,
-		SessionTicketsDisabled: true, // each connection is held against the CA of today
+		SessionTicketsDisabled: true, // each connection is verified against the CA loaded last
 		VerifyConnection:       verifyServer,
 	}
 	return now, nil
 }
 
-// verify checks that the process's own certificate will be taken by those who
-// have the same CA: better now than on each connection.
+// verify checks that the CA signed the process's own certificate, so that a wrong file
+// is reported at the start instead of on each connection.
 func (f Files) verify(certs []*x509.Certificate, roots *x509.CertPool) error {
-	between := x509.NewCertPool()
+	intermediates := x509.NewCertPool()
 	for _, cert := range certs[1:] {
-		between.AddCert(cert)
+		intermediates.AddCert(cert)
 	}
-	_, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err := certs[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return structs.Errorf(structs.CodeInvalid, "-tls-cert: the certificate in %s is for %s to %s: %w", f.Cert, day(certs[0].NotBefore), day(certs[0].NotAfter), err)
+		return structs.Errorf(structs.CodeInvalid, "-tls-cert: the certificate in %s is valid from %s to %s: %w",
+			f.Cert, day(certs[0].NotBefore), day(certs[0].NotAfter), err)
 	case err != nil:
 		return structs.Errorf(structs.CodeInvalid, "-tls-cert: the certificate in %s is not signed by a CA in %s: %w", f.Cert, f.CA, err)
 	}
 	return nil
 }
 
-// ExpiresAt returns when the process's certificate ends, the zero time if it
-// has none.
+// ExpiresAt returns when the process's certificate expires, the zero time if the
+// process has none.
 func (c *Credentials) ExpiresAt() time.Time {
 	if cert := c.now.Load().cert; cert != nil {
 		return cert.Leaf.NotAfter
@@ -173,7 +178,7 @@ func (c *Credentials) ExpiresAt() time.Time {
 	return time.Time{}
 }
 
-// Names returns the DNS names of the process's certificate; nil if it has none.
+// Names returns the DNS names of the process's certificate, nil if the process has none.
 func (c *Credentials) Names() []string {
 	if cert := c.now.Load().cert; cert != nil {
 		return cert.Leaf.DNSNames
@@ -181,8 +186,8 @@ func (c *Credentials) Names() []string {
 	return nil
 }
 
-// HTTPServer returns the configuration for connections of clients of the REST
-// API. They may show a certificate; one that the CA has not signed is refused.
+// HTTPServer returns the configuration for connections from clients of the REST API. A
+// client certificate is optional; one that the CA has not signed is refused.
 func (c *Credentials) HTTPServer() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -190,16 +195,16 @@ func (c *Credentials) HTTPServer() *tls.Config {
 	}
 }
 
-// HTTPClient lets a transport reach HTTPS servers: those that the CA has signed
-// for or, without a CA, those that the machine trusts.
+// HTTPClient makes a transport verify HTTPS servers against the CA or, without one,
+// against the machine's CAs.
 func (c *Credentials) HTTPClient(t *http.Transport) {
 	dial := t.DialContext
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
 	timeout := t.TLSHandshakeTimeout
-	// A configuration of today for each connection. Through a proxy the
-	// transport does not ask, and keeps to the first one.
+	// Each connection gets the configuration loaded last. Through a proxy the transport
+	// doesn't call DialTLSContext: it keeps the configuration of this moment.
 	t.TLSClientConfig = c.httpClient()
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		raw, err := dial(ctx, network, addr)
@@ -224,15 +229,14 @@ func (c *Credentials) HTTPClient(t *http.Transport) {
 	}
 }
 
-// OnlyServers has a transport, to which HTTPClient has been given, refuse those who
-// have no certificate of a server, but at the addresses, host:port, that but names.
-// It is for addresses that others name; without a CA of the cluster's own nothing can
-// be told by it.
-func (c *Credentials) OnlyServers(t *http.Transport, but func(addr string) bool) {
+// OnlyServers makes a transport that HTTPClient has set up refuse every peer without a
+// server certificate, except at the addresses, host:port, for which except returns true.
+// It is for addresses learned from others. Without a CA file it refuses nobody.
+func (c *Credentials) OnlyServers(t *http.Transport, except func(addr string) bool) {
 	dial := t.DialTLSContext
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
-		if err != nil || but(addr) || c.now.Load().roots == nil {
+		if err != nil || except(addr) || c.now.Load().roots == nil {
 			return conn, err
 		}
 		if secure, ok := conn.(*tls.Conn); ok {
@@ -255,8 +259,8 @@ func (c *Credentials) httpClient() *tls.Config {
 	return config
 }
 
-// ServerTLS returns the configuration for connections that other servers make:
-// only a certificate of a server, signed by the CA, is let in.
+// ServerTLS returns the configuration for connections from other servers. It admits only
+// a server certificate signed by the CA.
 func (c *Credentials) ServerTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
@@ -264,36 +268,37 @@ func (c *Credentials) ServerTLS() *tls.Config {
 	}
 }
 
-// ClientTLS returns the configuration for one connection to another server,
-// whose certificate has to be a server's. Servers are trusted alike, so it
-// does not matter at which host this one is: its certificate need not carry
-// the address. It is made anew for each connection, so that a reload counts.
+// ClientTLS returns the configuration for one connection to another server, which must
+// show a server certificate. The certificate need not carry the server's address, because
+// all servers are trusted alike; the argument is ignored. Call it for each connection,
+// so that a Reload takes effect.
 func (c *Credentials) ClientTLS(string) *tls.Config {
 	config := c.httpClient()
 	config.MinVersion = tls.VersionTLS13
 	config.ServerName = ServerName
-	config.VerifyConnection = verifyServer // the name alone could be a wildcard's
+	config.VerifyConnection = verifyServer // ServerName alone would accept a wildcard certificate
 	return config
 }
 
-// IsServer reports whether the other side of a connection has shown that it is
-// a server of this cluster. state may be nil: no TLS.
+// IsServer reports whether the peer of a connection has shown a server certificate of
+// this cluster. state is nil without TLS.
 func IsServer(state *tls.ConnectionState) bool {
 	return state != nil && len(state.VerifiedChains) > 0 && slices.Contains(state.VerifiedChains[0][0].DNSNames, ServerName)
 }
 
-// verifyServer refuses a connection whose other side is no server.
+// verifyServer refuses a connection whose peer has no server certificate.
 func verifyServer(state tls.ConnectionState) error {
 	if IsServer(&state) {
 		return nil
 	}
 	if len(state.PeerCertificates) == 0 {
-		return errors.New("the other side shows no certificate")
+		return errors.New("the peer shows no certificate")
 	}
-	return structs.Errorf(structs.CodeForbidden, "the certificate of %s is no server's: it does not carry the name %s", nameOf(state.PeerCertificates[0]), ServerName)
+	return structs.Errorf(structs.CodeForbidden, "the certificate of %s is not a server certificate: it does not carry the name %s",
+		nameOf(state.PeerCertificates[0]), ServerName)
 }
 
-// checkReadable names the flag of a file that can't be read.
+// checkReadable returns CodeInvalid, naming the flag, if the file can't be read.
 func checkReadable(flag, path string) error {
 	_, err := os.ReadFile(path)
 	if err != nil {
@@ -325,7 +330,7 @@ func readCertificates(flag, path string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// nameOf is a certificate's name in messages.
+// nameOf returns the name by which messages call a certificate.
 func nameOf(cert *x509.Certificate) string {
 	switch {
 	case cert.Subject.CommonName != "":

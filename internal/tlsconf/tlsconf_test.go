@@ -26,7 +26,7 @@ func authority(t testing.TB) *Authority {
 	return a
 }
 
-// server returns the files of a server with the names.
+// server returns the files of a server whose certificate has the names.
 func (a *Authority) server(t testing.TB, names ...string) Files {
 	t.Helper()
 	issued, err := a.IssueServer(names, 30)
@@ -36,7 +36,8 @@ func (a *Authority) server(t testing.TB, names ...string) Files {
 	return Files{CA: a.CAFile(), Cert: issued.Cert, Key: issued.Key}
 }
 
-// other returns the files of somebody who is no server: a host, or a user.
+// other returns the files of a process that is not a server: a host, or a user. A zero
+// notAfter means a valid certificate.
 func (a *Authority) other(t testing.TB, name string, notAfter time.Time) Files {
 	t.Helper()
 	key, err := newKey()
@@ -74,9 +75,9 @@ func load(t testing.TB, f Files) *Credentials {
 	return c
 }
 
-// shake runs a handshake and one byte each way over a pipe, and returns what
-// each side has to say of it.
-func shake(t testing.TB, server, client *tls.Config) (seen tls.ConnectionState, atServer, atClient error) {
+// handshake runs a handshake over a pipe, then sends one byte to the client. It returns
+// the connection state at the server and the error of each side.
+func handshake(t testing.TB, server, client *tls.Config) (seen tls.ConnectionState, atServer, atClient error) {
 	t.Helper()
 	a, b := net.Pipe()
 	deadline := time.Now().Add(10 * time.Second)
@@ -96,19 +97,19 @@ func shake(t testing.TB, server, client *tls.Config) (seen tls.ConnectionState, 
 	return in.ConnectionState(), atServer, atClient
 }
 
-func TestServersKnowOneAnother(t *testing.T) {
+func TestServersOfOneCARecognizeEachOther(t *testing.T) {
 	a := authority(t)
 	one, two := load(t, a.server(t, "a.example")), load(t, a.server(t, "10.0.0.2"))
-	seen, atServer, atClient := shake(t, one.ServerTLS(), two.ClientTLS(""))
+	seen, atServer, atClient := handshake(t, one.ServerTLS(), two.ClientTLS(""))
 	if atServer != nil || atClient != nil || seen.Version != tls.VersionTLS13 || !IsServer(&seen) {
 		t.Fatalf("two servers of one CA: %v, %v, version %x, server %v", atServer, atClient, seen.Version, IsServer(&seen))
 	}
-	if _, atServer, atClient := shake(t, one.ServerTLS(), two.ClientTLS("10.9.9.9")); atServer != nil || atClient != nil {
-		t.Errorf("at an address that is not in its certificate: %v, %v", atServer, atClient)
+	if _, atServer, atClient := handshake(t, one.ServerTLS(), two.ClientTLS("10.9.9.9")); atServer != nil || atClient != nil {
+		t.Errorf("a server at an address that its certificate does not carry: %v, %v", atServer, atClient)
 	}
 }
 
-func TestNobodyElseIsTakenForAServer(t *testing.T) {
+func TestOnlyServerCertificatesPassBetweenServers(t *testing.T) {
 	a, foreign := authority(t), authority(t)
 	server := load(t, a.server(t, "a.example"))
 	host := load(t, a.other(t, "host.example", time.Time{}))
@@ -121,20 +122,20 @@ func TestNobodyElseIsTakenForAServer(t *testing.T) {
 		"a host calls a server":                 {server.ServerTLS(), host.ClientTLS("")},
 		"a wildcard calls a server":             {server.ServerTLS(), wild.ClientTLS("")},
 		"a server of another CA calls":          {server.ServerTLS(), alien.ClientTLS("")},
-		"somebody without a certificate calls":  {server.ServerTLS(), bare.ClientTLS("")},
+		"a client without certificate calls":    {server.ServerTLS(), bare.ClientTLS("")},
 		"a server calls a host":                 {host.ServerTLS(), server.ClientTLS("")},
 		"a server calls a host by its own name": {host.ServerTLS(), server.ClientTLS("host.example")},
 		"a server calls a wildcard":             {wild.ServerTLS(), server.ClientTLS("")},
 		"a server calls one of another CA":      {alien.ServerTLS(), server.ClientTLS("")},
 		"a server calls with TLS 1.2":           {server.ServerTLS(), old},
 	} {
-		if _, atServer, atClient := shake(t, c.server, c.client); atServer == nil || atClient == nil {
-			t.Errorf("%s, and is let in: %v, %v", what, atServer, atClient)
+		if _, atServer, atClient := handshake(t, c.server, c.client); atServer == nil || atClient == nil {
+			t.Errorf("%s and is admitted: %v, %v", what, atServer, atClient)
 		}
 	}
 }
 
-func TestHTTPTakesClientsWithoutCertificates(t *testing.T) {
+func TestHTTPAdmitsClientsWithoutCertificate(t *testing.T) {
 	a, foreign := authority(t), authority(t)
 	server := load(t, a.server(t, "a.example"))
 	client := func(c *Credentials) *tls.Config {
@@ -153,21 +154,22 @@ func TestHTTPTakesClientsWithoutCertificates(t *testing.T) {
 		"a host with a certificate": {client: client(load(t, a.other(t, "host", time.Time{}))), letIn: true},
 		"another server":            {client: client(load(t, a.server(t, "b.example"))), letIn: true, isPeer: true},
 		"a user with another CA":    {client: client(load(t, Files{CA: foreign.CAFile()}))},
-		"a user with the machine's": {client: client(load(t, Files{}))},
+		"a user without our CA":     {client: client(load(t, Files{}))},
 		"an expired certificate":    {client: expired(t, a)},
 		"a certificate of another CA": {client: func() *tls.Config {
 			config := client(load(t, foreign.server(t, "a.example")))
 			config.RootCAs = load(t, Files{CA: a.CAFile()}).now.Load().roots
-			// Whatever the server would like to see.
+			// The client sends it although the server asks for one of another CA.
 			cert := config.Certificates[0]
-			config.Certificates, config.GetClientCertificate = nil, func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+			config.Certificates = nil
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 			return config
 		}()},
 	} {
 		if c.maximumVersion != 0 {
 			c.client.MinVersion, c.client.MaxVersion = tls.VersionTLS10, c.maximumVersion
 		}
-		seen, atServer, atClient := shake(t, server.HTTPServer(), c.client)
+		seen, atServer, atClient := handshake(t, server.HTTPServer(), c.client)
 		if (atServer == nil && atClient == nil) != c.letIn {
 			t.Errorf("%s: %v, %v", what, atServer, atClient)
 		}
@@ -176,11 +178,11 @@ func TestHTTPTakesClientsWithoutCertificates(t *testing.T) {
 		}
 	}
 	if IsServer(nil) {
-		t.Error("no TLS is a server")
+		t.Error("a connection without TLS counts as a server's")
 	}
 }
 
-// expired is a client whose certificate has ended.
+// expired returns the configuration of a client whose certificate has expired.
 func expired(t testing.TB, a *Authority) *tls.Config {
 	t.Helper()
 	f := a.other(t, "late", time.Now().Add(-time.Minute))
@@ -188,14 +190,15 @@ func expired(t testing.TB, a *Authority) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{RootCAs: load(t, Files{CA: a.CAFile()}).now.Load().roots, ServerName: "a.example", Certificates: []tls.Certificate{pair}}
+	roots := load(t, Files{CA: a.CAFile()}).now.Load().roots
+	return &tls.Config{RootCAs: roots, ServerName: "a.example", Certificates: []tls.Certificate{pair}}
 }
 
-func TestReloadCountsForNewConnections(t *testing.T) {
+func TestNewConnectionsUseReloadedFiles(t *testing.T) {
 	a, b := authority(t), authority(t)
 	dir := t.TempDir()
 	here := Files{CA: filepath.Join(dir, "ca"), Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
-	place := func(f Files) {
+	install := func(f Files) {
 		t.Helper()
 		for from, to := range map[string]string{f.CA: here.CA, f.Cert: here.Cert, f.Key: here.Key} {
 			text, err := os.ReadFile(from)
@@ -207,14 +210,17 @@ func TestReloadCountsForNewConnections(t *testing.T) {
 			}
 		}
 	}
-	place(a.server(t, "127.0.0.1"))
+	install(a.server(t, "127.0.0.1"))
 	server := load(t, here)
 	http1, raft := server.HTTPServer(), server.ServerTLS()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+	web := &http.Server{
+		Handler:           http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+		ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+	}
 	go web.Serve(tls.NewListener(listener, http1))
 	t.Cleanup(func() { web.Close() })
 	get := func(c *http.Client) (*tls.ConnectionState, error) {
@@ -230,7 +236,7 @@ func TestReloadCountsForNewConnections(t *testing.T) {
 		c.HTTPClient(tr)
 		return tr
 	}
-	own := &http.Client{Transport: transport(server)} // reloads with the files
+	own := &http.Client{Transport: transport(server)} // uses the reloaded credentials
 	fixed := &http.Client{Transport: transport(load(t, Files{CA: a.CAFile()}))}
 	before, err := get(own)
 	if err != nil {
@@ -239,25 +245,25 @@ func TestReloadCountsForNewConnections(t *testing.T) {
 	if _, err := get(fixed); err != nil {
 		t.Fatal(err)
 	}
-	place(b.server(t, "127.0.0.1"))
+	install(b.server(t, "127.0.0.1"))
 	if err := server.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	after, err := get(own)
 	if err != nil {
-		t.Fatalf("with the CA of the reload: %v", err)
+		t.Fatalf("a client with the reloaded CA: %v", err)
 	}
 	if before.PeerCertificates[0].SerialNumber.Cmp(after.PeerCertificates[0].SerialNumber) == 0 {
-		t.Error("the certificate is still the old one")
+		t.Error("the server still shows its old certificate")
 	}
 	if _, err := get(fixed); err == nil {
-		t.Error("who trusts the old CA only reaches the server with the new one")
+		t.Error("a client that trusts only the old CA accepts the new certificate")
 	}
-	if _, atServer, atClient := shake(t, raft, load(t, b.server(t, "other")).ClientTLS("")); atServer != nil || atClient != nil {
+	if _, atServer, atClient := handshake(t, raft, load(t, b.server(t, "other")).ClientTLS("")); atServer != nil || atClient != nil {
 		t.Errorf("a server of the new CA: %v, %v", atServer, atClient)
 	}
-	if _, atServer, _ := shake(t, raft, load(t, a.server(t, "other")).ClientTLS("")); atServer == nil {
-		t.Error("a server of the old CA is let in")
+	if _, atServer, _ := handshake(t, raft, load(t, a.server(t, "other")).ClientTLS("")); atServer == nil {
+		t.Error("a server of the old CA is admitted")
 	}
 
 	for file, path := range map[string]string{"-tls-ca": here.CA, "-tls-cert": here.Cert, "-tls-key": here.Key} {
@@ -266,11 +272,12 @@ func TestReloadCountsForNewConnections(t *testing.T) {
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := server.Reload(); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), path) {
+			err := server.Reload()
+			if structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), path) {
 				t.Errorf("a broken file of %s: %v", file, err)
 			}
 			if _, err := get(own); err != nil {
-				t.Errorf("a broken file of %s has spoilt what was there: %v", file, err)
+				t.Errorf("after a failed reload of %s the old credentials do not work: %v", file, err)
 			}
 		}
 		os.Remove(path)
@@ -283,7 +290,7 @@ func TestReloadCountsForNewConnections(t *testing.T) {
 	}
 }
 
-func TestLoadRefusesWhatDoesNotFit(t *testing.T) {
+func TestLoadRefusesFilesThatDoNotFit(t *testing.T) {
 	a, b := authority(t), authority(t)
 	one, two := a.server(t, "one"), a.server(t, "two")
 	foreign := b.server(t, "one")
@@ -293,8 +300,11 @@ func TestLoadRefusesWhatDoesNotFit(t *testing.T) {
 		words []string
 	}{
 		{Files{CA: one.CA, Cert: one.Cert, Key: two.Key}, []string{"-tls-key", two.Key, "is not the key", one.Cert}},
-		{Files{CA: a.CAFile(), Cert: foreign.Cert, Key: foreign.Key}, []string{"-tls-cert", foreign.Cert, "not signed by a CA in", a.CAFile()}},
-		{Files{CA: one.Cert}, []string{"-tls-ca", one.Cert, "no CA's"}},
+		{
+			Files{CA: a.CAFile(), Cert: foreign.Cert, Key: foreign.Key},
+			[]string{"-tls-cert", foreign.Cert, "not signed by a CA in", a.CAFile()},
+		},
+		{Files{CA: one.Cert}, []string{"-tls-ca", one.Cert, "not a CA certificate"}},
 		{Files{CA: one.Key}, []string{"-tls-ca", one.Key, "no PEM certificate"}},
 		{Files{CA: "/nowhere/ca.pem"}, []string{"-tls-ca", "/nowhere/ca.pem", "no such file"}},
 		{late, []string{"-tls-cert", late.Cert, "expired"}},
@@ -312,8 +322,9 @@ func TestLoadRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-// While a CA is replaced, both are in everybody's file.
-func TestSeveralCAs(t *testing.T) {
+// TestServersOfBothCAsConnectDuringReplacement: while a CA is replaced, every CA file
+// holds the old and the new one.
+func TestServersOfBothCAsConnectDuringReplacement(t *testing.T) {
 	a, b := authority(t), authority(t)
 	both := filepath.Join(t.TempDir(), "ca.pem")
 	var text []byte
@@ -330,17 +341,18 @@ func TestSeveralCAs(t *testing.T) {
 	before, after := a.server(t, "one"), b.server(t, "two")
 	before.CA, after.CA = both, both
 	for _, pair := range [][2]Files{{before, after}, {after, before}} {
-		if _, atServer, atClient := shake(t, load(t, pair[0]).ServerTLS(), load(t, pair[1]).ClientTLS("")); atServer != nil || atClient != nil {
+		_, atServer, atClient := handshake(t, load(t, pair[0]).ServerTLS(), load(t, pair[1]).ClientTLS(""))
+		if atServer != nil || atClient != nil {
 			t.Errorf("%v, %v", atServer, atClient)
 		}
 	}
 }
 
-func TestFilesThatMakeSenseTogether(t *testing.T) {
+func TestCheckNamesTheMissingFile(t *testing.T) {
 	for _, c := range []struct {
 		files  Files
 		server bool
-		want   string // in the error, "" if there is none
+		want   string // beginning of the error; "" means no error
 	}{
 		{Files{}, true, ""},
 		{Files{}, false, ""},
@@ -361,7 +373,7 @@ func TestFilesThatMakeSenseTogether(t *testing.T) {
 	}
 }
 
-func TestAuthorityNeverWritesOver(t *testing.T) {
+func TestAuthorityNeverOverwritesFiles(t *testing.T) {
 	dir := t.TempDir()
 	files := func() map[string]string {
 		all := map[string]string{}
@@ -396,13 +408,14 @@ func TestAuthorityNeverWritesOver(t *testing.T) {
 	was := files()
 	again, err := OpenAuthority(dir)
 	if err != nil || again.Made {
-		t.Fatalf("the second time: %v, made %v", err, again.Made)
+		t.Fatalf("opened again: %v, made %v", err, again.Made)
 	}
 	kept, err := again.IssueServer([]string{"a.example", "10.0.0.1"}, 10)
 	if err != nil || kept.Made || !kept.NotAfter.Equal(issued.NotAfter) {
-		t.Fatalf("the second time: %+v, %v", kept, err)
+		t.Fatalf("issued again: %+v, %v", kept, err)
 	}
-	if _, err := again.IssueServer([]string{"a.example", "10.0.0.9"}, 10); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), issued.Cert+" is for ") {
+	_, err = again.IssueServer([]string{"a.example", "10.0.0.9"}, 10)
+	if structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), issued.Cert+" is for ") {
 		t.Errorf("other names: %v", err)
 	}
 	if now := files(); len(now) != len(was) {
@@ -410,7 +423,7 @@ func TestAuthorityNeverWritesOver(t *testing.T) {
 	}
 	for name, text := range files() {
 		if was[name] != text {
-			t.Errorf("%s was written over", name)
+			t.Errorf("%s was overwritten", name)
 		}
 	}
 	if _, err := again.IssueServer([]string{"b.example"}, 10); err != nil {
@@ -418,7 +431,7 @@ func TestAuthorityNeverWritesOver(t *testing.T) {
 	}
 	c, err := Load(Files{CA: again.CAFile(), Cert: issued.Cert, Key: issued.Key})
 	if err != nil || !c.ExpiresAt().Equal(issued.NotAfter) {
-		t.Errorf("what was issued can't be loaded: %v", err)
+		t.Errorf("the issued files can't be loaded: %v", err)
 	}
 
 	foreign := authority(t)
@@ -427,7 +440,7 @@ func TestAuthorityNeverWritesOver(t *testing.T) {
 		spoil func() error
 		word  string
 	}{
-		{"a server's key is gone", func() error { return os.Remove(issued.Key) }, issued.Key + " is not"},
+		{"a server's key is gone", func() error { return os.Remove(issued.Key) }, issued.Key + " does not"},
 		{"a server's certificate is another CA's", func() error {
 			f := foreign.server(t, "a.example", "10.0.0.1")
 			text, err := os.ReadFile(f.Cert)
@@ -442,9 +455,11 @@ func TestAuthorityNeverWritesOver(t *testing.T) {
 		{"the CA's key is another's", func() error {
 			return os.WriteFile(filepath.Join(dir, fileCAKey), []byte(was["server-a.example-key.pem"]), 0o600)
 		}, "ca-key.pem is not the key"},
-		{"the CA's key is none", func() error { return os.WriteFile(filepath.Join(dir, fileCAKey), nil, 0o600) }, "ca-key.pem holds no PEM key"},
-		{"the CA's key is gone", func() error { return os.Remove(filepath.Join(dir, fileCAKey)) }, "ca-key.pem is not"},
-		{"the CA's certificate is gone", func() error { return os.Remove(again.CAFile()) }, "ca.pem is not"},
+		{"the CA's key is empty", func() error {
+			return os.WriteFile(filepath.Join(dir, fileCAKey), nil, 0o600)
+		}, "ca-key.pem holds no PEM key"},
+		{"the CA's key is gone", func() error { return os.Remove(filepath.Join(dir, fileCAKey)) }, "ca-key.pem does not"},
+		{"the CA's certificate is gone", func() error { return os.Remove(again.CAFile()) }, "ca.pem does not"},
 	} {
 		for name, text := range was {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -464,20 +479,24 @@ func TestAuthorityNeverWritesOver(t *testing.T) {
 	}
 }
 
-func TestNamesOfServers(t *testing.T) {
+func TestIssueServerChecksNamesAndDays(t *testing.T) {
 	a := authority(t)
-	for _, names := range [][]string{{""}, {"a b"}, {"-a"}, {"a..b"}, {"ok", "x_y"}, {"ok", "../../etc"}, {"ok", "0.0.0.0"}, {"::"}, {"*"}, {strings.Repeat("a", 64)}, {"ok", "b,c"}, {}} {
+	for _, names := range [][]string{
+		{""}, {"a b"}, {"-a"}, {"a..b"}, {"ok", "x_y"}, {"ok", "../../etc"}, {"ok", "0.0.0.0"}, {"::"}, {"*"},
+		{strings.Repeat("a", 64)}, {"ok", "b,c"}, {},
+	} {
 		if _, err := a.IssueServer(names, 10); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), "-server") {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
 	for _, days := range []int{0, -1, MaxDays + 1} {
-		if _, err := a.IssueServer([]string{"ok"}, days); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), "-days") {
+		_, err := a.IssueServer([]string{"ok"}, days)
+		if structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), "-days") {
 			t.Errorf("%d days: %v", days, err)
 		}
 	}
 	if entries, _ := os.ReadDir(a.Dir); len(entries) != 2 {
-		t.Errorf("refusals have left %v", entries)
+		t.Errorf("refused calls left files: %v", entries)
 	}
 	issued, err := a.IssueServer([]string{"A.Example", "fd00::1", "*.example"}, MaxDays)
 	if err != nil {

@@ -1,11 +1,10 @@
-// Package admission bounds the connections of the REST API. A connection counts
-// against its client's address until a request on it has shown a valid credential,
-// and against the holder of that credential from then on: a host, another server, or
-// a token. So whoever has none can take neither memory nor descriptors from those
-// who have one.
+// Package admission bounds the connections of the REST API. A connection counts against
+// its client's address until a request on it has shown a valid credential, and from then
+// on against the holder of that credential: a host, another server, or a token. So clients
+// without a credential can't take memory or descriptors away from those with one.
 //
-// package server wraps its listener with a Gate; server/rest says who was let in. A
-// connection that is refused is closed, without an answer.
+// Package server wraps its listener with a Gate; server/rest tells it about credentials. A
+// refused connection is closed without an answer.
 package admission
 
 import (
@@ -20,58 +19,58 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Kind says whose a connection is.
+// Kind is the kind of a connection's holder.
 type Kind string
 
 // The kinds of holders.
 const (
-	Unproven Kind = "unproven" // nobody has shown a credential on it
+	Unproven Kind = "unproven" // no request has shown a credential yet
 	Token    Kind = "token"
 	Host     Kind = "host"
 	Peer     Kind = "peer" // another server of the cluster
 )
 
-// bounds are how many connections one holder may have. A host has its polls, its
-// reports and up to 128 sessions; a server hands on requests and sessions of others.
-var bounds = map[Kind]int{Token: 1024, Host: 512, Peer: 4096}
+// maxPerHolder bounds the connections of one holder. A host has polls, reports and up to
+// 128 sessions; a server forwards requests and relays sessions of others.
+var maxPerHolder = map[Kind]int{Token: 1024, Host: 512, Peer: 4096}
 
-// Config is how many connections there may be.
+// Config bounds the connections.
 type Config struct {
-	MaxConns     int // in all; 0 means no bound. A part is kept for hosts and peers: see Reserve
-	MaxPerClient int // of one client address, of those that are unproven; 0 means no bound
+	MaxConns     int // all connections; 0 means no bound. Some are reserved for hosts and peers: see Reserve
+	MaxPerClient int // unproven connections of one client address; 0 means no bound
 
-	// OpenLoopback leaves clients on loopback out of MaxPerClient: without
-	// authentication nobody there has a credential to show.
+	// OpenLoopback exempts clients on loopback from MaxPerClient: without authentication
+	// they have no credential to show.
 	OpenLoopback bool
 	Logger       hclog.Logger // nil logs nothing
 }
 
-// Reserve is how many of the connections only hosts and peers may hold.
+// Reserve returns how many of MaxConns are reserved for hosts and peers.
 func (c Config) Reserve() int { return c.MaxConns / 8 }
 
 const (
-	// grace is how long an unproven connection is left alone: in that time a client
-	// that has a credential shows it.
+	// grace is how long a new unproven connection is never closed for others: a client
+	// with a credential shows it in that time.
 	grace = 100 * time.Millisecond
-	// freeBytes is what an unproven connection may send for one request before it
-	// counts for maxBytes, which is what all of them together may: headers are held
-	// in memory until they are whole.
+	// freeBytes is how much an unproven connection may send for one request before its
+	// bytes count for maxBytes, which bounds those of all unproven connections together:
+	// headers are held in memory until they are complete.
 	freeBytes = 16 << 10
 	maxBytes  = 16 << 20
-	// logEvery bounds how often refusals are logged.
+	// logEvery is the minimum time between two log lines about refusals.
 	logEvery = 10 * time.Second
-	// looksAt is how many connections are looked at for one to close.
-	looksAt = 64
+	// maxExamined bounds how many connections are examined to find one to close.
+	maxExamined = 64
 )
 
-// Figures are what a Gate counts.
+// Figures are the counts of a Gate.
 type Figures struct {
 	Open    map[Kind]int
-	Refused uint64 // that were not let in
-	Closed  uint64 // unproven ones that made room for others
+	Refused uint64 // connections that were not admitted
+	Closed  uint64 // unproven connections closed to make room for others
 }
 
-// Gate counts connections. Its methods may be called from everywhere.
+// Gate admits and counts connections. It is safe for concurrent use.
 type Gate struct {
 	Config
 	now func() time.Time
@@ -80,17 +79,16 @@ type Gate struct {
 	open     map[Kind]int
 	total    int
 	clients  map[netip.Addr]*queue // unproven connections by address
-	unproven queue                 // all of them
-	holders  map[holder]int
-	bytes    int // of unproven connections, beyond freeBytes each
+	unproven queue                 // all unproven connections
+	holders  map[holder]int        // number of connections
+	bytes    int                   // sent on unproven connections, beyond freeBytes each
 	refused  uint64
 	closed   uint64
 	logged   time.Time // when refusals were last logged
-	unlogged uint64    // since then
+	unlogged uint64    // refusals and closes since then
 }
 
-// holder is who has shown a credential. It is compared as a whole: no two have one
-// spelling.
+// holder is the holder of a credential. Two holders are equal if both fields are.
 type holder struct {
 	kind Kind
 	id   string
@@ -101,10 +99,13 @@ func New(c Config) *Gate {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
-	return &Gate{Config: c, now: time.Now, open: make(map[Kind]int), clients: make(map[netip.Addr]*queue), holders: make(map[holder]int)}
+	return &Gate{
+		Config: c, now: time.Now,
+		open: make(map[Kind]int), clients: make(map[netip.Addr]*queue), holders: make(map[holder]int),
+	}
 }
 
-// Figures returns what is counted now.
+// Figures returns the current counts.
 func (g *Gate) Figures() Figures {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -115,7 +116,7 @@ func (g *Gate) Figures() Figures {
 	return f
 }
 
-// Listener returns l less the connections that are refused.
+// Listener returns a listener that accepts the connections of l which the Gate admits.
 func (g *Gate) Listener(l net.Listener) net.Listener { return &listener{l, g} }
 
 type listener struct {
@@ -123,7 +124,7 @@ type listener struct {
 	gate *Gate
 }
 
-// Accept returns the next connection that is let in.
+// Accept returns the next admitted connection.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
@@ -133,12 +134,12 @@ func (l *listener) Accept() (net.Conn, error) {
 		if c := l.gate.admit(raw); c != nil {
 			return c, nil
 		}
-		raw.Close() // an answer before there is a question would only confuse its client
+		raw.Close() // without an answer: a client does not expect one before its request
 	}
 }
 
-// admit counts a connection; nil if there is no room for it. Room is made by
-// closing the unproven connection that has been open for longest.
+// admit admits and counts a connection; nil if there is no room for it. It makes room by
+// closing the unproven connection that has been open the longest.
 func (g *Gate) admit(raw net.Conn) *Conn {
 	addr := addressOf(raw)
 	c := &Conn{Conn: raw, gate: g, addr: addr, bounded: !(g.OpenLoopback && addr.IsLoopback())}
@@ -169,7 +170,7 @@ func (g *Gate) admit(raw net.Conn) *Conn {
 		}
 	}
 	if !full {
-		if clients = g.clients[addr]; clients == nil { // drop may have taken it
+		if clients = g.clients[addr]; clients == nil { // drop may have deleted it
 			clients = new(queue)
 			g.clients[addr] = clients
 		}
@@ -182,7 +183,7 @@ func (g *Gate) admit(raw net.Conn) *Conn {
 	}
 	g.closed += uint64(len(out))
 	if limit != "" {
-		g.report(addr, limit)
+		g.logLimit(addr, limit)
 	}
 	g.mu.Unlock()
 	for _, old := range out {
@@ -194,36 +195,37 @@ func (g *Gate) admit(raw net.Conn) *Conn {
 	return c
 }
 
-// report logs that connections are refused or closed, now and then. The caller
+// logLimit logs at most every logEvery that connections are refused or closed. The caller
 // holds g.mu.
-func (g *Gate) report(addr netip.Addr, limit string) {
+func (g *Gate) logLimit(addr netip.Addr, limit string) {
 	g.unlogged++
 	if now := g.now(); now.Sub(g.logged) >= logEvery {
-		g.Logger.Warn("too many connections: some that have shown no credential are refused or closed", "addr", addr, "limit", limit, "connections", g.unlogged)
+		g.Logger.Warn("too many connections: some without a credential are refused or closed",
+			"addr", addr, "limit", limit, "connections", g.unlogged)
 		g.logged, g.unlogged = now, 0
 	}
 }
 
-// oldest returns the connection to close: the one of the queue that has been open
-// for longest, unless it serves somebody or is too young. nil if there is none.
-// The caller holds g.mu.
+// oldest returns the connection to close: the one in the queue that has been open the
+// longest, except busy ones and those within grace. nil if there is none. The caller holds
+// g.mu.
 func (g *Gate) oldest(q *queue, in int) *Conn {
-	for range min(q.n, looksAt) {
+	for range min(q.n, maxExamined) {
 		c := q.first
 		if g.now().Sub(c.opened) < grace {
-			return nil // and so are all behind it, or they serve somebody
+			return nil // all connections behind it are within grace as well, or busy
 		}
 		if !c.busy.Load() {
 			return c
 		}
 		q.remove(c, in)
-		c.opened = g.now() // for the order of the queues
+		c.opened = g.now() // keeps the queues in order
 		q.push(c, in)
 	}
 	return nil
 }
 
-// drop forgets a connection. The caller holds g.mu.
+// drop removes a connection from all counts. The caller holds g.mu.
 func (g *Gate) drop(c *Conn) {
 	if c.gone {
 		return
@@ -233,7 +235,7 @@ func (g *Gate) drop(c *Conn) {
 	g.leave(c)
 }
 
-// leave takes a connection off its holder. The caller holds g.mu.
+// leave removes a connection from the counts of its holder. The caller holds g.mu.
 func (g *Gate) leave(c *Conn) {
 	g.bytes -= c.counted
 	c.counted = 0
@@ -254,17 +256,17 @@ func (g *Gate) leave(c *Conn) {
 	}
 }
 
-// Prove notes that the request with this context has shown a valid credential of
-// the kind, and of whom, "" for peers. From then on its connection counts for that
-// holder. CodeRateLimited if the holder has too many, CodeUnavailable if all tokens
-// have.
+// Prove records that the request with this context has shown a valid credential. kind and
+// id are those of its holder; id is "" for peers. From then on the connection counts for
+// that holder. CodeRateLimited if the holder has too many connections, CodeUnavailable if
+// all tokens together have.
 func (g *Gate) Prove(ctx context.Context, kind Kind, id string) error {
 	c, _ := ctx.Value(contextKey{}).(*Conn)
 	if c == nil {
 		return nil
 	}
 	if who := c.who.Load(); who != nil && who.kind == kind && (who.id == id || kind == Peer) {
-		return nil // as with all requests but a connection's first
+		return nil // true of all requests but the first on a connection
 	}
 	if kind == Peer {
 		id = c.addr.String()
@@ -275,13 +277,14 @@ func (g *Gate) Prove(ctx context.Context, kind Kind, id string) error {
 func (g *Gate) prove(c *Conn, who holder) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch most := bounds[who.kind]; {
+	switch limit := maxPerHolder[who.kind]; {
 	case c.gone:
-		return nil // it is about to end
-	case g.holders[who] >= most:
-		return structs.Errorf(structs.CodeRateLimited, "this %s has %d connections, which is as many as it may have: close some", who.kind, most)
+		return nil // the connection is about to end
+	case g.holders[who] >= limit:
+		return structs.Errorf(structs.CodeRateLimited, "this %s has %d connections, the maximum: close some", who.kind, limit)
 	case who.kind == Token && g.MaxConns > 0 && g.open[Token] >= g.MaxConns-g.Reserve():
-		return structs.Errorf(structs.CodeUnavailable, "the server has as many connections of users as it takes (-http-max-conns): try again in a second")
+		return structs.Errorf(structs.CodeUnavailable,
+			"the server has the maximum of connections from users (-http-max-conns): try again in a second")
 	}
 	g.leave(c)
 	c.who.Store(&who)
@@ -290,12 +293,12 @@ func (g *Gate) prove(c *Conn, who holder) error {
 	return nil
 }
 
-// Serve notes that the request with this context was let in without a credential,
-// because everybody is: its connection isn't closed while the request is served.
+// Serve records that the request with this context is served without a credential, because
+// it needs none. Its connection isn't closed for others while the request is served.
 func (g *Gate) Serve(ctx context.Context) {
 	if c, _ := ctx.Value(contextKey{}).(*Conn); c != nil && c.who.Load() == nil {
 		c.busy.Store(true)
-		c.settle()
+		c.release()
 	}
 }
 
@@ -303,5 +306,5 @@ func addressOf(c net.Conn) netip.Addr {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return a.AddrPort().Addr().Unmap().WithZone("")
 	}
-	return netip.Addr{} // all that have none are one client
+	return netip.Addr{} // all connections without an IP address count as one client's
 }

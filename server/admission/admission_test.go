@@ -14,7 +14,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fake is a connection from an address.
+// fake is a fake connection from an address.
 type fake struct {
 	net.Conn
 	from   string
@@ -26,36 +26,37 @@ func (f *fake) RemoteAddr() net.Addr       { return &net.TCPAddr{IP: net.ParseIP
 func (f *fake) Close() error               { f.closed = true; return nil }
 func (f *fake) Read(p []byte) (int, error) { return f.in.Read(p) }
 
-// bench is a gate with a clock of its own.
-type bench struct {
+// testGate is a gate with a fake clock.
+type testGate struct {
 	*Gate
 	t     *testing.T
 	clock time.Time
 }
 
-func newBench(t *testing.T, c Config) *bench {
-	b := &bench{Gate: New(c), t: t, clock: time.Unix(1e9, 0)}
+func newTestGate(t *testing.T, c Config) *testGate {
+	b := &testGate{Gate: New(c), t: t, clock: time.Unix(1e9, 0)}
 	b.now = func() time.Time { return b.clock }
 	return b
 }
 
-// open opens a connection; nil if it is refused.
-func (b *bench) open(from string) *Conn {
+// open opens a connection from an address; nil if it is refused.
+func (b *testGate) open(from string) *Conn {
 	b.clock = b.clock.Add(time.Microsecond)
 	return b.admit(&fake{from: from})
 }
 
-func (b *bench) wait() { b.clock = b.clock.Add(grace) }
+func (b *testGate) wait() { b.clock = b.clock.Add(grace) }
 
-func (b *bench) prove(c *Conn, kind Kind, id string) error {
+func (b *testGate) prove(c *Conn, kind Kind, id string) error {
 	return b.Prove(Context(context.Background(), c), kind, id)
 }
 
-// holds checks what is counted.
-func (b *bench) holds(what string, unproven, tokens, hosts, peers int) {
+// holds checks the counts of open connections.
+func (b *testGate) holds(what string, unproven, tokens, hosts, peers int) {
 	b.t.Helper()
 	f := b.Figures()
-	if got, want := fmt.Sprint(f.Open[Unproven], f.Open[Token], f.Open[Host], f.Open[Peer]), fmt.Sprint(unproven, tokens, hosts, peers); got != want {
+	got, want := fmt.Sprint(f.Open[Unproven], f.Open[Token], f.Open[Host], f.Open[Peer]), fmt.Sprint(unproven, tokens, hosts, peers)
+	if got != want {
 		b.t.Errorf("%s: %s connections are open, want %s", what, got, want)
 	}
 	b.mu.Lock()
@@ -71,30 +72,30 @@ func (b *bench) holds(what string, unproven, tokens, hosts, peers int) {
 
 func isClosed(c *Conn) bool { return c.Conn.(*fake).closed }
 
-func TestAClientsConnectionsAreBounded(t *testing.T) {
-	b := newBench(t, Config{MaxPerClient: 3})
+func TestUnprovenConnectionsPerClientAreBounded(t *testing.T) {
+	b := newTestGate(t, Config{MaxPerClient: 3})
 	var of []*Conn
 	for range 3 {
 		of = append(of, b.open("192.0.2.1"))
 	}
 	if b.open("192.0.2.1") != nil || b.open("::ffff:192.0.2.1") != nil {
-		t.Fatal("a fourth was let in at once")
+		t.Fatal("a fourth connection was admitted at once")
 	}
 	if b.open("192.0.2.2") == nil {
 		t.Fatal("another client was refused")
 	}
 	b.wait()
-	// The oldest makes room, so that who has a credential can show it.
+	// The oldest is closed for it, so that a client with a credential can show it.
 	fourth := b.open("192.0.2.1")
 	if fourth == nil || !isClosed(of[0]) || isClosed(of[1]) {
-		t.Fatal("the oldest made no room")
+		t.Fatal("the oldest connection was not closed for a fourth")
 	}
 	b.holds("after the fourth", 4, 0, 0, 0)
 	if err := b.prove(fourth, Token, "t"); err != nil {
 		t.Fatal(err)
 	}
 	if b.open("192.0.2.1") == nil || isClosed(of[1]) {
-		t.Error("one that has shown a credential still counts for its address")
+		t.Error("a connection that has shown a credential still counts for its address")
 	}
 	b.holds("with a token", 4, 1, 0, 0)
 	if f := b.Figures(); f.Refused != 2 || f.Closed != 1 {
@@ -106,11 +107,11 @@ func TestAClientsConnectionsAreBounded(t *testing.T) {
 	b.holds("after some are closed", 2, 0, 0, 0)
 }
 
-func TestHoldersHaveBoundsOfTheirOwn(t *testing.T) {
+func TestConnectionsPerHolderAreBounded(t *testing.T) {
 	for _, kind := range []Kind{Token, Host, Peer} {
-		b := newBench(t, Config{MaxPerClient: 2})
+		b := newTestGate(t, Config{MaxPerClient: 2})
 		var all []*Conn
-		for range bounds[kind] {
+		for range maxPerHolder[kind] {
 			c := b.open("192.0.2.1")
 			if err := b.prove(c, kind, "a"); err != nil {
 				t.Fatalf("%s: %v", kind, err)
@@ -119,25 +120,25 @@ func TestHoldersHaveBoundsOfTheirOwn(t *testing.T) {
 		}
 		over := b.open("192.0.2.1")
 		if err := b.prove(over, kind, "a"); structs.CodeOf(err) != structs.CodeRateLimited {
-			t.Errorf("%s: one more: %v", kind, err)
+			t.Errorf("%s: one connection too many: %v", kind, err)
 		}
 		if kind != Peer {
 			if err := b.prove(over, kind, "b"); err != nil {
-				t.Errorf("%s: another: %v", kind, err)
+				t.Errorf("%s: another holder: %v", kind, err)
 			}
-			// A connection that changes hands counts for who has it now.
+			// A connection counts for the holder of the last credential shown on it.
 			if err := b.prove(all[0], kind, "b"); err != nil {
 				t.Error(err)
 			}
 			if err := b.prove(b.open("192.0.2.1"), kind, "a"); err != nil {
-				t.Errorf("%s: there is room again: %v", kind, err)
+				t.Errorf("%s: refused although the holder has room again: %v", kind, err)
 			}
 		}
 	}
 }
 
-func TestRoomIsKeptForHostsAndPeers(t *testing.T) {
-	b := newBench(t, Config{MaxConns: 32, MaxPerClient: 100})
+func TestConnectionsAreReservedForHostsAndPeers(t *testing.T) {
+	b := newTestGate(t, Config{MaxConns: 32, MaxPerClient: 100})
 	var tokens int
 	for i := range 40 {
 		c := b.open("192.0.2.1")
@@ -153,7 +154,7 @@ func TestRoomIsKeptForHostsAndPeers(t *testing.T) {
 	if tokens != 28 {
 		t.Errorf("%d connections of users, want 28", tokens)
 	}
-	// Silent ones take the rest, and make room one after the other.
+	// Unproven connections take the rest, and are closed one after the other for hosts and peers.
 	for range 10 {
 		b.open("192.0.2.9")
 	}
@@ -168,47 +169,47 @@ func TestRoomIsKeptForHostsAndPeers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.holds("full of those that have credentials", 0, 28, 2, 2)
+	b.holds("full of connections with credentials", 0, 28, 2, 2)
 	if b.wait(); b.open("192.0.2.1") != nil {
-		t.Error("one more than there may be")
+		t.Error("admitted more than MaxConns")
 	}
 }
 
-func TestOpenLoopbackIsExempt(t *testing.T) {
-	b := newBench(t, Config{MaxPerClient: 2, OpenLoopback: true})
+func TestOpenLoopbackIsExemptFromMaxPerClient(t *testing.T) {
+	b := newTestGate(t, Config{MaxPerClient: 2, OpenLoopback: true})
 	for _, from := range []string{"127.0.0.1", "127.0.0.1", "127.0.0.1", "::1", "::1", "::1", "192.0.2.1", "192.0.2.1"} {
 		if b.open(from) == nil {
 			t.Fatalf("%s was refused", from)
 		}
 	}
 	if b.open("192.0.2.1") != nil {
-		t.Error("a third from elsewhere was let in")
+		t.Error("a third connection from elsewhere was admitted")
 	}
-	if b := newBench(t, Config{MaxPerClient: 1}); b.open("127.0.0.1") == nil || b.open("127.0.0.1") != nil {
-		t.Error("with authentication loopback is a client like others")
+	if b := newTestGate(t, Config{MaxPerClient: 1}); b.open("127.0.0.1") == nil || b.open("127.0.0.1") != nil {
+		t.Error("with authentication loopback is not bounded like other clients")
 	}
 }
 
-// TestWhoIsServedIsNotClosed: without authentication connections stay unproven.
-func TestWhoIsServedIsNotClosed(t *testing.T) {
-	b := newBench(t, Config{MaxPerClient: 2})
+// TestBusyConnectionsAreNotClosed: without authentication all connections stay unproven.
+func TestBusyConnectionsAreNotClosed(t *testing.T) {
+	b := newTestGate(t, Config{MaxPerClient: 2})
 	first, second := b.open("192.0.2.1"), b.open("192.0.2.1")
 	b.Serve(Context(context.Background(), first))
 	b.wait()
 	if b.open("192.0.2.1") == nil || isClosed(first) || !isClosed(second) {
-		t.Fatal("the wrong one was closed")
+		t.Fatal("the idle connection was not closed, or the busy one was")
 	}
 	State(first, http.StateIdle)
 	b.wait()
 	if b.open("192.0.2.1") == nil || !isClosed(first) {
-		t.Fatal("one that is idle makes no room")
+		t.Fatal("a connection that is idle again was not closed")
 	}
 	b.holds("after all", 2, 0, 0, 0)
 }
 
-// TestUnprovenBytesAreBounded: headers are held in memory until they are whole.
+// TestUnprovenBytesAreBounded: headers are held in memory until they are complete.
 func TestUnprovenBytesAreBounded(t *testing.T) {
-	b := newBench(t, Config{MaxPerClient: 1000})
+	b := newTestGate(t, Config{MaxPerClient: 1000})
 	read := func(c *Conn, n int) (int64, error) {
 		c.Conn.(*fake).in = strings.NewReader(strings.Repeat("x", n))
 		return io.Copy(io.Discard, struct{ io.Reader }{c})
@@ -223,7 +224,7 @@ func TestUnprovenBytesAreBounded(t *testing.T) {
 		}
 	}
 	if failed < 80 || failed > 90 {
-		t.Errorf("%d of 100 connections were ended, 16 MiB are for all", failed)
+		t.Errorf("%d of 100 connections with 1 MiB each were ended, want all but about 16", failed)
 	}
 	b.mu.Lock()
 	if b.bytes > maxBytes {
@@ -234,7 +235,7 @@ func TestUnprovenBytesAreBounded(t *testing.T) {
 	if _, err := read(small, freeBytes); err != nil {
 		t.Errorf("a small request: %v", err)
 	}
-	// What is proven, served or over counts no more.
+	// The bytes of proven, busy, idle and closed connections don't count.
 	if err := b.prove(all[0], Token, "t"); err != nil {
 		t.Fatal(err)
 	}
@@ -253,8 +254,8 @@ func TestUnprovenBytesAreBounded(t *testing.T) {
 	}
 }
 
-// TestAtOnce: connections come, prove, and end at the same time.
-func TestAtOnce(t *testing.T) {
+// TestConcurrentConnections opens, proves and closes connections concurrently.
+func TestConcurrentConnections(t *testing.T) {
 	g := New(Config{MaxConns: 50, MaxPerClient: 20})
 	var group sync.WaitGroup
 	for i := range 8 {
@@ -281,7 +282,7 @@ func TestAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	(&bench{Gate: g, t: t}).holds("at the end", 0, 0, 0, 0)
+	(&testGate{Gate: g, t: t}).holds("at the end", 0, 0, 0, 0)
 	if len(g.clients) != 0 || len(g.holders) != 0 {
 		t.Errorf("%d clients and %d holders are left", len(g.clients), len(g.holders))
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Conn is one connection.
+// Conn is an admitted connection.
 type Conn struct {
 	net.Conn
 	gate    *Gate
@@ -19,14 +19,14 @@ type Conn struct {
 	bounded bool // counts for MaxPerClient while it is unproven
 
 	who  atomic.Pointer[holder] // nil while it is unproven
-	busy atomic.Bool            // serves a request that was let in without a credential
-	read atomic.Int64           // bytes of this request, while it is unproven
+	busy atomic.Bool            // serves a request that needs no credential
+	read atomic.Int64           // bytes of the current request, while it is unproven
 
-	// Under the gate's lock.
-	opened  time.Time // or when it last turned out to be busy
-	gone    bool
-	counted int      // of its bytes in Gate.bytes
-	links   [2]links // in the queues of its address, and of all
+	// The gate's lock guards what follows.
+	opened  time.Time // or when oldest last found it busy
+	gone    bool      // drop has removed it
+	counted int       // its bytes that are part of Gate.bytes
+	links   [2]links  // in the queue of its address, and in that of all
 }
 
 // The queues that a connection is in while it is unproven.
@@ -37,7 +37,7 @@ const (
 
 type links struct{ before, behind *Conn }
 
-// queue is connections in the order in which they were opened.
+// queue is a list of connections in the order of Conn.opened.
 type queue struct {
 	first, last *Conn
 	n           int
@@ -70,12 +70,11 @@ func (q *queue) remove(c *Conn, in int) {
 	q.n--
 }
 
-// errTooMuch ends a connection whose client sends more than is held for all that
-// have shown no credential.
-var errTooMuch = errors.New("too much was sent without a credential")
+// errTooMuch ends an unproven connection when all of them together would exceed maxBytes.
+var errTooMuch = errors.New("too many bytes were sent without a credential")
 
-// Read reads on. What is read before there is a credential is bounded for all
-// connections together.
+// Read reads from the connection. The bytes of requests on all unproven connections
+// together are bounded.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 && c.bounded && c.who.Load() == nil && !c.busy.Load() {
@@ -86,7 +85,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// take counts bytes of an unproven connection; false if they are too many.
+// take counts bytes of an unproven connection. It returns false if there are too many.
 func (g *Gate) take(c *Conn, n int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -98,8 +97,8 @@ func (g *Gate) take(c *Conn, n int) bool {
 	return true
 }
 
-// settle gives back what was counted for a request that has ended or was let in.
-func (c *Conn) settle() {
+// release subtracts the bytes counted for a request that has ended or is being served.
+func (c *Conn) release() {
 	if c.read.Swap(0) <= freeBytes {
 		return
 	}
@@ -109,7 +108,7 @@ func (c *Conn) settle() {
 	c.counted = 0
 }
 
-// Close closes the connection, and forgets it.
+// Close closes the connection and removes it from the gate's counts.
 func (c *Conn) Close() error {
 	c.gate.mu.Lock()
 	c.gate.drop(c)
@@ -117,7 +116,7 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// ReadFrom has the kernel copy where it can.
+// ReadFrom copies from r, in the kernel where possible.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if to, ok := c.Conn.(io.ReaderFrom); ok {
 		return to.ReadFrom(r)
@@ -125,7 +124,8 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
-// CloseWrite lets the client read the last answer to its end.
+// CloseWrite closes the sending side, so that the client can read the last answer to its
+// end.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -135,7 +135,8 @@ func (c *Conn) CloseWrite() error {
 
 type contextKey struct{}
 
-// Context is for http.Server.ConnContext: the requests of a connection carry it.
+// Context is for http.Server.ConnContext: it adds the connection to the context of its
+// requests.
 func Context(ctx context.Context, c net.Conn) context.Context {
 	if c := connOf(c); c != nil {
 		return context.WithValue(ctx, contextKey{}, c)
@@ -143,18 +144,18 @@ func Context(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// State is for http.Server.ConnState: it learns of the end of requests.
+// State is for http.Server.ConnState, which tells it when a request ends.
 func State(c net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
 	}
 	if c := connOf(c); c != nil && c.who.Load() == nil {
 		c.busy.Store(false)
-		c.settle()
+		c.release()
 	}
 }
 
-// connOf finds the connection, also below TLS.
+// connOf returns the Conn of a connection, also below TLS; nil if it has none.
 func connOf(c net.Conn) *Conn {
 	if secure, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = secure.NetConn()

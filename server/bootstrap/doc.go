@@ -1,5 +1,5 @@
-// Package bootstrap finds out which server a data directory is of, has servers prove
-// to each other who they are, and makes one cluster of servers that have none yet.
-// Package server wires it to gossip, to the log and to the calls between servers.
-// It decides nothing about a cluster that there is.
+// Package bootstrap determines which server a data directory belongs to, verifies other
+// servers, and bootstraps one cluster of servers that have none yet. Package server wires
+// it to gossip, to the Raft log and to the calls between servers. It decides nothing about
+// an existing cluster.
 package bootstrap

@@ -18,7 +18,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The files in which an earlier build has kept what memberfile.Record holds.
+// The files in which an earlier build keeps the content of memberfile.Record.
 const (
 	earlierServerID   = "server-id"
 	earlierClusterID  = "cluster-id"
@@ -28,7 +28,7 @@ const (
 
 var earlierFiles = []string{earlierServerID, earlierClusterID, earlierFounding, earlierMembership}
 
-// earlier is the content of those files that there are, by name.
+// earlier is the content of those files that exist, by name.
 type earlier map[string][]byte
 
 func readEarlier(dataDir string) (earlier, error) {
@@ -46,10 +46,10 @@ func readEarlier(dataDir string) (earlier, error) {
 	return e, nil
 }
 
-// text returns the content of a file of one line, "" if there is none.
+// text returns the content of a one-line file, "" if there is none.
 func (e earlier) text(name string) string { return strings.TrimSpace(string(e[name])) }
 
-// membership is the content of the file of that name: what has to be in the log.
+// membership is the content of the file of that name: what the log must hold.
 type membership struct {
 	ServerID  string           `json:"server_id"`
 	ClusterID string           `json:"cluster_id,omitempty"`
@@ -81,15 +81,15 @@ func (e earlier) membership(dataDir string) (*membership, error) {
 	if err := json.Unmarshal(b, m); err != nil {
 		return nil, fmt.Errorf("%s is damaged: %w: %s", path, err, hint)
 	}
-	// It is exactly what was written, or some of it is not.
-	if whole, err := m.encode(); err != nil || !bytes.Equal(b, whole) {
+	// The bytes must be exactly those that encode writes.
+	if written, err := m.encode(); err != nil || !bytes.Equal(b, written) {
 		return nil, fmt.Errorf("%s is damaged: it does not have its checksum: %s", path, hint)
 	}
 	return m, nil
 }
 
-// record returns what the files say, or refuses: if one is damaged or gone that has
-// to be there, or two of them differ.
+// record returns the record that the files make up. It refuses if a file is damaged, if a
+// required file is missing, or if two files contradict each other.
 func (e earlier) record(dataDir string) (r memberfile.Record, err error) {
 	m, err := e.membership(dataDir)
 	if err != nil {
@@ -103,8 +103,9 @@ func (e earlier) record(dataDir string) (r memberfile.Record, err error) {
 	path := filepath.Join(dataDir, earlierServerID)
 	switch _, ok := e[earlierServerID]; {
 	case !ok && (used || e[earlierClusterID] != nil || e[earlierFounding] != nil || m.begun()):
-		return r, fmt.Errorf("%s is gone, and a server with state must not start under another id: restore the file from a backup%s", path, hint)
-	case !ok: // stopped before it could write the id
+		return r, fmt.Errorf("%s is missing, and a server with state must not start under another id: restore the file from a backup%s",
+			path, hint)
+	case !ok: // the server stopped before it could write its ID
 		r.ServerID = m.ServerID
 	case !structs.IsID(e.text(earlierServerID)):
 		return r, fmt.Errorf("%s does not hold a UUID: restore it from a backup%s", path, hint)
@@ -112,10 +113,11 @@ func (e earlier) record(dataDir string) (r memberfile.Record, err error) {
 		r.ServerID = e.text(earlierServerID)
 	}
 	if m != nil && m.ServerID != r.ServerID {
-		return r, fmt.Errorf("%s holds %s, but this directory is of another server: restore the file from a backup%s", path, r.ServerID, hint)
+		return r, fmt.Errorf("%s holds %s, but this directory belongs to another server: restore the file from a backup%s",
+			path, r.ServerID, hint)
 	}
 	if m == nil && !used {
-		return r, fmt.Errorf("%s names this server, but %s and the log in %s are gone: %s",
+		return r, fmt.Errorf("%s names this server, but %s and the log in %s are missing: %s",
 			path, filepath.Join(dataDir, earlierMembership), filepath.Join(dataDir, "raft"), emptyHint(dataDir))
 	}
 	path = filepath.Join(dataDir, earlierClusterID)
@@ -125,7 +127,7 @@ func (e earlier) record(dataDir string) (r memberfile.Record, err error) {
 	}
 	if m != nil {
 		if m.ClusterID != "" && r.ClusterID != "" && m.ClusterID != r.ClusterID {
-			return r, fmt.Errorf("%s holds %s, but %s says that this server belongs to cluster %s: restore the file that is wrong from a backup",
+			return r, fmt.Errorf("%s holds %s, but %s says that this server belongs to cluster %s: restore the wrong file from a backup",
 				path, r.ClusterID, filepath.Join(dataDir, earlierMembership), m.ClusterID)
 		}
 		r.ClusterID = cmp.Or(r.ClusterID, m.ClusterID)
@@ -136,7 +138,7 @@ func (e earlier) record(dataDir string) (r memberfile.Record, err error) {
 
 func (m *membership) begun() bool { return m != nil && (m.Voted || m.Stored) }
 
-// grants adds what the server has granted.
+// grants adds the server's grant and abandoned clusters to the record.
 func (e earlier) grants(dataDir string, r *memberfile.Record) error {
 	b, ok := e[earlierFounding]
 	if !ok {
@@ -149,30 +151,30 @@ func (e earlier) grants(dataDir string, r *memberfile.Record) error {
 	}
 	if err := json.Unmarshal(b, &f); err != nil {
 		path := filepath.Join(dataDir, earlierFounding)
-		return fmt.Errorf("%s can't be read: %w: remove it if no cluster is being made of this server", path, err)
+		return fmt.Errorf("%s can't be decoded: %w: remove it if this server takes part in no bootstrap", path, err)
 	}
 	r.Grant, r.Proposes, r.Abandoned = f.Given, f.Asks, f.GivenUp
 	return nil
 }
 
-// agree refuses files of an earlier build that are of another server or cluster than
-// the record. Such files are there if this server was killed while it took them over.
-func (e earlier) agree(dataDir string, r memberfile.Record) error {
+// checkAgainst refuses files of an earlier build that name another server or cluster than
+// the record. Files beside a record remain if the server was killed during Migrate.
+func (e earlier) checkAgainst(dataDir string, r memberfile.Record) error {
 	for name, want := range map[string]string{earlierServerID: r.ServerID, earlierClusterID: r.ClusterID} {
 		if is := e.text(name); is != "" && is != want {
 			path := filepath.Join(dataDir, name)
-			return fmt.Errorf("%s holds %s, but %s says %q: an earlier magnum has been at work here. Restore the data directory from a backup, or remove the file that is wrong",
-				path, is, memberfile.Path(dataDir), want)
+			return fmt.Errorf("%s holds %s, but %s says %q: an earlier magnum has used this directory since. "+
+				"Restore the data directory from a backup, or remove the wrong file", path, is, memberfile.Path(dataDir), want)
 		}
 	}
 	return nil
 }
 
-// TakeOver writes the record, if it isn't on the disk yet, and removes the files in
-// which an earlier build has kept what it says. With them gone that build doesn't
-// start on the directory, under any id. It is called once nothing speaks against
-// starting, and may be cut off anywhere.
-func TakeOver(dataDir string, f *memberfile.File) error {
+// Migrate writes the record, if it isn't on disk yet, and removes the files in which an
+// earlier build keeps its content. Without them the earlier build refuses to start on the
+// directory. Call Migrate when all other checks of the start have passed. The process may
+// be killed at any point during it.
+func Migrate(dataDir string, f *memberfile.File) error {
 	if err := f.Update(func(*memberfile.Record) {}); err != nil {
 		return err
 	}

@@ -12,32 +12,32 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Grants has servers that have no cluster yet make one and not two, however their
-// views of each other differ. A server that sees enough others mints a cluster id
-// and asks each of them for its grant. A server grants one cluster at a time, and
-// has that on disk before it answers; the asker makes the cluster only once it has
-// the grants of all its voters. So two clusters would need a server that has granted
+// Grants makes sure that servers without a cluster bootstrap at most one, however their
+// views of each other differ. A server that sees -bootstrap-expect servers proposes a
+// cluster ID and asks each of them for its grant. A server grants one cluster at a time,
+// and has the grant on disk before it answers. The proposer bootstraps the cluster only
+// with the grants of all its voters. So two clusters would need a server that has granted
 // both.
 //
-// Only the asker can make its cluster. Once it has abandoned it, durably, it tells
-// the others that their grants are free.
+// Only the proposer can bootstrap its cluster. When it has abandoned the cluster, and has
+// that on disk, it tells the others that their grants are released.
 type Grants struct {
 	file *memberfile.File
 	log  hclog.Logger
 	self func() raftlog.Peer
 
-	mu sync.Mutex // held from a look at the record to its update
+	mu sync.Mutex // held from reading the record to its update
 }
 
-// NewGrants returns the grants that the record holds. self says who this server is;
-// it is not called before Grant is.
+// NewGrants returns the grants of the record. self returns this server; only Grant calls
+// it.
 func NewGrants(file *memberfile.File, self func() raftlog.Peer, logger hclog.Logger) *Grants {
 	return &Grants{file: file, self: self, log: logger}
 }
 
-// Keep notes the cluster that this server belongs to from now on; raftlog calls it.
-// CodeConflict if it has given its grant to another one.
-func (g *Grants) Keep(clusterID string) error {
+// RecordCluster records the cluster that this server belongs to from now on; raftlog calls
+// it. CodeConflict if this server has granted another one.
+func (g *Grants) RecordCluster(clusterID string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.file.Now()
@@ -45,7 +45,8 @@ func (g *Grants) Keep(clusterID string) error {
 		return nil
 	}
 	if now.Grant != nil && now.Grant.ClusterID != clusterID {
-		return structs.Errorf(structs.CodeConflict, "this server has given its part to cluster %s, which is being made, not to %s", now.Grant.ClusterID, clusterID)
+		return structs.Errorf(structs.CodeConflict, "this server has granted cluster %s, which is being bootstrapped, not %s",
+			now.Grant.ClusterID, clusterID)
 	}
 	if err := g.file.Update(func(r *memberfile.Record) { r.ClusterID = clusterID }); err != nil {
 		return err
@@ -54,23 +55,25 @@ func (g *Grants) Keep(clusterID string) error {
 	return nil
 }
 
-// Begun returns the cluster that this server has made, though it was stopped before
-// it could note that it belongs to it; "" if there is none.
-func (g *Grants) Begun() string {
+// Proposed returns the cluster that this server has proposed and neither joined nor
+// abandoned, "" if there is none. The server may have bootstrapped it and stopped before
+// RecordCluster.
+func (g *Grants) Proposed() string {
 	if now := g.file.Now(); now.ClusterID == "" && now.Proposes && now.Grant != nil {
 		return now.Grant.ClusterID
 	}
 	return ""
 }
 
-// Granted reports whether this server has given its grant to the cluster.
+// Granted reports whether this server has granted the cluster.
 func (g *Grants) Granted(clusterID string) bool {
 	now := g.file.Now()
 	return clusterID != "" && now.Grant != nil && now.Grant.ClusterID == clusterID
 }
 
-// Grant gives this server's grant to a cluster, or takes it back. Errors:
-// CodeInvalid, CodeConflict for a grant that another cluster has.
+// Grant grants a cluster, or releases the grant if asked.Abandoned is set. Errors:
+// CodeInvalid for a malformed cluster ID or voters without this server, CodeConflict if
+// this server belongs to, or has granted, another cluster.
 func (g *Grants) Grant(asked structs.PeerGrant) error {
 	if !structs.IsID(asked.ClusterID) {
 		return structs.Errorf(structs.CodeInvalid, "cluster_id: Expected a uuid but received %.64s.", asked.ClusterID)
@@ -82,7 +85,7 @@ func (g *Grants) Grant(asked structs.PeerGrant) error {
 	same := now.Grant != nil && now.Grant.ClusterID == asked.ClusterID
 	switch {
 	case asked.Abandoned && same && !now.Proposes:
-		g.log.Info("the part in a cluster is free again: its maker has given it up", "cluster_id", asked.ClusterID)
+		g.log.Info("grant released: the proposer has abandoned the cluster", "cluster_id", asked.ClusterID)
 		return g.file.Update(func(r *memberfile.Record) { r.Grant = nil })
 	case asked.Abandoned, now.ClusterID == asked.ClusterID && now.ClusterID != "":
 		return nil
@@ -91,16 +94,17 @@ func (g *Grants) Grant(asked structs.PeerGrant) error {
 	case same:
 		return nil
 	case now.Grant != nil:
-		return structs.Errorf(structs.CodeConflict, "this server has given its part to cluster %s, which is being made", now.Grant.ClusterID)
+		return structs.Errorf(structs.CodeConflict, "this server has granted cluster %s, which is being bootstrapped", now.Grant.ClusterID)
 	case !slices.ContainsFunc(asked.Voters, func(v structs.PeerVoter) bool { return v.ID == self.ID && v.RaftAddr == self.Addr }):
 		return structs.Errorf(structs.CodeInvalid, "voters: this server, %s at %s, is not among them", self.ID, self.Addr)
 	}
-	g.log.Info("giving this server's part to a new cluster", "cluster_id", asked.ClusterID, "servers", len(asked.Voters))
+	g.log.Info("granting a new cluster", "cluster_id", asked.ClusterID, "servers", len(asked.Voters))
 	return g.file.Update(func(r *memberfile.Record) { r.Grant, r.Proposes = &asked, false })
 }
 
-// propose begins to make a cluster of the voters, or goes on with the one that was
-// begun. ok is false if another cluster has this server's grant.
+// propose records the proposal of a cluster of the voters, or returns the proposal that
+// the record holds already. ok is false if there is nothing to propose: this server
+// belongs to a cluster, has granted another server's, or there are no voters.
 func (g *Grants) propose(voters []structs.PeerVoter) (proposed structs.PeerGrant, ok bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -118,7 +122,7 @@ func (g *Grants) propose(voters []structs.PeerVoter) (proposed structs.PeerGrant
 	return proposed, err == nil, err
 }
 
-// abandon notes that this server will never make the cluster that it has proposed.
+// abandon records that this server will never bootstrap the cluster that it has proposed.
 func (g *Grants) abandon() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -133,11 +137,13 @@ func (g *Grants) abandon() error {
 	})
 }
 
-// waits says which other server this one waits for to make the cluster, "" for none.
-func (g *Grants) waits() string {
+// waitReason says that this server waits for the proposer of the cluster that it has
+// granted; "" if it doesn't.
+func (g *Grants) waitReason() string {
 	now := g.file.Now()
 	if now.Grant == nil || now.Proposes {
 		return ""
 	}
-	return fmt.Sprintf("another server is making cluster %s of this one; should that server be gone for good, stop this one and give it an empty data directory", now.Grant.ClusterID)
+	return fmt.Sprintf("another server is bootstrapping cluster %s with this one; "+
+		"if that server is gone for good, stop this one and give it an empty data directory", now.Grant.ClusterID)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// server is the grants of a server in a directory of its own, which may be restarted.
+// server is the grants of a server with a data directory of its own; it can be restarted.
 type server struct {
 	*Grants
 	peer structs.PeerVoter
@@ -25,7 +25,8 @@ func (s *server) restart(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Grants = NewGrants(file, func() raftlog.Peer { return raftlog.Peer{ID: s.peer.ID, Addr: s.peer.RaftAddr} }, hclog.NewNullLogger())
+	self := func() raftlog.Peer { return raftlog.Peer{ID: s.peer.ID, Addr: s.peer.RaftAddr} }
+	s.Grants = NewGrants(file, self, hclog.NewNullLogger())
 }
 
 func newServer(t testing.TB, addr string) (*server, string) {
@@ -35,7 +36,7 @@ func newServer(t testing.TB, addr string) (*server, string) {
 	return s, dir
 }
 
-func TestGrantIsGivenOnceAndKept(t *testing.T) {
+func TestGrantGoesToOneClusterUntilReleased(t *testing.T) {
 	f, dir := newServer(t, "192.0.2.1:9512")
 	voters := []structs.PeerVoter{f.peer, {ID: structs.NewID(), RaftAddr: "192.0.2.2:9512"}}
 	first := structs.PeerGrant{ClusterID: structs.NewID(), Voters: voters}
@@ -56,47 +57,47 @@ func TestGrantIsGivenOnceAndKept(t *testing.T) {
 			}
 		}
 		if err := f.Grant(other); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), first.ClusterID) {
-			t.Errorf("a second cluster: %v", err)
+			t.Errorf("grant of a second cluster: %v", err)
 		}
 		if _, ok, err := f.propose(voters); ok || err != nil {
-			t.Errorf("a server whose part is given asks for a cluster itself: %v, %v", ok, err)
+			t.Errorf("a server that has granted a cluster proposes one: %v, %v", ok, err)
 		}
-		if err := f.Keep(other.ClusterID); structs.CodeOf(err) != structs.CodeConflict {
-			t.Errorf("it joins another than its part is given to: %v", err)
+		if err := f.RecordCluster(other.ClusterID); structs.CodeOf(err) != structs.CodeConflict {
+			t.Errorf("the server joins another cluster than it has granted: %v", err)
 		}
-		if f.waits() == "" || f.Begun() != "" {
-			t.Errorf("waits %q, begun %q", f.waits(), f.Begun())
+		if f.waitReason() == "" || f.Proposed() != "" {
+			t.Errorf("reason to wait %q, proposed cluster %q", f.waitReason(), f.Proposed())
 		}
 		f.restart(t, dir)
 	}
-	// Only the cluster that has it can give it back.
+	// Only the release of the granted cluster releases the grant.
 	if err := f.Grant(structs.PeerGrant{ClusterID: other.ClusterID, Abandoned: true}); err != nil {
 		t.Error(err)
 	}
 	if err := f.Grant(other); structs.CodeOf(err) != structs.CodeConflict {
-		t.Errorf("another cluster's end has freed the part: %v", err)
+		t.Errorf("after the release of another cluster: %v, want a conflict", err)
 	}
 	if err := f.Grant(structs.PeerGrant{ClusterID: first.ClusterID, Abandoned: true}); err != nil {
 		t.Error(err)
 	}
 	f.restart(t, dir)
 	if err := f.Grant(other); err != nil {
-		t.Errorf("the part is free, and not given: %v", err)
+		t.Errorf("grant after the release: %v", err)
 	}
-	if err := f.Keep(other.ClusterID); err != nil {
+	if err := f.RecordCluster(other.ClusterID); err != nil {
 		t.Fatal(err)
 	}
 	f.restart(t, dir)
 	if err := f.Grant(first); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), other.ClusterID) {
-		t.Errorf("a server of a cluster: %v", err)
+		t.Errorf("grant by a server that belongs to a cluster: %v", err)
 	}
 }
 
-func TestAskingGoesOnAfterARestart(t *testing.T) {
+func TestProposalSurvivesRestart(t *testing.T) {
 	f, dir := newServer(t, "192.0.2.1:9512")
 	voters := []structs.PeerVoter{f.peer}
 	if _, ok, err := f.propose(nil); ok || err != nil {
-		t.Errorf("it asks though it sees nobody: %v", err)
+		t.Errorf("proposed a cluster without voters: %v", err)
 	}
 	g, ok, err := f.propose(voters)
 	if !ok || err != nil {
@@ -104,31 +105,31 @@ func TestAskingGoesOnAfterARestart(t *testing.T) {
 	}
 	f.restart(t, dir)
 	if again, ok, err := f.propose(nil); !ok || err != nil || again.ClusterID != g.ClusterID || !slices.Equal(again.Voters, voters) {
-		t.Errorf("after a restart it asks for %+v, %v, %v", again, ok, err)
+		t.Errorf("after a restart propose returns %+v, %v, %v", again, ok, err)
 	}
-	if f.Begun() != g.ClusterID {
-		t.Errorf("begun is %q", f.Begun())
+	if f.Proposed() != g.ClusterID {
+		t.Errorf("proposed cluster %q, want %q", f.Proposed(), g.ClusterID)
 	}
-	// Nobody else can free the part of the one that makes the cluster.
-	if err := f.Grant(structs.PeerGrant{ClusterID: g.ClusterID, Abandoned: true}); err != nil || f.Begun() != g.ClusterID {
-		t.Errorf("%v, begun %q", err, f.Begun())
+	// Other servers can't release the proposer's own grant.
+	if err := f.Grant(structs.PeerGrant{ClusterID: g.ClusterID, Abandoned: true}); err != nil || f.Proposed() != g.ClusterID {
+		t.Errorf("%v, proposed cluster %q, want %q", err, f.Proposed(), g.ClusterID)
 	}
 	if err := f.abandon(); err != nil {
 		t.Fatal(err)
 	}
 	f.restart(t, dir)
-	if f.Begun() != "" || !slices.Contains(f.file.Now().Abandoned, g.ClusterID) {
-		t.Errorf("given up: begun %q, told of %v", f.Begun(), f.file.Now().Abandoned)
+	if f.Proposed() != "" || !slices.Contains(f.file.Now().Abandoned, g.ClusterID) {
+		t.Errorf("after abandon: proposed cluster %q, abandoned %v", f.Proposed(), f.file.Now().Abandoned)
 	}
 	if next, ok, err := f.propose(voters); !ok || err != nil || next.ClusterID == g.ClusterID {
-		t.Errorf("it asks for %+v, %v, %v", next, ok, err)
+		t.Errorf("after abandon propose returns %+v, %v, %v", next, ok, err)
 	}
 }
 
-// TestAtMostOneClusterIsMade has servers that see different sets of others ask
-// each other at random, with questions, answers and withdrawals lost, and late
-// ones repeated, and with restarts. Each asks a majority, so no two clusters may
-// be made, however it goes.
+// TestAtMostOneClusterIsMade simulates servers that see different sets of others and ask
+// each other at random. Requests, answers and releases are lost, late releases are
+// repeated, and servers restart. Each proposer asks a majority, so at most one cluster may
+// be made.
 func TestAtMostOneClusterIsMade(t *testing.T) {
 	made := 0
 	for round := range 60 {
@@ -142,8 +143,8 @@ func TestAtMostOneClusterIsMade(t *testing.T) {
 			at[members[i].peer.ID] = members[i]
 		}
 		clusters := make(map[string]bool)
-		var late []structs.PeerGrant // withdrawals that are under way
-		var joins []func()           // of voters whose leader has not called yet
+		var late []structs.PeerGrant // releases that have not arrived yet
+		var joins []func()           // joins of voters that the leader has not contacted yet
 		for range 200 {
 			i := random.IntN(count)
 			f := members[i]
@@ -158,7 +159,7 @@ func TestAtMostOneClusterIsMade(t *testing.T) {
 				f.restart(t, dirs[i])
 				continue
 			case 1:
-				if id := f.Begun(); id != "" && !clusters[id] {
+				if id := f.Proposed(); id != "" && !clusters[id] {
 					if err := f.abandon(); err != nil {
 						t.Fatal(err)
 					}
@@ -167,7 +168,7 @@ func TestAtMostOneClusterIsMade(t *testing.T) {
 				continue
 			case 2:
 				if len(late) > 0 {
-					_ = f.Grant(late[random.IntN(len(late))]) // whatever it says
+					_ = f.Grant(late[random.IntN(len(late))]) // any answer is fine
 				}
 				continue
 			}
@@ -189,23 +190,23 @@ func TestAtMostOneClusterIsMade(t *testing.T) {
 				if v.ID == f.peer.ID {
 					continue
 				}
-				if random.IntN(4) == 0 { // the question is lost
+				if random.IntN(4) == 0 { // the request is lost
 					all = false
 					continue
 				}
-				if at[v.ID].Grant(g) != nil || random.IntN(6) == 0 { // or the answer
+				if at[v.ID].Grant(g) != nil || random.IntN(6) == 0 { // the answer is a refusal, or is lost
 					all = false
 				}
 			}
 			if all {
 				clusters[g.ClusterID] = true
-				if err := f.Keep(g.ClusterID); err != nil {
-					t.Fatalf("seed %d: the maker can't join its own cluster: %v", seed, err)
+				if err := f.RecordCluster(g.ClusterID); err != nil {
+					t.Fatalf("seed %d: the proposer can't join its own cluster: %v", seed, err)
 				}
 				for _, v := range g.Voters {
 					joins = append(joins, func() {
-						if err := at[v.ID].Keep(g.ClusterID); err != nil {
-							t.Errorf("seed %d: a voter refuses the cluster that it has given its part to: %v", seed, err)
+						if err := at[v.ID].RecordCluster(g.ClusterID); err != nil {
+							t.Errorf("seed %d: a voter refuses the cluster that it has granted: %v", seed, err)
 						}
 					})
 				}
@@ -217,6 +218,6 @@ func TestAtMostOneClusterIsMade(t *testing.T) {
 		made += len(clusters)
 	}
 	if made == 0 {
-		t.Error("no round has made a cluster: this test says nothing")
+		t.Error("no round has made a cluster, so the test has checked nothing")
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// JoinTokenPath is the file of a data directory with the token with which agents
-// register. The server has it that has made the cluster.
+// JoinTokenPath returns the path of the file with the token with which agents register.
+// Only the server that has bootstrapped the cluster has the file.
 func JoinTokenPath(dataDir string) string { return filepath.Join(dataDir, "join-token") }
 
 // ReadJoinToken returns the token in the file, "" if there is none.
@@ -25,8 +25,8 @@ func ReadJoinToken(dataDir string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// MintJoinToken returns the token in the file. If there is none, one is made, and is
-// on the disk when MintJoinToken returns. An empty file is an error.
+// MintJoinToken returns the token in the file. If there is no file it makes a token, which
+// is on disk when MintJoinToken returns. An empty file is an error.
 func MintJoinToken(dataDir string) (string, error) {
 	path := JoinTokenPath(dataDir)
 	token, err := ReadJoinToken(dataDir)
@@ -34,7 +34,7 @@ func MintJoinToken(dataDir string) (string, error) {
 		return token, err
 	}
 	if _, err := os.Stat(path); err == nil {
-		return "", fmt.Errorf("%s is empty: restore it from a backup, or remove it to have a new one made", path)
+		return "", fmt.Errorf("%s is empty: restore it from a backup, or remove it, and the server makes a new token", path)
 	}
 	token = structs.NewSecret()
 	return token, atomicfile.Replace(path, []byte(token+"\n"))

@@ -8,26 +8,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Peers are the calls of this package to other servers.
+// Peers makes the calls of this package to other servers.
 type Peers interface {
 	Identify(ctx context.Context, id, url, nonce string) (structs.PeerIdentity, error)
 	Grant(ctx context.Context, id, proof string, g structs.PeerGrant) error
 }
 
-// Verifier asks what passes for a server, of which gossip alone has told, whether it
-// is who it says.
+// Verifier verifies servers that are known by gossip only.
 type Verifier struct {
 	Proofs    Proofs
 	Peers     Peers
-	Instances func(id string) []gossip.Member // what passes for the server in gossip, the likeliest first
+	Instances func(id string) []gossip.Member // the members that claim to be the server, the likeliest first
 }
 
-// Verify asks a server at its Raft address. A server is asked before it is added to
-// Raft's configuration or moved in it, and before a cluster is made of it: one that
-// is forged would count for the majority and never vote. CodeForbidden for a forged
-// one, CodeNoLeader for one that isn't there.
+// Verify verifies the server with the ID and Raft address. It is called before a server is
+// added to Raft's configuration, or its address is changed there, and before a bootstrap
+// with it: a forged server would count for the majority and never vote. CodeForbidden for
+// a forged server, CodeNoLeader for one that can't be reached.
 func (v Verifier) Verify(ctx context.Context, id, raftAddr string) error {
-	var err error = structs.Errorf(structs.CodeNoLeader, "server %s is not there", id)
+	var err error = structs.Errorf(structs.CodeNoLeader, "server %s is not reachable", id)
 	for _, m := range v.Instances(id) {
 		if m.RaftAddr != raftAddr {
 			continue
@@ -51,8 +50,10 @@ func (v Verifier) verify(ctx context.Context, m gossip.Member) error {
 		return nil
 	}
 	if is.Proof = want.Proof; is != want {
-		return structs.Errorf(structs.CodeForbidden, "gossip has server %s at %s and %s, and what answers there is %.64s at %.128s and %.128s",
+		return structs.Errorf(structs.CodeForbidden,
+			"gossip has server %s at %s and %s, but the server that answers there is %.64s at %.128s and %.128s",
 			m.ID, m.RaftAddr, m.HTTPAddr, is.ID, is.RaftAddr, is.HTTPAddr)
 	}
-	return structs.Errorf(structs.CodeForbidden, "what answers at %s has no proof that it is a server of cluster %q with its gossip key", m.HTTPAddr, v.Proofs.Cluster)
+	return structs.Errorf(structs.CodeForbidden, "the server at %s has not proved that it belongs to cluster %q and has its gossip key",
+		m.HTTPAddr, v.Proofs.Cluster)
 }

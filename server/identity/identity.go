@@ -1,9 +1,8 @@
-// Package identity says who makes a request and what they may do: it turns
-// tokens into callers, and keeps the table of who may do what.
+// Package identity authenticates and authorizes the callers of the API: it resolves
+// tokens to callers, and has the table of actions and roles.
 //
-// server/rest calls it for every request. It never reads or writes the
-// replicated state, and it believes nothing that a client says of itself beside
-// its token.
+// server/rest calls it for every request. It never reads or writes the replicated state,
+// and it trusts nothing that a client says about itself except its token.
 package identity
 
 import (
@@ -12,25 +11,26 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Authenticator turns a token into the caller that it stands for.
+// Authenticator resolves a token to its caller.
 type Authenticator interface {
-	// Authenticate returns on whose behalf the holder of the token acts. token
-	// is "" if the request had none. Errors: CodeUnauthenticated,
-	// CodeUnavailable if whoever knows tokens can't be reached.
+	// Authenticate returns the caller that the token authenticates. token is "" if the
+	// request has none. Errors: CodeUnauthenticated, CodeUnavailable if the source of the
+	// tokens can't be reached.
 	Authenticate(ctx context.Context, token string) (structs.Caller, error)
 }
 
-// DefaultProject and DefaultUser are who everybody is without authentication.
+// DefaultProject and DefaultUser are the project and user of every caller without
+// authentication.
 const (
 	DefaultProject = "default"
 	DefaultUser    = "default"
 )
 
-// None lets everybody in as the one user of the one project, who is operator
-// and member. The server allows it on loopback only.
+// None admits every caller as the same user, who has the roles admin and member in
+// DefaultProject. The server allows it on loopback only.
 type None struct{}
 
-// Authenticate returns that user, whatever the token is.
+// Authenticate returns that user for any token.
 func (None) Authenticate(context.Context, string) (structs.Caller, error) {
 	return structs.Caller{
 		ProjectID: DefaultProject,
@@ -39,7 +39,7 @@ func (None) Authenticate(context.Context, string) (structs.Caller, error) {
 	}, nil
 }
 
-// Static knows a fixed set of tokens. Tests use it.
+// Static is a fixed set of tokens, for tests.
 type Static map[string]structs.Caller
 
 // Authenticate looks the token up.
@@ -51,8 +51,8 @@ func (s Static) Authenticate(_ context.Context, token string) (structs.Caller, e
 	return caller, nil
 }
 
-// CheckProject refuses a request that names another project than its token's.
-// named is the X-Auth-Project-Id header, "" if there was none.
+// CheckProject returns CodeForbidden if a request names another project than its token's.
+// named is the X-Auth-Project-Id header, "" if the request has none.
 func CheckProject(caller structs.Caller, named string) error {
 	if named != "" && named != caller.ProjectID {
 		return structs.Errorf(structs.CodeForbidden, "X-Auth-Project-Id %.64q is not the project of the token", named)

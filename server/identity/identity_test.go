@@ -7,7 +7,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestNone(t *testing.T) {
+func TestNoneAuthenticatesEveryTokenAsAdmin(t *testing.T) {
 	caller, err := None{}.Authenticate(context.Background(), "whatever")
 	if err != nil || caller.ProjectID != DefaultProject || !caller.Is(structs.RoleAdmin) || !caller.Is(structs.RoleMember) {
 		t.Fatalf("caller %+v, error %v", caller, err)
@@ -26,7 +26,7 @@ func TestStaticRefusesUnknownTokens(t *testing.T) {
 	}
 }
 
-func TestCheckProject(t *testing.T) {
+func TestCheckProjectRefusesOtherProject(t *testing.T) {
 	caller := structs.Caller{ProjectID: "p"}
 	for named, want := range map[string]structs.Code{"": "", "p": "", "q": structs.CodeForbidden} {
 		if got := structs.CodeOf(CheckProject(caller, named)); got != want {
@@ -38,7 +38,7 @@ func TestCheckProject(t *testing.T) {
 func TestZeroCallerMayNothing(t *testing.T) {
 	for action := range policy {
 		if May(structs.Caller{}, action) {
-			t.Errorf("nobody may %s", action)
+			t.Errorf("a caller without roles may %s", action)
 		}
 	}
 }
@@ -50,11 +50,11 @@ func TestPolicyByRole(t *testing.T) {
 			t.Errorf("admin may not %s", action)
 		}
 		if May(as(structs.RoleReader), action) && !May(as(structs.RoleMember), action) {
-			t.Errorf("a reader may %s, a member may not", action)
+			t.Errorf("a reader may %s, but a member may not", action)
 		}
 	}
 	if err := Check(as(structs.RoleReader), ContainerExecute); structs.CodeOf(err) != structs.CodeForbidden {
-		t.Errorf("a reader executes: %v", err)
+		t.Errorf("a reader may execute: %v", err)
 	}
 	if err := Check(as(structs.RoleAdmin), Action("no:such")); structs.CodeOf(err) != structs.CodeForbidden {
 		t.Errorf("an unknown action: %v", err)

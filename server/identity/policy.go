@@ -6,8 +6,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Action names something that a caller may or may not do. Every route of the
-// REST API names one; a few more are asked for by what a request says.
+// Action names what a caller needs permission for. Every route of the REST API names one;
+// a few more depend on the content of a request.
 type Action string
 
 // The actions of routes.
@@ -81,12 +81,12 @@ const (
 
 	OperatorState   Action = "operator:state"
 	OperatorMetrics Action = "operator:metrics"
-	OperatorPprof   Action = "operator:pprof" // profiles of the server's own process
+	OperatorPprof   Action = "operator:pprof" // profiles of the server process
 	OperatorMembers Action = "operator:members"
 	OperatorPeers   Action = "operator:raft_peers"
 	OperatorRemove  Action = "operator:raft_remove"
 	OperatorLead    Action = "operator:raft_transfer"
-	OperatorSave    Action = "operator:snapshot_save" // with it all secrets that are part of the state
+	OperatorSave    Action = "operator:snapshot_save" // a snapshot holds all secrets of the state
 	OperatorRestore Action = "operator:snapshot_restore"
 
 	TokenCreate Action = "token:create"
@@ -95,17 +95,17 @@ const (
 	TokenGet    Action = "token:get"
 	TokenRevoke Action = "token:revoke"
 
-	AgentRegister Action = "agent:register" // the join token, or the host's secret, in the body
-	AgentCall     Action = "agent:call"     // the host's secret
-	PeerCall      Action = "peer:call"      // the peer secret of the cluster
+	AgentRegister Action = "agent:register" // needs the join token, or the host's secret, in the body
+	AgentCall     Action = "agent:call"     // needs the host's secret
+	PeerCall      Action = "peer:call"      // needs the peer secret of the cluster
 )
 
-// The actions that depend on what a request says.
+// The actions that depend on the content of a request.
 const (
-	BayShare    Action = "bay:share"         // a bay for all projects
-	AllProjects Action = "list:all_projects" // objects of other projects in lists
-	SeeHosts    Action = "node:hosts"        // hosts among the nodes
-	ImageHosts  Action = "image:hosts"       // images on a host by its name, and into shared bays
+	BayShare    Action = "bay:share"         // make a bay that all projects use
+	AllProjects Action = "list:all_projects" // list objects of other projects
+	SeeHosts    Action = "node:hosts"        // list hosts among the nodes
+	ImageHosts  Action = "image:hosts"       // use images on a host by its name, and load them into shared bays
 )
 
 var (
@@ -114,7 +114,8 @@ var (
 	operators = []structs.Role{structs.RoleAdmin}
 )
 
-// policy says which roles may do what. An action that isn't in it is nobody's.
+// policy lists the roles that are allowed to do each action. An action without an entry is
+// forbidden to everybody.
 var policy = map[Action][]structs.Role{
 	APIVersion:  anyone,
 	APIDocument: anyone,
@@ -171,7 +172,7 @@ var policy = map[Action][]structs.Role{
 	ContainerStats:   anyone,
 	ContainerActions: anyone,
 	ContainerTop:     anyone,
-	ArchiveGet:       members, // logs are made to be read, files are not
+	ArchiveGet:       members, // logs are meant for readers, files are not
 	ArchivePut:       members,
 
 	ImageList:  anyone,
@@ -203,15 +204,16 @@ var policy = map[Action][]structs.Role{
 	AllProjects:     operators,
 }
 
-// May reports whether the caller may do the action.
+// May reports whether the caller is allowed to do the action.
 func May(caller structs.Caller, action Action) bool {
 	return slices.ContainsFunc(policy[action], caller.Is)
 }
 
-// Check returns CodeForbidden unless the caller may do the action.
+// Check returns CodeForbidden unless the caller is allowed to do the action.
 func Check(caller structs.Caller, action Action) error {
 	if May(caller, action) {
 		return nil
 	}
-	return structs.Errorf(structs.CodeForbidden, "Policy doesn't allow %s to be performed: it takes a role of %v in the project", action, policy[action])
+	return structs.Errorf(structs.CodeForbidden, "Policy doesn't allow %s to be performed: it needs a role of %v in the project",
+		action, policy[action])
 }

@@ -7,22 +7,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Tokens knows the local tokens: those that the cluster itself has given out.
-// A token that is revoked is refused by each server that has applied that.
+// Tokens authenticates local tokens, which the cluster itself has issued. A revoked token
+// is refused by every server that has applied its revocation.
 type Tokens struct {
 	// Find returns the token in this server's state, nil if there is none.
 	Find func(id string) *structs.Token
-	// CatchUp returns once this server has applied all that was committed before
-	// the call, or says why it can't know. A server that lags must not refuse a
-	// token that it has not heard of yet.
+	// CatchUp waits until this server has applied all entries committed before the call.
+	// An error means that it can't know that. A server that lags must not refuse a token
+	// that it has not applied yet.
 	CatchUp func(ctx context.Context) error
-	// Now is this server's clock, against which expiry is held; nil means
-	// time.Now. Nothing is decided by it that servers have to agree on.
+	// Now is this server's clock for the expiry of tokens; nil means time.Now. Servers
+	// need not agree on any result of it.
 	Now func() time.Time
 }
 
-// Authenticate returns on whose behalf the token's holder acts. The errors tell
-// nobody without the secret whether there is such a token.
+// Authenticate returns the caller that the token authenticates. Its errors don't reveal
+// whether a token exists to a client without its secret.
 func (a Tokens) Authenticate(ctx context.Context, text string) (structs.Caller, error) {
 	var none structs.Caller
 	if text == "" {
@@ -36,7 +36,8 @@ func (a Tokens) Authenticate(ctx context.Context, text string) (structs.Caller, 
 	token := a.Find(id)
 	if token == nil {
 		if err := a.CatchUp(ctx); err != nil {
-			return none, structs.Errorf(structs.CodeUnavailable, "this server does not know yet which tokens there are: try again in a second (%w)", err)
+			return none, structs.Errorf(structs.CodeUnavailable,
+				"this server may not have the newest tokens yet: try again in a second (%w)", err)
 		}
 		token = a.Find(id)
 	}
@@ -49,9 +50,9 @@ func (a Tokens) Authenticate(ctx context.Context, text string) (structs.Caller, 
 	}
 	switch {
 	case token.Join:
-		return none, structs.Errorf(structs.CodeUnauthenticated, "This is a join token: agents register with it, it is no user's")
+		return none, structs.Errorf(structs.CodeUnauthenticated, "This is a join token: only agents register with it, users can't")
 	case token.Expired(now()):
-		return none, structs.Errorf(structs.CodeUnauthenticated, "The token has expired: have an admin make another one")
+		return none, structs.Errorf(structs.CodeUnauthenticated, "The token has expired: ask an admin for another one")
 	}
 	return structs.Caller{ProjectID: token.Project, UserID: token.User, Roles: []structs.Role{token.Role}, TokenID: token.ID}, nil
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestTokens(t *testing.T) {
+func TestTokensAuthenticateOnlyValidTokens(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	known := map[string]*structs.Token{}
-	behind := map[string]*structs.Token{} // what catching up brings
+	behind := map[string]*structs.Token{} // tokens that CatchUp applies
 	add := func(to map[string]*structs.Token, token structs.Token) string {
 		id, secret := structs.NewID(), structs.NewSecret()
 		token.ID, token.Hash = id, structs.HashSecret(secret)
@@ -55,27 +55,29 @@ func TestTokens(t *testing.T) {
 		"without its secret":     {"mgt_" + id + "_", "not valid"},
 		"with another's secret":  {structs.FormatToken(id, foreign), "not valid"},
 		"with its hash":          {structs.FormatToken(id, known[id].Hash), "not valid"},
-		"with more behind it":    {good + "0", "not valid"},
+		"with another character": {good + "0", "not valid"},
 		"in capitals":            {strings.ToUpper(good), "not valid"},
 		"an unknown one":         {structs.FormatToken(structs.NewID(), secret), "not valid"},
-		"one that is over":       {over, "has expired"},
-		"over, with bad secret":  {over + "0", "not valid"},
-		"an agents' one":         {join, "join token"},
-		"an agents', bad secret": {join + "0", "not valid"},
+		"expired":                {over, "has expired"},
+		"expired, bad secret":    {over + "0", "not valid"},
+		"a join token":           {join, "join token"},
+		"a join, bad secret":     {join + "0", "not valid"},
 	} {
 		caller, err := a.Authenticate(context.Background(), c.token)
-		if structs.CodeOf(err) != structs.CodeUnauthenticated || !strings.Contains(err.Error(), c.says) || caller.ProjectID != "" || caller.Roles != nil {
+		if structs.CodeOf(err) != structs.CodeUnauthenticated || !strings.Contains(err.Error(), c.says) ||
+			caller.ProjectID != "" || caller.Roles != nil {
 			t.Errorf("%s: %+v, %v", what, caller, err)
 		}
 		if c.token != "" && err != nil && strings.Contains(err.Error(), secret) {
-			t.Errorf("%s: the error has the secret", what)
+			t.Errorf("%s: the error contains the secret", what)
 		}
 	}
 	away = errors.New("no leader")
-	if _, err := a.Authenticate(context.Background(), structs.FormatToken(structs.NewID(), secret)); structs.CodeOf(err) != structs.CodeUnavailable {
-		t.Errorf("an unknown one while there is no leader: %v", err)
+	unknown := structs.FormatToken(structs.NewID(), secret)
+	if _, err := a.Authenticate(context.Background(), unknown); structs.CodeOf(err) != structs.CodeUnavailable {
+		t.Errorf("an unknown token without a leader: %v", err)
 	}
 	if _, err := a.Authenticate(context.Background(), good); err != nil {
-		t.Errorf("a known one while there is no leader: %v", err)
+		t.Errorf("a known token without a leader: %v", err)
 	}
 }

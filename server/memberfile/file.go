@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// File is the record of an open data directory. Its methods may be called at once.
+// File holds the record of an open data directory. It is safe for concurrent use.
 type File struct {
 	dir string
 
 	mu   sync.Mutex
 	now  Record
-	disk []byte // what the file holds; nil if there is none
+	disk []byte // content of the file; nil if the file doesn't exist
 }
 
-// Open reads the record of a data directory; where there is none it is the zero one.
+// Open reads the record of a data directory. Without a file the record is zero.
 func Open(dataDir string) (*File, error) {
 	r, err := Read(dataDir)
 	if err != nil {
@@ -28,22 +28,23 @@ func Open(dataDir string) (*File, error) {
 	return f, err
 }
 
-// Unwritten returns a File of a data directory that has no record yet: the first
+// Unwritten returns a File for a data directory that has no file yet. The first
 // Update writes it.
 func Unwritten(dataDir string, r Record) *File { return &File{dir: dataDir, now: r} }
 
-// Path is where the file is.
+// Path returns the path of the file.
 func (f *File) Path() string { return Path(f.dir) }
 
-// Now returns the record. Nobody may write to what it points to.
+// Now returns the current record. Callers must not modify what its pointers and
+// slices refer to.
 func (f *File) Now() Record {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.now
 }
 
-// Update changes the record. It is on the disk when Update returns, unless the file
-// holds it already; after an error it is what it was.
+// Update changes the record. The new record is on disk when Update returns; nothing
+// is written if the file holds it already. After an error the record is unchanged.
 func (f *File) Update(change func(*Record)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

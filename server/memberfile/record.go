@@ -1,7 +1,7 @@
-// Package memberfile keeps the record of which server a data directory is of: its id,
-// its cluster, what it has granted to a cluster that is being made, and what has to
-// be in its log. The record is one file, written as a whole or not at all. Packages
-// bootstrap and raftlog read and change it; it knows neither.
+// Package memberfile keeps the membership record of a data directory: the server's ID,
+// its cluster, its bootstrap grant, and whether its Raft log must hold something. The
+// record is one file, which is replaced atomically. Packages bootstrap and raftlog read
+// and change it; memberfile imports neither.
 package memberfile
 
 import (
@@ -19,53 +19,52 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Record says which server a data directory is of. A server that has promised
-// anything to others under its id, a grant, a vote or an entry, must never come back
-// under that id without it: it could vote twice in a term, or make a majority that
-// lacks acknowledged entries.
+// Record is the membership of the server that owns a data directory. A server that has
+// given a grant, a vote or an acknowledgement of an entry under its ID must never start
+// again under that ID without this record: it could vote twice in a term, or form a
+// majority that lacks acknowledged entries.
 type Record struct {
-	ServerID  string `json:"server_id"`            // under which the other servers know it; minted at the first start
-	ClusterID string `json:"cluster_id,omitempty"` // that it belongs to, "" while to none
-	Voted     bool   `json:"voted,omitempty"`      // there is a term or a vote on which others may rely
-	Stored    bool   `json:"stored,omitempty"`     // there are entries, or a snapshot
-	Place     Place  `json:"place,omitzero"`       // of the log, when it was opened last; zero if it never was
+	ServerID  string `json:"server_id"`            // UUID, minted at the first start; the other servers know this server by it
+	ClusterID string `json:"cluster_id,omitempty"` // UUID of the server's cluster; "" before it joins one
+	Voted     bool   `json:"voted,omitempty"`      // the log holds a term or a vote that other servers may rely on
+	Stored    bool   `json:"stored,omitempty"`     // the log holds entries or a snapshot
+	Place     Place  `json:"place,omitzero"`       // where the log was when it was last opened; zero before the first time
 
-	// Grant is the cluster to which this server has given its grant while that is
-	// being made; nil if none.
+	// Grant is the proposed cluster to which this server has given its grant during
+	// bootstrap; nil if none.
 	Grant *structs.PeerGrant `json:"grant,omitempty"`
-	// Proposes is set if it is this server that makes the cluster of Grant.
+	// Proposes is set if this server is the proposer of Grant's cluster.
 	Proposes bool `json:"proposes,omitempty"`
-	// Abandoned are the ids of clusters that this server has proposed and will never
-	// make, the last MaxAbandoned of them.
+	// Abandoned lists the IDs of clusters that this server proposed and has abandoned,
+	// at most the last MaxAbandoned of them.
 	Abandoned []string `json:"abandoned,omitempty"`
 }
 
 // MaxAbandoned bounds Record.Abandoned.
 const MaxAbandoned = 16
 
-// Begun reports whether anything has to be in the log.
+// Begun reports whether the log must hold something: a vote, entries or a snapshot.
 func (r Record) Begun() bool { return r.Voted || r.Stored }
 
-// Place is where a server's log is. A log at another place is a copy of it, which
-// may be older than what the server has acknowledged since.
+// Place identifies the directory and file of a server's log. A log in another place is
+// a copy, which may lack entries that the server has acknowledged since.
 type Place struct {
 	Dir  fileid.ID `json:"dir"`  // raft/
 	File fileid.ID `json:"file"` // raft/raft.db
-	// Next is the file that is about to take the place of raft.db by being renamed,
-	// which keeps its ID.
+	// Next is the file that is about to replace raft.db by a rename, which keeps its
+	// ID; zero if there is none.
 	Next fileid.ID `json:"next,omitzero"`
 }
 
-// Holds reports whether a log that is now at the other place is the one that was
-// here.
+// Holds reports whether a log found at now is the log that p records.
 func (p Place) Holds(now Place) bool {
-	return now.Dir.Is(p.Dir) && (now.File.Is(p.File) || p.Next != fileid.ID{} && now.File.Is(p.Next))
+	return now.Dir.SameFile(p.Dir) && (now.File.SameFile(p.File) || p.Next != fileid.ID{} && now.File.SameFile(p.Next))
 }
 
-// content is what the file holds, one line of JSON.
+// content is the content of the file: one line of JSON.
 type content struct {
 	Record
-	Sum uint32 `json:"crc32c"` // of the JSON of Record
+	Sum uint32 `json:"crc32c"` // CRC-32C of the JSON of Record alone
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -78,14 +77,14 @@ func (r Record) encode() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// Path is where the record of a data directory is.
+// Path returns the path of a data directory's record.
 func Path(dataDir string) string { return filepath.Join(dataDir, "member.json") }
 
-// restoreHint is the way out of a damaged record.
+// restoreHint tells an operator what to do about a damaged record.
 const restoreHint = "restore the data directory from a backup, or give this server an empty one if other servers have the state"
 
-// Read returns the record of a data directory, nil if there is none. The error about
-// a damaged one names the file.
+// Read returns the record of a data directory, nil if there is none. The error for a
+// damaged record names the file.
 func Read(dataDir string) (*Record, error) {
 	path := Path(dataDir)
 	b, err := os.ReadFile(path)
@@ -99,14 +98,14 @@ func Read(dataDir string) (*Record, error) {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return nil, fmt.Errorf("%s is damaged: %w: %s", path, err, restoreHint)
 	}
-	// It is exactly what was written, or some of it is not.
-	if whole, err := c.Record.encode(); err != nil || !bytes.Equal(b, whole) {
+	// The bytes must be exactly those that encode writes.
+	if written, err := c.Record.encode(); err != nil || !bytes.Equal(b, written) {
 		return nil, fmt.Errorf("%s is damaged: it does not have its checksum: %s", path, restoreHint)
 	}
 	return &c.Record, nil
 }
 
-// Write makes the record of a data directory, durably.
+// Write writes the record of a data directory and syncs it to disk.
 func Write(dataDir string, r Record) error {
 	b, err := r.encode()
 	if err != nil {

@@ -1,10 +1,9 @@
-// Package metrics counts what a server does and shows it in Prometheus's format.
-// Its registry is its own; there is nothing global. The packages that it
-// observes don't know it: package server hands them its methods as the hooks
-// that they declare, and hands it functions that read their figures when
-// somebody scrapes.
+// Package metrics counts the operations of a server and serves them in Prometheus's
+// format. It has a registry of its own and no global state. The observed packages don't
+// import it: package server passes them its methods as the hooks that they declare, and
+// passes it functions that read their values at each scrape.
 //
-// It decides nothing, and a server without it is the same server.
+// It decides nothing: a server behaves the same without it.
 package metrics
 
 import (
@@ -24,23 +23,23 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Config says where figures are read at each scrape. A nil function leaves its
-// figures out.
+// Config has the functions that read values at each scrape. The metrics of a nil function
+// are absent.
 type Config struct {
 	Version  string       // of the build
 	Store    *state.Store // required
 	Raft     func() Raft
 	Queue    func() int // requests that wait to be decided
-	Reads    func() int // blocking reads that are parked
-	Polls    func() int // agents' polls that are parked
-	Sessions func() int // sessions that are open
-	// Connections returns how many connections of the REST API are open, by whose
-	// they are, and how many were refused, or closed to make room; nil shows none.
+	Reads    func() int // waiting blocking reads
+	Polls    func() int // agents' polls that wait for work
+	Sessions func() int // open sessions
+	// Connections returns the open connections of the REST API by kind of holder, and how
+	// many connections were refused or closed to make room; nil shows zeros.
 	Connections func() (open map[string]int, refused, closed uint64)
-	Disk        func() (free int64, err error) // bytes that are free where the data directory is
+	Disk        func() (free int64, err error) // free bytes on the file system of the data directory
 }
 
-// Raft is what is shown of the replicated log.
+// Raft has the values of the Raft log.
 type Raft struct {
 	Term          uint64
 	Leader        bool // this server leads
@@ -49,11 +48,11 @@ type Raft struct {
 	AppliedIndex  uint64
 	SnapshotIndex uint64
 	Peers         int           // other voters
-	LastContact   time.Duration // since the leader was heard of; 0 on the leader, below 0 if it never was
+	LastContact   time.Duration // time since the last contact from the leader; 0 on the leader, negative before the first
 }
 
-// Metrics are the metrics of one server. Its methods may be called from
-// everywhere and cost about 100 ns.
+// Metrics are the metrics of one server. The methods are safe for concurrent use, except
+// that only one goroutine may call Committed.
 type Metrics struct {
 	registry *prometheus.Registry
 	commit   prometheus.Histogram
@@ -63,10 +62,10 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
 	forwards *prometheus.CounterVec
-	largest  atomic.Int64 // bytes of the largest entry that was committed
+	largest  atomic.Int64 // bytes of the largest committed entry
 }
 
-// Buckets, in seconds, of what a commit takes and of what a request does.
+// Buckets of the durations of commits and of requests, in seconds.
 var (
 	commitBuckets  = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5}
 	requestBuckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
@@ -81,47 +80,52 @@ func New(c Config) *Metrics {
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
 	m.commit = histogram("magnum_raft_commit_seconds", "Time from proposing an entry until it is applied on the leader.", commitBuckets)
-	m.decide = histogram("magnum_conductor_decide_seconds", "Time that deciding a batch takes.", commitBuckets)
-	m.batch = histogram("magnum_conductor_batch_requests", "Requests decided together, in one log entry.", prometheus.ExponentialBuckets(1, 2, 10))
-	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "magnum_conductor_refused_total", Help: "Requests that the conductor refused."}, []string{"code"})
-	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "magnum_api_requests_total", Help: "Requests that were answered."}, []string{"route", "method", "code"})
+	m.decide = histogram("magnum_conductor_decide_seconds", "Time to decide a batch.", commitBuckets)
+	m.batch = histogram("magnum_conductor_batch_requests", "Requests decided together, in one log entry.",
+		prometheus.ExponentialBuckets(1, 2, 10))
+	m.refused = counter("magnum_conductor_refused_total", "Requests that the conductor refused.", "code")
+	m.requests = counter("magnum_api_requests_total", "Answered requests.", "route", "method", "code")
 	m.latency = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "magnum_api_request_seconds", Help: "Time until a request was answered, without those that were parked or streamed.", Buckets: requestBuckets,
+		Name: "magnum_api_request_seconds", Help: "Time until a request was answered; blocking and streaming requests are left out.",
+		Buckets: requestBuckets,
 	}, []string{"route", "method"})
-	m.forwards = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "magnum_forwarded_requests_total", Help: "Requests handed on to the leader."}, []string{"outcome"})
+	m.forwards = counter("magnum_forwarded_requests_total", "Requests forwarded to the leader.", "outcome")
 	largest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "magnum_raft_largest_entry_bytes", Help: "Size of the largest log entry that this server has committed as the leader.",
 	}, func() float64 { return float64(m.largest.Load()) })
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "magnum_build_info", Help: "1; its labels say what runs.",
+		Name: "magnum_build_info", Help: "1, with the versions of the build as labels.",
 		ConstLabels: prometheus.Labels{"version": c.Version, "go_version": runtime.Version()},
 	})
 	info.Set(1)
 	m.registry.MustRegister(
 		m.commit, m.decide, m.batch, m.refused, m.requests, m.latency, m.forwards, largest, info,
-		&figures{Config: c},
+		&collector{Config: c},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
 }
 
-// scrapesInFlight bounds scrapes at a time: each walks over the state.
+// scrapesInFlight bounds the concurrent scrapes, each of which may read all rows.
 const scrapesInFlight = 2
 
-// Handler answers a scrape.
+// Handler serves scrapes.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesInFlight, EnableOpenMetrics: true})
 }
 
-// Decided notes that a batch of requests was decided.
+// Decided counts a batch of requests that was decided.
 func (m *Metrics) Decided(requests int, took time.Duration) {
 	m.batch.Observe(float64(requests))
 	m.decide.Observe(took.Seconds())
 }
 
-// Committed notes that an entry of so many bytes was proposed and applied. One
-// goroutine calls it, the conductor's loop.
+// Committed counts an entry that was proposed and applied; size is in bytes. Only the
+// conductor's loop may call it.
 func (m *Metrics) Committed(took time.Duration, size int) {
 	m.commit.Observe(took.Seconds())
 	if int64(size) > m.largest.Load() {
@@ -129,11 +133,11 @@ func (m *Metrics) Committed(took time.Duration, size int) {
 	}
 }
 
-// Refused notes that a request was refused.
+// Refused counts a request that the conductor refused.
 func (m *Metrics) Refused(code structs.Code) { m.refused.WithLabelValues(string(code)).Inc() }
 
-// Forwarded notes that a request was handed on to the leader, and whether an
-// answer came back.
+// Forwarded counts a request that was forwarded to the leader, by whether the leader has
+// answered.
 func (m *Metrics) Forwarded(answered bool) {
 	outcome := "answered"
 	if !answered {
@@ -142,19 +146,19 @@ func (m *Metrics) Forwarded(answered bool) {
 	m.forwards.WithLabelValues(outcome).Inc()
 }
 
-// Route returns what notes the requests of one route. route is its pattern,
-// never the path of a request: labels have to be few. took is below 0 for a
-// request that waited on purpose.
+// Route returns a function that counts the requests of one route. route is the route's
+// pattern, never the path of a request: the number of label values must stay small. took
+// is negative for a blocking or streaming request, whose duration is not counted.
 func (m *Metrics) Route(method, route string) func(status int, took time.Duration) {
-	o := &observed{metrics: m, method: method, route: route}
+	o := &routeMetrics{metrics: m, method: method, route: route}
 	o.latency = sync.OnceValue(func() prometheus.Observer { return m.latency.WithLabelValues(route, method) })
 	o.counters.Store(&map[int]prometheus.Counter{})
-	return o.note
+	return o.observe
 }
 
-// observed is one route. It keeps its counters at hand: finding them by their
-// labels costs more than counting.
-type observed struct {
+// routeMetrics has the metrics of one route. It caches the counters, because finding one
+// by its labels costs more than incrementing it.
+type routeMetrics struct {
 	metrics       *Metrics
 	method, route string
 	latency       func() prometheus.Observer // made at the first use: most routes have none
@@ -163,7 +167,7 @@ type observed struct {
 	counters atomic.Pointer[map[int]prometheus.Counter]
 }
 
-func (o *observed) note(status int, took time.Duration) {
+func (o *routeMetrics) observe(status int, took time.Duration) {
 	counter := (*o.counters.Load())[status]
 	if counter == nil {
 		counter = o.add(status)
@@ -174,7 +178,8 @@ func (o *observed) note(status int, took time.Duration) {
 	}
 }
 
-func (o *observed) add(status int) prometheus.Counter {
+// add returns the counter of a status that is not cached yet.
+func (o *routeMetrics) add(status int) prometheus.Counter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	counter := o.metrics.requests.WithLabelValues(o.route, o.method, strconv.Itoa(status))

@@ -16,7 +16,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// scrape returns what a scrape shows, as lines.
+// scrape returns the lines of a scrape.
 func scrape(t testing.TB, m *Metrics) []string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -27,7 +27,7 @@ func scrape(t testing.TB, m *Metrics) []string {
 	return strings.Split(w.Body.String(), "\n")
 }
 
-// write is the change that makes a row.
+// write returns the change that writes a row.
 func write(r structs.Row) structs.Change {
 	return structs.Change{Table: r.Table(), ID: r.Base().ID, Row: r}
 }
@@ -65,7 +65,7 @@ func full(t testing.TB) *Metrics {
 	})
 }
 
-func TestScrapeShowsFigures(t *testing.T) {
+func TestScrapeShowsAllMetrics(t *testing.T) {
 	m := full(t)
 	m.Decided(3, 2*time.Millisecond)
 	m.Committed(300*time.Microsecond, 2000)
@@ -79,18 +79,22 @@ func TestScrapeShowsFigures(t *testing.T) {
 	bays(404, time.Millisecond)
 	lines := scrape(t, m)
 	for _, want := range []string{
-		"magnum_raft_term 3", "magnum_raft_leader 1", "magnum_raft_last_index 12", "magnum_raft_commit_index 11", "magnum_raft_applied_index 10",
-		"magnum_raft_snapshot_index 5", "magnum_raft_peers 2", "magnum_raft_last_contact_seconds 0", "magnum_raft_commit_seconds_count 2", "magnum_raft_largest_entry_bytes 2000",
+		"magnum_raft_term 3", "magnum_raft_leader 1", "magnum_raft_last_index 12",
+		"magnum_raft_commit_index 11", "magnum_raft_applied_index 10", "magnum_raft_snapshot_index 5", "magnum_raft_peers 2",
+		"magnum_raft_last_contact_seconds 0", "magnum_raft_commit_seconds_count 2", "magnum_raft_largest_entry_bytes 2000",
 		`magnum_raft_commit_seconds_bucket{le="0.0005"} 2`, `magnum_raft_commit_seconds_bucket{le="0.00025"} 0`,
 		`magnum_conductor_batch_requests_bucket{le="4"} 1`, "magnum_conductor_decide_seconds_count 1", "magnum_conductor_queue_length 4",
 		`magnum_conductor_refused_total{code="quota"} 1`,
 		"magnum_state_index 7", `magnum_state_rows{table="hosts"} 3`, `magnum_state_rows{table="bays"} 0`,
-		`magnum_hosts{state="ready"} 2`, `magnum_hosts{state="lost"} 1`, `magnum_containers{status="Error"} 0`, `magnum_bays{status="CREATE_FAILED"} 0`,
+		`magnum_hosts{state="ready"} 2`, `magnum_hosts{state="lost"} 1`,
+		`magnum_containers{status="Error"} 0`, `magnum_bays{status="CREATE_FAILED"} 0`,
 		"magnum_blocking_reads 5", "magnum_agent_polls 6", "magnum_sessions 7", "magnum_events_dropped_total 0",
 		`magnum_http_connections{holder="unproven"} 8`, `magnum_http_connections{holder="host"} 9`,
-		`magnum_http_connections_refused_total{how="refused"} 10`, `magnum_http_connections_refused_total{how="closed"} 11`, "magnum_disk_free_bytes 1.073741824e+09",
-		`magnum_api_requests_total{code="200",method="GET",route="/v1/bays/:id"} 2`, `magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
-		`magnum_api_request_seconds_count{method="GET",route="/v1/bays/:id"} 2`, // not the parked one
+		`magnum_http_connections_refused_total{how="refused"} 10`, `magnum_http_connections_refused_total{how="closed"} 11`,
+		"magnum_disk_free_bytes 1.073741824e+09",
+		`magnum_api_requests_total{code="200",method="GET",route="/v1/bays/:id"} 2`,
+		`magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
+		`magnum_api_request_seconds_count{method="GET",route="/v1/bays/:id"} 2`, // without the blocking one
 		`magnum_forwarded_requests_total{outcome="answered"} 1`, `magnum_forwarded_requests_total{outcome="failed"} 1`,
 	} {
 		if !slices.Contains(lines, want) {
@@ -104,8 +108,11 @@ func TestScrapeShowsFigures(t *testing.T) {
 	}
 }
 
-func TestScrapeLeavesOutWhatIsNotKnown(t *testing.T) {
-	m := New(Config{Store: state.New(), Raft: func() Raft { return Raft{LastContact: -1} }, Disk: func() (int64, error) { return 0, errors.New("gone") }})
+func TestUnknownValuesAreAbsent(t *testing.T) {
+	m := New(Config{
+		Store: state.New(), Raft: func() Raft { return Raft{LastContact: -1} },
+		Disk: func() (int64, error) { return 0, errors.New("gone") },
+	})
 	for _, l := range scrape(t, m) {
 		for _, name := range []string{"magnum_raft_last_contact_seconds", "magnum_disk_free_bytes", "magnum_conductor_queue_length"} {
 			if strings.HasPrefix(l, name) {
@@ -125,19 +132,20 @@ func TestRoutesAppearWithTheirFirstRequest(t *testing.T) {
 		t.Error("a route without requests has series")
 	}
 	if note(200, 0); !shown() {
-		t.Error("a route with a request has none")
+		t.Error("a route with a request has no series")
 	}
 }
 
-func TestScrapeFollowsTheState(t *testing.T) {
+func TestScrapeCountsRowsAfterEachChange(t *testing.T) {
 	s := filled(t)
 	m := New(Config{Store: s})
-	for range 2 { // the second is not counted anew
+	for range 2 { // the second scrape uses the cached counts
 		if !slices.Contains(scrape(t, m), `magnum_state_rows{table="bays"} 0`) {
-			t.Error("there are bays")
+			t.Error("the scrape does not show 0 bays")
 		}
 	}
-	err := s.Apply(8, []structs.Change{write(&structs.Bay{Meta: structs.Meta{ID: structs.NewID(), ProjectID: "p"}, Status: structs.BayCreated})})
+	bay := &structs.Bay{Meta: structs.Meta{ID: structs.NewID(), ProjectID: "p"}, Status: structs.BayCreated}
+	err := s.Apply(8, []structs.Change{write(bay)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,8 +157,9 @@ func TestScrapeFollowsTheState(t *testing.T) {
 	}
 }
 
-// Every name of ours is in the manual, with its type, and the manual has no other.
-func TestManualListsTheMetrics(t *testing.T) {
+// TestManualListsAllMetrics: the manual has every magnum metric with its type, and no
+// other.
+func TestManualListsAllMetrics(t *testing.T) {
 	m := full(t)
 	m.Decided(1, 0)
 	m.Refused(structs.CodeQuota)
@@ -178,7 +187,7 @@ func TestManualListsTheMetrics(t *testing.T) {
 	}
 }
 
-func TestRoutesAreCountedByManyAtATime(t *testing.T) {
+func TestConcurrentRequestsAreCounted(t *testing.T) {
 	m := New(Config{Store: state.New()})
 	note := m.Route("GET", "/v1/bays")
 	var all sync.WaitGroup
@@ -195,7 +204,7 @@ func TestRoutesAreCountedByManyAtATime(t *testing.T) {
 	}
 }
 
-func BenchmarkNoteRequest(b *testing.B) {
+func BenchmarkObserveRequest(b *testing.B) {
 	note := New(Config{Store: state.New()}).Route("GET", "/v1/bays/:id")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -203,7 +212,7 @@ func BenchmarkNoteRequest(b *testing.B) {
 	}
 }
 
-func BenchmarkNoteBatch(b *testing.B) {
+func BenchmarkObserveBatch(b *testing.B) {
 	m := New(Config{Store: state.New()})
 	b.ReportAllocs()
 	for b.Loop() {
@@ -223,7 +232,7 @@ func BenchmarkScrape(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	f := &figures{Config: Config{Store: s}}
+	f := &collector{Config: Config{Store: s}}
 	for b.Loop() {
 		f.counts = nil
 		f.count(s.Snapshot())

@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// forwarding is a client whose only other server is at the address.
+// forwarding returns a client that knows every server by this one root URL, "" for none.
 func forwarding(root string) *Client {
 	return New(Config{URLs: func(string) []string { return roots(root) }, Secret: func() string { return "peer-secret" }})
 }
@@ -25,23 +25,25 @@ func roots(root string) []string {
 	return []string{root}
 }
 
-// asked is a user's request, who pretends to be a server that is unsure.
-func asked() Forwarded {
+// forgedHeaders returns a user's request with the headers of a forwarded request, which a
+// user must not set.
+func forgedHeaders() Forwarded {
 	r := httptest.NewRequest(http.MethodPost, "http://front/v1/nodes?wait=1s", nil)
 	r.Header.Set("Connection", "keep-alive")
 	r.Header.Set("X-Auth-Token", "token")
 	r.Header.Set(HeaderPeer, "guessed")
 	r.Header.Set(HeaderSeed, "chosen")
 	r.Header.Set(HeaderAsked, "chosen")
-	r.Header.Set(HeaderUnsure, "true")
+	r.Header.Set(HeaderRetryAfterUnknown, "true")
 	return Forwarded{Request: r, Body: []byte(`{"type":"a"}`), Seed: "seed", ID: "req-1"}
 }
 
-func TestForwardedRequestIsTheUsersOwn(t *testing.T) {
+func TestForwardKeepsRequestAndReplacesPeerHeaders(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		for header, want := range map[string]string{
-			"X-Auth-Token": "token", HeaderPeer: "peer-secret", HeaderSeed: "seed", HeaderAsked: "req-1", HeaderUnsure: "", "Connection": "",
+			"X-Auth-Token": "token", HeaderPeer: "peer-secret", HeaderSeed: "seed", HeaderAsked: "req-1",
+			HeaderRetryAfterUnknown: "", "Connection": "",
 		} {
 			if got := r.Header.Get(header); got != want {
 				t.Errorf("%s is %q, want %q", header, got, want)
@@ -51,17 +53,17 @@ func TestForwardedRequestIsTheUsersOwn(t *testing.T) {
 			t.Errorf("%s %s of %s: %s", r.Method, r.URL, r.Host, body)
 		}
 		w.Header().Set(HeaderIndex, "7")
-		_, _ = io.WriteString(w, "result") // the test sees it missing
+		_, _ = io.WriteString(w, "result") // the client's result shows an error
 	}))
 	defer web.Close()
 	c := forwarding(web.URL)
 	defer c.Close()
-	if result, index, err := c.Forward(t.Context(), "leader", asked()); string(result) != "result" || index != 7 || err != nil {
+	if result, index, err := c.Forward(t.Context(), "leader", forgedHeaders()); string(result) != "result" || index != 7 || err != nil {
 		t.Errorf("%q at %d: %v", result, index, err)
 	}
 }
 
-func TestForwardTellsWhatIsCertain(t *testing.T) {
+func TestForwardErrorsTellUnknownOutcome(t *testing.T) {
 	answer := func(f http.HandlerFunc) string {
 		web := httptest.NewServer(f)
 		t.Cleanup(web.Close)
@@ -77,32 +79,32 @@ func TestForwardTellsWhatIsCertain(t *testing.T) {
 		code    structs.Code
 		unknown bool
 	}{
-		"not known":    {"", structs.CodeNoLeader, false},
-		"not there":    {"http://" + closed.Addr().String(), structs.CodeNoLeader, false},
-		"hangs up":     {answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), structs.CodeNoLeader, true},
-		"no index":     {answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }), structs.CodeNoLeader, true},
-		"is no magnum": {answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }), structs.CodeUnavailable, false},
-		"is not sure": {answer(func(w http.ResponseWriter, _ *http.Request) {
+		"unknown":   {"", structs.CodeNoLeader, false},
+		"closed":    {"http://" + closed.Addr().String(), structs.CodeNoLeader, false},
+		"hangs up":  {answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), structs.CodeNoLeader, true},
+		"no index":  {answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }), structs.CodeNoLeader, true},
+		"no magnum": {answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }), structs.CodeUnavailable, false},
+		"says unknown": {answer(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(HeaderOutcome, OutcomeUnknown)
 			w.WriteHeader(503)
 		}), structs.CodeNoLeader, true},
 	} {
 		c := forwarding(tc.root)
-		_, _, err := c.Forward(t.Context(), "leader", asked())
+		_, _, err := c.Forward(t.Context(), "leader", forgedHeaders())
 		if structs.CodeOf(err) != tc.code || errors.Is(err, ErrUnknown) != tc.unknown {
 			t.Errorf("%s: unknown %v, %v", name, errors.Is(err, ErrUnknown), err)
 		}
 		c.Close()
 	}
-	if _, _, err := forwarding("").Forward(t.Context(), "s7", asked()); err == nil || !strings.Contains(err.Error(), "s7") {
-		t.Errorf("the error names no server: %v", err)
+	if _, _, err := forwarding("").Forward(t.Context(), "s7", forgedHeaders()); err == nil || !strings.Contains(err.Error(), "s7") {
+		t.Errorf("the error does not name the server: %v", err)
 	}
 }
 
-// TestForwardIsUnknownOnceWritten: the library repeats what has an
-// Idempotency-Key and no body if a connection that it has used before breaks.
-// That the leader takes no other connection says nothing of the first try.
-func TestForwardIsUnknownOnceWritten(t *testing.T) {
+// TestForwardOutcomeIsUnknownAfterWrite: net/http repeats a request with an
+// Idempotency-Key and no body if a reused connection breaks. If the leader accepts no
+// other connection, the first attempt may still have been carried out.
+func TestForwardOutcomeIsUnknownAfterWrite(t *testing.T) {
 	var web *httptest.Server
 	web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodDelete {
@@ -114,10 +116,10 @@ func TestForwardIsUnknownOnceWritten(t *testing.T) {
 	defer web.Close()
 	c := forwarding(web.URL)
 	defer c.Close()
-	if _, _, err := c.Forward(t.Context(), "leader", asked()); err != nil {
+	if _, _, err := c.Forward(t.Context(), "leader", forgedHeaders()); err != nil {
 		t.Fatal(err)
 	}
-	f := asked()
+	f := forgedHeaders()
 	f.Request.Method, f.Body = http.MethodDelete, nil
 	f.Request.Header.Set("Idempotency-Key", "k")
 	if _, _, err := c.Forward(t.Context(), "leader", f); structs.CodeOf(err) != structs.CodeNoLeader || !errors.Is(err, ErrUnknown) {
@@ -125,9 +127,9 @@ func TestForwardIsUnknownOnceWritten(t *testing.T) {
 	}
 }
 
-// TestForwardWaitsSoLongForAnAnswer: packets of the leader's REST API may be lost
-// while its Raft is heard, on connections that are open.
-func TestForwardWaitsSoLongForAnAnswer(t *testing.T) {
+// TestForwardEndsAfterPatience: packets of the leader's REST API may be lost on open
+// connections while its Raft traffic arrives.
+func TestForwardEndsAfterPatience(t *testing.T) {
 	hold := make(chan struct{})
 	headers := true
 	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,31 +139,34 @@ func TestForwardWaitsSoLongForAnAnswer(t *testing.T) {
 		}
 		if headers {
 			w.WriteHeader(http.StatusOK)
-			_ = http.NewResponseController(w).Flush() // the test sees it missing
+			_ = http.NewResponseController(w).Flush() // the client's result shows an error
 		}
 		<-hold
 	}))
 	defer silent.Close()
 	defer close(hold)
-	c := New(Config{URLs: func(string) []string { return roots(silent.URL) }, Secret: func() string { return "s" }, Patience: 200 * time.Millisecond})
+	c := New(Config{
+		URLs: func(string) []string { return roots(silent.URL) }, Secret: func() string { return "s" },
+		Patience: 200 * time.Millisecond,
+	})
 	defer c.Close()
-	f := asked()
-	f.ID = "first" // which leaves a connection open
+	f := forgedHeaders()
+	f.ID = "first" // its answer leaves the connection open
 	if _, _, err := c.Forward(t.Context(), "leader", f); err != nil {
 		t.Fatal(err)
 	}
 	for _, headers = range []bool{true, false} {
 		began := time.Now()
-		_, _, err := c.Forward(t.Context(), "leader", asked())
+		_, _, err := c.Forward(t.Context(), "leader", forgedHeaders())
 		if structs.CodeOf(err) != structs.CodeNoLeader || !errors.Is(err, ErrUnknown) || time.Since(began) < 200*time.Millisecond {
 			t.Errorf("headers %v: unknown %v after %v, %v", headers, errors.Is(err, ErrUnknown), time.Since(began), err)
 		}
 	}
 }
 
-// TestRelayLeavesErrorsToItsCaller: what could not be relayed is answered by the
-// server that was asked, in the words of the API.
-func TestRelayLeavesErrorsToItsCaller(t *testing.T) {
+// TestFailedRelayWritesNothing: the server that received the request answers it itself,
+// with an error of the API.
+func TestFailedRelayWritesNothing(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -176,15 +181,16 @@ func TestRelayLeavesErrorsToItsCaller(t *testing.T) {
 		code    structs.Code
 		unknown bool
 	}{
-		"not known": {"", structs.CodeNotFound, false},
-		"not there": {"http://" + closed.Addr().String(), structs.CodeUnavailable, false},
-		"hangs up":  {hangsUp.URL, structs.CodeUnavailable, true},
-		"answers":   {answers.URL, "", false},
+		"unknown":  {"", structs.CodeNotFound, false},
+		"closed":   {"http://" + closed.Addr().String(), structs.CodeUnavailable, false},
+		"hangs up": {hangsUp.URL, structs.CodeUnavailable, true},
+		"answers":  {answers.URL, "", false},
 	} {
 		c := forwarding(tc.root)
 		w := httptest.NewRecorder()
 		err := c.Relay(w, httptest.NewRequest(http.MethodPut, "http://front/v1/operator/snapshot", strings.NewReader("abc")), "s7")
-		if structs.CodeOf(err) != tc.code || errors.Is(err, ErrUnknown) != tc.unknown || err != nil && !strings.Contains(err.Error(), "s7") {
+		if structs.CodeOf(err) != tc.code || errors.Is(err, ErrUnknown) != tc.unknown ||
+			err != nil && !strings.Contains(err.Error(), "s7") {
 			t.Errorf("%s: unknown %v, %v", name, errors.Is(err, ErrUnknown), err)
 		}
 		if err == nil && w.Code != 418 || err != nil && w.Body.Len() > 0 {

@@ -1,9 +1,8 @@
-// Package peer makes the calls of one server to another: a write that only the
-// leader can decide, its read index, which hosts were heard of, sessions that
-// wait for a host, and the vote on a new cluster. There is one protocol, HTTP:
-// these are routes below /v1/peer of the REST API, and forwarded requests are
-// the users' own.
+// Package peer is the client for calls from one server to another: forwarded writes, the
+// leader's read index, heartbeats of hosts, offers of sessions, and bootstrap grants. The
+// protocol is HTTP: routes below /v1/peer of the REST API, while a forwarded request goes
+// to its own route.
 //
-// package server makes one and hands it to rest and dispatch, which declare what
-// they need of it. It knows no state and decides nothing.
+// Package server makes a Client and passes it to rest and dispatch, which declare the
+// methods that they need. The package has no state of the cluster and decides nothing.
 package peer

@@ -2,17 +2,17 @@ package peer
 
 import "context"
 
-// Cluster knows who leads. *raftlog.Log is one.
+// Cluster knows the leader. *raftlog.Log implements it.
 type Cluster interface {
 	// Leader returns the leader's ID and address, "" while there is none.
 	Leader() (id, addr string)
-	// Changed returns a channel that is closed when that is another one.
+	// Changed returns a channel that is closed when Leader next changes.
 	Changed() <-chan struct{}
 }
 
-// WhileLeads returns a context that ends when the server no longer is the
-// leader: what was asked of it isn't waited for, because it may be frozen, with
-// its connections as good as ever. The caller calls cancel.
+// WhileLeads returns a context that ends when the server is no longer the leader. A caller
+// stops waiting for its answer then: the server may be frozen, with its connections still
+// open. The caller calls cancel.
 func WhileLeads(ctx context.Context, c Cluster, leaderID string) (leads context.Context, cancel context.CancelFunc) {
 	leads, cancel = context.WithCancel(ctx)
 	go func() {

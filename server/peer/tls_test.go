@@ -14,10 +14,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestOnlyServersAreCalled: addresses come from gossip. With TLS nothing that is
-// sent, least of all a token or the peer secret, reaches who has no certificate of
-// a server of this CA; and who does not, holds nobody up.
-func TestOnlyServersAreCalled(t *testing.T) {
+// TestTLSCallsReachOnlyServers: addresses come from gossip. With TLS no request, and so no
+// token or peer secret, reaches a process without a server certificate of this CA. Such a
+// process does not keep the call from reaching the server at another address.
+func TestTLSCallsReachOnlyServers(t *testing.T) {
 	ca := tlsconftest.Authority(t)
 	own := tlsconftest.Load(t, tlsconftest.Server(t, ca, "own"))
 	listen := func(f *tlsconf.Files, answer http.HandlerFunc) string {
@@ -37,7 +37,8 @@ func TestOnlyServersAreCalled(t *testing.T) {
 	}
 	var stolen, is atomic.Int32
 	steals := func(w http.ResponseWriter, r *http.Request) { stolen.Add(1) }
-	agent, right, foreign := tlsconftest.Other(t, ca, "agent"), tlsconftest.Server(t, ca, "right"), tlsconftest.Server(t, tlsconftest.Authority(t), "foreign")
+	agent, right := tlsconftest.Other(t, ca, "agent"), tlsconftest.Server(t, ca, "right")
+	foreign := tlsconftest.Server(t, tlsconftest.Authority(t), "foreign")
 	serves := func(id string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set(HeaderServer, id)
@@ -62,29 +63,30 @@ func TestOnlyServersAreCalled(t *testing.T) {
 	calls := map[string]func() error{
 		"progress": func() error { _, err := c.Progress(t.Context(), "leader"); return err },
 		"grant":    func() error { return c.Grant(t.Context(), "leader", "proof", structs.PeerGrant{}) },
-		"forward":  func() error { _, _, err := c.Forward(t.Context(), "leader", asked()); return err },
+		"forward":  func() error { _, _, err := c.Forward(t.Context(), "leader", forgedHeaders()); return err },
 	}
 	for what, call := range calls {
 		for _, other := range others {
 			urls = []string{other}
-			if err := call(); structs.CodeOf(err) != structs.CodeNoLeader || errors.Is(err, ErrUnknown) || c.Proven("leader") != "" {
+			if err := call(); structs.CodeOf(err) != structs.CodeNoLeader || errors.Is(err, ErrUnknown) || c.VerifiedURL("leader") != "" {
 				t.Errorf("%s of %s: %v", what, other, err)
 			}
 		}
 	}
 	for _, other := range others[:3] {
 		urls = []string{other}
-		if err := c.Relay(httptest.NewRecorder(), session, "leader"); structs.CodeOf(err) != structs.CodeUnavailable || errors.Is(err, ErrUnknown) {
+		err := c.Relay(httptest.NewRecorder(), session, "leader")
+		if structs.CodeOf(err) != structs.CodeUnavailable || errors.Is(err, ErrUnknown) {
 			t.Errorf("relay to %s: %v", other, err)
 		}
 	}
 	if stolen.Load() != 0 || is.Load() != 0 {
-		t.Fatalf("%d requests went to who is no server, %d to another", stolen.Load(), is.Load())
+		t.Fatalf("%d requests reached a process that is not a server, %d reached another server", stolen.Load(), is.Load())
 	}
 	urls = append(others, there)
 	for what, call := range calls {
-		if err := call(); err != nil || c.Proven("leader") != there {
-			t.Errorf("%s: %v, proven %q", what, err, c.Proven("leader"))
+		if err := call(); err != nil || c.VerifiedURL("leader") != there {
+			t.Errorf("%s: %v, verified URL %q", what, err, c.VerifiedURL("leader"))
 		}
 	}
 	urls = append(others[:3:3], there)
@@ -93,7 +95,7 @@ func TestOnlyServersAreCalled(t *testing.T) {
 		t.Errorf("relay: %v, %q", err, w.Body)
 	}
 	if stolen.Load() != 0 {
-		t.Errorf("%d requests went to who is no server", stolen.Load())
+		t.Errorf("%d requests reached a process that is not a server", stolen.Load())
 	}
 	urls = others[:1]
 	if _, err := c.Progress(t.Context(), "leader"); err == nil || !strings.Contains(err.Error(), "https") {

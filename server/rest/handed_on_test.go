@@ -112,7 +112,7 @@ func TestHandedOn(t *testing.T) {
 	seed := structs.NewSecret()
 	on := []header{{peer.HeaderPeer, "the secret"}, {peer.HeaderSeed, seed}}
 	first := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, on...).is(200)
-	again := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderUnsure, "true"})...).is(200)
+	again := f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderRetryAfterUnknown, "true"})...).is(200)
 	for _, r := range []*reply{first, again} {
 		if id := structs.DeriveID(seed); !strings.Contains(string(r.body), `"ID":"`+id+`"`) {
 			t.Errorf("made %s, not baymodel %s", r.body, id)
@@ -123,18 +123,18 @@ func TestHandedOn(t *testing.T) {
 	}
 	// What somebody has deleted before it was answered doesn't come back.
 	f.do("DELETE", "/v1/baymodels/"+structs.DeriveID(seed), "").is(204)
-	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderUnsure, "1"})...).is(409).mentions("deleted since")
+	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(409).mentions("deleted since")
 	// An action may have been carried out before its container went, with the record.
 	gone := "/v1/containers/" + structs.NewID() + "/stop"
 	f.raw("PUT", gone, "", on...).is(404)
-	f.raw("PUT", gone, "", append(on, header{peer.HeaderUnsure, "1"})...).is(503).mentions("may have been carried out")
+	f.raw("PUT", gone, "", append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(503).mentions("may have been carried out")
 	if n := len(f.do("GET", "/v1/baymodels", "").items("baymodels")); n != 0 {
 		t.Errorf("%d baymodels", n)
 	}
 	// A delete that is tried again leaves alone what has been made since.
 	m := f.do("POST", "/v1/baymodels", `{"coe":"docker"}`).is(201)
 	unsure := func(known uint64) []header {
-		return append(on, header{peer.HeaderUnsure, strconv.FormatUint(known, 10)})
+		return append(on, header{peer.HeaderRetryAfterUnknown, strconv.FormatUint(known, 10)})
 	}
 	path := "/v1/baymodels/" + m.uuid()
 	left := f.raw("DELETE", path, "", unsure(m.index()-1)...).is(503).mentions("may have been made since")

@@ -1,6 +1,6 @@
-// Package schedule chooses hosts for workloads. It is called by the conductor
-// while it decides, and is a pure function: no clock, no randomness, no I/O,
-// no state of its own, so that every case is a line in testdata.
+// Package schedule chooses hosts for workloads. The conductor calls it in its decisions.
+// It is a pure function, without clock, randomness, I/O or state of its own, so that every
+// case can be a line in testdata.
 package schedule
 
 import (
@@ -16,17 +16,17 @@ import (
 // Host is a host of the bay as the scheduler sees it.
 type Host = state.HostRoom
 
-// Networks reports whether a host that has no room for another project's network has
-// one that the workload can use. nil means that none has.
+// Networks reports whether a host without room for another project's network has a network
+// that the workload can use. nil means that no host has one.
 type Networks func(h *Host) bool
 
 // filter is one reason why a workload can't run on a host.
 type filter struct {
-	lack string // completes "N of M hosts ..."
-	pass func(h *Host, d *structs.Demand, networks Networks) bool
+	failure string // completes "of N hosts, M ..."
+	pass    func(h *Host, d *structs.Demand, networks Networks) bool
 }
 
-// filters are asked in this order; a host counts for the first that refuses it.
+// filters run in this order. A refused host counts for the first filter that refuses it.
 var filters = [...]filter{
 	{"not ready", func(h *Host, _ *structs.Demand, _ Networks) bool { return h.Ready }},
 	{"suspect", func(h *Host, _ *structs.Demand, _ Networks) bool { return !h.Suspect }},
@@ -58,11 +58,11 @@ var filters = [...]filter{
 	}},
 }
 
-// refusals counts the hosts that each filter refuses.
+// refusals has the number of hosts refused by each filter.
 type refusals [len(filters)]int
 
-// fits reports whether the workload can run on the host, and counts the filter that
-// refuses it.
+// fits reports whether the workload can run on the host. If it can't, fits counts the
+// first filter that refuses the host.
 func (r *refusals) fits(h *Host, d *structs.Demand, networks Networks) bool {
 	for f := range filters {
 		if !filters[f].pass(h, d, networks) {
@@ -73,23 +73,23 @@ func (r *refusals) fits(h *Host, d *structs.Demand, networks Networks) bool {
 	return true
 }
 
-// Choose returns the ID of the host of the bay on which a workload of the demand is to
-// run, or "" and the reason why there is none. It looks at the hosts in the order of
-// the bay's strategy, up to the first that fits. The reason names no amounts that
-// change with every placement, so that a waiting workload keeps it.
+// Choose returns the ID of the host in the bay for a workload with the demand, or "" and
+// the reason why no host fits. It tries the hosts in the order of the bay's strategy and
+// takes the first that fits. The reason has no amounts that change with every placement,
+// so that the reason of a waiting workload rarely changes.
 func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, networks Networks) (id, reason string) {
 	var refused refusals
-	seen := 0
+	tried := 0
 	for h := range rooms.Preferred(bay.ID, bay.Placement, d.Memory) {
 		if refused.fits(h, &d, networks) {
 			return h.ID, ""
 		}
-		seen++
+		tried++
 	}
 	n, open := rooms.Count(bay.ID)
 	rest := rooms.Closed(bay.ID)
-	if seen < open {
-		refused, rest = refusals{}, rooms.All(bay.ID) // binpack has left out those without the memory
+	if tried < open { // with binpack, Preferred leaves out hosts without the memory
+		refused, rest = refusals{}, rooms.All(bay.ID)
 	}
 	for h := range rest {
 		refused.fits(h, &d, networks)
@@ -97,7 +97,8 @@ func Choose(rooms *state.Rooms, bay *structs.Bay, d structs.Demand, networks Net
 	return "", explain(n, &refused, &d)
 }
 
-// ChooseAmong is Choose among some hosts, in any order. It looks at all of them.
+// ChooseAmong is Choose among the hosts given, whose order doesn't matter. It tries all of
+// them.
 func ChooseAmong(hosts []Host, d structs.Demand, strategy structs.PlacementStrategy, networks Networks) (id, reason string) {
 	var refused refusals
 	var best *Host
@@ -113,8 +114,8 @@ func ChooseAmong(hosts []Host, d structs.Demand, strategy structs.PlacementStrat
 	return "", explain(len(hosts), &refused, &d)
 }
 
-// before reports whether a is to be preferred to b. Ties go to the name, then
-// the ID: every server would choose alike.
+// before reports whether the strategy prefers a to b. Ties are broken by name, then ID, so
+// that the choice is deterministic.
 func before(a, b *Host, strategy structs.PlacementStrategy) bool {
 	var order int
 	if strategy == structs.PlacementBinpack {
@@ -133,18 +134,18 @@ func before(a, b *Host, strategy structs.PlacementStrategy) bool {
 	return cmp.Or(order, cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) < 0
 }
 
-// explain writes why none of n hosts will do.
+// explain returns the reason why none of n hosts fits.
 func explain(n int, refused *refusals, d *structs.Demand) string {
 	var why []string
 	for f, count := range refused {
 		if count > 0 {
-			why = append(why, fmt.Sprintf("%d %s", count, filters[f].lack))
+			why = append(why, fmt.Sprintf("%d %s", count, filters[f].failure))
 		}
 	}
 	return fmt.Sprintf("waits for a host with room for %s: of %d %s, %s", wants(d), n, plural(n, "host"), strings.Join(why, ", "))
 }
 
-// wants writes what a workload asks of its host.
+// wants describes a demand in a reason.
 func wants(d *structs.Demand) string {
 	var parts []string
 	if d.Memory > 0 {

@@ -16,16 +16,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write what the scripts give into testdata")
+var rewrite = flag.Bool("rewrite", false, "write the results of the scripts to testdata")
 
-// TestScripts runs the scripts in testdata. A script is lines of
+// TestScripts runs the scripts in testdata. A script consists of lines of the form
 //
 //	placement spread|binpack
 //	host NAME [memory=GiB] [cpu=CORES] [lost] [suspect] [draining] [KEY=VALUE ...]
 //	place [memory=GiB] [cpu=CORES] [port=N[/udp]] [KEY=VALUE ...]
 //
-// and each place is followed by a line "-> host" or "-> reason", which
-// -rewrite writes anew.
+// Each place is followed by its result, "-> host" or "-> reason", which -rewrite rewrites.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -49,18 +48,18 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// choose makes a choice in both ways, which have to agree.
+// choose chooses with Choose and with ChooseAmong, which must agree.
 func choose(t *testing.T, hosts []Host, d structs.Demand, strategy structs.PlacementStrategy) (id, reason string) {
 	t.Helper()
 	bay := &structs.Bay{Meta: structs.Meta{ID: "bay"}, Placement: strategy}
 	id, reason = Choose(roomsOf(hosts, strategy), bay, d, nil)
 	if one, why := ChooseAmong(hosts, d, strategy, nil); one != id || why != reason {
-		t.Fatalf("of the order %q (%s) is chosen, of all hosts %q (%s)", id, reason, one, why)
+		t.Fatalf("Choose returns %q (%s), ChooseAmong %q (%s)", id, reason, one, why)
 	}
 	return id, reason
 }
 
-// roomsOf has the hosts in order, and those of other bays beside them.
+// roomsOf returns Rooms with the hosts in a bay, and with hosts of two other bays.
 func roomsOf(hosts []Host, strategy structs.PlacementStrategy) *state.Rooms {
 	var rooms state.Rooms
 	rooms.Own()
@@ -109,14 +108,17 @@ func runScript(t *testing.T, script string) string {
 			hosts[i].Used.Add(demand)
 			fmt.Fprintln(&out, "-> "+hosts[i].Name)
 		default:
-			t.Fatalf("%q is no command", line)
+			t.Fatalf("unknown command in line %q", line)
 		}
 	}
 	return out.String()
 }
 
 func scriptHost(t *testing.T, words []string) Host {
-	h := Host{ID: "id-" + words[0], Name: words[0], Ready: true, Memory: 4 << 30, MilliCPU: 4000, Labels: map[string]string{}, Used: new(state.Usage)}
+	h := Host{
+		ID: "id-" + words[0], Name: words[0], Ready: true, Memory: 4 << 30, MilliCPU: 4000,
+		Labels: map[string]string{}, Used: new(state.Usage),
+	}
 	for _, word := range words[1:] {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -170,14 +172,17 @@ func number(t *testing.T, s string) float64 {
 	return n
 }
 
-// TestNeverOverfills places and removes at random and holds every host against
-// what it has.
-func TestNeverOverfills(t *testing.T) {
+// TestHostsAreNeverOverfilled places random workloads and compares the usage of each host
+// with its capacity.
+func TestHostsAreNeverOverfilled(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var hosts []Host
 		for i := range 5 {
-			hosts = append(hosts, Host{ID: fmt.Sprint(i), Name: fmt.Sprint(i), Ready: true, Memory: int64(r.IntN(8)) << 30, MilliCPU: int64(r.IntN(8000)), Used: new(state.Usage)})
+			hosts = append(hosts, Host{
+				ID: fmt.Sprint(i), Name: fmt.Sprint(i), Ready: true,
+				Memory: int64(r.IntN(8)) << 30, MilliCPU: int64(r.IntN(8000)), Used: new(state.Usage),
+			})
 		}
 		ports := make(map[string]bool)
 		for range 300 {
@@ -186,7 +191,8 @@ func TestNeverOverfills(t *testing.T) {
 			if port > 0 {
 				demand.Ports = []structs.Port{{ContainerPort: 1, HostPort: port, Protocol: "tcp"}}
 			}
-			id, reason := choose(t, hosts, demand, []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}[r.IntN(2)])
+			strategies := []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack}
+			id, reason := choose(t, hosts, demand, strategies[r.IntN(2)])
 			if (id == "") == (reason == "") {
 				t.Fatalf("seed %d: id %q and reason %q", seed, id, reason)
 			}
@@ -196,7 +202,7 @@ func TestNeverOverfills(t *testing.T) {
 			h := &hosts[slices.IndexFunc(hosts, func(h Host) bool { return h.ID == id })]
 			key := fmt.Sprint(id, port)
 			if port > 0 && ports[key] {
-				t.Fatalf("seed %d: port %d of host %s is given twice", seed, port, id)
+				t.Fatalf("seed %d: port %d of host %s is assigned twice", seed, port, id)
 			}
 			ports[key] = true
 			h.Used.Add(demand)
@@ -207,12 +213,14 @@ func TestNeverOverfills(t *testing.T) {
 	}
 }
 
-// TestOrderDoesNotMatter: every server must choose alike.
-func TestOrderDoesNotMatter(t *testing.T) {
+// TestChoiceIsIndependentOfHostOrder: the choice must be deterministic.
+func TestChoiceIsIndependentOfHostOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	var hosts []Host
 	for i := range 6 {
-		hosts = append(hosts, Host{ID: fmt.Sprint("id", i), Name: "same", Ready: true, Memory: 1 << 30, MilliCPU: 1000, Used: new(state.Usage)})
+		hosts = append(hosts, Host{
+			ID: fmt.Sprint("id", i), Name: "same", Ready: true, Memory: 1 << 30, MilliCPU: 1000, Used: new(state.Usage),
+		})
 	}
 	want, _ := choose(t, hosts, structs.Demand{}, structs.PlacementSpread)
 	for range 20 {
@@ -223,16 +231,18 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	}
 }
 
-// BenchmarkChoose makes choices among hosts with different room: in an order for which
-// all hosts will do, or half of them by their labels, or none.
+// BenchmarkChoose chooses among hosts with random usage, for demands that all hosts, some
+// hosts or no host can meet.
 func BenchmarkChoose(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		for _, strategy := range []structs.PlacementStrategy{structs.PlacementSpread, structs.PlacementBinpack} {
 			rng := rand.New(rand.NewPCG(uint64(n), 5))
 			hosts := make([]Host, n)
 			for i := range hosts {
-				hosts[i] = Host{ID: structs.NewID(), Name: fmt.Sprint("host-", i), Ready: true, Memory: 64 << 30, MilliCPU: 16000, Used: new(state.Usage),
-					Labels: map[string]string{"rack": fmt.Sprint(i % 100)}}
+				hosts[i] = Host{
+					ID: structs.NewID(), Name: fmt.Sprint("host-", i), Ready: true, Memory: 64 << 30, MilliCPU: 16000,
+					Used: new(state.Usage), Labels: map[string]string{"rack": fmt.Sprint(i % 100)},
+				}
 				for range rng.IntN(20) {
 					hosts[i].Used.Add(structs.Demand{Memory: rng.Int64N(3) << 30, MilliCPU: rng.Int64N(4) * 250})
 				}
@@ -259,7 +269,7 @@ func BenchmarkChoose(b *testing.B) {
 					}
 				})
 			}
-			// A choice and what follows from it: the host goes to another place in the order.
+			// A choice, and the update of the host's place in the order after the placement.
 			b.Run(fmt.Sprintf("place/%s/hosts=%d", strategy, n), func(b *testing.B) {
 				now := make(map[string]*Host, n)
 				for h := range rooms.All("bay") {

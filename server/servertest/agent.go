@@ -16,44 +16,44 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Agent pretends to be a host's agent. It talks to the server over HTTP like a
-// real one, and says of each container at once that it is as it should be,
-// unless Behave says otherwise.
+// Agent is the fake agent of a host. It talks to the server over HTTP like a real one, and
+// reports each container as desired at once, unless Behave changes that.
 type Agent struct {
 	HostID string
 	Secret string
 
-	url          string // of the server
+	url          string // URL of the server
 	registration uint64
 	behave       func(structs.Assignment) *structs.Observed
 	serve        func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)
 
-	stop func() // ends run, and returns when it has ended
+	stop func() // ends run and waits for it
 
-	mu   sync.Mutex // guards seq and what is under it
+	mu   sync.Mutex // guards what follows
 	seq  uint64
-	work map[string]structs.Assignment
+	work map[string]structs.Assignment // last assignment by container ID
 }
 
-// AgentOption changes how an Agent is made.
+// AgentOption is an option of StartAgent.
 type AgentOption func(*Agent, *structs.HostRegister)
 
-// Behave decides what the agent reports of an assignment; nil reports nothing.
+// Behave sets the function that returns the report for an assignment; it returns nil for
+// no report.
 func Behave(f func(structs.Assignment) *structs.Observed) AgentOption {
 	return func(a *Agent, _ *structs.HostRegister) { a.behave = f }
 }
 
-// Serve is what the agent does with sessions.
+// Serve sets the function that serves sessions. Without it the agent closes them.
 func Serve(f func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn)) AgentOption {
 	return func(a *Agent, _ *structs.HostRegister) { a.serve = f }
 }
 
-// Fingerprint replaces what the agent says of its host.
+// Fingerprint replaces the fingerprint with which the agent registers.
 func Fingerprint(f structs.Fingerprint) AgentOption {
 	return func(_ *Agent, r *structs.HostRegister) { r.Fingerprint = f }
 }
 
-// Obey reports that an assignment is carried out.
+// Obey returns the report of an assignment that is carried out.
 func Obey(a structs.Assignment) *structs.Observed {
 	now := time.Now().UTC().Truncate(time.Second)
 	o := &structs.Observed{Generation: a.Generation}
@@ -73,18 +73,20 @@ func Obey(a structs.Assignment) *structs.Observed {
 	return o
 }
 
-// StartAgent registers a host with the server and lets it work until the test
-// ends.
+// StartAgent registers a host with the server and runs its agent until the test ends.
 func (s *Server) StartAgent(t testing.TB, name string, options ...AgentOption) *Agent {
 	t.Helper()
 	return StartAgent(s.ctx, t, s.URL, name, options...)
 }
 
-// StartAgent registers a host with the server at the URL and lets it work until
-// the test, or ctx, ends.
+// StartAgent registers a host with the server at the URL and runs its agent until the
+// test, or ctx, ends.
 func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...AgentOption) *Agent {
 	t.Helper()
-	a := &Agent{HostID: structs.NewID(), Secret: structs.NewSecret(), url: url, behave: Obey, work: make(map[string]structs.Assignment)}
+	a := &Agent{
+		HostID: structs.NewID(), Secret: structs.NewSecret(), url: url,
+		behave: Obey, work: make(map[string]structs.Assignment),
+	}
 	register := structs.HostRegister{
 		HostID: a.HostID, Name: name, JoinToken: JoinToken, Secret: a.Secret,
 		Fingerprint: structs.Fingerprint{
@@ -111,7 +113,7 @@ func StartAgent(ctx context.Context, t testing.TB, url, name string, options ...
 	return a
 }
 
-// run polls for work and does it.
+// run polls for work and reports it until ctx ends.
 func (a *Agent) run(ctx context.Context, running *sync.WaitGroup) {
 	var index, incarnation uint64
 	for ctx.Err() == nil {
@@ -133,13 +135,13 @@ func (a *Agent) run(ctx context.Context, running *sync.WaitGroup) {
 			a.work[assignment.ContainerID] = assignment
 			a.mu.Unlock()
 			if seen := a.behave(assignment); seen != nil {
-				_ = a.Report(ctx, assignment.ContainerID, assignment.Epoch, *seen) // the next poll finds it undone
+				_ = a.Report(ctx, assignment.ContainerID, assignment.Epoch, *seen) // the test notices a lost report
 			}
 		}
 	}
 }
 
-// Assigned returns what the host was last told of a container.
+// Assigned returns the last assignment of a container to the host.
 func (a *Agent) Assigned(containerID string) (structs.Assignment, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -147,7 +149,7 @@ func (a *Agent) Assigned(containerID string) (structs.Assignment, bool) {
 	return assignment, ok
 }
 
-// Report sends what the host sees of one container.
+// Report reports the observed state of one container.
 func (a *Agent) Report(ctx context.Context, containerID string, epoch uint64, seen structs.Observed) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,7 +161,7 @@ func (a *Agent) Report(ctx context.Context, containerID string, epoch uint64, se
 	return a.call(ctx, http.MethodPost, "/v1/agent/hosts/"+a.HostID+"/status", report, nil)
 }
 
-// session dials back.
+// session connects to the server for an offered session and serves it.
 func (a *Agent) session(ctx context.Context, offer structs.SessionOffer) {
 	url := strings.Replace(a.url, "http", "ws", 1) + "/v1/agent/hosts/" + a.HostID + "/sessions/" + offer.SID
 	if offer.ServerID != "" {
@@ -167,7 +169,7 @@ func (a *Agent) session(ctx context.Context, offer structs.SessionOffer) {
 	}
 	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client, HTTPHeader: a.header()})
 	if err != nil {
-		return // whoever waited for it has left
+		return // the client of the session has gone
 	}
 	defer conn.CloseNow()
 	if a.serve != nil {
@@ -182,7 +184,7 @@ func (a *Agent) header() http.Header {
 	return h
 }
 
-// call makes one call to the server.
+// call makes one call to the server and decodes the answer into out, unless that is nil.
 func (a *Agent) call(ctx context.Context, method, path string, body, out any) error {
 	var raw []byte
 	if body != nil {
@@ -210,10 +212,10 @@ func (a *Agent) call(ctx context.Context, method, path string, body, out any) er
 	return json.NewDecoder(resp.Body).Decode(out)
 }
 
-// Send writes one message of a session.
+// Send writes one message of a session on a channel.
 func Send(ctx context.Context, conn *websocket.Conn, channel byte, payload string) error {
 	return conn.Write(ctx, websocket.MessageBinary, append([]byte{channel}, payload...))
 }
 
-// Stop ends the agent, as if its host had lost its power.
+// Stop ends the agent without a word to the server, as a power failure does.
 func (a *Agent) Stop() { a.stop() }

@@ -1,6 +1,6 @@
-// Package servertest runs the parts of a server in one process for tests: the
-// real state store, conductor, dispatch and REST API, on a log that is a slice
-// in memory, and agents that are only pretended.
+// Package servertest runs a server in the process of a test: the real state store,
+// conductor, dispatch and REST API, on a fake log that applies entries at once, with fake
+// agents.
 //
-// Tests of server/... use it. Nothing of it is linked into magnum.
+// Tests of server/... use it. It is not linked into magnum.
 package servertest

@@ -18,20 +18,20 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Forger gossips that it is a server, and answers whatever servers ask.
+// Forger is an attacker that gossips as a server and answers the requests of servers.
 type Forger struct {
 	*httptest.Server
 	Dialled  atomic.Int32 // connections
 	Asked    atomic.Int32 // requests
-	Identity atomic.Int32 // of them, those that ask who it is
-	Leaked   atomic.Bool  // a secret or a token came
+	Identity atomic.Int32 // requests for its identity
+	Leaked   atomic.Bool  // a request carried a secret or a token
 
-	is atomic.Pointer[structs.PeerIdentity] // what it says that it is
+	is atomic.Pointer[structs.PeerIdentity] // the identity that it claims
 }
 
-// Forge begins to gossip as the node until the test ends. Role, HTTP address and
-// schema are the forger's own; files, nil for none, are its certificate, with which
-// the address is https. with says with whom it gossips, and may hold a key.
+// Forge gossips as the node until the test ends. The forger replaces the node's role, HTTP
+// address and schema by its own. files has its certificate, with which its address is
+// https; nil means none. with configures its gossip: whom it joins, and its key.
 func Forge(t testing.TB, n gossip.Node, with gossip.Config, files *tlsconf.Files) *Forger {
 	t.Helper()
 	f := &Forger{}
@@ -85,7 +85,7 @@ func Forge(t testing.TB, n gossip.Node, with gossip.Config, files *tlsconf.Files
 	return f
 }
 
-// Claim has the forger say that it is somebody, without a proof.
+// Claim makes the forger claim an identity, without a valid proof.
 func (f *Forger) Claim(is structs.PeerIdentity) {
 	is.Proof = "made up"
 	f.is.Store(&is)

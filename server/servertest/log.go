@@ -11,36 +11,36 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Log stands in for the replicated log: it decodes what is proposed and applies
-// it, as every replica would.
+// Log is a fake of the Raft log. It decodes and applies each proposed entry at once, as
+// every replica does.
 type Log struct {
 	store *state.Store
 
-	Others atomic.Bool // other servers are of the cluster
+	Others atomic.Bool // pretend that the cluster has other servers
 
 	mu    sync.Mutex
 	index uint64
 	fault Fault
 }
 
-// Fault is something that goes wrong with proposals.
+// Fault is a failure of a proposal.
 type Fault int
 
 // The faults.
 const (
 	None       Fault = iota
-	LoseBefore       // leadership is lost, and the entry with it
-	LoseAfter        // leadership is lost when the entry is committed
+	LoseBefore       // leadership is lost before the entry is committed
+	LoseAfter        // leadership is lost after the entry is committed
 )
 
-// Break has the next proposal fail.
+// Break makes the next proposal fail.
 func (l *Log) Break(f Fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fault = f
 }
 
-// Propose applies the entry.
+// Propose applies the entry and returns its index.
 func (l *Log) Propose(_ context.Context, data []byte) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,19 +69,19 @@ func (l *Log) Propose(_ context.Context, data []byte) (uint64, error) {
 	return l.index, nil
 }
 
-// VerifyLeader always succeeds: there is no other server.
+// VerifyLeader always succeeds.
 func (l *Log) VerifyLeader(context.Context) error { return nil }
 
-// IsLeader reports true.
+// IsLeader returns true.
 func (l *Log) IsLeader() bool { return true }
 
-// Alone returns whether no other server is played.
+// Alone reports whether Others is unset.
 func (l *Log) Alone() bool { return !l.Others.Load() }
 
 // Leader returns a made-up leader.
 func (l *Log) Leader() (id, addr string) { return "server-1", "127.0.0.1:9511" }
 
-// Changed returns a channel that is never closed: the leader stays.
+// Changed returns nil: the leader never changes.
 func (l *Log) Changed() <-chan struct{} { return nil }
 
 // LeaderIndex returns the index of the last entry.

@@ -22,7 +22,7 @@ import (
 // JoinToken is the token with which agents register.
 const JoinToken = "join-token-of-the-tests"
 
-// Server is a server of one process and one member.
+// Server is a cluster of one server.
 type Server struct {
 	Store     *state.Store
 	Log       *Log
@@ -33,19 +33,19 @@ type Server struct {
 
 	ctx   context.Context
 	parts sync.WaitGroup
-	lead  context.CancelFunc // ends the leadership that runs
-	led   chan struct{}      // closed when it has ended
+	lead  context.CancelFunc // ends the current leadership
+	led   chan struct{}      // closed when the leadership has ended
 }
 
-// Option changes how a Server is made.
+// Option is an option of New.
 type Option func(*rest.Config)
 
-// WithAuth has the server ask for tokens.
+// WithAuth sets the authenticator of tokens.
 func WithAuth(a identity.Authenticator) Option {
 	return func(c *rest.Config) { c.Authenticator = a }
 }
 
-// WithTokens has the server ask for local tokens. There are none yet.
+// WithTokens makes the server require local tokens. None exist yet.
 func WithTokens() Option {
 	return func(c *rest.Config) {
 		c.LocalTokens = true
@@ -62,38 +62,39 @@ func WithTokens() Option {
 	}
 }
 
-// WithLogger has the server's REST side log.
+// WithLogger sets the logger of the REST API.
 func WithLogger(l hclog.Logger) Option { return func(c *rest.Config) { c.Logger = l } }
 
 // WithHold sets how long requests wait for a leader.
 func WithHold(d time.Duration) Option { return func(c *rest.Config) { c.Hold = d } }
 
-// WithPatience sets how long actions wait for their result by default.
+// WithPatience sets the default time for which actions wait for their result.
 func WithPatience(d time.Duration) Option { return func(c *rest.Config) { c.Patience = d } }
 
-// WithHosts has the server answer to these names, IP addresses and localhost only.
+// WithHosts makes the server accept only these names, IP addresses and localhost in the
+// Host header.
 func WithHosts(names ...string) Option {
 	return func(c *rest.Config) { c.Hosts = append([]string{}, names...) }
 }
 
-// WithBodyTime sets how long a request's body may take.
+// WithBodyTime limits the time to read the body of a request.
 func WithBodyTime(d time.Duration) Option { return func(c *rest.Config) { c.BodyTime = d } }
 
-// WithHostPatience sets how long hosts are asked for lists.
+// WithHostPatience limits the time to collect lists from hosts.
 func WithHostPatience(d time.Duration) Option { return func(c *rest.Config) { c.HostPatience = d } }
 
-// WithMaxImageFile sets how many bytes an archive of images may have.
+// WithMaxImageFile limits the size of an archive of images, in bytes.
 func WithMaxImageFile(n int64) Option { return func(c *rest.Config) { c.MaxImageFile = n } }
 
-// WithEventTick sets how often a stream of events says that it lives.
+// WithEventTick sets the interval of keep-alives in a stream of events.
 func WithEventTick(d time.Duration) Option { return func(c *rest.Config) { c.EventTick = d } }
 
-// hostLostAfter is long: a slow machine is no lost host, and tests mark hosts lost
-// themselves.
+// hostLostAfter is long, so that no host is lost on a slow machine. Tests mark hosts lost
+// with Lose.
 const hostLostAfter = time.Hour
 
-// New starts a server that leads, with its cluster's row written. It ends with
-// the test.
+// New starts a server as leader and initializes its cluster. The server ends with the
+// test.
 func New(t testing.TB, options ...Option) *Server {
 	t.Helper()
 	s := &Server{Store: state.New()}
@@ -129,13 +130,16 @@ func New(t testing.TB, options ...Option) *Server {
 	})
 	s.StartLeading(t)
 	s.MustDo(t, func() error {
-		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken), HostLostAfter: hostLostAfter, Schema: structs.SchemaVersion})
+		_, err := conductor.Do(ctx, s.Conductor, conductor.InitCluster{
+			ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret(JoinToken),
+			HostLostAfter: hostLostAfter, Schema: structs.SchemaVersion,
+		})
 		return err
 	})
 	return s
 }
 
-// StartLeading begins a leadership.
+// StartLeading starts a leadership and waits until the conductor leads.
 func (s *Server) StartLeading(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -144,7 +148,7 @@ func (s *Server) StartLeading(t testing.TB) {
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		defer cancel()
-		_ = s.Conductor.Lead(ctx, 1) // ends with the leadership or a broken proposal
+		_ = s.Conductor.Lead(ctx, 1) // ends with the leadership or a failed proposal
 	})
 	for _, step := range conductor.Steps {
 		parts.Go(func() { s.settle(ctx, step) })
@@ -160,13 +164,13 @@ func (s *Server) StartLeading(t testing.TB) {
 	})
 }
 
-// StopLeading ends the leadership.
+// StopLeading ends the leadership and waits for its parts.
 func (s *Server) StopLeading() {
 	s.lead()
 	<-s.led
 }
 
-// settle takes a step as the leader does.
+// settle runs a step of conductor.Settle as the leader does, until ctx ends.
 func (s *Server) settle(ctx context.Context, step *conductor.Step) {
 	changed := s.Store.Subscribe(step.Topics()...)
 	defer changed.Close()
@@ -186,7 +190,7 @@ func (s *Server) settle(ctx context.Context, step *conductor.Step) {
 	}
 }
 
-// MustDo fails the test unless do succeeds before long.
+// MustDo repeats do while it returns CodeNoLeader, and fails the test on another error.
 func (s *Server) MustDo(t testing.TB, do func() error) {
 	t.Helper()
 	var err error
@@ -199,33 +203,34 @@ func (s *Server) MustDo(t testing.TB, do func() error) {
 	}
 }
 
-// Lose marks a host lost, as the leader does with one that is silent.
+// Lose marks a host lost, as the leader does after missed heartbeats.
 func (s *Server) Lose(t testing.TB, hostID string) {
 	t.Helper()
 	s.MustDo(t, func() error {
-		_, err := conductor.Do(s.ctx, s.Conductor, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: hostID, State: structs.HostLost, Reason: "its agent was not heard of"}}})
+		_, err := conductor.Do(s.ctx, s.Conductor, conductor.MarkHosts{Marks: []conductor.HostMark{
+			{ID: hostID, State: structs.HostLost, Reason: "its agent was not heard of"},
+		}})
 		return err
 	})
 }
 
-// Eventually waits until the condition holds, and fails the test if it doesn't
-// within ten seconds.
+// Eventually waits until the condition is true, and fails the test after ten seconds.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for until := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
-			t.Fatalf("not in time: %s", what)
+			t.Fatalf("not within 10s: %s", what)
 		}
 	}
 }
 
-// client has its own connections, which end with the server's.
+// client is the HTTP client of the fake agents.
 var client = &http.Client{
 	Transport:     &http.Transport{MaxIdleConnsPerHost: 16},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// Leading reports whether a leadership runs.
+// Leading reports whether the leadership is running.
 func (s *Server) Leading() bool {
 	select {
 	case <-s.led:

@@ -12,7 +12,7 @@ import (
 	docker "github.com/docker/docker/client"
 )
 
-// Machine describes where and with which magnum is measured, a line each.
+// Machine returns lines that describe the machine and the versions measured.
 func Machine(ctx context.Context, program string) []string {
 	lines := []string{
 		time.Now().UTC().Format("2006-01-02 15:04") + " UTC, load average at the beginning " + LoadAverage(),
@@ -58,7 +58,7 @@ func kernel() string {
 	return strings.TrimSpace(string(b))
 }
 
-// output returns the first line that a program prints, but for its first word.
+// output returns the first line that a program prints, without its first word.
 func output(ctx context.Context, program string, args ...string) string {
 	out, err := exec.CommandContext(ctx, program, args...).Output()
 	line, _, _ := strings.Cut(string(out), "\n")

@@ -26,12 +26,12 @@ type Node struct {
 	Image  string
 }
 
-// Napping is the command of a container that runs until it is told to end, and
-// ends at once.
-var Napping = []string{"sh", "-c", `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`}
+// SleepCommand is the command of a container that runs until SIGTERM, and then ends at
+// once.
+var SleepCommand = []string{"sh", "-c", `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`}
 
-// StartNode starts both with empty state, and waits until the agent is the
-// bay's host. flags are the server's.
+// StartNode starts server and agent with empty state, and waits until the agent's host is
+// in the bay. flags are additional flags of the server.
 func StartNode(ctx context.Context, program, dir, image string, flags ...string) (n *Node, err error) {
 	n = &Node{Image: image}
 	if n.Engine, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
@@ -40,7 +40,8 @@ func StartNode(ctx context.Context, program, dir, image string, flags ...string)
 	if n.Server, err = StartServer(ctx, program, dir, flags...); err != nil {
 		return nil, err
 	}
-	n.Agent, err = Start(ctx, filepath.Dir(n.Dir), "agent", program, "agent", "-server", n.Addr, "-gossip=false", "-data-dir", n.Dir, "-name", "rig", "-image-gc-high", "0")
+	n.Agent, err = Start(ctx, filepath.Dir(n.Dir), "agent", program,
+		"agent", "-server", n.Addr, "-gossip=false", "-data-dir", n.Dir, "-name", "rig", "-image-gc-high", "0")
 	if err != nil {
 		n.Stop()
 		return nil, err
@@ -56,8 +57,7 @@ func StartNode(ctx context.Context, program, dir, image string, flags ...string)
 	return n, nil
 }
 
-// Run creates and starts a container and returns once the API says that it
-// runs.
+// Run creates and starts a container, and waits until the API reports that it runs.
 func (n *Node) Run(ctx context.Context, name string, command []string) (*structs.ContainerBody, error) {
 	body, meta, err := n.Client.Containers().Create(ctx,
 		&structs.ContainerRequest{Name: &name, Image: n.Image, Command: &structs.Command{Args: command}},
@@ -71,21 +71,22 @@ func (n *Node) Run(ctx context.Context, name string, command []string) (*structs
 	return body, nil
 }
 
-// Delete kills and deletes a container, and returns once it is gone.
+// Delete kills and deletes a container, and waits until it is deleted.
 func (n *Node) Delete(ctx context.Context, uuid string) error {
-	_, err := n.Client.Containers().Delete(ctx, uuid, api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 2 * time.Minute}})
+	options := api.DeleteOptions{Force: true, WriteOptions: api.WriteOptions{Wait: 2 * time.Minute}}
+	_, err := n.Client.Containers().Delete(ctx, uuid, options)
 	return err
 }
 
-// End stops both and removes what they have run and kept.
+// End stops server and agent, and removes their containers and files.
 func (n *Node) End() {
 	n.Agent.Stop()
 	RemoveContainers(n.Engine, n.Dir)
 	n.Server.End()
 }
 
-// Network returns the engine's name of the network that magnum has put the node's
-// containers in, "" while there are none.
+// Network returns the engine's name of the network of the node's containers, "" while
+// there are none.
 func (n *Node) Network(ctx context.Context) (container.NetworkMode, error) {
 	list, err := containersOf(ctx, n.Engine, n.Dir)
 	if err != nil || len(list) == 0 {
@@ -94,29 +95,32 @@ func (n *Node) Network(ctx context.Context) (container.NetworkMode, error) {
 	return container.NetworkMode(list[0].HostConfig.NetworkMode), nil
 }
 
-// containersOf lists what the agent of a data directory has on the engine.
+// containersOf returns the containers on the engine of the agent with the data directory.
 func containersOf(ctx context.Context, engine *docker.Client, dir string) ([]container.Summary, error) {
 	host, err := os.ReadFile(filepath.Join(dir, "agent", "host_id"))
 	if err != nil {
 		return nil, err
 	}
-	return engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "magnum.host="+strings.TrimSpace(string(host))))})
+	label := filters.Arg("label", "magnum.host="+strings.TrimSpace(string(host)))
+	return engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(label)})
 }
 
-// RemoveContainers removes what the agent of a data directory has run.
+// RemoveContainers removes the containers, and their networks, of the agent with the data
+// directory.
 func RemoveContainers(engine *docker.Client, dir string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	list, _ := containersOf(ctx, engine, dir) // none if it had no time to become a host
+	list, _ := containersOf(ctx, engine, dir) // fails if the agent has never registered: there are none
 	Workers(8, len(list), func(i int) error {
 		return engine.ContainerRemove(ctx, list[i].ID, container.RemoveOptions{Force: true})
 	})
-	for _, c := range list { // the agent keeps their network for a while
+	for _, c := range list { // the agent would remove their network only after a while
 		_ = engine.NetworkRemove(ctx, c.HostConfig.NetworkMode)
 	}
 }
 
-// Workers does n things, so many at a time, and returns the first error.
+// Workers calls do for 0..n-1 from a number of workers, and returns an error of one of
+// them. A failed call does not stop the others.
 func Workers(workers, n int, do func(i int) error) error {
 	next := make(chan int)
 	errs := make(chan error, workers)

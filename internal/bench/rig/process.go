@@ -1,7 +1,6 @@
-// Package rig starts the processes that are measured, as operators start them:
-// magnum's servers and agents, and whatever they are compared with. The
-// programs internal/bench and internal/soak use it. It measures nothing but
-// what /proc and the Go runtime say of a process.
+// Package rig starts the processes to be measured, as operators start them: magnum's
+// servers and agents, and their baselines. internal/bench and internal/soak use it. Of a
+// process it measures only what /proc and the Go runtime report.
 package rig
 
 import (
@@ -20,14 +19,14 @@ import (
 	"time"
 )
 
-// Process is a program that runs.
+// Process is a running program.
 type Process struct {
 	cmd *exec.Cmd
-	log string // file
+	log string // path of the file with its output
 }
 
-// Start starts a program whose output goes to NAME.log in dir. It ends with
-// ctx, and with who started it.
+// Start starts a program whose output goes to NAME.log in dir. The program is killed when
+// ctx ends, and when the calling process ends.
 func Start(ctx context.Context, dir, name, program string, args ...string) (*Process, error) {
 	p := &Process{log: filepath.Join(dir, name+".log")}
 	log, err := os.Create(p.log)
@@ -41,7 +40,7 @@ func Start(ctx context.Context, dir, name, program string, args ...string) (*Pro
 	return p, p.cmd.Start()
 }
 
-// Stop ends the process as an operator would, and waits for it. p may be nil.
+// Stop ends the process with SIGTERM and waits for it. p may be nil.
 func (p *Process) Stop() {
 	if p != nil && p.cmd.Process != nil {
 		p.cmd.Process.Signal(syscall.SIGTERM)
@@ -49,13 +48,13 @@ func (p *Process) Stop() {
 	}
 }
 
-// Kill ends the process as a power cut would, and waits for it.
+// Kill ends the process with SIGKILL and waits for it.
 func (p *Process) Kill() {
 	p.cmd.Process.Kill()
 	p.cmd.Wait()
 }
 
-// Tail returns the end of the process's output.
+// Tail returns the last 2,000 bytes of the process's output.
 func (p *Process) Tail() string {
 	out, _ := os.ReadFile(p.log)
 	return string(out[max(0, len(out)-2000):])
@@ -67,7 +66,7 @@ func (p *Process) RSS() (float64, error) {
 	return kib * 1024, err
 }
 
-// Threads returns the number of the operating system's threads.
+// Threads returns the number of the process's threads.
 func (p *Process) Threads() (float64, error) { return p.status("Threads:") }
 
 // Files returns the number of open file descriptors.
@@ -89,7 +88,7 @@ func (p *Process) status(key string) (float64, error) {
 	return 0, fmt.Errorf("process %d has no %s: it has ended", p.cmd.Process.Pid, key)
 }
 
-// Until waits for a condition.
+// Until waits until ready returns true, at most for the time given.
 func Until(within time.Duration, ready func() bool) error {
 	for deadline := time.Now().Add(within); !ready(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -99,7 +98,7 @@ func Until(within time.Duration, ready func() bool) error {
 	return nil
 }
 
-// FreeAddr returns an address of this machine on which nobody listens.
+// FreeAddr returns an unused address, host:port, on loopback.
 func FreeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -118,22 +117,21 @@ func LoadAverage() string {
 	return strings.Join(strings.Fields(string(b))[:3], " ")
 }
 
-// TraceEvery is how often a process that TraceGoroutines is for writes down its
-// goroutines.
+// TraceEvery is the interval of the goroutine traces of TraceGoroutines.
 const TraceEvery = 2 * time.Second
 
-// TraceGoroutines has the magnums that are started from now on write down their
-// goroutines, so that Goroutines can count them: an agent has no port to ask.
+// TraceGoroutines makes the processes started from now on trace their goroutines to their
+// log, where Goroutines counts them: an agent has no port to ask.
 func TraceGoroutines() error {
 	return os.Setenv("GODEBUG", fmt.Sprintf("schedtrace=%d,scheddetail=1", TraceEvery.Milliseconds()))
 }
 
-// tracedGoroutine is one in the runtime's trace. In status 6 it is dead, kept for
-// the next one that begins.
+// tracedGoroutine matches a goroutine in a trace. Status 6 is a dead goroutine, which the
+// runtime keeps for reuse.
 var tracedGoroutine = regexp.MustCompile(`(?m)^ +G\d+: status=(\d+)\(`)
 
-// Goroutines returns how many goroutines the process had a moment ago, the
-// runtime's own among them.
+// Goroutines returns the number of goroutines in the process's last complete trace,
+// including those of the runtime.
 func (p *Process) Goroutines() (float64, error) {
 	log, err := os.Open(p.log)
 	if err != nil {
@@ -144,8 +142,8 @@ func (p *Process) Goroutines() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	const most = 1 << 20 // of two traces and what is logged meanwhile
-	if _, err := log.Seek(max(0, end-most), io.SeekStart); err != nil {
+	const enough = 1 << 20 // bytes of two traces and the log between them
+	if _, err := log.Seek(max(0, end-enough), io.SeekStart); err != nil {
 		return 0, err
 	}
 	out, err := io.ReadAll(log)
@@ -155,11 +153,11 @@ func (p *Process) Goroutines() (float64, error) {
 	return goroutinesIn(string(out))
 }
 
-// goroutinesIn counts those of the last trace that is whole: another one follows.
+// goroutinesIn counts the goroutines of the last complete trace, the one before the last.
 func goroutinesIn(log string) (float64, error) {
 	traces := strings.Split(log, "SCHED ")
 	if len(traces) < 3 {
-		return 0, errors.New("the process has not written down its goroutines twice")
+		return 0, errors.New("the process has not traced its goroutines twice")
 	}
 	var count float64
 	for _, g := range tracedGoroutine.FindAllStringSubmatch(traces[len(traces)-2], -1) {

@@ -12,11 +12,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Server is a magnum server of its own, with one bay.
+// Server is a single magnum server with one bay.
 type Server struct {
 	*Process
-	Addr   string // host:port
-	Dir    string // its data directory
+	Addr   string // of the REST API, host:port
+	Dir    string // data directory
 	Client *api.Client
 	Bay    string // UUID
 
@@ -26,8 +26,8 @@ type Server struct {
 	raftPort string
 }
 
-// StartServer starts a server with empty state in a new directory below dir. flags
-// are those of magnum server beside the rig's own.
+// StartServer starts a server with empty state in a new directory below dir. flags are
+// additional flags of magnum server.
 func StartServer(ctx context.Context, program, dir string, flags ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(dir, "server-")
 	if err != nil {
@@ -58,7 +58,7 @@ func StartServer(ctx context.Context, program, dir string, flags ...string) (*Se
 	return s, nil
 }
 
-// Restart ends the server and starts it again on the same data.
+// Restart stops the server and starts it again on the same data.
 func (s *Server) Restart() error {
 	s.Stop()
 	return s.start()
@@ -82,7 +82,7 @@ func (s *Server) start() (err error) {
 	return nil
 }
 
-// End stops the server and removes what it has kept.
+// End stops the server and removes its files.
 func (s *Server) End() {
 	s.Stop()
 	os.RemoveAll(filepath.Dir(s.Dir))

@@ -1,5 +1,5 @@
-// Package tlsconftest makes certificates that magnum itself never makes, for
-// tests of who is let in.
+// Package tlsconftest makes certificates for tests, also such as magnum itself never
+// makes, to test which peers are admitted.
 package tlsconftest
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/stackforge/magnum/internal/tlsconf"
 )
 
-// Other returns the files of somebody whom the CA has signed for, for 127.0.0.1
-// and the name, and who is no server: a host, or a user.
+// Other returns the files of a process that is not a server, such as a host or a user.
+// The CA has signed its certificate, which carries the name and 127.0.0.1.
 func Other(t testing.TB, a *tlsconf.Authority, name string) tlsconf.Files {
 	t.Helper()
 	ca, err := tls.LoadX509KeyPair(a.CAFile(), strings.TrimSuffix(a.CAFile(), ".pem")+"-key.pem")
@@ -49,7 +49,8 @@ func Other(t testing.TB, a *tlsconf.Authority, name string) tlsconf.Files {
 	}
 	dir := t.TempDir()
 	f := tlsconf.Files{CA: a.CAFile(), Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	for path, block := range map[string]*pem.Block{f.Cert: {Type: "CERTIFICATE", Bytes: cert}, f.Key: {Type: "PRIVATE KEY", Bytes: secret}} {
+	blocks := map[string]*pem.Block{f.Cert: {Type: "CERTIFICATE", Bytes: cert}, f.Key: {Type: "PRIVATE KEY", Bytes: secret}}
+	for path, block := range blocks {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +58,7 @@ func Other(t testing.TB, a *tlsconf.Authority, name string) tlsconf.Files {
 	return f
 }
 
-// Server returns the files of a server with the name.
+// Server returns the files of a server whose certificate carries the name.
 func Server(t testing.TB, a *tlsconf.Authority, name string) tlsconf.Files {
 	t.Helper()
 	issued, err := a.IssueServer([]string{name}, 30)
@@ -67,7 +68,7 @@ func Server(t testing.TB, a *tlsconf.Authority, name string) tlsconf.Files {
 	return tlsconf.Files{CA: a.CAFile(), Cert: issued.Cert, Key: issued.Key}
 }
 
-// Authority returns a new CA.
+// Authority returns a new CA in a directory of the test.
 func Authority(t testing.TB) *tlsconf.Authority {
 	t.Helper()
 	a, err := tlsconf.OpenAuthority(t.TempDir())

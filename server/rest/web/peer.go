@@ -27,7 +27,7 @@ func (q *Request) admitPeer() error {
 		return structs.Errorf(structs.CodeForbidden, "only servers of this cluster may ask that")
 	}
 	q.Call.Forwarded, q.Call.Seed = true, q.R.Header.Get(peer.HeaderSeed)
-	if unsure := q.R.Header.Get(peer.HeaderUnsure); unsure != "" {
+	if unsure := q.R.Header.Get(peer.HeaderRetryAfterUnknown); unsure != "" {
 		q.Call.Unsure = true
 		q.Call.Known, _ = strconv.ParseUint(unsure, 10, 64) // 0 knows nothing
 	}

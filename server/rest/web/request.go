@@ -52,7 +52,7 @@ func (t *transport) Forward(ctx context.Context, leader string, unsure bool, kno
 	ctx, cancel := peer.WhileLeads(ctx, t.server.config.Cluster, leader)
 	defer cancel()
 	raw, index, err := t.server.config.Peers.Forward(ctx, leader, peer.Forwarded{
-		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, Unsure: unsure, Known: known,
+		Request: t.R, Body: t.raw, Seed: t.Call.TakeSeed(), ID: t.W.RequestID, RetryAfterUnknown: unsure, SinceIndex: known,
 	})
 	if errors.Is(err, peer.ErrUnknown) {
 		err = unknownOutcome{err}

@@ -1,8 +1,8 @@
-// Package history has clients write and read the same few objects through
-// several servers at once, and holds what they were told against one order of
-// events, with porcupine. What it knows of a server is its REST API, so the
-// servers may be in the test's process or in others.
+// Package history checks a cluster for linearizability. Its clients write and read the
+// same few objects through several servers concurrently, and porcupine checks that their
+// answers fit one order of events. It uses only the REST API, so the servers may run in
+// the test's process or in others.
 //
-// The test of three servers in one process and that of real processes use it.
-// Nothing of it is linked into magnum.
+// The test of three servers in one process and the chaos test of real processes use it.
+// It is not linked into magnum.
 package history

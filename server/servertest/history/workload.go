@@ -14,66 +14,65 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// atOnce is how many objects clients contend for at a time, and opsEach how many
-// operations each sees before another takes its place: the check takes time that
-// grows fast with operations under way at once.
+// The time to check an object grows fast with its number of concurrent operations, so
+// each object gets a limited number of operations.
 const (
-	atOnce  = 4
-	opsEach = 40
+	objects      = 4  // objects in use at a time
+	opsPerObject = 40 // operations on an object before another replaces it
 )
 
-// mostKept is how many violations are kept with their text.
-const mostKept = 20
+// maxViolations bounds the violations that are kept with their text.
+const maxViolations = 20
 
-// Workload is clients and what they were told. An object that has had its
-// operations is judged and forgotten, so a run may last for hours.
+// Workload has the clients and their histories. An object that has had all its operations
+// is checked and forgotten, so a run may last for hours.
 type Workload struct {
-	Noun    Noun
-	Timeout time.Duration // of one call, after which its outcome is unknown; default 10s
-	http    *http.Client
-	began   time.Time
-	gap     gap
+	Resource Resource
+	Timeout  time.Duration // of one call, after which its outcome is unknown; default 10s
+	http     *http.Client
+	began    time.Time
+	gap      writeGap
 
 	acknowledged, refused, unknown atomic.Int64
 
-	judging sync.Mutex // held while an object is judged; comes before mu
+	checking sync.Mutex // held while an object is checked; locked before mu
 
 	mu         sync.Mutex // guards what follows
-	slots      [atOnce]*object
-	ended      []*object // to be judged
+	slots      [objects]*object
+	ended      []*object // objects to check
 	violations []string
-	violated   int // violations, with those that were not kept
-	judged     int
+	violated   int // number of violations, including those without text
+	checked    int // number of objects
 }
 
-// object is what is known of one object.
+// object has the history of one object.
 type object struct {
 	id      string
-	asked   int // operations handed out
-	pending int // of these, under way
+	asked   int // operations begun
+	pending int // operations in flight
 	ops     []porcupine.Operation
-	refused []porcupine.Operation // changes that were certainly not carried out, for a person to doubt
-	at      map[uint64]string     // what was read, by the index of the answer
+	refused []porcupine.Operation // writes that were certainly not carried out, for the report of a violation
+	at      map[uint64]string     // value read, by the index of the answer
 }
 
-// New returns a workload of so many clients.
-func New(noun Noun, clients int) *Workload {
-	w := &Workload{Noun: noun, Timeout: 10 * time.Second, began: time.Now(),
+// New returns a workload for a number of clients.
+func New(resource Resource, clients int) *Workload {
+	w := &Workload{Resource: resource, Timeout: 10 * time.Second, began: time.Now(),
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients, DisableCompression: true}}}
 	w.gap.reset(w.began)
 	return w
 }
 
-// Close closes the clients' connections, once they have ended.
+// Close closes the connections of the clients, which must have stopped.
 func (w *Workload) Close() { w.http.CloseIdleConnections() }
 
-// take returns an object to do something with. give takes it back.
+// take returns an object for one operation; the caller returns it with give.
 func (w *Workload) take(random *rand.Rand) *object {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := random.IntN(atOnce)
+	n := random.IntN(objects)
 	o := w.slots[n]
-	if o == nil || o.asked == opsEach {
+	if o == nil || o.asked == opsPerObject {
 		o = &object{id: structs.NewID(), at: make(map[uint64]string)}
 		w.slots[n] = o
 	}
@@ -85,14 +84,14 @@ func (w *Workload) take(random *rand.Rand) *object {
 func (w *Workload) give(o *object) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if o.pending--; o.pending == 0 && o.asked == opsEach {
+	if o.pending--; o.pending == 0 && o.asked == opsPerObject {
 		w.ended = append(w.ended, o)
 	}
 }
 
-// note keeps what came of an operation on an object. Times are since the
-// workload began.
-func (w *Workload) note(client int, o *object, op Op, out Outcome, from, to time.Duration) {
+// record adds an operation and its outcome to the history of an object. Times are relative
+// to the start of the workload.
+func (w *Workload) record(client int, o *object, op Op, out Outcome, from, to time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if out.Verdict == Wrong {
@@ -101,7 +100,7 @@ func (w *Workload) note(client int, o *object, op Op, out Outcome, from, to time
 	}
 	if op.Kind.reads() && (out.Verdict == Done || out.Verdict == Missing) {
 		if was, seen := o.at[out.Index]; seen && was != out.Value {
-			w.violate("I3: object %s said %q at index %d, and %q to another reader", op.ID, was, out.Index, out.Value)
+			w.violate("I3: object %s had the value %q at index %d for one reader, and %q for another", op.ID, was, out.Index, out.Value)
 		}
 		o.at[out.Index] = out.Value
 	}
@@ -130,39 +129,40 @@ func (w *Workload) note(client int, o *object, op Op, out Outcome, from, to time
 	}
 }
 
-// violate notes a violation; the caller holds mu.
+// violate records a violation; the caller holds mu.
 func (w *Workload) violate(format string, args ...any) {
-	if w.violated++; len(w.violations) < mostKept {
+	if w.violated++; len(w.violations) < maxViolations {
 		w.violations = append(w.violations, fmt.Sprintf(format, args...))
 	}
 }
 
-// Figures are what a workload has come to.
+// Figures are the counts of a workload.
 type Figures struct {
-	Acknowledged int64         // operations that were carried out, or refused by the object's state
-	Refused      int64         // operations that were certainly not carried out, and reads without an answer
-	Unknown      int64         // changes of which nobody knows
-	Judged       int           // objects
-	Violations   int           // with those that Violations doesn't return
-	Gap          time.Duration // the longest time without a change that succeeded
+	Acknowledged int64         // operations carried out, or refused by the object's state
+	Refused      int64         // operations certainly not carried out, and reads without an answer
+	Unknown      int64         // writes whose outcome is unknown
+	Checked      int           // objects checked
+	Violations   int           // including those that Violations doesn't return
+	Gap          time.Duration // the longest time without a successful write
 }
 
 // Figures returns the figures so far.
 func (w *Workload) Figures() Figures {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return Figures{w.acknowledged.Load(), w.refused.Load(), w.unknown.Load(), w.judged, w.violated, w.gap.ever()}
+	return Figures{w.acknowledged.Load(), w.refused.Load(), w.unknown.Load(), w.checked, w.violated, w.gap.ever()}
 }
 
-// Violations returns what must not have been, the first few of them.
+// Violations returns the texts of the first maxViolations violations.
 func (w *Workload) Violations() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]string(nil), w.violations...)
 }
 
-// Write makes a change that has no part in the history, and notes when it has
-// succeeded: who writes through each server measures for how long nobody can.
+// Write does a write that is not part of any history, and records its success for the
+// write gap. Callers write through each server in turn, to measure how long the cluster
+// accepts no write.
 func (w *Workload) Write(root string, op Op) Outcome {
 	out := w.Ask(root, 0, op)
 	if out.Verdict == Done {
@@ -171,9 +171,9 @@ func (w *Workload) Write(root string, op Op) Outcome {
 	return out
 }
 
-// TakeGap returns the longest time without a change that succeeded since it was
-// last called, the one that lasts included.
+// TakeGap returns the longest time without a successful write since the last call of
+// TakeGap, including the current gap.
 func (w *Workload) TakeGap() time.Duration { return w.gap.take(time.Now()) }
 
-// Rest says that the clients were told to wait, until now.
-func (w *Workload) Rest() { w.gap.reset(time.Now()) }
+// ResetGap starts the current gap now, after a pause of all clients.
+func (w *Workload) ResetGap() { w.gap.reset(time.Now()) }

@@ -1,9 +1,8 @@
-// Command yardstick is what magnum is measured against where there is no other
-// program to measure: the least that a server has to do. Its handlers decode
-// the same bodies and write the same bytes, and one of them commits the same
-// bytes to the same log, with nothing decided and nothing kept.
+// Command baseline is the least that a server has to do, for comparison with magnum. Its
+// handlers decode the same bodies and write the same bytes as magnum, and one of them
+// commits the same bytes to the same log. They decide nothing and keep no state.
 //
-// internal/bench starts it as a process of its own, as the magnum server is.
+// internal/bench starts it as a process of its own, like the magnum server.
 package main
 
 import (
@@ -25,15 +24,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// applyTimeout bounds the wait for the log to take an entry.
+// applyTimeout bounds the wait until the log accepts an entry.
 const applyTimeout = 5 * time.Second
 
 func main() {
 	listen := flag.String("listen", "", "host:port")
-	dir := flag.String("dir", "", "holds created, entry, one and list: the bytes to write; the log is made in it")
+	dir := flag.String("dir", "", "directory with the bytes to write, in created, entry, one and list, and for the log")
 	flag.Parse()
 	if err := run(*listen, *dir); err != nil {
-		log.Fatal("yardstick: ", err)
+		log.Fatal("baseline: ", err)
 	}
 }
 
@@ -84,10 +83,10 @@ func answer(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that has left needs no answer
+	_, _ = w.Write(body) // an error means that the client has gone
 }
 
-// open starts a Raft of one server as magnum's log does, on the same store, and
+// open starts a Raft of one server with the settings and the store of magnum's log, and
 // waits until it leads.
 func open(dir string) (*raft.Raft, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -102,35 +101,36 @@ func open(dir string) (*raft.Raft, error) {
 		return nil, err
 	}
 	c := raft.DefaultConfig()
-	c.LocalID, c.Logger = "yardstick", hclog.NewNullLogger()
+	c.LocalID, c.Logger = "baseline", hclog.NewNullLogger()
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 350*time.Millisecond, 350*time.Millisecond, 250*time.Millisecond
 	c.NoLegacyTelemetry = true
-	addr, transport := raft.NewInmemTransport("yardstick")
-	r, err := raft.NewRaft(c, nothing{}, logs, store, raft.NewInmemSnapshotStore(), transport)
+	addr, transport := raft.NewInmemTransport("baseline")
+	r, err := raft.NewRaft(c, emptyFSM{}, logs, store, raft.NewInmemSnapshotStore(), transport)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: addr}}}).Error(); err != nil {
+	alone := raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: addr}}}
+	if err := r.BootstrapCluster(alone).Error(); err != nil {
 		return nil, err
 	}
 	<-r.LeaderCh()
 	return r, nil
 }
 
-// nothing is a state machine without state.
-type nothing struct{}
+// emptyFSM is a state machine without state, and its empty snapshot.
+type emptyFSM struct{}
 
 // Apply does nothing.
-func (nothing) Apply(*raft.Log) any { return nil }
+func (emptyFSM) Apply(*raft.Log) any { return nil }
 
 // Snapshot returns an empty snapshot.
-func (nothing) Snapshot() (raft.FSMSnapshot, error) { return nothing{}, nil }
+func (emptyFSM) Snapshot() (raft.FSMSnapshot, error) { return emptyFSM{}, nil }
 
-// Restore reads nothing.
-func (nothing) Restore(r io.ReadCloser) error { return r.Close() }
+// Restore closes the snapshot.
+func (emptyFSM) Restore(r io.ReadCloser) error { return r.Close() }
 
 // Persist writes nothing.
-func (nothing) Persist(sink raft.SnapshotSink) error { return sink.Close() }
+func (emptyFSM) Persist(sink raft.SnapshotSink) error { return sink.Close() }
 
-// Release has nothing to do.
-func (nothing) Release() {}
+// Release does nothing.
+func (emptyFSM) Release() {}

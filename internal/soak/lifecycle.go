@@ -16,13 +16,13 @@ import (
 
 // soak is one run.
 type soak struct {
-	node  *rig.Node
-	lived atomic.Int64 // lives so far
-	mu    sync.Mutex   // guards laps
-	laps  map[string][]time.Duration
+	node      *rig.Node
+	completed atomic.Int64 // lifecycles so far
+	mu        sync.Mutex   // guards latencies
+	latencies map[string][]time.Duration
 }
 
-// The steps of a life whose latency is in the table.
+// The steps of a lifecycle whose latency is in the table.
 const (
 	stepRun    = "run"
 	stepExec   = "exec"
@@ -31,26 +31,26 @@ const (
 	stepDelete = "delete"
 )
 
-func newSoak(n *rig.Node) *soak { return &soak{node: n, laps: make(map[string][]time.Duration)} }
+func newSoak(n *rig.Node) *soak { return &soak{node: n, latencies: make(map[string][]time.Duration)} }
 
-// live has a worker's containers live one after the other until ctx ends. A
-// step that fails ends it: a soak is no test of faults.
-func (s *soak) live(ctx context.Context, worker int) error {
+// work runs the lifecycles of a worker's containers one after the other until ctx ends. A
+// step that fails ends the run: a soak does not test faults.
+func (s *soak) work(ctx context.Context, worker int) error {
 	for i := 0; ctx.Err() == nil; i++ {
-		// A life that has begun is lived to its end.
+		// A lifecycle that has begun is completed.
 		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Minute)
-		err := s.life(whole, fmt.Sprintf("life-%d-%d", worker, i))
+		err := s.lifecycle(whole, fmt.Sprintf("life-%d-%d", worker, i))
 		cancel()
 		if err != nil {
-			return fmt.Errorf("life %d of worker %d: %w", i, worker, err)
+			return fmt.Errorf("lifecycle %d of worker %d: %w", i, worker, err)
 		}
-		s.lived.Add(1)
+		s.completed.Add(1)
 	}
 	return nil
 }
 
-// life is one container, from its creation to its deletion.
-func (s *soak) life(ctx context.Context, name string) error {
+// lifecycle takes one container through all steps, from its creation to its deletion.
+func (s *soak) lifecycle(ctx context.Context, name string) error {
 	containers := s.node.Client.Containers()
 	var uuid string
 	wait := api.WriteOptions{Wait: time.Minute}
@@ -59,7 +59,7 @@ func (s *soak) life(ctx context.Context, name string) error {
 		do   func() error
 	}{
 		{stepRun, func() error {
-			body, err := s.node.Run(ctx, name, append([]string{"sh", "-c", "echo " + name + "; exec \"$@\"", "-"}, rig.Napping...))
+			body, err := s.node.Run(ctx, name, append([]string{"sh", "-c", "echo " + name + "; exec \"$@\"", "-"}, rig.SleepCommand...))
 			if err == nil {
 				uuid = body.UUID
 			}
@@ -67,7 +67,7 @@ func (s *soak) life(ctx context.Context, name string) error {
 		}},
 		{stepExec, func() error {
 			out, _, err := containers.Execute(ctx, uuid, structs.ExecRequest{Command: []string{"echo", "hello " + name}})
-			return want(err, func() string { return out.Output }, "hello "+name)
+			return wantOutput(err, func() string { return out.Output }, "hello "+name)
 		}},
 		{stepLogs, func() error {
 			log, err := containers.Logs(ctx, uuid, structs.LogsRequest{Stdout: true, Stderr: true, Tail: -1})
@@ -76,7 +76,7 @@ func (s *soak) life(ctx context.Context, name string) error {
 			}
 			defer log.Close()
 			text, err := io.ReadAll(log)
-			return want(err, func() string { return string(text) }, name)
+			return wantOutput(err, func() string { return string(text) }, name)
 		}},
 		{stepStop, func() error {
 			_, err := containers.Action(ctx, uuid, api.Stop, api.ActionOptions{WriteOptions: wait})
@@ -92,33 +92,33 @@ func (s *soak) life(ctx context.Context, name string) error {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("%s %s: %w", step.name, name, err)
 		}
-		s.note(step.name, time.Since(began))
+		s.record(step.name, time.Since(began))
 	}
 	return nil
 }
 
-// want checks what a step has said.
-func want(err error, said func() string, part string) error {
+// wantOutput checks that the output of a step contains a text; err is the step's error.
+func wantOutput(err error, output func() string, part string) error {
 	if err != nil {
 		return err
 	}
-	if text := said(); !strings.Contains(text, part) {
+	if text := output(); !strings.Contains(text, part) {
 		return fmt.Errorf("%q is not in %q", part, text)
 	}
 	return nil
 }
 
-func (s *soak) note(step string, took time.Duration) {
+func (s *soak) record(step string, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.laps[step] = append(s.laps[step], took)
+	s.latencies[step] = append(s.latencies[step], took)
 }
 
-// takeLaps returns the latencies since the last call.
-func (s *soak) takeLaps() map[string][]time.Duration {
+// takeLatencies returns the latencies since the last call.
+func (s *soak) takeLatencies() map[string][]time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	laps := s.laps
-	s.laps = make(map[string][]time.Duration)
-	return laps
+	latencies := s.latencies
+	s.latencies = make(map[string][]time.Duration)
+	return latencies
 }

@@ -9,16 +9,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// figures reads what needs no counting, when it is asked.
-type figures struct {
+// collector is a prometheus.Collector of the values that are read at each scrape.
+type collector struct {
 	Config
 
-	mu      sync.Mutex // guards the rest
-	counted uint64     // index of the state that counts is of
-	counts  *counts
+	mu      sync.Mutex // guards what follows
+	counted uint64     // index of the state from which counts was made
+	counts  *counts    // nil before the first scrape
 }
 
-// counts is how many objects of what kind there are in the state.
+// counts are the numbers of objects in the state by kind and status.
 type counts struct {
 	rows       map[structs.Table]int
 	hosts      map[structs.HostState]int
@@ -35,10 +35,11 @@ var (
 	raftLeader   = gauge("magnum_raft_leader", "1 if this server leads, else 0.")
 	raftLast     = gauge("magnum_raft_last_index", "Index of the last entry in this server's log.")
 	raftCommit   = gauge("magnum_raft_commit_index", "Index of the last entry that is known to be committed.")
-	raftApplied  = gauge("magnum_raft_applied_index", "Index of the last entry that was handed to the state.")
+	raftApplied  = gauge("magnum_raft_applied_index", "Index of the last entry applied to the state.")
 	raftSnapshot = gauge("magnum_raft_snapshot_index", "Index of the newest snapshot.")
-	raftPeers    = gauge("magnum_raft_peers", "Other servers that vote.")
-	raftContact  = gauge("magnum_raft_last_contact_seconds", "Time since this server heard of the leader; 0 on the leader, absent if it never did.")
+	raftPeers    = gauge("magnum_raft_peers", "Voters other than this server.")
+	raftContact  = gauge("magnum_raft_last_contact_seconds",
+		"Time since the last contact from the leader; 0 on the leader, absent before the first.")
 
 	queueLength = gauge("magnum_conductor_queue_length", "Requests that wait to be decided.")
 	stateIndex  = gauge("magnum_state_index", "Index of the last entry that changed the state.")
@@ -48,25 +49,27 @@ var (
 	containers  = gauge("magnum_containers", "Containers by status.", "status")
 	readsParked = gauge("magnum_blocking_reads", "Reads that wait for a change.")
 	pollsParked = gauge("magnum_agent_polls", "Agents' polls that wait for work.")
-	sessions    = gauge("magnum_sessions", "Sessions (logs, execute, attach, ...) that are open.")
-	dropped     = gauge("magnum_events_dropped_total", "Events that made room for newer ones.")
-	connections = gauge("magnum_http_connections", "Open connections of the REST API, by who has shown a credential.", "holder")
-	turnedAway  = gauge("magnum_http_connections_refused_total", "Connections that were refused, or closed without a credential, for there were too many.", "how")
-	diskFree    = gauge("magnum_disk_free_bytes", "Bytes that are free where the data directory is.")
+	sessions    = gauge("magnum_sessions", "Open sessions (logs, execute, attach, ...).")
+	dropped     = gauge("magnum_events_dropped_total", "Events dropped to make room for newer ones.")
+	connections = gauge("magnum_http_connections", "Open connections of the REST API, by the kind of credential shown.", "holder")
+	turnedAway  = gauge("magnum_http_connections_refused_total",
+		"Connections refused, or closed without a credential, because there were too many.", "how")
+	diskFree = gauge("magnum_disk_free_bytes", "Free bytes on the file system of the data directory.")
 )
 
-// Describe lists all figures.
-func (f *figures) Describe(out chan<- *prometheus.Desc) {
+// Describe sends the descriptions of all metrics of the collector.
+func (f *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		raftTerm, raftLeader, raftLast, raftCommit, raftApplied, raftSnapshot, raftPeers, raftContact,
-		queueLength, stateIndex, stateRows, hosts, bays, containers, readsParked, pollsParked, sessions, dropped, connections, turnedAway, diskFree,
+		queueLength, stateIndex, stateRows, hosts, bays, containers, readsParked, pollsParked, sessions, dropped,
+		connections, turnedAway, diskFree,
 	} {
 		out <- d
 	}
 }
 
-// Collect reads all figures.
-func (f *figures) Collect(out chan<- prometheus.Metric) {
+// Collect reads and sends all values.
+func (f *collector) Collect(out chan<- prometheus.Metric) {
 	set := func(d *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
@@ -87,7 +90,8 @@ func (f *figures) Collect(out chan<- prometheus.Metric) {
 			set(raftContact, r.LastContact.Seconds())
 		}
 	}
-	for d, read := range map[*prometheus.Desc]func() int{queueLength: f.Queue, readsParked: f.Reads, pollsParked: f.Polls, sessions: f.Sessions} {
+	reads := map[*prometheus.Desc]func() int{queueLength: f.Queue, readsParked: f.Reads, pollsParked: f.Polls, sessions: f.Sessions}
+	for d, read := range reads {
 		if read != nil {
 			set(d, float64(read()))
 		}
@@ -99,7 +103,7 @@ func (f *figures) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(refused), "refused")
 	out <- prometheus.MustNewConstMetric(turnedAway, prometheus.CounterValue, float64(closed), "closed")
 	if f.Disk != nil {
-		if free, err := f.Disk(); err == nil { // else its absence says so
+		if free, err := f.Disk(); err == nil { // after an error the metric is absent
 			set(diskFree, float64(free))
 		}
 	}
@@ -121,14 +125,14 @@ func (f *figures) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// count walks over the state, unless it is as it was at the last scrape.
-func (f *figures) count(snap *state.Snapshot) *counts {
+// count counts the objects in the state, unless it is unchanged since the last scrape.
+func (f *collector) count(snap *state.Snapshot) *counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.counts != nil && f.counted == snap.Index() {
 		return f.counts
 	}
-	// What an alert watches is there with 0, too.
+	// Series for alerts are present with the value 0.
 	c := &counts{
 		rows:  map[structs.Table]int{},
 		hosts: map[structs.HostState]int{structs.HostReady: 0, structs.HostLost: 0},

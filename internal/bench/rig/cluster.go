@@ -16,9 +16,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Trio is three servers that make one cluster, and agents that run containers
-// for it on the Docker engine of this machine.
-type Trio struct {
+// Cluster is a cluster of three servers, and agents that run its containers on the Docker
+// engine of this machine.
+type Cluster struct {
 	Servers []*Member
 	Agents  []*Member
 	Engine  *docker.Client // nil without agents
@@ -27,26 +27,25 @@ type Trio struct {
 	fronts  []*dockertest.Front
 }
 
-// Member is one process of a Trio. It keeps its directory and its ports when it
-// is started again.
+// Member is one process of a Cluster. It keeps its directory and its ports over restarts.
 type Member struct {
 	*Process
-	Name   string
-	Addr   string      // of a server's REST API
-	Client *api.Client // of a server
-	trio   *Trio
-	dir    string
-	args   []string
+	Name    string
+	Addr    string      // of a server's REST API, host:port
+	Client  *api.Client // of a server
+	cluster *Cluster
+	dir     string
+	args    []string
 }
 
-// trioToken is the join token of the servers of a Trio.
-const trioToken = "join-token-of-a-trio"
+// joinToken is the join token of a Cluster.
+const joinToken = "join-token-of-a-cluster"
 
-// StartTrio starts three servers and so many agents with empty state, and waits
-// until the agents are the hosts of one bay.
-func StartTrio(ctx context.Context, program, dir string, agents int) (t *Trio, err error) {
-	t = &Trio{ctx: ctx}
-	if t.dir, err = os.MkdirTemp(dir, "trio-"); err != nil {
+// StartCluster starts three servers and a number of agents with empty state, and waits
+// until all agents are hosts of one bay.
+func StartCluster(ctx context.Context, program, dir string, agents int) (t *Cluster, err error) {
+	t = &Cluster{ctx: ctx}
+	if t.dir, err = os.MkdirTemp(dir, "cluster-"); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -69,9 +68,11 @@ func StartTrio(ctx context.Context, program, dir string, agents int) (t *Trio, e
 		addrs = append(addrs, s.Addr)
 	}
 	for i := range agents {
-		a := &Member{Name: fmt.Sprintf("host-%d", i+1), trio: t}
-		a.args = []string{program, "agent", "-server", strings.Join(addrs, ","), "-gossip=false", "-join-token", trioToken, "-image-gc-high", "0"}
-		if i > 0 { // the engine is one host of the cluster
+		a := &Member{Name: fmt.Sprintf("host-%d", i+1), cluster: t}
+		a.args = []string{
+			program, "agent", "-server", strings.Join(addrs, ","), "-gossip=false", "-join-token", joinToken, "-image-gc-high", "0",
+		}
+		if i > 0 { // one engine can be only one host of the cluster
 			front, err := dockertest.NewFront(filepath.Join(t.dir, a.Name+".sock"), a.Name)
 			if err != nil {
 				return nil, err
@@ -98,10 +99,10 @@ func StartTrio(ctx context.Context, program, dir string, agents int) (t *Trio, e
 	})
 }
 
-func (t *Trio) addServers(program string) error {
+func (t *Cluster) addServers(program string) error {
 	var gossip []string
 	for i := range 3 {
-		s := &Member{Name: fmt.Sprintf("s%d", i+1), trio: t}
+		s := &Member{Name: fmt.Sprintf("s%d", i+1), cluster: t}
 		var ports [3]string
 		for j := range ports {
 			addr, err := FreeAddr()
@@ -114,9 +115,12 @@ func (t *Trio) addServers(program string) error {
 		}
 		s.Addr = "127.0.0.1:" + ports[0]
 		gossip = append(gossip, "127.0.0.1:"+ports[2])
-		s.args = []string{program, "server", "-bootstrap-expect", "3", "-join-token", trioToken, "-http-port", ports[0], "-raft-port", ports[1], "-gossip-port", ports[2]}
+		s.args = []string{
+			program, "server", "-bootstrap-expect", "3", "-join-token", joinToken,
+			"-http-port", ports[0], "-raft-port", ports[1], "-gossip-port", ports[2],
+		}
 		var err error
-		// What is measured is the servers, not how often a client asks again.
+		// Retries of the client would be part of the measured time.
 		if s.Client, err = api.New(api.Config{Address: s.Addr, RetryFor: time.Millisecond}); err != nil {
 			return err
 		}
@@ -131,17 +135,18 @@ func (t *Trio) addServers(program string) error {
 	return nil
 }
 
-// Start begins a life of the member.
+// Start starts the member, for the first time or again.
 func (m *Member) Start() (err error) {
 	if m.dir == "" {
-		m.dir = filepath.Join(m.trio.dir, m.Name)
+		m.dir = filepath.Join(m.cluster.dir, m.Name)
 	}
-	m.Process, err = Start(m.trio.ctx, m.trio.dir, m.Name, m.args[0], append(m.args[1:], "-name", m.Name, "-data-dir", m.dir)...)
+	args := append(m.args[1:], "-name", m.Name, "-data-dir", m.dir)
+	m.Process, err = Start(m.cluster.ctx, m.cluster.dir, m.Name, m.args[0], args...)
 	return err
 }
 
-// Leader waits until all servers answer and agree on one that leads.
-func (t *Trio) Leader() (*Member, error) {
+// Leader waits until all servers answer and agree on the leader.
+func (t *Cluster) Leader() (*Member, error) {
 	var leader *Member
 	err := Until(time.Minute, func() bool {
 		leader = nil
@@ -169,8 +174,8 @@ func (t *Trio) Leader() (*Member, error) {
 	return leader, nil
 }
 
-// End stops all and removes what they have run and kept.
-func (t *Trio) End() {
+// End stops all members, and removes their containers and files.
+func (t *Cluster) End() {
 	for _, m := range t.Agents {
 		m.Stop()
 		if t.Engine != nil {

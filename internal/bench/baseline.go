@@ -16,52 +16,50 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// typical is the container that is created and read in all measurements
-// without an engine.
+// typical is the container that the measurements without an engine create and read.
 const typical = `{"name":"web-1","image_id":"nginx:1.27","command":["nginx","-g","daemon off;"],` +
 	`"environment":{"MODE":"production","REGION":"eu-1"},"labels":{"app":"web","tier":"front"},` +
 	`"memory":"256m","cpu":0.5,"restart_policy":"always"}`
 
-// listed is how many containers the measured list has.
+// listed is the number of containers in the measured list.
 const listed = 100
 
-// yardstick is the process of internal/bench/yardstick.
-type yardstick struct {
+// baseline is a process of internal/bench/baseline.
+type baseline struct {
 	*rig.Process
 	addr string
 }
 
-// startYardstick starts it with the bytes that a magnum server gives in answer
-// to the same requests. addr is the server's host:port, bay the UUID of a bay
-// without hosts.
-func startYardstick(ctx context.Context, dir, addr, bay string) (*yardstick, error) {
-	dir, err := os.MkdirTemp(dir, "yardstick-")
+// startBaseline starts the baseline with the answers of a magnum server to the same
+// requests. addr is the server's host:port, bay the UUID of a bay without hosts.
+func startBaseline(ctx context.Context, dir, addr, bay string) (*baseline, error) {
+	dir, err := os.MkdirTemp(dir, "baseline-")
 	if err != nil {
 		return nil, err
 	}
 	if err := sample(ctx, dir, addr, bay); err != nil {
 		return nil, err
 	}
-	y := new(yardstick)
-	if y.addr, err = rig.FreeAddr(); err != nil {
+	p := new(baseline)
+	if p.addr, err = rig.FreeAddr(); err != nil {
 		return nil, err
 	}
-	if y.Process, err = rig.Start(ctx, dir, "yardstick", *yardstickBinary, "-listen", y.addr, "-dir", dir); err != nil {
+	if p.Process, err = rig.Start(ctx, dir, "baseline", *baselineBinary, "-listen", p.addr, "-dir", dir); err != nil {
 		return nil, err
 	}
 	err = rig.Until(30*time.Second, func() bool {
-		_, err := get(ctx, "http://"+y.addr+"/one")
+		_, err := get(ctx, "http://"+p.addr+"/one")
 		return err == nil
 	})
 	if err != nil {
-		y.Stop()
-		return nil, fmt.Errorf("the yardstick does not answer: %s", y.Tail())
+		p.Stop()
+		return nil, fmt.Errorf("the baseline does not answer: %s", p.Tail())
 	}
-	return y, nil
+	return p, nil
 }
 
-// sample creates the containers of the list on the server and writes down what
-// the server answers, and the log entry that such a create comes to.
+// sample creates the containers of the list on the server. It saves the server's answers
+// and the log entry of such a create to dir.
 func sample(ctx context.Context, dir, addr, bay string) error {
 	var uuid string
 	for range listed {
@@ -114,16 +112,21 @@ func entryOf(bay, uuid string) ([]byte, error) {
 		return nil, err
 	}
 	row := &structs.Container{
-		Meta: structs.Meta{ID: uuid, Seq: 1000, ProjectID: structs.DefaultProject, UserID: "default", CreatedAt: time.Now().UTC().Truncate(time.Second)},
+		Meta: structs.Meta{
+			ID: uuid, Seq: 1000, ProjectID: structs.DefaultProject, UserID: "default", CreatedAt: time.Now().UTC().Truncate(time.Second),
+		},
 		Name: *r.Name, Spec: spec,
-		Placement: structs.Placement{BayID: bay, Desired: structs.DesiredCreated, Generation: 1, PlaceReason: "waits for bay rig to get a host: it has none"},
+		Placement: structs.Placement{
+			BayID: bay, Desired: structs.DesiredCreated, Generation: 1,
+			PlaceReason: "waits for bay rig to get a host: it has none",
+		},
 	}
 	return state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 2, Prev: 1000, Changes: []structs.Change{
 		{Table: structs.TableContainers, ID: uuid, Row: row, Assign: true},
 	}})
 }
 
-// get fetches a URL once.
+// get returns the body at a URL.
 func get(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -136,7 +139,7 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return readAll(resp)
 }
 
-// readAll reads the answer, which has to be a success.
+// readAll returns the body of an answer; another status than 2xx is an error.
 func readAll(resp *http.Response) ([]byte, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
