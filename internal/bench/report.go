@@ -76,11 +76,11 @@ func (b *bench) missed() error {
 const head = `# Performance
 
 Written by ` + "`make bench`" + `; don't edit it. Each figure is the median of
-interleaved pairs on one machine: a round of magnum, a round of what it is
-measured against, the first place in turns. In brackets stand the lowest and the
-highest. Machines differ and are noisy, so the ratios are what can be compared;
-the rates are not. ` + "`make bench`" + ` fails if a gate is missed; an aim is what magnum is to
-reach beyond its gate.
+interleaved pairs on one machine: a round of magnum and a round of what it is
+measured against, taking turns at being first. The lowest and highest figures are
+in brackets. Machines differ and are noisy, so compare the ratios, not the rates.
+` + "`make bench`" + ` fails if a gate is missed. An aim is what magnum is to reach beyond
+its gate.
 
 `
 
@@ -91,24 +91,25 @@ const foot = `
   and start on the Docker engine itself, on the same network and with the same
   log settings. The burst sends 50 at once; the engine gets them from 8 workers,
   which is what it does best with.
-- **durable create**: POST of a container for which no host is there, answered
-  once it is decided, in the log on disk and applied. It is measured against a
+- **durable create**: the POST of a container for which there is no host, answered
+  once it is decided, in the log on disk, and applied. It is measured against a
   process that decodes the same body with encoding/json, commits the same bytes
-  with one raft.Apply to the same store, and answers with the same bytes;
-  with many clients, against one that commits nothing at all. ` + "`wrk`" + ` sends
-  from the same machine and takes its share of the cores on both sides.
+  with one raft.Apply to the same store, and answers with the same bytes. With
+  many clients, it is measured against a process that commits nothing at all.
+  ` + "`wrk`" + ` sends from the same machine and takes its share of the cores on both
+  sides.
 - **GET**: against a net/http handler that writes the same bytes.
 - **execute, logs**: the same command and the same log through the API and
-  straight from the engine.
+  directly from the engine.
 - **memory**: resident memory of the process.
-- **failover**: three servers. Two clients write through those that don't lead,
-  one write after the other. For a kill -9 it is the time from the signal to the
-  end of the first write that was begun after it; a clean stop may go unnoticed,
-  so there it is the longest time between the ends of two writes. A **lost host**
-  is one whose agent is killed; the time ends when the API says that the
-  container, of restart policy always, runs on the other host.
+- **failover**: three servers. Two clients write through the followers, one write
+  after the other. For a kill -9, the time runs from the signal to the end of the
+  first write that was begun after it. A clean stop may go unnoticed, so there it
+  is the longest time between the ends of two writes.
+- **lost host**: the agent of a host is killed. The time ends when the API says
+  that the container, of restart policy always, runs on the other host.
 
-The yardstick is ` + "`internal/bench/yardstick`" + `. ` + "`scripts/bench -h`" + ` says how to
+The yardstick is ` + "`internal/bench/yardstick`" + `. ` + "`scripts/bench -h`" + ` explains how to
 measure only some of it, and more quickly.
 `
 

@@ -204,27 +204,40 @@ func (t *table) write(path string, verdict error) error {
 	page := fmt.Sprintf(`# Soak
 
 Written by `+"`make soak`"+`; don't edit it. %d containers at a time live whole
-lives on a real Docker engine: created and run, a command executed, the log
-read, stopped, deleted. %d more run from the beginning to the end. It was to last
-%v; the load average at the end was %s.
+lives on a real Docker engine: they are created and run, execute a command, have
+their log read, are stopped and deleted. %d more run from the beginning to the
+end. The run was to last %v. The load average at the end was %s.
 
 - %s
 
 %s
 
-Compared are the medians of the fifth of the run that begins at %.0f%% and of
-the last fifth, and with the former also each of the last %d samples: if all of them are
-above the tolerance, it has grown; if some are, the run goes on for as many as %d samples
-more. Memory may be 15%% and 4 MB higher, the data 15%% and 1 MB,
-descriptors 16, threads 8, goroutines 24, latencies (medians of the interval) half as long again
-and 50 ms, times what create and start on the engine itself (the column engine)
-took longer, for the machine does other things, too. The server takes a snapshot after
-%d entries of its log and keeps as many behind it (8192 and 2048 by default), so that the log is cut again
-and again; the data is not judged before that has begun.
+## How growth is judged
 
-Goroutines with nothing to do, after the last life: server %.0f and agent %.0f; fresh ones that run the
-same standing containers have %.0f and %.0f, and %d more are let pass, for connections that
-are kept. Those in the table are at work, and the runtime's own are among all of them.
+The medians of two fifths of the run are compared: the fifth that begins at
+%.0f%%, and the last one. Each of the last %d samples is compared with the former
+too: if all of them are above the tolerance, it has grown; if some are, the run
+goes on for up to %d samples more.
+
+| figure | may grow by |
+|---|---|
+| memory | 15%% and 4 MB |
+| data | 15%% and 1 MB |
+| descriptors | 16 |
+| threads | 8 |
+| goroutines | 24 |
+| latencies (medians of the interval) | half and 50 ms, and the growth of the column engine |
+
+The column engine is create and start on the engine itself: it shows how much
+slower the machine became, because it does other things too. The server takes a
+snapshot after %d entries of its log and keeps as many behind it (8192 and 2048 by
+default), so that the log is cut again and again. The data is not judged before
+that has begun.
+
+Idle goroutines after the last life: server %.0f and agent %.0f. Fresh processes with
+the same standing containers have %.0f and %.0f. %d more are accepted, for connections
+that are kept. The goroutines in the table are of processes at work, and include
+the runtime's own.
 
 `, *lives, *standing, t.duration, rig.LoadAverage(), strings.Join(t.machine, "\n- "),
 		words, warm*100, last, more, snapshotEvery, t.end["server"], t.end["agent"], t.fresh["server"], t.fresh["agent"], moreGoroutines)

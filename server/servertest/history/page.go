@@ -27,48 +27,88 @@ type Run struct {
 
 const pageHead = `# Reliability
 
-Written by ` + "`make chaos`" + `, a row for each run; don't edit it. A run prints its
-seed, each fault and each violation; ` + "`make chaos DURATION=30m SEED=n`" + ` chooses the
+Written by ` + "`make chaos`" + `, one row for each run; don't edit it. A run prints its
+seed, each fault and each violation. ` + "`make chaos DURATION=30m SEED=n`" + ` chooses the
 same faults again.
 
+## What is tested
+
 - **three processes**: three real servers and two real agents
-  (` + "`internal/e2e/chaos_test.go`" + `). Servers are killed, one or all, stopped cleanly and
-  held with SIGSTOP while they lead, agents killed and held until their host is
-  lost; as root, each is a host of its own, an agent's with a Docker engine of its own, and the
-  network between them is cut, in one direction too, slow, or loses packets. After each fault all
-  servers must have the same state (I3), and in between what runs on the engines must be what is
-  wanted (I5, I6), and late reports must change nothing (I9). By the engines' events no epoch is
-  there twice (I4), and no two copies of an exclusive container run at a time; no log has a
-  secret (I12).
+  (` + "`internal/e2e/chaos_test.go`" + `). Servers are killed, one or all of them. They are
+  stopped cleanly, and held with SIGSTOP while they lead. Agents are killed, and
+  held until their host is lost. As root, each process is a host of its own, an
+  agent's with a Docker engine of its own. The network between them is cut (in one
+  direction too), is slow, or loses packets.
 - **one process**: three servers whose Raft dies, hands over or writes to a slow
   disk (` + "`server/linear_test.go`" + `).
 
 In both, clients write and read the same few objects through all servers, move to
-another when one fails, and take actions on containers. What they were told must
-fit one order of events (I1, I2, I10; porcupine), no client is shown an older state
-than before, and all who read at one index read the same. Acknowledged are the
-operations that were carried out or refused by the object's state; failed those that
-certainly were not carried out, and reads without an answer; of unknown ones the
-client was told that nobody knows. The longest time without a change that
-succeeded includes what the fault itself takes: all servers are away for up to 2 s.
+another server when one fails, and take actions on containers. These must hold:
 
-What runs with violations have shown is fixed, and has a test of its own:
+- The answers that clients got fit one order of events (I1, I2, I10; porcupine).
+- No client is shown an older state than before.
+- All who read at one index read the same.
 
-- a consistent read of an old state, from a leader that was held and found answers
-  to its heartbeats in its sockets when it went on: only answers to what was sent
-  after the question now prove that it leads;
-- a create, a delete or an action that was carried out twice, because the server
-  that was asked tried again what it didn't know the outcome of, and somebody had
-  deleted or made the object in between;
-- a delete that took what was made anew under the same UUID, as one entry held its
-  first try and the create, and did not tell the two objects apart;
-- two copies of a container with a lease, for six seconds: the agent's disk was slow,
-  the end of the lease waited for it, and a renewal that came too late counted.
+With three processes, these must hold too:
 
-One violation was the test's own: it took a refusal of a second try for the end of
-the first. One is not explained: a leader that was stopped cleanly had not ended
-after a minute. Since then a server that is stopped hangs up on all others before
-it waits for Raft; should it come again, the log tells what each goroutine waits for.
+- After each fault all servers have the same state (I3).
+- In between, the engines run what is desired (I5, I6), and late reports change
+  nothing (I9).
+- By the engines' events, no epoch exists twice (I4), and no two copies of an
+  exclusive container run at a time.
+- No log has a secret (I12).
+
+Long runs have more faults than short ones (` + "`internal/e2e/chaos_lost_test.go`" + `,
+` + "`chaos_restore_test.go`" + `, ` + "`chaos_engine_faults_test.go`" + `): a disk is lost while
+another server is behind, an older copy of a disk is put back, a server is
+replaced, snapshots are restored under load, agents' journals are lost and their
+data directories copied, engines end, and Docker commands bypass magnum. Answers
+that clients got before a restore are judged before it.
+
+## How to read a row
+
+| column | meaning |
+|---|---|
+| acknowledged | operations that were carried out, or refused because of the object's state |
+| failed | operations that certainly were not carried out, and reads without an answer |
+| unknown | operations of which the client was told that the outcome is unknown |
+| longest time without a write | between two changes that succeeded, and in which fault |
+
+The longest time includes the fault itself: all servers are away for up to 2 s.
+
+## What runs with violations have shown
+
+Each of these is fixed and has a test of its own:
+
+- A consistent read of an old state. A leader that was held found answers to its
+  heartbeats in its sockets when it went on. Now only answers to requests that
+  were sent after the question prove that it leads.
+- A create, a delete or an action that was carried out twice. The asked server
+  retried a request whose outcome it did not know, and somebody had deleted or
+  created the object in between.
+- A delete that took an object that was created again under the same UUID. One
+  entry held its first try and the create, and did not distinguish the two
+  objects.
+- Two copies of a container with a lease, for six seconds. The agent's disk was
+  slow, the end of the lease waited for it, and a renewal that came too late
+  counted.
+- A leader that had not ended a minute after a clean stop. A sender of entries
+  waited for the reader of the follower's answers, which had ended at a refusal.
+- A host that never came back after the eighth restore. Its polls were numbered
+  with a number that restores raised until it had no room.
+- Two copies of a container with a lease, for half a second. The agent had lost
+  its journal, the server that it asked hung, and it did not know which containers
+  on its engine have a lease. A label says so now.
+- Two copies of a container with a lease, for a tenth of a second, on a host that
+  was frozen until it was lost. The answer that took the container away also
+  confirmed the lease, and a pass that had begun before it started the container
+  on the strength of that.
+
+Two violations were faults of the test: it took a refusal of a second try for the
+end of the first, and it missed a container that was being deleted when the
+snapshot was made.
+
+## Runs
 
 | when (UTC) | what | version | seed | duration | faults | acknowledged | failed | unknown | objects checked | containers run | violations | longest time without a write | load average |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
