@@ -3,6 +3,7 @@ package main
 import (
 	"go/ast"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -48,6 +49,76 @@ func TestFlowOfOneCreate(t *testing.T) {
 		}
 		if !declared[step[2]+" "+step[3]] {
 			t.Errorf("step %s: %s declares no %s", step[1], step[2], step[3])
+		}
+	}
+}
+
+// goFile is a file of Go as the manual names it.
+var goFile = regexp.MustCompile("`([a-z0-9_/]+\\.go)`")
+
+// TestManualNamesFilesThatExist: files of Go that the manual and its pages for
+// contributors name exist. Without a directory any file of that name will do.
+func TestManualNamesFilesThatExist(t *testing.T) {
+	exists := make(map[string]bool)
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		exists[filepath.Base(path)], exists[path] = true, true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob("website/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, page := range append(pages, "README.md", "CONTRIBUTING.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range goFile.FindAllStringSubmatch(string(text), -1) {
+			if named++; !exists[m[1]] {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+			}
+		}
+	}
+	if named < 9 {
+		t.Errorf("only %d names of files were found", named)
+	}
+}
+
+// TestManualListsThePackages: the table of packages has every package of the first
+// two levels, and no other.
+func TestManualListsThePackages(t *testing.T) {
+	page, err := os.ReadFile("website/docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Packages\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	listed := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[^|]*) \\|").FindAllStringSubmatch(section, -1) {
+		for _, name := range regexp.MustCompile("`([a-z0-9/]+)`").FindAllStringSubmatch(row[1], -1) {
+			listed[name[1]] = true
+		}
+	}
+	for _, pattern := range []string{"*/*.go", "*/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			dir := filepath.Dir(file)
+			if !listed[dir] {
+				t.Errorf("architecture.md does not list package %s", dir)
+				listed[dir] = true // once is enough
+			}
+		}
+	}
+	for name := range listed {
+		if info, err := os.Stat(name); err != nil || !info.IsDir() {
+			t.Errorf("architecture.md lists package %s, which does not exist", name)
 		}
 	}
 }

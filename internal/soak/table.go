@@ -206,29 +206,41 @@ func (t *table) write(path string, verdict error) error {
 	}
 	page := fmt.Sprintf(`# Soak
 
-`+"`make soak`"+` writes this page; don't edit it. %d containers at a time run through complete
-lifecycles on a real Docker engine: each is created and run, executes a command, has its log
-read, is stopped and deleted. %d more containers run from the beginning to the end. The run was
-set to %v; the load average at its end was %s.
+Written by `+"`make soak`"+`; don't edit it. %d containers at a time live whole
+lives on a real Docker engine: they are created and run, execute a command, have
+their log read, are stopped and deleted. %d more run from the beginning to the
+end. The run was to last %v. The load average at the end was %s.
 
 - %s
 
 %s
 
-The medians of the fifth of the run that begins at %.0f%% are compared with those of the last
-fifth, and also with each of the last %d samples. A value has grown if all of these samples are
-above its limit. If only some are, the run continues for up to %d more samples. The limits are:
-15%% and 4 MB more memory, 15%% and 1 MB more data, 16 more descriptors, 8 more threads, 24 more
-goroutines. Latencies, which are medians of the interval, may be 1.5 times as long plus 50 ms. If
-create and start on the engine itself (the column engine) become slower, the limits of the
-latencies rise by the same factor, because the machine has other load. The server makes a snapshot
-every %d entries of its log and keeps as many behind it (8192 and 2048 by default), so that the
-log is truncated many times. The size of the data is not checked before the first truncation.
+## How growth is judged
 
-Goroutines of the idle processes after the last lifecycle: server %.0f, agent %.0f. A fresh server
-and agent with the same standing containers have %.0f and %.0f; %d more are allowed for open
-connections. The goroutines in the table are those of busy processes. All counts include the
-goroutines of the runtime.
+The medians of two fifths of the run are compared: the fifth that begins at
+%.0f%%, and the last one. Each of the last %d samples is compared with the former
+too: if all of them are above the tolerance, it has grown; if some are, the run
+goes on for up to %d samples more.
+
+| figure | may grow by |
+|---|---|
+| memory | 15%% and 4 MB |
+| data | 15%% and 1 MB |
+| descriptors | 16 |
+| threads | 8 |
+| goroutines | 24 |
+| latencies (medians of the interval) | half and 50 ms, and the growth of the column engine |
+
+The column engine is create and start on the engine itself: it shows how much
+slower the machine became, because it does other things too. The server takes a
+snapshot after %d entries of its log and keeps as many behind it (8192 and 2048 by
+default), so that the log is cut again and again. The data is not judged before
+that has begun.
+
+Idle goroutines after the last life: server %.0f and agent %.0f. Fresh processes with
+the same standing containers have %.0f and %.0f. %d more are accepted, for connections
+that are kept. The goroutines in the table are of processes at work, and include
+the runtime's own.
 
 `, *lives, *standing, t.duration, rig.LoadAverage(), strings.Join(t.machine, "\n- "),
 		result, warm*100, last, extraSamples, snapshotEvery,

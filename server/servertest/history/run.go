@@ -32,48 +32,90 @@ const pageColumns = "| when (UTC) | what | version | seed | duration | faults | 
 // pageHead is the page before its first row.
 const pageHead = `# Reliability
 
-` + "`make chaos`" + ` writes this page and adds a row for each run; don't edit the rows. A run prints
-its seed, each fault and each violation; ` + "`make chaos DURATION=30m SEED=n`" + ` repeats the choice
-of faults.
+Written by ` + "`make chaos`" + `, one row for each run; don't edit it. A run prints its
+seed, each fault and each violation. ` + "`make chaos DURATION=30m SEED=n`" + ` chooses the
+same faults again.
+
+## What is tested
 
 - **three processes**: three real servers and two real agents
-  (` + "`internal/e2e/chaos_test.go`" + `). Servers are killed, one or all of them, stopped cleanly,
-  and frozen with SIGSTOP while they lead. Agents are killed, and frozen until their host is lost.
-  As root, each process is a host of its own, an agent with its own Docker engine, and the network
-  between the hosts is cut, also in one direction, slowed down, or loses packets. After each fault
-  all servers must have the same state (I3). In between, the containers on the engines must be as
-  desired (I5, I6), and late reports must change nothing (I9). By the engines' events no epoch
-  exists twice (I4), and no two copies of an exclusive container run at the same time. No log
-  contains a secret (I12).
-- **one process**: three servers whose Raft fails, transfers leadership or writes to a slow
+  (` + "`internal/e2e/chaos_test.go`" + `). Servers are killed, one or all of them. They are
+  stopped cleanly, and held with SIGSTOP while they lead. Agents are killed, and
+  held until their host is lost. As root, each process is a host of its own, an
+  agent's with a Docker engine of its own. The network between them is cut (in one
+  direction too), is slow, or loses packets.
+- **one process**: three servers whose Raft dies, hands over or writes to a slow
   disk (` + "`server/linear_test.go`" + `).
 
-In both tests, clients write and read the same few objects through all servers, switch to
-another server when one fails, and take actions on containers. Their answers must fit one order
-of events (I1, I2, I10; porcupine), no client gets an older state than before, and all reads at
-one index return the same. Acknowledged operations were carried out, or refused by the object's
-state. Failed operations were certainly not carried out; reads without an answer count as failed.
-For an unknown operation the client can't know whether it was carried out. The longest time
-without a write includes the duration of the fault: all servers are down for up to 2 s.
+In both, clients write and read the same few objects through all servers, move to
+another server when one fails, and take actions on containers. These must hold:
 
-The violations of earlier runs are fixed, each with a test of its own:
+- The answers that clients got fit one order of events (I1, I2, I10; porcupine).
+- No client is shown an older state than before.
+- All who read at one index read the same.
 
-- A consistent read returned an old state. The leader had been frozen, and found answers to its
-  heartbeats in its sockets when it continued. Now only answers to messages sent after the read
-  prove leadership.
-- A create, a delete or an action was carried out twice. The server retried it after an unknown
-  outcome, and another client had deleted or created the object in between.
-- A delete removed an object that was created again under the same UUID. One entry held the first
-  attempt of the delete and the create, and did not tell the two objects apart.
-- Two copies of a container with a lease ran for six seconds. The agent's disk was slow, the end
-  of the lease waited for it, and a renewal that came too late counted.
-- A leader that was stopped cleanly had not ended after a minute. A sender of entries waited for
-  the reader of the follower's answers, which had ended at a refusal.
+With three processes, these must hold too:
 
-One violation was the test's own: it took the refusal of a second attempt for the outcome of the
-first.
+- After each fault all servers have the same state (I3).
+- In between, the engines run what is desired (I5, I6), and late reports change
+  nothing (I9).
+- By the engines' events, no epoch exists twice (I4), and no two copies of an
+  exclusive container run at a time.
+- No log has a secret (I12).
 
-` + pageColumns + `
+Long runs have more faults than short ones (` + "`internal/e2e/chaos_lost_test.go`" + `,
+` + "`chaos_restore_test.go`" + `, ` + "`chaos_engine_faults_test.go`" + `): a disk is lost while
+another server is behind, an older copy of a disk is put back, a server is
+replaced, snapshots are restored under load, agents' journals are lost and their
+data directories copied, engines end, and Docker commands bypass magnum. Answers
+that clients got before a restore are judged before it.
+
+## How to read a row
+
+| column | meaning |
+|---|---|
+| acknowledged | operations that were carried out, or refused because of the object's state |
+| failed | operations that certainly were not carried out, and reads without an answer |
+| unknown | operations of which the client was told that the outcome is unknown |
+| longest time without a write | between two changes that succeeded, and in which fault |
+
+The longest time includes the fault itself: all servers are away for up to 2 s.
+
+## What runs with violations have shown
+
+Each of these is fixed and has a test of its own:
+
+- A consistent read of an old state. A leader that was held found answers to its
+  heartbeats in its sockets when it went on. Now only answers to requests that
+  were sent after the question prove that it leads.
+- A create, a delete or an action that was carried out twice. The asked server
+  retried a request whose outcome it did not know, and somebody had deleted or
+  created the object in between.
+- A delete that took an object that was created again under the same UUID. One
+  entry held its first try and the create, and did not distinguish the two
+  objects.
+- Two copies of a container with a lease, for six seconds. The agent's disk was
+  slow, the end of the lease waited for it, and a renewal that came too late
+  counted.
+- A leader that had not ended a minute after a clean stop. A sender of entries
+  waited for the reader of the follower's answers, which had ended at a refusal.
+- A host that never came back after the eighth restore. Its polls were numbered
+  with a number that restores raised until it had no room.
+- Two copies of a container with a lease, for half a second. The agent had lost
+  its journal, the server that it asked hung, and it did not know which containers
+  on its engine have a lease. A label says so now.
+- Two copies of a container with a lease, for a tenth of a second, on a host that
+  was frozen until it was lost. The answer that took the container away also
+  confirmed the lease, and a pass that had begun before it started the container
+  on the strength of that.
+
+Two violations were faults of the test: it took a refusal of a second try for the
+end of the first, and it missed a container that was being deleted when the
+snapshot was made.
+
+## Runs
+
+| when (UTC) | what | version | seed | duration | faults | acknowledged | failed | unknown | objects checked | containers run | violations | longest time without a write | load average |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `
 
