@@ -26,14 +26,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// alone is a server without any host, whose containers wait for ever.
-type alone struct {
+// loneServer is a server without any host, whose containers wait for ever.
+type loneServer struct {
 	*cluster
 	data string
 }
 
-// newAlone starts a server on a data directory, with one bay.
-func newAlone(t *testing.T, data string) *alone {
+// newLoneServer starts a server on a data directory, with one bay.
+func newLoneServer(t *testing.T, data string) *loneServer {
 	t.Helper()
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: nil}
 	_, port, _ := net.SplitHostPort(c.addr)
@@ -67,11 +67,11 @@ func newAlone(t *testing.T, data string) *alone {
 	if c.bay, _, err = client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name}, api.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return &alone{c, data}
+	return &loneServer{c, data}
 }
 
 // fill creates n containers and returns their UUIDs.
-func (a *alone) fill(n int) []string {
+func (a *loneServer) fill(n int) []string {
 	a.Helper()
 	var ids []string
 	batch := rand.Uint32()
@@ -127,7 +127,7 @@ func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
 	smallDisk(t, mount)
-	a := newAlone(t, filepath.Join(mount, "data"))
+	a := newLoneServer(t, filepath.Join(mount, "data"))
 	ids := a.fill(20)
 	empty := fillDisk(t, mount)
 	late := 0
@@ -167,7 +167,7 @@ func TestDiskFull(t *testing.T) {
 func TestDiskFullOnOneOfThree(t *testing.T) {
 	t.Parallel()
 	dirs := make(map[string]string)
-	c := newTrioOf(t, 0, func(p *process) {
+	c := newThreeServersOf(t, 0, func(p *process) {
 		dir := p.args[slices.Index(p.args, "-data-dir")+1]
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -243,14 +243,14 @@ func fillUp(t testing.TB, dir string) (empty func()) {
 	}
 }
 
-// TestLeaderRunsOutOfRoom: from one moment to the next there is no byte left on
+// TestLongLeaderDiskFillsUpTwice: from one moment to the next there is no byte left on
 // the leader's disk, and after its ballast has gone once more none. The others go
 // on, also through an election that needs its vote; its process stays, and it
 // catches up once there is room.
-func TestLeaderRunsOutOfRoom(t *testing.T) {
+func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	t.Parallel()
 	dirs := make(map[string]string)
-	c := newTrioOf(t, 0, func(p *process) {
+	c := newThreeServersOf(t, 0, func(p *process) {
 		dir := p.args[slices.Index(p.args, "-data-dir")+1]
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -323,7 +323,7 @@ func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
 }
 
 // tryWrite makes a container, once, and adds it to ids if that was acknowledged.
-func (a *alone) tryWrite(ids *[]string) error {
+func (a *loneServer) tryWrite(ids *[]string) error {
 	a.Helper()
 	client, err := api.New(api.Config{Address: a.addr, RetryFor: time.Millisecond})
 	if err != nil {
@@ -342,7 +342,7 @@ func (a *alone) tryWrite(ids *[]string) error {
 // has acknowledged.
 func TestSyncFails(t *testing.T) {
 	t.Parallel()
-	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
+	a := newLoneServer(t, filepath.Join(t.TempDir(), "data"))
 	ids := a.fill(10)
 	heal := breakDisk(t, a.server, "fsync,fdatasync")
 	acknowledged := len(ids)
@@ -380,7 +380,7 @@ func TestSyncFails(t *testing.T) {
 // write is acknowledged meanwhile, and the same process goes on afterwards.
 func TestLogCantBeWrittenForAWhile(t *testing.T) {
 	t.Parallel()
-	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
+	a := newLoneServer(t, filepath.Join(t.TempDir(), "data"))
 	ids := a.fill(10)
 	heal := breakDisk(t, a.server, "pwrite64")
 	acknowledged := len(ids)
@@ -401,14 +401,14 @@ func TestLogCantBeWrittenForAWhile(t *testing.T) {
 	a.allThere(ids)
 }
 
-// TestDamagedFiles cuts and flips the server's files at many places, snapshots
+// TestLongDamagedFiles cuts and flips the server's files at many places, snapshots
 // among them, and removes them, alone and together. The server either has all
 // that was acknowledged, or ends with a sentence that names the file: never a start with
 // less, never a signal or a panic.
-func TestDamagedFiles(t *testing.T) {
+func TestLongDamagedFiles(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
-	a := newAlone(t, data)
+	a := newLoneServer(t, data)
 	var ids []string
 	// A state that is restored comes as a snapshot, and the log goes on behind it.
 	for range 2 {
@@ -540,7 +540,7 @@ func TestDamagedFiles(t *testing.T) {
 }
 
 // restoreOwn restores the state that the server has.
-func (a *alone) restoreOwn() {
+func (a *loneServer) restoreOwn() {
 	a.Helper()
 	saved, err := a.client.Operator().SaveSnapshot(a.ctx(), api.QueryOptions{Consistent: true})
 	if err != nil {
@@ -553,7 +553,7 @@ func (a *alone) restoreOwn() {
 }
 
 // clusterID returns the id of the cluster of a data directory.
-func (a *alone) clusterID(dir string) (id string) {
+func (a *loneServer) clusterID(dir string) (id string) {
 	a.Helper()
 	a.eventually("the server has a cluster", 10*time.Second, func() error {
 		if id = clusterIDOf(dir); id == "" {
@@ -565,7 +565,7 @@ func (a *alone) clusterID(dir string) (id string) {
 }
 
 // startsOrEnds waits until the server serves or has ended.
-func (a *alone) startsOrEnds() (started bool, code int) {
+func (a *loneServer) startsOrEnds() (started bool, code int) {
 	a.Helper()
 	var last error
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {

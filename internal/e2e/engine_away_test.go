@@ -70,7 +70,7 @@ func (e *ownEngine) script(name string, args ...string) {
 func (e *ownEngine) try(name string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join("..", name), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join("..", "..", "scripts", name), args...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.host)
 	if e.on != nil {
 		cmd.Env = append(cmd.Env, "NETNS="+e.on.namespace())

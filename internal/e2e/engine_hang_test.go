@@ -15,14 +15,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestEngineHangs: an engine that takes connections and answers nothing, and one
+// TestLongEngineHangs: an engine that takes connections and answers nothing, and one
 // that is started again, under a cluster of three. Whatever is asked of it is
 // answered with an error that says so, actions say what they wait for and are
 // done once it goes on, and nothing runs twice.
-func TestEngineHangs(t *testing.T) {
+func TestLongEngineHangs(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
-	c := newTrio(t, 0)
+	c := newThreeServers(t, 0)
 	c.engine = engineAt(t, docker.WithHost(own.host))
 	c.addAgent("host-1", "-docker-host", own.host)
 	agent := c.agents[0]

@@ -243,9 +243,9 @@ func TestHostIsLost(t *testing.T) {
 	c.deleteAll([]string{always, one, no})
 }
 
-// TestHostIsCutOff: an agent that lives, but reaches no server. What has a lease
+// TestLongHostIsCutOff: an agent that lives, but reaches no server. What has a lease
 // is stopped there before it runs elsewhere, what is exclusive runs on.
-func TestHostIsCutOff(t *testing.T) {
+func TestLongHostIsCutOff(t *testing.T) {
 	c := newCluster(t)
 	h := c.addHost()
 	made := c.on(h, c.policy("always", "always"), c.exclusive("one", structs.ExclusiveYes), c.exclusive("lease", structs.ExclusiveLease))

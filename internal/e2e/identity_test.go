@@ -22,7 +22,7 @@ import (
 // without a join token.
 func TestAgentIdentity(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1)
+	c := newThreeServers(t, 1)
 	first := c.agents[0]
 	steady := c.run("steady", napping)
 	began := c.engine.started(first.hostID())
@@ -143,7 +143,7 @@ func TestAgentIdentity(t *testing.T) {
 // exclusive container starts there only once an operator has fenced the first host.
 func TestDataDirOnAnotherEngine(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1, "-host-lost-after", "3s")
+	c := newThreeServers(t, 1, "-host-lost-after", "3s")
 	first := c.agents[0]
 	only := c.create(c.exclusive("only", structs.ExclusiveYes), structs.ContainerRunning)
 	ops := []structs.PatchOp{{Op: "replace", Path: "/node_count", Value: 2}}
@@ -214,7 +214,7 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 // what the host has run is there, and says what there is to do. Any of that helps.
 func TestLostHostIdentity(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1)
+	c := newThreeServers(t, 1)
 	first := c.agents[0]
 	id, path := first.hostID(), filepath.Join(first.dir, "agent", "host_id")
 	steady := c.run("steady", napping)

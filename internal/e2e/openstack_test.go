@@ -80,9 +80,9 @@ func (e *engine) memoryOf(hostID, container string) int64 {
 	return 0
 }
 
-// TestOpenStackClient has OpenStack's own container client do all that it can
+// TestLongOpenStackClient has OpenStack's own container client do all that it can
 // with a container, and looks at the engine for what it did.
-func TestOpenStackClient(t *testing.T) {
+func TestLongOpenStackClient(t *testing.T) {
 	c := newCluster(t)
 	shows := func(name string, status structs.ContainerStatus) *structs.ContainerBody {
 		t.Helper()

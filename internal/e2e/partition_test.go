@@ -19,7 +19,7 @@ import (
 )
 
 // but returns the servers without one.
-func (c *trio) but(one *node) []*node {
+func (c *threeServers) but(one *node) []*node {
 	var rest []*node
 	for _, n := range c.servers {
 		if n != one {
@@ -39,14 +39,14 @@ func hostsOf(nodes []*node) []*netHost {
 }
 
 // among has only these servers asked by what asks all of them, until undone.
-func (c *trio) among(nodes ...*node) (undo func()) {
+func (c *threeServers) among(nodes ...*node) (undo func()) {
 	all, client := c.servers, c.client
 	c.servers, c.client = nodes, nodes[0].client
 	return func() { c.servers, c.client = all, client }
 }
 
 // awaitAnother waits until the servers but one agree on another leader.
-func (c *trio) awaitAnother(old *node) {
+func (c *threeServers) awaitAnother(old *node) {
 	c.Helper()
 	defer c.among(c.but(old)...)()
 	var leader *node
@@ -61,7 +61,7 @@ func (c *trio) awaitAnother(old *node) {
 }
 
 // metric returns a figure of a server.
-func (c *trio) metric(n *node, name string) string {
+func (c *threeServers) metric(n *node, name string) string {
 	c.Helper()
 	resp, err := http.Get("http://" + n.addr + "/v1/metrics")
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *trio) metric(n *node, name string) string {
 
 // refuses tries a write and a consistent read through a server that is cut off.
 // The test waits with done until both have been refused.
-func (c *trio) refuses(n *node) (done func()) {
+func (c *threeServers) refuses(n *node) (done func()) {
 	client, err := api.New(api.Config{Address: n.addr, RetryFor: time.Second})
 	if err != nil {
 		c.Fatal(err)
@@ -108,7 +108,7 @@ func (c *trio) refuses(n *node) (done func()) {
 
 // load is containers that are created through each server, one after the other.
 type load struct {
-	c     *trio
+	c     *threeServers
 	stop  chan struct{}
 	wg    sync.WaitGroup
 	mu    sync.Mutex
@@ -117,7 +117,7 @@ type load struct {
 	gap   time.Duration // longest without an acknowledged create, until check
 }
 
-func (c *trio) load() *load {
+func (c *threeServers) load() *load {
 	l := &load{c: c, stop: make(chan struct{}), last: time.Now()}
 	for _, n := range c.servers {
 		l.wg.Go(func() { l.through(n) })
@@ -168,13 +168,13 @@ func (l *load) check() {
 	l.c.Logf("%d creates were acknowledged, the longest time without one was %v", len(l.acked), gap.Round(time.Millisecond))
 }
 
-// TestLeaderAlone: the others elect another one. The old one answers neither
+// TestLeaderIsIsolated: the others elect another one. The old one answers neither
 // writes nor consistent reads from the first moment on, and what it knows with
 // ?stale.
-func TestLeaderAlone(t *testing.T) {
+func TestLeaderIsIsolated(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+	c := newThreeServersOn(t, n, 0)
 	c.awaitAll()
 	c.everywhere("before")
 	l := c.load()
@@ -200,12 +200,12 @@ func TestLeaderAlone(t *testing.T) {
 	c.sameState()
 }
 
-// TestFollowerAlone: nobody but its own clients notices, neither when it is cut
+// TestFollowerIsIsolated: nobody but its own clients notices, neither when it is cut
 // off nor when it is back.
-func TestFollowerAlone(t *testing.T) {
+func TestFollowerIsIsolated(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+	c := newThreeServersOn(t, n, 0)
 	c.awaitAll()
 	leader := c.awaitLeader()
 	cut := c.but(leader)[0]
@@ -230,12 +230,12 @@ func TestFollowerAlone(t *testing.T) {
 	}
 }
 
-// TestLeaderHalfCut: a leader that is heard and hears nothing must not go on,
+// TestLeaderIsCutOneWay: a leader that is heard and hears nothing must not go on,
 // nor one that hears and isn't heard.
-func TestLeaderHalfCut(t *testing.T) {
+func TestLeaderIsCutOneWay(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+	c := newThreeServersOn(t, n, 0)
 	c.awaitAll()
 	l := c.load()
 	for _, half := range []func(*netHost, ...*netHost) netFault{n.deafen, n.cutOneWay} {
@@ -255,12 +255,12 @@ func TestLeaderHalfCut(t *testing.T) {
 	c.sameState()
 }
 
-// TestBadRaftLink: packets between servers get lost, or take their time. It goes
+// TestPacketLossAndDelayOnRaft: packets between servers get lost, or take their time. It goes
 // slowly, but it goes, and nothing is lost or made twice.
-func TestBadRaftLink(t *testing.T) {
+func TestPacketLossAndDelayOnRaft(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+	c := newThreeServersOn(t, n, 0)
 	c.awaitAll()
 	l := c.load()
 	slow := func(by time.Duration) func(a, b *netHost) netFault {
@@ -296,7 +296,7 @@ func TestBadRaftLink(t *testing.T) {
 }
 
 // onRaft is a fault between any two servers.
-func (c *trio) onRaft(name string, f func(a, b *netHost) netFault) netFault {
+func (c *threeServers) onRaft(name string, f func(a, b *netHost) netFault) netFault {
 	var all []netFault
 	for i, a := range c.servers {
 		for _, b := range c.servers[:i] {
@@ -307,7 +307,7 @@ func (c *trio) onRaft(name string, f func(a, b *netHost) netFault) netFault {
 }
 
 // polled returns the server at which the one agent's poll waits.
-func (c *trio) polled() *node {
+func (c *threeServers) polled() *node {
 	c.Helper()
 	var at *node
 	c.eventually("a server has the agent's poll", 20*time.Second, func() error {
@@ -327,7 +327,7 @@ func (c *trio) polled() *node {
 func TestAgentCutFromItsServer(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 1)
+	c := newThreeServersOn(t, n, 1)
 	first := c.create(c.policy("first", "always"), structs.ContainerRunning)
 	a, at := c.agents[0], c.polled()
 	before := a.engine.started(a.hostID())
@@ -351,13 +351,13 @@ func TestAgentCutFromItsServer(t *testing.T) {
 	c.sameState()
 }
 
-// TestServerCutWithPolls: a server that hears nothing of the leader any more, and
+// TestLongServerCutFromLeaderKeepsPolls: a server that hears nothing of the leader any more, and
 // is well with all others, while hosts are heard by it alone. They move in time,
 // none is lost, and the leader stays.
-func TestServerCutWithPolls(t *testing.T) {
+func TestLongServerCutFromLeaderKeepsPolls(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+	c := newThreeServersOn(t, n, 0)
 	leader := c.awaitLeader()
 	cut, term := c.but(leader)[0], c.metric(leader, "magnum_raft_term")
 	for i := range 3 {
@@ -404,7 +404,7 @@ func TestServerCutWithPolls(t *testing.T) {
 }
 
 // agentOf returns the agent of a host by its name.
-func (c *trio) agentOf(host *string) *hostAgent {
+func (c *threeServers) agentOf(host *string) *hostAgent {
 	c.Helper()
 	for _, a := range c.agents {
 		if a.name == deref(host) {
@@ -416,7 +416,7 @@ func (c *trio) agentOf(host *string) *hostAgent {
 }
 
 // awaitHost waits until a host has a state, and returns how long it took.
-func (c *trio) awaitHost(name string, state structs.HostState, within time.Duration) time.Duration {
+func (c *threeServers) awaitHost(name string, state structs.HostState, within time.Duration) time.Duration {
 	c.Helper()
 	began := time.Now()
 	c.eventually(fmt.Sprintf("%s is %s", name, state), within, func() error {
@@ -431,7 +431,7 @@ func (c *trio) awaitHost(name string, state structs.HostState, within time.Durat
 
 // holdsOnce waits until the engines together have each of the containers as the
 // API says, under its newest epoch, once: I4 and I5.
-func (c *trio) holdsOnce(ids ...string) {
+func (c *threeServers) holdsOnce(ids ...string) {
 	c.Helper()
 	c.eventually("I4, I5: the engines have each container once, under its newest epoch, and nothing else", time.Minute, func() error {
 		placed := make(map[string]int)
@@ -466,14 +466,14 @@ func (c *trio) holdsOnce(ids ...string) {
 	})
 }
 
-// TestAgentCutFromAll: a host that no server hears of, whose containers run on.
+// TestLongAgentCutFromAllServers: a host that no server hears of, whose containers run on.
 // What may move runs elsewhere after it is lost, and its old copy ends once the
 // host is back.
-func TestAgentCutFromAll(t *testing.T) {
+func TestLongAgentCutFromAllServers(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
 	n.engines = true
-	c := newTrioOn(t, n, 2)
+	c := newThreeServersOn(t, n, 2)
 	always := c.create(c.policy("always", "always"), structs.ContainerRunning)
 	gone, stays := c.agentOf(always.Host), c.agents[0]
 	if stays == gone {

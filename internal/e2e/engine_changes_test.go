@@ -92,7 +92,7 @@ func (c *cluster) awaitStarted(id string, epoch uint64, not string) *structs.Con
 	return b
 }
 
-func TestRemovedOutside(t *testing.T) {
+func TestContainerRemovedOnEngine(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	remove := func(id string) {
@@ -123,7 +123,7 @@ func TestRemovedOutside(t *testing.T) {
 	c.settled()
 }
 
-func TestKilledOutside(t *testing.T) {
+func TestContainerKilledOnEngine(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	no := c.create(c.policy("no", "no"), structs.ContainerRunning)
@@ -147,7 +147,7 @@ func TestKilledOutside(t *testing.T) {
 	c.settled()
 }
 
-func TestStoppedOutside(t *testing.T) {
+func TestContainerStoppedOnEngine(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	no := c.create(c.policy("no", "no"), structs.ContainerRunning)
@@ -184,7 +184,7 @@ func TestStoppedOutside(t *testing.T) {
 	c.settled()
 }
 
-func TestPausedOutside(t *testing.T) {
+func TestContainerPausedOnEngine(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	b := c.run("napper", napping)
@@ -262,8 +262,8 @@ func TestStartOfMissingImage(t *testing.T) {
 	c.deleteAll([]string{b.UUID})
 }
 
-// TestNameTaken: somebody has a container of the name that magnum would give.
-func TestNameTaken(t *testing.T) {
+// TestContainerNameTakenOnEngine: somebody has a container of the name that magnum would give.
+func TestContainerNameTakenOnEngine(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	r := c.request("clash", napping)

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// TestClusterToPlayWith: what `make cluster` runs comes up, stays as it is when
+// TestMakeCluster: what `make cluster` runs comes up, stays as it is when
 // it is run again, starts what has died, and leaves nothing when it is ended.
-func TestClusterToPlayWith(t *testing.T) {
+func TestMakeCluster(t *testing.T) {
 	t.Parallel()
 	number := reserveNet(t)
 	name, dir := fmt.Sprintf("mg%d", number), t.TempDir()
 	run := func(dir, script string, env ...string) (string, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, filepath.Join("..", script))
+		cmd := exec.CommandContext(ctx, filepath.Join("..", "..", "scripts", script))
 		cmd.Env = append(os.Environ(), append(env, "MAGNUM_BIN="+program(t), "MAGNUM_CLUSTER_DIR="+dir,
 			"MAGNUM_CLUSTER_NAME="+name, fmt.Sprintf("MAGNUM_CLUSTER_NET=10.213.%d", number))...)
 		out, err := cmd.CombinedOutput()
@@ -90,7 +90,7 @@ func TestClusterToPlayWith(t *testing.T) {
 		"MAGNUM_CLUSTER_NAME=a/b":           "1 to 15",
 		"MAGNUM_CLUSTER_NAME=" + name + "x": "are in use",
 	} {
-		cmd := exec.Command(filepath.Join("..", "cluster"))
+		cmd := exec.Command(filepath.Join("..", "..", "scripts", "cluster"))
 		cmd.Env = append(os.Environ(), "MAGNUM_BIN="+program(t), "MAGNUM_CLUSTER_DIR="+other, fmt.Sprintf("MAGNUM_CLUSTER_NET=10.213.%d", number), "MAGNUM_CLUSTER_NAME="+name, env)
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", env, err, out)
