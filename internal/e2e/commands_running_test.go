@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
@@ -39,7 +38,7 @@ func TestCommandsOnRunningContainer(t *testing.T) {
 func (l *commandLine) kill() {
 	l.says([]string{"container-run", "-d", "--name", "hangs", image, "sh", "-c", `trap "echo hup" HUP; while :; do sleep 0.1; done`})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "hangs") })
-	l.eventually("the trap is set, and the signal comes", 20*time.Second, func() error {
+	l.eventually("the trap is set, and the signal comes", patience, func() error {
 		l.says([]string{"container-kill", "-s", "HUP", "hangs"})
 		return has(l.says([]string{"container-logs", "hangs"}), "hup")
 	})
@@ -196,6 +195,7 @@ func (l *commandLine) attach() {
 	s = l.atTerminal(80, 24, "container-attach", "shell")
 	s.types("exit 4\r")
 	s.ends(4)
+	l.await(l.field("shell", "uuid"), structs.ContainerStopped) // as the agent has reported by then
 	l.refused(1, []string{"container-attach", "shell"}, "is Stopped")
 }
 
@@ -247,7 +247,7 @@ func (l *commandLine) health() {
 	l.nap("checked", "-health-cmd", "test -e /ok", "-health-interval", "1s", "-health-retries", "1")
 	state := func(want string) {
 		l.Helper()
-		l.eventually("it is "+want, 30*time.Second, func() error {
+		l.eventually("it is "+want, patience, func() error {
 			if got := l.field("checked", "health"); got != want {
 				return &lacks{got, want}
 			}
@@ -265,7 +265,7 @@ func (l *commandLine) health() {
 
 func (l *commandLine) history() {
 	s := l.atTerminal(200, 24, "events", "-follow", "-type", "container")
-	l.eventually("events come", 30*time.Second, func() error {
+	l.eventually("events come", patience, func() error {
 		if r := l.magnum("container-run", "-d", "--rm", "--name", "brief", image, "true"); r.code != 0 {
 			return &lacks{r.stderr, "exit code 0"}
 		}

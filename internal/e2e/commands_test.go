@@ -363,7 +363,7 @@ func (l *commandLine) get(url string) string {
 	l.Helper()
 	client := &http.Client{Timeout: 5 * time.Second}
 	var text []byte
-	l.eventually(url+" answers", 20*time.Second, func() error {
+	l.eventually(url+" answers", patience, func() error {
 		resp, err := client.Get(url)
 		if err != nil {
 			return err
@@ -424,7 +424,7 @@ func (l *commandLine) logs() {
 	// Each stream by itself: the engine gives no order between two.
 	l.says([]string{"container-run", "-d", "--name", "talks", image, "sh", "-c", "for i in 1 2 3; do echo out $i; done; echo err >&2; " + napping})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "talks") })
-	l.eventually("the container has said all", 20*time.Second, func() error {
+	l.eventually("the container has said all", patience, func() error {
 		if out := l.says([]string{"container-logs", "talks"}); strings.Count(out, "\n") != 4 {
 			return fmt.Errorf("it said %q", out)
 		}

@@ -142,15 +142,15 @@ func TestDiskFull(t *testing.T) {
 		}
 		return nil
 	}
-	a.eventually("writes are refused with 507", 10*time.Second, full)
+	a.eventually("writes are refused with 507", patience, full)
 	a.allThere(ids)
 	a.server.kill()
 	a.server.start()
 	a.awaitServer()
 	a.allThere(ids)
-	a.eventually("writes are refused with 507 after the restart", 10*time.Second, full)
+	a.eventually("writes are refused with 507 after the restart", patience, full)
 	empty()
-	a.eventually("writes are taken again", 10*time.Second, func() error {
+	a.eventually("writes are taken again", patience, func() error {
 		body, _, err := a.client.Containers().Create(a.ctx(), a.request("there-is-room", "true"), api.CreateOptions{})
 		if err == nil {
 			ids = append(ids, body.UUID)
@@ -189,7 +189,7 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 		empty = append(empty, fillDisk(t, dirs[n.name]))
 	}
 	tries := 0 // one may be in time
-	c.eventually("writes are refused with 507", 20*time.Second, func() error {
+	c.eventually("writes are refused with 507", patience, func() error {
 		for _, n := range c.servers {
 			tries++
 			ctx, cancel := context.WithTimeout(c.ctx(), 5*time.Second)
@@ -210,7 +210,7 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 		f()
 	}
 	before := l.count()
-	c.eventually("writes are taken again", 20*time.Second, func() error {
+	c.eventually("writes are taken again", patience, func() error {
 		if n := l.count(); n < before+30 {
 			return fmt.Errorf("%d were", n-before)
 		}
@@ -267,7 +267,7 @@ func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	goesOn := func(when string) {
 		t.Helper()
 		before := l.count()
-		c.eventually("writes are taken "+when, 30*time.Second, func() error {
+		c.eventually("writes are taken "+when, patience, func() error {
 			if n := l.count(); n < before+30 {
 				return fmt.Errorf("%d were", n-before)
 			}
@@ -314,7 +314,7 @@ func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
 		cmd.Wait()
 	})
 	t.Cleanup(heal)
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(tail(said, 9), "attached"); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(tail(said, 9), "attached"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("strace can't have calls of %s fail: %s", p.name, tail(said, 3))
 		}
@@ -353,7 +353,7 @@ func TestSyncFails(t *testing.T) {
 	}
 	select {
 	case <-a.server.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the server does not end")
 	}
 	heal()
@@ -393,7 +393,7 @@ func TestLogCantBeWrittenForAWhile(t *testing.T) {
 		t.Errorf("%d writes were acknowledged; the server lives: %v", len(ids)-acknowledged, a.server.alive())
 	}
 	heal()
-	a.eventually("writes are taken again", 30*time.Second, func() error { return a.tryWrite(&ids) })
+	a.eventually("writes are taken again", patience, func() error { return a.tryWrite(&ids) })
 	a.allThere(ids)
 	a.server.kill()
 	a.server.start()
@@ -555,7 +555,7 @@ func (a *loneServer) restoreOwn() {
 // clusterID returns the id of the cluster of a data directory.
 func (a *loneServer) clusterID(dir string) (id string) {
 	a.Helper()
-	a.eventually("the server has a cluster", 10*time.Second, func() error {
+	a.eventually("the server has a cluster", patience, func() error {
 		if id = clusterIDOf(dir); id == "" {
 			return errors.New("it has none yet")
 		}
@@ -568,7 +568,7 @@ func (a *loneServer) clusterID(dir string) (id string) {
 func (a *loneServer) startsOrEnds() (started bool, code int) {
 	a.Helper()
 	var last error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if !a.server.alive() {
 			return false, a.server.cmd.ProcessState.ExitCode()
 		}

@@ -205,6 +205,7 @@ func (c *cluster) times(e *engine, hostID, id string) (began, ended time.Time) {
 // runs elsewhere within 15 s; what is exclusive waits for an operator. When the
 // host is back, it has nothing left that is another's (I4, I5).
 func TestHostIsLost(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
 	made := c.on(h, c.policy("always", "always"), c.exclusive("one", structs.ExclusiveYes), c.policy("no", "no"))
@@ -246,6 +247,7 @@ func TestHostIsLost(t *testing.T) {
 // TestLongHostIsCutOff: an agent that lives, but reaches no server. What has a lease
 // is stopped there before it runs elsewhere, what is exclusive runs on.
 func TestLongHostIsCutOff(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
 	made := c.on(h, c.policy("always", "always"), c.exclusive("one", structs.ExclusiveYes), c.exclusive("lease", structs.ExclusiveLease))
@@ -279,6 +281,7 @@ func TestLongHostIsCutOff(t *testing.T) {
 
 // TestDrain: the old copy runs until the new one does.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
 	made := c.on(h, c.policy("always", "always"), c.policy("no", "no"))

@@ -51,7 +51,7 @@ func (c *threeServers) awaitAnother(old *node) {
 	defer c.among(c.but(old)...)()
 	var leader *node
 	began := time.Now()
-	c.eventually("the others have another leader", 20*time.Second, func() (err error) {
+	c.eventually("the others have another leader", patience, func() (err error) {
 		if leader, err = c.leader(); err == nil && leader == old {
 			err = fmt.Errorf("it is still %s", old.name)
 		}
@@ -310,7 +310,7 @@ func (c *threeServers) onRaft(name string, f func(a, b *netHost) netFault) netFa
 func (c *threeServers) polled() *node {
 	c.Helper()
 	var at *node
-	c.eventually("a server has the agent's poll", 20*time.Second, func() error {
+	c.eventually("a server has the agent's poll", patience, func() error {
 		for _, n := range c.servers {
 			if c.metric(n, "magnum_agent_polls") == "1" {
 				at = n
@@ -363,7 +363,7 @@ func TestLongServerCutFromLeaderKeepsPolls(t *testing.T) {
 	for i := range 3 {
 		c.addAgent(fmt.Sprintf("host-%d", i+1), "-server", cut.addr)
 	}
-	c.eventually("the server has all polls", 20*time.Second, func() error {
+	c.eventually("the server has all polls", patience, func() error {
 		if polls := c.metric(cut, "magnum_agent_polls"); polls != "3" {
 			return fmt.Errorf("it has %s", polls)
 		}

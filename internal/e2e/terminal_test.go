@@ -98,7 +98,7 @@ func (s *screen) shown() string {
 
 func (s *screen) shows(words string) {
 	s.cli.Helper()
-	s.cli.eventually("the terminal shows "+words, 20*time.Second, func() error {
+	s.cli.eventually("the terminal shows "+words, patience, func() error {
 		if text := s.shown(); !strings.Contains(text, words) {
 			return fmt.Errorf("it shows %q", text)
 		}
@@ -114,7 +114,7 @@ func (s *screen) ends(code int) {
 		if got := s.cmd.ProcessState.ExitCode(); got != code {
 			s.cli.Errorf("exit code %d, want %d; the terminal shows %q", got, code, s.shown())
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		s.cmd.Process.Kill()
 		s.cli.Fatalf("it does not end; the terminal shows %q", s.shown())
 	}

@@ -47,7 +47,7 @@ func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 		return client
 	}
 	ops := []structs.PatchOp{{Op: "replace", Path: "/name", Value: "after"}}
-	c.eventually("the others change it", 20*time.Second, func() error {
+	c.eventually("the others change it", patience, func() error {
 		_, _, err := next.client.Containers().Update(c.ctx(), made.UUID, ops, api.WriteOptions{})
 		return err
 	})
@@ -122,7 +122,7 @@ func (c *threeServers) use(n *node) { c.addr, c.client = n.addr, n.client }
 func (c *threeServers) awaitPoll() *node {
 	c.Helper()
 	var holder *node
-	c.eventually("the agent's poll is parked somewhere", 30*time.Second, func() error {
+	c.eventually("the agent's poll is parked somewhere", patience, func() error {
 		for _, n := range c.servers {
 			resp, err := http.Get("http://" + n.addr + "/v1/metrics")
 			if err != nil {
@@ -299,7 +299,7 @@ func (c *threeServers) follow(n *node, args ...string) *following {
 // awaitLines waits for so many lines more.
 func (f *following) awaitLines(n int) {
 	f.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for range n {
 		select {
 		case _, ok := <-f.lines:
@@ -315,7 +315,7 @@ func (f *following) awaitLines(n int) {
 // ended waits for the CLI's end, and returns its code and what it said last.
 func (f *following) ended() (int, string) {
 	f.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for {
 		select {
 		case _, ok := <-f.lines:
