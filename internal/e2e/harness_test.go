@@ -261,6 +261,41 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 	return c
 }
 
+// part is a test that shares its cluster with others.
+type part struct {
+	name string
+	test func(*testing.T, *cluster)
+}
+
+// share starts one cluster for some tests, which come one after the other. What a
+// test has left is deleted before the next one begins.
+func share(t *testing.T, parts ...part) {
+	t.Helper()
+	c := newCluster(t)
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) {
+			own := *c
+			own.TB = t
+			defer own.deleteWhatIsLeft() // before a registry takes its images away
+			p.test(t, &own)
+		})
+	}
+}
+
+// deleteWhatIsLeft deletes all containers.
+func (c *cluster) deleteWhatIsLeft() {
+	c.Helper()
+	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
+	if err != nil {
+		c.Fatal(err)
+	}
+	var ids []string
+	for _, b := range list {
+		ids = append(ids, b.UUID)
+	}
+	c.deleteAll(ids)
+}
+
 // process prepares a magnum; start runs it.
 func (c *cluster) process(name string, args ...string) *process {
 	return &process{t: c.TB, name: name, args: args, log: filepath.Join(c.dir, name+".log")}

@@ -168,13 +168,34 @@ func (l *load) check() {
 	l.c.Logf("%d creates were acknowledged, the longest time without one was %v", len(l.acked), gap.Round(time.Millisecond))
 }
 
-// TestLeaderIsIsolated: the others elect another one. The old one answers neither
-// writes nor consistent reads from the first moment on, and what it knows with
-// ?stale.
-func TestLeaderIsIsolated(t *testing.T) {
+// TestFaultsBetweenServers: one cluster of three goes through faults of the network
+// between its servers, one after the other.
+func TestFaultsBetweenServers(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
 	c := newThreeServersOn(t, n, 0)
+	for _, p := range []struct {
+		name string
+		test func(*testing.T, *threeServers)
+	}{
+		{"leader-isolated", leaderIsolated}, {"follower-isolated", followerIsolated}, {"leader-cut-one-way", leaderCutOneWay},
+		{"loss-and-delay", lossAndDelayOnRaft},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			n.TB = t
+			defer func() { n.TB = c.TB }()
+			one, own := *c.cluster, *c
+			one.TB, own.cluster, own.prefix = t, &one, p.name+"-"
+			p.test(t, &own)
+		})
+	}
+}
+
+// leaderIsolated: the others elect another one. The old one answers neither
+// writes nor consistent reads from the first moment on, and what it knows with
+// ?stale.
+func leaderIsolated(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	c.everywhere("before")
 	l := c.load()
@@ -200,12 +221,10 @@ func TestLeaderIsIsolated(t *testing.T) {
 	c.sameState()
 }
 
-// TestFollowerIsIsolated: nobody but its own clients notices, neither when it is cut
+// followerIsolated: nobody but its own clients notices, neither when it is cut
 // off nor when it is back.
-func TestFollowerIsIsolated(t *testing.T) {
-	t.Parallel()
-	n := newNet(t)
-	c := newThreeServersOn(t, n, 0)
+func followerIsolated(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	leader := c.awaitLeader()
 	cut := c.but(leader)[0]
@@ -230,12 +249,10 @@ func TestFollowerIsIsolated(t *testing.T) {
 	}
 }
 
-// TestLeaderIsCutOneWay: a leader that is heard and hears nothing must not go on,
+// leaderCutOneWay: a leader that is heard and hears nothing must not go on,
 // nor one that hears and isn't heard.
-func TestLeaderIsCutOneWay(t *testing.T) {
-	t.Parallel()
-	n := newNet(t)
-	c := newThreeServersOn(t, n, 0)
+func leaderCutOneWay(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	l := c.load()
 	for _, half := range []func(*netHost, ...*netHost) netFault{n.deafen, n.cutOneWay} {
@@ -255,12 +272,10 @@ func TestLeaderIsCutOneWay(t *testing.T) {
 	c.sameState()
 }
 
-// TestPacketLossAndDelayOnRaft: packets between servers get lost, or take their time. It goes
+// lossAndDelayOnRaft: packets between servers get lost, or take their time. It goes
 // slowly, but it goes, and nothing is lost or made twice.
-func TestPacketLossAndDelayOnRaft(t *testing.T) {
-	t.Parallel()
-	n := newNet(t)
-	c := newThreeServersOn(t, n, 0)
+func lossAndDelayOnRaft(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	l := c.load()
 	slow := func(by time.Duration) func(a, b *netHost) netFault {

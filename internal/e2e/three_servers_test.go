@@ -38,6 +38,7 @@ type threeServers struct {
 	loose   []*process // others that end with the test
 	change  func(*process)
 	engines map[string]*ownEngine // by host, of those that were started ahead
+	prefix  string                // of the names of containers that wait, for tests that share the servers
 }
 
 // node is one of the servers.
@@ -358,7 +359,7 @@ func clusterIDOf(dir string) string {
 
 // waiting is a container that no host is ever found for.
 func (c *threeServers) waiting(name string) *structs.ContainerRequest {
-	r := c.request(name, napping)
+	r := c.request(c.prefix+name, napping)
 	r.Constraints = map[string]string{"no": "such host"}
 	return r
 }
