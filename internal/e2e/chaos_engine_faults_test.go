@@ -39,7 +39,7 @@ var engineFaults = []fault{
 
 // engineBack returns what starts an engine again.
 func (c *chaos) engineBack(a *hostAgent) func() {
-	c.healed = append(c.healed, func() { c.lives.revive(a) })
+	c.healed = append(c.healed, func() { c.running.revive(a) })
 	return a.own.start
 }
 
@@ -53,14 +53,14 @@ func (c *chaos) behind(do func(a *hostAgent, id string) error) (string, func()) 
 	}
 	s := oneOf(c.random, list)
 	_ = do(a, s.id) // it may go meanwhile
-	c.healed = append(c.healed, func() { c.lives.revive(a) })
+	c.healed = append(c.healed, func() { c.running.revive(a) })
 	return fmt.Sprintf("%.12s on %s", s.id, a.name), nil
 }
 
 // revive has what was ended on a host from outside run again, as its owner would:
 // what is not to be restarted is stopped then, and says so. Nobody wants anything
 // else meanwhile.
-func (l *lives) revive(a *hostAgent) {
+func (l *runningContainers) revive(a *hostAgent) {
 	l.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -312,7 +312,7 @@ func (o overlap) unable(away []span, lostAfter time.Duration) bool {
 
 // judge reports, once each, what must never have been: two Docker containers
 // of an epoch, and two copies of what is exclusive that ran at a time.
-func (l *lives) judge() {
+func (l *runningContainers) judge() {
 	l.Helper()
 	for _, a := range l.agents {
 		l.eventually("the events of "+a.name+"'s engine tell of what there is", 30*time.Second, func() error { return l.ledger.agrees(a) })
@@ -339,7 +339,7 @@ func (l *lives) judge() {
 }
 
 // moved sums up what the ledger has: how often what has a lease moved.
-func (l *lives) moved() (moves int) {
+func (l *runningContainers) moved() (moves int) {
 	var closest time.Duration
 	for id, kind := range l.singles {
 		if kind != structs.ExclusiveLease {
@@ -359,8 +359,8 @@ func (l *lives) moved() (moves int) {
 	return moves
 }
 
-// TestLedger: what must never be is found in what engines told.
-func TestLedger(t *testing.T) {
+// TestLedgerFindsLosses: what must never be is found in what engines told.
+func TestLedgerFindsLosses(t *testing.T) {
 	t.Parallel()
 	one, two := &hostAgent{process: &process{name: "one"}}, &hostAgent{process: &process{name: "two"}}
 	at := func(seconds int) time.Time { return time.Unix(1e9+int64(seconds), 0) }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// fault is something that is done to a trio, and undone.
+// fault is something that is done to the servers and agents, and undone.
 type fault struct {
 	name   string
 	agents bool // it is done to agents, and may come together with one that is not
@@ -21,7 +21,7 @@ type fault struct {
 	do func(c *chaos) (on string, undo func())
 }
 
-// faults are all that TestChaos chooses from. A test that can do more adds to
+// faults are all that TestLongChaos chooses from. A test that can do more adds to
 // them.
 var faults = []fault{
 	{name: "leader kill -9", most: 2 * time.Second, do: func(c *chaos) (string, func()) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// netFaults are what TestChaos chooses from besides, if each server and each
+// netFaults are what TestLongChaos chooses from besides, if each server and each
 // agent has a host of its own. The clients reach all of them all the time.
 var netFaults = []fault{
 	onNet("leader alone", func(c *chaos) netFault { return c.net.isolate(c.awaitLeader().on) }),

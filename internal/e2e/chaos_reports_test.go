@@ -39,7 +39,7 @@ func (a *hostAgent) registration() (uint64, error) {
 // and in each agent's name, and looks that they change nothing: I9. The number
 // of the last report that was taken never goes back. Nothing else may be under
 // way.
-func (l *lives) lateReports() {
+func (l *runningContainers) lateReports() {
 	l.Helper()
 	const late = "a report that comes late"
 	for _, a := range l.agents {
@@ -99,7 +99,7 @@ func (l *lives) lateReports() {
 }
 
 // secretOf has a container's row hold secrets, which no log may have.
-func (l *lives) secretOf(r *structs.ContainerRequest) *structs.ContainerRequest {
+func (l *runningContainers) secretOf(r *structs.ContainerRequest) *structs.ContainerRequest {
 	r.Environment = map[string]string{"PASSWORD": l.secrets["an environment variable"]}
 	r.Registry = &structs.Registry{Username: "somebody", Password: l.secrets["a registry's password"], Server: "registry.example:5000"}
 	return r
@@ -108,7 +108,7 @@ func (l *lives) secretOf(r *structs.ContainerRequest) *structs.ContainerRequest 
 var peerSecret = regexp.MustCompile(`PeerSecret[^0-9a-f]{1,3}([0-9a-f]{64})`)
 
 // quiet looks that no process has logged a secret: I12.
-func (l *lives) quiet() {
+func (l *runningContainers) quiet() {
 	l.Helper()
 	// What servers prove to each other is shown to nobody; but it is in the log of
 	// Raft, or in a snapshot of it.
@@ -139,7 +139,7 @@ func (l *lives) quiet() {
 		}
 		l.secrets["the secret of "+a.name] = strings.TrimSpace(string(b))
 	}
-	l.secrets["the join token"] = trioToken
+	l.secrets["the join token"] = testJoinToken
 	logs, err := filepath.Glob(filepath.Join(l.dir, "*.log"))
 	if err != nil {
 		l.Fatal(err)

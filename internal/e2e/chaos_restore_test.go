@@ -92,9 +92,9 @@ func (c *chaos) save(n *node) saved {
 	c.cut(func() {
 		c.mark(s.kept, "kept")
 		c.mark(s.gone, "gone")
-		c.lives.mu.Lock()
-		s.wanted, s.names = maps.Clone(c.lives.wanted), maps.Clone(c.lives.names)
-		c.lives.mu.Unlock()
+		c.running.mu.Lock()
+		s.wanted, s.names = maps.Clone(c.running.wanted), maps.Clone(c.running.names)
+		c.running.mu.Unlock()
 		// A change whose client waits no longer may still come.
 		c.eventually("a snapshot of what is listed before and after it", insist, func() error {
 			before, err := c.objects()
@@ -124,7 +124,7 @@ func (c *chaos) save(n *node) saved {
 // whatever else was done since the snapshot is undone, and life goes on from there.
 func (c *chaos) restore(n *node, s saved) {
 	c.Helper()
-	l := c.lives
+	l := c.running
 	c.cut(func() {
 		c.on(n, "operator", "snapshot", "restore", s.file).must(c)
 		now, err := c.objects()
@@ -157,7 +157,7 @@ func (c *chaos) restore(n *node, s saved) {
 	c.healed = append(c.healed, func() {
 		var orphans []string
 		for id, name := range s.names {
-			if strings.HasPrefix(name, "life-") {
+			if strings.HasPrefix(name, "cycle-") {
 				orphans = append(orphans, id)
 				l.want(id, name, "")
 			}

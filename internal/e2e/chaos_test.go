@@ -33,15 +33,15 @@ const (
 	longGap = 5 * time.Second // without a write: somebody may want to know why
 )
 
-// chaos is a trio under faults, with clients at work.
+// chaos is three servers and their agents under faults, with clients at work.
 type chaos struct {
-	*trio
+	*threeServers
 	random   *rand.Rand // for the fault under way: to whom it is done
 	long     bool
 	began    time.Time
 	loads    []*history.Workload // nodes, and containers that wait
 	pulse    *history.Workload   // writes through each server all the time
-	lives    *lives              // containers that run
+	running  *runningContainers  // containers that run
 	judges   []*history.Client   // of loads
 	gate     sync.RWMutex        // held for reading by each step of a client, for writing while nothing may change
 	beat     sync.RWMutex        // the same of the pulse, taken after gate
@@ -51,7 +51,7 @@ type chaos struct {
 	worstOf  string              // fault
 }
 
-// TestChaos has clients at work while servers and agents are killed and held,
+// TestLongChaos has clients at work while servers and agents are killed and held,
 // one fault after the other, and now and then two at a time; as root also while
 // the network between them is cut, slow or loses packets, and each agent has an
 // engine of its own. It checks I1 to I6, I8 to I11, and I12 of the logs.
@@ -59,7 +59,7 @@ type chaos struct {
 // DURATION makes it longer, SEED chooses the same faults again, PAGE names the
 // page that gets a row, LOGS the directory that gets the logs if it fails or
 // nobody could write for long, and FAULTS words that the faults' names have.
-func TestChaos(t *testing.T) {
+func TestLongChaos(t *testing.T) {
 	duration, seed, err := history.FromEnv(shortChaos, rand.Uint64())
 	if err != nil {
 		t.Fatal(err)
@@ -69,9 +69,9 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("seed %d, for %v, load average %s", seed, duration, history.Load())
 	c := &chaos{long: duration >= longChaos, injected: make(map[string]int)}
-	deals := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: faults, words: os.Getenv("FAULTS"), long: c.long}
-	if c.long || deals.words != "" {
-		deals.faults = slices.Concat(faults, lostFaults, restoreFaults) // each takes longer than a short run has
+	schedule := faultSchedule{random: rand.New(rand.NewPCG(seed, 0)), faults: faults, words: os.Getenv("FAULTS"), long: c.long}
+	if c.long || schedule.words != "" {
+		schedule.faults = slices.Concat(faults, lostFaults, restoreFaults) // each takes longer than a short run has
 	}
 	args := []string{"-host-lost-after", hostLostAfter.String()}
 	if c.long && os.Getenv("FAULTS") == "" {
@@ -81,20 +81,20 @@ func TestChaos(t *testing.T) {
 	if os.Geteuid() == 0 {
 		n = newNet(t)
 		n.engines = true
-		deals.faults, deals.first = slices.Concat(deals.faults, netFaults), firstFault
-		if c.long || deals.words != "" {
-			deals.faults = slices.Concat(deals.faults, engineFaults)
+		schedule.faults, schedule.first = slices.Concat(schedule.faults, netFaults), firstFault
+		if c.long || schedule.words != "" {
+			schedule.faults = slices.Concat(schedule.faults, engineFaults)
 		}
 	}
-	if !slices.ContainsFunc(deals.faults, func(f fault) bool { return strings.Contains(f.name, deals.words) }) {
-		t.Fatalf("FAULTS=%q is part of no fault's name", deals.words)
+	if !slices.ContainsFunc(schedule.faults, func(f fault) bool { return strings.Contains(f.name, schedule.words) }) {
+		t.Fatalf("FAULTS=%q is part of no fault's name", schedule.words)
 	}
-	c.trio = newTrioOn(t, n, 2, args...)
+	c.threeServers = newThreeServersOn(t, n, 2, args...)
 	c.awaitAll()
 	c.loads = []*history.Workload{history.New(history.Nodes, chaosClients), history.New(history.WaitingContainers(c.bay.UUID), chaosClients)}
 	c.pulse = history.New(history.Nodes, len(c.servers))
 	c.pulse.Timeout = 2 * time.Second
-	c.lives = newLives(c)
+	c.running = newRunningContainers(c)
 	server, agent := c.base()
 	c.began = time.Now()
 	c.pulse.ResetGap()
@@ -116,8 +116,8 @@ func TestChaos(t *testing.T) {
 		judges.Go(func() { w.CheckEnded(work, judge) })
 		last = append(last, func() { w.Finish(judge) })
 	}
-	for i := range lifeWorkers {
-		clients.Go(func() { c.lives.work(work, rand.New(rand.NewPCG(seed, uint64(400+i))), i) })
+	for i := range containerWorkers {
+		clients.Go(func() { c.running.work(work, rand.New(rand.NewPCG(seed, uint64(400+i))), i) })
 	}
 	for _, n := range c.servers {
 		id := structs.NewID()
@@ -140,12 +140,12 @@ func TestChaos(t *testing.T) {
 		judges.Wait()
 	})
 
-	for deck := deals.deck(); time.Since(c.began) < duration && !t.Failed(); deck = deck[1:] {
-		if len(deck) == 0 {
-			deck = deals.deck()
+	for steps := schedule.round(); time.Since(c.began) < duration && !t.Failed(); steps = steps[1:] {
+		if len(steps) == 0 {
+			steps = schedule.round()
 		}
-		time.Sleep(deck[0].pause)
-		c.inject(deck[0])
+		time.Sleep(steps[0].pause)
+		c.inject(steps[0])
 	}
 	stop()
 	clients.Wait()
@@ -160,15 +160,15 @@ func TestChaos(t *testing.T) {
 			t.Errorf("%+v: too little was done to know anything", f)
 		}
 	}
-	c.lives.end()
-	if lost := c.injected[firstFault]; c.lives.moved() == 0 && lost > 0 && !t.Failed() {
+	c.running.end()
+	if lost := c.injected[firstFault]; c.running.moved() == 0 && lost > 0 && !t.Failed() {
 		t.Errorf("hosts were cut off until they were lost, %d times, and nothing with a lease has moved", lost)
 	}
 	for _, w := range append(c.loads, c.pulse) {
 		w.Close()
 	}
 	c.calm(server, agent)
-	c.lives.quiet()
+	c.running.quiet()
 	finished = true
 }
 
@@ -200,7 +200,7 @@ func (c *chaos) through(random *rand.Rand) func(failed bool) string {
 
 // inject does one fault, at times with another one, undoes it, and waits until
 // the cluster has healed and all servers have the same state.
-func (c *chaos) inject(next card) {
+func (c *chaos) inject(next scheduleStep) {
 	c.Helper()
 	c.awaitLeader()
 	c.takeGap("between faults")
@@ -271,14 +271,14 @@ func (c *chaos) takeGap(during string) time.Duration {
 func (c *chaos) settle() {
 	c.Helper()
 	c.awaitAll()
-	c.lives.settle()
+	c.running.settle()
 	c.reservations()
 }
 
 // report prints the figures and adds a row to the page.
 func (c *chaos) report(seed uint64, duration time.Duration, finished bool) {
 	run := history.Run{
-		What: "three processes", Seed: seed, Duration: duration, Load: history.Load(), ContainersRun: c.lives.ended(),
+		What: "three processes", Seed: seed, Duration: duration, Load: history.Load(), ContainersRun: c.running.ended(),
 		Version: strings.TrimSpace(strings.TrimPrefix(magnum(c, nil, "", "-version").stdout, "magnum ")),
 		Gap:     fmt.Sprintf("%v (%s)", c.worst.Round(time.Millisecond), c.worstOf),
 	}

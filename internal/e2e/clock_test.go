@@ -114,15 +114,15 @@ func (p *process) setClock(off time.Duration) {
 	}
 }
 
-// TestClockJumps: clocks of servers and agents jump by an hour, both ways, one
+// TestLongClockJumps: clocks of servers and agents jump by an hour, both ways, one
 // after another and all at once. No host is taken for lost, no lease ends, no
 // container is touched, and timestamps don't go back.
-func TestClockJumps(t *testing.T) {
+func TestLongClockJumps(t *testing.T) {
 	t.Parallel()
 	bin := jumpingProgram(t)
 	// Another leader takes one to two seconds of a lease here, where other tests run beside this one.
 	const lostAfter = 5 * time.Second
-	c := newTrioOf(t, 2, func(p *process) {
+	c := newThreeServersOf(t, 2, func(p *process) {
 		p.bin, p.env = bin, append(p.env, "MAGNUM_TEST_CLOCK="+filepath.Join(t.TempDir(), "clock"))
 	}, "-host-lost-after", lostAfter.String())
 	for i := range 3 {

@@ -117,7 +117,7 @@ func TestDevLeavesNothing(t *testing.T) {
 			t.Log(tail(c.server.log, 60))
 		}
 	})
-	l := &life{c}
+	l := &commandLine{c}
 	var id string
 	l.eventually("a container runs", time.Minute, func() error {
 		r := l.magnum("container-run", "-d", image, "sh", "-c", napping)
@@ -144,7 +144,7 @@ func TestDevLeavesNothing(t *testing.T) {
 }
 
 // both returns the containers by UUID, of which one runs.
-func (l *life) both(running string) map[string]structs.ContainerBody {
+func (l *commandLine) both(running string) map[string]structs.ContainerBody {
 	l.Helper()
 	all := make(map[string]structs.ContainerBody)
 	for _, id := range strings.Fields(l.says([]string{"container-list", "-q"})) {

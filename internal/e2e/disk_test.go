@@ -26,14 +26,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// alone is a server without any host, whose containers wait for ever.
-type alone struct {
+// loneServer is a server without any host, whose containers wait for ever.
+type loneServer struct {
 	*cluster
 	data string
 }
 
-// newAlone starts a server on a data directory, with one bay.
-func newAlone(t *testing.T, data string) *alone {
+// newLoneServer starts a server on a data directory, with one bay.
+func newLoneServer(t *testing.T, data string) *loneServer {
 	t.Helper()
 	c := &cluster{TB: t, dir: t.TempDir(), addr: "127.0.0.1:" + freePort(t), engine: nil}
 	_, port, _ := net.SplitHostPort(c.addr)
@@ -67,11 +67,11 @@ func newAlone(t *testing.T, data string) *alone {
 	if c.bay, _, err = client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name}, api.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return &alone{c, data}
+	return &loneServer{c, data}
 }
 
 // fill creates n containers and returns their UUIDs.
-func (a *alone) fill(n int) []string {
+func (a *loneServer) fill(n int) []string {
 	a.Helper()
 	var ids []string
 	batch := rand.Uint32()
@@ -127,7 +127,7 @@ func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	mount := t.TempDir()
 	smallDisk(t, mount)
-	a := newAlone(t, filepath.Join(mount, "data"))
+	a := newLoneServer(t, filepath.Join(mount, "data"))
 	ids := a.fill(20)
 	empty := fillDisk(t, mount)
 	late := 0
@@ -142,15 +142,15 @@ func TestDiskFull(t *testing.T) {
 		}
 		return nil
 	}
-	a.eventually("writes are refused with 507", 10*time.Second, full)
+	a.eventually("writes are refused with 507", patience, full)
 	a.allThere(ids)
 	a.server.kill()
 	a.server.start()
 	a.awaitServer()
 	a.allThere(ids)
-	a.eventually("writes are refused with 507 after the restart", 10*time.Second, full)
+	a.eventually("writes are refused with 507 after the restart", patience, full)
 	empty()
-	a.eventually("writes are taken again", 10*time.Second, func() error {
+	a.eventually("writes are taken again", patience, func() error {
 		body, _, err := a.client.Containers().Create(a.ctx(), a.request("there-is-room", "true"), api.CreateOptions{})
 		if err == nil {
 			ids = append(ids, body.UUID)
@@ -167,7 +167,7 @@ func TestDiskFull(t *testing.T) {
 func TestDiskFullOnOneOfThree(t *testing.T) {
 	t.Parallel()
 	dirs := make(map[string]string)
-	c := newTrioOf(t, 0, func(p *process) {
+	c := newThreeServersOf(t, 0, func(p *process) {
 		dir := p.args[slices.Index(p.args, "-data-dir")+1]
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -189,7 +189,7 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 		empty = append(empty, fillDisk(t, dirs[n.name]))
 	}
 	tries := 0 // one may be in time
-	c.eventually("writes are refused with 507", 20*time.Second, func() error {
+	c.eventually("writes are refused with 507", patience, func() error {
 		for _, n := range c.servers {
 			tries++
 			ctx, cancel := context.WithTimeout(c.ctx(), 5*time.Second)
@@ -210,7 +210,7 @@ func TestDiskFullOnOneOfThree(t *testing.T) {
 		f()
 	}
 	before := l.count()
-	c.eventually("writes are taken again", 20*time.Second, func() error {
+	c.eventually("writes are taken again", patience, func() error {
 		if n := l.count(); n < before+30 {
 			return fmt.Errorf("%d were", n-before)
 		}
@@ -243,14 +243,14 @@ func fillUp(t testing.TB, dir string) (empty func()) {
 	}
 }
 
-// TestLeaderRunsOutOfRoom: from one moment to the next there is no byte left on
+// TestLongLeaderDiskFillsUpTwice: from one moment to the next there is no byte left on
 // the leader's disk, and after its ballast has gone once more none. The others go
 // on, also through an election that needs its vote; its process stays, and it
 // catches up once there is room.
-func TestLeaderRunsOutOfRoom(t *testing.T) {
+func TestLongLeaderDiskFillsUpTwice(t *testing.T) {
 	t.Parallel()
 	dirs := make(map[string]string)
-	c := newTrioOf(t, 0, func(p *process) {
+	c := newThreeServersOf(t, 0, func(p *process) {
 		dir := p.args[slices.Index(p.args, "-data-dir")+1]
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -267,7 +267,7 @@ func TestLeaderRunsOutOfRoom(t *testing.T) {
 	goesOn := func(when string) {
 		t.Helper()
 		before := l.count()
-		c.eventually("writes are taken "+when, 30*time.Second, func() error {
+		c.eventually("writes are taken "+when, patience, func() error {
 			if n := l.count(); n < before+30 {
 				return fmt.Errorf("%d were", n-before)
 			}
@@ -314,7 +314,7 @@ func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
 		cmd.Wait()
 	})
 	t.Cleanup(heal)
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(tail(said, 9), "attached"); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(tail(said, 9), "attached"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("strace can't have calls of %s fail: %s", p.name, tail(said, 3))
 		}
@@ -323,7 +323,7 @@ func breakDisk(t testing.TB, p *process, calls string) (heal func()) {
 }
 
 // tryWrite makes a container, once, and adds it to ids if that was acknowledged.
-func (a *alone) tryWrite(ids *[]string) error {
+func (a *loneServer) tryWrite(ids *[]string) error {
 	a.Helper()
 	client, err := api.New(api.Config{Address: a.addr, RetryFor: time.Millisecond})
 	if err != nil {
@@ -342,7 +342,7 @@ func (a *alone) tryWrite(ids *[]string) error {
 // has acknowledged.
 func TestSyncFails(t *testing.T) {
 	t.Parallel()
-	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
+	a := newLoneServer(t, filepath.Join(t.TempDir(), "data"))
 	ids := a.fill(10)
 	heal := breakDisk(t, a.server, "fsync,fdatasync")
 	acknowledged := len(ids)
@@ -353,7 +353,7 @@ func TestSyncFails(t *testing.T) {
 	}
 	select {
 	case <-a.server.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the server does not end")
 	}
 	heal()
@@ -380,7 +380,7 @@ func TestSyncFails(t *testing.T) {
 // write is acknowledged meanwhile, and the same process goes on afterwards.
 func TestLogCantBeWrittenForAWhile(t *testing.T) {
 	t.Parallel()
-	a := newAlone(t, filepath.Join(t.TempDir(), "data"))
+	a := newLoneServer(t, filepath.Join(t.TempDir(), "data"))
 	ids := a.fill(10)
 	heal := breakDisk(t, a.server, "pwrite64")
 	acknowledged := len(ids)
@@ -393,7 +393,7 @@ func TestLogCantBeWrittenForAWhile(t *testing.T) {
 		t.Errorf("%d writes were acknowledged; the server lives: %v", len(ids)-acknowledged, a.server.alive())
 	}
 	heal()
-	a.eventually("writes are taken again", 30*time.Second, func() error { return a.tryWrite(&ids) })
+	a.eventually("writes are taken again", patience, func() error { return a.tryWrite(&ids) })
 	a.allThere(ids)
 	a.server.kill()
 	a.server.start()
@@ -401,14 +401,14 @@ func TestLogCantBeWrittenForAWhile(t *testing.T) {
 	a.allThere(ids)
 }
 
-// TestDamagedFiles cuts and flips the server's files at many places, snapshots
+// TestLongDamagedFiles cuts and flips the server's files at many places, snapshots
 // among them, and removes them, alone and together. The server either has all
 // that was acknowledged, or ends with a sentence that names the file: never a start with
 // less, never a signal or a panic.
-func TestDamagedFiles(t *testing.T) {
+func TestLongDamagedFiles(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
-	a := newAlone(t, data)
+	a := newLoneServer(t, data)
 	var ids []string
 	// A state that is restored comes as a snapshot, and the log goes on behind it.
 	for range 2 {
@@ -540,7 +540,7 @@ func TestDamagedFiles(t *testing.T) {
 }
 
 // restoreOwn restores the state that the server has.
-func (a *alone) restoreOwn() {
+func (a *loneServer) restoreOwn() {
 	a.Helper()
 	saved, err := a.client.Operator().SaveSnapshot(a.ctx(), api.QueryOptions{Consistent: true})
 	if err != nil {
@@ -553,9 +553,9 @@ func (a *alone) restoreOwn() {
 }
 
 // clusterID returns the id of the cluster of a data directory.
-func (a *alone) clusterID(dir string) (id string) {
+func (a *loneServer) clusterID(dir string) (id string) {
 	a.Helper()
-	a.eventually("the server has a cluster", 10*time.Second, func() error {
+	a.eventually("the server has a cluster", patience, func() error {
 		if id = clusterIDOf(dir); id == "" {
 			return errors.New("it has none yet")
 		}
@@ -565,10 +565,10 @@ func (a *alone) clusterID(dir string) (id string) {
 }
 
 // startsOrEnds waits until the server serves or has ended.
-func (a *alone) startsOrEnds() (started bool, code int) {
+func (a *loneServer) startsOrEnds() (started bool, code int) {
 	a.Helper()
 	var last error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if !a.server.alive() {
 			return false, a.server.cmd.ProcessState.ExitCode()
 		}

@@ -21,15 +21,20 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ownEngine is a dockerd of the test's own, which may end at any time.
+// ownEngine is a dockerd of the test's own, which may end at any time. It runs on a
+// host of its own: on this machine it would share interfaces with the machine's
+// engine, and leave its bridges behind.
 type ownEngine struct {
 	t    testing.TB
 	dir  string
 	host string
-	on   *netHost // where it runs, nil for this machine; its socket is everywhere
+	on   *netHost // where it runs; its socket is everywhere
 }
 
-func newOwnEngine(t testing.TB) *ownEngine { t.Helper(); return newOwnEngines(t, (*netHost)(nil))[0] }
+func newOwnEngine(t testing.TB) *ownEngine {
+	t.Helper()
+	return newOwnEngines(t, newNet(t).host("engine"))[0]
+}
 
 // newOwnEngines starts an engine on each of some hosts, all at once.
 func newOwnEngines(t testing.TB, on ...*netHost) []*ownEngine {
@@ -71,10 +76,7 @@ func (e *ownEngine) try(name string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join("..", "..", "scripts", name), args...)
-	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.host)
-	if e.on != nil {
-		cmd.Env = append(cmd.Env, "NETNS="+e.on.namespace())
-	}
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.host, "NETNS="+e.on.namespace())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", name, err, out)
 	}

@@ -15,14 +15,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestEngineHangs: an engine that takes connections and answers nothing, and one
+// TestLongEngineHangs: an engine that takes connections and answers nothing, and one
 // that is started again, under a cluster of three. Whatever is asked of it is
 // answered with an error that says so, actions say what they wait for and are
 // done once it goes on, and nothing runs twice.
-func TestEngineHangs(t *testing.T) {
+func TestLongEngineHangs(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
-	c := newTrio(t, 0)
+	c := newThreeServers(t, 0)
 	c.engine = engineAt(t, docker.WithHost(own.host))
 	c.addAgent("host-1", "-docker-host", own.host)
 	agent := c.agents[0]
@@ -32,7 +32,7 @@ func TestEngineHangs(t *testing.T) {
 	own.signal(syscall.SIGSTOP)
 	t.Cleanup(func() { own.signal(syscall.SIGCONT) }) // else nobody can end it
 	// One that is under way when it is found out, and those that come later.
-	const patience = 25 * time.Second
+	const bound = 25 * time.Second
 	for _, args := range [][]string{
 		{"container-logs", steady.UUID}, {"container-execute", steady.UUID, "echo", "hi"},
 		{"container-stats", steady.UUID}, {"container-top", steady.UUID}, {"container-cp", steady.UUID + ":/etc/passwd", "-"},
@@ -40,7 +40,7 @@ func TestEngineHangs(t *testing.T) {
 		from := time.Now()
 		r := c.magnum(args...)
 		took := time.Since(from)
-		if r.code != 1 || took > patience || args[0] != "container-logs" && !strings.Contains(r.stderr, "Docker engine") {
+		if r.code != 1 || took > bound || args[0] != "container-logs" && !strings.Contains(r.stderr, "Docker engine") {
 			t.Errorf("%s: code %d after %v: %s", args[0], r.code, took.Round(time.Millisecond), r.stderr)
 		}
 	}
@@ -56,7 +56,7 @@ func TestEngineHangs(t *testing.T) {
 	if !strings.Contains(r.stderr, "engine") {
 		t.Errorf("stop says %q, %q and ends with %d", r.stdout, r.stderr, r.code)
 	}
-	c.eventually("what waits says for what", 30*time.Second, func() error {
+	c.eventually("what waits says for what", patience, func() error {
 		for _, id := range []string{late.UUID, stopping.UUID} {
 			b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 			if err == nil && !strings.Contains(deref(b.StatusReason), "what was asked for is done once it does") {

@@ -138,8 +138,8 @@ func (c *cluster) awaitServer() {
 	})
 }
 
-// TestKillServerUnderCreates: I1, I3, I10.
-func TestKillServerUnderCreates(t *testing.T) {
+// TestLongKillServerUnderCreates: I1, I3, I10.
+func TestLongKillServerUnderCreates(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	total := 0
@@ -196,8 +196,8 @@ func (k *counted) check(c *cluster) {
 	}
 }
 
-// TestKillAgentUnderLoad: I4, I5, I6, I9.
-func TestKillAgentUnderLoad(t *testing.T) {
+// TestLongKillAgentUnderLoad: I4, I5, I6, I9.
+func TestLongKillAgentUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	bystander := c.run("bystander", napping)
@@ -252,8 +252,8 @@ func TestKillAgentUnderLoad(t *testing.T) {
 	c.acknowledged(total)
 }
 
-// TestKillBoth: I1, I4, I5, I6.
-func TestKillBoth(t *testing.T) {
+// TestLongKillServerAndAgent: I1, I4, I5, I6.
+func TestLongKillServerAndAgent(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	bystander := c.run("bystander", napping)
@@ -286,9 +286,9 @@ func TestKillBoth(t *testing.T) {
 	c.acknowledged(total)
 }
 
-// TestServerStandsStill: a server that is stopped for 20 s and goes on finds
+// TestLongServerIsPaused: a server that is stopped for 20 s and goes on finds
 // everything as it was, and takes no host for lost. I1, I5, I6, I7.
-func TestServerStandsStill(t *testing.T) {
+func TestLongServerIsPaused(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	bystander := c.run("bystander", napping)

@@ -29,6 +29,10 @@ const image = "magnum-test/busybox:latest"
 // napping is a command that runs until it is told to end, and ends at once.
 const napping = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
 
+// patience is how long a test waits for what must come, but is promised at no
+// speed: the machine may be busy with other things.
+const patience = time.Minute
+
 // program returns the path of the program under test.
 func program(t testing.TB) string {
 	t.Helper()
@@ -233,7 +237,7 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 		t.Fatal(err)
 	}
 	c.client = client
-	c.eventually("the server answers", time.Minute, func() error {
+	c.eventually("the server answers", patience, func() error {
 		_, _, err := client.OperatorState(c.ctx())
 		return err
 	})
@@ -247,7 +251,7 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("the bay has its host", time.Minute, func() error {
+	c.eventually("the bay has its host", patience, func() error {
 		b, _, err := client.Bays().Get(c.ctx(), c.bay.UUID, api.QueryOptions{})
 		if err == nil && b.Status != structs.BayCreated {
 			err = fmt.Errorf("the bay is %s: %s", b.Status, deref(b.StatusReason))
@@ -255,6 +259,41 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 		return err
 	})
 	return c
+}
+
+// part is a test that shares its cluster with others.
+type part struct {
+	name string
+	test func(*testing.T, *cluster)
+}
+
+// share starts one cluster for some tests, which come one after the other. What a
+// test has left is deleted before the next one begins.
+func share(t *testing.T, parts ...part) {
+	t.Helper()
+	c := newCluster(t)
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) {
+			own := *c
+			own.TB = t
+			defer own.deleteWhatIsLeft() // before a registry takes its images away
+			p.test(t, &own)
+		})
+	}
+}
+
+// deleteWhatIsLeft deletes all containers.
+func (c *cluster) deleteWhatIsLeft() {
+	c.Helper()
+	list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Consistent: true})
+	if err != nil {
+		c.Fatal(err)
+	}
+	var ids []string
+	for _, b := range list {
+		ids = append(ids, b.UUID)
+	}
+	c.deleteAll(ids)
 }
 
 // process prepares a magnum; start runs it.
@@ -348,7 +387,7 @@ func (c *cluster) create(r *structs.ContainerRequest, status structs.ContainerSt
 func (c *cluster) await(id string, status structs.ContainerStatus) *structs.ContainerBody {
 	c.Helper()
 	var body *structs.ContainerBody
-	c.eventually(fmt.Sprintf("container %s is %s", id, status), time.Minute, func() (err error) {
+	c.eventually(fmt.Sprintf("container %s is %s", id, status), patience, func() (err error) {
 		body, _, err = c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		if err == nil && body.Status != status {
 			err = fmt.Errorf("it is %s (%s)", body.Status, deref(body.StatusReason))
@@ -361,7 +400,7 @@ func (c *cluster) await(id string, status structs.ContainerStatus) *structs.Cont
 // awaitGone waits until a container's row is gone.
 func (c *cluster) awaitGone(id string) {
 	c.Helper()
-	c.eventually("container "+id+" is gone", time.Minute, func() error {
+	c.eventually("container "+id+" is gone", patience, func() error {
 		b, _, err := c.client.Containers().Get(c.ctx(), id, api.QueryOptions{})
 		switch {
 		case structs.CodeOf(err) == structs.CodeNotFound:
@@ -378,7 +417,7 @@ func (c *cluster) awaitGone(id string) {
 func (c *cluster) settled() map[string]structs.ContainerBody {
 	c.Helper()
 	all := make(map[string]structs.ContainerBody)
-	c.eventually("what runs is what is wanted", 2*time.Minute, func() error {
+	c.eventually("what runs is what is wanted", 2*patience, func() error {
 		list, _, err := c.client.Containers().List(c.ctx(), api.QueryOptions{Detail: true})
 		if err != nil {
 			return err

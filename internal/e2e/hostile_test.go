@@ -56,7 +56,7 @@ func TestHostileGossip(t *testing.T) {
 		f := tlsconftest.Server(t, ca, name)
 		s := server{addr: "127.0.0.1:" + port, gossip: "127.0.0.1:" + gossip}
 		s.process = c.process(name, "server", "-name", name, "-data-dir", filepath.Join(c.dir, name), "-http-port", port, "-raft-port", freePort(t), "-gossip-port", gossip,
-			"-bootstrap-expect", "3", "-join-token", trioToken, "-encrypt", text, "-auth", "token", "-tls-ca", f.CA, "-tls-cert", f.Cert, "-tls-key", f.Key, "-log-level", "debug")
+			"-bootstrap-expect", "3", "-join-token", testJoinToken, "-encrypt", text, "-auth", "token", "-tls-ca", f.CA, "-tls-cert", f.Cert, "-tls-key", f.Key, "-log-level", "debug")
 		servers, addrs, join = append(servers, s), append(addrs, s.addr), append(join, s.gossip)
 	}
 	for _, s := range servers {
@@ -78,7 +78,7 @@ func TestHostileGossip(t *testing.T) {
 		return nil
 	})
 	c.agent = c.process("agent", "agent", "-server", addrs[0], "-join", strings.Join(join, ","), "-gossip-port", "-1", "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1",
-		"-encrypt", text, "-tls-ca", ca.CAFile(), "-join-token", trioToken, "-log-level", "debug", "-image-gc-high", "0")
+		"-encrypt", text, "-tls-ca", ca.CAFile(), "-join-token", testJoinToken, "-log-level", "debug", "-image-gc-high", "0")
 	c.agent.start()
 	as(addrs[0], "bay-create", "-name", "b", "-wait", "1m").must(t)
 

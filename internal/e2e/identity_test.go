@@ -22,7 +22,7 @@ import (
 // without a join token.
 func TestAgentIdentity(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1)
+	c := newThreeServers(t, 1)
 	first := c.agents[0]
 	steady := c.run("steady", napping)
 	began := c.engine.started(first.hostID())
@@ -46,7 +46,7 @@ func TestAgentIdentity(t *testing.T) {
 
 	second := another("second", first.dir)
 	second.start()
-	c.eventually("the second agent ends", 30*time.Second, func() error {
+	c.eventually("the second agent ends", patience, func() error {
 		if second.alive() {
 			return errors.New("it runs")
 		}
@@ -77,7 +77,7 @@ func TestAgentIdentity(t *testing.T) {
 		}
 		return errors.New("no log does")
 	})
-	c.eventually("host-show speaks of the copy", 10*time.Second, func() error {
+	c.eventually("host-show speaks of the copy", patience, func() error {
 		if out := c.magnum("host-show", "host-1").must(t); !strings.Contains(out, "an agent with a copy of its data directory") {
 			return errors.New(out)
 		}
@@ -97,7 +97,7 @@ func TestAgentIdentity(t *testing.T) {
 	twin.kill()
 	first.stop()
 	first.start()
-	c.eventually("nothing is said of a copy any more", 30*time.Second, func() error {
+	c.eventually("nothing is said of a copy any more", patience, func() error {
 		h, _, err := c.client.Hosts().Get(c.ctx(), "host-1", api.QueryOptions{})
 		if err == nil && (h.State != structs.HostReady || deref(h.StateReason) != "") {
 			err = fmt.Errorf("it is %s (%s)", h.State, deref(h.StateReason))
@@ -143,7 +143,7 @@ func TestAgentIdentity(t *testing.T) {
 // exclusive container starts there only once an operator has fenced the first host.
 func TestDataDirOnAnotherEngine(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1, "-host-lost-after", "3s")
+	c := newThreeServers(t, 1, "-host-lost-after", "3s")
 	first := c.agents[0]
 	only := c.create(c.exclusive("only", structs.ExclusiveYes), structs.ContainerRunning)
 	ops := []structs.PatchOp{{Op: "replace", Path: "/node_count", Value: 2}}
@@ -180,7 +180,7 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 	})
 	stays := func(when string, status structs.ContainerStatus) {
 		t.Helper()
-		c.eventually(when+" it is "+string(status), 30*time.Second, func() error {
+		c.eventually(when+" it is "+string(status), patience, func() error {
 			got, _, err := c.client.Containers().Get(c.ctx(), only.UUID, api.QueryOptions{})
 			if err == nil && (got.Status != status || got.Epoch != only.Epoch) {
 				err = fmt.Errorf("it is %s (%s) in epoch %d", got.Status, deref(got.StatusReason), got.Epoch)
@@ -201,7 +201,7 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 	c.awaitLog(second, "registered", said)
 	stays("after a restart of the copy", structs.ContainerUnknown)
 	c.magnum("host-fence", "host-1").must(t)
-	c.eventually("it is started on the second host", 30*time.Second, func() error {
+	c.eventually("it is started on the second host", patience, func() error {
 		got, _, err := c.client.Containers().Get(c.ctx(), only.UUID, api.QueryOptions{})
 		if err == nil && (got.Status != structs.ContainerRunning || got.Epoch == only.Epoch) {
 			err = fmt.Errorf("it is %s (%s) in epoch %d", got.Status, deref(got.StatusReason), got.Epoch)
@@ -214,7 +214,7 @@ func TestDataDirOnAnotherEngine(t *testing.T) {
 // what the host has run is there, and says what there is to do. Any of that helps.
 func TestLostHostIdentity(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1)
+	c := newThreeServers(t, 1)
 	first := c.agents[0]
 	id, path := first.hostID(), filepath.Join(first.dir, "agent", "host_id")
 	steady := c.run("steady", napping)

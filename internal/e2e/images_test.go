@@ -24,7 +24,7 @@ import (
 func TestImagesAndVolumes(t *testing.T) {
 	t.Parallel()
 	own := newOwnEngine(t)
-	l := &life{newClusterOn(t, engineAt(t, docker.WithHost(own.host)), "-docker-host", own.host)}
+	l := &commandLine{newClusterOn(t, engineAt(t, docker.WithHost(own.host)), "-docker-host", own.host)}
 	l.loads()
 	l.pulls()
 	l.prunes()
@@ -33,7 +33,7 @@ func TestImagesAndVolumes(t *testing.T) {
 }
 
 // archive writes an image to load; size is that of the file in it.
-func (l *life) archive(name string, size int) string {
+func (l *commandLine) archive(name string, size int) string {
 	l.Helper()
 	raw, err := backendtest.ImageArchive(name, size)
 	if err != nil {
@@ -47,7 +47,7 @@ func (l *life) archive(name string, size int) string {
 }
 
 // images returns the host's images by name.
-func (l *life) images() map[string]structs.ImageBody {
+func (l *commandLine) images() map[string]structs.ImageBody {
 	l.Helper()
 	var list []structs.ImageBody
 	if err := json.Unmarshal([]byte(l.says([]string{"image-list", "-json"})), &list); err != nil {
@@ -62,7 +62,7 @@ func (l *life) images() map[string]structs.ImageBody {
 	return byName
 }
 
-func (l *life) loads() {
+func (l *commandLine) loads() {
 	server, agent := l.server.rss(), l.agent.rss()
 	const size = 200 << 20
 	l.says([]string{"image-load", l.archive("e2e/large:1", size)}, "host-1", "success", "e2e/large:1")
@@ -103,7 +103,7 @@ func (l *life) loads() {
 	l.refused(2, []string{"image-load", "a", "b"}, "too many")
 }
 
-func (l *life) pulls() {
+func (l *commandLine) pulls() {
 	const none = "127.0.0.1:1/none:1" // nobody listens there
 	l.refused(1, []string{"image-pull", none}, "host-1: pulling "+none, "Pull on host host-1 failed: image "+none+" can't be pulled", "check the name")
 	l.refused(2, []string{"image-pull", "-host", "host-1", "-registry-username", "joe", "-registry-password-stdin", none}, "password", "empty")
@@ -117,7 +117,7 @@ func (l *life) pulls() {
 
 // prunes checks that images in use stay, also those of stopped containers, and
 // that containers find their image again.
-func (l *life) prunes() {
+func (l *commandLine) prunes() {
 	l.nap("naps")
 	l.says([]string{"container-create", "--name", "idle", "e2e/piped:1"})
 	l.await(l.field("idle", "uuid"), structs.ContainerStopped)
@@ -140,7 +140,7 @@ func (l *life) prunes() {
 	l.says([]string{"container-execute", "naps", "true"})
 }
 
-func (l *life) named() {
+func (l *commandLine) named() {
 	l.says([]string{"container-run", "-d", "--name", "writes", "-v", "data:/data", image, "sh", "-c", "echo kept > /data/a; " + napping})
 	l.says([]string{"volume-list"}, "data", "host-1", "writes")
 	l.says([]string{"container-rename", "writes", "renamed"})
@@ -165,7 +165,7 @@ func (l *life) named() {
 }
 
 // left checks that a host which does not answer is named, and costs no more.
-func (l *life) left() {
+func (l *commandLine) left() {
 	l.agent.signal(syscall.SIGSTOP)
 	for _, list := range []string{"image-list", "volume-list"} {
 		r := l.magnum(list, "-json")

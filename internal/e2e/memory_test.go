@@ -16,7 +16,7 @@ import (
 // their work.
 const maxAgentRSS = 30 << 20
 
-func TestMemoryOfAnAgent(t *testing.T) {
+func TestLongMemoryOfAnAgent(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	var wait sync.WaitGroup

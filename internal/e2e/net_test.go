@@ -36,7 +36,7 @@ type network struct {
 	testing.TB
 	number  int
 	gateway string
-	engines bool // each host of an agent has an engine of its own; set it before a trio starts
+	engines bool // each host of an agent has an engine of its own; set it before servers start
 
 	mu     sync.Mutex
 	hosts  []*netHost

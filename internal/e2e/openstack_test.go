@@ -80,9 +80,10 @@ func (e *engine) memoryOf(hostID, container string) int64 {
 	return 0
 }
 
-// TestOpenStackClient has OpenStack's own container client do all that it can
+// TestLongOpenStackClient has OpenStack's own container client do all that it can
 // with a container, and looks at the engine for what it did.
-func TestOpenStackClient(t *testing.T) {
+func TestLongOpenStackClient(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	shows := func(name string, status structs.ContainerStatus) *structs.ContainerBody {
 		t.Helper()
@@ -266,6 +267,7 @@ func TestOpenStackClient(t *testing.T) {
 // TestOpenStackTop checks by HTTP what the client asks for: with Python 3 it
 // can't print it.
 func TestOpenStackTop(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.run("busy", napping)
 	r, err := http.NewRequest("GET", "http://"+c.addr+"/v1/containers/busy/top?ps_args=None", nil)
@@ -296,6 +298,7 @@ func TestOpenStackTop(t *testing.T) {
 // TestOpenStackTerminal types into the client's interactive commands, each on a
 // terminal of its own.
 func TestOpenStackTerminal(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	r := c.request("shell", "")
 	r.Command, r.TTY, r.Stdin = &structs.Command{Args: []string{"sh"}}, true, true

@@ -17,7 +17,7 @@ import (
 )
 
 // on asks a server from the command line.
-func (c *trio) on(n *node, args ...string) result {
+func (c *threeServers) on(n *node, args ...string) result {
 	c.Helper()
 	return magnum(c, []string{"MAGNUM_ADDR=" + n.addr}, "", args...)
 }
@@ -26,7 +26,7 @@ func (c *trio) on(n *node, args ...string) result {
 // that can't register.
 func TestOperatorsSeeServersAndHosts(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 0)
+	c := newThreeServers(t, 0)
 	stranger := c.process("stranger", "agent", "-server", c.servers[0].addr, "-data-dir", filepath.Join(c.dir, "stranger"), "-name", "stranger",
 		"-join-token", "not-the-right-token", "-gossip-port", "-1", "-join", c.gossip, "-log-level", "debug")
 	c.loose = append(c.loose, stranger)
@@ -57,7 +57,7 @@ func TestOperatorsSeeServersAndHosts(t *testing.T) {
 // runs, and a new one comes in its place, while a client writes through another.
 func TestServerIsReplacedUnderLoad(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 0)
+	c := newThreeServers(t, 0)
 	c.awaitAll()
 	c.awaitVoters(3)
 	out, through := c.servers[2], c.servers[0].client
@@ -134,7 +134,7 @@ func TestServerIsReplacedUnderLoad(t *testing.T) {
 // with it once they are told to.
 func TestSnapshotIsRestored(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1, "-host-lost-after", "3s")
+	c := newThreeServers(t, 1, "-host-lost-after", "3s")
 	c.restores(func() {})
 }
 
@@ -142,7 +142,7 @@ func TestSnapshotIsRestored(t *testing.T) {
 // is in new ones; the host and its containers are as they were.
 func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1, "-host-lost-after", "3s")
+	c := newThreeServers(t, 1, "-host-lost-after", "3s")
 	first := c.clusterIDs()["s1"]
 	c.restores(func() {
 		for _, n := range c.servers {
@@ -172,7 +172,7 @@ func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 
 // restores saves a snapshot, makes changes, has something happen to the servers,
 // and restores it.
-func (c *trio) restores(between func()) {
+func (c *threeServers) restores(between func()) {
 	c.Helper()
 	kept := c.run("kept", napping)
 	host := c.agents[0].hostID()

@@ -19,7 +19,7 @@ import (
 )
 
 // but returns the servers without one.
-func (c *trio) but(one *node) []*node {
+func (c *threeServers) but(one *node) []*node {
 	var rest []*node
 	for _, n := range c.servers {
 		if n != one {
@@ -39,19 +39,19 @@ func hostsOf(nodes []*node) []*netHost {
 }
 
 // among has only these servers asked by what asks all of them, until undone.
-func (c *trio) among(nodes ...*node) (undo func()) {
+func (c *threeServers) among(nodes ...*node) (undo func()) {
 	all, client := c.servers, c.client
 	c.servers, c.client = nodes, nodes[0].client
 	return func() { c.servers, c.client = all, client }
 }
 
 // awaitAnother waits until the servers but one agree on another leader.
-func (c *trio) awaitAnother(old *node) {
+func (c *threeServers) awaitAnother(old *node) {
 	c.Helper()
 	defer c.among(c.but(old)...)()
 	var leader *node
 	began := time.Now()
-	c.eventually("the others have another leader", 20*time.Second, func() (err error) {
+	c.eventually("the others have another leader", patience, func() (err error) {
 		if leader, err = c.leader(); err == nil && leader == old {
 			err = fmt.Errorf("it is still %s", old.name)
 		}
@@ -61,7 +61,7 @@ func (c *trio) awaitAnother(old *node) {
 }
 
 // metric returns a figure of a server.
-func (c *trio) metric(n *node, name string) string {
+func (c *threeServers) metric(n *node, name string) string {
 	c.Helper()
 	resp, err := http.Get("http://" + n.addr + "/v1/metrics")
 	if err != nil {
@@ -83,7 +83,7 @@ func (c *trio) metric(n *node, name string) string {
 
 // refuses tries a write and a consistent read through a server that is cut off.
 // The test waits with done until both have been refused.
-func (c *trio) refuses(n *node) (done func()) {
+func (c *threeServers) refuses(n *node) (done func()) {
 	client, err := api.New(api.Config{Address: n.addr, RetryFor: time.Second})
 	if err != nil {
 		c.Fatal(err)
@@ -108,7 +108,7 @@ func (c *trio) refuses(n *node) (done func()) {
 
 // load is containers that are created through each server, one after the other.
 type load struct {
-	c     *trio
+	c     *threeServers
 	stop  chan struct{}
 	wg    sync.WaitGroup
 	mu    sync.Mutex
@@ -117,7 +117,7 @@ type load struct {
 	gap   time.Duration // longest without an acknowledged create, until check
 }
 
-func (c *trio) load() *load {
+func (c *threeServers) load() *load {
 	l := &load{c: c, stop: make(chan struct{}), last: time.Now()}
 	for _, n := range c.servers {
 		l.wg.Go(func() { l.through(n) })
@@ -168,13 +168,34 @@ func (l *load) check() {
 	l.c.Logf("%d creates were acknowledged, the longest time without one was %v", len(l.acked), gap.Round(time.Millisecond))
 }
 
-// TestLeaderAlone: the others elect another one. The old one answers neither
-// writes nor consistent reads from the first moment on, and what it knows with
-// ?stale.
-func TestLeaderAlone(t *testing.T) {
+// TestFaultsBetweenServers: one cluster of three goes through faults of the network
+// between its servers, one after the other.
+func TestFaultsBetweenServers(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+	c := newThreeServersOn(t, n, 0)
+	for _, p := range []struct {
+		name string
+		test func(*testing.T, *threeServers)
+	}{
+		{"leader-isolated", leaderIsolated}, {"follower-isolated", followerIsolated}, {"leader-cut-one-way", leaderCutOneWay},
+		{"loss-and-delay", lossAndDelayOnRaft},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			n.TB = t
+			defer func() { n.TB = c.TB }()
+			one, own := *c.cluster, *c
+			one.TB, own.cluster, own.prefix = t, &one, p.name+"-"
+			p.test(t, &own)
+		})
+	}
+}
+
+// leaderIsolated: the others elect another one. The old one answers neither
+// writes nor consistent reads from the first moment on, and what it knows with
+// ?stale.
+func leaderIsolated(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	c.everywhere("before")
 	l := c.load()
@@ -200,12 +221,10 @@ func TestLeaderAlone(t *testing.T) {
 	c.sameState()
 }
 
-// TestFollowerAlone: nobody but its own clients notices, neither when it is cut
+// followerIsolated: nobody but its own clients notices, neither when it is cut
 // off nor when it is back.
-func TestFollowerAlone(t *testing.T) {
-	t.Parallel()
-	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+func followerIsolated(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	leader := c.awaitLeader()
 	cut := c.but(leader)[0]
@@ -230,12 +249,10 @@ func TestFollowerAlone(t *testing.T) {
 	}
 }
 
-// TestLeaderHalfCut: a leader that is heard and hears nothing must not go on,
+// leaderCutOneWay: a leader that is heard and hears nothing must not go on,
 // nor one that hears and isn't heard.
-func TestLeaderHalfCut(t *testing.T) {
-	t.Parallel()
-	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+func leaderCutOneWay(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	l := c.load()
 	for _, half := range []func(*netHost, ...*netHost) netFault{n.deafen, n.cutOneWay} {
@@ -255,12 +272,10 @@ func TestLeaderHalfCut(t *testing.T) {
 	c.sameState()
 }
 
-// TestBadRaftLink: packets between servers get lost, or take their time. It goes
+// lossAndDelayOnRaft: packets between servers get lost, or take their time. It goes
 // slowly, but it goes, and nothing is lost or made twice.
-func TestBadRaftLink(t *testing.T) {
-	t.Parallel()
-	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+func lossAndDelayOnRaft(t *testing.T, c *threeServers) {
+	n := c.net
 	c.awaitAll()
 	l := c.load()
 	slow := func(by time.Duration) func(a, b *netHost) netFault {
@@ -296,7 +311,7 @@ func TestBadRaftLink(t *testing.T) {
 }
 
 // onRaft is a fault between any two servers.
-func (c *trio) onRaft(name string, f func(a, b *netHost) netFault) netFault {
+func (c *threeServers) onRaft(name string, f func(a, b *netHost) netFault) netFault {
 	var all []netFault
 	for i, a := range c.servers {
 		for _, b := range c.servers[:i] {
@@ -307,10 +322,10 @@ func (c *trio) onRaft(name string, f func(a, b *netHost) netFault) netFault {
 }
 
 // polled returns the server at which the one agent's poll waits.
-func (c *trio) polled() *node {
+func (c *threeServers) polled() *node {
 	c.Helper()
 	var at *node
-	c.eventually("a server has the agent's poll", 20*time.Second, func() error {
+	c.eventually("a server has the agent's poll", patience, func() error {
 		for _, n := range c.servers {
 			if c.metric(n, "magnum_agent_polls") == "1" {
 				at = n
@@ -327,7 +342,7 @@ func (c *trio) polled() *node {
 func TestAgentCutFromItsServer(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 1)
+	c := newThreeServersOn(t, n, 1)
 	first := c.create(c.policy("first", "always"), structs.ContainerRunning)
 	a, at := c.agents[0], c.polled()
 	before := a.engine.started(a.hostID())
@@ -351,19 +366,19 @@ func TestAgentCutFromItsServer(t *testing.T) {
 	c.sameState()
 }
 
-// TestServerCutWithPolls: a server that hears nothing of the leader any more, and
+// TestLongServerCutFromLeaderKeepsPolls: a server that hears nothing of the leader any more, and
 // is well with all others, while hosts are heard by it alone. They move in time,
 // none is lost, and the leader stays.
-func TestServerCutWithPolls(t *testing.T) {
+func TestLongServerCutFromLeaderKeepsPolls(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
-	c := newTrioOn(t, n, 0)
+	c := newThreeServersOn(t, n, 0)
 	leader := c.awaitLeader()
 	cut, term := c.but(leader)[0], c.metric(leader, "magnum_raft_term")
 	for i := range 3 {
 		c.addAgent(fmt.Sprintf("host-%d", i+1), "-server", cut.addr)
 	}
-	c.eventually("the server has all polls", 20*time.Second, func() error {
+	c.eventually("the server has all polls", patience, func() error {
 		if polls := c.metric(cut, "magnum_agent_polls"); polls != "3" {
 			return fmt.Errorf("it has %s", polls)
 		}
@@ -404,7 +419,7 @@ func TestServerCutWithPolls(t *testing.T) {
 }
 
 // agentOf returns the agent of a host by its name.
-func (c *trio) agentOf(host *string) *hostAgent {
+func (c *threeServers) agentOf(host *string) *hostAgent {
 	c.Helper()
 	for _, a := range c.agents {
 		if a.name == deref(host) {
@@ -416,7 +431,7 @@ func (c *trio) agentOf(host *string) *hostAgent {
 }
 
 // awaitHost waits until a host has a state, and returns how long it took.
-func (c *trio) awaitHost(name string, state structs.HostState, within time.Duration) time.Duration {
+func (c *threeServers) awaitHost(name string, state structs.HostState, within time.Duration) time.Duration {
 	c.Helper()
 	began := time.Now()
 	c.eventually(fmt.Sprintf("%s is %s", name, state), within, func() error {
@@ -431,7 +446,7 @@ func (c *trio) awaitHost(name string, state structs.HostState, within time.Durat
 
 // holdsOnce waits until the engines together have each of the containers as the
 // API says, under its newest epoch, once: I4 and I5.
-func (c *trio) holdsOnce(ids ...string) {
+func (c *threeServers) holdsOnce(ids ...string) {
 	c.Helper()
 	c.eventually("I4, I5: the engines have each container once, under its newest epoch, and nothing else", time.Minute, func() error {
 		placed := make(map[string]int)
@@ -466,14 +481,14 @@ func (c *trio) holdsOnce(ids ...string) {
 	})
 }
 
-// TestAgentCutFromAll: a host that no server hears of, whose containers run on.
+// TestLongAgentCutFromAllServers: a host that no server hears of, whose containers run on.
 // What may move runs elsewhere after it is lost, and its old copy ends once the
 // host is back.
-func TestAgentCutFromAll(t *testing.T) {
+func TestLongAgentCutFromAllServers(t *testing.T) {
 	t.Parallel()
 	n := newNet(t)
 	n.engines = true
-	c := newTrioOn(t, n, 2)
+	c := newThreeServersOn(t, n, 2)
 	always := c.create(c.policy("always", "always"), structs.ContainerRunning)
 	gone, stays := c.agentOf(always.Host), c.agents[0]
 	if stays == gone {

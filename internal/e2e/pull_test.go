@@ -101,14 +101,26 @@ func (c *cluster) sentences(id string) (stop func() []string) {
 	}
 }
 
-// TestPullWithCredentials: who has the right ones runs, and nobody else; the
-// others are told what to do, and nobody is told the password.
-func TestPullWithCredentials(t *testing.T) {
+// TestPulls: who may pull, what is fetched, and how often.
+func TestPulls(t *testing.T) {
 	t.Parallel()
+	share(t,
+		part{"policies", pullPolicies}, part{"credentials", pullWithCredentials}, part{"image-pull", imagePull},
+		part{"one for many", onePullForMany}, part{"slow", slowPull})
+}
+
+// TestPullsThatFail: a registry that is cut off or away, and an agent that dies.
+func TestPullsThatFail(t *testing.T) {
+	t.Parallel()
+	share(t, part{"cut", pullThatIsCut}, part{"agent killed", pullOutlivesTheAgent}, part{"registry away", registryAway})
+}
+
+// pullWithCredentials: who has the right ones runs, and nobody else; the
+// others are told what to do, and nobody is told the password.
+func pullWithCredentials(t *testing.T, c *cluster) {
 	password := "hush-" + structs.NewID()
 	r := newRegistry(t, password)
 	image := r.push("private", 100_000)
-	c := newCluster(t)
 	ask := func(name string, creds *structs.Registry) *structs.ContainerRequest {
 		req := c.of(name, image)
 		req.Registry, req.ImagePullPolicy = creds, structs.PullAlways
@@ -167,13 +179,11 @@ func TestPullWithCredentials(t *testing.T) {
 	}
 }
 
-// TestImagePull: images are on the host before anybody runs them, with
+// imagePull: images are on the host before anybody runs them, with
 // credentials if it takes them, and who pulls them again fetches nothing.
-func TestImagePull(t *testing.T) {
-	t.Parallel()
+func imagePull(t *testing.T, c *cluster) {
 	password := "hush-" + structs.NewID()
 	open, private := newRegistry(t, ""), newRegistry(t, password)
-	c := newCluster(t)
 	pull := func(stdin string, args ...string) result {
 		t.Helper()
 		return magnum(t, []string{"MAGNUM_ADDR=" + c.addr}, stdin, append([]string{"image-pull"}, args...)...)
@@ -247,10 +257,9 @@ func (c *cluster) inspected(id string) string {
 	return string(raw)
 }
 
-// TestPullThatIsCut: the connection breaks in the middle of a layer, more than
+// pullThatIsCut: the connection breaks in the middle of a layer, more than
 // once; users see it, and in the end the container runs.
-func TestPullThatIsCut(t *testing.T) {
-	t.Parallel()
+func pullThatIsCut(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("cut", 4_000_000)
 	big := image.layers[1]
@@ -270,7 +279,6 @@ func TestPullThatIsCut(t *testing.T) {
 		_, err := io.Copy(w, body)
 		return err
 	})
-	c := newCluster(t)
 	id := c.begin(c.of("cut", image))
 	said := c.sentences(id)
 	c.says(id, "pulling "+image.ref, "trying again")
@@ -291,10 +299,9 @@ func TestPullThatIsCut(t *testing.T) {
 
 var progress = regexp.MustCompile(`: \d+ of 2 layers, ([0-9.]+) of [0-9.]+ MB`)
 
-// TestSlowPull: a registry that takes its time. The status says how far it is,
+// slowPull: a registry that takes its time. The status says how far it is,
 // and a delete ends it at once.
-func TestSlowPull(t *testing.T) {
-	t.Parallel()
+func slowPull(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("slow", 20_000_000)
 	big := image.layers[1]
@@ -316,7 +323,6 @@ func TestSlowPull(t *testing.T) {
 			}
 		}
 	})
-	c := newCluster(t)
 	id := c.begin(c.of("slow", image))
 	said := c.sentences(id)
 	amounts := make(map[string]bool)
@@ -357,14 +363,12 @@ func TestSlowPull(t *testing.T) {
 	}
 }
 
-// TestRegistryAway: what can't be had now is an error that says what to do, and
+// registryAway: what can't be had now is an error that says what to do, and
 // runs without anybody's doing once the registry is back.
-func TestRegistryAway(t *testing.T) {
-	t.Parallel()
+func registryAway(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("away", 100_000)
 	r.down()
-	c := newCluster(t)
 	b := c.create(c.of("away", image), structs.ContainerError)
 	c.reason(b, image.ref, "connection refused", "check", "tried again in", "start it")
 	epoch := b.Epoch
@@ -392,9 +396,8 @@ func TestRegistryAway(t *testing.T) {
 	c.settled()
 }
 
-// TestOnePullForMany: fifty containers wait for one fetch.
-func TestOnePullForMany(t *testing.T) {
-	t.Parallel()
+// onePullForMany: fifty containers wait for one fetch.
+func onePullForMany(t *testing.T, c *cluster) {
 	const many = 50
 	r := newRegistry(t, "")
 	image := r.push("many", 1_000_000)
@@ -406,7 +409,6 @@ func TestOnePullForMany(t *testing.T) {
 		_, err := io.Copy(w, body)
 		return err
 	})
-	c := newCluster(t)
 	var ids []string
 	for i := range many {
 		body, _, err := c.client.Containers().Create(c.ctx(), c.of(fmt.Sprint("many-", i), image), api.CreateOptions{})
@@ -434,11 +436,10 @@ func TestOnePullForMany(t *testing.T) {
 	c.deleteAll(ids)
 }
 
-// TestPullOutlivesTheAgent: the agent is killed in the middle of a fetch, and
+// pullOutlivesTheAgent: the agent is killed in the middle of a fetch, and
 // the next one gets the container running, once. The engine throws away even
 // whole layers with the last who waits for the image, so they are fetched again.
-func TestPullOutlivesTheAgent(t *testing.T) {
-	t.Parallel()
+func pullOutlivesTheAgent(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("outlives", 1_000_000, 1_000_000)
 	last := image.layers[2]
@@ -454,7 +455,6 @@ func TestPullOutlivesTheAgent(t *testing.T) {
 		_, err := io.Copy(w, body)
 		return err
 	})
-	c := newCluster(t)
 	id := c.begin(c.of("outlives", image))
 	c.says(id, "2 of 3 layers")
 	c.agent.kill()
@@ -481,13 +481,11 @@ func TestPullOutlivesTheAgent(t *testing.T) {
 	c.settled()
 }
 
-// TestPullPolicies: always asks the registry each time, ifnotpresent only for
+// pullPolicies: always asks the registry each time, ifnotpresent only for
 // what is lacking, and never never.
-func TestPullPolicies(t *testing.T) {
-	t.Parallel()
+func pullPolicies(t *testing.T, c *cluster) {
 	r := newRegistry(t, "")
 	image := r.push("policies", 100_000)
-	c := newCluster(t)
 	ask := func(name, policy string) *structs.ContainerRequest {
 		req := c.of(name, image)
 		req.ImagePullPolicy = policy

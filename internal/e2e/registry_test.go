@@ -26,11 +26,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// registry is a real image registry of the test's own, with a front before it
+// registry is a real image registry of the test's own, with a proxy before it
 // through which the engine has to go.
 type registry struct {
 	testing.TB
-	*front
+	*registryProxy
 	own      string // host:port of the registry itself
 	username string // "" if anybody may pull
 	password string
@@ -84,14 +84,14 @@ func newRegistry(t testing.TB, password string) *registry {
 			t.Fatalf("the registry does not start:\n%s", tail(log.Name(), 20))
 		}
 	}
-	r.front = newFront(t, r.own)
+	r.registryProxy = newRegistryProxy(t, r.own)
 	t.Cleanup(r.removeImages)
 	return r
 }
 
 // pushed is an image in a registry. No engine has its layers.
 type pushed struct {
-	ref    string   // as containers name it, through the front
+	ref    string   // as containers name it, through the proxy
 	path   string   // of its manifest on the registry
 	layers []string // paths of its layers on the registry
 }

@@ -31,7 +31,7 @@ func TestSessionsAreRelayed(t *testing.T) {
 
 func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault) {
 	n := newNet(t)
-	c := newTrioOn(t, n, 1)
+	c := newThreeServersOn(t, n, 1)
 	b := c.run("talks", `trap "exit 0" TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.2 & wait $!; done`)
 	relays := c.polled()
 	through := c.but(relays)[0]
@@ -49,7 +49,7 @@ func relayed(t *testing.T, between func(n *network, from, to *netHost) netFault)
 	execute("relayed")
 	logs := c.follow(through, "container-logs", "--follow", b.UUID)
 	logs.awaitLines(10)
-	term := (&life{c.cluster}).atTerminal(80, 24, "container-execute", "-it", b.UUID, "sh")
+	term := (&commandLine{c.cluster}).atTerminal(80, 24, "container-execute", "-it", b.UUID, "sh")
 	term.types("echo $((40 + 2)) here\r")
 	term.shows("42 here")
 	if now := c.polled(); now != relays {

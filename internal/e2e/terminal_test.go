@@ -17,7 +17,7 @@ import (
 
 // screen is a terminal with a program on it, and what the program has shown.
 type screen struct {
-	life *life
+	cli  *commandLine
 	user *os.File // the end that a terminal emulator holds
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the program has ended
@@ -27,7 +27,7 @@ type screen struct {
 }
 
 // atTerminal runs the CLI on a terminal of its own.
-func (l *life) atTerminal(width, height uint16, args ...string) *screen {
+func (l *commandLine) atTerminal(width, height uint16, args ...string) *screen {
 	l.Helper()
 	path := program(l)
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -35,7 +35,7 @@ func (l *life) atTerminal(width, height uint16, args ...string) *screen {
 		l.Fatalf("a pseudo-terminal: %v", err)
 	}
 	l.Cleanup(func() { user.Close() })
-	s := &screen{life: l, user: user, done: make(chan struct{})}
+	s := &screen{cli: l, user: user, done: make(chan struct{})}
 	if err := unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		l.Fatal(err)
 	}
@@ -77,16 +77,16 @@ func (l *life) atTerminal(width, height uint16, args ...string) *screen {
 
 // resize changes the terminal's size, which the kernel tells the program.
 func (s *screen) resize(width, height uint16) {
-	s.life.Helper()
+	s.cli.Helper()
 	if err := unix.IoctlSetWinsize(int(s.user.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: width, Row: height}); err != nil {
-		s.life.Fatal(err)
+		s.cli.Fatal(err)
 	}
 }
 
 func (s *screen) types(keys string) {
-	s.life.Helper()
+	s.cli.Helper()
 	if _, err := s.user.WriteString(keys); err != nil {
-		s.life.Fatal(err)
+		s.cli.Fatal(err)
 	}
 }
 
@@ -97,8 +97,8 @@ func (s *screen) shown() string {
 }
 
 func (s *screen) shows(words string) {
-	s.life.Helper()
-	s.life.eventually("the terminal shows "+words, 20*time.Second, func() error {
+	s.cli.Helper()
+	s.cli.eventually("the terminal shows "+words, patience, func() error {
 		if text := s.shown(); !strings.Contains(text, words) {
 			return fmt.Errorf("it shows %q", text)
 		}
@@ -108,19 +108,19 @@ func (s *screen) shows(words string) {
 
 // ends expects the program to end with a code.
 func (s *screen) ends(code int) {
-	s.life.Helper()
+	s.cli.Helper()
 	select {
 	case <-s.done:
 		if got := s.cmd.ProcessState.ExitCode(); got != code {
-			s.life.Errorf("exit code %d, want %d; the terminal shows %q", got, code, s.shown())
+			s.cli.Errorf("exit code %d, want %d; the terminal shows %q", got, code, s.shown())
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		s.cmd.Process.Kill()
-		s.life.Fatalf("it does not end; the terminal shows %q", s.shown())
+		s.cli.Fatalf("it does not end; the terminal shows %q", s.shown())
 	}
 }
 
-func (l *life) terminal() {
+func (l *commandLine) terminal() {
 	l.nap("inner")
 	s := l.atTerminal(91, 31, "container-execute", "-it", "inner", "sh")
 	s.types("stty size; tty\r")
@@ -151,7 +151,7 @@ func (l *life) terminal() {
 
 // interruptedRun interrupts a run while it waits for room: the container goes
 // with --rm, and is told of without.
-func (l *life) interruptedRun() {
+func (l *commandLine) interruptedRun() {
 	for _, flags := range [][]string{{"--rm"}, nil} {
 		args := append([]string{"container-run", "--name", "waits", "-m", "10000g"}, flags...)
 		s := l.atTerminal(200, 24, append(args, image)...)

@@ -44,7 +44,7 @@ func build(t testing.TB, flags ...string) string {
 
 // writeThroughAll has one client per server create containers that wait for
 // ever, until stop is closed. It returns those that were acknowledged.
-func (c *trio) writeThroughAll(stop chan struct{}) (*acked, *sync.WaitGroup) {
+func (c *threeServers) writeThroughAll(stop chan struct{}) (*acked, *sync.WaitGroup) {
 	a := &acked{ids: make(map[string]bool)}
 	var wg sync.WaitGroup
 	for _, n := range c.servers {
@@ -68,7 +68,7 @@ func (c *trio) writeThroughAll(stop chan struct{}) (*acked, *sync.WaitGroup) {
 }
 
 // schemas returns the schema in use by what each server says that answers.
-func (c *trio) schemas() map[string]int {
+func (c *threeServers) schemas() map[string]int {
 	all := make(map[string]int)
 	for _, n := range c.servers {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -82,7 +82,7 @@ func (c *trio) schemas() map[string]int {
 
 // replaceServer stops a server and starts another version on its data: "" for
 // the program under test.
-func (c *trio) replaceServer(n *node, bin string) {
+func (c *threeServers) replaceServer(n *node, bin string) {
 	c.Helper()
 	n.stop()
 	n.bin = bin
@@ -90,14 +90,14 @@ func (c *trio) replaceServer(n *node, bin string) {
 	c.awaitAll()
 }
 
-// TestRollingUpgrade: servers of two versions side by side, while clients write
+// TestLongRollingUpgrade: servers of two versions side by side, while clients write
 // and containers run. What the newer version alone understands is written once
 // all three are of it, and from then on the older one is refused.
-func TestRollingUpgrade(t *testing.T) {
+func TestLongRollingUpgrade(t *testing.T) {
 	t.Parallel()
 	newer := newerProgram(t)
 	old, raised := structs.SchemaVersion, structs.SchemaVersion+1
-	c := newTrio(t, 2)
+	c := newThreeServers(t, 2)
 	c.awaitAll()
 	for i := range 4 {
 		c.run(fmt.Sprintf("steady-%d", i), napping)

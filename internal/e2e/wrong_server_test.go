@@ -89,10 +89,10 @@ func TestServerOfAnotherCluster(t *testing.T) {
 	c.settled()
 }
 
-// TestServerFromAnOlderCopy: a server whose data dir somebody has put back does
+// TestLongServerFromAnOlderCopy: a server whose data dir somebody has put back does
 // not know the containers that came later. The agent follows it, and leaves them
 // alone: they are in quarantine, also after the agent was killed.
-func TestServerFromAnOlderCopy(t *testing.T) {
+func TestLongServerFromAnOlderCopy(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.run("old", napping)

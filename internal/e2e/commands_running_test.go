@@ -10,36 +10,35 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stackforge/magnum/structs"
 )
 
-// This file is the rest of what users do with containers, as they type it.
+// This file is what users do with a container that runs, as they type it.
 
-// TestWhole tries the commands that TestLife doesn't.
-func TestWhole(t *testing.T) {
+// TestCommandsOnRunningContainer runs the commands that TestCommands leaves out.
+func TestCommandsOnRunningContainer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	for _, part := range []struct {
 		name string
-		do   func(*life)
+		do   func(*commandLine)
 	}{
-		{"kill", (*life).kill}, {"change", (*life).change}, {"wait", (*life).wait}, {"observe", (*life).observe}, {"copies", (*life).copies},
-		{"attach", (*life).attach}, {"runAttached", (*life).runAttached}, {"health", (*life).health}, {"history", (*life).history}, {"drain", (*life).drain},
+		{"kill", (*commandLine).kill}, {"change", (*commandLine).change}, {"wait", (*commandLine).wait}, {"observe", (*commandLine).observe}, {"copies", (*commandLine).copies},
+		{"attach", (*commandLine).attach}, {"runAttached", (*commandLine).runAttached}, {"health", (*commandLine).health}, {"history", (*commandLine).history}, {"drain", (*commandLine).drain},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			own := *c
 			own.TB = t
-			part.do(&life{&own})
+			part.do(&commandLine{&own})
 		})
 	}
 }
 
-func (l *life) kill() {
+func (l *commandLine) kill() {
 	l.says([]string{"container-run", "-d", "--name", "hangs", image, "sh", "-c", `trap "echo hup" HUP; while :; do sleep 0.1; done`})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "hangs") })
-	l.eventually("the trap is set, and the signal comes", 20*time.Second, func() error {
+	l.eventually("the trap is set, and the signal comes", patience, func() error {
 		l.says([]string{"container-kill", "-s", "HUP", "hangs"})
 		return has(l.says([]string{"container-logs", "hangs"}), "hup")
 	})
@@ -63,7 +62,7 @@ type lacks struct{ text, word string }
 
 func (e *lacks) Error() string { return "there is no " + e.word + " in " + e.text }
 
-func (l *life) change() {
+func (l *commandLine) change() {
 	l.nap("old", "-m", "64m")
 	l.says([]string{"container-rename", "old", "new"})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "new") })
@@ -84,7 +83,7 @@ func (l *life) change() {
 	l.refused(1, []string{"container-rename", "old", "x"}, "could not be found")
 }
 
-func (l *life) wait() {
+func (l *commandLine) wait() {
 	for name, code := range map[string]string{"three": "3", "zero": "0"} {
 		l.says([]string{"container-run", "-d", "--name", name, image, "sh", "-c", "sleep 0.5; exit " + code})
 		l.Cleanup(func() { l.magnum("container-delete", "-force", name) })
@@ -96,7 +95,7 @@ func (l *life) wait() {
 	l.refused(1, []string{"container-wait", "-timeout", "200ms", "naps"}, "still Running after 200ms")
 }
 
-func (l *life) observe() {
+func (l *commandLine) observe() {
 	l.nap("busy")
 	l.says([]string{"container-top", "busy"}, "| PID ", "sleep")
 	l.says([]string{"container-top", "busy", "-o", "pid,args"}, "| COMMAND ")
@@ -115,7 +114,7 @@ func (l *life) observe() {
 	l.refused(1, []string{"container-stats", "-no-stream", "busy"}, "is Stopped")
 }
 
-func (l *life) copies() {
+func (l *commandLine) copies() {
 	l.nap("files")
 	dir := l.TempDir()
 	write := func(name, text string) {
@@ -178,7 +177,7 @@ func (l *life) copies() {
 	read("e", "one\n")
 }
 
-func (l *life) attach() {
+func (l *commandLine) attach() {
 	l.says([]string{"container-run", "-d", "-it", "--name", "shell", image, "sh"})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "shell") })
 	s := l.atTerminal(91, 31, "container-attach", "shell")
@@ -196,10 +195,11 @@ func (l *life) attach() {
 	s = l.atTerminal(80, 24, "container-attach", "shell")
 	s.types("exit 4\r")
 	s.ends(4)
+	l.await(l.field("shell", "uuid"), structs.ContainerStopped) // as the agent has reported by then
 	l.refused(1, []string{"container-attach", "shell"}, "is Stopped")
 }
 
-func (l *life) runAttached() {
+func (l *commandLine) runAttached() {
 	s := l.atTerminal(91, 31, "container-run", "-it", "--rm", "--name", "mine", image, "sh", "-c", "echo first; exec sh")
 	s.shows("first\r\n")
 	s.types("stty size; echo $((40 + 2))\r")
@@ -243,11 +243,11 @@ func (l *life) runAttached() {
 	}
 }
 
-func (l *life) health() {
+func (l *commandLine) health() {
 	l.nap("checked", "-health-cmd", "test -e /ok", "-health-interval", "1s", "-health-retries", "1")
 	state := func(want string) {
 		l.Helper()
-		l.eventually("it is "+want, 30*time.Second, func() error {
+		l.eventually("it is "+want, patience, func() error {
 			if got := l.field("checked", "health"); got != want {
 				return &lacks{got, want}
 			}
@@ -263,9 +263,9 @@ func (l *life) health() {
 	}
 }
 
-func (l *life) history() {
+func (l *commandLine) history() {
 	s := l.atTerminal(200, 24, "events", "-follow", "-type", "container")
-	l.eventually("events come", 30*time.Second, func() error {
+	l.eventually("events come", patience, func() error {
 		if r := l.magnum("container-run", "-d", "--rm", "--name", "brief", image, "true"); r.code != 0 {
 			return &lacks{r.stderr, "exit code 0"}
 		}
@@ -282,7 +282,7 @@ func (l *life) history() {
 	l.says([]string{"container-actions", "acted"}, "| action ", "| user_id ", "| stop ")
 }
 
-func (l *life) drain() {
+func (l *commandLine) drain() {
 	l.says([]string{"host-label", "host-1", "zone=a"}, "zone")
 	l.says([]string{"host-label", "host-1", "zone-"})
 	l.says([]string{"host-drain", "host-1"})

@@ -23,13 +23,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// trioToken is the join token of the servers of a trio.
-const trioToken = "join-token-of-a-trio"
+// testJoinToken is the join token of the servers of these tests.
+const testJoinToken = "join-token-of-three-servers"
 
-// trio is three servers that make one cluster, and agents on the machine's
+// threeServers is three servers that make one cluster, and agents on the machine's
 // engine, each of which is a host. What it inherits from cluster asks the first
 // server, unless client is set to another one's.
-type trio struct {
+type threeServers struct {
 	*cluster
 	net     *network // whose hosts all live on, nil for this machine
 	gossip  string   // -join of all
@@ -38,9 +38,10 @@ type trio struct {
 	loose   []*process // others that end with the test
 	change  func(*process)
 	engines map[string]*ownEngine // by host, of those that were started ahead
+	prefix  string                // of the names of containers that wait, for tests that share the servers
 }
 
-// node is a server of a trio.
+// node is one of the servers.
 type node struct {
 	*process
 	dir    string
@@ -49,7 +50,7 @@ type node struct {
 	client *api.Client
 }
 
-// hostAgent is an agent of a trio.
+// hostAgent is one of the agents.
 type hostAgent struct {
 	*process
 	dir    string
@@ -63,29 +64,29 @@ func (a *hostAgent) hostID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// newTrio starts three servers with the same flags, waits for their leader, and
+// newThreeServers starts three servers with the same flags, waits for their leader, and
 // has a bay of as many hosts as there are agents.
-func newTrio(t testing.TB, agents int, args ...string) *trio {
+func newThreeServers(t testing.TB, agents int, args ...string) *threeServers {
 	t.Helper()
-	return newTrioWith(t, nil, agents, nil, args...)
+	return newThreeServersWith(t, nil, agents, nil, args...)
 }
 
-// newTrioOn is newTrio with each server and each agent on a host of its own,
+// newThreeServersOn is newThreeServers with each server and each agent on a host of its own,
 // named as it is.
-func newTrioOn(t testing.TB, n *network, agents int, args ...string) *trio {
+func newThreeServersOn(t testing.TB, n *network, agents int, args ...string) *threeServers {
 	t.Helper()
-	return newTrioWith(t, n, agents, nil, args...)
+	return newThreeServersWith(t, n, agents, nil, args...)
 }
 
-// newTrioOf is newTrio, and has change look at each process before it starts.
-func newTrioOf(t testing.TB, agents int, change func(*process), args ...string) *trio {
+// newThreeServersOf is newThreeServers, and has change look at each process before it starts.
+func newThreeServersOf(t testing.TB, agents int, change func(*process), args ...string) *threeServers {
 	t.Helper()
-	return newTrioWith(t, nil, agents, change, args...)
+	return newThreeServersWith(t, nil, agents, change, args...)
 }
 
-func newTrioWith(t testing.TB, n *network, agents int, change func(*process), args ...string) *trio {
+func newThreeServersWith(t testing.TB, n *network, agents int, change func(*process), args ...string) *threeServers {
 	t.Helper()
-	c := &trio{cluster: &cluster{TB: t, dir: t.TempDir(), engine: newEngine(t)}, net: n, change: change}
+	c := &threeServers{cluster: &cluster{TB: t, dir: t.TempDir(), engine: newEngine(t)}, net: n, change: change}
 	var names []string
 	for i := range agents {
 		names = append(names, fmt.Sprintf("host-%d", i+1))
@@ -140,10 +141,10 @@ func newTrioWith(t testing.TB, n *network, agents int, change func(*process), ar
 }
 
 // node prepares a server that waits to be told what it shall join.
-func (c *trio) node(name string) *node {
+func (c *threeServers) node(name string) *node {
 	c.Helper()
 	n := &node{dir: filepath.Join(c.dir, name)}
-	n.process = c.process(name, "server", "-name", name, "-data-dir", n.dir, "-join-token", trioToken, "-log-level", "debug")
+	n.process = c.process(name, "server", "-name", name, "-data-dir", n.dir, "-join-token", testJoinToken, "-log-level", "debug")
 	if c.net != nil {
 		n.on = c.net.host(name)
 		n.addr, n.gossip = n.on.ip+":9511", n.on.ip+":9513"
@@ -165,7 +166,7 @@ func (c *trio) node(name string) *node {
 }
 
 // addAgent starts an agent that is told of all servers.
-func (c *trio) addAgent(name string, args ...string) *hostAgent {
+func (c *threeServers) addAgent(name string, args ...string) *hostAgent {
 	c.Helper()
 	var addrs []string
 	for _, n := range c.servers {
@@ -174,7 +175,7 @@ func (c *trio) addAgent(name string, args ...string) *hostAgent {
 	a := &hostAgent{dir: filepath.Join(c.dir, name), engine: c.engine}
 	// The engine is others', too: no test takes images from them.
 	a.process = c.process(name, append([]string{"agent", "-server", strings.Join(addrs, ","), "-data-dir", a.dir, "-name", name,
-		"-join-token", trioToken, "-join", c.gossip, "-log-level", "debug", "-image-gc-high", "0"}, args...)...)
+		"-join-token", testJoinToken, "-join", c.gossip, "-log-level", "debug", "-image-gc-high", "0"}, args...)...)
 	if c.net != nil {
 		a.on = c.net.host(name)
 		a.args = append(a.args, "-bind", a.on.ip)
@@ -208,7 +209,7 @@ func (c *trio) addAgent(name string, args ...string) *hostAgent {
 
 // cleanup ends the processes, removes what they have run, and shows their logs
 // if the test failed.
-func (c *trio) cleanup() {
+func (c *threeServers) cleanup() {
 	all := c.loose
 	for _, a := range c.agents {
 		all = append(all, a.process)
@@ -233,7 +234,7 @@ func (c *trio) cleanup() {
 }
 
 // leader returns the server that leads, as all servers that answer say.
-func (c *trio) leader() (*node, error) {
+func (c *threeServers) leader() (*node, error) {
 	var said string
 	answered := 0
 	for _, n := range c.servers {
@@ -258,7 +259,7 @@ func (c *trio) leader() (*node, error) {
 }
 
 // awaitLeader waits until the servers agree on one that leads.
-func (c *trio) awaitLeader() *node {
+func (c *threeServers) awaitLeader() *node {
 	c.Helper()
 	var leader *node
 	c.eventually("the servers have a leader", time.Minute, func() (err error) {
@@ -269,7 +270,7 @@ func (c *trio) awaitLeader() *node {
 }
 
 // awaitAll waits until each server that is to run answers consistent reads.
-func (c *trio) awaitAll() {
+func (c *threeServers) awaitAll() {
 	c.Helper()
 	for _, n := range c.servers {
 		c.eventually(n.name+" answers consistent reads", time.Minute, func() error {
@@ -282,7 +283,7 @@ func (c *trio) awaitAll() {
 }
 
 // awaitVoters waits until all servers count so many that vote.
-func (c *trio) awaitVoters(want int) {
+func (c *threeServers) awaitVoters(want int) {
 	c.Helper()
 	line := fmt.Sprintf("\nmagnum_raft_peers %d\n", want-1)
 	for _, n := range c.servers {
@@ -303,7 +304,7 @@ func (c *trio) awaitVoters(want int) {
 
 // sameState waits until all servers are at one index, and holds their states
 // against each other there: I3.
-func (c *trio) sameState() structs.OperatorState {
+func (c *threeServers) sameState() structs.OperatorState {
 	c.Helper()
 	byIndex := make(map[uint64]map[string]string) // state hash by server
 	var last structs.OperatorState
@@ -335,7 +336,7 @@ func (c *trio) sameState() structs.OperatorState {
 }
 
 // clusterIDs returns the cluster ids that the servers have on disk.
-func (c *trio) clusterIDs() map[string]string {
+func (c *threeServers) clusterIDs() map[string]string {
 	ids := make(map[string]string)
 	for _, n := range c.servers {
 		ids[n.name] = clusterIDOf(n.dir)
@@ -357,14 +358,14 @@ func clusterIDOf(dir string) string {
 }
 
 // waiting is a container that no host is ever found for.
-func (c *trio) waiting(name string) *structs.ContainerRequest {
-	r := c.request(name, napping)
+func (c *threeServers) waiting(name string) *structs.ContainerRequest {
+	r := c.request(c.prefix+name, napping)
 	r.Constraints = map[string]string{"no": "such host"}
 	return r
 }
 
 // everywhere writes through each server and reads it through all others.
-func (c *trio) everywhere(round string) {
+func (c *threeServers) everywhere(round string) {
 	c.Helper()
 	for _, n := range c.servers {
 		made, _, err := n.client.Containers().Create(c.ctx(), c.waiting("through-"+n.name+"-"+round), api.CreateOptions{})
@@ -383,7 +384,7 @@ func (c *trio) everywhere(round string) {
 // TestServersMakeOneCluster: the same flags on each, at once and again.
 func TestServersMakeOneCluster(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 0)
+	c := newThreeServers(t, 0)
 	c.awaitAll()
 	first := c.clusterIDs()
 	for name, id := range first {

@@ -23,12 +23,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestZombieLeader: a leader that is held for longer than it leads, and then goes
+// TestPausedLeaderDoesNotGoOnLeading: a leader that is held for longer than it leads, and then goes
 // on as if nothing had been. What it was asked meanwhile it answers only with
 // what is so: I1, I2.
-func TestZombieLeader(t *testing.T) {
+func TestPausedLeaderDoesNotGoOnLeading(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 0)
+	c := newThreeServers(t, 0)
 	c.awaitAll()
 	zombie := c.awaitLeader()
 	made, _, err := zombie.client.Containers().Create(c.ctx(), c.waiting("before"), api.CreateOptions{})
@@ -47,7 +47,7 @@ func TestZombieLeader(t *testing.T) {
 		return client
 	}
 	ops := []structs.PatchOp{{Op: "replace", Path: "/name", Value: "after"}}
-	c.eventually("the others change it", 20*time.Second, func() error {
+	c.eventually("the others change it", patience, func() error {
 		_, _, err := next.client.Containers().Update(c.ctx(), made.UUID, ops, api.WriteOptions{})
 		return err
 	})
@@ -105,7 +105,7 @@ func TestZombieLeader(t *testing.T) {
 }
 
 // others returns the servers but one.
-func (c *trio) others(n *node) []*node {
+func (c *threeServers) others(n *node) []*node {
 	var all []*node
 	for _, o := range c.servers {
 		if o != n {
@@ -115,14 +115,14 @@ func (c *trio) others(n *node) []*node {
 	return all
 }
 
-// use has what the trio inherits ask a server.
-func (c *trio) use(n *node) { c.addr, c.client = n.addr, n.client }
+// use has what threeServers inherits ask a server.
+func (c *threeServers) use(n *node) { c.addr, c.client = n.addr, n.client }
 
 // awaitPoll waits until an agent's poll is parked at a server, and returns it.
-func (c *trio) awaitPoll() *node {
+func (c *threeServers) awaitPoll() *node {
 	c.Helper()
 	var holder *node
-	c.eventually("the agent's poll is parked somewhere", 30*time.Second, func() error {
+	c.eventually("the agent's poll is parked somewhere", patience, func() error {
 		for _, n := range c.servers {
 			resp, err := http.Get("http://" + n.addr + "/v1/metrics")
 			if err != nil {
@@ -140,12 +140,12 @@ func (c *trio) awaitPoll() *node {
 	return holder
 }
 
-// TestContainersOutliveServers: an agent's containers run on while its leader is
+// TestLongContainersOutliveServers: an agent's containers run on while its leader is
 // gone, and while all servers are. What has become of them meanwhile is told
 // once there are servers again (I5, I6).
-func TestContainersOutliveServers(t *testing.T) {
+func TestLongContainersOutliveServers(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1)
+	c := newThreeServers(t, 1)
 	host := c.agents[0]
 	id := host.hostID()
 	runs, ends := c.run("runs", napping), c.run("ends", napping)
@@ -185,7 +185,7 @@ func TestContainersOutliveServers(t *testing.T) {
 }
 
 // endOutside ends a container on the engine, without its agent being asked.
-func (c *trio) endOutside(hostID, id string) {
+func (c *threeServers) endOutside(hostID, id string) {
 	c.Helper()
 	list, err := c.engine.list(hostID)
 	if err != nil {
@@ -208,7 +208,7 @@ func (c *trio) endOutside(hostID, id string) {
 // ends.
 func TestSessionsAcrossServers(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1)
+	c := newThreeServers(t, 1)
 	b := c.run("talks", `trap "exit 0" TERM; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.2 & wait $!; done`)
 	for _, n := range c.servers {
 		c.use(n)
@@ -222,7 +222,7 @@ func TestSessionsAcrossServers(t *testing.T) {
 	t.Logf("%s has the agent's poll, the CLI talks to %s, and %s leads", holder.name, through.name, c.awaitLeader().name)
 	logs := c.follow(through, "container-logs", "--follow", b.UUID)
 	logs.awaitLines(3)
-	term := (&life{c.cluster}).atTerminal(80, 24, "container-execute", "-it", b.UUID, "sh")
+	term := (&commandLine{c.cluster}).atTerminal(80, 24, "container-execute", "-it", b.UUID, "sh")
 	term.types("echo $((40 + 2)) here\r")
 	term.shows("42 here")
 
@@ -274,7 +274,7 @@ type following struct {
 }
 
 // follow starts the CLI with a server.
-func (c *trio) follow(n *node, args ...string) *following {
+func (c *threeServers) follow(n *node, args ...string) *following {
 	c.Helper()
 	f := &following{t: c.TB, cmd: exec.Command(program(c), args...), lines: make(chan string, 1000)}
 	f.cmd.Env = append(os.Environ(), "MAGNUM_ADDR="+n.addr)
@@ -299,7 +299,7 @@ func (c *trio) follow(n *node, args ...string) *following {
 // awaitLines waits for so many lines more.
 func (f *following) awaitLines(n int) {
 	f.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for range n {
 		select {
 		case _, ok := <-f.lines:
@@ -315,7 +315,7 @@ func (f *following) awaitLines(n int) {
 // ended waits for the CLI's end, and returns its code and what it said last.
 func (f *following) ended() (int, string) {
 	f.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for {
 		select {
 		case _, ok := <-f.lines:
@@ -334,7 +334,7 @@ func (f *following) ended() (int, string) {
 // and nobody waits for its old self to be lost.
 func TestKilledAgentIsTakenAtOnce(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t, 1, "-host-lost-after", "1m")
+	c := newThreeServers(t, 1, "-host-lost-after", "1m")
 	host := c.agents[0]
 	b := c.run("stays", napping)
 	began := c.engine.started(host.hostID())[b.UUID]

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	lifeWorkers = 2               // containers that live at a time
-	insist      = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
+	containerWorkers = 2               // containers that live at a time
+	insist           = 2 * time.Minute // for which a client repeats what it wants, through one server after the other
 )
 
-// lives are containers that really run, created, stopped, started and deleted
+// runningContainers are containers that really run, created, stopped, started and deleted
 // while the cluster has its faults. What the servers have acknowledged is what
 // the engine must come to.
-type lives struct {
+type runningContainers struct {
 	*chaos
 	clients []*api.Client // by server
 
@@ -59,8 +59,8 @@ type stood struct {
 	epoch int64
 }
 
-func newLives(c *chaos) *lives {
-	l := &lives{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string), standing: make(map[string]stood),
+func newRunningContainers(c *chaos) *runningContainers {
+	l := &runningContainers{chaos: c, wanted: make(map[string]structs.ContainerStatus), names: make(map[string]string), standing: make(map[string]stood),
 		ledger: ledger{copies: make(map[string]*dockerCopy)}, singles: make(map[string]structs.Exclusive), said: make(map[string]bool), excused: make(map[string]bool),
 		taken:   make(map[string]lastReport),
 		secrets: map[string]string{"an environment variable": "environment-" + structs.NewSecret(), "a registry's password": "password-" + structs.NewSecret()}}
@@ -100,7 +100,7 @@ func newLives(c *chaos) *lives {
 }
 
 // want notes what was acknowledged; "" is that it is deleted.
-func (l *lives) want(id, name string, status structs.ContainerStatus) {
+func (l *runningContainers) want(id, name string, status structs.ContainerStatus) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if status == "" {
@@ -112,14 +112,14 @@ func (l *lives) want(id, name string, status structs.ContainerStatus) {
 	l.wanted[id], l.names[id] = status, name
 }
 
-func (l *lives) ended() int {
+func (l *runningContainers) ended() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.deleted
 }
 
 // ask has one server after the other do something until one says yes or no.
-func (l *lives) ask(random *rand.Rand, what string, f func(context.Context, *api.Client) error) error {
+func (l *runningContainers) ask(random *rand.Rand, what string, f func(context.Context, *api.Client) error) error {
 	var err error
 	for until := time.Now().Add(insist); time.Now().Before(until); {
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
@@ -139,15 +139,15 @@ func (l *lives) ask(random *rand.Rand, what string, f func(context.Context, *api
 }
 
 // work has containers live one after the other until ctx ends.
-func (l *lives) work(ctx context.Context, random *rand.Rand, worker int) {
+func (l *runningContainers) work(ctx context.Context, random *rand.Rand, worker int) {
 	for n := 0; ctx.Err() == nil; n++ {
-		l.life(ctx, random, fmt.Sprintf("life-%d-%d", worker, n))
+		l.cycle(ctx, random, fmt.Sprintf("cycle-%d-%d", worker, n))
 	}
 }
 
-// life is one container. Each step is repeated until it is acknowledged: what a
+// cycle is what one container goes through. Each step is repeated until it is acknowledged: what a
 // client wants doesn't change by a fault.
-func (l *lives) life(ctx context.Context, random *rand.Rand, name string) {
+func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name string) {
 	var id string
 	age := -1 // of its first step
 	wait := api.WriteOptions{Wait: -1}
@@ -228,7 +228,7 @@ func (l *lives) life(ctx context.Context, random *rand.Rand, name string) {
 // acknowledged, no more and no less: I1, I4, I5, I9, I10. What stands was started
 // once in an epoch: I6. The caller sees to it that nobody wants anything else
 // meanwhile.
-func (l *lives) settle() {
+func (l *runningContainers) settle() {
 	l.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -251,7 +251,7 @@ func (l *lives) settle() {
 		byHost = make(map[string]map[string]structs.ContainerBody)
 		found := 0
 		for _, b := range list {
-			if !strings.HasPrefix(b.Name, "life-") && !strings.HasPrefix(b.Name, "standing-") {
+			if !strings.HasPrefix(b.Name, "cycle-") && !strings.HasPrefix(b.Name, "standing-") {
 				continue // one that waits
 			}
 			status, ok := l.wanted[b.UUID]
@@ -304,7 +304,7 @@ func (l *lives) settle() {
 }
 
 // end deletes what is left, and looks that it goes.
-func (l *lives) end() {
+func (l *runningContainers) end() {
 	l.Helper()
 	var ids []string
 	for id := range l.wanted {

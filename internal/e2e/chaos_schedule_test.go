@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// dealer chooses what happens in a run. Nobody else draws from its numbers, so
+// faultSchedule chooses what happens in a run. Nobody else draws from its numbers, so
 // whatever happens meanwhile, and however often somebody has to choose, a seed
 // has the same faults come in the same order.
-type dealer struct {
+type faultSchedule struct {
 	random *rand.Rand
 	faults []fault
 	first  string // the fault that comes first of all, "" for any
@@ -22,20 +22,20 @@ type dealer struct {
 	long   bool
 }
 
-// card is what comes next: a fault, at times with another one.
-type card struct {
+// scheduleStep is what comes next: a fault, at times with another one.
+type scheduleStep struct {
 	pause  time.Duration // before it: the clients' own time
-	faults []dealt
+	faults []scheduledFault
 }
 
-// dealt is a fault that was chosen.
-type dealt struct {
+// scheduledFault is a fault that was chosen.
+type scheduledFault struct {
 	fault
 	lasts time.Duration
 	whom  uint64 // the seed of the choice among those that it may be done to
 }
 
-func (c card) String() string {
+func (c scheduleStep) String() string {
 	text := fmt.Sprintf("after %v", c.pause)
 	for _, f := range c.faults {
 		text += fmt.Sprintf(", %s for %v (%d)", f.name, f.lasts, f.whom)
@@ -43,9 +43,9 @@ func (c card) String() string {
 	return text
 }
 
-// deck is all faults in some order. Dealing them has each come as often as the
+// steps is all faults in some order. Dealing them has each come as often as the
 // others, in a short run too.
-func (d *dealer) deck() []card {
+func (d *faultSchedule) round() []scheduleStep {
 	order := slices.Clone(d.faults)
 	order = slices.DeleteFunc(order, func(f fault) bool { return !strings.Contains(f.name, d.words) })
 	d.random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
@@ -55,55 +55,55 @@ func (d *dealer) deck() []card {
 		}
 	}
 	d.first = ""
-	var deck []card
+	var steps []scheduleStep
 	for _, f := range order {
-		c := card{pause: time.Duration(200+d.random.IntN(1300)) * time.Millisecond, faults: []dealt{d.deal(f)}}
+		c := scheduleStep{pause: time.Duration(200+d.random.IntN(1300)) * time.Millisecond, faults: []scheduledFault{d.choose(f)}}
 		other := d.faults[d.random.IntN(len(d.faults))]
 		if d.random.IntN(4) == 0 && d.words == "" && other.agents != f.agents && !other.alone && !f.alone {
-			c.faults = append(c.faults, d.deal(other))
+			c.faults = append(c.faults, d.choose(other))
 		}
-		deck = append(deck, c)
+		steps = append(steps, c)
 	}
-	return deck
+	return steps
 }
 
-// deal chooses how long a fault lasts, and to whom it is done.
-func (d *dealer) deal(f fault) dealt {
+// choose chooses how long a fault lasts, and to whom it is done.
+func (d *faultSchedule) choose(f fault) scheduledFault {
 	most := f.most
 	if d.long && f.long > 0 {
 		most = f.long
 	}
 	lasts := f.least + time.Duration(d.random.Int64N(int64(most-f.least)+1))
-	return dealt{fault: f, lasts: lasts.Round(time.Millisecond), whom: d.random.Uint64()}
+	return scheduledFault{fault: f, lasts: lasts.Round(time.Millisecond), whom: d.random.Uint64()}
 }
 
-// TestSeedChoosesFaults: one seed has the same decks, and others have others.
+// TestSeedChoosesFaults: one seed has the same rounds, and others have others.
 func TestSeedChoosesFaults(t *testing.T) {
 	t.Parallel()
 	all := slices.Concat(faults, lostFaults, restoreFaults, netFaults, engineFaults)
-	decks := func(seed uint64) (text string) {
-		d := dealer{random: rand.New(rand.NewPCG(seed, 0)), faults: all, first: firstFault}
+	rounds := func(seed uint64) (text string) {
+		d := faultSchedule{random: rand.New(rand.NewPCG(seed, 0)), faults: all, first: firstFault}
 		for n := range 3 {
-			deck := d.deck()
-			if n == 0 && deck[0].faults[0].name != firstFault {
-				t.Errorf("first comes %v", deck[0])
+			steps := d.round()
+			if n == 0 && steps[0].faults[0].name != firstFault {
+				t.Errorf("first comes %v", steps[0])
 			}
 			seen := make(map[string]bool)
-			for _, c := range deck {
+			for _, c := range steps {
 				seen[c.faults[0].name] = true
 				text += c.String() + "\n"
 			}
 			if len(seen) != len(all) {
-				t.Errorf("%d of %d faults are in the deck", len(seen), len(all))
+				t.Errorf("%d of %d faults are in the steps", len(seen), len(all))
 			}
 		}
 		return text
 	}
-	if a, b := decks(1), decks(1); a != b {
-		t.Errorf("one seed has these decks:\n%s\nand these:\n%s", a, b)
+	if a, b := rounds(1), rounds(1); a != b {
+		t.Errorf("one seed has these rounds:\n%s\nand these:\n%s", a, b)
 	}
-	if decks(1) == decks(2) {
-		t.Error("two seeds have the same decks")
+	if rounds(1) == rounds(2) {
+		t.Error("two seeds have the same rounds")
 	}
 }
 
@@ -111,7 +111,7 @@ func TestSeedChoosesFaults(t *testing.T) {
 // whoever leads.
 func TestFaultsChooseByOneDraw(t *testing.T) {
 	t.Parallel()
-	c := &chaos{trio: &trio{servers: []*node{{}, {}, {}}}}
+	c := &chaos{threeServers: &threeServers{servers: []*node{{}, {}, {}}}}
 	for seed := range uint64(20) {
 		var next []uint64
 		for _, leader := range c.servers {

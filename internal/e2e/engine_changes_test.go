@@ -92,9 +92,17 @@ func (c *cluster) awaitStarted(id string, epoch uint64, not string) *structs.Con
 	return b
 }
 
-func TestRemovedOutside(t *testing.T) {
+// TestChangesOnEngine: what people change on the engine is found out, and put right
+// where it is not what a user of magnum wants.
+func TestChangesOnEngine(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	share(t,
+		part{"removed", containerRemoved}, part{"killed", containerKilled}, part{"stopped", containerStopped}, part{"paused", containerPaused},
+		part{"name taken", containerNameTaken}, part{"host port taken", hostPortTaken}, part{"image missing", imageMissing},
+		part{"start without image", startWithoutImage})
+}
+
+func containerRemoved(t *testing.T, c *cluster) {
 	remove := func(id string) {
 		t.Helper()
 		if err := c.engine.ContainerRemove(c.ctx(), c.onEngine(id).id, container.RemoveOptions{Force: true}); err != nil {
@@ -123,9 +131,7 @@ func TestRemovedOutside(t *testing.T) {
 	c.settled()
 }
 
-func TestKilledOutside(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
+func containerKilled(t *testing.T, c *cluster) {
 	no := c.create(c.policy("no", "no"), structs.ContainerRunning)
 	always := c.create(c.policy("always", "always"), structs.ContainerRunning)
 	began := c.engine.started(c.hostID())
@@ -147,9 +153,7 @@ func TestKilledOutside(t *testing.T) {
 	c.settled()
 }
 
-func TestStoppedOutside(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
+func containerStopped(t *testing.T, c *cluster) {
 	no := c.create(c.policy("no", "no"), structs.ContainerRunning)
 	always := c.create(c.policy("always", "always"), structs.ContainerRunning)
 	began := c.engine.started(c.hostID())
@@ -184,9 +188,7 @@ func TestStoppedOutside(t *testing.T) {
 	c.settled()
 }
 
-func TestPausedOutside(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
+func containerPaused(t *testing.T, c *cluster) {
 	b := c.run("napper", napping)
 	began := c.engine.started(c.hostID())[b.UUID]
 	id := c.onEngine(b.UUID).id
@@ -211,11 +213,9 @@ func TestPausedOutside(t *testing.T) {
 	}
 }
 
-// TestMissingImage: the answer comes soon, and the container as soon as the
+// imageMissing: the answer comes soon, and the container as soon as the
 // image is there.
-func TestMissingImage(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
+func imageMissing(t *testing.T, c *cluster) {
 	r := c.request("imageless", napping)
 	r.Image = "127.0.0.1:1/none-" + c.bay.UUID + ":1" // nothing listens there
 	began := time.Now()
@@ -245,10 +245,8 @@ func TestMissingImage(t *testing.T) {
 	c.settled()
 }
 
-// TestStartOfMissingImage: a user who starts it does not wait for the next try.
-func TestStartOfMissingImage(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
+// startWithoutImage: a user who starts it does not wait for the next try.
+func startWithoutImage(t *testing.T, c *cluster) {
 	r := c.request("imageless", napping)
 	r.Image, r.ImagePullPolicy = "magnum-test/none-"+c.bay.UUID+":1", "never"
 	b := c.create(r, structs.ContainerError)
@@ -262,10 +260,8 @@ func TestStartOfMissingImage(t *testing.T) {
 	c.deleteAll([]string{b.UUID})
 }
 
-// TestNameTaken: somebody has a container of the name that magnum would give.
-func TestNameTaken(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
+// containerNameTaken: somebody has a container of the name that magnum would give.
+func containerNameTaken(t *testing.T, c *cluster) {
 	r := c.request("clash", napping)
 	r.UUID = structs.NewID()
 	name := "mg-" + r.UUID + "-1"
@@ -294,10 +290,8 @@ func TestNameTaken(t *testing.T) {
 	c.settled()
 }
 
-// TestHostPortTaken: a process of the host has the port.
-func TestHostPortTaken(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
+// hostPortTaken: a process of the host has the port.
+func hostPortTaken(t *testing.T, c *cluster) {
 	for _, heals := range []bool{true, false} {
 		l, err := net.Listen("tcp", ":0")
 		if err != nil {

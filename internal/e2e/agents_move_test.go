@@ -21,22 +21,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// herdSize is how many agents a herd has: as many as a cluster is made for, or a
+// fullSize is how many agents move: as many as a cluster is made for, or a
 // tenth if each of them, in this process, is slowed down by the race detector.
-// `make test` runs it both ways.
-func herdSize() int {
+// `make test-faults` runs it both ways.
+func fullSize() int {
 	if raced {
 		return 200
 	}
 	return 2000
 }
 
-// herdTries is how often a move may take too long because the machine has other
+// moveTries is how often a move may take too long because the machine has other
 // things to do.
-const herdTries = 3
+const moveTries = 3
 
-// herd runs so many agents in this process, on engines that are pretended.
-func (c *trio) herd(n int) {
+// startAgents runs so many agents in this process, on engines that are pretended.
+func (c *threeServers) startAgents(n int) {
 	c.Helper()
 	var addrs []string
 	for _, s := range c.servers {
@@ -50,9 +50,9 @@ func (c *trio) herd(n int) {
 	})
 	dir := c.TempDir()
 	for i := range n {
-		name := fmt.Sprintf("herd-%04d", i)
+		name := fmt.Sprintf("host-%04d", i)
 		a, err := agent.New(agent.Config{
-			Servers: addrs, DataDir: filepath.Join(dir, name), Name: name, JoinToken: trioToken, Backend: backendtest.NewFake(),
+			Servers: addrs, DataDir: filepath.Join(dir, name), Name: name, JoinToken: testJoinToken, Backend: backendtest.NewFake(),
 		})
 		if err != nil {
 			c.Fatal(err)
@@ -85,7 +85,7 @@ func (n *node) polls() int {
 
 // parked waits until so many polls wait at the servers, and returns how long
 // that took.
-func (c *trio) parked(want int, within time.Duration) time.Duration {
+func (c *threeServers) parked(want int, within time.Duration) time.Duration {
 	c.Helper()
 	began := time.Now()
 	for {
@@ -106,14 +106,15 @@ func (c *trio) parked(want int, within time.Duration) time.Duration {
 	}
 }
 
-// TestHerdMovesOn: the agents of a server that dies are soon with the others, and nobody takes their hosts for lost: of a follower, of the leader,
-// and of one that is stopped cleanly.
-func TestHerdMovesOn(t *testing.T) {
-	size := herdSize()
-	c := newTrio(t, 0, "-log-level", "warn")
+// TestLongAgentsChangeServersAtFullSize: the agents of a server that dies are soon
+// with the others, and no server takes their hosts for lost. The server is a
+// follower that is killed, the leader that is killed, and the leader that is stopped.
+func TestLongAgentsChangeServersAtFullSize(t *testing.T) {
+	size := fullSize()
+	c := newThreeServers(t, 0, "-log-level", "warn")
 	c.awaitAll()
 	began := time.Now()
-	c.herd(size)
+	c.startAgents(size)
 	// A few are always between two polls.
 	most := size - size/100
 	c.parked(most, 3*time.Minute)
@@ -166,7 +167,7 @@ func TestHerdMovesOn(t *testing.T) {
 		{"the leader is stopped", c.awaitLeader, func(n *node) { n.stop() }},
 	} {
 		var took []time.Duration
-		for len(took) == 0 || took[len(took)-1] > bound && len(took) < herdTries {
+		for len(took) == 0 || took[len(took)-1] > bound && len(took) < moveTries {
 			n := f.server()
 			had := n.polls()
 			f.end(n)

@@ -12,31 +12,31 @@ import (
 	"testing"
 )
 
-// front stands before a registry. It counts what is asked for, and makes the
+// registryProxy is what the engine reaches a registry through. It counts what is asked for, and makes the
 // way to the registry as bad as a test wants it.
-type front struct {
+type registryProxy struct {
 	testing.TB
 	addr string // host:port
 	back string // host:port of the registry
 
 	mu     sync.Mutex
-	server *http.Server   // nil while the front is away
+	server *http.Server   // nil while the proxy is away
 	asked  map[string]int // requests by "METHOD PATH"
 	bytes  map[string]int // of bodies passed on, by path
 	open   int            // bodies that are being passed on
 	via    func(path string, w io.Writer, body io.Reader) error
 }
 
-func newFront(t testing.TB, back string) *front {
+func newRegistryProxy(t testing.TB, back string) *registryProxy {
 	t.Helper()
-	f := &front{TB: t, addr: "127.0.0.1:" + freePort(t), back: back, asked: make(map[string]int), bytes: make(map[string]int)}
+	f := &registryProxy{TB: t, addr: "127.0.0.1:" + freePort(t), back: back, asked: make(map[string]int), bytes: make(map[string]int)}
 	f.up()
 	t.Cleanup(f.down)
 	return f
 }
 
-// up lets the front answer, at the address that it has for good.
-func (f *front) up() {
+// up lets the proxy answer, at the address that it has for good.
+func (f *registryProxy) up() {
 	f.Helper()
 	l, err := net.Listen("tcp", f.addr)
 	if err != nil {
@@ -50,7 +50,7 @@ func (f *front) up() {
 }
 
 // down refuses connections from now on and cuts those that there are.
-func (f *front) down() {
+func (f *registryProxy) down() {
 	f.mu.Lock()
 	server := f.server
 	f.server = nil
@@ -62,21 +62,21 @@ func (f *front) down() {
 
 // bodies passes the bodies of GETs on by way of via; nil lets them through. An
 // error cuts the connection.
-func (f *front) bodies(via func(path string, w io.Writer, body io.Reader) error) {
+func (f *registryProxy) bodies(via func(path string, w io.Writer, body io.Reader) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.via = via
 }
 
 // count returns how often something was asked for.
-func (f *front) count(method, path string) int {
+func (f *registryProxy) count(method, path string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.asked[method+" "+path]
 }
 
 // requests returns how many requests there were, but for a ping of the API.
-func (f *front) requests() (n int) {
+func (f *registryProxy) requests() (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for what, times := range f.asked {
@@ -88,21 +88,21 @@ func (f *front) requests() (n int) {
 }
 
 // passed returns how many bytes of a path were passed on.
-func (f *front) passed(path string) int {
+func (f *registryProxy) passed(path string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.bytes[path]
 }
 
 // streams returns how many bodies are being passed on.
-func (f *front) streams() int {
+func (f *registryProxy) streams() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.open
 }
 
 // ServeHTTP passes a request on to the registry.
-func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *registryProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	f.mu.Lock()
 	f.asked[r.Method+" "+path]++
@@ -139,7 +139,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // flushed sends each write at once, and counts it.
 type flushed struct {
-	f    *front
+	f    *registryProxy
 	path string
 	w    http.ResponseWriter
 	r    *http.Request

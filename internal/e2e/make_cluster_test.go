@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// TestClusterToPlayWith: what `make cluster` runs comes up, stays as it is when
+// TestMakeCluster: what `make cluster` runs comes up, stays as it is when
 // it is run again, starts what has died, and leaves nothing when it is ended.
-func TestClusterToPlayWith(t *testing.T) {
+func TestMakeCluster(t *testing.T) {
 	t.Parallel()
 	number := reserveNet(t)
 	name, dir := fmt.Sprintf("mg%d", number), t.TempDir()

@@ -28,9 +28,9 @@ import (
 
 // This file is what users do, each command at least once, as they type it.
 
-// TestLife goes through a container's whole life on a server with an agent,
-// and on the two in one process.
-func TestLife(t *testing.T) {
+// TestCommands takes bays, hosts and containers from their creation to their
+// deletion, on a server with an agent, and on the two in one process.
+func TestCommands(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB) *cluster{
 		"apart": func(t testing.TB) *cluster { return newCluster(t) },
@@ -42,17 +42,17 @@ func TestLife(t *testing.T) {
 			// In this order: the last one takes the bay away.
 			for _, part := range []struct {
 				name string
-				do   func(*life)
+				do   func(*commandLine)
 			}{
-				{"about", (*life).about}, {"bays", (*life).bays}, {"baymodels", (*life).baymodels}, {"hosts", (*life).hosts},
-				{"create", (*life).create}, {"run", (*life).run}, {"limits", (*life).limits}, {"ports", (*life).ports},
-				{"volumes", (*life).volumes}, {"list", (*life).list}, {"logs", (*life).logs}, {"execute", (*life).execute},
-				{"terminal", (*life).terminal}, {"actions", (*life).actions}, {"refusals", (*life).refusals}, {"noBay", (*life).noBay},
+				{"about", (*commandLine).about}, {"bays", (*commandLine).bays}, {"baymodels", (*commandLine).baymodels}, {"hosts", (*commandLine).hosts},
+				{"create", (*commandLine).create}, {"run", (*commandLine).run}, {"limits", (*commandLine).limits}, {"ports", (*commandLine).ports},
+				{"volumes", (*commandLine).volumes}, {"list", (*commandLine).list}, {"logs", (*commandLine).logs}, {"execute", (*commandLine).execute},
+				{"terminal", (*commandLine).terminal}, {"actions", (*commandLine).actions}, {"refusals", (*commandLine).refusals}, {"noBay", (*commandLine).noBay},
 			} {
 				t.Run(part.name, func(t *testing.T) {
 					own := *c
 					own.TB = t
-					part.do(&life{&own})
+					part.do(&commandLine{&own})
 				})
 			}
 		})
@@ -83,12 +83,12 @@ func newDev(t testing.TB) *cluster {
 	return c
 }
 
-// life is a cluster whose user sits at a command line.
-type life struct{ *cluster }
+// commandLine is a cluster whose user sits at a command line.
+type commandLine struct{ *cluster }
 
 // says runs a command that goes well and returns its standard output, which
 // has all the words.
-func (l *life) says(args []string, words ...string) string {
+func (l *commandLine) says(args []string, words ...string) string {
 	l.Helper()
 	out := l.magnum(args...).must(l)
 	for _, w := range words {
@@ -100,14 +100,14 @@ func (l *life) says(args []string, words ...string) string {
 }
 
 // field returns a field of a container as a template prints it.
-func (l *life) field(ident, name string) string {
+func (l *commandLine) field(ident, name string) string {
 	l.Helper()
 	return strings.TrimSpace(l.says([]string{"container-show", ident, "-format", "{{." + name + "}}"}))
 }
 
 // refused runs a command that fails with the exit code, says the words on
 // standard error, and prints no result.
-func (l *life) refused(code int, args []string, words ...string) {
+func (l *commandLine) refused(code int, args []string, words ...string) {
 	l.Helper()
 	r := l.magnum(args...)
 	if r.code != code || r.stdout != "" {
@@ -121,13 +121,13 @@ func (l *life) refused(code int, args []string, words ...string) {
 }
 
 // once runs a container in the foreground that is gone afterwards.
-func (l *life) once(args ...string) result {
+func (l *commandLine) once(args ...string) result {
 	l.Helper()
 	return l.magnum(append([]string{"container-run", "--rm"}, args...)...)
 }
 
 // nap runs a container that goes on until the part of the test ends.
-func (l *life) nap(name string, flags ...string) {
+func (l *commandLine) nap(name string, flags ...string) {
 	l.Helper()
 	args := append([]string{"container-run", "-d", "--name", name}, flags...)
 	l.says(append(args, image, "sh", "-c", napping))
@@ -135,7 +135,7 @@ func (l *life) nap(name string, flags ...string) {
 }
 
 // inspect returns what the engine knows of a container.
-func (l *life) inspect(ident string) container.InspectResponse {
+func (l *commandLine) inspect(ident string) container.InspectResponse {
 	l.Helper()
 	ctx := context.Background()
 	label := filters.Arg("label", "magnum.container="+l.field(ident, "uuid"))
@@ -150,7 +150,7 @@ func (l *life) inspect(ident string) container.InspectResponse {
 	return info
 }
 
-func (l *life) about() {
+func (l *commandLine) about() {
 	if out := l.says([]string{"version"}); !regexp.MustCompile(`^magnum \S+ \(go\S+ linux/\w+\)\n$`).MatchString(out) {
 		l.Errorf("version: %q", out)
 	}
@@ -181,7 +181,7 @@ func (l *life) about() {
 	}
 }
 
-func (l *life) bays() {
+func (l *commandLine) bays() {
 	l.says([]string{"bay-list"}, "| uuid ", "| name ", "| node_count | status ", "| "+l.bay.Name+" ")
 	l.says([]string{"bay-show", l.bay.Name}, "| Property", "| baymodel_id ", "| placement ", "| spread ")
 	// The one host is taken.
@@ -207,7 +207,7 @@ func (l *life) bays() {
 	l.says([]string{"bay-delete", "third"})
 }
 
-func (l *life) baymodels() {
+func (l *commandLine) baymodels() {
 	l.says([]string{"baymodel-create", "-name", "small", "-coe", "docker", "-image-id", "any"}, "| coe ", "| docker ", "| any ")
 	l.says([]string{"baymodel-list"}, "| uuid ", "| name ", "| small ")
 	l.says([]string{"baymodel-show", "small", "-format", "{{.name}} {{.coe}}"}, "small docker\n")
@@ -218,7 +218,7 @@ func (l *life) baymodels() {
 	l.refused(1, []string{"baymodel-show", "small"}, "could not be found", "baymodel-list")
 }
 
-func (l *life) hosts() {
+func (l *commandLine) hosts() {
 	l.says([]string{"host-list"}, "| uuid ", "| state ", "| host-1 ", "| ready ", "| docker ")
 	l.says([]string{"host-show", "host-1", "-format", "{{.name}} {{.bay_uuid}} {{.cores}}"}, "host-1 "+l.bay.UUID)
 	l.refused(1, []string{"host-show", "nope"}, "could not be found", "host-list")
@@ -230,7 +230,7 @@ func (l *life) hosts() {
 var specFlags = []string{"-e", "A=1", "--env", "B=two words", "-l", "tier=web", "--label", "x=y", "-m", "64m", "--cpu", "0.5", "-w", "/tmp", "-u", "65534",
 	"-h", "inside", "--restart", "on-failure:2", "-v", "spec:/spec:ro", "--tmpfs", "/scratch:size=1m", "-p", "81/udp", "--stop-timeout", "3", "--log-max-size", "1m", "--pull", "never"}
 
-func (l *life) create() {
+func (l *commandLine) create() {
 	flags := append([]string{"container-create", "--name", "made"}, specFlags...)
 	l.says(append(flags, image, "--", "sh", "-c", napping), "| Property", "| Stopped ", "| made ", "| 67108864 ", "on-failure:2")
 	var made structs.ContainerBody
@@ -281,7 +281,7 @@ func (l *life) create() {
 	l.says([]string{"container-delete", "huge"})
 }
 
-func (l *life) run() {
+func (l *commandLine) run() {
 	r := l.once(image, "sh", "-c", "echo out; echo err >&2; exit 42")
 	if r.code != 42 || r.stdout != "out\n" || r.stderr != "err\n" {
 		l.Errorf("foreground: %+v", r)
@@ -329,7 +329,7 @@ func (l *life) run() {
 	l.interruptedRun()
 }
 
-func (l *life) limits() {
+func (l *commandLine) limits() {
 	l.nap("limited", "-m", "64m", "--cpu", "0.5", "--restart", "on-failure:2")
 	info := l.inspect("limited")
 	if r := info.HostConfig; r.Memory != 64<<20 || r.NanoCPUs != 5e8 || r.RestartPolicy != (container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 2}) {
@@ -338,7 +338,7 @@ func (l *life) limits() {
 	l.says([]string{"host-show", "host-1", "-format", "{{.memory_used}} {{.cpu_used}}"}, "67108864 0.5\n")
 }
 
-func (l *life) ports() {
+func (l *commandLine) ports() {
 	port := freePort(l)
 	l.says([]string{"container-run", "-d", "--name", "web", "-p", port + ":80", "-p", "81", image, "sh", "-c", "mkdir /www; echo welcome >/www/index.html; exec httpd -f -p 80 -h /www"})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "web") })
@@ -359,11 +359,11 @@ func (l *life) ports() {
 }
 
 // get reads a URL as soon as something listens there.
-func (l *life) get(url string) string {
+func (l *commandLine) get(url string) string {
 	l.Helper()
 	client := &http.Client{Timeout: 5 * time.Second}
 	var text []byte
-	l.eventually(url+" answers", 20*time.Second, func() error {
+	l.eventually(url+" answers", patience, func() error {
 		resp, err := client.Get(url)
 		if err != nil {
 			return err
@@ -375,8 +375,8 @@ func (l *life) get(url string) string {
 	return string(text)
 }
 
-func (l *life) volumes() {
-	name := "life-" + l.bay.UUID[:8]
+func (l *commandLine) volumes() {
+	name := "cycle-" + l.bay.UUID[:8]
 	l.Cleanup(func() { l.engine.removeVolume(name) })
 	if r := l.once("-v", name+":/data", image, "sh", "-c", "echo kept >/data/x"); r.code != 0 {
 		l.Fatalf("%+v", r)
@@ -387,7 +387,7 @@ func (l *life) volumes() {
 	l.refused(2, []string{"container-run", "-v", "/etc:/data", image}, "-v", "path of the host")
 }
 
-func (l *life) list() {
+func (l *commandLine) list() {
 	l.nap("one", "-l", "tier=web")
 	l.says([]string{"container-create", "--name", "two", "-l", "tier=db", image})
 	l.Cleanup(func() { l.magnum("container-delete", "two") })
@@ -420,11 +420,11 @@ func (l *life) list() {
 	l.refused(1, []string{"container-list", "-bay", "nope"}, "nope")
 }
 
-func (l *life) logs() {
+func (l *commandLine) logs() {
 	// Each stream by itself: the engine gives no order between two.
 	l.says([]string{"container-run", "-d", "--name", "talks", image, "sh", "-c", "for i in 1 2 3; do echo out $i; done; echo err >&2; " + napping})
 	l.Cleanup(func() { l.magnum("container-delete", "-force", "talks") })
-	l.eventually("the container has said all", 20*time.Second, func() error {
+	l.eventually("the container has said all", patience, func() error {
 		if out := l.says([]string{"container-logs", "talks"}); strings.Count(out, "\n") != 4 {
 			return fmt.Errorf("it said %q", out)
 		}
@@ -457,7 +457,7 @@ func (l *life) logs() {
 	l.refused(1, []string{"container-logs", "talks", "-since", "yesterday"}, "since", "yesterday")
 }
 
-func (l *life) execute() {
+func (l *commandLine) execute() {
 	l.nap("host", "-e", "A=1")
 	r := l.magnum("container-execute", "host", "-command", "sh -c 'echo out; echo err >&2; exit 5'")
 	if r.code != 5 || r.stdout != "out\n" || r.stderr != "err\n" {
@@ -479,7 +479,7 @@ func (l *life) execute() {
 	l.refused(1, []string{"container-execute", "nope", "ls"}, "could not be found", "container-list")
 }
 
-func (l *life) actions() {
+func (l *commandLine) actions() {
 	l.nap("acts")
 	status := func(want string) {
 		l.Helper()
@@ -517,7 +517,7 @@ func (l *life) actions() {
 	}
 }
 
-func (l *life) refusals() {
+func (l *commandLine) refusals() {
 	nowhere := "127.0.0.1:" + freePort(l)
 	l.refused(1, []string{"container-list", "-addr", nowhere}, "ERROR: no server reachable at http://"+nowhere, "connection refused", `"magnum agent -dev"`, "MAGNUM_ADDR")
 	l.refused(1, []string{"container-stop", "-addr", nowhere, "c1"}, "no server reachable", `"magnum agent -dev"`)
@@ -529,7 +529,7 @@ func (l *life) refusals() {
 	l.refused(2, []string{"nonsense"}, `there is no command "nonsense"`, "magnum help")
 }
 
-func (l *life) noBay() {
+func (l *commandLine) noBay() {
 	l.nap("lost")
 	l.says([]string{"bay-delete", l.bay.Name})
 	if out := l.says([]string{"bay-list", "-q"}) + l.says([]string{"container-list", "-q"}); out != "" {
