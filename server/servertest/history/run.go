@@ -113,6 +113,11 @@ Two violations were faults of the test: it took a refusal of a second try for th
 end of the first, and it missed a container that was being deleted when the
 snapshot was made.
 
+One was of the engine. After a kill -9, a busy Docker engine 20.10 kept the ended
+task of a container, and refused to start the container until the engine itself
+was started again. The agent kept trying. Now the test starts such an engine again,
+as an operator would.
+
 ## Runs
 
 | when (UTC) | what | version | seed | duration | faults | acknowledged | failed | unknown | objects checked | containers run | violations | longest time without a write | load average |
