@@ -96,7 +96,10 @@ func sample(ctx context.Context, dir, addr, bay string) error {
 	return os.WriteFile(filepath.Join(dir, "entry"), entry, 0o600)
 }
 
+// one returns the URL of a container.
 func one(addr, uuid string) string { return "http://" + addr + "/v1/containers/" + uuid }
+
+// list returns the URL of the measured list.
 func list(addr string) string {
 	return fmt.Sprintf("http://%s/v1/containers?limit=%d", addr, listed)
 }

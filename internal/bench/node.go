@@ -29,7 +29,7 @@ func (b *bench) withNode(measure func(n *rig.Node, resident *structs.ContainerBo
 // runOnEngine creates and starts a container on the engine itself, with the settings that
 // magnum uses.
 func (b *bench) runOnEngine(n *rig.Node) (id string, err error) {
-	network, err := n.Network(b.ctx) // the resident container's
+	network, err := n.Network(b.ctx) // that of the resident container
 	if err != nil {
 		return "", err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/internal/bench/rig"
 )
 
-// row is one line of the report.
+// row is one row of the report.
 type row struct {
 	what          string
 	other         string // what theirs measures; "" without a comparison
@@ -130,7 +130,7 @@ The baseline is ` + "`internal/bench/baseline`" + `. ` + "`scripts/bench -h`" + 
 measurements and quick runs.
 `
 
-// write writes the page.
+// write writes the page to a file.
 func (b *bench) write(path string) error {
 	var page bytes.Buffer
 	page.WriteString(head)

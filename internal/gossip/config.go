@@ -141,7 +141,7 @@ func splitAdvertise(s string) (ip string, port int, err error) {
 // splitJoin parses host[:port]; the port is DefaultPort if there is none.
 func splitJoin(s string) (host string, port int, err error) {
 	invalid := structs.Errorf(structs.CodeInvalid, "-join %.300q is not host[:port]", s)
-	if net.ParseIP(s) != nil { // an IPv6 address has colons of its own
+	if net.ParseIP(s) != nil { // SplitHostPort would split a bare IPv6 address
 		return s, DefaultPort, nil
 	}
 	host, service, err := net.SplitHostPort(s)

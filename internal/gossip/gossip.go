@@ -108,7 +108,7 @@ func New(c Config) (*Gossip, error) {
 // the port.
 func (g *Gossip) Run(ctx context.Context) error {
 	defer g.Close()
-	defer context.AfterFunc(ctx, g.stopTCP)() // a join in flight ends
+	defer context.AfterFunc(ctx, g.stopTCP)() // ends a join in flight
 	var all errgroup.Group
 	all.Go(func() error { g.keepConnected(ctx); return nil })
 	all.Go(func() error { g.writeKnown(ctx); return nil })
@@ -278,7 +278,7 @@ func (g *Gossip) forget(id string) bool {
 // alone reports whether no other process is alive.
 func (g *Gossip) alone() bool { return g.size() < 2 }
 
-// size returns how many processes are alive, this one included.
+// size returns the number of processes that are alive, including this one.
 func (g *Gossip) size() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

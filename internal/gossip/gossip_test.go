@@ -200,7 +200,7 @@ func TestProcessesWithEqualNamesAreTwoMembers(t *testing.T) {
 }
 
 func TestJoinRetriesUntilSeedStarts(t *testing.T) {
-	hold, err := net.Listen("tcp", "127.0.0.1:0") // picks a port
+	hold, err := net.Listen("tcp", "127.0.0.1:0") // finds a free port
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func newTable(self instance) *table {
 	return &table{self: self, records: map[string][]*record{}, left: map[string]bool{}}
 }
 
-// find returns the record of an instance, nil if it isn't known.
+// find returns the record of an instance, nil if the instance is unknown.
 func (t *table) find(i instance) *record {
 	for _, r := range t.records[i.id] {
 		if r.instance == i {

@@ -42,7 +42,7 @@ func (None) Authenticate(context.Context, string) (structs.Caller, error) {
 // Static is a fixed set of tokens, for tests.
 type Static map[string]structs.Caller
 
-// Authenticate looks the token up.
+// Authenticate returns the token's caller; CodeUnauthenticated for an unknown token.
 func (s Static) Authenticate(_ context.Context, token string) (structs.Caller, error) {
 	caller, ok := s[token]
 	if !ok || token == "" {

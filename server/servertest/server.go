@@ -65,7 +65,7 @@ func WithTokens() Option {
 // WithLogger sets the logger of the REST API.
 func WithLogger(l hclog.Logger) Option { return func(c *rest.Config) { c.Logger = l } }
 
-// WithHold sets how long requests wait for a leader.
+// WithHold sets the time for which requests wait for a leader.
 func WithHold(d time.Duration) Option { return func(c *rest.Config) { c.Hold = d } }
 
 // WithPatience sets the default time for which actions wait for their result.
