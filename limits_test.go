@@ -42,8 +42,6 @@ var tooLarge = map[string]string{
 	"agent/docker":                    "it is all four things of backend.Backend",
 	"agent/docker.Docker":             "it is all four things of backend.Backend",
 	"internal/gossip.delegate":        "memberlist wants one type for all of its hooks, and the embedded Gossip is promoted",
-	"server/raftlog":                  "the files of the log are a package; snapshots and membership are not",
-	"server/raftlog.Log":              "leadership, membership and the log's life are one type, with its Config promoted",
 }
 
 // checked is one package of this module with its types.

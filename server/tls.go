@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/stackforge/magnum/internal/tlsconf"
-	"github.com/stackforge/magnum/server/raftlog"
+	"github.com/stackforge/magnum/server/raftlog/transport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -92,11 +92,11 @@ func (c *certificates) listener(l net.Listener) net.Listener {
 }
 
 // raft is the TLS between servers; nil for none.
-func (c *certificates) raft() *raftlog.Secure {
+func (c *certificates) raft() *transport.Secure {
 	if c.loaded == nil {
 		return nil
 	}
-	return &raftlog.Secure{Server: c.loaded.ServerTLS, Client: c.loaded.ClientTLS}
+	return &transport.Secure{Server: c.loaded.ServerTLS, Client: c.loaded.ClientTLS}
 }
 
 // peers is the TLS of calls to other servers' REST API; nil for none.
