@@ -26,19 +26,6 @@ const (
 	maxPackage = 4000 // lines of a package below server or agent, tests aside
 )
 
-// tooLarge is what is larger than a limit, each with the reason why it still is. An
-// entry that isn't needed any more fails the test: the list only shrinks.
-var tooLarge = map[string]string{
-	// What wraps a type of a library, and is one in all that its callers do with it.
-
-	// Not split yet.
-	"server.Server":                   "how a cluster begins and who is let into it is not a package of its own yet",
-	"server.member":                   "it embeds Server",
-	"server.operations":               "it embeds Server",
-	"server/raftlog":                  "the files of the log are a package; snapshots and membership are not",
-	"server/raftlog.Log":              "leadership, membership and the log's life are one type, with its Config promoted",
-}
-
 // checked is one package of this module with its types.
 type checked struct {
 	path  string // from the module's root
@@ -65,14 +52,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(over)) {
-		if tooLarge[what] == "" {
-			t.Errorf("%s has %s", what, over[what])
-		}
-	}
-	for what := range tooLarge {
-		if over[what] == "" {
-			t.Errorf("%s is no longer too large: take it off the list", what)
-		}
+		t.Errorf("%s has %s", what, over[what])
 	}
 }
 

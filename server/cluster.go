@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stackforge/magnum/internal/gossip"
@@ -52,98 +51,6 @@ func (s *Server) clusterParts() map[string]func(context.Context) error {
 	}
 }
 
-// urlsOf returns where a server's REST API may be, the likeliest first. One that
-// seems to be dead is still called where it was: gossip may be wrong.
-func (s *Server) urlsOf(id string) []string {
-	var urls []string
-	for _, m := range s.instances(id) {
-		if !slices.Contains(urls, m.HTTPAddr) {
-			urls = append(urls, m.HTTPAddr)
-		}
-	}
-	return urls
-}
-
-// known returns a server as gossip has it; the zero Member if it has not.
-func (s *Server) known(id string) gossip.Member {
-	if all := s.instances(id); len(all) > 0 {
-		return all[0]
-	}
-	return gossip.Member{}
-}
-
-// instances returns what passes for a server in gossip, which proves nothing:
-// first what has shown the certificate of a server where it says that it is, then
-// what is where Raft's configuration has that server. With TLS an instance without
-// an https address is none.
-func (s *Server) instances(id string) []gossip.Member {
-	if s.gossip == nil {
-		return nil
-	}
-	all := slices.DeleteFunc(s.gossip.Instances(id), func(m gossip.Member) bool { return m.Role != gossip.RoleServer || !s.callable(m) })
-	if len(all) < 2 {
-		return all
-	}
-	proven, raftAddr := s.peers.VerifiedURL(id), ""
-	peers, _ := s.raft.Peers() // none while it shuts down
-	for _, p := range peers {
-		if p.ID == id {
-			raftAddr = p.Addr
-		}
-	}
-	trust := func(m gossip.Member) (n int) {
-		if m.HTTPAddr == proven {
-			n += 2
-		}
-		if m.RaftAddr == raftAddr {
-			n++
-		}
-		return n
-	}
-	slices.SortStableFunc(all, func(a, b gossip.Member) int { return trust(b) - trust(a) })
-	return all
-}
-
-// callable reports whether a member has an address that this server calls.
-func (s *Server) callable(m gossip.Member) bool { return strings.HasPrefix(m.HTTPAddr, s.scheme()) }
-
-// removed returns the servers that operators have taken out of the cluster.
-func (s *Server) removed() []string {
-	if c := s.store.Snapshot().Cluster(); c != nil {
-		return c.Removed
-	}
-	return nil
-}
-
-// serverURLs returns the REST addresses that agents are told: of all servers of
-// the cluster that are alive.
-func (s *Server) serverURLs() []string {
-	if s.gossip == nil {
-		return []string{s.URL()}
-	}
-	urls := []string{s.URL()}
-	removed := s.removed()
-	for _, m := range s.others() {
-		if m.ClusterID != "" && !slices.Contains(removed, m.ID) {
-			urls = append(urls, m.HTTPAddr)
-		}
-	}
-	return urls
-}
-
-// others returns the other servers of Raft's configuration that are alive: whoever
-// gossips may call itself a server.
-func (s *Server) others() []gossip.Member {
-	var others []gossip.Member
-	peers, _ := s.raft.Peers() // none while it shuts down
-	for _, p := range peers {
-		if m := s.known(p.ID); p.ID != s.id && m.State == gossip.StateAlive {
-			others = append(others, m)
-		}
-	}
-	return others
-}
-
 // tellTick is how often it is looked whether this server has become another.
 const tellTick = 500 * time.Millisecond
 
@@ -179,31 +86,9 @@ func (s *Server) tell(ctx context.Context) error {
 // newRelay returns what exchanges with other servers what each knows of hosts.
 func (s *Server) newRelay() *dispatch.Relay {
 	return dispatch.NewRelay(dispatch.RelayConfig{
-		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.voters, Others: func() []string { return ids(s.others()) }, Agents: s.agents,
-		Removed: func() bool { return slices.Contains(s.removed(), s.id) }, HostLostAfter: s.config.HostLostAfter, DataDir: s.config.DataDir, Logger: s.log,
+		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.servers.voters, Others: func() []string { return ids(s.servers.others()) }, Agents: s.servers.agents,
+		Removed: func() bool { return slices.Contains(s.servers.removed(), s.id) }, HostLostAfter: s.config.HostLostAfter, DataDir: s.config.DataDir, Logger: s.log,
 	})
-}
-
-// voters returns the servers that vote.
-func (s *Server) voters() (voters []string, err error) {
-	peers, err := s.raft.Peers()
-	for _, p := range peers {
-		if p.Voter {
-			voters = append(voters, p.ID)
-		}
-	}
-	return voters, err
-}
-
-// agents returns whether the agent of each host that gossips seems to be dead.
-func (s *Server) agents() (dead map[string]bool, changed <-chan struct{}) {
-	changed, dead = s.gossip.Changed(), make(map[string]bool)
-	for _, m := range s.gossip.Members() {
-		if m.Role == gossip.RoleAgent {
-			dead[m.ID] = m.State == gossip.StateDead
-		}
-	}
-	return dead, changed
 }
 
 func ids(members []gossip.Member) (ids []string) {
@@ -216,41 +101,10 @@ func ids(members []gossip.Member) (ids []string) {
 // steward is what the leader decides about servers from.
 func (s *Server) steward() raftlog.Steward {
 	return raftlog.Steward{
-		Known:    s.candidates,
+		Known:    s.servers.candidates,
 		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
 		Least:    max(3, s.config.BootstrapExpect),
 		Removed:  s.gossip.Forget,
 		Progress: s.peers.Progress,
 	}
-}
-
-// candidates returns the servers that are to belong to the cluster: all that
-// belong to it or to none, understand its entries, and were not taken out by an
-// operator. One that was is shown no longer once it has stopped. Gossip may have
-// several of one id, of which the one that was started last comes first.
-func (s *Server) candidates() []raftlog.Candidate {
-	var known []raftlog.Candidate
-	inUse, removed := s.store.Snapshot().Cluster().SchemaInUse(), s.removed()
-	for _, m := range s.gossip.Servers() {
-		if slices.Contains(removed, m.ID) {
-			s.gossip.Forget(m.ID)
-			continue
-		}
-		for _, m := range s.gossip.Instances(m.ID) {
-			if m.Role != gossip.RoleServer || m.ClusterID != "" && m.ClusterID != s.raft.ClusterID() || !s.callable(m) {
-				continue
-			}
-			if m.Schema < inUse {
-				if _, said := s.outdated.LoadOrStore(m.ID, true); !said {
-					s.log.Error("a server is not taken in: it is of an older version than the cluster's entries", "name", m.Name, "server_id", m.ID, "schema", m.Schema, "schema_in_use", inUse)
-				}
-				continue
-			}
-			known = append(known, raftlog.Candidate{
-				Peer: raftlog.Peer{ID: m.ID, Addr: m.RaftAddr, Voter: true}, Name: m.Name,
-				Failed: m.State != gossip.StateAlive && time.Since(m.Since) > s.config.deadAfter,
-			})
-		}
-	}
-	return known
 }

@@ -319,7 +319,7 @@ func TestServerWithoutLeaderSendsAgentsElsewhere(t *testing.T) {
 		}
 	}
 	c.eventually("polls are refused", func() bool { return poll() == structs.CodeUnavailable })
-	c.eventually("it says how many are missing", func() bool { return strings.Contains(srv.whyLeaderless(), "1 of 3 servers answer") })
+	c.eventually("it says how many are missing", func() bool { return strings.Contains(srv.servers.whyLeaderless(), "1 of 3 servers answer") })
 	for _, m := range others {
 		m.start(t)
 	}

@@ -72,7 +72,7 @@ func TestForgedServers(t *testing.T) {
 					if _, err := srv.peers.ReadIndex(t.Context(), leader.id); err != nil {
 						t.Errorf("%s does not reach the leader: %v", m.config.Name, err)
 					}
-					if got := srv.known(leader.id).HTTPAddr; got != leader.URL() {
+					if got := srv.servers.known(leader.id).HTTPAddr; got != leader.URL() {
 						t.Errorf("%s has the leader at %s, not %s", m.config.Name, got, leader.URL())
 					}
 				}
@@ -80,7 +80,7 @@ func TestForgedServers(t *testing.T) {
 				if err != nil || len(peers) != 3 {
 					t.Errorf("%s has peers %v, %v", m.config.Name, peers, err)
 				}
-				for _, u := range srv.serverURLs() {
+				for _, u := range srv.servers.serverURLs() {
 					for _, f := range forgers {
 						if u == f.URL {
 							t.Errorf("%s tells agents of the forged %s", m.config.Name, u)

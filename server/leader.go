@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
+	"github.com/stackforge/magnum/server/raftlog"
 	"github.com/stackforge/magnum/server/state"
 	"github.com/stackforge/magnum/structs"
 )
@@ -23,22 +25,22 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.conductor.Lead(ctx, term) })
 	if !s.config.Solo {
-		g.Go(func() error { return s.yield(ctx) }) // what follows waits for room
+		g.Go(func() error { return s.loops.yield(ctx) }) // what follows waits for room
 	}
 	g.Go(func() error {
 		if err := s.initCluster(ctx); err != nil {
 			return fmt.Errorf("initialise the cluster: %w", err)
 		}
 		for _, step := range conductor.Steps {
-			g.Go(func() error { return s.settle(ctx, step) })
+			g.Go(func() error { return s.loops.settle(ctx, step) })
 		}
 		g.Go(func() error { return s.dispatch.Lead(ctx) })
-		g.Go(func() error { return s.expire(ctx) })
+		g.Go(func() error { return s.loops.expire(ctx) })
 		if !s.config.Solo {
 			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
-			g.Go(func() error { return s.raiseSchema(ctx) })
+			g.Go(func() error { return s.loops.raiseSchema(ctx) })
 		}
-		g.Go(func() error { return s.forgetTokens(ctx) })
+		g.Go(func() error { return s.loops.forgetTokens(ctx) })
 		return nil
 	})
 	return g.Wait()
@@ -52,7 +54,7 @@ func (s *Server) initCluster(ctx context.Context) error {
 		Replace: s.config.JoinToken != "" || s.config.BootstrapExpect == 1, HostLostAfter: s.config.HostLostAfter,
 	}
 	var err error
-	if init.Schema, err = s.schemaOfAll(); err != nil {
+	if init.Schema, err = s.servers.schemaOfAll(); err != nil {
 		return err
 	}
 	if s.joinToken == "" && s.store.Snapshot().Cluster() == nil {
@@ -107,20 +109,32 @@ func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Requ
 	}
 }
 
+// leaderLoops are the loops of the leader that ask the conductor for what has to
+// follow: from changes, and from time that has passed.
+type leaderLoops struct {
+	id        string // this server's own
+	log       hclog.Logger
+	store     *state.Store
+	conductor *conductor.Conductor
+	raft      *raftlog.Log
+	space     *space
+	servers   *directory
+}
+
 // settleAgain is how long settle waits after a step that failed.
 const settleAgain = time.Second
 
 // settle takes a step of what follows from changes, whenever something has changed
 // that it may have waited for.
-func (s *Server) settle(ctx context.Context, step *conductor.Step) error {
-	changed := s.store.Subscribe(step.Topics()...)
+func (l *leaderLoops) settle(ctx context.Context, step *conductor.Step) error {
+	changed := l.store.Subscribe(step.Topics()...)
 	defer changed.Close()
 	for {
-		more, err := insist(ctx, s.conductor, conductor.Settle{Step: step})
+		more, err := insist(ctx, l.conductor, conductor.Settle{Step: step})
 		if ctx.Err() != nil {
 			return nil
 		}
-		if failed := s.goOn(step.String(), err); failed != nil {
+		if failed := l.goOn(step.String(), err); failed != nil {
 			return failed
 		}
 		if more {
@@ -142,10 +156,10 @@ func (s *Server) settle(ctx context.Context, step *conductor.Step) error {
 // goOn returns the error of a leader loop's request with which the leadership has
 // to end; nil for one that the loop logs and tries again later. A request whose
 // entry can't be written must not keep users from theirs.
-func (s *Server) goOn(what string, err error) error {
+func (l *leaderLoops) goOn(what string, err error) error {
 	switch structs.CodeOf(err) {
 	case structs.CodeInternal, structs.CodeTooLarge:
-		s.log.Error("a step of the leader failed: it is tried again later", "step", what, "error", err)
+		l.log.Error("a step of the leader failed: it is tried again later", "step", what, "error", err)
 		return nil
 	}
 	if err != nil {
@@ -160,22 +174,22 @@ const schemaTick = 2 * time.Second
 
 // raiseSchema has entries be of a later schema once every server understands it.
 // One whose version isn't known counts as not understanding.
-func (s *Server) raiseSchema(ctx context.Context) error {
+func (l *leaderLoops) raiseSchema(ctx context.Context) error {
 	tick := time.NewTicker(schemaTick)
 	defer tick.Stop()
 	for {
-		all, err := s.schemaOfAll()
+		all, err := l.servers.schemaOfAll()
 		if err != nil {
 			return nil // shutting down
 		}
-		if all > s.store.Snapshot().Cluster().SchemaInUse() {
-			if _, err := insist(ctx, s.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
+		if all > l.store.Snapshot().Cluster().SchemaInUse() {
+			if _, err := insist(ctx, l.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
 				return fmt.Errorf("raise the schema: %w", err)
 			}
-			s.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
+			l.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
 		}
 		select {
 		case <-ctx.Done():
@@ -185,39 +199,18 @@ func (s *Server) raiseSchema(ctx context.Context) error {
 	}
 }
 
-// schemaOfAll returns the latest schema that every server understands, as far as
-// this one knows. The error is that of a server that shuts down.
-func (s *Server) schemaOfAll() (int, error) {
-	if s.config.Solo {
-		return structs.SchemaVersion, nil
-	}
-	peers, err := s.raft.Peers()
-	if err != nil {
-		return 0, err
-	}
-	understood := map[string]int{s.id: structs.SchemaVersion}
-	for _, m := range s.gossip.Servers() {
-		understood[m.ID] = m.Schema
-	}
-	all := structs.SchemaVersion
-	for _, p := range peers {
-		all = min(all, understood[p.ID])
-	}
-	return max(all, structs.LeastSchema), nil
-}
-
 // expireTick is how often the leader looks for what has run out of time.
 const expireTick = 10 * time.Second
 
 // expire deletes idempotency keys whose time is over and fails bays that took
 // too long. Their time runs on this leader's own monotonic clock, from when it
 // first saw them: clocks of different machines are never compared.
-func (s *Server) expire(ctx context.Context) error {
+func (l *leaderLoops) expire(ctx context.Context) error {
 	keys, bays := make(deadlines), make(deadlines)
 	tick := time.NewTicker(expireTick)
 	defer tick.Stop()
 	for {
-		snap := s.store.Snapshot()
+		snap := l.store.Snapshot()
 		now := time.Now()
 		keys.mark()
 		for r := range snap.List(structs.TableIdempotency, state.AllProjects, 0) {
@@ -226,11 +219,11 @@ func (s *Server) expire(ctx context.Context) error {
 		over := keys.over(now)
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			_, err := insist(ctx, s.conductor, conductor.ExpireKeys{IDs: over[:n]})
+			_, err := insist(ctx, l.conductor, conductor.ExpireKeys{IDs: over[:n]})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := s.goOn("expire idempotency keys", err); err != nil {
+			if err := l.goOn("expire idempotency keys", err); err != nil {
 				return err
 			}
 			over = over[n:]
@@ -242,11 +235,11 @@ func (s *Server) expire(ctx context.Context) error {
 			}
 		}
 		for _, id := range bays.over(now) {
-			_, err := insist(ctx, s.conductor, conductor.FailBay{ID: id})
+			_, err := insist(ctx, l.conductor, conductor.FailBay{ID: id})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := s.goOn("fail bay", err); err != nil {
+			if err := l.goOn("fail bay", err); err != nil {
 				return err
 			}
 		}

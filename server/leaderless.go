@@ -29,22 +29,22 @@ type noLeader struct {
 // whyLeaderless says why nobody leads, as far as this server can tell, and what to
 // do about it. It asks the log's voters: gossip takes some seconds to notice that
 // one has died.
-func (s *Server) whyLeaderless() string {
-	if slices.Contains(s.removed(), s.id) {
+func (d *directory) whyLeaderless() string {
+	if slices.Contains(d.removed(), d.id) {
 		return "an operator has taken this server out of the cluster: ask another server"
 	}
-	s.noLeader.Lock()
-	defer s.noLeader.Unlock()
-	if time.Since(s.noLeader.at) < leaderlessKept {
-		return s.noLeader.why
+	d.noLeader.Lock()
+	defer d.noLeader.Unlock()
+	if time.Since(d.noLeader.at) < leaderlessKept {
+		return d.noLeader.why
 	}
-	peers, _ := s.raft.Peers() // none while it shuts down
+	peers, _ := d.raft.Peers() // none while it shuts down
 	ctx, cancel := context.WithTimeout(context.Background(), leaderlessWait)
 	defer cancel()
-	answer := s.progress(ctx, peers)
-	s.noLeader.why = whyLeaderless(peers, func(id string) (string, bool) { return s.nameOf(id), answer[id] != nil })
-	s.noLeader.at = time.Now()
-	return s.noLeader.why
+	answer := d.progress(ctx, peers)
+	d.noLeader.why = whyLeaderless(peers, func(id string) (string, bool) { return d.nameOf(id), answer[id] != nil })
+	d.noLeader.at = time.Now()
+	return d.noLeader.why
 }
 
 // whyLeaderless is the same for servers whose names look tells, and whether they answer.

@@ -10,19 +10,19 @@ import (
 )
 
 // member is what other servers may ask of this one.
-type member struct{ *Server }
+type member struct{ s *Server }
 
 // ID is this server's own.
-func (m member) ID() string { return m.id }
+func (m member) ID() string { return m.s.id }
 
 // FromServer reports whether the other end of a connection has the certificate of
 // a server. Without TLS that can't be told.
 func (m member) FromServer(connection *tls.ConnectionState) bool {
-	return m.tls == nil || tlsconf.IsServer(connection)
+	return m.s.tls.loaded == nil || tlsconf.IsServer(connection)
 }
 
 // Secret returns the peer secret, "" while this server has no state.
-func (m member) Secret() string { return m.peerSecret() }
+func (m member) Secret() string { return m.s.peerSecret() }
 
 func (s *Server) peerSecret() string {
 	if c := s.store.Snapshot().Cluster(); c != nil {
@@ -32,46 +32,46 @@ func (s *Server) peerSecret() string {
 }
 
 // ReadIndex is the read index if this server leads. CodeNoLeader.
-func (m member) ReadIndex(ctx context.Context) (uint64, error) { return m.raft.ReadIndex(ctx) }
+func (m member) ReadIndex(ctx context.Context) (uint64, error) { return m.s.raft.ReadIndex(ctx) }
 
 // LeaderIndex is the leader's index if this server leads. CodeNoLeader.
-func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.raft.LeaderIndex(ctx) }
+func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.s.raft.LeaderIndex(ctx) }
 
 // Heard takes what a follower has heard of hosts, and returns which polls are
 // acknowledged. CodeNoLeader.
 func (m member) Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
-	if !m.raft.IsLeader() {
+	if !m.s.raft.IsLeader() {
 		return structs.PeerAcknowledged{}, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	return m.dispatch.HearFrom(ctx, hosts), nil
+	return m.s.dispatch.HearFrom(ctx, hosts), nil
 }
 
 // Silent returns which of the hosts this server has not heard of either.
-func (m member) Silent(hosts []string) []string { return m.dispatch.Silent(hosts) }
+func (m member) Silent(hosts []string) []string { return m.s.dispatch.Silent(hosts) }
 
 // Offer leaves a session of another server for a host's next poll.
-func (m member) Offer(hostID string, offer structs.SessionOffer) { m.dispatch.Offer(hostID, offer) }
+func (m member) Offer(hostID string, offer structs.SessionOffer) { m.s.dispatch.Offer(hostID, offer) }
 
 // Progress returns how far this server has come with the log, and whether it
 // has room for more.
 func (m member) Progress() structs.PeerProgress {
-	p := m.raft.Progress()
-	p.Short = m.space.room() != nil
+	p := m.s.raft.Progress()
+	p.Short = m.s.space.room() != nil
 	return p
 }
 
 // Grant gives this server's part in a new cluster to it, or takes it back.
 func (m member) Grant(proof string, g structs.PeerGrant) error {
-	if err := m.proofs().CheckGrant(proof); err != nil {
+	if err := m.s.proofs().CheckGrant(proof); err != nil {
 		return err
 	}
-	return m.grants.Grant(g)
+	return m.s.grants.Grant(g)
 }
 
 // Identity says who this server is, and that it has the gossip key.
 func (m member) Identity(nonce string) structs.PeerIdentity {
-	is := structs.PeerIdentity{ID: m.id, RaftAddr: m.raft.Self().Addr, HTTPAddr: m.URL()}
-	is.Proof = m.proofs().Identity(nonce, is)
+	is := structs.PeerIdentity{ID: m.s.id, RaftAddr: m.s.raft.Self().Addr, HTTPAddr: m.s.URL()}
+	is.Proof = m.s.proofs().Identity(nonce, is)
 	return is
 }
 
@@ -82,7 +82,7 @@ func (s *Server) proofs() bootstrap.Proofs {
 
 // verifier checks what gossip tells of other servers.
 func (s *Server) verifier() bootstrap.Verifier {
-	return bootstrap.Verifier{Proofs: s.proofs(), Peers: s.peers, Instances: s.instances}
+	return bootstrap.Verifier{Proofs: s.proofs(), Peers: s.peers, Instances: s.servers.instances}
 }
 
 // JoinTokenInUse returns the token with which agents register, "" if this server

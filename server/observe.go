@@ -1,10 +1,6 @@
 package server
 
-import (
-	"net/url"
-
-	"github.com/stackforge/magnum/server/metrics"
-)
+import "github.com/stackforge/magnum/server/metrics"
 
 // newMetrics wires what is counted to the parts that are not made yet: they
 // are asked when somebody scrapes.
@@ -27,26 +23,4 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		},
 		Disk: func() (int64, error) { return s.space.free(s.config.DataDir) },
 	})
-}
-
-// leader returns the name and the REST address of the leader, "" while there
-// is none or nobody knows it.
-func (s *Server) leader() (name, address string) {
-	id, _ := s.raft.Leader()
-	switch {
-	case id == "":
-		return "", ""
-	case id == s.id:
-		return s.config.Name, s.httpAddress()
-	}
-	for _, m := range s.gossip.Servers() {
-		if m.ID == id {
-			u, err := url.Parse(m.HTTPAddr)
-			if err != nil {
-				return "", ""
-			}
-			return m.Name, u.Host
-		}
-	}
-	return "", ""
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/stackforge/magnum/internal/gossip"
 	"github.com/stackforge/magnum/server/conductor"
@@ -13,18 +12,18 @@ import (
 )
 
 // operations is what operators ask of the servers.
-type operations struct{ *Server }
+type operations struct{ s *Server }
 
 // Members returns the servers and agents that gossip, by name. A server that
 // gossips with nobody knows itself.
 func (o operations) Members() []structs.MemberBody {
-	known := []gossip.Member{{Node: gossip.Node{ID: o.id, Name: o.config.Name, Role: gossip.RoleServer, ClusterID: o.raft.ClusterID(), HTTPAddr: o.URL(), Schema: structs.SchemaVersion, Version: o.config.Version}, State: gossip.StateAlive, Since: o.started}}
-	if o.gossip != nil {
-		known = o.gossip.Members()
+	known := []gossip.Member{{Node: gossip.Node{ID: o.s.id, Name: o.s.config.Name, Role: gossip.RoleServer, ClusterID: o.s.raft.ClusterID(), HTTPAddr: o.s.URL(), Schema: structs.SchemaVersion, Version: o.s.config.Version}, State: gossip.StateAlive, Since: o.s.started}}
+	if o.s.gossip != nil {
+		known = o.s.gossip.Members()
 	}
-	peers, _ := o.raft.Peers() // none while it shuts down
-	leader, _ := o.raft.Leader()
-	snap := o.store.Snapshot()
+	peers, _ := o.s.raft.Peers() // none while it shuts down
+	leader, _ := o.s.raft.Leader()
+	snap := o.s.store.Snapshot()
 	members := make([]structs.MemberBody, 0, len(known))
 	for _, k := range known {
 		m := structs.MemberBody{
@@ -55,15 +54,15 @@ func orNull(s string) *string {
 // Peers returns the servers of the log's configuration in its order, and asks
 // all of them at once how far they are.
 func (o operations) Peers(ctx context.Context) ([]structs.RaftPeerBody, error) {
-	peers, err := o.raft.Peers()
+	peers, err := o.s.raft.Peers()
 	if err != nil {
 		return nil, structs.Errorf(structs.CodeUnavailable, "this server is shutting down (%w)", err)
 	}
-	progress := o.progress(ctx, peers)
-	leader, _ := o.raft.Leader()
+	progress := o.s.servers.progress(ctx, peers)
+	leader, _ := o.s.raft.Leader()
 	bodies := make([]structs.RaftPeerBody, len(peers))
 	for i, p := range peers {
-		b := structs.RaftPeerBody{UUID: p.ID, Name: orNull(o.nameOf(p.ID)), RaftAddr: p.Addr, Voter: p.Voter, State: structs.PeerUnreachable}
+		b := structs.RaftPeerBody{UUID: p.ID, Name: orNull(o.s.servers.nameOf(p.ID)), RaftAddr: p.Addr, Voter: p.Voter, State: structs.PeerUnreachable}
 		if at := progress[p.ID]; at != nil {
 			b.State, b.LastIndex = structs.PeerFollower, &at.LastIndex
 			if lead := progress[leader]; lead != nil {
@@ -79,44 +78,10 @@ func (o operations) Peers(ctx context.Context) ([]structs.RaftPeerBody, error) {
 	return bodies, nil
 }
 
-// progress asks servers how far they are; those that don't answer are left out.
-func (s *Server) progress(ctx context.Context, peers []raftlog.Peer) map[string]*structs.PeerProgress {
-	found := make(map[string]*structs.PeerProgress, len(peers))
-	var mu sync.Mutex
-	var asking sync.WaitGroup
-	for _, p := range peers {
-		asking.Go(func() {
-			at := s.raft.Progress()
-			if p.ID != s.id {
-				if s.peers == nil {
-					return
-				}
-				var err error
-				if at, err = s.peers.Progress(ctx, p.ID); err != nil {
-					return
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			found[p.ID] = &at
-		})
-	}
-	asking.Wait()
-	return found
-}
-
-// nameOf returns a server's name, "" if gossip doesn't know it.
-func (s *Server) nameOf(id string) string {
-	if id == s.id {
-		return s.config.Name
-	}
-	return s.known(id).Name
-}
-
 // Peer returns the id of the peer of a uuid or name. CodeNotFound, CodeConflict
 // for a name that several have.
 func (o operations) Peer(ident string) (id string, err error) {
-	peers, err := o.raft.Peers()
+	peers, err := o.s.raft.Peers()
 	if err != nil {
 		return "", structs.Errorf(structs.CodeUnavailable, "this server is shutting down (%w)", err)
 	}
@@ -124,7 +89,7 @@ func (o operations) Peer(ident string) (id string, err error) {
 		switch {
 		case p.ID == ident:
 			return p.ID, nil
-		case o.nameOf(p.ID) != ident:
+		case o.s.servers.nameOf(p.ID) != ident:
 		case id != "":
 			return "", structs.Errorf(structs.CodeConflict, "More than one server has the name %.64s: give its uuid.", ident)
 		default:
@@ -141,43 +106,43 @@ func (o operations) Peer(ident string) (id string, err error) {
 // still run and gossip.
 func (o operations) RemovePeer(ctx context.Context, id string, force bool) error {
 	switch {
-	case !o.raft.IsLeader():
+	case !o.s.raft.IsLeader():
 		return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
-	case id == o.id:
-		return structs.Errorf(structs.CodeConflict, "server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.config.Name, id))
+	case id == o.s.id:
+		return structs.Errorf(structs.CodeConflict, "server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.s.config.Name, id))
 	}
 	if !force {
 		if err := o.dispensable(ctx, id); err != nil {
 			return err
 		}
 	}
-	if _, err := conductor.Do(ctx, o.conductor, conductor.RemoveServer{ID: id}); err != nil {
+	if _, err := conductor.Do(ctx, o.s.conductor, conductor.RemoveServer{ID: id}); err != nil {
 		return err
 	}
-	if err := o.raft.RemovePeer(ctx, id); err != nil {
+	if err := o.s.raft.RemovePeer(ctx, id); err != nil {
 		return err
 	}
-	o.log.Warn("an operator has taken a server out of the cluster", "server_id", id, "name", o.nameOf(id))
-	o.gossip.Forget(id)
+	o.s.log.Warn("an operator has taken a server out of the cluster", "server_id", id, "name", o.s.servers.nameOf(id))
+	o.s.gossip.Forget(id)
 	return nil
 }
 
 // dispensable returns CodeConflict if without the server no majority is left of
 // servers that answer.
 func (o operations) dispensable(ctx context.Context, id string) error {
-	peers, err := o.raft.Peers()
+	peers, err := o.s.raft.Peers()
 	if err != nil {
 		return structs.Errorf(structs.CodeUnavailable, "this server is shutting down (%w)", err)
 	}
 	others := slices.DeleteFunc(peers, func(p raftlog.Peer) bool { return p.ID == id || !p.Voter })
-	answer := o.progress(ctx, others)
+	answer := o.s.servers.progress(ctx, others)
 	if len(answer) > len(others)/2 {
 		return nil
 	}
 	silent := ""
 	for _, p := range others {
 		if answer[p.ID] == nil {
-			silent = cmp.Or(o.nameOf(p.ID), p.ID)
+			silent = cmp.Or(o.s.servers.nameOf(p.ID), p.ID)
 		}
 	}
 	return structs.Errorf(structs.CodeConflict, "of the %d voters that would be left %d answer, which is no majority: bring back or remove %s first, or say force", len(others), len(answer), silent)
@@ -185,10 +150,10 @@ func (o operations) dispensable(ctx context.Context, id string) error {
 
 // Transfer has another server lead.
 func (o operations) Transfer(ctx context.Context, id string) error {
-	if !o.raft.IsLeader() {
+	if !o.s.raft.IsLeader() {
 		return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	err := o.raft.Transfer(ctx, id)
+	err := o.s.raft.Transfer(ctx, id)
 	if structs.CodeOf(err) == structs.CodeNoLeader {
 		return structs.Errorf(structs.CodeNoLeader, "%w (%w)", err, conductor.ErrUnknown)
 	}

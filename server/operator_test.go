@@ -194,10 +194,10 @@ func TestRemovedServerStaysOut(t *testing.T) {
 			return m.UUID == out.running().id && m.Status == "alive" && !m.Registered
 		})
 	})
-	if known := now.running().candidates(); len(known) != 2 {
+	if known := now.running().servers.candidates(); len(known) != 2 {
 		t.Errorf("the removed server would be taken in again: %+v", known)
 	}
-	if urls := now.running().serverURLs(); slices.Contains(urls, out.running().URL()) {
+	if urls := now.running().servers.serverURLs(); slices.Contains(urls, out.running().URL()) {
 		t.Errorf("agents are sent to the removed server: %v", urls)
 	}
 

@@ -18,11 +18,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stackforge/magnum/internal/gossip"
-	"github.com/stackforge/magnum/internal/tlsconf"
 	"github.com/stackforge/magnum/server/admission"
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/metrics"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/raftlog"
@@ -44,16 +44,16 @@ type Server struct {
 	space     *space
 	listener  net.Listener
 	gate      *admission.Gate
-	tls       *tlsconf.Credentials // nil: no TLS
+	tls       *certificates
 
 	grants    *bootstrap.Grants
-	noLeader  noLeader
+	servers   *directory
 	gossip    *gossip.Gossip // nil on a solo server
 	peers     *peer.Client   // likewise
-	outdated  sync.Map       // IDs of servers that the log has named as too old
 	store     *state.Store
 	raft      *raftlog.Log
 	conductor *conductor.Conductor
+	loops     *leaderLoops
 	dispatch  *dispatch.Dispatch
 	relay     *dispatch.Relay // nil on a solo server
 	rest      *rest.Server
@@ -104,7 +104,7 @@ func (s *Server) open() (err error) {
 			return err
 		}
 	}
-	if err := s.openTLS(); err != nil {
+	if s.tls, err = loadCertificates(s.config, s.log); err != nil {
 		return err
 	}
 	if s.listener, err = net.Listen("tcp", s.config.httpAddr()); err != nil {
@@ -113,13 +113,55 @@ func (s *Server) open() (err error) {
 	s.gate = admission.New(admission.Config{
 		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone, Logger: s.config.Logger.Named("http"),
 	})
+	if err := s.openLog(record); err != nil {
+		return err
+	}
+	s.servers = &directory{config: &s.config, id: s.id, url: s.URL, address: s.httpAddress, tls: s.tls, log: s.log, store: s.store, raft: s.raft}
+	if err := s.joinCluster(record); err != nil {
+		return err
+	}
+	s.metrics = s.newMetrics()
+	log := &replication{log: s.raft}
+	if !s.config.Solo {
+		if err := s.openGossip(); err != nil {
+			return err
+		}
+		s.peers = peer.New(peer.Config{URLs: s.servers.urlsOf, Secret: s.peerSecret, TLS: s.tls.peers(), Forwarded: s.metrics.Forwarded})
+		log.peers, s.servers.gossip, s.servers.peers = s.peers, s.gossip, s.peers
+	}
+	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})
+	s.loops = &leaderLoops{id: s.id, log: s.log, store: s.store, conductor: s.conductor, raft: s.raft, space: s.space, servers: s.servers}
+	hosts := dispatch.Config{
+		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
+		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs, ServerID: s.id, URL: s.URL,
+	}
+	web := rest.Config{
+		Store: s.store, Conductor: s.conductor, Cluster: log,
+		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"), Version: s.config.Version,
+		Operations: operations{s},
+		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
+		Hosts: s.hostNames(), Connections: s.gate,
+	}
+	if !s.config.Solo {
+		s.relay = s.newRelay()
+		hosts.Ask, hosts.Agree = s.relay.Ask, s.relay.Agree
+		web.Peers, web.Member = s.peers, member{s}
+	}
+	s.dispatch = dispatch.New(hosts)
+	web.Dispatch = s.dispatch
+	s.rest = rest.New(web)
+	return nil
+}
+
+// openLog opens the log, and with it the state that it holds.
+func (s *Server) openLog(record *memberfile.File) (err error) {
 	advertise := ""
 	if s.config.Advertise != "" {
 		advertise = joinPort(s.config.Advertise, s.config.RaftPort)
 	}
 	raft := raftlog.Config{
 		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.config.Logger, Fault: s.config.fault,
-		Secure: s.secureRaft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.RecordCluster, Granted: s.grants.Granted,
+		Secure: s.tls.raft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.RecordCluster, Granted: s.grants.Granted,
 		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.config.DataDirMoved,
 	}
 	if len(s.config.LogChecker) > 0 {
@@ -132,6 +174,12 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.space.reuse(s.raft.FreeBytes)
+	return nil
+}
+
+// joinCluster has the log follow the cluster that the server's record names, once
+// nothing in the data directory speaks against it.
+func (s *Server) joinCluster(record *memberfile.File) error {
 	s.raft.SpeakFor(s.grants.Proposed())
 	if s.config.BootstrapExpect == 1 {
 		if err := bootstrap.CheckAlone(s.config.DataDir, record.Now(), s.raft); err != nil {
@@ -146,35 +194,6 @@ func (s *Server) open() (err error) {
 			return err
 		}
 	}
-	s.metrics = s.newMetrics()
-	log := &replication{log: s.raft}
-	if !s.config.Solo {
-		if err := s.openGossip(); err != nil {
-			return err
-		}
-		s.peers = peer.New(peer.Config{URLs: s.urlsOf, Secret: s.peerSecret, TLS: s.peerTLS(), Forwarded: s.metrics.Forwarded})
-		log.peers = s.peers
-	}
-	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})
-	hosts := dispatch.Config{
-		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
-		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.serverURLs, ServerID: s.id, URL: s.URL,
-	}
-	web := rest.Config{
-		Store: s.store, Conductor: s.conductor, Cluster: log,
-		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"), Version: s.config.Version,
-		Operations: operations{s},
-		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.leader, Leaderless: s.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
-		Hosts: s.hostNames(), Connections: s.gate,
-	}
-	if !s.config.Solo {
-		s.relay = s.newRelay()
-		hosts.Ask, hosts.Agree = s.relay.Ask, s.relay.Agree
-		web.Peers, web.Member = s.peers, member{s}
-	}
-	s.dispatch = dispatch.New(hosts)
-	web.Dispatch = s.dispatch
-	s.rest = rest.New(web)
 	return nil
 }
 
@@ -184,7 +203,7 @@ func ServeLogCheck(args []string, out io.Writer) int { return raftlog.ServeCheck
 
 // URL returns the address of the REST API.
 func (s *Server) URL() string {
-	return s.scheme() + s.httpAddress()
+	return s.tls.scheme() + s.httpAddress()
 }
 
 // httpAddress is the host:port at which others reach the REST API.
@@ -224,7 +243,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return wrap("raft", s.raft.Run(raftCtx, s.lead)) })
 	g.Go(func() error { return wrap("disk", s.space.run(ctx)) })
 	g.Go(func() error {
-		err := server.Serve(s.secure(s.gate.Listener(s.listener)))
+		err := server.Serve(s.tls.listener(s.gate.Listener(s.listener)))
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil
 		}

@@ -18,12 +18,12 @@ func InspectSnapshot(r io.Reader) (structs.Snapshot, error) { return state.Inspe
 
 // Save writes a state as a snapshot file.
 func (o operations) Save(w io.Writer, s *state.Snapshot) error {
-	head := structs.SnapshotHead{Term: o.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.config.Name, Version: o.config.Version}
+	head := structs.SnapshotHead{Term: o.s.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.s.config.Name, Version: o.s.config.Version}
 	return state.WriteArchive(w, head, s)
 }
 
 // PeerSecret is what another server knows this one by.
-func (o operations) PeerSecret() string { return o.peerSecret() }
+func (o operations) PeerSecret() string { return o.s.peerSecret() }
 
 // Restore replaces the state of all servers by that of a snapshot file. The file
 // is read to its end and checked first; until then nothing has changed.
@@ -33,14 +33,14 @@ func (o operations) PeerSecret() string { return o.peerSecret() }
 // gone. The servers stay what they are: their secret, the join token that they
 // were started with, and whom operators have taken out are not the snapshot's.
 func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (restored structs.RestoredBody, err error) {
-	if !o.raft.IsLeader() {
+	if !o.s.raft.IsLeader() {
 		return restored, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	if !o.restoring.TryLock() {
+	if !o.s.restoring.TryLock() {
 		return restored, structs.Errorf(structs.CodeConflict, "another restore is under way: wait until it has ended")
 	}
-	defer o.restoring.Unlock()
-	if err := o.space.room(); err != nil {
+	defer o.s.restoring.Unlock()
+	if err := o.s.space.room(); err != nil {
 		return restored, err
 	}
 	upload, err := o.scratch()
@@ -63,9 +63,9 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 		return restored, err
 	}
 	defer stream.Close()
-	o.log.Warn("an operator restores a snapshot", "index", info.Index, "cluster_id", info.ClusterID, "incarnation", info.Incarnation)
-	started, err := o.raft.Restore(ctx, info.Index, func(index uint64) (int64, io.Reader, error) {
-		now := o.store.Snapshot()
+	o.s.log.Warn("an operator restores a snapshot", "index", info.Index, "cluster_id", info.ClusterID, "incarnation", info.Incarnation)
+	started, err := o.s.raft.Restore(ctx, info.Index, func(index uint64) (int64, io.Reader, error) {
+		now := o.s.store.Snapshot()
 		if _, err := upload.Seek(0, io.SeekStart); err != nil {
 			return 0, nil, err
 		}
@@ -85,7 +85,7 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 	})
 	switch {
 	case err == nil:
-		o.log.Warn("the state was restored from a snapshot", "index", restored.Index, "cluster_id", restored.ClusterID, "incarnation", restored.Incarnation)
+		o.s.log.Warn("the state was restored from a snapshot", "index", restored.Index, "cluster_id", restored.ClusterID, "incarnation", restored.Incarnation)
 		return restored, nil
 	case started:
 		return restored, structs.Errorf(structs.CodeNoLeader, "leadership was lost while the snapshot was being restored: see whether its objects are there, and restore it again if not (%w, %w)", err, conductor.ErrUnknown)
@@ -135,8 +135,8 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 	if info, err = state.Inspect(upload); err != nil {
 		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: %s.", err)
 	}
-	inUse := o.awaitSchema(info.Schema)
-	free, err := o.space.free(o.config.DataDir)
+	inUse := o.s.awaitSchema(info.Schema)
+	free, err := o.s.space.free(o.s.config.DataDir)
 	switch {
 	case err != nil:
 		return info, err
@@ -144,7 +144,7 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: the snapshot holds no cluster.")
 	case info.Schema > inUse:
 		return info, structs.Errorf(structs.CodeConflict, "the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all of them first", info.Schema, inUse)
-	case o.config.Auth == authToken && info.AdminTokens == 0:
+	case o.s.config.Auth == authToken && info.AdminTokens == 0:
 		return info, structs.Errorf(structs.CodeConflict,
 			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on loopback, restore it there and make one with token-create -role admin")
 	case free < reserve+2*info.Size: // the stream that is made of it, and Raft's own copy
@@ -161,7 +161,7 @@ type scratch struct{ file *os.File }
 var errScratch = errors.New("the server's disk")
 
 func (o operations) scratch() (*scratch, error) {
-	f, err := os.CreateTemp(o.dir.path, "restore-")
+	f, err := os.CreateTemp(o.s.dir.path, "restore-")
 	if err != nil {
 		return nil, err
 	}

@@ -260,9 +260,9 @@ func TestRestoreRefusals(t *testing.T) {
 	refused("no room", good, structs.CodeNoSpace, "MiB")
 	short.Store(false)
 
-	op.restoring.Lock()
+	op.s.restoring.Lock()
 	refused("two at once", good, structs.CodeConflict, "under way")
-	op.restoring.Unlock()
+	op.s.restoring.Unlock()
 
 	locked := startWith(t, Config{DataDir: t.TempDir()}, func(s *Server) { s.config.Auth = authToken }) // rest asks for none: it was made before
 	if _, err := (operations{locked.Server}).Restore(t.Context(), bytes.NewReader(good), false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "admin token") {
@@ -317,7 +317,7 @@ func TestNewClusterTakesASnapshotAtOnce(t *testing.T) {
 	}
 	c := newThreeServers(t)
 	op := operations{c.leader().running()}
-	was := op.store.Snapshot().Cluster().SchemaInUse()
+	was := op.s.store.Snapshot().Cluster().SchemaInUse()
 	if _, err := op.Restore(t.Context(), &b, false); err != nil {
 		t.Errorf("with schema %d in use: %v", was, err)
 	}

@@ -6,8 +6,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/stackforge/magnum/internal/tlsconf"
-	"github.com/stackforge/magnum/server/raftlog"
+	"github.com/stackforge/magnum/server/raftlog/transport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -54,50 +56,60 @@ func (s *Server) hostNames() []string {
 	if host, err := os.Hostname(); err == nil {
 		names = append(names, host)
 	}
-	if s.tls != nil {
-		names = append(names, s.tls.Names()...)
+	if s.tls.loaded != nil {
+		names = append(names, s.tls.loaded.Names()...)
 	}
 	return names
 }
 
-// openTLS reads the files of TLS, if there are any.
-func (s *Server) openTLS() (err error) {
-	if !s.config.tlsFiles().Any() {
-		return nil
-	}
-	if s.tls, err = tlsconf.Load(s.config.tlsFiles()); err == nil {
-		s.logExpiry()
-	}
-	return err
+// certificates is this server's TLS, if it has any.
+type certificates struct {
+	loaded *tlsconf.Credentials // nil: no TLS
+	file   string               // of the server's own certificate
+	log    hclog.Logger
 }
 
-// secure lets the listener speak TLS, if the server has any.
-func (s *Server) secure(l net.Listener) net.Listener {
-	if s.tls == nil {
+// loadCertificates reads the files of TLS, if there are any.
+func loadCertificates(c Config, log hclog.Logger) (*certificates, error) {
+	all := &certificates{file: c.TLSCert, log: log}
+	if !c.tlsFiles().Any() {
+		return all, nil
+	}
+	var err error
+	if all.loaded, err = tlsconf.Load(c.tlsFiles()); err != nil {
+		return nil, err
+	}
+	all.logExpiry()
+	return all, nil
+}
+
+// listener lets the listener speak TLS, if the server has any.
+func (c *certificates) listener(l net.Listener) net.Listener {
+	if c.loaded == nil {
 		return l
 	}
-	return tls.NewListener(l, s.tls.HTTPServer())
+	return tls.NewListener(l, c.loaded.HTTPServer())
 }
 
-// secureRaft is the TLS between servers; nil for none.
-func (s *Server) secureRaft() *raftlog.Secure {
-	if s.tls == nil {
+// raft is the TLS between servers; nil for none.
+func (c *certificates) raft() *transport.Secure {
+	if c.loaded == nil {
 		return nil
 	}
-	return &raftlog.Secure{Server: s.tls.ServerTLS, Client: s.tls.ClientTLS}
+	return &transport.Secure{Server: c.loaded.ServerTLS, Client: c.loaded.ClientTLS}
 }
 
-// peerTLS is the TLS of calls to other servers' REST API; nil for none.
-func (s *Server) peerTLS() func() *tls.Config {
-	if s.tls == nil {
+// peers is the TLS of calls to other servers' REST API; nil for none.
+func (c *certificates) peers() func() *tls.Config {
+	if c.loaded == nil {
 		return nil
 	}
-	return func() *tls.Config { return s.tls.ClientTLS("") }
+	return func() *tls.Config { return c.loaded.ClientTLS("") }
 }
 
 // scheme is that of the server's URLs.
-func (s *Server) scheme() string {
-	if s.tls == nil {
+func (c *certificates) scheme() string {
+	if c.loaded == nil {
 		return "http://"
 	}
 	return "https://"
@@ -105,25 +117,27 @@ func (s *Server) scheme() string {
 
 // Reload reads the files of TLS again, for connections that begin from now on.
 // What can't be read is logged, and everything stays as it was.
-func (s *Server) Reload() {
-	if s.tls == nil {
-		s.log.Info("nothing to read again: there are no certificates")
+func (s *Server) Reload() { s.tls.reload() }
+
+func (c *certificates) reload() {
+	if c.loaded == nil {
+		c.log.Info("nothing to read again: there are no certificates")
 		return
 	}
-	if err := s.tls.Reload(); err != nil {
-		s.log.Error("certificates can't be read again and stay what they were", "error", err)
+	if err := c.loaded.Reload(); err != nil {
+		c.log.Error("certificates can't be read again and stay what they were", "error", err)
 		return
 	}
-	s.log.Info("certificates were read again")
-	s.logExpiry()
+	c.log.Info("certificates were read again")
+	c.logExpiry()
 }
 
 // expiryWarning is how long before its certificate ends a server says so.
 const expiryWarning = 14 * 24 * time.Hour
 
-func (s *Server) logExpiry() {
-	at := s.tls.ExpiresAt()
+func (c *certificates) logExpiry() {
+	at := c.loaded.ExpiresAt()
 	if left := time.Until(at); left < expiryWarning {
-		s.log.Warn("the certificate ends soon: make another, and send SIGHUP", "file", s.config.TLSCert, "expires_at", at, "left", left.Round(time.Minute))
+		c.log.Warn("the certificate ends soon: make another, and send SIGHUP", "file", c.file, "expires_at", at, "left", left.Round(time.Minute))
 	}
 }

@@ -43,18 +43,18 @@ const (
 )
 
 // forgetTokens deletes tokens that have long expired.
-func (s *Server) forgetTokens(ctx context.Context) error {
+func (l *leaderLoops) forgetTokens(ctx context.Context) error {
 	tick := time.NewTicker(forgetTick)
 	defer tick.Stop()
 	for {
-		over := s.longExpired(time.Now().Add(-forgetAfter))
+		over := l.longExpired(time.Now().Add(-forgetAfter))
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			_, err := insist(ctx, s.conductor, conductor.ForgetTokens{IDs: over[:n]})
+			_, err := insist(ctx, l.conductor, conductor.ForgetTokens{IDs: over[:n]})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := s.goOn("forget tokens", err); err != nil {
+			if err := l.goOn("forget tokens", err); err != nil {
 				return err
 			}
 			over = over[n:]
@@ -68,9 +68,9 @@ func (s *Server) forgetTokens(ctx context.Context) error {
 }
 
 // longExpired returns the tokens that had expired at the time.
-func (s *Server) longExpired(at time.Time) []string {
+func (l *leaderLoops) longExpired(at time.Time) []string {
 	var ids []string
-	for r := range s.store.Snapshot().List(structs.TableTokens, "", 0) {
+	for r := range l.store.Snapshot().List(structs.TableTokens, "", 0) {
 		if r.(*structs.Token).Expired(at) {
 			ids = append(ids, r.Base().ID)
 		}

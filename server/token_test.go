@@ -92,12 +92,12 @@ func TestLongExpiredTokensAreForgotten(t *testing.T) {
 		return token.ID
 	}
 	ever, fresh, long := create(time.Time{}), create(now.Add(-time.Hour)), create(now.Add(-2*forgetAfter))
-	if got := srv.longExpired(now.Add(-forgetAfter)); len(got) != 1 || got[0] != long {
+	if got := srv.loops.longExpired(now.Add(-forgetAfter)); len(got) != 1 || got[0] != long {
 		t.Errorf("long expired: %v, want %s", got, long)
 	}
 	forgetting, end := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- srv.forgetTokens(forgetting) }()
+	go func() { ended <- srv.loops.forgetTokens(forgetting) }()
 	for srv.store.Snapshot().Token(long) != nil && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}

@@ -11,15 +11,15 @@ import (
 // yield hands leadership over while this leader's disk is nearly full, to a
 // server that has room: the leader is the one that refuses writes for want of
 // it, so that without this the smallest disk would stop the cluster.
-func (s *Server) yield(ctx context.Context) error {
+func (l *leaderLoops) yield(ctx context.Context) error {
 	tick := time.NewTicker(spaceTick)
 	defer tick.Stop()
 	for {
-		if s.space.room() != nil {
-			if to := s.roomier(ctx); to != "" {
-				s.log.Warn("the disk is nearly full: leadership is handed over to a server that has room", "server_id", to)
-				if err := s.raft.Transfer(ctx, to); err != nil && ctx.Err() == nil {
-					s.log.Warn("leadership was not handed over", "server_id", to, "error", err)
+		if l.space.room() != nil {
+			if to := l.roomier(ctx); to != "" {
+				l.log.Warn("the disk is nearly full: leadership is handed over to a server that has room", "server_id", to)
+				if err := l.raft.Transfer(ctx, to); err != nil && ctx.Err() == nil {
+					l.log.Warn("leadership was not handed over", "server_id", to, "error", err)
 				}
 			}
 		}
@@ -32,14 +32,14 @@ func (s *Server) yield(ctx context.Context) error {
 }
 
 // roomier returns the voter with room whose log is longest, "" if nobody has room.
-func (s *Server) roomier(ctx context.Context) (to string) {
-	peers, err := s.raft.Peers()
+func (l *leaderLoops) roomier(ctx context.Context) (to string) {
+	peers, err := l.raft.Peers()
 	if err != nil {
 		return "" // shutting down
 	}
-	others := slices.DeleteFunc(peers, func(p raftlog.Peer) bool { return !p.Voter || p.ID == s.id })
+	others := slices.DeleteFunc(peers, func(p raftlog.Peer) bool { return !p.Voter || p.ID == l.id })
 	var longest uint64
-	for id, at := range s.progress(ctx, others) {
+	for id, at := range l.servers.progress(ctx, others) {
 		if !at.Short && at.LastIndex >= longest {
 			to, longest = id, at.LastIndex
 		}

@@ -1,72 +1,12 @@
 package raftlog
 
 import (
-	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/stackforge/magnum/structs"
 )
-
-// TestVotesThatAreNotOurs: a server that may not vote refuses votes and pre-votes,
-// without a word to the library, and takes everything else.
-func TestVotesThatAreNotOurs(t *testing.T) {
-	_, in := raft.NewInmemTransport("target")
-	_, from := raft.NewInmemTransport("from")
-	from.Connect(targetOf("us", "target"), in)
-	var may atomic.Bool
-	under, caller := newAddressed(in, may.Load), newAddressed(from, may.Load)
-	defer under.Close()
-	defer caller.Close()
-	answered := make(chan any, 10)
-	ended := make(chan struct{})
-	defer func() { <-ended }()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case call := <-under.Consumer():
-				answered <- call.Command
-				switch call.Command.(type) {
-				case *raft.RequestVoteRequest:
-					call.Respond(&raft.RequestVoteResponse{Granted: true}, nil)
-				case *raft.RequestPreVoteRequest:
-					call.Respond(&raft.RequestPreVoteResponse{Granted: true}, nil)
-				case *raft.AppendEntriesRequest:
-					call.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	for _, want := range []bool{false, true} {
-		may.Store(want)
-		var vote raft.RequestVoteResponse
-		if err := caller.RequestVote("us", "target", &raft.RequestVoteRequest{Term: 7}, &vote); err != nil || vote.Granted != want || vote.Term != 7 && !want {
-			t.Errorf("may vote %v: %+v, %v", want, vote, err)
-		}
-		var pre raft.RequestPreVoteResponse
-		if err := caller.RequestPreVote("us", "target", &raft.RequestPreVoteRequest{Term: 7}, &pre); err != nil || pre.Granted != want || pre.Term != 7 && !want {
-			t.Errorf("may vote %v: %+v, %v", want, pre, err)
-		}
-		var appended raft.AppendEntriesResponse
-		if err := caller.AppendEntries("us", "target", &raft.AppendEntriesRequest{Term: 7}, &appended); err != nil || !appended.Success {
-			t.Errorf("may vote %v: %+v, %v", want, appended, err)
-		}
-	}
-	if n := len(answered); n != 4 {
-		t.Errorf("the library has heard of %d calls, want 4", n)
-	}
-	if err := caller.AppendEntries("them", "target", &raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{}); err == nil {
-		t.Error("a call of another server at the address is answered")
-	}
-}
 
 // TestIDsStayInTargets: what the library keeps and tells of servers are addresses.
 func TestIDsStayInTargets(t *testing.T) {
@@ -78,7 +18,7 @@ func TestIDsStayInTargets(t *testing.T) {
 		if _, addr := m.Leader(); strings.Contains(addr, "@") {
 			t.Errorf("the leader's address is %s", addr)
 		}
-		if vote, err := m.store.Get([]byte("LastVoteCand")); err == nil && strings.Contains(string(vote), "@") {
+		if vote, err := m.files.store.Get([]byte("LastVoteCand")); err == nil && strings.Contains(string(vote), "@") {
 			t.Errorf("it has voted for %s", vote)
 		}
 		peers, err := m.Peers()

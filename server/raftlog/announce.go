@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/server/raftlog/transport"
 )
 
 // announcer tells followers at once what is committed. They learn it from the next
@@ -76,10 +78,9 @@ func (a *announcer) end(id raft.ServerID, told bool) {
 	}
 }
 
-// announce tells the followers what is committed for as long as this server leads
+// run tells the followers what is committed for as long as this server leads
 // in the term: until ctx ends.
-func (l *Log) announce(ctx context.Context, term uint64) {
-	a := l.announcer
+func (a *announcer) run(ctx context.Context, l *Log, term uint64) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -98,14 +99,14 @@ func (l *Log) announce(ctx context.Context, term uint64) {
 		if l.raft.LastIndex() > newest.index {
 			continue // an entry is on its way that tells them
 		}
-		conf, beats := l.raft.GetConfiguration(), l.witness.heartbeats(term)
+		conf, beats := l.raft.GetConfiguration(), l.acks.Heartbeats(term)
 		if conf.Error() != nil {
 			return // Raft has ended
 		}
 		for _, s := range conf.Configuration().Servers {
 			if beat, ok := beats[s.ID]; ok && a.begin(s.ID) {
 				// Nobody waits for a follower that is frozen.
-				a.calls.Go(func() { a.end(s.ID, beat.announce(l.addressed, s.ID, newest)) })
+				a.calls.Go(func() { a.end(s.ID, announce(l.addressed, s.ID, beat, newest)) })
 			}
 		}
 	}
@@ -113,10 +114,10 @@ func (l *Log) announce(ctx context.Context, term uint64) {
 
 // announce makes one announcement to a follower, in the words of the last heartbeat
 // to it, and reports whether the follower has taken it.
-func (h heartbeat) announce(t raft.Transport, id raft.ServerID, newest position) bool {
-	args := h.args
+func announce(t raft.Transport, id raft.ServerID, last transport.Heartbeat, newest position) bool {
+	args := last.Args
 	args.PrevLogEntry, args.PrevLogTerm, args.LeaderCommitIndex = newest.index, newest.term, newest.index
 	var resp raft.AppendEntriesResponse
-	err := t.AppendEntries(id, h.target, &args, &resp)
+	err := t.AppendEntries(id, last.Target, &args, &resp)
 	return err == nil && resp.Success
 }

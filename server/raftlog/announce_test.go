@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/stackforge/magnum/server/raftlog/transport"
 )
 
 // mute is a transport that can keep from the followers what is committed.
@@ -46,20 +48,20 @@ func TestAnnouncement(t *testing.T) {
 	}
 	eventually(t, "the follower has the entry", func() bool { return follower.raft.LastIndex() >= newest.index })
 	id := raft.ServerID(follower.config.ServerID)
-	beat := leader.witness.heartbeats(leader.Term())[id]
-	if stale := leader.witness.heartbeats(leader.Term() - 1); len(stale) != 0 {
+	beat := leader.acks.Heartbeats(leader.Term())[id]
+	if stale := leader.acks.Heartbeats(leader.Term() - 1); len(stale) != 0 {
 		t.Errorf("there are heartbeats %v of an earlier term", stale)
 	}
-	in := &addressed{Transport: transports[n].InmemTransport}
+	in := &transport.Addressed{Transport: transports[n].InmemTransport}
 	for what, p := range map[string]position{"another term's": {newest.index, newest.term + 1}, "one that it lacks": {newest.index + 5, newest.term}} {
-		if beat.announce(in, id, p) {
+		if announce(in, id, beat, p) {
 			t.Errorf("the follower takes an announcement of %s entry", what)
 		}
 	}
 	if follower.config.Store.Index() >= newest.index {
 		t.Errorf("the follower has applied entry %d, which nobody has told it is committed", newest.index)
 	}
-	if !beat.announce(in, id, newest) {
+	if !announce(in, id, beat, newest) {
 		t.Error("the follower refuses what it has")
 	}
 	eventually(t, "the follower applies the entry", func() bool { return follower.config.Store.Index() == newest.index })

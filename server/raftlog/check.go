@@ -23,8 +23,8 @@ import (
 // replaces the log up to its index, which is 0 if there is none. The library
 // would pass over one that it can't read and silently take an older one, or
 // none: acknowledged writes would be undone.
-func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
-	dirs, err := os.ReadDir(l.config.snapshotsDir())
+func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
+	dirs, err := os.ReadDir(fl.config.snapshotsDir())
 	if err != nil {
 		return meta, fmt.Errorf("raft: %w", err)
 	}
@@ -33,7 +33,7 @@ func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	})
 	slices.SortFunc(dirs, func(a, b os.DirEntry) int { return compareSnapshots(a.Name(), b.Name()) })
 	for i, d := range dirs {
-		err := checkSnapshotMeta(filepath.Join(l.config.snapshotsDir(), d.Name(), metaFile))
+		err := checkSnapshotMeta(filepath.Join(fl.config.snapshotsDir(), d.Name(), metaFile))
 		if errors.Is(err, fs.ErrNotExist) && i < len(dirs)-1 {
 			continue // what is left of an older one whose removal was cut off
 		}
@@ -41,16 +41,16 @@ func (l *Log) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 			return meta, err
 		}
 	}
-	newest, err := l.snapshots.List()
+	newest, err := fl.snapshots.List()
 	if err != nil {
-		return meta, fmt.Errorf("%s: %w", l.config.snapshotsDir(), err)
+		return meta, fmt.Errorf("%s: %w", fl.config.snapshotsDir(), err)
 	}
 	if len(newest) == 0 {
 		return meta, nil
 	}
 	meta = *newest[0]
-	path := filepath.Join(l.config.snapshotsDir(), newest[0].ID)
-	_, content, err := l.snapshots.Open(meta.ID)
+	path := filepath.Join(fl.config.snapshotsDir(), newest[0].ID)
+	_, content, err := fl.snapshots.Open(meta.ID)
 	if err != nil {
 		return meta, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
 	}
@@ -114,9 +114,9 @@ func checkSnapshotMeta(path string) error {
 var earlierFiles = []string{"log.db", "log", "stable.json"}
 
 // refuseEarlier refuses what an earlier magnum has kept its log in.
-func (l *Log) refuseEarlier() error {
+func (fl *files) refuseEarlier() error {
 	for _, name := range earlierFiles {
-		old := filepath.Join(l.config.dir(), name)
+		old := filepath.Join(fl.config.dir(), name)
 		if _, err := os.Lstat(old); err == nil {
 			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), "+
 				"start this one with an empty data directory, and restore the snapshot into it (magnum operator snapshot restore)", old)
@@ -126,8 +126,8 @@ func (l *Log) refuseEarlier() error {
 }
 
 // findStore makes raft.db if this server has never had one.
-func (l *Log) findStore() error {
-	path := l.config.storeFile()
+func (fl *files) findStore() error {
+	path := fl.config.storeFile()
 	if err := removeUnfinished(path); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
@@ -138,10 +138,10 @@ func (l *Log) findStore() error {
 		return fmt.Errorf("%s is no file: %s", path, restoreHint)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("raft: %w", err)
-	case l.member.Now().Begun():
-		return fmt.Errorf("%s is gone: %s", path, l.config.lostHint())
-	case l.stored.reaches() > 0:
-		return fmt.Errorf("%s is gone, but entry %d was stored in it: %s", path, l.stored.reaches(), restoreHint)
+	case fl.member.Now().Begun():
+		return fmt.Errorf("%s is gone: %s", path, fl.config.lostHint())
+	case fl.stored.reaches() > 0:
+		return fmt.Errorf("%s is gone, but entry %d was stored in it: %s", path, fl.stored.reaches(), restoreHint)
 	}
 	if err := makeStore(path); err != nil {
 		return fmt.Errorf("%s can't be made: %w", path, err)
@@ -150,9 +150,9 @@ func (l *Log) findStore() error {
 }
 
 // checkStore has raft.db checked.
-func (l *Log) checkStore(c LogCheck) (LogFacts, error) {
+func (fl *files) checkStore(c LogCheck) (LogFacts, error) {
 	forgetPages(c.Path)
-	facts, err := l.config.CheckLog(context.Background(), c)
+	facts, err := fl.config.CheckLog(context.Background(), c)
 	switch {
 	case err == nil:
 		return facts, nil
@@ -175,13 +175,13 @@ func forgetPages(path string) {
 
 // checkBounds checks that the log begins where the snapshot ends, and that both
 // reach as far as this server has stored.
-func (l *Log) checkBounds(f LogFacts, snapshot uint64) error {
-	if end, stored := max(f.Last, snapshot), l.stored.reaches(); end < stored {
+func (fl *files) checkBounds(f LogFacts, snapshot uint64) error {
+	if end, stored := max(f.Last, snapshot), fl.stored.reaches(); end < stored {
 		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
-			l.config.storeFile(), f.Last, l.config.snapshotsDir(), snapshot, stored, restoreHint, l.config.storedFile())
+			fl.config.storeFile(), f.Last, fl.config.snapshotsDir(), snapshot, stored, restoreHint, fl.config.storedFile())
 	}
 	if f.Last > 0 && f.First > snapshot+1 {
-		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", l.config.storeFile(), f.First, l.config.snapshotsDir(), snapshot, restoreHint)
+		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", fl.config.storeFile(), f.First, fl.config.snapshotsDir(), snapshot, restoreHint)
 	}
 	return nil
 }
@@ -195,14 +195,14 @@ func bounds(logs raft.LogStore) (first, last uint64, err error) {
 
 // checkTerm checks what Raft keeps beside the entries. A server that has
 // forgotten its term or its vote could vote twice.
-func (l *Log) checkTerm(f LogFacts) error {
+func (fl *files) checkTerm(f LogFacts) error {
 	current, known := f.number(keyCurrentTerm)
 	voted, _ := f.number(keyLastVoteTerm)
 	if _, candidate := f.Values[keyLastVoteCand]; known && voted > current || candidate && voted == 0 {
-		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", l.config.storeFile(), voted, current, restoreHint)
+		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", fl.config.storeFile(), voted, current, restoreHint)
 	}
 	if f.LastTerm > current {
-		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", l.config.storeFile(), f.LastTerm, current, restoreHint)
+		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", fl.config.storeFile(), f.LastTerm, current, restoreHint)
 	}
 	return nil
 }

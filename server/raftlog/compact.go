@@ -42,16 +42,16 @@ var roomIn = func(dir string) (int64, error) {
 
 // compact writes raft.db anew if most of it is free. bbolt never gives room
 // back. What keeps it from that is logged: the file as it is serves as well.
-func (l *Log) compact(c LogCheck, facts LogFacts) {
+func (fl *files) compact(c LogCheck, facts LogFacts) {
 	free := facts.Size - facts.Used
-	if free <= l.config.compactFree || free <= facts.Size/2 {
+	if free <= fl.config.compactFree || free <= facts.Size/2 {
 		return
 	}
-	if moved, err := l.moved(l.begun(facts, c.Behind)); moved || err != nil {
+	if moved, err := fl.moved(fl.begun(facts, c.Behind)); moved || err != nil {
 		return // checkPlace says what is to be done
 	}
-	log := l.config.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
-	room, err := roomIn(l.config.dir())
+	log := fl.config.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
+	room, err := roomIn(fl.config.dir())
 	if err != nil {
 		log.Warn("the log file is not compacted", "error", err)
 		return
@@ -60,7 +60,7 @@ func (l *Log) compact(c LogCheck, facts LogFacts) {
 		log.Warn("the log file is not compacted: there is too little room on the disk", "free", room, "needed", facts.Used+compactFree)
 		return
 	}
-	if err := l.compactInto(c, facts); err != nil {
+	if err := fl.compactInto(c, facts); err != nil {
 		log.Warn("the log file is not compacted", "error", err)
 		_ = os.Remove(c.Path + newSuffix) // else at the next start
 		return
@@ -68,20 +68,20 @@ func (l *Log) compact(c LogCheck, facts LogFacts) {
 	log.Info("the log file is compacted: most of it was free")
 }
 
-func (l *Log) compactInto(c LogCheck, facts LogFacts) error {
+func (fl *files) compactInto(c LogCheck, facts LogFacts) error {
 	compactStep("copy")
 	if err := copyStore(c.Path+newSuffix, c.Path); err != nil {
 		return err
 	}
 	compactStep("check")
-	copied, err := l.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, Behind: c.Behind, Term: c.Term})
+	copied, err := fl.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, Behind: c.Behind, Term: c.Term})
 	if err != nil {
 		return fmt.Errorf("the new file: %w", err)
 	}
 	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm || !reflect.DeepEqual(copied.Values, facts.Values) {
 		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First, copied.Last, facts.First, facts.Last)
 	}
-	now, err := l.here()
+	now, err := fl.here()
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (l *Log) compactInto(c LogCheck, facts LogFacts) error {
 		return err
 	}
 	compactStep("note")
-	if err := l.member.note(func(r *memberfile.Record) { r.Place = now }); err != nil {
+	if err := fl.member.note(func(r *memberfile.Record) { r.Place = now }); err != nil {
 		return err
 	}
 	compactStep("rename")

@@ -91,7 +91,7 @@ func TestCompaction(t *testing.T) {
 	if !slices.Equal(steps, compactSteps) {
 		t.Errorf("the steps were %v", steps)
 	}
-	if got := entriesOf(t, l.logs); !slices.Equal(got, want) {
+	if got := entriesOf(t, l.files.logs); !slices.Equal(got, want) {
 		t.Error("the entries are others")
 	}
 	if err := l.Close(); err != nil {
@@ -143,7 +143,7 @@ func TestKilledCompaction(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			l := mustOpen(t, c)
-			if got := entriesOf(t, l.logs); !slices.Equal(got, want) {
+			if got := entriesOf(t, l.files.logs); !slices.Equal(got, want) {
 				t.Error("the entries are others")
 			}
 			if err := l.Close(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/stackforge/magnum/server/memberfile"
+	"github.com/stackforge/magnum/server/raftlog/transport"
 	"github.com/stackforge/magnum/server/state"
 )
 
@@ -24,7 +25,7 @@ type Config struct {
 	// it; nil has it opened in DataDir.
 	Member *memberfile.File
 
-	Secure *Secure // TLS between servers; nil means plain TCP
+	Secure *transport.Secure // TLS between servers; nil means plain TCP
 
 	// ClusterID is the cluster that this server has joined, "" if none.
 	// KeepClusterID is called, before the first word of a leader is believed,

@@ -152,8 +152,8 @@ func TestLostWritesAreNoticed(t *testing.T) {
 	// What an operator can do who accepts the loss.
 	edit(t, old.storedFile(), func([]byte) []byte { return nil })
 	l := mustOpen(t, testConfig(t, old.DataDir))
-	if l.stored.reaches() != 0 {
-		t.Errorf("an empty file was read as index %d", l.stored.reaches())
+	if l.files.stored.reaches() != 0 {
+		t.Errorf("an empty file was read as index %d", l.files.stored.reaches())
 	}
 	if info, err := os.Stat(old.storedFile()); err != nil || info.Size() != storedSize {
 		t.Errorf("it does not get its size at once: %v, %v", info, err)
@@ -167,8 +167,8 @@ func TestStoredIndexIsKept(t *testing.T) {
 	for _, snapshot := range []bool{false, true} {
 		c, m := writtenDir(t, 6, snapshot)
 		l := mustOpen(t, c)
-		last, err := l.logs.LastIndex()
-		if stored := l.stored.reaches(); err != nil || stored != last || stored < m.config.Store.Index() {
+		last, err := l.files.logs.LastIndex()
+		if stored := l.files.stored.reaches(); err != nil || stored != last || stored < m.config.Store.Index() {
 			t.Errorf("stored %d, last entry %d (%v), state of %d", stored, last, err, m.config.Store.Index())
 		}
 		if err := l.Close(); err != nil {
@@ -181,12 +181,12 @@ func TestStoredIndexIsKept(t *testing.T) {
 func TestDeletedEntriesAreNotMissed(t *testing.T) {
 	c, _ := writtenDir(t, 10, false)
 	l := mustOpen(t, c)
-	_, last, err := bounds(l.logs)
-	if err := errors.Join(err, l.logs.DeleteRange(last-2, last), l.Close()); err != nil {
+	_, last, err := bounds(l.files.logs)
+	if err := errors.Join(err, l.files.logs.DeleteRange(last-2, last), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, testConfig(t, c.DataDir))
-	if stored := l.stored.reaches(); stored != last-3 {
+	if stored := l.files.stored.reaches(); stored != last-3 {
 		t.Errorf("%d are stored, want %d", stored, last-3)
 	}
 	if err := l.Close(); err != nil {
@@ -201,12 +201,12 @@ func TestSnapshotWithoutEntriesIsMissed(t *testing.T) {
 	if err := m.Snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	first, last, err := bounds(m.logs)
-	newest, listErr := m.snapshots.List()
-	if err := errors.Join(err, listErr, m.logs.DeleteRange(first, last)); err != nil {
+	first, last, err := bounds(m.files.logs)
+	newest, listErr := m.files.snapshots.List()
+	if err := errors.Join(err, listErr, m.files.logs.DeleteRange(first, last)); err != nil {
 		t.Fatal(err)
 	}
-	if stored := m.stored.reaches(); stored != newest[0].Index {
+	if stored := m.files.stored.reaches(); stored != newest[0].Index {
 		t.Errorf("%d are stored, the snapshot is of %d", stored, newest[0].Index)
 	}
 	m.stop()
@@ -363,7 +363,7 @@ func TestOlderSnapshotIsNotTaken(t *testing.T) {
 			}
 		}
 	}
-	newest, err := m.snapshots.List()
+	newest, err := m.files.snapshots.List()
 	if err != nil || len(newest) != 2 {
 		t.Fatalf("%v, %v", newest, err)
 	}
@@ -439,8 +439,8 @@ func TestFlippedBitOfTheLogFile(t *testing.T) {
 	t.Parallel()
 	c, _ := writtenDir(t, 40, false)
 	l := mustOpen(t, c)
-	want := entriesOf(t, l.logs)
-	values := valuesOf(t, l.store)
+	want := entriesOf(t, l.files.logs)
+	values := valuesOf(t, l.files.store)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -484,10 +484,10 @@ func TestFlippedBitOfTheLogFile(t *testing.T) {
 			}
 			continue
 		}
-		if got := entriesOf(t, l.logs); !slices.Equal(got, want) {
+		if got := entriesOf(t, l.files.logs); !slices.Equal(got, want) {
 			t.Errorf("byte %d: not noticed, and entries differ", at)
 		}
-		if got := valuesOf(t, l.store); got != values {
+		if got := valuesOf(t, l.files.store); got != values {
 			t.Errorf("byte %d: not noticed, and the term or the vote is %s, not %s", at, got, values)
 		}
 		if err := l.Close(); err != nil {

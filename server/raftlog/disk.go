@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,44 +24,56 @@ const (
 	FaultStateDone = "state done"
 )
 
+// disk carries out the writes to the log's files, and knows what of them has failed.
+type disk struct {
+	config Config
+	relied atomic.Bool   // others may rely on this server: it has state, or Run has begun
+	ending chan struct{} // closed by Log.Close
+
+	mu       sync.Mutex    // guards what follows
+	starting bool          // Open is under way
+	failed   error         // see diskState; nil while all is well
+	broken   chan struct{} // closed when failed is set
+}
+
 // write carries out one write to raft.db. Its error names the file. After a
 // failed sync it ends the log; no other write begins then.
-func (l *Log) write(fault string, do func() error) error {
-	if err := l.failure(); err != nil {
+func (d *disk) write(fault string, do func() error) error {
+	if err := d.failure(); err != nil {
 		return err
 	}
-	err := l.fault(fault)
+	err := d.fault(fault)
 	if err == nil {
 		err = do()
 	}
 	if err == nil && fault != "" {
-		if err = l.fault(fault + " done"); err != nil {
+		if err = d.fault(fault + " done"); err != nil {
 			err = &notSynced{err}
 		}
 	}
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("%s can't be written: %w", l.config.storeFile(), err)
+	err = fmt.Errorf("%s can't be written: %w", d.config.storeFile(), err)
 	if unsynced := new(notSynced); errors.As(err, &unsynced) {
-		l.noteFailedSync(err)
-		l.fail(err)
+		d.noteFailedSync(err)
+		d.fail(err)
 	}
 	return err
 }
 
-func (l *Log) fault(op string) error {
-	if l.config.Fault == nil || op == "" {
+func (d *disk) fault(op string) error {
+	if d.config.Fault == nil || op == "" {
 		return nil
 	}
-	return l.config.Fault(op)
+	return d.config.Fault(op)
 }
 
 // diskLogs is the store of the entries. When entries can't be written, Raft
 // steps down and tries to be elected again, or has them sent again by its leader.
 type diskLogs struct {
 	raft.LogStore
-	log *Log
+	files *files
 
 	mu      sync.Mutex
 	removal bool // all entries were to be deleted, and that failed
@@ -104,22 +117,22 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 		}
 	}
 	if from != last+1 {
-		held, err := s.log.newestSnapshot()
+		held, err := s.files.newestSnapshot()
 		switch {
 		case err != nil:
 			return err
 		case from > held+1:
 			return fmt.Errorf("entry %d can't follow on entry %d: the newest snapshot is of entry %d", from, last, held)
 		case last != 0:
-			store = func() error { return s.log.replace(s.LogStore, logs) }
+			store = func() error { return s.files.replace(s.LogStore, logs) }
 		}
 	}
-	if err := s.log.write(FaultLog, store); err != nil {
+	if err := s.files.disk.write(FaultLog, store); err != nil {
 		return err
 	}
 	s.removed(nil)
-	s.log.stored.advance(logs[len(logs)-1].Index)
-	return s.log.member.stored()
+	s.files.stored.advance(logs[len(logs)-1].Index)
+	return s.files.member.stored()
 }
 
 func (s *diskLogs) removing() bool {
@@ -151,20 +164,20 @@ func (s *diskLogs) removed(err error) {
 
 func (s *diskLogs) deleteRange(min, max uint64) error {
 	remove := func() error { return s.LogStore.DeleteRange(min, max) }
-	if max < s.log.stored.reaches() {
-		return s.log.write("", remove)
+	if max < s.files.stored.reaches() {
+		return s.files.disk.write("", remove)
 	}
-	left, err := s.log.newestSnapshot()
+	left, err := s.files.newestSnapshot()
 	if err != nil {
 		return err
 	}
 	if min > left {
 		left = min - 1
 	}
-	if err := s.log.stored.retreat(left); err != nil {
-		return fmt.Errorf("%s can't be written: %w", s.log.config.storedFile(), err)
+	if err := s.files.stored.retreat(left); err != nil {
+		return fmt.Errorf("%s can't be written: %w", s.files.config.storedFile(), err)
 	}
-	return s.log.write("", remove)
+	return s.files.disk.write("", remove)
 }
 
 // IsMonotonic tells the library that the store takes no gap: it deletes the
@@ -178,7 +191,7 @@ type replacer interface {
 
 // replace replaces all entries. A store that tests have wrapped deletes them
 // before.
-func (l *Log) replace(s raft.LogStore, logs []*raft.Log) error {
+func (fl *files) replace(s raft.LogStore, logs []*raft.Log) error {
 	if r, ok := s.(replacer); ok {
 		return r.Replace(logs)
 	}
@@ -193,10 +206,10 @@ func (l *Log) replace(s raft.LogStore, logs []*raft.Log) error {
 }
 
 // newestSnapshot returns the index of the newest snapshot, 0 if there is none.
-func (l *Log) newestSnapshot() (uint64, error) {
-	newest, err := l.snapshots.List()
+func (fl *files) newestSnapshot() (uint64, error) {
+	newest, err := fl.snapshots.List()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", l.config.snapshotsDir(), err)
+		return 0, fmt.Errorf("%s: %w", fl.config.snapshotsDir(), err)
 	}
 	if len(newest) == 0 {
 		return 0, nil
@@ -211,15 +224,15 @@ func (l *Log) newestSnapshot() (uint64, error) {
 // more, and Run returns the error.
 type diskState struct {
 	raft.StableStore
-	log *Log
+	files *files
 }
 
 // Set stores a value.
 func (s diskState) Set(key, value []byte) error {
-	return s.log.insist(func() error {
-		err := s.log.write(FaultState, func() error { return s.StableStore.Set(key, value) })
+	return s.files.disk.insist(func() error {
+		err := s.files.disk.write(FaultState, func() error { return s.StableStore.Set(key, value) })
 		if err == nil {
-			err = s.log.member.voted()
+			err = s.files.member.voted()
 		}
 		return err
 	})
@@ -227,10 +240,10 @@ func (s diskState) Set(key, value []byte) error {
 
 // SetUint64 stores a number.
 func (s diskState) SetUint64(key []byte, value uint64) error {
-	return s.log.insist(func() error {
-		err := s.log.write(FaultState, func() error { return s.StableStore.SetUint64(key, value) })
+	return s.files.disk.insist(func() error {
+		err := s.files.disk.write(FaultState, func() error { return s.StableStore.SetUint64(key, value) })
 		if err == nil && (string(key) != keyCurrentTerm || value > 1) { // see forgetBootstrap
-			err = s.log.member.voted()
+			err = s.files.member.voted()
 		}
 		return err
 	})
@@ -246,31 +259,31 @@ const (
 // made. A failed sync ends the caller's goroutine, as does the end of the log; so
 // does any failure while the log is opened, or before Run if there is no state:
 // then whoever starts the server is told.
-func (l *Log) insist(write func() error) error {
+func (d *disk) insist(write func() error) error {
 	for pause := minInsist; ; pause = min(2*pause, maxInsist) {
 		err := write()
 		if err == nil {
 			return nil
 		}
-		made := noRoom(err) && l.config.MakeRoom != nil && l.config.MakeRoom()
+		made := noRoom(err) && d.config.MakeRoom != nil && d.config.MakeRoom()
 		if made {
 			if err = write(); err == nil {
 				return nil
 			}
 		}
-		if l.failure() != nil || !l.running.Load() {
-			if l.fail(err) {
+		if d.failure() != nil || !d.relied.Load() {
+			if d.fail(err) {
 				runtime.Goexit()
 			}
 			return err
 		}
 		if pause == minInsist {
-			l.config.Logger.Error("the term or a vote can't be written: this server is silent until it is", "error", err)
+			d.config.Logger.Error("the term or a vote can't be written: this server is silent until it is", "error", err)
 		}
 		select {
 		case <-time.After(pause):
-		case <-l.ending:
-			l.fail(err)
+		case <-d.ending:
+			d.fail(err)
 			runtime.Goexit()
 		}
 	}
@@ -283,41 +296,41 @@ func noRoom(err error) bool {
 
 // fail ends Run with the error. It reports false while the log is opened: the
 // library then works in the caller's own goroutine.
-func (l *Log) fail(err error) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed == nil {
-		l.failed = err
-		close(l.broken)
+func (d *disk) fail(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed == nil {
+		d.failed = err
+		close(d.broken)
 	}
-	return !l.starting
+	return !d.starting
 }
 
-func (l *Log) setStarting(is bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.starting = is
+func (d *disk) setStarting(is bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.starting = is
 }
 
 // failure returns what has ended Raft here, nil if nothing has.
-func (l *Log) failure() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.failed
+func (d *disk) failure() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed
 }
 
 // noteFailedSync leaves word for the next start. Without it a warning is lost.
-func (l *Log) noteFailedSync(err error) {
-	_ = os.WriteFile(l.config.failedSyncFile(), fmt.Appendln(nil, err), 0o600)
+func (d *disk) noteFailedSync(err error) {
+	_ = os.WriteFile(d.config.failedSyncFile(), fmt.Appendln(nil, err), 0o600)
 }
 
 // forgetFailedSync says that a sync had failed before this start, and that
 // nothing is missing for it.
-func (l *Log) forgetFailedSync() {
-	said, err := os.ReadFile(l.config.failedSyncFile())
+func (fl *files) forgetFailedSync() {
+	said, err := os.ReadFile(fl.config.failedSyncFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	l.config.Logger.Warn("the disk failed before this start; all that was stored is on it: look at the disk", "path", l.config.storeFile(), "error", string(said))
-	_ = os.Remove(l.config.failedSyncFile())
+	fl.config.Logger.Warn("the disk failed before this start; all that was stored is on it: look at the disk", "path", fl.config.storeFile(), "error", string(said))
+	_ = os.Remove(fl.config.failedSyncFile())
 }

@@ -68,7 +68,7 @@ func TestLogIsMonotonic(t *testing.T) {
 		c := testConfig(t, t.TempDir())
 		c.WrapLogStore = wrap
 		l := mustOpen(t, c)
-		if m, ok := l.logs.(raft.MonotonicLogStore); !ok || !m.IsMonotonic() {
+		if m, ok := l.files.logs.(raft.MonotonicLogStore); !ok || !m.IsMonotonic() {
 			t.Error("the library would leave gaps")
 		}
 		if err := l.Close(); err != nil {
@@ -100,7 +100,7 @@ func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 	b.put(50)
 	for _, m := range []*member{b, m} {
 		m.put(51)
-		first, err := m.logs.FirstIndex()
+		first, err := m.files.logs.FirstIndex()
 		if err != nil || first <= restored.Index() {
 			t.Errorf("the log begins at %d (%v), the restored state is of %d", first, err, restored.Index())
 		}
@@ -173,7 +173,7 @@ func TestForeignEntriesAreDeleted(t *testing.T) {
 		t.Errorf("the state is of %d", b.config.Store.Index())
 	}
 	b.put(60)
-	if first, err := b.logs.FirstIndex(); err != nil || first != meta.Index+1 {
+	if first, err := b.files.logs.FirstIndex(); err != nil || first != meta.Index+1 {
 		t.Errorf("the log begins at %d (%v), the snapshot is of %d", first, err, meta.Index)
 	}
 	b.stop()
@@ -198,7 +198,7 @@ func newestMeta(t testing.TB, c Config) raft.SnapshotMeta {
 func TestEntriesInDisorder(t *testing.T) {
 	l := mustOpen(t, testConfig(t, t.TempDir()))
 	defer l.Close()
-	disk := &diskLogs{LogStore: l.store, log: l}
+	disk := &diskLogs{LogStore: l.files.store, files: l.files}
 	store := func(list []*raft.Log) {
 		t.Helper()
 		if err := disk.StoreLogs(list); err != nil {
@@ -210,38 +210,38 @@ func TestEntriesInDisorder(t *testing.T) {
 			t.Errorf("entries %d... were taken", list[0].Index)
 		}
 	}
-	has(t, l.store, nil)
+	has(t, l.files.store, nil)
 	store(someEntries(1, 10, 1, 20))
 	if err := disk.StoreLogs(someEntries(12, 1, 1, 20)); err == nil || !strings.Contains(err.Error(), "entry 12 can't follow on entry 10") {
 		t.Errorf("a gap that no snapshot fills: %v", err)
 	}
-	has(t, l.store, someEntries(1, 10, 1, 20))
+	has(t, l.files.store, someEntries(1, 10, 1, 20))
 	// What is replaced doesn't come back.
 	other := someEntries(6, 2, 2, 30)
 	store(other)
-	has(t, l.store, append(someEntries(1, 10, 1, 20)[:5], other...))
-	if stored := l.stored.reaches(); stored != 7 {
+	has(t, l.files.store, append(someEntries(1, 10, 1, 20)[:5], other...))
+	if stored := l.files.stored.reaches(); stored != 7 {
 		t.Errorf("%d are stored", stored)
 	}
 	store(someEntries(1, 3, 3, 20))
-	has(t, l.store, someEntries(1, 3, 3, 20))
+	has(t, l.files.store, someEntries(1, 3, 3, 20))
 	// A snapshot that reaches further fills a gap.
-	sink, err := l.snapshots.Create(1, 20, 3, raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}, 1, l.transport)
+	sink, err := l.files.snapshots.Create(1, 20, 3, raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}, 1, l.transport)
 	if err := errors.Join(err, sink.Close()); err != nil {
 		t.Fatal(err)
 	}
 	store(someEntries(21, 4, 3, 20))
-	has(t, l.store, someEntries(21, 4, 3, 20))
+	has(t, l.files.store, someEntries(21, 4, 3, 20))
 	if err := disk.StoreLogs(nil); err != nil {
 		t.Error(err)
 	}
 	// One that ends where the log ends takes its place, if its removal has failed.
-	wrapped := &removalStore{boltStore: l.store}
+	wrapped := &removalStore{boltStore: l.files.store}
 	disk.LogStore = wrapped
 	wrapped.on(func() error { wrapped.on(nil); return errDisk })
 	if err := disk.DeleteRange(21, 24); err == nil {
 		t.Error("the removal has not failed")
 	}
 	store(someEntries(21, 1, 4, 20))
-	has(t, l.store, someEntries(21, 1, 4, 20))
+	has(t, l.files.store, someEntries(21, 1, 4, 20))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/stackforge/magnum/server/raftlog/transport"
 	"github.com/stackforge/magnum/structs"
 )
 
@@ -144,21 +145,21 @@ func TestReadersShareTheNextRound(t *testing.T) {
 	m.waitLeader()
 	gate := make(chan struct{})
 	disk.waits.Store(&gate)
-	m.barrier.Store(0) // the round's Barrier hangs on the disk
-	first, err := m.join()
+	m.reads.barrier.Store(0) // the round's Barrier hangs on the disk
+	first, err := m.reads.join()
 	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the first round began", func() bool {
-		m.rounds.mu.Lock()
-		defer m.rounds.mu.Unlock()
-		return m.rounds.next == nil
+		m.reads.rounds.mu.Lock()
+		defer m.reads.rounds.mu.Unlock()
+		return m.reads.rounds.next == nil
 	})
-	second, err := m.join()
+	second, err := m.reads.join()
 	if err != nil {
 		t.Fatal(err)
 	}
-	third, err := m.join()
+	third, err := m.reads.join()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,9 +175,9 @@ func TestReadersShareTheNextRound(t *testing.T) {
 		}
 	}
 	eventually(t, "the rounds end", func() bool {
-		m.rounds.mu.Lock()
-		defer m.rounds.mu.Unlock()
-		return !m.rounds.running
+		m.reads.rounds.mu.Lock()
+		defer m.reads.rounds.mu.Unlock()
+		return !m.reads.rounds.running
 	})
 }
 
@@ -241,7 +242,7 @@ func (c *trio) connect(on bool, members ...int) {
 // target is what calls of a member name. Whoever is connected under it is that
 // server, so that one with another id at the same address hears nothing.
 func (c *trio) target(n int) raft.ServerAddress {
-	return targetOf(raft.ServerID(c.members[n].config.ServerID), c.transports[n].LocalAddr())
+	return transport.TargetOf(raft.ServerID(c.members[n].config.ServerID), c.transports[n].LocalAddr())
 }
 
 // leader returns the member among those given that answers as the leader.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -13,51 +12,36 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-)
 
-// logCacheSize is how many entries are kept in memory for followers.
-const logCacheSize = 512
+	"github.com/stackforge/magnum/server/raftlog/transport"
+)
 
 // unreadable is what Open says of a panic.
 const unreadable = "can't be read"
-
-// retainSnapshots is how many snapshots are kept on disk.
-const retainSnapshots = 2
 
 // Log is this server's member of the replicated log.
 type Log struct {
 	config    Config
 	raft      *raft.Raft
-	store     *boltStore
-	logs      raft.LogStore // around store
-	snapshots raft.SnapshotStore
+	files     *files
 	transport raft.Transport            // of the library, or a test's
-	addressed *addressed                // around transport
-	witness   *witness                  // around addressed
+	addressed *transport.Addressed      // around transport
+	acks      *transport.AckTracker     // around addressed
 	voting    atomic.Pointer[raft.Raft] // once Open is done
 	announcer *announcer
-	identity  *identity
-	stored    *storedFile
-	member    *membership
+	clusterID *transport.ClusterID
 	hadState  bool
 
-	running atomic.Bool   // others may rely on this server: it has state, or Run has begun
-	ending  chan struct{} // closed by Close
 	alone   atomic.Bool
-	barrier atomic.Uint64 // the term in which a Barrier has been passed here
-	lease   atomic.Pointer[lease]
-	rounds  rounds
+	reads   reads
 	changes broadcast // of the leader
 	turns   turns
 
 	proposing sync.RWMutex // held for reading while an entry is under way, for writing by Restore
 
-	mu       sync.Mutex // guards what follows, and calls.Add against calls.Wait
-	closing  bool
-	starting bool           // Open is under way
-	failed   error          // see diskState; nil while all is well
-	broken   chan struct{}  // closed when failed is set
-	calls    sync.WaitGroup // goroutines that wait for the library
+	mu      sync.Mutex // guards what follows, and calls.Add against calls.Wait
+	closing bool
+	calls   sync.WaitGroup // goroutines that wait for the library
 
 	closeOnce sync.Once
 	closeErr  error
@@ -74,20 +58,15 @@ func Open(c Config) (l *Log, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	record, err := openMembership(c)
+	files, err := newFiles(c)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(c.snapshotsDir(), 0o700); err != nil {
-		return nil, fmt.Errorf("raft: %w", err)
-	}
-	l = &Log{
-		config: c, member: record, broken: make(chan struct{}), ending: make(chan struct{}), announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)},
-	}
-	l.identity = &identity{cluster: c.ClusterID, keep: l.keepCluster}
+	l = &Log{config: c, files: files, clusterID: files.clusterID, announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)}}
+	l.reads.log = l
 	defer func() {
 		if p := recover(); p != nil { // the library panics on what the checks have missed
-			if err = l.failure(); err == nil {
+			if err = l.files.disk.failure(); err == nil {
 				err = fmt.Errorf("%s %s: %v", c.dir(), unreadable, p)
 			}
 		}
@@ -96,96 +75,24 @@ func Open(c Config) (l *Log, err error) {
 			l = nil
 		}
 	}()
-	if err := l.openFiles(); err != nil {
+	if err := l.files.open(); err != nil {
 		return l, err
 	}
-	if l.hadState, err = raft.HasExistingState(l.logs, l.store, l.snapshots); err != nil {
+	if l.hadState, err = raft.HasExistingState(l.files.logs, l.files.store, l.files.snapshots); err != nil {
 		return l, fmt.Errorf("%s: %w", c.dir(), err)
 	}
 	if err := l.openTransport(); err != nil {
 		return l, err
 	}
-	l.setStarting(true)
-	defer l.setStarting(false)
-	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.logs, diskState{l.store, l}, l.snapshots, l.witness); err != nil {
+	l.files.disk.setStarting(true)
+	defer l.files.disk.setStarting(false)
+	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.files.logs, diskState{l.files.store, l.files}, l.files.snapshots, l.acks); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
 	l.voting.Store(l.raft)
-	l.running.Store(l.hadState)
+	l.files.disk.relied.Store(l.hadState)
 	l.watchLeader()
 	return l, nil
-}
-
-// openFiles opens the log, the snapshots and what stands beside them, and checks
-// that they are whole and fit together.
-func (l *Log) openFiles() error {
-	if err := l.refuseEarlier(); err != nil {
-		return err
-	}
-	var err error
-	if l.stored, err = openStoredFile(l.config.storedFile(), l.member.Now().Stored); err != nil {
-		return err
-	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(l.config.dir(), retainSnapshots, l.config.Logger.Named("raft"))
-	if err != nil {
-		return fmt.Errorf("%s: %w", l.config.snapshotsDir(), err)
-	}
-	l.snapshots = diskSnapshots{files, l}
-	snapshot, err := l.checkSnapshots()
-	if err != nil {
-		return err
-	}
-	if err := l.findStore(); err != nil {
-		return err
-	}
-	check := LogCheck{Path: l.config.storeFile(), Behind: snapshot.Index, Term: snapshot.Term}
-	facts, err := l.checkStore(check)
-	if err != nil {
-		return err
-	}
-	if err := l.checkBounds(facts, snapshot.Index); err != nil {
-		return err
-	}
-	if err := l.checkTerm(facts); err != nil {
-		return err
-	}
-	if err := l.checkMembership(facts, snapshot.Index); err != nil {
-		return err
-	}
-	// All is checked; only now does anything change.
-	if err := l.forgetBootstrap(&facts, snapshot.Index); err != nil {
-		return err
-	}
-	l.compact(check, facts)
-	keys := make(map[string]bool)
-	for key := range facts.Values {
-		keys[key] = true
-	}
-	if l.store, err = openStore(l.config.storeFile(), keys); err != nil {
-		return fmt.Errorf("raft: %w", err)
-	}
-	l.keepMetaSums()
-	l.forgetFailedSync()
-	var logs raft.LogStore = l.store
-	if l.config.WrapLogStore != nil {
-		logs = l.config.WrapLogStore(logs)
-	}
-	disk := &diskLogs{LogStore: logs, log: l}
-	if l.logs, err = raft.NewLogCache(logCacheSize, disk); err != nil {
-		return err
-	}
-	if err := l.checkPlace(facts, snapshot.Index); err != nil {
-		return err
-	}
-	if err := l.completeMembership(facts, snapshot.Index); err != nil {
-		return err
-	}
-	// A kill came between a snapshot that was restored or installed and this. None
-	// of the entries is needed, and they may not be those that led to it.
-	if last := facts.Last; last != 0 && (facts.Foreign || last < snapshot.Index) {
-		return disk.DeleteRange(facts.First, last)
-	}
-	return nil
 }
 
 // transportTimeout bounds dialling and each write to another server; maxPool is
@@ -202,20 +109,21 @@ func (l *Log) openTransport() error {
 	case l.config.BindAddr == "":
 		_, l.transport = raft.NewInmemTransport(raft.ServerAddress(l.config.ServerID))
 	default:
-		s, err := listen(l.config, l.identity)
+		c := l.config
+		s, err := transport.Listen(transport.Config{ServerID: c.ServerID, BindAddr: c.BindAddr, Advertise: c.Advertise, Secure: c.Secure, Logger: c.Logger.Named("raft")}, l.clusterID)
 		if err != nil {
 			return err
 		}
 		l.transport = raft.NewNetworkTransportWithLogger(s, maxPool, transportTimeout, l.config.Logger.Named("raft"))
 	}
-	l.addressed = newAddressed(l.transport, l.mayVote)
-	l.witness = newWitness(l.addressed)
+	l.addressed = transport.NewAddressed(l.transport, l.mayVote)
+	l.acks = transport.NewAckTracker(l.addressed)
 	return nil
 }
 
 // FreeBytes returns how many bytes of raft.db are free: so much can be written
 // before the file grows.
-func (l *Log) FreeBytes() int64 { return l.store.FreeBytes() }
+func (l *Log) FreeBytes() int64 { return l.files.store.FreeBytes() }
 
 // HasState reports whether this server had been a member of a cluster when it
 // was opened. One that had not is bootstrapped, or waits to be added.
@@ -311,7 +219,7 @@ func (l *Log) Close() error {
 		l.mu.Lock()
 		l.closing = true
 		l.mu.Unlock()
-		close(l.ending) // a term or vote that waits for its disk waits no longer
+		close(l.files.disk.ending) // a term or vote that waits for its disk waits no longer
 		// Raft answers all calls as long as it lives, but not what is still queued
 		// when it stops. If it has ended already, nobody is answered.
 		answered := make(chan struct{})
@@ -321,7 +229,7 @@ func (l *Log) Close() error {
 		}()
 		select {
 		case <-answered:
-		case <-l.broken:
+		case <-l.files.disk.broken:
 		}
 		stopped := l.raft.Shutdown()
 		// Before it is waited for: it may itself wait for a server that is silent.
@@ -333,14 +241,7 @@ func (l *Log) Close() error {
 
 // release closes what Open has opened.
 func (l *Log) release() error {
-	errs := []error{l.closeTransport()}
-	if l.stored != nil {
-		errs = append(errs, l.stored.close())
-	}
-	if l.store != nil {
-		errs = append(errs, l.store.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(l.closeTransport(), l.files.close())
 }
 
 func (l *Log) closeTransport() error {

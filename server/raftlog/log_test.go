@@ -192,7 +192,7 @@ func TestSnapshotAndReplayAgree(t *testing.T) {
 	if err := a.Snapshot(); err != nil {
 		t.Fatalf("snapshot: %v", err)
 	}
-	if first, err := a.logs.FirstIndex(); err != nil || first < 15 {
+	if first, err := a.files.logs.FirstIndex(); err != nil || first < 15 {
 		t.Errorf("the log still begins at %d (%v)", first, err)
 	}
 	if err := a.Snapshot(); err != nil {
@@ -248,7 +248,7 @@ func TestLeadIsCalledAgain(t *testing.T) {
 	}
 	calls := make(chan uint64, 3)
 	run(t, l, func(ctx context.Context, term uint64) error {
-		if l.barrier.Load() != term {
+		if l.reads.barrier.Load() != term {
 			t.Errorf("lead began without a Barrier in term %d", term)
 		}
 		calls <- term
@@ -336,7 +336,7 @@ func TestTermWithoutRoom(t *testing.T) {
 	m.put(1)
 	write := func() chan error {
 		done := make(chan error, 1)
-		go func() { done <- diskState{m.store, m.Log}.Set([]byte(keyLastVoteCand), []byte("somebody")) }()
+		go func() { done <- diskState{m.files.store, m.files}.Set([]byte(keyLastVoteCand), []byte("somebody")) }()
 		return done
 	}
 	kept.Store(true)

@@ -104,13 +104,13 @@ const (
 
 // checkMembership checks that all is there that the record says. snapshot is the
 // index of the newest one.
-func (l *Log) checkMembership(f LogFacts, snapshot uint64) error {
-	m := l.member.Now()
+func (fl *files) checkMembership(f LogFacts, snapshot uint64) error {
+	m := fl.member.Now()
 	if m.Stored && f.Last == 0 && snapshot == 0 {
-		return fmt.Errorf("%s and %s hold no entries: %s", l.config.storeFile(), l.config.snapshotsDir(), l.config.lostHint())
+		return fmt.Errorf("%s and %s hold no entries: %s", fl.config.storeFile(), fl.config.snapshotsDir(), fl.config.lostHint())
 	}
 	if m.Voted && len(f.Values) == 0 {
-		return fmt.Errorf("%s holds no term: %s", l.config.storeFile(), l.config.lostHint())
+		return fmt.Errorf("%s holds no term: %s", fl.config.storeFile(), fl.config.lostHint())
 	}
 	return nil
 }
@@ -118,38 +118,38 @@ func (l *Log) checkMembership(f LogFacts, snapshot uint64) error {
 // forgetBootstrap has a server that was stopped in the middle of Bootstrap begin
 // again. The library writes a term of 1, and then the entry; of that term there
 // is never a vote or another entry.
-func (l *Log) forgetBootstrap(f *LogFacts, snapshot uint64) error {
-	if f.Last > 0 || snapshot > 0 || l.member.Now().Begun() || len(f.Values) != 1 {
+func (fl *files) forgetBootstrap(f *LogFacts, snapshot uint64) error {
+	if f.Last > 0 || snapshot > 0 || fl.member.Now().Begun() || len(f.Values) != 1 {
 		return nil
 	}
 	if term, ok := f.number(keyCurrentTerm); !ok || term != 1 {
 		return nil
 	}
 	f.Values = nil
-	return makeStore(l.config.storeFile()) // in the place of the other
+	return makeStore(fl.config.storeFile()) // in the place of the other
 }
 
 // completeMembership writes what the files say, if the record doesn't have it:
 // this server was stopped in between. The other way round it is the id of the
 // cluster that may be missing.
-func (l *Log) completeMembership(f LogFacts, snapshot uint64) error {
-	err := l.member.note(func(r *memberfile.Record) {
-		if l.ClusterID() != "" {
-			r.ClusterID = l.ClusterID()
+func (fl *files) completeMembership(f LogFacts, snapshot uint64) error {
+	err := fl.member.note(func(r *memberfile.Record) {
+		if fl.clusterID.Get() != "" {
+			r.ClusterID = fl.clusterID.Get()
 		}
 		r.Voted = r.Voted || len(f.Values) > 0
 		r.Stored = r.Stored || f.Last > 0 || snapshot > 0
 	})
-	if id := l.member.Now().ClusterID; err == nil && id != "" && l.ClusterID() == "" {
-		return l.identity.meet(id)
+	if id := fl.member.Now().ClusterID; err == nil && id != "" && fl.clusterID.Get() == "" {
+		return fl.clusterID.Meet(id)
 	}
 	return err
 }
 
 // keepCluster keeps the id of the cluster that has taken this server in.
-func (l *Log) keepCluster(id string) error {
-	if err := l.config.KeepClusterID(id); err != nil {
+func (fl *files) keepCluster(id string) error {
+	if err := fl.config.KeepClusterID(id); err != nil {
 		return err
 	}
-	return l.member.note(func(r *memberfile.Record) { r.ClusterID = id })
+	return fl.member.note(func(r *memberfile.Record) { r.ClusterID = id })
 }

@@ -55,7 +55,7 @@ func TestLostStateIsRefused(t *testing.T) {
 func TestLostVoteIsRefused(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
-	if err := errors.Join(diskState{l.store, l}.SetUint64([]byte(keyCurrentTerm), 2), l.Close()); err != nil {
+	if err := errors.Join(diskState{l.files.store, l.files}.SetUint64([]byte(keyCurrentTerm), 2), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, testConfig(t, c.DataDir))
@@ -73,7 +73,7 @@ func TestLostVoteIsRefused(t *testing.T) {
 func TestBootstrapCutOff(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
-	if err := errors.Join(diskState{l.store, l}.SetUint64([]byte(keyCurrentTerm), 1), l.Close()); err != nil {
+	if err := errors.Join(diskState{l.files.store, l.files}.SetUint64([]byte(keyCurrentTerm), 1), l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	start(t, testConfig(t, c.DataDir)).put(1)
@@ -137,7 +137,7 @@ func TestRecordThatCantBeWritten(t *testing.T) {
 	if err := l.Bootstrap(); err == nil {
 		t.Error("bootstrapped without a record")
 	}
-	if len(l.store.keys) > 1 {
-		t.Errorf("there are %v", l.store.keys)
+	if len(l.files.store.keys) > 1 {
+		t.Errorf("there are %v", l.files.store.keys)
 	}
 }

@@ -9,14 +9,42 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/stackforge/magnum/server/raftlog/autopilot"
 	"github.com/stackforge/magnum/structs"
 )
 
-// Peer is a server in the log's configuration.
-type Peer struct {
-	ID    string
-	Addr  string // host:port of its Raft port
-	Voter bool   // else it only follows, as one that has just come
+// What the leader's loop about servers is given.
+type (
+	Peer      = autopilot.Peer
+	Candidate = autopilot.Candidate
+	Steward   = autopilot.Steward
+)
+
+// Tend looks after the servers while this one leads: takes new ones in as
+// non-voters, promotes those that keep up, and removes the dead ones that have
+// been replaced. It blocks until ctx ends.
+func (l *Log) Tend(ctx context.Context, s Steward) error {
+	loop := autopilot.Loop{Raft: l.raft, ServerID: l.config.ServerID, Log: l, Steward: s, Logger: l.config.Logger}
+	return loop.Run(ctx)
+}
+
+// Progress returns how far this server has come.
+func (l *Log) Progress() structs.PeerProgress {
+	p := structs.PeerProgress{LastIndex: l.raft.LastIndex()}
+	switch contact := l.raft.LastContact(); {
+	case l.IsLeader():
+	case contact.IsZero():
+		p.Contact = -1
+	default:
+		p.Contact = time.Since(contact)
+	}
+	var entry raft.Log
+	if p.LastIndex > 0 && l.files.logs.GetLog(p.LastIndex, &entry) == nil {
+		p.LastTerm = entry.Term
+	} else {
+		p.LastTerm = l.Term() // the last entry is in a snapshot
+	}
+	return p
 }
 
 // Self returns this server as others see it.
@@ -43,8 +71,8 @@ func (l *Log) Bootstrap(voters ...Peer) error {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 		return nil
-	case <-l.broken:
-		return l.failure()
+	case <-l.files.disk.broken:
+		return l.files.disk.failure()
 	}
 }
 
@@ -72,15 +100,15 @@ func (l *Log) countServers() {
 }
 
 // ClusterID returns the cluster that this server has joined, "" if none yet.
-func (l *Log) ClusterID() string { return l.identity.get() }
+func (l *Log) ClusterID() string { return l.clusterID.Get() }
 
 // Join makes this server one of the cluster, as if its leader had called.
-func (l *Log) Join(clusterID string) error { return l.identity.meet(clusterID) }
+func (l *Log) Join(clusterID string) error { return l.clusterID.Meet(clusterID) }
 
 // SpeakFor has this server call others in the name of a cluster that it is about to
 // make. They vote only for the cluster to which they have granted their part, and a
 // connection names a cluster once.
-func (l *Log) SpeakFor(clusterID string) { l.identity.speakFor(clusterID) }
+func (l *Log) SpeakFor(clusterID string) { l.clusterID.SpeakFor(clusterID) }
 
 // peerTimeout bounds a change of the configuration.
 const peerTimeout = 10 * time.Second

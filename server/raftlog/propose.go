@@ -59,7 +59,7 @@ func (l *Log) Barrier(ctx context.Context) error {
 		return noLeader("wait for earlier entries", err)
 	}
 	if l.Term() == term {
-		l.barrier.Store(term)
+		l.reads.barrier.Store(term)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -26,6 +27,15 @@ type rounds struct {
 	running bool
 }
 
+// reads finds out, for those who read, up to where this server has to be, and whether
+// it still leads. It is the part of Log that asks the voters.
+type reads struct {
+	log     *Log
+	rounds  rounds
+	barrier atomic.Uint64 // the term in which a Barrier has been passed here
+	lease   atomic.Pointer[lease]
+}
+
 // ReadIndex returns an index such that a reader whose state has reached it sees
 // every write that was acknowledged before the call, by any server. Errors are
 // CodeNoLeader.
@@ -34,7 +44,7 @@ type rounds struct {
 // Barrier has passed and before the voters are asked whether this server still
 // leads. A caller joins only a round that begins after its call.
 func (l *Log) ReadIndex(ctx context.Context) (uint64, error) {
-	r, err := l.join()
+	r, err := l.reads.join()
 	if err != nil {
 		return 0, noLeader("serve a consistent read", err)
 	}
@@ -62,7 +72,7 @@ func (l *Log) LeaderIndex(ctx context.Context) (uint64, error) {
 	if !l.IsLeader() {
 		return 0, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	if l.barrier.Load() == term && l.leased(term) {
+	if l.reads.barrier.Load() == term && l.reads.leased(term) {
 		return l.config.Store.Index(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderIndexWait)
@@ -77,21 +87,21 @@ type lease struct {
 }
 
 // leased reports whether this server certainly still leads in the term.
-func (l *Log) leased(term uint64) bool {
+func (r *reads) leased(term uint64) bool {
 	now := time.Now()
-	if known := l.lease.Load(); known != nil && known.term == term && now.Before(known.until) {
+	if known := r.lease.Load(); known != nil && known.term == term && now.Before(known.until) {
 		return true
 	}
-	conf := l.raft.GetConfiguration()
+	conf := r.log.raft.GetConfiguration()
 	if conf.Error() != nil {
 		return false
 	}
-	at, _ := l.witness.followedAt(raft.ServerID(l.config.ServerID), conf.Configuration().Servers, term, now)
-	until := at.Add(l.config.LeaderLease)
+	at, _ := r.log.acks.FollowedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, now)
+	until := at.Add(r.log.config.LeaderLease)
 	if !now.Before(until) {
 		return false
 	}
-	l.lease.Store(&lease{term, until})
+	r.lease.Store(&lease{term, until})
 	return true
 }
 
@@ -103,65 +113,99 @@ func (l *Log) VerifyLeader(ctx context.Context) error {
 }
 
 // join returns the round that begins next, and sees to it that it begins.
-func (l *Log) join() (*round, error) {
-	l.mu.Lock()
-	if l.closing {
-		l.mu.Unlock()
+func (r *reads) join() (*round, error) {
+	r.log.mu.Lock()
+	if r.log.closing {
+		r.log.mu.Unlock()
 		return nil, errClosed
 	}
-	l.calls.Add(1) // for the goroutine, or given back below
-	l.mu.Unlock()
+	r.log.calls.Add(1) // for the goroutine, or given back below
+	r.log.mu.Unlock()
 
-	l.rounds.mu.Lock()
-	defer l.rounds.mu.Unlock()
-	if l.rounds.next == nil {
-		l.rounds.next = &round{done: make(chan struct{})}
+	r.rounds.mu.Lock()
+	defer r.rounds.mu.Unlock()
+	if r.rounds.next == nil {
+		r.rounds.next = &round{done: make(chan struct{})}
 	}
-	if l.rounds.running {
-		l.calls.Done()
+	if r.rounds.running {
+		r.log.calls.Done()
 	} else {
-		l.rounds.running = true
-		go l.runRounds()
+		r.rounds.running = true
+		go r.runRounds()
 	}
-	return l.rounds.next, nil
+	return r.rounds.next, nil
 }
 
 // runRounds runs rounds until nobody waits for one.
-func (l *Log) runRounds() {
-	defer l.calls.Done()
+func (r *reads) runRounds() {
+	defer r.log.calls.Done()
 	for {
-		l.rounds.mu.Lock()
-		r := l.rounds.next
-		l.rounds.next = nil
-		if r == nil {
-			l.rounds.running = false
-			l.rounds.mu.Unlock()
+		r.rounds.mu.Lock()
+		now := r.rounds.next
+		r.rounds.next = nil
+		if now == nil {
+			r.rounds.running = false
+			r.rounds.mu.Unlock()
 			return
 		}
-		l.rounds.mu.Unlock()
-		if r.index, r.err = l.readIndex(); r.err != nil {
-			r.err = noLeader("serve a consistent read", r.err)
+		r.rounds.mu.Unlock()
+		if now.index, now.err = r.readIndex(); now.err != nil {
+			now.err = noLeader("serve a consistent read", now.err)
 		}
-		close(r.done)
+		close(now.done)
 	}
 }
 
 // readIndex is one round. The term must not change in it: between two terms of
 // this server another one may have led, and its writes may be missing here.
-func (l *Log) readIndex() (uint64, error) {
-	term := l.Term()
-	if l.barrier.Load() != term {
-		if err := l.raft.Barrier(enqueueTimeout).Error(); err != nil {
+func (r *reads) readIndex() (uint64, error) {
+	term := r.log.Term()
+	if r.barrier.Load() != term {
+		if err := r.log.raft.Barrier(enqueueTimeout).Error(); err != nil {
 			return 0, err
 		}
-		l.barrier.Store(term) // checked below; a later term's Barrier implies an earlier's
+		r.barrier.Store(term) // checked below; a later term's Barrier implies an earlier's
 	}
-	index := l.config.Store.Index()
-	if err := l.verify(term); err != nil {
+	index := r.log.config.Store.Index()
+	if err := r.verify(term); err != nil {
 		return 0, err
 	}
-	if now := l.Term(); now != term {
+	if now := r.log.Term(); now != term {
 		return 0, structs.Errorf(structs.CodeNoLeader, "the term changed: %w", fmt.Errorf("%d became %d", term, now))
 	}
 	return index, nil
+}
+
+// verifyTick is how often a wait for proof looks whether it still makes sense.
+const verifyTick = 20 * time.Millisecond
+
+// verify returns nil if this server led in the term at some moment after the
+// call began.
+func (r *reads) verify(term uint64) error {
+	began := time.Now()
+	// It also has a heartbeat sent to each voter at once.
+	if err := r.log.raft.VerifyLeader().Error(); err != nil {
+		return err
+	}
+	tick := time.NewTicker(verifyTick)
+	defer tick.Stop()
+	for {
+		conf := r.log.raft.GetConfiguration()
+		if err := conf.Error(); err != nil {
+			return err
+		}
+		at, changed := r.log.acks.FollowedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, time.Now())
+		switch {
+		case !at.Before(began):
+			return nil
+		case r.log.Term() != term || !r.log.IsLeader(): // without answers the library gives up within the lease
+			return raft.ErrLeadershipLost
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+		case <-r.log.files.disk.broken:
+			return r.log.files.disk.failure()
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -30,7 +31,7 @@ func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint
 	if !l.IsLeader() {
 		return false, noLeader("restore a snapshot", raft.ErrNotLeader)
 	}
-	defer l.interrupt()()
+	defer l.turns.interrupt()()
 	l.proposing.Lock()
 	defer l.proposing.Unlock()
 	// All that is committed is applied: else the library could apply some of it
@@ -63,53 +64,49 @@ func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint
 type turns struct {
 	turn chan struct{} // has one slot: who has filled it has the turn
 
-	// Guarded by Log.mu.
+	mu      sync.Mutex         // guards what follows
 	waiting int                // restores that want the turn
 	end     context.CancelFunc // of the lead that has the turn; nil if none has
 }
 
 // interrupt ends what lead runs, and keeps it from beginning until done is
 // called.
-func (l *Log) interrupt() (done func()) {
-	l.mu.Lock()
-	l.turns.waiting++
-	if l.turns.end != nil {
-		l.turns.end()
+func (t *turns) interrupt() (done func()) {
+	t.mu.Lock()
+	t.waiting++
+	if t.end != nil {
+		t.end()
 	}
-	l.mu.Unlock()
-	l.turns.turn <- struct{}{}
+	t.mu.Unlock()
+	t.turn <- struct{}{}
 	return func() {
-		l.mu.Lock()
-		l.turns.waiting--
-		l.mu.Unlock()
-		<-l.turns.turn
+		t.mu.Lock()
+		t.waiting--
+		t.mu.Unlock()
+		<-t.turn
 	}
 }
 
-// leadOnce has lead run once, after a Barrier, with the turn. interrupted is true
-// if a restore has ended it.
-func (l *Log) leadOnce(ctx context.Context, term uint64, lead func(context.Context, uint64) error) (interrupted bool, err error) {
+// take waits for the turn of what lead runs. leading ends with ctx, or when a restore
+// interrupts; the caller gives the turn back with done. The error is that of ctx.
+func (t *turns) take(ctx context.Context) (leading context.Context, done func(), err error) {
 	select {
-	case l.turns.turn <- struct{}{}:
+	case t.turn <- struct{}{}:
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
-	defer func() { <-l.turns.turn }()
 	leading, cancel := context.WithCancel(ctx)
-	defer cancel()
-	l.mu.Lock()
-	l.turns.end = cancel
-	if l.turns.waiting > 0 {
+	t.mu.Lock()
+	t.end = cancel
+	if t.waiting > 0 {
 		cancel()
 	}
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		l.turns.end = nil
-		l.mu.Unlock()
-	}()
-	if err = l.Barrier(leading); err == nil && l.Term() == term {
-		err = lead(leading, term)
-	}
-	return leading.Err() != nil && ctx.Err() == nil, err
+	t.mu.Unlock()
+	return leading, func() {
+		t.mu.Lock()
+		t.end = nil
+		t.mu.Unlock()
+		cancel()
+		<-t.turn
+	}, nil
 }

@@ -34,13 +34,13 @@ const (
 // again after another Barrier and a pause. Run never calls it while an earlier
 // call lasts.
 func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
-	l.running.Store(true)
+	l.files.disk.relied.Store(true)
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		defer cancel()
 		select {
-		case <-l.broken:
+		case <-l.files.disk.broken:
 		case <-ctx.Done():
 		}
 	})
@@ -54,34 +54,40 @@ func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint6
 	l.raft.RegisterObserver(observer)
 	tick := time.NewTicker(pollLeadership)
 	defer tick.Stop()
-	w := &watch{log: l, changes: changes, tick: tick.C}
+	w, leading := &watch{log: l, changes: changes, tick: tick.C}, &leadership{l, lead}
 	for {
 		term, led := w.leadership(ctx)
 		if !led {
 			break
 		}
-		l.leadTerm(ctx, w, term, lead)
+		leading.run(ctx, w, term)
 	}
 	l.raft.DeregisterObserver(observer)
-	if err := l.failure(); err != nil {
+	if err := l.files.disk.failure(); err != nil {
 		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: look at the disk, then start the server again", err), l.Close())
 	}
 	l.HandOver()
 	return l.Close()
 }
 
-// leadTerm has lead run for as long as this server leads in the term.
-func (l *Log) leadTerm(ctx context.Context, w *watch, term uint64, lead func(context.Context, uint64) error) {
+// leadership is what Run does while this server leads.
+type leadership struct {
+	log  *Log
+	lead func(ctx context.Context, term uint64) error
+}
+
+// run leads for as long as this server leads in the term.
+func (l *leadership) run(ctx context.Context, w *watch, term uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		l.leadAgain(ctx, term, lead)
+		l.again(ctx, term)
 	}()
 	announced := make(chan struct{})
 	go func() {
 		defer close(announced)
-		l.announce(ctx, term)
+		l.log.announcer.run(ctx, l.log, term)
 	}()
 	w.end(ctx, term)
 	cancel()
@@ -89,12 +95,12 @@ func (l *Log) leadTerm(ctx context.Context, w *watch, term uint64, lead func(con
 	<-announced
 }
 
-// leadAgain calls lead until ctx ends.
-func (l *Log) leadAgain(ctx context.Context, term uint64, lead func(context.Context, uint64) error) {
+// again calls lead until ctx ends.
+func (l *leadership) again(ctx context.Context, term uint64) {
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		began := time.Now()
-		interrupted, err := l.leadOnce(ctx, term, lead)
+		interrupted, err := l.once(ctx, term)
 		if ctx.Err() != nil {
 			return
 		}
@@ -105,13 +111,27 @@ func (l *Log) leadAgain(ctx context.Context, term uint64, lead func(context.Cont
 			backoff = minBackoff
 		}
 		pause := rand.N(backoff)
-		l.config.Logger.Warn("leading ended although leadership lasts; it begins again", "term", term, "duration", pause, "error", err)
+		l.log.config.Logger.Warn("leading ended although leadership lasts; it begins again", "term", term, "duration", pause, "error", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
+}
+
+// once has lead run once, after a Barrier, with the turn. interrupted is true if a
+// restore has ended it.
+func (l *leadership) once(ctx context.Context, term uint64) (interrupted bool, err error) {
+	leading, done, err := l.log.turns.take(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	if err = l.log.Barrier(leading); err == nil && l.log.Term() == term {
+		err = l.lead(leading, term)
+	}
+	return leading.Err() != nil && ctx.Err() == nil, err
 }
 
 // watch looks at state, term and configuration whenever they may have changed. Raft's own

@@ -17,7 +17,7 @@ import (
 // meta.json, which has none, in a file beside it.
 type diskSnapshots struct {
 	raft.SnapshotStore
-	log *Log
+	files *files
 }
 
 // Create begins a snapshot.
@@ -26,13 +26,13 @@ func (s diskSnapshots) Create(version raft.SnapshotVersion, index, term uint64, 
 	if err != nil {
 		return nil, err
 	}
-	return &diskSink{sink, s.log, false}, nil
+	return &diskSink{sink, s.files, false}, nil
 }
 
 // diskSink is a snapshot that is being written.
 type diskSink struct {
 	raft.SnapshotSink
-	log    *Log
+	files  *files
 	closed bool
 }
 
@@ -51,10 +51,10 @@ func (s *diskSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
-	if err := keepMetaSum(filepath.Join(s.log.config.snapshotsDir(), s.ID())); err != nil {
+	if err := keepMetaSum(filepath.Join(s.files.config.snapshotsDir(), s.ID())); err != nil {
 		return err
 	}
-	return s.log.member.stored()
+	return s.files.member.stored()
 }
 
 // The files of a snapshot: what is told of it, and the checksum of that.
@@ -79,13 +79,13 @@ func keepMetaSum(snapshot string) error {
 // keepMetaSums writes those that are missing: the snapshots are of an earlier
 // magnum, or this server was stopped in between. A check is lost if that fails,
 // no data.
-func (l *Log) keepMetaSums() {
-	snapshots, _ := l.snapshots.List()
+func (fl *files) keepMetaSums() {
+	snapshots, _ := fl.snapshots.List()
 	for _, s := range snapshots {
-		dir := filepath.Join(l.config.snapshotsDir(), s.ID)
+		dir := filepath.Join(fl.config.snapshotsDir(), s.ID)
 		if _, err := os.Stat(filepath.Join(dir, metaSum)); errors.Is(err, fs.ErrNotExist) {
 			if err := keepMetaSum(dir); err != nil {
-				l.config.Logger.Warn("the checksum of a snapshot is not kept", "path", dir, "error", err)
+				fl.config.Logger.Warn("the checksum of a snapshot is not kept", "path", dir, "error", err)
 			}
 		}
 	}

@@ -233,7 +233,7 @@ func countSyncs(dir string) error {
 			return fmt.Errorf("entry %d was acknowledged after %d syncs, want 2", n, got)
 		}
 		before = s.syncs.count.Load()
-		if err := (diskState{s.store, s.Log}).SetUint64([]byte(keyCurrentTerm), s.Term()); err != nil {
+		if err := (diskState{s.files.store, s.files}).SetUint64([]byte(keyCurrentTerm), s.Term()); err != nil {
 			return err
 		}
 		if got := s.syncs.count.Load() - before; got < 2 {

@@ -1,8 +1,7 @@
-package raftlog
+package transport
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -54,10 +53,10 @@ func (h *heard) String() string {
 }
 
 // listening opens a stream on loopback for a server of the cluster.
-func listening(t *testing.T, id *identity) (*stream, *heard) {
+func listening(t *testing.T, id *ClusterID) (*Stream, *heard) {
 	t.Helper()
 	log := new(heard)
-	s, err := listen(Config{ServerID: calledServer, BindAddr: "127.0.0.1:0", Logger: hclog.New(&hclog.LoggerOptions{Output: log})}, id)
+	s, err := Listen(Config{ServerID: calledServer, BindAddr: "127.0.0.1:0", Logger: hclog.New(&hclog.LoggerOptions{Output: log})}, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +65,7 @@ func listening(t *testing.T, id *identity) (*stream, *heard) {
 }
 
 // says calls the stream with the first words, and returns the connection.
-func says(t *testing.T, s *stream, words string) net.Conn {
+func says(t *testing.T, s *Stream, words string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr().String())
 	if err != nil {
@@ -93,7 +92,7 @@ func isRefused(t *testing.T, conn net.Conn) {
 }
 
 // isAccepted waits for the next connection that is let in.
-func isAccepted(t *testing.T, s *stream) {
+func isAccepted(t *testing.T, s *Stream) {
 	t.Helper()
 	select {
 	case conn := <-s.accepted:
@@ -105,8 +104,12 @@ func isAccepted(t *testing.T, s *stream) {
 
 func keepNothing(string) error { return nil }
 
+const patience = 10 * time.Second
+
+var errKept = errors.New("disk is broken")
+
 func TestCallersThatAreNoServersAreRefused(t *testing.T) {
-	s, log := listening(t, &identity{cluster: clusterA, keep: keepNothing})
+	s, log := listening(t, NewClusterID(clusterA, keepNothing))
 	for _, words := range []string{
 		strings.Repeat("x", preambleSize),
 		"GET / HTTP/1.1\r\nHost: magnum\r\nUser-Agent: nobody of this cluster\r\n\r\n",
@@ -126,7 +129,7 @@ func TestCallersThatAreNoServersAreRefused(t *testing.T) {
 }
 
 func TestServerOfAnotherClusterIsNamedOnce(t *testing.T) {
-	s, log := listening(t, &identity{cluster: clusterA, keep: keepNothing})
+	s, log := listening(t, NewClusterID(clusterA, keepNothing))
 	for range 3 {
 		isRefused(t, says(t, s, calling(t, clusterB)))
 	}
@@ -138,7 +141,7 @@ func TestServerOfAnotherClusterIsNamedOnce(t *testing.T) {
 // TestCallOfAnotherServerIsRefused: whoever means the server that was at this
 // address before is not answered, and makes this one no member of its cluster.
 func TestCallOfAnotherServerIsRefused(t *testing.T) {
-	id := &identity{keep: keepNothing}
+	id := &ClusterID{keep: keepNothing}
 	s, log := listening(t, id)
 	other, err := preamble(clusterA, clusterB)
 	if err != nil {
@@ -147,8 +150,8 @@ func TestCallOfAnotherServerIsRefused(t *testing.T) {
 	for range 3 {
 		isRefused(t, says(t, s, other))
 	}
-	if id.get() != "" {
-		t.Errorf("it has joined %q, whose call was for another server", id.get())
+	if id.Get() != "" {
+		t.Errorf("it has joined %q, whose call was for another server", id.Get())
 	}
 	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "a server is refused") != 1 {
 		t.Errorf("the log says:\n%s", text)
@@ -167,37 +170,37 @@ func TestCallOfAnotherServerIsRefused(t *testing.T) {
 
 func TestServerWithoutAClusterJoinsTheFirst(t *testing.T) {
 	var kept []string
-	id := &identity{keep: func(c string) error { kept = append(kept, c); return nil }}
+	id := &ClusterID{keep: func(c string) error { kept = append(kept, c); return nil }}
 	s, _ := listening(t, id)
 	says(t, s, calling(t, ""))
 	isAccepted(t, s)
-	if id.get() != "" {
-		t.Errorf("it has joined %q of a server without one", id.get())
+	if id.Get() != "" {
+		t.Errorf("it has joined %q of a server without one", id.Get())
 	}
 	says(t, s, calling(t, clusterB))
 	isAccepted(t, s)
 	isRefused(t, says(t, s, calling(t, clusterA)))
-	if id.get() != clusterB || len(kept) != 1 || kept[0] != clusterB {
-		t.Errorf("it has joined %q and kept %v", id.get(), kept)
+	if id.Get() != clusterB || len(kept) != 1 || kept[0] != clusterB {
+		t.Errorf("it has joined %q and kept %v", id.Get(), kept)
 	}
 	// What can't be kept is not joined.
-	broken := &identity{keep: func(string) error { return errDisk }}
+	broken := &ClusterID{keep: func(string) error { return errKept }}
 	s, _ = listening(t, broken)
 	isRefused(t, says(t, s, calling(t, clusterB)))
-	if broken.get() != "" {
-		t.Errorf("it has joined %q without a trace on disk", broken.get())
+	if broken.Get() != "" {
+		t.Errorf("it has joined %q without a trace on disk", broken.Get())
 	}
 }
 
 // TestSlowCallerHoldsNobodyUp, and Close waits for no caller that can still be
 // cut off.
 func TestSlowCallerHoldsNobodyUp(t *testing.T) {
-	s, _ := listening(t, &identity{cluster: clusterA, keep: keepNothing})
+	s, _ := listening(t, NewClusterID(clusterA, keepNothing))
 	for range 5 {
 		says(t, s, preambleWord) // and no more
 	}
 	began := time.Now()
-	conn, err := s.Dial(targetOf(calledServer, raft.ServerAddress(s.Addr().String())), patience)
+	conn, err := s.Dial(TargetOf(calledServer, raft.ServerAddress(s.Addr().String())), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,98 +224,13 @@ func TestSlowCallerHoldsNobodyUp(t *testing.T) {
 func TestUnspecifiedAddressIsNotAdvertised(t *testing.T) {
 	for _, c := range []Config{{BindAddr: "0.0.0.0:0"}, {BindAddr: "127.0.0.1:0", Advertise: "0.0.0.0:9512"}} {
 		c.Logger = hclog.NewNullLogger()
-		s, err := listen(c, &identity{})
+		s, err := Listen(c, &ClusterID{})
 		if structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), "-advertise") {
 			t.Errorf("%+v: %v", c.BindAddr, err)
 		}
 		if err == nil {
 			s.Close()
 		}
-	}
-}
-
-func TestPeerRefusals(t *testing.T) {
-	m := start(t, testConfig(t, t.TempDir()))
-	ctx := context.Background()
-	for name, tc := range map[string]struct {
-		err  error
-		code structs.Code
-	}{
-		"remove a stranger":      {m.RemovePeer(ctx, clusterB), structs.CodeNotFound},
-		"remove the only voter":  {m.RemovePeer(ctx, m.config.ServerID), structs.CodeConflict},
-		"transfer to a stranger": {m.Transfer(ctx, clusterB), structs.CodeNotFound},
-		"transfer to itself":     {m.Transfer(ctx, m.config.ServerID), structs.CodeConflict},
-		"transfer to nobody":     {m.Transfer(ctx, ""), structs.CodeConflict},
-	} {
-		if structs.CodeOf(tc.err) != tc.code {
-			t.Errorf("%s: %v", name, tc.err)
-		}
-	}
-}
-
-// stalled is a snapshot of which nothing comes but the beginning.
-type stalled struct{ gone chan struct{} }
-
-func (s stalled) Read([]byte) (int, error) { <-s.gone; return 0, io.EOF }
-
-// leads is a server that has a follower call it the leader, and stops in the
-// middle of a snapshot.
-func leads(t *testing.T, follower *member) *raft.NetworkTransport {
-	t.Helper()
-	s, _ := listening(t, &identity{cluster: clusterA, keep: keepNothing})
-	transport := raft.NewNetworkTransport(s, 3, 10*time.Second, io.Discard)
-	gone := make(chan struct{})
-	var sending sync.WaitGroup
-	t.Cleanup(func() {
-		close(gone)
-		transport.Close()
-		sending.Wait()
-	})
-	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("leader"), Addr: []byte(s.Addr().String())}
-	address := targetOf(raft.ServerID(follower.config.ServerID), follower.transport.LocalAddr())
-	sending.Go(func() {
-		var resp raft.InstallSnapshotResponse
-		_ = transport.InstallSnapshot("follower", address, &raft.InstallSnapshotRequest{
-			RPCHeader: header, SnapshotVersion: 1, Term: 5, LastLogIndex: 100, LastLogTerm: 5, Size: 100 << 10,
-			Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "leader", Address: raft.ServerAddress(s.Addr().String())}}}),
-		}, &resp, io.MultiReader(bytes.NewReader(make([]byte, 50<<10)), stalled{gone}))
-	})
-	eventually(t, "the snapshot is on its way", func() bool { id, _ := follower.Leader(); return id == "leader" })
-	return transport
-}
-
-func startFollower(t *testing.T) *member {
-	c := testConfig(t, t.TempDir())
-	c.BindAddr, c.ClusterID = "127.0.0.1:0", clusterA
-	c.Granted = func(id string) bool { return id == clusterA }
-	return run(t, mustOpen(t, c), idle)
-}
-
-// A leader that falls silent in the middle of a snapshot is given up: the server
-// answers others again.
-func TestStalledSnapshotIsGivenUp(t *testing.T) {
-	t.Parallel()
-	m := startFollower(t)
-	transport := leads(t, m)
-	var resp raft.RequestVoteResponse
-	began := time.Now()
-	err := transport.RequestVote("follower", targetOf(raft.ServerID(m.config.ServerID), m.transport.LocalAddr()), &raft.RequestVoteRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("other"), Addr: []byte("127.0.0.1:1")}, Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true,
-	}, &resp)
-	if err != nil || !resp.Granted {
-		t.Errorf("after %v: %+v, %v", time.Since(began), resp, err)
-	}
-}
-
-// A server that is stopped waits for nobody who is silent.
-func TestCloseWaitsForNoSilentServer(t *testing.T) {
-	t.Parallel()
-	m := startFollower(t)
-	leads(t, m)
-	began := time.Now()
-	m.stop()
-	if took := time.Since(began); took > stallTimeout/2 {
-		t.Errorf("it took %v", took)
 	}
 }
 

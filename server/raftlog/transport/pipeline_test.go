@@ -1,4 +1,4 @@
-package raftlog
+package transport
 
 import (
 	"context"
@@ -42,7 +42,7 @@ func TestRefusedPipelineEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			follower, leader := newPlainTransport(t), newAddressed(newPlainTransport(t), func() bool { return true })
+			follower, leader := newPlainTransport(t), NewAddressed(newPlainTransport(t), func() bool { return true })
 			defer leader.Close()
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})

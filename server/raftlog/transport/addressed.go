@@ -1,4 +1,4 @@
-package raftlog
+package transport
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// addressed is the transport under Raft in which each call names the server that
+// Addressed is the transport under Raft in which each call names the server that
 // is meant, not only its address, and in which this server gives no vote that is
 // not its to give.
 //
@@ -20,7 +20,7 @@ import (
 // The id stands in the target of calls, and so in the key under which the library
 // pools connections. What the library keeps and sends, votes and the leader's
 // address, never has it.
-type addressed struct {
+type Addressed struct {
 	raft.Transport
 	mayVote func() bool // asked for each vote
 	calls   chan raft.RPC
@@ -29,23 +29,23 @@ type addressed struct {
 	close   sync.Once
 }
 
-// newAddressed returns a transport over t. mayVote may be called at once. Close
+// NewAddressed returns a transport over t. mayVote may be called at once. Close
 // ends it.
-func newAddressed(t raft.Transport, mayVote func() bool) *addressed {
-	a := &addressed{Transport: t, mayVote: mayVote, calls: make(chan raft.RPC), done: make(chan struct{}), ended: make(chan struct{})}
+func NewAddressed(t raft.Transport, mayVote func() bool) *Addressed {
+	a := &Addressed{Transport: t, mayVote: mayVote, calls: make(chan raft.RPC), done: make(chan struct{}), ended: make(chan struct{})}
 	go a.run()
 	return a
 }
 
 // Close ends this transport. The one below is its maker's.
-func (a *addressed) Close() error {
+func (a *Addressed) Close() error {
 	a.close.Do(func() { close(a.done) })
 	<-a.ended
 	return nil
 }
 
 // run takes the calls of other servers in.
-func (a *addressed) run() {
+func (a *Addressed) run() {
 	defer close(a.ended)
 	for {
 		select {
@@ -68,7 +68,7 @@ func (a *addressed) run() {
 // refuse returns the answer to a call that asks for a vote which this server may
 // not give, nil for any other call. It raises no term: whoever asks may be right
 // to do so, and wins by the votes of others.
-func (a *addressed) refuse(call raft.RPC) any {
+func (a *Addressed) refuse(call raft.RPC) any {
 	switch asked := call.Command.(type) {
 	case *raft.RequestVoteRequest:
 		if !a.mayVote() {
@@ -88,10 +88,10 @@ func headerOf(asked raft.RPCHeader) raft.RPCHeader {
 }
 
 // Consumer returns the calls of other servers.
-func (a *addressed) Consumer() <-chan raft.RPC { return a.calls }
+func (a *Addressed) Consumer() <-chan raft.RPC { return a.calls }
 
-// targetOf returns what a call names: the server at the address.
-func targetOf(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {
+// TargetOf returns what a call names: the server at the address.
+func TargetOf(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {
 	return raft.ServerAddress(id) + "@" + address
 }
 
@@ -107,8 +107,8 @@ func splitTarget(target raft.ServerAddress) (id, address string, err error) {
 // The calls of raft.Transport, each of the server that is meant.
 
 // AppendEntriesPipeline opens a pipeline of entries.
-func (a *addressed) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
-	p, err := a.Transport.AppendEntriesPipeline(id, targetOf(id, at))
+func (a *Addressed) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := a.Transport.AppendEntriesPipeline(id, TargetOf(id, at))
 	if err != nil {
 		return nil, err
 	}
@@ -116,27 +116,27 @@ func (a *addressed) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddres
 }
 
 // AppendEntries sends entries, or a heartbeat.
-func (a *addressed) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return a.Transport.AppendEntries(id, targetOf(id, at), args, resp)
+func (a *Addressed) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return a.Transport.AppendEntries(id, TargetOf(id, at), args, resp)
 }
 
 // RequestVote asks for a vote.
-func (a *addressed) RequestVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return a.Transport.RequestVote(id, targetOf(id, at), args, resp)
+func (a *Addressed) RequestVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return a.Transport.RequestVote(id, TargetOf(id, at), args, resp)
 }
 
 // RequestPreVote asks whether there would be a vote. All transports that there are
 // have it.
-func (a *addressed) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return a.Transport.(raft.WithPreVote).RequestPreVote(id, targetOf(id, at), args, resp)
+func (a *Addressed) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return a.Transport.(raft.WithPreVote).RequestPreVote(id, TargetOf(id, at), args, resp)
 }
 
 // InstallSnapshot sends a state.
-func (a *addressed) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	return a.Transport.InstallSnapshot(id, targetOf(id, at), args, resp, data)
+func (a *Addressed) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return a.Transport.InstallSnapshot(id, TargetOf(id, at), args, resp, data)
 }
 
 // TimeoutNow hands leadership over.
-func (a *addressed) TimeoutNow(id raft.ServerID, at raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	return a.Transport.TimeoutNow(id, targetOf(id, at), args, resp)
+func (a *Addressed) TimeoutNow(id raft.ServerID, at raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return a.Transport.TimeoutNow(id, TargetOf(id, at), args, resp)
 }

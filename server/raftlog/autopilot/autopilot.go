@@ -1,4 +1,7 @@
-package raftlog
+// Package autopilot looks after the servers of the log's configuration while this
+// one leads. It knows of the log what Log says, and nothing of what is in it. Package
+// raftlog runs it.
+package autopilot
 
 import (
 	"context"
@@ -6,11 +9,29 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	autopilot "github.com/hashicorp/raft-autopilot"
+	library "github.com/hashicorp/raft-autopilot"
 
 	"github.com/stackforge/magnum/structs"
 )
+
+// Peer is a server in the log's configuration.
+type Peer struct {
+	ID    string
+	Addr  string // host:port of its Raft port
+	Voter bool   // else it only follows, as one that has just come
+}
+
+// Log is what is asked of this server's log. *raftlog.Log satisfies it.
+type Log interface {
+	// Peers returns the servers of the newest configuration.
+	Peers() ([]Peer, error)
+	// Progress returns how far this server has come.
+	Progress() structs.PeerProgress
+	// RemovePeer takes a server out of the configuration.
+	RemovePeer(ctx context.Context, id string) error
+}
 
 // Candidate is a server that is known by other means than the log's
 // configuration.
@@ -49,26 +70,36 @@ const (
 	maxTrailingLogs = 1000            // entries that a server may be behind and still be promoted
 )
 
-// Tend looks after the servers while this one leads: takes new ones in as
-// non-voters, promotes those that keep up, and removes the dead ones that have
-// been replaced. It blocks until ctx ends.
-func (l *Log) Tend(ctx context.Context, s Steward) error {
-	if s.Least == 0 {
-		s.Least = 3
+// removeTimeout bounds the removal of a server that has failed.
+const removeTimeout = 10 * time.Second
+
+// Loop looks after the servers.
+type Loop struct {
+	Raft     *raft.Raft
+	ServerID string // this server's own
+	Log      Log
+	Steward  Steward
+	Logger   hclog.Logger
+}
+
+// Run takes new servers in as non-voters, promotes those that keep up, and removes
+// the dead ones that have been replaced, until ctx ends.
+func (l *Loop) Run(ctx context.Context) error {
+	if l.Steward.Least == 0 {
+		l.Steward.Least = 3
 	}
-	if s.Stable == 0 {
-		s.Stable = 5 * time.Second
+	if l.Steward.Stable == 0 {
+		l.Steward.Stable = 5 * time.Second
 	}
-	pilot := autopilot.New(l.raft, &application{log: l, Steward: s},
-		autopilot.WithLogger(l.config.Logger.Named("autopilot")),
-		autopilot.WithUpdateInterval(tendTick), autopilot.WithReconcileInterval(reconcileTick))
+	pilot := library.New(l.Raft, (*application)(l), library.WithLogger(l.Logger.Named("autopilot")),
+		library.WithUpdateInterval(tendTick), library.WithReconcileInterval(reconcileTick))
 	pilot.Start(ctx)
 	defer func() { <-pilot.Stop() }()
 	tick := time.NewTicker(tendTick)
 	defer tick.Stop()
 	refused := make(map[Peer]bool) // of these it was said already
 	for {
-		l.admit(ctx, pilot, s, refused)
+		l.admit(ctx, pilot, refused)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -79,8 +110,8 @@ func (l *Log) Tend(ctx context.Context, s Steward) error {
 
 // admit takes in the servers that are known and not yet in the configuration,
 // and those whose address is another.
-func (l *Log) admit(ctx context.Context, pilot *autopilot.Autopilot, s Steward, refused map[Peer]bool) {
-	peers, err := l.Peers()
+func (l *Loop) admit(ctx context.Context, pilot *library.Autopilot, refused map[Peer]bool) {
+	peers, err := l.Log.Peers()
 	if err != nil {
 		return // shutting down
 	}
@@ -88,12 +119,12 @@ func (l *Log) admit(ctx context.Context, pilot *autopilot.Autopilot, s Steward, 
 	for _, p := range peers {
 		at[p.ID] = p.Addr
 	}
-	known := s.Known()
+	known := l.Steward.Known()
 	vouched := make([]error, len(known))
 	var asking sync.WaitGroup
 	for i, c := range known {
 		if !c.Failed && c.Addr != "" && at[c.ID] != c.Addr {
-			asking.Go(func() { vouched[i] = s.Vouch(ctx, c) })
+			asking.Go(func() { vouched[i] = l.Steward.Vouch(ctx, c) })
 		}
 	}
 	asking.Wait()
@@ -110,68 +141,46 @@ func (l *Log) admit(ctx context.Context, pilot *autopilot.Autopilot, s Steward, 
 			still[c.Peer] = true
 			if !refused[c.Peer] && ctx.Err() == nil {
 				refused[c.Peer] = true
-				l.config.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", vouched[i])
+				l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", vouched[i])
 			}
 			continue
 		}
 		settled[c.ID] = true
-		server := &autopilot.Server{ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: autopilot.NodeAlive}
+		server := &library.Server{ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive}
 		if err := pilot.AddServer(server); err != nil {
-			l.config.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
+			l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
 			continue
 		}
-		l.config.Logger.Info("server taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
+		l.Logger.Info("server taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
 	}
 	maps.DeleteFunc(refused, func(p Peer, _ bool) bool { return !still[p] })
 }
 
-// Progress returns how far this server has come.
-func (l *Log) Progress() structs.PeerProgress {
-	p := structs.PeerProgress{LastIndex: l.raft.LastIndex()}
-	switch contact := l.raft.LastContact(); {
-	case l.IsLeader():
-	case contact.IsZero():
-		p.Contact = -1
-	default:
-		p.Contact = time.Since(contact)
-	}
-	var entry raft.Log
-	if p.LastIndex > 0 && l.logs.GetLog(p.LastIndex, &entry) == nil {
-		p.LastTerm = entry.Term
-	} else {
-		p.LastTerm = l.Term() // the last entry is in a snapshot
-	}
-	return p
-}
-
-// application is the library's view of magnum.
-type application struct {
-	log *Log
-	Steward
-}
+// application is the library's view of the loop.
+type application Loop
 
 // AutopilotConfig returns the library's tunables.
-func (a *application) AutopilotConfig() *autopilot.Config {
-	return &autopilot.Config{
+func (a *application) AutopilotConfig() *library.Config {
+	return &library.Config{
 		CleanupDeadServers: true, LastContactThreshold: contactBound, MaxTrailingLogs: maxTrailingLogs,
-		MinQuorum: uint(a.Least), ServerStabilizationTime: a.Stable,
+		MinQuorum: uint(a.Steward.Least), ServerStabilizationTime: a.Steward.Stable,
 	}
 }
 
 // NotifyState has nothing to do.
-func (*application) NotifyState(*autopilot.State) {}
+func (*application) NotifyState(*library.State) {}
 
 // KnownServers returns the servers of the configuration, as alive those that are
 // not known: gossip may not have come around yet. Others are none of the library's
 // business before they have been vouched for.
-func (a *application) KnownServers() map[raft.ServerID]*autopilot.Server {
-	known := make(map[raft.ServerID]*autopilot.Server)
-	if peers, err := a.log.Peers(); err == nil {
+func (a *application) KnownServers() map[raft.ServerID]*library.Server {
+	known := make(map[raft.ServerID]*library.Server)
+	if peers, err := a.Log.Peers(); err == nil {
 		for _, p := range peers {
 			known[raft.ServerID(p.ID)] = a.server(Candidate{Peer: p, Name: p.ID})
 		}
 	}
-	for _, c := range a.Known() {
+	for _, c := range a.Steward.Known() {
 		if s := known[raft.ServerID(c.ID)]; s != nil {
 			c.Addr = string(s.Address)
 			known[raft.ServerID(c.ID)] = a.server(c)
@@ -180,34 +189,34 @@ func (a *application) KnownServers() map[raft.ServerID]*autopilot.Server {
 	return known
 }
 
-func (a *application) server(c Candidate) *autopilot.Server {
-	s := &autopilot.Server{
-		ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: autopilot.NodeAlive, NodeType: autopilot.NodeVoter,
-		RaftVersion: int(raft.ProtocolVersionMax), IsLeader: c.ID == a.log.config.ServerID,
+func (a *application) server(c Candidate) *library.Server {
+	s := &library.Server{
+		ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive, NodeType: library.NodeVoter,
+		RaftVersion: int(raft.ProtocolVersionMax), IsLeader: c.ID == a.ServerID,
 	}
 	if c.Failed {
-		s.NodeStatus = autopilot.NodeFailed
+		s.NodeStatus = library.NodeFailed
 	}
 	return s
 }
 
 // FetchServerStats asks all servers at once how far they are.
-func (a *application) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
-	stats := make(map[raft.ServerID]*autopilot.ServerStats, len(servers))
+func (a *application) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*library.Server) map[raft.ServerID]*library.ServerStats {
+	stats := make(map[raft.ServerID]*library.ServerStats, len(servers))
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	for id := range servers {
 		asking.Go(func() {
-			p := a.log.Progress()
-			if string(id) != a.log.config.ServerID {
+			p := a.Log.Progress()
+			if string(id) != a.ServerID {
 				var err error
-				if p, err = a.Progress(ctx, string(id)); err != nil {
+				if p, err = a.Steward.Progress(ctx, string(id)); err != nil {
 					return
 				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			stats[id] = &autopilot.ServerStats{LastContact: p.Contact, LastTerm: p.LastTerm, LastIndex: p.LastIndex}
+			stats[id] = &library.ServerStats{LastContact: p.Contact, LastTerm: p.LastTerm, LastIndex: p.LastIndex}
 		})
 	}
 	asking.Wait()
@@ -216,17 +225,17 @@ func (a *application) FetchServerStats(ctx context.Context, servers map[raft.Ser
 
 // RemoveFailedServer takes a dead server out of the configuration. The library
 // wants it not to block.
-func (a *application) RemoveFailedServer(s *autopilot.Server) {
+func (a *application) RemoveFailedServer(s *library.Server) {
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), peerTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 		defer cancel()
-		if err := a.log.RemovePeer(ctx, string(s.ID)); err != nil {
-			a.log.config.Logger.Warn("dead server not removed", "server_id", string(s.ID), "name", s.Name, "error", err)
+		if err := a.Log.RemovePeer(ctx, string(s.ID)); err != nil {
+			a.Logger.Warn("dead server not removed", "server_id", string(s.ID), "name", s.Name, "error", err)
 			return
 		}
-		a.log.config.Logger.Warn("dead server removed: another one has come in its place", "server_id", string(s.ID), "name", s.Name)
-		if a.Removed != nil {
-			a.Removed(string(s.ID))
+		a.Logger.Warn("dead server removed: another one has come in its place", "server_id", string(s.ID), "name", s.Name)
+		if a.Steward.Removed != nil {
+			a.Steward.Removed(string(s.ID))
 		}
 	}()
 }

@@ -11,13 +11,6 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The library tries pre-votes only with transports that have them.
-var (
-	_ raft.WithPreVote = (*witness)(nil)
-	_ raft.WithPreVote = (*raft.NetworkTransport)(nil)
-	_ raft.WithPreVote = (*raft.InmemTransport)(nil)
-)
-
 // held is a transport that can keep answers back, and lose requests.
 type held struct {
 	*raft.InmemTransport
@@ -81,9 +74,9 @@ func TestOldAnswersProveNothing(t *testing.T) {
 		read <- err
 	}()
 	eventually(t, "the read waits for proof", func() bool {
-		m.rounds.mu.Lock()
-		defer m.rounds.mu.Unlock()
-		return m.rounds.running
+		m.reads.rounds.mu.Lock()
+		defer m.reads.rounds.mu.Unlock()
+		return m.reads.rounds.running
 	})
 	// A second question, which the library takes after that of the read.
 	asked := m.raft.VerifyLeader()
@@ -93,36 +86,6 @@ func TestOldAnswersProveNothing(t *testing.T) {
 	inTime(t, "the library's own question is answered", answered)
 	if err := inTime(t, "the read is answered", read); structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Errorf("a read was proved by answers of before it: %v", err)
-	}
-}
-
-func TestFollowed(t *testing.T) {
-	w := newWitness(nil)
-	now := time.Now()
-	servers := []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d", Suffrage: raft.Nonvoter}}
-	for _, step := range []struct {
-		id   raft.ServerID
-		p    proof
-		want bool
-	}{
-		{"d", proof{3, now}, false}, // doesn't vote
-		{"b", proof{2, now}, false}, // an earlier term
-		{"b", proof{3, now.Add(-time.Nanosecond)}, false},
-		{"b", proof{3, now}, true},
-	} {
-		w.sent[step.id] = step.p
-		if at, _ := w.followedAt("a", servers, 3, now); at.Equal(now) != step.want {
-			t.Errorf("with %+v of %s: %v", step.p, step.id, at)
-		}
-	}
-	if at, _ := w.followedAt("a", servers[:1], 3, now); !at.Equal(now) {
-		t.Error("one server doesn't prove itself")
-	}
-	if at, _ := w.followedAt("d", servers, 3, now); at.Equal(now) {
-		t.Error("one that has no vote counts itself")
-	}
-	if at, _ := w.followedAt("a", nil, 3, now); !at.IsZero() {
-		t.Error("there are no voters, and they follow")
 	}
 }
 
@@ -154,9 +117,9 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	h.lost = true
 	h.mu.Unlock()
 	lost := time.Now()
-	eventually(t, "the lease ends", func() bool { return !m.leased(term) })
-	if late := time.Since(lost); m.lease.Load().until.After(lost.Add(m.config.LeaderLease)) {
-		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.lease.Load().until.Sub(lost), m.config.LeaderLease, late)
+	eventually(t, "the lease ends", func() bool { return !m.reads.leased(term) })
+	if late := time.Since(lost); m.reads.lease.Load().until.After(lost.Add(m.config.LeaderLease)) {
+		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.reads.lease.Load().until.Sub(lost), m.config.LeaderLease, late)
 	}
 	if _, err := m.LeaderIndex(context.Background()); structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Errorf("a leader without followers says an index: %v", err)
@@ -169,12 +132,12 @@ func TestLeaderIndexWaitsForTheBarrier(t *testing.T) {
 	c := startTrio(t)
 	m := c.members[c.leader(0, 1, 2)]
 	m.put(1)
-	m.barrier.Store(0)
+	m.reads.barrier.Store(0)
 	index, err := m.LeaderIndex(context.Background())
 	if err != nil || index != m.config.Store.Index() {
 		t.Errorf("the leader is at index %d: %d, %v", m.config.Store.Index(), index, err)
 	}
-	if m.barrier.Load() != m.Term() {
+	if m.reads.barrier.Load() != m.Term() {
 		t.Error("it said so without a barrier in its term")
 	}
 }

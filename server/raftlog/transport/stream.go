@@ -1,7 +1,6 @@
-package raftlog
+package transport
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -26,17 +25,17 @@ type Secure struct {
 	Client func(serverName string) *tls.Config
 }
 
-// stream is the layer under Raft's transport: TCP, with TLS if there is any,
+// Stream is the layer under Raft's transport: TCP, with TLS if there is any,
 // and in front of everything else the id of the cluster for which the caller
 // speaks and that of the server that it means. A server that was taken out of
 // another cluster is not listened to, nor one that means the server which was at
 // this address before.
-type stream struct {
+type Stream struct {
 	net.Listener
 	serverID  string // of this server
 	advertise net.Addr
 	secure    *Secure
-	identity  *identity
+	identity  *ClusterID
 	log       hclog.Logger
 	shaking   sync.WaitGroup
 	open      sync.Map // net.Conn; Close hangs up on them
@@ -55,88 +54,27 @@ const (
 	noCluster      = "------------------------------------"
 	shakeTimeout   = 5 * time.Second // for TLS and the preamble of a connection that comes in
 	maxHandshaking = 64              // connections that have not said yet who they are
-	stallTimeout   = 5 * time.Second // for more of a request of which some has come
+	StallTimeout   = 5 * time.Second // for more of a request of which some has come
 )
 
-// identity is the id of the cluster that this server belongs to, "" while it
-// belongs to none.
-type identity struct {
-	mu      sync.Mutex
-	cluster string
-	speaks  string                     // the cluster that this server makes; calls name it before it is kept
-	keep    func(cluster string) error // durably; called once
-	refused sync.Map                   // "address cluster" of those that the log has named already
-	count   atomic.Int32
+// Config says where a Stream listens, and for whom.
+type Config struct {
+	ServerID  string  // of this server
+	BindAddr  string  // host:port
+	Advertise string  // host:port at which other servers reach BindAddr; default: BindAddr as it was opened
+	Secure    *Secure // nil means plain TCP
+	Logger    hclog.Logger
 }
 
-func (i *identity) get() string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.cluster
-}
-
-// calling returns the cluster that calls name.
-func (i *identity) calling() string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return cmp.Or(i.cluster, i.speaks)
-}
-
-func (i *identity) speakFor(cluster string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.speaks = cluster
-}
-
-// errOtherCluster refuses a connection.
-var errOtherCluster = errors.New("it is of another cluster")
-
-// meet compares the id that a server has named with this one's own. A server
-// that belongs to no cluster joins the first that calls it: only a leader that
-// has been told to take it in does.
-func (i *identity) meet(cluster string) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	switch {
-	case cluster == "" || cluster == i.cluster:
-		return nil
-	case i.cluster != "":
-		return fmt.Errorf("%w: %s, not %s", errOtherCluster, cluster, i.cluster)
-	}
-	if err := i.keep(cluster); err != nil {
-		return err
-	}
-	i.cluster = cluster
-	return nil
-}
-
-// maxRefused bounds what the log has named.
-const maxRefused = 1024
-
-// complain logs a refusal, once for each address and id that the caller has named.
-// key says what id is, for the log.
-func (i *identity) complain(log hclog.Logger, addr, key, id string, err error) {
-	host, _, splitErr := net.SplitHostPort(addr)
-	if splitErr != nil {
-		host = addr
-	}
-	if i.count.Load() > maxRefused {
-		return
-	}
-	if _, known := i.refused.LoadOrStore(host+" "+id, true); !known {
-		i.count.Add(1)
-		log.Error("a server is refused", "addr", addr, key, id, "error", err)
-	}
-}
-
-// listen opens the port.
-func listen(c Config, id *identity) (*stream, error) {
+// Listen opens the port. Errors: CodeConflict, CodeInvalid for an address that others
+// can't reach.
+func Listen(c Config, id *ClusterID) (*Stream, error) {
 	l, err := net.Listen("tcp", c.BindAddr)
 	if err != nil {
 		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w", c.BindAddr, err)
 	}
-	s := &stream{
-		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, identity: id, log: c.Logger.Named("raft"),
+	s := &Stream{
+		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, identity: id, log: c.Logger,
 		accepted: make(chan net.Conn), done: make(chan struct{}),
 	}
 	if c.Advertise != "" {
@@ -159,11 +97,11 @@ func listen(c Config, id *identity) (*stream, error) {
 }
 
 // Addr returns the address at which other servers reach this one.
-func (s *stream) Addr() net.Addr { return s.advertise }
+func (s *Stream) Addr() net.Addr { return s.advertise }
 
 // run takes connections in. Each says who it is in a goroutine of its own, so
 // that one that says nothing holds up no other.
-func (s *stream) run() {
+func (s *Stream) run() {
 	slots := make(chan struct{}, maxHandshaking)
 	for {
 		conn, err := s.Listener.Accept()
@@ -203,7 +141,7 @@ func (s *stream) run() {
 var errOtherServer = errors.New("the server that it calls is not this one: that one has lost its data directory, or its address has changed")
 
 // shake finds out who calls, and whom.
-func (s *stream) shake(conn net.Conn) (net.Conn, error) {
+func (s *Stream) shake(conn net.Conn) (net.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(shakeTimeout)); err != nil {
 		return nil, err
 	}
@@ -226,7 +164,7 @@ func (s *stream) shake(conn net.Conn) (net.Conn, error) {
 		}
 		return nil, errOtherServer
 	}
-	if err := s.identity.meet(cluster); err != nil {
+	if err := s.identity.Meet(cluster); err != nil {
 		s.identity.complain(s.log, remote, "cluster_id", cluster, err)
 		return nil, err
 	}
@@ -270,7 +208,7 @@ func preamble(cluster, meant string) (string, error) {
 }
 
 // Accept returns the next connection whose caller is known.
-func (s *stream) Accept() (net.Conn, error) {
+func (s *Stream) Accept() (net.Conn, error) {
 	select {
 	case conn := <-s.accepted:
 		return conn, nil
@@ -280,7 +218,7 @@ func (s *stream) Accept() (net.Conn, error) {
 }
 
 // Close closes the port and all connections: what waits for another server ends.
-func (s *stream) Close() error {
+func (s *Stream) Close() error {
 	var err error
 	s.close.Do(func() {
 		close(s.done)
@@ -297,10 +235,10 @@ func (s *stream) Close() error {
 // watched is a connection that Close knows.
 type watched struct {
 	net.Conn
-	stream *stream
+	stream *Stream
 }
 
-func (s *stream) watch(conn net.Conn) net.Conn {
+func (s *Stream) watch(conn net.Conn) net.Conn {
 	w := &watched{conn, s}
 	s.open.Store(w, true)
 	select {
@@ -332,7 +270,7 @@ func (c *incoming) Read(b []byte) (int, error) {
 	if asked := c.asked.Load(); asked || c.bound {
 		var until time.Time
 		if asked {
-			until = time.Now().Add(stallTimeout)
+			until = time.Now().Add(StallTimeout)
 		}
 		if err := c.Conn.SetReadDeadline(until); err != nil {
 			return 0, err
@@ -356,7 +294,7 @@ func (c *incoming) Write(b []byte) (int, error) {
 }
 
 // Dial calls another server, which target names: see targetOf.
-func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+func (s *Stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	meant, address, err := splitTarget(target)
 	if err != nil {
 		return nil, err

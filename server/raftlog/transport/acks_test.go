@@ -1,0 +1,45 @@
+package transport
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// The library tries pre-votes only with transports that have them.
+var (
+	_ raft.WithPreVote = (*AckTracker)(nil)
+	_ raft.WithPreVote = (*raft.NetworkTransport)(nil)
+	_ raft.WithPreVote = (*raft.InmemTransport)(nil)
+)
+
+func TestFollowed(t *testing.T) {
+	w := NewAckTracker(nil)
+	now := time.Now()
+	servers := []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d", Suffrage: raft.Nonvoter}}
+	for _, step := range []struct {
+		id   raft.ServerID
+		p    proof
+		want bool
+	}{
+		{"d", proof{3, now}, false}, // doesn't vote
+		{"b", proof{2, now}, false}, // an earlier term
+		{"b", proof{3, now.Add(-time.Nanosecond)}, false},
+		{"b", proof{3, now}, true},
+	} {
+		w.sent[step.id] = step.p
+		if at, _ := w.FollowedAt("a", servers, 3, now); at.Equal(now) != step.want {
+			t.Errorf("with %+v of %s: %v", step.p, step.id, at)
+		}
+	}
+	if at, _ := w.FollowedAt("a", servers[:1], 3, now); !at.Equal(now) {
+		t.Error("one server doesn't prove itself")
+	}
+	if at, _ := w.FollowedAt("d", servers, 3, now); at.Equal(now) {
+		t.Error("one that has no vote counts itself")
+	}
+	if at, _ := w.FollowedAt("a", nil, 3, now); !at.IsZero() {
+		t.Error("there are no voters, and they follow")
+	}
+}
