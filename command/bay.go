@@ -55,7 +55,7 @@ func bayCreateCommand() *command {
 			f.each("label l labels", "KEY=VALUE", "label that its hosts must have", pairInto(req.Labels))
 			f.once("placement", "spread|binpack", "how containers are put on its hosts (default spread)",
 				func(s string) error { req.Placement = structs.PlacementStrategy(s); return nil }).oneOf("spread", "binpack")
-			f.toggle("shared", "let all projects use it (operators)", func(b bool) { req.Shared = structs.Bool(b) })
+			f.toggle("shared", "let all projects use it (operators)", func(b bool) { req.Shared = b })
 			f.text(&req.DiscoveryURL, "discovery-url", "URL", "kept and shown, not used")
 			f.text(&req.UUID, "uuid", "UUID", "its uuid (default a new one)")
 			wait.flags(f, "wait", "detach")
@@ -249,8 +249,8 @@ func deleteBay(ctx context.Context, client *api.Client, ident string, wait waiti
 }
 
 // intOf is a number as requests carry it.
-func intOf(n int) *structs.Int {
-	v := structs.Int(n)
+func intOf(n int) *int {
+	v := n
 	return &v
 }
 

@@ -32,8 +32,8 @@ type Assignment struct {
 	// reported it; "" if it hasn't.
 	EngineID string `json:"engine_id,omitempty"`
 
-	Spec     *ContainerSpec `json:"spec"`
-	Registry *Registry      `json:"registry,omitempty"` // credentials for the pull of the spec's image; nil means none
+	Spec *ContainerSpec `json:"spec"`
+	Secrets
 
 	// Unreadable says why the agent could not read the assignment, "" if it could.
 	// What it says besides is as far as it could be read; Spec is nil.
@@ -81,7 +81,7 @@ func (c *Container) Assign(a *Assignment) {
 	if c.StopTimeout != nil {
 		a.StopTimeout = *c.StopTimeout
 	}
-	a.Name, a.Spec, a.Registry = c.Name, &c.Spec, c.Spec.Registry
+	a.Name, a.Spec, a.Secrets = c.Name, &c.Spec.ContainerSpec, c.Spec.Secrets
 	a.RebootGeneration, a.KillGeneration, a.Signal, a.LimitGeneration = c.RebootGeneration, c.KillGeneration, c.Signal, c.LimitGeneration
 }
 
@@ -209,7 +209,7 @@ func readAssignment(raw json.RawMessage) Assignment {
 		_ = json.Unmarshal(raw, &named)
 		a = Assignment{Kind: named.Kind, ID: named.ID, ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
 	}
-	a.Spec, a.Registry, a.Unreadable = nil, nil, err.Error()
+	a.Spec, a.Secrets, a.Unreadable = nil, Secrets{}, err.Error()
 	return a
 }
 

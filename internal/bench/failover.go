@@ -212,7 +212,8 @@ func (b *bench) lostHost() error {
 func (b *bench) loseHost(t *rig.Trio, name string) (time.Duration, error) {
 	containers := t.Servers[0].Client.Containers()
 	wait := api.WriteOptions{Wait: time.Minute}
-	r := &structs.ContainerRequest{Name: &name, Image: *image, Command: &structs.Command{Args: rig.Napping}, RestartPolicy: structs.RestartAlways}
+	r := &structs.ContainerRequest{Name: &name, Image: *image, Command: &structs.Command{Args: rig.Napping}}
+	r.RestartPolicy.Name = structs.RestartAlways
 	made, meta, err := containers.Create(b.ctx, r, api.CreateOptions{Run: true, WriteOptions: wait})
 	if err != nil {
 		return 0, err

@@ -20,7 +20,7 @@ import (
 // without an engine.
 const typical = `{"name":"web-1","image_id":"nginx:1.27","command":["nginx","-g","daemon off;"],` +
 	`"environment":{"MODE":"production","REGION":"eu-1"},"labels":{"app":"web","tier":"front"},` +
-	`"memory":"256m","cpu":0.5,"restart_policy":"always"}`
+	`"memory":268435456,"cpu":0.5,"restart_policy":"always"}`
 
 // listed is how many containers the measured list has.
 const listed = 100
@@ -115,7 +115,7 @@ func entryOf(bay, uuid string) ([]byte, error) {
 	}
 	row := &structs.Container{
 		Meta: structs.Meta{ID: uuid, Seq: 1000, ProjectID: structs.DefaultProject, UserID: "default", CreatedAt: time.Now().UTC().Truncate(time.Second)},
-		Name: *r.Name, Spec: spec,
+		Name: *r.Name, Spec: structs.PrivateSpec{ContainerSpec: spec},
 		Placement: structs.Placement{BayID: bay, Desired: structs.DesiredCreated, Generation: 1, PlaceReason: "waits for bay rig to get a host: it has none"},
 	}
 	return state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 2, Prev: 1000, Changes: []structs.Change{

@@ -23,7 +23,7 @@ import (
 // policy is a request with a restart policy.
 func (c *cluster) policy(name, policy string) *structs.ContainerRequest {
 	r := c.request(name, napping)
-	r.RestartPolicy = policy
+	r.RestartPolicy = structs.RestartPolicyOf(policy)
 	return r
 }
 
@@ -250,7 +250,7 @@ func TestStartOfMissingImage(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	r := c.request("imageless", napping)
-	r.Image, r.ImagePullPolicy = "magnum-test/none-"+c.bay.UUID+":1", "never"
+	r.Image, r.PullPolicy = "magnum-test/none-"+c.bay.UUID+":1", "never"
 	b := c.create(r, structs.ContainerError)
 	c.reason(b, r.Image, "never", "start it")
 	_, err := c.client.Containers().Action(c.ctx(), b.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}})

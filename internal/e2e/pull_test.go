@@ -111,7 +111,7 @@ func TestPullWithCredentials(t *testing.T) {
 	c := newCluster(t)
 	ask := func(name string, creds *structs.Registry) *structs.ContainerRequest {
 		req := c.of(name, image)
-		req.Registry, req.ImagePullPolicy = creds, structs.PullAlways
+		req.Registry, req.PullPolicy = creds, structs.PullAlways
 		return req
 	}
 	for name, creds := range map[string]*structs.Registry{
@@ -490,7 +490,7 @@ func TestPullPolicies(t *testing.T) {
 	c := newCluster(t)
 	ask := func(name, policy string) *structs.ContainerRequest {
 		req := c.of(name, image)
-		req.ImagePullPolicy = policy
+		req.PullPolicy = policy
 		return req
 	}
 	c.reason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never", "ifnotpresent")

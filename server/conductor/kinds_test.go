@@ -66,7 +66,7 @@ var kinds = []kind{
 	{
 		name: structs.WorkloadContainer,
 		make: func(h *harness, bay string, memory int64, p structs.Policy) string {
-			spec := structs.ContainerSpec{Memory: memory, RestartPolicy: p.Restart, Exclusive: p.Exclusive}
+			spec := structs.ContainerSpec{Memory: structs.Bytes(memory), RestartPolicy: p.Restart, Exclusive: p.Exclusive}
 			if p.Volume != "" {
 				spec.Volumes = []structs.Mount{{Name: p.Volume, Type: structs.MountVolume, Target: "/data"}}
 			}

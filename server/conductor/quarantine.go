@@ -238,7 +238,7 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 	if r.Remove {
 		for _, k := range found {
 			if c := row[structs.Container](t, k.ContainerID); c != nil && c.HostID == h.ID && c.Epoch == k.Epoch && c.Desired != structs.DesiredAbsent &&
-				(k.SpecHash == "" || k.SpecHash == structs.SpecHash(&c.Spec)) {
+				(k.SpecHash == "" || k.SpecHash == structs.SpecHash(&c.Spec.ContainerSpec)) {
 				return nil, structs.Errorf(structs.CodeConflict, "container %s is the cluster's own again, as placed on host %s: keep it, and delete it with container-delete if it is to go", k.ContainerID, h.Name).About(structs.KindContainer)
 			}
 		}
@@ -312,8 +312,8 @@ func (t *tx) adopt(h *structs.Host, k structs.Quarantined) error {
 		return refuse("the cluster's container of that uuid is being deleted")
 	case k.SpecHash == "":
 		return structs.Errorf(structs.CodeConflict, "container %s is not kept: the agent has not told yet what it was made from; try again in a second", k.ContainerID).About(structs.KindContainer)
-	case k.SpecHash != structs.SpecHash(&c.Spec):
-		return refuse("it was made from another spec (hash %s) than the cluster's container of that uuid (hash %s)", k.SpecHash, structs.SpecHash(&c.Spec))
+	case k.SpecHash != structs.SpecHash(&c.Spec.ContainerSpec):
+		return refuse("it was made from another spec (hash %s) than the cluster's container of that uuid (hash %s)", k.SpecHash, structs.SpecHash(&c.Spec.ContainerSpec))
 	case c.HostID == h.ID && c.Epoch == k.Epoch:
 		t.assign(new(*c))
 		return nil
