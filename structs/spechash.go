@@ -20,6 +20,9 @@ func SpecHash(spec *ContainerSpec) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// SpecHash identifies the container's spec; see the function SpecHash.
+func (c *Container) SpecHash() string { return SpecHash(&c.Spec.ContainerSpec) }
+
 // hashedForm is what a spec is hashed as: the JSON that it had before its fields had
 // names in JSON. Fields from later on are in it only if they are set, so that the
 // hashes on the labels of older containers stay those of their specs.
