@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -114,16 +115,16 @@ func (h *host) networks(full bool) {
 
 // observe is the server's end of the reports.
 func (h *host) observe(of report, taken func()) {
-	r := of.container()
+	r := overWire(h.T, of.wire())
 	h.mu.Lock()
 	if h.dead || h.deaf {
 		h.mu.Unlock()
 		return
 	}
-	if old, ok := h.told[r.ContainerID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
+	if old, ok := h.told[r.Ref().ID]; ok && r.Generation < old.Generation && r.Epoch == old.Epoch {
 		h.Errorf("generation went back from %d to %d", old.Generation, r.Generation)
 	}
-	h.told[r.ContainerID] = r
+	h.told[r.Ref().ID] = r
 	h.history = append(h.history, r)
 	h.mu.Unlock()
 	if taken != nil {
@@ -244,4 +245,17 @@ func (h *host) said(ok func(structs.ContainerReport) bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(h.history, ok)
+}
+
+// overWire returns what a server reads of a report.
+func overWire(t testing.TB, r structs.ContainerReport) (read structs.ContainerReport) {
+	t.Helper()
+	b, err := json.Marshal(r)
+	if err == nil {
+		err = json.Unmarshal(b, &read)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read
 }

@@ -15,7 +15,7 @@ func limited(a structs.Assignment, memory, milliCPU int64) structs.Assignment {
 	a = same(a)
 	a.LimitGeneration = a.Generation
 	spec := *a.Spec
-	spec.Memory, spec.MilliCPU = memory, milliCPU
+	spec.Memory, spec.MilliCPU = structs.Bytes(memory), structs.MilliCPU(milliCPU)
 	a.Spec = &spec
 	return a
 }

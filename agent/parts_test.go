@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +118,19 @@ func TestPartsAreKeptInQuarantine(t *testing.T) {
 		}
 		if kept := h.rec.journal.allKept(); len(kept) != 1 || kept[0].Ref != a.Ref() {
 			t.Fatalf("kept are %v", kept)
+		}
+		report, _ := h.rec.quarantine.reporter.next()
+		b, err := json.Marshal(report)
+		if err == nil {
+			report = structs.QuarantineReport{}
+			err = json.Unmarshal(b, &report)
+		}
+		if err != nil || len(report.Kept) != 1 || report.Kept[0].Ref() != a.Ref() || report.Kept[0].State != string(backend.StateRunning) || report.Kept[0].SpecHash != "" {
+			t.Errorf("the servers are told %s, %v", b, err)
+		}
+		h.rec.quarantine.end(a.Ref(), "a test wants it")
+		if report, _ := h.rec.quarantine.reporter.next(); len(report.Ended) != 1 || report.Ended[0].Ref() != a.Ref() {
+			t.Errorf("at its end the servers are told %+v", report)
 		}
 	})
 }

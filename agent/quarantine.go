@@ -58,15 +58,13 @@ func (q *quarantineReporter) register(registration uint64) {
 }
 
 // keep tells that a placement is in quarantine, and how it is: "" for what is not
-// known. Servers know of containers only; the journal has the others.
+// known.
 func (q *quarantineReporter) keep(of kept, specHash, state string) {
-	if of.Kind != structs.WorkloadContainer {
-		return
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ref := of.Ref
-	k := structs.Quarantined{ContainerID: ref.ID, Epoch: ref.Epoch, Name: of.Name, ProjectID: of.ProjectID, SpecHash: specHash, State: state}
+	k := structs.QuarantinedOf(ref)
+	k.Name, k.ProjectID, k.SpecHash, k.State = of.Name, of.ProjectID, specHash, state
 	if was, ok := q.kept[ref]; ok { // the agent may know less by now
 		k.Name, k.ProjectID = cmp.Or(k.Name, was.Name), cmp.Or(k.ProjectID, was.ProjectID)
 		k.SpecHash, k.State = cmp.Or(k.SpecHash, was.SpecHash), cmp.Or(k.State, was.State)
@@ -78,9 +76,6 @@ func (q *quarantineReporter) keep(of kept, specHash, state string) {
 
 // end tells that a placement is no longer in quarantine.
 func (q *quarantineReporter) end(ref structs.Ref) {
-	if ref.Kind != structs.WorkloadContainer {
-		return
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.kept, ref)
@@ -112,7 +107,7 @@ func (q *quarantineReporter) next() (report structs.QuarantineReport, ok bool) {
 		delete(q.kept, ref)
 	}
 	for _, ref := range firstRefs(q.ended) {
-		report.Ended = append(report.Ended, structs.QuarantineRef{ContainerID: ref.ID, Epoch: ref.Epoch})
+		report.Ended = append(report.Ended, structs.QuarantineRefOf(ref))
 		delete(q.ended, ref)
 	}
 	if len(q.kept) == 0 {
@@ -142,7 +137,7 @@ func (q *quarantineReporter) restore(report structs.QuarantineReport) {
 		}
 	}
 	for _, e := range report.Ended {
-		ref := structs.ContainerRef(e.ContainerID, e.Epoch)
+		ref := e.Ref()
 		if _, newer := q.kept[ref]; !newer {
 			q.ended[ref] = true
 		}
@@ -364,7 +359,11 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 				return true, err
 			}
 		}
-		p.r.quarantine.reporter.keep(k, c.SpecHash, string(c.State))
+		if c.Ref.Part == "" {
+			p.r.quarantine.reporter.keep(k, c.SpecHash, string(c.State))
+		} else { // what one part is made from says little of the whole
+			p.r.quarantine.reporter.keep(k, "", string(c.State))
+		}
 	}
 	if !held && p.u.ref.Part != "" {
 		p.r.mu.Lock()

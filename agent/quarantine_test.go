@@ -19,7 +19,7 @@ func theirs(name string) structs.Assignment {
 }
 
 func refOf(a structs.Assignment) structs.QuarantineRef {
-	return structs.QuarantineRef{ContainerID: a.ContainerID, Epoch: a.Epoch}
+	return structs.QuarantineRefOf(a.Ref())
 }
 
 // otherHistory has the server be one whose older data was put back: it knows nothing

@@ -39,9 +39,14 @@ type observation struct {
 	taken  func() // called when a server has taken this very observation; may be nil
 }
 
-// container is the report as servers take it of a container.
-func (r *report) container() structs.ContainerReport {
-	return structs.ContainerReport{ContainerID: r.ID, Epoch: r.Epoch, Observed: r.Observed, Refused: r.Refused}
+// wire is the report as servers take it.
+func (r *report) wire() structs.ContainerReport {
+	out := structs.ReportOf(r.Ref)
+	out.Observed, out.Refused = r.Observed, r.Refused
+	for _, p := range r.parts {
+		out.Parts = append(out.Parts, structs.PartReport{Part: p.name, Observed: p.Observed})
+	}
+	return out
 }
 
 func newReporter(log hclog.Logger, send func(context.Context, structs.StatusReport) error) *reporter {
@@ -71,11 +76,8 @@ func (r *reporter) repeat() {
 }
 
 // observe tells of a workload. What was told already isn't told again, unless
-// the caller wants to know when it is taken. Servers take reports of containers only.
+// the caller wants to know when it is taken.
 func (r *reporter) observe(report report, taken func()) {
-	if report.Kind != structs.WorkloadContainer {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := keyOf(report.Ref)
@@ -158,7 +160,7 @@ func (r *reporter) next() (report structs.StatusReport, taken map[structs.Ref]fu
 			continue
 		}
 		o.queued = false
-		report.Containers = append(report.Containers, o.report.container())
+		report.Containers = append(report.Containers, o.report.wire())
 		if o.taken != nil {
 			if taken == nil {
 				taken = make(map[structs.Ref]func())
@@ -197,7 +199,7 @@ func (r *reporter) restore(report structs.StatusReport, taken map[structs.Ref]fu
 		if o == nil {
 			continue
 		}
-		if o.taken == nil && reflect.DeepEqual(o.report.container(), c) {
+		if o.taken == nil && reflect.DeepEqual(o.report.wire(), c) {
 			o.taken = taken[key]
 		}
 		r.queueLocked(key, o)

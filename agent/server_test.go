@@ -163,7 +163,7 @@ func (s *fakeServer) quarantined(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range report.Kept {
-		ref := structs.QuarantineRef{ContainerID: k.ContainerID, Epoch: k.Epoch}
+		ref := structs.QuarantineRefOf(k.Ref())
 		k.Adoption = s.quarantine[ref].Adoption
 		s.quarantine[ref] = k
 	}

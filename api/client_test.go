@@ -372,7 +372,7 @@ func TestRequestsOfNouns(t *testing.T) {
 			_, _, err := c.BayModels().Create(ctx, &structs.BayModelRequest{COE: "docker"}, WriteOptions{})
 			return err
 		},
-		`POST /v1/containers?run=true&wait=30s {"image":"busybox","command":["sleep","100"]}`: func() error {
+		`POST /v1/containers?run=true&wait=30s {"command":["sleep","100"],"image":"busybox"}`: func() error {
 			_, _, err := c.Containers().Create(ctx,
 				&structs.ContainerRequest{Image: "busybox", Command: &structs.Command{Args: []string{"sleep", "100"}}},
 				CreateOptions{Run: true, WriteOptions: WriteOptions{Wait: 30 * time.Second}})

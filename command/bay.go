@@ -51,13 +51,13 @@ func bayCreateCommand() *command {
 				predict = e.predictNames(completeBayModels)
 			f.text(&req.COE, "coe", "docker|kubernetes", "kind of hosts (default the baymodel's, else docker)").
 				suggest("docker", "swarm", "kubernetes")
-			f.number("node-count", "N", "hosts wanted (default 1)", 1, func(n int) { req.NodeCount = intPtr(n) })
+			f.number("node-count", "N", "hosts wanted (default 1)", 1, func(n int) { req.NodeCount = intOf(n) })
 			f.number("timeout bay-create-timeout", "MINUTES", "fail if hosts are still missing after this time; 0 is never (default 0)", 0,
-				func(n int) { req.BayCreateTimeout = intPtr(n) })
+				func(n int) { req.BayCreateTimeout = intOf(n) })
 			f.repeatable("label l labels", "KEY=VALUE", "label that the hosts must have", addPairTo(req.Labels))
 			f.value("placement", "spread|binpack", "how containers are placed on its hosts (default spread)",
 				func(s string) error { req.Placement = structs.PlacementStrategy(s); return nil }).suggest("spread", "binpack")
-			f.toggle("shared", "let all projects use the bay (operators)", func(b bool) { req.Shared = structs.Bool(b) })
+			f.toggle("shared", "let all projects use the bay (operators)", func(b bool) { req.Shared = b })
 			f.text(&req.DiscoveryURL, "discovery-url", "URL", "stored and shown, not used")
 			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
 			wait.flags(f, "wait", "detach")
@@ -250,9 +250,9 @@ func deleteBay(ctx context.Context, client *api.Client, ident string, wait waitF
 	return err
 }
 
-// intPtr returns a number as the optional integer of a request.
-func intPtr(n int) *structs.Int {
-	v := structs.Int(n)
+// intOf returns a number as the optional integer of a request.
+func intOf(n int) *int {
+	v := n
 	return &v
 }
 

@@ -46,9 +46,9 @@ func baymodelCreateCommand() *command {
 			f.text(&req.DNSNameserver, "dns-nameserver", "ADDRESS", "DNS server of the hosts, IPv4")
 			f.text(&req.FlavorID, "flavor-id", "FLAVOR", "flavor of the hosts")
 			f.text(&req.MasterFlavorID, "master-flavor-id", "FLAVOR", "flavor of the first host")
-			f.number("docker-volume-size", "GB", "size of the hosts' volume", 1, func(n int) { req.DockerVolumeSize = intPtr(n) })
+			f.number("docker-volume-size", "GB", "size of the hosts' volume", 1, func(n int) { req.DockerVolumeSize = intOf(n) })
 			f.number("apiserver-port", "PORT", "port of the cluster's own API, 1024..65535", 1024,
-				func(n int) { req.APIServerPort = intPtr(n) })
+				func(n int) { req.APIServerPort = intOf(n) })
 			f.text(&req.ClusterDistro, "cluster-distro", "NAME", "distribution of the hosts")
 			f.text(&req.UUID, "uuid", "UUID", "uuid (default a new one)")
 			out.flags(f)

@@ -68,7 +68,7 @@ func tokenCreateCommand() *command {
 				if err != nil {
 					return err
 				}
-				req.Join = structs.Bool(join)
+				req.Join = join
 				made, meta, err := client.Tokens().Create(ctx, &req)
 				if err != nil {
 					return err
@@ -92,21 +92,21 @@ func showSecret(e *env, out *output, quiet bool, made *structs.TokenSecretBody, 
 }
 
 // parseExpiry parses a duration, also in days, and returns whole seconds.
-func parseExpiry(s string) (*structs.Int, error) {
+func parseExpiry(s string) (*int, error) {
 	wrong := errors.New("is not a duration of at least a second, such as 12h or 30d")
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.Atoi(days)
 		if err != nil || n < 1 || n > structs.MaxTokenDays {
 			return nil, fmt.Errorf("is not a number of days in 1..%d", structs.MaxTokenDays)
 		}
-		seconds := structs.Int(n * 24 * 60 * 60)
+		seconds := n * 24 * 60 * 60
 		return &seconds, nil
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < time.Second {
 		return nil, wrong
 	}
-	seconds := structs.Int(d / time.Second)
+	seconds := int(d / time.Second)
 	return &seconds, nil
 }
 

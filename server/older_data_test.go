@@ -78,7 +78,9 @@ func (c *threeServers) withAgent(t *testing.T, fake *backendtest.Fake) {
 func (c *threeServers) run(t *testing.T, uuid, name string) *structs.ContainerBody {
 	t.Helper()
 	client := c.leader().client(t)
-	body, _, err := client.Containers().Create(t.Context(), &structs.ContainerRequest{UUID: uuid, Name: &name, Image: backendtest.Sleeper().Image, RestartPolicy: "always"}, api.CreateOptions{Run: true})
+	request := &structs.ContainerRequest{UUID: uuid, Name: &name, Image: backendtest.Sleeper().Image}
+	request.RestartPolicy.Name = structs.RestartAlways
+	body, _, err := client.Containers().Create(t.Context(), request, api.CreateOptions{Run: true})
 	if err != nil {
 		t.Fatalf("create %s: %v", name, err)
 	}
@@ -122,7 +124,7 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	fake := backendtest.NewFake()
 	c.withAgent(t, fake)
 	c.eventually("the host is there", func() bool { return c.leader().running().store.Snapshot().Hosts() == 1 })
-	if _, _, err := c.leader().client(t).Bays().Create(t.Context(), &structs.BayRequest{Name: new("bay"), NodeCount: new(structs.Int(1))}, api.WriteOptions{}); err != nil {
+	if _, _, err := c.leader().client(t).Bays().Create(t.Context(), &structs.BayRequest{Name: new("bay"), NodeCount: new(1)}, api.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	kept := c.run(t, "", "kept")

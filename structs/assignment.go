@@ -32,8 +32,8 @@ type Assignment struct {
 	// reported it; "" if it hasn't.
 	EngineID string `json:"engine_id,omitempty"`
 
-	Spec     *ContainerSpec `json:"spec"`
-	Registry *Registry      `json:"registry,omitempty"` // credentials for the pull of the spec's image; nil means none
+	Spec *ContainerSpec `json:"spec"`
+	Secrets
 
 	// Unreadable says why the agent could not read the assignment, "" if it could.
 	// What it says besides is as far as it could be read; Spec is nil.
@@ -41,12 +41,7 @@ type Assignment struct {
 }
 
 // Ref returns the reference of the placement.
-func (a *Assignment) Ref() Ref {
-	if a.ContainerID != "" {
-		return ContainerRef(a.ContainerID, a.Epoch)
-	}
-	return Ref{Kind: a.Kind, ID: a.ID, Epoch: a.Epoch}
-}
+func (a *Assignment) Ref() Ref { return refOf(a.Kind, a.ID, a.ContainerID, a.Epoch) }
 
 // AssignmentOf returns what a host that has a placement of the workload has to
 // know of it.
@@ -56,11 +51,7 @@ func AssignmentOf(w Workload, hostID string) Assignment {
 		ProjectID: w.Base().ProjectID, Epoch: ref.Epoch, Generation: p.Generation, StartGeneration: p.StartGeneration,
 		Desired: p.Desired, Force: p.Force, Observed: seen.Generation, EngineID: seen.EngineID,
 	}
-	if ref.Kind == WorkloadContainer {
-		a.ContainerID = ref.ID
-	} else {
-		a.Kind, a.ID = ref.Kind, ref.ID
-	}
+	a.Kind, a.ID, a.ContainerID = wireNames(ref)
 	w.Assign(&a)
 	if p.DrainStop && a.Desired == DesiredRunning {
 		a.Desired = DesiredStopped
@@ -81,7 +72,7 @@ func (c *Container) Assign(a *Assignment) {
 	if c.StopTimeout != nil {
 		a.StopTimeout = *c.StopTimeout
 	}
-	a.Name, a.Spec, a.Registry = c.Name, &c.Spec, c.Spec.Registry
+	a.Name, a.Spec, a.Secrets = c.Name, &c.Spec.ContainerSpec, c.Spec.Secrets
 	a.RebootGeneration, a.KillGeneration, a.Signal, a.LimitGeneration = c.RebootGeneration, c.KillGeneration, c.Signal, c.LimitGeneration
 }
 
@@ -209,7 +200,7 @@ func readAssignment(raw json.RawMessage) Assignment {
 		_ = json.Unmarshal(raw, &named)
 		a = Assignment{Kind: named.Kind, ID: named.ID, ContainerID: named.ContainerID, Epoch: named.Epoch, Generation: named.Generation, Desired: named.Desired}
 	}
-	a.Spec, a.Registry, a.Unreadable = nil, nil, err.Error()
+	a.Spec, a.Secrets, a.Unreadable = nil, Secrets{}, err.Error()
 	return a
 }
 
@@ -222,37 +213,61 @@ type StatusReport struct {
 	Copies       *Copies           `json:"copies,omitempty"`        // on the engine now; nil: as they were, at first none
 }
 
-// ContainerReport is what the agent sees of one container. It is dropped if
-// its epoch isn't the container's own.
+// ContainerReport is what the agent sees of one workload: a container, unless Kind says
+// otherwise. It is dropped if its epoch isn't the workload's own.
 type ContainerReport struct {
-	ContainerID string `json:"container_id"`
-	Epoch       uint64 `json:"epoch"`
-	Observed
-	// Refused says that the host can't take the container, which was never made on
+	// Kind and ID name a workload that is no container; both are "" for a container,
+	// which ContainerID names, as in an Assignment.
+	Kind        WorkloadKind `json:"kind,omitempty"`
+	ID          string       `json:"id,omitempty"`
+	ContainerID string       `json:"container_id"`
+	Epoch       uint64       `json:"epoch"`
+	Observed                 // of the workload as a whole
+	// Refused says that the host can't take the workload, which was never made on
 	// it, and that another host may: Reason says why. Nothing is left of it there.
 	Refused bool `json:"refused,omitempty"`
+	// Parts are what Observed sums up, in the order of the workload's parts; none of a
+	// container.
+	Parts []PartReport `json:"parts,omitempty"`
+}
+
+// PartReport is what the agent sees of one part of a workload.
+type PartReport struct {
+	Part string `json:"part"`
+	Observed
+}
+
+// ReportOf returns the report of a placement with nothing seen of it yet.
+func ReportOf(ref Ref) ContainerReport {
+	kind, id, containerID := wireNames(ref)
+	return ContainerReport{Kind: kind, ID: id, ContainerID: containerID, Epoch: ref.Epoch}
 }
 
 // Ref returns the reference of the placement.
-func (r *ContainerReport) Ref() Ref { return ContainerRef(r.ContainerID, r.Epoch) }
+func (r *ContainerReport) Ref() Ref { return refOf(r.Kind, r.ID, r.ContainerID, r.Epoch) }
 
-// Word returns the status that the report says.
-func (r *ContainerReport) Word() ContainerStatus { return r.Status }
-
-// Declined returns Refused.
-func (r *ContainerReport) Declined() bool { return r.Refused }
-
-// Tell writes the report into the container. It does nothing to a workload of
-// another kind.
-func (r *ContainerReport) Tell(w Workload) {
-	c, ok := w.(*Container)
-	if !ok {
-		return
+// wireNames returns how agents and servers name a workload to each other.
+func wireNames(ref Ref) (kind WorkloadKind, id, containerID string) {
+	if ref.Kind == WorkloadContainer {
+		return "", "", ref.ID
 	}
+	return ref.Kind, ref.ID, ""
+}
+
+// refOf undoes wireNames.
+func refOf(kind WorkloadKind, id, containerID string, epoch uint64) Ref {
+	if containerID != "" || kind == "" {
+		return ContainerRef(containerID, epoch)
+	}
+	return Ref{Kind: kind, ID: id, Epoch: epoch}
+}
+
+// Observe takes over what an agent saw.
+func (c *Container) Observe(o Observed, _ []PartReport) {
 	was := c.Observed
-	c.Observed = r.Observed
-	if r.Status == ContainerGone {
-		c.Observed = was.Gone(r.Observed) // of the same epoch: a new placement begins with nothing
+	c.Observed = o
+	if o.Status == ContainerGone {
+		c.Observed = was.Gone(o) // of the same epoch: a new placement begins with nothing
 	}
 	if c.Observed.EngineID == "" { // it can't be seen now, and proves which one it was all the same
 		c.Observed.EngineID = was.EngineID

@@ -1,5 +1,10 @@
 package structs
 
+import (
+	"encoding/json"
+	"maps"
+)
+
 // This file holds the JSON bodies of the REST API: what clients send
 // (…Request) and what servers answer (…Body). Field order is the order of
 // the contract's tables.
@@ -16,12 +21,12 @@ type BayRequest struct {
 	Name             *string           `json:"name,omitempty"`
 	BayModelID       string            `json:"baymodel_id,omitempty"` // uuid or name
 	COE              string            `json:"coe,omitempty"`         // default: the baymodel's, else docker
-	NodeCount        *Int              `json:"node_count,omitempty"`  // default 1
+	NodeCount        *int              `json:"node_count,omitempty"`  // default 1
 	DiscoveryURL     string            `json:"discovery_url,omitempty"`
-	BayCreateTimeout *Int              `json:"bay_create_timeout,omitempty"` // minutes, default 0: none
+	BayCreateTimeout *int              `json:"bay_create_timeout,omitempty"` // minutes, default 0: none
 	Labels           map[string]string `json:"labels,omitempty"`             // of the hosts wanted
 	Placement        PlacementStrategy `json:"placement,omitempty"`          // default spread
-	Shared           Bool              `json:"shared,omitempty"`             // operators only
+	Shared           bool              `json:"shared,omitempty"`             // operators only
 }
 
 // BayBody is a bay as the API shows it.
@@ -57,9 +62,9 @@ type BayModelRequest struct {
 	ExternalNetworkID string  `json:"external_network_id,omitempty"`
 	FixedNetwork      string  `json:"fixed_network,omitempty"`
 	DNSNameserver     string  `json:"dns_nameserver,omitempty"` // IPv4
-	DockerVolumeSize  *Int    `json:"docker_volume_size,omitempty"`
+	DockerVolumeSize  *int    `json:"docker_volume_size,omitempty"`
 	SSHAuthorizedKey  string  `json:"ssh_authorized_key,omitempty"`
-	APIServerPort     *Int    `json:"apiserver_port,omitempty"` // 1024..65535
+	APIServerPort     *int    `json:"apiserver_port,omitempty"` // 1024..65535
 	ClusterDistro     string  `json:"cluster_distro,omitempty"`
 }
 
@@ -160,77 +165,64 @@ type DrainBody struct {
 // ContainerRequest is the body of POST /v1/containers. Absent and null mean
 // the same.
 type ContainerRequest struct {
-	UUID            string            `json:"uuid,omitempty"`
-	Name            *string           `json:"name,omitempty"` // default: a generated, readable one
-	BayUUID         string            `json:"bay_uuid,omitempty"`
-	Bay             string            `json:"bay,omitempty"` // uuid or name; alias of bay_uuid
-	ImageID         string            `json:"image_id,omitempty"`
-	Image           string            `json:"image,omitempty"` // alias of image_id
-	Command         *Command          `json:"command,omitempty"`
-	Entrypoint      *Command          `json:"entrypoint,omitempty"`
-	Environment     map[string]string `json:"environment,omitempty"`
-	Labels          map[string]string `json:"labels,omitempty"`
-	Workdir         string            `json:"workdir,omitempty"`
-	Hostname        string            `json:"hostname,omitempty"`
-	User            string            `json:"user,omitempty"`
-	Ports           []Port            `json:"ports,omitempty"`
-	Memory          *Bytes            `json:"memory,omitempty"`
-	CPU             *Float            `json:"cpu,omitempty"`            // cores
-	RestartPolicy   string            `json:"restart_policy,omitempty"` // no, on-failure[:n], always, unless-stopped
-	Volumes         []Mount           `json:"volumes,omitempty"`
-	StopTimeout     *Int              `json:"stop_timeout,omitempty"` // seconds
-	TTY             Bool              `json:"tty,omitempty"`
-	Stdin           Bool              `json:"stdin,omitempty"`
-	AutoRemove      Bool              `json:"auto_remove,omitempty"`
-	ImagePullPolicy string            `json:"image_pull_policy,omitempty"`
-	Constraints     map[string]string `json:"constraints,omitempty"`
-	LogMaxSize      *Bytes            `json:"log_max_size,omitempty"`
-	Healthcheck     *Healthcheck      `json:"healthcheck,omitempty"`
-	Registry        *Registry         `json:"registry,omitempty"`  // never shown
-	Exclusive       Exclusive         `json:"exclusive,omitempty"` // true, false or lease
+	UUID    string   `json:"uuid,omitempty"`
+	Name    *string  `json:"name,omitempty"` // default: a generated, readable one
+	BayUUID string   `json:"bay_uuid,omitempty"`
+	Bay     string   `json:"bay,omitempty"`     // uuid or name; alias of bay_uuid
+	Image   string   `json:"image,omitempty"`   // alias of image_id, the spec's Image
+	Command *Command `json:"command,omitempty"` // the spec's Command and CommandText
+	ContainerSpec
+	Secrets // never shown
+}
+
+// MarshalJSON leaves out what asks for nothing: null, "" and false.
+func (r ContainerRequest) MarshalJSON() ([]byte, error) {
+	type plain ContainerRequest
+	b, err := json.Marshal(plain(r))
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(members, func(_ string, value json.RawMessage) bool {
+		switch string(value) {
+		case `null`, `""`, `false`:
+			return true
+		}
+		return false
+	})
+	return marshalPlain(members)
 }
 
 // ContainerBody is a container as the API shows it. Lists show the fields up
-// to Status and Links, unless the path ends in /detail.
+// to Status and Links, unless the path ends in /detail. The fields of the spec that
+// stand here, too, have this place in the body, and those of ContainerSpec are not
+// in it.
 type ContainerBody struct {
-	UUID            string            `json:"uuid"`
-	Name            string            `json:"name"`
-	BayUUID         string            `json:"bay_uuid"`
-	ImageID         string            `json:"image_id"`
-	Command         *Command          `json:"command"`
-	Status          ContainerStatus   `json:"status"`
-	Links           []Link            `json:"links"`
-	StatusReason    *string           `json:"status_reason"`
-	CreatedAt       Time              `json:"created_at"`
-	UpdatedAt       Time              `json:"updated_at"`
-	Host            *string           `json:"host"`      // name of its host, null while it waits for one
-	Addresses       []string          `json:"addresses"` // in the project's network
-	Ports           []Port            `json:"ports"`     // as published, or as asked for while it doesn't run
-	ExitCode        *int              `json:"exit_code"`
-	StartedAt       Time              `json:"started_at"`
-	FinishedAt      Time              `json:"finished_at"`
-	RestartCount    int               `json:"restart_count"`
-	Epoch           uint64            `json:"epoch"`
-	Entrypoint      *Command          `json:"entrypoint"`
-	Environment     map[string]string `json:"environment"`
-	Labels          map[string]string `json:"labels"`
-	Workdir         *string           `json:"workdir"`
-	Hostname        *string           `json:"hostname"`
-	User            *string           `json:"user"`
-	Memory          *int64            `json:"memory"` // bytes
-	CPU             *float64          `json:"cpu"`    // cores
-	RestartPolicy   string            `json:"restart_policy"`
-	Volumes         []Mount           `json:"volumes"`
-	StopTimeout     int               `json:"stop_timeout"` // seconds
-	TTY             bool              `json:"tty"`
-	Stdin           bool              `json:"stdin"`
-	AutoRemove      bool              `json:"auto_remove"`
-	ImagePullPolicy string            `json:"image_pull_policy"`
-	Constraints     map[string]string `json:"constraints"`
-	LogMaxSize      int64             `json:"log_max_size"` // bytes
-	Health          *string           `json:"health"`       // starting, healthy or unhealthy; null without a healthcheck
-	Healthcheck     *Healthcheck      `json:"healthcheck"`
-	Exclusive       Exclusive         `json:"exclusive"` // true, false or lease
+	UUID         string          `json:"uuid"`
+	Name         string          `json:"name"`
+	BayUUID      string          `json:"bay_uuid"`
+	ImageID      string          `json:"image_id"`
+	Command      *Command        `json:"command"`
+	Status       ContainerStatus `json:"status"`
+	Links        []Link          `json:"links"`
+	StatusReason *string         `json:"status_reason"`
+	CreatedAt    Time            `json:"created_at"`
+	UpdatedAt    Time            `json:"updated_at"`
+	Host         *string         `json:"host"`      // name of its host, null while it waits for one
+	Addresses    []string        `json:"addresses"` // in the project's network
+	Ports        []Port          `json:"ports"`     // as published, or as asked for while it doesn't run
+	ExitCode     *int            `json:"exit_code"`
+	StartedAt    Time            `json:"started_at"`
+	FinishedAt   Time            `json:"finished_at"`
+	RestartCount int             `json:"restart_count"`
+	Epoch        uint64          `json:"epoch"`
+	ContainerSpec
+	Health      *string      `json:"health"` // starting, healthy or unhealthy; null without a healthcheck
+	Healthcheck *Healthcheck `json:"healthcheck"`
+	Exclusive   Exclusive    `json:"exclusive"` // true, false or lease
 }
 
 // PatchOp is one operation of a PATCH body (RFC 6902, three operations of it).

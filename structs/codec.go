@@ -9,5 +9,5 @@ package structs
 var _ = []struct{}{
 	Meta{}._struct, Fingerprint{}._struct, ContainerSpec{}._struct, RestartPolicy{}._struct,
 	Port{}._struct, Mount{}._struct, Observed{}._struct, Healthcheck{}._struct, Registry{}._struct, ActionRecord{}._struct, Prior{}._struct, EngineIdentity{}._struct, Copy{}._struct,
-	Lineage{}._struct, Quarantined{}._struct,
+	Lineage{}._struct, PrivateSpec{}._struct, Quarantined{}._struct,
 }

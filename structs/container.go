@@ -82,36 +82,53 @@ const (
 )
 
 // ContainerSpec is what a user asked for. It never changes except by the
-// user's own PATCH.
+// user's own PATCH. There is one for all: ContainerRequest and ContainerBody embed it,
+// rows hold it, and agents get it. What nobody may see again is in Secrets.
 //
-// JSON has the names of the REST API, rows have those of the codec tags.
+// JSON has the names and the values of the REST API, rows have the names of the codec
+// tags. Where JSON is null a field is zero. A tag api:"-" says that requests and
+// answers have the field in another form, api:"set" that answers always have a value.
 type ContainerSpec struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
 	Image         string            `json:"image_id" codec:"Image"`
-	Command       []string          `json:"command,omitzero" codec:"Command"`          // nil means the image's own
-	CommandText   string            `json:"command_text,omitzero" codec:"CommandText"` // the command as it was given, if it was given as a string
-	Entrypoint    []string          `json:"entrypoint,omitzero" codec:"Entrypoint"`    // nil means the image's own
-	Environment   map[string]string `json:"environment,omitzero" codec:"Environment"`
-	Labels        map[string]string `json:"labels,omitzero" codec:"Labels"`
-	Workdir       string            `json:"workdir,omitzero" codec:"Workdir"`
-	Hostname      string            `json:"hostname,omitzero" codec:"Hostname"` // "" means the container's UUID, as in 2015
-	User          string            `json:"user,omitzero" codec:"User"`
-	Ports         []Port            `json:"ports,omitzero" codec:"Ports"`
-	Memory        int64             `json:"memory,omitzero" codec:"Memory"`      // bytes, limit and reservation; 0 means no limit
-	MilliCPU      int64             `json:"milli_cpu,omitzero" codec:"MilliCPU"` // thousandths of a core, limit and reservation; 0 means no limit
-	RestartPolicy RestartPolicy     `json:"restart_policy,omitzero" codec:"RestartPolicy"`
-	Volumes       []Mount           `json:"volumes,omitzero" codec:"Volumes"`
-	StopTimeout   *int              `json:"stop_timeout,omitzero" codec:"StopTimeout"` // seconds between SIGTERM and SIGKILL; nil means DefaultStopTimeout
-	TTY           bool              `json:"tty,omitzero" codec:"TTY"`
-	Stdin         bool              `json:"stdin,omitzero" codec:"Stdin"`            // keep standard input open
-	AutoRemove    bool              `json:"auto_remove,omitzero" codec:"AutoRemove"` // delete the container once its process has ended
-	PullPolicy    string            `json:"image_pull_policy,omitzero" codec:"PullPolicy"`
-	Constraints   map[string]string `json:"constraints,omitzero" codec:"Constraints"` // labels that its host must carry
-	LogMaxSize    int64             `json:"log_max_size,omitzero" codec:"LogMaxSize"` // bytes of one of three log files; 0 means DefaultLogMaxSize
-	Healthcheck   *Healthcheck      `json:"healthcheck,omitzero" codec:"Healthcheck"` // nil means the image's own, if it has one
-	Registry      *Registry         `json:"-" codec:"Registry"`                       // credentials for the pull; nil means none. A secret: its host gets it beside the spec
-	Exclusive     Exclusive         `json:"exclusive,omitzero" codec:"Exclusive"`     // whether at most one copy may ever run
+	Command       []string          `json:"command,omitzero" codec:"Command"`                  // nil means the image's own
+	CommandText   string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // the command as it was given, if it was given as a string
+	Entrypoint    Words             `json:"entrypoint" codec:"Entrypoint"`                     // nil means the image's own
+	Environment   map[string]string `json:"environment" codec:"Environment"`
+	Labels        map[string]string `json:"labels" codec:"Labels"`
+	Workdir       Text              `json:"workdir" codec:"Workdir"`
+	Hostname      Text              `json:"hostname" codec:"Hostname"` // "" means the container's UUID, as in 2015
+	User          Text              `json:"user" codec:"User"`
+	Ports         []Port            `json:"ports" codec:"Ports"`
+	Memory        Bytes             `json:"memory" codec:"Memory"` // limit and reservation; 0 means no limit
+	MilliCPU      MilliCPU          `json:"cpu" codec:"MilliCPU"`  // limit and reservation; 0 means no limit
+	RestartPolicy RestartPolicy     `json:"restart_policy" codec:"RestartPolicy"`
+	Volumes       []Mount           `json:"volumes" codec:"Volumes"`
+	StopTimeout   *int              `json:"stop_timeout" codec:"StopTimeout" api:"set"` // seconds between SIGTERM and SIGKILL; nil means DefaultStopTimeout
+	TTY           bool              `json:"tty" codec:"TTY"`
+	Stdin         bool              `json:"stdin" codec:"Stdin"`            // keep standard input open
+	AutoRemove    bool              `json:"auto_remove" codec:"AutoRemove"` // delete the container once its process has ended
+	PullPolicy    string            `json:"image_pull_policy" codec:"PullPolicy"`
+	Constraints   map[string]string `json:"constraints" codec:"Constraints"`           // labels that its host must carry
+	LogMaxSize    Bytes             `json:"log_max_size" codec:"LogMaxSize" api:"set"` // of one of three log files; 0 means DefaultLogMaxSize
+	Healthcheck   *Healthcheck      `json:"healthcheck" codec:"Healthcheck"`           // nil means the image's own, if it has one
+	Exclusive     Exclusive         `json:"exclusive" codec:"Exclusive"`               // whether at most one copy may ever run
+}
+
+// Secrets is what a request says beside the spec and nobody is shown. Rows keep it, and
+// the container's host gets it beside the spec.
+type Secrets struct {
+	Registry *Registry `json:"registry,omitempty" codec:"Registry"` // credentials for the pull of the image; nil means none
+}
+
+// PrivateSpec is a spec with its secrets, as rows hold it. In their bytes both are one
+// object.
+type PrivateSpec struct {
+	_struct struct{} `codec:",omitempty"` // see codec.go
+
+	ContainerSpec
+	Secrets `json:"-" codec:",omitempty"`
 }
 
 // Healthcheck is a command that the engine runs in the container to find out
@@ -174,7 +191,7 @@ type Container struct {
 	Meta
 	Placement
 	Name    string // 1..255; not unique
-	Spec    ContainerSpec
+	Spec    PrivateSpec
 	Request string // ID of the HTTP request that made it; "" in rows from before this field
 
 	// Wanted: written by the conductor for users.
@@ -198,7 +215,7 @@ func (*Container) Table() Table { return TableContainers }
 // Container that readers get.
 type StoredSpec struct {
 	Meta
-	Spec ContainerSpec
+	Spec PrivateSpec
 }
 
 // Table says which table the row belongs to.
@@ -212,7 +229,7 @@ func (c *Container) Copy() Workload { return new(*c) }
 
 // Demand returns what the user asked for.
 func (c *Container) Demand() Demand {
-	return Demand{Memory: c.Spec.Memory, MilliCPU: c.Spec.MilliCPU, Ports: c.Spec.Ports, Constraints: c.Spec.Constraints}
+	return Demand{Memory: int64(c.Spec.Memory), MilliCPU: int64(c.Spec.MilliCPU), Ports: c.Spec.Ports, Constraints: c.Spec.Constraints}
 }
 
 // Reserved returns what the container has reserved of its host: the larger of

@@ -51,6 +51,7 @@ const (
 	MaxLabel       = 4096      // bytes of a label's key or value
 	MaxRowLabels   = 64 << 10  // bytes of all labels of a bay or host: its row is written often
 	MaxPorts       = 256       // published ports of a container
+	MaxParts       = 100       // parts of a workload that a report tells of
 	MaxVolumes     = 64        // volumes of a container
 	MaxStopTimeout = 3600      // seconds
 	MaxInterval    = 86400     // seconds between two health checks, and of each of their other times

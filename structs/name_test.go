@@ -1,6 +1,7 @@
 package structs
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 )
@@ -27,19 +28,19 @@ func TestNamesHaveNoControlCharacters(t *testing.T) {
 		if err := CheckLabels("labels", map[string]string{"a": "b" + c}); CodeOf(err) != CodeInvalid && c != "\n" && c != "\t" {
 			t.Errorf("a label of value %q was taken: %v", "b"+c, err)
 		}
-		spec := func(change func(*ContainerSpec)) error {
-			s := ContainerSpec{Image: "busybox", PullPolicy: PullIfNotPresent, RestartPolicy: RestartPolicy{Name: RestartNo}}
+		spec := func(change func(*PrivateSpec)) error {
+			s := PrivateSpec{ContainerSpec: ContainerSpec{Image: "busybox", PullPolicy: PullIfNotPresent, RestartPolicy: RestartPolicy{Name: RestartNo}}}
 			change(&s)
-			return s.check()
+			return cmp.Or(s.ContainerSpec.check(), s.Secrets.check())
 		}
-		for field, change := range map[string]func(*ContainerSpec){
-			"image":       func(s *ContainerSpec) { s.Image = "busy" + c + "box" },
-			"user":        func(s *ContainerSpec) { s.User = "u" + c },
-			"workdir":     func(s *ContainerSpec) { s.Workdir = "/w" + c },
-			"hostname":    func(s *ContainerSpec) { s.Hostname = "h" + c },
-			"environment": func(s *ContainerSpec) { s.Environment = map[string]string{"K" + c: "v"} },
-			"constraints": func(s *ContainerSpec) { s.Constraints = map[string]string{"K" + c: "v"} },
-			"registry":    func(s *ContainerSpec) { s.Registry = &Registry{Username: "u" + c, Password: "p"} },
+		for field, change := range map[string]func(*PrivateSpec){
+			"image":       func(s *PrivateSpec) { s.Image = "busy" + c + "box" },
+			"user":        func(s *PrivateSpec) { s.User = Text("u" + c) },
+			"workdir":     func(s *PrivateSpec) { s.Workdir = Text("/w" + c) },
+			"hostname":    func(s *PrivateSpec) { s.Hostname = Text("h" + c) },
+			"environment": func(s *PrivateSpec) { s.Environment = map[string]string{"K" + c: "v"} },
+			"constraints": func(s *PrivateSpec) { s.Constraints = map[string]string{"K" + c: "v"} },
+			"registry":    func(s *PrivateSpec) { s.Registry = &Registry{Username: "u" + c, Password: "p"} },
 		} {
 			if err := spec(change); CodeOf(err) != CodeInvalid {
 				t.Errorf("%s with %q in it was taken: %v", field, c, err)

@@ -23,23 +23,34 @@ type Quarantine struct {
 	Kept    []Quarantined // at most QuarantinePage
 }
 
-// Quarantined is one placement of a container in quarantine.
+// Quarantined is one placement of a workload in quarantine: of a container, unless Kind
+// says otherwise.
 type Quarantined struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	ContainerID string   `json:"container_id"`
-	Epoch       uint64   `json:"epoch"`
-	Name        string   `json:"name,omitempty"`       // the user's; "" if the agent has forgotten it
-	ProjectID   string   `json:"project_id,omitempty"` // likewise
-	SpecHash    string   `json:"spec_hash,omitempty"`  // SpecHash of what it was made from; "" until the agent has looked
-	State       string   `json:"state,omitempty"`      // the engine's word, when the agent last looked
-	Adoption    Adoption `json:"adoption,omitempty"`   // of operators
+	// Kind and ID name a workload that is no container; both are "" for a container,
+	// which ContainerID names, as in an Assignment.
+	Kind        WorkloadKind `json:"kind,omitempty"`
+	ID          string       `json:"id,omitempty"`
+	ContainerID string       `json:"container_id"`
+	Epoch       uint64       `json:"epoch"`
+	Name        string       `json:"name,omitempty"`       // the user's; "" if the agent has forgotten it
+	ProjectID   string       `json:"project_id,omitempty"` // likewise
+	SpecHash    string       `json:"spec_hash,omitempty"`  // SpecHash of what it was made from; "" until the agent has looked
+	State       string       `json:"state,omitempty"`      // the engine's word, when the agent last looked
+	Adoption    Adoption     `json:"adoption,omitempty"`   // of operators
 
 	Since time.Time `json:"since,omitzero"` // when the servers first heard of it
 }
 
+// QuarantinedOf returns the placement in quarantine, with nothing known of it.
+func QuarantinedOf(ref Ref) Quarantined {
+	kind, id, containerID := wireNames(ref)
+	return Quarantined{Kind: kind, ID: id, ContainerID: containerID, Epoch: ref.Epoch}
+}
+
 // Ref returns the reference of the placement.
-func (q *Quarantined) Ref() Ref { return ContainerRef(q.ContainerID, q.Epoch) }
+func (q *Quarantined) Ref() Ref { return refOf(q.Kind, q.ID, q.ContainerID, q.Epoch) }
 
 // Adoption is what an operator has decided of a container in quarantine.
 type Adoption string
@@ -75,11 +86,22 @@ type QuarantineReport struct {
 	Settled bool `json:"settled,omitempty"`
 }
 
-// QuarantineRef names a placement.
+// QuarantineRef names a placement as Quarantined does.
 type QuarantineRef struct {
-	ContainerID string `json:"container_id"`
-	Epoch       uint64 `json:"epoch"`
+	Kind        WorkloadKind `json:"kind,omitempty"`
+	ID          string       `json:"id,omitempty"`
+	ContainerID string       `json:"container_id"`
+	Epoch       uint64       `json:"epoch"`
 }
+
+// QuarantineRefOf names the placement.
+func QuarantineRefOf(ref Ref) QuarantineRef {
+	kind, id, containerID := wireNames(ref)
+	return QuarantineRef{Kind: kind, ID: id, ContainerID: containerID, Epoch: ref.Epoch}
+}
+
+// Ref returns the reference of the placement.
+func (q *QuarantineRef) Ref() Ref { return refOf(q.Kind, q.ID, q.ContainerID, q.Epoch) }
 
 // QuarantineReported answers QuarantineReport.
 type QuarantineReported struct {

@@ -1,90 +1,87 @@
 package structs
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
 
-// Spec checks the request and returns what it asks for. Errors are
+// Spec checks the request, its secrets too, and returns what it asks for. Errors are
 // CodeInvalid and name the field and the value.
 func (r *ContainerRequest) Spec() (ContainerSpec, error) {
-	s := ContainerSpec{
-		Image: r.Image, Environment: r.Environment, Labels: r.Labels, Workdir: r.Workdir, Hostname: r.Hostname,
-		User: r.User, TTY: bool(r.TTY), Stdin: bool(r.Stdin), AutoRemove: bool(r.AutoRemove),
-		PullPolicy: r.ImagePullPolicy, Constraints: r.Constraints, Healthcheck: r.Healthcheck, Registry: r.Registry,
-		Exclusive: r.Exclusive,
-	}
+	s := r.ContainerSpec
 	if s.Image == "" {
-		s.Image = r.ImageID
-	} else if r.ImageID != "" && r.ImageID != r.Image {
-		return s, Errorf(CodeInvalid, "image %q and image_id %q are two spellings of one field: give one of them", r.Image, r.ImageID)
+		s.Image = r.Image
+	} else if r.Image != "" && r.Image != s.Image {
+		return s, Errorf(CodeInvalid, "image %q and image_id %q are two spellings of one field: give one of them", r.Image, s.Image)
+	}
+	s.Command, s.CommandText = nil, ""
+	if r.Command != nil {
+		s.Command, s.CommandText = r.Command.Args, r.Command.Text
 	}
 	if s.PullPolicy == "" {
 		s.PullPolicy = PullIfNotPresent
 	}
-	if r.Command != nil {
-		s.Command, s.CommandText = r.Command.Args, r.Command.Text
-	}
-	if r.Entrypoint != nil {
-		s.Entrypoint = r.Entrypoint.Args
-	}
-	if r.Memory != nil {
-		s.Memory = int64(*r.Memory)
-	}
-	if r.CPU != nil {
-		if *r.CPU < 0 || *r.CPU > MaxMilliCPU/1000 {
-			return s, Errorf(CodeInvalid, "cpu %v not in 0..%d cores", *r.CPU, MaxMilliCPU/1000)
-		}
-		s.MilliCPU = int64(*r.CPU*1000 + 0.5)
-		if s.MilliCPU == 0 && *r.CPU > 0 {
-			return s, Errorf(CodeInvalid, "cpu %v is less than 0.001 of a core, the least that can be given", *r.CPU)
-		}
-	}
-	if r.StopTimeout != nil {
-		seconds := int(*r.StopTimeout)
-		if seconds < 0 || seconds > MaxStopTimeout {
-			return s, Errorf(CodeInvalid, "stop_timeout %d not in 0..%d seconds", seconds, MaxStopTimeout)
-		}
-		s.StopTimeout = &seconds
-	}
-	if r.LogMaxSize != nil {
-		s.LogMaxSize = int64(*r.LogMaxSize)
-		if s.LogMaxSize < MinLogMaxSize || s.LogMaxSize > MaxLogMaxSize {
-			return s, Errorf(CodeInvalid, "log_max_size %d not in %d..%d bytes", s.LogMaxSize, MinLogMaxSize, MaxLogMaxSize)
-		}
-	}
 	var err error
-	if s.RestartPolicy, err = ParseRestartPolicy(r.RestartPolicy); err != nil {
+	if s.RestartPolicy, err = ParseRestartPolicy(s.RestartPolicy.String()); err != nil {
 		return s, err
 	}
-	if s.Ports, err = checkPorts(r.Ports); err != nil {
+	if s.Ports, err = checkPorts(s.Ports); err != nil {
 		return s, err
 	}
-	if s.Volumes, err = checkMounts(r.Volumes); err != nil {
+	if s.Volumes, err = checkMounts(s.Volumes); err != nil {
 		return s, err
 	}
-	return s, s.check()
+	if err := s.check(); err != nil {
+		return s, err
+	}
+	return s, r.Secrets.check()
 }
 
-// specFields are the fields of ContainerSpec as requests name them.
-var specFields = map[string]string{
-	"Image": "image_id", "Command": "command", "CommandText": "command", "Entrypoint": "entrypoint", "Environment": "environment",
-	"Labels": "labels", "Workdir": "workdir", "Hostname": "hostname", "User": "user", "Ports": "ports", "Memory": "memory",
-	"MilliCPU": "cpu", "RestartPolicy": "restart_policy", "Volumes": "volumes", "StopTimeout": "stop_timeout", "TTY": "tty",
-	"Stdin": "stdin", "AutoRemove": "auto_remove", "PullPolicy": "image_pull_policy", "Constraints": "constraints",
-	"LogMaxSize": "log_max_size", "Healthcheck": "healthcheck", "Registry": "registry", "Exclusive": "exclusive",
+// Shown returns the spec as answers show it: with the defaults that it leaves to others,
+// and without what ContainerBody says in its own fields. It has no list or map
+// that is nil.
+func (s ContainerSpec) Shown() ContainerSpec {
+	s.Command, s.CommandText = nil, ""
+	if len(s.Entrypoint) == 0 {
+		s.Entrypoint = nil // which is null: the image's own
+	}
+	for _, m := range []*map[string]string{&s.Environment, &s.Labels, &s.Constraints} {
+		if *m == nil {
+			*m = map[string]string{}
+		}
+	}
+	if s.Volumes == nil {
+		s.Volumes = []Mount{}
+	}
+	stop := s.StopSeconds()
+	s.StopTimeout = &stop
+	s.LogMaxSize = cmp.Or(s.LogMaxSize, DefaultLogMaxSize)
+	return s
 }
 
-// SpecField returns the name that requests have for a field of ContainerSpec.
+// specFields has the names that requests have for the fields of a PrivateSpec, by their
+// names in Go.
+var specFields = sync.OnceValue(func() map[string]string {
+	names := make(map[string]string)
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[PrivateSpec]()) {
+		names[field.Name], _, _ = strings.Cut(field.Tag.Get("json"), ",")
+	}
+	names["CommandText"] = names["Command"]
+	return names
+})
+
+// SpecField returns the name that requests have for a field of a PrivateSpec.
 func SpecField(name string) string {
-	if field, ok := specFields[name]; ok {
+	if field, ok := specFields()[name]; ok {
 		return field
 	}
 	return name
@@ -96,16 +93,16 @@ func (s *ContainerSpec) check() error {
 		return err
 	}
 	for _, f := range []struct{ name, value string }{
-		{"workdir", s.Workdir}, {"hostname", s.Hostname}, {"user", s.User},
+		{"workdir", string(s.Workdir)}, {"hostname", string(s.Hostname)}, {"user", string(s.User)},
 	} {
 		if err := CheckLine(f.name, f.value, MaxText); err != nil {
 			return err
 		}
 	}
-	if s.Workdir != "" && !path.IsAbs(s.Workdir) {
+	if s.Workdir != "" && !path.IsAbs(string(s.Workdir)) {
 		return Errorf(CodeInvalid, "workdir %q is not an absolute path", s.Workdir)
 	}
-	if s.Hostname != "" && !isHostname(s.Hostname) {
+	if s.Hostname != "" && !isHostname(string(s.Hostname)) {
 		return Errorf(CodeInvalid, "hostname %q is not a host name: up to 63 letters, digits, dots and hyphens", s.Hostname)
 	}
 	for name, args := range map[string][]string{"command": s.Command, "entrypoint": s.Entrypoint} {
@@ -130,15 +127,21 @@ func (s *ContainerSpec) check() error {
 	if s.Memory != 0 && (s.Memory < MinMemory || s.Memory > MaxMemory) {
 		return Errorf(CodeInvalid, "memory %d not in %d..%d bytes (0: no limit)", s.Memory, MinMemory, int64(MaxMemory))
 	}
+	if s.MilliCPU < 0 || s.MilliCPU > MaxMilliCPU/1000*1000 {
+		return Errorf(CodeInvalid, "cpu %v not in 0..%d cores", s.MilliCPU.Cores(), MaxMilliCPU/1000)
+	}
+	if t := s.StopTimeout; t != nil && (*t < 0 || *t > MaxStopTimeout) {
+		return Errorf(CodeInvalid, "stop_timeout %d not in 0..%d seconds", *t, MaxStopTimeout)
+	}
+	if s.LogMaxSize != 0 && (s.LogMaxSize < MinLogMaxSize || s.LogMaxSize > MaxLogMaxSize) {
+		return Errorf(CodeInvalid, "log_max_size %d not in %d..%d bytes", s.LogMaxSize, MinLogMaxSize, MaxLogMaxSize)
+	}
 	switch s.PullPolicy {
 	case PullIfNotPresent, PullAlways, PullNever:
 	default:
 		return Errorf(CodeInvalid, "image_pull_policy %q is none of ifnotpresent, always, never", s.PullPolicy)
 	}
 	if err := s.Healthcheck.check(); err != nil {
-		return err
-	}
-	if err := s.Registry.check(); err != nil {
 		return err
 	}
 	if s.AutoRemove && s.RestartPolicy.Name != RestartNo {
@@ -261,6 +264,9 @@ func orList(c Command) any {
 	return c.Args
 }
 
+// check holds the secrets against their limits. Its messages never hold them.
+func (s *Secrets) check() error { return s.Registry.check() }
+
 // check holds credentials against their limits; nil is fine. Its messages
 // never hold the password.
 func (r *Registry) check() error {
@@ -314,25 +320,26 @@ func (p RestartPolicy) String() string {
 }
 
 // MarshalJSON writes the policy as users give it.
-func (p RestartPolicy) MarshalJSON() ([]byte, error) {
-	var buf bytes.Buffer
-	e := json.NewEncoder(&buf)
-	e.SetEscapeHTML(false) // an encoder that wants it does that itself
-	err := e.Encode(p.String())
-	return buf.Bytes(), err
-}
+func (p RestartPolicy) MarshalJSON() ([]byte, error) { return marshalText(p.String()) }
 
 // UnmarshalJSON reads what MarshalJSON writes, whether it is a policy or not.
-func (p *RestartPolicy) UnmarshalJSON(b []byte) (err error) {
+func (p *RestartPolicy) UnmarshalJSON(b []byte) error {
 	var text string
 	if err := json.Unmarshal(b, &text); err != nil {
 		return err
 	}
-	name, retries, counted := strings.Cut(text, ":")
-	if *p = (RestartPolicy{Name: name}); counted {
-		p.MaxRetries, err = strconv.Atoi(retries)
+	*p = RestartPolicyOf(text)
+	return nil
+}
+
+// RestartPolicyOf returns what String makes the text of, whether it is a policy or not.
+func RestartPolicyOf(text string) RestartPolicy {
+	if name, retries, counted := strings.Cut(text, ":"); counted {
+		if n, err := strconv.Atoi(retries); err == nil && n > 0 {
+			return RestartPolicy{Name: name, MaxRetries: n}
+		}
 	}
-	return err
+	return RestartPolicy{Name: text}
 }
 
 func checkPorts(ports []Port) ([]Port, error) {

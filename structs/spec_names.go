@@ -9,15 +9,15 @@ import (
 )
 
 // This file is for servers and agents of earlier builds, which name the fields of a
-// ContainerSpec as Go does, and have the credentials in it.
+// ContainerSpec as Go does, and have the secrets in it.
 
 // HeaderUnderstands is the header with which an agent's poll says what it understands
 // beyond that, as words that are separated by commas.
 const HeaderUnderstands = "X-Magnum-Understands"
 
 // UnderstandsSpec is the word of an agent that reads specs whose fields have the names
-// of the REST API, with the credentials beside the spec.
-const UnderstandsSpec = "spec-names"
+// and values of the REST API, with the secrets beside the spec.
+const UnderstandsSpec = "spec"
 
 // specNames has the names of the fields in JSON by their names in Go.
 var specNames = sync.OnceValue(func() map[string]string {
@@ -34,6 +34,20 @@ var specNames = sync.OnceValue(func() map[string]string {
 type oldPolicy struct {
 	Name       string
 	MaxRetries int
+}
+
+// earlierValue returns what earlier builds have as the value of a spec's field.
+func earlierValue(v reflect.Value) any {
+	switch value := v.Interface().(type) {
+	case RestartPolicy:
+		return oldPolicy{value.Name, value.MaxRetries}
+	case Text:
+		return string(value)
+	case Bytes, MilliCPU:
+		return v.Int()
+	default:
+		return value
+	}
 }
 
 // ForEarlierAgents returns the answer as JSON for an agent that doesn't understand
@@ -66,36 +80,34 @@ func (a *Assignment) forEarlierAgents(raw json.RawMessage) (json.RawMessage, err
 	if err := json.Unmarshal(raw, &assignment); err != nil {
 		return nil, err
 	}
-	spec, err := a.Spec.earlier(a.Registry)
-	if err != nil {
+	spec := a.Spec.earlier()
+	secrets := reflect.ValueOf(a.Secrets)
+	for i := range secrets.NumField() {
+		field := secrets.Type().Field(i)
+		if !secrets.Field(i).IsZero() {
+			spec[field.Name] = secrets.Field(i).Interface()
+		}
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		delete(assignment, name)
+	}
+	var err error
+	if assignment["spec"], err = json.Marshal(spec); err != nil {
 		return nil, err
 	}
-	assignment["spec"] = spec
-	delete(assignment, "registry")
 	return json.Marshal(assignment)
 }
 
-// earlier returns the spec's JSON in the earlier form.
-func (s *ContainerSpec) earlier(creds *Registry) (json.RawMessage, error) {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	var spec map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &spec); err != nil {
-		return nil, err
-	}
-	old := make(map[string]any, len(spec)+2)
-	for field, name := range specNames() {
-		if value, ok := spec[name]; ok {
-			old[field] = value
+// earlier returns the spec in the earlier form, without what is zero.
+func (s *ContainerSpec) earlier() map[string]any {
+	old := map[string]any{"Image": s.Image}
+	spec := reflect.ValueOf(s).Elem()
+	for field := range specNames() {
+		if v := spec.FieldByName(field); !v.IsZero() {
+			old[field] = earlierValue(v)
 		}
 	}
-	old["RestartPolicy"] = oldPolicy{s.RestartPolicy.Name, s.RestartPolicy.MaxRetries}
-	if creds != nil {
-		old["Registry"] = creds
-	}
-	return json.Marshal(old)
+	old["RestartPolicy"] = earlierValue(spec.FieldByName("RestartPolicy"))
+	return old
 }
 
 // fromEarlierServers returns an assignment's JSON in today's form, whichever it has.
@@ -129,12 +141,15 @@ func fromEarlier(raw json.RawMessage) (spec, creds json.RawMessage) {
 	for field, value := range old {
 		name, known := specNames()[field]
 		var policy oldPolicy
+		var cpu int64
 		switch {
 		case string(value) == "null":
 		case field == "Registry":
 			creds = value
 		case field == "RestartPolicy" && json.Unmarshal(value, &policy) == nil:
 			now[name], _ = json.Marshal(RestartPolicy{Name: policy.Name, MaxRetries: policy.MaxRetries})
+		case field == "MilliCPU" && json.Unmarshal(value, &cpu) == nil:
+			now[name], _ = json.Marshal(MilliCPU(cpu))
 		case known:
 			now[name] = value
 		default:
@@ -149,17 +164,13 @@ func fromEarlier(raw json.RawMessage) (spec, creds json.RawMessage) {
 }
 
 // MarshalJSON writes the row for another server, which may be of an earlier build: its
-// spec in the earlier form, but without the credentials, which no answer shows.
+// spec in the earlier form, but without the secrets, which no answer shows.
 func (c *Container) MarshalJSON() ([]byte, error) {
 	type plain Container
-	spec, err := c.Spec.earlier(nil)
-	if err != nil {
-		return nil, err
-	}
 	return json.Marshal(struct {
 		*plain
-		Spec json.RawMessage
-	}{(*plain)(c), spec})
+		Spec map[string]any
+	}{(*plain)(c), c.Spec.earlier()})
 }
 
 // UnmarshalJSON reads a row of another server, also of a later build.
@@ -173,6 +184,6 @@ func (c *Container) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	spec, _ := fromEarlier(row.Spec)
-	c.Spec = ContainerSpec{}
-	return json.Unmarshal(spec, &c.Spec)
+	c.Spec = PrivateSpec{}
+	return json.Unmarshal(spec, &c.Spec.ContainerSpec)
 }

@@ -24,7 +24,7 @@ func recordedWork() Work {
 				Volumes:       []Mount{{Name: "data", Target: "/data", Type: MountVolume, ReadOnly: true}, {Target: "/scratch", Type: MountTmpfs, Size: 1 << 20}},
 				StopTimeout:   &stop, TTY: true, Stdin: true, AutoRemove: true, PullPolicy: PullAlways, Constraints: map[string]string{"disk": "ssd"}, LogMaxSize: 1 << 20,
 				Healthcheck: &Healthcheck{Test: Command{Text: "true", Args: []string{"true"}}, Interval: 60, Timeout: 5, Retries: 2, StartPeriod: 1}, Exclusive: ExclusiveLease,
-			}, Registry: &Registry{Username: "u", Password: "p", Server: "r:5000"}},
+			}, Secrets: Secrets{Registry: &Registry{Username: "u", Password: "p", Server: "r:5000"}}},
 		{ContainerID: "b", ProjectID: "p", Name: "plain", Epoch: 1, Generation: 1, Desired: DesiredStopped, StopTimeout: 10, Spec: &ContainerSpec{Image: "busybox"}},
 	}}
 }
@@ -91,14 +91,16 @@ func TestAnswerForAnEarlierAgent(t *testing.T) {
 // TestEachFieldReachesEachAgent fills every field of a spec: whatever the agent
 // understands, it hears of each, and of the credentials beside the spec only.
 func TestEachFieldReachesEachAgent(t *testing.T) {
-	spec := recordedWork().Assignments[0].Spec
-	spec.Registry = recordedWork().Assignments[0].Registry
-	for field, v := range reflect.ValueOf(spec).Elem().Fields() {
-		if field.IsExported() && v.IsZero() {
-			t.Fatalf("field %s is not in the recorded answer's spec: give it a value there, but not in the record", field.Name)
+	recorded := recordedWork().Assignments[0]
+	spec, secrets := recorded.Spec, recorded.Secrets
+	for _, v := range []reflect.Value{reflect.ValueOf(spec).Elem(), reflect.ValueOf(secrets)} {
+		for field, v := range v.Fields() {
+			if field.IsExported() && v.IsZero() {
+				t.Fatalf("field %s is not in the recorded answer's spec: give it a value there, but not in the record", field.Name)
+			}
 		}
 	}
-	c := &Container{Meta: Meta{ID: "a"}, Spec: *spec, Placement: Placement{Epoch: 1, Generation: 1}}
+	c := &Container{Meta: Meta{ID: "a"}, Spec: PrivateSpec{ContainerSpec: *spec, Secrets: secrets}, Placement: Placement{Epoch: 1, Generation: 1}}
 	work := Work{Assignments: []Assignment{AssignmentOf(c, "h")}}
 	now, err := json.Marshal(&work)
 	if err != nil {
@@ -113,10 +115,8 @@ func TestEachFieldReachesEachAgent(t *testing.T) {
 		if err := json.Unmarshal(sent, &got); err != nil {
 			t.Fatal(err)
 		}
-		want := *spec
-		want.Registry = nil
-		if a := got.Assignments[0]; !reflect.DeepEqual(*a.Spec, want) || !reflect.DeepEqual(a.Registry, spec.Registry) {
-			t.Errorf("%s\nreads as %+v with %#v", sent, a.Spec, a.Registry)
+		if a := got.Assignments[0]; !reflect.DeepEqual(a.Spec, spec) || !reflect.DeepEqual(a.Secrets, secrets) {
+			t.Errorf("%s\nreads as %+v with %#v", sent, a.Spec, a.Secrets)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func TestEachFieldReachesEachAgent(t *testing.T) {
 // a log.
 func TestSpecHasNoSecrets(t *testing.T) {
 	const secret = "marker-of-a-secret"
-	spec := ContainerSpec{Image: "x", Registry: &Registry{Username: secret, Password: secret, Server: secret}}
+	spec := PrivateSpec{ContainerSpec: ContainerSpec{Image: "x"}, Secrets: Secrets{Registry: &Registry{Username: secret, Password: secret, Server: secret}}}
 	c := &Container{Spec: spec}
 	var all []string
 	for _, v := range []any{spec, &spec, c, spec.Registry, *spec.Registry} {
@@ -152,7 +152,6 @@ func TestSpecHasNoSecrets(t *testing.T) {
 // TestSpecHashIsThatOfEarlierBuilds has hashes that containers carry in their labels.
 func TestSpecHashIsThatOfEarlierBuilds(t *testing.T) {
 	full := recordedWork().Assignments[0]
-	full.Spec.Registry = full.Registry
 	for want, spec := range map[string]*ContainerSpec{
 		"8fd19e417fc464ca": full.Spec,
 		"2fa5176c8d80b157": {Image: "busybox"},
@@ -164,7 +163,7 @@ func TestSpecHashIsThatOfEarlierBuilds(t *testing.T) {
 	}
 	seen := map[string]string{}
 	for field := range reflect.TypeFor[ContainerSpec]().Fields() {
-		if !field.IsExported() || field.Name == "Memory" || field.Name == "MilliCPU" || field.Name == "Registry" {
+		if !field.IsExported() || field.Name == "Memory" || field.Name == "MilliCPU" {
 			continue
 		}
 		spec := *full.Spec
@@ -184,7 +183,7 @@ func TestRowOfAnEarlierServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Container{Meta: Meta{ID: "a", ProjectID: "p", Seq: 4}, Name: "web", Spec: *recordedWork().Assignments[0].Spec, Placement: Placement{
+	want := &Container{Meta: Meta{ID: "a", ProjectID: "p", Seq: 4}, Name: "web", Spec: PrivateSpec{ContainerSpec: *recordedWork().Assignments[0].Spec}, Placement: Placement{
 		BayID: "b", Desired: DesiredRunning, Generation: 9, Epoch: 3, HostID: "h", Priors: []Prior{{HostID: "old", Epoch: 2, Generation: 8, Keep: true}}}}
 	got := new(Container)
 	if err := json.Unmarshal(b, got); err != nil || !reflect.DeepEqual(got, want) {

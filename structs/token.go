@@ -59,8 +59,8 @@ type TokenRequest struct {
 	ProjectID string  `json:"project_id,omitempty"` // default: the caller's
 	UserID    string  `json:"user_id,omitempty"`    // default: the token's name
 	Role      Role    `json:"role,omitempty"`       // default: member
-	ExpiresIn *Int    `json:"expires_in,omitempty"` // seconds; default 0: never
-	Join      Bool    `json:"join,omitempty"`       // for agents; then without project_id, user_id and role
+	ExpiresIn *int    `json:"expires_in,omitempty"` // seconds; default 0: never
+	Join      bool    `json:"join,omitempty"`       // for agents; then without project_id, user_id and role
 }
 
 // TokenBody is a token as the API shows it: never its secret, nor the hash.

@@ -10,76 +10,93 @@ import (
 	"time"
 )
 
-// Int is a JSON integer that the 2015 client sends as a string.
-type Int int
-
-// UnmarshalJSON takes 2 and "2".
-func (n *Int) UnmarshalJSON(b []byte) error {
-	s, err := scalar(b)
-	if err != nil {
-		return err
-	}
-	v, err := strconv.Atoi(strings.TrimSpace(s))
-	if err != nil {
-		return fmt.Errorf("%s is not a whole number", quoteJSON(b))
-	}
-	*n = Int(v)
-	return nil
-}
-
-// Float is a JSON number that clients may send as a string.
-type Float float64
-
-// UnmarshalJSON takes 0.5 and "0.5".
-func (f *Float) UnmarshalJSON(b []byte) error {
-	s, err := scalar(b)
-	if err != nil {
-		return err
-	}
-	v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
-		return fmt.Errorf("%s is not a number", quoteJSON(b))
-	}
-	*f = Float(v)
-	return nil
-}
-
-// Bool is a JSON boolean that clients may send as a string.
-type Bool bool
-
-// UnmarshalJSON takes true, "true" and "True" and their opposites.
-func (v *Bool) UnmarshalJSON(b []byte) error {
-	s, err := scalar(b)
-	if err != nil {
-		return err
-	}
-	switch strings.ToLower(s) {
-	case "true":
-		*v = true
-	case "false":
-		*v = false
-	default:
-		return fmt.Errorf("%s is not true or false", quoteJSON(b))
-	}
-	return nil
-}
-
-// Bytes is a number of bytes. In JSON it is a number, or a string with a unit
-// of powers of 1024: "512m", "1.5g", "64k", "10b".
+// Bytes is a number of bytes. In JSON it is a number, and null if it is 0.
 type Bytes int64
 
-// UnmarshalJSON takes 536870912, "536870912" and "512m".
-func (n *Bytes) UnmarshalJSON(b []byte) error {
-	s, err := scalar(b)
-	if err != nil {
+// MarshalJSON writes null for 0.
+func (n Bytes) MarshalJSON() ([]byte, error) {
+	if n == 0 {
+		return null, nil
+	}
+	return strconv.AppendInt(nil, int64(n), 10), nil
+}
+
+// MilliCPU is processor time in thousandths of a core. In JSON it is in cores, and
+// null if it is 0.
+type MilliCPU int64
+
+// MarshalJSON writes cores.
+func (n MilliCPU) MarshalJSON() ([]byte, error) {
+	if n == 0 {
+		return null, nil
+	}
+	return strconv.AppendFloat(nil, n.Cores(), 'f', -1, 64), nil
+}
+
+// UnmarshalJSON takes a number of cores, and null as nothing.
+func (n *MilliCPU) UnmarshalJSON(b []byte) error {
+	var cores float64
+	if err := json.Unmarshal(b, &cores); err != nil {
 		return err
 	}
-	v, err := ParseBytes(s)
-	if err != nil {
-		return err
+	var err error
+	*n, err = CPUOf(cores)
+	return err
+}
+
+// Cores returns n as a number of cores.
+func (n MilliCPU) Cores() float64 { return float64(n) / 1000 }
+
+// CPUOf returns a number of cores as MilliCPU. More than fits is the most that fits.
+// CodeInvalid: less than a thousandth, but not 0.
+func CPUOf(cores float64) (MilliCPU, error) {
+	n := math.Round(cores * 1000)
+	switch {
+	case n == 0 && cores != 0:
+		return 0, Errorf(CodeInvalid, "cpu %v is less than 0.001 of a core, the least that can be given", cores)
+	case math.Abs(n) >= math.MaxInt64:
+		return MilliCPU(math.Copysign(1<<62, n)), nil
 	}
-	*n = v
-	return nil
+	return MilliCPU(n), nil
+}
+
+// Text is a string. In JSON it is null if it is "".
+type Text string
+
+// MarshalJSON writes null for "". It leaves < and > as they are, as all
+// MarshalJSON of this package do.
+func (t Text) MarshalJSON() ([]byte, error) {
+	if t == "" {
+		return null, nil
+	}
+	return marshalText(string(t))
+}
+
+// Words is a program with its arguments, as a list. rest/wire reads it from a string,
+// too, which it splits as SplitCommand does.
+type Words []string
+
+// null is JSON's. Nobody may write to it: encoders copy what MarshalJSON returns.
+var null = []byte("null")
+
+// marshalText writes a string without escapes for HTML: an encoder that escapes it
+// does so itself, and one that doesn't can't undo it.
+func marshalText(s string) ([]byte, error) {
+	if b := []byte(`"` + s + `"`); plainASCII(b[1 : len(b)-1]) {
+		return b, nil
+	}
+	return marshalPlain(s)
+}
+
+// marshalPlain writes a value without escapes for HTML; see marshalText.
+func marshalPlain(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // unitBits are the units of ParseBytes.
@@ -133,23 +150,15 @@ func (c *Command) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes the text if there is one, else the arguments. No arguments
 // are an empty list: rows don't tell it from nil, and there are agents that
-// refuse null. It leaves < and > as they are: an encoder that escapes them for
-// HTML does so itself, and one that doesn't can't undo it.
+// refuse null.
 func (c Command) MarshalJSON() ([]byte, error) {
 	if c.Text == "" && c.Args == nil {
 		return []byte("[]"), nil
 	}
-	var v any = c.Args
 	if c.Text != "" {
-		v = c.Text
+		return marshalText(c.Text)
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return marshalPlain(c.Args)
 }
 
 // SplitCommand splits s into words as a POSIX shell does: white space parts

@@ -85,25 +85,31 @@ func FuzzParseBytes(f *testing.F) {
 	})
 }
 
-func TestLenientJSON(t *testing.T) {
+func TestJSONOfValues(t *testing.T) {
 	type body struct {
-		I Int
-		F Float
-		B Bool
 		S Bytes
+		P MilliCPU
+		X Text
+		R RestartPolicy
 		C Command
 		T Time
 	}
 	for in, want := range map[string]string{
-		`{"I":"2"}`:                    `"I":2`,
-		`{"I":2}`:                      `"I":2`,
-		`{"I":" 2 "}`:                  `"I":2`,
-		`{"F":"0.5"}`:                  `"F":0.5`,
-		`{"F":0.5}`:                    `"F":0.5`,
-		`{"B":"True"}`:                 `"B":true`,
-		`{"B":false}`:                  `"B":false`,
-		`{"S":"1k"}`:                   `"S":1024`,
 		`{"S":1024}`:                   `"S":1024`,
+		`{"S":null}`:                   `"S":null`,
+		`{"S":0}`:                      `"S":null`,
+		`{"P":0.25}`:                   `"P":0.25`,
+		`{"P":1.2345}`:                 `"P":1.235`,
+		`{"P":1e300}`:                  `"P":4611686018427388`,
+		`{"P":-1}`:                     `"P":-1`,
+		`{"P":null}`:                   `"P":null`,
+		`{"X":"a<b"}`:                  `"X":"a\u003cb"`,
+		`{"X":""}`:                     `"X":null`,
+		`{"X":null}`:                   `"X":null`,
+		`{"R":"on-failure:3"}`:         `"R":"on-failure:3"`,
+		`{"R":"on-failure:x"}`:         `"R":"on-failure:x"`,
+		`{"R":"on-failure:0"}`:         `"R":"on-failure:0"`,
+		`{"R":""}`:                     `"R":""`,
 		`{"C":"echo 'a b'"}`:           `"C":"echo 'a b'"`,
 		`{"C":["echo","a"]}`:           `"C":["echo","a"]`,
 		`{"C":[]}`:                     `"C":[]`,
@@ -122,8 +128,7 @@ func TestLenientJSON(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		`{"I":"two"}`, `{"I":2.5}`, `{"I":[]}`, `{"I":true}`, `{"I":""}`, `{"I":99999999999999999999}`, `{"I":{}}`,
-		`{"F":"x"}`, `{"F":"NaN"}`, `{"F":[1]}`, `{"B":"yes"}`, `{"B":1}`, `{"S":"x"}`, `{"S":-1}`, `{"S":[]}`,
+		`{"S":"x"}`, `{"S":"1k"}`, `{"S":1.5}`, `{"S":[]}`, `{"P":"1"}`, `{"P":0.0001}`, `{"P":[]}`, `{"X":1}`, `{"R":3}`,
 		`{"C":{}}`, `{"C":[1]}`, `{"C":"'"}`, `{"T":"yesterday"}`, `{"T":5}`,
 	} {
 		var b body

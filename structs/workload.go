@@ -57,11 +57,17 @@ type Workload interface {
 
 	Seen() Seen
 	See(Seen) // writes the part of the observed body that all kinds have
-	Forget()  // for a placement under a new epoch: nothing is seen of it yet
-	Left()    // for a placement on another host: what was meant for a process of the earlier one is void
+	// Observe takes over what an agent saw of the workload, and of its parts if it has
+	// any. What that doesn't say and was seen of the same epoch before is kept.
+	Observe(o Observed, parts []PartReport)
+	Forget() // for a placement under a new epoch: nothing is seen of it yet
+	Left()   // for a placement on another host: what was meant for a process of the earlier one is void
 
 	// Assign adds to the assignment what only this kind has.
 	Assign(a *Assignment)
+	// SpecHash identifies what the host makes the workload from; "" if its agents don't
+	// tell. See the function SpecHash.
+	SpecHash() string
 }
 
 // Policy is what decides whether and when a workload is placed again.
@@ -91,19 +97,6 @@ func (s *Seen) Made() bool {
 		return true
 	}
 	return !s.StartedAt.IsZero()
-}
-
-// Report is what an agent saw of one placement of a workload.
-type Report interface {
-	Ref() Ref
-	Word() ContainerStatus // the status that it says
-	// Declined says that the host can't take the workload, which was never made on
-	// it, and that another host may. Nothing is left of it there.
-	Declined() bool
-	// Tell writes the report into the observed body of the workload, which has to
-	// be of the report's kind. What the report doesn't say and was seen of the same
-	// epoch before is kept.
-	Tell(w Workload)
 }
 
 // Settled reports whether the host has carried out, or given up, all that was

@@ -74,7 +74,7 @@ type Limits struct {
 
 // LimitsOf returns the limits that a spec asks for.
 func LimitsOf(spec *structs.ContainerSpec) Limits {
-	return Limits{Memory: spec.Memory, MilliCPU: spec.MilliCPU}
+	return Limits{Memory: int64(spec.Memory), MilliCPU: int64(spec.MilliCPU)}
 }
 
 // Live reports whether the container has a process, or is about to get one by

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,8 +153,8 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 	spec := req.Spec
 	stop := spec.StopSeconds()
 	conf := &container.Config{
-		Hostname: spec.Hostname, User: spec.User, WorkingDir: spec.Workdir, Image: spec.Image,
-		Cmd: spec.Command, Entrypoint: spec.Entrypoint,
+		Hostname: string(spec.Hostname), User: string(spec.User), WorkingDir: string(spec.Workdir), Image: spec.Image,
+		Cmd: spec.Command, Entrypoint: []string(spec.Entrypoint),
 		// As docker run -i has it: without a terminal, the end of the first
 		// client's input is the end of the process's.
 		Tty: spec.TTY, OpenStdin: spec.Stdin, StdinOnce: spec.Stdin && !spec.TTY, StopTimeout: &stop, Healthcheck: healthcheck(spec.Healthcheck),
@@ -192,19 +193,16 @@ func containerConfig(req backend.CreateRequest) *container.Config {
 // volumes that it refers to.
 func (rt *runtime) hostConfig(ctx context.Context, req backend.CreateRequest) (*container.HostConfig, error) {
 	spec := req.Spec
-	logSize := spec.LogMaxSize
-	if logSize == 0 {
-		logSize = structs.DefaultLogMaxSize
-	}
+	limits, logSize := backend.LimitsOf(spec), cmp.Or(spec.LogMaxSize, structs.DefaultLogMaxSize)
 	host := &container.HostConfig{
 		Resources: container.Resources{
-			Memory: spec.Memory, MemorySwap: spec.Memory, // equal: no swap on top of the limit
-			NanoCPUs: spec.MilliCPU * 1e6,
+			Memory: limits.Memory, MemorySwap: limits.Memory, // equal: no swap on top of the limit
+			NanoCPUs: limits.MilliCPU * 1e6,
 		},
 		RestartPolicy: restartPolicy(spec),
 		PortBindings:  make(nat.PortMap, len(spec.Ports)),
 		LogConfig: container.LogConfig{Type: console.LogDriver, Config: map[string]string{
-			"max-size": strconv.FormatInt(logSize, 10), "max-file": strconv.Itoa(console.LogFiles),
+			"max-size": strconv.FormatInt(int64(logSize), 10), "max-file": strconv.Itoa(console.LogFiles),
 		}},
 	}
 	for _, p := range spec.Ports {

@@ -19,7 +19,7 @@ import (
 // typical is the container that the measurements without an engine create and read.
 const typical = `{"name":"web-1","image_id":"nginx:1.27","command":["nginx","-g","daemon off;"],` +
 	`"environment":{"MODE":"production","REGION":"eu-1"},"labels":{"app":"web","tier":"front"},` +
-	`"memory":"256m","cpu":0.5,"restart_policy":"always"}`
+	`"memory":268435456,"cpu":0.5,"restart_policy":"always"}`
 
 // listed is the number of containers in the measured list.
 const listed = 100
@@ -118,7 +118,7 @@ func entryOf(bay, uuid string) ([]byte, error) {
 		Meta: structs.Meta{
 			ID: uuid, Seq: 1000, ProjectID: structs.DefaultProject, UserID: "default", CreatedAt: time.Now().UTC().Truncate(time.Second),
 		},
-		Name: *r.Name, Spec: spec,
+		Name: *r.Name, Spec: structs.PrivateSpec{ContainerSpec: spec},
 		Placement: structs.Placement{
 			BayID: bay, Desired: structs.DesiredCreated, Generation: 1,
 			PlaceReason: "waits for bay rig to get a host: it has none",

@@ -211,9 +211,8 @@ func (b *bench) lostHost() error {
 func (b *bench) loseHost(t *rig.Cluster, name string) (time.Duration, error) {
 	containers := t.Servers[0].Client.Containers()
 	wait := api.WriteOptions{Wait: time.Minute}
-	r := &structs.ContainerRequest{
-		Name: &name, Image: *image, Command: &structs.Command{Args: rig.SleepCommand}, RestartPolicy: structs.RestartAlways,
-	}
+	r := &structs.ContainerRequest{Name: &name, Image: *image, Command: &structs.Command{Args: rig.SleepCommand}}
+	r.RestartPolicy.Name = structs.RestartAlways
 	made, meta, err := containers.Create(b.ctx, r, api.CreateOptions{Run: true, WriteOptions: wait})
 	if err != nil {
 		return 0, err

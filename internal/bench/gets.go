@@ -32,7 +32,7 @@ func (b *bench) followerGets() error {
 	if err != nil {
 		return err
 	}
-	name, one := "rig", structs.Int(1)
+	name, one := "rig", 1
 	bay, _, err := leader.Client.Bays().Create(b.ctx, &structs.BayRequest{Name: &name, NodeCount: &one}, api.WriteOptions{})
 	if err != nil {
 		return err

@@ -141,8 +141,8 @@ func (c *chaos) reservations() {
 				continue
 			}
 			n++
-			if b.Memory != nil {
-				memory += *b.Memory
+			if b.Memory != 0 {
+				memory += int64(b.Memory)
 				with = append(with, fmt.Sprintf("%s (%s, %s)", b.Name, b.UUID, b.Status))
 			}
 		}

@@ -154,7 +154,7 @@ func (l *runningContainers) cycle(ctx context.Context, random *rand.Rand, name s
 	r := l.secretOf(l.policy(name, []string{"no", "always"}[random.IntN(2)]))
 	if random.IntN(2) == 0 {
 		limit := structs.Bytes(16 << 20)
-		r.Memory = &limit
+		r.Memory = limit
 	}
 	key := structs.NewID()
 	act := func(action api.Action, status structs.ContainerStatus) {
@@ -293,7 +293,7 @@ func (l *runningContainers) settle() {
 			if was.began != "" && was.epoch == now.epoch && was.began != now.began && kind != structs.ExclusiveLease { // the end of a lease ends it
 				l.Errorf("I6: %s, epoch %d, began at %s, and now at %s", b.Name, b.Epoch, was.began, now.began)
 			}
-			if was.began != "" && was.epoch != now.epoch && (b.RestartPolicy == "no" || kind == structs.ExclusiveYes) {
+			if was.began != "" && was.epoch != now.epoch && (b.RestartPolicy.Name == structs.RestartNo || kind == structs.ExclusiveYes) {
 				l.Errorf("I7: %s has epoch %d, had %d, and is not to be moved", b.Name, now.epoch, was.epoch)
 			}
 			l.standing[id] = now

@@ -241,14 +241,14 @@ func (l *commandLine) create() {
 	for what, ok := range map[string]bool{
 		"environment": maps.Equal(made.Environment, map[string]string{"A": "1", "B": "two words"}),
 		"labels":      maps.Equal(made.Labels, map[string]string{"tier": "web", "x": "y"}),
-		"limits":      made.Memory != nil && *made.Memory == 64<<20 && made.CPU != nil && *made.CPU == 0.5,
-		"who, where":  deref(made.Workdir) == "/tmp" && deref(made.User) == "65534" && deref(made.Hostname) == "inside",
-		"policies":    made.RestartPolicy == "on-failure:2" && made.ImagePullPolicy == structs.PullNever,
+		"limits":      made.Memory == 64<<20 && made.MilliCPU == 500,
+		"who, where":  made.Workdir == "/tmp" && made.User == "65534" && made.Hostname == "inside",
+		"policies":    made.RestartPolicy.String() == "on-failure:2" && made.PullPolicy == structs.PullNever,
 		"volumes": reflect.DeepEqual(made.Volumes, []structs.Mount{
 			{Name: "spec", Target: "/spec", Type: structs.MountVolume, ReadOnly: true}, {Target: "/scratch", Type: "tmpfs", Size: 1 << 20}}),
 		"ports":   len(made.Ports) == 1 && made.Ports[0].ContainerPort == 81 && made.Ports[0].Protocol == "udp",
 		"command": made.Command != nil && slices.Equal(made.Command.Args, []string{"sh", "-c", napping}) && made.Entrypoint == nil,
-		"the end": made.StopTimeout == 3 && made.LogMaxSize == 1<<20 && !made.TTY && !made.Stdin && !made.AutoRemove,
+		"the end": made.StopSeconds() == 3 && made.LogMaxSize == 1<<20 && !made.TTY && !made.Stdin && !made.AutoRemove,
 	} {
 		if !ok {
 			l.Errorf("%s of what was made is not as asked for: %+v", what, made)

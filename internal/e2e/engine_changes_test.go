@@ -23,7 +23,7 @@ import (
 // policy is a request with a restart policy.
 func (c *cluster) policy(name, policy string) *structs.ContainerRequest {
 	r := c.request(name, napping)
-	r.RestartPolicy = policy
+	r.RestartPolicy = structs.RestartPolicyOf(policy)
 	return r
 }
 
@@ -248,7 +248,7 @@ func imageMissing(t *testing.T, c *cluster) {
 // startWithoutImage: a user who starts it does not wait for the next try.
 func startWithoutImage(t *testing.T, c *cluster) {
 	r := c.request("imageless", napping)
-	r.Image, r.ImagePullPolicy = "magnum-test/none-"+c.bay.UUID+":1", "never"
+	r.Image, r.PullPolicy = "magnum-test/none-"+c.bay.UUID+":1", "never"
 	b := c.create(r, structs.ContainerError)
 	c.reason(b, r.Image, "never", "start it")
 	_, err := c.client.Containers().Action(c.ctx(), b.UUID, api.Start, api.ActionOptions{WriteOptions: api.WriteOptions{Wait: time.Minute}})

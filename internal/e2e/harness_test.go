@@ -245,7 +245,7 @@ func newClusterOn(t testing.TB, e *engine, agentArgs ...string) *cluster {
 	c.agent = c.process("agent", append([]string{"agent", "-server", c.addr, "-gossip=false", "-data-dir", filepath.Join(c.dir, "data"), "-name", "host-1", "-log-level", "debug", "-image-gc-high", "0"}, agentArgs...)...)
 	c.agent.start()
 	t.Cleanup(c.cleanup)
-	count := structs.Int(1)
+	count := 1
 	name := "bay-" + port
 	c.bay, _, err = client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name, NodeCount: &count}, api.WriteOptions{})
 	if err != nil {

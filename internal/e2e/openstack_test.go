@@ -99,8 +99,8 @@ func TestLongOpenStackClient(t *testing.T) {
 		t.Errorf("create shows %v", made)
 	}
 	body := shows("made", structs.ContainerStopped)
-	if body.UUID != made["uuid"] || *body.Memory != 64<<20 || *body.CPU != 0.5 || body.Environment["GREETING"] != "hello" || body.Labels["tier"] != "test" ||
-		body.RestartPolicy != "on-failure:3" || *body.Workdir != "/tmp" || len(body.Volumes) != 1 || body.Volumes[0].Target != "/data" || body.StartedAt != (structs.Time{}) {
+	if body.UUID != made["uuid"] || body.Memory != 64<<20 || body.MilliCPU != 500 || body.Environment["GREETING"] != "hello" || body.Labels["tier"] != "test" ||
+		body.RestartPolicy.String() != "on-failure:3" || body.Workdir != "/tmp" || len(body.Volumes) != 1 || body.Volumes[0].Target != "/data" || body.StartedAt != (structs.Time{}) {
 		t.Errorf("create made %+v", body)
 	}
 

@@ -123,7 +123,7 @@ func pullWithCredentials(t *testing.T, c *cluster) {
 	image := r.push("private", 100_000)
 	ask := func(name string, creds *structs.Registry) *structs.ContainerRequest {
 		req := c.of(name, image)
-		req.Registry, req.ImagePullPolicy = creds, structs.PullAlways
+		req.Registry, req.PullPolicy = creds, structs.PullAlways
 		return req
 	}
 	for name, creds := range map[string]*structs.Registry{
@@ -488,7 +488,7 @@ func pullPolicies(t *testing.T, c *cluster) {
 	image := r.push("policies", 100_000)
 	ask := func(name, policy string) *structs.ContainerRequest {
 		req := c.of(name, image)
-		req.ImagePullPolicy = policy
+		req.PullPolicy = policy
 		return req
 	}
 	c.reason(c.create(ask("never-1", structs.PullNever), structs.ContainerError), image.ref, "not on the host", "never", "ifnotpresent")

@@ -122,7 +122,7 @@ func newThreeServersWith(t testing.TB, n *network, agents int, change func(*proc
 	if agents == 0 {
 		agents = 1 // a host that never comes: its containers wait
 	}
-	count := structs.Int(agents)
+	count := agents
 	var err error
 	c.bay, _, err = c.client.Bays().Create(c.ctx(), &structs.BayRequest{Name: &name, NodeCount: &count}, api.WriteOptions{})
 	if err != nil {

@@ -17,6 +17,7 @@ type CreateContainer struct {
 	Bay    string // UUID or name; "" means the only one that fits
 	Run    bool   // start it at once
 	Spec   structs.ContainerSpec
+	structs.Secrets
 }
 
 func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
@@ -30,7 +31,7 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 			return nil, err
 		}
 		c := &structs.Container{
-			Meta: meta, Name: r.Name, Spec: r.Spec, Request: r.Caller.RequestID,
+			Meta: meta, Name: r.Name, Spec: structs.PrivateSpec{ContainerSpec: r.Spec, Secrets: r.Secrets}, Request: r.Caller.RequestID,
 			Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredCreated, Generation: 1},
 		}
 		if c.Name == "" {

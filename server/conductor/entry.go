@@ -98,7 +98,7 @@ func (t *tx) storedSpec(id string) *structs.StoredSpec {
 
 // sameSpec reports whether the specs are equal. It is cheap for those of which one
 // is a copy of the other: they share what is large.
-func sameSpec(a, b *structs.ContainerSpec) bool { return reflect.DeepEqual(a, b) }
+func sameSpec(a, b *structs.PrivateSpec) bool { return reflect.DeepEqual(a, b) }
 
 // tooLarge refuses a request that doesn't fit in an entry.
 func tooLarge(size int) error {

@@ -19,7 +19,7 @@ func specOf(t testing.TB, size int) structs.ContainerSpec {
 	t.Helper()
 	spec := structs.ContainerSpec{Image: "busybox", RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}, Environment: map[string]string{"MODE": "x"}}
 	for n := 0; ; n++ {
-		now, _, _ := state.SpecSize(&spec)
+		now, _, _ := state.SpecSize(&structs.PrivateSpec{ContainerSpec: spec})
 		switch left := size - now; {
 		case left == 0:
 			return spec
@@ -122,7 +122,7 @@ func TestSpecGrowsAndShrinks(t *testing.T) {
 	remove := DeleteContainer{Caller: alice, Ident: c.ID, Force: true}
 	create := CreateContainer{Caller: alice, UUID: c.ID, Spec: specOf(t, 30<<10)}
 	must(h, oneAfterAnother{and(remove), and(create)})
-	if got, stored := h.container(c.ID), h.storedSpec(c.ID); stored == nil || !reflect.DeepEqual(got.Spec, create.Spec) {
+	if got, stored := h.container(c.ID), h.storedSpec(c.ID); stored == nil || !reflect.DeepEqual(got.Spec.ContainerSpec, create.Spec) {
 		t.Error("made again in one batch, it has another spec")
 	}
 	must(h, oneAfterAnother{and(remove), and(create), and(remove)})
@@ -177,9 +177,8 @@ func TestSpecIsBounded(t *testing.T) {
 }
 
 func TestEachSpecFieldHasAName(t *testing.T) {
-	spec := reflect.TypeFor[structs.ContainerSpec]()
-	for i := range spec.NumField() {
-		if f := spec.Field(i); f.IsExported() && structs.SpecField(f.Name) == f.Name {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[structs.PrivateSpec]()) {
+		if f.IsExported() && !f.Anonymous && structs.SpecField(f.Name) == f.Name {
 			t.Errorf("%s has no name that requests use", f.Name)
 		}
 	}
@@ -657,7 +656,7 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 		spec.Environment = env
 		c := &structs.Container{
 			Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1000 + i), ProjectID: alice.ProjectID}, Name: fmt.Sprint("huge-", i),
-			Spec: spec, Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1},
+			Spec: structs.PrivateSpec{ContainerSpec: spec}, Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1},
 		}
 		if i < 4 {
 			c.HostID, c.Epoch = one, 1

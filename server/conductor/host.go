@@ -355,8 +355,8 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 }
 
 // observe writes what an agent saw of one placement, and what follows from it.
-func observe(t *tx, host *structs.Host, report structs.Report) {
-	ref, word := report.Ref(), report.Word()
+func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
+	ref, word := report.Ref(), report.Status
 	was := t.workload(ref)
 	if was == nil {
 		return
@@ -369,11 +369,11 @@ func observe(t *tx, host *structs.Host, report structs.Report) {
 		}
 		return
 	}
-	if report.Declined() && newPlacer(t).refuse(was) {
+	if report.Refused && newPlacer(t).refuse(was) {
 		return
 	}
 	w := was.Copy()
-	report.Tell(w)
+	w.Observe(report.Observed, report.Parts)
 	p, seen := w.Place(), w.Seen()
 	switch {
 	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -35,17 +36,6 @@ func (r createPod) decide(t *tx) (*statetest.Pod, error) {
 	return p, nil
 }
 
-// reportPod is ReportStatus for pods.
-type reportPod struct {
-	hostID string
-	statetest.Report
-}
-
-func (r reportPod) decide(t *tx) (struct{}, error) {
-	observe(t, row[structs.Host](t, r.hostID), &r.Report)
-	return struct{}{}, nil
-}
-
 // deletePod is DeleteContainer for pods.
 type deletePod struct{ id string }
 
@@ -58,7 +48,7 @@ func (r deletePod) decide(t *tx) (struct{}, error) {
 type kind struct {
 	name    structs.WorkloadKind
 	make    func(h *harness, bay string, memory int64, policy structs.Policy) (id string)
-	tells   func(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool)
+	parts   []string
 	deletes func(h *harness, id string)
 }
 
@@ -66,19 +56,11 @@ var kinds = []kind{
 	{
 		name: structs.WorkloadContainer,
 		make: func(h *harness, bay string, memory int64, p structs.Policy) string {
-			spec := structs.ContainerSpec{Memory: memory, RestartPolicy: p.Restart, Exclusive: p.Exclusive}
+			spec := structs.ContainerSpec{Memory: structs.Bytes(memory), RestartPolicy: p.Restart, Exclusive: p.Exclusive}
 			if p.Volume != "" {
 				spec.Volumes = []structs.Mount{{Name: p.Volume, Type: structs.MountVolume, Target: "/data"}}
 			}
 			return h.create(alice, bay, spec).ID
-		},
-		tells: func(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
-			host := h.store.Snapshot().Host(hostID)
-			r := structs.ContainerReport{ContainerID: id, Epoch: epoch, Refused: refused,
-				Observed: structs.Observed{Status: seen.Status, Generation: seen.Generation, EngineID: seen.EngineID, StartedAt: seen.StartedAt}}
-			must(h, ReportStatus{HostID: hostID, StatusReport: structs.StatusReport{
-				Registration: host.Registration, Seq: host.ReportSeq + 1, Containers: []structs.ContainerReport{r},
-			}})
 		},
 		deletes: func(h *harness, id string) { must(h, DeleteContainer{Caller: alice, Ident: id, Force: true}) },
 	},
@@ -88,11 +70,29 @@ var kinds = []kind{
 			return must(h, createPod{alice, bay, statetest.Pod{Name: "pod", Restart: p.Restart, Exclusive: p.Exclusive, Volume: p.Volume,
 				Parts: []statetest.Part{{Name: "web", Memory: memory / 2}, {Name: "log", Memory: memory - memory/2}}}}).ID
 		},
-		tells: func(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
-			must(h, reportPod{hostID, statetest.Report{ID: id, Epoch: epoch, Refused: refused, Observed: statetest.PodObserved{Seen: seen}}})
-		},
+		parts:   []string{"web", "log"},
 		deletes: func(h *harness, id string) { must(h, deletePod{id}) },
 	},
+}
+
+// tells has a host report a workload as an agent does, in JSON.
+func (k kind) tells(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
+	h.Helper()
+	host := h.store.Snapshot().Host(hostID)
+	r := structs.ReportOf(structs.Ref{Kind: k.name, ID: id, Epoch: epoch})
+	r.Refused, r.Observed = refused, structs.Observed{Status: seen.Status, Generation: seen.Generation, EngineID: seen.EngineID, StartedAt: seen.StartedAt}
+	for _, part := range k.parts {
+		r.Parts = append(r.Parts, structs.PartReport{Part: part, Observed: r.Observed})
+	}
+	sent, err := json.Marshal(structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1, Containers: []structs.ContainerReport{r}})
+	if err != nil {
+		h.Fatal(err)
+	}
+	told := ReportStatus{HostID: hostID}
+	if err := json.Unmarshal(sent, &told.StatusReport); err != nil {
+		h.Fatal(err)
+	}
+	must(h, told)
 }
 
 // workload is a workload of some kind in a harness.

@@ -163,11 +163,14 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 
 // keep notes that a placement is in quarantine. room is false if the pages are full.
 func (q quarantine) keep(k structs.Quarantined) (changed, room bool) {
+	if state.TableOf(k.Ref().Kind) == "" {
+		return false, true // nothing can be decided of a kind that isn't known here; the agent's journal has it
+	}
 	k.Adoption, k.Since = structs.AdoptionNone, q.t.now
 	pages := q.pages()
 	free := -1
 	for n, page := range pages {
-		i := slices.IndexFunc(page.Kept, func(was structs.Quarantined) bool { return was.ContainerID == k.ContainerID && was.Epoch == k.Epoch })
+		i := slices.IndexFunc(page.Kept, func(was structs.Quarantined) bool { return was.Ref() == k.Ref() })
 		if i < 0 {
 			if free < 0 && len(page.Kept) < structs.QuarantinePage {
 				free = n
@@ -206,7 +209,7 @@ func (q quarantine) keep(k structs.Quarantined) (changed, room bool) {
 // end notes that a placement is no longer in quarantine.
 func (q quarantine) end(ref structs.QuarantineRef) (changed bool) {
 	for _, page := range q.pages() {
-		i := slices.IndexFunc(page.Kept, func(k structs.Quarantined) bool { return k.ContainerID == ref.ContainerID && k.Epoch == ref.Epoch })
+		i := slices.IndexFunc(page.Kept, func(k structs.Quarantined) bool { return k.Ref() == ref.Ref() })
 		if i < 0 {
 			continue
 		}
@@ -245,9 +248,10 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 	decided := structs.AdoptionRemove
 	if r.Remove {
 		for _, k := range found {
-			if c := row[structs.Container](t, k.ContainerID); c != nil && c.HostID == h.ID && c.Epoch == k.Epoch && c.Desired != structs.DesiredAbsent &&
-				(k.SpecHash == "" || k.SpecHash == structs.SpecHash(&c.Spec)) {
-				return nil, structs.Errorf(structs.CodeConflict, "container %s is the cluster's own again, as placed on host %s: keep it, and delete it with container-delete if it is to go", k.ContainerID, h.Name).About(structs.KindContainer)
+			ref := k.Ref()
+			if w := t.workload(ref); w != nil && w.Place().HostID == h.ID && w.Place().Epoch == k.Epoch && w.Place().Desired != structs.DesiredAbsent &&
+				(k.SpecHash == "" || k.SpecHash == w.SpecHash()) {
+				return nil, structs.Errorf(structs.CodeConflict, "%s %s is the cluster's own again, as placed on host %s: keep it, and delete it with %[1]s-delete if it is to go", ref.Kind, ref.ID, h.Name).About(string(ref.Kind))
 			}
 		}
 	} else {
@@ -274,7 +278,7 @@ func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, err
 	var found []structs.Quarantined
 	for _, page := range (quarantine{t, h.ID}).pages() {
 		for _, k := range page.Kept {
-			if k.ContainerID == r.Container || k.Name == r.Container && r.Container != "" {
+			if k.Ref().ID == r.Container || k.Name == r.Container && r.Container != "" {
 				found = append(found, k)
 			}
 		}
@@ -283,7 +287,7 @@ func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, err
 		return nil, structs.Errorf(structs.CodeNotFound, "Container %.255s is not in quarantine on host %s.", r.Container, h.Name).About(structs.KindContainer)
 	}
 	for _, k := range found {
-		if k.ContainerID != found[0].ContainerID {
+		if ref, first := k.Ref(), found[0].Ref(); ref.Kind != first.Kind || ref.ID != first.ID {
 			return nil, structs.Errorf(structs.CodeConflict, "Several containers in quarantine on host %s have the name %.255s: use the uuid.", h.Name, r.Container).About(structs.KindContainer)
 		}
 	}
@@ -294,7 +298,7 @@ func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, err
 func (q quarantine) decide(k structs.Quarantined, decided structs.Adoption) {
 	for _, page := range q.pages() {
 		for i := range page.Kept {
-			if page.Kept[i].ContainerID != k.ContainerID || page.Kept[i].Epoch != k.Epoch || page.Kept[i].Adoption == decided {
+			if page.Kept[i].Ref() != k.Ref() || page.Kept[i].Adoption == decided {
 				continue
 			}
 			after := *page
@@ -306,53 +310,60 @@ func (q quarantine) decide(k structs.Quarantined, decided structs.Adoption) {
 	}
 }
 
-// adopt makes a placement in quarantine that of the container's row. CodeConflict
-// if the row isn't there, or is another container's or another placement's.
+// adopt makes a placement in quarantine that of the workload's row. CodeConflict
+// if the row isn't there, or is another workload's or another placement's.
 func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
-	refuse := func(format string, args ...any) error {
-		return structs.Errorf(structs.CodeConflict, "container %s is not kept: %s; host-adopt -remove removes it", k.ContainerID, fmt.Sprintf(format, args...)).About(structs.KindContainer)
+	ref := k.Ref()
+	conflict := func(format string, args ...any) *structs.Error {
+		return structs.Errorf(structs.CodeConflict, "%s %s is not kept: %s", ref.Kind, ref.ID, fmt.Sprintf(format, args...)).About(string(ref.Kind))
 	}
-	c := row[structs.Container](t, k.ContainerID)
+	refuse := func(format string, args ...any) error {
+		return conflict("%s; host-adopt -remove removes it", fmt.Sprintf(format, args...))
+	}
+	was := t.workload(ref)
+	if was == nil {
+		return refuse("the cluster has no %s of that uuid", ref.Kind)
+	}
+	p, hash := was.Place(), was.SpecHash()
 	switch {
-	case c == nil:
-		return refuse("the cluster has no container of that uuid")
-	case c.Desired == structs.DesiredAbsent:
-		return refuse("the cluster's container of that uuid is being deleted")
-	case k.SpecHash == "":
-		return structs.Errorf(structs.CodeConflict, "container %s is not kept: the agent has not told yet what it was made from; try again in a second", k.ContainerID).About(structs.KindContainer)
-	case k.SpecHash != structs.SpecHash(&c.Spec):
-		return refuse("it was made from another spec (hash %s) than the cluster's container of that uuid (hash %s)", k.SpecHash, structs.SpecHash(&c.Spec))
-	case c.HostID == h.ID && c.Epoch == k.Epoch:
-		t.assign(new(*c))
+	case p.Desired == structs.DesiredAbsent:
+		return refuse("the cluster's %s of that uuid is being deleted", ref.Kind)
+	case hash != "" && k.SpecHash == "":
+		return conflict("the agent has not told yet what it was made from; try again in a second")
+	case k.SpecHash != hash:
+		return refuse("it was made from another spec (hash %s) than the cluster's %s of that uuid (hash %s)", k.SpecHash, ref.Kind, hash)
+	case p.HostID == h.ID && p.Epoch == k.Epoch:
+		t.assign(was.Copy())
 		return nil
-	case c.Epoch > k.Epoch, c.Epoch == k.Epoch && c.HostID != "":
+	case p.Epoch > k.Epoch, p.Epoch == k.Epoch && p.HostID != "":
 		where := "no host"
-		if on := row[structs.Host](t, c.HostID); on != nil {
+		if on := row[structs.Host](t, p.HostID); on != nil {
 			where = "host " + on.Name
 		}
-		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", c.Epoch, where, k.Epoch)
-	case c.BayID != h.BayID:
-		return refuse("host %s is not in the bay of the cluster's container", h.Name)
+		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", p.Epoch, where, k.Epoch)
+	case p.BayID != h.BayID:
+		return refuse("host %s is not in the bay of the cluster's %s", h.Name, ref.Kind)
 	case h.State != structs.HostReady:
-		return structs.Errorf(structs.CodeConflict, "container %s is not kept: host %s is %s; try again once its agent is heard of", k.ContainerID, h.Name, h.State).About(structs.KindHost)
+		return conflict("host %s is %s; try again once its agent is heard of", h.Name, h.State).About(structs.KindHost)
 	}
-	changed := *c
-	if c.HostID != "" && c.HostID != h.ID {
-		changed.Priors = append(slices.Clone(c.Priors), structs.Prior{HostID: c.HostID, Epoch: c.Epoch, Generation: c.Generation})
+	w := was.Copy()
+	changed := w.Place()
+	if p.HostID != "" && p.HostID != h.ID {
+		changed.Priors = append(slices.Clone(p.Priors), structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation})
 	}
 	changed.Priors = without(changed.Priors, h.ID)
 	// What the row reserves on this host already doesn't count twice.
 	used := t.held.used(h.ID).Clone()
-	if c.On(h.ID) {
-		used.Remove(c.Reserved())
+	if p.On(h.ID) {
+		used.Remove(was.Reserved())
 	}
 	as := withoutNetworks(state.RoomOf(h, &used, structs.PlacementSpread))
 	as.Draining = false
-	if id, reason := schedule.ChooseAmong([]schedule.Host{as}, c.Demand(), as.Strategy, nil); id == "" {
+	if id, reason := schedule.ChooseAmong([]schedule.Host{as}, was.Demand(), as.Strategy, nil); id == "" {
 		return refuse("host %s has no room for what it reserves: %s", h.Name, reason)
 	}
 	changed.HostID, changed.Epoch, changed.Gone, changed.PlaceReason = h.ID, k.Epoch, false, ""
-	changed.Observed = structs.Observed{}
-	t.assign(&changed)
+	w.Forget()
+	t.assign(w)
 	return nil
 }

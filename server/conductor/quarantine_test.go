@@ -278,7 +278,7 @@ func TestAdoptContainer(t *testing.T) {
 			if tt.change != nil {
 				tt.change(h, c)
 			}
-			hash := structs.SpecHash(&c.Spec)
+			hash := structs.SpecHash(&c.Spec.ContainerSpec)
 			switch tt.hash {
 			case "other":
 				hash = "0000000000000000"
@@ -332,7 +332,7 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 		on, other = other, on
 	}
 	for _, epoch := range []uint64{c.Epoch, c.Epoch + 5} {
-		k := structs.Quarantined{ContainerID: c.ID, Epoch: epoch, SpecHash: structs.SpecHash(&c.Spec)}
+		k := structs.Quarantined{ContainerID: c.ID, Epoch: epoch, SpecHash: structs.SpecHash(&c.Spec.ContainerSpec)}
 		if err := h.tellQuarantine(other, structs.QuarantineReport{Kept: []structs.Quarantined{k}}); err != nil {
 			t.Fatal(err)
 		}
@@ -358,11 +358,11 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 		to = on
 	}
 	h.create(alice, "", structs.ContainerSpec{Image: "i", Memory: 3 << 30})
-	k := structs.Quarantined{ContainerID: big.ID, Epoch: big.Epoch + 1, SpecHash: structs.SpecHash(&big.Spec)}
+	k := structs.Quarantined{ContainerID: big.ID, Epoch: big.Epoch + 1, SpecHash: structs.SpecHash(&big.Spec.ContainerSpec)}
 	if err := h.tellQuarantine(to, structs.QuarantineReport{Kept: []structs.Quarantined{k}}); err != nil {
 		t.Fatal(err)
 	}
-	if h.store.Snapshot().Usage(to.ID).Memory+big.Spec.Memory > to.Fingerprint.Memory {
+	if h.store.Snapshot().Usage(to.ID).Memory+int64(big.Spec.Memory) > to.Fingerprint.Memory {
 		if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: to.ID, Container: big.ID}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "no room") {
 			t.Errorf("more than the host has: %v", err)
 		}

@@ -73,20 +73,20 @@ func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 	was := c.Spec
 	held := c.Reserved()
 	if memory != nil {
-		c.Spec.Memory = *memory
+		c.Spec.Memory = structs.Bytes(*memory)
 	}
 	if milliCPU != nil {
-		c.Spec.MilliCPU = *milliCPU
+		c.Spec.MilliCPU = structs.MilliCPU(*milliCPU)
 	}
 	if host := row[structs.Host](t, c.HostID); host != nil {
 		used := t.held.used(host.ID)
-		room := host.Fingerprint.Memory - used.Memory + held.Memory
-		cores := int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + held.MilliCPU
+		room := structs.Bytes(host.Fingerprint.Memory - used.Memory + held.Memory)
+		cores := structs.MilliCPU(int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + held.MilliCPU)
 		switch {
 		case c.Spec.Memory > was.Memory && c.Spec.Memory > room:
 			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name, room, c.Name).About(structs.KindContainer)
 		case c.Spec.MilliCPU > was.MilliCPU && c.Spec.MilliCPU > cores:
-			return structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", float64(c.Spec.MilliCPU)/1000, host.Name, float64(cores)/1000, c.Name).About(structs.KindContainer)
+			return structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", c.Spec.MilliCPU.Cores(), host.Name, cores.Cores(), c.Name).About(structs.KindContainer)
 		}
 	}
 	c.Desired = lasting(c)

@@ -25,7 +25,7 @@ func TestRoomsOfABatch(t *testing.T) {
 			must(h, CreateBay{Caller: alice, Name: []string{"a", "b"}[i], NodeCount: 2, Placement: strategy})
 		}
 		for range 6 {
-			h.create(alice, []string{"a", "b"}[rng.IntN(2)], structs.ContainerSpec{Memory: rng.Int64N(2) << 29, MilliCPU: 100})
+			h.create(alice, []string{"a", "b"}[rng.IntN(2)], structs.ContainerSpec{Memory: structs.Bytes(rng.Int64N(2)) << 29, MilliCPU: 100})
 		}
 		tx := newTx(h.store.Snapshot(), h.clock)
 		var made []string
@@ -49,7 +49,7 @@ func TestRoomsOfABatch(t *testing.T) {
 			default:
 				var c *structs.Container
 				c, err = CreateContainer{Caller: alice, Bay: []string{"a", "b"}[rng.IntN(2)], Run: true, Spec: structs.ContainerSpec{Image: "i",
-					Memory: rng.Int64N(3) << 29, MilliCPU: rng.Int64N(3) * 100, RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}}}.decide(tx)
+					Memory: structs.Bytes(rng.Int64N(3)) << 29, MilliCPU: structs.MilliCPU(rng.Int64N(3)) * 100, RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}}}.decide(tx)
 				if err == nil {
 					made = append(made, c.ID)
 				}

@@ -349,32 +349,55 @@ func checkReport(r *structs.StatusReport) error {
 	}
 	for i := range r.Containers {
 		c := &r.Containers[i]
-		if err := structs.CheckLine("containers.engine_id", c.EngineID, structs.MaxName); err != nil {
+		if err := structs.CheckLine("containers.kind", string(c.Kind), structs.MaxName); err != nil {
 			return err
 		}
-		switch c.Status {
-		case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerGone:
-		default:
-			return structs.Errorf(structs.CodeInvalid, "containers[%d].status %.64q is not one that an agent reports", i, c.Status)
+		if len(c.Parts) > structs.MaxParts {
+			return structs.Errorf(structs.CodeInvalid, "containers[%d].parts: %d are more than %d", i, len(c.Parts), structs.MaxParts)
 		}
-		if err := structs.CheckText("containers.reason", c.Reason, structs.MaxText); err != nil {
+		if err := checkObserved(i, &c.Observed); err != nil {
 			return err
 		}
-		if len(c.Addresses) > structs.MaxPorts || len(c.Ports) > structs.MaxPorts*2 {
-			return structs.Errorf(structs.CodeInvalid, "containers[%d]: too many addresses or ports", i)
-		}
-		if err := structs.CheckText("containers.health", c.Health, structs.MaxName); err != nil {
-			return err
-		}
-		for _, a := range c.Addresses {
-			if err := structs.CheckLine("containers.addresses", a, structs.MaxName); err != nil {
+		for j := range c.Parts {
+			if err := structs.CheckLine("containers.parts.part", c.Parts[j].Part, structs.MaxName); err != nil {
+				return err
+			}
+			if err := checkObserved(i, &c.Parts[j].Observed); err != nil {
 				return err
 			}
 		}
-		for _, p := range c.Ports {
-			if err := structs.CheckText("containers.ports.protocol", p.Protocol, structs.MaxName); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// checkObserved holds what was seen of a workload, the i-th of a report, or of a part of
+// it, against the limits.
+func checkObserved(i int, o *structs.Observed) error {
+	if err := structs.CheckLine("containers.engine_id", o.EngineID, structs.MaxName); err != nil {
+		return err
+	}
+	switch o.Status {
+	case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerGone:
+	default:
+		return structs.Errorf(structs.CodeInvalid, "containers[%d].status %.64q is not one that an agent reports", i, o.Status)
+	}
+	if err := structs.CheckText("containers.reason", o.Reason, structs.MaxText); err != nil {
+		return err
+	}
+	if len(o.Addresses) > structs.MaxPorts || len(o.Ports) > structs.MaxPorts*2 {
+		return structs.Errorf(structs.CodeInvalid, "containers[%d]: too many addresses or ports", i)
+	}
+	if err := structs.CheckText("containers.health", o.Health, structs.MaxName); err != nil {
+		return err
+	}
+	for _, a := range o.Addresses {
+		if err := structs.CheckLine("containers.addresses", a, structs.MaxName); err != nil {
+			return err
+		}
+	}
+	for _, p := range o.Ports {
+		if err := structs.CheckText("containers.ports.protocol", p.Protocol, structs.MaxName); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -347,6 +347,9 @@ func TestReportRefusals(t *testing.T) {
 		"status":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: "Fine"}}}},
 		"unknown":  {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerUnknown}}}},
 		"reason":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerError, Reason: "\xff"}}}},
+		"kind":     {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: "a\nb", Observed: structs.Observed{Status: structs.ContainerError}}}},
+		"parts":    {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod, Observed: structs.Observed{Status: structs.ContainerError}, Parts: make([]structs.PartReport, structs.MaxParts+1)}}},
+		"a part":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod, Observed: structs.Observed{Status: structs.ContainerError}, Parts: []structs.PartReport{{Part: "a", Observed: structs.Observed{Status: "Fine"}}}}}},
 	} {
 		if _, err := d.Report(context.Background(), host, report); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%s: %v", name, err)

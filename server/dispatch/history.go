@@ -66,10 +66,14 @@ func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r struct
 	}
 	for i := range r.Kept {
 		k := &r.Kept[i]
-		if !structs.IsID(k.ContainerID) {
-			return answer, structs.Errorf(structs.CodeInvalid, "kept[%d].container_id: Expected a uuid but received %.64s.", i, k.ContainerID)
+		field := "container_id"
+		if k.Kind != "" {
+			field = "id"
 		}
-		for _, field := range []struct{ name, value string }{{"name", k.Name}, {"project_id", k.ProjectID}, {"spec_hash", k.SpecHash}, {"state", k.State}} {
+		if id := k.Ref().ID; !structs.IsID(id) {
+			return answer, structs.Errorf(structs.CodeInvalid, "kept[%d].%s: Expected a uuid but received %.64s.", i, field, id)
+		}
+		for _, field := range []struct{ name, value string }{{"kind", string(k.Kind)}, {"name", k.Name}, {"project_id", k.ProjectID}, {"spec_hash", k.SpecHash}, {"state", k.State}} {
 			if err := structs.CheckLine("kept."+field.name, field.value, structs.MaxName*4); err != nil {
 				return answer, err
 			}
@@ -82,7 +86,7 @@ func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r struct
 	if len(r.Kept) > 0 {
 		names := make([]string, len(r.Kept))
 		for i, k := range r.Kept {
-			names[i] = strings.TrimSpace(k.ContainerID + " " + k.Name)
+			names[i] = strings.TrimSpace(k.Ref().ID + " " + k.Name)
 		}
 		d.config.Logger.Warn("host keeps containers in quarantine: see host-show, and end it with host-adopt", "host_id", hostID, "container_id", names)
 	}

@@ -86,10 +86,10 @@ func TestSecretsOfASpecAreNowhereShown(t *testing.T) {
 			request[k] = v
 		}
 	}
-	for field := range reflect.TypeFor[structs.ContainerRequest]().Fields() {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[structs.ContainerRequest]()) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		switch name {
-		case "uuid", "bay_uuid", "image_id": // other words of what is there
+		case "", "command_text", "uuid", "bay_uuid", "image_id": // other words of what is there
 		case "constraints", "auto_remove": // no host has them; it would go
 		default:
 			if request[name] == nil {

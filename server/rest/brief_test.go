@@ -18,7 +18,7 @@ func FuzzAppendContainer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, text, one, two string, args byte) {
 		c := &structs.Container{
 			Meta: structs.Meta{ID: structs.NewID()}, Name: name, Placement: structs.Placement{BayID: structs.NewID()},
-			Spec: structs.ContainerSpec{Image: two, CommandText: text},
+			Spec: structs.PrivateSpec{ContainerSpec: structs.ContainerSpec{Image: two, CommandText: text}},
 		}
 		for i := range args % 3 {
 			c.Spec.Command = append(c.Spec.Command, []string{one, two}[i])

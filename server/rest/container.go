@@ -70,13 +70,8 @@ func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 		CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
 		Addresses: wire.List(seen.Addresses), Ports: wire.List(seen.Ports), ExitCode: seen.ExitCode,
 		StartedAt: structs.Time{Time: seen.StartedAt}, FinishedAt: structs.Time{Time: seen.FinishedAt},
-		RestartCount: seen.RestartCount, Epoch: c.Epoch,
-		Entrypoint: command(s.Entrypoint, ""), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
-		Workdir: wire.OrNull(s.Workdir), Hostname: wire.OrNull(s.Hostname), User: wire.OrNull(s.User), Memory: wire.OrNull(s.Memory),
-		RestartPolicy: s.RestartPolicy.String(), Volumes: wire.List(s.Volumes), StopTimeout: s.StopSeconds(),
-		TTY: s.TTY, Stdin: s.Stdin, AutoRemove: s.AutoRemove, ImagePullPolicy: s.PullPolicy,
-		Constraints: wire.Object(s.Constraints), LogMaxSize: s.LogMaxSize,
-		Health: wire.OrNull(seen.Health), Healthcheck: healthcheck(s.Healthcheck), Exclusive: s.Exclusive,
+		RestartCount: seen.RestartCount, Epoch: c.Epoch, ContainerSpec: s.Shown(),
+		Health: wire.OrNull(seen.Health), Healthcheck: s.Healthcheck, Exclusive: s.Exclusive,
 	}
 	if len(seen.Ports) == 0 {
 		body.Ports = wire.List(s.Ports)
@@ -84,25 +79,7 @@ func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 	if h := v.Snap.Host(c.HostID); h != nil {
 		body.Host = wire.OrNull(h.Name)
 	}
-	if s.MilliCPU != 0 {
-		cores := float64(s.MilliCPU) / 1000
-		body.CPU = &cores
-	}
-	if body.LogMaxSize == 0 {
-		body.LogMaxSize = structs.DefaultLogMaxSize
-	}
 	return body
-}
-
-// healthcheck returns a health check as bodies show it: one without a command
-// is an empty list, not null.
-func healthcheck(h *structs.Healthcheck) *structs.Healthcheck {
-	if h == nil || h.Test.Args != nil || h.Test.Text != "" {
-		return h
-	}
-	shown := *h
-	shown.Test.Args = []string{}
-	return &shown
 }
 
 var (
@@ -236,16 +213,16 @@ var patchContainer = writeContainerPatch(func(q *web.Request) (service.PatchCont
 		r.Name = cmp.Or(body.Name, new(string))
 	}
 	if p.Touches("image_id") {
-		r.Image = &body.ImageID
+		r.Image = &body.ContainerSpec.Image
 	}
 	if p.Touches("command") {
 		r.Command = cmp.Or(body.Command, new(structs.Command))
 	}
 	if p.Touches("memory") {
-		r.Memory = cmp.Or(body.Memory, new(structs.Bytes))
+		r.Memory = &body.Memory
 	}
 	if p.Touches("cpu") {
-		r.CPU = cmp.Or(body.CPU, new(structs.Float))
+		r.CPU = &body.MilliCPU
 	}
 	return r, nil
 })

@@ -87,7 +87,7 @@ func quarantined(v web.View, hostID string) []structs.QuarantinedBody {
 	for _, page := range v.Snap.Quarantine(hostID) {
 		for _, k := range page.Kept {
 			kept = append(kept, structs.QuarantinedBody{
-				ContainerUUID: k.ContainerID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch, State: wire.OrNull(k.State),
+				ContainerUUID: k.Ref().ID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch, State: wire.OrNull(k.State),
 				Since: structs.Time{Time: k.Since}, Decided: wire.OrNull(string(k.Adoption)),
 			})
 		}

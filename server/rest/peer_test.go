@@ -20,7 +20,7 @@ func TestRowsPassBetweenServers(t *testing.T) {
 			row := state.NewRow(table)
 			fillRandom(rand.New(rand.NewPCG(seed, 1)), reflect.ValueOf(row).Elem())
 			asKept(reflect.ValueOf(row).Elem())
-			var spec *structs.ContainerSpec
+			var spec *structs.PrivateSpec
 			switch r := row.(type) {
 			case *structs.Container:
 				spec = &r.Spec
@@ -28,7 +28,8 @@ func TestRowsPassBetweenServers(t *testing.T) {
 				spec = &r.Spec
 			}
 			if spec != nil {
-				spec.Registry = nil // the credentials stay where they are
+				spec.Secrets = structs.Secrets{}     // they stay where they are
+				spec.MilliCPU %= structs.MaxMilliCPU // more has no exact number of cores
 				spec.Exclusive = structs.ExclusiveLease
 				if spec.Healthcheck != nil {
 					spec.Healthcheck.Test = structs.Command{Args: []string{"test", "-e", "/up"}} // its text and its words say the same

@@ -112,7 +112,7 @@ func checkIdentity(uuid string, name *string) (string, error) {
 // Resize changes how many hosts a bay wants. id is its UUID, and count nil means
 // one. It does not wait for hosts. CodeInvalid, CodeNotFound, and what no leader
 // means.
-func (n Bays) Resize(ctx context.Context, c *Call, id string, count *structs.Int) (*structs.Bay, error) {
+func (n Bays) Resize(ctx context.Context, c *Call, id string, count *int) (*structs.Bay, error) {
 	hosts := 1
 	if count != nil {
 		var err error

@@ -108,10 +108,10 @@ func bayModelRequest(m *structs.BayModel) structs.BayModelRequest {
 }
 
 // optional returns n as requests have it: nil if it is 0.
-func optional(n int) *structs.Int {
+func optional(n int) *int {
 	if n == 0 {
 		return nil
 	}
-	i := structs.Int(n)
+	i := n
 	return &i
 }

@@ -33,6 +33,7 @@ func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*st
 	if request.Name, err = checkIdentity(body.UUID, body.Name); err != nil {
 		return nil, err
 	}
+	request.Secrets = body.Secrets
 	if request.Spec, err = body.Spec(); err != nil {
 		return nil, err
 	}
@@ -54,12 +55,12 @@ func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*st
 
 // PatchContainer says what is changed of a container. nil changes nothing.
 type PatchContainer struct {
-	Ident   string           // UUID or name
-	Name    *string          // "" means a generated one
-	Image   *string          // checked by the change
-	Command *structs.Command // the zero Command means the image's own
-	Memory  *structs.Bytes   // 0 means no limit
-	CPU     *structs.Float   // cores; 0 means no limit
+	Ident   string            // UUID or name
+	Name    *string           // "" means a generated one
+	Image   *string           // checked by the change
+	Command *structs.Command  // the zero Command means the image's own
+	Memory  *structs.Bytes    // 0 means no limit
+	CPU     *structs.MilliCPU // 0 means no limit
 }
 
 // Limits reports whether the change has a host do something: what is only noted
@@ -75,19 +76,18 @@ func (n Containers) Patch(ctx context.Context, c *Call, r PatchContainer) (*stru
 			return nil, err
 		}
 	}
-	checked := structs.ContainerRequest{ImageID: "unchanged", Command: r.Command, Memory: r.Memory, CPU: r.CPU}
+	checked := structs.ContainerRequest{Image: "unchanged", Command: r.Command}
 	if r.Image != nil {
-		checked.ImageID = *r.Image
-	}
-	spec, err := checked.Spec()
-	if err != nil {
-		return nil, err
+		checked.Image = *r.Image
 	}
 	if r.Memory != nil {
-		change.Memory = &spec.Memory
+		checked.Memory, change.Memory = *r.Memory, new(int64(*r.Memory))
 	}
 	if r.CPU != nil {
-		change.MilliCPU = &spec.MilliCPU
+		checked.MilliCPU, change.MilliCPU = *r.CPU, new(int64(*r.CPU))
+	}
+	if _, err := checked.Spec(); err != nil {
+		return nil, err
 	}
 	return decide(ctx, n.s, c, change)
 }

@@ -163,7 +163,7 @@ func TestARefusalIsNoReasonToTryAgain(t *testing.T) {
 		t.Errorf("%v after %d tries", err, tries)
 	}
 	// Nor does what is wrong by itself reach the leader.
-	count := structs.Int(0)
+	count := 0
 	_, err = svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{}}, &structs.BayRequest{NodeCount: &count}, conductor.Once{})
 	if structs.CodeOf(err) != structs.CodeInvalid {
 		t.Error(err)

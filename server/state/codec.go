@@ -48,7 +48,7 @@ func (c *rowCodec) encode(row structs.Row, apart bool) []byte {
 func appendRow(b []byte, row structs.Row, apart bool) []byte {
 	if c, ok := row.(*structs.Container); ok && apart {
 		bare := *c
-		bare.Spec = structs.ContainerSpec{}
+		bare.Spec = structs.PrivateSpec{}
 		row = &bare
 	}
 	v := reflect.ValueOf(row).Elem()
@@ -56,8 +56,8 @@ func appendRow(b []byte, row structs.Row, apart bool) []byte {
 }
 
 // SpecSize returns how many bytes the spec takes as it is encoded in an entry, and
-// the name of the field of structs.ContainerSpec that takes the most of them.
-func SpecSize(s *structs.ContainerSpec) (size int, largest string, of int) {
+// the name of the field of structs.PrivateSpec that takes the most of them.
+func SpecSize(s *structs.PrivateSpec) (size int, largest string, of int) {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
 	v := reflect.ValueOf(s).Elem()
@@ -79,7 +79,7 @@ func SpecSize(s *structs.ContainerSpec) (size int, largest string, of int) {
 }
 
 // specFields are the fields of a spec.
-var specFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.ContainerSpec]()) })
+var specFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.PrivateSpec]()) })
 
 // decode returns the row that the bytes hold.
 func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
@@ -123,7 +123,7 @@ func intern(row structs.Row) {
 	}
 }
 
-func internSpec(s *structs.ContainerSpec) {
+func internSpec(s *structs.PrivateSpec) {
 	one(&s.Image)
 	one(&s.RestartPolicy.Name)
 	one(&s.PullPolicy)

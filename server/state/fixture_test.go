@@ -69,7 +69,7 @@ func TestRowsOfTheFixture(t *testing.T) {
 // so that the fixture covers the field. Fields younger than the fixture are listed
 // here: nothing that was written before them can have them.
 func TestFixtureFillsEveryField(t *testing.T) {
-	young := []string{}
+	young := []string{"quarantine Kept[0].Kind", "quarantine Kept[0].ID", "quarantine Kept[1].Kind", "quarantine Kept[1].ID"}
 	older := slices.DeleteFunc(Tables(), func(table structs.Table) bool { return table == statetest.TablePods })
 	s := restored(t, golden(t, fixtureName+".snap"))
 	rows := dump(s.Snapshot())

@@ -124,7 +124,7 @@ func (h *history) row(table structs.Table, id string, seq uint64, project string
 		r.State = []structs.HostState{structs.HostReady, structs.HostReady, structs.HostSuspect, structs.HostLost}[h.rng.IntN(4)]
 	case *structs.Container:
 		r.Name = h.pick("name", 3)
-		r.Spec.Memory, r.Spec.MilliCPU = h.rng.Int64N(5)<<20, h.rng.Int64N(3)*100
+		r.Spec.Memory, r.Spec.MilliCPU = structs.Bytes(h.rng.Int64N(5))<<20, structs.MilliCPU(h.rng.Int64N(3))*100
 		r.Spec.Ports = h.ports()
 	case *statetest.Pod:
 		r.Name = h.pick("name", 3)

@@ -113,7 +113,7 @@ func sameButEmpty(a, b reflect.Value) bool {
 func TestEmptyAndNilAreTheSame(t *testing.T) {
 	c := rowCodecs.New().(*rowCodec)
 	bytesOf := func(spec structs.ContainerSpec) string {
-		return string(c.encode(&structs.Container{Meta: structs.Meta{ID: "c"}, Spec: spec}, false))
+		return string(c.encode(&structs.Container{Meta: structs.Meta{ID: "c"}, Spec: structs.PrivateSpec{ContainerSpec: spec}}, false))
 	}
 	if bytesOf(structs.ContainerSpec{}) != bytesOf(structs.ContainerSpec{Command: []string{}, Labels: map[string]string{}}) {
 		t.Error("a nil and an empty slice or map have different bytes")
@@ -131,13 +131,13 @@ func typicalContainer(n uint64) *structs.Container {
 	return &structs.Container{
 		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: fmt.Sprintf("%032x", n%10), UserID: fmt.Sprintf("%032x", n%10+100), CreatedAt: at},
 		Name: fmt.Sprintf("web-%d", n),
-		Spec: structs.ContainerSpec{
+		Spec: structs.PrivateSpec{ContainerSpec: structs.ContainerSpec{
 			Image: "registry.example.org/team/web:1.2.3", Command: []string{"serve", "-listen", ":80"},
 			Environment: map[string]string{"MODE": "production", "DATABASE": "postgres://db/web"},
 			Labels:      map[string]string{"app": "web"}, Memory: 256 << 20, MilliCPU: 250,
 			Ports:         []structs.Port{{ContainerPort: 80, Protocol: "tcp"}},
 			RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
-		},
+		}},
 		Placement: structs.Placement{BayID: testID(1 << 40), Desired: structs.DesiredRunning, Generation: 1, HostID: testID(1<<41 + n%100), Epoch: 1},
 		Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1, ExitCode: &exit, StartedAt: at, Addresses: []string{"172.18.0.7"},
 			Ports: []structs.Port{{ContainerPort: 80, HostPort: 32768, Protocol: "tcp"}}},

@@ -74,7 +74,7 @@ func TestSpecApart(t *testing.T) {
 	check("made", 2)
 	// What moves it says nothing of its spec, and is small.
 	moved := largeContainer(1, 0)
-	moved.Spec = structs.ContainerSpec{}
+	moved.Spec = structs.PrivateSpec{}
 	moved.HostID = "another"
 	if size := ChangeSize(&structs.Change{Table: structs.TableContainers, ID: moved.ID, Row: want, SpecApart: true}); size > 2<<10 {
 		t.Errorf("a change without its spec has %d bytes", size)

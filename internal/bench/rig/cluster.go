@@ -88,7 +88,7 @@ func StartCluster(ctx context.Context, program, dir string, agents int) (t *Clus
 	if _, err := t.Leader(); err != nil {
 		return nil, err
 	}
-	name, count, client := "rig", structs.Int(agents), t.Servers[0].Client
+	name, count, client := "rig", agents, t.Servers[0].Client
 	bay, _, err := client.Bays().Create(ctx, &structs.BayRequest{Name: &name, NodeCount: &count}, api.WriteOptions{})
 	if err != nil {
 		return nil, err

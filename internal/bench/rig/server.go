@@ -48,7 +48,7 @@ func StartServer(ctx context.Context, program, dir string, flags ...string) (*Se
 	if err := s.start(); err != nil {
 		return nil, err
 	}
-	name, one := "rig", structs.Int(1)
+	name, one := "rig", 1
 	bay, _, err := s.Client.Bays().Create(ctx, &structs.BayRequest{Name: &name, NodeCount: &one}, api.WriteOptions{})
 	if err != nil {
 		s.Stop()

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 
@@ -34,15 +34,47 @@ func NewShape(name string, request, shown any) *Shape {
 	return s
 }
 
-// jsonFields returns the fields of a struct by their JSON names.
+// jsonFields returns the fields of a struct that bodies of the API have, by their JSON
+// names.
 func jsonFields(t reflect.Type) map[string][]int {
 	fields := make(map[string][]int)
-	for _, f := range reflect.VisibleFields(t) {
-		if name, ok := jsonName(f); ok {
+	for _, f := range bodyFields(t) {
+		if f.Tag.Get("api") != "-" {
+			name, _ := jsonName(f)
 			fields[name] = f.Index
 		}
 	}
 	return fields
+}
+
+// bodyFields returns the fields of a struct that JSON has, embedded ones in place of
+// what embeds them. Of two with one name it is the outer one, as in encoding/json.
+// Their Index is from t.
+func bodyFields(t reflect.Type) []reflect.StructField {
+	var all []reflect.StructField
+	outermost := make(map[string]int) // length of the index by JSON name
+	var walk func(t reflect.Type, index []int)
+	walk = func(t reflect.Type, index []int) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			f.Index = append(slices.Clip(index), i)
+			name, ok := jsonName(f)
+			switch {
+			case ok:
+				if n, known := outermost[name]; !known || len(f.Index) < n {
+					outermost[name] = len(f.Index)
+				}
+				all = append(all, f)
+			case f.Anonymous && f.Type.Kind() == reflect.Struct && f.Tag.Get("json") == "":
+				walk(f.Type, f.Index)
+			}
+		}
+	}
+	walk(t, nil)
+	return slices.DeleteFunc(all, func(f reflect.StructField) bool {
+		name, _ := jsonName(f)
+		return len(f.Index) > outermost[name]
+	})
 }
 
 // jsonName returns the JSON name of a field that has one of its own.
@@ -128,11 +160,24 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	if v.Addr().Type().Implements(unmarshaler) {
-		if err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(raw); err != nil {
-			return structs.Invalid(field, Unquote(raw), "%v.", err)
+	read := readers[v.Type()]
+	switch {
+	case read != nil:
+	case v.Addr().Type().Implements(unmarshaler):
+		read = func(raw json.RawMessage, v reflect.Value) error {
+			return v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(raw)
 		}
-		return nil
+	case v.Kind() == reflect.Bool:
+		read = readBool
+	case v.Kind() == reflect.Int, v.Kind() == reflect.Int64:
+		read = readInt
+	}
+	if read != nil {
+		err := read(raw, v)
+		if err == nil || structs.CodeOf(err) == structs.CodeInvalid {
+			return err // a limit has its own words
+		}
+		return structs.Invalid(field, Unquote(raw), "%v.", err)
 	}
 	switch v.Kind() {
 	case reflect.Struct:
@@ -149,18 +194,6 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 			return wrongType(field, raw, "a string")
 		}
 		v.SetString(Unquote(raw))
-	case reflect.Bool:
-		b, ok := ReadBool(Unquote(raw))
-		if !ok || string(raw) == `""` {
-			return wrongType(field, raw, "true or false")
-		}
-		v.SetBool(b)
-	case reflect.Int, reflect.Int64:
-		n, err := strconv.ParseInt(Unquote(raw), 10, 64)
-		if err != nil {
-			return wrongType(field, raw, "a whole number")
-		}
-		v.SetInt(n)
 	default:
 		return fmt.Errorf("field %s of type %v has no decoder", field, v.Type())
 	}

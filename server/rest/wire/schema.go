@@ -61,28 +61,54 @@ func (s *schemas) ref(t reflect.Type, u use) any {
 	return map[string]any{"$ref": "#/components/schemas/" + name}
 }
 
-// lenient are the types whose JSON isn't what their Go type says.
-var lenient = map[reflect.Type]map[string]any{
-	reflect.TypeFor[structs.Time](): {"type": []string{"string", "null"}, "format": "date-time"},
-	reflect.TypeFor[time.Time]():    {"type": "string", "format": "date-time"},
-	reflect.TypeFor[structs.Int]():  {"type": []string{"integer", "string"}, "description": "A whole number, or one in a string."},
-	reflect.TypeFor[structs.Float](): {
-		"type": []string{"number", "string"}, "description": "A number, or one in a string.",
-	},
-	reflect.TypeFor[structs.Bool]():      {"type": []string{"boolean", "string"}, "description": "true or false, or one of them in a string."},
-	reflect.TypeFor[structs.Exclusive](): {"type": []string{"boolean", "string"}, "description": "Whether at most one copy may ever run: true, false or lease."},
-	reflect.TypeFor[structs.Bytes](): {
-		"type": []string{"integer", "string"}, "description": "Bytes, or a string with a unit of powers of 1024, such as 512m.",
-	},
-	reflect.TypeFor[structs.Command](): {
-		"type": []string{"string", "array"}, "items": map[string]any{"type": "string"}, "description": "A string that is split as a shell does, without expansions, or a list of words.",
-	},
-	reflect.TypeFor[time.Duration](): {"type": "integer", "description": "Nanoseconds."},
+// special are the types whose JSON isn't what their Go type says.
+var special = map[reflect.Type]map[string]any{
+	reflect.TypeFor[structs.Time]():          {"type": []string{"string", "null"}, "format": "date-time"},
+	reflect.TypeFor[time.Time]():             {"type": "string", "format": "date-time"},
+	reflect.TypeFor[structs.Exclusive]():     {"type": []string{"boolean", "string"}, "description": "Whether at most one copy may ever run: true, false or lease."},
+	reflect.TypeFor[structs.Command]():       commandSchema,
+	reflect.TypeFor[structs.Words]():         {"type": []string{"string", "array", "null"}, "items": commandSchema["items"], "description": commandSchema["description"]},
+	reflect.TypeFor[structs.RestartPolicy](): {"type": "string"},
+	reflect.TypeFor[structs.Text]():          {"type": []string{"string", "null"}},
+	reflect.TypeFor[structs.Bytes]():         {"type": []string{"integer", "null"}},
+	reflect.TypeFor[structs.MilliCPU]():      {"type": []string{"number", "null"}},
+	reflect.TypeFor[time.Duration]():         {"type": "integer", "description": "Nanoseconds."},
 }
+
+var commandSchema = map[string]any{
+	"type": []string{"string", "array"}, "items": map[string]any{"type": "string"},
+	"description": "A string that is split as a shell does, without expansions, or a list of words.",
+}
+
+// lenient are the types, and the kinds of types, that requests may have in other forms,
+// too; see lenient.go.
+var (
+	lenient = map[reflect.Type]map[string]any{
+		reflect.TypeFor[structs.Bytes](): {
+			"type": []string{"integer", "string"}, "description": "Bytes, or a string with a unit of powers of 1024, such as 512m.",
+		},
+		reflect.TypeFor[structs.MilliCPU](): {
+			"type": []string{"number", "string"}, "description": "A number, or one in a string.",
+		},
+	}
+	lenientKinds = map[reflect.Kind]map[string]any{
+		reflect.Int:   {"type": []string{"integer", "string"}, "description": "A whole number, or one in a string."},
+		reflect.Int64: {"type": []string{"integer", "string"}, "description": "A whole number, or one in a string."},
+		reflect.Bool:  {"type": []string{"boolean", "string"}, "description": "true or false, or one of them in a string."},
+	}
+)
 
 // of returns the schema of a type.
 func (s *schemas) of(t reflect.Type, u use) any {
-	if known, ok := lenient[t]; ok {
+	if u == ofRequest {
+		if known, ok := lenient[t]; ok {
+			return known
+		}
+	}
+	if known, ok := special[t]; ok {
+		return known
+	}
+	if known, ok := lenientKinds[t.Kind()]; ok && u == ofRequest {
 		return known
 	}
 	switch t.Kind() {
@@ -150,16 +176,29 @@ func nullable(schema any) any {
 	return out
 }
 
+// neverNull undoes nullable.
+func neverNull(schema any) any {
+	out := make(map[string]any)
+	for k, v := range schema.(map[string]any) {
+		out[k] = v
+	}
+	out["type"] = out["type"].([]string)[0]
+	return out
+}
+
 // object returns the schema of a struct.
 func (s *schemas) object(t reflect.Type, u use) map[string]any {
 	properties := make(map[string]any)
 	required := []string{}
-	for _, f := range reflect.VisibleFields(t) {
-		name, ok := jsonName(f)
-		if !ok {
+	for _, f := range bodyFields(t) {
+		if f.Tag.Get("api") == "-" && u != ofAgent {
 			continue
 		}
+		name, _ := jsonName(f)
 		schema := s.of(f.Type, u)
+		if f.Tag.Get("api") == "set" && u == ofAnswer {
+			schema = neverNull(schema)
+		}
 		if u != ofAnswer {
 			schema = nullable(schema)
 		} else if tag := f.Tag.Get("json"); !strings.Contains(tag, ",omitempty") && !strings.Contains(tag, ",omitzero") {

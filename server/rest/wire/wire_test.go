@@ -13,13 +13,13 @@ import (
 )
 
 type inner struct {
-	A structs.Int `json:"a"`
+	A int `json:"a"`
 }
 
 type form struct {
 	Name   *string           `json:"name"`
-	Count  *structs.Int      `json:"count"`
-	On     structs.Bool      `json:"on"`
+	Count  *int              `json:"count"`
+	On     bool              `json:"on"`
 	Plain  bool              `json:"plain"`
 	Words  []string          `json:"words"`
 	Labels map[string]string `json:"labels"`
@@ -50,7 +50,7 @@ func TestShapeDecode(t *testing.T) {
 	if err := formShape.Decode([]byte(` {"name":"x","count":"3","on":"True","plain":"no","words":["a","\u0062"],"labels":{"k":"v"},"in":{"a":1},"list":[{"a":"2"}],"uuid":null} `), &got); err != nil {
 		t.Fatal(err)
 	}
-	name, count := "x", structs.Int(3)
+	name, count := "x", 3
 	want := form{Name: &name, Count: &count, On: true, Words: []string{"a", "b"}, Labels: map[string]string{"k": "v"}, In: &inner{1}, List: []inner{{2}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, not %+v", got, want)
@@ -68,7 +68,7 @@ func TestShapeDecode(t *testing.T) {
 		`{"labels":{"k":1}}`:      "field/attribute labels.k.",
 		`{"in":{"b":1}}`:          "Unknown attribute for argument in: in.b",
 		`{"list":[{"a":"x"}]}`:    "field/attribute list[0].a.",
-		`{"plain":""}`:            "Expected true or false",
+		`{"plain":""}`:            "is not true or false",
 	} {
 		var f form
 		refused(t, body, formShape.Decode([]byte(body), &f), says)

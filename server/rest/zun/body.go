@@ -24,13 +24,13 @@ type ContainerBody struct {
 	TaskState       *string              `json:"task_state"`
 	Command         []string             `json:"command"`
 	Entrypoint      []string             `json:"entrypoint"`
-	CPU             *float64             `json:"cpu"`
+	CPU             structs.MilliCPU     `json:"cpu"`
 	Memory          *string              `json:"memory"` // MiB
 	Disk            int                  `json:"disk"`
 	Environment     map[string]string    `json:"environment"`
 	Labels          map[string]string    `json:"labels"`
-	Workdir         *string              `json:"workdir"`
-	Hostname        *string              `json:"hostname"`
+	Workdir         structs.Text         `json:"workdir"`
+	Hostname        structs.Text         `json:"hostname"`
 	Addresses       map[string][]address `json:"addresses"` // by network: the project's
 	Ports           []int                `json:"ports"`     // of the container, those that are published
 	RestartPolicy   restartPolicy        `json:"restart_policy"`
@@ -61,21 +61,21 @@ type address struct {
 
 // restartPolicy is a restart policy: its count is a number in a string.
 type restartPolicy struct {
-	Name              string      `json:"Name"`
-	MaximumRetryCount structs.Int `json:"MaximumRetryCount"`
+	Name              string `json:"Name"`
+	MaximumRetryCount int    `json:"MaximumRetryCount"`
 }
 
 // MarshalJSON writes the count as the client sends it.
 func (p restartPolicy) MarshalJSON() ([]byte, error) {
-	return []byte(`{"Name":` + strconv.Quote(p.Name) + `,"MaximumRetryCount":"` + strconv.Itoa(int(p.MaximumRetryCount)) + `"}`), nil
+	return []byte(`{"Name":` + strconv.Quote(p.Name) + `,"MaximumRetryCount":"` + strconv.Itoa(p.MaximumRetryCount) + `"}`), nil
 }
 
 // healthcheck is a health check; its times are in seconds.
 type healthcheck struct {
-	Cmd      string       `json:"cmd"`
-	Interval *structs.Int `json:"interval,omitempty"`
-	Retries  *structs.Int `json:"retries,omitempty"`
-	Timeout  *structs.Int `json:"timeout,omitempty"`
+	Cmd      string `json:"cmd"`
+	Interval *int   `json:"interval,omitempty"`
+	Retries  *int   `json:"retries,omitempty"`
+	Timeout  *int   `json:"timeout,omitempty"`
 }
 
 // containers is how containers are listed and shown.
@@ -96,7 +96,7 @@ var containers = &web.Resource{
 		"task_state": filterField(func(*structs.Container) string { return "" }),
 		"memory": func(_ web.View, value string) (func(structs.Row) bool, error) {
 			want, err := parseMemory(value)
-			return func(r structs.Row) bool { return r.(*structs.Container).Spec.Memory == int64(want) }, err
+			return func(r structs.Row) bool { return r.(*structs.Container).Spec.Memory == want }, err
 		},
 		"auto_remove": func(_ web.View, value string) (func(structs.Row) bool, error) {
 			want, _ := wire.ReadBool(value) // checked with the query
@@ -129,19 +129,15 @@ func bodyOf(v web.View, c *structs.Container) ContainerBody {
 	body := ContainerBody{
 		UUID: c.ID, Name: c.Name, Image: s.Image, ImageDriver: "docker", ImagePullPolicy: s.PullPolicy,
 		Status: statusOf(c), StatusReason: wire.OrNull(c.StatusReason()), StatusDetail: wire.OrNull(c.Observed.Health),
-		Command: wire.List(s.Command), Entrypoint: wire.List(s.Entrypoint), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
-		Workdir: wire.OrNull(s.Workdir), Hostname: wire.OrNull(s.Hostname), Addresses: map[string][]address{}, Ports: []int{},
-		RestartPolicy: restartPolicy{s.RestartPolicy.Name, structs.Int(s.RestartPolicy.MaxRetries)},
-		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, SecurityGroups: []string{}, Mounts: []mount{},
+		Command: wire.List(s.Command), Entrypoint: wire.List([]string(s.Entrypoint)), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
+		Workdir: s.Workdir, Hostname: s.Hostname, Addresses: map[string][]address{}, Ports: []int{},
+		RestartPolicy: restartPolicy{s.RestartPolicy.Name, s.RestartPolicy.MaxRetries},
+		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, CPU: s.MilliCPU, SecurityGroups: []string{}, Mounts: []mount{},
 		ProjectID: c.ProjectID, UserID: c.UserID, CreatedAt: structs.Time{Time: c.CreatedAt}, UpdatedAt: structs.Time{Time: c.UpdatedAt},
 		StartedAt: structs.Time{Time: c.Observed.StartedAt}, Links: v.Links("containers", c.ID),
 	}
 	if s.Memory != 0 {
-		body.Memory = wire.OrNull(strconv.FormatInt((s.Memory+1<<20-1)>>20, 10))
-	}
-	if s.MilliCPU != 0 {
-		cores := float64(s.MilliCPU) / 1000
-		body.CPU = &cores
+		body.Memory = wire.OrNull(strconv.FormatInt(int64(s.Memory+1<<20-1)>>20, 10))
 	}
 	for _, a := range c.Observed.Addresses {
 		version := 4
@@ -157,7 +153,7 @@ func bodyOf(v web.View, c *structs.Container) ContainerBody {
 		body.Mounts = append(body.Mounts, mount{Source: m.Name, Destination: m.Target, Type: m.Type})
 	}
 	if h := s.Healthcheck; h != nil {
-		interval, retries, timeout := structs.Int(h.Interval), structs.Int(h.Retries), structs.Int(h.Timeout)
+		interval, retries, timeout := h.Interval, h.Retries, h.Timeout
 		body.Healthcheck = &healthcheck{Cmd: cmp.Or(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries, Timeout: &timeout}
 	}
 	if h := v.Snap.Host(c.HostID); h != nil {

@@ -22,19 +22,19 @@ type createRequest struct {
 	Name             *string           `json:"name"`
 	Image            string            `json:"image"`
 	Command          *structs.Command  `json:"command"`
-	Entrypoint       *structs.Command  `json:"entrypoint"`
-	CPU              *structs.Float    `json:"cpu"`
-	Memory           *memory           `json:"memory"`
+	Entrypoint       structs.Words     `json:"entrypoint"`
+	CPU              structs.MilliCPU  `json:"cpu"`
+	Memory           memory            `json:"memory"`
 	Environment      map[string]string `json:"environment"`
 	Labels           map[string]string `json:"labels"`
-	Workdir          string            `json:"workdir"`
-	Hostname         string            `json:"hostname"`
+	Workdir          structs.Text      `json:"workdir"`
+	Hostname         structs.Text      `json:"hostname"`
 	ImagePullPolicy  string            `json:"image_pull_policy"`
 	ImageDriver      string            `json:"image_driver"`
 	RestartPolicy    *restartPolicy    `json:"restart_policy"`
-	Interactive      structs.Bool      `json:"interactive"`
-	TTY              structs.Bool      `json:"tty"`
-	AutoRemove       structs.Bool      `json:"auto_remove"`
+	Interactive      bool              `json:"interactive"`
+	TTY              bool              `json:"tty"`
+	AutoRemove       bool              `json:"auto_remove"`
 	Mounts           []mount           `json:"mounts"`
 	ExposedPorts     portSet           `json:"exposed_ports"`
 	Healthcheck      *healthcheck      `json:"healthcheck"`
@@ -42,10 +42,10 @@ type createRequest struct {
 	Nets             []network         `json:"nets"`
 	SecurityGroups   []string          `json:"security_groups"`
 	Runtime          string            `json:"runtime"`
-	Disk             *structs.Int      `json:"disk"`
+	Disk             *int              `json:"disk"`
 	AvailabilityZone string            `json:"availability_zone"`
-	AutoHeal         structs.Bool      `json:"auto_heal"`
-	Privileged       structs.Bool      `json:"privileged"`
+	AutoHeal         bool              `json:"auto_heal"`
+	Privileged       bool              `json:"privileged"`
 	Registry         string            `json:"registry"`
 	Host             string            `json:"host"`
 }
@@ -142,7 +142,7 @@ func (z *createRequest) request() (*structs.ContainerRequest, error) {
 		{"runtime", z.Runtime != "" && z.Runtime != "runc", "there is runc only"},
 		{"disk", z.Disk != nil && *z.Disk != 0, "the disk of a container can't be limited"},
 		{"availability_zone", z.AvailabilityZone != "", "there are none here; give the labels of hosts as hints"},
-		{"auto_heal", bool(z.AutoHeal), "restart_policy always brings a container back that was removed from its host"},
+		{"auto_heal", z.AutoHeal, "restart_policy always brings a container back that was removed from its host"},
 		{"registry", z.Registry != "", "there are no stored registries here; the API's own field registry takes credentials"},
 		{"host", z.Host != "", "containers are placed by the labels of hosts: give them as hints"},
 	} {
@@ -157,17 +157,22 @@ func (z *createRequest) request() (*structs.ContainerRequest, error) {
 		return nil, err
 	}
 	r := &structs.ContainerRequest{
-		Name: z.Name, Image: z.Image, Command: z.Command, Entrypoint: z.Entrypoint, CPU: z.CPU, Memory: (*structs.Bytes)(z.Memory),
-		Environment: z.Environment, Labels: z.Labels, Workdir: z.Workdir, Hostname: z.Hostname, ImagePullPolicy: z.ImagePullPolicy,
-		Stdin: z.Interactive, TTY: z.TTY, AutoRemove: z.AutoRemove, Ports: z.ExposedPorts,
+		Name: z.Name, Image: z.Image, Command: z.Command,
+		ContainerSpec: structs.ContainerSpec{
+			Entrypoint: z.Entrypoint, MilliCPU: z.CPU, Memory: structs.Bytes(z.Memory),
+			Environment: z.Environment, Labels: z.Labels, Workdir: z.Workdir, Hostname: z.Hostname, PullPolicy: z.ImagePullPolicy,
+			Stdin: z.Interactive, TTY: z.TTY, AutoRemove: z.AutoRemove, Ports: z.ExposedPorts,
+		},
 	}
 	if c := r.Command; c != nil && len(c.Args) == 0 {
 		r.Command = nil // the client's way to say nothing
 	}
 	if p := z.RestartPolicy; p != nil {
-		if r.RestartPolicy = p.Name; p.MaximumRetryCount != 0 {
-			r.RestartPolicy += ":" + strconv.Itoa(int(p.MaximumRetryCount))
+		policy := p.Name
+		if p.MaximumRetryCount != 0 {
+			policy += ":" + strconv.Itoa(p.MaximumRetryCount)
 		}
+		r.RestartPolicy = structs.RestartPolicyOf(policy)
 	}
 	if h := z.Healthcheck; h != nil {
 		r.Healthcheck = &structs.Healthcheck{Interval: given(h.Interval), Retries: given(h.Retries), Timeout: given(h.Timeout)}
@@ -196,19 +201,19 @@ func (z *createRequest) request() (*structs.ContainerRequest, error) {
 	return r, nil
 }
 
-func given(n *structs.Int) int {
+func given(n *int) int {
 	if n == nil {
 		return 0
 	}
-	return int(*n)
+	return *n
 }
 
 // patchRequest is the body of a PATCH: an object, not a list of operations.
 type patchRequest struct {
-	Name     *string        `json:"name"`
-	CPU      *structs.Float `json:"cpu"`
-	Memory   *memory        `json:"memory"`
-	AutoHeal structs.Bool   `json:"auto_heal"`
+	Name     *string           `json:"name"`
+	CPU      *structs.MilliCPU `json:"cpu"`
+	Memory   *memory           `json:"memory"`
+	AutoHeal bool              `json:"auto_heal"`
 }
 
 var patchShape = wire.NewShape(structs.KindContainer, patchRequest{}, ContainerBody{})

@@ -75,8 +75,10 @@ func TestNothingIsIgnored(t *testing.T) {
 	}
 	got, err := r.request()
 	want := &structs.ContainerRequest{
-		Image: "busybox", Bay: "b", Constraints: map[string]string{"zone": "x"}, RestartPolicy: "on-failure:3", Stdin: true,
-		Ports: []structs.Port{{ContainerPort: 80, Protocol: "tcp"}}, Volumes: []structs.Mount{{Name: "v", Target: "/v"}},
+		Image: "busybox", Bay: "b", ContainerSpec: structs.ContainerSpec{
+			Constraints: map[string]string{"zone": "x"}, RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 3}, Stdin: true,
+			Ports: []structs.Port{{ContainerPort: 80, Protocol: "tcp"}}, Volumes: []structs.Mount{{Name: "v", Target: "/v"}},
+		},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v (%v), not %+v", got, err, want)

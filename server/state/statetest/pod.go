@@ -89,6 +89,25 @@ func (p *Pod) Seen() structs.Seen { return p.Observed.Seen }
 // See writes it.
 func (p *Pod) See(s structs.Seen) { p.Observed.Seen = s }
 
+// Observe takes over what an agent saw of the pod and its parts.
+func (p *Pod) Observe(o structs.Observed, parts []structs.PartReport) {
+	was := p.Observed
+	p.Observed = PodObserved{Memory: o.Memory, Seen: structs.Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation, Failed: o.Failed,
+		Health: o.Health, EngineID: o.EngineID, StartedAt: o.StartedAt, FinishedAt: o.FinishedAt}}
+	for _, part := range parts {
+		p.Observed.Parts = append(p.Observed.Parts, PartObserved{Name: part.Part, Status: part.Status})
+	}
+	if o.Status == structs.ContainerGone {
+		p.Observed.Memory, p.Observed.Parts = 0, nil
+	}
+	if p.Observed.EngineID == "" {
+		p.Observed.EngineID = was.EngineID
+	}
+}
+
+// SpecHash is "": agents don't tell what a pod is made from.
+func (p *Pod) SpecHash() string { return "" }
+
 // Forget drops what was observed.
 func (p *Pod) Forget() { p.Observed = PodObserved{} }
 
@@ -98,36 +117,10 @@ func (p *Pod) Left() {}
 // Assign adds the pod's name.
 func (p *Pod) Assign(a *structs.Assignment) { a.Name = p.Name }
 
-// Report is what an agent saw of a pod.
-type Report struct {
-	ID       string
-	Epoch    uint64
-	Observed PodObserved
-	Refused  bool
-}
-
-// Ref returns the reference of the placement.
-func (r *Report) Ref() structs.Ref {
-	return structs.Ref{Kind: structs.WorkloadPod, ID: r.ID, Epoch: r.Epoch}
-}
-
-// Word returns the status that the report says.
-func (r *Report) Word() structs.ContainerStatus { return r.Observed.Status }
-
-// Declined returns Refused.
-func (r *Report) Declined() bool { return r.Refused }
-
-// Tell writes the report into the pod.
-func (r *Report) Tell(w structs.Workload) {
-	p, ok := w.(*Pod)
-	if !ok {
-		return
+// PartNames returns the names of the parts that an agent has told of.
+func (p *Pod) PartNames() (names []string) {
+	for _, part := range p.Observed.Parts {
+		names = append(names, part.Name)
 	}
-	was := p.Observed
-	if p.Observed = r.Observed; r.Observed.Status == structs.ContainerGone {
-		p.Observed.Memory, p.Observed.Parts = 0, nil
-	}
-	if p.Observed.EngineID == "" {
-		p.Observed.EngineID = was.EngineID
-	}
+	return names
 }

@@ -1,0 +1,87 @@
+package wire
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/stackforge/magnum/structs"
+)
+
+type lenientForm struct {
+	I int                   `json:"i"`
+	L int64                 `json:"l"`
+	B bool                  `json:"b"`
+	S structs.Bytes         `json:"s"`
+	P *structs.MilliCPU     `json:"p"`
+	W structs.Words         `json:"w"`
+	C *structs.Command      `json:"c"`
+	X structs.Text          `json:"x"`
+	R structs.RestartPolicy `json:"r"`
+}
+
+// TestLenient reads each type in all of its forms.
+func TestLenient(t *testing.T) {
+	shape := NewShape("form", lenientForm{}, nil)
+	half := structs.MilliCPU(500)
+	for body, want := range map[string]lenientForm{
+		`{"i":"2"}`:             {I: 2},
+		`{"i":2}`:               {I: 2},
+		`{"i":" 2 "}`:           {I: 2},
+		`{"l":"1099511627776"}`: {L: 1 << 40},
+		`{"b":"True"}`:          {B: true},
+		`{"b":"false"}`:         {},
+		`{"b":true}`:            {B: true},
+		`{"s":"512m"}`:          {S: 512 << 20},
+		`{"s":"1.5g"}`:          {S: 3 << 29},
+		`{"s":1024}`:            {S: 1024},
+		`{"s":"1024"}`:          {S: 1024},
+		`{"p":0.5}`:             {P: &half},
+		`{"p":" 0.5 "}`:         {P: &half},
+		`{"p":null}`:            {},
+		`{"w":"echo 'a b'"}`:    {W: structs.Words{"echo", "a b"}},
+		`{"w":["echo","a b"]}`:  {W: structs.Words{"echo", "a b"}},
+		`{"c":"echo 'a b'"}`:    {C: &structs.Command{Args: []string{"echo", "a b"}, Text: "echo 'a b'"}},
+		`{"c":["echo"]}`:        {C: &structs.Command{Args: []string{"echo"}}},
+		`{"x":"\u00fc"}`:        {X: "ü"},
+		`{"x":null}`:            {},
+		`{"r":"on-failure:3"}`:  {R: structs.RestartPolicy{Name: "on-failure", MaxRetries: 3}},
+		`{"r":"sometimes:x"}`:   {R: structs.RestartPolicy{Name: "sometimes:x"}},
+	} {
+		var got lenientForm
+		if err := shape.Decode([]byte(body), &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v; want %+v", body, got, err, want)
+		}
+	}
+	for body, says := range map[string]string{
+		`{"i":"two"}`: `Value: 'two'. "two" is not a whole number.`, `{"i":2.5}`: "2.5 is not a whole number", `{"i":[]}`: "[] is not a single value", `{"i":true}`: "true is not a whole number",
+		`{"i":""}`: "is not a whole number", `{"i":99999999999999999999}`: "is not a whole number", `{"i":{}}`: "{} is not a single value",
+		`{"b":"maybe"}`: `"maybe" is not true or false`, `{"b":2}`: "2 is not true or false", `{"b":""}`: `"" is not true or false`, `{"b":[]}`: "is not a single value",
+		`{"p":"x"}`: `"x" is not a number`, `{"p":"NaN"}`: "is not a number", `{"p":[1]}`: "is not a single value", `{"p":0.0001}`: "cpu 0.0001 is less than 0.001 of a core",
+		`{"s":"x"}`: "is not a size", `{"s":-1}`: "is not a size", `{"s":[]}`: "is not a single value",
+		`{"w":{}}`: "is neither a string nor a list of strings", `{"w":[1]}`: "is not a list of strings", `{"w":"'"}`: "without its end",
+		`{"c":{}}`: "is neither a string nor a list of strings", `{"x":1}`: "Wrong type. Expected a string, got a number.", `{"r":3}`: "Wrong type. Expected a string, got a number.",
+	} {
+		var f lenientForm
+		refused(t, body, shape.Decode([]byte(body), &f), says)
+	}
+}
+
+// TestFieldsOfEmbedded finds the fields that encoding/json does: of two with one name
+// the outer one.
+func TestFieldsOfEmbedded(t *testing.T) {
+	type deep struct {
+		A string `json:"a"`
+		B string `json:"b"`
+		H string `json:"h" api:"-"`
+	}
+	type outer struct {
+		deep
+		A int `json:"a"`
+	}
+	shape := NewShape("outer", outer{}, nil)
+	var got outer
+	if err := shape.Decode([]byte(`{"a":1,"b":"x"}`), &got); err != nil || got.A != 1 || got.B != "x" || got.deep.A != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	refused(t, "h", shape.Decode([]byte(`{"h":"x"}`), &got), "Unknown attribute")
+}
