@@ -150,11 +150,11 @@ func TestDaemonRefusals(t *testing.T) {
 func TestRefusalNamesTheEnvironment(t *testing.T) {
 	environment := map[string]string{"MAGNUM_TLS_CA": "ca.pem", "MAGNUM_JOIN_TOKEN": "12345678", "MAGNUM_NAME": "h"}
 	for line, want := range map[string]string{
-		"server": "-tls-ca is given without -tls-cert: TLS takes all of -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes such files); " +
+		"server": "-tls-ca is given without -tls-cert: TLS needs all of -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes the files); " +
 			"-tls-ca comes from MAGNUM_TLS_CA in the environment: \"env -u MAGNUM_TLS_CA magnum server ...\" starts without it\nUsage: magnum server [FLAGS]\n",
 		"agent -dev":                "\"env -u MAGNUM_TLS_CA magnum agent ...\" starts without it\n",
 		"agent":                     "-tls-ca comes from MAGNUM_TLS_CA in the environment",
-		"server -tls-ca other.pem":  "(\"magnum tls-init\" makes such files)\nUsage",
+		"server -tls-ca other.pem":  "(\"magnum tls-init\" makes the files)\nUsage",
 		"server -tls-ca= -join a:0": "-join \"a:0\" is not host[:port]\nUsage",
 		"server -tls-ca= -bind s1":  "-bind \"s1\" is not an IP address\nUsage",
 	} {
