@@ -293,8 +293,8 @@ func (g *Gate) prove(c *Conn, who holder) error {
 	return nil
 }
 
-// Serve records that the request with this context is served without a credential, because
-// it needs none. Its connection isn't closed for others while the request is served.
+// Serve records that the request with this context is served without a credential, on a
+// server without authentication. Its connection isn't closed for others during the request.
 func (g *Gate) Serve(ctx context.Context) {
 	if c, _ := ctx.Value(contextKey{}).(*Conn); c != nil && c.who.Load() == nil {
 		c.busy.Store(true)

@@ -19,7 +19,7 @@ type Conn struct {
 	bounded bool // counts for MaxPerClient while it is unproven
 
 	who  atomic.Pointer[holder] // nil while it is unproven
-	busy atomic.Bool            // serves a request that needs no credential
+	busy atomic.Bool            // serves a request without a credential; see Gate.Serve
 	read atomic.Int64           // bytes of the current request, while it is unproven
 
 	// The gate's lock guards what follows.
