@@ -31,6 +31,7 @@ func TestRowsPassBetweenServers(t *testing.T) {
 				spec.Secrets = structs.Secrets{}     // they stay where they are
 				spec.MilliCPU %= structs.MaxMilliCPU // more has no exact number of cores
 				spec.Exclusive = structs.ExclusiveLease
+				spec.RestartPolicy = structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: int(seed)} // others have no number
 				if spec.Healthcheck != nil {
 					spec.Healthcheck.Test = structs.Command{Args: []string{"test", "-e", "/up"}} // its text and its words say the same
 				}
