@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/server"
 )
 
-func TestBareServer(t *testing.T) {
+func TestBareServerFlag(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                        "",
 		"-server":                 "-server=",
@@ -29,14 +29,13 @@ func TestBareServer(t *testing.T) {
 		"-servers -server-name":   "-servers -server-name",
 		"-name -server -server x": "-name -server= -server x",
 	} {
-		if got := bareServer(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
+		if got := allowBareServer(strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
 		}
 	}
 }
 
-// loadServer reads the server's settings from a command line, an environment
-// and a file.
+// loadServer loads the server's settings from a command line, an environment and a file.
 func loadServer(t *testing.T, file string, environment map[string]string, args ...string) (server.Config, []string, error) {
 	t.Helper()
 	if file != "" {
@@ -61,7 +60,7 @@ func loadServer(t *testing.T, file string, environment map[string]string, args .
 	return conf, labels, err
 }
 
-func TestSettingsFlagOverEnvironmentOverFile(t *testing.T) {
+func TestSettingsPrecedence(t *testing.T) {
 	file := "http_port = 1\nname = \"file\"\nhost_lost_after = \"20s\"\ninsecure = true\nbind = \"127.0.0.2\"\nlabel = { zone = \"a\" }\n"
 	environment := map[string]string{"MAGNUM_HTTP_PORT": "2", "MAGNUM_NAME": "env", "MAGNUM_LABEL": "disk=ssd,b=c"}
 	conf, labels, err := loadServer(t, file, environment, "-http-port", "3", "-label", "x=y", "--label=z=w")
@@ -79,7 +78,7 @@ func TestSettingsFlagOverEnvironmentOverFile(t *testing.T) {
 	}
 }
 
-func TestSettingsRefusals(t *testing.T) {
+func TestSettingsErrors(t *testing.T) {
 	for name, tc := range map[string]struct {
 		file string
 		env  map[string]string
@@ -105,7 +104,7 @@ func TestSettingsRefusals(t *testing.T) {
 	}
 }
 
-func TestDaemonRefusals(t *testing.T) {
+func TestDaemonConfigErrorsLeaveNoFiles(t *testing.T) {
 	for line, want := range map[string]string{
 		"server -bind example.org":                               "-bind",
 		"server -bind 0.0.0.0":                                   "-insecure",
@@ -135,7 +134,8 @@ func TestDaemonRefusals(t *testing.T) {
 		"agent -join-token=12345678 -image-gc-high 100":          "-image-gc-high",
 	} {
 		var stderr bytes.Buffer
-		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr, lookupEnv: func(string) (string, bool) { return "", false }}
+		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr,
+			lookupEnv: func(string) (string, bool) { return "", false }}
 		args, dir := strings.Fields(line), t.TempDir()
 		args = append([]string{args[0], "-data-dir=" + dir}, args[1:]...)
 		if code := e.run(t.Context(), args); code != exitUsage || !strings.Contains(stderr.String(), want) {
@@ -147,11 +147,13 @@ func TestDaemonRefusals(t *testing.T) {
 	}
 }
 
-func TestRefusalNamesTheEnvironment(t *testing.T) {
+func TestConfigErrorNamesEnvironmentVariable(t *testing.T) {
 	environment := map[string]string{"MAGNUM_TLS_CA": "ca.pem", "MAGNUM_JOIN_TOKEN": "12345678", "MAGNUM_NAME": "h"}
 	for line, want := range map[string]string{
-		"server": "-tls-ca is given without -tls-cert: TLS needs all of -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes the files); " +
-			"-tls-ca comes from MAGNUM_TLS_CA in the environment: \"env -u MAGNUM_TLS_CA magnum server ...\" starts without it\nUsage: magnum server [FLAGS]\n",
+		"server": "-tls-ca is given without -tls-cert: TLS needs all of -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes the " +
+			"files); " +
+			"-tls-ca comes from MAGNUM_TLS_CA in the environment: \"env -u MAGNUM_TLS_CA magnum server ...\" starts without it\nUsage: " +
+			"magnum server [FLAGS]\n",
 		"agent -dev":                "\"env -u MAGNUM_TLS_CA magnum agent ...\" starts without it\n",
 		"agent":                     "-tls-ca comes from MAGNUM_TLS_CA in the environment",
 		"server -tls-ca other.pem":  "(\"magnum tls-init\" makes the files)\nUsage",
@@ -159,7 +161,8 @@ func TestRefusalNamesTheEnvironment(t *testing.T) {
 		"server -tls-ca= -bind s1":  "-bind \"s1\" is not an IP address\nUsage",
 	} {
 		var stderr bytes.Buffer
-		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr, lookupEnv: func(name string) (string, bool) { v, ok := environment[name]; return v, ok }}
+		e := &env{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr,
+			lookupEnv: func(name string) (string, bool) { v, ok := environment[name]; return v, ok }}
 		args := append(strings.Fields(line), "-data-dir="+t.TempDir())
 		if code := e.run(t.Context(), args); code != exitUsage || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%s: exit code %d, %s; want %s", line, code, stderr.String(), want)
@@ -167,7 +170,7 @@ func TestRefusalNamesTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestJoinTokenOfAnAgent(t *testing.T) {
+func TestAgentJoinTokenSources(t *testing.T) {
 	dir := t.TempDir()
 	own, named, empty := filepath.Join(dir, "server", "join-token"), filepath.Join(dir, "named"), filepath.Join(dir, "empty")
 	secret := filepath.Join(dir, "agent", "agent.secret")
@@ -213,7 +216,7 @@ func TestJoinTokenOfAnAgent(t *testing.T) {
 	}
 }
 
-func TestOldImagesOfDevelopersStay(t *testing.T) {
+func TestImageGCHighDefaults(t *testing.T) {
 	for _, tt := range []struct {
 		set  int
 		dev  bool
