@@ -22,6 +22,7 @@ import (
 	"github.com/stackforge/magnum/server/bootstrap"
 	"github.com/stackforge/magnum/server/conductor"
 	"github.com/stackforge/magnum/server/dispatch"
+	"github.com/stackforge/magnum/server/memberfile"
 	"github.com/stackforge/magnum/server/metrics"
 	"github.com/stackforge/magnum/server/peer"
 	"github.com/stackforge/magnum/server/raftlog"
@@ -112,40 +113,10 @@ func (s *Server) open() (err error) {
 	s.gate = admission.New(admission.Config{
 		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone, Logger: s.config.Logger.Named("http"),
 	})
-	advertise := ""
-	if s.config.Advertise != "" {
-		advertise = joinPort(s.config.Advertise, s.config.RaftPort)
-	}
-	raft := raftlog.Config{
-		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.config.Logger, Fault: s.config.fault,
-		Secure: s.tls.raft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.Keep, Granted: s.grants.Granted,
-		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.config.DataDirMoved,
-	}
-	if len(s.config.LogChecker) > 0 {
-		raft.CheckLog = raftlog.ChildCheck(s.config.Starting, s.config.LogChecker...)
-	}
-	if s.config.tuneRaft != nil {
-		s.config.tuneRaft(&raft)
-	}
-	if s.raft, err = raftlog.Open(raft); err != nil {
+	if err := s.openLog(record); err != nil {
 		return err
 	}
-	s.space.reuse(s.raft.FreeBytes)
 	s.servers = &directory{config: &s.config, id: s.id, url: s.URL, address: s.httpAddress, tls: s.tls, log: s.log, store: s.store, raft: s.raft}
-	s.raft.SpeakFor(s.grants.Begun())
-	if s.config.BootstrapExpect == 1 {
-		if err := bootstrap.CheckAlone(s.config.DataDir, record.Now(), s.raft); err != nil {
-			return err
-		}
-	}
-	if err := bootstrap.TakeOver(s.config.DataDir, record); err != nil {
-		return err
-	}
-	if id := s.grants.Begun(); id != "" && s.raft.HasState() {
-		if err := s.raft.Join(id); err != nil {
-			return err
-		}
-	}
 	s.metrics = s.newMetrics()
 	log := &replication{log: s.raft}
 	if !s.config.Solo {
@@ -176,6 +147,44 @@ func (s *Server) open() (err error) {
 	s.dispatch = dispatch.New(hosts)
 	web.Dispatch = s.dispatch
 	s.rest = rest.New(web)
+	return nil
+}
+
+// openLog opens the log, of the cluster that the record says.
+func (s *Server) openLog(record *memberfile.File) (err error) {
+	advertise := ""
+	if s.config.Advertise != "" {
+		advertise = joinPort(s.config.Advertise, s.config.RaftPort)
+	}
+	raft := raftlog.Config{
+		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.config.Logger, Fault: s.config.fault,
+		Secure: s.tls.raft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.Keep, Granted: s.grants.Granted,
+		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.config.DataDirMoved,
+	}
+	if len(s.config.LogChecker) > 0 {
+		raft.CheckLog = raftlog.ChildCheck(s.config.Starting, s.config.LogChecker...)
+	}
+	if s.config.tuneRaft != nil {
+		s.config.tuneRaft(&raft)
+	}
+	if s.raft, err = raftlog.Open(raft); err != nil {
+		return err
+	}
+	s.space.reuse(s.raft.FreeBytes)
+	s.raft.SpeakFor(s.grants.Begun())
+	if s.config.BootstrapExpect == 1 {
+		if err := bootstrap.CheckAlone(s.config.DataDir, record.Now(), s.raft); err != nil {
+			return err
+		}
+	}
+	if err := bootstrap.TakeOver(s.config.DataDir, record); err != nil {
+		return err
+	}
+	if id := s.grants.Begun(); id != "" && s.raft.HasState() {
+		if err := s.raft.Join(id); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
