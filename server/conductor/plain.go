@@ -12,7 +12,7 @@ func createPlain[P structs.Row](t *tx, o Once, caller structs.Caller, kind, uuid
 			return none, err
 		}
 		*made.Base() = meta
-		*name = orElse(*name, generateName(meta.ID))
+		*name = orElse(*name, structs.GenerateName(meta.ID))
 		t.put(made)
 		return made, nil
 	})
@@ -35,7 +35,7 @@ func patchPlain[R any, P interface {
 	}
 	made := P(&changed)
 	*made.Base() = *found.Base()
-	*name(made) = orElse(*name(made), generateName(found.Base().ID))
+	*name(made) = orElse(*name(made), structs.GenerateName(found.Base().ID))
 	made.Base().UpdatedAt = t.now
 	t.put(made)
 	return made, nil
