@@ -41,7 +41,7 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 			return nil, err
 		}
 		b := &structs.Bay{
-			Meta: meta, Name: orElse(r.Name, generateName(meta.ID)), BayModelID: modelID, COE: orElse(coe, "docker"),
+			Meta: meta, Name: orElse(r.Name, structs.GenerateName(meta.ID)), BayModelID: modelID, COE: orElse(coe, "docker"),
 			NodeCount: r.NodeCount, DiscoveryURL: r.DiscoveryURL, Timeout: r.Timeout, Labels: r.Labels,
 			Placement: r.Placement, Shared: r.Shared, Status: structs.BayCreating,
 		}

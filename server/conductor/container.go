@@ -35,7 +35,7 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 			Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredCreated, Generation: 1},
 		}
 		if c.Name == "" {
-			c.Name = generateName(c.ID)
+			c.Name = structs.GenerateName(c.ID)
 		}
 		if r.Run {
 			c.Desired, c.StartGeneration = structs.DesiredRunning, c.Generation
@@ -158,7 +158,7 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	changed := *c
 	if r.Name != nil {
-		changed.Name = orElse(*r.Name, generateName(c.ID))
+		changed.Name = orElse(*r.Name, structs.GenerateName(c.ID))
 	}
 	if r.Image != nil {
 		changed.Spec.Image = *r.Image

@@ -29,7 +29,7 @@ func (r CreateRow[R, P]) decide(t *tx) (P, error) {
 			return nil, err
 		}
 		*made.Base() = meta
-		made.SetRowName(orElse(made.RowName(), generateName(meta.ID)))
+		made.SetRowName(orElse(made.RowName(), structs.GenerateName(meta.ID)))
 		t.put(made)
 		return made, nil
 	})
@@ -53,7 +53,7 @@ func (r PatchRow[R, P]) decide(t *tx) (P, error) {
 	}
 	made := P(&changed)
 	*made.Base() = *found.Base()
-	made.SetRowName(orElse(made.RowName(), generateName(found.Base().ID)))
+	made.SetRowName(orElse(made.RowName(), structs.GenerateName(found.Base().ID)))
 	made.Base().UpdatedAt = t.now
 	t.put(made)
 	return made, nil

@@ -52,7 +52,7 @@ func (r CreateToken) decide(t *tx) (*structs.Token, error) {
 		token := r.Token
 		token.Meta = t.meta(r.Caller, r.UUID)
 		token.ProjectID = "" // tokens are the operator's, like hosts
-		token.Name = orElse(token.Name, generateName(token.ID))
+		token.Name = orElse(token.Name, structs.GenerateName(token.ID))
 		if !token.Join {
 			token.User = orElse(token.User, token.Name)
 		}

@@ -1,10 +1,10 @@
-package conductor
+package structs
 
 import "fmt"
 
-// generateName returns a readable name for an object that was given none. It is
+// GenerateName returns a readable name for an object that was given none. It is
 // made of the UUID alone, so that it needs no randomness of its own.
-func generateName(uuid string) string {
+func GenerateName(uuid string) string {
 	var n uint
 	fmt.Sscanf(uuid[:8], "%x", &n)
 	return fmt.Sprintf("%s-%s-%s", adjectives[n%uint(len(adjectives))], nouns[n/64%uint(len(nouns))], uuid[9:13])
