@@ -77,7 +77,9 @@ func (c *collector) start(high, low int) {
 const gb = 1 << 30
 
 // used sets what others use of 100 GB.
-func (c *collector) used(n int64) { c.fake.Outside.SetDisk(backend.Disk{Used: n * gb, Free: (100 - n) * gb}) }
+func (c *collector) used(n int64) {
+	c.fake.Outside.SetDisk(backend.Disk{Used: n * gb, Free: (100 - n) * gb})
+}
 
 // put makes an image of 5 GB that was built and pulled so long ago.
 func (c *collector) put(name string, built, pulled time.Duration) {
