@@ -193,9 +193,9 @@ func (q *quarantine) keeps(u *unit) bool {
 	return false
 }
 
-// holds reports whether another part of the unit's workload is left alone because it
+// keepsOther reports whether another part of the unit's workload is left alone because it
 // is in quarantine.
-func (q *quarantine) holds(u *unit) bool {
+func (q *quarantine) keepsOther(u *unit) bool {
 	for _, part := range q.units.siblings(u.ref) {
 		for epoch := range part.epochs() {
 			if k, ok := q.journal.keeping(part.at(epoch)); part != u && ok && !k.Remove {
@@ -206,17 +206,17 @@ func (q *quarantine) holds(u *unit) bool {
 	return false
 }
 
-// put has a placement of the unit's workload kept in quarantine.
-func (q *quarantine) put(u *unit, epoch uint64) {
+// addPlacement has a placement of the unit's workload kept in quarantine.
+func (q *quarantine) addPlacement(u *unit, epoch uint64) {
 	k := kept{Ref: u.at(epoch).Whole()}
 	if u.want != nil {
 		k.Name, k.ProjectID = u.want.Name, u.want.ProjectID
 	}
-	q.hold(k)
+	q.add(k)
 }
 
-// hold writes down and tells that a placement is in quarantine.
-func (q *quarantine) hold(k kept) {
+// add writes down and tells that a placement is in quarantine.
+func (q *quarantine) add(k kept) {
 	if _, ok := q.journal.keeping(k.Ref); !ok {
 		q.log.Warn("container of another history of the cluster is in quarantine: it is left alone until host-adopt", keysOf(k.Ref, "epoch", k.Epoch, "name", k.Name)...)
 	}
@@ -260,7 +260,7 @@ func (r *reconciler) adoptLocked(w *structs.Work) {
 		switch {
 		case !ok && w.Full && said.Adoption != structs.AdoptionKeep:
 			k = kept{Ref: ref, Name: said.Name, ProjectID: said.ProjectID}
-			r.quarantine.hold(k)
+			r.quarantine.add(k)
 		case !ok:
 			r.quarantine.reporter.end(ref) // the servers have missed it
 			continue
@@ -320,7 +320,7 @@ func (r *reconciler) partLocked(w *structs.Work) (done bool) {
 		epochs := u.epochs()
 		for have := range epochs {
 			if !known || have > epoch {
-				r.quarantine.put(u, have)
+				r.quarantine.addPlacement(u, have)
 			}
 		}
 		if !known && len(epochs) > 0 {
@@ -367,7 +367,7 @@ func (p *pass) inQuarantine(ctx context.Context, all map[uint64]*backend.Contain
 	}
 	if !held && p.u.ref.Part != "" {
 		p.r.mu.Lock()
-		held = p.r.quarantine.holds(p.u)
+		held = p.r.quarantine.keepsOther(p.u)
 		p.r.mu.Unlock()
 	}
 	return held, nil
