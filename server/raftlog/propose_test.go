@@ -17,10 +17,13 @@ func TestProposeIsBounded(t *testing.T) {
 		change := nodeChange(n)
 		row := change.Row.(*structs.Node)
 		entry := func() []byte { return encode(t, m.Term(), m.config.Store.Index(), change) }
-		for row.Type = strings.Repeat("x", size-1000); len(entry()) < size; {
-			row.Type += "x"
+		row.Type = strings.Repeat("x", size-1000)
+		row.Type += strings.Repeat("x", size-len(entry()))
+		whole := entry()
+		if len(whole) != size {
+			t.Fatalf("the entry has %d bytes, not %d", len(whole), size)
 		}
-		return entry()
+		return whole
 	}
 	term, index, last := m.Term(), m.config.Store.Index(), m.Figures().LastIndex
 	if _, err := m.Propose(context.Background(), sized(2, structs.MaxEntry+1)); structs.CodeOf(err) != structs.CodeTooLarge {
