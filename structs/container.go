@@ -89,6 +89,13 @@ const (
 // JSON has the names and the values of the REST API, rows have the names of the codec
 // tags. Where JSON is null a field is zero. A tag api:"-" says that requests and
 // answers have the field in another form, api:"set" that answers always have a value.
+//
+// A new field stands here, has its limits in check, is carried out by the backends
+// (agent/docker) and is given by a flag (command/container_flags.go). Requests, rows,
+// answers, agents, the OpenAPI document and the hash of the spec have it by themselves. If
+// it needs a default, or is a list or a map, Shown knows it too. What is read in more
+// forms than one has a type of its own, which rest/wire reads. What must not be shown
+// stands in Secrets.
 type ContainerSpec struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
