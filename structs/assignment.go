@@ -12,22 +12,26 @@ type Assignment struct {
 	// which ContainerID names. So an agent that knows containers only takes an
 	// assignment of another kind for one that it can't read, and removes nothing on
 	// the word of that answer.
-	Kind             WorkloadKind `json:"kind,omitempty"`
-	ID               string       `json:"id,omitempty"`
-	ContainerID      string       `json:"container_id"`
-	ProjectID        string       `json:"project_id"`
-	Name             string       `json:"name"`
-	Epoch            uint64       `json:"epoch"`
-	Generation       uint64       `json:"generation"`
-	StartGeneration  uint64       `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
-	RebootGeneration uint64       `json:"reboot_generation,omitempty"`
-	KillGeneration   uint64       `json:"kill_generation,omitempty"`
-	Signal           string       `json:"signal,omitempty"`           // of that kill
-	LimitGeneration  uint64       `json:"limit_generation,omitempty"` // newest generation that changes limits; 0: any may be one
-	Desired          Desired      `json:"desired"`
-	Force            bool         `json:"force,omitempty"`
-	StopTimeout      int          `json:"stop_timeout"` // seconds
-	Observed         uint64       `json:"observed"`     // generation that the servers know to be carried out
+	Kind        WorkloadKind `json:"kind,omitempty"`
+	ID          string       `json:"id,omitempty"`
+	ContainerID string       `json:"container_id"`
+	//api:doc Project of the workload.
+	ProjectID string `json:"project_id"`
+	//api:doc Name of the workload.
+	Name string `json:"name"`
+	//api:doc Raised each time it is placed anew.
+	Epoch            uint64  `json:"epoch"`
+	Generation       uint64  `json:"generation"`
+	StartGeneration  uint64  `json:"start_generation,omitempty"` // newest generation that starts the process; 0: any may be one
+	RebootGeneration uint64  `json:"reboot_generation,omitempty"`
+	KillGeneration   uint64  `json:"kill_generation,omitempty"`
+	Signal           string  `json:"signal,omitempty"`           // of that kill
+	LimitGeneration  uint64  `json:"limit_generation,omitempty"` // newest generation that changes limits; 0: any may be one
+	Desired          Desired `json:"desired"`
+	Force            bool    `json:"force,omitempty"`
+	//api:doc Seconds between SIGTERM and SIGKILL.
+	StopTimeout int    `json:"stop_timeout"` // seconds
+	Observed    uint64 `json:"observed"`     // generation that the servers know to be carried out
 	// EngineID is the engine's own id of the container of this epoch, as the host has
 	// reported it; "" if it hasn't.
 	EngineID string `json:"engine_id,omitempty"`
@@ -77,9 +81,12 @@ func (c *Container) Assign(a *Assignment) {
 }
 
 // HostRegister is the body of POST /v1/agent/hosts.
+//
+//api:doc What an agent says of its host when it registers.
 type HostRegister struct {
-	HostID      string      `json:"host_id"` // UUID, kept in the agent's data dir
-	Name        string      `json:"name"`    // the host's name
+	HostID string `json:"host_id"` // UUID, kept in the agent's data dir
+	//api:doc The host's name.
+	Name        string      `json:"name"` // the host's name
 	JoinToken   string      `json:"join_token"`
 	Secret      string      `json:"secret"` // minted by the agent and kept in its data dir, at least 32 characters; sent as "Authorization: Bearer" with every later call
 	Fingerprint Fingerprint `json:"fingerprint"`
@@ -98,6 +105,8 @@ type HostRegister struct {
 }
 
 // HostRegistered answers HostRegister.
+//
+//api:doc What an agent needs to know of the cluster.
 type HostRegistered struct {
 	ClusterID     string        `json:"cluster_id"`
 	Incarnation   uint64        `json:"incarnation"`
@@ -117,6 +126,8 @@ type HostRegistered struct {
 }
 
 // Work answers an agent's poll: GET /v1/agent/hosts/ID/work?index=N&wait=D.
+//
+//api:doc What a host has to have, or what of it has changed.
 type Work struct {
 	ClusterID   string         `json:"cluster_id"`
 	Incarnation uint64         `json:"incarnation"`
@@ -205,6 +216,8 @@ func readAssignment(raw json.RawMessage) Assignment {
 }
 
 // StatusReport is the body of POST /v1/agent/hosts/ID/status.
+//
+//api:doc What an agent sees of its containers.
 type StatusReport struct {
 	Registration uint64            `json:"registration"`
 	Seq          uint64            `json:"seq"` // raised by one with each new report of the registration; a repeat is dropped
@@ -221,8 +234,9 @@ type ContainerReport struct {
 	Kind        WorkloadKind `json:"kind,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	ContainerID string       `json:"container_id"`
-	Epoch       uint64       `json:"epoch"`
-	Observed                 // of the workload as a whole
+	//api:doc Raised each time it is placed anew.
+	Epoch    uint64 `json:"epoch"`
+	Observed        // of the workload as a whole
 	// Refused says that the host can't take the workload, which was never made on
 	// it, and that another host may: Reason says why. Nothing is left of it there.
 	Refused bool `json:"refused,omitempty"`
@@ -289,10 +303,12 @@ const MaxCopies = 20
 type Copy struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	EngineID    string `json:"engine_id"`
+	EngineID string `json:"engine_id"`
+	//api:doc The engine's name of it.
 	Name        string `json:"name"`           // the engine's
 	ContainerID string `json:"container_uuid"` // of whose labels it has
-	Epoch       uint64 `json:"epoch"`
+	//api:doc Raised each time it is placed anew.
+	Epoch uint64 `json:"epoch"`
 }
 
 // StatusReported answers StatusReport.

@@ -139,8 +139,9 @@ type Fingerprint struct {
 	Memory        int64             `json:"memory"` // bytes
 	Disk          int64             `json:"disk"`   // bytes of the engine's file system
 	Labels        map[string]string `json:"labels"` // from the agent's -label flags
-	Addresses     []string          `json:"addresses"`
-	Engine        EngineIdentity    `json:"engine,omitzero"`
+	//api:doc IP addresses.
+	Addresses []string       `json:"addresses"`
+	Engine    EngineIdentity `json:"engine,omitzero"`
 }
 
 // Host is a machine with an agent. Fingerprint, Registration and ReportSeq

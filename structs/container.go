@@ -68,7 +68,8 @@ type Port struct {
 type Mount struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Name     string `json:"name,omitempty"` // of the volume, "" for a tmpfs
+	//api:doc Name of the volume; a tmpfs has none.
+	Name     string `json:"name,omitempty"`
 	Target   string `json:"target"`         // absolute path in the container
 	Type     string `json:"type,omitempty"` // volume or tmpfs
 	ReadOnly bool   `json:"read_only,omitempty"`
@@ -88,38 +89,55 @@ const (
 // JSON has the names and the values of the REST API, rows have the names of the codec
 // tags. Where JSON is null a field is zero. A tag api:"-" says that requests and
 // answers have the field in another form, api:"set" that answers always have a value.
+//
+// A new field stands here, has its limits in check, is carried out by the backends
+// (agent/docker) and is given by a flag (command/container_flags.go). Requests, rows,
+// answers, agents, the OpenAPI document and the hash of the spec have it by themselves. If
+// it needs a default, or is a list or a map, Shown knows it too. What is read in more
+// forms than one has a type of its own, which rest/wire reads. What must not be shown
+// stands in Secrets.
 type ContainerSpec struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Image         string            `json:"image_id" codec:"Image"`
-	Command       []string          `json:"command,omitzero" codec:"Command"`                  // nil means the image's own
-	CommandText   string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // the command as it was given, if it was given as a string
-	Entrypoint    Words             `json:"entrypoint" codec:"Entrypoint"`                     // nil means the image's own
-	Environment   map[string]string `json:"environment" codec:"Environment"`
-	Labels        map[string]string `json:"labels" codec:"Labels"`
-	Workdir       Text              `json:"workdir" codec:"Workdir"`
-	Hostname      Text              `json:"hostname" codec:"Hostname"` // "" means the container's UUID, as in 2015
-	User          Text              `json:"user" codec:"User"`
-	Ports         []Port            `json:"ports" codec:"Ports"`
-	Memory        Bytes             `json:"memory" codec:"Memory"` // limit and reservation; 0 means no limit
-	MilliCPU      MilliCPU          `json:"cpu" codec:"MilliCPU"`  // limit and reservation; 0 means no limit
-	RestartPolicy RestartPolicy     `json:"restart_policy" codec:"RestartPolicy"`
-	Volumes       []Mount           `json:"volumes" codec:"Volumes"`
-	StopTimeout   *int              `json:"stop_timeout" codec:"StopTimeout" api:"set"` // seconds between SIGTERM and SIGKILL; nil means DefaultStopTimeout
-	TTY           bool              `json:"tty" codec:"TTY"`
-	Stdin         bool              `json:"stdin" codec:"Stdin"`            // keep standard input open
-	AutoRemove    bool              `json:"auto_remove" codec:"AutoRemove"` // delete the container once its process has ended
-	PullPolicy    string            `json:"image_pull_policy" codec:"PullPolicy"`
-	Constraints   map[string]string `json:"constraints" codec:"Constraints"`           // labels that its host must carry
-	LogMaxSize    Bytes             `json:"log_max_size" codec:"LogMaxSize" api:"set"` // of one of three log files; 0 means DefaultLogMaxSize
-	Healthcheck   *Healthcheck      `json:"healthcheck" codec:"Healthcheck"`           // nil means the image's own, if it has one
-	Exclusive     Exclusive         `json:"exclusive" codec:"Exclusive"`               // whether at most one copy may ever run
+	//api:doc Image, written as [registry/]name[:tag].
+	Image       string            `json:"image_id" codec:"Image"`
+	Command     []string          `json:"command,omitzero" codec:"Command"`                  // nil means the image's own
+	CommandText string            `json:"command_text,omitzero" codec:"CommandText" api:"-"` // the command, if it was given as a string
+	Entrypoint  Words             `json:"entrypoint" codec:"Entrypoint"`                     // nil means the image's own
+	Environment map[string]string `json:"environment" codec:"Environment"`
+	Labels      map[string]string `json:"labels" codec:"Labels"`
+	Workdir     Text              `json:"workdir" codec:"Workdir"`
+	Hostname    Text              `json:"hostname" codec:"Hostname"` // "" means the container's UUID, as in 2015
+	User        Text              `json:"user" codec:"User"`
+	Ports       []Port            `json:"ports" codec:"Ports"`
+	Memory      Bytes             `json:"memory" codec:"Memory"` // limit and reservation; 0 means no limit
+	MilliCPU    MilliCPU          `json:"cpu" codec:"MilliCPU"`  // limit and reservation; 0 means no limit
+	//api:doc no, on-failure[:n], always or unless-stopped.
+	RestartPolicy RestartPolicy `json:"restart_policy" codec:"RestartPolicy"`
+	Volumes       []Mount       `json:"volumes" codec:"Volumes"`
+	//api:doc Seconds between SIGTERM and SIGKILL.
+	StopTimeout *int `json:"stop_timeout" codec:"StopTimeout" api:"set"` // nil means DefaultStopTimeout
+	TTY         bool `json:"tty" codec:"TTY"`
+	Stdin       bool `json:"stdin" codec:"Stdin"` // keep standard input open
+	//api:doc Delete it once its process has ended.
+	AutoRemove bool `json:"auto_remove" codec:"AutoRemove"`
+	//api:doc ifnotpresent, always or never.
+	PullPolicy string `json:"image_pull_policy" codec:"PullPolicy"`
+	//api:doc Labels that its host must carry.
+	Constraints map[string]string `json:"constraints" codec:"Constraints"`
+	//api:doc Bytes of one of three log files.
+	LogMaxSize Bytes `json:"log_max_size" codec:"LogMaxSize" api:"set"` // 0 means DefaultLogMaxSize
+	//api:doc null means the image's own, if it has one.
+	Healthcheck *Healthcheck `json:"healthcheck" codec:"Healthcheck"`
+	//api:doc Whether at most one copy may ever run, also while a host is cut off: true, false or lease.
+	Exclusive Exclusive `json:"exclusive" codec:"Exclusive"`
 }
 
 // Secrets is what a request says beside the spec and nobody is shown. Rows keep it, and
 // the container's host gets it beside the spec.
 type Secrets struct {
-	Registry *Registry `json:"registry,omitempty" codec:"Registry"` // credentials for the pull of the image; nil means none
+	//api:doc Credentials for the pull. They are never shown.
+	Registry *Registry `json:"registry,omitempty" codec:"Registry"` // nil means none
 }
 
 // PrivateSpec is a spec with its secrets, as rows hold it. In their bytes both are one
@@ -133,18 +151,26 @@ type PrivateSpec struct {
 
 // Healthcheck is a command that the engine runs in the container to find out
 // whether it works. A field that is zero takes the engine's default.
+//
+//api:doc A command that the engine runs in the container to find out whether it works.
 type Healthcheck struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Test        Command `json:"test"`                   // the command; a string is given to a shell. None of it: no check, not even the image's own
-	Interval    int     `json:"interval,omitempty"`     // seconds between two checks
-	Timeout     int     `json:"timeout,omitempty"`      // seconds that one may take
-	Retries     int     `json:"retries,omitempty"`      // failures in a row that make it unhealthy
-	StartPeriod int     `json:"start_period,omitempty"` // seconds after the start in which failures don't count
+	//api:doc The command; a string is given to a shell. An empty list: no check, not even the image's own.
+	Test Command `json:"test"` // the command; a string is given to a shell. None of it: no check, not even the image's own
+	//api:doc Seconds between two checks; 0 or absent means the engine's default.
+	Interval int `json:"interval,omitempty"` // seconds between two checks
+	Timeout  int `json:"timeout,omitempty"`  // seconds that one may take
+	//api:doc Failures in a row that make it unhealthy; 0 or absent means the engine's default.
+	Retries int `json:"retries,omitempty"` // failures in a row that make it unhealthy
+	//api:doc Seconds after the start in which failures don't count.
+	StartPeriod int `json:"start_period,omitempty"` // seconds after the start in which failures don't count
 }
 
 // Registry is the credentials for pulling an image. They are never shown, nor
 // formatted into a message or a log.
+//
+//api:doc Credentials for pulling the image. They are never shown.
 type Registry struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
@@ -278,20 +304,25 @@ func (c *Container) Movable() (why string) { return Movable(c) }
 type Observed struct {
 	_struct struct{} `codec:",omitempty"` // see codec.go
 
-	Status       ContainerStatus `json:"status"`                  // Creating, Stopped, Running, Paused, Error or Gone; "" before the first report
-	Reason       string          `json:"reason,omitempty"`        // what happened and what to do
-	Generation   uint64          `json:"generation"`              // the newest generation that the agent has carried out, or given up
-	Health       string          `json:"health,omitempty"`        // starting, healthy or unhealthy; "" without a healthcheck
-	Failed       bool            `json:"failed,omitempty"`        // the action of that generation failed; Reason says why
-	ExitCode     *int            `json:"exit_code,omitempty"`     // of the last run, nil if it never ended
-	StartedAt    time.Time       `json:"started_at,omitzero"`     // of the last run
-	FinishedAt   time.Time       `json:"finished_at,omitzero"`    // of the last run
-	RestartCount int             `json:"restart_count,omitempty"` // starts by the restart policy in this epoch
-	Addresses    []string        `json:"addresses,omitempty"`     // in the project's network
-	Ports        []Port          `json:"ports,omitempty"`         // as published
-	Memory       int64           `json:"memory,omitempty"`        // bytes, limit that the engine has; 0 without one, or if the agent doesn't tell
-	MilliCPU     int64           `json:"milli_cpu,omitempty"`     // thousandths of a core, likewise
-	EngineID     string          `json:"engine_id,omitempty"`     // the engine's own id of the container of this epoch; "" if none was seen, or if the agent doesn't tell
+	//api:doc What is the case.
+	Status     ContainerStatus `json:"status"`           // Creating, Stopped, Running, Paused, Error or Gone; "" before the first report
+	Reason     string          `json:"reason,omitempty"` // what happened and what to do
+	Generation uint64          `json:"generation"`       // the newest generation that the agent has carried out, or given up
+	//api:doc starting, healthy or unhealthy; null without a health check.
+	Health string `json:"health,omitempty"` // starting, healthy or unhealthy; "" without a healthcheck
+	Failed bool   `json:"failed,omitempty"` // the action of that generation failed; Reason says why
+	//api:doc Of the last run; null if there was none.
+	ExitCode   *int      `json:"exit_code,omitempty"`  // of the last run, nil if it never ended
+	StartedAt  time.Time `json:"started_at,omitzero"`  // of the last run
+	FinishedAt time.Time `json:"finished_at,omitzero"` // of the last run
+	//api:doc Starts by the restart policy.
+	RestartCount int `json:"restart_count,omitempty"` // starts by the restart policy in this epoch
+	//api:doc IP addresses.
+	Addresses []string `json:"addresses,omitempty"` // in the project's network
+	Ports     []Port   `json:"ports,omitempty"`     // as published
+	Memory    int64    `json:"memory,omitempty"`    // bytes, limit that the engine has; 0 without one, or if the agent doesn't tell
+	MilliCPU  int64    `json:"milli_cpu,omitempty"` // thousandths of a core, likewise
+	EngineID  string   `json:"engine_id,omitempty"` // the engine's own id of the container of this epoch; "" if none was seen, or if the agent doesn't tell
 }
 
 // Gone returns what is known of a container of which the engine has nothing left:

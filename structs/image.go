@@ -2,13 +2,18 @@ package structs
 
 // Image is an image on a host, as its agent sees it.
 type Image struct {
-	ID        string   `json:"id"`         // sha256:...
-	Names     []string `json:"names"`      // name:tag, or name@digest if it has no tag; none of one that lost its name to another
-	Size      int64    `json:"size"`       // bytes, with the layers that it shares with others
-	InUse     bool     `json:"in_use"`     // a container of the host is made of it, whether it runs or not
-	CreatedAt Time     `json:"created_at"` // when it was built
-	PulledAt  Time     `json:"pulled_at"`  // when it came to the host or was last tagged there, as far as is known since the agent's start; else null
-	UsedAt    Time     `json:"used_at"`    // when a container of magnum was last made of it; null if none is known
+	ID string `json:"id"` // sha256:...
+	//api:doc As name:tag, or name@digest where there is no tag; empty if another image has taken them.
+	Names []string `json:"names"` // name:tag, or name@digest if it has no tag; none of one that lost its name to another
+	Size  int64    `json:"size"`  // bytes, with the layers that it shares with others
+	//api:doc A container of the host is made of it, whether it runs or not.
+	InUse bool `json:"in_use"` // a container of the host is made of it, whether it runs or not
+	//api:doc When it was created.
+	CreatedAt Time `json:"created_at"` // when it was built
+	//api:doc When it came to the host or was last tagged there, as far as is known since its agent's start.
+	PulledAt Time `json:"pulled_at"` // when it came to the host or was last tagged there, as far as is known since the agent's start; else null
+	//api:doc When a container of magnum was last made of it; null if none is known.
+	UsedAt Time `json:"used_at"` // when a container of magnum was last made of it; null if none is known
 }
 
 // ImageChange is what a load or a prune has done to a host's images.
@@ -18,6 +23,8 @@ type ImageChange struct {
 }
 
 // ImageBody is an image on a host as the API shows it.
+//
+//api:doc An image on a host.
 type ImageBody struct {
 	Image
 	OnHost
@@ -25,21 +32,29 @@ type ImageBody struct {
 
 // OnHost says where something is.
 type OnHost struct {
-	Host     string  `json:"host"` // its name
-	HostUUID string  `json:"host_uuid"`
-	BayUUID  *string `json:"bay_uuid"` // null for a host that no bay has claimed
+	//api:doc Name of its host; null while it waits for one. In a request, a uuid or name.
+	Host string `json:"host"` // its name
+	//api:doc UUID of its host.
+	HostUUID string `json:"host_uuid"`
+	//api:doc UUID of the bay, or its name in a request; may be left out if only one bay fits.
+	BayUUID *string `json:"bay_uuid"` // null for a host that no bay has claimed
 }
 
 // ImagesBody answers GET /v1/images. Hosts that could not be asked don't spoil
 // it: they are in Errors.
 type ImagesBody struct {
+	//api:doc Images, or the names of those that were pulled, loaded or removed.
 	Images []ImageBody `json:"images"` // by host, then name
 	Errors []HostError `json:"errors"`
 }
 
 // HostError says why a host is missing in a list.
+//
+//api:doc Why a host is missing in a list.
 type HostError struct {
-	Host     string `json:"host"`
+	//api:doc Name of its host; null while it waits for one. In a request, a uuid or name.
+	Host string `json:"host"`
+	//api:doc UUID of its host.
 	HostUUID string `json:"host_uuid"`
 	Code     Code   `json:"code"`
 	Message  string `json:"message"`
@@ -47,11 +62,18 @@ type HostError struct {
 
 // ImagePullRequest is the body of POST /v1/images. Bay and BayUUID are two
 // spellings of one field.
+//
+//api:doc An image to pull to the hosts of a bay.
 type ImagePullRequest struct {
-	Image    string    `json:"image"`
-	BayUUID  string    `json:"bay_uuid"` // UUID or name; "" means the only one that the project can use
-	Bay      string    `json:"bay"`
-	Host     string    `json:"host"` // UUID or name, instead of a bay; operators only
+	//api:doc Another word for image_id.
+	Image string `json:"image"`
+	//api:doc UUID of the bay, or its name in a request; may be left out if only one bay fits.
+	BayUUID string `json:"bay_uuid"` // UUID or name; "" means the only one that the project can use
+	//api:doc Another word for bay_uuid.
+	Bay string `json:"bay"`
+	//api:doc UUID or name of one host, instead of a bay; for operators.
+	Host string `json:"host"` // UUID or name, instead of a bay; operators only
+	//api:doc Credentials for the pull. They are never shown.
 	Registry *Registry `json:"registry"`
 }
 
@@ -72,14 +94,20 @@ const (
 
 // HostResult is what became of a pull, load or prune on one host, or in a
 // stream how far it is.
+//
+//api:doc What became of a request on one host, or how far it is.
 type HostResult struct {
-	Host     string   `json:"host"`
-	HostUUID string   `json:"host_uuid"`
-	Result   string   `json:"result"`  // one of the Result constants
-	Code     Code     `json:"code"`    // of an error, else ""
-	Message  *string  `json:"message"` // what went wrong, or how far it is
-	Images   []string `json:"images"`  // names of those that were pulled, loaded or removed
-	Size     int64    `json:"size"`    // bytes of the images that a prune has removed
+	//api:doc Name of its host; null while it waits for one. In a request, a uuid or name.
+	Host string `json:"host"`
+	//api:doc UUID of its host.
+	HostUUID string `json:"host_uuid"`
+	//api:doc success or error; in_progress or superseded of an action, progress in a stream.
+	Result  string  `json:"result"`  // one of the Result constants
+	Code    Code    `json:"code"`    // of an error, else ""
+	Message *string `json:"message"` // what went wrong, or how far it is
+	//api:doc Images, or the names of those that were pulled, loaded or removed.
+	Images []string `json:"images"` // names of those that were pulled, loaded or removed
+	Size   int64    `json:"size"`   // bytes of the images that a prune has removed
 }
 
 // HostResultsBody answers what is done on several hosts. An answer without an

@@ -9,21 +9,28 @@ type MembersBody struct {
 
 // MemberBody is a server, or the agent of a host, as the gossip of the server
 // that answers has it. A host need not have registered to be seen.
+//
+//api:doc A server, or the agent of a host that may not have registered, as gossip has it.
 type MemberBody struct {
-	UUID       string  `json:"uuid"` // server id or host id
-	Name       string  `json:"name"`
-	Role       string  `json:"role"`        // server or agent
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"` // server id or host id
+	//api:doc Its name in gossip.
+	Name string `json:"name"`
+	//api:doc server or agent.
+	Role string `json:"role"` // server or agent
+	//api:doc What is the case.
 	Status     string  `json:"status"`      // alive, dead or left
 	Since      Time    `json:"since"`       // when it got into Status, by the clock of the server that answers
 	GossipAddr string  `json:"gossip_addr"` // host:port
 	HTTPAddr   *string `json:"http_addr"`   // URL of the REST API; servers only
 	RaftAddr   *string `json:"raft_addr"`   // host:port; servers only
 	ClusterID  *string `json:"cluster_id"`  // of a server that belongs to one
-	Leader     bool    `json:"leader"`
-	Voter      bool    `json:"voter"`      // it is in the log's configuration, and votes
-	Registered bool    `json:"registered"` // a server is in the log's configuration, an agent's host in the state
-	Schema     int     `json:"schema"`     // newest schema of log entries that a server understands; 0 for agents
-	Version    string  `json:"version"`    // of the build
+	//api:doc Address of the leader; empty while there is none.
+	Leader     bool   `json:"leader"`
+	Voter      bool   `json:"voter"`      // it is in the log's configuration, and votes
+	Registered bool   `json:"registered"` // a server is in the log's configuration, an agent's host in the state
+	Schema     int    `json:"schema"`     // newest schema of log entries that a server understands; 0 for agents
+	Version    string `json:"version"`    // of the build
 }
 
 // The roles of members.
@@ -38,8 +45,12 @@ type RaftPeersBody struct {
 }
 
 // RaftPeerBody is a server in the log's configuration.
+//
+//api:doc A server of the log's configuration.
 type RaftPeerBody struct {
-	UUID      string  `json:"uuid"`
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc Its name in gossip; null if gossip has forgotten it.
 	Name      *string `json:"name"` // null if gossip has forgotten it
 	RaftAddr  string  `json:"raft_addr"`
 	State     string  `json:"state"` // leader or follower; unreachable if it did not answer

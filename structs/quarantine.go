@@ -33,12 +33,15 @@ type Quarantined struct {
 	Kind        WorkloadKind `json:"kind,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	ContainerID string       `json:"container_id"`
-	Epoch       uint64       `json:"epoch"`
-	Name        string       `json:"name,omitempty"`       // the user's; "" if the agent has forgotten it
-	ProjectID   string       `json:"project_id,omitempty"` // likewise
-	SpecHash    string       `json:"spec_hash,omitempty"`  // SpecHash of what it was made from; "" until the agent has looked
-	State       string       `json:"state,omitempty"`      // the engine's word, when the agent last looked
-	Adoption    Adoption     `json:"adoption,omitempty"`   // of operators
+	//api:doc Of the placement.
+	Epoch uint64 `json:"epoch"`
+	//api:doc Name that it had; empty if the agent has forgotten it.
+	Name string `json:"name,omitempty"` // the user's; "" if the agent has forgotten it
+	//api:doc Project that it had; empty if the agent has forgotten it.
+	ProjectID string   `json:"project_id,omitempty"` // likewise
+	SpecHash  string   `json:"spec_hash,omitempty"`  // SpecHash of what it was made from; "" until the agent has looked
+	State     string   `json:"state,omitempty"`      // the engine's word, when the agent last looked
+	Adoption  Adoption `json:"adoption,omitempty"`   // of operators
 
 	Since time.Time `json:"since,omitzero"` // when the servers first heard of it
 }
@@ -91,7 +94,8 @@ type QuarantineRef struct {
 	Kind        WorkloadKind `json:"kind,omitempty"`
 	ID          string       `json:"id,omitempty"`
 	ContainerID string       `json:"container_id"`
-	Epoch       uint64       `json:"epoch"`
+	//api:doc Raised each time it is placed anew.
+	Epoch uint64 `json:"epoch"`
 }
 
 // QuarantineRefOf names the placement.

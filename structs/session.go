@@ -40,17 +40,21 @@ type SessionOffer struct {
 	ID          string       `json:"id,omitempty"`
 	Part        string       `json:"part,omitempty"`
 	ContainerID string       `json:"container_id"` // "" in a session about the host
-	Epoch       uint64       `json:"epoch"`
-	Logs        *LogsRequest `json:"logs,omitempty"`
-	Exec        *ExecRequest `json:"exec,omitempty"`      // of an attach: TTY is the container's own, Command is empty
-	Unstarted   bool         `json:"unstarted,omitempty"` // attach: join a container that was never started, too, and wait for its first run
-	Stream      bool         `json:"stream,omitempty"`    // stats: one document a second until somebody leaves, not one alone
-	Args        string       `json:"args,omitempty"`      // top: of ps, "" means -ef
-	Path        string       `json:"path,omitempty"`      // archives: in the container
-	Image       string       `json:"image,omitempty"`     // image_pull: its name
-	Registry    *Registry    `json:"registry,omitempty"`
-	ProjectID   string       `json:"project_id,omitempty"` // volumes: whose; "" means everybody's, of a list
-	Volume      string       `json:"volume,omitempty"`     // volume_delete: its name in the project
+	//api:doc Raised each time it is placed anew.
+	Epoch     uint64       `json:"epoch"`
+	Logs      *LogsRequest `json:"logs,omitempty"`
+	Exec      *ExecRequest `json:"exec,omitempty"`      // of an attach: TTY is the container's own, Command is empty
+	Unstarted bool         `json:"unstarted,omitempty"` // attach: join a container that was never started, too, and wait for its first run
+	Stream    bool         `json:"stream,omitempty"`    // stats: one document a second until somebody leaves, not one alone
+	Args      string       `json:"args,omitempty"`      // top: of ps, "" means -ef
+	Path      string       `json:"path,omitempty"`      // archives: in the container
+	//api:doc Another word for image_id.
+	Image string `json:"image,omitempty"` // image_pull: its name
+	//api:doc Credentials for the pull. They are never shown.
+	Registry *Registry `json:"registry,omitempty"`
+	//api:doc Project that the token's holder acts in; default the caller's.
+	ProjectID string `json:"project_id,omitempty"` // volumes: whose; "" means everybody's, of a list
+	Volume    string `json:"volume,omitempty"`     // volume_delete: its name in the project
 }
 
 // Ref returns the reference of what the session is about; the zero Ref in a session

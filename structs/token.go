@@ -54,33 +54,57 @@ func ParseToken(text string) (id, secret string, ok bool) {
 const MaxTokenDays = 3650
 
 // TokenRequest is the body of POST /v1/tokens. Absent and null mean the same.
+//
+//api:doc A token to make. Absent and null mean the same.
 type TokenRequest struct {
-	Name      *string `json:"name,omitempty"`       // default: a generated, readable one
-	ProjectID string  `json:"project_id,omitempty"` // default: the caller's
-	UserID    string  `json:"user_id,omitempty"`    // default: the token's name
-	Role      Role    `json:"role,omitempty"`       // default: member
-	ExpiresIn *int    `json:"expires_in,omitempty"` // seconds; default 0: never
-	Join      bool    `json:"join,omitempty"`       // for agents; then without project_id, user_id and role
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name *string `json:"name,omitempty"` // default: a generated, readable one
+	//api:doc Project that the token's holder acts in; default the caller's.
+	ProjectID string `json:"project_id,omitempty"` // default: the caller's
+	//api:doc User that the token's holder acts as; default the token's name.
+	UserID string `json:"user_id,omitempty"` // default: the token's name
+	//api:doc admin, member or reader; default member.
+	Role Role `json:"role,omitempty"` // default: member
+	//api:doc Seconds; 0 or absent: never.
+	ExpiresIn *int `json:"expires_in,omitempty"` // seconds; default 0: never
+	//api:doc Agents register with it, and it is good for nothing else.
+	Join bool `json:"join,omitempty"` // for agents; then without project_id, user_id and role
 }
 
 // TokenBody is a token as the API shows it: never its secret, nor the hash.
+//
+//api:doc A token of this cluster's own, without its secret.
 type TokenBody struct {
-	UUID      string  `json:"uuid"`
-	Name      string  `json:"name"`
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name string `json:"name"`
+	//api:doc Project that the token's holder acts in; default the caller's.
 	ProjectID *string `json:"project_id"`
-	UserID    *string `json:"user_id"`
-	Role      *Role   `json:"role"`
-	Join      bool    `json:"join"`
-	ExpiresAt Time    `json:"expires_at"` // null: never
-	Expired   bool    `json:"expired"`
-	CreatedAt Time    `json:"created_at"`
+	//api:doc User that the token's holder acts as; default the token's name.
+	UserID *string `json:"user_id"`
+	//api:doc admin, member or reader; default member.
+	Role *Role `json:"role"`
+	//api:doc Agents register with it, and it is good for nothing else.
+	Join bool `json:"join"`
+	//api:doc When the token ends; null: never.
+	ExpiresAt Time `json:"expires_at"` // null: never
+	//api:doc Its time is over: nobody is let in with it.
+	Expired bool `json:"expired"`
+	//api:doc When it was created.
+	CreatedAt Time `json:"created_at"`
+	//api:doc User who had it made.
 	CreatedBy *string `json:"created_by"` // user who had it made
-	Links     []Link  `json:"links"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []Link `json:"links"`
 }
 
 // TokenSecretBody is a token that has just been made, with its secret: the one
 // time that it is shown.
+//
+//api:doc A token that was just made. Its secret is not shown again.
 type TokenSecretBody struct {
 	TokenBody
+	//api:doc What to send as X-Auth-Token; a join token is for agents.
 	Token string `json:"token"`
 }

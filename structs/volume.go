@@ -2,14 +2,20 @@ package structs
 
 // Volume is a named volume of a project on a host, as its agent sees it.
 type Volume struct {
-	Name      string   `json:"name"`       // as the project knows it
-	ProjectID string   `json:"project_id"` // whose it is
-	CreatedAt Time     `json:"created_at"`
-	UsedBy    []string `json:"used_by"` // names of the containers that mount it, whether they run or not
+	//api:doc Name that the project knows it by.
+	Name string `json:"name"` // as the project knows it
+	//api:doc Project that the token's holder acts in; default the caller's.
+	ProjectID string `json:"project_id"` // whose it is
+	//api:doc When it was created.
+	CreatedAt Time `json:"created_at"`
+	//api:doc Names of the containers that mount it, whether they run or not.
+	UsedBy []string `json:"used_by"` // names of the containers that mount it, whether they run or not
 }
 
 // VolumeBody is a volume on a host as the API shows it. Volumes of one name on
 // several hosts are several volumes.
+//
+//api:doc A named volume of a project on a host.
 type VolumeBody struct {
 	Volume
 	OnHost

@@ -15,13 +15,20 @@ import (
 
 // bayBrief is a bay as lists show it.
 type bayBrief struct {
-	UUID             string            `json:"uuid"`
-	Name             string            `json:"name"`
-	BayModelID       *string           `json:"baymodel_id"`
-	NodeCount        int               `json:"node_count"`
-	Status           structs.BayStatus `json:"status"`
-	BayCreateTimeout int               `json:"bay_create_timeout"`
-	Links            []structs.Link    `json:"links"`
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name string `json:"name"`
+	//api:doc UUID of the baymodel; null if there is none.
+	BayModelID *string `json:"baymodel_id"`
+	//api:doc Hosts that are wanted.
+	NodeCount int `json:"node_count"`
+	//api:doc What is the case.
+	Status structs.BayStatus `json:"status"`
+	//api:doc Minutes until a bay that lacks hosts is CREATE_FAILED; 0 means none.
+	BayCreateTimeout int `json:"bay_create_timeout"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []structs.Link `json:"links"`
 }
 
 // bays are the caller's project's bays and the shared ones.

@@ -12,12 +12,17 @@ import (
 
 // bayModelBrief is a baymodel as lists show it.
 type bayModelBrief struct {
-	UUID          string         `json:"uuid"`
-	Name          string         `json:"name"`
-	ImageID       *string        `json:"image_id"`
-	APIServerPort *int           `json:"apiserver_port"`
-	COE           string         `json:"coe"`
-	Links         []structs.Link `json:"links"`
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name string `json:"name"`
+	//api:doc Image of the hosts. Kept for the client of 2015.
+	ImageID       *string `json:"image_id"`
+	APIServerPort *int    `json:"apiserver_port"`
+	//api:doc docker, swarm (another word for docker) or kubernetes.
+	COE string `json:"coe"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []structs.Link `json:"links"`
 }
 
 var bayModels = &web.Resource{

@@ -15,13 +15,19 @@ import (
 
 // containerBrief is a container as lists show it; see appendContainer.
 type containerBrief struct {
-	UUID    string                  `json:"uuid"`
-	Name    string                  `json:"name"`
-	BayUUID string                  `json:"bay_uuid"`
-	ImageID string                  `json:"image_id"`
-	Command *structs.Command        `json:"command"`
-	Status  structs.ContainerStatus `json:"status"`
-	Links   []structs.Link          `json:"links"`
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name string `json:"name"`
+	//api:doc UUID of its bay.
+	BayUUID string `json:"bay_uuid"`
+	//api:doc Image that it is made of.
+	ImageID string           `json:"image_id"`
+	Command *structs.Command `json:"command"`
+	//api:doc What is the case.
+	Status structs.ContainerStatus `json:"status"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []structs.Link `json:"links"`
 }
 
 var containers = &web.Resource{

@@ -14,13 +14,18 @@ import (
 
 // hostBrief is a host as lists show it.
 type hostBrief struct {
-	UUID        string            `json:"uuid"`
-	Name        string            `json:"name"`
-	State       structs.HostState `json:"state"`
-	StateReason *string           `json:"state_reason"`
-	BayUUID     *string           `json:"bay_uuid"`
-	Containers  int               `json:"containers"`
-	Links       []structs.Link    `json:"links"`
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc The machine's name.
+	Name  string            `json:"name"`
+	State structs.HostState `json:"state"`
+	//api:doc Why it is in this state.
+	StateReason *string `json:"state_reason"`
+	//api:doc UUID of the bay, or its name in a request; may be left out if only one bay fits.
+	BayUUID    *string `json:"bay_uuid"`
+	Containers int     `json:"containers"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []structs.Link `json:"links"`
 }
 
 // hosts belong to no project: the policy lets only operators see them.

@@ -44,12 +44,16 @@ var nodes = &web.Resource{
 
 // nodeBrief is a node as lists show it.
 type nodeBrief struct {
-	UUID         string         `json:"uuid"`
-	Name         string         `json:"name"`
-	Type         *string        `json:"type"`
-	ImageID      *string        `json:"image_id"`
-	IronicNodeID *string        `json:"ironic_node_id"`
-	Links        []structs.Link `json:"links"`
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name string  `json:"name"`
+	Type *string `json:"type"`
+	//api:doc Image of the node. Kept for the client of 2015.
+	ImageID      *string `json:"image_id"`
+	IronicNodeID *string `json:"ironic_node_id"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []structs.Link `json:"links"`
 }
 
 func briefNode(n structs.NodeBody) nodeBrief {

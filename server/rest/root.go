@@ -17,6 +17,7 @@ const minVersion = "1.1"
 
 // versionsBody answers GET /.
 type versionsBody struct {
+	//api:doc Name of the API.
 	Name           string        `json:"name"`
 	Description    string        `json:"description"`
 	Version        string        `json:"version"` // of the server's build
@@ -26,17 +27,20 @@ type versionsBody struct {
 
 // versionBody is one version of the API.
 type versionBody struct {
-	ID         string         `json:"id"`
-	Status     string         `json:"status"`
-	MinVersion string         `json:"min_version"`
-	MaxVersion string         `json:"max_version"`
-	Links      []structs.Link `json:"links"`
+	ID string `json:"id"`
+	//api:doc What is the case.
+	Status     string `json:"status"`
+	MinVersion string `json:"min_version"`
+	MaxVersion string `json:"max_version"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []structs.Link `json:"links"`
 }
 
 // v1Body answers GET /v1/.
 type v1Body struct {
-	ID         string         `json:"id"`
-	MediaTypes []mediaType    `json:"media_types"`
+	ID         string      `json:"id"`
+	MediaTypes []mediaType `json:"media_types"`
+	//api:doc Where the object is: self, and bookmark without the version.
 	Links      []typedLink    `json:"links"`
 	Bays       []structs.Link `json:"bays"`
 	BayModels  []structs.Link `json:"baymodels"`

@@ -177,6 +177,9 @@ func decodeValue(field string, raw json.RawMessage, v reflect.Value) error {
 		if err == nil || structs.CodeOf(err) == structs.CodeInvalid {
 			return err // a limit has its own words
 		}
+		if isSecret(field) {
+			return structs.Invalid(field, shown(field, raw), "It can't be read.")
+		}
 		return structs.Invalid(field, Unquote(raw), "%v.", err)
 	}
 	switch v.Kind() {
@@ -248,7 +251,25 @@ func decodeMap(field string, raw json.RawMessage, v reflect.Value) error {
 }
 
 func wrongType(field string, raw json.RawMessage, want string) error {
-	return structs.Invalid(field, Unquote(raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
+	return structs.Invalid(field, shown(field, raw), "Wrong type. Expected %s, got %s.", want, kindOf(raw))
+}
+
+// secretFields has the names of the fields of requests that are secrets.
+var secretFields = jsonFields(reflect.TypeFor[structs.Secrets]())
+
+// isSecret reports whether the field is a secret or a part of one.
+func isSecret(field string) bool {
+	name, _, _ := strings.Cut(field, ".")
+	name, _, _ = strings.Cut(name, "[")
+	return secretFields[name] != nil
+}
+
+// shown returns a refused value as the refusal shows it: not if it is a secret.
+func shown(field string, raw json.RawMessage) string {
+	if isSecret(field) {
+		return "***"
+	}
+	return Unquote(raw)
 }
 
 // kindOf names the kind of a JSON value.

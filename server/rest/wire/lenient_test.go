@@ -2,6 +2,7 @@ package wire
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stackforge/magnum/structs"
@@ -84,4 +85,17 @@ func TestFieldsOfEmbedded(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	refused(t, "h", shape.Decode([]byte(`{"h":"x"}`), &got), "Unknown attribute")
+}
+
+// TestRefusalsHideSecrets: a password that is no string is refused without being shown.
+func TestRefusalsHideSecrets(t *testing.T) {
+	shape := NewShape("form", structs.ContainerRequest{}, nil)
+	for _, body := range []string{`{"registry":{"password":471147}}`, `{"registry":{"password":["471147"]}}`, `{"registry":"471147"}`, `{"registry":["471147"]}`, `{"registry":{"username":{"a":471147}}}`} {
+		var r structs.ContainerRequest
+		err := shape.Decode([]byte(body), &r)
+		refused(t, body, err, "field/attribute registry")
+		if err != nil && strings.Contains(err.Error(), "471147") {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
 }

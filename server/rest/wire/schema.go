@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -65,7 +66,7 @@ func (s *schemas) ref(t reflect.Type, u use) any {
 var special = map[reflect.Type]map[string]any{
 	reflect.TypeFor[structs.Time]():          {"type": []string{"string", "null"}, "format": "date-time"},
 	reflect.TypeFor[time.Time]():             {"type": "string", "format": "date-time"},
-	reflect.TypeFor[structs.Exclusive]():     {"type": []string{"boolean", "string"}, "description": "Whether at most one copy may ever run: true, false or lease."},
+	reflect.TypeFor[structs.Exclusive]():     {"type": []string{"boolean", "string"}},
 	reflect.TypeFor[structs.Command]():       commandSchema,
 	reflect.TypeFor[structs.Words]():         {"type": []string{"string", "array", "null"}, "items": commandSchema["items"], "description": commandSchema["description"]},
 	reflect.TypeFor[structs.RestartPolicy](): {"type": "string"},
@@ -178,10 +179,7 @@ func nullable(schema any) any {
 
 // neverNull undoes nullable.
 func neverNull(schema any) any {
-	out := make(map[string]any)
-	for k, v := range schema.(map[string]any) {
-		out[k] = v
-	}
+	out := maps.Clone(schema.(map[string]any))
 	out["type"] = out["type"].([]string)[0]
 	return out
 }
@@ -204,7 +202,11 @@ func (s *schemas) object(t reflect.Type, u use) map[string]any {
 		} else if tag := f.Tag.Get("json"); !strings.Contains(tag, ",omitempty") && !strings.Contains(tag, ",omitzero") {
 			required = append(required, name)
 		}
-		if doc := descriptions[name]; doc != "" {
+		of := t // the type that has the field: t itself, or one that it embeds
+		if n := len(f.Index) - 1; n > 0 {
+			of = t.FieldByIndex(f.Index[:n]).Type
+		}
+		if doc := docOf(of, name); doc != "" {
 			schema = described(schema, doc)
 		}
 		properties[name] = schema
@@ -216,20 +218,22 @@ func (s *schemas) object(t reflect.Type, u use) map[string]any {
 	case ofAnswer:
 		out["required"] = required
 	}
-	if doc := descriptions[t.Name()]; doc != "" {
+	if doc := docOf(t, ""); doc != "" {
 		out["description"] = doc
 	}
 	return out
 }
 
+// described puts a text before what the schema's type says of itself.
 func described(schema any, doc string) any {
 	m, ok := schema.(map[string]any)
-	if !ok || m["description"] != nil {
+	if !ok {
 		return schema
 	}
-	out := map[string]any{"description": doc}
-	for k, v := range m {
-		out[k] = v
+	out := maps.Clone(m)
+	out["description"] = doc
+	if own, ok := m["description"].(string); ok {
+		out["description"] = doc + " " + own
 	}
 	return out
 }
