@@ -35,7 +35,7 @@ type tx struct {
 	below map[rowKey]structs.Row     // rows of the base that were looked up; nil for one that isn't there
 	order []rowKey                   // keys of rows, in the order of their first write
 	own   map[structs.Table][]string // IDs of rows by table, in the same order
-	held  *reservations
+	held  *reservations              // what the batch sees reserved on hosts
 
 	// Found for one request and kept for the next, until a bay or host is
 	// written: most of a batch are creates of the same few projects.

@@ -3,6 +3,7 @@ package raftlog
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -430,6 +431,69 @@ func TestCutLogFileIsRefused(t *testing.T) {
 	}
 	if err := mustOpen(t, testConfig(t, c.DataDir)).Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestKeysOutOfOrderAreFoundBeforeBboltReadsThem: bbolt panics at such a file while a
+// goroutine of its own reads on, which faults once the file is closed.
+func TestKeysOutOfOrderAreFoundBeforeBboltReadsThem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raft.db")
+	if err := makeStore(path); err != nil {
+		t.Fatal(err)
+	}
+	store, err := openStore(path, nil)
+	if err == nil {
+		err = errors.Join(store.StoreLogs(someEntries(1, 500, 1, 20)), store.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := readMeta(bytes.NewReader(whole), int64(len(whole)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	walk := func(b []byte) (*pageWalk, error) {
+		w := &pageWalk{boltMeta: meta, data: b, seen: make([]uint64, meta.pages/64+1), moved: func(int64) {}}
+		return w, w.page(meta.root, 0, nil, nil)
+	}
+	used, err := walk(whole)
+	if err != nil {
+		t.Fatalf("a whole file: %v", err)
+	}
+	leaves, unbounded := 0, 0
+	for page := range meta.pages {
+		b := bytes.Clone(whole)
+		at := b[page*uint64(meta.pageSize):]
+		flags, count := binary.NativeEndian.Uint16(at[8:]), int(binary.NativeEndian.Uint16(at[10:]))
+		if used.seen[page/64]&(1<<(page%64)) == 0 || flags != leafFlag || count < 3 {
+			continue // it holds no entries
+		}
+		leaves++
+		first, _, _ := element(at, flags, 0)
+		second, _, _ := element(at, flags, 1)
+		last, _, _ := element(at, flags, count-1)
+		was := bytes.Clone(second)
+		copy(second, first)
+		if _, err := walk(b); err == nil || !strings.Contains(err.Error(), "not in order") {
+			t.Errorf("page %d has a key twice: %v", page, err)
+		}
+		copy(first, was)
+		if _, err := walk(b); err == nil || !strings.Contains(err.Error(), "not in order") {
+			t.Errorf("the first two keys of page %d are swapped: %v", page, err)
+		}
+		copy(first, second)
+		copy(second, was)
+		last[0] = 0xff
+		if _, err := walk(b); err == nil {
+			unbounded++
+		}
+	}
+	if leaves < 3 || unbounded != 1 {
+		t.Errorf("of %d pages of entries %d may end with a key that is above those of the next one", leaves, unbounded-1)
 	}
 }
 

@@ -124,7 +124,7 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 		case from > held+1:
 			return fmt.Errorf("entry %d can't follow on entry %d: the newest snapshot is of entry %d", from, last, held)
 		case last != 0:
-			store = func() error { return s.files.replace(s.LogStore, logs) }
+			store = func() error { return replace(s.LogStore, logs) }
 		}
 	}
 	if err := s.files.disk.write(FaultLog, store); err != nil {
@@ -191,7 +191,7 @@ type replacer interface {
 
 // replace replaces all entries. A store that tests have wrapped deletes them
 // before.
-func (fl *files) replace(s raft.LogStore, logs []*raft.Log) error {
+func replace(s raft.LogStore, logs []*raft.Log) error {
 	if r, ok := s.(replacer); ok {
 		return r.Replace(logs)
 	}

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -88,8 +89,10 @@ type pageWalk struct {
 	moved func(n int64)
 }
 
-// walkPages checks that all that bbolt may read lies within the file, and that
-// no page is used twice. It returns how many bytes of the file are in use.
+// walkPages checks that all that bbolt may read lies within the file, that no page is
+// used twice, and that keys are in order. bbolt checks that, too, but panics at the
+// first fault while a goroutine of its own goes on reading: the file must not be
+// closed then. It returns how many bytes of the file are in use.
 func walkPages(f *os.File, m boltMeta, moved func(int64)) (used int64, err error) {
 	data, err := unix.Mmap(int(f.Fd()), 0, int(m.pages)*int(m.pageSize), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -97,13 +100,15 @@ func walkPages(f *os.File, m boltMeta, moved func(int64)) (used int64, err error
 	}
 	defer unix.Munmap(data)
 	w := &pageWalk{boltMeta: m, data: data, seen: make([]uint64, m.pages/64+1), used: 2, moved: moved}
-	if err := w.page(m.root, 0); err != nil {
+	if err := w.page(m.root, 0, nil, nil); err != nil {
 		return 0, err
 	}
 	return w.used * int64(m.pageSize), nil
 }
 
-func (w *pageWalk) page(id uint64, depth int) error {
+// page checks a page and what is below it. Its keys are at least least, and below
+// below; nil is no bound.
+func (w *pageWalk) page(id uint64, depth int, least, below []byte) error {
 	if id < 2 || id >= w.pages || depth > maxDepth {
 		return fmt.Errorf("page %d is out of bounds", id)
 	}
@@ -120,58 +125,84 @@ func (w *pageWalk) page(id uint64, depth int) error {
 	}
 	w.used += int64(run)
 	w.moved(int64(run))
-	return w.content(id, b[:run*uint64(w.pageSize)], depth)
+	return w.content(id, b[:run*uint64(w.pageSize)], depth, least, below)
 }
 
 // content checks what is in a page, or in the value of a bucket that is too
 // small for a page of its own.
-func (w *pageWalk) content(id uint64, b []byte, depth int) error {
-	out := fmt.Errorf("an element of page %d is out of bounds", id)
+func (w *pageWalk) content(id uint64, b []byte, depth int, least, below []byte) error {
 	flags, count := binary.NativeEndian.Uint16(b[8:]), int(binary.NativeEndian.Uint16(b[10:]))
 	if flags != branchFlag && flags != leafFlag {
 		return fmt.Errorf("page %d is neither branch nor leaf", id)
 	}
 	if pageHead+count*elementSize > len(b) || flags == branchFlag && count == 0 {
-		return out
+		return outOfBounds(id)
 	}
 	for i := range count {
-		at := uint64(pageHead + i*elementSize)
-		e := b[at:]
-		n := binary.NativeEndian
-		if flags == branchFlag {
-			if at+uint64(n.Uint32(e))+uint64(n.Uint32(e[4:])) > uint64(len(b)) {
-				return out
-			}
-			if err := w.page(n.Uint64(e[8:]), depth+1); err != nil {
-				return err
-			}
-			continue
+		key, value, ok := element(b, flags, i)
+		if !ok {
+			return outOfBounds(id)
 		}
-		key := at + uint64(n.Uint32(e[4:]))
-		value := key + uint64(n.Uint32(e[8:]))
-		end := value + uint64(n.Uint32(e[12:]))
-		if end > uint64(len(b)) {
-			return out
+		if order := bytes.Compare(key, least); least != nil && (order < 0 || order == 0 && i > 0) || below != nil && bytes.Compare(key, below) >= 0 {
+			return fmt.Errorf("the keys of page %d are not in order", id)
 		}
-		if n.Uint32(e) == 0 {
-			continue
-		}
-		if n.Uint32(e) != bucketFlag || depth > maxDepth || end-value < 16 {
-			return fmt.Errorf("page %d holds what is neither value nor bucket", id)
-		}
-		root, inline := n.Uint64(b[value:]), b[value+16:end]
+		least = key
 		var err error
-		switch {
-		case root != 0:
-			err = w.page(root, depth+1)
-		case len(inline) < pageHead:
-			err = out
-		default:
-			err = w.content(id, inline, maxDepth) // with no bucket in it
+		if flags == leafFlag {
+			err = w.value(id, b[pageHead+i*elementSize:], value, depth)
+		} else {
+			until := below
+			if i+1 < count {
+				if until, _, ok = element(b, flags, i+1); !ok {
+					return outOfBounds(id)
+				}
+			}
+			err = w.page(binary.NativeEndian.Uint64(b[pageHead+i*elementSize+8:]), depth+1, key, until)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func outOfBounds(id uint64) error {
+	return fmt.Errorf("an element of page %d is out of bounds", id)
+}
+
+// element returns the key of an element, and its value if it is a leaf's; ok is false
+// if they don't lie in the page.
+func element(b []byte, flags uint16, i int) (key, value []byte, ok bool) {
+	at, n := uint64(pageHead+i*elementSize), binary.NativeEndian
+	var sizes [2]uint64 // of key and value
+	e := b[at:]
+	if flags == branchFlag {
+		at, sizes[0] = at+uint64(n.Uint32(e)), uint64(n.Uint32(e[4:]))
+	} else {
+		at, sizes[0], sizes[1] = at+uint64(n.Uint32(e[4:])), uint64(n.Uint32(e[8:])), uint64(n.Uint32(e[12:]))
+	}
+	split, end := at+sizes[0], at+sizes[0]+sizes[1]
+	if end > uint64(len(b)) {
+		return nil, nil, false
+	}
+	return b[at:split], b[split:end], true
+}
+
+// value checks the value of a leaf's element e, which may be a bucket.
+func (w *pageWalk) value(id uint64, e, value []byte, depth int) error {
+	n := binary.NativeEndian
+	if n.Uint32(e) == 0 {
+		return nil
+	}
+	if n.Uint32(e) != bucketFlag || depth > maxDepth || len(value) < 16 {
+		return fmt.Errorf("page %d holds what is neither value nor bucket", id)
+	}
+	switch root, inline := n.Uint64(value), value[16:]; {
+	case root != 0:
+		return w.page(root, depth+1, nil, nil)
+	case len(inline) < pageHead:
+		return outOfBounds(id)
+	default:
+		return w.content(id, inline, maxDepth, nil, nil) // with no bucket in it
+	}
 }

@@ -141,18 +141,18 @@ func (r *reads) runRounds() {
 	defer r.log.calls.Done()
 	for {
 		r.rounds.mu.Lock()
-		now := r.rounds.next
+		begins := r.rounds.next
 		r.rounds.next = nil
-		if now == nil {
+		if begins == nil {
 			r.rounds.running = false
 			r.rounds.mu.Unlock()
 			return
 		}
 		r.rounds.mu.Unlock()
-		if now.index, now.err = r.readIndex(); now.err != nil {
-			now.err = noLeader("serve a consistent read", now.err)
+		if begins.index, begins.err = r.readIndex(); begins.err != nil {
+			begins.err = noLeader("serve a consistent read", begins.err)
 		}
-		close(now.done)
+		close(begins.done)
 	}
 }
 
