@@ -192,6 +192,14 @@ func startTrio(t *testing.T) *trio {
 	return startTrioOver(t, func(in *raft.InmemTransport) raft.Transport { return in })
 }
 
+// startSteadyTrio is startTrio for tests whose leader is to stay on a busy machine,
+// too.
+func startSteadyTrio(t *testing.T) *trio {
+	return startTrioWith(t, func(conf *Config) {
+		conf.HeartbeatTimeout, conf.LeaderLease = time.Second, time.Second
+	})
+}
+
 // startTrioOver is startTrio with something around the transports.
 func startTrioOver(t *testing.T, around func(*raft.InmemTransport) raft.Transport) *trio {
 	return startTrioWith(t, func(conf *Config) { conf.Transport = around(conf.Transport.(*raft.InmemTransport)) })

@@ -129,7 +129,7 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 // TestLeaderIndexWaitsForTheBarrier: a leader that may not have applied what
 // earlier ones committed asks for no more than it knows.
 func TestLeaderIndexWaitsForTheBarrier(t *testing.T) {
-	c := startTrio(t)
+	c := startSteadyTrio(t)
 	m := c.members[c.leader(0, 1, 2)]
 	m.put(1)
 	m.reads.barrier.Store(0)

@@ -58,7 +58,7 @@ func (c *trio) settled(like *member) {
 // TestRestoreReachesAllServersAndLasts: what was committed before is gone, later
 // entries follow, and every server starts again with it.
 func TestRestoreReachesAllServersAndLasts(t *testing.T) {
-	c := startTrio(t)
+	c := startSteadyTrio(t)
 	leader := c.members[c.leader(0, 1, 2)]
 	for n := range 20 {
 		leader.put(n)
@@ -189,7 +189,7 @@ func TestRestoreComesBetweenEntries(t *testing.T) {
 }
 
 func TestRestoreRefusals(t *testing.T) {
-	c := startTrio(t)
+	c := startSteadyTrio(t)
 	at := c.leader(0, 1, 2)
 	leader := c.members[at]
 	leader.put(1)
@@ -226,7 +226,7 @@ func TestRestoreRefusals(t *testing.T) {
 // never leads with its own, and follows them again once it is given an empty
 // directory, if not before.
 func TestLeaderLostWhileItRestores(t *testing.T) {
-	c := startTrio(t)
+	c := startSteadyTrio(t)
 	at := c.leader(0, 1, 2)
 	lost := c.members[at]
 	var last uint64
