@@ -88,7 +88,7 @@ func readWords(raw json.RawMessage, v reflect.Value) error {
 // readText takes a string.
 func readText(raw json.RawMessage, v reflect.Value) error {
 	if raw[0] != '"' {
-		return expected("a string", raw)
+		return wrongKind{"a string", kindOf(raw)}
 	}
 	v.SetString(Unquote(raw))
 	return nil
@@ -98,14 +98,18 @@ func readText(raw json.RawMessage, v reflect.Value) error {
 // others to say.
 func readRestartPolicy(raw json.RawMessage, v reflect.Value) error {
 	if raw[0] != '"' {
-		return expected("a string", raw)
+		return wrongKind{"a string", kindOf(raw)}
 	}
 	v.Set(reflect.ValueOf(structs.RestartPolicyOf(Unquote(raw))))
 	return nil
 }
 
-func expected(want string, raw json.RawMessage) error {
-	return fmt.Errorf("Wrong type. Expected %s, got %s", want, kindOf(raw))
+// wrongKind is the error of a value of another kind than the field's.
+type wrongKind struct{ want, got string }
+
+// Error says both.
+func (w wrongKind) Error() string {
+	return fmt.Sprintf("Wrong type. Expected %s, got %s", w.want, w.got)
 }
 
 // scalar returns the text of a JSON string, number or boolean.
