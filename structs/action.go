@@ -2,6 +2,9 @@ package structs
 
 import "time"
 
+// The table of actions.
+const TableActions Table = "actions" // Actions
+
 // Actions is what was done to a container: the last MaxActions, oldest first.
 // Its ID is the container's. The conductor writes it with the first action
 // after the creation, which stands in the container's own row until then, and
@@ -55,4 +58,23 @@ func CreationOf(w Workload) ActionRecord {
 		r.Result, r.FinishedAt = ActionSucceeded, seen.StartedAt
 	}
 	return r
+}
+
+// ActionsBody answers GET /v1/containers/ID/actions.
+type ActionsBody struct {
+	Actions []ActionBody `json:"actions"` // the last MaxActions, the newest first
+}
+
+// ActionBody is one thing that somebody did to a container.
+type ActionBody struct {
+	Action string `json:"action"` // create, start, stop, reboot, pause, unpause, kill, rebuild, update or delete
+	//api:doc Who did it.
+	UserID string `json:"user_id"` // who did it
+	//api:doc Under which the server's log tells more.
+	RequestID  *string `json:"request_id"`  // null if it is not known
+	StartedAt  Time    `json:"started_at"`  // when it was decided
+	FinishedAt Time    `json:"finished_at"` // when its host had done it or given it up, null if it hasn't
+	//api:doc success or error; in_progress or superseded of an action, progress in a stream.
+	Result  string  `json:"result"`  // in_progress, success, error or superseded
+	Message *string `json:"message"` // what went wrong, null if nothing did
 }

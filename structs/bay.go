@@ -1,8 +1,9 @@
 package structs
 
-import (
-	"maps"
-	"time"
+// Table and kind of bays.
+const (
+	TableBays Table = "bays" // Bay
+	KindBay         = "bay"
 )
 
 // Backend is the kind of engine that a host drives.
@@ -75,114 +76,75 @@ type Bay struct {
 // Table says which table the row belongs to.
 func (*Bay) Table() Table { return TableBays }
 
+// RowName returns the bay's name.
+func (b *Bay) RowName() string { return b.Name }
+
 // Backend returns the backend that the bay's hosts must have.
 func (b *Bay) Backend() Backend {
 	backend, _ := BackendOf(b.COE)
 	return backend
 }
 
-// BayModel is a template for bays. Only COE matters to magnum; the other
-// fields are kept and shown for the 2015 client.
-type BayModel struct {
-	Meta
-	Name              string
-	COE               string
-	ImageID           string
-	FlavorID          string
-	MasterFlavorID    string
-	KeypairID         string
-	ExternalNetworkID string
-	FixedNetwork      string
-	DNSNameserver     string
-	DockerVolumeSize  int // GB, 0 means not set
-	SSHAuthorizedKey  string
-	APIServerPort     int // 0 means not set
-	ClusterDistro     string
+// BayRequest is the body of POST /v1/bays. Absent and null mean the same.
+//
+//api:doc A bay to create: a set of hosts of one backend. Absent and null mean the same.
+type BayRequest struct {
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid,omitempty"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name *string `json:"name,omitempty"`
+	//api:doc Baymodel, by UUID or name.
+	BayModelID string `json:"baymodel_id,omitempty"` // uuid or name
+	//api:doc docker, swarm (another word for docker) or kubernetes.
+	COE string `json:"coe,omitempty"` // default: the baymodel's, else docker
+	//api:doc Hosts that are wanted.
+	NodeCount *int `json:"node_count,omitempty"` // default 1
+	//api:doc Kept for the client of 2015.
+	DiscoveryURL string `json:"discovery_url,omitempty"`
+	//api:doc Minutes until a bay that lacks hosts is CREATE_FAILED; 0 means none.
+	BayCreateTimeout *int              `json:"bay_create_timeout,omitempty"` // minutes, default 0: none
+	Labels           map[string]string `json:"labels,omitempty"`             // of the hosts wanted
+	//api:doc spread: the host with the fewest containers; binpack: the one with the least room left.
+	Placement PlacementStrategy `json:"placement,omitempty"` // default spread
+	//api:doc Usable by all projects; for operators to give.
+	Shared bool `json:"shared,omitempty"` // operators only
 }
 
-// Table says which table the row belongs to.
-func (*BayModel) Table() Table { return TableBayModels }
-
-// Node is a row of the 2015 client's node-create. Nothing runs on it; it is
-// listed with the hosts.
-type Node struct {
-	Meta
-	Name         string
-	Type         string // virt or bare, free text
-	ImageID      string
-	IronicNodeID string
+// BayBody is a bay as the API shows it.
+//
+//api:doc A bay: a set of hosts of one backend, claimed by one project or shared with all.
+type BayBody struct {
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name string `json:"name"`
+	//api:doc UUID of the baymodel; null if there is none.
+	BayModelID *string `json:"baymodel_id"`
+	//api:doc Hosts that are wanted.
+	NodeCount int `json:"node_count"`
+	//api:doc What is the case.
+	Status BayStatus `json:"status"`
+	//api:doc Minutes until a bay that lacks hosts is CREATE_FAILED; 0 means none.
+	BayCreateTimeout int `json:"bay_create_timeout"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []Link `json:"links"`
+	//api:doc Of the cluster's own API, if it has one.
+	APIAddress *string `json:"api_address"`
+	//api:doc Of the bay's hosts.
+	NodeAddresses []string `json:"node_addresses"`
+	//api:doc Kept for the client of 2015.
+	DiscoveryURL *string `json:"discovery_url"`
+	//api:doc When it was created.
+	CreatedAt Time `json:"created_at"`
+	//api:doc When a user last changed it; null means never.
+	UpdatedAt Time `json:"updated_at"`
+	//api:doc docker, swarm (another word for docker) or kubernetes.
+	COE    string            `json:"coe"`
+	Labels map[string]string `json:"labels"`
+	//api:doc spread: the host with the fewest containers; binpack: the one with the least room left.
+	Placement PlacementStrategy `json:"placement"`
+	//api:doc Usable by all projects; for operators to give.
+	Shared bool `json:"shared"`
+	//api:doc What happened, and what to do.
+	StatusReason *string `json:"status_reason"`
 }
-
-// Table says which table the row belongs to.
-func (*Node) Table() Table { return TableNodes }
-
-// HostState is what the servers believe of a host.
-type HostState string
-
-// The host states. The leader's liveness loop writes them.
-const (
-	HostReady   HostState = "ready"
-	HostSuspect HostState = "suspect" // silent: nothing new is placed on it, and nothing is taken away
-	HostLost    HostState = "lost"    // silent for too long: what runs there is Unknown, and is placed anew where it may
-)
-
-// Fingerprint is what an agent found on its host.
-type Fingerprint struct {
-	_struct struct{} `codec:",omitempty"` // see codec.go
-
-	Backend       Backend           `json:"backend"`
-	EngineVersion string            `json:"engine_version"`
-	AgentVersion  string            `json:"agent_version"`
-	OS            string            `json:"os"`
-	Kernel        string            `json:"kernel"`
-	Cores         int               `json:"cores"`
-	Memory        int64             `json:"memory"` // bytes
-	Disk          int64             `json:"disk"`   // bytes of the engine's file system
-	Labels        map[string]string `json:"labels"` // from the agent's -label flags
-	//api:doc IP addresses.
-	Addresses []string       `json:"addresses"`
-	Engine    EngineIdentity `json:"engine,omitzero"`
-}
-
-// Host is a machine with an agent. Fingerprint, Registration and ReportSeq
-// come from the agent; State and BayID are the conductor's; Draining and Labels
-// are the operators'.
-type Host struct {
-	Meta
-	Name         string
-	Fingerprint  Fingerprint
-	SecretHash   string // hex SHA-256 of the secret that the agent sends with each call
-	Registration uint64 // raised by each registration; calls under an older one are refused
-	Instance     string // the life of an agent that made the last registration; "" if it didn't tell
-	ReportSeq    uint64 // sequence number of the last status report taken in this registration
-	State        HostState
-	StateReason  string
-	BayID        string            // the bay that has claimed it, "" if it is free
-	Draining     bool              // nothing new is placed on it, and no bay claims it
-	Labels       map[string]string // stand over the agent's own of the same keys
-	Braked       bool              // suspect for longer than host_lost_after, and held back by the mass-loss brake
-	DrainTimeout time.Duration     // of a drain, from when a leader first sees it; 0 means none
-	DrainUntil   time.Time         // when about that is over, for people; which drain it is, for leaders
-	DrainForce   bool              // it is over: what can't move is stopped; after the drain, until that is undone
-	Fenced       bool              // lost, and an operator has said that it is off
-	NetworksFull bool              // it has no room for another project's network, as far as its agent has said in this registration
-	Copies       []Copy            // some of the containers on its engine that only look like magnum's, as its agent has told in this registration
-	CopyCount    int               // of all of them
-	Quarantined  int               // containers that it keeps in quarantine and that nobody has decided to remove; see Quarantine
-	ReturnIndex  uint64            // index of the state in which it last came back from being lost; whoever has followed no later one is told everything
-}
-
-// AllLabels returns the labels that count: the agent's, and over them the
-// operators'. The map is shared: never write to it.
-func (h *Host) AllLabels() map[string]string {
-	if len(h.Labels) == 0 {
-		return h.Fingerprint.Labels
-	}
-	all := make(map[string]string, len(h.Labels)+len(h.Fingerprint.Labels))
-	maps.Copy(all, h.Fingerprint.Labels)
-	maps.Copy(all, h.Labels)
-	return all
-}
-
-// Table says which table the row belongs to.
-func (*Host) Table() Table { return TableHosts }

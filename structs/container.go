@@ -2,6 +2,13 @@ package structs
 
 import "time"
 
+// Tables and kind of containers.
+const (
+	TableContainers Table = "containers" // Container
+	TableSpecs      Table = "specs"      // StoredSpec
+	KindContainer         = "container"
+)
+
 // Desired is what a user wants of a container. The conductor writes it; the
 // agent makes it so.
 type Desired string
@@ -232,6 +239,9 @@ type Container struct {
 
 // Table says which table the row belongs to.
 func (*Container) Table() Table { return TableContainers }
+
+// RowName returns the container's name.
+func (c *Container) RowName() string { return c.Name }
 
 // StoredSpec is the spec of a container whose spec is larger than MaxInlineSpec.
 // Its ID, Seq and ProjectID are the container's. It is written only when the spec changes, so that an

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// The kind of errors about an engine.
+const KindEngine = "engine" // of a host; an error about it ends the agent
+
 // EngineIdentity tells one engine from another. The ID alone does not: engines
 // that were made from one image, or that run on one machine, may share it. The
 // backend fills it in. A zero field is one that the agent could not read.

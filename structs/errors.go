@@ -142,3 +142,34 @@ func Title(kind string) string {
 	}
 	return string(kind[0]-'a'+'A') + kind[1:]
 }
+
+// ErrorBody is the body of every error: the form of 2015, whose ErrorMessage
+// is itself a JSON text (Fault), and ours.
+//
+//api:doc A refusal or failure: error_message as in 2015, itself a JSON text (Fault), and errors.
+type ErrorBody struct {
+	ErrorMessage string      `json:"error_message"`
+	Errors       []ErrorItem `json:"errors"`
+}
+
+// Fault is what ErrorBody.ErrorMessage holds as JSON text.
+//
+//api:doc What error_message holds as JSON text.
+type Fault struct {
+	DebugInfo   *string `json:"debuginfo"`
+	FaultCode   string  `json:"faultcode"` // Client or Server
+	FaultString string  `json:"faultstring"`
+}
+
+// ErrorItem is one error.
+type ErrorItem struct {
+	//api:doc What is the case.
+	Status int    `json:"status"`
+	Code   string `json:"code"` // "container.not_found", or the Code alone
+	//api:doc What a client may suggest: unknown_name, ambiguous or choose. Left out if nothing.
+	Hint   Hint   `json:"hint,omitempty"` // see Hint
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	//api:doc Under which the server's log tells more.
+	RequestID string `json:"request_id"`
+}

@@ -1,5 +1,8 @@
 package structs
 
+// The kind of images.
+const KindImage = "image" // on hosts; no row of the state
+
 // Image is an image on a host, as its agent sees it.
 type Image struct {
 	ID string `json:"id"` // sha256:...

@@ -2,6 +2,9 @@ package structs
 
 import "slices"
 
+// The table of lineages.
+const TableLineages Table = "lineages" // one row: Lineages
+
 // Lineages is the one row of TableLineages, ID LineagesRowID: the leaderships that
 // have written this state. The conductor writes it in the first entry of each.
 //

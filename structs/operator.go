@@ -96,3 +96,16 @@ type SnapshotHead struct {
 	SavedBy string `json:"saved_by"`
 	Version string `json:"version"`
 }
+
+// OperatorState answers GET /v1/operator/state: equal indexes have equal
+// hashes on every server.
+type OperatorState struct {
+	Index uint64 `json:"index"`
+	//api:doc Of the whole state: equal indexes have equal hashes on every server.
+	Hash string `json:"hash"` // hex
+	// Schema numbers the shape of the log's entries that the cluster uses: a
+	// server that does not understand it can't be part of the cluster. Understood
+	// is the newest that the server which answers understands.
+	Schema     int `json:"schema"`
+	Understood int `json:"schema_understood"`
+}

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// The table of quarantines.
+const TableQuarantine Table = "quarantine" // Quarantine
+
 // Quarantine is one page of what a host keeps in quarantine: containers of its
 // engine that are of another history of the cluster than the one that it follows
 // now. The agent leaves them alone until an operator says what becomes of them. Its
@@ -110,4 +113,18 @@ func (q *QuarantineRef) Ref() Ref { return refOf(q.Kind, q.ID, q.ContainerID, q.
 // QuarantineReported answers QuarantineReport.
 type QuarantineReported struct {
 	Index uint64 `json:"index"`
+}
+
+// QuarantinedBody is a container that a host keeps in quarantine.
+type QuarantinedBody struct {
+	ContainerUUID string `json:"container_uuid"`
+	//api:doc Name that it had; null if the host doesn't know.
+	Name *string `json:"name"` // that it had; null if the host doesn't know
+	//api:doc Project that it had; null if the host doesn't know.
+	ProjectID *string `json:"project_id"` // likewise
+	//api:doc Of its placement.
+	Epoch   uint64  `json:"epoch"`   // of its placement
+	State   *string `json:"state"`   // the engine's word: running, exited, ...
+	Since   Time    `json:"since"`   // when the servers heard of it
+	Decided *string `json:"decided"` // keep or remove, while the host carries it out; null if nothing is decided
 }

@@ -1,5 +1,8 @@
 package structs
 
+// The kind of paths in a container.
+const KindPath = "path" // in a container; no row of the state
+
 // SessionKind says what an agent is asked to open.
 type SessionKind string
 
@@ -123,4 +126,52 @@ type Control struct {
 type Resize struct {
 	Width  uint `json:"w"`
 	Height uint `json:"h"`
+}
+
+// OutputBody answers logs and execute. Output is text: what isn't UTF-8 of it
+// arrives as U+FFFD, unless it is encoded.
+//
+//api:doc What a container or a command put out.
+type OutputBody struct {
+	Output string `json:"output"`
+	//api:doc Of the last run; null if there was none.
+	ExitCode  *int    `json:"exit_code,omitempty"` // of execute
+	Stdout    *string `json:"stdout,omitempty"`    // with ?split=true
+	Stderr    *string `json:"stderr,omitempty"`    // with ?split=true
+	Encoding  string  `json:"encoding,omitempty"`  // of the three outputs, EncodingBase64; "" means text
+	Truncated bool    `json:"truncated,omitempty"` // of execute: the command has put out more than an answer holds, and the end of it is missing
+}
+
+// EncodingBase64 is the encoding of an output that is kept as it is, byte by byte.
+const EncodingBase64 = "base64"
+
+// StatsBody is what a container uses of its host, at one moment.
+//
+//api:doc What a container uses of its host, at one moment.
+type StatsBody struct {
+	ReadAt Time `json:"read_at"`
+	//api:doc Of one core: 200 is two cores in full.
+	CPUPercent float64 `json:"cpu_percent"` // of one core: 200 is two cores in full
+	//api:doc Bytes that it uses, without the page cache that can go.
+	MemoryUsed int64 `json:"memory_used"` // bytes, without the page cache that can go
+	//api:doc Bytes; the host's memory if there is no limit.
+	MemoryLimit int64 `json:"memory_limit"` // bytes; the host's memory if there is no limit
+	//api:doc Bytes received since the start.
+	NetworkIn int64 `json:"network_in"` // bytes received since the start
+	//api:doc Bytes sent since the start.
+	NetworkOut int64 `json:"network_out"`
+	//api:doc Bytes read from disks since the start.
+	BlockIn int64 `json:"block_in"` // bytes read from disks since the start
+	//api:doc Bytes written to disks since the start.
+	BlockOut int64 `json:"block_out"`
+	//api:doc Processes and threads.
+	PIDs int `json:"pids"` // processes and threads
+}
+
+// TopBody is the processes of a container, as ps shows them on its host.
+//
+//api:doc The processes of a container, as ps shows them on its host.
+type TopBody struct {
+	Titles    []string   `json:"titles"`
+	Processes [][]string `json:"processes"` // a row of values for the titles each
 }

@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// Table and kind of tokens.
+const (
+	TableTokens Table = "tokens" // Token
+	KindToken         = "token"
+)
+
 // Token is a local token: a secret that the cluster gave out, and on whose
 // behalf its holder acts. Written by the conductor for operators; nothing in
 // it ever changes. The row itself belongs to the operator: Meta.ProjectID is
@@ -23,6 +29,9 @@ type Token struct {
 
 // Table says which table the row belongs to.
 func (*Token) Table() Table { return TableTokens }
+
+// RowName returns the token's name.
+func (t *Token) RowName() string { return t.Name }
 
 // Expired reports whether the token's time is over.
 func (t *Token) Expired(now time.Time) bool { return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt) }

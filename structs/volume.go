@@ -1,5 +1,8 @@
 package structs
 
+// The kind of volumes.
+const KindVolume = "volume" // no row of the state
+
 // Volume is a named volume of a project on a host, as its agent sees it.
 type Volume struct {
 	//api:doc Name that the project knows it by.

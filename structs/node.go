@@ -1,0 +1,58 @@
+package structs
+
+// Table and kind of nodes.
+const (
+	TableNodes Table = "nodes" // Node
+	KindNode         = "node"
+)
+
+// Node is a row of the 2015 client's node-create. Nothing runs on it; it is
+// listed with the hosts.
+type Node struct {
+	Meta
+	Name         string
+	Type         string // virt or bare, free text
+	ImageID      string
+	IronicNodeID string
+}
+
+// Table says which table the row belongs to.
+func (*Node) Table() Table { return TableNodes }
+
+// RowName returns the node's name.
+func (n *Node) RowName() string { return n.Name }
+
+// SetRowName sets the node's name.
+func (n *Node) SetRowName(name string) { n.Name = name }
+
+// NodeRequest is the body of POST /v1/nodes.
+type NodeRequest struct {
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid,omitempty"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name *string `json:"name,omitempty"`
+	Type string  `json:"type,omitempty"`
+	//api:doc Image of the node. Kept for the client of 2015.
+	ImageID      string `json:"image_id,omitempty"`
+	IronicNodeID string `json:"ironic_node_id,omitempty"`
+}
+
+// NodeBody is a node of 2015, or a host in its spelling.
+//
+//api:doc A node of 2015, or a host in its spelling.
+type NodeBody struct {
+	//api:doc UUID in canonical lower-case form.
+	UUID string `json:"uuid"`
+	//api:doc 1 to 255 characters; not unique. A readable one is generated if none is given.
+	Name string  `json:"name"`
+	Type *string `json:"type"`
+	//api:doc Image of the node. Kept for the client of 2015.
+	ImageID      *string `json:"image_id"`
+	IronicNodeID *string `json:"ironic_node_id"`
+	//api:doc Where the object is: self, and bookmark without the version.
+	Links []Link `json:"links"`
+	//api:doc When it was created.
+	CreatedAt Time `json:"created_at"`
+	//api:doc When a user last changed it; null means never.
+	UpdatedAt Time `json:"updated_at"`
+}
