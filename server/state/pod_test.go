@@ -98,7 +98,7 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 // TestRegisterRefuses: a code or a name is never given to two tables.
 func TestRegisterRefuses(t *testing.T) {
 	for name, table := range map[string]Table{
-		"name":     {Name: structs.TableNodes, Code: 13, New: statetest.NewPod},
+		"name":     {Name: structs.TableNodes, Code: 30, New: statetest.NewPod},
 		"code":     {Name: "others", Code: codeOf(structs.TableNodes), New: statetest.NewPod},
 		"no code":  {Name: "others", New: statetest.NewPod},
 		"too high": {Name: "others", Code: maxTables, New: statetest.NewPod},

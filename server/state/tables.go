@@ -60,7 +60,7 @@ func unsettledHost(h *structs.Host) bool {
 }
 
 // maxTables is one more than the highest table code that there can be.
-const maxTables = 14
+const maxTables = 32
 
 func newRow[R any, P interface {
 	*R

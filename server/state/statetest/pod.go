@@ -42,7 +42,7 @@ type PartObserved struct {
 const TablePods structs.Table = "pods"
 
 // CodePods is the table's code.
-const CodePods = 13
+const CodePods = 31
 
 // NewPod returns an empty row.
 func NewPod() structs.Row { return new(Pod) }
