@@ -40,6 +40,8 @@ type host struct {
 	seams    int
 	dead     bool
 	noRoom   bool // for another project's network, as it was told
+
+	sameEngine func(context.Context) error // of the next start; may be nil
 }
 
 // inHost runs a test in a bubble with a host whose agent runs.
@@ -87,6 +89,7 @@ func (h *host) start() {
 	h.dead, h.crashAt, h.seams = false, 0, 0
 	h.rec = newReconciler(h.fake, h.owner, j, h, func() { h.mu.Lock(); h.askedFor++; h.mu.Unlock() }, hclog.NewNullLogger())
 	h.rec.settled = func() { h.parted = false }
+	h.rec.sameEngine = h.sameEngine
 	h.rec.kinds[kindPair] = pairParts
 	h.mu.Unlock()
 	h.ended = make(chan error, 1)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -157,15 +158,62 @@ func TestEngineIsExchangedUnderTheAgent(t *testing.T) {
 	if len(fake.Seen.Containers()) != 0 {
 		t.Errorf("it has made %v", fake.Seen.Containers())
 	}
+	s.toldNothingGone()
+}
+
+// toldNothingGone fails if the agent has reported a container as gone.
+func (s *fakeServer) toldNothingGone() {
+	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, report := range s.reports {
 		for _, c := range report.Containers {
 			if c.Status == structs.ContainerGone {
-				t.Errorf("it tells %+v", c)
+				s.t.Errorf("it tells %+v", c)
 			}
 		}
 	}
+}
+
+// TestExchangedEngineIsAskedFirst: the event stream of the old engine hasn't ended for
+// the agent yet, and the new one already says that it has none of the containers.
+func TestExchangedEngineIsAskedFirst(t *testing.T) {
+	s, fake, dir := newFakeServer(t), fakeEngine("E1"), t.TempDir()
+	once := want("once", 1, structs.DesiredRunning)
+	s.assign(once)
+	r := runAgent(t, dir, fake, nil, s)
+	s.is("once", structs.ContainerRunning)
+	fake.Outside.Identify(structs.EngineIdentity{ID: "E1", Root: "/srv/docker"})
+	fake.Outside.Forget()
+	s.assign(next(once, structs.DesiredStopped)) // has it looked at
+	says(t, r.ends(), "/srv/docker", s.registers[0].HostID)
+	s.toldNothingGone()
+}
+
+// TestEngineIsExchangedBeforeTheList: what another engine lists says nothing, even if
+// the host's own engine answered a moment before.
+func TestEngineIsExchangedBeforeTheList(t *testing.T) {
+	inHost(t, func(h *host) {
+		a := want("a", 1, structs.DesiredRunning)
+		h.assign(a)
+		h.settled(a, structs.ContainerRunning)
+		h.stop()
+		asked := false
+		h.sameEngine = func(context.Context) error {
+			if asked {
+				return errors.New("another engine answers")
+			}
+			asked = true
+			h.fake.Outside.Forget()
+			return nil
+		}
+		h.start()
+		h.assign(next(a, structs.DesiredStopped))
+		h.after(time.Minute)
+		if !asked || h.said(func(r structs.ContainerReport) bool { return r.Status == structs.ContainerGone }) {
+			t.Errorf("asked %v, and told %+v", asked, h.history)
+		}
+	})
 }
 
 // TestDamagedIdentity: an identity that can't be read is nobody's, whatever runs.

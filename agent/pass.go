@@ -125,6 +125,9 @@ func (p *pass) inspect(ctx context.Context) (map[uint64]*backend.Container, erro
 			if err := p.r.trusted(); err != nil {
 				return nil, err
 			}
+			if err := p.r.checkEngine(ctx); err != nil {
+				return nil, err
+			}
 			p.drop(epoch, id)
 		case err != nil:
 			return nil, err

@@ -73,6 +73,16 @@ func (r *reconciler) trusted() error {
 	return &backend.Failure{Reason: backend.ErrAway, Msg: "the engine was away, and has not been listed again yet"}
 }
 
+// checkEngine fails unless the engine that answers is the host's. The end of the event
+// stream, which tells of another engine, may be noticed after that engine has answered
+// that it has no such container.
+func (r *reconciler) checkEngine(ctx context.Context) error {
+	if r.sameEngine == nil {
+		return nil
+	}
+	return r.sameEngine(ctx)
+}
+
 // run follows the engine until ctx ends: lists what there is whenever the
 // event stream (re)opens, and looks again at what an event names.
 func (r *reconciler) run(ctx context.Context) error {
@@ -124,13 +134,9 @@ func (r *reconciler) follow(ctx context.Context, opened func()) error {
 func (r *reconciler) list(ctx context.Context) {
 	retry := backoff{min: 200 * time.Millisecond, max: 5 * time.Second}
 	for {
-		var entries []backend.Entry
-		var err error
-		if r.sameEngine != nil {
-			err = r.sameEngine(ctx)
-		}
+		entries, err := r.backend.List(ctx, r.owner)
 		if err == nil {
-			entries, err = r.backend.List(ctx, r.owner)
+			err = r.checkEngine(ctx) // after the list: an engine that is exchanged before it is found out
 		}
 		if err == nil {
 			r.listed(entries)
