@@ -2,8 +2,8 @@ package structs
 
 import "time"
 
-// The table of actions.
-const TableActions Table = "actions" // Actions
+// TableActions is the table of actions.
+const TableActions Table = "actions"
 
 // Actions is what was done to a container: the last MaxActions, oldest first.
 // Its ID is the container's. The conductor writes it with the first action

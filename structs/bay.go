@@ -1,10 +1,10 @@
 package structs
 
-// Table and kind of bays.
-const (
-	TableBays Table = "bays" // Bay
-	KindBay         = "bay"
-)
+// TableBays is the table of bays.
+const TableBays Table = "bays"
+
+// KindBay names bays in URLs, error codes and messages.
+const KindBay = "bay"
 
 // Backend is the kind of engine that a host drives.
 type Backend string

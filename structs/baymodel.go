@@ -1,10 +1,10 @@
 package structs
 
-// Table and kind of baymodels.
-const (
-	TableBayModels Table = "baymodels" // BayModel
-	KindBayModel         = "baymodel"
-)
+// TableBayModels is the table of baymodels.
+const TableBayModels Table = "baymodels"
+
+// KindBayModel names baymodels in URLs, error codes and messages.
+const KindBayModel = "baymodel"
 
 // BayModel is a template for bays. Only COE matters to magnum; the other
 // fields are kept and shown for the 2015 client.

@@ -2,8 +2,8 @@ package structs
 
 import "time"
 
-// The table of the cluster.
-const TableCluster Table = "cluster" // one row: Cluster
+// TableCluster is the table of the cluster. It has one row.
+const TableCluster Table = "cluster"
 
 // Cluster is the one row of TableCluster, ID "cluster". The first leader
 // writes it.

@@ -2,12 +2,14 @@ package structs
 
 import "time"
 
-// Tables and kind of containers.
+// The tables of containers.
 const (
 	TableContainers Table = "containers" // Container
 	TableSpecs      Table = "specs"      // StoredSpec
-	KindContainer         = "container"
 )
+
+// KindContainer names containers in URLs, error codes and messages.
+const KindContainer = "container"
 
 // Desired is what a user wants of a container. The conductor writes it; the
 // agent makes it so.

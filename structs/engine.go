@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The kind of errors about an engine.
-const KindEngine = "engine" // of a host; an error about it ends the agent
+// KindEngine names the engine of a host. An error about it ends the agent.
+const KindEngine = "engine"
 
 // EngineIdentity tells one engine from another. The ID alone does not: engines
 // that were made from one image, or that run on one machine, may share it. The

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Table and kind of hosts.
-const (
-	TableHosts Table = "hosts" // Host
-	KindHost         = "host"
-)
+// TableHosts is the table of hosts.
+const TableHosts Table = "hosts"
+
+// KindHost names hosts in URLs, error codes and messages.
+const KindHost = "host"
 
 // HostState is what the servers believe of a host.
 type HostState string

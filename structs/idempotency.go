@@ -2,8 +2,8 @@ package structs
 
 import "time"
 
-// The table of idempotency keys.
-const TableIdempotency Table = "idempotency" // IdempotencyKey
+// TableIdempotency is the table of idempotency keys.
+const TableIdempotency Table = "idempotency"
 
 // IdempotencyKey remembers the object that a POST with an Idempotency-Key
 // made, so that a retry gets the same one. Its ID is "project/key". Written by

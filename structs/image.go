@@ -1,7 +1,7 @@
 package structs
 
-// The kind of images.
-const KindImage = "image" // on hosts; no row of the state
+// KindImage names images in URLs, error codes and messages. They are no rows of the state.
+const KindImage = "image"
 
 // Image is an image on a host, as its agent sees it.
 type Image struct {

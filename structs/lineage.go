@@ -2,8 +2,8 @@ package structs
 
 import "slices"
 
-// The table of lineages.
-const TableLineages Table = "lineages" // one row: Lineages
+// TableLineages is the table of lineages. It has one row.
+const TableLineages Table = "lineages"
 
 // Lineages is the one row of TableLineages, ID LineagesRowID: the leaderships that
 // have written this state. The conductor writes it in the first entry of each.

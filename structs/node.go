@@ -1,10 +1,10 @@
 package structs
 
-// Table and kind of nodes.
-const (
-	TableNodes Table = "nodes" // Node
-	KindNode         = "node"
-)
+// TableNodes is the table of nodes.
+const TableNodes Table = "nodes"
+
+// KindNode names nodes in URLs, error codes and messages.
+const KindNode = "node"
 
 // Node is a row of the 2015 client's node-create. Nothing runs on it; it is
 // listed with the hosts.

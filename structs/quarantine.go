@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The table of quarantines.
-const TableQuarantine Table = "quarantine" // Quarantine
+// TableQuarantine is the table of what is in quarantine.
+const TableQuarantine Table = "quarantine"
 
 // Quarantine is one page of what a host keeps in quarantine: containers of its
 // engine that are of another history of the cluster than the one that it follows

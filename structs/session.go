@@ -1,7 +1,7 @@
 package structs
 
-// The kind of paths in a container.
-const KindPath = "path" // in a container; no row of the state
+// KindPath names paths in a container.
+const KindPath = "path"
 
 // SessionKind says what an agent is asked to open.
 type SessionKind string

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Table and kind of tokens.
-const (
-	TableTokens Table = "tokens" // Token
-	KindToken         = "token"
-)
+// TableTokens is the table of tokens.
+const TableTokens Table = "tokens"
+
+// KindToken names tokens in URLs, error codes and messages.
+const KindToken = "token"
 
 // Token is a local token: a secret that the cluster gave out, and on whose
 // behalf its holder acts. Written by the conductor for operators; nothing in

@@ -1,7 +1,7 @@
 package structs
 
-// The kind of volumes.
-const KindVolume = "volume" // no row of the state
+// KindVolume names volumes in URLs, error codes and messages. They are no rows of the state.
+const KindVolume = "volume"
 
 // Volume is a named volume of a project on a host, as its agent sees it.
 type Volume struct {

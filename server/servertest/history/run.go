@@ -25,10 +25,6 @@ type Run struct {
 	Load          string // load average
 }
 
-// pageColumns are the columns of the page's table.
-const pageColumns = "| when (UTC) | what | version | seed | duration | faults | acknowledged | failed | unknown " +
-	"| objects checked | containers run | violations | longest time without a write | load average |"
-
 // pageHead is the page before its first row.
 const pageHead = `# Reliability
 
