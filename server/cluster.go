@@ -46,29 +46,29 @@ func (s *Server) clusterParts() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"gossip":    s.gossip.Run,
 		"bootstrap": join.Run,
-		"telling":   s.tell,
+		"announce":  s.announce,
 		"relay":     func(ctx context.Context) error { return s.relay.Run(ctx, s.dispatch) },
 	}
 }
 
-// tellTick is how often it is looked whether this server has become another.
-const tellTick = 500 * time.Millisecond
+// announceTick is how often it is looked whether this server has become another.
+const announceTick = 500 * time.Millisecond
 
-// tellAgain is after how many ticks news are told once more, twice: each is a few
+// announceRepeat is after how many ticks news are told once more, twice: each is a few
 // datagrams, which may be lost, and the next full exchange is half a minute away.
-const tellAgain = 4
+const announceRepeat = 4
 
 // tell tells the others when this server has joined a cluster.
-func (s *Server) tell(ctx context.Context) error {
-	tick := time.NewTicker(tellTick)
+func (s *Server) announce(ctx context.Context) error {
+	tick := time.NewTicker(announceTick)
 	defer tick.Stop()
 	told, again := gossip.Node{}, 0
 	for {
 		now := s.node()
 		if now != told {
-			again = 2*tellAgain + 1
+			again = 2*announceRepeat + 1
 		}
-		if now != told || again == tellAgain || again == 1 {
+		if now != told || again == announceRepeat || again == 1 {
 			if err := s.gossip.Update(func(n *gossip.Node) { *n = now }); err != nil {
 				return err
 			}
@@ -98,13 +98,13 @@ func ids(members []gossip.Member) (ids []string) {
 	return ids
 }
 
-// steward is what the leader decides about servers from.
-func (s *Server) steward() raftlog.Steward {
-	return raftlog.Steward{
-		Known:    s.servers.candidates,
-		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
-		Least:    max(3, s.config.BootstrapExpect),
-		Removed:  s.gossip.Forget,
-		Progress: s.peers.Progress,
+// membershipConfig is what the leader decides about servers from.
+func (s *Server) membershipConfig() raftlog.MembershipConfig {
+	return raftlog.MembershipConfig{
+		Candidates: s.servers.candidates,
+		Verify:     func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
+		MinVoters:  max(3, s.config.BootstrapExpect),
+		Removed:    s.gossip.Forget,
+		Progress:   s.peers.Progress,
 	}
 }

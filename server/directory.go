@@ -31,8 +31,8 @@ type directory struct {
 	gossip  *gossip.Gossip // nil on a solo server
 	peers   *peer.Client   // likewise
 
-	outdated sync.Map // IDs of servers that the log has named as too old
-	noLeader noLeader
+	outdated   sync.Map // IDs of servers that the log has named as too old
+	lastReason leaderlessReason
 }
 
 // urlsOf returns where a server's REST API may be, the likeliest first. One that

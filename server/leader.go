@@ -25,19 +25,19 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.conductor.Lead(ctx, term) })
 	if !s.config.Solo {
-		g.Go(func() error { return s.loops.yield(ctx) }) // what follows waits for room
+		g.Go(func() error { return s.loops.handOverIfDiskFull(ctx) }) // what follows waits for room
 	}
 	g.Go(func() error {
 		if err := s.initCluster(ctx); err != nil {
 			return fmt.Errorf("initialise the cluster: %w", err)
 		}
 		for _, step := range conductor.Steps {
-			g.Go(func() error { return s.loops.settle(ctx, step) })
+			g.Go(func() error { return s.loops.runStep(ctx, step) })
 		}
 		g.Go(func() error { return s.dispatch.Lead(ctx) })
 		g.Go(func() error { return s.loops.expire(ctx) })
 		if !s.config.Solo {
-			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
+			g.Go(func() error { return s.raft.RunMembership(ctx, s.membershipConfig()) })
 			g.Go(func() error { return s.loops.raiseSchema(ctx) })
 		}
 		g.Go(func() error { return s.loops.forgetTokens(ctx) })
@@ -68,7 +68,7 @@ func (s *Server) initCluster(ctx context.Context) error {
 	if s.joinToken != "" {
 		init.JoinTokenHash = structs.HashSecret(s.joinToken)
 	}
-	cluster, err := insist(ctx, s.conductor, init)
+	cluster, err := doUntilDecided(ctx, s.conductor, init)
 	if err != nil {
 		return err
 	}
@@ -85,15 +85,15 @@ func (s *Server) initCluster(ctx context.Context) error {
 		return nil
 	}
 	operator := structs.Caller{ProjectID: structs.DefaultProject, UserID: structs.DefaultUser, Roles: []structs.Role{structs.RoleAdmin}}
-	_, err = insist(ctx, s.conductor, conductor.CreateBay{
+	_, err = doUntilDecided(ctx, s.conductor, conductor.CreateBay{
 		Caller: operator, Name: s.config.DefaultBay, NodeCount: 1, Placement: structs.PlacementSpread, Shared: true,
 	})
 	return err
 }
 
-// insist has a request decided however long it takes, because nobody else will
+// doUntilDecided has a request decided however long it takes, because nobody else will
 // ask again.
-func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Request[T]) (T, error) {
+func doUntilDecided[T any](ctx context.Context, c *conductor.Conductor, r conductor.Request[T]) (T, error) {
 	for {
 		result, err := conductor.Do(ctx, c, r)
 		switch structs.CodeOf(err) {
@@ -121,20 +121,20 @@ type leaderLoops struct {
 	servers   *directory
 }
 
-// settleAgain is how long settle waits after a step that failed.
-const settleAgain = time.Second
+// stepRetry is how long settle waits after a step that failed.
+const stepRetry = time.Second
 
 // settle takes a step of what follows from changes, whenever something has changed
 // that it may have waited for.
-func (l *leaderLoops) settle(ctx context.Context, step *conductor.Step) error {
+func (l *leaderLoops) runStep(ctx context.Context, step *conductor.Step) error {
 	changed := l.store.Subscribe(step.Topics()...)
 	defer changed.Close()
 	for {
-		more, err := insist(ctx, l.conductor, conductor.Settle{Step: step})
+		more, err := doUntilDecided(ctx, l.conductor, conductor.Settle{Step: step})
 		if ctx.Err() != nil {
 			return nil
 		}
-		if failed := l.goOn(step.String(), err); failed != nil {
+		if failed := l.leadershipError(step.String(), err); failed != nil {
 			return failed
 		}
 		if more {
@@ -142,7 +142,7 @@ func (l *leaderLoops) settle(ctx context.Context, step *conductor.Step) error {
 		}
 		var again <-chan time.Time
 		if err != nil {
-			again = time.After(settleAgain)
+			again = time.After(stepRetry)
 		}
 		select {
 		case <-changed.C():
@@ -153,10 +153,10 @@ func (l *leaderLoops) settle(ctx context.Context, step *conductor.Step) error {
 	}
 }
 
-// goOn returns the error of a leader loop's request with which the leadership has
+// leadershipError returns the error of a leader loop's request with which the leadership has
 // to end; nil for one that the loop logs and tries again later. A request whose
 // entry can't be written must not keep users from theirs.
-func (l *leaderLoops) goOn(what string, err error) error {
+func (l *leaderLoops) leadershipError(what string, err error) error {
 	switch structs.CodeOf(err) {
 	case structs.CodeInternal, structs.CodeTooLarge:
 		l.log.Error("a step of the leader failed: it is tried again later", "step", what, "error", err)
@@ -183,7 +183,7 @@ func (l *leaderLoops) raiseSchema(ctx context.Context) error {
 			return nil // shutting down
 		}
 		if all > l.store.Snapshot().Cluster().SchemaInUse() {
-			if _, err := insist(ctx, l.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
+			if _, err := doUntilDecided(ctx, l.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
@@ -212,34 +212,34 @@ func (l *leaderLoops) expire(ctx context.Context) error {
 	for {
 		snap := l.store.Snapshot()
 		now := time.Now()
-		keys.mark()
+		keys.beginRound()
 		for r := range snap.List(structs.TableIdempotency, state.AllProjects, 0) {
-			keys.see(r.Base().ID, now, structs.IdempotencyTTL)
+			keys.note(r.Base().ID, now, structs.IdempotencyTTL)
 		}
-		over := keys.over(now)
+		over := keys.expired(now)
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			_, err := insist(ctx, l.conductor, conductor.ExpireKeys{IDs: over[:n]})
+			_, err := doUntilDecided(ctx, l.conductor, conductor.ExpireKeys{IDs: over[:n]})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := l.goOn("expire idempotency keys", err); err != nil {
+			if err := l.leadershipError("expire idempotency keys", err); err != nil {
 				return err
 			}
 			over = over[n:]
 		}
-		bays.mark()
+		bays.beginRound()
 		for r := range snap.List(structs.TableBays, state.AllProjects, 0) {
 			if b := r.(*structs.Bay); b.Status == structs.BayCreating && b.Timeout > 0 {
-				bays.see(b.ID, now, time.Duration(b.Timeout)*time.Minute)
+				bays.note(b.ID, now, time.Duration(b.Timeout)*time.Minute)
 			}
 		}
-		for _, id := range bays.over(now) {
-			_, err := insist(ctx, l.conductor, conductor.FailBay{ID: id})
+		for _, id := range bays.expired(now) {
+			_, err := doUntilDecided(ctx, l.conductor, conductor.FailBay{ID: id})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := l.goOn("fail bay", err); err != nil {
+			if err := l.leadershipError("fail bay", err); err != nil {
 				return err
 			}
 		}
@@ -260,14 +260,14 @@ type deadline struct {
 }
 
 // mark begins a round: what isn't seen in it is forgotten.
-func (d deadlines) mark() {
+func (d deadlines) beginRound() {
 	for _, e := range d {
 		e.seen = false
 	}
 }
 
 // see notes that the thing exists; its time runs from the first time.
-func (d deadlines) see(id string, now time.Time, ttl time.Duration) {
+func (d deadlines) note(id string, now time.Time, ttl time.Duration) {
 	if e := d[id]; e != nil {
 		e.seen = true
 		return
@@ -276,7 +276,7 @@ func (d deadlines) see(id string, now time.Time, ttl time.Duration) {
 }
 
 // over ends the round and returns what has run out of time.
-func (d deadlines) over(now time.Time) []string {
+func (d deadlines) expired(now time.Time) []string {
 	var ids []string
 	for id, e := range d {
 		switch {

@@ -20,7 +20,7 @@ const (
 )
 
 // noLeader is why nobody leads, as it was last found out.
-type noLeader struct {
+type leaderlessReason struct {
 	sync.Mutex // held while voters are asked: all requests that wait for a leader end with this
 	why        string
 	at         time.Time
@@ -33,22 +33,22 @@ func (d *directory) whyLeaderless() string {
 	if slices.Contains(d.removed(), d.id) {
 		return "an operator has taken this server out of the cluster: ask another server"
 	}
-	d.noLeader.Lock()
-	defer d.noLeader.Unlock()
-	if time.Since(d.noLeader.at) < leaderlessKept {
-		return d.noLeader.why
+	d.lastReason.Lock()
+	defer d.lastReason.Unlock()
+	if time.Since(d.lastReason.at) < leaderlessKept {
+		return d.lastReason.why
 	}
 	peers, _ := d.raft.Peers() // none while it shuts down
 	ctx, cancel := context.WithTimeout(context.Background(), leaderlessWait)
 	defer cancel()
 	answer := d.progress(ctx, peers)
-	d.noLeader.why = whyLeaderless(peers, func(id string) (string, bool) { return d.nameOf(id), answer[id] != nil })
-	d.noLeader.at = time.Now()
-	return d.noLeader.why
+	d.lastReason.why = explainLeaderless(peers, func(id string) (string, bool) { return d.nameOf(id), answer[id] != nil })
+	d.lastReason.at = time.Now()
+	return d.lastReason.why
 }
 
 // whyLeaderless is the same for servers whose names look tells, and whether they answer.
-func whyLeaderless(peers []raftlog.Peer, look func(id string) (name string, answers bool)) string {
+func explainLeaderless(peers []raftlog.Peer, look func(id string) (name string, answers bool)) string {
 	var away []string
 	voters := 0
 	for _, p := range peers {

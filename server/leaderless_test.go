@@ -22,7 +22,7 @@ func TestWhyNobodyLeads(t *testing.T) {
 		"one of two":          {three[:2], "u1", "1 of 2 servers answer, and it takes 2. Start s2 again; if"},
 		"one that can't vote": {append([]raftlog.Peer{{ID: "u4"}}, three...), "u1 u4", "1 of 3 servers answer"},
 	} {
-		got := whyLeaderless(c.peers, func(id string) (string, bool) {
+		got := explainLeaderless(c.peers, func(id string) (string, bool) {
 			return map[string]string{"u1": "s1", "u2": "s2"}[id], strings.Contains(c.alive, id)
 		})
 		if !strings.Contains(got, c.want) {

@@ -74,7 +74,7 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv.space.free = func(string) (int64, error) { return reserve / 2, nil }
-	if err := srv.space.look(); err != nil {
+	if err := srv.space.check(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -14,7 +14,7 @@ import (
 type replication struct {
 	log   *raftlog.Log
 	peers *peer.Client // nil: this server stays alone
-	asks  asks         // of the leader's index
+	calls sharedCalls  // of the leader's index
 }
 
 // IsLeader reports whether this server leads.
@@ -61,7 +61,7 @@ func (r *replication) LeaderIndex(ctx context.Context) (uint64, error) {
 	if r.peers == nil || r.IsLeader() {
 		return r.log.LeaderIndex(ctx)
 	}
-	return r.asks.join(ctx, r.askLeaderIndex)
+	return r.calls.join(ctx, r.askLeaderIndex)
 }
 
 // askLeaderIndex asks the leader, and its successor if it stops leading meanwhile.

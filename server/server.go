@@ -173,14 +173,14 @@ func (s *Server) openLog(record *memberfile.File) (err error) {
 	if s.raft, err = raftlog.Open(raft); err != nil {
 		return err
 	}
-	s.space.reuse(s.raft.FreeBytes)
+	s.space.countReusable(s.raft.FreeBytes)
 	return nil
 }
 
 // joinCluster has the log follow the cluster that the server's record names, once
 // nothing in the data directory speaks against it.
 func (s *Server) joinCluster(record *memberfile.File) error {
-	s.raft.SpeakFor(s.grants.Proposed())
+	s.raft.SetProposed(s.grants.Proposed())
 	if s.config.BootstrapExpect == 1 {
 		if err := bootstrap.CheckAlone(s.config.DataDir, record.Now(), s.raft); err != nil {
 			return err

@@ -202,11 +202,11 @@ func TestDeadlines(t *testing.T) {
 	d := make(deadlines)
 	now := time.Now()
 	round := func(after time.Duration, ids ...string) []string {
-		d.mark()
+		d.beginRound()
 		for _, id := range ids {
-			d.see(id, now.Add(after), time.Minute)
+			d.note(id, now.Add(after), time.Minute)
 		}
-		return d.over(now.Add(after))
+		return d.expired(now.Add(after))
 	}
 	for _, step := range []struct {
 		after time.Duration

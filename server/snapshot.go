@@ -69,7 +69,7 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 		if _, err := upload.Seek(0, io.SeekStart); err != nil {
 			return 0, nil, err
 		}
-		next, err := state.Rebase(upload, now, index, func(c *structs.Cluster) { settleCluster(c, now.Cluster(), keep) })
+		next, err := state.Rebase(upload, now, index, func(c *structs.Cluster) { restoreClusterRow(c, now.Cluster(), keep) })
 		if err != nil {
 			return 0, nil, err
 		}
@@ -93,9 +93,9 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 	return restored, err
 }
 
-// settleCluster makes the cluster's row of a snapshot that of the servers that
+// restoreClusterRow makes the cluster's row of a snapshot that of the servers that
 // restore it. With keep agents know the cluster by the id that it has had.
-func settleCluster(saved, now *structs.Cluster, keep bool) {
+func restoreClusterRow(saved, now *structs.Cluster, keep bool) {
 	saved.Incarnation++
 	if now == nil {
 		return

@@ -359,7 +359,7 @@ func TestSettledClusterIsTheServersOwn(t *testing.T) {
 	now := &structs.Cluster{ClusterID: "now", Incarnation: 5, JoinTokenHash: "join", PeerSecret: "peer", Bootstrapped: true, Schema: 1, Removed: []string{"s9"}}
 	for _, keep := range []bool{false, true} {
 		saved := &structs.Cluster{ClusterID: "saved", Incarnation: 2, JoinTokenHash: "old", PeerSecret: "older"}
-		settleCluster(saved, now, keep)
+		restoreClusterRow(saved, now, keep)
 		want := "saved"
 		if keep {
 			want = "now"
@@ -369,7 +369,7 @@ func TestSettledClusterIsTheServersOwn(t *testing.T) {
 		}
 	}
 	saved := &structs.Cluster{ClusterID: "saved", Incarnation: 7, JoinTokenHash: "old", PeerSecret: "older", Bootstrapped: true}
-	settleCluster(saved, &structs.Cluster{}, false)
+	restoreClusterRow(saved, &structs.Cluster{}, false)
 	if saved.Incarnation != 8 || saved.JoinTokenHash != "old" || saved.PeerSecret != "older" || !saved.Bootstrapped {
 		t.Errorf("over nothing: %+v", saved)
 	}

@@ -30,11 +30,11 @@ const (
 
 // space watches the room that is left where the data directory is.
 type space struct {
-	dir   string
-	log   hclog.Logger
-	free  func(dir string) (int64, error) // bytes that this process may still write
-	again atomic.Pointer[func() int64]    // bytes that the log's file holds free; nil until it is open
-	short atomic.Int64                    // bytes left while they are too few, else -1
+	dir      string
+	log      hclog.Logger
+	free     func(dir string) (int64, error) // bytes that this process may still write
+	reusable atomic.Pointer[func() int64]    // bytes that the log's file holds free; nil until it is open
+	short    atomic.Int64                    // bytes left while they are too few, else -1
 }
 
 func newSpace(dir string, log hclog.Logger) *space {
@@ -54,7 +54,7 @@ func freeBytes(dir string) (int64, error) {
 
 // reuse tells of room that the log's file has in itself: it is as good as room on
 // the disk.
-func (s *space) reuse(free func() int64) { s.again.Store(&free) }
+func (s *space) countReusable(free func() int64) { s.reusable.Store(&free) }
 
 // makeRoom removes the ballast, for what this server has to write before it may
 // speak again, and reports whether there was one.
@@ -87,7 +87,7 @@ func (s *space) open() error {
 			return err
 		}
 	}
-	return s.look()
+	return s.check()
 }
 
 // run looks again and again until ctx ends.
@@ -99,7 +99,7 @@ func (s *space) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := s.look(); err != nil {
+			if err := s.check(); err != nil {
 				return err
 			}
 		}
@@ -108,13 +108,13 @@ func (s *space) run(ctx context.Context) error {
 
 // look finds out whether there is room, and keeps the ballast while there is
 // plenty.
-func (s *space) look() error {
+func (s *space) check() error {
 	left, err := s.free(s.dir)
 	if err != nil {
 		return err
 	}
 	free := left
-	if again := s.again.Load(); again != nil {
+	if again := s.reusable.Load(); again != nil {
 		free += (*again)()
 	}
 	was := s.short.Load()

@@ -32,7 +32,7 @@ func TestRoom(t *testing.T) {
 		{2 * reserve, true}, {reserve + 1, true}, {0, false},
 	} {
 		free = step.free
-		if err := s.look(); err != nil {
+		if err := s.check(); err != nil {
 			t.Fatal(err)
 		}
 		err := s.room()
@@ -57,7 +57,7 @@ func TestBallast(t *testing.T) {
 		t.Fatalf("%v, %v", info, err)
 	}
 	free = reserve / 2 // while it runs the ballast stays: it is the operator's
-	if err := s.look(); err != nil {
+	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.ballast()); err != nil {
@@ -75,13 +75,13 @@ func TestBallast(t *testing.T) {
 func TestRoomInTheLog(t *testing.T) {
 	free, again := int64(reserve/2), int64(0)
 	s := newTestSpace(t, &free)
-	s.reuse(func() int64 { return again })
+	s.countReusable(func() int64 { return again })
 	for _, step := range []struct {
 		again int64
 		room  bool
 	}{{0, false}, {reserve, true}, {reserve / 2, true}, {reserve/2 - 1, false}} {
 		again = step.again
-		if err := s.look(); err != nil {
+		if err := s.check(); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.room(); (err == nil) != step.room {
@@ -89,7 +89,7 @@ func TestRoomInTheLog(t *testing.T) {
 		}
 	}
 	again = 8 * ballastSize
-	if err := s.look(); err != nil {
+	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.ballast()); !os.IsNotExist(err) {

@@ -50,11 +50,11 @@ func (l *leaderLoops) forgetTokens(ctx context.Context) error {
 		over := l.longExpired(time.Now().Add(-forgetAfter))
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			_, err := insist(ctx, l.conductor, conductor.ForgetTokens{IDs: over[:n]})
+			_, err := doUntilDecided(ctx, l.conductor, conductor.ForgetTokens{IDs: over[:n]})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := l.goOn("forget tokens", err); err != nil {
+			if err := l.leadershipError("forget tokens", err); err != nil {
 				return err
 			}
 			over = over[n:]

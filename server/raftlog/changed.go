@@ -35,9 +35,9 @@ func (b *broadcast) wake() {
 // leader, or none, or has become or ceased to be it.
 func (l *Log) Changed() <-chan struct{} { return l.changes.wait() }
 
-// watchLeader wakes who waits for another leader. The observer has no channel,
+// observeLeader wakes who waits for another leader. The observer has no channel,
 // which could be full: the library calls its filter for each observation.
-func (l *Log) watchLeader() {
+func (l *Log) observeLeader() {
 	l.raft.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.RaftState:

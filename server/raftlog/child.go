@@ -71,8 +71,8 @@ func ServeCheck(args []string, out io.Writer) int {
 	}
 	c := LogCheck{Path: args[0]}
 	var errs [2]error
-	c.Behind, errs[0] = strconv.ParseUint(args[1], 10, 64)
-	c.Term, errs[1] = strconv.ParseUint(args[2], 10, 64)
+	c.SnapshotIndex, errs[0] = strconv.ParseUint(args[1], 10, 64)
+	c.SnapshotTerm, errs[1] = strconv.ParseUint(args[2], 10, 64)
 	if err := errors.Join(errs[:]...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
@@ -80,12 +80,12 @@ func ServeCheck(args []string, out io.Writer) int {
 	if err := limitMemory(c.Path); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	var moved atomic.Int64
+	var progress atomic.Int64
 	var printing sync.Mutex
 	go func() {
 		for was := int64(-1); ; time.Sleep(time.Second) {
 			// bbolt doesn't say how far it is.
-			if now := moved.Load() + activity(); now != was {
+			if now := progress.Load() + activity(); now != was {
 				was = now
 				printing.Lock()
 				fmt.Fprintln(out, now)
@@ -93,7 +93,7 @@ func ServeCheck(args []string, out io.Writer) int {
 			}
 		}
 	}()
-	facts, err := CheckLog(context.Background(), c, func(n int64) { moved.Add(n) })
+	facts, err := CheckLog(context.Background(), c, func(n int64) { progress.Add(n) })
 	answer := checkAnswer{Facts: &facts}
 	switch {
 	case errors.Is(err, ErrUnchecked):
@@ -166,10 +166,10 @@ func checkByChild(ctx context.Context, stall time.Duration, argv []string, c Log
 	if err != nil {
 		return LogFacts{}, fmt.Errorf("%w: %w", ErrUnchecked, err)
 	}
-	p := &checkProcess{moved: make(chan struct{}, 1)}
-	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], path, strconv.FormatUint(c.Behind, 10), strconv.FormatUint(c.Term, 10))...)
+	p := &checkProcess{progress: make(chan struct{}, 1)}
+	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], path, strconv.FormatUint(c.SnapshotIndex, 10), strconv.FormatUint(c.SnapshotTerm, 10))...)
 	cmd.Env = []string{} // none of ours
-	cmd.Stdout, cmd.Stderr = writerFunc(p.output), writerFunc(p.complaint)
+	cmd.Stdout, cmd.Stderr = writerFunc(p.stdout), writerFunc(p.stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	// What this process was given by its own parent isn't handed on. It is best
 	// effort: Go's own files are closed in children anyway.
@@ -194,8 +194,8 @@ func checkByChild(ctx context.Context, stall time.Duration, argv []string, c Log
 		var gaveUp error
 		select {
 		case err := <-ended:
-			return p.verdict(err)
-		case <-p.moved:
+			return p.result(err)
+		case <-p.progress:
 			stalled.Reset(stall)
 			continue
 		case <-stalled.C:
@@ -219,7 +219,7 @@ func (f writerFunc) Write(b []byte) (int, error) { f(b); return len(b), nil }
 
 // checkProcess is what the child says.
 type checkProcess struct {
-	moved chan struct{}
+	progress chan struct{}
 
 	mu    sync.Mutex
 	line  []byte // the last one of its output
@@ -227,11 +227,11 @@ type checkProcess struct {
 }
 
 const (
-	maxAnswer    = 1 << 20
-	maxComplaint = 16 << 10
+	maxAnswer = 1 << 20
+	maxStderr = 16 << 10
 )
 
-func (p *checkProcess) output(b []byte) {
+func (p *checkProcess) stdout(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if i := bytes.LastIndexByte(bytes.TrimSuffix(b, []byte("\n")), '\n'); i >= 0 {
@@ -244,19 +244,19 @@ func (p *checkProcess) output(b []byte) {
 		p.line = nil
 	}
 	select {
-	case p.moved <- struct{}{}:
+	case p.progress <- struct{}{}:
 	default:
 	}
 }
 
-func (p *checkProcess) complaint(b []byte) {
+func (p *checkProcess) stderr(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wrong = append(p.wrong, b[:min(len(b), maxComplaint-len(p.wrong))]...)
+	p.wrong = append(p.wrong, b[:min(len(b), maxStderr-len(p.wrong))]...)
 }
 
-// verdict says what came of the check once the process has ended.
-func (p *checkProcess) verdict(err error) (LogFacts, error) {
+// result says what came of the check once the process has ended.
+func (p *checkProcess) result(err error) (LogFacts, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var a checkAnswer

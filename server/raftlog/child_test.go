@@ -300,7 +300,7 @@ func TestAnswerOfACheck(t *testing.T) {
 	}
 	said := append([]byte("1\n22\n333\n"), append(answer, '\n')...)
 	for size := 1; size <= len(said); size++ {
-		p := &checkProcess{moved: make(chan struct{}, 1)}
+		p := &checkProcess{progress: make(chan struct{}, 1)}
 		r := bufio.NewReaderSize(bytes.NewReader(said), 16)
 		for {
 			b := make([]byte, size)
@@ -308,9 +308,9 @@ func TestAnswerOfACheck(t *testing.T) {
 			if err != nil {
 				break
 			}
-			p.output(b[:n])
+			p.stdout(b[:n])
 		}
-		if facts, err := p.verdict(nil); err != nil || facts.Last != 7 {
+		if facts, err := p.result(nil); err != nil || facts.Last != 7 {
 			t.Errorf("in pieces of %d: %+v, %v", size, facts, err)
 		}
 	}

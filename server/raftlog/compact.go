@@ -47,7 +47,7 @@ func (fl *files) compact(c LogCheck, facts LogFacts) {
 	if free <= fl.config.compactFree || free <= facts.Size/2 {
 		return
 	}
-	if moved, err := fl.moved(fl.begun(facts, c.Behind)); moved || err != nil {
+	if moved, err := fl.moved(fl.begun(facts, c.SnapshotIndex)); moved || err != nil {
 		return // checkPlace says what is to be done
 	}
 	log := fl.config.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
@@ -74,14 +74,14 @@ func (fl *files) compactInto(c LogCheck, facts LogFacts) error {
 		return err
 	}
 	compactStep("check")
-	copied, err := fl.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, Behind: c.Behind, Term: c.Term})
+	copied, err := fl.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, SnapshotIndex: c.SnapshotIndex, SnapshotTerm: c.SnapshotTerm})
 	if err != nil {
 		return fmt.Errorf("the new file: %w", err)
 	}
 	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm || !reflect.DeepEqual(copied.Values, facts.Values) {
 		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First, copied.Last, facts.First, facts.Last)
 	}
-	now, err := fl.here()
+	now, err := fl.currentPlace()
 	if err != nil {
 		return err
 	}

@@ -229,7 +229,7 @@ type diskState struct {
 
 // Set stores a value.
 func (s diskState) Set(key, value []byte) error {
-	return s.files.disk.insist(func() error {
+	return s.files.disk.retryUntilWritten(func() error {
 		err := s.files.disk.write(FaultState, func() error { return s.StableStore.Set(key, value) })
 		if err == nil {
 			err = s.files.member.voted()
@@ -240,7 +240,7 @@ func (s diskState) Set(key, value []byte) error {
 
 // SetUint64 stores a number.
 func (s diskState) SetUint64(key []byte, value uint64) error {
-	return s.files.disk.insist(func() error {
+	return s.files.disk.retryUntilWritten(func() error {
 		err := s.files.disk.write(FaultState, func() error { return s.StableStore.SetUint64(key, value) })
 		if err == nil && (string(key) != keyCurrentTerm || value > 1) { // see forgetBootstrap
 			err = s.files.member.voted()
@@ -251,16 +251,16 @@ func (s diskState) SetUint64(key []byte, value uint64) error {
 
 // Bounds of the pauses between tries to write a term or a vote.
 const (
-	minInsist = 20 * time.Millisecond
-	maxInsist = time.Second
+	minWriteRetry = 20 * time.Millisecond
+	maxWriteRetry = time.Second
 )
 
-// insist has write done until it succeeds. Where there is no room it has some
+// retryUntilWritten has write done until it succeeds. Where there is no room it has some
 // made. A failed sync ends the caller's goroutine, as does the end of the log; so
 // does any failure while the log is opened, or before Run if there is no state:
 // then whoever starts the server is told.
-func (d *disk) insist(write func() error) error {
-	for pause := minInsist; ; pause = min(2*pause, maxInsist) {
+func (d *disk) retryUntilWritten(write func() error) error {
+	for pause := minWriteRetry; ; pause = min(2*pause, maxWriteRetry) {
 		err := write()
 		if err == nil {
 			return nil
@@ -277,7 +277,7 @@ func (d *disk) insist(write func() error) error {
 			}
 			return err
 		}
-		if pause == minInsist {
+		if pause == minWriteRetry {
 			d.config.Logger.Error("the term or a vote can't be written: this server is silent until it is", "error", err)
 		}
 		select {

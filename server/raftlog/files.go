@@ -25,13 +25,13 @@ type files struct {
 	logs      raft.LogStore // around store
 	snapshots raft.SnapshotStore
 	stored    *storedFile
-	member    *membership
+	member    *memberRecord
 	clusterID *transport.ClusterID
 }
 
 // newFiles looks at the record, and makes the directories. open must follow.
 func newFiles(c Config) (*files, error) {
-	record, err := openMembership(c)
+	record, err := openMemberRecord(c)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (fl *files) open() error {
 	if err := fl.findStore(); err != nil {
 		return err
 	}
-	check := LogCheck{Path: fl.config.storeFile(), Behind: snapshot.Index, Term: snapshot.Term}
+	check := LogCheck{Path: fl.config.storeFile(), SnapshotIndex: snapshot.Index, SnapshotTerm: snapshot.Term}
 	facts, err := fl.checkStore(check)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (fl *files) open() error {
 	if err := fl.checkTerm(facts); err != nil {
 		return err
 	}
-	if err := fl.checkMembership(facts, snapshot.Index); err != nil {
+	if err := fl.checkMemberRecord(facts, snapshot.Index); err != nil {
 		return err
 	}
 	// All is checked; only now does anything change.
@@ -104,7 +104,7 @@ func (fl *files) open() error {
 	if err := fl.checkPlace(facts, snapshot.Index); err != nil {
 		return err
 	}
-	if err := fl.completeMembership(facts, snapshot.Index); err != nil {
+	if err := fl.completeMemberRecord(facts, snapshot.Index); err != nil {
 		return err
 	}
 	// A kill came between a snapshot that was restored or installed and this. None

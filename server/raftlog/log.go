@@ -32,10 +32,10 @@ type Log struct {
 	clusterID *transport.ClusterID
 	hadState  bool
 
-	alone   atomic.Bool
-	reads   reads
-	changes broadcast // of the leader
-	turns   turns
+	alone    atomic.Bool
+	reads    reads
+	changes  broadcast // of the leader
+	leadLock leadLock
 
 	proposing sync.RWMutex // held for reading while an entry is under way, for writing by Restore
 
@@ -62,7 +62,7 @@ func Open(c Config) (l *Log, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l = &Log{config: c, files: files, clusterID: files.clusterID, announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)}}
+	l = &Log{config: c, files: files, clusterID: files.clusterID, announcer: newAnnouncer(), leadLock: leadLock{slot: make(chan struct{}, 1)}}
 	l.reads.log = l
 	defer func() {
 		if p := recover(); p != nil { // the library panics on what the checks have missed
@@ -91,7 +91,7 @@ func Open(c Config) (l *Log, err error) {
 	}
 	l.voting.Store(l.raft)
 	l.files.disk.relied.Store(l.hadState)
-	l.watchLeader()
+	l.observeLeader()
 	return l, nil
 }
 

@@ -349,7 +349,7 @@ func TestTermWithoutRoom(t *testing.T) {
 	select {
 	case err := <-waiting:
 		t.Fatalf("written on a full disk: %v", err)
-	case <-time.After(10 * minInsist):
+	case <-time.After(10 * minWriteRetry):
 	}
 	full.Store(false)
 	if err := <-waiting; err != nil {

@@ -82,21 +82,21 @@ func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
 // pageWalk looks at all pages that are reachable.
 type pageWalk struct {
 	boltMeta
-	data  []byte
-	seen  []uint64 // a bit a page
-	used  int64    // pages
-	moved func(n int64)
+	data     []byte
+	seen     []uint64 // a bit a page
+	used     int64    // pages
+	progress func(n int64)
 }
 
 // walkPages checks that all that bbolt may read lies within the file, and that
 // no page is used twice. It returns how many bytes of the file are in use.
-func walkPages(f *os.File, m boltMeta, moved func(int64)) (used int64, err error) {
+func walkPages(f *os.File, m boltMeta, progress func(int64)) (used int64, err error) {
 	data, err := unix.Mmap(int(f.Fd()), 0, int(m.pages)*int(m.pageSize), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnchecked, err)
 	}
 	defer unix.Munmap(data)
-	w := &pageWalk{boltMeta: m, data: data, seen: make([]uint64, m.pages/64+1), used: 2, moved: moved}
+	w := &pageWalk{boltMeta: m, data: data, seen: make([]uint64, m.pages/64+1), used: 2, progress: progress}
 	if err := w.page(m.root, 0); err != nil {
 		return 0, err
 	}
@@ -119,7 +119,7 @@ func (w *pageWalk) page(id uint64, depth int) error {
 		w.seen[i/64] |= 1 << (i % 64)
 	}
 	w.used += int64(run)
-	w.moved(int64(run))
+	w.progress(int64(run))
 	return w.content(id, b[:run*uint64(w.pageSize)], depth)
 }
 

@@ -15,16 +15,16 @@ import (
 
 // What the leader's loop about servers is given.
 type (
-	Peer      = autopilot.Peer
-	Candidate = autopilot.Candidate
-	Steward   = autopilot.Steward
+	Peer             = autopilot.Peer
+	Candidate        = autopilot.Candidate
+	MembershipConfig = autopilot.Config
 )
 
-// Tend looks after the servers while this one leads: takes new ones in as
+// RunMembership looks after the servers while this one leads: takes new ones in as
 // non-voters, promotes those that keep up, and removes the dead ones that have
 // been replaced. It blocks until ctx ends.
-func (l *Log) Tend(ctx context.Context, s Steward) error {
-	loop := autopilot.Loop{Raft: l.raft, ServerID: l.config.ServerID, Log: l, Steward: s, Logger: l.config.Logger}
+func (l *Log) RunMembership(ctx context.Context, c MembershipConfig) error {
+	loop := autopilot.Loop{Raft: l.raft, ServerID: l.config.ServerID, Log: l, Config: c, Logger: l.config.Logger}
 	return loop.Run(ctx)
 }
 
@@ -103,12 +103,12 @@ func (l *Log) countServers() {
 func (l *Log) ClusterID() string { return l.clusterID.Get() }
 
 // Join makes this server one of the cluster, as if its leader had called.
-func (l *Log) Join(clusterID string) error { return l.clusterID.Meet(clusterID) }
+func (l *Log) Join(clusterID string) error { return l.clusterID.Accept(clusterID) }
 
-// SpeakFor has this server call others in the name of a cluster that it is about to
+// SetProposed has this server call others in the name of a cluster that it is about to
 // make. They vote only for the cluster to which they have granted their part, and a
 // connection names a cluster once.
-func (l *Log) SpeakFor(clusterID string) { l.clusterID.SpeakFor(clusterID) }
+func (l *Log) SetProposed(clusterID string) { l.clusterID.SetProposed(clusterID) }
 
 // peerTimeout bounds a change of the configuration.
 const peerTimeout = 10 * time.Second

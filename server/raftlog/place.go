@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// here returns the place of the log as it is.
-func (fl *files) here() (p memberfile.Place, err error) {
+// currentPlace returns the place of the log as it is.
+func (fl *files) currentPlace() (p memberfile.Place, err error) {
 	dir, dirErr := fileid.Of(fl.config.dir())
 	file, fileErr := fileid.Of(fl.config.storeFile())
 	return memberfile.Place{Dir: dir, File: file}, errors.Join(dirErr, fileErr)
@@ -26,7 +26,7 @@ func (fl *files) begun(f LogFacts, snapshot uint64) bool {
 // moved reports whether the log is at another place than when it was opened last. One
 // in which nothing has begun can be nobody's copy.
 func (fl *files) moved(begun bool) (bool, error) {
-	now, err := fl.here()
+	now, err := fl.currentPlace()
 	kept := fl.member.Now()
 	return kept.Place != memberfile.Place{} && begun && !kept.Place.Holds(now), err
 }
@@ -59,7 +59,7 @@ func (fl *files) checkPlace(f LogFacts, snapshot uint64) error {
 	default:
 		fl.config.Logger.Warn("the data directory is a copy: what was acknowledged after the copy was made is not in it", "path", fl.config.DataDir)
 	}
-	now, err := fl.here()
+	now, err := fl.currentPlace()
 	if err != nil {
 		return err
 	}
@@ -73,18 +73,18 @@ func (fl *files) configured() ([]raft.Server, error) {
 	rc.NoSnapshotRestoreOnStart = true
 	rc.Logger = hclog.NewNullLogger()
 	_, nowhere := raft.NewInmemTransport("")
-	conf, err := raft.GetConfiguration(rc, &fsm{state.New(), newAnnouncer()}, fl.logs, unwritten{fl.store}, fl.snapshots, nowhere)
+	conf, err := raft.GetConfiguration(rc, &fsm{state.New(), newAnnouncer()}, fl.logs, readOnlyStable{fl.store}, fl.snapshots, nowhere)
 	if err != nil {
 		return nil, fmt.Errorf("raft configuration in %s: %w", fl.config.dir(), err)
 	}
 	return conf.Servers, nil
 }
 
-// unwritten is a stable store that is only read.
-type unwritten struct{ raft.StableStore }
+// readOnlyStable is a stable store that is only read.
+type readOnlyStable struct{ raft.StableStore }
 
 // Set does nothing.
-func (unwritten) Set([]byte, []byte) error { return nil }
+func (readOnlyStable) Set([]byte, []byte) error { return nil }
 
 // SetUint64 does nothing.
-func (unwritten) SetUint64([]byte, uint64) error { return nil }
+func (readOnlyStable) SetUint64([]byte, uint64) error { return nil }

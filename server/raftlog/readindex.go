@@ -96,7 +96,7 @@ func (r *reads) leased(term uint64) bool {
 	if conf.Error() != nil {
 		return false
 	}
-	at, _ := r.log.acks.FollowedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, now)
+	at, _ := r.log.acks.MajorityAckedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, now)
 	until := at.Add(r.log.config.LeaderLease)
 	if !now.Before(until) {
 		return false
@@ -194,7 +194,7 @@ func (r *reads) verify(term uint64) error {
 		if err := conf.Error(); err != nil {
 			return err
 		}
-		at, changed := r.log.acks.FollowedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, time.Now())
+		at, changed := r.log.acks.MajorityAckedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, time.Now())
 		switch {
 		case !at.Before(began):
 			return nil

@@ -31,7 +31,7 @@ func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint
 	if !l.IsLeader() {
 		return false, noLeader("restore a snapshot", raft.ErrNotLeader)
 	}
-	defer l.turns.interrupt()()
+	defer l.leadLock.interrupt()()
 	l.proposing.Lock()
 	defer l.proposing.Unlock()
 	// All that is committed is applied: else the library could apply some of it
@@ -60,9 +60,9 @@ func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint
 	return true, noLeader("restore a snapshot", err)
 }
 
-// turns lets what lead runs and a restore take turns.
-type turns struct {
-	turn chan struct{} // has one slot: who has filled it has the turn
+// leadLock lets what lead runs and a restore take turns.
+type leadLock struct {
+	slot chan struct{} // has one slot: who has filled it has the turn
 
 	mu      sync.Mutex         // guards what follows
 	waiting int                // restores that want the turn
@@ -71,27 +71,27 @@ type turns struct {
 
 // interrupt ends what lead runs, and keeps it from beginning until done is
 // called.
-func (t *turns) interrupt() (done func()) {
+func (t *leadLock) interrupt() (done func()) {
 	t.mu.Lock()
 	t.waiting++
 	if t.end != nil {
 		t.end()
 	}
 	t.mu.Unlock()
-	t.turn <- struct{}{}
+	t.slot <- struct{}{}
 	return func() {
 		t.mu.Lock()
 		t.waiting--
 		t.mu.Unlock()
-		<-t.turn
+		<-t.slot
 	}
 }
 
-// take waits for the turn of what lead runs. leading ends with ctx, or when a restore
+// acquire waits for the turn of what lead runs. leading ends with ctx, or when a restore
 // interrupts; the caller gives the turn back with done. The error is that of ctx.
-func (t *turns) take(ctx context.Context) (leading context.Context, done func(), err error) {
+func (t *leadLock) acquire(ctx context.Context) (leading context.Context, done func(), err error) {
 	select {
-	case t.turn <- struct{}{}:
+	case t.slot <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
@@ -107,6 +107,6 @@ func (t *turns) take(ctx context.Context) (leading context.Context, done func(),
 		t.end = nil
 		t.mu.Unlock()
 		cancel()
-		<-t.turn
+		<-t.slot
 	}, nil
 }

@@ -54,7 +54,7 @@ func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint6
 	l.raft.RegisterObserver(observer)
 	tick := time.NewTicker(pollLeadership)
 	defer tick.Stop()
-	w, leading := &watch{log: l, changes: changes, tick: tick.C}, &leadership{l, lead}
+	w, leading := &leadershipMonitor{log: l, changes: changes, tick: tick.C}, &leadership{l, lead}
 	for {
 		term, led := w.leadership(ctx)
 		if !led {
@@ -77,12 +77,12 @@ type leadership struct {
 }
 
 // run leads for as long as this server leads in the term.
-func (l *leadership) run(ctx context.Context, w *watch, term uint64) {
+func (l *leadership) run(ctx context.Context, w *leadershipMonitor, term uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		l.again(ctx, term)
+		l.leadRepeatedly(ctx, term)
 	}()
 	announced := make(chan struct{})
 	go func() {
@@ -95,12 +95,12 @@ func (l *leadership) run(ctx context.Context, w *watch, term uint64) {
 	<-announced
 }
 
-// again calls lead until ctx ends.
-func (l *leadership) again(ctx context.Context, term uint64) {
+// leadRepeatedly calls lead until ctx ends.
+func (l *leadership) leadRepeatedly(ctx context.Context, term uint64) {
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		began := time.Now()
-		interrupted, err := l.once(ctx, term)
+		interrupted, err := l.leadOnce(ctx, term)
 		if ctx.Err() != nil {
 			return
 		}
@@ -120,10 +120,10 @@ func (l *leadership) again(ctx context.Context, term uint64) {
 	}
 }
 
-// once has lead run once, after a Barrier, with the turn. interrupted is true if a
+// leadOnce has lead run once, after a Barrier, with the turn. interrupted is true if a
 // restore has ended it.
-func (l *leadership) once(ctx context.Context, term uint64) (interrupted bool, err error) {
-	leading, done, err := l.log.turns.take(ctx)
+func (l *leadership) leadOnce(ctx context.Context, term uint64) (interrupted bool, err error) {
+	leading, done, err := l.log.leadLock.acquire(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -134,10 +134,10 @@ func (l *leadership) once(ctx context.Context, term uint64) (interrupted bool, e
 	return leading.Err() != nil && ctx.Err() == nil, err
 }
 
-// watch looks at state, term and configuration whenever they may have changed. Raft's own
+// leadershipMonitor looks at state, term and configuration whenever they may have changed. Raft's own
 // LeaderCh has one slot whose value is overwritten, so that losing and
 // regaining leadership can look like nothing at all.
-type watch struct {
+type leadershipMonitor struct {
 	log     *Log
 	changes <-chan raft.Observation
 	tick    <-chan time.Time
@@ -145,7 +145,7 @@ type watch struct {
 
 // leadership waits until this server leads and returns the term; led is false
 // once ctx has ended.
-func (w *watch) leadership(ctx context.Context) (term uint64, led bool) {
+func (w *leadershipMonitor) leadership(ctx context.Context) (term uint64, led bool) {
 	for ctx.Err() == nil {
 		if term, leads := w.now(); leads {
 			return term, true
@@ -156,7 +156,7 @@ func (w *watch) leadership(ctx context.Context) (term uint64, led bool) {
 }
 
 // end waits until this server no longer leads in the term, or ctx has ended.
-func (w *watch) end(ctx context.Context, term uint64) {
+func (w *leadershipMonitor) end(ctx context.Context, term uint64) {
 	for ctx.Err() == nil {
 		if now, leads := w.now(); !leads || now != term {
 			return
@@ -165,14 +165,14 @@ func (w *watch) end(ctx context.Context, term uint64) {
 	}
 }
 
-func (w *watch) now() (term uint64, leads bool) {
+func (w *leadershipMonitor) now() (term uint64, leads bool) {
 	w.log.countServers()
 	term = w.log.Term()
 	leads = w.log.IsLeader()
 	return term, leads && w.log.Term() == term
 }
 
-func (w *watch) wait(ctx context.Context) {
+func (w *leadershipMonitor) wait(ctx context.Context) {
 	select {
 	case <-w.changes:
 	case <-w.tick:

@@ -117,7 +117,7 @@ func TestEntriesAreKept(t *testing.T) {
 	if err := s.StoreLogs(more); !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		t.Errorf("a closed store: %v", err)
 	}
-	facts, err := CheckLog(t.Context(), LogCheck{Path: s.path, Behind: 999, Term: 1}, nil)
+	facts, err := CheckLog(t.Context(), LogCheck{Path: s.path, SnapshotIndex: 999, SnapshotTerm: 1}, nil)
 	if err == nil {
 		t.Errorf("entries that this binary can't read are taken: %+v", facts)
 	}

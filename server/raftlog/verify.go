@@ -18,9 +18,9 @@ import (
 
 // LogCheck says what of a raft.db is to be checked.
 type LogCheck struct {
-	Path   string // of the file
-	Behind uint64 // index of the newest snapshot; 0 if there is none
-	Term   uint64 // of the entry of that index
+	Path          string // of the file
+	SnapshotIndex uint64 // index of the newest snapshot; 0 if there is none
+	SnapshotTerm  uint64 // of the entry of that index
 }
 
 // LogFacts is what a check has found in a whole raft.db.
@@ -50,15 +50,15 @@ const readAhead = 1 << 20
 
 // CheckLog reads all of a raft.db, and changes nothing: its pages, that bbolt
 // finds no fault with it, and of each entry that it is what was written, that it
-// follows the one before it, and that this binary can read it. moved is called as
+// follows the one before it, and that this binary can read it. progress is called as
 // it gets on, with bytes or pages; it may be nil.
 //
 // An error means that the file is damaged, but for ErrUnchecked and
 // state.ErrSchema. bbolt may panic, or fault, on a damaged file in spite of what
 // is checked before: a server has this done by another process (see ChildCheck).
-func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFacts, err error) {
-	if moved == nil {
-		moved = func(int64) {}
+func CheckLog(ctx context.Context, c LogCheck, progress func(n int64)) (facts LogFacts, err error) {
+	if progress == nil {
+		progress = func(int64) {}
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -78,11 +78,11 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 	if err != nil {
 		return facts, err
 	}
-	if err := readThrough(ctx, f, int64(meta.pages)*int64(meta.pageSize), moved); err != nil {
+	if err := readThrough(ctx, f, int64(meta.pages)*int64(meta.pageSize), progress); err != nil {
 		return facts, err
 	}
 	facts.Size = int64(meta.pages) * int64(meta.pageSize)
-	if facts.Used, err = walkPages(f, meta, moved); err != nil {
+	if facts.Used, err = walkPages(f, meta, progress); err != nil {
 		return facts, err
 	}
 	options := boltOptions()
@@ -103,7 +103,7 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 		if wrong != nil {
 			return wrong
 		}
-		if err := facts.entries(ctx, tx.Bucket(logsBucket), c, moved); err != nil {
+		if err := facts.entries(ctx, tx.Bucket(logsBucket), c, progress); err != nil {
 			return err
 		}
 		return facts.values(tx.Bucket(confBucket))
@@ -113,7 +113,7 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 
 // readThrough reads the file from its beginning to its end, which is faster than
 // in the order of its trees, and finds out that it can be read.
-func readThrough(ctx context.Context, f io.ReaderAt, size int64, moved func(int64)) error {
+func readThrough(ctx context.Context, f io.ReaderAt, size int64, progress func(int64)) error {
 	b := make([]byte, min(readAhead, size))
 	for at := int64(0); at < size; {
 		if ctx.Err() != nil {
@@ -124,14 +124,14 @@ func readThrough(ctx context.Context, f io.ReaderAt, size int64, moved func(int6
 			return err
 		}
 		at += int64(n)
-		moved(int64(n))
+		progress(int64(n))
 	}
 	return nil
 }
 
 // entries checks the entries.
-func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, moved func(int64)) error {
-	f.LastTerm = c.Term
+func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, progress func(int64)) error {
+	f.LastTerm = c.SnapshotTerm
 	if b == nil {
 		return errors.New("it has no entries and no place for them")
 	}
@@ -154,26 +154,26 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, mov
 			return fmt.Errorf("entry %d: %w", index, err)
 		case e.Index != index:
 			return fmt.Errorf("in the place of entry %d stands entry %d", index, e.Index)
-		case f.Last != 0 && index != f.Last+1 && index > c.Behind+1:
+		case f.Last != 0 && index != f.Last+1 && index > c.SnapshotIndex+1:
 			return fmt.Errorf("entry %d follows on entry %d", index, f.Last)
 		case e.Term < term:
 			return fmt.Errorf("entry %d is of term %d, and the one before it of term %d", index, e.Term, term)
-		case index == c.Behind && e.Term != c.Term:
+		case index == c.SnapshotIndex && e.Term != c.SnapshotTerm:
 			f.Foreign = true // a kill came between the leader's snapshot and the deletion of these
-		case index > c.Behind && e.Term < c.Term && !f.Foreign:
-			return fmt.Errorf("entry %d is of term %d, and the snapshot before it of term %d", index, e.Term, c.Term)
+		case index > c.SnapshotIndex && e.Term < c.SnapshotTerm && !f.Foreign:
+			return fmt.Errorf("entry %d is of term %d, and the snapshot before it of term %d", index, e.Term, c.SnapshotTerm)
 		}
 		if f.First == 0 {
 			f.First = index
 		}
 		term, f.Last = e.Term, index
 		f.LastTerm = max(f.LastTerm, e.Term)
-		if index > c.Behind && e.Type == raft.LogCommand {
+		if index > c.SnapshotIndex && e.Type == raft.LogCommand {
 			if err := state.CheckEntry(e.Data); err != nil {
 				return fmt.Errorf("entry %d: %w", index, err)
 			}
 		}
-		moved(int64(len(value)))
+		progress(int64(len(value)))
 		return nil
 	})
 }

@@ -41,22 +41,22 @@ type Candidate struct {
 	Failed bool // it has been gone for so long that it may be replaced
 }
 
-// Steward says what the leader takes its decisions about servers from.
-type Steward struct {
-	// Known returns the servers that are to belong to the cluster, this one too. There
-	// may be several of one ID: the first that can be vouched for counts.
-	Known func() []Candidate
-	// Vouch finds out whether a candidate is the server that it is said to be, at its
+// Config says what the leader takes its decisions about servers from.
+type Config struct {
+	// Candidates returns the servers that are to belong to the cluster, this one too. There
+	// may be several of one ID: the first that can be verified for counts.
+	Candidates func() []Candidate
+	// Verify finds out whether a candidate is the server that it is said to be, at its
 	// address. It is asked before one is taken in or moved.
-	Vouch func(ctx context.Context, c Candidate) error
+	Verify func(ctx context.Context, c Candidate) error
 	// Progress asks a server how far it is.
 	Progress func(ctx context.Context, id string) (structs.PeerProgress, error)
 	// Removed is called with a server that was taken out because it had failed.
 	Removed func(id string)
-	// Least is the number of voters below which none is removed for having
+	// MinVoters is the number of voters below which none is removed for having
 	// failed: a dead server stays in the configuration until another one has
 	// come in its place. 0 means 3.
-	Least int
+	MinVoters int
 	// Stable is how long a new server has to keep up before it may vote; 0 means
 	// 5s.
 	Stable time.Duration
@@ -64,7 +64,7 @@ type Steward struct {
 
 // tend bounds how fast servers are taken in, promoted and removed.
 const (
-	tendTick        = time.Second
+	loopTick        = time.Second
 	reconcileTick   = 2 * time.Second
 	contactBound    = 2 * time.Second // a server that has not heard the leader for so long is not healthy
 	maxTrailingLogs = 1000            // entries that a server may be behind and still be promoted
@@ -78,24 +78,24 @@ type Loop struct {
 	Raft     *raft.Raft
 	ServerID string // this server's own
 	Log      Log
-	Steward  Steward
+	Config   Config
 	Logger   hclog.Logger
 }
 
 // Run takes new servers in as non-voters, promotes those that keep up, and removes
 // the dead ones that have been replaced, until ctx ends.
 func (l *Loop) Run(ctx context.Context) error {
-	if l.Steward.Least == 0 {
-		l.Steward.Least = 3
+	if l.Config.MinVoters == 0 {
+		l.Config.MinVoters = 3
 	}
-	if l.Steward.Stable == 0 {
-		l.Steward.Stable = 5 * time.Second
+	if l.Config.Stable == 0 {
+		l.Config.Stable = 5 * time.Second
 	}
 	pilot := library.New(l.Raft, (*application)(l), library.WithLogger(l.Logger.Named("autopilot")),
-		library.WithUpdateInterval(tendTick), library.WithReconcileInterval(reconcileTick))
+		library.WithUpdateInterval(loopTick), library.WithReconcileInterval(reconcileTick))
 	pilot.Start(ctx)
 	defer func() { <-pilot.Stop() }()
-	tick := time.NewTicker(tendTick)
+	tick := time.NewTicker(loopTick)
 	defer tick.Stop()
 	refused := make(map[Peer]bool) // of these it was said already
 	for {
@@ -119,33 +119,33 @@ func (l *Loop) admit(ctx context.Context, pilot *library.Autopilot, refused map[
 	for _, p := range peers {
 		at[p.ID] = p.Addr
 	}
-	known := l.Steward.Known()
-	vouched := make([]error, len(known))
+	known := l.Config.Candidates()
+	verified := make([]error, len(known))
 	var asking sync.WaitGroup
 	for i, c := range known {
 		if !c.Failed && c.Addr != "" && at[c.ID] != c.Addr {
-			asking.Go(func() { vouched[i] = l.Steward.Vouch(ctx, c) })
+			asking.Go(func() { verified[i] = l.Config.Verify(ctx, c) })
 		}
 	}
 	asking.Wait()
 	still := make(map[Peer]bool)
-	settled := make(map[string]bool)
+	placed := make(map[string]bool)
 	for i, c := range known {
 		switch {
-		case c.Failed || c.Addr == "" || settled[c.ID]:
+		case c.Failed || c.Addr == "" || placed[c.ID]:
 			continue
 		case at[c.ID] == c.Addr: // and those that follow were started before it
-			settled[c.ID] = true
+			placed[c.ID] = true
 			continue
-		case vouched[i] != nil:
+		case verified[i] != nil:
 			still[c.Peer] = true
 			if !refused[c.Peer] && ctx.Err() == nil {
 				refused[c.Peer] = true
-				l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", vouched[i])
+				l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", verified[i])
 			}
 			continue
 		}
-		settled[c.ID] = true
+		placed[c.ID] = true
 		server := &library.Server{ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive}
 		if err := pilot.AddServer(server); err != nil {
 			l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
@@ -163,7 +163,7 @@ type application Loop
 func (a *application) AutopilotConfig() *library.Config {
 	return &library.Config{
 		CleanupDeadServers: true, LastContactThreshold: contactBound, MaxTrailingLogs: maxTrailingLogs,
-		MinQuorum: uint(a.Steward.Least), ServerStabilizationTime: a.Steward.Stable,
+		MinQuorum: uint(a.Config.MinVoters), ServerStabilizationTime: a.Config.Stable,
 	}
 }
 
@@ -172,7 +172,7 @@ func (*application) NotifyState(*library.State) {}
 
 // KnownServers returns the servers of the configuration, as alive those that are
 // not known: gossip may not have come around yet. Others are none of the library's
-// business before they have been vouched for.
+// business before they have been verified for.
 func (a *application) KnownServers() map[raft.ServerID]*library.Server {
 	known := make(map[raft.ServerID]*library.Server)
 	if peers, err := a.Log.Peers(); err == nil {
@@ -180,7 +180,7 @@ func (a *application) KnownServers() map[raft.ServerID]*library.Server {
 			known[raft.ServerID(p.ID)] = a.server(Candidate{Peer: p, Name: p.ID})
 		}
 	}
-	for _, c := range a.Steward.Known() {
+	for _, c := range a.Config.Candidates() {
 		if s := known[raft.ServerID(c.ID)]; s != nil {
 			c.Addr = string(s.Address)
 			known[raft.ServerID(c.ID)] = a.server(c)
@@ -210,7 +210,7 @@ func (a *application) FetchServerStats(ctx context.Context, servers map[raft.Ser
 			p := a.Log.Progress()
 			if string(id) != a.ServerID {
 				var err error
-				if p, err = a.Steward.Progress(ctx, string(id)); err != nil {
+				if p, err = a.Config.Progress(ctx, string(id)); err != nil {
 					return
 				}
 			}
@@ -234,8 +234,8 @@ func (a *application) RemoveFailedServer(s *library.Server) {
 			return
 		}
 		a.Logger.Warn("dead server removed: another one has come in its place", "server_id", string(s.ID), "name", s.Name)
-		if a.Steward.Removed != nil {
-			a.Steward.Removed(string(s.ID))
+		if a.Config.Removed != nil {
+			a.Config.Removed(string(s.ID))
 		}
 	}()
 }

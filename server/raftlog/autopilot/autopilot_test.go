@@ -31,15 +31,15 @@ func (l *fakeLog) RemovePeer(_ context.Context, id string) error {
 	return l.refuse
 }
 
-func viewOf(log *fakeLog, s Steward) *application {
-	return (*application)(&Loop{ServerID: "a", Log: log, Steward: s, Logger: hclog.NewNullLogger()})
+func viewOf(log *fakeLog, s Config) *application {
+	return (*application)(&Loop{ServerID: "a", Log: log, Config: s, Logger: hclog.NewNullLogger()})
 }
 
 // TestKnownServersAreThoseOfTheConfiguration: gossip says which of them have failed,
 // and nothing of where they are, or that there are others.
 func TestKnownServersAreThoseOfTheConfiguration(t *testing.T) {
 	log := &fakeLog{peers: []Peer{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}, {ID: "c", Addr: "c:1"}}}
-	got := viewOf(log, Steward{Known: func() []Candidate {
+	got := viewOf(log, Config{Candidates: func() []Candidate {
 		return []Candidate{{Peer: Peer{ID: "b", Addr: "elsewhere:1"}, Name: "bert", Failed: true}, {Peer: Peer{ID: "stranger", Addr: "d:1"}}}
 	}}).KnownServers()
 	for id, want := range map[raft.ServerID]struct {
@@ -64,7 +64,7 @@ func TestKnownServersAreThoseOfTheConfiguration(t *testing.T) {
 // TestStatsAreOfThoseThatAnswer: this server is asked itself, and one that doesn't
 // answer has none.
 func TestStatsAreOfThoseThatAnswer(t *testing.T) {
-	s := Steward{Progress: func(_ context.Context, id string) (structs.PeerProgress, error) {
+	s := Config{Progress: func(_ context.Context, id string) (structs.PeerProgress, error) {
 		if id == "c" {
 			return structs.PeerProgress{}, errors.New("no answer")
 		}
@@ -83,7 +83,7 @@ func TestRemovalIsToldOnceItIsDone(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			log := &fakeLog{removed: make(chan string, 1), refuse: refuse}
 			var told []string
-			viewOf(log, Steward{Removed: func(id string) { told = append(told, id) }}).RemoveFailedServer(&library.Server{ID: "b"})
+			viewOf(log, Config{Removed: func(id string) { told = append(told, id) }}).RemoveFailedServer(&library.Server{ID: "b"})
 			synctest.Wait()
 			if id := <-log.removed; id != "b" {
 				t.Errorf("%s was taken out", id)

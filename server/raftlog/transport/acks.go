@@ -12,7 +12,7 @@ import (
 
 // AckTracker is the transport under Raft that notes what proves that this server
 // leads: when it sent the newest request that a voter has answered as a follower
-// of its term. The library's own proof takes any answer that comes in after it was
+// of its term. The library's own ack takes any answer that comes in after it was
 // asked for, though the request may have been sent long before: a leader that was
 // frozen finds such answers in its sockets when it goes on, and others lead by
 // then.
@@ -20,9 +20,9 @@ type AckTracker struct {
 	raft.Transport
 
 	mu      sync.Mutex
-	sent    map[raft.ServerID]proof
+	sent    map[raft.ServerID]ack
 	beats   map[raft.ServerID]Heartbeat
-	changed chan struct{} // closed at the next proof
+	changed chan struct{} // closed at the next ack
 }
 
 // Heartbeat is what was last sent to a server, without entries or positions.
@@ -40,18 +40,18 @@ func (w *AckTracker) Heartbeats(term uint64) map[raft.ServerID]Heartbeat {
 	return beats
 }
 
-// proof is that a server was followed in a term after an instant.
-type proof struct {
+// ack is that a server was followed in a term after an instant.
+type ack struct {
 	term uint64
 	sent time.Time
 }
 
 // NewAckTracker returns a tracker over t.
 func NewAckTracker(t raft.Transport) *AckTracker {
-	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]proof), beats: make(map[raft.ServerID]Heartbeat), changed: make(chan struct{})}
+	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]ack), beats: make(map[raft.ServerID]Heartbeat), changed: make(chan struct{})}
 }
 
-// AppendEntries carries heartbeats, too; what is pipelined is not taken for proof.
+// AppendEntries carries heartbeats, too; what is pipelined is not taken for ack.
 func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent := time.Now()
 	w.mu.Lock()
@@ -61,7 +61,7 @@ func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, 
 	if err == nil && resp.Success && resp.Term == args.Term {
 		w.mu.Lock()
 		if last := w.sent[id]; last.term < args.Term || last.term == args.Term && last.sent.Before(sent) {
-			w.sent[id] = proof{args.Term, sent}
+			w.sent[id] = ack{args.Term, sent}
 			close(w.changed)
 			w.changed = make(chan struct{})
 		}
@@ -84,10 +84,10 @@ func (w *AckTracker) Close() error {
 	return nil
 }
 
-// FollowedAt returns the newest instant after which most of the voters, self
+// MajorityAckedAt returns the newest instant after which most of the voters, self
 // among them, have followed self in the term; zero if they have not. self follows
 // itself now. changed is closed when that instant may have moved.
-func (w *AckTracker) FollowedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time, changed <-chan struct{}) {
+func (w *AckTracker) MajorityAckedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time, changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var sent []time.Time // by voter

@@ -14,12 +14,12 @@ import (
 // ClusterID is the id of the cluster that this server belongs to, "" while it
 // belongs to none.
 type ClusterID struct {
-	mu      sync.Mutex
-	cluster string
-	speaks  string                     // the cluster that this server makes; calls name it before it is kept
-	keep    func(cluster string) error // durably; called once
-	refused sync.Map                   // "address cluster" of those that the log has named already
-	count   atomic.Int32
+	mu       sync.Mutex
+	cluster  string
+	proposed string                     // the cluster that this server makes; calls name it before it is kept
+	keep     func(cluster string) error // durably; called once
+	refused  sync.Map                   // "address cluster" of those that the log has named already
+	count    atomic.Int32
 }
 
 // NewClusterID returns that of a server that belongs to the cluster, "" for none. keep
@@ -36,27 +36,27 @@ func (i *ClusterID) Get() string {
 	return i.cluster
 }
 
-// calling returns the cluster that calls name.
-func (i *ClusterID) calling() string {
+// named returns the cluster that calls name.
+func (i *ClusterID) named() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return cmp.Or(i.cluster, i.speaks)
+	return cmp.Or(i.cluster, i.proposed)
 }
 
-// SpeakFor has calls name a cluster that this server is about to make.
-func (i *ClusterID) SpeakFor(cluster string) {
+// SetProposed has calls name a cluster that this server is about to make.
+func (i *ClusterID) SetProposed(cluster string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.speaks = cluster
+	i.proposed = cluster
 }
 
 // errOtherCluster refuses a connection.
 var errOtherCluster = errors.New("it is of another cluster")
 
-// Meet compares the id that a server has named with this one's own. A server
+// Accept compares the id that a server has named with this one's own. A server
 // that belongs to no cluster joins the first that calls it: only a leader that
 // has been told to take it in does.
-func (i *ClusterID) Meet(cluster string) error {
+func (i *ClusterID) Accept(cluster string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
@@ -75,9 +75,9 @@ func (i *ClusterID) Meet(cluster string) error {
 // maxRefused bounds what the log has named.
 const maxRefused = 1024
 
-// complain logs a refusal, once for each address and id that the caller has named.
+// logRefusal logs a refusal, once for each address and id that the caller has named.
 // key says what id is, for the log.
-func (i *ClusterID) complain(log hclog.Logger, addr, key, id string, err error) {
+func (i *ClusterID) logRefusal(log hclog.Logger, addr, key, id string, err error) {
 	host, _, splitErr := net.SplitHostPort(addr)
 	if splitErr != nil {
 		host = addr

@@ -32,29 +32,29 @@ type Secure struct {
 // this address before.
 type Stream struct {
 	net.Listener
-	serverID  string // of this server
-	advertise net.Addr
-	secure    *Secure
-	identity  *ClusterID
-	log       hclog.Logger
-	shaking   sync.WaitGroup
-	open      sync.Map // net.Conn; Close hangs up on them
-	accepted  chan net.Conn
-	done      chan struct{}
-	close     sync.Once
+	serverID   string // of this server
+	advertise  net.Addr
+	secure     *Secure
+	clusterID  *ClusterID
+	log        hclog.Logger
+	handshakes sync.WaitGroup
+	open       sync.Map // net.Conn; Close hangs up on them
+	accepted   chan net.Conn
+	done       chan struct{}
+	close      sync.Once
 }
 
 // The preamble of a connection is a word, the caller's cluster id, 36 characters,
 // or as many dashes while it belongs to none, one byte with the length of the id of
 // the server that is called, and that id.
 const (
-	preambleWord   = "magnum-raft-2 "
-	preambleSize   = len(preambleWord) + 36 + 1 // without the server's id
-	maxServerID    = 255
-	noCluster      = "------------------------------------"
-	shakeTimeout   = 5 * time.Second // for TLS and the preamble of a connection that comes in
-	maxHandshaking = 64              // connections that have not said yet who they are
-	StallTimeout   = 5 * time.Second // for more of a request of which some has come
+	preambleWord     = "magnum-raft-2 "
+	preambleSize     = len(preambleWord) + 36 + 1 // without the server's id
+	maxServerID      = 255
+	noCluster        = "------------------------------------"
+	handshakeTimeout = 5 * time.Second // for TLS and the preamble of a connection that comes in
+	maxHandshaking   = 64              // connections that have not said yet who they are
+	StallTimeout     = 5 * time.Second // for more of a request of which some has come
 )
 
 // Config says where a Stream listens, and for whom.
@@ -74,7 +74,7 @@ func Listen(c Config, id *ClusterID) (*Stream, error) {
 		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w", c.BindAddr, err)
 	}
 	s := &Stream{
-		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, identity: id, log: c.Logger,
+		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, clusterID: id, log: c.Logger,
 		accepted: make(chan net.Conn), done: make(chan struct{}),
 	}
 	if c.Advertise != "" {
@@ -92,7 +92,7 @@ func Listen(c Config, id *ClusterID) (*Stream, error) {
 		l.Close()
 		return nil, structs.Errorf(structs.CodeInvalid, "-bind %s is no address at which other servers can reach this one: give one with -advertise", c.BindAddr)
 	}
-	s.shaking.Go(s.run)
+	s.handshakes.Go(s.run)
 	return s, nil
 }
 
@@ -119,10 +119,10 @@ func (s *Stream) run() {
 			conn.Close()
 			continue
 		}
-		s.shaking.Go(func() {
+		s.handshakes.Go(func() {
 			defer func() { <-slots }()
-			conn := s.watch(conn)
-			shaken, err := s.shake(conn)
+			conn := s.track(conn)
+			shaken, err := s.handshake(conn)
 			if err != nil {
 				s.log.Debug("connection refused", "addr", conn.RemoteAddr(), "error", err)
 				conn.Close()
@@ -140,16 +140,16 @@ func (s *Stream) run() {
 // errOtherServer refuses a connection.
 var errOtherServer = errors.New("the server that it calls is not this one: that one has lost its data directory, or its address has changed")
 
-// shake finds out who calls, and whom.
-func (s *Stream) shake(conn net.Conn) (net.Conn, error) {
-	if err := conn.SetDeadline(time.Now().Add(shakeTimeout)); err != nil {
+// handshake finds out who calls, and whom.
+func (s *Stream) handshake(conn net.Conn) (net.Conn, error) {
+	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, err
 	}
 	remote := conn.RemoteAddr().String()
 	if s.secure != nil {
 		secure := tls.Server(conn, s.secure.Server())
 		if err := secure.Handshake(); err != nil {
-			s.identity.complain(s.log, remote, "cluster_id", "", err)
+			s.clusterID.logRefusal(s.log, remote, "cluster_id", "", err)
 			return nil, err
 		}
 		conn = secure
@@ -160,12 +160,12 @@ func (s *Stream) shake(conn net.Conn) (net.Conn, error) {
 	}
 	if meant != s.serverID { // first: it must not make this server one of its cluster
 		if structs.IsID(meant) {
-			s.identity.complain(s.log, remote, "server_id", meant, errOtherServer)
+			s.clusterID.logRefusal(s.log, remote, "server_id", meant, errOtherServer)
 		}
 		return nil, errOtherServer
 	}
-	if err := s.identity.Meet(cluster); err != nil {
-		s.identity.complain(s.log, remote, "cluster_id", cluster, err)
+	if err := s.clusterID.Accept(cluster); err != nil {
+		s.clusterID.logRefusal(s.log, remote, "cluster_id", cluster, err)
 		return nil, err
 	}
 	return conn, conn.SetDeadline(time.Time{})
@@ -227,19 +227,19 @@ func (s *Stream) Close() error {
 			conn.(net.Conn).Close()
 			return true
 		})
-		s.shaking.Wait()
+		s.handshakes.Wait()
 	})
 	return err
 }
 
-// watched is a connection that Close knows.
-type watched struct {
+// trackedConn is a connection that Close knows.
+type trackedConn struct {
 	net.Conn
 	stream *Stream
 }
 
-func (s *Stream) watch(conn net.Conn) net.Conn {
-	w := &watched{conn, s}
+func (s *Stream) track(conn net.Conn) net.Conn {
+	w := &trackedConn{conn, s}
 	s.open.Store(w, true)
 	select {
 	case <-s.done: // Close may not have seen it
@@ -250,7 +250,7 @@ func (s *Stream) watch(conn net.Conn) net.Conn {
 }
 
 // Close hangs up.
-func (w *watched) Close() error {
+func (w *trackedConn) Close() error {
 	w.stream.open.Delete(w)
 	return w.Conn.Close()
 }
@@ -299,7 +299,7 @@ func (s *Stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	words, err := preamble(s.identity.calling(), meant)
+	words, err := preamble(s.clusterID.named(), meant)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +307,7 @@ func (s *Stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	conn = s.watch(conn)
+	conn = s.track(conn)
 	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		conn.Close()
 		return nil, err

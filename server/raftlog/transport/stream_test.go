@@ -206,14 +206,14 @@ func TestSlowCallerHoldsNobodyUp(t *testing.T) {
 	}
 	defer conn.Close()
 	isAccepted(t, s)
-	if took := time.Since(began); took > shakeTimeout/2 {
+	if took := time.Since(began); took > handshakeTimeout/2 {
 		t.Errorf("a server waited %v behind callers that say nothing", took)
 	}
 	began = time.Now()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > shakeTimeout/2 {
+	if took := time.Since(began); took > handshakeTimeout/2 {
 		t.Errorf("Close took %v: it waits for callers that say nothing", took)
 	}
 	if _, err := s.Accept(); !errors.Is(err, net.ErrClosed) {

@@ -13,7 +13,7 @@ import (
 // shares the next one, and nobody gets the result of a call that had begun before.
 func TestAsksAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a asks
+		var a sharedCalls
 		calls, results := 0, make(chan uint64)
 		call := func() (uint64, error) {
 			calls++

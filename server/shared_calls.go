@@ -7,17 +7,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// asks lets callers share calls of one kind. One call is under way at a time. A
+// sharedCalls lets callers share calls of one kind. One call is under way at a time. A
 // caller gets the result of one that began after it came, because an earlier one
 // may have been answered before.
-type asks struct {
+type sharedCalls struct {
 	mu   sync.Mutex
-	next *ask          // whoever comes now may join it; nil if nobody waits
+	next *sharedCall   // whoever comes now may join it; nil if nobody waits
 	turn chan struct{} // holds a value while a call is under way; made by the first caller
 }
 
-// ask is one call, which one of its callers makes.
-type ask struct {
+// sharedCall is one call, which one of its callers makes.
+type sharedCall struct {
 	done  chan struct{} // closed once index and err are set
 	index uint64
 	err   error
@@ -26,13 +26,13 @@ type ask struct {
 // join returns the result of a call that begins after it was called. call has a
 // bound of its own: it goes on when the caller's ctx has ended. Errors are call's,
 // and CodeNoLeader if ctx ends.
-func (a *asks) join(ctx context.Context, call func() (uint64, error)) (uint64, error) {
+func (a *sharedCalls) join(ctx context.Context, call func() (uint64, error)) (uint64, error) {
 	a.mu.Lock()
 	if a.turn == nil {
 		a.turn = make(chan struct{}, 1)
 	}
 	if a.next == nil {
-		a.next = &ask{done: make(chan struct{})}
+		a.next = &sharedCall{done: make(chan struct{})}
 	}
 	mine, turn := a.next, a.turn
 	a.mu.Unlock()

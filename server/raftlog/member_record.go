@@ -33,16 +33,16 @@ func Touched(dataDir string) (bool, error) {
 }
 
 // membership is the record of the server, in which the log notes what has to be in it.
-type membership struct {
+type memberRecord struct {
 	*memberfile.File
 	serverID string
 	done     atomic.Bool // Voted and Stored are both noted
 }
 
-// openMembership looks at the record. Before anything else is opened it is known
+// openMemberRecord looks at the record. Before anything else is opened it is known
 // from it that the log's directory has to be there.
-func openMembership(c Config) (m *membership, err error) {
-	m = &membership{File: c.Member, serverID: c.ServerID}
+func openMemberRecord(c Config) (m *memberRecord, err error) {
+	m = &memberRecord{File: c.Member, serverID: c.ServerID}
 	if m.File == nil {
 		if m.File, err = memberfile.Open(c.DataDir); err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func openMembership(c Config) (m *membership, err error) {
 }
 
 // note changes the record, durably, if it isn't so already.
-func (m *membership) note(change func(*memberfile.Record)) error {
+func (m *memberRecord) note(change func(*memberfile.Record)) error {
 	err := m.Update(func(r *memberfile.Record) {
 		r.ServerID = m.serverID
 		change(r)
@@ -72,7 +72,7 @@ func (m *membership) note(change func(*memberfile.Record)) error {
 }
 
 // voted notes that there is a term or a vote, before anybody relies on it.
-func (m *membership) voted() error {
+func (m *memberRecord) voted() error {
 	if m.done.Load() {
 		return nil
 	}
@@ -80,7 +80,7 @@ func (m *membership) voted() error {
 }
 
 // stored notes that there are entries, before anybody relies on them.
-func (m *membership) stored() error {
+func (m *memberRecord) stored() error {
 	if m.done.Load() {
 		return nil
 	}
@@ -102,9 +102,9 @@ const (
 	keyLastVoteCand = "LastVoteCand"
 )
 
-// checkMembership checks that all is there that the record says. snapshot is the
+// checkMemberRecord checks that all is there that the record says. snapshot is the
 // index of the newest one.
-func (fl *files) checkMembership(f LogFacts, snapshot uint64) error {
+func (fl *files) checkMemberRecord(f LogFacts, snapshot uint64) error {
 	m := fl.member.Now()
 	if m.Stored && f.Last == 0 && snapshot == 0 {
 		return fmt.Errorf("%s and %s hold no entries: %s", fl.config.storeFile(), fl.config.snapshotsDir(), fl.config.lostHint())
@@ -129,10 +129,10 @@ func (fl *files) forgetBootstrap(f *LogFacts, snapshot uint64) error {
 	return makeStore(fl.config.storeFile()) // in the place of the other
 }
 
-// completeMembership writes what the files say, if the record doesn't have it:
+// completeMemberRecord writes what the files say, if the record doesn't have it:
 // this server was stopped in between. The other way round it is the id of the
 // cluster that may be missing.
-func (fl *files) completeMembership(f LogFacts, snapshot uint64) error {
+func (fl *files) completeMemberRecord(f LogFacts, snapshot uint64) error {
 	err := fl.member.note(func(r *memberfile.Record) {
 		if fl.clusterID.Get() != "" {
 			r.ClusterID = fl.clusterID.Get()
@@ -141,7 +141,7 @@ func (fl *files) completeMembership(f LogFacts, snapshot uint64) error {
 		r.Stored = r.Stored || f.Last > 0 || snapshot > 0
 	})
 	if id := fl.member.Now().ClusterID; err == nil && id != "" && fl.clusterID.Get() == "" {
-		return fl.clusterID.Meet(id)
+		return fl.clusterID.Accept(id)
 	}
 	return err
 }
