@@ -22,7 +22,7 @@ func (s *Server) openGossip() (err error) {
 	return err
 }
 
-// node is what this server tells of itself.
+// node returns what this server announces about itself.
 func (s *Server) node() gossip.Node {
 	n := gossip.Node{
 		ID: s.id, Name: s.config.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
@@ -34,8 +34,7 @@ func (s *Server) node() gossip.Node {
 	return n
 }
 
-// clusterParts are the parts of Run that only a server with others beside it
-// has.
+// clusterParts returns the parts of Run that only a server with peers has.
 func (s *Server) clusterParts() map[string]func(context.Context) error {
 	if s.config.Solo {
 		return nil
@@ -51,30 +50,30 @@ func (s *Server) clusterParts() map[string]func(context.Context) error {
 	}
 }
 
-// announceTick is how often it is looked whether this server has become another.
+// announceTick is how often the server checks whether its node has changed.
 const announceTick = 500 * time.Millisecond
 
-// announceRepeat is after how many ticks news are told once more, twice: each is a few
-// datagrams, which may be lost, and the next full exchange is half a minute away.
+// announceRepeat is the number of ticks between repeats. Gossip is lossy UDP and the
+// next full exchange is half a minute away, so each change is announced three times.
 const announceRepeat = 4
 
-// tell tells the others when this server has joined a cluster.
+// announce tells the other members when this server has joined a cluster.
 func (s *Server) announce(ctx context.Context) error {
 	tick := time.NewTicker(announceTick)
 	defer tick.Stop()
-	told, again := gossip.Node{}, 0
+	announced, repeats := gossip.Node{}, 0
 	for {
 		now := s.node()
-		if now != told {
-			again = 2*announceRepeat + 1
+		if now != announced {
+			repeats = 2*announceRepeat + 1
 		}
-		if now != told || again == announceRepeat || again == 1 {
+		if now != announced || repeats == announceRepeat || repeats == 1 {
 			if err := s.gossip.Update(func(n *gossip.Node) { *n = now }); err != nil {
 				return err
 			}
-			told = now
+			announced = now
 		}
-		again = max(0, again-1)
+		repeats = max(0, repeats-1)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -83,7 +82,7 @@ func (s *Server) announce(ctx context.Context) error {
 	}
 }
 
-// newRelay returns what exchanges with other servers what each knows of hosts.
+// newRelay returns the relay that exchanges news of hosts with other servers.
 func (s *Server) newRelay() *dispatch.Relay {
 	return dispatch.NewRelay(dispatch.RelayConfig{
 		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.servers.voters, Others: func() []string { return ids(s.servers.others()) }, Agents: s.servers.agents,
@@ -98,7 +97,7 @@ func ids(members []gossip.Member) (ids []string) {
 	return ids
 }
 
-// membershipConfig is what the leader decides about servers from.
+// membershipConfig returns what the membership loop bases its decisions on.
 func (s *Server) membershipConfig() raftlog.MembershipConfig {
 	return raftlog.MembershipConfig{
 		Candidates: s.servers.candidates,

@@ -12,23 +12,23 @@ import (
 	"github.com/stackforge/magnum/server/raftlog"
 )
 
-// leaderlessWait bounds how long voters are asked whether they are there, by who
-// has waited for a leader already. What they have said holds for leaderlessKept.
+// leaderlessWait bounds how long the voters are asked whether they answer; the caller
+// has already waited for a leader. Their answers are reused for leaderlessKept.
 const (
 	leaderlessWait = 300 * time.Millisecond
 	leaderlessKept = time.Second
 )
 
-// noLeader is why nobody leads, as it was last found out.
+// leaderlessReason is the last explanation of why there is no leader.
 type leaderlessReason struct {
-	sync.Mutex // held while voters are asked: all requests that wait for a leader end with this
+	sync.Mutex // held while voters are asked, because all requests that wait for a leader ask
 	why        string
 	at         time.Time
 }
 
-// whyLeaderless says why nobody leads, as far as this server can tell, and what to
-// do about it. It asks the log's voters: gossip takes some seconds to notice that
-// one has died.
+// whyLeaderless explains why there is no leader, as far as this server can tell, and
+// what to do about it. It asks the log's voters: gossip takes some seconds to notice a
+// dead server.
 func (d *directory) whyLeaderless() string {
 	if slices.Contains(d.removed(), d.id) {
 		return "an operator has taken this server out of the cluster: ask another server"
@@ -47,7 +47,8 @@ func (d *directory) whyLeaderless() string {
 	return d.lastReason.why
 }
 
-// whyLeaderless is the same for servers whose names look tells, and whether they answer.
+// explainLeaderless explains it for the given peers. look returns a server's name, ""
+// if unknown, and whether the server answers.
 func explainLeaderless(peers []raftlog.Peer, look func(id string) (name string, answers bool)) string {
 	var away []string
 	voters := 0

@@ -1,7 +1,6 @@
-// Package server wires a magnum server together: the replicated log, the state
-// store, the conductor, dispatch and the REST API. Package command starts it.
-// It is the only package that knows all of server/...; it decides nothing
-// itself.
+// Package server wires a magnum server: the replicated log, the state store, the
+// conductor, dispatch and the REST API. Package command starts it. It is the only
+// package that knows all of server/..., and it decides nothing itself.
 package server
 
 import (
@@ -60,10 +59,9 @@ type Server struct {
 	metrics   *metrics.Metrics
 }
 
-// New opens the server's data directory and its HTTP port, and puts its parts
-// together. Run must follow. Errors say in the flags' words what is wrong;
-// CodeInvalid for the configuration, CodeConflict for a directory or port that
-// is in use.
+// New opens the server's data directory and its HTTP port, and wires the parts. Run
+// must follow, or Close. Errors use the names of the flags: CodeInvalid for the
+// configuration, CodeConflict for a directory or port that is in use.
 func New(c Config) (*Server, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -77,7 +75,7 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// open makes all parts, in the order in which they need each other.
+// open creates the parts in the order of their dependencies.
 func (s *Server) open() (err error) {
 	if s.dir, err = openDataDir(s.config.DataDir); err != nil {
 		return err
@@ -153,7 +151,7 @@ func (s *Server) open() (err error) {
 	return nil
 }
 
-// openLog opens the log, and with it the state that it holds.
+// openLog opens the log and the state that it holds.
 func (s *Server) openLog(record *memberfile.File) (err error) {
 	advertise := ""
 	if s.config.Advertise != "" {
@@ -177,8 +175,8 @@ func (s *Server) openLog(record *memberfile.File) (err error) {
 	return nil
 }
 
-// joinCluster has the log follow the cluster that the server's record names, once
-// nothing in the data directory speaks against it.
+// joinCluster makes the log follow the cluster that the member record names, unless the
+// contents of the data directory contradict it.
 func (s *Server) joinCluster(record *memberfile.File) error {
 	s.raft.SetProposed(s.grants.Proposed())
 	if s.config.BootstrapExpect == 1 {
@@ -197,8 +195,8 @@ func (s *Server) joinCluster(record *memberfile.File) error {
 	return nil
 }
 
-// ServeLogCheck is the process that Config.LogChecker starts: it is called with
-// the arguments behind those, and returns the exit code.
+// ServeLogCheck is the main function of the process that Config.LogChecker starts. args
+// are the arguments after those of LogChecker. It returns the exit code.
 func ServeLogCheck(args []string, out io.Writer) int { return raftlog.ServeCheck(args, out) }
 
 // URL returns the address of the REST API.
@@ -206,16 +204,16 @@ func (s *Server) URL() string {
 	return s.tls.scheme() + s.httpAddress()
 }
 
-// httpAddress is the host:port at which others reach the REST API.
+// httpAddress is the host:port at which the REST API can be reached.
 func (s *Server) httpAddress() string {
-	_, port, _ := net.SplitHostPort(s.listener.Addr().String()) // the kernel's own
+	_, port, _ := net.SplitHostPort(s.listener.Addr().String()) // the port that the kernel picked
 	return net.JoinHostPort(s.config.advertised(), port)
 }
 
-// shutdownGrace is how long a clean stop lets requests end.
+// shutdownGrace is how long a clean stop waits for requests to end.
 const shutdownGrace = 3 * time.Second
 
-// Run serves until ctx ends or a part fails, and closes everything.
+// Run serves until ctx ends or a part fails, and then closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	if s.config.BootstrapExpect == 1 && !s.raft.HasState() {
@@ -223,8 +221,8 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	// Requests end before the log does: what is answered must be committed, and
-	// what is parked must not be cut without an answer.
+	// Requests end before the log does: an answered write must be committed, and a
+	// parked request must get an answer.
 	web, stopWeb := context.WithCancel(context.Background())
 	defer stopWeb()
 	server := &http.Server{
@@ -254,7 +252,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
-		// First of all, so that the others go on at once.
+		// First, so that the other servers continue at once.
 		s.raft.HandOver()
 		grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 		defer cancel()
@@ -269,7 +267,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Close gives back what New took, if Run won't be called.
+// Close releases what New acquired, for a server that is never run.
 func (s *Server) Close() {
 	if s.raft != nil {
 		s.raft.Close()
@@ -280,7 +278,7 @@ func (s *Server) Close() {
 	s.close()
 }
 
-// close gives back the port and the directory.
+// close releases the port and the directory.
 func (s *Server) close() {
 	if s.listener != nil {
 		s.listener.Close()

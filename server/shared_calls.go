@@ -7,25 +7,25 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// sharedCalls lets callers share calls of one kind. One call is under way at a time. A
-// caller gets the result of one that began after it came, because an earlier one
-// may have been answered before.
+// sharedCalls lets callers share calls of one kind. One call runs at a time. A caller
+// gets the result of a call that began after the caller arrived; an earlier call's
+// result may be too old for it.
 type sharedCalls struct {
 	mu   sync.Mutex
-	next *sharedCall   // whoever comes now may join it; nil if nobody waits
-	turn chan struct{} // holds a value while a call is under way; made by the first caller
+	next *sharedCall   // not begun yet, so new callers join it; nil if nobody waits
+	turn chan struct{} // holds a value while a call runs; created by the first caller
 }
 
-// sharedCall is one call, which one of its callers makes.
+// sharedCall is one call. One of its callers makes it.
 type sharedCall struct {
 	done  chan struct{} // closed once index and err are set
 	index uint64
 	err   error
 }
 
-// join returns the result of a call that begins after it was called. call has a
-// bound of its own: it goes on when the caller's ctx has ended. Errors are call's,
-// and CodeNoLeader if ctx ends.
+// join returns the result of a call that begins after join was called. The call doesn't
+// take ctx: it must bound itself and continues when a caller's ctx has ended. Errors
+// are those of call, and CodeNoLeader if ctx ends.
 func (a *sharedCalls) join(ctx context.Context, call func() (uint64, error)) (uint64, error) {
 	a.mu.Lock()
 	if a.turn == nil {
@@ -34,24 +34,24 @@ func (a *sharedCalls) join(ctx context.Context, call func() (uint64, error)) (ui
 	if a.next == nil {
 		a.next = &sharedCall{done: make(chan struct{})}
 	}
-	mine, turn := a.next, a.turn
+	joined, turn := a.next, a.turn
 	a.mu.Unlock()
 	select {
 	case turn <- struct{}{}:
 		a.mu.Lock()
-		first := a.next == mine // else another of its callers has made the call
+		first := a.next == joined // otherwise another caller has made the call
 		if first {
 			a.next = nil
 		}
 		a.mu.Unlock()
 		if first {
-			mine.index, mine.err = call()
-			close(mine.done)
+			joined.index, joined.err = call()
+			close(joined.done)
 		}
 		<-turn
-	case <-mine.done:
+	case <-joined.done:
 	case <-ctx.Done():
 		return 0, structs.Errorf(structs.CodeNoLeader, "the leader's index did not come in time: %w", ctx.Err())
 	}
-	return mine.index, mine.err
+	return joined.index, joined.err
 }

@@ -19,23 +19,23 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// checkSnapshots verifies the newest snapshot and returns what is told of it; it
-// replaces the log up to its index, which is 0 if there is none. The library
-// would pass over one that it can't read and silently take an older one, or
-// none: acknowledged writes would be undone.
+// checkSnapshots checks all snapshots' metadata and the newest snapshot's content. It
+// returns the newest one's metadata, whose index is 0 if there is no snapshot. The
+// library would skip an unreadable snapshot and silently take an older one, or none:
+// acknowledged writes would be undone.
 func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	dirs, err := os.ReadDir(fl.config.snapshotsDir())
 	if err != nil {
 		return meta, fmt.Errorf("raft: %w", err)
 	}
 	dirs = slices.DeleteFunc(dirs, func(d os.DirEntry) bool {
-		return !d.IsDir() || strings.HasSuffix(d.Name(), ".tmp") // one that was never finished
+		return !d.IsDir() || strings.HasSuffix(d.Name(), ".tmp") // unfinished
 	})
 	slices.SortFunc(dirs, func(a, b os.DirEntry) int { return compareSnapshots(a.Name(), b.Name()) })
 	for i, d := range dirs {
 		err := checkSnapshotMeta(filepath.Join(fl.config.snapshotsDir(), d.Name(), metaFile))
 		if errors.Is(err, fs.ErrNotExist) && i < len(dirs)-1 {
-			continue // what is left of an older one whose removal was cut off
+			continue // an older snapshot whose removal was interrupted
 		}
 		if err != nil {
 			return meta, err
@@ -72,15 +72,15 @@ func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 func compareSnapshots(a, b string) int {
 	var terms, indexes [2]uint64
 	for i, name := range []string{a, b} {
-		_, _ = fmt.Sscanf(name, "%d-%d-", &terms[i], &indexes[i]) // 0 for what is none
+		_, _ = fmt.Sscanf(name, "%d-%d-", &terms[i], &indexes[i]) // 0 for an unreadable name
 	}
 	return cmp.Or(cmp.Compare(terms[0], terms[1]), cmp.Compare(indexes[0], indexes[1]), cmp.Compare(a, b))
 }
 
-// restoreHint is the way out of a damaged data directory.
+// restoreHint says what an operator can do about a damaged data directory.
 const restoreHint = "restore the data directory from a backup, or give this server an empty one if other servers have the state"
 
-// checkSnapshotMeta checks what the library reads of a snapshot to rank it.
+// checkSnapshotMeta checks the metadata by which the library ranks snapshots.
 func checkSnapshotMeta(path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -88,7 +88,7 @@ func checkSnapshotMeta(path string) error {
 	}
 	sumPath := filepath.Join(filepath.Dir(path), metaSum)
 	sum, sumErr := os.ReadFile(sumPath)
-	if sumErr != nil && !errors.Is(sumErr, fs.ErrNotExist) { // one of an earlier magnum has none
+	if sumErr != nil && !errors.Is(sumErr, fs.ErrNotExist) { // snapshots of earlier versions have none
 		return fmt.Errorf("snapshot: %w: %s", sumErr, restoreHint)
 	}
 	if sumErr == nil && !bytes.Equal(sum, sumOfMeta(b)) {
@@ -110,10 +110,10 @@ func checkSnapshotMeta(path string) error {
 	return nil
 }
 
-// earlierFiles are what earlier magnums have kept the log in.
+// earlierFiles are the files of the log formats of earlier versions.
 var earlierFiles = []string{"log.db", "log", "stable.json"}
 
-// refuseEarlier refuses what an earlier magnum has kept its log in.
+// refuseEarlier refuses a directory whose log has an earlier format.
 func (fl *files) refuseEarlier() error {
 	for _, name := range earlierFiles {
 		old := filepath.Join(fl.config.dir(), name)
@@ -125,7 +125,8 @@ func (fl *files) refuseEarlier() error {
 	return nil
 }
 
-// findStore makes raft.db if this server has never had one.
+// findStore makes sure that raft.db exists. It creates the file if this server has
+// never had one.
 func (fl *files) findStore() error {
 	path := fl.config.storeFile()
 	if err := removeUnfinished(path); err != nil {
@@ -149,7 +150,7 @@ func (fl *files) findStore() error {
 	return nil
 }
 
-// checkStore has raft.db checked.
+// checkStore checks raft.db with Config.CheckLog.
 func (fl *files) checkStore(c LogCheck) (LogFacts, error) {
 	forgetPages(c.Path)
 	facts, err := fl.config.CheckLog(context.Background(), c)
@@ -164,8 +165,8 @@ func (fl *files) checkStore(c LogCheck) (LogFacts, error) {
 	return facts, fmt.Errorf("raft: %s is damaged: %w: %s", c.Path, err, restoreHint)
 }
 
-// forgetPages has the kernel forget what it holds of a file in memory. After a
-// sync that failed that may be what is not on the disk.
+// forgetPages drops a file's pages from the kernel's cache. After a failed sync, the
+// cache may hold what is not on the disk.
 func forgetPages(path string) {
 	if f, err := os.Open(path); err == nil {
 		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
@@ -173,8 +174,8 @@ func forgetPages(path string) {
 	}
 }
 
-// checkBounds checks that the log begins where the snapshot ends, and that both
-// reach as far as this server has stored.
+// checkBounds checks that the log continues the snapshot, and that the two reach the
+// index in the stored file.
 func (fl *files) checkBounds(f LogFacts, snapshot uint64) error {
 	if end, stored := max(f.Last, snapshot), fl.stored.reaches(); end < stored {
 		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
@@ -193,8 +194,8 @@ func bounds(logs raft.LogStore) (first, last uint64, err error) {
 	return first, last, err
 }
 
-// checkTerm checks what Raft keeps beside the entries. A server that has
-// forgotten its term or its vote could vote twice.
+// checkTerm checks term and vote against each other and against the entries. A server
+// that has forgotten its term or its vote could vote twice.
 func (fl *files) checkTerm(f LogFacts) error {
 	current, known := f.number(keyCurrentTerm)
 	voted, _ := f.number(keyLastVoteTerm)
