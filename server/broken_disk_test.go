@@ -250,7 +250,7 @@ func TestFailedSync(t *testing.T) {
 				if names := again.names(); !names["before"] {
 					t.Errorf("after a restart there are %v", names)
 				}
-				if log := again.log.String(); !strings.Contains(log, "the disk failed before this start") || !strings.Contains(log, err.Error()) {
+				if log := again.log.String(); !strings.Contains(log, "a sync failed before this start") || !strings.Contains(log, err.Error()) {
 					t.Errorf("it does not warn:\n%s", log)
 				}
 				if err := again.create("after"); err != nil {
@@ -260,7 +260,7 @@ func TestFailedSync(t *testing.T) {
 					t.Error(err)
 				}
 				once := startOnDisk(t, d.config.DataDir)
-				if log := once.log.String(); strings.Contains(log, "the disk failed before this start") {
+				if log := once.log.String(); strings.Contains(log, "a sync failed before this start") {
 					t.Error("it warns again")
 				}
 			})

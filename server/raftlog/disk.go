@@ -276,7 +276,7 @@ func (d *disk) retryUntilWritten(write func() error) error {
 			return err
 		}
 		if pause == minWriteRetry {
-			d.config.Logger.Error("a term or vote can't be written: this server neither votes nor leads until it can", "error", err)
+			d.config.Logger.Error("the term or a vote can't be written: this server neither votes nor leads until it can", "error", err)
 		}
 		select {
 		case <-time.After(pause):

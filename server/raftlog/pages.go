@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What bbolt's pages look like, as far as a check has to know that looks at them
-// before bbolt does: bbolt follows any offset that it finds.
+// The layout of bbolt's pages, as far as this check needs it. The check comes before
+// bbolt opens the file, because bbolt follows any offset that it finds.
 const (
 	pageHead    = 16 // id, flags, count, overflow
 	elementSize = 16

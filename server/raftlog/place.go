@@ -11,30 +11,30 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// currentPlace returns the place of the log as it is.
+// currentPlace returns the log's present place.
 func (fl *files) currentPlace() (p memberfile.Place, err error) {
 	dir, dirErr := fileid.Of(fl.config.dir())
 	file, fileErr := fileid.Of(fl.config.storeFile())
 	return memberfile.Place{Dir: dir, File: file}, errors.Join(dirErr, fileErr)
 }
 
-// begun reports whether there is anything in the log, as the record has it or the files.
+// begun reports whether the log holds anything, by the member record or by the files.
 func (fl *files) begun(f LogFacts, snapshot uint64) bool {
 	return fl.member.Now().Begun() || len(f.Values) > 0 || f.Last > 0 || snapshot > 0
 }
 
-// moved reports whether the log is at another place than when it was opened last. One
-// in which nothing has begun can be nobody's copy.
+// moved reports whether the log's place differs from the one at the last start. A log
+// that holds nothing can't be a copy.
 func (fl *files) moved(begun bool) (bool, error) {
 	now, err := fl.currentPlace()
 	kept := fl.member.Now()
 	return kept.Place != memberfile.Place{} && begun && !kept.Place.Holds(now), err
 }
 
-// checkPlace refuses a copy of the log of one of several servers: it may lack what
-// the server has acknowledged, or votes that it gave, and the others would count on
-// them. The only server of its cluster goes on from a copy: agents compare what they
-// have followed with what it knows.
+// checkPlace refuses a copy of the log of one of several servers. The copy may lack
+// entries that the server has acknowledged, or its votes, and the other servers rely on
+// both. The only server of a cluster may continue from a copy: agents compare the
+// history that they have followed with the server's.
 func (fl *files) checkPlace(f LogFacts, snapshot uint64) error {
 	moved, err := fl.moved(fl.begun(f, snapshot))
 	if err != nil {
@@ -66,8 +66,7 @@ func (fl *files) checkPlace(f LogFacts, snapshot uint64) error {
 	return fl.member.note(func(r *memberfile.Record) { r.Place = now })
 }
 
-// configured returns the servers of the newest configuration in the log, before Raft
-// is started.
+// configured returns the newest membership in the log, before Raft is started.
 func (fl *files) configured() ([]raft.Server, error) {
 	rc := fl.config.raft()
 	rc.NoSnapshotRestoreOnStart = true
@@ -80,7 +79,7 @@ func (fl *files) configured() ([]raft.Server, error) {
 	return conf.Servers, nil
 }
 
-// readOnlyStable is a stable store that is only read.
+// readOnlyStable is a stable store that drops writes.
 type readOnlyStable struct{ raft.StableStore }
 
 // Set does nothing.

@@ -381,7 +381,7 @@ func TestFailedSyncEndsTheServer(t *testing.T) {
 				if m.config.Store.Snapshot().Node(nodeChange(1).ID) == nil {
 					t.Error("what was acknowledged before is gone")
 				}
-				if !strings.Contains(log.String(), "the disk failed before this start") {
+				if !strings.Contains(log.String(), "a sync failed before this start") {
 					t.Errorf("the next start does not warn:\n%s", log.String())
 				}
 				m.put(3)

@@ -16,21 +16,21 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// LogCheck says what of a raft.db is to be checked.
+// LogCheck describes a check of a raft.db.
 type LogCheck struct {
 	Path          string // of the file
 	SnapshotIndex uint64 // index of the newest snapshot; 0 if there is none
-	SnapshotTerm  uint64 // of the entry of that index
+	SnapshotTerm  uint64 // term of the entry at that index
 }
 
-// LogFacts is what a check has found in a whole raft.db.
+// LogFacts is the result of a check of a whole raft.db.
 type LogFacts struct {
-	First, Last uint64            // entries; 0 if there are none
-	LastTerm    uint64            // the highest of the entries and the snapshot
-	Foreign     bool              // the entries are not those that led to the snapshot
+	First, Last uint64            // indexes of the first and last entry; 0 if there are none
+	LastTerm    uint64            // the highest term of the entries and the snapshot
+	Foreign     bool              // the entries belong to another history than the snapshot
 	Values      map[string][]byte // of the stable store
-	Size        int64             // bytes of its pages; what lies behind them has never been written
-	Used        int64             // bytes of those that hold something
+	Size        int64             // bytes of its pages; bytes after them were never written
+	Used        int64             // bytes of the pages in use
 }
 
 // number returns a number of the stable store; ok is false if there is none.
@@ -41,21 +41,21 @@ func (f LogFacts) number(key string) (n uint64, ok bool) {
 	return 0, false
 }
 
-// ErrUnchecked is of a check that could not be carried out: nothing is known to
-// be wrong with the file.
+// ErrUnchecked is the error of a check that could not run: nothing is known to be wrong
+// with the file.
 var ErrUnchecked = errors.New("it could not be checked")
 
-// readAhead is how much of the file is read at a time.
+// readAhead is how many bytes of the file are read at a time.
 const readAhead = 1 << 20
 
-// CheckLog reads all of a raft.db, and changes nothing: its pages, that bbolt
-// finds no fault with it, and of each entry that it is what was written, that it
-// follows the one before it, and that this binary can read it. progress is called as
-// it gets on, with bytes or pages; it may be nil.
+// CheckLog reads a whole raft.db and changes nothing. It checks the pages, runs bbolt's
+// own check, and checks of each entry that it has its seal, follows the entry before
+// it, and can be decoded by this version. progress is called with bytes or pages as the
+// check proceeds; it may be nil.
 //
-// An error means that the file is damaged, but for ErrUnchecked and
-// state.ErrSchema. bbolt may panic, or fault, on a damaged file in spite of what
-// is checked before: a server has this done by another process (see ChildCheck).
+// An error means that the file is damaged, except for ErrUnchecked and state.ErrSchema.
+// bbolt may panic or fault on a damaged file in spite of the earlier checks, so a
+// server runs this in another process (see ChildCheck).
 func CheckLog(ctx context.Context, c LogCheck, progress func(n int64)) (facts LogFacts, err error) {
 	if progress == nil {
 		progress = func(int64) {}
@@ -96,7 +96,7 @@ func CheckLog(ctx context.Context, c LogCheck, progress func(n int64)) (facts Lo
 	}
 	defer db.Close()
 	err = db.View(func(tx *bbolt.Tx) error {
-		var wrong error // the first; Check ends only once all are read
+		var wrong error // the first error; the channel must be drained
 		for err := range tx.Check() {
 			wrong = cmp.Or(wrong, err)
 		}
@@ -111,8 +111,8 @@ func CheckLog(ctx context.Context, c LogCheck, progress func(n int64)) (facts Lo
 	return facts, err
 }
 
-// readThrough reads the file from its beginning to its end, which is faster than
-// in the order of its trees, and finds out that it can be read.
+// readThrough reads the file from beginning to end. Sequential reading is faster than
+// following the trees, and it shows that every byte can be read.
 func readThrough(ctx context.Context, f io.ReaderAt, size int64, progress func(int64)) error {
 	b := make([]byte, min(readAhead, size))
 	for at := int64(0); at < size; {
@@ -135,7 +135,7 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, pro
 	if b == nil {
 		return errors.New("it has no entries and no place for them")
 	}
-	var term uint64 // of the entry before
+	var term uint64 // of the previous entry
 	return b.ForEach(func(key, value []byte) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w: %w", ErrUnchecked, ctx.Err())
@@ -159,7 +159,7 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, pro
 		case e.Term < term:
 			return fmt.Errorf("entry %d is of term %d, and the one before it of term %d", index, e.Term, term)
 		case index == c.SnapshotIndex && e.Term != c.SnapshotTerm:
-			f.Foreign = true // a kill came between the leader's snapshot and the deletion of these
+			f.Foreign = true // a kill came between installing the leader's snapshot and deleting these entries
 		case index > c.SnapshotIndex && e.Term < c.SnapshotTerm && !f.Foreign:
 			return fmt.Errorf("entry %d is of term %d, and the snapshot before it of term %d", index, e.Term, c.SnapshotTerm)
 		}

@@ -1,6 +1,6 @@
-// Package autopilot looks after the servers of the log's configuration while this
-// one leads. It knows of the log what Log says, and nothing of what is in it. Package
-// raftlog runs it.
+// Package autopilot is the membership loop of the leader: it adds, promotes and removes
+// servers of the log. It knows the log only by the interface Log, and nothing of the
+// entries. Package raftlog runs it.
 package autopilot
 
 import (
@@ -16,74 +16,74 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Peer is a server in the log's configuration.
+// Peer is a server of the log's membership.
 type Peer struct {
 	ID    string
 	Addr  string // host:port of its Raft port
-	Voter bool   // else it only follows, as one that has just come
+	Voter bool   // otherwise it only follows, as a new server does
 }
 
-// Log is what is asked of this server's log. *raftlog.Log satisfies it.
+// Log is what the loop needs of this server's log. *raftlog.Log satisfies it.
 type Log interface {
-	// Peers returns the servers of the newest configuration.
+	// Peers returns the newest membership.
 	Peers() ([]Peer, error)
-	// Progress returns how far this server has come.
+	// Progress returns this server's progress in the log.
 	Progress() structs.PeerProgress
-	// RemovePeer takes a server out of the configuration.
+	// RemovePeer removes a server from the membership.
 	RemovePeer(ctx context.Context, id string) error
 }
 
-// Candidate is a server that is known by other means than the log's
-// configuration.
+// Candidate is a server that is known by other means than the membership.
 type Candidate struct {
 	Peer
 	Name   string
-	Failed bool // it has been gone for so long that it may be replaced
+	Failed bool // it has been dead for so long that it may be replaced
 }
 
-// Config says what the leader takes its decisions about servers from.
+// Config is what the membership loop bases its decisions on.
 type Config struct {
-	// Candidates returns the servers that are to belong to the cluster, this one too. There
-	// may be several of one ID: the first that can be verified for counts.
+	// Candidates returns the servers that should belong to the cluster, including this
+	// one. An ID may occur several times; the first candidate that can be verified
+	// counts.
 	Candidates func() []Candidate
-	// Verify finds out whether a candidate is the server that it is said to be, at its
-	// address. It is asked before one is taken in or moved.
+	// Verify checks that a candidate is the server that it claims to be, at its
+	// address. It is called before a server is added or its address changes.
 	Verify func(ctx context.Context, c Candidate) error
-	// Progress asks a server how far it is.
+	// Progress asks a server for its progress.
 	Progress func(ctx context.Context, id string) (structs.PeerProgress, error)
-	// Removed is called with a server that was taken out because it had failed.
+	// Removed is called with the ID of a server that was removed because it had failed;
+	// nil does nothing.
 	Removed func(id string)
-	// MinVoters is the number of voters below which none is removed for having
-	// failed: a dead server stays in the configuration until another one has
-	// come in its place. 0 means 3.
+	// MinVoters is the number of voters below which no failed server is removed: a dead
+	// server keeps its membership until another one has replaced it. 0 means 3.
 	MinVoters int
-	// Stable is how long a new server has to keep up before it may vote; 0 means
+	// Stable is how long a new server has to keep up before it becomes a voter; 0 means
 	// 5s.
 	Stable time.Duration
 }
 
-// tend bounds how fast servers are taken in, promoted and removed.
+// The pace and the bounds of the loop.
 const (
 	loopTick        = time.Second
 	reconcileTick   = 2 * time.Second
-	contactBound    = 2 * time.Second // a server that has not heard the leader for so long is not healthy
-	maxTrailingLogs = 1000            // entries that a server may be behind and still be promoted
+	contactBound    = 2 * time.Second // a server whose last contact with the leader is longer ago is unhealthy
+	maxTrailingLogs = 1000            // a server further behind is not promoted
 )
 
-// removeTimeout bounds the removal of a server that has failed.
+// removeTimeout bounds the removal of a failed server.
 const removeTimeout = 10 * time.Second
 
-// Loop looks after the servers.
+// Loop is the membership loop.
 type Loop struct {
 	Raft     *raft.Raft
-	ServerID string // this server's own
+	ServerID string // of this server
 	Log      Log
 	Config   Config
 	Logger   hclog.Logger
 }
 
-// Run takes new servers in as non-voters, promotes those that keep up, and removes
-// the dead ones that have been replaced, until ctx ends.
+// Run adds new servers as non-voters, promotes those that keep up, and removes dead
+// ones that have been replaced, until ctx ends.
 func (l *Loop) Run(ctx context.Context) error {
 	if l.Config.MinVoters == 0 {
 		l.Config.MinVoters = 3
@@ -97,9 +97,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer func() { <-pilot.Stop() }()
 	tick := time.NewTicker(loopTick)
 	defer tick.Stop()
-	refused := make(map[Peer]bool) // of these it was said already
+	refused := make(map[Peer]bool) // already logged
 	for {
-		l.admit(ctx, pilot, refused)
+		l.addServers(ctx, pilot, refused)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -108,9 +108,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// admit takes in the servers that are known and not yet in the configuration,
-// and those whose address is another.
-func (l *Loop) admit(ctx context.Context, pilot *library.Autopilot, refused map[Peer]bool) {
+// addServers adds the candidates that are not in the membership, and updates those
+// whose address has changed.
+func (l *Loop) addServers(ctx context.Context, pilot *library.Autopilot, refused map[Peer]bool) {
 	peers, err := l.Log.Peers()
 	if err != nil {
 		return // shutting down
@@ -134,24 +134,24 @@ func (l *Loop) admit(ctx context.Context, pilot *library.Autopilot, refused map[
 		switch {
 		case c.Failed || c.Addr == "" || placed[c.ID]:
 			continue
-		case at[c.ID] == c.Addr: // and those that follow were started before it
+		case at[c.ID] == c.Addr: // later candidates of the ID were started earlier
 			placed[c.ID] = true
 			continue
 		case verified[i] != nil:
 			still[c.Peer] = true
 			if !refused[c.Peer] && ctx.Err() == nil {
 				refused[c.Peer] = true
-				l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", verified[i])
+				l.Logger.Warn("server not added", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", verified[i])
 			}
 			continue
 		}
 		placed[c.ID] = true
 		server := &library.Server{ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive}
 		if err := pilot.AddServer(server); err != nil {
-			l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
+			l.Logger.Warn("server not added", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
 			continue
 		}
-		l.Logger.Info("server taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
+		l.Logger.Info("server added", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
 	}
 	maps.DeleteFunc(refused, func(p Peer, _ bool) bool { return !still[p] })
 }
@@ -167,12 +167,12 @@ func (a *application) AutopilotConfig() *library.Config {
 	}
 }
 
-// NotifyState has nothing to do.
+// NotifyState does nothing.
 func (*application) NotifyState(*library.State) {}
 
-// KnownServers returns the servers of the configuration, as alive those that are
-// not known: gossip may not have come around yet. Others are none of the library's
-// business before they have been verified for.
+// KnownServers returns the servers of the membership. Those without a candidate count
+// as alive: gossip may not have reached this server yet. Candidates outside the
+// membership are left out, because they are not verified.
 func (a *application) KnownServers() map[raft.ServerID]*library.Server {
 	known := make(map[raft.ServerID]*library.Server)
 	if peers, err := a.Log.Peers(); err == nil {
@@ -200,7 +200,7 @@ func (a *application) server(c Candidate) *library.Server {
 	return s
 }
 
-// FetchServerStats asks all servers at once how far they are.
+// FetchServerStats asks all servers for their progress at once.
 func (a *application) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*library.Server) map[raft.ServerID]*library.ServerStats {
 	stats := make(map[raft.ServerID]*library.ServerStats, len(servers))
 	var mu sync.Mutex
@@ -223,8 +223,8 @@ func (a *application) FetchServerStats(ctx context.Context, servers map[raft.Ser
 	return stats
 }
 
-// RemoveFailedServer takes a dead server out of the configuration. The library
-// wants it not to block.
+// RemoveFailedServer removes a dead server from the membership. The library requires
+// that it doesn't block.
 func (a *application) RemoveFailedServer(s *library.Server) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
@@ -233,7 +233,7 @@ func (a *application) RemoveFailedServer(s *library.Server) {
 			a.Logger.Warn("dead server not removed", "server_id", string(s.ID), "name", s.Name, "error", err)
 			return
 		}
-		a.Logger.Warn("dead server removed: another one has come in its place", "server_id", string(s.ID), "name", s.Name)
+		a.Logger.Warn("dead server removed, another one has replaced it", "server_id", string(s.ID), "name", s.Name)
 		if a.Config.Removed != nil {
 			a.Config.Removed(string(s.ID))
 		}

@@ -10,28 +10,27 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// AckTracker is the transport under Raft that notes what proves that this server
-// leads: when it sent the newest request that a voter has answered as a follower
-// of its term. The library's own ack takes any answer that comes in after it was
-// asked for, though the request may have been sent long before: a leader that was
-// frozen finds such answers in its sockets when it goes on, and others lead by
-// then.
+// AckTracker is a transport around Raft's that notes when it sent the newest request
+// that each voter acknowledged in the current term. That proves that this server still
+// leads. The library itself accepts any answer that arrives while it waits, even to a
+// much older request: a leader that was frozen finds such answers in its sockets,
+// although another server leads by then.
 type AckTracker struct {
 	raft.Transport
 
 	mu      sync.Mutex
 	sent    map[raft.ServerID]ack
 	beats   map[raft.ServerID]Heartbeat
-	changed chan struct{} // closed at the next ack
+	changed chan struct{} // closed at the next acknowledgement
 }
 
-// Heartbeat is what was last sent to a server, without entries or positions.
+// Heartbeat is the last request to a server, without entries and indexes.
 type Heartbeat struct {
 	Target raft.ServerAddress
 	Args   raft.AppendEntriesRequest // header and term alone
 }
 
-// Heartbeats returns the last heartbeats of the term.
+// Heartbeats returns the last heartbeat of the term to each server.
 func (w *AckTracker) Heartbeats(term uint64) map[raft.ServerID]Heartbeat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -40,7 +39,7 @@ func (w *AckTracker) Heartbeats(term uint64) map[raft.ServerID]Heartbeat {
 	return beats
 }
 
-// ack is that a server was followed in a term after an instant.
+// ack says that a voter acknowledged, in the term, a request sent at the given time.
 type ack struct {
 	term uint64
 	sent time.Time
@@ -51,7 +50,8 @@ func NewAckTracker(t raft.Transport) *AckTracker {
 	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]ack), beats: make(map[raft.ServerID]Heartbeat), changed: make(chan struct{})}
 }
 
-// AppendEntries carries heartbeats, too; what is pipelined is not taken for ack.
+// AppendEntries sends entries or a heartbeat and records the acknowledgement. Pipelined
+// requests are not recorded.
 func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent := time.Now()
 	w.mu.Lock()
@@ -70,13 +70,13 @@ func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, 
 	return err
 }
 
-// RequestPreVote makes the library use pre-votes, which it does if its transport
-// has this method. All transports that there are do.
+// RequestPreVote makes the library use pre-votes: it does so if its transport has this
+// method. All existing transports do.
 func (w *AckTracker) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	return w.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
 }
 
-// Close is called by the library at its end.
+// Close closes the transport below. The library calls it when it stops.
 func (w *AckTracker) Close() error {
 	if c, ok := w.Transport.(io.Closer); ok {
 		return c.Close()
@@ -84,9 +84,10 @@ func (w *AckTracker) Close() error {
 	return nil
 }
 
-// MajorityAckedAt returns the newest instant after which most of the voters, self
-// among them, have followed self in the term; zero if they have not. self follows
-// itself now. changed is closed when that instant may have moved.
+// MajorityAckedAt returns the newest time such that a majority of the voters has
+// acknowledged, in the term, a request of self that was sent then or later; zero if
+// there is none. self counts as acknowledging at now. changed is closed when the result
+// may have changed.
 func (w *AckTracker) MajorityAckedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time, changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

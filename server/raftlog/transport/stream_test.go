@@ -133,7 +133,7 @@ func TestServerOfAnotherClusterIsNamedOnce(t *testing.T) {
 	for range 3 {
 		isRefused(t, says(t, s, calling(t, clusterB)))
 	}
-	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "a server is refused") != 1 {
+	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "connection of a server refused") != 1 {
 		t.Errorf("the log says:\n%s", text)
 	}
 }
@@ -153,7 +153,7 @@ func TestCallOfAnotherServerIsRefused(t *testing.T) {
 	if id.Get() != "" {
 		t.Errorf("it has joined %q, whose call was for another server", id.Get())
 	}
-	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "a server is refused") != 1 {
+	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "connection of a server refused") != 1 {
 		t.Errorf("the log says:\n%s", text)
 	}
 	says(t, s, calling(t, clusterA))
