@@ -231,7 +231,7 @@ func TestStaleEntryIsRejected(t *testing.T) {
 	m.put(2) // and it goes on
 }
 
-func TestFSMStopsAtPoison(t *testing.T) {
+func TestFSMPanicsAtUndecodableEntry(t *testing.T) {
 	f := &fsm{store: state.New(), announcer: newAnnouncer()}
 	defer func() {
 		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "entry 7") {
@@ -241,7 +241,7 @@ func TestFSMStopsAtPoison(t *testing.T) {
 	f.Apply(&raft.Log{Index: 7, Term: 1, Data: []byte("poison")})
 }
 
-func TestLeadIsCalledAgain(t *testing.T) {
+func TestLeadIsCalledAgainWhileLeadershipLasts(t *testing.T) {
 	l := mustOpen(t, testConfig(t, t.TempDir()))
 	if err := l.Bootstrap(); err != nil {
 		t.Fatal(err)
@@ -316,7 +316,7 @@ func TestSecondOpenOfOneDirIsRefused(t *testing.T) {
 
 // A term or a vote for which there is no room has some made, and is tried until it
 // is written; the log ends for nothing but its end.
-func TestTermWithoutRoom(t *testing.T) {
+func TestTermOnFullDiskIsRetried(t *testing.T) {
 	var full, kept atomic.Bool
 	c := testConfig(t, t.TempDir())
 	c.Fault = func(op string) error {

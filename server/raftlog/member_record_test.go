@@ -70,7 +70,7 @@ func TestLostVoteIsRefused(t *testing.T) {
 
 // What a kill in the middle of Bootstrap leaves is a server that can still be
 // bootstrapped.
-func TestBootstrapCutOff(t *testing.T) {
+func TestInterruptedBootstrapIsRepeated(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
 	if err := errors.Join(diskState{l.files.store, l.files}.SetUint64([]byte(keyCurrentTerm), 1), l.Close()); err != nil {
@@ -80,7 +80,7 @@ func TestBootstrapCutOff(t *testing.T) {
 }
 
 // A log of an earlier magnum has no record; it gets one.
-func TestRecordIsCompleted(t *testing.T) {
+func TestMissingMemberRecordIsCompleted(t *testing.T) {
 	c, m := writtenDir(t, 4, true)
 	if err := os.Remove(memberfile.Path(c.DataDir)); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestRecordIsCompleted(t *testing.T) {
 	refused(t, c, memberfile.Path(c.DataDir), want.ServerID, c.ServerID)
 }
 
-func TestDamagedRecordIsRefused(t *testing.T) {
+func TestDamagedMemberRecordIsRefused(t *testing.T) {
 	c, _ := writtenDir(t, 1, false)
 	path := memberfile.Path(c.DataDir)
 	whole, err := os.ReadFile(path)
@@ -127,7 +127,7 @@ func TestDamagedRecordIsRefused(t *testing.T) {
 }
 
 // The record is there before anybody can rely on what it says.
-func TestRecordThatCantBeWritten(t *testing.T) {
+func TestBootstrapNeedsWritableMemberRecord(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
 	defer l.Close()

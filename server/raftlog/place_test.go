@@ -61,9 +61,9 @@ var copied = map[string]string{
 	"an archive unpacked over it": `tar -C "$1" -cf "$1.tar" .; tar -C "$1" -xf "$1.tar"`,
 }
 
-// TestCopyOfOneOfSeveral: it does not start on a copy of its directory, unless an
+// TestCopyOfOneOfSeveralServersIsRefused: it does not start on a copy of its directory, unless an
 // operator says that it was moved.
-func TestCopyOfOneOfSeveral(t *testing.T) {
+func TestCopyOfOneOfSeveralServersIsRefused(t *testing.T) {
 	for name, command := range copied {
 		t.Run(name, func(t *testing.T) {
 			c := written(t, 3)
@@ -99,8 +99,8 @@ func TestCopyOfOneOfSeveral(t *testing.T) {
 	}
 }
 
-// TestCopyOfTheOnlyServer: it starts, and says so once.
-func TestCopyOfTheOnlyServer(t *testing.T) {
+// TestCopyOfSingleServerStartsWithWarning: it starts, and says so once.
+func TestCopyOfSingleServerStartsWithWarning(t *testing.T) {
 	for name, command := range copied {
 		t.Run(name, func(t *testing.T) {
 			c := written(t, 1)

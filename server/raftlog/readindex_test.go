@@ -44,11 +44,11 @@ func (h *held) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.Ap
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-// TestOldAnswersProveNothing: answers to what was sent before a consistent read
+// TestReadIndexIgnoresAnswersToEarlierRequests: answers to what was sent before a consistent read
 // came come in after it, and the voters hear nothing any more. The read is refused.
-func TestOldAnswersProveNothing(t *testing.T) {
+func TestReadIndexIgnoresAnswersToEarlierRequests(t *testing.T) {
 	var transports []*held
-	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+	c := startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport {
 		transports = append(transports, &held{InmemTransport: in})
 		return transports[len(transports)-1]
 	})
@@ -94,7 +94,7 @@ func TestOldAnswersProveNothing(t *testing.T) {
 // it that it leads no more.
 func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	var transports []*held
-	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+	c := startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport {
 		transports = append(transports, &held{InmemTransport: in})
 		return transports[len(transports)-1]
 	})
@@ -129,7 +129,7 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 // TestLeaderIndexWaitsForTheBarrier: a leader that may not have applied what
 // earlier ones committed asks for no more than it knows.
 func TestLeaderIndexWaitsForTheBarrier(t *testing.T) {
-	c := startTrio(t)
+	c := startThreeServers(t)
 	m := c.members[c.leader(0, 1, 2)]
 	m.put(1)
 	m.reads.barrier.Store(0)

@@ -40,8 +40,8 @@ func (m *member) restore(nodes int) error {
 	return err
 }
 
-// settled waits until all members are at the index of one, with equal states.
-func (c *trio) settled(like *member) {
+// awaitSameState waits until all members are at the index of one, with equal states.
+func (c *threeServers) awaitSameState(like *member) {
 	c.t.Helper()
 	want := like.config.Store
 	for _, m := range c.members {
@@ -55,10 +55,10 @@ func (c *trio) settled(like *member) {
 	}
 }
 
-// TestRestoreReachesAllServersAndLasts: what was committed before is gone, later
+// TestRestoreReachesAllServersAndSurvivesRestart: what was committed before is gone, later
 // entries follow, and every server starts again with it.
-func TestRestoreReachesAllServersAndLasts(t *testing.T) {
-	c := startTrio(t)
+func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
+	c := startThreeServers(t)
 	leader := c.members[c.leader(0, 1, 2)]
 	for n := range 20 {
 		leader.put(n)
@@ -70,9 +70,9 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 	if got := leader.config.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil || got.Node(nodeChange(0).ID) != nil {
 		t.Errorf("at index %d: %v", got.Index(), got.Node(nodeChange(0).ID))
 	}
-	c.settled(leader)
+	c.awaitSameState(leader)
 	restored := leader.put(100)
-	c.settled(leader)
+	c.awaitSameState(leader)
 
 	// Twice in a row, with nothing in between.
 	for range 2 {
@@ -94,7 +94,7 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 		t.Errorf("the state is at %d, not behind 5000", got)
 	}
 	last := leader.put(101)
-	c.settled(leader)
+	c.awaitSameState(leader)
 	want := leader.config.Store
 
 	for _, m := range c.members {
@@ -116,16 +116,16 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 	}
 	sameState(t, leader.config.Store, want)
 	leader.put(102)
-	c.settled(leader)
+	c.awaitSameState(leader)
 	if err := leader.Snapshot(); err != nil {
 		t.Errorf("a snapshot afterwards: %v", err)
 	}
 }
 
-// TestRestoreComesBetweenEntries: leading ends before, whatever it does, and
+// TestRestoreExcludesLead: leading ends before, whatever it does, and
 // begins again; none of its entries is decided on one state and applied to the
 // other.
-func TestRestoreComesBetweenEntries(t *testing.T) {
+func TestRestoreExcludesLead(t *testing.T) {
 	conf := testConfig(t, t.TempDir())
 	l := mustOpen(t, conf)
 	if err := l.Bootstrap(); err != nil {
@@ -189,7 +189,7 @@ func TestRestoreComesBetweenEntries(t *testing.T) {
 }
 
 func TestRestoreRefusals(t *testing.T) {
-	c := startTrio(t)
+	c := startThreeServers(t)
 	at := c.leader(0, 1, 2)
 	leader := c.members[at]
 	leader.put(1)
@@ -221,19 +221,19 @@ func TestRestoreRefusals(t *testing.T) {
 	c.members[c.leader(0, 1, 2)].put(3)
 }
 
-// TestLeaderLostWhileItRestores: the leader is cut off while it takes the new
+// TestLeaderLostDuringRestore: the leader is cut off while it takes the new
 // state. The others keep theirs, with all that was acknowledged, and go on; it
 // never leads with its own, and follows them again once it is given an empty
 // directory, if not before.
-func TestLeaderLostWhileItRestores(t *testing.T) {
-	c := startTrio(t)
+func TestLeaderLostDuringRestore(t *testing.T) {
+	c := startThreeServers(t)
 	at := c.leader(0, 1, 2)
 	lost := c.members[at]
 	var last uint64
 	for n := range 5 {
 		last = lost.put(n)
 	}
-	c.settled(lost)
+	c.awaitSameState(lost)
 	_, err := lost.Restore(t.Context(), 0, func(index uint64) (int64, io.Reader, error) {
 		b := rowsAt(t, index, 3)
 		c.connect(false, at)
@@ -265,7 +265,7 @@ func TestLeaderLostWhileItRestores(t *testing.T) {
 	c.connect(true, at)
 	leader = c.members[c.leader(others...)]
 	leader.put(70)
-	c.settled(leader)
+	c.awaitSameState(leader)
 }
 
 type errorReader struct{ err error }

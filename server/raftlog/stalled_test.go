@@ -20,19 +20,19 @@ const (
 	clusterB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
-// heard is a log that may be read while it is written.
-type heard struct {
+// logBuffer is a log that may be read while it is written.
+type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (h *heard) Write(b []byte) (int, error) {
+func (h *logBuffer) Write(b []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.b.Write(b)
 }
 
-func (h *heard) String() string {
+func (h *logBuffer) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.b.String()
@@ -102,7 +102,7 @@ func startFollower(t *testing.T) *member {
 
 // A leader that falls silent in the middle of a snapshot is given up: the server
 // answers others again.
-func TestStalledSnapshotIsGivenUp(t *testing.T) {
+func TestStalledSnapshotIsAbandoned(t *testing.T) {
 	t.Parallel()
 	m := startFollower(t)
 	calls := leads(t, m)

@@ -132,7 +132,7 @@ func TestEntriesAreKept(t *testing.T) {
 
 // What is written is what raft-boltdb writes and reads by itself, but for the
 // seal at the end of each value.
-func TestStoreIsRaftBoltDBs(t *testing.T) {
+func TestStoreMatchesRaftBoltDB(t *testing.T) {
 	s := openTestStore(t)
 	want := someEntries(1, 12, 3, 50)
 	if err := errors.Join(s.StoreLogs(want), s.Set([]byte("LastVoteCand"), []byte("me")), s.SetUint64([]byte("CurrentTerm"), 5), s.Close()); err != nil {
@@ -180,7 +180,7 @@ func TestStoreIsRaftBoltDBs(t *testing.T) {
 	}
 }
 
-func TestStableValues(t *testing.T) {
+func TestStableValuesAreKept(t *testing.T) {
 	s := openTestStore(t)
 	for _, missing := range []func() error{
 		func() error { _, err := s.Get([]byte("LastVoteCand")); return err },
@@ -246,7 +246,7 @@ func FuzzSeal(f *testing.F) {
 
 // Which failures of a commit may be tried again: those alone to write a page.
 // bbolt is asked, so that another version of it that says so otherwise is noticed.
-func TestFailedCommits(t *testing.T) {
+func TestOnlyFailedPageWritesAreRetryable(t *testing.T) {
 	s := openTestStore(t)
 	want := someEntries(1, 3, 1, 20)
 	if err := s.StoreLogs(want); err != nil {

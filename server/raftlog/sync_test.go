@@ -164,17 +164,17 @@ func (s *syncs) see() error {
 	return nil
 }
 
-// seenServer is a server alone whose syncs are seen.
-type seenServer struct {
+// tracedServer is a server alone whose syncs are seen.
+type tracedServer struct {
 	*Log
 	syncs *syncs
 	ended chan error
 	stop  func()
 }
 
-func startSeen(dir string) (*seenServer, error) {
+func startSeen(dir string) (*tracedServer, error) {
 	c := Config{DataDir: dir, ServerID: "11111111-1111-4111-8111-111111111111", Store: state.New(), Logger: hclog.NewNullLogger()}
-	s := &seenServer{syncs: &syncs{path: c.storeFile()}, ended: make(chan error, 1)}
+	s := &tracedServer{syncs: &syncs{path: c.storeFile()}, ended: make(chan error, 1)}
 	if err := s.syncs.see(); err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func startSeen(dir string) (*seenServer, error) {
 	}
 }
 
-func (s *seenServer) put(n int) error {
+func (s *tracedServer) put(n int) error {
 	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: s.Term(), Prev: s.config.Store.Index(), Changes: []structs.Change{nodeChange(n)}})
 	if err == nil {
 		_, err = s.Propose(context.Background(), b)
@@ -346,8 +346,8 @@ func TestSyncedBeforeAcknowledged(t *testing.T) {
 	}
 }
 
-// TestFailedPagesAreWrittenAgain, and nobody ends for them.
-func TestFailedPagesAreWrittenAgain(t *testing.T) {
+// TestFailedPageWriteIsRetried, and nobody ends for them.
+func TestFailedPageWriteIsRetried(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
@@ -374,7 +374,7 @@ func TestFailedSyncEndsTheServer(t *testing.T) {
 				if said, code := another(t, failedSync, dir, which, strconv.Itoa(int(errno))); code != 0 {
 					t.Fatal(said)
 				}
-				var log heard
+				var log logBuffer
 				c := testConfig(t, dir)
 				c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 				m := start(t, c)

@@ -35,9 +35,9 @@ func viewOf(log *fakeLog, s Config) *application {
 	return (*application)(&Loop{ServerID: "a", Log: log, Config: s, Logger: hclog.NewNullLogger()})
 }
 
-// TestKnownServersAreThoseOfTheConfiguration: gossip says which of them have failed,
+// TestKnownServersAreThoseOfTheMembership: gossip says which of them have failed,
 // and nothing of where they are, or that there are others.
-func TestKnownServersAreThoseOfTheConfiguration(t *testing.T) {
+func TestKnownServersAreThoseOfTheMembership(t *testing.T) {
 	log := &fakeLog{peers: []Peer{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}, {ID: "c", Addr: "c:1"}}}
 	got := viewOf(log, Config{Candidates: func() []Candidate {
 		return []Candidate{{Peer: Peer{ID: "b", Addr: "elsewhere:1"}, Name: "bert", Failed: true}, {Peer: Peer{ID: "stranger", Addr: "d:1"}}}
@@ -76,9 +76,9 @@ func TestStatsAreOfThoseThatAnswer(t *testing.T) {
 	}
 }
 
-// TestRemovalIsToldOnceItIsDone: who forgets a failed server hears of it after it was
+// TestRemovedIsCalledAfterRemoval: who forgets a failed server hears of it after it was
 // taken out, and not if that failed.
-func TestRemovalIsToldOnceItIsDone(t *testing.T) {
+func TestRemovedIsCalledAfterRemoval(t *testing.T) {
 	for _, refuse := range []error{nil, errors.New("no leader")} {
 		synctest.Test(t, func(t *testing.T) {
 			log := &fakeLog{removed: make(chan string, 1), refuse: refuse}

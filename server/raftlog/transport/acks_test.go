@@ -14,7 +14,7 @@ var (
 	_ raft.WithPreVote = (*raft.InmemTransport)(nil)
 )
 
-func TestFollowed(t *testing.T) {
+func TestMajorityAckedAt(t *testing.T) {
 	w := NewAckTracker(nil)
 	now := time.Now()
 	servers := []raft.Server{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d", Suffrage: raft.Nonvoter}}

@@ -8,9 +8,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// TestVotesThatAreNotOurs: a server that may not vote refuses votes and pre-votes,
+// TestServerThatMayNotVoteRefuses: a server that may not vote refuses votes and pre-votes,
 // without a word to the library, and takes everything else.
-func TestVotesThatAreNotOurs(t *testing.T) {
+func TestServerThatMayNotVoteRefuses(t *testing.T) {
 	_, in := raft.NewInmemTransport("target")
 	_, from := raft.NewInmemTransport("from")
 	from.Connect(TargetOf("us", "target"), in)

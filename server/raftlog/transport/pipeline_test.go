@@ -33,9 +33,9 @@ func newPlainTransport(t *testing.T) *raft.NetworkTransport {
 	return transport
 }
 
-// TestRefusedPipelineEnds: the sender of entries ends with the first answer that is
+// TestPipelineClosesAtRefusal: the sender of entries ends with the first answer that is
 // no success, though nobody reads the answers to what it sent after that.
-func TestRefusedPipelineEnds(t *testing.T) {
+func TestPipelineClosesAtRefusal(t *testing.T) {
 	for name, refusal := range map[string]raft.AppendEntriesResponse{
 		"NewerTerm": {Term: 8, Success: true},
 		"Refused":   {Term: 7},
