@@ -13,8 +13,8 @@ import (
 	"github.com/stackforge/magnum/server/memberfile"
 )
 
-// written makes a log with an entry in a data directory, of as many servers, and
-// closes it. The others are never there.
+// written creates a log with one entry in a data directory, with the given number of
+// servers, and closes it. The other servers never run.
 func written(t *testing.T, servers int) Config {
 	t.Helper()
 	c := testConfig(t, filepath.Join(t.TempDir(), "data"))
@@ -32,7 +32,7 @@ func written(t *testing.T, servers int) Config {
 	return c
 }
 
-// reopened opens a log again and returns what it says.
+// reopened opens a log again and returns its log output.
 func reopened(t *testing.T, c Config) (log string, err error) {
 	t.Helper()
 	var b bytes.Buffer
@@ -53,7 +53,7 @@ func sh(t *testing.T, command string, args ...string) {
 	}
 }
 
-// ways in which a data directory, $1, comes to hold a copy.
+// ways in which the data directory $1 becomes a copy.
 var copied = map[string]string{
 	"put back as a whole":         `cp -a "$1" "$1.bak"; rm -rf "$1"; cp -a "$1.bak" "$1"`,
 	"the log's directory alone":   `cp -a "$1/raft" "$1.bak"; rm -rf "$1/raft"; cp -a "$1.bak" "$1/raft"`,
@@ -61,8 +61,8 @@ var copied = map[string]string{
 	"an archive unpacked over it": `tar -C "$1" -cf "$1.tar" .; tar -C "$1" -xf "$1.tar"`,
 }
 
-// TestCopyOfOneOfSeveralServersIsRefused: it does not start on a copy of its directory, unless an
-// operator says that it was moved.
+// TestCopyOfOneOfSeveralServersIsRefused: such a server doesn't start on a copy of its
+// directory, unless an operator says that the directory was moved.
 func TestCopyOfOneOfSeveralServersIsRefused(t *testing.T) {
 	for name, command := range copied {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +99,8 @@ func TestCopyOfOneOfSeveralServersIsRefused(t *testing.T) {
 	}
 }
 
-// TestCopyOfSingleServerStartsWithWarning: it starts, and says so once.
+// TestCopyOfSingleServerStartsWithWarning: such a server starts on a copy and warns
+// once.
 func TestCopyOfSingleServerStartsWithWarning(t *testing.T) {
 	for name, command := range copied {
 		t.Run(name, func(t *testing.T) {
@@ -115,8 +116,8 @@ func TestCopyOfSingleServerStartsWithWarning(t *testing.T) {
 	}
 }
 
-// TestRenamedDirectoryIsNoCopy: what is renamed on its file system stays the same,
-// and so does what an earlier magnum has not noted.
+// TestRenamedDirectoryIsNoCopy: a renamed directory on the same file system is no copy,
+// and neither is one whose place an earlier version has not recorded.
 func TestRenamedDirectoryIsNoCopy(t *testing.T) {
 	c := written(t, 3)
 	sh(t, `mv "$1" "$1.elsewhere"`, c.DataDir)

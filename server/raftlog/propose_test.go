@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestTooLargeEntryIsNotProposed: a larger entry is refused before it is in the log, and the
-// server goes on leading.
+// TestTooLargeEntryIsNotProposed: an entry above the limit is refused before it is in
+// the log, and the server keeps leading.
 func TestTooLargeEntryIsNotProposed(t *testing.T) {
 	m := start(t, testConfig(t, t.TempDir()))
 	m.put(1)

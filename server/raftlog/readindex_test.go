@@ -11,11 +11,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// held is a transport that can keep answers back, and lose requests.
+// held is a transport that can delay answers and lose requests.
 type held struct {
 	*raft.InmemTransport
 	mu   sync.Mutex
-	gate chan struct{} // while it isn't nil: answers wait until it is closed
+	gate chan struct{} // if not nil, answers wait until it is closed
 	kept int           // answers that wait
 	lost bool          // requests get no answer
 }
@@ -44,8 +44,9 @@ func (h *held) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.Ap
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-// TestReadIndexIgnoresAnswersToEarlierRequests: answers to what was sent before a consistent read
-// came come in after it, and the voters hear nothing any more. The read is refused.
+// TestReadIndexIgnoresAnswersToEarlierRequests: answers to requests from before a
+// consistent read arrive after it begins, while the voters receive nothing any more.
+// The read is refused.
 func TestReadIndexIgnoresAnswersToEarlierRequests(t *testing.T) {
 	var transports []*held
 	c := startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport {
@@ -56,7 +57,7 @@ func TestReadIndexIgnoresAnswersToEarlierRequests(t *testing.T) {
 	m, h := c.members[n], transports[n]
 	gate := make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
-	defer open() // or what waits there outlives a failure
+	defer open() // otherwise waiting answers outlive a failed test
 	h.mu.Lock()
 	h.gate = gate
 	h.mu.Unlock()
@@ -78,7 +79,7 @@ func TestReadIndexIgnoresAnswersToEarlierRequests(t *testing.T) {
 		defer m.reads.rounds.mu.Unlock()
 		return m.reads.rounds.running
 	})
-	// A second question, which the library takes after that of the read.
+	// A second call, which the library handles after that of the read.
 	asked := m.raft.VerifyLeader()
 	open()
 	answered := make(chan error, 1)
@@ -89,9 +90,9 @@ func TestReadIndexIgnoresAnswersToEarlierRequests(t *testing.T) {
 	}
 }
 
-// TestLeaderIndexEndsWithTheLease: a leader whose voters fall silent vouches for its
-// index no longer than they wait before they elect another, though nobody has told
-// it that it leads no more.
+// TestLeaderIndexEndsWithTheLease: a leader whose voters fall silent returns its index
+// only while its lease lasts, although it doesn't know yet that another server may
+// lead.
 func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	var transports []*held
 	c := startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport {
@@ -126,8 +127,8 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	}
 }
 
-// TestLeaderIndexWaitsForTheBarrier: a leader that may not have applied what
-// earlier ones committed asks for no more than it knows.
+// TestLeaderIndexWaitsForTheBarrier: a new leader may not have applied everything that
+// earlier ones committed, so it runs a round first.
 func TestLeaderIndexWaitsForTheBarrier(t *testing.T) {
 	c := startThreeServers(t)
 	m := c.members[c.leader(0, 1, 2)]

@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// rowsAt returns a snapshot stream of the index with so many nodes.
+// rowsAt returns a snapshot stream of the index with n nodes.
 func rowsAt(t testing.TB, index uint64, nodes int) []byte {
 	t.Helper()
 	s := state.New()
@@ -31,7 +31,7 @@ func rowsAt(t testing.TB, index uint64, nodes int) []byte {
 	return b.Bytes()
 }
 
-// restore has a member restore a state of so many nodes.
+// restore restores a state of n nodes on a member.
 func (m *member) restore(nodes int) error {
 	_, err := m.Restore(context.Background(), 0, func(index uint64) (int64, io.Reader, error) {
 		b := rowsAt(m.t, index, nodes)
@@ -55,8 +55,8 @@ func (c *threeServers) awaitSameState(like *member) {
 	}
 }
 
-// TestRestoreReachesAllServersAndSurvivesRestart: what was committed before is gone, later
-// entries follow, and every server starts again with it.
+// TestRestoreReachesAllServersAndSurvivesRestart: earlier rows are gone, later entries
+// are applied, and every server restarts with the restored state.
 func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
 	c := startThreeServers(t)
 	leader := c.members[c.leader(0, 1, 2)]
@@ -74,7 +74,7 @@ func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
 	restored := leader.put(100)
 	c.awaitSameState(leader)
 
-	// Twice in a row, with nothing in between.
+	// Two restores in a row.
 	for range 2 {
 		if err := leader.restore(5); err != nil {
 			t.Fatal(err)
@@ -83,7 +83,7 @@ func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
 	if leader.config.Store.Index() <= restored {
 		t.Errorf("the index went from %d to %d", restored, leader.config.Store.Index())
 	}
-	// Of another cluster, which has come further.
+	// A snapshot of another cluster, with a higher index.
 	if _, err := leader.Restore(context.Background(), 5000, func(index uint64) (int64, io.Reader, error) {
 		b := rowsAt(t, index, 4)
 		return int64(len(b)), bytes.NewReader(b), nil
@@ -109,7 +109,7 @@ func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
 		}
 		c.members[i] = run(t, l, idle)
 	}
-	c.connect(true, 0, 1, 2) // the library has closed the transports
+	c.connect(true, 0, 1, 2) // because the library has closed the transports
 	leader = c.members[c.leader(0, 1, 2)]
 	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(101).ID) == nil {
 		t.Errorf("I1: what was acknowledged at %d is gone: the state is at %d", last, leader.config.Store.Index())
@@ -122,9 +122,8 @@ func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
 	}
 }
 
-// TestRestoreExcludesLead: leading ends before, whatever it does, and
-// begins again; none of its entries is decided on one state and applied to the
-// other.
+// TestRestoreExcludesLead: lead ends before a restore and is called again after it. No
+// entry is decided on one state and applied to the other.
 func TestRestoreExcludesLead(t *testing.T) {
 	conf := testConfig(t, t.TempDir())
 	l := mustOpen(t, conf)
@@ -221,10 +220,10 @@ func TestRestoreRefusals(t *testing.T) {
 	c.members[c.leader(0, 1, 2)].put(3)
 }
 
-// TestLeaderLostDuringRestore: the leader is cut off while it takes the new
-// state. The others keep theirs, with all that was acknowledged, and go on; it
-// never leads with its own, and follows them again once it is given an empty
-// directory, if not before.
+// TestLeaderLostDuringRestore: the leader is cut off while it restores. The other
+// servers keep their state with every acknowledged write, and continue. The old leader
+// never leads with its state, and follows again at the latest once it has an empty
+// directory.
 func TestLeaderLostDuringRestore(t *testing.T) {
 	c := startThreeServers(t)
 	at := c.leader(0, 1, 2)

@@ -20,7 +20,7 @@ const (
 	clusterB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
-// logBuffer is a log that may be read while it is written.
+// logBuffer is a log writer that may be read while it is written.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -57,12 +57,12 @@ func TestPeerRefusals(t *testing.T) {
 	}
 }
 
-// stalled is a snapshot of which nothing comes but the beginning.
+// stalled is the rest of a snapshot stream that never comes.
 type stalled struct{ gone chan struct{} }
 
 func (s stalled) Read([]byte) (int, error) { <-s.gone; return 0, io.EOF }
 
-// leads is a server that has a follower call it the leader, and stops in the
+// leads starts a server that makes a follower accept it as the leader, and stops in the
 // middle of a snapshot.
 func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 	t.Helper()
@@ -100,8 +100,8 @@ func startFollower(t *testing.T) *member {
 	return run(t, mustOpen(t, c), idle)
 }
 
-// A leader that falls silent in the middle of a snapshot is given up: the server
-// answers others again.
+// A leader that falls silent in the middle of a snapshot is abandoned: the follower
+// answers other servers again.
 func TestStalledSnapshotIsAbandoned(t *testing.T) {
 	t.Parallel()
 	m := startFollower(t)
@@ -116,7 +116,7 @@ func TestStalledSnapshotIsAbandoned(t *testing.T) {
 	}
 }
 
-// A server that is stopped waits for nobody who is silent.
+// Close doesn't wait for a silent server.
 func TestCloseWaitsForNoSilentServer(t *testing.T) {
 	t.Parallel()
 	m := startFollower(t)

@@ -39,7 +39,7 @@ func openTestStore(t testing.TB) *boltStore {
 	return s
 }
 
-// someEntries returns n entries from the index on, of all kinds.
+// someEntries returns n entries of all types, starting at the index.
 func someEntries(from uint64, n int, term uint64, size int) []*raft.Log {
 	var list []*raft.Log
 	for i := range n {
@@ -56,7 +56,7 @@ func someEntries(from uint64, n int, term uint64, size int) []*raft.Log {
 	return list
 }
 
-// has wants these entries in the store and no others.
+// has expects exactly these entries in the store.
 func has(t testing.TB, s raft.LogStore, want []*raft.Log) {
 	t.Helper()
 	first, last, err := bounds(s)
@@ -130,8 +130,8 @@ func TestEntriesAreKept(t *testing.T) {
 	}
 }
 
-// What is written is what raft-boltdb writes and reads by itself, but for the
-// seal at the end of each value.
+// The store writes what raft-boltdb writes and reads, except for the seal at the end of
+// each value.
 func TestStoreMatchesRaftBoltDB(t *testing.T) {
 	s := openTestStore(t)
 	want := someEntries(1, 12, 3, 50)
@@ -186,7 +186,7 @@ func TestStableValuesAreKept(t *testing.T) {
 		func() error { _, err := s.Get([]byte("LastVoteCand")); return err },
 		func() error { _, err := s.GetUint64([]byte("CurrentTerm")); return err },
 	} {
-		if err := missing(); err == nil || err.Error() != "not found" { // the library's text
+		if err := missing(); err == nil || err.Error() != "not found" { // raft matches this text
 			t.Errorf("a value that was never set: %v", err)
 		}
 	}
@@ -244,8 +244,8 @@ func FuzzSeal(f *testing.F) {
 	})
 }
 
-// Which failures of a commit may be tried again: those alone to write a page.
-// bbolt is asked, so that another version of it that says so otherwise is noticed.
+// Only failed page writes may be retried. This asks bbolt itself, so a version with
+// other log messages is noticed.
 func TestOnlyFailedPageWritesAreRetryable(t *testing.T) {
 	s := openTestStore(t)
 	want := someEntries(1, 3, 1, 20)
@@ -254,8 +254,8 @@ func TestOnlyFailedPageWritesAreRetryable(t *testing.T) {
 	}
 	var failed *notWritten
 	var unsynced *notSynced
-	// A file of which bbolt can write no page: its descriptor is of another, which
-	// is read only.
+	// The descriptor of this file is replaced by a read-only one, so bbolt can write no
+	// page.
 	refuse := func(what func(file *os.File) (undo func())) error {
 		t.Helper()
 		var opened *os.File

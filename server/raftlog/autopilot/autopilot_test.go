@@ -14,11 +14,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fakeLog is a log with a configuration.
+// fakeLog is a log with a membership.
 type fakeLog struct {
 	peers   []Peer
 	removed chan string
-	refuse  error // of each removal
+	refuse  error // error of each removal
 }
 
 func (l *fakeLog) Peers() ([]Peer, error) { return l.peers, nil }
@@ -35,8 +35,8 @@ func viewOf(log *fakeLog, s Config) *application {
 	return (*application)(&Loop{ServerID: "a", Log: log, Config: s, Logger: hclog.NewNullLogger()})
 }
 
-// TestKnownServersAreThoseOfTheMembership: gossip says which of them have failed,
-// and nothing of where they are, or that there are others.
+// TestKnownServersAreThoseOfTheMembership: candidates say which servers have failed,
+// but add no servers and change no addresses.
 func TestKnownServersAreThoseOfTheMembership(t *testing.T) {
 	log := &fakeLog{peers: []Peer{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}, {ID: "c", Addr: "c:1"}}}
 	got := viewOf(log, Config{Candidates: func() []Candidate {
@@ -61,8 +61,8 @@ func TestKnownServersAreThoseOfTheMembership(t *testing.T) {
 	}
 }
 
-// TestStatsAreOfThoseThatAnswer: this server is asked itself, and one that doesn't
-// answer has none.
+// TestStatsAreOfThoseThatAnswer: this server's progress comes from its own log, and a
+// server that doesn't answer has no stats.
 func TestStatsAreOfThoseThatAnswer(t *testing.T) {
 	s := Config{Progress: func(_ context.Context, id string) (structs.PeerProgress, error) {
 		if id == "c" {
@@ -76,8 +76,8 @@ func TestStatsAreOfThoseThatAnswer(t *testing.T) {
 	}
 }
 
-// TestRemovedIsCalledAfterRemoval: who forgets a failed server hears of it after it was
-// taken out, and not if that failed.
+// TestRemovedIsCalledAfterRemoval: Removed is called after the removal of a failed
+// server, and not if the removal failed.
 func TestRemovedIsCalledAfterRemoval(t *testing.T) {
 	for _, refuse := range []error{nil, errors.New("no leader")} {
 		synctest.Test(t, func(t *testing.T) {

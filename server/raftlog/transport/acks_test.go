@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The library tries pre-votes only with transports that have them.
+// The library uses pre-votes only with transports that support them.
 var (
 	_ raft.WithPreVote = (*AckTracker)(nil)
 	_ raft.WithPreVote = (*raft.NetworkTransport)(nil)

@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// TestServerThatMayNotVoteRefuses: a server that may not vote refuses votes and pre-votes,
-// without a word to the library, and takes everything else.
+// TestServerThatMayNotVoteRefuses: votes and pre-votes are refused without reaching the
+// library. Other calls reach it.
 func TestServerThatMayNotVoteRefuses(t *testing.T) {
 	_, in := raft.NewInmemTransport("target")
 	_, from := raft.NewInmemTransport("from")

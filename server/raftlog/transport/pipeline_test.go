@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// plainLayer is TCP for targets that name a server.
+// plainLayer is a stream layer over TCP for targets with IDs.
 type plainLayer struct{ net.Listener }
 
 func (plainLayer) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
@@ -34,7 +34,7 @@ func newPlainTransport(t *testing.T) *raft.NetworkTransport {
 }
 
 // TestPipelineClosesAtRefusal: the sender of entries ends with the first answer that is
-// no success, though nobody reads the answers to what it sent after that.
+// no success, although nobody reads the answers to later requests.
 func TestPipelineClosesAtRefusal(t *testing.T) {
 	for name, refusal := range map[string]raft.AppendEntriesResponse{
 		"NewerTerm": {Term: 8, Success: true},
@@ -67,7 +67,8 @@ func TestPipelineClosesAtRefusal(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			// The library's reader: it ends at the first refusal, as pipelineDecode does.
+			// This reader ends at the first refusal, as the library's pipelineDecode
+			// does.
 			read := make(chan error, 1)
 			go func() {
 				for n := range 3 {

@@ -21,10 +21,10 @@ const (
 	clusterB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
-// calledServer is the server that the tests' streams are of.
+// calledServer is the ID of the server whose streams the tests open.
 const calledServer = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
 
-// calling is the preamble of a caller that names the cluster and means that server.
+// calling returns the preamble of a caller that names the cluster and calls the server.
 func calling(t *testing.T, cluster string) string {
 	t.Helper()
 	words, err := preamble(cluster, calledServer)
@@ -34,7 +34,7 @@ func calling(t *testing.T, cluster string) string {
 	return words
 }
 
-// logBuffer is a log that may be read while it is written.
+// logBuffer is a log writer that may be read while it is written.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -64,7 +64,7 @@ func listening(t *testing.T, id *ClusterID) (*Stream, *logBuffer) {
 	return s, log
 }
 
-// says calls the stream with the first words, and returns the connection.
+// callWith connects to the stream, sends the words, and returns the connection.
 func callWith(t *testing.T, s *Stream, words string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr().String())
@@ -81,7 +81,7 @@ func callWith(t *testing.T, s *Stream, words string) net.Conn {
 	return conn
 }
 
-// isRefused waits until the stream has hung up.
+// isRefused waits until the stream has closed the connection.
 func isRefused(t *testing.T, conn net.Conn) {
 	t.Helper()
 	_, err := conn.Read(make([]byte, 1))
@@ -91,7 +91,7 @@ func isRefused(t *testing.T, conn net.Conn) {
 	}
 }
 
-// isAccepted waits for the next connection that is let in.
+// isAccepted waits for the next accepted connection.
 func isAccepted(t *testing.T, s *Stream) {
 	t.Helper()
 	select {
@@ -138,8 +138,8 @@ func TestRefusalOfOtherClusterIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestCallOfAnotherServerIsRefused: whoever means the server that was at this
-// address before is not answered, and makes this one no member of its cluster.
+// TestCallOfAnotherServerIsRefused: a call of the server that had this address before
+// gets no answer, and doesn't make this server join the caller's cluster.
 func TestCallOfAnotherServerIsRefused(t *testing.T) {
 	id := &ClusterID{keep: keepNothing}
 	s, log := listening(t, id)
@@ -183,7 +183,7 @@ func TestServerWithoutAClusterJoinsTheFirst(t *testing.T) {
 	if id.Get() != clusterB || len(kept) != 1 || kept[0] != clusterB {
 		t.Errorf("it has joined %q and kept %v", id.Get(), kept)
 	}
-	// What can't be kept is not joined.
+	// A cluster whose ID can't be stored is not joined.
 	broken := &ClusterID{keep: func(string) error { return errKept }}
 	s, _ = listening(t, broken)
 	isRefused(t, callWith(t, s, calling(t, clusterB)))
@@ -192,12 +192,12 @@ func TestServerWithoutAClusterJoinsTheFirst(t *testing.T) {
 	}
 }
 
-// TestSlowCallerDelaysNoOther, and Close waits for no caller that can still be
-// cut off.
+// TestSlowCallerDelaysNoOther: handshakes run independently, and Close cuts slow
+// callers off.
 func TestSlowCallerDelaysNoOther(t *testing.T) {
 	s, _ := listening(t, NewClusterID(clusterA, keepNothing))
 	for range 5 {
-		callWith(t, s, preambleWord) // and no more
+		callWith(t, s, preambleWord) // the rest never comes
 	}
 	began := time.Now()
 	conn, err := s.Dial(TargetOf(calledServer, raft.ServerAddress(s.Addr().String())), patience)
@@ -234,7 +234,7 @@ func TestUnspecifiedAddressIsNotAdvertised(t *testing.T) {
 	}
 }
 
-// A connection may be idle for as long as it likes between two requests.
+// A connection may be idle for any time between two requests.
 func TestReadDeadlineCoversOnlyRestOfRequest(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
@@ -272,7 +272,7 @@ func TestReadDeadlineCoversOnlyRestOfRequest(t *testing.T) {
 	bound(false, 2)
 }
 
-// deadlineConn is a connection that notes its deadlines.
+// deadlineConn is a connection that records its deadlines.
 type deadlineConn struct {
 	net.Conn
 	until time.Time
