@@ -47,10 +47,10 @@ func TestConnectionSettings(t *testing.T) {
 	}
 }
 
-// TestSilentClientsKeepNobodyOut: hundreds of requests that are half sent and have no
-// credential hold a bounded number of connections, and users with tokens and hosts
-// get through from the same address.
-func TestSilentClientsKeepNobodyOut(t *testing.T) {
+// TestSilentClientsDontBlockOthers: hundreds of half-sent requests without a credential
+// hold a bounded number of connections. Users with tokens and hosts get through from
+// the same address.
+func TestSilentClientsDontBlockOthers(t *testing.T) {
 	const most = 40
 	srv := serve(t, Config{Auth: authToken, HTTPMaxConnsPerClient: most})
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -151,8 +151,8 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// TestNamesOfAnOpenServer: the server tells rest its names.
-func TestNamesOfAnOpenServer(t *testing.T) {
+// TestHostNamesWithoutAuthentication: rest gets the server's names.
+func TestHostNamesWithoutAuthentication(t *testing.T) {
 	srv := serve(t, Config{Name: "s-1", HTTPHosts: []string{"magnum.example.org"}})
 	for host, want := range map[string]int{"s-1": 200, "S-1:80": 200, "magnum.example.org": 200, "localhost:9511": 200, "evil.example": 403, "s-2": 403} {
 		r, err := http.NewRequest("GET", srv.URL()+"/", nil)
@@ -170,9 +170,9 @@ func TestNamesOfAnOpenServer(t *testing.T) {
 	}
 }
 
-// TestConnectionsBelowTLS: handshakes count, and whose a connection is is known
-// through TLS.
-func TestConnectionsBelowTLS(t *testing.T) {
+// TestConnectionLimitsWithTLS: handshakes count as connections, and credentials are
+// recognized through TLS.
+func TestConnectionLimitsWithTLS(t *testing.T) {
 	authority, err := tlsconf.OpenAuthority(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

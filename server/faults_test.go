@@ -21,7 +21,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// load is clients that write and read the same few objects through all servers
+// load is a set of clients that write and read the same few objects through all servers
 // until it is ended.
 type load struct {
 	*history.Workload
@@ -32,7 +32,7 @@ type load struct {
 	behind  atomic.Pointer[Server] // one that is left alone; nil for none
 }
 
-// loadClients is how many clients a load has.
+// loadClients is the number of clients of a load.
 const loadClients = 4
 
 // load starts the clients.
@@ -63,7 +63,7 @@ func (l *load) client(n int) *history.Client {
 	})
 }
 
-// at returns one of the servers, nil if it is stopped or left alone.
+// at returns one of the servers, nil if it is stopped or excluded.
 func (l *load) at(n int) *Server {
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()
@@ -74,22 +74,22 @@ func (l *load) at(n int) *Server {
 	return srv
 }
 
-// goesOn waits until so many more operations have been acknowledged.
-func (l *load) goesOn(operations int64) {
+// awaitProgress waits until the given number of further operations is acknowledged.
+func (l *load) awaitProgress(operations int64) {
 	l.c.t.Helper()
 	from := l.Figures().Acknowledged
 	l.c.eventually(fmt.Sprintf("%d operations more are acknowledged", operations), func() bool { return l.Figures().Acknowledged >= from+operations })
 }
 
-// end ends the load, and checks that what was acknowledged is there on servers
-// that have come to the same state, and that all answers fit.
+// end ends the load. It checks that everything acknowledged is there, that all servers
+// have the same state, and that all answers are consistent.
 func (l *load) end() {
 	l.c.t.Helper()
 	l.stop()
 	l.working.Wait()
 	l.c.leader()
 	l.Finish(l.client(loadClients))
-	l.c.settled()
+	l.c.awaitSameState()
 	for _, v := range l.Violations() {
 		l.c.t.Error(v)
 	}
@@ -97,28 +97,29 @@ func (l *load) end() {
 	l.c.t.Logf("%d operations acknowledged, %d of unknown outcome, longest time without a successful write %v", f.Acknowledged, f.Unknown, f.Gap.Round(time.Millisecond))
 }
 
-// created is a create of an object of its own.
+// created returns a create operation for a new object.
 func created() history.Op { return history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"} }
 
-// TestSlowDiskOfLeader: writes wait for it, and none is lost.
-func TestSlowDiskOfLeader(t *testing.T) {
+// TestSlowLeaderDiskLosesNoWrites: writes wait for the disk, and none is lost.
+func TestSlowLeaderDiskLosesNoWrites(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	l := c.load()
-	l.goesOn(15)
+	l.awaitProgress(15)
 	leader := c.leader()
 	leader.slow.Store(true)
-	l.goesOn(15)
+	l.awaitProgress(15)
 	leader.slow.Store(false)
-	l.goesOn(15)
+	l.awaitProgress(15)
 	l.end()
 	if gap := l.Figures().Gap; gap < slowDisk {
 		t.Errorf("no two writes were more than %v apart: the disk was not slow", gap)
 	}
 }
 
-// TestFullDiskOfOneServer: the cluster goes on without it, and takes it back.
-func TestFullDiskOfOneServer(t *testing.T) {
+// TestClusterSurvivesFullDiskOfOneServer: the cluster continues without the server, and
+// it catches up later.
+func TestClusterSurvivesFullDiskOfOneServer(t *testing.T) {
 	for name, f := range map[string]struct {
 		leader  bool
 		unaware bool // nobody sees it coming: the writes themselves fail
@@ -135,7 +136,7 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			t.Parallel()
 			c := newThreeServers(t)
 			l := c.load()
-			l.goesOn(20)
+			l.awaitProgress(20)
 			leads := c.leader()
 			m := leads
 			for _, other := range c.members {
@@ -152,7 +153,7 @@ func TestFullDiskOfOneServer(t *testing.T) {
 				l.behind.Store(m.running()) // it holds each request until it gives up
 			}
 			set(true)
-			l.goesOn(100)
+			l.awaitProgress(100)
 			if f.leader && f.packed { // it knows no newer term, and of no leader
 				c.eventually("another server leads", func() bool {
 					return slices.ContainsFunc(c.members, func(o *oneOfThree) bool { return o != m && o.running().raft.IsLeader() })
@@ -182,15 +183,15 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			}
 			set(false)
 			l.behind.Store(nil)
-			l.goesOn(20)
+			l.awaitProgress(20)
 			l.end()
 		})
 	}
 }
 
-// TestAllDisksNearlyFull: there is nobody to hand leadership over to, and writes
-// are refused with 507 until there is room.
-func TestAllDisksNearlyFull(t *testing.T) {
+// TestWritesRefusedWhenAllDisksNearlyFull: no server can take over leadership, and
+// writes are refused with 507 until there is space.
+func TestWritesRefusedWhenAllDisksNearlyFull(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leader := c.leader()
@@ -207,7 +208,7 @@ func TestAllDisksNearlyFull(t *testing.T) {
 	// A leader that hands leadership on does so with each look. A busy machine has
 	// an election now and then, but not over all of the looks, each time.
 	var terms []uint64
-	for settled := false; !settled; {
+	for stable := false; !stable; {
 		leader = c.leader() // it may have been handed over while some had room
 		term := leader.running().raft.Term()
 		terms = append(terms, term)
@@ -222,8 +223,8 @@ func TestAllDisksNearlyFull(t *testing.T) {
 			}
 			time.Sleep(spaceTick / 10)
 		}
-		settled = leader.running().raft.Term() == term && c.leader() == leader && refused == 20
-		if !settled && len(terms) == 5 {
+		stable = leader.running().raft.Term() == term && c.leader() == leader && refused == 20
+		if !stable && len(terms) == 5 {
 			t.Fatalf("the terms were %d, and in none 20 writes were refused for want of room: leadership goes around among full disks", terms)
 		}
 	}
@@ -231,11 +232,11 @@ func TestAllDisksNearlyFull(t *testing.T) {
 		m.short.Store(false)
 	}
 	c.eventually("writes are taken again", func() bool { return write().Verdict == history.Done })
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestLaggingFollowerGetsSnapshot: one that was away for longer than the log
-// reaches back is sent the state, while clients write.
+// TestLaggingFollowerGetsSnapshot: a server that was away for longer than the log
+// reaches back gets a snapshot, while clients write.
 func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, func(c *Config) {
@@ -244,7 +245,7 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 		}
 	})
 	l := c.load()
-	l.goesOn(100)
+	l.awaitProgress(100)
 	leader := c.leader()
 	lags := c.members[0]
 	if lags == leader {
@@ -263,7 +264,7 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 	lags.config.tuneRaft = func(r *raftlog.Config) { r.SnapshotThreshold = 1 << 30 }
 	lags.start(t)
 	c.eventually("the follower has the leader's snapshot", func() bool { return lags.running().raft.Figures().SnapshotIndex > had })
-	l.goesOn(100)
+	l.awaitProgress(100)
 	l.end()
 	// And starts with it again.
 	if err := lags.stop(); err != nil {
@@ -271,10 +272,10 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 	}
 	lags.start(t)
 	c.leader()
-	c.settled()
+	c.awaitSameState()
 }
 
-// voters returns how many servers vote, as a server sees it.
+// voters returns the number of voters, as a server sees it.
 func (m *oneOfThree) voters() (n int) {
 	srv := m.running()
 	if srv == nil {
@@ -292,7 +293,7 @@ func (m *oneOfThree) voters() (n int) {
 	return n
 }
 
-// replace puts a member in the place of another, for clients and checks.
+// replace replaces a member by another, for clients and checks.
 func (c *threeServers) replace(was, with *oneOfThree) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -305,8 +306,8 @@ func (c *threeServers) replace(was, with *oneOfThree) {
 	c.members = append(c.members, with)
 }
 
-// TestServersComeAndGoUnderLoad: one is added, a dead one is removed because
-// another has come in its place, and one loses its disk and comes back empty.
+// TestServersComeAndGoUnderLoad: one server is added, a dead one is removed because
+// another has replaced it, and one loses its disk and comes back empty.
 func TestServersComeAndGoUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, func(c *Config) { c.deadAfter = time.Second })
@@ -316,7 +317,7 @@ func TestServersComeAndGoUnderLoad(t *testing.T) {
 	}
 	dirs := []string{filepath.Join(t.TempDir(), "s3"), filepath.Join(t.TempDir(), "s4")}
 	l := c.load()
-	l.goesOn(20)
+	l.awaitProgress(20)
 
 	added := newMember("s3", dirs[0], join, 0)
 	added.config.deadAfter = time.Second
@@ -333,7 +334,7 @@ func TestServersComeAndGoUnderLoad(t *testing.T) {
 	for _, m := range c.members {
 		c.eventually("the dead server is removed", func() bool { return m.voters() == 3 })
 	}
-	l.goesOn(50)
+	l.awaitProgress(50)
 
 	// The machine of the dead one comes back with the same flags and ports, and an
 	// empty disk.
@@ -344,7 +345,7 @@ func TestServersComeAndGoUnderLoad(t *testing.T) {
 	again.start(t)
 	c.eventually("the server that came back empty votes", func() bool { return again.voters() == 4 })
 	c.replace(nil, again)
-	l.goesOn(50)
+	l.awaitProgress(50)
 	l.end()
 	if was, is := c.members[0].running().raft.ClusterID(), again.running().raft.ClusterID(); was != is {
 		t.Errorf("it belongs to cluster %s, the others to %s", is, was)

@@ -7,7 +7,7 @@ import (
 	"github.com/stackforge/magnum/server/raftlog"
 )
 
-func TestWhyNobodyLeads(t *testing.T) {
+func TestExplainLeaderless(t *testing.T) {
 	three := []raftlog.Peer{{ID: "u1", Voter: true}, {ID: "u2", Voter: true}, {ID: "u3", Voter: true}}
 	for name, c := range map[string]struct {
 		peers []raftlog.Peer

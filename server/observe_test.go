@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// read returns the answer of a GET.
+// read returns the response of a GET.
 func (r *running) read(t testing.TB, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get(r.URL() + path)
@@ -26,7 +26,7 @@ func (r *running) read(t testing.TB, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func TestServerTellsHowItIs(t *testing.T) {
+func TestHealthAndMetrics(t *testing.T) {
 	s := start(t, t.TempDir())
 	ctx := context.Background()
 	if _, _, err := s.client.Containers().Create(ctx, &structs.ContainerRequest{Image: "busybox"}, api.CreateOptions{}); err != nil {
@@ -95,9 +95,9 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 	}
 }
 
-// TestLongestCommandFitsIntoARequest: what the limits of an execute allow reaches
-// the API, escaped as it may be, and what they don't is refused by it.
-func TestLongestCommandFitsIntoARequest(t *testing.T) {
+// TestLongestExecCommandIsAccepted: the API gets the longest allowed command of an
+// execute, however it is escaped, and refuses a longer one itself.
+func TestLongestExecCommandIsAccepted(t *testing.T) {
 	srv, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true})
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mirror makes the files below a directory those of another one. Directories that
-// are there stay the ones that they are.
+// mirror makes the files below a directory equal to those of another one. Existing
+// directories are kept, not created again.
 func mirror(t *testing.T, from, to string) {
 	t.Helper()
 	err := filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
@@ -52,7 +52,7 @@ func mirror(t *testing.T, from, to string) {
 	}
 }
 
-// withAgent runs an agent of an engine in memory for as long as the test.
+// withAgent runs an agent with an in-memory engine until the test ends.
 func (c *threeServers) withAgent(t *testing.T, fake *backendtest.Fake) {
 	t.Helper()
 	conf := agent.Config{DataDir: t.TempDir(), Name: "host-1", JoinToken: "join-token-of-the-tests", Backend: fake, Logger: hclog.NewNullLogger()}
@@ -74,7 +74,7 @@ func (c *threeServers) withAgent(t *testing.T, fake *backendtest.Fake) {
 	})
 }
 
-// run makes a container that runs.
+// run creates a running container.
 func (c *threeServers) run(t *testing.T, uuid, name string) *structs.ContainerBody {
 	t.Helper()
 	client := c.leader().client(t)
@@ -95,8 +95,8 @@ func (c *threeServers) awaitStatus(t *testing.T, uuid string, want structs.Conta
 	})
 }
 
-// quarantine returns the uuids of what the only host keeps in quarantine, once its
-// agent has told of all.
+// quarantine returns the UUIDs in the quarantine of the only host, once the host's
+// agent has reported all workloads.
 func (c *threeServers) quarantine(t *testing.T) (uuids []string) {
 	t.Helper()
 	snap := c.leader().running().store.Snapshot()
@@ -116,10 +116,11 @@ func (c *threeServers) quarantine(t *testing.T) (uuids []string) {
 	return uuids
 }
 
-// TestOlderDataPutBackRemovesNothing: the data of all servers is copied, containers
-// are made, and the copies are put back. The host keeps what the servers no longer
-// know, follows them all the same, and host-adopt ends the quarantine either way.
-func TestOlderDataPutBackRemovesNothing(t *testing.T) {
+// TestOlderDataQuarantinesNewerContainers: the data of all servers is copied,
+// containers are created, and the copies are put back. The host keeps the containers
+// that the servers no longer know and still follows the servers. host-adopt ends the
+// quarantine either way.
+func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
 	c := newThreeServers(t)
 	fake := backendtest.NewFake()
 	c.withAgent(t, fake)
@@ -130,7 +131,7 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	kept := c.run(t, "", "kept")
 	c.awaitStatus(t, kept.UUID, structs.ContainerRunning)
 
-	c.settled()
+	c.awaitSameState()
 	halt(t, c.members...)
 	backups := make([]string, len(c.members))
 	for i, m := range c.members {
@@ -216,5 +217,5 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	if n := len(fake.Seen.Containers()); n != 3 || fake.Seen.Starts(ref) != 1 || fake.Seen.Stops(ref) != 0 {
 		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Seen.Starts(ref), fake.Seen.Stops(ref))
 	}
-	c.settled()
+	c.awaitSameState()
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// through returns the operations of one server.
+// through returns the operations of a server.
 func (m *oneOfThree) operations() operations { return operations{m.running()} }
 
-// TestOperatorsSeeMembersAndPeers: every server lists all servers and what they
-// are in the log; one that is gone stays in both lists and is told apart.
-func TestOperatorsSeeMembersAndPeers(t *testing.T) {
+// TestMembersAndPeersOfCluster: every server lists all servers and their roles in the
+// log. A dead server stays in both lists, with its state.
+func TestMembersAndPeersOfCluster(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leads := c.leader().running().id
@@ -73,9 +73,8 @@ func TestOperatorsSeeMembersAndPeers(t *testing.T) {
 	})
 }
 
-// TestLoneServerIsItsOnlyMember: one that opens no gossip port has the same
-// lists.
-func TestLoneServerIsItsOnlyMember(t *testing.T) {
+// TestMembersAndPeersOfSoloServer: a server without a gossip port has the same lists.
+func TestMembersAndPeersOfSoloServer(t *testing.T) {
 	s := start(t, t.TempDir()).Server
 	for until := time.Now().Add(30 * time.Second); !s.raft.IsLeader(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
@@ -92,7 +91,7 @@ func TestLoneServerIsItsOnlyMember(t *testing.T) {
 	}
 }
 
-// ask makes a request of a server.
+// ask sends a request to a server.
 func (m *oneOfThree) ask(t testing.TB, method, path string) (status int, body string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -113,8 +112,8 @@ func (m *oneOfThree) ask(t testing.TB, method, path string) (status int, body st
 	return resp.StatusCode, string(raw)
 }
 
-// TestLeadershipGoesWhereTheOperatorSays: whichever server is asked.
-func TestLeadershipGoesWhereTheOperatorSays(t *testing.T) {
+// TestTransferLeadership: it works through any server.
+func TestTransferLeadership(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	c.eventually("all vote and are known", func() bool {
@@ -141,11 +140,11 @@ func TestLeadershipGoesWhereTheOperatorSays(t *testing.T) {
 	if got := w.Ask(c.members[0].running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
 		t.Errorf("a create afterwards: %+v", got)
 	}
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestRemovedServerStaysOut: it runs on and gossips, under the next leader, too.
-// With an empty directory it comes back.
+// TestRemovedServerStaysOut: a removed server that still runs and gossips is not added
+// again, under the next leader either. With an empty directory it can join.
 func TestRemovedServerStaysOut(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
@@ -214,11 +213,12 @@ func TestRemovedServerStaysOut(t *testing.T) {
 	out.config.DataDir = t.TempDir()
 	out.start(t)
 	c.eventually("it is taken in again", func() bool { return peersOf(now) == 3 })
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestNeededServerIsKept: the last one that answers is removed by force only.
-func TestNeededServerIsKept(t *testing.T) {
+// TestNeededServerIsRemovedOnlyByForce: without force, the last server that answers
+// can't be removed.
+func TestNeededServerIsRemovedOnlyByForce(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leader := c.leader()

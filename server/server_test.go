@@ -57,7 +57,7 @@ func TestLogSettingsReachRaft(t *testing.T) {
 	}
 }
 
-// running is a server that runs until stop is called.
+// running is a server that runs until its stop is called.
 type running struct {
 	*Server
 	client *api.Client
@@ -76,7 +76,7 @@ func start(t testing.TB, dir string) *running {
 	return r
 }
 
-// startWith starts a server that may end badly; the test has to stop it.
+// startWith starts a server whose Run may fail. The test must stop it.
 func startWith(t testing.TB, c Config, prepare ...func(*Server)) *running {
 	t.Helper()
 	c.HTTPPort, c.Solo, c.DefaultBay = -1, true, "default"
@@ -112,7 +112,7 @@ func startWith(t testing.TB, c Config, prepare ...func(*Server)) *running {
 	}
 }
 
-func TestRestartKeepsEverything(t *testing.T) {
+func TestRestartKeepsState(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)
 	ctx := context.Background()
@@ -167,7 +167,7 @@ func TestDirectoryAndPortInUse(t *testing.T) {
 	second.Close()
 }
 
-func TestEmptyIdentityIsRefused(t *testing.T) {
+func TestEmptyServerIDFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "server-id")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -178,7 +178,7 @@ func TestEmptyIdentityIsRefused(t *testing.T) {
 	}
 }
 
-// A stop ends requests that are parked.
+// A stop answers parked requests.
 func TestStopEndsParkedRequests(t *testing.T) {
 	s := start(t, t.TempDir())
 	index := s.store.Index()

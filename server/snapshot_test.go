@@ -19,7 +19,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// client returns a client of the server.
+// client returns a client of the server, with its token if it has one.
 func (m *oneOfThree) client(t testing.TB) *api.Client {
 	t.Helper()
 	c, err := api.New(api.Config{Address: m.running().URL()})
@@ -29,7 +29,7 @@ func (m *oneOfThree) client(t testing.TB) *api.Client {
 	return c
 }
 
-// save returns a snapshot of the server's state as a file.
+// save returns a snapshot file of the server's state.
 func (m *oneOfThree) save(t testing.TB) []byte {
 	t.Helper()
 	body, err := m.client(t).Operator().SaveSnapshot(t.Context(), api.QueryOptions{Consistent: true})
@@ -44,7 +44,7 @@ func (m *oneOfThree) save(t testing.TB) []byte {
 	return b
 }
 
-// node makes a node of the type through the server.
+// node creates a node of the type through the server.
 func (m *oneOfThree) node(t testing.TB, kind string) string {
 	t.Helper()
 	n, _, err := m.client(t).Nodes().Create(t.Context(), &structs.NodeRequest{Type: kind}, api.WriteOptions{})
@@ -71,9 +71,9 @@ func (c *threeServers) restartAll() {
 	c.leader()
 }
 
-// TestRestoreUndoesOnAllServers: what was done since is gone, on each server, and
-// stays so when all of them start again; indexes go on, and who waits is woken.
-func TestRestoreUndoesOnAllServers(t *testing.T) {
+// TestRestoreReachesAllServers: later changes are gone on each server, and stay so
+// after all servers restart. Indexes continue, and blocking reads wake.
+func TestRestoreReachesAllServers(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leader := c.leader()
@@ -117,7 +117,7 @@ func TestRestoreUndoesOnAllServers(t *testing.T) {
 	// Through each server, a read that is not older than this client has seen.
 	check := func(when string) {
 		t.Helper()
-		c.settled()
+		c.awaitSameState()
 		for _, m := range c.members {
 			if !m.has(kept) || m.has(lost) {
 				t.Errorf("%s: %s has the kept node: %v, and the lost: %v", when, m.config.Name, m.has(kept), m.has(lost))
@@ -143,12 +143,12 @@ func TestRestoreUndoesOnAllServers(t *testing.T) {
 	if err != nil || again.Incarnation != was.Incarnation+2 || again.Index <= restored.Index {
 		t.Errorf("restored again: %+v, %v", again, err)
 	}
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestRestoreIntoANewCluster: agents know it by the id that is in the file, unless
-// it is to keep its own; the servers stay the cluster that they are.
-func TestRestoreIntoANewCluster(t *testing.T) {
+// TestRestoreIntoNewCluster: agents know the cluster by the ID in the file, unless it
+// keeps its own. The servers' own settings stay.
+func TestRestoreIntoNewCluster(t *testing.T) {
 	t.Parallel()
 	old := start(t, t.TempDir())
 	kind := "old"
@@ -179,9 +179,9 @@ func TestRestoreIntoANewCluster(t *testing.T) {
 		if err != nil || restored.ClusterID != want || restored.Incarnation != max(before, from.Incarnation)+1 {
 			t.Fatalf("keep %v: %+v, %v", keep, restored, err)
 		}
-		c.settled()
+		c.awaitSameState()
 		c.restartAll()
-		c.settled()
+		c.awaitSameState()
 		for _, m := range c.members {
 			now := m.running().store.Snapshot().Cluster()
 			if !m.has(made.UUID) || now.ClusterID != want || now.PeerSecret != own.PeerSecret || m.running().raft.ClusterID() != own.ClusterID {
@@ -197,10 +197,10 @@ func TestRestoreIntoANewCluster(t *testing.T) {
 	c.members = append(c.members, late)
 	late.start(t)
 	c.eventually("the late server has it", func() bool { return late.has(made.UUID) })
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestRestoreRefusals: nothing has changed after any of them.
+// TestRestoreRefusals: a refusal changes nothing.
 func TestRestoreRefusals(t *testing.T) {
 	t.Parallel()
 	var short atomic.Bool
@@ -301,9 +301,9 @@ func TestRestoreRefusals(t *testing.T) {
 	}
 }
 
-// TestNewClusterTakesASnapshotAtOnce: its servers may not have agreed yet on the
-// schema that all of them understand.
-func TestNewClusterTakesASnapshotAtOnce(t *testing.T) {
+// TestRestoreIntoNewClusterAtOnce: the servers may not have agreed yet on the schema
+// that all of them understand.
+func TestRestoreIntoNewClusterAtOnce(t *testing.T) {
 	t.Parallel()
 	from := start(t, t.TempDir())
 	for until := time.Now().Add(10 * time.Second); from.store.Snapshot().Cluster().SchemaInUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
@@ -324,9 +324,9 @@ func TestNewClusterTakesASnapshotAtOnce(t *testing.T) {
 	t.Logf("schema %d was in use", was)
 }
 
-// TestSnapshotOfALaterSchemaIsRefused: all servers have to understand it, not
-// only the one that leads.
-func TestSnapshotOfALaterSchemaIsRefused(t *testing.T) {
+// TestSnapshotOfLaterSchemaIsRefused: all servers must understand the schema, not only
+// the leader.
+func TestSnapshotOfLaterSchemaIsRefused(t *testing.T) {
 	was := structs.SchemaVersion
 	s := start(t, t.TempDir())
 	// The leader's first entries have looked at the version by then, and nothing else does.
@@ -353,9 +353,9 @@ func TestSnapshotOfALaterSchemaIsRefused(t *testing.T) {
 	}
 }
 
-// TestSettledClusterIsTheServersOwn: what belongs to the servers is not the
-// snapshot's, and the first admin token is not given out again.
-func TestSettledClusterIsTheServersOwn(t *testing.T) {
+// TestRestoreClusterRow: the servers keep their own settings, and the first admin token
+// is not issued again.
+func TestRestoreClusterRow(t *testing.T) {
 	now := &structs.Cluster{ClusterID: "now", Incarnation: 5, JoinTokenHash: "join", PeerSecret: "peer", Bootstrapped: true, Schema: 1, Removed: []string{"s9"}}
 	for _, keep := range []bool{false, true} {
 		saved := &structs.Cluster{ClusterID: "saved", Incarnation: 2, JoinTokenHash: "old", PeerSecret: "older"}
@@ -375,8 +375,8 @@ func TestSettledClusterIsTheServersOwn(t *testing.T) {
 	}
 }
 
-// TestRestoreUnderLoad: while clients write, each write is either undone or done
-// on the restored state; what is acknowledged after the restore stays.
+// TestRestoreUnderLoad: each write of a client is either undone or applied to the
+// restored state. Writes acknowledged after the restore stay.
 func TestRestoreUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
@@ -411,7 +411,7 @@ func TestRestoreUnderLoad(t *testing.T) {
 	id := c.members[2].node(t, "after")
 	stop()
 	<-ended
-	c.settled()
+	c.awaitSameState()
 	for _, m := range c.members {
 		if !m.has(id) {
 			t.Errorf("I1: %s has lost a node that was acknowledged after the restore", m.config.Name)

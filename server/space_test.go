@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// newTestSpace returns a space over a disk whose free bytes the test sets.
+// newTestSpace returns a space on a disk whose free bytes the test sets.
 func newTestSpace(t *testing.T, free *int64) *space {
 	t.Helper()
 	s := newSpace(t.TempDir(), hclog.NewNullLogger())
@@ -21,7 +21,7 @@ func newTestSpace(t *testing.T, free *int64) *space {
 	return s
 }
 
-func TestRoom(t *testing.T) {
+func TestRoomFollowsFreeSpace(t *testing.T) {
 	var free int64
 	s := newTestSpace(t, &free)
 	for _, step := range []struct {
@@ -46,7 +46,7 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-func TestBallast(t *testing.T) {
+func TestBallastIsCreatedAndRemoved(t *testing.T) {
 	free := int64(1 << 40)
 	s := newTestSpace(t, &free)
 	if err := s.open(); err != nil {
@@ -71,8 +71,8 @@ func TestBallast(t *testing.T) {
 	}
 }
 
-// Room that the log's file has in itself counts.
-func TestRoomInTheLog(t *testing.T) {
+// Free space within the log's file counts.
+func TestFreeSpaceInLogCounts(t *testing.T) {
 	free, again := int64(reserve/2), int64(0)
 	s := newTestSpace(t, &free)
 	s.countReusable(func() int64 { return again })
@@ -97,7 +97,7 @@ func TestRoomInTheLog(t *testing.T) {
 	}
 }
 
-func TestRoomIsMadeOnce(t *testing.T) {
+func TestMakeRoomRemovesBallastOnce(t *testing.T) {
 	free := int64(1 << 40)
 	s := newTestSpace(t, &free)
 	if s.makeRoom() {

@@ -44,8 +44,8 @@ func TestAccessOffLoopback(t *testing.T) {
 	}
 }
 
-// serve runs a server until the test ends. Raft opens no port, unless the
-// configuration names one.
+// serve runs a server until the test ends. Raft opens no port unless the configuration
+// sets one.
 func serve(t testing.TB, c Config) *Server {
 	t.Helper()
 	c.DataDir, c.HTTPPort, c.Solo = t.TempDir(), -1, c.RaftPort == 0
@@ -142,7 +142,7 @@ func TestHTTPSWithReload(t *testing.T) {
 	}
 }
 
-func TestRaftPortLetsServersInOnly(t *testing.T) {
+func TestRaftPortAcceptsOnlyServers(t *testing.T) {
 	files := func(a *tlsconf.Authority, name string) tlsconf.Files {
 		t.Helper()
 		issued, err := a.IssueServer([]string{name}, 30)

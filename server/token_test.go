@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestTokensOutliveTheServer(t *testing.T) {
+func TestTokensSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	run := func() (srv *Server, stop func()) {
 		t.Helper()

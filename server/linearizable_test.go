@@ -15,12 +15,11 @@ import (
 	"github.com/stackforge/magnum/server/servertest/history"
 )
 
-// TestLinearizable has clients write and read the same few objects through all
-// three servers while the leader is stopped, dies and has a slow disk, over and
-// over. What they are told must fit one order of events, and nothing that was
-// acknowledged may be lost.
+// TestLinearizable: clients write and read the same few objects through all three
+// servers while the leader is repeatedly stopped, killed or slowed down. Their answers
+// must fit one order of events, and nothing acknowledged may be lost.
 //
-// DURATION makes it longer than a few seconds, SEED repeats what was chosen, PAGE
+// DURATION extends it beyond a few seconds, SEED repeats a run's random choices, PAGE
 // names the page that gets a row.
 func TestLinearizable(t *testing.T) {
 	duration, seed, err := history.FromEnv(5*time.Second, rand.Uint64())
@@ -84,7 +83,7 @@ func TestLinearizable(t *testing.T) {
 	judged.Wait()
 	c.leader()
 	w.Finish(judge)
-	c.settled()
+	c.awaitSameState()
 	for _, v := range w.Violations() {
 		t.Error(v)
 	}

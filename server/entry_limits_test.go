@@ -19,8 +19,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ask sends a request to one of the servers in turn, and fails the test on any
-// answer but the wanted one.
+// ask sends a request to each of the servers in turn, and fails the test on any answer
+// but the wanted one.
 func (c *threeServers) ask(turn int, method, path string, header http.Header, body, answer any) {
 	c.t.Helper()
 	b, err := json.Marshal(body)
@@ -53,8 +53,8 @@ func (c *threeServers) ask(turn int, method, path string, header http.Header, bo
 	}
 }
 
-// largestEntry returns the bytes of the largest entry that any of the servers has
-// committed, as their metrics have it.
+// largestEntry returns the size in bytes of the largest entry that any server has
+// committed, by the servers' metrics.
 func (c *threeServers) largestEntry() (largest int) {
 	c.t.Helper()
 	for _, m := range c.members {
@@ -77,7 +77,8 @@ func (c *threeServers) largestEntry() (largest int) {
 	return largest
 }
 
-// largestRequest asks for a container with nearly the largest spec that there may be.
+// largestRequest returns a request for a container with nearly the largest allowed
+// spec.
 func largestRequest(bay string) map[string]any {
 	env := map[string]string{}
 	for i := range 62 {
@@ -90,10 +91,10 @@ func largestRequest(bay string) map[string]any {
 	return map[string]any{"image_id": "busybox", "bay_uuid": bay, "environment": env, "labels": labels, "restart_policy": "always"}
 }
 
-// TestLargestSpecsWhenAHostComes: a project lets as much wait as it may, and a host
-// comes for it. All of it is placed, reported, moved off and deleted in small
-// entries, while other clients write.
-func TestLargestSpecsWhenAHostComes(t *testing.T) {
+// TestWaitingLargestSpecsArePlacedInSmallEntries: a project has as much waiting as its
+// quota allows, and a host registers. Everything is placed, reported, moved off and
+// deleted in small entries, while other clients write.
+func TestWaitingLargestSpecsArePlacedInSmallEntries(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it writes 100 MB to each of three servers")
 	}
@@ -101,7 +102,7 @@ func TestLargestSpecsWhenAHostComes(t *testing.T) {
 	c := newThreeServers(t)
 	// A busy machine has an election now and then, but not each time.
 	for round := 1; ; round++ {
-		elections := c.hostComes(t, map[string]string{"round": fmt.Sprint(round)})
+		elections := c.placeWaiting(t, map[string]string{"round": fmt.Sprint(round)})
 		if elections == 0 {
 			return
 		}
@@ -111,9 +112,9 @@ func TestLargestSpecsWhenAHostComes(t *testing.T) {
 	}
 }
 
-// hostComes is a round of TestLargestSpecsWhenAHostComes, with a host of these
-// labels. It returns how many elections there were.
-func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (elections uint64) {
+// placeWaiting is a round of TestWaitingLargestSpecsArePlacedInSmallEntries, with a
+// host of the given labels. It returns the number of elections.
+func (c *threeServers) placeWaiting(t *testing.T, labels map[string]string) (elections uint64) {
 	t.Helper()
 	const many = 250
 	var bay struct {
@@ -135,7 +136,7 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 	}
 
 	l := c.load()
-	l.goesOn(20)
+	l.awaitProgress(20)
 	l.TakeGap()
 	leader := c.leader()
 	term := leader.running().raft.Term()
@@ -196,7 +197,7 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 	})
 	report(structs.ContainerGone)
 	c.eventually("the bay is gone", func() bool { return c.leader().running().store.Snapshot().Bay(bay.UUID) == nil })
-	l.goesOn(20)
+	l.awaitProgress(20)
 	gap := l.TakeGap()
 	elections = c.leader().running().raft.Term() - term
 	l.end() // the servers are in one state, and all that was acknowledged is there
@@ -209,10 +210,9 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 	return elections
 }
 
-// TestLeaderLoopsOutliveWhatCantBeWritten: a step of the leader whose entry can't be
-// written is tried again. It doesn't end the leadership, which would take the
-// writes of all users with it.
-func TestLeaderLoopsOutliveWhatCantBeWritten(t *testing.T) {
+// TestLeaderLoopsSurviveUnwritableEntry: a leader's step whose entry can't be written
+// is retried. It doesn't end the leadership, which would fail the writes of all users.
+func TestLeaderLoopsSurviveUnwritableEntry(t *testing.T) {
 	var broken atomic.Bool
 	gained := lines{of: "leadership gained"}
 	logger := hclog.New(&hclog.LoggerOptions{Output: &gained})
@@ -257,7 +257,7 @@ func TestLeaderLoopsOutliveWhatCantBeWritten(t *testing.T) {
 	}
 }
 
-// lines counts the lines of a log that hold a text.
+// lines counts the lines of a log that contain a text.
 type lines struct {
 	of    string
 	count atomic.Int64

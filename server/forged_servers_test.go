@@ -11,15 +11,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// forge has somebody gossip as the node who has no key.
+// forge gossips as the node, by a member without the key.
 func forge(t *testing.T, n gossip.Node, join string, files *tlsconf.Files) *servertest.Forger {
 	n.Name = "forged"
 	return servertest.Forge(t, n, gossip.Config{Join: []string{join}}, files)
 }
 
-// TestForgedServers: who can gossip is no server yet. It is handed nothing, is not
-// taken in, and does not take the place of one that there is.
-func TestForgedServers(t *testing.T) {
+// TestForgedGossipMembersAreIgnored: a gossip member that claims to be a server gets no
+// requests, is not added, and doesn't replace a real server.
+func TestForgedGossipMembersAreIgnored(t *testing.T) {
 	for name, withTLS := range map[string]bool{"with TLS": true, "without TLS": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,8 +97,9 @@ func TestForgedServers(t *testing.T) {
 	}
 }
 
-// TestIdentityIsProvenAnew: a proof is good for one question and one server.
-func TestIdentityIsProvenAnew(t *testing.T) {
+// TestIdentityProofCoversNonceKeyAndAddresses: a proof is valid for one nonce, one key
+// and one server.
+func TestIdentityProofCoversNonceKeyAndAddresses(t *testing.T) {
 	s := &Server{config: Config{Cluster: "c"}, gossipKey: []byte("sixteen bytes ok")}
 	is := structs.PeerIdentity{ID: "i", RaftAddr: "r", HTTPAddr: "h"}
 	proof := s.proofs().Identity("n", is)
