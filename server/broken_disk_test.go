@@ -186,7 +186,8 @@ func TestWritesResumeWhenDiskRecovers(t *testing.T) {
 // silent waits until the server can't write its term.
 func (d *onDisk) silent() {
 	d.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(d.log.String(), "this server is silent"); time.Sleep(10 * time.Millisecond) {
+	silent := func() bool { return strings.Contains(d.log.String(), "this server neither votes nor leads") }
+	for deadline := time.Now().Add(30 * time.Second); !silent(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			d.t.Fatalf("it wrote its term; its log:\n%s", d.log)
 		}
@@ -241,7 +242,8 @@ func TestFailedSyncEndsServer(t *testing.T) {
 				select {
 				case got := <-d.ended:
 					d.ended <- got
-					if got == nil || !strings.Contains(got.Error(), filepath.Join(d.raft, "raft.db")+" can't be written: "+err.Error()) || !strings.Contains(got.Error(), "start the server again") {
+					if got == nil || !strings.Contains(got.Error(), filepath.Join(d.raft, "raft.db")+" can't be written: "+err.Error()) ||
+						!strings.Contains(got.Error(), "start the server again") {
 						t.Errorf("it ended with %v", got)
 					}
 				case <-time.After(30 * time.Second):
@@ -251,7 +253,8 @@ func TestFailedSyncEndsServer(t *testing.T) {
 				if names := again.names(); !names["before"] {
 					t.Errorf("after a restart there are %v", names)
 				}
-				if log := again.log.String(); !strings.Contains(log, "a sync failed before this start") || !strings.Contains(log, err.Error()) {
+				if log := again.log.String(); !strings.Contains(log, "a sync failed before this start") ||
+					!strings.Contains(log, err.Error()) {
 					t.Errorf("it does not warn:\n%s", log)
 				}
 				if err := again.create("after"); err != nil {

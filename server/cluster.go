@@ -16,7 +16,8 @@ import (
 // openGossip opens the gossip port.
 func (s *Server) openGossip() (err error) {
 	s.gossip, err = gossip.New(gossip.Config{
-		Node: s.node(), Bind: s.config.Bind, Port: s.config.GossipPort, Advertise: s.config.Advertise, Cluster: s.config.Cluster, Key: s.gossipKey,
+		Node: s.node(), Bind: s.config.Bind, Port: s.config.GossipPort, Advertise: s.config.Advertise, Cluster: s.config.Cluster,
+		Key:  s.gossipKey,
 		Join: s.config.Join, KnownFile: filepath.Join(s.config.DataDir, "known-servers"), Logger: s.config.Logger,
 	})
 	return err
@@ -25,8 +26,9 @@ func (s *Server) openGossip() (err error) {
 // node returns what this server announces about itself.
 func (s *Server) node() gossip.Node {
 	n := gossip.Node{
-		ID: s.id, Name: s.config.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
-		Fresh: bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.config.Version,
+		ID: s.id, Name: s.config.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(),
+		RaftAddr: s.raft.Self().Addr,
+		Fresh:    bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.config.Version,
 	}
 	if n.Fresh {
 		n.Expect = s.config.BootstrapExpect
@@ -85,8 +87,10 @@ func (s *Server) announce(ctx context.Context) error {
 // newRelay returns the relay that exchanges news of hosts with other servers.
 func (s *Server) newRelay() *dispatch.Relay {
 	return dispatch.NewRelay(dispatch.RelayConfig{
-		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.servers.voters, Others: func() []string { return ids(s.servers.others()) }, Agents: s.servers.agents,
-		Removed: func() bool { return slices.Contains(s.servers.removed(), s.id) }, HostLostAfter: s.config.HostLostAfter, DataDir: s.config.DataDir, Logger: s.log,
+		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.servers.voters,
+		Others: func() []string { return ids(s.servers.others()) }, Agents: s.servers.agents,
+		Removed:       func() bool { return slices.Contains(s.servers.removed(), s.id) },
+		HostLostAfter: s.config.HostLostAfter, DataDir: s.config.DataDir, Logger: s.log,
 	})
 }
 

@@ -237,7 +237,8 @@ func TestThreeServersFormCluster(t *testing.T) {
 			t.Errorf("a create through %s: %+v", m.config.Name, got)
 		}
 		for _, other := range c.members {
-			if got := w.Ask(other.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done || got.Value != "a" {
+			if got := w.Ask(other.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done ||
+				got.Value != "a" {
 				t.Errorf("what was made through %s is %+v through %s", m.config.Name, got, other.config.Name)
 			}
 		}
@@ -264,7 +265,8 @@ func TestThreeServersFormCluster(t *testing.T) {
 		}
 		first.start(t)
 		c.leader()
-		if got := w.Ask(first.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done || got.Value != name {
+		if got := w.Ask(first.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done ||
+			got.Value != name {
 			t.Errorf("%s: the server that is back says %+v", name, got)
 		}
 	}
@@ -287,7 +289,8 @@ func TestSlowFollowerDelaysNoWrites(t *testing.T) {
 	began := time.Now()
 	const writes = 10
 	for range writes {
-		if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+		if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+			Value: "a"}); got.Verdict != history.Done {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -317,7 +320,9 @@ func TestLeaderlessServerSendsAgentsElsewhere(t *testing.T) {
 		}
 	}
 	c.eventually("polls are refused", func() bool { return poll() == structs.CodeUnavailable })
-	c.eventually("it says how many are missing", func() bool { return strings.Contains(srv.servers.whyLeaderless(), "1 of 3 servers answer") })
+	c.eventually("it says how many are missing", func() bool {
+		return strings.Contains(srv.servers.whyLeaderless(), "1 of 3 servers answer")
+	})
 	for _, m := range others {
 		m.start(t)
 	}

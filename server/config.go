@@ -145,7 +145,8 @@ func (c Config) withDefaults() Config {
 // validate checks the configuration without I/O. Errors are CodeInvalid.
 func (c Config) validate() error {
 	if err := structs.CheckName(c.Name); err != nil {
-		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters, none of them a control or format character", c.Name, structs.MaxName)
+		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters, none of them a control or format character", c.Name,
+			structs.MaxName)
 	}
 	ip := net.ParseIP(c.Bind)
 	if ip == nil {
@@ -164,23 +165,28 @@ func (c Config) validate() error {
 		value, least int
 	}{{"-http-max-conns", c.HTTPMaxConns, minConns}, {"-http-max-conns-per-client", c.HTTPMaxConnsPerClient, 1}} {
 		if n.value != 0 && n.value != -1 && (n.value < n.least || n.value > maxConns) {
-			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d connections (0: the default, -1: no bound)", n.flag, n.value, n.least, maxConns)
+			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d connections (0: the default, -1: no bound)", n.flag, n.value,
+				n.least, maxConns)
 		}
 	}
 	for _, name := range c.HTTPHosts {
 		if err := structs.CheckLine("-http-host", name, structs.MaxName); err != nil || name == "" || strings.ContainsAny(name, "/:@ ") {
-			return structs.Errorf(structs.CodeInvalid, "-http-host %.64q is not a host name such as magnum.example.org, without a port", name)
+			return structs.Errorf(structs.CodeInvalid, "-http-host %.64q is not a host name such as magnum.example.org, without a port",
+				name)
 		}
 	}
 	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {
-		return structs.Errorf(structs.CodeInvalid, "-bootstrap-expect %d is not one of 1, 3, 5 and 7: an even number of servers survives no more failures than one less", c.BootstrapExpect)
+		return structs.Errorf(structs.CodeInvalid,
+			"-bootstrap-expect %d is not one of 1, 3, 5 and 7: an even number of servers survives no more failures than one less",
+			c.BootstrapExpect)
 	}
 	for _, n := range []struct {
 		flag    string
 		entries int
 	}{{"-raft-snapshot-threshold", c.SnapshotThreshold}, {"-raft-trailing-logs", c.TrailingLogs}} {
 		if n.entries != 0 && (n.entries < minLogEntries || n.entries > maxLogEntries) {
-			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d entries (0: the default)", n.flag, n.entries, minLogEntries, maxLogEntries)
+			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d entries (0: the default)", n.flag, n.entries, minLogEntries,
+				maxLogEntries)
 		}
 	}
 	if c.Solo && (c.BootstrapExpect > 1 || len(c.Join) > 0) {
@@ -194,7 +200,8 @@ func (c Config) validate() error {
 	}
 	// Gossip is opened last, but a server with a refused setting must leave nothing
 	// behind.
-	if err := (gossip.Config{Bind: c.Bind, Port: c.GossipPort, Advertise: c.Advertise, Cluster: c.Cluster, Join: c.Join}).Check(); err != nil {
+	if err := (gossip.Config{Bind: c.Bind, Port: c.GossipPort, Advertise: c.Advertise, Cluster: c.Cluster,
+		Join: c.Join}).Check(); err != nil {
 		return err
 	}
 	if err := c.validateAccess(ip); err != nil {

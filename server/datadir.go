@@ -33,7 +33,8 @@ func openDataDir(path string) (*dataDir, error) {
 		if b, err := os.ReadFile(lock.Name()); err == nil && len(b) > 0 && len(b) < 20 {
 			holder = " (process " + strings.TrimSpace(string(b)) + ")"
 		}
-		return nil, structs.Errorf(structs.CodeConflict, "-data-dir %s is in use by another magnum%s: stop it, or give another directory", path, holder)
+		return nil, structs.Errorf(structs.CodeConflict, "-data-dir %s is in use by another magnum%s: stop it, or give another directory",
+			path, holder)
 	}
 	// The process ID only serves the message above: a full disk must not prevent a
 	// start.

@@ -170,7 +170,8 @@ func (d *directory) candidates() []raftlog.Candidate {
 			}
 			if m.Schema < inUse {
 				if _, said := d.outdated.LoadOrStore(m.ID, true); !said {
-					d.log.Error("server not added: its version is older than the cluster's entries", "name", m.Name, "server_id", m.ID, "schema", m.Schema, "schema_in_use", inUse)
+					d.log.Error("server not added: its version is older than the cluster's entries", "name", m.Name, "server_id", m.ID,
+						"schema", m.Schema, "schema_in_use", inUse)
 				}
 				continue
 			}

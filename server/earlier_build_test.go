@@ -134,7 +134,8 @@ func TestInterruptedMigrationContinues(t *testing.T) {
 					t.Errorf("%s is left: an earlier build would go on from it: %v", name, err)
 				}
 			}
-			if r, err := memberfile.Read(dir); err != nil || r.ServerID != id || r.ClusterID != cluster || !r.Voted || !r.Stored || r.Place == (memberfile.Place{}) {
+			if r, err := memberfile.Read(dir); err != nil || r.ServerID != id || r.ClusterID != cluster || !r.Voted || !r.Stored ||
+				r.Place == (memberfile.Place{}) {
 				t.Errorf("the record is %+v, %v", r, err)
 			}
 		})
@@ -191,7 +192,8 @@ func TestCopiedDirectoryOfEarlierBuildIsRefused(t *testing.T) {
 			}
 			srv.Close()
 		}
-		if r, err := memberfile.Read(dir); err != nil || r.Grant == nil || r.Grant.ClusterID != clusterID || len(r.Grant.Voters) != 3 || !r.Stored {
+		if r, err := memberfile.Read(dir); err != nil || r.Grant == nil || r.Grant.ClusterID != clusterID || len(r.Grant.Voters) != 3 ||
+			!r.Stored {
 			t.Errorf("the record is %+v, %v: what was granted has to stay", r, err)
 		}
 	}

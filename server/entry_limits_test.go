@@ -174,7 +174,8 @@ func (c *threeServers) placeWaiting(t *testing.T, labels map[string]string) (ele
 			seq++
 			r := structs.StatusReport{Registration: registered.Registration, Seq: seq}
 			for _, row := range all[:n] {
-				r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: row.ID, Epoch: row.Epoch, Observed: structs.Observed{Status: status, Generation: row.Generation}})
+				r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: row.ID, Epoch: row.Epoch,
+					Observed: structs.Observed{Status: status, Generation: row.Generation}})
 			}
 			c.ask(int(seq), http.MethodPost, "/v1/agent/hosts/"+host+"/status", agent, r, nil)
 			all = all[n:]
@@ -247,7 +248,8 @@ func TestLeaderLoopsSurviveUnwritableEntry(t *testing.T) {
 		t.Fatal("the container was placed: nothing was broken")
 	}
 	broken.Store(false)
-	for deadline := time.Now().Add(20 * time.Second); r.store.Snapshot().Container(made.UUID).HostID == ""; time.Sleep(5 * time.Millisecond) {
+	placed := func() bool { return r.store.Snapshot().Container(made.UUID).HostID != "" }
+	for deadline := time.Now().Add(20 * time.Second); !placed(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the container is not placed")
 		}

@@ -78,7 +78,8 @@ func (l *load) at(n int) *Server {
 func (l *load) awaitProgress(operations int64) {
 	l.c.t.Helper()
 	from := l.Figures().Acknowledged
-	l.c.eventually(fmt.Sprintf("%d operations more are acknowledged", operations), func() bool { return l.Figures().Acknowledged >= from+operations })
+	l.c.eventually(fmt.Sprintf("%d operations more are acknowledged", operations),
+		func() bool { return l.Figures().Acknowledged >= from+operations })
 }
 
 // end ends the load. It checks that everything acknowledged is there, that all servers
@@ -94,7 +95,8 @@ func (l *load) end() {
 		l.c.t.Error(v)
 	}
 	f := l.Figures()
-	l.c.t.Logf("%d operations acknowledged, %d of unknown outcome, longest time without a successful write %v", f.Acknowledged, f.Unknown, f.Gap.Round(time.Millisecond))
+	l.c.t.Logf("%d operations acknowledged, %d of unknown outcome, longest time without a successful write %v", f.Acknowledged, f.Unknown,
+		f.Gap.Round(time.Millisecond))
 }
 
 // created returns a create operation for a new object.
@@ -225,7 +227,8 @@ func TestWritesRefusedWhenAllDisksNearlyFull(t *testing.T) {
 		}
 		stable = leader.running().raft.Term() == term && c.leader() == leader && refused == 20
 		if !stable && len(terms) == 5 {
-			t.Fatalf("the terms were %d, and in none 20 writes were refused for want of room: leadership goes around among full disks", terms)
+			t.Fatalf("the terms were %d, and in none 20 writes were refused for want of room: leadership goes around among full disks",
+				terms)
 		}
 	}
 	for _, m := range c.members {
@@ -339,7 +342,8 @@ func TestServersComeAndGoUnderLoad(t *testing.T) {
 	// The machine of the dead one comes back with the same flags and ports, and an
 	// empty disk.
 	again := newMember(dead.config.Name, dirs[1], join, 3)
-	again.config.HTTPPort, again.config.RaftPort, again.config.GossipPort = dead.config.HTTPPort, dead.config.RaftPort, dead.config.GossipPort
+	again.config.HTTPPort, again.config.RaftPort = dead.config.HTTPPort, dead.config.RaftPort
+	again.config.GossipPort = dead.config.GossipPort
 	again.config.deadAfter = time.Second
 	t.Cleanup(func() { _ = again.stop() })
 	again.start(t)

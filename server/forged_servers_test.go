@@ -64,7 +64,8 @@ func TestForgedGossipMembersAreIgnored(t *testing.T) {
 			for _, m := range c.members {
 				srv := m.running()
 				if !withTLS { // the client of the tests speaks none
-					if got := history.New(history.Nodes, 1).Ask(srv.URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+					if got := history.New(history.Nodes, 1).Ask(srv.URL(), 0,
+						history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
 						t.Errorf("a create through %s: %+v", m.config.Name, got)
 					}
 				}
@@ -107,7 +108,8 @@ func TestIdentityProofCoversNonceKeyAndAddresses(t *testing.T) {
 	if proof != s.proofs().Identity("n", is) || proof == s.proofs().Identity("m", is) || proof == other.proofs().Identity("n", is) {
 		t.Error("a proof does not depend on the nonce and the key alone")
 	}
-	for _, o := range []structs.PeerIdentity{{ID: "j", RaftAddr: "r", HTTPAddr: "h"}, {ID: "i", RaftAddr: "s", HTTPAddr: "h"}, {ID: "i", RaftAddr: "r", HTTPAddr: "g"}} {
+	for _, o := range []structs.PeerIdentity{{ID: "j", RaftAddr: "r", HTTPAddr: "h"}, {ID: "i", RaftAddr: "s", HTTPAddr: "h"},
+		{ID: "i", RaftAddr: "r", HTTPAddr: "g"}} {
 		if proof == s.proofs().Identity("n", o) {
 			t.Errorf("the proof is also that of %+v", o)
 		}

@@ -66,11 +66,13 @@ func explainLeaderless(peers []raftlog.Peer, look func(id string) (name string, 
 	case voters == 0:
 		return "there is no leader: this server belongs to no cluster yet, and its log says what it waits for"
 	case there < majority:
-		return fmt.Sprintf("there is no leader: %d of %d servers answer, and it takes %d. Start %s again; if that can't be done, see \"If a majority is lost\" in the manual",
+		return fmt.Sprintf("there is no leader: %d of %d servers answer, and it takes %d. Start %s again; if that can't be done, see "+
+			"\"If a majority is lost\" in the manual",
 			there, voters, majority, strings.Join(away, " and "))
 	case voters == 1:
 		return "there is no leader: this server is about to lead, try again in a second"
 	default:
-		return fmt.Sprintf("there is no leader: %d of %d servers answer, which is enough to elect one, so try again in a second. If it lasts, see the servers' logs", there, voters)
+		return fmt.Sprintf("there is no leader: %d of %d servers answer, which is enough to elect one, so try again in a second. If it "+
+			"lasts, see the servers' logs", there, voters)
 	}
 }

@@ -88,11 +88,13 @@ func TestLinearizable(t *testing.T) {
 		t.Error(v)
 	}
 	f := w.Figures()
-	run := history.Run{What: "one process", Version: "-", Seed: seed, Duration: duration, Figures: f, Violations: f.Violations, Load: history.Load(), Gap: f.Gap.Round(time.Millisecond).String()}
+	run := history.Run{What: "one process", Version: "-", Seed: seed, Duration: duration, Figures: f, Violations: f.Violations,
+		Load: history.Load(), Gap: f.Gap.Round(time.Millisecond).String()}
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		run.Faults = strings.TrimPrefix(fmt.Sprintf("%s, %s %d", run.Faults, name, faults[name]), ", ")
 	}
-	t.Logf("seed %d: faults: %s; operations acknowledged %d, unknown outcomes %d, violations %d, longest time without a successful write %s",
+	t.Logf("seed %d: faults: %s; operations acknowledged %d, unknown outcomes %d, violations %d, longest time without a successful "+
+		"write %s",
 		seed, run.Faults, f.Acknowledged, f.Unknown, f.Violations, run.Gap)
 	if f.Acknowledged == 0 || f.Checked == 0 {
 		t.Error("nothing was acknowledged, so nothing was tested")

@@ -60,7 +60,8 @@ func nobodyLeads(t *testing.T, w *history.Workload, members ...*oneOfThree) {
 		}
 	}
 	for _, m := range members {
-		if got := w.Ask(m.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict == history.Done {
+		if got := w.Ask(m.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+			Value: "a"}); got.Verdict == history.Done {
 			t.Errorf("%s takes a write", m.config.Name)
 		}
 	}

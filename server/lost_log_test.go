@@ -69,7 +69,8 @@ func TestServerWithLostLogIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup", "empty data directory", "operator snapshot restore", "operator raft remove-peer")
+			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup", "empty data directory",
+				"operator snapshot restore", "operator raft remove-peer")
 			// Nor is it let in among others: it has promised to keep what is lost.
 			refusedDir(t, Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}}, filepath.Join(dir, c.names), "backup")
 			if slices.Contains(c.lose, "member.json") {
@@ -228,7 +229,8 @@ func TestInterruptedFirstStartContinues(t *testing.T) {
 		t.Errorf("server %s, not %s", s.id, id)
 	}
 
-	several := Config{BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, HTTPPort: -1, RaftPort: -1, GossipPort: -1, Logger: hclog.NewNullLogger()}
+	several := Config{BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, HTTPPort: -1, RaftPort: -1, GossipPort: -1,
+		Logger: hclog.NewNullLogger()}
 	for name, r := range map[string]memberfile.Record{
 		"a leader has called, and nothing has come of it yet": {ServerID: id, ClusterID: cluster},
 		"it has given its part to a cluster":                  {ServerID: id, Grant: &structs.PeerGrant{ClusterID: cluster}},

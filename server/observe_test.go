@@ -41,15 +41,18 @@ func TestHealthAndMetrics(t *testing.T) {
 	}
 	for _, want := range []string{
 		"magnum_raft_leader 1\n", "magnum_raft_peers 0\n", "magnum_raft_last_contact_seconds 0\n", "magnum_conductor_queue_length 0\n",
-		`magnum_containers{status="Creating"} 1`, `magnum_state_rows{table="bays"} 1`, "magnum_agent_polls 0\n", "magnum_sessions 0\n", "magnum_blocking_reads 0\n",
-		`magnum_api_requests_total{code="201",method="POST",route="/v1/containers"} 1`, `magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
+		`magnum_containers{status="Creating"} 1`, `magnum_state_rows{table="bays"} 1`, "magnum_agent_polls 0\n", "magnum_sessions 0\n",
+		"magnum_blocking_reads 0\n",
+		`magnum_api_requests_total{code="201",method="POST",route="/v1/containers"} 1`,
+		`magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
 		"magnum_disk_free_bytes ", "magnum_build_info{",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in the metrics", want)
 		}
 	}
-	for _, zero := range []string{"magnum_raft_term 0\n", "magnum_raft_commit_seconds_count 0\n", "magnum_conductor_decide_seconds_count 0\n", "magnum_raft_applied_index 0\n"} {
+	for _, zero := range []string{"magnum_raft_term 0\n", "magnum_raft_commit_seconds_count 0\n",
+		"magnum_conductor_decide_seconds_count 0\n", "magnum_raft_applied_index 0\n"} {
 		if strings.Contains(page, zero) {
 			t.Errorf("%q after a write", zero)
 		}
@@ -87,7 +90,8 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 		}
 	}()
 	s := &running{Server: srv}
-	if status, body := s.read(t, "/v1/status/health"); status != 503 || !strings.Contains(body, "the disk is nearly full") || strings.Contains(body, srv.config.DataDir) {
+	if status, body := s.read(t, "/v1/status/health"); status != 503 || !strings.Contains(body, "the disk is nearly full") ||
+		strings.Contains(body, srv.config.DataDir) {
 		t.Errorf("health: %d %s", status, body)
 	}
 	if _, page := s.read(t, "/v1/metrics"); !strings.Contains(page, "magnum_disk_free_bytes 1.6777216e+07") {

@@ -55,7 +55,8 @@ func mirror(t *testing.T, from, to string) {
 // withAgent runs an agent with an in-memory engine until the test ends.
 func (c *threeServers) withAgent(t *testing.T, fake *backendtest.Fake) {
 	t.Helper()
-	conf := agent.Config{DataDir: t.TempDir(), Name: "host-1", JoinToken: "join-token-of-the-tests", Backend: fake, Logger: hclog.NewNullLogger()}
+	conf := agent.Config{DataDir: t.TempDir(), Name: "host-1", JoinToken: "join-token-of-the-tests", Backend: fake,
+		Logger: hclog.NewNullLogger()}
 	for _, m := range c.members {
 		conf.Servers = append(conf.Servers, m.running().URL())
 	}
@@ -125,7 +126,8 @@ func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
 	fake := backendtest.NewFake()
 	c.withAgent(t, fake)
 	c.eventually("the host is there", func() bool { return c.leader().running().store.Snapshot().Hosts() == 1 })
-	if _, _, err := c.leader().client(t).Bays().Create(t.Context(), &structs.BayRequest{Name: new("bay"), NodeCount: new(1)}, api.WriteOptions{}); err != nil {
+	if _, _, err := c.leader().client(t).Bays().Create(t.Context(), &structs.BayRequest{Name: new("bay"), NodeCount: new(1)},
+		api.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	kept := c.run(t, "", "kept")
@@ -215,7 +217,8 @@ func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
 	})
 	ref := structs.ContainerRef(again, 1)
 	if n := len(fake.Seen.Containers()); n != 3 || fake.Seen.Starts(ref) != 1 || fake.Seen.Stops(ref) != 0 {
-		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Seen.Starts(ref), fake.Seen.Stops(ref))
+		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Seen.Starts(ref),
+			fake.Seen.Stops(ref))
 	}
 	c.awaitSameState()
 }

@@ -17,7 +17,13 @@ type operations struct{ s *Server }
 // Members returns the servers and agents that gossip, by name. A server without gossip
 // returns only itself.
 func (o operations) Members() []structs.MemberBody {
-	known := []gossip.Member{{Node: gossip.Node{ID: o.s.id, Name: o.s.config.Name, Role: gossip.RoleServer, ClusterID: o.s.raft.ClusterID(), HTTPAddr: o.s.URL(), Schema: structs.SchemaVersion, Version: o.s.config.Version}, State: gossip.StateAlive, Since: o.s.started}}
+	known := []gossip.Member{{
+		Node: gossip.Node{
+			ID: o.s.id, Name: o.s.config.Name, Role: gossip.RoleServer, ClusterID: o.s.raft.ClusterID(), HTTPAddr: o.s.URL(),
+			Schema: structs.SchemaVersion, Version: o.s.config.Version,
+		},
+		State: gossip.StateAlive, Since: o.s.started,
+	}}
 	if o.s.gossip != nil {
 		known = o.s.gossip.Members()
 	}
@@ -28,7 +34,8 @@ func (o operations) Members() []structs.MemberBody {
 	for _, k := range known {
 		m := structs.MemberBody{
 			UUID: k.ID, Name: k.Name, Role: string(k.Role), Status: string(k.State), Since: structs.Time{Time: k.Since}, GossipAddr: k.Addr,
-			HTTPAddr: orNull(k.HTTPAddr), RaftAddr: orNull(k.RaftAddr), ClusterID: orNull(k.ClusterID), Schema: k.Schema, Version: k.Version,
+			HTTPAddr: orNull(k.HTTPAddr), RaftAddr: orNull(k.RaftAddr), ClusterID: orNull(k.ClusterID), Schema: k.Schema,
+			Version: k.Version,
 		}
 		switch k.Role {
 		case gossip.RoleServer:
@@ -62,7 +69,8 @@ func (o operations) Peers(ctx context.Context) ([]structs.RaftPeerBody, error) {
 	leader, _ := o.s.raft.Leader()
 	bodies := make([]structs.RaftPeerBody, len(peers))
 	for i, p := range peers {
-		b := structs.RaftPeerBody{UUID: p.ID, Name: orNull(o.s.servers.nameOf(p.ID)), RaftAddr: p.Addr, Voter: p.Voter, State: structs.PeerUnreachable}
+		b := structs.RaftPeerBody{UUID: p.ID, Name: orNull(o.s.servers.nameOf(p.ID)), RaftAddr: p.Addr, Voter: p.Voter,
+			State: structs.PeerUnreachable}
 		if at := progress[p.ID]; at != nil {
 			b.State, b.LastIndex = structs.PeerFollower, &at.LastIndex
 			if lead := progress[leader]; lead != nil {
@@ -110,7 +118,8 @@ func (o operations) RemovePeer(ctx context.Context, id string, force bool) error
 	case !o.s.raft.IsLeader():
 		return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	case id == o.s.id:
-		return structs.Errorf(structs.CodeConflict, "server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.s.config.Name, id))
+		return structs.Errorf(structs.CodeConflict,
+			"server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.s.config.Name, id))
 	}
 	if !force {
 		if err := o.dispensable(ctx, id); err != nil {
@@ -146,7 +155,9 @@ func (o operations) dispensable(ctx context.Context, id string) error {
 			silent = cmp.Or(o.s.servers.nameOf(p.ID), p.ID)
 		}
 	}
-	return structs.Errorf(structs.CodeConflict, "of the %d voters that would be left %d answer, which is no majority: bring back or remove %s first, or say force", len(others), len(answer), silent)
+	return structs.Errorf(structs.CodeConflict,
+		"of the %d voters that would be left %d answer, which is no majority: bring back or remove %s first, or say force",
+		len(others), len(answer), silent)
 }
 
 // Transfer transfers leadership to another server. Errors: CodeNoLeader, and those of

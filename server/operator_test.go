@@ -27,7 +27,8 @@ func TestMembersAndPeersOfCluster(t *testing.T) {
 			leaders := 0
 			members := m.operations().Members()
 			for _, b := range members {
-				if b.Role != structs.RoleServer || b.Status != "alive" || !b.Voter || !b.Registered || b.RaftAddr == nil || b.HTTPAddr == nil || b.Since.IsZero() {
+				if b.Role != structs.RoleServer || b.Status != "alive" || !b.Voter || !b.Registered || b.RaftAddr == nil ||
+					b.HTTPAddr == nil || b.Since.IsZero() {
 					return false
 				}
 				if b.Leader && b.UUID == leads {
@@ -118,7 +119,9 @@ func TestTransferLeadership(t *testing.T) {
 	c := newThreeServers(t)
 	c.eventually("all vote and are known", func() bool {
 		peers, err := c.leader().operations().Peers(t.Context())
-		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.Name == nil || !p.Voter })
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool {
+			return p.Name == nil || !p.Voter
+		})
 	})
 	for _, asked := range c.members {
 		for _, to := range c.members {
@@ -137,7 +140,8 @@ func TestTransferLeadership(t *testing.T) {
 		}
 	}
 	w := history.New(history.Nodes, 1)
-	if got := w.Ask(c.members[0].running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+	if got := w.Ask(c.members[0].running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+		Value: "a"}); got.Verdict != history.Done {
 		t.Errorf("a create afterwards: %+v", got)
 	}
 	c.awaitSameState()
@@ -158,9 +162,12 @@ func TestRemovedServerStaysOut(t *testing.T) {
 	}
 	c.eventually("all vote and are known", func() bool {
 		peers, err := follower.operations().Peers(t.Context())
-		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.Name == nil || !p.Voter })
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool {
+			return p.Name == nil || !p.Voter
+		})
 	})
-	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/"+leader.config.Name); status != http.StatusConflict || !strings.Contains(body, "transfer-leader") {
+	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/"+leader.config.Name); status != http.StatusConflict ||
+		!strings.Contains(body, "transfer-leader") {
 		t.Errorf("remove the leader: %d %s", status, body)
 	}
 	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/nobody"); status != http.StatusNotFound {
@@ -225,12 +232,14 @@ func TestNeededServerIsRemovedOnlyByForce(t *testing.T) {
 	others := slices.DeleteFunc(slices.Clone(c.members), func(m *oneOfThree) bool { return m == leader })
 	c.eventually("all vote and are known", func() bool {
 		peers, err := leader.operations().Peers(t.Context())
-		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.LastIndex == nil || !p.Voter })
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers,
+			func(p structs.RaftPeerBody) bool { return p.LastIndex == nil || !p.Voter })
 	})
 	if err := others[0].die(); err != nil {
 		t.Logf("died: %v", err)
 	}
-	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[1].config.Name); status != http.StatusConflict || !strings.Contains(body, others[0].config.Name) {
+	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[1].config.Name); status != http.StatusConflict ||
+		!strings.Contains(body, others[0].config.Name) {
 		t.Errorf("remove the last follower: %d %s", status, body)
 	}
 	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[0].config.Name); status != http.StatusNoContent {
@@ -240,7 +249,8 @@ func TestNeededServerIsRemovedOnlyByForce(t *testing.T) {
 		t.Errorf("remove the follower, so that the leader is alone: %d %s", status, body)
 	}
 	w := history.New(history.Nodes, 1)
-	if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+	if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+		Value: "a"}); got.Verdict != history.Done {
 		t.Errorf("a create on the last server: %+v", got)
 	}
 }

@@ -106,15 +106,18 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	if s.listener, err = net.Listen("tcp", s.config.httpAddr()); err != nil {
-		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w", s.config.httpAddr(), err)
+		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w",
+			s.config.httpAddr(), err)
 	}
 	s.gate = admission.New(admission.Config{
-		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone, Logger: s.config.Logger.Named("http"),
+		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone,
+		Logger: s.config.Logger.Named("http"),
 	})
 	if err := s.openLog(record); err != nil {
 		return err
 	}
-	s.servers = &directory{config: &s.config, id: s.id, url: s.URL, address: s.httpAddress, tls: s.tls, log: s.log, store: s.store, raft: s.raft}
+	s.servers = &directory{config: &s.config, id: s.id, url: s.URL, address: s.httpAddress, tls: s.tls, log: s.log, store: s.store,
+		raft: s.raft}
 	if err := s.joinCluster(record); err != nil {
 		return err
 	}
@@ -127,17 +130,21 @@ func (s *Server) open() (err error) {
 		s.peers = peer.New(peer.Config{URLs: s.servers.urlsOf, Secret: s.peerSecret, TLS: s.tls.peers(), Forwarded: s.metrics.Forwarded})
 		log.peers, s.servers.gossip, s.servers.peers = s.peers, s.gossip, s.peers
 	}
-	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})
+	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"),
+		Room: s.space.room, Observer: s.metrics})
 	s.loops = &leaderLoops{id: s.id, log: s.log, store: s.store, conductor: s.conductor, raft: s.raft, space: s.space, servers: s.servers}
 	hosts := dispatch.Config{
 		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
-		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs, ServerID: s.id, URL: s.URL,
+		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs,
+		ServerID: s.id, URL: s.URL,
 	}
 	web := rest.Config{
 		Store: s.store, Conductor: s.conductor, Cluster: log,
-		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"), Version: s.config.Version,
+		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"),
+		Version:    s.config.Version,
 		Operations: operations{s},
-		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
+		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless,
+		Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
 		Hosts: s.hostNames(), Connections: s.gate,
 	}
 	if !s.config.Solo {
@@ -158,9 +165,11 @@ func (s *Server) openLog(record *memberfile.File) (err error) {
 		advertise = joinPort(s.config.Advertise, s.config.RaftPort)
 	}
 	raft := raftlog.Config{
-		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.config.Logger, Fault: s.config.fault,
+		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store,
+		Logger: s.config.Logger, Fault: s.config.fault,
 		Secure: s.tls.raft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.RecordCluster, Granted: s.grants.Granted,
-		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.config.DataDirMoved,
+		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom,
+		Moved: s.config.DataDirMoved,
 	}
 	if len(s.config.LogChecker) > 0 {
 		raft.CheckLog = raftlog.ChildCheck(s.config.Starting, s.config.LogChecker...)

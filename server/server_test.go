@@ -147,7 +147,8 @@ func TestRestartKeepsState(t *testing.T) {
 func TestDirectoryAndPortInUse(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)
-	if _, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), dir) {
+	if _, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true}); structs.CodeOf(err) != structs.CodeConflict ||
+		!strings.Contains(err.Error(), dir) {
 		t.Errorf("same directory: %v", err)
 	}
 	other := t.TempDir()
@@ -156,7 +157,8 @@ func TestDirectoryAndPortInUse(t *testing.T) {
 	for _, c := range port {
 		n = 10*n + int(c-'0')
 	}
-	if _, err := New(Config{DataDir: other, HTTPPort: n, Solo: true}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), port) {
+	if _, err := New(Config{DataDir: other, HTTPPort: n, Solo: true}); structs.CodeOf(err) != structs.CodeConflict ||
+		!strings.Contains(err.Error(), port) {
 		t.Errorf("same port: %v", err)
 	}
 	// What was refused holds nothing: the directory is free again.

@@ -18,7 +18,8 @@ func InspectSnapshot(r io.Reader) (structs.Snapshot, error) { return state.Inspe
 
 // Save writes the state s as a snapshot file.
 func (o operations) Save(w io.Writer, s *state.Snapshot) error {
-	head := structs.SnapshotHead{Term: o.s.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.s.config.Name, Version: o.s.config.Version}
+	head := structs.SnapshotHead{Term: o.s.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.s.config.Name,
+		Version: o.s.config.Version}
 	return state.WriteArchive(w, head, s)
 }
 
@@ -86,10 +87,13 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 	})
 	switch {
 	case err == nil:
-		o.s.log.Warn("the state was restored from a snapshot", "index", restored.Index, "cluster_id", restored.ClusterID, "incarnation", restored.Incarnation)
+		o.s.log.Warn("the state was restored from a snapshot", "index", restored.Index, "cluster_id", restored.ClusterID, "incarnation",
+			restored.Incarnation)
 		return restored, nil
 	case started:
-		return restored, structs.Errorf(structs.CodeNoLeader, "leadership was lost while the snapshot was being restored: see whether its objects are there, and restore it again if not (%w, %w)", err, conductor.ErrUnknown)
+		return restored, structs.Errorf(structs.CodeNoLeader,
+			"leadership was lost while the snapshot was being restored: see whether its objects are there, and restore it again if not "+
+				"(%w, %w)", err, conductor.ErrUnknown)
 	}
 	return restored, err
 }
@@ -145,12 +149,17 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 	case info.ClusterID == "":
 		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: the snapshot holds no cluster.")
 	case info.Schema > inUse:
-		return info, structs.Errorf(structs.CodeConflict, "the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all of them first", info.Schema, inUse)
+		return info, structs.Errorf(structs.CodeConflict,
+			"the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all "+
+				"of them first", info.Schema, inUse)
 	case o.s.config.Auth == authToken && info.AdminTokens == 0:
 		return info, structs.Errorf(structs.CodeConflict,
-			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on loopback, restore it there and make one with token-create -role admin")
+			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on "+
+				"loopback, restore it there and make one with token-create -role admin")
 	case free < reserve+2*info.Size: // the stream made from it, and Raft's own copy
-		return info, structs.Errorf(structs.CodeNoSpace, "the server's disk has %d MiB left, and restoring a snapshot of %d MiB takes three times as much beside the %d MiB that are kept back", free>>20, info.Size>>20, reserve>>20)
+		return info, structs.Errorf(structs.CodeNoSpace,
+			"the server's disk has %d MiB left, and restoring a snapshot of %d MiB takes three times as much beside the %d MiB that "+
+				"are kept back", free>>20, info.Size>>20, reserve>>20)
 	}
 	return info, nil
 }
@@ -178,7 +187,8 @@ func (o operations) scratch() (*scratch, error) {
 func (s *scratch) Write(p []byte) (int, error) {
 	n, err := s.file.Write(p)
 	if err != nil {
-		return n, structs.Errorf(structs.CodeNoSpace, "the server could not keep the snapshot, and nothing was restored: %w", fmt.Errorf("%w: %w", errScratch, err))
+		return n, structs.Errorf(structs.CodeNoSpace, "the server could not keep the snapshot, and nothing was restored: %w",
+			fmt.Errorf("%w: %w", errScratch, err))
 	}
 	return n, nil
 }

@@ -103,7 +103,8 @@ func TestRestoreReachesAllServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if restored.Index <= before || meta.Index < restored.Index || restored.Incarnation != was.Incarnation+1 || restored.ClusterID != was.ClusterID {
+	if restored.Index <= before || meta.Index < restored.Index || restored.Incarnation != was.Incarnation+1 ||
+		restored.ClusterID != was.ClusterID {
 		t.Errorf("restored %+v, answered at %d; it was %+v at %d", restored, meta.Index, was, before)
 	}
 	select {
@@ -123,7 +124,8 @@ func TestRestoreReachesAllServers(t *testing.T) {
 				t.Errorf("%s: %s has the kept node: %v, and the lost: %v", when, m.config.Name, m.has(kept), m.has(lost))
 			}
 			now := m.running().store.Snapshot().Cluster()
-			if now.Incarnation != was.Incarnation+1 || now.PeerSecret != was.PeerSecret || now.JoinTokenHash != was.JoinTokenHash || now.ClusterID != was.ClusterID {
+			if now.Incarnation != was.Incarnation+1 || now.PeerSecret != was.PeerSecret || now.JoinTokenHash != was.JoinTokenHash ||
+				now.ClusterID != was.ClusterID {
 				t.Errorf("%s: the cluster of %s is %+v, and was %+v", when, m.config.Name, now, was)
 			}
 		}
@@ -184,7 +186,8 @@ func TestRestoreIntoNewCluster(t *testing.T) {
 		c.awaitSameState()
 		for _, m := range c.members {
 			now := m.running().store.Snapshot().Cluster()
-			if !m.has(made.UUID) || now.ClusterID != want || now.PeerSecret != own.PeerSecret || m.running().raft.ClusterID() != own.ClusterID {
+			if !m.has(made.UUID) || now.ClusterID != want || now.PeerSecret != own.PeerSecret ||
+				m.running().raft.ClusterID() != own.ClusterID {
 				t.Errorf("keep %v: %s has the node: %v, and is of %+v", keep, m.config.Name, m.has(made.UUID), now)
 			}
 		}
@@ -264,12 +267,15 @@ func TestRestoreRefusals(t *testing.T) {
 	refused("two at once", good, structs.CodeConflict, "under way")
 	op.s.restoring.Unlock()
 
-	locked := startWith(t, Config{DataDir: t.TempDir()}, func(s *Server) { s.config.Auth = authToken }) // rest asks for none: it was made before
-	if _, err := (operations{locked.Server}).Restore(t.Context(), bytes.NewReader(good), false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "admin token") {
+	// rest was created before and asks for no token.
+	locked := startWith(t, Config{DataDir: t.TempDir()}, func(s *Server) { s.config.Auth = authToken })
+	if _, err := (operations{locked.Server}).Restore(t.Context(), bytes.NewReader(good),
+		false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "admin token") {
 		t.Errorf("one that would lock operators out: %v", err)
 	}
 
-	if names, err := os.ReadDir(s.dir.path); err != nil || slices.ContainsFunc(names, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "restore-") }) {
+	if names, err := os.ReadDir(s.dir.path); err != nil || slices.ContainsFunc(names,
+		func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "restore-") }) {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
 	// A body that breaks off.
@@ -306,7 +312,8 @@ func TestRestoreRefusals(t *testing.T) {
 func TestRestoreIntoNewClusterAtOnce(t *testing.T) {
 	t.Parallel()
 	from := start(t, t.TempDir())
-	for until := time.Now().Add(10 * time.Second); from.store.Snapshot().Cluster().SchemaInUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
+	inUse := func() int { return from.store.Snapshot().Cluster().SchemaInUse() }
+	for until := time.Now().Add(10 * time.Second); inUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("the schema is not in use")
 		}
@@ -348,7 +355,8 @@ func TestSnapshotOfLaterSchemaIsRefused(t *testing.T) {
 	if err := op.Save(&b, store.Snapshot()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := op.Restore(context.Background(), &b, false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "schema") {
+	if _, err := op.Restore(context.Background(), &b, false); structs.CodeOf(err) != structs.CodeConflict ||
+		!strings.Contains(err.Error(), "schema") {
 		t.Errorf("of a schema that is not in use: %v", err)
 	}
 }
@@ -356,7 +364,8 @@ func TestSnapshotOfLaterSchemaIsRefused(t *testing.T) {
 // TestRestoreClusterRow: the servers keep their own settings, and the first admin token
 // is not issued again.
 func TestRestoreClusterRow(t *testing.T) {
-	now := &structs.Cluster{ClusterID: "now", Incarnation: 5, JoinTokenHash: "join", PeerSecret: "peer", Bootstrapped: true, Schema: 1, Removed: []string{"s9"}}
+	now := &structs.Cluster{ClusterID: "now", Incarnation: 5, JoinTokenHash: "join", PeerSecret: "peer", Bootstrapped: true, Schema: 1,
+		Removed: []string{"s9"}}
 	for _, keep := range []bool{false, true} {
 		saved := &structs.Cluster{ClusterID: "saved", Incarnation: 2, JoinTokenHash: "old", PeerSecret: "older"}
 		restoreClusterRow(saved, now, keep)
@@ -364,7 +373,8 @@ func TestRestoreClusterRow(t *testing.T) {
 		if keep {
 			want = "now"
 		}
-		if saved.ClusterID != want || saved.Incarnation != 6 || saved.JoinTokenHash != "join" || saved.PeerSecret != "peer" || !saved.Bootstrapped || saved.Schema != 1 || len(saved.Removed) != 1 {
+		if saved.ClusterID != want || saved.Incarnation != 6 || saved.JoinTokenHash != "join" || saved.PeerSecret != "peer" ||
+			!saved.Bootstrapped || saved.Schema != 1 || len(saved.Removed) != 1 {
 			t.Errorf("keep %v: %+v", keep, saved)
 		}
 	}

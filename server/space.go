@@ -164,5 +164,7 @@ func (s *space) room() error {
 	if left < 0 {
 		return nil
 	}
-	return structs.Errorf(structs.CodeNoSpace, "the server's disk is nearly full (%d MiB left, %d are kept back): nothing is written until its operator makes room; reads go on", left>>20, reserve>>20)
+	return structs.Errorf(structs.CodeNoSpace,
+		"the server's disk is nearly full (%d MiB left, %d are kept back): nothing is written until its operator makes room; reads go "+
+			"on", left>>20, reserve>>20)
 }

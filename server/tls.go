@@ -32,10 +32,14 @@ func (c Config) validateAccess(bind net.IP) error {
 		return nil
 	}
 	if c.Auth == authNone {
-		return structs.Errorf(structs.CodeInvalid, "-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token, bind to 127.0.0.1, or say -insecure", c.Bind)
+		return structs.Errorf(structs.CodeInvalid,
+			"-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token, bind to 127.0.0.1, or say "+
+				"-insecure", c.Bind)
 	}
 	if !c.tlsFiles().Any() {
-		return structs.Errorf(structs.CodeInvalid, "-bind %s without TLS lets anyone on the way read tokens and secrets: give -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes such files), bind to 127.0.0.1, or say -insecure", c.Bind)
+		return structs.Errorf(structs.CodeInvalid,
+			"-bind %s without TLS lets anyone on the way read tokens and secrets: give -tls-ca, -tls-cert and -tls-key (\"magnum "+
+				"tls-init\" makes such files), bind to 127.0.0.1, or say -insecure", c.Bind)
 	}
 	return nil
 }
@@ -137,6 +141,7 @@ const expiryWarning = 14 * 24 * time.Hour
 func (c *certificates) logExpiry() {
 	at := c.loaded.ExpiresAt()
 	if left := time.Until(at); left < expiryWarning {
-		c.log.Warn("the certificate expires soon: replace it and send SIGHUP", "file", c.file, "expires_at", at, "left", left.Round(time.Minute))
+		c.log.Warn("the certificate expires soon: replace it and send SIGHUP", "file", c.file, "expires_at", at, "left",
+			left.Round(time.Minute))
 	}
 }

@@ -28,17 +28,20 @@ func TestAccessOffLoopback(t *testing.T) {
 		{"loopback with tokens", func(c *Config) { c.Auth = "token" }, ""},
 		{"off it with nothing", func(c *Config) { c.Bind = "0.0.0.0" }, "-bind 0.0.0.0 with -auth none lets anyone"},
 		{"off it with TLS", func(c *Config) { c.Bind = "10.0.0.1"; files(c) }, "-bind 10.0.0.1 with -auth none lets anyone"},
-		{"off it with tokens", func(c *Config) { c.Bind = "10.0.0.1"; c.Auth = "token" }, "-bind 10.0.0.1 without TLS lets anyone on the way read"},
+		{"off it with tokens", func(c *Config) { c.Bind = "10.0.0.1"; c.Auth = "token" },
+			"-bind 10.0.0.1 without TLS lets anyone on the way read"},
 		{"off it with both", func(c *Config) { c.Bind = "10.0.0.1"; c.Auth = "token"; files(c) }, ""},
 		{"off it, insecure", func(c *Config) { c.Bind = "10.0.0.1"; c.Insecure = true }, ""},
 		{"two files of three", func(c *Config) { files(c); c.TLSKey = "" }, "-tls-ca is given without -tls-key"},
-		{"two files of three, insecure", func(c *Config) { files(c); c.TLSCA = ""; c.Insecure = true }, "-tls-cert is given without -tls-ca"},
+		{"two files of three, insecure", func(c *Config) { files(c); c.TLSCA = ""; c.Insecure = true },
+			"-tls-cert is given without -tls-ca"},
 		{"another kind of auth", func(c *Config) { c.Auth = "magic" }, `-auth "magic" is neither none nor token`},
 	} {
 		c := Config{}
 		tt.change(&c)
 		err := c.withDefaults().validate()
-		if (err == nil) != (tt.want == "") || err != nil && (structs.CodeOf(err) != structs.CodeInvalid || !strings.HasPrefix(err.Error(), tt.want)) {
+		if (err == nil) != (tt.want == "") || err != nil && (structs.CodeOf(err) != structs.CodeInvalid || !strings.HasPrefix(err.Error(),
+			tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.what, err, tt.want)
 		}
 	}
@@ -137,7 +140,8 @@ func TestHTTPSWithReload(t *testing.T) {
 	if got := serial(); got != second {
 		t.Error("a broken file replaced the certificate")
 	}
-	if _, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true, TLSCA: authority.CAFile(), TLSCert: cert, TLSKey: key}); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), cert) {
+	if _, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true, TLSCA: authority.CAFile(), TLSCert: cert,
+		TLSKey: key}); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), cert) {
 		t.Errorf("a start with a broken file: %v", err)
 	}
 }
@@ -180,10 +184,11 @@ func TestRaftPortAcceptsOnlyServers(t *testing.T) {
 		config *tls.Config // nil: plain TCP
 		letIn  bool
 	}{
-		"another server":             {load(files(authority, "two")).ClientTLS(addr), true},
-		"plain TCP":                  {nil, false},
-		"TLS without a certificate":  {load(tlsconf.Files{CA: authority.CAFile()}).ClientTLS(addr), false},
-		"a server of another CA":     {&tls.Config{InsecureSkipVerify: true, Certificates: load(files(foreign, "two")).ClientTLS(addr).Certificates}, false},
+		"another server":            {load(files(authority, "two")).ClientTLS(addr), true},
+		"plain TCP":                 {nil, false},
+		"TLS without a certificate": {load(tlsconf.Files{CA: authority.CAFile()}).ClientTLS(addr), false},
+		"a server of another CA": {&tls.Config{InsecureSkipVerify: true,
+			Certificates: load(files(foreign, "two")).ClientTLS(addr).Certificates}, false},
 		"a server that is not asked": {load(files(foreign, "three")).ClientTLS(addr), false},
 	} {
 		conn, err := net.Dial("tcp", addr)

@@ -85,7 +85,8 @@ func TestLongExpiredTokensAreForgotten(t *testing.T) {
 	now := time.Now().UTC()
 	create := func(expires time.Time) string {
 		t.Helper()
-		token, err := doUntilDecided(ctx, srv.conductor, conductor.CreateToken{UUID: structs.NewID(), Token: structs.Token{Hash: "h", ExpiresAt: expires}})
+		token, err := doUntilDecided(ctx, srv.conductor, conductor.CreateToken{UUID: structs.NewID(), Token: structs.Token{Hash: "h",
+			ExpiresAt: expires}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,8 @@ type mute struct {
 	muted atomic.Bool
 }
 
-func (m *mute) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (m *mute) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	if m.muted.Load() && args.LeaderCommitIndex > 0 {
 		without := *args
 		without.LeaderCommitIndex = 0
@@ -54,7 +55,8 @@ func TestFollowerAppliesOnAnnouncement(t *testing.T) {
 		t.Errorf("there are heartbeats %v of an earlier term", stale)
 	}
 	in := &transport.Addressed{Transport: transports[n].InmemTransport}
-	for what, p := range map[string]position{"another term's": {newest.index, newest.term + 1}, "one that it lacks": {newest.index + 5, newest.term}} {
+	for what, p := range map[string]position{"another term's": {newest.index, newest.term + 1},
+		"one that it lacks": {newest.index + 5, newest.term}} {
 		if announce(in, id, beat, p) {
 			t.Errorf("the follower takes an announcement of %s entry", what)
 		}

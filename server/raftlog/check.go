@@ -63,7 +63,8 @@ func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 		return meta, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
 	}
 	if reaches > meta.Index {
-		return meta, fmt.Errorf("snapshot %s holds the state of entry %d, beyond its own index %d: %s", path, reaches, meta.Index, restoreHint)
+		return meta, fmt.Errorf("snapshot %s holds the state of entry %d, beyond its own index %d: %s", path, reaches, meta.Index,
+			restoreHint)
 	}
 	return meta, nil
 }
@@ -99,7 +100,8 @@ func checkSnapshotMeta(path string) error {
 		return fmt.Errorf("snapshot: %s is damaged: %w: %s", path, err, restoreHint)
 	}
 	if !strings.HasPrefix(meta.ID, fmt.Sprintf("%d-%d-", meta.Term, meta.Index)) {
-		return fmt.Errorf("snapshot: %s is damaged: snapshot %q is not of term %d and index %d: %s", path, meta.ID, meta.Term, meta.Index, restoreHint)
+		return fmt.Errorf("snapshot: %s is damaged: snapshot %q is not of term %d and index %d: %s", path, meta.ID, meta.Term, meta.Index,
+			restoreHint)
 	}
 	if meta.Version < raft.SnapshotVersionMin || meta.Version > raft.SnapshotVersionMax || meta.ID != filepath.Base(filepath.Dir(path)) {
 		return fmt.Errorf("snapshot: %s is damaged: it is of version %d and names itself %q: %s", path, meta.Version, meta.ID, restoreHint)
@@ -118,7 +120,8 @@ func (fl *files) refuseEarlier() error {
 	for _, name := range earlierFiles {
 		old := filepath.Join(fl.config.dir(), name)
 		if _, err := os.Lstat(old); err == nil {
-			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), "+
+			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot "+
+				"(magnum operator snapshot save), "+
 				"start this one with an empty data directory, and restore the snapshot into it (magnum operator snapshot restore)", old)
 		}
 	}
@@ -160,7 +163,8 @@ func (fl *files) checkStore(c LogCheck) (LogFacts, error) {
 	case errors.Is(err, state.ErrSchema): // whole, but of another version of magnum
 		return facts, fmt.Errorf("raft: %s: %w", c.Path, err)
 	case errors.Is(err, ErrUnchecked):
-		return facts, fmt.Errorf("raft: %s is not opened: %w; nothing is known to be wrong with it, and it is needed: see to the cause and start the server again", c.Path, err)
+		return facts, fmt.Errorf("raft: %s is not opened: %w; nothing is known to be wrong with it, and it is needed: see to the cause "+
+			"and start the server again", c.Path, err)
 	}
 	return facts, fmt.Errorf("raft: %s is damaged: %w: %s", c.Path, err, restoreHint)
 }
@@ -178,11 +182,13 @@ func forgetPages(path string) {
 // index in the stored file.
 func (fl *files) checkBounds(f LogFacts, snapshot uint64) error {
 	if end, stored := max(f.Last, snapshot), fl.stored.reaches(); end < stored {
-		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
+		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is "+
+			"damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
 			fl.config.storeFile(), f.Last, fl.config.snapshotsDir(), snapshot, stored, restoreHint, fl.config.storedFile())
 	}
 	if f.Last > 0 && f.First > snapshot+1 {
-		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", fl.config.storeFile(), f.First, fl.config.snapshotsDir(), snapshot, restoreHint)
+		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", fl.config.storeFile(), f.First,
+			fl.config.snapshotsDir(), snapshot, restoreHint)
 	}
 	return nil
 }
@@ -200,10 +206,12 @@ func (fl *files) checkTerm(f LogFacts) error {
 	current, known := f.number(keyCurrentTerm)
 	voted, _ := f.number(keyLastVoteTerm)
 	if _, candidate := f.Values[keyLastVoteCand]; known && voted > current || candidate && voted == 0 {
-		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", fl.config.storeFile(), voted, current, restoreHint)
+		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", fl.config.storeFile(), voted, current,
+			restoreHint)
 	}
 	if f.LastTerm > current {
-		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", fl.config.storeFile(), f.LastTerm, current, restoreHint)
+		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", fl.config.storeFile(),
+			f.LastTerm, current, restoreHint)
 	}
 	return nil
 }

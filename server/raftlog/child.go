@@ -169,7 +169,8 @@ func checkByChild(ctx context.Context, stall time.Duration, argv []string, c Log
 		return LogFacts{}, fmt.Errorf("%w: %w", ErrUnchecked, err)
 	}
 	p := &checkProcess{progress: make(chan struct{}, 1)}
-	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], path, strconv.FormatUint(c.SnapshotIndex, 10), strconv.FormatUint(c.SnapshotTerm, 10))...)
+	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], path, strconv.FormatUint(c.SnapshotIndex, 10),
+		strconv.FormatUint(c.SnapshotTerm, 10))...)
 	cmd.Env = []string{} // not this process's environment
 	cmd.Stdout, cmd.Stderr = writerFunc(p.stdout), writerFunc(p.stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -282,7 +283,8 @@ func (p *checkProcess) result(err error) (LogFacts, error) {
 	if s := exit.Sys().(syscall.WaitStatus); s.Signaled() && s.Signal() == syscall.SIGKILL {
 		return LogFacts{}, fmt.Errorf("%w: the check was killed; the kernel does so when memory is short", ErrUnchecked)
 	}
-	for _, want := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread", "resource temporarily unavailable"} {
+	for _, want := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread",
+		"resource temporarily unavailable"} {
 		if bytes.Contains(p.wrong, []byte(want)) {
 			return LogFacts{}, fmt.Errorf("%w: the check has too little memory (%s)", ErrUnchecked, want)
 		}

@@ -170,12 +170,14 @@ func TestResultsOfChildCheck(t *testing.T) {
 			}
 		})
 	}
-	if _, err := checkByChild(t.Context(), time.Minute, []string{filepath.Join(t.TempDir(), "gone")}, LogCheck{}); !errors.Is(err, ErrUnchecked) {
+	if _, err := checkByChild(t.Context(), time.Minute, []string{filepath.Join(t.TempDir(), "gone")}, LogCheck{}); !errors.Is(err,
+		ErrUnchecked) {
 		t.Errorf("a program that can't be started: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := ChildCheck(ctx, "/proc/self/exe", badChild, "hang")(t.Context(), LogCheck{}); !errors.Is(err, ErrUnchecked) || !errors.Is(err, context.Canceled) {
+	if _, err := ChildCheck(ctx, "/proc/self/exe", badChild, "hang")(t.Context(), LogCheck{}); !errors.Is(err, ErrUnchecked) ||
+		!errors.Is(err, context.Canceled) {
 		t.Errorf("a server that is stopped while it checks: %v", err)
 	}
 }
@@ -188,7 +190,8 @@ func TestUncheckedLogIsNotCalledDamaged(t *testing.T) {
 		broken := testConfig(t, c.DataDir)
 		broken.CheckLog = ChildCheck(t.Context(), "/proc/self/exe", badChild, what)
 		refused(t, broken, c.storeFile(), word)
-		if _, err := Open(broken); what == "kill" && (strings.Contains(err.Error(), "empty") || strings.Contains(err.Error(), "backup") || strings.Contains(err.Error(), "is damaged")) {
+		if _, err := Open(broken); what == "kill" && (strings.Contains(err.Error(), "empty") || strings.Contains(err.Error(), "backup") ||
+			strings.Contains(err.Error(), "is damaged")) {
 			t.Errorf("%q", err)
 		}
 	}

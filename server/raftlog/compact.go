@@ -73,12 +73,15 @@ func (fl *files) compactInto(c LogCheck, facts LogFacts) error {
 		return err
 	}
 	compactStep("check")
-	copied, err := fl.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, SnapshotIndex: c.SnapshotIndex, SnapshotTerm: c.SnapshotTerm})
+	copied, err := fl.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, SnapshotIndex: c.SnapshotIndex,
+		SnapshotTerm: c.SnapshotTerm})
 	if err != nil {
 		return fmt.Errorf("the new file: %w", err)
 	}
-	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm || !reflect.DeepEqual(copied.Values, facts.Values) {
-		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First, copied.Last, facts.First, facts.Last)
+	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm ||
+		!reflect.DeepEqual(copied.Values, facts.Values) {
+		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First,
+			copied.Last, facts.First, facts.Last)
 	}
 	now, err := fl.currentPlace()
 	if err != nil {

@@ -31,7 +31,8 @@ func init() {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
 		}
-		l, err := Open(Config{DataDir: args[0], ServerID: "11111111-1111-4111-8111-111111111111", Store: state.New(), compactFree: testCompactFree})
+		l, err := Open(Config{DataDir: args[0], ServerID: "11111111-1111-4111-8111-111111111111", Store: state.New(),
+			compactFree: testCompactFree})
 		if err == nil {
 			err = l.Close()
 		}

@@ -306,7 +306,9 @@ func TestMissingMetaChecksumIsAdded(t *testing.T) {
 	again := start(t, c)
 	sameState(t, again.config.Store, m.config.Store)
 	again.stop()
-	edit(t, filepath.Join(filepath.Dir(path), metaFile), func(b []byte) []byte { return bytes.Replace(b, []byte("Index"), []byte("Jndex"), 1) })
+	edit(t, filepath.Join(filepath.Dir(path), metaFile), func(b []byte) []byte {
+		return bytes.Replace(b, []byte("Index"), []byte("Jndex"), 1)
+	})
 	refused(t, testConfig(t, c.DataDir), path[:len(path)-len(metaSum)], "damaged")
 }
 
@@ -468,10 +470,7 @@ func TestFlippedBitInLogFileLosesNothing(t *testing.T) {
 	}
 	noticed := 0
 	for n, at := range places {
-		conf := testConfig(t, c.DataDir)
-		if n%16 == 0 || raceDetector { // bbolt's check leaves goroutines behind when it ends early
-			conf = byChild(conf)
-		}
+		conf := byChild(testConfig(t, c.DataDir)) // in this process, bbolt may fault in a goroutine of its own
 		b := bytes.Clone(whole)
 		b[at] ^= 1 << (n % 8)
 		if err := os.WriteFile(c.storeFile(), b, 0o600); err != nil {
@@ -480,7 +479,8 @@ func TestFlippedBitInLogFileLosesNothing(t *testing.T) {
 		l, err := Open(conf)
 		if err != nil {
 			noticed++
-			if !strings.Contains(err.Error(), c.storeFile()+" is damaged") && !strings.Contains(err.Error(), c.storeFile()+" ends with entry") {
+			if !strings.Contains(err.Error(), c.storeFile()+" is damaged") &&
+				!strings.Contains(err.Error(), c.storeFile()+" ends with entry") {
 				t.Errorf("byte %d: %q does not name the file", at, err)
 			}
 			continue
@@ -539,7 +539,8 @@ func TestFlippedBitInValueIsRefused(t *testing.T) {
 			if _, err := CheckLog(t.Context(), LogCheck{Path: c.storeFile()}, nil); err == nil {
 				// The name of an empty field may be anything.
 				var was, is raft.Log
-				if bytes.Equal(p.bucket, confBucket) || decodeLog(p.value, &was) != nil || decodeLog(flipped, &is) != nil || !reflect.DeepEqual(was, is) {
+				if bytes.Equal(p.bucket, confBucket) || decodeLog(p.value, &was) != nil || decodeLog(flipped, &is) != nil ||
+					!reflect.DeepEqual(was, is) {
 					t.Errorf("%s %x: byte %d of %d is not noticed", p.bucket, p.key, at, len(p.value))
 				}
 			}
@@ -567,7 +568,8 @@ func TestStaleOrDamagedMetaPageIsRefused(t *testing.T) {
 	}
 	for n := range 2 {
 		at := n * page
-		for what, content := range map[string][]byte{"of transactions": before[at : at+page], "does not have its checksum": make([]byte, page)} {
+		for what, content := range map[string][]byte{"of transactions": before[at : at+page],
+			"does not have its checksum": make([]byte, page)} {
 			b := bytes.Clone(whole)
 			copy(b[at:], content)
 			if err := os.WriteFile(c.storeFile(), b, 0o600); err != nil {

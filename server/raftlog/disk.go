@@ -330,6 +330,7 @@ func (fl *files) forgetFailedSync() {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	fl.config.Logger.Warn("a sync failed before this start, but everything stored is there: check the disk", "path", fl.config.storeFile(), "error", string(said))
+	fl.config.Logger.Warn("a sync failed before this start, but everything stored is there: check the disk", "path",
+		fl.config.storeFile(), "error", string(said))
 	_ = os.Remove(fl.config.failedSyncFile())
 }

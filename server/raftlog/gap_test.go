@@ -63,7 +63,8 @@ func (s *removalStore) killed(t testing.TB, dir string) (left string) {
 
 // With a monotonic store the library deletes the entries before a snapshot.
 func TestLogIsMonotonic(t *testing.T) {
-	for _, wrap := range []func(raft.LogStore) raft.LogStore{nil, func(s raft.LogStore) raft.LogStore { return &brokenStore{LogStore: s} }} {
+	for _, wrap := range []func(raft.LogStore) raft.LogStore{nil,
+		func(s raft.LogStore) raft.LogStore { return &brokenStore{LogStore: s} }} {
 		c := testConfig(t, t.TempDir())
 		c.WrapLogStore = wrap
 		l := mustOpen(t, c)
@@ -89,7 +90,8 @@ func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := m.config.Store.Snapshot()
-	if facts, err := CheckLog(t.Context(), LogCheck{Path: filepath.Join(left, "raft", "raft.db")}, nil); err != nil || facts.Last >= restored.Index() {
+	if facts, err := CheckLog(t.Context(), LogCheck{Path: filepath.Join(left, "raft", "raft.db")}, nil); err != nil ||
+		facts.Last >= restored.Index() {
 		t.Fatalf("the log that was left: %+v, %v", facts, err)
 	}
 	b := start(t, testConfig(t, left))

@@ -334,7 +334,8 @@ func TestReplicationOverTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := m.Figures()
-	if !f.Leader || f.Term != m.Term() || f.LastIndex < m.config.Store.Index() || f.CommitIndex < m.config.Store.Index() || f.AppliedIndex < m.config.Store.Index() ||
+	if !f.Leader || f.Term != m.Term() || f.LastIndex < m.config.Store.Index() || f.CommitIndex < m.config.Store.Index() ||
+		f.AppliedIndex < m.config.Store.Index() ||
 		f.SnapshotIndex != m.config.Store.Index() || f.Peers != 0 || f.LastContact != 0 {
 		t.Errorf("figures %+v at index %d", f, m.config.Store.Index())
 	}

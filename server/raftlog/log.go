@@ -62,7 +62,8 @@ func Open(c Config) (l *Log, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l = &Log{config: c, files: files, clusterID: files.clusterID, announcer: newAnnouncer(), leadLock: leadLock{slot: make(chan struct{}, 1)}}
+	l = &Log{config: c, files: files, clusterID: files.clusterID, announcer: newAnnouncer(),
+		leadLock: leadLock{slot: make(chan struct{}, 1)}}
 	l.reads.log = l
 	defer func() {
 		if p := recover(); p != nil { // the library panics on damage that the checks have missed
@@ -86,7 +87,8 @@ func Open(c Config) (l *Log, err error) {
 	}
 	l.files.disk.setStarting(true)
 	defer l.files.disk.setStarting(false)
-	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.files.logs, diskState{l.files.store, l.files}, l.files.snapshots, l.acks); err != nil {
+	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.files.logs, diskState{l.files.store, l.files},
+		l.files.snapshots, l.acks); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
 	l.voting.Store(l.raft)
@@ -110,7 +112,8 @@ func (l *Log) openTransport() error {
 		_, l.transport = raft.NewInmemTransport(raft.ServerAddress(l.config.ServerID))
 	default:
 		c := l.config
-		s, err := transport.Listen(transport.Config{ServerID: c.ServerID, BindAddr: c.BindAddr, Advertise: c.Advertise, Secure: c.Secure, Logger: c.Logger.Named("raft")}, l.clusterID)
+		s, err := transport.Listen(transport.Config{ServerID: c.ServerID, BindAddr: c.BindAddr, Advertise: c.Advertise, Secure: c.Secure,
+			Logger: c.Logger.Named("raft")}, l.clusterID)
 		if err != nil {
 			return err
 		}
@@ -187,7 +190,8 @@ type Figures struct {
 // Figures returns the log's figures. They are not taken at one instant.
 func (l *Log) Figures() Figures {
 	f := Figures{
-		Term: l.Term(), Leader: l.IsLeader(), LastIndex: l.raft.LastIndex(), CommitIndex: l.raft.CommitIndex(), AppliedIndex: l.raft.AppliedIndex(),
+		Term: l.Term(), Leader: l.IsLeader(), LastIndex: l.raft.LastIndex(), CommitIndex: l.raft.CommitIndex(),
+		AppliedIndex: l.raft.AppliedIndex(),
 	}
 	stats := l.raft.Stats()
 	f.SnapshotIndex, _ = strconv.ParseUint(stats["last_snapshot_index"], 10, 64) // always a number

@@ -117,7 +117,8 @@ func (m *member) waitLeader() {
 
 func nodeChange(n int) structs.Change {
 	id := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
-	return structs.Change{Table: structs.TableNodes, ID: id, Row: &structs.Node{Meta: structs.Meta{ID: id, Seq: uint64(n)}, Name: fmt.Sprint("node-", n)}}
+	return structs.Change{Table: structs.TableNodes, ID: id,
+		Row: &structs.Node{Meta: structs.Meta{ID: id, Seq: uint64(n)}, Name: fmt.Sprint("node-", n)}}
 }
 
 func encode(t testing.TB, term, prev uint64, changes ...structs.Change) []byte {

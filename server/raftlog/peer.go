@@ -175,7 +175,8 @@ func (l *Log) change(ctx context.Context, what string, f func() error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, errClosed), ctx.Err() != nil:
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err,
+		errClosed), ctx.Err() != nil:
 		return noLeader(what, err)
 	}
 	return structs.Errorf(structs.CodeUnavailable, "the leader could not %s: %s", what, strings.TrimSuffix(err.Error(), "."))

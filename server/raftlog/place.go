@@ -48,16 +48,21 @@ func (fl *files) checkPlace(f LogFacts, snapshot uint64) error {
 	}
 	switch {
 	case !moved && fl.config.Moved:
-		fl.config.Logger.Warn("the data directory has not moved: take -data-dir-moved out, for with it a copy that is put back is not noticed", "path", fl.config.DataDir)
+		fl.config.Logger.Warn("the data directory has not moved: take -data-dir-moved out, for with it a copy that is put back is not "+
+			"noticed", "path", fl.config.DataDir)
 	case !moved:
 	case fl.config.Moved:
 		fl.config.Logger.Warn("the data directory was moved", "path", fl.config.DataDir)
 	case len(servers) > 1:
-		return fmt.Errorf("%s is a copy of the directory that this server has written, or %s in it is: it may be older than what the server has promised to the others, so it does not start on it. "+
-			"Have another server take this one out (magnum operator raft remove-peer %s), and start it with an empty data directory and -join. "+
-			"If you have only moved the directory since the server has stopped, start it once with -data-dir-moved", fl.config.dir(), fl.config.storeFile(), fl.config.ServerID)
+		return fmt.Errorf("%s is a copy of the directory that this server has written, or %s in it is: it may be older than what the "+
+			"server has promised to the others, so it does not start on it. "+
+			"Have another server take this one out (magnum operator raft remove-peer %s), and start it with an empty data directory "+
+			"and -join. "+
+			"If you have only moved the directory since the server has stopped, start it once with -data-dir-moved",
+			fl.config.dir(), fl.config.storeFile(), fl.config.ServerID)
 	default:
-		fl.config.Logger.Warn("the data directory is a copy: what was acknowledged after the copy was made is not in it", "path", fl.config.DataDir)
+		fl.config.Logger.Warn("the data directory is a copy: what was acknowledged after the copy was made is not in it", "path",
+			fl.config.DataDir)
 	}
 	now, err := fl.currentPlace()
 	if err != nil {

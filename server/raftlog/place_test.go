@@ -77,7 +77,8 @@ func TestCopyOfOneOfSeveralServersIsRefused(t *testing.T) {
 			}
 			for range 2 { // a refusal changes nothing
 				_, err := reopened(t, c)
-				if err == nil || !strings.Contains(err.Error(), "is a copy") || !strings.Contains(err.Error(), "remove-peer "+c.ServerID) || !strings.Contains(err.Error(), "-data-dir-moved") {
+				if err == nil || !strings.Contains(err.Error(), "is a copy") ||
+					!strings.Contains(err.Error(), "remove-peer "+c.ServerID) || !strings.Contains(err.Error(), "-data-dir-moved") {
 					t.Fatalf("it says %v", err)
 				}
 			}

@@ -20,7 +20,8 @@ type held struct {
 	lost bool          // requests get no answer
 }
 
-func (h *held) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (h *held) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	h.mu.Lock()
 	lost := h.lost
 	h.mu.Unlock()
@@ -120,7 +121,8 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	lost := time.Now()
 	eventually(t, "the lease ends", func() bool { return !m.reads.leased(term) })
 	if late := time.Since(lost); m.reads.lease.Load().until.After(lost.Add(m.config.LeaderLease)) {
-		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.reads.lease.Load().until.Sub(lost), m.config.LeaderLease, late)
+		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.reads.lease.Load().until.Sub(lost),
+			m.config.LeaderLease, late)
 	}
 	if _, err := m.LeaderIndex(context.Background()); structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Errorf("a leader without followers says an index: %v", err)

@@ -27,7 +27,8 @@ const restoreTimeout = 10 * time.Minute
 // Restore returns once a majority has the new state. Errors: CodeUnavailable, after
 // which nothing has changed; CodeNoLeader, after which the outcome is unknown if
 // started is true.
-func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint64) (size int64, stream io.Reader, err error)) (started bool, err error) {
+func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint64) (size int64, stream io.Reader,
+	err error)) (started bool, err error) {
 	if !l.IsLeader() {
 		return false, noLeader("restore a snapshot", raft.ErrNotLeader)
 	}

@@ -67,7 +67,8 @@ func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
 	if err := leader.restore(3); err != nil {
 		t.Fatal(err)
 	}
-	if got := leader.config.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil || got.Node(nodeChange(0).ID) != nil {
+	if got := leader.config.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil ||
+		got.Node(nodeChange(0).ID) != nil {
 		t.Errorf("at index %d: %v", got.Index(), got.Node(nodeChange(0).ID))
 	}
 	c.awaitSameState(leader)
@@ -243,7 +244,8 @@ func TestLeaderLostDuringRestore(t *testing.T) {
 	}
 	others := []int{(at + 1) % 3, (at + 2) % 3}
 	leader := c.members[c.leader(others...)]
-	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(4).ID) == nil || leader.config.Store.Snapshot().Node(nodeChange(1000).ID) != nil {
+	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(4).ID) == nil ||
+		leader.config.Store.Snapshot().Node(nodeChange(1000).ID) != nil {
 		t.Errorf("I1: the others are at %d after %d was acknowledged", leader.config.Store.Index(), last)
 	}
 	leader.put(50)

@@ -63,7 +63,8 @@ func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint6
 	}
 	l.raft.DeregisterObserver(observer)
 	if err := l.files.disk.failure(); err != nil {
-		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: look at the disk, then start the server again", err), l.Close())
+		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: look at the disk, then start the server again", err),
+			l.Close())
 	}
 	l.HandOver()
 	return l.Close()
@@ -110,7 +111,8 @@ func (l *leadership) leadRepeatedly(ctx context.Context, term uint64) {
 			backoff = minBackoff
 		}
 		pause := rand.N(backoff)
-		l.log.config.Logger.Warn("leader loop ended although leadership lasts, it starts again", "term", term, "duration", pause, "error", err)
+		l.log.config.Logger.Warn("leader loop ended although leadership lasts, it starts again", "term", term, "duration", pause, "error",
+			err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

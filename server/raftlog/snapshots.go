@@ -21,7 +21,8 @@ type diskSnapshots struct {
 }
 
 // Create begins a snapshot.
-func (s diskSnapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+func (s diskSnapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configurationIndex uint64,
+	trans raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.SnapshotStore.Create(version, index, term, c, configurationIndex, trans)
 	if err != nil {
 		return nil, err

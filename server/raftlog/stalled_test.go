@@ -67,7 +67,8 @@ func (s stalled) Read([]byte) (int, error) { <-s.gone; return 0, io.EOF }
 func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 	t.Helper()
 	keep := func(string) error { return nil }
-	s, err := transport.Listen(transport.Config{ServerID: structs.NewID(), BindAddr: "127.0.0.1:0", Logger: hclog.NewNullLogger()}, transport.NewClusterID(clusterA, keep))
+	s, err := transport.Listen(transport.Config{ServerID: structs.NewID(), BindAddr: "127.0.0.1:0", Logger: hclog.NewNullLogger()},
+		transport.NewClusterID(clusterA, keep))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,8 @@ func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 		var resp raft.InstallSnapshotResponse
 		_ = calls.InstallSnapshot("follower", address, &raft.InstallSnapshotRequest{
 			RPCHeader: header, SnapshotVersion: 1, Term: 5, LastLogIndex: 100, LastLogTerm: 5, Size: 100 << 10,
-			Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "leader", Address: raft.ServerAddress(s.Addr().String())}}}),
+			Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "leader",
+				Address: raft.ServerAddress(s.Addr().String())}}}),
 		}, &resp, io.MultiReader(bytes.NewReader(make([]byte, 50<<10)), stalled{gone}))
 	})
 	eventually(t, "the snapshot is on its way", func() bool { id, _ := follower.Leader(); return id == "leader" })
@@ -108,9 +110,11 @@ func TestStalledSnapshotIsAbandoned(t *testing.T) {
 	calls := leads(t, m)
 	var resp raft.RequestVoteResponse
 	began := time.Now()
-	err := calls.RequestVote("follower", transport.TargetOf(raft.ServerID(m.config.ServerID), m.transport.LocalAddr()), &raft.RequestVoteRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("other"), Addr: []byte("127.0.0.1:1")}, Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true,
-	}, &resp)
+	err := calls.RequestVote("follower", transport.TargetOf(raft.ServerID(m.config.ServerID), m.transport.LocalAddr()),
+		&raft.RequestVoteRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("other"),
+				Addr: []byte("127.0.0.1:1")}, Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true,
+		}, &resp)
 	if err != nil || !resp.Granted {
 		t.Errorf("after %v: %+v, %v", time.Since(began), resp, err)
 	}

@@ -74,7 +74,8 @@ func has(t testing.TB, s raft.LogStore, want []*raft.Log) {
 		if err := s.GetLog(w.Index, &e); err != nil {
 			t.Errorf("entry %d: %v", w.Index, err)
 		}
-		if e.Index != w.Index || e.Term != w.Term || e.Type != w.Type || !bytes.Equal(e.Data, w.Data) || !bytes.Equal(e.Extensions, w.Extensions) || !e.AppendedAt.Equal(w.AppendedAt) {
+		if e.Index != w.Index || e.Term != w.Term || e.Type != w.Type || !bytes.Equal(e.Data, w.Data) ||
+			!bytes.Equal(e.Extensions, w.Extensions) || !e.AppendedAt.Equal(w.AppendedAt) {
 			t.Errorf("entry %d is %+v, want %+v", w.Index, e, *w)
 		}
 	}
@@ -135,7 +136,8 @@ func TestEntriesAreKept(t *testing.T) {
 func TestStoreMatchesRaftBoltDB(t *testing.T) {
 	s := openTestStore(t)
 	want := someEntries(1, 12, 3, 50)
-	if err := errors.Join(s.StoreLogs(want), s.Set([]byte("LastVoteCand"), []byte("me")), s.SetUint64([]byte("CurrentTerm"), 5), s.Close()); err != nil {
+	if err := errors.Join(s.StoreLogs(want), s.Set([]byte("LastVoteCand"), []byte("me")), s.SetUint64([]byte("CurrentTerm"), 5),
+		s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	var stored, replaced [][]byte

@@ -43,7 +43,8 @@ func openStoredFile(path string, expected bool) (*storedFile, error) {
 	}
 	f, err := os.OpenFile(path, flags, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is gone; it only says how far the log has to reach: make an empty one if the log is known to be whole", path)
+		return nil, fmt.Errorf("%s is gone; it only says how far the log has to reach: make an empty one if the log is known to be whole",
+			path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("raft: %w", err)

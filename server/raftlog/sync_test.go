@@ -134,7 +134,8 @@ func (s *syncs) see() error {
 	go func() {
 		for {
 			var n seccompNotif
-			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, listener, seccompNotifRecv, uintptr(unsafe.Pointer(&n))); errno == unix.EINTR || errno == unix.ENOENT {
+			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, listener, seccompNotifRecv,
+				uintptr(unsafe.Pointer(&n))); errno == unix.EINTR || errno == unix.ENOENT {
 				continue // a signal interrupted the call, which is repeated
 			} else if errno != 0 {
 				panic(errno)
@@ -206,7 +207,8 @@ func startSeen(dir string) (*tracedServer, error) {
 }
 
 func (s *tracedServer) put(n int) error {
-	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: s.Term(), Prev: s.config.Store.Index(), Changes: []structs.Change{nodeChange(n)}})
+	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: s.Term(), Prev: s.config.Store.Index(),
+		Changes: []structs.Change{nodeChange(n)}})
 	if err == nil {
 		_, err = s.Propose(context.Background(), b)
 	}

@@ -191,7 +191,8 @@ func (a *application) KnownServers() map[raft.ServerID]*library.Server {
 
 func (a *application) server(c Candidate) *library.Server {
 	s := &library.Server{
-		ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive, NodeType: library.NodeVoter,
+		ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive,
+		NodeType:    library.NodeVoter,
 		RaftVersion: int(raft.ProtocolVersionMax), IsLeader: c.ID == a.ServerID,
 	}
 	if c.Failed {
@@ -201,7 +202,8 @@ func (a *application) server(c Candidate) *library.Server {
 }
 
 // FetchServerStats asks all servers for their progress at once.
-func (a *application) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*library.Server) map[raft.ServerID]*library.ServerStats {
+func (a *application) FetchServerStats(ctx context.Context,
+	servers map[raft.ServerID]*library.Server) map[raft.ServerID]*library.ServerStats {
 	stats := make(map[raft.ServerID]*library.ServerStats, len(servers))
 	var mu sync.Mutex
 	var asking sync.WaitGroup

@@ -40,7 +40,8 @@ func viewOf(log *fakeLog, s Config) *application {
 func TestKnownServersAreThoseOfTheMembership(t *testing.T) {
 	log := &fakeLog{peers: []Peer{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}, {ID: "c", Addr: "c:1"}}}
 	got := viewOf(log, Config{Candidates: func() []Candidate {
-		return []Candidate{{Peer: Peer{ID: "b", Addr: "elsewhere:1"}, Name: "bert", Failed: true}, {Peer: Peer{ID: "stranger", Addr: "d:1"}}}
+		return []Candidate{{Peer: Peer{ID: "b", Addr: "elsewhere:1"}, Name: "bert", Failed: true},
+			{Peer: Peer{ID: "stranger", Addr: "d:1"}}}
 	}}).KnownServers()
 	for id, want := range map[raft.ServerID]struct {
 		name   string
@@ -52,7 +53,8 @@ func TestKnownServersAreThoseOfTheMembership(t *testing.T) {
 		"c": {"c", library.NodeAlive, false},
 	} {
 		s := got[id]
-		if s == nil || s.Name != want.name || s.NodeStatus != want.status || s.IsLeader != want.leader || string(s.Address) != string(id)+":1" {
+		if s == nil || s.Name != want.name || s.NodeStatus != want.status || s.IsLeader != want.leader ||
+			string(s.Address) != string(id)+":1" {
 			t.Errorf("%s is %+v, want %+v", id, s, want)
 		}
 	}
@@ -71,7 +73,8 @@ func TestStatsAreOfThoseThatAnswer(t *testing.T) {
 		return structs.PeerProgress{LastIndex: 5, LastTerm: 1, Contact: time.Second}, nil
 	}}
 	got := viewOf(new(fakeLog), s).FetchServerStats(t.Context(), map[raft.ServerID]*library.Server{"a": nil, "b": nil, "c": nil})
-	if a, b := got["a"], got["b"]; len(got) != 2 || a == nil || a.LastIndex != 7 || a.LastTerm != 2 || b == nil || b.LastIndex != 5 || b.LastContact != time.Second {
+	if a, b := got["a"], got["b"]; len(got) != 2 || a == nil || a.LastIndex != 7 || a.LastTerm != 2 || b == nil || b.LastIndex != 5 ||
+		b.LastContact != time.Second {
 		t.Errorf("stats are %+v", got)
 	}
 }

@@ -47,12 +47,14 @@ type ack struct {
 
 // NewAckTracker returns a tracker over t.
 func NewAckTracker(t raft.Transport) *AckTracker {
-	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]ack), beats: make(map[raft.ServerID]Heartbeat), changed: make(chan struct{})}
+	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]ack), beats: make(map[raft.ServerID]Heartbeat),
+		changed: make(chan struct{})}
 }
 
 // AppendEntries sends entries or a heartbeat and records the acknowledgement. Pipelined
 // requests are not recorded.
-func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	sent := time.Now()
 	w.mu.Lock()
 	w.beats[id] = Heartbeat{target, raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term}}
@@ -72,7 +74,8 @@ func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, 
 
 // RequestPreVote makes the library use pre-votes: it does so if its transport has this
 // method. All existing transports do.
-func (w *AckTracker) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+func (w *AckTracker) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest,
+	resp *raft.RequestPreVoteResponse) error {
 	return w.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
 }
 
@@ -88,7 +91,8 @@ func (w *AckTracker) Close() error {
 // acknowledged, in the term, a request of self that was sent then or later; zero if
 // there is none. self counts as acknowledging at now. changed is closed when the result
 // may have changed.
-func (w *AckTracker) MajorityAckedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time, changed <-chan struct{}) {
+func (w *AckTracker) MajorityAckedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time,
+	changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var sent []time.Time // by voter

@@ -116,22 +116,26 @@ func (a *Addressed) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddres
 }
 
 // AppendEntries sends entries, or a heartbeat.
-func (a *Addressed) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (a *Addressed) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	return a.Transport.AppendEntries(id, TargetOf(id, at), args, resp)
 }
 
 // RequestVote asks for a vote.
-func (a *Addressed) RequestVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+func (a *Addressed) RequestVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestVoteRequest,
+	resp *raft.RequestVoteResponse) error {
 	return a.Transport.RequestVote(id, TargetOf(id, at), args, resp)
 }
 
 // RequestPreVote asks whether a vote would be granted. All existing transports have it.
-func (a *Addressed) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+func (a *Addressed) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestPreVoteRequest,
+	resp *raft.RequestPreVoteResponse) error {
 	return a.Transport.(raft.WithPreVote).RequestPreVote(id, TargetOf(id, at), args, resp)
 }
 
 // InstallSnapshot sends a snapshot.
-func (a *Addressed) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+func (a *Addressed) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest,
+	resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	return a.Transport.InstallSnapshot(id, TargetOf(id, at), args, resp, data)
 }
 

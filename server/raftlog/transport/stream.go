@@ -69,7 +69,8 @@ type Config struct {
 func Listen(c Config, id *ClusterID) (*Stream, error) {
 	l, err := net.Listen("tcp", c.BindAddr)
 	if err != nil {
-		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w", c.BindAddr, err)
+		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w",
+			c.BindAddr, err)
 	}
 	s := &Stream{
 		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, clusterID: id, log: c.Logger,
@@ -88,7 +89,8 @@ func Listen(c Config, id *ClusterID) (*Stream, error) {
 	}
 	if s.advertise.(*net.TCPAddr).IP.IsUnspecified() {
 		l.Close()
-		return nil, structs.Errorf(structs.CodeInvalid, "-bind %s is no address at which other servers can reach this one: give one with -advertise", c.BindAddr)
+		return nil, structs.Errorf(structs.CodeInvalid,
+			"-bind %s is no address at which other servers can reach this one: give one with -advertise", c.BindAddr)
 	}
 	s.handshakes.Go(s.run)
 	return s, nil
@@ -136,7 +138,8 @@ func (s *Stream) run() {
 }
 
 // errOtherServer is the reason for refusing a call that names another server.
-var errOtherServer = errors.New("the server that it calls is not this one: that one has lost its data directory, or its address has changed")
+var errOtherServer = errors.New("the server that it calls is not this one: that one has lost its data directory, or its address has " +
+	"changed")
 
 // handshake does the TLS handshake and checks which cluster and server the caller
 // names.
