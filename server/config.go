@@ -190,7 +190,7 @@ func (c Config) validate() error {
 		}
 	}
 	if c.Solo && (c.BootstrapExpect > 1 || len(c.Join) > 0) {
-		return structs.Errorf(structs.CodeInvalid, "-dev runs one server: -bootstrap-expect and -join are for others")
+		return structs.Errorf(structs.CodeInvalid, "-dev runs a single server: -bootstrap-expect and -join can't be used with it")
 	}
 	if c.Advertise != "" && net.ParseIP(c.Advertise) == nil {
 		return structs.Errorf(structs.CodeInvalid, "-advertise %.64q is not an IP address", c.Advertise)

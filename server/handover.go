@@ -17,9 +17,9 @@ func (l *leaderLoops) handOverIfDiskFull(ctx context.Context) error {
 	for {
 		if l.space.room() != nil {
 			if to := l.voterWithSpace(ctx); to != "" {
-				l.log.Warn("the disk is nearly full: leadership is handed over to a server with space", "server_id", to)
+				l.log.Warn("the disk is nearly full: transferring leadership to a server with space", "server_id", to)
 				if err := l.raft.Transfer(ctx, to); err != nil && ctx.Err() == nil {
-					l.log.Warn("leadership was not handed over", "server_id", to, "error", err)
+					l.log.Warn("leadership was not transferred", "server_id", to, "error", err)
 				}
 			}
 		}

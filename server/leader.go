@@ -62,7 +62,7 @@ func (s *Server) initCluster(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.log.Info("agents register with the token in a file of this server", "path", bootstrap.JoinTokenPath(s.config.DataDir))
+		s.log.Info("agents register with the join token in a file on this server", "path", bootstrap.JoinTokenPath(s.config.DataDir))
 		s.joinToken = token
 	}
 	if s.joinToken != "" {

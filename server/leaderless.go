@@ -66,7 +66,7 @@ func explainLeaderless(peers []raftlog.Peer, look func(id string) (name string, 
 	case voters == 0:
 		return "there is no leader: this server belongs to no cluster yet, and its log says what it waits for"
 	case there < majority:
-		return fmt.Sprintf("there is no leader: %d of %d servers answer, and it takes %d. Start %s again; if that can't be done, see "+
+		return fmt.Sprintf("there is no leader: %d of %d servers answer, but %d are needed. Start %s again; if that can't be done, see "+
 			"\"If a majority is lost\" in the manual",
 			there, voters, majority, strings.Join(away, " and "))
 	case voters == 1:

@@ -16,10 +16,10 @@ func TestExplainLeaderless(t *testing.T) {
 	}{
 		"no cluster":          {nil, "", "belongs to no cluster yet"},
 		"one server":          {three[:1], "u1", "about to lead"},
-		"one of three":        {three, "u1", "1 of 3 servers answer, and it takes 2. Start s2 and u3 again; if"},
+		"one of three":        {three, "u1", "1 of 3 servers answer, but 2 are needed. Start s2 and u3 again; if"},
 		"two of three":        {three, "u1 u2", "2 of 3 servers answer, which is enough"},
 		"all":                 {three, "u1 u2 u3", "3 of 3 servers answer, which is enough"},
-		"one of two":          {three[:2], "u1", "1 of 2 servers answer, and it takes 2. Start s2 again; if"},
+		"one of two":          {three[:2], "u1", "1 of 2 servers answer, but 2 are needed. Start s2 again; if"},
 		"one that can't vote": {append([]raftlog.Peer{{ID: "u4"}}, three...), "u1 u4", "1 of 3 servers answer"},
 	} {
 		got := explainLeaderless(c.peers, func(id string) (string, bool) {

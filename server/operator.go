@@ -119,7 +119,8 @@ func (o operations) RemovePeer(ctx context.Context, id string, force bool) error
 		return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	case id == o.s.id:
 		return structs.Errorf(structs.CodeConflict,
-			"server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.s.config.Name, id))
+			"server %s is the leader: transfer leadership first (operator raft transfer-leader), then remove it",
+			cmp.Or(o.s.config.Name, id))
 	}
 	if !force {
 		if err := o.dispensable(ctx, id); err != nil {
@@ -156,7 +157,7 @@ func (o operations) dispensable(ctx context.Context, id string) error {
 		}
 	}
 	return structs.Errorf(structs.CodeConflict,
-		"of the %d voters that would be left %d answer, which is no majority: bring back or remove %s first, or say force",
+		"of the %d remaining voters only %d answer, which is no majority: bring back or remove %s first, or use force",
 		len(others), len(answer), silent)
 }
 

@@ -54,7 +54,7 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 		if errors.Is(err, errScratch) {
 			return restored, err
 		}
-		return restored, structs.Errorf(structs.CodeInvalid, "the snapshot broke off, and nothing was restored: %w", err)
+		return restored, structs.Errorf(structs.CodeInvalid, "the snapshot ended early, and nothing was restored: %w", err)
 	}
 	info, err := o.acceptable(upload)
 	if err != nil {

@@ -66,7 +66,7 @@ func (s *space) makeRoom() bool {
 	if err := os.Remove(s.ballast()); err != nil {
 		return false
 	}
-	s.log.Warn("the disk is full: the ballast file is removed, for the term and the vote of this server; make room", "path", s.ballast())
+	s.log.Warn("the disk is full: removed the ballast file to write the term and vote; free disk space", "path", s.ballast())
 	return true
 }
 
@@ -82,7 +82,7 @@ func (s *space) open() error {
 	if free < reserve {
 		switch err := os.Remove(s.ballast()); {
 		case err == nil:
-			s.log.Warn("the disk is full: the ballast file is removed to be able to start; make room", "path", s.ballast(), "free", free)
+			s.log.Warn("the disk is full: removed the ballast file to start; free disk space", "path", s.ballast(), "free", free)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
@@ -151,7 +151,7 @@ func (s *space) keepBallast() error {
 		return nil
 	}
 	// Without a ballast file there is less to recover with; nothing else is lost.
-	s.log.Warn("no ballast file", "path", s.ballast(), "error", err)
+	s.log.Warn("the ballast file can't be created", "path", s.ballast(), "error", err)
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil // the empty file says that this was tried
 	}

@@ -39,7 +39,7 @@ func (c Config) validateAccess(bind net.IP) error {
 	if !c.tlsFiles().Any() {
 		return structs.Errorf(structs.CodeInvalid,
 			"-bind %s without TLS lets anyone on the way read tokens and secrets: give -tls-ca, -tls-cert and -tls-key (\"magnum "+
-				"tls-init\" makes such files), bind to 127.0.0.1, or say -insecure", c.Bind)
+				"tls-init\" makes such files), bind to 127.0.0.1, or use -insecure", c.Bind)
 	}
 	return nil
 }

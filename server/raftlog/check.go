@@ -139,7 +139,7 @@ func (fl *files) findStore() error {
 	case err == nil && info.Mode().IsRegular():
 		return nil
 	case err == nil:
-		return fmt.Errorf("%s is no file: %s", path, restoreHint)
+		return fmt.Errorf("%s is not a file: %s", path, restoreHint)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("raft: %w", err)
 	case fl.member.Now().Begun():
@@ -148,7 +148,7 @@ func (fl *files) findStore() error {
 		return fmt.Errorf("%s is gone, but entry %d was stored in it: %s", path, fl.stored.reaches(), restoreHint)
 	}
 	if err := makeStore(path); err != nil {
-		return fmt.Errorf("%s can't be made: %w", path, err)
+		return fmt.Errorf("%s can't be created: %w", path, err)
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ func (fl *files) checkStore(c LogCheck) (LogFacts, error) {
 	case errors.Is(err, state.ErrSchema): // whole, but of another version of magnum
 		return facts, fmt.Errorf("raft: %s: %w", c.Path, err)
 	case errors.Is(err, ErrUnchecked):
-		return facts, fmt.Errorf("raft: %s is not opened: %w; nothing is known to be wrong with it, and it is needed: see to the cause "+
+		return facts, fmt.Errorf("raft: %s is not opened: %w; it is not known to be damaged, and it is needed: fix the cause "+
 			"and start the server again", c.Path, err)
 	}
 	return facts, fmt.Errorf("raft: %s is damaged: %w: %s", c.Path, err, restoreHint)

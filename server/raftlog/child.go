@@ -289,7 +289,7 @@ func (p *checkProcess) result(err error) (LogFacts, error) {
 			return LogFacts{}, fmt.Errorf("%w: the check has too little memory (%s)", ErrUnchecked, want)
 		}
 	}
-	return LogFacts{}, fmt.Errorf("the check of it ended with %v: %s", err, firstLine(p.wrong))
+	return LogFacts{}, fmt.Errorf("its check ended with %v: %s", err, firstLine(p.wrong))
 }
 
 // firstLine returns the first line that is not blank.

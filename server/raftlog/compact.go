@@ -56,7 +56,7 @@ func (fl *files) compact(c LogCheck, facts LogFacts) {
 		return
 	}
 	if room < facts.Used+compactFree {
-		log.Warn("the log file is not compacted: there is too little room on the disk", "free", room, "needed", facts.Used+compactFree)
+		log.Warn("the log file is not compacted: too little disk space", "free", room, "needed", facts.Used+compactFree)
 		return
 	}
 	if err := fl.compactInto(c, facts); err != nil {

@@ -128,7 +128,7 @@ func TestNoCompactionWithoutDiskSpace(t *testing.T) {
 	b := start(t, c)
 	sameState(t, b.config.Store, m.config.Store)
 	b.stop()
-	if after := sizeOf(t, c.storeFile()); after < before || !strings.Contains(log.String(), "too little room on the disk") {
+	if after := sizeOf(t, c.storeFile()); after < before || !strings.Contains(log.String(), "too little disk space") {
 		t.Errorf("the file has %d bytes after %d, and the log says\n%s", after, before, log.String())
 	}
 }

@@ -422,7 +422,7 @@ func TestCutLogFileIsRefused(t *testing.T) {
 		if err := instead(); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, testConfig(t, c.DataDir), c.storeFile(), "is no file")
+		refused(t, testConfig(t, c.DataDir), c.storeFile(), "is not a file")
 		if err := os.Remove(c.storeFile()); err != nil {
 			t.Fatal(err)
 		}

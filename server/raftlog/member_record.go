@@ -92,7 +92,7 @@ func (m *memberRecord) stored() error {
 
 // lostHint says what an operator can do if the server has lost its log.
 func (c Config) lostHint() string {
-	return fmt.Sprintf("%s says that this server has had state there, so it does not start without: restore %s from a backup. "+
+	return fmt.Sprintf("%s says that this server has had state there, so it does not start without it: restore %s from a backup. "+
 		"If other servers have the state, take this one out (magnum operator raft remove-peer %s) and start it with an empty data "+
 		"directory and -join. "+
 		"If none has, an empty data directory makes a new cluster, which agents do not follow: restore a saved snapshot into it "+

@@ -70,7 +70,7 @@ func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
 	}
 	switch page := newer.pageSize; {
 	case page < 1024 || page > 1<<24 || page&(page-1) != 0 || older.pageSize != page:
-		return newer, fmt.Errorf("its pages are said to have %d bytes", page)
+		return newer, fmt.Errorf("its meta page gives a page size of %d bytes", page)
 	case newer.txid != older.txid+1:
 		return newer, fmt.Errorf("its meta pages are of transactions %d and %d", older.txid, newer.txid)
 	case newer.pages < 4 || newer.pages > uint64(size)/uint64(page):
@@ -110,7 +110,7 @@ func (w *pageWalk) page(id uint64, depth int) error {
 	b := w.data[id*uint64(w.pageSize):]
 	run := 1 + uint64(binary.NativeEndian.Uint32(b[12:]))
 	if binary.NativeEndian.Uint64(b) != id || run > w.pages-id {
-		return fmt.Errorf("page %d is none, or out of bounds", id)
+		return fmt.Errorf("page %d is not a page, or out of bounds", id)
 	}
 	for i := id; i < id+run; i++ {
 		if w.seen[i/64]&(1<<(i%64)) != 0 {
@@ -157,7 +157,7 @@ func (w *pageWalk) content(id uint64, b []byte, depth int) error {
 			continue
 		}
 		if n.Uint32(e) != bucketFlag || depth > maxDepth || end-value < 16 {
-			return fmt.Errorf("page %d holds what is neither value nor bucket", id)
+			return fmt.Errorf("page %d holds an element that is neither value nor bucket", id)
 		}
 		root, inline := n.Uint64(b[value:]), b[value+16:end]
 		var err error

@@ -133,7 +133,7 @@ func (l *Log) RemovePeer(ctx context.Context, id string) error {
 		return structs.Errorf(structs.CodeNotFound, "Server %s is not one of the cluster's.", id)
 	}
 	if found.Voter && voters == 1 {
-		return structs.Errorf(structs.CodeConflict, "server %s is the only one that votes: without it there is no cluster", id)
+		return structs.Errorf(structs.CodeConflict, "server %s is the only voter: without it there is no cluster", id)
 	}
 	return l.change(ctx, "remove a server", func() error { return l.raft.RemoveServer(raft.ServerID(id), 0, peerTimeout).Error() })
 }
@@ -148,7 +148,7 @@ func (l *Log) Transfer(ctx context.Context, id string) error {
 	}
 	if id == "" {
 		if !l.hasOtherVoters() {
-			return structs.Errorf(structs.CodeConflict, "there is no other server that votes, so none that could lead")
+			return structs.Errorf(structs.CodeConflict, "there is no other voter that could lead")
 		}
 		return l.change(ctx, "hand leadership over", func() error { return l.raft.LeadershipTransfer().Error() })
 	}
@@ -158,9 +158,9 @@ func (l *Log) Transfer(ctx context.Context, id string) error {
 		}
 		switch {
 		case !p.Voter:
-			return structs.Errorf(structs.CodeConflict, "server %s does not vote yet, so it can't lead: wait until it has caught up", id)
+			return structs.Errorf(structs.CodeConflict, "server %s is not a voter yet, so it can't lead: wait until it has caught up", id)
 		case id == l.config.ServerID:
-			return structs.Errorf(structs.CodeConflict, "server %s leads already", id)
+			return structs.Errorf(structs.CodeConflict, "server %s is the leader already", id)
 		}
 		return l.change(ctx, "hand leadership over", func() error {
 			return l.raft.LeadershipTransferToServer(raft.ServerID(p.ID), raft.ServerAddress(p.Addr)).Error()

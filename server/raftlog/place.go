@@ -48,7 +48,7 @@ func (fl *files) checkPlace(f LogFacts, snapshot uint64) error {
 	}
 	switch {
 	case !moved && fl.config.Moved:
-		fl.config.Logger.Warn("the data directory has not moved: take -data-dir-moved out, for with it a copy that is put back is not "+
+		fl.config.Logger.Warn("the data directory has not moved: remove -data-dir-moved, with which a copy that is put back is not "+
 			"noticed", "path", fl.config.DataDir)
 	case !moved:
 	case fl.config.Moved:

@@ -89,7 +89,7 @@ func TestCopyOfOneOfSeveralServersIsRefused(t *testing.T) {
 			if log, err := reopened(t, c); err != nil || !strings.Contains(log, "was moved") {
 				t.Errorf("%v: %s", err, log)
 			}
-			if log, err := reopened(t, c); err != nil || !strings.Contains(log, "take -data-dir-moved out") {
+			if log, err := reopened(t, c); err != nil || !strings.Contains(log, "remove -data-dir-moved") {
 				t.Errorf("%v: %s", err, log)
 			}
 			c.Moved = false

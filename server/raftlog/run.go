@@ -63,7 +63,7 @@ func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint6
 	}
 	l.raft.DeregisterObserver(observer)
 	if err := l.files.disk.failure(); err != nil {
-		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: look at the disk, then start the server again", err),
+		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: check the disk, then start the server again", err),
 			l.Close())
 	}
 	l.HandOver()
@@ -192,7 +192,7 @@ func (l *Log) HandOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), transferTimeout)
 	defer cancel()
 	if err := l.call(ctx, func() error { return l.raft.LeadershipTransfer().Error() }); err != nil {
-		l.config.Logger.Warn("leadership was not handed over", "error", err)
+		l.config.Logger.Warn("leadership was not transferred", "error", err)
 	}
 }
 

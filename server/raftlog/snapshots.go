@@ -85,7 +85,7 @@ func (fl *files) keepMetaSums() {
 		dir := filepath.Join(fl.config.snapshotsDir(), s.ID)
 		if _, err := os.Stat(filepath.Join(dir, metaSum)); errors.Is(err, fs.ErrNotExist) {
 			if err := keepMetaSum(dir); err != nil {
-				fl.config.Logger.Warn("the checksum of a snapshot is not kept", "path", dir, "error", err)
+				fl.config.Logger.Warn("the checksum of a snapshot can't be stored", "path", dir, "error", err)
 			}
 		}
 	}

@@ -285,7 +285,7 @@ func (s *boltStore) GetUint64(key []byte) (uint64, error) {
 		return 0, err
 	}
 	if len(b) != 8 {
-		return 0, fmt.Errorf("%s: the value %s is no number", s.path, key)
+		return 0, fmt.Errorf("%s: the value %s is not a number", s.path, key)
 	}
 	return binary.BigEndian.Uint64(b), nil
 }

@@ -133,7 +133,7 @@ func readThrough(ctx context.Context, f io.ReaderAt, size int64, progress func(i
 func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, progress func(int64)) error {
 	f.LastTerm = c.SnapshotTerm
 	if b == nil {
-		return errors.New("it has no entries and no place for them")
+		return errors.New("it has no bucket for entries")
 	}
 	var term uint64 // of the previous entry
 	return b.ForEach(func(key, value []byte) error {
@@ -141,7 +141,7 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, pro
 			return fmt.Errorf("%w: %w", ErrUnchecked, ctx.Err())
 		}
 		if len(key) != 8 || value == nil {
-			return fmt.Errorf("%x is no index of an entry", key)
+			return fmt.Errorf("%x is not the index of an entry", key)
 		}
 		index := binary.BigEndian.Uint64(key)
 		var e raft.Log
@@ -153,7 +153,7 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, pro
 		case err != nil:
 			return fmt.Errorf("entry %d: %w", index, err)
 		case e.Index != index:
-			return fmt.Errorf("in the place of entry %d stands entry %d", index, e.Index)
+			return fmt.Errorf("in the place of entry %d is entry %d", index, e.Index)
 		case f.Last != 0 && index != f.Last+1 && index > c.SnapshotIndex+1:
 			return fmt.Errorf("entry %d follows on entry %d", index, f.Last)
 		case e.Term < term:
@@ -182,7 +182,7 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, pro
 func (f *LogFacts) values(b *bbolt.Bucket) error {
 	f.Values = make(map[string][]byte)
 	if b == nil {
-		return errors.New("it has no values and no place for them")
+		return errors.New("it has no bucket for term and vote")
 	}
 	most := 0
 	err := b.ForEach(func(key, sealed []byte) error {

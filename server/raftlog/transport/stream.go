@@ -90,7 +90,7 @@ func Listen(c Config, id *ClusterID) (*Stream, error) {
 	if s.advertise.(*net.TCPAddr).IP.IsUnspecified() {
 		l.Close()
 		return nil, structs.Errorf(structs.CodeInvalid,
-			"-bind %s is no address at which other servers can reach this one: give one with -advertise", c.BindAddr)
+			"-bind %s is not an address at which other servers can reach this one: give one with -advertise", c.BindAddr)
 	}
 	s.handshakes.Go(s.run)
 	return s, nil
@@ -181,7 +181,7 @@ func readPreamble(r io.Reader) (cluster, meant string, err error) {
 		return "", "", err
 	}
 	if string(b[:len(preambleWord)]) != preambleWord {
-		return "", "", errors.New("it is no magnum server, or one of another version")
+		return "", "", errors.New("it is not a magnum server, or has another version")
 	}
 	if _, err := io.ReadFull(r, b[len(preambleWord):]); err != nil {
 		return "", "", err
@@ -189,7 +189,7 @@ func readPreamble(r io.Reader) (cluster, meant string, err error) {
 	if cluster = string(b[len(preambleWord) : preambleSize-1]); cluster == noCluster {
 		cluster = ""
 	} else if !structs.IsID(cluster) {
-		return "", "", errors.New("its cluster id is no UUID")
+		return "", "", errors.New("its cluster ID is not a UUID")
 	}
 	id := make([]byte, b[preambleSize-1])
 	if _, err := io.ReadFull(r, id); err != nil {
