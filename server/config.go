@@ -23,9 +23,9 @@ type Config struct {
 	Bind      string // address of all ports; default 127.0.0.1
 	Advertise string // IP address at which others reach the ports; default: Bind
 
-	HTTPPort   int // REST, default 9511; -1 picks a free one
-	RaftPort   int // default 9512; -1 picks a free one
-	GossipPort int // default 9513; -1 picks a free one
+	HTTPPort   int // port of the REST API; default 9511, -1 picks a free one
+	RaftPort   int // port of Raft; default 9512, -1 picks a free one
+	GossipPort int // port of gossip; default 9513, -1 picks a free one
 
 	// HTTPMaxConns limits the connections of the REST API. The default is what the
 	// limit of open files leaves room for, at most 16384; -1 means no limit. An eighth
@@ -48,7 +48,7 @@ type Config struct {
 	BootstrapExpect int      // servers that bootstrap a new cluster; default 1, or 0 with Join: an existing cluster adds this server
 	Join            []string // gossip addresses of other members, host[:port], tried until one answers
 	Cluster         string   // name that separates clusters on one network; default magnum
-	Encrypt         string   // gossip key, base64 of 16, 24 or 32 bytes; "" gossips in clear
+	Encrypt         string   // gossip key, base64 of 16, 24 or 32 bytes; "" leaves gossip unencrypted
 	JoinToken       string   // agents register with it; default: minted with the cluster and kept in DataDir/join-token
 	Auth            string   // "none", or "token" for tokens issued by this cluster; default none
 	Insecure        bool     // allows auth none and no TLS on addresses other than loopback

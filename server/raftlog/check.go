@@ -56,7 +56,7 @@ func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	}
 	defer content.Close()
 	reaches, err := state.Verify(content)
-	if errors.Is(err, state.ErrSchema) { // whole, but of another version of magnum
+	if errors.Is(err, state.ErrSchema) { // intact, but of another schema
 		return meta, fmt.Errorf("snapshot %s: %w", path, err)
 	}
 	if err != nil {
@@ -160,7 +160,7 @@ func (fl *files) checkStore(c LogCheck) (LogFacts, error) {
 	switch {
 	case err == nil:
 		return facts, nil
-	case errors.Is(err, state.ErrSchema): // whole, but of another version of magnum
+	case errors.Is(err, state.ErrSchema): // intact, but of another schema
 		return facts, fmt.Errorf("raft: %s: %w", c.Path, err)
 	case errors.Is(err, ErrUnchecked):
 		return facts, fmt.Errorf("raft: %s is not opened: %w; it is not known to be damaged, and it is needed: fix the cause "+

@@ -41,7 +41,7 @@ const (
 type checkAnswer struct {
 	Facts *LogFacts `json:"facts,omitempty"`
 	Error string    `json:"error,omitempty"`
-	Kind  string    `json:"kind,omitempty"` // of the error: damaged, schema or unchecked
+	Kind  string    `json:"kind,omitempty"` // kind of Error: damaged, schema or unchecked
 }
 
 // The values of checkAnswer.Kind.

@@ -44,9 +44,10 @@ type Config struct {
 	Store  *state.Store // empty; filled from snapshot and log, and written only by this package
 	Logger hclog.Logger
 
-	HeartbeatTimeout time.Duration // silence of the leader before an election; default 350ms
-	ElectionTimeout  time.Duration // silence of the voters before another election; default 350ms
-	LeaderLease      time.Duration // silence of the voters before a leader resigns; default 250ms, at most HeartbeatTimeout
+	HeartbeatTimeout time.Duration // time without a message of the leader before an election; default 350ms
+	ElectionTimeout  time.Duration // time without a majority of votes before another election; default 350ms
+	// LeaderLease is the time without a majority of answers before a leader steps down; default 250ms, at most HeartbeatTimeout.
+	LeaderLease time.Duration
 
 	SnapshotThreshold uint64        // entries after which a snapshot is taken; default 8192
 	SnapshotInterval  time.Duration // how often SnapshotThreshold is checked; default 30s
@@ -70,7 +71,7 @@ type Config struct {
 	// fails the write. For tests; nil means that nothing fails.
 	Fault func(op string) error
 
-	compactFree int64 // smaller in tests
+	compactFree int64 // minimum of free bytes for a compaction; tests lower it
 }
 
 func (c Config) withDefaults() Config {
@@ -124,7 +125,7 @@ func (c Config) validate() error {
 	return raft.ValidateConfig(c.raft())
 }
 
-// raft returns the configuration of the library.
+// raft returns the library's configuration.
 func (c Config) raft() *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(c.ServerID)
@@ -140,7 +141,7 @@ func (c Config) raft() *raft.Config {
 	return rc
 }
 
-// The files of the log.
+// The paths of the log's files.
 func (c Config) dir() string            { return filepath.Join(c.DataDir, "raft") }
 func (c Config) storeFile() string      { return filepath.Join(c.dir(), "raft.db") }
 func (c Config) storedFile() string     { return filepath.Join(c.dir(), "stored") }

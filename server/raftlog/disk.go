@@ -74,8 +74,8 @@ type diskLogs struct {
 	raft.LogStore
 	files *files
 
-	mu      sync.Mutex
-	removal bool // a deletion of all entries failed
+	mu        sync.Mutex
+	unremoved bool // a deletion of all entries failed
 }
 
 // StoreLog stores one entry.
@@ -101,7 +101,7 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 	}
 	switch {
 	case last == 0 || from > last+1:
-	case s.removing():
+	case s.removalFailed():
 		if err := s.DeleteRange(first, last); err != nil {
 			return err
 		}
@@ -128,15 +128,15 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 	if err := s.files.disk.write(FaultLog, store); err != nil {
 		return err
 	}
-	s.removed(nil)
+	s.noteRemoval(nil)
 	s.files.stored.advance(logs[len(logs)-1].Index)
 	return s.files.member.stored()
 }
 
-func (s *diskLogs) removing() bool {
+func (s *diskLogs) removalFailed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.removal
+	return s.unremoved
 }
 
 // DeleteRange deletes entries at the beginning, which a snapshot holds, or at the end,
@@ -148,16 +148,16 @@ func (s *diskLogs) DeleteRange(min, max uint64) error {
 	}
 	err = s.deleteRange(min, max)
 	if min <= first && max >= last {
-		s.removed(err)
+		s.noteRemoval(err)
 	}
 	return err
 }
 
-// removed records the result of a deletion of all entries.
-func (s *diskLogs) removed(err error) {
+// noteRemoval records the result of a deletion of all entries.
+func (s *diskLogs) noteRemoval(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.removal = err != nil
+	s.unremoved = err != nil
 }
 
 func (s *diskLogs) deleteRange(min, max uint64) error {
@@ -182,7 +182,7 @@ func (s *diskLogs) deleteRange(min, max uint64) error {
 // the entries before a restored or installed snapshot.
 func (*diskLogs) IsMonotonic() bool { return true }
 
-// replacer is a store that can replace all its entries in one transaction.
+// replacer is a store that replaces all its entries in one transaction.
 type replacer interface {
 	Replace(logs []*raft.Log) error
 }

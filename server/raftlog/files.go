@@ -91,7 +91,7 @@ func (fl *files) open() error {
 	if fl.store, err = openStore(fl.config.storeFile(), keys); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	fl.keepMetaSums()
+	fl.addMissingMetaSums()
 	fl.forgetFailedSync()
 	var logs raft.LogStore = fl.store
 	if fl.config.WrapLogStore != nil {

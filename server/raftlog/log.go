@@ -41,7 +41,7 @@ type Log struct {
 
 	mu      sync.Mutex // guards what follows, and calls.Add against calls.Wait
 	closing bool
-	calls   sync.WaitGroup // goroutines that wait for the library
+	calls   sync.WaitGroup // calls of the library under way
 
 	closeOnce sync.Once
 	closeErr  error
@@ -163,7 +163,7 @@ func (l *Log) Leader() (id, addr string) {
 	return string(i), string(a)
 }
 
-// Stats returns figures about Raft for operators.
+// Stats returns the library's statistics, for operators.
 func (l *Log) Stats() map[string]string { return l.raft.Stats() }
 
 // Behind returns how many committed entries, as far as this server knows, it has not
@@ -194,7 +194,7 @@ func (l *Log) Figures() Figures {
 		AppliedIndex: l.raft.AppliedIndex(),
 	}
 	stats := l.raft.Stats()
-	f.SnapshotIndex, _ = strconv.ParseUint(stats["last_snapshot_index"], 10, 64) // always a number
+	f.SnapshotIndex, _ = strconv.ParseUint(stats["last_snapshot_index"], 10, 64) // the library always has a number here
 	f.Peers, _ = strconv.Atoi(stats["num_peers"])
 	if last := l.raft.LastContact(); last.IsZero() && !f.Leader {
 		f.LastContact = -1

@@ -24,14 +24,14 @@ const (
 	metaSummed  = 56 // bytes before the checksum
 	metaSize    = metaSummed + 8
 
-	maxDepth = 64 // of a tree with two keys a page and more pages than a file can have
+	maxDepth = 64 // enough for a tree with two keys per page and more pages than a file can have
 )
 
-// boltMeta is a meta page: which state of the file counts.
+// boltMeta is a meta page, which names the current root.
 type boltMeta struct {
 	pageSize   uint32
 	root, txid uint64
-	pages      uint64 // all pages that are in use lie before this one
+	pages      uint64 // number of pages; all pages in use come before this one
 }
 
 func parseMeta(b []byte) (m boltMeta, ok bool) {
@@ -45,8 +45,8 @@ func parseMeta(b []byte) (m boltMeta, ok bool) {
 	return boltMeta{pageSize: n.Uint32(b[8:]), root: n.Uint64(b[16:]), pages: n.Uint64(b[40:]), txid: n.Uint64(b[48:])}, true
 }
 
-// readMeta reads both meta pages and returns the newer one. Both have to be
-// whole, and of two transactions in a row: bbolt would fall back to the state
+// readMeta reads both meta pages and returns the newer one. Both must be intact and
+// belong to consecutive transactions: otherwise bbolt would fall back to the state
 // before the last transaction, and a vote would be forgotten.
 func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
 	var metas [2]boltMeta
@@ -79,17 +79,17 @@ func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
 	return newer, nil
 }
 
-// pageWalk looks at all pages that are reachable.
+// pageWalk visits all reachable pages.
 type pageWalk struct {
 	boltMeta
 	data     []byte
-	seen     []uint64 // a bit a page
-	used     int64    // pages
+	seen     []uint64 // one bit per page
+	used     int64    // pages in use
 	progress func(n int64)
 }
 
-// walkPages checks that all that bbolt may read lies within the file, and that
-// no page is used twice. It returns how many bytes of the file are in use.
+// walkPages checks that everything bbolt may read lies within the file, and that no
+// page is used twice. It returns how many bytes of the file are in use.
 func walkPages(f *os.File, m boltMeta, progress func(int64)) (used int64, err error) {
 	data, err := unix.Mmap(int(f.Fd()), 0, int(m.pages)*int(m.pageSize), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -123,8 +123,8 @@ func (w *pageWalk) page(id uint64, depth int) error {
 	return w.content(id, b[:run*uint64(w.pageSize)], depth)
 }
 
-// content checks what is in a page, or in the value of a bucket that is too
-// small for a page of its own.
+// content checks the content of a page, or of an inline bucket, which is stored in a
+// value.
 func (w *pageWalk) content(id uint64, b []byte, depth int) error {
 	out := fmt.Errorf("an element of page %d is out of bounds", id)
 	flags, count := binary.NativeEndian.Uint16(b[8:]), int(binary.NativeEndian.Uint16(b[10:]))
@@ -167,7 +167,7 @@ func (w *pageWalk) content(id uint64, b []byte, depth int) error {
 		case len(inline) < pageHead:
 			err = out
 		default:
-			err = w.content(id, inline, maxDepth) // with no bucket in it
+			err = w.content(id, inline, maxDepth) // an inline bucket contains no bucket
 		}
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ func (l *Log) LeaderIndex(ctx context.Context) (uint64, error) {
 	if !l.IsLeader() {
 		return 0, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	if l.reads.barrier.Load() == term && l.reads.leased(term) {
+	if l.reads.barrier.Load() == term && l.reads.leaseLasts(term) {
 		return l.config.Store.Index(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderIndexWait)
@@ -86,8 +86,8 @@ type lease struct {
 	until time.Time
 }
 
-// leased reports whether the leader's lease lasts in the term.
-func (r *reads) leased(term uint64) bool {
+// leaseLasts reports whether the leader's lease lasts in the term.
+func (r *reads) leaseLasts(term uint64) bool {
 	now := time.Now()
 	if known := r.lease.Load(); known != nil && known.term == term && now.Before(known.until) {
 		return true

@@ -119,7 +119,7 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	h.lost = true
 	h.mu.Unlock()
 	lost := time.Now()
-	eventually(t, "the lease ends", func() bool { return !m.reads.leased(term) })
+	eventually(t, "the lease ends", func() bool { return !m.reads.leaseLasts(term) })
 	if late := time.Since(lost); m.reads.lease.Load().until.After(lost.Add(m.config.LeaderLease)) {
 		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.reads.lease.Load().until.Sub(lost),
 			m.config.LeaderLease, late)

@@ -77,9 +77,9 @@ func keepMetaSum(snapshot string) error {
 	return atomicfile.Replace(filepath.Join(snapshot, metaSum), sumOfMeta(b))
 }
 
-// keepMetaSums writes missing checksums: of snapshots of an earlier version, and of one
+// addMissingMetaSums writes missing checksums: of snapshots of an earlier version, and of one
 // after whose end this server was stopped. A failure costs a check, but no data.
-func (fl *files) keepMetaSums() {
+func (fl *files) addMissingMetaSums() {
 	snapshots, _ := fl.snapshots.List()
 	for _, s := range snapshots {
 		dir := filepath.Join(fl.config.snapshotsDir(), s.ID)

@@ -27,7 +27,7 @@ type AckTracker struct {
 // Heartbeat is the last request to a server, without entries and indexes.
 type Heartbeat struct {
 	Target raft.ServerAddress
-	Args   raft.AppendEntriesRequest // header and term alone
+	Args   raft.AppendEntriesRequest // only header and term
 }
 
 // Heartbeats returns the last heartbeat of the term to each server.
@@ -45,7 +45,7 @@ type ack struct {
 	sent time.Time
 }
 
-// NewAckTracker returns a tracker over t.
+// NewAckTracker returns a tracker around t.
 func NewAckTracker(t raft.Transport) *AckTracker {
 	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]ack), beats: make(map[raft.ServerID]Heartbeat),
 		changed: make(chan struct{})}

@@ -22,7 +22,7 @@ import (
 // never contain it.
 type Addressed struct {
 	raft.Transport
-	mayVote func() bool // asked for each vote
+	mayVote func() bool // called for each vote
 	calls   chan raft.RPC
 	done    chan struct{} // closed by Close
 	ended   chan struct{} // closed when run has ended

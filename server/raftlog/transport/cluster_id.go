@@ -50,8 +50,8 @@ func (i *ClusterID) SetProposed(cluster string) {
 	i.proposed = cluster
 }
 
-// errOtherCluster refuses a connection.
-var errOtherCluster = errors.New("it is of another cluster")
+// errOtherCluster is the reason for refusing a caller of another cluster.
+var errOtherCluster = errors.New("it belongs to another cluster")
 
 // Accept compares the cluster that a caller names with this server's own. A server that
 // belongs to no cluster joins the first one that calls it: only a leader that adds it

@@ -36,7 +36,7 @@ type Stream struct {
 	clusterID  *ClusterID
 	log        hclog.Logger
 	handshakes sync.WaitGroup
-	open       sync.Map // net.Conn; Close hangs up on them
+	open       sync.Map // net.Conn; Close closes them
 	accepted   chan net.Conn
 	done       chan struct{}
 	close      sync.Once
