@@ -230,7 +230,7 @@ func TestFailedSyncEndsServer(t *testing.T) {
 				t.Parallel()
 				kinds := []string{fails}
 				if fails == raftlog.FaultStateDone {
-					kinds = append(kinds, raftlog.FaultLog) // else no term is written
+					kinds = append(kinds, raftlog.FaultLog) // otherwise no term is written
 				}
 				d := startOnDisk(t, t.TempDir(), kinds...)
 				d.disk.err = err

@@ -59,7 +59,8 @@ const announceTick = 500 * time.Millisecond
 // next full exchange is half a minute away, so each change is announced three times.
 const announceRepeat = 4
 
-// announce tells the other members when this server has joined a cluster.
+// announce sends this server's node to the other members whenever the node has changed,
+// as when the server has joined a cluster.
 func (s *Server) announce(ctx context.Context) error {
 	tick := time.NewTicker(announceTick)
 	defer tick.Stop()

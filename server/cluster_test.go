@@ -33,8 +33,8 @@ type oneOfThree struct {
 	config Config
 	slow   atomic.Bool // each write of entries takes slowDisk longer
 	short  atomic.Bool // its disk is nearly full
-	full   atomic.Bool // no entry can be written to its disk any more
-	packed atomic.Bool // neither can a term or a vote
+	full   atomic.Bool // entries can't be written to its disk
+	packed atomic.Bool // a term or a vote can't be written either
 
 	mu  sync.Mutex // guards srv, which is nil while the server is stopped
 	srv *Server
@@ -47,7 +47,7 @@ const slowDisk = 500 * time.Millisecond
 func newThreeServers(t testing.TB, options ...func(*Config)) *threeServers {
 	t.Helper()
 	c := &threeServers{t: t}
-	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()} // first: they are removed once the servers have ended
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()} // created first, so removed after the servers have ended
 	t.Cleanup(func() {
 		for _, m := range c.members {
 			if err := m.stop(); err != nil {
@@ -77,7 +77,7 @@ func newMember(name, dir string, join []string, expect int) *oneOfThree {
 	m.config.fault = func(op string) error {
 		entries := op == raftlog.FaultLog
 		if entries && m.slow.Load() {
-			time.Sleep(slowDisk) // this is the fault itself
+			time.Sleep(slowDisk) // simulates the slow disk
 		}
 		if entries && m.full.Load() || (entries || op == raftlog.FaultState) && m.packed.Load() {
 			return syscall.ENOSPC
@@ -259,7 +259,8 @@ func TestThreeServersFormCluster(t *testing.T) {
 		if through == first {
 			through = c.members[1]
 		}
-		// No leader is waited for: the server holds the request until there is one.
+		// There is no wait for a leader: the server holds the request until there is
+		// one.
 		if got := w.Ask(through.running().URL(), 0, history.Op{Kind: history.Create, ID: id, Value: name}); got.Verdict != history.Done {
 			t.Errorf("%s: a create without the old leader: %+v", name, got)
 		}

@@ -72,8 +72,8 @@ func TestSilentClientsDontBlockOthers(t *testing.T) {
 		b, err := io.ReadAll(resp.Body)
 		return resp.StatusCode, b, err
 	}
-	// succeed asks until it is answered so: one that comes when all connections are
-	// new is refused for a moment.
+	// succeed repeats a request until it gets the wanted answer: a request that comes
+	// when all connections are new is refused for a moment.
 	succeed := func(what string, want int, method, path, body string, headers ...string) []byte {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); ; {
@@ -113,7 +113,7 @@ func TestSilentClientsDontBlockOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { conn.Close() })
-			// A connection that is closed to make room may be so already.
+			// The server may have closed the connection already.
 			_, _ = fmt.Fprint(conn, []string{
 				"", "G", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ", "POST /v1/agent/hosts HTTP/1.1\r\nHost: " +
 					"127.0.0.1\r\nContent-Length: 16000\r\n\r\n{",
@@ -139,8 +139,8 @@ func TestSilentClientsDontBlockOthers(t *testing.T) {
 	if f := srv.gate.Figures(); f.Closed == 0 {
 		t.Errorf("none was closed: %+v", f)
 	}
-	// The connection that asks is the only one of the token, once the server has noticed
-	// the end of those before.
+	// This request's connection is the token's only one, once the server has noticed
+	// the end of earlier ones.
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		text := succeed("metrics", 200, "GET", "/v1/metrics", "", "X-Auth-Token", token.Token)
 		var missing []string
@@ -223,11 +223,11 @@ func TestConnectionLimitsWithTLS(t *testing.T) {
 	}
 	user := as(first.Token)
 	_, _, err = user.Bays().List(ctx, api.QueryOptions{})
-	for api.IsUnreachable(err) && ctx.Err() == nil { // all others are new
+	for api.IsUnreachable(err) && ctx.Err() == nil { // while all other connections are new
 		_, _, err = user.Bays().List(ctx, api.QueryOptions{})
 	}
 	f := srv.gate.Figures()
-	for ; f.Open[admission.Token] > 1 && ctx.Err() == nil; f = srv.gate.Figures() { // of tries before
+	for ; f.Open[admission.Token] > 1 && ctx.Err() == nil; f = srv.gate.Figures() { // connections of earlier tries
 		time.Sleep(time.Millisecond)
 	}
 	if err != nil || f.Open[admission.Unproven] > 5 || f.Open[admission.Token] != 1 {

@@ -78,7 +78,7 @@ func TestDirectoryOfEarlierBuildStarts(t *testing.T) {
 			t.Parallel()
 			dir := fixture.Unpack(t, name)
 			serverID, clusterID := earlierMember(t, dir)
-			for range 2 { // also on what the first start has made of it
+			for range 2 { // the second start reads what the first has written
 				srv, _, stop := startFixture(t, dir)
 				fixture.Same(t, name, fixture.RowsOf(srv.store.Snapshot(), leaderWrites...), leaderWrites...)
 				if srv.id != serverID || srv.raft.ClusterID() != clusterID || srv.store.Snapshot().Cluster().ClusterID != clusterID {

@@ -100,7 +100,7 @@ func TestWaitingLargestSpecsArePlacedInSmallEntries(t *testing.T) {
 	}
 	t.Parallel()
 	c := newThreeServers(t)
-	// A busy machine has an election now and then, but not each time.
+	// A busy machine may have an election, but not in each round.
 	for round := 1; ; round++ {
 		elections := c.placeWaiting(t, map[string]string{"round": fmt.Sprint(round)})
 		if elections == 0 {
@@ -201,7 +201,7 @@ func (c *threeServers) placeWaiting(t *testing.T, labels map[string]string) (ele
 	l.awaitProgress(20)
 	gap := l.TakeGap()
 	elections = c.leader().running().raft.Term() - term
-	l.end() // the servers are in one state, and all that was acknowledged is there
+	l.end() // checks that the states are equal and hold everything acknowledged
 	largest := c.largestEntry()
 	t.Logf("%d containers placed in %v; all over in %v: %d elections, largest entry %d bytes, longest time without a write %v",
 		many, placed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), elections, largest, gap.Round(time.Millisecond))
@@ -220,7 +220,7 @@ func TestLeaderLoopsSurviveUnwritableEntry(t *testing.T) {
 	r := startWith(t, Config{DataDir: t.TempDir(), JoinToken: "join-token-of-the-tests", Logger: logger}, func(s *Server) {
 		s.store.BreakEncoder = func(row structs.Row, b []byte) {
 			if c, ok := row.(*structs.Container); ok && c.HostID != "" && broken.Load() {
-				b[0] = 0xc1 // no value in msgpack
+				b[0] = 0xc1 // not a valid msgpack value
 			}
 		}
 	})
@@ -265,7 +265,7 @@ type lines struct {
 	count atomic.Int64
 }
 
-// Write takes a line.
+// Write appends a line.
 func (l *lines) Write(line []byte) (int, error) {
 	if bytes.Contains(line, []byte(l.of)) {
 		l.count.Add(1)

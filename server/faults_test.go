@@ -29,7 +29,7 @@ type load struct {
 	seed    uint64
 	stop    context.CancelFunc
 	working sync.WaitGroup
-	behind  atomic.Pointer[Server] // one that is left alone; nil for none
+	behind  atomic.Pointer[Server] // a server that clients leave out; nil for none
 }
 
 // loadClients is the number of clients of a load.
@@ -43,7 +43,7 @@ func (c *threeServers) load() *load {
 	l.stop = stop
 	for client := range loadClients {
 		l.working.Go(func() {
-			for one := l.client(client); ctx.Err() == nil; time.Sleep(time.Millisecond) { // not more than the machine is good for
+			for one := l.client(client); ctx.Err() == nil; time.Sleep(time.Millisecond) { // bounds the load
 				one.Step(ctx)
 			}
 		})
@@ -51,7 +51,7 @@ func (c *threeServers) load() *load {
 	return l
 }
 
-// client returns a client that asks the servers in turn.
+// client returns a client that uses the servers in turn.
 func (l *load) client(n int) *history.Client {
 	turn := n
 	return l.Client(n, l.seed, func(bool) string {
@@ -124,8 +124,8 @@ func TestSlowLeaderDiskLosesNoWrites(t *testing.T) {
 func TestClusterSurvivesFullDiskOfOneServer(t *testing.T) {
 	for name, f := range map[string]struct {
 		leader  bool
-		unaware bool // nobody sees it coming: the writes themselves fail
-		packed  bool // those of terms and votes, too
+		unaware bool // no early warning: the writes themselves fail
+		packed  bool // writes of terms and votes fail, too
 	}{
 		"leader":           {true, false, false},
 		"unaware leader":   {true, true, false},
@@ -152,11 +152,11 @@ func TestClusterSurvivesFullDiskOfOneServer(t *testing.T) {
 				if f.packed {
 					set = m.packed.Store
 				}
-				l.behind.Store(m.running()) // it holds each request until it gives up
+				l.behind.Store(m.running()) // it holds each request until the time limit
 			}
 			set(true)
 			l.awaitProgress(100)
-			if f.leader && f.packed { // it knows no newer term, and of no leader
+			if f.leader && f.packed { // it knows neither a newer term nor a leader
 				c.eventually("another server leads", func() bool {
 					return slices.ContainsFunc(c.members, func(o *oneOfThree) bool { return o != m && o.running().raft.IsLeader() })
 				})
@@ -165,12 +165,12 @@ func TestClusterSurvivesFullDiskOfOneServer(t *testing.T) {
 			} else if c.leader() != leads {
 				t.Error("the leader has changed, although its own disk is sound")
 			}
-			// Through the one whose disk is full, too.
+			// Also through the server whose disk is full.
 			got := l.Ask(m.running().URL(), 0, created())
 			switch {
 			case !f.unaware && got.Verdict != history.Done:
 				t.Errorf("a write through the server whose disk is nearly full: %+v", got)
-			case f.leader && f.packed: // who leads now it doesn't know
+			case f.leader && f.packed: // it doesn't know the leader
 				if got.Verdict == history.Done {
 					t.Errorf("a write through the server that can't follow: %+v", got)
 				}
@@ -207,21 +207,21 @@ func TestWritesRefusedWhenAllDisksNearlyFull(t *testing.T) {
 	for _, m := range c.members {
 		c.eventually("a server knows that its disk is short", func() bool { return m.running().space.room() != nil })
 	}
-	// A leader that hands leadership on does so with each look. A busy machine has
-	// an election now and then, but not over all of the looks, each time.
+	// A leader that hands over leadership does so at each check. A busy machine may
+	// have an election, but not during several checks in each term.
 	var terms []uint64
 	for stable := false; !stable; {
-		leader = c.leader() // it may have been handed over while some had room
+		leader = c.leader() // leadership may have changed while some disks had space
 		term := leader.running().raft.Term()
 		terms = append(terms, term)
 		refused := 0
-		for range 20 { // over some looks of the leader
+		for range 20 { // during several checks of the leader
 			got := write()
 			if got.Verdict == history.Done {
 				t.Fatalf("a write while all disks are full: %+v", got)
 			}
 			if strings.Contains(got.Said, fmt.Sprint(http.StatusInsufficientStorage)) {
-				refused++ // else by an election
+				refused++ // otherwise refused because of an election
 			}
 			time.Sleep(spaceTick / 10)
 		}
@@ -263,13 +263,13 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 		f := c.leader().running().raft.Figures()
 		return f.SnapshotIndex > had+64
 	})
-	// It takes none itself, so that one which it has is the leader's.
+	// It takes no snapshot itself, so its snapshot comes from the leader.
 	lags.config.tuneRaft = func(r *raftlog.Config) { r.SnapshotThreshold = 1 << 30 }
 	lags.start(t)
 	c.eventually("the follower has the leader's snapshot", func() bool { return lags.running().raft.Figures().SnapshotIndex > had })
 	l.awaitProgress(100)
 	l.end()
-	// And starts with it again.
+	// It restarts with the snapshot.
 	if err := lags.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -339,8 +339,8 @@ func TestServersComeAndGoUnderLoad(t *testing.T) {
 	}
 	l.awaitProgress(50)
 
-	// The machine of the dead one comes back with the same flags and ports, and an
-	// empty disk.
+	// The dead server's machine comes back with the same flags and ports, and an empty
+	// disk.
 	again := newMember(dead.config.Name, dirs[1], join, 3)
 	again.config.HTTPPort, again.config.RaftPort = dead.config.HTTPPort, dead.config.RaftPort
 	again.config.GossipPort = dead.config.GossipPort

@@ -40,14 +40,14 @@ func TestForgedGossipMembersAreIgnored(t *testing.T) {
 			fresh := func(files *tlsconf.Files, raftAddr string) *servertest.Forger {
 				return forge(t, gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: raftAddr}, join, files)
 			}
-			forgers := []*servertest.Forger{fresh(agent, "127.0.0.1:9"), fresh(agent, raftAddr)} // one takes the address of the leader
+			forgers := []*servertest.Forger{fresh(agent, "127.0.0.1:9"), fresh(agent, raftAddr)} // one claims the leader's address
 			barrier := forgers[1]
 			if withTLS {
-				forgers = append(forgers, fresh(nil, "127.0.0.1:9"), // and one pretends to be the leader
+				forgers = append(forgers, fresh(nil, "127.0.0.1:9"), // and one claims to be the leader
 					forge(t, gossip.Node{ID: leader.id, ClusterID: id, RaftAddr: raftAddr}, join, nil),
 					forge(t, gossip.Node{ID: leader.id, ClusterID: id, RaftAddr: "127.0.0.1:9"}, join, agent))
 			} else {
-				// It sends those who ask to a server that there is.
+				// It redirects callers to a real server.
 				forgers[0].Claim(structs.PeerIdentity{ID: leader.id, RaftAddr: "127.0.0.1:9", HTTPAddr: leader.URL()})
 			}
 			c.eventually("the leader has asked the forged servers twice and more", func() bool {
@@ -63,7 +63,7 @@ func TestForgedGossipMembersAreIgnored(t *testing.T) {
 			})
 			for _, m := range c.members {
 				srv := m.running()
-				if !withTLS { // the client of the tests speaks none
+				if !withTLS { // the tests' client has no TLS
 					if got := history.New(history.Nodes, 1).Ask(srv.URL(), 0,
 						history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
 						t.Errorf("a create through %s: %+v", m.config.Name, got)

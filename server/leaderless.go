@@ -47,8 +47,8 @@ func (d *directory) whyLeaderless() string {
 	return d.lastReason.why
 }
 
-// explainLeaderless explains it for the given peers. look returns a server's name, ""
-// if unknown, and whether the server answers.
+// explainLeaderless explains why the given peers have no leader. look returns a
+// server's name, "" if unknown, and whether the server answers.
 func explainLeaderless(peers []raftlog.Peer, look func(id string) (name string, answers bool)) string {
 	var away []string
 	voters := 0

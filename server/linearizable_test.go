@@ -35,7 +35,7 @@ func TestLinearizable(t *testing.T) {
 			if srv := c.members[random.IntN(len(c.members))].running(); srv != nil {
 				return srv.URL()
 			}
-			return "" // the next may be up; one always is
+			return "" // the next server may be up; one always is
 		}
 	}
 	working, stop := context.WithCancel(t.Context())
@@ -53,7 +53,7 @@ func TestLinearizable(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1<<32))
 	for until := time.Now().Add(duration); time.Now().Before(until); {
 		leader := c.leader()
-		time.Sleep(time.Duration(300+random.IntN(400)) * time.Millisecond) // the load's own time
+		time.Sleep(time.Duration(300+random.IntN(400)) * time.Millisecond) // time for the load between faults
 		switch random.IntN(5) {
 		case 0:
 			faults["stop"]++

@@ -28,7 +28,7 @@ func TestLostAdminTokenIsReplaced(t *testing.T) {
 		return err
 	}
 	bootstrap := func(ctx context.Context, c *api.Client) error { _, _, err := c.Tokens().Bootstrap(ctx); return err }
-	if err := call("", bootstrap); err != nil { // and it is lost
+	if err := call("", bootstrap); err != nil { // the answer, and so the token, is lost
 		t.Fatal(err)
 	}
 	if err := call("", bootstrap); structs.CodeOf(err) != structs.CodeConflict {

@@ -83,7 +83,7 @@ func create(t *testing.T, w *history.Workload, m *oneOfThree, n int) (ids []stri
 // has checks that all servers have all objects.
 func (c *threeServers) has(w *history.Workload, ids []string) {
 	c.t.Helper()
-	c.leader() // until there is one, nothing is applied
+	c.leader() // entries are applied only once there is a leader
 	c.awaitSameState()
 	for _, m := range c.members {
 		for _, id := range ids {

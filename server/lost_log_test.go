@@ -71,7 +71,7 @@ func TestServerWithLostLogIsRefused(t *testing.T) {
 			}
 			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup", "empty data directory",
 				"operator snapshot restore", "operator raft remove-peer")
-			// Nor is it let in among others: it has promised to keep what is lost.
+			// It can't join other servers either: it has lost what it had acknowledged.
 			refusedDir(t, Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}}, filepath.Join(dir, c.names), "backup")
 			if slices.Contains(c.lose, "member.json") {
 				if _, err := os.Stat(filepath.Join(dir, "member.json")); err == nil {
@@ -80,7 +80,7 @@ func TestServerWithLostLogIsRefused(t *testing.T) {
 			}
 		})
 	}
-	// With nothing left it is a new server of a new cluster.
+	// With an empty directory it is a new server.
 	dir, id := stoppedDir(t)
 	for _, f := range []string{"raft", "member.json"} {
 		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
@@ -222,10 +222,10 @@ func TestInterruptedFirstStartContinues(t *testing.T) {
 	if err := os.WriteFile(memberfile.Path(dir)+".new", []byte(`{"server_id":"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, dir) // before it had an id
+	start(t, dir) // killed before it had an ID
 	dir = t.TempDir()
 	record(dir, memberfile.Record{ServerID: id})
-	if s := start(t, dir); s.id != id { // before it had a log
+	if s := start(t, dir); s.id != id { // killed before it had a log
 		t.Errorf("server %s, not %s", s.id, id)
 	}
 

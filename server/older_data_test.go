@@ -156,7 +156,7 @@ func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
 	halt(t, c.members...)
 	for i, m := range c.members {
 		mirror(t, backups[i], m.config.DataDir)
-		m.config.DataDirMoved = true // else each refuses to start: one of several never goes on from a copy
+		m.config.DataDirMoved = true // otherwise each refuses to start from a copy
 	}
 	for _, m := range c.members {
 		m.start(t)
@@ -179,7 +179,7 @@ func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
 	}
 	untouched()
 
-	// The host follows: it does what it is asked, and what it is not.
+	// The host follows the servers, and keeps the other containers.
 	fresh := c.run(t, "", "fresh")
 	c.awaitStatus(t, fresh.UUID, structs.ContainerRunning)
 	c.awaitStatus(t, kept.UUID, structs.ContainerRunning)
@@ -190,7 +190,7 @@ func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
 	if err != nil || len(h.Quarantine) != len(later) || h.Quarantine[0].Name == nil {
 		t.Fatalf("host-show: %v, %+v", err, h)
 	}
-	// One whose row is there again is kept, without a restart; the others go.
+	// A container whose row is restored is kept without a restart; the others are removed.
 	again := later[0]
 	name := ""
 	for _, k := range h.Quarantine {

@@ -186,7 +186,7 @@ func TestRemovedServerStaysOut(t *testing.T) {
 	if got := peersOf(leader); got != 2 {
 		t.Fatalf("%d peers are left", got)
 	}
-	// The next leader sees the removed one gossip, too.
+	// The next leader sees the removed server in gossip, too.
 	if status, body := follower.ask(t, "PUT", "/v1/operator/raft/transfer-leader"); status != http.StatusOK {
 		t.Fatalf("transfer: %d %s", status, body)
 	}

@@ -161,7 +161,7 @@ func TestDirectoryAndPortInUse(t *testing.T) {
 		!strings.Contains(err.Error(), port) {
 		t.Errorf("same port: %v", err)
 	}
-	// What was refused holds nothing: the directory is free again.
+	// A refused start leaves the directory unlocked.
 	second, err := New(Config{DataDir: other, HTTPPort: -1, Solo: true})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestStopEndsParkedRequests(t *testing.T) {
 		_, _, err := s.client.Bays().List(context.Background(), api.QueryOptions{Index: index, Wait: time.Minute})
 		ended <- err
 	}()
-	time.Sleep(20 * time.Millisecond) // parked or not, it has to end
+	time.Sleep(20 * time.Millisecond) // the request must end, parked or not
 	began := time.Now()
 	if err := s.stop(); err != nil {
 		t.Fatal(err)

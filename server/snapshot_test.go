@@ -115,7 +115,7 @@ func TestRestoreReachesAllServers(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("a list that waits for a change is not told of the restore")
 	}
-	// Through each server, a read that is not older than this client has seen.
+	// Through each server, a read not older than the client's index.
 	check := func(when string) {
 		t.Helper()
 		c.awaitSameState()
@@ -140,7 +140,7 @@ func TestRestoreReachesAllServers(t *testing.T) {
 	check("started again")
 	c.leader().node(t, "at last")
 
-	// Once more, the older file: incarnations go on, too.
+	// Restore the older file again: incarnations continue, too.
 	again, _, err := c.leader().client(t).Operator().RestoreSnapshot(t.Context(), bytes.NewReader(file), true)
 	if err != nil || again.Incarnation != was.Incarnation+2 || again.Index <= restored.Index {
 		t.Errorf("restored again: %+v, %v", again, err)
@@ -192,7 +192,7 @@ func TestRestoreIntoNewCluster(t *testing.T) {
 			}
 		}
 	}
-	// A server that comes later gets it all.
+	// A server that starts later gets everything.
 	late := &oneOfThree{config: c.members[0].config}
 	late.config.Name, late.config.DataDir, late.config.BootstrapExpect = "late", t.TempDir(), 0
 	late.config.HTTPPort, late.config.RaftPort, late.config.GossipPort = -1, -1, -1
@@ -278,7 +278,7 @@ func TestRestoreRefusals(t *testing.T) {
 		func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "restore-") }) {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
-	// A body that breaks off.
+	// A body that ends early.
 	r, w := io.Pipe()
 	go func() {
 		_, _ = w.Write(good[:10])
@@ -293,8 +293,8 @@ func TestRestoreRefusals(t *testing.T) {
 		resp.Body.Close()
 		t.Errorf("a body that broke off is answered %d", resp.StatusCode)
 	}
-	// What is saved can be restored, on the same server, whatever was before: once
-	// the server has seen, too, that the body broke off.
+	// A saved snapshot can be restored on the same server, whatever was refused before,
+	// once the server has noticed that the body ended early.
 	servertest.Eventually(t, "nothing else is restored", func() bool {
 		_, _, err := s.client.Operator().RestoreSnapshot(t.Context(), bytes.NewReader(good), false)
 		if err != nil && structs.CodeOf(err) != structs.CodeConflict {
@@ -397,14 +397,14 @@ func TestRestoreUnderLoad(t *testing.T) {
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			// Refusals are part of it.
+			// Refusals are expected.
 			_, _, _ = c.members[0].client(t).Nodes().Create(ctx, &structs.NodeRequest{}, api.WriteOptions{})
 		}
 	}()
 	var last structs.RestoredBody
 	for range 5 {
 		var restored *structs.RestoredBody
-		// A leader that a busy machine costs its place leaves the outcome unknown.
+		// On a busy machine, lost leadership may leave the outcome unknown.
 		c.eventually("a snapshot is restored", func() bool {
 			var err error
 			restored, _, err = c.members[1].client(t).Operator().RestoreSnapshot(t.Context(), bytes.NewReader(file), false)

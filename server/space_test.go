@@ -28,7 +28,7 @@ func TestRoomFollowsFreeSpace(t *testing.T) {
 		free int64
 		room bool
 	}{
-		{1 << 40, true}, {reserve, true}, {reserve - 1, false}, {reserve + 1, false}, // near the mark it stays as it is
+		{1 << 40, true}, {reserve, true}, {reserve - 1, false}, {reserve + 1, false}, // near the limit the state is kept
 		{2 * reserve, true}, {reserve + 1, true}, {0, false},
 	} {
 		free = step.free
@@ -56,14 +56,14 @@ func TestBallastIsCreatedAndRemoved(t *testing.T) {
 	if err != nil || info.Size() != ballastSize && info.Size() != 0 {
 		t.Fatalf("%v, %v", info, err)
 	}
-	free = reserve / 2 // while it runs the ballast stays: it is the operator's
+	free = reserve / 2 // a running server keeps the ballast for the operator
 	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.ballast()); err != nil {
 		t.Error(err)
 	}
-	if err := s.open(); err != nil { // a start
+	if err := s.open(); err != nil { // as at a start
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.ballast()); !os.IsNotExist(err) {

@@ -21,7 +21,7 @@ func TestAccessOffLoopback(t *testing.T) {
 	for _, tt := range []struct {
 		what   string
 		change func(*Config)
-		want   string // in the refusal, "" if it is allowed
+		want   string // in the error, "" if allowed
 	}{
 		{"loopback with nothing", func(c *Config) { c.Bind = "127.0.0.2" }, ""},
 		{"IPv6 loopback with nothing", func(c *Config) { c.Bind = "::1" }, ""},
@@ -199,8 +199,8 @@ func TestRaftPortAcceptsOnlyServers(t *testing.T) {
 		if c.config != nil {
 			conn = tls.Client(conn, c.config)
 		}
-		// It says who it is, and whom it means, and waits: nobody answers it who lets it in, and the
-		// others hang up.
+		// The caller sends its preamble and waits: a server that accepts the connection
+		// doesn't answer, one that refuses closes it.
 		_, err = io.WriteString(conn, "magnum-raft-2 "+strings.Repeat("-", 36)+string([]byte{byte(len(srv.id))})+srv.id)
 		if err == nil {
 			if c.letIn {

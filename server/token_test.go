@@ -53,7 +53,8 @@ func TestTokensSurviveRestart(t *testing.T) {
 	}
 	stop()
 
-	// A server that has just started has no state yet, and refuses nobody for it.
+	// A server that has just started has no state yet, but must not refuse a token for
+	// that.
 	srv, stop = run()
 	defer func() { stop() }()
 	if _, _, err := as(srv, made.Token).Bays().List(ctx, api.QueryOptions{}); err != nil {

@@ -138,8 +138,8 @@ func limitMemory(path string) error {
 	return unix.Setrlimit(unix.RLIMIT_DATA, &limit)
 }
 
-// activity grows with each major page fault and with each second of CPU time up to
-// checkCPU, so a child that hangs in the end makes no progress.
+// activity grows with each major page fault, and with CPU time up to checkCPU seconds:
+// a child in an endless loop must count as stalled in the end.
 func activity() int64 {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

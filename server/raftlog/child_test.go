@@ -113,7 +113,7 @@ type spied struct {
 	Env   []string
 	Stdin string
 	Files []string
-	Group bool // it has a process group of its own
+	Group bool // whether it has its own process group
 }
 
 func spy() int {

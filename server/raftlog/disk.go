@@ -83,7 +83,8 @@ func (s *diskLogs) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 
 // StoreLogs stores entries with consecutive indexes. It leaves no gap and no entry of
 // an earlier leader behind them: entries of the same or a higher index are deleted
-// first, and entries before a gap are deleted with it, if a snapshot holds them.
+// first. If the new entries don't follow the last one, the old ones are deleted in the
+// same transaction, provided that a snapshot holds them.
 func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil

@@ -145,7 +145,7 @@ func TestReadersShareTheNextRound(t *testing.T) {
 	m.waitLeader()
 	gate := make(chan struct{})
 	disk.waits.Store(&gate)
-	m.reads.barrier.Store(0) // the round's Barrier hangs on the disk
+	m.reads.barrier.Store(0) // so the round needs a Barrier, which waits for the disk
 	first, err := m.reads.join()
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func startThreeServersWith(t *testing.T, change func(*Config)) *threeServers {
 	return c
 }
 
-// connect connects the members with one another, or cuts them off from all.
+// connect connects the members with each other, or isolates them.
 func (c *threeServers) connect(on bool, members ...int) {
 	for _, n := range members {
 		for m := range c.transports {
