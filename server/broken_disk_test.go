@@ -23,7 +23,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// disk fails the writes of the given kinds while it is broken.
+// disk fails writes of the given kinds while it is broken.
 type disk struct {
 	broken atomic.Bool
 	fails  []string
@@ -41,16 +41,16 @@ func (d *disk) fault(op string) error {
 	return nil
 }
 
-// onDisk is a server on a disk that may break, with its log.
+// onDisk is a server on a disk that can break, with the server's log output.
 type onDisk struct {
 	*running
 	t    *testing.T
 	disk *disk
 	log  *logged
-	raft string // its directory
+	raft string // directory of the replicated log
 }
 
-// logged is a log that may be read while it is written.
+// logged is a log writer that may be read while it is written.
 type logged struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -86,7 +86,7 @@ func (d *onDisk) create(name string) error {
 	return err
 }
 
-// names returns the names of the containers that there are.
+// names returns the names of the existing containers.
 func (d *onDisk) names() map[string]bool {
 	d.t.Helper()
 	list, _, err := d.client.Containers().List(context.Background(), api.QueryOptions{Stale: true})
@@ -113,7 +113,8 @@ func (d *onDisk) refuses(name string) {
 	}
 }
 
-// heals waits until writes are taken, and wants those of before and after to last.
+// heals mends the disk, waits until writes are accepted, and checks that those before
+// and after are kept.
 func (d *onDisk) heals() {
 	d.t.Helper()
 	d.disk.broken.Store(false)
@@ -135,7 +136,8 @@ func (d *onDisk) heals() {
 	}
 }
 
-// rows returns all rows of a state but the lineages, to which each leadership adds.
+// rows returns all rows of a state except the lineages, to which each leadership adds a
+// row.
 func rows(t *testing.T, snap *state.Snapshot) string {
 	t.Helper()
 	var all strings.Builder
@@ -154,10 +156,10 @@ func rows(t *testing.T, snap *state.Snapshot) string {
 	return all.String()
 }
 
-// TestDiskThatHeals: for a while nothing can be written. Writes are answered 503,
-// reads go on, the log names the file, and writes go on once the disk does. That
-// the term can't be written either makes no difference: the server is silent.
-func TestDiskThatHeals(t *testing.T) {
+// TestWritesResumeWhenDiskRecovers: while the disk is broken, writes are answered 503,
+// reads work, and the log names the file. Writes work again once the disk does. A term
+// that can't be written either makes no difference.
+func TestWritesResumeWhenDiskRecovers(t *testing.T) {
 	for name, fails := range map[string][]string{"entries": {raftlog.FaultLog}, "all": {raftlog.FaultLog, raftlog.FaultState}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -184,15 +186,16 @@ func TestDiskThatHeals(t *testing.T) {
 // silent waits until the server can't write its term.
 func (d *onDisk) silent() {
 	d.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(d.log.String(), "this server is silent"); time.Sleep(10 * time.Millisecond) {
+	silent := func() bool { return strings.Contains(d.log.String(), "this server neither votes nor leads") }
+	for deadline := time.Now().Add(30 * time.Second); !silent(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			d.t.Fatalf("it wrote its term; its log:\n%s", d.log)
 		}
 	}
 }
 
-// TestStopOnABrokenDisk: a server that waits for its disk can be stopped.
-func TestStopOnABrokenDisk(t *testing.T) {
+// TestStopOnBrokenDisk: a server that waits for its disk can be stopped.
+func TestStopOnBrokenDisk(t *testing.T) {
 	t.Parallel()
 	d := startOnDisk(t, t.TempDir(), raftlog.FaultLog, raftlog.FaultState)
 	if err := d.create("before"); err != nil {
@@ -217,18 +220,17 @@ func TestStopOnABrokenDisk(t *testing.T) {
 	}
 }
 
-// TestFailedSync: the disk does not say that what was written is on it. The
-// server ends by itself with a sentence that names the file, whichever sync it
-// was and whatever the error, and has lost nothing that it acknowledged. The next
-// start finds the log whole, and warns.
-func TestFailedSync(t *testing.T) {
+// TestFailedSyncEndsServer: after a failed sync, whichever it was and whatever its
+// error, the server ends by itself with an error that names the file, and has lost
+// nothing that it acknowledged. The next start finds the log intact, and warns.
+func TestFailedSyncEndsServer(t *testing.T) {
 	for _, fails := range []string{raftlog.FaultLogDone, raftlog.FaultStateDone} {
 		for _, err := range []error{errDisk, syscall.ENOSPC} {
 			t.Run(fmt.Sprint(fails, " ", err), func(t *testing.T) {
 				t.Parallel()
 				kinds := []string{fails}
 				if fails == raftlog.FaultStateDone {
-					kinds = append(kinds, raftlog.FaultLog) // else no term is written
+					kinds = append(kinds, raftlog.FaultLog) // otherwise no term is written
 				}
 				d := startOnDisk(t, t.TempDir(), kinds...)
 				d.disk.err = err
@@ -240,7 +242,8 @@ func TestFailedSync(t *testing.T) {
 				select {
 				case got := <-d.ended:
 					d.ended <- got
-					if got == nil || !strings.Contains(got.Error(), filepath.Join(d.raft, "raft.db")+" can't be written: "+err.Error()) || !strings.Contains(got.Error(), "start the server again") {
+					if got == nil || !strings.Contains(got.Error(), filepath.Join(d.raft, "raft.db")+" can't be written: "+err.Error()) ||
+						!strings.Contains(got.Error(), "start the server again") {
 						t.Errorf("it ended with %v", got)
 					}
 				case <-time.After(30 * time.Second):
@@ -250,7 +253,8 @@ func TestFailedSync(t *testing.T) {
 				if names := again.names(); !names["before"] {
 					t.Errorf("after a restart there are %v", names)
 				}
-				if log := again.log.String(); !strings.Contains(log, "the disk failed before this start") || !strings.Contains(log, err.Error()) {
+				if log := again.log.String(); !strings.Contains(log, "a sync failed before this start") ||
+					!strings.Contains(log, err.Error()) {
 					t.Errorf("it does not warn:\n%s", log)
 				}
 				if err := again.create("after"); err != nil {
@@ -260,7 +264,7 @@ func TestFailedSync(t *testing.T) {
 					t.Error(err)
 				}
 				once := startOnDisk(t, d.config.DataDir)
-				if log := once.log.String(); strings.Contains(log, "the disk failed before this start") {
+				if log := once.log.String(); strings.Contains(log, "a sync failed before this start") {
 					t.Error("it warns again")
 				}
 			})
@@ -268,10 +272,10 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
-// TestStartOnABrokenDisk ends with the sentence, too, whichever write fails
-// first. Entries are tried again once there is a cluster, so of those it is the
-// first one.
-func TestStartOnABrokenDisk(t *testing.T) {
+// TestStartOnBrokenDiskFails: the error names the file, whichever write fails first.
+// Entries are retried once there is a cluster, so for entries it is the first one that
+// fails.
+func TestStartOnBrokenDiskFails(t *testing.T) {
 	for _, tc := range []struct {
 		fails  string
 		spared int32 // writes of the kind that don't fail

@@ -16,17 +16,19 @@ import (
 // openGossip opens the gossip port.
 func (s *Server) openGossip() (err error) {
 	s.gossip, err = gossip.New(gossip.Config{
-		Node: s.node(), Bind: s.config.Bind, Port: s.config.GossipPort, Advertise: s.config.Advertise, Cluster: s.config.Cluster, Key: s.gossipKey,
+		Node: s.node(), Bind: s.config.Bind, Port: s.config.GossipPort, Advertise: s.config.Advertise, Cluster: s.config.Cluster,
+		Key:  s.gossipKey,
 		Join: s.config.Join, KnownFile: filepath.Join(s.config.DataDir, "known-servers"), Logger: s.config.Logger,
 	})
 	return err
 }
 
-// node is what this server tells of itself.
+// node returns what this server announces about itself.
 func (s *Server) node() gossip.Node {
 	n := gossip.Node{
-		ID: s.id, Name: s.config.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(), RaftAddr: s.raft.Self().Addr,
-		Fresh: bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.config.Version,
+		ID: s.id, Name: s.config.Name, Role: gossip.RoleServer, ClusterID: s.raft.ClusterID(), HTTPAddr: s.URL(),
+		RaftAddr: s.raft.Self().Addr,
+		Fresh:    bootstrap.Fresh(s.raft), Schema: structs.SchemaVersion, Version: s.config.Version,
 	}
 	if n.Fresh {
 		n.Expect = s.config.BootstrapExpect
@@ -34,8 +36,7 @@ func (s *Server) node() gossip.Node {
 	return n
 }
 
-// clusterParts are the parts of Run that only a server with others beside it
-// has.
+// clusterParts returns the parts of Run that only a server with peers has.
 func (s *Server) clusterParts() map[string]func(context.Context) error {
 	if s.config.Solo {
 		return nil
@@ -46,35 +47,36 @@ func (s *Server) clusterParts() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"gossip":    s.gossip.Run,
 		"bootstrap": join.Run,
-		"telling":   s.tell,
+		"announce":  s.announce,
 		"relay":     func(ctx context.Context) error { return s.relay.Run(ctx, s.dispatch) },
 	}
 }
 
-// tellTick is how often it is looked whether this server has become another.
-const tellTick = 500 * time.Millisecond
+// announceTick is how often the server checks whether its node has changed.
+const announceTick = 500 * time.Millisecond
 
-// tellAgain is after how many ticks news are told once more, twice: each is a few
-// datagrams, which may be lost, and the next full exchange is half a minute away.
-const tellAgain = 4
+// announceRepeat is the number of ticks between repeats. Gossip is lossy UDP and the
+// next full exchange is half a minute away, so each change is announced three times.
+const announceRepeat = 4
 
-// tell tells the others when this server has joined a cluster.
-func (s *Server) tell(ctx context.Context) error {
-	tick := time.NewTicker(tellTick)
+// announce sends this server's node to the other members whenever the node has changed,
+// as when the server has joined a cluster.
+func (s *Server) announce(ctx context.Context) error {
+	tick := time.NewTicker(announceTick)
 	defer tick.Stop()
-	told, again := gossip.Node{}, 0
+	announced, repeats := gossip.Node{}, 0
 	for {
 		now := s.node()
-		if now != told {
-			again = 2*tellAgain + 1
+		if now != announced {
+			repeats = 2*announceRepeat + 1
 		}
-		if now != told || again == tellAgain || again == 1 {
+		if now != announced || repeats == announceRepeat || repeats == 1 {
 			if err := s.gossip.Update(func(n *gossip.Node) { *n = now }); err != nil {
 				return err
 			}
-			told = now
+			announced = now
 		}
-		again = max(0, again-1)
+		repeats = max(0, repeats-1)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -83,11 +85,13 @@ func (s *Server) tell(ctx context.Context) error {
 	}
 }
 
-// newRelay returns what exchanges with other servers what each knows of hosts.
+// newRelay returns the relay that exchanges news of hosts with other servers.
 func (s *Server) newRelay() *dispatch.Relay {
 	return dispatch.NewRelay(dispatch.RelayConfig{
-		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.servers.voters, Others: func() []string { return ids(s.servers.others()) }, Agents: s.servers.agents,
-		Removed: func() bool { return slices.Contains(s.servers.removed(), s.id) }, HostLostAfter: s.config.HostLostAfter, DataDir: s.config.DataDir, Logger: s.log,
+		ServerID: s.id, Peers: s.peers, Cluster: s.raft, Voters: s.servers.voters,
+		Others: func() []string { return ids(s.servers.others()) }, Agents: s.servers.agents,
+		Removed:       func() bool { return slices.Contains(s.servers.removed(), s.id) },
+		HostLostAfter: s.config.HostLostAfter, DataDir: s.config.DataDir, Logger: s.log,
 	})
 }
 
@@ -98,13 +102,13 @@ func ids(members []gossip.Member) (ids []string) {
 	return ids
 }
 
-// steward is what the leader decides about servers from.
-func (s *Server) steward() raftlog.Steward {
-	return raftlog.Steward{
-		Known:    s.servers.candidates,
-		Vouch:    func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
-		Least:    max(3, s.config.BootstrapExpect),
-		Removed:  s.gossip.Forget,
-		Progress: s.peers.Progress,
+// membershipConfig returns what the membership loop bases its decisions on.
+func (s *Server) membershipConfig() raftlog.MembershipConfig {
+	return raftlog.MembershipConfig{
+		Candidates: s.servers.candidates,
+		Verify:     func(ctx context.Context, c raftlog.Candidate) error { return s.verifier().Verify(ctx, c.ID, c.Addr) },
+		MinVoters:  max(3, s.config.BootstrapExpect),
+		Removed:    s.gossip.Forget,
+		Progress:   s.peers.Progress,
 	}
 }

@@ -20,9 +20,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// threeServers is a cluster in this process, on loopback, with real disks and
-// the product's own timings. A member keeps its directory and its ports over a
-// restart.
+// threeServers is a cluster in this process, on loopback, with real disks and the
+// default timeouts. A member keeps its directory and its ports when it restarts.
 type threeServers struct {
 	t testing.TB
 
@@ -34,21 +33,21 @@ type oneOfThree struct {
 	config Config
 	slow   atomic.Bool // each write of entries takes slowDisk longer
 	short  atomic.Bool // its disk is nearly full
-	full   atomic.Bool // no entry can be written to its disk any more
-	packed atomic.Bool // neither can a term or a vote
+	full   atomic.Bool // entries can't be written to its disk
+	packed atomic.Bool // a term or a vote can't be written either
 
 	mu  sync.Mutex // guards srv, which is nil while the server is stopped
 	srv *Server
 	end func() error
 }
 
-// slowDisk is what a write to a slow disk takes.
+// slowDisk is the duration of a write to a slow disk.
 const slowDisk = 500 * time.Millisecond
 
 func newThreeServers(t testing.TB, options ...func(*Config)) *threeServers {
 	t.Helper()
 	c := &threeServers{t: t}
-	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()} // first: they are removed once the servers have ended
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()} // created first, so removed after the servers have ended
 	t.Cleanup(func() {
 		for _, m := range c.members {
 			if err := m.stop(); err != nil {
@@ -69,7 +68,7 @@ func newThreeServers(t testing.TB, options ...func(*Config)) *threeServers {
 	return c
 }
 
-// newMember returns a server that is yet to be started.
+// newMember returns a server that has not been started.
 func newMember(name, dir string, join []string, expect int) *oneOfThree {
 	m := &oneOfThree{config: Config{
 		Name: name, DataDir: dir, HTTPPort: -1, RaftPort: -1, GossipPort: -1, BootstrapExpect: expect,
@@ -78,7 +77,7 @@ func newMember(name, dir string, join []string, expect int) *oneOfThree {
 	m.config.fault = func(op string) error {
 		entries := op == raftlog.FaultLog
 		if entries && m.slow.Load() {
-			time.Sleep(slowDisk) // this is the fault itself
+			time.Sleep(slowDisk) // simulates the slow disk
 		}
 		if entries && m.full.Load() || (entries || op == raftlog.FaultState) && m.packed.Load() {
 			return syscall.ENOSPC
@@ -88,8 +87,8 @@ func newMember(name, dir string, join []string, expect int) *oneOfThree {
 	return m
 }
 
-// first starts the server on free ports, which it keeps from then on, and
-// returns its gossip address.
+// first starts the server on free ports, which it keeps, and returns its gossip
+// address.
 func (m *oneOfThree) first(t testing.TB) string {
 	t.Helper()
 	m.start(t)
@@ -157,8 +156,7 @@ func (m *oneOfThree) stop() error {
 	return end()
 }
 
-// die ends the server without handing leadership over, in the middle of what it
-// is committing.
+// die ends the server without transferring leadership, in the middle of a commit.
 func (m *oneOfThree) die() error {
 	if srv := m.running(); srv != nil {
 		srv.raft.Close()
@@ -166,8 +164,8 @@ func (m *oneOfThree) die() error {
 	return m.stop()
 }
 
-// patience is how long a test waits for what must come, but is promised at no
-// speed: the machine may be busy with other things.
+// patience bounds the wait for events that must happen but have no deadline: the
+// machine may be busy.
 const patience = 2 * time.Minute
 
 // eventually waits for a condition.
@@ -180,8 +178,8 @@ func (c *threeServers) eventually(what string, condition func() bool) {
 	}
 }
 
-// leader waits until the running servers agree on one that leads and has
-// written the cluster's row.
+// leader waits until the running servers agree on a leader that has written the
+// cluster's row.
 func (c *threeServers) leader() *oneOfThree {
 	c.t.Helper()
 	var leads *oneOfThree
@@ -206,9 +204,9 @@ func (c *threeServers) leader() *oneOfThree {
 	return leads
 }
 
-// settled waits until all servers have applied the same entries, and checks
-// that they came to the same state.
-func (c *threeServers) settled() {
+// awaitSameState waits until all servers have applied the same entries, and checks that
+// their states are equal.
+func (c *threeServers) awaitSameState() {
 	c.t.Helper()
 	c.eventually("all servers have the same state", func() bool {
 		var first uint64
@@ -225,9 +223,9 @@ func (c *threeServers) settled() {
 	})
 }
 
-// TestThreeServersMakeOneCluster: whichever server is asked, it is one cluster;
-// it goes on without its leader, and a server that comes back catches up.
-func TestThreeServersMakeOneCluster(t *testing.T) {
+// TestThreeServersFormCluster: every server serves the same cluster. The cluster
+// survives the loss of its leader, and a server that comes back catches up.
+func TestThreeServersFormCluster(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	w := history.New(history.Nodes, 1)
@@ -239,7 +237,8 @@ func TestThreeServersMakeOneCluster(t *testing.T) {
 			t.Errorf("a create through %s: %+v", m.config.Name, got)
 		}
 		for _, other := range c.members {
-			if got := w.Ask(other.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done || got.Value != "a" {
+			if got := w.Ask(other.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done ||
+				got.Value != "a" {
 				t.Errorf("what was made through %s is %+v through %s", m.config.Name, got, other.config.Name)
 			}
 		}
@@ -260,21 +259,23 @@ func TestThreeServersMakeOneCluster(t *testing.T) {
 		if through == first {
 			through = c.members[1]
 		}
-		// No leader is waited for: the server holds the request until there is one.
+		// There is no wait for a leader: the server holds the request until there is
+		// one.
 		if got := w.Ask(through.running().URL(), 0, history.Op{Kind: history.Create, ID: id, Value: name}); got.Verdict != history.Done {
 			t.Errorf("%s: a create without the old leader: %+v", name, got)
 		}
 		first.start(t)
 		c.leader()
-		if got := w.Ask(first.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done || got.Value != name {
+		if got := w.Ask(first.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done ||
+			got.Value != name {
 			t.Errorf("%s: the server that is back says %+v", name, got)
 		}
 	}
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestSlowFollowerHoldsNobodyUp: two of three are a majority.
-func TestSlowFollowerHoldsNobodyUp(t *testing.T) {
+// TestSlowFollowerDelaysNoWrites: two of three servers are a majority.
+func TestSlowFollowerDelaysNoWrites(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	w := history.New(history.Nodes, 1)
@@ -289,7 +290,8 @@ func TestSlowFollowerHoldsNobodyUp(t *testing.T) {
 	began := time.Now()
 	const writes = 10
 	for range writes {
-		if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+		if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+			Value: "a"}); got.Verdict != history.Done {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -298,12 +300,12 @@ func TestSlowFollowerHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// TestServerWithoutLeaderSendsAgentsElsewhere checks that a server which is cut
-// off from a majority says so to agents, however often it stands for election
-// meanwhile, and serves them again once there is a leader.
-func TestServerWithoutLeaderSendsAgentsElsewhere(t *testing.T) {
+// TestLeaderlessServerSendsAgentsElsewhere: a server that is cut off from a majority
+// tells agents so, even while it stands for election, and serves them again once there
+// is a leader.
+func TestLeaderlessServerSendsAgentsElsewhere(t *testing.T) {
 	c := newThreeServers(t)
-	c.settled()
+	c.awaitSameState()
 	left, others := c.members[0], c.members[1:]
 	srv := left.running()
 	poll := func() structs.Code {
@@ -319,7 +321,9 @@ func TestServerWithoutLeaderSendsAgentsElsewhere(t *testing.T) {
 		}
 	}
 	c.eventually("polls are refused", func() bool { return poll() == structs.CodeUnavailable })
-	c.eventually("it says how many are missing", func() bool { return strings.Contains(srv.servers.whyLeaderless(), "1 of 3 servers answer") })
+	c.eventually("it says how many are missing", func() bool {
+		return strings.Contains(srv.servers.whyLeaderless(), "1 of 3 servers answer")
+	})
 	for _, m := range others {
 		m.start(t)
 	}

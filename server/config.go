@@ -16,60 +16,61 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Config is what a server is started with. Messages about it use the names of
-// the flags.
+// Config configures a server. Its error messages use the names of the flags.
 type Config struct {
-	Name      string // of this server; default the host name
-	DataDir   string // where the log, the snapshots and the identity are kept; default /var/lib/magnum
+	Name      string // of this server; default: the host name
+	DataDir   string // holds the log, the snapshots and the member record; default /var/lib/magnum
 	Bind      string // address of all ports; default 127.0.0.1
-	Advertise string // IP address at which others reach the ports; default Bind
+	Advertise string // IP address at which others reach the ports; default: Bind
 
-	HTTPPort   int // REST, default 9511; -1 picks a free one
-	RaftPort   int // default 9512; -1 picks a free one
-	GossipPort int // default 9513; -1 picks a free one
+	HTTPPort   int // port of the REST API; default 9511, -1 picks a free one
+	RaftPort   int // port of Raft; default 9512, -1 picks a free one
+	GossipPort int // port of gossip; default 9513, -1 picks a free one
 
-	// HTTPMaxConns is how many connections the REST API has at most; default what
-	// the limit of open files leaves room for, at most 16384; -1 for no bound. An
-	// eighth is kept for hosts and other servers.
+	// HTTPMaxConns limits the connections of the REST API. The default is what the
+	// limit of open files leaves room for, at most 16384; -1 means no limit. An eighth
+	// is reserved for hosts and other servers.
 	HTTPMaxConns int
-	// HTTPMaxConnsPerClient is how many of them a client's address may have that have
-	// not shown a valid credential; default 256; -1 for no bound. Clients on loopback
-	// have none with Auth none.
+	// HTTPMaxConnsPerClient limits, for each client address, the connections that have
+	// not shown a valid credential. The default is 256; -1 means no limit. With Auth
+	// none, clients on loopback have no limit.
 	HTTPMaxConnsPerClient int
 
-	// HTTPHosts are names under which clients call this server, besides its own, its
-	// host's, those of its certificate, localhost and IP addresses. With Auth none it
-	// answers to no other; with Auth token the names are not looked at.
+	// HTTPHosts are names by which clients call this server, in addition to its own
+	// name, its host's name, the names in its certificate, localhost and IP addresses.
+	// With Auth none the server answers to no other name; with Auth token names are not
+	// checked.
 	HTTPHosts []string
 
-	// Solo keeps Raft inside the process: no port but HTTP is opened. For
-	// `agent -dev`.
+	// Solo keeps Raft inside the process and opens no port but HTTP. It serves `agent
+	// -dev`.
 	Solo            bool
-	BootstrapExpect int      // servers that make up a new cluster; default 1, with Join 0: one that is there takes this server in
-	Join            []string // gossip addresses of others, host[:port], tried until one answers
-	Cluster         string   // name of the cluster, which keeps several on one network apart; default magnum
-	Encrypt         string   // gossip key, base64 of 16, 24 or 32 bytes; "" gossips in clear
-	JoinToken       string   // with which agents register; default: minted with the cluster and kept in DataDir/join-token
-	Auth            string   // none, or token: tokens of this cluster's own; default none
-	Insecure        bool     // allows auth none, and no TLS, on other addresses than loopback
-	TLSCA           string   // PEM files; see tlsconf.Files. All of them, or none: no TLS
+	BootstrapExpect int      // servers that bootstrap a new cluster; default 1, or 0 with Join: an existing cluster adds this server
+	Join            []string // gossip addresses of other members, host[:port], tried until one answers
+	Cluster         string   // name that separates clusters on one network; default magnum
+	Encrypt         string   // gossip key, base64 of 16, 24 or 32 bytes; "" leaves gossip unencrypted
+	JoinToken       string   // agents register with it; default: minted with the cluster and kept in DataDir/join-token
+	Auth            string   // "none", or "token" for tokens issued by this cluster; default none
+	Insecure        bool     // allows auth none and no TLS on addresses other than loopback
+	TLSCA           string   // PEM files; see tlsconf.Files. All three, or none for no TLS
 	TLSCert         string
 	TLSKey          string
-	// The log of Raft is cut behind a snapshot, which is taken after so many
-	// entries, and so many are kept behind it for servers that lag: those that lag
-	// by more fetch the snapshot. Default 8192 and 2048.
+	// The log is compacted after each snapshot. SnapshotThreshold is the number of
+	// entries after which a snapshot is taken; TrailingLogs is the number of entries
+	// kept behind the snapshot for followers that lag. A follower that lags further
+	// fetches the snapshot. The defaults are 8192 and 2048.
 	SnapshotThreshold int
 	TrailingLogs      int
-	// DataDirMoved says that an operator has moved the data directory of one of several
-	// servers, which is else taken for a copy and refused.
+	// DataDirMoved says that an operator has moved the data directory. Without it, a
+	// moved directory of one of several servers is taken for a copy and refused.
 	DataDirMoved bool
-	// LogChecker is the program and arguments that end in a call of ServeLogCheck:
-	// it checks the log's file before this process opens it. nil has this process
-	// check it, which a damaged file may end.
+	// LogChecker is a program with arguments that calls ServeLogCheck: it checks the
+	// log's file before this process opens it. nil checks the file in this process,
+	// which a damaged file may crash.
 	LogChecker []string
-	// Starting ends a check of the log that is under way in New; nil never does.
+	// Starting cancels a log check that runs in New; nil never cancels.
 	Starting   context.Context
-	DefaultBay string // name of a shared bay that is made if there is no bay at all; "" for none
+	DefaultBay string // name of a shared bay that is created if there is no bay; "" creates none
 
 	Pprof         bool          // serves profiles of this process to operators, at /debug/pprof/
 	HostLostAfter time.Duration // silence after which a host is lost; default 10s, at least 1s
@@ -77,14 +78,13 @@ type Config struct {
 	Logger        hclog.Logger
 
 	// For tests.
-	fault     func(op string) error // see raftlog.Config.Fault
-	tuneRaft  func(*raftlog.Config) // the last word on the log's settings; nil changes nothing
-	deadAfter time.Duration         // how long a server has to be gone before it may be replaced; default 30s
+	fault     func(op string) error // see raftlog.Config.Fault; nil breaks nothing
+	tuneRaft  func(*raftlog.Config) // changes the log's settings; nil changes nothing
+	deadAfter time.Duration         // how long a server must be dead before it may be replaced; default 30s
 }
 
-// Limits of SnapshotThreshold and TrailingLogs. A snapshot for each handful of
-// entries would be all that a server does; a longer log takes minutes to read at
-// a start.
+// Limits of SnapshotThreshold and TrailingLogs. With a lower limit a server would do
+// little but take snapshots; a longer log takes minutes to read at a start.
 const (
 	minLogEntries = 64
 	maxLogEntries = 10_000_000
@@ -145,7 +145,8 @@ func (c Config) withDefaults() Config {
 // validate checks the configuration without I/O. Errors are CodeInvalid.
 func (c Config) validate() error {
 	if err := structs.CheckName(c.Name); err != nil {
-		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters, none of them a control or format character", c.Name, structs.MaxName)
+		return structs.Errorf(structs.CodeInvalid, "-name %.64q: 1 to %d characters, none of them a control or format character", c.Name,
+			structs.MaxName)
 	}
 	ip := net.ParseIP(c.Bind)
 	if ip == nil {
@@ -164,27 +165,32 @@ func (c Config) validate() error {
 		value, least int
 	}{{"-http-max-conns", c.HTTPMaxConns, minConns}, {"-http-max-conns-per-client", c.HTTPMaxConnsPerClient, 1}} {
 		if n.value != 0 && n.value != -1 && (n.value < n.least || n.value > maxConns) {
-			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d connections (0: the default, -1: no bound)", n.flag, n.value, n.least, maxConns)
+			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d connections (0: the default, -1: no bound)", n.flag, n.value,
+				n.least, maxConns)
 		}
 	}
 	for _, name := range c.HTTPHosts {
 		if err := structs.CheckLine("-http-host", name, structs.MaxName); err != nil || name == "" || strings.ContainsAny(name, "/:@ ") {
-			return structs.Errorf(structs.CodeInvalid, "-http-host %.64q is not a host name such as magnum.example.org, without a port", name)
+			return structs.Errorf(structs.CodeInvalid, "-http-host %.64q is not a host name such as magnum.example.org, without a port",
+				name)
 		}
 	}
 	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxServers || c.BootstrapExpect > 1 && c.BootstrapExpect%2 == 0 {
-		return structs.Errorf(structs.CodeInvalid, "-bootstrap-expect %d is not one of 1, 3, 5 and 7: an even number of servers survives no more failures than one less", c.BootstrapExpect)
+		return structs.Errorf(structs.CodeInvalid,
+			"-bootstrap-expect %d is not one of 1, 3, 5 and 7: an even number of servers survives no more failures than one less",
+			c.BootstrapExpect)
 	}
 	for _, n := range []struct {
 		flag    string
 		entries int
 	}{{"-raft-snapshot-threshold", c.SnapshotThreshold}, {"-raft-trailing-logs", c.TrailingLogs}} {
 		if n.entries != 0 && (n.entries < minLogEntries || n.entries > maxLogEntries) {
-			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d entries (0: the default)", n.flag, n.entries, minLogEntries, maxLogEntries)
+			return structs.Errorf(structs.CodeInvalid, "%s %d not in %d..%d entries (0: the default)", n.flag, n.entries, minLogEntries,
+				maxLogEntries)
 		}
 	}
 	if c.Solo && (c.BootstrapExpect > 1 || len(c.Join) > 0) {
-		return structs.Errorf(structs.CodeInvalid, "-dev runs one server: -bootstrap-expect and -join are for others")
+		return structs.Errorf(structs.CodeInvalid, "-dev runs a single server: -bootstrap-expect and -join can't be used with it")
 	}
 	if c.Advertise != "" && net.ParseIP(c.Advertise) == nil {
 		return structs.Errorf(structs.CodeInvalid, "-advertise %.64q is not an IP address", c.Advertise)
@@ -192,8 +198,10 @@ func (c Config) validate() error {
 	if _, err := gossip.ParseKey(c.Encrypt); c.Encrypt != "" && err != nil {
 		return err
 	}
-	// Gossip is opened last, and a server that is refused must leave nothing behind.
-	if err := (gossip.Config{Bind: c.Bind, Port: c.GossipPort, Advertise: c.Advertise, Cluster: c.Cluster, Join: c.Join}).Check(); err != nil {
+	// Gossip is opened last, but a server with a refused setting must leave nothing
+	// behind.
+	if err := (gossip.Config{Bind: c.Bind, Port: c.GossipPort, Advertise: c.Advertise, Cluster: c.Cluster,
+		Join: c.Join}).Check(); err != nil {
 		return err
 	}
 	if err := c.validateAccess(ip); err != nil {
@@ -208,11 +216,10 @@ func (c Config) validate() error {
 	return nil
 }
 
-// maxServers is the most that a cluster begins with: each write waits for a
-// majority of them.
+// maxServers is the maximum of BootstrapExpect: each write waits for a majority.
 const maxServers = 7
 
-// advertised is the IP address at which others reach this server.
+// advertised returns the IP address at which others reach this server.
 func (c Config) advertised() string { return cmp.Or(c.Advertise, c.Bind) }
 
 func (c Config) httpAddr() string { return joinPort(c.Bind, c.HTTPPort) }
@@ -224,7 +231,7 @@ func (c Config) raftAddr() string {
 	return joinPort(c.Bind, c.RaftPort)
 }
 
-// joinPort writes host:port; -1 lets the kernel pick.
+// joinPort returns host:port. Port -1 becomes 0, for which the kernel picks a port.
 func joinPort(host string, port int) string {
 	return net.JoinHostPort(host, strconv.Itoa(max(port, 0)))
 }

@@ -7,12 +7,12 @@ const (
 	minConns = 16
 	maxConns = 1 << 20
 
-	defaultMaxConns     = 16384 // parked requests of so many take about half a GiB
+	defaultMaxConns     = 16384 // this many parked requests take about half a GiB
 	defaultMaxPerClient = 256
-	otherFiles          = 512 // open files that are no connections of the REST API
+	otherFiles          = 512 // open files other than connections of the REST API
 )
 
-// maxConns is how many connections the REST API has; 0 for no bound.
+// maxConns returns the limit of connections of the REST API; 0 means no limit.
 func (c Config) maxConns() int {
 	switch {
 	case c.HTTPMaxConns < 0:
@@ -27,7 +27,7 @@ func (c Config) maxConns() int {
 	return connsFor(limit.Cur)
 }
 
-// connsFor is how many connections a limit of open files leaves room for.
+// connsFor returns how many connections a limit of open files leaves room for.
 func connsFor(files uint64) int {
 	if files >= defaultMaxConns+otherFiles {
 		return defaultMaxConns
@@ -35,7 +35,8 @@ func connsFor(files uint64) int {
 	return max(minConns, int(files)/2, int(files)-otherFiles)
 }
 
-// maxPerClient is how many unproven connections an address has; 0 for no bound.
+// maxPerClient returns the limit of connections without a valid credential for one
+// client address; 0 means no limit.
 func (c Config) maxPerClient() int {
 	switch {
 	case c.HTTPMaxConnsPerClient < 0:

@@ -27,7 +27,8 @@ func TestConnectionSettings(t *testing.T) {
 		want        string
 	}{
 		{0, 0, ""}, {-1, -1, ""}, {16, 1, ""}, {1 << 20, 1 << 20, ""},
-		{15, 0, "-http-max-conns 15 not in 16..1048576"}, {-2, 0, "-http-max-conns -2 not in"}, {1<<20 + 1, 0, "-http-max-conns 1048577 not in"},
+		{15, 0, "-http-max-conns 15 not in 16..1048576"}, {-2, 0, "-http-max-conns -2 not in"}, {1<<20 + 1, 0,
+			"-http-max-conns 1048577 not in"},
 		{0, -2, "-http-max-conns-per-client -2 not in 1..1048576"}, {0, 1<<20 + 1, "-http-max-conns-per-client 1048577 not in"},
 	} {
 		err := Config{HTTPMaxConns: tt.all, HTTPMaxConnsPerClient: tt.client}.withDefaults().validate()
@@ -36,7 +37,8 @@ func TestConnectionSettings(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "a/b", "a:1", "http://a", "a b", "a\n"} {
-		if err := (Config{HTTPHosts: []string{bad}}).withDefaults().validate(); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), "-http-host") {
+		if err := (Config{HTTPHosts: []string{bad}}).withDefaults().validate(); structs.CodeOf(err) != structs.CodeInvalid ||
+			!strings.Contains(err.Error(), "-http-host") {
 			t.Errorf("-http-host %q: %v", bad, err)
 		}
 	}
@@ -47,10 +49,10 @@ func TestConnectionSettings(t *testing.T) {
 	}
 }
 
-// TestSilentClientsKeepNobodyOut: hundreds of requests that are half sent and have no
-// credential hold a bounded number of connections, and users with tokens and hosts
-// get through from the same address.
-func TestSilentClientsKeepNobodyOut(t *testing.T) {
+// TestSilentClientsDontBlockOthers: hundreds of half-sent requests without a credential
+// hold a bounded number of connections. Users with tokens and hosts get through from
+// the same address.
+func TestSilentClientsDontBlockOthers(t *testing.T) {
 	const most = 40
 	srv := serve(t, Config{Auth: authToken, HTTPMaxConnsPerClient: most})
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -70,8 +72,8 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 		b, err := io.ReadAll(resp.Body)
 		return resp.StatusCode, b, err
 	}
-	// succeed asks until it is answered so: one that comes when all connections are
-	// new is refused for a moment.
+	// succeed repeats a request until it gets the wanted answer: a request that comes
+	// when all connections are new is refused for a moment.
 	succeed := func(what string, want int, method, path, body string, headers ...string) []byte {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); ; {
@@ -92,7 +94,9 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := structs.HostRegister{HostID: structs.NewID(), Secret: structs.NewSecret(), Name: "h1", JoinToken: string(bytes.TrimSpace(join)), Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 1, Memory: 1 << 30}}
+	host := structs.HostRegister{HostID: structs.NewID(), Secret: structs.NewSecret(), Name: "h1",
+		JoinToken: string(bytes.TrimSpace(join)), Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, Cores: 1,
+			Memory: 1 << 30}}
 	register, err := json.Marshal(host)
 	if err != nil {
 		t.Fatal(err)
@@ -109,10 +113,12 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { conn.Close() })
-			// A connection that is closed to make room may be so already.
+			// The server may have closed the connection already.
 			_, _ = fmt.Fprint(conn, []string{
-				"", "G", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ", "POST /v1/agent/hosts HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 16000\r\n\r\n{",
-				"POST /v1/containers HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n{", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+				"", "G", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ", "POST /v1/agent/hosts HTTP/1.1\r\nHost: " +
+					"127.0.0.1\r\nContent-Length: 16000\r\n\r\n{",
+				"POST /v1/containers HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n{", "GET / HTTP/1.1\r\nHost: " +
+					"127.0.0.1\r\n\r\n",
 			}[i%6])
 		}
 	}
@@ -124,7 +130,8 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 	for range 3 {
 		flood()
 		succeed("a user lists", 200, "GET", "/v1/containers", "", "X-Auth-Token", token.Token)
-		succeed("a host polls", 200, "GET", "/v1/agent/hosts/"+host.HostID+"/work?index=0&registration=1", "", "Authorization", "Bearer "+host.Secret)
+		succeed("a host polls", 200, "GET", "/v1/agent/hosts/"+host.HostID+"/work?index=0&registration=1", "", "Authorization",
+			"Bearer "+host.Secret)
 		if n := srv.gate.Figures().Open[admission.Unproven]; n > most {
 			t.Errorf("%d connections without a credential, more than %d", n, most)
 		}
@@ -132,12 +139,13 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 	if f := srv.gate.Figures(); f.Closed == 0 {
 		t.Errorf("none was closed: %+v", f)
 	}
-	// The connection that asks is the only one of the token, once the server has noticed
-	// the end of those before.
+	// This request's connection is the token's only one, once the server has noticed
+	// the end of earlier ones.
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		text := succeed("metrics", 200, "GET", "/v1/metrics", "", "X-Auth-Token", token.Token)
 		var missing []string
-		for _, want := range []string{`magnum_http_connections{holder="unproven"} `, `magnum_http_connections{holder="token"} 1` + "\n", `magnum_http_connections_refused_total{how="closed"} `} {
+		for _, want := range []string{`magnum_http_connections{holder="unproven"} `, `magnum_http_connections{holder="token"} 1` + "\n",
+			`magnum_http_connections_refused_total{how="closed"} `} {
 			if !bytes.Contains(text, []byte(want)) {
 				missing = append(missing, want)
 			}
@@ -151,10 +159,11 @@ func TestSilentClientsKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// TestNamesOfAnOpenServer: the server tells rest its names.
-func TestNamesOfAnOpenServer(t *testing.T) {
+// TestHostNamesWithoutAuthentication: rest gets the server's names.
+func TestHostNamesWithoutAuthentication(t *testing.T) {
 	srv := serve(t, Config{Name: "s-1", HTTPHosts: []string{"magnum.example.org"}})
-	for host, want := range map[string]int{"s-1": 200, "S-1:80": 200, "magnum.example.org": 200, "localhost:9511": 200, "evil.example": 403, "s-2": 403} {
+	for host, want := range map[string]int{"s-1": 200, "S-1:80": 200, "magnum.example.org": 200, "localhost:9511": 200,
+		"evil.example": 403, "s-2": 403} {
 		r, err := http.NewRequest("GET", srv.URL()+"/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -170,9 +179,9 @@ func TestNamesOfAnOpenServer(t *testing.T) {
 	}
 }
 
-// TestConnectionsBelowTLS: handshakes count, and whose a connection is is known
-// through TLS.
-func TestConnectionsBelowTLS(t *testing.T) {
+// TestConnectionLimitsWithTLS: handshakes count as connections, and credentials are
+// recognized through TLS.
+func TestConnectionLimitsWithTLS(t *testing.T) {
 	authority, err := tlsconf.OpenAuthority(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -214,11 +223,11 @@ func TestConnectionsBelowTLS(t *testing.T) {
 	}
 	user := as(first.Token)
 	_, _, err = user.Bays().List(ctx, api.QueryOptions{})
-	for api.IsUnreachable(err) && ctx.Err() == nil { // all others are new
+	for api.IsUnreachable(err) && ctx.Err() == nil { // while all other connections are new
 		_, _, err = user.Bays().List(ctx, api.QueryOptions{})
 	}
 	f := srv.gate.Figures()
-	for ; f.Open[admission.Token] > 1 && ctx.Err() == nil; f = srv.gate.Figures() { // of tries before
+	for ; f.Open[admission.Token] > 1 && ctx.Err() == nil; f = srv.gate.Figures() { // connections of earlier tries
 		time.Sleep(time.Millisecond)
 	}
 	if err != nil || f.Open[admission.Unproven] > 5 || f.Open[admission.Token] != 1 {

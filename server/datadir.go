@@ -11,14 +11,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// dataDir is the server's directory, locked for this process.
+// dataDir is the server's data directory, locked by this process.
 type dataDir struct {
 	path string
 	lock *os.File
 }
 
-// openDataDir makes the directory if need be and locks it. The error is
-// CodeConflict if another process has it.
+// openDataDir creates the directory if it is missing, and locks it. The error is
+// CodeConflict if another process holds the lock.
 func openDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("-data-dir: %w", err)
@@ -33,14 +33,16 @@ func openDataDir(path string) (*dataDir, error) {
 		if b, err := os.ReadFile(lock.Name()); err == nil && len(b) > 0 && len(b) < 20 {
 			holder = " (process " + strings.TrimSpace(string(b)) + ")"
 		}
-		return nil, structs.Errorf(structs.CodeConflict, "-data-dir %s is in use by another magnum%s: stop it, or give another directory", path, holder)
+		return nil, structs.Errorf(structs.CodeConflict, "-data-dir %s is in use by another magnum%s: stop it, or give another directory",
+			path, holder)
 	}
-	// Who holds it, for that message only: a full disk is no reason not to start.
+	// The process ID only serves the message above: a full disk must not prevent a
+	// start.
 	if lock.Truncate(0) == nil {
 		_, _ = lock.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	}
 	return &dataDir{path: path, lock: lock}, nil
 }
 
-// close gives the directory back.
+// close releases the directory's lock.
 func (d *dataDir) close() { d.lock.Close() }

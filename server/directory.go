@@ -17,13 +17,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// directory is what this server knows of the others: from gossip, from the
-// configuration of the log, and from the cluster's row.
+// directory is what this server knows of the other servers: from gossip, from the log's
+// membership, and from the cluster's row.
 type directory struct {
 	config  *Config
-	id      string        // this server's own
+	id      string        // of this server
 	url     func() string // of this server's REST API
-	address func() string // host:port of the same
+	address func() string // host:port of this server's REST API
 	tls     *certificates
 	log     hclog.Logger
 	store   *state.Store
@@ -31,12 +31,12 @@ type directory struct {
 	gossip  *gossip.Gossip // nil on a solo server
 	peers   *peer.Client   // likewise
 
-	outdated sync.Map // IDs of servers that the log has named as too old
-	noLeader noLeader
+	outdated   sync.Map // IDs of servers already logged as too old
+	lastReason leaderlessReason
 }
 
-// urlsOf returns where a server's REST API may be, the likeliest first. One that
-// seems to be dead is still called where it was: gossip may be wrong.
+// urlsOf returns the possible URLs of a server's REST API, the likeliest first. A
+// server that seems dead keeps its URLs: gossip may be wrong.
 func (d *directory) urlsOf(id string) []string {
 	var urls []string
 	for _, m := range d.instances(id) {
@@ -47,7 +47,7 @@ func (d *directory) urlsOf(id string) []string {
 	return urls
 }
 
-// known returns a server as gossip has it; the zero Member if it has not.
+// known returns a server as gossip shows it, or the zero Member.
 func (d *directory) known(id string) gossip.Member {
 	if all := d.instances(id); len(all) > 0 {
 		return all[0]
@@ -55,10 +55,10 @@ func (d *directory) known(id string) gossip.Member {
 	return gossip.Member{}
 }
 
-// instances returns what passes for a server in gossip, which proves nothing:
-// first what has shown the certificate of a server where it says that it is, then
-// what is where Raft's configuration has that server. With TLS an instance without
-// an https address is none.
+// instances returns the gossip members that claim to be the server; the claims prove
+// nothing. A member whose HTTP address has shown the certificate of a server comes
+// first, then one at the Raft address that the log's membership has for the server.
+// With TLS, members without an https address are left out.
 func (d *directory) instances(id string) []gossip.Member {
 	if d.gossip == nil {
 		return nil
@@ -67,7 +67,7 @@ func (d *directory) instances(id string) []gossip.Member {
 	if len(all) < 2 {
 		return all
 	}
-	proven, raftAddr := d.peers.VerifiedURL(id), ""
+	verified, raftAddr := d.peers.VerifiedURL(id), ""
 	peers, _ := d.raft.Peers() // none while it shuts down
 	for _, p := range peers {
 		if p.ID == id {
@@ -75,7 +75,7 @@ func (d *directory) instances(id string) []gossip.Member {
 		}
 	}
 	trust := func(m gossip.Member) (n int) {
-		if m.HTTPAddr == proven {
+		if m.HTTPAddr == verified {
 			n += 2
 		}
 		if m.RaftAddr == raftAddr {
@@ -87,12 +87,12 @@ func (d *directory) instances(id string) []gossip.Member {
 	return all
 }
 
-// callable reports whether a member has an address that this server calls.
+// callable reports whether this server may call a member's HTTP address.
 func (d *directory) callable(m gossip.Member) bool {
 	return strings.HasPrefix(m.HTTPAddr, d.tls.scheme())
 }
 
-// removed returns the servers that operators have taken out of the cluster.
+// removed returns the servers that operators have removed from the cluster.
 func (d *directory) removed() []string {
 	if c := d.store.Snapshot().Cluster(); c != nil {
 		return c.Removed
@@ -100,8 +100,8 @@ func (d *directory) removed() []string {
 	return nil
 }
 
-// serverURLs returns the REST addresses that agents are told: of all servers of
-// the cluster that are alive.
+// serverURLs returns the REST URLs that agents get: those of all live servers of the
+// cluster.
 func (d *directory) serverURLs() []string {
 	if d.gossip == nil {
 		return []string{d.url()}
@@ -116,8 +116,8 @@ func (d *directory) serverURLs() []string {
 	return urls
 }
 
-// others returns the other servers of Raft's configuration that are alive: whoever
-// gossips may call itself a server.
+// others returns the other servers of the log's membership that are alive. Gossip alone
+// is no proof: any member may claim to be a server.
 func (d *directory) others() []gossip.Member {
 	var others []gossip.Member
 	peers, _ := d.raft.Peers() // none while it shuts down
@@ -129,7 +129,7 @@ func (d *directory) others() []gossip.Member {
 	return others
 }
 
-// voters returns the servers that vote.
+// voters returns the IDs of the voters.
 func (d *directory) voters() (voters []string, err error) {
 	peers, err := d.raft.Peers()
 	for _, p := range peers {
@@ -140,7 +140,8 @@ func (d *directory) voters() (voters []string, err error) {
 	return voters, err
 }
 
-// agents returns whether the agent of each host that gossips seems to be dead.
+// agents returns, for the agent of each host that gossips, whether it seems to be dead.
+// changed is closed at the next change of the members.
 func (d *directory) agents() (dead map[string]bool, changed <-chan struct{}) {
 	changed, dead = d.gossip.Changed(), make(map[string]bool)
 	for _, m := range d.gossip.Members() {
@@ -151,10 +152,10 @@ func (d *directory) agents() (dead map[string]bool, changed <-chan struct{}) {
 	return dead, changed
 }
 
-// candidates returns the servers that are to belong to the cluster: all that
-// belong to it or to none, understand its entries, and were not taken out by an
-// operator. One that was is shown no longer once it has stopped. Gossip may have
-// several of one id, of which the one that was started last comes first.
+// candidates returns the servers that should belong to the cluster: those of this
+// cluster or of none that understand its entries and were not removed by an operator. A
+// removed server is forgotten by gossip once it has stopped. Gossip may have several
+// members with one ID; the one that was started last comes first.
 func (d *directory) candidates() []raftlog.Candidate {
 	var known []raftlog.Candidate
 	inUse, removed := d.store.Snapshot().Cluster().SchemaInUse(), d.removed()
@@ -169,7 +170,8 @@ func (d *directory) candidates() []raftlog.Candidate {
 			}
 			if m.Schema < inUse {
 				if _, said := d.outdated.LoadOrStore(m.ID, true); !said {
-					d.log.Error("a server is not taken in: it is of an older version than the cluster's entries", "name", m.Name, "server_id", m.ID, "schema", m.Schema, "schema_in_use", inUse)
+					d.log.Error("server not added: its version is older than the cluster's entries", "name", m.Name, "server_id", m.ID,
+						"schema", m.Schema, "schema_in_use", inUse)
 				}
 				continue
 			}
@@ -182,8 +184,8 @@ func (d *directory) candidates() []raftlog.Candidate {
 	return known
 }
 
-// schemaOfAll returns the latest schema that every server understands, as far as
-// this one knows. The error is that of a server that shuts down.
+// schemaOfAll returns the latest schema that every server understands, as far as this
+// server knows. It fails only while this server shuts down.
 func (d *directory) schemaOfAll() (int, error) {
 	if d.config.Solo {
 		return structs.SchemaVersion, nil
@@ -203,8 +205,8 @@ func (d *directory) schemaOfAll() (int, error) {
 	return max(all, structs.LeastSchema), nil
 }
 
-// leader returns the name and the REST address of the leader, "" while there
-// is none or nobody knows it.
+// leader returns the leader's name and the host:port of its REST API, "" while there is
+// no leader or its address is unknown.
 func (d *directory) leader() (name, address string) {
 	id, _ := d.raft.Leader()
 	switch {
@@ -225,7 +227,7 @@ func (d *directory) leader() (name, address string) {
 	return "", ""
 }
 
-// progress asks servers how far they are; those that don't answer are left out.
+// progress asks servers for their progress. Servers that don't answer are left out.
 func (d *directory) progress(ctx context.Context, peers []raftlog.Peer) map[string]*structs.PeerProgress {
 	found := make(map[string]*structs.PeerProgress, len(peers))
 	var mu sync.Mutex

@@ -21,7 +21,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// load is clients that write and read the same few objects through all servers
+// load is a set of clients that write and read the same few objects through all servers
 // until it is ended.
 type load struct {
 	*history.Workload
@@ -29,10 +29,10 @@ type load struct {
 	seed    uint64
 	stop    context.CancelFunc
 	working sync.WaitGroup
-	behind  atomic.Pointer[Server] // one that is left alone; nil for none
+	behind  atomic.Pointer[Server] // a server that clients leave out; nil for none
 }
 
-// loadClients is how many clients a load has.
+// loadClients is the number of clients of a load.
 const loadClients = 4
 
 // load starts the clients.
@@ -43,7 +43,7 @@ func (c *threeServers) load() *load {
 	l.stop = stop
 	for client := range loadClients {
 		l.working.Go(func() {
-			for one := l.client(client); ctx.Err() == nil; time.Sleep(time.Millisecond) { // not more than the machine is good for
+			for one := l.client(client); ctx.Err() == nil; time.Sleep(time.Millisecond) { // bounds the load
 				one.Step(ctx)
 			}
 		})
@@ -51,7 +51,7 @@ func (c *threeServers) load() *load {
 	return l
 }
 
-// client returns a client that asks the servers in turn.
+// client returns a client that uses the servers in turn.
 func (l *load) client(n int) *history.Client {
 	turn := n
 	return l.Client(n, l.seed, func(bool) string {
@@ -63,7 +63,7 @@ func (l *load) client(n int) *history.Client {
 	})
 }
 
-// at returns one of the servers, nil if it is stopped or left alone.
+// at returns one of the servers, nil if it is stopped or excluded.
 func (l *load) at(n int) *Server {
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()
@@ -74,55 +74,58 @@ func (l *load) at(n int) *Server {
 	return srv
 }
 
-// goesOn waits until so many more operations have been acknowledged.
-func (l *load) goesOn(operations int64) {
+// awaitProgress waits until the given number of further operations is acknowledged.
+func (l *load) awaitProgress(operations int64) {
 	l.c.t.Helper()
 	from := l.Figures().Acknowledged
-	l.c.eventually(fmt.Sprintf("%d operations more are acknowledged", operations), func() bool { return l.Figures().Acknowledged >= from+operations })
+	l.c.eventually(fmt.Sprintf("%d operations more are acknowledged", operations),
+		func() bool { return l.Figures().Acknowledged >= from+operations })
 }
 
-// end ends the load, and checks that what was acknowledged is there on servers
-// that have come to the same state, and that all answers fit.
+// end ends the load. It checks that everything acknowledged is there, that all servers
+// have the same state, and that all answers are consistent.
 func (l *load) end() {
 	l.c.t.Helper()
 	l.stop()
 	l.working.Wait()
 	l.c.leader()
 	l.Finish(l.client(loadClients))
-	l.c.settled()
+	l.c.awaitSameState()
 	for _, v := range l.Violations() {
 		l.c.t.Error(v)
 	}
 	f := l.Figures()
-	l.c.t.Logf("%d operations acknowledged, %d of unknown outcome, longest time without a successful write %v", f.Acknowledged, f.Unknown, f.Gap.Round(time.Millisecond))
+	l.c.t.Logf("%d operations acknowledged, %d of unknown outcome, longest time without a successful write %v", f.Acknowledged, f.Unknown,
+		f.Gap.Round(time.Millisecond))
 }
 
-// created is a create of an object of its own.
+// created returns a create operation for a new object.
 func created() history.Op { return history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"} }
 
-// TestSlowDiskOfLeader: writes wait for it, and none is lost.
-func TestSlowDiskOfLeader(t *testing.T) {
+// TestSlowLeaderDiskLosesNoWrites: writes wait for the disk, and none is lost.
+func TestSlowLeaderDiskLosesNoWrites(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	l := c.load()
-	l.goesOn(15)
+	l.awaitProgress(15)
 	leader := c.leader()
 	leader.slow.Store(true)
-	l.goesOn(15)
+	l.awaitProgress(15)
 	leader.slow.Store(false)
-	l.goesOn(15)
+	l.awaitProgress(15)
 	l.end()
 	if gap := l.Figures().Gap; gap < slowDisk {
 		t.Errorf("no two writes were more than %v apart: the disk was not slow", gap)
 	}
 }
 
-// TestFullDiskOfOneServer: the cluster goes on without it, and takes it back.
-func TestFullDiskOfOneServer(t *testing.T) {
+// TestClusterSurvivesFullDiskOfOneServer: the cluster continues without the server, and
+// it catches up later.
+func TestClusterSurvivesFullDiskOfOneServer(t *testing.T) {
 	for name, f := range map[string]struct {
 		leader  bool
-		unaware bool // nobody sees it coming: the writes themselves fail
-		packed  bool // those of terms and votes, too
+		unaware bool // no early warning: the writes themselves fail
+		packed  bool // writes of terms and votes fail, too
 	}{
 		"leader":           {true, false, false},
 		"unaware leader":   {true, true, false},
@@ -135,7 +138,7 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			t.Parallel()
 			c := newThreeServers(t)
 			l := c.load()
-			l.goesOn(20)
+			l.awaitProgress(20)
 			leads := c.leader()
 			m := leads
 			for _, other := range c.members {
@@ -149,11 +152,11 @@ func TestFullDiskOfOneServer(t *testing.T) {
 				if f.packed {
 					set = m.packed.Store
 				}
-				l.behind.Store(m.running()) // it holds each request until it gives up
+				l.behind.Store(m.running()) // it holds each request until the time limit
 			}
 			set(true)
-			l.goesOn(100)
-			if f.leader && f.packed { // it knows no newer term, and of no leader
+			l.awaitProgress(100)
+			if f.leader && f.packed { // it knows neither a newer term nor a leader
 				c.eventually("another server leads", func() bool {
 					return slices.ContainsFunc(c.members, func(o *oneOfThree) bool { return o != m && o.running().raft.IsLeader() })
 				})
@@ -162,12 +165,12 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			} else if c.leader() != leads {
 				t.Error("the leader has changed, although its own disk is sound")
 			}
-			// Through the one whose disk is full, too.
+			// Also through the server whose disk is full.
 			got := l.Ask(m.running().URL(), 0, created())
 			switch {
 			case !f.unaware && got.Verdict != history.Done:
 				t.Errorf("a write through the server whose disk is nearly full: %+v", got)
-			case f.leader && f.packed: // who leads now it doesn't know
+			case f.leader && f.packed: // it doesn't know the leader
 				if got.Verdict == history.Done {
 					t.Errorf("a write through the server that can't follow: %+v", got)
 				}
@@ -182,15 +185,15 @@ func TestFullDiskOfOneServer(t *testing.T) {
 			}
 			set(false)
 			l.behind.Store(nil)
-			l.goesOn(20)
+			l.awaitProgress(20)
 			l.end()
 		})
 	}
 }
 
-// TestAllDisksNearlyFull: there is nobody to hand leadership over to, and writes
-// are refused with 507 until there is room.
-func TestAllDisksNearlyFull(t *testing.T) {
+// TestWritesRefusedWhenAllDisksNearlyFull: no server can take over leadership, and
+// writes are refused with 507 until there is space.
+func TestWritesRefusedWhenAllDisksNearlyFull(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leader := c.leader()
@@ -204,38 +207,39 @@ func TestAllDisksNearlyFull(t *testing.T) {
 	for _, m := range c.members {
 		c.eventually("a server knows that its disk is short", func() bool { return m.running().space.room() != nil })
 	}
-	// A leader that hands leadership on does so with each look. A busy machine has
-	// an election now and then, but not over all of the looks, each time.
+	// A leader that hands over leadership does so at each check. A busy machine may
+	// have an election, but not during several checks in each term.
 	var terms []uint64
-	for settled := false; !settled; {
-		leader = c.leader() // it may have been handed over while some had room
+	for stable := false; !stable; {
+		leader = c.leader() // leadership may have changed while some disks had space
 		term := leader.running().raft.Term()
 		terms = append(terms, term)
 		refused := 0
-		for range 20 { // over some looks of the leader
+		for range 20 { // during several checks of the leader
 			got := write()
 			if got.Verdict == history.Done {
 				t.Fatalf("a write while all disks are full: %+v", got)
 			}
 			if strings.Contains(got.Said, fmt.Sprint(http.StatusInsufficientStorage)) {
-				refused++ // else by an election
+				refused++ // otherwise refused because of an election
 			}
 			time.Sleep(spaceTick / 10)
 		}
-		settled = leader.running().raft.Term() == term && c.leader() == leader && refused == 20
-		if !settled && len(terms) == 5 {
-			t.Fatalf("the terms were %d, and in none 20 writes were refused for want of room: leadership goes around among full disks", terms)
+		stable = leader.running().raft.Term() == term && c.leader() == leader && refused == 20
+		if !stable && len(terms) == 5 {
+			t.Fatalf("the terms were %d, and in none 20 writes were refused for want of room: leadership goes around among full disks",
+				terms)
 		}
 	}
 	for _, m := range c.members {
 		m.short.Store(false)
 	}
 	c.eventually("writes are taken again", func() bool { return write().Verdict == history.Done })
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestLaggingFollowerGetsSnapshot: one that was away for longer than the log
-// reaches back is sent the state, while clients write.
+// TestLaggingFollowerGetsSnapshot: a server that was away for longer than the log
+// reaches back gets a snapshot, while clients write.
 func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, func(c *Config) {
@@ -244,7 +248,7 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 		}
 	})
 	l := c.load()
-	l.goesOn(100)
+	l.awaitProgress(100)
 	leader := c.leader()
 	lags := c.members[0]
 	if lags == leader {
@@ -259,22 +263,22 @@ func TestLaggingFollowerGetsSnapshot(t *testing.T) {
 		f := c.leader().running().raft.Figures()
 		return f.SnapshotIndex > had+64
 	})
-	// It takes none itself, so that one which it has is the leader's.
+	// It takes no snapshot itself, so its snapshot comes from the leader.
 	lags.config.tuneRaft = func(r *raftlog.Config) { r.SnapshotThreshold = 1 << 30 }
 	lags.start(t)
 	c.eventually("the follower has the leader's snapshot", func() bool { return lags.running().raft.Figures().SnapshotIndex > had })
-	l.goesOn(100)
+	l.awaitProgress(100)
 	l.end()
-	// And starts with it again.
+	// It restarts with the snapshot.
 	if err := lags.stop(); err != nil {
 		t.Fatal(err)
 	}
 	lags.start(t)
 	c.leader()
-	c.settled()
+	c.awaitSameState()
 }
 
-// voters returns how many servers vote, as a server sees it.
+// voters returns the number of voters, as a server sees it.
 func (m *oneOfThree) voters() (n int) {
 	srv := m.running()
 	if srv == nil {
@@ -292,7 +296,7 @@ func (m *oneOfThree) voters() (n int) {
 	return n
 }
 
-// replace puts a member in the place of another, for clients and checks.
+// replace replaces a member by another, for clients and checks.
 func (c *threeServers) replace(was, with *oneOfThree) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -305,8 +309,8 @@ func (c *threeServers) replace(was, with *oneOfThree) {
 	c.members = append(c.members, with)
 }
 
-// TestServersComeAndGoUnderLoad: one is added, a dead one is removed because
-// another has come in its place, and one loses its disk and comes back empty.
+// TestServersComeAndGoUnderLoad: one server is added, a dead one is removed because
+// another has replaced it, and one loses its disk and comes back empty.
 func TestServersComeAndGoUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, func(c *Config) { c.deadAfter = time.Second })
@@ -316,7 +320,7 @@ func TestServersComeAndGoUnderLoad(t *testing.T) {
 	}
 	dirs := []string{filepath.Join(t.TempDir(), "s3"), filepath.Join(t.TempDir(), "s4")}
 	l := c.load()
-	l.goesOn(20)
+	l.awaitProgress(20)
 
 	added := newMember("s3", dirs[0], join, 0)
 	added.config.deadAfter = time.Second
@@ -333,18 +337,19 @@ func TestServersComeAndGoUnderLoad(t *testing.T) {
 	for _, m := range c.members {
 		c.eventually("the dead server is removed", func() bool { return m.voters() == 3 })
 	}
-	l.goesOn(50)
+	l.awaitProgress(50)
 
-	// The machine of the dead one comes back with the same flags and ports, and an
-	// empty disk.
+	// The dead server's machine comes back with the same flags and ports, and an empty
+	// disk.
 	again := newMember(dead.config.Name, dirs[1], join, 3)
-	again.config.HTTPPort, again.config.RaftPort, again.config.GossipPort = dead.config.HTTPPort, dead.config.RaftPort, dead.config.GossipPort
+	again.config.HTTPPort, again.config.RaftPort = dead.config.HTTPPort, dead.config.RaftPort
+	again.config.GossipPort = dead.config.GossipPort
 	again.config.deadAfter = time.Second
 	t.Cleanup(func() { _ = again.stop() })
 	again.start(t)
 	c.eventually("the server that came back empty votes", func() bool { return again.voters() == 4 })
 	c.replace(nil, again)
-	l.goesOn(50)
+	l.awaitProgress(50)
 	l.end()
 	if was, is := c.members[0].running().raft.ClusterID(), again.running().raft.ClusterID(); was != is {
 		t.Errorf("it belongs to cluster %s, the others to %s", is, was)

@@ -16,28 +16,28 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// lead runs the parts that only the leader has, until ctx ends with the
-// leadership or one of them fails. raftlog calls it after a Barrier in this
-// term, so the state holds all that earlier leaders committed.
+// lead runs the parts that only the leader has, until ctx ends with the leadership or
+// one of the parts fails. raftlog calls it after a Barrier in this term, so the state
+// holds everything that earlier leaders committed.
 func (s *Server) lead(ctx context.Context, term uint64) error {
 	s.log.Info("leadership gained", "term", term)
 	defer s.log.Info("leadership ended", "term", term)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.conductor.Lead(ctx, term) })
 	if !s.config.Solo {
-		g.Go(func() error { return s.loops.yield(ctx) }) // what follows waits for room
+		g.Go(func() error { return s.loops.handOverIfDiskFull(ctx) }) // first: the other parts wait for disk space
 	}
 	g.Go(func() error {
 		if err := s.initCluster(ctx); err != nil {
 			return fmt.Errorf("initialise the cluster: %w", err)
 		}
 		for _, step := range conductor.Steps {
-			g.Go(func() error { return s.loops.settle(ctx, step) })
+			g.Go(func() error { return s.loops.runStep(ctx, step) })
 		}
 		g.Go(func() error { return s.dispatch.Lead(ctx) })
 		g.Go(func() error { return s.loops.expire(ctx) })
 		if !s.config.Solo {
-			g.Go(func() error { return s.raft.Tend(ctx, s.steward()) })
+			g.Go(func() error { return s.raft.RunMembership(ctx, s.membershipConfig()) })
 			g.Go(func() error { return s.loops.raiseSchema(ctx) })
 		}
 		g.Go(func() error { return s.loops.forgetTokens(ctx) })
@@ -46,8 +46,8 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	return g.Wait()
 }
 
-// initCluster writes the cluster's row, and in a new cluster the default bay.
-// The conductor may take a moment to begin.
+// initCluster writes the cluster's row and, in a new cluster, the default bay. It waits
+// for the conductor to start.
 func (s *Server) initCluster(ctx context.Context) error {
 	init := conductor.InitCluster{
 		ClusterID: cmp.Or(s.raft.ClusterID(), structs.NewID()), PeerSecret: structs.NewSecret(),
@@ -62,17 +62,17 @@ func (s *Server) initCluster(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.log.Info("agents register with the token in a file of this server", "path", bootstrap.JoinTokenPath(s.config.DataDir))
+		s.log.Info("agents register with the join token in a file on this server", "path", bootstrap.JoinTokenPath(s.config.DataDir))
 		s.joinToken = token
 	}
 	if s.joinToken != "" {
 		init.JoinTokenHash = structs.HashSecret(s.joinToken)
 	}
-	cluster, err := insist(ctx, s.conductor, init)
+	cluster, err := doUntilDecided(ctx, s.conductor, init)
 	if err != nil {
 		return err
 	}
-	if s.raft.ClusterID() == "" { // one server that has made a cluster of its own
+	if s.raft.ClusterID() == "" { // a single server that has just created its cluster
 		if err := s.raft.Join(cluster.ClusterID); err != nil {
 			return err
 		}
@@ -85,15 +85,15 @@ func (s *Server) initCluster(ctx context.Context) error {
 		return nil
 	}
 	operator := structs.Caller{ProjectID: structs.DefaultProject, UserID: structs.DefaultUser, Roles: []structs.Role{structs.RoleAdmin}}
-	_, err = insist(ctx, s.conductor, conductor.CreateBay{
+	_, err = doUntilDecided(ctx, s.conductor, conductor.CreateBay{
 		Caller: operator, Name: s.config.DefaultBay, NodeCount: 1, Placement: structs.PlacementSpread, Shared: true,
 	})
 	return err
 }
 
-// insist has a request decided however long it takes, because nobody else will
-// ask again.
-func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Request[T]) (T, error) {
+// doUntilDecided repeats a request until the conductor has decided it, however long
+// that takes, because nobody else would repeat it.
+func doUntilDecided[T any](ctx context.Context, c *conductor.Conductor, r conductor.Request[T]) (T, error) {
 	for {
 		result, err := conductor.Do(ctx, c, r)
 		switch structs.CodeOf(err) {
@@ -109,10 +109,10 @@ func insist[T any](ctx context.Context, c *conductor.Conductor, r conductor.Requ
 	}
 }
 
-// leaderLoops are the loops of the leader that ask the conductor for what has to
-// follow: from changes, and from time that has passed.
+// leaderLoops holds what the leader's loops need. The loops ask the conductor for
+// follow-up work: after changes, and after time has passed.
 type leaderLoops struct {
-	id        string // this server's own
+	id        string // of this server
 	log       hclog.Logger
 	store     *state.Store
 	conductor *conductor.Conductor
@@ -121,20 +121,20 @@ type leaderLoops struct {
 	servers   *directory
 }
 
-// settleAgain is how long settle waits after a step that failed.
-const settleAgain = time.Second
+// stepRetry is the pause after a failed step.
+const stepRetry = time.Second
 
-// settle takes a step of what follows from changes, whenever something has changed
-// that it may have waited for.
-func (l *leaderLoops) settle(ctx context.Context, step *conductor.Step) error {
+// runStep runs one of the conductor's steps whenever a row has changed that the step
+// depends on.
+func (l *leaderLoops) runStep(ctx context.Context, step *conductor.Step) error {
 	changed := l.store.Subscribe(step.Topics()...)
 	defer changed.Close()
 	for {
-		more, err := insist(ctx, l.conductor, conductor.Settle{Step: step})
+		more, err := doUntilDecided(ctx, l.conductor, conductor.Settle{Step: step})
 		if ctx.Err() != nil {
 			return nil
 		}
-		if failed := l.goOn(step.String(), err); failed != nil {
+		if failed := l.leadershipError(step.String(), err); failed != nil {
 			return failed
 		}
 		if more {
@@ -142,7 +142,7 @@ func (l *leaderLoops) settle(ctx context.Context, step *conductor.Step) error {
 		}
 		var again <-chan time.Time
 		if err != nil {
-			again = time.After(settleAgain)
+			again = time.After(stepRetry)
 		}
 		select {
 		case <-changed.C():
@@ -153,13 +153,13 @@ func (l *leaderLoops) settle(ctx context.Context, step *conductor.Step) error {
 	}
 }
 
-// goOn returns the error of a leader loop's request with which the leadership has
-// to end; nil for one that the loop logs and tries again later. A request whose
-// entry can't be written must not keep users from theirs.
-func (l *leaderLoops) goOn(what string, err error) error {
+// leadershipError returns the error that has to end the leadership, or nil for an error
+// that is logged and retried later. A request whose entry can't be written must not
+// block the requests of users.
+func (l *leaderLoops) leadershipError(what string, err error) error {
 	switch structs.CodeOf(err) {
 	case structs.CodeInternal, structs.CodeTooLarge:
-		l.log.Error("a step of the leader failed: it is tried again later", "step", what, "error", err)
+		l.log.Error("leader step failed, will be retried", "step", what, "error", err)
 		return nil
 	}
 	if err != nil {
@@ -168,12 +168,12 @@ func (l *leaderLoops) goOn(what string, err error) error {
 	return nil
 }
 
-// schemaTick is how often the leader looks whether all servers understand a
-// later schema.
+// schemaTick is how often the leader checks whether all servers understand a later
+// schema.
 const schemaTick = 2 * time.Second
 
-// raiseSchema has entries be of a later schema once every server understands it.
-// One whose version isn't known counts as not understanding.
+// raiseSchema switches to a later schema of entries once every server understands it. A
+// server of unknown version counts as one that does not.
 func (l *leaderLoops) raiseSchema(ctx context.Context) error {
 	tick := time.NewTicker(schemaTick)
 	defer tick.Stop()
@@ -183,13 +183,13 @@ func (l *leaderLoops) raiseSchema(ctx context.Context) error {
 			return nil // shutting down
 		}
 		if all > l.store.Snapshot().Cluster().SchemaInUse() {
-			if _, err := insist(ctx, l.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
+			if _, err := doUntilDecided(ctx, l.conductor, conductor.RaiseSchema{Schema: all}); err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
 				return fmt.Errorf("raise the schema: %w", err)
 			}
-			l.log.Info("all servers understand a later schema of entries: it is used from now on", "schema", all)
+			l.log.Info("all servers understand a later schema of entries, which is now in use", "schema", all)
 		}
 		select {
 		case <-ctx.Done():
@@ -199,12 +199,12 @@ func (l *leaderLoops) raiseSchema(ctx context.Context) error {
 	}
 }
 
-// expireTick is how often the leader looks for what has run out of time.
+// expireTick is how often the leader checks for expired objects.
 const expireTick = 10 * time.Second
 
-// expire deletes idempotency keys whose time is over and fails bays that took
-// too long. Their time runs on this leader's own monotonic clock, from when it
-// first saw them: clocks of different machines are never compared.
+// expire deletes expired idempotency keys and fails bays whose creation took too long.
+// Deadlines run on this leader's own monotonic clock, from when it first saw the
+// object: clocks of different machines are never compared.
 func (l *leaderLoops) expire(ctx context.Context) error {
 	keys, bays := make(deadlines), make(deadlines)
 	tick := time.NewTicker(expireTick)
@@ -212,34 +212,34 @@ func (l *leaderLoops) expire(ctx context.Context) error {
 	for {
 		snap := l.store.Snapshot()
 		now := time.Now()
-		keys.mark()
+		keys.beginRound()
 		for r := range snap.List(structs.TableIdempotency, state.AllProjects, 0) {
-			keys.see(r.Base().ID, now, structs.IdempotencyTTL)
+			keys.note(r.Base().ID, now, structs.IdempotencyTTL)
 		}
-		over := keys.over(now)
+		over := keys.expired(now)
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			_, err := insist(ctx, l.conductor, conductor.ExpireKeys{IDs: over[:n]})
+			_, err := doUntilDecided(ctx, l.conductor, conductor.ExpireKeys{IDs: over[:n]})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := l.goOn("expire idempotency keys", err); err != nil {
+			if err := l.leadershipError("expire idempotency keys", err); err != nil {
 				return err
 			}
 			over = over[n:]
 		}
-		bays.mark()
+		bays.beginRound()
 		for r := range snap.List(structs.TableBays, state.AllProjects, 0) {
 			if b := r.(*structs.Bay); b.Status == structs.BayCreating && b.Timeout > 0 {
-				bays.see(b.ID, now, time.Duration(b.Timeout)*time.Minute)
+				bays.note(b.ID, now, time.Duration(b.Timeout)*time.Minute)
 			}
 		}
-		for _, id := range bays.over(now) {
-			_, err := insist(ctx, l.conductor, conductor.FailBay{ID: id})
+		for _, id := range bays.expired(now) {
+			_, err := doUntilDecided(ctx, l.conductor, conductor.FailBay{ID: id})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := l.goOn("fail bay", err); err != nil {
+			if err := l.leadershipError("fail bay", err); err != nil {
 				return err
 			}
 		}
@@ -251,23 +251,23 @@ func (l *leaderLoops) expire(ctx context.Context) error {
 	}
 }
 
-// deadlines holds when the time of each thing is over.
+// deadlines maps the ID of an object to its deadline.
 type deadlines map[string]*deadline
 
 type deadline struct {
 	at   time.Time
-	seen bool // since the last mark
+	seen bool // since the last beginRound
 }
 
-// mark begins a round: what isn't seen in it is forgotten.
-func (d deadlines) mark() {
+// beginRound begins a round. An object that is not noted in the round is forgotten.
+func (d deadlines) beginRound() {
 	for _, e := range d {
 		e.seen = false
 	}
 }
 
-// see notes that the thing exists; its time runs from the first time.
-func (d deadlines) see(id string, now time.Time, ttl time.Duration) {
+// note records that the object exists. Its TTL runs from the first note.
+func (d deadlines) note(id string, now time.Time, ttl time.Duration) {
 	if e := d[id]; e != nil {
 		e.seen = true
 		return
@@ -275,8 +275,8 @@ func (d deadlines) see(id string, now time.Time, ttl time.Duration) {
 	d[id] = &deadline{at: now.Add(ttl), seen: true}
 }
 
-// over ends the round and returns what has run out of time.
-func (d deadlines) over(now time.Time) []string {
+// expired ends the round and returns the objects whose deadline has passed.
+func (d deadlines) expired(now time.Time) []string {
 	var ids []string
 	for id, e := range d {
 		switch {

@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// wipe empties the directory of a server that is stopped: its disk was lost. The
-// server is told where all of them are, which the first one made was not.
+// wipe empties the directory of a stopped server, as if its disk were lost. The server
+// joins all members: the first member was started without addresses to join.
 func (c *threeServers) wipe(m *oneOfThree) {
 	c.t.Helper()
 	if err := os.RemoveAll(m.config.DataDir); err != nil {
@@ -24,10 +24,10 @@ func (c *threeServers) wipe(m *oneOfThree) {
 	}
 }
 
-// soonReplaced has a server that is gone be replaced after a moment.
-func soonReplaced(c *Config) { c.deadAfter = time.Second }
+// replaceDeadSoon makes a dead server replaceable after a second.
+func replaceDeadSoon(c *Config) { c.deadAfter = time.Second }
 
-// halt ends servers at once, as a power cut does.
+// halt ends servers at the same time, as a power cut does.
 func halt(t *testing.T, members ...*oneOfThree) {
 	t.Helper()
 	for _, m := range members {
@@ -37,7 +37,7 @@ func halt(t *testing.T, members ...*oneOfThree) {
 	}
 }
 
-// leaderAndOthers returns the leader, and the others in their order.
+// leaderAndOthers returns the leader, and the other members in their order.
 func (c *threeServers) leaderAndOthers() (leader *oneOfThree, others []*oneOfThree) {
 	leader = c.leader()
 	for _, m := range c.members {
@@ -48,8 +48,8 @@ func (c *threeServers) leaderAndOthers() (leader *oneOfThree, others []*oneOfThr
 	return leader, others
 }
 
-// nobodyLeads checks that no server of those that run leads within a few election
-// timeouts, and that none takes a write.
+// nobodyLeads checks that none of the running servers leads within a few election
+// timeouts, and that none accepts a write.
 func nobodyLeads(t *testing.T, w *history.Workload, members ...*oneOfThree) {
 	t.Helper()
 	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
@@ -60,13 +60,14 @@ func nobodyLeads(t *testing.T, w *history.Workload, members ...*oneOfThree) {
 		}
 	}
 	for _, m := range members {
-		if got := w.Ask(m.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict == history.Done {
+		if got := w.Ask(m.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+			Value: "a"}); got.Verdict == history.Done {
 			t.Errorf("%s takes a write", m.config.Name)
 		}
 	}
 }
 
-// create writes objects through a server and returns their ids.
+// create creates objects through a server and returns their IDs.
 func create(t *testing.T, w *history.Workload, m *oneOfThree, n int) (ids []string) {
 	t.Helper()
 	for range n {
@@ -82,8 +83,8 @@ func create(t *testing.T, w *history.Workload, m *oneOfThree, n int) (ids []stri
 // has checks that all servers have all objects.
 func (c *threeServers) has(w *history.Workload, ids []string) {
 	c.t.Helper()
-	c.leader() // until there is one, nothing is applied
-	c.settled()
+	c.leader() // entries are applied only once there is a leader
+	c.awaitSameState()
 	for _, m := range c.members {
 		for _, id := range ids {
 			if got := w.Ask(m.running().URL(), 0, history.Op{Kind: history.Read, ID: id}); got.Verdict != history.Done || got.Value != "a" {
@@ -93,13 +94,13 @@ func (c *threeServers) has(w *history.Workload, ids []string) {
 	}
 }
 
-// TestServerWithoutItsDiskVotesForNobody: of three servers one misses writes, one
-// loses its disk, and the third crashes. The two that are left are no majority,
-// though the one without its disk answers at its old address: the writes are on the
-// third alone, and are there again with it.
-func TestServerWithoutItsDiskVotesForNobody(t *testing.T) {
+// TestServerWithLostDiskDoesNotVote: one of three servers misses writes, one loses its
+// disk, and the third crashes. The remaining two are no majority, although the one
+// without its disk answers at its old address: only the third has the writes, and they
+// are back with it.
+func TestServerWithLostDiskDoesNotVote(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t, soonReplaced)
+	c := newThreeServers(t, replaceDeadSoon)
 	w := history.New(history.Nodes, 1)
 	defer w.Close()
 	leader, others := c.leaderAndOthers()
@@ -139,9 +140,9 @@ func TestServerWithoutItsDiskVotesForNobody(t *testing.T) {
 	c.has(w, append(ids, after...))
 }
 
-// TestTwoDisksLost: nobody leads without a majority of those who had promised
-// anything, whoever answers at their addresses.
-func TestTwoDisksLost(t *testing.T) {
+// TestNoLeaderAfterTwoLostDisks: nobody leads without a majority of the voters that
+// acknowledged writes, whichever servers answer at their addresses.
+func TestNoLeaderAfterTwoLostDisks(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	w := history.New(history.Nodes, 1)
@@ -158,11 +159,11 @@ func TestTwoDisksLost(t *testing.T) {
 	nobodyLeads(t, w, c.members...)
 }
 
-// TestLeaderKilledDuringAPromotion: a server that has just been taken in, and may
-// not know yet that it votes, helps to elect the next leader once it votes.
-func TestLeaderKilledDuringAPromotion(t *testing.T) {
+// TestLeaderKilledDuringPromotion: a server that was just promoted, and may not know it
+// yet, helps to elect the next leader.
+func TestLeaderKilledDuringPromotion(t *testing.T) {
 	t.Parallel()
-	c := newThreeServers(t, soonReplaced)
+	c := newThreeServers(t, replaceDeadSoon)
 	w := history.New(history.Nodes, 1)
 	defer w.Close()
 	leader, others := c.leaderAndOthers()

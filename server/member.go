@@ -9,14 +9,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// member is what other servers may ask of this one.
+// member answers the requests of other servers.
 type member struct{ s *Server }
 
-// ID is this server's own.
+// ID returns this server's ID.
 func (m member) ID() string { return m.s.id }
 
-// FromServer reports whether the other end of a connection has the certificate of
-// a server. Without TLS that can't be told.
+// FromServer reports whether the other end of a connection has the certificate of a
+// server. Without TLS it is always true.
 func (m member) FromServer(connection *tls.ConnectionState) bool {
 	return m.s.tls.loaded == nil || tlsconf.IsServer(connection)
 }
@@ -31,14 +31,14 @@ func (s *Server) peerSecret() string {
 	return ""
 }
 
-// ReadIndex is the read index if this server leads. CodeNoLeader.
+// ReadIndex returns the read index if this server leads. Errors are CodeNoLeader.
 func (m member) ReadIndex(ctx context.Context) (uint64, error) { return m.s.raft.ReadIndex(ctx) }
 
-// LeaderIndex is the leader's index if this server leads. CodeNoLeader.
+// LeaderIndex returns the leader's index if this server leads. Errors are CodeNoLeader.
 func (m member) LeaderIndex(ctx context.Context) (uint64, error) { return m.s.raft.LeaderIndex(ctx) }
 
-// Heard takes what a follower has heard of hosts, and returns which polls are
-// acknowledged. CodeNoLeader.
+// Heard takes the heartbeats of hosts that a follower has received, and returns the
+// acknowledged polls. Errors are CodeNoLeader.
 func (m member) Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
 	if !m.s.raft.IsLeader() {
 		return structs.PeerAcknowledged{}, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
@@ -46,21 +46,21 @@ func (m member) Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (
 	return m.s.dispatch.HearFrom(ctx, hosts), nil
 }
 
-// Silent returns which of the hosts this server has not heard of either.
+// Silent returns those of the hosts from which this server had no heartbeat either.
 func (m member) Silent(hosts []string) []string { return m.s.dispatch.Silent(hosts) }
 
-// Offer leaves a session of another server for a host's next poll.
+// Offer stores a session offer of another server for a host's next poll.
 func (m member) Offer(hostID string, offer structs.SessionOffer) { m.s.dispatch.Offer(hostID, offer) }
 
-// Progress returns how far this server has come with the log, and whether it
-// has room for more.
+// Progress returns this server's progress in the log, and whether its disk is nearly
+// full.
 func (m member) Progress() structs.PeerProgress {
 	p := m.s.raft.Progress()
 	p.Short = m.s.space.room() != nil
 	return p
 }
 
-// Grant gives this server's part in a new cluster to it, or takes it back.
+// Grant grants a proposal for a new cluster, or releases the grant.
 func (m member) Grant(proof string, g structs.PeerGrant) error {
 	if err := m.s.proofs().CheckGrant(proof); err != nil {
 		return err
@@ -68,19 +68,20 @@ func (m member) Grant(proof string, g structs.PeerGrant) error {
 	return m.s.grants.Grant(g)
 }
 
-// Identity says who this server is, and that it has the gossip key.
+// Identity returns this server's ID and addresses, with a proof that it has the gossip
+// key.
 func (m member) Identity(nonce string) structs.PeerIdentity {
 	is := structs.PeerIdentity{ID: m.s.id, RaftAddr: m.s.raft.Self().Addr, HTTPAddr: m.s.URL()}
 	is.Proof = m.s.proofs().Identity(nonce, is)
 	return is
 }
 
-// proofs is how this server and others show each other that they have the gossip key.
+// proofs returns what this server proves and checks possession of the gossip key with.
 func (s *Server) proofs() bootstrap.Proofs {
 	return bootstrap.Proofs{Cluster: s.config.Cluster, Key: s.gossipKey}
 }
 
-// verifier checks what gossip tells of other servers.
+// verifier returns what checks the claims that other servers make in gossip.
 func (s *Server) verifier() bootstrap.Verifier {
 	return bootstrap.Verifier{Proofs: s.proofs(), Peers: s.peers, Instances: s.servers.instances}
 }
@@ -89,8 +90,8 @@ func (s *Server) verifier() bootstrap.Verifier {
 // doesn't know it.
 func (s *Server) JoinTokenInUse() string { return s.joinToken }
 
-// openToken finds the join token. A server that makes a cluster of its own mints
-// one; of several servers the first leader does.
+// openToken finds the join token. A server that bootstraps a cluster by itself mints
+// one; in a cluster of several servers the first leader does.
 func (s *Server) openToken() (err error) {
 	switch {
 	case s.config.JoinToken != "":

@@ -2,8 +2,8 @@ package server
 
 import "github.com/stackforge/magnum/server/metrics"
 
-// newMetrics wires what is counted to the parts that are not made yet: they
-// are asked when somebody scrapes.
+// newMetrics wires the metrics to their sources. Sources are called at each scrape, so
+// they may be created later.
 func (s *Server) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Config{
 		Version:  s.config.Version,

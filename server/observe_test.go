@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// read returns the answer of a GET.
+// read returns the response of a GET.
 func (r *running) read(t testing.TB, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get(r.URL() + path)
@@ -26,7 +26,7 @@ func (r *running) read(t testing.TB, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func TestServerTellsHowItIs(t *testing.T) {
+func TestHealthAndMetrics(t *testing.T) {
 	s := start(t, t.TempDir())
 	ctx := context.Background()
 	if _, _, err := s.client.Containers().Create(ctx, &structs.ContainerRequest{Image: "busybox"}, api.CreateOptions{}); err != nil {
@@ -41,15 +41,18 @@ func TestServerTellsHowItIs(t *testing.T) {
 	}
 	for _, want := range []string{
 		"magnum_raft_leader 1\n", "magnum_raft_peers 0\n", "magnum_raft_last_contact_seconds 0\n", "magnum_conductor_queue_length 0\n",
-		`magnum_containers{status="Creating"} 1`, `magnum_state_rows{table="bays"} 1`, "magnum_agent_polls 0\n", "magnum_sessions 0\n", "magnum_blocking_reads 0\n",
-		`magnum_api_requests_total{code="201",method="POST",route="/v1/containers"} 1`, `magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
+		`magnum_containers{status="Creating"} 1`, `magnum_state_rows{table="bays"} 1`, "magnum_agent_polls 0\n", "magnum_sessions 0\n",
+		"magnum_blocking_reads 0\n",
+		`magnum_api_requests_total{code="201",method="POST",route="/v1/containers"} 1`,
+		`magnum_api_requests_total{code="404",method="GET",route="/v1/bays/:id"} 1`,
 		"magnum_disk_free_bytes ", "magnum_build_info{",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in the metrics", want)
 		}
 	}
-	for _, zero := range []string{"magnum_raft_term 0\n", "magnum_raft_commit_seconds_count 0\n", "magnum_conductor_decide_seconds_count 0\n", "magnum_raft_applied_index 0\n"} {
+	for _, zero := range []string{"magnum_raft_term 0\n", "magnum_raft_commit_seconds_count 0\n",
+		"magnum_conductor_decide_seconds_count 0\n", "magnum_raft_applied_index 0\n"} {
 		if strings.Contains(page, zero) {
 			t.Errorf("%q after a write", zero)
 		}
@@ -74,7 +77,7 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv.space.free = func(string) (int64, error) { return reserve / 2, nil }
-	if err := srv.space.look(); err != nil {
+	if err := srv.space.check(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -87,7 +90,8 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 		}
 	}()
 	s := &running{Server: srv}
-	if status, body := s.read(t, "/v1/status/health"); status != 503 || !strings.Contains(body, "the disk is nearly full") || strings.Contains(body, srv.config.DataDir) {
+	if status, body := s.read(t, "/v1/status/health"); status != 503 || !strings.Contains(body, "the disk is nearly full") ||
+		strings.Contains(body, srv.config.DataDir) {
 		t.Errorf("health: %d %s", status, body)
 	}
 	if _, page := s.read(t, "/v1/metrics"); !strings.Contains(page, "magnum_disk_free_bytes 1.6777216e+07") {
@@ -95,9 +99,9 @@ func TestFullDiskIsUnhealthy(t *testing.T) {
 	}
 }
 
-// TestLongestCommandFitsIntoARequest: what the limits of an execute allow reaches
-// the API, escaped as it may be, and what they don't is refused by it.
-func TestLongestCommandFitsIntoARequest(t *testing.T) {
+// TestLongestExecCommandIsAccepted: the API gets the longest allowed command of an
+// execute, however it is escaped, and refuses a longer one itself.
+func TestLongestExecCommandIsAccepted(t *testing.T) {
 	srv, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true})
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mirror makes the files below a directory those of another one. Directories that
-// are there stay the ones that they are.
+// mirror makes the files below a directory equal to those of another one. Existing
+// directories are kept, not created again.
 func mirror(t *testing.T, from, to string) {
 	t.Helper()
 	err := filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
@@ -52,10 +52,11 @@ func mirror(t *testing.T, from, to string) {
 	}
 }
 
-// withAgent runs an agent of an engine in memory for as long as the test.
+// withAgent runs an agent with an in-memory engine until the test ends.
 func (c *threeServers) withAgent(t *testing.T, fake *backendtest.Fake) {
 	t.Helper()
-	conf := agent.Config{DataDir: t.TempDir(), Name: "host-1", JoinToken: "join-token-of-the-tests", Backend: fake, Logger: hclog.NewNullLogger()}
+	conf := agent.Config{DataDir: t.TempDir(), Name: "host-1", JoinToken: "join-token-of-the-tests", Backend: fake,
+		Logger: hclog.NewNullLogger()}
 	for _, m := range c.members {
 		conf.Servers = append(conf.Servers, m.running().URL())
 	}
@@ -74,7 +75,7 @@ func (c *threeServers) withAgent(t *testing.T, fake *backendtest.Fake) {
 	})
 }
 
-// run makes a container that runs.
+// run creates a running container.
 func (c *threeServers) run(t *testing.T, uuid, name string) *structs.ContainerBody {
 	t.Helper()
 	client := c.leader().client(t)
@@ -95,8 +96,8 @@ func (c *threeServers) awaitStatus(t *testing.T, uuid string, want structs.Conta
 	})
 }
 
-// quarantine returns the uuids of what the only host keeps in quarantine, once its
-// agent has told of all.
+// quarantine returns the UUIDs in the quarantine of the only host, once the host's
+// agent has reported all workloads.
 func (c *threeServers) quarantine(t *testing.T) (uuids []string) {
 	t.Helper()
 	snap := c.leader().running().store.Snapshot()
@@ -116,21 +117,23 @@ func (c *threeServers) quarantine(t *testing.T) (uuids []string) {
 	return uuids
 }
 
-// TestOlderDataPutBackRemovesNothing: the data of all servers is copied, containers
-// are made, and the copies are put back. The host keeps what the servers no longer
-// know, follows them all the same, and host-adopt ends the quarantine either way.
-func TestOlderDataPutBackRemovesNothing(t *testing.T) {
+// TestOlderDataQuarantinesNewerContainers: the data of all servers is copied,
+// containers are created, and the copies are put back. The host keeps the containers
+// that the servers no longer know and still follows the servers. host-adopt ends the
+// quarantine either way.
+func TestOlderDataQuarantinesNewerContainers(t *testing.T) {
 	c := newThreeServers(t)
 	fake := backendtest.NewFake()
 	c.withAgent(t, fake)
 	c.eventually("the host is there", func() bool { return c.leader().running().store.Snapshot().Hosts() == 1 })
-	if _, _, err := c.leader().client(t).Bays().Create(t.Context(), &structs.BayRequest{Name: new("bay"), NodeCount: new(1)}, api.WriteOptions{}); err != nil {
+	if _, _, err := c.leader().client(t).Bays().Create(t.Context(), &structs.BayRequest{Name: new("bay"), NodeCount: new(1)},
+		api.WriteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	kept := c.run(t, "", "kept")
 	c.awaitStatus(t, kept.UUID, structs.ContainerRunning)
 
-	c.settled()
+	c.awaitSameState()
 	halt(t, c.members...)
 	backups := make([]string, len(c.members))
 	for i, m := range c.members {
@@ -153,7 +156,7 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	halt(t, c.members...)
 	for i, m := range c.members {
 		mirror(t, backups[i], m.config.DataDir)
-		m.config.DataDirMoved = true // else each refuses to start: one of several never goes on from a copy
+		m.config.DataDirMoved = true // otherwise each refuses to start from a copy
 	}
 	for _, m := range c.members {
 		m.start(t)
@@ -176,7 +179,7 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	}
 	untouched()
 
-	// The host follows: it does what it is asked, and what it is not.
+	// The host follows the servers, and keeps the other containers.
 	fresh := c.run(t, "", "fresh")
 	c.awaitStatus(t, fresh.UUID, structs.ContainerRunning)
 	c.awaitStatus(t, kept.UUID, structs.ContainerRunning)
@@ -187,7 +190,7 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	if err != nil || len(h.Quarantine) != len(later) || h.Quarantine[0].Name == nil {
 		t.Fatalf("host-show: %v, %+v", err, h)
 	}
-	// One whose row is there again is kept, without a restart; the others go.
+	// A container whose row is restored is kept without a restart; the others are removed.
 	again := later[0]
 	name := ""
 	for _, k := range h.Quarantine {
@@ -214,7 +217,8 @@ func TestOlderDataPutBackRemovesNothing(t *testing.T) {
 	})
 	ref := structs.ContainerRef(again, 1)
 	if n := len(fake.Seen.Containers()); n != 3 || fake.Seen.Starts(ref) != 1 || fake.Seen.Stops(ref) != 0 {
-		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Seen.Starts(ref), fake.Seen.Stops(ref))
+		t.Errorf("%d containers are left; the one that is kept was started %d and stopped %d times", n, fake.Seen.Starts(ref),
+			fake.Seen.Stops(ref))
 	}
-	c.settled()
+	c.awaitSameState()
 }

@@ -11,24 +11,31 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// operations is what operators ask of the servers.
+// operations carries out requests of operators.
 type operations struct{ s *Server }
 
-// Members returns the servers and agents that gossip, by name. A server that
-// gossips with nobody knows itself.
+// Members returns the servers and agents that gossip, by name. A server without gossip
+// returns only itself.
 func (o operations) Members() []structs.MemberBody {
-	known := []gossip.Member{{Node: gossip.Node{ID: o.s.id, Name: o.s.config.Name, Role: gossip.RoleServer, ClusterID: o.s.raft.ClusterID(), HTTPAddr: o.s.URL(), Schema: structs.SchemaVersion, Version: o.s.config.Version}, State: gossip.StateAlive, Since: o.s.started}}
+	known := []gossip.Member{{
+		Node: gossip.Node{
+			ID: o.s.id, Name: o.s.config.Name, Role: gossip.RoleServer, ClusterID: o.s.raft.ClusterID(), HTTPAddr: o.s.URL(),
+			Schema: structs.SchemaVersion, Version: o.s.config.Version,
+		},
+		State: gossip.StateAlive, Since: o.s.started,
+	}}
 	if o.s.gossip != nil {
 		known = o.s.gossip.Members()
 	}
-	peers, _ := o.s.raft.Peers() // none while it shuts down
+	peers, _ := o.s.raft.Peers() // nil while it shuts down
 	leader, _ := o.s.raft.Leader()
 	snap := o.s.store.Snapshot()
 	members := make([]structs.MemberBody, 0, len(known))
 	for _, k := range known {
 		m := structs.MemberBody{
 			UUID: k.ID, Name: k.Name, Role: string(k.Role), Status: string(k.State), Since: structs.Time{Time: k.Since}, GossipAddr: k.Addr,
-			HTTPAddr: orNull(k.HTTPAddr), RaftAddr: orNull(k.RaftAddr), ClusterID: orNull(k.ClusterID), Schema: k.Schema, Version: k.Version,
+			HTTPAddr: orNull(k.HTTPAddr), RaftAddr: orNull(k.RaftAddr), ClusterID: orNull(k.ClusterID), Schema: k.Schema,
+			Version: k.Version,
 		}
 		switch k.Role {
 		case gossip.RoleServer:
@@ -51,8 +58,8 @@ func orNull(s string) *string {
 	return &s
 }
 
-// Peers returns the servers of the log's configuration in its order, and asks
-// all of them at once how far they are.
+// Peers returns the servers of the log's membership in its order, with their progress.
+// All are asked at once.
 func (o operations) Peers(ctx context.Context) ([]structs.RaftPeerBody, error) {
 	peers, err := o.s.raft.Peers()
 	if err != nil {
@@ -62,7 +69,8 @@ func (o operations) Peers(ctx context.Context) ([]structs.RaftPeerBody, error) {
 	leader, _ := o.s.raft.Leader()
 	bodies := make([]structs.RaftPeerBody, len(peers))
 	for i, p := range peers {
-		b := structs.RaftPeerBody{UUID: p.ID, Name: orNull(o.s.servers.nameOf(p.ID)), RaftAddr: p.Addr, Voter: p.Voter, State: structs.PeerUnreachable}
+		b := structs.RaftPeerBody{UUID: p.ID, Name: orNull(o.s.servers.nameOf(p.ID)), RaftAddr: p.Addr, Voter: p.Voter,
+			State: structs.PeerUnreachable}
 		if at := progress[p.ID]; at != nil {
 			b.State, b.LastIndex = structs.PeerFollower, &at.LastIndex
 			if lead := progress[leader]; lead != nil {
@@ -78,8 +86,8 @@ func (o operations) Peers(ctx context.Context) ([]structs.RaftPeerBody, error) {
 	return bodies, nil
 }
 
-// Peer returns the id of the peer of a uuid or name. CodeNotFound, CodeConflict
-// for a name that several have.
+// Peer returns the ID of the peer with a UUID or name. Errors: CodeNotFound;
+// CodeConflict for a name that several peers have.
 func (o operations) Peer(ident string) (id string, err error) {
 	peers, err := o.s.raft.Peers()
 	if err != nil {
@@ -102,14 +110,17 @@ func (o operations) Peer(ident string) (id string, err error) {
 	return id, nil
 }
 
-// RemovePeer takes a server out of the cluster, and has that remembered: it may
-// still run and gossip.
+// RemovePeer removes a server from the cluster and records the removal: the server may
+// still run and gossip. Without force, the remaining voters that answer must be a
+// majority. Errors: CodeNoLeader, CodeConflict, CodeNotFound.
 func (o operations) RemovePeer(ctx context.Context, id string, force bool) error {
 	switch {
 	case !o.s.raft.IsLeader():
 		return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	case id == o.s.id:
-		return structs.Errorf(structs.CodeConflict, "server %s leads: have another one lead first (operator raft transfer-leader), then remove it", cmp.Or(o.s.config.Name, id))
+		return structs.Errorf(structs.CodeConflict,
+			"server %s is the leader: transfer leadership first (operator raft transfer-leader), then remove it",
+			cmp.Or(o.s.config.Name, id))
 	}
 	if !force {
 		if err := o.dispensable(ctx, id); err != nil {
@@ -122,13 +133,13 @@ func (o operations) RemovePeer(ctx context.Context, id string, force bool) error
 	if err := o.s.raft.RemovePeer(ctx, id); err != nil {
 		return err
 	}
-	o.s.log.Warn("an operator has taken a server out of the cluster", "server_id", id, "name", o.s.servers.nameOf(id))
+	o.s.log.Warn("server removed from the cluster by an operator", "server_id", id, "name", o.s.servers.nameOf(id))
 	o.s.gossip.Forget(id)
 	return nil
 }
 
-// dispensable returns CodeConflict if without the server no majority is left of
-// servers that answer.
+// dispensable returns CodeConflict if the voters that remain without the server and
+// answer are no majority.
 func (o operations) dispensable(ctx context.Context, id string) error {
 	peers, err := o.s.raft.Peers()
 	if err != nil {
@@ -145,10 +156,13 @@ func (o operations) dispensable(ctx context.Context, id string) error {
 			silent = cmp.Or(o.s.servers.nameOf(p.ID), p.ID)
 		}
 	}
-	return structs.Errorf(structs.CodeConflict, "of the %d voters that would be left %d answer, which is no majority: bring back or remove %s first, or say force", len(others), len(answer), silent)
+	return structs.Errorf(structs.CodeConflict,
+		"of the %d remaining voters only %d answer, which is no majority: bring back or remove %s first, or use force",
+		len(others), len(answer), silent)
 }
 
-// Transfer has another server lead.
+// Transfer transfers leadership to another server. Errors: CodeNoLeader, and those of
+// raftlog's Transfer.
 func (o operations) Transfer(ctx context.Context, id string) error {
 	if !o.s.raft.IsLeader() {
 		return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")

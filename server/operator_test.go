@@ -13,12 +13,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// through returns the operations of one server.
+// through returns the operations of a server.
 func (m *oneOfThree) operations() operations { return operations{m.running()} }
 
-// TestOperatorsSeeMembersAndPeers: every server lists all servers and what they
-// are in the log; one that is gone stays in both lists and is told apart.
-func TestOperatorsSeeMembersAndPeers(t *testing.T) {
+// TestMembersAndPeersOfCluster: every server lists all servers and their roles in the
+// log. A dead server stays in both lists, with its state.
+func TestMembersAndPeersOfCluster(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leads := c.leader().running().id
@@ -27,7 +27,8 @@ func TestOperatorsSeeMembersAndPeers(t *testing.T) {
 			leaders := 0
 			members := m.operations().Members()
 			for _, b := range members {
-				if b.Role != structs.RoleServer || b.Status != "alive" || !b.Voter || !b.Registered || b.RaftAddr == nil || b.HTTPAddr == nil || b.Since.IsZero() {
+				if b.Role != structs.RoleServer || b.Status != "alive" || !b.Voter || !b.Registered || b.RaftAddr == nil ||
+					b.HTTPAddr == nil || b.Since.IsZero() {
 					return false
 				}
 				if b.Leader && b.UUID == leads {
@@ -73,9 +74,8 @@ func TestOperatorsSeeMembersAndPeers(t *testing.T) {
 	})
 }
 
-// TestLoneServerIsItsOnlyMember: one that opens no gossip port has the same
-// lists.
-func TestLoneServerIsItsOnlyMember(t *testing.T) {
+// TestMembersAndPeersOfSoloServer: a server without a gossip port has the same lists.
+func TestMembersAndPeersOfSoloServer(t *testing.T) {
 	s := start(t, t.TempDir()).Server
 	for until := time.Now().Add(30 * time.Second); !s.raft.IsLeader(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
@@ -92,7 +92,7 @@ func TestLoneServerIsItsOnlyMember(t *testing.T) {
 	}
 }
 
-// ask makes a request of a server.
+// ask sends a request to a server.
 func (m *oneOfThree) ask(t testing.TB, method, path string) (status int, body string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -113,13 +113,15 @@ func (m *oneOfThree) ask(t testing.TB, method, path string) (status int, body st
 	return resp.StatusCode, string(raw)
 }
 
-// TestLeadershipGoesWhereTheOperatorSays: whichever server is asked.
-func TestLeadershipGoesWhereTheOperatorSays(t *testing.T) {
+// TestTransferLeadership: it works through any server.
+func TestTransferLeadership(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	c.eventually("all vote and are known", func() bool {
 		peers, err := c.leader().operations().Peers(t.Context())
-		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.Name == nil || !p.Voter })
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool {
+			return p.Name == nil || !p.Voter
+		})
 	})
 	for _, asked := range c.members {
 		for _, to := range c.members {
@@ -138,14 +140,15 @@ func TestLeadershipGoesWhereTheOperatorSays(t *testing.T) {
 		}
 	}
 	w := history.New(history.Nodes, 1)
-	if got := w.Ask(c.members[0].running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+	if got := w.Ask(c.members[0].running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+		Value: "a"}); got.Verdict != history.Done {
 		t.Errorf("a create afterwards: %+v", got)
 	}
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestRemovedServerStaysOut: it runs on and gossips, under the next leader, too.
-// With an empty directory it comes back.
+// TestRemovedServerStaysOut: a removed server that still runs and gossips is not added
+// again, under the next leader either. With an empty directory it can join.
 func TestRemovedServerStaysOut(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
@@ -159,9 +162,12 @@ func TestRemovedServerStaysOut(t *testing.T) {
 	}
 	c.eventually("all vote and are known", func() bool {
 		peers, err := follower.operations().Peers(t.Context())
-		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.Name == nil || !p.Voter })
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool {
+			return p.Name == nil || !p.Voter
+		})
 	})
-	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/"+leader.config.Name); status != http.StatusConflict || !strings.Contains(body, "transfer-leader") {
+	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/"+leader.config.Name); status != http.StatusConflict ||
+		!strings.Contains(body, "transfer-leader") {
 		t.Errorf("remove the leader: %d %s", status, body)
 	}
 	if status, body := follower.ask(t, "DELETE", "/v1/operator/raft/peers/nobody"); status != http.StatusNotFound {
@@ -180,7 +186,7 @@ func TestRemovedServerStaysOut(t *testing.T) {
 	if got := peersOf(leader); got != 2 {
 		t.Fatalf("%d peers are left", got)
 	}
-	// The next leader sees the removed one gossip, too.
+	// The next leader sees the removed server in gossip, too.
 	if status, body := follower.ask(t, "PUT", "/v1/operator/raft/transfer-leader"); status != http.StatusOK {
 		t.Fatalf("transfer: %d %s", status, body)
 	}
@@ -214,23 +220,26 @@ func TestRemovedServerStaysOut(t *testing.T) {
 	out.config.DataDir = t.TempDir()
 	out.start(t)
 	c.eventually("it is taken in again", func() bool { return peersOf(now) == 3 })
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestNeededServerIsKept: the last one that answers is removed by force only.
-func TestNeededServerIsKept(t *testing.T) {
+// TestNeededServerIsRemovedOnlyByForce: without force, the last server that answers
+// can't be removed.
+func TestNeededServerIsRemovedOnlyByForce(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leader := c.leader()
 	others := slices.DeleteFunc(slices.Clone(c.members), func(m *oneOfThree) bool { return m == leader })
 	c.eventually("all vote and are known", func() bool {
 		peers, err := leader.operations().Peers(t.Context())
-		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers, func(p structs.RaftPeerBody) bool { return p.LastIndex == nil || !p.Voter })
+		return err == nil && len(peers) == 3 && !slices.ContainsFunc(peers,
+			func(p structs.RaftPeerBody) bool { return p.LastIndex == nil || !p.Voter })
 	})
 	if err := others[0].die(); err != nil {
 		t.Logf("died: %v", err)
 	}
-	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[1].config.Name); status != http.StatusConflict || !strings.Contains(body, others[0].config.Name) {
+	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[1].config.Name); status != http.StatusConflict ||
+		!strings.Contains(body, others[0].config.Name) {
 		t.Errorf("remove the last follower: %d %s", status, body)
 	}
 	if status, body := leader.ask(t, "DELETE", "/v1/operator/raft/peers/"+others[0].config.Name); status != http.StatusNoContent {
@@ -240,7 +249,8 @@ func TestNeededServerIsKept(t *testing.T) {
 		t.Errorf("remove the follower, so that the leader is alone: %d %s", status, body)
 	}
 	w := history.New(history.Nodes, 1)
-	if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+	if got := w.Ask(leader.running().URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(),
+		Value: "a"}); got.Verdict != history.Done {
 		t.Errorf("a create on the last server: %+v", got)
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// roundRobin is a client behind a balancer of three servers: each request goes to
-// the next one, and none says what the client has seen.
+// roundRobin is a client behind a load balancer of three servers: each request goes to
+// the next server, without the index that the client has seen.
 type roundRobin struct {
 	t    *testing.T
 	http *http.Client
@@ -29,8 +29,8 @@ type roundRobin struct {
 	next int
 }
 
-// do sends a request and returns status and body. What a server refuses for the
-// moment is sent again, as any client would.
+// do sends a request and returns status and body. Like any client, it retries temporary
+// refusals.
 func (b *roundRobin) do(method, path, body string) (int, string) {
 	b.t.Helper()
 	for until := time.Now().Add(30 * time.Second); ; {
@@ -58,9 +58,9 @@ func (b *roundRobin) do(method, path, body string) (int, string) {
 	}
 }
 
-// TestReadYourWrites has clients make, start, read and delete containers through
-// three servers in turn, without telling any of them what they have seen. Nobody
-// is shown a state of before.
+// TestReadYourWrites: clients create, start, read and delete containers through three
+// servers in turn, without sending the index that they have seen. No client sees a
+// state older than its own writes.
 func TestReadYourWrites(t *testing.T) {
 	c := newThreeServers(t)
 	var urls []string
@@ -99,8 +99,8 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// life is that of one container, with a look after each step. It returns what was
-// not as it should be.
+// life takes one container through its life and reads it after each step. It returns
+// what was wrong.
 func life(b *roundRobin) string {
 	status, body := b.do("POST", "/v1/containers", `{"image":"busybox"}`)
 	var made struct{ UUID, Status string }

@@ -9,12 +9,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// replication is the log as the other parts see it: what only the leader can
-// answer is asked of it, wherever it is.
+// replication is the log as the other parts see it. It asks the leader, on whichever
+// server it is, for what only the leader can answer.
 type replication struct {
 	log   *raftlog.Log
-	peers *peer.Client // nil: this server stays alone
-	asks  asks         // of the leader's index
+	peers *peer.Client // nil on a solo server
+	calls sharedCalls  // of the leader's index
 }
 
 // IsLeader reports whether this server leads.
@@ -26,15 +26,14 @@ func (r *replication) Alone() bool { return r.log.Alone() }
 // Leader returns the leader's ID and address, "" while there is none.
 func (r *replication) Leader() (id, addr string) { return r.log.Leader() }
 
-// Changed returns a channel that is closed when there is another leader, or none any
-// more.
+// Changed returns a channel that is closed at the next change of the leader.
 func (r *replication) Changed() <-chan struct{} { return r.log.Changed() }
 
-// askAgain is the pause before a leader that did not answer is asked again.
+// askAgain is the pause after a leader did not answer.
 const askAgain = 50 * time.Millisecond
 
-// ReadIndex returns an index that holds all that was committed before the call.
-// It waits for a leader until ctx ends. Errors are CodeNoLeader.
+// ReadIndex returns an index that covers everything committed before the call. It waits
+// for a leader until ctx ends. Errors are CodeNoLeader.
 func (r *replication) ReadIndex(ctx context.Context) (uint64, error) {
 	for {
 		changed := r.Changed()
@@ -51,22 +50,22 @@ func (r *replication) ReadIndex(ctx context.Context) (uint64, error) {
 	}
 }
 
-// leaderIndexWait is how long the leader may take to say its index.
+// leaderIndexWait bounds the leader's answer to LeaderIndex.
 const leaderIndexWait = time.Second
 
-// LeaderIndex returns an index that holds all that any server acknowledged before
-// the call, on the leader's word. It takes at most a second, and waits for no
+// LeaderIndex returns an index that covers everything that any server acknowledged
+// before the call, as the leader says. It takes at most a second and waits for no
 // election. Errors are CodeNoLeader.
 func (r *replication) LeaderIndex(ctx context.Context) (uint64, error) {
 	if r.peers == nil || r.IsLeader() {
 		return r.log.LeaderIndex(ctx)
 	}
-	return r.asks.join(ctx, r.askLeaderIndex)
+	return r.calls.join(ctx, r.askLeaderIndex)
 }
 
-// askLeaderIndex asks the leader, and its successor if it stops leading meanwhile.
+// askLeaderIndex asks the leader, and its successor if the leader changes meanwhile.
 func (r *replication) askLeaderIndex() (uint64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), leaderIndexWait) // whoever asked first may leave
+	ctx, cancel := context.WithTimeout(context.Background(), leaderIndexWait) // not that of a caller, who may leave before the others
 	defer cancel()
 	for {
 		leader, _ := r.Leader()

@@ -1,7 +1,6 @@
-// Package server wires a magnum server together: the replicated log, the state
-// store, the conductor, dispatch and the REST API. Package command starts it.
-// It is the only package that knows all of server/...; it decides nothing
-// itself.
+// Package server wires a magnum server: the replicated log, the state store, the
+// conductor, dispatch and the REST API. Package command starts it. It is the only
+// package that knows all of server/..., and it decides nothing itself.
 package server
 
 import (
@@ -60,10 +59,9 @@ type Server struct {
 	metrics   *metrics.Metrics
 }
 
-// New opens the server's data directory and its HTTP port, and puts its parts
-// together. Run must follow. Errors say in the flags' words what is wrong;
-// CodeInvalid for the configuration, CodeConflict for a directory or port that
-// is in use.
+// New opens the server's data directory and its HTTP port, and wires the parts. Run
+// must follow, or Close. Errors use the names of the flags: CodeInvalid for the
+// configuration, CodeConflict for a directory or port that is in use.
 func New(c Config) (*Server, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -77,7 +75,7 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// open makes all parts, in the order in which they need each other.
+// open creates the parts in the order of their dependencies.
 func (s *Server) open() (err error) {
 	if s.dir, err = openDataDir(s.config.DataDir); err != nil {
 		return err
@@ -108,15 +106,18 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	if s.listener, err = net.Listen("tcp", s.config.httpAddr()); err != nil {
-		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w", s.config.httpAddr(), err)
+		return structs.Errorf(structs.CodeConflict, "-http-port: %s can't be listened on (is another magnum running?): %w",
+			s.config.httpAddr(), err)
 	}
 	s.gate = admission.New(admission.Config{
-		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone, Logger: s.config.Logger.Named("http"),
+		MaxConns: s.config.maxConns(), MaxPerClient: s.config.maxPerClient(), OpenLoopback: s.config.Auth == authNone,
+		Logger: s.config.Logger.Named("http"),
 	})
 	if err := s.openLog(record); err != nil {
 		return err
 	}
-	s.servers = &directory{config: &s.config, id: s.id, url: s.URL, address: s.httpAddress, tls: s.tls, log: s.log, store: s.store, raft: s.raft}
+	s.servers = &directory{config: &s.config, id: s.id, url: s.URL, address: s.httpAddress, tls: s.tls, log: s.log, store: s.store,
+		raft: s.raft}
 	if err := s.joinCluster(record); err != nil {
 		return err
 	}
@@ -129,17 +130,21 @@ func (s *Server) open() (err error) {
 		s.peers = peer.New(peer.Config{URLs: s.servers.urlsOf, Secret: s.peerSecret, TLS: s.tls.peers(), Forwarded: s.metrics.Forwarded})
 		log.peers, s.servers.gossip, s.servers.peers = s.peers, s.gossip, s.peers
 	}
-	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"), Room: s.space.room, Observer: s.metrics})
+	s.conductor = conductor.New(conductor.Config{Store: s.store, Proposer: s.raft, Logger: s.config.Logger.Named("conductor"),
+		Room: s.space.room, Observer: s.metrics})
 	s.loops = &leaderLoops{id: s.id, log: s.log, store: s.store, conductor: s.conductor, raft: s.raft, space: s.space, servers: s.servers}
 	hosts := dispatch.Config{
 		Store: s.store, Conductor: s.conductor, Logger: s.config.Logger.Named("dispatch"),
-		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs, ServerID: s.id, URL: s.URL,
+		ReadIndex: log.ReadIndex, VerifyLeader: s.raft.VerifyLeader, HostLostAfter: s.config.HostLostAfter, Servers: s.servers.serverURLs,
+		ServerID: s.id, URL: s.URL,
 	}
 	web := rest.Config{
 		Store: s.store, Conductor: s.conductor, Cluster: log,
-		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"), Version: s.config.Version,
+		Authenticator: s.authenticator(log), LocalTokens: s.config.Auth == authToken, Logger: s.config.Logger.Named("rest"),
+		Version:    s.config.Version,
 		Operations: operations{s},
-		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless, Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
+		Metrics:    s.metrics.Handler(), Observe: s.metrics.Route, Leader: s.servers.leader, Leaderless: s.servers.whyLeaderless,
+		Room: s.space.room, Behind: s.raft.Behind, Pprof: s.config.Pprof,
 		Hosts: s.hostNames(), Connections: s.gate,
 	}
 	if !s.config.Solo {
@@ -153,16 +158,18 @@ func (s *Server) open() (err error) {
 	return nil
 }
 
-// openLog opens the log, and with it the state that it holds.
+// openLog opens the log and the state that it holds.
 func (s *Server) openLog(record *memberfile.File) (err error) {
 	advertise := ""
 	if s.config.Advertise != "" {
 		advertise = joinPort(s.config.Advertise, s.config.RaftPort)
 	}
 	raft := raftlog.Config{
-		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store, Logger: s.config.Logger, Fault: s.config.fault,
+		DataDir: s.config.DataDir, ServerID: s.id, Member: record, BindAddr: s.config.raftAddr(), Advertise: advertise, Store: s.store,
+		Logger: s.config.Logger, Fault: s.config.fault,
 		Secure: s.tls.raft(), ClusterID: record.Now().ClusterID, KeepClusterID: s.grants.RecordCluster, Granted: s.grants.Granted,
-		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom, Moved: s.config.DataDirMoved,
+		SnapshotThreshold: uint64(s.config.SnapshotThreshold), TrailingLogs: uint64(s.config.TrailingLogs), MakeRoom: s.space.makeRoom,
+		Moved: s.config.DataDirMoved,
 	}
 	if len(s.config.LogChecker) > 0 {
 		raft.CheckLog = raftlog.ChildCheck(s.config.Starting, s.config.LogChecker...)
@@ -173,14 +180,14 @@ func (s *Server) openLog(record *memberfile.File) (err error) {
 	if s.raft, err = raftlog.Open(raft); err != nil {
 		return err
 	}
-	s.space.reuse(s.raft.FreeBytes)
+	s.space.countReusable(s.raft.FreeBytes)
 	return nil
 }
 
-// joinCluster has the log follow the cluster that the server's record names, once
-// nothing in the data directory speaks against it.
+// joinCluster makes the log follow the cluster that the member record names, unless the
+// contents of the data directory contradict it.
 func (s *Server) joinCluster(record *memberfile.File) error {
-	s.raft.SpeakFor(s.grants.Proposed())
+	s.raft.SetProposed(s.grants.Proposed())
 	if s.config.BootstrapExpect == 1 {
 		if err := bootstrap.CheckAlone(s.config.DataDir, record.Now(), s.raft); err != nil {
 			return err
@@ -197,8 +204,8 @@ func (s *Server) joinCluster(record *memberfile.File) error {
 	return nil
 }
 
-// ServeLogCheck is the process that Config.LogChecker starts: it is called with
-// the arguments behind those, and returns the exit code.
+// ServeLogCheck is the main function of the process that Config.LogChecker starts. args
+// are the arguments after those of LogChecker. It returns the exit code.
 func ServeLogCheck(args []string, out io.Writer) int { return raftlog.ServeCheck(args, out) }
 
 // URL returns the address of the REST API.
@@ -206,16 +213,16 @@ func (s *Server) URL() string {
 	return s.tls.scheme() + s.httpAddress()
 }
 
-// httpAddress is the host:port at which others reach the REST API.
+// httpAddress is the host:port at which the REST API can be reached.
 func (s *Server) httpAddress() string {
-	_, port, _ := net.SplitHostPort(s.listener.Addr().String()) // the kernel's own
+	_, port, _ := net.SplitHostPort(s.listener.Addr().String()) // the port that the kernel picked
 	return net.JoinHostPort(s.config.advertised(), port)
 }
 
-// shutdownGrace is how long a clean stop lets requests end.
+// shutdownGrace is how long a clean stop waits for requests to end.
 const shutdownGrace = 3 * time.Second
 
-// Run serves until ctx ends or a part fails, and closes everything.
+// Run serves until ctx ends or a part fails, and then closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	if s.config.BootstrapExpect == 1 && !s.raft.HasState() {
@@ -223,8 +230,8 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	// Requests end before the log does: what is answered must be committed, and
-	// what is parked must not be cut without an answer.
+	// Requests end before the log does: an answered write must be committed, and a
+	// parked request must get an answer.
 	web, stopWeb := context.WithCancel(context.Background())
 	defer stopWeb()
 	server := &http.Server{
@@ -254,7 +261,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
-		// First of all, so that the others go on at once.
+		// First, so that the other servers continue at once.
 		s.raft.HandOver()
 		grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 		defer cancel()
@@ -269,7 +276,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Close gives back what New took, if Run won't be called.
+// Close releases what New acquired, for a server that is never run.
 func (s *Server) Close() {
 	if s.raft != nil {
 		s.raft.Close()
@@ -280,7 +287,7 @@ func (s *Server) Close() {
 	s.close()
 }
 
-// close gives back the port and the directory.
+// close releases the port and the directory.
 func (s *Server) close() {
 	if s.listener != nil {
 		s.listener.Close()

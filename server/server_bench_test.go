@@ -17,7 +17,7 @@ const typicalCreate = `{"name":"web-1","image_id":"nginx:1.27","command":["nginx
 	`"environment":{"MODE":"production","REGION":"eu-1"},"labels":{"app":"web","tier":"front"},` +
 	`"memory":"256m","cpu":0.5,"restart_policy":"always"}`
 
-// discard is a http.ResponseWriter that keeps the status.
+// discard is an http.ResponseWriter that keeps only the status.
 type discard struct {
 	header http.Header
 	status int
@@ -28,8 +28,8 @@ func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) WriteHeader(status int)      { d.status = status }
 func (d *discard) Write(b []byte) (int, error) { return d.body.Write(b) }
 
-// call hands a request to the handler, without a connection in between, and
-// fails on any answer but the wanted one.
+// call passes a request to the handler without a connection, and fails on any answer
+// but the wanted one.
 func (r *running) call(tb testing.TB, method, path, body string, want int, out io.Writer) {
 	req, err := http.NewRequest(method, "http://127.0.0.1:9511"+path, strings.NewReader(body))
 	if err != nil {
@@ -43,8 +43,8 @@ func (r *running) call(tb testing.TB, method, path, body string, want int, out i
 	}
 }
 
-// BenchmarkCreate is a whole durable create but for the connection: decode,
-// decide, commit, apply, encode. Several clients share commits.
+// BenchmarkCreate is a durable create without the connection: decode, decide, commit,
+// apply, encode. Concurrent clients share commits.
 func BenchmarkCreate(b *testing.B) {
 	for _, clients := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
@@ -68,8 +68,7 @@ func BenchmarkCreate(b *testing.B) {
 	}
 }
 
-// BenchmarkGet is a read of one container, and of pages, but for the
-// connection.
+// BenchmarkGet reads one container, and pages of containers, without the connection.
 func BenchmarkGet(b *testing.B) {
 	r := start(b, b.TempDir())
 	var last bytes.Buffer

@@ -57,7 +57,7 @@ func TestLogSettingsReachRaft(t *testing.T) {
 	}
 }
 
-// running is a server that runs until stop is called.
+// running is a server that runs until its stop is called.
 type running struct {
 	*Server
 	client *api.Client
@@ -76,7 +76,7 @@ func start(t testing.TB, dir string) *running {
 	return r
 }
 
-// startWith starts a server that may end badly; the test has to stop it.
+// startWith starts a server whose Run may fail. The test must stop it.
 func startWith(t testing.TB, c Config, prepare ...func(*Server)) *running {
 	t.Helper()
 	c.HTTPPort, c.Solo, c.DefaultBay = -1, true, "default"
@@ -112,7 +112,7 @@ func startWith(t testing.TB, c Config, prepare ...func(*Server)) *running {
 	}
 }
 
-func TestRestartKeepsEverything(t *testing.T) {
+func TestRestartKeepsState(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)
 	ctx := context.Background()
@@ -147,7 +147,8 @@ func TestRestartKeepsEverything(t *testing.T) {
 func TestDirectoryAndPortInUse(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)
-	if _, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), dir) {
+	if _, err := New(Config{DataDir: dir, HTTPPort: -1, Solo: true}); structs.CodeOf(err) != structs.CodeConflict ||
+		!strings.Contains(err.Error(), dir) {
 		t.Errorf("same directory: %v", err)
 	}
 	other := t.TempDir()
@@ -156,10 +157,11 @@ func TestDirectoryAndPortInUse(t *testing.T) {
 	for _, c := range port {
 		n = 10*n + int(c-'0')
 	}
-	if _, err := New(Config{DataDir: other, HTTPPort: n, Solo: true}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), port) {
+	if _, err := New(Config{DataDir: other, HTTPPort: n, Solo: true}); structs.CodeOf(err) != structs.CodeConflict ||
+		!strings.Contains(err.Error(), port) {
 		t.Errorf("same port: %v", err)
 	}
-	// What was refused holds nothing: the directory is free again.
+	// A refused start leaves the directory unlocked.
 	second, err := New(Config{DataDir: other, HTTPPort: -1, Solo: true})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +169,7 @@ func TestDirectoryAndPortInUse(t *testing.T) {
 	second.Close()
 }
 
-func TestEmptyIdentityIsRefused(t *testing.T) {
+func TestEmptyServerIDFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "server-id")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -178,7 +180,7 @@ func TestEmptyIdentityIsRefused(t *testing.T) {
 	}
 }
 
-// A stop ends requests that are parked.
+// A stop answers parked requests.
 func TestStopEndsParkedRequests(t *testing.T) {
 	s := start(t, t.TempDir())
 	index := s.store.Index()
@@ -187,7 +189,7 @@ func TestStopEndsParkedRequests(t *testing.T) {
 		_, _, err := s.client.Bays().List(context.Background(), api.QueryOptions{Index: index, Wait: time.Minute})
 		ended <- err
 	}()
-	time.Sleep(20 * time.Millisecond) // parked or not, it has to end
+	time.Sleep(20 * time.Millisecond) // the request must end, parked or not
 	began := time.Now()
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
@@ -202,11 +204,11 @@ func TestDeadlines(t *testing.T) {
 	d := make(deadlines)
 	now := time.Now()
 	round := func(after time.Duration, ids ...string) []string {
-		d.mark()
+		d.beginRound()
 		for _, id := range ids {
-			d.see(id, now.Add(after), time.Minute)
+			d.note(id, now.Add(after), time.Minute)
 		}
-		return d.over(now.Add(after))
+		return d.expired(now.Add(after))
 	}
 	for _, step := range []struct {
 		after time.Duration

@@ -13,25 +13,27 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// InspectSnapshot reads a whole snapshot file, checks it, and says what is in it.
+// InspectSnapshot reads and checks a whole snapshot file and returns its summary.
 func InspectSnapshot(r io.Reader) (structs.Snapshot, error) { return state.Inspect(r) }
 
-// Save writes a state as a snapshot file.
+// Save writes the state s as a snapshot file.
 func (o operations) Save(w io.Writer, s *state.Snapshot) error {
-	head := structs.SnapshotHead{Term: o.s.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.s.config.Name, Version: o.s.config.Version}
+	head := structs.SnapshotHead{Term: o.s.raft.Term(), SavedAt: structs.Time{Time: time.Now()}, SavedBy: o.s.config.Name,
+		Version: o.s.config.Version}
 	return state.WriteArchive(w, head, s)
 }
 
-// PeerSecret is what another server knows this one by.
+// PeerSecret returns the secret that servers of the cluster share.
 func (o operations) PeerSecret() string { return o.s.peerSecret() }
 
-// Restore replaces the state of all servers by that of a snapshot file. The file
-// is read to its end and checked first; until then nothing has changed.
+// Restore replaces the state of all servers by that of a snapshot file. The whole file
+// is read and checked first; nothing changes before that. keep keeps the cluster ID
+// that the servers have now.
 //
-// The state goes on where it is: its index is above all that there were, and its
-// incarnation above both, so that agents know that what they have followed may be
-// gone. The servers stay what they are: their secret, the join token that they
-// were started with, and whom operators have taken out are not the snapshot's.
+// The new state gets an index above all earlier ones and an incarnation above both
+// states', so agents know that changes which they have seen may be gone. The servers
+// themselves don't change: the peer secret, the join token they were started with, and
+// the removed servers are not taken from the snapshot.
 func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (restored structs.RestoredBody, err error) {
 	if !o.s.raft.IsLeader() {
 		return restored, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
@@ -52,7 +54,7 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 		if errors.Is(err, errScratch) {
 			return restored, err
 		}
-		return restored, structs.Errorf(structs.CodeInvalid, "the snapshot broke off, and nothing was restored: %w", err)
+		return restored, structs.Errorf(structs.CodeInvalid, "the snapshot ended early, and nothing was restored: %w", err)
 	}
 	info, err := o.acceptable(upload)
 	if err != nil {
@@ -63,13 +65,13 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 		return restored, err
 	}
 	defer stream.Close()
-	o.s.log.Warn("an operator restores a snapshot", "index", info.Index, "cluster_id", info.ClusterID, "incarnation", info.Incarnation)
+	o.s.log.Warn("restoring a snapshot for an operator", "index", info.Index, "cluster_id", info.ClusterID, "incarnation", info.Incarnation)
 	started, err := o.s.raft.Restore(ctx, info.Index, func(index uint64) (int64, io.Reader, error) {
 		now := o.s.store.Snapshot()
 		if _, err := upload.Seek(0, io.SeekStart); err != nil {
 			return 0, nil, err
 		}
-		next, err := state.Rebase(upload, now, index, func(c *structs.Cluster) { settleCluster(c, now.Cluster(), keep) })
+		next, err := state.Rebase(upload, now, index, func(c *structs.Cluster) { restoreClusterRow(c, now.Cluster(), keep) })
 		if err != nil {
 			return 0, nil, err
 		}
@@ -85,17 +87,21 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 	})
 	switch {
 	case err == nil:
-		o.s.log.Warn("the state was restored from a snapshot", "index", restored.Index, "cluster_id", restored.ClusterID, "incarnation", restored.Incarnation)
+		o.s.log.Warn("the state was restored from a snapshot", "index", restored.Index, "cluster_id", restored.ClusterID, "incarnation",
+			restored.Incarnation)
 		return restored, nil
 	case started:
-		return restored, structs.Errorf(structs.CodeNoLeader, "leadership was lost while the snapshot was being restored: see whether its objects are there, and restore it again if not (%w, %w)", err, conductor.ErrUnknown)
+		return restored, structs.Errorf(structs.CodeNoLeader,
+			"leadership was lost while the snapshot was being restored: see whether its objects are there, and restore it again if not "+
+				"(%w, %w)", err, conductor.ErrUnknown)
 	}
 	return restored, err
 }
 
-// settleCluster makes the cluster's row of a snapshot that of the servers that
-// restore it. With keep agents know the cluster by the id that it has had.
-func settleCluster(saved, now *structs.Cluster, keep bool) {
+// restoreClusterRow turns the cluster's row of a snapshot, saved, into that of the
+// servers that restore it; now is their current row, nil if there is none. With keep
+// the cluster ID stays, so agents still know the cluster.
+func restoreClusterRow(saved, now *structs.Cluster, keep bool) {
 	saved.Incarnation++
 	if now == nil {
 		return
@@ -114,9 +120,9 @@ func settleCluster(saved, now *structs.Cluster, keep bool) {
 	saved.Bootstrapped = saved.Bootstrapped || now.Bootstrapped
 }
 
-// awaitSchema returns the schema in use. It waits for a moment until that is the
-// wanted one, if this server understands it: in a new cluster the leader may not have
-// heard yet what the others understand.
+// awaitSchema returns the schema in use. If this server understands the wanted schema,
+// it waits up to two schemaTicks for it: the leader of a new cluster may not yet know
+// what the other servers understand.
 func (s *Server) awaitSchema(want int) (inUse int) {
 	for until := time.Now().Add(2 * schemaTick); ; time.Sleep(schemaTick / 20) {
 		inUse = s.store.Snapshot().Cluster().SchemaInUse()
@@ -126,8 +132,8 @@ func (s *Server) awaitSchema(want int) (inUse int) {
 	}
 }
 
-// acceptable checks the file, whose whole content is read, and that these servers
-// can go on with it. CodeInvalid, CodeConflict, CodeNoSpace.
+// acceptable checks the whole file, and whether this cluster can restore it. Errors:
+// CodeInvalid, CodeConflict, CodeNoSpace.
 func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err error) {
 	if _, err := upload.Seek(0, io.SeekStart); err != nil {
 		return info, err
@@ -143,21 +149,26 @@ func (o operations) acceptable(upload *scratch) (info structs.Snapshot, err erro
 	case info.ClusterID == "":
 		return info, structs.Errorf(structs.CodeInvalid, "Nothing was restored: the snapshot holds no cluster.")
 	case info.Schema > inUse:
-		return info, structs.Errorf(structs.CodeConflict, "the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all of them first", info.Schema, inUse)
+		return info, structs.Errorf(structs.CodeConflict,
+			"the snapshot is of schema %d, and not all servers understand it yet (schema %d is in use): run the newer version on all "+
+				"of them first", info.Schema, inUse)
 	case o.s.config.Auth == authToken && info.AdminTokens == 0:
 		return info, structs.Errorf(structs.CodeConflict,
-			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on loopback, restore it there and make one with token-create -role admin")
-	case free < reserve+2*info.Size: // the stream that is made of it, and Raft's own copy
-		return info, structs.Errorf(structs.CodeNoSpace, "the server's disk has %d MiB left, and restoring a snapshot of %d MiB takes three times as much beside the %d MiB that are kept back", free>>20, info.Size>>20, reserve>>20)
+			"the snapshot holds no admin token, and after the restore nobody could operate the servers: start them with -auth none on "+
+				"loopback, restore it there and make one with token-create -role admin")
+	case free < reserve+2*info.Size: // the stream made from it, and Raft's own copy
+		return info, structs.Errorf(structs.CodeNoSpace,
+			"the server's disk has %d MiB left, and restoring a snapshot of %d MiB takes three times as much beside the %d MiB that "+
+				"are kept back", free>>20, info.Size>>20, reserve>>20)
 	}
 	return info, nil
 }
 
-// scratch is a file without a name, where the data directory is: nothing is left
-// behind, however this process ends.
+// scratch is an unnamed file on the data directory's disk. Nothing is left behind,
+// however this process ends.
 type scratch struct{ file *os.File }
 
-// errScratch is in the chain of an error of its disk.
+// errScratch is in the chain of errors of the scratch file's disk.
 var errScratch = errors.New("the server's disk")
 
 func (o operations) scratch() (*scratch, error) {
@@ -172,20 +183,21 @@ func (o operations) scratch() (*scratch, error) {
 	return &scratch{f}, nil
 }
 
-// Write writes on.
+// Write writes at the current offset. Errors are CodeNoSpace.
 func (s *scratch) Write(p []byte) (int, error) {
 	n, err := s.file.Write(p)
 	if err != nil {
-		return n, structs.Errorf(structs.CodeNoSpace, "the server could not keep the snapshot, and nothing was restored: %w", fmt.Errorf("%w: %w", errScratch, err))
+		return n, structs.Errorf(structs.CodeNoSpace, "the server could not keep the snapshot, and nothing was restored: %w",
+			fmt.Errorf("%w: %w", errScratch, err))
 	}
 	return n, nil
 }
 
-// Read reads on.
+// Read reads at the current offset.
 func (s *scratch) Read(p []byte) (int, error) { return s.file.Read(p) }
 
-// Seek sets where Read and Write go on.
+// Seek sets the offset of Read and Write.
 func (s *scratch) Seek(offset int64, whence int) (int64, error) { return s.file.Seek(offset, whence) }
 
-// Close gives its room back.
+// Close frees the file's space.
 func (s *scratch) Close() error { return s.file.Close() }

@@ -19,7 +19,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// client returns a client of the server.
+// client returns a client of the server, with its token if it has one.
 func (m *oneOfThree) client(t testing.TB) *api.Client {
 	t.Helper()
 	c, err := api.New(api.Config{Address: m.running().URL()})
@@ -29,7 +29,7 @@ func (m *oneOfThree) client(t testing.TB) *api.Client {
 	return c
 }
 
-// save returns a snapshot of the server's state as a file.
+// save returns a snapshot file of the server's state.
 func (m *oneOfThree) save(t testing.TB) []byte {
 	t.Helper()
 	body, err := m.client(t).Operator().SaveSnapshot(t.Context(), api.QueryOptions{Consistent: true})
@@ -44,7 +44,7 @@ func (m *oneOfThree) save(t testing.TB) []byte {
 	return b
 }
 
-// node makes a node of the type through the server.
+// node creates a node of the type through the server.
 func (m *oneOfThree) node(t testing.TB, kind string) string {
 	t.Helper()
 	n, _, err := m.client(t).Nodes().Create(t.Context(), &structs.NodeRequest{Type: kind}, api.WriteOptions{})
@@ -71,9 +71,9 @@ func (c *threeServers) restartAll() {
 	c.leader()
 }
 
-// TestRestoreUndoesOnAllServers: what was done since is gone, on each server, and
-// stays so when all of them start again; indexes go on, and who waits is woken.
-func TestRestoreUndoesOnAllServers(t *testing.T) {
+// TestRestoreReachesAllServers: later changes are gone on each server, and stay so
+// after all servers restart. Indexes continue, and blocking reads wake.
+func TestRestoreReachesAllServers(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leader := c.leader()
@@ -103,7 +103,8 @@ func TestRestoreUndoesOnAllServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if restored.Index <= before || meta.Index < restored.Index || restored.Incarnation != was.Incarnation+1 || restored.ClusterID != was.ClusterID {
+	if restored.Index <= before || meta.Index < restored.Index || restored.Incarnation != was.Incarnation+1 ||
+		restored.ClusterID != was.ClusterID {
 		t.Errorf("restored %+v, answered at %d; it was %+v at %d", restored, meta.Index, was, before)
 	}
 	select {
@@ -114,16 +115,17 @@ func TestRestoreUndoesOnAllServers(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("a list that waits for a change is not told of the restore")
 	}
-	// Through each server, a read that is not older than this client has seen.
+	// Through each server, a read not older than the client's index.
 	check := func(when string) {
 		t.Helper()
-		c.settled()
+		c.awaitSameState()
 		for _, m := range c.members {
 			if !m.has(kept) || m.has(lost) {
 				t.Errorf("%s: %s has the kept node: %v, and the lost: %v", when, m.config.Name, m.has(kept), m.has(lost))
 			}
 			now := m.running().store.Snapshot().Cluster()
-			if now.Incarnation != was.Incarnation+1 || now.PeerSecret != was.PeerSecret || now.JoinTokenHash != was.JoinTokenHash || now.ClusterID != was.ClusterID {
+			if now.Incarnation != was.Incarnation+1 || now.PeerSecret != was.PeerSecret || now.JoinTokenHash != was.JoinTokenHash ||
+				now.ClusterID != was.ClusterID {
 				t.Errorf("%s: the cluster of %s is %+v, and was %+v", when, m.config.Name, now, was)
 			}
 		}
@@ -138,17 +140,17 @@ func TestRestoreUndoesOnAllServers(t *testing.T) {
 	check("started again")
 	c.leader().node(t, "at last")
 
-	// Once more, the older file: incarnations go on, too.
+	// Restore the older file again: incarnations continue, too.
 	again, _, err := c.leader().client(t).Operator().RestoreSnapshot(t.Context(), bytes.NewReader(file), true)
 	if err != nil || again.Incarnation != was.Incarnation+2 || again.Index <= restored.Index {
 		t.Errorf("restored again: %+v, %v", again, err)
 	}
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestRestoreIntoANewCluster: agents know it by the id that is in the file, unless
-// it is to keep its own; the servers stay the cluster that they are.
-func TestRestoreIntoANewCluster(t *testing.T) {
+// TestRestoreIntoNewCluster: agents know the cluster by the ID in the file, unless it
+// keeps its own. The servers' own settings stay.
+func TestRestoreIntoNewCluster(t *testing.T) {
 	t.Parallel()
 	old := start(t, t.TempDir())
 	kind := "old"
@@ -179,17 +181,18 @@ func TestRestoreIntoANewCluster(t *testing.T) {
 		if err != nil || restored.ClusterID != want || restored.Incarnation != max(before, from.Incarnation)+1 {
 			t.Fatalf("keep %v: %+v, %v", keep, restored, err)
 		}
-		c.settled()
+		c.awaitSameState()
 		c.restartAll()
-		c.settled()
+		c.awaitSameState()
 		for _, m := range c.members {
 			now := m.running().store.Snapshot().Cluster()
-			if !m.has(made.UUID) || now.ClusterID != want || now.PeerSecret != own.PeerSecret || m.running().raft.ClusterID() != own.ClusterID {
+			if !m.has(made.UUID) || now.ClusterID != want || now.PeerSecret != own.PeerSecret ||
+				m.running().raft.ClusterID() != own.ClusterID {
 				t.Errorf("keep %v: %s has the node: %v, and is of %+v", keep, m.config.Name, m.has(made.UUID), now)
 			}
 		}
 	}
-	// A server that comes later gets it all.
+	// A server that starts later gets everything.
 	late := &oneOfThree{config: c.members[0].config}
 	late.config.Name, late.config.DataDir, late.config.BootstrapExpect = "late", t.TempDir(), 0
 	late.config.HTTPPort, late.config.RaftPort, late.config.GossipPort = -1, -1, -1
@@ -197,10 +200,10 @@ func TestRestoreIntoANewCluster(t *testing.T) {
 	c.members = append(c.members, late)
 	late.start(t)
 	c.eventually("the late server has it", func() bool { return late.has(made.UUID) })
-	c.settled()
+	c.awaitSameState()
 }
 
-// TestRestoreRefusals: nothing has changed after any of them.
+// TestRestoreRefusals: a refusal changes nothing.
 func TestRestoreRefusals(t *testing.T) {
 	t.Parallel()
 	var short atomic.Bool
@@ -264,15 +267,18 @@ func TestRestoreRefusals(t *testing.T) {
 	refused("two at once", good, structs.CodeConflict, "under way")
 	op.s.restoring.Unlock()
 
-	locked := startWith(t, Config{DataDir: t.TempDir()}, func(s *Server) { s.config.Auth = authToken }) // rest asks for none: it was made before
-	if _, err := (operations{locked.Server}).Restore(t.Context(), bytes.NewReader(good), false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "admin token") {
+	// rest was created before and asks for no token.
+	locked := startWith(t, Config{DataDir: t.TempDir()}, func(s *Server) { s.config.Auth = authToken })
+	if _, err := (operations{locked.Server}).Restore(t.Context(), bytes.NewReader(good),
+		false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "admin token") {
 		t.Errorf("one that would lock operators out: %v", err)
 	}
 
-	if names, err := os.ReadDir(s.dir.path); err != nil || slices.ContainsFunc(names, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "restore-") }) {
+	if names, err := os.ReadDir(s.dir.path); err != nil || slices.ContainsFunc(names,
+		func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "restore-") }) {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
-	// A body that breaks off.
+	// A body that ends early.
 	r, w := io.Pipe()
 	go func() {
 		_, _ = w.Write(good[:10])
@@ -287,8 +293,8 @@ func TestRestoreRefusals(t *testing.T) {
 		resp.Body.Close()
 		t.Errorf("a body that broke off is answered %d", resp.StatusCode)
 	}
-	// What is saved can be restored, on the same server, whatever was before: once
-	// the server has seen, too, that the body broke off.
+	// A saved snapshot can be restored on the same server, whatever was refused before,
+	// once the server has noticed that the body ended early.
 	servertest.Eventually(t, "nothing else is restored", func() bool {
 		_, _, err := s.client.Operator().RestoreSnapshot(t.Context(), bytes.NewReader(good), false)
 		if err != nil && structs.CodeOf(err) != structs.CodeConflict {
@@ -301,12 +307,13 @@ func TestRestoreRefusals(t *testing.T) {
 	}
 }
 
-// TestNewClusterTakesASnapshotAtOnce: its servers may not have agreed yet on the
-// schema that all of them understand.
-func TestNewClusterTakesASnapshotAtOnce(t *testing.T) {
+// TestRestoreIntoNewClusterAtOnce: the servers may not have agreed yet on the schema
+// that all of them understand.
+func TestRestoreIntoNewClusterAtOnce(t *testing.T) {
 	t.Parallel()
 	from := start(t, t.TempDir())
-	for until := time.Now().Add(10 * time.Second); from.store.Snapshot().Cluster().SchemaInUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
+	inUse := func() int { return from.store.Snapshot().Cluster().SchemaInUse() }
+	for until := time.Now().Add(10 * time.Second); inUse() != structs.SchemaVersion; time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("the schema is not in use")
 		}
@@ -324,9 +331,9 @@ func TestNewClusterTakesASnapshotAtOnce(t *testing.T) {
 	t.Logf("schema %d was in use", was)
 }
 
-// TestSnapshotOfALaterSchemaIsRefused: all servers have to understand it, not
-// only the one that leads.
-func TestSnapshotOfALaterSchemaIsRefused(t *testing.T) {
+// TestSnapshotOfLaterSchemaIsRefused: all servers must understand the schema, not only
+// the leader.
+func TestSnapshotOfLaterSchemaIsRefused(t *testing.T) {
 	was := structs.SchemaVersion
 	s := start(t, t.TempDir())
 	// The leader's first entries have looked at the version by then, and nothing else does.
@@ -348,35 +355,38 @@ func TestSnapshotOfALaterSchemaIsRefused(t *testing.T) {
 	if err := op.Save(&b, store.Snapshot()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := op.Restore(context.Background(), &b, false); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "schema") {
+	if _, err := op.Restore(context.Background(), &b, false); structs.CodeOf(err) != structs.CodeConflict ||
+		!strings.Contains(err.Error(), "schema") {
 		t.Errorf("of a schema that is not in use: %v", err)
 	}
 }
 
-// TestSettledClusterIsTheServersOwn: what belongs to the servers is not the
-// snapshot's, and the first admin token is not given out again.
-func TestSettledClusterIsTheServersOwn(t *testing.T) {
-	now := &structs.Cluster{ClusterID: "now", Incarnation: 5, JoinTokenHash: "join", PeerSecret: "peer", Bootstrapped: true, Schema: 1, Removed: []string{"s9"}}
+// TestRestoreClusterRow: the servers keep their own settings, and the first admin token
+// is not issued again.
+func TestRestoreClusterRow(t *testing.T) {
+	now := &structs.Cluster{ClusterID: "now", Incarnation: 5, JoinTokenHash: "join", PeerSecret: "peer", Bootstrapped: true, Schema: 1,
+		Removed: []string{"s9"}}
 	for _, keep := range []bool{false, true} {
 		saved := &structs.Cluster{ClusterID: "saved", Incarnation: 2, JoinTokenHash: "old", PeerSecret: "older"}
-		settleCluster(saved, now, keep)
+		restoreClusterRow(saved, now, keep)
 		want := "saved"
 		if keep {
 			want = "now"
 		}
-		if saved.ClusterID != want || saved.Incarnation != 6 || saved.JoinTokenHash != "join" || saved.PeerSecret != "peer" || !saved.Bootstrapped || saved.Schema != 1 || len(saved.Removed) != 1 {
+		if saved.ClusterID != want || saved.Incarnation != 6 || saved.JoinTokenHash != "join" || saved.PeerSecret != "peer" ||
+			!saved.Bootstrapped || saved.Schema != 1 || len(saved.Removed) != 1 {
 			t.Errorf("keep %v: %+v", keep, saved)
 		}
 	}
 	saved := &structs.Cluster{ClusterID: "saved", Incarnation: 7, JoinTokenHash: "old", PeerSecret: "older", Bootstrapped: true}
-	settleCluster(saved, &structs.Cluster{}, false)
+	restoreClusterRow(saved, &structs.Cluster{}, false)
 	if saved.Incarnation != 8 || saved.JoinTokenHash != "old" || saved.PeerSecret != "older" || !saved.Bootstrapped {
 		t.Errorf("over nothing: %+v", saved)
 	}
 }
 
-// TestRestoreUnderLoad: while clients write, each write is either undone or done
-// on the restored state; what is acknowledged after the restore stays.
+// TestRestoreUnderLoad: each write of a client is either undone or applied to the
+// restored state. Writes acknowledged after the restore stay.
 func TestRestoreUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
@@ -387,14 +397,14 @@ func TestRestoreUnderLoad(t *testing.T) {
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			// Refusals are part of it.
+			// Refusals are expected.
 			_, _, _ = c.members[0].client(t).Nodes().Create(ctx, &structs.NodeRequest{}, api.WriteOptions{})
 		}
 	}()
 	var last structs.RestoredBody
 	for range 5 {
 		var restored *structs.RestoredBody
-		// A leader that a busy machine costs its place leaves the outcome unknown.
+		// On a busy machine, lost leadership may leave the outcome unknown.
 		c.eventually("a snapshot is restored", func() bool {
 			var err error
 			restored, _, err = c.members[1].client(t).Operator().RestoreSnapshot(t.Context(), bytes.NewReader(file), false)
@@ -411,7 +421,7 @@ func TestRestoreUnderLoad(t *testing.T) {
 	id := c.members[2].node(t, "after")
 	stop()
 	<-ended
-	c.settled()
+	c.awaitSameState()
 	for _, m := range c.members {
 		if !m.has(id) {
 			t.Errorf("I1: %s has lost a node that was acknowledged after the restore", m.config.Name)

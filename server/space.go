@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	// reserve is the free space below which writes are refused: enough for what
-	// is being committed, a snapshot, and the log's own bookkeeping. Raft must
-	// never be the one to find out that the disk is full.
+	// reserve is the free space below which writes are refused. It holds what is being
+	// committed, a snapshot, and the log's own bookkeeping: Raft must never be the
+	// first to find the disk full.
 	reserve = 32 << 20
-	// ballastSize is what the ballast file holds back: a server that finds the disk
-	// full at its start, or when it has to write a term or a vote, removes it.
+	// ballastSize is the size of the ballast file. A server that finds the disk full at
+	// its start, or when it has to write a term or a vote, removes the file.
 	ballastSize = 64 << 20
 
 	spaceTick = 500 * time.Millisecond
 )
 
-// space watches the room that is left where the data directory is.
+// space monitors the free space on the data directory's disk.
 type space struct {
-	dir   string
-	log   hclog.Logger
-	free  func(dir string) (int64, error) // bytes that this process may still write
-	again atomic.Pointer[func() int64]    // bytes that the log's file holds free; nil until it is open
-	short atomic.Int64                    // bytes left while they are too few, else -1
+	dir      string
+	log      hclog.Logger
+	free     func(dir string) (int64, error) // returns the bytes that this process may still write
+	reusable atomic.Pointer[func() int64]    // returns the free bytes within the log's file; nil until it is open
+	short    atomic.Int64                    // bytes left while they are less than reserve, otherwise -1
 }
 
 func newSpace(dir string, log hclog.Logger) *space {
@@ -43,7 +43,7 @@ func newSpace(dir string, log hclog.Logger) *space {
 	return s
 }
 
-// freeBytes asks the file system.
+// freeBytes returns the file system's free bytes for this process.
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -52,12 +52,12 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
-// reuse tells of room that the log's file has in itself: it is as good as room on
-// the disk.
-func (s *space) reuse(free func() int64) { s.again.Store(&free) }
+// countReusable makes free space within the log's file count: it is as good as free
+// space on the disk.
+func (s *space) countReusable(free func() int64) { s.reusable.Store(&free) }
 
-// makeRoom removes the ballast, for what this server has to write before it may
-// speak again, and reports whether there was one.
+// makeRoom removes the ballast file, so that this server can write a term or a vote. It
+// reports whether there was one.
 func (s *space) makeRoom() bool {
 	info, err := os.Stat(s.ballast())
 	if err != nil || info.Size() == 0 {
@@ -66,14 +66,14 @@ func (s *space) makeRoom() bool {
 	if err := os.Remove(s.ballast()); err != nil {
 		return false
 	}
-	s.log.Warn("the disk is full: the ballast file is removed, for the term and the vote of this server; make room", "path", s.ballast())
+	s.log.Warn("the disk is full: removed the ballast file to write the term and vote; free disk space", "path", s.ballast())
 	return true
 }
 
 func (s *space) ballast() string { return filepath.Join(s.dir, "ballast") }
 
-// open looks for the first time. If there is too little room, the ballast goes,
-// so that the log can be opened and read.
+// open makes the first check. If the disk is full, it removes the ballast, so that the
+// log can be opened and read.
 func (s *space) open() error {
 	free, err := s.free(s.dir)
 	if err != nil {
@@ -82,15 +82,15 @@ func (s *space) open() error {
 	if free < reserve {
 		switch err := os.Remove(s.ballast()); {
 		case err == nil:
-			s.log.Warn("the disk is full: the ballast file is removed to be able to start; make room", "path", s.ballast(), "free", free)
+			s.log.Warn("the disk is full: removed the ballast file to start; free disk space", "path", s.ballast(), "free", free)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
 	}
-	return s.look()
+	return s.check()
 }
 
-// run looks again and again until ctx ends.
+// run checks the free space every spaceTick until ctx ends.
 func (s *space) run(ctx context.Context) error {
 	tick := time.NewTicker(spaceTick)
 	defer tick.Stop()
@@ -99,22 +99,21 @@ func (s *space) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := s.look(); err != nil {
+			if err := s.check(); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// look finds out whether there is room, and keeps the ballast while there is
-// plenty.
-func (s *space) look() error {
+// check measures the free space, and creates the ballast while there is plenty.
+func (s *space) check() error {
 	left, err := s.free(s.dir)
 	if err != nil {
 		return err
 	}
 	free := left
-	if again := s.again.Load(); again != nil {
+	if again := s.reusable.Load(); again != nil {
 		free += (*again)()
 	}
 	was := s.short.Load()
@@ -122,13 +121,13 @@ func (s *space) look() error {
 	case free < reserve:
 		s.short.Store(free)
 		if was < 0 {
-			s.log.Error("the disk is nearly full: writes are refused until there is room", "path", s.dir, "free", free, "reserve", reserve)
+			s.log.Error("the disk is nearly full: writes are refused until there is space", "path", s.dir, "free", free, "reserve", reserve)
 		}
 		return nil
 	case was >= 0 && free < reserve+reserve/4:
-		return nil // not back and forth around the mark
+		return nil // hysteresis
 	case was >= 0:
-		s.log.Info("there is room on the disk again: writes are taken", "path", s.dir, "free", free)
+		s.log.Info("the disk has space again: writes are accepted", "path", s.dir, "free", free)
 	}
 	s.short.Store(-1)
 	if left > 4*ballastSize {
@@ -137,7 +136,7 @@ func (s *space) look() error {
 	return nil
 }
 
-// keepBallast makes the ballast file if there is none.
+// keepBallast creates the ballast file if there is none.
 func (s *space) keepBallast() error {
 	f, err := os.OpenFile(s.ballast(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -151,19 +150,21 @@ func (s *space) keepBallast() error {
 	if err == nil {
 		return nil
 	}
-	// Without it there is less to recover with, and nothing else is lost.
-	s.log.Warn("no ballast file", "path", s.ballast(), "error", err)
+	// Without a ballast file there is less to recover with; nothing else is lost.
+	s.log.Warn("the ballast file can't be created", "path", s.ballast(), "error", err)
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil // the empty file says that this was tried
 	}
 	return os.Remove(s.ballast())
 }
 
-// room returns CodeNoSpace while there is too little of it for writes.
+// room returns CodeNoSpace while there is too little disk space for writes.
 func (s *space) room() error {
 	left := s.short.Load()
 	if left < 0 {
 		return nil
 	}
-	return structs.Errorf(structs.CodeNoSpace, "the server's disk is nearly full (%d MiB left, %d are kept back): nothing is written until its operator makes room; reads go on", left>>20, reserve>>20)
+	return structs.Errorf(structs.CodeNoSpace,
+		"the server's disk is nearly full (%d MiB left, %d are kept back): nothing is written until its operator makes room; reads go "+
+			"on", left>>20, reserve>>20)
 }

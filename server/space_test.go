@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// newTestSpace returns a space over a disk whose free bytes the test sets.
+// newTestSpace returns a space on a disk whose free bytes the test sets.
 func newTestSpace(t *testing.T, free *int64) *space {
 	t.Helper()
 	s := newSpace(t.TempDir(), hclog.NewNullLogger())
@@ -21,18 +21,18 @@ func newTestSpace(t *testing.T, free *int64) *space {
 	return s
 }
 
-func TestRoom(t *testing.T) {
+func TestRoomFollowsFreeSpace(t *testing.T) {
 	var free int64
 	s := newTestSpace(t, &free)
 	for _, step := range []struct {
 		free int64
 		room bool
 	}{
-		{1 << 40, true}, {reserve, true}, {reserve - 1, false}, {reserve + 1, false}, // near the mark it stays as it is
+		{1 << 40, true}, {reserve, true}, {reserve - 1, false}, {reserve + 1, false}, // near the limit the state is kept
 		{2 * reserve, true}, {reserve + 1, true}, {0, false},
 	} {
 		free = step.free
-		if err := s.look(); err != nil {
+		if err := s.check(); err != nil {
 			t.Fatal(err)
 		}
 		err := s.room()
@@ -46,7 +46,7 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-func TestBallast(t *testing.T) {
+func TestBallastIsCreatedAndRemoved(t *testing.T) {
 	free := int64(1 << 40)
 	s := newTestSpace(t, &free)
 	if err := s.open(); err != nil {
@@ -56,14 +56,14 @@ func TestBallast(t *testing.T) {
 	if err != nil || info.Size() != ballastSize && info.Size() != 0 {
 		t.Fatalf("%v, %v", info, err)
 	}
-	free = reserve / 2 // while it runs the ballast stays: it is the operator's
-	if err := s.look(); err != nil {
+	free = reserve / 2 // a running server keeps the ballast for the operator
+	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.ballast()); err != nil {
 		t.Error(err)
 	}
-	if err := s.open(); err != nil { // a start
+	if err := s.open(); err != nil { // as at a start
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.ballast()); !os.IsNotExist(err) {
@@ -71,17 +71,17 @@ func TestBallast(t *testing.T) {
 	}
 }
 
-// Room that the log's file has in itself counts.
-func TestRoomInTheLog(t *testing.T) {
+// Free space within the log's file counts.
+func TestFreeSpaceInLogCounts(t *testing.T) {
 	free, again := int64(reserve/2), int64(0)
 	s := newTestSpace(t, &free)
-	s.reuse(func() int64 { return again })
+	s.countReusable(func() int64 { return again })
 	for _, step := range []struct {
 		again int64
 		room  bool
 	}{{0, false}, {reserve, true}, {reserve / 2, true}, {reserve/2 - 1, false}} {
 		again = step.again
-		if err := s.look(); err != nil {
+		if err := s.check(); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.room(); (err == nil) != step.room {
@@ -89,7 +89,7 @@ func TestRoomInTheLog(t *testing.T) {
 		}
 	}
 	again = 8 * ballastSize
-	if err := s.look(); err != nil {
+	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.ballast()); !os.IsNotExist(err) {
@@ -97,7 +97,7 @@ func TestRoomInTheLog(t *testing.T) {
 	}
 }
 
-func TestRoomIsMadeOnce(t *testing.T) {
+func TestMakeRoomRemovesBallastOnce(t *testing.T) {
 	free := int64(1 << 40)
 	s := newTestSpace(t, &free)
 	if s.makeRoom() {

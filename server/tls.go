@@ -13,15 +13,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The kinds of Config.Auth.
+// The values of Config.Auth.
 const (
 	authNone  = "none"
 	authToken = "token"
 )
 
-// validateAccess checks who may reach the server, and how. Off loopback both
-// TLS and authentication are needed, unless the operator says that the network
-// is safe.
+// validateAccess checks the settings that protect the server. Off loopback it requires
+// TLS and authentication, unless the operator says that the network is safe.
 func (c Config) validateAccess(bind net.IP) error {
 	if c.Auth != authNone && c.Auth != authToken {
 		return structs.Errorf(structs.CodeInvalid, "-auth %.64q is neither none nor token", c.Auth)
@@ -33,10 +32,14 @@ func (c Config) validateAccess(bind net.IP) error {
 		return nil
 	}
 	if c.Auth == authNone {
-		return structs.Errorf(structs.CodeInvalid, "-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token, bind to 127.0.0.1, or say -insecure", c.Bind)
+		return structs.Errorf(structs.CodeInvalid,
+			"-bind %s with -auth none lets anyone who reaches the address do anything: say -auth token, bind to 127.0.0.1, or say "+
+				"-insecure", c.Bind)
 	}
 	if !c.tlsFiles().Any() {
-		return structs.Errorf(structs.CodeInvalid, "-bind %s without TLS lets anyone on the way read tokens and secrets: give -tls-ca, -tls-cert and -tls-key (\"magnum tls-init\" makes such files), bind to 127.0.0.1, or say -insecure", c.Bind)
+		return structs.Errorf(structs.CodeInvalid,
+			"-bind %s without TLS lets anyone on the way read tokens and secrets: give -tls-ca, -tls-cert and -tls-key (\"magnum "+
+				"tls-init\" makes such files), bind to 127.0.0.1, or use -insecure", c.Bind)
 	}
 	return nil
 }
@@ -45,9 +48,9 @@ func (c Config) tlsFiles() tlsconf.Files {
 	return tlsconf.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey}
 }
 
-// hostNames are the names to which the REST API answers if everybody is let in; nil
-// for all names. A page of the web can have a name of its own lead to this server,
-// but none of these.
+// hostNames returns the names to which the REST API answers without authentication; nil
+// means all names. A web page can make a name of its own resolve to this server, but
+// none of these.
 func (s *Server) hostNames() []string {
 	if s.config.Auth != authNone {
 		return nil
@@ -62,14 +65,14 @@ func (s *Server) hostNames() []string {
 	return names
 }
 
-// certificates is this server's TLS, if it has any.
+// certificates holds this server's TLS certificate and CA, if it has any.
 type certificates struct {
 	loaded *tlsconf.Credentials // nil: no TLS
-	file   string               // of the server's own certificate
+	file   string               // path of the server's certificate
 	log    hclog.Logger
 }
 
-// loadCertificates reads the files of TLS, if there are any.
+// loadCertificates reads the TLS files, if there are any.
 func loadCertificates(c Config, log hclog.Logger) (*certificates, error) {
 	all := &certificates{file: c.TLSCert, log: log}
 	if !c.tlsFiles().Any() {
@@ -83,7 +86,7 @@ func loadCertificates(c Config, log hclog.Logger) (*certificates, error) {
 	return all, nil
 }
 
-// listener lets the listener speak TLS, if the server has any.
+// listener wraps l in TLS, if the server has TLS.
 func (c *certificates) listener(l net.Listener) net.Listener {
 	if c.loaded == nil {
 		return l
@@ -91,7 +94,7 @@ func (c *certificates) listener(l net.Listener) net.Listener {
 	return tls.NewListener(l, c.loaded.HTTPServer())
 }
 
-// raft is the TLS between servers; nil for none.
+// raft returns the TLS of Raft connections between servers; nil means none.
 func (c *certificates) raft() *transport.Secure {
 	if c.loaded == nil {
 		return nil
@@ -99,7 +102,7 @@ func (c *certificates) raft() *transport.Secure {
 	return &transport.Secure{Server: c.loaded.ServerTLS, Client: c.loaded.ClientTLS}
 }
 
-// peers is the TLS of calls to other servers' REST API; nil for none.
+// peers returns the TLS of calls to other servers' REST API; nil means none.
 func (c *certificates) peers() func() *tls.Config {
 	if c.loaded == nil {
 		return nil
@@ -107,7 +110,7 @@ func (c *certificates) peers() func() *tls.Config {
 	return func() *tls.Config { return c.loaded.ClientTLS("") }
 }
 
-// scheme is that of the server's URLs.
+// scheme returns the scheme of the server's URLs, with "://".
 func (c *certificates) scheme() string {
 	if c.loaded == nil {
 		return "http://"
@@ -115,29 +118,30 @@ func (c *certificates) scheme() string {
 	return "https://"
 }
 
-// Reload reads the files of TLS again, for connections that begin from now on.
-// What can't be read is logged, and everything stays as it was.
+// Reload reads the TLS files again, for new connections. If they can't be read, the
+// error is logged and the old certificates stay in use.
 func (s *Server) Reload() { s.tls.reload() }
 
 func (c *certificates) reload() {
 	if c.loaded == nil {
-		c.log.Info("nothing to read again: there are no certificates")
+		c.log.Info("nothing to reload: there are no certificates")
 		return
 	}
 	if err := c.loaded.Reload(); err != nil {
-		c.log.Error("certificates can't be read again and stay what they were", "error", err)
+		c.log.Error("certificates can't be reloaded, the old ones stay in use", "error", err)
 		return
 	}
-	c.log.Info("certificates were read again")
+	c.log.Info("certificates reloaded")
 	c.logExpiry()
 }
 
-// expiryWarning is how long before its certificate ends a server says so.
+// expiryWarning is how long before the certificate expires the server warns about it.
 const expiryWarning = 14 * 24 * time.Hour
 
 func (c *certificates) logExpiry() {
 	at := c.loaded.ExpiresAt()
 	if left := time.Until(at); left < expiryWarning {
-		c.log.Warn("the certificate ends soon: make another, and send SIGHUP", "file", c.file, "expires_at", at, "left", left.Round(time.Minute))
+		c.log.Warn("the certificate expires soon: replace it and send SIGHUP", "file", c.file, "expires_at", at, "left",
+			left.Round(time.Minute))
 	}
 }

@@ -21,31 +21,34 @@ func TestAccessOffLoopback(t *testing.T) {
 	for _, tt := range []struct {
 		what   string
 		change func(*Config)
-		want   string // in the refusal, "" if it is allowed
+		want   string // in the error, "" if allowed
 	}{
 		{"loopback with nothing", func(c *Config) { c.Bind = "127.0.0.2" }, ""},
 		{"IPv6 loopback with nothing", func(c *Config) { c.Bind = "::1" }, ""},
 		{"loopback with tokens", func(c *Config) { c.Auth = "token" }, ""},
 		{"off it with nothing", func(c *Config) { c.Bind = "0.0.0.0" }, "-bind 0.0.0.0 with -auth none lets anyone"},
 		{"off it with TLS", func(c *Config) { c.Bind = "10.0.0.1"; files(c) }, "-bind 10.0.0.1 with -auth none lets anyone"},
-		{"off it with tokens", func(c *Config) { c.Bind = "10.0.0.1"; c.Auth = "token" }, "-bind 10.0.0.1 without TLS lets anyone on the way read"},
+		{"off it with tokens", func(c *Config) { c.Bind = "10.0.0.1"; c.Auth = "token" },
+			"-bind 10.0.0.1 without TLS lets anyone on the way read"},
 		{"off it with both", func(c *Config) { c.Bind = "10.0.0.1"; c.Auth = "token"; files(c) }, ""},
 		{"off it, insecure", func(c *Config) { c.Bind = "10.0.0.1"; c.Insecure = true }, ""},
 		{"two files of three", func(c *Config) { files(c); c.TLSKey = "" }, "-tls-ca is given without -tls-key"},
-		{"two files of three, insecure", func(c *Config) { files(c); c.TLSCA = ""; c.Insecure = true }, "-tls-cert is given without -tls-ca"},
+		{"two files of three, insecure", func(c *Config) { files(c); c.TLSCA = ""; c.Insecure = true },
+			"-tls-cert is given without -tls-ca"},
 		{"another kind of auth", func(c *Config) { c.Auth = "magic" }, `-auth "magic" is neither none nor token`},
 	} {
 		c := Config{}
 		tt.change(&c)
 		err := c.withDefaults().validate()
-		if (err == nil) != (tt.want == "") || err != nil && (structs.CodeOf(err) != structs.CodeInvalid || !strings.HasPrefix(err.Error(), tt.want)) {
+		if (err == nil) != (tt.want == "") || err != nil && (structs.CodeOf(err) != structs.CodeInvalid || !strings.HasPrefix(err.Error(),
+			tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.what, err, tt.want)
 		}
 	}
 }
 
-// serve runs a server until the test ends. Raft opens no port, unless the
-// configuration names one.
+// serve runs a server until the test ends. Raft opens no port unless the configuration
+// sets one.
 func serve(t testing.TB, c Config) *Server {
 	t.Helper()
 	c.DataDir, c.HTTPPort, c.Solo = t.TempDir(), -1, c.RaftPort == 0
@@ -137,12 +140,13 @@ func TestHTTPSWithReload(t *testing.T) {
 	if got := serial(); got != second {
 		t.Error("a broken file replaced the certificate")
 	}
-	if _, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true, TLSCA: authority.CAFile(), TLSCert: cert, TLSKey: key}); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), cert) {
+	if _, err := New(Config{DataDir: t.TempDir(), HTTPPort: -1, Solo: true, TLSCA: authority.CAFile(), TLSCert: cert,
+		TLSKey: key}); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), cert) {
 		t.Errorf("a start with a broken file: %v", err)
 	}
 }
 
-func TestRaftPortLetsServersInOnly(t *testing.T) {
+func TestRaftPortAcceptsOnlyServers(t *testing.T) {
 	files := func(a *tlsconf.Authority, name string) tlsconf.Files {
 		t.Helper()
 		issued, err := a.IssueServer([]string{name}, 30)
@@ -180,10 +184,11 @@ func TestRaftPortLetsServersInOnly(t *testing.T) {
 		config *tls.Config // nil: plain TCP
 		letIn  bool
 	}{
-		"another server":             {load(files(authority, "two")).ClientTLS(addr), true},
-		"plain TCP":                  {nil, false},
-		"TLS without a certificate":  {load(tlsconf.Files{CA: authority.CAFile()}).ClientTLS(addr), false},
-		"a server of another CA":     {&tls.Config{InsecureSkipVerify: true, Certificates: load(files(foreign, "two")).ClientTLS(addr).Certificates}, false},
+		"another server":            {load(files(authority, "two")).ClientTLS(addr), true},
+		"plain TCP":                 {nil, false},
+		"TLS without a certificate": {load(tlsconf.Files{CA: authority.CAFile()}).ClientTLS(addr), false},
+		"a server of another CA": {&tls.Config{InsecureSkipVerify: true,
+			Certificates: load(files(foreign, "two")).ClientTLS(addr).Certificates}, false},
 		"a server that is not asked": {load(files(foreign, "three")).ClientTLS(addr), false},
 	} {
 		conn, err := net.Dial("tcp", addr)
@@ -194,8 +199,8 @@ func TestRaftPortLetsServersInOnly(t *testing.T) {
 		if c.config != nil {
 			conn = tls.Client(conn, c.config)
 		}
-		// It says who it is, and whom it means, and waits: nobody answers it who lets it in, and the
-		// others hang up.
+		// The caller sends its preamble and waits: a server that accepts the connection
+		// doesn't answer, one that refuses closes it.
 		_, err = io.WriteString(conn, "magnum-raft-2 "+strings.Repeat("-", 36)+string([]byte{byte(len(srv.id))})+srv.id)
 		if err == nil {
 			if c.letIn {

@@ -9,19 +9,19 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// catchUpTimeout is how long a server that does not know a token waits for what
-// it may have missed.
+// catchUpTimeout bounds how long a server that doesn't know a token waits to catch up
+// with the leader.
 const catchUpTimeout = 5 * time.Second
 
-// authenticator returns who knows callers here.
+// authenticator returns the authenticator that Config.Auth selects.
 func (s *Server) authenticator(log *replication) identity.Authenticator {
 	if s.config.Auth != authToken {
 		return identity.None{}
 	}
 	return identity.Tokens{
 		Find: func(id string) *structs.Token { return s.store.Snapshot().Token(id) },
-		// While there is no leader it waits for one: a server that has just
-		// started would else turn everybody away.
+		// This waits for a leader: otherwise a server that has just started would
+		// refuse every caller.
 		CatchUp: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
 			defer cancel()
@@ -34,15 +34,15 @@ func (s *Server) authenticator(log *replication) identity.Authenticator {
 	}
 }
 
-// An expired token stays in lists for a day, so that people see why somebody
-// was refused; then the leader deletes it. No server lets anybody in with it
-// meanwhile, so that a leader's wrong clock does little harm.
+// An expired token stays in lists for a day, so that users see why they were refused;
+// then the leader deletes it. No server accepts an expired token, so a leader's wrong
+// clock does little harm.
 const (
 	forgetAfter = 24 * time.Hour
 	forgetTick  = 10 * time.Minute
 )
 
-// forgetTokens deletes tokens that have long expired.
+// forgetTokens deletes tokens that expired at least forgetAfter ago.
 func (l *leaderLoops) forgetTokens(ctx context.Context) error {
 	tick := time.NewTicker(forgetTick)
 	defer tick.Stop()
@@ -50,11 +50,11 @@ func (l *leaderLoops) forgetTokens(ctx context.Context) error {
 		over := l.longExpired(time.Now().Add(-forgetAfter))
 		for len(over) > 0 {
 			n := min(len(over), structs.MaxChanges)
-			_, err := insist(ctx, l.conductor, conductor.ForgetTokens{IDs: over[:n]})
+			_, err := doUntilDecided(ctx, l.conductor, conductor.ForgetTokens{IDs: over[:n]})
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := l.goOn("forget tokens", err); err != nil {
+			if err := l.leadershipError("forget tokens", err); err != nil {
 				return err
 			}
 			over = over[n:]
@@ -67,7 +67,7 @@ func (l *leaderLoops) forgetTokens(ctx context.Context) error {
 	}
 }
 
-// longExpired returns the tokens that had expired at the time.
+// longExpired returns the IDs of the tokens that had expired at the given time.
 func (l *leaderLoops) longExpired(at time.Time) []string {
 	var ids []string
 	for r := range l.store.Snapshot().List(structs.TableTokens, "", 0) {

@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestTokensOutliveTheServer(t *testing.T) {
+func TestTokensSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	run := func() (srv *Server, stop func()) {
 		t.Helper()
@@ -53,7 +53,8 @@ func TestTokensOutliveTheServer(t *testing.T) {
 	}
 	stop()
 
-	// A server that has just started has no state yet, and refuses nobody for it.
+	// A server that has just started has no state yet, but must not refuse a token for
+	// that.
 	srv, stop = run()
 	defer func() { stop() }()
 	if _, _, err := as(srv, made.Token).Bays().List(ctx, api.QueryOptions{}); err != nil {
@@ -85,7 +86,8 @@ func TestLongExpiredTokensAreForgotten(t *testing.T) {
 	now := time.Now().UTC()
 	create := func(expires time.Time) string {
 		t.Helper()
-		token, err := insist(ctx, srv.conductor, conductor.CreateToken{UUID: structs.NewID(), Token: structs.Token{Hash: "h", ExpiresAt: expires}})
+		token, err := doUntilDecided(ctx, srv.conductor, conductor.CreateToken{UUID: structs.NewID(), Token: structs.Token{Hash: "h",
+			ExpiresAt: expires}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -367,7 +367,7 @@ func TestSyncFails(t *testing.T) {
 	a.server.start()
 	a.awaitServer()
 	a.allThere(ids)
-	if b, err := os.ReadFile(a.server.log); err != nil || !strings.Contains(string(b), "the disk failed before this start") {
+	if b, err := os.ReadFile(a.server.log); err != nil || !strings.Contains(string(b), "a sync failed before this start") {
 		t.Errorf("the next start does not warn (%v)", err)
 	}
 	if err := a.tryWrite(&ids); err != nil {

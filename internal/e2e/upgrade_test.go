@@ -210,7 +210,7 @@ func TestLongRollingUpgrade(t *testing.T) {
 			return err
 		}
 		b, err := os.ReadFile(leader.log)
-		if err == nil && !strings.Contains(string(b), "a server is not taken in: it is of an older version") {
+		if err == nil && !strings.Contains(string(b), "server not added: its version is older") {
 			err = fmt.Errorf("the log of %s does not", leader.name)
 		}
 		return err

@@ -141,7 +141,7 @@ func (b *Bootstrap) attempt(ctx context.Context, g structs.PeerGrant, began time
 			peers = append(peers, raftlog.Peer{ID: v.ID, Addr: v.RaftAddr, Voter: true})
 		}
 		b.log.Info("bootstrapping a cluster", "cluster_id", g.ClusterID, "servers", len(peers))
-		b.conf.Log.SpeakFor(g.ClusterID)
+		b.conf.Log.SetProposed(g.ClusterID)
 		if err := b.conf.Log.Bootstrap(peers...); err != nil {
 			return false, err
 		}

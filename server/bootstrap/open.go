@@ -68,7 +68,7 @@ type raftLog interface {
 	Self() raftlog.Peer
 	Peers() ([]raftlog.Peer, error)
 	ClusterID() string
-	SpeakFor(clusterID string)
+	SetProposed(clusterID string)
 	Bootstrap(voters ...raftlog.Peer) error
 	Join(clusterID string) error
 }

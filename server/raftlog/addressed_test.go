@@ -8,9 +8,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestIDsStayInTargets: what the library keeps and tells of servers are addresses.
-func TestIDsStayInTargets(t *testing.T) {
-	c := startTrio(t)
+// TestServerIDsStayOutOfMembershipAndLeader checks that targets with IDs never appear
+// in what the library stores and reports about servers: those are plain addresses.
+func TestServerIDsStayOutOfMembershipAndLeader(t *testing.T) {
+	c := startThreeServers(t)
 	n := c.leader(0, 1, 2)
 	c.members[n].put(1)
 	for _, m := range c.members {
@@ -30,8 +31,8 @@ func TestIDsStayInTargets(t *testing.T) {
 	}
 }
 
-// TestMayVote: a server votes if its newest configuration names it, or with an
-// empty log if it has granted its part.
+// TestMayVote: a server votes if its newest membership names it or, with an empty log,
+// if it has granted.
 func TestMayVote(t *testing.T) {
 	named := start(t, testConfig(t, t.TempDir()))
 	if !named.mayVote() {

@@ -9,13 +9,14 @@ import (
 	"github.com/stackforge/magnum/server/raftlog/transport"
 )
 
-// mute is a transport that can keep from the followers what is committed.
+// mute is a transport that can hide the commit index from followers.
 type mute struct {
 	*raft.InmemTransport
 	muted atomic.Bool
 }
 
-func (m *mute) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (m *mute) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	if m.muted.Load() && args.LeaderCommitIndex > 0 {
 		without := *args
 		without.LeaderCommitIndex = 0
@@ -28,11 +29,12 @@ func (m *mute) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.Ap
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-// TestAnnouncement: a follower that has an entry applies it once an announcement
-// says that it is committed, and takes none that is not of its own log.
-func TestAnnouncement(t *testing.T) {
+// TestFollowerAppliesOnAnnouncement: a follower applies an entry that it has once an
+// announcement says that the entry is committed. It refuses an announcement of an entry
+// that it lacks.
+func TestFollowerAppliesOnAnnouncement(t *testing.T) {
 	var transports []*mute
-	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+	c := startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport {
 		transports = append(transports, &mute{InmemTransport: in})
 		return transports[len(transports)-1]
 	})
@@ -53,7 +55,8 @@ func TestAnnouncement(t *testing.T) {
 		t.Errorf("there are heartbeats %v of an earlier term", stale)
 	}
 	in := &transport.Addressed{Transport: transports[n].InmemTransport}
-	for what, p := range map[string]position{"another term's": {newest.index, newest.term + 1}, "one that it lacks": {newest.index + 5, newest.term}} {
+	for what, p := range map[string]position{"another term's": {newest.index, newest.term + 1},
+		"one that it lacks": {newest.index + 5, newest.term}} {
 		if announce(in, id, beat, p) {
 			t.Errorf("the follower takes an announcement of %s entry", what)
 		}
@@ -67,17 +70,17 @@ func TestAnnouncement(t *testing.T) {
 	eventually(t, "the follower applies the entry", func() bool { return follower.config.Store.Index() == newest.index })
 }
 
-// TestAnnouncerPauses: a follower is told one thing at a time, and one that has
-// refused is left alone for a while.
-func TestAnnouncerPauses(t *testing.T) {
+// TestAnnouncerPausesAfterRefusal: announcements to one follower don't overlap, and
+// pause after a refusal.
+func TestAnnouncerPausesAfterRefusal(t *testing.T) {
 	a := newAnnouncer()
 	if !a.begin("a") || a.begin("a") || !a.begin("b") {
-		t.Error("a follower is told twice at once, or another is not told")
+		t.Error("two announcements to one follower overlap, or another follower gets none")
 	}
 	a.end("a", true)
 	a.end("b", false)
 	if !a.begin("a") || a.begin("b") {
-		t.Error("one that has refused is told at once, or one that has not isn't")
+		t.Error("no pause after a refusal, or a pause without one")
 	}
 	a.note(7, 2)
 	a.note(8, 2)

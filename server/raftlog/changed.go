@@ -6,13 +6,13 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// broadcast wakes all who wait for the next change of something.
+// broadcast wakes all waiters at the next change.
 type broadcast struct {
 	mu   sync.Mutex
 	next chan struct{}
 }
 
-// wait returns a channel that is closed with the next change.
+// wait returns a channel that is closed at the next change.
 func (b *broadcast) wait() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -31,13 +31,14 @@ func (b *broadcast) wake() {
 	}
 }
 
-// Changed returns a channel that is closed when this server knows another
-// leader, or none, or has become or ceased to be it.
+// Changed returns a channel that is closed when the leader that this server knows
+// changes, or when this server starts or stops leading.
 func (l *Log) Changed() <-chan struct{} { return l.changes.wait() }
 
-// watchLeader wakes who waits for another leader. The observer has no channel,
-// which could be full: the library calls its filter for each observation.
-func (l *Log) watchLeader() {
+// observeLeader wakes those who wait for a change of the leader. The observer has no
+// channel, which could be full: the library calls the observer's filter for each
+// observation.
+func (l *Log) observeLeader() {
 	l.raft.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.RaftState:

@@ -19,23 +19,23 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// checkSnapshots verifies the newest snapshot and returns what is told of it; it
-// replaces the log up to its index, which is 0 if there is none. The library
-// would pass over one that it can't read and silently take an older one, or
-// none: acknowledged writes would be undone.
+// checkSnapshots checks all snapshots' metadata and the newest snapshot's content. It
+// returns the newest one's metadata, whose index is 0 if there is no snapshot. The
+// library would skip an unreadable snapshot and silently take an older one, or none:
+// acknowledged writes would be undone.
 func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	dirs, err := os.ReadDir(fl.config.snapshotsDir())
 	if err != nil {
 		return meta, fmt.Errorf("raft: %w", err)
 	}
 	dirs = slices.DeleteFunc(dirs, func(d os.DirEntry) bool {
-		return !d.IsDir() || strings.HasSuffix(d.Name(), ".tmp") // one that was never finished
+		return !d.IsDir() || strings.HasSuffix(d.Name(), ".tmp") // unfinished
 	})
 	slices.SortFunc(dirs, func(a, b os.DirEntry) int { return compareSnapshots(a.Name(), b.Name()) })
 	for i, d := range dirs {
 		err := checkSnapshotMeta(filepath.Join(fl.config.snapshotsDir(), d.Name(), metaFile))
 		if errors.Is(err, fs.ErrNotExist) && i < len(dirs)-1 {
-			continue // what is left of an older one whose removal was cut off
+			continue // an older snapshot whose removal was interrupted
 		}
 		if err != nil {
 			return meta, err
@@ -56,14 +56,15 @@ func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 	}
 	defer content.Close()
 	reaches, err := state.Verify(content)
-	if errors.Is(err, state.ErrSchema) { // whole, but of another version of magnum
+	if errors.Is(err, state.ErrSchema) { // intact, but of another schema
 		return meta, fmt.Errorf("snapshot %s: %w", path, err)
 	}
 	if err != nil {
 		return meta, fmt.Errorf("snapshot %s is damaged: %w: %s", path, err, restoreHint)
 	}
 	if reaches > meta.Index {
-		return meta, fmt.Errorf("snapshot %s holds the state of entry %d, beyond its own index %d: %s", path, reaches, meta.Index, restoreHint)
+		return meta, fmt.Errorf("snapshot %s holds the state of entry %d, beyond its own index %d: %s", path, reaches, meta.Index,
+			restoreHint)
 	}
 	return meta, nil
 }
@@ -72,15 +73,15 @@ func (fl *files) checkSnapshots() (meta raft.SnapshotMeta, err error) {
 func compareSnapshots(a, b string) int {
 	var terms, indexes [2]uint64
 	for i, name := range []string{a, b} {
-		_, _ = fmt.Sscanf(name, "%d-%d-", &terms[i], &indexes[i]) // 0 for what is none
+		_, _ = fmt.Sscanf(name, "%d-%d-", &terms[i], &indexes[i]) // 0 for an unreadable name
 	}
 	return cmp.Or(cmp.Compare(terms[0], terms[1]), cmp.Compare(indexes[0], indexes[1]), cmp.Compare(a, b))
 }
 
-// restoreHint is the way out of a damaged data directory.
+// restoreHint says what an operator can do about a damaged data directory.
 const restoreHint = "restore the data directory from a backup, or give this server an empty one if other servers have the state"
 
-// checkSnapshotMeta checks what the library reads of a snapshot to rank it.
+// checkSnapshotMeta checks the metadata by which the library ranks snapshots.
 func checkSnapshotMeta(path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -88,7 +89,7 @@ func checkSnapshotMeta(path string) error {
 	}
 	sumPath := filepath.Join(filepath.Dir(path), metaSum)
 	sum, sumErr := os.ReadFile(sumPath)
-	if sumErr != nil && !errors.Is(sumErr, fs.ErrNotExist) { // one of an earlier magnum has none
+	if sumErr != nil && !errors.Is(sumErr, fs.ErrNotExist) { // snapshots of earlier versions have none
 		return fmt.Errorf("snapshot: %w: %s", sumErr, restoreHint)
 	}
 	if sumErr == nil && !bytes.Equal(sum, sumOfMeta(b)) {
@@ -99,7 +100,8 @@ func checkSnapshotMeta(path string) error {
 		return fmt.Errorf("snapshot: %s is damaged: %w: %s", path, err, restoreHint)
 	}
 	if !strings.HasPrefix(meta.ID, fmt.Sprintf("%d-%d-", meta.Term, meta.Index)) {
-		return fmt.Errorf("snapshot: %s is damaged: snapshot %q is not of term %d and index %d: %s", path, meta.ID, meta.Term, meta.Index, restoreHint)
+		return fmt.Errorf("snapshot: %s is damaged: snapshot %q is not of term %d and index %d: %s", path, meta.ID, meta.Term, meta.Index,
+			restoreHint)
 	}
 	if meta.Version < raft.SnapshotVersionMin || meta.Version > raft.SnapshotVersionMax || meta.ID != filepath.Base(filepath.Dir(path)) {
 		return fmt.Errorf("snapshot: %s is damaged: it is of version %d and names itself %q: %s", path, meta.Version, meta.ID, restoreHint)
@@ -110,22 +112,24 @@ func checkSnapshotMeta(path string) error {
 	return nil
 }
 
-// earlierFiles are what earlier magnums have kept the log in.
+// earlierFiles are the files of the log formats of earlier versions.
 var earlierFiles = []string{"log.db", "log", "stable.json"}
 
-// refuseEarlier refuses what an earlier magnum has kept its log in.
+// refuseEarlier refuses a directory whose log has an earlier format.
 func (fl *files) refuseEarlier() error {
 	for _, name := range earlierFiles {
 		old := filepath.Join(fl.config.dir(), name)
 		if _, err := os.Lstat(old); err == nil {
-			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot (magnum operator snapshot save), "+
+			return fmt.Errorf("%s was written by an earlier magnum, whose log this one can't read: have that one save a snapshot "+
+				"(magnum operator snapshot save), "+
 				"start this one with an empty data directory, and restore the snapshot into it (magnum operator snapshot restore)", old)
 		}
 	}
 	return nil
 }
 
-// findStore makes raft.db if this server has never had one.
+// findStore makes sure that raft.db exists. It creates the file if this server has
+// never had one.
 func (fl *files) findStore() error {
 	path := fl.config.storeFile()
 	if err := removeUnfinished(path); err != nil {
@@ -135,7 +139,7 @@ func (fl *files) findStore() error {
 	case err == nil && info.Mode().IsRegular():
 		return nil
 	case err == nil:
-		return fmt.Errorf("%s is no file: %s", path, restoreHint)
+		return fmt.Errorf("%s is not a file: %s", path, restoreHint)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("raft: %w", err)
 	case fl.member.Now().Begun():
@@ -144,28 +148,29 @@ func (fl *files) findStore() error {
 		return fmt.Errorf("%s is gone, but entry %d was stored in it: %s", path, fl.stored.reaches(), restoreHint)
 	}
 	if err := makeStore(path); err != nil {
-		return fmt.Errorf("%s can't be made: %w", path, err)
+		return fmt.Errorf("%s can't be created: %w", path, err)
 	}
 	return nil
 }
 
-// checkStore has raft.db checked.
+// checkStore checks raft.db with Config.CheckLog.
 func (fl *files) checkStore(c LogCheck) (LogFacts, error) {
 	forgetPages(c.Path)
 	facts, err := fl.config.CheckLog(context.Background(), c)
 	switch {
 	case err == nil:
 		return facts, nil
-	case errors.Is(err, state.ErrSchema): // whole, but of another version of magnum
+	case errors.Is(err, state.ErrSchema): // intact, but of another schema
 		return facts, fmt.Errorf("raft: %s: %w", c.Path, err)
 	case errors.Is(err, ErrUnchecked):
-		return facts, fmt.Errorf("raft: %s is not opened: %w; nothing is known to be wrong with it, and it is needed: see to the cause and start the server again", c.Path, err)
+		return facts, fmt.Errorf("raft: %s is not opened: %w; it is not known to be damaged, and it is needed: fix the cause "+
+			"and start the server again", c.Path, err)
 	}
 	return facts, fmt.Errorf("raft: %s is damaged: %w: %s", c.Path, err, restoreHint)
 }
 
-// forgetPages has the kernel forget what it holds of a file in memory. After a
-// sync that failed that may be what is not on the disk.
+// forgetPages drops a file's pages from the kernel's cache. After a failed sync, the
+// cache may hold what is not on the disk.
 func forgetPages(path string) {
 	if f, err := os.Open(path); err == nil {
 		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
@@ -173,15 +178,17 @@ func forgetPages(path string) {
 	}
 }
 
-// checkBounds checks that the log begins where the snapshot ends, and that both
-// reach as far as this server has stored.
+// checkBounds checks that the log continues the snapshot, and that the two reach the
+// index in the stored file.
 func (fl *files) checkBounds(f LogFacts, snapshot uint64) error {
 	if end, stored := max(f.Last, snapshot), fl.stored.reaches(); end < stored {
-		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
+		return fmt.Errorf("%s ends with entry %d, and the newest snapshot in %s with entry %d, but entry %d was stored: the log is "+
+			"damaged, or the disk has lost writes: %s (emptying %s accepts the loss)",
 			fl.config.storeFile(), f.Last, fl.config.snapshotsDir(), snapshot, stored, restoreHint, fl.config.storedFile())
 	}
 	if f.Last > 0 && f.First > snapshot+1 {
-		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", fl.config.storeFile(), f.First, fl.config.snapshotsDir(), snapshot, restoreHint)
+		return fmt.Errorf("%s begins at entry %d, but the newest snapshot in %s reaches only to %d: %s", fl.config.storeFile(), f.First,
+			fl.config.snapshotsDir(), snapshot, restoreHint)
 	}
 	return nil
 }
@@ -193,16 +200,18 @@ func bounds(logs raft.LogStore) (first, last uint64, err error) {
 	return first, last, err
 }
 
-// checkTerm checks what Raft keeps beside the entries. A server that has
-// forgotten its term or its vote could vote twice.
+// checkTerm checks term and vote against each other and against the entries. A server
+// that has forgotten its term or its vote could vote twice.
 func (fl *files) checkTerm(f LogFacts) error {
 	current, known := f.number(keyCurrentTerm)
 	voted, _ := f.number(keyLastVoteTerm)
 	if _, candidate := f.Values[keyLastVoteCand]; known && voted > current || candidate && voted == 0 {
-		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", fl.config.storeFile(), voted, current, restoreHint)
+		return fmt.Errorf("%s: this server has voted in term %d, and knows only of term %d: %s", fl.config.storeFile(), voted, current,
+			restoreHint)
 	}
 	if f.LastTerm > current {
-		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", fl.config.storeFile(), f.LastTerm, current, restoreHint)
+		return fmt.Errorf("%s: the last entry is of term %d, but this server knows only of term %d: %s", fl.config.storeFile(),
+			f.LastTerm, current, restoreHint)
 	}
 	return nil
 }

@@ -27,31 +27,32 @@ import (
 )
 
 const (
-	checkStall = time.Minute     // without progress, after which a check is given up
-	checkGrace = 5 * time.Second // for a killed child to end
-	checkCPU   = 600             // seconds of the processor's that count as progress
+	checkStall = time.Minute     // time without progress after which a check is abandoned
+	checkGrace = 5 * time.Second // time for a killed child to end
+	checkCPU   = 600             // seconds of CPU time that count as progress
 
-	checkMemory        = 256 << 20 // bytes that a check may take,
+	checkMemory        = 256 << 20 // bytes of memory for a check,
 	checkMemoryPerPage = 256       // and for each page of the file
-	checkStack         = 64 << 20  // of it for a stack: a tree whose branches lead in a circle ends there
+	checkStack         = 64 << 20  // of it for the stack, which stops a cyclic tree
 )
 
-// checkAnswer is a line of JSON that the child prints once it is done. All other
-// lines of its standard output say that it gets on.
+// checkAnswer is the line of JSON that the child prints when it is done. Other lines of
+// its standard output report progress.
 type checkAnswer struct {
 	Facts *LogFacts `json:"facts,omitempty"`
 	Error string    `json:"error,omitempty"`
-	Kind  string    `json:"kind,omitempty"` // of the error: damaged, schema or unchecked
+	Kind  string    `json:"kind,omitempty"` // kind of Error: damaged, schema or unchecked
 }
 
-// The kinds of errors.
+// The values of checkAnswer.Kind.
 const (
 	kindDamaged   = "damaged"
 	kindSchema    = "schema"
 	kindUnchecked = "unchecked"
 )
 
-// kindError is an error of the child, with what the parent has to know of it.
+// kindError is the child's error, with its kind as an error that the parent can test
+// for.
 type kindError struct {
 	text string
 	kind error
@@ -60,19 +61,20 @@ type kindError struct {
 func (e *kindError) Error() string { return e.text }
 func (e *kindError) Unwrap() error { return e.kind }
 
-// ServeCheck is the child of ChildCheck: it is called with the arguments behind
-// those of ChildCheck, and returns the exit code.
+// ServeCheck is the main function of ChildCheck's child. args are the arguments after
+// ChildCheck's argv. It returns the exit code.
 func ServeCheck(args []string, out io.Writer) int {
-	// Who ends the parent may mean all processes; the parent ends this one.
+	// A signal may go to the whole process group. The parent decides when the child
+	// ends.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	if len(args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: PATH INDEX TERM; it is run by a server that starts, to check its log")
+		fmt.Fprintln(os.Stderr, "usage: PATH INDEX TERM; a starting server runs this to check its log")
 		return 2
 	}
 	c := LogCheck{Path: args[0]}
 	var errs [2]error
-	c.Behind, errs[0] = strconv.ParseUint(args[1], 10, 64)
-	c.Term, errs[1] = strconv.ParseUint(args[2], 10, 64)
+	c.SnapshotIndex, errs[0] = strconv.ParseUint(args[1], 10, 64)
+	c.SnapshotTerm, errs[1] = strconv.ParseUint(args[2], 10, 64)
 	if err := errors.Join(errs[:]...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
@@ -80,12 +82,12 @@ func ServeCheck(args []string, out io.Writer) int {
 	if err := limitMemory(c.Path); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	var moved atomic.Int64
+	var progress atomic.Int64
 	var printing sync.Mutex
 	go func() {
 		for was := int64(-1); ; time.Sleep(time.Second) {
-			// bbolt doesn't say how far it is.
-			if now := moved.Load() + activity(); now != was {
+			// bbolt reports no progress of its own check.
+			if now := progress.Load() + activity(); now != was {
 				was = now
 				printing.Lock()
 				fmt.Fprintln(out, now)
@@ -93,7 +95,7 @@ func ServeCheck(args []string, out io.Writer) int {
 			}
 		}
 	}()
-	facts, err := CheckLog(context.Background(), c, func(n int64) { moved.Add(n) })
+	facts, err := CheckLog(context.Background(), c, func(n int64) { progress.Add(n) })
 	answer := checkAnswer{Facts: &facts}
 	switch {
 	case errors.Is(err, ErrUnchecked):
@@ -104,7 +106,7 @@ func ServeCheck(args []string, out io.Writer) int {
 		answer = checkAnswer{Error: err.Error(), Kind: kindDamaged}
 	}
 	b, err := json.Marshal(answer)
-	printing.Lock() // for good: it is the last line
+	printing.Lock() // never unlocked: this is the last line
 	if err == nil {
 		_, err = fmt.Fprintf(out, "%s\n", b)
 	}
@@ -114,8 +116,8 @@ func ServeCheck(args []string, out io.Writer) int {
 	return 0
 }
 
-// limitMemory bounds what the check of a file may take. Address space is not
-// bounded: the file is mapped.
+// limitMemory bounds the memory that the check of a file may use. Address space is not
+// bounded, because the file is mapped.
 func limitMemory(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -124,7 +126,7 @@ func limitMemory(path string) error {
 	most := checkMemory + info.Size()/int64(os.Getpagesize())*checkMemoryPerPage
 	debug.SetMaxStack(checkStack)
 	debug.SetMemoryLimit(most * 3 / 4)
-	if raceDetector { // it takes any amount of what the kernel counts
+	if raceDetector { // it uses any amount of memory of the kind that RLIMIT_DATA counts
 		return nil
 	}
 	var limit unix.Rlimit
@@ -136,8 +138,8 @@ func limitMemory(path string) error {
 	return unix.Setrlimit(unix.RLIMIT_DATA, &limit)
 }
 
-// activity grows while this process gets on: by each page for which it has waited
-// to be read, and each second of the processor's, but not for ever.
+// activity grows with each major page fault, and with CPU time up to checkCPU seconds:
+// a child in an endless loop must count as stalled in the end.
 func activity() int64 {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
@@ -146,12 +148,12 @@ func activity() int64 {
 	return u.Majflt + min(int64(u.Utime.Sec), checkCPU)
 }
 
-// ChildCheck returns a CheckLog that has another process do it, and outlives
-// what a damaged file does to that one. argv is the program and arguments with
-// which it calls ServeCheck. ctx ends a check.
+// ChildCheck returns a CheckLog that runs in another process, so that a damaged file
+// can't crash this one. argv is the program with arguments that calls ServeCheck. ctx
+// cancels a check.
 //
-// What ends the process without an answer is damage, too, but for a kill, as by
-// the kernel when memory is short, and for a want of memory.
+// A child that ends without an answer counts as damage, except if it was killed, as by
+// the kernel when memory is short, or ran out of memory.
 func ChildCheck(ctx context.Context, argv ...string) func(context.Context, LogCheck) (LogFacts, error) {
 	return func(open context.Context, c LogCheck) (LogFacts, error) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -166,17 +168,18 @@ func checkByChild(ctx context.Context, stall time.Duration, argv []string, c Log
 	if err != nil {
 		return LogFacts{}, fmt.Errorf("%w: %w", ErrUnchecked, err)
 	}
-	p := &checkProcess{moved: make(chan struct{}, 1)}
-	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], path, strconv.FormatUint(c.Behind, 10), strconv.FormatUint(c.Term, 10))...)
-	cmd.Env = []string{} // none of ours
-	cmd.Stdout, cmd.Stderr = writerFunc(p.output), writerFunc(p.complaint)
+	p := &checkProcess{progress: make(chan struct{}, 1)}
+	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], path, strconv.FormatUint(c.SnapshotIndex, 10),
+		strconv.FormatUint(c.SnapshotTerm, 10))...)
+	cmd.Env = []string{} // not this process's environment
+	cmd.Stdout, cmd.Stderr = writerFunc(p.stdout), writerFunc(p.stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	// What this process was given by its own parent isn't handed on. It is best
+	// Files inherited from this process's own parent aren't passed on. This is best
 	// effort: Go's own files are closed in children anyway.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
-		// The child dies with the thread that has started it.
+		// Pdeathsig kills the child when the thread that started it ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -191,47 +194,47 @@ func checkByChild(ctx context.Context, stall time.Duration, argv []string, c Log
 	stalled := time.NewTimer(stall)
 	defer stalled.Stop()
 	for {
-		var gaveUp error
+		var abandoned error
 		select {
 		case err := <-ended:
-			return p.verdict(err)
-		case <-p.moved:
+			return p.result(err)
+		case <-p.progress:
 			stalled.Reset(stall)
 			continue
 		case <-stalled.C:
-			gaveUp = fmt.Errorf("%w: the check has made no progress for %v", ErrUnchecked, stall)
+			abandoned = fmt.Errorf("%w: the check has made no progress for %v", ErrUnchecked, stall)
 		case <-ctx.Done():
-			gaveUp = fmt.Errorf("%w: %w", ErrUnchecked, context.Cause(ctx))
+			abandoned = fmt.Errorf("%w: %w", ErrUnchecked, context.Cause(ctx))
 		}
 		_ = cmd.Process.Kill()
 		select {
 		case <-ended:
-		case <-time.After(checkGrace): // it hangs in a call to its disk
+		case <-time.After(checkGrace): // the child hangs in a disk operation
 		}
-		return LogFacts{}, gaveUp
+		return LogFacts{}, abandoned
 	}
 }
 
-// writerFunc is an io.Writer.
+// writerFunc makes a function an io.Writer. It must not keep its argument.
 type writerFunc func([]byte)
 
 func (f writerFunc) Write(b []byte) (int, error) { f(b); return len(b), nil }
 
-// checkProcess is what the child says.
+// checkProcess collects the child's output.
 type checkProcess struct {
-	moved chan struct{}
+	progress chan struct{}
 
 	mu    sync.Mutex
-	line  []byte // the last one of its output
-	wrong []byte // the beginning of what it complains of
+	line  []byte // last line of standard output
+	wrong []byte // beginning of standard error
 }
 
 const (
-	maxAnswer    = 1 << 20
-	maxComplaint = 16 << 10
+	maxAnswer = 1 << 20
+	maxStderr = 16 << 10
 )
 
-func (p *checkProcess) output(b []byte) {
+func (p *checkProcess) stdout(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if i := bytes.LastIndexByte(bytes.TrimSuffix(b, []byte("\n")), '\n'); i >= 0 {
@@ -244,19 +247,19 @@ func (p *checkProcess) output(b []byte) {
 		p.line = nil
 	}
 	select {
-	case p.moved <- struct{}{}:
+	case p.progress <- struct{}{}:
 	default:
 	}
 }
 
-func (p *checkProcess) complaint(b []byte) {
+func (p *checkProcess) stderr(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wrong = append(p.wrong, b[:min(len(b), maxComplaint-len(p.wrong))]...)
+	p.wrong = append(p.wrong, b[:min(len(b), maxStderr-len(p.wrong))]...)
 }
 
-// verdict says what came of the check once the process has ended.
-func (p *checkProcess) verdict(err error) (LogFacts, error) {
+// result returns the result of the check once the process has ended with err.
+func (p *checkProcess) result(err error) (LogFacts, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var a checkAnswer
@@ -280,15 +283,16 @@ func (p *checkProcess) verdict(err error) (LogFacts, error) {
 	if s := exit.Sys().(syscall.WaitStatus); s.Signaled() && s.Signal() == syscall.SIGKILL {
 		return LogFacts{}, fmt.Errorf("%w: the check was killed; the kernel does so when memory is short", ErrUnchecked)
 	}
-	for _, want := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread", "resource temporarily unavailable"} {
+	for _, want := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread",
+		"resource temporarily unavailable"} {
 		if bytes.Contains(p.wrong, []byte(want)) {
 			return LogFacts{}, fmt.Errorf("%w: the check has too little memory (%s)", ErrUnchecked, want)
 		}
 	}
-	return LogFacts{}, fmt.Errorf("the check of it ended with %v: %s", err, firstLine(p.wrong))
+	return LogFacts{}, fmt.Errorf("its check ended with %v: %s", err, firstLine(p.wrong))
 }
 
-// firstLine returns the first line that says something.
+// firstLine returns the first line that is not blank.
 func firstLine(b []byte) string {
 	for line := range strings.Lines(string(b)) {
 		if line = strings.TrimSpace(line); line != "" {

@@ -24,16 +24,15 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// Children that don't do as they should. Each is followed by the arguments of a
-// check.
+// Child programs that misbehave. Each is followed by the arguments of a check.
 const (
 	badChild  = "bad-child"  // WHAT
-	spyChild  = "spy-child"  // says what it was given
+	spyChild  = "spy-child"  // prints its environment, files and process group
 	parenting = "parenting"  // PID-FILE: the parent of a child that hangs
-	slowChild = "slow-child" // gets on, slowly
+	slowChild = "slow-child" // makes slow progress
 )
 
-// slowStall is how long the slow child may make no progress.
+// slowStall is the limit of a slow child's time without progress.
 const slowStall = 2 * time.Second
 
 func init() {
@@ -42,7 +41,7 @@ func init() {
 	programs[slowChild] = func(args []string) int {
 		for n := range 10 {
 			fmt.Println(n)
-			time.Sleep(slowStall / 6) // this is the slow disk itself
+			time.Sleep(slowStall / 6) // simulates the slow disk
 		}
 		return ServeCheck(args, os.Stdout)
 	}
@@ -59,10 +58,10 @@ func behaveBadly(what string) int {
 	switch what {
 	case "panic":
 		panic("page 7: assertion failed")
-	case "fault": // as bbolt does on a page that isn't there
+	case "fault": // as bbolt does on a missing page
 		b, _ := unix.Mmap(-1, 0, 4096, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
 		return int(b[0])
-	case "bus": // as on a page that can't be read
+	case "bus": // as for an unreadable page
 		f, _ := os.CreateTemp("", "")
 		os.Remove(f.Name())
 		b, _ := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
@@ -103,18 +102,18 @@ func behaveBadly(what string) int {
 	return 3
 }
 
-// signalDefault has the kernel end this process with the signal, which Go makes
-// a panic of.
+// signalDefault makes the kernel end this process with the signal. Go would make the
+// signal a panic.
 func signalDefault(s syscall.Signal) {
 	syscall.Exec("/bin/sh", []string{"sh", "-c", "kill -" + strconv.Itoa(int(s)) + " $$"}, nil)
 }
 
-// spied is what a child was given.
+// spied is what a child inherited.
 type spied struct {
 	Env   []string
 	Stdin string
 	Files []string
-	Group bool // it has a process group of its own
+	Group bool // whether it has its own process group
 }
 
 func spy() int {
@@ -132,7 +131,7 @@ func spy() int {
 	return 1
 }
 
-func TestWhatBecomesOfACheck(t *testing.T) {
+func TestResultsOfChildCheck(t *testing.T) {
 	damaged, unchecked := errors.New("damaged"), ErrUnchecked
 	for what, tc := range map[string]struct {
 		kind error
@@ -171,25 +170,28 @@ func TestWhatBecomesOfACheck(t *testing.T) {
 			}
 		})
 	}
-	if _, err := checkByChild(t.Context(), time.Minute, []string{filepath.Join(t.TempDir(), "gone")}, LogCheck{}); !errors.Is(err, ErrUnchecked) {
+	if _, err := checkByChild(t.Context(), time.Minute, []string{filepath.Join(t.TempDir(), "gone")}, LogCheck{}); !errors.Is(err,
+		ErrUnchecked) {
 		t.Errorf("a program that can't be started: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := ChildCheck(ctx, "/proc/self/exe", badChild, "hang")(t.Context(), LogCheck{}); !errors.Is(err, ErrUnchecked) || !errors.Is(err, context.Canceled) {
+	if _, err := ChildCheck(ctx, "/proc/self/exe", badChild, "hang")(t.Context(), LogCheck{}); !errors.Is(err, ErrUnchecked) ||
+		!errors.Is(err, context.Canceled) {
 		t.Errorf("a server that is stopped while it checks: %v", err)
 	}
 }
 
-// What a server says that can't have its log checked advises nothing that would
-// lose it.
+// The error for a log that can't be checked must not advise anything that would lose
+// the log.
 func TestUncheckedLogIsNotCalledDamaged(t *testing.T) {
 	c, m := writtenDir(t, 3, false)
 	for what, word := range map[string]string{"kill": "could not be checked", "panic": "is damaged"} {
 		broken := testConfig(t, c.DataDir)
 		broken.CheckLog = ChildCheck(t.Context(), "/proc/self/exe", badChild, what)
 		refused(t, broken, c.storeFile(), word)
-		if _, err := Open(broken); what == "kill" && (strings.Contains(err.Error(), "empty") || strings.Contains(err.Error(), "backup") || strings.Contains(err.Error(), "is damaged")) {
+		if _, err := Open(broken); what == "kill" && (strings.Contains(err.Error(), "empty") || strings.Contains(err.Error(), "backup") ||
+			strings.Contains(err.Error(), "is damaged")) {
 			t.Errorf("%q", err)
 		}
 	}
@@ -198,8 +200,8 @@ func TestUncheckedLogIsNotCalledDamaged(t *testing.T) {
 	again.put(4)
 }
 
-// A file that a child finds damaged, and one that is of another version.
-func TestChildRefuses(t *testing.T) {
+// A child's finding reaches the user as damage, with the way out.
+func TestChildReportsDamage(t *testing.T) {
 	c, _ := writtenDir(t, 3, false)
 	editStore(t, c, func(tx *bbolt.Tx) error {
 		k, v := tx.Bucket(logsBucket).Cursor().Last()
@@ -210,8 +212,8 @@ func TestChildRefuses(t *testing.T) {
 	refused(t, byChild(testConfig(t, c.DataDir)), c.storeFile()+" is damaged", "does not have its checksum", restoreHint)
 }
 
-// A check may take as long as it likes, as long as it gets on.
-func TestSlowCheck(t *testing.T) {
+// A check may take any time as long as it makes progress.
+func TestSlowCheckWithProgressPasses(t *testing.T) {
 	t.Parallel()
 	c, _ := writtenDir(t, 3, false)
 	facts, err := checkByChild(t.Context(), slowStall, []string{"/proc/self/exe", slowChild}, LogCheck{Path: c.storeFile()})
@@ -220,14 +222,14 @@ func TestSlowCheck(t *testing.T) {
 	}
 }
 
-// Nothing of the server's is handed on to the child.
+// The child inherits no environment and no files of the server.
 func TestChildInheritsNothing(t *testing.T) {
 	t.Setenv("MAGNUM_SECRET", "s3cret")
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// As a shell hands a file on: it stays open in children.
+	// Without close-on-exec, as a shell passes a file on.
 	fd, err := syscall.Open(secret, syscall.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +250,7 @@ func TestChildInheritsNothing(t *testing.T) {
 	}
 }
 
-// TestChildDiesWithItsParent, however that ends.
+// The child is killed with its parent, however the parent ends.
 func TestChildDiesWithItsParent(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pid")
@@ -268,13 +270,12 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	cmd.Wait()
 	eventually(t, "the child is gone", func() bool {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || strings.Contains(string(b), ") Z ") // nobody may wait for it here
+		return err != nil || strings.Contains(string(b), ") Z ") // a zombie: in a container nobody may reap it
 	})
 }
 
-// The memory that a check takes is bounded, and enough for a sound file with
-// many pages.
-func TestCheckOfALargeLog(t *testing.T) {
+// The memory limit is enough for a sound file with many pages.
+func TestCheckOfLargeLogWithinMemoryLimit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it writes 100 MB")
 	}
@@ -292,15 +293,15 @@ func TestCheckOfALargeLog(t *testing.T) {
 	}
 }
 
-// Whatever a child prints, its last line is what counts.
-func TestAnswerOfACheck(t *testing.T) {
+// Whatever a child prints before, its last line is the answer.
+func TestLastLineIsAnswerOfCheck(t *testing.T) {
 	answer, err := json.Marshal(checkAnswer{Facts: &LogFacts{Last: 7}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	said := append([]byte("1\n22\n333\n"), append(answer, '\n')...)
 	for size := 1; size <= len(said); size++ {
-		p := &checkProcess{moved: make(chan struct{}, 1)}
+		p := &checkProcess{progress: make(chan struct{}, 1)}
 		r := bufio.NewReaderSize(bytes.NewReader(said), 16)
 		for {
 			b := make([]byte, size)
@@ -308,9 +309,9 @@ func TestAnswerOfACheck(t *testing.T) {
 			if err != nil {
 				break
 			}
-			p.output(b[:n])
+			p.stdout(b[:n])
 		}
-		if facts, err := p.verdict(nil); err != nil || facts.Last != 7 {
+		if facts, err := p.result(nil); err != nil || facts.Last != 7 {
 			t.Errorf("in pieces of %d: %+v, %v", size, facts, err)
 		}
 	}

@@ -18,37 +18,36 @@ import (
 )
 
 const (
-	// newSuffix is of a file that isn't finished yet.
+	// newSuffix is the suffix of an unfinished file.
 	newSuffix = ".new"
-	// compactFree is how many bytes of raft.db have to be free, and more than
-	// half of it, for it to be written anew; and how many more than what it holds
-	// there have to be on the disk for that.
+	// compactFree is how many bytes of raft.db must be free, in addition to more than
+	// half of the file, for a compaction. The disk must have as much space beyond the
+	// size of the copy.
 	compactFree = 64 << 20
-	// compactBatch is how many bytes are copied in one transaction.
+	// compactBatch is how many bytes one transaction copies.
 	compactBatch = 16 << 20
 )
 
-// compactStep is called before each step of a compaction, for tests that end
-// the process there.
+// compactStep is called before each step of a compaction. Tests end the process there.
 var compactStep = func(step string) {}
 
-// roomIn returns how many bytes can be written in a directory; tests have it say
-// others.
+// roomIn returns how many bytes can be written in a directory. Tests replace it.
 var roomIn = func(dir string) (int64, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
 	return int64(st.Bavail) * st.Bsize, err
 }
 
-// compact writes raft.db anew if most of it is free. bbolt never gives room
-// back. What keeps it from that is logged: the file as it is serves as well.
+// compact rewrites raft.db if most of it is free: bbolt never gives space back to the
+// file system. A failure is logged and otherwise harmless, because the old file stays
+// in use.
 func (fl *files) compact(c LogCheck, facts LogFacts) {
 	free := facts.Size - facts.Used
 	if free <= fl.config.compactFree || free <= facts.Size/2 {
 		return
 	}
-	if moved, err := fl.moved(fl.begun(facts, c.Behind)); moved || err != nil {
-		return // checkPlace says what is to be done
+	if moved, err := fl.moved(fl.begun(facts, c.SnapshotIndex)); moved || err != nil {
+		return // checkPlace handles this
 	}
 	log := fl.config.Logger.With("path", c.Path, "size", facts.Size, "used", facts.Used)
 	room, err := roomIn(fl.config.dir())
@@ -57,12 +56,12 @@ func (fl *files) compact(c LogCheck, facts LogFacts) {
 		return
 	}
 	if room < facts.Used+compactFree {
-		log.Warn("the log file is not compacted: there is too little room on the disk", "free", room, "needed", facts.Used+compactFree)
+		log.Warn("the log file is not compacted: too little disk space", "free", room, "needed", facts.Used+compactFree)
 		return
 	}
 	if err := fl.compactInto(c, facts); err != nil {
 		log.Warn("the log file is not compacted", "error", err)
-		_ = os.Remove(c.Path + newSuffix) // else at the next start
+		_ = os.Remove(c.Path + newSuffix) // if this fails, the next start removes it
 		return
 	}
 	log.Info("the log file is compacted: most of it was free")
@@ -74,14 +73,17 @@ func (fl *files) compactInto(c LogCheck, facts LogFacts) error {
 		return err
 	}
 	compactStep("check")
-	copied, err := fl.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, Behind: c.Behind, Term: c.Term})
+	copied, err := fl.config.CheckLog(context.Background(), LogCheck{Path: c.Path + newSuffix, SnapshotIndex: c.SnapshotIndex,
+		SnapshotTerm: c.SnapshotTerm})
 	if err != nil {
 		return fmt.Errorf("the new file: %w", err)
 	}
-	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm || !reflect.DeepEqual(copied.Values, facts.Values) {
-		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First, copied.Last, facts.First, facts.Last)
+	if copied.First != facts.First || copied.Last != facts.Last || copied.LastTerm != facts.LastTerm ||
+		!reflect.DeepEqual(copied.Values, facts.Values) {
+		return fmt.Errorf("the new file holds entries %d to %d, the old one %d to %d, or not the same term and vote", copied.First,
+			copied.Last, facts.First, facts.Last)
 	}
-	now, err := fl.here()
+	now, err := fl.currentPlace()
 	if err != nil {
 		return err
 	}
@@ -104,7 +106,7 @@ func (fl *files) compactInto(c LogCheck, facts LogFacts) error {
 	return nil
 }
 
-// copyStore copies what a file holds to a new one, and syncs it.
+// copyStore copies the content of a file to a new file and syncs the copy.
 func copyStore(to, from string) error {
 	options := boltOptions()
 	options.ReadOnly, options.InitialMmapSize = true, 0
@@ -114,7 +116,7 @@ func copyStore(to, from string) error {
 	}
 	defer src.Close()
 	options = boltOptions()
-	options.NoSync = true // nothing is lost with a half-written copy; it is synced at its end
+	options.NoSync = true // an unfinished copy is worthless; the sync follows at the end
 	dst, err := bbolt.Open(to, 0o600, options)
 	if err != nil {
 		return err
@@ -126,7 +128,7 @@ func copyStore(to, from string) error {
 	return errors.Join(err, dst.Close())
 }
 
-// removeUnfinished removes what a kill has left of a file that was being made.
+// removeUnfinished removes an unfinished file that a kill has left behind.
 func removeUnfinished(path string) error {
 	if err := os.Remove(path + newSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -16,7 +16,8 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// compacting opens a log, and is killed before a step of its compaction.
+// compacting is a program that opens a log and is killed before a step of its
+// compaction.
 const compacting = "compacting" // DIR STEP
 
 const testCompactFree = 1 << 20
@@ -30,7 +31,8 @@ func init() {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
 		}
-		l, err := Open(Config{DataDir: args[0], ServerID: "11111111-1111-4111-8111-111111111111", Store: state.New(), compactFree: testCompactFree})
+		l, err := Open(Config{DataDir: args[0], ServerID: "11111111-1111-4111-8111-111111111111", Store: state.New(),
+			compactFree: testCompactFree})
 		if err == nil {
 			err = l.Close()
 		}
@@ -39,7 +41,7 @@ func init() {
 	}
 }
 
-// mostlyFree returns the configuration of a server of whose log most is free, and
+// mostlyFree returns the configuration of a server whose log file is mostly free, and
 // the entries that are left.
 func mostlyFree(t testing.TB) (Config, *member, []string) {
 	t.Helper()
@@ -48,7 +50,7 @@ func mostlyFree(t testing.TB) (Config, *member, []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Its own entries, and in between some that are deleted again.
+	// Keep the server's own entries; add others in between and delete them again.
 	_, last, err := bounds(s)
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +73,7 @@ func mostlyFree(t testing.TB) (Config, *member, []string) {
 	return c, m, entries
 }
 
-// sizeOf returns how many bytes the pages of a raft.db have.
+// sizeOf returns the size of a raft.db's pages in bytes.
 func sizeOf(t testing.TB, path string) int64 {
 	t.Helper()
 	facts, err := CheckLog(t.Context(), LogCheck{Path: path}, nil)
@@ -81,7 +83,7 @@ func sizeOf(t testing.TB, path string) int64 {
 	return facts.Size
 }
 
-func TestCompaction(t *testing.T) {
+func TestCompactionKeepsEntriesAndShrinksFile(t *testing.T) {
 	c, m, want := mostlyFree(t)
 	before := sizeOf(t, c.storeFile())
 	var steps []string
@@ -115,25 +117,25 @@ func TestCompaction(t *testing.T) {
 	}
 }
 
-// Without room for another file there is none, and the server starts all the same.
-func TestCompactionWithoutRoom(t *testing.T) {
+// Without disk space for a copy there is no compaction, and the server still starts.
+func TestNoCompactionWithoutDiskSpace(t *testing.T) {
 	c, m, _ := mostlyFree(t)
 	before, room := sizeOf(t, c.storeFile()), roomIn
-	roomIn = func(string) (int64, error) { return compactFree, nil } // not for what it holds
+	roomIn = func(string) (int64, error) { return compactFree, nil } // no space for the content
 	defer func() { roomIn = room }()
-	var log heard
+	var log logBuffer
 	c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 	b := start(t, c)
 	sameState(t, b.config.Store, m.config.Store)
 	b.stop()
-	if after := sizeOf(t, c.storeFile()); after < before || !strings.Contains(log.String(), "too little room on the disk") {
+	if after := sizeOf(t, c.storeFile()); after < before || !strings.Contains(log.String(), "too little disk space") {
 		t.Errorf("the file has %d bytes after %d, and the log says\n%s", after, before, log.String())
 	}
 }
 
-// TestKilledCompaction: whenever the process is killed, the next start has all
-// that there was, and goes on.
-func TestKilledCompaction(t *testing.T) {
+// TestStartAfterKilledCompaction: wherever the process is killed, the next start has
+// all entries and continues.
+func TestStartAfterKilledCompaction(t *testing.T) {
 	for _, step := range compactSteps {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
@@ -162,9 +164,9 @@ func TestKilledCompaction(t *testing.T) {
 	}
 }
 
-// A copy that is not what it was copied from is thrown away, and the server
-// starts with the file as it was.
-func TestBadCopyIsThrownAway(t *testing.T) {
+// A copy that differs from the original is discarded, and the server starts with the
+// original.
+func TestWrongCopyIsDiscarded(t *testing.T) {
 	c, m, _ := mostlyFree(t)
 	before := sizeOf(t, c.storeFile())
 	for what, spoil := range map[string]func(path string) error{
@@ -198,11 +200,11 @@ func TestBadCopyIsThrownAway(t *testing.T) {
 				}
 			}
 		}
-		var log heard
+		var log logBuffer
 		conf := testConfig(t, c.DataDir)
 		conf.compactFree, conf.Logger = testCompactFree, hclog.New(&hclog.LoggerOptions{Output: &log})
 		l := mustOpen(t, conf)
-		sameState(t, l.config.Store, state.New()) // nothing is applied before there is a leader
+		sameState(t, l.config.Store, state.New()) // entries are applied only once there is a leader
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}

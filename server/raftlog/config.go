@@ -14,64 +14,64 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// Config says where a server's log lives and how it talks to other servers.
+// Config configures a server's log: its files and its connections to other servers.
 type Config struct {
 	DataDir   string // the log's files are in its subdirectory "raft"
-	ServerID  string // of this server, for good; a UUID
-	BindAddr  string // host:port of Raft's TCP port; "" opens no port, for a server that stays alone
+	ServerID  string // UUID of this server; it never changes
+	BindAddr  string // host:port of Raft's TCP port; "" opens no port, for a solo server
 	Advertise string // host:port at which other servers reach BindAddr; default: BindAddr as it was opened
 
-	// Member is the record of this server, in which the log notes what has to be in
-	// it; nil has it opened in DataDir.
+	// Member is the member record, in which the log notes what it must hold; nil opens
+	// the record in DataDir.
 	Member *memberfile.File
 
 	Secure *transport.Secure // TLS between servers; nil means plain TCP
 
-	// ClusterID is the cluster that this server has joined, "" if none.
-	// KeepClusterID is called, before the first word of a leader is believed,
-	// with the cluster that has taken the server in; it keeps the id durably, or
-	// refuses.
+	// ClusterID is the cluster that this server has joined, "" if none. KeepClusterID
+	// is called with the ID of the cluster that adds this server, before anything from
+	// its leader is believed. It stores the ID durably, or refuses.
 	ClusterID     string
 	KeepClusterID func(id string) error
-	// Granted reports whether this server has granted its part to a cluster that is
-	// being made: it votes for that one's first leader though its log is empty. nil
-	// means that it has granted it to none.
+	// Granted reports whether this server has granted the proposal of the cluster: it
+	// then votes for the first leader of that cluster although its log is empty. nil
+	// means that no proposal is granted.
 	Granted func(clusterID string) bool
 
-	// Moved says that an operator has moved the data directory, which is else taken for
-	// a copy.
+	// Moved says that an operator has moved the data directory. Without it, a moved
+	// directory is taken for a copy.
 	Moved bool
 
-	Store  *state.Store // empty; filled from snapshot and log, and written by nobody else
+	Store  *state.Store // empty; filled from snapshot and log, and written only by this package
 	Logger hclog.Logger
 
-	HeartbeatTimeout time.Duration // silence of the leader before an election; default 350ms
-	ElectionTimeout  time.Duration // silence of the voters before another election; default 350ms
-	LeaderLease      time.Duration // silence of the voters before a leader resigns; default 250ms, at most HeartbeatTimeout
+	HeartbeatTimeout time.Duration // time without a message of the leader before an election; default 350ms
+	ElectionTimeout  time.Duration // time without a majority of votes before another election; default 350ms
+	// LeaderLease is the time without a majority of answers before a leader steps down; default 250ms, at most HeartbeatTimeout.
+	LeaderLease time.Duration
 
 	SnapshotThreshold uint64        // entries after which a snapshot is taken; default 8192
-	SnapshotInterval  time.Duration // how often that is looked at; default 30s
+	SnapshotInterval  time.Duration // how often SnapshotThreshold is checked; default 30s
 	TrailingLogs      uint64        // entries kept behind a snapshot, for followers that lag; default 2048
 
-	// CheckLog checks raft.db before it is opened for writing, as the function of
-	// that name does. A server has another process do it, with ChildCheck; nil
-	// does it in this one, which a damaged file may end.
+	// CheckLog checks raft.db before it is opened for writing, like the function of
+	// that name. A server runs it in another process, with ChildCheck; nil runs it in
+	// this process, which a damaged file may crash.
 	CheckLog func(context.Context, LogCheck) (LogFacts, error)
-	// MakeRoom is called when a term or a vote finds no room on the disk. It gives
-	// back what was kept for this, and reports whether there was anything; nil
-	// means that there is nothing.
+	// MakeRoom is called when the disk has no space for a term or a vote. It frees
+	// reserved space and reports whether there was any; nil means that none is
+	// reserved.
 	MakeRoom func() bool
 
-	// Transport is used instead of one on BindAddr; for tests.
+	// Transport replaces the transport on BindAddr; for tests.
 	Transport raft.Transport
-	// WrapLogStore wraps the store of the log; for tests that break it and for
-	// trying another store.
+	// WrapLogStore wraps the log store; for tests that break it, and to try another
+	// store.
 	WrapLogStore func(raft.LogStore) raft.LogStore
-	// Fault is asked at each write to disk, one of the Fault constants; an error
-	// makes it fail. For tests; nil means that nothing fails.
+	// Fault is called at each write to disk with one of the Fault constants; its error
+	// fails the write. For tests; nil means that nothing fails.
 	Fault func(op string) error
 
-	compactFree int64 // smaller in tests
+	compactFree int64 // minimum of free bytes for a compaction; tests lower it
 }
 
 func (c Config) withDefaults() Config {
@@ -125,7 +125,7 @@ func (c Config) validate() error {
 	return raft.ValidateConfig(c.raft())
 }
 
-// raft returns the configuration of the library.
+// raft returns the library's configuration.
 func (c Config) raft() *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(c.ServerID)
@@ -141,7 +141,7 @@ func (c Config) raft() *raft.Config {
 	return rc
 }
 
-// The files of the log.
+// The paths of the log's files.
 func (c Config) dir() string            { return filepath.Join(c.DataDir, "raft") }
 func (c Config) storeFile() string      { return filepath.Join(c.dir(), "raft.db") }
 func (c Config) storedFile() string     { return filepath.Join(c.dir(), "stored") }

@@ -14,9 +14,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The writes to disk that Config.Fault is asked about. One that fails has not
-// been written, and was rolled back. A "done" one is written, and the failure is
-// of its sync.
+// The writes to disk for which Config.Fault is called. A plain fault comes before the
+// write, as one that was rolled back. A "done" fault comes after it, as a failed sync.
 const (
 	FaultLog       = "log" // entries
 	FaultLogDone   = "log done"
@@ -24,20 +23,20 @@ const (
 	FaultStateDone = "state done"
 )
 
-// disk carries out the writes to the log's files, and knows what of them has failed.
+// disk writes the log's files and remembers failures.
 type disk struct {
 	config Config
-	relied atomic.Bool   // others may rely on this server: it has state, or Run has begun
+	relied atomic.Bool   // others may rely on this server, because it has state or Run has begun
 	ending chan struct{} // closed by Log.Close
 
 	mu       sync.Mutex    // guards what follows
 	starting bool          // Open is under way
-	failed   error         // see diskState; nil while all is well
+	failed   error         // what ended the log; nil while nothing has
 	broken   chan struct{} // closed when failed is set
 }
 
-// write carries out one write to raft.db. Its error names the file. After a
-// failed sync it ends the log; no other write begins then.
+// write makes one write to raft.db. Its error names the file. A failed sync ends the
+// log: no further write begins.
 func (d *disk) write(fault string, do func() error) error {
 	if err := d.failure(); err != nil {
 		return err
@@ -69,23 +68,23 @@ func (d *disk) fault(op string) error {
 	return d.config.Fault(op)
 }
 
-// diskLogs is the store of the entries. When entries can't be written, Raft
-// steps down and tries to be elected again, or has them sent again by its leader.
+// diskLogs is the log store. When entries can't be written, a leader steps down and
+// stands for election again, and a follower gets the entries from its leader again.
 type diskLogs struct {
 	raft.LogStore
 	files *files
 
-	mu      sync.Mutex
-	removal bool // all entries were to be deleted, and that failed
+	mu        sync.Mutex
+	unremoved bool // a deletion of all entries failed
 }
 
 // StoreLog stores one entry.
 func (s *diskLogs) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs stores entries, whose indexes follow each other. There is never a
-// gap, nor anything of an earlier leader behind them: entries of the same or a
-// higher index are deleted before, and those before a gap with it, if a snapshot
-// holds them.
+// StoreLogs stores entries with consecutive indexes. It leaves no gap and no entry of
+// an earlier leader behind them: entries of the same or a higher index are deleted
+// first. If the new entries don't follow the last one, the old ones are deleted in the
+// same transaction, provided that a snapshot holds them.
 func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -103,7 +102,7 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 	}
 	switch {
 	case last == 0 || from > last+1:
-	case s.removing():
+	case s.removalFailed():
 		if err := s.DeleteRange(first, last); err != nil {
 			return err
 		}
@@ -130,19 +129,19 @@ func (s *diskLogs) StoreLogs(logs []*raft.Log) error {
 	if err := s.files.disk.write(FaultLog, store); err != nil {
 		return err
 	}
-	s.removed(nil)
+	s.noteRemoval(nil)
 	s.files.stored.advance(logs[len(logs)-1].Index)
 	return s.files.member.stored()
 }
 
-func (s *diskLogs) removing() bool {
+func (s *diskLogs) removalFailed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.removal
+	return s.unremoved
 }
 
-// DeleteRange deletes the first or the last entries: those that a snapshot
-// holds, or those that the leader doesn't have.
+// DeleteRange deletes entries at the beginning, which a snapshot holds, or at the end,
+// which the leader doesn't have.
 func (s *diskLogs) DeleteRange(min, max uint64) error {
 	first, last, err := bounds(s.LogStore)
 	if err != nil {
@@ -150,16 +149,16 @@ func (s *diskLogs) DeleteRange(min, max uint64) error {
 	}
 	err = s.deleteRange(min, max)
 	if min <= first && max >= last {
-		s.removed(err)
+		s.noteRemoval(err)
 	}
 	return err
 }
 
-// removed notes what came of a removal of all entries.
-func (s *diskLogs) removed(err error) {
+// noteRemoval records the result of a deletion of all entries.
+func (s *diskLogs) noteRemoval(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.removal = err != nil
+	s.unremoved = err != nil
 }
 
 func (s *diskLogs) deleteRange(min, max uint64) error {
@@ -180,17 +179,17 @@ func (s *diskLogs) deleteRange(min, max uint64) error {
 	return s.files.disk.write("", remove)
 }
 
-// IsMonotonic tells the library that the store takes no gap: it deletes the
-// entries before a snapshot that was restored or installed.
+// IsMonotonic tells the library that the store accepts no gap: the library then deletes
+// the entries before a restored or installed snapshot.
 func (*diskLogs) IsMonotonic() bool { return true }
 
-// replacer is a store that can replace all its entries in one transaction.
+// replacer is a store that replaces all its entries in one transaction.
 type replacer interface {
 	Replace(logs []*raft.Log) error
 }
 
-// replace replaces all entries. A store that tests have wrapped deletes them
-// before.
+// replace replaces all entries. A store wrapped by a test deletes the old ones in a
+// separate transaction.
 func replace(s raft.LogStore, logs []*raft.Log) error {
 	if r, ok := s.(replacer); ok {
 		return r.Replace(logs)
@@ -217,11 +216,10 @@ func (fl *files) newestSnapshot() (uint64, error) {
 	return newest[0].Index, nil
 }
 
-// diskState is the store of Raft's term and vote. One that isn't written is
-// written again and again, and Raft waits: a server that is silent harms nobody.
-// When it fails for good, the library would panic in a goroutine of its own;
-// instead that goroutine ends, so that this server neither votes nor writes any
-// more, and Run returns the error.
+// diskState is the store of Raft's term and vote. A failed write is retried while Raft
+// waits: a silent server harms nobody. After a permanent failure the library would
+// panic in a goroutine of its own. diskState ends that goroutine instead, so that this
+// server no longer votes or writes, and Run returns the error.
 type diskState struct {
 	raft.StableStore
 	files *files
@@ -229,7 +227,7 @@ type diskState struct {
 
 // Set stores a value.
 func (s diskState) Set(key, value []byte) error {
-	return s.files.disk.insist(func() error {
+	return s.files.disk.retryUntilWritten(func() error {
 		err := s.files.disk.write(FaultState, func() error { return s.StableStore.Set(key, value) })
 		if err == nil {
 			err = s.files.member.voted()
@@ -240,7 +238,7 @@ func (s diskState) Set(key, value []byte) error {
 
 // SetUint64 stores a number.
 func (s diskState) SetUint64(key []byte, value uint64) error {
-	return s.files.disk.insist(func() error {
+	return s.files.disk.retryUntilWritten(func() error {
 		err := s.files.disk.write(FaultState, func() error { return s.StableStore.SetUint64(key, value) })
 		if err == nil && (string(key) != keyCurrentTerm || value > 1) { // see forgetBootstrap
 			err = s.files.member.voted()
@@ -249,18 +247,19 @@ func (s diskState) SetUint64(key []byte, value uint64) error {
 	})
 }
 
-// Bounds of the pauses between tries to write a term or a vote.
+// minWriteRetry and maxWriteRetry bound the pauses between tries to write a term or a
+// vote.
 const (
-	minInsist = 20 * time.Millisecond
-	maxInsist = time.Second
+	minWriteRetry = 20 * time.Millisecond
+	maxWriteRetry = time.Second
 )
 
-// insist has write done until it succeeds. Where there is no room it has some
-// made. A failed sync ends the caller's goroutine, as does the end of the log; so
-// does any failure while the log is opened, or before Run if there is no state:
-// then whoever starts the server is told.
-func (d *disk) insist(write func() error) error {
-	for pause := minInsist; ; pause = min(2*pause, maxInsist) {
+// retryUntilWritten calls write until it succeeds. On a full disk it frees reserved
+// space. A failed sync ends the caller's goroutine, and so does the end of the log. Any
+// failure does so while the log is opened, or before Run if there is no state: whoever
+// starts the server then gets the error.
+func (d *disk) retryUntilWritten(write func() error) error {
+	for pause := minWriteRetry; ; pause = min(2*pause, maxWriteRetry) {
 		err := write()
 		if err == nil {
 			return nil
@@ -277,8 +276,8 @@ func (d *disk) insist(write func() error) error {
 			}
 			return err
 		}
-		if pause == minInsist {
-			d.config.Logger.Error("the term or a vote can't be written: this server is silent until it is", "error", err)
+		if pause == minWriteRetry {
+			d.config.Logger.Error("the term or a vote can't be written: this server neither votes nor leads until it can", "error", err)
 		}
 		select {
 		case <-time.After(pause):
@@ -294,8 +293,8 @@ func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// fail ends Run with the error. It reports false while the log is opened: the
-// library then works in the caller's own goroutine.
+// fail ends Run with the error. It returns false while the log is opened: the library
+// then runs in the caller's own goroutine, which must not be ended.
 func (d *disk) fail(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -312,25 +311,27 @@ func (d *disk) setStarting(is bool) {
 	d.starting = is
 }
 
-// failure returns what has ended Raft here, nil if nothing has.
+// failure returns the error that has ended Raft, nil if none has.
 func (d *disk) failure() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.failed
 }
 
-// noteFailedSync leaves word for the next start. Without it a warning is lost.
+// noteFailedSync leaves the error for the next start. If that fails, only a warning is
+// lost.
 func (d *disk) noteFailedSync(err error) {
 	_ = os.WriteFile(d.config.failedSyncFile(), fmt.Appendln(nil, err), 0o600)
 }
 
-// forgetFailedSync says that a sync had failed before this start, and that
-// nothing is missing for it.
+// forgetFailedSync warns that a sync failed before this start, although nothing is
+// missing, and removes the note.
 func (fl *files) forgetFailedSync() {
 	said, err := os.ReadFile(fl.config.failedSyncFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	fl.config.Logger.Warn("the disk failed before this start; all that was stored is on it: look at the disk", "path", fl.config.storeFile(), "error", string(said))
+	fl.config.Logger.Warn("a sync failed before this start, but everything stored is there: check the disk", "path",
+		fl.config.storeFile(), "error", string(said))
 	_ = os.Remove(fl.config.failedSyncFile())
 }

@@ -13,11 +13,11 @@ import (
 // logCacheSize is how many entries are kept in memory for followers.
 const logCacheSize = 512
 
-// retainSnapshots is how many snapshots are kept on disk.
+// retainSnapshots is how many snapshots stay on disk.
 const retainSnapshots = 2
 
-// files are what the log has on disk, and the record of what has to be there. They
-// are checked before anything changes, and written as the library asks for it.
+// files are the log's files, and the member record that says what they must hold. They
+// are checked before anything changes.
 type files struct {
 	config    Config
 	disk      *disk
@@ -25,13 +25,13 @@ type files struct {
 	logs      raft.LogStore // around store
 	snapshots raft.SnapshotStore
 	stored    *storedFile
-	member    *membership
+	member    *memberRecord
 	clusterID *transport.ClusterID
 }
 
-// newFiles looks at the record, and makes the directories. open must follow.
+// newFiles opens the member record and creates the directories. open must follow.
 func newFiles(c Config) (*files, error) {
-	record, err := openMembership(c)
+	record, err := openMemberRecord(c)
 	if err != nil {
 		return nil, err
 	}
@@ -43,8 +43,8 @@ func newFiles(c Config) (*files, error) {
 	return fl, nil
 }
 
-// open opens the log, the snapshots and what stands beside them, and checks
-// that they are whole and fit together.
+// open opens the log, the snapshots and the files beside them, and checks that they are
+// whole and consistent.
 func (fl *files) open() error {
 	if err := fl.refuseEarlier(); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (fl *files) open() error {
 	if err := fl.findStore(); err != nil {
 		return err
 	}
-	check := LogCheck{Path: fl.config.storeFile(), Behind: snapshot.Index, Term: snapshot.Term}
+	check := LogCheck{Path: fl.config.storeFile(), SnapshotIndex: snapshot.Index, SnapshotTerm: snapshot.Term}
 	facts, err := fl.checkStore(check)
 	if err != nil {
 		return err
@@ -76,10 +76,10 @@ func (fl *files) open() error {
 	if err := fl.checkTerm(facts); err != nil {
 		return err
 	}
-	if err := fl.checkMembership(facts, snapshot.Index); err != nil {
+	if err := fl.checkMemberRecord(facts, snapshot.Index); err != nil {
 		return err
 	}
-	// All is checked; only now does anything change.
+	// Everything is checked. Nothing has changed before this line.
 	if err := fl.forgetBootstrap(&facts, snapshot.Index); err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (fl *files) open() error {
 	if fl.store, err = openStore(fl.config.storeFile(), keys); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
-	fl.keepMetaSums()
+	fl.addMissingMetaSums()
 	fl.forgetFailedSync()
 	var logs raft.LogStore = fl.store
 	if fl.config.WrapLogStore != nil {
@@ -104,18 +104,18 @@ func (fl *files) open() error {
 	if err := fl.checkPlace(facts, snapshot.Index); err != nil {
 		return err
 	}
-	if err := fl.completeMembership(facts, snapshot.Index); err != nil {
+	if err := fl.completeMemberRecord(facts, snapshot.Index); err != nil {
 		return err
 	}
-	// A kill came between a snapshot that was restored or installed and this. None
-	// of the entries is needed, and they may not be those that led to it.
+	// A kill came between a restored or installed snapshot and this deletion. None of
+	// the entries is needed, and they may belong to another history than the snapshot.
 	if last := facts.Last; last != 0 && (facts.Foreign || last < snapshot.Index) {
 		return disk.DeleteRange(facts.First, last)
 	}
 	return nil
 }
 
-// close closes what open has opened.
+// close closes the files that open has opened.
 func (fl *files) close() error {
 	var errs []error
 	if fl.stored != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// TestFixtureEntries: the snapshot and the entries of an earlier build are read into
-// the rows that it had.
-func TestFixtureEntries(t *testing.T) {
+// TestEntriesOfEarlierBuildAreRead: the snapshot and the entries of an earlier build
+// decode to the rows that the build had.
+func TestEntriesOfEarlierBuildAreRead(t *testing.T) {
 	for _, name := range []string{"stopped", "killed"} {
 		t.Run(name, func(t *testing.T) {
 			snap, entries := replay(t, fixture.Unpack(t, name))
@@ -42,7 +42,7 @@ func TestFixtureEntries(t *testing.T) {
 	})
 }
 
-// replay returns the state of all that a data directory holds.
+// replay returns the state of everything in a data directory.
 func replay(t *testing.T, dataDir string) (snap *state.Snapshot, entries int) {
 	t.Helper()
 	c := Config{DataDir: dataDir}

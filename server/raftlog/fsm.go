@@ -10,8 +10,8 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// ErrStale rejects an entry that was decided under another leadership, or not
-// on the state that it met. Every replica rejects it alike; nothing is changed.
+// ErrStale rejects an entry that was decided under another leadership or on another
+// state. Every replica rejects it alike, and nothing changes.
 var ErrStale = errors.New("entry is stale: it was decided in another term or on another state")
 
 // fsm feeds committed entries to the store. Raft calls it from one goroutine.
@@ -20,9 +20,9 @@ type fsm struct {
 	announcer *announcer
 }
 
-// Apply carries out one entry and returns nil, ErrStale, or the store's
-// refusal. It panics on an entry that it can't read: to skip it would be to
-// diverge silently from the replicas that can.
+// Apply applies one entry and returns nil, ErrStale, or the store's refusal. It panics
+// on an entry that it can't decode: skipping the entry would silently diverge from the
+// replicas that can decode it.
 func (f *fsm) Apply(l *raft.Log) any {
 	entry, err := f.store.Entry(l.Data)
 	if err != nil {
@@ -39,7 +39,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	return nil
 }
 
-// Snapshot returns the state of this instant.
+// Snapshot returns the current state.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &fsmSnapshot{f.store.Snapshot()}, nil
 }
@@ -52,7 +52,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 
 type fsmSnapshot struct{ snap *state.Snapshot }
 
-// Persist writes the snapshot, beside the entries that go on being applied.
+// Persist writes the snapshot while further entries are applied.
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 	if err := state.PersistSnapshot(s.snap, sink); err != nil {
 		return errors.Join(err, sink.Cancel())
@@ -60,5 +60,5 @@ func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 	return sink.Close()
 }
 
-// Release has nothing to do: the garbage collector takes the snapshot.
+// Release does nothing: the garbage collector frees the snapshot.
 func (*fsmSnapshot) Release() {}

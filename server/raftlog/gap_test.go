@@ -13,9 +13,8 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// removalStore is a store that calls a function before all entries are deleted,
-// as they are after a snapshot was restored or installed; its error is that of
-// the deletion.
+// removalStore calls a function before all entries are deleted, as they are after a
+// snapshot was restored or installed. The function's error fails the deletion.
 type removalStore struct {
 	*boltStore
 
@@ -41,15 +40,15 @@ func (s *removalStore) DeleteRange(min, max uint64) error {
 	return s.boltStore.DeleteRange(min, max)
 }
 
-// withRemovals has a log tell of its removals.
+// withRemovals makes a log use a removalStore.
 func withRemovals(c Config) (Config, *removalStore) {
 	s := new(removalStore)
 	c.WrapLogStore = func(l raft.LogStore) raft.LogStore { s.boltStore = l.(*boltStore); return s }
 	return c, s
 }
 
-// killed has a store fail its next removal, and returns where what a kill at that
-// moment leaves is copied to.
+// killed fails a store's next removal. It returns the directory to which the files at
+// that moment are copied, as a kill would leave them.
 func (s *removalStore) killed(t testing.TB, dir string) (left string) {
 	left = filepath.Join(t.TempDir(), "killed")
 	s.on(func() error {
@@ -62,9 +61,10 @@ func (s *removalStore) killed(t testing.TB, dir string) (left string) {
 	return left
 }
 
-// What a monotonic store is: the library deletes the entries before a snapshot.
+// With a monotonic store the library deletes the entries before a snapshot.
 func TestLogIsMonotonic(t *testing.T) {
-	for _, wrap := range []func(raft.LogStore) raft.LogStore{nil, func(s raft.LogStore) raft.LogStore { return &brokenStore{LogStore: s} }} {
+	for _, wrap := range []func(raft.LogStore) raft.LogStore{nil,
+		func(s raft.LogStore) raft.LogStore { return &brokenStore{LogStore: s} }} {
 		c := testConfig(t, t.TempDir())
 		c.WrapLogStore = wrap
 		l := mustOpen(t, c)
@@ -77,8 +77,8 @@ func TestLogIsMonotonic(t *testing.T) {
 	}
 }
 
-// TestKillBetweenRestoreAndRemoval on the leader: the snapshot is there, and so
-// are the entries of before. So it is if their removal fails and it goes on.
+// TestKillBetweenRestoreAndRemoval: the leader has the snapshot and still the entries
+// before it. It is the same if their removal fails and the server continues.
 func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 	c, store := withRemovals(testConfig(t, t.TempDir()))
 	m := start(t, c)
@@ -90,7 +90,8 @@ func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := m.config.Store.Snapshot()
-	if facts, err := CheckLog(t.Context(), LogCheck{Path: filepath.Join(left, "raft", "raft.db")}, nil); err != nil || facts.Last >= restored.Index() {
+	if facts, err := CheckLog(t.Context(), LogCheck{Path: filepath.Join(left, "raft", "raft.db")}, nil); err != nil ||
+		facts.Last >= restored.Index() {
 		t.Fatalf("the log that was left: %+v, %v", facts, err)
 	}
 	b := start(t, testConfig(t, left))
@@ -110,10 +111,10 @@ func TestKillBetweenRestoreAndRemoval(t *testing.T) {
 	}
 }
 
-// TestKillBetweenInstallAndRemoval on a follower.
+// TestKillBetweenInstallAndRemoval is the same on a follower.
 func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	var stores []*removalStore
-	c := startTrioWith(t, func(conf *Config) {
+	c := startThreeServersWith(t, func(conf *Config) {
 		conf.TrailingLogs = 1
 		var s *removalStore
 		*conf, s = withRemovals(*conf)
@@ -124,7 +125,7 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	for n := range 5 {
 		leader.put(n)
 	}
-	c.settled(leader)
+	c.awaitSameState(leader)
 	c.connect(false, lags)
 	for n := range 20 {
 		leader.put(10 + n)
@@ -136,7 +137,7 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	c.connect(true, lags)
 	leader = c.members[c.leader(0, 1, 2)]
 	leader.put(50)
-	c.settled(leader)
+	c.awaitSameState(leader)
 	for _, m := range []*removalStore{stores[lags]} {
 		if first, err := m.FirstIndex(); err != nil || first < 20 {
 			t.Errorf("the log begins at %d (%v)", first, err)
@@ -149,7 +150,7 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	c.connect(true, 0, 1, 2)
 	leader = c.members[c.leader(0, 1, 2)]
 	leader.put(51)
-	c.settled(leader)
+	c.awaitSameState(leader)
 	c.members[lags].stop()
 	conf.Store = state.New()
 	if err := mustOpen(t, conf).Close(); err != nil {
@@ -157,9 +158,9 @@ func TestKillBetweenInstallAndRemoval(t *testing.T) {
 	}
 }
 
-// Entries of another leader that reach as far as a snapshot that was installed,
-// or further, are not those that led to it.
-func TestForeignEntriesAreDeleted(t *testing.T) {
+// Entries of another leader that reach an installed snapshot's index, or beyond, belong
+// to another history.
+func TestEntriesOfOtherHistoryAreDeleted(t *testing.T) {
 	c, m := writtenDir(t, 10, true)
 	meta := newestMeta(t, c)
 	rewrite(t, c, func([]*raft.Log) (list []*raft.Log) {
@@ -193,9 +194,8 @@ func newestMeta(t testing.TB, c Config) raft.SnapshotMeta {
 	return *list[0]
 }
 
-// What the library stores is stored without a gap, and with nothing of before
-// behind it.
-func TestEntriesInDisorder(t *testing.T) {
+// Entries are stored without a gap, and without earlier entries behind them.
+func TestStoreLeavesNoGapOrLaterEntries(t *testing.T) {
 	l := mustOpen(t, testConfig(t, t.TempDir()))
 	defer l.Close()
 	disk := &diskLogs{LogStore: l.files.store, files: l.files}
@@ -216,7 +216,7 @@ func TestEntriesInDisorder(t *testing.T) {
 		t.Errorf("a gap that no snapshot fills: %v", err)
 	}
 	has(t, l.files.store, someEntries(1, 10, 1, 20))
-	// What is replaced doesn't come back.
+	// Replaced entries don't come back.
 	other := someEntries(6, 2, 2, 30)
 	store(other)
 	has(t, l.files.store, append(someEntries(1, 10, 1, 20)[:5], other...))
@@ -225,7 +225,7 @@ func TestEntriesInDisorder(t *testing.T) {
 	}
 	store(someEntries(1, 3, 3, 20))
 	has(t, l.files.store, someEntries(1, 3, 3, 20))
-	// A snapshot that reaches further fills a gap.
+	// A snapshot with a higher index fills a gap.
 	sink, err := l.files.snapshots.Create(1, 20, 3, raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}, 1, l.transport)
 	if err := errors.Join(err, sink.Close()); err != nil {
 		t.Fatal(err)
@@ -235,7 +235,8 @@ func TestEntriesInDisorder(t *testing.T) {
 	if err := disk.StoreLogs(nil); err != nil {
 		t.Error(err)
 	}
-	// One that ends where the log ends takes its place, if its removal has failed.
+	// A snapshot of the log's last entry replaces the log, if the log's removal has
+	// failed.
 	wrapped := &removalStore{boltStore: l.files.store}
 	disk.LogStore = wrapped
 	wrapped.on(func() error { wrapped.on(nil); return errDisk })

@@ -15,7 +15,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// brokenStore is a log store whose writes fail, or wait, while it is told to.
+// brokenStore is a log store whose writes can be made to fail or wait.
 type brokenStore struct {
 	raft.LogStore
 	fails atomic.Bool
@@ -47,7 +47,7 @@ func startBroken(t *testing.T, lead func(context.Context, uint64) error) (*membe
 	return run(t, l, lead), disk
 }
 
-func TestFailingDiskEndsLeadership(t *testing.T) {
+func TestFailedWriteEndsLeadership(t *testing.T) {
 	began, ended := make(chan uint64, 100), make(chan uint64, 100)
 	m, disk := startBroken(t, func(ctx context.Context, term uint64) error {
 		began <- term
@@ -74,14 +74,14 @@ func TestFailingDiskEndsLeadership(t *testing.T) {
 	if second <= first {
 		t.Errorf("term %d began after term %d", second, first)
 	}
-	// What was decided in the first term can't slip in now.
+	// An entry decided in the first term is rejected now.
 	if _, err := m.Propose(context.Background(), encode(t, first, m.config.Store.Index(), nodeChange(2))); !errors.Is(err, ErrStale) {
 		t.Errorf("an entry of an earlier term: %v", err)
 	}
 	m.put(2)
 }
 
-func TestSlowDiskHoldsTheAnswer(t *testing.T) {
+func TestProposeWaitsForSlowDisk(t *testing.T) {
 	m, disk := startBroken(t, idle)
 	m.waitLeader()
 	gate := make(chan struct{})
@@ -112,9 +112,9 @@ func TestSlowDiskHoldsTheAnswer(t *testing.T) {
 	}
 }
 
-func TestReadIndex(t *testing.T) {
+func TestReadIndexSeesAcknowledgedWrites(t *testing.T) {
 	m := start(t, testConfig(t, t.TempDir()))
-	ctx, cancel := context.WithTimeout(context.Background(), patience) // or a read that is never proved hangs
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // otherwise a read that is never confirmed hangs
 	defer cancel()
 	var wg sync.WaitGroup
 	for n := range 20 {
@@ -139,13 +139,13 @@ func TestReadIndex(t *testing.T) {
 	}
 }
 
-// Who arrives while a round runs waits for the next one, and all who do share it.
+// Callers that arrive during a round wait for the next one and share it.
 func TestReadersShareTheNextRound(t *testing.T) {
 	m, disk := startBroken(t, idle)
 	m.waitLeader()
 	gate := make(chan struct{})
 	disk.waits.Store(&gate)
-	m.reads.barrier.Store(0) // the round's Barrier hangs on the disk
+	m.reads.barrier.Store(0) // so the round needs a Barrier, which waits for the disk
 	first, err := m.reads.join()
 	if err != nil {
 		t.Fatal(err)
@@ -181,33 +181,33 @@ func TestReadersShareTheNextRound(t *testing.T) {
 	})
 }
 
-// trio is three servers on in-memory transports.
-type trio struct {
+// threeServers is three servers on in-memory transports.
+type threeServers struct {
 	t          *testing.T
 	transports []*raft.InmemTransport
 	members    []*member
 }
 
-func startTrio(t *testing.T) *trio {
-	return startTrioOver(t, func(in *raft.InmemTransport) raft.Transport { return in })
+func startThreeServers(t *testing.T) *threeServers {
+	return startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport { return in })
 }
 
-// startSteadyTrio is startTrio for tests whose leader is to stay on a busy machine,
-// too.
-func startSteadyTrio(t *testing.T) *trio {
-	return startTrioWith(t, func(conf *Config) {
+// startSteadyServers is startThreeServers for tests whose leader must not change on a
+// busy machine.
+func startSteadyServers(t *testing.T) *threeServers {
+	return startThreeServersWith(t, func(conf *Config) {
 		conf.HeartbeatTimeout, conf.LeaderLease = time.Second, time.Second
 	})
 }
 
-// startTrioOver is startTrio with something around the transports.
-func startTrioOver(t *testing.T, around func(*raft.InmemTransport) raft.Transport) *trio {
-	return startTrioWith(t, func(conf *Config) { conf.Transport = around(conf.Transport.(*raft.InmemTransport)) })
+// startThreeServersOver is startThreeServers with something around the transports.
+func startThreeServersOver(t *testing.T, around func(*raft.InmemTransport) raft.Transport) *threeServers {
+	return startThreeServersWith(t, func(conf *Config) { conf.Transport = around(conf.Transport.(*raft.InmemTransport)) })
 }
 
-// startTrioWith is startTrio with other configurations.
-func startTrioWith(t *testing.T, change func(*Config)) *trio {
-	c := &trio{t: t}
+// startThreeServersWith is startThreeServers with other configurations.
+func startThreeServersWith(t *testing.T, change func(*Config)) *threeServers {
+	c := &threeServers{t: t}
 	var voters []Peer
 	for n := range 3 {
 		id := fmt.Sprintf("server-%d", n)
@@ -230,8 +230,8 @@ func startTrioWith(t *testing.T, change func(*Config)) *trio {
 	return c
 }
 
-// connect connects the members with one another, or cuts them off from all.
-func (c *trio) connect(on bool, members ...int) {
+// connect connects the members with each other, or isolates them.
+func (c *threeServers) connect(on bool, members ...int) {
 	for _, n := range members {
 		for m := range c.transports {
 			switch {
@@ -247,14 +247,14 @@ func (c *trio) connect(on bool, members ...int) {
 	}
 }
 
-// target is what calls of a member name. Whoever is connected under it is that
-// server, so that one with another id at the same address hears nothing.
-func (c *trio) target(n int) raft.ServerAddress {
+// target is the target of calls to a member. Only the server registered under it
+// receives them, so a server with another ID at the same address receives none.
+func (c *threeServers) target(n int) raft.ServerAddress {
 	return transport.TargetOf(raft.ServerID(c.members[n].config.ServerID), c.transports[n].LocalAddr())
 }
 
-// leader returns the member among those given that answers as the leader.
-func (c *trio) leader(among ...int) int {
+// leader waits for the member, among those given, that answers as the leader.
+func (c *threeServers) leader(among ...int) int {
 	c.t.Helper()
 	found := -1
 	eventually(c.t, "there is a leader", func() bool {
@@ -272,8 +272,8 @@ func (c *trio) leader(among ...int) int {
 	return found
 }
 
-func TestThreeServers(t *testing.T) {
-	c := startTrio(t)
+func TestThreeServersSurviveLossOfLeader(t *testing.T) {
+	c := startThreeServers(t)
 	first := c.leader(0, 1, 2)
 	for n := range 10 {
 		c.members[first].put(n + 1)
@@ -308,7 +308,7 @@ func TestThreeServers(t *testing.T) {
 		t.Errorf("the leader is %q", id)
 	}
 
-	// A clean stop hands leadership over.
+	// A clean stop transfers leadership.
 	now := c.leader(0, 1, 2)
 	for i, m := range c.members {
 		f := m.Figures()
@@ -324,7 +324,7 @@ func TestThreeServers(t *testing.T) {
 	c.members[third].put(12)
 }
 
-func TestTCPTransport(t *testing.T) {
+func TestReplicationOverTCP(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	c.BindAddr = "127.0.0.1:0"
 	m := start(t, c)
@@ -342,7 +342,8 @@ func TestTCPTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := m.Figures()
-	if !f.Leader || f.Term != m.Term() || f.LastIndex < m.config.Store.Index() || f.CommitIndex < m.config.Store.Index() || f.AppliedIndex < m.config.Store.Index() ||
+	if !f.Leader || f.Term != m.Term() || f.LastIndex < m.config.Store.Index() || f.CommitIndex < m.config.Store.Index() ||
+		f.AppliedIndex < m.config.Store.Index() ||
 		f.SnapshotIndex != m.config.Store.Index() || f.Peers != 0 || f.LastContact != 0 {
 		t.Errorf("figures %+v at index %d", f, m.config.Store.Index())
 	}

@@ -16,43 +16,43 @@ import (
 	"github.com/stackforge/magnum/server/raftlog/transport"
 )
 
-// unreadable is what Open says of a panic.
+// unreadable is in Open's error after a panic of the library.
 const unreadable = "can't be read"
 
-// Log is this server's member of the replicated log.
+// Log is this server's part of the replicated log.
 type Log struct {
 	config    Config
 	raft      *raft.Raft
 	files     *files
-	transport raft.Transport            // of the library, or a test's
+	transport raft.Transport            // the library's, or a test's
 	addressed *transport.Addressed      // around transport
 	acks      *transport.AckTracker     // around addressed
-	voting    atomic.Pointer[raft.Raft] // once Open is done
+	voting    atomic.Pointer[raft.Raft] // set at the end of Open
 	announcer *announcer
 	clusterID *transport.ClusterID
 	hadState  bool
 
-	alone   atomic.Bool
-	reads   reads
-	changes broadcast // of the leader
-	turns   turns
+	alone    atomic.Bool
+	reads    reads
+	changes  broadcast // of the leader
+	leadLock leadLock
 
-	proposing sync.RWMutex // held for reading while an entry is under way, for writing by Restore
+	proposing sync.RWMutex // held for reading while an entry is proposed, for writing by Restore
 
 	mu      sync.Mutex // guards what follows, and calls.Add against calls.Wait
 	closing bool
-	calls   sync.WaitGroup // goroutines that wait for the library
+	calls   sync.WaitGroup // calls of the library under way
 
 	closeOnce sync.Once
 	closeErr  error
 }
 
-// Open checks the log's files, restores the newest snapshot into the store and
-// starts Raft. Entries behind the snapshot are applied once there is a leader.
-// Run must follow, or Close.
+// Open checks the log's files, restores the newest snapshot into the store and starts
+// Raft. Entries after the snapshot are applied once there is a leader. Run must follow,
+// or Close.
 //
-// Damaged files are refused with an error that names the file; nothing is
-// repaired, and nothing is taken from an older file instead.
+// Damaged files are refused with an error that names the file. Nothing is repaired, and
+// no older file is used instead.
 func Open(c Config) (l *Log, err error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -62,10 +62,11 @@ func Open(c Config) (l *Log, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l = &Log{config: c, files: files, clusterID: files.clusterID, announcer: newAnnouncer(), turns: turns{turn: make(chan struct{}, 1)}}
+	l = &Log{config: c, files: files, clusterID: files.clusterID, announcer: newAnnouncer(),
+		leadLock: leadLock{slot: make(chan struct{}, 1)}}
 	l.reads.log = l
 	defer func() {
-		if p := recover(); p != nil { // the library panics on what the checks have missed
+		if p := recover(); p != nil { // the library panics on damage that the checks have missed
 			if err = l.files.disk.failure(); err == nil {
 				err = fmt.Errorf("%s %s: %v", c.dir(), unreadable, p)
 			}
@@ -86,17 +87,18 @@ func Open(c Config) (l *Log, err error) {
 	}
 	l.files.disk.setStarting(true)
 	defer l.files.disk.setStarting(false)
-	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.files.logs, diskState{l.files.store, l.files}, l.files.snapshots, l.acks); err != nil {
+	if l.raft, err = raft.NewRaft(c.raft(), &fsm{c.Store, l.announcer}, l.files.logs, diskState{l.files.store, l.files},
+		l.files.snapshots, l.acks); err != nil {
 		return l, fmt.Errorf("raft in %s: %w", c.dir(), err)
 	}
 	l.voting.Store(l.raft)
 	l.files.disk.relied.Store(l.hadState)
-	l.watchLeader()
+	l.observeLeader()
 	return l, nil
 }
 
-// transportTimeout bounds dialling and each write to another server; maxPool is
-// how many idle connections to one are kept.
+// transportTimeout bounds dialling and each write to another server; maxPool is the
+// number of idle connections kept per server.
 const (
 	transportTimeout = 5 * time.Second
 	maxPool          = 3
@@ -110,7 +112,8 @@ func (l *Log) openTransport() error {
 		_, l.transport = raft.NewInmemTransport(raft.ServerAddress(l.config.ServerID))
 	default:
 		c := l.config
-		s, err := transport.Listen(transport.Config{ServerID: c.ServerID, BindAddr: c.BindAddr, Advertise: c.Advertise, Secure: c.Secure, Logger: c.Logger.Named("raft")}, l.clusterID)
+		s, err := transport.Listen(transport.Config{ServerID: c.ServerID, BindAddr: c.BindAddr, Advertise: c.Advertise, Secure: c.Secure,
+			Logger: c.Logger.Named("raft")}, l.clusterID)
 		if err != nil {
 			return err
 		}
@@ -121,22 +124,20 @@ func (l *Log) openTransport() error {
 	return nil
 }
 
-// FreeBytes returns how many bytes of raft.db are free: so much can be written
-// before the file grows.
+// FreeBytes returns how many bytes can be written to raft.db before the file grows.
 func (l *Log) FreeBytes() int64 { return l.files.store.FreeBytes() }
 
-// HasState reports whether this server had been a member of a cluster when it
-// was opened. One that had not is bootstrapped, or waits to be added.
+// HasState reports whether this server belonged to a cluster when it was opened. A
+// server without state is bootstrapped, or waits to be added.
 func (l *Log) HasState() bool { return l.hadState }
 
-// mayVote reports whether votes that are asked of this server are its own to give:
-// whether the newest configuration that it has names it, or, as long as its log is
-// empty, whether it has granted its part to the cluster that it belongs to. Any
-// other server has come in the place of one that was lost.
+// mayVote reports whether this server may vote: if its newest membership names it or,
+// while its log is empty, if it has granted the proposal of the cluster that it belongs
+// to. Any other server has taken the address of one that was lost.
 func (l *Log) mayVote() bool {
 	r := l.voting.Load()
 	if r == nil {
-		return false // it is being opened: whoever asks asks again
+		return false // Open is under way: the candidate asks again
 	}
 	conf := r.GetConfiguration()
 	if conf.Error() != nil {
@@ -152,8 +153,8 @@ func (l *Log) mayVote() bool {
 // Term returns the current term.
 func (l *Log) Term() uint64 { return l.raft.CurrentTerm() }
 
-// IsLeader reports whether this server takes itself for the leader. It may
-// have been deposed without knowing; VerifyLeader finds out.
+// IsLeader reports whether this server believes that it leads. It may have been deposed
+// without knowing; VerifyLeader finds out.
 func (l *Log) IsLeader() bool { return l.raft.State() == raft.Leader }
 
 // Leader returns the ID and address of the leader, "" if none is known.
@@ -162,37 +163,38 @@ func (l *Log) Leader() (id, addr string) {
 	return string(i), string(a)
 }
 
-// Stats returns figures about Raft for operators.
+// Stats returns the library's statistics, for operators.
 func (l *Log) Stats() map[string]string { return l.raft.Stats() }
 
-// Behind returns how many entries this server knows to be committed and has not
+// Behind returns how many committed entries, as far as this server knows, it has not
 // yet handed to the state.
 func (l *Log) Behind() uint64 {
 	commit := l.raft.CommitIndex()
 	return commit - min(commit, l.raft.AppliedIndex())
 }
 
-// Figures are what operators watch of a server's log.
+// Figures are the log's figures for monitoring.
 type Figures struct {
 	Term          uint64
-	Leader        bool   // this server takes itself for the leader
+	Leader        bool   // this server believes that it leads
 	LastIndex     uint64 // of this server's log
 	CommitIndex   uint64 // as far as this server knows
 	AppliedIndex  uint64 // handed to the state
 	SnapshotIndex uint64 // of the newest snapshot; 0 if there is none
 	Peers         int    // other voters
-	// LastContact is the time since the leader was heard of: 0 on the leader,
-	// below 0 if it never was.
+	// LastContact is the time since the leader's last message: 0 on the leader, below 0
+	// if there was none.
 	LastContact time.Duration
 }
 
-// Figures returns figures about Raft. They are not of one instant.
+// Figures returns the log's figures. They are not taken at one instant.
 func (l *Log) Figures() Figures {
 	f := Figures{
-		Term: l.Term(), Leader: l.IsLeader(), LastIndex: l.raft.LastIndex(), CommitIndex: l.raft.CommitIndex(), AppliedIndex: l.raft.AppliedIndex(),
+		Term: l.Term(), Leader: l.IsLeader(), LastIndex: l.raft.LastIndex(), CommitIndex: l.raft.CommitIndex(),
+		AppliedIndex: l.raft.AppliedIndex(),
 	}
 	stats := l.raft.Stats()
-	f.SnapshotIndex, _ = strconv.ParseUint(stats["last_snapshot_index"], 10, 64) // always a number
+	f.SnapshotIndex, _ = strconv.ParseUint(stats["last_snapshot_index"], 10, 64) // the library always has a number here
 	f.Peers, _ = strconv.Atoi(stats["num_peers"])
 	if last := l.raft.LastContact(); last.IsZero() && !f.Leader {
 		f.LastContact = -1
@@ -202,8 +204,8 @@ func (l *Log) Figures() Figures {
 	return f
 }
 
-// Snapshot takes a snapshot now and drops the entries that it makes
-// superfluous. There being nothing new is no error.
+// Snapshot takes a snapshot now and drops the entries that it replaces. It is no error
+// if nothing is new.
 func (l *Log) Snapshot() error {
 	err := l.call(context.Background(), func() error { return l.raft.Snapshot().Error() })
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
@@ -212,16 +214,16 @@ func (l *Log) Snapshot() error {
 	return err
 }
 
-// Close stops Raft and closes the files. Run does it by itself; it is for a
-// Log that is never run. It may be called more than once.
+// Close stops Raft and closes the files. It is for a Log that is never run: Run closes
+// the Log itself. Close may be called more than once.
 func (l *Log) Close() error {
 	l.closeOnce.Do(func() {
 		l.mu.Lock()
 		l.closing = true
 		l.mu.Unlock()
-		close(l.files.disk.ending) // a term or vote that waits for its disk waits no longer
-		// Raft answers all calls as long as it lives, but not what is still queued
-		// when it stops. If it has ended already, nobody is answered.
+		close(l.files.disk.ending) // ends the retries of a term or vote
+		// Raft answers all calls while it runs, but not those still queued when it
+		// stops. If Raft has already ended, nobody gets an answer.
 		answered := make(chan struct{})
 		go func() {
 			l.calls.Wait()
@@ -232,14 +234,15 @@ func (l *Log) Close() error {
 		case <-l.files.disk.broken:
 		}
 		stopped := l.raft.Shutdown()
-		// Before it is waited for: it may itself wait for a server that is silent.
+		// The transport closes first: Raft's shutdown may itself wait for a silent
+		// server.
 		l.closeErr = errors.Join(l.closeTransport(), stopped.Error(), l.release())
 		l.announcer.calls.Wait()
 	})
 	return l.closeErr
 }
 
-// release closes what Open has opened.
+// release closes the transport and the files.
 func (l *Log) release() error {
 	return errors.Join(l.closeTransport(), l.files.close())
 }
@@ -254,11 +257,11 @@ func (l *Log) closeTransport() error {
 	return nil
 }
 
-// errClosed is the answer of a Log that is closed.
+// errClosed is the error of a closed Log.
 var errClosed = errors.New("raft: this server is shutting down")
 
-// call waits for a call of the library, which knows no contexts. If ctx ends
-// first, the call goes on and its outcome is unknown.
+// call runs a call of the library, which takes no context. If ctx ends first, the call
+// continues and its outcome is unknown.
 func (l *Log) call(ctx context.Context, f func() error) error {
 	l.mu.Lock()
 	if l.closing {

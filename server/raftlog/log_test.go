@@ -49,10 +49,10 @@ func mustOpen(t testing.TB, c Config) *Log {
 	return l
 }
 
-// idle leads until the leadership ends.
+// idle is a lead that does nothing until the leadership ends.
 func idle(ctx context.Context, _ uint64) error { <-ctx.Done(); return nil }
 
-// start opens and runs a member, which bootstraps itself if it is new.
+// start opens and runs a member, which bootstraps if it is new.
 func start(t testing.TB, c Config) *member {
 	t.Helper()
 	l := mustOpen(t, c)
@@ -97,8 +97,8 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
-// inTime returns what comes over the channel. A test that waits for something broken
-// fails and says so, and doesn't hang until all tests are ended.
+// inTime receives from the channel, with a limit: a test of something broken fails with
+// a message and doesn't hang until all tests are ended.
 func inTime[T any](t testing.TB, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
@@ -117,7 +117,8 @@ func (m *member) waitLeader() {
 
 func nodeChange(n int) structs.Change {
 	id := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
-	return structs.Change{Table: structs.TableNodes, ID: id, Row: &structs.Node{Meta: structs.Meta{ID: id, Seq: uint64(n)}, Name: fmt.Sprint("node-", n)}}
+	return structs.Change{Table: structs.TableNodes, ID: id,
+		Row: &structs.Node{Meta: structs.Meta{ID: id, Seq: uint64(n)}, Name: fmt.Sprint("node-", n)}}
 }
 
 func encode(t testing.TB, term, prev uint64, changes ...structs.Change) []byte {
@@ -129,7 +130,7 @@ func encode(t testing.TB, term, prev uint64, changes ...structs.Change) []byte {
 	return b
 }
 
-// put proposes a row, decided on the state as it is.
+// put proposes a row, decided on the current state.
 func (m *member) put(n int) uint64 {
 	m.t.Helper()
 	index, err := m.Propose(context.Background(), encode(m.t, m.Term(), m.config.Store.Index(), nodeChange(n)))
@@ -162,7 +163,7 @@ func TestRestartKeepsState(t *testing.T) {
 	b.put(21)
 }
 
-// A copy of the files of a running server is what kill -9 leaves.
+// A copy of a running server's files is what kill -9 leaves.
 func TestKillKeepsState(t *testing.T) {
 	dir := t.TempDir()
 	a := start(t, testConfig(t, dir))
@@ -228,10 +229,10 @@ func TestStaleEntryIsRejected(t *testing.T) {
 	if after := m.config.Store.Snapshot(); after != before {
 		t.Errorf("a rejected entry moved the state from %d to %d", before.Index(), after.Index())
 	}
-	m.put(2) // and it goes on
+	m.put(2) // the server continues
 }
 
-func TestFSMStopsAtPoison(t *testing.T) {
+func TestFSMPanicsAtUndecodableEntry(t *testing.T) {
 	f := &fsm{store: state.New(), announcer: newAnnouncer()}
 	defer func() {
 		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "entry 7") {
@@ -241,7 +242,7 @@ func TestFSMStopsAtPoison(t *testing.T) {
 	f.Apply(&raft.Log{Index: 7, Term: 1, Data: []byte("poison")})
 }
 
-func TestLeadIsCalledAgain(t *testing.T) {
+func TestLeadIsCalledAgainWhileLeadershipLasts(t *testing.T) {
 	l := mustOpen(t, testConfig(t, t.TempDir()))
 	if err := l.Bootstrap(); err != nil {
 		t.Fatal(err)
@@ -314,9 +315,9 @@ func TestSecondOpenOfOneDirIsRefused(t *testing.T) {
 	}
 }
 
-// A term or a vote for which there is no room has some made, and is tried until it
-// is written; the log ends for nothing but its end.
-func TestTermWithoutRoom(t *testing.T) {
+// If the disk has no space for a term or a vote, reserved space is freed, and the write
+// is retried until it succeeds. The log ends only when it is closed.
+func TestTermOnFullDiskIsRetried(t *testing.T) {
 	var full, kept atomic.Bool
 	c := testConfig(t, t.TempDir())
 	c.Fault = func(op string) error {
@@ -344,12 +345,12 @@ func TestTermWithoutRoom(t *testing.T) {
 	if err := <-write(); err != nil || kept.Load() {
 		t.Errorf("%v; the room that was kept is still there: %v", err, kept.Load())
 	}
-	full.Store(true) // and nothing is kept any more
+	full.Store(true) // and no space is reserved any more
 	waiting := write()
 	select {
 	case err := <-waiting:
 		t.Fatalf("written on a full disk: %v", err)
-	case <-time.After(10 * minInsist):
+	case <-time.After(10 * minWriteRetry):
 	}
 	full.Store(false)
 	if err := <-waiting; err != nil {

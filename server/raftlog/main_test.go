@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// The first argument with which this test binary is another program.
+// First arguments that make this test binary another program.
 const childCheck = "check-log" // ServeCheck
 
-// programs are what this test binary is, if its first argument says so.
+// programs maps the first argument to the program that this test binary then is.
 var programs = map[string]func(args []string) int{
 	childCheck: func(args []string) int { return ServeCheck(args, os.Stdout) },
 }
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// byChild has a log be checked by a child, as a server does.
+// byChild makes a child check the log, as a server does.
 func byChild(c Config) Config {
 	c.CheckLog = ChildCheck(context.Background(), "/proc/self/exe", childCheck)
 	return c

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What bbolt's pages look like, as far as a check has to know that looks at them
-// before bbolt does: bbolt follows any offset that it finds.
+// The layout of bbolt's pages, as far as this check needs it. The check comes before
+// bbolt opens the file, because bbolt follows any offset that it finds.
 const (
 	pageHead    = 16 // id, flags, count, overflow
 	elementSize = 16
@@ -25,14 +25,14 @@ const (
 	metaSummed  = 56 // bytes before the checksum
 	metaSize    = metaSummed + 8
 
-	maxDepth = 64 // of a tree with two keys a page and more pages than a file can have
+	maxDepth = 64 // enough for a tree with two keys per page and more pages than a file can have
 )
 
-// boltMeta is a meta page: which state of the file counts.
+// boltMeta is a meta page, which names the current root.
 type boltMeta struct {
 	pageSize   uint32
 	root, txid uint64
-	pages      uint64 // all pages that are in use lie before this one
+	pages      uint64 // number of pages; all pages in use come before this one
 }
 
 func parseMeta(b []byte) (m boltMeta, ok bool) {
@@ -46,8 +46,8 @@ func parseMeta(b []byte) (m boltMeta, ok bool) {
 	return boltMeta{pageSize: n.Uint32(b[8:]), root: n.Uint64(b[16:]), pages: n.Uint64(b[40:]), txid: n.Uint64(b[48:])}, true
 }
 
-// readMeta reads both meta pages and returns the newer one. Both have to be
-// whole, and of two transactions in a row: bbolt would fall back to the state
+// readMeta reads both meta pages and returns the newer one. Both must be intact and
+// belong to consecutive transactions: otherwise bbolt would fall back to the state
 // before the last transaction, and a vote would be forgotten.
 func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
 	var metas [2]boltMeta
@@ -71,7 +71,7 @@ func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
 	}
 	switch page := newer.pageSize; {
 	case page < 1024 || page > 1<<24 || page&(page-1) != 0 || older.pageSize != page:
-		return newer, fmt.Errorf("its pages are said to have %d bytes", page)
+		return newer, fmt.Errorf("its meta page gives a page size of %d bytes", page)
 	case newer.txid != older.txid+1:
 		return newer, fmt.Errorf("its meta pages are of transactions %d and %d", older.txid, newer.txid)
 	case newer.pages < 4 || newer.pages > uint64(size)/uint64(page):
@@ -80,26 +80,26 @@ func readMeta(f io.ReaderAt, size int64) (boltMeta, error) {
 	return newer, nil
 }
 
-// pageWalk looks at all pages that are reachable.
+// pageWalk visits all reachable pages.
 type pageWalk struct {
 	boltMeta
-	data  []byte
-	seen  []uint64 // a bit a page
-	used  int64    // pages
-	moved func(n int64)
+	data     []byte
+	seen     []uint64 // one bit per page
+	used     int64    // pages in use
+	progress func(n int64)
 }
 
 // walkPages checks that all that bbolt may read lies within the file, that no page is
 // used twice, and that keys are in order. bbolt checks that, too, but panics at the
 // first fault while a goroutine of its own goes on reading: the file must not be
 // closed then. It returns how many bytes of the file are in use.
-func walkPages(f *os.File, m boltMeta, moved func(int64)) (used int64, err error) {
+func walkPages(f *os.File, m boltMeta, progress func(int64)) (used int64, err error) {
 	data, err := unix.Mmap(int(f.Fd()), 0, int(m.pages)*int(m.pageSize), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnchecked, err)
 	}
 	defer unix.Munmap(data)
-	w := &pageWalk{boltMeta: m, data: data, seen: make([]uint64, m.pages/64+1), used: 2, moved: moved}
+	w := &pageWalk{boltMeta: m, data: data, seen: make([]uint64, m.pages/64+1), used: 2, progress: progress}
 	if err := w.page(m.root, 0, nil, nil); err != nil {
 		return 0, err
 	}
@@ -115,7 +115,7 @@ func (w *pageWalk) page(id uint64, depth int, least, below []byte) error {
 	b := w.data[id*uint64(w.pageSize):]
 	run := 1 + uint64(binary.NativeEndian.Uint32(b[12:]))
 	if binary.NativeEndian.Uint64(b) != id || run > w.pages-id {
-		return fmt.Errorf("page %d is none, or out of bounds", id)
+		return fmt.Errorf("page %d is not a page, or out of bounds", id)
 	}
 	for i := id; i < id+run; i++ {
 		if w.seen[i/64]&(1<<(i%64)) != 0 {
@@ -124,12 +124,12 @@ func (w *pageWalk) page(id uint64, depth int, least, below []byte) error {
 		w.seen[i/64] |= 1 << (i % 64)
 	}
 	w.used += int64(run)
-	w.moved(int64(run))
+	w.progress(int64(run))
 	return w.content(id, b[:run*uint64(w.pageSize)], depth, least, below)
 }
 
-// content checks what is in a page, or in the value of a bucket that is too
-// small for a page of its own.
+// content checks the content of a page, or of an inline bucket, which is stored in a
+// value.
 func (w *pageWalk) content(id uint64, b []byte, depth int, least, below []byte) error {
 	flags, count := binary.NativeEndian.Uint16(b[8:]), int(binary.NativeEndian.Uint16(b[10:]))
 	if flags != branchFlag && flags != leafFlag {
@@ -195,7 +195,7 @@ func (w *pageWalk) value(id uint64, e, value []byte, depth int) error {
 		return nil
 	}
 	if n.Uint32(e) != bucketFlag || depth > maxDepth || len(value) < 16 {
-		return fmt.Errorf("page %d holds what is neither value nor bucket", id)
+		return fmt.Errorf("page %d holds an element that is neither value nor bucket", id)
 	}
 	switch root, inline := n.Uint64(value), value[16:]; {
 	case root != 0:
@@ -203,6 +203,6 @@ func (w *pageWalk) value(id uint64, e, value []byte, depth int) error {
 	case len(inline) < pageHead:
 		return outOfBounds(id)
 	default:
-		return w.content(id, inline, maxDepth, nil, nil) // with no bucket in it
+		return w.content(id, inline, maxDepth, nil, nil) // an inline bucket contains no bucket
 	}
 }

@@ -13,22 +13,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// What the leader's loop about servers is given.
+// The types of the membership loop.
 type (
-	Peer      = autopilot.Peer
-	Candidate = autopilot.Candidate
-	Steward   = autopilot.Steward
+	Peer             = autopilot.Peer
+	Candidate        = autopilot.Candidate
+	MembershipConfig = autopilot.Config
 )
 
-// Tend looks after the servers while this one leads: takes new ones in as
-// non-voters, promotes those that keep up, and removes the dead ones that have
-// been replaced. It blocks until ctx ends.
-func (l *Log) Tend(ctx context.Context, s Steward) error {
-	loop := autopilot.Loop{Raft: l.raft, ServerID: l.config.ServerID, Log: l, Steward: s, Logger: l.config.Logger}
+// RunMembership runs the membership loop while this server leads: it adds new servers
+// as non-voters, promotes those that keep up, and removes dead ones that have been
+// replaced. It blocks until ctx ends.
+func (l *Log) RunMembership(ctx context.Context, c MembershipConfig) error {
+	loop := autopilot.Loop{Raft: l.raft, ServerID: l.config.ServerID, Log: l, Config: c, Logger: l.config.Logger}
 	return loop.Run(ctx)
 }
 
-// Progress returns how far this server has come.
+// Progress returns this server's progress in the log.
 func (l *Log) Progress() structs.PeerProgress {
 	p := structs.PeerProgress{LastIndex: l.raft.LastIndex()}
 	switch contact := l.raft.LastContact(); {
@@ -47,14 +47,14 @@ func (l *Log) Progress() structs.PeerProgress {
 	return p
 }
 
-// Self returns this server as others see it.
+// Self returns this server as a peer of the others, a voter.
 func (l *Log) Self() Peer {
 	return Peer{ID: l.config.ServerID, Addr: string(l.transport.LocalAddr()), Voter: true}
 }
 
-// Bootstrap makes a new cluster of the voters, by default of this server
-// alone. One server bootstraps; the others are told by it. It fails on a server
-// that has state.
+// Bootstrap bootstraps a cluster of the voters, by default of this server alone. Only
+// one server calls it; the others get the membership from that server. It fails on a
+// server that has state.
 func (l *Log) Bootstrap(voters ...Peer) error {
 	if len(voters) == 0 {
 		voters = []Peer{l.Self()}
@@ -64,7 +64,7 @@ func (l *Log) Bootstrap(voters ...Peer) error {
 		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(v.ID), Address: raft.ServerAddress(v.Addr)})
 	}
 	done := make(chan error, 1)
-	go func() { done <- l.raft.BootstrapCluster(c).Error() }() // never, if the disk breaks
+	go func() { done <- l.raft.BootstrapCluster(c).Error() }() // sends nothing if the disk fails
 	select {
 	case err := <-done:
 		if err != nil {
@@ -76,8 +76,8 @@ func (l *Log) Bootstrap(voters ...Peer) error {
 	}
 }
 
-// Peers returns the servers of the newest configuration that this server has,
-// in its order. There are none on a server that waits to be taken in.
+// Peers returns the newest membership that this server has, in its order. It is empty
+// on a server that has not been added to a cluster.
 func (l *Log) Peers() ([]Peer, error) {
 	future := l.raft.GetConfiguration()
 	if err := future.Error(); err != nil {
@@ -90,8 +90,8 @@ func (l *Log) Peers() ([]Peer, error) {
 	return peers, nil
 }
 
-// Alone reports whether this server is the only one of its configuration, or was
-// a moment ago: each write asks.
+// Alone reports whether this server is the only one of its membership. The answer may
+// be slightly out of date: each write asks, so it is cached.
 func (l *Log) Alone() bool { return l.alone.Load() }
 
 func (l *Log) countServers() {
@@ -102,20 +102,19 @@ func (l *Log) countServers() {
 // ClusterID returns the cluster that this server has joined, "" if none yet.
 func (l *Log) ClusterID() string { return l.clusterID.Get() }
 
-// Join makes this server one of the cluster, as if its leader had called.
-func (l *Log) Join(clusterID string) error { return l.clusterID.Meet(clusterID) }
+// Join makes this server join the cluster, as if its leader had called.
+func (l *Log) Join(clusterID string) error { return l.clusterID.Accept(clusterID) }
 
-// SpeakFor has this server call others in the name of a cluster that it is about to
-// make. They vote only for the cluster to which they have granted their part, and a
-// connection names a cluster once.
-func (l *Log) SpeakFor(clusterID string) { l.clusterID.SpeakFor(clusterID) }
+// SetProposed makes this server's calls name a cluster that it is about to bootstrap.
+// Other servers vote only for the cluster to which they have granted, and a connection
+// names its cluster only once.
+func (l *Log) SetProposed(clusterID string) { l.clusterID.SetProposed(clusterID) }
 
-// peerTimeout bounds a change of the configuration.
+// peerTimeout bounds a change of the membership.
 const peerTimeout = 10 * time.Second
 
-// RemovePeer takes a server out of the configuration; the leader can. Errors:
-// CodeNotFound, CodeConflict for one without which no majority is left,
-// CodeNoLeader.
+// RemovePeer removes a server from the membership; only the leader can. Errors:
+// CodeNotFound, CodeConflict for the only voter, CodeNoLeader.
 func (l *Log) RemovePeer(ctx context.Context, id string) error {
 	peers, err := l.Peers()
 	if err != nil {
@@ -134,15 +133,14 @@ func (l *Log) RemovePeer(ctx context.Context, id string) error {
 		return structs.Errorf(structs.CodeNotFound, "Server %s is not one of the cluster's.", id)
 	}
 	if found.Voter && voters == 1 {
-		return structs.Errorf(structs.CodeConflict, "server %s is the only one that votes: without it there is no cluster", id)
+		return structs.Errorf(structs.CodeConflict, "server %s is the only voter: without it there is no cluster", id)
 	}
 	return l.change(ctx, "remove a server", func() error { return l.raft.RemoveServer(raft.ServerID(id), 0, peerTimeout).Error() })
 }
 
-// Transfer hands leadership to the voter with the id, or to the one that is
-// most up to date if it is "". It returns once this server leads no longer.
-// Errors: CodeNotFound, CodeConflict, CodeNoLeader; CodeUnavailable if it was not
-// taken.
+// Transfer transfers leadership to the voter with the ID, or to the most up-to-date one
+// if the ID is "". It returns once this server no longer leads. Errors: CodeNotFound,
+// CodeConflict, CodeNoLeader; CodeUnavailable if the voter didn't take over.
 func (l *Log) Transfer(ctx context.Context, id string) error {
 	peers, err := l.Peers()
 	if err != nil {
@@ -150,7 +148,7 @@ func (l *Log) Transfer(ctx context.Context, id string) error {
 	}
 	if id == "" {
 		if !l.hasOtherVoters() {
-			return structs.Errorf(structs.CodeConflict, "there is no other server that votes, so none that could lead")
+			return structs.Errorf(structs.CodeConflict, "there is no other voter that could lead")
 		}
 		return l.change(ctx, "hand leadership over", func() error { return l.raft.LeadershipTransfer().Error() })
 	}
@@ -160,9 +158,9 @@ func (l *Log) Transfer(ctx context.Context, id string) error {
 		}
 		switch {
 		case !p.Voter:
-			return structs.Errorf(structs.CodeConflict, "server %s does not vote yet, so it can't lead: wait until it has caught up", id)
+			return structs.Errorf(structs.CodeConflict, "server %s is not a voter yet, so it can't lead: wait until it has caught up", id)
 		case id == l.config.ServerID:
-			return structs.Errorf(structs.CodeConflict, "server %s leads already", id)
+			return structs.Errorf(structs.CodeConflict, "server %s is the leader already", id)
 		}
 		return l.change(ctx, "hand leadership over", func() error {
 			return l.raft.LeadershipTransferToServer(raft.ServerID(p.ID), raft.ServerAddress(p.Addr)).Error()
@@ -171,13 +169,14 @@ func (l *Log) Transfer(ctx context.Context, id string) error {
 	return structs.Errorf(structs.CodeNotFound, "Server %s is not one of the cluster's.", id)
 }
 
-// change makes a call that only the leader can.
+// change makes a call of the library that only the leader can make.
 func (l *Log) change(ctx context.Context, what string, f func() error) error {
 	err := l.call(ctx, f)
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, errClosed), ctx.Err() != nil:
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err,
+		errClosed), ctx.Err() != nil:
 		return noLeader(what, err)
 	}
 	return structs.Errorf(structs.CodeUnavailable, "the leader could not %s: %s", what, strings.TrimSuffix(err.Error(), "."))

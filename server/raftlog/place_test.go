@@ -13,8 +13,8 @@ import (
 	"github.com/stackforge/magnum/server/memberfile"
 )
 
-// written makes a log with an entry in a data directory, of as many servers, and
-// closes it. The others are never there.
+// written creates a log with one entry in a data directory, with the given number of
+// servers, and closes it. The other servers never run.
 func written(t *testing.T, servers int) Config {
 	t.Helper()
 	c := testConfig(t, filepath.Join(t.TempDir(), "data"))
@@ -32,7 +32,7 @@ func written(t *testing.T, servers int) Config {
 	return c
 }
 
-// reopened opens a log again and returns what it says.
+// reopened opens a log again and returns its log output.
 func reopened(t *testing.T, c Config) (log string, err error) {
 	t.Helper()
 	var b bytes.Buffer
@@ -53,7 +53,7 @@ func sh(t *testing.T, command string, args ...string) {
 	}
 }
 
-// ways in which a data directory, $1, comes to hold a copy.
+// ways in which the data directory $1 becomes a copy.
 var copied = map[string]string{
 	"put back as a whole":         `cp -a "$1" "$1.bak"; rm -rf "$1"; cp -a "$1.bak" "$1"`,
 	"the log's directory alone":   `cp -a "$1/raft" "$1.bak"; rm -rf "$1/raft"; cp -a "$1.bak" "$1/raft"`,
@@ -61,9 +61,9 @@ var copied = map[string]string{
 	"an archive unpacked over it": `tar -C "$1" -cf "$1.tar" .; tar -C "$1" -xf "$1.tar"`,
 }
 
-// TestCopyOfOneOfSeveral: it does not start on a copy of its directory, unless an
-// operator says that it was moved.
-func TestCopyOfOneOfSeveral(t *testing.T) {
+// TestCopyOfOneOfSeveralServersIsRefused: such a server doesn't start on a copy of its
+// directory, unless an operator says that the directory was moved.
+func TestCopyOfOneOfSeveralServersIsRefused(t *testing.T) {
 	for name, command := range copied {
 		t.Run(name, func(t *testing.T) {
 			c := written(t, 3)
@@ -77,7 +77,8 @@ func TestCopyOfOneOfSeveral(t *testing.T) {
 			}
 			for range 2 { // a refusal changes nothing
 				_, err := reopened(t, c)
-				if err == nil || !strings.Contains(err.Error(), "is a copy") || !strings.Contains(err.Error(), "remove-peer "+c.ServerID) || !strings.Contains(err.Error(), "-data-dir-moved") {
+				if err == nil || !strings.Contains(err.Error(), "is a copy") ||
+					!strings.Contains(err.Error(), "remove-peer "+c.ServerID) || !strings.Contains(err.Error(), "-data-dir-moved") {
 					t.Fatalf("it says %v", err)
 				}
 			}
@@ -88,7 +89,7 @@ func TestCopyOfOneOfSeveral(t *testing.T) {
 			if log, err := reopened(t, c); err != nil || !strings.Contains(log, "was moved") {
 				t.Errorf("%v: %s", err, log)
 			}
-			if log, err := reopened(t, c); err != nil || !strings.Contains(log, "take -data-dir-moved out") {
+			if log, err := reopened(t, c); err != nil || !strings.Contains(log, "remove -data-dir-moved") {
 				t.Errorf("%v: %s", err, log)
 			}
 			c.Moved = false
@@ -99,8 +100,9 @@ func TestCopyOfOneOfSeveral(t *testing.T) {
 	}
 }
 
-// TestCopyOfTheOnlyServer: it starts, and says so once.
-func TestCopyOfTheOnlyServer(t *testing.T) {
+// TestCopyOfSingleServerStartsWithWarning: such a server starts on a copy and warns
+// once.
+func TestCopyOfSingleServerStartsWithWarning(t *testing.T) {
 	for name, command := range copied {
 		t.Run(name, func(t *testing.T) {
 			c := written(t, 1)
@@ -115,8 +117,8 @@ func TestCopyOfTheOnlyServer(t *testing.T) {
 	}
 }
 
-// TestRenamedDirectoryIsNoCopy: what is renamed on its file system stays the same,
-// and so does what an earlier magnum has not noted.
+// TestRenamedDirectoryIsNoCopy: a renamed directory on the same file system is no copy,
+// and neither is one whose place an earlier version has not recorded.
 func TestRenamedDirectoryIsNoCopy(t *testing.T) {
 	c := written(t, 3)
 	sh(t, `mv "$1" "$1.elsewhere"`, c.DataDir)

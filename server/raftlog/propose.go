@@ -10,27 +10,27 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// enqueueTimeout is how long the library may take to accept a call; it is
-// busy for longer only if its disk hangs.
+// enqueueTimeout bounds how long the library may take to accept a call. It takes longer
+// only if its disk hangs.
 const enqueueTimeout = 5 * time.Second
 
-// Propose appends data to the log and returns its index once a majority has it
-// on disk and this server has applied it.
+// Propose appends data to the log and returns its index once a majority has it on disk
+// and this server has applied it.
 //
-// An entry that was applied as a refusal gives ErrStale or the store's
-// CodeConflict: it is in the log and has changed nothing. Every other error is
-// CodeNoLeader and leaves the outcome unknown: the entry may or may not be
-// carried out, now or by a later leader. Also after ctx has ended.
+// An entry that was rejected when it was applied gives ErrStale or the store's
+// CodeConflict: it is in the log and has changed nothing. Every other error, also after
+// ctx has ended, is CodeNoLeader and leaves the outcome unknown: the entry may be
+// carried out now, by a later leader, or never.
 //
-// An entry of more than structs.MaxEntry bytes is CodeTooLarge and not proposed: to
-// send it could take followers longer than they wait for a leader. Longer ones that
-// are in a log already are applied.
+// Data of more than structs.MaxEntry bytes is CodeTooLarge and not proposed: sending it
+// could take followers longer than they wait for a leader. Larger entries already in a
+// log are applied.
 func (l *Log) Propose(ctx context.Context, data []byte) (index uint64, err error) {
 	if len(data) > structs.MaxEntry {
 		return 0, structs.Errorf(structs.CodeTooLarge, "an entry of %d bytes is larger than %d", len(data), structs.MaxEntry)
 	}
 	var future raft.ApplyFuture
-	l.proposing.RLock() // here, so that none begins late
+	l.proposing.RLock() // before the goroutine, so that no entry is proposed after Restore has the lock
 	err = l.call(ctx, func() error {
 		defer l.proposing.RUnlock()
 		f := l.raft.Apply(data, enqueueTimeout)
@@ -39,7 +39,7 @@ func (l *Log) Propose(ctx context.Context, data []byte) (index uint64, err error
 		return err
 	})
 	if err == errClosed {
-		l.proposing.RUnlock() // it was not even called
+		l.proposing.RUnlock() // call did not run the function
 	}
 	if err != nil {
 		return 0, noLeader("commit an entry", err)
@@ -50,8 +50,8 @@ func (l *Log) Propose(ctx context.Context, data []byte) (index uint64, err error
 	return future.Index(), nil
 }
 
-// Barrier returns once this server, being the leader, has applied all that was
-// committed before. Errors are CodeNoLeader.
+// Barrier returns once this server, as the leader, has applied everything committed
+// before. Errors are CodeNoLeader.
 func (l *Log) Barrier(ctx context.Context) error {
 	term := l.Term()
 	err := l.call(ctx, func() error { return l.raft.Barrier(enqueueTimeout).Error() })
@@ -64,7 +64,7 @@ func (l *Log) Barrier(ctx context.Context) error {
 	return nil
 }
 
-// noLeader is the error for a question that only a leader can answer.
+// noLeader is the error of a call that only a leader can answer.
 func noLeader(what string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return structs.Errorf(structs.CodeNoLeader, "no leader could %s in time: %w", what, err)

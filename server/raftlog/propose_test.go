@@ -8,9 +8,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestProposeIsBounded: a larger entry is refused before it is in the log, and the
-// server goes on leading.
-func TestProposeIsBounded(t *testing.T) {
+// TestTooLargeEntryIsNotProposed: an entry above the limit is refused before it is in
+// the log, and the server keeps leading.
+func TestTooLargeEntryIsNotProposed(t *testing.T) {
 	m := start(t, testConfig(t, t.TempDir()))
 	m.put(1)
 	sized := func(n, size int) []byte {
@@ -40,8 +40,8 @@ func TestProposeIsBounded(t *testing.T) {
 	}
 }
 
-// TestLargerEntryOfALogIsApplied: an earlier build may have written it.
-func TestLargerEntryOfALogIsApplied(t *testing.T) {
+// TestTooLargeEntryOfLogIsApplied: an earlier build may have written it.
+func TestTooLargeEntryOfLogIsApplied(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	m := start(t, c)
 	change := nodeChange(1)

@@ -2,5 +2,5 @@
 
 package raftlog
 
-// raceDetector says that this binary has the race detector in it.
+// raceDetector reports whether this binary has the race detector.
 const raceDetector = false

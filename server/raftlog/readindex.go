@@ -12,8 +12,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// round is one question to the voters whether this server still leads. It
-// answers all who arrived before it began.
+// round asks the voters once whether this server still leads. Its result holds for
+// every caller who arrived before it began.
 type round struct {
 	done  chan struct{} // closed once index and err are set
 	index uint64
@@ -23,26 +23,25 @@ type round struct {
 // rounds lets callers share rounds.
 type rounds struct {
 	mu      sync.Mutex
-	next    *round // the one that who arrives now may join; nil if nobody waits
+	next    *round // not begun yet, so new callers join it; nil if nobody waits
 	running bool
 }
 
-// reads finds out, for those who read, up to where this server has to be, and whether
-// it still leads. It is the part of Log that asks the voters.
+// reads answers, for readers, which index they need and whether this server still
+// leads. It is the part of Log that asks the voters.
 type reads struct {
 	log     *Log
 	rounds  rounds
-	barrier atomic.Uint64 // the term in which a Barrier has been passed here
+	barrier atomic.Uint64 // the newest term in which this server has passed a Barrier
 	lease   atomic.Pointer[lease]
 }
 
-// ReadIndex returns an index such that a reader whose state has reached it sees
-// every write that was acknowledged before the call, by any server. Errors are
-// CodeNoLeader.
+// ReadIndex returns an index such that a reader whose state has reached it sees every
+// write that any server acknowledged before the call. Errors are CodeNoLeader.
 //
-// It is the index of this server's own state, taken once the leadership's first
-// Barrier has passed and before the voters are asked whether this server still
-// leads. A caller joins only a round that begins after its call.
+// The index is that of this server's own state. It is taken after the first Barrier of
+// the leadership and before the voters are asked whether this server still leads. A
+// caller joins only a round that begins after its call.
 func (l *Log) ReadIndex(ctx context.Context) (uint64, error) {
 	r, err := l.reads.join()
 	if err != nil {
@@ -59,20 +58,20 @@ func (l *Log) ReadIndex(ctx context.Context) (uint64, error) {
 // leaderIndexWait bounds a LeaderIndex that has to ask the voters.
 const leaderIndexWait = time.Second
 
-// LeaderIndex returns an index such that a reader whose state has reached it sees
-// every write that any server acknowledged before the call. It takes at most a
-// second. Errors are CodeNoLeader.
+// LeaderIndex returns an index such that a reader whose state has reached it sees every
+// write that any server acknowledged before the call. It takes at most a second. Errors
+// are CodeNoLeader.
 //
-// It asks nobody while the lease lasts: for LeaderLease after a majority of the
-// voters was sent what it has followed in this term, none of them helps to elect
-// another leader, because each waits longer than that for this one. ReadIndex
-// trusts no clock at all.
+// While the leader's lease lasts it asks nobody. The lease lasts for LeaderLease after
+// a majority of the voters was sent a request that it acknowledged in this term: none
+// of these voters helps to elect another leader, because each waits longer than that
+// for this one. ReadIndex, in contrast, relies on no clock.
 func (l *Log) LeaderIndex(ctx context.Context) (uint64, error) {
 	term := l.Term()
 	if !l.IsLeader() {
 		return 0, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	if l.reads.barrier.Load() == term && l.reads.leased(term) {
+	if l.reads.barrier.Load() == term && l.reads.leaseLasts(term) {
 		return l.config.Store.Index(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderIndexWait)
@@ -80,14 +79,15 @@ func (l *Log) LeaderIndex(ctx context.Context) (uint64, error) {
 	return l.ReadIndex(ctx)
 }
 
-// lease is how long no other server can have been elected since a term began.
+// lease is the time until which no other server can have been elected since the term
+// began.
 type lease struct {
 	term  uint64
 	until time.Time
 }
 
-// leased reports whether this server certainly still leads in the term.
-func (r *reads) leased(term uint64) bool {
+// leaseLasts reports whether the leader's lease lasts in the term.
+func (r *reads) leaseLasts(term uint64) bool {
 	now := time.Now()
 	if known := r.lease.Load(); known != nil && known.term == term && now.Before(known.until) {
 		return true
@@ -96,7 +96,7 @@ func (r *reads) leased(term uint64) bool {
 	if conf.Error() != nil {
 		return false
 	}
-	at, _ := r.log.acks.FollowedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, now)
+	at, _ := r.log.acks.MajorityAckedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, now)
 	until := at.Add(r.log.config.LeaderLease)
 	if !now.Before(until) {
 		return false
@@ -112,14 +112,14 @@ func (l *Log) VerifyLeader(ctx context.Context) error {
 	return err
 }
 
-// join returns the round that begins next, and sees to it that it begins.
+// join returns the next round, and starts it if no round is running.
 func (r *reads) join() (*round, error) {
 	r.log.mu.Lock()
 	if r.log.closing {
 		r.log.mu.Unlock()
 		return nil, errClosed
 	}
-	r.log.calls.Add(1) // for the goroutine, or given back below
+	r.log.calls.Add(1) // for the goroutine, or undone below
 	r.log.mu.Unlock()
 
 	r.rounds.mu.Lock()
@@ -156,8 +156,8 @@ func (r *reads) runRounds() {
 	}
 }
 
-// readIndex is one round. The term must not change in it: between two terms of
-// this server another one may have led, and its writes may be missing here.
+// readIndex runs one round. The term must not change during the round: between two
+// terms of this server another one may have led, whose writes may be missing here.
 func (r *reads) readIndex() (uint64, error) {
 	term := r.log.Term()
 	if r.barrier.Load() != term {
@@ -176,14 +176,15 @@ func (r *reads) readIndex() (uint64, error) {
 	return index, nil
 }
 
-// verifyTick is how often a wait for proof looks whether it still makes sense.
+// verifyTick is how often a wait for acknowledgements checks whether this server still
+// leads.
 const verifyTick = 20 * time.Millisecond
 
 // verify returns nil if this server led in the term at some moment after the
 // call began.
 func (r *reads) verify(term uint64) error {
 	began := time.Now()
-	// It also has a heartbeat sent to each voter at once.
+	// VerifyLeader also sends a heartbeat to each voter at once.
 	if err := r.log.raft.VerifyLeader().Error(); err != nil {
 		return err
 	}
@@ -194,11 +195,11 @@ func (r *reads) verify(term uint64) error {
 		if err := conf.Error(); err != nil {
 			return err
 		}
-		at, changed := r.log.acks.FollowedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, time.Now())
+		at, changed := r.log.acks.MajorityAckedAt(raft.ServerID(r.log.config.ServerID), conf.Configuration().Servers, term, time.Now())
 		switch {
 		case !at.Before(began):
 			return nil
-		case r.log.Term() != term || !r.log.IsLeader(): // without answers the library gives up within the lease
+		case r.log.Term() != term || !r.log.IsLeader(): // without answers the library steps down within the lease
 			return raft.ErrLeadershipLost
 		}
 		select {

@@ -11,16 +11,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// held is a transport that can keep answers back, and lose requests.
+// held is a transport that can delay answers and lose requests.
 type held struct {
 	*raft.InmemTransport
 	mu   sync.Mutex
-	gate chan struct{} // while it isn't nil: answers wait until it is closed
+	gate chan struct{} // if not nil, answers wait until it is closed
 	kept int           // answers that wait
 	lost bool          // requests get no answer
 }
 
-func (h *held) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (h *held) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	h.mu.Lock()
 	lost := h.lost
 	h.mu.Unlock()
@@ -44,11 +45,12 @@ func (h *held) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.Ap
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-// TestOldAnswersProveNothing: answers to what was sent before a consistent read
-// came come in after it, and the voters hear nothing any more. The read is refused.
-func TestOldAnswersProveNothing(t *testing.T) {
+// TestReadIndexIgnoresAnswersToEarlierRequests: answers to requests from before a
+// consistent read arrive after it begins, while the voters receive nothing any more.
+// The read is refused.
+func TestReadIndexIgnoresAnswersToEarlierRequests(t *testing.T) {
 	var transports []*held
-	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+	c := startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport {
 		transports = append(transports, &held{InmemTransport: in})
 		return transports[len(transports)-1]
 	})
@@ -56,7 +58,7 @@ func TestOldAnswersProveNothing(t *testing.T) {
 	m, h := c.members[n], transports[n]
 	gate := make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
-	defer open() // or what waits there outlives a failure
+	defer open() // otherwise waiting answers outlive a failed test
 	h.mu.Lock()
 	h.gate = gate
 	h.mu.Unlock()
@@ -78,7 +80,7 @@ func TestOldAnswersProveNothing(t *testing.T) {
 		defer m.reads.rounds.mu.Unlock()
 		return m.reads.rounds.running
 	})
-	// A second question, which the library takes after that of the read.
+	// A second call, which the library handles after that of the read.
 	asked := m.raft.VerifyLeader()
 	open()
 	answered := make(chan error, 1)
@@ -89,12 +91,12 @@ func TestOldAnswersProveNothing(t *testing.T) {
 	}
 }
 
-// TestLeaderIndexEndsWithTheLease: a leader whose voters fall silent vouches for its
-// index no longer than they wait before they elect another, though nobody has told
-// it that it leads no more.
+// TestLeaderIndexEndsWithTheLease: a leader whose voters fall silent returns its index
+// only while its lease lasts, although it doesn't know yet that another server may
+// lead.
 func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	var transports []*held
-	c := startTrioOver(t, func(in *raft.InmemTransport) raft.Transport {
+	c := startThreeServersOver(t, func(in *raft.InmemTransport) raft.Transport {
 		transports = append(transports, &held{InmemTransport: in})
 		return transports[len(transports)-1]
 	})
@@ -117,19 +119,20 @@ func TestLeaderIndexEndsWithTheLease(t *testing.T) {
 	h.lost = true
 	h.mu.Unlock()
 	lost := time.Now()
-	eventually(t, "the lease ends", func() bool { return !m.reads.leased(term) })
+	eventually(t, "the lease ends", func() bool { return !m.reads.leaseLasts(term) })
 	if late := time.Since(lost); m.reads.lease.Load().until.After(lost.Add(m.config.LeaderLease)) {
-		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.reads.lease.Load().until.Sub(lost), m.config.LeaderLease, late)
+		t.Errorf("the lease lasts until %v after the last request, longer than %v (seen after %v)", m.reads.lease.Load().until.Sub(lost),
+			m.config.LeaderLease, late)
 	}
 	if _, err := m.LeaderIndex(context.Background()); structs.CodeOf(err) != structs.CodeNoLeader {
 		t.Errorf("a leader without followers says an index: %v", err)
 	}
 }
 
-// TestLeaderIndexWaitsForTheBarrier: a leader that may not have applied what
-// earlier ones committed asks for no more than it knows.
+// TestLeaderIndexWaitsForTheBarrier: a new leader may not have applied everything that
+// earlier ones committed, so it runs a round first.
 func TestLeaderIndexWaitsForTheBarrier(t *testing.T) {
-	c := startSteadyTrio(t)
+	c := startSteadyServers(t)
 	m := c.members[c.leader(0, 1, 2)]
 	m.put(1)
 	m.reads.barrier.Store(0)

@@ -15,27 +15,28 @@ import (
 // restoreTimeout bounds the library's part of a restore.
 const restoreTimeout = 10 * time.Minute
 
-// Restore replaces the state of all servers; only the leader can. prepare is
-// called once, while nothing is decided and nothing is in flight: it returns a
-// whole snapshot stream of size bytes whose state is of exactly the index, which
-// is above all there have been, and above the floor. The library panics on a stream that can't be
-// read. An error of prepare is returned, and nothing has changed.
+// Restore replaces the state of all servers; only the leader can. prepare is called
+// once, while nothing is decided and nothing is proposed. It returns a complete
+// snapshot stream of size bytes, whose state has exactly the given index; that index is
+// above floor and above all earlier ones. The library panics on a stream that it can't
+// read. If prepare fails, its error is returned and nothing has changed.
 //
-// What lead runs ends before, and begins again after. An entry that was decided
-// on the old state is never applied to the new one.
+// The function that Run calls as lead ends before and is called again afterwards, so no
+// entry that was decided on the old state is applied to the new one.
 //
-// It returns once a majority has the new state. Errors: CodeUnavailable, and
-// nothing has changed; CodeNoLeader, after which the outcome is unknown if
+// Restore returns once a majority has the new state. Errors: CodeUnavailable, after
+// which nothing has changed; CodeNoLeader, after which the outcome is unknown if
 // started is true.
-func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint64) (size int64, stream io.Reader, err error)) (started bool, err error) {
+func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint64) (size int64, stream io.Reader,
+	err error)) (started bool, err error) {
 	if !l.IsLeader() {
 		return false, noLeader("restore a snapshot", raft.ErrNotLeader)
 	}
-	defer l.turns.interrupt()()
+	defer l.leadLock.interrupt()()
 	l.proposing.Lock()
 	defer l.proposing.Unlock()
-	// All that is committed is applied: else the library could apply some of it
-	// on the new state.
+	// Everything committed must be applied first: otherwise the library could apply
+	// some of it to the new state.
 	if err := l.Barrier(ctx); err != nil {
 		return false, err
 	}
@@ -44,10 +45,10 @@ func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint
 	if err != nil {
 		return false, err
 	}
-	// The library gives the snapshot an index behind all entries and behind this
-	// one, so that later entries are above that of the state.
+	// The library gives the snapshot an index above all entries and above this one, so
+	// later entries are above the index of the state.
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: index, Size: size}
-	// It isn't left alone with the stream when ctx ends.
+	// The library reads the stream to its end even if ctx ends.
 	err = l.call(context.WithoutCancel(ctx), func() error { return l.raft.Restore(meta, stream, restoreTimeout) })
 	switch {
 	case err == nil:
@@ -60,38 +61,39 @@ func (l *Log) Restore(ctx context.Context, floor uint64, prepare func(index uint
 	return true, noLeader("restore a snapshot", err)
 }
 
-// turns lets what lead runs and a restore take turns.
-type turns struct {
-	turn chan struct{} // has one slot: who has filled it has the turn
+// leadLock excludes lead and a restore from each other.
+type leadLock struct {
+	slot chan struct{} // capacity 1; whoever has filled it holds the lock
 
 	mu      sync.Mutex         // guards what follows
-	waiting int                // restores that want the turn
-	end     context.CancelFunc // of the lead that has the turn; nil if none has
+	waiting int                // restores that wait for the lock or hold it
+	end     context.CancelFunc // ends the lead that holds the lock; nil if none does
 }
 
-// interrupt ends what lead runs, and keeps it from beginning until done is
+// interrupt ends a running lead and keeps the next one from starting until done is
 // called.
-func (t *turns) interrupt() (done func()) {
+func (t *leadLock) interrupt() (done func()) {
 	t.mu.Lock()
 	t.waiting++
 	if t.end != nil {
 		t.end()
 	}
 	t.mu.Unlock()
-	t.turn <- struct{}{}
+	t.slot <- struct{}{}
 	return func() {
 		t.mu.Lock()
 		t.waiting--
 		t.mu.Unlock()
-		<-t.turn
+		<-t.slot
 	}
 }
 
-// take waits for the turn of what lead runs. leading ends with ctx, or when a restore
-// interrupts; the caller gives the turn back with done. The error is that of ctx.
-func (t *turns) take(ctx context.Context) (leading context.Context, done func(), err error) {
+// acquire waits for the lock on behalf of lead. leading ends with ctx, or when a
+// restore interrupts. The caller must release the lock with done. The error is that of
+// ctx.
+func (t *leadLock) acquire(ctx context.Context) (leading context.Context, done func(), err error) {
 	select {
-	case t.turn <- struct{}{}:
+	case t.slot <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
@@ -107,6 +109,6 @@ func (t *turns) take(ctx context.Context) (leading context.Context, done func(),
 		t.end = nil
 		t.mu.Unlock()
 		cancel()
-		<-t.turn
+		<-t.slot
 	}, nil
 }

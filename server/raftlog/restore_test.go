@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// rowsAt returns a snapshot stream of the index with so many nodes.
+// rowsAt returns a snapshot stream of the index with n nodes.
 func rowsAt(t testing.TB, index uint64, nodes int) []byte {
 	t.Helper()
 	s := state.New()
@@ -31,7 +31,7 @@ func rowsAt(t testing.TB, index uint64, nodes int) []byte {
 	return b.Bytes()
 }
 
-// restore has a member restore a state of so many nodes.
+// restore restores a state of n nodes on a member.
 func (m *member) restore(nodes int) error {
 	_, err := m.Restore(context.Background(), 0, func(index uint64) (int64, io.Reader, error) {
 		b := rowsAt(m.t, index, nodes)
@@ -40,8 +40,8 @@ func (m *member) restore(nodes int) error {
 	return err
 }
 
-// settled waits until all members are at the index of one, with equal states.
-func (c *trio) settled(like *member) {
+// awaitSameState waits until all members are at the index of one, with equal states.
+func (c *threeServers) awaitSameState(like *member) {
 	c.t.Helper()
 	want := like.config.Store
 	for _, m := range c.members {
@@ -55,10 +55,10 @@ func (c *trio) settled(like *member) {
 	}
 }
 
-// TestRestoreReachesAllServersAndLasts: what was committed before is gone, later
-// entries follow, and every server starts again with it.
-func TestRestoreReachesAllServersAndLasts(t *testing.T) {
-	c := startSteadyTrio(t)
+// TestRestoreReachesAllServersAndSurvivesRestart: earlier rows are gone, later entries
+// are applied, and every server restarts with the restored state.
+func TestRestoreReachesAllServersAndSurvivesRestart(t *testing.T) {
+	c := startSteadyServers(t)
 	leader := c.members[c.leader(0, 1, 2)]
 	for n := range 20 {
 		leader.put(n)
@@ -67,14 +67,15 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 	if err := leader.restore(3); err != nil {
 		t.Fatal(err)
 	}
-	if got := leader.config.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil || got.Node(nodeChange(0).ID) != nil {
+	if got := leader.config.Store.Snapshot(); got.Index() <= before || got.Node(nodeChange(1000).ID) == nil ||
+		got.Node(nodeChange(0).ID) != nil {
 		t.Errorf("at index %d: %v", got.Index(), got.Node(nodeChange(0).ID))
 	}
-	c.settled(leader)
+	c.awaitSameState(leader)
 	restored := leader.put(100)
-	c.settled(leader)
+	c.awaitSameState(leader)
 
-	// Twice in a row, with nothing in between.
+	// Two restores in a row.
 	for range 2 {
 		if err := leader.restore(5); err != nil {
 			t.Fatal(err)
@@ -83,7 +84,7 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 	if leader.config.Store.Index() <= restored {
 		t.Errorf("the index went from %d to %d", restored, leader.config.Store.Index())
 	}
-	// Of another cluster, which has come further.
+	// A snapshot of another cluster, with a higher index.
 	if _, err := leader.Restore(context.Background(), 5000, func(index uint64) (int64, io.Reader, error) {
 		b := rowsAt(t, index, 4)
 		return int64(len(b)), bytes.NewReader(b), nil
@@ -94,7 +95,7 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 		t.Errorf("the state is at %d, not behind 5000", got)
 	}
 	last := leader.put(101)
-	c.settled(leader)
+	c.awaitSameState(leader)
 	want := leader.config.Store
 
 	for _, m := range c.members {
@@ -109,23 +110,22 @@ func TestRestoreReachesAllServersAndLasts(t *testing.T) {
 		}
 		c.members[i] = run(t, l, idle)
 	}
-	c.connect(true, 0, 1, 2) // the library has closed the transports
+	c.connect(true, 0, 1, 2) // because the library has closed the transports
 	leader = c.members[c.leader(0, 1, 2)]
 	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(101).ID) == nil {
 		t.Errorf("I1: what was acknowledged at %d is gone: the state is at %d", last, leader.config.Store.Index())
 	}
 	sameState(t, leader.config.Store, want)
 	leader.put(102)
-	c.settled(leader)
+	c.awaitSameState(leader)
 	if err := leader.Snapshot(); err != nil {
 		t.Errorf("a snapshot afterwards: %v", err)
 	}
 }
 
-// TestRestoreComesBetweenEntries: leading ends before, whatever it does, and
-// begins again; none of its entries is decided on one state and applied to the
-// other.
-func TestRestoreComesBetweenEntries(t *testing.T) {
+// TestRestoreExcludesLead: lead ends before a restore and is called again after it. No
+// entry is decided on one state and applied to the other.
+func TestRestoreExcludesLead(t *testing.T) {
 	conf := testConfig(t, t.TempDir())
 	l := mustOpen(t, conf)
 	if err := l.Bootstrap(); err != nil {
@@ -189,7 +189,7 @@ func TestRestoreComesBetweenEntries(t *testing.T) {
 }
 
 func TestRestoreRefusals(t *testing.T) {
-	c := startSteadyTrio(t)
+	c := startSteadyServers(t)
 	at := c.leader(0, 1, 2)
 	leader := c.members[at]
 	leader.put(1)
@@ -221,19 +221,19 @@ func TestRestoreRefusals(t *testing.T) {
 	c.members[c.leader(0, 1, 2)].put(3)
 }
 
-// TestLeaderLostWhileItRestores: the leader is cut off while it takes the new
-// state. The others keep theirs, with all that was acknowledged, and go on; it
-// never leads with its own, and follows them again once it is given an empty
-// directory, if not before.
-func TestLeaderLostWhileItRestores(t *testing.T) {
-	c := startSteadyTrio(t)
+// TestLeaderLostDuringRestore: the leader is cut off while it restores. The other
+// servers keep their state with every acknowledged write, and continue. The old leader
+// never leads with its state, and follows again at the latest once it has an empty
+// directory.
+func TestLeaderLostDuringRestore(t *testing.T) {
+	c := startSteadyServers(t)
 	at := c.leader(0, 1, 2)
 	lost := c.members[at]
 	var last uint64
 	for n := range 5 {
 		last = lost.put(n)
 	}
-	c.settled(lost)
+	c.awaitSameState(lost)
 	_, err := lost.Restore(t.Context(), 0, func(index uint64) (int64, io.Reader, error) {
 		b := rowsAt(t, index, 3)
 		c.connect(false, at)
@@ -244,7 +244,8 @@ func TestLeaderLostWhileItRestores(t *testing.T) {
 	}
 	others := []int{(at + 1) % 3, (at + 2) % 3}
 	leader := c.members[c.leader(others...)]
-	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(4).ID) == nil || leader.config.Store.Snapshot().Node(nodeChange(1000).ID) != nil {
+	if leader.config.Store.Index() < last || leader.config.Store.Snapshot().Node(nodeChange(4).ID) == nil ||
+		leader.config.Store.Snapshot().Node(nodeChange(1000).ID) != nil {
 		t.Errorf("I1: the others are at %d after %d was acknowledged", leader.config.Store.Index(), last)
 	}
 	leader.put(50)
@@ -265,7 +266,7 @@ func TestLeaderLostWhileItRestores(t *testing.T) {
 	c.connect(true, at)
 	leader = c.members[c.leader(others...)]
 	leader.put(70)
-	c.settled(leader)
+	c.awaitSameState(leader)
 }
 
 type errorReader struct{ err error }

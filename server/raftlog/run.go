@@ -12,27 +12,26 @@ import (
 )
 
 const (
-	// pollLeadership is how often leadership is looked at, should a notification
-	// of the library be lost.
+	// pollLeadership is how often leadership is checked, in case a notification of the
+	// library is lost.
 	pollLeadership = 100 * time.Millisecond
 
-	minBackoff = 50 * time.Millisecond // ceiling of the first wait before lead is called again
+	minBackoff = 50 * time.Millisecond // bound of the first pause before lead is called again
 	maxBackoff = 2 * time.Second
-	steady     = 10 * time.Second // a lead that lasted so long is no longer failing
+	steady     = 10 * time.Second // a lead that lasted this long resets the backoff
 
-	transferTimeout = 2 * time.Second // for handing leadership over at a clean stop
+	transferTimeout = 2 * time.Second // for transferring leadership at a clean stop
 )
 
-// Run takes part in the cluster until ctx ends; then it hands leadership over
-// if it has it and somebody else can take it, stops Raft, closes the files and
-// returns nil. If the disk no longer takes Raft's term or vote, it ends by
-// itself with an error that names the file.
+// Run takes part in the cluster until ctx ends. Then it transfers leadership if this
+// server leads and another voter can take over, stops Raft, closes the files and
+// returns nil. If the disk no longer takes Raft's term or vote, Run ends by itself with
+// an error that names the file.
 //
-// Each time this server becomes the leader, and has applied all that earlier
-// leaders committed, Run calls lead with the term and a context that ends with
-// the leadership. If lead returns while the leadership lasts, it is called
-// again after another Barrier and a pause. Run never calls it while an earlier
-// call lasts.
+// Each time this server becomes the leader and has applied everything that earlier
+// leaders committed, Run calls lead with the term and a context that ends with the
+// leadership. If lead returns while the leadership lasts, Run calls it again after a
+// pause and another Barrier. Calls of lead never overlap.
 func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
 	l.files.disk.relied.Store(true)
 	ctx, cancel := context.WithCancel(ctx)
@@ -54,7 +53,7 @@ func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint6
 	l.raft.RegisterObserver(observer)
 	tick := time.NewTicker(pollLeadership)
 	defer tick.Stop()
-	w, leading := &watch{log: l, changes: changes, tick: tick.C}, &leadership{l, lead}
+	w, leading := &leadershipMonitor{log: l, changes: changes, tick: tick.C}, &leadership{l, lead}
 	for {
 		term, led := w.leadership(ctx)
 		if !led {
@@ -64,25 +63,26 @@ func (l *Log) Run(ctx context.Context, lead func(ctx context.Context, term uint6
 	}
 	l.raft.DeregisterObserver(observer)
 	if err := l.files.disk.failure(); err != nil {
-		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: look at the disk, then start the server again", err), l.Close())
+		return errors.Join(fmt.Errorf("%w; nothing that was acknowledged is lost: check the disk, then start the server again", err),
+			l.Close())
 	}
 	l.HandOver()
 	return l.Close()
 }
 
-// leadership is what Run does while this server leads.
+// leadership calls lead while this server leads.
 type leadership struct {
 	log  *Log
 	lead func(ctx context.Context, term uint64) error
 }
 
-// run leads for as long as this server leads in the term.
-func (l *leadership) run(ctx context.Context, w *watch, term uint64) {
+// run calls lead until this server no longer leads in the term.
+func (l *leadership) run(ctx context.Context, w *leadershipMonitor, term uint64) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		l.again(ctx, term)
+		l.leadRepeatedly(ctx, term)
 	}()
 	announced := make(chan struct{})
 	go func() {
@@ -95,23 +95,24 @@ func (l *leadership) run(ctx context.Context, w *watch, term uint64) {
 	<-announced
 }
 
-// again calls lead until ctx ends.
-func (l *leadership) again(ctx context.Context, term uint64) {
+// leadRepeatedly calls lead until ctx ends, with backoff.
+func (l *leadership) leadRepeatedly(ctx context.Context, term uint64) {
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		began := time.Now()
-		interrupted, err := l.once(ctx, term)
+		interrupted, err := l.leadOnce(ctx, term)
 		if ctx.Err() != nil {
 			return
 		}
 		if interrupted {
-			continue // it waits for its turn
+			continue // leadOnce waits for the restore
 		}
 		if time.Since(began) > steady {
 			backoff = minBackoff
 		}
 		pause := rand.N(backoff)
-		l.log.config.Logger.Warn("leading ended although leadership lasts; it begins again", "term", term, "duration", pause, "error", err)
+		l.log.config.Logger.Warn("leader loop ended although leadership lasts, it starts again", "term", term, "duration", pause, "error",
+			err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -120,10 +121,10 @@ func (l *leadership) again(ctx context.Context, term uint64) {
 	}
 }
 
-// once has lead run once, after a Barrier, with the turn. interrupted is true if a
-// restore has ended it.
-func (l *leadership) once(ctx context.Context, term uint64) (interrupted bool, err error) {
-	leading, done, err := l.log.turns.take(ctx)
+// leadOnce calls lead once, after a Barrier and with leadLock held. interrupted is true
+// if a restore has ended lead.
+func (l *leadership) leadOnce(ctx context.Context, term uint64) (interrupted bool, err error) {
+	leading, done, err := l.log.leadLock.acquire(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -134,18 +135,18 @@ func (l *leadership) once(ctx context.Context, term uint64) (interrupted bool, e
 	return leading.Err() != nil && ctx.Err() == nil, err
 }
 
-// watch looks at state, term and configuration whenever they may have changed. Raft's own
-// LeaderCh has one slot whose value is overwritten, so that losing and
-// regaining leadership can look like nothing at all.
-type watch struct {
+// leadershipMonitor compares state, term and membership whenever they may have changed.
+// The library's LeaderCh has one slot whose value is overwritten, so losing and
+// regaining leadership can go unnoticed.
+type leadershipMonitor struct {
 	log     *Log
 	changes <-chan raft.Observation
 	tick    <-chan time.Time
 }
 
-// leadership waits until this server leads and returns the term; led is false
-// once ctx has ended.
-func (w *watch) leadership(ctx context.Context) (term uint64, led bool) {
+// leadership waits until this server leads and returns the term; led is false once ctx
+// has ended.
+func (w *leadershipMonitor) leadership(ctx context.Context) (term uint64, led bool) {
 	for ctx.Err() == nil {
 		if term, leads := w.now(); leads {
 			return term, true
@@ -156,7 +157,7 @@ func (w *watch) leadership(ctx context.Context) (term uint64, led bool) {
 }
 
 // end waits until this server no longer leads in the term, or ctx has ended.
-func (w *watch) end(ctx context.Context, term uint64) {
+func (w *leadershipMonitor) end(ctx context.Context, term uint64) {
 	for ctx.Err() == nil {
 		if now, leads := w.now(); !leads || now != term {
 			return
@@ -165,14 +166,14 @@ func (w *watch) end(ctx context.Context, term uint64) {
 	}
 }
 
-func (w *watch) now() (term uint64, leads bool) {
+func (w *leadershipMonitor) now() (term uint64, leads bool) {
 	w.log.countServers()
 	term = w.log.Term()
 	leads = w.log.IsLeader()
 	return term, leads && w.log.Term() == term
 }
 
-func (w *watch) wait(ctx context.Context) {
+func (w *leadershipMonitor) wait(ctx context.Context) {
 	select {
 	case <-w.changes:
 	case <-w.tick:
@@ -180,9 +181,10 @@ func (w *watch) wait(ctx context.Context) {
 	}
 }
 
-// HandOver makes another voter the leader if this server is it, so that a clean
-// stop costs the cluster no election timeout. What is wrong with it heals by an
-// election. Run does it, too; it may be done before, while answers still leave.
+// HandOver transfers leadership to another voter if this server leads, so that a clean
+// stop costs the cluster no election timeout. A failure is logged, and an election
+// follows. Run calls it, too; a server may call it earlier, while answers are still
+// being sent.
 func (l *Log) HandOver() {
 	if !l.IsLeader() || !l.hasOtherVoters() {
 		return
@@ -190,7 +192,7 @@ func (l *Log) HandOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), transferTimeout)
 	defer cancel()
 	if err := l.call(ctx, func() error { return l.raft.LeadershipTransfer().Error() }); err != nil {
-		l.config.Logger.Warn("leadership was not handed over", "error", err)
+		l.config.Logger.Warn("leadership was not transferred", "error", err)
 	}
 }
 

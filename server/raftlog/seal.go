@@ -10,20 +10,20 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Seals are CRC-32C sums that the store adds to all that it writes, and checks
-// at each read. bbolt itself has a checksum on its two meta pages only.
+// A seal is a CRC-32C that the store adds to everything it writes and checks at each
+// read. bbolt itself has checksums only on its two meta pages.
 //
-// Entries on their way between servers, and in the cache, have none: each store
-// seals what it writes itself, and takes nobody's word for it.
+// Entries in the cache and between servers have no seal: each store seals what it
+// writes itself and trusts no other server's seal.
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 const (
 	sealSize      = 4
-	valueSealSize = 1 + sealSize // how many values there are, and the sum
+	valueSealSize = 1 + sealSize // the number of values, and the sum
 )
 
-// sumOfEntry is over all fields of an entry.
+// sumOfEntry returns the checksum of all fields of an entry.
 func sumOfEntry(e *raft.Log) uint32 {
 	var b []byte
 	b = binary.BigEndian.AppendUint64(b, e.Index)
@@ -45,10 +45,10 @@ func sealEntry(e *raft.Log) *raft.Log {
 	return &sealed
 }
 
-// errSeal is of an entry or value that is not what was written.
+// errSeal is the error of an entry or value that differs from what was written.
 var errSeal = errors.New("it does not have its checksum")
 
-// unsealEntry checks an entry and takes its seal off.
+// unsealEntry checks an entry's seal and removes it.
 func unsealEntry(e *raft.Log) error {
 	at := len(e.Extensions) - sealSize
 	if at < 0 {
@@ -64,8 +64,8 @@ func unsealEntry(e *raft.Log) error {
 	return nil
 }
 
-// sealValue seals a value of the stable store. count is how many values there
-// are with this one: a value that is lost is missed by the others.
+// sealValue seals a value of the stable store. count is the number of values including
+// this one, so the other values' seals reveal the loss of a whole value.
 func sealValue(key, value []byte, count int) []byte {
 	b := append(slices.Clone(value), byte(count))
 	return binary.BigEndian.AppendUint32(b, sumOfValue(key, b))
@@ -76,8 +76,8 @@ func sumOfValue(key, counted []byte) uint32 {
 	return crc32.Update(crc32.Checksum(append(b, key...), castagnoli), castagnoli, counted)
 }
 
-// unsealValue checks a sealed value and returns it, and how many values there
-// were when it was written.
+// unsealValue checks a sealed value and returns it, with the number of values when it
+// was written.
 func unsealValue(key, sealed []byte) (value []byte, count int, err error) {
 	at := len(sealed) - valueSealSize
 	if at < 0 || binary.BigEndian.Uint32(sealed[at+1:]) != sumOfValue(key, sealed[:at+1]) {

@@ -13,15 +13,16 @@ import (
 	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
-// diskSnapshots is the store of snapshots. It keeps the checksum of each one's
-// meta.json, which has none, in a file beside it.
+// diskSnapshots is the snapshot store. It keeps a checksum of each snapshot's
+// meta.json, which has none of its own, in a file beside it.
 type diskSnapshots struct {
 	raft.SnapshotStore
 	files *files
 }
 
 // Create begins a snapshot.
-func (s diskSnapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+func (s diskSnapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configurationIndex uint64,
+	trans raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.SnapshotStore.Create(version, index, term, c, configurationIndex, trans)
 	if err != nil {
 		return nil, err
@@ -29,20 +30,20 @@ func (s diskSnapshots) Create(version raft.SnapshotVersion, index, term uint64, 
 	return &diskSink{sink, s.files, false}, nil
 }
 
-// diskSink is a snapshot that is being written.
+// diskSink writes one snapshot.
 type diskSink struct {
 	raft.SnapshotSink
 	files  *files
 	closed bool
 }
 
-// Cancel gives the snapshot up.
+// Cancel discards the snapshot.
 func (s *diskSink) Cancel() error {
 	s.closed = true
 	return s.SnapshotSink.Cancel()
 }
 
-// Close makes it count.
+// Close finishes the snapshot.
 func (s *diskSink) Close() error {
 	if s.closed {
 		return nil
@@ -57,7 +58,7 @@ func (s *diskSink) Close() error {
 	return s.files.member.stored()
 }
 
-// The files of a snapshot: what is told of it, and the checksum of that.
+// metaFile is a snapshot's metadata; metaSum is the checksum of that file.
 const (
 	metaFile = "meta.json"
 	metaSum  = "meta.crc32c"
@@ -76,16 +77,15 @@ func keepMetaSum(snapshot string) error {
 	return atomicfile.Replace(filepath.Join(snapshot, metaSum), sumOfMeta(b))
 }
 
-// keepMetaSums writes those that are missing: the snapshots are of an earlier
-// magnum, or this server was stopped in between. A check is lost if that fails,
-// no data.
-func (fl *files) keepMetaSums() {
+// addMissingMetaSums writes missing checksums: of snapshots of an earlier version, and of one
+// after whose end this server was stopped. A failure costs a check, but no data.
+func (fl *files) addMissingMetaSums() {
 	snapshots, _ := fl.snapshots.List()
 	for _, s := range snapshots {
 		dir := filepath.Join(fl.config.snapshotsDir(), s.ID)
 		if _, err := os.Stat(filepath.Join(dir, metaSum)); errors.Is(err, fs.ErrNotExist) {
 			if err := keepMetaSum(dir); err != nil {
-				fl.config.Logger.Warn("the checksum of a snapshot is not kept", "path", dir, "error", err)
+				fl.config.Logger.Warn("the checksum of a snapshot can't be stored", "path", dir, "error", err)
 			}
 		}
 	}

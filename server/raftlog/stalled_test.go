@@ -20,19 +20,19 @@ const (
 	clusterB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
-// heard is a log that may be read while it is written.
-type heard struct {
+// logBuffer is a log writer that may be read while it is written.
+type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (h *heard) Write(b []byte) (int, error) {
+func (h *logBuffer) Write(b []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.b.Write(b)
 }
 
-func (h *heard) String() string {
+func (h *logBuffer) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.b.String()
@@ -57,17 +57,18 @@ func TestPeerRefusals(t *testing.T) {
 	}
 }
 
-// stalled is a snapshot of which nothing comes but the beginning.
+// stalled is the rest of a snapshot stream that never comes.
 type stalled struct{ gone chan struct{} }
 
 func (s stalled) Read([]byte) (int, error) { <-s.gone; return 0, io.EOF }
 
-// leads is a server that has a follower call it the leader, and stops in the
+// leads starts a server that makes a follower accept it as the leader, and stops in the
 // middle of a snapshot.
 func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 	t.Helper()
 	keep := func(string) error { return nil }
-	s, err := transport.Listen(transport.Config{ServerID: structs.NewID(), BindAddr: "127.0.0.1:0", Logger: hclog.NewNullLogger()}, transport.NewClusterID(clusterA, keep))
+	s, err := transport.Listen(transport.Config{ServerID: structs.NewID(), BindAddr: "127.0.0.1:0", Logger: hclog.NewNullLogger()},
+		transport.NewClusterID(clusterA, keep))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,8 @@ func leads(t *testing.T, follower *member) *raft.NetworkTransport {
 		var resp raft.InstallSnapshotResponse
 		_ = calls.InstallSnapshot("follower", address, &raft.InstallSnapshotRequest{
 			RPCHeader: header, SnapshotVersion: 1, Term: 5, LastLogIndex: 100, LastLogTerm: 5, Size: 100 << 10,
-			Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "leader", Address: raft.ServerAddress(s.Addr().String())}}}),
+			Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "leader",
+				Address: raft.ServerAddress(s.Addr().String())}}}),
 		}, &resp, io.MultiReader(bytes.NewReader(make([]byte, 50<<10)), stalled{gone}))
 	})
 	eventually(t, "the snapshot is on its way", func() bool { id, _ := follower.Leader(); return id == "leader" })
@@ -100,23 +102,25 @@ func startFollower(t *testing.T) *member {
 	return run(t, mustOpen(t, c), idle)
 }
 
-// A leader that falls silent in the middle of a snapshot is given up: the server
-// answers others again.
-func TestStalledSnapshotIsGivenUp(t *testing.T) {
+// A leader that falls silent in the middle of a snapshot is abandoned: the follower
+// answers other servers again.
+func TestStalledSnapshotIsAbandoned(t *testing.T) {
 	t.Parallel()
 	m := startFollower(t)
 	calls := leads(t, m)
 	var resp raft.RequestVoteResponse
 	began := time.Now()
-	err := calls.RequestVote("follower", transport.TargetOf(raft.ServerID(m.config.ServerID), m.transport.LocalAddr()), &raft.RequestVoteRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("other"), Addr: []byte("127.0.0.1:1")}, Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true,
-	}, &resp)
+	err := calls.RequestVote("follower", transport.TargetOf(raft.ServerID(m.config.ServerID), m.transport.LocalAddr()),
+		&raft.RequestVoteRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("other"),
+				Addr: []byte("127.0.0.1:1")}, Term: 6, LastLogIndex: 100, LastLogTerm: 5, LeadershipTransfer: true,
+		}, &resp)
 	if err != nil || !resp.Granted {
 		t.Errorf("after %v: %+v, %v", time.Since(began), resp, err)
 	}
 }
 
-// A server that is stopped waits for nobody who is silent.
+// Close doesn't wait for a silent server.
 func TestCloseWaitsForNoSilentServer(t *testing.T) {
 	t.Parallel()
 	m := startFollower(t)

@@ -19,15 +19,15 @@ import (
 	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
-// The buckets of raft-boltdb, which has no names for them.
+// The buckets of raft-boltdb, which doesn't export their names.
 var (
 	logsBucket = []byte("logs") // entries by index, 8 bytes, big endian
 	confBucket = []byte("conf") // values of the stable store by key
 )
 
 const (
-	lockTimeout     = time.Second // for the lock of raft.db
-	initialMmapSize = 1 << 30     // of address space: a larger file is mapped again as it grows, which waits for all readers
+	lockTimeout     = time.Second // wait for the lock of raft.db
+	initialMmapSize = 1 << 30     // address space; a growing file beyond it is mapped again, which waits for all readers
 )
 
 // StoreOptions are the options with which raft-boltdb opens the file.
@@ -39,33 +39,32 @@ func boltOptions() *bbolt.Options {
 	return &bbolt.Options{Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMmapSize}
 }
 
-// boltStore is the log store and the stable store: raft-boltdb on raft.db, with
-// a seal on all that is stored. An error of a write is a *notWritten or a
-// *notSynced.
+// boltStore is the log store and the stable store: raft-boltdb on raft.db, with a seal
+// on everything stored. A failed write is a *notWritten or a *notSynced.
 type boltStore struct {
 	path     string
 	failures *writeFailures
 
-	writing sync.Mutex   // held by each transaction that writes
-	mu      sync.RWMutex // held for writing while the file is closed for a moment
+	writing sync.Mutex   // held by each write transaction
+	mu      sync.RWMutex // held for writing while Replace has closed the file
 	bolt    *raftboltdb.BoltStore
 	keys    map[string]bool // of the stable store
 }
 
-// notWritten is a failed write of pages. bbolt has rolled the transaction back:
-// nothing has happened, and it can be tried again.
+// notWritten is a failed write of pages. bbolt has rolled the transaction back, so
+// nothing has changed and the write may be retried.
 type notWritten struct{ error }
 
 func (e *notWritten) Unwrap() error { return e.error }
 
-// notSynced is any other failure of a commit. What of it is on the disk is
-// unknown, and stays unknown: after a failed sync the kernel may forget what it
-// could not write. No transaction may follow.
+// notSynced is any other failure of a commit. What of the commit is on the disk is
+// unknown and stays unknown: after a failed sync the kernel may drop what it could not
+// write. No transaction may follow.
 type notSynced struct{ error }
 
 func (e *notSynced) Unwrap() error { return e.error }
 
-// makeStore makes the file, durably: it is whole when it gets its name.
+// makeStore creates the file durably. It gets its name once it is complete.
 func makeStore(path string) error {
 	unfinished := path + newSuffix
 	b, err := raftboltdb.New(StoreOptions(unfinished))
@@ -81,8 +80,7 @@ func makeStore(path string) error {
 	return err
 }
 
-// openStore opens the file for writing. It has been checked, and keys are the
-// keys of its stable store.
+// openStore opens a checked file for writing. keys are the keys of its stable store.
 func openStore(path string, keys map[string]bool) (*boltStore, error) {
 	s := &boltStore{path: path, failures: new(writeFailures), keys: keys}
 	return s, s.open()
@@ -107,14 +105,14 @@ func (s *boltStore) open() (err error) {
 	return nil
 }
 
-// read has f read.
+// read runs f, which must only read.
 func (s *boltStore) read(f func(*raftboltdb.BoltStore) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return f(s.bolt)
 }
 
-// write has f do one transaction and says of its error what has become of it.
+// write runs f, which makes one transaction, and classifies its error.
 func (s *boltStore) write(f func(*raftboltdb.BoltStore) error) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -133,8 +131,8 @@ func (s *boltStore) LastIndex() (last uint64, err error) {
 	return last, err
 }
 
-// GetLog reads an entry. One that is not there is raft.ErrLogNotFound; one that
-// is not what was written is an error that names the file.
+// GetLog reads an entry. A missing entry is raft.ErrLogNotFound; a damaged one is an
+// error that names the file.
 func (s *boltStore) GetLog(index uint64, entry *raft.Log) error {
 	var read raft.Log
 	if err := s.read(func(b *raftboltdb.BoltStore) error { return b.GetLog(index, &read) }); err == raft.ErrLogNotFound {
@@ -166,13 +164,13 @@ func sealEntries(logs []*raft.Log) []*raft.Log {
 	return sealed
 }
 
-// DeleteRange deletes entries, min and max included.
+// DeleteRange deletes the entries min to max, both included.
 func (s *boltStore) DeleteRange(min, max uint64) error {
 	return s.write(func(b *raftboltdb.BoltStore) error { return b.DeleteRange(min, max) })
 }
 
-// Replace deletes all entries and stores these, in one transaction. raft-boltdb
-// has no such call and doesn't hand out its file, so that it is closed meanwhile.
+// Replace deletes all entries and stores these, in one transaction. raft-boltdb has no
+// such call and doesn't expose its file, so it is closed meanwhile.
 func (s *boltStore) Replace(logs []*raft.Log) error {
 	sealed := sealEntries(logs)
 	s.writing.Lock()
@@ -222,7 +220,7 @@ func encodeLog(l *raft.Log) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// decodeLog is the opposite.
+// decodeLog is the inverse of encodeLog.
 func decodeLog(b []byte, l *raft.Log) error {
 	return codec.NewDecoder(bytes.NewReader(b), &codec.MsgpackHandle{}).Decode(l)
 }
@@ -242,7 +240,7 @@ func (s *boltStore) Set(key, value []byte) error {
 	if !fresh {
 		return nil
 	}
-	for other := range s.keys { // they have to know of one more
+	for other := range s.keys { // their seals hold the number of values
 		if other == string(key) {
 			continue
 		}
@@ -262,8 +260,8 @@ func (s *boltStore) set(key, value []byte) error {
 	return s.write(func(b *raftboltdb.BoltStore) error { return b.Set(key, sealed) })
 }
 
-// Get returns a value. One that was never set is raftboltdb.ErrKeyNotFound,
-// which the library knows by its text.
+// Get returns a value. A missing key is raftboltdb.ErrKeyNotFound, which the library
+// recognizes by its text.
 func (s *boltStore) Get(key []byte) (value []byte, err error) {
 	var sealed []byte
 	if err := s.read(func(b *raftboltdb.BoltStore) error { sealed, err = b.Get(key); return err }); err != nil {
@@ -287,13 +285,12 @@ func (s *boltStore) GetUint64(key []byte) (uint64, error) {
 		return 0, err
 	}
 	if len(b) != 8 {
-		return 0, fmt.Errorf("%s: the value %s is no number", s.path, key)
+		return 0, fmt.Errorf("%s: the value %s is not a number", s.path, key)
 	}
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// FreeBytes returns how many bytes of the file hold nothing and are written
-// before it grows.
+// FreeBytes returns how many bytes can be written before the file grows.
 func (s *boltStore) FreeBytes() (free int64) {
 	_ = s.read(func(b *raftboltdb.BoltStore) error {
 		st := b.Stats()
@@ -313,14 +310,14 @@ func (s *boltStore) Close() error {
 	return s.bolt.Close()
 }
 
-// writeFailures is a logger of bbolt, which tells nobody else which write of a
-// commit has failed. It notes the failures to write pages, and logs nothing.
+// writeFailures is a logger for bbolt, whose log is the only place that says which
+// write of a commit failed. It records failed page writes and logs nothing.
 type writeFailures struct {
 	mu   sync.Mutex
-	page error // of the newest failure to write a page that isn't a meta page
+	page error // newest error of writing a page other than a meta page
 }
 
-// of carries out a transaction.
+// of runs a transaction and classifies its error.
 func (w *writeFailures) of(commit func() error) error {
 	w.mu.Lock()
 	w.page = nil
@@ -329,7 +326,7 @@ func (w *writeFailures) of(commit func() error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case err == nil, err == bolterrors.ErrDatabaseNotOpen: // closed: there was no transaction
+	case err == nil, err == bolterrors.ErrDatabaseNotOpen: // closed, so there was no transaction
 		return err
 	case w.page != nil && errors.Is(err, w.page):
 		return &notWritten{err}
@@ -337,9 +334,9 @@ func (w *writeFailures) of(commit func() error) error {
 	return &notSynced{err}
 }
 
-// Errorf notes a failed write of a page: bbolt hands over its offset, an int64,
-// and the very error that the commit returns. Nothing else that it logs is of
-// these types; should that change, an error counts as a failed sync.
+// Errorf records a failed page write: bbolt passes its offset, an int64, and the same
+// error that the commit returns. No other message of bbolt has these types. If that
+// changes, an error counts as a failed sync.
 func (w *writeFailures) Errorf(_ string, v ...any) {
 	if len(v) != 2 {
 		return
@@ -354,8 +351,7 @@ func (w *writeFailures) Errorf(_ string, v ...any) {
 	}
 }
 
-// The rest of bbolt's logger has nothing to do: what ends in an error is
-// returned.
+// bbolt returns the errors that these methods would log.
 func (*writeFailures) Debug(...any)            {}
 func (*writeFailures) Debugf(string, ...any)   {}
 func (*writeFailures) Error(...any)            {}

@@ -39,7 +39,7 @@ func openTestStore(t testing.TB) *boltStore {
 	return s
 }
 
-// someEntries returns n entries from the index on, of all kinds.
+// someEntries returns n entries of all types, starting at the index.
 func someEntries(from uint64, n int, term uint64, size int) []*raft.Log {
 	var list []*raft.Log
 	for i := range n {
@@ -56,7 +56,7 @@ func someEntries(from uint64, n int, term uint64, size int) []*raft.Log {
 	return list
 }
 
-// has wants these entries in the store and no others.
+// has expects exactly these entries in the store.
 func has(t testing.TB, s raft.LogStore, want []*raft.Log) {
 	t.Helper()
 	first, last, err := bounds(s)
@@ -74,7 +74,8 @@ func has(t testing.TB, s raft.LogStore, want []*raft.Log) {
 		if err := s.GetLog(w.Index, &e); err != nil {
 			t.Errorf("entry %d: %v", w.Index, err)
 		}
-		if e.Index != w.Index || e.Term != w.Term || e.Type != w.Type || !bytes.Equal(e.Data, w.Data) || !bytes.Equal(e.Extensions, w.Extensions) || !e.AppendedAt.Equal(w.AppendedAt) {
+		if e.Index != w.Index || e.Term != w.Term || e.Type != w.Type || !bytes.Equal(e.Data, w.Data) ||
+			!bytes.Equal(e.Extensions, w.Extensions) || !e.AppendedAt.Equal(w.AppendedAt) {
 			t.Errorf("entry %d is %+v, want %+v", w.Index, e, *w)
 		}
 	}
@@ -117,7 +118,7 @@ func TestEntriesAreKept(t *testing.T) {
 	if err := s.StoreLogs(more); !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		t.Errorf("a closed store: %v", err)
 	}
-	facts, err := CheckLog(t.Context(), LogCheck{Path: s.path, Behind: 999, Term: 1}, nil)
+	facts, err := CheckLog(t.Context(), LogCheck{Path: s.path, SnapshotIndex: 999, SnapshotTerm: 1}, nil)
 	if err == nil {
 		t.Errorf("entries that this binary can't read are taken: %+v", facts)
 	}
@@ -130,12 +131,13 @@ func TestEntriesAreKept(t *testing.T) {
 	}
 }
 
-// What is written is what raft-boltdb writes and reads by itself, but for the
-// seal at the end of each value.
-func TestStoreIsRaftBoltDBs(t *testing.T) {
+// The store writes what raft-boltdb writes and reads, except for the seal at the end of
+// each value.
+func TestStoreMatchesRaftBoltDB(t *testing.T) {
 	s := openTestStore(t)
 	want := someEntries(1, 12, 3, 50)
-	if err := errors.Join(s.StoreLogs(want), s.Set([]byte("LastVoteCand"), []byte("me")), s.SetUint64([]byte("CurrentTerm"), 5), s.Close()); err != nil {
+	if err := errors.Join(s.StoreLogs(want), s.Set([]byte("LastVoteCand"), []byte("me")), s.SetUint64([]byte("CurrentTerm"), 5),
+		s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	var stored, replaced [][]byte
@@ -180,13 +182,13 @@ func TestStoreIsRaftBoltDBs(t *testing.T) {
 	}
 }
 
-func TestStableValues(t *testing.T) {
+func TestStableValuesAreKept(t *testing.T) {
 	s := openTestStore(t)
 	for _, missing := range []func() error{
 		func() error { _, err := s.Get([]byte("LastVoteCand")); return err },
 		func() error { _, err := s.GetUint64([]byte("CurrentTerm")); return err },
 	} {
-		if err := missing(); err == nil || err.Error() != "not found" { // the library's text
+		if err := missing(); err == nil || err.Error() != "not found" { // raft matches this text
 			t.Errorf("a value that was never set: %v", err)
 		}
 	}
@@ -244,9 +246,9 @@ func FuzzSeal(f *testing.F) {
 	})
 }
 
-// Which failures of a commit may be tried again: those alone to write a page.
-// bbolt is asked, so that another version of it that says so otherwise is noticed.
-func TestFailedCommits(t *testing.T) {
+// Only failed page writes may be retried. This asks bbolt itself, so a version with
+// other log messages is noticed.
+func TestOnlyFailedPageWritesAreRetryable(t *testing.T) {
 	s := openTestStore(t)
 	want := someEntries(1, 3, 1, 20)
 	if err := s.StoreLogs(want); err != nil {
@@ -254,8 +256,8 @@ func TestFailedCommits(t *testing.T) {
 	}
 	var failed *notWritten
 	var unsynced *notSynced
-	// A file of which bbolt can write no page: its descriptor is of another, which
-	// is read only.
+	// The descriptor of this file is replaced by a read-only one, so bbolt can write no
+	// page.
 	refuse := func(what func(file *os.File) (undo func())) error {
 		t.Helper()
 		var opened *os.File

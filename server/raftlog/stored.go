@@ -16,14 +16,13 @@ import (
 	"github.com/stackforge/magnum/internal/atomicfile"
 )
 
-// storedFile remembers the index up to which this server has had everything on
-// disk, in the snapshot and the log. A log that was cut or damaged at its end
-// looks like one that ends there, and so does one on a disk that has lost what
-// it said it had synced: both are found out by this file. Nothing waits for it
-// to be synced, so after a power failure it may be a little behind; it is never
-// ahead.
+// storedFile holds the index up to which this server had everything on disk, in the
+// snapshot and the log. It reveals a log that was cut off or damaged at its end, and a
+// disk that lost writes it had claimed to sync: both look like a shorter log. Nothing
+// waits for a sync of the file, so after a power failure it may be a little behind. It
+// is never ahead.
 //
-// The file is 8 bytes of index and 4 of their CRC-32C, big endian.
+// The file is 8 bytes of index and 4 bytes of CRC-32C of the index, big endian.
 type storedFile struct {
 	mu   sync.Mutex
 	file *os.File
@@ -35,8 +34,8 @@ const (
 	lockPause  = 20 * time.Millisecond
 )
 
-// openStoredFile opens the file, or makes an empty one, and locks it: whoever has
-// it has the log. expected says that it has been made before.
+// openStoredFile opens the file, or creates an empty one unless expected is set, and
+// locks it. Its lock protects the whole log.
 func openStoredFile(path string, expected bool) (*storedFile, error) {
 	flags := os.O_CREATE | os.O_RDWR
 	if expected {
@@ -44,7 +43,8 @@ func openStoredFile(path string, expected bool) (*storedFile, error) {
 	}
 	f, err := os.OpenFile(path, flags, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is gone; it only says how far the log has to reach: make an empty one if the log is known to be whole", path)
+		return nil, fmt.Errorf("%s is gone; it only says how far the log has to reach: make an empty one if the log is known to be whole",
+			path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
@@ -62,8 +62,8 @@ func openStoredFile(path string, expected bool) (*storedFile, error) {
 	return s, nil
 }
 
-// lock waits for the lock for as long as bbolt does for its own: a process that
-// was just forked by the last owner has it until it runs another program.
+// lock waits for the lock as long as bbolt does for its own: a process just forked by
+// the last owner holds the lock until it executes another program.
 func lock(f *os.File) (err error) {
 	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPause) {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -73,9 +73,9 @@ func lock(f *os.File) (err error) {
 	}
 }
 
-// read reads the index. An empty file is new, or was emptied by an operator who
-// accepts a loss: nothing is known then, and so it is written. It has its size
-// from the beginning, so that no failure of the power leaves less of it.
+// read reads the index. An empty file is new, or was emptied by an operator who accepts
+// a loss; it is initialized to index 0. The file has its full size from the beginning,
+// so a power failure can't shorten it.
 func (s *storedFile) read(path string) error {
 	b, err := io.ReadAll(io.NewSectionReader(s.file, 0, storedSize+1))
 	switch {
@@ -96,23 +96,23 @@ func (s *storedFile) read(path string) error {
 	return nil
 }
 
-// reaches returns the index.
+// reaches returns the index up to which everything was stored.
 func (s *storedFile) reaches() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last
 }
 
-// advance notes that everything up to the index is stored. A failure isn't one of
-// the write that was: a check is lost, no data.
+// advance records that everything up to the index is stored. A failure is ignored: it
+// costs a check, but no data.
 func (s *storedFile) advance(index uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.write(index)
 }
 
-// retreat notes that what is behind the index is about to be deleted, and returns
-// when that is on disk.
+// retreat records that entries after the index are about to be deleted. It returns once
+// the record is on disk.
 func (s *storedFile) retreat(index uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

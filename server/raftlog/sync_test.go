@@ -24,14 +24,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The first arguments with which this binary is a server whose syncs are seen.
+// First arguments that make this binary a server whose syncs are traced.
 const (
-	countedSyncs = "counted-syncs" // DIR: each acknowledged entry has to be synced
-	failedSync   = "failed-sync"   // DIR WHICH ERRNO: a call for an entry fails, so that nobody knows what is on the disk
-	failedPages  = "failed-pages"  // DIR ERRNO: for a while no page can be written
+	countedSyncs = "counted-syncs" // DIR: each acknowledged entry must be synced
+	failedSync   = "failed-sync"   // DIR WHICH ERRNO: a call for an entry fails with an unknown outcome
+	failedPages  = "failed-pages"  // DIR ERRNO: page writes fail for a while
 )
 
-// noSeccomp is the exit code where the kernel shows nobody a process's calls.
+// noSeccomp is the exit code if the kernel has no seccomp listener.
 const noSeccomp = 77
 
 func init() {
@@ -60,16 +60,16 @@ func report(err error) int {
 
 var errNoSeccomp = errors.New("no seccomp listener")
 
-// syncs sees each sync of a file, and each write of some of it, before the kernel
-// carries it out, and may have it fail instead.
+// syncs traces each sync and write of a file before the kernel executes it, and can
+// make it fail.
 type syncs struct {
 	path  string
 	count atomic.Int32                                    // syncs
 	calls atomic.Int32                                    // all
-	fail  atomic.Pointer[func(call string) syscall.Errno] // 0 carries it out
+	fail  atomic.Pointer[func(call string) syscall.Errno] // returns 0 to execute the call
 }
 
-// What fail is asked about.
+// The calls for which fail is called.
 const (
 	callSync = "sync"
 	callPage = "page"
@@ -106,7 +106,7 @@ type seccompAnswer struct {
 	flags uint32
 }
 
-// see begins; it can't be undone.
+// see starts the tracing, which can't be undone.
 func (s *syncs) see() error {
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the call's number
@@ -122,8 +122,7 @@ func (s *syncs) see() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("%w: %w", errNoSeccomp, err)
 	}
-	// Signals, of which Go makes use, don't interrupt a call that is seen, if the
-	// kernel can keep them off.
+	// Go uses signals. They don't interrupt a traced call, if the kernel supports that.
 	flags := uintptr(seccompTsync | seccompNewListener | seccompTsyncEsrch)
 	listener, _, errno := unix.Syscall(unix.SYS_SECCOMP, seccompSetModeFilter, flags|seccompWaitKillable, uintptr(unsafe.Pointer(&program)))
 	if errno == unix.EINVAL {
@@ -135,8 +134,9 @@ func (s *syncs) see() error {
 	go func() {
 		for {
 			var n seccompNotif
-			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, listener, seccompNotifRecv, uintptr(unsafe.Pointer(&n))); errno == unix.EINTR || errno == unix.ENOENT {
-				continue // a signal came to the caller, who comes again
+			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, listener, seccompNotifRecv,
+				uintptr(unsafe.Pointer(&n))); errno == unix.EINTR || errno == unix.ENOENT {
+				continue // a signal interrupted the call, which is repeated
 			} else if errno != 0 {
 				panic(errno)
 			}
@@ -164,17 +164,17 @@ func (s *syncs) see() error {
 	return nil
 }
 
-// seenServer is a server alone whose syncs are seen.
-type seenServer struct {
+// tracedServer is a single server whose syncs are traced.
+type tracedServer struct {
 	*Log
 	syncs *syncs
 	ended chan error
 	stop  func()
 }
 
-func startSeen(dir string) (*seenServer, error) {
+func startSeen(dir string) (*tracedServer, error) {
 	c := Config{DataDir: dir, ServerID: "11111111-1111-4111-8111-111111111111", Store: state.New(), Logger: hclog.NewNullLogger()}
-	s := &seenServer{syncs: &syncs{path: c.storeFile()}, ended: make(chan error, 1)}
+	s := &tracedServer{syncs: &syncs{path: c.storeFile()}, ended: make(chan error, 1)}
 	if err := s.syncs.see(); err != nil {
 		return nil, err
 	}
@@ -206,16 +206,17 @@ func startSeen(dir string) (*seenServer, error) {
 	}
 }
 
-func (s *seenServer) put(n int) error {
-	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: s.Term(), Prev: s.config.Store.Index(), Changes: []structs.Change{nodeChange(n)}})
+func (s *tracedServer) put(n int) error {
+	b, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: s.Term(), Prev: s.config.Store.Index(),
+		Changes: []structs.Change{nodeChange(n)}})
 	if err == nil {
 		_, err = s.Propose(context.Background(), b)
 	}
 	return err
 }
 
-// countSyncs fails if an entry is acknowledged, or a term written, without two
-// syncs: one of the pages, and one of the meta page that makes them count.
+// countSyncs fails if an entry is acknowledged, or a term written, without two syncs:
+// of the pages, and of the meta page that makes them valid.
 func countSyncs(dir string) error {
 	s, err := startSeen(dir)
 	if err != nil {
@@ -244,9 +245,9 @@ func countSyncs(dir string) error {
 	return <-s.ended
 }
 
-// failSync fails if an entry is acknowledged one of whose calls has failed, if
-// the server goes on after it, or if another transaction has begun. which is the
-// call, and where several are alike, whether it is the first or the second.
+// failSync makes one call fail. It reports an error if the entry is acknowledged, if
+// the server continues, or if another transaction begins. which names the call; of
+// several similar ones, the first or the second.
 func failSync(dir, which string, errno syscall.Errno) error {
 	s, err := startSeen(dir)
 	if err != nil {
@@ -281,8 +282,8 @@ func failSync(dir, which string, errno syscall.Errno) error {
 	return nil
 }
 
-// failPages fails if an entry is acknowledged that can't be written, or if the
-// server ends for it, or doesn't take entries again afterwards.
+// failPages makes page writes fail for a while. It reports an error if the entry is
+// acknowledged, if the server ends, or if it doesn't accept entries afterwards.
 func failPages(dir string, errno syscall.Errno) error {
 	s, err := startSeen(dir)
 	if err != nil {
@@ -321,7 +322,7 @@ func failPages(dir string, errno syscall.Errno) error {
 	return <-s.ended
 }
 
-// another runs this binary as another program and returns what it says.
+// another runs this binary as another program and returns its output.
 func another(t *testing.T, args ...string) (said string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -338,16 +339,16 @@ func another(t *testing.T, args ...string) (said string, code int) {
 	return string(out), code
 }
 
-// TestSyncedBeforeAcknowledged: an entry, a term and a vote are on the disk before
-// anybody relies on them.
+// TestSyncedBeforeAcknowledged: entries, terms and votes are on the disk before anybody
+// relies on them.
 func TestSyncedBeforeAcknowledged(t *testing.T) {
 	if said, code := another(t, countedSyncs, t.TempDir()); code != 0 {
 		t.Error(said)
 	}
 }
 
-// TestFailedPagesAreWrittenAgain, and nobody ends for them.
-func TestFailedPagesAreWrittenAgain(t *testing.T) {
+// TestFailedPageWriteIsRetried: the server keeps running.
+func TestFailedPageWriteIsRetried(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
@@ -363,8 +364,8 @@ func TestFailedPagesAreWrittenAgain(t *testing.T) {
 	}
 }
 
-// TestFailedSyncEndsTheServer, whichever of the two it is and whatever its error;
-// so does a meta page that can't be written.
+// TestFailedSyncEndsTheServer: each of the two syncs does, with any error, and so does
+// a failed write of a meta page.
 func TestFailedSyncEndsTheServer(t *testing.T) {
 	for _, which := range []string{callSync, callSync + " 2", callMeta} {
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
@@ -374,14 +375,14 @@ func TestFailedSyncEndsTheServer(t *testing.T) {
 				if said, code := another(t, failedSync, dir, which, strconv.Itoa(int(errno))); code != 0 {
 					t.Fatal(said)
 				}
-				var log heard
+				var log logBuffer
 				c := testConfig(t, dir)
 				c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 				m := start(t, c)
 				if m.config.Store.Snapshot().Node(nodeChange(1).ID) == nil {
 					t.Error("what was acknowledged before is gone")
 				}
-				if !strings.Contains(log.String(), "the disk failed before this start") {
+				if !strings.Contains(log.String(), "a sync failed before this start") {
 					t.Errorf("the next start does not warn:\n%s", log.String())
 				}
 				m.put(3)

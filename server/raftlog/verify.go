@@ -16,21 +16,21 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// LogCheck says what of a raft.db is to be checked.
+// LogCheck describes a check of a raft.db.
 type LogCheck struct {
-	Path   string // of the file
-	Behind uint64 // index of the newest snapshot; 0 if there is none
-	Term   uint64 // of the entry of that index
+	Path          string // of the file
+	SnapshotIndex uint64 // index of the newest snapshot; 0 if there is none
+	SnapshotTerm  uint64 // term of the entry at that index
 }
 
-// LogFacts is what a check has found in a whole raft.db.
+// LogFacts is the result of a check of a whole raft.db.
 type LogFacts struct {
-	First, Last uint64            // entries; 0 if there are none
-	LastTerm    uint64            // the highest of the entries and the snapshot
-	Foreign     bool              // the entries are not those that led to the snapshot
+	First, Last uint64            // indexes of the first and last entry; 0 if there are none
+	LastTerm    uint64            // the highest term of the entries and the snapshot
+	Foreign     bool              // the entries belong to another history than the snapshot
 	Values      map[string][]byte // of the stable store
-	Size        int64             // bytes of its pages; what lies behind them has never been written
-	Used        int64             // bytes of those that hold something
+	Size        int64             // bytes of its pages; bytes after them were never written
+	Used        int64             // bytes of the pages in use
 }
 
 // number returns a number of the stable store; ok is false if there is none.
@@ -41,24 +41,24 @@ func (f LogFacts) number(key string) (n uint64, ok bool) {
 	return 0, false
 }
 
-// ErrUnchecked is of a check that could not be carried out: nothing is known to
-// be wrong with the file.
+// ErrUnchecked is the error of a check that could not run: nothing is known to be wrong
+// with the file.
 var ErrUnchecked = errors.New("it could not be checked")
 
-// readAhead is how much of the file is read at a time.
+// readAhead is how many bytes of the file are read at a time.
 const readAhead = 1 << 20
 
-// CheckLog reads all of a raft.db, and changes nothing: its pages, that bbolt
-// finds no fault with it, and of each entry that it is what was written, that it
-// follows the one before it, and that this binary can read it. moved is called as
-// it gets on, with bytes or pages; it may be nil.
+// CheckLog reads a whole raft.db and changes nothing. It checks the pages, runs bbolt's
+// own check, and checks of each entry that it has its seal, follows the entry before
+// it, and can be decoded by this version. progress is called with bytes or pages as the
+// check proceeds; it may be nil.
 //
-// An error means that the file is damaged, but for ErrUnchecked and
-// state.ErrSchema. bbolt may panic, or fault, on a damaged file in spite of what
-// is checked before: a server has this done by another process (see ChildCheck).
-func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFacts, err error) {
-	if moved == nil {
-		moved = func(int64) {}
+// An error means that the file is damaged, except for ErrUnchecked and state.ErrSchema.
+// bbolt may panic or fault on a damaged file in spite of the earlier checks, so a
+// server runs this in another process (see ChildCheck).
+func CheckLog(ctx context.Context, c LogCheck, progress func(n int64)) (facts LogFacts, err error) {
+	if progress == nil {
+		progress = func(int64) {}
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -78,11 +78,11 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 	if err != nil {
 		return facts, err
 	}
-	if err := readThrough(ctx, f, int64(meta.pages)*int64(meta.pageSize), moved); err != nil {
+	if err := readThrough(ctx, f, int64(meta.pages)*int64(meta.pageSize), progress); err != nil {
 		return facts, err
 	}
 	facts.Size = int64(meta.pages) * int64(meta.pageSize)
-	if facts.Used, err = walkPages(f, meta, moved); err != nil {
+	if facts.Used, err = walkPages(f, meta, progress); err != nil {
 		return facts, err
 	}
 	options := boltOptions()
@@ -96,14 +96,14 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 	}
 	defer db.Close()
 	err = db.View(func(tx *bbolt.Tx) error {
-		var wrong error // the first; Check ends only once all are read
+		var wrong error // the first error; the channel must be drained
 		for err := range tx.Check() {
 			wrong = cmp.Or(wrong, err)
 		}
 		if wrong != nil {
 			return wrong
 		}
-		if err := facts.entries(ctx, tx.Bucket(logsBucket), c, moved); err != nil {
+		if err := facts.entries(ctx, tx.Bucket(logsBucket), c, progress); err != nil {
 			return err
 		}
 		return facts.values(tx.Bucket(confBucket))
@@ -111,9 +111,9 @@ func CheckLog(ctx context.Context, c LogCheck, moved func(n int64)) (facts LogFa
 	return facts, err
 }
 
-// readThrough reads the file from its beginning to its end, which is faster than
-// in the order of its trees, and finds out that it can be read.
-func readThrough(ctx context.Context, f io.ReaderAt, size int64, moved func(int64)) error {
+// readThrough reads the file from beginning to end. Sequential reading is faster than
+// following the trees, and it shows that every byte can be read.
+func readThrough(ctx context.Context, f io.ReaderAt, size int64, progress func(int64)) error {
 	b := make([]byte, min(readAhead, size))
 	for at := int64(0); at < size; {
 		if ctx.Err() != nil {
@@ -124,24 +124,24 @@ func readThrough(ctx context.Context, f io.ReaderAt, size int64, moved func(int6
 			return err
 		}
 		at += int64(n)
-		moved(int64(n))
+		progress(int64(n))
 	}
 	return nil
 }
 
 // entries checks the entries.
-func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, moved func(int64)) error {
-	f.LastTerm = c.Term
+func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, progress func(int64)) error {
+	f.LastTerm = c.SnapshotTerm
 	if b == nil {
-		return errors.New("it has no entries and no place for them")
+		return errors.New("it has no bucket for entries")
 	}
-	var term uint64 // of the entry before
+	var term uint64 // of the previous entry
 	return b.ForEach(func(key, value []byte) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w: %w", ErrUnchecked, ctx.Err())
 		}
 		if len(key) != 8 || value == nil {
-			return fmt.Errorf("%x is no index of an entry", key)
+			return fmt.Errorf("%x is not the index of an entry", key)
 		}
 		index := binary.BigEndian.Uint64(key)
 		var e raft.Log
@@ -153,27 +153,27 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, mov
 		case err != nil:
 			return fmt.Errorf("entry %d: %w", index, err)
 		case e.Index != index:
-			return fmt.Errorf("in the place of entry %d stands entry %d", index, e.Index)
-		case f.Last != 0 && index != f.Last+1 && index > c.Behind+1:
+			return fmt.Errorf("in the place of entry %d is entry %d", index, e.Index)
+		case f.Last != 0 && index != f.Last+1 && index > c.SnapshotIndex+1:
 			return fmt.Errorf("entry %d follows on entry %d", index, f.Last)
 		case e.Term < term:
 			return fmt.Errorf("entry %d is of term %d, and the one before it of term %d", index, e.Term, term)
-		case index == c.Behind && e.Term != c.Term:
-			f.Foreign = true // a kill came between the leader's snapshot and the deletion of these
-		case index > c.Behind && e.Term < c.Term && !f.Foreign:
-			return fmt.Errorf("entry %d is of term %d, and the snapshot before it of term %d", index, e.Term, c.Term)
+		case index == c.SnapshotIndex && e.Term != c.SnapshotTerm:
+			f.Foreign = true // a kill came between installing the leader's snapshot and deleting these entries
+		case index > c.SnapshotIndex && e.Term < c.SnapshotTerm && !f.Foreign:
+			return fmt.Errorf("entry %d is of term %d, and the snapshot before it of term %d", index, e.Term, c.SnapshotTerm)
 		}
 		if f.First == 0 {
 			f.First = index
 		}
 		term, f.Last = e.Term, index
 		f.LastTerm = max(f.LastTerm, e.Term)
-		if index > c.Behind && e.Type == raft.LogCommand {
+		if index > c.SnapshotIndex && e.Type == raft.LogCommand {
 			if err := state.CheckEntry(e.Data); err != nil {
 				return fmt.Errorf("entry %d: %w", index, err)
 			}
 		}
-		moved(int64(len(value)))
+		progress(int64(len(value)))
 		return nil
 	})
 }
@@ -182,7 +182,7 @@ func (f *LogFacts) entries(ctx context.Context, b *bbolt.Bucket, c LogCheck, mov
 func (f *LogFacts) values(b *bbolt.Bucket) error {
 	f.Values = make(map[string][]byte)
 	if b == nil {
-		return errors.New("it has no values and no place for them")
+		return errors.New("it has no bucket for term and vote")
 	}
 	most := 0
 	err := b.ForEach(func(key, sealed []byte) error {

@@ -67,7 +67,7 @@ func (f *fakeOperations) PeerSecret() string { return "peer-secret" }
 func (f *fakeOperations) Restore(_ context.Context, file io.Reader, keep bool) (structs.RestoredBody, error) {
 	b, err := io.ReadAll(file)
 	if err != nil {
-		return structs.RestoredBody{}, structs.Errorf(structs.CodeInvalid, "the snapshot broke off, and nothing was restored: %w", err)
+		return structs.RestoredBody{}, structs.Errorf(structs.CodeInvalid, "the snapshot ended early, and nothing was restored: %w", err)
 	}
 	f.did = append(f.did, fmt.Sprint("restore ", string(b), " ", keep))
 	return structs.RestoredBody{Index: 9, ClusterID: "c", Incarnation: 2}, f.err

@@ -1,6 +1,6 @@
-// Package autopilot looks after the servers of the log's configuration while this
-// one leads. It knows of the log what Log says, and nothing of what is in it. Package
-// raftlog runs it.
+// Package autopilot is the membership loop of the leader: it adds, promotes and removes
+// servers of the log. It knows the log only by the interface Log, and nothing of the
+// entries. Package raftlog runs it.
 package autopilot
 
 import (
@@ -16,90 +16,90 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Peer is a server in the log's configuration.
+// Peer is a server of the log's membership.
 type Peer struct {
 	ID    string
 	Addr  string // host:port of its Raft port
-	Voter bool   // else it only follows, as one that has just come
+	Voter bool   // otherwise it only follows, as a new server does
 }
 
-// Log is what is asked of this server's log. *raftlog.Log satisfies it.
+// Log is what the loop needs of this server's log. *raftlog.Log satisfies it.
 type Log interface {
-	// Peers returns the servers of the newest configuration.
+	// Peers returns the newest membership.
 	Peers() ([]Peer, error)
-	// Progress returns how far this server has come.
+	// Progress returns this server's progress in the log.
 	Progress() structs.PeerProgress
-	// RemovePeer takes a server out of the configuration.
+	// RemovePeer removes a server from the membership.
 	RemovePeer(ctx context.Context, id string) error
 }
 
-// Candidate is a server that is known by other means than the log's
-// configuration.
+// Candidate is a server that is known by other means than the membership.
 type Candidate struct {
 	Peer
 	Name   string
-	Failed bool // it has been gone for so long that it may be replaced
+	Failed bool // it has been dead for so long that it may be replaced
 }
 
-// Steward says what the leader takes its decisions about servers from.
-type Steward struct {
-	// Known returns the servers that are to belong to the cluster, this one too. There
-	// may be several of one ID: the first that can be vouched for counts.
-	Known func() []Candidate
-	// Vouch finds out whether a candidate is the server that it is said to be, at its
-	// address. It is asked before one is taken in or moved.
-	Vouch func(ctx context.Context, c Candidate) error
-	// Progress asks a server how far it is.
+// Config is what the membership loop bases its decisions on.
+type Config struct {
+	// Candidates returns the servers that should belong to the cluster, including this
+	// one. An ID may occur several times; the first candidate that can be verified
+	// counts.
+	Candidates func() []Candidate
+	// Verify checks that a candidate is the server that it claims to be, at its
+	// address. It is called before a server is added or its address changes.
+	Verify func(ctx context.Context, c Candidate) error
+	// Progress asks a server for its progress.
 	Progress func(ctx context.Context, id string) (structs.PeerProgress, error)
-	// Removed is called with a server that was taken out because it had failed.
+	// Removed is called with the ID of a server that was removed because it had failed;
+	// nil does nothing.
 	Removed func(id string)
-	// Least is the number of voters below which none is removed for having
-	// failed: a dead server stays in the configuration until another one has
-	// come in its place. 0 means 3.
-	Least int
-	// Stable is how long a new server has to keep up before it may vote; 0 means
+	// MinVoters is the number of voters below which no failed server is removed: a dead
+	// server keeps its membership until another one has replaced it. 0 means 3.
+	MinVoters int
+	// Stable is how long a new server has to keep up before it becomes a voter; 0 means
 	// 5s.
 	Stable time.Duration
 }
 
-// tend bounds how fast servers are taken in, promoted and removed.
+// The pace and the bounds of the loop.
 const (
-	tendTick        = time.Second
+	loopTick        = time.Second
 	reconcileTick   = 2 * time.Second
-	contactBound    = 2 * time.Second // a server that has not heard the leader for so long is not healthy
-	maxTrailingLogs = 1000            // entries that a server may be behind and still be promoted
+	contactBound    = 2 * time.Second // a server whose last contact with the leader is longer ago is unhealthy
+	maxTrailingLogs = 1000            // a server further behind is not promoted
 )
 
-// removeTimeout bounds the removal of a server that has failed.
+// removeTimeout bounds the removal of a failed server.
 const removeTimeout = 10 * time.Second
 
-// Loop looks after the servers.
+// Loop is the membership loop.
 type Loop struct {
 	Raft     *raft.Raft
-	ServerID string // this server's own
+	ServerID string // of this server
 	Log      Log
-	Steward  Steward
+	Config   Config
 	Logger   hclog.Logger
 }
 
-// Run takes new servers in as non-voters, promotes those that keep up, and removes
-// the dead ones that have been replaced, until ctx ends.
+// Run adds new servers as non-voters, promotes those that keep up, and removes dead
+// ones that have been replaced, until ctx ends.
 func (l *Loop) Run(ctx context.Context) error {
-	if l.Steward.Least == 0 {
-		l.Steward.Least = 3
+	if l.Config.MinVoters == 0 {
+		l.Config.MinVoters = 3
 	}
-	if l.Steward.Stable == 0 {
-		l.Steward.Stable = 5 * time.Second
+	if l.Config.Stable == 0 {
+		l.Config.Stable = 5 * time.Second
 	}
 	pilot := library.New(l.Raft, (*application)(l), library.WithLogger(l.Logger.Named("autopilot")),
-		library.WithUpdateInterval(tendTick), library.WithReconcileInterval(reconcileTick))
+		library.WithUpdateInterval(loopTick), library.WithReconcileInterval(reconcileTick))
 	pilot.Start(ctx)
 	defer func() { <-pilot.Stop() }()
-	tick := time.NewTicker(tendTick)
+	tick := time.NewTicker(loopTick)
 	defer tick.Stop()
-	refused := make(map[Peer]bool) // of these it was said already
+	refused := make(map[Peer]bool) // already logged
 	for {
-		l.admit(ctx, pilot, refused)
+		l.addServers(ctx, pilot, refused)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -108,9 +108,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// admit takes in the servers that are known and not yet in the configuration,
-// and those whose address is another.
-func (l *Loop) admit(ctx context.Context, pilot *library.Autopilot, refused map[Peer]bool) {
+// addServers adds the candidates that are not in the membership, and updates those
+// whose address has changed.
+func (l *Loop) addServers(ctx context.Context, pilot *library.Autopilot, refused map[Peer]bool) {
 	peers, err := l.Log.Peers()
 	if err != nil {
 		return // shutting down
@@ -119,39 +119,39 @@ func (l *Loop) admit(ctx context.Context, pilot *library.Autopilot, refused map[
 	for _, p := range peers {
 		at[p.ID] = p.Addr
 	}
-	known := l.Steward.Known()
-	vouched := make([]error, len(known))
+	known := l.Config.Candidates()
+	verified := make([]error, len(known))
 	var asking sync.WaitGroup
 	for i, c := range known {
 		if !c.Failed && c.Addr != "" && at[c.ID] != c.Addr {
-			asking.Go(func() { vouched[i] = l.Steward.Vouch(ctx, c) })
+			asking.Go(func() { verified[i] = l.Config.Verify(ctx, c) })
 		}
 	}
 	asking.Wait()
 	still := make(map[Peer]bool)
-	settled := make(map[string]bool)
+	placed := make(map[string]bool)
 	for i, c := range known {
 		switch {
-		case c.Failed || c.Addr == "" || settled[c.ID]:
+		case c.Failed || c.Addr == "" || placed[c.ID]:
 			continue
-		case at[c.ID] == c.Addr: // and those that follow were started before it
-			settled[c.ID] = true
+		case at[c.ID] == c.Addr: // later candidates of the ID were started earlier
+			placed[c.ID] = true
 			continue
-		case vouched[i] != nil:
+		case verified[i] != nil:
 			still[c.Peer] = true
 			if !refused[c.Peer] && ctx.Err() == nil {
 				refused[c.Peer] = true
-				l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", vouched[i])
+				l.Logger.Warn("server not added", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", verified[i])
 			}
 			continue
 		}
-		settled[c.ID] = true
+		placed[c.ID] = true
 		server := &library.Server{ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive}
 		if err := pilot.AddServer(server); err != nil {
-			l.Logger.Warn("server not taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
+			l.Logger.Warn("server not added", "server_id", c.ID, "name", c.Name, "addr", c.Addr, "error", err)
 			continue
 		}
-		l.Logger.Info("server taken in", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
+		l.Logger.Info("server added", "server_id", c.ID, "name", c.Name, "addr", c.Addr)
 	}
 	maps.DeleteFunc(refused, func(p Peer, _ bool) bool { return !still[p] })
 }
@@ -163,16 +163,16 @@ type application Loop
 func (a *application) AutopilotConfig() *library.Config {
 	return &library.Config{
 		CleanupDeadServers: true, LastContactThreshold: contactBound, MaxTrailingLogs: maxTrailingLogs,
-		MinQuorum: uint(a.Steward.Least), ServerStabilizationTime: a.Steward.Stable,
+		MinQuorum: uint(a.Config.MinVoters), ServerStabilizationTime: a.Config.Stable,
 	}
 }
 
-// NotifyState has nothing to do.
+// NotifyState does nothing.
 func (*application) NotifyState(*library.State) {}
 
-// KnownServers returns the servers of the configuration, as alive those that are
-// not known: gossip may not have come around yet. Others are none of the library's
-// business before they have been vouched for.
+// KnownServers returns the servers of the membership. Those without a candidate count
+// as alive: gossip may not have reached this server yet. Candidates outside the
+// membership are left out, because they are not verified.
 func (a *application) KnownServers() map[raft.ServerID]*library.Server {
 	known := make(map[raft.ServerID]*library.Server)
 	if peers, err := a.Log.Peers(); err == nil {
@@ -180,7 +180,7 @@ func (a *application) KnownServers() map[raft.ServerID]*library.Server {
 			known[raft.ServerID(p.ID)] = a.server(Candidate{Peer: p, Name: p.ID})
 		}
 	}
-	for _, c := range a.Steward.Known() {
+	for _, c := range a.Config.Candidates() {
 		if s := known[raft.ServerID(c.ID)]; s != nil {
 			c.Addr = string(s.Address)
 			known[raft.ServerID(c.ID)] = a.server(c)
@@ -191,7 +191,8 @@ func (a *application) KnownServers() map[raft.ServerID]*library.Server {
 
 func (a *application) server(c Candidate) *library.Server {
 	s := &library.Server{
-		ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive, NodeType: library.NodeVoter,
+		ID: raft.ServerID(c.ID), Name: c.Name, Address: raft.ServerAddress(c.Addr), NodeStatus: library.NodeAlive,
+		NodeType:    library.NodeVoter,
 		RaftVersion: int(raft.ProtocolVersionMax), IsLeader: c.ID == a.ServerID,
 	}
 	if c.Failed {
@@ -200,8 +201,9 @@ func (a *application) server(c Candidate) *library.Server {
 	return s
 }
 
-// FetchServerStats asks all servers at once how far they are.
-func (a *application) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*library.Server) map[raft.ServerID]*library.ServerStats {
+// FetchServerStats asks all servers for their progress at once.
+func (a *application) FetchServerStats(ctx context.Context,
+	servers map[raft.ServerID]*library.Server) map[raft.ServerID]*library.ServerStats {
 	stats := make(map[raft.ServerID]*library.ServerStats, len(servers))
 	var mu sync.Mutex
 	var asking sync.WaitGroup
@@ -210,7 +212,7 @@ func (a *application) FetchServerStats(ctx context.Context, servers map[raft.Ser
 			p := a.Log.Progress()
 			if string(id) != a.ServerID {
 				var err error
-				if p, err = a.Steward.Progress(ctx, string(id)); err != nil {
+				if p, err = a.Config.Progress(ctx, string(id)); err != nil {
 					return
 				}
 			}
@@ -223,8 +225,8 @@ func (a *application) FetchServerStats(ctx context.Context, servers map[raft.Ser
 	return stats
 }
 
-// RemoveFailedServer takes a dead server out of the configuration. The library
-// wants it not to block.
+// RemoveFailedServer removes a dead server from the membership. The library requires
+// that it doesn't block.
 func (a *application) RemoveFailedServer(s *library.Server) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
@@ -233,9 +235,9 @@ func (a *application) RemoveFailedServer(s *library.Server) {
 			a.Logger.Warn("dead server not removed", "server_id", string(s.ID), "name", s.Name, "error", err)
 			return
 		}
-		a.Logger.Warn("dead server removed: another one has come in its place", "server_id", string(s.ID), "name", s.Name)
-		if a.Steward.Removed != nil {
-			a.Steward.Removed(string(s.ID))
+		a.Logger.Warn("dead server removed, another one has replaced it", "server_id", string(s.ID), "name", s.Name)
+		if a.Config.Removed != nil {
+			a.Config.Removed(string(s.ID))
 		}
 	}()
 }

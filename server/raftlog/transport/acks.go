@@ -10,28 +10,27 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// AckTracker is the transport under Raft that notes what proves that this server
-// leads: when it sent the newest request that a voter has answered as a follower
-// of its term. The library's own proof takes any answer that comes in after it was
-// asked for, though the request may have been sent long before: a leader that was
-// frozen finds such answers in its sockets when it goes on, and others lead by
-// then.
+// AckTracker is a transport around Raft's that notes when it sent the newest request
+// that each voter acknowledged in the current term. That proves that this server still
+// leads. The library itself accepts any answer that arrives while it waits, even to a
+// much older request: a leader that was frozen finds such answers in its sockets,
+// although another server leads by then.
 type AckTracker struct {
 	raft.Transport
 
 	mu      sync.Mutex
-	sent    map[raft.ServerID]proof
+	sent    map[raft.ServerID]ack
 	beats   map[raft.ServerID]Heartbeat
-	changed chan struct{} // closed at the next proof
+	changed chan struct{} // closed at the next acknowledgement
 }
 
-// Heartbeat is what was last sent to a server, without entries or positions.
+// Heartbeat is the last request to a server, without entries and indexes.
 type Heartbeat struct {
 	Target raft.ServerAddress
-	Args   raft.AppendEntriesRequest // header and term alone
+	Args   raft.AppendEntriesRequest // only header and term
 }
 
-// Heartbeats returns the last heartbeats of the term.
+// Heartbeats returns the last heartbeat of the term to each server.
 func (w *AckTracker) Heartbeats(term uint64) map[raft.ServerID]Heartbeat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -40,19 +39,22 @@ func (w *AckTracker) Heartbeats(term uint64) map[raft.ServerID]Heartbeat {
 	return beats
 }
 
-// proof is that a server was followed in a term after an instant.
-type proof struct {
+// ack says that a voter acknowledged, in the term, a request sent at the given time.
+type ack struct {
 	term uint64
 	sent time.Time
 }
 
-// NewAckTracker returns a tracker over t.
+// NewAckTracker returns a tracker around t.
 func NewAckTracker(t raft.Transport) *AckTracker {
-	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]proof), beats: make(map[raft.ServerID]Heartbeat), changed: make(chan struct{})}
+	return &AckTracker{Transport: t, sent: make(map[raft.ServerID]ack), beats: make(map[raft.ServerID]Heartbeat),
+		changed: make(chan struct{})}
 }
 
-// AppendEntries carries heartbeats, too; what is pipelined is not taken for proof.
-func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+// AppendEntries sends entries or a heartbeat and records the acknowledgement. Pipelined
+// requests are not recorded.
+func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	sent := time.Now()
 	w.mu.Lock()
 	w.beats[id] = Heartbeat{target, raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term}}
@@ -61,7 +63,7 @@ func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, 
 	if err == nil && resp.Success && resp.Term == args.Term {
 		w.mu.Lock()
 		if last := w.sent[id]; last.term < args.Term || last.term == args.Term && last.sent.Before(sent) {
-			w.sent[id] = proof{args.Term, sent}
+			w.sent[id] = ack{args.Term, sent}
 			close(w.changed)
 			w.changed = make(chan struct{})
 		}
@@ -70,13 +72,14 @@ func (w *AckTracker) AppendEntries(id raft.ServerID, target raft.ServerAddress, 
 	return err
 }
 
-// RequestPreVote makes the library use pre-votes, which it does if its transport
-// has this method. All transports that there are do.
-func (w *AckTracker) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+// RequestPreVote makes the library use pre-votes: it does so if its transport has this
+// method. All existing transports do.
+func (w *AckTracker) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest,
+	resp *raft.RequestPreVoteResponse) error {
 	return w.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
 }
 
-// Close is called by the library at its end.
+// Close closes the transport below. The library calls it when it stops.
 func (w *AckTracker) Close() error {
 	if c, ok := w.Transport.(io.Closer); ok {
 		return c.Close()
@@ -84,10 +87,12 @@ func (w *AckTracker) Close() error {
 	return nil
 }
 
-// FollowedAt returns the newest instant after which most of the voters, self
-// among them, have followed self in the term; zero if they have not. self follows
-// itself now. changed is closed when that instant may have moved.
-func (w *AckTracker) FollowedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time, changed <-chan struct{}) {
+// MajorityAckedAt returns the newest time such that a majority of the voters has
+// acknowledged, in the term, a request of self that was sent then or later; zero if
+// there is none. self counts as acknowledging at now. changed is closed when the result
+// may have changed.
+func (w *AckTracker) MajorityAckedAt(self raft.ServerID, servers []raft.Server, term uint64, now time.Time) (at time.Time,
+	changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var sent []time.Time // by voter

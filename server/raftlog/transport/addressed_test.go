@@ -8,9 +8,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// TestVotesThatAreNotOurs: a server that may not vote refuses votes and pre-votes,
-// without a word to the library, and takes everything else.
-func TestVotesThatAreNotOurs(t *testing.T) {
+// TestServerThatMayNotVoteRefuses: votes and pre-votes are refused without reaching the
+// library. Other calls reach it.
+func TestServerThatMayNotVoteRefuses(t *testing.T) {
 	_, in := raft.NewInmemTransport("target")
 	_, from := raft.NewInmemTransport("from")
 	from.Connect(TargetOf("us", "target"), in)
@@ -45,11 +45,13 @@ func TestVotesThatAreNotOurs(t *testing.T) {
 	for _, want := range []bool{false, true} {
 		may.Store(want)
 		var vote raft.RequestVoteResponse
-		if err := caller.RequestVote("us", "target", &raft.RequestVoteRequest{Term: 7}, &vote); err != nil || vote.Granted != want || vote.Term != 7 && !want {
+		if err := caller.RequestVote("us", "target", &raft.RequestVoteRequest{Term: 7}, &vote); err != nil || vote.Granted != want ||
+			vote.Term != 7 && !want {
 			t.Errorf("may vote %v: %+v, %v", want, vote, err)
 		}
 		var pre raft.RequestPreVoteResponse
-		if err := caller.RequestPreVote("us", "target", &raft.RequestPreVoteRequest{Term: 7}, &pre); err != nil || pre.Granted != want || pre.Term != 7 && !want {
+		if err := caller.RequestPreVote("us", "target", &raft.RequestPreVoteRequest{Term: 7}, &pre); err != nil || pre.Granted != want ||
+			pre.Term != 7 && !want {
 			t.Errorf("may vote %v: %+v, %v", want, pre, err)
 		}
 		var appended raft.AppendEntriesResponse

@@ -11,52 +11,52 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// ClusterID is the id of the cluster that this server belongs to, "" while it
+// ClusterID holds the ID of the cluster that this server belongs to, "" while it
 // belongs to none.
 type ClusterID struct {
-	mu      sync.Mutex
-	cluster string
-	speaks  string                     // the cluster that this server makes; calls name it before it is kept
-	keep    func(cluster string) error // durably; called once
-	refused sync.Map                   // "address cluster" of those that the log has named already
-	count   atomic.Int32
+	mu       sync.Mutex
+	cluster  string
+	proposed string                     // the cluster that this server is about to bootstrap; "" if none
+	keep     func(cluster string) error // stores the ID durably; called once
+	refused  sync.Map                   // "address cluster" of refusals already logged
+	count    atomic.Int32
 }
 
-// NewClusterID returns that of a server that belongs to the cluster, "" for none. keep
-// is called once, before the first word of a leader is believed: it keeps the id
-// durably, or refuses.
+// NewClusterID returns the ClusterID of a server that belongs to the cluster, "" for
+// none. keep is called once, before anything from a leader is believed: it stores the
+// ID durably, or refuses.
 func NewClusterID(cluster string, keep func(cluster string) error) *ClusterID {
 	return &ClusterID{cluster: cluster, keep: keep}
 }
 
-// Get returns the id, "" while this server belongs to no cluster.
+// Get returns the cluster's ID, "" while this server belongs to none.
 func (i *ClusterID) Get() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.cluster
 }
 
-// calling returns the cluster that calls name.
-func (i *ClusterID) calling() string {
+// named returns the cluster that this server's calls name.
+func (i *ClusterID) named() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return cmp.Or(i.cluster, i.speaks)
+	return cmp.Or(i.cluster, i.proposed)
 }
 
-// SpeakFor has calls name a cluster that this server is about to make.
-func (i *ClusterID) SpeakFor(cluster string) {
+// SetProposed makes calls name a cluster that this server is about to bootstrap.
+func (i *ClusterID) SetProposed(cluster string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.speaks = cluster
+	i.proposed = cluster
 }
 
-// errOtherCluster refuses a connection.
-var errOtherCluster = errors.New("it is of another cluster")
+// errOtherCluster is the reason for refusing a caller of another cluster.
+var errOtherCluster = errors.New("it belongs to another cluster")
 
-// Meet compares the id that a server has named with this one's own. A server
-// that belongs to no cluster joins the first that calls it: only a leader that
-// has been told to take it in does.
-func (i *ClusterID) Meet(cluster string) error {
+// Accept compares the cluster that a caller names with this server's own. A server that
+// belongs to no cluster joins the first one that calls it: only a leader that adds it
+// does so.
+func (i *ClusterID) Accept(cluster string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
@@ -72,12 +72,12 @@ func (i *ClusterID) Meet(cluster string) error {
 	return nil
 }
 
-// maxRefused bounds what the log has named.
+// maxRefused bounds the number of refusals that are logged.
 const maxRefused = 1024
 
-// complain logs a refusal, once for each address and id that the caller has named.
-// key says what id is, for the log.
-func (i *ClusterID) complain(log hclog.Logger, addr, key, id string, err error) {
+// logRefusal logs a refusal once for each pair of caller address and id. key is the log
+// key of id.
+func (i *ClusterID) logRefusal(log hclog.Logger, addr, key, id string, err error) {
 	host, _, splitErr := net.SplitHostPort(addr)
 	if splitErr != nil {
 		host = addr
@@ -87,6 +87,6 @@ func (i *ClusterID) complain(log hclog.Logger, addr, key, id string, err error) 
 	}
 	if _, known := i.refused.LoadOrStore(host+" "+id, true); !known {
 		i.count.Add(1)
-		log.Error("a server is refused", "addr", addr, key, id, "error", err)
+		log.Error("connection of a server refused", "addr", addr, key, id, "error", err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package transport is the connections between servers under hashicorp/raft: they
-// name the cluster and the server that is meant, and votes that aren't this server's
-// to give are refused. Package raftlog calls it; it knows no log and no state.
+// Package transport is the network layer under hashicorp/raft. Each connection names
+// the cluster and the server that is called, and votes that this server must not give
+// are refused. Package raftlog uses it; it knows neither log nor state.
 package transport

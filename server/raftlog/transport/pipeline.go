@@ -6,13 +6,13 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// pipeline is a pipeline of entries to one follower that ends with the first answer
+// pipeline is an append pipeline to one follower that closes itself at the first answer
 // that is no success.
 //
-// The library stops reading answers at such an answer, but tells its sender only
-// between two requests. A sender that is within one then waits for a reader that is
-// gone: it keeps up the heartbeats of a leadership that is over, and the server never
-// ends. Closing the pipeline wakes it.
+// The library stops reading answers there, but notifies its sender only between two
+// requests. A sender within a request then waits for a reader that has ended: it keeps
+// sending the heartbeats of a lost leadership, and the server can't shut down. Closing
+// the pipeline wakes the sender.
 type pipeline struct {
 	raft.AppendPipeline
 	answers chan raft.AppendFuture
@@ -20,14 +20,14 @@ type pipeline struct {
 	close   sync.Once
 }
 
-// newPipeline returns a pipeline over p, which it closes when it is closed.
+// newPipeline returns a pipeline around p. Closing it closes p.
 func newPipeline(p raft.AppendPipeline) *pipeline {
 	l := &pipeline{AppendPipeline: p, answers: make(chan raft.AppendFuture), done: make(chan struct{})}
 	go l.run()
 	return l
 }
 
-// run hands on the answers until one is no success, or the pipeline is closed.
+// run passes answers on until one is no success, or until the pipeline is closed.
 func (p *pipeline) run() {
 	for {
 		select {
@@ -37,7 +37,7 @@ func (p *pipeline) run() {
 			case <-p.done:
 				return
 			}
-			// An answer that could not be read is all zero.
+			// An answer that could not be read has only zero values.
 			if resp := answered.Response(); !resp.Success || resp.Term > answered.Request().Term {
 				_ = p.Close()
 				return
@@ -51,8 +51,8 @@ func (p *pipeline) run() {
 // Consumer returns the answers in the order of the requests.
 func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
 
-// Close ends the pipeline and wakes who waits in AppendEntries. It may be called
-// more than once.
+// Close closes the pipeline and wakes a caller of AppendEntries. It may be called more
+// than once.
 func (p *pipeline) Close() error {
 	var err error
 	p.close.Do(func() {

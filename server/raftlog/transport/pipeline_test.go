@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// plainLayer is TCP for targets that name a server.
+// plainLayer is a stream layer over TCP for targets with IDs.
 type plainLayer struct{ net.Listener }
 
 func (plainLayer) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
@@ -33,9 +33,9 @@ func newPlainTransport(t *testing.T) *raft.NetworkTransport {
 	return transport
 }
 
-// TestRefusedPipelineEnds: the sender of entries ends with the first answer that is
-// no success, though nobody reads the answers to what it sent after that.
-func TestRefusedPipelineEnds(t *testing.T) {
+// TestPipelineClosesAtRefusal: the sender of entries ends with the first answer that is
+// no success, although nobody reads the answers to later requests.
+func TestPipelineClosesAtRefusal(t *testing.T) {
 	for name, refusal := range map[string]raft.AppendEntriesResponse{
 		"NewerTerm": {Term: 8, Success: true},
 		"Refused":   {Term: 7},
@@ -67,7 +67,8 @@ func TestRefusedPipelineEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			// The library's reader: it ends at the first refusal, as pipelineDecode does.
+			// This reader ends at the first refusal, as the library's pipelineDecode
+			// does.
 			read := make(chan error, 1)
 			go func() {
 				for n := range 3 {

@@ -17,47 +17,45 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Secure makes the connections between servers TLS on both ends, each side
-// showing the other its certificate. Both functions are asked for each
-// connection, so that certificates can be changed meanwhile.
+// Secure is TLS with certificates on both ends. Its functions are called for each
+// connection, so certificates may change at any time.
 type Secure struct {
 	Server func() *tls.Config
 	Client func(serverName string) *tls.Config
 }
 
-// Stream is the layer under Raft's transport: TCP, with TLS if there is any,
-// and in front of everything else the id of the cluster for which the caller
-// speaks and that of the server that it means. A server that was taken out of
-// another cluster is not listened to, nor one that means the server which was at
-// this address before.
+// Stream is the stream layer of Raft's transport: TCP, optionally with TLS, and a
+// preamble that names the cluster for which the caller speaks and the server that it
+// calls. A caller of another cluster is refused, and so is one that means the server
+// which had this address before.
 type Stream struct {
 	net.Listener
-	serverID  string // of this server
-	advertise net.Addr
-	secure    *Secure
-	identity  *ClusterID
-	log       hclog.Logger
-	shaking   sync.WaitGroup
-	open      sync.Map // net.Conn; Close hangs up on them
-	accepted  chan net.Conn
-	done      chan struct{}
-	close     sync.Once
+	serverID   string // of this server
+	advertise  net.Addr
+	secure     *Secure
+	clusterID  *ClusterID
+	log        hclog.Logger
+	handshakes sync.WaitGroup
+	open       sync.Map // net.Conn; Close closes them
+	accepted   chan net.Conn
+	done       chan struct{}
+	close      sync.Once
 }
 
-// The preamble of a connection is a word, the caller's cluster id, 36 characters,
-// or as many dashes while it belongs to none, one byte with the length of the id of
-// the server that is called, and that id.
+// The preamble of a connection consists of preambleWord, the caller's cluster ID of 36
+// characters (noCluster while it belongs to none), one byte with the length of the
+// called server's ID, and that ID.
 const (
-	preambleWord   = "magnum-raft-2 "
-	preambleSize   = len(preambleWord) + 36 + 1 // without the server's id
-	maxServerID    = 255
-	noCluster      = "------------------------------------"
-	shakeTimeout   = 5 * time.Second // for TLS and the preamble of a connection that comes in
-	maxHandshaking = 64              // connections that have not said yet who they are
-	StallTimeout   = 5 * time.Second // for more of a request of which some has come
+	preambleWord     = "magnum-raft-2 "
+	preambleSize     = len(preambleWord) + 36 + 1 // without the server's ID
+	maxServerID      = 255
+	noCluster        = "------------------------------------"
+	handshakeTimeout = 5 * time.Second // for TLS and the preamble of an incoming connection
+	maxHandshaking   = 64              // incoming connections whose preamble is not yet read
+	StallTimeout     = 5 * time.Second // longest silence within a request
 )
 
-// Config says where a Stream listens, and for whom.
+// Config configures a Stream.
 type Config struct {
 	ServerID  string  // of this server
 	BindAddr  string  // host:port
@@ -66,15 +64,16 @@ type Config struct {
 	Logger    hclog.Logger
 }
 
-// Listen opens the port. Errors: CodeConflict, CodeInvalid for an address that others
-// can't reach.
+// Listen opens the port. Errors: CodeConflict if the port is in use, CodeInvalid for an
+// address that other servers can't reach.
 func Listen(c Config, id *ClusterID) (*Stream, error) {
 	l, err := net.Listen("tcp", c.BindAddr)
 	if err != nil {
-		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w", c.BindAddr, err)
+		return nil, structs.Errorf(structs.CodeConflict, "-raft-port: %s can't be listened on (is another magnum running?): %w",
+			c.BindAddr, err)
 	}
 	s := &Stream{
-		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, identity: id, log: c.Logger,
+		Listener: l, serverID: c.ServerID, advertise: l.Addr(), secure: c.Secure, clusterID: id, log: c.Logger,
 		accepted: make(chan net.Conn), done: make(chan struct{}),
 	}
 	if c.Advertise != "" {
@@ -90,17 +89,18 @@ func Listen(c Config, id *ClusterID) (*Stream, error) {
 	}
 	if s.advertise.(*net.TCPAddr).IP.IsUnspecified() {
 		l.Close()
-		return nil, structs.Errorf(structs.CodeInvalid, "-bind %s is no address at which other servers can reach this one: give one with -advertise", c.BindAddr)
+		return nil, structs.Errorf(structs.CodeInvalid,
+			"-bind %s is not an address at which other servers can reach this one: give one with -advertise", c.BindAddr)
 	}
-	s.shaking.Go(s.run)
+	s.handshakes.Go(s.run)
 	return s, nil
 }
 
 // Addr returns the address at which other servers reach this one.
 func (s *Stream) Addr() net.Addr { return s.advertise }
 
-// run takes connections in. Each says who it is in a goroutine of its own, so
-// that one that says nothing holds up no other.
+// run accepts connections. Each handshake has its own goroutine, so a silent caller
+// delays no other.
 func (s *Stream) run() {
 	slots := make(chan struct{}, maxHandshaking)
 	for {
@@ -109,7 +109,7 @@ func (s *Stream) run() {
 			select {
 			case <-s.done:
 				return
-			case <-time.After(10 * time.Millisecond): // out of files, say
+			case <-time.After(10 * time.Millisecond): // for example, no free file descriptor
 				continue
 			}
 		}
@@ -119,10 +119,10 @@ func (s *Stream) run() {
 			conn.Close()
 			continue
 		}
-		s.shaking.Go(func() {
+		s.handshakes.Go(func() {
 			defer func() { <-slots }()
-			conn := s.watch(conn)
-			shaken, err := s.shake(conn)
+			conn := s.track(conn)
+			shaken, err := s.handshake(conn)
 			if err != nil {
 				s.log.Debug("connection refused", "addr", conn.RemoteAddr(), "error", err)
 				conn.Close()
@@ -137,19 +137,21 @@ func (s *Stream) run() {
 	}
 }
 
-// errOtherServer refuses a connection.
-var errOtherServer = errors.New("the server that it calls is not this one: that one has lost its data directory, or its address has changed")
+// errOtherServer is the reason for refusing a call that names another server.
+var errOtherServer = errors.New("the server that it calls is not this one: that one has lost its data directory, or its address has " +
+	"changed")
 
-// shake finds out who calls, and whom.
-func (s *Stream) shake(conn net.Conn) (net.Conn, error) {
-	if err := conn.SetDeadline(time.Now().Add(shakeTimeout)); err != nil {
+// handshake does the TLS handshake and checks which cluster and server the caller
+// names.
+func (s *Stream) handshake(conn net.Conn) (net.Conn, error) {
+	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, err
 	}
 	remote := conn.RemoteAddr().String()
 	if s.secure != nil {
 		secure := tls.Server(conn, s.secure.Server())
 		if err := secure.Handshake(); err != nil {
-			s.identity.complain(s.log, remote, "cluster_id", "", err)
+			s.clusterID.logRefusal(s.log, remote, "cluster_id", "", err)
 			return nil, err
 		}
 		conn = secure
@@ -158,28 +160,28 @@ func (s *Stream) shake(conn net.Conn) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if meant != s.serverID { // first: it must not make this server one of its cluster
+	if meant != s.serverID { // before Accept: such a caller must not make this server join its cluster
 		if structs.IsID(meant) {
-			s.identity.complain(s.log, remote, "server_id", meant, errOtherServer)
+			s.clusterID.logRefusal(s.log, remote, "server_id", meant, errOtherServer)
 		}
 		return nil, errOtherServer
 	}
-	if err := s.identity.Meet(cluster); err != nil {
-		s.identity.complain(s.log, remote, "cluster_id", cluster, err)
+	if err := s.clusterID.Accept(cluster); err != nil {
+		s.clusterID.logRefusal(s.log, remote, "cluster_id", cluster, err)
 		return nil, err
 	}
 	return conn, conn.SetDeadline(time.Time{})
 }
 
-// readPreamble returns the ids that a caller names: of its cluster, "" if it belongs
-// to none, and of the server that it means.
+// readPreamble returns the IDs in a preamble: the caller's cluster, "" if it belongs to
+// none, and the server that is called.
 func readPreamble(r io.Reader) (cluster, meant string, err error) {
 	var b [preambleSize]byte
 	if _, err := io.ReadFull(r, b[:len(preambleWord)]); err != nil {
 		return "", "", err
 	}
 	if string(b[:len(preambleWord)]) != preambleWord {
-		return "", "", errors.New("it is no magnum server, or one of another version")
+		return "", "", errors.New("it is not a magnum server, or has another version")
 	}
 	if _, err := io.ReadFull(r, b[len(preambleWord):]); err != nil {
 		return "", "", err
@@ -187,7 +189,7 @@ func readPreamble(r io.Reader) (cluster, meant string, err error) {
 	if cluster = string(b[len(preambleWord) : preambleSize-1]); cluster == noCluster {
 		cluster = ""
 	} else if !structs.IsID(cluster) {
-		return "", "", errors.New("its cluster id is no UUID")
+		return "", "", errors.New("its cluster ID is not a UUID")
 	}
 	id := make([]byte, b[preambleSize-1])
 	if _, err := io.ReadFull(r, id); err != nil {
@@ -196,7 +198,7 @@ func readPreamble(r io.Reader) (cluster, meant string, err error) {
 	return cluster, string(id), nil
 }
 
-// preamble is what readPreamble reads.
+// preamble is the inverse of readPreamble.
 func preamble(cluster, meant string) (string, error) {
 	if len(meant) > maxServerID {
 		return "", fmt.Errorf("raft: server id %.64q has more than %d bytes", meant, maxServerID)
@@ -207,7 +209,7 @@ func preamble(cluster, meant string) (string, error) {
 	return preambleWord + cluster + string([]byte{byte(len(meant))}) + meant, nil
 }
 
-// Accept returns the next connection whose caller is known.
+// Accept returns the next connection whose handshake has succeeded.
 func (s *Stream) Accept() (net.Conn, error) {
 	select {
 	case conn := <-s.accepted:
@@ -217,7 +219,7 @@ func (s *Stream) Accept() (net.Conn, error) {
 	}
 }
 
-// Close closes the port and all connections: what waits for another server ends.
+// Close closes the port and all connections, which ends waits for other servers.
 func (s *Stream) Close() error {
 	var err error
 	s.close.Do(func() {
@@ -227,45 +229,45 @@ func (s *Stream) Close() error {
 			conn.(net.Conn).Close()
 			return true
 		})
-		s.shaking.Wait()
+		s.handshakes.Wait()
 	})
 	return err
 }
 
-// watched is a connection that Close knows.
-type watched struct {
+// trackedConn is a connection that Stream.Close closes.
+type trackedConn struct {
 	net.Conn
 	stream *Stream
 }
 
-func (s *Stream) watch(conn net.Conn) net.Conn {
-	w := &watched{conn, s}
+func (s *Stream) track(conn net.Conn) net.Conn {
+	w := &trackedConn{conn, s}
 	s.open.Store(w, true)
 	select {
-	case <-s.done: // Close may not have seen it
+	case <-s.done: // Close may have missed it
 		w.Close()
 	default:
 	}
 	return w
 }
 
-// Close hangs up.
-func (w *watched) Close() error {
+// Close closes the connection.
+func (w *trackedConn) Close() error {
 	w.stream.open.Delete(w)
 	return w.Conn.Close()
 }
 
-// incoming is a connection on which another server asks, a request at a time. It
-// may be silent in between, but not within a request: Raft's own goroutine reads
-// the state that a leader sends, and while it waits for the rest this server
-// neither votes nor follows anybody else.
+// incoming is a connection on which another server sends requests, one at a time. It
+// may be silent between two requests, but not within one: Raft's main goroutine reads
+// the snapshot that a leader sends, and while it waits for the rest, this server
+// neither votes nor follows another leader.
 type incoming struct {
 	net.Conn
-	asked atomic.Bool // something has come since the last answer
-	bound bool        // there is a deadline; only Read asks
+	asked atomic.Bool // some of a request was read since the last answer
+	bound bool        // a read deadline is set; used only by Read
 }
 
-// Read reads some of a request.
+// Read reads a part of a request.
 func (c *incoming) Read(b []byte) (int, error) {
 	if asked := c.asked.Load(); asked || c.bound {
 		var until time.Time
@@ -282,24 +284,24 @@ func (c *incoming) Read(b []byte) (int, error) {
 		c.asked.Store(true)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.Close() // the library would read on, to find the next request
+		c.Close() // otherwise the library would read on, looking for the next request
 	}
 	return n, err
 }
 
-// Write writes some of an answer.
+// Write writes a part of an answer.
 func (c *incoming) Write(b []byte) (int, error) {
 	c.asked.Store(false)
 	return c.Conn.Write(b)
 }
 
-// Dial calls another server, which target names: see targetOf.
+// Dial connects to the server that target names; see TargetOf.
 func (s *Stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	meant, address, err := splitTarget(target)
 	if err != nil {
 		return nil, err
 	}
-	words, err := preamble(s.identity.calling(), meant)
+	words, err := preamble(s.clusterID.named(), meant)
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +309,7 @@ func (s *Stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	conn = s.watch(conn)
+	conn = s.track(conn)
 	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		conn.Close()
 		return nil, err

@@ -21,10 +21,10 @@ const (
 	clusterB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
-// calledServer is the server that the tests' streams are of.
+// calledServer is the ID of the server whose streams the tests open.
 const calledServer = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
 
-// calling is the preamble of a caller that names the cluster and means that server.
+// calling returns the preamble of a caller that names the cluster and calls the server.
 func calling(t *testing.T, cluster string) string {
 	t.Helper()
 	words, err := preamble(cluster, calledServer)
@@ -34,28 +34,28 @@ func calling(t *testing.T, cluster string) string {
 	return words
 }
 
-// heard is a log that may be read while it is written.
-type heard struct {
+// logBuffer is a log writer that may be read while it is written.
+type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (h *heard) Write(b []byte) (int, error) {
+func (h *logBuffer) Write(b []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.b.Write(b)
 }
 
-func (h *heard) String() string {
+func (h *logBuffer) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.b.String()
 }
 
 // listening opens a stream on loopback for a server of the cluster.
-func listening(t *testing.T, id *ClusterID) (*Stream, *heard) {
+func listening(t *testing.T, id *ClusterID) (*Stream, *logBuffer) {
 	t.Helper()
-	log := new(heard)
+	log := new(logBuffer)
 	s, err := Listen(Config{ServerID: calledServer, BindAddr: "127.0.0.1:0", Logger: hclog.New(&hclog.LoggerOptions{Output: log})}, id)
 	if err != nil {
 		t.Fatal(err)
@@ -64,8 +64,8 @@ func listening(t *testing.T, id *ClusterID) (*Stream, *heard) {
 	return s, log
 }
 
-// says calls the stream with the first words, and returns the connection.
-func says(t *testing.T, s *Stream, words string) net.Conn {
+// callWith connects to the stream, sends the words, and returns the connection.
+func callWith(t *testing.T, s *Stream, words string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.Addr().String())
 	if err != nil {
@@ -81,7 +81,7 @@ func says(t *testing.T, s *Stream, words string) net.Conn {
 	return conn
 }
 
-// isRefused waits until the stream has hung up.
+// isRefused waits until the stream has closed the connection.
 func isRefused(t *testing.T, conn net.Conn) {
 	t.Helper()
 	_, err := conn.Read(make([]byte, 1))
@@ -91,7 +91,7 @@ func isRefused(t *testing.T, conn net.Conn) {
 	}
 }
 
-// isAccepted waits for the next connection that is let in.
+// isAccepted waits for the next accepted connection.
 func isAccepted(t *testing.T, s *Stream) {
 	t.Helper()
 	select {
@@ -117,29 +117,29 @@ func TestCallersThatAreNoServersAreRefused(t *testing.T) {
 		preambleWord + strings.Repeat("z", 36) + string([]byte{3}) + "abc",
 		preambleWord + clusterA + string([]byte{3}) + "abc",
 	} {
-		isRefused(t, says(t, s, words))
+		isRefused(t, callWith(t, s, words))
 	}
 	if log.String() != "" {
 		t.Errorf("anybody can fill the log: %s", log)
 	}
-	says(t, s, calling(t, clusterA))
+	callWith(t, s, calling(t, clusterA))
 	isAccepted(t, s)
-	says(t, s, calling(t, ""))
+	callWith(t, s, calling(t, ""))
 	isAccepted(t, s)
 }
 
-func TestServerOfAnotherClusterIsNamedOnce(t *testing.T) {
+func TestRefusalOfOtherClusterIsLoggedOnce(t *testing.T) {
 	s, log := listening(t, NewClusterID(clusterA, keepNothing))
 	for range 3 {
-		isRefused(t, says(t, s, calling(t, clusterB)))
+		isRefused(t, callWith(t, s, calling(t, clusterB)))
 	}
-	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "a server is refused") != 1 {
+	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "connection of a server refused") != 1 {
 		t.Errorf("the log says:\n%s", text)
 	}
 }
 
-// TestCallOfAnotherServerIsRefused: whoever means the server that was at this
-// address before is not answered, and makes this one no member of its cluster.
+// TestCallOfAnotherServerIsRefused: a call of the server that had this address before
+// gets no answer, and doesn't make this server join the caller's cluster.
 func TestCallOfAnotherServerIsRefused(t *testing.T) {
 	id := &ClusterID{keep: keepNothing}
 	s, log := listening(t, id)
@@ -148,15 +148,15 @@ func TestCallOfAnotherServerIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		isRefused(t, says(t, s, other))
+		isRefused(t, callWith(t, s, other))
 	}
 	if id.Get() != "" {
 		t.Errorf("it has joined %q, whose call was for another server", id.Get())
 	}
-	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "a server is refused") != 1 {
+	if text := log.String(); strings.Count(text, clusterB) == 0 || strings.Count(text, "connection of a server refused") != 1 {
 		t.Errorf("the log says:\n%s", text)
 	}
-	says(t, s, calling(t, clusterA))
+	callWith(t, s, calling(t, clusterA))
 	isAccepted(t, s)
 	if _, err := preamble(clusterA, strings.Repeat("x", maxServerID+1)); err == nil {
 		t.Error("an id that is too long is called")
@@ -172,32 +172,32 @@ func TestServerWithoutAClusterJoinsTheFirst(t *testing.T) {
 	var kept []string
 	id := &ClusterID{keep: func(c string) error { kept = append(kept, c); return nil }}
 	s, _ := listening(t, id)
-	says(t, s, calling(t, ""))
+	callWith(t, s, calling(t, ""))
 	isAccepted(t, s)
 	if id.Get() != "" {
 		t.Errorf("it has joined %q of a server without one", id.Get())
 	}
-	says(t, s, calling(t, clusterB))
+	callWith(t, s, calling(t, clusterB))
 	isAccepted(t, s)
-	isRefused(t, says(t, s, calling(t, clusterA)))
+	isRefused(t, callWith(t, s, calling(t, clusterA)))
 	if id.Get() != clusterB || len(kept) != 1 || kept[0] != clusterB {
 		t.Errorf("it has joined %q and kept %v", id.Get(), kept)
 	}
-	// What can't be kept is not joined.
+	// A cluster whose ID can't be stored is not joined.
 	broken := &ClusterID{keep: func(string) error { return errKept }}
 	s, _ = listening(t, broken)
-	isRefused(t, says(t, s, calling(t, clusterB)))
+	isRefused(t, callWith(t, s, calling(t, clusterB)))
 	if broken.Get() != "" {
 		t.Errorf("it has joined %q without a trace on disk", broken.Get())
 	}
 }
 
-// TestSlowCallerHoldsNobodyUp, and Close waits for no caller that can still be
-// cut off.
-func TestSlowCallerHoldsNobodyUp(t *testing.T) {
+// TestSlowCallerDelaysNoOther: handshakes run independently, and Close cuts slow
+// callers off.
+func TestSlowCallerDelaysNoOther(t *testing.T) {
 	s, _ := listening(t, NewClusterID(clusterA, keepNothing))
 	for range 5 {
-		says(t, s, preambleWord) // and no more
+		callWith(t, s, preambleWord) // the rest never comes
 	}
 	began := time.Now()
 	conn, err := s.Dial(TargetOf(calledServer, raft.ServerAddress(s.Addr().String())), patience)
@@ -206,14 +206,14 @@ func TestSlowCallerHoldsNobodyUp(t *testing.T) {
 	}
 	defer conn.Close()
 	isAccepted(t, s)
-	if took := time.Since(began); took > shakeTimeout/2 {
+	if took := time.Since(began); took > handshakeTimeout/2 {
 		t.Errorf("a server waited %v behind callers that say nothing", took)
 	}
 	began = time.Now()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > shakeTimeout/2 {
+	if took := time.Since(began); took > handshakeTimeout/2 {
 		t.Errorf("Close took %v: it waits for callers that say nothing", took)
 	}
 	if _, err := s.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -234,11 +234,11 @@ func TestUnspecifiedAddressIsNotAdvertised(t *testing.T) {
 	}
 }
 
-// A connection may be idle for as long as it likes between two requests.
-func TestDeadlineIsForTheRestOfARequest(t *testing.T) {
+// A connection may be idle for any time between two requests.
+func TestReadDeadlineCoversOnlyRestOfRequest(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	deadlines := &noting{Conn: near}
+	deadlines := &deadlineConn{Conn: near}
 	c := &incoming{Conn: deadlines}
 	read := func(text string) {
 		t.Helper()
@@ -272,14 +272,14 @@ func TestDeadlineIsForTheRestOfARequest(t *testing.T) {
 	bound(false, 2)
 }
 
-// noting is a connection that notes its deadlines.
-type noting struct {
+// deadlineConn is a connection that records its deadlines.
+type deadlineConn struct {
 	net.Conn
 	until time.Time
 	calls int
 }
 
-func (n *noting) SetReadDeadline(t time.Time) error {
+func (n *deadlineConn) SetReadDeadline(t time.Time) error {
 	n.until = t
 	n.calls++
 	return nil

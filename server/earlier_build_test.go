@@ -23,8 +23,8 @@ import (
 // leaderWrites are the tables that each leader writes.
 var leaderWrites = []structs.Table{structs.TableCluster, structs.TableLineages}
 
-// earlierIdentity returns who an earlier build says that a data directory is of.
-func earlierIdentity(t *testing.T, dir string) (serverID, clusterID string) {
+// earlierMember returns the server and cluster IDs in an earlier build's files.
+func earlierMember(t *testing.T, dir string) (serverID, clusterID string) {
 	t.Helper()
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(dir, name))
@@ -70,15 +70,15 @@ func startFixture(t *testing.T, dir string) (srv *Server, client *api.Client, st
 	}
 }
 
-// TestFixtureDirectory: a server starts on a copy of the data directory of an earlier
-// build, stopped or killed, and has its identity and its rows.
-func TestFixtureDirectory(t *testing.T) {
+// TestDirectoryOfEarlierBuildStarts: a server starts on a copy of an earlier build's
+// data directory, stopped or killed, and has its IDs and its rows.
+func TestDirectoryOfEarlierBuildStarts(t *testing.T) {
 	for _, name := range []string{"stopped", "killed"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := fixture.Unpack(t, name)
-			serverID, clusterID := earlierIdentity(t, dir)
-			for range 2 { // also on what the first start has made of it
+			serverID, clusterID := earlierMember(t, dir)
+			for range 2 { // the second start reads what the first has written
 				srv, _, stop := startFixture(t, dir)
 				fixture.Same(t, name, fixture.RowsOf(srv.store.Snapshot(), leaderWrites...), leaderWrites...)
 				if srv.id != serverID || srv.raft.ClusterID() != clusterID || srv.store.Snapshot().Cluster().ClusterID != clusterID {
@@ -90,11 +90,11 @@ func TestFixtureDirectory(t *testing.T) {
 	}
 }
 
-// TestFixtureTakenOver: wherever a kill has cut off the first start on a directory of an
-// earlier build, the next one goes on from there, and leaves one record.
-func TestFixtureTakenOver(t *testing.T) {
+// TestInterruptedMigrationContinues: wherever a kill interrupts the first start on an
+// earlier build's directory, the next start continues and leaves one record.
+func TestInterruptedMigrationContinues(t *testing.T) {
 	whole := fixture.Unpack(t, "stopped")
-	id, cluster := earlierIdentity(t, whole)
+	id, cluster := earlierMember(t, whole)
 	was, err := bootstrap.Open(whole)
 	if err != nil {
 		t.Fatal(err)
@@ -134,15 +134,17 @@ func TestFixtureTakenOver(t *testing.T) {
 					t.Errorf("%s is left: an earlier build would go on from it: %v", name, err)
 				}
 			}
-			if r, err := memberfile.Read(dir); err != nil || r.ServerID != id || r.ClusterID != cluster || !r.Voted || !r.Stored || r.Place == (memberfile.Place{}) {
+			if r, err := memberfile.Read(dir); err != nil || r.ServerID != id || r.ClusterID != cluster || !r.Voted || !r.Stored ||
+				r.Place == (memberfile.Place{}) {
 				t.Errorf("the record is %+v, %v", r, err)
 			}
 		})
 	}
 }
 
-// TestFixtureIsRestored: a snapshot that an earlier build has saved is restored.
-func TestFixtureIsRestored(t *testing.T) {
+// TestSnapshotOfEarlierBuildIsRestored: a snapshot saved by an earlier build can be
+// restored.
+func TestSnapshotOfEarlierBuildIsRestored(t *testing.T) {
 	t.Parallel()
 	srv, client, _ := startFixture(t, fixture.Unpack(t, "killed"))
 	if _, _, err := client.Operator().RestoreSnapshot(t.Context(), bytes.NewReader(fixture.File(t, "saved.snap")), false); err != nil {
@@ -157,9 +159,9 @@ func TestFixtureIsRestored(t *testing.T) {
 	}
 }
 
-// TestFixtureOneOfSeveral: a copy of a directory of one of several servers is refused,
-// and started once an operator says that it was moved.
-func TestFixtureOneOfSeveral(t *testing.T) {
+// TestCopiedDirectoryOfEarlierBuildIsRefused: a copied directory of one of several
+// servers is refused, and starts once an operator says that it was moved.
+func TestCopiedDirectoryOfEarlierBuildIsRefused(t *testing.T) {
 	t.Parallel()
 	dirs, err := filepath.Glob(filepath.Join(fixture.Unpack(t, "three"), "*", "server"))
 	if err != nil || len(dirs) != 2 {
@@ -167,7 +169,7 @@ func TestFixtureOneOfSeveral(t *testing.T) {
 	}
 	for _, dir := range dirs {
 		c := Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, Logger: hclog.NewNullLogger()}
-		serverID, clusterID := earlierIdentity(t, c.DataDir)
+		serverID, clusterID := earlierMember(t, c.DataDir)
 		before, err := os.ReadFile(filepath.Join(dir, "membership"))
 		if err != nil {
 			t.Fatal(err)
@@ -190,7 +192,8 @@ func TestFixtureOneOfSeveral(t *testing.T) {
 			}
 			srv.Close()
 		}
-		if r, err := memberfile.Read(dir); err != nil || r.Grant == nil || r.Grant.ClusterID != clusterID || len(r.Grant.Voters) != 3 || !r.Stored {
+		if r, err := memberfile.Read(dir); err != nil || r.Grant == nil || r.Grant.ClusterID != clusterID || len(r.Grant.Voters) != 3 ||
+			!r.Stored {
 			t.Errorf("the record is %+v, %v: what was granted has to stay", r, err)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/server/memberfile"
 )
 
-// Used reports whether a log of some server is in the data directory.
+// Used reports whether the data directory holds the log of some server.
 func Used(dataDir string) bool {
 	c := Config{DataDir: dataDir}
 	for _, name := range append([]string{filepath.Base(c.storeFile())}, earlierFiles...) {
@@ -23,7 +23,7 @@ func Used(dataDir string) bool {
 	return err == nil && len(files) > 0
 }
 
-// Touched reports whether anything at all is where the log of a data directory is.
+// Touched reports whether the log's directory holds anything at all.
 func Touched(dataDir string) (bool, error) {
 	files, err := os.ReadDir(Config{DataDir: dataDir}.dir())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -32,17 +32,18 @@ func Touched(dataDir string) (bool, error) {
 	return len(files) > 0, err
 }
 
-// membership is the record of the server, in which the log notes what has to be in it.
-type membership struct {
+// memberRecord is the member record, in which the log notes what it must hold.
+type memberRecord struct {
 	*memberfile.File
 	serverID string
-	done     atomic.Bool // Voted and Stored are both noted
+	done     atomic.Bool // Voted and Stored are both set
 }
 
-// openMembership looks at the record. Before anything else is opened it is known
-// from it that the log's directory has to be there.
-func openMembership(c Config) (m *membership, err error) {
-	m = &membership{File: c.Member, serverID: c.ServerID}
+// openMemberRecord opens the record and compares it with the log's directory. It runs
+// before any other file is opened, because the record says whether the directory must
+// exist.
+func openMemberRecord(c Config) (m *memberRecord, err error) {
+	m = &memberRecord{File: c.Member, serverID: c.ServerID}
 	if m.File == nil {
 		if m.File, err = memberfile.Open(c.DataDir); err != nil {
 			return nil, err
@@ -58,8 +59,8 @@ func openMembership(c Config) (m *membership, err error) {
 	return m, nil
 }
 
-// note changes the record, durably, if it isn't so already.
-func (m *membership) note(change func(*memberfile.Record)) error {
+// note changes the record durably. It writes only if the change makes a difference.
+func (m *memberRecord) note(change func(*memberfile.Record)) error {
 	err := m.Update(func(r *memberfile.Record) {
 		r.ServerID = m.serverID
 		change(r)
@@ -71,40 +72,44 @@ func (m *membership) note(change func(*memberfile.Record)) error {
 	return err
 }
 
-// voted notes that there is a term or a vote, before anybody relies on it.
-func (m *membership) voted() error {
+// voted notes durably that there is a term or a vote. It must come before anybody
+// relies on them.
+func (m *memberRecord) voted() error {
 	if m.done.Load() {
 		return nil
 	}
 	return m.note(func(r *memberfile.Record) { r.Voted = true })
 }
 
-// stored notes that there are entries, before anybody relies on them.
-func (m *membership) stored() error {
+// stored notes durably that there are entries. It must come before anybody relies on
+// them.
+func (m *memberRecord) stored() error {
 	if m.done.Load() {
 		return nil
 	}
 	return m.note(func(r *memberfile.Record) { r.Stored = true })
 }
 
-// lostHint is the way out for a server that has lost what it had promised.
+// lostHint says what an operator can do if the server has lost its log.
 func (c Config) lostHint() string {
-	return fmt.Sprintf("%s says that this server has had state there, so it does not start without: restore %s from a backup. "+
-		"If other servers have the state, take this one out (magnum operator raft remove-peer %s) and start it with an empty data directory and -join. "+
-		"If none has, an empty data directory makes a new cluster, which agents do not follow: restore a saved snapshot into it (magnum operator snapshot restore)",
+	return fmt.Sprintf("%s says that this server has had state there, so it does not start without it: restore %s from a backup. "+
+		"If other servers have the state, take this one out (magnum operator raft remove-peer %s) and start it with an empty data "+
+		"directory and -join. "+
+		"If none has, an empty data directory makes a new cluster, which agents do not follow: restore a saved snapshot into it "+
+		"(magnum operator snapshot restore)",
 		memberfile.Path(c.DataDir), c.DataDir, c.ServerID)
 }
 
-// The keys of the library in the stable store.
+// The library's keys in the stable store.
 const (
 	keyCurrentTerm  = "CurrentTerm"
 	keyLastVoteTerm = "LastVoteTerm"
 	keyLastVoteCand = "LastVoteCand"
 )
 
-// checkMembership checks that all is there that the record says. snapshot is the
-// index of the newest one.
-func (fl *files) checkMembership(f LogFacts, snapshot uint64) error {
+// checkMemberRecord checks that everything in the record is there. snapshot is the
+// index of the newest snapshot, 0 if there is none.
+func (fl *files) checkMemberRecord(f LogFacts, snapshot uint64) error {
 	m := fl.member.Now()
 	if m.Stored && f.Last == 0 && snapshot == 0 {
 		return fmt.Errorf("%s and %s hold no entries: %s", fl.config.storeFile(), fl.config.snapshotsDir(), fl.config.lostHint())
@@ -115,9 +120,8 @@ func (fl *files) checkMembership(f LogFacts, snapshot uint64) error {
 	return nil
 }
 
-// forgetBootstrap has a server that was stopped in the middle of Bootstrap begin
-// again. The library writes a term of 1, and then the entry; of that term there
-// is never a vote or another entry.
+// forgetBootstrap lets a server repeat a Bootstrap that was interrupted. The library
+// writes term 1 and then the first entry; term 1 never has a vote or another entry.
 func (fl *files) forgetBootstrap(f *LogFacts, snapshot uint64) error {
 	if f.Last > 0 || snapshot > 0 || fl.member.Now().Begun() || len(f.Values) != 1 {
 		return nil
@@ -126,13 +130,13 @@ func (fl *files) forgetBootstrap(f *LogFacts, snapshot uint64) error {
 		return nil
 	}
 	f.Values = nil
-	return makeStore(fl.config.storeFile()) // in the place of the other
+	return makeStore(fl.config.storeFile()) // replaces the existing file
 }
 
-// completeMembership writes what the files say, if the record doesn't have it:
-// this server was stopped in between. The other way round it is the id of the
-// cluster that may be missing.
-func (fl *files) completeMembership(f LogFacts, snapshot uint64) error {
+// completeMemberRecord adds to the record what the files hold, in case this server was
+// stopped between the two. The other way round, the cluster ID may be missing in the
+// log and is taken from the record.
+func (fl *files) completeMemberRecord(f LogFacts, snapshot uint64) error {
 	err := fl.member.note(func(r *memberfile.Record) {
 		if fl.clusterID.Get() != "" {
 			r.ClusterID = fl.clusterID.Get()
@@ -141,12 +145,12 @@ func (fl *files) completeMembership(f LogFacts, snapshot uint64) error {
 		r.Stored = r.Stored || f.Last > 0 || snapshot > 0
 	})
 	if id := fl.member.Now().ClusterID; err == nil && id != "" && fl.clusterID.Get() == "" {
-		return fl.clusterID.Meet(id)
+		return fl.clusterID.Accept(id)
 	}
 	return err
 }
 
-// keepCluster keeps the id of the cluster that has taken this server in.
+// keepCluster stores the ID of the cluster that adds this server.
 func (fl *files) keepCluster(id string) error {
 	if err := fl.config.KeepClusterID(id); err != nil {
 		return err

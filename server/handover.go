@@ -8,18 +8,18 @@ import (
 	"github.com/stackforge/magnum/server/raftlog"
 )
 
-// yield hands leadership over while this leader's disk is nearly full, to a
-// server that has room: the leader is the one that refuses writes for want of
-// it, so that without this the smallest disk would stop the cluster.
-func (l *leaderLoops) yield(ctx context.Context) error {
+// handOverIfDiskFull transfers leadership to a voter with disk space while this
+// leader's disk is nearly full. The leader is the server that refuses writes, so
+// otherwise the smallest disk would stop the cluster.
+func (l *leaderLoops) handOverIfDiskFull(ctx context.Context) error {
 	tick := time.NewTicker(spaceTick)
 	defer tick.Stop()
 	for {
 		if l.space.room() != nil {
-			if to := l.roomier(ctx); to != "" {
-				l.log.Warn("the disk is nearly full: leadership is handed over to a server that has room", "server_id", to)
+			if to := l.voterWithSpace(ctx); to != "" {
+				l.log.Warn("the disk is nearly full: transferring leadership to a server with space", "server_id", to)
 				if err := l.raft.Transfer(ctx, to); err != nil && ctx.Err() == nil {
-					l.log.Warn("leadership was not handed over", "server_id", to, "error", err)
+					l.log.Warn("leadership was not transferred", "server_id", to, "error", err)
 				}
 			}
 		}
@@ -31,8 +31,9 @@ func (l *leaderLoops) yield(ctx context.Context) error {
 	}
 }
 
-// roomier returns the voter with room whose log is longest, "" if nobody has room.
-func (l *leaderLoops) roomier(ctx context.Context) (to string) {
+// voterWithSpace returns the voter with disk space whose log is longest, "" if none has
+// space.
+func (l *leaderLoops) voterWithSpace(ctx context.Context) (to string) {
 	peers, err := l.raft.Peers()
 	if err != nil {
 		return "" // shutting down

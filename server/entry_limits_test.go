@@ -19,9 +19,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// ask sends a request to one of the servers in turn, and fails the test on any
-// answer but the wanted one. A busy machine has an election now and then: a request
-// that meets one is sent again, with the key that has it carried out once.
+// ask sends a request to each of the servers in turn, and fails the test on any answer
+// but the wanted one. A busy machine has an election now and then: a request that meets
+// one is sent again with its idempotency key, so it is carried out once.
 func (c *threeServers) ask(turn int, method, path string, header http.Header, body, answer any) {
 	c.t.Helper()
 	b, err := json.Marshal(body)
@@ -64,8 +64,8 @@ func (c *threeServers) ask(turn int, method, path string, header http.Header, bo
 	}
 }
 
-// largestEntry returns the bytes of the largest entry that any of the servers has
-// committed, as their metrics have it.
+// largestEntry returns the size in bytes of the largest entry that any server has
+// committed, by the servers' metrics.
 func (c *threeServers) largestEntry() (largest int) {
 	c.t.Helper()
 	for _, m := range c.members {
@@ -88,7 +88,8 @@ func (c *threeServers) largestEntry() (largest int) {
 	return largest
 }
 
-// largestRequest asks for a container with nearly the largest spec that there may be.
+// largestRequest returns a request for a container with nearly the largest allowed
+// spec.
 func largestRequest(bay string) map[string]any {
 	env := map[string]string{}
 	for i := range 62 {
@@ -101,18 +102,18 @@ func largestRequest(bay string) map[string]any {
 	return map[string]any{"image_id": "busybox", "bay_uuid": bay, "environment": env, "labels": labels, "restart_policy": "always"}
 }
 
-// TestLargestSpecsWhenAHostComes: a project lets as much wait as it may, and a host
-// comes for it. All of it is placed, reported, moved off and deleted in small
-// entries, while other clients write.
-func TestLargestSpecsWhenAHostComes(t *testing.T) {
+// TestWaitingLargestSpecsArePlacedInSmallEntries: a project has as much waiting as its
+// quota allows, and a host registers. Everything is placed, reported, moved off and
+// deleted in small entries, while other clients write.
+func TestWaitingLargestSpecsArePlacedInSmallEntries(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it writes 100 MB to each of three servers")
 	}
 	t.Parallel()
 	c := newThreeServers(t)
-	// A busy machine has an election now and then, but not each time.
+	// A busy machine may have an election, but not in each round.
 	for round := 1; ; round++ {
-		elections := c.hostComes(t, map[string]string{"round": fmt.Sprint(round)})
+		elections := c.placeWaiting(t, map[string]string{"round": fmt.Sprint(round)})
 		if elections == 0 {
 			return
 		}
@@ -122,9 +123,9 @@ func TestLargestSpecsWhenAHostComes(t *testing.T) {
 	}
 }
 
-// hostComes is a round of TestLargestSpecsWhenAHostComes, with a host of these
-// labels. It returns how many elections there were.
-func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (elections uint64) {
+// placeWaiting is a round of TestWaitingLargestSpecsArePlacedInSmallEntries, with a
+// host of the given labels. It returns the number of elections.
+func (c *threeServers) placeWaiting(t *testing.T, labels map[string]string) (elections uint64) {
 	t.Helper()
 	const many = 250
 	var bay struct {
@@ -146,7 +147,7 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 	}
 
 	l := c.load()
-	l.goesOn(20)
+	l.awaitProgress(20)
 	l.TakeGap()
 	leader := c.leader()
 	term := leader.running().raft.Term()
@@ -184,7 +185,8 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 			seq++
 			r := structs.StatusReport{Registration: registered.Registration, Seq: seq}
 			for _, row := range all[:n] {
-				r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: row.ID, Epoch: row.Epoch, Observed: structs.Observed{Status: status, Generation: row.Generation}})
+				r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: row.ID, Epoch: row.Epoch,
+					Observed: structs.Observed{Status: status, Generation: row.Generation}})
 			}
 			c.ask(int(seq), http.MethodPost, "/v1/agent/hosts/"+host+"/status", agent, r, nil)
 			all = all[n:]
@@ -207,10 +209,10 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 	})
 	report(structs.ContainerGone)
 	c.eventually("the bay is gone", func() bool { return c.leader().running().store.Snapshot().Bay(bay.UUID) == nil })
-	l.goesOn(20)
+	l.awaitProgress(20)
 	gap := l.TakeGap()
 	elections = c.leader().running().raft.Term() - term
-	l.end() // the servers are in one state, and all that was acknowledged is there
+	l.end() // checks that the states are equal and hold everything acknowledged
 	largest := c.largestEntry()
 	t.Logf("%d containers placed in %v; all over in %v: %d elections, largest entry %d bytes, longest time without a write %v",
 		many, placed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), elections, largest, gap.Round(time.Millisecond))
@@ -220,17 +222,16 @@ func (c *threeServers) hostComes(t *testing.T, labels map[string]string) (electi
 	return elections
 }
 
-// TestLeaderLoopsOutliveWhatCantBeWritten: a step of the leader whose entry can't be
-// written is tried again. It doesn't end the leadership, which would take the
-// writes of all users with it.
-func TestLeaderLoopsOutliveWhatCantBeWritten(t *testing.T) {
+// TestLeaderLoopsSurviveUnwritableEntry: a leader's step whose entry can't be written
+// is retried. It doesn't end the leadership, which would fail the writes of all users.
+func TestLeaderLoopsSurviveUnwritableEntry(t *testing.T) {
 	var broken atomic.Bool
 	gained := lines{of: "leadership gained"}
 	logger := hclog.New(&hclog.LoggerOptions{Output: &gained})
 	r := startWith(t, Config{DataDir: t.TempDir(), JoinToken: "join-token-of-the-tests", Logger: logger}, func(s *Server) {
 		s.store.BreakEncoder = func(row structs.Row, b []byte) {
 			if c, ok := row.(*structs.Container); ok && c.HostID != "" && broken.Load() {
-				b[0] = 0xc1 // no value in msgpack
+				b[0] = 0xc1 // not a valid msgpack value
 			}
 		}
 	})
@@ -258,7 +259,8 @@ func TestLeaderLoopsOutliveWhatCantBeWritten(t *testing.T) {
 		t.Fatal("the container was placed: nothing was broken")
 	}
 	broken.Store(false)
-	for deadline := time.Now().Add(20 * time.Second); r.store.Snapshot().Container(made.UUID).HostID == ""; time.Sleep(5 * time.Millisecond) {
+	placed := func() bool { return r.store.Snapshot().Container(made.UUID).HostID != "" }
+	for deadline := time.Now().Add(20 * time.Second); !placed(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the container is not placed")
 		}
@@ -268,13 +270,13 @@ func TestLeaderLoopsOutliveWhatCantBeWritten(t *testing.T) {
 	}
 }
 
-// lines counts the lines of a log that hold a text.
+// lines counts the lines of a log that contain a text.
 type lines struct {
 	of    string
 	count atomic.Int64
 }
 
-// Write takes a line.
+// Write appends a line.
 func (l *lines) Write(line []byte) (int, error) {
 	if bytes.Contains(line, []byte(l.of)) {
 		l.count.Add(1)

@@ -9,11 +9,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestAsksAreShared: one call is under way at a time, whoever comes meanwhile
-// shares the next one, and nobody gets the result of a call that had begun before.
-func TestAsksAreShared(t *testing.T) {
+// TestSharedCalls: one call runs at a time, callers that arrive meanwhile share the
+// next one, and nobody gets the result of a call that began before.
+func TestSharedCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a asks
+		var a sharedCalls
 		calls, results := 0, make(chan uint64)
 		call := func() (uint64, error) {
 			calls++

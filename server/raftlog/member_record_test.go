@@ -11,8 +11,7 @@ import (
 	"github.com/stackforge/magnum/server/memberfile"
 )
 
-// Whatever of its log a server has lost, it is not taken for one that never had
-// any.
+// A server that has lost any part of its log is not taken for a new one.
 func TestLostStateIsRefused(t *testing.T) {
 	for name, lose := range map[string]func(c Config) []string{
 		"all":            func(c Config) []string { return []string{c.dir()} },
@@ -36,8 +35,8 @@ func TestLostStateIsRefused(t *testing.T) {
 			t.Run(name, func(t *testing.T) { refused(t, c, c.dir()) })
 		}
 	}
-	// With stored emptied it is the record that misses the rest: all entries, or
-	// the file itself.
+	// With an empty stored file, the record reveals the loss of all entries or of the
+	// file.
 	c, _ := writtenDir(t, 4, true)
 	rewrite(t, c, func([]*raft.Log) []*raft.Log { return nil })
 	if err := os.RemoveAll(c.snapshotsDir()); err != nil {
@@ -51,7 +50,7 @@ func TestLostStateIsRefused(t *testing.T) {
 	refused(t, c, c.storeFile(), "is gone", "remove-peer "+c.ServerID, "operator snapshot restore")
 }
 
-// A server that has voted may have no entries yet, and must not forget its vote.
+// A server that has voted may have no entries yet. It must not forget its vote.
 func TestLostVoteIsRefused(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
@@ -68,9 +67,8 @@ func TestLostVoteIsRefused(t *testing.T) {
 	refused(t, testConfig(t, c.DataDir), c.storeFile(), "holds no term", "remove-peer")
 }
 
-// What a kill in the middle of Bootstrap leaves is a server that can still be
-// bootstrapped.
-func TestBootstrapCutOff(t *testing.T) {
+// After a kill in the middle of Bootstrap, the server can still be bootstrapped.
+func TestInterruptedBootstrapIsRepeated(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
 	if err := errors.Join(diskState{l.files.store, l.files}.SetUint64([]byte(keyCurrentTerm), 1), l.Close()); err != nil {
@@ -79,8 +77,8 @@ func TestBootstrapCutOff(t *testing.T) {
 	start(t, testConfig(t, c.DataDir)).put(1)
 }
 
-// A log of an earlier magnum has no record; it gets one.
-func TestRecordIsCompleted(t *testing.T) {
+// A log of an earlier version has no record and gets one.
+func TestMissingMemberRecordIsCompleted(t *testing.T) {
 	c, m := writtenDir(t, 4, true)
 	if err := os.Remove(memberfile.Path(c.DataDir)); err != nil {
 		t.Fatal(err)
@@ -97,7 +95,7 @@ func TestRecordIsCompleted(t *testing.T) {
 	if want.Place = got.Place; !reflect.DeepEqual(*got, want) || got.Place == (memberfile.Place{}) {
 		t.Errorf("the record is %+v, not %+v", got, want)
 	}
-	// And it is where a cluster's id is found again.
+	// The record restores the cluster's ID.
 	c = testConfig(t, c.DataDir)
 	kept := ""
 	c.KeepClusterID = func(id string) error { kept = id; return nil }
@@ -109,7 +107,7 @@ func TestRecordIsCompleted(t *testing.T) {
 	refused(t, c, memberfile.Path(c.DataDir), want.ServerID, c.ServerID)
 }
 
-func TestDamagedRecordIsRefused(t *testing.T) {
+func TestDamagedMemberRecordIsRefused(t *testing.T) {
 	c, _ := writtenDir(t, 1, false)
 	path := memberfile.Path(c.DataDir)
 	whole, err := os.ReadFile(path)
@@ -126,12 +124,12 @@ func TestDamagedRecordIsRefused(t *testing.T) {
 	}
 }
 
-// The record is there before anybody can rely on what it says.
-func TestRecordThatCantBeWritten(t *testing.T) {
+// The record is written before anybody can rely on it.
+func TestBootstrapNeedsWritableMemberRecord(t *testing.T) {
 	c := testConfig(t, t.TempDir())
 	l := mustOpen(t, c)
 	defer l.Close()
-	if err := os.Mkdir(memberfile.Path(c.DataDir)+".new", 0o700); err != nil { // no room for another
+	if err := os.Mkdir(memberfile.Path(c.DataDir)+".new", 0o700); err != nil { // the record's new file can't be created
 		t.Fatal(err)
 	}
 	if err := l.Bootstrap(); err == nil {

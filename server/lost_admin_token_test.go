@@ -9,9 +9,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestLostAdminTokenOfACluster is the way out of the manual: all servers run
-// without authentication for a moment, one after the other, and back.
-func TestLostAdminTokenOfACluster(t *testing.T) {
+// TestLostAdminTokenIsReplaced follows the manual: all servers are restarted without
+// authentication, one after the other, and back.
+func TestLostAdminTokenIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t, func(c *Config) { c.Auth = authToken })
 	call := func(token string, f func(context.Context, *api.Client) error) error {
@@ -28,7 +28,7 @@ func TestLostAdminTokenOfACluster(t *testing.T) {
 		return err
 	}
 	bootstrap := func(ctx context.Context, c *api.Client) error { _, _, err := c.Tokens().Bootstrap(ctx); return err }
-	if err := call("", bootstrap); err != nil { // and it is lost
+	if err := call("", bootstrap); err != nil { // the answer, and so the token, is lost
 		t.Fatal(err)
 	}
 	if err := call("", bootstrap); structs.CodeOf(err) != structs.CodeConflict {
@@ -44,7 +44,7 @@ func TestLostAdminTokenOfACluster(t *testing.T) {
 			m.start(t)
 			c.leader()
 		}
-		c.settled()
+		c.awaitSameState()
 	}
 	all("none")
 	var admin string

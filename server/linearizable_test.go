@@ -15,12 +15,11 @@ import (
 	"github.com/stackforge/magnum/server/servertest/history"
 )
 
-// TestLinearizable has clients write and read the same few objects through all
-// three servers while the leader is stopped, dies and has a slow disk, over and
-// over. What they are told must fit one order of events, and nothing that was
-// acknowledged may be lost.
+// TestLinearizable: clients write and read the same few objects through all three
+// servers while the leader is repeatedly stopped, killed or slowed down. Their answers
+// must fit one order of events, and nothing acknowledged may be lost.
 //
-// DURATION makes it longer than a few seconds, SEED repeats what was chosen, PAGE
+// DURATION extends it beyond a few seconds, SEED repeats a run's random choices, PAGE
 // names the page that gets a row.
 func TestLinearizable(t *testing.T) {
 	duration, seed, err := history.FromEnv(5*time.Second, rand.Uint64())
@@ -36,7 +35,7 @@ func TestLinearizable(t *testing.T) {
 			if srv := c.members[random.IntN(len(c.members))].running(); srv != nil {
 				return srv.URL()
 			}
-			return "" // the next may be up; one always is
+			return "" // the next server may be up; one always is
 		}
 	}
 	working, stop := context.WithCancel(t.Context())
@@ -54,7 +53,7 @@ func TestLinearizable(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1<<32))
 	for until := time.Now().Add(duration); time.Now().Before(until); {
 		leader := c.leader()
-		time.Sleep(time.Duration(300+random.IntN(400)) * time.Millisecond) // the load's own time
+		time.Sleep(time.Duration(300+random.IntN(400)) * time.Millisecond) // time for the load between faults
 		switch random.IntN(5) {
 		case 0:
 			faults["stop"]++
@@ -84,16 +83,18 @@ func TestLinearizable(t *testing.T) {
 	judged.Wait()
 	c.leader()
 	w.Finish(judge)
-	c.settled()
+	c.awaitSameState()
 	for _, v := range w.Violations() {
 		t.Error(v)
 	}
 	f := w.Figures()
-	run := history.Run{What: "one process", Version: "-", Seed: seed, Duration: duration, Figures: f, Violations: f.Violations, Load: history.Load(), Gap: f.Gap.Round(time.Millisecond).String()}
+	run := history.Run{What: "one process", Version: "-", Seed: seed, Duration: duration, Figures: f, Violations: f.Violations,
+		Load: history.Load(), Gap: f.Gap.Round(time.Millisecond).String()}
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		run.Faults = strings.TrimPrefix(fmt.Sprintf("%s, %s %d", run.Faults, name, faults[name]), ", ")
 	}
-	t.Logf("seed %d: faults: %s; operations acknowledged %d, unknown outcomes %d, violations %d, longest time without a successful write %s",
+	t.Logf("seed %d: faults: %s; operations acknowledged %d, unknown outcomes %d, violations %d, longest time without a successful "+
+		"write %s",
 		seed, run.Faults, f.Acknowledged, f.Unknown, f.Violations, run.Gap)
 	if f.Acknowledged == 0 || f.Checked == 0 {
 		t.Error("nothing was acknowledged, so nothing was tested")

@@ -11,15 +11,15 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// forge has somebody gossip as the node who has no key.
+// forge gossips as the node, by a member without the key.
 func forge(t *testing.T, n gossip.Node, join string, files *tlsconf.Files) *servertest.Forger {
 	n.Name = "forged"
 	return servertest.Forge(t, n, gossip.Config{Join: []string{join}}, files)
 }
 
-// TestForgedServers: who can gossip is no server yet. It is handed nothing, is not
-// taken in, and does not take the place of one that there is.
-func TestForgedServers(t *testing.T) {
+// TestForgedGossipMembersAreIgnored: a gossip member that claims to be a server gets no
+// requests, is not added, and doesn't replace a real server.
+func TestForgedGossipMembersAreIgnored(t *testing.T) {
 	for name, withTLS := range map[string]bool{"with TLS": true, "without TLS": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -40,14 +40,14 @@ func TestForgedServers(t *testing.T) {
 			fresh := func(files *tlsconf.Files, raftAddr string) *servertest.Forger {
 				return forge(t, gossip.Node{ID: structs.NewID(), Fresh: true, RaftAddr: raftAddr}, join, files)
 			}
-			forgers := []*servertest.Forger{fresh(agent, "127.0.0.1:9"), fresh(agent, raftAddr)} // one takes the address of the leader
+			forgers := []*servertest.Forger{fresh(agent, "127.0.0.1:9"), fresh(agent, raftAddr)} // one claims the leader's address
 			barrier := forgers[1]
 			if withTLS {
-				forgers = append(forgers, fresh(nil, "127.0.0.1:9"), // and one pretends to be the leader
+				forgers = append(forgers, fresh(nil, "127.0.0.1:9"), // and one claims to be the leader
 					forge(t, gossip.Node{ID: leader.id, ClusterID: id, RaftAddr: raftAddr}, join, nil),
 					forge(t, gossip.Node{ID: leader.id, ClusterID: id, RaftAddr: "127.0.0.1:9"}, join, agent))
 			} else {
-				// It sends those who ask to a server that there is.
+				// It redirects callers to a real server.
 				forgers[0].Claim(structs.PeerIdentity{ID: leader.id, RaftAddr: "127.0.0.1:9", HTTPAddr: leader.URL()})
 			}
 			c.eventually("the leader has asked the forged servers twice and more", func() bool {
@@ -63,8 +63,9 @@ func TestForgedServers(t *testing.T) {
 			})
 			for _, m := range c.members {
 				srv := m.running()
-				if !withTLS { // the client of the tests speaks none
-					if got := history.New(history.Nodes, 1).Ask(srv.URL(), 0, history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
+				if !withTLS { // the tests' client has no TLS
+					if got := history.New(history.Nodes, 1).Ask(srv.URL(), 0,
+						history.Op{Kind: history.Create, ID: structs.NewID(), Value: "a"}); got.Verdict != history.Done {
 						t.Errorf("a create through %s: %+v", m.config.Name, got)
 					}
 				}
@@ -97,8 +98,9 @@ func TestForgedServers(t *testing.T) {
 	}
 }
 
-// TestIdentityIsProvenAnew: a proof is good for one question and one server.
-func TestIdentityIsProvenAnew(t *testing.T) {
+// TestIdentityProofCoversNonceKeyAndAddresses: a proof is valid for one nonce, one key
+// and one server.
+func TestIdentityProofCoversNonceKeyAndAddresses(t *testing.T) {
 	s := &Server{config: Config{Cluster: "c"}, gossipKey: []byte("sixteen bytes ok")}
 	is := structs.PeerIdentity{ID: "i", RaftAddr: "r", HTTPAddr: "h"}
 	proof := s.proofs().Identity("n", is)
@@ -106,7 +108,8 @@ func TestIdentityIsProvenAnew(t *testing.T) {
 	if proof != s.proofs().Identity("n", is) || proof == s.proofs().Identity("m", is) || proof == other.proofs().Identity("n", is) {
 		t.Error("a proof does not depend on the nonce and the key alone")
 	}
-	for _, o := range []structs.PeerIdentity{{ID: "j", RaftAddr: "r", HTTPAddr: "h"}, {ID: "i", RaftAddr: "s", HTTPAddr: "h"}, {ID: "i", RaftAddr: "r", HTTPAddr: "g"}} {
+	for _, o := range []structs.PeerIdentity{{ID: "j", RaftAddr: "r", HTTPAddr: "h"}, {ID: "i", RaftAddr: "s", HTTPAddr: "h"},
+		{ID: "i", RaftAddr: "r", HTTPAddr: "g"}} {
 		if proof == s.proofs().Identity("n", o) {
 			t.Errorf("the proof is also that of %+v", o)
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// stoppedDir returns the directory of a single server that has had state, and
-// the server's id.
+// stoppedDir returns the directory of a single server that has state, and the server's
+// ID.
 func stoppedDir(t *testing.T) (dir, id string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -29,8 +29,8 @@ func stoppedDir(t *testing.T) (dir, id string) {
 	return dir, s.id
 }
 
-// refusedDir wants a server on the directory to be refused in words that name
-// path.
+// refusedDir expects a server on the directory to be refused with an error that names
+// path and contains the words.
 func refusedDir(t *testing.T, c Config, path string, words ...string) {
 	t.Helper()
 	c.HTTPPort, c.RaftPort, c.GossipPort = -1, -1, -1
@@ -47,9 +47,9 @@ func refusedDir(t *testing.T, c Config, path string, words ...string) {
 	}
 }
 
-// A server that has lost its log must not make its cluster anew, empty: agents
-// would take its word for it and remove what they run.
-func TestLostLogIsNoNewCluster(t *testing.T) {
+// A server that has lost its log must not bootstrap its cluster again, empty: agents
+// would believe it and remove what they run.
+func TestServerWithLostLogIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		lose  []string
 		names string
@@ -69,8 +69,9 @@ func TestLostLogIsNoNewCluster(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup", "empty data directory", "operator snapshot restore", "operator raft remove-peer")
-			// Nor is it let in among others: it has promised to keep what is lost.
+			refusedDir(t, Config{DataDir: dir}, filepath.Join(dir, c.names), "backup", "empty data directory",
+				"operator snapshot restore", "operator raft remove-peer")
+			// It can't join other servers either: it has lost what it had acknowledged.
 			refusedDir(t, Config{DataDir: dir, BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}}, filepath.Join(dir, c.names), "backup")
 			if slices.Contains(c.lose, "member.json") {
 				if _, err := os.Stat(filepath.Join(dir, "member.json")); err == nil {
@@ -79,7 +80,7 @@ func TestLostLogIsNoNewCluster(t *testing.T) {
 			}
 		})
 	}
-	// With nothing left it is a new server of a new cluster.
+	// With an empty directory it is a new server.
 	dir, id := stoppedDir(t)
 	for _, f := range []string{"raft", "member.json"} {
 		if err := os.RemoveAll(filepath.Join(dir, f)); err != nil {
@@ -91,9 +92,9 @@ func TestLostLogIsNoNewCluster(t *testing.T) {
 	}
 }
 
-// TestLostLogOfEarlierBuild: so it is with the four files in which an earlier build has
-// kept what is in the record now.
-func TestLostLogOfEarlierBuild(t *testing.T) {
+// TestServerOfEarlierBuildWithLostLogIsRefused: the same with an earlier build's four
+// files instead of the record.
+func TestServerOfEarlierBuildWithLostLogIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		lose  []string
 		names string
@@ -123,9 +124,9 @@ func TestLostLogOfEarlierBuild(t *testing.T) {
 	}
 }
 
-// A directory of a magnum with another log is refused with the way over, with or
-// without what stands beside its log.
-func TestLogOfAnEarlierMagnum(t *testing.T) {
+// A directory with an earlier log format is refused with the way to migrate, with or
+// without the files beside its log.
+func TestEarlierLogFormatIsRefused(t *testing.T) {
 	for _, lose := range []string{"", "membership", "cluster-id"} {
 		dir := fixture.Unpack(t, "stopped")
 		log := filepath.Join(dir, "raft", "log")
@@ -144,11 +145,11 @@ func TestLogOfAnEarlierMagnum(t *testing.T) {
 	}
 }
 
-// Files of an earlier build of which the rest knows the content are found out, or come
-// back.
-func TestChangedIdentityIsRefused(t *testing.T) {
+// An earlier build's file that contradicts the others is refused; one that is missing
+// is derived from the others.
+func TestContradictoryFilesOfEarlierBuildAreRefused(t *testing.T) {
 	dir := fixture.Unpack(t, "stopped")
-	id, cluster := earlierIdentity(t, dir)
+	id, cluster := earlierMember(t, dir)
 	other := structs.NewID()
 	for _, name := range []string{"server-id", "cluster-id"} {
 		path := filepath.Join(dir, name)
@@ -175,8 +176,8 @@ func TestChangedIdentityIsRefused(t *testing.T) {
 	}
 }
 
-// A record that is damaged, or of another server or cluster than what an earlier build
-// has left, is refused.
+// A record that is damaged, or belongs to another server or cluster than an earlier
+// build's files, is refused.
 func TestDamagedMemberRecordIsRefused(t *testing.T) {
 	dir, id := stoppedDir(t)
 	path := memberfile.Path(dir)
@@ -208,8 +209,8 @@ func TestDamagedMemberRecordIsRefused(t *testing.T) {
 	}
 }
 
-// What a kill leaves of a server's first moments is no damage.
-func TestFirstStartCutOff(t *testing.T) {
+// A kill during a server's first start leaves no damage.
+func TestInterruptedFirstStartContinues(t *testing.T) {
 	id, cluster := structs.NewID(), structs.NewID()
 	record := func(dir string, r memberfile.Record) {
 		t.Helper()
@@ -221,14 +222,15 @@ func TestFirstStartCutOff(t *testing.T) {
 	if err := os.WriteFile(memberfile.Path(dir)+".new", []byte(`{"server_id":"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, dir) // before it had an id
+	start(t, dir) // killed before it had an ID
 	dir = t.TempDir()
 	record(dir, memberfile.Record{ServerID: id})
-	if s := start(t, dir); s.id != id { // before it had a log
+	if s := start(t, dir); s.id != id { // killed before it had a log
 		t.Errorf("server %s, not %s", s.id, id)
 	}
 
-	several := Config{BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, HTTPPort: -1, RaftPort: -1, GossipPort: -1, Logger: hclog.NewNullLogger()}
+	several := Config{BootstrapExpect: 3, Join: []string{"127.0.0.1:1"}, HTTPPort: -1, RaftPort: -1, GossipPort: -1,
+		Logger: hclog.NewNullLogger()}
 	for name, r := range map[string]memberfile.Record{
 		"a leader has called, and nothing has come of it yet": {ServerID: id, ClusterID: cluster},
 		"it has given its part to a cluster":                  {ServerID: id, Grant: &structs.PeerGrant{ClusterID: cluster}},
@@ -245,9 +247,9 @@ func TestFirstStartCutOff(t *testing.T) {
 	}
 }
 
-// A voter that has lost its log stays away until it is another server: under its
-// old id it could vote twice, and count for entries that it no longer has.
-func TestVoterWithoutItsLogIsAnotherServer(t *testing.T) {
+// A voter that has lost its log must come back under a new ID: under its old one it
+// could vote twice, and count for entries that it no longer has.
+func TestVoterWithLostLogNeedsNewID(t *testing.T) {
 	t.Parallel()
 	c := newThreeServers(t)
 	leader := c.leader()
@@ -273,5 +275,5 @@ func TestVoterWithoutItsLogIsAnotherServer(t *testing.T) {
 		now := lost.running().id
 		return err == nil && now != id && len(peers) == 3 && slices.ContainsFunc(peers, func(p raftlog.Peer) bool { return p.ID == now })
 	})
-	c.settled()
+	c.awaitSameState()
 }
