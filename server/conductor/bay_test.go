@@ -63,7 +63,7 @@ func TestNodeCount(t *testing.T) {
 	if now := h.bayNow(b.ID); now.Status != structs.BayUpdated || len(hostsOf(h, b.ID)) != 3 {
 		t.Fatalf("%s with %v", now.Status, hostsOf(h, b.ID))
 	}
-	// Two hosts have containers; one of them must be emptied before it goes.
+	// Two hosts have containers. One of them must be emptied before it leaves the bay.
 	var made []*structs.Container
 	for range 2 {
 		made = append(made, h.create(alice, "", structs.ContainerSpec{}))
@@ -87,7 +87,7 @@ func TestDeleteBayEmptiesAndFrees(t *testing.T) {
 	host := h.host("h1", nil)
 	b := h.bay(alice, "web", 1)
 	var made []*structs.Container
-	for range 250 { // more than one step can change
+	for range 250 { // more than one request of Settle can change
 		made = append(made, h.create(alice, "", structs.ContainerSpec{}))
 	}
 	waiting := h.create(alice, "", structs.ContainerSpec{Memory: 1 << 40})
@@ -168,10 +168,9 @@ func TestHostLostAndBack(t *testing.T) {
 	}
 }
 
-// TestSupersededAgentIsRefused: of two agents with copies of one data directory
-// the one that registered last works, and the other is not let in again. An agent
-// that has just begun always is, and so is one that lost the answer to its last
-// registration.
+// TestSupersededAgentIsRefused: of two agents with copies of one data directory, the one
+// that registered last works, and the other is refused. An agent that has just started is
+// always admitted, and so is one that lost the answer to its last registration.
 func TestSupersededAgentIsRefused(t *testing.T) {
 	h := newHarness(t)
 	id, first, copied := structs.NewID(), structs.NewID(), structs.NewID()
@@ -191,7 +190,7 @@ func TestSupersededAgentIsRefused(t *testing.T) {
 	registers(as(first, 1), 2) // its answer is lost
 	registers(as(first, 1), 3)
 	registers(as(copied, 0), 4)
-	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") || !strings.Contains(err.Error(), "started anew") {
+	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") || !strings.Contains(err.Error(), "after a restart") {
 		t.Errorf("it says %v", err)
 	}
 	must(h, NoteHost{ID: id, Reason: "there is a copy"})
@@ -202,11 +201,11 @@ func TestSupersededAgentIsRefused(t *testing.T) {
 	registers(as(copied, 4), 5) // the server was restored, say
 	registers(as(structs.NewID(), 0), 6)
 	refuse(h, structs.CodeConflict, as(copied, 5))
-	registers(as("", 4), 7) // an agent that doesn't tell
+	registers(as("", 4), 7) // an agent that sends no instance
 	if got := h.store.Snapshot().Host(id).StateReason; got != "" {
 		t.Errorf("after a registration the host's reason is %q", got)
 	}
-	// A server that knows less than the agent.
+	// A server that was restored to a state with fewer registrations than the agent's.
 	registers(as(first, 99), 8)
 	must(h, MarkHosts{Marks: []HostMark{{ID: id, State: structs.HostLost, Reason: "silent"}}})
 	must(h, NoteHost{ID: id, Reason: "there is a copy"})

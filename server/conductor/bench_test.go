@@ -9,7 +9,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// BenchmarkDecide decides creates on bays without hosts and with many, in batches as a storm of clients makes them. Nothing is committed.
+// BenchmarkDecide decides creates on bays with no, few and many hosts, in batches as with
+// many clients. Nothing is committed.
 func BenchmarkDecide(b *testing.B) {
 	caller := structs.Caller{ProjectID: structs.NewID(), UserID: structs.NewID(), Roles: []structs.Role{structs.RoleMember}}
 	for _, hosts := range []int{0, 100, 1000, 10000} {

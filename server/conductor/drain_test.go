@@ -22,7 +22,7 @@ func (h *harness) undrain(hostID string) {
 	h.settle()
 }
 
-// twoHosts is a bay of two hosts with room.
+// twoHosts returns a bay of two hosts with room.
 func twoHosts(t *testing.T) *harness {
 	h := newHarness(t)
 	h.host("a", nil)
@@ -31,7 +31,7 @@ func twoHosts(t *testing.T) *harness {
 	return h
 }
 
-func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
+func TestDrainStopsAContainerOnceItsReplacementRuns(t *testing.T) {
 	h := twoHosts(t)
 	c := h.running(always(func(s *structs.ContainerSpec) { s.Memory = 3 << 30 }))
 	h.drain(c.HostID, false)
@@ -42,7 +42,7 @@ func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
 	is := func(hostID string, epoch uint64, desired structs.Desired) {
 		t.Helper()
 		if got, ok := h.told(hostID, c.ID); !ok || got.Epoch != epoch || got.Desired != desired {
-			t.Fatalf("host is told epoch %d %s, %v; not %d %s", got.Epoch, got.Desired, ok, epoch, desired)
+			t.Fatalf("host has epoch %d %s, %v; not %d %s", got.Epoch, got.Desired, ok, epoch, desired)
 		}
 	}
 	is(c.HostID, 1, structs.DesiredRunning)
@@ -54,11 +54,11 @@ func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
 	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerError, Failed: true, Reason: "no image"})
 	h.settle()
-	is(c.HostID, 1, structs.DesiredRunning) // it still serves
+	is(c.HostID, 1, structs.DesiredRunning) // the old placement still runs
 	h.report(c.ID, running)
 	is(c.HostID, 1, structs.DesiredAbsent)
 	if now := h.container(c.ID); !now.LeftOn(c.HostID) {
-		t.Error("done before the host has said so")
+		t.Error("done before the host has reported it")
 	}
 	h.reportFrom(c.HostID, c.ID, 1, gone)
 	if now := h.container(c.ID); now.LeftOn(c.HostID) || len(now.Priors) != 0 || now.Status() != structs.ContainerRunning {
@@ -67,7 +67,7 @@ func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
 	h.reserved(c.HostID, 0)
 }
 
-func TestAUserStopsAContainerThatMoves(t *testing.T) {
+func TestStopOfAMovingContainer(t *testing.T) {
 	h := twoHosts(t)
 	c := h.running(always())
 	h.drain(c.HostID, false)
@@ -79,7 +79,7 @@ func TestAUserStopsAContainerThatMoves(t *testing.T) {
 	}
 }
 
-func TestWhatADrainWaitsFor(t *testing.T) {
+func TestDrainWaitsForContainersThatCantMove(t *testing.T) {
 	for name, spec := range map[string]structs.ContainerSpec{
 		"policy": {},
 		"volume": always(func(s *structs.ContainerSpec) {
@@ -104,7 +104,7 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 				t.Fatalf("told %+v", got)
 			}
 			if !now.LeftOn(c.HostID) {
-				t.Error("done before the host has said so")
+				t.Error("done before the host has reported it")
 			}
 			h.report(c.ID, stopped)
 			if now := h.container(c.ID); now.LeftOn(c.HostID) || !strings.Contains(now.StatusReason(), "being drained") {
@@ -115,7 +115,7 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 			index := h.store.Index()
 			h.settle()
 			if h.store.Index() != index {
-				t.Error("settling again writes again")
+				t.Error("a second settle writes again")
 			}
 			h.undrain(c.HostID)
 			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredRunning || got.Generation != 3 {
@@ -128,9 +128,9 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 	}
 }
 
-// An exclusive container is placed anew once its host has said that it stopped,
-// whether the host goes on or is lost then, and not before.
-func TestAnExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
+// An exclusive container is placed again once its host has reported that it stopped, and
+// not before. It makes no difference whether the host keeps running or is lost then.
+func TestExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 	for _, kind := range []structs.Exclusive{structs.ExclusiveYes, structs.ExclusiveLease} {
 		for _, lost := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, lost %v", kind, lost), func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestAnExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 				h.settle()
 				now := h.container(c.ID)
 				if now.HostID != b || now.Epoch != 2 || now.DrainStop || len(now.Priors) != 1 || now.Priors[0].Keep {
-					t.Fatalf("not placed anew: %+v, %q", now, now.StatusReason())
+					t.Fatalf("not placed recreated: %+v, %q", now, now.StatusReason())
 				}
 				if got, _ := h.told(b, c.ID); got.Desired != structs.DesiredRunning {
 					t.Errorf("told %+v", got)
@@ -173,7 +173,7 @@ func TestAnExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 	}
 }
 
-func TestAUserStopsWhatADrainHasStopped(t *testing.T) {
+func TestStopOfAContainerThatADrainHasStopped(t *testing.T) {
 	h := twoHosts(t)
 	c := h.running(structs.ContainerSpec{})
 	h.drain(c.HostID, true)
@@ -185,7 +185,7 @@ func TestAUserStopsWhatADrainHasStopped(t *testing.T) {
 	}
 }
 
-func TestADrainedContainerMovesOnceThereIsRoom(t *testing.T) {
+func TestDrainedContainerMovesOnceThereIsRoom(t *testing.T) {
 	h := newHarness(t)
 	a := h.host("a", nil)
 	h.bay(alice, "bay", 2)
@@ -216,7 +216,7 @@ func TestDrainMovesSomeAtATime(t *testing.T) {
 	}
 	for round := 0; h.store.Snapshot().Usage(a).Workloads > 0; round++ {
 		if round > 10 {
-			t.Fatal("it does not go on")
+			t.Fatal("the drain does not continue")
 		}
 		for w := range h.store.Snapshot().OnHost(b) {
 			c := w.(*structs.Container)
@@ -234,14 +234,14 @@ func TestDrainDeadlines(t *testing.T) {
 	drain := DrainHost{Caller: root, Ident: c.HostID, Draining: true, Deadline: time.Minute}
 	first := must(h, drain)
 	index := h.store.Index()
-	must(h, drain) // the same again
+	must(h, drain) // repeated
 	if h.store.Index() != index {
 		t.Error("draining twice has written something")
 	}
 	h.clock = h.clock.Add(time.Second)
 	drain.Deadline = time.Hour
 	second := must(h, drain)
-	must(h, ForceDrain{ID: c.HostID, Until: first.DrainUntil}) // of a drain that is no more
+	must(h, ForceDrain{ID: c.HostID, Until: first.DrainUntil}) // of a drain that has ended
 	if h.store.Snapshot().Host(c.HostID).DrainForce {
 		t.Error("the first deadline counts")
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestIdempotencyRowsNeverCollide: projects and keys are free text, and no two
-// pairs of them share a row.
+// TestIdempotencyRowsNeverCollide: projects and keys are free text, and different pairs
+// have different rows.
 func TestIdempotencyRowsNeverCollide(t *testing.T) {
 	parts := []string{"a", "b", "/", "a/", "/a", "a/b", "b/c", "a/b/c", "%", "%2F", "a%2Fb", "a%2fb", "a b", "a+b", "a\\", "ä", "a:b", "1", "..", "a/../b"}
 	of := make(map[string]string)
@@ -23,8 +23,8 @@ func TestIdempotencyRowsNeverCollide(t *testing.T) {
 	}
 }
 
-// TestIdempotencyKeyOfAnotherProject: a key of one project never answers with an
-// object of another, also not by a row of an earlier version.
+// TestIdempotencyKeyOfAnotherProject: a key of one project never returns an object of
+// another project, not even through a row of an earlier version.
 func TestIdempotencyKeyOfAnotherProject(t *testing.T) {
 	h := newHarness(t)
 	caller := func(project string) structs.Caller {
@@ -42,10 +42,10 @@ func TestIdempotencyKeyOfAnotherProject(t *testing.T) {
 		t.Errorf("project a got container %s of project %s, which is project a/b's", ours.ID, ours.ProjectID)
 	}
 	if again := create("a/b", "c"); again.ID != theirs.ID {
-		t.Error("a retry made a second container")
+		t.Error("a retry created a second container")
 	}
 
-	// What an earlier version wrote for project x/y and key z.
+	// The row that an earlier version wrote for project x/y and key z.
 	old := create("x/y", "other")
 	must(h, putRow{&structs.IdempotencyKey{
 		Meta: structs.Meta{ID: "x/y/z", ProjectID: "x/y", CreatedAt: h.clock}, BodyHash: "hash", Result: structs.TableContainers, ResultID: old.ID,
@@ -55,7 +55,7 @@ func TestIdempotencyKeyOfAnotherProject(t *testing.T) {
 	}
 }
 
-// putRow writes a row as it is.
+// putRow writes a row unchanged.
 type putRow struct{ row structs.Row }
 
 func (r putRow) decide(t *tx) (struct{}, error) {

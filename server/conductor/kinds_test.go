@@ -44,7 +44,7 @@ func (r deletePod) decide(t *tx) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// kind is what a test has to do differently for a kind of workload.
+// kind is what differs in tests between kinds of workloads.
 type kind struct {
 	name    structs.WorkloadKind
 	make    func(h *harness, bay string, memory int64, policy structs.Policy) (id string)
@@ -124,15 +124,15 @@ func (w workload) place() *structs.Placement {
 	return now.Place()
 }
 
-// says has the host report a placement under the generation that is wanted, and
-// settles.
+// says has the host report a placement under the desired generation, and settles.
 func (w workload) says(hostID string, epoch uint64, status structs.ContainerStatus) {
 	w.Helper()
 	w.tells(w.harness, hostID, w.id, epoch, structs.Seen{Status: status, Generation: w.place().Generation}, false)
 	w.settle()
 }
 
-// told checks what the host is told of the workload; desired "" means nothing.
+// told checks the assignment of the workload on the host. desired "" means that there is
+// none.
 func (w workload) told(hostID string, epoch uint64, desired structs.Desired) {
 	w.Helper()
 	for other := range w.store.Snapshot().OnHost(hostID) {
@@ -141,16 +141,16 @@ func (w workload) told(hostID string, epoch uint64, desired structs.Desired) {
 		}
 		a := structs.AssignmentOf(other, hostID)
 		if a.Ref() != (structs.Ref{Kind: w.name, ID: w.id, Epoch: epoch}) || a.Desired != desired {
-			w.Fatalf("the host is told %s of %v, not %s of epoch %d", a.Desired, a.Ref(), desired, epoch)
+			w.Fatalf("the host has %s of %v, not %s of epoch %d", a.Desired, a.Ref(), desired, epoch)
 		}
 		return
 	}
 	if desired != "" {
-		w.Fatalf("the host is told nothing, not %s of epoch %d", desired, epoch)
+		w.Fatalf("the host has nothing, not %s of epoch %d", desired, epoch)
 	}
 }
 
-// holds checks that what is reserved on a host is what has a placement there.
+// holds checks that the reservations on a host are those of its placements.
 func (h *harness) holds(hostID string, memory int64) {
 	h.Helper()
 	if got := h.store.Snapshot().Usage(hostID).Memory; got != memory {
@@ -158,7 +158,7 @@ func (h *harness) holds(hostID string, memory int64) {
 	}
 }
 
-// eachKind runs the test on a bay of two hosts of 4 GiB for each kind.
+// eachKind runs the test for each kind on a bay of two hosts with 4 GiB each.
 func eachKind(t *testing.T, test func(h *harness, k kind)) {
 	for _, k := range kinds {
 		t.Run(string(k.name), func(t *testing.T) { test(twoHosts(t), k) })
@@ -271,7 +271,7 @@ func TestWorkloadsRunOnWhileTheyAreDrained(t *testing.T) {
 		h.holds(from, 0)
 		h.undrain(from)
 
-		// Where it can't go, a drain stops it at the deadline.
+		// If it can't move, the drain stops it at the deadline.
 		stays := h.workload(k, 3<<30, structs.Policy{})
 		stays.says(from, 1, structs.ContainerRunning)
 		h.drain(from, true)
@@ -309,13 +309,13 @@ func TestWorkloadsThatAreGoneOrRefused(t *testing.T) {
 			h.Fatalf("refused: %+v", p)
 		}
 		w.says(first, 1, structs.ContainerGone)
-		w.says(p.HostID, 1, structs.ContainerRunning) // of an epoch that isn't the host's: dropped
+		w.says(p.HostID, 1, structs.ContainerRunning) // of an epoch that isn't the host's: ignored
 		if seen := w.now().Seen(); seen.Status != "" {
 			h.Fatalf("an earlier epoch's report counts: %+v", seen)
 		}
 		w.says(p.HostID, 2, structs.ContainerRunning)
 		w.says(p.HostID, 2, structs.ContainerGone)
-		if p := w.place(); p.Epoch != 3 || p.Gone || !strings.Contains(structs.StatusReasonOf(w.now()), "made anew") {
+		if p := w.place(); p.Epoch != 3 || p.Gone || !strings.Contains(structs.StatusReasonOf(w.now()), "created again") {
 			h.Fatalf("lost behind magnum's back: %+v", p)
 		}
 		memory := int64(0)
@@ -333,7 +333,7 @@ func TestWorkloadsThatAreGoneOrRefused(t *testing.T) {
 	})
 }
 
-func TestABayEndsWithAllKinds(t *testing.T) {
+func TestDeletedBayRemovesAllKinds(t *testing.T) {
 	h := twoHosts(t)
 	var all []workload
 	for _, k := range kinds {
@@ -348,7 +348,7 @@ func TestABayEndsWithAllKinds(t *testing.T) {
 	h.settle()
 	for _, w := range all {
 		if w.now() == nil {
-			continue // nobody had it
+			continue // no host had it
 		}
 		p := w.place()
 		w.told(p.HostID, 1, structs.DesiredAbsent)
@@ -362,8 +362,8 @@ func TestABayEndsWithAllKinds(t *testing.T) {
 	}
 }
 
-// TestUsageWithinABatch: what a batch reckons with is what its rows reserve, also if a
-// workload that has grown on its engine is placed again.
+// TestUsageWithinABatch: the usage that a batch sees is the sum of its rows' reservations,
+// also if a workload whose engine limits were raised is placed again.
 func TestUsageWithinABatch(t *testing.T) {
 	h := twoHosts(t)
 	a := h.workload(kinds[0], 1<<30, structs.Policy{})
@@ -393,7 +393,7 @@ func TestUsageWithinABatch(t *testing.T) {
 			want[id].Add(w.Reserved())
 		}
 		for id, u := range want {
-			if got := tx.held.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
+			if got := tx.reserved.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
 				t.Errorf("%s: the batch reckons with %+v, reserved is %+v", name, got, u)
 			}
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestRoomsOfABatch: the order of hosts is what the rows of the batch say, whatever it
-// has written and taken back, and gives the choices that looking at all hosts does.
+// TestRoomsOfABatch: the order of hosts follows from the rows of the batch, whatever the
+// batch has written and undone, and gives the same choices as a scan of all hosts.
 func TestRoomsOfABatch(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -67,11 +67,11 @@ func TestRoomsOfABatch(t *testing.T) {
 
 func compareRooms(t *testing.T, tx *tx) {
 	t.Helper()
-	rooms := tx.held.order()
+	rooms := tx.reserved.order()
 	for bay := range tx.bays() {
 		var all []schedule.Host
 		for h := range tx.hostsInBay(bay.ID) {
-			all = append(all, state.RoomOf(h, tx.held.used(h.ID), bay.Placement))
+			all = append(all, state.RoomOf(h, tx.reserved.used(h.ID), bay.Placement))
 		}
 		if n, _ := rooms.Count(bay.ID); n != len(all) {
 			t.Fatalf("bay %s has %d hosts in order, and %d rows", bay.Name, n, len(all))

@@ -12,12 +12,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// steps takes the leader's steps as the leader does: each when one of its topics has
-// fired, and no other.
+// steps takes the steps as the leader does: each when one of its topics has fired, and no
+// other.
 type steps struct {
 	*harness
-	subs  []*state.Subscription // of Steps
-	taken map[string]int        // by the step's name
+	subs  []*state.Subscription // those of Steps
+	taken map[string]int        // by name of the step
 }
 
 func newSteps(h *harness) *steps {
@@ -30,7 +30,7 @@ func newSteps(h *harness) *steps {
 	return s
 }
 
-// follow takes the steps that follow from what was done.
+// follow takes the steps whose topics have fired.
 func (s *steps) follow() {
 	s.Helper()
 	for range 1000 {
@@ -53,9 +53,9 @@ func (s *steps) follow() {
 	s.Fatal("settling does not end")
 }
 
-// TestStepsMissNothing does random things, and takes only the steps whose topics have
-// fired. Then no step is to have anything to do: what it waits for has to fire one of
-// its topics.
+// TestStepsMissNothing makes random changes, and takes only the steps whose topics have
+// fired. After that no step may have work left: whatever gives a step work has to fire one
+// of its topics.
 func TestStepsMissNothing(t *testing.T) {
 	for seed := range uint64(16) {
 		rng := rand.New(rand.NewPCG(seed, 3))
@@ -78,8 +78,8 @@ func TestStepsMissNothing(t *testing.T) {
 	}
 }
 
-// decisions writes what the servers have decided. Reasons are left out: those that tell
-// of room are not written again when there is less of it.
+// decisions writes the decisions of the servers as text, without reasons: those that state
+// the free room are not rewritten when it shrinks.
 func (h *harness) decisions() string {
 	var b strings.Builder
 	snap := h.store.Snapshot()
@@ -100,9 +100,8 @@ func (h *harness) decisions() string {
 	return b.String()
 }
 
-// surplus reports whether a bay keeps more hosts than it wants. Which of them it places
-// something on depends on what they have, and a workload that waits may have its turn
-// later than it could.
+// surplus reports whether a bay has more hosts than it should. The choice among them
+// depends on their workloads, and a waiting workload may be placed later than possible.
 func (h *harness) surplus() bool {
 	snap := h.store.Snapshot()
 	for b := range typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
@@ -115,14 +114,14 @@ func (h *harness) surplus() bool {
 				empty++
 			}
 		}
-		if have > b.NodeCount && empty == 0 { // an empty one has to go
+		if have > b.NodeCount && empty == 0 { // an empty host has to leave
 			return true
 		}
 	}
 	return false
 }
 
-// random does one thing and says what.
+// random makes one change and describes it.
 func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*kind][]string) string {
 	h := s.harness
 	pick := func(from []string) string {
@@ -219,9 +218,9 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 	return "delete"
 }
 
-// TestStepsOfAnOrdinaryDay: what comes and goes on hosts that keep something makes
-// nobody look at all bays and hosts.
-func TestStepsOfAnOrdinaryDay(t *testing.T) {
+// TestReportsDontWakeTheGrowthOfBays: workloads that come and go on hosts that keep others
+// cause no scan of all bays and hosts.
+func TestReportsDontWakeTheGrowthOfBays(t *testing.T) {
 	s := newSteps(twoHosts(t))
 	for range 4 {
 		s.workload(kinds[0], 1<<28, structs.Policy{})
@@ -238,14 +237,14 @@ func TestStepsOfAnOrdinaryDay(t *testing.T) {
 	w.deletes(s.harness, w.id)
 	w.tells(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerGone, Generation: 2}, false)
 	s.follow()
-	if s.taken["grow bays"] != 0 || s.taken["place what waits"] != 1 {
+	if s.taken["grow bays"] != 0 || s.taken["place waiting workloads"] != 1 {
 		t.Errorf("a deletion has led to %v", s.taken)
 	}
 }
 
-// TestStepsOnHostsThatAreGivenUp: what is wanted of a workload, or left of it, on a
-// host that is lost or drained decides whether it moves.
-func TestStepsOnHostsThatAreGivenUp(t *testing.T) {
+// TestStepsOnLostAndDrainingHosts: whether a workload on a lost or draining host moves
+// depends on its desired state and on what is left of it.
+func TestStepsOnLostAndDrainingHosts(t *testing.T) {
 	s := newSteps(twoHosts(t))
 	h := s.harness
 	w := h.workload(kinds[1], 1<<30, structs.Policy{Exclusive: structs.ExclusiveYes})
