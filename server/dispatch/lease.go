@@ -14,27 +14,24 @@ import (
 // stops the container when the lease ends, early enough that it has stopped host_lost_after
 // after that poll was sent. Why no other copy runs before that:
 //
-// 1. The leader received poll P before it acknowledged P, and P was sent before it was
-// received. A leader
-//     marks a host lost (or held back by the brake, from which an operator may release it) only
-//     host_lost_after after the host's last heartbeat: so at least host_lost_after after P was sent, if the
-//     leader knew of P.
-// 2. The leader knew of P, or its leadership began after P was acknowledged: an
-// acknowledgement follows a
-//     VerifyLeader round that began after P was received, so no later leader existed at that time. Each
-//     leadership begins with a grace of host_lost_after.
-// 3. While such a mark is being written, no poll of the host is acknowledged (marking). A
-// poll that comes
-//     too late to stop the mark renews nothing until the mark is in the state.
-// 4. Leaders may differ in host_lost_after while servers are restarted with another value.
-// An
-//     acknowledgement states the length of its lease, by the leader's own value. The state holds the longest
-//     value: see liveness.lostAfter.
-// 5. A host whose lease has ended starts nothing until a full, confirmed answer to a poll
-// that was sent
-//     under a new lease says that the container still belongs to the host. That answer shows a state at or
-//     after the mark, and is given only if the host is ready in that state: so it includes whatever followed
-//     from the mark.
+//  1. The leader received poll P before it acknowledged P, and P was sent before it was
+//     received. A leader marks a host lost (or held back by the brake, from which an
+//     operator may release it) only host_lost_after after the host's last heartbeat: so at
+//     least host_lost_after after P was sent, if the leader knew of P.
+//  2. The leader knew of P, or its leadership began after P was acknowledged: an
+//     acknowledgement follows a VerifyLeader round that began after P was received, so no
+//     later leader existed when that round began. Each leadership begins with a grace of
+//     host_lost_after.
+//  3. While such a mark is being written, no poll of the host is acknowledged (marking). A
+//     poll that comes too late to stop the mark renews nothing until the mark is in the
+//     state.
+//  4. Leaders may differ in host_lost_after while servers are restarted with another value.
+//     An acknowledgement states the length of its lease, by the leader's own value. The
+//     state holds the longest value: see liveness.lostAfter.
+//  5. A host whose lease has ended starts nothing until a full, confirmed answer to a poll
+//     that was sent under a new lease says that the container still belongs to the host.
+//     That answer shows a state at or after the mark, and is given only if the host is ready
+//     in that state: so it includes whatever followed from the mark.
 //
 // So a lease that is renewed without a gap ends before any mark, and a lease after a gap
 // begins with the consequences of the mark. Clocks of different machines are never

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// someArchive is a state with a cluster's row, and an archive of it.
+// someArchive returns a state with a cluster's row, and an archive of that state.
 func someArchive(t testing.TB) (*Store, []byte) {
 	t.Helper()
 	s, _ := someSnapshot(t, 20)
@@ -27,7 +27,7 @@ func someArchive(t testing.TB) (*Store, []byte) {
 	return s, b.Bytes()
 }
 
-func TestInspectTellsWhatIsInAnArchive(t *testing.T) {
+func TestInspectDescribesAnArchive(t *testing.T) {
 	s, b := someArchive(t)
 	snap := s.Snapshot()
 	info, err := Inspect(bytes.NewReader(b))
@@ -59,8 +59,8 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "snapshot: ") {
 			t.Fatalf("%s at %d of %d: %v", what, at, len(good), err)
 		}
-		if _, rerr := Rebase(bytes.NewReader(b), base, s.Index()+1, func(*structs.Cluster) {}); rerr == nil || rerr.Error() != err.Error() {
-			t.Fatalf("%s at %d: Inspect says %v, Rebase says %v", what, at, err, rerr)
+		if _, rerr := RestoreInto(bytes.NewReader(b), base, s.Index()+1, func(*structs.Cluster) {}); rerr == nil || rerr.Error() != err.Error() {
+			t.Fatalf("%s at %d: Inspect says %v, RestoreInto says %v", what, at, err, rerr)
 		}
 	}
 	for at := 0; at < len(good); at++ {
@@ -68,7 +68,7 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 		b := bytes.Clone(good)
 		b[at] ^= 1 << (at % 8)
 		refused("flip", at, b)
-		if at > 200 { // behind the head
+		if at > 200 { // after the head
 			at += len(good) / 300
 		}
 	}
@@ -93,16 +93,16 @@ func fixSum(b []byte) {
 	binary.BigEndian.PutUint32(b[end:], crc32.Checksum(b[:end], castagnoli))
 }
 
-// TestRebasedStateGoesOn: every row and list has changed at the index, also
-// those that are gone, and nothing else has but what was asked for.
-func TestRebasedStateGoesOn(t *testing.T) {
+// TestRestoreIntoContinuesTheState: every row and list changes at the index, deleted ones
+// too, and nothing else changes except what was asked for.
+func TestRestoreIntoContinuesTheState(t *testing.T) {
 	saved, archive := someArchive(t)
 	now := restored(t, persisted(t, saved))
 	index := now.Index()
 	extra := &structs.Node{Meta: structs.Meta{ID: "extra", ProjectID: "new", Seq: 2_000_000}}
 	mustApply(t, now, index+1, put(extra, 0))
 	index += 10
-	got, err := Rebase(bytes.NewReader(archive), now.Snapshot(), index, func(c *structs.Cluster) { c.Incarnation++ })
+	got, err := RestoreInto(bytes.NewReader(archive), now.Snapshot(), index, func(c *structs.Cluster) { c.Incarnation++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,11 +130,11 @@ func TestRebasedStateGoesOn(t *testing.T) {
 	for row := range was.List(structs.TableHosts, AllProjects, 0) {
 		before, after := row.(*structs.Host).Registration, got.Host(row.Base().ID).Registration
 		if after != before+1 {
-			t.Errorf("host %s of registration %d need not register again, or numbers are wasted: %d", row.Base().ID, before, after)
+			t.Errorf("host %s of registration %d need not register again, or the number leaps too far: %d", row.Base().ID, before, after)
 		}
 	}
 	// Another cluster doesn't know how often hosts have registered since.
-	elsewhere, err := Rebase(bytes.NewReader(archive), New().Snapshot(), index, func(*structs.Cluster) {})
+	elsewhere, err := RestoreInto(bytes.NewReader(archive), New().Snapshot(), index, func(*structs.Cluster) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,16 +154,16 @@ func TestRebasedStateGoesOn(t *testing.T) {
 	}
 }
 
-func TestRebaseRefuses(t *testing.T) {
+func TestRestoreIntoRefusals(t *testing.T) {
 	saved, archive := someArchive(t)
-	if _, err := Rebase(bytes.NewReader(archive), New().Snapshot(), saved.Index(), func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "not above") {
-		t.Errorf("an index that does not go on: %v", err)
+	if _, err := RestoreInto(bytes.NewReader(archive), New().Snapshot(), saved.Index(), func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "not above") {
+		t.Errorf("an index that is not above the present one: %v", err)
 	}
 	var b bytes.Buffer
 	if err := WriteArchive(&b, structs.SnapshotHead{}, New().Snapshot()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Rebase(&b, New().Snapshot(), 9, func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "no cluster") {
+	if _, err := RestoreInto(&b, New().Snapshot(), 9, func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "no cluster") {
 		t.Errorf("without a cluster: %v", err)
 	}
 }
@@ -174,12 +174,12 @@ func FuzzInspect(f *testing.F) {
 	f.Add(archive)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		info, err := Inspect(bytes.NewReader(b))
-		s, rerr := Rebase(bytes.NewReader(b), New().Snapshot(), 1<<62, func(*structs.Cluster) {})
+		s, rerr := RestoreInto(bytes.NewReader(b), New().Snapshot(), 1<<62, func(*structs.Cluster) {})
 		if err != nil && rerr == nil {
-			t.Errorf("refused with %v, and rebased", err)
+			t.Errorf("Inspect refuses with %v, RestoreInto does not", err)
 		}
 		if rerr == nil && s.table(structs.TableContainers)[indexID].Len() != info.Rows[structs.TableContainers] {
-			t.Errorf("%+v is not what was rebased", info)
+			t.Errorf("%+v is not the restored state", info)
 		}
 	})
 }

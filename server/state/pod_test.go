@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The tests of this package have a second kind of placed workload: the histories are
-// of both.
+// The tests of this package register a second kind of placed workload, so the histories
+// contain both kinds.
 func init() {
 	Register(Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
 }
@@ -23,8 +23,8 @@ func pod(n uint64, hostID string) *statetest.Pod {
 	}
 }
 
-// TestWorkloadsOfTwoKinds: a pod and a container of one UUID are two workloads, and
-// share all that is kept by host and bay.
+// TestWorkloadsOfTwoKinds: a pod and a container with the same UUID are two workloads, and
+// share the indexes by host and bay.
 func TestWorkloadsOfTwoKinds(t *testing.T) {
 	s := New()
 	c := typicalContainer(7)
@@ -41,7 +41,7 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 		t.Errorf("the pod is %v", got)
 	}
 	if snap.Workload("nothing", c.ID) != nil || snap.Workload(structs.WorkloadPod, testID(99)) != nil {
-		t.Error("there is a workload that nobody made")
+		t.Error("there is a workload that was never created")
 	}
 	if u := snap.Usage("h"); u.Workloads != 2 || u.Memory != 7<<20 || u.MilliCPU != 175 || !u.HasPort("tcp", 80) {
 		t.Errorf("reserved: %+v", u)
@@ -64,7 +64,8 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 		t.Error("the host was not woken")
 	}
 
-	// It moves: both hosts hear of it, and the earlier one gives no room before it says so.
+	// It moves: both hosts are notified, and the earlier host's reservation stays until
+	// that host reports it gone.
 	room, other := s.Subscribe(TopicRoom()), s.Subscribe(TopicHost("other"))
 	defer room.Close()
 	defer other.Close()
@@ -95,8 +96,8 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 	sameState(t, "restored", restored(t, persisted(t, s)), s)
 }
 
-// TestRegisterRefuses: a code or a name is never given to two tables.
-func TestRegisterRefuses(t *testing.T) {
+// TestRegisterRefusals: no two tables have the same code or name.
+func TestRegisterRefusals(t *testing.T) {
 	for name, table := range map[string]Table{
 		"name":     {Name: structs.TableNodes, Code: 13, New: statetest.NewPod},
 		"code":     {Name: "others", Code: codeOf(structs.TableNodes), New: statetest.NewPod},
@@ -106,7 +107,7 @@ func TestRegisterRefuses(t *testing.T) {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s: the table is taken", name)
+					t.Errorf("%s: the table is accepted", name)
 				}
 			}()
 			Register(table)

@@ -11,8 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fillRow sets every field below v to random values, among them nil, empty and
-// zero ones.
+// fillRow sets every field below v to random values, including nil, empty and zero ones.
 func fillRow(rng *rand.Rand, v reflect.Value) {
 	text := func() string {
 		if rng.IntN(3) == 0 {
@@ -40,8 +39,8 @@ func randomRow(rng *rand.Rand, table structs.Table) structs.Row {
 	return row
 }
 
-// The rest of the package stands on this: the bytes in a log entry, those that
-// Apply hashes and those in a snapshot are the same.
+// The package relies on this: the bytes in a log entry, those that Apply hashes and those
+// in a snapshot are equal.
 func TestRowBytesAreStable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	c := rowCodecs.New().(*rowCodec)
@@ -71,8 +70,8 @@ func TestRowBytesAreStable(t *testing.T) {
 	}
 }
 
-// sameButEmpty is DeepEqual to which a nil and an empty slice or map are the
-// same, and which looks past the fields that are kept beside the row.
+// sameButEmpty is DeepEqual that treats nil and empty slices or maps as equal, and ignores
+// the fields that are kept beside the row.
 func sameButEmpty(a, b reflect.Value) bool {
 	switch a.Kind() {
 	case reflect.Pointer:
@@ -124,7 +123,7 @@ func TestEmptyAndNilAreTheSame(t *testing.T) {
 	}
 }
 
-// typicalContainer is what a user with a web server makes.
+// typicalContainer returns the container of a user with a web server.
 func typicalContainer(n uint64) *structs.Container {
 	at := time.Unix(1764000000+int64(n), 0).UTC()
 	exit := 0

@@ -52,7 +52,7 @@ func TestApplyFillsIndexes(t *testing.T) {
 	}
 	mustApply(t, s, 10, drop(c, 9), put(typicalContainer(1), 9))
 	if c := s.Snapshot().Container(c.ID); c.CreateIndex != 10 || c.ModifyIndex != 10 || c.AssignIndex != 0 {
-		t.Errorf("made anew: %d %d %d", c.CreateIndex, c.ModifyIndex, c.AssignIndex)
+		t.Errorf("created again: %d %d %d", c.CreateIndex, c.ModifyIndex, c.AssignIndex)
 	}
 	if got := s.Snapshot().LastSeq(); got != 1 {
 		t.Errorf("last seq %d", got)
@@ -63,7 +63,7 @@ func TestApplyFillsIndexes(t *testing.T) {
 	}
 }
 
-func TestSeveralChangesOfOneRow(t *testing.T) {
+func TestSeveralChangesOfOneRowInAnEntry(t *testing.T) {
 	s := New()
 	second := node(1)
 	second.Name = "second"
@@ -72,7 +72,7 @@ func TestSeveralChangesOfOneRow(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	if s.Snapshot().Node(testID(2)) != nil {
-		t.Error("a row that was made and deleted exists")
+		t.Error("a row that was created and deleted exists")
 	}
 	checkDerived(t, s.Snapshot())
 }
@@ -119,7 +119,7 @@ func TestRefusedEntryLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestSnapshotStaysAsItIs(t *testing.T) {
+func TestSnapshotDoesNotChange(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(node(1), 0))
 	old := s.Snapshot()
@@ -154,7 +154,7 @@ func TestReadersDontBlockTheWriter(t *testing.T) {
 	readers.Wait()
 }
 
-func TestUnknownIsEmpty(t *testing.T) {
+func TestEmptyState(t *testing.T) {
 	s := New().Snapshot()
 	if s.Get("nothing", "x") != nil || s.Get(structs.TableBays, "") != nil || s.Bay("x") != nil || s.Cluster() != nil ||
 		s.Host("x") != nil || s.Container("x") != nil || s.BayModel("x") != nil || s.Node("x") != nil || s.IdempotencyKey("x") != nil {
@@ -240,14 +240,14 @@ func TestSubscriptions(t *testing.T) {
 			t.Errorf("a restore did not wake %s", name)
 		}
 		sub.Close()
-		sub.Close() // again is nothing
+		sub.Close() // a second Close does nothing
 	}
 	if s.topics.first != nil || s.topics.kinds != [topicKinds]int{} {
 		t.Errorf("closed subscriptions leave %v %v", s.topics.first, s.topics.kinds)
 	}
 }
 
-// Several subscriptions of one topic leave in any order.
+// Several subscriptions to one topic may be closed in any order.
 func TestSubscriptionsOfOneTopic(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
 		s := New()
@@ -273,7 +273,7 @@ func TestSubscriptionsOfOneTopic(t *testing.T) {
 			}
 		}
 		if s.topics.first != nil {
-			t.Errorf("%v: something is left", order)
+			t.Errorf("%v: a subscription is left", order)
 		}
 	}
 }
@@ -300,7 +300,7 @@ func TestWaitIndex(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, time.Millisecond)
 	defer cancel()
 	if err := s.WaitIndex(short, 9); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("waited for what never came: %v", err)
+		t.Errorf("waited for an index that never came: %v", err)
 	}
 	mustApply(t, s, 1)
 	mustApply(t, s, 3)
@@ -363,8 +363,8 @@ func TestUsageIsAValue(t *testing.T) {
 	}
 }
 
-// TestRowsWithoutSeq: records of actions have none, and each is in the indexes on
-// its own.
+// TestRowsWithoutSeq: action records have no Seq, and each has its own place in the
+// indexes.
 func TestRowsWithoutSeq(t *testing.T) {
 	s := New()
 	var changes []structs.Change
