@@ -44,7 +44,9 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is being deleted", r.Ident).About(structs.KindContainer)
 	}
 	if c.DrainStop && (r.Action == ActionStart || r.Action == ActionReboot) {
-		return nil, structs.Errorf(structs.CodeConflict, "Cannot %s container %s: its host is being drained and it can't move; it is started again when the drain ends (magnum host-undrain)", r.Action, r.Ident).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Cannot %s container %s: its host is being drained and it can't move; it is started again when the drain ends "+
+				"(magnum host-undrain)", r.Action, r.Ident).About(structs.KindContainer)
 	}
 	was := effective(c)
 	want, idle, err := r.Action.transition(was)

@@ -29,7 +29,8 @@ func noteAction(t *tx, caller structs.Caller, action string, was structs.Workloa
 		next.List = []structs.ActionRecord{structs.CreationOf(was)}
 	}
 	done := structs.ActionRecord{
-		Action: action, UserID: caller.UserID, RequestID: caller.RequestID, StartedAt: t.now, Generation: generation, Result: structs.ActionPending,
+		Action: action, UserID: caller.UserID, RequestID: caller.RequestID, StartedAt: t.now, Generation: generation,
+		Result: structs.ActionPending,
 	}
 	if generation == 0 {
 		done.FinishedAt, done.Result = t.now, structs.ActionSucceeded
@@ -51,7 +52,8 @@ func noteAction(t *tx, caller structs.Caller, action string, was structs.Workloa
 // undo what others have done since.
 func alreadyDone(t *tx, caller structs.Caller, c *structs.Container) bool {
 	done := row[structs.Actions](t, c.ID)
-	return done != nil && caller.RequestID != "" && slices.ContainsFunc(done.List, func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
+	return done != nil && caller.RequestID != "" && slices.ContainsFunc(done.List,
+		func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
 }
 
 // endActions records the results of the actions that the workload's host has carried out or

@@ -26,7 +26,8 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 	batch, next := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
 	if len(t.skipped) > 0 {
-		c.log.Error("rows are skipped, because each is larger than an entry of the log", "rows", len(t.skipped), "first", t.skipped[0], "limit", structs.MaxEntry)
+		c.log.Error("rows are skipped, because each is larger than an entry of the log", "rows", len(t.skipped), "first", t.skipped[0],
+			"limit", structs.MaxEntry)
 	}
 	err = c.commit(ctx, term, t)
 	if errors.Is(err, errUnreadable) {
@@ -52,8 +53,10 @@ func (c *Conductor) commitEach(ctx context.Context, term uint64, clock func() ti
 		}
 		switch {
 		case errors.Is(cause, errUnreadable):
-			c.log.Error("a request is refused, because its entry can't be read back", "request", fmt.Sprintf("%T", call.request), "error", cause)
-			call.err = &structs.Error{Code: structs.CodeInternal, Msg: "The servers can't write what was asked for. Nothing was changed.", Err: cause}
+			c.log.Error("a request is refused, because its entry can't be read back", "request", fmt.Sprintf("%T", call.request), "error",
+				cause)
+			call.err = &structs.Error{Code: structs.CodeInternal, Msg: "The servers can't write what was asked for. Nothing was changed.",
+				Err: cause}
 		case cause != nil:
 			answerUnknown(batch[i : i+1])
 			for _, later := range batch[i+1:] {
@@ -79,7 +82,8 @@ func (c *Conductor) answer(calls ...*call) {
 // answerUnknown answers calls whose outcome is unknown.
 func answerUnknown(calls []*call) {
 	unknown := structs.Errorf(structs.CodeNoLeader,
-		"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same Idempotency-Key (%w)", ErrUnknown)
+		"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same "+
+			"Idempotency-Key (%w)", ErrUnknown)
 	for _, call := range calls {
 		call.answer(nil, unknown)
 	}
@@ -161,7 +165,8 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 		return nil
 	}
 	// An entry that can't be applied must fail here, not on every server.
-	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(), Changes: changes})
+	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(),
+		Changes: changes})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreadable, err)
 	}

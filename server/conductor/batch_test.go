@@ -43,7 +43,8 @@ func TestNextBatchGathersWhileOneIsCommitted(t *testing.T) {
 	var wg sync.WaitGroup
 	create := func() {
 		defer wg.Done()
-		if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil {
+		if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice,
+			Spec: structs.ContainerSpec{Image: "i"}}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -149,7 +150,8 @@ func TestFullQueueRefusesReportsFirst(t *testing.T) {
 		}()
 	}
 	h.queued(structs.MaxQueue)
-	if _, err := Do(context.Background(), h.Conductor, DeleteBay{Caller: alice, Ident: "nope"}); structs.CodeOf(err) != structs.CodeRateLimited {
+	if _, err := Do(context.Background(), h.Conductor, DeleteBay{Caller: alice,
+		Ident: "nope"}); structs.CodeOf(err) != structs.CodeRateLimited {
 		t.Errorf("one request too many: %v", err)
 	}
 	release()

@@ -28,7 +28,8 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 		if r.BayModel != "" {
 			model, err := lookup(t, r.Caller, structs.KindBayModel, r.BayModel)
 			if structs.CodeOf(err) == structs.CodeNotFound {
-				return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s could not be found.", r.BayModel).About(structs.KindBayModel).With(structs.HintUnknown)
+				return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s could not be found.",
+					r.BayModel).About(structs.KindBayModel).With(structs.HintUnknown)
 			}
 			if err != nil {
 				return nil, err
@@ -113,11 +114,14 @@ func writeProgress(t *tx, b *structs.Bay, have, lost int) *structs.Bay {
 	case missing && b.Status == structs.BayCreateFailed:
 		changed.StatusReason = b.StatusReason
 	case missing && lost > 0:
-		changed.StatusReason = fmt.Sprintf("%d of %d hosts: %d %s lost; waits for free %s hosts%s to take their place; start an agent on one, or bring the lost ones back", have, b.NodeCount, lost, areOrIs(lost), b.Backend(), withLabels(b.Labels))
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: %d %s lost; waits for free %s hosts%s to take their place; start an agent "+
+			"on one, or bring the lost ones back", have, b.NodeCount, lost, areOrIs(lost), b.Backend(), withLabels(b.Labels))
 	case missing:
-		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for free %s hosts%s; start an agent on one", have, b.NodeCount, b.Backend(), withLabels(b.Labels))
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for free %s hosts%s; start an agent on one", have, b.NodeCount,
+			b.Backend(), withLabels(b.Labels))
 	case surplus:
-		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: surplus hosts leave once they have no containers, in quarantine or not", have, b.NodeCount)
+		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: surplus hosts leave once they have no containers, in quarantine or not",
+			have, b.NodeCount)
 	}
 	if changed.Status == b.Status && changed.StatusReason == b.StatusReason {
 		return b
@@ -164,7 +168,8 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 		return nil, err
 	}
 	if b.Status != structs.BayCreated && b.Status != structs.BayUpdated {
-		return nil, structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported", b.Status).About(structs.KindBay)
+		return nil, structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported",
+			b.Status).About(structs.KindBay)
 	}
 	changed := *b
 	changed.NodeCount = r.NodeCount
@@ -220,7 +225,8 @@ func changeableBay(t *tx, caller structs.Caller, ident string) (*structs.Bay, er
 		return nil, err
 	}
 	if b.ProjectID != caller.ProjectID && !caller.Is(structs.RoleAdmin) {
-		return nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with your project: only its operator can change it", b.Name).About(structs.KindBay)
+		return nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with your project: only its operator can change it",
+			b.Name).About(structs.KindBay)
 	}
 	return b, nil
 }

@@ -21,7 +21,8 @@ func TestBayClaimsHosts(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", map[string]string{"disk": "ssd"})
 	h.host("h2", nil)
-	b := must(h, CreateBay{Caller: alice, Name: "ssd", NodeCount: 2, Labels: map[string]string{"disk": "ssd"}, Placement: structs.PlacementSpread})
+	b := must(h, CreateBay{Caller: alice, Name: "ssd", NodeCount: 2, Labels: map[string]string{"disk": "ssd"},
+		Placement: structs.PlacementSpread})
 	if b.Status != structs.BayCreating || !strings.Contains(b.StatusReason, "1 of 2 hosts") {
 		t.Errorf("%s: %s", b.Status, b.StatusReason)
 	}
@@ -176,8 +177,9 @@ func TestSupersededAgentIsRefused(t *testing.T) {
 	id, first, copied := structs.NewID(), structs.NewID(), structs.NewID()
 	as := func(instance string, had uint64) RegisterHost {
 		return RegisterHost{
-			HostRegister: structs.HostRegister{HostID: id, Name: "h", Instance: instance, Registration: had, Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}},
-			TokenHash:    structs.HashSecret("join"), SecretHash: structs.HashSecret("s"),
+			HostRegister: structs.HostRegister{HostID: id, Name: "h", Instance: instance, Registration: had,
+				Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}},
+			TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("s"),
 		}
 	}
 	registers := func(r RegisterHost, want uint64) {
@@ -190,7 +192,8 @@ func TestSupersededAgentIsRefused(t *testing.T) {
 	registers(as(first, 1), 2) // its answer is lost
 	registers(as(first, 1), 3)
 	registers(as(copied, 0), 4)
-	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") || !strings.Contains(err.Error(), "after a restart") {
+	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") ||
+		!strings.Contains(err.Error(), "after a restart") {
 		t.Errorf("it says %v", err)
 	}
 	must(h, NoteHost{ID: id, Reason: "there is a copy"})
@@ -221,12 +224,15 @@ func TestRegister(t *testing.T) {
 	if again.Registration != 2 {
 		t.Errorf("registration %d", again.Registration)
 	}
-	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: id}, TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("another")})
-	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: structs.NewID()}, TokenHash: structs.HashSecret("wrong"), SecretHash: structs.HashSecret("s")})
+	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: id},
+		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("another")})
+	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: structs.NewID()},
+		TokenHash: structs.HashSecret("wrong"), SecretHash: structs.HashSecret("s")})
 	refuse(h, structs.CodeConflict, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 1, Seq: 1}})
 	must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 2, Seq: 5}})
 	before := h.proposer.entries
-	if got := must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 2, Seq: 4}}); got.Seq != 5 || h.proposer.entries != before {
+	if got := must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 2, Seq: 4}}); got.Seq != 5 ||
+		h.proposer.entries != before {
 		t.Errorf("a repeat was taken: %+v", got)
 	}
 }

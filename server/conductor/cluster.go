@@ -21,7 +21,8 @@ type InitCluster struct {
 func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	was := row[structs.Cluster](t, structs.ClusterRowID)
 	if was == nil {
-		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash, PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter, Schema: r.Schema}
+		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash,
+			PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter, Schema: r.Schema}
 		t.put(c)
 		return c, nil
 	}
@@ -34,7 +35,8 @@ func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	if r.Schema > was.SchemaInUse() {
 		raiseSchema(t, &changed, r.Schema)
 	}
-	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter && changed.Schema == was.Schema {
+	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter &&
+		changed.Schema == was.Schema {
 		return was, nil
 	}
 	t.put(&changed)

@@ -33,8 +33,9 @@ func TestAgentOfAnotherClusterIsRefused(t *testing.T) {
 	cluster := h.store.Snapshot().Cluster()
 	register := func(follows structs.Following) RegisterHost {
 		return RegisterHost{
-			HostRegister: structs.HostRegister{HostID: structs.NewID(), Name: "h", Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}, Follows: follows},
-			TokenHash:    structs.HashSecret("join"), SecretHash: structs.HashSecret("secret"),
+			HostRegister: structs.HostRegister{HostID: structs.NewID(), Name: "h",
+				Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}, Follows: follows},
+			TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret"),
 		}
 	}
 	for name, f := range map[string]structs.Following{
@@ -83,7 +84,8 @@ func TestInitCluster(t *testing.T) {
 	if now = must(h, InitCluster{JoinTokenHash: "hash", Replace: true}); now.JoinTokenHash != "hash" || now.PeerSecret != "secret" {
 		t.Errorf("with a token that was given it is %+v", now)
 	}
-	for _, tt := range [][2]time.Duration{{time.Minute, time.Minute}, {time.Second, time.Minute}, {0, time.Minute}, {time.Hour, time.Hour}} {
+	for _, tt := range [][2]time.Duration{{time.Minute, time.Minute}, {time.Second, time.Minute}, {0, time.Minute},
+		{time.Hour, time.Hour}} {
 		if now = must(h, InitCluster{HostLostAfter: tt[0]}); now.HostLostAfter != tt[1] {
 			t.Errorf("with %v it is %v, not %v", tt[0], now.HostLostAfter, tt[1])
 		}
@@ -101,10 +103,12 @@ func TestRaiseSchema(t *testing.T) {
 	}
 	raised := structs.LeastSchema + 1
 	h.clock = h.clock.Add(time.Hour)
-	for _, tt := range []struct{ raise, want int }{{0, structs.LeastSchema}, {structs.LeastSchema, structs.LeastSchema}, {raised, raised}, {structs.LeastSchema, raised}, {-1, raised}} {
+	for _, tt := range []struct{ raise, want int }{{0, structs.LeastSchema}, {structs.LeastSchema, structs.LeastSchema}, {raised, raised},
+		{structs.LeastSchema, raised}, {-1, raised}} {
 		before := h.store.Snapshot().Cluster().SchemaInUse()
 		index := h.store.Index()
-		if got := must(h, RaiseSchema{Schema: tt.raise}); got.SchemaInUse() != tt.want || h.store.Snapshot().Cluster().SchemaInUse() != tt.want {
+		if got := must(h, RaiseSchema{Schema: tt.raise}); got.SchemaInUse() != tt.want ||
+			h.store.Snapshot().Cluster().SchemaInUse() != tt.want {
 			t.Errorf("raised to %d it is %d, want %d", tt.raise, got.SchemaInUse(), tt.want)
 		}
 		if before == tt.want && h.store.Index() != index {

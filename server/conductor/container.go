@@ -74,7 +74,8 @@ func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller struc
 	if ident != "" {
 		found, err := lookup(r, caller, structs.KindBay, ident)
 		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", ident).About(structs.KindBay).With(structs.HintUnknown)
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.",
+				ident).About(structs.KindBay).With(structs.HintUnknown)
 		}
 		if err != nil {
 			return nil, err
@@ -90,7 +91,8 @@ func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller struc
 	}
 	switch len(fit) {
 	case 0:
-		return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
+		return nil, structs.Errorf(structs.CodeInvalid,
+			"bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
 	case 1:
 		return fit[0], nil
 	}
@@ -99,7 +101,8 @@ func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller struc
 		names = append(names, fmt.Sprintf("%s (%s)", b.Name, b.ID))
 	}
 	slices.Sort(names)
-	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit), listSome(names)).About(structs.KindBay).With(structs.HintChoose)
+	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit),
+		listSome(names)).About(structs.KindBay).With(structs.HintChoose)
 }
 
 // listSome joins the first ten names.
@@ -122,7 +125,8 @@ func listSome(names []string) string {
 func usable(b *structs.Bay) error {
 	switch {
 	case b.Backend() != structs.BackendDocker:
-		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers run on docker bays; pods run on this one", b.Name, b.COE).About(structs.KindBay)
+		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers run on docker bays; pods run on this one", b.Name,
+			b.COE).About(structs.KindBay)
 	case b.Status == structs.BayDeleting:
 		return structs.Errorf(structs.CodeConflict, "bay %s is being deleted", b.Name).About(structs.KindBay)
 	}
@@ -199,7 +203,8 @@ func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
 	// desired state is.
 	made := c.HostID != "" && c.Status() != structs.ContainerCreating
 	if s := effective(c); made && (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident, statusWord(s)).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident,
+			statusWord(s)).About(structs.KindContainer)
 	}
 	after := deleteWorkload(t, c, r.Force).(*structs.Container)
 	if after != c {

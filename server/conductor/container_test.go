@@ -80,7 +80,8 @@ func TestReservationsNeverExceedAHost(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
 	h.bay(alice, "web", 1)
-	first := h.create(alice, "", structs.ContainerSpec{Memory: 3 << 30, Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}})
+	first := h.create(alice, "", structs.ContainerSpec{Memory: 3 << 30,
+		Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}})
 	for name, spec := range map[string]structs.ContainerSpec{
 		"memory": {Memory: 2 << 30},
 		"cpu":    {MilliCPU: 4001},
@@ -281,7 +282,8 @@ func TestContainerRemovedFromItsHost(t *testing.T) {
 		// Observations under the old epoch no longer count.
 		hostRow := h.store.Snapshot().Host(host)
 		must(h, ReportStatus{HostID: host, StatusReport: structs.StatusReport{Registration: 1, Seq: hostRow.ReportSeq + 1,
-			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 9}}}}})
+			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1,
+				Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 9}}}}})
 		if now = h.container(c.ID); now.Observed.Generation != 0 {
 			t.Errorf("%s: a report of an old epoch was taken", policy)
 		}
@@ -329,7 +331,8 @@ func TestVolumesKeepTheirHost(t *testing.T) {
 			}
 			reason := now.StatusReason()
 			if now.HostID != home || now.Epoch != 1 || !now.Gone || now.Status() != structs.ContainerError ||
-				!strings.Contains(reason, "volume data is on host h1") || !strings.Contains(reason, "1 draining") || !strings.Contains(reason, "start it again") {
+				!strings.Contains(reason, "volume data is on host h1") || !strings.Contains(reason, "1 draining") ||
+				!strings.Contains(reason, "start it again") {
 				t.Errorf("%s, %s: %q, %+v", tc.name, policy, reason, now)
 			}
 			must(h, DrainHost{Caller: root, Ident: home})
@@ -430,7 +433,8 @@ func TestEpochsAfterARestore(t *testing.T) {
 	c := h.create(alice, "", structs.ContainerSpec{Image: "i"})
 	cluster := *h.store.Snapshot().Cluster()
 	cluster.Incarnation = 3 // as the restore writes it
-	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: structs.TableCluster, ID: cluster.ID, Version: cluster.ModifyIndex, Row: &cluster}}); err != nil {
+	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: structs.TableCluster, ID: cluster.ID, Version: cluster.ModifyIndex,
+		Row: &cluster}}); err != nil {
 		t.Fatal(err)
 	}
 	if now := h.container(c.ID); now.Epoch != 1 {

@@ -34,7 +34,8 @@ func TestRowProvesWhichContainer(t *testing.T) {
 	if got := h.container(c.ID); got.HostID != second {
 		t.Fatalf("it is on %s", got.HostID)
 	}
-	if mine, prior := assigned(second), assigned(first); mine.EngineID != "" || prior.EngineID != "e1" || prior.Epoch != 1 || prior.Desired != structs.DesiredAbsent {
+	if mine, prior := assigned(second), assigned(first); mine.EngineID != "" || prior.EngineID != "e1" || prior.Epoch != 1 ||
+		prior.Desired != structs.DesiredAbsent {
 		t.Errorf("the new host has %q, and the old one %q", mine.EngineID, prior.EngineID)
 	}
 	// Removed by hand, the container is created again under the next epoch, so its old
@@ -61,11 +62,13 @@ func TestHostShowsReportedCopies(t *testing.T) {
 	tell := func(copies *structs.Copies) *structs.Host {
 		t.Helper()
 		was := h.store.Snapshot().Host(id)
-		must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: was.Registration, Seq: was.ReportSeq + 1, Copies: copies}})
+		must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: was.Registration, Seq: was.ReportSeq + 1,
+			Copies: copies}})
 		return h.store.Snapshot().Host(id)
 	}
 	one := structs.Copy{EngineID: "e", Name: "web2", ContainerID: structs.NewID(), Epoch: 1}
-	if got := tell(&structs.Copies{Count: 30, First: []structs.Copy{one}}); got.CopyCount != 30 || len(got.Copies) != 1 || got.Copies[0] != one {
+	if got := tell(&structs.Copies{Count: 30, First: []structs.Copy{one}}); got.CopyCount != 30 || len(got.Copies) != 1 ||
+		got.Copies[0] != one {
 		t.Errorf("%+v", got)
 	}
 	if got := tell(nil); got.CopyCount != 30 || len(got.Copies) != 1 {

@@ -95,12 +95,14 @@ func TestDrainWaitsForContainersThatCantMove(t *testing.T) {
 			h.host("b", nil)
 			h.settle()
 			h.drain(c.HostID, false)
-			if now := h.container(c.ID); now.HostID != c.HostID || now.Desired != structs.DesiredRunning || now.DrainStop || !now.LeftOn(c.HostID) {
+			if now := h.container(c.ID); now.HostID != c.HostID || now.Desired != structs.DesiredRunning || now.DrainStop ||
+				!now.LeftOn(c.HostID) {
 				t.Fatalf("%+v", now)
 			}
 			h.drain(c.HostID, true)
 			now := h.container(c.ID)
-			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 || now.Desired != structs.DesiredRunning {
+			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 ||
+				now.Desired != structs.DesiredRunning {
 				t.Fatalf("told %+v", got)
 			}
 			if !now.LeftOn(c.HostID) {
@@ -205,7 +207,8 @@ func TestDrainMovesSomeAtATime(t *testing.T) {
 	a := h.host("a", nil)
 	h.bay(alice, "bay", 2)
 	for i := range maxMoving + 10 {
-		c := must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true, Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
+		c := must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true,
+			Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
 		h.report(c.ID, running)
 	}
 	b := h.host("b", nil)

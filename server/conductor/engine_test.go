@@ -17,7 +17,8 @@ func engineOf(id string) structs.EngineIdentity {
 func asHost(id string, engine structs.EngineIdentity, found ...structs.LabelOwner) RegisterHost {
 	return RegisterHost{
 		HostRegister: structs.HostRegister{HostID: id, Name: "h-" + id[:8], Found: found,
-			Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "20.10.24", Cores: 4, Memory: 4 << 30, Engine: engine}},
+			Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "20.10.24", Cores: 4, Memory: 4 << 30,
+				Engine: engine}},
 		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret of " + id),
 	}
 }
@@ -37,9 +38,10 @@ func TestHostKeepsItsEngine(t *testing.T) {
 		"the machine has another id":    {func(e *structs.EngineIdentity) { e.Machine = "m2" }, ""},
 		"another ID":                    {func(e *structs.EngineIdentity) { e.ID = "E2" }, "its ID is E2 and was E1, on the same machine"},
 		"another ID of another machine": {func(e *structs.EngineIdentity) { e.ID, e.Machine = "E2", "m2" }, "on another machine"},
-		"another directory":             {func(e *structs.EngineIdentity) { e.Root = "/srv/docker" }, "its directory is /srv/docker and was /var/lib/docker"},
-		"another inode":                 {func(e *structs.EngineIdentity) { e.Inode++ }, "put back from a backup"},
-		"born later":                    {func(e *structs.EngineIdentity) { e.Born = e.Born.Add(1) }, "put back from a backup"},
+		"another directory": {func(e *structs.EngineIdentity) { e.Root = "/srv/docker" },
+			"its directory is /srv/docker and was /var/lib/docker"},
+		"another inode": {func(e *structs.EngineIdentity) { e.Inode++ }, "put back from a backup"},
+		"born later":    {func(e *structs.EngineIdentity) { e.Born = e.Born.Add(1) }, "put back from a backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
@@ -50,14 +52,16 @@ func TestHostKeepsItsEngine(t *testing.T) {
 			r.Fingerprint.EngineVersion = "28.0.1" // an upgrade
 			if c.refused != "" {
 				err := refuse(h, structs.CodeConflict, r)
-				if e := err.(*structs.Error); e.Kind != structs.KindEngine || !strings.Contains(e.Msg, c.refused) || !strings.Contains(e.Msg, "host-fence "+id) {
+				if e := err.(*structs.Error); e.Kind != structs.KindEngine || !strings.Contains(e.Msg, c.refused) ||
+					!strings.Contains(e.Msg, "host-fence "+id) {
 					t.Errorf("it says %v", err)
 				}
 				return
 			}
 			must(h, r)
 			// Known fields stay known, so that the next registration is compared with them.
-			if got := h.store.Snapshot().Host(id).Fingerprint; got.Engine.ID != was.ID || got.Engine.Inode != was.Inode || !got.Engine.Born.Equal(was.Born) || got.EngineVersion != "28.0.1" {
+			if got := h.store.Snapshot().Host(id).Fingerprint; got.Engine.ID != was.ID || got.Engine.Inode != was.Inode ||
+				!got.Engine.Born.Equal(was.Born) || got.EngineVersion != "28.0.1" {
 				t.Errorf("the row has %+v", got)
 			}
 			other := asHost(id, engineOf("E3"))
@@ -88,7 +92,8 @@ func TestEngineBelongsToOneHost(t *testing.T) {
 	}
 	for _, state := range []structs.HostState{structs.HostReady, structs.HostSuspect} {
 		lose(first, state)
-		if err := refuse(h, structs.CodeConflict, asHost(second, engineOf("E1"))); !strings.Contains(err.Error(), first) || !strings.Contains(err.Error(), "one host of a cluster") {
+		if err := refuse(h, structs.CodeConflict, asHost(second, engineOf("E1"))); !strings.Contains(err.Error(), first) ||
+			!strings.Contains(err.Error(), "one host of a cluster") {
 			t.Errorf("while the first is %s it says %v", state, err)
 		}
 	}

@@ -67,7 +67,8 @@ func (t *tx) split(c, before *structs.Container, p pending) (apart bool, size in
 		spec, largest, of := state.SpecSize(&c.Spec)
 		same := before != nil && sameSpec(&before.Spec, &c.Spec)
 		if !same && spec > structs.MaxSpec {
-			t.refusal = structs.Errorf(structs.CodeInvalid, "the container's spec takes %d bytes, more than %d: make it smaller; most of it is %s with %d bytes",
+			t.refusal = structs.Errorf(structs.CodeInvalid,
+				"the container's spec takes %d bytes, more than %d: make it smaller; most of it is %s with %d bytes",
 				spec, structs.MaxSpec, structs.SpecField(largest), of).About(structs.KindContainer)
 		}
 		if t.specRows && spec > structs.MaxInlineSpec {
@@ -101,7 +102,9 @@ func sameSpec(a, b *structs.PrivateSpec) bool { return reflect.DeepEqual(a, b) }
 
 // tooLarge returns the error for a request that doesn't fit in an entry.
 func tooLarge(size int) error {
-	return structs.Errorf(structs.CodeTooLarge, "the request takes %d bytes in the servers' log, more than the %d of one entry: split it into smaller requests", size, structs.MaxEntry)
+	return structs.Errorf(structs.CodeTooLarge,
+		"the request takes %d bytes in the servers' log, more than the %d of one entry: split it into smaller requests", size,
+		structs.MaxEntry)
 }
 
 // String returns the row's name for logs.

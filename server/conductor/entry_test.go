@@ -17,7 +17,8 @@ import (
 // specOf returns a spec of exactly size bytes.
 func specOf(t testing.TB, size int) structs.ContainerSpec {
 	t.Helper()
-	spec := structs.ContainerSpec{Image: "busybox", RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}, Environment: map[string]string{"MODE": "x"}}
+	spec := structs.ContainerSpec{Image: "busybox", RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
+		Environment: map[string]string{"MODE": "x"}}
 	for n := 0; ; n++ {
 		now, _, _ := state.SpecSize(&structs.PrivateSpec{ContainerSpec: spec})
 		switch left := size - now; {
@@ -104,7 +105,8 @@ func TestSpecGrowsAndShrinks(t *testing.T) {
 	check := func(what string, want *structs.Command) {
 		t.Helper()
 		got, stored := h.container(c.ID), h.storedSpec(c.ID)
-		if !reflect.DeepEqual(got.Spec.Command, want.Args) || (stored != nil) != (want == long) || stored != nil && !reflect.DeepEqual(stored.Spec, got.Spec) {
+		if !reflect.DeepEqual(got.Spec.Command, want.Args) || (stored != nil) != (want == long) || stored != nil &&
+			!reflect.DeepEqual(stored.Spec, got.Spec) {
 			t.Errorf("%s: the command has %d bytes, the row of its own: %v", what, len(got.Spec.Command[0]), stored != nil)
 		}
 	}
@@ -197,7 +199,8 @@ func TestBatchClosesBeforeTheLimit(t *testing.T) {
 	for i, size := range sizes {
 		spec := specOf(t, size)
 		wg.Go(func() {
-			if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: fmt.Sprint(i), Spec: spec}); err != nil {
+			if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: fmt.Sprint(i),
+				Spec: spec}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -229,7 +232,8 @@ func TestBatchClosesBeforeTheLimit(t *testing.T) {
 func TestRequestContinuesInTheNextEntry(t *testing.T) {
 	h := newHarnessOf(t, structs.LeastSchema)
 	bay := func(name string, size int) CreateBay {
-		return CreateBay{Caller: alice, Name: name, NodeCount: 1, Placement: structs.PlacementSpread, Labels: map[string]string{"large": strings.Repeat("l", size)}}
+		return CreateBay{Caller: alice, Name: name, NodeCount: 1, Placement: structs.PlacementSpread,
+			Labels: map[string]string{"large": strings.Repeat("l", size)}}
 	}
 	started, release := h.hold()
 	defer release()
@@ -271,7 +275,8 @@ func TestCarriedOverRequestIsAnswered(t *testing.T) {
 		answers[i] = make(chan error, 1)
 		labels := map[string]string{"large": strings.Repeat("l", size)}
 		go func() {
-			_, err := Do(context.Background(), h.Conductor, CreateBay{Caller: alice, Name: "b", NodeCount: 1, Placement: structs.PlacementSpread, Labels: labels})
+			_, err := Do(context.Background(), h.Conductor, CreateBay{Caller: alice, Name: "b", NodeCount: 1,
+				Placement: structs.PlacementSpread, Labels: labels})
 			answers[i] <- err
 		}()
 		if i == 0 {
@@ -335,7 +340,8 @@ func TestRequestsWithManyChangesKeepTheLimit(t *testing.T) {
 				r := ReportStatus{HostID: host, StatusReport: structs.StatusReport{Registration: row.Registration, Seq: row.ReportSeq + 1}}
 				for _, id := range ids {
 					if c := h.container(id); c != nil {
-						seen := structs.ContainerReport{ContainerID: id, Epoch: c.Epoch, Observed: structs.Observed{Status: status, Generation: c.Generation}}
+						seen := structs.ContainerReport{ContainerID: id, Epoch: c.Epoch,
+							Observed: structs.Observed{Status: status, Generation: c.Generation}}
 						if c.HostID != host {
 							seen.Epoch = c.PriorOn(host).Epoch
 						}
@@ -483,7 +489,8 @@ func TestReportIsSplitOverEntries(t *testing.T) {
 	part = r
 	part.Seq, part.Containers = 8, part.Containers[:1]
 	part.Containers[0].Reason = "older"
-	if got, err := Report(context.Background(), h.Conductor, part); err != nil || got.Seq != 9 || h.container(part.Containers[0].ContainerID).Observed.Reason == "older" {
+	if got, err := Report(context.Background(), h.Conductor, part); err != nil || got.Seq != 9 ||
+		h.container(part.Containers[0].ContainerID).Observed.Reason == "older" {
 		t.Errorf("the rest of an older report was written: %+v, %v", got, err)
 	}
 }
@@ -497,7 +504,8 @@ func TestReportOfManyDeletions(t *testing.T) {
 	for range structs.MaxReport {
 		c := h.create(alice, "", specOf(t, 10<<10))
 		must(h, DeleteContainer{Caller: alice, Ident: c.ID, Force: true})
-		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: structs.ContainerGone}})
+		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: 1,
+			Observed: structs.Observed{Status: structs.ContainerGone}})
 	}
 	if _, err := Report(context.Background(), h.Conductor, r); err != nil {
 		t.Fatal(err)
@@ -513,8 +521,10 @@ func (h *harness) hostsOf(n, size int) []string {
 	h.Helper()
 	var ids []string
 	for i := range n {
-		host := &structs.Host{Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1_000_000 + i)}, Name: fmt.Sprint("h", i), State: structs.HostReady}
-		host.Fingerprint = structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30, Labels: map[string]string{"large": strings.Repeat("l", size)}}
+		host := &structs.Host{Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1_000_000 + i)}, Name: fmt.Sprint("h", i),
+			State: structs.HostReady}
+		host.Fingerprint = structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30,
+			Labels: map[string]string{"large": strings.Repeat("l", size)}}
 		if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: host.ID, Row: host}}); err != nil {
 			h.Fatal(err)
 		}
@@ -606,7 +616,8 @@ func TestComputedSizesMatchTheEntry(t *testing.T) {
 	batch := newTx(h.store.Snapshot(), h.clock)
 	check := func(what string) {
 		t.Helper()
-		data, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 1 << 40, Prev: 1 << 50, Changes: batch.changes()})
+		data, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 1 << 40, Prev: 1 << 50,
+			Changes: batch.changes()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -660,7 +671,8 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 		spec.Environment = env
 		c := &structs.Container{
 			Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1000 + i), ProjectID: alice.ProjectID}, Name: fmt.Sprint("huge-", i),
-			Spec: structs.PrivateSpec{ContainerSpec: spec}, Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1},
+			Spec: structs.PrivateSpec{ContainerSpec: spec}, Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning,
+				Generation: 1},
 		}
 		if i < 4 {
 			c.HostID, c.Epoch = one, 1
@@ -685,11 +697,13 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 		if now.HostID != one {
 			t.Fatalf("%s is not placed: %s", c.Name, now.PlaceReason)
 		}
-		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: now.Epoch, Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1}})
+		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: now.Epoch,
+			Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1}})
 	}
 	h.within("report", limit, func() { must(h, r) })
 	for _, c := range huge {
-		if now := h.container(c.ID); now.Status() != structs.ContainerRunning || !reflect.DeepEqual(now.Spec, c.Spec) || h.storedSpec(c.ID) == nil {
+		if now := h.container(c.ID); now.Status() != structs.ContainerRunning || !reflect.DeepEqual(now.Spec, c.Spec) ||
+			h.storedSpec(c.ID) == nil {
 			t.Errorf("%s is %s, its spec in a row of its own: %v", c.Name, now.Status(), h.storedSpec(c.ID) != nil)
 		}
 	}
@@ -724,7 +738,8 @@ func TestStepGetsAnEntryOfItsOwnInABusyLoop(t *testing.T) {
 	for i := range 2 { // of a batch that has room for more
 		labels := map[string]string{"large": strings.Repeat("l", 200<<10)}
 		wg.Go(func() {
-			if _, err := Do(context.Background(), h.Conductor, CreateBay{Caller: bob, Name: fmt.Sprint(i), NodeCount: 1, COE: "kubernetes", Placement: structs.PlacementSpread, Labels: labels}); err != nil {
+			if _, err := Do(context.Background(), h.Conductor, CreateBay{Caller: bob, Name: fmt.Sprint(i), NodeCount: 1, COE: "kubernetes",
+				Placement: structs.PlacementSpread, Labels: labels}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -732,7 +747,8 @@ func TestStepGetsAnEntryOfItsOwnInABusyLoop(t *testing.T) {
 	}
 	more := make(chan bool, 1)
 	wg.Go(func() {
-		written, err := Do(context.Background(), h.Conductor, MarkHosts{Marks: []HostMark{{ID: large, State: structs.HostSuspect, Reason: "silent"}}})
+		written, err := Do(context.Background(), h.Conductor, MarkHosts{Marks: []HostMark{{ID: large, State: structs.HostSuspect,
+			Reason: "silent"}}})
 		if err != nil {
 			t.Error(err)
 		}

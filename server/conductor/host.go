@@ -32,8 +32,10 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 		was = &structs.Host{Meta: t.meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	}
 	if Superseded(was, r.HostRegister) {
-		return none, structs.Errorf(structs.CodeConflict, "another agent has registered as host %s since: registration %d of this one was followed by %d. "+
-			"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; this one is admitted again after a restart",
+		return none, structs.Errorf(structs.CodeConflict,
+			"another agent has registered as host %s since: registration %d of this one was followed by %d. "+
+				"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; "+
+				"this one is admitted again after a restart",
 			r.HostID, r.Registration, was.Registration).About(structs.KindHost)
 	}
 	if err := checkEngine(t, r, was); err != nil {
@@ -66,14 +68,20 @@ func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token 
 	}
 	switch {
 	case host == nil && !r.mayJoin(cluster, token):
-		return structs.Errorf(structs.CodeUnauthenticated, "the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, or one of \"magnum token-create -join\"").About(structs.KindHost)
+		return structs.Errorf(structs.CodeUnauthenticated,
+			"the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, "+
+				"or one of \"magnum token-create -join\"").About(structs.KindHost)
 	case host != nil && !equalHashes(r.SecretHash, host.SecretHash):
-		return structs.Errorf(structs.CodeUnauthenticated, "host %s is registered with another secret: this agent's data directory is not the one that the host registered from", r.HostID).About(structs.KindHost)
+		return structs.Errorf(structs.CodeUnauthenticated,
+			"host %s is registered with another secret: this agent's data directory is not the one that the host registered from",
+			r.HostID).About(structs.KindHost)
 	}
 	if host != nil {
 		if differs := host.Fingerprint.Engine.Differs(r.Fingerprint.Engine); differs != "" {
-			return structs.Errorf(structs.CodeConflict, "host %s (%s) is registered with another engine than this agent's: %s. Start the agent with the engine that the host has, "+
-				"or remove the file host_id from its data directory and start it with a join token: then it joins as a new host, and what the old one ran stays reserved until magnum host-fence %s",
+			return structs.Errorf(structs.CodeConflict,
+				"host %s (%s) is registered with another engine than this agent's: %s. Start the agent with the engine that the host has, "+
+					"or remove the file host_id from its data directory and start it with a join token: then it joins as a new host, "+
+					"and what the old one ran stays reserved until magnum host-fence %s",
 				host.Name, host.ID, differs, host.ID).About(structs.KindEngine)
 		}
 	}
@@ -97,11 +105,13 @@ func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
 			fence := ""
 			if old != nil {
 				name = fmt.Sprintf("%s (%s)", old.Name, old.ID)
-				fence = fmt.Sprintf("; or, once host %s is lost and if its containers may run elsewhere although they are here: magnum host-fence %s", old.Name, old.ID)
+				fence = fmt.Sprintf("; or, once host %s is lost and if its containers may run elsewhere although they are here: magnum "+
+					"host-fence %s", old.Name, old.ID)
 			}
-			return structs.Errorf(structs.CodeConflict, "the engine has containers of host %s of this cluster, and this agent asks to join as the new host %s. "+
-				"If the agent's file host_id was lost or damaged, write %s into it, beside the agent.secret of that host. "+
-				"Else remove those containers: docker rm -f $(docker ps -aq --filter label=magnum.host=%s)%s",
+			return structs.Errorf(structs.CodeConflict,
+				"the engine has containers of host %s of this cluster, and this agent asks to join as the new host %s. "+
+					"If the agent's file host_id was lost or damaged, write %s into it, beside the agent.secret of that host. "+
+					"Else remove those containers: docker rm -f $(docker ps -aq --filter label=magnum.host=%s)%s",
 				name, r.HostID, o.HostID, o.HostID, fence).About(structs.KindEngine)
 		}
 	}
@@ -110,8 +120,10 @@ func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
 	}
 	for h := range t.allHosts() {
 		if h.ID != r.HostID && h.State != structs.HostLost && h.Fingerprint.Engine.Is(r.Fingerprint.Engine) {
-			return structs.Errorf(structs.CodeConflict, "the engine is that of host %s (%s), which is %s: an engine is one host of a cluster. Stop that host's agent, and this one is admitted once the host is lost; "+
-				"or give this agent an engine of its own", h.Name, h.ID, h.State).About(structs.KindHost)
+			return structs.Errorf(structs.CodeConflict,
+				"the engine is that of host %s (%s), which is %s: an engine is one host of a cluster. Stop that host's agent, and this "+
+					"one is admitted once the host is lost; "+
+					"or give this agent an engine of its own", h.Name, h.ID, h.State).About(structs.KindHost)
 		}
 	}
 	return nil
@@ -144,7 +156,8 @@ func withoutEngines(r structs.Row) {
 // registration. An agent that has just started is never superseded, because it can't be
 // told from one that was killed a moment ago.
 func Superseded(host *structs.Host, r structs.HostRegister) bool {
-	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration && host.Instance != r.Instance
+	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration &&
+		host.Instance != r.Instance
 }
 
 // NoteHost shows operators a note about a ready host, until its state changes or its agent
@@ -231,9 +244,12 @@ func (r ReleaseHost) decide(t *tx) (*structs.Host, error) {
 		return nil, err
 	}
 	if !h.Braked {
-		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, and the mass-loss brake does not hold it back: there is nothing to release", h.Name, h.State).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Host %s is %s, and the mass-loss brake does not hold it back: there is nothing to release", h.Name,
+			h.State).About(structs.KindHost)
 	}
-	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "its agent was silent, and an operator has released it from the mass-loss brake"})
+	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost,
+		Reason: "its agent was silent, and an operator has released it from the mass-loss brake"})
 	return row[structs.Host](t, h.ID), nil
 }
 
@@ -253,9 +269,13 @@ func (r FenceHost) decide(t *tx) (*structs.Host, error) {
 	host := *h
 	switch {
 	case h.State == structs.HostReady:
-		return nil, structs.Errorf(structs.CodeConflict, "Host %s is ready: its agent sends heartbeats, so it is not off; turn the host off first, or use host-drain", h.Name).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Host %s is ready: its agent sends heartbeats, so it is not off; turn the host off first, or use host-drain",
+			h.Name).About(structs.KindHost)
 	case h.State != structs.HostLost && !r.Force:
-		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, not lost: wait until it is lost, or use force if you know that it is off", h.Name, h.State).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Host %s is %s, not lost: wait until it is lost, or use force if you know that it is off", h.Name,
+			h.State).About(structs.KindHost)
 	case h.State != structs.HostLost:
 		markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "an operator has said that it is off"})
 		host = *row[structs.Host](t, h.ID)
@@ -320,10 +340,13 @@ func (r ReportStatus) decide(t *tx) (ReportProgress, error) {
 		return none, structs.NotFound(structs.KindHost, r.HostID)
 	}
 	if was.Registration != r.Registration {
-		return none, structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", r.Registration, r.HostID, was.Registration).About(structs.KindHost)
+		return none, structs.Errorf(structs.CodeConflict,
+			"registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to "+
+				"register again", r.Registration, r.HostID, was.Registration).About(structs.KindHost)
 	}
 	if len(r.Containers) > structs.MaxReport {
-		return none, structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers), structs.MaxReport)
+		return none, structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers),
+			structs.MaxReport)
 	}
 	if r.Seq <= was.ReportSeq {
 		return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}}, nil // a repetition
@@ -349,7 +372,8 @@ func (r ReportStatus) decide(t *tx) (ReportProgress, error) {
 	}
 	// Last, so that Seq says that the whole report is processed.
 	if !t.item(func() { t.put(&host) }) {
-		return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
+		return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true,
+			Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
 	}
 	return ReportProgress{StatusReported: structs.StatusReported{Seq: r.Seq}}, nil
 }

@@ -27,14 +27,17 @@ func (o Once) find(t *tx, caller structs.Caller) (structs.Row, error) {
 		return nil, nil
 	}
 	if k.BodyHash != o.BodyHash {
-		return nil, structs.Errorf(structs.CodeConflict, "Idempotency-Key %q was used for another request in the last %v: use a new key", o.Key, structs.IdempotencyTTL)
+		return nil, structs.Errorf(structs.CodeConflict, "Idempotency-Key %q was used for another request in the last %v: use a new key",
+			o.Key, structs.IdempotencyTTL)
 	}
 	made := t.get(k.Result, k.ResultID)
 	if made == nil && o.Minted {
-		return nil, structs.Errorf(structs.CodeConflict, "the object that this request created has been deleted before the request was answered")
+		return nil, structs.Errorf(structs.CodeConflict,
+			"the object that this request created has been deleted before the request was answered")
 	}
 	if made == nil {
-		return nil, structs.Errorf(structs.CodeConflict, "the object that the request with Idempotency-Key %q created has been deleted: use a new key to create another", o.Key)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"the object that the request with Idempotency-Key %q created has been deleted: use a new key to create another", o.Key)
 	}
 	return made, nil
 }
@@ -94,7 +97,9 @@ func (r RetryAfterUnknown[P]) decide(t *tx) (P, error) {
 	}
 	// CreateIndex 0 means that this batch creates it.
 	if made := row.Base().CreateIndex; made == 0 || made > r.SinceIndex {
-		return none, structs.Errorf(structs.CodeUnavailable, "an earlier try may or may not have been carried out, and the object that exists now may have been created since: check it, and repeat the request if it is the one you mean (%w)", ErrUnknown)
+		return none, structs.Errorf(structs.CodeUnavailable,
+			"an earlier try may or may not have been carried out, and the object that exists now may have been created since: check "+
+				"it, and repeat the request if it is the one you mean (%w)", ErrUnknown)
 	}
 	return row, nil
 }

@@ -10,7 +10,8 @@ import (
 // TestIdempotencyRowsNeverCollide: projects and keys are free text, and different pairs
 // have different rows.
 func TestIdempotencyRowsNeverCollide(t *testing.T) {
-	parts := []string{"a", "b", "/", "a/", "/a", "a/b", "b/c", "a/b/c", "%", "%2F", "a%2Fb", "a%2fb", "a b", "a+b", "a\\", "ä", "a:b", "1", "..", "a/../b"}
+	parts := []string{"a", "b", "/", "a/", "/a", "a/b", "b/c", "a/b/c", "%", "%2F", "a%2Fb", "a%2fb", "a b", "a+b", "a\\", "ä", "a:b", "1",
+		"..", "a/../b"}
 	of := make(map[string]string)
 	for _, project := range parts {
 		for _, key := range parts {
@@ -31,7 +32,8 @@ func TestIdempotencyKeyOfAnotherProject(t *testing.T) {
 		return structs.Caller{ProjectID: project, UserID: "u", Roles: []structs.Role{structs.RoleMember}}
 	}
 	create := func(project, key string) *structs.Container {
-		return must(h, CreateContainer{Caller: caller(project), Once: Once{Key: key, BodyHash: "hash"}, Spec: structs.ContainerSpec{Image: "i"}})
+		return must(h, CreateContainer{Caller: caller(project), Once: Once{Key: key, BodyHash: "hash"},
+			Spec: structs.ContainerSpec{Image: "i"}})
 	}
 	for _, project := range []string{"a", "a/b", "x", "x/y"} {
 		h.bay(caller(project), "bay", 1)
@@ -48,7 +50,8 @@ func TestIdempotencyKeyOfAnotherProject(t *testing.T) {
 	// The row that an earlier version wrote for project x/y and key z.
 	old := create("x/y", "other")
 	must(h, putRow{&structs.IdempotencyKey{
-		Meta: structs.Meta{ID: "x/y/z", ProjectID: "x/y", CreatedAt: h.clock}, BodyHash: "hash", Result: structs.TableContainers, ResultID: old.ID,
+		Meta: structs.Meta{ID: "x/y/z", ProjectID: "x/y", CreatedAt: h.clock}, BodyHash: "hash", Result: structs.TableContainers,
+		ResultID: old.ID,
 	}})
 	if ours := create("x", "y/z"); ours.ID == old.ID || ours.ProjectID != "x" {
 		t.Errorf("project x got container %s of project %s", ours.ID, ours.ProjectID)

@@ -80,11 +80,13 @@ func (k kind) tells(h *harness, hostID, id string, epoch uint64, seen structs.Se
 	h.Helper()
 	host := h.store.Snapshot().Host(hostID)
 	r := structs.ReportOf(structs.Ref{Kind: k.name, ID: id, Epoch: epoch})
-	r.Refused, r.Observed = refused, structs.Observed{Status: seen.Status, Generation: seen.Generation, EngineID: seen.EngineID, StartedAt: seen.StartedAt}
+	r.Refused, r.Observed = refused, structs.Observed{Status: seen.Status, Generation: seen.Generation, EngineID: seen.EngineID,
+		StartedAt: seen.StartedAt}
 	for _, part := range k.parts {
 		r.Parts = append(r.Parts, structs.PartReport{Part: part, Observed: r.Observed})
 	}
-	sent, err := json.Marshal(structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1, Containers: []structs.ContainerReport{r}})
+	sent, err := json.Marshal(structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1,
+		Containers: []structs.ContainerReport{r}})
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -225,7 +227,8 @@ func TestWorkloadsOfALostHostMove(t *testing.T) {
 		h.holds(from, 0)
 
 		h.mark(structs.HostLost, to)
-		if structs.StatusOf(kept.now()) != structs.ContainerUnknown || kept.place().HostID != to || w.place().HostID != from || w.place().Epoch != 3 {
+		if structs.StatusOf(kept.now()) != structs.ContainerUnknown || kept.place().HostID != to || w.place().HostID != from ||
+			w.place().Epoch != 3 {
 			h.Fatalf("one that isn't restarted: %s; the other: %+v", structs.StatusReasonOf(kept.now()), w.place())
 		}
 	})
@@ -286,7 +289,8 @@ func TestWorkloadsRunOnWhileTheyAreDrained(t *testing.T) {
 		}
 		stays.told(from, 1, structs.DesiredRunning)
 		actions := h.store.Snapshot().Get(structs.TableActions, actionsID(stays.now())).(*structs.Actions)
-		if n := len(actions.List); n != 3 || actions.List[1].Action != "drain-stop" || actions.List[2].Action != "start" || actions.List[0].Result != structs.ActionSucceeded {
+		if n := len(actions.List); n != 3 || actions.List[1].Action != "drain-stop" || actions.List[2].Action != "start" ||
+			actions.List[0].Result != structs.ActionSucceeded {
 			h.Errorf("actions: %+v", actions.List)
 		}
 		stays.deletes(h, stays.id)
@@ -371,7 +375,8 @@ func TestUsageWithinABatch(t *testing.T) {
 	c := *h.container(a.id)
 	c.Observed.Memory, c.Observed.Status = 2<<30, structs.ContainerRunning
 	c.Priors = []structs.Prior{{HostID: h.other(from), Epoch: 1}}
-	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: c.Table(), ID: c.ID, Version: c.ModifyIndex, Row: &c}}); err != nil {
+	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: c.Table(), ID: c.ID, Version: c.ModifyIndex,
+		Row: &c}}); err != nil {
 		t.Fatal(err)
 	}
 	bay := h.bayNamed("bay")

@@ -164,7 +164,8 @@ func (t *tx) hostsInBay(bayID string) iter.Seq[*structs.Host] {
 
 // allHosts yields all hosts.
 func (t *tx) allHosts() iter.Seq[*structs.Host] {
-	return typed[*structs.Host](t.overlay(t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true }, structs.TableHosts))
+	return typed[*structs.Host](t.overlay(t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true },
+		structs.TableHosts))
 }
 
 // hostsOf returns the bay's hosts as the scheduler needs them. They are looked up once per
@@ -187,7 +188,8 @@ func (t *tx) baysOf(projectID string) []*structs.Bay {
 	if ok {
 		return found
 	}
-	own := t.overlay(t.base.List(structs.TableBays, projectID, 0), func(r structs.Row) bool { return r.Base().ProjectID == projectID }, structs.TableBays)
+	own := t.overlay(t.base.List(structs.TableBays, projectID, 0), func(r structs.Row) bool { return r.Base().ProjectID == projectID },
+		structs.TableBays)
 	for b := range typed[*structs.Bay](own) {
 		found = append(found, b)
 	}
@@ -212,7 +214,8 @@ func (t *tx) onHost(hostID string) iter.Seq[structs.Workload] {
 
 // workloads is overlay for all kinds of workloads.
 func (t *tx) workloads(base iter.Seq[structs.Workload], match func(*structs.Placement) bool) iter.Seq[structs.Workload] {
-	return typed[structs.Workload](t.overlay(rows(base), func(r structs.Row) bool { return match(r.(structs.Workload).Place()) }, state.PlacedTables()...))
+	return typed[structs.Workload](t.overlay(rows(base), func(r structs.Row) bool { return match(r.(structs.Workload).Place()) },
+		state.PlacedTables()...))
 }
 
 // workload returns the workload as the batch sees it, nil if there is none.
@@ -239,5 +242,6 @@ func (t *tx) endingBays() iter.Seq[*structs.Bay] {
 
 // bays yields all bays.
 func (t *tx) bays() iter.Seq[*structs.Bay] {
-	return typed[*structs.Bay](t.overlay(t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true }, structs.TableBays))
+	return typed[*structs.Bay](t.overlay(t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true },
+		structs.TableBays))
 }

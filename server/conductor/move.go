@@ -168,7 +168,8 @@ func immovable(t *tx, w structs.Workload, h *structs.Host) string {
 	case h.State == structs.HostLost && h.Fenced:
 		return ""
 	case h.State == structs.HostLost:
-		return fmt.Sprintf("it is exclusive and may still run there: it runs again when the host is back, or elsewhere once an operator has confirmed that the host is off: magnum host-fence %s", h.Name)
+		return fmt.Sprintf("it is exclusive and may still run there: it runs again when the host is back, or elsewhere once an "+
+			"operator has confirmed that the host is off: magnum host-fence %s", h.Name)
 	}
 	return "it is exclusive: it moves once it has stopped"
 }

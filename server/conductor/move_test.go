@@ -96,7 +96,8 @@ func TestLostHostsContainersArePlacedAgain(t *testing.T) {
 	}
 	h.mark(structs.HostLost, c.HostID)
 	moved := h.container(c.ID)
-	if moved.HostID != other && moved.HostID != free || moved.Epoch != 2 || moved.Status() != structs.ContainerCreating || moved.Name != c.Name {
+	if moved.HostID != other && moved.HostID != free || moved.Epoch != 2 || moved.Status() != structs.ContainerCreating ||
+		moved.Name != c.Name {
 		t.Fatalf("%+v", moved)
 	}
 	if !strings.Contains(moved.StatusReason(), "rescheduled from host") {
@@ -144,12 +145,14 @@ func TestContainersThatStayOnALostHost(t *testing.T) {
 		stop bool
 		why  string
 	}{
-		"restart policy": {spec: structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 3}}, why: "its restart policy is on-failure:3"},
+		"restart policy": {spec: structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 3}},
+			why: "its restart policy is on-failure:3"},
 		"volume": {spec: always(func(s *structs.ContainerSpec) {
 			s.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "data", Target: "/data"}}
 		}), why: "its volume data is on that host"},
 		"stopped by user": {spec: always(), stop: true, why: "is lost"},
-		"nothing fits":    {spec: always(func(s *structs.ContainerSpec) { s.Constraints = map[string]string{"disk": "ssd"} }), why: "waits for a host with room for disk=ssd"},
+		"nothing fits": {spec: always(func(s *structs.ContainerSpec) { s.Constraints = map[string]string{"disk": "ssd"} }),
+			why: "waits for a host with room for disk=ssd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
@@ -164,7 +167,8 @@ func TestContainersThatStayOnALostHost(t *testing.T) {
 			}
 			h.mark(structs.HostLost, c.HostID)
 			now := h.container(c.ID)
-			if now.HostID != c.HostID || now.Epoch != 1 || now.Status() != structs.ContainerUnknown || !strings.Contains(now.StatusReason(), tc.why) {
+			if now.HostID != c.HostID || now.Epoch != 1 || now.Status() != structs.ContainerUnknown ||
+				!strings.Contains(now.StatusReason(), tc.why) {
 				t.Fatalf("%s on %s, epoch %d: %q", now.Status(), now.HostID, now.Epoch, now.StatusReason())
 			}
 			index := h.store.Index()
@@ -288,7 +292,8 @@ func TestLostHostWithManyContainersIsEmptiedInSteps(t *testing.T) {
 	h.bay(alice, "bay", 2)
 	const n = 250
 	for i := range n {
-		must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true, Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
+		must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true,
+			Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
 	}
 	b := h.host("b", nil)
 	h.settle()

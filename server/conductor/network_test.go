@@ -27,7 +27,8 @@ func (h *harness) room(hostID string, room bool) {
 	h.Helper()
 	host := h.store.Snapshot().Host(hostID)
 	full := !room
-	must(h, ReportStatus{HostID: host.ID, StatusReport: structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1, NetworksFull: &full}})
+	must(h, ReportStatus{HostID: host.ID, StatusReport: structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1,
+		NetworksFull: &full}})
 	h.settle()
 }
 
@@ -57,7 +58,8 @@ func TestNoNetworkLeft(t *testing.T) {
 	}
 	h.refusal(b.ID)
 	waits := h.container(b.ID)
-	if waits.HostID != "" || waits.Status() != structs.ContainerCreating || !strings.Contains(waits.StatusReason(), "of 2 hosts, 2 without room for another project's network") {
+	if waits.HostID != "" || waits.Status() != structs.ContainerCreating ||
+		!strings.Contains(waits.StatusReason(), "of 2 hosts, 2 without room for another project's network") {
 		t.Fatalf("refused by both: %+v: %s", waits, waits.StatusReason())
 	}
 	// A project with a network on the host has room there. Another project's container

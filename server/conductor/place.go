@@ -118,8 +118,10 @@ func (pl placer) replace(w structs.Workload) {
 	volume := w.Policy().Volume
 	if host := row[structs.Host](pl.t, was); volume == "" || host == nil {
 		pl.place(w, bay)
-	} else if pl.placeOn(w, bay, []schedule.Host{withoutNetworks(state.RoomOf(host, pl.t.reserved.used(host.ID), bay.Placement))}); p.PlaceReason != "" {
-		p.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from it: it %s; start it again when that has changed", volume, host.Name, p.PlaceReason)
+	} else if pl.placeOn(w, bay, []schedule.Host{withoutNetworks(state.RoomOf(host, pl.t.reserved.used(host.ID),
+		bay.Placement))}); p.PlaceReason != "" {
+		p.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from it: it %s; start it again when that "+
+			"has changed", volume, host.Name, p.PlaceReason)
 	}
 }
 

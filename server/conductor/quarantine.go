@@ -122,7 +122,9 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 		return nil, structs.NotFound(structs.KindHost, r.HostID)
 	}
 	if host.Registration != r.Registration {
-		return nil, structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", r.Registration, r.HostID, host.Registration).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to "+
+				"register again", r.Registration, r.HostID, host.Registration).About(structs.KindHost)
 	}
 	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return nil, nil // the agent's journal has it
@@ -156,7 +158,9 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 		return &r.QuarantineReport, nil
 	}
 	if full {
-		return nil, structs.Errorf(structs.CodeTooLarge, "host %s keeps more than %d containers in quarantine: the servers record no more of them, only the agent's journal does; end it with host-adopt", host.Name, structs.QuarantinePage*structs.MaxQuarantinePages).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeTooLarge,
+			"host %s keeps more than %d containers in quarantine: the servers record no more of them, only the agent's journal does; "+
+				"end it with host-adopt", host.Name, structs.QuarantinePage*structs.MaxQuarantinePages).About(structs.KindHost)
 	}
 	return nil, nil
 }
@@ -198,7 +202,8 @@ func (q quarantine) add(k structs.Quarantined) (changed, room bool) {
 		q.put(&after, false)
 	case len(pages) < structs.MaxQuarantinePages:
 		q.put(&structs.Quarantine{
-			Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, len(pages)), CreatedAt: q.t.now}, HostID: q.hostID, Kept: []structs.Quarantined{k},
+			Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, len(pages)), CreatedAt: q.t.now}, HostID: q.hostID,
+			Kept: []structs.Quarantined{k},
 		}, false)
 	default:
 		return false, false
@@ -249,9 +254,12 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 	if r.Remove {
 		for _, k := range found {
 			ref := k.Ref()
-			if w := t.workload(ref); w != nil && w.Place().HostID == h.ID && w.Place().Epoch == k.Epoch && w.Place().Desired != structs.DesiredAbsent &&
+			if w := t.workload(ref); w != nil && w.Place().HostID == h.ID && w.Place().Epoch == k.Epoch &&
+				w.Place().Desired != structs.DesiredAbsent &&
 				(k.SpecHash == "" || k.SpecHash == w.SpecHash()) {
-				return nil, structs.Errorf(structs.CodeConflict, "%s %s is the cluster's own again, as placed on host %s: keep it, and delete it with %[1]s-delete if it is to go", ref.Kind, ref.ID, h.Name).About(string(ref.Kind))
+				return nil, structs.Errorf(structs.CodeConflict,
+					"%s %s is the cluster's own again, as placed on host %s: keep it, and delete it with %[1]s-delete if it is to go",
+					ref.Kind, ref.ID, h.Name).About(string(ref.Kind))
 			}
 		}
 	} else {
@@ -283,11 +291,14 @@ func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, err
 		}
 	}
 	if len(found) == 0 {
-		return nil, structs.Errorf(structs.CodeNotFound, "Container %.255s is not in quarantine on host %s.", r.Container, h.Name).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeNotFound, "Container %.255s is not in quarantine on host %s.", r.Container,
+			h.Name).About(structs.KindContainer)
 	}
 	for _, k := range found {
 		if ref, first := k.Ref(), found[0].Ref(); ref.Kind != first.Kind || ref.ID != first.ID {
-			return nil, structs.Errorf(structs.CodeConflict, "Several containers in quarantine on host %s have the name %.255s: use the uuid.", h.Name, r.Container).About(structs.KindContainer)
+			return nil, structs.Errorf(structs.CodeConflict,
+				"Several containers in quarantine on host %s have the name %.255s: use the uuid.", h.Name,
+				r.Container).About(structs.KindContainer)
 		}
 	}
 	return found, nil
@@ -314,7 +325,8 @@ func (q quarantine) setAdoption(k structs.Quarantined, decided structs.Adoption)
 func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	ref := k.Ref()
 	conflict := func(format string, args ...any) *structs.Error {
-		return structs.Errorf(structs.CodeConflict, "%s %s is not kept: %s", ref.Kind, ref.ID, fmt.Sprintf(format, args...)).About(string(ref.Kind))
+		return structs.Errorf(structs.CodeConflict, "%s %s is not kept: %s", ref.Kind, ref.ID,
+			fmt.Sprintf(format, args...)).About(string(ref.Kind))
 	}
 	refuse := func(format string, args ...any) error {
 		return conflict("%s; host-adopt -remove removes it", fmt.Sprintf(format, args...))
@@ -339,7 +351,8 @@ func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 		if on := row[structs.Host](t, p.HostID); on != nil {
 			where = "host " + on.Name
 		}
-		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", p.Epoch, where, k.Epoch)
+		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", p.Epoch, where,
+			k.Epoch)
 	case p.BayID != h.BayID:
 		return refuse("host %s is not in the bay of the cluster's %s", h.Name, ref.Kind)
 	case h.State != structs.HostReady:

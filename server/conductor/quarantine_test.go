@@ -68,7 +68,8 @@ func TestEachLeadershipBeginsALineage(t *testing.T) {
 	if old.store.Snapshot().Lineages() != nil {
 		t.Error("a cluster of the first schema has lineages")
 	}
-	if a := old.registerAs(structs.NewID(), structs.Following{ClusterID: old.store.Snapshot().Cluster().ClusterID, Lineage: structs.NewID(), Index: 1}); !a.Diverged {
+	if a := old.registerAs(structs.NewID(), structs.Following{ClusterID: old.store.Snapshot().Cluster().ClusterID, Lineage: structs.NewID(),
+		Index: 1}); !a.Diverged {
 		t.Error("an agent that has seen a lineage passes for one of a state without lineages")
 	}
 }
@@ -150,7 +151,9 @@ func TestQuarantineInPages(t *testing.T) {
 	}
 	report := func(refs []structs.QuarantineRef) (r structs.QuarantineReport) {
 		for _, ref := range refs {
-			r.Kept = append(r.Kept, structs.Quarantined{ContainerID: ref.ContainerID, Epoch: ref.Epoch, Name: strings.Repeat("ü", structs.MaxName), ProjectID: strings.Repeat("p", 64), SpecHash: "0123456789abcdef", State: "running"})
+			r.Kept = append(r.Kept, structs.Quarantined{ContainerID: ref.ContainerID, Epoch: ref.Epoch,
+				Name: strings.Repeat("ü", structs.MaxName), ProjectID: strings.Repeat("p", 64), SpecHash: "0123456789abcdef",
+				State: "running"})
 		}
 		return r
 	}
@@ -221,7 +224,8 @@ func TestReportQuarantineRefusals(t *testing.T) {
 	}
 	old := newHarnessOf(t, structs.LeastSchema)
 	host = old.hostRow("h1")
-	if err := old.tellQuarantine(host, structs.QuarantineReport{Settled: true, Kept: []structs.Quarantined{{ContainerID: "x"}}}); err != nil || len(old.store.Snapshot().Quarantine(host.ID)) > 0 {
+	if err := old.tellQuarantine(host, structs.QuarantineReport{Settled: true,
+		Kept: []structs.Quarantined{{ContainerID: "x"}}}); err != nil || len(old.store.Snapshot().Quarantine(host.ID)) > 0 {
 		t.Errorf("in a cluster of the first schema: %v", err)
 	}
 }
@@ -233,11 +237,13 @@ func TestNextEpochPassesQuarantine(t *testing.T) {
 	old, other := h.hostRow("h1"), h.hostRow("h2")
 	h.bay(alice, "web", 2)
 	c := h.create(alice, "", structs.ContainerSpec{Image: "i"})
-	kept := []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 1, Name: "web"}, {ContainerID: structs.NewID(), Epoch: 99, Name: "another"}}
+	kept := []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 1, Name: "web"},
+		{ContainerID: structs.NewID(), Epoch: 99, Name: "another"}}
 	if err := h.tellQuarantine(old, structs.QuarantineReport{Kept: kept}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.tellQuarantine(other, structs.QuarantineReport{Kept: []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 4, Name: "web"}}}); err != nil {
+	if err := h.tellQuarantine(other, structs.QuarantineReport{Kept: []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 4,
+		Name: "web"}}}); err != nil {
 		t.Fatal(err)
 	}
 	must(h, RebuildContainer{Caller: alice, Ident: c.ID})
@@ -292,7 +298,8 @@ func TestAdoptContainer(t *testing.T) {
 			_, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: host.ID, Container: "web"})
 			key := fmt.Sprintf("%s/%d", c.ID, tt.epoch)
 			if tt.refuse != "" {
-				if structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), tt.refuse) || h.quarantined(host.ID)[key] != structs.AdoptionNone {
+				if structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), tt.refuse) ||
+					h.quarantined(host.ID)[key] != structs.AdoptionNone {
 					t.Fatalf("error %v, quarantine %v", err, h.quarantined(host.ID))
 				}
 				if tt.hash == "none" {
@@ -313,7 +320,8 @@ func TestAdoptContainer(t *testing.T) {
 			}
 			index := h.store.Index()
 			must(h, AdoptContainer{Caller: root, Host: host.ID, Container: c.ID})
-			if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: host.ID, Container: c.ID, Remove: true}); structs.CodeOf(err) != structs.CodeConflict {
+			if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: host.ID, Container: c.ID,
+				Remove: true}); structs.CodeOf(err) != structs.CodeConflict {
 				t.Errorf("the cluster's own was removed: %v, index %d after %d", err, h.store.Index(), index)
 			}
 		})
@@ -341,7 +349,8 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 			if structs.CodeOf(err) != structs.CodeConflict {
 				t.Errorf("another host has the epoch: %v", err)
 			}
-			if err := h.tellQuarantine(other, structs.QuarantineReport{Ended: []structs.QuarantineRef{{ContainerID: c.ID, Epoch: epoch}}}); err != nil {
+			if err := h.tellQuarantine(other, structs.QuarantineReport{Ended: []structs.QuarantineRef{{ContainerID: c.ID,
+				Epoch: epoch}}}); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -363,7 +372,8 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	if h.store.Snapshot().Usage(to.ID).Memory+int64(big.Spec.Memory) > to.Fingerprint.Memory {
-		if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: to.ID, Container: big.ID}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "no room") {
+		if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: to.ID,
+			Container: big.ID}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "no room") {
 			t.Errorf("more than the host has: %v", err)
 		}
 	} else {

@@ -83,9 +83,11 @@ func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 		cores := structs.MilliCPU(int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + held.MilliCPU)
 		switch {
 		case c.Spec.Memory > was.Memory && c.Spec.Memory > room:
-			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name, room, c.Name).About(structs.KindContainer)
+			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name,
+				room, c.Name).About(structs.KindContainer)
 		case c.Spec.MilliCPU > was.MilliCPU && c.Spec.MilliCPU > cores:
-			return structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", c.Spec.MilliCPU.Cores(), host.Name, cores.Cores(), c.Name).About(structs.KindContainer)
+			return structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", c.Spec.MilliCPU.Cores(),
+				host.Name, cores.Cores(), c.Name).About(structs.KindContainer)
 		}
 	}
 	c.Desired = desiredUnderNewGeneration(c)
@@ -98,7 +100,8 @@ func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 // that isn't about starting or stopping it. A process that has exited by itself must not be
 // started by it, unless its restart policy is about to do so.
 func desiredUnderNewGeneration(c *structs.Container) structs.Desired {
-	if c.Desired == structs.DesiredRunning && !c.Spec.RestartPolicy.Always() && c.Settled() && c.Observed.Status == structs.ContainerStopped {
+	if c.Desired == structs.DesiredRunning && !c.Spec.RestartPolicy.Always() && c.Settled() &&
+		c.Observed.Status == structs.ContainerStopped {
 		return structs.DesiredStopped
 	}
 	return c.Desired

@@ -124,7 +124,8 @@ func TestKill(t *testing.T) {
 	c := h.create(alice, "", structs.ContainerSpec{})
 	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning})
 	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionKill, Signal: "SIGHUP"})
-	if now := h.container(c.ID); now.KillGeneration != 2 || now.Generation != 2 || now.Signal != "SIGHUP" || now.Desired != structs.DesiredRunning {
+	if now := h.container(c.ID); now.KillGeneration != 2 || now.Generation != 2 || now.Signal != "SIGHUP" ||
+		now.Desired != structs.DesiredRunning {
 		t.Errorf("%+v", now)
 	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped})

@@ -25,7 +25,8 @@ func TestRepeatedReportChangesNothing(t *testing.T) {
 	send := func(registration, seq uint64, status structs.ContainerStatus) structs.StatusReported {
 		t.Helper()
 		return must(h, ReportStatus{HostID: host, StatusReport: structs.StatusReport{Registration: registration, Seq: seq,
-			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: status, Generation: c.Generation}}}}}).StatusReported
+			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1,
+				Observed: structs.Observed{Status: status, Generation: c.Generation}}}}}).StatusReported
 	}
 	is := func(want structs.ContainerStatus, seq uint64) {
 		t.Helper()
@@ -89,8 +90,10 @@ func TestReportOfAnotherEpoch(t *testing.T) {
 			if now == nil {
 				t.Fatalf("%s of epoch %d from host %s has deleted it", seen.Status, r.epoch, r.host)
 			}
-			if now.ModifyIndex != c.ModifyIndex || now.Epoch != 2 || now.HostID != c.HostID || now.Status() != structs.ContainerRunning || now.Observed.RestartCount != 7 {
-				t.Errorf("%s of epoch %d from host %s has changed it: %s, epoch %d on host %s, index %d, not %d", seen.Status, r.epoch, r.host, now.Status(), now.Epoch, now.HostID, now.ModifyIndex, c.ModifyIndex)
+			if now.ModifyIndex != c.ModifyIndex || now.Epoch != 2 || now.HostID != c.HostID || now.Status() != structs.ContainerRunning ||
+				now.Observed.RestartCount != 7 {
+				t.Errorf("%s of epoch %d from host %s has changed it: %s, epoch %d on host %s, index %d, not %d", seen.Status, r.epoch,
+					r.host, now.Status(), now.Epoch, now.HostID, now.ModifyIndex, c.ModifyIndex)
 			}
 		}
 	}

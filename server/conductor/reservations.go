@@ -17,7 +17,8 @@ type reservations struct {
 
 func newReservations(t *tx) *reservations {
 	return &reservations{
-		t: t, usage: make(map[string]*state.Usage), rooms: t.base.Rooms(), roomNow: make(map[string]*state.HostRoom), stale: make(map[string]bool),
+		t: t, usage: make(map[string]*state.Usage), rooms: t.base.Rooms(), roomNow: make(map[string]*state.HostRoom),
+		stale: make(map[string]bool),
 	}
 }
 

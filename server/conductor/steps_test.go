@@ -72,7 +72,8 @@ func TestStepsMissNothing(t *testing.T) {
 			}
 			before := h.decisions()
 			if more, after := must(h, Settle{}), h.decisions(); more || after != before {
-				t.Fatalf("seed %d, after %q: a step has found something to do that did not wake it:\n%s\nis now\n%s", seed, last, before, after)
+				t.Fatalf("seed %d, after %q: a step has found something to do that did not wake it:\n%s\nis now\n%s", seed, last, before,
+					after)
 			}
 		}
 	}
@@ -131,7 +132,8 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 		return from[rng.IntN(len(from))]
 	}
 	try := func(what string, err error) string {
-		if code := structs.CodeOf(err); err != nil && code != structs.CodeConflict && code != structs.CodeNotFound && code != structs.CodeInvalid {
+		if code := structs.CodeOf(err); err != nil && code != structs.CodeConflict && code != structs.CodeNotFound &&
+			code != structs.CodeInvalid {
 			h.Fatalf("%s: %v", what, err)
 		}
 		return what
@@ -149,7 +151,8 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 	case rng.IntN(3) == 0:
 		k := &kinds[rng.IntN(len(kinds))]
 		restart := structs.RestartPolicy{Name: []string{structs.RestartAlways, structs.RestartNo}[rng.IntN(2)]}
-		exclusive := []structs.Exclusive{structs.ExclusiveNo, structs.ExclusiveNo, structs.ExclusiveYes, structs.ExclusiveLease}[rng.IntN(4)]
+		exclusive := []structs.Exclusive{structs.ExclusiveNo, structs.ExclusiveNo, structs.ExclusiveYes,
+			structs.ExclusiveLease}[rng.IntN(4)]
 		if b := snap.Bay(pick(*bays)); b != nil && b.Status != structs.BayDeleting {
 			ids[k] = append(ids[k], k.make(h, b.ID, int64(1+rng.IntN(3))<<30, structs.Policy{Restart: restart, Exclusive: exclusive}))
 		}

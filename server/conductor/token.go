@@ -33,7 +33,9 @@ func (r BootstrapToken) decide(t *tx) (*structs.Token, error) {
 
 // ErrBootstrapped returns the refusal of a second bootstrap. CodeConflict.
 func ErrBootstrapped() error {
-	return structs.Errorf(structs.CodeConflict, "the first admin token has been issued already: have its holder, or another admin, create a token with \"magnum token-create\"").About(structs.KindToken)
+	return structs.Errorf(structs.CodeConflict,
+		"the first admin token has been issued already: have its holder, or another admin, create a token with \"magnum token-create\"").
+		About(structs.KindToken)
 }
 
 // CreateToken creates a token. It gets only the hash of the secret.

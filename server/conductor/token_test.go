@@ -46,10 +46,12 @@ func TestTokensAreCreatedAndRevoked(t *testing.T) {
 	}
 	id := structs.NewID()
 	made := must(h, make(id, structs.Token{Name: "ci", Hash: "h1", Project: "p1", Role: structs.RoleMember}, "k"))
-	if made.ID != id || made.ProjectID != "" || made.UserID != root.UserID || made.Project != "p1" || made.User != "ci" || made.Role != structs.RoleMember || made.Seq == 0 {
+	if made.ID != id || made.ProjectID != "" || made.UserID != root.UserID || made.Project != "p1" || made.User != "ci" ||
+		made.Role != structs.RoleMember || made.Seq == 0 {
 		t.Errorf("made %+v", made)
 	}
-	if again := must(h, make(structs.NewID(), structs.Token{Name: "ci", Hash: "h2", Project: "p1", Role: structs.RoleMember}, "k")); again.ID != id || again.Hash != "h1" {
+	if again := must(h, make(structs.NewID(), structs.Token{Name: "ci", Hash: "h2", Project: "p1", Role: structs.RoleMember},
+		"k")); again.ID != id || again.Hash != "h1" {
 		t.Errorf("a retry made %+v", again)
 	}
 	refuse(h, structs.CodeConflict, make(id, structs.Token{Name: "ci", Hash: "h3"}, ""))

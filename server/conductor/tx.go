@@ -66,7 +66,8 @@ type undo struct {
 func newTx(base *state.Snapshot, now time.Time) *tx {
 	t := &tx{
 		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
-		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending), baseRows: make(map[rowKey]structs.Row),
+		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending),
+		baseRows:   make(map[rowKey]structs.Row),
 		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
 	t.reserved = newReservations(t)

@@ -50,7 +50,8 @@ func TestBatchSeesBaysThatItCreatesAndDeletes(t *testing.T) {
 	}
 	batch.begin()
 	batch.remove(own)
-	if c, err := decidedWithin(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil || c.BayID != shared.ID {
+	if c, err := decidedWithin(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil ||
+		c.BayID != shared.ID {
 		t.Fatalf("once that is gone: %+v, %v", c, err)
 	}
 	batch.rollback()
@@ -129,7 +130,8 @@ func TestDeleteAndCreateInOneBatch(t *testing.T) {
 
 	second := create
 	second.Row.Type = "second"
-	third := PatchRow[structs.Node, *structs.Node]{Caller: alice, Ident: id, Apply: func(n structs.Node) (structs.Node, error) { n.Type = "third"; return n, nil }}
+	third := PatchRow[structs.Node, *structs.Node]{Caller: alice, Ident: id,
+		Apply: func(n structs.Node) (structs.Node, error) { n.Type = "third"; return n, nil }}
 	must(h, oneAfterAnother{and(remove), and(second), and(third)})
 	now, _ := h.store.Snapshot().Get(structs.TableNodes, id).(*structs.Node)
 	if now == nil || now.Type != "third" || now.CreateIndex <= known || now.Seq == first.Seq {

@@ -60,7 +60,8 @@ func TestUnreadableRequestFailsNoOtherOfItsBatch(t *testing.T) {
 	}
 	create := func(name string, tty bool) func() error {
 		return func() error {
-			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: name, Spec: structs.ContainerSpec{Image: "i", TTY: tty}})
+			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: name,
+				Spec: structs.ContainerSpec{Image: "i", TTY: tty}})
 			return err
 		}
 	}
@@ -110,7 +111,8 @@ func TestUnreadableRequestWithALostLeadership(t *testing.T) {
 	for i := range answers {
 		answers[i] = make(chan error, 1)
 		go func() {
-			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", TTY: i == 2}})
+			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice,
+				Spec: structs.ContainerSpec{Image: "i", TTY: i == 2}})
 			answers[i] <- err
 		}()
 		if i == 0 {

@@ -188,7 +188,8 @@ func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
 		if structs.CodeOf(err) == structs.CodeNoLeader {
 			return err
 		}
-		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts may register: try again in a second (%w)", err)
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts may register: try again in a second (%w)",
+			err)
 	}
 	return ask()
 }
@@ -209,7 +210,8 @@ func (d *Dispatch) reportCopy(ctx context.Context, host *structs.Host, r structs
 	if where != "" {
 		reason += " (on " + where + ")"
 	}
-	_, err := conductor.Do(ctx, d.config.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason + " was refused: stop it, or give it a directory of its own"})
+	_, err := conductor.Do(ctx, d.config.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason +
+		" was refused: stop it, or give it a directory of its own"})
 	if err != nil {
 		d.config.Logger.Warn("the refused agent could not be noted", "host_id", host.ID, "error", err)
 	}
@@ -223,7 +225,8 @@ func (d *Dispatch) checkExpiry(id, hash, hostID string) error {
 	if token == nil || !token.OpenedBy(hash) || !token.Expired(time.Now()) || snap.Host(hostID) != nil {
 		return nil
 	}
-	return structs.Errorf(structs.CodeUnauthenticated, "the join token has expired: give the agent another one of \"magnum token-create -join\"").About(structs.KindHost)
+	return structs.Errorf(structs.CodeUnauthenticated,
+		"the join token has expired: give the agent another one of \"magnum token-create -join\"").About(structs.KindHost)
 }
 
 // checkRegister checks an agent's description of its host against the limits.
@@ -248,9 +251,11 @@ func checkRegister(r *structs.HostRegister) error {
 		return structs.Errorf(structs.CodeInvalid, "fingerprint.backend %.64q is neither docker nor kubernetes", f.Backend)
 	}
 	if f.Cores < 0 || f.Memory < 0 || f.Disk < 0 {
-		return structs.Errorf(structs.CodeInvalid, "fingerprint: cores %d, memory %d and disk %d must not be negative", f.Cores, f.Memory, f.Disk)
+		return structs.Errorf(structs.CodeInvalid, "fingerprint: cores %d, memory %d and disk %d must not be negative", f.Cores, f.Memory,
+			f.Disk)
 	}
-	for field, value := range map[string]string{"engine_version": f.EngineVersion, "agent_version": f.AgentVersion, "os": f.OS, "kernel": f.Kernel,
+	for field, value := range map[string]string{"engine_version": f.EngineVersion, "agent_version": f.AgentVersion, "os": f.OS,
+		"kernel":    f.Kernel,
 		"engine.id": f.Engine.ID, "engine.root": f.Engine.Root, "engine.machine": f.Engine.Machine} {
 		if err := structs.CheckLine("fingerprint."+field, value, structs.MaxText); err != nil {
 			return err
@@ -284,7 +289,8 @@ func (d *Dispatch) Authenticate(ctx context.Context, hostID, secret string) erro
 		return nil
 	}
 	if err := d.catchUp(ctx); err != nil {
-		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts there are: try again in a second (%w)", err)
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts there are: try again in a second (%w)",
+			err)
 	}
 	if d.knows(hostID, hash) {
 		return nil
@@ -333,7 +339,8 @@ func checkReport(r *structs.StatusReport) error {
 	}
 	if c := r.Copies; c != nil {
 		if len(c.First) > structs.MaxCopies || c.Count < len(c.First) {
-			return structs.Errorf(structs.CodeInvalid, "copies: %d of %d are more than %d, or than all", len(c.First), c.Count, structs.MaxCopies)
+			return structs.Errorf(structs.CodeInvalid, "copies: %d of %d are more than %d, or than all", len(c.First), c.Count,
+				structs.MaxCopies)
 		}
 		for _, one := range c.First {
 			for field, value := range map[string]string{"engine_id": one.EngineID, "name": one.Name, "container_uuid": one.ContainerID} {
@@ -373,7 +380,8 @@ func checkObserved(i int, o *structs.Observed) error {
 		return err
 	}
 	switch o.Status {
-	case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerGone:
+	case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError,
+		structs.ContainerGone:
 	default:
 		return structs.Errorf(structs.CodeInvalid, "containers[%d].status %.64q is not one that an agent reports", i, o.Status)
 	}

@@ -167,7 +167,8 @@ func TestPollRefusals(t *testing.T) {
 	}{
 		{"unknown host", Poll{HostID: structs.NewID(), Registration: 1}, structs.CodeUnauthenticated},
 		{"stale registration", Poll{HostID: host, Registration: 0}, structs.CodeConflict},
-		{"server behind", Poll{HostID: host, Registration: 1, Index: d.config.Store.Index() + 5, Wait: time.Millisecond}, structs.CodeUnavailable},
+		{"server behind", Poll{HostID: host, Registration: 1, Index: d.config.Store.Index() + 5, Wait: time.Millisecond},
+			structs.CodeUnavailable},
 	} {
 		if _, err := d.Work(context.Background(), tc.poll); structs.CodeOf(err) != tc.code {
 			t.Errorf("%s: %v", tc.name, err)
@@ -204,7 +205,8 @@ func TestRegisterRefusals(t *testing.T) {
 	} {
 		r := registration(structs.NewID())
 		change(&r)
-		if _, err := d.Register(context.Background(), r); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), strings.TrimSuffix(name, ":")) {
+		if _, err := d.Register(context.Background(), r); structs.CodeOf(err) != structs.CodeInvalid ||
+			!strings.Contains(err.Error(), strings.TrimSuffix(name, ":")) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -224,7 +226,8 @@ func TestUnknownAgentsTakeNoPlaceInTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A conductor that doesn't lead refuses every request that reaches it.
-	d.config.Conductor = conductor.New(conductor.Config{Store: d.config.Store, Proposer: direct{d.config.Store}, Logger: hclog.NewNullLogger()})
+	d.config.Conductor = conductor.New(conductor.Config{Store: d.config.Store, Proposer: direct{d.config.Store},
+		Logger: hclog.NewNullLogger()})
 	stranger, another := registration(structs.NewID()), known
 	stranger.JoinToken, another.Secret = "wrong", strings.Repeat("t", 64)
 	asked := 0
@@ -281,10 +284,12 @@ func TestCopiedAgentIsReported(t *testing.T) {
 		t.Error("the request of a refused agent counts as a heartbeat")
 	}
 	host := d.config.Store.Snapshot().Host(r.HostID)
-	if host.StateReason != "an agent with a copy of its data directory (on 10.0.0.7) was refused: stop it, or give it a directory of its own" || host.Registration != 2 {
+	if host.StateReason != "an agent with a copy of its data directory (on 10.0.0.7) was refused: stop it, or give it a directory of "+
+		"its own" || host.Registration != 2 {
 		t.Errorf("%+v", host)
 	}
-	if !strings.Contains(log.String(), "an agent is refused") || !strings.Contains(log.String(), "10.0.0.7") || strings.Contains(log.String(), r.Secret) {
+	if !strings.Contains(log.String(), "an agent is refused") || !strings.Contains(log.String(), "10.0.0.7") ||
+		strings.Contains(log.String(), r.Secret) {
 		t.Errorf("the log says %s", log)
 	}
 	index := d.config.Store.Index()
@@ -345,11 +350,17 @@ func TestReportRefusals(t *testing.T) {
 	for name, report := range map[string]structs.StatusReport{
 		"too many": {Registration: 1, Seq: 1, Containers: make([]structs.ContainerReport, structs.MaxReport+1)},
 		"status":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: "Fine"}}}},
-		"unknown":  {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerUnknown}}}},
-		"reason":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerError, Reason: "\xff"}}}},
-		"kind":     {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: "a\nb", Observed: structs.Observed{Status: structs.ContainerError}}}},
-		"parts":    {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod, Observed: structs.Observed{Status: structs.ContainerError}, Parts: make([]structs.PartReport, structs.MaxParts+1)}}},
-		"a part":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod, Observed: structs.Observed{Status: structs.ContainerError}, Parts: []structs.PartReport{{Part: "a", Observed: structs.Observed{Status: "Fine"}}}}}},
+		"unknown": {Registration: 1, Seq: 1,
+			Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerUnknown}}}},
+		"reason": {Registration: 1, Seq: 1,
+			Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerError, Reason: "\xff"}}}},
+		"kind": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: "a\nb",
+			Observed: structs.Observed{Status: structs.ContainerError}}}},
+		"parts": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod,
+			Observed: structs.Observed{Status: structs.ContainerError}, Parts: make([]structs.PartReport, structs.MaxParts+1)}}},
+		"a part": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod,
+			Observed: structs.Observed{Status: structs.ContainerError},
+			Parts:    []structs.PartReport{{Part: "a", Observed: structs.Observed{Status: "Fine"}}}}}},
 	} {
 		if _, err := d.Report(context.Background(), host, report); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%s: %v", name, err)
@@ -392,7 +403,8 @@ func TestWorkOfTwoKinds(t *testing.T) {
 	write := func(version uint64) {
 		t.Helper()
 		row := new(*pod)
-		if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version, Row: row, Assign: true}}); err != nil {
+		if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version,
+			Row: row, Assign: true}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -436,7 +448,8 @@ func TestGossipAdvice(t *testing.T) {
 			for range min(n, structs.MaxChanges) {
 				id := structs.NewID()
 				ids = append(ids, id)
-				changes = append(changes, structs.Change{Table: structs.TableHosts, ID: id, Row: &structs.Host{Meta: structs.Meta{ID: id}, Name: id}})
+				changes = append(changes, structs.Change{Table: structs.TableHosts, ID: id,
+					Row: &structs.Host{Meta: structs.Meta{ID: id}, Name: id}})
 			}
 			if err := d.config.Store.Apply(d.config.Store.Index()+1, changes); err != nil {
 				t.Fatal(err)
@@ -462,7 +475,8 @@ func TestGossipAdvice(t *testing.T) {
 		t.Error("2,001 hosts are told to gossip")
 	}
 	gone := d.config.Store.Snapshot().Host(others[0])
-	if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: gone.ID, Version: gone.ModifyIndex}}); err != nil {
+	if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: gone.ID,
+		Version: gone.ModifyIndex}}); err != nil {
 		t.Fatal(err)
 	}
 	if register(second) {

@@ -24,7 +24,8 @@ type heartbeats struct {
 
 func newHeartbeats(c *Config) *heartbeats {
 	return &heartbeats{
-		config: c, born: time.Now(), wake: make(chan struct{}, 1), sent: make(chan struct{}, 1), hosts: make(map[string]presence), leases: newLeases(),
+		config: c, born: time.Now(), wake: make(chan struct{}, 1), sent: make(chan struct{}, 1), hosts: make(map[string]presence),
+		leases: newLeases(),
 	}
 }
 

@@ -25,9 +25,12 @@ func diverged(snap *state.Snapshot, p Poll) bool {
 // CodeConflict, CodeUnavailable.
 func (d *Dispatch) divergedError(p Poll) error {
 	if err := d.catchUp(context.Background()); err != nil || !diverged(d.config.Store.Snapshot(), p) {
-		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet whether its state follows from index %d: ask another", p.Seen)
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet whether its state follows from index %d: ask another",
+			p.Seen)
 	}
-	return structs.Errorf(structs.CodeConflict, "this host has followed another history of the cluster, up to index %d: the servers were restored from older data; it has to register again, and what the cluster doesn't know goes into quarantine", p.Seen).About(structs.KindHost)
+	return structs.Errorf(structs.CodeConflict,
+		"this host has followed another history of the cluster, up to index %d: the servers were restored from older data; it has to "+
+			"register again, and what the cluster doesn't know goes into quarantine", p.Seen).About(structs.KindHost)
 }
 
 // behindError returns the error for an agent that has seen a later index than this server
@@ -62,7 +65,8 @@ func decidedSince(snap *state.Snapshot, hostID string, index uint64) (decided []
 func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r structs.QuarantineReport) (structs.QuarantineReported, error) {
 	var answer structs.QuarantineReported
 	if len(r.Kept) > structs.QuarantinePage || len(r.Ended) > structs.QuarantinePage {
-		return answer, structs.Errorf(structs.CodeInvalid, "kept and ended: %d and %d in one report are more than %d", len(r.Kept), len(r.Ended), structs.QuarantinePage)
+		return answer, structs.Errorf(structs.CodeInvalid, "kept and ended: %d and %d in one report are more than %d", len(r.Kept),
+			len(r.Ended), structs.QuarantinePage)
 	}
 	for i := range r.Kept {
 		k := &r.Kept[i]
@@ -73,7 +77,8 @@ func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r struct
 		if id := k.Ref().ID; !structs.IsID(id) {
 			return answer, structs.Errorf(structs.CodeInvalid, "kept[%d].%s: Expected a uuid but received %.64s.", i, field, id)
 		}
-		for _, field := range []struct{ name, value string }{{"kind", string(k.Kind)}, {"name", k.Name}, {"project_id", k.ProjectID}, {"spec_hash", k.SpecHash}, {"state", k.State}} {
+		for _, field := range []struct{ name, value string }{{"kind", string(k.Kind)}, {"name", k.Name}, {"project_id", k.ProjectID},
+			{"spec_hash", k.SpecHash}, {"state", k.State}} {
 			if err := structs.CheckLine("kept."+field.name, field.value, structs.MaxName*4); err != nil {
 				return answer, err
 			}
@@ -88,7 +93,8 @@ func (d *Dispatch) ReportQuarantine(ctx context.Context, hostID string, r struct
 		for i, k := range r.Kept {
 			names[i] = strings.TrimSpace(k.Ref().ID + " " + k.Name)
 		}
-		d.config.Logger.Warn("host keeps containers in quarantine: see host-show, and end it with host-adopt", "host_id", hostID, "container_id", names)
+		d.config.Logger.Warn("host keeps containers in quarantine: see host-show, and end it with host-adopt", "host_id", hostID,
+			"container_id", names)
 	}
 	err := conductor.TakeQuarantine(ctx, d.config.Conductor, conductor.ReportQuarantine{HostID: hostID, QuarantineReport: r})
 	answer.Index = d.config.Store.Index()

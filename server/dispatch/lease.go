@@ -72,8 +72,9 @@ func (s Heartbeat) merge(other Heartbeat) Heartbeat {
 
 func newLeases() leases {
 	return leases{
-		sent: make(map[string]uint64), pending: make(map[string]Heartbeat), acknowledged: make(map[string]structs.Acknowledgement), marking: make(map[string]bool),
-		round: make(chan struct{}),
+		sent: make(map[string]uint64), pending: make(map[string]Heartbeat), acknowledged: make(map[string]structs.Acknowledgement),
+		marking: make(map[string]bool),
+		round:   make(chan struct{}),
 	}
 }
 

@@ -53,7 +53,8 @@ func TestFollowersPassOnAcknowledgements(t *testing.T) {
 		follower := New(leader.config) // over the same state
 		host, plain := leader.host(t), leader.host(t)
 		for id, sent := range map[string]uint64{host: 5, plain: 0} {
-			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.config.Store.Index(), Sent: sent}); err != nil {
+			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.config.Store.Index(),
+				Sent: sent}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -73,7 +74,9 @@ func TestFollowersPassOnAcknowledgements(t *testing.T) {
 		if took := time.Since(told); took > acknowledgePause {
 			t.Errorf("the follower had to wait %v for the acknowledgement", took)
 		}
-		follower.heartbeats.recordAcknowledged(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3, Lease: time.Hour}}}) // arrives late
+		// arrives late
+		follower.heartbeats.recordAcknowledged(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3,
+			Lease: time.Hour}}})
 		if got, lease := follower.heartbeats.lastAcknowledged(host); got != 5 || lease != 7*time.Second {
 			t.Errorf("acknowledged %d for %v, not 5 for 7s", got, lease)
 		}
@@ -98,7 +101,8 @@ func TestOldHeartbeatsBringNoHostBack(t *testing.T) {
 		follower := New(leader.config)
 		host := leader.host(t)
 		poll := func() {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: leader.config.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1,
+				Index: leader.config.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
 		}
@@ -196,7 +200,8 @@ func TestFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatch(t) // no loop acknowledges polls
 		host := d.host(t)
-		for what, limit := range map[string]time.Duration{"no majority": acknowledgeWait, "a call that ends": 100 * time.Millisecond, "a mark": 0} {
+		for what, limit := range map[string]time.Duration{"no majority": acknowledgeWait, "a call that ends": 100 * time.Millisecond,
+			"a mark": 0} {
 			ctx, cancel := context.WithCancel(context.Background())
 			switch what {
 			case "a call that ends":
@@ -205,7 +210,8 @@ func TestFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 				d.heartbeats.leases.marking[host] = true
 			}
 			began := time.Now()
-			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 || time.Since(began) != limit {
+			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 ||
+				time.Since(began) != limit {
 				t.Errorf("%s: %v acknowledged after %v", what, got, time.Since(began))
 			}
 			cancel()
@@ -256,7 +262,8 @@ func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 		follower := New(d.config)
 		until := sent.Add(d.config.HostLostAfter * leaseShare / leaseWhole)
 		for i := uint64(2); d.state(host) != structs.HostLost; i++ {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(),
+				Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
 			if sent, _ := follower.heartbeats.lastAcknowledged(host); sent != 0 {

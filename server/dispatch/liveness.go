@@ -54,7 +54,8 @@ func (l *liveness) monitor(ctx context.Context, rules *silenceRules) error {
 		last = now
 		if rules.lostAfter != l.config.HostLostAfter && now.Sub(rules.start) > rules.lostAfter {
 			// All leases of earlier leaders have ended.
-			if _, err := conductor.Do(ctx, l.config.Conductor, conductor.SetHostLostAfter{HostLostAfter: l.config.HostLostAfter}); err != nil {
+			if _, err := conductor.Do(ctx, l.config.Conductor,
+				conductor.SetHostLostAfter{HostLostAfter: l.config.HostLostAfter}); err != nil {
 				l.config.Logger.Warn("host_lost_after could not be written", "error", err) // the next look tries again
 			} else {
 				rules.lostAfter = l.config.HostLostAfter

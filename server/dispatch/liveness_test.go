@@ -98,7 +98,8 @@ func TestLostHostGetsNoAssignments(t *testing.T) {
 		d.container(t, host)
 		for _, state := range []structs.HostState{structs.HostLost, structs.HostSuspect} {
 			do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: host, State: state}}})
-			if work, err := d.Work(context.Background(), Poll{HostID: host, Registration: 1}); structs.CodeOf(err) != structs.CodeUnavailable {
+			if work, err := d.Work(context.Background(), Poll{HostID: host,
+				Registration: 1}); structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Errorf("%s: %+v, %v", state, work, err)
 			}
 		}
@@ -330,7 +331,8 @@ func TestFenceOfASuspectHostNeedsForce(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		ids := d.register(t, 2)
 		fence := func(force bool) error {
-			_, err := conductor.Do(context.Background(), d.config.Conductor, conductor.FenceHost{Caller: operator, Ident: ids[0], Force: force})
+			_, err := conductor.Do(context.Background(), d.config.Conductor,
+				conductor.FenceHost{Caller: operator, Ident: ids[0], Force: force})
 			return err
 		}
 		for _, force := range []bool{false, true} {

@@ -25,15 +25,16 @@ type Peers interface {
 
 // RelayConfig is what a Relay needs.
 type RelayConfig struct {
-	ServerID      string
-	Peers         Peers
-	Cluster       peer.Cluster                                           // says which server leads
-	Voters        func() ([]string, error)                               // ids of the servers that vote, this one among them
-	Others        func() []string                                        // ids of the other servers that seem to be alive
-	Agents        func() (dead map[string]bool, changed <-chan struct{}) // by host whose agent gossips, whether the agent seems dead; changed is closed when that may differ
-	Removed       func() bool                                            // an operator has removed this server from the cluster
-	HostLostAfter time.Duration                                          // as Config.HostLostAfter
-	DataDir       string                                                 // for a log message
+	ServerID string
+	Peers    Peers
+	Cluster  peer.Cluster             // says which server leads
+	Voters   func() ([]string, error) // ids of the servers that vote, this one among them
+	Others   func() []string          // ids of the other servers that seem to be alive
+	// by host whose agent gossips, whether the agent seems dead; changed is closed when that may differ
+	Agents        func() (dead map[string]bool, changed <-chan struct{})
+	Removed       func() bool   // an operator has removed this server from the cluster
+	HostLostAfter time.Duration // as Config.HostLostAfter
+	DataDir       string        // for a log message
 	Logger        hclog.Logger
 }
 
@@ -190,7 +191,8 @@ func (r *Relay) followLeader(ctx context.Context, d *Dispatch) error {
 		case <-without.C:
 			d.leaderless.set(true)
 			if r.conf.Removed() {
-				r.conf.Logger.Error("an operator has removed this server from the cluster: stop it, and start it with an empty -data-dir to add it again", "path", r.conf.DataDir)
+				r.conf.Logger.Error("an operator has removed this server from the cluster: stop it, and start it with an empty "+
+					"-data-dir to add it again", "path", r.conf.DataDir)
 				continue
 			}
 			r.conf.Logger.Warn("no leader is known: agents are sent to other servers", "duration", leaderlessAfter)

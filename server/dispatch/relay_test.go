@@ -30,7 +30,8 @@ type others struct {
 }
 
 func newOthers() *others {
-	return &others{changed: make(chan struct{}), silent: make(map[string][]string), offered: make(chan string, 9), agents: make(map[string]bool)}
+	return &others{changed: make(chan struct{}), silent: make(map[string][]string), offered: make(chan string, 9),
+		agents: make(map[string]bool)}
 }
 
 // change changes the other servers.
@@ -134,7 +135,8 @@ func TestFollowerReportsHeartbeatsToTheLeader(t *testing.T) {
 		}
 		o.change(func() { o.leader, o.fail = "b", nil })
 		synctest.Wait()
-		if !slices.Equal(o.by, []string{"a", "b"}) || len(o.told) != 1 || o.told[0][host].Sent != 7 || o.told[0][host].Age != 3*time.Second {
+		if !slices.Equal(o.by, []string{"a", "b"}) || len(o.told) != 1 || o.told[0][host].Sent != 7 ||
+			o.told[0][host].Age != 3*time.Second {
 			t.Errorf("called: %v, accepted: %+v", o.by, o.told)
 		}
 		if sent, lease := d.heartbeats.lastAcknowledged(host); sent != 7 || lease != time.Second {

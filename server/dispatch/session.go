@@ -144,7 +144,8 @@ func (ss *sessions) open(ctx context.Context, hostID string, offer structs.Sessi
 		case <-ctx.Done():
 			err = structs.Errorf(structs.CodeUnavailable, "the client left before the host answered: %w", ctx.Err())
 		case <-timeout.C:
-			err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready", offerTimeout)
+			err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready",
+				offerTimeout)
 		case <-again.C:
 			ss.repeat(hostID, offer)
 		}

@@ -186,7 +186,8 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		time.Sleep(offerTimeout / 2)
 		left(1)
 		// The next poll takes the remaining offers, whose timeouts then remove nothing.
-		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
+		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(),
+			Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
 			t.Errorf("%+v", work.Sessions)
 		}
 		time.Sleep(offerTimeout)
@@ -224,7 +225,8 @@ func TestOfferSkipsAnEndedPoll(t *testing.T) {
 		r := registration(structs.NewID())
 		var taken []string
 		poll := func(registration uint64) {
-			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.config.Store.Index(), Wait: time.Minute})
+			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.config.Store.Index(),
+				Wait: time.Minute})
 			if (err == nil) != (registration == 2) {
 				t.Errorf("the poll of registration %d: %v", registration, err)
 			}

@@ -29,7 +29,8 @@ type silenceRules struct {
 }
 
 func newSilenceRules(lostAfter time.Duration, start time.Time) *silenceRules {
-	return &silenceRules{lostAfter: lostAfter, start: start, gone: make(map[string]time.Time), held: make(map[string]time.Time), agreed: make(map[string]bool)}
+	return &silenceRules{lostAfter: lostAfter, start: start, gone: make(map[string]time.Time), held: make(map[string]time.Time),
+		agreed: make(map[string]bool)}
 }
 
 // silence returns how long the host has been silent in this leadership.
@@ -43,7 +44,8 @@ func (rules *silenceRules) silence(now time.Time, p presence) time.Duration {
 // assess returns the hosts whose state changes, and those that have been held back for so
 // long that the other servers should be asked about them. It is called whenever time has
 // passed or a heartbeat has come.
-func (rules *silenceRules) assess(now time.Time, hosts []*structs.Host, presences map[string]presence) (marks []conductor.HostMark, ask []string) {
+func (rules *silenceRules) assess(now time.Time, hosts []*structs.Host, presences map[string]presence) (marks []conductor.HostMark,
+	ask []string) {
 	var due []*structs.Host // silent for too long
 	known := make(map[string]structs.HostState, len(hosts))
 	total, silent := 0, 0
@@ -69,7 +71,8 @@ func (rules *silenceRules) assess(now time.Time, hosts []*structs.Host, presence
 		case h.State == structs.HostReady && p.dead():
 			marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostSuspect, Reason: "gossip reports its agent dead"})
 		case h.State == structs.HostReady:
-			marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostSuspect, Reason: fmt.Sprintf("its agent has been silent for %v", rules.lostAfter/2)})
+			marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostSuspect,
+				Reason: fmt.Sprintf("its agent has been silent for %v", rules.lostAfter/2)})
 		}
 	}
 	rules.tidy(now, known)
@@ -85,14 +88,17 @@ func (rules *silenceRules) assess(now time.Time, hosts []*structs.Host, presence
 			}
 			if !h.Braked {
 				marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostSuspect, Braked: true, Reason: fmt.Sprintf(
-					"held back by the mass-loss brake: %d of %d hosts went silent at about the same time, which is more likely the servers' network than the hosts. None of its workloads is placed again until its agent is heard again, or until most servers have agreed for %v that it is gone. If it is really down: magnum host-release %s",
+					"held back by the mass-loss brake: %d of %d hosts went silent at about the same time, which is more likely the "+
+						"servers' network than the hosts. None of its workloads is placed again until its agent is heard again, or "+
+						"until most servers have agreed for %v that it is gone. If it is really down: magnum host-release %s",
 					silent, total, brakeTime, h.Name)})
 			}
 			continue
 		}
 		rules.gone[h.ID] = now
 		delete(rules.held, h.ID)
-		marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostLost, Reason: fmt.Sprintf("its agent has been silent for %v", rules.lostAfter)})
+		marks = append(marks, conductor.HostMark{ID: h.ID, State: structs.HostLost,
+			Reason: fmt.Sprintf("its agent has been silent for %v", rules.lostAfter)})
 	}
 	return marks, ask
 }

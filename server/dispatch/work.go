@@ -128,7 +128,8 @@ func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
 		select {
 		case <-changed.C():
 		case <-ctx.Done():
-			return structs.Errorf(structs.CodeUnavailable, "host %s is %s, and the leader has not marked it ready yet: try again", host.Name, host.State).About(structs.KindHost)
+			return structs.Errorf(structs.CodeUnavailable, "host %s is %s, and the leader has not marked it ready yet: try again",
+				host.Name, host.State).About(structs.KindHost)
 		}
 	}
 }
@@ -155,7 +156,8 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 }
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
-	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.config.Servers(), Lineage: snap.Lineages().Current()}
+	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.config.Servers(),
+		Lineage: snap.Lineages().Current()}
 	work.Acknowledged, work.Lease = d.heartbeats.lastAcknowledged(hostID)
 	if h := snap.Host(hostID); h != nil {
 		work.BayID = &h.BayID
@@ -189,5 +191,7 @@ func (d *Dispatch) refuseSuperseded(hostID string, registration uint64) error {
 }
 
 func errRegistration(host *structs.Host, registration uint64) error {
-	return structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", registration, host.ID, host.Registration).About(structs.KindHost)
+	return structs.Errorf(structs.CodeConflict,
+		"registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to "+
+			"register again", registration, host.ID, host.Registration).About(structs.KindHost)
 }

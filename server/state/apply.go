@@ -106,7 +106,8 @@ func joinSpecs(s *Snapshot, steps []*step, seen map[rowKey]*step) ([]*step, erro
 		}
 		switch {
 		case (spec != nil) != (c != nil && st.apart):
-			return nil, structs.Errorf(structs.CodeInternal, "container %q and the row of its spec don't match: one exists without the other", st.id)
+			return nil, structs.Errorf(structs.CodeInternal,
+				"container %q and the row of its spec don't match: one exists without the other", st.id)
 		case spec != nil:
 			c.Spec = spec.Spec
 		}
@@ -231,8 +232,10 @@ func (st *step) changedHost() (hostID string) {
 
 // hostUseDiffers reports whether the rows of a host differ in what decides who may use it.
 func hostUseDiffers(a, b *structs.Host) bool {
-	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) || a.State != b.State ||
-		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull || (a.Quarantined > 0) != (b.Quarantined > 0)
+	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) ||
+		a.State != b.State ||
+		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull ||
+		(a.Quarantined > 0) != (b.Quarantined > 0)
 }
 
 // write applies the step to the tables and returns its contribution to the hash of the
@@ -292,7 +295,8 @@ func (w *writer) moveUsage(steps []*step) (emptied bool) {
 	}
 	for _, st := range steps {
 		before, after := st.workloads()
-		if before != nil && after != nil && sameHosts(before.Place(), after.Place()) && sameReservation(before.Reserved(), after.Reserved()) {
+		if before != nil && after != nil && sameHosts(before.Place(), after.Place()) &&
+			sameReservation(before.Reserved(), after.Reserved()) {
 			continue
 		}
 		if before != nil {

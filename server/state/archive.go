@@ -45,7 +45,8 @@ func Inspect(r io.Reader) (structs.Snapshot, error) {
 	if err != nil {
 		return structs.Snapshot{}, fmt.Errorf("snapshot: %w", err)
 	}
-	info := structs.Snapshot{Term: head.Term, SavedAt: head.SavedAt, SavedBy: head.SavedBy, Version: head.Version, Rows: make(map[structs.Table]int)}
+	info := structs.Snapshot{Term: head.Term, SavedAt: head.SavedAt, SavedBy: head.SavedBy, Version: head.Version,
+		Rows: make(map[structs.Table]int)}
 	rs := &restorer{seen: func(row structs.Row) {
 		info.Rows[row.Table()]++
 		if c, ok := row.(*structs.Cluster); ok && c.ID == structs.ClusterRowID {

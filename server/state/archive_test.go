@@ -34,7 +34,8 @@ func TestInspectDescribesAnArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Index != snap.Index() || info.Hash != FormatHash(snap.Hash()) || info.Size != int64(len(b)) || info.Schema != snap.Cluster().SchemaInUse() ||
+	if info.Index != snap.Index() || info.Hash != FormatHash(snap.Hash()) || info.Size != int64(len(b)) ||
+		info.Schema != snap.Cluster().SchemaInUse() ||
 		info.Term != 7 || info.SavedBy != "s1" || info.Version != "1.2" || info.SavedAt.Unix() != 1_700_000_000 ||
 		info.ClusterID != snap.Cluster().ClusterID || info.Incarnation != snap.Cluster().Incarnation {
 		t.Errorf("%+v", info)
@@ -45,7 +46,8 @@ func TestInspectDescribesAnArchive(t *testing.T) {
 		}
 	}
 	plain := persisted(t, s)
-	if info, err := Inspect(bytes.NewReader(plain)); err != nil || info.Index != snap.Index() || info.Term != 0 || info.Size != int64(len(plain)) {
+	if info, err := Inspect(bytes.NewReader(plain)); err != nil || info.Index != snap.Index() || info.Term != 0 ||
+		info.Size != int64(len(plain)) {
 		t.Errorf("a server's own snapshot: %+v, %v", info, err)
 	}
 }
@@ -59,7 +61,8 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "snapshot: ") {
 			t.Fatalf("%s at %d of %d: %v", what, at, len(good), err)
 		}
-		if _, rerr := RestoreInto(bytes.NewReader(b), base, s.Index()+1, func(*structs.Cluster) {}); rerr == nil || rerr.Error() != err.Error() {
+		if _, rerr := RestoreInto(bytes.NewReader(b), base, s.Index()+1, func(*structs.Cluster) {}); rerr == nil ||
+			rerr.Error() != err.Error() {
 			t.Fatalf("%s at %d: Inspect says %v, RestoreInto says %v", what, at, err, rerr)
 		}
 	}
@@ -73,10 +76,12 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 		}
 	}
 	refused("added", len(good), append(bytes.Clone(good), 0))
-	for _, foreign := range []string{"", "A", "hello, this is no snapshot at all", "A\x00\x00\x00\x02{}", "\x1f\x8b\x08\x00\x00\x00\x00\x00"} {
+	for _, foreign := range []string{"", "A", "hello, this is no snapshot at all", "A\x00\x00\x00\x02{}",
+		"\x1f\x8b\x08\x00\x00\x00\x00\x00"} {
 		refused("foreign "+foreign, 0, []byte(foreign))
 	}
-	if _, err := Inspect(strings.NewReader("hello, this is no snapshot")); err == nil || !strings.Contains(err.Error(), "not a snapshot of magnum") {
+	if _, err := Inspect(strings.NewReader("hello, this is no snapshot")); err == nil ||
+		!strings.Contains(err.Error(), "not a snapshot of magnum") {
 		t.Errorf("a text: %v", err)
 	}
 	later := persisted(t, s)
@@ -116,7 +121,8 @@ func TestRestoreIntoContinuesTheState(t *testing.T) {
 		}
 		for row := range was.List(table, AllProjects, 0) {
 			again := got.Get(table, row.Base().ID)
-			if again == nil || again.Base().ModifyIndex != index || again.Base().CreateIndex != row.Base().CreateIndex || assignIndex(again) != assignIndex(row) {
+			if again == nil || again.Base().ModifyIndex != index || again.Base().CreateIndex != row.Base().CreateIndex ||
+				assignIndex(again) != assignIndex(row) {
 				t.Errorf("%s %s is %+v", table, row.Base().ID, again)
 			}
 			if at := got.ListIndex(table, row.Base().ProjectID); at != index {
@@ -156,14 +162,16 @@ func TestRestoreIntoContinuesTheState(t *testing.T) {
 
 func TestRestoreIntoRefusals(t *testing.T) {
 	saved, archive := someArchive(t)
-	if _, err := RestoreInto(bytes.NewReader(archive), New().Snapshot(), saved.Index(), func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "not above") {
+	if _, err := RestoreInto(bytes.NewReader(archive), New().Snapshot(), saved.Index(), func(*structs.Cluster) {}); err == nil ||
+		!strings.Contains(err.Error(), "not above") {
 		t.Errorf("an index that is not above the present one: %v", err)
 	}
 	var b bytes.Buffer
 	if err := WriteArchive(&b, structs.SnapshotHead{}, New().Snapshot()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := RestoreInto(&b, New().Snapshot(), 9, func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "no cluster") {
+	if _, err := RestoreInto(&b, New().Snapshot(), 9, func(*structs.Cluster) {}); err == nil ||
+		!strings.Contains(err.Error(), "no cluster") {
 		t.Errorf("without a cluster: %v", err)
 	}
 }

@@ -118,7 +118,8 @@ func CheckEntry(b []byte) error {
 		return fmt.Errorf("entry of %d bytes is cut off", len(b))
 	}
 	if schema := int(binary.BigEndian.Uint16(b)); schema < structs.LeastSchema || schema > structs.SchemaVersion {
-		return fmt.Errorf("entry of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one (%w)", schema, structs.SchemaVersion, ErrSchema)
+		return fmt.Errorf("entry of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one (%w)",
+			schema, structs.SchemaVersion, ErrSchema)
 	}
 	if want, got := binary.BigEndian.Uint32(b[2:]), entrySum(b); want != got {
 		return fmt.Errorf("entry is damaged: its checksum is %08x, its content's is %08x", want, got)
@@ -205,7 +206,8 @@ func (r *reader) bytes(what string) []byte {
 // change reads one change.
 func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 	code, flags := r.byte("table"), r.byte("flags")
-	ch := structs.Change{ID: string(r.bytes("ID")), Version: r.uvarint("version"), Assign: flags&flagAssign != 0, SpecApart: flags&flagApart != 0}
+	ch := structs.Change{ID: string(r.bytes("ID")), Version: r.uvarint("version"), Assign: flags&flagAssign != 0,
+		SpecApart: flags&flagApart != 0}
 	if r.err != nil {
 		return ch, r.err
 	}

@@ -135,7 +135,9 @@ func (e *events) at(n uint64) *Event {
 }
 
 func errEventsGone(index, floor uint64) error {
-	return structs.Errorf(structs.CodeGone, "events from index %d on are no longer kept, only those after %d: list the objects, and continue from the X-Magnum-Index of that answer", index, floor)
+	return structs.Errorf(structs.CodeGone,
+		"events from index %d on are no longer kept, only those after %d: list the objects, and continue from the X-Magnum-Index of "+
+			"that answer", index, floor)
 }
 
 // Read fills buf with the available events and returns their number. If there are none,
@@ -146,7 +148,8 @@ func (r *EventReader) Read(buf []Event) (n int, more <-chan struct{}, err error)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if first := e.first(); r.next < first {
-		return 0, nil, structs.Errorf(structs.CodeGone, "events are no longer kept: they came faster than they were read, or the state was restored")
+		return 0, nil, structs.Errorf(structs.CodeGone,
+			"events are no longer kept: they came faster than they were read, or the state was restored")
 	}
 	for n < len(buf) && r.next < e.next {
 		buf[n] = *e.at(r.next)

@@ -51,7 +51,8 @@ func TestEvents(t *testing.T) {
 		return index
 	}
 	container := func(id string, status structs.ContainerStatus) *structs.Container {
-		c := &structs.Container{Meta: structs.Meta{ID: id, ProjectID: "p"}, Name: id, Placement: structs.Placement{Desired: structs.DesiredRunning}}
+		c := &structs.Container{Meta: structs.Meta{ID: id, ProjectID: "p"}, Name: id,
+			Placement: structs.Placement{Desired: structs.DesiredRunning}}
 		c.Observed.Status = status
 		return c
 	}
@@ -65,8 +66,10 @@ func TestEvents(t *testing.T) {
 	sick := container("c", structs.ContainerRunning)
 	sick.Observed.Health = "unhealthy"
 	apply(put(sick, 4))
-	apply(structs.Change{Table: structs.TableContainers, ID: "c", Version: 5}, put(&structs.Host{Meta: structs.Meta{ID: "h"}, Name: "h", State: structs.HostReady}, 0))
-	const all = "1 created b >CREATE_IN_PROGRESS, 1 created c >Creating., 3 updated c Creating>Running., 5 updated c Running>Running., 6 deleted c Running>Running, 6 created h >ready."
+	apply(structs.Change{Table: structs.TableContainers, ID: "c", Version: 5},
+		put(&structs.Host{Meta: structs.Meta{ID: "h"}, Name: "h", State: structs.HostReady}, 0))
+	const all = "1 created b >CREATE_IN_PROGRESS, 1 created c >Creating., 3 updated c Creating>Running., 5 updated c Running>Running., " +
+		"6 deleted c Running>Running, 6 created h >ready."
 	if got := eventsAfter(t, s, 0); got != all {
 		t.Errorf("events\n%s, want\n%s", got, all)
 	}

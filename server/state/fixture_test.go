@@ -215,7 +215,8 @@ func fixtureContainers() []*structs.Container {
 	})
 	add(func(c *structs.Container) { // has moved twice
 		c.Epoch = 3
-		c.Priors = []structs.Prior{{HostID: testID(1<<41 + 50), Epoch: 1, Generation: 1}, {HostID: testID(1<<41 + 51), Epoch: 2, Generation: 1, Keep: true, EngineID: "e"}}
+		c.Priors = []structs.Prior{{HostID: testID(1<<41 + 50), Epoch: 1, Generation: 1},
+			{HostID: testID(1<<41 + 51), Epoch: 2, Generation: 1, Keep: true, EngineID: "e"}}
 	})
 	add(func(c *structs.Container) { // being deleted, with an earlier placement left
 		c.HostID, c.Desired, c.Force = "", structs.DesiredAbsent, true

@@ -228,7 +228,8 @@ func TestServersHaveEqualStates(t *testing.T) {
 // checkDerived compares the indexes and usage with the rows.
 func checkDerived(t testing.TB, s *Snapshot) {
 	t.Helper()
-	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, 0
+	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{},
+		map[string]int{}, 0
 	var hash uint64
 	ending, unsettled := 0, 0
 	for _, table := range Tables() {
@@ -337,7 +338,8 @@ func checkDerived(t testing.TB, s *Snapshot) {
 		if got := count(s.OnHost(host)); got != onHost[host] {
 			t.Fatalf("%d containers on %s, want %d", got, host, onHost[host])
 		}
-		if w, i, h := count(s.Waiting(bay)), count(s.InBay(bay)), count(s.HostsInBay(bay)); w != waiting[bay] || i != inBay[bay] || h != hosts[bay] {
+		if w, i, h := count(s.Waiting(bay)), count(s.InBay(bay)), count(s.HostsInBay(bay)); w != waiting[bay] || i != inBay[bay] ||
+			h != hosts[bay] {
 			t.Fatalf("%s has %d waiting, %d containers, %d hosts; want %d, %d, %d", bay, w, i, h, waiting[bay], inBay[bay], hosts[bay])
 		}
 		for _, since := range []uint64{0, s.Index() / 2, s.Index()} {
@@ -389,7 +391,8 @@ func checkRooms(t testing.TB, s *Snapshot) {
 	total := 0
 	for bayID, n := range inBays {
 		all, open := s.rooms.Count(bayID)
-		if got := (roomCount{all, open, s.rooms.Ready(bayID)}); got != n || count(s.rooms.All(bayID)) != all || count(s.rooms.Closed(bayID)) != all-open {
+		if got := (roomCount{all, open, s.rooms.Ready(bayID)}); got != n || count(s.rooms.All(bayID)) != all ||
+			count(s.rooms.Closed(bayID)) != all-open {
 			t.Fatalf("bay %s has %+v hosts, want %+v", bayID, got, n)
 		}
 		if got := count(s.rooms.Preferred(bayID, strategyOf(s, bayID), 0)); got != open {

@@ -61,7 +61,8 @@ func TestLastTimeIsKept(t *testing.T) {
 	want("given a status", 12)
 	mustApply(t, s, 4, put(timed(4, at(5), none, none), 0))
 	want("an earlier one", 12)
-	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: 1, Changes: []structs.Change{put(timed(9, at(50), none, none), 0)}}); err != nil {
+	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: 1, Changes: []structs.Change{put(timed(9, at(50), none, none),
+		0)}}); err != nil {
 		t.Fatal(err)
 	}
 	want("only prepared", 12)

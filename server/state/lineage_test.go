@@ -31,10 +31,13 @@ func TestLineagesInSnapshots(t *testing.T) {
 	if err := again.Restore(bytes.NewReader(stream)); err != nil {
 		t.Fatal(err)
 	}
-	if got := again.Snapshot().Lineages(); len(got.Last) != structs.MaxLineages || got.Current() != l.Current() || again.Snapshot().Hash() != s.Snapshot().Hash() {
-		t.Errorf("%d lineages, the newest %s, hash %x and was %x", len(got.Last), got.Current(), again.Snapshot().Hash(), s.Snapshot().Hash())
+	if got := again.Snapshot().Lineages(); len(got.Last) != structs.MaxLineages || got.Current() != l.Current() ||
+		again.Snapshot().Hash() != s.Snapshot().Hash() {
+		t.Errorf("%d lineages, the newest %s, hash %x and was %x", len(got.Last), got.Current(), again.Snapshot().Hash(),
+			s.Snapshot().Hash())
 	}
-	if pages := again.Snapshot().Quarantine("h"); len(pages) != 1 || len(pages[0].Kept) != 2 || !pages[0].Pending || len(again.Snapshot().Quarantine("g")) > 0 {
+	if pages := again.Snapshot().Quarantine("h"); len(pages) != 1 || len(pages[0].Kept) != 2 || !pages[0].Pending ||
+		len(again.Snapshot().Quarantine("g")) > 0 {
 		t.Errorf("quarantine is %+v", pages)
 	}
 
@@ -69,7 +72,8 @@ func TestLineagesInSnapshots(t *testing.T) {
 // TestTablesOfLaterSchemas: entries of an earlier schema don't contain these tables,
 // because older servers don't know them.
 func TestTablesOfLaterSchemas(t *testing.T) {
-	for _, row := range []structs.Row{(*structs.Lineages)(nil).With("a", 1), &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID("h", 0)}}} {
+	for _, row := range []structs.Row{(*structs.Lineages)(nil).With("a", 1),
+		&structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID("h", 0)}}} {
 		entry := &structs.Entry{Schema: structs.LeastSchema, Changes: []structs.Change{{Table: row.Table(), ID: row.Base().ID, Row: row}}}
 		if _, err := EncodeEntry(entry); err == nil {
 			t.Errorf("%s: encoded in schema %d", row.Table(), entry.Schema)

@@ -156,7 +156,8 @@ func fieldsOf(t reflect.Type) []field {
 	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(string(a.key[1:]), string(b.key[1:])) })
 	for i := range fields {
 		if i > 0 && string(fields[i].key) == string(fields[i-1].key) || i >= maxFields || len(fields[i].key) > 32 {
-			panic(fmt.Sprintf("state: field %s of %v is duplicate, exceeds the number of fields, or has too long a name", fields[i].key[1:], t))
+			panic(fmt.Sprintf("state: field %s of %v is duplicate, exceeds the number of fields, or has too long a name", fields[i].key[1:],
+				t))
 		}
 	}
 	return fields

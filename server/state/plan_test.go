@@ -71,7 +71,8 @@ func TestPlanWritesTheBytesOfGoMsgpackAtLengthBounds(t *testing.T) {
 	}
 	check(bounds{Int: math.MinInt64, Uint: math.MaxUint64, Time: time.Unix(1, 999999999)})
 	for _, n := range []int{0, 1, 15, 16, 17, 31, 32, 33, 255, 256, 65535, 65536} {
-		v := bounds{Text: strings.Repeat("x", n), List: make([]string, n), Map: map[string]string{}, Nested: &structs.Command{Args: make([]string, n)}}
+		v := bounds{Text: strings.Repeat("x", n), List: make([]string, n), Map: map[string]string{},
+			Nested: &structs.Command{Args: make([]string, n)}}
 		for i := range n {
 			v.Map[strings.Repeat("k", i%7)+string(rune(i))] = "v"
 		}

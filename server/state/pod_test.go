@@ -18,7 +18,8 @@ func pod(n uint64, hostID string) *statetest.Pod {
 	return &statetest.Pod{
 		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: "p"}, Name: "pod",
 		Placement: structs.Placement{BayID: "bay", HostID: hostID, Desired: structs.DesiredRunning, Generation: 1, Epoch: 1},
-		Parts: []statetest.Part{{Name: "web", Memory: 1 << 20, MilliCPU: 100, Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}},
+		Parts: []statetest.Part{{Name: "web", Memory: 1 << 20, MilliCPU: 100,
+			Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}},
 			{Name: "log", Memory: 2 << 20, MilliCPU: 50}},
 	}
 }
@@ -37,7 +38,8 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 	mustApply(t, s, 6, assign(first, 0), put(waiting, 0))
 	snap := s.Snapshot()
 	checkDerived(t, snap)
-	if got := snap.Workload(structs.WorkloadPod, first.ID); got != structs.Workload(first) || snap.Workload(structs.WorkloadContainer, c.ID) != structs.Workload(c) {
+	if got := snap.Workload(structs.WorkloadPod, first.ID); got != structs.Workload(first) ||
+		snap.Workload(structs.WorkloadContainer, c.ID) != structs.Workload(c) {
 		t.Errorf("the pod is %v", got)
 	}
 	if snap.Workload("nothing", c.ID) != nil || snap.Workload(structs.WorkloadPod, testID(99)) != nil {

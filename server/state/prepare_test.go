@@ -64,7 +64,8 @@ func TestPreparedEntryIsReturnedOnceForItsSlice(t *testing.T) {
 func TestPrepareRefusesWhatApplyRefuses(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(node(1), 0))
-	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{put(node(1), 0)}}); structs.CodeOf(err) != structs.CodeConflict {
+	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion,
+		Changes: []structs.Change{put(node(1), 0)}}); structs.CodeOf(err) != structs.CodeConflict {
 		t.Errorf("a change of an old version was prepared: %v", err)
 	}
 }
@@ -98,7 +99,8 @@ func TestPreparedIsCheckedAgainOnAnotherState(t *testing.T) {
 	mustApply(t, s, 5, drop(node(1), 4))
 	e = prepare()
 	before := s.Snapshot()
-	if err := s.Apply(6, e.Changes); err != nil || before.Get(structs.TableNodes, node(1).ID) != nil || s.Snapshot().Get(structs.TableNodes, node(1).ID) == nil {
+	if err := s.Apply(6, e.Changes); err != nil || before.Get(structs.TableNodes, node(1).ID) != nil ||
+		s.Snapshot().Get(structs.TableNodes, node(1).ID) == nil {
 		t.Errorf("a prepared entry is not applied: %v", err)
 	}
 }
@@ -115,7 +117,8 @@ func TestPreparedRowIsTheDecodedOne(t *testing.T) {
 	shared := map[string]string{"A": "1"}
 	c.Spec.Environment = shared
 	leader, follower := New(), New()
-	data, err := leader.Prepare(leader.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(c, 0), put(node(2), 0)}})
+	data, err := leader.Prepare(leader.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion,
+		Changes: []structs.Change{assign(c, 0), put(node(2), 0)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +138,8 @@ func TestPreparedRowIsTheDecodedOne(t *testing.T) {
 	if !reflect.DeepEqual(ours, theirs) {
 		t.Errorf("the leader has\n%+v, the others\n%+v", ours, theirs)
 	}
-	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil, false)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil, false) {
+	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil,
+		false)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil, false) {
 		t.Error("the hashes differ")
 	}
 	if !maps.Equal(shared, map[string]string{"A": "1"}) {

@@ -128,7 +128,8 @@ func typicalContainer(n uint64) *structs.Container {
 	at := time.Unix(1764000000+int64(n), 0).UTC()
 	exit := 0
 	return &structs.Container{
-		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: fmt.Sprintf("%032x", n%10), UserID: fmt.Sprintf("%032x", n%10+100), CreatedAt: at},
+		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: fmt.Sprintf("%032x", n%10), UserID: fmt.Sprintf("%032x", n%10+100),
+			CreatedAt: at},
 		Name: fmt.Sprintf("web-%d", n),
 		Spec: structs.PrivateSpec{ContainerSpec: structs.ContainerSpec{
 			Image: "registry.example.org/team/web:1.2.3", Command: []string{"serve", "-listen", ":80"},
@@ -137,9 +138,11 @@ func typicalContainer(n uint64) *structs.Container {
 			Ports:         []structs.Port{{ContainerPort: 80, Protocol: "tcp"}},
 			RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
 		}},
-		Placement: structs.Placement{BayID: testID(1 << 40), Desired: structs.DesiredRunning, Generation: 1, HostID: testID(1<<41 + n%100), Epoch: 1},
-		Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1, ExitCode: &exit, StartedAt: at, Addresses: []string{"172.18.0.7"},
-			Ports: []structs.Port{{ContainerPort: 80, HostPort: 32768, Protocol: "tcp"}}},
+		Placement: structs.Placement{BayID: testID(1 << 40), Desired: structs.DesiredRunning, Generation: 1, HostID: testID(1<<41 + n%100),
+			Epoch: 1},
+		Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1, ExitCode: &exit, StartedAt: at,
+			Addresses: []string{"172.18.0.7"},
+			Ports:     []structs.Port{{ContainerPort: 80, HostPort: 32768, Protocol: "tcp"}}},
 	}
 }
 

@@ -102,7 +102,8 @@ func (rs *restorer) header(kind byte, payload []byte) error {
 		return errNoSnapshot
 	}
 	if rs.schema = int(binary.BigEndian.Uint16(rest)); rs.schema < structs.LeastSchema || rs.schema > structs.SchemaVersion {
-		return fmt.Errorf("%w: it is of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one", ErrSchema, rs.schema, structs.SchemaVersion)
+		return fmt.Errorf("%w: it is of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one",
+			ErrSchema, rs.schema, structs.SchemaVersion)
 	}
 	r := reader{rest: rest[2:]}
 	rs.state.index, rs.state.lastSeq = r.uvarint("index"), r.uvarint("last seq")

@@ -283,15 +283,18 @@ func TestRestoreIntoKeepsSpecs(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkDerived(t, snap)
-	if c, spec := snap.Container(large.ID), specOf(snap, large.ID); c.ModifyIndex != 100 || spec.ModifyIndex != 100 || !reflect.DeepEqual(c.Spec, spec.Spec) {
+	if c, spec := snap.Container(large.ID), specOf(snap, large.ID); c.ModifyIndex != 100 || spec.ModifyIndex != 100 ||
+		!reflect.DeepEqual(c.Spec, spec.Spec) {
 		t.Errorf("%+v, %+v", c, spec)
 	}
 }
 
 func TestSpecSize(t *testing.T) {
 	for _, c := range []*structs.Container{typicalContainer(1), largeContainer(1, 100), largeContainer(1, 70<<10), {}} {
-		with, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x", Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}, Spec: c.Spec}}}})
-		without, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x", Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}}}}})
+		with, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x",
+			Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}, Spec: c.Spec}}}})
+		without, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x",
+			Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}}}}})
 		size, largest, of := SpecSize(&c.Spec)
 		lengths := 2 // of the row, before its bytes
 		if got := len(with) - len(without) + 1; size > got || size < got-lengths {

@@ -58,7 +58,8 @@ func TestApplyFillsIndexes(t *testing.T) {
 		t.Errorf("last seq %d", got)
 	}
 	mustApply(t, s, 11, drop(c, 10))
-	if snap := s.Snapshot(); snap.LastSeq() != 1 || snap.Hash() != 0 || snap.Container(c.ID) != nil || snap.ListIndex(structs.TableContainers, c.ProjectID) != 11 {
+	if snap := s.Snapshot(); snap.LastSeq() != 1 || snap.Hash() != 0 || snap.Container(c.ID) != nil ||
+		snap.ListIndex(structs.TableContainers, c.ProjectID) != 11 {
 		t.Errorf("deleted: seq %d, hash %x, list %d", snap.LastSeq(), snap.Hash(), snap.ListIndex(structs.TableContainers, c.ProjectID))
 	}
 }
@@ -189,7 +190,8 @@ func TestSubscriptions(t *testing.T) {
 	topics := map[string]Topic{
 		"row": TopicRow(structs.TableContainers, c1), "list": TopicList(structs.TableContainers, project),
 		"all": TopicList(structs.TableContainers, AllProjects), "host1": TopicHost("host-1"), "host2": TopicHost("host-2"),
-		"room": TopicRoom(), "bays": TopicBays(), "hosts": TopicHosts(), "emptied": TopicEmptied(), "unsettled": TopicUnsettled(), "any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
+		"room": TopicRoom(), "bays": TopicBays(), "hosts": TopicHosts(), "emptied": TopicEmptied(), "unsettled": TopicUnsettled(),
+		"any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
 	}
 	subs := map[string]*Subscription{}
 	for name, topic := range topics {
@@ -203,11 +205,13 @@ func TestSubscriptions(t *testing.T) {
 	}{
 		{"made", func() structs.Change { return put(placed(1, 0), 0) }, []string{"all", "any", "list", "row"}},
 		{"placed", func() structs.Change { return assign(placed(1, 1), version) }, []string{"all", "any", "host1", "list", "row"}},
-		{"moved", func() structs.Change { return assign(placed(1, 2), version) }, []string{"all", "any", "emptied", "host1", "host2", "list", "room", "row"}},
+		{"moved", func() structs.Change { return assign(placed(1, 2), version) },
+			[]string{"all", "any", "emptied", "host1", "host2", "list", "room", "row"}},
 		{"reported", func() structs.Change { return put(status, version) }, []string{"all", "any", "list", "row"}},
 		{"shrunk", func() structs.Change { return put(smaller, version) }, []string{"all", "any", "list", "room", "row"}},
 		{"grown", func() structs.Change { return put(placed(1, 2), version) }, []string{"all", "any", "list", "row"}},
-		{"deleted", func() structs.Change { return drop(placed(1, 2), version) }, []string{"all", "any", "emptied", "host2", "list", "room", "row"}},
+		{"deleted", func() structs.Change { return drop(placed(1, 2), version) },
+			[]string{"all", "any", "emptied", "host2", "list", "room", "row"}},
 		{"another project", func() structs.Change { return put(elsewhere, 0) }, []string{"any"}},
 		{"a node", func() structs.Change { return put(node(8), 0) }, []string{"any", "nodes"}},
 		{"a bay", func() structs.Change { return put(&structs.Bay{Meta: structs.Meta{ID: "b"}}, 0) }, []string{"any", "bays"}},
@@ -348,7 +352,8 @@ func TestUsageIsAValue(t *testing.T) {
 	c.Spec.Ports = []structs.Port{{HostPort: 80}, {HostPort: 53, Protocol: "udp"}, {HostPort: 53, Protocol: "sctp"}, {ContainerPort: 9}}
 	mustApply(t, s, 1, put(c, 0))
 	u := s.Snapshot().Usage(c.HostID)
-	if !u.HasPort("tcp", 80) || !u.HasPort("", 80) || u.HasPort("udp", 80) || !u.HasPort("udp", 53) || u.HasPort("tcp", 53) || u.HasPort("tcp", 0) || u.Ports() != 3 {
+	if !u.HasPort("tcp", 80) || !u.HasPort("", 80) || u.HasPort("udp", 80) || !u.HasPort("udp", 53) || u.HasPort("tcp", 53) ||
+		u.HasPort("tcp", 0) || u.Ports() != 3 {
 		t.Errorf("ports %v", u.ports)
 	}
 	v := u.Clone()

@@ -92,7 +92,8 @@ func (p *Pod) See(s structs.Seen) { p.Observed.Seen = s }
 // Observe takes over an agent's observation of the pod and its parts.
 func (p *Pod) Observe(o structs.Observed, parts []structs.PartReport) {
 	was := p.Observed
-	p.Observed = PodObserved{Memory: o.Memory, Seen: structs.Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation, Failed: o.Failed,
+	p.Observed = PodObserved{Memory: o.Memory, Seen: structs.Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation,
+		Failed: o.Failed,
 		Health: o.Health, EngineID: o.EngineID, StartedAt: o.StartedAt, FinishedAt: o.FinishedAt}}
 	for _, part := range parts {
 		p.Observed.Parts = append(p.Observed.Parts, PartObserved{Name: part.Part, Status: part.Status})
