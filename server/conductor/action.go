@@ -22,8 +22,8 @@ const (
 // Actions lists all actions.
 var Actions = []Action{ActionStart, ActionStop, ActionReboot, ActionPause, ActionUnpause, ActionKill}
 
-// ActOnContainer changes the desired state of a container. Callers wait for the Generation
-// of the result.
+// ActOnContainer changes a container's desired state. Callers await the result's
+// Generation.
 type ActOnContainer struct {
 	Caller  structs.Caller
 	Ident   string // UUID or name
@@ -56,8 +56,8 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	if c.Gone {
 		idle = false
 	}
-	// The container may be about to change: one that has exited is started again if it is
-	// desired running.
+	// The container may be about to change: an exited one restarts if it is desired
+	// running.
 	if idle && want == c.Desired {
 		return c, nil
 	}

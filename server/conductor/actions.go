@@ -56,8 +56,7 @@ func alreadyDone(t *tx, caller structs.Caller, c *structs.Container) bool {
 		func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
 }
 
-// endActions records the results of the actions that the workload's host has carried out or
-// given up.
+// endActions records the results of the actions that the workload's host has completed.
 func endActions(t *tx, w structs.Workload) {
 	old, seen := row[structs.Actions](t, actionsID(w)), w.Seen()
 	if old == nil || !slices.ContainsFunc(old.List, func(r structs.ActionRecord) bool { return ends(&seen, &r) }) {
@@ -78,7 +77,6 @@ func endActions(t *tx, w structs.Workload) {
 	t.put(&next)
 }
 
-// ends reports whether the observation ends the action.
 func ends(seen *structs.Seen, r *structs.ActionRecord) bool {
 	return r.Result == structs.ActionPending && r.Generation <= seen.Generation
 }

@@ -69,7 +69,6 @@ func (c *Conductor) commitEach(ctx context.Context, term uint64, clock func() ti
 	return nil
 }
 
-// answer answers calls whose results are set.
 func (c *Conductor) answer(calls ...*call) {
 	for _, call := range calls {
 		if call.err != nil {
@@ -124,9 +123,8 @@ func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
 	}
 }
 
-// decideCall decides one call. A refused call leaves no change. decideCall returns false if
-// the entry has no room for the call beside the requests in it; then the call leaves no
-// change either.
+// decideCall decides one call. A refused call leaves no change. decideCall returns false,
+// and leaves no change, if the entry has no room for the call beside the requests in it.
 func decideCall(t *tx, call *call) bool {
 	if err := call.ctx.Err(); err != nil {
 		call.err = structs.Errorf(structs.CodeUnavailable, "the client left before its request was decided: %w", err)
@@ -153,9 +151,8 @@ func decideCall(t *tx, call *call) bool {
 	return true
 }
 
-// commit proposes the batch's changes and waits until they are applied here. A batch
-// without changes answers from what was read, so commit verifies that this server still
-// leads.
+// commit proposes the batch's changes and waits until they are applied here. For a batch
+// without changes it verifies that this server still leads.
 func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 	changes := t.changes()
 	if len(changes) == 0 {

@@ -144,7 +144,6 @@ func withLabels(labels map[string]string) string {
 	return " with its labels"
 }
 
-// hasLabels reports whether the host has all the labels.
 func hasLabels(h *structs.Host, labels map[string]string) bool {
 	for k, v := range labels {
 		if got, ok := h.AllLabels()[k]; !ok || got != v {
@@ -154,8 +153,7 @@ func hasLabels(h *structs.Host, labels map[string]string) bool {
 	return true
 }
 
-// PatchBay changes the number of hosts that a bay should have. Nothing else about a bay can
-// be changed.
+// PatchBay changes the number of hosts that a bay should have, and nothing else.
 type PatchBay struct {
 	Caller    structs.Caller
 	Ident     string
@@ -210,7 +208,6 @@ func shrinkBay(t *tx, b *structs.Bay) (full bool) {
 	return false
 }
 
-// freeHost removes the host from its bay.
 func freeHost(t *tx, h *structs.Host) {
 	host := *h
 	host.BayID = ""

@@ -103,7 +103,6 @@ func (r SetHostLostAfter) decide(t *tx) (*structs.Cluster, error) {
 	return &changed, nil
 }
 
-// clusterRow returns the cluster's row.
 func clusterRow(t *tx) (*structs.Cluster, error) {
 	if c := row[structs.Cluster](t, structs.ClusterRowID); c != nil {
 		return c, nil

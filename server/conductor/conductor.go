@@ -76,8 +76,8 @@ type Conductor struct {
 	leading bool         // Lead runs and accepts calls
 }
 
-// Request is one thing to decide. A refusal is an error with a code, and leaves no change.
-// T is the result.
+// Request is one thing to decide. A refusal has a code, and leaves no change. T is the
+// result.
 type Request[T any] interface {
 	decide(t *tx) (T, error)
 }
@@ -134,8 +134,7 @@ func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	return call.result.(T), nil
 }
 
-// ErrUnknown is in the chain of an error after which a request may or may not have been
-// carried out.
+// ErrUnknown is in the chain of an error that leaves the request's outcome unknown.
 var ErrUnknown = errors.New("the outcome is unknown")
 
 // errNotLeader returns the error for a call that was not decided at all.
@@ -213,7 +212,6 @@ func (c *Conductor) setLeading(leading bool) {
 	c.leading = leading
 }
 
-// dequeued notes that the call has left the queue.
 func (c *Conductor) dequeued(call *call) {
 	if call.report {
 		c.reports.Add(-1)

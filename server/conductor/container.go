@@ -46,8 +46,7 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 	})
 }
 
-// newMeta returns the Meta of a new row. uuid is the one that the caller asked for, "" for
-// a generated one.
+// newMeta returns the Meta of a new row. uuid is the requested one, "" for a generated one.
 func newMeta(t *tx, caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
 	if uuid != "" && t.get(table, uuid) != nil {
 		return structs.Meta{}, structs.Errorf(structs.CodeConflict, "A %s with UUID %s already exists.", kind, uuid).About(kind)
@@ -199,8 +198,7 @@ func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A container that hasn't been created on a host has nothing to stop, whatever its
-	// desired state is.
+	// A container that hasn't been created on a host has nothing to stop.
 	made := c.HostID != "" && c.Status() != structs.ContainerCreating
 	if s := effective(c); made && (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident,

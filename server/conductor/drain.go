@@ -175,7 +175,6 @@ func drainStart(t *tx, was structs.Workload) {
 	noteAction(t, structs.Caller{}, string(ActionStart), was, p.Generation)
 }
 
-// undrainHost starts the workloads of the host again that a drain has stopped.
 func undrainHost(t *tx, h *structs.Host) (full bool) {
 	for was := range t.onHost(h.ID) {
 		if !t.room() {

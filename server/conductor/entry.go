@@ -31,8 +31,7 @@ func (t *tx) sizeOf(key rowKey, p pending) int {
 // skipped, so that it doesn't block the others.
 func (t *tx) item(f func()) bool { return t.itemKeeping(0, f) }
 
-// itemKeeping is item that keeps some bytes of the entry free for later writes of the
-// request.
+// itemKeeping is item that keeps kept bytes of the entry free for later writes.
 func (t *tx) itemKeeping(kept int, f func()) bool {
 	writes, seq := len(t.undo), t.seq
 	f()
@@ -107,5 +106,5 @@ func tooLarge(size int) error {
 		structs.MaxEntry)
 }
 
-// String returns the row's name for logs.
+// String is the row's name in logs.
 func (k rowKey) String() string { return fmt.Sprintf("%s/%s", k.table, k.id) }

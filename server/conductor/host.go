@@ -160,8 +160,7 @@ func Superseded(host *structs.Host, r structs.HostRegister) bool {
 		host.Instance != r.Instance
 }
 
-// NoteHost shows operators a note about a ready host, until its state changes or its agent
-// registers again.
+// NoteHost notes something on a ready host until its state changes or its agent registers.
 type NoteHost struct {
 	ID     string
 	Reason string
@@ -178,8 +177,7 @@ func (r NoteHost) decide(t *tx) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// mayJoin reports whether the join token admits a new host. The caller has checked the
-// token's expiry.
+// mayJoin reports whether the join token, whose expiry is checked, admits a new host.
 func (r RegisterHost) mayJoin(cluster *structs.Cluster, token *structs.Token) bool {
 	if r.TokenID == "" {
 		return equalHashes(r.TokenHash, cluster.JoinTokenHash)
@@ -219,7 +217,6 @@ func (r MarkHosts) decide(t *tx) (int, error) {
 	return len(r.Marks), nil
 }
 
-// markHost writes the host's state.
 func markHost(t *tx, was *structs.Host, m HostMark) {
 	host := *was
 	host.State, host.StateReason, host.Braked = m.State, m.Reason, m.Braked
@@ -427,8 +424,7 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 	}
 }
 
-// loseWorkload handles a workload that was removed from its host by somebody other than
-// magnum.
+// loseWorkload handles a workload that was removed from its host, but not by magnum.
 func loseWorkload(t *tx, w structs.Workload) {
 	p, seen, restart := w.Place(), w.Seen(), w.Policy().Restart
 	why := orElse(seen.Reason, "it was removed from its host, not by magnum")

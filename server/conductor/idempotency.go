@@ -6,8 +6,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Once identifies a POST, so that a retry creates no second object. The zero value
-// identifies nothing.
+// Once identifies a POST, so that a retry creates no second object. Zero identifies
+// nothing.
 type Once struct {
 	Key      string // the Idempotency-Key; "" if there is none
 	Minted   bool   // the client has sent no key: its server generated one for its own retries
@@ -62,8 +62,7 @@ func (o Once) rowID(caller structs.Caller) string {
 	return url.PathEscape(caller.ProjectID) + "/" + o.Key
 }
 
-// once creates an object with create, unless an earlier try of the same POST has created
-// it.
+// once creates an object unless an earlier try of the same POST has created it.
 func once[P structs.Row](t *tx, o Once, caller structs.Caller, create func() (P, error)) (P, error) {
 	var none P
 	found, err := o.find(t, caller)

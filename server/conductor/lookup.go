@@ -162,7 +162,6 @@ func (t *tx) hostsInBay(bayID string) iter.Seq[*structs.Host] {
 	}, structs.TableHosts))
 }
 
-// allHosts yields all hosts.
 func (t *tx) allHosts() iter.Seq[*structs.Host] {
 	return typed[*structs.Host](t.overlay(t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true },
 		structs.TableHosts))
@@ -181,8 +180,7 @@ func (t *tx) hostsOf(bayID string) []schedule.Host {
 	return found
 }
 
-// baysOf returns the bays that a project may use, its own and shared ones. They are looked
-// up once per batch.
+// baysOf returns a project's own and shared bays. They are looked up once per batch.
 func (t *tx) baysOf(projectID string) []*structs.Bay {
 	found, ok := t.projectBays[projectID]
 	if ok {
@@ -202,7 +200,6 @@ func (t *tx) baysOf(projectID string) []*structs.Bay {
 	return found
 }
 
-// inBay yields the workloads of the bay.
 func (t *tx) inBay(bayID string) iter.Seq[structs.Workload] {
 	return t.workloads(t.base.InBay(bayID), func(p *structs.Placement) bool { return p.BayID == bayID })
 }
@@ -233,14 +230,12 @@ func (t *tx) unsettledHosts() iter.Seq[*structs.Host] {
 	}, structs.TableHosts))
 }
 
-// endingBays yields the bays that are being deleted.
 func (t *tx) endingBays() iter.Seq[*structs.Bay] {
 	return typed[*structs.Bay](t.overlay(rows(t.base.EndingBays()), func(r structs.Row) bool {
 		return r.(*structs.Bay).Status == structs.BayDeleting
 	}, structs.TableBays))
 }
 
-// bays yields all bays.
 func (t *tx) bays() iter.Seq[*structs.Bay] {
 	return typed[*structs.Bay](t.overlay(t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true },
 		structs.TableBays))

@@ -149,8 +149,7 @@ func moveOffLostHost(t *tx, was structs.Workload, h *structs.Host, bay *structs.
 	t.put(w)
 }
 
-// actionReschedule is the action of placing a workload again, which the servers do by
-// themselves.
+// actionReschedule is the servers' own action of placing a workload again.
 const actionReschedule = "reschedule"
 
 // immovable returns the reason why a workload can't be placed again while its host is lost

@@ -50,7 +50,7 @@ func (pl placer) placeOn(w structs.Workload, bay *structs.Bay, hosts []schedule.
 	pl.assignHost(w, id, reason)
 }
 
-// assignHost places the workload on the chosen host. id is "" if none fits, for the given
+// assignHost places the workload on the chosen host. id is "" if none fits, with the
 // reason.
 func (pl placer) assignHost(w structs.Workload, id, reason string) {
 	p := w.Place()

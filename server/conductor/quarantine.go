@@ -68,8 +68,7 @@ func (q quarantine) put(page *structs.Quarantine, announce bool) {
 	q.t.set(rowKey{structs.TableQuarantine, page.ID}, pending{row: page, assign: announce})
 }
 
-// tidy removes empty pages at the end, and writes the number of quarantined placements to
-// the host's row.
+// tidy removes empty pages at the end, and counts the placements in the host's row.
 func (q quarantine) tidy() {
 	pages := q.pages()
 	for len(pages) > 0 {
@@ -114,8 +113,7 @@ func TakeQuarantine(ctx context.Context, c *Conductor, r ReportQuarantine) error
 	}
 }
 
-// decide returns the part of the report for which the entry had no room, nil if it had room
-// for all.
+// decide returns the part of the report for which the entry had no room, nil if none.
 func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	host := row[structs.Host](t, r.HostID)
 	if host == nil {

@@ -34,8 +34,7 @@ func (r *reservations) remove(hostID string, d structs.Demand) {
 	r.stale[hostID] = true
 }
 
-// used returns what is reserved on a host as the batch sees it. add and remove change the
-// returned value.
+// used returns what is reserved on a host as the batch sees it; add and remove change it.
 func (r *reservations) used(hostID string) *state.Usage {
 	u, ok := r.usage[hostID]
 	if !ok {

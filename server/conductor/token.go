@@ -2,8 +2,7 @@ package conductor
 
 import "github.com/stackforge/magnum/structs"
 
-// BootstrapToken creates the first admin token, once per cluster. It gets only the hash of
-// the secret.
+// BootstrapToken creates the cluster's first admin token from the hash of its secret.
 type BootstrapToken struct {
 	ID   string // UUID
 	Hash string
@@ -63,8 +62,7 @@ func (r CreateToken) decide(t *tx) (*structs.Token, error) {
 	})
 }
 
-// RevokeToken deletes a token. Servers refuse the token as soon as they have applied the
-// deletion.
+// RevokeToken deletes a token. Servers refuse it as soon as they have applied the deletion.
 type RevokeToken struct {
 	Caller structs.Caller
 	Ident  string // UUID or name

@@ -158,8 +158,7 @@ func (t *tx) set(key rowKey, p pending) {
 	t.size += p.size - was.size
 }
 
-// reserve moves a workload's reservation from the hosts of its previous row to those of the
-// new one.
+// reserve moves a workload's reservation from its previous hosts to those of the new row.
 func (t *tx) reserve(key rowKey, to structs.Row) {
 	if w, ok := t.get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
