@@ -64,7 +64,7 @@ func (r RaiseSchema) decide(t *tx) (*structs.Cluster, error) {
 func raiseSchema(t *tx, c *structs.Cluster, schema int) {
 	c.Schema = schema
 	// Servers that have restored a snapshot of an earlier schema don't know the time of the
-	// last write. This write tells them.
+	// last write. They take it from this one.
 	c.UpdatedAt = t.now
 }
 

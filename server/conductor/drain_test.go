@@ -41,7 +41,7 @@ func TestDrainStopsAContainerOnceItsReplacementRuns(t *testing.T) {
 	}
 	is := func(hostID string, epoch uint64, desired structs.Desired) {
 		t.Helper()
-		if got, ok := h.told(hostID, c.ID); !ok || got.Epoch != epoch || got.Desired != desired {
+		if got, ok := h.assignedOn(hostID, c.ID); !ok || got.Epoch != epoch || got.Desired != desired {
 			t.Fatalf("host has epoch %d %s, %v; not %d %s", got.Epoch, got.Desired, ok, epoch, desired)
 		}
 	}
@@ -73,7 +73,7 @@ func TestStopOfAMovingContainer(t *testing.T) {
 	h.drain(c.HostID, false)
 	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop})
 	for _, host := range h.container(c.ID).Hosts() {
-		if got, _ := h.told(host, c.ID); got.Desired == structs.DesiredRunning {
+		if got, _ := h.assignedOn(host, c.ID); got.Desired == structs.DesiredRunning {
 			t.Errorf("it runs on on %s", host)
 		}
 	}
@@ -101,9 +101,9 @@ func TestDrainWaitsForContainersThatCantMove(t *testing.T) {
 			}
 			h.drain(c.HostID, true)
 			now := h.container(c.ID)
-			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 ||
+			if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 ||
 				now.Desired != structs.DesiredRunning {
-				t.Fatalf("told %+v", got)
+				t.Fatalf("assigned: %+v", got)
 			}
 			if !now.LeftOn(c.HostID) {
 				t.Error("done before the host has reported it")
@@ -120,8 +120,8 @@ func TestDrainWaitsForContainersThatCantMove(t *testing.T) {
 				t.Error("a second settle writes again")
 			}
 			h.undrain(c.HostID)
-			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredRunning || got.Generation != 3 {
-				t.Errorf("told %+v", got)
+			if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredRunning || got.Generation != 3 {
+				t.Errorf("assigned: %+v", got)
 			}
 			if host := h.store.Snapshot().Host(c.HostID); host.DrainForce || host.Draining {
 				t.Errorf("%+v", host)
@@ -151,8 +151,8 @@ func TestExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 				}
 				stays("it runs")
 				h.drain(c.HostID, true)
-				if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 {
-					t.Fatalf("told %+v", got)
+				if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 {
+					t.Fatalf("assigned: %+v", got)
 				}
 				stays("it is to stop")
 				h.report(c.ID, stopped)
@@ -167,8 +167,8 @@ func TestExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 				if now.HostID != b || now.Epoch != 2 || now.DrainStop || len(now.Priors) != 1 || now.Priors[0].Keep {
 					t.Fatalf("not placed recreated: %+v, %q", now, now.StatusReason())
 				}
-				if got, _ := h.told(b, c.ID); got.Desired != structs.DesiredRunning {
-					t.Errorf("told %+v", got)
+				if got, _ := h.assignedOn(b, c.ID); got.Desired != structs.DesiredRunning {
+					t.Errorf("assigned: %+v", got)
 				}
 			})
 		}
@@ -182,8 +182,8 @@ func TestStopOfAContainerThatADrainHasStopped(t *testing.T) {
 	h.report(c.ID, stopped)
 	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop})
 	h.undrain(c.HostID)
-	if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped {
-		t.Errorf("told %+v", got)
+	if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredStopped {
+		t.Errorf("assigned: %+v", got)
 	}
 }
 
@@ -197,8 +197,8 @@ func TestDrainedContainerMovesOnceThereIsRoom(t *testing.T) {
 	b := h.host("b", nil)
 	h.settle()
 	now := h.container(c.ID)
-	if got, _ := h.told(b, c.ID); now.HostID != b || now.DrainStop || got.Desired != structs.DesiredRunning {
-		t.Errorf("%+v, told %+v", now, got)
+	if got, _ := h.assignedOn(b, c.ID); now.HostID != b || now.DrainStop || got.Desired != structs.DesiredRunning {
+		t.Errorf("%+v, assigned: %+v", now, got)
 	}
 }
 

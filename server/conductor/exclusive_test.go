@@ -35,7 +35,7 @@ func TestExclusiveOnALostHost(t *testing.T) {
 			t.Fatalf("not placed recreated: %+v", now)
 		}
 		h.mark(structs.HostReady, c.HostID)
-		if want, ok := h.told(c.HostID, c.ID); !ok || want.Desired != structs.DesiredAbsent || want.Epoch != 1 {
+		if want, ok := h.assignedOn(c.HostID, c.ID); !ok || want.Desired != structs.DesiredAbsent || want.Epoch != 1 {
 			t.Errorf("the old host has %+v", want)
 		}
 	})
@@ -43,7 +43,7 @@ func TestExclusiveOnALostHost(t *testing.T) {
 		h, c := setup(t, structs.ExclusiveYes)
 		h.mark(structs.HostReady, c.HostID)
 		h.report(c.ID, stopped)
-		if want, ok := h.told(c.HostID, c.ID); !ok || want.Desired != structs.DesiredRunning || want.Epoch != 1 {
+		if want, ok := h.assignedOn(c.HostID, c.ID); !ok || want.Desired != structs.DesiredRunning || want.Epoch != 1 {
 			t.Errorf("the host has %+v", want)
 		}
 	})

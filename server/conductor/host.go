@@ -154,7 +154,7 @@ func withoutEngines(r structs.Row) {
 
 // Superseded reports whether another agent has registered as the host since the agent's own
 // registration. An agent that has just started is never superseded, because it can't be
-// told from one that was killed a moment ago.
+// distinguished from one that was killed a moment ago.
 func Superseded(host *structs.Host, r structs.HostRegister) bool {
 	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration &&
 		host.Instance != r.Instance

@@ -75,8 +75,8 @@ var kinds = []kind{
 	},
 }
 
-// tells has a host report a workload as an agent does, in JSON.
-func (k kind) tells(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
+// reportsJSON has a host report a workload as an agent does, in JSON.
+func (k kind) reportsJSON(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
 	h.Helper()
 	host := h.store.Snapshot().Host(hostID)
 	r := structs.ReportOf(structs.Ref{Kind: k.name, ID: id, Epoch: epoch})
@@ -129,13 +129,13 @@ func (w workload) place() *structs.Placement {
 // says has the host report a placement under the desired generation, and settles.
 func (w workload) says(hostID string, epoch uint64, status structs.ContainerStatus) {
 	w.Helper()
-	w.tells(w.harness, hostID, w.id, epoch, structs.Seen{Status: status, Generation: w.place().Generation}, false)
+	w.reportsJSON(w.harness, hostID, w.id, epoch, structs.Seen{Status: status, Generation: w.place().Generation}, false)
 	w.settle()
 }
 
-// told checks the assignment of the workload on the host. desired "" means that there is
+// assignedOn checks the assignment of the workload on the host. desired "" means that there is
 // none.
-func (w workload) told(hostID string, epoch uint64, desired structs.Desired) {
+func (w workload) assignedOn(hostID string, epoch uint64, desired structs.Desired) {
 	w.Helper()
 	for other := range w.store.Snapshot().OnHost(hostID) {
 		if other.Base().ID != w.id {
@@ -189,7 +189,7 @@ func TestWorkloadsArePlacedAndWait(t *testing.T) {
 		host := first.place().HostID
 		first.says(host, 1, structs.ContainerRunning)
 		first.deletes(h, first.id)
-		first.told(host, 1, structs.DesiredAbsent)
+		first.assignedOn(host, 1, structs.DesiredAbsent)
 		h.settle()
 		if third.place().HostID != "" {
 			h.Fatal("placed before the host has said that the other one is gone")
@@ -218,8 +218,8 @@ func TestWorkloadsOfALostHostMove(t *testing.T) {
 		h.holds(from, 2<<30)
 		h.holds(to, 3<<30)
 		h.mark(structs.HostReady, from)
-		w.told(from, 1, structs.DesiredAbsent)
-		w.told(to, 2, structs.DesiredRunning)
+		w.assignedOn(from, 1, structs.DesiredAbsent)
+		w.assignedOn(to, 2, structs.DesiredRunning)
 		w.says(from, 1, structs.ContainerGone)
 		if len(w.place().Priors) != 0 {
 			h.Fatal("the earlier placement is still there")
@@ -264,13 +264,13 @@ func TestWorkloadsRunOnWhileTheyAreDrained(t *testing.T) {
 		to := h.other(from)
 		w.says(from, 1, structs.ContainerRunning)
 		h.drain(from, false)
-		w.told(from, 1, structs.DesiredRunning)
-		w.told(to, 2, structs.DesiredRunning)
+		w.assignedOn(from, 1, structs.DesiredRunning)
+		w.assignedOn(to, 2, structs.DesiredRunning)
 		h.holds(from, 3<<30)
 		w.says(to, 2, structs.ContainerRunning)
-		w.told(from, 1, structs.DesiredAbsent)
+		w.assignedOn(from, 1, structs.DesiredAbsent)
 		w.says(from, 1, structs.ContainerGone)
-		w.told(from, 0, "")
+		w.assignedOn(from, 0, "")
 		h.holds(from, 0)
 		h.undrain(from)
 
@@ -281,13 +281,13 @@ func TestWorkloadsRunOnWhileTheyAreDrained(t *testing.T) {
 		if p := stays.place(); !p.DrainStop || p.HostID != from {
 			h.Fatalf("%+v", p)
 		}
-		stays.told(from, 1, structs.DesiredStopped)
+		stays.assignedOn(from, 1, structs.DesiredStopped)
 		stays.says(from, 1, structs.ContainerStopped)
 		h.undrain(from)
 		if p := stays.place(); p.DrainStop || p.StartGeneration != p.Generation {
 			h.Fatalf("%+v", p)
 		}
-		stays.told(from, 1, structs.DesiredRunning)
+		stays.assignedOn(from, 1, structs.DesiredRunning)
 		actions := h.store.Snapshot().Get(structs.TableActions, actionsID(stays.now())).(*structs.Actions)
 		if n := len(actions.List); n != 3 || actions.List[1].Action != "drain-stop" || actions.List[2].Action != "start" ||
 			actions.List[0].Result != structs.ActionSucceeded {
@@ -307,7 +307,7 @@ func TestWorkloadsThatAreGoneOrRefused(t *testing.T) {
 		first := w.place().HostID
 		full := true
 		must(h, ReportStatus{HostID: first, StatusReport: structs.StatusReport{Registration: 1, Seq: 1, NetworksFull: &full}})
-		w.tells(h, first, w.id, 1, structs.Seen{Status: structs.ContainerError, Generation: 1}, true)
+		w.reportsJSON(h, first, w.id, 1, structs.Seen{Status: structs.ContainerError, Generation: 1}, true)
 		p := w.place()
 		if p.Epoch != 2 || len(p.Priors) != 1 || p.Priors[0].HostID != first || p.HostID == first {
 			h.Fatalf("refused: %+v", p)
@@ -355,7 +355,7 @@ func TestDeletedBayRemovesAllKinds(t *testing.T) {
 			continue // no host had it
 		}
 		p := w.place()
-		w.told(p.HostID, 1, structs.DesiredAbsent)
+		w.assignedOn(p.HostID, 1, structs.DesiredAbsent)
 		w.says(p.HostID, 1, structs.ContainerGone)
 	}
 	if h.bayNow(bay.ID) != nil {

@@ -61,8 +61,8 @@ func (h *harness) running(spec structs.ContainerSpec) *structs.Container {
 	return h.container(c.ID)
 }
 
-// told returns the host's assignment of the container. ok is false if there is none.
-func (h *harness) told(hostID, id string) (structs.Assignment, bool) {
+// assignedOn returns the host's assignment of the container. ok is false if there is none.
+func (h *harness) assignedOn(hostID, id string) (structs.Assignment, bool) {
 	for w := range h.store.Snapshot().OnHost(hostID) {
 		if w.Base().ID == id {
 			return structs.AssignmentOf(w, hostID), true
@@ -114,10 +114,10 @@ func TestLostHostsContainersArePlacedAgain(t *testing.T) {
 	h.report(c.ID, running)
 
 	h.mark(structs.HostReady, c.HostID)
-	if want, ok := h.told(c.HostID, c.ID); !ok || want.Epoch != 1 || want.Desired != structs.DesiredAbsent {
+	if want, ok := h.assignedOn(c.HostID, c.ID); !ok || want.Epoch != 1 || want.Desired != structs.DesiredAbsent {
 		t.Errorf("the old host has %+v, %v", want, ok)
 	}
-	if want, ok := h.told(moved.HostID, c.ID); !ok || want.Epoch != 2 || want.Desired != structs.DesiredRunning {
+	if want, ok := h.assignedOn(moved.HostID, c.ID); !ok || want.Epoch != 2 || want.Desired != structs.DesiredRunning {
 		t.Errorf("the new host has %+v, %v", want, ok)
 	}
 	h.reportFrom(c.HostID, c.ID, 1, running) // not the newest placement: the container doesn't change

@@ -175,7 +175,7 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 		case a.Desired == structs.DesiredStopped:
 			seen.Status = structs.ContainerStopped
 		}
-		k.tells(h, host, a.Ref().ID, a.Epoch, seen, rng.IntN(8) == 0)
+		k.reportsJSON(h, host, a.Ref().ID, a.Epoch, seen, rng.IntN(8) == 0)
 		return fmt.Sprintf("report %s of %v", seen.Status, a.Ref())
 	}
 	host := pick(*hosts)
@@ -232,13 +232,13 @@ func TestReportsDontWakeTheGrowthOfBays(t *testing.T) {
 	s.follow()
 	clear(s.taken)
 	host := w.place().HostID
-	w.tells(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
+	w.reportsJSON(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
 	s.follow()
 	if len(s.taken) != 0 {
 		t.Errorf("a report has led to %v", s.taken)
 	}
 	w.deletes(s.harness, w.id)
-	w.tells(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerGone, Generation: 2}, false)
+	w.reportsJSON(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerGone, Generation: 2}, false)
 	s.follow()
 	if s.taken["grow bays"] != 0 || s.taken["place waiting workloads"] != 1 {
 		t.Errorf("a deletion has led to %v", s.taken)
@@ -252,13 +252,13 @@ func TestStepsOnLostAndDrainingHosts(t *testing.T) {
 	h := s.harness
 	w := h.workload(kinds[1], 1<<30, structs.Policy{Exclusive: structs.ExclusiveYes})
 	from := w.place().HostID
-	w.tells(h, from, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
+	w.reportsJSON(h, from, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
 	must(h, DrainHost{Caller: root, Ident: from, Draining: true, Force: true})
 	s.follow()
 	if p := w.place(); !p.DrainStop || p.HostID != from {
 		t.Fatalf("it isn't stopped first: %+v", p)
 	}
-	w.tells(h, from, w.id, 1, structs.Seen{Status: structs.ContainerStopped, Generation: 2}, false)
+	w.reportsJSON(h, from, w.id, 1, structs.Seen{Status: structs.ContainerStopped, Generation: 2}, false)
 	s.follow()
 	if p := w.place(); p.HostID == from {
 		t.Errorf("it did not move once it had stopped: %+v", p)

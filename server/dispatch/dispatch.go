@@ -78,8 +78,8 @@ func New(c Config) *Dispatch {
 // one, which conductor.InitCluster ensures. It blocks until ctx ends.
 func (d *Dispatch) Lead(ctx context.Context) error { return d.liveness.lead(ctx) }
 
-// TakeHeartbeats notes, on the leader, what a follower has heard, and returns all polls
-// that are acknowledged; see heartbeats.fromFollower.
+// TakeHeartbeats notes, on the leader, the heartbeats that a follower has received, and
+// returns all acknowledged polls; see heartbeats.fromFollower.
 func (d *Dispatch) TakeHeartbeats(ctx context.Context, heartbeats map[string]structs.PeerPulse) structs.PeerAcknowledged {
 	return d.heartbeats.fromFollower(ctx, heartbeats)
 }

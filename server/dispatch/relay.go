@@ -15,8 +15,8 @@ import (
 
 // Peers are the calls to other servers that concern hosts. Package peer implements them.
 type Peers interface {
-	// Heard reports to the leader which hosts have polled here.
-	Heard(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
+	// ReportHeartbeats reports to the leader which hosts have polled here.
+	ReportHeartbeats(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
 	// Silent returns the hosts that the server has not seen either.
 	Silent(ctx context.Context, serverID string, hosts []string) ([]string, error)
 	// Offer leaves a session's offer at the server for the host's next poll.
@@ -30,7 +30,8 @@ type RelayConfig struct {
 	Cluster  peer.Cluster             // says which server leads
 	Voters   func() ([]string, error) // ids of the servers that vote, this one among them
 	Others   func() []string          // ids of the other servers that seem to be alive
-	// by host whose agent gossips, whether the agent seems dead; changed is closed when that may differ
+	// Agents returns, by host whose agent gossips, whether the agent seems dead. changed is
+	// closed when that may differ.
 	Agents        func() (dead map[string]bool, changed <-chan struct{})
 	Removed       func() bool   // an operator has removed this server from the cluster
 	HostLostAfter time.Duration // as Config.HostLostAfter
@@ -132,7 +133,7 @@ func (r *Relay) reportToLeader(ctx context.Context, d *Dispatch) error {
 		for id, heartbeat := range unreported {
 			heartbeats[id] = structs.PeerPulse{Sent: heartbeat.Sent, Age: time.Since(heartbeat.At)}
 		}
-		acknowledged, err := r.conf.Peers.Heard(call, leader, heartbeats)
+		acknowledged, err := r.conf.Peers.ReportHeartbeats(call, leader, heartbeats)
 		cancel()
 		if err != nil {
 			r.conf.Logger.Debug("heartbeats not reported to the leader", "server_id", leader, "error", err)
