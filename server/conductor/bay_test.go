@@ -194,7 +194,7 @@ func TestSupersededAgentIsRefused(t *testing.T) {
 	registers(as(copied, 0), 4)
 	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") ||
 		!strings.Contains(err.Error(), "after a restart") {
-		t.Errorf("it says %v", err)
+		t.Errorf("refused with %v", err)
 	}
 	must(h, NoteHost{ID: id, Reason: "there is a copy"})
 	must(h, NoteHost{ID: structs.NewID(), Reason: "nobody's"})

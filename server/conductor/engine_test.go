@@ -54,7 +54,7 @@ func TestHostKeepsItsEngine(t *testing.T) {
 				err := refuse(h, structs.CodeConflict, r)
 				if e := err.(*structs.Error); e.Kind != structs.KindEngine || !strings.Contains(e.Msg, c.refused) ||
 					!strings.Contains(e.Msg, "host-fence "+id) {
-					t.Errorf("it says %v", err)
+					t.Errorf("refused with %v", err)
 				}
 				return
 			}
@@ -94,7 +94,7 @@ func TestEngineBelongsToOneHost(t *testing.T) {
 		lose(first, state)
 		if err := refuse(h, structs.CodeConflict, asHost(second, engineOf("E1"))); !strings.Contains(err.Error(), first) ||
 			!strings.Contains(err.Error(), "one host of a cluster") {
-			t.Errorf("while the first is %s it says %v", state, err)
+			t.Errorf("while the first is %s the refusal is %v", state, err)
 		}
 	}
 	// The engines of machines made from one image differ in the machine only.
@@ -139,7 +139,7 @@ func TestNewHostIsCheckedAgainstLabels(t *testing.T) {
 	// A host that isn't in the state can't be fenced.
 	unknown := structs.LabelOwner{ClusterID: cluster, HostID: structs.NewID()}
 	if err := refuse(h, structs.CodeConflict, asHost(fresh, engineOf("E1"), unknown)); strings.Contains(err.Error(), "host-fence") {
-		t.Errorf("it says %v", err)
+		t.Errorf("refused with %v", err)
 	}
 	// A known host is not a new one, whatever containers its engine has. A host with
 	// containers of its own labels isn't either.

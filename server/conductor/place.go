@@ -132,8 +132,8 @@ func withoutNetworks(h schedule.Host) schedule.Host {
 	return h
 }
 
-// deleteWorkload deletes the workload, at once if no host has it. It returns the last row,
-// which is was if nothing changes.
+// deleteWorkload deletes the workload, at once if no host has it. It returns the changed or
+// last row, and was itself if nothing changes.
 func deleteWorkload(t *tx, was structs.Workload, force bool) structs.Workload {
 	p := was.Place()
 	host := row[structs.Host](t, p.HostID)

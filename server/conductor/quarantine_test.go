@@ -265,7 +265,7 @@ func TestAdoptContainer(t *testing.T) {
 	}{
 		"the same placement":      {epoch: 1},
 		"another spec":            {epoch: 1, hash: "other", refuse: "another spec"},
-		"a spec not told of":      {epoch: 1, hash: "none", refuse: "try again"},
+		"an unreported spec":      {epoch: 1, hash: "none", refuse: "try again"},
 		"a newer placement here":  {epoch: 0, refuse: "as new or newer (epoch 1 on host"},
 		"an older placement here": {epoch: huge},
 		"no row": {epoch: 1, refuse: "no container of that uuid", change: func(h *harness, c *structs.Container) {
