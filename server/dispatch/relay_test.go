@@ -55,7 +55,8 @@ func (o *others) Changed() <-chan struct{} {
 	return o.changed
 }
 
-func (o *others) ReportHeartbeats(_ context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
+func (o *others) ReportHeartbeats(_ context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged,
+	error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.by = append(o.by, leaderID)
