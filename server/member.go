@@ -43,7 +43,7 @@ func (m member) Heard(ctx context.Context, hosts map[string]structs.PeerPulse) (
 	if !m.s.raft.IsLeader() {
 		return structs.PeerAcknowledged{}, structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 	}
-	return m.s.dispatch.HearFrom(ctx, hosts), nil
+	return m.s.dispatch.TakeHeartbeats(ctx, hosts), nil
 }
 
 // Silent returns those of the hosts from which this server had no heartbeat either.

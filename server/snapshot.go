@@ -71,7 +71,7 @@ func (o operations) Restore(ctx context.Context, file io.Reader, keep bool) (res
 		if _, err := upload.Seek(0, io.SeekStart); err != nil {
 			return 0, nil, err
 		}
-		next, err := state.Rebase(upload, now, index, func(c *structs.Cluster) { restoreClusterRow(c, now.Cluster(), keep) })
+		next, err := state.RestoreInto(upload, now, index, func(c *structs.Cluster) { restoreClusterRow(c, now.Cluster(), keep) })
 		if err != nil {
 			return 0, nil, err
 		}

@@ -68,7 +68,7 @@ func TestAgentIdentity(t *testing.T) {
 	twin.start()
 	c.awaitLog(twin, "registered", 0)
 	c.awaitLog(first.process, "another agent has registered as host "+first.hostID(), 0)
-	c.awaitLog(first.process, "this one is let in again when it is started anew", 0)
+	c.awaitLog(first.process, "this one is admitted again after a restart", 0)
 	c.eventually("a server's log names the host", time.Minute, func() error {
 		for _, n := range c.servers {
 			if b, err := os.ReadFile(n.log); err == nil && strings.Contains(string(b), "an agent is refused: another one has registered with a copy of its data directory since: host_id="+first.hostID()) {

@@ -22,14 +22,14 @@ const (
 // Actions lists all actions.
 var Actions = []Action{ActionStart, ActionStop, ActionReboot, ActionPause, ActionUnpause, ActionKill}
 
-// ActOnContainer changes what is wanted of a container. The result's
-// Generation is the one to wait for.
+// ActOnContainer changes a container's desired state. Callers await the result's
+// Generation.
 type ActOnContainer struct {
 	Caller  structs.Caller
 	Ident   string // UUID or name
 	Action  Action
 	Timeout *int   // seconds between SIGTERM and SIGKILL; nil means the container's own
-	Signal  string // of a kill, such as SIGHUP
+	Signal  string // for ActionKill, such as SIGHUP
 }
 
 func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
@@ -37,31 +37,33 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if carriedOut(t, r.Caller, c) {
+	if alreadyDone(t, r.Caller, c) {
 		return c, nil
 	}
 	if c.Desired == structs.DesiredAbsent {
 		return nil, structs.Errorf(structs.CodeConflict, "Container %s is being deleted", r.Ident).About(structs.KindContainer)
 	}
 	if c.DrainStop && (r.Action == ActionStart || r.Action == ActionReboot) {
-		return nil, structs.Errorf(structs.CodeConflict, "Cannot %s container %s: its host is being drained and it can't move; it is started again when the drain ends (magnum host-undrain)", r.Action, r.Ident).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Cannot %s container %s: its host is being drained and it can't move; it is started again when the drain ends "+
+				"(magnum host-undrain)", r.Action, r.Ident).About(structs.KindContainer)
 	}
 	was := effective(c)
-	want, idle, err := r.Action.from(was)
+	want, idle, err := r.Action.transition(was)
 	if err != nil {
 		return nil, structs.Errorf(structs.CodeConflict, "Cannot %s container %s: %w", r.Action, r.Ident, err).About(structs.KindContainer)
 	}
 	if c.Gone {
 		idle = false
 	}
-	// What is so may be about to change: a container that has ended is started
-	// again if it is still wanted to run.
+	// The container may be about to change: an exited one restarts if it is desired
+	// running.
 	if idle && want == c.Desired {
 		return c, nil
 	}
 	changed := *c
 	changed.Desired = want
-	changed.DrainStop = false // stopped by a user now
+	changed.DrainStop = false // from now on it is the user who has stopped it
 	changed.StopTimeout = r.Timeout
 	changed.Generation++
 	changed.UpdatedAt = t.now
@@ -81,9 +83,10 @@ func (r ActOnContainer) decide(t *tx) (*structs.Container, error) {
 	return &changed, nil
 }
 
-// from returns what the action wants of a container in the given state, and
-// whether it is so already. The error says why the state forbids it.
-func (a Action) from(was structs.Desired) (want structs.Desired, idle bool, err error) {
+// transition returns the desired state after the action, for a container in the given
+// state. idle is true if the container is in that state already. The error says why the
+// state forbids the action.
+func (a Action) transition(was structs.Desired) (want structs.Desired, idle bool, err error) {
 	switch a {
 	case ActionStart:
 		if was == structs.DesiredPaused {
@@ -102,25 +105,25 @@ func (a Action) from(was structs.Desired) (want structs.Desired, idle bool, err 
 		return structs.DesiredRunning, false, nil
 	case ActionPause:
 		if was != structs.DesiredRunning {
-			return "", false, fmt.Errorf("it is %s, and only what runs can be paused", wordFor(was))
+			return "", false, fmt.Errorf("it is %s, and only a running container can be paused", statusWord(was))
 		}
 		return structs.DesiredPaused, false, nil
 	case ActionKill:
 		if was != structs.DesiredRunning && was != structs.DesiredPaused {
-			return "", false, fmt.Errorf("it is %s, and only what runs can be sent a signal", wordFor(was))
+			return "", false, fmt.Errorf("it is %s, and only a running container can be sent a signal", statusWord(was))
 		}
 		return was, false, nil
 	case ActionUnpause:
 		if was != structs.DesiredPaused {
-			return "", false, fmt.Errorf("it is %s, not paused", wordFor(was))
+			return "", false, fmt.Errorf("it is %s, not paused", statusWord(was))
 		}
 		return structs.DesiredRunning, false, nil
 	}
 	return "", false, fmt.Errorf("there is no action %q", a)
 }
 
-// effective returns the state that an action starts from: what the host saw
-// last, or what is wanted while the host is still at it.
+// effective returns the state from which an action starts: the last observed state, or the
+// desired state while the host is still working on it.
 func effective(c *structs.Container) structs.Desired {
 	if c.DrainStop {
 		return structs.DesiredStopped
@@ -142,8 +145,8 @@ func effective(c *structs.Container) structs.Desired {
 	return structs.DesiredStopped
 }
 
-// wordFor returns the user's word for a state.
-func wordFor(s structs.Desired) string {
+// statusWord returns the user's word for a state.
+func statusWord(s structs.Desired) string {
 	switch s {
 	case structs.DesiredRunning:
 		return string(structs.ContainerRunning)

@@ -6,7 +6,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// actionsID returns the ID of the row that keeps the workload's actions.
+// actionsID returns the ID of the row with the workload's actions.
 func actionsID(w structs.Workload) string {
 	ref := w.Ref()
 	if ref.Kind == structs.WorkloadContainer {
@@ -15,21 +15,22 @@ func actionsID(w structs.Workload) string {
 	return string(ref.Kind) + "/" + ref.ID
 }
 
-// noteAction keeps that the caller has done something to a workload. was is
-// the workload before it; generation the one that carries it out, 0 if no host
-// has to hear of it. An action that wasn't done yet is superseded.
+// noteAction records that the caller has acted on a workload. was is the workload before
+// the action. generation is the one that carries it out, 0 if no host takes part. The
+// action replaces those that are still pending.
 func noteAction(t *tx, caller structs.Caller, action string, was structs.Workload, generation uint64) {
 	var next structs.Actions
 	if old := row[structs.Actions](t, actionsID(was)); old != nil {
 		next = *old
 		next.List = slices.Clone(old.List)
 	} else {
-		// The creation costs no row of its own until here.
+		// The creation has no row of its own until the first action.
 		next.Meta = t.meta(structs.Caller{ProjectID: was.Base().ProjectID, UserID: was.Base().UserID}, actionsID(was))
 		next.List = []structs.ActionRecord{structs.CreationOf(was)}
 	}
 	done := structs.ActionRecord{
-		Action: action, UserID: caller.UserID, RequestID: caller.RequestID, StartedAt: t.now, Generation: generation, Result: structs.ActionPending,
+		Action: action, UserID: caller.UserID, RequestID: caller.RequestID, StartedAt: t.now, Generation: generation,
+		Result: structs.ActionPending,
 	}
 	if generation == 0 {
 		done.FinishedAt, done.Result = t.now, structs.ActionSucceeded
@@ -46,16 +47,16 @@ func noteAction(t *tx, caller structs.Caller, action string, was structs.Workloa
 	t.put(&next)
 }
 
-// carriedOut reports whether the caller's very request has already been carried out on
-// the container: a server tries it again if it doesn't know, and what others
-// have done in between would be undone.
-func carriedOut(t *tx, caller structs.Caller, c *structs.Container) bool {
+// alreadyDone reports whether this very request has already been carried out on the
+// container. A server retries a request of unknown outcome, and a second execution would
+// undo what others have done since.
+func alreadyDone(t *tx, caller structs.Caller, c *structs.Container) bool {
 	done := row[structs.Actions](t, c.ID)
-	return done != nil && caller.RequestID != "" && slices.ContainsFunc(done.List, func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
+	return done != nil && caller.RequestID != "" && slices.ContainsFunc(done.List,
+		func(r structs.ActionRecord) bool { return r.RequestID == caller.RequestID })
 }
 
-// endActions notes how the actions ended that the workload's host has carried
-// out, or given up.
+// endActions records the results of the actions that the workload's host has completed.
 func endActions(t *tx, w structs.Workload) {
 	old, seen := row[structs.Actions](t, actionsID(w)), w.Seen()
 	if old == nil || !slices.ContainsFunc(old.List, func(r structs.ActionRecord) bool { return ends(&seen, &r) }) {
@@ -76,7 +77,6 @@ func endActions(t *tx, w structs.Workload) {
 	t.put(&next)
 }
 
-// ends reports whether the action is over by what the host has seen.
 func ends(seen *structs.Seen, r *structs.ActionRecord) bool {
 	return r.Result == structs.ActionPending && r.Generation <= seen.Generation
 }

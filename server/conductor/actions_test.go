@@ -8,7 +8,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// actions returns what was done to a container, in short.
+// actions returns the recorded actions of a container in short form.
 func (h *harness) actions(id string) string {
 	h.Helper()
 	a, _ := h.store.Snapshot().Get(structs.TableActions, id).(*structs.Actions)
@@ -46,7 +46,7 @@ func TestActionsAreKept(t *testing.T) {
 	step("create by alice: success, stop by carol: in_progress")
 	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped})
 	step("stop by carol: success")
-	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop}) // it is so already
+	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop}) // it is stopped already
 	step("stop by carol: success")
 	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStart})
 	must(h, RebuildContainer{Caller: alice, Ident: c.ID})
@@ -70,13 +70,13 @@ func TestActionsAreKept(t *testing.T) {
 	step("delete by alice: in_progress")
 	h.report(c.ID, structs.Observed{Status: structs.ContainerGone})
 	if h.store.Snapshot().Get(structs.TableActions, c.ID) != nil {
-		t.Error("the actions have outlived their container")
+		t.Error("the actions are left after their container")
 	}
 }
 
-// TestAFullReportEndsActions checks that a report of as many containers as may
-// be in one still fits into one request when each ends an action.
-func TestAFullReportEndsActions(t *testing.T) {
+// TestReportOfAllContainersEndsActions: a report of the largest number of containers fits
+// in one request even if each of them ends an action.
+func TestReportOfAllContainersEndsActions(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
 	h.bay(alice, "web", 1)
@@ -97,8 +97,8 @@ func TestAFullReportEndsActions(t *testing.T) {
 	}
 }
 
-// TestActionIsCarriedOutOnce: a server that doesn't know whether an action was
-// carried out tries it again. What somebody has done in between stays.
+// TestActionIsCarriedOutOnce: a server retries an action of unknown outcome. A later action
+// of another user stays in effect.
 func TestActionIsCarriedOutOnce(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", nil)

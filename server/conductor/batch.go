@@ -11,26 +11,27 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// errUnreadable is in the chain of an error about an entry that was not proposed,
-// because it could not be read back or is too large.
+// errUnreadable is in the chain of an error about an entry that was not proposed, because
+// it can't be read back or is too large.
 var errUnreadable = errors.New("the entry is not proposed")
 
-// run decides one batch that begins with first, commits it, and answers it. An
-// error ends the leadership's loop: what was being committed is unknown, and
-// nothing may be decided on top of it.
+// run decides one batch that begins with first, commits it, and answers it. An error ends
+// the leadership's loop: the outcome of the commit is unknown, and nothing may be decided
+// on top of it.
 //
-// next is a request that the entry had no room for: the next batch begins with it.
+// next is the request for which the entry had no room: the next batch begins with it.
 func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time, first *call) (next *call, err error) {
 	began := time.Now()
 	t := c.newTx(clock())
 	batch, next := c.gather(t, first)
 	c.observer.Decided(len(batch), time.Since(began))
 	if len(t.skipped) > 0 {
-		c.log.Error("rows can't be written: each is larger than an entry of the log", "rows", len(t.skipped), "first", t.skipped[0], "limit", structs.MaxEntry)
+		c.log.Error("rows are skipped, because each is larger than an entry of the log", "rows", len(t.skipped), "first", t.skipped[0],
+			"limit", structs.MaxEntry)
 	}
 	err = c.commit(ctx, term, t)
 	if errors.Is(err, errUnreadable) {
-		return next, c.isolate(ctx, term, clock, batch, err)
+		return next, c.commitEach(ctx, term, clock, batch, err)
 	}
 	if err != nil {
 		answerUnknown(batch)
@@ -40,10 +41,10 @@ func (c *Conductor) run(ctx context.Context, term uint64, clock func() time.Time
 	return next, nil
 }
 
-// isolate commits each request of a batch in an entry of its own, because the
-// entry of all of them can't be read back. The request that makes it so is
-// refused and leaves no change; the others are carried out.
-func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.Time, batch []*call, cause error) error {
+// commitEach commits each request of a batch in an entry of its own, because their common
+// entry can't be read back. The request that causes this is refused and leaves no change;
+// the others are carried out.
+func (c *Conductor) commitEach(ctx context.Context, term uint64, clock func() time.Time, batch []*call, cause error) error {
 	for i, call := range batch {
 		if len(batch) > 1 {
 			t := c.newTx(clock())
@@ -52,8 +53,10 @@ func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.
 		}
 		switch {
 		case errors.Is(cause, errUnreadable):
-			c.log.Error("a request is refused, because the entry that it makes can't be read back", "request", fmt.Sprintf("%T", call.request), "error", cause)
-			call.err = &structs.Error{Code: structs.CodeInternal, Msg: "The servers can't write what was asked for. Nothing was changed.", Err: cause}
+			c.log.Error("a request is refused, because its entry can't be read back", "request", fmt.Sprintf("%T", call.request), "error",
+				cause)
+			call.err = &structs.Error{Code: structs.CodeInternal, Msg: "The servers can't write what was asked for. Nothing was changed.",
+				Err: cause}
 		case cause != nil:
 			answerUnknown(batch[i : i+1])
 			for _, later := range batch[i+1:] {
@@ -66,7 +69,6 @@ func (c *Conductor) isolate(ctx context.Context, term uint64, clock func() time.
 	return nil
 }
 
-// answer answers calls whose results are set.
 func (c *Conductor) answer(calls ...*call) {
 	for _, call := range calls {
 		if call.err != nil {
@@ -76,28 +78,28 @@ func (c *Conductor) answer(calls ...*call) {
 	}
 }
 
-// answerUnknown answers calls of which nobody knows whether they are carried out.
+// answerUnknown answers calls whose outcome is unknown.
 func answerUnknown(calls []*call) {
 	unknown := structs.Errorf(structs.CodeNoLeader,
-		"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same Idempotency-Key (%w)", ErrUnknown)
+		"leadership was lost while the request was being committed: it may or may not have been carried out; retry it with the same "+
+			"Idempotency-Key (%w)", ErrUnknown)
 	for _, call := range calls {
 		call.answer(nil, unknown)
 	}
 }
 
-// A batch of crowd requests means that many clients are at work: the next of
-// them may have to run before it gets here, so the loop lets others go first, at
-// most mostYields times. Each batch costs a sync of the disk, whatever is in
-// it: with 64 clients 3 yields made 5 % more creates with 3 % less CPU, and 10 a
-// little more. A lone client never waits for it.
+// A batch of manyRequests means that many clients are at work, and the next of them may
+// have to run before its request arrives. So the loop yields the processor, at most
+// maxYields times: each batch costs a sync of the disk, whatever it contains. A lone client
+// never waits for this.
 const (
-	crowd      = 4
-	mostYields = 10
+	manyRequests = 4
+	maxYields    = 10
 )
 
-// gather decides first and what waits behind it, up to the limits of one
-// entry. The results of the batch's calls are set, but not yet answered. next is the
-// call that would have made the entry too large, nil if there is none.
+// gather decides first and the requests that wait behind it, up to the limits of one entry.
+// The results of the batch's calls are set, but not yet answered. next is the call that
+// would have made the entry too large, nil if there is none.
 func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
 	call := first
 	for yields := 0; ; {
@@ -108,22 +110,21 @@ func (c *Conductor) gather(t *tx, first *call) (batch []*call, next *call) {
 		if len(batch) >= structs.MaxBatch || t.size >= structs.MaxBatchSize {
 			return batch, nil
 		}
-		if len(c.queue) == 0 && len(batch) >= crowd && yields < mostYields {
+		if len(c.queue) == 0 && len(batch) >= manyRequests && yields < maxYields {
 			yields++
 			runtime.Gosched()
 		}
 		select {
 		case call = <-c.queue:
-			c.take(call)
+			c.dequeued(call)
 		default:
 			return batch, nil
 		}
 	}
 }
 
-// decideCall decides one call; a refused one leaves no change. It returns false, and
-// the call leaves no change either, if the entry has no room for it beside the
-// requests that are in it already.
+// decideCall decides one call. A refused call leaves no change. decideCall returns false,
+// and leaves no change, if the entry has no room for the call beside the requests in it.
 func decideCall(t *tx, call *call) bool {
 	if err := call.ctx.Err(); err != nil {
 		call.err = structs.Errorf(structs.CodeUnavailable, "the client left before its request was decided: %w", err)
@@ -137,7 +138,7 @@ func decideCall(t *tx, call *call) bool {
 	if call.err == nil && t.writes() > structs.MaxChanges {
 		call.err = structs.Errorf(structs.CodeInternal, "the request makes %d changes, more than %d", t.writes(), structs.MaxChanges)
 	}
-	if call.err == nil && (t.size > maxSize || t.alone && t.writes() == 0) {
+	if call.err == nil && (t.size > maxSize || t.needsOwnEntry && t.writes() == 0) {
 		if t.sizeMark > 0 {
 			t.rollback()
 			return false
@@ -150,9 +151,8 @@ func decideCall(t *tx, call *call) bool {
 	return true
 }
 
-// commit proposes what the batch comes to and waits until it is applied here.
-// A batch without changes answers from what was read, so it makes sure that
-// this server still leads.
+// commit proposes the batch's changes and waits until they are applied here. For a batch
+// without changes it verifies that this server still leads.
 func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 	changes := t.changes()
 	if len(changes) == 0 {
@@ -161,12 +161,13 @@ func (c *Conductor) commit(ctx context.Context, term uint64, t *tx) error {
 		}
 		return nil
 	}
-	// A poison entry must die here, not on every replica.
-	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(), Changes: changes})
+	// An entry that can't be applied must fail here, not on every server.
+	data, err := c.store.Prepare(t.base, &structs.Entry{Schema: t.base.Cluster().SchemaInUse(), Term: term, Prev: t.base.Index(),
+		Changes: changes})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	if len(data) > structs.MaxEntry { // the sizes were reckoned wrongly
+	if len(data) > structs.MaxEntry { // the computed sizes were wrong
 		return fmt.Errorf("%w: it has %d bytes, more than %d", errUnreadable, len(data), structs.MaxEntry)
 	}
 	began := time.Now()

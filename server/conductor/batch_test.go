@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// hold lets the next proposal wait until release is called; started is closed
-// when it is there.
+// hold makes the next proposal wait until release is called. started is closed when that
+// proposal has arrived.
 func (h *harness) hold() (started chan struct{}, release func()) {
 	started, gate := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -43,7 +43,8 @@ func TestNextBatchGathersWhileOneIsCommitted(t *testing.T) {
 	var wg sync.WaitGroup
 	create := func() {
 		defer wg.Done()
-		if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil {
+		if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice,
+			Spec: structs.ContainerSpec{Image: "i"}}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -127,7 +128,7 @@ func TestFullQueueRefusesReportsFirst(t *testing.T) {
 	started, release := h.hold()
 	defer release()
 	answers := make(chan error, structs.MaxQueue+2)
-	ask := func(n int, r Request[Reported]) {
+	ask := func(n int, r Request[ReportProgress]) {
 		for range n {
 			go func() {
 				_, err := Do(context.Background(), h.Conductor, r)
@@ -149,7 +150,8 @@ func TestFullQueueRefusesReportsFirst(t *testing.T) {
 		}()
 	}
 	h.queued(structs.MaxQueue)
-	if _, err := Do(context.Background(), h.Conductor, DeleteBay{Caller: alice, Ident: "nope"}); structs.CodeOf(err) != structs.CodeRateLimited {
+	if _, err := Do(context.Background(), h.Conductor, DeleteBay{Caller: alice,
+		Ident: "nope"}); structs.CodeOf(err) != structs.CodeRateLimited {
 		t.Errorf("one request too many: %v", err)
 	}
 	release()
@@ -196,7 +198,7 @@ func TestClientThatLeftIsNotServed(t *testing.T) {
 		t.Error(err)
 	}
 	for range h.store.Snapshot().List(structs.TableBays, state.AllProjects, 0) {
-		t.Error("it was served")
+		t.Error("the request was carried out")
 	}
 }
 
@@ -224,7 +226,7 @@ func TestRollbackRestoresTheView(t *testing.T) {
 	if len(tx.changes()) != want || tx.size != size || tx.seq != seq {
 		t.Errorf("%d changes, size %d, seq %d; want %d, %d, %d", len(tx.changes()), tx.size, tx.seq, want, size, seq)
 	}
-	if used := tx.held.used(host); used.Memory != 2<<30 || used.Workloads != 2 {
+	if used := tx.reserved.used(host); used.Memory != 2<<30 || used.Workloads != 2 {
 		t.Errorf("%+v", used)
 	}
 	if row[structs.Bay](tx, b.ID) == nil || row[structs.Container](tx, kept.ID).Spec.Memory != 1<<30 {

@@ -6,7 +6,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// CreateBay makes a bay and claims the hosts for it that are free.
+// CreateBay creates a bay and claims free hosts for it.
 type CreateBay struct {
 	Caller       structs.Caller
 	Once         Once
@@ -19,7 +19,7 @@ type CreateBay struct {
 	Timeout      int // minutes, 0 means none
 	Labels       map[string]string
 	Placement    structs.PlacementStrategy
-	Shared       bool // rest lets only operators ask for it
+	Shared       bool // rest accepts it from operators only
 }
 
 func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
@@ -28,7 +28,8 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 		if r.BayModel != "" {
 			model, err := lookup(t, r.Caller, structs.KindBayModel, r.BayModel)
 			if structs.CodeOf(err) == structs.CodeNotFound {
-				return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s could not be found.", r.BayModel).About(structs.KindBayModel).With(structs.HintUnknown)
+				return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s could not be found.",
+					r.BayModel).About(structs.KindBayModel).With(structs.HintUnknown)
 			}
 			if err != nil {
 				return nil, err
@@ -51,30 +52,30 @@ func (r CreateBay) decide(t *tx) (*structs.Bay, error) {
 	})
 }
 
-// claimHosts gives the bay the free hosts that it wants, and its status what came of
-// it. full is true if there was no room for all of it; Settle does the rest.
+// claimHosts claims free hosts for the bay until it has NodeCount, and writes the resulting
+// status. full is true if the entry had no room for all claims; Settle continues.
 func claimHosts(t *tx, b *structs.Bay) (after *structs.Bay, full bool) {
 	have, lost := 0, 0
 	for h := range t.hostsInBay(b.ID) {
 		if h.State == structs.HostLost {
-			lost++ // a free one takes its place
+			lost++ // a free host replaces it
 		} else {
 			have++
 		}
 	}
 	if have < b.NodeCount {
-		// The bay's own row is written after its hosts'.
+		// The bay's row is written after those of its hosts.
 		kept := t.sizeOf(rowKey{structs.TableBays, b.ID}, pending{row: b}) + maxReason
 		for h := range t.hostsInBay("") {
 			if have == b.NodeCount {
 				break
 			}
-			if h.State != structs.HostReady || h.Draining || h.Fingerprint.Backend != b.Backend() || !carries(h, b.Labels) {
+			if h.State != structs.HostReady || h.Draining || h.Fingerprint.Backend != b.Backend() || !hasLabels(h, b.Labels) {
 				continue
 			}
 			host := *h
 			host.BayID = b.ID
-			if t.writes() >= structs.MaxChanges-2 || !t.itemBut(kept, func() { t.put(&host) }) {
+			if t.writes() >= structs.MaxChanges-2 || !t.itemKeeping(kept, func() { t.put(&host) }) {
 				full = true
 				break
 			}
@@ -88,13 +89,13 @@ func claimHosts(t *tx, b *structs.Bay) (after *structs.Bay, full bool) {
 	return after, full
 }
 
-// maxReason is more bytes than the reason of a bay's status takes.
+// maxReason is an upper bound for the size of a bay's status reason, in bytes.
 const maxReason = 1024
 
-// writeProgress writes the bay's status for the number of hosts that it has, and of
-// those beside them that are lost. A bay that was complete stays so when a host
-// is lost, or comes back after another one has taken its place: nobody has
-// asked for an update, and clients wait for complete ones.
+// writeProgress writes the bay's status. have is the number of its hosts that are not lost,
+// lost the number of those that are. A complete bay stays complete when a host is lost, or
+// when that host returns after another one has replaced it: nobody has asked for an update,
+// and clients wait for complete bays.
 func writeProgress(t *tx, b *structs.Bay, have, lost int) *structs.Bay {
 	changed := *b
 	missing := have < b.NodeCount
@@ -113,11 +114,14 @@ func writeProgress(t *tx, b *structs.Bay, have, lost int) *structs.Bay {
 	case missing && b.Status == structs.BayCreateFailed:
 		changed.StatusReason = b.StatusReason
 	case missing && lost > 0:
-		changed.StatusReason = fmt.Sprintf("%d of %d hosts: %d %s lost; waits for %s hosts that are free%s to take their place; start an agent on one, or bring the lost ones back", have, b.NodeCount, lost, areOrIs(lost), b.Backend(), withLabels(b.Labels))
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: %d %s lost; waits for free %s hosts%s to take their place; start an agent "+
+			"on one, or bring the lost ones back", have, b.NodeCount, lost, areOrIs(lost), b.Backend(), withLabels(b.Labels))
 	case missing:
-		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for %s hosts that are free%s; start an agent on one", have, b.NodeCount, b.Backend(), withLabels(b.Labels))
+		changed.StatusReason = fmt.Sprintf("%d of %d hosts: waits for free %s hosts%s; start an agent on one", have, b.NodeCount,
+			b.Backend(), withLabels(b.Labels))
 	case surplus:
-		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: the others go once no container is left on them, nor in quarantine", have, b.NodeCount)
+		changed.StatusReason = fmt.Sprintf("%d hosts, %d wanted: surplus hosts leave once they have no containers, in quarantine or not",
+			have, b.NodeCount)
 	}
 	if changed.Status == b.Status && changed.StatusReason == b.StatusReason {
 		return b
@@ -137,11 +141,10 @@ func withLabels(labels map[string]string) string {
 	if len(labels) == 0 {
 		return ""
 	}
-	return " and carry its labels"
+	return " with its labels"
 }
 
-// carries reports whether the host has all the labels.
-func carries(h *structs.Host, labels map[string]string) bool {
+func hasLabels(h *structs.Host, labels map[string]string) bool {
 	for k, v := range labels {
 		if got, ok := h.AllLabels()[k]; !ok || got != v {
 			return false
@@ -150,8 +153,7 @@ func carries(h *structs.Host, labels map[string]string) bool {
 	return true
 }
 
-// PatchBay changes the number of hosts that a bay wants: the only thing about a
-// bay that can be changed.
+// PatchBay changes the number of hosts that a bay should have, and nothing else.
 type PatchBay struct {
 	Caller    structs.Caller
 	Ident     string
@@ -159,12 +161,13 @@ type PatchBay struct {
 }
 
 func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
-	b, err := ownBay(t, r.Caller, r.Ident)
+	b, err := changeableBay(t, r.Caller, r.Ident)
 	if err != nil {
 		return nil, err
 	}
 	if b.Status != structs.BayCreated && b.Status != structs.BayUpdated {
-		return nil, structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported", b.Status).About(structs.KindBay)
+		return nil, structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported",
+			b.Status).About(structs.KindBay)
 	}
 	changed := *b
 	changed.NodeCount = r.NodeCount
@@ -176,8 +179,8 @@ func (r PatchBay) decide(t *tx) (*structs.Bay, error) {
 	return after, nil
 }
 
-// shrinkBay frees hosts without containers while the bay has more hosts than it
-// wants. It returns true if there was no room for all of it.
+// shrinkBay frees hosts without containers while the bay has more than NodeCount hosts. It
+// returns true if the entry had no room for all of them.
 func shrinkBay(t *tx, b *structs.Bay) (full bool) {
 	var empty []*structs.Host
 	have := 0
@@ -185,7 +188,7 @@ func shrinkBay(t *tx, b *structs.Bay) (full bool) {
 		if h.State != structs.HostLost {
 			have++
 		}
-		if t.held.used(h.ID).Workloads == 0 && !hasQuarantine(t, h) {
+		if t.reserved.used(h.ID).Workloads == 0 && !hasQuarantine(t, h) {
 			empty = append(empty, h)
 		}
 	}
@@ -205,35 +208,35 @@ func shrinkBay(t *tx, b *structs.Bay) (full bool) {
 	return false
 }
 
-// freeHost gives the host back.
 func freeHost(t *tx, h *structs.Host) {
 	host := *h
 	host.BayID = ""
 	t.put(&host)
 }
 
-// ownBay finds a bay that the caller may change: one of its project, or any for
-// operators. A shared bay of another project is seen but not changed.
-func ownBay(t *tx, caller structs.Caller, ident string) (*structs.Bay, error) {
+// changeableBay finds a bay that the caller may change: one of its project, or any bay for
+// operators. A shared bay of another project is visible, but can't be changed.
+func changeableBay(t *tx, caller structs.Caller, ident string) (*structs.Bay, error) {
 	b, err := find[*structs.Bay](t, caller, structs.KindBay, ident)
 	if err != nil {
 		return nil, err
 	}
 	if b.ProjectID != caller.ProjectID && !caller.Is(structs.RoleAdmin) {
-		return nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with your project: only its operator can change it", b.Name).About(structs.KindBay)
+		return nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with your project: only its operator can change it",
+			b.Name).About(structs.KindBay)
 	}
 	return b, nil
 }
 
-// DeleteBay begins the end of a bay: Settle removes its containers, frees its
-// hosts and deletes its row.
+// DeleteBay begins the deletion of a bay: Settle removes its containers, frees its hosts
+// and deletes its row.
 type DeleteBay struct {
 	Caller structs.Caller
 	Ident  string
 }
 
 func (r DeleteBay) decide(t *tx) (*structs.Bay, error) {
-	b, err := ownBay(t, r.Caller, r.Ident)
+	b, err := changeableBay(t, r.Caller, r.Ident)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +250,7 @@ func (r DeleteBay) decide(t *tx) (*structs.Bay, error) {
 	return &changed, nil
 }
 
-// FailBay ends a bay's creation whose time is over.
+// FailBay fails the creation of a bay after its timeout.
 type FailBay struct {
 	ID string
 }

@@ -21,7 +21,8 @@ func TestBayClaimsHosts(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", map[string]string{"disk": "ssd"})
 	h.host("h2", nil)
-	b := must(h, CreateBay{Caller: alice, Name: "ssd", NodeCount: 2, Labels: map[string]string{"disk": "ssd"}, Placement: structs.PlacementSpread})
+	b := must(h, CreateBay{Caller: alice, Name: "ssd", NodeCount: 2, Labels: map[string]string{"disk": "ssd"},
+		Placement: structs.PlacementSpread})
 	if b.Status != structs.BayCreating || !strings.Contains(b.StatusReason, "1 of 2 hosts") {
 		t.Errorf("%s: %s", b.Status, b.StatusReason)
 	}
@@ -63,7 +64,7 @@ func TestNodeCount(t *testing.T) {
 	if now := h.bayNow(b.ID); now.Status != structs.BayUpdated || len(hostsOf(h, b.ID)) != 3 {
 		t.Fatalf("%s with %v", now.Status, hostsOf(h, b.ID))
 	}
-	// Two hosts have containers; one of them must be emptied before it goes.
+	// Two hosts have containers. One of them must be emptied before it leaves the bay.
 	var made []*structs.Container
 	for range 2 {
 		made = append(made, h.create(alice, "", structs.ContainerSpec{}))
@@ -87,7 +88,7 @@ func TestDeleteBayEmptiesAndFrees(t *testing.T) {
 	host := h.host("h1", nil)
 	b := h.bay(alice, "web", 1)
 	var made []*structs.Container
-	for range 250 { // more than one step can change
+	for range 250 { // more than one request of Settle can change
 		made = append(made, h.create(alice, "", structs.ContainerSpec{}))
 	}
 	waiting := h.create(alice, "", structs.ContainerSpec{Memory: 1 << 40})
@@ -168,17 +169,17 @@ func TestHostLostAndBack(t *testing.T) {
 	}
 }
 
-// TestSupersededAgentIsRefused: of two agents with copies of one data directory
-// the one that registered last works, and the other is not let in again. An agent
-// that has just begun always is, and so is one that lost the answer to its last
-// registration.
+// TestSupersededAgentIsRefused: of two agents with copies of one data directory, the one
+// that registered last works, and the other is refused. An agent that has just started is
+// always admitted, and so is one that lost the answer to its last registration.
 func TestSupersededAgentIsRefused(t *testing.T) {
 	h := newHarness(t)
 	id, first, copied := structs.NewID(), structs.NewID(), structs.NewID()
 	as := func(instance string, had uint64) RegisterHost {
 		return RegisterHost{
-			HostRegister: structs.HostRegister{HostID: id, Name: "h", Instance: instance, Registration: had, Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}},
-			TokenHash:    structs.HashSecret("join"), SecretHash: structs.HashSecret("s"),
+			HostRegister: structs.HostRegister{HostID: id, Name: "h", Instance: instance, Registration: had,
+				Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}},
+			TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("s"),
 		}
 	}
 	registers := func(r RegisterHost, want uint64) {
@@ -191,8 +192,9 @@ func TestSupersededAgentIsRefused(t *testing.T) {
 	registers(as(first, 1), 2) // its answer is lost
 	registers(as(first, 1), 3)
 	registers(as(copied, 0), 4)
-	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") || !strings.Contains(err.Error(), "started anew") {
-		t.Errorf("it says %v", err)
+	if err := refuse(h, structs.CodeConflict, as(first, 3)); !strings.Contains(err.Error(), "was copied") ||
+		!strings.Contains(err.Error(), "after a restart") {
+		t.Errorf("refused with %v", err)
 	}
 	must(h, NoteHost{ID: id, Reason: "there is a copy"})
 	must(h, NoteHost{ID: structs.NewID(), Reason: "nobody's"})
@@ -202,11 +204,11 @@ func TestSupersededAgentIsRefused(t *testing.T) {
 	registers(as(copied, 4), 5) // the server was restored, say
 	registers(as(structs.NewID(), 0), 6)
 	refuse(h, structs.CodeConflict, as(copied, 5))
-	registers(as("", 4), 7) // an agent that doesn't tell
+	registers(as("", 4), 7) // an agent that sends no instance
 	if got := h.store.Snapshot().Host(id).StateReason; got != "" {
 		t.Errorf("after a registration the host's reason is %q", got)
 	}
-	// A server that knows less than the agent.
+	// A server that was restored to a state with fewer registrations than the agent's.
 	registers(as(first, 99), 8)
 	must(h, MarkHosts{Marks: []HostMark{{ID: id, State: structs.HostLost, Reason: "silent"}}})
 	must(h, NoteHost{ID: id, Reason: "there is a copy"})
@@ -222,12 +224,15 @@ func TestRegister(t *testing.T) {
 	if again.Registration != 2 {
 		t.Errorf("registration %d", again.Registration)
 	}
-	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: id}, TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("another")})
-	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: structs.NewID()}, TokenHash: structs.HashSecret("wrong"), SecretHash: structs.HashSecret("s")})
+	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: id},
+		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("another")})
+	refuse(h, structs.CodeUnauthenticated, RegisterHost{HostRegister: structs.HostRegister{HostID: structs.NewID()},
+		TokenHash: structs.HashSecret("wrong"), SecretHash: structs.HashSecret("s")})
 	refuse(h, structs.CodeConflict, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 1, Seq: 1}})
 	must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 2, Seq: 5}})
 	before := h.proposer.entries
-	if got := must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 2, Seq: 4}}); got.Seq != 5 || h.proposer.entries != before {
+	if got := must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: 2, Seq: 4}}); got.Seq != 5 ||
+		h.proposer.entries != before {
 		t.Errorf("a repeat was taken: %+v", got)
 	}
 }

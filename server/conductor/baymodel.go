@@ -16,7 +16,9 @@ func (r DeleteBayModel) decide(t *tx) (*structs.BayModel, error) {
 	m := found.(*structs.BayModel)
 	for b := range t.bays() {
 		if b.BayModelID == m.ID {
-			return nil, structs.Errorf(structs.CodeInvalid, "BayModel %s is referenced by one or multiple bays (such as %s): delete them first.", r.Ident, b.Name).About(structs.KindBayModel)
+			return nil, structs.Errorf(structs.CodeInvalid,
+				"BayModel %s is referenced by one or multiple bays (such as %s): delete them first.", r.Ident,
+				b.Name).About(structs.KindBayModel)
 		}
 	}
 	t.remove(m)

@@ -9,17 +9,20 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// BenchmarkDecide decides creates on bays without hosts and with many, in batches as a storm of clients makes them. Nothing is committed.
+// BenchmarkDecide decides creates on bays with no, few and many hosts, in batches as with
+// many clients. Nothing is committed.
 func BenchmarkDecide(b *testing.B) {
 	caller := structs.Caller{ProjectID: structs.NewID(), UserID: structs.NewID(), Roles: []structs.Role{structs.RoleMember}}
 	for _, hosts := range []int{0, 100, 1000, 10000} {
 		b.Run(fmt.Sprintf("create/hosts=%d", hosts), func(b *testing.B) {
 			store := state.New()
 			now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-			bay := &structs.Bay{Meta: structs.Meta{ID: structs.NewID(), Seq: 1, ProjectID: caller.ProjectID}, Name: "bay", COE: string(structs.BackendDocker), NodeCount: hosts, Placement: structs.PlacementSpread}
+			bay := &structs.Bay{Meta: structs.Meta{ID: structs.NewID(), Seq: 1, ProjectID: caller.ProjectID}, Name: "bay",
+				COE: string(structs.BackendDocker), NodeCount: hosts, Placement: structs.PlacementSpread}
 			changes := []structs.Change{{Table: structs.TableBays, ID: bay.ID, Row: bay}}
 			for n := range hosts {
-				h := &structs.Host{Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(2 + n)}, Name: fmt.Sprint("host-", n), BayID: bay.ID, State: structs.HostReady}
+				h := &structs.Host{Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(2 + n)}, Name: fmt.Sprint("host-", n), BayID: bay.ID,
+					State: structs.HostReady}
 				h.Fingerprint = structs.Fingerprint{Memory: 64 << 30, Cores: 16}
 				changes = append(changes, structs.Change{Table: structs.TableHosts, ID: h.ID, Row: h})
 			}
@@ -34,7 +37,8 @@ func BenchmarkDecide(b *testing.B) {
 					t = newTx(store.Snapshot(), now)
 				}
 				t.begin()
-				c, err := CreateContainer{Caller: caller, UUID: structs.NewID(), Name: "web", Spec: structs.ContainerSpec{Image: "nginx"}}.decide(t)
+				c, err := CreateContainer{Caller: caller, UUID: structs.NewID(), Name: "web",
+					Spec: structs.ContainerSpec{Image: "nginx"}}.decide(t)
 				if err != nil {
 					b.Fatal(err)
 				}

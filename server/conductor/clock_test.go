@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestClockIsNeverBehindTheState: a leader's wall clock may be, and a deleted row
-// may have had the last time.
+// TestClockIsNeverBehindTheState: the leader's wall clock may be behind the state, and the
+// row with the last time may have been deleted.
 func TestClockIsNeverBehindTheState(t *testing.T) {
 	h := newHarness(t)
 	b := h.bay(alice, "web", 1)

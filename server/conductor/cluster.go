@@ -7,21 +7,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// InitCluster writes the cluster's one row if there is none: the first thing
-// that the first leader does. In one that is there it changes what is missing.
+// InitCluster creates the cluster's row. It is the first request of each leader. If the row
+// exists, InitCluster fills in what is missing.
 type InitCluster struct {
 	ClusterID     string        // UUID for a new cluster
 	JoinTokenHash string        // for a new cluster
-	Replace       bool          // JoinTokenHash stands in the place of the one that is there, too
-	PeerSecret    string        // for a cluster that has none
-	HostLostAfter time.Duration // of this leader: a shorter one is raised, see structs.Cluster
-	Schema        int           // that all servers understand: an earlier one is raised; 0 means LeastSchema
+	Replace       bool          // JoinTokenHash also replaces an existing one
+	PeerSecret    string        // for a cluster without one
+	HostLostAfter time.Duration // this leader's; a shorter one in the row is raised, see structs.Cluster
+	Schema        int           // understood by all servers; an earlier one in the row is raised; 0 means LeastSchema
 }
 
 func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	was := row[structs.Cluster](t, structs.ClusterRowID)
 	if was == nil {
-		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash, PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter, Schema: r.Schema}
+		c := &structs.Cluster{Meta: t.meta(structs.Caller{}, structs.ClusterRowID), ClusterID: r.ClusterID, JoinTokenHash: r.JoinTokenHash,
+			PeerSecret: r.PeerSecret, HostLostAfter: r.HostLostAfter, Schema: r.Schema}
 		t.put(c)
 		return c, nil
 	}
@@ -34,15 +35,16 @@ func (r InitCluster) decide(t *tx) (*structs.Cluster, error) {
 	if r.Schema > was.SchemaInUse() {
 		raiseSchema(t, &changed, r.Schema)
 	}
-	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter && changed.Schema == was.Schema {
+	if changed.JoinTokenHash == was.JoinTokenHash && changed.PeerSecret == was.PeerSecret && changed.HostLostAfter == was.HostLostAfter &&
+		changed.Schema == was.Schema {
 		return was, nil
 	}
 	t.put(&changed)
 	return &changed, nil
 }
 
-// RaiseSchema has leaders propose entries of a later schema from now on. The
-// caller has made sure that every server understands it.
+// RaiseSchema makes leaders propose entries of a later schema from now on. The caller has
+// made sure that every server understands it.
 type RaiseSchema struct {
 	Schema int
 }
@@ -58,16 +60,16 @@ func (r RaiseSchema) decide(t *tx) (*structs.Cluster, error) {
 	return &changed, nil
 }
 
-// raiseSchema gives the copy of the cluster's row a later schema.
+// raiseSchema sets a later schema in the copy of the cluster's row.
 func raiseSchema(t *tx, c *structs.Cluster, schema int) {
 	c.Schema = schema
-	// Servers that have restored a snapshot of an earlier schema don't know the
-	// time of the last write. They do from here on.
+	// Servers that have restored a snapshot of an earlier schema don't know the time of the
+	// last write. They take it from this one.
 	c.UpdatedAt = t.now
 }
 
-// RemoveServer notes that an operator takes a server out of the cluster, so that
-// it isn't taken in again although it gossips.
+// RemoveServer records that an operator has removed a server from the cluster, so that it
+// isn't added again although it gossips.
 type RemoveServer struct {
 	ID string
 }
@@ -84,8 +86,8 @@ func (r RemoveServer) decide(t *tx) (*structs.Cluster, error) {
 	return &changed, nil
 }
 
-// SetHostLostAfter notes the silence after which hosts are lost, once no lease by
-// a longer one can last: see structs.Cluster. InitCluster raises it.
+// SetHostLostAfter sets the silence after which hosts are lost, once all leases by a longer
+// one have ended: see structs.Cluster. InitCluster raises it.
 type SetHostLostAfter struct {
 	HostLostAfter time.Duration
 }
@@ -101,7 +103,6 @@ func (r SetHostLostAfter) decide(t *tx) (*structs.Cluster, error) {
 	return &changed, nil
 }
 
-// clusterRow returns the cluster's row.
 func clusterRow(t *tx) (*structs.Cluster, error) {
 	if c := row[structs.Cluster](t, structs.ClusterRowID); c != nil {
 		return c, nil

@@ -26,14 +26,16 @@ func TestRemovedServersAreRemembered(t *testing.T) {
 	}
 }
 
-// TestHostThatWouldNotFollowIsRefused: it would pass for one that is ready.
-func TestHostThatWouldNotFollowIsRefused(t *testing.T) {
+// TestAgentOfAnotherClusterIsRefused: an admitted agent that doesn't follow this cluster
+// would still count as ready.
+func TestAgentOfAnotherClusterIsRefused(t *testing.T) {
 	h := newHarness(t)
 	cluster := h.store.Snapshot().Cluster()
 	register := func(follows structs.Following) RegisterHost {
 		return RegisterHost{
-			HostRegister: structs.HostRegister{HostID: structs.NewID(), Name: "h", Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}, Follows: follows},
-			TokenHash:    structs.HashSecret("join"), SecretHash: structs.HashSecret("secret"),
+			HostRegister: structs.HostRegister{HostID: structs.NewID(), Name: "h",
+				Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker}, Follows: follows},
+			TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret"),
 		}
 	}
 	for name, f := range map[string]structs.Following{
@@ -51,20 +53,20 @@ func TestHostThatWouldNotFollowIsRefused(t *testing.T) {
 	must(h, register(structs.Following{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation}))
 }
 
-// TestNobodyIsSupersededByWhoIsNotKnown: after a restore into another cluster a
-// host's last registration is nobody's.
-func TestNobodyIsSupersededByWhoIsNotKnown(t *testing.T) {
+// TestUnknownRegistrationSupersedesNoAgent: after a restore into another cluster, a host's
+// last registration belongs to an unknown instance.
+func TestUnknownRegistrationSupersedesNoAgent(t *testing.T) {
 	mine := structs.HostRegister{Instance: structs.NewID(), Registration: 3}
 	if Superseded(&structs.Host{Registration: 1 << 20}, mine) {
-		t.Error("an agent is refused for one that nobody knows")
+		t.Error("an agent is refused because of an unknown instance")
 	}
 	if !Superseded(&structs.Host{Registration: 4, Instance: structs.NewID()}, mine) {
-		t.Error("an agent that another one has superseded is let in")
+		t.Error("a superseded agent is admitted")
 	}
 }
 
-// TestInitCluster: the first leader makes the row, later ones add what is
-// missing, and only a token that was given replaces one.
+// TestInitCluster: the first leader creates the row, and later leaders add what is missing.
+// Only a given token replaces an existing one.
 func TestInitCluster(t *testing.T) {
 	h := newHarness(t)
 	was := h.store.Snapshot().Cluster()
@@ -82,7 +84,8 @@ func TestInitCluster(t *testing.T) {
 	if now = must(h, InitCluster{JoinTokenHash: "hash", Replace: true}); now.JoinTokenHash != "hash" || now.PeerSecret != "secret" {
 		t.Errorf("with a token that was given it is %+v", now)
 	}
-	for _, tt := range [][2]time.Duration{{time.Minute, time.Minute}, {time.Second, time.Minute}, {0, time.Minute}, {time.Hour, time.Hour}} {
+	for _, tt := range [][2]time.Duration{{time.Minute, time.Minute}, {time.Second, time.Minute}, {0, time.Minute},
+		{time.Hour, time.Hour}} {
 		if now = must(h, InitCluster{HostLostAfter: tt[0]}); now.HostLostAfter != tt[1] {
 			t.Errorf("with %v it is %v, not %v", tt[0], now.HostLostAfter, tt[1])
 		}
@@ -92,7 +95,7 @@ func TestInitCluster(t *testing.T) {
 	}
 }
 
-// TestRaiseSchema: it never goes back, and only what follows is of it.
+// TestRaiseSchema: the schema is never lowered, and only later entries use the new one.
 func TestRaiseSchema(t *testing.T) {
 	h := newHarnessOf(t, structs.LeastSchema)
 	if got := h.store.Snapshot().Cluster().SchemaInUse(); got != structs.LeastSchema {
@@ -100,14 +103,16 @@ func TestRaiseSchema(t *testing.T) {
 	}
 	raised := structs.LeastSchema + 1
 	h.clock = h.clock.Add(time.Hour)
-	for _, tt := range []struct{ raise, want int }{{0, structs.LeastSchema}, {structs.LeastSchema, structs.LeastSchema}, {raised, raised}, {structs.LeastSchema, raised}, {-1, raised}} {
+	for _, tt := range []struct{ raise, want int }{{0, structs.LeastSchema}, {structs.LeastSchema, structs.LeastSchema}, {raised, raised},
+		{structs.LeastSchema, raised}, {-1, raised}} {
 		before := h.store.Snapshot().Cluster().SchemaInUse()
 		index := h.store.Index()
-		if got := must(h, RaiseSchema{Schema: tt.raise}); got.SchemaInUse() != tt.want || h.store.Snapshot().Cluster().SchemaInUse() != tt.want {
+		if got := must(h, RaiseSchema{Schema: tt.raise}); got.SchemaInUse() != tt.want ||
+			h.store.Snapshot().Cluster().SchemaInUse() != tt.want {
 			t.Errorf("raised to %d it is %d, want %d", tt.raise, got.SchemaInUse(), tt.want)
 		}
 		if before == tt.want && h.store.Index() != index {
-			t.Errorf("raised to %d: nothing has changed, and it was written", tt.raise)
+			t.Errorf("raised to %d: a row was written without a change", tt.raise)
 		}
 		must(h, ExpireKeys{}) // the first batch of a schema that has lineages writes one
 	}
@@ -116,9 +121,9 @@ func TestRaiseSchema(t *testing.T) {
 		t.Errorf("the next leader raises it to %d", got.Schema)
 	}
 	if got := must(other, InitCluster{Schema: structs.LeastSchema}); got.Schema != raised {
-		t.Errorf("a leader that knows less brings it to %d", got.Schema)
+		t.Errorf("a leader with an earlier schema lowers it to %d", got.Schema)
 	}
-	// Servers that have restored a snapshot of before learn the last time from it.
+	// Servers that have restored an earlier snapshot learn the last time from this write.
 	if got := h.store.Snapshot().LastTime(); !got.Equal(h.clock) {
 		t.Errorf("the last time is %v, not %v", got, h.clock)
 	}

@@ -1,11 +1,10 @@
-// Package conductor is the one writer of the replicated state. Requests enter
-// a bounded queue; on the leader one loop decides them, a batch at a time, on a
-// scratch view over the state that was last applied, proposes all changes of
-// the batch as one log entry, and answers once the entry is applied. DESIGN.md
-// has the rules and why they hold.
+// Package conductor is the only writer of the replicated state. Requests enter a bounded
+// queue. On the leader, one loop decides them in batches, in a scratch view over the last
+// applied state, proposes all changes of a batch as one log entry, and answers once the
+// entry is applied. DESIGN.md has the rules and the reasons.
 //
-// server/service and server/dispatch call it. It does no network I/O, knows no
-// HTTP, and never writes the state store itself: only applied entries do.
+// server/service and server/dispatch call it. It does no network I/O, knows no HTTP, and
+// never writes to the state store itself: only applied entries do.
 package conductor
 
 import (
@@ -23,9 +22,9 @@ import (
 
 // proposer commits entries. server/raftlog satisfies it.
 type proposer interface {
-	// Propose appends data to the replicated log and returns once the state
-	// store has applied it, or with the error with which it was rejected. On
-	// any other error the outcome is unknown.
+	// Propose appends data to the replicated log and returns once the state store has
+	// applied it, or with the error with which the store rejected it. After any other error
+	// the outcome is unknown.
 	Propose(ctx context.Context, data []byte) (index uint64, err error)
 	// VerifyLeader returns nil if this server was still the leader at some
 	// moment after the call began.
@@ -38,26 +37,26 @@ type Config struct {
 	Proposer proposer
 	Logger   hclog.Logger
 	Now      func() time.Time // the wall clock, for timestamps; nil means time.Now
-	// Room returns the error with which requests are refused while the disk is
-	// nearly full; nil means that it never is.
+	// Room returns the error with which requests are refused while the disk is nearly full.
+	// nil means that the disk never is.
 	Room     func() error
-	Observer observer // is told what the loop does; nil for nobody
+	Observer observer // counts the loop's work; nil means none
 }
 
-// observer counts what is decided. server/metrics satisfies it. Its methods have
-// to be quick, for the loop calls them; Refused is called from elsewhere, too.
+// observer counts the conductor's work. server/metrics implements it. Its methods must be
+// quick, because the loop calls them. Refused is also called from other goroutines.
 type observer interface {
-	Decided(requests int, took time.Duration) // a batch
-	Committed(took time.Duration, size int)   // an entry of so many bytes, from proposing until it is applied
-	Refused(code structs.Code)                // a request
+	Decided(requests int, took time.Duration) // one batch
+	Committed(took time.Duration, size int)   // one entry of size bytes; took is the time from propose to apply
+	Refused(code structs.Code)                // one request
 }
 
-// unobserved is the observer that nobody asked for.
-type unobserved struct{}
+// noObserver is the observer if Config has none.
+type noObserver struct{}
 
-func (unobserved) Decided(int, time.Duration)   {}
-func (unobserved) Committed(time.Duration, int) {}
-func (unobserved) Refused(structs.Code)         {}
+func (noObserver) Decided(int, time.Duration)   {}
+func (noObserver) Committed(time.Duration, int) {}
+func (noObserver) Refused(structs.Code)         {}
 
 // Conductor decides requests on the leader.
 type Conductor struct {
@@ -71,14 +70,14 @@ type Conductor struct {
 	queue   chan *call
 	reports atomic.Int64 // agents' reports in the queue
 
-	lineage string // of the leadership that runs; Lead's own
+	lineage string // of the current leadership; used by Lead only
 
 	mu      sync.RWMutex // guards leading
-	leading bool         // Lead runs and takes calls
+	leading bool         // Lead runs and accepts calls
 }
 
-// Request is one thing to decide. A refusal is an error with a code; it leaves
-// no change. T is what the one who asked gets.
+// Request is one thing to decide. A refusal has a code, and leaves no change. T is the
+// result.
 type Request[T any] interface {
 	decide(t *tx) (T, error)
 }
@@ -86,9 +85,9 @@ type Request[T any] interface {
 // call is a request in the queue.
 type call struct {
 	ctx     context.Context
-	request any // for the log, which tells its type
+	request any // the log names its type
 	decide  func(t *tx) (any, error)
-	report  bool // an agent's, which comes again if it is refused
+	report  bool // an agent's report, which the agent repeats if it is refused
 	result  any
 	err     error
 	done    chan struct{}
@@ -103,7 +102,7 @@ func New(c Config) *Conductor {
 		c.Room = func() error { return nil }
 	}
 	if c.Observer == nil {
-		c.Observer = unobserved{}
+		c.Observer = noObserver{}
 	}
 	return &Conductor{
 		store: c.Store, proposer: c.Proposer, log: c.Logger, now: c.Now, room: c.Room, observer: c.Observer,
@@ -111,11 +110,10 @@ func New(c Config) *Conductor {
 	}
 }
 
-// Do has the request decided and committed, and returns its result. Besides the
-// request's own refusals it returns CodeRateLimited if the queue is full,
-// CodeNoSpace if the disk is, and
-// CodeNoLeader if this server isn't the leader or ceased to be it meanwhile;
-// in the latter case (ErrUnknown is in the chain) the outcome is unknown.
+// Do has the request decided and committed, and returns its result. Besides the request's
+// own refusals it returns CodeRateLimited if the queue is full, CodeNoSpace if the disk is
+// full, and CodeNoLeader if this server isn't the leader or has lost the leadership
+// meanwhile. In the latter case ErrUnknown is in the chain, and the outcome is unknown.
 func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	_, report := any(r).(ReportStatus)
 	call := &call{
@@ -127,8 +125,8 @@ func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 		c.observer.Refused(structs.CodeOf(err))
 		return zero, err
 	}
-	// The loop answers every call that it has taken, also those whose context
-	// has ended: their outcome must not be guessed.
+	// The loop answers every call that it has dequeued, even if the call's context has
+	// ended: the outcome must not be guessed.
 	<-call.done
 	if call.err != nil {
 		return zero, call.err
@@ -136,17 +134,16 @@ func Do[T any](ctx context.Context, c *Conductor, r Request[T]) (T, error) {
 	return call.result.(T), nil
 }
 
-// ErrUnknown is in the chain of an error after which a request may or may not
-// have been carried out.
+// ErrUnknown is in the chain of an error that leaves the request's outcome unknown.
 var ErrUnknown = errors.New("the outcome is unknown")
 
-// errNotLeader refuses a call that was not decided at all.
+// errNotLeader returns the error for a call that was not decided at all.
 func errNotLeader() error {
 	return structs.Errorf(structs.CodeNoLeader, "this server is not the leader")
 }
 
-// enqueue puts the call into the queue. Agents' reports are refused first:
-// they leave a quarter of the queue to users.
+// enqueue puts the call into the queue. Agents' reports are refused first: they leave a
+// quarter of the queue to users.
 func (c *Conductor) enqueue(call *call) error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -170,15 +167,14 @@ func (c *Conductor) enqueue(call *call) error {
 	}
 }
 
-// Lead decides requests until ctx ends or an entry fails. The caller has made
-// sure that the state store holds all entries of earlier terms (a Barrier in
-// this term), and calls Lead again only after doing so again. term is the Raft
-// term in which this server leads.
+// Lead decides requests until ctx ends or an entry fails. The caller has made sure that the
+// state store contains all entries of earlier terms (a barrier in this term), and does so
+// again before it calls Lead again. term is the Raft term in which this server leads.
 func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 	clock := c.clock()
 	c.lineage = structs.NewID()
 	c.setLeading(true)
-	var next *call // taken from the queue and not yet decided
+	var next *call // dequeued and not yet decided
 	defer func() {
 		c.setLeading(false)
 		if next != nil {
@@ -187,7 +183,7 @@ func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 		for {
 			select {
 			case call := <-c.queue:
-				c.take(call)
+				c.dequeued(call)
 				call.answer(nil, errNotLeader())
 			default:
 				return
@@ -200,7 +196,7 @@ func (c *Conductor) Lead(ctx context.Context, term uint64) error {
 			case <-ctx.Done():
 				return nil
 			case next = <-c.queue:
-				c.take(next)
+				c.dequeued(next)
 			}
 		}
 		var err error
@@ -216,8 +212,7 @@ func (c *Conductor) setLeading(leading bool) {
 	c.leading = leading
 }
 
-// take notes that the call has left the queue.
-func (c *Conductor) take(call *call) {
+func (c *Conductor) dequeued(call *call) {
 	if call.report {
 		c.reports.Add(-1)
 	}
@@ -231,8 +226,8 @@ func (call *call) answer(result any, err error) {
 	close(call.done)
 }
 
-// clock returns the clock of one leadership: UTC, whole seconds, and never
-// before a time that is already in the state, whatever the wall clock does.
+// clock returns the clock of one leadership: UTC, whole seconds, and never before a time in
+// the state, whatever the wall clock says.
 func (c *Conductor) clock() func() time.Time {
 	last := c.store.Snapshot().LastTime()
 	return func() time.Time {

@@ -8,13 +8,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// CreateContainer makes a container and, if a host fits, places it.
+// CreateContainer creates a container and, if a host fits, places it.
 type CreateContainer struct {
 	Caller structs.Caller
 	Once   Once
-	UUID   string // "" means a new one
+	UUID   string // "" means a generated one
 	Name   string // "" means a generated one
-	Bay    string // UUID or name; "" means the only one that fits
+	Bay    string // UUID or name; "" means the only usable bay
 	Run    bool   // start it at once
 	Spec   structs.ContainerSpec
 	structs.Secrets
@@ -46,8 +46,7 @@ func (r CreateContainer) decide(t *tx) (*structs.Container, error) {
 	})
 }
 
-// newMeta returns the Meta of a new row, with the UUID that the caller asked
-// for, if any.
+// newMeta returns the Meta of a new row. uuid is the requested one, "" for a generated one.
 func newMeta(t *tx, caller structs.Caller, table structs.Table, kind, uuid string) (structs.Meta, error) {
 	if uuid != "" && t.get(table, uuid) != nil {
 		return structs.Meta{}, structs.Errorf(structs.CodeConflict, "A %s with UUID %s already exists.", kind, uuid).About(kind)
@@ -55,11 +54,10 @@ func newMeta(t *tx, caller structs.Caller, table structs.Table, kind, uuid strin
 	return t.meta(caller, uuid), nil
 }
 
-// BayFor returns the docker bay that the caller means; ident "" means the only
-// one there is for the caller. Errors: CodeInvalid, also for a bay that doesn't
-// exist; CodeConflict.
+// BayFor returns the docker bay that the caller means; ident "" means the caller's only
+// usable bay. Errors: CodeInvalid, also for a bay that doesn't exist; CodeConflict.
 func BayFor(snap *state.Snapshot, caller structs.Caller, ident string) (*structs.Bay, error) {
-	mine := func(projectID string) []*structs.Bay {
+	ofProject := func(projectID string) []*structs.Bay {
 		var found []*structs.Bay
 		for b := range typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
 			if b.ProjectID == projectID || b.Shared {
@@ -68,14 +66,15 @@ func BayFor(snap *state.Snapshot, caller structs.Caller, ident string) (*structs
 		}
 		return found
 	}
-	return bayFor(snapshotReader{snap}, mine, caller, ident)
+	return bayFor(snapshotReader{snap}, ofProject, caller, ident)
 }
 
-func bayFor(r reader, mine func(projectID string) []*structs.Bay, caller structs.Caller, ident string) (*structs.Bay, error) {
+func bayFor(r reader, baysOf func(projectID string) []*structs.Bay, caller structs.Caller, ident string) (*structs.Bay, error) {
 	if ident != "" {
 		found, err := lookup(r, caller, structs.KindBay, ident)
 		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", ident).About(structs.KindBay).With(structs.HintUnknown)
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.",
+				ident).About(structs.KindBay).With(structs.HintUnknown)
 		}
 		if err != nil {
 			return nil, err
@@ -84,14 +83,15 @@ func bayFor(r reader, mine func(projectID string) []*structs.Bay, caller structs
 		return bay, usable(bay)
 	}
 	var fit []*structs.Bay
-	for _, b := range mine(caller.ProjectID) {
+	for _, b := range baysOf(caller.ProjectID) {
 		if usable(b) == nil {
 			fit = append(fit, b)
 		}
 	}
 	switch len(fit) {
 	case 0:
-		return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
+		return nil, structs.Errorf(structs.CodeInvalid,
+			"bay_uuid is missing, and there is no bay for containers: create one with bay-create").About(structs.KindBay)
 	case 1:
 		return fit[0], nil
 	}
@@ -100,10 +100,11 @@ func bayFor(r reader, mine func(projectID string) []*structs.Bay, caller structs
 		names = append(names, fmt.Sprintf("%s (%s)", b.Name, b.ID))
 	}
 	slices.Sort(names)
-	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit), listSome(names)).About(structs.KindBay).With(structs.HintChoose)
+	return nil, structs.Errorf(structs.CodeInvalid, "bay_uuid is missing, and there are %d bays to choose from: %s", len(fit),
+		listSome(names)).About(structs.KindBay).With(structs.HintChoose)
 }
 
-// listSome writes the first few names.
+// listSome joins the first ten names.
 func listSome(names []string) string {
 	const most = 10
 	text, rest := "", ""
@@ -119,11 +120,12 @@ func listSome(names []string) string {
 	return text + rest
 }
 
-// usable says why containers can't be created in the bay, nil if they can.
+// usable returns an error if containers can't be created in the bay.
 func usable(b *structs.Bay) error {
 	switch {
 	case b.Backend() != structs.BackendDocker:
-		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers run on docker bays; pods run on this one", b.Name, b.COE).About(structs.KindBay)
+		return structs.Errorf(structs.CodeInvalid, "bay %s is of coe %s: containers run on docker bays; pods run on this one", b.Name,
+			b.COE).About(structs.KindBay)
 	case b.Status == structs.BayDeleting:
 		return structs.Errorf(structs.CodeConflict, "bay %s is being deleted", b.Name).About(structs.KindBay)
 	}
@@ -137,9 +139,9 @@ func orElse(s, other string) string {
 	return other
 }
 
-// PatchContainer changes what a container is called, what it is made of and
-// what it may use. As in 2015 image and command change nothing that runs: they
-// count when the container is next made. Memory and cpu change while it runs.
+// PatchContainer changes a container's name, image, command or limits. As in the API of
+// 2015, a new image or command doesn't affect a running container: it applies when the
+// container is next created on a host. Memory and cpu change while the container runs.
 type PatchContainer struct {
 	Caller  structs.Caller
 	Ident   string  // UUID or name
@@ -181,26 +183,26 @@ func (r PatchContainer) decide(t *tx) (*structs.Container, error) {
 	return &changed, nil
 }
 
-// DeleteContainer has a container removed from its host; its row goes when the
-// host says that it is gone.
+// DeleteContainer has a container removed from its host. Its row is deleted when the host
+// reports that the container is gone.
 type DeleteContainer struct {
 	Caller structs.Caller
 	Ident  string
-	Stop   bool // a running one is stopped first
-	Force  bool // a running one is killed; one on a lost host is forgotten
+	Stop   bool // stop a running container first
+	Force  bool // kill a running container; forget one on a lost host
 }
 
-// decide returns the container as it was last.
+// decide returns the last row of the container.
 func (r DeleteContainer) decide(t *tx) (*structs.Container, error) {
 	c, err := find[*structs.Container](t, r.Caller, structs.KindContainer, r.Ident)
 	if err != nil {
 		return nil, err
 	}
-	// One that has yet to be made, or waits for a host, has nothing to stop,
-	// whatever is wanted of it.
+	// A container that hasn't been created on a host has nothing to stop.
 	made := c.HostID != "" && c.Status() != structs.ContainerCreating
 	if s := effective(c); made && (s == structs.DesiredRunning || s == structs.DesiredPaused) && !r.Stop && !r.Force {
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident, wordFor(s)).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s is %s: stop it first, or delete it with stop or force", r.Ident,
+			statusWord(s)).About(structs.KindContainer)
 	}
 	after := deleteWorkload(t, c, r.Force).(*structs.Container)
 	if after != c {

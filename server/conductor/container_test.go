@@ -73,14 +73,15 @@ func TestProjectsDontSeeEachOther(t *testing.T) {
 		refuse(h, structs.CodeNotFound, DeleteContainer{Caller: bob, Ident: ident, Force: true})
 		refuse(h, structs.CodeNotFound, PatchContainer{Caller: bob, Ident: ident})
 	}
-	must(h, ActOnContainer{Caller: root, Ident: c.ID, Action: ActionStop}) // an operator may
+	must(h, ActOnContainer{Caller: root, Ident: c.ID, Action: ActionStop}) // an operator may act on it
 }
 
 func TestReservationsNeverExceedAHost(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
 	h.bay(alice, "web", 1)
-	first := h.create(alice, "", structs.ContainerSpec{Memory: 3 << 30, Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}})
+	first := h.create(alice, "", structs.ContainerSpec{Memory: 3 << 30,
+		Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}})
 	for name, spec := range map[string]structs.ContainerSpec{
 		"memory": {Memory: 2 << 30},
 		"cpu":    {MilliCPU: 4001},
@@ -100,14 +101,14 @@ func TestReservationsNeverExceedAHost(t *testing.T) {
 	if used.Memory != 3<<30 {
 		t.Errorf("%d bytes are reserved", used.Memory)
 	}
-	// Room appears: what waited for it is placed, the others keep waiting.
+	// Room appears: the containers that waited for it are placed, the others keep waiting.
 	must(h, DeleteContainer{Caller: alice, Ident: first.ID, Force: true})
 	h.report(first.ID, structs.Observed{Status: structs.ContainerGone})
 	h.settle()
 	placed := 0
 	for w := range h.store.Snapshot().OnHost(host) {
 		if p := w.Place(); p.PlaceReason != "" {
-			t.Errorf("placed, and still says %q", p.PlaceReason)
+			t.Errorf("placed, but it still has the reason %q", p.PlaceReason)
 		}
 		placed++
 	}
@@ -120,7 +121,7 @@ func TestOneBatchDoesNotOverfillAHost(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
 	h.bay(alice, "web", 1)
-	// All are decided on one scratch view, before any is applied.
+	// All are decided in one scratch view before any is applied.
 	tx := newTx(h.store.Snapshot(), h.clock)
 	for range 5 {
 		tx.begin()
@@ -134,8 +135,8 @@ func TestOneBatchDoesNotOverfillAHost(t *testing.T) {
 			placed++
 		}
 	}
-	if placed != 4 || tx.held.used(host).Memory != 4<<30 {
-		t.Errorf("%d placed, %d bytes reserved", placed, tx.held.used(host).Memory)
+	if placed != 4 || tx.reserved.used(host).Memory != 4<<30 {
+		t.Errorf("%d placed, %d bytes reserved", placed, tx.reserved.used(host).Memory)
 	}
 }
 
@@ -143,7 +144,7 @@ func TestActions(t *testing.T) {
 	for _, tc := range []struct {
 		action Action
 		status structs.ContainerStatus
-		ran    bool // it was started once
+		ran    bool // it has been started before
 		want   structs.Desired
 		idle   bool
 		code   structs.Code
@@ -224,28 +225,28 @@ func TestDelete(t *testing.T) {
 	}
 	refuse(h, structs.CodeConflict, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStart})
 	if again := must(h, DeleteContainer{Caller: alice, Ident: c.ID}); again.Generation != now.Generation {
-		t.Error("deleting twice is two attempts")
+		t.Error("a second delete is a second attempt")
 	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerError, Failed: true})
 	if again := must(h, DeleteContainer{Caller: alice, Ident: c.ID}); again.Generation != now.Generation+1 {
-		t.Error("what has failed is not tried again")
+		t.Error("a failed delete is not tried again")
 	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerGone})
 	if h.container(c.ID) != nil {
-		t.Error("the host said Gone, and the row is still there")
+		t.Error("the host has reported Gone, but the row is still there")
 	}
 	refuse(h, structs.CodeNotFound, DeleteContainer{Caller: alice, Ident: c.ID})
 
 	waiting := must(h, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", Memory: 1 << 40}})
 	must(h, DeleteContainer{Caller: alice, Ident: waiting.ID})
 	if h.container(waiting.ID) != nil {
-		t.Error("no host had it, and the row is still there")
+		t.Error("no host had it, but the row is still there")
 	}
 	waiting = must(h, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", Memory: 1 << 40}})
 	must(h, ActOnContainer{Caller: alice, Ident: waiting.ID, Action: ActionStart})
 	must(h, DeleteContainer{Caller: alice, Ident: waiting.ID})
 	if h.container(waiting.ID) != nil {
-		t.Error("it was to be started, no host had it, and the row is still there")
+		t.Error("it was desired running, no host had it, but the row is still there")
 	}
 
 	pulled := h.create(alice, "", structs.ContainerSpec{})
@@ -256,7 +257,7 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-func TestRemovedBehindOurBack(t *testing.T) {
+func TestContainerRemovedFromItsHost(t *testing.T) {
 	for _, policy := range []string{structs.RestartNo, structs.RestartAlways} {
 		h := newHarness(t)
 		host := h.host("h1", nil)
@@ -273,23 +274,24 @@ func TestRemovedBehindOurBack(t *testing.T) {
 			now = h.container(c.ID)
 		}
 		if now.Epoch != 2 || now.HostID != host || now.Gone || now.Observed.Generation != 0 {
-			t.Errorf("%s: not placed anew: %+v", policy, now)
+			t.Errorf("%s: not placed recreated: %+v", policy, now)
 		}
 		if used := h.store.Snapshot().Usage(host); used.Memory != 3<<30 || used.Workloads != 1 {
 			t.Errorf("%s: %+v reserved", policy, used)
 		}
-		// What was seen under the old epoch counts no more.
+		// Observations under the old epoch no longer count.
 		hostRow := h.store.Snapshot().Host(host)
 		must(h, ReportStatus{HostID: host, StatusReport: structs.StatusReport{Registration: 1, Seq: hostRow.ReportSeq + 1,
-			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 9}}}}})
+			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1,
+				Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 9}}}}})
 		if now = h.container(c.ID); now.Observed.Generation != 0 {
 			t.Errorf("%s: a report of an old epoch was taken", policy)
 		}
 	}
 }
 
-// TestVolumesKeepTheirHost: what was removed from its host is made anew where
-// there is room, but for what has a named volume, which is there or nowhere.
+// TestVolumesKeepTheirHost: a container that was removed from its host is created again
+// where there is room. With a named volume it is created again only on the volume's host.
 func TestVolumesKeepTheirHost(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -329,13 +331,14 @@ func TestVolumesKeepTheirHost(t *testing.T) {
 			}
 			reason := now.StatusReason()
 			if now.HostID != home || now.Epoch != 1 || !now.Gone || now.Status() != structs.ContainerError ||
-				!strings.Contains(reason, "volume data is on host h1") || !strings.Contains(reason, "1 draining") || !strings.Contains(reason, "start it again") {
+				!strings.Contains(reason, "volume data is on host h1") || !strings.Contains(reason, "1 draining") ||
+				!strings.Contains(reason, "start it again") {
 				t.Errorf("%s, %s: %q, %+v", tc.name, policy, reason, now)
 			}
 			must(h, DrainHost{Caller: root, Ident: home})
 			must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStart})
 			if now := h.container(c.ID); now.HostID != home || now.Epoch != 2 || now.Gone || now.PlaceReason != "" {
-				t.Errorf("%s, %s: not made anew on its host: %+v", tc.name, policy, now)
+				t.Errorf("%s, %s: not created again on its host: %+v", tc.name, policy, now)
 			}
 		}
 	}
@@ -346,13 +349,13 @@ func TestAutoRemove(t *testing.T) {
 	h.host("h1", nil)
 	h.bay(alice, "web", 1)
 	c := h.create(alice, "", structs.ContainerSpec{AutoRemove: true})
-	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped}) // created, not run yet
+	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped}) // created, but not started yet
 	if h.container(c.ID).Desired != structs.DesiredRunning {
 		t.Fatal("removed before it ran")
 	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped, FinishedAt: h.clock})
 	if h.container(c.ID).Desired != structs.DesiredAbsent {
-		t.Error("its process ended, and it stays")
+		t.Error("its process has exited, but the container stays")
 	}
 }
 
@@ -362,7 +365,7 @@ func TestIdempotencyKey(t *testing.T) {
 	r := CreateContainer{Caller: alice, Once: Once{Key: "k", BodyHash: "hash"}, Spec: structs.ContainerSpec{Image: "i"}}
 	first := must(h, r)
 	if again := must(h, r); again.ID != first.ID {
-		t.Error("a retry made a second container")
+		t.Error("a retry created a second container")
 	}
 	other := r
 	other.Once.BodyHash = "other"
@@ -371,13 +374,13 @@ func TestIdempotencyKey(t *testing.T) {
 	theirs.Caller = bob
 	h.bay(bob, "b", 1)
 	if must(h, theirs).ID == first.ID {
-		t.Error("keys of two projects are one")
+		t.Error("the keys of two projects collide")
 	}
 	must(h, DeleteContainer{Caller: alice, Ident: first.ID})
 	refuse(h, structs.CodeConflict, r)
 	must(h, ExpireKeys{IDs: []string{"p1/k", "p1/none"}})
 	if must(h, r).ID == first.ID {
-		t.Error("the key is over, and its object is back")
+		t.Error("the key has expired, but it returned its object")
 	}
 }
 
@@ -398,9 +401,9 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	}
 }
 
-// TestDeleteAgainSparesTheNew: a delete by name that is tried again doesn't take
-// what somebody has made since under that name.
-func TestDeleteAgainSparesTheNew(t *testing.T) {
+// TestRetriedDeleteSparesANewContainer: a retried delete by name doesn't delete a container
+// that was created since under that name.
+func TestRetriedDeleteSparesANewContainer(t *testing.T) {
 	h := newHarness(t)
 	h.bay(alice, "web", 1)
 	create := func() *structs.Container {
@@ -410,19 +413,19 @@ func TestDeleteAgainSparesTheNew(t *testing.T) {
 	create()
 	known := h.store.Index()
 	must(h, remove)
-	refuse(h, structs.CodeNotFound, Again[*structs.Container]{remove, known})
+	refuse(h, structs.CodeNotFound, RetryAfterUnknown[*structs.Container]{remove, known})
 	second := create()
-	if err := refuse(h, structs.CodeUnavailable, Again[*structs.Container]{remove, known}); !errors.Is(err, ErrUnknown) {
+	if err := refuse(h, structs.CodeUnavailable, RetryAfterUnknown[*structs.Container]{remove, known}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("the outcome is not unknown: %v", err)
 	}
-	// Who asks once more, knowing of it, means it.
-	if gone := must(h, Again[*structs.Container]{remove, h.store.Index()}); gone.ID != second.ID {
+	// A new request of the user deletes the new container.
+	if gone := must(h, RetryAfterUnknown[*structs.Container]{remove, h.store.Index()}); gone.ID != second.ID {
 		t.Errorf("deleted %s, not %s", gone.ID, second.ID)
 	}
 }
 
-// TestEpochsAfterARestore: what was placed between the save and the restore had
-// epochs that the restored state knows nothing of; none is given out twice.
+// TestEpochsAfterARestore: placements between the save and the restore had epochs that the
+// restored state doesn't know. None of these epochs is used again.
 func TestEpochsAfterARestore(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", nil)
@@ -430,7 +433,8 @@ func TestEpochsAfterARestore(t *testing.T) {
 	c := h.create(alice, "", structs.ContainerSpec{Image: "i"})
 	cluster := *h.store.Snapshot().Cluster()
 	cluster.Incarnation = 3 // as the restore writes it
-	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: structs.TableCluster, ID: cluster.ID, Version: cluster.ModifyIndex, Row: &cluster}}); err != nil {
+	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: structs.TableCluster, ID: cluster.ID, Version: cluster.ModifyIndex,
+		Row: &cluster}}); err != nil {
 		t.Fatal(err)
 	}
 	if now := h.container(c.ID); now.Epoch != 1 {

@@ -6,8 +6,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestRowProvesWhichContainer: the engine's id of an epoch's container stays in the
-// row as long as the epoch does, and goes with the assignment.
+// TestRowProvesWhichContainer: the engine's ID of an epoch's container stays in the row as
+// long as the epoch does, and is part of the assignment.
 func TestRowProvesWhichContainer(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", nil)
@@ -26,7 +26,7 @@ func TestRowProvesWhichContainer(t *testing.T) {
 	if got := assigned(first).EngineID; got != "e1" {
 		t.Errorf("then it is %q", got)
 	}
-	// On another host it is another one, and the first host has to know its own.
+	// On another host the container has another ID, and the first host has to know its own.
 	second := h.host("h2", nil)
 	h.settle()
 	must(h, MarkHosts{Marks: []HostMark{{ID: first, State: structs.HostLost, Reason: "silent"}}})
@@ -34,16 +34,18 @@ func TestRowProvesWhichContainer(t *testing.T) {
 	if got := h.container(c.ID); got.HostID != second {
 		t.Fatalf("it is on %s", got.HostID)
 	}
-	if mine, prior := assigned(second), assigned(first); mine.EngineID != "" || prior.EngineID != "e1" || prior.Epoch != 1 || prior.Desired != structs.DesiredAbsent {
+	if mine, prior := assigned(second), assigned(first); mine.EngineID != "" || prior.EngineID != "e1" || prior.Epoch != 1 ||
+		prior.Desired != structs.DesiredAbsent {
 		t.Errorf("the new host has %q, and the old one %q", mine.EngineID, prior.EngineID)
 	}
-	// Removed by hand, it is made anew under the next epoch: the old proof is void.
+	// Removed by hand, the container is created again under the next epoch, so its old
+	// engine ID no longer counts.
 	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning, EngineID: "e2"})
 	h.report(c.ID, structs.Observed{Status: structs.ContainerGone, Reason: "removed"})
 	if got := h.container(c.ID); got.Epoch != 3 || got.Observed.EngineID != "" {
 		t.Errorf("epoch %d begins with %q", got.Epoch, got.Observed.EngineID)
 	}
-	// One that isn't made anew by itself keeps it while it is gone.
+	// A container that isn't created again by itself keeps its engine ID while it is gone.
 	once := h.create(alice, "", structs.ContainerSpec{})
 	h.report(once.ID, structs.Observed{Status: structs.ContainerRunning, EngineID: "e3"})
 	h.report(once.ID, structs.Observed{Status: structs.ContainerGone, Reason: "removed"})
@@ -52,19 +54,21 @@ func TestRowProvesWhichContainer(t *testing.T) {
 	}
 }
 
-// TestHostTellsOfCopies: as of the last report that speaks of them, in this
-// registration.
-func TestHostTellsOfCopies(t *testing.T) {
+// TestHostShowsReportedCopies: the host's row shows the copies of the last report that
+// mentions copies, within one registration.
+func TestHostShowsReportedCopies(t *testing.T) {
 	h := newHarness(t)
 	id := h.host("h1", nil)
 	tell := func(copies *structs.Copies) *structs.Host {
 		t.Helper()
 		was := h.store.Snapshot().Host(id)
-		must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: was.Registration, Seq: was.ReportSeq + 1, Copies: copies}})
+		must(h, ReportStatus{HostID: id, StatusReport: structs.StatusReport{Registration: was.Registration, Seq: was.ReportSeq + 1,
+			Copies: copies}})
 		return h.store.Snapshot().Host(id)
 	}
 	one := structs.Copy{EngineID: "e", Name: "web2", ContainerID: structs.NewID(), Epoch: 1}
-	if got := tell(&structs.Copies{Count: 30, First: []structs.Copy{one}}); got.CopyCount != 30 || len(got.Copies) != 1 || got.Copies[0] != one {
+	if got := tell(&structs.Copies{Count: 30, First: []structs.Copy{one}}); got.CopyCount != 30 || len(got.Copies) != 1 ||
+		got.Copies[0] != one {
 		t.Errorf("%+v", got)
 	}
 	if got := tell(nil); got.CopyCount != 30 || len(got.Copies) != 1 {

@@ -6,19 +6,19 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// maxMoving is how many containers of one draining host are moved at a time:
-// each has two copies meanwhile.
+// maxMoving is the number of workloads of one draining host that move at a time: each has
+// two copies meanwhile.
 const maxMoving = 16
 
-// DrainHost has a host get nothing new any more, and gives it up: what can move
-// is moved to other hosts, and runs on until its replacement does; what can't
-// is waited for, and is stopped only at the deadline. Or it ends that.
+// DrainHost begins or ends the drain of a host. A draining host gets no new workloads.
+// Workloads that can move are moved to other hosts, and run on until their replacement
+// runs. The drain waits for those that can't move, and stops them only at the deadline.
 type DrainHost struct {
 	Caller   structs.Caller
 	Ident    string // UUID or name
 	Draining bool
-	Deadline time.Duration // from when the leader first sees it; 0 means none
-	Force    bool          // the deadline is over at once
+	Deadline time.Duration // from when the leader first sees the drain; 0 means none
+	Force    bool          // the deadline passes at once
 }
 
 func (r DrainHost) decide(t *tx) (*structs.Host, error) {
@@ -42,10 +42,10 @@ func (r DrainHost) decide(t *tx) (*structs.Host, error) {
 	return &host, nil
 }
 
-// ForceDrain ends the patience of a drain whose deadline is over.
+// ForceDrain forces a drain whose deadline has passed.
 type ForceDrain struct {
 	ID    string
-	Until time.Time // of the drain: a later one has its own time
+	Until time.Time // identifies the drain: a later drain of the host has its own deadline
 }
 
 func (r ForceDrain) decide(t *tx) (struct{}, error) {
@@ -59,7 +59,7 @@ func (r ForceDrain) decide(t *tx) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// drainHosts takes a step of the drains, and of what follows when they end.
+// drainHosts continues the drains, and starts workloads again after drains that have ended.
 func drainHosts(t *tx) (full bool) {
 	for h := range t.unsettledHosts() {
 		bay := row[structs.Bay](t, h.BayID)
@@ -78,8 +78,8 @@ func drainHosts(t *tx) (full bool) {
 	return false
 }
 
-// drainHost moves what can move off the host, some at a time. Once the deadline is
-// over it stops what is left.
+// drainHost moves what can move off the host, at most maxMoving at a time. After the
+// deadline it stops what is left.
 func drainHost(t *tx, h *structs.Host, bay *structs.Bay) (full bool) {
 	moving := 0
 	for w := range t.onHost(h.ID) {
@@ -100,9 +100,9 @@ func drainHost(t *tx, h *structs.Host, bay *structs.Bay) (full bool) {
 	return false
 }
 
-// drainWorkload takes the step of a drain for one workload of the host, and reports
-// whether it was moved, which it is only if it may be. refused holds what did not
-// fit in this step, by shape.
+// drainWorkload continues the drain for one workload of the host. It moves the workload
+// only if may is true, and reports whether it has. refused contains the shapes that didn't
+// fit in this step, with the reasons.
 func drainWorkload(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, may bool, refused map[string]string) (moved bool) {
 	w := was.Copy()
 	p := w.Place()
@@ -116,7 +116,7 @@ func drainWorkload(t *tx, was structs.Workload, h *structs.Host, bay *structs.Ba
 		return false
 	}
 	shape := shapeOf(w)
-	if _, no := refused[shape]; !no && bound(t, w, h) == "" && may {
+	if _, no := refused[shape]; !no && immovable(t, w, h) == "" && may {
 		seen := w.Seen()
 		keep := seen.Status == structs.ContainerRunning && !h.DrainForce
 		reason := newPlacer(t).move(w, bay, keep)
@@ -143,8 +143,8 @@ func drainWorkload(t *tx, was structs.Workload, h *structs.Host, bay *structs.Ba
 	return false
 }
 
-// drainStop stops what runs on a host that is drained. It is wanted running all
-// the same, and does so again when the drain ends, or elsewhere once it can.
+// drainStop stops a workload on a host that is drained. Its desired state stays running: it
+// runs again when the drain ends, or elsewhere once it can move.
 func drainStop(t *tx, was structs.Workload) {
 	if p := was.Place(); p.DrainStop || !structs.LeftOn(was, p.HostID) {
 		return
@@ -164,7 +164,7 @@ func drainStop(t *tx, was structs.Workload) {
 	noteAction(t, structs.Caller{}, "drain-stop", was, p.Generation)
 }
 
-// drainStart starts again what a drain has stopped.
+// drainStart starts a workload again that a drain has stopped.
 func drainStart(t *tx, was structs.Workload) {
 	w := was.Copy()
 	p := w.Place()
@@ -175,7 +175,6 @@ func drainStart(t *tx, was structs.Workload) {
 	noteAction(t, structs.Caller{}, string(ActionStart), was, p.Generation)
 }
 
-// undrainHost starts again what a drain has stopped.
 func undrainHost(t *tx, h *structs.Host) (full bool) {
 	for was := range t.onHost(h.ID) {
 		if !t.room() {

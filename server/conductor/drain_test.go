@@ -22,7 +22,7 @@ func (h *harness) undrain(hostID string) {
 	h.settle()
 }
 
-// twoHosts is a bay of two hosts with room.
+// twoHosts returns a bay of two hosts with room.
 func twoHosts(t *testing.T) *harness {
 	h := newHarness(t)
 	h.host("a", nil)
@@ -31,7 +31,7 @@ func twoHosts(t *testing.T) *harness {
 	return h
 }
 
-func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
+func TestDrainStopsAContainerOnceItsReplacementRuns(t *testing.T) {
 	h := twoHosts(t)
 	c := h.running(always(func(s *structs.ContainerSpec) { s.Memory = 3 << 30 }))
 	h.drain(c.HostID, false)
@@ -41,8 +41,8 @@ func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
 	}
 	is := func(hostID string, epoch uint64, desired structs.Desired) {
 		t.Helper()
-		if got, ok := h.told(hostID, c.ID); !ok || got.Epoch != epoch || got.Desired != desired {
-			t.Fatalf("host is told epoch %d %s, %v; not %d %s", got.Epoch, got.Desired, ok, epoch, desired)
+		if got, ok := h.assignedOn(hostID, c.ID); !ok || got.Epoch != epoch || got.Desired != desired {
+			t.Fatalf("host has epoch %d %s, %v; not %d %s", got.Epoch, got.Desired, ok, epoch, desired)
 		}
 	}
 	is(c.HostID, 1, structs.DesiredRunning)
@@ -54,11 +54,11 @@ func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
 	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerError, Failed: true, Reason: "no image"})
 	h.settle()
-	is(c.HostID, 1, structs.DesiredRunning) // it still serves
+	is(c.HostID, 1, structs.DesiredRunning) // the old placement still runs
 	h.report(c.ID, running)
 	is(c.HostID, 1, structs.DesiredAbsent)
 	if now := h.container(c.ID); !now.LeftOn(c.HostID) {
-		t.Error("done before the host has said so")
+		t.Error("done before the host has reported it")
 	}
 	h.reportFrom(c.HostID, c.ID, 1, gone)
 	if now := h.container(c.ID); now.LeftOn(c.HostID) || len(now.Priors) != 0 || now.Status() != structs.ContainerRunning {
@@ -67,19 +67,19 @@ func TestDrainStopsOnlyWhatAReplacementRunsFor(t *testing.T) {
 	h.reserved(c.HostID, 0)
 }
 
-func TestAUserStopsAContainerThatMoves(t *testing.T) {
+func TestStopOfAMovingContainer(t *testing.T) {
 	h := twoHosts(t)
 	c := h.running(always())
 	h.drain(c.HostID, false)
 	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop})
 	for _, host := range h.container(c.ID).Hosts() {
-		if got, _ := h.told(host, c.ID); got.Desired == structs.DesiredRunning {
+		if got, _ := h.assignedOn(host, c.ID); got.Desired == structs.DesiredRunning {
 			t.Errorf("it runs on on %s", host)
 		}
 	}
 }
 
-func TestWhatADrainWaitsFor(t *testing.T) {
+func TestDrainWaitsForContainersThatCantMove(t *testing.T) {
 	for name, spec := range map[string]structs.ContainerSpec{
 		"policy": {},
 		"volume": always(func(s *structs.ContainerSpec) {
@@ -95,16 +95,18 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 			h.host("b", nil)
 			h.settle()
 			h.drain(c.HostID, false)
-			if now := h.container(c.ID); now.HostID != c.HostID || now.Desired != structs.DesiredRunning || now.DrainStop || !now.LeftOn(c.HostID) {
+			if now := h.container(c.ID); now.HostID != c.HostID || now.Desired != structs.DesiredRunning || now.DrainStop ||
+				!now.LeftOn(c.HostID) {
 				t.Fatalf("%+v", now)
 			}
 			h.drain(c.HostID, true)
 			now := h.container(c.ID)
-			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 || now.Desired != structs.DesiredRunning {
-				t.Fatalf("told %+v", got)
+			if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 ||
+				now.Desired != structs.DesiredRunning {
+				t.Fatalf("assigned: %+v", got)
 			}
 			if !now.LeftOn(c.HostID) {
-				t.Error("done before the host has said so")
+				t.Error("done before the host has reported it")
 			}
 			h.report(c.ID, stopped)
 			if now := h.container(c.ID); now.LeftOn(c.HostID) || !strings.Contains(now.StatusReason(), "being drained") {
@@ -115,11 +117,11 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 			index := h.store.Index()
 			h.settle()
 			if h.store.Index() != index {
-				t.Error("settling again writes again")
+				t.Error("a second settle writes again")
 			}
 			h.undrain(c.HostID)
-			if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredRunning || got.Generation != 3 {
-				t.Errorf("told %+v", got)
+			if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredRunning || got.Generation != 3 {
+				t.Errorf("assigned: %+v", got)
 			}
 			if host := h.store.Snapshot().Host(c.HostID); host.DrainForce || host.Draining {
 				t.Errorf("%+v", host)
@@ -128,9 +130,9 @@ func TestWhatADrainWaitsFor(t *testing.T) {
 	}
 }
 
-// An exclusive container is placed anew once its host has said that it stopped,
-// whether the host goes on or is lost then, and not before.
-func TestAnExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
+// An exclusive container is placed again once its host has reported that it stopped, and
+// not before. It makes no difference whether the host keeps running or is lost then.
+func TestExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 	for _, kind := range []structs.Exclusive{structs.ExclusiveYes, structs.ExclusiveLease} {
 		for _, lost := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, lost %v", kind, lost), func(t *testing.T) {
@@ -149,8 +151,8 @@ func TestAnExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 				}
 				stays("it runs")
 				h.drain(c.HostID, true)
-				if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 {
-					t.Fatalf("told %+v", got)
+				if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredStopped || got.Generation != 2 {
+					t.Fatalf("assigned: %+v", got)
 				}
 				stays("it is to stop")
 				h.report(c.ID, stopped)
@@ -163,29 +165,29 @@ func TestAnExclusiveContainerMovesOnceItHasStopped(t *testing.T) {
 				h.settle()
 				now := h.container(c.ID)
 				if now.HostID != b || now.Epoch != 2 || now.DrainStop || len(now.Priors) != 1 || now.Priors[0].Keep {
-					t.Fatalf("not placed anew: %+v, %q", now, now.StatusReason())
+					t.Fatalf("not placed recreated: %+v, %q", now, now.StatusReason())
 				}
-				if got, _ := h.told(b, c.ID); got.Desired != structs.DesiredRunning {
-					t.Errorf("told %+v", got)
+				if got, _ := h.assignedOn(b, c.ID); got.Desired != structs.DesiredRunning {
+					t.Errorf("assigned: %+v", got)
 				}
 			})
 		}
 	}
 }
 
-func TestAUserStopsWhatADrainHasStopped(t *testing.T) {
+func TestStopOfAContainerThatADrainHasStopped(t *testing.T) {
 	h := twoHosts(t)
 	c := h.running(structs.ContainerSpec{})
 	h.drain(c.HostID, true)
 	h.report(c.ID, stopped)
 	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop})
 	h.undrain(c.HostID)
-	if got, _ := h.told(c.HostID, c.ID); got.Desired != structs.DesiredStopped {
-		t.Errorf("told %+v", got)
+	if got, _ := h.assignedOn(c.HostID, c.ID); got.Desired != structs.DesiredStopped {
+		t.Errorf("assigned: %+v", got)
 	}
 }
 
-func TestADrainedContainerMovesOnceThereIsRoom(t *testing.T) {
+func TestDrainedContainerMovesOnceThereIsRoom(t *testing.T) {
 	h := newHarness(t)
 	a := h.host("a", nil)
 	h.bay(alice, "bay", 2)
@@ -195,8 +197,8 @@ func TestADrainedContainerMovesOnceThereIsRoom(t *testing.T) {
 	b := h.host("b", nil)
 	h.settle()
 	now := h.container(c.ID)
-	if got, _ := h.told(b, c.ID); now.HostID != b || now.DrainStop || got.Desired != structs.DesiredRunning {
-		t.Errorf("%+v, told %+v", now, got)
+	if got, _ := h.assignedOn(b, c.ID); now.HostID != b || now.DrainStop || got.Desired != structs.DesiredRunning {
+		t.Errorf("%+v, assigned: %+v", now, got)
 	}
 }
 
@@ -205,7 +207,8 @@ func TestDrainMovesSomeAtATime(t *testing.T) {
 	a := h.host("a", nil)
 	h.bay(alice, "bay", 2)
 	for i := range maxMoving + 10 {
-		c := must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true, Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
+		c := must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true,
+			Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
 		h.report(c.ID, running)
 	}
 	b := h.host("b", nil)
@@ -216,7 +219,7 @@ func TestDrainMovesSomeAtATime(t *testing.T) {
 	}
 	for round := 0; h.store.Snapshot().Usage(a).Workloads > 0; round++ {
 		if round > 10 {
-			t.Fatal("it does not go on")
+			t.Fatal("the drain does not continue")
 		}
 		for w := range h.store.Snapshot().OnHost(b) {
 			c := w.(*structs.Container)
@@ -234,14 +237,14 @@ func TestDrainDeadlines(t *testing.T) {
 	drain := DrainHost{Caller: root, Ident: c.HostID, Draining: true, Deadline: time.Minute}
 	first := must(h, drain)
 	index := h.store.Index()
-	must(h, drain) // the same again
+	must(h, drain) // repeated
 	if h.store.Index() != index {
 		t.Error("draining twice has written something")
 	}
 	h.clock = h.clock.Add(time.Second)
 	drain.Deadline = time.Hour
 	second := must(h, drain)
-	must(h, ForceDrain{ID: c.HostID, Until: first.DrainUntil}) // of a drain that is no more
+	must(h, ForceDrain{ID: c.HostID, Until: first.DrainUntil}) // of a drain that has ended
 	if h.store.Snapshot().Host(c.HostID).DrainForce {
 		t.Error("the first deadline counts")
 	}

@@ -8,27 +8,28 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// engineOf is the identity of an engine.
+// engineOf returns an engine's identity.
 func engineOf(id string) structs.EngineIdentity {
 	return structs.EngineIdentity{ID: id, Root: "/var/lib/docker", Inode: 7, Born: time.Unix(1e9, 5).UTC(), Machine: "m1"}
 }
 
-// asHost is a registration from an engine.
+// asHost returns a registration from an engine.
 func asHost(id string, engine structs.EngineIdentity, found ...structs.LabelOwner) RegisterHost {
 	return RegisterHost{
 		HostRegister: structs.HostRegister{HostID: id, Name: "h-" + id[:8], Found: found,
-			Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "20.10.24", Cores: 4, Memory: 4 << 30, Engine: engine}},
+			Fingerprint: structs.Fingerprint{Backend: structs.BackendDocker, EngineVersion: "20.10.24", Cores: 4, Memory: 4 << 30,
+				Engine: engine}},
 		TokenHash: structs.HashSecret("join"), SecretHash: structs.HashSecret("secret of " + id),
 	}
 }
 
-// TestHostKeepsItsEngine: whatever makes another engine of it, nobody registers
-// from it as the host; what only changes with time does no harm.
+// TestHostKeepsItsEngine: an agent with another engine can't register as the host.
+// Differences that occur with the same engine do no harm.
 func TestHostKeepsItsEngine(t *testing.T) {
 	was := engineOf("E1")
 	for name, c := range map[string]struct {
 		now     func(*structs.EngineIdentity)
-		refused string // "" if it is let in
+		refused string // "" if it is admitted
 	}{
 		"the same":                      {func(*structs.EngineIdentity) {}, ""},
 		"it can't read the directory":   {func(e *structs.EngineIdentity) { e.Inode, e.Born = 0, time.Time{} }, ""},
@@ -37,9 +38,10 @@ func TestHostKeepsItsEngine(t *testing.T) {
 		"the machine has another id":    {func(e *structs.EngineIdentity) { e.Machine = "m2" }, ""},
 		"another ID":                    {func(e *structs.EngineIdentity) { e.ID = "E2" }, "its ID is E2 and was E1, on the same machine"},
 		"another ID of another machine": {func(e *structs.EngineIdentity) { e.ID, e.Machine = "E2", "m2" }, "on another machine"},
-		"another directory":             {func(e *structs.EngineIdentity) { e.Root = "/srv/docker" }, "its directory is /srv/docker and was /var/lib/docker"},
-		"another inode":                 {func(e *structs.EngineIdentity) { e.Inode++ }, "put back from a backup"},
-		"born later":                    {func(e *structs.EngineIdentity) { e.Born = e.Born.Add(1) }, "put back from a backup"},
+		"another directory": {func(e *structs.EngineIdentity) { e.Root = "/srv/docker" },
+			"its directory is /srv/docker and was /var/lib/docker"},
+		"another inode": {func(e *structs.EngineIdentity) { e.Inode++ }, "put back from a backup"},
+		"born later":    {func(e *structs.EngineIdentity) { e.Born = e.Born.Add(1) }, "put back from a backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
@@ -50,14 +52,16 @@ func TestHostKeepsItsEngine(t *testing.T) {
 			r.Fingerprint.EngineVersion = "28.0.1" // an upgrade
 			if c.refused != "" {
 				err := refuse(h, structs.CodeConflict, r)
-				if e := err.(*structs.Error); e.Kind != structs.KindEngine || !strings.Contains(e.Msg, c.refused) || !strings.Contains(e.Msg, "host-fence "+id) {
-					t.Errorf("it says %v", err)
+				if e := err.(*structs.Error); e.Kind != structs.KindEngine || !strings.Contains(e.Msg, c.refused) ||
+					!strings.Contains(e.Msg, "host-fence "+id) {
+					t.Errorf("refused with %v", err)
 				}
 				return
 			}
 			must(h, r)
-			// What was known stays known, so that the next one is held against it.
-			if got := h.store.Snapshot().Host(id).Fingerprint; got.Engine.ID != was.ID || got.Engine.Inode != was.Inode || !got.Engine.Born.Equal(was.Born) || got.EngineVersion != "28.0.1" {
+			// Known fields stay known, so that the next registration is compared with them.
+			if got := h.store.Snapshot().Host(id).Fingerprint; got.Engine.ID != was.ID || got.Engine.Inode != was.Inode ||
+				!got.Engine.Born.Equal(was.Born) || got.EngineVersion != "28.0.1" {
 				t.Errorf("the row has %+v", got)
 			}
 			other := asHost(id, engineOf("E3"))
@@ -66,8 +70,9 @@ func TestHostKeepsItsEngine(t *testing.T) {
 	}
 }
 
-// TestOldHostTakesItsFirstEngine: a row from before engines were told of.
-func TestOldHostTakesItsFirstEngine(t *testing.T) {
+// TestHostWithoutEngineAcceptsTheFirst: the row was written before agents reported their
+// engines.
+func TestHostWithoutEngineAcceptsTheFirst(t *testing.T) {
 	h := newHarness(t)
 	id := structs.NewID()
 	must(h, asHost(id, structs.EngineIdentity{}))
@@ -76,9 +81,9 @@ func TestOldHostTakesItsFirstEngine(t *testing.T) {
 	must(h, asHost(id, engineOf("E1")))
 }
 
-// TestEngineIsOneHost: of two hosts on one engine the second is refused, for as
-// long as the first is not lost; then it is the other way round.
-func TestEngineIsOneHost(t *testing.T) {
+// TestEngineBelongsToOneHost: of two hosts with one engine the second is refused while the
+// first is not lost. Once it is lost, the first is refused.
+func TestEngineBelongsToOneHost(t *testing.T) {
 	h := newHarness(t)
 	first, second, plain := structs.NewID(), structs.NewID(), structs.NewID()
 	must(h, asHost(first, engineOf("E1")))
@@ -87,11 +92,12 @@ func TestEngineIsOneHost(t *testing.T) {
 	}
 	for _, state := range []structs.HostState{structs.HostReady, structs.HostSuspect} {
 		lose(first, state)
-		if err := refuse(h, structs.CodeConflict, asHost(second, engineOf("E1"))); !strings.Contains(err.Error(), first) || !strings.Contains(err.Error(), "one host of a cluster") {
-			t.Errorf("while the first is %s it says %v", state, err)
+		if err := refuse(h, structs.CodeConflict, asHost(second, engineOf("E1"))); !strings.Contains(err.Error(), first) ||
+			!strings.Contains(err.Error(), "one host of a cluster") {
+			t.Errorf("while the first is %s the refusal is %v", state, err)
 		}
 	}
-	// Machines made from one image have engines that look alike but for the machine.
+	// The engines of machines made from one image differ in the machine only.
 	twin := engineOf("E1")
 	twin.Machine = "m2"
 	must(h, asHost(structs.NewID(), twin))
@@ -99,7 +105,7 @@ func TestEngineIsOneHost(t *testing.T) {
 	unread.Inode, unread.Born = 0, time.Time{}
 	refuse(h, structs.CodeConflict, asHost(second, unread))
 
-	// A known host whose engine nobody knew yet.
+	// A known host whose engine wasn't recorded yet.
 	must(h, asHost(plain, structs.EngineIdentity{}))
 	refuse(h, structs.CodeConflict, asHost(plain, engineOf("E1")))
 
@@ -111,9 +117,9 @@ func TestEngineIsOneHost(t *testing.T) {
 	must(h, asHost(first, engineOf("E1"))) // a restart of its agent
 }
 
-// TestNewHostIsHeldAgainstLabels: containers of another host of the cluster say
-// that an identity was lost. They prove none.
-func TestNewHostIsHeldAgainstLabels(t *testing.T) {
+// TestNewHostIsCheckedAgainstLabels: containers of another host of the cluster suggest that
+// the agent has lost its host_id. They don't prove it.
+func TestNewHostIsCheckedAgainstLabels(t *testing.T) {
 	h := newHarness(t)
 	cluster := h.store.Snapshot().Cluster().ClusterID
 	old, fresh := structs.NewID(), structs.NewID()
@@ -130,12 +136,13 @@ func TestNewHostIsHeldAgainstLabels(t *testing.T) {
 			t.Errorf("it doesn't say %q: %v", way, err)
 		}
 	}
-	// A host that the state doesn't know can't be fenced.
+	// A host that isn't in the state can't be fenced.
 	unknown := structs.LabelOwner{ClusterID: cluster, HostID: structs.NewID()}
 	if err := refuse(h, structs.CodeConflict, asHost(fresh, engineOf("E1"), unknown)); strings.Contains(err.Error(), "host-fence") {
-		t.Errorf("it says %v", err)
+		t.Errorf("refused with %v", err)
 	}
-	// A known host is not new, whatever lies on its engine; nor is one by its own labels.
+	// A known host is not a new one, whatever containers its engine has. A host with
+	// containers of its own labels isn't either.
 	must(h, asHost(old, engineOf("E1"), unknown))
 	must(h, MarkHosts{Marks: []HostMark{{ID: old, State: structs.HostLost, Reason: "silent"}}})
 	must(h, asHost(structs.NewID(), engineOf("E9"), structs.LabelOwner{ClusterID: structs.NewID(), HostID: old})) // another cluster's
@@ -146,8 +153,8 @@ func TestNewHostIsHeldAgainstLabels(t *testing.T) {
 	}
 }
 
-// TestEarlierSchemaHasNoEngines: a server that understands no later schema would stop
-// at a field that it doesn't know.
+// TestEarlierSchemaHasNoEngines: a server that knows only an earlier schema would stop at
+// an unknown field.
 func TestEarlierSchemaHasNoEngines(t *testing.T) {
 	h := newHarnessOf(t, structs.LeastSchema)
 	id := structs.NewID()
@@ -162,7 +169,7 @@ func TestEarlierSchemaHasNoEngines(t *testing.T) {
 	if host.Fingerprint.Engine.Known() || host.CopyCount != 0 || host.Copies != nil || h.container(c.ID).Observed.EngineID != "" {
 		t.Errorf("the rows are %+v and %+v", host, h.container(c.ID))
 	}
-	must(h, asHost(id, engineOf("E2"))) // nothing to hold it against yet
+	must(h, asHost(id, engineOf("E2"))) // nothing to compare it with yet
 	must(h, RaiseSchema{Schema: structs.SchemaEngines})
 	must(h, asHost(id, engineOf("E1")))
 	refuse(h, structs.CodeConflict, asHost(id, engineOf("E2")))

@@ -8,32 +8,31 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// maxSize is how many bytes the changes of a batch may take, so that their entry
-// is within structs.MaxEntry.
+// maxSize is the largest number of bytes for the changes of a batch, so that the entry is
+// within structs.MaxEntry.
 const maxSize = structs.MaxEntry - state.EntryHead
 
-// sizeOf returns how many bytes a write takes in the entry.
+// sizeOf returns the size of a write in the entry, in bytes.
 func (t *tx) sizeOf(key rowKey, p pending) int {
 	c, needed := t.change(key, p)
 	if !needed {
 		return 0
 	}
 	size := state.ChangeSize(&c)
-	if p.anew && c.Version != 0 { // deleted first
+	if p.recreated && c.Version != 0 { // the entry deletes the previous object first
 		size += state.ChangeSize(&structs.Change{Table: key.table, ID: key.id, Version: c.Version})
 	}
 	return size
 }
 
-// item has f make one of the changes of a request that makes many of them, and
-// reports whether the entry has room for it. If it hasn't, nothing of f is left, and
-// the request goes on with it in the next entry. What doesn't fit in an entry of its
-// own never will: it is skipped, so that it holds up nothing else.
-func (t *tx) item(f func()) bool { return t.itemBut(0, f) }
+// item calls f, which makes one of the changes of a request with many changes, and reports
+// whether the entry has room for it. If not, the writes of f are undone, and the request
+// repeats it in the next entry. A change that doesn't even fit in an entry of its own is
+// skipped, so that it doesn't block the others.
+func (t *tx) item(f func()) bool { return t.itemKeeping(0, f) }
 
-// itemBut is item that keeps some bytes of the entry back, for what the request
-// writes after it.
-func (t *tx) itemBut(kept int, f func()) bool {
+// itemKeeping is item that keeps kept bytes of the entry free for later writes.
+func (t *tx) itemKeeping(kept int, f func()) bool {
 	writes, seq := len(t.undo), t.seq
 	f()
 	if len(t.undo) == writes || t.size <= maxSize-kept {
@@ -44,18 +43,17 @@ func (t *tx) itemBut(kept int, f func()) bool {
 	if writes > 0 {
 		return false
 	}
-	if t.sizeMark > 0 { // there are other requests in the entry
-		t.alone = true
+	if t.sizeMark > 0 { // the entry contains other requests
+		t.needsOwnEntry = true
 		return false
 	}
 	t.skipped = append(t.skipped, key)
 	return true
 }
 
-// split says whether the spec of a container stands in a row of its own, and how
-// many bytes the container's row takes in the entry. It writes or removes the
-// spec's row as it has to be; before is the container as the batch saw it, nil for a
-// new one.
+// split reports whether the spec of a container is a separate row, and how many bytes the
+// container's row takes in the entry. It writes or removes the spec's row accordingly.
+// before is the container as the batch saw it, nil for a new one.
 func (t *tx) split(c, before *structs.Container, p pending) (apart bool, size int) {
 	key := rowKey{structs.TableContainers, c.ID}
 	stored := t.storedSpec(c.ID)
@@ -64,15 +62,16 @@ func (t *tx) split(c, before *structs.Container, p pending) (apart bool, size in
 		return true, t.sizeOf(key, p)
 	}
 	size = t.sizeOf(key, p)
-	if size > structs.MaxInlineSpec { // else the spec is below it for sure
+	if size > structs.MaxInlineSpec { // otherwise the spec is certainly below the limit
 		spec, largest, of := state.SpecSize(&c.Spec)
 		same := before != nil && sameSpec(&before.Spec, &c.Spec)
 		if !same && spec > structs.MaxSpec {
-			t.refusal = structs.Errorf(structs.CodeInvalid, "the container's spec takes %d bytes, more than %d: make it smaller; most of it is %s with %d bytes",
+			t.refusal = structs.Errorf(structs.CodeInvalid,
+				"the container's spec takes %d bytes, more than %d: make it smaller; most of it is %s with %d bytes",
 				spec, structs.MaxSpec, structs.SpecField(largest), of).About(structs.KindContainer)
 		}
 		if t.specRows && spec > structs.MaxInlineSpec {
-			// The same one without a row of its own is that of a cluster of an
+			// An unchanged spec that is not a separate row comes from a cluster of an
 			// earlier schema: the state store moves it, see state.joinSpecs.
 			if !same {
 				t.put(&structs.StoredSpec{Meta: structs.Meta{ID: c.ID, Seq: c.Seq, ProjectID: c.ProjectID}, Spec: c.Spec})
@@ -87,23 +86,25 @@ func (t *tx) split(c, before *structs.Container, p pending) (apart bool, size in
 	return false, size
 }
 
-// storedSpec returns the row of a container's spec as the batch sees it, nil if the
-// spec stands in the container's row.
+// storedSpec returns the row of a container's spec as the batch sees it, nil if the spec is
+// part of the container's row.
 func (t *tx) storedSpec(id string) *structs.StoredSpec {
-	if !t.base.HasSpecs() && len(t.own[structs.TableSpecs]) == 0 {
-		return nil // as nearly always; a look into the base costs more
+	if !t.base.HasSpecs() && len(t.writtenIDs[structs.TableSpecs]) == 0 {
+		return nil // the usual case; a lookup in the base costs more
 	}
 	return row[structs.StoredSpec](t, id)
 }
 
-// sameSpec reports whether the specs are equal. It is cheap for those of which one
-// is a copy of the other: they share what is large.
+// sameSpec reports whether the specs are equal. It is cheap if one is a copy of the other,
+// because they share what is large.
 func sameSpec(a, b *structs.PrivateSpec) bool { return reflect.DeepEqual(a, b) }
 
-// tooLarge refuses a request that doesn't fit in an entry.
+// tooLarge returns the error for a request that doesn't fit in an entry.
 func tooLarge(size int) error {
-	return structs.Errorf(structs.CodeTooLarge, "what is asked for takes %d bytes in the servers' log, more than the %d of one entry: ask for less at once", size, structs.MaxEntry)
+	return structs.Errorf(structs.CodeTooLarge,
+		"the request takes %d bytes in the servers' log, more than the %d of one entry: split it into smaller requests", size,
+		structs.MaxEntry)
 }
 
-// String is how logs name a row.
+// String is the row's name in logs.
 func (k rowKey) String() string { return fmt.Sprintf("%s/%s", k.table, k.id) }

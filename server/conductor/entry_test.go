@@ -14,10 +14,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// specOf returns a spec of exactly so many bytes.
+// specOf returns a spec of exactly size bytes.
 func specOf(t testing.TB, size int) structs.ContainerSpec {
 	t.Helper()
-	spec := structs.ContainerSpec{Image: "busybox", RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}, Environment: map[string]string{"MODE": "x"}}
+	spec := structs.ContainerSpec{Image: "busybox", RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
+		Environment: map[string]string{"MODE": "x"}}
 	for n := 0; ; n++ {
 		now, _, _ := state.SpecSize(&structs.PrivateSpec{ContainerSpec: spec})
 		switch left := size - now; {
@@ -31,14 +32,14 @@ func specOf(t testing.TB, size int) structs.ContainerSpec {
 	}
 }
 
-// storedSpec returns the row of its own that a container's spec has, nil if none.
+// storedSpec returns the separate row of a container's spec, nil if there is none.
 func (h *harness) storedSpec(id string) *structs.StoredSpec {
 	s, _ := h.store.Snapshot().Get(structs.TableSpecs, id).(*structs.StoredSpec)
 	return s
 }
 
-// within runs f, and fails unless it has made entries and none of them is larger
-// than the limit. It returns how many there were.
+// within runs f, and fails the test unless f has made entries and none of them is larger
+// than the limit. It returns their number.
 func (h *harness) within(what string, limit int, f func()) (entries int) {
 	h.Helper()
 	before := h.proposer.entries
@@ -66,7 +67,7 @@ func TestLargeSpecHasARowOfItsOwn(t *testing.T) {
 		}
 		got := h.container(c.ID)
 		if !reflect.DeepEqual(got.Spec, c.Spec) {
-			t.Errorf("%d bytes: the spec is not what was asked for", tt.size)
+			t.Errorf("%d bytes: the spec is not the requested one", tt.size)
 		}
 		h.within("a start", 4<<10+structs.MaxInlineSpec, func() { must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionStop}) })
 		h.within("a report", 4<<10+structs.MaxInlineSpec, func() {
@@ -77,21 +78,21 @@ func TestLargeSpecHasARowOfItsOwn(t *testing.T) {
 			must(h, PatchContainer{Caller: alice, Ident: c.ID, Name: &name})
 		})
 		if now := h.storedSpec(c.ID); tt.apart && now != stored {
-			t.Errorf("%d bytes: the spec was written again, and it hasn't changed", tt.size)
+			t.Errorf("%d bytes: the spec was written again without a change", tt.size)
 		}
 		if got := h.container(c.ID); !reflect.DeepEqual(got.Spec, c.Spec) || got.Name != "other" {
-			t.Errorf("%d bytes: the spec is not what it was", tt.size)
+			t.Errorf("%d bytes: the spec has changed", tt.size)
 		}
 		must(h, DeleteContainer{Caller: alice, Ident: c.ID, Force: true})
 		h.report(c.ID, structs.Observed{Status: structs.ContainerGone})
 		if h.container(c.ID) != nil || h.storedSpec(c.ID) != nil {
-			t.Errorf("%d bytes: the container is deleted, and something is left", tt.size)
+			t.Errorf("%d bytes: the container is deleted, but a row is left", tt.size)
 		}
 	}
 }
 
-// TestSpecGrowsAndShrinks: its row comes and goes with its size, and so it does
-// within a batch.
+// TestSpecGrowsAndShrinks: the spec's row is created and deleted with its size, also within
+// a batch.
 func TestSpecGrowsAndShrinks(t *testing.T) {
 	h := newHarness(t)
 	h.bay(alice, "web", 1)
@@ -104,7 +105,8 @@ func TestSpecGrowsAndShrinks(t *testing.T) {
 	check := func(what string, want *structs.Command) {
 		t.Helper()
 		got, stored := h.container(c.ID), h.storedSpec(c.ID)
-		if !reflect.DeepEqual(got.Spec.Command, want.Args) || (stored != nil) != (want == long) || stored != nil && !reflect.DeepEqual(stored.Spec, got.Spec) {
+		if !reflect.DeepEqual(got.Spec.Command, want.Args) || (stored != nil) != (want == long) || stored != nil &&
+			!reflect.DeepEqual(stored.Spec, got.Spec) {
 			t.Errorf("%s: the command has %d bytes, the row of its own: %v", what, len(got.Spec.Command[0]), stored != nil)
 		}
 	}
@@ -127,9 +129,9 @@ func TestSpecGrowsAndShrinks(t *testing.T) {
 	}
 	must(h, oneAfterAnother{and(remove), and(create), and(remove)})
 	if h.container(c.ID) != nil || h.storedSpec(c.ID) != nil {
-		t.Error("deleted, something is left")
+		t.Error("the container is deleted, but a row is left")
 	}
-	h.create(alice, "", specOf(t, 30<<10)) // and the state is still one that can be written
+	h.create(alice, "", specOf(t, 30<<10)) // the state can still be written
 	if err := state.New().Restore(strings.NewReader(h.persisted())); err != nil {
 		t.Error(err)
 	}
@@ -144,7 +146,8 @@ func (h *harness) persisted() string {
 	return b.String()
 }
 
-// TestSpecIsBounded: by every door, and the refusal says which field to look at.
+// TestSpecIsBounded: every request that sets a spec checks the limit, and the refusal names
+// the largest field.
 func TestSpecIsBounded(t *testing.T) {
 	for _, schema := range []int{structs.LeastSchema, structs.SchemaVersion} {
 		h := newHarnessOf(t, schema)
@@ -184,8 +187,8 @@ func TestEachSpecFieldHasAName(t *testing.T) {
 	}
 }
 
-// TestBatchClosesBeforeTheLimit: the request that would pass it is the first of
-// the next entry, and those behind it stay behind it.
+// TestBatchClosesBeforeTheLimit: the request that would exceed the limit is the first of
+// the next entry, and later requests stay behind it.
 func TestBatchClosesBeforeTheLimit(t *testing.T) {
 	h := newHarnessOf(t, structs.LeastSchema)
 	h.bay(alice, "web", 1)
@@ -196,7 +199,8 @@ func TestBatchClosesBeforeTheLimit(t *testing.T) {
 	for i, size := range sizes {
 		spec := specOf(t, size)
 		wg.Go(func() {
-			if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: fmt.Sprint(i), Spec: spec}); err != nil {
+			if _, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: fmt.Sprint(i),
+				Spec: spec}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -223,11 +227,13 @@ func TestBatchClosesBeforeTheLimit(t *testing.T) {
 	}
 }
 
-// TestRequestGoesOnInTheNextEntry: one that finds no room at all is no refusal.
-func TestRequestGoesOnInTheNextEntry(t *testing.T) {
+// TestRequestContinuesInTheNextEntry: a request for which the entry has no room at all is
+// not refused.
+func TestRequestContinuesInTheNextEntry(t *testing.T) {
 	h := newHarnessOf(t, structs.LeastSchema)
 	bay := func(name string, size int) CreateBay {
-		return CreateBay{Caller: alice, Name: name, NodeCount: 1, Placement: structs.PlacementSpread, Labels: map[string]string{"large": strings.Repeat("l", size)}}
+		return CreateBay{Caller: alice, Name: name, NodeCount: 1, Placement: structs.PlacementSpread,
+			Labels: map[string]string{"large": strings.Repeat("l", size)}}
 	}
 	started, release := h.hold()
 	defer release()
@@ -255,10 +261,11 @@ func TestRequestGoesOnInTheNextEntry(t *testing.T) {
 	}); entries != 4 {
 		t.Errorf("they took %d entries, want 4", entries)
 	}
-	h.settle() // bays that large have room for their status
+	h.settle() // the status of such large bays still fits
 }
 
-// TestCarriedOverRequestIsAnswered: also if the leadership ends before its entry.
+// TestCarriedOverRequestIsAnswered: a request that is carried over to the next entry is
+// answered even if the leadership ends before that entry.
 func TestCarriedOverRequestIsAnswered(t *testing.T) {
 	h := newHarness(t)
 	started, release := h.hold()
@@ -268,7 +275,8 @@ func TestCarriedOverRequestIsAnswered(t *testing.T) {
 		answers[i] = make(chan error, 1)
 		labels := map[string]string{"large": strings.Repeat("l", size)}
 		go func() {
-			_, err := Do(context.Background(), h.Conductor, CreateBay{Caller: alice, Name: "b", NodeCount: 1, Placement: structs.PlacementSpread, Labels: labels})
+			_, err := Do(context.Background(), h.Conductor, CreateBay{Caller: alice, Name: "b", NodeCount: 1,
+				Placement: structs.PlacementSpread, Labels: labels})
 			answers[i] <- err
 		}()
 		if i == 0 {
@@ -296,14 +304,14 @@ func TestCarriedOverRequestIsAnswered(t *testing.T) {
 	h.ended <- <-h.ended
 }
 
-// The makers of entries that make many changes each. All of them have to keep the
-// limit, with specs that stand in their rows, too, as in a cluster of an earlier
-// schema; and have to come to their end.
-func TestEveryMakerKeepsTheLimit(t *testing.T) {
+// TestRequestsWithManyChangesKeepTheLimit: all requests with many changes keep the limit of
+// an entry, also with specs inside the containers' rows, as in a cluster of an earlier
+// schema. They also complete.
+func TestRequestsWithManyChangesKeepTheLimit(t *testing.T) {
 	const many = 12
 	for name, tt := range map[string]struct{ schema, size, limit int }{
-		"specs in rows of their own": {structs.SchemaVersion, structs.MaxSpec, 64 << 10},
-		"specs in their rows":        {structs.LeastSchema, structs.MaxSpec, structs.MaxEntry},
+		"specs in separate rows":    {structs.SchemaVersion, structs.MaxSpec, 64 << 10},
+		"specs in containers' rows": {structs.LeastSchema, structs.MaxSpec, structs.MaxEntry},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarnessOf(t, tt.schema)
@@ -332,7 +340,8 @@ func TestEveryMakerKeepsTheLimit(t *testing.T) {
 				r := ReportStatus{HostID: host, StatusReport: structs.StatusReport{Registration: row.Registration, Seq: row.ReportSeq + 1}}
 				for _, id := range ids {
 					if c := h.container(id); c != nil {
-						seen := structs.ContainerReport{ContainerID: id, Epoch: c.Epoch, Observed: structs.Observed{Status: status, Generation: c.Generation}}
+						seen := structs.ContainerReport{ContainerID: id, Epoch: c.Epoch,
+							Observed: structs.Observed{Status: status, Generation: c.Generation}}
 						if c.HostID != host {
 							seen.Epoch = c.PriorOn(host).Epoch
 						}
@@ -404,8 +413,8 @@ func TestEveryMakerKeepsTheLimit(t *testing.T) {
 	}
 }
 
-// TestLargestReportIsOneEntry: of as many containers as it may tell of, with the
-// largest specs.
+// TestLargestReportIsOneEntry: a report of the largest number of containers, with the
+// largest specs, fits in one entry.
 func TestLargestReportIsOneEntry(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
@@ -414,7 +423,7 @@ func TestLargestReportIsOneEntry(t *testing.T) {
 	spec := specOf(t, structs.MaxSpec)
 	for range structs.MaxReport {
 		c := h.create(alice, "", spec)
-		must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionReboot}) // a row of its actions
+		must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionReboot}) // writes a row with its actions
 		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{
 			Status: structs.ContainerRunning, Generation: 2, Reason: "it runs", StartedAt: h.clock, Addresses: []string{"172.18.0.7"},
 		}})
@@ -427,16 +436,17 @@ func TestLargestReportIsOneEntry(t *testing.T) {
 			t.Fatalf("a container is %s, with %d variables", got.Status(), len(got.Spec.Environment))
 		}
 	}
-	// What restores a snapshot of now is what has applied the entry.
+	// A server that restores a snapshot has the same state as one that has applied the
+	// entry.
 	again := state.New()
 	if err := again.Restore(strings.NewReader(h.persisted())); err != nil || again.Hash() != h.store.Hash() {
 		t.Errorf("restored: %v, hash %016x, not %016x", err, again.Hash(), h.store.Hash())
 	}
 }
 
-// TestReportIsTakenInParts: its rows may be larger than one entry in spite of all.
-// What has been told is written in order, and its Seq with the last of it.
-func TestReportIsTakenInParts(t *testing.T) {
+// TestReportIsSplitOverEntries: a report's rows may nevertheless be larger than one entry.
+// They are written in order, and Seq with the last of them.
+func TestReportIsSplitOverEntries(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
 	h.bay(alice, "web", 1)
@@ -468,10 +478,10 @@ func TestReportIsTakenInParts(t *testing.T) {
 	}
 	for _, seen := range r.Containers {
 		if got := h.container(seen.ContainerID); got.Observed.Reason != seen.Reason {
-			t.Fatal("a container of the report is not as it says")
+			t.Fatal("a container is not as reported")
 		}
 	}
-	// A newer report that overtakes the rest of an older one stays.
+	// A newer report that overtakes the rest of an older one stays in effect.
 	part := r
 	part.Seq = 9
 	part.Containers = nil
@@ -479,12 +489,13 @@ func TestReportIsTakenInParts(t *testing.T) {
 	part = r
 	part.Seq, part.Containers = 8, part.Containers[:1]
 	part.Containers[0].Reason = "older"
-	if got, err := Report(context.Background(), h.Conductor, part); err != nil || got.Seq != 9 || h.container(part.Containers[0].ContainerID).Observed.Reason == "older" {
-		t.Errorf("the rest of an older report was taken: %+v, %v", got, err)
+	if got, err := Report(context.Background(), h.Conductor, part); err != nil || got.Seq != 9 ||
+		h.container(part.Containers[0].ContainerID).Observed.Reason == "older" {
+		t.Errorf("the rest of an older report was written: %+v, %v", got, err)
 	}
 }
 
-// TestReportOfManyDeletions: with actions and specs, each is three rows.
+// TestReportOfManyDeletions: with actions and specs, each deletion removes three rows.
 func TestReportOfManyDeletions(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
@@ -493,7 +504,8 @@ func TestReportOfManyDeletions(t *testing.T) {
 	for range structs.MaxReport {
 		c := h.create(alice, "", specOf(t, 10<<10))
 		must(h, DeleteContainer{Caller: alice, Ident: c.ID, Force: true})
-		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: structs.ContainerGone}})
+		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: 1,
+			Observed: structs.Observed{Status: structs.ContainerGone}})
 	}
 	if _, err := Report(context.Background(), h.Conductor, r); err != nil {
 		t.Fatal(err)
@@ -503,14 +515,16 @@ func TestReportOfManyDeletions(t *testing.T) {
 	}
 }
 
-// hostsOf writes hosts with rows of about the size straight into the state: no
-// agent may tell as much any more.
+// hostsOf writes hosts with rows of about the given size directly to the state: agents
+// can't report that much any more.
 func (h *harness) hostsOf(n, size int) []string {
 	h.Helper()
 	var ids []string
 	for i := range n {
-		host := &structs.Host{Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1_000_000 + i)}, Name: fmt.Sprint("h", i), State: structs.HostReady}
-		host.Fingerprint = structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30, Labels: map[string]string{"large": strings.Repeat("l", size)}}
+		host := &structs.Host{Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1_000_000 + i)}, Name: fmt.Sprint("h", i),
+			State: structs.HostReady}
+		host.Fingerprint = structs.Fingerprint{Backend: structs.BackendDocker, Cores: 4, Memory: 4 << 30,
+			Labels: map[string]string{"large": strings.Repeat("l", size)}}
 		if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: host.ID, Row: host}}); err != nil {
 			h.Fatal(err)
 		}
@@ -519,7 +533,7 @@ func (h *harness) hostsOf(n, size int) []string {
 	return ids
 }
 
-// TestLargeHostsKeepTheLimit: claimed, freed and marked by the hundred.
+// TestLargeHostsKeepTheLimit: hundreds of large hosts are claimed, freed and marked.
 func TestLargeHostsKeepTheLimit(t *testing.T) {
 	h := newHarness(t)
 	ids := h.hostsOf(40, 100<<10)
@@ -562,9 +576,9 @@ func TestLargeHostsKeepTheLimit(t *testing.T) {
 	}
 }
 
-// TestRowLargerThanAnEntryHoldsUpNothing: it can't be written any more, and what
-// comes behind it can.
-func TestRowLargerThanAnEntryHoldsUpNothing(t *testing.T) {
+// TestRowLargerThanAnEntryBlocksNothing: such a row can't be written any more, but the rows
+// behind it can.
+func TestRowLargerThanAnEntryBlocksNothing(t *testing.T) {
 	h := newHarness(t)
 	huge, small := h.hostsOf(1, 2<<20)[0], h.host("small", nil)
 	bay := h.bay(alice, "web", 2)
@@ -593,8 +607,8 @@ func TestExpiryKeepsTheLimit(t *testing.T) {
 	}
 }
 
-// TestSizesAreThoseOfTheEntry: what a batch reckons is what its entry has.
-func TestSizesAreThoseOfTheEntry(t *testing.T) {
+// TestComputedSizesMatchTheEntry: the size that a batch computes is that of its entry.
+func TestComputedSizesMatchTheEntry(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", nil)
 	h.bay(alice, "web", 1)
@@ -602,12 +616,13 @@ func TestSizesAreThoseOfTheEntry(t *testing.T) {
 	batch := newTx(h.store.Snapshot(), h.clock)
 	check := func(what string) {
 		t.Helper()
-		data, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 1 << 40, Prev: 1 << 50, Changes: batch.changes()})
+		data, err := state.EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Term: 1 << 40, Prev: 1 << 50,
+			Changes: batch.changes()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if head := len(data) - batch.size; head < 0 || head > state.EntryHead {
-			t.Errorf("%s: reckoned %d bytes, there are %d", what, batch.size, len(data))
+			t.Errorf("%s: computed %d bytes, there are %d", what, batch.size, len(data))
 		}
 	}
 	check("nothing")
@@ -641,8 +656,8 @@ func TestSizesAreThoseOfTheEntry(t *testing.T) {
 	check("made again")
 }
 
-// TestStateOfTheFirstSchema: what has come from a cluster of an earlier build, with
-// specs larger than may be asked for now, goes on in small entries.
+// TestStateOfTheFirstSchema: a state of an earlier build, with specs larger than the
+// present limit, is processed in small entries.
 func TestStateOfTheFirstSchema(t *testing.T) {
 	h := newHarnessOf(t, structs.LeastSchema)
 	one := h.host("h1", nil)
@@ -652,11 +667,12 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 	for i := range 8 {
 		spec := specOf(t, structs.MaxInlineSpec+1)
 		env := maps.Clone(spec.Environment)
-		env["HUGE"] = strings.Repeat("h", 1<<20+i) // more than an entry takes
+		env["HUGE"] = strings.Repeat("h", 1<<20+i) // more than an entry may contain
 		spec.Environment = env
 		c := &structs.Container{
 			Meta: structs.Meta{ID: structs.NewID(), Seq: uint64(1000 + i), ProjectID: alice.ProjectID}, Name: fmt.Sprint("huge-", i),
-			Spec: structs.PrivateSpec{ContainerSpec: spec}, Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning, Generation: 1},
+			Spec: structs.PrivateSpec{ContainerSpec: spec}, Placement: structs.Placement{BayID: bay.ID, Desired: structs.DesiredRunning,
+				Generation: 1},
 		}
 		if i < 4 {
 			c.HostID, c.Epoch = one, 1
@@ -670,7 +686,7 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 	if h.store.Snapshot().HasSpecs() {
 		t.Fatal("a state of the first schema has rows of specs")
 	}
-	h.settle() // none of them can be written yet, and nobody waits for it
+	h.settle() // none of them can be written yet, and settle ends nevertheless
 	must(h, RaiseSchema{Schema: structs.SchemaVersion})
 	const limit = 64 << 10
 	h.within("place", limit, h.settle)
@@ -681,11 +697,13 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 		if now.HostID != one {
 			t.Fatalf("%s is not placed: %s", c.Name, now.PlaceReason)
 		}
-		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: now.Epoch, Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1}})
+		r.Containers = append(r.Containers, structs.ContainerReport{ContainerID: c.ID, Epoch: now.Epoch,
+			Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1}})
 	}
 	h.within("report", limit, func() { must(h, r) })
 	for _, c := range huge {
-		if now := h.container(c.ID); now.Status() != structs.ContainerRunning || !reflect.DeepEqual(now.Spec, c.Spec) || h.storedSpec(c.ID) == nil {
+		if now := h.container(c.ID); now.Status() != structs.ContainerRunning || !reflect.DeepEqual(now.Spec, c.Spec) ||
+			h.storedSpec(c.ID) == nil {
 			t.Errorf("%s is %s, its spec in a row of its own: %v", c.Name, now.Status(), h.storedSpec(c.ID) != nil)
 		}
 	}
@@ -707,9 +725,9 @@ func TestStateOfTheFirstSchema(t *testing.T) {
 	}
 }
 
-// TestLeaderLoopIsNotStarved: a step that needs an entry of its own gets one, however
-// busy the loop is.
-func TestLeaderLoopIsNotStarved(t *testing.T) {
+// TestStepGetsAnEntryOfItsOwnInABusyLoop: a step that needs an entry of its own gets one,
+// however busy the loop is.
+func TestStepGetsAnEntryOfItsOwnInABusyLoop(t *testing.T) {
 	h := newHarness(t)
 	large := h.hostsOf(1, 900<<10)[0]
 	started, release := h.hold()
@@ -717,10 +735,11 @@ func TestLeaderLoopIsNotStarved(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.bay(alice, "web", 1) })
 	<-started
-	for i := range 2 { // of a batch that takes more
+	for i := range 2 { // of a batch that has room for more
 		labels := map[string]string{"large": strings.Repeat("l", 200<<10)}
 		wg.Go(func() {
-			if _, err := Do(context.Background(), h.Conductor, CreateBay{Caller: bob, Name: fmt.Sprint(i), NodeCount: 1, COE: "kubernetes", Placement: structs.PlacementSpread, Labels: labels}); err != nil {
+			if _, err := Do(context.Background(), h.Conductor, CreateBay{Caller: bob, Name: fmt.Sprint(i), NodeCount: 1, COE: "kubernetes",
+				Placement: structs.PlacementSpread, Labels: labels}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -728,7 +747,8 @@ func TestLeaderLoopIsNotStarved(t *testing.T) {
 	}
 	more := make(chan bool, 1)
 	wg.Go(func() {
-		written, err := Do(context.Background(), h.Conductor, MarkHosts{Marks: []HostMark{{ID: large, State: structs.HostSuspect, Reason: "silent"}}})
+		written, err := Do(context.Background(), h.Conductor, MarkHosts{Marks: []HostMark{{ID: large, State: structs.HostSuspect,
+			Reason: "silent"}}})
 		if err != nil {
 			t.Error(err)
 		}

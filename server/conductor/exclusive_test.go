@@ -20,7 +20,7 @@ func TestExclusiveOnALostHost(t *testing.T) {
 	t.Run("lease", func(t *testing.T) {
 		h, c := setup(t, structs.ExclusiveLease)
 		if now := h.container(c.ID); now.HostID == c.HostID || now.Epoch != 2 {
-			t.Errorf("not placed anew: %q", now.StatusReason())
+			t.Errorf("not placed recreated: %q", now.StatusReason())
 		}
 	})
 	t.Run("until fenced", func(t *testing.T) {
@@ -32,19 +32,19 @@ func TestExclusiveOnALostHost(t *testing.T) {
 		h.settle()
 		now := h.container(c.ID)
 		if now.HostID == c.HostID || now.Epoch != 2 || len(now.Priors) != 1 || now.Priors[0].Keep {
-			t.Fatalf("not placed anew: %+v", now)
+			t.Fatalf("not placed recreated: %+v", now)
 		}
 		h.mark(structs.HostReady, c.HostID)
-		if want, ok := h.told(c.HostID, c.ID); !ok || want.Desired != structs.DesiredAbsent || want.Epoch != 1 {
-			t.Errorf("the old host is told %+v", want)
+		if want, ok := h.assignedOn(c.HostID, c.ID); !ok || want.Desired != structs.DesiredAbsent || want.Epoch != 1 {
+			t.Errorf("the old host has %+v", want)
 		}
 	})
 	t.Run("until the host is back", func(t *testing.T) {
 		h, c := setup(t, structs.ExclusiveYes)
 		h.mark(structs.HostReady, c.HostID)
 		h.report(c.ID, stopped)
-		if want, ok := h.told(c.HostID, c.ID); !ok || want.Desired != structs.DesiredRunning || want.Epoch != 1 {
-			t.Errorf("the host is told %+v", want)
+		if want, ok := h.assignedOn(c.HostID, c.ID); !ok || want.Desired != structs.DesiredRunning || want.Epoch != 1 {
+			t.Errorf("the host has %+v", want)
 		}
 	})
 	t.Run("not for strangers", func(t *testing.T) {

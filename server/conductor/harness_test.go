@@ -11,13 +11,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// direct is a proposer that applies entries straight to the store, as a log of
-// one server would. The test may hook into it.
+// direct is a proposer that applies entries to the store at once, as the log of a single
+// server would. Tests may hook into it.
 type direct struct {
 	store   *state.Store
 	entries int
 	largest int                     // bytes of the largest entry
-	before  func(data []byte) error // returns the error to fail the proposal with
+	before  func(data []byte) error // if it returns an error, the proposal fails with it
 	verify  func() error
 }
 
@@ -44,7 +44,7 @@ func (d *direct) VerifyLeader(context.Context) error {
 	return nil
 }
 
-// harness is a conductor that leads, over a store of its own.
+// harness is a leading conductor with a store of its own.
 type harness struct {
 	*testing.T
 	*Conductor
@@ -60,11 +60,11 @@ func newHarnessOf(t *testing.T, schema int) *harness {
 	t.Helper()
 	h := newHarnessOn(t, state.New())
 	must(h, InitCluster{ClusterID: structs.NewID(), JoinTokenHash: structs.HashSecret("join"), Schema: schema})
-	must(h, ExpireKeys{}) // the leadership's lineage is written, and tests count their own entries
+	must(h, ExpireKeys{}) // writes the leadership's lineage, so that tests count only their own entries
 	return h
 }
 
-// newHarnessOn is newHarness on a state that is there already.
+// newHarnessOn is newHarness on an existing state.
 func newHarnessOn(t *testing.T, store *state.Store) *harness {
 	t.Helper()
 	h := &harness{T: t, proposer: &direct{store: store}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
@@ -73,7 +73,7 @@ func newHarnessOn(t *testing.T, store *state.Store) *harness {
 	return h
 }
 
-// lead starts the loop and ends it with the test.
+// lead starts the loop, which ends with the test.
 func (h *harness) lead() {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.ended = make(chan error, 1)
@@ -105,7 +105,7 @@ func must[T any](h *harness, r Request[T]) T {
 	return result
 }
 
-// refuse expects the request to be refused with the code and to leave nothing.
+// refuse fails the test unless the request is refused with the code and leaves no change.
 func refuse[T any](h *harness, code structs.Code, r Request[T]) error {
 	h.Helper()
 	index, hash := h.store.Index(), h.store.Hash()
@@ -159,7 +159,7 @@ func (h *harness) create(caller structs.Caller, bay string, spec structs.Contain
 	return must(h, CreateContainer{Caller: caller, Bay: bay, Run: true, Spec: spec})
 }
 
-// report says what the container's host has seen of it.
+// report reports an observation of the container, as its host.
 func (h *harness) report(id string, seen structs.Observed) {
 	h.Helper()
 	c := h.container(id)
@@ -173,7 +173,7 @@ func (h *harness) report(id string, seen structs.Observed) {
 	}})
 }
 
-// settle takes all steps that follow.
+// settle carries out all steps.
 func (h *harness) settle() {
 	h.Helper()
 	for range 1000 {
@@ -184,7 +184,7 @@ func (h *harness) settle() {
 	h.Fatal("settling does not end")
 }
 
-// container returns the row that is in the state, nil if there is none.
+// container returns the row in the state, nil if there is none.
 func (h *harness) container(id string) *structs.Container { return h.store.Snapshot().Container(id) }
 
 func (h *harness) bayNow(id string) *structs.Bay { return h.store.Snapshot().Bay(id) }

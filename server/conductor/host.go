@@ -9,12 +9,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// RegisterHost takes an agent's host into the cluster, or takes it back under a
-// new registration number.
+// RegisterHost adds an agent's host to the cluster, or gives a known host a new
+// registration number.
 type RegisterHost struct {
 	structs.HostRegister
-	TokenID    string // of the join token that the agent sent; "" if it may be the cluster's own
-	TokenHash  string // hash of that token, or of its secret if it has an ID
+	TokenID    string // of the join token that the agent sent; "" if the token has no ID, as the cluster's own
+	TokenHash  string // hash of that token, or of its secret if the token has an ID
 	SecretHash string // hash of the secret that the agent sent
 }
 
@@ -32,8 +32,10 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 		was = &structs.Host{Meta: t.meta(structs.Caller{}, r.HostID), SecretHash: r.SecretHash}
 	}
 	if Superseded(was, r.HostRegister) {
-		return none, structs.Errorf(structs.CodeConflict, "another agent has registered as host %s since: registration %d of this one was followed by %d. "+
-			"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; this one is let in again when it is started anew",
+		return none, structs.Errorf(structs.CodeConflict,
+			"another agent has registered as host %s since: registration %d of this one was followed by %d. "+
+				"Its data directory was copied, and one of the two agents has to go: stop it, or give it a data directory of its own; "+
+				"this one is admitted again after a restart",
 			r.HostID, r.Registration, was.Registration).About(structs.KindHost)
 	}
 	if err := checkEngine(t, r, was); err != nil {
@@ -49,38 +51,45 @@ func (r RegisterHost) decide(t *tx) (structs.HostRegistered, error) {
 	t.put(&host)
 	answer := structs.HostRegistered{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Registration: host.Registration}
 	if hasDiverged(t, r.Follows, cluster) {
-		quarantine{t, host.ID}.expect()
+		quarantine{t, host.ID}.markPending()
 		answer.Diverged, answer.Index = true, t.base.Index()
 		answer.Lineage = row[structs.Lineages](t, structs.LineagesRowID).Current()
 	}
 	return answer, nil
 }
 
-// Admit says whether the agent may register, from the rows that it names, nil for
-// those that aren't there. Dispatch asks it first, of its own state, so that who has
-// no token takes no place in the queue. Errors: CodeForbidden, CodeUnauthenticated.
+// Admit returns an error unless the agent may register. The rows are those that the request
+// names, nil for missing ones. Dispatch calls it with its own state first, so that an agent
+// without a token takes no place in the queue. Errors: CodeForbidden, CodeUnauthenticated,
+// CodeConflict for another engine than the host's.
 func (r RegisterHost) Admit(cluster *structs.Cluster, host *structs.Host, token *structs.Token) error {
 	if err := r.Follows.Check(cluster.ClusterID, cluster.Incarnation); err != nil {
 		return err
 	}
 	switch {
 	case host == nil && !r.mayJoin(cluster, token):
-		return structs.Errorf(structs.CodeUnauthenticated, "the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, or one of \"magnum token-create -join\"").About(structs.KindHost)
+		return structs.Errorf(structs.CodeUnauthenticated,
+			"the join token is not this cluster's, or is revoked: give the agent the one that the server keeps in its data directory, "+
+				"or one of \"magnum token-create -join\"").About(structs.KindHost)
 	case host != nil && !equalHashes(r.SecretHash, host.SecretHash):
-		return structs.Errorf(structs.CodeUnauthenticated, "host %s is registered with another secret: its data directory is not the one it registered from", r.HostID).About(structs.KindHost)
+		return structs.Errorf(structs.CodeUnauthenticated,
+			"host %s is registered with another secret: this agent's data directory is not the one that the host registered from",
+			r.HostID).About(structs.KindHost)
 	}
 	if host != nil {
 		if differs := host.Fingerprint.Engine.Differs(r.Fingerprint.Engine); differs != "" {
-			return structs.Errorf(structs.CodeConflict, "host %s (%s) is registered with another engine than this agent's: %s. Start the agent with the engine that the host has, "+
-				"or remove the file host_id from its data directory and start it with a join token: then it joins as a new host, and what the old one ran stays reserved until magnum host-fence %s",
+			return structs.Errorf(structs.CodeConflict,
+				"host %s (%s) is registered with another engine than this agent's: %s. Start the agent with the engine that the host has, "+
+					"or remove the file host_id from its data directory and start it with a join token: then it joins as a new host, "+
+					"and what the old one ran stays reserved until magnum host-fence %s",
 				host.Name, host.ID, differs, host.ID).About(structs.KindEngine)
 		}
 	}
 	return nil
 }
 
-// checkEngine refuses an engine that has another host of the cluster already: what
-// that host runs would be this one's, too. was is the host's row; it isn't in the
+// checkEngine refuses an engine that belongs to another host of the cluster: both hosts
+// would report and change the same containers. was is the host's row, which isn't in the
 // state yet if the host is new.
 func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
 	cluster := row[structs.Cluster](t, structs.ClusterRowID)
@@ -96,28 +105,32 @@ func checkEngine(t *tx, r RegisterHost, was *structs.Host) error {
 			fence := ""
 			if old != nil {
 				name = fmt.Sprintf("%s (%s)", old.Name, old.ID)
-				fence = fmt.Sprintf("; or, once host %s is lost and if its containers may run elsewhere although they are here, say so: magnum host-fence %s", old.Name, old.ID)
+				fence = fmt.Sprintf("; or, once host %s is lost and if its containers may run elsewhere although they are here: magnum "+
+					"host-fence %s", old.Name, old.ID)
 			}
-			return structs.Errorf(structs.CodeConflict, "the engine has containers of host %s of this cluster, and this agent asks to join as the new host %s. "+
-				"If the agent's file host_id was lost or damaged, write %s into it, beside the agent.secret of that host. "+
-				"Else remove those containers: docker rm -f $(docker ps -aq --filter label=magnum.host=%s)%s",
+			return structs.Errorf(structs.CodeConflict,
+				"the engine has containers of host %s of this cluster, and this agent asks to join as the new host %s. "+
+					"If the agent's file host_id was lost or damaged, write %s into it, beside the agent.secret of that host. "+
+					"Else remove those containers: docker rm -f $(docker ps -aq --filter label=magnum.host=%s)%s",
 				name, r.HostID, o.HostID, o.HostID, fence).About(structs.KindEngine)
 		}
 	}
 	if was.Registration > 0 && was.State != structs.HostLost && was.Fingerprint.Engine.Is(r.Fingerprint.Engine) {
-		return nil // it had the engine all the time
+		return nil // the host has had this engine all the time
 	}
 	for h := range t.allHosts() {
 		if h.ID != r.HostID && h.State != structs.HostLost && h.Fingerprint.Engine.Is(r.Fingerprint.Engine) {
-			return structs.Errorf(structs.CodeConflict, "the engine is that of host %s (%s), which is %s: an engine is one host of a cluster. Stop that host's agent, and this one is let in once the host is lost; "+
-				"or give this agent an engine of its own", h.Name, h.ID, h.State).About(structs.KindHost)
+			return structs.Errorf(structs.CodeConflict,
+				"the engine is that of host %s (%s), which is %s: an engine is one host of a cluster. Stop that host's agent, and this "+
+					"one is admitted once the host is lost; "+
+					"or give this agent an engine of its own", h.Name, h.ID, h.State).About(structs.KindHost)
 		}
 	}
 	return nil
 }
 
-// withoutEngines takes out of a row what a server of an earlier schema would stop at.
-// It writes no field that needs no change: readers may have the row already.
+// withoutEngines removes from a row the fields that a server of an earlier schema doesn't
+// know. It writes no field that needs no change, because readers may have the row already.
 func withoutEngines(r structs.Row) {
 	switch r := r.(type) {
 	case *structs.Host:
@@ -139,15 +152,15 @@ func withoutEngines(r structs.Row) {
 	}
 }
 
-// Superseded reports whether an agent asks to be let in again whose registration
-// was followed by that of another one. An agent that has just begun is always let
-// in: nobody can tell it from one that was killed a moment ago.
+// Superseded reports whether another agent has registered as the host since the agent's own
+// registration. An agent that has just started is never superseded, because it can't be
+// distinguished from one that was killed a moment ago.
 func Superseded(host *structs.Host, r structs.HostRegister) bool {
-	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration && host.Instance != r.Instance
+	return r.Registration != 0 && r.Instance != "" && host.Instance != "" && host.Registration > r.Registration &&
+		host.Instance != r.Instance
 }
 
-// NoteHost tells operators something about a host that is ready, until its state
-// changes or its agent registers again.
+// NoteHost notes something on a ready host until its state changes or its agent registers.
 type NoteHost struct {
 	ID     string
 	Reason string
@@ -164,8 +177,7 @@ func (r NoteHost) decide(t *tx) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// mayJoin reports whether the join token lets a host in. Whether its time is
-// over has been looked at before.
+// mayJoin reports whether the join token, whose expiry is checked, admits a new host.
 func (r RegisterHost) mayJoin(cluster *structs.Cluster, token *structs.Token) bool {
 	if r.TokenID == "" {
 		return equalHashes(r.TokenHash, cluster.JoinTokenHash)
@@ -177,8 +189,8 @@ func equalHashes(a, b string) bool {
 	return b != "" && subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }
 
-// MarkHosts writes what the leader's liveness loop has found out about hosts,
-// at most half of MaxChanges of them.
+// MarkHosts writes the states that the leader's liveness loop has found, at most
+// MaxChanges/2 of them.
 type MarkHosts struct {
 	Marks []HostMark
 }
@@ -188,11 +200,10 @@ type HostMark struct {
 	ID     string
 	State  structs.HostState
 	Reason string
-	Braked bool // suspect for so long that it were lost, but for the mass-loss brake
+	Braked bool // suspect: silent for long enough to be lost, but the mass-loss brake holds it back
 }
 
-// decide returns how many of the marks are written: those that come after have no
-// room in the entry.
+// decide returns how many of the marks are written. The entry has no room for the rest.
 func (r MarkHosts) decide(t *tx) (int, error) {
 	for i, m := range r.Marks {
 		was := row[structs.Host](t, m.ID)
@@ -206,7 +217,6 @@ func (r MarkHosts) decide(t *tx) (int, error) {
 	return len(r.Marks), nil
 }
 
-// markHost gives the host a state.
 func markHost(t *tx, was *structs.Host, m HostMark) {
 	host := *was
 	host.State, host.StateReason, host.Braked = m.State, m.Reason, m.Braked
@@ -219,7 +229,7 @@ func markHost(t *tx, was *structs.Host, m HostMark) {
 	t.put(&host)
 }
 
-// ReleaseHost ends the mass-loss brake for a host: it is lost.
+// ReleaseHost ends the mass-loss brake for a host, which becomes lost.
 type ReleaseHost struct {
 	Caller structs.Caller
 	Ident  string // UUID or name
@@ -231,18 +241,21 @@ func (r ReleaseHost) decide(t *tx) (*structs.Host, error) {
 		return nil, err
 	}
 	if !h.Braked {
-		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, and the mass-loss brake does not hold it back: there is nothing to release", h.Name, h.State).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Host %s is %s, and the mass-loss brake does not hold it back: there is nothing to release", h.Name,
+			h.State).About(structs.KindHost)
 	}
-	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "its agent was not heard of, and an operator has released it from the mass-loss brake"})
+	markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost,
+		Reason: "its agent was silent, and an operator has released it from the mass-loss brake"})
 	return row[structs.Host](t, h.ID), nil
 }
 
-// FenceHost takes an operator's word that a lost host is off: its exclusive
-// containers are placed anew.
+// FenceHost records an operator's word that a lost host is off: its exclusive containers
+// are placed again.
 type FenceHost struct {
 	Caller structs.Caller
 	Ident  string // UUID or name
-	Force  bool   // also if it is only suspect: it is lost then
+	Force  bool   // also fences a suspect host, which becomes lost
 }
 
 func (r FenceHost) decide(t *tx) (*structs.Host, error) {
@@ -253,9 +266,13 @@ func (r FenceHost) decide(t *tx) (*structs.Host, error) {
 	host := *h
 	switch {
 	case h.State == structs.HostReady:
-		return nil, structs.Errorf(structs.CodeConflict, "Host %s is ready: its agent is heard of, so it is not off; turn the host off first, or use host-drain", h.Name).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Host %s is ready: its agent sends heartbeats, so it is not off; turn the host off first, or use host-drain",
+			h.Name).About(structs.KindHost)
 	case h.State != structs.HostLost && !r.Force:
-		return nil, structs.Errorf(structs.CodeConflict, "Host %s is %s, not lost: wait until it is, or use force if you know that it is off", h.Name, h.State).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"Host %s is %s, not lost: wait until it is lost, or use force if you know that it is off", h.Name,
+			h.State).About(structs.KindHost)
 	case h.State != structs.HostLost:
 		markHost(t, h, HostMark{ID: h.ID, State: structs.HostLost, Reason: "an operator has said that it is off"})
 		host = *row[structs.Host](t, h.ID)
@@ -286,23 +303,23 @@ func (r LabelHost) decide(t *tx) (*structs.Host, error) {
 	return &host, nil
 }
 
-// ReportStatus takes what an agent saw of its containers.
+// ReportStatus is an agent's report of what it has observed.
 type ReportStatus struct {
 	HostID string
 	structs.StatusReport
 }
 
-// Reported is what became of a report.
-type Reported struct {
+// ReportProgress is the result of ReportStatus.
+type ReportProgress struct {
 	structs.StatusReported
-	// More says that the entry had no room for all of it: the report isn't taken yet,
-	// and has to be made again under the same Seq, of the containers in Rest.
+	// More says that the entry had no room for the whole report. The report isn't complete
+	// yet, and has to be repeated under the same Seq with the containers in Rest.
 	More bool
 	Rest []structs.ContainerReport
 }
 
-// Report has a report taken, in as many entries as it takes. The error is that of
-// Do; a report of which some was taken may be repeated as a whole.
+// Report has a status report decided, in as many entries as it needs. The error is that of
+// Do. A report that was processed in part may be repeated as a whole.
 func Report(ctx context.Context, c *Conductor, r ReportStatus) (structs.StatusReported, error) {
 	for {
 		reported, err := Do(ctx, c, r)
@@ -313,20 +330,23 @@ func Report(ctx context.Context, c *Conductor, r ReportStatus) (structs.StatusRe
 	}
 }
 
-func (r ReportStatus) decide(t *tx) (Reported, error) {
-	var none Reported
+func (r ReportStatus) decide(t *tx) (ReportProgress, error) {
+	var none ReportProgress
 	was := row[structs.Host](t, r.HostID)
 	if was == nil {
 		return none, structs.NotFound(structs.KindHost, r.HostID)
 	}
 	if was.Registration != r.Registration {
-		return none, structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", r.Registration, r.HostID, was.Registration).About(structs.KindHost)
+		return none, structs.Errorf(structs.CodeConflict,
+			"registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to "+
+				"register again", r.Registration, r.HostID, was.Registration).About(structs.KindHost)
 	}
 	if len(r.Containers) > structs.MaxReport {
-		return none, structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers), structs.MaxReport)
+		return none, structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers),
+			structs.MaxReport)
 	}
 	if r.Seq <= was.ReportSeq {
-		return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}}, nil // a repeat
+		return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}}, nil // a repetition
 	}
 	host := *was
 	host.ReportSeq = r.Seq
@@ -334,9 +354,9 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 		host.NetworksFull = *r.NetworksFull
 		now := *was
 		now.NetworksFull = host.NetworksFull
-		// First, because it says where the containers that are refused can go.
+		// First, because it decides where refused containers can go.
 		if !t.room() || !t.item(func() { t.put(&now) }) {
-			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers}, nil
+			return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers}, nil
 		}
 	}
 	if r.Copies != nil {
@@ -344,17 +364,18 @@ func (r ReportStatus) decide(t *tx) (Reported, error) {
 	}
 	for i := range r.Containers {
 		if !t.room() || !t.item(func() { observe(t, &host, &r.Containers[i]) }) {
-			return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[i:]}, nil
+			return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[i:]}, nil
 		}
 	}
-	// Last, so that a report is taken with all that it says.
+	// Last, so that Seq says that the whole report is processed.
 	if !t.item(func() { t.put(&host) }) {
-		return Reported{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true, Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
+		return ReportProgress{StatusReported: structs.StatusReported{Seq: was.ReportSeq}, More: true,
+			Rest: r.Containers[max(0, len(r.Containers)-1):]}, nil
 	}
-	return Reported{StatusReported: structs.StatusReported{Seq: r.Seq}}, nil
+	return ReportProgress{StatusReported: structs.StatusReported{Seq: r.Seq}}, nil
 }
 
-// observe writes what an agent saw of one placement, and what follows from it.
+// observe writes what an agent has observed of one placement, and what follows from it.
 func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 	ref, word := report.Ref(), report.Status
 	was := t.workload(ref)
@@ -362,7 +383,7 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 		return
 	}
 	if p := was.Place(); p.HostID != host.ID || p.Epoch != ref.Epoch {
-		// An earlier placement's, or nobody's.
+		// Of an earlier placement, or of an unknown one.
 		prior := p.PriorOn(host.ID)
 		if prior != nil && prior.Epoch == ref.Epoch && word == structs.ContainerGone {
 			leaveHost(t, was, host.ID)
@@ -377,7 +398,7 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 	p, seen := w.Place(), w.Seen()
 	switch {
 	case word == structs.ContainerGone && p.Desired == structs.DesiredAbsent:
-		if p.HostID = ""; isOver(t, p) {
+		if p.HostID = ""; fullyRemoved(t, p) {
 			t.remove(was)
 		} else {
 			t.assign(w)
@@ -403,20 +424,19 @@ func observe(t *tx, host *structs.Host, report *structs.ContainerReport) {
 	}
 }
 
-// loseWorkload handles a workload that somebody removed from its host behind
-// magnum's back.
+// loseWorkload handles a workload that was removed from its host, but not by magnum.
 func loseWorkload(t *tx, w structs.Workload) {
 	p, seen, restart := w.Place(), w.Seen(), w.Policy().Restart
 	why := orElse(seen.Reason, "it was removed from its host, not by magnum")
 	p.Gone = true
 	seen.Status = structs.ContainerError
-	seen.Reason = why + "; start it to have it made anew, or delete it"
+	seen.Reason = why + "; start it to create it again, or delete it"
 	w.See(seen)
 	if p.Desired == structs.DesiredRunning && restart.Always() {
 		newPlacer(t).replace(w)
 		if p.PlaceReason == "" {
 			seen = w.Seen() // of the new placement
-			seen.Reason = fmt.Sprintf("%s; it is being made anew, as its restart policy %s asks", why, restart)
+			seen.Reason = fmt.Sprintf("%s; it is being created again, as its restart policy %s asks", why, restart)
 			w.See(seen)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestObservationOutlivesTheContainer: a pruned container keeps its result, and
-// one that is made anew has none.
+// TestObservationOutlivesTheContainer: a pruned container keeps its observation, and a
+// container that is created again begins without one.
 func TestObservationOutlivesTheContainer(t *testing.T) {
 	h := newHarness(t)
 	h.host("h1", nil)
@@ -23,11 +23,11 @@ func TestObservationOutlivesTheContainer(t *testing.T) {
 	}
 	c := h.create(alice, "", structs.ContainerSpec{})
 	h.report(c.ID, seen)
-	// Whatever an observation has, now or later, is kept or named here.
+	// Every field of an observation, present or future, has to be kept or named here.
 	want := h.container(c.ID).Observed
-	want.Status, want.Reason = structs.ContainerError, "pruned; start it to have it made anew, or delete it"
+	want.Status, want.Reason = structs.ContainerError, "pruned; start it to create it again, or delete it"
 	want.Health, want.Memory, want.MilliCPU = "", 0, 0
-	for range 2 { // an agent that is started again says it again
+	for range 2 { // a restarted agent reports it again
 		h.report(c.ID, structs.Observed{Status: structs.ContainerGone, Reason: "pruned"})
 		if got := h.container(c.ID).Observed; !reflect.DeepEqual(got, want) {
 			t.Fatalf("known of a pruned container is\n%+v, want\n%+v", got, want)
@@ -38,7 +38,7 @@ func TestObservationOutlivesTheContainer(t *testing.T) {
 		case "_struct", "Generation", "Failed":
 		default:
 			if v.Field(i).IsZero() {
-				t.Errorf("the test says nothing of %s", name)
+				t.Errorf("the test does not cover %s", name)
 			}
 		}
 	}

@@ -6,41 +6,43 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Once identifies a POST, so that a retry of it makes no second object. The
-// zero value identifies nothing.
+// Once identifies a POST, so that a retry creates no second object. Zero identifies
+// nothing.
 type Once struct {
-	Key      string // the Idempotency-Key, "" if there is none
-	Minted   bool   // the client has sent none: its server minted it, to try again itself
+	Key      string // the Idempotency-Key; "" if there is none
+	Minted   bool   // the client has sent no key: its server generated one for its own retries
 	BodyHash string // hex SHA-256 of method, path, query and body
 }
 
-// find returns the object that an earlier POST with the key made, or nil. The
-// error is CodeConflict if that POST said something else, or if its object is
-// gone by now.
+// find returns the object that an earlier POST with the key created, or nil. The error is
+// CodeConflict if that POST had another body, or if its object has been deleted.
 func (o Once) find(t *tx, caller structs.Caller) (structs.Row, error) {
 	if o.Key == "" {
 		return nil, nil
 	}
 	k := row[structs.IdempotencyKey](t, o.rowID(caller))
-	// A row of another project is one of an earlier version, which did not escape
-	// projects. It is gone within IdempotencyTTL of the upgrade.
+	// A row of another project was written by an earlier version, which did not escape
+	// projects. Such rows expire within IdempotencyTTL of the upgrade.
 	if k == nil || k.ProjectID != caller.ProjectID {
 		return nil, nil
 	}
 	if k.BodyHash != o.BodyHash {
-		return nil, structs.Errorf(structs.CodeConflict, "Idempotency-Key %q was used for another request in the last %v: take a new key", o.Key, structs.IdempotencyTTL)
+		return nil, structs.Errorf(structs.CodeConflict, "Idempotency-Key %q was used for another request in the last %v: use a new key",
+			o.Key, structs.IdempotencyTTL)
 	}
 	made := t.get(k.Result, k.ResultID)
 	if made == nil && o.Minted {
-		return nil, structs.Errorf(structs.CodeConflict, "what this request made has been deleted since, before it was answered")
+		return nil, structs.Errorf(structs.CodeConflict,
+			"the object that this request created has been deleted before the request was answered")
 	}
 	if made == nil {
-		return nil, structs.Errorf(structs.CodeConflict, "what the request with Idempotency-Key %q made has been deleted since: take a new key to make another", o.Key)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"the object that the request with Idempotency-Key %q created has been deleted: use a new key to create another", o.Key)
 	}
 	return made, nil
 }
 
-// keep remembers the object that the POST made.
+// keep stores the key with the object that the POST has created.
 func (o Once) keep(t *tx, caller structs.Caller, made structs.Row) {
 	if o.Key == "" {
 		return
@@ -53,15 +55,14 @@ func (o Once) keep(t *tx, caller structs.Caller, made structs.Row) {
 	})
 }
 
-// rowID is the ID of the row of the key. Projects and keys are free text, so the
-// project is escaped: no two pairs of them have one ID. Projects without special
-// characters keep the ID that they had in earlier versions.
+// rowID returns the ID of the key's row. Projects and keys are free text, so the project is
+// escaped: different pairs have different IDs. Projects without special characters keep
+// their IDs of earlier versions.
 func (o Once) rowID(caller structs.Caller) string {
 	return url.PathEscape(caller.ProjectID) + "/" + o.Key
 }
 
-// once makes an object by create, unless an earlier try of the same POST has
-// made it.
+// once creates an object unless an earlier try of the same POST has created it.
 func once[P structs.Row](t *tx, o Once, caller structs.Caller, create func() (P, error)) (P, error) {
 	var none P
 	found, err := o.find(t, caller)
@@ -79,30 +80,30 @@ func once[P structs.Row](t *tx, o Once, caller structs.Caller, create func() (P,
 	return made, nil
 }
 
-// Again is a delete or an action that is tried again because nobody knows whether
-// an earlier try was carried out. What has been made since is another object, with
-// the name or UUID of the one that was meant: it is left alone, and the outcome
-// stays unknown.
-type Again[P structs.Row] struct {
-	Request Request[P]
-	Known   uint64 // index of a state that the client's server had when the request came
+// RetryAfterUnknown repeats a delete or an action whose earlier try has an unknown outcome.
+// An object that was created since is another one with the same name or UUID: it is left
+// alone, and the outcome stays unknown.
+type RetryAfterUnknown[P structs.Row] struct {
+	Request    Request[P]
+	SinceIndex uint64 // index of a state that the client's server had when the request came
 }
 
-func (r Again[P]) decide(t *tx) (P, error) {
+func (r RetryAfterUnknown[P]) decide(t *tx) (P, error) {
 	var none P
 	row, err := r.Request.decide(t)
 	if err != nil || any(row) == any(none) {
 		return row, err
 	}
-	// 0 is one of this very batch.
-	if made := row.Base().CreateIndex; made == 0 || made > r.Known {
-		return none, structs.Errorf(structs.CodeUnavailable, "an earlier try may or may not have been carried out, and what is there now may have been made since: look at it, and ask again if it is what you mean (%w)", ErrUnknown)
+	// CreateIndex 0 means that this batch creates it.
+	if made := row.Base().CreateIndex; made == 0 || made > r.SinceIndex {
+		return none, structs.Errorf(structs.CodeUnavailable,
+			"an earlier try may or may not have been carried out, and the object that exists now may have been created since: check "+
+				"it, and repeat the request if it is the one you mean (%w)", ErrUnknown)
 	}
 	return row, nil
 }
 
-// ExpireKeys deletes idempotency rows whose time is over. IDs that are gone
-// already are skipped.
+// ExpireKeys deletes expired idempotency rows. IDs without a row are skipped.
 type ExpireKeys struct {
 	IDs []string // at most structs.MaxChanges
 }

@@ -44,7 +44,7 @@ func (r deletePod) decide(t *tx) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// kind is what a test has to do differently for a kind of workload.
+// kind is what differs in tests between kinds of workloads.
 type kind struct {
 	name    structs.WorkloadKind
 	make    func(h *harness, bay string, memory int64, policy structs.Policy) (id string)
@@ -75,16 +75,18 @@ var kinds = []kind{
 	},
 }
 
-// tells has a host report a workload as an agent does, in JSON.
-func (k kind) tells(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
+// reportsJSON has a host report a workload as an agent does, in JSON.
+func (k kind) reportsJSON(h *harness, hostID, id string, epoch uint64, seen structs.Seen, refused bool) {
 	h.Helper()
 	host := h.store.Snapshot().Host(hostID)
 	r := structs.ReportOf(structs.Ref{Kind: k.name, ID: id, Epoch: epoch})
-	r.Refused, r.Observed = refused, structs.Observed{Status: seen.Status, Generation: seen.Generation, EngineID: seen.EngineID, StartedAt: seen.StartedAt}
+	r.Refused, r.Observed = refused, structs.Observed{Status: seen.Status, Generation: seen.Generation, EngineID: seen.EngineID,
+		StartedAt: seen.StartedAt}
 	for _, part := range k.parts {
 		r.Parts = append(r.Parts, structs.PartReport{Part: part, Observed: r.Observed})
 	}
-	sent, err := json.Marshal(structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1, Containers: []structs.ContainerReport{r}})
+	sent, err := json.Marshal(structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1,
+		Containers: []structs.ContainerReport{r}})
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -124,16 +126,16 @@ func (w workload) place() *structs.Placement {
 	return now.Place()
 }
 
-// says has the host report a placement under the generation that is wanted, and
-// settles.
+// says has the host report a placement under the desired generation, and settles.
 func (w workload) says(hostID string, epoch uint64, status structs.ContainerStatus) {
 	w.Helper()
-	w.tells(w.harness, hostID, w.id, epoch, structs.Seen{Status: status, Generation: w.place().Generation}, false)
+	w.reportsJSON(w.harness, hostID, w.id, epoch, structs.Seen{Status: status, Generation: w.place().Generation}, false)
 	w.settle()
 }
 
-// told checks what the host is told of the workload; desired "" means nothing.
-func (w workload) told(hostID string, epoch uint64, desired structs.Desired) {
+// assignedOn checks the assignment of the workload on the host. desired "" means that there is
+// none.
+func (w workload) assignedOn(hostID string, epoch uint64, desired structs.Desired) {
 	w.Helper()
 	for other := range w.store.Snapshot().OnHost(hostID) {
 		if other.Base().ID != w.id {
@@ -141,16 +143,16 @@ func (w workload) told(hostID string, epoch uint64, desired structs.Desired) {
 		}
 		a := structs.AssignmentOf(other, hostID)
 		if a.Ref() != (structs.Ref{Kind: w.name, ID: w.id, Epoch: epoch}) || a.Desired != desired {
-			w.Fatalf("the host is told %s of %v, not %s of epoch %d", a.Desired, a.Ref(), desired, epoch)
+			w.Fatalf("the host has %s of %v, not %s of epoch %d", a.Desired, a.Ref(), desired, epoch)
 		}
 		return
 	}
 	if desired != "" {
-		w.Fatalf("the host is told nothing, not %s of epoch %d", desired, epoch)
+		w.Fatalf("the host has nothing, not %s of epoch %d", desired, epoch)
 	}
 }
 
-// holds checks that what is reserved on a host is what has a placement there.
+// holds checks that the reservations on a host are those of its placements.
 func (h *harness) holds(hostID string, memory int64) {
 	h.Helper()
 	if got := h.store.Snapshot().Usage(hostID).Memory; got != memory {
@@ -158,7 +160,7 @@ func (h *harness) holds(hostID string, memory int64) {
 	}
 }
 
-// eachKind runs the test on a bay of two hosts of 4 GiB for each kind.
+// eachKind runs the test for each kind on a bay of two hosts with 4 GiB each.
 func eachKind(t *testing.T, test func(h *harness, k kind)) {
 	for _, k := range kinds {
 		t.Run(string(k.name), func(t *testing.T) { test(twoHosts(t), k) })
@@ -187,7 +189,7 @@ func TestWorkloadsArePlacedAndWait(t *testing.T) {
 		host := first.place().HostID
 		first.says(host, 1, structs.ContainerRunning)
 		first.deletes(h, first.id)
-		first.told(host, 1, structs.DesiredAbsent)
+		first.assignedOn(host, 1, structs.DesiredAbsent)
 		h.settle()
 		if third.place().HostID != "" {
 			h.Fatal("placed before the host has said that the other one is gone")
@@ -216,8 +218,8 @@ func TestWorkloadsOfALostHostMove(t *testing.T) {
 		h.holds(from, 2<<30)
 		h.holds(to, 3<<30)
 		h.mark(structs.HostReady, from)
-		w.told(from, 1, structs.DesiredAbsent)
-		w.told(to, 2, structs.DesiredRunning)
+		w.assignedOn(from, 1, structs.DesiredAbsent)
+		w.assignedOn(to, 2, structs.DesiredRunning)
 		w.says(from, 1, structs.ContainerGone)
 		if len(w.place().Priors) != 0 {
 			h.Fatal("the earlier placement is still there")
@@ -225,7 +227,8 @@ func TestWorkloadsOfALostHostMove(t *testing.T) {
 		h.holds(from, 0)
 
 		h.mark(structs.HostLost, to)
-		if structs.StatusOf(kept.now()) != structs.ContainerUnknown || kept.place().HostID != to || w.place().HostID != from || w.place().Epoch != 3 {
+		if structs.StatusOf(kept.now()) != structs.ContainerUnknown || kept.place().HostID != to || w.place().HostID != from ||
+			w.place().Epoch != 3 {
 			h.Fatalf("one that isn't restarted: %s; the other: %+v", structs.StatusReasonOf(kept.now()), w.place())
 		}
 	})
@@ -261,32 +264,33 @@ func TestWorkloadsRunOnWhileTheyAreDrained(t *testing.T) {
 		to := h.other(from)
 		w.says(from, 1, structs.ContainerRunning)
 		h.drain(from, false)
-		w.told(from, 1, structs.DesiredRunning)
-		w.told(to, 2, structs.DesiredRunning)
+		w.assignedOn(from, 1, structs.DesiredRunning)
+		w.assignedOn(to, 2, structs.DesiredRunning)
 		h.holds(from, 3<<30)
 		w.says(to, 2, structs.ContainerRunning)
-		w.told(from, 1, structs.DesiredAbsent)
+		w.assignedOn(from, 1, structs.DesiredAbsent)
 		w.says(from, 1, structs.ContainerGone)
-		w.told(from, 0, "")
+		w.assignedOn(from, 0, "")
 		h.holds(from, 0)
 		h.undrain(from)
 
-		// Where it can't go, a drain stops it at the deadline.
+		// If it can't move, the drain stops it at the deadline.
 		stays := h.workload(k, 3<<30, structs.Policy{})
 		stays.says(from, 1, structs.ContainerRunning)
 		h.drain(from, true)
 		if p := stays.place(); !p.DrainStop || p.HostID != from {
 			h.Fatalf("%+v", p)
 		}
-		stays.told(from, 1, structs.DesiredStopped)
+		stays.assignedOn(from, 1, structs.DesiredStopped)
 		stays.says(from, 1, structs.ContainerStopped)
 		h.undrain(from)
 		if p := stays.place(); p.DrainStop || p.StartGeneration != p.Generation {
 			h.Fatalf("%+v", p)
 		}
-		stays.told(from, 1, structs.DesiredRunning)
+		stays.assignedOn(from, 1, structs.DesiredRunning)
 		actions := h.store.Snapshot().Get(structs.TableActions, actionsID(stays.now())).(*structs.Actions)
-		if n := len(actions.List); n != 3 || actions.List[1].Action != "drain-stop" || actions.List[2].Action != "start" || actions.List[0].Result != structs.ActionSucceeded {
+		if n := len(actions.List); n != 3 || actions.List[1].Action != "drain-stop" || actions.List[2].Action != "start" ||
+			actions.List[0].Result != structs.ActionSucceeded {
 			h.Errorf("actions: %+v", actions.List)
 		}
 		stays.deletes(h, stays.id)
@@ -303,19 +307,19 @@ func TestWorkloadsThatAreGoneOrRefused(t *testing.T) {
 		first := w.place().HostID
 		full := true
 		must(h, ReportStatus{HostID: first, StatusReport: structs.StatusReport{Registration: 1, Seq: 1, NetworksFull: &full}})
-		w.tells(h, first, w.id, 1, structs.Seen{Status: structs.ContainerError, Generation: 1}, true)
+		w.reportsJSON(h, first, w.id, 1, structs.Seen{Status: structs.ContainerError, Generation: 1}, true)
 		p := w.place()
 		if p.Epoch != 2 || len(p.Priors) != 1 || p.Priors[0].HostID != first || p.HostID == first {
 			h.Fatalf("refused: %+v", p)
 		}
 		w.says(first, 1, structs.ContainerGone)
-		w.says(p.HostID, 1, structs.ContainerRunning) // of an epoch that isn't the host's: dropped
+		w.says(p.HostID, 1, structs.ContainerRunning) // of an epoch that isn't the host's: ignored
 		if seen := w.now().Seen(); seen.Status != "" {
 			h.Fatalf("an earlier epoch's report counts: %+v", seen)
 		}
 		w.says(p.HostID, 2, structs.ContainerRunning)
 		w.says(p.HostID, 2, structs.ContainerGone)
-		if p := w.place(); p.Epoch != 3 || p.Gone || !strings.Contains(structs.StatusReasonOf(w.now()), "made anew") {
+		if p := w.place(); p.Epoch != 3 || p.Gone || !strings.Contains(structs.StatusReasonOf(w.now()), "created again") {
 			h.Fatalf("lost behind magnum's back: %+v", p)
 		}
 		memory := int64(0)
@@ -333,7 +337,7 @@ func TestWorkloadsThatAreGoneOrRefused(t *testing.T) {
 	})
 }
 
-func TestABayEndsWithAllKinds(t *testing.T) {
+func TestDeletedBayRemovesAllKinds(t *testing.T) {
 	h := twoHosts(t)
 	var all []workload
 	for _, k := range kinds {
@@ -348,10 +352,10 @@ func TestABayEndsWithAllKinds(t *testing.T) {
 	h.settle()
 	for _, w := range all {
 		if w.now() == nil {
-			continue // nobody had it
+			continue // no host had it
 		}
 		p := w.place()
-		w.told(p.HostID, 1, structs.DesiredAbsent)
+		w.assignedOn(p.HostID, 1, structs.DesiredAbsent)
 		w.says(p.HostID, 1, structs.ContainerGone)
 	}
 	if h.bayNow(bay.ID) != nil {
@@ -362,8 +366,8 @@ func TestABayEndsWithAllKinds(t *testing.T) {
 	}
 }
 
-// TestUsageWithinABatch: what a batch reckons with is what its rows reserve, also if a
-// workload that has grown on its engine is placed again.
+// TestUsageWithinABatch: the usage that a batch sees is the sum of its rows' reservations,
+// also if a workload whose engine limits were raised is placed again.
 func TestUsageWithinABatch(t *testing.T) {
 	h := twoHosts(t)
 	a := h.workload(kinds[0], 1<<30, structs.Policy{})
@@ -371,7 +375,8 @@ func TestUsageWithinABatch(t *testing.T) {
 	c := *h.container(a.id)
 	c.Observed.Memory, c.Observed.Status = 2<<30, structs.ContainerRunning
 	c.Priors = []structs.Prior{{HostID: h.other(from), Epoch: 1}}
-	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: c.Table(), ID: c.ID, Version: c.ModifyIndex, Row: &c}}); err != nil {
+	if err := h.store.Apply(h.store.Index()+1, []structs.Change{{Table: c.Table(), ID: c.ID, Version: c.ModifyIndex,
+		Row: &c}}); err != nil {
 		t.Fatal(err)
 	}
 	bay := h.bayNamed("bay")
@@ -393,7 +398,7 @@ func TestUsageWithinABatch(t *testing.T) {
 			want[id].Add(w.Reserved())
 		}
 		for id, u := range want {
-			if got := tx.held.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
+			if got := tx.reserved.used(id); !reflect.DeepEqual(got, u) && (got.Memory != u.Memory || got.Workloads != u.Workloads) {
 				t.Errorf("%s: the batch reckons with %+v, reserved is %+v", name, got, u)
 			}
 		}

@@ -6,17 +6,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// newTx returns the scratch view for a batch of this leadership. The first one
-// writes the leadership's lineage, before anything else: whatever an entry of this
-// leadership has written, the state in which an agent sees it names the lineage.
+// newTx returns the scratch view for a batch of this leadership. The first batch writes the
+// leadership's lineage before anything else: any state that contains a write of this
+// leadership names its lineage.
 func (c *Conductor) newTx(now time.Time) *tx {
 	t := newTx(c.store.Snapshot(), now)
 	beginLineage(t, c.lineage)
 	return t
 }
 
-// beginLineage writes the lineage unless it is the newest one already. Clusters of
-// an earlier schema have none.
+// beginLineage writes the lineage unless it is the newest already. Clusters of an earlier
+// schema have no lineages.
 func beginLineage(t *tx, id string) {
 	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return
@@ -33,8 +33,8 @@ func beginLineage(t *tx, id string) {
 }
 
 // hasDiverged reports whether an agent has followed another history than this state's:
-// another incarnation of the cluster, or a lineage that isn't this state's up to
-// the index. An agent that has followed nothing has not, nor one that doesn't tell.
+// another incarnation of the cluster, or a lineage that isn't this state's at the index. It
+// is false for an agent that has followed nothing, or doesn't say what.
 func hasDiverged(t *tx, f structs.Following, cluster *structs.Cluster) bool {
 	switch {
 	case f.ClusterID == "":

@@ -10,15 +10,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// reader is what identifiers are looked up in: a snapshot, or a batch's
-// scratch view.
+// reader looks up identifiers: a snapshot or a batch's scratch view.
 type reader interface {
 	get(table structs.Table, id string) structs.Row
 	byName(table structs.Table, projectID, name string) iter.Seq[structs.Row]
 	sharedBays() iter.Seq[structs.Row]
 }
 
-// snapshotReader lets a plain snapshot be looked up in like a batch.
+// snapshotReader makes a snapshot a reader.
 type snapshotReader struct{ snapshot *state.Snapshot }
 
 func (s snapshotReader) get(table structs.Table, id string) structs.Row {
@@ -31,10 +30,10 @@ func (s snapshotReader) byName(table structs.Table, projectID, name string) iter
 
 func (s snapshotReader) sharedBays() iter.Seq[structs.Row] { return rows(s.snapshot.SharedBays()) }
 
-// Lookup finds what ident, a UUID or a name, means to the caller: an object of
-// the caller's project, a shared bay, or for operators anyone's (by UUID). The
-// error is CodeNotFound, also for another project's object, or CodeConflict for
-// a name that several objects carry.
+// Lookup returns the object that ident, a UUID or a name, means to the caller: an object of
+// the caller's project, a shared bay, or, for operators and by UUID, anyone's object. The
+// error is CodeNotFound, also for another project's object, or CodeConflict for a name of
+// several objects.
 func Lookup(snap *state.Snapshot, caller structs.Caller, kind, ident string) (structs.Row, error) {
 	return lookup(snapshotReader{snap}, caller, kind, ident)
 }
@@ -68,7 +67,7 @@ func lookup(r reader, caller structs.Caller, kind, ident string) (structs.Row, e
 	return nil, structs.Ambiguous(kind)
 }
 
-// find is lookup in the batch, of a kind of object whose type is P.
+// find is lookup in the batch for a kind with row type P.
 func find[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, error) {
 	found, err := lookup(t, caller, kind, ident)
 	if err != nil {
@@ -78,7 +77,7 @@ func find[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, e
 	return found.(P), nil
 }
 
-// Visible reports whether the caller may know of the object.
+// Visible reports whether the caller may see the object.
 func Visible(caller structs.Caller, r structs.Row) bool {
 	if caller.Is(structs.RoleAdmin) || r.Base().ProjectID == caller.ProjectID {
 		return true
@@ -102,17 +101,17 @@ func (t *tx) sharedBays() iter.Seq[structs.Row] {
 	return t.overlay(rows(t.base.SharedBays()), func(r structs.Row) bool { return r.(*structs.Bay).Shared }, structs.TableBays)
 }
 
-// overlay yields the rows of the tables that match as the batch sees them: those of
-// the base, less what the batch changed, then the batch's own in creation order.
+// overlay yields the matching rows of the tables as the batch sees them: those of the base
+// that the batch hasn't written, then the written ones in creation order.
 func (t *tx) overlay(base iter.Seq[structs.Row], match func(structs.Row) bool, tables ...structs.Table) iter.Seq[structs.Row] {
 	return func(yield func(structs.Row) bool) {
-		own := t.written(tables...) // before the loop's body writes more
+		written := t.written(tables...) // before the loop's body writes more
 		for r := range base {
 			if _, ok := t.rows[rowKey{r.Table(), r.Base().ID}]; !ok && !yield(r) {
 				return
 			}
 		}
-		for _, r := range own {
+		for _, r := range written {
 			if match(r) && !yield(r) {
 				return
 			}
@@ -120,11 +119,11 @@ func (t *tx) overlay(base iter.Seq[structs.Row], match func(structs.Row) bool, t
 	}
 }
 
-// written returns the batch's own rows of the tables in creation order.
+// written returns the rows of the tables that the batch has written, in creation order.
 func (t *tx) written(tables ...structs.Table) []structs.Row {
 	var own []structs.Row
 	for _, table := range tables {
-		for _, id := range t.own[table] { // not all that the batch wrote: each request looks at bays and hosts
+		for _, id := range t.writtenIDs[table] { // by table: each request looks at bays and hosts, and must not scan the whole batch
 			if p := t.rows[rowKey{table, id}]; p.row != nil {
 				own = append(own, p.row)
 			}
@@ -134,7 +133,7 @@ func (t *tx) written(tables ...structs.Table) []structs.Row {
 	return own
 }
 
-// rows gives a typed sequence the type of a plain one.
+// rows converts a typed sequence to a sequence of rows.
 func rows[P structs.Row](seq iter.Seq[P]) iter.Seq[structs.Row] {
 	return func(yield func(structs.Row) bool) {
 		for r := range seq {
@@ -145,7 +144,7 @@ func rows[P structs.Row](seq iter.Seq[P]) iter.Seq[structs.Row] {
 	}
 }
 
-// typed gives a plain sequence its rows' own type.
+// typed yields the rows of type P of a sequence.
 func typed[P structs.Row](seq iter.Seq[structs.Row]) iter.Seq[P] {
 	return func(yield func(P) bool) {
 		for r := range seq {
@@ -156,39 +155,39 @@ func typed[P structs.Row](seq iter.Seq[structs.Row]) iter.Seq[P] {
 	}
 }
 
-// hostsInBay yields the hosts that the bay has claimed; "" the free ones.
+// hostsInBay yields the hosts of the bay; "" means the free hosts.
 func (t *tx) hostsInBay(bayID string) iter.Seq[*structs.Host] {
 	return typed[*structs.Host](t.overlay(rows(t.base.HostsInBay(bayID)), func(r structs.Row) bool {
 		return r.(*structs.Host).BayID == bayID
 	}, structs.TableHosts))
 }
 
-// allHosts yields all hosts.
 func (t *tx) allHosts() iter.Seq[*structs.Host] {
-	return typed[*structs.Host](t.overlay(t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true }, structs.TableHosts))
+	return typed[*structs.Host](t.overlay(t.base.List(structs.TableHosts, state.AllProjects, 0), func(structs.Row) bool { return true },
+		structs.TableHosts))
 }
 
-// hostsOf returns what the scheduler has to know of the bay's hosts. They are
-// found once for a batch: what is used on each of them goes on changing.
+// hostsOf returns the bay's hosts as the scheduler needs them. They are looked up once per
+// batch; their usage is shared with reservations and keeps changing.
 func (t *tx) hostsOf(bayID string) []schedule.Host {
 	found, ok := t.hosts[bayID]
 	if !ok {
 		for h := range t.hostsInBay(bayID) {
-			found = append(found, state.RoomOf(h, t.held.used(h.ID), structs.PlacementSpread))
+			found = append(found, state.RoomOf(h, t.reserved.used(h.ID), structs.PlacementSpread))
 		}
 		t.hosts[bayID] = found
 	}
 	return found
 }
 
-// baysOf returns the bays that a project may use, its own and shared ones. They
-// are found once for a batch.
+// baysOf returns a project's own and shared bays. They are looked up once per batch.
 func (t *tx) baysOf(projectID string) []*structs.Bay {
-	found, ok := t.mine[projectID]
+	found, ok := t.projectBays[projectID]
 	if ok {
 		return found
 	}
-	own := t.overlay(t.base.List(structs.TableBays, projectID, 0), func(r structs.Row) bool { return r.Base().ProjectID == projectID }, structs.TableBays)
+	own := t.overlay(t.base.List(structs.TableBays, projectID, 0), func(r structs.Row) bool { return r.Base().ProjectID == projectID },
+		structs.TableBays)
 	for b := range typed[*structs.Bay](own) {
 		found = append(found, b)
 	}
@@ -197,11 +196,10 @@ func (t *tx) baysOf(projectID string) []*structs.Bay {
 			found = append(found, b)
 		}
 	}
-	t.mine[projectID] = found
+	t.projectBays[projectID] = found
 	return found
 }
 
-// inBay yields the workloads of the bay.
 func (t *tx) inBay(bayID string) iter.Seq[structs.Workload] {
 	return t.workloads(t.base.InBay(bayID), func(p *structs.Placement) bool { return p.BayID == bayID })
 }
@@ -213,7 +211,8 @@ func (t *tx) onHost(hostID string) iter.Seq[structs.Workload] {
 
 // workloads is overlay for all kinds of workloads.
 func (t *tx) workloads(base iter.Seq[structs.Workload], match func(*structs.Placement) bool) iter.Seq[structs.Workload] {
-	return typed[structs.Workload](t.overlay(rows(base), func(r structs.Row) bool { return match(r.(structs.Workload).Place()) }, state.PlacedTables()...))
+	return typed[structs.Workload](t.overlay(rows(base), func(r structs.Row) bool { return match(r.(structs.Workload).Place()) },
+		state.PlacedTables()...))
 }
 
 // workload returns the workload as the batch sees it, nil if there is none.
@@ -222,8 +221,8 @@ func (t *tx) workload(ref structs.Ref) structs.Workload {
 	return w
 }
 
-// unsettledHosts yields the hosts that are lost, are drained, or have been and whose
-// workloads are to be started again.
+// unsettledHosts yields the hosts that are lost, or draining, or whose workloads have to be
+// started again after a drain.
 func (t *tx) unsettledHosts() iter.Seq[*structs.Host] {
 	return typed[*structs.Host](t.overlay(rows(t.base.UnsettledHosts()), func(r structs.Row) bool {
 		h := r.(*structs.Host)
@@ -231,14 +230,13 @@ func (t *tx) unsettledHosts() iter.Seq[*structs.Host] {
 	}, structs.TableHosts))
 }
 
-// endingBays yields the bays that are being deleted.
 func (t *tx) endingBays() iter.Seq[*structs.Bay] {
 	return typed[*structs.Bay](t.overlay(rows(t.base.EndingBays()), func(r structs.Row) bool {
 		return r.(*structs.Bay).Status == structs.BayDeleting
 	}, structs.TableBays))
 }
 
-// bays yields all bays.
 func (t *tx) bays() iter.Seq[*structs.Bay] {
-	return typed[*structs.Bay](t.overlay(t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true }, structs.TableBays))
+	return typed[*structs.Bay](t.overlay(t.base.List(structs.TableBays, state.AllProjects, 0), func(structs.Row) bool { return true },
+		structs.TableBays))
 }

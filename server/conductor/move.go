@@ -7,16 +7,14 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// maxPriors bounds the earlier placements that a row remembers. Those on lost
-// hosts are forgotten first: should such a host come back, it removes what it
-// isn't told of.
+// maxPriors bounds the earlier placements in a row. Those on lost hosts are dropped first:
+// a lost host that returns removes what isn't assigned to it.
 const maxPriors = 8
 
-// move places a workload again on another host of the bay, under a new epoch,
-// because its host has to do without it. keep lets the old one run until the
-// new one does. If nothing fits, the workload stays where it is and the reason
-// is returned: the host may come back with it before there is room, and then
-// nothing was restarted. The caller writes the row.
+// move places a workload on another host of the bay, under a new epoch. keep lets the
+// earlier placement run until the new one does. If no host fits, the workload keeps its
+// placement, and the reason is returned: the host may return before there is room, and then
+// nothing is restarted. The caller writes the row.
 func (pl placer) move(w structs.Workload, bay *structs.Bay, keep bool) (reason string) {
 	p := w.Place()
 	from := structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation, Keep: keep, EngineID: w.Seen().EngineID}
@@ -38,8 +36,8 @@ func (pl placer) move(w structs.Workload, bay *structs.Bay, keep bool) (reason s
 	return ""
 }
 
-// release clears Keep on the earlier placements: the newest one runs, or none is to
-// run any more. It reports whether it was set on any.
+// release clears Keep on the earlier placements: the newest one runs, or none should run
+// any more. It reports whether any had Keep.
 func release(p *structs.Placement) bool {
 	if !slices.ContainsFunc(p.Priors, func(p structs.Prior) bool { return p.Keep }) {
 		return false
@@ -51,8 +49,8 @@ func release(p *structs.Placement) bool {
 	return true
 }
 
-// without returns the earlier placements but the one on the host.
-func without(priors []structs.Prior, hostID string) []structs.Prior {
+// priorsExcept returns the earlier placements except the one on the host.
+func priorsExcept(priors []structs.Prior, hostID string) []structs.Prior {
 	var left []structs.Prior
 	for _, p := range priors {
 		if p.HostID != hostID {
@@ -62,30 +60,30 @@ func without(priors []structs.Prior, hostID string) []structs.Prior {
 	return left
 }
 
-// leaveHost takes the earlier placement off the host, which no longer has it. A
-// workload that was only waiting for that is deleted.
+// leaveHost removes the earlier placement on the host, which no longer has it. A deleted
+// workload without other placements is removed.
 func leaveHost(t *tx, was structs.Workload, hostID string) {
 	w := was.Copy()
 	p := w.Place()
-	p.Priors = without(p.Priors, hostID)
-	if isOver(t, p) {
+	p.Priors = priorsExcept(p.Priors, hostID)
+	if fullyRemoved(t, p) {
 		t.remove(was)
 		return
 	}
 	t.put(w)
 }
 
-// isOver reports whether a workload that is to go has no placement left but on
-// lost hosts: should one come back, it removes what it isn't told of.
-func isOver(t *tx, p *structs.Placement) bool {
+// fullyRemoved reports whether a deleted workload has no placement left except on lost
+// hosts. A lost host that returns removes what isn't assigned to it.
+func fullyRemoved(t *tx, p *structs.Placement) bool {
 	return p.Desired == structs.DesiredAbsent && p.HostID == "" && !slices.ContainsFunc(p.Priors, func(p structs.Prior) bool {
 		h := row[structs.Host](t, p.HostID)
 		return h != nil && h.State != structs.HostLost
 	})
 }
 
-// markLost turns the workloads of lost hosts Unknown, and places those again
-// that may be. What the others are is known again when the host reports.
+// markLost sets the workloads of lost hosts to Unknown, and places those again that may
+// move. The others keep that status until the host reports.
 func markLost(t *tx) (full bool) {
 	for h := range t.unsettledHosts() {
 		bay := row[structs.Bay](t, h.BayID)
@@ -94,7 +92,7 @@ func markLost(t *tx) (full bool) {
 		}
 		refused := make(map[string]string)
 		for w := range t.onHost(h.ID) {
-			if !t.room() || !t.item(func() { leaveLost(t, w, h, bay, refused) }) {
+			if !t.room() || !t.item(func() { moveOffLostHost(t, w, h, bay, refused) }) {
 				return true
 			}
 		}
@@ -102,11 +100,11 @@ func markLost(t *tx) (full bool) {
 	return false
 }
 
-// leaveLost does what follows for one workload when a host with a placement of it
-// is lost. refused holds what did not fit in this step, by shape.
-func leaveLost(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, refused map[string]string) {
+// moveOffLostHost handles one workload with a placement on a lost host. refused contains
+// the shapes that didn't fit in this step, with the reasons.
+func moveOffLostHost(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, refused map[string]string) {
 	if p := was.Place(); p.HostID != h.ID {
-		if isOver(t, p) {
+		if fullyRemoved(t, p) {
 			t.remove(was)
 		}
 		return
@@ -114,10 +112,10 @@ func leaveLost(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, r
 	w := was.Copy()
 	p := w.Place()
 	reason := fmt.Sprintf("host %s is lost: %s", h.Name, h.StateReason)
-	switch why := bound(t, w, h); {
+	switch why := immovable(t, w, h); {
 	case why != "":
 		if p.Desired == structs.DesiredRunning {
-			reason += "; it is not placed anew, because " + why
+			reason += "; it is not placed again, because " + why
 		}
 	case bay.Status == structs.BayDeleting:
 	default:
@@ -141,7 +139,7 @@ func leaveLost(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, r
 	seen := w.Seen()
 	status := structs.ContainerUnknown
 	if p.DrainStop && !structs.LeftOn(w, h.ID) {
-		status = seen.Status // the host's last word: it moves on that once there is room
+		status = seen.Status // the host's last report, by which it moves once there is room
 	}
 	if seen.Status == status && seen.Reason == reason {
 		return
@@ -151,30 +149,31 @@ func leaveLost(t *tx, was structs.Workload, h *structs.Host, bay *structs.Bay, r
 	t.put(w)
 }
 
-// actionReschedule is what the servers do to a workload that they place again.
+// actionReschedule is the servers' own action of placing a workload again.
 const actionReschedule = "reschedule"
 
-// bound says why a workload can't be placed again while its host is lost or
-// drains; "" if it can.
-func bound(t *tx, w structs.Workload, h *structs.Host) string {
+// immovable returns the reason why a workload can't be placed again while its host is lost
+// or draining; "" if it can.
+func immovable(t *tx, w structs.Workload, h *structs.Host) string {
 	exclusive := w.Policy().Exclusive
 	why := structs.Movable(w)
 	switch {
 	case why != "" || exclusive == structs.ExclusiveNo:
 		return why
 	case !structs.LeftOn(w, h.ID):
-		return "" // the host has said that it stopped it, and starts it on no older word
+		return "" // the host has reported it stopped, and doesn't start it under an older assignment
 	case h.State == structs.HostLost && exclusive == structs.ExclusiveLease:
-		return "" // its host has stopped it by now: see server/dispatch/lease.go
+		return "" // the host has stopped it by now: see server/dispatch/lease.go
 	case h.State == structs.HostLost && h.Fenced:
 		return ""
 	case h.State == structs.HostLost:
-		return fmt.Sprintf("it is exclusive and may still run there: it goes on when the host is back, or elsewhere if the host is off and an operator says so: magnum host-fence %s", h.Name)
+		return fmt.Sprintf("it is exclusive and may still run there: it runs again when the host is back, or elsewhere once an "+
+			"operator has confirmed that the host is off: magnum host-fence %s", h.Name)
 	}
 	return "it is exclusive: it moves once it has stopped"
 }
 
-// shapeOf returns what decides where a workload fits.
+// shapeOf returns a key of all that decides where a workload fits.
 func shapeOf(w structs.Workload) string {
 	d := w.Demand()
 	return fmt.Sprint(d.Memory, d.MilliCPU, d.Ports, d.Constraints, w.Base().ProjectID)

@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mark gives hosts a state, as the liveness loop does, and settles.
+// mark sets the states of hosts, as the liveness loop does, and settles.
 func (h *harness) mark(s structs.HostState, ids ...string) {
 	h.Helper()
 	var marks []HostMark
@@ -24,7 +24,7 @@ func (h *harness) mark(s structs.HostState, ids ...string) {
 	h.settle()
 }
 
-// reportFrom says what a host has seen of a placement, the newest or not.
+// reportFrom reports a host's observation of a placement, whether or not it is the newest.
 func (h *harness) reportFrom(hostID, id string, epoch uint64, seen structs.Observed) {
 	h.Helper()
 	host := h.store.Snapshot().Host(hostID)
@@ -44,7 +44,7 @@ var (
 	gone    = structs.Observed{Status: structs.ContainerGone}
 )
 
-// always is a container that is wanted running until a user stops it.
+// always returns the spec of a container that runs until a user stops it.
 func always(change ...func(*structs.ContainerSpec)) structs.ContainerSpec {
 	s := structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}}
 	for _, f := range change {
@@ -53,7 +53,7 @@ func always(change ...func(*structs.ContainerSpec)) structs.ContainerSpec {
 	return s
 }
 
-// running creates a container and lets it run.
+// running creates a container and reports it running.
 func (h *harness) running(spec structs.ContainerSpec) *structs.Container {
 	h.Helper()
 	c := h.create(alice, "", spec)
@@ -61,8 +61,8 @@ func (h *harness) running(spec structs.ContainerSpec) *structs.Container {
 	return h.container(c.ID)
 }
 
-// told returns what the host is told of the container; ok is false if nothing.
-func (h *harness) told(hostID, id string) (structs.Assignment, bool) {
+// assignedOn returns the host's assignment of the container. ok is false if there is none.
+func (h *harness) assignedOn(hostID, id string) (structs.Assignment, bool) {
 	for w := range h.store.Snapshot().OnHost(hostID) {
 		if w.Base().ID == id {
 			return structs.AssignmentOf(w, hostID), true
@@ -71,7 +71,7 @@ func (h *harness) told(hostID, id string) (structs.Assignment, bool) {
 	return structs.Assignment{}, false
 }
 
-// reserved checks I8: what is reserved on a host is what is placed there.
+// reserved checks that the reservations on a host are those of its placements.
 func (h *harness) reserved(hostID string, containers int) state.Usage {
 	h.Helper()
 	u := h.store.Snapshot().Usage(hostID)
@@ -81,7 +81,7 @@ func (h *harness) reserved(hostID string, containers int) state.Usage {
 	return u
 }
 
-func TestLostHostsContainersArePlacedAnew(t *testing.T) {
+func TestLostHostsContainersArePlacedAgain(t *testing.T) {
 	h := newHarness(t)
 	a, b := h.host("a", nil), h.host("b", nil)
 	bay := h.bay(alice, "bay", 2)
@@ -96,7 +96,8 @@ func TestLostHostsContainersArePlacedAnew(t *testing.T) {
 	}
 	h.mark(structs.HostLost, c.HostID)
 	moved := h.container(c.ID)
-	if moved.HostID != other && moved.HostID != free || moved.Epoch != 2 || moved.Status() != structs.ContainerCreating || moved.Name != c.Name {
+	if moved.HostID != other && moved.HostID != free || moved.Epoch != 2 || moved.Status() != structs.ContainerCreating ||
+		moved.Name != c.Name {
 		t.Fatalf("%+v", moved)
 	}
 	if !strings.Contains(moved.StatusReason(), "rescheduled from host") {
@@ -113,13 +114,13 @@ func TestLostHostsContainersArePlacedAnew(t *testing.T) {
 	h.report(c.ID, running)
 
 	h.mark(structs.HostReady, c.HostID)
-	if want, ok := h.told(c.HostID, c.ID); !ok || want.Epoch != 1 || want.Desired != structs.DesiredAbsent {
-		t.Errorf("the old host is told %+v, %v", want, ok)
+	if want, ok := h.assignedOn(c.HostID, c.ID); !ok || want.Epoch != 1 || want.Desired != structs.DesiredAbsent {
+		t.Errorf("the old host has %+v, %v", want, ok)
 	}
-	if want, ok := h.told(moved.HostID, c.ID); !ok || want.Epoch != 2 || want.Desired != structs.DesiredRunning {
-		t.Errorf("the new host is told %+v, %v", want, ok)
+	if want, ok := h.assignedOn(moved.HostID, c.ID); !ok || want.Epoch != 2 || want.Desired != structs.DesiredRunning {
+		t.Errorf("the new host has %+v, %v", want, ok)
 	}
-	h.reportFrom(c.HostID, c.ID, 1, running) // not the newest placement: no news of the container
+	h.reportFrom(c.HostID, c.ID, 1, running) // not the newest placement: the container doesn't change
 	if now := h.container(c.ID); now.Epoch != 2 || len(now.Priors) != 1 {
 		t.Errorf("%+v", now)
 	}
@@ -128,7 +129,7 @@ func TestLostHostsContainersArePlacedAnew(t *testing.T) {
 		t.Errorf("%+v", now)
 	}
 	h.reserved(c.HostID, 0)
-	// It came back to a bay that has enough hosts.
+	// The host has returned to a bay that has enough hosts.
 	if got := hostsOf(h, bay.ID); len(got) != 2 {
 		t.Errorf("the bay still has %v", got)
 	}
@@ -138,18 +139,20 @@ func TestLostHostsContainersArePlacedAnew(t *testing.T) {
 	}
 }
 
-func TestWhatStaysOnALostHost(t *testing.T) {
+func TestContainersThatStayOnALostHost(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spec structs.ContainerSpec
 		stop bool
 		why  string
 	}{
-		"restart policy": {spec: structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 3}}, why: "its restart policy is on-failure:3"},
+		"restart policy": {spec: structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 3}},
+			why: "its restart policy is on-failure:3"},
 		"volume": {spec: always(func(s *structs.ContainerSpec) {
 			s.Volumes = []structs.Mount{{Type: structs.MountVolume, Name: "data", Target: "/data"}}
 		}), why: "its volume data is on that host"},
 		"stopped by user": {spec: always(), stop: true, why: "is lost"},
-		"nothing fits":    {spec: always(func(s *structs.ContainerSpec) { s.Constraints = map[string]string{"disk": "ssd"} }), why: "waits for a host with room for disk=ssd"},
+		"nothing fits": {spec: always(func(s *structs.ContainerSpec) { s.Constraints = map[string]string{"disk": "ssd"} }),
+			why: "waits for a host with room for disk=ssd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
@@ -164,15 +167,16 @@ func TestWhatStaysOnALostHost(t *testing.T) {
 			}
 			h.mark(structs.HostLost, c.HostID)
 			now := h.container(c.ID)
-			if now.HostID != c.HostID || now.Epoch != 1 || now.Status() != structs.ContainerUnknown || !strings.Contains(now.StatusReason(), tc.why) {
+			if now.HostID != c.HostID || now.Epoch != 1 || now.Status() != structs.ContainerUnknown ||
+				!strings.Contains(now.StatusReason(), tc.why) {
 				t.Fatalf("%s on %s, epoch %d: %q", now.Status(), now.HostID, now.Epoch, now.StatusReason())
 			}
 			index := h.store.Index()
 			h.settle()
 			if h.store.Index() != index {
-				t.Error("settling again writes again")
+				t.Error("a second settle writes again")
 			}
-			// It is taken back as it is: nothing is restarted.
+			// The container continues unchanged: nothing is restarted.
 			h.mark(structs.HostReady, c.HostID)
 			h.report(c.ID, running)
 			if now := h.container(c.ID); now.Epoch != 1 || now.Status() != structs.ContainerRunning || now.StatusReason() != "" {
@@ -191,7 +195,7 @@ func TestLostContainerIsPlacedWhenRoomAppears(t *testing.T) {
 	if now := h.container(c.ID); now.HostID != a {
 		t.Fatalf("%+v", now)
 	}
-	b := h.host("b", nil) // takes the lost one's place
+	b := h.host("b", nil) // replaces the lost host
 	h.settle()
 	if now := h.container(c.ID); now.HostID != b || now.Epoch != 2 {
 		t.Errorf("%+v", now)
@@ -224,13 +228,13 @@ func TestDeletingAMovedContainer(t *testing.T) {
 		must(h, DeleteContainer{Caller: alice, Ident: c.ID, Force: true})
 		h.reportFrom(moved.HostID, c.ID, 2, gone)
 		if now := h.container(c.ID); now == nil || now.Status() != structs.ContainerDeleting {
-			t.Fatal("forgotten while the old host still has it")
+			t.Fatal("deleted while the old host still has it")
 		}
 		h.reserved(moved.HostID, 0)
 		h.reserved(c.HostID, 1)
 		h.reportFrom(c.HostID, c.ID, 1, gone)
 		if h.container(c.ID) != nil {
-			t.Error("it is gone from both hosts, and still there")
+			t.Error("it is gone from both hosts, but the row is still there")
 		}
 		h.reserved(c.HostID, 0)
 	})
@@ -241,7 +245,7 @@ func TestDeletingAMovedContainer(t *testing.T) {
 		h.reportFrom(moved.HostID, c.ID, 2, gone)
 		h.mark(structs.HostLost, c.HostID)
 		if h.container(c.ID) != nil {
-			t.Error("it waits for a lost host")
+			t.Error("it waits for the lost host")
 		}
 	})
 	t.Run("new host is lost and forced", func(t *testing.T) {
@@ -250,7 +254,7 @@ func TestDeletingAMovedContainer(t *testing.T) {
 		must(h, MarkHosts{Marks: []HostMark{{ID: moved.HostID, State: structs.HostLost}}})
 		must(h, DeleteContainer{Caller: alice, Ident: c.ID, Force: true})
 		if h.container(c.ID) == nil {
-			t.Fatal("forgotten while the old host still has it")
+			t.Fatal("deleted while the old host still has it")
 		}
 		h.reportFrom(c.HostID, c.ID, 1, gone)
 		if h.container(c.ID) != nil {
@@ -259,8 +263,8 @@ func TestDeletingAMovedContainer(t *testing.T) {
 	})
 }
 
-// A container that comes back to a host which has an old placement of it needs
-// no second reservation there: the old one goes before the new one comes.
+// A container that moves back to a host with an earlier placement of it needs no second
+// reservation there: the earlier placement is removed before the new one is created.
 func TestMovingBackToAnEarlierHost(t *testing.T) {
 	h := newHarness(t)
 	h.host("a", nil)
@@ -282,24 +286,25 @@ func TestMovingBackToAnEarlierHost(t *testing.T) {
 	}
 }
 
-func TestAHostOfManyIsEmptiedInSteps(t *testing.T) {
+func TestLostHostWithManyContainersIsEmptiedInSteps(t *testing.T) {
 	h := newHarness(t)
 	a := h.host("a", nil)
 	h.bay(alice, "bay", 2)
 	const n = 250
 	for i := range n {
-		must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true, Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
+		must(h, CreateContainer{Caller: alice, Name: fmt.Sprint("c", i), Run: true,
+			Spec: always(func(s *structs.ContainerSpec) { s.Image = "i" })})
 	}
 	b := h.host("b", nil)
 	h.settle()
 	h.mark(structs.HostLost, a)
 	if got := h.store.Snapshot().Usage(b); got.Workloads != n {
-		t.Errorf("%d of %d are placed anew", got.Workloads, n)
+		t.Errorf("%d of %d are placed again", got.Workloads, n)
 	}
 }
 
-// A bay's end waits for no host that is lost, whoever has deleted what is there.
-func TestBayWithALostHostEnds(t *testing.T) {
+// A bay's deletion waits for no lost host, no matter how its containers were deleted.
+func TestBayWithALostHostIsDeleted(t *testing.T) {
 	h := newHarness(t)
 	a := h.host("a", nil)
 	bay := h.bay(alice, "bay", 1)

@@ -7,7 +7,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// refusal says that a container's host has no network for it.
+// refusal returns a host's report that it has no network for the container.
 func (h *harness) refusal(id string) {
 	h.Helper()
 	c := h.container(id)
@@ -22,16 +22,17 @@ func (h *harness) refusal(id string) {
 	h.settle()
 }
 
-// room says whether a host has room for another project's network.
+// room reports whether the host has room for another project's network.
 func (h *harness) room(hostID string, room bool) {
 	h.Helper()
 	host := h.store.Snapshot().Host(hostID)
 	full := !room
-	must(h, ReportStatus{HostID: host.ID, StatusReport: structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1, NetworksFull: &full}})
+	must(h, ReportStatus{HostID: host.ID, StatusReport: structs.StatusReport{Registration: host.Registration, Seq: host.ReportSeq + 1,
+		NetworksFull: &full}})
 	h.settle()
 }
 
-// TestNoNetworkLeft: a container whose host has no network for it goes to another
+// TestNoNetworkLeft: a container whose host has no network for it is placed on another
 // host, or waits with the reason until there is room.
 func TestNoNetworkLeft(t *testing.T) {
 	h := newHarness(t)
@@ -41,7 +42,7 @@ func TestNoNetworkLeft(t *testing.T) {
 	of := func(project string) *structs.Container {
 		return h.create(structs.Caller{ProjectID: project, Roles: []structs.Role{structs.RoleMember}}, bay.ID, structs.ContainerSpec{})
 	}
-	// One project has a container on each host, and then the pools are used up.
+	// One project has a container on each host, and then no more networks are left.
 	a1, a2 := of("a"), of("a")
 	h.report(a1.ID, running)
 	h.report(a2.ID, running)
@@ -53,14 +54,16 @@ func TestNoNetworkLeft(t *testing.T) {
 		t.Fatalf("refused by %s: %+v", first, moved)
 	}
 	if p := moved.PriorOn(first); p == nil || p.Epoch != 1 || structs.AssignmentOf(moved, first).Desired != structs.DesiredAbsent {
-		t.Fatalf("its host is not told to leave it: %+v", moved.Priors)
+		t.Fatalf("its host is not told to remove it: %+v", moved.Priors)
 	}
 	h.refusal(b.ID)
 	waits := h.container(b.ID)
-	if waits.HostID != "" || waits.Status() != structs.ContainerCreating || !strings.Contains(waits.StatusReason(), "of 2 hosts, 2 without room for another project's network") {
+	if waits.HostID != "" || waits.Status() != structs.ContainerCreating ||
+		!strings.Contains(waits.StatusReason(), "of 2 hosts, 2 without room for another project's network") {
 		t.Fatalf("refused by both: %+v: %s", waits, waits.StatusReason())
 	}
-	// Who has a network there has room; another one waits from the beginning.
+	// A project with a network on the host has room there. Another project's container
+	// waits from the beginning.
 	if a3 := of("a"); a3.HostID == "" {
 		t.Errorf("a project with a network on the host waits: %s", a3.PlaceReason)
 	}
@@ -68,11 +71,12 @@ func TestNoNetworkLeft(t *testing.T) {
 	if c1.HostID != "" || c2.HostID != "" {
 		t.Errorf("placed on hosts that are full: %s, %s", c1.HostID, c2.HostID)
 	}
-	// Both of a project may be refused: neither is a reason to come back.
+	// Both containers of a project may be refused. Neither is a reason to return to the
+	// host.
 	h.room(first, true)
 	for _, id := range []string{c1.ID, c2.ID} {
 		if h.container(id).HostID != first {
-			t.Fatalf("there is room on %s, and it is on %q", first, h.container(id).HostID)
+			t.Fatalf("there is room on %s, but it is on %q", first, h.container(id).HostID)
 		}
 	}
 	h.refusal(c1.ID)
@@ -82,8 +86,8 @@ func TestNoNetworkLeft(t *testing.T) {
 			t.Errorf("it came back to the host that has refused it: %+v", c)
 		}
 	}
-	// The hosts say that nothing of it is there, it is placed once there is room,
-	// and it runs.
+	// The hosts report that nothing of it is there. It is placed once there is room, and
+	// runs.
 	for _, p := range h.container(b.ID).Priors {
 		h.reportFrom(p.HostID, b.ID, p.Epoch, gone)
 	}
@@ -95,14 +99,14 @@ func TestNoNetworkLeft(t *testing.T) {
 	if c := h.container(b.ID); c.HostID != first || c.Status() != structs.ContainerRunning {
 		t.Errorf("there is room again: %+v", c)
 	}
-	// An agent that begins anew is tried again.
+	// The next registration is tried again.
 	h.register(first, "h1", nil)
 	if h.store.Snapshot().Host(first).NetworksFull {
-		t.Error("what an earlier registration has said still holds")
+		t.Error("the report of an earlier registration still counts")
 	}
 }
 
-// TestRefusedContainerThatIsDeleted goes, wherever it waits.
+// TestRefusedContainerThatIsDeleted: a refused container can be deleted wherever it waits.
 func TestRefusedContainerThatIsDeleted(t *testing.T) {
 	h := newHarness(t)
 	id := h.host("h1", nil)
@@ -114,7 +118,7 @@ func TestRefusedContainerThatIsDeleted(t *testing.T) {
 	if c := h.container(c.ID); c != nil {
 		t.Errorf("it is left: %+v", c)
 	}
-	// One with a volume that was made before stays where its volume is.
+	// A container with a volume that existed before stays where its volume is.
 	v := h.create(alice, "", structs.ContainerSpec{Volumes: []structs.Mount{{Type: structs.MountVolume, Name: "v", Target: "/v"}}})
 	if v.HostID != "" {
 		t.Fatalf("placed on a host that is full: %+v", v)

@@ -9,7 +9,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// counts is an observer.
+// counts is an observer that counts.
 type counts struct {
 	mu        sync.Mutex
 	decided   int
@@ -37,7 +37,7 @@ func (c *counts) Refused(code structs.Code) {
 	c.refused[code]++
 }
 
-func TestObserverIsTold(t *testing.T) {
+func TestObserverCountsRequests(t *testing.T) {
 	h := newHarness(t)
 	c := &counts{refused: map[structs.Code]int{}}
 	other := New(Config{Store: h.store, Proposer: h.proposer, Logger: h.log, Observer: c})
@@ -57,7 +57,7 @@ func TestObserverIsTold(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if structs.CodeOf(err) != structs.CodeNoLeader { // Lead is about to begin
+		if structs.CodeOf(err) != structs.CodeNoLeader { // Lead has not begun yet
 			t.Fatal(err)
 		}
 	}

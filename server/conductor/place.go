@@ -9,29 +9,30 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// placer chooses hosts for workloads, and writes the choice into their rows. The
-// callers write the rows into the batch.
+// placer chooses hosts for workloads and sets the choice in their rows. The callers write
+// the rows to the batch.
 type placer struct{ t *tx }
 
 func newPlacer(t *tx) placer { return placer{t} }
 
-// place gives the workload a host of the bay and a new epoch, or the reason
-// why it has to wait. The caller writes the row.
+// place sets a host of the bay and a new epoch in the workload, or the reason why it has to
+// wait. The caller writes the row.
 func (pl placer) place(w structs.Workload, bay *structs.Bay) {
-	// Where an earlier placement is, it goes before the new one comes.
+	// An earlier placement on the chosen host is removed before the new one is created, so
+	// its reservation doesn't count.
 	p := w.Place()
 	if priors := p.Priors; len(priors) > 0 {
-		held := w.Reserved()
+		demand := w.Reserved()
 		for _, prior := range priors {
-			pl.t.held.give(prior.HostID, held)
+			pl.t.reserved.remove(prior.HostID, demand)
 		}
 		defer func() {
 			for _, prior := range priors {
-				pl.t.held.take(prior.HostID, held)
+				pl.t.reserved.add(prior.HostID, demand)
 			}
 		}()
 	}
-	rooms := pl.t.held.order()
+	rooms := pl.t.reserved.order()
 	switch all, _ := rooms.Count(bay.ID); {
 	case all == 0:
 		p.PlaceReason = fmt.Sprintf("waits for bay %s to get a host: %s", bay.Name, orElse(bay.StatusReason, "it has none"))
@@ -39,34 +40,36 @@ func (pl placer) place(w structs.Workload, bay *structs.Bay) {
 		pl.placeOn(w, bay, pl.candidates(bay))
 	default:
 		id, reason := schedule.Choose(rooms, bay, w.Demand(), pl.networksOf(w))
-		pl.chosen(w, id, reason)
+		pl.assignHost(w, id, reason)
 	}
 }
 
-// placeOn is place on one of the hosts.
+// placeOn is place on one of the given hosts.
 func (pl placer) placeOn(w structs.Workload, bay *structs.Bay, hosts []schedule.Host) {
 	id, reason := schedule.ChooseAmong(hosts, w.Demand(), bay.Placement, pl.networksOf(w))
-	pl.chosen(w, id, reason)
+	pl.assignHost(w, id, reason)
 }
 
-// chosen puts the workload on the host that was chosen, if any.
-func (pl placer) chosen(w structs.Workload, id, reason string) {
+// assignHost places the workload on the chosen host. id is "" if none fits, with the
+// reason.
+func (pl placer) assignHost(w structs.Workload, id, reason string) {
 	p := w.Place()
 	p.PlaceReason = reason
 	if id == "" {
 		return
 	}
-	p.Priors = without(p.Priors, id)
+	p.Priors = priorsExcept(p.Priors, id)
 	p.HostID, p.Gone = id, false
 	w.Forget()
 	p.Epoch = pl.nextEpoch(w)
 }
 
-// nextEpoch returns the epoch of the workload's next placement. Those since a
-// restore are above all that may have been given out between the save and it: a
-// host may still run such a one. So are those of what a host keeps in quarantine,
-// which a history that is lost has given out; but who creates a workload under the
-// uuid of one in quarantine may want to keep that one, under its epoch.
+// nextEpoch returns the epoch of the workload's next placement. Epochs after a restore are
+// above all that may have been used between the saved state and the restore: a host may
+// still run such a placement. They are also above those in a host's quarantine, which a
+// lost history has used. But a user who creates a workload under the UUID of a quarantined
+// one may want to adopt that one under its epoch, so the quarantine doesn't count for a new
+// row.
 func (pl placer) nextEpoch(w structs.Workload) uint64 {
 	restored := uint64(0)
 	if cluster := row[structs.Cluster](pl.t, structs.ClusterRowID); cluster != nil {
@@ -79,9 +82,9 @@ func (pl placer) nextEpoch(w structs.Workload) uint64 {
 	return max(ref.Epoch, restored, quarantined) + 1
 }
 
-// candidates returns the hosts on which a bay places workloads that has to give hosts
-// back. It places nothing on those that will go: the ones with
-// the fewest workloads. Lost ones are there for the reason only.
+// candidates returns the hosts on which a bay with surplus hosts places workloads. The
+// hosts with the fewest workloads will leave the bay, and get no new ones. Lost hosts are
+// included only for the reason.
 func (pl placer) candidates(bay *structs.Bay) []schedule.Host {
 	hosts := pl.t.hostsOf(bay.ID)
 	var lost []schedule.Host
@@ -104,43 +107,45 @@ func (pl placer) candidates(bay *structs.Bay) []schedule.Host {
 	return append(hosts, lost...)
 }
 
-// replace places a workload of which its host has nothing left under a new epoch.
-// One with a named volume stays with it, on its host.
+// replace places a workload under a new epoch after its host has lost all of it. A workload
+// with a named volume stays on the volume's host.
 func (pl placer) replace(w structs.Workload) {
 	p := w.Place()
 	bay := row[structs.Bay](pl.t, p.BayID)
 	was, held := p.HostID, w.Reserved()
-	pl.t.held.give(was, held)
-	defer pl.t.held.take(was, held)
+	pl.t.reserved.remove(was, held)
+	defer pl.t.reserved.add(was, held)
 	volume := w.Policy().Volume
 	if host := row[structs.Host](pl.t, was); volume == "" || host == nil {
 		pl.place(w, bay)
-	} else if pl.placeOn(w, bay, []schedule.Host{withoutNetworks(state.RoomOf(host, pl.t.held.used(host.ID), bay.Placement))}); p.PlaceReason != "" {
-		p.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from there: it %s; start it again when that has changed", volume, host.Name, p.PlaceReason)
+	} else if pl.placeOn(w, bay, []schedule.Host{withoutNetworks(state.RoomOf(host, pl.t.reserved.used(host.ID),
+		bay.Placement))}); p.PlaceReason != "" {
+		p.PlaceReason = fmt.Sprintf("its volume %s is on host %s, and it is not moved away from it: it %s; start it again when that "+
+			"has changed", volume, host.Name, p.PlaceReason)
 	}
 }
 
-// withoutNetworks returns the host as one that needs no room for another network: it
-// has been the workload's.
+// withoutNetworks returns the host as one that needs no room for another network, because
+// it had this workload's.
 func withoutNetworks(h schedule.Host) schedule.Host {
 	h.NetworksFull = false
 	return h
 }
 
-// deleteWorkload lets the workload go: at once if no host has it. It returns the row as it
-// was last, which is was itself if nothing changes.
+// deleteWorkload deletes the workload, at once if no host has it. It returns the changed or
+// last row, and was itself if nothing changes.
 func deleteWorkload(t *tx, was structs.Workload, force bool) structs.Workload {
 	p := was.Place()
 	host := row[structs.Host](t, p.HostID)
 	if host == nil || force && host.State == structs.HostLost {
-		// Should the host come back with it, it removes what it doesn't know.
-		if p.HostID == "" && p.Desired == structs.DesiredAbsent && !isOver(t, p) {
+		// A host that returns with it removes what it doesn't know.
+		if p.HostID == "" && p.Desired == structs.DesiredAbsent && !fullyRemoved(t, p) {
 			return was
 		}
 		left := was.Copy()
 		after := left.Place()
 		after.Desired, after.HostID = structs.DesiredAbsent, ""
-		if isOver(t, after) {
+		if fullyRemoved(t, after) {
 			t.remove(was)
 			return was
 		}

@@ -5,20 +5,20 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Plain is a pointer to a row of a noun that is only stored: nothing follows from it.
-// It is found by its name, which is generated if a caller gives none.
+// Plain is a pointer to a row of a noun that is only stored: no other change follows from
+// it. It is found by its name, which is generated if the caller gives none.
 type Plain[R any] interface {
 	*R
 	structs.Named
 	SetRowName(string)
 }
 
-// CreateRow stores a row that nothing follows from.
+// CreateRow creates a row of a plain noun.
 type CreateRow[R any, P Plain[R]] struct {
 	Caller structs.Caller
 	Once   Once
 	UUID   string
-	Row    R // all but its Meta; a name of "" is generated
+	Row    R // without Meta; a name of "" is generated
 }
 
 func (r CreateRow[R, P]) decide(t *tx) (P, error) {
@@ -35,11 +35,11 @@ func (r CreateRow[R, P]) decide(t *tx) (P, error) {
 	})
 }
 
-// PatchRow changes a row that nothing follows from.
+// PatchRow changes a row of a plain noun.
 type PatchRow[R any, P Plain[R]] struct {
 	Caller structs.Caller
 	Ident  string             // UUID: the contract takes no name here
-	Apply  func(R) (R, error) // returns the changed copy, or why it refuses
+	Apply  func(R) (R, error) // returns the changed copy or a refusal
 }
 
 func (r PatchRow[R, P]) decide(t *tx) (P, error) {
@@ -59,7 +59,7 @@ func (r PatchRow[R, P]) decide(t *tx) (P, error) {
 	return made, nil
 }
 
-// DeleteRow removes a row that nothing follows from and nothing refers to.
+// DeleteRow deletes a row of a plain noun, to which no other row refers.
 type DeleteRow[R any, P Plain[R]] struct {
 	Caller structs.Caller
 	Ident  string // UUID or name
@@ -69,7 +69,7 @@ func (r DeleteRow[R, P]) decide(t *tx) (P, error) {
 	return deletePlain[P](t, r.Caller, state.KindOf(P(new(R)).Table()), r.Ident)
 }
 
-// deletePlain deletes an object that nothing else follows from, and returns it.
+// deletePlain deletes a row from which no other change follows, and returns it.
 func deletePlain[P structs.Row](t *tx, caller structs.Caller, kind, ident string) (P, error) {
 	found, err := find[P](t, caller, kind, ident)
 	if err == nil {

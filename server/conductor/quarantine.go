@@ -10,19 +10,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// quarantine is what a host keeps in quarantine, as the batch sees it: rows of 100
-// placements each.
+// quarantine is one host's quarantine as the batch sees it, in rows of 100 placements each.
 type quarantine struct {
 	t      *tx
 	hostID string
 }
 
-// page returns one of the pages, nil if there is none of that number.
+// page returns the page with the number, nil if there is none.
 func (q quarantine) page(n int) *structs.Quarantine {
 	return row[structs.Quarantine](q.t, structs.QuarantineID(q.hostID, n))
 }
 
-// pages returns the pages in their order.
+// pages returns the pages in order.
 func (q quarantine) pages() (pages []*structs.Quarantine) {
 	for {
 		page := q.page(len(pages))
@@ -33,25 +32,25 @@ func (q quarantine) pages() (pages []*structs.Quarantine) {
 	}
 }
 
-// hasQuarantine reports whether the host has, or may have, containers that are in
-// quarantine: it must not leave its bay with them, because another project's may
-// claim it. One that is lost and whose containers are to be removed removes them
-// should it come back.
+// hasQuarantine reports whether the host has, or may have, containers in quarantine. Such a
+// host must not leave its bay, because another project's bay may claim it. A lost host
+// whose quarantined containers are all to be removed may leave: it removes them when it
+// returns.
 func hasQuarantine(t *tx, h *structs.Host) bool {
 	return h.Quarantined > 0 || h.State != structs.HostLost && quarantine{t, h.ID}.page(0) != nil
 }
 
-// quarantineReason says why a host can't leave its bay.
+// quarantineReason returns the reason why a host can't leave its bay.
 func quarantineReason(h *structs.Host) string {
 	if h.Quarantined == 0 {
-		return fmt.Sprintf("host %s has not told yet what it keeps in quarantine", h.Name)
+		return fmt.Sprintf("host %s has not reported yet what it keeps in quarantine", h.Name)
 	}
 	return fmt.Sprintf("host %s keeps %d containers in quarantine: see host-show, and end it with host-adopt", h.Name, h.Quarantined)
 }
 
-// expect notes that the agent of the host has followed another history, and is about
-// to tell what it keeps in quarantine.
-func (q quarantine) expect() {
+// markPending notes that the host's agent has followed another history, and is about to
+// report its quarantine.
+func (q quarantine) markPending() {
 	page := &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, 0), CreatedAt: q.t.now}, HostID: q.hostID}
 	if was := q.page(0); was != nil {
 		copied := *was
@@ -64,13 +63,12 @@ func (q quarantine) expect() {
 	q.t.put(page)
 }
 
-// put writes a page. If told, the host hears of it.
-func (q quarantine) put(page *structs.Quarantine, told bool) {
-	q.t.set(rowKey{structs.TableQuarantine, page.ID}, pending{row: page, assign: told})
+// put writes a page. If announce is true, the host gets it with its next assignments.
+func (q quarantine) put(page *structs.Quarantine, announce bool) {
+	q.t.set(rowKey{structs.TableQuarantine, page.ID}, pending{row: page, assign: announce})
 }
 
-// tidy removes the pages at the end that are empty, and counts the others' in the
-// host's row.
+// tidy removes empty pages at the end, and counts the placements in the host's row.
 func (q quarantine) tidy() {
 	pages := q.pages()
 	for len(pages) > 0 {
@@ -89,22 +87,22 @@ func (q quarantine) tidy() {
 			}
 		}
 	}
-	// The host's row is written although the number may be the same: who waits for
-	// the host waits for this, too.
+	// The host's row is written even if the number is unchanged, because waiters on the
+	// host also wait for this.
 	host := *row[structs.Host](q.t, q.hostID)
 	host.Quarantined = n
 	q.t.put(&host)
 }
 
-// ReportQuarantine takes what an agent says of its host's quarantine.
+// ReportQuarantine is an agent's report of its host's quarantine.
 type ReportQuarantine struct {
 	HostID string
 	structs.QuarantineReport
 }
 
-// TakeQuarantine has a report of a quarantine taken, in as many entries as it
-// takes. Errors: those of Do; CodeNotFound, CodeConflict for a registration that
-// isn't the host's last one, CodeTooLarge if the quarantine is full.
+// TakeQuarantine has a report of a quarantine decided, in as many entries as it needs.
+// Errors: those of Do; CodeNotFound, CodeConflict for a registration that isn't the host's
+// last one, CodeTooLarge if the quarantine is full.
 func TakeQuarantine(ctx context.Context, c *Conductor, r ReportQuarantine) error {
 	for {
 		rest, err := Do(ctx, c, r)
@@ -115,14 +113,16 @@ func TakeQuarantine(ctx context.Context, c *Conductor, r ReportQuarantine) error
 	}
 }
 
-// decide returns what the entry had no room for, nil if that is nothing.
+// decide returns the part of the report for which the entry had no room, nil if none.
 func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	host := row[structs.Host](t, r.HostID)
 	if host == nil {
 		return nil, structs.NotFound(structs.KindHost, r.HostID)
 	}
 	if host.Registration != r.Registration {
-		return nil, structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", r.Registration, r.HostID, host.Registration).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeConflict,
+			"registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to "+
+				"register again", r.Registration, r.HostID, host.Registration).About(structs.KindHost)
 	}
 	if t.base.Cluster().SchemaInUse() < structs.SchemaLineages {
 		return nil, nil // the agent's journal has it
@@ -130,7 +130,7 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	q, changed, full := quarantine{t, r.HostID}, false, false
 	for i := range r.Kept {
 		if !t.room() || !t.item(func() {
-			is, room := q.keep(r.Kept[i])
+			is, room := q.add(r.Kept[i])
 			changed, full = changed || is, full || !room
 		}) {
 			r.Kept = r.Kept[i:]
@@ -139,7 +139,7 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 	}
 	r.Kept = nil
 	for i := range r.Ended {
-		if !t.room() || !t.item(func() { changed = q.end(r.Ended[i]) || changed }) {
+		if !t.room() || !t.item(func() { changed = q.remove(r.Ended[i]) || changed }) {
 			r.Ended = r.Ended[i:]
 			return &r.QuarantineReport, nil
 		}
@@ -156,15 +156,17 @@ func (r ReportQuarantine) decide(t *tx) (*structs.QuarantineReport, error) {
 		return &r.QuarantineReport, nil
 	}
 	if full {
-		return nil, structs.Errorf(structs.CodeTooLarge, "host %s keeps more than %d containers in quarantine: the servers note no more, its agent's journal does; end it with host-adopt", host.Name, structs.QuarantinePage*structs.MaxQuarantinePages).About(structs.KindHost)
+		return nil, structs.Errorf(structs.CodeTooLarge,
+			"host %s keeps more than %d containers in quarantine: the servers record no more of them, only the agent's journal does; "+
+				"end it with host-adopt", host.Name, structs.QuarantinePage*structs.MaxQuarantinePages).About(structs.KindHost)
 	}
 	return nil, nil
 }
 
-// keep notes that a placement is in quarantine. room is false if the pages are full.
-func (q quarantine) keep(k structs.Quarantined) (changed, room bool) {
+// add notes that a placement is in quarantine. room is false if the pages are full.
+func (q quarantine) add(k structs.Quarantined) (changed, room bool) {
 	if state.TableOf(k.Ref().Kind) == "" {
-		return false, true // nothing can be decided of a kind that isn't known here; the agent's journal has it
+		return false, true // operators can't decide about an unknown kind; the agent's journal has it
 	}
 	k.Adoption, k.Since = structs.AdoptionNone, q.t.now
 	pages := q.pages()
@@ -179,7 +181,7 @@ func (q quarantine) keep(k structs.Quarantined) (changed, room bool) {
 		}
 		was := page.Kept[i]
 		k.Adoption, k.Since = was.Adoption, was.Since
-		// An agent that has looked no more, or was started again, knows less.
+		// An agent that was restarted may know less than before.
 		k.Name, k.ProjectID = orElse(k.Name, was.Name), orElse(k.ProjectID, was.ProjectID)
 		k.SpecHash, k.State = orElse(k.SpecHash, was.SpecHash), orElse(k.State, was.State)
 		if k == was {
@@ -198,7 +200,8 @@ func (q quarantine) keep(k structs.Quarantined) (changed, room bool) {
 		q.put(&after, false)
 	case len(pages) < structs.MaxQuarantinePages:
 		q.put(&structs.Quarantine{
-			Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, len(pages)), CreatedAt: q.t.now}, HostID: q.hostID, Kept: []structs.Quarantined{k},
+			Meta: structs.Meta{ID: structs.QuarantineID(q.hostID, len(pages)), CreatedAt: q.t.now}, HostID: q.hostID,
+			Kept: []structs.Quarantined{k},
 		}, false)
 	default:
 		return false, false
@@ -206,8 +209,8 @@ func (q quarantine) keep(k structs.Quarantined) (changed, room bool) {
 	return true, true
 }
 
-// end notes that a placement is no longer in quarantine.
-func (q quarantine) end(ref structs.QuarantineRef) (changed bool) {
+// remove notes that a placement is no longer in quarantine.
+func (q quarantine) remove(ref structs.QuarantineRef) (changed bool) {
 	for _, page := range q.pages() {
 		i := slices.IndexFunc(page.Kept, func(k structs.Quarantined) bool { return k.Ref() == ref.Ref() })
 		if i < 0 {
@@ -221,13 +224,13 @@ func (q quarantine) end(ref structs.QuarantineRef) (changed bool) {
 	return false
 }
 
-// AdoptContainer decides what becomes of a container that a host keeps in
-// quarantine. The agent carries it out. Deciding the same again changes nothing.
+// AdoptContainer decides what happens to a container in a host's quarantine. The agent
+// carries it out. Repeating the same decision changes nothing.
 type AdoptContainer struct {
 	Caller    structs.Caller
 	Host      string // UUID or name
-	Container string // UUID, or the name that it had
-	Remove    bool   // it is removed; else it is the cluster's again, whose row has to be there
+	Container string // UUID, or its former name
+	Remove    bool   // remove it; otherwise it is adopted, for which the cluster must have its row
 }
 
 func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
@@ -249,9 +252,12 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 	if r.Remove {
 		for _, k := range found {
 			ref := k.Ref()
-			if w := t.workload(ref); w != nil && w.Place().HostID == h.ID && w.Place().Epoch == k.Epoch && w.Place().Desired != structs.DesiredAbsent &&
+			if w := t.workload(ref); w != nil && w.Place().HostID == h.ID && w.Place().Epoch == k.Epoch &&
+				w.Place().Desired != structs.DesiredAbsent &&
 				(k.SpecHash == "" || k.SpecHash == w.SpecHash()) {
-				return nil, structs.Errorf(structs.CodeConflict, "%s %s is the cluster's own again, as placed on host %s: keep it, and delete it with %[1]s-delete if it is to go", ref.Kind, ref.ID, h.Name).About(string(ref.Kind))
+				return nil, structs.Errorf(structs.CodeConflict,
+					"%s %s is the cluster's own again, as placed on host %s: keep it, and delete it with %[1]s-delete if it is to go",
+					ref.Kind, ref.ID, h.Name).About(string(ref.Kind))
 			}
 		}
 	} else {
@@ -264,16 +270,15 @@ func (r AdoptContainer) decide(t *tx) (*structs.Host, error) {
 	for _, k := range found {
 		d := decided
 		if k.Epoch != newest.Epoch {
-			d = structs.AdoptionRemove // an earlier placement goes, as always
+			d = structs.AdoptionRemove // earlier placements are always removed
 		}
-		q.decide(k, d)
+		q.setAdoption(k, d)
 	}
 	q.tidy()
 	return row[structs.Host](t, h.ID), nil
 }
 
-// find returns the placements that the container has in the host's quarantine, at
-// least one.
+// find returns the placements of the container in the host's quarantine, at least one.
 func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, error) {
 	var found []structs.Quarantined
 	for _, page := range (quarantine{t, h.ID}).pages() {
@@ -284,18 +289,21 @@ func (r AdoptContainer) find(t *tx, h *structs.Host) ([]structs.Quarantined, err
 		}
 	}
 	if len(found) == 0 {
-		return nil, structs.Errorf(structs.CodeNotFound, "Container %.255s is not in quarantine on host %s.", r.Container, h.Name).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeNotFound, "Container %.255s is not in quarantine on host %s.", r.Container,
+			h.Name).About(structs.KindContainer)
 	}
 	for _, k := range found {
 		if ref, first := k.Ref(), found[0].Ref(); ref.Kind != first.Kind || ref.ID != first.ID {
-			return nil, structs.Errorf(structs.CodeConflict, "Several containers in quarantine on host %s have the name %.255s: use the uuid.", h.Name, r.Container).About(structs.KindContainer)
+			return nil, structs.Errorf(structs.CodeConflict,
+				"Several containers in quarantine on host %s have the name %.255s: use the uuid.", h.Name,
+				r.Container).About(structs.KindContainer)
 		}
 	}
 	return found, nil
 }
 
-// decide writes what is to become of a placement, and lets its host hear of it.
-func (q quarantine) decide(k structs.Quarantined, decided structs.Adoption) {
+// setAdoption writes the decision about a placement, and announces it to the host.
+func (q quarantine) setAdoption(k structs.Quarantined, decided structs.Adoption) {
 	for _, page := range q.pages() {
 		for i := range page.Kept {
 			if page.Kept[i].Ref() != k.Ref() || page.Kept[i].Adoption == decided {
@@ -310,12 +318,13 @@ func (q quarantine) decide(k structs.Quarantined, decided structs.Adoption) {
 	}
 }
 
-// adopt makes a placement in quarantine that of the workload's row. CodeConflict
-// if the row isn't there, or is another workload's or another placement's.
+// adopt makes a quarantined placement the newest placement of the workload's row.
+// CodeConflict if the row doesn't exist, or belongs to another workload or placement.
 func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	ref := k.Ref()
 	conflict := func(format string, args ...any) *structs.Error {
-		return structs.Errorf(structs.CodeConflict, "%s %s is not kept: %s", ref.Kind, ref.ID, fmt.Sprintf(format, args...)).About(string(ref.Kind))
+		return structs.Errorf(structs.CodeConflict, "%s %s is not kept: %s", ref.Kind, ref.ID,
+			fmt.Sprintf(format, args...)).About(string(ref.Kind))
 	}
 	refuse := func(format string, args ...any) error {
 		return conflict("%s; host-adopt -remove removes it", fmt.Sprintf(format, args...))
@@ -329,7 +338,7 @@ func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 	case p.Desired == structs.DesiredAbsent:
 		return refuse("the cluster's %s of that uuid is being deleted", ref.Kind)
 	case hash != "" && k.SpecHash == "":
-		return conflict("the agent has not told yet what it was made from; try again in a second")
+		return conflict("the agent has not reported yet what it was made from; try again in a second")
 	case k.SpecHash != hash:
 		return refuse("it was made from another spec (hash %s) than the cluster's %s of that uuid (hash %s)", k.SpecHash, ref.Kind, hash)
 	case p.HostID == h.ID && p.Epoch == k.Epoch:
@@ -340,20 +349,21 @@ func adopt(t *tx, h *structs.Host, k structs.Quarantined) error {
 		if on := row[structs.Host](t, p.HostID); on != nil {
 			where = "host " + on.Name
 		}
-		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", p.Epoch, where, k.Epoch)
+		return refuse("the cluster has a placement that is as new or newer (epoch %d on %s, and it is of epoch %d)", p.Epoch, where,
+			k.Epoch)
 	case p.BayID != h.BayID:
 		return refuse("host %s is not in the bay of the cluster's %s", h.Name, ref.Kind)
 	case h.State != structs.HostReady:
-		return conflict("host %s is %s; try again once its agent is heard of", h.Name, h.State).About(structs.KindHost)
+		return conflict("host %s is %s; try again once the host is ready", h.Name, h.State).About(structs.KindHost)
 	}
 	w := was.Copy()
 	changed := w.Place()
 	if p.HostID != "" && p.HostID != h.ID {
 		changed.Priors = append(slices.Clone(p.Priors), structs.Prior{HostID: p.HostID, Epoch: p.Epoch, Generation: p.Generation})
 	}
-	changed.Priors = without(changed.Priors, h.ID)
-	// What the row reserves on this host already doesn't count twice.
-	used := t.held.used(h.ID).Clone()
+	changed.Priors = priorsExcept(changed.Priors, h.ID)
+	// The row's present reservation on this host doesn't count twice.
+	used := t.reserved.used(h.ID).Clone()
 	if p.On(h.ID) {
 		used.Remove(was.Reserved())
 	}

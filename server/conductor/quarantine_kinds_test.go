@@ -7,8 +7,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestQuarantineOfEachKind: a host keeps a workload of another history, as its agent
-// tells in JSON. An operator has it kept, or removed.
+// TestQuarantineOfEachKind: a host quarantines a workload of another history, and its agent
+// reports it in JSON. An operator has it adopted or removed.
 func TestQuarantineOfEachKind(t *testing.T) {
 	eachKind(t, func(h *harness, k kind) {
 		w := h.workload(k, 1<<30, structs.Policy{})
@@ -60,13 +60,13 @@ func TestQuarantineOfEachKind(t *testing.T) {
 		refuse(h, structs.CodeConflict, AdoptContainer{Caller: root, Host: other, Container: gone.Ref().ID})
 		must(h, AdoptContainer{Caller: root, Host: other, Container: gone.Ref().ID, Remove: true})
 		if q := h.store.Snapshot().Quarantine(other); len(q) != 1 || q[0].Kept[0].Adoption != structs.AdoptionRemove {
-			t.Fatalf("the host is told %+v", q)
+			t.Fatalf("the host has %+v", q)
 		}
 	})
 }
 
-// TestReportsOfPartsAreTaken: what an agent tells of the parts comes to the row.
-func TestReportsOfPartsAreTaken(t *testing.T) {
+// TestReportsOfPartsAreStored: an agent's report of the parts is written to the row.
+func TestReportsOfPartsAreStored(t *testing.T) {
 	eachKind(t, func(h *harness, k kind) {
 		w := h.workload(k, 1<<30, structs.Policy{})
 		p := w.place()

@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// registerAs has a host register that shows what it has followed.
+// registerAs registers a host that names what it has followed.
 func (h *harness) registerAs(id string, follows structs.Following) structs.HostRegistered {
 	h.Helper()
 	return must(h, RegisterHost{
@@ -32,7 +32,7 @@ func (h *harness) hostRow(name string) *structs.Host {
 // newest returns the newest lineage.
 func (h *harness) newest() string { return h.store.Snapshot().Lineages().Current() }
 
-// TestEachLeadershipBeginsALineage: in its first entry, whatever else that holds, and
+// TestEachLeadershipBeginsALineage: a leadership writes its lineage in its first entry, and
 // only there.
 func TestEachLeadershipBeginsALineage(t *testing.T) {
 	h := newHarness(t)
@@ -62,19 +62,20 @@ func TestEachLeadershipBeginsALineage(t *testing.T) {
 	if err := h.proposer.VerifyLeader(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// What an old schema can't hold isn't written.
+	// What an earlier schema can't contain isn't written.
 	old := newHarnessOf(t, structs.LeastSchema)
 	old.bay(alice, "web", 1)
 	if old.store.Snapshot().Lineages() != nil {
 		t.Error("a cluster of the first schema has lineages")
 	}
-	if a := old.registerAs(structs.NewID(), structs.Following{ClusterID: old.store.Snapshot().Cluster().ClusterID, Lineage: structs.NewID(), Index: 1}); !a.Diverged {
-		t.Error("an agent that has seen a lineage is not of a state that has none")
+	if a := old.registerAs(structs.NewID(), structs.Following{ClusterID: old.store.Snapshot().Cluster().ClusterID, Lineage: structs.NewID(),
+		Index: 1}); !a.Diverged {
+		t.Error("an agent that has seen a lineage passes for one of a state without lineages")
 	}
 }
 
-// TestRegisterOfAnotherHistory: the leader's own state says whether it is one, and
-// notes that quarantine is to come.
+// TestRegisterOfAnotherHistory: the leader decides by its own state whether the agent's
+// history is another one, and marks the quarantine pending.
 func TestRegisterOfAnotherHistory(t *testing.T) {
 	h := newHarness(t)
 	first := h.newest()
@@ -113,7 +114,7 @@ func TestRegisterOfAnotherHistory(t *testing.T) {
 	}
 }
 
-// quarantined returns what is in the host's quarantine, with what is decided of it.
+// quarantined returns the host's quarantine with the decisions.
 func (h *harness) quarantined(hostID string) map[string]structs.Adoption {
 	all := make(map[string]structs.Adoption)
 	n := 0
@@ -139,8 +140,8 @@ func (h *harness) tellQuarantine(host *structs.Host, r structs.QuarantineReport)
 	return TakeQuarantine(h.Context(), h.Conductor, ReportQuarantine{HostID: host.ID, QuarantineReport: r})
 }
 
-// TestQuarantineInPages: thousands of containers in reports of a hundred, with the
-// longest names, and all of them ended again, leave nothing; no entry is too large.
+// TestQuarantineInPages: thousands of containers with the longest names are reported in
+// hundreds and ended again. Nothing is left, and no entry is too large.
 func TestQuarantineInPages(t *testing.T) {
 	h := newHarness(t)
 	host := h.hostRow("h1")
@@ -150,7 +151,9 @@ func TestQuarantineInPages(t *testing.T) {
 	}
 	report := func(refs []structs.QuarantineRef) (r structs.QuarantineReport) {
 		for _, ref := range refs {
-			r.Kept = append(r.Kept, structs.Quarantined{ContainerID: ref.ContainerID, Epoch: ref.Epoch, Name: strings.Repeat("ü", structs.MaxName), ProjectID: strings.Repeat("p", 64), SpecHash: "0123456789abcdef", State: "running"})
+			r.Kept = append(r.Kept, structs.Quarantined{ContainerID: ref.ContainerID, Epoch: ref.Epoch,
+				Name: strings.Repeat("ü", structs.MaxName), ProjectID: strings.Repeat("p", 64), SpecHash: "0123456789abcdef",
+				State: "running"})
 		}
 		return r
 	}
@@ -166,7 +169,7 @@ func TestQuarantineInPages(t *testing.T) {
 	if err := h.tellQuarantine(host, report(refs[500:600])); err != nil || h.store.Index() != index {
 		t.Errorf("the same again: %v, and %d entries", err, h.store.Index()-index)
 	}
-	// From all over the pages: each entry would be all of them.
+	// The references come from all pages: each entry would contain all pages.
 	for n := range 11 {
 		var ended []structs.QuarantineRef
 		for i := n; i < len(refs); i += 11 {
@@ -185,8 +188,8 @@ func TestQuarantineInPages(t *testing.T) {
 	}
 }
 
-// TestQuarantineIsBounded: what the rows can't hold is refused, and the host's row
-// says how many they hold.
+// TestQuarantineIsBounded: reports beyond the limit are refused, and the host's row shows
+// the number of recorded ones.
 func TestQuarantineIsBounded(t *testing.T) {
 	h := newHarness(t)
 	host := h.hostRow("h1")
@@ -208,7 +211,7 @@ func TestQuarantineIsBounded(t *testing.T) {
 	}
 }
 
-func TestReportQuarantineRefused(t *testing.T) {
+func TestReportQuarantineRefusals(t *testing.T) {
 	h := newHarness(t)
 	host := h.hostRow("h1")
 	err := TakeQuarantine(context.Background(), h.Conductor, ReportQuarantine{HostID: host.ID})
@@ -221,23 +224,26 @@ func TestReportQuarantineRefused(t *testing.T) {
 	}
 	old := newHarnessOf(t, structs.LeastSchema)
 	host = old.hostRow("h1")
-	if err := old.tellQuarantine(host, structs.QuarantineReport{Settled: true, Kept: []structs.Quarantined{{ContainerID: "x"}}}); err != nil || len(old.store.Snapshot().Quarantine(host.ID)) > 0 {
+	if err := old.tellQuarantine(host, structs.QuarantineReport{Settled: true,
+		Kept: []structs.Quarantined{{ContainerID: "x"}}}); err != nil || len(old.store.Snapshot().Quarantine(host.ID)) > 0 {
 		t.Errorf("in a cluster of the first schema: %v", err)
 	}
 }
 
-// TestNextEpochPassesQuarantine: a placement never gets the epoch of one that a host
-// keeps of a history that is lost.
+// TestNextEpochPassesQuarantine: a new placement never gets the epoch of a quarantined one
+// of a lost history.
 func TestNextEpochPassesQuarantine(t *testing.T) {
 	h := newHarness(t)
 	old, other := h.hostRow("h1"), h.hostRow("h2")
 	h.bay(alice, "web", 2)
 	c := h.create(alice, "", structs.ContainerSpec{Image: "i"})
-	kept := []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 1, Name: "web"}, {ContainerID: structs.NewID(), Epoch: 99, Name: "another"}}
+	kept := []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 1, Name: "web"},
+		{ContainerID: structs.NewID(), Epoch: 99, Name: "another"}}
 	if err := h.tellQuarantine(old, structs.QuarantineReport{Kept: kept}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.tellQuarantine(other, structs.QuarantineReport{Kept: []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 4, Name: "web"}}}); err != nil {
+	if err := h.tellQuarantine(other, structs.QuarantineReport{Kept: []structs.Quarantined{{ContainerID: c.ID, Epoch: c.Epoch + 4,
+		Name: "web"}}}); err != nil {
 		t.Fatal(err)
 	}
 	must(h, RebuildContainer{Caller: alice, Ident: c.ID})
@@ -246,20 +252,20 @@ func TestNextEpochPassesQuarantine(t *testing.T) {
 	}
 }
 
-// TestAdoptContainer: kept is what the cluster's row is about, and nothing of which
-// there is a newer placement.
+// TestAdoptContainer: a container is adopted only if it matches the cluster's row, and if
+// there is no newer placement.
 func TestAdoptContainer(t *testing.T) {
 	spec := structs.ContainerSpec{Image: "i", Memory: 1 << 30}
-	const huge = 1 << 20 // an epoch above all that the cluster gives out here
+	const huge = 1 << 20 // an epoch above all that the cluster uses in this test
 	for name, tt := range map[string]struct {
 		epoch  uint64
 		hash   string
 		change func(h *harness, c *structs.Container) // nil: placed on the host
-		refuse string                                 // part of why it is not kept; "" if it is
+		refuse string                                 // part of the refusal; "" if it is adopted
 	}{
 		"the same placement":      {epoch: 1},
 		"another spec":            {epoch: 1, hash: "other", refuse: "another spec"},
-		"a spec not told of":      {epoch: 1, hash: "none", refuse: "try again"},
+		"an unreported spec":      {epoch: 1, hash: "none", refuse: "try again"},
 		"a newer placement here":  {epoch: 0, refuse: "as new or newer (epoch 1 on host"},
 		"an older placement here": {epoch: huge},
 		"no row": {epoch: 1, refuse: "no container of that uuid", change: func(h *harness, c *structs.Container) {
@@ -292,7 +298,8 @@ func TestAdoptContainer(t *testing.T) {
 			_, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: host.ID, Container: "web"})
 			key := fmt.Sprintf("%s/%d", c.ID, tt.epoch)
 			if tt.refuse != "" {
-				if structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), tt.refuse) || h.quarantined(host.ID)[key] != structs.AdoptionNone {
+				if structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), tt.refuse) ||
+					h.quarantined(host.ID)[key] != structs.AdoptionNone {
 					t.Fatalf("error %v, quarantine %v", err, h.quarantined(host.ID))
 				}
 				if tt.hash == "none" {
@@ -313,15 +320,16 @@ func TestAdoptContainer(t *testing.T) {
 			}
 			index := h.store.Index()
 			must(h, AdoptContainer{Caller: root, Host: host.ID, Container: c.ID})
-			if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: host.ID, Container: c.ID, Remove: true}); structs.CodeOf(err) != structs.CodeConflict {
+			if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: host.ID, Container: c.ID,
+				Remove: true}); structs.CodeOf(err) != structs.CodeConflict {
 				t.Errorf("the cluster's own was removed: %v, index %d after %d", err, h.store.Index(), index)
 			}
 		})
 	}
 }
 
-// TestAdoptFromAnotherHost: the row's placement on another host goes if it is an
-// older one, and stays if it is a newer one.
+// TestAdoptFromAnotherHost: the row's placement on another host is replaced if it is older,
+// and stays if it is newer.
 func TestAdoptFromAnotherHost(t *testing.T) {
 	h := newHarness(t)
 	hosts := []*structs.Host{h.hostRow("h1"), h.hostRow("h2")}
@@ -341,7 +349,8 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 			if structs.CodeOf(err) != structs.CodeConflict {
 				t.Errorf("another host has the epoch: %v", err)
 			}
-			if err := h.tellQuarantine(other, structs.QuarantineReport{Ended: []structs.QuarantineRef{{ContainerID: c.ID, Epoch: epoch}}}); err != nil {
+			if err := h.tellQuarantine(other, structs.QuarantineReport{Ended: []structs.QuarantineRef{{ContainerID: c.ID,
+				Epoch: epoch}}}); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -351,7 +360,7 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 			t.Fatalf("error %v, row %+v", err, after)
 		}
 	}
-	// No room: what it reserves is held against the host.
+	// No room: the demand of the container exceeds the host's free resources.
 	big := h.create(alice, "", structs.ContainerSpec{Image: "i", Memory: 3 << 30})
 	to := other
 	if big.HostID == other.ID {
@@ -363,7 +372,8 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	if h.store.Snapshot().Usage(to.ID).Memory+int64(big.Spec.Memory) > to.Fingerprint.Memory {
-		if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: to.ID, Container: big.ID}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "no room") {
+		if _, err := Do(context.Background(), h.Conductor, AdoptContainer{Caller: root, Host: to.ID,
+			Container: big.ID}); structs.CodeOf(err) != structs.CodeConflict || !strings.Contains(err.Error(), "no room") {
 			t.Errorf("more than the host has: %v", err)
 		}
 	} else {
@@ -371,8 +381,8 @@ func TestAdoptFromAnotherHost(t *testing.T) {
 	}
 }
 
-// TestHostWithQuarantineStaysInItsBay: another project's bay must not claim it with
-// what runs there; one that is lost, and whose containers are to go, may leave.
+// TestHostWithQuarantineStaysInItsBay: another project's bay must not claim the host with
+// the containers that run there. A lost host whose containers are to be removed may leave.
 func TestHostWithQuarantineStaysInItsBay(t *testing.T) {
 	h := newHarness(t)
 	host := h.hostRow("h1")

@@ -2,13 +2,12 @@ package conductor
 
 import "github.com/stackforge/magnum/structs"
 
-// RebuildContainer makes a container anew under the next epoch, from another
-// image if one is given. It keeps its UUID, its volumes and, if it has any, its
-// host.
+// RebuildContainer creates a container again under the next epoch, from another image if
+// one is given. It keeps its UUID, its volumes and, if it has one, its host.
 type RebuildContainer struct {
 	Caller structs.Caller
 	Ident  string
-	Image  string // "" means the one that it has
+	Image  string // "" means the present one
 }
 
 func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
@@ -21,7 +20,7 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 	}
 	changed := *c
 	changed.Spec.Image = orElse(r.Image, c.Spec.Image)
-	if changed.Desired = lasting(c); changed.Desired == structs.DesiredStopped {
+	if changed.Desired = desiredUnderNewGeneration(c); changed.Desired == structs.DesiredStopped {
 		changed.Desired = structs.DesiredCreated
 	}
 	changed.Generation++
@@ -32,7 +31,7 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 	if changed.HostID == "" {
 		newPlacer(t).place(&changed, row[structs.Bay](t, c.BayID))
 	} else {
-		// On the same host, which has its volumes, and the old one until it goes.
+		// On the same host, which has its volumes, and the old container until that is removed.
 		changed.Epoch = newPlacer(t).nextEpoch(c)
 		changed.Gone, changed.Observed = false, structs.Observed{Memory: c.Observed.Memory, MilliCPU: c.Observed.MilliCPU}
 	}
@@ -41,7 +40,7 @@ func (r RebuildContainer) decide(t *tx) (*structs.Container, error) {
 	return &changed, nil
 }
 
-// ResizeContainer changes what a container may use of its host, while it runs.
+// ResizeContainer changes a container's limits while it runs.
 type ResizeContainer struct {
 	Caller   structs.Caller
 	Ident    string
@@ -64,8 +63,8 @@ func (r ResizeContainer) decide(t *tx) (*structs.Container, error) {
 	return &changed, nil
 }
 
-// resize gives the copy of a container other limits, as far as its host has
-// room for them, under a new generation. nil means the limit that it has.
+// resize sets other limits in the copy of a container, under a new generation, if its host
+// has room for them. nil keeps the present limit.
 func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 	if c.Desired == structs.DesiredAbsent {
 		return structs.Errorf(structs.CodeConflict, "Container %s is being deleted", c.Name).About(structs.KindContainer)
@@ -79,27 +78,30 @@ func resize(t *tx, c *structs.Container, memory, milliCPU *int64) error {
 		c.Spec.MilliCPU = structs.MilliCPU(*milliCPU)
 	}
 	if host := row[structs.Host](t, c.HostID); host != nil {
-		used := t.held.used(host.ID)
+		used := t.reserved.used(host.ID)
 		room := structs.Bytes(host.Fingerprint.Memory - used.Memory + held.Memory)
 		cores := structs.MilliCPU(int64(host.Fingerprint.Cores)*1000 - used.MilliCPU + held.MilliCPU)
 		switch {
 		case c.Spec.Memory > was.Memory && c.Spec.Memory > room:
-			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name, room, c.Name).About(structs.KindContainer)
+			return structs.Errorf(structs.CodeConflict, "memory %d: host %s has %d bytes left for container %s", c.Spec.Memory, host.Name,
+				room, c.Name).About(structs.KindContainer)
 		case c.Spec.MilliCPU > was.MilliCPU && c.Spec.MilliCPU > cores:
-			return structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", c.Spec.MilliCPU.Cores(), host.Name, cores.Cores(), c.Name).About(structs.KindContainer)
+			return structs.Errorf(structs.CodeConflict, "cpu %g: host %s has %g cores left for container %s", c.Spec.MilliCPU.Cores(),
+				host.Name, cores.Cores(), c.Name).About(structs.KindContainer)
 		}
 	}
-	c.Desired = lasting(c)
+	c.Desired = desiredUnderNewGeneration(c)
 	c.Generation++
 	c.LimitGeneration = c.Generation
 	return nil
 }
 
-// lasting returns what is wanted of a container under a new generation that
-// isn't about starting or stopping it: a process that has ended by itself is
-// not to be started for it, unless its restart policy is about to.
-func lasting(c *structs.Container) structs.Desired {
-	if c.Desired == structs.DesiredRunning && !c.Spec.RestartPolicy.Always() && c.Settled() && c.Observed.Status == structs.ContainerStopped {
+// desiredUnderNewGeneration returns the desired state of a container under a new generation
+// that isn't about starting or stopping it. A process that has exited by itself must not be
+// started by it, unless its restart policy is about to do so.
+func desiredUnderNewGeneration(c *structs.Container) structs.Desired {
+	if c.Desired == structs.DesiredRunning && !c.Spec.RestartPolicy.Always() && c.Settled() &&
+		c.Observed.Status == structs.ContainerStopped {
 		return structs.DesiredStopped
 	}
 	return c.Desired

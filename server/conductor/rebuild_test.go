@@ -15,7 +15,7 @@ func TestRebuild(t *testing.T) {
 		want structs.Desired
 	}{
 		{structs.ContainerRunning, structs.DesiredRunning},
-		{structs.ContainerStopped, structs.DesiredCreated}, // it ended by itself: it isn't started for this
+		{structs.ContainerStopped, structs.DesiredCreated}, // it has exited by itself: a rebuild doesn't start it
 		{structs.ContainerError, structs.DesiredRunning},
 	} {
 		c := h.create(alice, "", structs.ContainerSpec{})
@@ -56,7 +56,7 @@ func TestResizeStaysWithinTheHost(t *testing.T) {
 	if now := h.container(c.ID); now.Generation != 2 || now.StartGeneration != 1 || now.Desired != structs.DesiredRunning {
 		t.Errorf("%+v", now)
 	}
-	// A smaller one always fits, and what waited gets the room.
+	// A smaller limit always fits, and waiting containers get the room.
 	waiting := h.create(alice, "", structs.ContainerSpec{Memory: 1 << 30})
 	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: memory(1 << 30)})
 	h.settle()
@@ -66,19 +66,19 @@ func TestResizeStaysWithinTheHost(t *testing.T) {
 	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped})
 	must(h, ResizeContainer{Caller: alice, Ident: c.ID, MilliCPU: memory(500)})
 	if now := h.container(c.ID); now.Desired != structs.DesiredStopped {
-		t.Errorf("it had ended, and is now wanted %s", now.Desired)
+		t.Errorf("it had exited, and its desired state is now %s", now.Desired)
 	}
-	// Between two runs of what is always to run.
+	// Between two runs of a container that is always restarted.
 	restarting := h.create(alice, "", structs.ContainerSpec{RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}})
 	h.report(restarting.ID, structs.Observed{Status: structs.ContainerStopped})
 	must(h, ResizeContainer{Caller: alice, Ident: restarting.ID, MilliCPU: memory(500)})
 	if now := h.container(restarting.ID); now.Desired != structs.DesiredRunning {
-		t.Errorf("its policy is about to start it, and it is now wanted %s", now.Desired)
+		t.Errorf("its policy is about to start it, but its desired state is now %s", now.Desired)
 	}
 }
 
-// TestRefusedLimitsStayReserved: what the engine has counts until it is seen to
-// have less, whatever is wanted.
+// TestRefusedLimitsStayReserved: the engine's limits count until lower ones are observed,
+// whatever the spec says.
 func TestRefusedLimitsStayReserved(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
@@ -101,9 +101,9 @@ func TestRefusedLimitsStayReserved(t *testing.T) {
 	used("refused", 3<<30, 3000)
 	waiting := h.create(alice, "", structs.ContainerSpec{Memory: 2 << 30})
 	if waiting.HostID != "" {
-		t.Error("the room was given away")
+		t.Error("the room was used")
 	}
-	// What it has is not counted against itself.
+	// The container's own reservation is not counted against it.
 	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: number(4 << 30)})
 	used("more", 4<<30, 3000)
 	must(h, ResizeContainer{Caller: alice, Ident: c.ID, Memory: number(1 << 30)})
@@ -124,7 +124,8 @@ func TestKill(t *testing.T) {
 	c := h.create(alice, "", structs.ContainerSpec{})
 	h.report(c.ID, structs.Observed{Status: structs.ContainerRunning})
 	must(h, ActOnContainer{Caller: alice, Ident: c.ID, Action: ActionKill, Signal: "SIGHUP"})
-	if now := h.container(c.ID); now.KillGeneration != 2 || now.Generation != 2 || now.Signal != "SIGHUP" || now.Desired != structs.DesiredRunning {
+	if now := h.container(c.ID); now.KillGeneration != 2 || now.Generation != 2 || now.Signal != "SIGHUP" ||
+		now.Desired != structs.DesiredRunning {
 		t.Errorf("%+v", now)
 	}
 	h.report(c.ID, structs.Observed{Status: structs.ContainerStopped})

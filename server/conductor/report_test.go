@@ -7,16 +7,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// rowsOf are the rows that a report may change.
+// rowsOf returns the rows that a report may change.
 func (h *harness) rowsOf(host, id string) [2]uint64 {
 	h.Helper()
 	snap := h.store.Snapshot()
 	return [2]uint64{snap.Host(host).ModifyIndex, snap.Container(id).ModifyIndex}
 }
 
-// TestReportIsTakenOnce: an agent sends a report again when it had no answer. It must
-// not undo what a later one has said, and each registration counts anew.
-func TestReportIsTakenOnce(t *testing.T) {
+// TestRepeatedReportChangesNothing: an agent repeats a report whose answer was lost. The
+// repetition must not undo a later report, and each registration counts from the beginning.
+func TestRepeatedReportChangesNothing(t *testing.T) {
 	h := newHarness(t)
 	host := h.host("h1", nil)
 	h.bay(alice, "b", 1)
@@ -25,7 +25,8 @@ func TestReportIsTakenOnce(t *testing.T) {
 	send := func(registration, seq uint64, status structs.ContainerStatus) structs.StatusReported {
 		t.Helper()
 		return must(h, ReportStatus{HostID: host, StatusReport: structs.StatusReport{Registration: registration, Seq: seq,
-			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: status, Generation: c.Generation}}}}}).StatusReported
+			Containers: []structs.ContainerReport{{ContainerID: c.ID, Epoch: 1,
+				Observed: structs.Observed{Status: status, Generation: c.Generation}}}}}).StatusReported
 	}
 	is := func(want structs.ContainerStatus, seq uint64) {
 		t.Helper()
@@ -50,7 +51,7 @@ func TestReportIsTakenOnce(t *testing.T) {
 	if after := h.rowsOf(host, c.ID); after != before {
 		t.Errorf("reports that were sent again have written %v, before %v", after, before)
 	}
-	send(1, 5, structs.ContainerRunning) // what lies between was of a report that is lost for good
+	send(1, 5, structs.ContainerRunning) // the reports in between are lost for good
 	is(structs.ContainerRunning, 5)
 
 	h.register(host, "h1", nil)
@@ -61,8 +62,8 @@ func TestReportIsTakenOnce(t *testing.T) {
 	is(structs.ContainerStopped, 1)
 }
 
-// TestReportOfAnotherEpoch: what a host says of another placement than the one that it
-// has says nothing of that one.
+// TestReportOfAnotherEpoch: a host's report of another placement than its present one
+// doesn't change that one.
 func TestReportOfAnotherEpoch(t *testing.T) {
 	for _, seen := range []structs.Observed{running, stopped, gone, {Status: structs.ContainerError, Failed: true, Reason: "no"}} {
 		h := newHarness(t)
@@ -75,7 +76,7 @@ func TestReportOfAnotherEpoch(t *testing.T) {
 		h.settle()
 		c = h.container(c.ID)
 		if c.Epoch != 2 || c.HostID == "" {
-			t.Fatalf("epoch %d on host %q: this test is of a second placement", c.Epoch, c.HostID)
+			t.Fatalf("epoch %d on host %q: this test needs a second placement", c.Epoch, c.HostID)
 		}
 		h.report(c.ID, structs.Observed{Status: structs.ContainerRunning, Generation: c.Generation, RestartCount: 7})
 		c = h.container(c.ID)
@@ -89,8 +90,10 @@ func TestReportOfAnotherEpoch(t *testing.T) {
 			if now == nil {
 				t.Fatalf("%s of epoch %d from host %s has deleted it", seen.Status, r.epoch, r.host)
 			}
-			if now.ModifyIndex != c.ModifyIndex || now.Epoch != 2 || now.HostID != c.HostID || now.Status() != structs.ContainerRunning || now.Observed.RestartCount != 7 {
-				t.Errorf("%s of epoch %d from host %s has changed it: %s, epoch %d on host %s, index %d, not %d", seen.Status, r.epoch, r.host, now.Status(), now.Epoch, now.HostID, now.ModifyIndex, c.ModifyIndex)
+			if now.ModifyIndex != c.ModifyIndex || now.Epoch != 2 || now.HostID != c.HostID || now.Status() != structs.ContainerRunning ||
+				now.Observed.RestartCount != 7 {
+				t.Errorf("%s of epoch %d from host %s has changed it: %s, epoch %d on host %s, index %d, not %d", seen.Status, r.epoch,
+					r.host, now.Status(), now.Epoch, now.HostID, now.ModifyIndex, c.ModifyIndex)
 			}
 		}
 	}

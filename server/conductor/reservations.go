@@ -5,35 +5,36 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// reservations is what the batch sees reserved on hosts, and the order in which bays
-// prefer their hosts because of it.
+// reservations holds what is reserved on hosts as the batch sees it, and the order in which
+// bays prefer their hosts because of that.
 type reservations struct {
 	t       *tx
-	usage   map[string]*state.Usage    // of hosts whose workloads the batch has changed
+	usage   map[string]*state.Usage    // by host whose workloads the batch has changed
 	rooms   state.Rooms                // the order; see order
-	roomNow map[string]*state.HostRoom // of the hosts that the batch has changed in rooms; nil for one that has left its bay
-	stale   map[string]bool            // hosts that the batch has changed since rooms was brought up to date
+	roomNow map[string]*state.HostRoom // by host that the batch has changed in rooms; nil if it has left its bay
+	stale   map[string]bool            // hosts that the batch has changed since rooms was updated
 }
 
 func newReservations(t *tx) *reservations {
 	return &reservations{
-		t: t, usage: make(map[string]*state.Usage), rooms: t.base.Rooms(), roomNow: make(map[string]*state.HostRoom), stale: make(map[string]bool),
+		t: t, usage: make(map[string]*state.Usage), rooms: t.base.Rooms(), roomNow: make(map[string]*state.HostRoom),
+		stale: make(map[string]bool),
 	}
 }
 
-// take reserves something on a host.
-func (r *reservations) take(hostID string, d structs.Demand) {
+// add reserves the demand on a host.
+func (r *reservations) add(hostID string, d structs.Demand) {
 	r.used(hostID).Add(d)
 	r.stale[hostID] = true
 }
 
-// give undoes take of the same.
-func (r *reservations) give(hostID string, d structs.Demand) {
+// remove undoes an add of the same demand.
+func (r *reservations) remove(hostID string, d structs.Demand) {
 	r.used(hostID).Remove(d)
 	r.stale[hostID] = true
 }
 
-// used returns what the batch sees reserved on a host; take and give change it.
+// used returns what is reserved on a host as the batch sees it; add and remove change it.
 func (r *reservations) used(hostID string) *state.Usage {
 	u, ok := r.usage[hostID]
 	if !ok {
@@ -44,8 +45,7 @@ func (r *reservations) used(hostID string) *state.Usage {
 	return u
 }
 
-// order brings the order of hosts up to date with what the batch has written, and
-// returns it.
+// order updates the order of hosts with the batch's writes, and returns it.
 func (r *reservations) order() *state.Rooms {
 	if len(r.stale) == 0 {
 		return &r.rooms
@@ -68,8 +68,8 @@ func (r *reservations) order() *state.Rooms {
 	return &r.rooms
 }
 
-// roomOf makes the room of a host as the batch sees it, nil if it is in no bay. was is
-// its room so far, nil if there is none.
+// roomOf returns the room of a host as the batch sees it, nil if the host is in no bay. was
+// is the room so far, nil if there is none.
 func (r *reservations) roomOf(hostID string, was *state.HostRoom) *state.HostRoom {
 	h := row[structs.Host](r.t, hostID)
 	if h == nil || h.BayID == "" {
@@ -81,7 +81,7 @@ func (r *reservations) roomOf(hostID string, was *state.HostRoom) *state.HostRoo
 	}
 	used := r.usage[hostID]
 	if used == nil && was != nil {
-		used = was.Used // nothing of it has changed
+		used = was.Used // unchanged
 	} else if used == nil {
 		used = r.used(hostID)
 	}

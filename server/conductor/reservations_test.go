@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestRoomsOfABatch: the order of hosts is what the rows of the batch say, whatever it
-// has written and taken back, and gives the choices that looking at all hosts does.
+// TestRoomsOfABatch: the order of hosts follows from the rows of the batch, whatever the
+// batch has written and undone, and gives the same choices as a scan of all hosts.
 func TestRoomsOfABatch(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -25,7 +25,8 @@ func TestRoomsOfABatch(t *testing.T) {
 			must(h, CreateBay{Caller: alice, Name: []string{"a", "b"}[i], NodeCount: 2, Placement: strategy})
 		}
 		for range 6 {
-			h.create(alice, []string{"a", "b"}[rng.IntN(2)], structs.ContainerSpec{Memory: structs.Bytes(rng.Int64N(2)) << 29, MilliCPU: 100})
+			h.create(alice, []string{"a", "b"}[rng.IntN(2)], structs.ContainerSpec{Memory: structs.Bytes(rng.Int64N(2)) << 29,
+				MilliCPU: 100})
 		}
 		tx := newTx(h.store.Snapshot(), h.clock)
 		var made []string
@@ -35,7 +36,8 @@ func TestRoomsOfABatch(t *testing.T) {
 			var err error
 			switch rng.IntN(8) {
 			case 0:
-				_, err = MarkHosts{Marks: []HostMark{{ID: host, State: []structs.HostState{structs.HostLost, structs.HostSuspect, structs.HostReady}[rng.IntN(3)]}}}.decide(tx)
+				_, err = MarkHosts{Marks: []HostMark{{ID: host, State: []structs.HostState{structs.HostLost, structs.HostSuspect,
+					structs.HostReady}[rng.IntN(3)]}}}.decide(tx)
 			case 1:
 				_, err = DrainHost{Caller: root, Ident: host, Draining: rng.IntN(2) == 0}.decide(tx)
 			case 2:
@@ -48,8 +50,10 @@ func TestRoomsOfABatch(t *testing.T) {
 				}
 			default:
 				var c *structs.Container
-				c, err = CreateContainer{Caller: alice, Bay: []string{"a", "b"}[rng.IntN(2)], Run: true, Spec: structs.ContainerSpec{Image: "i",
-					Memory: structs.Bytes(rng.Int64N(3)) << 29, MilliCPU: structs.MilliCPU(rng.Int64N(3)) * 100, RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}}}.decide(tx)
+				c, err = CreateContainer{Caller: alice, Bay: []string{"a", "b"}[rng.IntN(2)], Run: true,
+					Spec: structs.ContainerSpec{Image: "i",
+						Memory: structs.Bytes(rng.Int64N(3)) << 29, MilliCPU: structs.MilliCPU(rng.Int64N(3)) * 100,
+						RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways}}}.decide(tx)
 				if err == nil {
 					made = append(made, c.ID)
 				}
@@ -67,18 +71,19 @@ func TestRoomsOfABatch(t *testing.T) {
 
 func compareRooms(t *testing.T, tx *tx) {
 	t.Helper()
-	rooms := tx.held.order()
+	rooms := tx.reserved.order()
 	for bay := range tx.bays() {
 		var all []schedule.Host
 		for h := range tx.hostsInBay(bay.ID) {
-			all = append(all, state.RoomOf(h, tx.held.used(h.ID), bay.Placement))
+			all = append(all, state.RoomOf(h, tx.reserved.used(h.ID), bay.Placement))
 		}
 		if n, _ := rooms.Count(bay.ID); n != len(all) {
 			t.Fatalf("bay %s has %d hosts in order, and %d rows", bay.Name, n, len(all))
 		}
 		for i := range all {
 			for h := range rooms.All(bay.ID) {
-				if h.ID == all[i].ID && (h.Ready != all[i].Ready || h.Draining != all[i].Draining || !reflect.DeepEqual(h.Used, all[i].Used)) {
+				if h.ID == all[i].ID && (h.Ready != all[i].Ready || h.Draining != all[i].Draining ||
+					!reflect.DeepEqual(h.Used, all[i].Used)) {
 					t.Fatalf("host %s is %+v, not %+v", h.Name, h, all[i])
 				}
 			}

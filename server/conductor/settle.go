@@ -5,8 +5,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Step is one of the kinds of things that have to follow from changes. The leader
-// takes each when one of its topics fires, and once when its leadership begins.
+// Step is one kind of follow-up work. The leader takes each step when one of its topics
+// fires, and once when its leadership begins.
 type Step struct {
 	name   string
 	take   func(*tx) (full bool)
@@ -16,24 +16,24 @@ type Step struct {
 // String returns the name of the step, for logs.
 func (s *Step) String() string { return s.name }
 
-// Topics returns what the step waits for: nothing else gives it anything to do.
+// Topics returns what the step waits for. Nothing else gives it work.
 func (s *Step) Topics() []state.Topic { return s.topics }
 
-// Steps are all steps.
+// Steps lists all steps.
 var Steps = []*Step{
 	{"end bays", endBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
 	{"grow bays", growBays, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicEmptied()}},
-	{"place what waits", placeWaiting, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
+	{"place waiting workloads", placeWaiting, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom()}},
 	{"leave lost hosts", markLost, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
 	{"drain hosts", drainHosts, []state.Topic{state.TopicBays(), state.TopicHosts(), state.TopicRoom(), state.TopicUnsettled()}},
 }
 
-// Settle takes a part of all that has to follow from changes before it: bays
-// that end are emptied, bays that lack hosts claim free ones, workloads that
-// wait are placed, workloads of lost hosts become Unknown and are placed again, hosts
-// are drained. The result is true while there is more to do at once.
+// Settle carries out a part of the follow-up work of earlier changes: it empties bays that
+// are being deleted, claims hosts for bays that lack some, places waiting workloads,
+// handles the workloads of lost hosts, and drains hosts. The result is true while there is
+// more to do at once.
 type Settle struct {
-	Step *Step // nil means all of them, one after the other
+	Step *Step // nil means all steps in order
 }
 
 func (r Settle) decide(t *tx) (more bool, err error) {
@@ -48,13 +48,13 @@ func (r Settle) decide(t *tx) (more bool, err error) {
 	return false, nil
 }
 
-// room reports whether the request may make another change by their number, keeping
-// back a few for what goes with it. Whether the entry has room for the bytes shows
-// when the change is made: see item.
+// room reports whether the request may make another change, by the number of its changes.
+// It keeps a few back for the changes that belong to it. Whether the entry has room for the
+// bytes shows when the change is made: see item.
 func (t *tx) room() bool { return t.writes() <= structs.MaxChanges-4 }
 
-// endBays empties the bays that are being deleted and deletes the empty ones.
-// It returns true if there was no room for all of it.
+// endBays empties the bays that are being deleted, and deletes the empty ones. It returns
+// true if the entry had no room for all of it.
 func endBays(t *tx) (full bool) {
 	for b := range t.endingBays() {
 		left := 0
@@ -69,7 +69,7 @@ func endBays(t *tx) (full bool) {
 					return true
 				}
 			}
-			if t.get(w.Table(), w.Base().ID) != nil { // a host has it
+			if t.get(w.Table(), w.Base().ID) != nil { // a host still has it
 				left++
 			}
 		}
@@ -100,8 +100,8 @@ func endBays(t *tx) (full bool) {
 	return false
 }
 
-// growBays lets the bays that lack hosts claim free ones, the one that has
-// waited longest first, and takes hosts back from those that have too many.
+// growBays claims free hosts for bays that lack some, the longest waiting bay first, and
+// frees surplus hosts.
 func growBays(t *tx) (full bool) {
 	for b := range t.bays() {
 		if b.Status == structs.BayDeleting {
@@ -120,15 +120,15 @@ func growBays(t *tx) (full bool) {
 	return false
 }
 
-// placeWaiting places workloads that wait for a host, in the order in which
-// they were created. One that doesn't fit holds up none of the others.
+// placeWaiting places workloads that wait for a host, in the order of their creation. One
+// that doesn't fit doesn't block the others.
 func placeWaiting(t *tx) (full bool) {
 	for bayID := range t.base.WaitingBays() {
 		bay := row[structs.Bay](t, bayID)
 		if bay == nil || bay.Status == structs.BayDeleting {
 			continue
 		}
-		// What didn't fit once doesn't fit again in this step.
+		// A shape that didn't fit once doesn't fit again in this step.
 		refused := make(map[string]string)
 		for w := range t.base.Waiting(bayID) {
 			if !t.room() {

@@ -12,12 +12,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// steps takes the leader's steps as the leader does: each when one of its topics has
-// fired, and no other.
+// steps takes the steps as the leader does: each when one of its topics has fired, and no
+// other.
 type steps struct {
 	*harness
-	subs  []*state.Subscription // of Steps
-	taken map[string]int        // by the step's name
+	subs  []*state.Subscription // those of Steps
+	taken map[string]int        // by name of the step
 }
 
 func newSteps(h *harness) *steps {
@@ -30,7 +30,7 @@ func newSteps(h *harness) *steps {
 	return s
 }
 
-// follow takes the steps that follow from what was done.
+// follow takes the steps whose topics have fired.
 func (s *steps) follow() {
 	s.Helper()
 	for range 1000 {
@@ -53,9 +53,9 @@ func (s *steps) follow() {
 	s.Fatal("settling does not end")
 }
 
-// TestStepsMissNothing does random things, and takes only the steps whose topics have
-// fired. Then no step is to have anything to do: what it waits for has to fire one of
-// its topics.
+// TestStepsMissNothing makes random changes, and takes only the steps whose topics have
+// fired. After that no step may have work left: whatever gives a step work has to fire one
+// of its topics.
 func TestStepsMissNothing(t *testing.T) {
 	for seed := range uint64(16) {
 		rng := rand.New(rand.NewPCG(seed, 3))
@@ -72,14 +72,15 @@ func TestStepsMissNothing(t *testing.T) {
 			}
 			before := h.decisions()
 			if more, after := must(h, Settle{}), h.decisions(); more || after != before {
-				t.Fatalf("seed %d, after %q: a step has found something to do that did not wake it:\n%s\nis now\n%s", seed, last, before, after)
+				t.Fatalf("seed %d, after %q: a step has found something to do that did not wake it:\n%s\nis now\n%s", seed, last, before,
+					after)
 			}
 		}
 	}
 }
 
-// decisions writes what the servers have decided. Reasons are left out: those that tell
-// of room are not written again when there is less of it.
+// decisions writes the decisions of the servers as text, without reasons: those that state
+// the free room are not rewritten when it shrinks.
 func (h *harness) decisions() string {
 	var b strings.Builder
 	snap := h.store.Snapshot()
@@ -100,9 +101,8 @@ func (h *harness) decisions() string {
 	return b.String()
 }
 
-// surplus reports whether a bay keeps more hosts than it wants. Which of them it places
-// something on depends on what they have, and a workload that waits may have its turn
-// later than it could.
+// surplus reports whether a bay has more hosts than it should. The choice among them
+// depends on their workloads, and a waiting workload may be placed later than possible.
 func (h *harness) surplus() bool {
 	snap := h.store.Snapshot()
 	for b := range typed[*structs.Bay](snap.List(structs.TableBays, state.AllProjects, 0)) {
@@ -115,14 +115,14 @@ func (h *harness) surplus() bool {
 				empty++
 			}
 		}
-		if have > b.NodeCount && empty == 0 { // an empty one has to go
+		if have > b.NodeCount && empty == 0 { // an empty host has to leave
 			return true
 		}
 	}
 	return false
 }
 
-// random does one thing and says what.
+// random makes one change and describes it.
 func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*kind][]string) string {
 	h := s.harness
 	pick := func(from []string) string {
@@ -132,7 +132,8 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 		return from[rng.IntN(len(from))]
 	}
 	try := func(what string, err error) string {
-		if code := structs.CodeOf(err); err != nil && code != structs.CodeConflict && code != structs.CodeNotFound && code != structs.CodeInvalid {
+		if code := structs.CodeOf(err); err != nil && code != structs.CodeConflict && code != structs.CodeNotFound &&
+			code != structs.CodeInvalid {
 			h.Fatalf("%s: %v", what, err)
 		}
 		return what
@@ -150,7 +151,8 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 	case rng.IntN(3) == 0:
 		k := &kinds[rng.IntN(len(kinds))]
 		restart := structs.RestartPolicy{Name: []string{structs.RestartAlways, structs.RestartNo}[rng.IntN(2)]}
-		exclusive := []structs.Exclusive{structs.ExclusiveNo, structs.ExclusiveNo, structs.ExclusiveYes, structs.ExclusiveLease}[rng.IntN(4)]
+		exclusive := []structs.Exclusive{structs.ExclusiveNo, structs.ExclusiveNo, structs.ExclusiveYes,
+			structs.ExclusiveLease}[rng.IntN(4)]
 		if b := snap.Bay(pick(*bays)); b != nil && b.Status != structs.BayDeleting {
 			ids[k] = append(ids[k], k.make(h, b.ID, int64(1+rng.IntN(3))<<30, structs.Policy{Restart: restart, Exclusive: exclusive}))
 		}
@@ -173,7 +175,7 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 		case a.Desired == structs.DesiredStopped:
 			seen.Status = structs.ContainerStopped
 		}
-		k.tells(h, host, a.Ref().ID, a.Epoch, seen, rng.IntN(8) == 0)
+		k.reportsJSON(h, host, a.Ref().ID, a.Epoch, seen, rng.IntN(8) == 0)
 		return fmt.Sprintf("report %s of %v", seen.Status, a.Ref())
 	}
 	host := pick(*hosts)
@@ -219,9 +221,9 @@ func (s *steps) random(rng *rand.Rand, i int, hosts, bays *[]string, ids map[*ki
 	return "delete"
 }
 
-// TestStepsOfAnOrdinaryDay: what comes and goes on hosts that keep something makes
-// nobody look at all bays and hosts.
-func TestStepsOfAnOrdinaryDay(t *testing.T) {
+// TestReportsDontWakeTheGrowthOfBays: workloads that come and go on hosts that keep others
+// cause no scan of all bays and hosts.
+func TestReportsDontWakeTheGrowthOfBays(t *testing.T) {
 	s := newSteps(twoHosts(t))
 	for range 4 {
 		s.workload(kinds[0], 1<<28, structs.Policy{})
@@ -230,33 +232,33 @@ func TestStepsOfAnOrdinaryDay(t *testing.T) {
 	s.follow()
 	clear(s.taken)
 	host := w.place().HostID
-	w.tells(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
+	w.reportsJSON(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
 	s.follow()
 	if len(s.taken) != 0 {
 		t.Errorf("a report has led to %v", s.taken)
 	}
 	w.deletes(s.harness, w.id)
-	w.tells(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerGone, Generation: 2}, false)
+	w.reportsJSON(s.harness, host, w.id, 1, structs.Seen{Status: structs.ContainerGone, Generation: 2}, false)
 	s.follow()
-	if s.taken["grow bays"] != 0 || s.taken["place what waits"] != 1 {
+	if s.taken["grow bays"] != 0 || s.taken["place waiting workloads"] != 1 {
 		t.Errorf("a deletion has led to %v", s.taken)
 	}
 }
 
-// TestStepsOnHostsThatAreGivenUp: what is wanted of a workload, or left of it, on a
-// host that is lost or drained decides whether it moves.
-func TestStepsOnHostsThatAreGivenUp(t *testing.T) {
+// TestStepsOnLostAndDrainingHosts: whether a workload on a lost or draining host moves
+// depends on its desired state and on what is left of it.
+func TestStepsOnLostAndDrainingHosts(t *testing.T) {
 	s := newSteps(twoHosts(t))
 	h := s.harness
 	w := h.workload(kinds[1], 1<<30, structs.Policy{Exclusive: structs.ExclusiveYes})
 	from := w.place().HostID
-	w.tells(h, from, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
+	w.reportsJSON(h, from, w.id, 1, structs.Seen{Status: structs.ContainerRunning, Generation: 1}, false)
 	must(h, DrainHost{Caller: root, Ident: from, Draining: true, Force: true})
 	s.follow()
 	if p := w.place(); !p.DrainStop || p.HostID != from {
 		t.Fatalf("it isn't stopped first: %+v", p)
 	}
-	w.tells(h, from, w.id, 1, structs.Seen{Status: structs.ContainerStopped, Generation: 2}, false)
+	w.reportsJSON(h, from, w.id, 1, structs.Seen{Status: structs.ContainerStopped, Generation: 2}, false)
 	s.follow()
 	if p := w.place(); p.HostID == from {
 		t.Errorf("it did not move once it had stopped: %+v", p)

@@ -2,8 +2,7 @@ package conductor
 
 import "github.com/stackforge/magnum/structs"
 
-// BootstrapToken makes the first admin token, once in a cluster's life. Only
-// the hash of its secret comes here.
+// BootstrapToken creates the cluster's first admin token from the hash of its secret.
 type BootstrapToken struct {
 	ID   string // UUID
 	Hash string
@@ -31,17 +30,19 @@ func (r BootstrapToken) decide(t *tx) (*structs.Token, error) {
 	return token, nil
 }
 
-// ErrBootstrapped is the refusal of a second bootstrap. CodeConflict.
+// ErrBootstrapped returns the refusal of a second bootstrap. CodeConflict.
 func ErrBootstrapped() error {
-	return structs.Errorf(structs.CodeConflict, "the first admin token has been given out already: have its holder, or another admin, make a token with \"magnum token-create\"").About(structs.KindToken)
+	return structs.Errorf(structs.CodeConflict,
+		"the first admin token has been issued already: have its holder, or another admin, create a token with \"magnum token-create\"").
+		About(structs.KindToken)
 }
 
-// CreateToken makes a token. Only the hash of its secret comes here.
+// CreateToken creates a token. It gets only the hash of the secret.
 type CreateToken struct {
-	Caller structs.Caller // who has it made
+	Caller structs.Caller // who creates it
 	Once   Once
-	UUID   string        // minted with the secret
-	Token  structs.Token // all but its Meta
+	UUID   string        // generated with the secret
+	Token  structs.Token // without Meta
 }
 
 func (r CreateToken) decide(t *tx) (*structs.Token, error) {
@@ -51,7 +52,7 @@ func (r CreateToken) decide(t *tx) (*structs.Token, error) {
 		}
 		token := r.Token
 		token.Meta = t.meta(r.Caller, r.UUID)
-		token.ProjectID = "" // tokens are the operator's, like hosts
+		token.ProjectID = "" // tokens belong to operators, like hosts
 		token.Name = orElse(token.Name, structs.GenerateName(token.ID))
 		if !token.Join {
 			token.User = orElse(token.User, token.Name)
@@ -61,8 +62,7 @@ func (r CreateToken) decide(t *tx) (*structs.Token, error) {
 	})
 }
 
-// RevokeToken deletes a token. Servers refuse it as soon as they have applied
-// that.
+// RevokeToken deletes a token. Servers refuse it as soon as they have applied the deletion.
 type RevokeToken struct {
 	Caller structs.Caller
 	Ident  string // UUID or name
@@ -72,8 +72,7 @@ func (r RevokeToken) decide(t *tx) (*structs.Token, error) {
 	return deletePlain[*structs.Token](t, r.Caller, structs.KindToken, r.Ident)
 }
 
-// ForgetTokens deletes tokens that have long expired: nobody can use them any
-// more.
+// ForgetTokens deletes tokens that expired long ago.
 type ForgetTokens struct{ IDs []string }
 
 func (r ForgetTokens) decide(t *tx) (struct{}, error) {

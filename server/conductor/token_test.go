@@ -24,7 +24,7 @@ func TestBootstrapHappensOnce(t *testing.T) {
 		t.Error(err)
 	}
 	refuse(h, structs.CodeConflict, BootstrapToken{ID: first.ID, Hash: second.Hash})
-	// Whoever revokes it doesn't open the door again.
+	// Revoking the token doesn't allow a second bootstrap.
 	must(h, RevokeToken{Caller: root, Ident: first.ID})
 	refuse(h, structs.CodeConflict, second)
 	refuse(h, structs.CodeConflict, first)
@@ -39,17 +39,19 @@ func TestBootstrapWaitsForTheCluster(t *testing.T) {
 	}
 }
 
-func TestTokensAreMadeAndRevoked(t *testing.T) {
+func TestTokensAreCreatedAndRevoked(t *testing.T) {
 	h := newHarness(t)
 	make := func(uuid string, token structs.Token, key string) CreateToken {
 		return CreateToken{Caller: root, UUID: uuid, Token: token, Once: Once{Key: key, BodyHash: "b"}}
 	}
 	id := structs.NewID()
 	made := must(h, make(id, structs.Token{Name: "ci", Hash: "h1", Project: "p1", Role: structs.RoleMember}, "k"))
-	if made.ID != id || made.ProjectID != "" || made.UserID != root.UserID || made.Project != "p1" || made.User != "ci" || made.Role != structs.RoleMember || made.Seq == 0 {
+	if made.ID != id || made.ProjectID != "" || made.UserID != root.UserID || made.Project != "p1" || made.User != "ci" ||
+		made.Role != structs.RoleMember || made.Seq == 0 {
 		t.Errorf("made %+v", made)
 	}
-	if again := must(h, make(structs.NewID(), structs.Token{Name: "ci", Hash: "h2", Project: "p1", Role: structs.RoleMember}, "k")); again.ID != id || again.Hash != "h1" {
+	if again := must(h, make(structs.NewID(), structs.Token{Name: "ci", Hash: "h2", Project: "p1", Role: structs.RoleMember},
+		"k")); again.ID != id || again.Hash != "h1" {
 		t.Errorf("a retry made %+v", again)
 	}
 	refuse(h, structs.CodeConflict, make(id, structs.Token{Name: "ci", Hash: "h3"}, ""))
@@ -58,7 +60,7 @@ func TestTokensAreMadeAndRevoked(t *testing.T) {
 		t.Errorf("a nameless join token is %+v", nameless)
 	}
 	other := must(h, make(structs.NewID(), structs.Token{Name: "ci", Hash: "h5"}, ""))
-	refuse(h, structs.CodeConflict, RevokeToken{Caller: root, Ident: "ci"}) // two of the name
+	refuse(h, structs.CodeConflict, RevokeToken{Caller: root, Ident: "ci"}) // two tokens have the name
 	refuse(h, structs.CodeNotFound, RevokeToken{Caller: root, Ident: "none"})
 	refuse(h, structs.CodeNotFound, RevokeToken{Caller: bob, Ident: id})
 	must(h, RevokeToken{Caller: root, Ident: other.ID})
@@ -69,7 +71,7 @@ func TestTokensAreMadeAndRevoked(t *testing.T) {
 	refuse(h, structs.CodeNotFound, RevokeToken{Caller: root, Ident: id})
 }
 
-func TestForgettingTakesOnlyWhatExpires(t *testing.T) {
+func TestForgetTokensSparesTokensWithoutExpiry(t *testing.T) {
 	h := newHarness(t)
 	create := func(expires time.Time) string {
 		return must(h, CreateToken{Caller: root, UUID: structs.NewID(), Token: structs.Token{Hash: "h", ExpiresAt: expires}}).ID
@@ -109,10 +111,10 @@ func TestHostsJoinWithTokens(t *testing.T) {
 	}
 	host := structs.NewID()
 	must(h, register(host, join, "j"))
-	must(h, register(structs.NewID(), "", "join")) // the cluster's own is as good
+	must(h, register(structs.NewID(), "", "join")) // the cluster's own token
 	must(h, RevokeToken{Caller: root, Ident: join})
 	refuse(h, structs.CodeUnauthenticated, register(structs.NewID(), join, "j"))
-	if got := must(h, register(host, join, "j")); got.Registration != 2 { // a host that is known needs none any more
+	if got := must(h, register(host, join, "j")); got.Registration != 2 { // a known host needs no token
 		t.Errorf("registration %d", got.Registration)
 	}
 }

@@ -16,84 +16,85 @@ type rowKey struct {
 
 // pending is what a batch has done to a row so far.
 type pending struct {
-	row    structs.Row // nil: deleted
-	assign bool
-	anew   bool // the batch had deleted it before: it is another object of the same ID
-	apart  bool // of a container: its spec is a row of its own
-	size   int  // bytes that it takes in the entry
+	row       structs.Row // nil if deleted
+	assign    bool        // the row's hosts get it as an assignment
+	recreated bool        // the batch had deleted the row before: this is another object with the same ID
+	apart     bool        // of a container: its spec is a separate row
+	size      int         // bytes in the entry
 }
 
-// tx is the scratch view on which a batch is decided: the state that was last
-// applied, and over it the rows that the batch's requests have written so far.
-// A refused request's writes are undone. Only the conductor's loop touches it.
+// tx is the scratch view in which a batch is decided: the last applied state, and over it
+// the rows that the batch's requests have written so far. The writes of a refused request
+// are undone. Only the conductor's loop uses it.
 type tx struct {
 	base *state.Snapshot
-	now  time.Time // of all that the batch writes; never before an earlier batch's
-	seq  uint64    // last Meta.Seq given out
+	now  time.Time // timestamp of all writes; never before that of an earlier batch
+	seq  uint64    // last Meta.Seq used
 
-	rows  map[rowKey]pending
-	below map[rowKey]structs.Row     // rows of the base that were looked up; nil for one that isn't there
-	order []rowKey                   // keys of rows, in the order of their first write
-	own   map[structs.Table][]string // IDs of rows by table, in the same order
-	held  *reservations              // what the batch sees reserved on hosts
+	rows       map[rowKey]pending
+	baseRows   map[rowKey]structs.Row     // rows of the base that were looked up; nil for a missing row
+	order      []rowKey                   // keys of rows, in the order of their first write
+	writtenIDs map[structs.Table][]string // IDs of rows by table, in the same order
+	reserved   *reservations              // what the batch sees reserved on hosts
 
-	// Found for one request and kept for the next, until a bay or host is
-	// written: most of a batch are creates of the same few projects.
-	mine  map[string][]*structs.Bay  // by project: the bays that it may use
-	hosts map[string][]schedule.Host // by bay: the hosts that it has claimed
+	// Cached across the requests of a batch until a bay or host is written: most of a batch
+	// are creates of the same few projects.
+	projectBays map[string][]*structs.Bay  // by project: the bays that it may use
+	hosts       map[string][]schedule.Host // by bay: its hosts
 
-	specRows bool // large specs have rows of their own in the entry's schema
-	engines  bool // rows may say which engine and which of its containers is meant, likewise
+	specRows bool // in the entry's schema, large specs are separate rows
+	engines  bool // in the entry's schema, rows may name an engine and the ID of a container in it
 
 	size    int      // bytes that the batch's changes take in the entry
-	skipped []rowKey // what didn't fit in an entry although it was alone there
+	skipped []rowKey // rows that are too large for an entry of their own
 
-	// Of the request that is being decided.
-	undo     []undo
-	seqMark  uint64
-	sizeMark int   // size when it began
-	refusal  error // what it has written is not allowed
-	alone    bool  // it has to have an entry of its own to make its next change
+	// State of the current request.
+	undo          []undo
+	seqMark       uint64
+	sizeMark      int   // size when the request began
+	refusal       error // set if one of its writes is not allowed
+	needsOwnEntry bool  // its next change fits only in an entry of its own
 }
 
-// undo restores one row to what it was before a write.
+// undo restores one row to its state before a write.
 type undo struct {
-	key rowKey
-	was pending
-	had bool // the batch had written it before
+	key      rowKey
+	previous pending
+	written  bool // whether the batch had written the row before
 }
 
 func newTx(base *state.Snapshot, now time.Time) *tx {
 	t := &tx{
 		base: base, now: now, seq: base.LastSeq(), specRows: base.Cluster().SchemaInUse() >= structs.SchemaSpecs,
-		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending), below: make(map[rowKey]structs.Row),
-		own: make(map[structs.Table][]string), mine: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
+		engines: base.Cluster().SchemaInUse() >= structs.SchemaEngines, rows: make(map[rowKey]pending),
+		baseRows:   make(map[rowKey]structs.Row),
+		writtenIDs: make(map[structs.Table][]string), projectBays: make(map[string][]*structs.Bay), hosts: make(map[string][]schedule.Host),
 	}
-	t.held = newReservations(t)
+	t.reserved = newReservations(t)
 	return t
 }
 
-// get returns a row as the batch sees it, nil if there is none. It must not be
-// changed: copy it, change the copy, put that.
+// get returns a row as the batch sees it, nil if there is none. The row must not be
+// changed: change a copy and put the copy.
 func (t *tx) get(table structs.Table, id string) structs.Row {
 	if p, ok := t.rows[rowKey{table, id}]; ok {
 		return p.row
 	}
-	return t.was(rowKey{table, id})
+	return t.baseRow(rowKey{table, id})
 }
 
-// was returns a row of the base. Each look into the base costs a microsecond,
-// and a create asks three times for the row that isn't there yet.
-func (t *tx) was(key rowKey) structs.Row {
-	r, ok := t.below[key]
+// baseRow returns a row of the base. It caches the lookup, because a create asks three
+// times for the row that doesn't exist yet.
+func (t *tx) baseRow(key rowKey) structs.Row {
+	r, ok := t.baseRows[key]
 	if !ok {
 		r = t.base.Get(key.table, key.id)
-		t.below[key] = r
+		t.baseRows[key] = r
 	}
 	return r
 }
 
-// row is get with the row's own type; nil if there is none.
+// row is get with the row's own type. It returns nil if there is none.
 func row[R any, P interface {
 	*R
 	structs.Row
@@ -106,7 +107,7 @@ func row[R any, P interface {
 // put writes a row.
 func (t *tx) put(r structs.Row) { t.set(rowKey{r.Table(), r.Base().ID}, pending{row: r}) }
 
-// assign writes a workload and lets its hosts hear of it.
+// assign writes a workload and sends it to its hosts as an assignment.
 func (t *tx) assign(w structs.Workload) {
 	if p := w.Place(); p.Desired != structs.DesiredRunning {
 		release(p)
@@ -139,7 +140,7 @@ func (t *tx) set(key rowKey, p pending) {
 		p.row.Base().StatusAt = t.now
 	}
 	p.assign = p.assign || was.assign
-	p.anew = p.row != nil && had && (was.anew || was.row == nil)
+	p.recreated = p.row != nil && had && (was.recreated || was.row == nil)
 	if c, ok := p.row.(*structs.Container); ok {
 		old, _ := before.(*structs.Container)
 		p.apart, p.size = t.split(c, old, p)
@@ -149,7 +150,7 @@ func (t *tx) set(key rowKey, p pending) {
 	t.undo = append(t.undo, undo{key, was, had})
 	if !had {
 		t.order = append(t.order, key)
-		t.own[key.table] = append(t.own[key.table], key.id)
+		t.writtenIDs[key.table] = append(t.writtenIDs[key.table], key.id)
 	}
 	t.reserve(key, p.row)
 	t.forget(key)
@@ -157,56 +158,54 @@ func (t *tx) set(key rowKey, p pending) {
 	t.size += p.size - was.size
 }
 
-// reserve moves a workload's reservation from where it was to where the row
-// puts it.
+// reserve moves a workload's reservation from its previous hosts to those of the new row.
 func (t *tx) reserve(key rowKey, to structs.Row) {
 	if w, ok := t.get(key.table, key.id).(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.held.give(hostID, w.Reserved())
+			t.reserved.remove(hostID, w.Reserved())
 		}
 	}
 	if w, ok := to.(structs.Workload); ok {
 		for _, hostID := range w.Place().Hosts() {
-			t.held.take(hostID, w.Reserved())
+			t.reserved.add(hostID, w.Reserved())
 		}
 	}
 }
 
-// forget drops what was found in a table that is written.
+// forget clears the caches that a write to the row makes stale.
 func (t *tx) forget(key rowKey) {
 	switch key.table {
 	case structs.TableBays:
-		clear(t.mine)
+		clear(t.projectBays)
 	case structs.TableHosts:
 		clear(t.hosts)
-		t.held.stale[key.id] = true
+		t.reserved.stale[key.id] = true
 	}
 }
 
 // begin starts a request.
 func (t *tx) begin() {
 	t.undo, t.seqMark, t.sizeMark = t.undo[:0], t.seq, t.size
-	t.refusal, t.alone = nil, false
+	t.refusal, t.needsOwnEntry = nil, false
 }
 
-// rollback undoes all that the request has written.
+// rollback undoes all writes of the request.
 func (t *tx) rollback() { t.rollbackTo(0, t.seqMark) }
 
-// rollbackTo undoes what the request has written since it had made the given
-// number of writes, with seq as it was then.
+// rollbackTo undoes the writes of the request after its first writes, and restores seq.
 func (t *tx) rollbackTo(writes int, seq uint64) {
 	for i := len(t.undo) - 1; i >= writes; i-- {
 		u := t.undo[i]
 		t.forget(u.key)
-		t.size += u.was.size - t.rows[u.key].size
-		if u.had {
-			t.reserve(u.key, u.was.row)
-			t.rows[u.key] = u.was
+		t.size += u.previous.size - t.rows[u.key].size
+		if u.written {
+			t.reserve(u.key, u.previous.row)
+			t.rows[u.key] = u.previous
 		} else {
-			t.reserve(u.key, t.was(u.key))
+			t.reserve(u.key, t.baseRow(u.key))
 			delete(t.rows, u.key)
 			t.order = t.order[:len(t.order)-1]
-			t.own[u.key.table] = t.own[u.key.table][:len(t.own[u.key.table])-1]
+			t.writtenIDs[u.key.table] = t.writtenIDs[u.key.table][:len(t.writtenIDs[u.key.table])-1]
 		}
 	}
 	t.undo, t.seq = t.undo[:writes], seq
@@ -215,9 +214,9 @@ func (t *tx) rollbackTo(writes int, seq uint64) {
 // writes returns the number of rows that the request has written.
 func (t *tx) writes() int { return len(t.undo) }
 
-// changes returns what the batch comes to: one change for each row that is not
-// as it was, and two for one that was deleted and made anew. It has to be seen
-// to be another object: its CreateIndex tells those who delete again.
+// changes returns the changes of the batch: one for each row that differs from the base,
+// and two for a row that was deleted and created again. The second is needed so that the
+// new object gets its own CreateIndex, by which a retried delete recognizes it.
 func (t *tx) changes() []structs.Change {
 	var out []structs.Change
 	for _, key := range t.order {
@@ -226,7 +225,7 @@ func (t *tx) changes() []structs.Change {
 		if !needed {
 			continue
 		}
-		if p.anew && c.Version != 0 {
+		if p.recreated && c.Version != 0 {
 			out = append(out, structs.Change{Table: key.table, ID: key.id, Version: c.Version})
 		}
 		out = append(out, c)
@@ -234,11 +233,11 @@ func (t *tx) changes() []structs.Change {
 	return out
 }
 
-// change returns what the batch does to a row; needed is false for one that was
-// made and deleted within the batch.
+// change returns what the batch does to a row. needed is false for a row that was created
+// and deleted within the batch.
 func (t *tx) change(key rowKey, p pending) (c structs.Change, needed bool) {
 	c = structs.Change{Table: key.table, ID: key.id, Row: p.row, Assign: p.assign, SpecApart: p.apart}
-	was := t.was(key)
+	was := t.baseRow(key)
 	if was != nil {
 		c.Version = was.Base().ModifyIndex
 	}

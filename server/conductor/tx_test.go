@@ -17,9 +17,9 @@ func decided[T any](t *tx, r Request[T]) (T, error) {
 	return result, c.err
 }
 
-// What was found for one request of a batch is found anew once another has
+// Lookups that are cached for one request of a batch are repeated once another request has
 // written, or has been undone.
-func TestBatchSeesBaysThatItMakesAndLoses(t *testing.T) {
+func TestBatchSeesBaysThatItCreatesAndDeletes(t *testing.T) {
 	h := newHarness(t)
 	batch := newTx(h.store.Snapshot(), h.clock)
 	create := func() (*structs.Container, error) {
@@ -50,7 +50,8 @@ func TestBatchSeesBaysThatItMakesAndLoses(t *testing.T) {
 	}
 	batch.begin()
 	batch.remove(own)
-	if c, err := decidedWithin(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil || c.BayID != shared.ID {
+	if c, err := decidedWithin(batch, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i"}}); err != nil ||
+		c.BayID != shared.ID {
 		t.Fatalf("once that is gone: %+v, %v", c, err)
 	}
 	batch.rollback()
@@ -59,7 +60,7 @@ func TestBatchSeesBaysThatItMakesAndLoses(t *testing.T) {
 	}
 }
 
-// decidedWithin decides as a part of the request that has begun.
+// decidedWithin decides a request as a part of the current one.
 func decidedWithin[T any](t *tx, r Request[T]) (T, error) { return r.decide(t) }
 
 func TestBatchSeesHostsThatItDrains(t *testing.T) {
@@ -98,7 +99,7 @@ func TestBatchSeesHostsThatItDrains(t *testing.T) {
 	}
 }
 
-// oneAfterAnother are requests that one batch decides.
+// oneAfterAnother is a request that decides several requests in one batch.
 type oneAfterAnother []func(t *tx) error
 
 func (r oneAfterAnother) decide(t *tx) (struct{}, error) {
@@ -117,9 +118,9 @@ func and[T any](r Request[T]) func(t *tx) error {
 	}
 }
 
-// What a batch deletes and makes anew under the same UUID is another object: a
-// delete that is tried again leaves it alone.
-func TestDeletedAndMadeAnewInOneBatch(t *testing.T) {
+// An object that a batch deletes and creates again under the same UUID is another object: a
+// retried delete leaves it alone.
+func TestDeleteAndCreateInOneBatch(t *testing.T) {
 	h := newHarness(t)
 	id := structs.NewID()
 	create := CreateRow[structs.Node, *structs.Node]{Caller: alice, UUID: id, Row: structs.Node{Type: "first"}}
@@ -129,21 +130,22 @@ func TestDeletedAndMadeAnewInOneBatch(t *testing.T) {
 
 	second := create
 	second.Row.Type = "second"
-	third := PatchRow[structs.Node, *structs.Node]{Caller: alice, Ident: id, Apply: func(n structs.Node) (structs.Node, error) { n.Type = "third"; return n, nil }}
+	third := PatchRow[structs.Node, *structs.Node]{Caller: alice, Ident: id,
+		Apply: func(n structs.Node) (structs.Node, error) { n.Type = "third"; return n, nil }}
 	must(h, oneAfterAnother{and(remove), and(second), and(third)})
 	now, _ := h.store.Snapshot().Get(structs.TableNodes, id).(*structs.Node)
 	if now == nil || now.Type != "third" || now.CreateIndex <= known || now.Seq == first.Seq {
 		t.Fatalf("there is %+v; the first one was %+v", now, first)
 	}
-	if err := refuse(h, structs.CodeUnavailable, Again[*structs.Node]{remove, known}); !errors.Is(err, ErrUnknown) {
-		t.Errorf("a delete that is tried again: %v", err)
+	if err := refuse(h, structs.CodeUnavailable, RetryAfterUnknown[*structs.Node]{remove, known}); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a retried delete: %v", err)
 	}
 
-	// A change alone makes nothing anew; and what comes to nothing is nothing.
+	// A change doesn't recreate a row, and changes that cancel out write nothing.
 	made := now.CreateIndex
 	must(h, oneAfterAnother{and(third), and(third)})
 	if now = h.store.Snapshot().Get(structs.TableNodes, id).(*structs.Node); now.CreateIndex != made {
-		t.Errorf("a change made it another one")
+		t.Errorf("a change recreated the row")
 	}
 	must(h, oneAfterAnother{and(remove), and(second), and(remove)})
 	if left := h.store.Snapshot().Get(structs.TableNodes, id); left != nil {

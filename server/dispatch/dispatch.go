@@ -1,11 +1,9 @@
-// Package dispatch is the servers' side of the agents: it answers their long
-// polls from this server's own state, takes their status reports in, knows
-// which hosts are alive, and joins users to the sessions (logs, execute) that
-// agents dial back for.
+// Package dispatch is the servers' side of the agents. It answers their long polls from
+// this server's own state, takes their status reports, knows which hosts are alive, and
+// joins users to the sessions (logs, execute) with which agents dial back.
 //
-// server/rest calls it from its agent routes, and server/service for its users'
-// sessions. It never writes state itself: what has to be written goes through the
-// conductor.
+// server/rest calls it from its agent routes, and server/service for its users' sessions.
+// It never writes state itself: all writes go through the conductor.
 package dispatch
 
 import (
@@ -28,30 +26,30 @@ type Config struct {
 	Store     *state.Store
 	Conductor *conductor.Conductor
 	Logger    hclog.Logger
-	// ReadIndex returns an index that holds all that was committed before the
-	// call: the leader's read index. It fails while there is no leader.
+	// ReadIndex returns the leader's read index: the state at it contains all that was
+	// committed before the call. It fails while there is no leader.
 	ReadIndex func(ctx context.Context) (uint64, error)
-	// Servers returns the REST addresses of all servers, for the agents.
+	// Servers returns the REST addresses of all servers, for agents.
 	Servers func() []string
-	// Ask leaves an offer with the other servers, one of which may have the host's
-	// poll; it does not wait for them. nil means that there are none.
+	// Ask leaves an offer with the other servers, one of which may have the host's poll. It
+	// doesn't wait for them. nil means that there are no other servers.
 	Ask func(hostID string, offer structs.SessionOffer)
-	// ServerID and URL are this server's own, for offers that others make for it.
+	// ServerID and URL are this server's own. They go with offers that other servers make
+	// on its behalf.
 	ServerID string
 	URL      func() string
-	// HostLostAfter is the silence after which a host is lost; 0 means 10 s, at
-	// least 1 s.
+	// HostLostAfter is the silence after which a host is lost; at least 1 s, 0 means 10 s.
 	HostLostAfter time.Duration
-	// Agree reports whether a majority of the servers, this one with them, has
-	// not heard of the hosts either. nil: this server is alone.
+	// Agree reports whether a majority of the servers, this one included, has not seen the
+	// hosts either. nil means that there is no other server.
 	Agree func(ctx context.Context, hostIDs []string) bool
-	// VerifyLeader returns nil if this server was still the leader at some
-	// moment after the call began. nil: it always is.
+	// VerifyLeader returns nil if this server was still the leader at some moment after the
+	// call began. nil means that it always is.
 	VerifyLeader func(ctx context.Context) error
 }
 
-// Dispatch serves the agents. Its parts share its Config, and each has a lock of its
-// own; none holds it while it calls another.
+// Dispatch serves the agents. Its parts share its Config. Each part has its own lock and
+// doesn't hold it during a call to another part.
 type Dispatch struct {
 	config     Config
 	heartbeats *heartbeats
@@ -60,7 +58,7 @@ type Dispatch struct {
 	leaderless *leaderless
 }
 
-// New returns a Dispatch. Only Lead runs anything by itself.
+// New returns a Dispatch. Nothing runs until Lead is called.
 func New(c Config) *Dispatch {
 	if c.HostLostAfter == 0 {
 		c.HostLostAfter = 10 * time.Second
@@ -75,61 +73,60 @@ func New(c Config) *Dispatch {
 	return d
 }
 
-// Lead does what only the leader does with hosts: it watches who is alive, and
-// acknowledges the polls of hosts with leases. The cluster's row has to have this
-// server's HostLostAfter, or a longer one: conductor.InitCluster sees to that. It
-// blocks until ctx ends.
+// Lead runs the leader's work on hosts: it marks silent hosts and acknowledges the polls of
+// hosts with leases. The cluster's row must have this server's HostLostAfter or a longer
+// one, which conductor.InitCluster ensures. It blocks until ctx ends.
 func (d *Dispatch) Lead(ctx context.Context) error { return d.liveness.lead(ctx) }
 
-// HearFrom notes, on the leader, what a follower has heard, and returns all polls
-// that are acknowledged; see heartbeats.fromFollower.
-func (d *Dispatch) HearFrom(ctx context.Context, pulses map[string]structs.PeerPulse) structs.PeerAcknowledged {
-	return d.heartbeats.fromFollower(ctx, pulses)
+// TakeHeartbeats notes, on the leader, the heartbeats that a follower has received, and
+// returns all acknowledged polls; see heartbeats.fromFollower.
+func (d *Dispatch) TakeHeartbeats(ctx context.Context, heartbeats map[string]structs.PeerPulse) structs.PeerAcknowledged {
+	return d.heartbeats.fromFollower(ctx, heartbeats)
 }
 
-// Silent returns which of the hosts this server has not heard of for HostLostAfter:
-// its answer when the leader asks whether it agrees.
+// Silent returns the hosts without a heartbeat at this server for HostLostAfter: this
+// server's answer when the leader asks whether it agrees.
 func (d *Dispatch) Silent(hostIDs []string) []string { return d.heartbeats.silent(hostIDs) }
 
 // Parked returns how many polls wait for work.
 func (d *Dispatch) Parked() int { return d.sessions.parked() }
 
-// Joined returns how many sessions last.
+// Joined returns the number of active sessions.
 func (d *Dispatch) Joined() int { return d.sessions.joined() }
 
-// Open asks the host's agent for a session and returns once it has dialed
-// back. The caller closes the session. Errors: CodeUnavailable if the agent
-// does not come within five seconds, CodeRateLimited.
+// Open asks the host's agent for a session and returns once the agent has dialed back. The
+// caller closes the session. Errors: CodeUnavailable if the agent doesn't dial back within
+// five seconds, CodeRateLimited.
 func (d *Dispatch) Open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
 	return d.sessions.open(ctx, hostID, offer)
 }
 
-// Offer leaves an offer of another server for the host's poll, should it come
-// here, for as long as that server waits. It never keeps this server's own users
-// from theirs. The offer has a ServerID.
+// Offer leaves an offer of another server for the host's poll, for as long as that server
+// waits. Such offers never displace those of this server's own users. offer.ServerID is
+// set.
 func (d *Dispatch) Offer(hostID string, offer structs.SessionOffer) {
 	d.sessions.offerRemote(hostID, offer)
 }
 
-// Expects reports whether the host may dial back for the session: rest asks
-// before it accepts the WebSocket. The error is CodeNotFound.
+// Expects returns CodeNotFound unless the host may dial back for the session. rest asks
+// before it accepts the WebSocket.
 func (d *Dispatch) Expects(hostID, sid string) error { return d.sessions.expects(hostID, sid) }
 
-// Accept joins the connection that an agent has dialed back with to the user
-// who waits for it, and blocks until the session ends. A session is used once,
-// and only by its host; the error for any other is CodeNotFound.
+// Accept joins the connection with which an agent has dialed back to the user who waits for
+// it, and blocks until the session ends. A session is used once, and only by its host;
+// otherwise Accept returns CodeNotFound.
 func (d *Dispatch) Accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error {
 	return d.sessions.accept(ctx, hostID, sid, conn)
 }
 
-// maxGossip is the number of hosts beyond which agents are told not to gossip:
-// the wait before one is dead grows with their number, and so does each full
-// exchange between two of them.
+// maxGossip is the number of hosts above which agents are told not to gossip: the time to
+// detect a dead member grows with their number, and so does each full exchange between two
+// members.
 const maxGossip = 2000
 
-// Register takes a host in, or back. Errors: CodeInvalid, CodeUnauthenticated
-// for a wrong join token or secret, CodeForbidden for an agent that would not
-// follow this cluster, and the conductor's own.
+// Register admits a new host, or one that has registered before. Errors: CodeInvalid,
+// CodeUnauthenticated for a wrong join token or secret, CodeForbidden for an agent that
+// would not follow this cluster, and those of conductor.RegisterHost.
 func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (structs.HostRegistered, error) {
 	var none structs.HostRegistered
 	if err := checkRegister(&r); err != nil {
@@ -146,23 +143,23 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	if err := d.admit(ctx, request); err != nil {
 		var e *structs.Error
 		if errors.As(err, &e) && e.Kind == structs.KindEngine {
-			d.tellOfCopy(ctx, d.config.Store.Snapshot().Host(r.HostID), r)
+			d.reportCopy(ctx, d.config.Store.Snapshot().Host(r.HostID), r)
 		}
 		return none, err
 	}
 	host := d.config.Store.Snapshot().Host(r.HostID)
 	known := d.knows(r.HostID, request.SecretHash)
 	if known && !conductor.Superseded(host, r) && d.follows(&r) {
-		d.heartbeats.touch(r.HostID) // before its state says ready: its silence is over
+		d.heartbeats.recordNow(r.HostID) // before the state says ready: its silence has ended
 	}
 	answer, err := conductor.Do(ctx, d.config.Conductor, request)
 	if err != nil {
 		if known && structs.CodeOf(err) == structs.CodeConflict {
-			d.tellOfCopy(ctx, host, r)
+			d.reportCopy(ctx, host, r)
 		}
 		return none, err
 	}
-	d.heartbeats.touch(r.HostID)
+	d.heartbeats.recordNow(r.HostID)
 	snap := d.config.Store.Snapshot()
 	answer.HostLostAfter, answer.Servers, answer.NoGossip = d.config.HostLostAfter, d.config.Servers(), snap.Hosts() > maxGossip
 	if c := snap.Cluster(); c != nil && c.HostLostAfter > 0 {
@@ -173,14 +170,14 @@ func (d *Dispatch) Register(ctx context.Context, r structs.HostRegister) (struct
 	return answer, nil
 }
 
-// admit refuses whom the conductor would refuse, once this server has caught up
-// with the leader: a flood of agents without a valid token costs rounds that they
-// share, and no place in the queue of the one writer.
+// admit refuses what the conductor would refuse, once this server has caught up with the
+// leader. A flood of agents without a valid token then costs shared read-index rounds
+// instead of places in the conductor's queue.
 func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
 	ask := func() error {
 		snap := d.config.Store.Snapshot()
 		if snap.Cluster() == nil {
-			return nil // for the conductor to say
+			return nil // the conductor refuses it
 		}
 		return r.Admit(snap.Cluster(), snap.Host(r.HostID), snap.Token(r.TokenID))
 	}
@@ -191,46 +188,48 @@ func (d *Dispatch) admit(ctx context.Context, r conductor.RegisterHost) error {
 		if structs.CodeOf(err) == structs.CodeNoLeader {
 			return err
 		}
-		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet who may register: try again in a second (%w)", err)
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts may register: try again in a second (%w)",
+			err)
 	}
 	return ask()
 }
 
-// follows reports whether the agent may follow the state that this server has.
+// follows reports whether the agent may follow this server's state.
 func (d *Dispatch) follows(r *structs.HostRegister) bool {
 	c := d.config.Store.Snapshot().Cluster()
 	return c != nil && r.Follows.Check(c.ClusterID, c.Incarnation) == nil
 }
 
-// tellOfCopy tells operators of an agent that was refused because another one
-// has its identity.
-func (d *Dispatch) tellOfCopy(ctx context.Context, host *structs.Host, r structs.HostRegister) {
+// reportCopy notes, for operators, that an agent was refused because another agent has
+// registered with a copy of its data directory.
+func (d *Dispatch) reportCopy(ctx context.Context, host *structs.Host, r structs.HostRegister) {
 	where := strings.Join(r.Fingerprint.Addresses[:min(len(r.Fingerprint.Addresses), 4)], ", ")
-	d.config.Logger.Error("an agent is refused: another one has registered with a copy of its data directory since",
+	d.config.Logger.Error("an agent is refused: another agent has since registered with a copy of its data directory",
 		"host_id", host.ID, "name", host.Name, "registration", r.Registration, "addr", where)
 	reason := "an agent with a copy of its data directory"
 	if where != "" {
 		reason += " (on " + where + ")"
 	}
-	_, err := conductor.Do(ctx, d.config.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason + " was refused: stop it, or give it a directory of its own"})
+	_, err := conductor.Do(ctx, d.config.Conductor, conductor.NoteHost{ID: host.ID, Reason: reason +
+		" was refused: stop it, or give it a directory of its own"})
 	if err != nil {
-		d.config.Logger.Warn("what was refused could not be noted", "host_id", host.ID, "error", err)
+		d.config.Logger.Warn("the refused agent could not be noted", "host_id", host.ID, "error", err)
 	}
 }
 
-// checkExpiry refuses a join token whose time is over. A host that has been let
-// in needs none any more. That the token is there at all is for the conductor
-// to say.
+// checkExpiry refuses an expired join token. A registered host needs no token any more. The
+// conductor refuses tokens that don't exist.
 func (d *Dispatch) checkExpiry(id, hash, hostID string) error {
 	snap := d.config.Store.Snapshot()
 	token := snap.Token(id)
 	if token == nil || !token.OpenedBy(hash) || !token.Expired(time.Now()) || snap.Host(hostID) != nil {
 		return nil
 	}
-	return structs.Errorf(structs.CodeUnauthenticated, "the join token has expired: give the agent another one of \"magnum token-create -join\"").About(structs.KindHost)
+	return structs.Errorf(structs.CodeUnauthenticated,
+		"the join token has expired: give the agent another one of \"magnum token-create -join\"").About(structs.KindHost)
 }
 
-// checkRegister holds what an agent says of its host against the limits.
+// checkRegister checks an agent's description of its host against the limits.
 func checkRegister(r *structs.HostRegister) error {
 	if !structs.IsID(r.HostID) {
 		return structs.Errorf(structs.CodeInvalid, "host_id: Expected a uuid but received %.64s.", r.HostID)
@@ -252,9 +251,11 @@ func checkRegister(r *structs.HostRegister) error {
 		return structs.Errorf(structs.CodeInvalid, "fingerprint.backend %.64q is neither docker nor kubernetes", f.Backend)
 	}
 	if f.Cores < 0 || f.Memory < 0 || f.Disk < 0 {
-		return structs.Errorf(structs.CodeInvalid, "fingerprint: cores %d, memory %d and disk %d must not be negative", f.Cores, f.Memory, f.Disk)
+		return structs.Errorf(structs.CodeInvalid, "fingerprint: cores %d, memory %d and disk %d must not be negative", f.Cores, f.Memory,
+			f.Disk)
 	}
-	for field, value := range map[string]string{"engine_version": f.EngineVersion, "agent_version": f.AgentVersion, "os": f.OS, "kernel": f.Kernel,
+	for field, value := range map[string]string{"engine_version": f.EngineVersion, "agent_version": f.AgentVersion, "os": f.OS,
+		"kernel":    f.Kernel,
 		"engine.id": f.Engine.ID, "engine.root": f.Engine.Root, "engine.machine": f.Engine.Machine} {
 		if err := structs.CheckLine("fingerprint."+field, value, structs.MaxText); err != nil {
 			return err
@@ -279,16 +280,17 @@ func checkRegister(r *structs.HostRegister) error {
 	return structs.CheckRowLabels("fingerprint.labels", f.Labels)
 }
 
-// Authenticate returns CodeUnauthenticated unless the secret is the host's. A
-// server that has just started knows nobody until it has a leader: only one
-// that is up to date says no, others say CodeUnavailable.
+// Authenticate returns CodeUnauthenticated unless the secret is the host's. A server that
+// has just started knows no hosts until it has a leader: only a server that is up to date
+// refuses, others return CodeUnavailable.
 func (d *Dispatch) Authenticate(ctx context.Context, hostID, secret string) error {
 	hash := structs.HashSecret(secret)
 	if d.knows(hostID, hash) {
 		return nil
 	}
 	if err := d.catchUp(ctx); err != nil {
-		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts there are: try again in a second (%w)", err)
+		return structs.Errorf(structs.CodeUnavailable, "this server does not know yet which hosts there are: try again in a second (%w)",
+			err)
 	}
 	if d.knows(hostID, hash) {
 		return nil
@@ -296,14 +298,14 @@ func (d *Dispatch) Authenticate(ctx context.Context, hostID, secret string) erro
 	return structs.Errorf(structs.CodeUnauthenticated, "host %.64s is not registered with this secret", hostID).About(structs.KindHost)
 }
 
-// knows reports whether the secret with the hash is the host's.
+// knows reports whether the host exists and has the secret with this hash.
 func (d *Dispatch) knows(hostID, hash string) bool {
 	host := d.config.Store.Snapshot().Host(hostID)
 	return host != nil && subtle.ConstantTimeCompare([]byte(hash), []byte(host.SecretHash)) == 1
 }
 
-// catchUp returns once this server has applied all that was committed before
-// the call, or says why it can't know.
+// catchUp returns once this server has applied all that was committed before the call, or
+// an error if it can't know that.
 func (d *Dispatch) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
@@ -314,30 +316,31 @@ func (d *Dispatch) catchUp(ctx context.Context) error {
 	return d.config.Store.WaitIndex(ctx, index)
 }
 
-// Report takes what an agent saw. A repeat of a report that was taken changes
-// nothing. Errors: CodeConflict for a registration that is not the host's last
-// one, CodeInvalid, and the conductor's own.
+// Report takes an agent's status report. A repeated report changes nothing. Errors:
+// CodeConflict for a registration that is not the host's last one, CodeInvalid, and those
+// of conductor.Report.
 func (d *Dispatch) Report(ctx context.Context, hostID string, r structs.StatusReport) (structs.StatusReported, error) {
 	if err := checkReport(&r); err != nil {
 		return structs.StatusReported{}, err
 	}
-	if err := d.over(hostID, r.Registration); err != nil {
+	if err := d.refuseSuperseded(hostID, r.Registration); err != nil {
 		return structs.StatusReported{Index: d.config.Store.Index()}, err
 	}
-	d.heartbeats.touch(hostID)
+	d.heartbeats.recordNow(hostID)
 	answer, err := conductor.Report(ctx, d.config.Conductor, conductor.ReportStatus{HostID: hostID, StatusReport: r})
 	answer.Index = d.config.Store.Index()
 	return answer, err
 }
 
-// checkReport holds a report against the limits.
+// checkReport checks a report against the limits.
 func checkReport(r *structs.StatusReport) error {
 	if len(r.Containers) > structs.MaxReport {
 		return structs.Errorf(structs.CodeInvalid, "containers: %d in one report are more than %d", len(r.Containers), structs.MaxReport)
 	}
 	if c := r.Copies; c != nil {
 		if len(c.First) > structs.MaxCopies || c.Count < len(c.First) {
-			return structs.Errorf(structs.CodeInvalid, "copies: %d of %d are more than %d, or than all", len(c.First), c.Count, structs.MaxCopies)
+			return structs.Errorf(structs.CodeInvalid, "copies: %d of %d are more than %d, or than all", len(c.First), c.Count,
+				structs.MaxCopies)
 		}
 		for _, one := range c.First {
 			for field, value := range map[string]string{"engine_id": one.EngineID, "name": one.Name, "container_uuid": one.ContainerID} {
@@ -370,14 +373,15 @@ func checkReport(r *structs.StatusReport) error {
 	return nil
 }
 
-// checkObserved holds what was seen of a workload, the i-th of a report, or of a part of
+// checkObserved checks the observation of the i-th workload of a report, or of a part of
 // it, against the limits.
 func checkObserved(i int, o *structs.Observed) error {
 	if err := structs.CheckLine("containers.engine_id", o.EngineID, structs.MaxName); err != nil {
 		return err
 	}
 	switch o.Status {
-	case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError, structs.ContainerGone:
+	case structs.ContainerCreating, structs.ContainerStopped, structs.ContainerRunning, structs.ContainerPaused, structs.ContainerError,
+		structs.ContainerGone:
 	default:
 		return structs.Errorf(structs.CodeInvalid, "containers[%d].status %.64q is not one that an agent reports", i, o.Status)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// direct applies entries straight to the store, as a log of one server would.
+// direct applies entries to the store at once, as the log of a single server would.
 type direct struct{ store *state.Store }
 
 func (d direct) Propose(_ context.Context, data []byte) (uint64, error) {
@@ -52,7 +52,7 @@ func newDispatch(t *testing.T) *Dispatch {
 	for {
 		_, err := conductor.Do(ctx, c, conductor.InitCluster{ClusterID: "c", JoinTokenHash: structs.HashSecret("join")})
 		if structs.CodeOf(err) == structs.CodeNoLeader {
-			continue // Lead is about to begin
+			continue // Lead has not begun yet
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestPollBringsWhatChanged(t *testing.T) {
 	p := Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: 30 * time.Second}
 	answer := make(chan *structs.Work, 1)
 	go func() { answer <- d.poll(t, p) }()
-	d.container(t, other) // not this host's business
+	d.container(t, other) // an assignment of another host
 	select {
 	case work := <-answer:
 		if len(work.Assignments) > 0 {
@@ -141,7 +141,7 @@ func TestPollBringsWhatChanged(t *testing.T) {
 	if work.Full || len(work.Assignments) != 1 || work.Assignments[0].ContainerID != c.ID || work.Index < p.Index {
 		t.Fatalf("%+v", work)
 	}
-	// A report of the host itself is no news to it.
+	// The host isn't sent what it has reported itself.
 	p.Index, p.Wait = work.Index, time.Millisecond
 	if _, err := d.Report(context.Background(), host, structs.StatusReport{Registration: 1, Seq: 1, Containers: []structs.ContainerReport{
 		{ContainerID: c.ID, Epoch: 1, Observed: structs.Observed{Status: structs.ContainerStopped, Generation: 1}}}}); err != nil {
@@ -150,7 +150,7 @@ func TestPollBringsWhatChanged(t *testing.T) {
 	if work = d.poll(t, p); len(work.Assignments) != 0 || work.Index <= p.Index {
 		t.Errorf("%+v", work)
 	}
-	// A removal is an assignment, too.
+	// A removal is an assignment as well.
 	do(t, d, conductor.DeleteContainer{Caller: operator, Ident: old.ID, Force: true})
 	if work = d.poll(t, p); len(work.Assignments) != 1 || work.Assignments[0].Desired != structs.DesiredAbsent {
 		t.Errorf("%+v", work)
@@ -167,7 +167,8 @@ func TestPollRefusals(t *testing.T) {
 	}{
 		{"unknown host", Poll{HostID: structs.NewID(), Registration: 1}, structs.CodeUnauthenticated},
 		{"stale registration", Poll{HostID: host, Registration: 0}, structs.CodeConflict},
-		{"server behind", Poll{HostID: host, Registration: 1, Index: d.config.Store.Index() + 5, Wait: time.Millisecond}, structs.CodeUnavailable},
+		{"server behind", Poll{HostID: host, Registration: 1, Index: d.config.Store.Index() + 5, Wait: time.Millisecond},
+			structs.CodeUnavailable},
 	} {
 		if _, err := d.Work(context.Background(), tc.poll); structs.CodeOf(err) != tc.code {
 			t.Errorf("%s: %v", tc.name, err)
@@ -183,7 +184,7 @@ func TestPollRefusals(t *testing.T) {
 	}
 	d.config.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no leader") }
 	if err := d.Authenticate(context.Background(), structs.NewID(), "s"); structs.CodeOf(err) != structs.CodeUnavailable {
-		t.Errorf("a server that has just started knows who is a stranger: %v", err)
+		t.Errorf("a server that has just started refuses an unknown host: %v", err)
 	}
 }
 
@@ -204,7 +205,8 @@ func TestRegisterRefusals(t *testing.T) {
 	} {
 		r := registration(structs.NewID())
 		change(&r)
-		if _, err := d.Register(context.Background(), r); structs.CodeOf(err) != structs.CodeInvalid || !strings.Contains(err.Error(), strings.TrimSuffix(name, ":")) {
+		if _, err := d.Register(context.Background(), r); structs.CodeOf(err) != structs.CodeInvalid ||
+			!strings.Contains(err.Error(), strings.TrimSuffix(name, ":")) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -215,16 +217,17 @@ func TestRegisterRefusals(t *testing.T) {
 	}
 }
 
-// TestStrangersTakeNoPlaceInTheQueue: who has no valid token is refused without the
-// conductor, and not before this server is up to date.
-func TestStrangersTakeNoPlaceInTheQueue(t *testing.T) {
+// TestUnknownAgentsTakeNoPlaceInTheQueue: a registration without a valid token is refused
+// without the conductor, but only once this server is up to date.
+func TestUnknownAgentsTakeNoPlaceInTheQueue(t *testing.T) {
 	d := newDispatch(t)
 	known := registration(structs.NewID())
 	if _, err := d.Register(t.Context(), known); err != nil {
 		t.Fatal(err)
 	}
-	// One that does not lead refuses whatever reaches it.
-	d.config.Conductor = conductor.New(conductor.Config{Store: d.config.Store, Proposer: direct{d.config.Store}, Logger: hclog.NewNullLogger()})
+	// A conductor that doesn't lead refuses every request that reaches it.
+	d.config.Conductor = conductor.New(conductor.Config{Store: d.config.Store, Proposer: direct{d.config.Store},
+		Logger: hclog.NewNullLogger()})
 	stranger, another := registration(structs.NewID()), known
 	stranger.JoinToken, another.Secret = "wrong", strings.Repeat("t", 64)
 	asked := 0
@@ -238,17 +241,17 @@ func TestStrangersTakeNoPlaceInTheQueue(t *testing.T) {
 		t.Errorf("the leader was asked %d times, want 2", asked)
 	}
 	if _, err := d.Register(t.Context(), known); structs.CodeOf(err) != structs.CodeNoLeader || asked != 2 {
-		t.Errorf("a host that is known: %v, asked %d times", err, asked)
+		t.Errorf("a known host: %v, the leader was asked %d times", err, asked)
 	}
 	d.config.ReadIndex = func(context.Context) (uint64, error) { return 0, errors.New("no answer") }
 	if _, err := d.Register(t.Context(), stranger); structs.CodeOf(err) != structs.CodeUnavailable {
-		t.Errorf("a server that does not know what it has missed: %v", err)
+		t.Errorf("a server that may be behind the leader: %v", err)
 	}
 }
 
-// TestCopiedAgentIsToldOf: an agent that was superseded is refused, is no sign of
-// life of the host, and operators find out about it.
-func TestCopiedAgentIsToldOf(t *testing.T) {
+// TestCopiedAgentIsReported: a superseded agent is refused, its request is no heartbeat of
+// the host, and operators learn of it.
+func TestCopiedAgentIsReported(t *testing.T) {
 	d := newDispatch(t)
 	log := new(strings.Builder)
 	d.config.Logger = hclog.New(&hclog.LoggerOptions{Output: log, JSONFormat: true})
@@ -266,7 +269,7 @@ func TestCopiedAgentIsToldOf(t *testing.T) {
 	heard := func() time.Time {
 		d.heartbeats.mu.Lock()
 		defer d.heartbeats.mu.Unlock()
-		return d.heartbeats.pulses[r.HostID].at
+		return d.heartbeats.hosts[r.HostID].lastSeen
 	}
 	before := heard()
 	r.Registration = 1
@@ -278,29 +281,31 @@ func TestCopiedAgentIsToldOf(t *testing.T) {
 		}
 	}
 	if heard() != before {
-		t.Error("a refused agent counts as a sign of life")
+		t.Error("the request of a refused agent counts as a heartbeat")
 	}
 	host := d.config.Store.Snapshot().Host(r.HostID)
-	if host.StateReason != "an agent with a copy of its data directory (on 10.0.0.7) was refused: stop it, or give it a directory of its own" || host.Registration != 2 {
+	if host.StateReason != "an agent with a copy of its data directory (on 10.0.0.7) was refused: stop it, or give it a directory of "+
+		"its own" || host.Registration != 2 {
 		t.Errorf("%+v", host)
 	}
-	if !strings.Contains(log.String(), "an agent is refused") || !strings.Contains(log.String(), "10.0.0.7") || strings.Contains(log.String(), r.Secret) {
+	if !strings.Contains(log.String(), "an agent is refused") || !strings.Contains(log.String(), "10.0.0.7") ||
+		strings.Contains(log.String(), r.Secret) {
 		t.Errorf("the log says %s", log)
 	}
 	index := d.config.Store.Index()
 	if err := register(r); structs.CodeOf(err) != structs.CodeConflict || d.config.Store.Index() != index {
 		t.Errorf("the next refusal is %v, and written at %d", err, d.config.Store.Index())
 	}
-	// A wrong secret is no copy.
+	// An agent with a wrong secret is not reported as a copy.
 	r.Secret = strings.Repeat("x", 64)
 	if err := register(r); structs.CodeOf(err) != structs.CodeUnauthenticated {
 		t.Error(err)
 	}
 }
 
-// TestStrandedServerAnswersPolls: those that are parked and those that come,
-// until there is a leader again, however often that is said.
-func TestStrandedServerAnswersPolls(t *testing.T) {
+// TestLeaderlessServerAnswersPolls: a leaderless server answers parked polls and new ones
+// at once, until there is a leader again. Setting the same condition twice does no harm.
+func TestLeaderlessServerAnswersPolls(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
 	p := Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute}
@@ -310,7 +315,7 @@ func TestStrandedServerAnswersPolls(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	for range 2 { // stranded twice in its life
+	for range 2 { // leaderless twice
 		answer := make(chan error, 1)
 		go func() {
 			_, err := d.Work(t.Context(), p)
@@ -345,11 +350,17 @@ func TestReportRefusals(t *testing.T) {
 	for name, report := range map[string]structs.StatusReport{
 		"too many": {Registration: 1, Seq: 1, Containers: make([]structs.ContainerReport, structs.MaxReport+1)},
 		"status":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: "Fine"}}}},
-		"unknown":  {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerUnknown}}}},
-		"reason":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerError, Reason: "\xff"}}}},
-		"kind":     {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: "a\nb", Observed: structs.Observed{Status: structs.ContainerError}}}},
-		"parts":    {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod, Observed: structs.Observed{Status: structs.ContainerError}, Parts: make([]structs.PartReport, structs.MaxParts+1)}}},
-		"a part":   {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod, Observed: structs.Observed{Status: structs.ContainerError}, Parts: []structs.PartReport{{Part: "a", Observed: structs.Observed{Status: "Fine"}}}}}},
+		"unknown": {Registration: 1, Seq: 1,
+			Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerUnknown}}}},
+		"reason": {Registration: 1, Seq: 1,
+			Containers: []structs.ContainerReport{{Observed: structs.Observed{Status: structs.ContainerError, Reason: "\xff"}}}},
+		"kind": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: "a\nb",
+			Observed: structs.Observed{Status: structs.ContainerError}}}},
+		"parts": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod,
+			Observed: structs.Observed{Status: structs.ContainerError}, Parts: make([]structs.PartReport, structs.MaxParts+1)}}},
+		"a part": {Registration: 1, Seq: 1, Containers: []structs.ContainerReport{{Kind: structs.WorkloadPod,
+			Observed: structs.Observed{Status: structs.ContainerError},
+			Parts:    []structs.PartReport{{Part: "a", Observed: structs.Observed{Status: "Fine"}}}}}},
 	} {
 		if _, err := d.Report(context.Background(), host, report); structs.CodeOf(err) != structs.CodeInvalid {
 			t.Errorf("%s: %v", name, err)
@@ -357,9 +368,9 @@ func TestReportRefusals(t *testing.T) {
 	}
 }
 
-// An agent isn't held for long by a server that has yet to catch up: two in a row
-// would lose its host.
-func TestAServerThatIsBehindSendsAgentsOn(t *testing.T) {
+// A server that has yet to catch up answers an agent soon: waiting for two such servers in
+// a row would lose its host.
+func TestServerThatIsBehindSendsAgentsToAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
@@ -381,8 +392,8 @@ func init() {
 	state.Register(state.Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
 }
 
-// TestWorkOfTwoKinds: a host is told of all kinds of workloads, at once and as they
-// change, by their references.
+// TestWorkOfTwoKinds: a host gets the assignments of all kinds of workloads, in full
+// answers and in changes, by reference.
 func TestWorkOfTwoKinds(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
@@ -392,7 +403,8 @@ func TestWorkOfTwoKinds(t *testing.T) {
 	write := func(version uint64) {
 		t.Helper()
 		row := new(*pod)
-		if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version, Row: row, Assign: true}}); err != nil {
+		if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: pod.Table(), ID: pod.ID, Version: version,
+			Row: row, Assign: true}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -406,7 +418,7 @@ func TestWorkOfTwoKinds(t *testing.T) {
 	ref := structs.Ref{Kind: structs.WorkloadPod, ID: pod.ID, Epoch: 5}
 	full := d.poll(t, Poll{HostID: host, Registration: 1})
 	if got := refs(full); !slices.Equal(got, []structs.Ref{structs.ContainerRef(c.ID, 1), ref}) {
-		t.Fatalf("told of %v", got)
+		t.Fatalf("assigned: %v", got)
 	}
 	next := make(chan *structs.Work, 1)
 	go func() {
@@ -416,18 +428,19 @@ func TestWorkOfTwoKinds(t *testing.T) {
 		}
 		next <- work
 	}()
-	pod.Generation++ // whether the poll waits already or not
+	pod.Generation++ // works whether or not the poll is parked already
 	write(d.config.Store.Snapshot().Workload(structs.WorkloadPod, pod.ID).Base().ModifyIndex)
 	if work := <-next; work == nil || !slices.Equal(refs(work), []structs.Ref{ref}) || work.Assignments[0].Generation != 2 {
-		t.Errorf("told of %+v", work)
+		t.Errorf("assigned: %+v", work)
 	}
 }
 
-// TestGossipAdvice: agents are told to leave gossip once there are more hosts than it is
-// good for, also those that were there before, and are let back in when there are fewer.
+// TestGossipAdvice: agents are told not to gossip once there are more than maxGossip hosts,
+// agents of earlier hosts too, and may gossip again when there are fewer.
 func TestGossipAdvice(t *testing.T) {
 	d := newDispatch(t)
-	// In the state directly: what registering costs is not at stake here.
+	// The hosts are written to the state directly, because registering 2,000 of them is
+	// slow.
 	add := func(n int) (ids []string) {
 		t.Helper()
 		for n > 0 {
@@ -435,7 +448,8 @@ func TestGossipAdvice(t *testing.T) {
 			for range min(n, structs.MaxChanges) {
 				id := structs.NewID()
 				ids = append(ids, id)
-				changes = append(changes, structs.Change{Table: structs.TableHosts, ID: id, Row: &structs.Host{Meta: structs.Meta{ID: id}, Name: id}})
+				changes = append(changes, structs.Change{Table: structs.TableHosts, ID: id,
+					Row: &structs.Host{Meta: structs.Meta{ID: id}, Name: id}})
 			}
 			if err := d.config.Store.Apply(d.config.Store.Index()+1, changes); err != nil {
 				t.Fatal(err)
@@ -461,10 +475,11 @@ func TestGossipAdvice(t *testing.T) {
 		t.Error("2,001 hosts are told to gossip")
 	}
 	gone := d.config.Store.Snapshot().Host(others[0])
-	if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: gone.ID, Version: gone.ModifyIndex}}); err != nil {
+	if err := d.config.Store.Apply(d.config.Store.Index()+1, []structs.Change{{Table: structs.TableHosts, ID: gone.ID,
+		Version: gone.ModifyIndex}}); err != nil {
 		t.Fatal(err)
 	}
 	if register(second) {
-		t.Error("2,000 hosts are told not to gossip, because there were more")
+		t.Error("2,000 hosts are told not to gossip, although the surplus ones are gone")
 	}
 }

@@ -8,17 +8,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// drains holds when the time of each drain is over. It runs on this leader's own
-// monotonic clock, from when it first saw the drain.
+// drains holds the deadline of each drain, by host. A deadline runs on this leader's own
+// monotonic clock, from when the leader first saw the drain.
 type drains map[string]drainDeadline
 
 type drainDeadline struct {
-	until time.Time // as it stands in the state: which drain it is
-	at    time.Time
+	until time.Time // Host.DrainUntil, which identifies the drain
+	at    time.Time // the deadline
 }
 
-// over returns the drains whose time is over.
-func (d drains) over(now time.Time, hosts []*structs.Host) []conductor.ForceDrain {
+// expired returns the drains whose deadline has passed.
+func (d drains) expired(now time.Time, hosts []*structs.Host) []conductor.ForceDrain {
 	var out []conductor.ForceDrain
 	waits := make(map[string]bool)
 	for _, h := range hosts {
@@ -43,13 +43,13 @@ func (d drains) over(now time.Time, hosts []*structs.Host) []conductor.ForceDrai
 	return out
 }
 
-// force ends the patience of drains.
-func (l *liveness) force(ctx context.Context, over []conductor.ForceDrain) {
+// forceDrains forces the drains whose deadline has passed.
+func (l *liveness) forceDrains(ctx context.Context, over []conductor.ForceDrain) {
 	for _, f := range over {
 		if _, err := conductor.Do(ctx, l.config.Conductor, f); err != nil {
 			l.config.Logger.Warn("drain could not be forced", "host_id", f.ID, "error", err)
 			continue
 		}
-		l.config.Logger.Info("drain's deadline is over: what is left is stopped", "host_id", f.ID)
+		l.config.Logger.Info("drain's deadline has passed: remaining workloads are stopped", "host_id", f.ID)
 	}
 }

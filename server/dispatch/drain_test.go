@@ -30,8 +30,8 @@ func TestDrainIsForcedAtItsDeadline(t *testing.T) {
 	})
 }
 
-// A new leader counts anew: clocks of two machines are never compared.
-func TestDrainDeadlineBeginsAnewWithALeader(t *testing.T) {
+// A new leader restarts the deadline: clocks of two machines are never compared.
+func TestNewLeaderRestartsDrainDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)

@@ -8,59 +8,60 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// heartbeats is when hosts were last heard of, and which of their polls a leader has
-// acknowledged. Both are behind one lock, because a host that is about to be marked
-// must not have a poll acknowledged: see lease.go.
+// heartbeats holds when each host was last seen, and which of its polls a leader has
+// acknowledged. One lock guards both, because no poll of a host that is about to be marked
+// may be acknowledged: see lease.go.
 type heartbeats struct {
 	config *Config
-	born   time.Time     // when this server began to listen
-	wake   chan struct{} // has the leader look at the hosts
-	sent   chan struct{} // has the leader acknowledge polls
+	born   time.Time     // when this server began to receive polls
+	wake   chan struct{} // makes the leader assess the hosts
+	sent   chan struct{} // makes the leader acknowledge polls
 
-	mu     sync.Mutex       // guards what follows
-	pulses map[string]pulse // by host
+	mu     sync.Mutex          // guards what follows
+	hosts  map[string]presence // by host ID
 	leases leases
 }
 
 func newHeartbeats(c *Config) *heartbeats {
 	return &heartbeats{
-		config: c, born: time.Now(), wake: make(chan struct{}, 1), sent: make(chan struct{}, 1), pulses: make(map[string]pulse), leases: newLeases(),
+		config: c, born: time.Now(), wake: make(chan struct{}, 1), sent: make(chan struct{}, 1), hosts: make(map[string]presence),
+		leases: newLeases(),
 	}
 }
 
-// pulse is the last sign of life of a host.
-type pulse struct {
-	at    time.Time // when it was heard of; moved forward by the time that this process stood still, as are the others
-	found time.Time // when it was last found silent
-	died  time.Time // when gossip said last that its agent is dead
+// presence holds when a host was last seen. All times move forward by the time that this
+// process stood still.
+type presence struct {
+	lastSeen     time.Time // last heartbeat
+	foundSilent  time.Time // when the leader last found the host silent
+	reportedDead time.Time // when gossip last reported the host's agent dead
 }
 
-// fresh reports whether the host was heard of since it was last found silent.
-func (p pulse) fresh() bool { return !p.at.IsZero() && !p.at.Before(p.found) }
+// fresh reports whether a heartbeat has come since the host was last found silent.
+func (p presence) fresh() bool { return !p.lastSeen.IsZero() && !p.lastSeen.Before(p.foundSilent) }
 
-// dead reports whether gossip has said since the host was heard of that its
-// agent is dead.
-func (p pulse) dead() bool { return !p.died.IsZero() && !p.at.After(p.died) }
+// dead reports whether gossip has reported the host's agent dead since the last heartbeat.
+func (p presence) dead() bool { return !p.reportedDead.IsZero() && !p.lastSeen.After(p.reportedDead) }
 
-// touch notes that the host was heard of. The leader takes back at once one
-// that it had given up.
-func (hb *heartbeats) touch(hostID string) {
-	hb.seen(map[string]Signal{hostID: {At: time.Now()}})
+// recordNow notes a heartbeat of the host. If the host isn't ready, the leader assesses it
+// at once.
+func (hb *heartbeats) recordNow(hostID string) {
+	hb.record(map[string]Heartbeat{hostID: {At: time.Now()}})
 }
 
-// seen notes that the hosts were heard of, by this server or another one: what
-// that one says may be old.
-func (hb *heartbeats) seen(hosts map[string]Signal) {
+// record notes heartbeats that came to this server or another one. Those of another server
+// may be old.
+func (hb *heartbeats) record(hosts map[string]Heartbeat) {
 	snap := hb.config.Store.Snapshot()
 	missed := false
 	hb.mu.Lock()
 	for id, s := range hosts {
-		p := hb.pulses[id]
-		if s.At.Before(p.at) {
+		p := hb.hosts[id]
+		if s.At.Before(p.lastSeen) {
 			continue
 		}
-		p.at = s.At
-		hb.pulses[id] = p
+		p.lastSeen = s.At
+		hb.hosts[id] = p
 		h := snap.Host(id)
 		missed = missed || h != nil && h.State != structs.HostReady
 	}
@@ -70,24 +71,24 @@ func (hb *heartbeats) seen(hosts map[string]Signal) {
 	}
 }
 
-// gossipDead notes that gossip takes the host's agent for dead: it is suspect
-// at once. It is lost only once it has been silent for long enough, because
-// gossip reaches an agent by other ways than its polls take.
+// gossipDead notes that gossip reports the host's agent dead: the host becomes suspect at
+// once. It is lost only after its silence, because gossip and polls take different paths
+// through the network.
 func (hb *heartbeats) gossipDead(hostID string) {
 	hb.mu.Lock()
-	p := hb.pulses[hostID]
-	p.died = time.Now()
-	hb.pulses[hostID] = p
+	p := hb.hosts[hostID]
+	p.reportedDead = time.Now()
+	hb.hosts[hostID] = p
 	hb.mu.Unlock()
 	hb.wakeUp()
 }
 
-// missed receives when a host was heard of that isn't ready: a follower tells
-// the leader at once. The leader's own watch receives from it, too, so that only
-// a server that doesn't lead may.
+// missed returns a channel that receives when a heartbeat of a host that isn't ready has
+// come: a follower reports it to the leader at once. On the leader, liveness.monitor
+// receives from the same channel, so that only a server that doesn't lead may use missed.
 func (hb *heartbeats) missed() <-chan struct{} { return hb.wake }
 
-// wakeUp has the leader look at the hosts now.
+// wakeUp makes the leader assess the hosts now.
 func (hb *heartbeats) wakeUp() {
 	select {
 	case hb.wake <- struct{}{}:
@@ -95,49 +96,49 @@ func (hb *heartbeats) wakeUp() {
 	}
 }
 
-// shift moves all hosts' last sign of life forward.
+// shift moves the times of all hosts forward.
 func (hb *heartbeats) shift(by time.Duration) {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
-	for id, p := range hb.pulses {
-		for _, at := range []*time.Time{&p.at, &p.found, &p.died} {
+	for id, p := range hb.hosts {
+		for _, at := range []*time.Time{&p.lastSeen, &p.foundSilent, &p.reportedDead} {
 			if !at.IsZero() {
 				*at = at.Add(by)
 			}
 		}
-		hb.pulses[id] = p
+		hb.hosts[id] = p
 	}
 }
 
-// assess has the watch look at all hosts. Those that are about to be marked are
-// noted in the same instant, so that no poll of theirs is acknowledged before
-// the mark is written; see lease.go.
-func (hb *heartbeats) assess(w *watch, now time.Time, hosts []*structs.Host) (marks []conductor.HostMark, ask []string) {
+// assess applies the rules to all hosts. Hosts that are about to be marked are noted under
+// the same lock, so that none of their polls is acknowledged before the mark is written;
+// see lease.go.
+func (hb *heartbeats) assess(rules *silenceRules, now time.Time, hosts []*structs.Host) (marks []conductor.HostMark, ask []string) {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
-	marks, ask = w.assess(now, hosts, hb.pulses)
+	marks, ask = rules.assess(now, hosts, hb.hosts)
 	for _, m := range marks {
 		if m.State == structs.HostReady {
 			continue
 		}
-		p := hb.pulses[m.ID]
-		p.found = now
-		hb.pulses[m.ID] = p
+		p := hb.hosts[m.ID]
+		p.foundSilent = now
+		hb.hosts[m.ID] = p
 		hb.leases.marking[m.ID] = true
 	}
 	return marks, ask
 }
 
-// silent returns which of the hosts this server has not heard of for
-// HostLostAfter: its answer when the leader asks whether it agrees.
+// silent returns the hosts without a heartbeat at this server for HostLostAfter: this
+// server's answer when the leader asks whether it agrees.
 func (hb *heartbeats) silent(hostIDs []string) []string {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
 	var silent []string
 	for _, id := range hostIDs {
-		at := hb.pulses[id].at
+		at := hb.hosts[id].lastSeen
 		if at.Before(hb.born) {
-			at = hb.born // it can't know what was before
+			at = hb.born // this server doesn't know what was before
 		}
 		if time.Since(at) > hb.config.HostLostAfter {
 			silent = append(silent, id)

@@ -2,18 +2,18 @@ package dispatch
 
 import "sync"
 
-// leaderless is whether this server has been without a leader for so long that the
-// agents shall ask another.
+// leaderless says whether this server has been without a leader for so long that its agents
+// should ask another server.
 type leaderless struct {
 	mu     sync.Mutex    // guards what follows
-	is     bool          // closed is closed
-	closed chan struct{} // closed while there is no leader
+	is     bool          // whether the channel is closed
+	closed chan struct{} // closed while the server is leaderless
 }
 
 func newLeaderless() *leaderless { return &leaderless{closed: make(chan struct{})} }
 
-// set says whether it is so: parked polls are answered at once, and so are those that
-// come.
+// set changes the condition. Once it is true, parked polls are answered at once, and so are
+// new ones.
 func (l *leaderless) set(is bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,8 +26,8 @@ func (l *leaderless) set(is bool) {
 	l.is = is
 }
 
-// begun returns a channel that is closed while it is so.
-func (l *leaderless) begun() <-chan struct{} {
+// C returns a channel that is closed while the server is leaderless.
+func (l *leaderless) C() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closed

@@ -9,37 +9,36 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// A container with exclusive "lease" runs only while its host has a lease: for
-// Lease after the host has sent a poll that the leader has acknowledged. The
-// host stops it when the lease ends, early enough that it has ended
-// host_lost_after after that poll was sent. Why no other copy runs before:
+// A container with exclusive "lease" runs only while its host has a lease. A lease begins
+// when the host sends a poll that the leader acknowledges, and lasts for Lease. The host
+// stops the container when the lease ends, early enough that it has stopped host_lost_after
+// after that poll was sent. Why no other copy runs before that:
 //
-//  1. The leader heard of poll P before it acknowledged P, and P was sent before
-//     it was heard of. A leader marks a host lost (or held back, from which an
-//     operator may release it) only host_lost_after after it has last heard of
-//     it: so at least host_lost_after after P was sent, if it knew of P.
-//  2. It knew of P, or its leadership began after P was acknowledged: an
-//     acknowledgement follows a VerifyLeader round that began after P was heard
-//     of, so no later leader had begun by then, and each begins with a grace of
+//  1. The leader received poll P before it acknowledged P, and P was sent before it was
+//     received. A leader marks a host lost (or held back by the brake, from which an
+//     operator may release it) only host_lost_after after the host's last heartbeat: so at
+//     least host_lost_after after P was sent, if the leader knew of P.
+//  2. The leader knew of P, or its leadership began after P was acknowledged: an
+//     acknowledgement follows a VerifyLeader round that began after P was received, so no
+//     later leader existed when that round began. Each leadership begins with a grace of
 //     host_lost_after.
-//  3. While such a mark is being written, no poll of the host is acknowledged
-//     (marking): a poll that comes too late to stop the mark renews nothing
-//     until the mark is in the state.
-//  4. Leaders may differ in host_lost_after, while servers are started again with
-//     another one. An acknowledgement says how long the lease is that it gives, by the
-//     leader's own, and the state holds the longest one: see liveness.lostAfter.
-//  5. A host whose lease has ended starts nothing until a full, confirmed
-//     answer, to a poll that it has sent under a new lease, says that the
-//     container is still its own. That answer is of a state at or after the
-//     mark, and is given only if the host is ready in it: whatever the mark has
-//     led to is in it, too.
+//  3. While such a mark is being written, no poll of the host is acknowledged (marking). A
+//     poll that comes too late to stop the mark renews nothing until the mark is in the
+//     state.
+//  4. Leaders may differ in host_lost_after while servers are restarted with another value.
+//     An acknowledgement states the length of its lease, by the leader's own value. The
+//     state holds the longest value: see liveness.lostAfter.
+//  5. A host whose lease has ended starts nothing until a full, confirmed answer to a poll
+//     that was sent under a new lease says that the container still belongs to the host.
+//     That answer shows a state at or after the mark, and is given only if the host is ready
+//     in that state: so it includes whatever followed from the mark.
 //
-// So a lease that is renewed without a gap ends before any mark, and one with a
-// gap begins with what the mark has led to. Clocks of different machines are
-// never compared, only durations.
+// So a lease that is renewed without a gap ends before any mark, and a lease after a gap
+// begins with the consequences of the mark. Clocks of different machines are never
+// compared, only durations.
 
-// leaseShare of leaseWhole of host_lost_after is the length of a lease. The rest
-// is the host's time to stop what runs.
+// The length of a lease is leaseShare/leaseWhole of host_lost_after. The rest is the host's
+// time to stop its exclusive containers.
 const (
 	leaseShare = 7
 	leaseWhole = 10
@@ -47,62 +46,63 @@ const (
 
 func leaseOf(lostAfter time.Duration) time.Duration { return lostAfter * leaseShare / leaseWhole }
 
-// leases is what is known of the polls of hosts that have leases. Numbers of
-// polls grow with each poll of a host, over all lives of its agent.
+// leases holds the state of the polls of hosts that have leases. Poll numbers grow with
+// each poll of a host, across restarts of its agent.
 type leases struct {
-	sent         map[string]uint64 // largest heard of, by host
-	heard        map[string]Signal // heard of here since takeHeard was last called
+	sent         map[string]uint64    // largest number that has arrived, by host
+	pending      map[string]Heartbeat // heartbeats that came here since the last takePending
 	acknowledged map[string]structs.Acknowledgement
-	marking      map[string]bool // hosts that are about to be marked suspect or lost
-	round        chan struct{}   // closed when acknowledged has grown
+	marking      map[string]bool // hosts whose mark (suspect or lost) is being written
+	round        chan struct{}   // closed and replaced when acknowledged grows
 }
 
-// Signal is a sign of life of a host.
-type Signal struct {
+// Heartbeat is one proof that a host's agent is alive.
+type Heartbeat struct {
 	Sent uint64    // number of the poll; 0 for a host without leases
 	At   time.Time // when it came
 }
 
-// And returns what both say of a host.
-func (s Signal) And(other Signal) Signal {
+// merge returns the larger number and the later time of two heartbeats of a host.
+func (s Heartbeat) merge(other Heartbeat) Heartbeat {
 	if other.At.Before(s.At) {
 		other.At = s.At
 	}
-	return Signal{Sent: max(s.Sent, other.Sent), At: other.At}
+	return Heartbeat{Sent: max(s.Sent, other.Sent), At: other.At}
 }
 
 func newLeases() leases {
 	return leases{
-		sent: make(map[string]uint64), heard: make(map[string]Signal), acknowledged: make(map[string]structs.Acknowledgement), marking: make(map[string]bool),
-		round: make(chan struct{}),
+		sent: make(map[string]uint64), pending: make(map[string]Heartbeat), acknowledged: make(map[string]structs.Acknowledgement),
+		marking: make(map[string]bool),
+		round:   make(chan struct{}),
 	}
 }
 
-// polled notes that a poll of the host has come here.
-func (hb *heartbeats) polled(hostID string, sent uint64) {
-	now := Signal{Sent: sent, At: time.Now()}
+// recordPoll notes that a poll of the host has come to this server.
+func (hb *heartbeats) recordPoll(hostID string, sent uint64) {
+	now := Heartbeat{Sent: sent, At: time.Now()}
 	hb.mu.Lock()
-	hb.leases.heard[hostID] = hb.leases.heard[hostID].And(now)
+	hb.leases.pending[hostID] = hb.leases.pending[hostID].merge(now)
 	hb.mu.Unlock()
-	hb.merge(map[string]Signal{hostID: now})
+	hb.recordPolls(map[string]Heartbeat{hostID: now})
 }
 
-// takeHeard returns the hosts that this server has heard of since it was last
-// called. A follower passes it on to the leader's fromFollower.
-func (hb *heartbeats) takeHeard() map[string]Signal {
+// takePending returns and clears the heartbeats that came to this server since the last
+// call. A follower sends them to the leader's fromFollower.
+func (hb *heartbeats) takePending() map[string]Heartbeat {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
-	heard := hb.leases.heard
-	hb.leases.heard = make(map[string]Signal, len(heard))
-	return heard
+	received := hb.leases.pending
+	hb.leases.pending = make(map[string]Heartbeat, len(received))
+	return received
 }
 
-// merge notes, on the leader, what servers have heard.
-func (hb *heartbeats) merge(heard map[string]Signal) {
-	hb.seen(heard)
+// recordPolls notes, on the leader, heartbeats that any server has received.
+func (hb *heartbeats) recordPolls(received map[string]Heartbeat) {
+	hb.record(received)
 	news := false
 	hb.mu.Lock()
-	for id, s := range heard {
+	for id, s := range received {
 		if s.Sent > hb.leases.sent[id] {
 			hb.leases.sent[id], news = s.Sent, true
 		}
@@ -116,36 +116,37 @@ func (hb *heartbeats) merge(heard map[string]Signal) {
 	}
 }
 
-// acknowledged returns the largest number of the host's polls that a leader has
-// acknowledged, and the lease that it gives, 0 for none.
-func (hb *heartbeats) acknowledged(hostID string) (sent uint64, lease time.Duration) {
+// lastAcknowledged returns the largest number of the host's polls that a leader has
+// acknowledged, and the length of the lease that follows from it. Both are 0 if there is
+// none.
+func (hb *heartbeats) lastAcknowledged(hostID string) (sent uint64, lease time.Duration) {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
 	a := hb.leases.acknowledged[hostID]
 	return a.Sent, a.Lease
 }
 
-// hearLimit is how long a follower waits for the acknowledgement of what it has
-// heard, at most: less than its call may take.
-const hearLimit = time.Second
+// acknowledgeWait bounds how long a follower waits for acknowledgements of the polls that
+// it reports. It is shorter than the timeout of the follower's call.
+const acknowledgeWait = time.Second
 
-// fromFollower notes, on the leader, what a follower has heard, and returns all
-// polls that are acknowledged: these, too, if that can be done within hearLimit.
-// The follower's parked polls then end with their own acknowledgement, and a
-// lease is renewed while most of it is still to come.
-func (hb *heartbeats) fromFollower(ctx context.Context, pulses map[string]structs.PeerPulse) structs.PeerAcknowledged {
-	heard := make(map[string]Signal, len(pulses))
+// fromFollower notes, on the leader, the heartbeats that a follower has received, and
+// returns all acknowledged polls. It waits for the acknowledgement of the new ones, at most
+// acknowledgeWait. The follower's parked polls then return their own acknowledgement, and a
+// lease is renewed while most of it is left.
+func (hb *heartbeats) fromFollower(ctx context.Context, heartbeats map[string]structs.PeerPulse) structs.PeerAcknowledged {
+	received := make(map[string]Heartbeat, len(heartbeats))
 	now := time.Now()
-	for id, p := range pulses {
-		heard[id] = Signal{Sent: p.Sent, At: now.Add(-max(0, p.Age))}
+	for id, p := range heartbeats {
+		received[id] = Heartbeat{Sent: p.Sent, At: now.Add(-max(0, p.Age))}
 	}
-	hb.merge(heard)
-	limit := time.NewTimer(min(hearLimit, hb.config.HostLostAfter/10))
+	hb.recordPolls(received)
+	limit := time.NewTimer(min(acknowledgeWait, hb.config.HostLostAfter/10))
 	defer limit.Stop()
 	for {
 		hb.mu.Lock()
 		wait, round := false, hb.leases.round
-		for id, s := range heard {
+		for id, s := range received {
 			wait = wait || s.Sent > hb.leases.acknowledged[id].Sent && !hb.leases.marking[id]
 		}
 		all := structs.PeerAcknowledged{Hosts: maps.Clone(hb.leases.acknowledged)}
@@ -163,8 +164,8 @@ func (hb *heartbeats) fromFollower(ctx context.Context, pulses map[string]struct
 	}
 }
 
-// acknowledge notes what a leader has acknowledged.
-func (hb *heartbeats) acknowledge(a structs.PeerAcknowledged) {
+// recordAcknowledged notes polls that a leader has acknowledged.
+func (hb *heartbeats) recordAcknowledged(a structs.PeerAcknowledged) {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
 	for id, now := range a.Hosts {
@@ -184,11 +185,11 @@ func (l *liveness) acknowledgePolls(ctx context.Context) error {
 	tick := time.NewTicker(time.Second) // for polls that could not be acknowledged when they came
 	defer tick.Stop()
 	for {
-		if heard := l.heartbeats.unacknowledged(); len(heard) > 0 {
+		if received := l.heartbeats.toAcknowledge(); len(received) > 0 {
 			if err := l.verify(ctx); err == nil {
-				l.heartbeats.acknowledge(structs.PeerAcknowledged{Hosts: heard})
+				l.heartbeats.recordAcknowledged(structs.PeerAcknowledged{Hosts: received})
 			} else if ctx.Err() == nil {
-				l.config.Logger.Warn("polls could not be acknowledged", "hosts", len(heard), "error", err)
+				l.config.Logger.Warn("polls could not be acknowledged", "hosts", len(received), "error", err)
 			}
 			select {
 			case <-time.After(acknowledgePause):
@@ -204,18 +205,18 @@ func (l *liveness) acknowledgePolls(ctx context.Context) error {
 	}
 }
 
-// unacknowledged returns the polls that may be acknowledged once this server
-// has verified that it leads.
-func (hb *heartbeats) unacknowledged() map[string]structs.Acknowledgement {
+// toAcknowledge returns the polls that may be acknowledged once this server has verified
+// that it leads.
+func (hb *heartbeats) toAcknowledge() map[string]structs.Acknowledgement {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
-	heard := make(map[string]structs.Acknowledgement)
+	received := make(map[string]structs.Acknowledgement)
 	for id, sent := range hb.leases.sent {
 		if sent > hb.leases.acknowledged[id].Sent && !hb.leases.marking[id] {
-			heard[id] = structs.Acknowledgement{Sent: sent, Lease: leaseOf(hb.config.HostLostAfter)}
+			received[id] = structs.Acknowledgement{Sent: sent, Lease: leaseOf(hb.config.HostLostAfter)}
 		}
 	}
-	return heard
+	return received
 }
 
 func (l *liveness) verify(ctx context.Context) error {
@@ -227,17 +228,17 @@ func (l *liveness) verify(ctx context.Context) error {
 	return l.config.VerifyLeader(ctx)
 }
 
-// forgetMarking begins a leadership: what was under way is in the state now, or never
-// will be.
-func (hb *heartbeats) forgetMarking() {
+// clearMarking begins a leadership: marks of an earlier one are in the state by now, or
+// never will be.
+func (hb *heartbeats) clearMarking() {
 	hb.mu.Lock()
 	defer hb.mu.Unlock()
 	hb.leases.marking = make(map[string]bool)
 }
 
-// marked notes that marks are in the state, or were refused. If their outcome
-// is unknown, so is what may be acknowledged, until a leadership begins anew.
-func (hb *heartbeats) marked(marks []conductor.HostMark, err error) {
+// marksWritten notes that marks are in the state, or were refused. If their outcome is
+// unknown, the hosts' polls are not acknowledged until a new leadership begins.
+func (hb *heartbeats) marksWritten(marks []conductor.HostMark, err error) {
 	if structs.CodeOf(err) == structs.CodeNoLeader {
 		return
 	}

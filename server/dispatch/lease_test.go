@@ -31,7 +31,7 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 			return d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Second, Sent: sent})
 		}
 		if work := poll(7); work.Acknowledged != 0 {
-			t.Errorf("poll %d was acknowledged by a server that may not lead", work.Acknowledged)
+			t.Errorf("poll %d was acknowledged by a server that has not verified its leadership", work.Acknowledged)
 		}
 		verified.Store(true)
 		if work := poll(8); work.Acknowledged != 8 {
@@ -42,39 +42,42 @@ func TestPollsAreAcknowledgedOnceTheLeaderIsVerified(t *testing.T) {
 		if rounds.Load() != before {
 			t.Errorf("%d rounds although nobody has polled", rounds.Load()-before)
 		}
-		if work := poll(0); work.Acknowledged != 8 || rounds.Load() != before { // no leases any more
+		if work := poll(0); work.Acknowledged != 8 || rounds.Load() != before { // a host without leases
 			t.Errorf("acknowledged %d in %d rounds", work.Acknowledged, rounds.Load()-before)
 		}
 	})
 }
 
-func TestFollowersCarryAcknowledgements(t *testing.T) {
+func TestFollowersPassOnAcknowledgements(t *testing.T) {
 	leading(t, func(t *testing.T, leader *Dispatch) {
 		follower := New(leader.config) // over the same state
 		host, plain := leader.host(t), leader.host(t)
 		for id, sent := range map[string]uint64{host: 5, plain: 0} {
-			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.config.Store.Index(), Sent: sent}); err != nil {
+			if _, err := follower.Work(context.Background(), Poll{HostID: id, Registration: 1, Index: leader.config.Store.Index(),
+				Sent: sent}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		time.Sleep(time.Second)
-		if sent, _ := follower.heartbeats.acknowledged(host); sent != 0 {
+		if sent, _ := follower.heartbeats.lastAcknowledged(host); sent != 0 {
 			t.Error("a follower acknowledges by itself")
 		}
-		heard := follower.heartbeats.takeHeard()
+		heard := follower.heartbeats.takePending()
 		if len(heard) != 2 || heard[host].Sent != 5 || heard[plain].Sent != 0 {
-			t.Errorf("heard %v", heard)
+			t.Errorf("pending: %v", heard)
 		}
-		if again := follower.heartbeats.takeHeard(); len(again) != 0 {
-			t.Errorf("heard again %v", again)
+		if again := follower.heartbeats.takePending(); len(again) != 0 {
+			t.Errorf("pending again: %v", again)
 		}
 		told := time.Now()
-		follower.heartbeats.acknowledge(leader.heartbeats.fromFollower(context.Background(), pulses(heard)))
+		follower.heartbeats.recordAcknowledged(leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(heard)))
 		if took := time.Since(told); took > acknowledgePause {
 			t.Errorf("the follower had to wait %v for the acknowledgement", took)
 		}
-		follower.heartbeats.acknowledge(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3, Lease: time.Hour}}}) // come late
-		if got, lease := follower.heartbeats.acknowledged(host); got != 5 || lease != 7*time.Second {
+		// arrives late
+		follower.heartbeats.recordAcknowledged(structs.PeerAcknowledged{Hosts: map[string]structs.Acknowledgement{host: {Sent: 3,
+			Lease: time.Hour}}})
+		if got, lease := follower.heartbeats.lastAcknowledged(host); got != 5 || lease != 7*time.Second {
 			t.Errorf("acknowledged %d for %v, not 5 for 7s", got, lease)
 		}
 		leader.pass(9*time.Second, plain)
@@ -82,8 +85,8 @@ func TestFollowersCarryAcknowledgements(t *testing.T) {
 	})
 }
 
-// pulses is what a follower tells of what it has heard.
-func pulses(heard map[string]Signal) map[string]structs.PeerPulse {
+// peerHeartbeats returns what a follower reports of the heartbeats.
+func peerHeartbeats(heard map[string]Heartbeat) map[string]structs.PeerPulse {
 	told := make(map[string]structs.PeerPulse)
 	for id, s := range heard {
 		told[id] = structs.PeerPulse{Sent: s.Sent, Age: time.Since(s.At)}
@@ -91,42 +94,44 @@ func pulses(heard map[string]Signal) map[string]structs.PeerPulse {
 	return told
 }
 
-// What a follower has heard before it was frozen, or cut off, brings no host
-// back that was lost since; what it hears afterwards does.
-func TestOldNewsBringNoHostBack(t *testing.T) {
+// Heartbeats that a follower received before it was frozen, or cut off, don't bring back a
+// host that was lost since. Later heartbeats do.
+func TestOldHeartbeatsBringNoHostBack(t *testing.T) {
 	leading(t, func(t *testing.T, leader *Dispatch) {
 		follower := New(leader.config)
 		host := leader.host(t)
 		poll := func() {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: leader.config.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1,
+				Index: leader.config.Store.Index()}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
 		}
 		poll()
-		heard := follower.heartbeats.takeHeard()
+		heard := follower.heartbeats.takePending()
 		leader.pass(11 * time.Second)
 		leader.is(t, structs.HostLost, host)
 		for range 20 {
-			leader.heartbeats.fromFollower(context.Background(), pulses(heard))
+			leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(heard))
 			leader.pass(100 * time.Millisecond)
 			leader.is(t, structs.HostLost, host)
 		}
-		// Old, but from after the host was found silent.
-		poll() // for which the follower waits until the leader has taken the host back
-		heard = follower.heartbeats.takeHeard()
+		// An old heartbeat, but from after the host was found silent.
+		poll() // the follower waits until the leader has marked the host ready
+		heard = follower.heartbeats.takePending()
 		if age := time.Since(heard[host].At); age < time.Second {
-			t.Fatalf("heard %v ago", age)
+			t.Fatalf("the heartbeat is %v old", age)
 		}
-		leader.heartbeats.fromFollower(context.Background(), pulses(heard))
+		leader.heartbeats.fromFollower(context.Background(), peerHeartbeats(heard))
 		leader.pass(100 * time.Millisecond)
 		leader.is(t, structs.HostReady, host)
-		// What comes late counts from when it was heard, not from when it came.
+		// A late heartbeat counts from when the follower received it, not from when it was
+		// reported.
 		leader.pass(4 * time.Second)
 		leader.is(t, structs.HostSuspect, host)
 	})
 }
 
-// Servers may be started again with another host_lost_after, one by one.
+// Servers may be restarted with another host_lost_after, one by one.
 func TestLeadersDifferInHostLostAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := newDispatch(t)
@@ -172,7 +177,7 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 		if time.Now().Before(promised) {
 			t.Errorf("lost %v before the end of a lease", time.Until(promised))
 		}
-		says(short, 2*time.Second) // the time of the other leaders is over
+		says(short, 2*time.Second) // all leases of the other leaders have ended
 		short.pass(100*time.Millisecond, host)
 		if got := lease(short); got != 2*time.Second*7/10 {
 			t.Errorf("a lease of %v", got)
@@ -190,12 +195,13 @@ func TestLeadersDifferInHostLostAfter(t *testing.T) {
 	})
 }
 
-// A follower is not held for what can't be acknowledged now.
-func TestAFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
+// A follower's report is answered even if its polls can't be acknowledged now.
+func TestFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDispatch(t) // nothing acknowledges
+		d := newDispatch(t) // no loop acknowledges polls
 		host := d.host(t)
-		for what, limit := range map[string]time.Duration{"no majority": hearLimit, "a call that ends": 100 * time.Millisecond, "a mark": 0} {
+		for what, limit := range map[string]time.Duration{"no majority": acknowledgeWait, "a call that ends": 100 * time.Millisecond,
+			"a mark": 0} {
 			ctx, cancel := context.WithCancel(context.Background())
 			switch what {
 			case "a call that ends":
@@ -204,7 +210,8 @@ func TestAFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 				d.heartbeats.leases.marking[host] = true
 			}
 			began := time.Now()
-			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 || time.Since(began) != limit {
+			if got := d.heartbeats.fromFollower(ctx, map[string]structs.PeerPulse{host: {Sent: 9}}); len(got.Hosts) != 0 ||
+				time.Since(began) != limit {
 				t.Errorf("%s: %v acknowledged after %v", what, got, time.Since(began))
 			}
 			cancel()
@@ -213,37 +220,37 @@ func TestAFollowerIsAnsweredWithoutAcknowledgements(t *testing.T) {
 	})
 }
 
-// A poll that comes while its host is being marked is too late to stop that: it
-// must renew no lease before the mark is in the state.
-func TestNothingIsAcknowledgedWhileAMarkIsUnderWay(t *testing.T) {
+// A poll that comes while its host is being marked is too late to stop the mark: it must
+// renew no lease before the mark is in the state.
+func TestNoPollIsAcknowledgedWhileAMarkIsBeingWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
 		time.Sleep(time.Minute)
-		w := newWatch(d.config.HostLostAfter, time.Now().Add(-time.Hour))
+		w := newSilenceRules(d.config.HostLostAfter, time.Now().Add(-time.Hour))
 		marks, _ := d.heartbeats.assess(w, time.Now(), d.liveness.hosts())
 		if len(marks) != 1 || marks[0].State != structs.HostLost {
 			t.Fatalf("%+v", marks)
 		}
-		d.heartbeats.merge(map[string]Signal{host: {Sent: 9, At: time.Now()}})
-		if got := d.heartbeats.unacknowledged(); len(got) != 0 {
+		d.heartbeats.recordPolls(map[string]Heartbeat{host: {Sent: 9, At: time.Now()}})
+		if got := d.heartbeats.toAcknowledge(); len(got) != 0 {
 			t.Errorf("%v may be acknowledged", got)
 		}
-		d.heartbeats.marked(marks, structs.Errorf(structs.CodeNoLeader, "unknown"))
-		if got := d.heartbeats.unacknowledged(); len(got) != 0 {
+		d.heartbeats.marksWritten(marks, structs.Errorf(structs.CodeNoLeader, "unknown"))
+		if got := d.heartbeats.toAcknowledge(); len(got) != 0 {
 			t.Errorf("%v may be acknowledged although the mark may be in the log", got)
 		}
 		d.liveness.mark(context.Background(), marks)
 		d.is(t, structs.HostLost, host)
-		if got := d.heartbeats.unacknowledged(); got[host].Sent != 9 {
+		if got := d.heartbeats.toAcknowledge(); got[host].Sent != 9 {
 			t.Errorf("only %v may be acknowledged", got)
 		}
 	})
 }
 
-// No copy of a container with a lease runs while another one may: on a host
-// that is cut off from the leader, but polls a follower, the lease ends before
-// the container is placed anew, and begins again only with what that has led to.
+// No copy of a container with a lease runs while another may run. On a host that is cut off
+// from the leader, but polls a follower, the lease ends before the container is placed
+// again. It begins again only with the consequences of the mark.
 func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host := d.host(t)
@@ -255,10 +262,11 @@ func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 		follower := New(d.config)
 		until := sent.Add(d.config.HostLostAfter * leaseShare / leaseWhole)
 		for i := uint64(2); d.state(host) != structs.HostLost; i++ {
-			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
+			if _, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(),
+				Sent: i}); err != nil && structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Fatal(err)
 			}
-			if sent, _ := follower.heartbeats.acknowledged(host); sent != 0 {
+			if sent, _ := follower.heartbeats.lastAcknowledged(host); sent != 0 {
 				t.Fatal("renewed without the leader")
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -267,7 +275,7 @@ func TestLeaseEndsBeforeTheHostIsLost(t *testing.T) {
 			t.Errorf("lost %v after the lease has ended: no time to stop", lost.Sub(until))
 		}
 		if work, err := follower.Work(context.Background(), Poll{HostID: host, Registration: 1}); err == nil {
-			t.Errorf("a lost host was told that %s is its own: %+v", c.ID, work)
+			t.Errorf("a lost host was told that %s belongs to it: %+v", c.ID, work)
 		}
 	})
 }

@@ -11,29 +11,29 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// livenessTick is how often the leader looks for silent hosts, at most.
+// livenessTick is the longest time between two assessments of the hosts.
 const livenessTick = 500 * time.Millisecond
 
-// liveness does what only the leader does with hosts: it marks those that are silent,
-// acknowledges polls, and ends the patience of drains.
+// liveness is the leader's work on hosts: it marks silent hosts, acknowledges polls, and
+// forces drains whose deadline has passed.
 type liveness struct {
 	config     *Config
 	heartbeats *heartbeats
 }
 
-// lead does all of it until ctx ends; see Dispatch.Lead.
+// lead runs the leader's loops until ctx ends; see Dispatch.Lead.
 func (l *liveness) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	l.heartbeats.forgetMarking()
-	w := newWatch(max(l.config.HostLostAfter, l.lostAfter()), time.Now())
-	g.Go(func() error { return l.watch(ctx, w) })
+	l.heartbeats.clearMarking()
+	rules := newSilenceRules(max(l.config.HostLostAfter, l.lostAfter()), time.Now())
+	g.Go(func() error { return l.monitor(ctx, rules) })
 	g.Go(func() error { return l.acknowledgePolls(ctx) })
 	return g.Wait()
 }
 
-// watch marks hosts suspect and lost that are silent, and takes back at once
-// those that are heard of again.
-func (l *liveness) watch(ctx context.Context, w *watch) error {
+// monitor marks silent hosts suspect and lost, and marks a host ready as soon as a
+// heartbeat of it comes.
+func (l *liveness) monitor(ctx context.Context, rules *silenceRules) error {
 	every := min(livenessTick, l.config.HostLostAfter/8)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -42,32 +42,33 @@ func (l *liveness) watch(ctx context.Context, w *watch) error {
 	var asks errgroup.Group
 	defer asks.Wait()
 	drains := make(drains)
-	for last := w.start; ; {
+	for last := rules.start; ; {
 		now := time.Now()
 		if stall := now.Sub(last) - every; stall > livenessTick {
-			// It was this process that did not run, so it heard nobody. The
-			// hosts have not been silent for that time.
-			l.config.Logger.Warn("the leader stood still", "duration", stall)
+			// This process did not run, so it received no heartbeats. The hosts were not
+			// silent for that time.
+			l.config.Logger.Warn("the leader's process stood still", "duration", stall)
 			l.heartbeats.shift(stall)
-			w.start = w.start.Add(stall)
+			rules.start = rules.start.Add(stall)
 		}
 		last = now
-		if w.lostAfter != l.config.HostLostAfter && now.Sub(w.start) > w.lostAfter {
-			// All leases of earlier leaders are over.
-			if _, err := conductor.Do(ctx, l.config.Conductor, conductor.SetHostLostAfter{HostLostAfter: l.config.HostLostAfter}); err != nil {
+		if rules.lostAfter != l.config.HostLostAfter && now.Sub(rules.start) > rules.lostAfter {
+			// All leases of earlier leaders have ended.
+			if _, err := conductor.Do(ctx, l.config.Conductor,
+				conductor.SetHostLostAfter{HostLostAfter: l.config.HostLostAfter}); err != nil {
 				l.config.Logger.Warn("host_lost_after could not be written", "error", err) // the next look tries again
 			} else {
-				w.lostAfter = l.config.HostLostAfter
+				rules.lostAfter = l.config.HostLostAfter
 			}
 		}
 		hosts := l.hosts()
-		marks, ask := l.heartbeats.assess(w, now, hosts)
+		marks, ask := l.heartbeats.assess(rules, now, hosts)
 		l.mark(ctx, marks)
-		l.force(ctx, drains.over(now, hosts))
+		l.forceDrains(ctx, drains.expired(now, hosts))
 		if len(ask) > 0 && !asking && now.Sub(asked) >= agreeTime {
 			asking, asked = true, now
 			asks.Go(func() error {
-				if !l.agree(ctx, ask) {
+				if !l.othersAgree(ctx, ask) {
 					ask = nil
 				}
 				agreed <- ask
@@ -82,14 +83,14 @@ func (l *liveness) watch(ctx context.Context, w *watch) error {
 		case ids := <-agreed:
 			asking = false
 			for _, id := range ids {
-				w.agreed[id] = true
+				rules.agreed[id] = true
 			}
 		}
 	}
 }
 
-// lostAfter returns the longest silence by which an earlier leader may have
-// reckoned leases that last, 0 if there was none.
+// lostAfter returns the longest host_lost_after by which an earlier leader may have given
+// leases that still run; 0 if there was no earlier leader.
 func (l *liveness) lostAfter() time.Duration {
 	if c := l.config.Store.Snapshot().Cluster(); c != nil {
 		return c.HostLostAfter
@@ -106,16 +107,16 @@ func (l *liveness) hosts() []*structs.Host {
 	return hosts
 }
 
-// mark writes the states. What can't be written is found again by the next
-// look.
+// mark writes the states. A mark that can't be written is found again by the next
+// assessment.
 func (l *liveness) mark(ctx context.Context, marks []conductor.HostMark) {
 	for len(marks) > 0 {
 		n := min(len(marks), structs.MaxChanges/2)
 		written, err := conductor.Do(ctx, l.config.Conductor, conductor.MarkHosts{Marks: marks[:n]})
 		if err == nil {
-			n = written // an entry may have had no room for all of them
+			n = written // the entry had no room for the rest
 		}
-		l.heartbeats.marked(marks[:n], err)
+		l.heartbeats.marksWritten(marks[:n], err)
 		for _, m := range marks[:n] {
 			switch {
 			case err != nil:
@@ -130,8 +131,8 @@ func (l *liveness) mark(ctx context.Context, marks []conductor.HostMark) {
 	}
 }
 
-// agree asks the other servers whether they, too, have not heard of the hosts.
-func (l *liveness) agree(ctx context.Context, hostIDs []string) bool {
+// othersAgree asks the other servers whether they have not seen the hosts either.
+func (l *liveness) othersAgree(ctx context.Context, hostIDs []string) bool {
 	if l.config.Agree == nil {
 		return true
 	}

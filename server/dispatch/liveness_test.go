@@ -12,7 +12,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// leading runs a test in a bubble with a Dispatch whose server leads.
+// leading runs a test in a synctest bubble with a Dispatch that leads.
 func leading(t *testing.T, test func(t *testing.T, d *Dispatch)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -23,7 +23,7 @@ func leading(t *testing.T, test func(t *testing.T, d *Dispatch)) {
 	})
 }
 
-// leads begins a leadership and returns what ends it.
+// leads begins a leadership. stop ends it.
 func (d *Dispatch) leads(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -40,14 +40,14 @@ func (d *Dispatch) state(id string) structs.HostState {
 	return d.config.Store.Snapshot().Host(id).State
 }
 
-// hears has the hosts be heard of.
+// hears notes heartbeats of the hosts.
 func (d *Dispatch) hears(hosts ...string) {
 	for _, id := range hosts {
-		d.heartbeats.touch(id)
+		d.heartbeats.recordNow(id)
 	}
 }
 
-// pass lets time go by in which the hosts are heard of.
+// pass lets time pass during which the talking hosts send heartbeats.
 func (d *Dispatch) pass(duration time.Duration, talking ...string) {
 	for end := time.Now().Add(duration); time.Now().Before(end); {
 		d.hears(talking...)
@@ -56,7 +56,7 @@ func (d *Dispatch) pass(duration time.Duration, talking ...string) {
 	synctest.Wait()
 }
 
-// is fails the test unless the hosts have the state.
+// is fails the test unless the hosts are in the state.
 func (d *Dispatch) is(t *testing.T, state structs.HostState, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
@@ -66,38 +66,40 @@ func (d *Dispatch) is(t *testing.T, state structs.HostState, ids ...string) {
 	}
 }
 
-func TestLostHostComesBackInFull(t *testing.T) {
+func TestLostHostGetsAFullAnswer(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host := d.host(t)
 		c := d.container(t, host)
 		index := d.config.Store.Index()
 		do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: host, State: structs.HostLost}}})
-		do(t, d, conductor.DeleteContainer{Caller: operator, Ident: c.ID, Force: true}) // forgotten
+		do(t, d, conductor.DeleteContainer{Caller: operator, Ident: c.ID, Force: true}) // deletes the row without the host
 		work := d.poll(t, Poll{HostID: host, Registration: 1, Index: index})
 		if !work.Full || !work.Confirmed || len(work.Assignments) != 0 {
 			t.Errorf("%+v", work)
 		}
 		d.is(t, structs.HostReady, host)
-		// One that was parked elsewhere all the time has missed it, too.
+		// A poll that was parked at another server all the time has missed the deletion as
+		// well.
 		if work = d.poll(t, Poll{HostID: host, Registration: 1, Index: index}); !work.Full {
 			t.Errorf("%+v", work)
 		}
 		if work = d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index()}); work.Full {
-			t.Errorf("told everything for no reason: %+v", work)
+			t.Errorf("a full answer without a reason: %+v", work)
 		}
 	})
 }
 
-// While the leader has not taken it back, its containers may be about to be
-// placed elsewhere: it must not be told that they are its own.
-func TestLostHostIsToldNothing(t *testing.T) {
+// Until the leader has marked the host ready, its containers may be about to be placed
+// elsewhere: the host must not be told that they belong to it.
+func TestLostHostGetsNoAssignments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDispatch(t) // of a follower: it takes nobody back
+		d := newDispatch(t) // a follower's: it marks no host ready
 		host := d.host(t)
 		d.container(t, host)
 		for _, state := range []structs.HostState{structs.HostLost, structs.HostSuspect} {
 			do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: host, State: state}}})
-			if work, err := d.Work(context.Background(), Poll{HostID: host, Registration: 1}); structs.CodeOf(err) != structs.CodeUnavailable {
+			if work, err := d.Work(context.Background(), Poll{HostID: host,
+				Registration: 1}); structs.CodeOf(err) != structs.CodeUnavailable {
 				t.Errorf("%s: %+v, %v", state, work, err)
 			}
 		}
@@ -121,18 +123,18 @@ func TestSilentHostIsSuspectThenLost(t *testing.T) {
 		if d.config.Store.Index() != index {
 			t.Errorf("%d entries were written although nothing has changed", d.config.Store.Index()-index)
 		}
-		d.heartbeats.touch(silent)
+		d.heartbeats.recordNow(silent)
 		synctest.Wait()
 		d.is(t, structs.HostReady, silent)
 	})
 }
 
-func TestSuspectHostIsTakenBackAtOnce(t *testing.T) {
+func TestSuspectHostIsReadyAtTheFirstHeartbeat(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host := d.host(t)
 		d.pass(6 * time.Second)
 		d.is(t, structs.HostSuspect, host)
-		d.hears(host) // by another server
+		d.hears(host) // at another server
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
 		if r := d.config.Store.Snapshot().Host(host).StateReason; r != "" {
@@ -141,7 +143,7 @@ func TestSuspectHostIsTakenBackAtOnce(t *testing.T) {
 	})
 }
 
-func TestGossipShortensTheWaitButDecidesNothing(t *testing.T) {
+func TestGossipMakesAHostSuspectButNotLost(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		host := d.host(t)
 		d.heartbeats.gossipDead(host)
@@ -151,14 +153,14 @@ func TestGossipShortensTheWaitButDecidesNothing(t *testing.T) {
 		d.is(t, structs.HostSuspect, host)
 		d.pass(2 * time.Second)
 		d.is(t, structs.HostLost, host)
-		d.heartbeats.touch(host)
+		d.heartbeats.recordNow(host)
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
 		d.heartbeats.gossipDead(host)
 		synctest.Wait()
 		d.is(t, structs.HostSuspect, host)
 		time.Sleep(time.Millisecond)
-		d.heartbeats.touch(host) // its polls come, whatever gossip thinks
+		d.heartbeats.recordNow(host) // its polls come, whatever gossip says
 		synctest.Wait()
 		d.is(t, structs.HostReady, host)
 	})
@@ -169,7 +171,7 @@ func TestNewLeaderGrantsAGrace(t *testing.T) {
 		d := newDispatch(t)
 		host, suspect := d.host(t), d.host(t)
 		do(t, d, conductor.MarkHosts{Marks: []conductor.HostMark{{ID: suspect, State: structs.HostSuspect}}})
-		time.Sleep(time.Hour) // another server led, and heard of the host
+		time.Sleep(time.Hour) // another server led, and received the host's heartbeats
 		stop := d.leads(t)
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
@@ -185,14 +187,14 @@ func TestNewLeaderGrantsAGrace(t *testing.T) {
 	})
 }
 
-// A leader that stood still (SIGSTOP, a paused machine) heard nobody: the hosts
-// were not silent for that time.
-func TestStandingStillLosesNobody(t *testing.T) {
+// A leader whose process stood still (SIGSTOP, a paused machine) received no heartbeats:
+// the hosts were not silent for that time.
+func TestLeadersStallLosesNoHost(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
 	now := time.Now()
-	w := newWatch(d.config.HostLostAfter, now.Add(-time.Hour))
-	d.heartbeats.pulses[host] = pulse{at: now.Add(-25 * time.Second)}
+	w := newSilenceRules(d.config.HostLostAfter, now.Add(-time.Hour))
+	d.heartbeats.hosts[host] = presence{lastSeen: now.Add(-25 * time.Second)}
 	if marks, _ := d.heartbeats.assess(w, now, d.liveness.hosts()); len(marks) != 1 || marks[0].State != structs.HostLost {
 		t.Fatalf("25 s of silence are not noticed: %+v", marks)
 	}
@@ -233,7 +235,7 @@ func TestBrakeHoldsBackAMassLoss(t *testing.T) {
 		synctest.Wait()
 		d.is(t, structs.HostReady, ids...)
 		if h := d.config.Store.Snapshot().Host(gone[0]); h.Braked || h.StateReason != "" {
-			t.Errorf("the brake is not forgotten: %+v", h)
+			t.Errorf("the host is still held back: %+v", h)
 		}
 	})
 }
@@ -251,7 +253,7 @@ func TestBrakeNeedsMoreThanThree(t *testing.T) {
 	})
 }
 
-// Hosts that go one after the other within host_lost_after go together.
+// Hosts that go silent one after the other within host_lost_after count together.
 func TestBrakeCountsAStaggeredLoss(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		ids := d.register(t, 10)
@@ -272,7 +274,7 @@ func TestBrakeIsReleasedByAnOperator(t *testing.T) {
 		do(t, d, conductor.ReleaseHost{Caller: operator, Ident: gone[1]})
 		d.is(t, structs.HostLost, gone[:2]...)
 		d.pass(30*time.Second, left...)
-		d.is(t, structs.HostSuspect, gone[2:]...) // each has to be released
+		d.is(t, structs.HostSuspect, gone[2:]...) // each host has to be released by itself
 		for _, refused := range []string{gone[0], left[0]} {
 			_, err := conductor.Do(context.Background(), d.config.Conductor, conductor.ReleaseHost{Caller: operator, Ident: refused})
 			if structs.CodeOf(err) != structs.CodeConflict {
@@ -288,7 +290,7 @@ func TestBrakeEndsWhenTheServersAgree(t *testing.T) {
 		gone, left := ids[:5], ids[5:]
 		d.pass(2*time.Minute, left...)
 		d.is(t, structs.HostSuspect, gone...)
-		d.pass(15*time.Second, left...) // a lone server agrees with itself
+		d.pass(15*time.Second, left...) // a single server is its own majority
 		d.is(t, structs.HostLost, gone...)
 	})
 }
@@ -316,7 +318,7 @@ func TestBrakeStaysWhileTheServersDisagree(t *testing.T) {
 			t.Errorf("asked for %v, not %v", asked, want)
 		}
 		if silent := d.heartbeats.silent(ids); len(silent) != 5 {
-			t.Errorf("of the others' servers %d are silent", len(silent))
+			t.Errorf("the servers say that %d hosts are silent", len(silent))
 		}
 		<-agrees
 		agrees <- true
@@ -325,11 +327,12 @@ func TestBrakeStaysWhileTheServersDisagree(t *testing.T) {
 	})
 }
 
-func TestFenceTakesAnOperatorsWord(t *testing.T) {
+func TestFenceOfASuspectHostNeedsForce(t *testing.T) {
 	leading(t, func(t *testing.T, d *Dispatch) {
 		ids := d.register(t, 2)
 		fence := func(force bool) error {
-			_, err := conductor.Do(context.Background(), d.config.Conductor, conductor.FenceHost{Caller: operator, Ident: ids[0], Force: force})
+			_, err := conductor.Do(context.Background(), d.config.Conductor,
+				conductor.FenceHost{Caller: operator, Ident: ids[0], Force: force})
 			return err
 		}
 		for _, force := range []bool{false, true} {
@@ -345,10 +348,10 @@ func TestFenceTakesAnOperatorsWord(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.is(t, structs.HostLost, ids[0])
-		if err := fence(false); err != nil { // it is so already
+		if err := fence(false); err != nil { // the host is fenced already
 			t.Error(err)
 		}
-		d.heartbeats.touch(ids[0])
+		d.heartbeats.recordNow(ids[0])
 		synctest.Wait()
 		d.is(t, structs.HostReady, ids[0])
 		if d.config.Store.Snapshot().Host(ids[0]).Fenced {

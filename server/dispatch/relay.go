@@ -13,48 +13,50 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Peers are the calls to other servers about hosts. Package peer has them.
+// Peers are the calls to other servers that concern hosts. Package peer implements them.
 type Peers interface {
-	// Heard tells the leader which hosts have polled here.
-	Heard(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
-	// Silent returns which of the hosts the server has not heard of either.
+	// ReportHeartbeats reports to the leader which hosts have polled here.
+	ReportHeartbeats(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error)
+	// Silent returns the hosts that the server has not seen either.
 	Silent(ctx context.Context, serverID string, hosts []string) ([]string, error)
-	// Offer leaves a session's offer for the host's next poll at the server.
+	// Offer leaves a session's offer at the server for the host's next poll.
 	Offer(ctx context.Context, serverID, hostID string, offer structs.SessionOffer) error
 }
 
 // RelayConfig is what a Relay needs.
 type RelayConfig struct {
-	ServerID      string
-	Peers         Peers
-	Cluster       peer.Cluster                                           // says who leads
-	Voters        func() ([]string, error)                               // ids of the servers that vote, this one among them
-	Others        func() []string                                        // ids of the other servers that seem to be alive
-	Agents        func() (dead map[string]bool, changed <-chan struct{}) // hosts whose agents gossip: whether each seems to be dead; changed is closed when that may differ
-	Removed       func() bool                                            // an operator has taken this server out of the cluster
-	HostLostAfter time.Duration                                          // as Config.HostLostAfter
-	DataDir       string                                                 // for a log message
+	ServerID string
+	Peers    Peers
+	Cluster  peer.Cluster             // says which server leads
+	Voters   func() ([]string, error) // ids of the servers that vote, this one among them
+	Others   func() []string          // ids of the other servers that seem to be alive
+	// Agents returns, by host whose agent gossips, whether the agent seems dead. changed is
+	// closed when that may differ.
+	Agents        func() (dead map[string]bool, changed <-chan struct{})
+	Removed       func() bool   // an operator has removed this server from the cluster
+	HostLostAfter time.Duration // as Config.HostLostAfter
+	DataDir       string        // for a log message
 	Logger        hclog.Logger
 }
 
-// Relay exchanges with other servers what each knows of hosts: who has polled where,
-// which hosts are silent, and who has a host's poll.
+// Relay exchanges with other servers what each knows about hosts: which server a host has
+// polled, which hosts are silent, and which server has a host's waiting poll.
 type Relay struct{ conf RelayConfig }
 
-// NewRelay returns a Relay; its Ask and Agree are for a Dispatch's Config.
+// NewRelay returns a Relay. Its Ask and Agree are meant for the Config of a Dispatch.
 func NewRelay(c RelayConfig) *Relay { return &Relay{c} }
 
-// Run relays what d hears, until ctx ends.
+// Run relays the heartbeats of d until ctx ends.
 func (r *Relay) Run(ctx context.Context, d *Dispatch) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.tellLeader(ctx, d) })
-	g.Go(func() error { return r.watchAgents(ctx, d) })
-	g.Go(func() error { return r.watchLeader(ctx, d) })
+	g.Go(func() error { return r.reportToLeader(ctx, d) })
+	g.Go(func() error { return r.followGossip(ctx, d) })
+	g.Go(func() error { return r.followLeader(ctx, d) })
 	return g.Wait()
 }
 
-// Ask leaves a session's offer with all other servers: one of them may have the
-// host's poll. It doesn't wait for them.
+// Ask leaves a session's offer with all other servers, one of which may have the host's
+// poll. It doesn't wait for the servers.
 func (r *Relay) Ask(hostID string, offer structs.SessionOffer) {
 	for _, id := range r.conf.Others() {
 		go func() { // bounded by the call's own timeout
@@ -65,8 +67,8 @@ func (r *Relay) Ask(hostID string, offer structs.SessionOffer) {
 	}
 }
 
-// Agree reports whether a majority of the voters, this one counted, has not heard of
-// any of the hosts.
+// Agree reports whether a majority of the voters, this server included, has seen none of
+// the hosts.
 func (r *Relay) Agree(ctx context.Context, hosts []string) bool {
 	voters, err := r.conf.Voters()
 	if err != nil {
@@ -90,20 +92,20 @@ func (r *Relay) Agree(ctx context.Context, hosts []string) bool {
 	return int(agreed.Load()) > len(voters)/2
 }
 
-// tellTick is how often a follower tells the leader which hosts it has heard of, at
-// most. A lease lasts for 7/10 of HostLostAfter, and the acknowledgement that renews
-// it comes with this: ten times in HostLostAfter, if that is short.
-const tellTick = time.Second
+// leaderReportTick is the longest time between two reports of a follower to the leader. The
+// report's answer carries the acknowledgements that renew leases, which last for 7/10 of
+// HostLostAfter. So it is sent ten times in HostLostAfter, if that is shorter.
+const leaderReportTick = time.Second
 
-// tellLeader tells the leader, while this server isn't it, which hosts have polled
-// here. What couldn't be told is told the next time, and at once to another leader.
-func (r *Relay) tellLeader(ctx context.Context, d *Dispatch) error {
-	tick := time.NewTicker(min(tellTick, r.conf.HostLostAfter/10))
+// reportToLeader reports to the leader, while this server isn't it, which hosts have polled
+// here. A failed report is repeated at the next tick, and at once to another leader.
+func (r *Relay) reportToLeader(ctx context.Context, d *Dispatch) error {
+	tick := time.NewTicker(min(leaderReportTick, r.conf.HostLostAfter/10))
 	defer tick.Stop()
-	untold := make(map[string]Signal)
+	unreported := make(map[string]Heartbeat)
 	for {
-		var missed, changed <-chan struct{} // of missed the leader itself takes care
-		if len(untold) > 0 {
+		var missed, changed <-chan struct{} // the leader itself handles missed
+		if len(unreported) > 0 {
 			changed = r.conf.Cluster.Changed()
 		}
 		if leader, _ := r.conf.Cluster.Leader(); leader != r.conf.ServerID {
@@ -116,34 +118,34 @@ func (r *Relay) tellLeader(ctx context.Context, d *Dispatch) error {
 		case <-missed:
 		case <-changed:
 		}
-		for id, signal := range d.heartbeats.takeHeard() {
-			untold[id] = untold[id].And(signal)
+		for id, heartbeat := range d.heartbeats.takePending() {
+			unreported[id] = unreported[id].merge(heartbeat)
 		}
 		leader, _ := r.conf.Cluster.Leader()
 		if leader == r.conf.ServerID {
-			clear(untold) // it has heard of them itself
+			clear(unreported) // its own heartbeats are recorded already
 		}
-		if len(untold) == 0 || leader == "" {
+		if len(unreported) == 0 || leader == "" {
 			continue
 		}
 		call, cancel := peer.WhileLeads(ctx, r.conf.Cluster, leader)
-		pulses := make(map[string]structs.PeerPulse, len(untold))
-		for id, signal := range untold {
-			pulses[id] = structs.PeerPulse{Sent: signal.Sent, Age: time.Since(signal.At)}
+		heartbeats := make(map[string]structs.PeerPulse, len(unreported))
+		for id, heartbeat := range unreported {
+			heartbeats[id] = structs.PeerPulse{Sent: heartbeat.Sent, Age: time.Since(heartbeat.At)}
 		}
-		acknowledged, err := r.conf.Peers.Heard(call, leader, pulses)
+		acknowledged, err := r.conf.Peers.ReportHeartbeats(call, leader, heartbeats)
 		cancel()
 		if err != nil {
-			r.conf.Logger.Debug("leader not told of hosts", "server_id", leader, "error", err)
+			r.conf.Logger.Debug("heartbeats not reported to the leader", "server_id", leader, "error", err)
 			continue
 		}
-		d.heartbeats.acknowledge(acknowledged)
-		clear(untold)
+		d.heartbeats.recordAcknowledged(acknowledged)
+		clear(unreported)
 	}
 }
 
-// watchAgents has hosts suspected at once whose agents gossip takes for dead.
-func (r *Relay) watchAgents(ctx context.Context, d *Dispatch) error {
+// followGossip makes a host suspect as soon as gossip reports its agent dead.
+func (r *Relay) followGossip(ctx context.Context, d *Dispatch) error {
 	dead := make(map[string]bool)
 	for {
 		agents, changed := r.conf.Agents()
@@ -165,11 +167,11 @@ func (r *Relay) watchAgents(ctx context.Context, d *Dispatch) error {
 	}
 }
 
-// leaderlessAfter is how long a server without a leader keeps its agents.
+// leaderlessAfter is how long a server that knows no leader keeps its agents.
 const leaderlessAfter = 3 * time.Second
 
-// watchLeader sends agents elsewhere while this server knows of no leader.
-func (r *Relay) watchLeader(ctx context.Context, d *Dispatch) error {
+// followLeader sends agents to other servers while this server knows no leader.
+func (r *Relay) followLeader(ctx context.Context, d *Dispatch) error {
 	without := time.NewTimer(leaderlessAfter)
 	defer without.Stop()
 	for led := false; ; {
@@ -179,7 +181,7 @@ func (r *Relay) watchLeader(ctx context.Context, d *Dispatch) error {
 		case id != "":
 			without.Stop()
 			d.leaderless.set(false)
-		case led: // not each time that an election comes to nothing
+		case led: // an election without a winner doesn't restart the timer
 			without.Reset(leaderlessAfter)
 		}
 		led = id != ""
@@ -190,7 +192,8 @@ func (r *Relay) watchLeader(ctx context.Context, d *Dispatch) error {
 		case <-without.C:
 			d.leaderless.set(true)
 			if r.conf.Removed() {
-				r.conf.Logger.Error("an operator has taken this server out of the cluster: stop it, and give it an empty -data-dir to have it taken in again", "path", r.conf.DataDir)
+				r.conf.Logger.Error("an operator has removed this server from the cluster: stop it, and start it with an empty "+
+					"-data-dir to add it again", "path", r.conf.DataDir)
 				continue
 			}
 			r.conf.Logger.Warn("no leader is known: agents are sent to other servers", "duration", leaderlessAfter)

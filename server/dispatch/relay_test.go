@@ -15,25 +15,26 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// others are the other servers of a relay under test, which is server "me".
+// others are the other servers as a relay on server "me" sees them.
 type others struct {
 	mu      sync.Mutex
 	leader  string
 	changed chan struct{}
-	told    []map[string]structs.PeerPulse // that the leader has taken
-	by      []string                       // leaders that were told, or were tried
-	fail    error                          // of the next calls
-	silent  map[string][]string            // by server; a server that isn't there answers nothing
+	told    []map[string]structs.PeerPulse // reports that the leader has accepted
+	by      []string                       // leaders that were called
+	fail    error                          // error of the next calls
+	silent  map[string][]string            // by server; a missing server returns an error
 	offered chan string
 	agents  map[string]bool
 	removed bool
 }
 
 func newOthers() *others {
-	return &others{changed: make(chan struct{}), silent: make(map[string][]string), offered: make(chan string, 9), agents: make(map[string]bool)}
+	return &others{changed: make(chan struct{}), silent: make(map[string][]string), offered: make(chan string, 9),
+		agents: make(map[string]bool)}
 }
 
-// change has the others be different.
+// change changes the other servers.
 func (o *others) change(how func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -54,7 +55,8 @@ func (o *others) Changed() <-chan struct{} {
 	return o.changed
 }
 
-func (o *others) Heard(_ context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
+func (o *others) ReportHeartbeats(_ context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged,
+	error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.by = append(o.by, leaderID)
@@ -97,7 +99,7 @@ func (o *others) relay() *Relay {
 	})
 }
 
-// relaying runs a relay in a bubble while f does.
+// relaying runs f and a relay in a synctest bubble.
 func relaying(t *testing.T, f func(t *testing.T, o *others, d *Dispatch)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -113,70 +115,73 @@ func relaying(t *testing.T, f func(t *testing.T, o *others, d *Dispatch)) {
 	})
 }
 
-// A follower tells the leader what it has heard, again until that has taken it, and
-// passes the acknowledgements on.
-func TestFollowerTellsTheLeader(t *testing.T) {
+// A follower reports its heartbeats to the leader, repeats what the leader has not
+// accepted, and passes the acknowledgements on.
+func TestFollowerReportsHeartbeatsToTheLeader(t *testing.T) {
 	relaying(t, func(t *testing.T, o *others, d *Dispatch) {
 		host := d.host(t)
-		d.heartbeats.polled(host, 7) // while nobody leads
+		d.heartbeats.recordPoll(host, 7) // while nobody leads
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if len(o.by) != 0 {
-			t.Errorf("%v were told while nobody led", o.by)
+			t.Errorf("servers %v were called while there was no leader", o.by)
 		}
 		o.change(func() { o.leader, o.fail = "a", errors.New("lost on the way") })
 		synctest.Wait()
 		if !slices.Equal(o.by, []string{"a"}) {
-			t.Errorf("told were %v: a leader is told at once of what nobody has taken", o.by)
+			t.Errorf("called: %v: unreported heartbeats go to a new leader at once", o.by)
 		}
-		if sent, _ := d.heartbeats.acknowledged(host); sent != 0 {
-			t.Errorf("poll %d is acknowledged, and nobody has", sent)
+		if sent, _ := d.heartbeats.lastAcknowledged(host); sent != 0 {
+			t.Errorf("poll %d is acknowledged, but not by a leader", sent)
 		}
 		o.change(func() { o.leader, o.fail = "b", nil })
 		synctest.Wait()
-		if !slices.Equal(o.by, []string{"a", "b"}) || len(o.told) != 1 || o.told[0][host].Sent != 7 || o.told[0][host].Age != 3*time.Second {
-			t.Errorf("told were %v: %+v", o.by, o.told)
+		if !slices.Equal(o.by, []string{"a", "b"}) || len(o.told) != 1 || o.told[0][host].Sent != 7 ||
+			o.told[0][host].Age != 3*time.Second {
+			t.Errorf("called: %v, accepted: %+v", o.by, o.told)
 		}
-		if sent, lease := d.heartbeats.acknowledged(host); sent != 7 || lease != time.Second {
+		if sent, lease := d.heartbeats.lastAcknowledged(host); sent != 7 || lease != time.Second {
 			t.Errorf("poll %d is acknowledged with a lease of %v", sent, lease)
 		}
-		// What it has taken isn't told again, and what came since is told within a second.
+		// Accepted heartbeats aren't reported again, and new ones are reported within a
+		// second.
 		time.Sleep(2 * time.Second)
-		d.heartbeats.polled(host, 8)
-		d.heartbeats.polled(host, 9)
+		d.heartbeats.recordPoll(host, 8)
+		d.heartbeats.recordPoll(host, 9)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(o.told) != 2 || o.told[1][host].Sent != 9 {
-			t.Errorf("told: %+v", o.told)
+			t.Errorf("accepted: %+v", o.told)
 		}
 	})
 }
 
-// The leader has heard of hosts itself, and tells nobody, also once it leads no longer.
-func TestLeaderTellsNobody(t *testing.T) {
+// The leader has received the heartbeats itself and reports to nobody. They aren't reported
+// after it has lost the leadership either.
+func TestLeaderReportsToNobody(t *testing.T) {
 	relaying(t, func(t *testing.T, o *others, d *Dispatch) {
 		host := d.host(t)
 		o.change(func() { o.leader = "me" })
-		d.heartbeats.polled(host, 1)
+		d.heartbeats.recordPoll(host, 1)
 		time.Sleep(2 * time.Second)
 		o.change(func() { o.leader = "a" })
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if len(o.by) != 0 {
-			t.Errorf("%v were told %+v", o.by, o.told)
+			t.Errorf("servers %v were called with %+v", o.by, o.told)
 		}
 	})
 }
 
-// A host is suspected once when gossip takes its agent for dead, and again only after
-// that was alive.
-func TestDeadAgentsAreSuspected(t *testing.T) {
+// A host becomes suspect once when gossip reports its agent dead, and again only after the
+// agent was alive.
+func TestHostsOfDeadAgentsAreSuspect(t *testing.T) {
 	relaying(t, func(t *testing.T, o *others, d *Dispatch) {
 		host := d.host(t)
 		died := func() time.Time {
 			d.heartbeats.mu.Lock()
 			defer d.heartbeats.mu.Unlock()
-			return d.heartbeats.pulses[host].died
+			return d.heartbeats.hosts[host].reportedDead
 		}
 		var last time.Time
 		for n, step := range []struct{ dead, news bool }{{false, false}, {true, true}, {true, false}, {false, false}, {true, true}} {
@@ -191,8 +196,8 @@ func TestDeadAgentsAreSuspected(t *testing.T) {
 	})
 }
 
-// Agents are sent elsewhere once there has been no leader for three seconds, however
-// many elections come to nothing meanwhile, and are kept again with the first leader.
+// Agents are sent to other servers once there has been no leader for three seconds, however
+// many elections fail meanwhile, and are kept again once there is a leader.
 func TestLeaderlessServerSendsAgentsElsewhere(t *testing.T) {
 	for _, removed := range []bool{false, true} {
 		relaying(t, func(t *testing.T, o *others, d *Dispatch) {
@@ -212,7 +217,7 @@ func TestLeaderlessServerSendsAgentsElsewhere(t *testing.T) {
 				}
 				step("")
 				time.Sleep(2 * time.Second)
-				step("") // an election that came to nothing
+				step("") // an election without a winner
 				if isolated() {
 					t.Error("agents are sent away too soon")
 				}
@@ -229,7 +234,8 @@ func TestLeaderlessServerSendsAgentsElsewhere(t *testing.T) {
 	}
 }
 
-// Most of the voters have to say the same of all hosts; who can't be asked doesn't.
+// A majority of the voters has to confirm the silence of all hosts. A server that can't be
+// reached doesn't.
 func TestAgreeTakesAMajority(t *testing.T) {
 	hosts := []string{"h1", "h2"}
 	for name, c := range map[string]struct {

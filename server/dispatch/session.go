@@ -16,17 +16,17 @@ import (
 // Limits of sessions.
 const (
 	offerTimeout = 5 * time.Second  // an offer waits this long for the agent to dial back
-	offerAgain   = time.Second      // after which it is made again: a poll's answer may have been lost
-	maxOffers    = 256              // offers that wait for one host's poll, of users here and of other servers each
+	offerAgain   = time.Second      // the offer is repeated after this time: a poll's answer may have been lost
+	maxOffers    = 256              // offers in one mailbox: this many of this server's users, and as many of other servers
 	maxMessage   = 1 << 20          // bytes of one message of a session
-	maxSilence   = 30 * time.Second // a message waits this long for an agent of which nothing is heard
+	maxSilence   = 30 * time.Second // a write waits this long for an agent that sends nothing
 )
 
 // sessions joins users to the connections with which agents dial back. Offers of
 // sessions reach an agent with the answer to its poll.
 type sessions struct {
-	config  *Config
-	lasting atomic.Int64 // sessions whose agent has dialed back
+	config *Config
+	active atomic.Int64 // sessions whose agent has dialed back and that have not ended
 
 	mu        sync.Mutex          // guards what follows, and the mailboxes
 	mailboxes map[string]*mailbox // by host
@@ -37,8 +37,8 @@ func newSessions(c *Config) *sessions {
 	return &sessions{config: c, mailboxes: make(map[string]*mailbox), waiting: make(map[string]*Session)}
 }
 
-// mailbox holds the offers that wait for a host's next poll. It lives as long
-// as there are offers in it or polls at it.
+// mailbox holds the offers that wait for a host's next poll. It exists while it contains
+// offers or a poll waits at it.
 type mailbox struct {
 	of     *sessions
 	polls  int
@@ -57,10 +57,10 @@ func (ss *sessions) parked() int {
 	return n
 }
 
-// joined returns how many sessions last.
-func (ss *sessions) joined() int { return int(ss.lasting.Load()) }
+// joined returns the number of active sessions.
+func (ss *sessions) joined() int { return int(ss.active.Load()) }
 
-// enter enters a poll at the host's mailbox.
+// enter registers a waiting poll at the host's mailbox.
 func (ss *sessions) enter(hostID string) *mailbox {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -69,8 +69,7 @@ func (ss *sessions) enter(hostID string) *mailbox {
 	return box
 }
 
-// leave ends a poll at the mailbox. Offers that came too late for it wake the
-// next one.
+// leave unregisters a poll. Offers that arrived too late for it wake the next poll.
 func (ss *sessions) leave(hostID string, box *mailbox) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -105,25 +104,25 @@ func (b *mailbox) take() []structs.SessionOffer {
 	return offers
 }
 
-// Session is a user's end of the connection that an agent has dialed back.
+// Session is the user's end of the connection that an agent has dialed back.
 type Session struct {
-	hostID string
-	conn   *websocket.Conn
-	dialed chan struct{} // closed once conn is set
-	once   sync.Once
-	closed chan struct{} // closed by Close
-	heard  atomic.Int64  // nanoseconds since born: when the agent's last message came
-	silent time.Duration // how long a message waits for an agent of which nothing is heard
+	hostID       string
+	conn         *websocket.Conn
+	dialed       chan struct{} // closed once conn is set
+	once         sync.Once
+	closed       chan struct{} // closed by Close
+	lastMessage  atomic.Int64  // when the agent's last message came: nanoseconds since processStart
+	silenceLimit time.Duration // how long a write waits for an agent that sends nothing
 }
 
-// born is what Session.heard counts from, on the monotonic clock.
-var born = time.Now()
+// processStart is the origin of Session.lastMessage, on the monotonic clock.
+var processStart = time.Now()
 
 // open asks the host's agent for a session and returns once it has dialed
 // back. The caller closes the session. Errors: CodeUnavailable if the agent
 // does not come within five seconds, CodeRateLimited.
 func (ss *sessions) open(ctx context.Context, hostID string, offer structs.SessionOffer) (*Session, error) {
-	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{}), silent: maxSilence}
+	s := &Session{hostID: hostID, dialed: make(chan struct{}), closed: make(chan struct{}), silenceLimit: maxSilence}
 	offer.SID = structs.NewSecret()
 	if err := ss.add(hostID, offer, s); err != nil {
 		return nil, err
@@ -145,13 +144,14 @@ func (ss *sessions) open(ctx context.Context, hostID string, offer structs.Sessi
 		case <-ctx.Done():
 			err = structs.Errorf(structs.CodeUnavailable, "the client left before the host answered: %w", ctx.Err())
 		case <-timeout.C:
-			err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready", offerTimeout)
+			err = structs.Errorf(structs.CodeUnavailable, "the host's agent did not answer within %v: see host-list whether it is ready",
+				offerTimeout)
 		case <-again.C:
 			ss.repeat(hostID, offer)
 		}
 	}
 	if !ss.withdraw(hostID, offer.SID) {
-		// The agent took it in this very moment: let it go again.
+		// The agent has just dialed back: close its connection.
 		<-s.dialed
 		s.Close()
 	}
@@ -169,18 +169,18 @@ func (ss *sessions) add(hostID string, offer structs.SessionOffer, s *Session) e
 	return nil
 }
 
-// repeat makes the offer again, unless the agent has dialed. An agent that is
-// about to dial takes no notice of it.
+// repeat makes the offer again unless the agent has dialed back. An agent that is about to
+// dial ignores the repetition.
 func (ss *sessions) repeat(hostID string, offer structs.SessionOffer) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if ss.waiting[offer.SID] != nil {
-		_ = ss.post(hostID, offer) // one too many: the next time, or the timeout tells
+		_ = ss.post(hostID, offer) // if the mailbox is full, the next repetition or the timeout follows
 	}
 }
 
-// post puts the offer into the host's mailbox, once. CodeRateLimited if too many
-// users of this server wait already. The caller holds mu.
+// post puts the offer into the host's mailbox unless it is already there. It returns
+// CodeRateLimited if too many of this server's users wait. The caller holds mu.
 func (ss *sessions) post(hostID string, offer structs.SessionOffer) error {
 	box := ss.boxOf(hostID)
 	if slices.ContainsFunc(box.offers, func(o structs.SessionOffer) bool { return o.SID == offer.SID }) {
@@ -198,8 +198,8 @@ func (ss *sessions) post(hostID string, offer structs.SessionOffer) error {
 	case offer.ServerID == "":
 		return structs.Errorf(structs.CodeRateLimited, "%d sessions wait for the host already: try again in a second", maxOffers)
 	default:
-		// The oldest is probably open by now: nobody says so to the servers at which the
-		// host does not poll. If not, its server makes it again.
+		// The oldest offer has probably been answered: servers that the host doesn't poll
+		// are not informed. If it hasn't, its server repeats it.
 		oldest := slices.IndexFunc(box.offers, alike)
 		box.offers = slices.Delete(box.offers, oldest, oldest+1)
 	}
@@ -211,17 +211,17 @@ func (ss *sessions) post(hostID string, offer structs.SessionOffer) error {
 	return nil
 }
 
-// offerRemote leaves an offer of another server for the host's poll, should it come
-// here, for as long as that server waits. It never keeps this server's own users
-// from theirs. The offer has a ServerID.
+// offerRemote leaves an offer of another server for the host's poll, for as long as that
+// server waits. Such offers never displace those of this server's own users. offer.ServerID
+// is set.
 func (ss *sessions) offerRemote(hostID string, offer structs.SessionOffer) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	_ = ss.post(hostID, offer) // one of another server is always taken
+	_ = ss.post(hostID, offer) // an offer of another server is never refused
 	time.AfterFunc(offerTimeout, func() { ss.withdraw(hostID, offer.SID) })
 }
 
-// withdraw takes the offer back; false means that the agent has dialed.
+// withdraw takes the offer back. It returns false if the agent has dialed back already.
 func (ss *sessions) withdraw(hostID, sid string) bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -231,8 +231,7 @@ func (ss *sessions) withdraw(hostID, sid string) bool {
 	return waiting
 }
 
-// drop removes the offer from the host's mailbox, if it is there. The caller
-// holds mu.
+// drop removes the offer from the host's mailbox if it is there. The caller holds mu.
 func (ss *sessions) drop(hostID, sid string) {
 	box := ss.mailboxes[hostID]
 	if box == nil {
@@ -244,20 +243,20 @@ func (ss *sessions) drop(hostID, sid string) {
 	}
 }
 
-// expects reports whether the host may dial back for the session: rest asks
-// before it accepts the WebSocket. The error is CodeNotFound.
+// expects returns CodeNotFound unless the host may dial back for the session. rest asks
+// before it accepts the WebSocket.
 func (ss *sessions) expects(hostID, sid string) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if s := ss.waiting[sid]; s == nil || s.hostID != hostID {
-		return structs.Errorf(structs.CodeNotFound, "there is no such session: it was opened already, or nobody waits for it any more")
+		return structs.Errorf(structs.CodeNotFound, "there is no such session: it has been opened already, or nobody waits for it any more")
 	}
 	return nil
 }
 
-// accept joins the connection that an agent has dialed back with to the user
-// who waits for it, and blocks until the session ends. A session is used once,
-// and only by its host; the error for any other is CodeNotFound.
+// accept joins the connection with which an agent has dialed back to the user who waits for
+// it, and blocks until the session ends. A session is used once, and only by its host;
+// otherwise accept returns CodeNotFound.
 func (ss *sessions) accept(ctx context.Context, hostID, sid string, conn *websocket.Conn) error {
 	ss.mu.Lock()
 	s := ss.waiting[sid]
@@ -269,12 +268,12 @@ func (ss *sessions) accept(ctx context.Context, hostID, sid string, conn *websoc
 	}
 	ss.mu.Unlock()
 	if s == nil {
-		return structs.Errorf(structs.CodeNotFound, "there is no such session: it was opened already, or nobody waits for it any more")
+		return structs.Errorf(structs.CodeNotFound, "there is no such session: it has been opened already, or nobody waits for it any more")
 	}
 	conn.SetReadLimit(maxMessage)
 	s.conn = conn
-	ss.lasting.Add(1)
-	defer ss.lasting.Add(-1)
+	ss.active.Add(1)
+	defer ss.active.Add(-1)
 	close(s.dialed)
 	select {
 	case <-s.closed:
@@ -292,21 +291,20 @@ func (s *Session) Read(ctx context.Context) (channel byte, payload []byte, err e
 	if err != nil {
 		return 0, nil, structs.Errorf(structs.CodeUnavailable, "the host's agent ended the session: %w", err)
 	}
-	s.heard.Store(int64(time.Since(born)))
+	s.lastMessage.Store(int64(time.Since(processStart)))
 	if kind != websocket.MessageBinary || len(message) == 0 {
 		return 0, nil, fmt.Errorf("the agent sent a message without a channel")
 	}
 	return message[0], message[1:], nil
 }
 
-// Write sends the agent a message. It waits for as long as the agent takes no
-// more: the process that the message is for may read its input late. An agent
-// that takes nothing and is not heard of for 30 seconds is gone, and so is the
-// session.
+// Write sends a message to the agent. It blocks while the agent reads nothing, because the
+// process that gets the message may read its input late. The session ends if the agent
+// neither reads nor sends anything for 30 seconds.
 func (s *Session) Write(ctx context.Context, channel byte, payload []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	end := s.giveUp(cancel)
+	end := s.cancelWhenSilent(cancel)
 	defer end()
 	w, err := s.conn.Writer(ctx, websocket.MessageBinary)
 	if err != nil {
@@ -321,17 +319,17 @@ func (s *Session) Write(ctx context.Context, channel byte, payload []byte) error
 	return w.Close()
 }
 
-// giveUp calls cancel once the agent has been silent for too long, unless end is
-// called before.
-func (s *Session) giveUp(cancel func()) (end func()) {
-	began := time.Since(born)
+// cancelWhenSilent calls cancel once the agent has sent nothing for silenceLimit, unless
+// end is called first.
+func (s *Session) cancelWhenSilent(cancel func()) (end func()) {
+	began := time.Since(processStart)
 	var mu sync.Mutex // guards timer
 	var timer *time.Timer
 	mu.Lock()
 	defer mu.Unlock()
-	timer = time.AfterFunc(s.silent, func() {
-		last := max(began, time.Duration(s.heard.Load()))
-		left := s.silent - (time.Since(born) - last)
+	timer = time.AfterFunc(s.silenceLimit, func() {
+		last := max(began, time.Duration(s.lastMessage.Load()))
+		left := s.silenceLimit - (time.Since(processStart) - last)
 		if left <= 0 {
 			cancel()
 			return
@@ -343,7 +341,7 @@ func (s *Session) giveUp(cancel func()) (end func()) {
 	return func() { timer.Stop() }
 }
 
-// Close ends the session. The agent notices, and stops what it did for it.
+// Close ends the session. The agent notices that, and stops its work for the session.
 func (s *Session) Close() {
 	s.once.Do(func() {
 		s.conn.CloseNow()

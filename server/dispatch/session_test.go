@@ -15,7 +15,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// dialBack lets a fake agent dial back for an offer.
+// dialBack makes a fake agent dial back for an offer.
 func dialBack(t *testing.T, d *Dispatch, host, sid string) (agent *websocket.Conn, accepted chan error) {
 	t.Helper()
 	accepted = make(chan error, 1)
@@ -60,11 +60,11 @@ func TestSession(t *testing.T) {
 	if err := d.sessions.accept(context.Background(), "other", sid, nil); structs.CodeOf(err) != structs.CodeNotFound {
 		t.Error(err)
 	}
-	d.sessions.repeat(host, work.Sessions[0]) // which nobody takes any more
+	d.sessions.repeat(host, work.Sessions[0]) // nobody waits for it any more
 	agent, accepted := dialBack(t, d, host, sid)
 	s := <-opened
 	if n := d.sessions.joined(); n != 1 {
-		t.Errorf("%d sessions last, want 1", n)
+		t.Errorf("%d sessions are active, want 1", n)
 	}
 	ctx := context.Background()
 	if err := agent.Write(ctx, websocket.MessageBinary, append([]byte{structs.ChannelStdout}, "hi"...)); err != nil {
@@ -87,12 +87,12 @@ func TestSession(t *testing.T) {
 		t.Error(err)
 	}
 	if _, _, err := agent.Read(ctx); err == nil {
-		t.Error("the session ended, and the agent doesn't notice")
+		t.Error("the session has ended, but the agent doesn't notice")
 	}
 	empty(t, d)
 }
 
-// empty expects that nothing of a session is left.
+// empty fails the test unless nothing of a session is left.
 func empty(t *testing.T, d *Dispatch) {
 	t.Helper()
 	d.sessions.mu.Lock()
@@ -101,11 +101,11 @@ func empty(t *testing.T, d *Dispatch) {
 		t.Errorf("%d sessions and %d mailboxes are left", len(d.sessions.waiting), len(d.sessions.mailboxes))
 	}
 	if n := d.sessions.joined(); n != 0 {
-		t.Errorf("%d sessions last for ever", n)
+		t.Errorf("%d sessions never end", n)
 	}
 }
 
-func TestSessionNobodyDialsFor(t *testing.T) {
+func TestOfferWithoutADialTimesOut(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -116,9 +116,9 @@ func TestSessionNobodyDialsFor(t *testing.T) {
 	empty(t, d)
 }
 
-// TestOfferIsMadeAgain: the answer that had it may have been lost, here and at
-// the other servers.
-func TestOfferIsMadeAgain(t *testing.T) {
+// TestOfferIsRepeated: the answer with the offer may have been lost, so the offer is
+// repeated here and at the other servers.
+func TestOfferIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatch(t)
 		host := d.host(t)
@@ -156,7 +156,8 @@ func TestOfferIsMadeAgain(t *testing.T) {
 	})
 }
 
-// TestOfferOfAnotherServerExpires: nobody takes it back but time.
+// TestOfferOfAnotherServerExpires: an offer of another server is removed by its timeout
+// only.
 func TestOfferOfAnotherServerExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatch(t)
@@ -184,8 +185,9 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		left(2)
 		time.Sleep(offerTimeout / 2)
 		left(1)
-		// What is left is taken by the next poll, and its time then ends nothing.
-		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(), Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
+		// The next poll takes the remaining offers, whose timeouts then remove nothing.
+		if work := d.poll(t, Poll{HostID: host, Registration: 1, Index: d.config.Store.Index(),
+			Wait: time.Minute}); len(work.Sessions) != 1 || work.Sessions[0].SID != "second" {
 			t.Errorf("%+v", work.Sessions)
 		}
 		time.Sleep(offerTimeout)
@@ -196,7 +198,7 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 		}
 		post("one more")
 		left(maxOffers)
-		// Those of other servers keep nobody here from the host.
+		// Offers of other servers keep no user of this server from the host.
 		if err := d.sessions.add(host, structs.SessionOffer{SID: "own"}, &Session{}); err != nil {
 			t.Error(err)
 		}
@@ -215,15 +217,16 @@ func TestOfferOfAnotherServerExpires(t *testing.T) {
 	})
 }
 
-// TestOfferPassesOverAPollThatIsOver: an agent that was killed may have left a
-// poll behind, which is woken first and takes nothing.
-func TestOfferPassesOverAPollThatIsOver(t *testing.T) {
+// TestOfferSkipsAnEndedPoll: an agent that was killed may have left a poll behind, which is
+// woken first and takes nothing.
+func TestOfferSkipsAnEndedPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatch(t)
 		r := registration(structs.NewID())
 		var taken []string
 		poll := func(registration uint64) {
-			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.config.Store.Index(), Wait: time.Minute})
+			work, err := d.Work(t.Context(), Poll{HostID: r.HostID, Registration: registration, Index: d.config.Store.Index(),
+				Wait: time.Minute})
 			if (err == nil) != (registration == 2) {
 				t.Errorf("the poll of registration %d: %v", registration, err)
 			}
@@ -261,7 +264,7 @@ func TestTooManyOffers(t *testing.T) {
 	}
 }
 
-func TestAgentThatLeavesEndsTheSession(t *testing.T) {
+func TestAgentThatDisconnectsEndsTheSession(t *testing.T) {
 	d := newDispatch(t)
 	host := d.host(t)
 	opened := make(chan *Session, 1)
@@ -280,19 +283,19 @@ func TestAgentThatLeavesEndsTheSession(t *testing.T) {
 	s.Close()
 }
 
-// TestWriteWaitsForAnAgentThatIsHeard: a process may read its input late, and the
-// agent reads no more of it until then.
-func TestWriteWaitsForAnAgentThatIsHeard(t *testing.T) {
-	// A machine that stands still makes an agent silent: then it says nothing of the
-	// server, and the agent gets more time.
+// TestWriteWaitsWhileTheAgentSendsMessages: a process may read its input late, and the
+// agent reads no more input until then.
+func TestWriteWaitsWhileTheAgentSendsMessages(t *testing.T) {
+	// If this machine stalls, the agent becomes silent. That says nothing about the server,
+	// so the test tries again with a longer limit.
 	for silent := 100 * time.Millisecond; !writeWaits(t, silent); silent *= 2 {
 		if silent > 10*time.Second {
-			t.Fatal("this machine stands still for longer than any test can wait")
+			t.Fatal("this machine stalls for longer than the test can wait")
 		}
 	}
 }
 
-// writeWaits reports whether the agent was heard all the time.
+// writeWaits reports whether the agent sent messages without a gap.
 func writeWaits(t *testing.T, silent time.Duration) bool {
 	t.Helper()
 	d := newDispatch(t)
@@ -306,7 +309,7 @@ func writeWaits(t *testing.T, silent time.Duration) bool {
 	agent, _ := dialBack(t, d, host, work.Sessions[0].SID)
 	s := <-opened
 	defer s.Close()
-	s.silent = silent
+	s.silenceLimit = silent
 	written := make(chan error, 1)
 	go func() {
 		for chunk := make([]byte, 64<<10); ; {
@@ -323,7 +326,7 @@ func writeWaits(t *testing.T, silent time.Duration) bool {
 		longest, last = max(longest, time.Since(last)), time.Now()
 		return longest < silent/2
 	}
-	for range 50 { // five times what a silent agent has
+	for range 50 { // five times the limit for a silent agent
 		<-tick.C
 		if err := agent.Write(context.Background(), websocket.MessageBinary, []byte{structs.ChannelStdout}); err != nil {
 			if !heard() {
@@ -344,13 +347,13 @@ func writeWaits(t *testing.T, silent time.Duration) bool {
 		if !heard() {
 			return false
 		}
-		t.Fatalf("the message was given up while the agent was heard: %v", err)
+		t.Fatalf("the write was cancelled although the agent sent messages: %v", err)
 	default:
 	}
 	select {
 	case <-written:
 	case <-time.After(silent + 10*time.Second):
-		t.Fatal("a message waits for ever for an agent that is silent")
+		t.Fatal("a write to a silent agent never ends")
 	}
 	return true
 }

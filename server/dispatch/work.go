@@ -11,36 +11,36 @@ import (
 // Poll is an agent's long poll.
 type Poll struct {
 	HostID       string
-	Registration uint64        // the number that registering gave; another one is refused
-	Index        uint64        // of the last answer that the agent took; 0 asks for everything
+	Registration uint64        // from HostRegistered; any other number is refused
+	Index        uint64        // of the last answer that the agent processed; 0 asks for a full answer
 	Incarnation  uint64        // of that answer
-	Lineage      string        // of the last answer that the agent took; "" if it has seen none
-	Seen         uint64        // index of that answer, also if Index asks for everything
-	Sent         uint64        // grows with each poll of the host; 0 for a host without leases
-	Wait         time.Duration // how long to park if nothing has changed; at most structs.MaxWork
+	Lineage      string        // of the last answer that the agent processed; "" if there was none
+	Seen         uint64        // index of that answer, also if Index is 0
+	Sent         uint64        // number of the poll, which grows with each poll of the host; 0 for a host without leases
+	Wait         time.Duration // how long to wait if nothing has changed; at most structs.MaxWork
 }
 
-// confirmTimeout bounds the wait for the leader's read index: of a full answer,
-// which without it isn't marked confirmed, and of a host that isn't known.
+// confirmTimeout bounds the wait for the leader's read index. A full answer without it
+// isn't marked confirmed; a host that isn't known is not refused without it.
 const confirmTimeout = 2 * time.Second
 
-// Work answers a poll as soon as the host's assignments have changed since
-// Poll.Index or there are sessions to open, else after Poll.Wait. Errors:
-// CodeConflict for a registration that is not the host's last one,
-// or that has followed another history of the cluster and has to register again,
-// CodeUnavailable while this server's state is behind Poll.Index.
+// Work answers a poll as soon as the host's assignments have changed since Poll.Index or
+// there are sessions to open, otherwise after Poll.Wait. Errors: CodeConflict if the
+// registration is not the host's last one, or if the agent has followed another history of
+// the cluster and has to register again; CodeUnavailable while this server's state is
+// behind Poll.Index.
 func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
-	if err := d.over(p.HostID, p.Registration); err != nil {
+	if err := d.refuseSuperseded(p.HostID, p.Registration); err != nil {
 		return nil, err
 	}
-	d.heartbeats.polled(p.HostID, p.Sent)
+	d.heartbeats.recordPoll(p.HostID, p.Sent)
 	p.Wait = min(max(p.Wait, 0), structs.MaxWork)
 	ctx, cancel := context.WithTimeout(ctx, p.Wait)
 	defer cancel()
 
 	select {
-	case <-d.leaderless.begun():
-		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
+	case <-d.leaderless.C():
+		return nil, structs.Errorf(structs.CodeUnavailable, "this server knows no leader: ask another")
 	default:
 	}
 	changed := d.config.Store.Subscribe(state.TopicHost(p.HostID))
@@ -49,8 +49,8 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 	defer d.sessions.leave(p.HostID, box)
 
 	p.Seen = max(p.Seen, p.Index)
-	if !d.reaches(ctx, p.Seen) {
-		return nil, d.behind(p)
+	if !d.waitIndex(ctx, p.Seen) {
+		return nil, d.behindError(p)
 	}
 	for {
 		snap := d.config.Store.Snapshot()
@@ -58,7 +58,7 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 			return nil, err
 		}
 		if diverged(snap, p) {
-			return nil, d.parted(p)
+			return nil, d.divergedError(p)
 		}
 		if mustBeFull(snap, p) {
 			if err := d.awaitReady(ctx, p.HostID); err != nil {
@@ -78,21 +78,22 @@ func (d *Dispatch) Work(ctx context.Context, p Poll) (*structs.Work, error) {
 		select {
 		case <-changed.C():
 		case <-box.wake:
-		case <-d.leaderless.begun():
-			return nil, structs.Errorf(structs.CodeUnavailable, "this server knows of no leader: ask another")
+		case <-d.leaderless.C():
+			return nil, structs.Errorf(structs.CodeUnavailable, "this server knows no leader: ask another")
 		case <-ctx.Done():
-			work.Acknowledged, work.Lease = d.heartbeats.acknowledged(p.HostID)
+			work.Acknowledged, work.Lease = d.heartbeats.lastAcknowledged(p.HostID)
 			return work, nil
 		}
 	}
 }
 
-// behindTimeout bounds the wait of a server that is behind a poll: one that has
-// just been started may take long, and another one has what the agent wants.
+// behindTimeout bounds the wait of a server that is behind a poll. A server that has just
+// started may need long, and another server has what the agent wants.
 const behindTimeout = time.Second
 
-// reaches waits until this server's state has come to the index.
-func (d *Dispatch) reaches(ctx context.Context, index uint64) bool {
+// waitIndex waits until this server's state has reached the index, and reports whether it
+// has.
+func (d *Dispatch) waitIndex(ctx context.Context, index uint64) bool {
 	if d.config.Store.Index() >= index {
 		return true
 	}
@@ -101,18 +102,18 @@ func (d *Dispatch) reaches(ctx context.Context, index uint64) bool {
 	return d.config.Store.WaitIndex(ctx, index) == nil
 }
 
-// mustBeFull reports whether the agent has to be told everything: it asks for
-// it, follows another incarnation, or was given up as lost meanwhile, so that
-// rows may have gone without it.
+// mustBeFull reports whether the agent needs a full answer: it asks for one, it follows
+// another incarnation, or its host was lost meanwhile, so that rows may have been deleted
+// without the agent.
 func mustBeFull(snap *state.Snapshot, p Poll) bool {
 	host, cluster := snap.Host(p.HostID), snap.Cluster()
 	return p.Index == 0 || cluster == nil || cluster.Incarnation != p.Incarnation ||
 		host.State == structs.HostLost || p.Index <= host.ReturnIndex
 }
 
-// awaitReady returns once this server's state has the host ready. The leader
-// has just heard of it, or hears of it from this server, and takes it back:
-// until then what stands in the state may be about to be placed elsewhere.
+// awaitReady returns once the host is ready in this server's state. The leader has just
+// received a heartbeat of the host, or gets it from this server, and marks the host ready.
+// Before that, the workloads in this state may be about to be placed elsewhere. It returns
 // CodeUnavailable if that takes too long.
 func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
@@ -127,14 +128,15 @@ func (d *Dispatch) awaitReady(ctx context.Context, hostID string) error {
 		select {
 		case <-changed.C():
 		case <-ctx.Done():
-			return structs.Errorf(structs.CodeUnavailable, "host %s is %s, and the leader has not taken it back yet: try again", host.Name, host.State).About(structs.KindHost)
+			return structs.Errorf(structs.CodeUnavailable, "host %s is %s, and the leader has not marked it ready yet: try again",
+				host.Name, host.State).About(structs.KindHost)
 		}
 	}
 }
 
-// fullWork answers with all assignments of the host. It is confirmed only if
-// the leader says that nothing was committed that this server hasn't applied:
-// an agent removes what it doesn't know on no lesser word.
+// fullWork returns all assignments of the host. It is confirmed only if the leader says
+// that this server has applied all that was committed: an agent removes unknown workloads
+// only after a confirmed answer.
 func (d *Dispatch) fullWork(p Poll) *structs.Work {
 	err := d.catchUp(context.Background())
 	if err != nil {
@@ -154,8 +156,9 @@ func (d *Dispatch) fullWork(p Poll) *structs.Work {
 }
 
 func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
-	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.config.Servers(), Lineage: snap.Lineages().Current()}
-	work.Acknowledged, work.Lease = d.heartbeats.acknowledged(hostID)
+	work := &structs.Work{Index: snap.Index(), Assignments: []structs.Assignment{}, Servers: d.config.Servers(),
+		Lineage: snap.Lineages().Current()}
+	work.Acknowledged, work.Lease = d.heartbeats.lastAcknowledged(hostID)
 	if h := snap.Host(hostID); h != nil {
 		work.BayID = &h.BayID
 	}
@@ -165,6 +168,8 @@ func (d *Dispatch) newWork(snap *state.Snapshot, hostID string) *structs.Work {
 	return work
 }
 
+// checkRegistration returns CodeUnauthenticated for an unknown host, and CodeConflict if
+// the registration is not the host's last one.
 func checkRegistration(snap *state.Snapshot, p Poll) error {
 	host := snap.Host(p.HostID)
 	if host == nil {
@@ -176,9 +181,9 @@ func checkRegistration(snap *state.Snapshot, p Poll) error {
 	return nil
 }
 
-// over returns CodeConflict for a registration that another one has followed. An
-// agent that has it is no sign of life of the host: it may never be let in again.
-func (d *Dispatch) over(hostID string, registration uint64) error {
+// refuseSuperseded returns CodeConflict for a registration that a later one has replaced. A
+// poll with it is no heartbeat of the host, since its agent may never be admitted again.
+func (d *Dispatch) refuseSuperseded(hostID string, registration uint64) error {
 	if host := d.config.Store.Snapshot().Host(hostID); host != nil && registration < host.Registration {
 		return errRegistration(host, registration)
 	}
@@ -186,5 +191,7 @@ func (d *Dispatch) over(hostID string, registration uint64) error {
 }
 
 func errRegistration(host *structs.Host, registration uint64) error {
-	return structs.Errorf(structs.CodeConflict, "registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to register again", registration, host.ID, host.Registration).About(structs.KindHost)
+	return structs.Errorf(structs.CodeConflict,
+		"registration %d of host %s is not the last one, which is %d: another agent runs on its data directory, or this one has to "+
+			"register again", registration, host.ID, host.Registration).About(structs.KindHost)
 }

@@ -232,9 +232,10 @@ func (c *Client) LeaderIndex(ctx context.Context, leaderID string) (uint64, erro
 	return out.Index, err
 }
 
-// Heard reports to the leader the hosts' heartbeats that this server has received, and
+// ReportHeartbeats reports to the leader the hosts' heartbeats that this server has received, and
 // returns those that are acknowledged.
-func (c *Client) Heard(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged, error) {
+func (c *Client) ReportHeartbeats(ctx context.Context, leaderID string, hosts map[string]structs.PeerPulse) (structs.PeerAcknowledged,
+	error) {
 	var out structs.PeerAcknowledged
 	err := c.call(ctx, leaderID, "/v1/peer/heard", structs.PeerHeard{Hosts: hosts}, &out)
 	return out, err

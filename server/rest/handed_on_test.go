@@ -123,7 +123,7 @@ func TestHandedOn(t *testing.T) {
 	}
 	// What somebody has deleted before it was answered doesn't come back.
 	f.do("DELETE", "/v1/baymodels/"+structs.DeriveID(seed), "").is(204)
-	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(409).mentions("deleted since")
+	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(409).mentions("has been deleted before")
 	// An action may have been carried out before its container went, with the record.
 	gone := "/v1/containers/" + structs.NewID() + "/stop"
 	f.raw("PUT", gone, "", on...).is(404)
@@ -140,7 +140,7 @@ func TestHandedOn(t *testing.T) {
 		return append(on, header{peer.HeaderRetryAfterUnknown, strconv.FormatUint(known, 10)})
 	}
 	path := "/v1/baymodels/" + m.uuid()
-	left := f.raw("DELETE", path, "", unsure(before)...).is(503).mentions("may have been made since")
+	left := f.raw("DELETE", path, "", unsure(before)...).is(503).mentions("may have been created since")
 	if got := left.header.Get(peer.HeaderOutcome); got != peer.OutcomeUnknown {
 		t.Errorf("outcome %q", got)
 	}
@@ -151,7 +151,7 @@ func TestHandedOn(t *testing.T) {
 	// Nor does an action touch a container that was made since.
 	before = f.do("GET", "/v1/baymodels", "").is(200).index()
 	made := f.do("POST", "/v1/containers", `{"image":"i","name":"again"}`).is(201)
-	f.raw("PUT", "/v1/containers/again/start", "", unsure(before)...).is(503).mentions("may have been made since")
+	f.raw("PUT", "/v1/containers/again/start", "", unsure(before)...).is(503).mentions("may have been created since")
 	if got := f.do("GET", "/v1/containers/again/actions", "").items("actions"); len(got) != 1 {
 		t.Errorf("the actions are %v, want the create alone", got)
 	}

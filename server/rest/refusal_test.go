@@ -166,7 +166,7 @@ func TestRefusals(t *testing.T) {
 		{"PUT", "/v1/containers/run/rebuild?image=UPPER:tag:tag", "", 400, `image_id "UPPER:tag:tag" is no name of an image: it is written as [registry[:port]/]name[:tag][@sha256:...], the name in small letters`},
 		{"PUT", "/v1/containers/nope/rebuild", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/twins/kill", "", 409, twins("container")},
-		{"PUT", "/v1/containers/stop/kill", "", 409, "Cannot kill container stop: it is Stopped, and only what runs can be sent a signal"},
+		{"PUT", "/v1/containers/stop/kill", "", 409, "Cannot kill container stop: it is Stopped, and only a running container can be sent a signal"},
 		{"GET", "/v1/containers/stop/stats", "", 409, "Container stop is Stopped: only one that is Running or Paused has processes"},
 		{"GET", "/v1/containers/stop/top", "", 409, "Container stop is Stopped: only one that is Running or Paused has processes"},
 		{"PATCH", c, patch(`{"op":"replace","path":"/memory","value":"lots"}`), 400, field("memory", "lots", `"lots" is not a size: write bytes, or a number with k, m, g or t, such as 512m.`)},
@@ -319,7 +319,7 @@ func TestRefusals(t *testing.T) {
 		{"DELETE", "/v1/baymodels/bm", "", 400, "BayModel bm is referenced by one or multiple bays (such as used): delete them first."},
 		{"DELETE", "/v1/containers/run", "", 409, "Container run is Running: stop it first, or delete it with stop or force"},
 		{"DELETE", "/v1/containers/" + paused, "", 409, "Container " + paused + " is Paused: stop it first, or delete it with stop or force"},
-		{"PUT", "/v1/containers/stop/pause", "", 409, "Cannot pause container stop: it is Stopped, and only what runs can be paused"},
+		{"PUT", "/v1/containers/stop/pause", "", 409, "Cannot pause container stop: it is Stopped, and only a running container can be paused"},
 		{"PUT", "/v1/containers/run/unpause", "", 409, "Cannot unpause container run: it is Running, not paused"},
 		{"PUT", "/v1/containers/pause/start", "", 409, "Cannot start container pause: it is paused; unpause it"},
 		{"PUT", "/v1/containers/pause/reboot", "", 409, "Cannot reboot container pause: it is paused; unpause it first"},
@@ -406,7 +406,7 @@ func TestLostHost(t *testing.T) {
 	servertest.Eventually(t, "the container is Unknown", func() bool {
 		return f.do("GET", "/v1/containers/"+id, "").object()["status"] == "Unknown"
 	})
-	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of; it is not placed anew, because its restart policy is no, not always"
+	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of; it is not placed again, because its restart policy is no, not always"
 	f.s.Lose(t, f.agent.HostID) // a last poll may have brought it back
 	if reason, _ := f.do("GET", "/v1/hosts/"+f.agent.HostID, "").object()["state_reason"].(string); !strings.Contains(reason, "its agent was not heard of") || !strings.Contains(reason, "magnum host-fence "+f.agent.HostID) {
 		t.Errorf("host-show says %q", reason)

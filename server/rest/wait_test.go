@@ -262,7 +262,7 @@ func TestIdempotencyKey(t *testing.T) {
 	servertest.Eventually(t, "its host has it", func() bool {
 		return f.do("GET", "/v1/containers/once", "").object()["status"] == "Stopped"
 	})
-	const reused = `Idempotency-Key "ключ-1" was used for another request in the last 10m0s: take a new key`
+	const reused = `Idempotency-Key "ключ-1" was used for another request in the last 10m0s: use a new key`
 	unchanged(t, f.s, "a key with another request", func() {
 		f.do("POST", "/v1/containers", body+" ", key).is(409).says(reused)
 		f.do("POST", "/v1/containers?run=true", body, key).is(409).says(reused)
@@ -275,7 +275,7 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 	}
 	f.do("DELETE", "/v1/containers/once", "").is(204)
-	f.do("POST", "/v1/containers", body, key).is(409).mentions("has been deleted since")
+	f.do("POST", "/v1/containers", body, key).is(409).mentions("has been deleted: use a new key")
 	f.do("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Idempotency-Key", strings.Repeat("ü", 255)}).is(201)
 }
 

@@ -153,7 +153,7 @@ func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*struct
 	return onLeader(ctx, n.s, c, true, func(unsure bool) (*structs.Container, error) {
 		var again conductor.Request[*structs.Container] = action
 		if unsure {
-			again = conductor.Again[*structs.Container]{Request: action, Known: c.Known}
+			again = conductor.RetryAfterUnknown[*structs.Container]{Request: action, SinceIndex: c.Known}
 		}
 		changed, err := conductor.Do(ctx, n.s.config.Conductor, again)
 		if unsure && structs.CodeOf(err) == structs.CodeNotFound {

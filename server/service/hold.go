@@ -167,7 +167,7 @@ func remove[P structs.Row](ctx context.Context, s *Service, c *Call, r conductor
 	row, err := onLeader(ctx, s, c, true, func(unsure bool) (P, error) {
 		again := r
 		if unsure {
-			again = conductor.Again[P]{Request: r, Known: c.Known}
+			again = conductor.RetryAfterUnknown[P]{Request: r, SinceIndex: c.Known}
 		}
 		row, err := conductor.Do(ctx, s.config.Conductor, again)
 		if unsure && structs.CodeOf(err) == structs.CodeNotFound {

@@ -7,16 +7,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// step is what an entry does to one row in the end.
+// step is the combined effect of an entry on one row.
 type step struct {
 	table  structs.Table
 	id     string
 	old    *record     // the row before the entry; nil if there was none
-	row    structs.Row // the row after it; nil if it is gone
+	row    structs.Row // the row after the entry; nil if it is deleted
 	bytes  []byte      // Change.Encoded of row
-	fresh  bool        // row was made by the entry, not updated
-	assign bool        // its host has to hear of it
-	apart  bool        // of a container: its spec is a row of its own
+	fresh  bool        // the entry creates the row
+	assign bool        // the row's hosts get it as an assignment
+	apart  bool        // of a container: its spec is a separate row
 }
 
 type rowKey struct {
@@ -24,12 +24,12 @@ type rowKey struct {
 	id    string
 }
 
-// foldChanges checks the changes in order and returns what they come to, row by row.
-// Nothing is written, so an entry with a refused change leaves no trace.
+// foldChanges checks the changes in order and combines them, row by row. It writes nothing,
+// so a refused entry leaves no trace.
 //
-// A row may stand in the entry more than once. The later changes build on the
-// earlier ones and carry the same Version, that of the row before the entry:
-// who decides a batch can't know the index that it will get.
+// An entry may change a row more than once. The later changes build on the earlier ones and
+// carry the same Version, that of the row before the entry: the conductor can't know the
+// entry's index when it decides.
 func foldChanges(s *Snapshot, changes []structs.Change) ([]*step, error) {
 	steps := make([]*step, 0, len(changes))
 	seen := make(map[rowKey]*step, len(changes))
@@ -72,20 +72,20 @@ func foldChanges(s *Snapshot, changes []structs.Change) ([]*step, error) {
 	return joinSpecs(s, steps, seen)
 }
 
-// joinSpecs gives the containers of the steps the specs that stand apart from them. A
-// spec of its own belongs to a container that says so, and changes in the entry
-// that writes the container.
+// joinSpecs puts separate specs into the containers of the steps. A separate spec belongs
+// to a container whose change says so, and changes only in an entry that writes the
+// container.
 //
-// A container may have said so without having had such a row: it has come from a
-// cluster of an earlier schema, with its large spec in its own row. Its spec gets a
-// row here, so that no entry has to carry it.
+// A change may say so although there is no such row yet: the container comes from a cluster
+// of an earlier schema, with its large spec in its own row. joinSpecs then creates the
+// spec's row, so that no entry has to contain the spec.
 func joinSpecs(s *Snapshot, steps []*step, seen map[rowKey]*step) ([]*step, error) {
 	for _, st := range steps {
 		key := rowKey{structs.TableSpecs, st.id}
 		switch st.table {
 		case structs.TableSpecs:
 			if seen[rowKey{structs.TableContainers, st.id}] == nil {
-				return nil, structs.Errorf(structs.CodeInternal, "the spec of container %q changes without it", st.id)
+				return nil, structs.Errorf(structs.CodeInternal, "the spec of container %q changes without the container", st.id)
 			}
 			continue
 		case structs.TableContainers:
@@ -106,7 +106,8 @@ func joinSpecs(s *Snapshot, steps []*step, seen map[rowKey]*step) ([]*step, erro
 		}
 		switch {
 		case (spec != nil) != (c != nil && st.apart):
-			return nil, structs.Errorf(structs.CodeInternal, "container %q and the row of its spec don't fit: one is there without the other", st.id)
+			return nil, structs.Errorf(structs.CodeInternal,
+				"container %q and the row of its spec don't match: one exists without the other", st.id)
 		case spec != nil:
 			c.Spec = spec.Spec
 		}
@@ -114,16 +115,15 @@ func joinSpecs(s *Snapshot, steps []*step, seen map[rowKey]*step) ([]*step, erro
 	return steps, nil
 }
 
-// specOf returns the spec of the container that is a row of its own, nil if there
-// is none.
+// specOf returns the separate spec of the container, nil if there is none.
 func specOf(s *Snapshot, id string) *structs.StoredSpec {
 	return get[structs.StoredSpec](s, structs.TableSpecs, id)
 }
 
-// checkChange refuses what no entry may hold.
+// checkChange refuses what no entry may contain.
 func checkChange(c *structs.Change) error {
 	if c.SpecApart && (c.Table != structs.TableContainers || c.Row == nil) {
-		return structs.Errorf(structs.CodeInternal, "%s: change of row %q has a spec apart, and is no container", c.Table, c.ID)
+		return structs.Errorf(structs.CodeInternal, "%s: change of row %q has a separate spec, but is no container", c.Table, c.ID)
 	}
 	if codeOf(c.Table) == 0 {
 		return structs.Errorf(structs.CodeInternal, "change of a row in an unknown table %q", c.Table)
@@ -138,16 +138,16 @@ func checkChange(c *structs.Change) error {
 		return nil
 	}
 	if c.Row.Table() != c.Table {
-		return structs.Errorf(structs.CodeInternal, "%s: change of row %q holds a row of table %s", c.Table, c.ID, c.Row.Table())
+		return structs.Errorf(structs.CodeInternal, "%s: change of row %q contains a row of table %s", c.Table, c.ID, c.Row.Table())
 	}
 	if m := c.Row.Base(); m.ID != c.ID {
-		return structs.Errorf(structs.CodeInternal, "%s: change of row %q holds row %q", c.Table, c.ID, m.ID)
+		return structs.Errorf(structs.CodeInternal, "%s: change of row %q contains row %q", c.Table, c.ID, m.ID)
 	}
 	return nil
 }
 
-// maxID bounds an identifier in bytes; the longest is that of an
-// IdempotencyKey. It keeps the length in an index key within its two bytes.
+// maxID bounds an ID in bytes. The longest ID is that of an IdempotencyKey. The bound keeps
+// the length in an index key within two bytes.
 const maxID = 4096
 
 // stamp writes the indexes of the entry into the row.
@@ -169,8 +169,8 @@ func (st *step) stamp(index uint64) {
 	}
 }
 
-// workloads returns the row before and after, each nil if there is none or if
-// it has no placement.
+// workloads returns the row before and after the step, nil if there is none or if it has no
+// placement.
 func (st *step) workloads() (before, after structs.Workload) {
 	if st.old != nil {
 		if w, ok := st.old.row.(structs.Workload); ok && w.Place().Placed() {
@@ -183,23 +183,23 @@ func (st *step) workloads() (before, after structs.Workload) {
 	return before, after
 }
 
-// sameHosts reports whether both have their placements on the same hosts.
+// sameHosts reports whether both have placements on the same hosts.
 func sameHosts(a, b *structs.Placement) bool {
 	return a.HostID == b.HostID && slices.EqualFunc(a.Priors, b.Priors, func(a, b structs.Prior) bool { return a.HostID == b.HostID })
 }
 
-// topics returns which of the leader's topics the step touches.
+// topics returns the topics of the leader's steps that the step fires.
 func (st *step) topics() (touched leaderTopics) {
 	switch st.table {
 	case structs.TableHosts:
-		// Each status report writes its host, and most say nothing new.
-		touched.hosts = st.old == nil || st.row == nil || otherHost(st.old.row.(*structs.Host), st.row.(*structs.Host))
+		// Each status report writes its host, and most change nothing here.
+		touched.hosts = st.old == nil || st.row == nil || hostUseDiffers(st.old.row.(*structs.Host), st.row.(*structs.Host))
 		return touched
 	case structs.TableBays:
 		touched.bays = true
 		return touched
 	case structs.TableQuarantine:
-		touched.hosts = st.row == nil // it may leave its bay
+		touched.hosts = st.row == nil // the host may leave its bay
 		return touched
 	}
 	if !isPlaced(st.table) {
@@ -215,9 +215,9 @@ func (st *step) topics() (touched leaderTopics) {
 	return touched
 }
 
-// stirs returns the host of a workload if the step changes what the workload is
-// wanted to do there, or whether anything of it is left there; "" if not.
-func (st *step) stirs() (hostID string) {
+// changedHost returns the host of a workload if the step changes the workload's desired
+// state there, or whether anything of it is left there; "" otherwise.
+func (st *step) changedHost() (hostID string) {
 	before, after := st.workloads()
 	if after == nil || after.Place().HostID == "" {
 		return ""
@@ -230,14 +230,16 @@ func (st *step) stirs() (hostID string) {
 	return hostID
 }
 
-// otherHost reports whether the host differs in what decides who may use it.
-func otherHost(a, b *structs.Host) bool {
-	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) || a.State != b.State ||
-		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull || (a.Quarantined > 0) != (b.Quarantined > 0)
+// hostUseDiffers reports whether the rows of a host differ in what decides who may use it.
+func hostUseDiffers(a, b *structs.Host) bool {
+	return a.Draining != b.Draining || a.Fenced != b.Fenced || a.DrainForce != b.DrainForce || !maps.Equal(a.Labels, b.Labels) ||
+		a.State != b.State ||
+		a.BayID != b.BayID || a.Registration != b.Registration || a.NetworksFull != b.NetworksFull ||
+		(a.Quarantined > 0) != (b.Quarantined > 0)
 }
 
-// write puts the step into the tables and returns what it adds to the hash of
-// the state.
+// write applies the step to the tables and returns its contribution to the hash of the
+// state.
 func (st *step) write(w *writer, index uint64) (hash uint64) {
 	if st.old != nil {
 		hash -= st.old.hash
@@ -248,15 +250,15 @@ func (st *step) write(w *writer, index uint64) (hash uint64) {
 		now = &record{row: st.row, hash: rowHash(st.row, st.bytes, st.apart)}
 		hash += now.hash
 	}
-	if st.old != nil || now != nil { // else it was made and deleted by the same entry
+	if st.old != nil || now != nil { // otherwise the entry has created and deleted the row
 		w.put(st.table, st.old, now)
 	}
 	return hash
 }
 
-// writeLists moves the index of each list that the steps touch.
+// writeLists sets the index of each list that the steps touch.
 func writeLists(w *writer, steps []*step, index uint64) {
-	var last listRecord // most of an entry are of one list
+	var last listRecord // most rows of an entry belong to one list
 	touch := func(table structs.Table, row structs.Row) {
 		l := listRecord{table: table, projectID: row.Base().ProjectID, index: index}
 		if l != last {
@@ -275,8 +277,8 @@ func writeLists(w *writer, steps []*step, index uint64) {
 	}
 }
 
-// moveUsage moves reservations from where workloads were to where they are. It
-// reports whether a host has no workload any more.
+// moveUsage moves reservations from the previous to the present hosts of workloads. It
+// reports whether a host has become empty.
 func (w *writer) moveUsage(steps []*step) (emptied bool) {
 	var changed map[string]*Usage
 	usage := func(hostID string) *Usage {
@@ -293,7 +295,8 @@ func (w *writer) moveUsage(steps []*step) (emptied bool) {
 	}
 	for _, st := range steps {
 		before, after := st.workloads()
-		if before != nil && after != nil && sameHosts(before.Place(), after.Place()) && sameReservation(before.Reserved(), after.Reserved()) {
+		if before != nil && after != nil && sameHosts(before.Place(), after.Place()) &&
+			sameReservation(before.Reserved(), after.Reserved()) {
 			continue
 		}
 		if before != nil {

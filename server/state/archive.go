@@ -12,12 +12,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// An archive is the file that operators keep: one frame that says where and when
-// it was saved, and behind it a snapshot stream as it is. The stream's checksums
-// begin anew. A stream alone, as servers keep it themselves, is an archive, too.
+// An archive is the file that operators keep: one frame that says where and when it was
+// saved, followed by an unchanged snapshot stream, whose checksums start again. A stream
+// alone, as servers keep it, is also an archive.
 const frameArchive = 'A' // structs.SnapshotHead as JSON
 
-// maxHead bounds what stands before the state.
+// maxHead bounds the archive's head in bytes.
 const maxHead = 64 << 10
 
 // WriteArchive writes the snapshot as an archive.
@@ -37,7 +37,7 @@ func WriteArchive(w io.Writer, head structs.SnapshotHead, s *Snapshot) error {
 	return PersistSnapshot(s, w)
 }
 
-// Inspect reads a whole archive and says what is in it, or the error with which
+// Inspect reads a whole archive and describes its content, or returns the error with which
 // it would be refused. It keeps nothing of the state.
 func Inspect(r io.Reader) (structs.Snapshot, error) {
 	counted := &counter{r: r}
@@ -45,7 +45,8 @@ func Inspect(r io.Reader) (structs.Snapshot, error) {
 	if err != nil {
 		return structs.Snapshot{}, fmt.Errorf("snapshot: %w", err)
 	}
-	info := structs.Snapshot{Term: head.Term, SavedAt: head.SavedAt, SavedBy: head.SavedBy, Version: head.Version, Rows: make(map[structs.Table]int)}
+	info := structs.Snapshot{Term: head.Term, SavedAt: head.SavedAt, SavedBy: head.SavedBy, Version: head.Version,
+		Rows: make(map[structs.Table]int)}
 	rs := &restorer{seen: func(row structs.Row) {
 		info.Rows[row.Table()]++
 		if c, ok := row.(*structs.Cluster); ok && c.ID == structs.ClusterRowID {
@@ -65,7 +66,7 @@ func Inspect(r io.Reader) (structs.Snapshot, error) {
 // FormatHash writes a state's hash as operators see it.
 func FormatHash(hash uint64) string { return fmt.Sprintf("%016x", hash) }
 
-// openArchive takes the head off an archive; what is left is the stream.
+// openArchive reads the head of an archive. The rest is the stream.
 func openArchive(r io.Reader) (stream io.Reader, head structs.SnapshotHead, err error) {
 	br := bufio.NewReaderSize(r, frameSize)
 	first, err := br.Peek(5)
@@ -102,13 +103,13 @@ func openArchive(r io.Reader) (stream io.Reader, head structs.SnapshotHead, err 
 
 var errNoSnapshot = errors.New("this is not a snapshot of magnum's state")
 
-// counter counts what is read.
+// counter counts the bytes read.
 type counter struct {
 	r io.Reader
 	n int64
 }
 
-// Read reads on.
+// Read reads from r.
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)

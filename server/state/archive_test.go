@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// someArchive is a state with a cluster's row, and an archive of it.
+// someArchive returns a state with a cluster's row, and an archive of that state.
 func someArchive(t testing.TB) (*Store, []byte) {
 	t.Helper()
 	s, _ := someSnapshot(t, 20)
@@ -27,14 +27,15 @@ func someArchive(t testing.TB) (*Store, []byte) {
 	return s, b.Bytes()
 }
 
-func TestInspectTellsWhatIsInAnArchive(t *testing.T) {
+func TestInspectDescribesAnArchive(t *testing.T) {
 	s, b := someArchive(t)
 	snap := s.Snapshot()
 	info, err := Inspect(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Index != snap.Index() || info.Hash != FormatHash(snap.Hash()) || info.Size != int64(len(b)) || info.Schema != snap.Cluster().SchemaInUse() ||
+	if info.Index != snap.Index() || info.Hash != FormatHash(snap.Hash()) || info.Size != int64(len(b)) ||
+		info.Schema != snap.Cluster().SchemaInUse() ||
 		info.Term != 7 || info.SavedBy != "s1" || info.Version != "1.2" || info.SavedAt.Unix() != 1_700_000_000 ||
 		info.ClusterID != snap.Cluster().ClusterID || info.Incarnation != snap.Cluster().Incarnation {
 		t.Errorf("%+v", info)
@@ -45,7 +46,8 @@ func TestInspectTellsWhatIsInAnArchive(t *testing.T) {
 		}
 	}
 	plain := persisted(t, s)
-	if info, err := Inspect(bytes.NewReader(plain)); err != nil || info.Index != snap.Index() || info.Term != 0 || info.Size != int64(len(plain)) {
+	if info, err := Inspect(bytes.NewReader(plain)); err != nil || info.Index != snap.Index() || info.Term != 0 ||
+		info.Size != int64(len(plain)) {
 		t.Errorf("a server's own snapshot: %+v, %v", info, err)
 	}
 }
@@ -59,8 +61,9 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "snapshot: ") {
 			t.Fatalf("%s at %d of %d: %v", what, at, len(good), err)
 		}
-		if _, rerr := Rebase(bytes.NewReader(b), base, s.Index()+1, func(*structs.Cluster) {}); rerr == nil || rerr.Error() != err.Error() {
-			t.Fatalf("%s at %d: Inspect says %v, Rebase says %v", what, at, err, rerr)
+		if _, rerr := RestoreInto(bytes.NewReader(b), base, s.Index()+1, func(*structs.Cluster) {}); rerr == nil ||
+			rerr.Error() != err.Error() {
+			t.Fatalf("%s at %d: Inspect says %v, RestoreInto says %v", what, at, err, rerr)
 		}
 	}
 	for at := 0; at < len(good); at++ {
@@ -68,15 +71,17 @@ func TestDamagedArchiveIsRefused(t *testing.T) {
 		b := bytes.Clone(good)
 		b[at] ^= 1 << (at % 8)
 		refused("flip", at, b)
-		if at > 200 { // behind the head
+		if at > 200 { // after the head
 			at += len(good) / 300
 		}
 	}
 	refused("added", len(good), append(bytes.Clone(good), 0))
-	for _, foreign := range []string{"", "A", "hello, this is no snapshot at all", "A\x00\x00\x00\x02{}", "\x1f\x8b\x08\x00\x00\x00\x00\x00"} {
+	for _, foreign := range []string{"", "A", "hello, this is no snapshot at all", "A\x00\x00\x00\x02{}",
+		"\x1f\x8b\x08\x00\x00\x00\x00\x00"} {
 		refused("foreign "+foreign, 0, []byte(foreign))
 	}
-	if _, err := Inspect(strings.NewReader("hello, this is no snapshot")); err == nil || !strings.Contains(err.Error(), "not a snapshot of magnum") {
+	if _, err := Inspect(strings.NewReader("hello, this is no snapshot")); err == nil ||
+		!strings.Contains(err.Error(), "not a snapshot of magnum") {
 		t.Errorf("a text: %v", err)
 	}
 	later := persisted(t, s)
@@ -93,16 +98,16 @@ func fixSum(b []byte) {
 	binary.BigEndian.PutUint32(b[end:], crc32.Checksum(b[:end], castagnoli))
 }
 
-// TestRebasedStateGoesOn: every row and list has changed at the index, also
-// those that are gone, and nothing else has but what was asked for.
-func TestRebasedStateGoesOn(t *testing.T) {
+// TestRestoreIntoContinuesTheState: every row and list changes at the index, deleted ones
+// too, and nothing else changes except what was asked for.
+func TestRestoreIntoContinuesTheState(t *testing.T) {
 	saved, archive := someArchive(t)
 	now := restored(t, persisted(t, saved))
 	index := now.Index()
 	extra := &structs.Node{Meta: structs.Meta{ID: "extra", ProjectID: "new", Seq: 2_000_000}}
 	mustApply(t, now, index+1, put(extra, 0))
 	index += 10
-	got, err := Rebase(bytes.NewReader(archive), now.Snapshot(), index, func(c *structs.Cluster) { c.Incarnation++ })
+	got, err := RestoreInto(bytes.NewReader(archive), now.Snapshot(), index, func(c *structs.Cluster) { c.Incarnation++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +121,8 @@ func TestRebasedStateGoesOn(t *testing.T) {
 		}
 		for row := range was.List(table, AllProjects, 0) {
 			again := got.Get(table, row.Base().ID)
-			if again == nil || again.Base().ModifyIndex != index || again.Base().CreateIndex != row.Base().CreateIndex || assignIndex(again) != assignIndex(row) {
+			if again == nil || again.Base().ModifyIndex != index || again.Base().CreateIndex != row.Base().CreateIndex ||
+				assignIndex(again) != assignIndex(row) {
 				t.Errorf("%s %s is %+v", table, row.Base().ID, again)
 			}
 			if at := got.ListIndex(table, row.Base().ProjectID); at != index {
@@ -130,11 +136,11 @@ func TestRebasedStateGoesOn(t *testing.T) {
 	for row := range was.List(structs.TableHosts, AllProjects, 0) {
 		before, after := row.(*structs.Host).Registration, got.Host(row.Base().ID).Registration
 		if after != before+1 {
-			t.Errorf("host %s of registration %d need not register again, or numbers are wasted: %d", row.Base().ID, before, after)
+			t.Errorf("host %s of registration %d need not register again, or the number leaps too far: %d", row.Base().ID, before, after)
 		}
 	}
 	// Another cluster doesn't know how often hosts have registered since.
-	elsewhere, err := Rebase(bytes.NewReader(archive), New().Snapshot(), index, func(*structs.Cluster) {})
+	elsewhere, err := RestoreInto(bytes.NewReader(archive), New().Snapshot(), index, func(*structs.Cluster) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,16 +160,18 @@ func TestRebasedStateGoesOn(t *testing.T) {
 	}
 }
 
-func TestRebaseRefuses(t *testing.T) {
+func TestRestoreIntoRefusals(t *testing.T) {
 	saved, archive := someArchive(t)
-	if _, err := Rebase(bytes.NewReader(archive), New().Snapshot(), saved.Index(), func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "not above") {
-		t.Errorf("an index that does not go on: %v", err)
+	if _, err := RestoreInto(bytes.NewReader(archive), New().Snapshot(), saved.Index(), func(*structs.Cluster) {}); err == nil ||
+		!strings.Contains(err.Error(), "not above") {
+		t.Errorf("an index that is not above the present one: %v", err)
 	}
 	var b bytes.Buffer
 	if err := WriteArchive(&b, structs.SnapshotHead{}, New().Snapshot()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Rebase(&b, New().Snapshot(), 9, func(*structs.Cluster) {}); err == nil || !strings.Contains(err.Error(), "no cluster") {
+	if _, err := RestoreInto(&b, New().Snapshot(), 9, func(*structs.Cluster) {}); err == nil ||
+		!strings.Contains(err.Error(), "no cluster") {
 		t.Errorf("without a cluster: %v", err)
 	}
 }
@@ -174,12 +182,12 @@ func FuzzInspect(f *testing.F) {
 	f.Add(archive)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		info, err := Inspect(bytes.NewReader(b))
-		s, rerr := Rebase(bytes.NewReader(b), New().Snapshot(), 1<<62, func(*structs.Cluster) {})
+		s, rerr := RestoreInto(bytes.NewReader(b), New().Snapshot(), 1<<62, func(*structs.Cluster) {})
 		if err != nil && rerr == nil {
-			t.Errorf("refused with %v, and rebased", err)
+			t.Errorf("Inspect refuses with %v, RestoreInto does not", err)
 		}
 		if rerr == nil && s.table(structs.TableContainers)[indexID].Len() != info.Rows[structs.TableContainers] {
-			t.Errorf("%+v is not what was rebased", info)
+			t.Errorf("%+v is not the restored state", info)
 		}
 	})
 }

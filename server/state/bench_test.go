@@ -20,7 +20,7 @@ func filled(b *testing.B, n int) *Store {
 			changes = append(changes, assign(typicalContainer(uint64(at)), 0))
 		}
 		index++
-		// As in a server: what is stored is what came out of the log.
+		// As in a server, the stored rows are the decoded ones.
 		data, err := EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Changes: changes})
 		if err != nil {
 			b.Fatal(err)
@@ -49,8 +49,8 @@ func BenchmarkMemoryOfContainers(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// Entries of new containers, and of reports on existing ones, as the FSM takes
-// them: decode and apply.
+// Entries of new containers, and of reports on existing ones, are decoded and applied as by
+// the FSM.
 func BenchmarkApply(b *testing.B) {
 	for _, size := range []int{1, 100} {
 		b.Run(fmt.Sprintf("create/changes=%d", size), func(b *testing.B) {

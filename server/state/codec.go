@@ -13,20 +13,20 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// handle is how rows become bytes; plan writes as it says. Equal rows give equal
-// bytes, and bytes that this package wrote are written again just so once they
-// are decoded: map keys are sorted, empty fields are left out (a nil and an empty slice are the
-// same, and come back nil), times are in UTC.
+// handle defines the encoding of rows, which plan follows. Equal rows have equal bytes, and
+// bytes that this package wrote are the same after decoding and encoding: map keys are
+// sorted, empty fields are left out (nil and empty slices are equal, and decode to nil),
+// times are in UTC.
 var handle = func() *codec.MsgpackHandle {
 	h := new(codec.MsgpackHandle)
 	h.Canonical = true
-	h.ErrorIfNoField = true // a field that this binary doesn't know would silently be lost
+	h.ErrorIfNoField = true // otherwise an unknown field would be lost silently
 	h.WriteExt = true       // times as msgpack's own extension
-	h.MaxInitLen = 1024     // elements allocated on the word of a length that is not yet read
+	h.MaxInitLen = 1024     // elements allocated before they are read
 	return h
 }()
 
-// rowCodec is a decoder and a buffer. Both are expensive to make.
+// rowCodec is a decoder and a buffer, both of which are expensive to create.
 type rowCodec struct {
 	buf []byte
 	dec *codec.Decoder
@@ -36,15 +36,14 @@ var rowCodecs = sync.Pool{New: func() any {
 	return &rowCodec{dec: codec.NewDecoderBytes(nil, handle)}
 }}
 
-// encode returns the row's bytes, which are valid until the next encode; see
-// appendRow.
+// encode returns the row's bytes, which are valid until the next encode; see appendRow.
 func (c *rowCodec) encode(row structs.Row, apart bool) []byte {
 	c.buf = appendRow(c.buf[:0], row, apart)
 	return c.buf
 }
 
-// appendRow appends the row's bytes; those of a container whose spec stands apart
-// hold an empty spec.
+// appendRow appends the row's bytes. Those of a container with a separate spec contain an
+// empty spec.
 func appendRow(b []byte, row structs.Row, apart bool) []byte {
 	if c, ok := row.(*structs.Container); ok && apart {
 		bare := *c
@@ -55,8 +54,8 @@ func appendRow(b []byte, row structs.Row, apart bool) []byte {
 	return planOf(v.Type()).append(b, v)
 }
 
-// SpecSize returns how many bytes the spec takes as it is encoded in an entry, and
-// the name of the field of structs.PrivateSpec that takes the most of them.
+// SpecSize returns the size of the encoded spec in bytes, and the name and size of the
+// largest field of structs.PrivateSpec.
 func SpecSize(s *structs.PrivateSpec) (size int, largest string, of int) {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
@@ -81,7 +80,7 @@ func SpecSize(s *structs.PrivateSpec) (size int, largest string, of int) {
 // specFields are the fields of a spec.
 var specFields = sync.OnceValue(func() []field { return fieldsOf(reflect.TypeFor[structs.PrivateSpec]()) })
 
-// decode returns the row that the bytes hold.
+// decode decodes a row of the table.
 func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
 	row := NewRow(table)
 	if row == nil {
@@ -98,46 +97,45 @@ func (c *rowCodec) decode(table structs.Table, b []byte) (structs.Row, error) {
 	return row, nil
 }
 
-// intern makes equal strings of different rows one string: of the strings of
-// 100,000 containers most are the same few.
+// intern shares equal strings between rows: most strings of 100,000 containers are the same
+// few.
 func intern(row structs.Row) {
 	m := row.Base()
-	one(&m.ProjectID)
-	one(&m.UserID)
+	internString(&m.ProjectID)
+	internString(&m.UserID)
 	switch r := row.(type) {
 	case *structs.Host:
-		one(&r.BayID)
+		internString(&r.BayID)
 	case *structs.StoredSpec:
 		internSpec(&r.Spec)
 	case *structs.Container:
 		internSpec(&r.Spec)
-		one(&r.Observed.Reason)
-		one((*string)(&r.Observed.Status))
+		internString(&r.Observed.Reason)
+		internString((*string)(&r.Observed.Status))
 	}
 	if w, ok := row.(structs.Workload); ok {
 		p := w.Place()
-		one(&p.BayID)
-		one(&p.HostID)
-		one(&p.PlaceReason)
-		one((*string)(&p.Desired))
+		internString(&p.BayID)
+		internString(&p.HostID)
+		internString(&p.PlaceReason)
+		internString((*string)(&p.Desired))
 	}
 }
 
 func internSpec(s *structs.PrivateSpec) {
-	one(&s.Image)
-	one(&s.RestartPolicy.Name)
-	one(&s.PullPolicy)
+	internString(&s.Image)
+	internString(&s.RestartPolicy.Name)
+	internString(&s.PullPolicy)
 }
 
-func one(s *string) {
+func internString(s *string) {
 	if *s != "" {
 		*s = unique.Make(*s).Value()
 	}
 }
 
-// rowHash returns 64 bits over what the row is and the indexes beside it. b are
-// the row's bytes, nil if they are not at hand. A spec that stands apart is in the
-// hash of its own row.
+// rowHash returns a 64-bit hash of the row and the indexes beside it. b is the encoded row,
+// nil if it has to be encoded. A separate spec is covered by the hash of its own row.
 func rowHash(row structs.Row, b []byte, apart bool) uint64 {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)

@@ -46,7 +46,7 @@ func TestEntryRoundTrip(t *testing.T) {
 	}
 }
 
-func TestEncodeEntryRefuses(t *testing.T) {
+func TestEncodeEntryRefusals(t *testing.T) {
 	noID := put(node(1), 0)
 	noID.ID = ""
 	for name, e := range map[string]*structs.Entry{
@@ -60,7 +60,7 @@ func TestEncodeEntryRefuses(t *testing.T) {
 	}
 }
 
-func TestDecodeEntryRefuses(t *testing.T) {
+func TestDecodeEntryRefusals(t *testing.T) {
 	entry := func(payload ...byte) []byte {
 		return sealed(append([]byte{0, byte(structs.SchemaVersion), 0, 0, 0, 0}, payload...))
 	}
@@ -72,23 +72,23 @@ func TestDecodeEntryRefuses(t *testing.T) {
 	otherID := append([]byte{1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'y', 0, 6}, "\x81\xa2ID\xa1x"...)
 	trailingRow := append([]byte{1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 7}, "\x81\xa2ID\xa1x\x00"...)
 	for name, b := range map[string][]byte{
-		"entry of 0 bytes":         nil,
-		"newer one":                schema,
-		"checksum":                 append(bytes.Clone(good), 0),
-		"follow the last change":   sealed(append(bytes.Clone(good), 0)),
-		"cut off":                  sealed(bytes.Clone(good[:len(good)-1])),
-		"can't hold":               entry(1, 1, 100),
-		"term is cut off":          entry(),
-		"unknown table number 99":  entry(1, 1, 1, 99, 0, 1, 'x', 0),
-		"without the row's ID":     entry(1, 1, 1, codeOf(structs.TableNodes), 0, 0, 0),
-		"is no container":          entry(1, 1, 1, codeOf(structs.TableNodes), flagApart, 1, 'x', 0),
-		"unknown flags":            entry(1, 1, 1, codeOf(structs.TableNodes), 0x80, 1, 'x', 0),
-		"row is cut off":           entry(1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 9),
-		"no matching struct field": entry(unknownField...),
-		`change of row "y" holds`:  entry(otherID...),
-		"bytes follow the row":     entry(trailingRow...),
-		"decode":                   entry(1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 1, 0xc1),
-		"length of ID is cut off":  entry(1, 1, 1, codeOf(structs.TableNodes), 0),
+		"entry of 0 bytes":           nil,
+		"newer one":                  schema,
+		"checksum":                   append(bytes.Clone(good), 0),
+		"follow the last change":     sealed(append(bytes.Clone(good), 0)),
+		"cut off":                    sealed(bytes.Clone(good[:len(good)-1])),
+		"can't contain":              entry(1, 1, 100),
+		"term is cut off":            entry(),
+		"unknown table number 99":    entry(1, 1, 1, 99, 0, 1, 'x', 0),
+		"without the row's ID":       entry(1, 1, 1, codeOf(structs.TableNodes), 0, 0, 0),
+		"is no container":            entry(1, 1, 1, codeOf(structs.TableNodes), flagApart, 1, 'x', 0),
+		"unknown flags":              entry(1, 1, 1, codeOf(structs.TableNodes), 0x80, 1, 'x', 0),
+		"row is cut off":             entry(1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 9),
+		"no matching struct field":   entry(unknownField...),
+		`change of row "y" contains`: entry(otherID...),
+		"bytes follow the row":       entry(trailingRow...),
+		"decode":                     entry(1, 1, 1, codeOf(structs.TableNodes), flagRow, 1, 'x', 0, 1, 0xc1),
+		"length of ID is cut off":    entry(1, 1, 1, codeOf(structs.TableNodes), 0),
 	} {
 		e, err := DecodeEntry(b)
 		if err == nil || !strings.Contains(err.Error(), name) {
@@ -97,7 +97,7 @@ func TestDecodeEntryRefuses(t *testing.T) {
 	}
 }
 
-func TestEveryFlippedBitOfAnEntryIsFound(t *testing.T) {
+func TestEveryFlippedBitOfAnEntryIsDetected(t *testing.T) {
 	good := validEntry(t)
 	for i := range good {
 		for bit := range 8 {
@@ -125,7 +125,7 @@ func FuzzDecodeEntry(f *testing.F) {
 		}
 		b = bytes.Clone(b)
 		binary.BigEndian.PutUint16(b, uint16(structs.SchemaVersion))
-		e, err := DecodeEntry(sealed(b)) // past the checksum, where the parsing is
+		e, err := DecodeEntry(sealed(b)) // past the checksum, to the parser
 		if err != nil {
 			return
 		}
@@ -183,7 +183,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 	}
 }
 
-// Streams whose checksums are right but whose content is not.
+// These streams have correct checksums but wrong content.
 func TestForgedSnapshotIsRefused(t *testing.T) {
 	header := func(schema uint16, lists, rows uint64) []byte {
 		b := binary.BigEndian.AppendUint16([]byte(magic), schema)
@@ -238,7 +238,7 @@ func TestForgedSnapshotIsRefused(t *testing.T) {
 	}
 }
 
-// failing reads or writes up to a number of bytes.
+// failing reads or writes up to a number of bytes, then fails.
 type failing struct {
 	io.Reader
 	left int
@@ -274,7 +274,7 @@ func TestFailingDiskIsReported(t *testing.T) {
 }
 
 func FuzzRestore(f *testing.F) {
-	// Small seeds: the fuzzer spends its time on making what it finds smaller.
+	// Small seeds: the fuzzer spends much of its time on minimizing its findings.
 	s := New()
 	f.Add(persisted(f, s))
 	mustApply(f, s, 1, put(node(1), 0), put(node(2), 0))
@@ -296,8 +296,8 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// resealed corrects the checksums of a stream as far as its frames go, so that
-// the fuzzer gets past them.
+// resealed corrects the checksums of a stream as far as it has frames, so that the fuzzer
+// gets past them.
 func resealed(b []byte) []byte {
 	var out bytes.Buffer
 	fw := newFrameWriter(&out)

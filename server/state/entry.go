@@ -16,27 +16,26 @@ import (
 //	checksum 4 bytes: CRC-32C of the schema and the payload
 //	payload  term, prev, number of changes, then the changes
 //
-// and a change is the table's code, flags, ID, version and, unless it deletes,
-// the row's bytes. Numbers in the payload are uvarints; what has a length
-// stands behind it.
+// A change is the table's code, flags, ID, version and, unless it deletes, the encoded
+// row. Numbers in the payload are uvarints. Values of variable length follow their length.
 const entryHead = 2 + 4
 
 // The flags of a change in an entry.
 const (
-	flagRow    = 1 << iota // a row follows; without it the change deletes
+	flagRow    = 1 << iota // a row follows; otherwise the change deletes
 	flagAssign             // Change.Assign
 	flagApart              // Change.SpecApart, since schema 2
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// EncodeEntry returns the bytes of a log entry. Equal entries have equal
-// bytes. Its errors are mistakes of the caller: a change without ID, a row
-// under another ID or in another table, a schema above SchemaVersion.
+// EncodeEntry returns the bytes of a log entry. Equal entries have equal bytes. Its errors
+// are mistakes of the caller: a change without ID, a row under another ID or in another
+// table, a schema above SchemaVersion.
 func EncodeEntry(e *structs.Entry) ([]byte, error) { return encodeEntry(e, nil) }
 
-// encodeEntry is EncodeEntry with a fault for tests, nil for none, that may
-// change the bytes of each row before the checksum is taken.
+// encodeEntry is EncodeEntry with a fault for tests, which may change the bytes of each row
+// before the checksum is computed; nil for none.
 func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, error) {
 	if e.Schema < structs.LeastSchema || e.Schema > structs.SchemaVersion {
 		return nil, fmt.Errorf("entry of schema %d; this binary writes up to %d", e.Schema, structs.SchemaVersion)
@@ -54,7 +53,7 @@ func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, err
 			return nil, fmt.Errorf("change %d: %w", i, err)
 		}
 		if (ch.SpecApart || ch.Table == structs.TableSpecs) && e.Schema < structs.SchemaSpecs {
-			return nil, fmt.Errorf("change %d: a spec has no row of its own in schema %d", i, e.Schema)
+			return nil, fmt.Errorf("change %d: there are no separate specs in schema %d", i, e.Schema)
 		}
 		if e.Schema < leastSchema(ch.Table) {
 			return nil, fmt.Errorf("change %d: there is no table %s in schema %d", i, ch.Table, e.Schema)
@@ -73,10 +72,10 @@ func encodeEntry(e *structs.Entry, fault func(structs.Row, []byte)) ([]byte, err
 	return b, nil
 }
 
-// EntryHead is the most bytes that an entry has beside its changes.
+// EntryHead is the largest number of bytes of an entry besides its changes.
 const EntryHead = entryHead + 3*binary.MaxVarintLen64
 
-// ChangeSize returns how many bytes the change takes in an entry.
+// ChangeSize returns the size of the change in an entry, in bytes.
 func ChangeSize(ch *structs.Change) int {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
@@ -89,7 +88,7 @@ func ChangeSize(ch *structs.Change) int {
 	return n
 }
 
-// appendChangeHead appends what stands before the row of a change.
+// appendChangeHead appends the part of a change before its row.
 func appendChangeHead(b []byte, ch *structs.Change) []byte {
 	var flags byte
 	if ch.Assign {
@@ -107,19 +106,20 @@ func appendChangeHead(b []byte, ch *structs.Change) []byte {
 	return binary.AppendUvarint(b, ch.Version)
 }
 
-// entrySum is the checksum over all of the entry but the checksum itself.
+// entrySum returns the checksum of the entry without its checksum field.
 func entrySum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:2], castagnoli), castagnoli, b[entryHead:])
 }
 
-// CheckEntry returns an error if the bytes are not those of an entry of this
-// binary's schema (ErrSchema), or are damaged. It is cheaper than DecodeEntry.
+// CheckEntry returns an error if the bytes are not an entry of a schema that this binary
+// reads (ErrSchema), or are damaged. It is cheaper than DecodeEntry.
 func CheckEntry(b []byte) error {
 	if len(b) < entryHead {
 		return fmt.Errorf("entry of %d bytes is cut off", len(b))
 	}
 	if schema := int(binary.BigEndian.Uint16(b)); schema < structs.LeastSchema || schema > structs.SchemaVersion {
-		return fmt.Errorf("entry of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one (%w)", schema, structs.SchemaVersion, ErrSchema)
+		return fmt.Errorf("entry of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one (%w)",
+			schema, structs.SchemaVersion, ErrSchema)
 	}
 	if want, got := binary.BigEndian.Uint32(b[2:]), entrySum(b); want != got {
 		return fmt.Errorf("entry is damaged: its checksum is %08x, its content's is %08x", want, got)
@@ -127,9 +127,9 @@ func CheckEntry(b []byte) error {
 	return nil
 }
 
-// DecodeEntry returns the entry that the bytes hold. An error means that this
-// binary can't know what the entry does: it is damaged, or written under a
-// schema, with a table or with a field that this binary doesn't have.
+// DecodeEntry decodes an entry. An error means that this binary can't know what the entry
+// does: the entry is damaged, or has a schema, table or field that this binary doesn't
+// know.
 func DecodeEntry(b []byte) (*structs.Entry, error) {
 	if err := CheckEntry(b); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func DecodeEntry(b []byte) (*structs.Entry, error) {
 	e.Term, e.Prev = r.uvarint("term"), r.uvarint("prev")
 	n := r.uvarint("number of changes")
 	if r.err == nil && n > uint64(len(r.rest)) {
-		return nil, fmt.Errorf("entry of %d bytes can't hold %d changes", len(b), n)
+		return nil, fmt.Errorf("entry of %d bytes can't contain %d changes", len(b), n)
 	}
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
@@ -159,7 +159,7 @@ func DecodeEntry(b []byte) (*structs.Entry, error) {
 	return e, nil
 }
 
-// reader takes values off the front of a payload and remembers the first error.
+// reader reads values from the front of a payload and keeps the first error.
 type reader struct {
 	rest []byte
 	err  error
@@ -206,7 +206,8 @@ func (r *reader) bytes(what string) []byte {
 // change reads one change.
 func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 	code, flags := r.byte("table"), r.byte("flags")
-	ch := structs.Change{ID: string(r.bytes("ID")), Version: r.uvarint("version"), Assign: flags&flagAssign != 0, SpecApart: flags&flagApart != 0}
+	ch := structs.Change{ID: string(r.bytes("ID")), Version: r.uvarint("version"), Assign: flags&flagAssign != 0,
+		SpecApart: flags&flagApart != 0}
 	if r.err != nil {
 		return ch, r.err
 	}
@@ -231,7 +232,7 @@ func (r *reader) change(c *rowCodec, schema int) (structs.Change, error) {
 		ch.Row, ch.Encoded = row, b
 	}
 	if c, ok := ch.Row.(*structs.Container); ok && ch.SpecApart && !reflect.ValueOf(&c.Spec).Elem().IsZero() {
-		return ch, fmt.Errorf("%s: row %q has its spec in itself, too", table, ch.ID)
+		return ch, fmt.Errorf("%s: row %q contains its spec as well", table, ch.ID)
 	}
 	return ch, checkChange(&ch)
 }

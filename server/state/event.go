@@ -8,52 +8,52 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// EventKind says what became of a row.
+// EventKind is what happened to a row.
 type EventKind string
 
 // The event kinds.
 const (
 	EventCreated EventKind = "created"
-	EventUpdated EventKind = "updated" // its status is another
+	EventUpdated EventKind = "updated" // its status has changed
 	EventDeleted EventKind = "deleted"
 )
 
-// Event is something that an entry did to a workload, bay or host. Events are
-// no part of the state: each server keeps the last ones that it has applied.
+// Event is a change of a workload, bay or host. Events are not part of the state: each
+// server keeps the last ones that it has applied.
 type Event struct {
 	Index     uint64 // of the entry
-	Last      bool   // no other event of the entry follows
+	Last      bool   // the last event of the entry
 	Kind      EventKind
-	Table     structs.Table // bays, hosts, or of a kind of workload
+	Table     structs.Table // bays, hosts, or the table of a kind of workload
 	ID        string
 	ProjectID string
 	Name      string
-	Status    string // after it; of a deletion, the last one
-	Was       string // before it, "" for a creation
+	Status    string // after the event; of a deletion, the last status
+	Was       string // before the event; "" for a creation
 	Health    string // of a workload
 	Reason    string
-	HostID    string    // of a workload, "" while it has none
-	At        time.Time // when it happened, as far as the row says so; zero if it doesn't
+	HostID    string    // of a workload; "" while it has none
+	At        time.Time // when it happened, if the row says so; zero if not
 }
 
-// maxEvents is how many events a server keeps: about a megabyte of them.
+// maxEvents is the number of events that a server keeps, about a megabyte.
 const maxEvents = 4096
 
-// events is the ring of a store. The zero value is empty and ready.
+// events is the ring buffer of a store's events. The zero value is empty and ready.
 type events struct {
 	mu    sync.Mutex
 	ring  []Event
-	next  uint64        // number of the next event, from 0 on; it stands at next % maxEvents
-	lost  uint64        // events that made room for newer ones
+	next  uint64        // number of the next event, starting at 0; its place is next % maxEvents
+	lost  uint64        // number of events that newer ones have replaced
 	floor uint64        // events of entries up to this index may be missing
-	wake  chan struct{} // closed with the next event; nil while nobody waits
+	wake  chan struct{} // closed by the next event; nil while no reader waits
 }
 
-// record adds what the steps of an entry come to.
+// record adds the events of an entry's steps.
 func (e *events) record(index uint64, steps []*step) {
 	last := -1
 	for i, st := range steps {
-		if st.tells() {
+		if st.isEvent() {
 			last = i
 		}
 	}
@@ -86,11 +86,11 @@ func (e *events) add(ev Event) {
 	e.next++
 }
 
-// reset forgets all: the state is another from now on.
+// reset drops all events, because the state is replaced.
 func (e *events) reset(index uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// Readers stand at numbers, which go on and never come back.
+	// Readers keep event numbers, which are never used again.
 	e.next += maxEvents - e.next%maxEvents
 	e.ring, e.floor = nil, index
 	if e.wake != nil {
@@ -99,25 +99,24 @@ func (e *events) reset(index uint64) {
 	}
 }
 
-// first returns the number of the oldest event that is kept. The caller holds
-// mu.
+// first returns the number of the oldest kept event. The caller holds mu.
 func (e *events) first() uint64 { return e.next - uint64(len(e.ring)) }
 
-// EventsDropped returns how many events made room for newer ones.
+// EventsDropped returns the number of events that newer ones have replaced.
 func (s *Store) EventsDropped() uint64 {
 	s.events.mu.Lock()
 	defer s.events.mu.Unlock()
 	return s.events.lost
 }
 
-// EventReader reads the events of a store in their order. One goroutine uses it.
+// EventReader reads the events of a store in order. It must be used by one goroutine.
 type EventReader struct {
 	e    *events
 	next uint64 // number of the next event to read
 }
 
-// Events returns a reader of the events of all entries after the index. The
-// error is CodeGone if not all of them are kept any more.
+// Events returns a reader of the events of all entries after the index. The error is
+// CodeGone if some of them are no longer kept.
 func (s *Store) Events(index uint64) (*EventReader, error) {
 	e := &s.events
 	e.mu.Lock()
@@ -130,24 +129,27 @@ func (s *Store) Events(index uint64) (*EventReader, error) {
 	return &EventReader{e: e, next: first + uint64(n)}, nil
 }
 
-// at returns the event of a number that is kept. The caller holds mu.
+// at returns the kept event with the number. The caller holds mu.
 func (e *events) at(n uint64) *Event {
 	return &e.ring[n%maxEvents]
 }
 
 func errEventsGone(index, floor uint64) error {
-	return structs.Errorf(structs.CodeGone, "events from index %d on are no longer kept, only those after %d: list the objects, and go on from the X-Magnum-Index of that answer", index, floor)
+	return structs.Errorf(structs.CodeGone,
+		"events from index %d on are no longer kept, only those after %d: list the objects, and continue from the X-Magnum-Index of "+
+			"that answer", index, floor)
 }
 
-// Read fills buf with the events that are there and returns how many. If there
-// are none, more is closed when there may be. The error is CodeGone if the
-// reader was too slow, so that it has missed some.
+// Read fills buf with the available events and returns their number. If there are none,
+// more is closed when there may be. The error is CodeGone if the reader was too slow and
+// has missed events.
 func (r *EventReader) Read(buf []Event) (n int, more <-chan struct{}, err error) {
 	e := r.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if first := e.first(); r.next < first {
-		return 0, nil, structs.Errorf(structs.CodeGone, "events are no longer kept: they came faster than they were read, or the state was restored")
+		return 0, nil, structs.Errorf(structs.CodeGone,
+			"events are no longer kept: they came faster than they were read, or the state was restored")
 	}
 	for n < len(buf) && r.next < e.next {
 		buf[n] = *e.at(r.next)
@@ -163,8 +165,8 @@ func (r *EventReader) Read(buf []Event) (n int, more <-chan struct{}, err error)
 	return n, more, nil
 }
 
-// tells reports whether the step is an event.
-func (st *step) tells() bool {
+// isEvent reports whether the step is an event.
+func (st *step) isEvent() bool {
 	if st.table != structs.TableBays && st.table != structs.TableHosts && !isPlaced(st.table) {
 		return false
 	}
@@ -174,11 +176,10 @@ func (st *step) tells() bool {
 	return statusOf(st.old.row) != statusOf(st.row)
 }
 
-// StatusDiffers reports whether the rows of one object differ in what events tell
-// of.
+// StatusDiffers reports whether two rows of an object differ in their status for events.
 func StatusDiffers(before, after structs.Row) bool { return statusOf(before) != statusOf(after) }
 
-// status is what of a row is told when it changes.
+// status is the part of a row whose change is an event.
 type status struct{ word, health string }
 
 func statusOf(row structs.Row) status {
@@ -196,9 +197,9 @@ func statusOf(row structs.Row) status {
 	return status{}
 }
 
-// event returns what the step is to be told as.
+// event returns the event of the step, if it is one.
 func (st *step) event() (Event, bool) {
-	if !st.tells() {
+	if !st.isEvent() {
 		return Event{}, false
 	}
 	ev := Event{Kind: EventUpdated, Table: st.table, ID: st.id}
@@ -225,7 +226,7 @@ func (st *step) event() (Event, bool) {
 	case structs.Workload:
 		ev.Reason, ev.HostID = structs.StatusReasonOf(r), r.Place().HostID
 		if ev.Kind == EventUpdated && ev.Status != ev.Was {
-			// The engine knows better, unless it is of a start long ago.
+			// The engine's time is more precise, unless it is that of an earlier start.
 			again := ev.Was == string(structs.ContainerPaused) || ev.Was == string(structs.ContainerUnknown)
 			switch seen := r.Seen(); {
 			case now.word == string(structs.ContainerRunning) && !again && !seen.StartedAt.IsZero():

@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// told returns the events after the index in short.
-func told(t *testing.T, s *Store, index uint64) string {
+// eventsAfter returns the events after the index in short form.
+func eventsAfter(t *testing.T, s *Store, index uint64) string {
 	t.Helper()
 	r, err := s.Events(index)
 	if err != nil {
@@ -21,7 +21,7 @@ func told(t *testing.T, s *Store, index uint64) string {
 func read(t *testing.T, r *EventReader) string {
 	t.Helper()
 	var out []string
-	buf := make([]Event, 3) // smaller than what there is, sometimes
+	buf := make([]Event, 3) // sometimes smaller than the number of events
 	for {
 		n, _, err := r.Read(buf)
 		if err != nil {
@@ -51,7 +51,8 @@ func TestEvents(t *testing.T) {
 		return index
 	}
 	container := func(id string, status structs.ContainerStatus) *structs.Container {
-		c := &structs.Container{Meta: structs.Meta{ID: id, ProjectID: "p"}, Name: id, Placement: structs.Placement{Desired: structs.DesiredRunning}}
+		c := &structs.Container{Meta: structs.Meta{ID: id, ProjectID: "p"}, Name: id,
+			Placement: structs.Placement{Desired: structs.DesiredRunning}}
 		c.Observed.Status = status
 		return c
 	}
@@ -65,15 +66,17 @@ func TestEvents(t *testing.T) {
 	sick := container("c", structs.ContainerRunning)
 	sick.Observed.Health = "unhealthy"
 	apply(put(sick, 4))
-	apply(structs.Change{Table: structs.TableContainers, ID: "c", Version: 5}, put(&structs.Host{Meta: structs.Meta{ID: "h"}, Name: "h", State: structs.HostReady}, 0))
-	const all = "1 created b >CREATE_IN_PROGRESS, 1 created c >Creating., 3 updated c Creating>Running., 5 updated c Running>Running., 6 deleted c Running>Running, 6 created h >ready."
-	if got := told(t, s, 0); got != all {
+	apply(structs.Change{Table: structs.TableContainers, ID: "c", Version: 5},
+		put(&structs.Host{Meta: structs.Meta{ID: "h"}, Name: "h", State: structs.HostReady}, 0))
+	const all = "1 created b >CREATE_IN_PROGRESS, 1 created c >Creating., 3 updated c Creating>Running., 5 updated c Running>Running., " +
+		"6 deleted c Running>Running, 6 created h >ready."
+	if got := eventsAfter(t, s, 0); got != all {
 		t.Errorf("events\n%s, want\n%s", got, all)
 	}
-	if got := told(t, s, 3); got != all[strings.Index(all, "5 "):] {
+	if got := eventsAfter(t, s, 3); got != all[strings.Index(all, "5 "):] {
 		t.Errorf("after 3: %s", got)
 	}
-	// A reader at the end is woken by the next one.
+	// A reader at the end is woken by the next event.
 	r, err := s.Events(s.Index())
 	if err != nil {
 		t.Fatal(err)
@@ -91,8 +94,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestEventsAreForgotten checks that whoever has missed some hears so.
-func TestEventsAreForgotten(t *testing.T) {
+// TestReaderLearnsOfMissedEvents: a reader that has missed events gets an error.
+func TestReaderLearnsOfMissedEvents(t *testing.T) {
 	s := New()
 	slow, err := s.Events(0)
 	if err != nil {
@@ -109,7 +112,7 @@ func TestEventsAreForgotten(t *testing.T) {
 			t.Errorf("after %d: %v", index, err)
 		}
 	}
-	if got := told(t, s, maxEvents+9); got != fmt.Sprintf("%d created %d >Creating.", maxEvents+10, maxEvents+9) {
+	if got := eventsAfter(t, s, maxEvents+9); got != fmt.Sprintf("%d created %d >Creating.", maxEvents+10, maxEvents+9) {
 		t.Errorf("the last one: %s", got)
 	}
 	if _, _, err := slow.Read(make([]Event, 1)); structs.CodeOf(err) != structs.CodeGone {
@@ -118,14 +121,14 @@ func TestEventsAreForgotten(t *testing.T) {
 	if n := s.EventsDropped(); n != 10 {
 		t.Errorf("%d events were dropped, want 10", n)
 	}
-	// A restored state has no past.
+	// A restored state has no events.
 	stream := persisted(t, s)
 	other := restored(t, stream)
 	if _, err := other.Events(maxEvents + 9); structs.CodeOf(err) != structs.CodeGone {
 		t.Errorf("before the restored state: %v", err)
 	}
-	if got := told(t, other, maxEvents+10); got != "" {
-		t.Errorf("a restored state tells %s", got)
+	if got := eventsAfter(t, other, maxEvents+10); got != "" {
+		t.Errorf("a restored state has events: %s", got)
 	}
 	at, err := s.Events(maxEvents + 10)
 	if err != nil {

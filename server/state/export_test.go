@@ -2,7 +2,7 @@ package state
 
 import "io"
 
-// OpenArchive takes the head off an archive; what is left is the stream.
+// OpenArchive reads the head of an archive. The rest is the stream.
 func OpenArchive(r io.Reader) (io.Reader, error) {
 	stream, _, err := openArchive(r)
 	return stream, err

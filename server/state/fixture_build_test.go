@@ -8,8 +8,7 @@ import (
 	"github.com/stackforge/magnum/server/state"
 )
 
-// TestFixtureSnapshot: a snapshot that an earlier build has saved is read into the
-// rows that it had.
+// TestFixtureSnapshot: a snapshot of an earlier build is read into the same rows.
 func TestFixtureSnapshot(t *testing.T) {
 	archive := fixture.File(t, "saved.snap")
 	is, err := state.Inspect(bytes.NewReader(archive))
@@ -30,8 +29,8 @@ func TestFixtureSnapshot(t *testing.T) {
 	fixture.Same(t, "saved", fixture.RowsOf(s.Snapshot()))
 }
 
-// TestFixtureAllFields: no field of a row of an earlier build is lost, in a snapshot
-// or in an entry.
+// TestFixtureAllFields: no field of an earlier build's row is lost, in a snapshot or in an
+// entry.
 func TestFixtureAllFields(t *testing.T) {
 	s := state.New()
 	if err := s.Restore(bytes.NewReader(fixture.File(t, "all-fields.snap"))); err != nil {

@@ -18,17 +18,17 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Fixtures of a schema are written once, by the build that brought the schema, and
-// are never written again: they stand for the logs and snapshots that are out there.
+// Fixtures of a schema are written once, by the build that introduced the schema, and never
+// again: they stand for existing logs and snapshots.
 var writeFixture = flag.String("write-fixture", "", "write the fixture of this name, such as schema3, into testdata")
 
 // fixtureName is the fixture that this build has to read and to write byte for byte.
 const fixtureName = "schema2"
 
-// TestRowsOfTheFixture reads two entries and a snapshot that an earlier build wrote.
-// The rows must have the values that they had then, and must be written with the same
-// bytes again: servers of both builds share a cluster during an upgrade.
-func TestRowsOfTheFixture(t *testing.T) {
+// TestFixtureIsReadAndWrittenUnchanged reads two entries and a snapshot of an earlier
+// build. The rows must have the same values as then, and must encode to the same bytes:
+// servers of both builds share a cluster during an upgrade.
+func TestFixtureIsReadAndWrittenUnchanged(t *testing.T) {
 	if *writeFixture != "" {
 		writeFixtureFiles(t, *writeFixture)
 	}
@@ -65,9 +65,9 @@ func TestRowsOfTheFixture(t *testing.T) {
 	}
 }
 
-// TestFixtureFillsEveryField: a row of each table has a value in each of its fields,
-// so that the fixture covers the field. Fields younger than the fixture are listed
-// here: nothing that was written before them can have them.
+// TestFixtureFillsEveryField: one row of each table has a value in each of its fields, so
+// that the fixture covers the field. Fields that are newer than the fixture are listed
+// here.
 func TestFixtureFillsEveryField(t *testing.T) {
 	young := []string{"quarantine Kept[0].Kind", "quarantine Kept[0].ID", "quarantine Kept[1].Kind", "quarantine Kept[1].ID"}
 	older := slices.DeleteFunc(Tables(), func(table structs.Table) bool { return table == statetest.TablePods })
@@ -87,9 +87,9 @@ func TestFixtureFillsEveryField(t *testing.T) {
 	}
 }
 
-// fillAll sets every field below v to a value that depends on the field's path only.
-// An embedded struct is no part of a path: its fields stand in the bytes as if they
-// were the outer struct's.
+// fillAll sets every field below v to a value that depends only on the field's path. An
+// embedded struct is not a part of the path: its fields are encoded as if they were those
+// of the outer struct.
 func fillAll(v reflect.Value, path string) {
 	h := fnv.New32a()
 	h.Write([]byte(path))
@@ -127,7 +127,7 @@ func fillAll(v reflect.Value, path string) {
 	}
 }
 
-// eachField calls f with each field that is in a row's bytes or beside them.
+// eachField calls f with each field that is in a row's encoding or kept beside it.
 func eachField(v reflect.Value, path string, f func(v reflect.Value, path string)) {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
@@ -140,7 +140,7 @@ func eachField(v reflect.Value, path string, f func(v reflect.Value, path string
 	}
 }
 
-// leaves calls f with each value below v that is not zero.
+// leaves calls f with each non-zero value below v.
 func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) {
 	switch {
 	case v.Kind() == reflect.Map || v.Kind() == reflect.Slice:
@@ -169,7 +169,7 @@ func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) 
 	}
 }
 
-// dump writes each value of each row that is not zero, one a line.
+// dump writes each non-zero value of each row, one per line.
 func dump(s *Snapshot) string {
 	var b strings.Builder
 	for _, table := range Tables() {
@@ -196,7 +196,7 @@ func firstDifference(got, want string) string {
 	return fmt.Sprintf("%d lines, not %d", len(g), len(w))
 }
 
-// fixtureContainers are containers in the states that the store treats differently.
+// fixtureContainers returns containers in the states that the store treats differently.
 func fixtureContainers() []*structs.Container {
 	var all []*structs.Container
 	add := func(change func(c *structs.Container)) {
@@ -215,9 +215,10 @@ func fixtureContainers() []*structs.Container {
 	})
 	add(func(c *structs.Container) { // has moved twice
 		c.Epoch = 3
-		c.Priors = []structs.Prior{{HostID: testID(1<<41 + 50), Epoch: 1, Generation: 1}, {HostID: testID(1<<41 + 51), Epoch: 2, Generation: 1, Keep: true, EngineID: "e"}}
+		c.Priors = []structs.Prior{{HostID: testID(1<<41 + 50), Epoch: 1, Generation: 1},
+			{HostID: testID(1<<41 + 51), Epoch: 2, Generation: 1, Keep: true, EngineID: "e"}}
 	})
-	add(func(c *structs.Container) { // to be deleted, and left on an earlier host
+	add(func(c *structs.Container) { // being deleted, with an earlier placement left
 		c.HostID, c.Desired, c.Force = "", structs.DesiredAbsent, true
 		c.Priors = []structs.Prior{{HostID: testID(1<<41 + 52), Epoch: 1}}
 	})

@@ -11,8 +11,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// history makes random entries that a conductor could have proposed: bays,
-// hosts and containers come, change, move and go.
+// history makes random entries that a conductor could have proposed: bays, hosts and
+// containers are created, change, move and are deleted.
 type history struct {
 	rng   *rand.Rand
 	store *Store
@@ -27,7 +27,7 @@ func newHistory(seed uint64) *history {
 
 func (h *history) pick(kind string, n int) string { return fmt.Sprint(kind, "-", h.rng.IntN(n)) }
 
-// entry returns the bytes of a next entry, and applies it.
+// entry returns the bytes of the next entry, and applies it.
 func (h *history) entry(t testing.TB) (index uint64, data []byte) {
 	t.Helper()
 	snap := h.store.Snapshot()
@@ -54,7 +54,7 @@ func (h *history) entry(t testing.TB) (index uint64, data []byte) {
 		}
 		table := Tables()[h.rng.IntN(len(Tables()))]
 		if table == structs.TableSpecs {
-			continue // they come with containers
+			continue // written with containers
 		}
 		h.seq++
 		key := rowKey{table, testID(h.seq)}
@@ -72,8 +72,8 @@ func (h *history) entry(t testing.TB) (index uint64, data []byte) {
 	return h.index, data
 }
 
-// split puts the spec of a container into its own row now and then, leaves it there,
-// or takes it back, and returns the changes of both.
+// split sometimes moves the spec of a container to a separate row, keeps it there, or moves
+// it back, and returns the changes of both rows.
 func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
 	if c.Table != structs.TableContainers {
 		return []structs.Change{c}
@@ -89,7 +89,7 @@ func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
 		if stored == nil {
 			return []structs.Change{c}
 		}
-	case way == 2 && snap.Container(c.ID) != nil: // the spec that it has, wherever it stands
+	case way == 2 && snap.Container(c.ID) != nil: // the present spec, separate or not
 		c.SpecApart = true
 		return []structs.Change{c}
 	default:
@@ -102,13 +102,13 @@ func (h *history) split(snap *Snapshot, c structs.Change) []structs.Change {
 	return []structs.Change{c, spec}
 }
 
-// apart reports whether the row is a container whose spec is a row of its own.
+// apart reports whether the row is a container with a separate spec.
 func apart(s *Snapshot, row structs.Row) bool {
 	_, ok := row.(*structs.Container)
 	return ok && specOf(s, row.Base().ID) != nil
 }
 
-// row returns a random row in which references are to few bays and hosts.
+// row returns a random row that refers to a few bays and hosts.
 func (h *history) row(table structs.Table, id string, seq uint64, project string) structs.Row {
 	row := randomRow(h.rng, table)
 	*row.Base() = structs.Meta{ID: id, Seq: seq, ProjectID: project, CreatedAt: row.Base().CreatedAt}
@@ -199,9 +199,9 @@ func sameState(t testing.TB, what string, got, want *Store) {
 	}
 }
 
-// One store gets the whole log, one begins at a snapshot in the middle, one is
-// restored from a snapshot at the end: all are the same, byte for byte.
-func TestReplicasAgree(t *testing.T) {
+// One store applies the whole log, one starts from a snapshot in the middle, and one is
+// restored from a snapshot at the end. All are equal, byte for byte.
+func TestServersHaveEqualStates(t *testing.T) {
 	for seed := range uint64(4) {
 		h, replay := newHistory(seed), New()
 		var late *Store
@@ -225,10 +225,11 @@ func TestReplicasAgree(t *testing.T) {
 	}
 }
 
-// checkDerived compares all that indexes and usage say with what the rows say.
+// checkDerived compares the indexes and usage with the rows.
 func checkDerived(t testing.TB, s *Snapshot) {
 	t.Helper()
-	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}, 0
+	usage, waiting, onHost, inBay, hosts, shared := map[string]*Usage{}, map[string]int{}, map[string]int{}, map[string]int{},
+		map[string]int{}, 0
 	var hash uint64
 	ending, unsettled := 0, 0
 	for _, table := range Tables() {
@@ -337,7 +338,8 @@ func checkDerived(t testing.TB, s *Snapshot) {
 		if got := count(s.OnHost(host)); got != onHost[host] {
 			t.Fatalf("%d containers on %s, want %d", got, host, onHost[host])
 		}
-		if w, i, h := count(s.Waiting(bay)), count(s.InBay(bay)), count(s.HostsInBay(bay)); w != waiting[bay] || i != inBay[bay] || h != hosts[bay] {
+		if w, i, h := count(s.Waiting(bay)), count(s.InBay(bay)), count(s.HostsInBay(bay)); w != waiting[bay] || i != inBay[bay] ||
+			h != hosts[bay] {
 			t.Fatalf("%s has %d waiting, %d containers, %d hosts; want %d, %d, %d", bay, w, i, h, waiting[bay], inBay[bay], hosts[bay])
 		}
 		for _, since := range []uint64{0, s.Index() / 2, s.Index()} {
@@ -389,7 +391,8 @@ func checkRooms(t testing.TB, s *Snapshot) {
 	total := 0
 	for bayID, n := range inBays {
 		all, open := s.rooms.Count(bayID)
-		if got := (roomCount{all, open, s.rooms.Ready(bayID)}); got != n || count(s.rooms.All(bayID)) != all || count(s.rooms.Closed(bayID)) != all-open {
+		if got := (roomCount{all, open, s.rooms.Ready(bayID)}); got != n || count(s.rooms.All(bayID)) != all ||
+			count(s.rooms.Closed(bayID)) != all-open {
 			t.Fatalf("bay %s has %+v hosts, want %+v", bayID, got, n)
 		}
 		if got := count(s.rooms.Preferred(bayID, strategyOf(s, bayID), 0)); got != open {

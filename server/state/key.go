@@ -8,17 +8,16 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The first byte of an identifier in an index key says how it is packed. Most
-// identifiers are UUIDs; half the bytes of each key are saved on each of the
-// indexes of each row.
+// The first byte of an ID in an index key says how the ID is packed. Most IDs are UUIDs.
+// Packing halves each key in each index.
 const (
 	packText = 's' // two bytes of length, then the text
 	packUUID = 'u' // 16 bytes of a canonical UUID
-	packHex  = 'x' // 16 bytes of 32 lower-case hex digits, as Keystone writes projects
+	packHex  = 'x' // 16 bytes of 32 lower-case hex digits, Keystone's form of project IDs
 )
 
-// appendID appends id to an index key. No packed identifier is the beginning
-// of another one, so what follows it in the key keeps its order.
+// appendID appends the ID to an index key. No packed ID is a prefix of another one, so the
+// order of what follows it in the key is kept.
 func appendID(key []byte, id string) []byte {
 	var digits [32]byte
 	switch {
@@ -40,7 +39,7 @@ func appendID(key []byte, id string) []byte {
 		return append(key, id...)
 	}
 	var packed [16]byte
-	hex.Decode(packed[:], digits[:]) // cannot fail: all are hex digits
+	hex.Decode(packed[:], digits[:]) // can't fail: all are hex digits
 	return append(key, packed[:]...)
 }
 
@@ -53,26 +52,26 @@ func isHex(s string) bool {
 	return true
 }
 
-// keySize is enough for the longest key of identifiers that are UUIDs.
+// keySize is enough for the longest key of UUIDs.
 const keySize = 17 + 2*8
 
-// idKey is the key of a row's ID, and of the usage of a host.
+// idKey returns the key of a row by ID, and of a host's usage.
 func idKey(id string) []byte { return appendID(make([]byte, 0, keySize), id) }
 
-// seqKey orders by seq what belongs to the owner: a project, bay or host.
+// seqKey returns a key that orders rows of the owner (a project, bay or host) by Seq.
 func seqKey(owner string, seq uint64) []byte { return appendSeq(make([]byte, 0, keySize), owner, seq) }
 
 func appendSeq(b []byte, owner string, seq uint64) []byte {
 	return appendNumber(appendID(b, owner), seq)
 }
 
-// appendAssign orders a host's containers by AssignIndex.
+// appendAssign appends a key that orders a host's workloads by AssignIndex.
 func appendAssign(b []byte, hostID string, assign, seq uint64) []byte {
 	return appendNumber(appendNumber(appendID(b, hostID), assign), seq)
 }
 
-// appendName is short rather than readable: readers compare the name itself, so a
-// hash that clashes costs time only.
+// appendName appends a hash of project and name. Readers compare the name itself, so a
+// collision only costs time.
 func appendName(b []byte, projectID, name string, seq uint64) []byte {
 	h := fnv.New64a()
 	h.Write([]byte(projectID))
@@ -83,7 +82,7 @@ func appendName(b []byte, projectID, name string, seq uint64) []byte {
 
 func appendNumber(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }
 
-// listKey is the key of the list of a table in a project.
+// listKey returns the key of a project's list of a table.
 func listKey(table structs.Table, projectID string) []byte {
 	return appendID(append(make([]byte, 0, keySize), codeOf(table)), projectID)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// golden reads a file that an earlier build wrote.
+// golden reads a file of an earlier build.
 func golden(t *testing.T, name string) []byte {
 	t.Helper()
 	f, err := os.Open("testdata/" + name + ".gz")
@@ -30,7 +30,7 @@ func golden(t *testing.T, name string) []byte {
 	return b
 }
 
-// schemaOf is the cluster's row with a schema.
+// schemaOf returns a cluster's row with a schema.
 func schemaOf(schema int) *structs.Cluster {
 	return &structs.Cluster{Meta: structs.Meta{ID: structs.ClusterRowID, Seq: 1}, ClusterID: "c1", Schema: schema}
 }
@@ -61,7 +61,8 @@ func TestLastTimeIsKept(t *testing.T) {
 	want("given a status", 12)
 	mustApply(t, s, 4, put(timed(4, at(5), none, none), 0))
 	want("an earlier one", 12)
-	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: 1, Changes: []structs.Change{put(timed(9, at(50), none, none), 0)}}); err != nil {
+	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: 1, Changes: []structs.Change{put(timed(9, at(50), none, none),
+		0)}}); err != nil {
 		t.Fatal(err)
 	}
 	want("only prepared", 12)
@@ -71,14 +72,14 @@ func TestLastTimeIsKept(t *testing.T) {
 	if again := restored(t, stream); !again.Snapshot().LastTime().Equal(at(12)) || !bytes.Equal(persisted(t, again), stream) {
 		t.Errorf("restored: %v", again.Snapshot().LastTime())
 	}
-	// A snapshot of before knows the rows only.
+	// A snapshot of an earlier schema knows only the rows' times.
 	mustApply(t, s, 6, put(schemaOf(structs.LeastSchema), 1))
 	if again := restored(t, persisted(t, s)); !again.Snapshot().LastTime().Equal(at(9)) {
 		t.Errorf("restored from one of schema %d: %v", structs.LeastSchema, again.Snapshot().LastTime())
 	}
 }
 
-func TestLastTimeGoesOnAfterAnOperatorsRestore(t *testing.T) {
+func TestLastTimeContinuesAfterRestoreInto(t *testing.T) {
 	saved, archive := someArchive(t)
 	written := restored(t, persisted(t, saved)).Snapshot().LastTime()
 	for _, ahead := range []time.Duration{-time.Hour, time.Hour} {
@@ -86,7 +87,7 @@ func TestLastTimeGoesOnAfterAnOperatorsRestore(t *testing.T) {
 		row := node(1)
 		row.CreatedAt = written.Add(ahead)
 		mustApply(t, now, 1, put(row, 0))
-		snap, err := Rebase(bytes.NewReader(archive), now.Snapshot(), saved.Index()+100, func(*structs.Cluster) {})
+		snap, err := RestoreInto(bytes.NewReader(archive), now.Snapshot(), saved.Index()+100, func(*structs.Cluster) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +101,7 @@ func TestLastTimeGoesOnAfterAnOperatorsRestore(t *testing.T) {
 	}
 }
 
-// TestSnapshotOfTheFirstSchema: one that an earlier build has written is read.
+// TestSnapshotOfTheFirstSchema: a snapshot of an earlier build is read.
 func TestSnapshotOfTheFirstSchema(t *testing.T) {
 	s := restored(t, golden(t, "schema1.snap"))
 	if got, want := s.Snapshot().LastTime(), time.Date(2026, 3, 4, 5, 6, 11, 0, time.UTC); !got.Equal(want) {
@@ -110,6 +111,6 @@ func TestSnapshotOfTheFirstSchema(t *testing.T) {
 		t.Errorf("index %d, hash %s", s.Index(), FormatHash(s.Hash()))
 	}
 	if !bytes.Equal(persisted(t, s), golden(t, "schema1.snap")) {
-		t.Error("as long as the schema isn't raised, it is written as an earlier build does")
+		t.Error("the snapshot has other bytes than that of the earlier build, although the schema isn't raised")
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestLineagesInSnapshots: they survive Raft's own snapshots, all of the most that
-// there may be, and are not carried into the state that an operator restores: their
-// indexes are of another history. Quarantine is carried, without what was decided.
+// TestLineagesInSnapshots: lineages survive Raft's own snapshots, up to the largest number.
+// They are dropped from a state that an operator restores, because their indexes belong to
+// another history. Quarantine is kept there without the decisions.
 func TestLineagesInSnapshots(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
@@ -31,10 +31,13 @@ func TestLineagesInSnapshots(t *testing.T) {
 	if err := again.Restore(bytes.NewReader(stream)); err != nil {
 		t.Fatal(err)
 	}
-	if got := again.Snapshot().Lineages(); len(got.Last) != structs.MaxLineages || got.Current() != l.Current() || again.Snapshot().Hash() != s.Snapshot().Hash() {
-		t.Errorf("%d lineages, the newest %s, hash %x and was %x", len(got.Last), got.Current(), again.Snapshot().Hash(), s.Snapshot().Hash())
+	if got := again.Snapshot().Lineages(); len(got.Last) != structs.MaxLineages || got.Current() != l.Current() ||
+		again.Snapshot().Hash() != s.Snapshot().Hash() {
+		t.Errorf("%d lineages, the newest %s, hash %x and was %x", len(got.Last), got.Current(), again.Snapshot().Hash(),
+			s.Snapshot().Hash())
 	}
-	if pages := again.Snapshot().Quarantine("h"); len(pages) != 1 || len(pages[0].Kept) != 2 || !pages[0].Pending || len(again.Snapshot().Quarantine("g")) > 0 {
+	if pages := again.Snapshot().Quarantine("h"); len(pages) != 1 || len(pages[0].Kept) != 2 || !pages[0].Pending ||
+		len(again.Snapshot().Quarantine("g")) > 0 {
 		t.Errorf("quarantine is %+v", pages)
 	}
 
@@ -45,7 +48,7 @@ func TestLineagesInSnapshots(t *testing.T) {
 	base := New()
 	mustApply(t, base, 1, put(schemaOf(structs.SchemaVersion), 0))
 	mustApply(t, base, 2, put((*structs.Lineages)(nil).With("base", 2), 0))
-	next, err := Rebase(&archive, base.Snapshot(), 100, func(*structs.Cluster) {})
+	next, err := RestoreInto(&archive, base.Snapshot(), 100, func(*structs.Cluster) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +69,11 @@ func TestLineagesInSnapshots(t *testing.T) {
 	}
 }
 
-// TestTablesOfLaterSchemas: no entry of an earlier schema holds them, for servers
-// that are there may not know them.
+// TestTablesOfLaterSchemas: entries of an earlier schema don't contain these tables,
+// because older servers don't know them.
 func TestTablesOfLaterSchemas(t *testing.T) {
-	for _, row := range []structs.Row{(*structs.Lineages)(nil).With("a", 1), &structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID("h", 0)}}} {
+	for _, row := range []structs.Row{(*structs.Lineages)(nil).With("a", 1),
+		&structs.Quarantine{Meta: structs.Meta{ID: structs.QuarantineID("h", 0)}}} {
 		entry := &structs.Entry{Schema: structs.LeastSchema, Changes: []structs.Change{{Table: row.Table(), ID: row.Base().ID, Row: row}}}
 		if _, err := EncodeEntry(entry); err == nil {
 			t.Errorf("%s: encoded in schema %d", row.Table(), entry.Schema)

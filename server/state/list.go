@@ -8,12 +8,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// AllProjects stands for every project where a projectID is asked for.
+// AllProjects as a projectID means every project.
 const AllProjects = "*"
 
-// List returns the rows of the table in the project in the order of their
-// creation, those whose Seq is above after; with after 0 all of them, also
-// rows without a Seq. With AllProjects it costs one seek for each project.
+// List returns the rows of the table in the project in creation order, starting after the
+// Seq; with after 0 all rows, including those without a Seq. With AllProjects it costs one
+// seek for each project.
 func (s *Snapshot) List(table structs.Table, projectID string, after uint64) iter.Seq[structs.Row] {
 	return ranges(s, table, projectID, func(projectID string) *cursor {
 		start := idKey(projectID)
@@ -31,8 +31,8 @@ func (s *Snapshot) List(table structs.Table, projectID string, after uint64) ite
 	})
 }
 
-// ByName returns the rows of the table in the project that carry exactly this
-// name, in the order of their creation. Hosts belong to project "".
+// ByName returns the rows of the table in the project with exactly this name, in creation
+// order. Hosts belong to project "".
 func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[structs.Row] {
 	if _, named := NewRow(table).(structs.Named); !named {
 		return func(func(structs.Row) bool) {}
@@ -55,8 +55,8 @@ func (s *Snapshot) ByName(table structs.Table, projectID, name string) iter.Seq[
 	})
 }
 
-// ranges returns the rows of one project's cursor or, with AllProjects, of
-// every project's, merged by Seq.
+// ranges returns the rows of one project's cursor or, with AllProjects, of every project's,
+// merged by Seq.
 func ranges(s *Snapshot, table structs.Table, projectID string, open func(projectID string) *cursor) iter.Seq[structs.Row] {
 	if codeOf(table) == 0 {
 		return func(func(structs.Row) bool) {}
@@ -87,7 +87,7 @@ func ranges(s *Snapshot, table structs.Table, projectID string, open func(projec
 	}
 }
 
-// projectsOf returns the projects that have, or had, rows in the table.
+// projectsOf returns the projects that have or had rows in the table.
 func projectsOf(s *Snapshot, table structs.Table) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		it := s.lists.Seek([]byte{codeOf(table)})
@@ -103,11 +103,11 @@ func projectsOf(s *Snapshot, table structs.Table) iter.Seq[string] {
 type cursor struct {
 	it   btree.Iterator[record]
 	in   func(structs.Row) bool // still within the range
-	want func(structs.Row) bool // to be returned
-	row  structs.Row            // where the cursor stands
+	want func(structs.Row) bool // whether to return the row
+	row  structs.Row            // the current row
 }
 
-// next moves on and reports whether there is a row.
+// next moves to the next row and reports whether there is one.
 func (c *cursor) next() bool {
 	for r := c.it.Next(); r != nil; r = c.it.Next() {
 		c.row = r.row
@@ -121,7 +121,7 @@ func (c *cursor) next() bool {
 	return false
 }
 
-// cursorHeap has the cursor at the lowest Seq first; see container/heap.
+// cursorHeap is ordered by the cursors' Seq; see container/heap.
 type cursorHeap []*cursor
 
 func (h cursorHeap) Len() int      { return len(h) }
@@ -138,7 +138,7 @@ func (h cursorHeap) Less(i, j int) bool {
 // Push is never called.
 func (h *cursorHeap) Push(x any) { *h = append(*h, x.(*cursor)) }
 
-// Pop takes the last one off.
+// Pop removes the last cursor.
 func (h *cursorHeap) Pop() any {
 	last := len(*h) - 1
 	c := (*h)[last]

@@ -16,12 +16,11 @@ import (
 //	kind     1 byte
 //	length   4 bytes, big endian, of the payload
 //	payload
-//	checksum 4 bytes: CRC-32C of all the bytes of the stream before it
+//	checksum 4 bytes: CRC-32C of all earlier bytes of the stream
 //
-// Since a checksum covers all that went before, a frame that is missing,
-// repeated or moved is found as surely as a flipped byte. The first frame is
-// the header; then come the lists, the rows in the order of tables,
-// and the trailer, behind which nothing may follow.
+// Each checksum covers everything before it, so a frame that is missing, repeated or moved
+// is detected like a flipped bit. The first frame is the header, followed by the lists, the
+// rows in the order of tables, and the trailer. Nothing may follow the trailer.
 const (
 	frameHeader  = 'H' // magic, schema, index, lastSeq, numbers of lists and of rows; since schema 2 the seconds of lastTime
 	frameLists   = 'L' // table, project, index of each list
@@ -31,15 +30,15 @@ const (
 
 const (
 	magic      = "magnum-state"
-	frameSize  = 64 << 10 // bytes after which a frame is ended
-	maxPayload = 64 << 20 // bytes; no row comes near it
+	frameSize  = 64 << 10 // bytes of payload after which a frame ends
+	maxPayload = 64 << 20 // bytes; every row is much smaller
 )
 
-// Persist writes the state of this instant; see PersistSnapshot.
+// Persist writes the present state; see PersistSnapshot.
 func (s *Store) Persist(w io.Writer) error { return PersistSnapshot(s.Snapshot(), w) }
 
-// PersistSnapshot writes the snapshot as a stream from which Restore makes the
-// same state. Equal states give equal streams. It holds one frame in memory.
+// PersistSnapshot writes the snapshot as a stream for Restore. Equal states have equal
+// streams. It keeps one frame in memory.
 func PersistSnapshot(s *Snapshot, w io.Writer) error {
 	fw := newFrameWriter(w)
 	lists, rows := countRows(s)
@@ -68,8 +67,7 @@ func PersistSnapshot(s *Snapshot, w io.Writer) error {
 	return fw.w.Flush()
 }
 
-// secondsOf returns the Unix time, 0 for the zero time. Times of rows are whole
-// seconds.
+// secondsOf returns the Unix time, 0 for the zero time. Times of rows are whole seconds.
 func secondsOf(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
@@ -77,7 +75,7 @@ func secondsOf(t time.Time) uint64 {
 	return uint64(max(t.Unix(), 0))
 }
 
-// countRows returns how many lists and rows there are.
+// countRows returns the numbers of lists and rows.
 func countRows(s *Snapshot) (lists, rows uint64) {
 	for i := range s.rows {
 		rows += uint64(s.rows[i][indexID].Len())
@@ -121,7 +119,7 @@ func persistRows(s *Snapshot, fw *frameWriter) error {
 	return fw.endIfAny(frameRows)
 }
 
-// frameWriter gathers a payload and writes it as a frame.
+// frameWriter collects a payload and writes it as a frame.
 type frameWriter struct {
 	w       *bufio.Writer
 	sum     uint32
@@ -166,10 +164,9 @@ func (fw *frameWriter) end(kind byte) error {
 	return err
 }
 
-// Restore replaces the state by that of the stream and wakes every
-// subscription. A stream that is cut, damaged, of another schema, or of rows
-// that don't add up to its own hash, is refused with an error that says so;
-// then the store is as it was.
+// Restore replaces the state by that of the stream and wakes every subscription. It refuses
+// a stream that is cut off, damaged, of an unknown schema, or inconsistent with its own
+// hash; then the store is unchanged.
 func (s *Store) Restore(r io.Reader) error {
 	restored, err := readSnapshot(r)
 	if err != nil {

@@ -29,8 +29,8 @@ func planned(row any) []byte {
 	return planOf(v.Type()).append(nil, v)
 }
 
-// A log or a snapshot may have been written by go-msgpack, and is read by it.
-func TestPlannedBytesAreThoseOfTheLibrary(t *testing.T) {
+// A log or a snapshot may have been written by go-msgpack, which also decodes it.
+func TestPlanWritesTheBytesOfGoMsgpack(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, table := range Tables() {
 		for range 1000 {
@@ -45,8 +45,8 @@ func TestPlannedBytesAreThoseOfTheLibrary(t *testing.T) {
 	}
 }
 
-// Where the length of a value's head changes.
-func TestPlannedBytesAtTheirBounds(t *testing.T) {
+// At these lengths the head of a value changes.
+func TestPlanWritesTheBytesOfGoMsgpackAtLengthBounds(t *testing.T) {
 	type bounds struct {
 		Int    int64
 		Uint   uint64
@@ -71,7 +71,8 @@ func TestPlannedBytesAtTheirBounds(t *testing.T) {
 	}
 	check(bounds{Int: math.MinInt64, Uint: math.MaxUint64, Time: time.Unix(1, 999999999)})
 	for _, n := range []int{0, 1, 15, 16, 17, 31, 32, 33, 255, 256, 65535, 65536} {
-		v := bounds{Text: strings.Repeat("x", n), List: make([]string, n), Map: map[string]string{}, Nested: &structs.Command{Args: make([]string, n)}}
+		v := bounds{Text: strings.Repeat("x", n), List: make([]string, n), Map: map[string]string{},
+			Nested: &structs.Command{Args: make([]string, n)}}
 		for i := range n {
 			v.Map[strings.Repeat("k", i%7)+string(rune(i))] = "v"
 		}
@@ -79,7 +80,7 @@ func TestPlannedBytesAtTheirBounds(t *testing.T) {
 	}
 }
 
-func TestPlanRefusesWhatItDoesNotKnow(t *testing.T) {
+func TestPlanRefusesUnknownTypes(t *testing.T) {
 	type zeroer struct{ structs.Time }
 	for _, v := range []any{struct{ F float64 }{}, struct{ F []byte }{}, struct{ F map[string]int }{}, struct{ F any }{}, zeroer{}} {
 		func() {

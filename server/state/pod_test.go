@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// The tests of this package have a second kind of placed workload: the histories are
-// of both.
+// The tests of this package register a second kind of placed workload, so the histories
+// contain both kinds.
 func init() {
 	Register(Table{Name: statetest.TablePods, Code: statetest.CodePods, New: statetest.NewPod})
 }
@@ -18,13 +18,14 @@ func pod(n uint64, hostID string) *statetest.Pod {
 	return &statetest.Pod{
 		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: "p"}, Name: "pod",
 		Placement: structs.Placement{BayID: "bay", HostID: hostID, Desired: structs.DesiredRunning, Generation: 1, Epoch: 1},
-		Parts: []statetest.Part{{Name: "web", Memory: 1 << 20, MilliCPU: 100, Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}},
+		Parts: []statetest.Part{{Name: "web", Memory: 1 << 20, MilliCPU: 100,
+			Ports: []structs.Port{{ContainerPort: 80, HostPort: 80, Protocol: "tcp"}}},
 			{Name: "log", Memory: 2 << 20, MilliCPU: 50}},
 	}
 }
 
-// TestWorkloadsOfTwoKinds: a pod and a container of one UUID are two workloads, and
-// share all that is kept by host and bay.
+// TestWorkloadsOfTwoKinds: a pod and a container with the same UUID are two workloads, and
+// share the indexes by host and bay.
 func TestWorkloadsOfTwoKinds(t *testing.T) {
 	s := New()
 	c := typicalContainer(7)
@@ -37,11 +38,12 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 	mustApply(t, s, 6, assign(first, 0), put(waiting, 0))
 	snap := s.Snapshot()
 	checkDerived(t, snap)
-	if got := snap.Workload(structs.WorkloadPod, first.ID); got != structs.Workload(first) || snap.Workload(structs.WorkloadContainer, c.ID) != structs.Workload(c) {
+	if got := snap.Workload(structs.WorkloadPod, first.ID); got != structs.Workload(first) ||
+		snap.Workload(structs.WorkloadContainer, c.ID) != structs.Workload(c) {
 		t.Errorf("the pod is %v", got)
 	}
 	if snap.Workload("nothing", c.ID) != nil || snap.Workload(structs.WorkloadPod, testID(99)) != nil {
-		t.Error("there is a workload that nobody made")
+		t.Error("there is a workload that was never created")
 	}
 	if u := snap.Usage("h"); u.Workloads != 2 || u.Memory != 7<<20 || u.MilliCPU != 175 || !u.HasPort("tcp", 80) {
 		t.Errorf("reserved: %+v", u)
@@ -64,7 +66,8 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 		t.Error("the host was not woken")
 	}
 
-	// It moves: both hosts hear of it, and the earlier one gives no room before it says so.
+	// It moves: both hosts are notified, and the earlier host's reservation stays until
+	// that host reports it gone.
 	room, other := s.Subscribe(TopicRoom()), s.Subscribe(TopicHost("other"))
 	defer room.Close()
 	defer other.Close()
@@ -95,8 +98,8 @@ func TestWorkloadsOfTwoKinds(t *testing.T) {
 	sameState(t, "restored", restored(t, persisted(t, s)), s)
 }
 
-// TestRegisterRefuses: a code or a name is never given to two tables.
-func TestRegisterRefuses(t *testing.T) {
+// TestRegisterRefusals: no two tables have the same code or name.
+func TestRegisterRefusals(t *testing.T) {
 	for name, table := range map[string]Table{
 		"name":     {Name: structs.TableNodes, Code: 30, New: statetest.NewPod},
 		"code":     {Name: "others", Code: codeOf(structs.TableNodes), New: statetest.NewPod},
@@ -106,7 +109,7 @@ func TestRegisterRefuses(t *testing.T) {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s: the table is taken", name)
+					t.Errorf("%s: the table is accepted", name)
 				}
 			}()
 			Register(table)

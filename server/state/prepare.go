@@ -7,21 +7,21 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// prepared is an entry that the leader is about to propose: the bytes, and the
-// entry as decoded from them.
+// prepared is an entry that the leader is about to propose: its bytes, and the entry
+// decoded from them.
 type prepared struct {
 	data  []byte
 	entry *structs.Entry
 }
 
-// Prepare returns the bytes of the entry. It reads them back as a follower will,
-// checks that what came out is written with the same bytes, and that Apply would
-// carry it out on the base. Its errors are those of EncodeEntry, DecodeEntry and
-// Apply, and of that check; nothing is written, and an entry with an error must not
-// be proposed, for it would stop every replica.
+// Prepare returns the bytes of the entry. It decodes them as a follower will, and checks
+// that the decoded rows encode to the same bytes and that Apply would carry out the entry
+// on the base. Its errors are those of EncodeEntry, DecodeEntry and Apply, and of that
+// check. It writes nothing. An entry with an error must not be proposed, because it would
+// stop every server.
 //
-// The next call of Entry with this very slice returns what was decoded here, so
-// that the leader decodes each entry once. The caller must not modify the slice.
+// The next call of Entry with the same slice returns the entry decoded here, so that the
+// leader decodes each entry once. The caller must not modify the slice.
 func (s *Store) Prepare(base *Snapshot, entry *structs.Entry) ([]byte, error) {
 	data, err := encodeEntry(entry, s.BreakEncoder)
 	if err != nil {
@@ -41,26 +41,26 @@ func (s *Store) Prepare(base *Snapshot, entry *structs.Entry) ([]byte, error) {
 	return data, nil
 }
 
-// checkRewritten returns an error unless each row, encoded again, has the bytes that
-// it was decoded from. Snapshots are written from the rows, and hold the hash of the
-// entry's bytes: if they differ, no snapshot can be restored any more. An encoder that
-// writes another value than it is given shows here, too, for it does so again.
+// checkRewritten returns an error unless each decoded row encodes to the bytes that it was
+// decoded from. Snapshots are written from the rows, and contain the hash of the entry's
+// bytes: if they differ, no snapshot can be restored any more. An encoder that writes a
+// wrong value is detected as well, because it does so again.
 func checkRewritten(e *structs.Entry) error {
 	c := rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(c)
 	for i := range e.Changes {
 		ch := &e.Changes[i]
 		if ch.Row != nil && !bytes.Equal(c.encode(ch.Row, ch.SpecApart), ch.Encoded) {
-			return fmt.Errorf("%s: row %q is not what was encoded: encoded again it differs", ch.Table, ch.ID)
+			return fmt.Errorf("%s: row %q has other bytes when it is encoded again", ch.Table, ch.ID)
 		}
 	}
 	return nil
 }
 
-// Entry returns the entry that a log's bytes hold, which the caller may hand to
-// Apply. Errors are those of DecodeEntry.
+// Entry decodes the log's bytes. The caller may give the entry to Apply. Errors are those
+// of DecodeEntry.
 func (s *Store) Entry(data []byte) (*structs.Entry, error) {
-	// An entry is handed out once: Apply keeps its rows.
+	// An entry is returned once, because Apply keeps its rows.
 	p := s.prepared.Swap(nil)
 	if p == nil || len(data) == 0 || len(p.data) != len(data) || &p.data[0] != &data[0] {
 		return DecodeEntry(data)

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestPrepareIsForOneUseOfOneSlice(t *testing.T) {
+func TestPreparedEntryIsReturnedOnceForItsSlice(t *testing.T) {
 	s := New()
 	entry := func() *structs.Entry {
 		return &structs.Entry{Schema: structs.SchemaVersion, Term: 3, Prev: 0, Changes: []structs.Change{assign(typicalContainer(1), 0)}}
@@ -42,34 +42,35 @@ func TestPrepareIsForOneUseOfOneSlice(t *testing.T) {
 	data := prepare(decided)
 	first := s.prepared.Load().entry
 	if first == decided || first.Changes[0].Row == decided.Changes[0].Row {
-		t.Error("what was decided is kept, not what was decoded")
+		t.Error("the entry has the decided row, not the decoded one")
 	}
 	if got := entryOf(data); got != first {
-		t.Error("what was prepared is decoded again")
+		t.Error("the prepared entry is decoded again")
 	}
 	if got := entryOf(data); got == first {
-		t.Error("an entry was handed out twice: its rows would be applied twice")
+		t.Error("an entry was returned twice: its rows would be applied twice")
 	}
 	data = prepare(entry())
 	first = s.prepared.Load().entry
 	if got := entryOf(bytes.Clone(data)); got == first {
-		t.Error("another slice got what was prepared")
+		t.Error("another slice got the prepared entry")
 	}
 	data = prepare(entry())
 	if _, err := s.Entry(data[:4]); err == nil {
-		t.Error("the beginning of a slice got what was prepared of the whole")
+		t.Error("a prefix of the slice got the prepared entry")
 	}
 }
 
-func TestPrepareRefusesWhatApplyWould(t *testing.T) {
+func TestPrepareRefusesWhatApplyRefuses(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(node(1), 0))
-	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{put(node(1), 0)}}); structs.CodeOf(err) != structs.CodeConflict {
+	if _, err := s.Prepare(s.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion,
+		Changes: []structs.Change{put(node(1), 0)}}); structs.CodeOf(err) != structs.CodeConflict {
 		t.Errorf("a change of an old version was prepared: %v", err)
 	}
 }
 
-// What was found on one state must not be believed on another.
+// A check against one state must not count for another state.
 func TestPreparedIsCheckedAgainOnAnotherState(t *testing.T) {
 	s := New()
 	prepare := func() *structs.Entry {
@@ -98,14 +99,15 @@ func TestPreparedIsCheckedAgainOnAnotherState(t *testing.T) {
 	mustApply(t, s, 5, drop(node(1), 4))
 	e = prepare()
 	before := s.Snapshot()
-	if err := s.Apply(6, e.Changes); err != nil || before.Get(structs.TableNodes, node(1).ID) != nil || s.Snapshot().Get(structs.TableNodes, node(1).ID) == nil {
+	if err := s.Apply(6, e.Changes); err != nil || before.Get(structs.TableNodes, node(1).ID) != nil ||
+		s.Snapshot().Get(structs.TableNodes, node(1).ID) == nil {
 		t.Errorf("a prepared entry is not applied: %v", err)
 	}
 }
 
-// The leader keeps what the bytes hold, as all others do, whatever the row looked
-// like that it decided.
-func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
+// The leader keeps the decoded row, as all other servers do, whatever the decided row
+// looked like.
+func TestPreparedRowIsTheDecodedOne(t *testing.T) {
 	east := time.FixedZone("east", 3600)
 	c := typicalContainer(1)
 	c.CreatedAt = time.Now().In(east) // with a monotonic clock
@@ -115,7 +117,8 @@ func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
 	shared := map[string]string{"A": "1"}
 	c.Spec.Environment = shared
 	leader, follower := New(), New()
-	data, err := leader.Prepare(leader.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(c, 0), put(node(2), 0)}})
+	data, err := leader.Prepare(leader.Snapshot(), &structs.Entry{Schema: structs.SchemaVersion,
+		Changes: []structs.Change{assign(c, 0), put(node(2), 0)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +138,8 @@ func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
 	if !reflect.DeepEqual(ours, theirs) {
 		t.Errorf("the leader has\n%+v, the others\n%+v", ours, theirs)
 	}
-	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil, false)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil, false) {
+	if leader.Hash() != follower.Hash() || leader.Hash() != rowHash(ours, nil,
+		false)+rowHash(leader.Snapshot().Get(structs.TableNodes, node(2).ID), nil, false) {
 		t.Error("the hashes differ")
 	}
 	if !maps.Equal(shared, map[string]string{"A": "1"}) {
@@ -143,10 +147,9 @@ func TestPreparedRowIsWhatOthersDecode(t *testing.T) {
 	}
 }
 
-// An encoder that writes one wrong byte makes entries that stop every replica, or
-// that say something else. None is proposed, and what follows is as if it had
-// never been.
-func TestBrokenEncoderDiesAtTheProposer(t *testing.T) {
+// An encoder that writes one wrong byte makes entries that stop every server, or that mean
+// something else. None of them is prepared, and later entries are not affected.
+func TestBrokenEncodingIsNotPrepared(t *testing.T) {
 	good := func() *structs.Entry {
 		return &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{put(node(1), 0)}}
 	}
@@ -156,7 +159,7 @@ func TestBrokenEncoderDiesAtTheProposer(t *testing.T) {
 		entry := &structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(typicalContainer(1), 0)}}
 		data, err := s.Prepare(s.Snapshot(), entry)
 		if err == nil {
-			// It is within a string: every replica reads the same.
+			// The byte is within a string: every server decodes the same.
 			e, err := s.Entry(data)
 			others, othersErr := DecodeEntry(data)
 			if err != nil || othersErr != nil || !reflect.DeepEqual(e.Changes[0].Row, others.Changes[0].Row) {
@@ -165,7 +168,7 @@ func TestBrokenEncoderDiesAtTheProposer(t *testing.T) {
 			continue
 		}
 		if s.prepared.Load() != nil || s.Index() != 0 || s.Hash() != 0 {
-			t.Fatalf("byte %d: a refused entry has left something", at)
+			t.Fatalf("byte %d: a refused entry has changed the state", at)
 		}
 		s.BreakEncoder = nil
 		if _, err := s.Prepare(s.Snapshot(), good()); err != nil {
@@ -175,13 +178,13 @@ func TestBrokenEncoderDiesAtTheProposer(t *testing.T) {
 	s := New()
 	s.BreakEncoder = func(_ structs.Row, b []byte) { b[0] = 0xc1 }
 	if _, err := s.Prepare(s.Snapshot(), good()); err == nil {
-		t.Error("an entry that nobody can read was prepared")
+		t.Error("an unreadable entry was prepared")
 	}
 }
 
-// An encoder may write what can be read and is something else. That is not proposed,
-// either: a snapshot would write the row with other bytes than its hash was taken of.
-func TestEncoderThatWritesAnotherValueDiesAtTheProposer(t *testing.T) {
+// An encoder may write readable bytes of another value. These are not prepared either: a
+// snapshot would write the row with other bytes than those of its hash.
+func TestEncodingOfAnotherValueIsNotPrepared(t *testing.T) {
 	row := typicalContainer(1)
 	row.Spec.TTY = true
 	s := New()
@@ -199,5 +202,5 @@ func TestEncoderThatWritesAnotherValueDiesAtTheProposer(t *testing.T) {
 	}
 }
 
-// rowBytes returns the row as it is encoded.
+// rowBytes returns the encoded row.
 func rowBytes(row structs.Row) []byte { return appendRow(nil, row, false) }

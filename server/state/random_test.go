@@ -11,8 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fillRow sets every field below v to random values, among them nil, empty and
-// zero ones.
+// fillRow sets every field below v to random values, including nil, empty and zero ones.
 func fillRow(rng *rand.Rand, v reflect.Value) {
 	text := func() string {
 		if rng.IntN(3) == 0 {
@@ -40,8 +39,8 @@ func randomRow(rng *rand.Rand, table structs.Table) structs.Row {
 	return row
 }
 
-// The rest of the package stands on this: the bytes in a log entry, those that
-// Apply hashes and those in a snapshot are the same.
+// The package relies on this: the bytes in a log entry, those that Apply hashes and those
+// in a snapshot are equal.
 func TestRowBytesAreStable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	c := rowCodecs.New().(*rowCodec)
@@ -71,8 +70,8 @@ func TestRowBytesAreStable(t *testing.T) {
 	}
 }
 
-// sameButEmpty is DeepEqual to which a nil and an empty slice or map are the
-// same, and which looks past the fields that are kept beside the row.
+// sameButEmpty is DeepEqual that treats nil and empty slices or maps as equal, and ignores
+// the fields that are kept beside the row.
 func sameButEmpty(a, b reflect.Value) bool {
 	switch a.Kind() {
 	case reflect.Pointer:
@@ -124,12 +123,13 @@ func TestEmptyAndNilAreTheSame(t *testing.T) {
 	}
 }
 
-// typicalContainer is what a user with a web server makes.
+// typicalContainer returns the container of a user with a web server.
 func typicalContainer(n uint64) *structs.Container {
 	at := time.Unix(1764000000+int64(n), 0).UTC()
 	exit := 0
 	return &structs.Container{
-		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: fmt.Sprintf("%032x", n%10), UserID: fmt.Sprintf("%032x", n%10+100), CreatedAt: at},
+		Meta: structs.Meta{ID: testID(n), Seq: n, ProjectID: fmt.Sprintf("%032x", n%10), UserID: fmt.Sprintf("%032x", n%10+100),
+			CreatedAt: at},
 		Name: fmt.Sprintf("web-%d", n),
 		Spec: structs.PrivateSpec{ContainerSpec: structs.ContainerSpec{
 			Image: "registry.example.org/team/web:1.2.3", Command: []string{"serve", "-listen", ":80"},
@@ -138,9 +138,11 @@ func typicalContainer(n uint64) *structs.Container {
 			Ports:         []structs.Port{{ContainerPort: 80, Protocol: "tcp"}},
 			RestartPolicy: structs.RestartPolicy{Name: structs.RestartAlways},
 		}},
-		Placement: structs.Placement{BayID: testID(1 << 40), Desired: structs.DesiredRunning, Generation: 1, HostID: testID(1<<41 + n%100), Epoch: 1},
-		Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1, ExitCode: &exit, StartedAt: at, Addresses: []string{"172.18.0.7"},
-			Ports: []structs.Port{{ContainerPort: 80, HostPort: 32768, Protocol: "tcp"}}},
+		Placement: structs.Placement{BayID: testID(1 << 40), Desired: structs.DesiredRunning, Generation: 1, HostID: testID(1<<41 + n%100),
+			Epoch: 1},
+		Observed: structs.Observed{Status: structs.ContainerRunning, Generation: 1, ExitCode: &exit, StartedAt: at,
+			Addresses: []string{"172.18.0.7"},
+			Ports:     []structs.Port{{ContainerPort: 80, HostPort: 32768, Protocol: "tcp"}}},
 	}
 }
 

@@ -15,35 +15,35 @@ import (
 
 // restorer builds a state from the frames of a snapshot.
 type restorer struct {
-	w           *writer // to state; nil: check only, keep nothing
+	w           *writer // to state; nil to check only
 	state       Snapshot
 	codec       *rowCodec
 	usage       map[string]*Usage
-	lists, rows uint64            // that the header announces
+	lists, rows uint64            // numbers in the header
 	schema      int               // of the rows
-	seen        func(structs.Row) // is shown each row; nil for nobody
-	rebase      *rebase           // nil: the state is to be as it is written
+	seen        func(structs.Row) // called for each row; nil for none
+	rewrite     *rewrite          // nil to read the state unchanged
 
-	// specs are the specs that have a row of their own and whose container is yet to
-	// come, by its ID; nil ones if nothing is kept.
+	// specs contains the separate specs whose container has not been read yet, by container
+	// ID; nil values if nothing is kept.
 	specs map[string]*structs.StoredSpec
 
 	readLists, readRows uint64
-	readHash            uint64 // of the rows as they are written
+	readHash            uint64 // of the rows in the stream
 }
 
-// readSnapshot reads a stream into tables of its own.
+// readSnapshot reads a stream into new tables.
 func readSnapshot(r io.Reader) (*Snapshot, error) { return new(restorer).build(r) }
 
-// build reads a stream into tables of its own.
+// build reads a stream into new tables.
 func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
 	rs.usage = make(map[string]*Usage)
 	rs.w = newWriter(nil, &rs.state)
 	if err := rs.read(r); err != nil {
 		return nil, err
 	}
-	if rs.rebase != nil {
-		if err := rs.rebase.finish(rs); err != nil {
+	if rs.rewrite != nil {
+		if err := rs.rewrite.finish(rs); err != nil {
 			return nil, err
 		}
 	}
@@ -52,12 +52,12 @@ func (rs *restorer) build(r io.Reader) (*Snapshot, error) {
 	}
 	rs.w.buildRooms()
 	if lists, rows := countRows(&rs.state); lists != rs.readLists || rows != rs.readRows {
-		return nil, errors.New("it holds a row or a list twice")
+		return nil, errors.New("it contains a row or a list twice")
 	}
 	return &rs.state, nil
 }
 
-// ErrSchema is in the chain of an error about a snapshot or an entry that another
+// ErrSchema is in the chain of an error about a snapshot or an entry that only another
 // version of magnum can read.
 var ErrSchema = errors.New("not of this version")
 
@@ -71,7 +71,7 @@ func Verify(r io.Reader) (index uint64, err error) {
 	return rs.state.index, nil
 }
 
-// read takes the stream frame by frame.
+// read reads the stream frame by frame.
 func (rs *restorer) read(r io.Reader) error {
 	rs.codec = rowCodecs.Get().(*rowCodec)
 	defer rowCodecs.Put(rs.codec)
@@ -102,7 +102,8 @@ func (rs *restorer) header(kind byte, payload []byte) error {
 		return errNoSnapshot
 	}
 	if rs.schema = int(binary.BigEndian.Uint16(rest)); rs.schema < structs.LeastSchema || rs.schema > structs.SchemaVersion {
-		return fmt.Errorf("%w: it is of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one", ErrSchema, rs.schema, structs.SchemaVersion)
+		return fmt.Errorf("%w: it is of schema %d; this binary reads up to %d: run the version of magnum that wrote it, or a newer one",
+			ErrSchema, rs.schema, structs.SchemaVersion)
 	}
 	r := reader{rest: rest[2:]}
 	rs.state.index, rs.state.lastSeq = r.uvarint("index"), r.uvarint("last seq")
@@ -115,7 +116,7 @@ func (rs *restorer) header(kind byte, payload []byte) error {
 	return r.done()
 }
 
-// done returns the reader's error, also if something is left.
+// done returns the reader's error, or an error if bytes are left.
 func (r *reader) done() error {
 	if r.err == nil && len(r.rest) > 0 {
 		return fmt.Errorf("%d bytes too many in a frame", len(r.rest))
@@ -143,13 +144,13 @@ func (rs *restorer) frame(kind byte, payload []byte) error {
 			return errors.New("its end is malformed")
 		}
 		if rs.lists != rs.readLists || rs.rows != rs.readRows {
-			return fmt.Errorf("it holds %d rows and %d lists instead of %d and %d", rs.readRows, rs.readLists, rs.rows, rs.lists)
+			return fmt.Errorf("it contains %d rows and %d lists instead of %d and %d", rs.readRows, rs.readLists, rs.rows, rs.lists)
 		}
 		if want := binary.BigEndian.Uint64(payload); want != rs.readHash {
 			return fmt.Errorf("its state's hash is %016x, that of its rows is %016x", want, rs.readHash)
 		}
 		if len(rs.specs) > 0 {
-			return fmt.Errorf("it holds the specs of %d containers that it doesn't hold", len(rs.specs))
+			return fmt.Errorf("it contains the specs of %d containers that it doesn't contain", len(rs.specs))
 		}
 	default:
 		return fmt.Errorf("unknown frame kind %#x", kind)
@@ -167,8 +168,8 @@ func (rs *restorer) list(r *reader) error {
 		return fmt.Errorf("unknown table number %d", code)
 	}
 	rs.readLists++
-	if rs.rebase != nil {
-		index = rs.rebase.index
+	if rs.rewrite != nil {
+		index = rs.rewrite.index
 	}
 	rs.state.tables[code] = max(rs.state.tables[code], index)
 	if rs.w != nil {
@@ -194,7 +195,7 @@ func (rs *restorer) row(r *reader) error {
 	}
 	m := row.Base()
 	m.CreateIndex, m.ModifyIndex = create, modify
-	rs.state.lastTime = later(rs.state.lastTime, m) // a snapshot of an earlier schema doesn't say
+	rs.state.lastTime = later(rs.state.lastTime, m) // a snapshot of an earlier schema has no last time
 	apart := false
 	switch row := row.(type) {
 	case *structs.StoredSpec:
@@ -238,8 +239,8 @@ func (rs *restorer) row(r *reader) error {
 		rs.seen(row)
 	}
 	rs.readHash += rec.hash
-	if rs.rebase != nil {
-		rs.rebase.row(row)
+	if rs.rewrite != nil {
+		rs.rewrite.row(row)
 		rec.hash = rowHash(row, nil, apart)
 	}
 	rs.state.hash += rec.hash
@@ -249,7 +250,7 @@ func (rs *restorer) row(r *reader) error {
 	return nil
 }
 
-// frameReader takes frames off a stream.
+// frameReader reads frames from a stream.
 type frameReader struct {
 	r       *bufio.Reader
 	sum     uint32
@@ -266,7 +267,7 @@ func (fr *frameReader) next() (kind byte, payload []byte, err error) {
 	if size > maxPayload {
 		return 0, nil, fmt.Errorf("it is damaged: a frame of %d bytes", size)
 	}
-	// Copied piece by piece: a damaged length must not allocate what isn't there.
+	// Copied in pieces: a damaged length must not allocate more than there is.
 	fr.payload.Reset()
 	if _, err := io.CopyN(&fr.payload, fr.r, int64(size)); err != nil {
 		return 0, nil, cutOff(err)
@@ -284,7 +285,7 @@ func (fr *frameReader) next() (kind byte, payload []byte, err error) {
 	return head[0], fr.payload.Bytes(), nil
 }
 
-// cutOff names the end of a stream that comes too soon.
+// cutOff returns a clear error for a stream that ends too early.
 func cutOff(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return errors.New("it is cut off before its end")

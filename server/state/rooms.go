@@ -9,27 +9,27 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// HostRoom is a host of a bay as the scheduler sees it: who may use it, what it has, and
-// what is reserved on it. It is never modified.
+// HostRoom is a host of a bay as the scheduler sees it: its state, its size, and what is
+// reserved on it. It is never modified.
 type HostRoom struct {
 	ID       string
 	Name     string
 	BayID    string
 	Strategy structs.PlacementStrategy // of the bay
 	Ready    bool                      // not lost
-	Suspect  bool                      // silent, but not given up
+	Suspect  bool                      // silent, but not lost
 	Draining bool
 	Labels   map[string]string
-	Memory   int64  // bytes that it has
-	MilliCPU int64  // thousandths of cores that it has
+	Memory   int64  // the host's bytes
+	MilliCPU int64  // the host's thousandths of cores
 	Used     *Usage // what is reserved on it
 
-	NetworksFull bool // it has no room for another project's network
+	NetworksFull bool // no room for another project's network
 
-	key []byte // in Rooms; nil until it is there
+	key []byte // in Rooms; nil if it is not in there
 }
 
-// RoomOf returns a host's HostRoom in a bay of the strategy.
+// RoomOf returns a host's HostRoom in a bay with the strategy.
 func RoomOf(h *structs.Host, used *Usage, strategy structs.PlacementStrategy) HostRoom {
 	return HostRoom{
 		ID: h.ID, Name: h.Name, BayID: h.BayID, Strategy: strategy,
@@ -38,28 +38,27 @@ func RoomOf(h *structs.Host, used *Usage, strategy structs.PlacementStrategy) Ho
 	}
 }
 
-// FreeMemory returns the bytes that nothing has reserved; below 0 if more is reserved
-// than the host has.
+// FreeMemory returns the unreserved bytes, negative if more is reserved than the host has.
 func (h *HostRoom) FreeMemory() int64 { return h.Memory - h.Used.Memory }
 
-// FreeMilliCPU returns the thousandths of cores that nothing has reserved.
+// FreeMilliCPU returns the unreserved thousandths of cores.
 func (h *HostRoom) FreeMilliCPU() int64 { return h.MilliCPU - h.Used.MilliCPU }
 
-// Open reports whether the host gets anything at all.
+// Open reports whether workloads may be placed on the host.
 func (h *HostRoom) Open() bool { return h.Ready && !h.Suspect && !h.Draining }
 
-// sameHostRoom reports whether the rows of a host make the same HostRoom.
+// sameHostRoom reports whether two rows of a host have the same HostRoom.
 func sameHostRoom(a, b *structs.Host) bool {
 	return a.State == b.State && a.Draining == b.Draining && a.BayID == b.BayID && a.Name == b.Name && a.NetworksFull == b.NetworksFull &&
 		a.Fingerprint.Memory == b.Fingerprint.Memory && a.Fingerprint.Cores == b.Fingerprint.Cores &&
 		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Fingerprint.Labels, b.Fingerprint.Labels)
 }
 
-// Rooms keeps the hosts of each bay in the order in which the bay's strategy prefers
-// them, so that a choice looks at the first few only. A copy is a snapshot: whoever
-// changes it has called Own first.
+// Rooms keeps the hosts of each bay in the order of the bay's strategy, so that a choice
+// looks at the first few only. A copy is a snapshot. A holder calls Own before it changes
+// its copy.
 type Rooms struct {
-	hosts  btree.Tree[HostRoom] // by bay, whether they are open, and the strategy's order
+	hosts  btree.Tree[HostRoom] // by bay, open or closed, and the strategy's order
 	counts btree.Tree[roomCount]
 	epoch  uint64
 }
@@ -71,11 +70,11 @@ type roomCount struct {
 	ready int // that are Ready
 }
 
-// Own lets the holder change its copy. Those that were made before stay as they are.
+// Own allows the holder to change its copy. Other copies stay unchanged.
 func (r *Rooms) Own() { r.epoch = btree.NewEpoch() }
 
-// Replace puts the host now in the place of was. Either may be nil: the host comes to
-// a bay, or leaves it.
+// Replace replaces the host was by now. was is nil for a host that joins a bay, now for one
+// that leaves it.
 func (r *Rooms) Replace(was, now *HostRoom) {
 	if now != nil {
 		now.key = appendRoom(make([]byte, 0, 128), now)
@@ -115,7 +114,7 @@ func (r *Rooms) count(h *HostRoom, n int) {
 	r.counts.Set(r.epoch, idKey(h.BayID), &c)
 }
 
-// Count returns how many hosts the bay has, and how many of them are open.
+// Count returns the number of hosts of the bay, and how many of them are open.
 func (r *Rooms) Count(bayID string) (all, open int) {
 	if c := r.counts.Get(idKey(bayID)); c != nil {
 		return c.all, c.open
@@ -123,7 +122,7 @@ func (r *Rooms) Count(bayID string) (all, open int) {
 	return 0, 0
 }
 
-// Ready returns how many hosts of the bay are not lost.
+// Ready returns the number of the bay's hosts that are not lost.
 func (r *Rooms) Ready(bayID string) int {
 	if c := r.counts.Get(idKey(bayID)); c != nil {
 		return c.ready
@@ -131,13 +130,13 @@ func (r *Rooms) Ready(bayID string) int {
 	return 0
 }
 
-// Each state of a host in a bay has a part of Rooms of its own.
+// Rooms keeps open and closed hosts of a bay apart.
 const (
 	roomOpen   = 'a' // Open
 	roomClosed = 'b'
 )
 
-// appendRoom appends the key of the host.
+// appendRoom appends the host's key.
 func appendRoom(b []byte, h *HostRoom) []byte {
 	b = appendID(b, h.BayID)
 	if !h.Open() {
@@ -157,11 +156,11 @@ func appendRoom(b []byte, h *HostRoom) []byte {
 	return append(b, h.ID...)
 }
 
-// ordered turns a number into one that orders alike as bytes.
+// ordered maps a number to one whose big-endian bytes have the same order.
 func ordered(n int64) uint64 { return uint64(n) ^ 1<<63 }
 
-// Preferred returns the open hosts of the bay, those first that its strategy prefers.
-// With binpack it begins at the first that has the free memory.
+// Preferred returns the open hosts of the bay in the order of its strategy. With binpack it
+// begins at the first host with the free memory.
 func (r *Rooms) Preferred(bayID string, strategy structs.PlacementStrategy, memory int64) iter.Seq[*HostRoom] {
 	return func(yield func(*HostRoom) bool) {
 		var room [64]byte
@@ -195,10 +194,10 @@ func (r *Rooms) from(bayID string, part byte) iter.Seq[*HostRoom] {
 	}
 }
 
-// Rooms returns a copy that the caller may change once it has called Own.
+// Rooms returns a copy that the caller may change after Own.
 func (s *Snapshot) Rooms() Rooms { return s.rooms }
 
-// Room returns what Rooms holds of the host; nil if the host is in no bay.
+// Room returns the host's entry in Rooms, nil if the host is in no bay.
 func (s *Snapshot) Room(hostID string) *HostRoom {
 	if h := makeRoom(s, hostID); h != nil {
 		return s.rooms.hosts.Get(appendRoom(make([]byte, 0, 128), h))
@@ -206,7 +205,7 @@ func (s *Snapshot) Room(hostID string) *HostRoom {
 	return nil
 }
 
-// makeRoom makes the HostRoom of a host from the rows; nil if the host is in no bay.
+// makeRoom computes the HostRoom of a host from the rows, nil if the host is in no bay.
 func makeRoom(s *Snapshot, hostID string) *HostRoom {
 	h := s.Host(hostID)
 	if h == nil || h.BayID == "" {
@@ -216,7 +215,7 @@ func makeRoom(s *Snapshot, hostID string) *HostRoom {
 	return &room
 }
 
-// strategyOf returns the strategy of the bay; that of none is spread.
+// strategyOf returns the strategy of the bay, spread if it has none.
 func strategyOf(s *Snapshot, bayID string) structs.PlacementStrategy {
 	if b := s.Bay(bayID); b != nil && b.Placement != "" {
 		return b.Placement
@@ -224,8 +223,7 @@ func strategyOf(s *Snapshot, bayID string) structs.PlacementStrategy {
 	return structs.PlacementSpread
 }
 
-// moveRooms brings the rooms of the hosts up to date that the steps touch, and of
-// those in used.
+// moveRooms updates the rooms of the hosts that the steps touch, and of those in used.
 func (w *writer) moveRooms(steps []*step, used map[string]*Usage) {
 	w.to.rooms.epoch = w.epoch
 	update := func(hostID string) {
@@ -233,7 +231,7 @@ func (w *writer) moveRooms(steps []*step, used map[string]*Usage) {
 			w.to.rooms.Replace(was, now)
 		}
 	}
-	var others map[string]bool // that are not in used; each is updated once
+	var others map[string]bool // hosts that are not in used; each is updated once
 	touch := func(hostID string) {
 		if used[hostID] != nil {
 			return
@@ -268,7 +266,7 @@ func (w *writer) moveRooms(steps []*step, used map[string]*Usage) {
 	}
 }
 
-// buildRooms makes the rooms of all hosts.
+// buildRooms computes the rooms of all hosts.
 func (w *writer) buildRooms() {
 	w.to.rooms = Rooms{epoch: w.epoch}
 	for row := range w.to.List(structs.TableHosts, AllProjects, 0) {

@@ -20,8 +20,8 @@ func preferred(s *Snapshot, bayID string) (names string) {
 	return names
 }
 
-// TestRoomsFollowTheirBay: the order is that of the bay's strategy, whichever of the
-// two is written first, and stays so for as long as there is the bay.
+// TestRoomsFollowTheirBay: the order is that of the bay's strategy, whether the bay or the
+// host is written first, and stays so as long as the bay exists.
 func TestRoomsFollowTheirBay(t *testing.T) {
 	s := New()
 	bay := func(strategy structs.PlacementStrategy) *structs.Bay {
@@ -60,7 +60,7 @@ func TestRoomsFollowTheirBay(t *testing.T) {
 	}
 }
 
-// TestRoomsOfACopy: what is changed in a copy is seen there only.
+// TestRoomsOfACopy: changes of a copy are visible in that copy only.
 func TestRoomsOfACopy(t *testing.T) {
 	s := New()
 	var changes []structs.Change

@@ -5,43 +5,42 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// record is what the tables hold: a row and what is kept beside it. It is
-// never modified once it is in a table; readers share it.
+// record is an entry of the tables: a row and its hash. It is never modified once it is in
+// a table, because readers share it.
 type record struct {
 	row  structs.Row
 	hash uint64 // rowHash of row
 }
 
-// listRecord says when a list of a project last changed. It outlives the last
-// row of its list, so that the deletion of that row is a change too.
+// listRecord is the index at which a project's list last changed. It outlives the last row
+// of its list, so that the deletion of that row is a change as well.
 type listRecord struct {
 	table     structs.Table
 	projectID string
 	index     uint64
 }
 
-// The indexes. Each one that a row is in costs some 80 bytes and a microsecond of
-// each write of it, so there is one only where a scan would be too slow, and
-// waiting and shared hold few rows.
+// The indexes. Each index costs memory and time for each row in it, so there is one only
+// where a scan would be too slow. waiting and shared contain few rows.
 const (
 	indexID      = iota // the row's ID
 	indexList           // (project, seq)
 	indexName           // (project, name, seq), hashed
-	indexHost           // workloads that are placed: (host, assign index, seq), for each of their hosts
+	indexHost           // placed workloads: (host, assign index, seq), for each of their hosts
 	indexBay            // hosts and workloads: (bay, seq)
-	indexWaiting        // workloads that wait for a host: (bay, seq); unsettled bays and hosts: seq
+	indexWaiting        // waiting workloads: (bay, seq); unsettled bays and hosts: seq
 	indexShared         // shared bays: seq
 	numIndexes
 )
 
-// rows are the rows of one table, by each of its indexes.
+// rows contains the rows of one table, by each of its indexes.
 type rows [numIndexes]btree.Tree[record]
 
-// keyOf appends the n-th key that the row has in an index to b; nil if it has no
-// more.
+// keyOf appends the n-th key of the row in an index to b. It returns nil if the row has no
+// more keys.
 type keyOf func(b []byte, row structs.Row, n int) []byte
 
-// single makes a keyOf for rows that have one key, nil if a row has none.
+// single returns a keyOf for rows with at most one key. key returns nil for none.
 func single(key func(b []byte, row structs.Row) []byte) keyOf {
 	return func(b []byte, row structs.Row, n int) []byte {
 		if n > 0 {
@@ -51,20 +50,20 @@ func single(key func(b []byte, row structs.Row) []byte) keyOf {
 	}
 }
 
-// bySeq is single for keys that end with the row's Seq, which makes them its own.
-// Rows that have none, such as records of actions, have their ID there, too.
+// bySeq is single for keys that end with the row's Seq, which makes them unique. Rows
+// without a Seq, such as action records, have their ID appended.
 func bySeq(key func(b []byte, row structs.Row) []byte) keyOf {
-	return single(func(b []byte, row structs.Row) []byte { return ended(key(b, row), row) })
+	return single(func(b []byte, row structs.Row) []byte { return withRowID(key(b, row), row) })
 }
 
-func ended(key []byte, row structs.Row) []byte {
+func withRowID(key []byte, row structs.Row) []byte {
 	if m := row.Base(); key != nil && m.Seq == 0 {
 		return appendID(key, m.ID)
 	}
 	return key
 }
 
-// indexes returns the keys that the table's rows have in each index.
+// indexes returns the keys of the table's rows in each index.
 func (t *Table) indexes() (keys [numIndexes]keyOf) {
 	keys[indexID] = single(func(b []byte, row structs.Row) []byte { return appendID(b, row.Base().ID) })
 	keys[indexList] = bySeq(func(b []byte, row structs.Row) []byte { m := row.Base(); return appendSeq(b, m.ProjectID, m.Seq) })
@@ -110,17 +109,17 @@ func (t *Table) indexes() (keys [numIndexes]keyOf) {
 	return keys
 }
 
-// hostKey has a key for each host on which the workload has a placement.
+// hostKey returns a key for each host on which the workload has a placement.
 func hostKey(b []byte, row structs.Row, n int) []byte {
 	p, seq := row.(structs.Workload).Place(), row.Base().Seq
 	if p.HostID != "" && len(p.Priors) == 0 {
 		if n > 0 {
 			return nil
 		}
-		return ended(appendAssign(b, p.HostID, p.AssignIndex, seq), row)
+		return withRowID(appendAssign(b, p.HostID, p.AssignIndex, seq), row)
 	}
 	if hosts := p.Hosts(); n < len(hosts) {
-		return ended(appendAssign(b, hosts[n], p.AssignIndex, seq), row)
+		return withRowID(appendAssign(b, hosts[n], p.AssignIndex, seq), row)
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Snapshot is the state as it was after one entry. Any number of goroutines
-// may read it. The rows that it returns are shared: never modify one.
+// Snapshot is the state after one entry. Any number of goroutines may read it. Its rows are
+// shared: never modify one.
 type Snapshot struct {
 	index    uint64
 	hash     uint64
@@ -20,22 +20,21 @@ type Snapshot struct {
 	tables   [maxTables]uint64      // ListIndex of AllProjects, by table code
 	rows     [maxTables]rows        // by table code
 	lists    btree.Tree[listRecord] // by table and project
-	usages   btree.Tree[Usage]      // by host; none for an empty one
-	rooms    Rooms                  // of the hosts that are in bays
+	usages   btree.Tree[Usage]      // by host; none for an empty host
+	rooms    Rooms                  // of hosts in bays
 }
 
-// Index returns the index of the last entry that is in the snapshot.
+// Index returns the index of the last entry in the snapshot.
 func (s *Snapshot) Index() uint64 { return s.index }
 
 // Hash returns the wrapping sum of the hashes of all rows.
 func (s *Snapshot) Hash() uint64 { return s.hash }
 
-// LastSeq returns the highest Meta.Seq ever given out, also if its row is gone.
+// LastSeq returns the highest Meta.Seq ever used, even if its row is deleted.
 func (s *Snapshot) LastSeq() uint64 { return s.lastSeq }
 
-// LastTime returns the latest of all times at which a row was created, updated
-// or given a status (see structs.Meta), also if the row is gone; zero if there
-// was none.
+// LastTime returns the latest time at which a row was created, updated or given a status
+// (see structs.Meta), even if the row is deleted; zero if there was none.
 func (s *Snapshot) LastTime() time.Time { return s.lastTime }
 
 // later returns the latest of t and the times of the row.
@@ -68,21 +67,20 @@ func (s *Snapshot) Get(table structs.Table, id string) structs.Row {
 	return nil
 }
 
-// Cluster returns the one row of its table, nil before the first leader wrote it.
+// Cluster returns the only row of its table, nil before the first leader has written it.
 func (s *Snapshot) Cluster() *structs.Cluster {
 	return get[structs.Cluster](s, structs.TableCluster, structs.ClusterRowID)
 }
 
-// Lineages returns the one row of its table, nil if there is none yet.
+// Lineages returns the only row of its table, nil if there is none yet.
 func (s *Snapshot) Lineages() *structs.Lineages {
 	return get[structs.Lineages](s, structs.TableLineages, structs.LineagesRowID)
 }
 
-// Quarantine returns the pages of what the host keeps in quarantine, in their order;
-// none if nothing is.
+// Quarantine returns the pages of the host's quarantine in order; none if it is empty.
 func (s *Snapshot) Quarantine(hostID string) (pages []*structs.Quarantine) {
 	if s.table(structs.TableQuarantine)[indexID].Len() == 0 {
-		return nil // as nearly always
+		return nil // the usual case
 	}
 	for {
 		page := get[structs.Quarantine](s, structs.TableQuarantine, structs.QuarantineID(hostID, len(pages)))
@@ -93,11 +91,11 @@ func (s *Snapshot) Quarantine(hostID string) (pages []*structs.Quarantine) {
 	}
 }
 
-// QuarantinedEpoch returns the highest epoch of the workload that any host keeps in
-// quarantine, 0 for none. It looks at all that is in quarantine.
+// QuarantinedEpoch returns the highest epoch of the workload in any host's quarantine, 0
+// for none. It scans all quarantines.
 func (s *Snapshot) QuarantinedEpoch(kind structs.WorkloadKind, id string) (epoch uint64) {
 	if s.table(structs.TableQuarantine)[indexID].Len() == 0 {
-		return 0 // as nearly always
+		return 0 // the usual case
 	}
 	for row := range s.List(structs.TableQuarantine, AllProjects, 0) {
 		for _, k := range row.(*structs.Quarantine).Kept {
@@ -123,7 +121,7 @@ func (s *Snapshot) Node(id string) *structs.Node { return get[structs.Node](s, s
 // Host returns the row, nil if there is none.
 func (s *Snapshot) Host(id string) *structs.Host { return get[structs.Host](s, structs.TableHosts, id) }
 
-// Hosts returns how many hosts there are.
+// Hosts returns the number of hosts.
 func (s *Snapshot) Hosts() int { return s.table(structs.TableHosts)[indexID].Len() }
 
 // Container returns the row, nil if there is none.
@@ -131,7 +129,7 @@ func (s *Snapshot) Container(id string) *structs.Container {
 	return get[structs.Container](s, structs.TableContainers, id)
 }
 
-// HasSpecs reports whether any container has its spec in a row of its own.
+// HasSpecs reports whether any container has a separate spec.
 func (s *Snapshot) HasSpecs() bool { return s.table(structs.TableSpecs)[indexID].Len() > 0 }
 
 // IdempotencyKey returns the row, nil if there is none.
@@ -144,11 +142,11 @@ func (s *Snapshot) Token(id string) *structs.Token {
 	return get[structs.Token](s, structs.TableTokens, id)
 }
 
-// Usage returns what the workloads of the host have reserved. The value is
-// the caller's: adding to it changes nothing here.
+// Usage returns what the workloads of the host reserve. The value belongs to the caller,
+// who may change it.
 func (s *Snapshot) Usage(hostID string) Usage { return s.usage(hostID).Clone() }
 
-// usage returns the store's own Usage, which must not be modified.
+// usage returns the store's Usage, which must not be modified.
 func (s *Snapshot) usage(hostID string) *Usage {
 	if u := s.usages.Get(idKey(hostID)); u != nil {
 		return u
@@ -166,14 +164,14 @@ func (s *Snapshot) Workload(kind structs.WorkloadKind, id string) structs.Worklo
 
 var noUsage Usage // of an empty host; never modified
 
-// OnHost returns the workloads that have a placement on the host, kind by kind, and
-// of each kind those first whose assignment changed longest ago.
+// OnHost returns the workloads with a placement on the host, kind by kind, and within a
+// kind in the order of AssignIndex.
 func (s *Snapshot) OnHost(hostID string) iter.Seq[structs.Workload] {
 	return s.AssignedSince(hostID, 0)
 }
 
-// AssignedSince returns the workloads of the host whose AssignIndex is above
-// the index (all of them if it is 0), kind by kind, in the order of AssignIndex.
+// AssignedSince returns the workloads of the host whose AssignIndex is above the index (all
+// of them if it is 0), kind by kind, in the order of AssignIndex.
 func (s *Snapshot) AssignedSince(hostID string, index uint64) iter.Seq[structs.Workload] {
 	if hostID == "" || index+1 == 0 {
 		return func(func(structs.Workload) bool) {}
@@ -181,19 +179,19 @@ func (s *Snapshot) AssignedSince(hostID string, index uint64) iter.Seq[structs.W
 	return func(yield func(structs.Workload) bool) {
 		start := appendAssign(make([]byte, 0, keySize), hostID, index+1, 0)
 		if index == 0 {
-			start = appendID(start[:0], hostID) // also one that was placed without Assign
+			start = appendID(start[:0], hostID) // including one that was placed without Assign
 		}
 		for _, t := range placed {
 			var last structs.Workload
-			// Behind the host's keys come those of the next one, where a workload
-			// that is on both stands again.
-			mine := func(w structs.Workload) bool {
+			// The keys of the next host follow, where a workload with placements on both
+			// hosts occurs again.
+			onHost := func(w structs.Workload) bool {
 				p := w.Place()
 				again := last != nil && (cmp.Or(cmp.Compare(p.AssignIndex, last.Place().AssignIndex),
 					cmp.Compare(w.Base().Seq, last.Base().Seq)) < 0 || w == last)
 				return p.On(hostID) && !again && (index == 0 || p.AssignIndex > index)
 			}
-			for w := range scan[structs.Workload](s, t.Name, indexHost, start, mine) {
+			for w := range scan[structs.Workload](s, t.Name, indexHost, start, onHost) {
 				if last = w; !yield(w) {
 					return
 				}
@@ -202,20 +200,19 @@ func (s *Snapshot) AssignedSince(hostID string, index uint64) iter.Seq[structs.W
 	}
 }
 
-// InBay returns the workloads of the bay, placed or not, in the order of their
-// creation.
+// InBay returns the workloads of the bay, placed or not, in creation order.
 func (s *Snapshot) InBay(bayID string) iter.Seq[structs.Workload] {
 	return workloadsOfBay(s, indexBay, bayID)
 }
 
-// Waiting returns the workloads of the bay that wait for a host, in the order of
-// their creation. It costs nothing if there are none.
+// Waiting returns the waiting workloads of the bay in creation order. It costs nothing if
+// there are none.
 func (s *Snapshot) Waiting(bayID string) iter.Seq[structs.Workload] {
 	return workloadsOfBay(s, indexWaiting, bayID)
 }
 
-// workloadsOfBay returns the workloads of the bay that are in the index, those of all kinds
-// merged by Seq.
+// workloadsOfBay returns the workloads of the bay in the index, with all kinds merged by
+// Seq.
 func workloadsOfBay(s *Snapshot, index int, bayID string) iter.Seq[structs.Workload] {
 	return func(yield func(structs.Workload) bool) {
 		start := idKey(bayID)
@@ -251,7 +248,7 @@ func workloadsOfBay(s *Snapshot, index int, bayID string) iter.Seq[structs.Workl
 // WaitingBays returns the IDs of the bays that have waiting workloads.
 func (s *Snapshot) WaitingBays() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		var told map[string]bool // only needed with several kinds
+		var yielded map[string]bool // only needed with several kinds
 		for i, t := range placed {
 			start := []byte{}
 			for {
@@ -261,15 +258,15 @@ func (s *Snapshot) WaitingBays() iter.Seq[string] {
 					break
 				}
 				bayID := r.row.(structs.Workload).Place().BayID
-				start = append(seqKey(bayID, ^uint64(0)), 0xff) // behind the last one of this bay
-				if told[bayID] {
+				start = append(seqKey(bayID, ^uint64(0)), 0xff) // after the last key of this bay
+				if yielded[bayID] {
 					continue
 				}
 				if i+1 < len(placed) {
-					if told == nil {
-						told = make(map[string]bool)
+					if yielded == nil {
+						yielded = make(map[string]bool)
 					}
-					told[bayID] = true
+					yielded[bayID] = true
 				}
 				if !yield(bayID) {
 					return
@@ -279,14 +276,14 @@ func (s *Snapshot) WaitingBays() iter.Seq[string] {
 	}
 }
 
-// HostsInBay returns the hosts that the bay has claimed, or with "" the free
-// ones, in the order of their first registration.
+// HostsInBay returns the hosts of the bay, or with "" the free ones, in the order of their
+// first registration.
 func (s *Snapshot) HostsInBay(bayID string) iter.Seq[*structs.Host] {
 	return scan(s, structs.TableHosts, indexBay, idKey(bayID), func(h *structs.Host) bool { return h.BayID == bayID })
 }
 
-// UnsettledHosts returns the hosts that are lost, are drained, or have been and whose
-// workloads are to be started again, in the order of their first registration.
+// UnsettledHosts returns the hosts that are lost, or draining, or whose workloads have to
+// be started again after a drain, in the order of their first registration.
 func (s *Snapshot) UnsettledHosts() iter.Seq[*structs.Host] {
 	return scan(s, structs.TableHosts, indexWaiting, []byte{}, func(*structs.Host) bool { return true })
 }
@@ -296,18 +293,17 @@ func hasUnsettledHosts(s *Snapshot) bool {
 	return s.table(structs.TableHosts)[indexWaiting].Len() > 0
 }
 
-// EndingBays returns the bays that are being deleted, in the order of their creation.
+// EndingBays returns the bays that are being deleted, in creation order.
 func (s *Snapshot) EndingBays() iter.Seq[*structs.Bay] {
 	return scan(s, structs.TableBays, indexWaiting, []byte{}, func(*structs.Bay) bool { return true })
 }
 
-// SharedBays returns the bays that all projects may use, in the order of their
-// creation.
+// SharedBays returns the bays that all projects may use, in creation order.
 func (s *Snapshot) SharedBays() iter.Seq[*structs.Bay] {
 	return scan(s, structs.TableBays, indexShared, []byte{}, func(*structs.Bay) bool { return true })
 }
 
-// get returns the row as its own type, nil if there is none.
+// get returns the row with its own type, nil if there is none.
 func get[T any](s *Snapshot, table structs.Table, id string) *T {
 	if r := s.record(table, id); r != nil {
 		return any(r.row).(*T)
@@ -324,8 +320,7 @@ func (s *Snapshot) record(table structs.Table, id string) *record {
 
 func (s *Snapshot) table(table structs.Table) *rows { return &s.rows[codeOf(table)] }
 
-// scan returns the rows of the index from the key on, for as long as they are
-// in the range.
+// scan returns the rows of the index from the key on, as long as in returns true.
 func scan[P structs.Row](s *Snapshot, table structs.Table, index int, start []byte, in func(P) bool) iter.Seq[P] {
 	return func(yield func(P) bool) {
 		it := s.table(table)[index].Seek(start)

@@ -11,7 +11,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// largeContainer is a typical container with a spec of about the size.
+// largeContainer returns a typical container with a spec of about the given size.
 func largeContainer(n uint64, size int) *structs.Container {
 	c := typicalContainer(n)
 	c.Spec.Environment = map[string]string{"LARGE": strings.Repeat("l", size)}
@@ -23,14 +23,14 @@ func specRow(c *structs.Container) *structs.StoredSpec {
 	return &structs.StoredSpec{Meta: structs.Meta{ID: c.ID, Seq: c.Seq, ProjectID: c.ProjectID}, Spec: c.Spec}
 }
 
-// bare is a change of a container whose spec stands apart.
+// bare returns a change of a container with a separate spec.
 func bare(c *structs.Container, version uint64) structs.Change {
 	ch := assign(c, version)
 	ch.SpecApart = true
 	return ch
 }
 
-// sent is what a replica decodes of the changes.
+// sent returns the changes as a server decodes them.
 func sent(t testing.TB, changes ...structs.Change) []structs.Change {
 	t.Helper()
 	size := EntryHead
@@ -42,7 +42,7 @@ func sent(t testing.TB, changes ...structs.Change) []structs.Change {
 		t.Fatal(err)
 	}
 	if len(data) > size || len(data) < size-EntryHead {
-		t.Errorf("an entry of %d bytes was reckoned to have %d", len(data), size)
+		t.Errorf("an entry of %d bytes was computed to have %d", len(data), size)
 	}
 	e, err := DecodeEntry(data)
 	if err != nil {
@@ -51,7 +51,7 @@ func sent(t testing.TB, changes ...structs.Change) []structs.Change {
 	return e.Changes
 }
 
-func TestSpecApart(t *testing.T) {
+func TestSeparateSpec(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
 	want := largeContainer(1, 50<<10)
@@ -72,7 +72,7 @@ func TestSpecApart(t *testing.T) {
 		}
 	}
 	check("made", 2)
-	// What moves it says nothing of its spec, and is small.
+	// A change that moves the container doesn't contain its spec, and is small.
 	moved := largeContainer(1, 0)
 	moved.Spec = structs.PrivateSpec{}
 	moved.HostID = "another"
@@ -88,7 +88,7 @@ func TestSpecApart(t *testing.T) {
 	if specs := specOf(s.Snapshot(), want.ID); specs.ModifyIndex != 2 {
 		t.Errorf("its spec is of index %d", specs.ModifyIndex)
 	}
-	// Another spec is another state.
+	// Another spec gives another state.
 	changed := largeContainer(1, 50<<10)
 	changed.Spec.Environment = maps.Clone(changed.Spec.Environment)
 	changed.Spec.Environment["LARGE"] = "L" + changed.Spec.Environment["LARGE"][1:]
@@ -98,7 +98,7 @@ func TestSpecApart(t *testing.T) {
 	if one.Hash() == other.Hash() || one.Hash() == hash {
 		t.Error("the hash doesn't cover the spec")
 	}
-	// It may become small again, and goes with its container.
+	// The spec may become small again, and is deleted with its container.
 	small := typicalContainer(1)
 	spec = typicalContainer(1).Spec
 	mustApply(t, s, 4, sent(t, assign(small, 3), drop(specRow(want), 2))...)
@@ -111,37 +111,37 @@ func TestSpecApart(t *testing.T) {
 	check("large again", 5)
 	mustApply(t, s, 6, sent(t, drop(want, 5), drop(specRow(want), 5))...)
 	if s.Snapshot().Container(want.ID) != nil || s.Snapshot().HasSpecs() {
-		t.Error("something is left")
+		t.Error("a row is left")
 	}
 	checkDerived(t, s.Snapshot())
 }
 
-// TestSpecAndContainerFit: an entry that would leave one without the other is
-// refused and leaves nothing, at the proposer, too.
-func TestSpecAndContainerFit(t *testing.T) {
+// TestSpecAndContainerMustMatch: an entry that would leave a container or its spec without
+// the other is refused and changes nothing. Prepare refuses it as well.
+func TestSpecAndContainerMustMatch(t *testing.T) {
 	large, small := largeContainer(1, 9<<10), typicalContainer(2)
 	s := New()
 	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
 	mustApply(t, s, 2, sent(t, put(specRow(large), 0), bare(large, 0), assign(small, 0))...)
 	fresh := largeContainer(3, 9<<10)
 	for name, changes := range map[string][]structs.Change{
-		"no spec":                  {bare(fresh, 0)},
-		"a spec alone":             {put(specRow(fresh), 0)},
-		"two specs":                {put(specRow(fresh), 0), assign(fresh, 0)},
-		"a spec left behind":       {drop(large, 2)},
-		"a container left behind":  {drop(specRow(large), 2)},
-		"a spec changed alone":     {put(specRow(large), 2)},
-		"a spec gone":              {bare(large, 2), drop(specRow(large), 2)},
-		"a second spec":            {assign(large, 2)},
-		"a container made anew":    {drop(small, 2), bare(typicalContainer(2), 0)},
-		"a container after a drop": {drop(large, 2), drop(specRow(large), 2), bare(large, 2)},
+		"no spec":                   {bare(fresh, 0)},
+		"a spec alone":              {put(specRow(fresh), 0)},
+		"two specs":                 {put(specRow(fresh), 0), assign(fresh, 0)},
+		"a spec left behind":        {drop(large, 2)},
+		"a container left behind":   {drop(specRow(large), 2)},
+		"a spec changed alone":      {put(specRow(large), 2)},
+		"a spec gone":               {bare(large, 2), drop(specRow(large), 2)},
+		"a second spec":             {assign(large, 2)},
+		"a container created again": {drop(small, 2), bare(typicalContainer(2), 0)},
+		"a container after a drop":  {drop(large, 2), drop(specRow(large), 2), bare(large, 2)},
 	} {
 		before, hash := s.Snapshot(), s.Hash()
 		if err := s.Apply(3, sent(t, changes...)); err == nil {
 			t.Fatalf("%s: applied", name)
 		}
 		if s.Snapshot() != before || s.Hash() != hash {
-			t.Fatalf("%s: refused, and something is left", name)
+			t.Fatalf("%s: refused, but the state has changed", name)
 		}
 		if _, err := s.Prepare(before, &structs.Entry{Schema: structs.SchemaVersion, Changes: changes}); err == nil {
 			t.Errorf("%s: prepared", name)
@@ -162,8 +162,8 @@ func TestSpecAndContainerFit(t *testing.T) {
 	}
 }
 
-// TestSpecsOfEarlierBuilds: their entries and snapshots are read, and a large spec
-// is moved to a row of its own by the first change that says so, on each replica.
+// TestSpecsOfEarlierBuilds: entries and snapshots of earlier builds are read. Every server
+// moves a large spec to a separate row with the first change that says so.
 func TestSpecsOfEarlierBuilds(t *testing.T) {
 	replayed := New()
 	e, err := DecodeEntry(golden(t, "schema1.entry"))
@@ -201,7 +201,7 @@ func TestSpecsOfEarlierBuilds(t *testing.T) {
 			}
 		}
 		if len(persisted(t, s)) > len(before)+1000 {
-			t.Error("the snapshot holds the specs twice")
+			t.Error("the snapshot contains the specs twice")
 		}
 		checkDerived(t, s.Snapshot())
 	}
@@ -209,8 +209,8 @@ func TestSpecsOfEarlierBuilds(t *testing.T) {
 	sameState(t, "moved and restored", replayed, restored(t, persisted(t, replayed)))
 }
 
-// TestOversizedEntryIsApplied: one of an earlier build may be in a log. What is
-// proposed now is bounded; what is committed has to be applied.
+// TestOversizedEntryIsApplied: a log may contain an oversized entry of an earlier build.
+// New entries are bounded, but committed ones have to be applied.
 func TestOversizedEntryIsApplied(t *testing.T) {
 	var changes []structs.Change
 	for n := range uint64(30) {
@@ -236,21 +236,22 @@ func TestOversizedEntryIsApplied(t *testing.T) {
 		c.HostID = ""
 		ch := bare(&c, 1)
 		if size := ChangeSize(&ch); size > 2<<10 {
-			t.Fatalf("what follows for a container has %d bytes", size)
+			t.Fatalf("the next change of a container has %d bytes", size)
 		}
 		mustApply(t, s, uint64(3+i), sent(t, ch)...)
 	}
 }
 
-// TestSpecApartIsApart: the hash of a row is that of its bytes in the entry, and a
-// snapshot writes them without a spec.
-func TestSpecApartIsApart(t *testing.T) {
+// TestContainerWithItsSeparateSpecIsRefused: a container whose spec is separate must not
+// contain it as well. A row's hash is that of its bytes in the entry, and a snapshot writes
+// the row without the spec.
+func TestContainerWithItsSeparateSpecIsRefused(t *testing.T) {
 	data, err := EncodeEntry(&structs.Entry{Schema: structs.SchemaVersion, Changes: []structs.Change{assign(typicalContainer(1), 0)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	data[entryHead+4] |= flagApart
-	if _, err := DecodeEntry(sealed(data)); err == nil || !strings.Contains(err.Error(), "in itself, too") {
+	if _, err := DecodeEntry(sealed(data)); err == nil || !strings.Contains(err.Error(), "contains its spec as well") {
 		t.Errorf("decoded: %v", err)
 	}
 }
@@ -272,27 +273,30 @@ func TestSnapshotOfASpecWithoutContainerIsRefused(t *testing.T) {
 	}
 }
 
-func TestRebasedSpecs(t *testing.T) {
+func TestRestoreIntoKeepsSpecs(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(schemaOf(structs.SchemaVersion), 0))
 	large := largeContainer(1, 9<<10)
 	mustApply(t, s, 2, sent(t, put(specRow(large), 0), bare(large, 0))...)
-	snap, err := Rebase(bytes.NewReader(persisted(t, s)), New().Snapshot(), 100, func(*structs.Cluster) {})
+	snap, err := RestoreInto(bytes.NewReader(persisted(t, s)), New().Snapshot(), 100, func(*structs.Cluster) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkDerived(t, snap)
-	if c, spec := snap.Container(large.ID), specOf(snap, large.ID); c.ModifyIndex != 100 || spec.ModifyIndex != 100 || !reflect.DeepEqual(c.Spec, spec.Spec) {
+	if c, spec := snap.Container(large.ID), specOf(snap, large.ID); c.ModifyIndex != 100 || spec.ModifyIndex != 100 ||
+		!reflect.DeepEqual(c.Spec, spec.Spec) {
 		t.Errorf("%+v, %+v", c, spec)
 	}
 }
 
 func TestSpecSize(t *testing.T) {
 	for _, c := range []*structs.Container{typicalContainer(1), largeContainer(1, 100), largeContainer(1, 70<<10), {}} {
-		with, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x", Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}, Spec: c.Spec}}}})
-		without, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x", Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}}}}})
+		with, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x",
+			Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}, Spec: c.Spec}}}})
+		without, _ := EncodeEntry(&structs.Entry{Schema: 2, Changes: []structs.Change{{Table: structs.TableSpecs, ID: "x",
+			Row: &structs.StoredSpec{Meta: structs.Meta{ID: "x"}}}}})
 		size, largest, of := SpecSize(&c.Spec)
-		lengths := 2 // of the row, before it
+		lengths := 2 // of the row, before its bytes
 		if got := len(with) - len(without) + 1; size > got || size < got-lengths {
 			t.Errorf("%d bytes instead of %d", size, got)
 		}
@@ -302,8 +306,8 @@ func TestSpecSize(t *testing.T) {
 	}
 }
 
-// BenchmarkApplyReport takes a report of 99 containers, with small specs and with
-// the largest.
+// BenchmarkApplyReport applies a report of 99 containers, with small specs and with the
+// largest.
 func BenchmarkApplyReport(b *testing.B) {
 	for _, size := range []int{100, structs.MaxSpec - 2<<10} {
 		b.Run(fmt.Sprintf("spec=%d", size), func(b *testing.B) {

@@ -8,8 +8,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Store is the replicated state of one server. One goroutine, the FSM's, calls
-// Apply and Restore; any number may read Snapshots and Subscribe.
+// Store is the replicated state of one server. One goroutine, the FSM's, calls Apply and
+// Restore. Any number may read Snapshots and Subscribe.
 type Store struct {
 	writing sync.Mutex // held by Apply and Restore
 	current atomic.Pointer[Snapshot]
@@ -17,10 +17,10 @@ type Store struct {
 	events  events
 	waiters waiters
 
-	prepared atomic.Pointer[prepared] // what Entry may find
+	prepared atomic.Pointer[prepared] // the entry that Entry may return
 
-	// BreakEncoder is a fault for tests: Prepare shows it each row and the row's
-	// bytes in the entry, which it may change. nil for none; set before use.
+	// BreakEncoder is a fault for tests: Prepare calls it with each row and the row's bytes
+	// in the entry, which it may change. nil for none; set it before use.
 	BreakEncoder func(row structs.Row, encoded []byte)
 }
 
@@ -31,34 +31,33 @@ func New() *Store {
 	return s
 }
 
-// Snapshot returns the state of this instant. It costs nothing, stays as it is
-// for as long as it is held, and never blocks the writer.
+// Snapshot returns the present state. It costs nothing, never changes, and never blocks the
+// writer.
 func (s *Store) Snapshot() *Snapshot { return s.current.Load() }
 
-// Index returns the index of the last entry applied; 0 if there was none.
+// Index returns the index of the last applied entry; 0 if there was none.
 func (s *Store) Index() uint64 { return s.Snapshot().Index() }
 
-// Hash returns the hash of the state: equal states have equal hashes. Take
-// Index and Hash from one Snapshot if they have to belong together.
+// Hash returns the hash of the state: equal states have equal hashes. Read Index and Hash
+// from one Snapshot if they have to belong together.
 func (s *Store) Hash() uint64 { return s.Snapshot().Hash() }
 
-// Subscribe returns a wake-up call for changes to any of the topics. The
-// caller closes it.
+// Subscribe returns a subscription to changes of any of the topics. The caller closes it.
 func (s *Store) Subscribe(topics ...Topic) *Subscription { return s.topics.add(topics) }
 
-// Apply carries out the changes of the log entry at the index, all or none, and
-// wakes who waits for them. It fills CreateIndex, ModifyIndex and AssignIndex
-// of the rows and keeps the rows: the caller must not touch them again.
+// Apply applies the changes of the log entry at the index, all or none, and wakes the
+// waiters and subscriptions. It sets CreateIndex, ModifyIndex and AssignIndex of the rows
+// and keeps the rows: the caller must not touch them afterwards.
 //
-// It returns CodeConflict if a Version is not that of the row, and CodeInternal
-// if the index is not above the last one or a change is malformed; then the
-// state is as it was, its index too. The result is the same on every replica.
+// It returns CodeConflict if a Version is not that of the row, and CodeInternal if the
+// index is not above the last one or a change is malformed. Then the state is unchanged,
+// including its index. The result is the same on every server.
 func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	before := s.Snapshot()
 	if index <= before.index {
-		return structs.Errorf(structs.CodeInternal, "entry %d comes after entry %d is applied", index, before.index)
+		return structs.Errorf(structs.CodeInternal, "entry %d comes after entry %d, which is already applied", index, before.index)
 	}
 	steps, err := foldChanges(before, changes)
 	if err != nil {
@@ -76,8 +75,8 @@ func (s *Store) Apply(index uint64, changes []structs.Change) error {
 	return nil
 }
 
-// writeSteps makes of after, a copy of before, what the steps come to. It reports
-// whether a host has no workload any more.
+// writeSteps applies the steps to after, a copy of before. It reports whether a host has
+// become empty.
 func writeSteps(before, after *Snapshot, steps []*step) (emptied bool) {
 	w := newWriter(before, after)
 	for _, st := range steps {
@@ -97,15 +96,14 @@ func (s *Store) publish(now *Snapshot) {
 	s.waiters.reached(now.index)
 }
 
-// WaitIndex returns once the entry of the index is applied, or with the
-// context's error.
+// WaitIndex returns once the entry of the index is applied, or with the context's error.
 func (s *Store) WaitIndex(ctx context.Context, index uint64) error {
 	if s.Index() >= index {
 		return nil
 	}
 	w := s.waiters.add(index)
 	defer s.waiters.remove(w)
-	if s.Index() >= index { // it came between the look and the waiting
+	if s.Index() >= index { // it was applied before the waiter was added
 		return nil
 	}
 	select {

@@ -52,18 +52,19 @@ func TestApplyFillsIndexes(t *testing.T) {
 	}
 	mustApply(t, s, 10, drop(c, 9), put(typicalContainer(1), 9))
 	if c := s.Snapshot().Container(c.ID); c.CreateIndex != 10 || c.ModifyIndex != 10 || c.AssignIndex != 0 {
-		t.Errorf("made anew: %d %d %d", c.CreateIndex, c.ModifyIndex, c.AssignIndex)
+		t.Errorf("created again: %d %d %d", c.CreateIndex, c.ModifyIndex, c.AssignIndex)
 	}
 	if got := s.Snapshot().LastSeq(); got != 1 {
 		t.Errorf("last seq %d", got)
 	}
 	mustApply(t, s, 11, drop(c, 10))
-	if snap := s.Snapshot(); snap.LastSeq() != 1 || snap.Hash() != 0 || snap.Container(c.ID) != nil || snap.ListIndex(structs.TableContainers, c.ProjectID) != 11 {
+	if snap := s.Snapshot(); snap.LastSeq() != 1 || snap.Hash() != 0 || snap.Container(c.ID) != nil ||
+		snap.ListIndex(structs.TableContainers, c.ProjectID) != 11 {
 		t.Errorf("deleted: seq %d, hash %x, list %d", snap.LastSeq(), snap.Hash(), snap.ListIndex(structs.TableContainers, c.ProjectID))
 	}
 }
 
-func TestSeveralChangesOfOneRow(t *testing.T) {
+func TestSeveralChangesOfOneRowInAnEntry(t *testing.T) {
 	s := New()
 	second := node(1)
 	second.Name = "second"
@@ -72,7 +73,7 @@ func TestSeveralChangesOfOneRow(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	if s.Snapshot().Node(testID(2)) != nil {
-		t.Error("a row that was made and deleted exists")
+		t.Error("a row that was created and deleted exists")
 	}
 	checkDerived(t, s.Snapshot())
 }
@@ -119,7 +120,7 @@ func TestRefusedEntryLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestSnapshotStaysAsItIs(t *testing.T) {
+func TestSnapshotDoesNotChange(t *testing.T) {
 	s := New()
 	mustApply(t, s, 1, put(node(1), 0))
 	old := s.Snapshot()
@@ -154,7 +155,7 @@ func TestReadersDontBlockTheWriter(t *testing.T) {
 	readers.Wait()
 }
 
-func TestUnknownIsEmpty(t *testing.T) {
+func TestEmptyState(t *testing.T) {
 	s := New().Snapshot()
 	if s.Get("nothing", "x") != nil || s.Get(structs.TableBays, "") != nil || s.Bay("x") != nil || s.Cluster() != nil ||
 		s.Host("x") != nil || s.Container("x") != nil || s.BayModel("x") != nil || s.Node("x") != nil || s.IdempotencyKey("x") != nil {
@@ -189,7 +190,8 @@ func TestSubscriptions(t *testing.T) {
 	topics := map[string]Topic{
 		"row": TopicRow(structs.TableContainers, c1), "list": TopicList(structs.TableContainers, project),
 		"all": TopicList(structs.TableContainers, AllProjects), "host1": TopicHost("host-1"), "host2": TopicHost("host-2"),
-		"room": TopicRoom(), "bays": TopicBays(), "hosts": TopicHosts(), "emptied": TopicEmptied(), "unsettled": TopicUnsettled(), "any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
+		"room": TopicRoom(), "bays": TopicBays(), "hosts": TopicHosts(), "emptied": TopicEmptied(), "unsettled": TopicUnsettled(),
+		"any": TopicAny(), "nodes": TopicList(structs.TableNodes, "p"),
 	}
 	subs := map[string]*Subscription{}
 	for name, topic := range topics {
@@ -203,11 +205,13 @@ func TestSubscriptions(t *testing.T) {
 	}{
 		{"made", func() structs.Change { return put(placed(1, 0), 0) }, []string{"all", "any", "list", "row"}},
 		{"placed", func() structs.Change { return assign(placed(1, 1), version) }, []string{"all", "any", "host1", "list", "row"}},
-		{"moved", func() structs.Change { return assign(placed(1, 2), version) }, []string{"all", "any", "emptied", "host1", "host2", "list", "room", "row"}},
+		{"moved", func() structs.Change { return assign(placed(1, 2), version) },
+			[]string{"all", "any", "emptied", "host1", "host2", "list", "room", "row"}},
 		{"reported", func() structs.Change { return put(status, version) }, []string{"all", "any", "list", "row"}},
 		{"shrunk", func() structs.Change { return put(smaller, version) }, []string{"all", "any", "list", "room", "row"}},
 		{"grown", func() structs.Change { return put(placed(1, 2), version) }, []string{"all", "any", "list", "row"}},
-		{"deleted", func() structs.Change { return drop(placed(1, 2), version) }, []string{"all", "any", "emptied", "host2", "list", "room", "row"}},
+		{"deleted", func() structs.Change { return drop(placed(1, 2), version) },
+			[]string{"all", "any", "emptied", "host2", "list", "room", "row"}},
 		{"another project", func() structs.Change { return put(elsewhere, 0) }, []string{"any"}},
 		{"a node", func() structs.Change { return put(node(8), 0) }, []string{"any", "nodes"}},
 		{"a bay", func() structs.Change { return put(&structs.Bay{Meta: structs.Meta{ID: "b"}}, 0) }, []string{"any", "bays"}},
@@ -240,14 +244,14 @@ func TestSubscriptions(t *testing.T) {
 			t.Errorf("a restore did not wake %s", name)
 		}
 		sub.Close()
-		sub.Close() // again is nothing
+		sub.Close() // a second Close does nothing
 	}
 	if s.topics.first != nil || s.topics.kinds != [topicKinds]int{} {
 		t.Errorf("closed subscriptions leave %v %v", s.topics.first, s.topics.kinds)
 	}
 }
 
-// Several subscriptions of one topic leave in any order.
+// Several subscriptions to one topic may be closed in any order.
 func TestSubscriptionsOfOneTopic(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
 		s := New()
@@ -273,7 +277,7 @@ func TestSubscriptionsOfOneTopic(t *testing.T) {
 			}
 		}
 		if s.topics.first != nil {
-			t.Errorf("%v: something is left", order)
+			t.Errorf("%v: a subscription is left", order)
 		}
 	}
 }
@@ -300,7 +304,7 @@ func TestWaitIndex(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, time.Millisecond)
 	defer cancel()
 	if err := s.WaitIndex(short, 9); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("waited for what never came: %v", err)
+		t.Errorf("waited for an index that never came: %v", err)
 	}
 	mustApply(t, s, 1)
 	mustApply(t, s, 3)
@@ -348,7 +352,8 @@ func TestUsageIsAValue(t *testing.T) {
 	c.Spec.Ports = []structs.Port{{HostPort: 80}, {HostPort: 53, Protocol: "udp"}, {HostPort: 53, Protocol: "sctp"}, {ContainerPort: 9}}
 	mustApply(t, s, 1, put(c, 0))
 	u := s.Snapshot().Usage(c.HostID)
-	if !u.HasPort("tcp", 80) || !u.HasPort("", 80) || u.HasPort("udp", 80) || !u.HasPort("udp", 53) || u.HasPort("tcp", 53) || u.HasPort("tcp", 0) || u.Ports() != 3 {
+	if !u.HasPort("tcp", 80) || !u.HasPort("", 80) || u.HasPort("udp", 80) || !u.HasPort("udp", 53) || u.HasPort("tcp", 53) ||
+		u.HasPort("tcp", 0) || u.Ports() != 3 {
 		t.Errorf("ports %v", u.ports)
 	}
 	v := u.Clone()
@@ -363,8 +368,8 @@ func TestUsageIsAValue(t *testing.T) {
 	}
 }
 
-// TestRowsWithoutSeq: records of actions have none, and each is in the indexes on
-// its own.
+// TestRowsWithoutSeq: action records have no Seq, and each has its own place in the
+// indexes.
 func TestRowsWithoutSeq(t *testing.T) {
 	s := New()
 	var changes []structs.Change

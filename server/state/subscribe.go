@@ -6,7 +6,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Topic names something that a subscriber waits for. Topics are comparable.
+// Topic is what a subscription waits for. Topics are comparable.
 type Topic struct {
 	kind  topicKind
 	table structs.Table
@@ -37,50 +37,50 @@ func TopicList(table structs.Table, projectID string) Topic {
 	return Topic{topicList, table, projectID}
 }
 
-// TopicHost fires when the host has to hear of a workload: a Change with
-// Assign on one that is placed there, or one that was deleted or moved away; or of
-// what is decided of its quarantine.
+// TopicHost fires when the host has to get an assignment: a Change with Assign of a
+// workload that is placed there, or a workload that was deleted or moved away; or when an
+// operator has decided about its quarantine.
 func TopicHost(hostID string) Topic { return Topic{kind: topicHost, id: hostID} }
 
-// The topics of the leader's steps; see package conductor. Each of them tells of one
-// thing that a step may have waited for.
+// The topics of the leader's steps; see package conductor. Each stands for one kind of
+// change that gives a step work.
 
 // TopicBays fires when a bay changes.
 func TopicBays() Topic { return Topic{kind: topicBays} }
 
-// TopicHosts fires when something changes that decides who may use a host: it
-// registered, became ready, suspect or lost, was claimed or freed, is drained or
-// fenced, or has other labels; or when nothing is left of a quarantine.
+// TopicHosts fires when something changes that decides who may use a host: it registered,
+// became ready, suspect or lost, was claimed or freed, is drained or fenced, or has other
+// labels; or when a quarantine has become empty.
 func TopicHosts() Topic { return Topic{kind: topicHosts} }
 
-// TopicRoom fires when there may be more room on a host: a workload was deleted,
-// moved, or reserves less.
+// TopicRoom fires when there may be more room on a host: a workload was deleted, moved, or
+// reserves less.
 func TopicRoom() Topic { return Topic{kind: topicRoom} }
 
 // TopicEmptied fires when a host has no workload any more.
 func TopicEmptied() Topic { return Topic{kind: topicEmptied} }
 
-// TopicUnsettled fires when a workload comes to one of UnsettledHosts, is wanted to do
-// something else there, or has ended there.
+// TopicUnsettled fires when a workload is placed on one of UnsettledHosts, gets another
+// desired state there, or has ended there.
 func TopicUnsettled() Topic { return Topic{kind: topicUnsettled} }
 
-// leaderTopics are topics of the leader's steps that a change touches.
+// leaderTopics are the topics of the leader's steps that a change fires.
 type leaderTopics struct{ bays, hosts, room bool }
 
 // TopicAny fires after every Apply.
 func TopicAny() Topic { return Topic{kind: topicAny} }
 
-// Subscription is a wake-up call for its topics. It carries no data: who is
-// woken reads a new Snapshot. Register it before reading the snapshot that you
-// then decide to wait on, or a change in between is missed.
+// Subscription wakes its holder when one of its topics fires. It carries no data: the
+// holder reads a new Snapshot. Subscribe before you read the snapshot on which you decide
+// to wait, or you miss a change in between.
 type Subscription struct {
 	topics *topics
 	links  []link
 	wake   chan struct{}
 }
 
-// C receives after each Apply that touched one of the topics, and after each
-// Restore. Several that happen before it is read are one.
+// C receives after each Apply that fired one of the topics, and after each Restore. Several
+// before a receive count as one.
 func (s *Subscription) C() <-chan struct{} { return s.wake }
 
 // Close ends the subscription. It may be called more than once.
@@ -89,11 +89,11 @@ func (s *Subscription) Close() { s.topics.remove(s) }
 func (s *Subscription) notify() {
 	select {
 	case s.wake <- struct{}{}:
-	default: // it is awake already
+	default: // a wake-up is pending already
 	}
 }
 
-// link is a subscription's place in the list of a topic's subscriptions.
+// link is a subscription's element in the list of a topic's subscriptions.
 type link struct {
 	sub        *Subscription
 	topic      Topic
@@ -104,7 +104,7 @@ type link struct {
 type topics struct {
 	mu    sync.Mutex
 	first map[Topic]*link
-	kinds [topicKinds]int // links of each kind: a kind that nobody waits for costs an apply nothing
+	kinds [topicKinds]int // links of each kind, so that a kind without subscriptions costs an apply nothing
 }
 
 func (t *topics) add(list []Topic) *Subscription {
@@ -146,7 +146,7 @@ func (t *topics) remove(s *Subscription) {
 	}
 	s.links = nil
 	if len(t.first) == 0 {
-		t.first = nil // a map keeps the room that a storm of subscribers made
+		t.first = nil // a map never shrinks
 	}
 }
 
@@ -159,7 +159,7 @@ func (t *topics) fireAll() {
 	}
 }
 
-// publish wakes the subscriptions that the steps of an entry touch.
+// publish wakes the subscriptions whose topics the steps of an entry fire.
 func (t *topics) publish(after *Snapshot, steps []*step, emptied bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -204,7 +204,7 @@ func (t *topics) publishLeader(after *Snapshot, steps []*step, emptied bool) {
 	for _, st := range steps {
 		touched := st.topics()
 		all.bays, all.hosts, all.room = all.bays || touched.bays, all.hosts || touched.hosts, all.room || touched.room
-		if hostID := st.stirs(); hostID != "" && !unsettled && hasUnsettledHosts(after) {
+		if hostID := st.changedHost(); hostID != "" && !unsettled && hasUnsettledHosts(after) {
 			h := after.Host(hostID)
 			unsettled = h != nil && unsettledHost(h)
 		}

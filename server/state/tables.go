@@ -7,33 +7,32 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Table is all that the store has to know of a kind of row. What a row can do says
-// which indexes it is in: structs.Named rows can be found by name, and
-// structs.Workload rows by host and bay.
+// Table describes a kind of row for the store. The row's type decides which indexes it is
+// in: structs.Named rows are found by name, and structs.Workload rows by host and bay.
 type Table struct {
 	Name   structs.Table
-	Code   byte // in entries, snapshots and hashes; 1..maxTables-1, never used for another table
-	Schema int  // the first schema that has it; 0 means structs.LeastSchema
+	Code   byte // in entries, snapshots and hashes; 1..maxTables-1, never reused for another table
+	Schema int  // the first schema with the table; 0 means structs.LeastSchema
 	New    func() structs.Row
-	Kind   string // of the rows in error codes and messages; "" for rows that no caller names
-	// Operators says that rows belong to the operator, not to a project: everybody
-	// finds them by the same name.
+	Kind   string // of the rows in errors; "" for rows that no caller names
+	// Operators says that rows belong to operators, not to a project: all callers find them
+	// by the same name.
 	Operators bool
 
-	// Bay returns the ID of the bay that the row belongs to; nil for rows that don't
-	// belong to one. Those of workloads need none.
+	// Bay returns the ID of the row's bay; nil for rows without one. Workloads don't need
+	// it.
 	Bay func(row structs.Row) string
-	// Shared reports whether all projects may see the row; nil means that none is.
+	// Shared reports whether all projects may see the row; nil means that none is shared.
 	Shared func(row structs.Row) bool
 	// Unsettled reports whether a step of the leader has to look at the row; nil means
-	// that none has. Workloads need none: they are unsettled while they wait for a host.
+	// never. Workloads don't need it: they are unsettled while they wait for a host.
 	Unsettled func(row structs.Row) bool
 
-	kind structs.WorkloadKind // "" for rows that aren't placed
-	keys [numIndexes]keyOf    // nil where the table has no such index
+	kind structs.WorkloadKind // "" for rows that aren't workloads
+	keys [numIndexes]keyOf    // nil if the table has no such index
 }
 
-// tables are all tables in the order in which snapshots write them: specs come before
+// tables lists all tables in the order in which snapshots write them: specs come before
 // their containers.
 var tables = registered(
 	&Table{Name: structs.TableCluster, Code: 1, New: newRow[structs.Cluster]},
@@ -59,7 +58,7 @@ func unsettledHost(h *structs.Host) bool {
 	return h.State == structs.HostLost || h.Draining || h.DrainForce
 }
 
-// maxTables is one more than the highest table code that there can be.
+// maxTables is one more than the highest possible table code.
 const maxTables = 32
 
 func newRow[R any, P interface {
@@ -73,7 +72,7 @@ var (
 	tableByName = make(map[structs.Table]*Table)
 	tableByKind = make(map[string]*Table)
 	tableByCode [maxTables]*Table
-	placed      []*Table // those of workloads, in the order of tables
+	placed      []*Table // the tables of workloads, in the order of tables
 	placedNames []structs.Table
 )
 
@@ -84,8 +83,8 @@ func registered(list ...*Table) []*Table {
 	return list
 }
 
-// Register adds a table, behind all others. Call it in an init function, before there
-// is a store. It panics if the name or the code is taken.
+// Register adds a table after all others. Call it in an init function, before there is a
+// store. It panics if the name or the code is in use.
 func Register(t Table) {
 	t.register()
 	tables = append(tables, &t)
@@ -93,7 +92,7 @@ func Register(t Table) {
 
 func (t *Table) register() {
 	if tableByName[t.Name] != nil || t.Code == 0 || t.Code >= maxTables || tableByCode[t.Code] != nil {
-		panic(fmt.Sprintf("state: table %s is there twice, or its code %d is taken or out of range", t.Name, t.Code))
+		panic(fmt.Sprintf("state: table %s is registered twice, or its code %d is in use or out of range", t.Name, t.Code))
 	}
 	if w, ok := t.New().(structs.Workload); ok {
 		t.kind = w.Ref().Kind
@@ -123,8 +122,7 @@ func NewRow(table structs.Table) structs.Row {
 	return nil
 }
 
-// TableOf returns the table that holds a kind of workload, "" if there is no such
-// kind.
+// TableOf returns the table of a kind of workload, "" if there is no such kind.
 func TableOf(kind structs.WorkloadKind) structs.Table {
 	if i := slices.IndexFunc(placed, func(t *Table) bool { return t.kind == kind }); i >= 0 {
 		return placed[i].Name
@@ -132,8 +130,8 @@ func TableOf(kind structs.WorkloadKind) structs.Table {
 	return ""
 }
 
-// TableOfKind returns the table of the rows that callers call kind, and whether those
-// belong to the operator; "" if there is none.
+// TableOfKind returns the table of the rows that callers call kind, and whether they belong
+// to operators; "" if there is none.
 func TableOfKind(kind string) (table structs.Table, operators bool) {
 	if t := tableByKind[kind]; t != nil {
 		return t.Name, t.Operators
@@ -141,7 +139,7 @@ func TableOfKind(kind string) (table structs.Table, operators bool) {
 	return "", false
 }
 
-// KindOf returns what callers call the rows of a table, "" if they don't name them.
+// KindOf returns the callers' word for the rows of a table, "" if they don't name them.
 func KindOf(table structs.Table) string {
 	if t := tableByName[table]; t != nil {
 		return t.Kind
@@ -149,8 +147,7 @@ func KindOf(table structs.Table) string {
 	return ""
 }
 
-// PlacedTables returns the tables that hold workloads. The slice is shared: never
-// write to it.
+// PlacedTables returns the tables of workloads. The slice is shared: never write to it.
 func PlacedTables() []structs.Table { return placedNames }
 
 // codeOf returns the code of a table, 0 if there is no such table.
@@ -167,7 +164,7 @@ func isPlaced(table structs.Table) bool {
 	return t != nil && t.kind != ""
 }
 
-// tableOf returns the table of a code.
+// tableOf returns the table with the code.
 func tableOf(code byte) (table structs.Table, known bool) {
 	if int(code) >= len(tableByCode) || tableByCode[code] == nil {
 		return "", false
@@ -175,7 +172,7 @@ func tableOf(code byte) (table structs.Table, known bool) {
 	return tableByCode[code].Name, true
 }
 
-// leastSchema returns the first schema that has the table.
+// leastSchema returns the first schema with the table.
 func leastSchema(table structs.Table) int {
 	if t := tableByName[table]; t != nil && t.Schema != 0 {
 		return t.Schema

@@ -6,19 +6,18 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// Usage is what the workloads of one host have reserved. The store keeps one
-// for each host, in step with the rows: every workload that is
-// placed there counts, until its row is deleted or moved. The zero Usage is
-// that of an empty host.
+// Usage is what the workloads of one host reserve. The store keeps one for each host,
+// consistent with the rows: every workload that is placed there counts until its row is
+// deleted or moved. The zero Usage is that of an empty host.
 //
-// A Usage is a value: copy it with Clone before Add or Remove, because a plain
-// copy shares the ports.
+// A Usage is a value: copy it with Clone before Add or Remove, because a plain copy shares
+// the ports.
 type Usage struct {
 	Workloads int
 	Memory    int64 // bytes
 	MilliCPU  int64 // thousandths of a core
 
-	ports []uint32 // portKey of each reserved host port, sorted; one that is reserved twice is there twice
+	ports []uint32 // portKey of each reserved host port, sorted; a port that is reserved twice occurs twice
 }
 
 // portKey packs protocol and port into one number. "" is tcp.
@@ -33,14 +32,14 @@ func portKey(protocol string, port int) uint32 {
 	return key | 2<<16
 }
 
-// HasPort reports whether a workload has reserved the port of the host. Ports
-// that the engine picks by itself are not reserved.
+// HasPort reports whether a workload reserves the port of the host. Ports that the engine
+// chooses are not reserved.
 func (u *Usage) HasPort(protocol string, hostPort int) bool {
 	_, found := slices.BinarySearch(u.ports, portKey(protocol, hostPort))
 	return found
 }
 
-// Ports returns how many host ports are reserved.
+// Ports returns the number of reserved host ports.
 func (u *Usage) Ports() int { return len(u.ports) }
 
 // Clone returns a copy that shares nothing with u.
@@ -50,8 +49,7 @@ func (u *Usage) Clone() Usage {
 	return c
 }
 
-// Add counts in a workload that reserves d. It doesn't look at where the workload is
-// placed.
+// Add adds a workload with the demand. It doesn't check where the workload is placed.
 func (u *Usage) Add(d structs.Demand) {
 	u.Workloads++
 	u.Memory += d.Memory
@@ -65,7 +63,7 @@ func (u *Usage) Add(d structs.Demand) {
 	}
 }
 
-// Remove undoes Add of the same demand.
+// Remove undoes an Add of the same demand.
 func (u *Usage) Remove(d structs.Demand) {
 	u.Workloads--
 	u.Memory -= d.Memory
@@ -79,8 +77,8 @@ func (u *Usage) Remove(d structs.Demand) {
 	}
 }
 
-// sameReservation reports whether two rows reserve the same, so that most status
-// reports cost the usage table nothing.
+// sameReservation reports whether two rows reserve the same, so that most status reports
+// don't touch the usage table.
 func sameReservation(a, b structs.Demand) bool {
 	return a.Memory == b.Memory && a.MilliCPU == b.MilliCPU && slices.Equal(a.Ports, b.Ports)
 }

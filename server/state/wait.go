@@ -9,11 +9,11 @@ import (
 type waiter struct {
 	index uint64
 	done  chan struct{} // closed once the index is reached
-	at    int           // place in the heap, -1 once it is out
+	at    int           // place in the heap, -1 once it is removed
 }
 
-// waiters wakes those whose index is reached, and no others: readers of a
-// follower that is far behind may be thousands.
+// waiters wakes the waiters whose index is reached, and no others: a follower that is far
+// behind may have thousands of readers.
 type waiters struct {
 	mu   sync.Mutex
 	heap waiterHeap
@@ -43,7 +43,7 @@ func (ws *waiters) reached(index uint64) {
 	}
 }
 
-// waiterHeap has the lowest index first; see container/heap.
+// waiterHeap is ordered by index; see container/heap.
 type waiterHeap []*waiter
 
 func (h waiterHeap) Len() int           { return len(h) }
@@ -61,7 +61,7 @@ func (h *waiterHeap) Push(x any) {
 	*h = append(*h, w)
 }
 
-// Pop takes the last one off.
+// Pop removes the last waiter.
 func (h *waiterHeap) Pop() any {
 	last := len(*h) - 1
 	w := (*h)[last]

@@ -7,9 +7,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// writer writes to the tables of a snapshot that nobody else has yet.
+// writer writes to the tables of a snapshot that is not published yet.
 type writer struct {
-	from, to *Snapshot // from is what to is a copy of; nil if to began empty
+	from, to *Snapshot // to is a copy of from; from is nil if to was empty
 	epoch    uint64
 	old, new []byte // keys
 }
@@ -18,8 +18,8 @@ func newWriter(from, to *Snapshot) *writer {
 	return &writer{from: from, to: to, epoch: btree.NewEpoch()}
 }
 
-// put replaces the record old, nil if there is none, by the record r, nil to
-// delete, of the row of that ID.
+// put replaces the record old by r in all indexes of the table. old is nil for a new row, r
+// for a deleted one.
 func (w *writer) put(table structs.Table, old, r *record) {
 	t := tableByName[table]
 	for i, key := range t.keys {
@@ -29,7 +29,7 @@ func (w *writer) put(table structs.Table, old, r *record) {
 	}
 }
 
-// index moves a row in one index from the keys that it had to those that it has.
+// index moves a row in one index from its old keys to its new ones.
 func (w *writer) index(t *btree.Tree[record], key keyOf, old, r *record) {
 	at := func(b []byte, r *record, n int) []byte {
 		if r == nil {
@@ -65,12 +65,12 @@ func (w *writer) index(t *btree.Tree[record], key keyOf, old, r *record) {
 	}
 }
 
-// list notes when a list last changed.
+// list sets the index at which a list last changed.
 func (w *writer) list(l *listRecord) {
 	w.to.lists.Set(w.epoch, listKey(l.table, l.projectID), l)
 }
 
-// usage notes the usage of a host.
+// usage sets the usage of a host.
 func (w *writer) usage(hostID string, u *Usage) {
 	if u.Workloads > 0 {
 		w.to.usages.Set(w.epoch, idKey(hostID), u)

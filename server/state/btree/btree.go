@@ -1,28 +1,26 @@
-// Package btree has the ordered maps of the state store. It knows keys and values, and
-// nothing of what they are. Package state calls it.
+// Package btree implements the ordered maps of the state store. It knows nothing about the
+// meaning of keys and values. Package state uses it.
 package btree
 
 import "sync/atomic"
 
-// Tree is an ordered map from keys of bytes to values: a B+ tree whose nodes are
-// copied before they are changed, so that a copy of the tree (two words) is a
-// snapshot of it. The zero value is empty. A node copied by a write may be modified
-// in place by the same write; its epoch says which write owns it. (See Rodeh,
-// "B-trees, Shadowing, and Clones", 2008, for the idea; deletion here joins small
-// neighbours instead of keeping every node half full.)
+// Tree is an ordered map from byte keys to values: a B+ tree with copy-on-write nodes, so
+// that a copy of the tree (two words) is a snapshot. The zero value is empty. A node copied
+// by a write may be modified in place by the same write; its epoch says which write owns
+// it. (The idea is that of Rodeh, "B-trees, Shadowing, and Clones", 2008; deletion here
+// joins small neighbours instead of keeping every node half full.)
 //
-// A row is in about five trees, so what an entry of one costs is what the state
-// costs: 24 bytes and the key's in a leaf. Nodes are small, because each row
-// that is written copies the nodes above it.
+// A row is in about five trees, so the trees determine the cost of an entry: 24 bytes and
+// the key in a leaf. Nodes are small, because each written row copies the nodes above it.
 type Tree[V any] struct {
 	root child[V]
 	size int
 }
 
-// fanout is the most that a node holds.
+// fanout is the largest number of keys of a node.
 const fanout = 15
 
-// leaf holds values in the order of their keys.
+// leaf contains values in the order of their keys.
 type leaf[V any] struct {
 	epoch  uint64
 	n      int
@@ -30,8 +28,8 @@ type leaf[V any] struct {
 	values [fanout]*V
 }
 
-// inner holds nodes. Each key is at most the least one of its child; that of the
-// first child is not looked at.
+// inner contains nodes. Each key is at most the least key of its child. The first key is
+// never read.
 type inner[V any] struct {
 	epoch    uint64
 	n        int
@@ -39,7 +37,7 @@ type inner[V any] struct {
 	children [fanout]child[V]
 }
 
-// child is a leaf or an inner node; neither in an empty tree.
+// child is a leaf or an inner node, or neither in an empty tree.
 type child[V any] struct {
 	leaf  *leaf[V]
 	inner *inner[V]
@@ -47,10 +45,10 @@ type child[V any] struct {
 
 var epochs atomic.Uint64
 
-// NewEpoch returns the epoch of a write, which no other one has, of any tree.
+// NewEpoch returns the epoch of a write, which is unique among all trees.
 func NewEpoch() uint64 { return epochs.Add(1) }
 
-// at returns the child in which the key is if it is in the tree.
+// at returns the child that contains the key if the tree does.
 func (in *inner[V]) at(key []byte) int {
 	lo, hi := 1, in.n
 	for lo < hi {
@@ -63,8 +61,7 @@ func (in *inner[V]) at(key []byte) int {
 	return lo - 1
 }
 
-// at returns the place of the least key that is not below key, and whether it is
-// key.
+// at returns the place of the least key that is not below key, and whether it equals key.
 func (l *leaf[V]) at(key []byte) (i int, found bool) {
 	lo, hi := 0, l.n
 	for lo < hi {
@@ -77,7 +74,7 @@ func (l *leaf[V]) at(key []byte) (i int, found bool) {
 	return lo, lo < l.n && l.keys[lo] == string(key)
 }
 
-// Len returns how many keys there are.
+// Len returns the number of keys.
 func (t *Tree[V]) Len() int { return t.size }
 
 // Get returns the value of the key, nil if there is none.
@@ -94,7 +91,7 @@ func (t *Tree[V]) Get(key []byte) *V {
 	return nil
 }
 
-// Set gives the key a value, in the write of the epoch. It copies the key.
+// Set sets the value of the key, in the write of the epoch. It copies the key.
 func (t *Tree[V]) Set(epoch uint64, key []byte, value *V) {
 	if t.root == (child[V]{}) {
 		t.root.leaf = &leaf[V]{epoch: epoch}
@@ -110,8 +107,8 @@ func (t *Tree[V]) Set(epoch uint64, key []byte, value *V) {
 	}
 }
 
-// set sets the key below c. If c was full, it is split: right is what is behind
-// it then, and its keys are from bound on. last says that nothing is behind c.
+// set sets the key below c. If c was full, it is split: right is the new node after c, and
+// its keys start at bound. last says that no node follows c.
 func (c *child[V]) set(epoch uint64, key []byte, value *V, last bool) (added bool, right child[V], bound string) {
 	c.own(epoch)
 	if c.inner == nil {
@@ -131,7 +128,7 @@ func (c *child[V]) set(epoch uint64, key []byte, value *V, last bool) (added boo
 		in.cut(at)
 		right, bound = child[V]{inner: r}, r.keys[0]
 		switch {
-		case r.n == 0: // what is new begins the next node
+		case r.n == 0: // the new child begins the next node
 			r.n, r.keys[0], r.children[0] = 1, low, below
 			return added, right, low
 		case i+1 > at:
@@ -172,9 +169,8 @@ func (l *leaf[V]) set(epoch uint64, key []byte, value *V, last bool) (added bool
 	return true, right, bound
 }
 
-// half returns where a full node is split to which something is added at i. One
-// behind which there is nothing stays full if it is added to at its end: keys
-// that come in order fill all nodes.
+// half returns where to split a full node for an addition at i. The last node stays full if
+// the addition is at its end, so that keys in ascending order fill all nodes.
 func half(i int, last bool) int {
 	if last && i == fanout {
 		return fanout
@@ -182,7 +178,7 @@ func half(i int, last bool) int {
 	return fanout/2 + 1
 }
 
-// cut drops all from n on.
+// cut removes everything from n on.
 func (l *leaf[V]) cut(n int) {
 	clear(l.keys[n:l.n])
 	clear(l.values[n:l.n])
@@ -195,7 +191,7 @@ func (in *inner[V]) cut(n int) {
 	in.n = n
 }
 
-// own makes the node one that the write of the epoch may change.
+// own copies the node unless the write of the epoch owns it already.
 func (c *child[V]) own(epoch uint64) {
 	switch {
 	case c.leaf != nil && c.leaf.epoch != epoch:
@@ -209,8 +205,7 @@ func (c *child[V]) own(epoch uint64) {
 	}
 }
 
-// Remove takes the key out of the tree, in the write of the epoch, and reports
-// whether it was there.
+// Remove removes the key, in the write of the epoch, and reports whether it existed.
 func (t *Tree[V]) Remove(epoch uint64, key []byte) bool {
 	if t.Get(key) == nil {
 		return false
@@ -226,7 +221,7 @@ func (t *Tree[V]) Remove(epoch uint64, key []byte) bool {
 	return true
 }
 
-// remove takes a key that is there out of what is below c.
+// remove removes an existing key below c.
 func (c *child[V]) remove(epoch uint64, key []byte) {
 	c.own(epoch)
 	if l := c.leaf; l != nil {
@@ -257,14 +252,14 @@ func (c *child[V]) len() int {
 	return c.inner.n
 }
 
-// drop takes out the i-th child.
+// drop removes the i-th child.
 func (in *inner[V]) drop(i int) {
 	copy(in.keys[i:], in.keys[i+1:in.n])
 	copy(in.children[i:], in.children[i+1:in.n])
 	in.cut(in.n - 1)
 }
 
-// join moves what the child behind the i-th holds into the i-th.
+// join moves the content of the child after the i-th into the i-th.
 func (in *inner[V]) join(epoch uint64, i int) {
 	in.children[i].own(epoch)
 	switch from := in.children[i+1]; {
@@ -277,28 +272,27 @@ func (in *inner[V]) join(epoch uint64, i int) {
 		to := in.children[i].inner
 		copy(to.keys[to.n:], from.inner.keys[:from.inner.n])
 		copy(to.children[to.n:], from.inner.children[:from.inner.n])
-		to.keys[to.n] = in.keys[i+1] // of a first child: nobody has looked at it, so it may be too high
+		to.keys[to.n] = in.keys[i+1] // a first key is never read, so it may have been too high
 		to.n += from.inner.n
 	}
 	in.drop(i + 1)
 }
 
-// Iterator walks over a tree in the order of its keys.
+// Iterator iterates over a tree in the order of its keys.
 type Iterator[V any] struct {
 	leaf  *leaf[V]
-	i     int // the next one of leaf
+	i     int // next value of leaf
 	depth int
 	path  [maxDepth]visit[V]
 }
 
-// visit is where an iterator goes on in an inner node.
+// visit is where an iterator continues in an inner node.
 type visit[V any] struct {
 	node *inner[V]
 	next int
 }
 
-// maxDepth is more than enough: nodes on the way down hold two or more, and most
-// hold ten.
+// maxDepth is more than enough: inner nodes have two or more children, and most have ten.
 const maxDepth = 24
 
 // Seek returns an iterator over the values whose keys are not below start.

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// check panics if the tree isn't one.
+// check panics if the tree violates an invariant.
 func (t *Tree[V]) check(tb testing.TB) {
 	tb.Helper()
 	n, depth := 0, -1
@@ -58,7 +58,7 @@ func (t *Tree[V]) check(tb testing.TB) {
 	}
 }
 
-// all returns what the tree holds from the key on.
+// all returns the tree's values from the key on.
 func (t *Tree[V]) all(start string) (values []*V) {
 	for it := t.Seek([]byte(start)); ; {
 		v := it.Next()
@@ -69,8 +69,8 @@ func (t *Tree[V]) all(start string) (values []*V) {
 	}
 }
 
-// TestTreeIsAMap: random writes, held against a map; and what an earlier write
-// has left stays as it was, whatever later ones do.
+// TestTreeIsAMap compares the tree with a map during random writes. The tree of an earlier
+// write must not change through later writes.
 func TestTreeIsAMap(t *testing.T) {
 	for seed := range uint64(40) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
@@ -89,7 +89,7 @@ func TestTreeIsAMap(t *testing.T) {
 			from := ""
 			if len(keys) > 0 && rnd.IntN(2) == 0 {
 				if from = keys[rnd.IntN(len(keys))]; rnd.IntN(2) == 0 {
-					from += "x" // between two
+					from += "x" // between two keys
 				}
 			}
 			i, _ := slices.BinarySearch(keys, from)
@@ -106,12 +106,12 @@ func TestTreeIsAMap(t *testing.T) {
 				}
 			}
 			if got.Get([]byte("none")) != nil {
-				t.Fatalf("seed %d: what isn't there is found", seed)
+				t.Fatalf("seed %d: a missing key is found", seed)
 			}
 		}
 		for write := range 60 {
 			epoch := NewEpoch()
-			grow := rnd.IntN(4) > write/20 // then shrink
+			grow := rnd.IntN(4) > write/20 // first grow, then shrink
 			for range rnd.IntN(200) {
 				key := fmt.Sprint("k", rnd.IntN(span))
 				if _, there := model[key]; !grow && rnd.IntN(4) > 0 || there && rnd.IntN(3) == 0 {
@@ -142,8 +142,8 @@ func TestTreeIsAMap(t *testing.T) {
 	}
 }
 
-// TestTreeInOrder: keys that come in order fill the leaves, and what leaves at
-// the front, as from a queue, leaves nothing behind.
+// TestTreeInOrder: keys in ascending order fill the leaves, and removals at the front, as
+// from a queue, leave no nodes behind.
 func TestTreeInOrder(t *testing.T) {
 	var now Tree[int]
 	key := func(i int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(i)) }
@@ -178,8 +178,8 @@ func TestTreeInOrder(t *testing.T) {
 	}
 }
 
-// FuzzTree does as the bytes say: two for a key, whose lowest bit says whether it
-// is set or removed; each eighth write is one of its own.
+// FuzzTree writes as the bytes say. Two bytes are a key, whose lowest bit says whether it
+// is set or removed. Every eighth operation begins a new write.
 func FuzzTree(f *testing.F) {
 	f.Add([]byte("some bytes that become keys"))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -206,7 +206,7 @@ func FuzzTree(f *testing.F) {
 				values = append(values, want[key])
 			}
 			if !slices.Equal(tr.all(""), values) {
-				t.Fatal("the tree holds something else than the map")
+				t.Fatal("the tree differs from the map")
 			}
 		}
 	})

@@ -1,6 +1,6 @@
-// Package statetest has a second kind of placed workload for tests of packages state,
-// conductor and dispatch: they must treat it as they treat containers. A test package
-// registers its table in an init function. No program imports it.
+// Package statetest provides a second kind of placed workload for the tests of packages
+// state, conductor and dispatch, which must treat it like containers. A test package
+// registers its table in an init function. No program imports this package.
 package statetest
 
 import "github.com/stackforge/magnum/structs"
@@ -25,14 +25,14 @@ type Part struct {
 	Ports    []structs.Port `codec:",omitempty"`
 }
 
-// PodObserved is what an agent saw of a pod.
+// PodObserved is what an agent has observed of a pod.
 type PodObserved struct {
 	structs.Seen
-	Memory int64          `codec:",omitempty"` // bytes, that the engine has set for all parts
+	Memory int64          `codec:",omitempty"` // bytes, which the engine has set for all parts
 	Parts  []PartObserved `codec:",omitempty"`
 }
 
-// PartObserved is what an agent saw of a part.
+// PartObserved is what an agent has observed of a part.
 type PartObserved struct {
 	Name   string                  `codec:",omitempty"`
 	Status structs.ContainerStatus `codec:",omitempty"`
@@ -47,7 +47,7 @@ const CodePods = 31
 // NewPod returns an empty row.
 func NewPod() structs.Row { return new(Pod) }
 
-// Table says which table the row belongs to.
+// Table returns the row's table.
 func (*Pod) Table() structs.Table { return TablePods }
 
 // RowName returns the pod's name.
@@ -61,7 +61,7 @@ func (p *Pod) Ref() structs.Ref {
 // Copy returns a copy of the row.
 func (p *Pod) Copy() structs.Workload { return new(*p) }
 
-// Demand adds up what the parts ask for.
+// Demand returns the sum of the parts' demands.
 func (p *Pod) Demand() (d structs.Demand) {
 	for _, part := range p.Parts {
 		d.Memory += part.Memory
@@ -71,7 +71,7 @@ func (p *Pod) Demand() (d structs.Demand) {
 	return d
 }
 
-// Reserved is Demand, or what the engine has set if that is more.
+// Reserved returns the larger one of Demand and the engine's limits.
 func (p *Pod) Reserved() structs.Demand {
 	d := p.Demand()
 	d.Memory = max(d.Memory, p.Observed.Memory)
@@ -83,16 +83,17 @@ func (p *Pod) Policy() structs.Policy {
 	return structs.Policy{Restart: p.Restart, Exclusive: p.Exclusive, Volume: p.Volume}
 }
 
-// Seen returns what all kinds of workloads have of Observed.
+// Seen returns the part of Observed that all kinds of workloads have.
 func (p *Pod) Seen() structs.Seen { return p.Observed.Seen }
 
-// See writes it.
+// See writes what Seen returns.
 func (p *Pod) See(s structs.Seen) { p.Observed.Seen = s }
 
-// Observe takes over what an agent saw of the pod and its parts.
+// Observe takes over an agent's observation of the pod and its parts.
 func (p *Pod) Observe(o structs.Observed, parts []structs.PartReport) {
 	was := p.Observed
-	p.Observed = PodObserved{Memory: o.Memory, Seen: structs.Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation, Failed: o.Failed,
+	p.Observed = PodObserved{Memory: o.Memory, Seen: structs.Seen{Status: o.Status, Reason: o.Reason, Generation: o.Generation,
+		Failed: o.Failed,
 		Health: o.Health, EngineID: o.EngineID, StartedAt: o.StartedAt, FinishedAt: o.FinishedAt}}
 	for _, part := range parts {
 		p.Observed.Parts = append(p.Observed.Parts, PartObserved{Name: part.Part, Status: part.Status})
@@ -105,10 +106,10 @@ func (p *Pod) Observe(o structs.Observed, parts []structs.PartReport) {
 	}
 }
 
-// SpecHash is "": agents don't tell what a pod is made from.
+// SpecHash returns "": agents don't report a pod's spec.
 func (p *Pod) SpecHash() string { return "" }
 
-// Forget drops what was observed.
+// Forget clears the observation.
 func (p *Pod) Forget() { p.Observed = PodObserved{} }
 
 // Left does nothing: no process of a pod is killed by itself.
@@ -117,7 +118,7 @@ func (p *Pod) Left() {}
 // Assign adds the pod's name.
 func (p *Pod) Assign(a *structs.Assignment) { a.Name = p.Name }
 
-// PartNames returns the names of the parts that an agent has told of.
+// PartNames returns the names of the parts that an agent has reported.
 func (p *Pod) PartNames() (names []string) {
 	for _, part := range p.Observed.Parts {
 		names = append(names, part.Name)

@@ -10,42 +10,42 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// poison breaks the encoder for one value: containers with a terminal.
-func (h *harness) poison() {
+// breakEncoding breaks the encoding of one value: that of containers with a terminal.
+func (h *harness) breakEncoding() {
 	h.store.BreakEncoder = func(row structs.Row, encoded []byte) {
 		c, ok := row.(*structs.Container)
 		if !ok || !c.Spec.TTY {
 			return
 		}
 		at := strings.Index(string(encoded), "TTY\xc3")
-		encoded[at+3] = 0xc1 // no value in msgpack
+		encoded[at+3] = 0xc1 // not a value in msgpack
 	}
 }
 
-func TestPoisonIsRefused(t *testing.T) {
+func TestUnreadableRequestIsRefused(t *testing.T) {
 	h := newHarness(t)
-	h.poison()
+	h.breakEncoding()
 	h.host("h1", nil)
 	h.bay(alice, "web", 1)
 	entries := h.proposer.entries
 	err := refuse(h, structs.CodeInternal, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", TTY: true}})
 	var told *structs.Error
 	if !errors.As(err, &told) || strings.Contains(told.Msg, "msgpack") {
-		t.Errorf("the user is told %q", told.Msg)
+		t.Errorf("the user has %q", told.Msg)
 	}
 	if h.proposer.entries != entries {
 		t.Error("it was proposed")
 	}
-	for range 3 { // the loop goes on
+	for range 3 { // the loop continues
 		h.create(alice, "", structs.ContainerSpec{})
 	}
 }
 
-// TestPoisonFailsNoNeighbour: whatever else is in the batch is carried out, and
-// what was refused anyway is refused for its own reason.
-func TestPoisonFailsNoNeighbour(t *testing.T) {
+// TestUnreadableRequestFailsNoOtherOfItsBatch: the other requests of the batch are carried
+// out, and a request that is refused anyway is refused for its own reason.
+func TestUnreadableRequestFailsNoOtherOfItsBatch(t *testing.T) {
 	h := newHarness(t)
-	h.poison()
+	h.breakEncoding()
 	h.host("h1", nil)
 	h.bay(alice, "web", 1)
 	started, release := h.hold()
@@ -60,7 +60,8 @@ func TestPoisonFailsNoNeighbour(t *testing.T) {
 	}
 	create := func(name string, tty bool) func() error {
 		return func() error {
-			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: name, Spec: structs.ContainerSpec{Image: "i", TTY: tty}})
+			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Name: name,
+				Spec: structs.ContainerSpec{Image: "i", TTY: tty}})
 			return err
 		}
 	}
@@ -81,7 +82,7 @@ func TestPoisonFailsNoNeighbour(t *testing.T) {
 		return err
 	})
 	next("after", "", func() error {
-		name := "renamed" // it sees what the batch has made before
+		name := "renamed" // it sees what the batch has created before
 		_, err := Do(context.Background(), h.Conductor, PatchContainer{Caller: alice, Ident: "between", Name: &name})
 		return err
 	})
@@ -97,11 +98,12 @@ func TestPoisonFailsNoNeighbour(t *testing.T) {
 	h.create(alice, "", structs.ContainerSpec{})
 }
 
-// TestPoisonWithALostLeadership: what came before is carried out, the one that was
-// being committed is unknown, and those behind it have not been.
-func TestPoisonWithALostLeadership(t *testing.T) {
+// TestUnreadableRequestWithALostLeadership: requests before the lost commit are carried
+// out, the outcome of the one that was being committed is unknown, and later ones are not
+// carried out.
+func TestUnreadableRequestWithALostLeadership(t *testing.T) {
 	h := newHarness(t)
-	h.poison()
+	h.breakEncoding()
 	h.bay(alice, "web", 1)
 	started, release := h.hold()
 	defer release()
@@ -109,7 +111,8 @@ func TestPoisonWithALostLeadership(t *testing.T) {
 	for i := range answers {
 		answers[i] = make(chan error, 1)
 		go func() {
-			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice, Spec: structs.ContainerSpec{Image: "i", TTY: i == 2}})
+			_, err := Do(context.Background(), h.Conductor, CreateContainer{Caller: alice,
+				Spec: structs.ContainerSpec{Image: "i", TTY: i == 2}})
 			answers[i] <- err
 		}()
 		if i == 0 {
@@ -142,7 +145,7 @@ func TestPoisonWithALostLeadership(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-h.ended; err == nil {
-		t.Error("the loop goes on")
+		t.Error("the loop continues")
 	} else {
 		h.ended <- err
 	}
