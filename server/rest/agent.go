@@ -49,7 +49,8 @@ func (a agentCalls) routes() []*web.Route {
 			Summary: "Report what is in quarantine (agents)",
 			Takes:   structs.QuarantineReport{}, Gives: web.OK(structs.QuarantineReported{})},
 		{Method: get, Path: "/agent/hosts/:id/sessions/:sid", Action: identity.AgentCall, Handle: a.session,
-			Args:    []wire.Arg{{Name: "via", Kind: wire.ArgText, Doc: "ID of the server that has the user, if it can't be dialled itself."}},
+			Args: []wire.Arg{{Name: "via", Kind: wire.ArgText,
+				Doc: "ID of the server that has the user, if it can't be dialled itself."}},
 			Summary: "Dial back for a session (agents, WebSocket)", Gives: []wire.Answer{{Status: http.StatusSwitchingProtocols}}},
 	}
 }

@@ -84,8 +84,10 @@ func TestWhatIsNoJSONIsAnError(t *testing.T) {
 func BenchmarkEncodeContainer(b *testing.B) {
 	now := structs.Time{Time: time.Unix(1764000000, 0)}
 	body := structs.ContainerBody{
-		UUID: structs.NewID(), Name: "web-1", BayUUID: structs.NewID(), ImageID: "nginx:1.27", Command: &structs.Command{Args: []string{"nginx", "-g", "daemon off;"}},
-		Status: structs.ContainerCreating, Links: web.View{Base: "http://127.0.0.1:9511"}.Links("containers", structs.NewID()), CreatedAt: now,
+		UUID: structs.NewID(), Name: "web-1", BayUUID: structs.NewID(), ImageID: "nginx:1.27",
+		Command: &structs.Command{Args: []string{"nginx", "-g", "daemon off;"}},
+		Status:  structs.ContainerCreating, Links: web.View{Base: "http://127.0.0.1:9511"}.Links("containers", structs.NewID()),
+		CreatedAt: now,
 		Addresses: []string{}, Ports: []structs.Port{},
 		ContainerSpec: structs.ContainerSpec{
 			Environment: map[string]string{"MODE": "production", "REGION": "eu-1"}, Labels: map[string]string{"app": "web"},

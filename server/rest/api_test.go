@@ -266,7 +266,8 @@ func unchanged(t testing.TB, s *servertest.Server, what string, do func()) {
 	do()
 	after := s.Store.Snapshot()
 	if before.Index() != after.Index() || before.Hash() != after.Hash() {
-		t.Errorf("%s: the state has changed: index %d -> %d, hash %016x -> %016x", what, before.Index(), after.Index(), before.Hash(), after.Hash())
+		t.Errorf("%s: the state has changed: index %d -> %d, hash %016x -> %016x", what, before.Index(), after.Index(), before.Hash(),
+			after.Hash())
 	}
 }
 

@@ -101,11 +101,13 @@ func bayBody(v web.View, b *structs.Bay) structs.BayBody {
 
 var (
 	bayShape = wire.NewShape(structs.KindBay, structs.BayRequest{}, structs.BayBody{})
-	bayPatch = wire.NewPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"}, []string{"node_count"})
+	bayPatch = wire.NewPatchRules(bayShape, structs.BayBody{}, []string{"api_address", "node_addresses"}, []string{"baymodel_id"},
+		[]string{"node_count"})
 )
 
 func bayRoutes() []*web.Route {
-	get := web.Reading(bays, bayBrief{}, structs.BayBody{}, identity.BayList, identity.BayDetail, identity.BayGet, web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel)
+	get := web.Reading(bays, bayBrief{}, structs.BayBody{}, identity.BayList, identity.BayDetail, identity.BayGet, web.FilterArgName,
+		web.FilterArgStatus, web.FilterArgLabel)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/bays", Action: identity.BayCreate, Handle: createBay, Args: []wire.Arg{web.Waits},
 			Summary: "Create a bay", Takes: structs.BayRequest{}, Gives: web.Created(structs.BayBody{})},
@@ -143,7 +145,8 @@ func patchBay(q *web.Request) error {
 	fields := slices.DeleteFunc(p.Changed(bayBody(v, was)), func(field string) bool { return field == "node_count" })
 	if len(fields) > 0 {
 		if was.Status != structs.BayCreated && was.Status != structs.BayUpdated {
-			return structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported", was.Status).About(structs.KindBay)
+			return structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported",
+				was.Status).About(structs.KindBay)
 		}
 		return wire.CannotChange(structs.KindBay, fields)
 	}

@@ -51,7 +51,8 @@ var bayModels = &web.Resource{
 		return structs.BayModelBody{
 			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
 			Links: v.Links("baymodels", m.ID), FlavorID: wire.OrNull(m.FlavorID), MasterFlavorID: wire.OrNull(m.MasterFlavorID),
-			KeypairID: wire.OrNull(m.KeypairID), ExternalNetworkID: wire.OrNull(m.ExternalNetworkID), FixedNetwork: wire.OrNull(m.FixedNetwork),
+			KeypairID: wire.OrNull(m.KeypairID), ExternalNetworkID: wire.OrNull(m.ExternalNetworkID),
+			FixedNetwork:  wire.OrNull(m.FixedNetwork),
 			DNSNameserver: wire.OrNull(m.DNSNameserver), DockerVolumeSize: wire.OrNull(m.DockerVolumeSize),
 			SSHAuthorizedKey: wire.OrNull(m.SSHAuthorizedKey), ClusterDistro: wire.OrNull(m.ClusterDistro),
 			CreatedAt: structs.Time{Time: m.CreatedAt}, UpdatedAt: structs.Time{Time: m.UpdatedAt},
@@ -65,7 +66,8 @@ var (
 )
 
 func bayModelRoutes() []*web.Route {
-	get := web.Reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail, identity.BayModelGet, web.FilterArgName)
+	get := web.Reading(bayModels, bayModelBrief{}, structs.BayModelBody{}, identity.BayModelList, identity.BayModelDetail,
+		identity.BayModelGet, web.FilterArgName)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/" + bayModels.Noun, Action: identity.BayModelCreate, Handle: createBayModel,
 			Summary: "Create a baymodel", Takes: structs.BayModelRequest{}, Gives: web.Made(structs.BayModelBody{})},

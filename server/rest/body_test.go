@@ -41,7 +41,8 @@ func TestBodiesWhereNoneIsTaken(t *testing.T) {
 		if rt.Zun {
 			headers = []header{speaksZun}
 		}
-		for _, body := range []string{`{"signal":"SIGUSR1"}`, "garbage{", "[]", "0", `""`, `{"deadline":"10m"}`, "x", "{}{}", "{} x", "nul", "null null", strings.Repeat(" ", 100) + "x", strings.Repeat("x", 300<<10)} {
+		for _, body := range []string{`{"signal":"SIGUSR1"}`, "garbage{", "[]", "0", `""`, `{"deadline":"10m"}`, "x", "{}{}", "{} x", "nul",
+			"null null", strings.Repeat(" ", 100) + "x", strings.Repeat("x", 300<<10)} {
 			unchanged(t, s, rt.Path, func() {
 				r := f.raw(rt.Method, path, body, headers...)
 				if r.status != 400 || !strings.Contains(string(r.body), "takes none") {
@@ -110,7 +111,8 @@ func TestZunArgumentsInABody(t *testing.T) {
 		unchanged(t, f.s, path, func() { f.zun("POST", "/v1/containers/c/"+path, body).is(400) })
 	}
 	unchanged(t, f.s, "DELETE", func() { f.zun("DELETE", "/v1/containers/c", `{"forced":true}`).is(400) })
-	if r := f.raw("POST", "/v1/containers/c/kill", "signal=SIGUSR1", speaksZun, header{"Content-Type", "application/x-www-form-urlencoded"}); r.status != 415 {
+	if r := f.raw("POST", "/v1/containers/c/kill", "signal=SIGUSR1", speaksZun,
+		header{"Content-Type", "application/x-www-form-urlencoded"}); r.status != 415 {
 		t.Errorf("a form: %d %s", r.status, r.body)
 	}
 	f.zun("DELETE", "/v1/containers/c", `{"force":true}`).is(204)
@@ -161,13 +163,15 @@ func TestCredentialsComeBeforeBodies(t *testing.T) {
 				conn := dial(t, s)
 				zun := map[bool]string{true: "OpenStack-API-Version: container 1.40\r\n"}[rt.Zun]
 				path := strings.Replace(rt.Path, ":id", agent.HostID, 1)
-				fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Auth-Token: %s\r\n%s%s\r\n\r\n", rt.Method, fillPath(path), structs.FormatToken(structs.NewID(), "x"), zun, length)
+				fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Auth-Token: %s\r\n%s%s\r\n\r\n", rt.Method, fillPath(path),
+					structs.FormatToken(structs.NewID(), "x"), zun, length)
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 				if err != nil {
 					t.Errorf("%s %s with %s: %v", rt.Method, rt.Path, length, err)
 					return
 				}
-				if want := map[bool]int{true: 413, false: 401}[rt.Action == identity.AgentRegister]; resp.StatusCode != want && rt.Action != identity.Public {
+				if want := map[bool]int{true: 413, false: 401}[rt.Action == identity.AgentRegister]; resp.StatusCode != want &&
+					rt.Action != identity.Public {
 					t.Errorf("%s %s with %s: %s", rt.Method, rt.Path, length, resp.Status)
 				}
 				if _, err := io.Copy(io.Discard, conn); err != nil { // to its end
@@ -241,7 +245,8 @@ func TestRegistrationIsSmall(t *testing.T) {
 		c.raw("POST", "/v1/agent/hosts", `{"host_id":"`+strings.Repeat("x", n)+`"}`).is(413)
 	}
 	conn := dial(t, s)
-	fmt.Fprintf(conn, "POST /v1/agent/hosts HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n%s", strings.Repeat(" ", 0x8000))
+	fmt.Fprintf(conn, "POST /v1/agent/hosts HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n%s",
+		strings.Repeat(" ", 0x8000))
 	if resp := answerOn(t, conn); resp.StatusCode != 413 {
 		t.Errorf("chunks: %s", resp.Status)
 	}

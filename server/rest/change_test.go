@@ -31,12 +31,14 @@ func TestActionsOfAContainer(t *testing.T) {
 	alice.do("POST", "/v1/bays?wait=5s", `{}`).is(201)
 	created := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"c","image":"x"}`).is(201).header.Get("X-Openstack-Request-Id")
 	first := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
-	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" || first[0]["request_id"] != created {
+	if len(first) != 1 || first[0]["action"] != "create" || first[0]["user_id"] != "alice" || first[0]["result"] != "success" ||
+		first[0]["request_id"] != created {
 		t.Errorf("%v", first)
 	}
 	request := alice.as("admin").do("PUT", "/v1/containers/c/stop", "").is(200).header.Get("X-Openstack-Request-Id")
 	got := alice.do("GET", "/v1/containers/c/actions", "").is(200).items("actions")
-	if len(got) != 2 || got[0]["action"] != "stop" || got[0]["user_id"] != "root" || got[0]["request_id"] != request || got[0]["result"] != "success" ||
+	if len(got) != 2 || got[0]["action"] != "stop" || got[0]["user_id"] != "root" || got[0]["request_id"] != request ||
+		got[0]["result"] != "success" ||
 		got[0]["finished_at"] == nil || got[1]["action"] != "create" {
 		t.Errorf("%v", got)
 	}
@@ -69,7 +71,8 @@ func TestRebuild(t *testing.T) {
 	before := f.s.Store.Snapshot().Container(id)
 	f.do("PUT", "/v1/containers/c/rebuild?image=alpine", "").is(200)
 	after := f.s.Store.Snapshot().Container(id)
-	if after.Spec.Image != "alpine" || after.Epoch != before.Epoch+1 || after.HostID != before.HostID || after.Status() != structs.ContainerRunning {
+	if after.Spec.Image != "alpine" || after.Epoch != before.Epoch+1 || after.HostID != before.HostID ||
+		after.Status() != structs.ContainerRunning {
 		t.Errorf("%+v", after)
 	}
 	f.do("PUT", "/v1/containers/c/rebuild", "").is(200)
@@ -93,7 +96,8 @@ func TestLimitsWhileItRuns(t *testing.T) {
 		return seen
 	}))
 	id := f.running("c")
-	body := f.do("PATCH", "/v1/containers/c", `[{"op":"replace","path":"/memory","value":"64m"},{"op":"add","path":"/cpu","value":0.5},{"op":"replace","path":"/name","value":"d"}]`).is(200).object()
+	body := f.do("PATCH", "/v1/containers/c",
+		`[{"op":"replace","path":"/memory","value":"64m"},{"op":"add","path":"/cpu","value":0.5},{"op":"replace","path":"/name","value":"d"}]`).is(200).object()
 	if body["memory"] != float64(64<<20) || body["cpu"] != 0.5 || body["name"] != "d" || body["status"] != "Running" {
 		t.Errorf("%v", body)
 	}
@@ -119,7 +123,8 @@ func TestHealthAndRegistry(t *testing.T) {
 		}
 		return seen
 	}))
-	r := f.do("POST", "/v1/containers?run=true&wait=10s", `{"name":"c","image":"registry:5000/x","registry":{"username":"bob","password":"s3cret"},
+	r := f.do("POST", "/v1/containers?run=true&wait=10s",
+		`{"name":"c","image":"registry:5000/x","registry":{"username":"bob","password":"s3cret"},
 		"healthcheck":{"test":"wget -q localhost","interval":"30","retries":3}}`).is(201)
 	a, _ := f.agent.Assigned(r.uuid())
 	if g := a.Registry; g == nil || g.Username != "bob" || g.Password != "s3cret" {
@@ -134,7 +139,8 @@ func TestHealthAndRegistry(t *testing.T) {
 		}
 	}
 	body := f.do("GET", "/v1/containers/c", "").is(200).object()
-	if check, _ := body["healthcheck"].(map[string]any); body["health"] != "starting" || check["test"] != "wget -q localhost" || check["interval"] != 30.0 {
+	if check, _ := body["healthcheck"].(map[string]any); body["health"] != "starting" || check["test"] != "wget -q localhost" ||
+		check["interval"] != 30.0 {
 		t.Errorf("%v", body)
 	}
 	none := f.do("POST", "/v1/containers?wait=10s", `{"image":"x","healthcheck":{"test":[]}}`).is(201)

@@ -90,11 +90,13 @@ func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 
 var (
 	containerShape = wire.NewShape(structs.KindContainer, structs.ContainerRequest{}, structs.ContainerBody{})
-	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"}, []string{"name", "image_id", "command", "memory", "cpu"})
+	containerPatch = wire.NewPatchRules(containerShape, structs.ContainerBody{}, nil, []string{"bay_uuid", "image_id"},
+		[]string{"name", "image_id", "command", "memory", "cpu"})
 )
 
 func containerRoutes() []*web.Route {
-	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail, identity.ContainerGet,
+	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail,
+		identity.ContainerGet,
 		web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
 	routes := append(get,
 		&web.Route{Method: http.MethodPost, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer,
@@ -110,13 +112,15 @@ func containerRoutes() []*web.Route {
 		&web.Route{Method: http.MethodPut, Path: "/containers/:id/rebuild", Action: identity.ContainerRebuild, Handle: rebuildContainer,
 			Args:    []wire.Arg{web.Waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the one that it has."}},
 			Summary: "Make a container anew", Gives: web.Acted(structs.ContainerBody{})},
-		&web.Route{Method: http.MethodDelete, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer, Args: []wire.Arg{
-			web.Waits,
-			{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
-			{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
-			{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
-		}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
-		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions, Args: web.Consistency,
+		&web.Route{Method: http.MethodDelete, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer,
+			Args: []wire.Arg{
+				web.Waits,
+				{Name: "force", Kind: wire.ArgBool, Doc: "Kill it if it runs; forget it if its host is lost."},
+				{Name: "stop", Kind: wire.ArgBool, Doc: "Stop it first if it runs."},
+				{Name: "all_projects", Kind: wire.ArgBool, Doc: "For operators."},
+			}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
+		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions,
+			Args:    web.Consistency,
 			Summary: "What was done to a container, by whom and how it ended", Gives: web.OK(structs.ActionsBody{})},
 	)
 	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt, Doc: "Seconds between SIGTERM and SIGKILL."}
@@ -131,7 +135,8 @@ func containerRoutes() []*web.Route {
 		{conductor.ActionUnpause, identity.ContainerUnpause, nil}, {conductor.ActionKill, identity.ContainerKill, []wire.Arg{signal}},
 	} {
 		routes = append(routes, &web.Route{
-			Method: http.MethodPut, Path: "/containers/:id/" + string(a.action), Action: a.policy, Handle: act(a.action), Args: slices.Concat([]wire.Arg{web.Waits}, a.args),
+			Method: http.MethodPut, Path: "/containers/:id/" + string(a.action), Action: a.policy, Handle: act(a.action),
+			Args:    slices.Concat([]wire.Arg{web.Waits}, a.args),
 			Summary: structs.Title(string(a.action)) + " a container", Gives: web.Acted(structs.ContainerBody{}),
 		})
 	}
@@ -144,7 +149,8 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Containers().Create(q.Context(), &q.Call, service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
+	return q.Service.Containers().Create(q.Context(), &q.Call,
+		service.CreateContainer{Body: &body, Once: once, Run: q.Query.Bool("run", false)})
 }, func(q *web.Request, c *structs.Container) error {
 	containers.Locate(q, c)
 	atMost, said := q.Patience()

@@ -43,7 +43,8 @@ type eventFilter struct {
 }
 
 func (f *eventFilter) shows(e *state.Event) bool {
-	if e.Table == structs.TableHosts && !f.hosts || e.Table != structs.TableHosts && f.project != state.AllProjects && f.project != e.ProjectID {
+	if e.Table == structs.TableHosts && !f.hosts || e.Table != structs.TableHosts && f.project != state.AllProjects &&
+		f.project != e.ProjectID {
 		return false
 	}
 	return (f.kind == "" || f.kind == eventTypes[e.Table]) && (f.id == "" || f.id == e.ID)
@@ -58,7 +59,8 @@ func (ev events) routes() []*web.Route {
 	return []*web.Route{
 		{Method: http.MethodGet, Path: "/events", Action: identity.EventList, Handle: ev.stream, Args: eventArgs,
 			Summary: "What happens, as it happens: JSON lines, or server-sent events for who accepts them",
-			Gives:   []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines}, {Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
+			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaLines},
+				{Status: http.StatusOK, Body: structs.EventBody{}, Media: mediaEvents}}},
 	}
 }
 
@@ -90,7 +92,8 @@ func (ev events) stream(q *web.Request) error {
 	if err != nil {
 		return err
 	}
-	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.R.Header.Get("Accept"), mediaEvents), filter: filter, resume: index, names: q.Service.Snapshot}
+	out := &eventWriter{q: q, tick: ev.tick, sse: strings.Contains(q.R.Header.Get("Accept"), mediaEvents), filter: filter, resume: index,
+		names: q.Service.Snapshot}
 	return out.run(reader)
 }
 
@@ -186,7 +189,8 @@ func (w *eventWriter) write(events []state.Event) error {
 		}
 		body := structs.EventBody{
 			Event: string(e.Kind), Type: eventTypes[e.Table], UUID: e.ID, Name: e.Name, Status: e.Status, Was: wire.OrNull(e.Was),
-			Health: wire.OrNull(e.Health), StatusReason: wire.OrNull(e.Reason), ProjectID: wire.OrNull(e.ProjectID), At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
+			Health: wire.OrNull(e.Health), StatusReason: wire.OrNull(e.Reason), ProjectID: wire.OrNull(e.ProjectID),
+			At: structs.Time{Time: e.At}, Index: e.Index, Resume: w.resume,
 		}
 		if h := w.names().Host(e.HostID); h != nil {
 			body.Host = wire.OrNull(h.Name)

@@ -27,7 +27,8 @@ func (s *Server) TestRoutes() []TestRoute {
 	var out []TestRoute
 	for _, routes := range [][]*web.Route{s.routes, s.zun.Routes, s.peers} {
 		for _, rt := range routes {
-			tr := TestRoute{Method: rt.Method, Path: rt.FullPath(), Action: rt.Action, Zun: rt.Dialect != nil, Takes: rt.TakesMedia, Streams: rt.Streams, AtOnce: web.IsAtOnce(rt.Action)}
+			tr := TestRoute{Method: rt.Method, Path: rt.FullPath(), Action: rt.Action, Zun: rt.Dialect != nil, Takes: rt.TakesMedia,
+				Streams: rt.Streams, AtOnce: web.IsAtOnce(rt.Action)}
 			if rt.Takes != nil {
 				tr.Takes = "application/json"
 			}

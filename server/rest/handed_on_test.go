@@ -68,7 +68,8 @@ func TestPeersAlone(t *testing.T) {
 	alone := newFixtureOn(t, servertest.New(t))
 	alone.raw("POST", "/v1/peer/progress", "{}", right).is(403)
 	f.raw("POST", "/v1/peer/progress", "{}", right, header{peer.HeaderServer, "this-server"}).is(200)
-	f.raw("POST", "/v1/peer/progress", "{}", right, header{peer.HeaderServer, "another"}).is(503).mentions("this is server this-server, not another")
+	f.raw("POST", "/v1/peer/progress", "{}", right,
+		header{peer.HeaderServer, "another"}).is(503).mentions("this is server this-server, not another")
 	young := newFixtureOn(t, servertest.New(t, withFellow("")))
 	young.raw("POST", "/v1/peer/progress", "{}", header{peer.HeaderPeer, "x"}).is(503)
 }
@@ -123,7 +124,8 @@ func TestHandedOn(t *testing.T) {
 	}
 	// What somebody has deleted before it was answered doesn't come back.
 	f.do("DELETE", "/v1/baymodels/"+structs.DeriveID(seed), "").is(204)
-	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(409).mentions("deleted since")
+	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`,
+		append(on, header{peer.HeaderRetryAfterUnknown, "1"})...).is(409).mentions("deleted since")
 	// An action may have been carried out before its container went, with the record.
 	gone := "/v1/containers/" + structs.NewID() + "/stop"
 	f.raw("PUT", gone, "", on...).is(404)

@@ -92,7 +92,8 @@ func quarantined(v web.View, hostID string) []structs.QuarantinedBody {
 	for _, page := range v.Snap.Quarantine(hostID) {
 		for _, k := range page.Kept {
 			kept = append(kept, structs.QuarantinedBody{
-				ContainerUUID: k.Ref().ID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch, State: wire.OrNull(k.State),
+				ContainerUUID: k.Ref().ID, Name: wire.OrNull(k.Name), ProjectID: wire.OrNull(k.ProjectID), Epoch: k.Epoch,
+				State: wire.OrNull(k.State),
 				Since: structs.Time{Time: k.Since}, Decided: wire.OrNull(string(k.Adoption)),
 			})
 		}
@@ -145,7 +146,8 @@ var (
 )
 
 func hostRoutes() []*web.Route {
-	get := web.Reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay)
+	get := web.Reading(hosts, hostBrief{}, structs.HostBody{}, identity.HostList, identity.HostDetail, identity.HostGet, web.FilterArgName,
+		web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay)
 	shown := web.OK(structs.HostBody{})
 	return append(get,
 		&web.Route{Method: http.MethodPatch, Path: "/hosts/:id", Action: identity.HostUpdate, Handle: patchHost,
@@ -161,7 +163,8 @@ func hostRoutes() []*web.Route {
 			Summary: "Say that a lost host is off, so that its exclusive containers may be placed anew", Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/adopt", Action: identity.HostAdopt, Handle: adoptHost, Args: []wire.Arg{
 			{Name: "container", Kind: wire.ArgText, Wants: true, Doc: "Its uuid, or the name that it had."},
-			{Name: "remove", Kind: wire.ArgBool, Doc: "Remove it from the host; default: keep it as the cluster's container of that uuid, which has to be there."},
+			{Name: "remove", Kind: wire.ArgBool,
+				Doc: "Remove it from the host; default: keep it as the cluster's container of that uuid, which has to be there."},
 		}, Summary: "Decide what becomes of a container that a host keeps in quarantine", Gives: shown},
 		&web.Route{Method: http.MethodPut, Path: "/hosts/:id/release", Action: identity.HostRelease, Handle: releaseHost,
 			Summary: "End the mass-loss brake for a host: it is lost", Gives: shown},

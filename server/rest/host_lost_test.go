@@ -170,7 +170,8 @@ func TestOldEpochsSayNothing(t *testing.T) {
 		now := c.container("web")
 		return now["status"] == "Running" && now["epoch"] == 2.0
 	})
-	if err := c.agents[host].Report(context.Background(), id, 1, structs.Observed{Status: structs.ContainerError, Reason: "old", Generation: 9}); err != nil {
+	if err := c.agents[host].Report(context.Background(), id, 1,
+		structs.Observed{Status: structs.ContainerError, Reason: "old", Generation: 9}); err != nil {
 		t.Fatal(err)
 	}
 	if now := c.container("web"); now["status"] != "Running" || now["host"] == host {

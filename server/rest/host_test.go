@@ -36,7 +36,8 @@ func TestDrain(t *testing.T) {
 	f.do("PUT", "/v1/hosts/host-1/undrain", "").is(200)
 	f.do("PUT", "/v1/hosts/host-2/undrain", "").is(200)
 	servertest.Eventually(t, "what has waited goes on", func() bool {
-		return f.do("GET", "/v1/containers/late", "").object()["status"] == "Running" && f.do("GET", "/v1/bays/other", "").object()["status"] == "CREATE_COMPLETE"
+		return f.do("GET", "/v1/containers/late", "").object()["status"] == "Running" &&
+			f.do("GET", "/v1/bays/other", "").object()["status"] == "CREATE_COMPLETE"
 	})
 	f.do("PUT", "/v1/hosts/nope/drain", "").is(404)
 }
@@ -45,9 +46,11 @@ func TestDrain(t *testing.T) {
 // bays, and outlast a registration.
 func TestOperatorLabels(t *testing.T) {
 	s := servertest.New(t)
-	s.StartAgent(t, "host-1", servertest.Fingerprint(structs.Fingerprint{Backend: structs.BackendDocker, Cores: 1, Memory: 1 << 30, Labels: map[string]string{"zone": "a", "disk": "hdd"}}))
+	s.StartAgent(t, "host-1", servertest.Fingerprint(structs.Fingerprint{Backend: structs.BackendDocker, Cores: 1, Memory: 1 << 30,
+		Labels: map[string]string{"zone": "a", "disk": "hdd"}}))
 	c := newCaller(t, s)
-	body := c.do("PATCH", "/v1/hosts/host-1", `[{"op":"add","path":"/labels/zone","value":"b"},{"op":"add","path":"/labels/rack","value":"7"}]`).is(200).object()
+	body := c.do("PATCH", "/v1/hosts/host-1",
+		`[{"op":"add","path":"/labels/zone","value":"b"},{"op":"add","path":"/labels/rack","value":"7"}]`).is(200).object()
 	if fmt.Sprint(body["labels"]) != "map[disk:hdd rack:7 zone:b]" || fmt.Sprint(body["operator_labels"]) != "map[rack:7 zone:b]" {
 		t.Errorf("%v", body)
 	}

@@ -27,7 +27,8 @@ func hostFilter(q *web.Request) service.HostFilter {
 
 // The query arguments of images.
 var (
-	imageListArgs   = slices.Concat(hostListArgs, []wire.Arg{{Name: "name", Kind: wire.ArgText, Doc: "Only images of this name; without a tag it means :latest."}})
+	imageListArgs = slices.Concat(hostListArgs,
+		[]wire.Arg{{Name: "name", Kind: wire.ArgText, Doc: "Only images of this name; without a tag it means :latest."}})
 	imageTargetArgs = []wire.Arg{
 		{Name: "bay", Kind: wire.ArgText, Doc: "On the ready hosts of this bay: uuid or name. May be left out if you can use only one."},
 		{Name: "host", Kind: wire.ArgText, Doc: "On this host instead: uuid or name; for operators."},
@@ -41,7 +42,8 @@ func imageRoutes() []*web.Route {
 			Summary: "List the images on hosts", Gives: web.OK(structs.ImagesBody{})},
 		{Method: http.MethodPost, Path: "/images", Action: identity.ImagePull, Handle: pullImage,
 			Summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", Takes: structs.ImagePullRequest{},
-			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.HostResultsBody{}}, {Status: http.StatusOK, Body: structs.HostResult{}, Media: mediaLines}}},
+			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.HostResultsBody{}},
+				{Status: http.StatusOK, Body: structs.HostResult{}, Media: mediaLines}}},
 		{Method: http.MethodPut, Path: "/images/load", Action: identity.ImageLoad, Handle: loadImages, Args: imageTargetArgs,
 			Summary:    "Load a tar archive of images on hosts",
 			TakesMedia: mediaTar, Streams: true, Gives: web.OK(structs.HostResultsBody{})},

@@ -77,13 +77,15 @@ func bayOf(t *testing.T, s *servertest.Server, options ...servertest.AgentOption
 
 func TestImageList(t *testing.T) {
 	s := servertest.New(t, servertest.WithHostPatience(2*time.Second))
-	c, agents := bayOf(t, s, says(someImages), fails(structs.CodeUnavailable, "the Docker engine does not answer"), mute(), says("nonsense"), says(someImages))
+	c, agents := bayOf(t, s, says(someImages), fails(structs.CodeUnavailable, "the Docker engine does not answer"), mute(),
+		says("nonsense"), says(someImages))
 	agents[4].Stop()
 	s.Lose(t, agents[4].HostID)
 
 	r := c.do("GET", "/v1/images", "").is(200)
 	images := r.items("images")
-	if len(images) != 2 || images[0]["id"] != "sha256:01" || images[1]["id"] != "sha256:02" || images[1]["host"] != "h0" || images[1]["host_uuid"] != agents[0].HostID ||
+	if len(images) != 2 || images[0]["id"] != "sha256:01" || images[1]["id"] != "sha256:02" || images[1]["host"] != "h0" ||
+		images[1]["host_uuid"] != agents[0].HostID ||
 		images[1]["bay_uuid"] == nil || images[1]["in_use"] != true || images[1]["used_at"] != "2026-01-03T03:04:05+00:00" {
 		t.Errorf("images %v", images)
 	}
@@ -92,13 +94,15 @@ func TestImageList(t *testing.T) {
 		errs = append(errs, fmt.Sprintf("%v %v: %v", e["host"], e["code"], e["message"]))
 	}
 	want := []string{"h1 unavailable: the Docker engine does not answer", "h2 unavailable: the host did not answer within 2s",
-		"h3 unavailable: the host's agent sent an answer that can't be read: ", "h4 unavailable: the host is lost (its agent was not heard of)"}
+		"h3 unavailable: the host's agent sent an answer that can't be read: ",
+		"h4 unavailable: the host is lost (its agent was not heard of)"}
 	for i := range want {
 		if i >= len(errs) || !strings.HasPrefix(errs[i], want[i]) {
 			t.Fatalf("errors\n%s, want\n%s", strings.Join(errs, "\n"), strings.Join(want, "\n"))
 		}
 	}
-	for query, want := range map[string]int{"host=h0": 2, "host=" + agents[0].HostID: 2, "host=h0&name=busybox": 1, "host=h0&name=busybox:1": 1, "host=h0&name=box": 0, "bay=b1&host=h0": 2} {
+	for query, want := range map[string]int{"host=h0": 2, "host=" + agents[0].HostID: 2, "host=h0&name=busybox": 1,
+		"host=h0&name=busybox:1": 1, "host=h0&name=box": 0, "bay=b1&host=h0": 2} {
 		if got := c.do("GET", "/v1/images?"+query, "").is(200).items("images"); len(got) != want {
 			t.Errorf("%s: %d images, want %d", query, len(got), want)
 		}
@@ -146,7 +150,8 @@ func TestImagesByTenancy(t *testing.T) {
 	}
 	for _, tt := range []struct{ token, query, want string }{
 		{"alice", "", "all mine"}, {"reader", "", "all mine"}, {"mallory", "", "all other"}, {"admin", "", "all mine"},
-		{"admin", "?all_projects=true", "all mine none other"}, {"admin", "?host=host-of-other", "other"}, {"admin", "?host=" + free.HostID, "none"},
+		{"admin", "?all_projects=true", "all mine none other"}, {"admin", "?host=host-of-other", "other"},
+		{"admin", "?host=" + free.HostID, "none"},
 		{"alice", "?bay=all", "all"}, {"alice", "?host=host-of-mine", "mine"},
 	} {
 		if got := hosts(tt.token, tt.query); got != tt.want {
@@ -190,7 +195,8 @@ func TestImagesByTenancy(t *testing.T) {
 	}
 
 	// The host's word on whose a volume is counts for nothing.
-	if got := alice.do("GET", "/v1/volumes", "").is(200).items("volumes"); len(got) != 2 || got[0]["name"] != "data" || got[0]["host"] != "host-of-all" {
+	if got := alice.do("GET", "/v1/volumes", "").is(200).items("volumes"); len(got) != 2 || got[0]["name"] != "data" ||
+		got[0]["host"] != "host-of-all" {
 		t.Errorf("volumes %v", got)
 	}
 	if got := mallory.do("GET", "/v1/volumes", "").is(200).items("volumes"); len(got) != 0 {
@@ -211,10 +217,12 @@ func TestImagePull(t *testing.T) {
 	f := newFixture(t, servertest.Serve(s.serve))
 	s.play = serveText
 	r := f.do("POST", "/v1/images", `{"image":"me/it:1","registry":{"username":"u","password":"geheim"}}`).is(200)
-	if offer := <-s.offers; offer.Kind != structs.SessionImagePull || offer.ContainerID != "" || offer.Image != "me/it:1" || offer.Registry.Password != "geheim" {
+	if offer := <-s.offers; offer.Kind != structs.SessionImagePull || offer.ContainerID != "" || offer.Image != "me/it:1" ||
+		offer.Registry.Password != "geheim" {
 		t.Errorf("offer %+v", offer)
 	}
-	if got := r.items("results"); len(got) != 1 || got[0]["result"] != "success" || got[0]["host"] != "host-1" || got[0]["message"] != nil || fmt.Sprint(got[0]["images"]) != "[me/it:1]" {
+	if got := r.items("results"); len(got) != 1 || got[0]["result"] != "success" || got[0]["host"] != "host-1" ||
+		got[0]["message"] != nil || fmt.Sprint(got[0]["images"]) != "[me/it:1]" {
 		t.Errorf("results %v", got)
 	}
 	for body, want := range map[string]string{
@@ -269,7 +277,8 @@ func TestImagePullOnSeveralHosts(t *testing.T) {
 	agents[2].Stop()
 	s.Lose(t, agents[2].HostID)
 	got := c.do("POST", "/v1/images", `{"image":"a"}`).is(200).items("results")
-	if len(got) != 2 || got[0]["result"] != "success" || got[1]["result"] != "error" || got[1]["code"] != "not_found" || got[1]["message"] != "no such host" {
+	if len(got) != 2 || got[0]["result"] != "success" || got[1]["result"] != "error" || got[1]["code"] != "not_found" ||
+		got[1]["message"] != "no such host" {
 		t.Errorf("results %v", got)
 	}
 	var texts []string
@@ -331,7 +340,8 @@ func TestImageLoad(t *testing.T) {
 	c, _ := bayOf(t, s, takes, fails(structs.CodeNoSpace, "no space left on device"), takes)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 400<<10) // 6.4 MB
 	got := c.do("PUT", "/v1/images/load", string(large)).is(200).items("results")
-	if len(got) != 3 || got[0]["result"] != "success" || fmt.Sprint(got[0]["images"]) != "[a:1 b:1]" || got[1]["code"] != "no_space" || got[2]["result"] != "success" {
+	if len(got) != 3 || got[0]["result"] != "success" || fmt.Sprint(got[0]["images"]) != "[a:1 b:1]" || got[1]["code"] != "no_space" ||
+		got[2]["result"] != "success" {
 		t.Errorf("results %v", got)
 	}
 	for range 2 {
@@ -340,7 +350,8 @@ func TestImageLoad(t *testing.T) {
 		}
 	}
 	// What is too large reaches no host, or does not come to its end there.
-	c.do("PUT", "/v1/images/load", strings.Repeat("x", 8<<20+1)).is(413).says("the archive is larger than 8388608 bytes: save fewer images into it")
+	c.do("PUT", "/v1/images/load", strings.Repeat("x",
+		8<<20+1)).is(413).says("the archive is larger than 8388608 bytes: save fewer images into it")
 	if len(inputs) > 0 {
 		t.Error("a host was asked")
 	}
@@ -439,9 +450,10 @@ func TestImageLoadThatNoHostTakes(t *testing.T) {
 func TestVolumes(t *testing.T) {
 	s := newScript()
 	server := servertest.New(t, servertest.WithHostPatience(2*time.Second))
-	c, _ := bayOf(t, server, servertest.Serve(s.serve), servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
-		<-conn.CloseRead(ctx).Done()
-	}))
+	c, _ := bayOf(t, server, servertest.Serve(s.serve),
+		servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
+			<-conn.CloseRead(ctx).Done()
+		}))
 	id := c.do("POST", "/v1/containers", `{"name":"web","image":"a"}`).is(201).uuid()
 	project := server.Store.Snapshot().Container(id).ProjectID
 	volume := func(name, used string) string {
@@ -459,7 +471,8 @@ func TestVolumes(t *testing.T) {
 	if offer := <-s.offers; offer.Kind != structs.SessionVolumeList || offer.ProjectID != project {
 		t.Errorf("offer %+v", offer)
 	}
-	if got := r.items("volumes"); len(got) != 2 || fmt.Sprint(got[0]["used_by"]) != "[web other]" || got[0]["host"] != "h0" || len(r.items("errors")) != 1 {
+	if got := r.items("volumes"); len(got) != 2 || fmt.Sprint(got[0]["used_by"]) != "[web other]" || got[0]["host"] != "h0" ||
+		len(r.items("errors")) != 1 {
 		t.Errorf("volumes %s", r.body)
 	}
 	if got := c.do("GET", "/v1/volumes?name=old&host=h0", "").is(200); len(got.items("volumes")) != 1 || len(got.items("errors")) != 0 {
@@ -469,7 +482,8 @@ func TestVolumes(t *testing.T) {
 	c.do("DELETE", "/v1/volumes/old", "").is(503).mentions("may be on host h1", "did not answer within 2s", "Say with host")
 	c.do("DELETE", "/v1/volumes/old?host=h1", "").is(503)
 	c.do("DELETE", "/v1/volumes/none?host=h0", "").is(404).says("Volume none could not be found.")
-	c.do("DELETE", "/v1/volumes/data?host=h0", "").is(409).code("volume.conflict").says("Volume data on host h0 is used by container web, other: delete that first")
+	c.do("DELETE", "/v1/volumes/data?host=h0",
+		"").is(409).code("volume.conflict").says("Volume data on host h0 is used by container web, other: delete that first")
 	for len(s.offers) > 0 {
 		<-s.offers
 	}

@@ -168,7 +168,8 @@ func TestRevocationEndsEveryRoute(t *testing.T) {
 			query += "&" + name + map[bool]string{true: "=/a", false: "=1"}[name == "path"]
 		}
 		if rt.AtOnce && !waits {
-			if rt.Streams || len(rt.Gives) > 0 || slices.ContainsFunc(rt.Args, func(a string) bool { return a == "stream" || a == "follow" || a == "timeout" }) {
+			if rt.Streams || len(rt.Gives) > 0 ||
+				slices.ContainsFunc(rt.Args, func(a string) bool { return a == "stream" || a == "follow" || a == "timeout" }) {
 				t.Errorf("%s %s is not over at once", rt.Method, rt.Path)
 			}
 			continue

@@ -62,7 +62,8 @@ func TestLeaderChangesInTheMiddleOfAForwardedCall(t *testing.T) {
 		m.Log = c.Cluster.(*servertest.Log)
 		c.Cluster, c.Hold = m, 30*time.Second
 		c.Member = fellow{secret: "the secret"}
-		c.Peers = peer.New(peer.Config{URLs: func(string) []string { return []string{frozen.URL} }, Secret: func() string { return "the secret" }})
+		c.Peers = peer.New(peer.Config{URLs: func(string) []string { return []string{frozen.URL} },
+			Secret: func() string { return "the secret" }})
 	})
 	f := newFixtureOn(t, s)
 	made := f.do("POST", "/v1/baymodels", `{"coe":"docker","name":"was"}`).is(201).object()["uuid"].(string)

@@ -39,7 +39,8 @@ func TestPaging(t *testing.T) {
 					t.Errorf("page of %d with next %q", len(r.items("baymodels")), next)
 				}
 				if next != "" {
-					if wantPath := f.s.URL + "/v1/baymodels"; !strings.HasPrefix(next, wantPath+"?sort_key=") && !strings.HasPrefix(next, wantPath+"/detail?sort_key=") {
+					if wantPath := f.s.URL + "/v1/baymodels"; !strings.HasPrefix(next, wantPath+"?sort_key=") &&
+						!strings.HasPrefix(next, wantPath+"/detail?sort_key=") {
 						t.Errorf("next %q", next)
 					}
 					next = strings.TrimPrefix(next, f.s.URL)
@@ -74,7 +75,8 @@ func TestLinksNameTheHostThatWasAsked(t *testing.T) {
 			t.Errorf("no link %s in %s", want, r.body)
 		}
 	}
-	if next := f.hosted("other:1", "GET", "/v1/bays?limit=1").object()["next"]; !strings.HasPrefix(fmt.Sprint(next), "http://other:1/v1/bays?") {
+	if next := f.hosted("other:1", "GET", "/v1/bays?limit=1").object()["next"]; !strings.HasPrefix(fmt.Sprint(next),
+		"http://other:1/v1/bays?") {
 		t.Errorf("next %v", next)
 	}
 	// Bookmarks lead there without /v1.
@@ -145,7 +147,8 @@ func TestNodesShowHosts(t *testing.T) {
 	admin, member := newCaller(t, s).as("admin"), newCaller(t, s).as("alice")
 	stored := member.do("POST", "/v1/nodes", `{"type":"bare","image_id":"img","ironic_node_id":"x"}`).is(201).uuid()
 	list := admin.do("GET", "/v1/nodes", "").is(200).items("nodes")
-	if len(list) != 2 || list[0]["uuid"] != agent.HostID || list[0]["type"] != "host" || list[1]["uuid"] != stored || list[1]["type"] != "bare" {
+	if len(list) != 2 || list[0]["uuid"] != agent.HostID || list[0]["type"] != "host" || list[1]["uuid"] != stored ||
+		list[1]["type"] != "bare" {
 		t.Errorf("operator's nodes %v", list)
 	}
 	if list = member.do("GET", "/v1/nodes/detail", "").is(200).items("nodes"); len(list) != 1 || list[0]["uuid"] != stored {
@@ -156,7 +159,9 @@ func TestNodesShowHosts(t *testing.T) {
 	}
 	member.do("GET", "/v1/nodes/"+agent.HostID, "").is(404)
 	admin.do("DELETE", "/v1/nodes/"+agent.HostID, "").is(404) // hosts aren't deleted this way
-	if got := member.do("PATCH", "/v1/nodes/"+stored, `[{"op":"replace","path":"/type","value":"virt"},{"op":"remove","path":"/image_id"}]`).is(200).object(); got["type"] != "virt" || got["image_id"] != nil || got["updated_at"] == nil {
+	if got := member.do("PATCH", "/v1/nodes/"+stored,
+		`[{"op":"replace","path":"/type","value":"virt"},{"op":"remove","path":"/image_id"}]`).is(200).object(); got["type"] != "virt" ||
+		got["image_id"] != nil || got["updated_at"] == nil {
 		t.Errorf("patched node %v", got)
 	}
 	member.do("DELETE", "/v1/nodes/"+stored, "").is(204)
@@ -169,7 +174,8 @@ func TestNodesShowHosts(t *testing.T) {
 // TestNames checks names that are hard.
 func TestNames(t *testing.T) {
 	f := newFixture(t)
-	for _, name := range []string{"ünï-çødé", "with space", "日本語", "a/b", "%41", "a?b#c", "detail", "..", strings.Repeat("é", 255), structs.NewID() + "x", "{}", "<&>", "  "} {
+	for _, name := range []string{"ünï-çødé", "with space", "日本語", "a/b", "%41", "a?b#c", "detail", "..", strings.Repeat("é", 255),
+		structs.NewID() + "x", "{}", "<&>", "  "} {
 		id := f.do("POST", "/v1/containers", toJSON(t, map[string]string{"name": name, "image": "busybox", "bay": f.bay})).is(201).uuid()
 		if got := f.do("GET", "/v1/containers/"+id, "").is(200).object()["name"]; got != name {
 			t.Errorf("name %q is shown as %q", name, got)
@@ -189,7 +195,8 @@ func TestNames(t *testing.T) {
 	if got := f.do("GET", "/v1/bays/"+id, "").is(200).object()["name"]; got != "b1" {
 		t.Errorf("name %v", got)
 	}
-	if got := f.do("POST", "/v1/containers", `{"name":null,"image":"busybox","bay":"`+f.bay+`"}`).is(201).object()["name"]; got == "" || got == nil {
+	if got := f.do("POST", "/v1/containers", `{"name":null,"image":"busybox","bay":"`+f.bay+`"}`).is(201).object()["name"]; got == "" ||
+		got == nil {
 		t.Errorf("generated name %v", got)
 	}
 }
@@ -198,12 +205,15 @@ func TestNames(t *testing.T) {
 func TestLenientValues(t *testing.T) {
 	f := newFixture(t)
 	got := f.do("POST", "/v1/bays", ` {"name":"x","node_count":"2","bay_create_timeout":"5","discovery_url":null,"labels":null,"shared":"True","api_address":null,"coe":"swarm","placement":"binpack"} `).is(201).object()
-	if got["node_count"] != 2.0 || got["bay_create_timeout"] != 5.0 || got["shared"] != true || got["coe"] != "swarm" || got["placement"] != "binpack" {
+	if got["node_count"] != 2.0 || got["bay_create_timeout"] != 5.0 || got["shared"] != true || got["coe"] != "swarm" ||
+		got["placement"] != "binpack" {
 		t.Errorf("bay %v", got)
 	}
 	c := f.do("POST", "/v1/containers?run=", `{"image_id":"busybox","bay":"b1","command":["echo","a b"],"entrypoint":"/bin/sh -c","memory":"512m","cpu":"0.5","ports":[{"container_port":"80"}],"tty":"true","stop_timeout":"3","environment":{"A":"b"},"volumes":[{"name":"data","target":"/data"}],"restart_policy":"on-failure:3"}`).is(201).object()
-	if fmt.Sprint(c["command"]) != "[echo a b]" || fmt.Sprint(c["entrypoint"]) != "[/bin/sh -c]" || c["memory"] != float64(512<<20) || c["cpu"] != 0.5 || c["tty"] != true ||
-		c["stop_timeout"] != 3.0 || fmt.Sprint(c["ports"]) != "[map[container_port:80 host_port:0 protocol:tcp]]" || c["restart_policy"] != "on-failure:3" || fmt.Sprint(c["environment"]) != "map[A:b]" {
+	if fmt.Sprint(c["command"]) != "[echo a b]" || fmt.Sprint(c["entrypoint"]) != "[/bin/sh -c]" || c["memory"] != float64(512<<20) ||
+		c["cpu"] != 0.5 || c["tty"] != true ||
+		c["stop_timeout"] != 3.0 || fmt.Sprint(c["ports"]) != "[map[container_port:80 host_port:0 protocol:tcp]]" ||
+		c["restart_policy"] != "on-failure:3" || fmt.Sprint(c["environment"]) != "map[A:b]" {
 		t.Errorf("container %v", c)
 	}
 }

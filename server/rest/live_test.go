@@ -28,7 +28,8 @@ func TestTopShowsListedColumnsOnly(t *testing.T) {
 	f.running("c")
 	s.play = serveText
 	for _, args := range []string{
-		"-orss=PID -e e -oargs", "-o rss=PID", "-o pid=PID,args", "e", "-e e", "aux e", "auxe", "-eww", "-o pid,environ", "-o pid,pid", "-o PID",
+		"-orss=PID -e e -oargs", "-o rss=PID", "-o pid=PID,args", "e", "-e e", "aux e", "auxe", "-eww", "-o pid,environ", "-o pid,pid",
+		"-o PID",
 		"--format pid", "-O rss", "O rss", "-y", "-C sh", "--ppid 1", "-p 1", "-o pid\n-e e", "-o pid\te",
 	} {
 		query := "?ps_args=" + url.QueryEscape(args)
@@ -55,7 +56,8 @@ func TestStatsAndTop(t *testing.T) {
 	if offer := <-s.offers; offer.Kind != structs.SessionStats || offer.ContainerID != id || offer.Stream {
 		t.Errorf("offer %+v", offer)
 	}
-	if stats["cpu_percent"] != 12.5 || stats["memory_used"] != 1048576.0 || stats["pids"] != 5.0 || stats["read_at"] != "2026-01-02T03:04:05+00:00" {
+	if stats["cpu_percent"] != 12.5 || stats["memory_used"] != 1048576.0 || stats["pids"] != 5.0 ||
+		stats["read_at"] != "2026-01-02T03:04:05+00:00" {
 		t.Errorf("stats %v", stats)
 	}
 	top := f.do("GET", "/v1/containers/c/top?ps_args=-o+pid,args", "").is(200)
@@ -68,7 +70,8 @@ func TestStatsAndTop(t *testing.T) {
 	f.do("PUT", "/v1/containers/c/pause", "").is(200)
 	f.do("GET", "/v1/containers/c/stats", "").is(200)
 
-	for answer, want := range map[string]int{`{"done":true}`: 503, `{"error":"no ps on the host","code":"unavailable"}`: 503, `{"error":"bad argument","code":"invalid"}`: 400} {
+	for answer, want := range map[string]int{`{"done":true}`: 503, `{"error":"no ps on the host","code":"unavailable"}`: 503,
+		`{"error":"bad argument","code":"invalid"}`: 400} {
 		s.play = func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 			_ = servertest.Send(ctx, conn, ctl, answer)
 		}
@@ -135,7 +138,8 @@ func TestAttach(t *testing.T) {
 		_, _, _ = conn.Read(ctx)
 	}
 	attach := func(path string) (*websocket.Conn, *http.Response, error) {
-		return websocket.Dial(t.Context(), strings.Replace(f.s.URL, "http", "ws", 1)+"/v1/containers/"+path, &websocket.DialOptions{HTTPClient: httpClient})
+		return websocket.Dial(t.Context(), strings.Replace(f.s.URL, "http", "ws", 1)+"/v1/containers/"+path,
+			&websocket.DialOptions{HTTPClient: httpClient})
 	}
 	conn, _, err := attach("talks/attach/ws?w=80&h=24")
 	if err != nil {
@@ -175,7 +179,8 @@ func TestAttach(t *testing.T) {
 	if m := lastControl(t, conn); m.ExitCode == nil {
 		t.Errorf("last message %+v", m)
 	}
-	for path, want := range map[string]int{"mute/attach/ws?stdin=true": 409, "idle/attach/ws": 409, "nope/attach/ws": 404, "mute/attach/ws?h=10001": 400} {
+	for path, want := range map[string]int{"mute/attach/ws?stdin=true": 409, "idle/attach/ws": 409, "nope/attach/ws": 404,
+		"mute/attach/ws?h=10001": 400} {
 		if _, resp, err := attach(path); err == nil || resp.StatusCode != want {
 			t.Errorf("%s: %v, want %d", path, err, want)
 		}

@@ -16,7 +16,8 @@ import (
 // marked are the values of fields of a container's request that can't have just any
 // marker, by their JSON paths. Others are filled by their types.
 var marked = map[string]any{
-	"uuid": structs.NewID(), "workdir": "/marker-workdir", "hostname": "marker-hostname", "image_id": "marker-image-id", "image_pull_policy": "always",
+	"uuid": structs.NewID(), "workdir": "/marker-workdir", "hostname": "marker-hostname", "image_id": "marker-image-id",
+	"image_pull_policy":    "always",
 	"ports.container_port": 8471, "ports.host_port": 8472, "ports.protocol": "udp", "memory": 47185920, "cpu": 0.471,
 	"restart_policy": structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 471},
 	"volumes.type":   structs.MountVolume, "volumes.target": "/marker-target", "volumes.size": 0, // of a tmpfs only
@@ -52,7 +53,8 @@ func mark(t testing.TB, v reflect.Value, path string) {
 			switch {
 			case f.Anonymous:
 				mark(t, v.Field(i), path)
-			case f.IsExported() && f.Tag.Get("api") != "-" && !(f.Name == "Command" && f.Type.Kind() == reflect.Slice): // the request's own is beside it
+			case f.IsExported() && f.Tag.Get("api") != "-" &&
+				!(f.Name == "Command" && f.Type.Kind() == reflect.Slice): // the request's own is beside it
 				mark(t, v.Field(i), strings.TrimPrefix(path+"."+name, "."))
 			}
 		}
@@ -110,7 +112,8 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	var log logged
 	script := newScript()
 	script.play = serveText
-	s := servertest.New(t, servertest.WithTokens(), servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
+	s := servertest.New(t, servertest.WithTokens(),
+		servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
 	c := newCaller(t, s)
 	c.token = c.do("POST", "/v1/operator/bootstrap", "").is(201).object()["token"].(string)
 	f := &fixture{caller: c, agent: s.StartAgent(t, "host-1", servertest.Serve(script.serve))}
@@ -140,23 +143,30 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	created := say("the create", f.do("POST", "/v1/containers?wait=10s", body, key).is(201))
 	id := created.uuid()
 	say("its repeat", f.do("POST", "/v1/containers?wait=10s", body, key).is(201))
-	say("another request under its key", f.do("POST", "/v1/containers", strings.Replace(body, "marker-name", "marker-other", 1), key).is(409))
+	say("another request under its key", f.do("POST", "/v1/containers", strings.Replace(body, "marker-name", "marker-other", 1),
+		key).is(409))
 	say("another one of its UUID", f.do("POST", "/v1/containers", body).is(409))
-	for member, wrong := range map[string]string{`"cpu":0.471`: `"cpu":-1`, `"stdin":true`: `"stdin":"maybe"`, `"password":"marker-registry.password"`: `"password":["marker-registry.password"]`,
-		`"marker-registry.password"`: `"marker-registry.password\u0000"`, `"marker-registry.username"`: `{"a":"marker-registry.username"}`, `"registry":{`: `"registry":{"x":1,`, `"tty":true`: `"tty":true,"x":1`} {
+	for member, wrong := range map[string]string{`"cpu":0.471`: `"cpu":-1`, `"stdin":true`: `"stdin":"maybe"`,
+		`"password":"marker-registry.password"`: `"password":["marker-registry.password"]`,
+		`"marker-registry.password"`:            `"marker-registry.password\u0000"`,
+		`"marker-registry.username"`:            `{"a":"marker-registry.username"}`, `"registry":{`: `"registry":{"x":1,`,
+		`"tty":true`: `"tty":true,"x":1`} {
 		if !strings.Contains(body, member) {
 			t.Fatalf("%s is not in %s", member, body)
 		}
 		// A value that is refused is shown to whom it came from, unless it is a secret.
 		say("the refusal of "+wrong, f.do("POST", "/v1/containers", strings.Replace(body, member, wrong, 1)).is(400))
 	}
-	for _, path := range []string{"/v1/containers/" + id, "/v1/containers", "/v1/containers/detail", "/v1/containers/" + id + "/actions", "/v1/hosts", "/v1/hosts/host-1", "/v1/bays/b1",
-		"/v1/bays", "/v1/volumes", "/v1/tokens", "/v1/operator/state", "/v1/operator/members", "/v1/operator/raft/peers", "/v1/openapi.json", "/metrics"} {
+	for _, path := range []string{"/v1/containers/" + id, "/v1/containers", "/v1/containers/detail", "/v1/containers/" + id + "/actions",
+		"/v1/hosts", "/v1/hosts/host-1", "/v1/bays/b1",
+		"/v1/bays", "/v1/volumes", "/v1/tokens", "/v1/operator/state", "/v1/operator/members", "/v1/operator/raft/peers",
+		"/v1/openapi.json", "/metrics"} {
 		say(path, f.raw("GET", path, "", header{"X-Auth-Token", f.token}))
 	}
 	said["Zun's answer"] = string(f.raw("GET", "/v1/containers/"+id, "", speaksZun).body)
 	say("a patch", f.do("PATCH", "/v1/containers/"+id, `[{"op":"replace","path":"/name","value":"marker-renamed"}]`).is(200))
-	say("a patch of the secret", f.do("PATCH", "/v1/containers/"+id, `[{"op":"add","path":"/registry","value":`+toJSON(t, request.Registry)+`}]`).is(400))
+	say("a patch of the secret", f.do("PATCH", "/v1/containers/"+id, `[{"op":"add","path":"/registry","value":`+toJSON(t, request.Registry)+
+		`}]`).is(400))
 	say("a rebuild", f.do("PUT", "/v1/containers/"+id+"/rebuild", "").is(200))
 	say("a pull", f.do("POST", "/v1/images", `{"image":"me/it:1","registry":`+toJSON(t, request.Registry)+`}`).is(200))
 	for {
@@ -199,9 +209,12 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		}
 		said["what a host is sent besides, with "+understands] = toJSON(t, work)
 	}
-	report := toJSON(t, structs.StatusReport{Registration: 1, Seq: 1 << 40, Containers: []structs.ContainerReport{{ContainerID: id, Epoch: 1, Observed: structs.Observed{Status: "None"}}}})
-	say("a report that is refused", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report, header{"Authorization", "Bearer " + f.agent.Secret}).is(400))
-	say("a host with a wrong secret", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report, header{"Authorization", "Bearer x" + f.agent.Secret}).is(401))
+	report := toJSON(t, structs.StatusReport{Registration: 1, Seq: 1 << 40,
+		Containers: []structs.ContainerReport{{ContainerID: id, Epoch: 1, Observed: structs.Observed{Status: "None"}}}})
+	say("a report that is refused", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report,
+		header{"Authorization", "Bearer " + f.agent.Secret}).is(400))
+	say("a host with a wrong secret", f.raw("POST", "/v1/agent/hosts/"+f.agent.HostID+"/status", report,
+		header{"Authorization", "Bearer x" + f.agent.Secret}).is(401))
 
 	say("the delete", f.do("DELETE", "/v1/containers/"+id+"?force=true&wait=10s", ""))
 	for n := 0; ; n++ {
@@ -245,7 +258,8 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[structs.ContainerRequest]()) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if _, there := asked[name]; !there && !f.Anonymous && f.IsExported() && f.Tag.Get("api") != "-" && name != "registry" && marked[name] != "" && marked[name] != false {
+		if _, there := asked[name]; !there && !f.Anonymous && f.IsExported() && f.Tag.Get("api") != "-" && name != "registry" &&
+			marked[name] != "" && marked[name] != false {
 			t.Errorf("field %s has no marker: give it one", name)
 		}
 	}

@@ -24,7 +24,8 @@ func operatorRoutes(leader func() (name, address string)) []*web.Route {
 			Args:    []wire.Arg{{Name: "force", Kind: wire.ArgBool, Doc: "Also if no majority that answers is left."}},
 			Summary: "Take a server out of the cluster for good", Gives: []wire.Answer{{Status: http.StatusNoContent}}},
 		{Method: put, Path: "/operator/raft/transfer-leader", Action: identity.OperatorLead, Handle: transferLeader(leader),
-			Args:    []wire.Arg{{Name: "to", Kind: wire.ArgText, Doc: "Server that shall lead: uuid or name; default the one that is most up to date."}},
+			Args: []wire.Arg{{Name: "to", Kind: wire.ArgText,
+				Doc: "Server that shall lead: uuid or name; default the one that is most up to date."}},
 			Summary: "Hand leadership to another server", Gives: web.OK(leaderBody{})},
 	}
 }

@@ -103,8 +103,10 @@ func TestPeersAreListed(t *testing.T) {
 		t.Errorf("no peers are %v", got)
 	}
 	index, name := uint64(7), "s1"
-	f.peers = []structs.RaftPeerBody{{UUID: "u1", Name: &name, RaftAddr: "127.0.0.1:9512", State: structs.PeerLeader, Voter: true, LastIndex: &index}, {UUID: "u2", State: structs.PeerUnreachable}}
-	if got := c.do("GET", "/v1/operator/raft/peers", "").is(200).items("peers"); len(got) != 2 || got[0]["last_index"] != 7.0 || got[1]["last_index"] != nil {
+	f.peers = []structs.RaftPeerBody{{UUID: "u1", Name: &name, RaftAddr: "127.0.0.1:9512", State: structs.PeerLeader, Voter: true,
+		LastIndex: &index}, {UUID: "u2", State: structs.PeerUnreachable}}
+	if got := c.do("GET", "/v1/operator/raft/peers", "").is(200).items("peers"); len(got) != 2 || got[0]["last_index"] != 7.0 ||
+		got[1]["last_index"] != nil {
 		t.Errorf("peers are %v", got)
 	}
 	f.err = structs.Errorf(structs.CodeUnavailable, "this server is shutting down")
@@ -206,14 +208,16 @@ func TestSnapshotIsSaved(t *testing.T) {
 	c.do("POST", "/v1/nodes", "{}").is(201)
 	r := c.do("GET", "/v1/operator/snapshot?consistent", "").is(200)
 	info, err := state.Inspect(bytes.NewReader(r.body))
-	if snap := c.s.Store.Snapshot(); err != nil || info.Index != snap.Index() || info.Hash != state.FormatHash(snap.Hash()) || info.Rows[structs.TableNodes] != 1 {
+	if snap := c.s.Store.Snapshot(); err != nil || info.Index != snap.Index() || info.Hash != state.FormatHash(snap.Hash()) ||
+		info.Rows[structs.TableNodes] != 1 {
 		t.Errorf("%+v, %v", info, err)
 	}
 	if r.header.Get("Content-Type") != "application/octet-stream" || r.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("headers are %v", r.header)
 	}
 	c.do("GET", "/v1/operator/snapshot?index=3", "").is(400)
-	operated(t, f, func(c *rest.Config) { c.Store = state.New() }).do("GET", "/v1/operator/snapshot?stale", "").is(503).mentions("no state yet")
+	operated(t, f, func(c *rest.Config) { c.Store = state.New() }).do("GET", "/v1/operator/snapshot?stale",
+		"").is(503).mentions("no state yet")
 	for who, status := range map[string]int{"": 401, "reader": 403, "alice": 403} {
 		c.as(who).do("GET", "/v1/operator/snapshot", "").is(status)
 	}
@@ -320,7 +324,8 @@ func (r *relayed) Relay(w http.ResponseWriter, req *http.Request, serverID strin
 // so.
 func TestNothingToOperate(t *testing.T) {
 	c := newCaller(t, servertest.New(t))
-	for _, route := range []string{"GET /v1/operator/members", "GET /v1/operator/raft/peers", "DELETE /v1/operator/raft/peers/s1", "PUT /v1/operator/raft/transfer-leader", "GET /v1/operator/snapshot", "PUT /v1/operator/snapshot"} {
+	for _, route := range []string{"GET /v1/operator/members", "GET /v1/operator/raft/peers", "DELETE /v1/operator/raft/peers/s1",
+		"PUT /v1/operator/raft/transfer-leader", "GET /v1/operator/snapshot", "PUT /v1/operator/snapshot"} {
 		method, path, _ := strings.Cut(route, " ")
 		c.do(method, path, "").is(503)
 	}

@@ -25,7 +25,8 @@ func TestForeignHostIsRefused(t *testing.T) {
 	s := servertest.New(t, servertest.WithHosts("web-1", "Magnum.Example"))
 	f := newFixtureOn(t, s)
 	foreign := []string{
-		"evil.example", "evil.example:9511", "localhost.evil.example", "127.0.0.1.evil.example:9511", "web-1.evil.example", "evilocalhost", "web-11",
+		"evil.example", "evil.example:9511", "localhost.evil.example", "127.0.0.1.evil.example:9511", "web-1.evil.example", "evilocalhost",
+		"web-11",
 		"2130706433", "0x7f000001", "127.1", "[::1].evil.example", "fe80::1%evil.example",
 	}
 	for _, rt := range s.REST.TestRoutes() {
@@ -38,7 +39,8 @@ func TestForeignHostIsRefused(t *testing.T) {
 				headers = append(headers, speaksZun)
 			}
 			unchanged(t, s, rt.Path, func() {
-				if r := f.raw(rt.Method, fillPath(rt.Path), "", headers...); r.status != 403 || !strings.Contains(string(r.body), "is not this server") {
+				if r := f.raw(rt.Method, fillPath(rt.Path), "", headers...); r.status != 403 ||
+					!strings.Contains(string(r.body), "is not this server") {
 					t.Errorf("%s %s with Host %q: %d %s", rt.Method, rt.Path, host, r.status, r.body)
 				}
 			})
@@ -47,7 +49,8 @@ func TestForeignHostIsRefused(t *testing.T) {
 	for _, path := range []string{"/debug/pprof/heap", "/v1/nonsense", "/", "/v1/metrics", "/v1/operator/snapshot"} {
 		f.raw("GET", path, "", header{"Host", "evil.example:9511"}).is(403)
 	}
-	for _, host := range []string{"127.0.0.1", "127.0.0.1:9511", "10.1.2.3:80", "[::1]", "[::1]:9511", "localhost", "LOCALHOST:1", "localhost.:9511", "web-1", "web-1:9511", "magnum.example", "MAGNUM.EXAMPLE.:9511"} {
+	for _, host := range []string{"127.0.0.1", "127.0.0.1:9511", "10.1.2.3:80", "[::1]", "[::1]:9511", "localhost", "LOCALHOST:1",
+		"localhost.:9511", "web-1", "web-1:9511", "magnum.example", "MAGNUM.EXAMPLE.:9511"} {
 		if r := f.raw("GET", "/v1/containers", "", header{"Host", host}); r.status != 200 {
 			t.Errorf("Host %q: %d %s", host, r.status, r.body)
 		}
@@ -65,7 +68,8 @@ func TestForeignOriginIsRefused(t *testing.T) {
 	f := newFixtureOn(t, s)
 	for _, rt := range s.REST.TestRoutes() {
 		for _, headers := range [][]header{
-			{{"Origin", "http://evil.example"}}, {{"Origin", "null"}}, {{"Origin", "http://127.0.0.1:1"}}, {{"Sec-Fetch-Site", "cross-site"}},
+			{{"Origin", "http://evil.example"}}, {{"Origin", "null"}}, {{"Origin", "http://127.0.0.1:1"}},
+			{{"Sec-Fetch-Site", "cross-site"}},
 			{{"Sec-Fetch-Site", "same-site"}, {"Origin", f.s.URL}},
 			{{"Origin", "http://evil.example"}, {"Upgrade", "websocket"}, {"Connection", "Upgrade"}, {"Sec-Fetch-Mode", "navigate"}},
 		} {
@@ -96,9 +100,12 @@ func TestJSONIsWantedAsJSON(t *testing.T) {
 	s := servertest.New(t)
 	f := newFixtureOn(t, s)
 	f.running("c")
-	for _, media := range []string{"text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/html", "application/octet-stream", "x", ";", "application/jsonp", "*/*", "text/json+json"} {
+	for _, media := range []string{"text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded",
+		"multipart/form-data; boundary=x", "text/html", "application/octet-stream", "x", ";", "application/jsonp", "*/*",
+		"text/json+json"} {
 		for _, rt := range s.REST.TestRoutes() {
-			if rt.Takes == "" || media == "application/octet-stream" && rt.Takes != "application/json" || strings.HasPrefix(rt.Path, "/v1/peer") || strings.HasPrefix(rt.Path, "/v1/agent/hosts/:id") {
+			if rt.Takes == "" || media == "application/octet-stream" && rt.Takes != "application/json" ||
+				strings.HasPrefix(rt.Path, "/v1/peer") || strings.HasPrefix(rt.Path, "/v1/agent/hosts/:id") {
 				continue
 			}
 			headers := []header{{"Content-Type", media}}
@@ -120,7 +127,8 @@ func TestJSONIsWantedAsJSON(t *testing.T) {
 			})
 		}
 	}
-	for i, media := range []string{"application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/json-patch+json", ""} {
+	for i, media := range []string{"application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/json-patch+json",
+		""} {
 		var headers []header
 		if media != "" {
 			headers = []header{{"Content-Type", media}}

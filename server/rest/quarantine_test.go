@@ -107,7 +107,8 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	// It is merely ahead of a server that knows its lineage as the newest.
 	first.call("GET", fmt.Sprintf("/work?index=0&wait=1ms&lineage=%s&seen=%d", work.Lineage, work.Index+1000), "", 503, nil)
 
-	again := registerHost(t, s, id, secret, structs.Following{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation, Lineage: other, Index: 3})
+	again := registerHost(t, s, id, secret, structs.Following{ClusterID: cluster.ClusterID, Incarnation: cluster.Incarnation,
+		Lineage: other, Index: 3})
 	if !again.answer.Diverged || again.answer.Lineage != work.Lineage || again.answer.Index < work.Index {
 		t.Fatalf("registered: %+v", again.answer)
 	}
@@ -135,7 +136,8 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	}
 
 	shown := c.do("GET", "/v1/hosts/h", "").is(200).object()["quarantine"].([]any)
-	if k := shown[0].(map[string]any); len(shown) != 2 || k["container_uuid"] != x || k["name"] != "x" || k["state"] != "running" || k["epoch"] != 1.0 || k["decided"] != nil || k["since"] == nil {
+	if k := shown[0].(map[string]any); len(shown) != 2 || k["container_uuid"] != x || k["name"] != "x" || k["state"] != "running" ||
+		k["epoch"] != 1.0 || k["decided"] != nil || k["since"] == nil {
 		t.Errorf("host-show has %v", shown)
 	}
 
@@ -153,7 +155,8 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	}()
 	servertest.Eventually(t, "the poll waits", func() bool { return s.Dispatch.Parked() == 1 })
 	c.do("PUT", "/v1/hosts/h/adopt?container=x&remove=true", "").is(200)
-	if w := <-got; len(w.Quarantine) != 1 || w.Quarantine[0].ContainerID != x || w.Quarantine[0].Adoption != structs.AdoptionRemove || w.Full {
+	if w := <-got; len(w.Quarantine) != 1 || w.Quarantine[0].ContainerID != x || w.Quarantine[0].Adoption != structs.AdoptionRemove ||
+		w.Full {
 		t.Errorf("it hears %+v", w)
 	}
 
@@ -168,7 +171,8 @@ func TestAnotherHistoryOverTheWire(t *testing.T) {
 	if n := len(s.Store.Snapshot().Quarantine(id)); n != 0 {
 		t.Errorf("%d pages are left", n)
 	}
-	for _, body := range []string{`{"kept":[{"container_id":"x"}]}`, fmt.Sprintf(`{"kept":[{"container_id":%q,"name":"a\u0000b"}]}`, x), `{"ended":[` + strings.Repeat(`{},`, 100) + `{}]}`} {
+	for _, body := range []string{`{"kept":[{"container_id":"x"}]}`, fmt.Sprintf(`{"kept":[{"container_id":%q,"name":"a\u0000b"}]}`, x),
+		`{"ended":[` + strings.Repeat(`{},`, 100) + `{}]}`} {
 		lost.call("POST", "/quarantine", body, 400, nil)
 	}
 	lost.call("POST", "/quarantine", `{"registration":1}`, 409, nil)

@@ -161,7 +161,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 			switch parts := strings.Split(rt.Path, "/"); {
 			case strings.HasPrefix(rt.Path, "/v1/agent"):
 				path = strings.NewReplacer(":id", agent.HostID, ":sid", "none").Replace(path)
-				body = `{"host_id":"` + structs.NewID() + `","name":"x","join_token":"wrong","secret":"` + structs.NewSecret() + `","fingerprint":{"backend":"docker"}}`
+				body = `{"host_id":"` + structs.NewID() + `","name":"x","join_token":"wrong","secret":"` + structs.NewSecret() +
+					`","fingerprint":{"backend":"docker"}}`
 			case parts[len(parts)-1] == ":id" || strings.Contains(rt.Path, ":id/"):
 				id := ""
 				switch parts[2] {
@@ -203,7 +204,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 			case rt.Method == "POST":
 				body = `{}`
 			}
-			for end, query := range map[string]string{"/execute": "?command=ls", "/execute/ws": "?command=ls", "/rename": "?name=new", "/archive": "?path=/", "/events": "?type=none", "/prune": "?all=true", "/load": "?bay=" + home} {
+			for end, query := range map[string]string{"/execute": "?command=ls", "/execute/ws": "?command=ls", "/rename": "?name=new",
+				"/archive": "?path=/", "/events": "?type=none", "/prune": "?all=true", "/load": "?bay=" + home} {
 				if strings.HasSuffix(path, end) {
 					path += query
 				}
@@ -236,7 +238,8 @@ func walkRoutes(t *testing.T, s *servertest.Server, of func(name string) string)
 func TestClaimsOfClientsAreIgnored(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	c := newCaller(t, s)
-	claims := []header{{"X-Roles", "admin"}, {"X-User-Id", "root"}, {"X-Project-Id", "p1"}, {"X-Identity-Status", "Confirmed"}, {"X-Tenant-Id", "p1"}}
+	claims := []header{{"X-Roles", "admin"}, {"X-User-Id", "root"}, {"X-Project-Id", "p1"}, {"X-Identity-Status", "Confirmed"},
+		{"X-Tenant-Id", "p1"}}
 	c.do("GET", "/v1/hosts", "", claims...).is(401)
 	c.as("reader").do("GET", "/v1/hosts", "", claims...).is(403)
 	c.as("reader").do("POST", "/v1/bays", "{}", claims...).is(403)
@@ -263,5 +266,6 @@ func TestHostsSecret(t *testing.T) {
 			}
 		})
 	}
-	c.do("GET", "/v1/agent/hosts/"+a.HostID+"/sessions/unknown", "", header{"Authorization", "Bearer " + a.Secret}, header{"Upgrade", "websocket"}, header{"Connection", "Upgrade"}).is(404)
+	c.do("GET", "/v1/agent/hosts/"+a.HostID+"/sessions/unknown", "", header{"Authorization", "Bearer " + a.Secret},
+		header{"Upgrade", "websocket"}, header{"Connection", "Upgrade"}).is(404)
 }

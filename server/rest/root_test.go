@@ -12,7 +12,8 @@ func TestVersionDocuments(t *testing.T) {
 	c := newCaller(t, s)
 	got := c.do("GET", "/", "").is(200).object()
 	v1 := got["versions"].([]any)[0].(map[string]any)
-	if got["name"] != "OpenStack Magnum API" || got["version"] != "0.0.0-test" || v1["id"] != "v1" || v1["min_version"] != "1.1" || v1["max_version"] != "1.40" ||
+	if got["name"] != "OpenStack Magnum API" || got["version"] != "0.0.0-test" || v1["id"] != "v1" || v1["min_version"] != "1.1" ||
+		v1["max_version"] != "1.40" ||
 		fmt.Sprint(v1["links"]) != "[map[href:"+s.URL+"/v1/ rel:self]]" || fmt.Sprint(got["default_version"]) != fmt.Sprint(v1) {
 		t.Errorf("versions %v", got)
 	}
@@ -53,7 +54,9 @@ func TestDocumentIsComplete(t *testing.T) {
 			t.Errorf("%s %s has no schema of its errors", rt.Method, rt.Path)
 		}
 	}
-	for _, name := range []string{"BayRequest", "BayBody", "BayModelRequest", "BayModelBody", "NodeRequest", "NodeBody", "HostBody", "ContainerRequest", "ContainerBody", "PatchOpInput", "OutputBody", "ErrorBody", "Fault", "AgentHostRegister", "AgentHostRegistered", "AgentWork", "AgentStatusReport", "AgentStatusReported", "OperatorState", "TokenRequest", "TokenBody", "TokenSecretBody"} {
+	for _, name := range []string{"BayRequest", "BayBody", "BayModelRequest", "BayModelBody", "NodeRequest", "NodeBody", "HostBody",
+		"ContainerRequest", "ContainerBody", "PatchOpInput", "OutputBody", "ErrorBody", "Fault", "AgentHostRegister", "AgentHostRegistered",
+		"AgentWork", "AgentStatusReport", "AgentStatusReported", "OperatorState", "TokenRequest", "TokenBody", "TokenSecretBody"} {
 		if doc.components[name] == nil {
 			t.Errorf("no schema %s", name)
 		}

@@ -196,7 +196,8 @@ func TestExecuteKeepsBytes(t *testing.T) {
 		_ = servertest.Send(ctx, conn, stderr, "A")
 		_ = servertest.Send(ctx, conn, ctl, `{"exit_code":0}`)
 	}
-	if body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true", "").is(200).object(); body["output"] != "\ufffd\ufffd\x00A" || body["encoding"] != nil {
+	if body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true", "").is(200).object(); body["output"] != "\ufffd\ufffd\x00A" ||
+		body["encoding"] != nil {
 		t.Errorf("as text: %v", body)
 	}
 	body := f.do("PUT", "/v1/containers/c/execute?command=cat&split=true&encoding=base64", "").is(200).object()
@@ -364,7 +365,8 @@ func TestTerminal(t *testing.T) {
 func TestTerminalRefusals(t *testing.T) {
 	f := newFixture(t, servertest.Serve(serveText))
 	f.container("c", "")
-	for query, want := range map[string]int{"command=sh": 409, "": 400, "command=sh&w=x": 400, "command=sh&w=99999": 400, "command=sh&bogus=1": 400} {
+	for query, want := range map[string]int{"command=sh": 409, "": 400, "command=sh&w=x": 400, "command=sh&w=99999": 400,
+		"command=sh&bogus=1": 400} {
 		if _, resp, err := f.terminal(t.Context(), query, nil); err == nil || resp.StatusCode != want {
 			t.Errorf("%q: %v, want status %d", query, err, want)
 		}
@@ -380,7 +382,8 @@ func TestTerminalRefusals(t *testing.T) {
 		t.Fatalf("own origin: %v", err)
 	}
 	conn.CloseNow()
-	f.do("GET", "/v1/containers/c/execute/ws?command=sh", "", header{"Upgrade", "websocket"}, header{"Origin", "http://evil.example"}).is(403).says(`Origin "http://evil.example" is not this server.`)
+	f.do("GET", "/v1/containers/c/execute/ws?command=sh", "", header{"Upgrade", "websocket"},
+		header{"Origin", "http://evil.example"}).is(403).says(`Origin "http://evil.example" is not this server.`)
 }
 
 // TestOutputThatIsTooLong: that of a command is told of as far as there is room,

@@ -30,7 +30,8 @@ func (s snapshots) routes() []*web.Route {
 			Summary: "The replicated state as a snapshot file, secrets included",
 			Gives:   []wire.Answer{{Status: http.StatusOK, Media: mediaSnapshot}}},
 		{Method: http.MethodPut, Path: "/operator/snapshot", Action: identity.OperatorRestore, Handle: s.restore,
-			Args:    []wire.Arg{{Name: "keep_cluster_id", Kind: wire.ArgBool, Doc: "Keep this cluster's own id instead of the snapshot's."}},
+			Args: []wire.Arg{{Name: "keep_cluster_id", Kind: wire.ArgBool,
+				Doc: "Keep this cluster's own id instead of the snapshot's."}},
 			Summary: "Replace the replicated state by that of a snapshot file", TakesMedia: mediaSnapshot, Streams: true,
 			Gives: web.OK(structs.RestoredBody{})},
 	}
@@ -78,7 +79,8 @@ func (s snapshots) restore(q *web.Request) error {
 	case leader == "":
 		return q.Unread(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.Service.Leaderless()))
 	case q.Call.Forwarded || s.peers == nil:
-		return q.Unread(structs.Errorf(structs.CodeNoLeader, "there is no leader at the moment, and nothing was restored: try again in a second"))
+		return q.Unread(structs.Errorf(structs.CodeNoLeader,
+			"there is no leader at the moment, and nothing was restored: try again in a second"))
 	default:
 		r := q.R.Clone(q.Context())
 		r.Header.Set(peer.HeaderPeer, op.PeerSecret())

@@ -46,7 +46,8 @@ func TestSpecIsBoundedByEveryDoor(t *testing.T) {
 	c := f.do("POST", "/v1/containers?run=true&wait=10s", sized(f.bay, 200<<10, 178<<10)).is(201).uuid()
 	was = hash()
 	command := strings.Repeat("c", 20<<10)
-	f.do("PATCH", "/v1/containers/"+c, `[{"op":"replace","path":"/command","value":["`+command+`"]}]`).is(400).mentions(limit, "environment with ")
+	f.do("PATCH", "/v1/containers/"+c, `[{"op":"replace","path":"/command","value":["`+command+`"]}]`).is(400).mentions(limit,
+		"environment with ")
 	if hash() != was {
 		t.Error("a refusal has changed something")
 	}

@@ -67,11 +67,13 @@ func TestHealthTellsWhatIsWrong(t *testing.T) {
 	full.Store(true)
 	c.do("GET", "/v1/status/ready", "").is(200) // reads go on
 	r := c.do("GET", "/v1/status/health", "").is(503)
-	if got := r.object(); got["status"] != "not ok" || fmt.Sprint(got["reasons"]) != "[the disk is nearly full: nothing is written]" || strings.Contains(string(r.body), "secret") {
+	if got := r.object(); got["status"] != "not ok" || fmt.Sprint(got["reasons"]) != "[the disk is nearly full: nothing is written]" ||
+		strings.Contains(string(r.body), "secret") {
 		t.Errorf("health %s", r.body)
 	}
 	behind.Store(1 << 20)
-	if got := c.do("GET", "/v1/status/health", "").is(503).object(); fmt.Sprint(got["reasons"]) != "[the state is behind the disk is nearly full: nothing is written]" {
+	if got := c.do("GET", "/v1/status/health",
+		"").is(503).object(); fmt.Sprint(got["reasons"]) != "[the state is behind the disk is nearly full: nothing is written]" {
 		t.Errorf("health %v", got)
 	}
 	if got := c.do("GET", "/v1/status/ready", "").is(503).object(); got["status"] != "not ready" {

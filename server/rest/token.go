@@ -47,7 +47,8 @@ func tokenBody(v web.View, t *structs.Token) structs.TokenBody {
 var tokenShape = wire.NewShape(structs.KindToken, structs.TokenRequest{}, structs.TokenBody{})
 
 func tokenRoutes() []*web.Route {
-	get := web.Reading(tokens, structs.TokenBody{}, structs.TokenBody{}, identity.TokenList, identity.TokenDetail, identity.TokenGet, web.FilterArgName)
+	get := web.Reading(tokens, structs.TokenBody{}, structs.TokenBody{}, identity.TokenList, identity.TokenDetail, identity.TokenGet,
+		web.FilterArgName)
 	return append(get,
 		// Nobody can have a token before this has given out the first one.
 		&web.Route{Method: http.MethodPost, Path: "/operator/bootstrap", Action: identity.Public, Handle: bootstrap,

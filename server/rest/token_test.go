@@ -26,14 +26,16 @@ type local struct {
 func newLocal(t testing.TB, s *servertest.Server) *local {
 	t.Helper()
 	first := newCaller(t, s).do("POST", "/v1/operator/bootstrap", "").is(201).object()["token"].(string)
-	l := &local{caller: newCaller(t, s).as(first), texts: map[string]string{"": "", "wrong": structs.FormatToken(structs.NewID(), structs.NewSecret())}}
+	l := &local{caller: newCaller(t, s).as(first),
+		texts: map[string]string{"": "", "wrong": structs.FormatToken(structs.NewID(), structs.NewSecret())}}
 	for name, caller := range tokens {
 		if len(caller.Roles) == 0 {
 			// The API makes none without a role.
 			l.texts[name] = l.put(structs.Token{Project: caller.ProjectID, User: caller.UserID})
 			continue
 		}
-		l.texts[name] = l.create(fmt.Sprintf(`{"name":"%s","project_id":"%s","user_id":"%s","role":"%s"}`, name, caller.ProjectID, caller.UserID, caller.Roles[0]))
+		l.texts[name] = l.create(fmt.Sprintf(`{"name":"%s","project_id":"%s","user_id":"%s","role":"%s"}`, name, caller.ProjectID,
+			caller.UserID, caller.Roles[0]))
 	}
 	return l
 }
@@ -89,13 +91,15 @@ func (l *logged) String() string {
 // in the log.
 func TestTokensThatLetNobodyIn(t *testing.T) {
 	var log logged
-	s := servertest.New(t, servertest.WithTokens(), servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
+	s := servertest.New(t, servertest.WithTokens(),
+		servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
 	one := s.StartAgent(t, "secret-host", servertest.Serve(serveText))
 	other := s.StartAgent(t, "other-host")
 	l := newLocal(t, s)
 	alice := l.as(l.token("alice"))
 	bay := alice.do("POST", "/v1/bays?wait=5s", `{"name":"secret-bay"}`).is(201).uuid()
-	container := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"secret-name","image":"busybox","bay":"`+bay+`"}`).is(201).uuid()
+	container := alice.do("POST", "/v1/containers?run=true&wait=5s", `{"name":"secret-name","image":"busybox","bay":"`+bay+
+		`"}`).is(201).uuid()
 	revoked := l.create(`{"name":"gone","role":"admin"}`)
 	l.revoke(revoked)
 	id, secret, _ := structs.ParseToken(l.token("admin"))
@@ -104,14 +108,18 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 	join := l.create(`{"join":true}`)
 	user := map[string]string{
 		"none": "", "garbage": "tok123", "an unknown one": structs.FormatToken(structs.NewID(), secret),
-		"another's secret": structs.FormatToken(id, foreign), "the hash": structs.FormatToken(id, row.Hash), "the id": id, "half a secret": structs.FormatToken(id, secret[:32]),
-		"a secret without its id": secret, "revoked": revoked, "expired": l.put(structs.Token{Project: "p1", Role: structs.RoleAdmin, ExpiresAt: time.Now().Add(-time.Second)}),
+		"another's secret": structs.FormatToken(id, foreign), "the hash": structs.FormatToken(id, row.Hash), "the id": id,
+		"half a secret":           structs.FormatToken(id, secret[:32]),
+		"a secret without its id": secret, "revoked": revoked,
+		"expired":      l.put(structs.Token{Project: "p1", Role: structs.RoleAdmin, ExpiresAt: time.Now().Add(-time.Second)}),
 		"a join token": join, "a host's secret": one.Secret, "the cluster's join token": servertest.JoinToken,
 		"a NUL": "mgt_%00", "very long": "mgt_" + strings.Repeat("a", 8000),
 	}
 	agent := map[string]string{
-		"none": "", "an admin's token": "Bearer " + l.token("admin"), "a join token": "Bearer " + join, "the cluster's join token": "Bearer " + servertest.JoinToken,
-		"another host's secret": "Bearer " + other.Secret, "the hash of its secret": "Bearer " + structs.HashSecret(one.Secret), "its secret as another scheme": "Basic " + one.Secret,
+		"none": "", "an admin's token": "Bearer " + l.token("admin"), "a join token": "Bearer " + join,
+		"the cluster's join token": "Bearer " + servertest.JoinToken,
+		"another host's secret":    "Bearer " + other.Secret, "the hash of its secret": "Bearer " + structs.HashSecret(one.Secret),
+		"its secret as another scheme": "Basic " + one.Secret,
 	}
 	path := func(p string) string {
 		noun := strings.Split(p, "/")[min(2, strings.Count(p, "/"))]
@@ -137,7 +145,9 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		case strings.HasPrefix(p, "/v1/agent/hosts/"):
 			for name, bearer := range agent {
 				unchanged(t, s, p+" with "+name, func() {
-					check(method+" "+p+" with "+name, l.as(l.token("admin")).raw(method, path(p), `{"registration":1,"seq":99}`, append(headers, header{"Authorization", bearer})...))
+					check(method+" "+p+" with "+name,
+						l.as(l.token("admin")).raw(method, path(p), `{"registration":1,"seq":99}`,
+							append(headers, header{"Authorization", bearer})...))
 				})
 			}
 		case p == "/v1/agent/hosts":
@@ -145,7 +155,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 				if name == "a join token" || name == "the cluster's join token" || name == "a NUL" {
 					continue
 				}
-				body := fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, structs.NewID(), token, structs.NewSecret())
+				body := fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`,
+					structs.NewID(), token, structs.NewSecret())
 				check("register with "+name, l.as(l.token("admin")).raw(method, p, body))
 			}
 		default:
@@ -157,7 +168,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 		}
 		routes++
 	}
-	public := map[string]bool{"GET /": true, "GET /v1/status/leader": true, "GET /v1/status/health": true, "GET /v1/status/ready": true, "GET /v1/terminals/:sid": true, "POST /v1/operator/bootstrap": true}
+	public := map[string]bool{"GET /": true, "GET /v1/status/leader": true, "GET /v1/status/health": true, "GET /v1/status/ready": true,
+		"GET /v1/terminals/:sid": true, "POST /v1/operator/bootstrap": true}
 	for _, rt := range s.REST.Routes() {
 		try(rt.Method, rt.Path, public[rt.Method+" "+rt.Path])
 	}
@@ -167,7 +179,8 @@ func TestTokensThatLetNobodyIn(t *testing.T) {
 	if routes < 60 {
 		t.Errorf("only %d routes were tried", routes)
 	}
-	for what, text := range map[string]string{"the admin's": secret, "alice's": foreign, "a join token's": strings.SplitN(join, "_", 3)[2], "a host's": one.Secret, "the hash": row.Hash} {
+	for what, text := range map[string]string{"the admin's": secret, "alice's": foreign, "a join token's": strings.SplitN(join, "_", 3)[2],
+		"a host's": one.Secret, "the hash": row.Hash} {
 		if strings.Contains(log.String(), text) {
 			t.Errorf("the log has the secret: %s", what)
 		}
@@ -210,7 +223,8 @@ func TestBootstrapGivesOneToken(t *testing.T) {
 	})
 	admin := c.as(made[0])
 	list := admin.do("GET", "/v1/tokens", "").is(200).items("tokens")
-	if len(list) != 1 || list[0]["name"] != "bootstrap" || list[0]["role"] != "admin" || list[0]["project_id"] != "default" || list[0]["expires_at"] != nil {
+	if len(list) != 1 || list[0]["name"] != "bootstrap" || list[0]["role"] != "admin" || list[0]["project_id"] != "default" ||
+		list[0]["expires_at"] != nil {
 		t.Errorf("tokens %v", list)
 	}
 	// Its holder may revoke it, and nobody gets another one.
@@ -239,13 +253,15 @@ func TestTokensAreShownWithoutTheirSecret(t *testing.T) {
 	body := made.object()
 	text := body["token"].(string)
 	id, secret, ok := structs.ParseToken(text)
-	if !ok || id != body["uuid"] || body["project_id"] != "p9" || body["user_id"] != "ci" || body["role"] != "reader" || body["expired"] != false || body["join"] != false || body["created_by"] != "admin" {
+	if !ok || id != body["uuid"] || body["project_id"] != "p9" || body["user_id"] != "ci" || body["role"] != "reader" ||
+		body["expired"] != false || body["join"] != false || body["created_by"] != "admin" {
 		t.Errorf("made %s", made.body)
 	}
 	if made.header.Get("Location") != s.URL+"/v1/tokens/"+id {
 		t.Errorf("Location %q", made.header.Get("Location"))
 	}
-	if at, err := time.Parse(time.RFC3339, body["expires_at"].(string)); err != nil || at.Before(before.Add(time.Hour)) || at.After(time.Now().Add(time.Hour)) {
+	if at, err := time.Parse(time.RFC3339, body["expires_at"].(string)); err != nil || at.Before(before.Add(time.Hour)) ||
+		at.After(time.Now().Add(time.Hour)) {
 		t.Errorf("expires_at %v", body["expires_at"])
 	}
 	row := s.Store.Snapshot().Token(id)
@@ -314,7 +330,9 @@ func TestAgentsJoinWithTokens(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	l := newLocal(t, s)
 	register := func(host, secret, token string) *reply {
-		return l.as("").do("POST", "/v1/agent/hosts", fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, host, token, secret))
+		return l.as("").do("POST", "/v1/agent/hosts",
+			fmt.Sprintf(`{"host_id":"%s","name":"x","join_token":"%s","secret":"%s","fingerprint":{"backend":"docker"}}`, host, token,
+				secret))
 	}
 	host, secret := structs.NewID(), structs.NewSecret()
 	join := l.create(`{"name":"rack 7","join":true,"expires_in":3600}`)

@@ -110,7 +110,8 @@ func TestParkedReadsLeaveNothing(t *testing.T) {
 			path = "/v1/containers"
 		}
 		clients.Go(func() {
-			r, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("%s%s?index=%d&wait=60s", f.s.URL, path, f.s.Store.Index()+1000), nil)
+			r, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("%s%s?index=%d&wait=60s", f.s.URL, path, f.s.Store.Index()+1000),
+				nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -150,7 +151,8 @@ func TestReadsAreNotOlderThanSeen(t *testing.T) {
 	f.do("GET", "/v1/bays/b1?consistent=true", "").is(200)
 	state := f.do("GET", "/v1/operator/state?consistent", "").is(200)
 	snap := f.s.Store.Snapshot()
-	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) || state.index() != snap.Index() ||
+	if got := state.object(); got["hash"] != fmt.Sprintf("%016x", snap.Hash()) || got["index"] != float64(snap.Index()) ||
+		state.index() != snap.Index() ||
 		got["schema"] != float64(structs.SchemaVersion) || got["schema_understood"] != float64(structs.SchemaVersion) {
 		t.Errorf("state %v, store at %d, %016x", got, snap.Index(), snap.Hash())
 	}
@@ -217,7 +219,8 @@ func TestWaitingForResults(t *testing.T) {
 	if !strings.Contains(r.header.Get("Location"), "/v1/containers/") {
 		t.Errorf("Location %q", r.header.Get("Location"))
 	}
-	if got := f.do("GET", "/v1/containers/bad", "").is(200).object(); got["status"] != "Error" || got["status_reason"] != "no such image: busybox" {
+	if got := f.do("GET", "/v1/containers/bad", "").is(200).object(); got["status"] != "Error" ||
+		got["status_reason"] != "no such image: busybox" {
 		t.Errorf("container %v", got)
 	}
 	// A stop of what doesn't run is done, whatever failed before. It goes to the
@@ -355,7 +358,10 @@ func TestUnknownOutcomes(t *testing.T) {
 			}
 			again(func() *reply { return f.do("DELETE", "/v1/baymodels/m", "") }).is(204)
 			own := structs.NewID()
-			again(func() *reply { return f.do("POST", "/v1/baymodels", `{"uuid":"`+own+`","coe":"docker"}`) }).is(map[servertest.Fault]int{servertest.LoseBefore: 201, servertest.LoseAfter: 503}[fault])
+			again(func() *reply {
+				return f.do("POST", "/v1/baymodels",
+					`{"uuid":"`+own+`","coe":"docker"}`)
+			}).is(map[servertest.Fault]int{servertest.LoseBefore: 201, servertest.LoseAfter: 503}[fault])
 			f.do("GET", "/v1/baymodels/"+own, "").is(200)
 			// An action is found in the container's record.
 			again(func() *reply { return f.do("PUT", "/v1/containers/"+id+"/stop", "") }).is(200)

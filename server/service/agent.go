@@ -32,7 +32,8 @@ func (n Agents) Report(ctx context.Context, c *Call, hostID string, r structs.St
 
 // ReportQuarantine takes what an agent says of its host's quarantine. Errors are
 // those of the dispatcher, and what no leader means.
-func (n Agents) ReportQuarantine(ctx context.Context, c *Call, hostID string, r structs.QuarantineReport) (structs.QuarantineReported, error) {
+func (n Agents) ReportQuarantine(ctx context.Context, c *Call, hostID string, r structs.QuarantineReport) (structs.QuarantineReported,
+	error) {
 	return onLeader(ctx, n.s, c, true, func(bool) (structs.QuarantineReported, error) {
 		return n.s.config.Dispatch.ReportQuarantine(ctx, hostID, r)
 	})

@@ -139,7 +139,8 @@ func (a *Archive) Write(p []byte) (int, error) {
 }
 
 func errNoSpool(err error) error {
-	return structs.Errorf(structs.CodeNoSpace, "the server has no room in %s for the archive: copy a part of it at a time, or try again later (%w)", os.TempDir(), err)
+	return structs.Errorf(structs.CodeNoSpace,
+		"the server has no room in %s for the archive: copy a part of it at a time, or try again later (%w)", os.TempDir(), err)
 }
 
 // Reader returns all that was written, from the start.

@@ -88,7 +88,8 @@ func namedBay(snap *state.Snapshot, caller structs.Caller, ident string) (*struc
 
 // errNamed refuses a request that names what isn't there.
 func errNamed(kind, ident string) error {
-	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind), structs.Shorten(ident)).About(kind).With(structs.HintUnknown)
+	return structs.Errorf(structs.CodeInvalid, "%s %s could not be found.", structs.Title(kind),
+		structs.Shorten(ident)).About(kind).With(structs.HintUnknown)
 }
 
 // dockerHosts returns hosts with a Docker engine, by name.
@@ -134,7 +135,8 @@ func chosenHosts(snap *state.Snapshot, caller structs.Caller, bay, host string) 
 		return hosts, b, err
 	}
 	if bay != "" {
-		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", structs.Shorten(bay), structs.Shorten(host))
+		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and host %q are both given: name one of them", structs.Shorten(bay),
+			structs.Shorten(host))
 	}
 	if err := identity.Check(caller, identity.ImageHosts); err != nil {
 		return nil, nil, err
@@ -157,7 +159,8 @@ func readyHosts(hosts []*structs.Host, what string) ([]*structs.Host, error) {
 	case len(hosts) == 0:
 		return nil, structs.Errorf(structs.CodeUnavailable, "%s has no host yet: try again when it has", what)
 	}
-	return nil, structs.Errorf(structs.CodeUnavailable, "%s can't be asked: host %s is %s%s", what, hosts[0].Name, hosts[0].State, because(hosts[0].StateReason))
+	return nil, structs.Errorf(structs.CodeUnavailable, "%s can't be asked: host %s is %s%s", what, hosts[0].Name, hosts[0].State,
+		because(hosts[0].StateReason))
 }
 
 // eachHost calls do for the hosts, many at once, and returns what it gave for
@@ -215,7 +218,8 @@ func (s *Service) converse(ctx context.Context, h *structs.Host, offer structs.S
 	var text []byte
 	err = hear(ctx, session, func(payload []byte) error {
 		if room.Add(-int64(len(payload))) < 0 {
-			return structs.Errorf(structs.CodeTooLarge, "the answers of all hosts have more than %d bytes: ask one bay or host at a time", structs.MaxListing)
+			return structs.Errorf(structs.CodeTooLarge, "the answers of all hosts have more than %d bytes: ask one bay or host at a time",
+				structs.MaxListing)
 		}
 		text = append(text, payload...)
 		return nil
@@ -312,7 +316,8 @@ func outcome(all []structs.HostResult) ([]structs.HostResult, error) {
 
 // ErrUnexpected is what a caller gets to read of a failure that isn't a
 // structs.Error: the cause is in the log, under the request's ID.
-var ErrUnexpected = &structs.Error{Code: structs.CodeInternal, Msg: "An unexpected error occurred. The server's log has its cause under the request id"}
+var ErrUnexpected = &structs.Error{Code: structs.CodeInternal,
+	Msg: "An unexpected error occurred. The server's log has its cause under the request id"}
 
 // orNull returns s as JSON has it where there may be none: null for "".
 func orNull(s string) *string {

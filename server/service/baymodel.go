@@ -29,13 +29,14 @@ func (n BayModels) Patch(ctx context.Context, c *Call, id string, apply func(*st
 	if !structs.IsID(id) {
 		return nil, structs.NotUUID(id)
 	}
-	return decide(ctx, n.s, c, conductor.PatchRow[structs.BayModel, *structs.BayModel]{Caller: c.Caller, Ident: id, Apply: func(was structs.BayModel) (structs.BayModel, error) {
-		body := bayModelRequest(&was)
-		if err := apply(&body); err != nil {
-			return was, err
-		}
-		return bayModelOf(&body)
-	}})
+	return decide(ctx, n.s, c, conductor.PatchRow[structs.BayModel, *structs.BayModel]{Caller: c.Caller, Ident: id,
+		Apply: func(was structs.BayModel) (structs.BayModel, error) {
+			body := bayModelRequest(&was)
+			if err := apply(&body); err != nil {
+				return was, err
+			}
+			return bayModelOf(&body)
+		}})
 }
 
 // Delete deletes a baymodel that no bay refers to. CodeNotFound, CodeConflict, and

@@ -93,7 +93,8 @@ func (s *Service) Once(c *Call, key string, said func() string) (conductor.Once,
 		key, minted = "request/"+structs.DeriveID(c.TakeSeed()), true
 	}
 	if n := utf8.RuneCountInString(key); n > structs.MaxIdempotency {
-		return conductor.Once{}, structs.Errorf(structs.CodeInvalid, "Idempotency-Key: %d characters are more than %d.", n, structs.MaxIdempotency)
+		return conductor.Once{}, structs.Errorf(structs.CodeInvalid, "Idempotency-Key: %d characters are more than %d.", n,
+			structs.MaxIdempotency)
 	}
 	if err := structs.CheckLine("Idempotency-Key", key, 4*structs.MaxIdempotency); err != nil {
 		return conductor.Once{}, err

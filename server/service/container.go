@@ -39,7 +39,8 @@ func (n Containers) Create(ctx context.Context, c *Call, r CreateContainer) (*st
 	}
 	if body.Bay != "" {
 		if request.Bay != "" && request.Bay != body.Bay {
-			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
+			return nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them",
+				structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
 		}
 		request.Bay = body.Bay
 	}
@@ -158,7 +159,9 @@ func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*struct
 		changed, err := conductor.Do(ctx, n.s.config.Conductor, again)
 		if unsure && structs.CodeOf(err) == structs.CodeNotFound {
 			// The record went with the container.
-			err = structs.Errorf(structs.CodeUnavailable, "the container has gone meanwhile, and an earlier try of this request may have been carried out before (%w)", conductor.ErrUnknown)
+			err = structs.Errorf(structs.CodeUnavailable,
+				"the container has gone meanwhile, and an earlier try of this request may have been carried out before (%w)",
+				conductor.ErrUnknown)
 		}
 		return changed, err
 	})
@@ -166,7 +169,8 @@ func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*struct
 
 // Actions returns a container and what was done to it, oldest first, with the
 // state that they are from. CodeNotFound, CodeConflict, and the errors of Await.
-func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.Snapshot, *structs.Container, []structs.ActionRecord, error) {
+func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.Snapshot, *structs.Container, []structs.ActionRecord,
+	error) {
 	if err := n.s.Await(ctx, c); err != nil {
 		return nil, nil, nil, err
 	}
@@ -186,7 +190,8 @@ func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.
 // generation that wanted was given, and returns the container as it is then, nil
 // if it is gone. The error says why the attempt failed; done is false if the time
 // was over before.
-func (n Containers) Settle(ctx context.Context, c *Call, wanted *structs.Container, atMost time.Duration) (now *structs.Container, done bool, err error) {
+func (n Containers) Settle(ctx context.Context, c *Call, wanted *structs.Container, atMost time.Duration) (now *structs.Container,
+	done bool, err error) {
 	carriedOut := func(row structs.Row) bool {
 		now, ok := row.(*structs.Container)
 		return !ok || now.Observed.Generation >= wanted.Generation && now.Observed.Status != ""

@@ -100,7 +100,8 @@ func forward[T any](ctx context.Context, s *Service, c *Call, leader string, uns
 		return result, err
 	}
 	if err := json.Unmarshal(raw, &result); err != nil {
-		return result, structs.Errorf(structs.CodeUnavailable, "the leader's answer can't be read; are all servers of one version? (%w)", err)
+		return result, structs.Errorf(structs.CodeUnavailable, "the leader's answer can't be read; are all servers of one version? (%w)",
+			err)
 	}
 	wait, stop := context.WithTimeout(ctx, s.config.Hold)
 	defer stop()
@@ -135,7 +136,8 @@ func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, 
 			}
 		}
 		if unsure && !minted && structs.CodeOf(err) == structs.CodeConflict {
-			err = structs.Errorf(structs.CodeUnavailable, "there is an object with UUID %s: it may be what an earlier try of this request has made (%w)", id, conductor.ErrUnknown)
+			err = structs.Errorf(structs.CodeUnavailable,
+				"there is an object with UUID %s: it may be what an earlier try of this request has made (%w)", id, conductor.ErrUnknown)
 		}
 		return made, err
 	})
@@ -143,7 +145,8 @@ func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, 
 
 // createPlain has a row stored that nothing follows from. uuid is what the caller
 // wants it to have, "" if any will do.
-func createPlain[R any, P conductor.Plain[R]](ctx context.Context, s *Service, c *Call, once conductor.Once, uuid string, row R) (P, error) {
+func createPlain[R any, P conductor.Plain[R]](ctx context.Context, s *Service, c *Call, once conductor.Once, uuid string, row R) (P,
+	error) {
 	minted := uuid == ""
 	if minted {
 		uuid = s.newID(c)

@@ -17,13 +17,14 @@ func (s *Service) Hosts() Hosts { return Hosts{s} }
 // Label changes the labels that operators give a host, by apply. CodeInvalid,
 // CodeNotFound, and what no leader means.
 func (n Hosts) Label(ctx context.Context, c *Call, ident string, apply func(*structs.HostRequest) error) (*structs.Host, error) {
-	return decide(ctx, n.s, c, conductor.LabelHost{Caller: c.Caller, Ident: ident, Apply: func(was map[string]string) (map[string]string, error) {
-		body := structs.HostRequest{Labels: was}
-		if err := apply(&body); err != nil {
-			return nil, err
-		}
-		return body.Labels, structs.CheckRowLabels("labels", body.Labels)
-	}})
+	return decide(ctx, n.s, c, conductor.LabelHost{Caller: c.Caller, Ident: ident,
+		Apply: func(was map[string]string) (map[string]string, error) {
+			body := structs.HostRequest{Labels: was}
+			if err := apply(&body); err != nil {
+				return nil, err
+			}
+			return body.Labels, structs.CheckRowLabels("labels", body.Labels)
+		}})
 }
 
 // Fence takes an operator's word that a host is off: with force also of one that is
@@ -56,5 +57,6 @@ type DrainHost struct {
 // Drain begins or ends a drain. CodeNotFound, CodeConflict, and what no leader
 // means.
 func (n Hosts) Drain(ctx context.Context, c *Call, r DrainHost) (*structs.Host, error) {
-	return decide(ctx, n.s, c, conductor.DrainHost{Caller: c.Caller, Ident: r.Ident, Draining: r.Draining, Deadline: r.Deadline, Force: r.Force})
+	return decide(ctx, n.s, c, conductor.DrainHost{Caller: c.Caller, Ident: r.Ident, Draining: r.Draining, Deadline: r.Deadline,
+		Force: r.Force})
 }

@@ -64,7 +64,8 @@ type Pull struct {
 // CodeConflict, CodeUnavailable, and the errors of Await.
 func (n Images) Pull(ctx context.Context, c *Call, body *structs.ImagePullRequest) (*state.Snapshot, *Pull, error) {
 	if body.Bay != "" && body.BayUUID != "" && body.Bay != body.BayUUID {
-		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them", structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
+		return nil, nil, structs.Errorf(structs.CodeInvalid, "bay %q and bay_uuid %q are two spellings of one field: give one of them",
+			structs.Shorten(body.Bay), structs.Shorten(body.BayUUID))
 	}
 	if err := body.Check(); err != nil {
 		return nil, nil, err

@@ -54,7 +54,8 @@ func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapsho
 		// An archive can take any name, also that of an image which other
 		// projects' containers are made of.
 		if err := identity.Check(c.Caller, identity.ImageHosts); err != nil {
-			return snap, nil, structs.Errorf(structs.CodeForbidden, "bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the image from a registry", bay.Name)
+			return snap, nil, structs.Errorf(structs.CodeForbidden,
+				"bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the image from a registry", bay.Name)
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)

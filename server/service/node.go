@@ -28,13 +28,14 @@ func (n Nodes) Patch(ctx context.Context, c *Call, id string, apply func(*struct
 	if !structs.IsID(id) {
 		return nil, structs.NotUUID(id)
 	}
-	return decide(ctx, n.s, c, conductor.PatchRow[structs.Node, *structs.Node]{Caller: c.Caller, Ident: id, Apply: func(was structs.Node) (structs.Node, error) {
-		body := structs.NodeRequest{Name: &was.Name, Type: was.Type, ImageID: was.ImageID, IronicNodeID: was.IronicNodeID}
-		if err := apply(&body); err != nil {
-			return was, err
-		}
-		return nodeOf(&body)
-	}})
+	return decide(ctx, n.s, c, conductor.PatchRow[structs.Node, *structs.Node]{Caller: c.Caller, Ident: id,
+		Apply: func(was structs.Node) (structs.Node, error) {
+			body := structs.NodeRequest{Name: &was.Name, Type: was.Type, ImageID: was.ImageID, IronicNodeID: was.IronicNodeID}
+			if err := apply(&body); err != nil {
+				return was, err
+			}
+			return nodeOf(&body)
+		}})
 }
 
 // Delete deletes a node. id is its UUID. CodeInvalid, CodeNotFound, and what no

@@ -107,7 +107,8 @@ func (n Operators) Transfer(ctx context.Context, c *Call, ident *string) error {
 	case now == before:
 		return structs.Errorf(structs.CodeUnavailable, "server %s leads still, or again: try again in a second", now)
 	case to != "" && now != to:
-		return structs.Errorf(structs.CodeUnavailable, "server %s leads now, and not %s, which may be behind: see the list of peers", now, to)
+		return structs.Errorf(structs.CodeUnavailable, "server %s leads now, and not %s, which may be behind: see the list of peers", now,
+			to)
 	}
 	return nil
 }

@@ -44,7 +44,8 @@ func (s *Service) Await(ctx context.Context, c *Call) error {
 			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader, and %w; ?stale needs none", s.Leaderless())
 		}
 		if err != nil {
-			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader: try again in a second, or ask for ?stale (%w)", err)
+			return structs.Errorf(structs.CodeUnavailable,
+				"a consistent read needs the leader: try again in a second, or ask for ?stale (%w)", err)
 		}
 		index = max(index, newest)
 	}
@@ -55,7 +56,8 @@ func (s *Service) Await(ctx context.Context, c *Call) error {
 }
 
 func (s *Service) errBehind(wanted uint64) error {
-	return structs.Errorf(structs.CodeUnavailable, "this server is at index %d and the request wants %d: try again in a second, or ask another server", s.Index(), wanted)
+	return structs.Errorf(structs.CodeUnavailable,
+		"this server is at index %d and the request wants %d: try again in a second, or ask another server", s.Index(), wanted)
 }
 
 // catchUp brings this server's state to the leader's index. If that can't be had
@@ -118,7 +120,8 @@ func (c *Call) Doubt(err error) error {
 	}
 	var known *structs.Error
 	errors.As(err, &known)
-	return structs.Errorf(structs.CodeUnavailable, "this server may be behind, for the leader does not answer it: try again in a second, ask another server, or ask for ?stale; what it has says: %s", known.Msg).About(known.Kind)
+	return structs.Errorf(structs.CodeUnavailable,
+		"this server may be behind, for the leader does not answer it: try again in a second, ask another server, or ask for ?stale; what it has says: %s", known.Msg).About(known.Kind)
 }
 
 // gone is the index of a row's last change once there is no row.
@@ -134,7 +137,8 @@ type Change struct {
 // waited for, the first in which changedAt is above its Since. It returns
 // the newest when the wait is over or the caller leaves. changedAt is the
 // index at which what is read has last changed.
-func (s *Service) changed(ctx context.Context, c *Call, wanted *Change, changedAt func(*state.Snapshot) uint64, topics ...state.Topic) *state.Snapshot {
+func (s *Service) changed(ctx context.Context, c *Call, wanted *Change, changedAt func(*state.Snapshot) uint64,
+	topics ...state.Topic) *state.Snapshot {
 	if wanted == nil {
 		return s.Snapshot()
 	}
@@ -212,7 +216,8 @@ func (s *Service) reach(ctx context.Context, index uint64) error {
 	defer cancel()
 	newest, err := s.config.Cluster.ReadIndex(ctx)
 	if err == nil && index > newest {
-		return structs.Errorf(structs.CodeGone, "index %d is beyond all that has happened, which is index %d: it is not of this cluster's; list the objects, and go on from the X-Magnum-Index of that answer", index, newest)
+		return structs.Errorf(structs.CodeGone,
+			"index %d is beyond all that has happened, which is index %d: it is not of this cluster's; list the objects, and go on from the X-Magnum-Index of that answer", index, newest)
 	}
 	if s.config.Store.WaitIndex(ctx, index) != nil {
 		return s.errBehind(index)

@@ -55,7 +55,8 @@ func newService(t *testing.T) (*servertest.Server, *cluster, *service.Service) {
 
 func newServiceOn(s *servertest.Server, c *cluster) *service.Service {
 	return service.New(service.Config{
-		Store: s.Store, Conductor: s.Conductor, Dispatch: s.Dispatch, Cluster: c, Logger: hclog.NewNullLogger(), Hold: 10 * time.Second, Patience: time.Second,
+		Store: s.Store, Conductor: s.Conductor, Dispatch: s.Dispatch, Cluster: c, Logger: hclog.NewNullLogger(), Hold: 10 * time.Second,
+		Patience:     time.Second,
 		HostPatience: time.Second, Leader: c.Leader, Leaderless: func() string { return "nobody leads" },
 	})
 }
@@ -98,10 +99,11 @@ func TestWritesAreForwarded(t *testing.T) {
 	if err != nil || again.ID != m.ID {
 		t.Errorf("%+v %v, and %s was made before", again, err, m.ID)
 	}
-	gone, err := follower.BayModels().Delete(ctx, &service.Call{Caller: caller, Transport: &transport{forward: func(unsure bool) (any, uint64, error) {
-		r, err := svc.BayModels().Delete(ctx, &service.Call{Caller: caller, Forwarded: true}, m.ID)
-		return r, s.Store.Index(), err
-	}}}, m.ID)
+	gone, err := follower.BayModels().Delete(ctx,
+		&service.Call{Caller: caller, Transport: &transport{forward: func(unsure bool) (any, uint64, error) {
+			r, err := svc.BayModels().Delete(ctx, &service.Call{Caller: caller, Forwarded: true}, m.ID)
+			return r, s.Store.Index(), err
+		}}}, m.ID)
 	if err != nil || s.Store.Snapshot().Get(structs.TableBayModels, m.ID) != nil || !gone.Gone && gone.Row.ID != m.ID {
 		t.Errorf("%+v %v", gone, err)
 	}
@@ -164,7 +166,8 @@ func TestARefusalIsNoReasonToTryAgain(t *testing.T) {
 	}
 	// Nor does what is wrong by itself reach the leader.
 	count := 0
-	_, err = svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{}}, &structs.BayRequest{NodeCount: &count}, conductor.Once{})
+	_, err = svc.Bays().Create(t.Context(), &service.Call{Caller: caller, Transport: &transport{}}, &structs.BayRequest{NodeCount: &count},
+		conductor.Once{})
 	if structs.CodeOf(err) != structs.CodeInvalid {
 		t.Error(err)
 	}

@@ -110,7 +110,8 @@ func (n Sessions) AttachOffer(ctx context.Context, call *Call, ident string, a A
 		r.Stdin = *a.Stdin
 	}
 	if r.Stdin && !c.Spec.Stdin {
-		return Offer{}, structs.Errorf(structs.CodeConflict, "Container %s was created without stdin: attach without it, or create it anew with stdin", ident).About(structs.KindContainer)
+		return Offer{}, structs.Errorf(structs.CodeConflict,
+			"Container %s was created without stdin: attach without it, or create it anew with stdin", ident).About(structs.KindContainer)
 	}
 	return offerOf(c, structs.SessionOffer{Kind: structs.SessionAttach, Exec: r, Unstarted: a.Unstarted}), nil
 }
@@ -249,7 +250,8 @@ func (o *Output) read(ctx context.Context, session *dispatch.Session) error {
 			continue
 		}
 		if o.Both = append(o.Both, payload...); len(o.Both) > MaxOutput {
-			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", MaxOutput, strings.TrimSuffix(": "+o.instead, ": "))
+			return structs.Errorf(structs.CodeTooLarge, "the output is longer than %d bytes%s", MaxOutput,
+				strings.TrimSuffix(": "+o.instead, ": "))
 		}
 	}
 }

@@ -24,13 +24,15 @@ func (n Sessions) Target(ctx context.Context, call *Call, ident string) (*struct
 	host := snap.Host(c.HostID)
 	switch {
 	case host == nil:
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", ident, cmp.Or(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s has no host yet: %s", ident,
+			cmp.Or(c.StatusReason(), "it is waiting for one")).About(structs.KindContainer)
 	case c.Status() == structs.ContainerUnknown: // also for a moment after the host is back
 		return nil, unreachable(ident, cmp.Or(c.StatusReason(), "its host is lost"))
 	case host.State == structs.HostLost:
 		return nil, unreachable(ident, fmt.Sprintf("host %s is lost: %s", host.Name, cmp.Or(host.StateReason, "its agent is silent")))
 	case c.Gone:
-		return nil, structs.Errorf(structs.CodeConflict, "Container %s is no longer on its host: start it to have it made anew", ident).About(structs.KindContainer)
+		return nil, structs.Errorf(structs.CodeConflict, "Container %s is no longer on its host: start it to have it made anew",
+			ident).About(structs.KindContainer)
 	}
 	return c, nil
 }
@@ -51,7 +53,8 @@ func because(reason string) string {
 func (n Sessions) logsTarget(ctx context.Context, call *Call, ident string) (*structs.Container, error) {
 	c, err := n.Target(ctx, call, ident)
 	if err == nil && c.Observed.StartedAt.IsZero() {
-		err = structs.Errorf(structs.CodeConflict, "Container %s has not been started yet, so it has no logs%s: start it", ident, because(c.StatusReason())).About(structs.KindContainer)
+		err = structs.Errorf(structs.CodeConflict, "Container %s has not been started yet, so it has no logs%s: start it", ident,
+			because(c.StatusReason())).About(structs.KindContainer)
 	}
 	return c, err
 }
@@ -94,5 +97,6 @@ func (n Sessions) liveTarget(ctx context.Context, call *Call, ident string) (*st
 }
 
 func doesNotRun(c *structs.Container, ident, rule string) error {
-	return structs.Errorf(structs.CodeConflict, "Container %s is %s%s: %s", ident, c.Status(), because(c.StatusReason()), rule).About(structs.KindContainer)
+	return structs.Errorf(structs.CodeConflict, "Container %s is %s%s: %s", ident, c.Status(), because(c.StatusReason()),
+		rule).About(structs.KindContainer)
 }

@@ -44,9 +44,11 @@ func (n Tokens) Create(ctx context.Context, c *Call, body *structs.TokenRequest,
 		return NewToken{t, ""}, nil // the server that has the client judges it
 	}
 	if t.ID != id {
-		return NewToken{}, structs.Errorf(structs.CodeConflict, "the token %s was made by an earlier request with this Idempotency-Key, and its secret is shown only once: revoke it, and make another with a new key", t.ID).About(structs.KindToken)
+		return NewToken{}, structs.Errorf(structs.CodeConflict,
+			"the token %s was made by an earlier request with this Idempotency-Key, and its secret is shown only once: revoke it, and make another with a new key", t.ID).About(structs.KindToken)
 	}
-	n.s.config.Logger.Info("token made", "request_id", c.RequestID, "token_id", t.ID, "user_id", c.Caller.UserID, "project_id", t.Project, "role", t.Role, "join", t.Join)
+	n.s.config.Logger.Info("token made", "request_id", c.RequestID, "token_id", t.ID, "user_id", c.Caller.UserID, "project_id", t.Project,
+		"role", t.Role, "join", t.Join)
 	return NewToken{t, secret}, nil
 }
 
@@ -98,7 +100,8 @@ func (n Tokens) Revoke(ctx context.Context, c *Call, ident string) (Removed[*str
 // means.
 func (n Tokens) Bootstrap(ctx context.Context, c *Call, addr string) (NewToken, error) {
 	if !n.s.config.LocalTokens {
-		return NewToken{}, structs.Errorf(structs.CodeConflict, "this server asks for no tokens of its own: it takes -auth token to have some")
+		return NewToken{}, structs.Errorf(structs.CodeConflict,
+			"this server asks for no tokens of its own: it takes -auth token to have some")
 	}
 	if cluster := n.s.Snapshot().Cluster(); !c.Forwarded && cluster != nil && cluster.Bootstrapped {
 		return NewToken{}, conductor.ErrBootstrapped()

@@ -92,12 +92,14 @@ func (n Volumes) Delete(ctx context.Context, c *Call, r DeleteVolume) error {
 		return err
 	}
 	if len(vol.UsedBy) > 0 {
-		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by container %s: delete that first", vol.Name, vol.Host, strings.Join(vol.UsedBy, ", ")).About(structs.KindVolume)
+		return structs.Errorf(structs.CodeConflict, "Volume %s on host %s is used by container %s: delete that first", vol.Name, vol.Host,
+			strings.Join(vol.UsedBy, ", ")).About(structs.KindVolume)
 	}
 	ctx, cancel := context.WithTimeout(ctx, prunePatience)
 	defer cancel()
 	var room atomic.Int64
-	err = n.s.converse(ctx, snap.Host(vol.HostUUID), structs.SessionOffer{Kind: structs.SessionVolumeDelete, ProjectID: project, Volume: vol.Name}, &room, nil)
+	err = n.s.converse(ctx, snap.Host(vol.HostUUID),
+		structs.SessionOffer{Kind: structs.SessionVolumeDelete, ProjectID: project, Volume: vol.Name}, &room, nil)
 	var known *structs.Error
 	if errors.As(err, &known) {
 		known.Kind = structs.KindVolume
@@ -114,11 +116,14 @@ func oneVolume(found structs.VolumesBody, name string) (*structs.VolumeBody, err
 		for _, vol := range found.Volumes {
 			names = append(names, fmt.Sprintf("%s (%s)", vol.Host, vol.HostUUID))
 		}
-		return nil, structs.Errorf(structs.CodeConflict, "Volumes named %s are on %d hosts: say which with host: %s", name, len(names), strings.Join(names, ", ")).About(structs.KindVolume)
+		return nil, structs.Errorf(structs.CodeConflict, "Volumes named %s are on %d hosts: say which with host: %s", name, len(names),
+			strings.Join(names, ", ")).About(structs.KindVolume)
 	}
 	if len(found.Errors) > 0 {
 		e := found.Errors[0]
-		return nil, structs.Errorf(structs.CodeUnavailable, "Volume %s may be on host %s, which can't be asked: %s. Say with host where it is, or try again later", name, e.Host, e.Message).About(structs.KindVolume)
+		return nil, structs.Errorf(structs.CodeUnavailable,
+			"Volume %s may be on host %s, which can't be asked: %s. Say with host where it is, or try again later", name, e.Host,
+			e.Message).About(structs.KindVolume)
 	}
 	if len(found.Volumes) == 0 {
 		return nil, structs.NotFound(structs.KindVolume, name)

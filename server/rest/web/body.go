@@ -94,10 +94,12 @@ func (q *Request) checkBody() error {
 	// One that says nothing does no harm, and there are libraries that send such.
 	begin := make([]byte, len(" {} null\r\n"))
 	n, err := io.ReadFull(q.R.Body, begin)
-	if text := string(bytes.TrimSpace(begin[:n])); (err == io.EOF || err == io.ErrUnexpectedEOF && q.incoming.whole) && (text == "" || text == "{}" || text == "null") {
+	if text := string(bytes.TrimSpace(begin[:n])); (err == io.EOF || err == io.ErrUnexpectedEOF && q.incoming.whole) &&
+		(text == "" || text == "{}" || text == "null") {
 		return nil
 	}
-	return structs.Errorf(structs.CodeInvalid, "The request has a body, and %s %s takes none%s.", q.route.Method, q.route.FullPath(), q.route.hasArguments())
+	return structs.Errorf(structs.CodeInvalid, "The request has a body, and %s %s takes none%s.", q.route.Method, q.route.FullPath(),
+		q.route.hasArguments())
 }
 
 // hasArguments says where what the body may have said belongs.
@@ -125,9 +127,11 @@ func (q *Request) checkMedia() error {
 	case said == "":
 		said = "unknown"
 	case err != nil:
-	case q.route.TakesMedia == "" && (media == "application/json" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")):
+	case q.route.TakesMedia == "" && (media == "application/json" || strings.HasPrefix(media, "application/") &&
+		strings.HasSuffix(media, "+json")):
 		return nil
-	case q.route.TakesMedia != "" && strings.HasPrefix(media, "application/") && media != "application/json" && media != "application/x-www-form-urlencoded":
+	case q.route.TakesMedia != "" && strings.HasPrefix(media, "application/") && media != "application/json" &&
+		media != "application/x-www-form-urlencoded":
 		return nil // application/octet-stream, and what else people call a tar
 	}
 	want := q.route.TakesMedia

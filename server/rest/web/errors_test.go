@@ -36,7 +36,8 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	for code, want := range map[structs.Code]int{
 		structs.CodeInvalid: 400, structs.CodeUnauthenticated: 401, structs.CodeForbidden: 403, structs.CodeQuota: 403,
 		structs.CodeNotFound: 404, structs.CodeMethod: 405, structs.CodeConflict: 409, structs.CodeGone: 410,
-		structs.CodeTooLarge: 413, structs.CodeMedia: 415, structs.CodeRateLimited: 429, structs.CodeInternal: 500, structs.CodeNoLeader: 503,
+		structs.CodeTooLarge: 413, structs.CodeMedia: 415, structs.CodeRateLimited: 429, structs.CodeInternal: 500,
+		structs.CodeNoLeader:    503,
 		structs.CodeUnavailable: 503, structs.CodeNoSpace: 507, structs.Code("of a newer version"): 500,
 	} {
 		w, logged := serveWith(t, func(*Request) error {
@@ -46,7 +47,8 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 			t.Fatal(err)
 		}
-		if w.Code != want || body.Errors[0].Detail != "it is so" || body.Errors[0].Code != "bay."+string(code) || body.Errors[0].Hint != structs.HintChoose {
+		if w.Code != want || body.Errors[0].Detail != "it is so" || body.Errors[0].Code != "bay."+string(code) ||
+			body.Errors[0].Hint != structs.HintChoose {
 			t.Errorf("%s: status %d, want %d: %s", code, w.Code, want, w.Body)
 		}
 		if retry := w.Header().Get("Retry-After"); (retry == "1") != (want == 429 || want == 503) {
@@ -81,7 +83,8 @@ func TestCausesStayInTheLog(t *testing.T) {
 	} {
 		w, logged := serveWith(t, handle)
 		id := w.Header().Get("X-Openstack-Request-Id")
-		if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") || !strings.Contains(w.Body.String(), id) {
+		if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") ||
+			!strings.Contains(w.Body.String(), id) {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
 		if !strings.Contains(logged, "the secret cause") || !strings.Contains(logged, id) {

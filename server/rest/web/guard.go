@@ -17,11 +17,14 @@ var atOnce = map[identity.Action]bool{
 	identity.BayCreate: true, identity.BayList: true, identity.BayDetail: true, identity.BayGet: true,
 	identity.BayModelCreate: true, identity.BayModelList: true, identity.BayModelDetail: true, identity.BayModelGet: true,
 	identity.BayModelUpdate: true, identity.BayModelDelete: true,
-	identity.NodeCreate: true, identity.NodeList: true, identity.NodeDetail: true, identity.NodeGet: true, identity.NodeUpdate: true, identity.NodeDelete: true,
-	identity.HostList: true, identity.HostDetail: true, identity.HostGet: true, identity.HostUpdate: true,
+	identity.NodeCreate: true, identity.NodeList: true, identity.NodeDetail: true, identity.NodeGet: true, identity.NodeUpdate: true,
+	identity.NodeDelete: true,
+	identity.HostList:   true, identity.HostDetail: true, identity.HostGet: true, identity.HostUpdate: true,
 	identity.HostDrain: true, identity.HostFence: true, identity.HostRelease: true, identity.HostAdopt: true,
-	identity.ContainerCreate: true, identity.ContainerList: true, identity.ContainerDetail: true, identity.ContainerGet: true, identity.ContainerActions: true,
-	identity.TokenCreate: true, identity.TokenList: true, identity.TokenDetail: true, identity.TokenGet: true, identity.TokenRevoke: true,
+	identity.ContainerCreate: true, identity.ContainerList: true, identity.ContainerDetail: true, identity.ContainerGet: true,
+	identity.ContainerActions: true,
+	identity.TokenCreate:      true, identity.TokenList: true, identity.TokenDetail: true, identity.TokenGet: true,
+	identity.TokenRevoke:   true,
 	identity.OperatorState: true, identity.OperatorMembers: true,
 }
 
@@ -57,7 +60,8 @@ func (q *Request) GuardOf(caller structs.Caller) (end func()) {
 		if !q.Service.TokenEnds(ctx, caller.TokenID) {
 			return
 		}
-		q.server.config.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.W.RequestID, "token_id", caller.TokenID)
+		q.server.config.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.W.RequestID, "token_id",
+			caller.TokenID)
 		// What its handler still has to say, and if it is only that all is well,
 		// doesn't arrive any more.
 		connection, over := http.NewResponseController(q.W), time.Unix(1, 0)

@@ -54,7 +54,8 @@ var Reads = []wire.Arg{
 var Consistency = Reads[2:4]
 
 // Waits is the query argument of everything that can wait for its result.
-var Waits = wire.Arg{Name: "wait", Kind: wire.ArgDuration, Doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
+var Waits = wire.Arg{Name: "wait", Kind: wire.ArgDuration,
+	Doc: "Answer when it is done or has failed; 202 with the object if it isn't by then."}
 
 // pages are the query arguments of lists.
 var pages = []wire.Arg{
@@ -132,7 +133,8 @@ func (res *Resource) page(q *Request, v View) (page, error) {
 	if q.Query.Has("sort_key") {
 		p.sortKey = q.Query.Text("sort_key")
 		if res.order(p.sortKey) == nil {
-			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s", structs.Shorten(p.sortKey), strings.Join(res.sortKeys(), ", "))
+			return p, structs.Errorf(structs.CodeInvalid, "The sort_key value (%s) is invalid for sorting: it is one of %s",
+				structs.Shorten(p.sortKey), strings.Join(res.sortKeys(), ", "))
 		}
 	}
 	if q.Query.Has("sort_dir") {
@@ -140,7 +142,8 @@ func (res *Resource) page(q *Request, v View) (page, error) {
 		case "asc", "desc":
 			p.desc = dir == "desc"
 		default:
-			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'", structs.Shorten(dir))
+			return p, structs.Errorf(structs.CodeInvalid, "Invalid sort direction: %s. Acceptable values are 'asc' or 'desc'",
+				structs.Shorten(dir))
 		}
 	}
 	if marker := q.Query.Text("marker"); q.Query.Has("marker") {
@@ -428,7 +431,8 @@ func FilterBay(bayID func(structs.Row) string) func(View, string) (func(structs.
 	return func(v View, value string) (func(structs.Row) bool, error) {
 		bay, err := conductor.Lookup(v.Snap, v.Caller, structs.KindBay, value)
 		if structs.CodeOf(err) == structs.CodeNotFound {
-			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.", structs.Shorten(value)).About(structs.KindBay).With(structs.HintUnknown)
+			return nil, structs.Errorf(structs.CodeInvalid, "Bay %s could not be found.",
+				structs.Shorten(value)).About(structs.KindBay).With(structs.HintUnknown)
 		}
 		if err != nil {
 			return nil, err
@@ -463,7 +467,8 @@ func Reading(res *Resource, brief, full any, list, detail, show identity.Action,
 		{Method: http.MethodGet, Path: "/" + res.Noun, Action: list, Handle: res.List(false), Args: args,
 			Summary: "List " + res.Noun, Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: brief}}}},
 		{Method: http.MethodGet, Path: "/" + res.Noun + "/detail", Action: detail, Handle: res.List(true), Args: args,
-			Summary: "List " + res.Noun + " with all fields", Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: full}}}},
+			Summary: "List " + res.Noun + " with all fields",
+			Gives:   []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: full}}}},
 		{Method: http.MethodGet, Path: "/" + res.Noun + "/:id", Action: show, Handle: res.Show, Args: Reads,
 			Summary: "Show a " + res.Kind, Gives: []wire.Answer{{Status: http.StatusOK, Body: full}}},
 	}

@@ -21,7 +21,8 @@ func (q *Request) checkSite() error {
 		return nil
 	}
 	if q.server.ownHosts != nil && !q.server.isOwnHost(q.R.Host) {
-		return structs.Errorf(structs.CodeForbidden, "Host %.64q is not this server: without authentication (-auth none) it answers to IP addresses, localhost and its own names; -http-host adds a name.", q.R.Host)
+		return structs.Errorf(structs.CodeForbidden,
+			"Host %.64q is not this server: without authentication (-auth none) it answers to IP addresses, localhost and its own names; -http-host adds a name.", q.R.Host)
 	}
 	h := q.R.Header
 	if h.Get("Origin") == "" && h.Get("Sec-Fetch-Site") == "" {
@@ -40,7 +41,8 @@ func (q *Request) checkSite() error {
 	if err := q.server.origins.Check(r); err != nil {
 		origin := h.Get("Origin")
 		if origin == "" {
-			return structs.Errorf(structs.CodeForbidden, "A page of another site has sent the request (Sec-Fetch-Site %.64q).", h.Get("Sec-Fetch-Site"))
+			return structs.Errorf(structs.CodeForbidden, "A page of another site has sent the request (Sec-Fetch-Site %.64q).",
+				h.Get("Sec-Fetch-Site"))
 		}
 		return structs.Errorf(structs.CodeForbidden, "Origin %.64q is not this server.", origin)
 	}

@@ -41,7 +41,8 @@ type Route struct {
 func (rt *Route) Operation() wire.Operation {
 	o := wire.Operation{
 		Method: rt.Method, Path: rt.FullPath(), ID: string(rt.Action) + " " + rt.Path, Summary: rt.Summary, Args: rt.Args,
-		Takes: rt.Takes, TakesMedia: rt.TakesMedia, Gives: rt.Gives, Security: wire.SecurityToken, Agents: strings.HasPrefix(rt.Path, "/agent/"),
+		Takes: rt.Takes, TakesMedia: rt.TakesMedia, Gives: rt.Gives, Security: wire.SecurityToken,
+		Agents: strings.HasPrefix(rt.Path, "/agent/"),
 	}
 	switch rt.Action {
 	case identity.Public, identity.AgentRegister:
@@ -144,7 +145,8 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 			s.recovered(w, r, cause)
 		}
 		if s.config.Logger.IsDebug() {
-			s.config.Logger.Debug("request served", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "status", w.Status, "duration", time.Since(started))
+			s.config.Logger.Debug("request served", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "status", w.Status,
+				"duration", time.Since(started))
 		}
 	}()
 	path := cleanPath(r.URL.EscapedPath())
@@ -186,7 +188,8 @@ func (s *Server) missing(path string) *Route {
 			return structs.Errorf(structs.CodeNotFound, "The resource could not be found.")
 		}
 		q.W.Header().Set("Allow", strings.Join(allow, ", "))
-		return structs.Errorf(structs.CodeMethod, "The method %s is not allowed for this resource: it takes %s.", q.R.Method, strings.Join(allow, ", "))
+		return structs.Errorf(structs.CodeMethod, "The method %s is not allowed for this resource: it takes %s.", q.R.Method,
+			strings.Join(allow, ", "))
 	}}
 }
 
@@ -313,7 +316,8 @@ func (s *Server) recovered(w *ResponseWriter, r *http.Request, cause any) {
 	if cause == http.ErrAbortHandler {
 		panic(cause)
 	}
-	s.config.Logger.Error("request panicked", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "error", cause, "stack", string(debug.Stack()))
+	s.config.Logger.Error("request panicked", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "error", cause, "stack",
+		string(debug.Stack()))
 	if w.Status != 0 {
 		panic(http.ErrAbortHandler) // too late for an answer: let the client see that it is cut off
 	}

@@ -69,5 +69,6 @@ func showAction(q *web.Request) error {
 		body.Events = []event{{Event: a.Action, StartTime: body.StartTime, FinishTime: structs.Time{Time: a.FinishedAt}, Result: a.Result}}
 		return q.JSON(http.StatusOK, body)
 	}
-	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", structs.Shorten(wanted), c.Name).About(structs.KindContainer)
+	return structs.Errorf(structs.CodeNotFound, "Action of request %s on container %s could not be found.", structs.Shorten(wanted),
+		c.Name).About(structs.KindContainer)
 }

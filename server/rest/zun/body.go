@@ -129,7 +129,8 @@ func bodyOf(v web.View, c *structs.Container) ContainerBody {
 	body := ContainerBody{
 		UUID: c.ID, Name: c.Name, Image: s.Image, ImageDriver: "docker", ImagePullPolicy: s.PullPolicy,
 		Status: statusOf(c), StatusReason: wire.OrNull(c.StatusReason()), StatusDetail: wire.OrNull(c.Observed.Health),
-		Command: wire.List(s.Command), Entrypoint: wire.List([]string(s.Entrypoint)), Environment: wire.Object(s.Environment), Labels: wire.Object(s.Labels),
+		Command: wire.List(s.Command), Entrypoint: wire.List([]string(s.Entrypoint)), Environment: wire.Object(s.Environment),
+		Labels:  wire.Object(s.Labels),
 		Workdir: s.Workdir, Hostname: s.Hostname, Addresses: map[string][]address{}, Ports: []int{},
 		RestartPolicy: restartPolicy{s.RestartPolicy.Name, s.RestartPolicy.MaxRetries},
 		Interactive:   s.Stdin, TTY: s.TTY, AutoRemove: s.AutoRemove, CPU: s.MilliCPU, SecurityGroups: []string{}, Mounts: []mount{},
@@ -154,7 +155,8 @@ func bodyOf(v web.View, c *structs.Container) ContainerBody {
 	}
 	if h := s.Healthcheck; h != nil {
 		interval, retries, timeout := h.Interval, h.Retries, h.Timeout
-		body.Healthcheck = &healthcheck{Cmd: cmp.Or(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries, Timeout: &timeout}
+		body.Healthcheck = &healthcheck{Cmd: cmp.Or(h.Test.Text, strings.Join(h.Test.Args, " ")), Interval: &interval, Retries: &retries,
+			Timeout: &timeout}
 	}
 	if h := v.Snap.Host(c.HostID); h != nil {
 		body.Host = wire.OrNull(h.Name)

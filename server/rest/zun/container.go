@@ -123,7 +123,8 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	if err != nil {
 		return nil, err
 	}
-	return q.Service.Containers().Create(q.Context(), &q.Call, service.CreateContainer{Body: request, Once: once, Run: q.Query.Bool("run", false)})
+	return q.Service.Containers().Create(q.Context(), &q.Call,
+		service.CreateContainer{Body: request, Once: once, Run: q.Query.Bool("run", false)})
 }, func(q *web.Request, c *structs.Container) error {
 	containers.Locate(q, c)
 	return containers.Written(q, http.StatusAccepted, c)
@@ -194,7 +195,8 @@ func (z *createRequest) request() (*structs.ContainerRequest, error) {
 	}
 	for i, m := range z.Mounts {
 		if m.Type != "" && m.Type != structs.MountVolume || m.Size != "" || m.Source == "" {
-			return nil, structs.Errorf(structs.CodeInvalid, "mounts[%d]: only named volumes can be mounted, as source=NAME,destination=PATH; they are made where there are none, without a size", i)
+			return nil, structs.Errorf(structs.CodeInvalid,
+				"mounts[%d]: only named volumes can be mounted, as source=NAME,destination=PATH; they are made where there are none, without a size", i)
 		}
 		r.Volumes = append(r.Volumes, structs.Mount{Name: m.Source, Target: m.Destination})
 	}
@@ -225,13 +227,15 @@ func patchContainer(q *web.Request) error {
 	}
 	var body patchRequest
 	if trimmed := bytes.TrimSpace(raw); len(trimmed) > 0 && trimmed[0] == '[' {
-		return structs.Errorf(structs.CodeInvalid, "The request's body is a list: with the header %s a PATCH is an object, such as {\"name\":\"new\"}.", headerVersion)
+		return structs.Errorf(structs.CodeInvalid,
+			"The request's body is a list: with the header %s a PATCH is an object, such as {\"name\":\"new\"}.", headerVersion)
 	}
 	if err := patchShape.Decode(raw, &body); err != nil {
 		return err
 	}
 	if body.AutoHeal {
-		return structs.Errorf(structs.CodeInvalid, "auto_heal is not supported: restart_policy always brings a container back that was removed from its host")
+		return structs.Errorf(structs.CodeInvalid,
+			"auto_heal is not supported: restart_policy always brings a container back that was removed from its host")
 	}
 	r := service.PatchContainer{Ident: q.Ident(), Name: body.Name, Memory: (*structs.Bytes)(body.Memory), CPU: body.CPU}
 	if body.Name != nil {

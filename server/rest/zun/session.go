@@ -21,7 +21,8 @@ import (
 // it as it is.
 func getLogs(q *web.Request) error {
 	since := q.Query.Text("since")
-	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04:05,999999999", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04:05,999999999", "2006-01-02T15:04:05", "2006-01-02 15:04",
+		"2006-01-02"} {
 		if t, err := time.Parse(layout, since); err == nil { // in UTC
 			q.Query.Values.Set("since", t.Format(time.RFC3339))
 		}

@@ -189,7 +189,8 @@ func (ts *terminals) join(q *web.Request) error {
 	id := q.Param("sid")
 	t, offer := ts.claim(id)
 	if t == nil {
-		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.", terminalWait)
+		return structs.Errorf(structs.CodeNotFound, "There is no such terminal: it was opened already, or has waited for more than %v.",
+			terminalWait)
 	}
 	defer ts.remove(id)
 	if err := q.ProveCaller(t.caller); err != nil {

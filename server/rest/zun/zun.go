@@ -96,8 +96,10 @@ func routes(ts *terminals) []*web.Route {
 	size := []wire.Arg{{Name: "w", Kind: wire.ArgInt, Wants: true}, {Name: "h", Kind: wire.ArgInt, Wants: true}}
 	return []*web.Route{
 		{Method: get, Path: "/containers", Action: identity.ContainerList, Handle: containers.List(false),
-			Args: containers.ListArgs(web.FilterArgName, web.FilterArgStatus, web.FilterArgHost, wire.Arg{Name: "image", Kind: wire.ArgText}, wire.Arg{Name: "memory", Kind: wire.ArgText},
-				wire.Arg{Name: "project_id", Kind: wire.ArgText}, wire.Arg{Name: "user_id", Kind: wire.ArgText}, wire.Arg{Name: "task_state", Kind: wire.ArgText}, wire.Arg{Name: "auto_remove", Kind: wire.ArgBool})},
+			Args: containers.ListArgs(web.FilterArgName, web.FilterArgStatus, web.FilterArgHost,
+				wire.Arg{Name: "image", Kind: wire.ArgText}, wire.Arg{Name: "memory", Kind: wire.ArgText},
+				wire.Arg{Name: "project_id", Kind: wire.ArgText}, wire.Arg{Name: "user_id", Kind: wire.ArgText},
+				wire.Arg{Name: "task_state", Kind: wire.ArgText}, wire.Arg{Name: "auto_remove", Kind: wire.ArgBool})},
 		{Method: post, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer, Takes: struct{}{},
 			Args: []wire.Arg{{Name: "run", Kind: wire.ArgBool}}},
 		{Method: get, Path: "/containers/:id", Action: identity.ContainerGet, Handle: containers.Show, Args: web.Reads},
