@@ -31,7 +31,7 @@ func (a agentCalls) routes() []*web.Route {
 	get, post := http.MethodGet, http.MethodPost
 	return []*web.Route{
 		{Method: post, Path: "/agent/hosts", Action: identity.AgentRegister, Handle: registerHost, Summary: "Register a host (agents)",
-			Takes: structs.HostRegister{}, Most: structs.MaxRegistration, Gives: web.OK(structs.HostRegistered{})},
+			Takes: structs.HostRegister{}, MaxBody: structs.MaxRegistration, Gives: web.OK(structs.HostRegistered{})},
 		{Method: get, Path: "/agent/hosts/:id/work", Action: identity.AgentCall, Handle: a.work, Summary: "Poll for work (agents)",
 			Args: []wire.Arg{
 				{Name: "index", Kind: wire.ArgIndex, Doc: "Of the last answer; 0 asks for everything."},

@@ -31,12 +31,12 @@ func getArchive(q *web.Request) error {
 // putArchive unpacks the request's body in a directory of a container.
 func putArchive(q *web.Request) error {
 	if q.R.ContentLength > structs.MaxArchive {
-		return q.Unread(service.ErrArchiveTooLarge())
+		return q.CloseOnError(service.ErrArchiveTooLarge())
 	}
 	var archive service.Archive
 	defer archive.Close()
 	if err := archive.Fill(q.R.Body); err != nil {
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	if err := q.Service.Sessions().PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err

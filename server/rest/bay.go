@@ -53,14 +53,14 @@ var bays = &web.Resource{
 		"status": web.FilterStatus(func(r structs.Row) string { return string(r.(*structs.Bay).Status) }),
 		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Bay).Labels }),
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		b := r.(*structs.Bay)
 		return bayBrief{
 			UUID: b.ID, Name: b.Name, BayModelID: wire.OrNull(b.BayModelID), NodeCount: b.NodeCount,
 			Status: b.Status, BayCreateTimeout: b.Timeout, Links: v.Links("bays", b.ID),
 		}
 	},
-	Full: func(v web.View, r structs.Row) any { return bayBody(v, r.(*structs.Bay)) },
+	Detail: func(v web.View, r structs.Row) any { return bayBody(v, r.(*structs.Bay)) },
 }
 
 // bayRows yields the project's bays and the shared ones of others, in the order

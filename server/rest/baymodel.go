@@ -39,14 +39,14 @@ var bayModels = &web.Resource{
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.BayModel).Name }),
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return bayModelBrief{
 			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,
 			Links: v.Links("baymodels", m.ID),
 		}
 	},
-	Full: func(v web.View, r structs.Row) any {
+	Detail: func(v web.View, r structs.Row) any {
 		m := r.(*structs.BayModel)
 		return structs.BayModelBody{
 			UUID: m.ID, Name: m.Name, ImageID: wire.OrNull(m.ImageID), APIServerPort: wire.OrNull(m.APIServerPort), COE: m.COE,

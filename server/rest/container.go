@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// containerBrief is a container as lists show it; see appendContainer.
+// containerBrief is a container as lists show it; see appendContainerSummary.
 type containerBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -45,15 +45,15 @@ var containers = &web.Resource{
 		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Container).BayID }),
 		"host":   web.FilterHost,
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		c := r.(*structs.Container)
 		return containerBrief{
 			UUID: c.ID, Name: c.Name, BayUUID: c.BayID, ImageID: c.Spec.Image,
 			Command: command(c.Spec.Command, c.Spec.CommandText), Status: c.Status(), Links: v.Links("containers", c.ID),
 		}
 	},
-	Append: appendContainer,
-	Full: func(v web.View, r structs.Row) any {
+	AppendSummary: appendContainerSummary,
+	Detail: func(v web.View, r structs.Row) any {
 		body := containerBody(v, r.(*structs.Container))
 		return &body
 	},
@@ -158,7 +158,7 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 		return containers.Written(q, http.StatusCreated, c)
 	}
 	status := http.StatusCreated
-	now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
+	now, done, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -187,7 +187,7 @@ func writeContainerPatch(read func(*web.Request) (service.PatchContainer, error)
 				return containers.Written(q, http.StatusOK, c)
 			}
 			atMost, said := q.Patience()
-			now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
+			now, done, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, atMost)
 			switch {
 			case err != nil:
 				return err
@@ -253,7 +253,7 @@ var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c serv
 		return q.NoContent()
 	}
 	atMost, said := q.Patience()
-	now, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c.Row, atMost)
+	now, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c.Row, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -276,7 +276,7 @@ func act(action conductor.Action) func(*web.Request) error {
 // answerAction waits for the result of an action and answers as 2015 did.
 func answerAction(q *web.Request, c *structs.Container) error {
 	atMost, said := q.Patience()
-	now, done, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, atMost)
+	now, done, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, atMost)
 	switch {
 	case err != nil:
 		return err

@@ -16,7 +16,7 @@ type TestRoute struct {
 	Wants        []string // of those that are mandatory
 	Takes        string   // type of its body; "" if it takes none
 	Streams      bool
-	AtOnce       bool
+	ShortLived   bool
 	Gives        []string // types of its answers, but JSON
 	Handle       func(func(http.ResponseWriter, *http.Request) error)
 }
@@ -28,7 +28,7 @@ func (s *Server) TestRoutes() []TestRoute {
 	for _, routes := range [][]*web.Route{s.routes, s.zun.Routes, s.peers} {
 		for _, rt := range routes {
 			tr := TestRoute{Method: rt.Method, Path: rt.FullPath(), Action: rt.Action, Zun: rt.Dialect != nil, Takes: rt.TakesMedia,
-				Streams: rt.Streams, AtOnce: web.IsAtOnce(rt.Action)}
+				Streams: rt.Streams, ShortLived: web.IsShortLived(rt.Action)}
 			if rt.Takes != nil {
 				tr.Takes = "application/json"
 			}

@@ -46,14 +46,14 @@ var hosts = &web.Resource{
 		"label":  web.FilterLabel(func(r structs.Row) map[string]string { return r.(*structs.Host).AllLabels() }),
 		"bay":    web.FilterBay(func(r structs.Row) string { return r.(*structs.Host).BayID }),
 	},
-	Brief: func(v web.View, r structs.Row) any {
+	Summary: func(v web.View, r structs.Row) any {
 		h := hostBody(v, r.(*structs.Host))
 		return hostBrief{
 			UUID: h.UUID, Name: h.Name, State: h.State, StateReason: h.StateReason, BayUUID: h.BayUUID,
 			Containers: h.Containers, Links: h.Links,
 		}
 	},
-	Full: func(v web.View, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
+	Detail: func(v web.View, r structs.Row) any { return wholeHost(v, r.(*structs.Host)) },
 }
 
 // wholeHost returns the host, and of one that is lost also what holds on to it and

@@ -110,7 +110,7 @@ func loadImages(q *web.Request) error {
 	snap, all, err := q.Service.Images().Load(q.Context(), &q.Call, service.LoadImages{
 		Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), Archive: q.R.Body, Size: q.R.ContentLength,
 	})
-	return q.Unread(q.JSONOf(snap, structs.HostResultsBody{Results: all}, err))
+	return q.CloseOnError(q.JSONOf(snap, structs.HostResultsBody{Results: all}, err))
 }
 
 // pruneImages removes the images that no container uses.

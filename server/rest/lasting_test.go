@@ -167,14 +167,14 @@ func TestRevocationEndsEveryRoute(t *testing.T) {
 		for _, name := range rt.Wants {
 			query += "&" + name + map[bool]string{true: "=/a", false: "=1"}[name == "path"]
 		}
-		if rt.AtOnce && !waits {
+		if rt.ShortLived && !waits {
 			if rt.Streams || len(rt.Gives) > 0 ||
 				slices.ContainsFunc(rt.Args, func(a string) bool { return a == "stream" || a == "follow" || a == "timeout" }) {
 				t.Errorf("%s %s is not over at once", rt.Method, rt.Path)
 			}
 			continue
 		}
-		if rt.AtOnce {
+		if rt.ShortLived {
 			query += "&" + map[bool]string{true: "wait=1m", false: "index=1"}[slices.Contains(rt.Args, "wait")]
 		}
 		for _, reads := range []bool{false, true} {

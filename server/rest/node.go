@@ -38,8 +38,8 @@ var nodes = &web.Resource{
 			return r.(*structs.Node).Name
 		}),
 	},
-	Brief: func(v web.View, r structs.Row) any { return briefNode(nodeBody(v, r)) },
-	Full:  func(v web.View, r structs.Row) any { return nodeBody(v, r) },
+	Summary: func(v web.View, r structs.Row) any { return nodeSummaryOf(nodeBody(v, r)) },
+	Detail:  func(v web.View, r structs.Row) any { return nodeBody(v, r) },
 }
 
 // nodeBrief is a node as lists show it.
@@ -56,7 +56,7 @@ type nodeBrief struct {
 	Links []structs.Link `json:"links"`
 }
 
-func briefNode(n structs.NodeBody) nodeBrief {
+func nodeSummaryOf(n structs.NodeBody) nodeBrief {
 	return nodeBrief{UUID: n.UUID, Name: n.Name, Type: n.Type, ImageID: n.ImageID, IronicNodeID: n.IronicNodeID, Links: n.Links}
 }
 

@@ -188,9 +188,9 @@ func TestLeadershipIsTransferred(t *testing.T) {
 
 	f.err = nil
 	f.lead = func(string) {}
-	c.do("PUT", path, "").is(503).mentions("u2", "leads still")
+	c.do("PUT", path, "").is(503).mentions("u2", "still leads")
 	f.lead = func(string) { m.id.Store(&nobody) }
-	c.do("PUT", path, "").is(503).mentions("no server has taken it")
+	c.do("PUT", path, "").is(503).mentions("no server leads yet")
 	m.id.Store(&two)
 	f.lead = func(string) { m.id.Store(&name) }
 	c.do("PUT", path+"?to=u1", "").is(503).mentions("s2", "u1")

@@ -68,18 +68,18 @@ func (s snapshots) save(q *web.Request) error {
 func (s snapshots) restore(q *web.Request) error {
 	op, err := q.Service.Operators().Servers()
 	if err != nil {
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	if q.R.ContentLength > s.most {
-		return q.Unread(s.errTooLarge())
+		return q.CloseOnError(s.errTooLarge())
 	}
 	leader := q.Service.Operators().AwaitLeader(q.Context(), func(id string) bool { return id != "" })
 	switch {
 	case s.cluster.IsLeader():
 	case leader == "":
-		return q.Unread(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.Service.Leaderless()))
+		return q.CloseOnError(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.Service.Leaderless()))
 	case q.Call.Forwarded || s.peers == nil:
-		return q.Unread(structs.Errorf(structs.CodeNoLeader,
+		return q.CloseOnError(structs.Errorf(structs.CodeNoLeader,
 			"there is no leader at the moment, and nothing was restored: try again in a second"))
 	default:
 		r := q.R.Clone(q.Context())
@@ -91,9 +91,9 @@ func (s snapshots) restore(q *web.Request) error {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return q.Unread(s.errTooLarge())
+		return q.CloseOnError(s.errTooLarge())
 	case err != nil:
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	return q.JSON(http.StatusOK, restored)
 }

@@ -27,8 +27,8 @@ var tokens = &web.Resource{
 	Filters: map[string]func(web.View, string) (func(structs.Row) bool, error){
 		"name": web.FilterName(func(r structs.Row) string { return r.(*structs.Token).Name }),
 	},
-	Brief: func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
-	Full:  func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
+	Summary: func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
+	Detail:  func(v web.View, r structs.Row) any { return tokenBody(v, r.(*structs.Token)) },
 }
 
 // tokenBody returns the token as operators see it.

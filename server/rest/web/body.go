@@ -36,7 +36,7 @@ type incoming struct {
 }
 
 // receive bounds the time in which the request's body has to come.
-func (q *Request) receive() {
+func (q *Request) limitBodyTime() {
 	if q.R.ContentLength == 0 {
 		return
 	}
@@ -69,7 +69,7 @@ func (in *incoming) Read(p []byte) (int, error) {
 
 // forget gives the rest of a body that is refused a moment to come. net/http reads
 // it before and after the answer, to keep the connection.
-func (q *Request) forget() {
+func (q *Request) discardBody() {
 	if q.incoming != nil && !q.incoming.ended {
 		q.incoming.ended = true
 		q.incoming.deadline(lingerTime)
@@ -157,7 +157,7 @@ func (q *Request) bodyArguments(given url.Values) error {
 
 // intoQuery has the request say in its query what it has said in its body: a leader
 // to which it is handed on may be of a version that looks at no such body.
-func (q *Request) intoQuery(values url.Values) {
+func (q *Request) moveArgumentsToQuery(values url.Values) {
 	u := *q.R.URL
 	u.RawQuery = values.Encode()
 	r := *q.R
@@ -166,10 +166,10 @@ func (q *Request) intoQuery(values url.Values) {
 }
 
 // mostBody is how many bytes a body may have that is read as a whole.
-func (rt *Route) mostBody() int64 {
+func (rt *Route) bodyLimit() int64 {
 	switch {
-	case rt.Most != 0:
-		return rt.Most
+	case rt.MaxBody != 0:
+		return rt.MaxBody
 	case rt.Action == identity.Public:
 		return structs.MaxRegistration
 	}
@@ -182,7 +182,7 @@ func errTooLarge(most int64) error {
 
 // Unread says that the connection ends if a part of the body may be left: it
 // isn't read any more.
-func (q *Request) Unread(err error) error {
+func (q *Request) CloseOnError(err error) error {
 	if err != nil {
 		q.W.Header().Set("Connection", "close")
 	}

@@ -36,7 +36,7 @@ var statusOf = map[structs.Code]int{
 
 // fail answers with the error, or logs it if it isn't the client's.
 func (q *Request) fail(err error) {
-	err = q.Call.Doubt(err)
+	err = q.Call.QualifyError(err)
 	var known *structs.Error
 	if !errors.As(err, &known) {
 		known = service.ErrUnexpected
@@ -52,7 +52,7 @@ func (q *Request) fail(err error) {
 	if known.Code == structs.CodeUnauthenticated {
 		q.W.Header().Set("WWW-Authenticate", q.challenge())
 	}
-	q.forget()
+	q.discardBody()
 	if service.IsUnknown(err) || errors.Is(err, peer.ErrUnknown) {
 		q.W.Header().Set(peer.HeaderOutcome, peer.OutcomeUnknown)
 	}

@@ -9,10 +9,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// atOnce are the actions whose requests are over in a moment: what they do is
+// shortLived are the actions whose requests are over in a moment: what they do is
 // decided or read once, and their answer is sent as a whole. They need no guard,
 // unless they are asked to wait. A new action has one.
-var atOnce = map[identity.Action]bool{
+var shortLived = map[identity.Action]bool{
 	identity.APIVersion: true, identity.APIDocument: true,
 	identity.BayCreate: true, identity.BayList: true, identity.BayDetail: true, identity.BayGet: true,
 	identity.BayModelCreate: true, identity.BayModelList: true, identity.BayModelDetail: true, identity.BayModelGet: true,
@@ -28,27 +28,27 @@ var atOnce = map[identity.Action]bool{
 	identity.OperatorState: true, identity.OperatorMembers: true,
 }
 
-// IsAtOnce reports whether a request for the action needs no guard, unless it waits.
-func IsAtOnce(action identity.Action) bool { return atOnce[action] }
+// IsShortLived reports whether a request for the action needs no guard, unless it waits.
+func IsShortLived(action identity.Action) bool { return shortLived[action] }
 
-// goesAtOnce reports whether the request needs no guard.
-func (q *Request) goesAtOnce() bool {
-	return IsAtOnce(q.route.Action) && !q.Query.Has("index") && !q.Query.Has("wait")
+// needsNoTokenWatch reports whether the request needs no guard.
+func (q *Request) needsNoTokenWatch() bool {
+	return IsShortLived(q.route.Action) && !q.Query.Has("index") && !q.Query.Has("wait")
 }
 
 // guard cuts the request off once the token that let it in is revoked or its
 // time is over: until then a stream, an upload, or a read that is parked, would go
 // on. The function that it returns ends the guard before the connection has its
 // next request. What is over at once goes without a guard, which costs a goroutine.
-func (q *Request) guard() (end func()) {
-	if q.goesAtOnce() {
+func (q *Request) watchToken() (end func()) {
+	if q.needsNoTokenWatch() {
 		return func() {}
 	}
-	return q.GuardOf(q.Caller())
+	return q.WatchTokenOf(q.Caller())
 }
 
 // GuardOf is guard for a caller who was let in by another request.
-func (q *Request) GuardOf(caller structs.Caller) (end func()) {
+func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 	if caller.TokenID == "" {
 		return func() {}
 	}

@@ -35,10 +35,10 @@ type Resource struct {
 	Sorts map[string]func(a, b structs.Row) int
 	// Filters make a test of a row from an argument's value.
 	Filters map[string]func(v View, value string) (func(structs.Row) bool, error)
-	Brief   func(v View, row structs.Row) any // as lists show it
+	Summary func(v View, row structs.Row) any // as lists show it
 	// Append appends the JSON of what Brief returns. nil means by way of it.
-	Append func(b []byte, base string, row structs.Row) []byte
-	Full   func(v View, row structs.Row) any
+	AppendSummary func(b []byte, base string, row structs.Row) []byte
+	Detail        func(v View, row structs.Row) any
 }
 
 // Reads are the query arguments of everything that can be read.
@@ -81,7 +81,7 @@ type page struct {
 // List answers with one page of the list.
 func (res *Resource) List(detail bool) func(*Request) error {
 	return func(q *Request) error {
-		return q.Service.Sure(q.Context(), &q.Call, func() error { return res.listOnce(q, detail) })
+		return q.Service.ConfirmRefusal(q.Context(), &q.Call, func() error { return res.listOnce(q, detail) })
 	}
 }
 
@@ -96,7 +96,7 @@ func (res *Resource) listOnce(q *Request, detail bool) error {
 	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
 	}
-	v := q.View(q.Service.ChangedLists(q.Context(), &q.Call, q.change(), res.watching(project)))
+	v := q.View(q.Service.ChangedLists(q.Context(), &q.Call, q.change(), res.watchedLists(project)))
 	p, err := res.page(q, v)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (res *Resource) listOnce(q *Request, detail bool) error {
 	return res.answer(q, v, p, rows, detail)
 }
 
-func (res *Resource) watching(project string) []service.Watch {
+func (res *Resource) watchedLists(project string) []service.Watch {
 	if res.Watches != nil {
 		return res.Watches(project)
 	}
@@ -295,13 +295,13 @@ func (res *Resource) answer(q *Request, v View, p page, rows []structs.Row, deta
 		if i > 0 {
 			e.Buf.WriteByte(',')
 		}
-		if !detail && res.Append != nil {
-			e.Buf.Write(res.Append(e.Buf.AvailableBuffer(), v.Base, r))
+		if !detail && res.AppendSummary != nil {
+			e.Buf.Write(res.AppendSummary(e.Buf.AvailableBuffer(), v.Base, r))
 			continue
 		}
-		body := res.Brief
+		body := res.Summary
 		if detail {
-			body = res.Full
+			body = res.Detail
 		}
 		if err := e.Value(body(v, r)); err != nil {
 			return err
@@ -357,7 +357,7 @@ func keysOf[V any](m map[string]V) iter.Seq[string] {
 
 // Show answers with one object.
 func (res *Resource) Show(q *Request) error {
-	return q.Service.Sure(q.Context(), &q.Call, func() error { return res.showOnce(q) })
+	return q.Service.ConfirmRefusal(q.Context(), &q.Call, func() error { return res.showOnce(q) })
 }
 
 func (res *Resource) showOnce(q *Request) error {
@@ -380,7 +380,7 @@ func (res *Resource) showOnce(q *Request) error {
 			return structs.NotFound(res.Kind, q.Ident())
 		}
 	}
-	return q.JSON(http.StatusOK, res.Full(v, row))
+	return q.JSON(http.StatusOK, res.Detail(v, row))
 }
 
 // Written answers with an object that the request has written, as it is now:
@@ -390,7 +390,7 @@ func (res *Resource) Written(q *Request, status int, row structs.Row) error {
 	if now := v.Snap.Get(row.Table(), row.Base().ID); now != nil {
 		row = now
 	}
-	return q.JSON(status, res.Full(v, row))
+	return q.JSON(status, res.Detail(v, row))
 }
 
 // Locate sets the Location header to the object that the request has made.
@@ -461,15 +461,15 @@ var (
 )
 
 // Reading returns the three routes on which a resource is read.
-func Reading(res *Resource, brief, full any, list, detail, show identity.Action, filters ...wire.Arg) []*Route {
+func Reading(res *Resource, summary, detailed any, list, detail, show identity.Action, filters ...wire.Arg) []*Route {
 	args := res.ListArgs(filters...)
 	return []*Route{
 		{Method: http.MethodGet, Path: "/" + res.Noun, Action: list, Handle: res.List(false), Args: args,
-			Summary: "List " + res.Noun, Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: brief}}}},
+			Summary: "List " + res.Noun, Gives: []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: summary}}}},
 		{Method: http.MethodGet, Path: "/" + res.Noun + "/detail", Action: detail, Handle: res.List(true), Args: args,
 			Summary: "List " + res.Noun + " with all fields",
-			Gives:   []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: full}}}},
+			Gives:   []wire.Answer{{Status: http.StatusOK, Body: wire.ListOf{Noun: res.Noun, Item: detailed}}}},
 		{Method: http.MethodGet, Path: "/" + res.Noun + "/:id", Action: show, Handle: res.Show, Args: Reads,
-			Summary: "Show a " + res.Kind, Gives: []wire.Answer{{Status: http.StatusOK, Body: full}}},
+			Summary: "Show a " + res.Kind, Gives: []wire.Answer{{Status: http.StatusOK, Body: detailed}}},
 	}
 }

@@ -28,8 +28,8 @@ func (q *Request) admitPeer() error {
 	}
 	q.Call.Forwarded, q.Call.Seed = true, q.R.Header.Get(peer.HeaderSeed)
 	if unsure := q.R.Header.Get(peer.HeaderRetryAfterUnknown); unsure != "" {
-		q.Call.Unsure = true
-		q.Call.Known, _ = strconv.ParseUint(unsure, 10, 64) // 0 knows nothing
+		q.Call.RetryAfterUnknown = true
+		q.Call.SinceIndex, _ = strconv.ParseUint(unsure, 10, 64) // 0 knows nothing
 	}
 	if id := q.R.Header.Get(peer.HeaderAsked); id != "" {
 		q.W.RequestID, q.Call.RequestID = id, id

@@ -64,10 +64,10 @@ func (t *transport) Forward(ctx context.Context, leader string, unsure bool, kno
 func (t *transport) Authenticate() error { return (*Request)(t).authenticate() }
 
 // Stale says so in the answer.
-func (t *transport) Stale() { t.W.Header().Set(headerStale, "true") }
+func (t *transport) MarkStale() { t.W.Header().Set(headerStale, "true") }
 
 // Waits notes that what the request takes says nothing about the server.
-func (t *transport) Waits() { t.W.Parked = true }
+func (t *transport) MarkWaiting() { t.W.Parked = true }
 
 // unknownOutcome is an error after which a forwarded write may have been carried
 // out, as the service knows it.
@@ -171,7 +171,7 @@ func (q *Request) Body() ([]byte, error) {
 	if q.raw != nil {
 		return q.raw, nil
 	}
-	most := q.route.mostBody()
+	most := q.route.bodyLimit()
 	if q.R.ContentLength > most {
 		q.W.Header().Set("Connection", "close") // what follows is not read
 		return nil, errTooLarge(most)

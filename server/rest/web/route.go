@@ -31,7 +31,7 @@ type Route struct {
 
 	TakesMedia string   // of a body that isn't JSON; "" if it is
 	Streams    bool     // its body is read as it comes, for as long as that takes
-	Most       int64    // bytes of a body that doesn't stream; 0 means structs.MaxBody, or MaxRegistration if anybody may send it
+	MaxBody    int64    // bytes of a body that doesn't stream; 0 means structs.MaxBody, or MaxRegistration if anybody may send it
 	Dialect    *Dialect // of a second spelling of the API; nil of our own
 
 	observe func(status int, took time.Duration)
@@ -198,13 +198,13 @@ func (s *Server) serve(rt *Route, w *ResponseWriter, r *http.Request, params htt
 	w.route = rt
 	q := &Request{Service: s.config.Service, server: s, route: rt, W: w, R: r, params: params}
 	q.Call.Transport, q.Call.RequestID = (*transport)(q), w.RequestID
-	q.receive()
-	defer q.forget()
+	q.limitBodyTime()
+	defer q.discardBody()
 	if err := q.admit(); err != nil {
 		q.fail(err)
 		return
 	}
-	defer q.guard()()
+	defer q.watchToken()()
 	if err := rt.Handle(q); err != nil {
 		q.fail(err)
 	}
@@ -237,7 +237,7 @@ func (q *Request) admit() error {
 			values = make(url.Values)
 		}
 		if err = q.bodyArguments(values); err == nil {
-			q.intoQuery(values)
+			q.moveArgumentsToQuery(values)
 		}
 	}
 	if err != nil {

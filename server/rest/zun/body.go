@@ -103,8 +103,8 @@ var containers = &web.Resource{
 			return func(r structs.Row) bool { return r.(*structs.Container).Spec.AutoRemove == want }, nil
 		},
 	},
-	Brief: func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
-	Full:  func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
+	Summary: func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
+	Detail:  func(v web.View, r structs.Row) any { return bodyOf(v, r.(*structs.Container)) },
 }
 
 // filterField compares a field without regard to case.

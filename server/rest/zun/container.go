@@ -252,7 +252,7 @@ func changeContainer(q *web.Request, r service.PatchContainer) error {
 		return q.Service.Containers().Patch(q.Context(), &q.Call, r)
 	}, func(q *web.Request, c *structs.Container) error {
 		if r.Limits() {
-			if _, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, q.Service.Patience()); err != nil {
+			if _, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, q.Service.Patience()); err != nil {
 				return err
 			}
 		}
@@ -278,7 +278,7 @@ var rebuildContainer = web.Write(func(q *web.Request) (*structs.Container, error
 
 var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c service.Removed[*structs.Container]) error {
 	if !c.Gone {
-		if _, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
+		if _, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c.Row, q.Service.Patience()); err != nil {
 			return err
 		}
 	}
@@ -297,7 +297,7 @@ func act(action conductor.Action) func(*web.Request) error {
 
 // answerAction waits for the result of an action.
 func answerAction(q *web.Request, c *structs.Container) error {
-	now, _, err := q.Service.Containers().Settle(q.Context(), &q.Call, c, q.Service.Patience())
+	now, _, err := q.Service.Containers().AwaitDone(q.Context(), &q.Call, c, q.Service.Patience())
 	switch {
 	case err != nil:
 		return err

@@ -154,7 +154,7 @@ func putArchive(q *web.Request) error {
 	var archive service.Archive
 	defer archive.Close()
 	if err := readArchive(q.R.Body, &archive); err != nil {
-		return q.Unread(err)
+		return q.CloseOnError(err)
 	}
 	if err := q.Service.Sessions().PutArchive(q.Context(), &q.Call, q.Ident(), q.Query.Text("path"), &archive); err != nil {
 		return err

@@ -196,7 +196,7 @@ func (ts *terminals) join(q *web.Request) error {
 	if err := q.ProveCaller(t.caller); err != nil {
 		return err
 	}
-	defer q.GuardOf(t.caller)()
+	defer q.WatchTokenOf(t.caller)()
 	session, err := q.Service.Sessions().Open(q.Context(), offer)
 	if err != nil {
 		return err

@@ -5,10 +5,10 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// appendContainer appends the JSON of a container's containerBrief, straight
+// appendContainerSummary appends the JSON of a container's containerBrief, straight
 // from the row: encoding/json takes ten times as long for what long lists are
 // made of. base is a view's.
-func appendContainer(b []byte, base string, r structs.Row) []byte {
+func appendContainerSummary(b []byte, base string, r structs.Row) []byte {
 	c := r.(*structs.Container)
 	// An ID is a UUID, and a status one of ours.
 	b = append(append(b, `{"uuid":"`...), c.ID...)
