@@ -10,7 +10,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mediaTar is the type of archives.
+// mediaTar is the media type of archives.
 const mediaTar = "application/x-tar"
 
 // getArchive answers with a file or directory of a container as a tar archive.
@@ -28,7 +28,7 @@ func getArchive(q *web.Request) error {
 	return err
 }
 
-// putArchive unpacks the request's body in a directory of a container.
+// putArchive unpacks the request's body into a directory of a container.
 func putArchive(q *web.Request) error {
 	if q.R.ContentLength > structs.MaxArchive {
 		return q.CloseOnError(service.ErrArchiveTooLarge())

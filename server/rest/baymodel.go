@@ -10,7 +10,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// bayModelBrief is a baymodel as lists show it.
+// bayModelBrief is the summary of a baymodel. The type's name is that of a schema in the
+// OpenAPI document.
 type bayModelBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -70,11 +71,11 @@ func bayModelRoutes() []*web.Route {
 		identity.BayModelGet, web.FilterArgName)
 	return append(get,
 		&web.Route{Method: http.MethodPost, Path: "/" + bayModels.Noun, Action: identity.BayModelCreate, Handle: createBayModel,
-			Summary: "Create a baymodel", Takes: structs.BayModelRequest{}, Gives: web.Made(structs.BayModelBody{})},
+			Summary: "Create a baymodel", Takes: structs.BayModelRequest{}, Gives: web.CreatedNow(structs.BayModelBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelUpdate, Handle: patchBayModel,
 			Summary: "Change a baymodel", Takes: []structs.PatchOp{}, Gives: web.OK(structs.BayModelBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/" + bayModels.Noun + "/:id", Action: identity.BayModelDelete, Handle: deleteBayModel,
-			Summary: "Delete a baymodel that no bay refers to", Gives: web.Removed()},
+			Summary: "Delete a baymodel that no bay refers to", Gives: web.DeletedNow()},
 	)
 }
 

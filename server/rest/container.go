@@ -13,7 +13,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// containerBrief is a container as lists show it; see appendContainerSummary.
+// containerBrief is the summary of a container; see appendContainerSummary. The type's
+// name is that of a schema in the OpenAPI document.
 type containerBrief struct {
 	//api:doc UUID in canonical lower-case form.
 	UUID string `json:"uuid"`
@@ -59,7 +60,7 @@ var containers = &web.Resource{
 	},
 }
 
-// command returns a command as bodies show it: null for the image's own.
+// command returns the command of a body, nil for the image's own.
 func command(args []string, text string) *structs.Command {
 	if len(args) == 0 && text == "" {
 		return nil
@@ -67,7 +68,7 @@ func command(args []string, text string) *structs.Command {
 	return &structs.Command{Args: args, Text: text}
 }
 
-// containerBody returns the container as it is shown.
+// containerBody returns the detail of a container.
 func containerBody(v web.View, c *structs.Container) structs.ContainerBody {
 	s, seen := &c.Spec, &c.Observed
 	body := structs.ContainerBody{
@@ -100,7 +101,7 @@ func containerRoutes() []*web.Route {
 		web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
 	routes := append(get,
 		&web.Route{Method: http.MethodPost, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer,
-			Args:    []wire.Arg{web.Waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start it too."}},
+			Args:    []wire.Arg{web.Waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start the container, too."}},
 			Summary: "Create a container", Takes: structs.ContainerRequest{}, Gives: web.Created(structs.ContainerBody{})},
 		&web.Route{Method: http.MethodPatch, Path: "/containers/:id", Action: identity.ContainerUpdate, Handle: patchContainer,
 			Args:    []wire.Arg{web.Waits},
@@ -110,8 +111,8 @@ func containerRoutes() []*web.Route {
 			Args:    []wire.Arg{{Name: "name", Kind: wire.ArgText, Wants: true, Doc: "The new name."}},
 			Summary: "Rename a container", Gives: web.OK(structs.ContainerBody{})},
 		&web.Route{Method: http.MethodPut, Path: "/containers/:id/rebuild", Action: identity.ContainerRebuild, Handle: rebuildContainer,
-			Args:    []wire.Arg{web.Waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the one that it has."}},
-			Summary: "Make a container anew", Gives: web.Acted(structs.ContainerBody{})},
+			Args:    []wire.Arg{web.Waits, {Name: "image", Kind: wire.ArgText, Doc: "Another image; default the present one."}},
+			Summary: "Create a container again on its host", Gives: web.Acted(structs.ContainerBody{})},
 		&web.Route{Method: http.MethodDelete, Path: "/containers/:id", Action: identity.ContainerDelete, Handle: deleteContainer,
 			Args: []wire.Arg{
 				web.Waits,
@@ -121,7 +122,7 @@ func containerRoutes() []*web.Route {
 			}, Summary: "Delete a container", Gives: web.Deleted(structs.ContainerBody{})},
 		&web.Route{Method: http.MethodGet, Path: "/containers/:id/actions", Action: identity.ContainerActions, Handle: containerActions,
 			Args:    web.Consistency,
-			Summary: "What was done to a container, by whom and how it ended", Gives: web.OK(structs.ActionsBody{})},
+			Summary: "The actions on a container: who requested them and how they ended", Gives: web.OK(structs.ActionsBody{})},
 	)
 	timeout := wire.Arg{Name: "timeout", Kind: wire.ArgInt, Doc: "Seconds between SIGTERM and SIGKILL."}
 	signal := wire.Arg{Name: "signal", Kind: wire.ArgText, Doc: "A name such as SIGHUP or HUP, or a number; default SIGKILL."}
@@ -172,8 +173,8 @@ var createContainer = web.Write(func(q *web.Request) (*structs.Container, error)
 	return containers.Written(q, status, now)
 })
 
-// writeContainerPatch makes the handler of a change of a container. New limits are
-// waited for, what is only noted down isn't.
+// writeContainerPatch makes the handler of a change of a container. It waits for the host
+// only if the change sets limits.
 func writeContainerPatch(read func(*web.Request) (service.PatchContainer, error)) func(*web.Request) error {
 	return func(q *web.Request) error {
 		r, err := read(q)
@@ -214,7 +215,7 @@ var patchContainer = writeContainerPatch(func(q *web.Request) (service.PatchCont
 	if err := p.Apply(&body); err != nil {
 		return r, err
 	}
-	// What is removed gets its default: a generated name, the image's own command, no
+	// A removed field gets its default: a generated name, the image's own command, no
 	// limit.
 	if p.Touches("name") {
 		if body.Name != nil {
@@ -245,7 +246,7 @@ var renameContainer = writeContainerPatch(func(q *web.Request) (service.PatchCon
 	return service.PatchContainer{Ident: q.Ident(), Name: &name}, structs.CheckName(name)
 })
 
-// rebuildContainer makes a container again.
+// rebuildContainer has a container created again.
 var rebuildContainer = web.Write(web.RebuildContainer, answerAction)
 
 var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c service.Removed[*structs.Container]) error {
@@ -267,7 +268,7 @@ var deleteContainer = web.Write(web.DeleteContainer, func(q *web.Request, c serv
 func act(action conductor.Action) func(*web.Request) error {
 	return web.Write(web.ActOnContainer(action), func(q *web.Request, c *structs.Container) error {
 		if c.Settled() {
-			return q.Null() // it was so already
+			return q.Null() // the container was in this state already
 		}
 		return answerAction(q, c)
 	})

@@ -14,13 +14,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// hostListArgs are the query arguments that say whose hosts a list asks.
+// hostListArgs are the query arguments that select the hosts of a list.
 var hostListArgs = slices.Concat([]wire.Arg{
 	web.FilterArgBay, web.FilterArgHost,
 	{Name: "all_projects", Kind: wire.ArgBool, Doc: "All hosts, and volumes of all projects; for operators."},
 }, web.Consistency)
 
-// hostFilter reads them.
+// hostFilter returns the filter that hostListArgs describe.
 func hostFilter(q *web.Request) service.HostFilter {
 	return service.HostFilter{Bay: q.Query.Text("bay"), Host: q.Query.Text("host"), AllProjects: q.Query.Bool("all_projects", false)}
 }
@@ -41,7 +41,7 @@ func imageRoutes() []*web.Route {
 		{Method: http.MethodGet, Path: "/images", Action: identity.ImageList, Handle: listImages, Args: imageListArgs,
 			Summary: "List the images on hosts", Gives: web.OK(structs.ImagesBody{})},
 		{Method: http.MethodPost, Path: "/images", Action: identity.ImagePull, Handle: pullImage,
-			Summary: "Pull an image to hosts; JSON lines of its progress for who accepts them", Takes: structs.ImagePullRequest{},
+			Summary: "Pull an image to hosts; answers with JSON lines of the progress if the client accepts those", Takes: structs.ImagePullRequest{},
 			Gives: []wire.Answer{{Status: http.StatusOK, Body: structs.HostResultsBody{}},
 				{Status: http.StatusOK, Body: structs.HostResult{}, Media: mediaLines}}},
 		{Method: http.MethodPut, Path: "/images/load", Action: identity.ImageLoad, Handle: loadImages, Args: imageTargetArgs,
@@ -60,8 +60,8 @@ func listImages(q *web.Request) error {
 
 var pullShape = wire.NewShape("image", structs.ImagePullRequest{}, nil)
 
-// pullImage pulls an image to hosts, and answers when all have ended, or with a
-// line for each step of each.
+// pullImage pulls an image to hosts. It answers when all hosts have ended, or with a line
+// for each step of each host.
 func pullImage(q *web.Request) error {
 	var body structs.ImagePullRequest
 	if _, err := q.Decode(pullShape, &body); err != nil {
@@ -79,8 +79,7 @@ func pullImage(q *web.Request) error {
 	return q.JSONOf(snap, structs.HostResultsBody{Results: all}, err)
 }
 
-// pullLines streams how far the hosts are, and in the last line of each what
-// became of it.
+// pullLines streams the progress of each host. The last line of a host has its result.
 func pullLines(q *web.Request, pull *service.Pull) error {
 	flush := http.NewResponseController(q.W).Flush
 	q.W.Header().Set("Content-Type", mediaLines)
@@ -90,8 +89,8 @@ func pullLines(q *web.Request, pull *service.Pull) error {
 		return err
 	}
 	var mu sync.Mutex
-	// A reader who has left ends the request's context, and so the pulls. What became
-	// of all is in the lines.
+	// A client that leaves ends the request's context, and so the pulls. The results are
+	// in the lines, so that Run's are not needed.
 	_, _ = pull.Run(q.Context(), func(r structs.HostResult) {
 		line, err := json.Marshal(r)
 		if err != nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// mediaSnapshot is the type of snapshot files.
+// mediaSnapshot is the media type of snapshot files.
 const mediaSnapshot = "application/octet-stream"
 
-// snapshots answers with the state as a file, and takes such files.
+// snapshots saves the state as a snapshot file, and restores it.
 type snapshots struct {
-	most    int64     // bytes of a file
+	most    int64     // limit of a file, in bytes
 	peers   web.Peers // nil: there are no other servers
 	cluster interface{ IsLeader() bool }
 	log     hclog.Logger
@@ -37,7 +37,7 @@ func (s snapshots) routes() []*web.Route {
 	}
 }
 
-// save answers with the state of this moment.
+// save answers with the present state.
 func (s snapshots) save(q *web.Request) error {
 	if err := q.Service.Await(q.Context(), &q.Call); err != nil {
 		return err
@@ -56,15 +56,15 @@ func (s snapshots) save(q *web.Request) error {
 	h.Set("Cache-Control", "no-store")
 	q.W.WriteHeader(http.StatusOK)
 	if err := op.Save(q.W, snap); err != nil {
-		// The answer has begun: that it is cut off is how the client can tell.
-		s.log.Warn("a snapshot could not be sent", "request_id", q.W.RequestID, "error", err)
+		// The response has begun, so only its being cut off shows the failure.
+		s.log.Warn("snapshot could not be sent", "request_id", q.W.RequestID, "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return nil
 }
 
-// restore has the leader replace the state by that of the body. Another
-// server hands the whole request on as it comes, once.
+// restore has the leader replace the state by that of the body. Another server relays the
+// whole request to the leader while it comes in, once.
 func (s snapshots) restore(q *web.Request) error {
 	op, err := q.Service.Operators().Servers()
 	if err != nil {
@@ -77,7 +77,7 @@ func (s snapshots) restore(q *web.Request) error {
 	switch {
 	case s.cluster.IsLeader():
 	case leader == "":
-		return q.CloseOnError(structs.Errorf(structs.CodeNoLeader, "nothing was restored, for %w", q.Service.Leaderless()))
+		return q.CloseOnError(structs.Errorf(structs.CodeNoLeader, "nothing was restored: %w", q.Service.Leaderless()))
 	case q.Call.Forwarded || s.peers == nil:
 		return q.CloseOnError(structs.Errorf(structs.CodeNoLeader,
 			"there is no leader at the moment, and nothing was restored: try again in a second"))

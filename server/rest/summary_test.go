@@ -9,8 +9,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// FuzzAppendContainerSummary compares what is written of a container with what
-// encoding/json writes.
+// FuzzAppendContainerSummary compares the summary of a container with that of
+// encoding/json.
 func FuzzAppendContainerSummary(f *testing.F) {
 	f.Add("web-1", "sh -c 'x'", "a", "b", byte(0))
 	f.Add("ü\"\\\x00\x7f", "", "\xff", "<&>\u2028", byte(1))

@@ -9,9 +9,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// shortLived are the actions whose requests are over in a moment: what they do is
-// decided or read once, and their answer is sent as a whole. They need no guard,
-// unless they are asked to wait. A new action has one.
+// shortLived lists the actions whose requests end soon: they decide or read once and
+// send a response of known length. Such a request can't outlive the token that
+// authorized it, unless it waits. All other actions are long-lived, new ones included.
 var shortLived = map[identity.Action]bool{
 	identity.APIVersion: true, identity.APIDocument: true,
 	identity.BayCreate: true, identity.BayList: true, identity.BayDetail: true, identity.BayGet: true,
@@ -28,18 +28,18 @@ var shortLived = map[identity.Action]bool{
 	identity.OperatorState: true, identity.OperatorMembers: true,
 }
 
-// IsShortLived reports whether a request for the action needs no guard, unless it waits.
+// IsShortLived reports whether requests for the action end soon, unless they wait.
 func IsShortLived(action identity.Action) bool { return shortLived[action] }
 
-// needsNoTokenWatch reports whether the request needs no guard.
+// needsNoTokenWatch reports whether the request is too short to outlive its token.
 func (q *Request) needsNoTokenWatch() bool {
 	return IsShortLived(q.route.Action) && !q.Query.Has("index") && !q.Query.Has("wait")
 }
 
-// guard cuts the request off once the token that let it in is revoked or its
-// time is over: until then a stream, an upload, or a read that is parked, would go
-// on. The function that it returns ends the guard before the connection has its
-// next request. What is over at once goes without a guard, which costs a goroutine.
+// watchToken cuts the request off when the token that authorized it is revoked or
+// expires. Otherwise a stream, an upload or a blocking read would go on. The caller calls
+// end before the connection gets its next request. Short-lived requests aren't watched,
+// because a watch costs a goroutine.
 func (q *Request) watchToken() (end func()) {
 	if q.needsNoTokenWatch() {
 		return func() {}
@@ -47,7 +47,7 @@ func (q *Request) watchToken() (end func()) {
 	return q.WatchTokenOf(q.Caller())
 }
 
-// GuardOf is guard for a caller who was let in by another request.
+// WatchTokenOf is watchToken for a caller that another request has authenticated.
 func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 	if caller.TokenID == "" {
 		return func() {}
@@ -62,12 +62,12 @@ func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 		}
 		q.server.config.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.W.RequestID, "token_id",
 			caller.TokenID)
-		// What its handler still has to say, and if it is only that all is well,
-		// doesn't arrive any more.
+		// From now on nothing that the handler writes reaches the client, not even a
+		// success.
 		connection, over := http.NewResponseController(q.W), time.Unix(1, 0)
 		_ = connection.SetWriteDeadline(over)
 		cut()
-		_ = connection.SetReadDeadline(over) // wakes who reads the body; see incoming.Read
+		_ = connection.SetReadDeadline(over) // wakes the reader of the body; see incoming.Read
 	}()
 	return func() {
 		cut()
