@@ -11,9 +11,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestWorkIsSentAsItsAgentUnderstandsIt polls as an agent of today's build, and as one
-// that knows specs in the earlier form only.
-func TestWorkIsSentAsItsAgentUnderstandsIt(t *testing.T) {
+// TestWorkForEarlierAgents polls as an agent of this build, and as an agent that only
+// knows the earlier form of specs.
+func TestWorkForEarlierAgents(t *testing.T) {
 	f := newFixture(t)
 	id := f.container("c", `,"restart_policy":"on-failure:3","registry":{"username":"bob","password":"s3cret"}`)
 	poll := func(understands ...string) (raw string, a structs.Assignment) {

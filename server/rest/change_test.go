@@ -8,9 +8,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// TestKill checks that the host hears of the signal once, under its own
+// TestKillSignalReachesHostOnce checks that the host gets the signal once, under its own
 // generation.
-func TestKill(t *testing.T) {
+func TestKillSignalReachesHostOnce(t *testing.T) {
 	f := newFixture(t)
 	id := f.running("c")
 	for query, want := range map[string]string{"": "SIGKILL", "?signal=hup": "SIGHUP", "?signal=10": "SIGUSR1", "?signal=RTMIN%2B3": "37"} {
@@ -22,8 +22,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// TestActionsOfAContainer checks who did what, by which request, and how it
-// ended.
+// TestActionsOfAContainer checks the records of actions: their user, request and result.
 func TestActionsOfAContainer(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	s.StartAgent(t, "host-1")
@@ -81,9 +80,9 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// TestLimitsWhileItRuns checks that new limits are waited for, and a failure
-// told.
-func TestLimitsWhileItRuns(t *testing.T) {
+// TestPatchLimitsOfRunningContainer checks that a change of limits waits for the host, and
+// reports its failure.
+func TestPatchLimitsOfRunningContainer(t *testing.T) {
 	fails := make(chan bool, 1)
 	fails <- false
 	f := newFixture(t, servertest.Behave(func(a structs.Assignment) *structs.Observed {
@@ -97,7 +96,8 @@ func TestLimitsWhileItRuns(t *testing.T) {
 	}))
 	id := f.running("c")
 	body := f.do("PATCH", "/v1/containers/c",
-		`[{"op":"replace","path":"/memory","value":"64m"},{"op":"add","path":"/cpu","value":0.5},{"op":"replace","path":"/name","value":"d"}]`).is(200).object()
+		`[{"op":"replace","path":"/memory","value":"64m"},{"op":"add","path":"/cpu","value":0.5},{"op":"replace","path":"/name",`+
+			`"value":"d"}]`).is(200).object()
 	if body["memory"] != float64(64<<20) || body["cpu"] != 0.5 || body["name"] != "d" || body["status"] != "Running" {
 		t.Errorf("%v", body)
 	}
@@ -113,9 +113,9 @@ func TestLimitsWhileItRuns(t *testing.T) {
 	f.do("PATCH", "/v1/containers/d", `[{"op":"replace","path":"/memory","value":"32m"}]`).is(500).says("Container d: the engine refuses")
 }
 
-// TestHealthAndRegistry checks that a host hears of both, and nobody else of
-// the credentials.
-func TestHealthAndRegistry(t *testing.T) {
+// TestHealthcheckAndRegistryReachHost checks that a host gets the health check and the
+// credentials of a registry, and that no response shows the credentials.
+func TestHealthcheckAndRegistryReachHost(t *testing.T) {
 	f := newFixture(t, servertest.Behave(func(a structs.Assignment) *structs.Observed {
 		seen := servertest.Obey(a)
 		if a.Spec.Healthcheck != nil {

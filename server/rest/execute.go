@@ -71,7 +71,7 @@ func containerExecuteWS(q *web.Request) error {
 	}
 	r.TTY, r.Stdin = q.Query.Bool("tty", false), q.Query.Bool("stdin", false)
 	r.Width, r.Height = width, height
-	session, err := q.Service.Sessions().Exec(q.Context(), &q.Call, q.Ident(), r)
+	session, err := q.Service.Sessions().OpenExec(q.Context(), &q.Call, q.Ident(), r)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,8 @@ func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session
 			return nil
 		}
 		if len(message) > maxMessage {
-			return structs.Errorf(structs.CodeTooLarge, "a message has at most %d bytes: split longer input into several messages", maxMessage)
+			return structs.Errorf(structs.CodeTooLarge, "a message has at most %d bytes: split longer input into several messages",
+				maxMessage)
 		}
 		if kind != websocket.MessageBinary || len(message) == 0 || message[0] != structs.ChannelStdin &&
 			message[0] != structs.ChannelControl {

@@ -23,8 +23,8 @@ func ask(t testing.TB, s *servertest.Server, method, target, body string) *httpt
 	return w
 }
 
-// orderly checks that an answer is no failure of the server's, and that a
-// refusal has left nothing.
+// orderly checks that a response isn't a failure of the server, and that a refusal has
+// changed nothing.
 func orderly(t *testing.T, s *servertest.Server, method, target, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	before := s.Store.Hash()
@@ -41,7 +41,7 @@ func orderly(t *testing.T, s *servertest.Server, method, target, body string) *h
 	return w
 }
 
-// FuzzJSON posts bodies: each makes an object or is refused.
+// FuzzJSON posts bodies. Each one creates an object or is refused.
 func FuzzJSON(f *testing.F) {
 	nouns := []string{"bays", "baymodels", "nodes", "containers"}
 	for i, bodies := range [][]string{
@@ -51,7 +51,9 @@ func FuzzJSON(f *testing.F) {
 			`{"coe":"docker","apiserver_port":8080}`},
 		{`{"type":"virt","image_id":"img"}`, `{"uuid":"00000000-0000-4000-8000-000000000000"}`},
 		{`{"name":"c1","image_id":"busybox:latest","command":"sleep 100","bay_uuid":"b1"}`,
-			`{"image":"a","bay":"b1","command":["a"],"ports":[{"container_port":80}],"volumes":[{"name":"v","target":"/x","size":0}],"memory":"512m","cpu":0.5,"restart_policy":"on-failure:3","environment":{"A":"b"},"stop_timeout":"0","tty":"true"}`, `{"image":"a","bay":"b1","memory":1e400,"cpu":"nan"}`, `{"image":"a","bay":"b1","name":"\ud800\u0000"}`},
+			`{"image":"a","bay":"b1","command":["a"],"ports":[{"container_port":80}],"volumes":[{"name":"v","target":"/x","size":0}],` +
+				`"memory":"512m","cpu":0.5,"restart_policy":"on-failure:3","environment":{"A":"b"},"stop_timeout":"0","tty":"true"}`,
+			`{"image":"a","bay":"b1","memory":1e400,"cpu":"nan"}`, `{"image":"a","bay":"b1","name":"\ud800\u0000"}`},
 	} {
 		for _, body := range append(bodies, "", "{", "null", "[]", `{"a":`+strings.Repeat("[", 100), `{"name":"x","name":"y"}`, "{}{}") {
 			f.Add(byte(i), body)
@@ -74,7 +76,7 @@ func FuzzJSON(f *testing.F) {
 		}
 		query := ""
 		if path == "/v1/bays" {
-			query = "?wait=10s" // its row goes a moment later
+			query = "?wait=10s" // the row is deleted a moment later
 		}
 		if w := orderly(t, s, "DELETE", path+"/"+made.UUID+query, ""); w.Code != http.StatusNoContent {
 			t.Fatalf("%s: made, and deleted with %d", body, w.Code)
@@ -82,7 +84,7 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// FuzzPatch patches objects of every kind: each PATCH is carried out or refused.
+// FuzzPatch patches objects of every kind. Each PATCH is carried out or refused.
 func FuzzPatch(f *testing.F) {
 	s := servertest.New(f)
 	var paths []string
@@ -126,7 +128,7 @@ func uuidOf(t testing.TB, w *httptest.ResponseRecorder) string {
 	return made.UUID
 }
 
-// FuzzQuery reads lists with all kinds of queries: a page, or a refusal.
+// FuzzQuery reads lists with random queries. Each one gets a page or is refused.
 func FuzzQuery(f *testing.F) {
 	s := servertest.New(f)
 	var last string
@@ -170,7 +172,7 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzPath asks for objects of all kinds of names.
+// FuzzPath shows objects with random identifiers.
 func FuzzPath(f *testing.F) {
 	for _, path := range []string{"/v1/bays/x", "/v1/bays/%2F", "//", "/v1//bays", "/v1/containers/%C3%BC/logs", "/v1/containers/../bays",
 		"/v1/bays/detail/", "/%", "/v1/agent/hosts/x/work", "/v1/bays/:id"} {

@@ -19,12 +19,13 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// someImages are images as agents list them.
-const someImages = `[{"id":"sha256:02","names":["busybox:latest","busybox:1"],"size":200,"in_use":true,"created_at":"2026-01-02T03:04:05+00:00","pulled_at":null,"used_at":"2026-01-03T03:04:05+00:00"},` +
+// someImages is an agent's list of images.
+const someImages = `[{"id":"sha256:02","names":["busybox:latest","busybox:1"],"size":200,"in_use":true,` +
+	`"created_at":"2026-01-02T03:04:05+00:00","pulled_at":null,"used_at":"2026-01-03T03:04:05+00:00"},` +
 	`{"id":"sha256:01","names":[],"size":100,"in_use":false,"created_at":null,"pulled_at":null,"used_at":null}]`
 
-// readInput reads a session's input to the end that its sender tells; ok is
-// false if it breaks off.
+// readInput reads a session's input up to the sender's end message. ok is false if the
+// session ends without it.
 func readInput(ctx context.Context, conn *websocket.Conn) (input []byte, ok bool) {
 	conn.SetReadLimit(1 << 20) // as agents have it
 	for {
@@ -56,14 +57,14 @@ func says(document string) servertest.AgentOption {
 	})
 }
 
-// mute answers a session with nothing, as long as somebody waits.
+// mute doesn't answer a session until the other side leaves.
 func mute() servertest.AgentOption {
 	return servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		<-conn.CloseRead(ctx).Done()
 	})
 }
 
-// bayOf is a bay "b1" of one host for each of the options, h0, h1 and so on.
+// bayOf makes a bay "b1" with one host for each of the options: h0, h1 and so on.
 func bayOf(t *testing.T, s *servertest.Server, options ...servertest.AgentOption) (*caller, []*servertest.Agent) {
 	t.Helper()
 	c := newCaller(t, s)
@@ -112,8 +113,8 @@ func TestImageList(t *testing.T) {
 	c.do("GET", "/v1/images?limit=1", "").is(400)
 }
 
-// TestImageListIsBounded checks that hosts can't fill the server's memory.
-func TestImageListIsBounded(t *testing.T) {
+// TestImageListSizeIsLimited checks that hosts can't fill the server's memory.
+func TestImageListSizeIsLimited(t *testing.T) {
 	endless := servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		chunk := strings.Repeat(" ", 512<<10)
 		for servertest.Send(ctx, conn, stdout, chunk) == nil {
@@ -126,8 +127,8 @@ func TestImageListIsBounded(t *testing.T) {
 	}
 }
 
-// TestImagesByTenancy checks whose hosts are seen and changed by whom.
-func TestImagesByTenancy(t *testing.T) {
+// TestImagesAndVolumesByProject checks which hosts the callers of a project see and change.
+func TestImagesAndVolumesByProject(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	root := newCaller(t, s).as("admin")
 	place := func(token, bay, more string) *servertest.Agent {
@@ -178,7 +179,7 @@ func TestImagesByTenancy(t *testing.T) {
 	pull(root, `,"host":"host-of-none","bay":"mine"`).is(400).mentions("name one of them")
 	pull(root, `,"bay":"mine","bay_uuid":"all"`).is(400).mentions("two spellings")
 
-	// An archive takes any name: in a shared bay also that of others' images.
+	// An archive can use any image's name, in a shared bay also that of another project's.
 	alice.do("PUT", "/v1/images/load?bay=mine", "tar").is(200)
 	alice.do("PUT", "/v1/images/load?bay=all", "tar").is(403).mentions("shared")
 	alice.do("PUT", "/v1/images/load?host=host-of-mine", "tar").is(403)
@@ -194,7 +195,7 @@ func TestImagesByTenancy(t *testing.T) {
 		}
 	}
 
-	// The host's word on whose a volume is counts for nothing.
+	// The server doesn't trust a host to name the project of a volume.
 	if got := alice.do("GET", "/v1/volumes", "").is(200).items("volumes"); len(got) != 2 || got[0]["name"] != "data" ||
 		got[0]["host"] != "host-of-all" {
 		t.Errorf("volumes %v", got)
@@ -270,7 +271,8 @@ func lines(t *testing.T, s *servertest.Server, body string) []structs.HostResult
 	}
 }
 
-// One host that fails, or is lost, doesn't spoil the pull of the others.
+// TestImagePullOnSeveralHosts checks that a host which fails or is lost doesn't affect the
+// pull on other hosts.
 func TestImagePullOnSeveralHosts(t *testing.T) {
 	s := servertest.New(t)
 	c, agents := bayOf(t, s, servertest.Serve(serveText), fails(structs.CodeNotFound, "no such host"), servertest.Serve(serveText))
@@ -294,11 +296,12 @@ func TestImagePullOnSeveralHosts(t *testing.T) {
 		t.Errorf("lines %q, want %q", texts, want)
 	}
 	c.do("POST", "/v1/images", `{"image":""}`, header{"Accept", "application/x-ndjson"}).is(400)
-	c.do("POST", "/v1/images", `{"image":"a","host":"h2"}`).is(503).says("host h2 can't be asked: host h2 is lost (its agent was not heard of)")
+	c.do("POST", "/v1/images", `{"image":"a","host":"h2"}`).is(503).says("host h2 can't be asked: host h2 is lost (its agent was not " +
+		"heard of)")
 }
 
-// TestImagePullIsLeft checks that the agents learn that the user has left.
-func TestImagePullIsLeft(t *testing.T) {
+// TestImagePullEndsWithClient checks that the agents' sessions end when the client leaves.
+func TestImagePullEndsWithClient(t *testing.T) {
 	left := make(chan struct{})
 	f := newFixture(t, servertest.Serve(func(ctx context.Context, _ structs.SessionOffer, conn *websocket.Conn) {
 		closed := conn.CloseRead(ctx)
@@ -336,7 +339,7 @@ func TestImageLoad(t *testing.T) {
 		conn.Close(websocket.StatusNormalClosure, "")
 	})
 	s := servertest.New(t, servertest.WithMaxImageFile(8<<20))
-	// The second one says no in the middle of it.
+	// The second host fails in the middle of the archive.
 	c, _ := bayOf(t, s, takes, fails(structs.CodeNoSpace, "no space left on device"), takes)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 400<<10) // 6.4 MB
 	got := c.do("PUT", "/v1/images/load", string(large)).is(200).items("results")
@@ -349,7 +352,7 @@ func TestImageLoad(t *testing.T) {
 			t.Error("a host has got something else")
 		}
 	}
-	// What is too large reaches no host, or does not come to its end there.
+	// An archive that is too large reaches no host, or doesn't end there.
 	c.do("PUT", "/v1/images/load", strings.Repeat("x",
 		8<<20+1)).is(413).says("the archive is larger than 8388608 bytes: save fewer images into it")
 	if len(inputs) > 0 {
@@ -363,7 +366,7 @@ func TestImageLoad(t *testing.T) {
 		}
 		resp, err := httpClient.Do(r)
 		if err != nil {
-			return nil // the body broke off
+			return nil // the server closed the connection before the end of the body
 		}
 		resp.Body.Close()
 		return resp
@@ -376,7 +379,7 @@ func TestImageLoad(t *testing.T) {
 			t.Errorf("a host has got %d bytes", n)
 		}
 	}
-	// A sender who breaks off has sent no archive: the hosts are not told that it ends.
+	// If the sender breaks off, the hosts get no end message.
 	send(io.MultiReader(bytes.NewReader(large[:1<<20]), broken{}))
 	for range 2 {
 		if n := len(<-inputs); n > 1<<20 {
@@ -389,9 +392,9 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, fmt.Errorf("the disk is broken") }
 
-// TestImageLoadKeepsPace checks that what one host doesn't take yet is kept
-// nowhere: the others and the sender wait for it.
-func TestImageLoadKeepsPace(t *testing.T) {
+// TestImageLoadWaitsForSlowestHost checks that the sender and the other hosts wait for a
+// slow host, so that nothing is buffered for it.
+func TestImageLoadWaitsForSlowestHost(t *testing.T) {
 	const size = 64 << 20
 	var got atomic.Int64
 	release := make(chan struct{})
@@ -433,7 +436,7 @@ func TestImageLoadKeepsPace(t *testing.T) {
 	}
 }
 
-func TestImageLoadThatNoHostTakes(t *testing.T) {
+func TestImageLoadFailsOnAllHosts(t *testing.T) {
 	s := servertest.New(t)
 	c, agents := bayOf(t, s, fails(structs.CodeInvalid, "the archive can't be loaded"), fails(structs.CodeInvalid, "it is no tar"))
 	c.do("PUT", "/v1/images/load", strings.Repeat("x", 1<<20)).is(400).says("host h0: the archive can't be loaded; host h1: it is no tar")
@@ -478,7 +481,7 @@ func TestVolumes(t *testing.T) {
 	if got := c.do("GET", "/v1/volumes?name=old&host=h0", "").is(200); len(got.items("volumes")) != 1 || len(got.items("errors")) != 0 {
 		t.Errorf("volumes %s", got.body)
 	}
-	// What a silent host may have is not deleted by mistake elsewhere.
+	// While a host is silent, the volume isn't deleted on another one.
 	c.do("DELETE", "/v1/volumes/old", "").is(503).mentions("may be on host h1", "did not answer within 2s", "Say with host")
 	c.do("DELETE", "/v1/volumes/old?host=h1", "").is(503)
 	c.do("DELETE", "/v1/volumes/none?host=h0", "").is(404).says("Volume none could not be found.")
@@ -492,7 +495,7 @@ func TestVolumes(t *testing.T) {
 	if offer := <-s.offers; offer.Kind != structs.SessionVolumeDelete || offer.ProjectID != project || offer.Volume != "old" {
 		t.Errorf("offer %+v", offer)
 	}
-	// A container that has come to use it in between.
+	// A container has begun to use the volume in between.
 	s.play = func(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
 		if offer.Kind == structs.SessionVolumeList {
 			_ = servertest.Send(ctx, conn, stdout, list)

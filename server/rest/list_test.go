@@ -51,7 +51,7 @@ func TestPaging(t *testing.T) {
 			}
 		}
 	}
-	// A page that is exactly full has a next, also if nothing follows.
+	// A full page has next, even if no object follows.
 	r := f.do("GET", "/v1/baymodels?limit=7", "").is(200)
 	next, _ := r.object()["next"].(string)
 	if next == "" {
@@ -66,8 +66,8 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// TestLinksNameTheHostThatWasAsked checks that links follow the Host header.
-func TestLinksNameTheHostThatWasAsked(t *testing.T) {
+// TestLinksFollowHostHeader checks that links follow the Host header.
+func TestLinksFollowHostHeader(t *testing.T) {
 	f := newFixture(t)
 	r := f.hosted("magnum.example:8080", "GET", "/v1/bays/b1")
 	for _, want := range []string{"http://magnum.example:8080/v1/bays/" + f.bay, "http://magnum.example:8080/bays/" + f.bay} {
@@ -79,7 +79,7 @@ func TestLinksNameTheHostThatWasAsked(t *testing.T) {
 		"http://other:1/v1/bays?") {
 		t.Errorf("next %v", next)
 	}
-	// Bookmarks lead there without /v1.
+	// Bookmarks are links without /v1.
 	f.do("GET", "/bays/"+f.bay, "").is(200)
 	f.do("GET", "/containers/", "").is(200)
 	if got := f.do("HEAD", "/v1/bays/b1", ""); got.status != 200 || len(got.body) != 0 {
@@ -140,7 +140,7 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// TestNodesShowHosts checks the 2015 spelling of hosts.
+// TestNodesShowHosts checks that operators see hosts as nodes of 2015.
 func TestNodesShowHosts(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	agent := s.StartAgent(t, "host-1")
@@ -171,8 +171,8 @@ func TestNodesShowHosts(t *testing.T) {
 	}
 }
 
-// TestNames checks names that are hard.
-func TestNames(t *testing.T) {
+// TestUnusualNames checks names that need escapes or look like something else.
+func TestUnusualNames(t *testing.T) {
 	f := newFixture(t)
 	for _, name := range []string{"ünï-çødé", "with space", "日本語", "a/b", "%41", "a?b#c", "detail", "..", strings.Repeat("é", 255),
 		structs.NewID() + "x", "{}", "<&>", "  "} {
@@ -181,13 +181,13 @@ func TestNames(t *testing.T) {
 			t.Errorf("name %q is shown as %q", name, got)
 		}
 		if name == "detail" || name == ".." {
-			continue // no name in a path: the list, and another path
+			continue // in a path these are the list and another path
 		}
 		if got := f.do("GET", "/v1/containers/"+url.PathEscape(name), "").is(200).uuid(); got != id {
 			t.Errorf("%q leads to %s, want %s", name, got, id)
 		}
 	}
-	// Two objects may carry a name; a UUID that is given is taken.
+	// Two objects may have the same name. A UUID in the request is used.
 	id := structs.NewID()
 	if got := f.do("POST", "/v1/bays", `{"name":"b1","uuid":"`+id+`"}`).is(201).uuid(); got != id {
 		t.Errorf("uuid %s, want %s", got, id)
@@ -201,15 +201,18 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestLenientValues checks what 2015 took beside plain JSON.
+// TestLenientValues checks values in other JSON types, which the API of 2015 accepted.
 func TestLenientValues(t *testing.T) {
 	f := newFixture(t)
-	got := f.do("POST", "/v1/bays", ` {"name":"x","node_count":"2","bay_create_timeout":"5","discovery_url":null,"labels":null,"shared":"True","api_address":null,"coe":"swarm","placement":"binpack"} `).is(201).object()
+	got := f.do("POST", "/v1/bays", ` {"name":"x","node_count":"2","bay_create_timeout":"5","discovery_url":null,"labels":null,`+
+		`"shared":"True","api_address":null,"coe":"swarm","placement":"binpack"} `).is(201).object()
 	if got["node_count"] != 2.0 || got["bay_create_timeout"] != 5.0 || got["shared"] != true || got["coe"] != "swarm" ||
 		got["placement"] != "binpack" {
 		t.Errorf("bay %v", got)
 	}
-	c := f.do("POST", "/v1/containers?run=", `{"image_id":"busybox","bay":"b1","command":["echo","a b"],"entrypoint":"/bin/sh -c","memory":"512m","cpu":"0.5","ports":[{"container_port":"80"}],"tty":"true","stop_timeout":"3","environment":{"A":"b"},"volumes":[{"name":"data","target":"/data"}],"restart_policy":"on-failure:3"}`).is(201).object()
+	c := f.do("POST", "/v1/containers?run=", `{"image_id":"busybox","bay":"b1","command":["echo","a b"],"entrypoint":"/bin/sh -c",`+
+		`"memory":"512m","cpu":"0.5","ports":[{"container_port":"80"}],"tty":"true","stop_timeout":"3","environment":{"A":"b"},`+
+		`"volumes":[{"name":"data","target":"/data"}],"restart_policy":"on-failure:3"}`).is(201).object()
 	if fmt.Sprint(c["command"]) != "[echo a b]" || fmt.Sprint(c["entrypoint"]) != "[/bin/sh -c]" || c["memory"] != float64(512<<20) ||
 		c["cpu"] != 0.5 || c["tty"] != true ||
 		c["stop_timeout"] != 3.0 || fmt.Sprint(c["ports"]) != "[map[container_port:80 host_port:0 protocol:tcp]]" ||
@@ -218,7 +221,7 @@ func TestLenientValues(t *testing.T) {
 	}
 }
 
-// hosted makes a request under another host's name.
+// hosted makes a request with another Host header.
 func (c *caller) hosted(host, method, path string) *reply {
 	c.t.Helper()
 	return c.do(method, path, "", header{"Host", host})

@@ -13,22 +13,22 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// marked are the values of fields of a container's request that can't have just any
-// marker, by their JSON paths. Others are filled by their types.
+// marked are the values of those fields of a container's request that don't accept any
+// text, by JSON path. Other fields are filled by their types.
 var marked = map[string]any{
 	"uuid": structs.NewID(), "workdir": "/marker-workdir", "hostname": "marker-hostname", "image_id": "marker-image-id",
 	"image_pull_policy":    "always",
 	"ports.container_port": 8471, "ports.host_port": 8472, "ports.protocol": "udp", "memory": 47185920, "cpu": 0.471,
 	"restart_policy": structs.RestartPolicy{Name: structs.RestartOnFailure, MaxRetries: 471},
-	"volumes.type":   structs.MountVolume, "volumes.target": "/marker-target", "volumes.size": 0, // of a tmpfs only
+	"volumes.type":   structs.MountVolume, "volumes.target": "/marker-target", "volumes.size": 0, // only a tmpfs has a size
 	"stop_timeout": 471, "log_max_size": 4718592, "exclusive": structs.ExclusiveLease,
 	"auto_remove": false,           // contradicts a restart policy
-	"bay":         "", "image": "", // other words of bay_uuid and image_id
+	"bay":         "", "image": "", // other names of bay_uuid and image_id
 	"command": structs.Command{Args: []string{"marker-command"}}, "healthcheck.test": structs.Command{Args: []string{"marker-test"}},
 	"healthcheck.retries": 471,
 }
 
-// mark fills what is at the JSON path with markers: each string has one of its own.
+// mark fills the value at the JSON path with markers. Each string gets its own marker.
 func mark(t testing.TB, v reflect.Value, path string) {
 	t.Helper()
 	if value, ok := marked[path]; ok {
@@ -75,7 +75,7 @@ func mark(t testing.TB, v reflect.Value, path string) {
 	}
 }
 
-// leaves returns the strings and numbers in what a value has as JSON.
+// leaves returns the strings and numbers in the JSON of a value.
 func leaves(t testing.TB, v any) (all []string) {
 	t.Helper()
 	var walk func(v any)
@@ -104,11 +104,10 @@ func leaves(t testing.TB, v any) (all []string) {
 	return all
 }
 
-// TestSecretsAreNowhereShown fills each field of a container's request with a marker,
-// and looks for those of its secrets, and for all other secrets that clients, agents and
-// servers have, in answers, events and the log. The container's answer shows what is no
-// secret.
-func TestSecretsAreNowhereShown(t *testing.T) {
+// TestSecretsAreNotShown fills each field of a container's request with a marker. It looks
+// for the markers of secret fields, and for all other secrets of clients, agents and
+// servers, in responses, events and the log. The container's body shows all other fields.
+func TestSecretsAreNotShown(t *testing.T) {
 	var log logged
 	script := newScript()
 	script.play = serveText
@@ -154,7 +153,7 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		if !strings.Contains(body, member) {
 			t.Fatalf("%s is not in %s", member, body)
 		}
-		// A value that is refused is shown to whom it came from, unless it is a secret.
+		// A refusal shows the refused value to its sender, unless the value is a secret.
 		say("the refusal of "+wrong, f.do("POST", "/v1/containers", strings.Replace(body, member, wrong, 1)).is(400))
 	}
 	for _, path := range []string{"/v1/containers/" + id, "/v1/containers", "/v1/containers/detail", "/v1/containers/" + id + "/actions",
@@ -180,7 +179,7 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		break
 	}
 	for _, kind := range []string{`{"name":"t1"}`, `{"name":"t2","join":true}`} {
-		made := f.do("POST", "/v1/tokens", kind).is(201).object() // the one answer that has it
+		made := f.do("POST", "/v1/tokens", kind).is(201).object() // the only response that shows the secret
 		secrets["the token of "+kind] = made["token"].(string)
 		say("the list after "+kind, f.do("GET", "/v1/tokens", ""))
 		say("the delete after "+kind, f.do("DELETE", "/v1/tokens/"+made["uuid"].(string), ""))
@@ -189,7 +188,7 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	secrets["the hash of the join token"] = cluster.JoinTokenHash
 	secrets["the hash of the host's secret"] = s.Store.Snapshot().Host(f.agent.HostID).SecretHash
 
-	// The host has the secrets of the request in its assignment, under their own names.
+	// The host's assignment has the request's secrets, under their own names.
 	if a, _ := f.agent.Assigned(id); !reflect.DeepEqual(a.Secrets, request.Secrets) {
 		t.Errorf("its host has %#v", a.Secrets)
 	}
@@ -241,7 +240,7 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 		t.Error("the log says nothing of the container: it is not at the level of the test")
 	}
 
-	// What is no secret is shown as it was asked for.
+	// Fields that aren't secret are shown unchanged.
 	asked := map[string]any{}
 	if err := json.Unmarshal([]byte(body), &asked); err != nil {
 		t.Fatal(err)
@@ -265,8 +264,9 @@ func TestSecretsAreNowhereShown(t *testing.T) {
 	}
 }
 
-// TestMarkersAreWithoutEqual: were one a part of another, a secret could hide in it.
-func TestMarkersAreWithoutEqual(t *testing.T) {
+// TestMarkersAreUnique checks that no marker is part of another, in which a secret would
+// go unnoticed.
+func TestMarkersAreUnique(t *testing.T) {
 	var request structs.ContainerRequest
 	mark(t, reflect.ValueOf(&request).Elem(), "")
 	secrets := leaves(t, request.Secrets)

@@ -19,11 +19,11 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// fakeOperations are servers that a test makes up.
+// fakeOperations are operations on fake servers.
 type fakeOperations struct {
 	members []structs.MemberBody
 	peers   []structs.RaftPeerBody
-	err     error // of every call
+	err     error // error of every call
 	did     []string
 	lead    func(id string) // what Transfer does
 }
@@ -56,7 +56,7 @@ func (f *fakeOperations) Peers(context.Context) ([]structs.RaftPeerBody, error) 
 
 func (f *fakeOperations) Save(w io.Writer, s *state.Snapshot) error {
 	if f.err != nil {
-		_, _ = w.Write([]byte("the beginning")) // then it breaks off
+		_, _ = w.Write([]byte("the beginning")) // the file breaks off here
 		return f.err
 	}
 	return state.WriteArchive(w, structs.SnapshotHead{SavedBy: "s1"}, s)
@@ -73,7 +73,7 @@ func (f *fakeOperations) Restore(_ context.Context, file io.Reader, keep bool) (
 	return structs.RestoredBody{Index: 9, ClusterID: "c", Incarnation: 2}, f.err
 }
 
-// operated is an operator's caller on a server with made-up operations.
+// operated returns an operator's caller on a server with fake operations.
 func operated(t *testing.T, f *fakeOperations, options ...servertest.Option) *caller {
 	t.Helper()
 	options = append(options, servertest.WithAuth(tokens), func(c *rest.Config) { c.Operations = f })
@@ -132,7 +132,7 @@ func TestPeerIsRemoved(t *testing.T) {
 	c.as("").do("DELETE", "/v1/operator/raft/peers/s2", "").is(401)
 }
 
-// leaving is a cluster whose leader moves.
+// leaving is a cluster in which leadership moves.
 type leaving struct {
 	replication
 	id atomic.Pointer[string]
@@ -181,7 +181,7 @@ func TestLeadershipIsTransferred(t *testing.T) {
 	if got := fmt.Sprint(f.did); got != "[transfer u2 transfer ]" {
 		t.Error(got)
 	}
-	// It was carried out, but the answer got lost.
+	// The transfer was carried out, but the answer was lost.
 	f.err = structs.Errorf(structs.CodeNoLeader, "gone: %w", conductor.ErrUnknown)
 	f.lead = func(string) { m.id.Store(&two) }
 	c.do("PUT", path, "").is(200)
@@ -221,7 +221,7 @@ func TestSnapshotIsSaved(t *testing.T) {
 	for who, status := range map[string]int{"": 401, "reader": 403, "alice": 403} {
 		c.as(who).do("GET", "/v1/operator/snapshot", "").is(status)
 	}
-	// One that breaks off doesn't look like one that has ended.
+	// A file that breaks off differs from one that has ended.
 	f.err = structs.Errorf(structs.CodeInternal, "disk")
 	req, err := http.NewRequest("GET", c.s.URL+"/v1/operator/snapshot", nil)
 	if err != nil {
@@ -251,7 +251,7 @@ func TestSnapshotIsRestored(t *testing.T) {
 	}
 	f.did = nil
 	c.do("PUT", path, strings.Repeat("x", 101)).is(413).mentions("100 bytes")
-	// Without a length it is found out on the way.
+	// Without a Content-Length the limit is noticed while the body is read.
 	req, err := http.NewRequest("PUT", c.s.URL+path, io.MultiReader(strings.NewReader(strings.Repeat("x", 101))))
 	if err != nil {
 		t.Fatal(err)
@@ -277,9 +277,9 @@ func TestSnapshotIsRestored(t *testing.T) {
 	c.do("PUT", path, "abc").is(409)
 }
 
-// TestRestoreIsHandedOnOnce: another server hands the body on to the leader; one
-// to which it was handed on does not.
-func TestRestoreIsHandedOnOnce(t *testing.T) {
+// TestRestoreIsRelayedOnce checks that a server which doesn't lead relays the body to the
+// leader, and that the receiver doesn't relay it again.
+func TestRestoreIsRelayedOnce(t *testing.T) {
 	f := &fakeOperations{}
 	hop := new(relayed)
 	c := operated(t, f, servertest.WithHold(100*time.Millisecond), func(c *rest.Config) {
@@ -288,13 +288,13 @@ func TestRestoreIsHandedOnOnce(t *testing.T) {
 	})
 	c.do("PUT", "/v1/operator/snapshot", "abc").is(200)
 	if hop.to != "server-1" || hop.body != "abc" || hop.secret != "peer-secret" || hop.token != "admin" {
-		t.Errorf("handed on: %+v", hop)
+		t.Errorf("relayed: %+v", hop)
 	}
 	hop.to = ""
 	c.do("PUT", "/v1/operator/snapshot", "abc", header{peer.HeaderPeer, "peer-secret"}).is(503)
 	c.do("PUT", "/v1/operator/snapshot", "abc", header{peer.HeaderPeer, "guessed"}).is(403)
 	if hop.to != "" || f.did != nil {
-		t.Errorf("handed on twice to %q, or done: %v", hop.to, f.did)
+		t.Errorf("relayed twice to %q, or done: %v", hop.to, f.did)
 	}
 }
 
@@ -303,7 +303,7 @@ type follower struct{ replication }
 
 func (follower) IsLeader() bool { return false }
 
-// relayed notes what is handed on.
+// relayed records the relayed request.
 type relayed struct {
 	*peer.Client
 	to, body, secret, token string
@@ -320,9 +320,8 @@ func (r *relayed) Relay(w http.ResponseWriter, req *http.Request, serverID strin
 	return err
 }
 
-// TestNothingToOperate: a server that was put together without operations says
-// so.
-func TestNothingToOperate(t *testing.T) {
+// TestServerWithoutOperations checks the error of a server that has no Operations.
+func TestServerWithoutOperations(t *testing.T) {
 	c := newCaller(t, servertest.New(t))
 	for _, route := range []string{"GET /v1/operator/members", "GET /v1/operator/raft/peers", "DELETE /v1/operator/raft/peers/s1",
 		"PUT /v1/operator/raft/transfer-leader", "GET /v1/operator/snapshot", "PUT /v1/operator/snapshot"} {

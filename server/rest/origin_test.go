@@ -8,7 +8,7 @@ import (
 	"github.com/stackforge/magnum/server/servertest"
 )
 
-// fillPath writes a route's path with something in place of its parameters.
+// fillPath returns a route's path with values for its parameters.
 func fillPath(path string) string {
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
@@ -19,8 +19,9 @@ func fillPath(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// TestForeignHostIsRefused: by DNS rebinding a page reaches a server under its own
-// name, and is then of the same origin. Without authentication no route answers.
+// TestForeignHostIsRefused checks that, without authentication, no route answers under
+// another site's name. By DNS rebinding a page can reach a server under the page's own
+// name, and then has the same origin.
 func TestForeignHostIsRefused(t *testing.T) {
 	s := servertest.New(t, servertest.WithHosts("web-1", "Magnum.Example"))
 	f := newFixtureOn(t, s)
@@ -32,7 +33,7 @@ func TestForeignHostIsRefused(t *testing.T) {
 	for _, rt := range s.REST.TestRoutes() {
 		for i, host := range foreign {
 			if i > 1 && rt.Path != "/v1/containers" {
-				continue // all names on one route, two on all
+				continue // all names are tried on one route, two names on all routes
 			}
 			headers := []header{{"Host", host}}
 			if rt.Zun {
@@ -55,14 +56,15 @@ func TestForeignHostIsRefused(t *testing.T) {
 			t.Errorf("Host %q: %d %s", host, r.status, r.body)
 		}
 	}
-	// With tokens a page has none to send, and load balancers have names.
+	// With authentication any name is accepted: a page has no token to send, and load
+	// balancers have names of their own.
 	if r := newCaller(t, servertest.New(t)).raw("GET", "/v1/containers", "", header{"Host", "magnum.example"}); r.status != 200 {
 		t.Errorf("a server that knows its callers: %d", r.status)
 	}
 }
 
-// TestForeignOriginIsRefused: what a page of another site has a browser send is
-// refused on each route, also where it would only read, or upgrade.
+// TestForeignOriginIsRefused checks on every route that requests from a page of another
+// site are refused, also reads and upgrades.
 func TestForeignOriginIsRefused(t *testing.T) {
 	s := servertest.New(t, servertest.WithHosts())
 	f := newFixtureOn(t, s)
@@ -94,9 +96,9 @@ func TestForeignOriginIsRefused(t *testing.T) {
 	f.raw("POST", "/v1/bays", `{"name":"b2"}`, header{"Origin", f.s.URL}, header{"Content-Type", "application/json"}).is(201)
 }
 
-// TestJSONIsWantedAsJSON: forms and plain text are what a page may send without
-// asking the server first.
-func TestJSONIsWantedAsJSON(t *testing.T) {
+// TestContentTypeIsChecked checks that forms and plain text are refused, because a page of
+// another site can send them without a preflight request.
+func TestContentTypeIsChecked(t *testing.T) {
 	s := servertest.New(t)
 	f := newFixtureOn(t, s)
 	f.running("c")
@@ -119,7 +121,7 @@ func TestJSONIsWantedAsJSON(t *testing.T) {
 			unchanged(t, s, rt.Path, func() {
 				r := f.raw(rt.Method, path, `{"name":"x"}`, headers...)
 				if strings.HasSuffix(media, "jsonp") && rt.Takes != "application/json" {
-					return // some call a tar so
+					return // an accepted type of a tar
 				}
 				if r.status != http.StatusUnsupportedMediaType || !strings.Contains(string(r.body), "Content-Type: "+rt.Takes) {
 					t.Errorf("%s %s of type %q: %d %s", rt.Method, rt.Path, media, r.status, r.body)
@@ -137,10 +139,10 @@ func TestJSONIsWantedAsJSON(t *testing.T) {
 			t.Errorf("type %q: %d %s", media, r.status, r.body)
 		}
 	}
-	// What says nothing of its type is taken from no browser.
+	// A body without a type is refused from a browser.
 	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Origin", f.s.URL}).is(415)
 	f.raw("POST", "/v1/baymodels", `{"coe":"docker"}`, header{"Sec-Fetch-Site", "none"}).is(415)
-	// Clients of 2015 send this with a DELETE, and JSON's type with an action.
+	// Clients of 2015 send this type with a DELETE, and that of JSON with an action.
 	f.raw("PUT", "/v1/containers/c/pause", "", header{"Content-Type", "application/json"}).is(200)
 	f.raw("DELETE", "/v1/containers/c?force=true", "", header{"Content-Type", "application/octet-stream"}).is(204)
 }

@@ -17,8 +17,8 @@ import (
 
 const unknownID = "00000000-0000-4000-8000-000000000000"
 
-// TestRefusals provokes every refusal of the contract and checks its status,
-// its whole message, and that nothing has changed.
+// TestRefusals provokes every refusal of the contract. It checks the status, the whole
+// message, and that the state hasn't changed.
 func TestRefusals(t *testing.T) {
 	f := newFixture(t)
 	f.do("POST", "/v1/baymodels", `{"name":"bm","coe":"docker"}`).is(201)
@@ -92,7 +92,7 @@ func TestRefusals(t *testing.T) {
 		{"PUT", "/v1/containers/nope/start", "", 404, "Container nope could not be found."},
 		{"GET", "/v1/containers/nope/logs", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/nope/execute?command=ls", "", 404, "Container nope could not be found."},
-		// Names that several objects carry.
+		// Names that several objects have.
 		{"GET", "/v1/bays/twins", "", 409, twins("bay")},
 		{"PATCH", "/v1/bays/twins", patch(`{"op":"replace","path":"/node_count","value":2}`), 409, twins("bay")},
 		{"DELETE", "/v1/bays/twins", "", 409, twins("bay")},
@@ -121,7 +121,8 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/bays/detail?marker=" + unknownID, "", 404, "Bay " + unknownID + " could not be found."},
 		{"GET", "/v1/bays?sort_dir=up", "", 400, "Invalid sort direction: up. Acceptable values are 'asc' or 'desc'"},
 		{"GET", "/v1/nodes?sort_key=bogus", "", 400,
-			"The sort_key value (bogus) is invalid for sorting: it is one of created_at, id, image_id, ironic_node_id, name, type, updated_at, uuid"},
+			"The sort_key value (bogus) is invalid for sorting: it is one of created_at, id, image_id, ironic_node_id, name, type, " +
+				"updated_at, uuid"},
 		{"GET", "/v1/bays?x=%zz", "", 400, `The query "x=%zz" can't be read: invalid URL escape "%zz"`},
 		{"GET", "/v1/containers?bay=nope", "", 400, "Bay nope could not be found."},
 		{"GET", "/v1/containers?label==v", "", 400, field("label", "=v", "It is written as key=value, or as key.")},
@@ -177,7 +178,8 @@ func TestRefusals(t *testing.T) {
 		{"PUT", "/v1/containers/nope/kill", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/nope/rename?name=x", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/run/rebuild?image=UPPER:tag:tag", "", 400,
-			`image_id "UPPER:tag:tag" is no name of an image: it is written as [registry[:port]/]name[:tag][@sha256:...], the name in small letters`},
+			`image_id "UPPER:tag:tag" is no name of an image: it is written as [registry[:port]/]name[:tag][@sha256:...], the name in ` +
+				`small letters`},
 		{"PUT", "/v1/containers/nope/rebuild", "", 404, "Container nope could not be found."},
 		{"PUT", "/v1/containers/twins/kill", "", 409, twins("container")},
 		{"PUT", "/v1/containers/stop/kill", "", 409, "Cannot kill container stop: it is Stopped, and only what runs can be sent a signal"},
@@ -204,7 +206,8 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/containers/run/logs?tail=few", "", 400, field("tail", "few", "It is a number of lines, or all.")},
 		{"GET", "/v1/containers/run/logs?tail=-1", "", 400, field("tail", "-1", "It is a number of lines, or all.")},
 		{"GET", "/v1/containers/run/logs?since=yesterday", "", 400,
-			field("since", "yesterday", "It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as 10m.")},
+			field("since", "yesterday", "It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as "+
+				"10m.")},
 		{"GET", "/v1/containers/run/logs?since=-5m", "", 400,
 			field("since", "-5m", "It is a time such as 2015-04-20T19:06:08Z, seconds since 1970, or a duration before now such as 10m.")},
 		{"GET", "/v1/containers/run/logs?stdout=false&stderr=false", "", 400,
@@ -305,7 +308,8 @@ func TestRefusals(t *testing.T) {
 			field("ports[0].container_port", "x", `"x" is not a whole number.`)},
 		{"POST", "/v1/containers", `{"image":"a","ports":[{"container_port":0}]}`, 400, "ports[0].container_port 0 not in 1..65535"},
 		{"POST", "/v1/containers", `{"image":"a","volumes":[{"name":"/etc","target":"/x"}]}`, 400,
-			`volumes[0].name "/etc" is not a volume name: 1..128 letters, digits, dots, hyphens and underscores, the first a letter or digit (host paths can't be mounted)`},
+			`volumes[0].name "/etc" is not a volume name: 1..128 letters, digits, dots, hyphens and underscores, the first a letter or ` +
+				`digit (host paths can't be mounted)`},
 		{"POST", "/v1/containers", `{"image":"a","volumes":[{"name":"v","target":"/x","read_only":"si"}]}`, 400,
 			field("volumes[0].read_only", "si", `"si" is not true or false.`)},
 		{"POST", "/v1/containers", `{"image":"a","restart_policy":"sometimes"}`, 400,
@@ -314,7 +318,8 @@ func TestRefusals(t *testing.T) {
 		{"POST", "/v1/containers", `{"image":"a","privileged":true}`, 400, "Unknown attribute for argument container: privileged"},
 		// PATCH: the form.
 		{"PATCH", b, ``, 400, "The request's body is not valid JSON (after 0 bytes): unexpected end of JSON input"},
-		{"PATCH", b, `{}`, 400, `The request's body is an object: a PATCH is a list of operations, such as [{"op":"replace","path":"/name","value":"new"}].`},
+		{"PATCH", b, `{}`, 400, `The request's body is an object: a PATCH is a list of operations, such as [{"op":"replace",` +
+			`"path":"/name","value":"new"}].`},
 		{"PATCH", b, `[1]`, 400, "An operation of the PATCH is a number: it has to be an object with op, path and value."},
 		{"PATCH", b, patch(`{"op":"add","path":"/name","value":"x","from":"/a"}`), 400, "Unknown attribute for argument patch: from"},
 		{"PATCH", b, patch(`{"path":"/name","value":"x"}`), 400, field("op", "None", "Mandatory field missing.")},
@@ -385,7 +390,7 @@ func TestRefusals(t *testing.T) {
 			field("apiserver_port", "80", "Value should be greater or equal to 1024")},
 		{"PATCH", m, patch(`{"op":"replace","path":"/coe","value":"mesos"}`), 400,
 			field("coe", "mesos", "Value should be one of: 'docker', 'swarm', 'kubernetes'")},
-		// What the state forbids.
+		// Refusals that depend on the state.
 		{"DELETE", "/v1/baymodels/bm", "", 400, "BayModel bm is referenced by one or multiple bays (such as used): delete them first."},
 		{"DELETE", "/v1/containers/run", "", 409, "Container run is Running: stop it first, or delete it with stop or force"},
 		{"DELETE", "/v1/containers/" + paused, "", 409,
@@ -427,7 +432,8 @@ func TestRefusals(t *testing.T) {
 
 	t.Run("candidates", func(t *testing.T) {
 		unchanged(t, f.s, "a container without a bay", func() {
-			f.do("POST", "/v1/containers", `{"image":"busybox"}`).is(400).mentions("bay_uuid is missing, and there are 4 bays to choose from", "b1 ("+f.bay+")").hints(structs.HintChoose)
+			f.do("POST", "/v1/containers", `{"image":"busybox"}`).is(400).mentions("bay_uuid is missing, and there are 4 bays to choose "+
+				"from", "b1 ("+f.bay+")").hints(structs.HintChoose)
 		})
 	})
 	t.Run("allow", func(t *testing.T) {
@@ -473,8 +479,8 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestLostHost checks sessions of a container whose host is silent.
-func TestLostHost(t *testing.T) {
+// TestSessionsOfLostHostAreRefused checks sessions of a container on a lost host.
+func TestSessionsOfLostHostAreRefused(t *testing.T) {
 	f := newFixture(t)
 	id := f.running("c")
 	f.agent.Stop()
@@ -482,8 +488,9 @@ func TestLostHost(t *testing.T) {
 	servertest.Eventually(t, "the container is Unknown", func() bool {
 		return f.do("GET", "/v1/containers/"+id, "").object()["status"] == "Unknown"
 	})
-	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of; it is not placed anew, because its restart policy is no, not always"
-	f.s.Lose(t, f.agent.HostID) // a last poll may have brought it back
+	want := "Container c can't be reached: host host-1 is lost: its agent was not heard of; it is not placed anew, because its restart " +
+		"policy is no, not always"
+	f.s.Lose(t, f.agent.HostID) // its last poll may have made it ready again
 	if reason, _ := f.do("GET", "/v1/hosts/"+f.agent.HostID, "").object()["state_reason"].(string); !strings.Contains(reason,
 		"its agent was not heard of") || !strings.Contains(reason, "magnum host-fence "+f.agent.HostID) {
 		t.Errorf("host-show says %q", reason)
@@ -492,13 +499,13 @@ func TestLostHost(t *testing.T) {
 		f.do("GET", "/v1/containers/c/logs", "").is(503).says(want)
 		f.do("PUT", "/v1/containers/c/execute?command=ls", "").is(503).says(want)
 	})
-	f.do("GET", "/v1/containers", "").is(200) // one bad host spoils no list
+	f.do("GET", "/v1/containers", "").is(200) // lists don't need the host
 	f.do("DELETE", "/v1/containers/c?force=true", "").is(204)
 	f.do("GET", "/v1/containers/c", "").is(404)
 }
 
-// TestOtherProjects checks that an object of another project is not there.
-func TestOtherProjects(t *testing.T) {
+// TestObjectsOfOtherProjectsAreHidden checks that an object of another project isn't found.
+func TestObjectsOfOtherProjectsAreHidden(t *testing.T) {
 	s := servertest.New(t, servertest.WithAuth(tokens))
 	s.StartAgent(t, "host-1")
 	alice := newCaller(t, s).as("alice")
@@ -565,8 +572,9 @@ func TestOtherProjects(t *testing.T) {
 	mallory.do("POST", "/v1/containers", `{"image":"busybox"}`).is(201)
 }
 
-// TestBodyThatStalls checks that a request that never ends leaves nothing.
-func TestBodyThatStalls(t *testing.T) {
+// TestStalledBodyChangesNothing checks that a request whose body never ends isn't answered
+// and changes nothing.
+func TestStalledBodyChangesNothing(t *testing.T) {
 	f := newFixture(t)
 	unchanged(t, f.s, "half a body", func() {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(f.s.URL, "http://"))

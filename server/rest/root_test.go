@@ -22,7 +22,8 @@ func TestVersionDocuments(t *testing.T) {
 		if _, ok := got["nodes"]; ok {
 			t.Errorf("%s: the nodes of 2015 have no entry", path)
 		}
-		if got["id"] != "v1" || fmt.Sprint(got["media_types"]) != "[map[base:application/json type:application/vnd.openstack.magnum.v1+json]]" ||
+		if got["id"] != "v1" || fmt.Sprint(got["media_types"]) != "[map[base:application/json "+
+			"type:application/vnd.openstack.magnum.v1+json]]" ||
 			fmt.Sprint(got["bays"]) != "[map[href:"+s.URL+"/v1/bays/ rel:self] map[href:"+s.URL+"/bays/ rel:bookmark]]" {
 			t.Errorf("%s: %v", path, got)
 		}
@@ -85,7 +86,7 @@ func TestDocumentIsComplete(t *testing.T) {
 	}
 }
 
-// document returns what the caller reads as the OpenAPI document.
+// document returns the OpenAPI document that the caller gets.
 func (c *caller) document() *spec {
 	c.t.Helper()
 	return readSpec(c.t, c.raw("GET", "/v1/openapi.json", "").is(200).body)

@@ -16,10 +16,9 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// local is a server's own tokens: one for each of walkers, and those that
-// nobody should be let in with.
+// local has a server's own tokens: one for each of walkers, and invalid ones.
 type local struct {
-	*caller // the first admin
+	*caller // has the first admin token
 	texts   map[string]string
 }
 
@@ -30,7 +29,7 @@ func newLocal(t testing.TB, s *servertest.Server) *local {
 		texts: map[string]string{"": "", "wrong": structs.FormatToken(structs.NewID(), structs.NewSecret())}}
 	for name, caller := range tokens {
 		if len(caller.Roles) == 0 {
-			// The API makes none without a role.
+			// The API doesn't create a token without a role.
 			l.texts[name] = l.put(structs.Token{Project: caller.ProjectID, User: caller.UserID})
 			continue
 		}
@@ -43,13 +42,13 @@ func newLocal(t testing.TB, s *servertest.Server) *local {
 // token returns the token of a caller.
 func (l *local) token(name string) string { return l.texts[name] }
 
-// create has the first admin make a token, and returns it.
+// create creates a token as the first admin, and returns it.
 func (l *local) create(body string) string {
 	l.t.Helper()
 	return l.do("POST", "/v1/tokens", body).is(201).object()["token"].(string)
 }
 
-// put writes a token's row, whatever it says.
+// put writes a token's row without checks.
 func (l *local) put(token structs.Token) string {
 	l.t.Helper()
 	id, secret := structs.NewID(), structs.NewSecret()
@@ -61,14 +60,14 @@ func (l *local) put(token structs.Token) string {
 	return structs.FormatToken(id, secret)
 }
 
-// revoke has the first admin revoke a token.
+// revoke revokes a token as the first admin.
 func (l *local) revoke(token string) {
 	l.t.Helper()
 	id, _, _ := structs.ParseToken(token)
 	l.do("DELETE", "/v1/tokens/"+id, "").is(204)
 }
 
-// logged is what a server has logged.
+// logged is the log of a server.
 type logged struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -86,10 +85,10 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-// TestTokensThatLetNobodyIn tries every route with every token that is none, or
-// none any more: 401, nothing changes, and nothing is told. I12: no secret is
-// in the log.
-func TestTokensThatLetNobodyIn(t *testing.T) {
+// TestInvalidTokensAreRefusedOnEveryRoute tries every route with every kind of invalid,
+// revoked or expired token. The status is 401, nothing changes, and the response shows
+// nothing. The log has no secret.
+func TestInvalidTokensAreRefusedOnEveryRoute(t *testing.T) {
 	var log logged
 	s := servertest.New(t, servertest.WithTokens(),
 		servertest.WithLogger(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})))
@@ -197,7 +196,7 @@ func TestBootstrapGivesOneToken(t *testing.T) {
 	var mu sync.Mutex
 	var made []string
 	var all sync.WaitGroup
-	for range 8 { // whoever comes first, there is one
+	for range 8 { // one of them is the first, and only that one gets a token
 		all.Go(func() {
 			r := c.raw("POST", "/v1/operator/bootstrap", "")
 			mu.Lock()
@@ -227,14 +226,14 @@ func TestBootstrapGivesOneToken(t *testing.T) {
 		list[0]["expires_at"] != nil {
 		t.Errorf("tokens %v", list)
 	}
-	// Its holder may revoke it, and nobody gets another one.
+	// The first token can be revoked, and isn't given out again.
 	admin.do("DELETE", "/v1/tokens/bootstrap", "").is(204)
 	admin.do("GET", "/v1/tokens", "").is(401)
 	c.do("POST", "/v1/operator/bootstrap", "").is(409)
 	newCaller(t, servertest.New(t)).do("POST", "/v1/operator/bootstrap", "").is(409).mentions("-auth token")
 }
 
-func TestBootstrapWhoseOutcomeIsUnknown(t *testing.T) {
+func TestBootstrapWithUnknownOutcome(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	s.Log.Break(servertest.LoseAfter)
 	answered := make(chan *reply, 1)
@@ -274,7 +273,7 @@ func TestTokensAreShownWithoutTheirSecret(t *testing.T) {
 			t.Errorf("%s: %s", path, r.body)
 		}
 	}
-	// Who holds it acts in its project, under its name.
+	// The token's holder acts in the token's project, as its user.
 	l.as(text).do("GET", "/v1/bays", "").is(200)
 	l.as(text).do("POST", "/v1/bays", "{}").is(403)
 	l.as(text).do("GET", "/v1/bays", "", header{"X-Auth-Project-Id", "p1"}).is(403)
@@ -293,7 +292,7 @@ func TestTokensAreShownWithoutTheirSecret(t *testing.T) {
 	l.as(expired).do("GET", "/v1/bays", "").is(401).mentions("expired")
 }
 
-func TestTokenRequestsThatAreRefused(t *testing.T) {
+func TestInvalidTokenRequests(t *testing.T) {
 	s := servertest.New(t, servertest.WithTokens())
 	l := newLocal(t, s)
 	for body, words := range map[string][]string{
@@ -347,6 +346,6 @@ func TestAgentsJoinWithTokens(t *testing.T) {
 		register(structs.NewID(), structs.NewSecret(), join).is(401).mentions("revoked")
 		register(host, structs.NewSecret(), join).is(401).mentions("another secret")
 	})
-	register(host, secret, join).is(200) // it is known by its secret now
+	register(host, secret, join).is(200) // the host authenticates with its secret now
 	register(host, secret, expired).is(200)
 }

@@ -21,8 +21,8 @@ import (
 // speaksZun is the header of a client of Zun.
 var speaksZun = header{"OpenStack-API-Version", "container 1.40"}
 
-// zun makes a request as a client of Zun. Its answers are not in the OpenAPI
-// document, which is of our own shapes; errors are the same.
+// zun makes a request as a client of Zun. The OpenAPI document doesn't describe the
+// responses of the dialect, but its errors are the same.
 func (c *caller) zun(method, path, body string) *reply {
 	c.t.Helper()
 	r := c.raw(method, path, body, speaksZun)
@@ -35,7 +35,7 @@ func (c *caller) zun(method, path, body string) *reply {
 	return r
 }
 
-// zunWalk is walk for the second spelling.
+// zunWalk is walk for the dialect.
 var zunWalk = map[string][7]int{
 	"GET /v1/containers":                                {401, 401, 403, 200, 200, 200, 200},
 	"POST /v1/containers":                               {401, 401, 403, 403, 202, 202, 400},
@@ -120,8 +120,8 @@ func walkZunRoutes(t *testing.T, s *servertest.Server, of func(name string) stri
 	}
 }
 
-// TestZunCreate replays what the client sends with all its options, and checks
-// what becomes of it.
+// TestZunCreate replays the client's request with all its options, and checks the created
+// container.
 func TestZunCreate(t *testing.T) {
 	f := newFixture(t, servertest.Serve(serveText))
 	r := f.zun("POST", "/v1/containers?run=true", `{"name":"c","image":"busybox","command":["sh","-c","sleep 9"],"cpu":"0.5","memory":"64",
@@ -144,8 +144,9 @@ func TestZunCreate(t *testing.T) {
 		s.Entrypoint[0] != "/init" || len(s.Constraints) != 0 {
 		t.Errorf("%+v", s)
 	}
-	// What it sends when nothing was given.
-	f.zun("POST", "/v1/containers", `{"image":"busybox","environment":{},"labels":{},"auto_remove":false,"command":[],"hints":{},"nets":[],"mounts":[]}`).is(202)
+	// The client sends this body if no option was given.
+	f.zun("POST", "/v1/containers", `{"image":"busybox","environment":{},"labels":{},"auto_remove":false,"command":[],"hints":{},`+
+		`"nets":[],"mounts":[]}`).is(202)
 
 	servertest.Eventually(t, "the host has done it all", func() bool {
 		for row := range f.s.Store.Snapshot().List(structs.TableContainers, "default", 0) {
@@ -199,7 +200,7 @@ func TestZunShowsAndLists(t *testing.T) {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
 	}
-	// Its lists have what its client prints, which isn't what ours have.
+	// The dialect's lists have the fields that the client prints.
 	line := f.zun("GET", "/v1/containers?name=made", "").is(200).items("containers")[0]
 	if line["image"] != "busybox:latest" || line["status"] != "Created" || line["task_state"] != nil || line["addresses"] == nil ||
 		line["ports"] == nil {
@@ -216,11 +217,11 @@ func TestZunShowsAndLists(t *testing.T) {
 	f.zun("GET", "/v1/containers?bogus=1", "").is(400)
 	f.zun("GET", "/v1/containers?memory=x", "").is(400)
 	f.zun("GET", "/v1/containers/nope", "").is(404)
-	// Everything else is as it is without the header.
+	// Other routes ignore the header.
 	f.zun("GET", "/", "").is(200)
 	f.zun("GET", "/v1/bays", "").is(200)
 	f.zun("POST", "/v1/containers/run/commit", "").is(404)
-	// Another API's version, or none that can be read, changes nothing.
+	// A version of another API, or one that can't be read, is ignored.
 	for _, version := range []string{"container-infra latest", "compute 2.1", "container", "container 2.1", "container x", ""} {
 		body := f.do("GET", "/v1/containers/run", "", header{"OpenStack-API-Version", version}).is(200).object()
 		if body["image_id"] == nil {
@@ -292,7 +293,8 @@ func TestZunSessions(t *testing.T) {
 	}
 	f.zun("POST", "/v1/containers/c/execute", "").is(400)
 	stats := f.zun("GET", "/v1/containers/c/stats", "").is(200)
-	if string(stats.body) != `{"CONTAINER":"c","CPU %":12.5,"MEM USAGE(MiB)":1,"MEM LIMIT(MiB)":2,"MEM %":50,"BLOCK I/O(B)":"3/4","NET I/O(B)":"1/2"}` {
+	if string(stats.body) != `{"CONTAINER":"c","CPU %":12.5,"MEM USAGE(MiB)":1,"MEM LIMIT(MiB)":2,"MEM %":50,"BLOCK I/O(B)":"3/4","NET `+
+		`I/O(B)":"1/2"}` {
 		t.Errorf("%s", stats.body)
 	}
 	if top := f.zun("GET", "/v1/containers/c/top?ps_args=None",
@@ -348,8 +350,7 @@ func TestZunArchives(t *testing.T) {
 	}
 }
 
-// TestZunTerminal checks that a URL is good for one terminal, whose streams are
-// raw.
+// TestZunTerminal checks that a URL can be used once, and that the streams are raw.
 func TestZunTerminal(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, servertest.Serve(s.serve))

@@ -86,7 +86,8 @@ func stillUnknown(err error) error {
 	switch code := structs.CodeOf(err); code {
 	case structs.CodeNoLeader, structs.CodeUnavailable, structs.CodeRateLimited, structs.CodeNoSpace:
 		if !IsUnknown(err) {
-			return structs.Errorf(code, "an earlier try may or may not have been carried out (%w), and the last one failed: %w", conductor.ErrUnknown, err)
+			return structs.Errorf(code, "an earlier try may or may not have been carried out (%w), and the last one failed: %w",
+				conductor.ErrUnknown, err)
 		}
 	}
 	return err
@@ -108,7 +109,8 @@ func forward[T any](ctx context.Context, s *Service, c *Call, leader string, ret
 	if s.config.Store.WaitIndex(wait, index) != nil {
 		// A client that repeats the request has to treat the outcome as unknown.
 		return result, &structs.Error{
-			Code: structs.CodeUnavailable, Msg: "the request was carried out, but this server is behind the leader and can't show the result: ask another server",
+			Code: structs.CodeUnavailable, Msg: "the request was carried out, but this server is behind the leader and can't show the " +
+				"result: ask another server",
 			Err: conductor.ErrUnknown,
 		}
 	}

@@ -55,7 +55,8 @@ func (n Images) Load(ctx context.Context, c *Call, r LoadImages) (*state.Snapsho
 		// containers of other projects are created.
 		if err := identity.Check(c.Caller, identity.ImageHosts); err != nil {
 			return snap, nil, structs.Errorf(structs.CodeForbidden,
-				"bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the image from a registry", bay.Name)
+				"bay %s is shared with other projects, and an archive may replace their images: only operators load there; pull the "+
+					"image from a registry", bay.Name)
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)

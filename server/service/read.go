@@ -41,7 +41,8 @@ func (s *Service) Await(ctx context.Context, c *Call) error {
 	if fresh.Consistent {
 		newest, err := s.config.Cluster.ReadIndex(ctx)
 		if leader, _ := s.config.Cluster.Leader(); err != nil && leader == "" {
-			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader, and %w; a read with ?stale needs none", s.Leaderless())
+			return structs.Errorf(structs.CodeUnavailable, "a consistent read needs the leader, and %w; a read with ?stale needs none",
+				s.Leaderless())
 		}
 		if err != nil {
 			return structs.Errorf(structs.CodeUnavailable,
@@ -75,7 +76,7 @@ func (s *Service) catchUp(ctx context.Context, c *Call) error {
 		ctx, cancel := context.WithDeadline(ctx, until)
 		defer cancel()
 		if err = s.config.Store.WaitIndex(ctx, index); err == nil {
-			return c.Transport.Authenticate() // the caller's token may have ended in what was missing
+			return c.Transport.Authenticate() // the missing entries may have revoked the caller's token
 		}
 	}
 	c.stale = true

@@ -75,7 +75,8 @@ func TestFollowerForwardsWrites(t *testing.T) {
 	forwards := 0
 	tr := &transport{forward: func(retryAfterUnknown bool) (any, uint64, error) {
 		forwards++
-		second = &service.Call{Caller: caller, Forwarded: true, Seed: first.TakeSeed(), RetryAfterUnknown: retryAfterUnknown, SinceIndex: first.SinceIndex}
+		second = &service.Call{Caller: caller, Forwarded: true, Seed: first.TakeSeed(), RetryAfterUnknown: retryAfterUnknown,
+			SinceIndex: first.SinceIndex}
 		once, err := svc.Once(second, "", func() string { return "said" })
 		if err != nil {
 			return nil, 0, err

@@ -66,8 +66,8 @@ func (n Sessions) ExecOffer(ctx context.Context, call *Call, ident string, r *st
 	return offerOf(c, structs.SessionOffer{Kind: structs.SessionExec, Exec: r}), nil
 }
 
-// Exec opens the session of a command. Errors are those of Target and Open.
-func (n Sessions) Exec(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (*dispatch.Session, error) {
+// OpenExec opens the session of a command. Errors are those of Target and Open.
+func (n Sessions) OpenExec(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (*dispatch.Session, error) {
 	offer, err := n.ExecOffer(ctx, call, ident, r)
 	if err != nil {
 		return nil, err
@@ -76,9 +76,9 @@ func (n Sessions) Exec(ctx context.Context, call *Call, ident string, r *structs
 }
 
 // Execute runs a command to its end. Output beyond MaxOutput is dropped, and the
-// command goes on. Errors are those of Exec and of the command's host.
+// command goes on. Errors are those of OpenExec and of the command's host.
 func (n Sessions) Execute(ctx context.Context, call *Call, ident string, r *structs.ExecRequest) (*Output, error) {
-	session, err := n.Exec(ctx, call, ident, r)
+	session, err := n.OpenExec(ctx, call, ident, r)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,8 @@ func (n Sessions) AttachOffer(ctx context.Context, call *Call, ident string, a A
 	}
 	if r.Stdin && !c.Spec.Stdin {
 		return Offer{}, structs.Errorf(structs.CodeConflict,
-			"Container %s was created without stdin: attach without it, or create the container again with stdin", ident).About(structs.KindContainer)
+			"Container %s was created without stdin: attach without it, or create the container again with stdin",
+			ident).About(structs.KindContainer)
 	}
 	return offerOf(c, structs.SessionOffer{Kind: structs.SessionAttach, Exec: r, Unstarted: a.Unstarted}), nil
 }

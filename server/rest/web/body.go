@@ -44,18 +44,18 @@ func (q *Request) limitBodyTime() {
 	r := *q.R // a copy: net/http looks at its own request's body when it closes a connection
 	r.Body = q.incoming
 	q.R = &r
-	q.incoming.deadline(q.server.config.BodyTime)
+	q.incoming.setDeadline(q.server.config.BodyTime)
 }
 
-// deadline sets the deadline of the connection's reads to d from now.
-func (in *incoming) deadline(d time.Duration) {
+// setDeadline sets the deadline of the connection's reads to d from now.
+func (in *incoming) setDeadline(d time.Duration) {
 	_ = http.NewResponseController(in.q.W).SetReadDeadline(time.Now().Add(d)) // the writer of a test has no deadlines
 }
 
 // Read reads from the body and, if it is streamed, sets the next deadline.
 func (in *incoming) Read(p []byte) (int, error) {
 	if in.idle > 0 && !in.ended {
-		in.deadline(in.idle)
+		in.setDeadline(in.idle)
 		// watchToken cancels the context before it sets its own deadline: either the
 		// canceled context is seen here, or its deadline comes last.
 		if err := in.q.R.Context().Err(); err != nil {
@@ -72,7 +72,7 @@ func (in *incoming) Read(p []byte) (int, error) {
 func (q *Request) discardBody() {
 	if q.incoming != nil && !q.incoming.ended {
 		q.incoming.ended = true
-		q.incoming.deadline(lingerTime)
+		q.incoming.setDeadline(lingerTime)
 	}
 }
 

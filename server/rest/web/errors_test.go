@@ -17,8 +17,8 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-// serveWith answers one request on a server with one route of this handler, and
-// returns what was logged.
+// serveWith serves one request on a server that has one route with this handler, and
+// returns the log.
 func serveWith(t *testing.T, handle func(*Request) error) (*httptest.ResponseRecorder, string) {
 	t.Helper()
 	var logged strings.Builder
@@ -31,7 +31,7 @@ func serveWith(t *testing.T, handle func(*Request) error) (*httptest.ResponseRec
 	return w, logged.String()
 }
 
-// TestEveryCodeHasAStatus checks the one table from codes to statuses.
+// TestEveryCodeHasAStatus checks the table from codes to statuses.
 func TestEveryCodeHasAStatus(t *testing.T) {
 	for code, want := range map[structs.Code]int{
 		structs.CodeInvalid: 400, structs.CodeUnauthenticated: 401, structs.CodeForbidden: 403, structs.CodeQuota: 403,
@@ -74,8 +74,8 @@ func TestRetryAfterIsRoundedUp(t *testing.T) {
 	}
 }
 
-// TestCausesStayInTheLog checks that what nobody foresaw is told to the log
-// alone, under the id that the client gets.
+// TestCausesStayInTheLog checks that only the log has the cause of an unexpected error,
+// under the request ID that the client gets.
 func TestCausesStayInTheLog(t *testing.T) {
 	for name, handle := range map[string]func(*Request) error{
 		"error": func(*Request) error { return errors.New("the secret cause") },
@@ -93,9 +93,9 @@ func TestCausesStayInTheLog(t *testing.T) {
 	}
 }
 
-// TestABegunAnswerIsCutOff checks that an error behind the first bytes isn't
-// taken for an end.
-func TestABegunAnswerIsCutOff(t *testing.T) {
+// TestErrorCutsOffBegunResponse checks that a client notices an error that comes after the
+// first bytes of the response.
+func TestErrorCutsOffBegunResponse(t *testing.T) {
 	for name, handle := range map[string]func(*Request) error{
 		"error": func(q *Request) error { q.W.Write([]byte("half")); return errors.New("x") },
 		"panic": func(q *Request) error { q.W.Write([]byte("half")); panic("x") },

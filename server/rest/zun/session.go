@@ -166,7 +166,8 @@ func putArchive(q *web.Request) error {
 // readArchive reads {"data": "BASE64"} into archive. It accepts no other form, so that a
 // large body need not be held in memory. Errors are CodeInvalid and those of Fill.
 func readArchive(r io.Reader, archive *service.Archive) error {
-	malformed := structs.Errorf(structs.CodeInvalid, "The request's body must be an object with one field: {\"data\": \"an archive in base64\"}.")
+	malformed := structs.Errorf(structs.CodeInvalid, "The request's body must be an object with one field: {\"data\": \"an archive in "+
+		"base64\"}.")
 	in := bufio.NewReader(r)
 	for _, want := range []string{"{", `"data"`, ":", `"`} {
 		if !expect(in, want) {

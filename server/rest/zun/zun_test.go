@@ -13,7 +13,7 @@ import (
 	"github.com/stackforge/magnum/structs"
 )
 
-func TestAsked(t *testing.T) {
+func TestVersionHeaderSelectsDialect(t *testing.T) {
 	for said, want := range map[string]string{
 		"": "", "container 1.12": "container 1.12", "container latest": "container 1.40", "container 1.99": "container 1.40",
 		"compute 2.1, container 1.7": "container 1.7", "compute 2.1": "", "container 2.0": "", "container 1.0": "", "container": "",
@@ -28,7 +28,7 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-func TestWithoutNone(t *testing.T) {
+func TestNoneArgumentsAreDropped(t *testing.T) {
 	for raw, want := range map[string]string{
 		"": "", "a=1": "a=1", "a=None": "", "a=None&b=x": "b=x", "a=None&a=x": "a=x", "b=None;": "b=None;",
 	} {
@@ -53,9 +53,9 @@ func TestMemoryIsInMiB(t *testing.T) {
 	}
 }
 
-// TestNothingIsIgnored checks that a field for which there is nothing here is
-// refused, and the others are taken over.
-func TestNothingIsIgnored(t *testing.T) {
+// TestUnsupportedFieldsAreRefused checks that unsupported fields are refused, and that the
+// others are translated.
+func TestUnsupportedFieldsAreRefused(t *testing.T) {
 	for body, says := range map[string]string{
 		`{"nets":[{"network":"n"}]}`: "nets is not supported", `{"security_groups":["s"]}`: "security_groups is not supported",
 		`{"runtime":"kata"}`: "runtime is not supported",
@@ -75,7 +75,9 @@ func TestNothingIsIgnored(t *testing.T) {
 		}
 	}
 	var r createRequest
-	if err := createShape.Decode([]byte(`{"image":"busybox","command":[],"runtime":"runc","disk":0,"hints":{"bay":"b","zone":"x"},"restart_policy":{"Name":"on-failure","MaximumRetryCount":"3"},"exposed_ports":{"80/tcp":{}},"mounts":[{"source":"v","destination":"/v"}],"interactive":"True"}`), &r); err != nil {
+	if err := createShape.Decode([]byte(`{"image":"busybox","command":[],"runtime":"runc","disk":0,"hints":{"bay":"b","zone":"x"},`+
+		`"restart_policy":{"Name":"on-failure","MaximumRetryCount":"3"},"exposed_ports":{"80/tcp":{}},"mounts":[{"source":"v",`+
+		`"destination":"/v"}],"interactive":"True"}`), &r); err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.request()

@@ -37,7 +37,7 @@ func (f *fixture) observe(method, path, body string) *reply {
 	return r
 }
 
-// shows checks that an object has at least the fields, and the two links.
+// shows checks that an object has at least these fields, and its two links.
 func (r *reply) shows(f *fixture, noun string, object map[string]any, fields ...string) {
 	r.t.Helper()
 	for _, field := range fields {
@@ -60,15 +60,15 @@ func (r *reply) shows(f *fixture, noun string, object map[string]any, fields ...
 	}
 }
 
-// Values that a reply chooses itself, by their form.
+// Patterns for values that the server chooses.
 var (
 	anyUUID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 	anyTime = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$`)
 	anyText = regexp.MustCompile(`^.+$`)
 )
 
-// holds checks the values of fields: exactly those that are given, nil for a null, or
-// of the form that is given.
+// holds checks the values of fields. A wanted value is compared as it is, nil means null,
+// and a pattern has to match.
 func (r *reply) holds(object map[string]any, want map[string]any) {
 	r.t.Helper()
 	for field, value := range want {
@@ -83,7 +83,7 @@ func (r *reply) holds(object map[string]any, want map[string]any) {
 	}
 }
 
-// only checks that objects have no other values in a list than by themselves.
+// only checks that objects have the same values in a list as in their detail.
 func (r *reply) only(object, whole map[string]any) {
 	r.t.Helper()
 	for field, value := range object {
@@ -93,10 +93,11 @@ func (r *reply) only(object, whole map[string]any) {
 	}
 }
 
-// aStats is a document of stats as agents send it.
-const aStats = `{"read_at":"2026-01-02T03:04:05+00:00","cpu_percent":12.5,"memory_used":1048576,"memory_limit":2097152,"network_in":1,"network_out":2,"block_in":3,"block_out":4,"pids":5}`
+// aStats is an agent's document of stats.
+const aStats = `{"read_at":"2026-01-02T03:04:05+00:00","cpu_percent":12.5,"memory_used":1048576,"memory_limit":2097152,"network_in":1,` +
+	`"network_out":2,"block_in":3,"block_out":4,"pids":5}`
 
-// serveText answers logs with lines and commands with themselves.
+// serveText answers logs with lines, and a command with the command itself.
 func serveText(ctx context.Context, offer structs.SessionOffer, conn *websocket.Conn) {
 	switch offer.Kind {
 	case structs.SessionLogs:
@@ -164,9 +165,9 @@ var (
 		"started_at", "finished_at", "restart_count", "epoch")
 )
 
-// TestObservedRequests replays what the client of 2015 was seen to send, and
-// checks what it needs of the answers.
-func TestObservedRequests(t *testing.T) {
+// TestRequestsOfClientOf2015 replays recorded requests of the client of 2015, and checks
+// the parts of the responses that the client needs.
+func TestRequestsOfClientOf2015(t *testing.T) {
 	f := newFixture(t, servertest.Serve(serveText))
 	f.observe("DELETE", "/v1/bays/b1", "").is(204)
 	servertest.Eventually(t, "the bay is gone", func() bool { return f.observe("GET", "/v1/bays/b1", "").status == 404 })
@@ -174,7 +175,9 @@ func TestObservedRequests(t *testing.T) {
 	if got := f.observe("GET", "/v1/bays", "").is(200).items("bays"); len(got) != 0 {
 		t.Errorf("bays %v", got)
 	}
-	r := f.observe("POST", "/v1/baymodels", `{"name":"bm","flavor_id":"m1.medium","master_flavor_id":null,"image_id":"img","keypair_id":"kp","external_network_id":"net","fixed_network":null,"dns_nameserver":"8.8.8.8","docker_volume_size":"5","ssh_authorized_key":null,"coe":"swarm"}`).is(201)
+	r := f.observe("POST", "/v1/baymodels", `{"name":"bm","flavor_id":"m1.medium","master_flavor_id":null,"image_id":"img",`+
+		`"keypair_id":"kp","external_network_id":"net","fixed_network":null,"dns_nameserver":"8.8.8.8","docker_volume_size":"5",`+
+		`"ssh_authorized_key":null,"coe":"swarm"}`).is(201)
 	model := r.object()
 	r.shows(f, "baymodels", model, bayModelFull...)
 	modelID := model["uuid"].(string)
@@ -238,7 +241,8 @@ func TestObservedRequests(t *testing.T) {
 		got["status"] != "UPDATE_IN_PROGRESS" || got["updated_at"] == nil {
 		t.Errorf("bay %v", got)
 	}
-	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"add","path":"/name","value":"foo"},{"op":"add","path":"/discovery_url","value":"http://x"}]`).is(400)
+	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"add","path":"/name","value":"foo"},{"op":"add","path":"/discovery_url",`+
+		`"value":"http://x"}]`).is(400)
 	f.observe("PATCH", "/v1/bays/k8s1", `[{"op":"remove","path":"/name"}]`).is(400)
 
 	f.observe("GET", "/v1/nodes", "").is(200).items("nodes")
