@@ -146,8 +146,8 @@ func patchBay(q *web.Request) error {
 	fields := slices.DeleteFunc(p.Changed(bayBody(v, was)), func(field string) bool { return field == "node_count" })
 	if len(fields) > 0 {
 		if was.Status != structs.BayCreated && was.Status != structs.BayUpdated {
-			return structs.Errorf(structs.CodeInvalid, "Updating a bay when status is \"%s\" is not supported",
-				was.Status).About(structs.KindBay)
+			return structs.Errorf(structs.CodeInvalid,
+				"Updating a bay when status is \"%s\" is not supported", was.Status).About(structs.KindBay)
 		}
 		return wire.CannotChange(structs.KindBay, fields)
 	}

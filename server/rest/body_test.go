@@ -170,8 +170,8 @@ func TestCredentialsComeBeforeBodies(t *testing.T) {
 					t.Errorf("%s %s with %s: %v", rt.Method, rt.Path, length, err)
 					return
 				}
-				if want := map[bool]int{true: 413, false: 401}[rt.Action == identity.AgentRegister]; resp.StatusCode != want &&
-					rt.Action != identity.Public {
+				want := map[bool]int{true: 413, false: 401}[rt.Action == identity.AgentRegister]
+				if resp.StatusCode != want && rt.Action != identity.Public {
 					t.Errorf("%s %s with %s: %s", rt.Method, rt.Path, length, resp.Status)
 				}
 				if _, err := io.Copy(io.Discard, conn); err != nil { // to its end

@@ -96,9 +96,9 @@ var (
 )
 
 func containerRoutes() []*web.Route {
-	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{}, identity.ContainerList, identity.ContainerDetail,
-		identity.ContainerGet,
-		web.FilterArgName, web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
+	get := web.Reading(containers, containerBrief{}, structs.ContainerBody{},
+		identity.ContainerList, identity.ContainerDetail, identity.ContainerGet, web.FilterArgName,
+		web.FilterArgStatus, web.FilterArgLabel, web.FilterArgBay, web.FilterArgHost)
 	routes := append(get,
 		&web.Route{Method: http.MethodPost, Path: "/containers", Action: identity.ContainerCreate, Handle: createContainer,
 			Args:    []wire.Arg{web.Waits, {Name: "run", Kind: wire.ArgBool, Doc: "Start the container, too."}},

@@ -44,8 +44,8 @@ type eventFilter struct {
 }
 
 func (f *eventFilter) shows(e *state.Event) bool {
-	if e.Table == structs.TableHosts && !f.hosts || e.Table != structs.TableHosts && f.project != state.AllProjects &&
-		f.project != e.ProjectID {
+	if e.Table == structs.TableHosts && !f.hosts ||
+		e.Table != structs.TableHosts && f.project != state.AllProjects && f.project != e.ProjectID {
 		return false
 	}
 	return (f.kind == "" || f.kind == eventTypes[e.Table]) && (f.id == "" || f.id == e.ID)

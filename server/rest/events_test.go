@@ -211,8 +211,8 @@ func TestEventsVisibleToCaller(t *testing.T) {
 			t.Errorf("%s sees %s, want %s", who, got, want)
 		}
 	}
-	if got := c.as("admin").events(t, "?index=0&all_projects=true").until("created bay his CREATE_IN_PROGRESS"); !strings.Contains(got,
-		"bay hers") {
+	got := c.as("admin").events(t, "?index=0&all_projects=true").until("created bay his CREATE_IN_PROGRESS")
+	if !strings.Contains(got, "bay hers") {
 		t.Errorf("all projects: %s", got)
 	}
 	c.as("alice").do("GET", "/v1/events?all_projects=true", "").is(403)

@@ -167,8 +167,8 @@ func fromUser(ctx context.Context, user *websocket.Conn, agent *dispatch.Session
 			return structs.Errorf(structs.CodeTooLarge, "a message has at most %d bytes: split longer input into several messages",
 				maxMessage)
 		}
-		if kind != websocket.MessageBinary || len(message) == 0 || message[0] != structs.ChannelStdin &&
-			message[0] != structs.ChannelControl {
+		if kind != websocket.MessageBinary || len(message) == 0 ||
+			message[0] != structs.ChannelStdin && message[0] != structs.ChannelControl {
 			return structs.Errorf(structs.CodeInvalid, "a message to the command is binary and begins with channel 0 or 3")
 		}
 		if message[0] == structs.ChannelControl {

@@ -75,8 +75,8 @@ func TestLinksFollowHostHeader(t *testing.T) {
 			t.Errorf("no link %s in %s", want, r.body)
 		}
 	}
-	if next := f.hosted("other:1", "GET", "/v1/bays?limit=1").object()["next"]; !strings.HasPrefix(fmt.Sprint(next),
-		"http://other:1/v1/bays?") {
+	next := f.hosted("other:1", "GET", "/v1/bays?limit=1").object()["next"]
+	if !strings.HasPrefix(fmt.Sprint(next), "http://other:1/v1/bays?") {
 		t.Errorf("next %v", next)
 	}
 	// Bookmarks are links without /v1.

@@ -31,8 +31,9 @@ func (n Agents) Report(ctx context.Context, c *Call, hostID string, r structs.St
 
 // ReportQuarantine accepts an agent's report of its host's quarantine. Errors are
 // those of the dispatcher and of onLeader.
-func (n Agents) ReportQuarantine(ctx context.Context, c *Call, hostID string, r structs.QuarantineReport) (structs.QuarantineReported,
-	error) {
+func (n Agents) ReportQuarantine(
+	ctx context.Context, c *Call, hostID string, r structs.QuarantineReport,
+) (structs.QuarantineReported, error) {
 	return onLeader(ctx, n.s, c, true, func(bool) (structs.QuarantineReported, error) {
 		return n.s.config.Dispatch.ReportQuarantine(ctx, hostID, r)
 	})

@@ -170,8 +170,9 @@ func (n Containers) Act(ctx context.Context, c *Call, r ActOnContainer) (*struct
 
 // Actions returns a container and the records of its actions, oldest first, with the
 // state that they are from. Errors are CodeNotFound, CodeConflict, and those of Await.
-func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.Snapshot, *structs.Container, []structs.ActionRecord,
-	error) {
+func (n Containers) Actions(
+	ctx context.Context, c *Call, ident string,
+) (*state.Snapshot, *structs.Container, []structs.ActionRecord, error) {
 	if err := n.s.Await(ctx, c); err != nil {
 		return nil, nil, nil, err
 	}
@@ -191,8 +192,9 @@ func (n Containers) Actions(ctx context.Context, c *Call, ident string) (*state.
 // wanted, or has failed to. It returns the container as it is then, nil if it was
 // deleted. done is false if atMost has passed before. The error says why the host
 // failed.
-func (n Containers) AwaitDone(ctx context.Context, c *Call, wanted *structs.Container, atMost time.Duration) (now *structs.Container,
-	done bool, err error) {
+func (n Containers) AwaitDone(
+	ctx context.Context, c *Call, wanted *structs.Container, atMost time.Duration,
+) (now *structs.Container, done bool, err error) {
 	carriedOut := func(row structs.Row) bool {
 		now, ok := row.(*structs.Container)
 		return !ok || now.Observed.Generation >= wanted.Generation && now.Observed.Status != ""

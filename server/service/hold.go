@@ -101,8 +101,8 @@ func forward[T any](ctx context.Context, s *Service, c *Call, leader string, ret
 		return result, err
 	}
 	if err := json.Unmarshal(raw, &result); err != nil {
-		return result, structs.Errorf(structs.CodeUnavailable, "the leader's answer can't be read; are all servers of one version? (%w)",
-			err)
+		return result, structs.Errorf(structs.CodeUnavailable,
+			"the leader's answer can't be read; are all servers of one version? (%w)", err)
 	}
 	wait, stop := context.WithTimeout(ctx, s.config.Hold)
 	defer stop()
@@ -148,8 +148,9 @@ func create[P structs.Row](ctx context.Context, s *Service, c *Call, id string, 
 
 // createPlain stores a row that needs no further work. uuid is the UUID that the
 // caller asks for, "" if any will do.
-func createPlain[R any, P conductor.Plain[R]](ctx context.Context, s *Service, c *Call, once conductor.Once, uuid string, row R) (P,
-	error) {
+func createPlain[R any, P conductor.Plain[R]](
+	ctx context.Context, s *Service, c *Call, once conductor.Once, uuid string, row R,
+) (P, error) {
 	minted := uuid == ""
 	if minted {
 		uuid = s.newID(c)

@@ -128,8 +128,8 @@ func (q *Request) checkMedia() error {
 	case said == "":
 		said = "unknown"
 	case err != nil:
-	case q.route.TakesMedia == "" && (media == "application/json" || strings.HasPrefix(media, "application/") &&
-		strings.HasSuffix(media, "+json")):
+	case q.route.TakesMedia == "" && (media == "application/json" ||
+		strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")):
 		return nil
 	case q.route.TakesMedia != "" && strings.HasPrefix(media, "application/") && media != "application/json" &&
 		media != "application/x-www-form-urlencoded":

@@ -42,8 +42,8 @@ func (q *Request) fail(err error) {
 		known = service.ErrUnexpected
 	}
 	if statusOf[known.Code] == http.StatusInternalServerError || statusOf[known.Code] == 0 {
-		q.server.config.Logger.Error("request failed", "request_id", q.W.RequestID, "method", q.R.Method, "path", q.R.URL.Path, "error",
-			err)
+		q.server.config.Logger.Error("request failed", "request_id", q.W.RequestID, "method", q.R.Method, "path", q.R.URL.Path,
+			"error", err)
 	}
 	if q.W.Status != 0 {
 		// The response has begun: cut it off, so that no client takes it for complete.

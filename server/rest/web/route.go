@@ -319,8 +319,8 @@ func (s *Server) recovered(w *ResponseWriter, r *http.Request, cause any) {
 	if cause == http.ErrAbortHandler {
 		panic(cause)
 	}
-	s.config.Logger.Error("request panicked", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path, "error", cause, "stack",
-		string(debug.Stack()))
+	s.config.Logger.Error("request panicked", "request_id", w.RequestID, "method", r.Method, "path", r.URL.Path,
+		"error", cause, "stack", string(debug.Stack()))
 	if w.Status != 0 {
 		panic(http.ErrAbortHandler) // the response has begun: show the client that it is cut off
 	}

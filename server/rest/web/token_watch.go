@@ -60,8 +60,8 @@ func (q *Request) WatchTokenOf(caller structs.Caller) (end func()) {
 		if !q.Service.TokenEnds(ctx, caller.TokenID) {
 			return
 		}
-		q.server.config.Logger.Info("request cut off: its token is revoked or has expired", "request_id", q.W.RequestID, "token_id",
-			caller.TokenID)
+		q.server.config.Logger.Info("request cut off: its token is revoked or has expired",
+			"request_id", q.W.RequestID, "token_id", caller.TokenID)
 		// From now on nothing that the handler writes reaches the client, not even a
 		// success.
 		connection, over := http.NewResponseController(q.W), time.Unix(1, 0)
