@@ -54,7 +54,7 @@ func TestBodyIsRefusedWhereNoneIsTaken(t *testing.T) {
 	if tried < 50 {
 		t.Fatalf("only %d routes take no body", tried)
 	}
-	// An empty body is accepted.
+	// A body without content is accepted.
 	for _, body := range []string{"", "{}", " null\r\n", "  "} {
 		f.do("PUT", "/v1/containers/x/pause", body).is(200)
 		f.do("PUT", "/v1/containers/x/unpause", body).is(200)

@@ -84,8 +84,8 @@ func (s *Service) newSecret(c *Call) string {
 // caller's idempotency key, "" if there is none. content returns the whole request as
 // text. A call without a key gets one if there are several servers: they repeat a
 // create if leadership is lost, and must not bring back an object that somebody has
-// deleted in between. A server without others never repeats a create, and saves
-// itself the second row that a key costs. Errors are CodeInvalid.
+// deleted in between. A server without others loses leadership only if its disk fails,
+// and does without a key, which costs a second row. Errors are CodeInvalid.
 func (s *Service) Once(c *Call, key string, content func() string) (conductor.Once, error) {
 	minted := false
 	if key == "" && (s.config.Single || !c.Forwarded && s.config.Cluster.Alone()) {
